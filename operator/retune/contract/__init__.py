@@ -1,0 +1,1 @@
+"""What operator and Jobs exchange: requests, results, exit codes, paths. Imports only `retune.api`."""

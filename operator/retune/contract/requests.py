@@ -1,0 +1,86 @@
+"""What the operator asks of a Job: one frozen document per command, complete without any other source."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from retune.api.base import ApiModel
+from retune.api.spec import Data, Model, Objective, Search, Selection, Technique
+
+
+class Document(ApiModel):
+    """A document of the contract: unknown fields are an error, so that versions cannot drift silently."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class BundleRef(Document):
+    """A bundle in a store, held to its digest."""
+
+    uri: str
+    digest: str
+
+
+class BaselineRequest(Document):
+    """Check model and data, make version 1's bundle, and measure it."""
+
+    command: Literal["baseline"] = "baseline"
+    resource: str
+    """`namespace/name` of the ModelOptimization."""
+    spec_hash: str
+    model: Model
+    data: Data
+    store: str
+    threads: int = Field(ge=1)
+    """Threads the serving container may use: its CPU limit, at least 1."""
+    seed: int = 0
+
+
+class SearchRequest(Document):
+    """Explore combinations; every worker of the Indexed Job gets the same request."""
+
+    command: Literal["search"] = "search"
+    resource: str
+    run: str
+    spec_hash: str
+    data: Data
+    objectives: tuple[Objective, ...]
+    selection: Selection
+    techniques: tuple[Technique, ...] | None
+    search: Search
+    champion: BundleRef
+    original: BundleRef
+    """The model as delivered, which candidates are made from."""
+    rejected: tuple[str, ...] = ()
+    """Digests that are not proposed again."""
+    store: str
+    threads: int = Field(ge=1)
+
+
+class JudgeRequest(SearchRequest):
+    """Measure finalists and champion side by side and give the verdict."""
+
+    command: Literal["judge"] = "judge"  # type: ignore[assignment]
+    trigger: str
+    """What started the run, for the report."""
+
+
+class VerifyRequest(Document):
+    """Ask live pods the bundle's golden requests."""
+
+    command: Literal["verify"] = "verify"
+    resource: str
+    bundle: BundleRef
+    endpoints: tuple[str, ...]
+    """Base URLs such as http://10.0.0.7:8080, one per pod."""
+    model_name: str
+
+
+JobRequest = Annotated[BaselineRequest | SearchRequest | JudgeRequest | VerifyRequest, Field(discriminator="command")]
+
+_ADAPTER: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
+
+
+def parse_request(payload: str | bytes) -> JobRequest:
+    """Return the request in a JSON document; raises pydantic.ValidationError naming each bad field."""
+    return _ADAPTER.validate_json(payload)

@@ -1,0 +1,157 @@
+"""What a Job answers: at most 4096 bytes of JSON in its termination message, plus files in the store."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from retune.api.objects import Comparison
+from retune.api.status import Measurement
+from retune.contract.paths import RESULT_LIMIT
+from retune.contract.requests import BundleRef, Document
+
+Numbers = tuple[Measurement, ...]
+
+
+class Reason(StrEnum):
+    """Why a Job could not do its work. Each becomes the reason of a condition."""
+
+    MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_FORBIDDEN = "ModelForbidden"
+    MODEL_INVALID = "ModelInvalid"
+    MODEL_TOO_LARGE = "ModelTooLarge"
+    DATA_NOT_FOUND = "DataNotFound"
+    DATA_FORBIDDEN = "DataForbidden"
+    DATA_INVALID = "DataInvalid"
+    DATA_TOO_LARGE = "DataTooLarge"
+    DIGEST_MISMATCH = "DigestMismatch"
+    BUNDLE_NOT_FOUND = "BundleNotFound"
+    BUNDLE_CORRUPT = "BundleCorrupt"
+    STORE_NOT_WRITABLE = "StoreNotWritable"
+    STORE_FULL = "StoreFull"
+    REQUEST_INVALID = "RequestInvalid"
+    TECHNIQUE_UNAVAILABLE = "TechniqueUnavailable"
+    NO_FEASIBLE_CANDIDATE = "NoFeasibleCandidate"
+    GOLDEN_MISMATCH = "GoldenMismatch"
+    SERVER_UNREACHABLE = "ServerUnreachable"
+    UNEXPECTED = "UnexpectedError"
+
+
+class Failure(Document):
+    """The work was not done."""
+
+    kind: Literal["Failure"] = "Failure"
+    reason: Reason
+    object: str
+    """What is wrong: a URI, a column, a pod."""
+    message: str
+    """What is wrong with it, as a sentence."""
+    next_step: str
+    """What a person should do."""
+
+    @property
+    def sentence(self) -> str:
+        """The whole story in one line."""
+        return f"{self.object}: {self.message} {self.next_step}".strip()
+
+
+class BaselineResult(Document):
+    """Version 1 is in the store and measured."""
+
+    kind: Literal["Baseline"] = "Baseline"
+    spec_hash: str
+    bundle: BundleRef
+    model_digest: str
+    """Digest of the delivered file."""
+    size_bytes: int
+    metrics: Numbers
+    fingerprint: str
+    """Hardware and runtime the numbers belong to."""
+
+
+class SearchResult(Document):
+    """This worker has no more trials to do."""
+
+    kind: Literal["Search"] = "Search"
+    spec_hash: str
+    run: str
+    trials: int
+    """Trials finished in the whole study."""
+    failed: int
+    best: str | None = None
+    """The best candidate, in words."""
+
+
+class Verdict(StrEnum):
+    """What the judge says of the best candidate."""
+
+    PROMOTE = "Promote"
+    NO_GAIN = "NoGain"
+    GATE_FAILED = "GateFailed"
+
+
+class CandidateSummary(Document):
+    """The candidate the verdict speaks of."""
+
+    bundle: BundleRef
+    size_bytes: int
+    techniques: tuple[str, ...]
+
+
+class JudgeResult(Document):
+    """The verdict with its numbers. `spec_hash` and `run` prove what it belongs to."""
+
+    kind: Literal["Judge"] = "Judge"
+    spec_hash: str
+    run: str
+    champion_digest: str
+    verdict: Verdict
+    reason: str
+    """CamelCase word, such as SmallerAtEqualQuality, AccuracyBelowMargin, NoRelevantGain, MeasurementUnreliable."""
+    message: str
+    """One sentence with the numbers."""
+    candidate: CandidateSummary | None = None
+    comparisons: tuple[Comparison, ...] = ()
+    report: str
+    """URI of report.html."""
+    fingerprint: str
+
+
+class VerifyResult(Document):
+    """Every pod answered every golden request as recorded."""
+
+    kind: Literal["Verify"] = "Verify"
+    bundle_digest: str
+    pods: int
+    requests: int
+
+
+JobResult = Annotated[Failure | BaselineResult | SearchResult | JudgeResult | VerifyResult, Field(discriminator="kind")]
+
+_ADAPTER: TypeAdapter[JobResult] = TypeAdapter(JobResult)
+
+
+def parse_result(payload: str | bytes) -> JobResult:
+    """Return the result in a termination message; raises pydantic.ValidationError when it is not one."""
+    return _ADAPTER.validate_json(payload)
+
+
+def encode_result(result: JobResult) -> bytes:
+    """Return the result as JSON of at most 4096 bytes, shortening its message when it would not fit.
+
+    Raises ValueError when even an empty message does not make it fit.
+    """
+    payload = _dump(result)
+    if len(payload) <= RESULT_LIMIT:
+        return payload
+    message = getattr(result, "message", "")
+    room = max(0, len(message.encode()) - (len(payload) - RESULT_LIMIT) - 8)
+    shorter = message.encode()[:room].decode(errors="ignore") + "…"
+    payload = _dump(result.model_copy(update={"message": shorter}))
+    if len(payload) > RESULT_LIMIT:
+        raise ValueError(f"a result of {len(payload)} bytes does not fit the {RESULT_LIMIT} of a termination message")
+    return payload
+
+
+def _dump(result: JobResult) -> bytes:
+    return result.model_dump_json(by_alias=True, exclude_none=True).encode()

@@ -1,0 +1,117 @@
+"""What can be done: frozen verbs, applied in order by `reconcile`, each safe to repeat.
+
+A plan is a new status and the actions that follow from it. The status is written first: it names every object before
+the object is created, so that a process killed in between finds its intention and carries on.
+"""
+
+from dataclasses import dataclass
+
+from retune.api.objects import OptimizationRunSpec, OptimizationRunStatus
+from retune.api.status import ModelOptimizationStatus
+from retune.contract.requests import JobRequest
+
+
+@dataclass(frozen=True)
+class AcquireLease:
+    """Become the one writer of the target."""
+
+    target_uid: str
+
+
+@dataclass(frozen=True)
+class CreateJob:
+    """Start a Job that answers `request`; `workers` above 1 makes it an Indexed Job."""
+
+    name: str
+    request: JobRequest
+    cpu_limit: float | None
+    """CPU limit of the serving container, for Jobs that measure."""
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class HoldJob:
+    """Suspend or resume a Job."""
+
+    name: str
+    held: bool
+
+
+@dataclass(frozen=True)
+class DeleteJob:
+    """Remove a Job and its pods."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class CreateRun:
+    """Record an attempt."""
+
+    name: str
+    spec: OptimizationRunSpec
+
+
+@dataclass(frozen=True)
+class RecordRun:
+    """Write a run's status."""
+
+    name: str
+    status: OptimizationRunStatus
+
+
+@dataclass(frozen=True)
+class DeleteRun:
+    """Remove a finished run beyond the history limit."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class InjectModel:
+    """Give the target a model by its owned field; None gives the field up: the manifest's own setting counts again."""
+
+    container: str
+    variable: str
+    value: str | None
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class SetFinalizer:
+    """Add or remove our finalizer: present only while deletion would leave something to undo."""
+
+    present: bool
+
+
+@dataclass(frozen=True)
+class EmitEvent:
+    """Tell people about one transition."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+Action = (
+    AcquireLease
+    | CreateJob
+    | HoldJob
+    | DeleteJob
+    | CreateRun
+    | RecordRun
+    | DeleteRun
+    | InjectModel
+    | SetFinalizer
+    | EmitEvent
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A decision: the status to write, then the actions in order, then when to look again."""
+
+    status: ModelOptimizationStatus
+    actions: tuple[Action, ...] = ()
+    look_again: float | None = None
+    """Seconds until a pass is due without any event; None leaves it to events and the resync."""

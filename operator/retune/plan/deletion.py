@@ -1,0 +1,55 @@
+"""Deleting a ModelOptimization must never break serving: undo what is half done, then let go.
+
+Jobs and runs go by their owner references. The finalizer is there only while a rollout is in flight or the original
+is to be restored, so that a deletion waits for nothing else; it never needs the store.
+"""
+
+from retune.api.spec import DeletionPolicy
+from retune.api.status import Stage
+from retune.plan.actions import InjectModel, SetFinalizer
+from retune.plan.draft import Draft, Hold
+from retune.plan.observed import Verb
+
+FINALIZER = "retune.dev/undo"
+
+
+def undo(draft: Draft) -> Hold | None:
+    """Give the target back as the deletion policy says."""
+    if draft.resource.metadata.deletion_timestamp is None:
+        return None
+    if FINALIZER in draft.resource.metadata.finalizers:
+        _restore(draft)
+    return Hold(Stage.TERMINATING, "Terminating", "the resource is being deleted; the target keeps a proven model")
+
+
+def _restore(draft: Draft) -> None:
+    container, keep = draft.container, _version_to_leave(draft)
+    refused = draft.refusal(Verb.INJECT_MODEL)
+    if container is None or keep is None or refused or container.value == keep[0]:
+        draft.do(SetFinalizer(present=False))
+        return
+    draft.do(InjectModel(container.name, draft.spec.target.injection.name, keep[0]), SetFinalizer(present=False))
+
+
+def _version_to_leave(draft: Draft) -> tuple[str | None] | None:
+    """Return the owned field's value to leave behind, in a tuple since None is a value; None leaves it alone."""
+    status = draft.status
+    if draft.spec.deletion_policy is DeletionPolicy.RESTORE_ORIGINAL and status.original:
+        return (status.original.injected_value,)
+    if status.rollout and status.champion:
+        return (status.champion.injected_value,)
+    return None
+
+
+def needs_finalizer(draft: Draft) -> bool:
+    """Whether deletion would now leave something to undo."""
+    changed = status_changed_target(draft)
+    return draft.status.rollout is not None or (
+        draft.spec.deletion_policy is DeletionPolicy.RESTORE_ORIGINAL and changed
+    )
+
+
+def status_changed_target(draft: Draft) -> bool:
+    """Whether the target serves something other than the model as delivered."""
+    champion = draft.status.champion
+    return champion is not None and champion.run_name is not None

@@ -1,0 +1,57 @@
+"""The gate between a verdict and a rollout: a result counts only if it belongs to this very run.
+
+The judge Job has done the statistics; here a late, foreign or forged result is refused, and a bundle that was rolled
+back before stays out. The answer is a reason, never a bare no.
+"""
+
+from dataclasses import dataclass
+
+from retune.api.status import ActiveRun, Outcome, Rejected, Version
+from retune.contract.results import CandidateSummary, JudgeResult, Verdict
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The candidate may go live."""
+
+    candidate: CandidateSummary
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Declined:
+    """The champion stays."""
+
+    outcome: Outcome
+    reason: str
+    message: str
+
+
+def decide(
+    result: JudgeResult, *, run: ActiveRun, champion: Version, rejected: tuple[Rejected, ...]
+) -> Accepted | Declined:
+    """Return whether the judged candidate may go live."""
+    foreign = _foreign(result, run=run, champion=champion)
+    if foreign:
+        return Declined(Outcome.FAILED, "ResultForeign", foreign)
+    if result.verdict is Verdict.NO_GAIN:
+        return Declined(Outcome.NO_GAIN, result.reason, result.message)
+    if result.verdict is Verdict.GATE_FAILED:
+        return Declined(Outcome.GATE_FAILED, result.reason, result.message)
+    candidate = result.candidate
+    if candidate is None:
+        return Declined(Outcome.FAILED, "ResultInvalid", "the judge promoted nothing that can be named")
+    if candidate.bundle.digest == champion.digest:
+        return Declined(Outcome.NO_GAIN, "ChampionAgain", "the best candidate is the champion itself")
+    if any(entry.digest == candidate.bundle.digest for entry in rejected):
+        return Declined(Outcome.GATE_FAILED, "RejectedBefore", "the best candidate was rolled back before")
+    return Accepted(candidate, result.reason, result.message)
+
+
+def _foreign(result: JudgeResult, *, run: ActiveRun, champion: Version) -> str | None:
+    if result.run != run.name or result.spec_hash != run.spec_hash:
+        return f"the result belongs to run {result.run} and another spec"
+    if result.champion_digest != champion.digest:
+        return "the result compares with a model that is not the champion any more"
+    return None

@@ -1,0 +1,43 @@
+"""Hashes that tell whether a decision still belongs to the spec it was made for.
+
+Only what the user set counts: fields at their default are left out, so that an operator that learns a new field does
+not start every model's optimization anew.
+"""
+
+import hashlib
+import json
+
+from retune.api.base import ApiModel
+from retune.api.objects import Snapshot
+from retune.api.spec import ModelOptimizationSpec
+
+
+def snapshot(spec: ModelOptimizationSpec) -> Snapshot:
+    """Return the parts of the spec that a run is judged by."""
+    return Snapshot.model_validate(
+        {name: getattr(spec, name) for name in Snapshot.model_fields if getattr(spec, name) is not None}
+    )
+
+
+def snapshot_hash(spec: ModelOptimizationSpec) -> str:
+    """Return the hash of everything a run depends on."""
+    return _digest(snapshot(spec))
+
+
+def baseline_hash(spec: ModelOptimizationSpec) -> str:
+    """Return the hash of everything the baseline depends on: model and data."""
+    return _digest(spec.model, spec.data)
+
+
+def attempt_hash(spec: ModelOptimizationSpec) -> str:
+    """Return the hash of a baseline attempt: also of how its Job runs, so that a corrected image is tried at once."""
+    return _digest(spec.model, spec.data, spec.execution, nonce=spec.manual_nonce)
+
+
+def _digest(*parts: ApiModel, nonce: str | None = None) -> str:
+    documents = [
+        part.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude_none=True) for part in parts
+    ]
+    if nonce is not None:
+        documents.append({"manualNonce": nonce})
+    return hashlib.sha256(json.dumps(documents, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:32]

@@ -1,0 +1,107 @@
+"""What is kept and what goes: stray Jobs are stopped, finished runs are recorded, old ones make room."""
+
+from retune.api.objects import Comparison, OptimizationRun, OptimizationRunStatus
+from retune.api.status import Condition, ConditionStatus, ConditionType, LastRun, Outcome
+from retune.contract.results import JudgeResult
+from retune.plan import names
+from retune.plan.actions import DeleteJob, DeleteRun, RecordRun
+from retune.plan.draft import Draft
+from retune.plan.observed import JobPhase
+
+_FINISHED = {JobPhase.SUCCEEDED, JobPhase.FAILED}
+
+
+def sweep(draft: Draft) -> None:
+    """Stop Jobs that nothing waits for any more, and remove finished runs beyond the limits."""
+    wanted = _awaited(draft)
+    for job in draft.observed.jobs.values():
+        if job.phase not in _FINISHED and job.name not in wanted:
+            draft.do(DeleteJob(job.name))
+    for run in _beyond_limits(draft):
+        draft.do(DeleteRun(run.metadata.name))
+
+
+def _awaited(draft: Draft) -> set[str]:
+    status, awaited = draft.status, set()
+    if status.baseline:
+        awaited.add(status.baseline.name)
+    if status.run:
+        awaited |= {names.search_job(status.run.name), names.judge_job(status.run.name)}
+    if status.rollout and status.candidate and status.candidate.run_name:
+        awaited.add(names.verify_job(status.candidate.run_name, status.rollout.verify_attempt))
+    return awaited
+
+
+def _beyond_limits(draft: Draft) -> list[OptimizationRun]:
+    status = draft.status
+    kept = {version.run_name for version in (status.champion, status.candidate) if version}
+    kept |= {status.run.name if status.run else None, status.last_run.name if status.last_run else None}
+    ended = [run for run in draft.observed.runs.values() if run.status.outcome and run.metadata.name not in kept]
+    ended.sort(key=lambda run: run.spec.number, reverse=True)
+    good = [run for run in ended if run.status.outcome and run.status.outcome.successful]
+    bad = [run for run in ended if run.status.outcome and not run.status.outcome.successful]
+    limits = draft.spec.history
+    return good[limits.successful_runs :] + bad[limits.failed_runs :]
+
+
+def record(draft: Draft) -> None:
+    """Write the status of the run under way, and of the last one, where it differs from what is stored."""
+    active, last = draft.status.run, draft.status.last_run
+    if active and active.name in draft.observed.runs:
+        _write(draft, active.name, _running(draft))
+    if last and last.name in draft.observed.runs:
+        _write(draft, last.name, _ended(draft, last))
+
+
+def _write(draft: Draft, name: str, status: OptimizationRunStatus) -> None:
+    if draft.observed.runs[name].status.to_dict() != status.to_dict():
+        draft.do(RecordRun(name, status))
+
+
+def _running(draft: Draft) -> OptimizationRunStatus:
+    run = draft.status.run
+    if run is None:
+        raise ValueError("no run is under way")
+    condition = Condition(
+        type=ConditionType.SUCCEEDED,
+        status=ConditionStatus.UNKNOWN,
+        reason=run.stage,
+        message=f"in stage {run.stage}",
+        last_transition_time=run.start_time,
+        observed_generation=1,
+    )
+    return OptimizationRunStatus(conditions=(condition,), start_time=run.start_time)
+
+
+def _ended(draft: Draft, last: LastRun) -> OptimizationRunStatus:
+    stored = draft.observed.runs[last.name].status
+    verdict = ConditionStatus.TRUE if last.outcome.successful else ConditionStatus.FALSE
+    condition = Condition(
+        type=ConditionType.SUCCEEDED,
+        status=verdict,
+        reason=last.outcome,
+        message=last.message,
+        last_transition_time=last.completion_time,
+        observed_generation=1,
+    )
+    digest, comparisons = _evidence(draft, last, stored)
+    return OptimizationRunStatus(
+        conditions=(condition,),
+        trials=stored.trials,
+        outcome=Outcome(last.outcome),
+        message=last.message,
+        candidate_digest=digest,
+        comparisons=comparisons,
+        report_uri=last.report_uri,
+        start_time=stored.start_time,
+        completion_time=last.completion_time,
+    )
+
+
+def _evidence(draft: Draft, last: LastRun, stored: OptimizationRunStatus) -> tuple[str | None, tuple[Comparison, ...]]:
+    """Return the judged digest and numbers: from the judge's result while its Job is there, else as stored."""
+    job = draft.observed.jobs.get(names.judge_job(last.name))
+    if job and isinstance(job.result, JudgeResult):
+        digest = job.result.candidate.bundle.digest if job.result.candidate else None
+        return digest, job.result.comparisons
+    return stored.candidate_digest, stored.comparisons

@@ -1,0 +1,53 @@
+"""How a Job ended, in the words of a condition."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from retune.contract.results import Failure, Reason
+from retune.plan.observed import Job, JobPhase
+
+
+@dataclass(frozen=True)
+class JobFailure:
+    """Why a Job brought nothing."""
+
+    reason: str
+    message: str
+    infeasible: bool = False
+    """The input is fine, but what was asked cannot be had."""
+    overtime: bool = False
+    """Its time was over; what it had stored is good."""
+
+
+def failure_of(job: Job, *, now: datetime, pull_seconds: float) -> JobFailure | None:
+    """Return why a Job failed; None while it may still succeed or when it did."""
+    trouble = job.trouble
+    if job.phase is JobPhase.FAILED:
+        return _ended(job)
+    stuck = trouble is not None and trouble.reason == "ImagePullFailed" and job.phase is not JobPhase.SUCCEEDED
+    if trouble and stuck and (now - trouble.since).total_seconds() >= pull_seconds:
+        return JobFailure("ImagePullFailed", f"Job {job.name}: {trouble.message} Correct spec.execution.image.")
+    return None
+
+
+def _ended(job: Job) -> JobFailure:
+    if isinstance(job.result, Failure):
+        infeasible = job.result.reason is Reason.NO_FEASIBLE_CANDIDATE
+        return JobFailure(job.result.reason, job.result.sentence, infeasible=infeasible)
+    if job.trouble:
+        overtime = job.trouble.reason == "DeadlineExceeded"
+        return JobFailure(job.trouble.reason, f"Job {job.name}: {job.trouble.message}", overtime=overtime)
+    if job.garbled:
+        return JobFailure("ResultInvalid", f"Job {job.name}: {job.garbled}")
+    return JobFailure("JobFailed", f"Job {job.name} failed without saying why: see its pods' logs")
+
+
+def progress_of(job: Job) -> tuple[str, str]:
+    """Return reason and sentence for a Job that has not finished."""
+    if job.trouble:
+        return job.trouble.reason, f"Job {job.name}: {job.trouble.message}"
+    if job.phase is JobPhase.SUSPENDED:
+        return "Queued", f"Job {job.name} waits for admission by its queue"
+    if job.phase is JobPhase.WAITING:
+        return "Starting", f"Job {job.name} waits for its pod"
+    return "Running", f"Job {job.name} runs"

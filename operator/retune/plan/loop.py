@@ -1,0 +1,41 @@
+"""The loop in one place: steps in order, the first one that holds the pass says where it stands.
+
+Reading the tuple below from top to bottom is reading what Retune does.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from retune.api.status import Stage
+from retune.plan import baseline, deletion, history, ownership, rollout, run, summary, suspension
+from retune.plan.actions import Plan
+from retune.plan.draft import Draft, Hold
+from retune.plan.observed import Observed
+
+Step = Callable[[Draft], Hold | None]
+
+STEPS: tuple[Step, ...] = (
+    deletion.undo,
+    suspension.freeze,
+    ownership.resolve_target,
+    ownership.hold_lease,
+    baseline.measure_champion,
+    ownership.respect_field,
+    rollout.carry_on,
+    run.carry_on,
+    rollout.begin,
+)
+
+_IDLE = Hold(
+    Stage.MONITORING, "ChampionServing", "the champion serves; a change of the spec or of manualNonce starts a run"
+)
+
+
+def plan(observed: Observed, now: datetime) -> Plan:
+    """Return what to write and do, given what was observed. Pure: the same arguments give the same plan."""
+    draft = Draft(observed, now)
+    hold = next((hold for step in STEPS if (hold := step(draft)) is not None), _IDLE)
+    history.sweep(draft)
+    history.record(draft)
+    summary.summarize(draft, hold)
+    return draft.finish()

@@ -1,0 +1,26 @@
+"""Names of everything we create: pure functions of the resource and its counters, so that re-creation is a no-op."""
+
+
+def baseline_job(resource: str, attempt: int, spec_hash: str) -> str:
+    """Return the name of a baseline attempt's Job."""
+    return f"{resource}-b{attempt}-{spec_hash[:8]}"
+
+
+def run(resource: str, number: int) -> str:
+    """Return the name of an OptimizationRun."""
+    return f"{resource}-r{number}"
+
+
+def search_job(run_name: str) -> str:
+    """Return the name of a run's search Job."""
+    return f"{run_name}-search"
+
+
+def judge_job(run_name: str) -> str:
+    """Return the name of a run's judge Job."""
+    return f"{run_name}-judge"
+
+
+def verify_job(run_name: str, attempt: int) -> str:
+    """Return the name of a Job that asks golden requests."""
+    return f"{run_name}-verify{attempt}"

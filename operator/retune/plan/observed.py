@@ -1,0 +1,141 @@
+"""What one pass of the loop has seen: frozen facts, parsed at the edge, complete enough to decide without asking again.
+
+Nothing here refers to Kubernetes' own dictionaries; `cluster` parses each kind once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from retune.api.objects import ModelOptimization, OptimizationRun
+from retune.api.status import Trials
+from retune.contract.results import JobResult
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container of the target's pod template."""
+
+    name: str
+    value: str | None
+    """Literal value of the owned variable; None where it is not set."""
+    indirect: bool
+    """Whether the variable takes its value from elsewhere (valueFrom), which cannot be owned."""
+    manager: str | None
+    """Field manager that owns the variable's value, if any."""
+    cpu_limit: float | None
+    """CPU limit in cores; without one its CPU request, but at least one core; None where neither is set."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The workload that serves, as its controller last reported it."""
+
+    name: str
+    uid: str
+    containers: tuple[Container, ...]
+    settled: bool
+    """Its controller has seen the newest template, and every pod wanted runs it and is available."""
+    available: int
+    """Pods available, of any template."""
+    wanted: int
+    """Pods wanted."""
+    progress: str
+    """Progress in words, such as `1 of 2 new pods available`."""
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Mapping[str, object], ...] = ()
+
+
+@dataclass(frozen=True)
+class Pods:
+    """The target's pods, read live while a rollout is under way."""
+
+    endpoints: tuple[str, ...] = ()
+    """Base URLs of the ready pods of the newest template."""
+    trouble: str | None = None
+    """What keeps a pod from becoming ready, in words."""
+
+
+class JobPhase(StrEnum):
+    """What a Job's conditions say."""
+
+    SUSPENDED = "Suspended"
+    WAITING = "Waiting"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What keeps a Job's pod from doing its work."""
+
+    reason: str
+    """ImagePullFailed, Unschedulable, OutOfMemory, ContainerFailed, QuotaExceeded, DeadlineExceeded, Evicted."""
+    message: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Job:
+    """A Job of this resource, with what its pods said."""
+
+    name: str
+    uid: str
+    phase: JobPhase
+    held: bool = False
+    """Suspended by us, not by a queue."""
+    result: JobResult | None = None
+    """The parsed termination message: of a failed pod when the Job failed, else of the last one that finished."""
+    garbled: str | None = None
+    """Why the termination message could not be read as a result."""
+    trouble: Trouble | None = None
+
+
+class Verb(StrEnum):
+    """The kinds of action that the API server may refuse."""
+
+    ACQUIRE_LEASE = "AcquireLease"
+    CREATE_JOB = "CreateJob"
+    CREATE_RUN = "CreateRun"
+    INJECT_MODEL = "InjectModel"
+    OTHER = "Other"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An action that the API server refused in this pass, for good reason: it would refuse it again."""
+
+    verb: Verb
+    reason: str
+    """HeldByAnother, FieldConflict, Forbidden, QuotaExceeded, AdmissionDenied, NameConflict, Invalid."""
+    message: str
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Settings of the operator that decisions depend on."""
+
+    artifact_store: str | None = "pvc://retune-artifacts"
+    image_pull_seconds: float = 300.0
+    """How long a Job's image may fail to be pulled before the Job counts as failed."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything one decision is made from."""
+
+    resource: ModelOptimization
+    target: Target | None
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+    """By name; only those that this resource owns."""
+    runs: Mapping[str, OptimizationRun] = field(default_factory=dict)
+    """By name; only those that this resource owns."""
+    pods: Pods = Pods()
+    trials: Trials | None = None
+    """Progress scraped from the search workers; None when there is no news."""
+    lease_held: bool = False
+    """Whether this pass has acquired (or confirmed) the Lease on the target."""
+    refusals: tuple[Refusal, ...] = ()
+    defaults: Defaults = Defaults()

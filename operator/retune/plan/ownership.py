@@ -1,0 +1,130 @@
+"""Whether there is a target, whether we are its one writer, and whether its field still says what we think.
+
+A workload that others own is never created, never fought over, and never changed before its Lease is held.
+"""
+
+from retune.api.spec import Takeover
+from retune.api.status import ConditionStatus, ConditionType, Rejected, Stage
+from retune.plan.actions import AcquireLease
+from retune.plan.draft import Draft, Hold
+from retune.plan.observed import Container, Verb
+
+_RETRY_SECONDS = 60.0
+
+
+def resolve_target(draft: Draft) -> Hold | None:
+    """Find the workload and the container that loads the model."""
+    target, name = draft.observed.target, f"Deployment {draft.spec.target.ref.name}"
+    if target is None:
+        return _unresolved(draft, "NotFound", f"{name} does not exist: create it, or correct spec.target.ref.name")
+    container = draft.container
+    if container is None:
+        return _unresolved(draft, "ContainerNotFound", _container_sentence(draft, name))
+    if container.indirect:
+        variable = draft.spec.target.injection.name
+        message = f"{name} sets {variable} of container {container.name} from another object: give it a plain value"
+        return _unresolved(draft, "FieldNotLiteral", message)
+    draft.condition(
+        ConditionType.TARGET_RESOLVED, ConditionStatus.TRUE, "Resolved", f"{name}, container {container.name}"
+    )
+    return None
+
+
+def _unresolved(draft: Draft, reason: str, message: str) -> Hold:
+    draft.condition(ConditionType.TARGET_RESOLVED, ConditionStatus.FALSE, reason, message)
+    return Hold(Stage.BLOCKED, f"Target{reason}", message)
+
+
+def _container_sentence(draft: Draft, name: str) -> str:
+    target = draft.observed.target
+    names = ", ".join(container.name for container in target.containers) if target else ""
+    if draft.spec.target.container is None:
+        return f"{name} has several containers ({names}): name the one that loads the model in spec.target.container"
+    return f"{name} has no container {draft.spec.target.container} (it has {names}): correct spec.target.container"
+
+
+def hold_lease(draft: Draft) -> Hold | None:
+    """Become the target's one writer; a resource that is not, only watches."""
+    target = draft.observed.target
+    if target is None:
+        return None
+    refused = draft.refusal(Verb.ACQUIRE_LEASE)
+    if refused:
+        draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, refused.reason, refused.message)
+        draft.wake(after=_RETRY_SECONDS)
+        return Hold(Stage.BLOCKED, refused.reason, refused.message)
+    if draft.status.target_uid == target.uid:
+        return None
+    if not draft.observed.lease_held:
+        draft.do(AcquireLease(target.uid))
+        return Hold(Stage.PENDING, "AcquiringTarget", f"becoming the one writer of Deployment {target.name}")
+    draft.update(target_uid=target.uid)
+    draft.condition(
+        ConditionType.TARGET_OWNED,
+        ConditionStatus.TRUE,
+        "LeaseHeld",
+        f"this resource alone writes Deployment {target.name}",
+    )
+    return None
+
+
+def respect_field(draft: Draft) -> Hold | None:
+    """Compare the owned field with the champion's; what someone else put there stays, and is said."""
+    status, container = draft.status, draft.container
+    if status.champion is None or container is None or status.rollout is not None:
+        return None
+    if container.value == status.champion.injected_value:
+        _owned(draft)
+        return None
+    if status.champion.run_name is None:
+        # Nothing of ours was ever live: what the manifest says is the delivered model.
+        original = status.champion.model_copy(update={"injected_value": container.value})
+        draft.update(champion=original, original=original)
+        return None
+    if status.original and container.value == status.original.injected_value:
+        _adopt_original(draft, container)
+        return None
+    return _changed_by_others(draft, container)
+
+
+def _owned(draft: Draft) -> None:
+    champion = draft.status.champion
+    if champion and champion.run_name:
+        variable = draft.spec.target.injection.name
+        message = f"{variable} names version {champion.version} and is owned by Retune"
+        draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "FieldOwned", message)
+
+
+def _adopt_original(draft: Draft, container: Container) -> None:
+    """Someone put the delivered model back: it is champion again, and what it replaced is not proposed again."""
+    champion, original = draft.status.champion, draft.status.original
+    if champion is None or original is None:
+        return
+    who = container.manager or "someone"
+    reject(draft, champion.digest, "RevertedByOthers")
+    draft.update(champion=original, candidate=None)
+    message = f"{who} put the delivered model back; version {champion.version} is not proposed again"
+    draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, "RevertedByOthers", message)
+    draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "LeaseHeld", message)
+
+
+def _changed_by_others(draft: Draft, container: Container) -> Hold:
+    variable, who = draft.spec.target.injection.name, container.manager or "someone else"
+    champion = draft.status.champion
+    message = (
+        f"{variable} of Deployment {draft.spec.target.ref.name} was set to {container.value or 'nothing'} by {who}; "
+        f"Retune does not fight over it: restore {champion.injected_value if champion else ''} or delete this resource"
+    )
+    draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, "FieldChanged", message)
+    return Hold(Stage.BLOCKED, "FieldChanged", message)
+
+
+def may_force(draft: Draft) -> bool:
+    """Whether a field that another manager owns may be taken over."""
+    return draft.spec.target.injection.takeover is Takeover.FORCE
+
+
+def reject(draft: Draft, digest: str, reason: str) -> None:
+    """Remember a bundle that must not be rolled out again; the oldest entries make room."""
+    kept = tuple(entry for entry in draft.status.rejected if entry.digest != digest)
+    draft.update(rejected=(*kept, Rejected(digest=digest, reason=reason))[-20:])

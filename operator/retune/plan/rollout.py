@@ -1,0 +1,237 @@
+"""From a proven candidate to the champion, and back when it does not hold up.
+
+The owned field is changed once; readiness, golden requests and the bake decide; any failure puts the previous value
+back. A version is champion only after all of it. Strategies with traffic shares take the place of `_observe`.
+"""
+
+from retune.api.base import seconds
+from retune.api.spec import Mode
+from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, Stage, Version
+from retune.contract.requests import BundleRef, VerifyRequest
+from retune.contract.results import Reason, VerifyResult
+from retune.plan import names
+from retune.plan.actions import AcquireLease, CreateJob, InjectModel, SetFinalizer
+from retune.plan.deletion import FINALIZER
+from retune.plan.draft import Draft, Hold
+from retune.plan.hashing import snapshot_hash
+from retune.plan.jobs import failure_of, progress_of
+from retune.plan.observed import JobPhase, Verb
+from retune.plan.ownership import may_force, reject
+from retune.plan.run import conclude
+
+_LOOK_SECONDS = 5.0
+_VERIFY_ATTEMPTS = 3
+
+
+def begin(draft: Draft) -> Hold | None:
+    """Start rolling out a candidate that passed the gate, if the mode allows it."""
+    candidate = draft.status.candidate
+    if candidate is None or draft.spec.mode is not Mode.AUTOMATIC:
+        return None
+    if candidate.spec_hash != snapshot_hash(draft.spec):
+        draft.update(candidate=None)
+        return None
+    refused = draft.refusal(Verb.INJECT_MODEL)
+    if refused:
+        draft.wake(after=60.0)
+        draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, refused.reason, refused.message)
+        return Hold(Stage.BLOCKED, refused.reason, refused.message)
+    draft.update(rollout=ActiveRollout(version=candidate.version, start_time=draft.now))
+    return carry_on(draft)
+
+
+def carry_on(draft: Draft) -> Hold | None:
+    """Carry the rollout under way, or its undoing, one step further."""
+    rollout, candidate = draft.status.rollout, draft.status.candidate
+    if rollout is None:
+        return None
+    if candidate is None or draft.status.champion is None:
+        draft.update(rollout=None)
+        return None
+    if FINALIZER not in draft.resource.metadata.finalizers:
+        draft.do(SetFinalizer(present=True))
+    if rollout.rollback_reason:
+        return _roll_back(draft, rollout, candidate)
+    return _roll_out(draft, rollout, candidate)
+
+
+def _roll_out(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
+    value = draft.container.value if draft.container else None
+    if value != candidate.injected_value:
+        if rollout.injected:
+            return _abandon(
+                draft, "FieldChanged", f"{draft.spec.target.injection.name} was changed by others meanwhile"
+            )
+        return _inject(draft, candidate)
+    if not rollout.injected:
+        rollout = rollout.model_copy(update={"injected": True})
+        draft.update(rollout=rollout)
+    if rollout.bake_start_time is None:
+        return _observe(draft, rollout, candidate)
+    return _bake(draft, rollout, candidate)
+
+
+def _inject(draft: Draft, candidate: Version) -> Hold:
+    target, container = draft.observed.target, draft.container
+    refused = draft.refusal(Verb.INJECT_MODEL)
+    if refused:
+        draft.update(rollout=None)
+        draft.wake(after=60.0)
+        draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, refused.reason, refused.message)
+        return Hold(Stage.BLOCKED, refused.reason, refused.message)
+    if target and container:
+        variable = draft.spec.target.injection.name
+        inject = InjectModel(container.name, variable, candidate.injected_value, force=may_force(draft))
+        draft.do(AcquireLease(target.uid), inject)
+    return _progress(draft, Stage.ROLLING_OUT, "Injecting", f"version {candidate.version} is given to the target")
+
+
+def _observe(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
+    """Wait for every pod of the new version, then for its golden requests."""
+    target = draft.observed.target
+    limit = seconds(draft.spec.rollout.progress_deadline)
+    left = draft.remaining(rollout.start_time, limit)
+    if target is not None and target.settled:
+        return _verify(draft, rollout, candidate)
+    trouble = draft.observed.pods.trouble
+    if left <= 0:
+        message = f"version {candidate.version} was not ready within {draft.spec.rollout.progress_deadline}"
+        return _turn_back(draft, "ProgressDeadlineExceeded", f"{message}: {trouble}" if trouble else message)
+    draft.wake(after=min(_LOOK_SECONDS, left))
+    words = target.progress if target else "the target is gone"
+    return _progress(draft, Stage.ROLLING_OUT, "Progressing", f"version {candidate.version}: {trouble or words}")
+
+
+def _verify(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
+    if draft.spec.target.inference is None:
+        return _start_bake(draft, rollout, "ready; golden requests are not asked: set spec.target.inference")
+    attempt = max(1, rollout.verify_attempt)
+    if rollout.verify_attempt == 0:
+        draft.update(rollout=rollout.model_copy(update={"verify_attempt": attempt}))
+    name = names.verify_job(candidate.run_name or "", attempt)
+    job = draft.observed.jobs.get(name)
+    if job is None:
+        return _ask(draft, name, candidate)
+    if job.phase is JobPhase.SUCCEEDED and isinstance(job.result, VerifyResult):
+        words = f"{job.result.pods} pods answered {job.result.requests} golden requests right"
+        return _start_bake(draft, rollout, words)
+    failure = failure_of(job, now=draft.now, pull_seconds=draft.observed.defaults.image_pull_seconds)
+    if failure is None:
+        return _progress(draft, Stage.ROLLING_OUT, *progress_of(job))
+    if failure.reason == Reason.GOLDEN_MISMATCH or attempt >= _VERIFY_ATTEMPTS:
+        return _turn_back(draft, failure.reason, failure.message)
+    draft.update(rollout=rollout.model_copy(update={"verify_attempt": attempt + 1}))
+    draft.wake(after=_LOOK_SECONDS)
+    return _progress(draft, Stage.ROLLING_OUT, "VerifyingAgain", failure.message)
+
+
+def _ask(draft: Draft, name: str, candidate: Version) -> Hold:
+    endpoints, inference = draft.observed.pods.endpoints, draft.spec.target.inference
+    refused = draft.refusal(Verb.CREATE_JOB)
+    if not endpoints or inference is None or refused:
+        draft.wake(after=_LOOK_SECONDS)
+        words = refused.message if refused else "waiting for pod addresses"
+        return _progress(draft, Stage.ROLLING_OUT, "Verifying", words)
+    request = VerifyRequest(
+        resource=draft.resource.key,
+        bundle=BundleRef(uri=candidate.uri, digest=candidate.digest),
+        endpoints=endpoints,
+        model_name=inference.model_name,
+    )
+    draft.do(CreateJob(name, request, cpu_limit=None))
+    return _progress(draft, Stage.ROLLING_OUT, "Verifying", f"Job {name} asks the new pods golden requests")
+
+
+def _start_bake(draft: Draft, rollout: ActiveRollout, words: str) -> Hold | None:
+    baking = rollout.model_copy(update={"bake_start_time": draft.now})
+    draft.update(rollout=baking)
+    candidate = draft.status.candidate
+    if candidate is None:
+        return None
+    message = f"version {candidate.version}: {words}; watched for {draft.spec.rollout.bake_time}"
+    draft.wake(after=min(_LOOK_SECONDS, seconds(draft.spec.rollout.bake_time)))
+    return _progress(draft, Stage.BAKING, "Baking", message)
+
+
+def _bake(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
+    target, begun = draft.observed.target, rollout.bake_start_time or draft.now
+    if target is not None and target.available == 0 and target.wanted > 0:
+        trouble = draft.observed.pods.trouble or "no pod is available"
+        return _turn_back(draft, "UnhealthyDuringBake", f"version {candidate.version}: {trouble}")
+    left = draft.remaining(begun, seconds(draft.spec.rollout.bake_time))
+    if left <= 0 and target is not None and target.settled:
+        _promote(draft, candidate)
+        return None
+    if -left > seconds(draft.spec.rollout.progress_deadline):
+        message = f"version {candidate.version} did not stay ready: {_words(draft)}"
+        return _turn_back(draft, "UnhealthyDuringBake", message)
+    draft.wake(after=max(1.0, min(_LOOK_SECONDS, left)))
+    bake = draft.spec.rollout.bake_time
+    return _progress(draft, Stage.BAKING, "Baking", f"version {candidate.version} serves and is watched for {bake}")
+
+
+def _words(draft: Draft) -> str:
+    target = draft.observed.target
+    return draft.observed.pods.trouble or (target.progress if target else "the target is gone")
+
+
+def _promote(draft: Draft, candidate: Version) -> None:
+    champion = candidate.model_copy(update={"promoted_at": draft.now})
+    condition = next((item for item in draft.status.conditions if item.type == ConditionType.CANDIDATE_ACCEPTED), None)
+    message = f"version {champion.version} is champion. {condition.message if condition else ''}".strip()
+    conclude(draft, Outcome.PROMOTED, condition.reason if condition else "Promoted", message)
+    draft.update(champion=champion, candidate=None, rollout=None)
+    draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.TRUE, "Promoted", message)
+
+
+def _turn_back(draft: Draft, reason: str, message: str) -> Hold | None:
+    rollout, candidate = draft.status.rollout, draft.status.candidate
+    if rollout is None or candidate is None:
+        return None
+    undoing = rollout.model_copy(update={"rollback_reason": reason, "rollback_message": message[:1024]})
+    draft.update(rollout=undoing)
+    reject(draft, candidate.digest, reason)
+    return _roll_back(draft, undoing, candidate)
+
+
+def _roll_back(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
+    champion, container, target = draft.status.champion, draft.container, draft.observed.target
+    if champion is None or container is None or target is None:
+        return _progress(draft, Stage.ROLLING_BACK, "TargetMissing", "the target is gone: nothing to put back")
+    words = rollout.rollback_message or ""
+    if container.value == champion.injected_value and target.settled:
+        _rolled_back(draft, rollout, candidate, words)
+        return None
+    if container.value != champion.injected_value:
+        refused = draft.refusal(Verb.INJECT_MODEL)
+        if refused:
+            return _abandon(draft, refused.reason, refused.message)
+        variable = draft.spec.target.injection.name
+        draft.do(InjectModel(container.name, variable, champion.injected_value))
+    draft.wake(after=_LOOK_SECONDS)
+    reason = rollout.rollback_reason or "RollingBack"
+    return _progress(draft, Stage.ROLLING_BACK, reason, f"version {champion.version} returns, because {words}")
+
+
+def _rolled_back(draft: Draft, rollout: ActiveRollout, candidate: Version, words: str) -> None:
+    reason = rollout.rollback_reason or "RolledBack"
+    champion = draft.status.champion
+    message = f"version {candidate.version} was rolled back: {words}"
+    conclude(draft, Outcome.ROLLED_BACK, reason, message)
+    draft.update(candidate=None, rollout=None)
+    kept = f"{message}. Version {champion.version if champion else 1} serves again."
+    draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, "RolledBack", kept)
+
+
+def _abandon(draft: Draft, reason: str, message: str) -> Hold:
+    """Others took the field: what they want counts, the candidate is dropped, and nothing is fought over."""
+    conclude(draft, Outcome.CANCELLED, reason, message)
+    draft.update(candidate=None, rollout=None)
+    draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, reason, message)
+    draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, reason, message)
+    return Hold(Stage.BLOCKED, reason, message)
+
+
+def _progress(draft: Draft, stage: Stage, reason: str, message: str) -> Hold:
+    draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.UNKNOWN, reason, message)
+    return Hold(stage, reason, message)

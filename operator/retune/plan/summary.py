@@ -1,0 +1,81 @@
+"""What people and their tools read first: Ready, Reconciling and Stalled by kstatus, stage and message, and events."""
+
+from retune.api.status import ConditionStatus, ConditionType, Stage
+from retune.plan.actions import EmitEvent, SetFinalizer
+from retune.plan.deletion import FINALIZER, needs_finalizer
+from retune.plan.draft import Draft, Hold, condition_of
+
+_BETWEEN_VERSIONS = {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
+_WORKING = {Stage.PENDING, Stage.BASELINING, Stage.OPTIMIZING, Stage.GATING} | _BETWEEN_VERSIONS
+_NEEDS_A_PERSON = {"ImagePullFailed", "QuotaExceeded", "AdmissionDenied", "Forbidden", "NameConflict", "Invalid"}
+_TOLD = (
+    ConditionType.TARGET_RESOLVED, ConditionType.TARGET_OWNED, ConditionType.BASELINED, ConditionType.OPTIMIZING,
+    ConditionType.CANDIDATE_ACCEPTED, ConditionType.ROLLED_OUT, ConditionType.SUSPENDED,
+)  # fmt: skip
+_ROUTINE = {"Starting", "Running", "Queued", "Progressing", "Injecting", "Resolved", "LeaseHeld", "FieldOwned"}
+_GOOD = {"Resumed", "NoGain", "Recommended", "Promoted", "CandidateFound", "Cancelled"}
+
+
+def summarize(draft: Draft, hold: Hold) -> None:
+    """Set the summary conditions, the finalizer, stage and message, and tell each transition once."""
+    _ready(draft, hold)
+    _reconciling(draft, hold)
+    _stalled(draft, hold)
+    draft.update(observed_generation=draft.resource.metadata.generation, stage=hold.stage, message=hold.message[:1024])
+    _finalizer(draft)
+    _events(draft)
+
+
+def _ready(draft: Draft, hold: Hold) -> None:
+    status, reason, message = _readiness(draft, hold)
+    draft.condition(ConditionType.READY, status, reason, message)
+
+
+def _readiness(draft: Draft, hold: Hold) -> tuple[ConditionStatus, str, str]:
+    champion, target = draft.status.champion, draft.observed.target
+    if hold.stage is Stage.TERMINATING:
+        return ConditionStatus.FALSE, hold.reason, hold.message
+    if champion is None:
+        blocked = hold.stage is Stage.BLOCKED
+        return (ConditionStatus.FALSE if blocked else ConditionStatus.UNKNOWN), hold.reason, hold.message
+    if target is None:
+        return ConditionStatus.FALSE, hold.reason, hold.message
+    if hold.stage in _BETWEEN_VERSIONS:
+        return ConditionStatus.UNKNOWN, hold.stage, hold.message
+    if hold.reason == "FieldChanged":
+        return ConditionStatus.FALSE, hold.reason, hold.message
+    if target.available == 0 and target.wanted > 0:
+        return ConditionStatus.FALSE, "TargetUnavailable", f"no pod of Deployment {target.name} is available"
+    return ConditionStatus.TRUE, "ChampionServing", f"version {champion.version} serves"
+
+
+def _reconciling(draft: Draft, hold: Hold) -> None:
+    working = hold.stage in _WORKING
+    status = ConditionStatus.TRUE if working else ConditionStatus.FALSE
+    reason, message = (hold.stage.value, hold.message) if working else ("Settled", "nothing is under way")
+    draft.condition(ConditionType.RECONCILING, status, reason, message)
+
+
+def _stalled(draft: Draft, hold: Hold) -> None:
+    stuck = hold.stage is Stage.BLOCKED or hold.reason in _NEEDS_A_PERSON
+    status = ConditionStatus.TRUE if stuck else ConditionStatus.FALSE
+    reason, message = (hold.reason, hold.message) if stuck else ("Moving", "nothing waits for a person")
+    draft.condition(ConditionType.STALLED, status, reason, message)
+
+
+def _finalizer(draft: Draft) -> None:
+    if draft.resource.metadata.deletion_timestamp is not None:
+        return
+    present = FINALIZER in draft.resource.metadata.finalizers
+    if needs_finalizer(draft) != present:
+        draft.do(SetFinalizer(present=not present))
+
+
+def _events(draft: Draft) -> None:
+    before = draft.resource.status
+    for kind in _TOLD:
+        old, new = condition_of(before, kind), condition_of(draft.status, kind)
+        if new is None or new.reason in _ROUTINE or (old and (old.status, old.reason) == (new.status, new.reason)):
+            continue
+        bad = new.status is ConditionStatus.FALSE and new.reason not in _GOOD
+        draft.do(EmitEvent(new.reason, new.message, warning=bad and kind is not ConditionType.CANDIDATE_ACCEPTED))

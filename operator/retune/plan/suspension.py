@@ -1,0 +1,29 @@
+"""`spec.suspend` freezes everything in place: Jobs are held, a rollout stops moving, what serves goes on serving."""
+
+from retune.api.status import ConditionStatus, ConditionType, Stage
+from retune.plan.actions import HoldJob
+from retune.plan.draft import Draft, Hold, condition_of
+from retune.plan.observed import JobPhase
+
+_ACTIVE = {JobPhase.WAITING, JobPhase.RUNNING}
+
+
+def freeze(draft: Draft) -> Hold | None:
+    """Hold everything while suspended; on the way back, let Jobs go on and give a rollout its time anew."""
+    if draft.spec.suspend:
+        draft.do(*(HoldJob(job.name, held=True) for job in draft.observed.jobs.values() if job.phase in _ACTIVE))
+        draft.condition(ConditionType.SUSPENDED, ConditionStatus.TRUE, "Suspended", "suspended by spec.suspend")
+        return Hold(Stage.SUSPENDED, "Suspended", "suspended: set spec.suspend to false to go on")
+    draft.do(*(HoldJob(job.name, held=False) for job in draft.observed.jobs.values() if job.held))
+    before = condition_of(draft.status, ConditionType.SUSPENDED)
+    if before and before.status is ConditionStatus.TRUE:
+        _restart_clocks(draft)
+        draft.condition(ConditionType.SUSPENDED, ConditionStatus.FALSE, "Resumed", "not suspended")
+    return None
+
+
+def _restart_clocks(draft: Draft) -> None:
+    rollout = draft.status.rollout
+    if rollout is not None:
+        bake = draft.now if rollout.bake_start_time else None
+        draft.update(rollout=rollout.model_copy(update={"start_time": draft.now, "bake_start_time": bake}))

@@ -1,0 +1,39 @@
+"""Why a run may start now, or not."""
+
+from retune.api.objects import Trigger
+from retune.api.spec import Mode
+from retune.plan.draft import Draft
+from retune.plan.hashing import snapshot_hash
+
+
+def due(draft: Draft) -> Trigger | None:
+    """Return the reason to start a run, or None."""
+    if draft.spec.mode is Mode.OBSERVE_ONLY:
+        return None
+    if nonce_is_new(draft):
+        return Trigger(reason="Manual", message=f"manualNonce was set to {draft.spec.manual_nonce}")
+    last = draft.status.last_run
+    if last is None:
+        return Trigger(reason="Initial", message="the model was never optimized under this resource")
+    if last.spec_hash != snapshot_hash(draft.spec):
+        return Trigger(reason="SpecChange", message="model, data, objectives, techniques or search changed")
+    return None
+
+
+def nonce_is_new(draft: Draft) -> bool:
+    """Whether spec.manualNonce asks for a run that was not started yet."""
+    return draft.spec.manual_nonce is not None and draft.spec.manual_nonce != draft.status.observed_nonce
+
+
+def why_cancel(draft: Draft) -> tuple[str, str] | None:
+    """Return reason and sentence when the run under way is no longer what the user wants."""
+    run = draft.status.run
+    if run is None:
+        return None
+    if draft.spec.mode is Mode.OBSERVE_ONLY:
+        return "ModeChanged", "mode became ObserveOnly"
+    if run.spec_hash != snapshot_hash(draft.spec):
+        return "SpecChanged", "the spec changed while the run was under way"
+    if nonce_is_new(draft):
+        return "Restarted", "manualNonce asked for a new run"
+    return None
