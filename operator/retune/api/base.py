@@ -58,8 +58,7 @@ def _matching(pattern: str, message: str) -> Callable[[str], str]:
 
 def text(*, pattern: str, message: str, max_length: int, min_length: int = 1) -> Any:
     """Return a bounded string type whose pattern is enforced with `message`, by CEL in the cluster and here."""
-    quoted = pattern.replace("\\", "\\\\").replace("'", "\\'")
-    extra: Any = rules((f"self.matches('^({quoted})$')", message))
+    extra: Any = rules((_matches("self", pattern), message))
     return Annotated[
         str,
         Field(min_length=min_length, max_length=max_length, json_schema_extra=extra),
@@ -67,7 +66,25 @@ def text(*, pattern: str, message: str, max_length: int, min_length: int = 1) ->
     ]
 
 
+def _matches(path: str, pattern: str) -> str:
+    quoted = pattern.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{path}.matches('^({quoted})$')"
+
+
+def if_decimal(path: str, rule: str) -> str:
+    """Return a CEL rule over a decimal that leaves a malformed one to the field's own rule and its better sentence."""
+    return f"!{_matches(path, _DECIMAL)} || ({rule})"
+
+
+def if_duration(path: str, rule: str) -> str:
+    """Return a CEL rule over a duration that leaves a malformed one to the field's own rule."""
+    return f"!{_matches(path, _DURATION)} || ({rule})"
+
+
 _DECIMAL = r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?"
+_DURATION = r"([0-9]{1,5}(h|m|s|ms)){1,4}"
+_CLAIM = r"pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
+_SEGMENT = r"/[A-Za-z0-9_][A-Za-z0-9_.=:+-]*"
 
 Decimal = text(pattern=_DECIMAL, max_length=32, message='a decimal is a quoted string such as "0.01" or "20"')
 Digest = text(
@@ -76,19 +93,31 @@ Digest = text(
     message="a digest is sha256: followed by 64 lower-case hexadecimal digits",
 )
 Duration = text(
-    pattern=r"([0-9]{1,5}(h|m|s|ms)){1,4}",
+    pattern=_DURATION,
     max_length=24,
     message="a duration is written with units, such as 90s, 10m or 1h30m",
 )
 Uri = text(
-    pattern=r"pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?(/[A-Za-z0-9_][A-Za-z0-9_.=:+-]*)*/?",
+    pattern=f"{_CLAIM}({_SEGMENT})*/?",
     max_length=1024,
-    message="a URI is pvc://CLAIM/PATH with plain path segments (letters, digits and _ . = : + -, not starting with a dot)",
+    message="a URI is pvc://CLAIM or pvc://CLAIM/PATH; a path segment has letters, digits and _ . = : + - "
+    "and does not start with a dot",
+)
+FileUri = text(
+    pattern=f"{_CLAIM}({_SEGMENT})+",
+    max_length=1024,
+    message="a file's URI is pvc://CLAIM/PATH; a path segment has letters, digits and _ . = : + - "
+    "and does not start with a dot",
 )
 ObjectName = text(
     pattern=r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?",
     max_length=253,
     message="a name has lower-case letters, digits, '-' and '.', and starts and ends with a letter or digit",
+)
+DnsLabel = text(
+    pattern=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+    max_length=63,
+    message="a name has lower-case letters, digits and '-', and starts and ends with a letter or digit",
 )
 Cpu = text(
     pattern=r"[0-9]{1,4}(\.[0-9]{1,3})?|[0-9]{1,7}m",

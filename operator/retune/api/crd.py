@@ -15,9 +15,14 @@ from retune.api.objects import OptimizationRunSpec, OptimizationRunStatus
 from retune.api.spec import ModelOptimizationSpec
 from retune.api.status import ModelOptimizationStatus
 
+_RULES = "x-kubernetes-validations"
+_FIRST = ("description", "type")
 _DROPPED = {"title", "$defs"}
 _NAME_RULE = rules(
-    ("size(self.metadata.name) <= 40", "metadata.name must be at most 40 characters, so that the names of Jobs fit")
+    (
+        "size(self.metadata.name) <= 40 && !self.metadata.name.contains('.')",
+        "metadata.name must have at most 40 characters and no dot: the names of Jobs are made from it",
+    )
 )
 
 
@@ -49,7 +54,16 @@ def optimizationrun_crd() -> Json:
         _column("Message", "string", ".status.message", priority=1),
     ]
     schema = _object(OptimizationRunSpec, OptimizationRunStatus, "One attempt to improve a model, kept as history.")
+    snapshot = schema["properties"]["spec"]["properties"]
+    snapshot["snapshot"] = _without_rules(snapshot["snapshot"])
     return _crd("OptimizationRun", "optimizationruns", ["orun"], columns, schema)
+
+
+def _without_rules(node: Any) -> Any:
+    """A snapshot copies what was admitted, maybe under older rules: tighter ones must not keep it from being recorded."""
+    if isinstance(node, Mapping):
+        return {key: _without_rules(value) for key, value in node.items() if key != _RULES}
+    return [_without_rules(item) for item in node] if isinstance(node, list) else node
 
 
 def _column(name: str, kind: str, path: str, *, priority: int = 0) -> Json:
@@ -109,11 +123,10 @@ def _resolve(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Json:
 
 
 def _merge(target: Json, own: Json) -> Json:
-    rules_key = "x-kubernetes-validations"
     merged = target | own
-    if rules_key in target and rules_key in own:
-        merged[rules_key] = target[rules_key] + own[rules_key]
-    return merged
+    if _RULES in target and _RULES in own:
+        merged[_RULES] = target[_RULES] + own[_RULES]
+    return _ordered(merged)
 
 
 def _fields(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Json:
@@ -143,9 +156,13 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _flat(schema: Json) -> Json:
-    """Write descriptions on one line."""
+    """Write descriptions on one line, and first."""
     if isinstance(schema.get("description"), str):
         schema["description"] = " ".join(schema["description"].split())
     if schema.get("type") == "object" and schema.get("additionalProperties") is False:
         del schema["additionalProperties"]
-    return schema
+    return _ordered(schema)
+
+
+def _ordered(schema: Json) -> Json:
+    return {key: schema[key] for key in _FIRST if key in schema} | schema

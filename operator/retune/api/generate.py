@@ -1,4 +1,8 @@
-"""Write the generated CRDs to `crds/`, or check that they are fresh: `python -m retune.api.generate [--check]`."""
+"""Write the generated CRDs, or check that they are fresh: `python -m retune.api.generate [--check] [FOLDER ...]`.
+
+They go to `crds/`, for `kubectl apply`, and into the chart's files, from which its template renders them: Helm never
+upgrades what lies in a chart's own crds folder.
+"""
 
 import argparse
 import sys
@@ -22,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write or check every CRD; returns 1 when one is stale."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say whether the files are fresh")
-    parser.add_argument("folders", nargs="*", type=Path, default=[Path("crds"), Path("charts/retune/crds")])
+    parser.add_argument("folders", nargs="*", type=Path, default=[Path("crds"), Path("charts/retune/files/crds")])
     options = parser.parse_args(argv)
     stale = [
         folder / name

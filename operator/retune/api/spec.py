@@ -10,20 +10,18 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from retune.api.base import (
-    ATOMIC,
     SET,
     ApiModel,
-    Cpu,
     Decimal,
     Digest,
-    Duration,
-    Memory,
+    FileUri,
     ObjectName,
-    Uri,
+    if_decimal,
     map_list,
     rules,
     text,
 )
+from retune.api.execution import Execution, History, Rollout
 
 
 class Mode(StrEnum):
@@ -82,7 +80,7 @@ class GoalType(StrEnum):
 class Model(ApiModel):
     """The model as it was delivered; it becomes version 1."""
 
-    uri: Uri
+    uri: FileUri
     """Where the model file lies, such as pvc://CLAIM/PATH/model.onnx."""
     digest: Digest | None = None
     """SHA-256 the file must have. When left out, the file found first becomes version 1, under its digest."""
@@ -103,7 +101,7 @@ class DatasetFormat(StrEnum):
 class Dataset(ApiModel):
     """One labelled data set."""
 
-    uri: Uri
+    uri: FileUri
     """Where the file lies, such as pvc://CLAIM/PATH/test.npz."""
     digest: Digest | None = None
     """SHA-256 the file must have."""
@@ -144,9 +142,9 @@ class Goal(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("self.type == 'Threshold' || double(self.value) >= 0.0", "goal.value must not be negative for this goal type"),
-            ("!(self.type in ['PercentMinImprovement','PercentMaxDegradation']) || double(self.value) <= 100.0",
-             "a percentage goal must not exceed 100"),
+            (if_decimal("self.value", "double(self.value) >= 0.0"), "goal.value must not be negative"),
+            ("!self.type.startsWith('Percent') || " + if_decimal("self.value", "double(self.value) <= 100.0"),
+             "goal.value is a percentage for this goal type and must not exceed 100"),
         )
     )  # fmt: skip
 
@@ -161,10 +159,13 @@ class Objective(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("self.role != 'Constrain' || has(self.goal)", "an objective with role Constrain needs a goal"),
-            ("double(self.tolerance) >= 0.0", "tolerance must not be negative"),
-            ("!has(self.goal) || self.metric != 'accuracy' || self.goal.type.startsWith('Percent') || double(self.goal.value) <= 1.0",
-             "accuracy lies between 0 and 1: write a one-point margin as 0.01"),
+            ("self.role != 'Constrain' || has(self.goal)",
+             "an objective with role Constrain needs a goal: the limit that candidates must keep"),
+            (if_decimal("self.tolerance", "double(self.tolerance) >= 0.0 && double(self.tolerance) < 1.0"),
+             'tolerance is a fraction of at least 0 and below 1: write 5 % as "0.05"'),
+            ("!has(self.goal) || self.metric != 'accuracy' || self.goal.type.startsWith('Percent') || "
+             + if_decimal("self.goal.value", "double(self.goal.value) <= 1.0"),
+             'accuracy lies between 0 and 1: write a margin of one point as "0.01"'),
         )
     )  # fmt: skip
 
@@ -190,9 +191,10 @@ class Selection(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("double(self.minGain) >= 0.0 && double(self.minGain) < 1.0", "selection.minGain must be at least 0 and below 1"),
-            ("double(self.confidence) >= 0.5 && double(self.confidence) < 1.0",
-             "selection.confidence must be at least 0.5 and below 1"),
+            (if_decimal("self.minGain", "double(self.minGain) >= 0.0 && double(self.minGain) < 1.0"),
+             'selection.minGain is a fraction of at least 0 and below 1: write 5 % as "0.05"'),
+            (if_decimal("self.confidence", "double(self.confidence) >= 0.5 && double(self.confidence) < 1.0"),
+             'selection.confidence is a fraction of at least 0.5 and below 1: write 95 % as "0.95"'),
         )
     )  # fmt: skip
 
@@ -256,12 +258,14 @@ class Technique(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             ("self.type == 'Quantization' || !has(self.quantization)",
-             "quantization may only be set when type is Quantization"),
+             "quantization may only be set where type is Quantization: remove it or correct type"),
         )
     )  # fmt: skip
 
     name: text(  # type: ignore[valid-type]
-        pattern=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", max_length=40, message="a technique's name is a lower-case DNS label"
+        pattern=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+        max_length=40,
+        message="a technique's name has lower-case letters, digits and '-'",
     )
     """Name of the step, as the report shows it."""
     type: TechniqueType
@@ -310,7 +314,7 @@ class Injection(ApiModel):
     name: text(  # type: ignore[valid-type]
         pattern=r"[A-Za-z_][A-Za-z0-9_]*",
         max_length=128,
-        message="an environment variable's name has letters, digits and _",
+        message="an environment variable's name has letters, digits and _, and does not start with a digit",
     ) = "MODEL_URI"
     """Name of the environment variable."""
     takeover: Takeover = Takeover.REFUSE
@@ -322,7 +326,11 @@ class Inference(ApiModel):
 
     port: int = Field(default=8080, ge=1, le=65535)
     """HTTP port of the server's pods."""
-    model_name: str = Field(min_length=1, max_length=128)
+    model_name: text(  # type: ignore[valid-type]
+        pattern=r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?",
+        max_length=128,
+        message="a served model's name has letters, digits and _ . -, and starts and ends with a letter or digit",
+    )
     """Name under which the server serves the model."""
 
 
@@ -332,7 +340,9 @@ class Target(ApiModel):
     ref: Annotated[
         TargetRef,
         Field(
-            json_schema_extra=rules(("self == oldSelf", "target.ref is immutable: create another ModelOptimization"))
+            json_schema_extra=rules(
+                ("self == oldSelf", "target.ref is immutable: create another ModelOptimization for it")
+            )
         ),
     ]
     """The workload."""
@@ -344,115 +354,15 @@ class Target(ApiModel):
     """How to ask the server golden requests after a rollout. Left out: readiness alone decides, and status says so."""
 
 
-class ResourceList(ApiModel):
-    """Amounts of CPU and memory."""
-
-    cpu: Cpu | None = None
-    """CPU, such as "1" or "500m"."""
-    memory: Memory | None = None
-    """Memory, such as "2Gi"."""
-
-
-class Resources(ApiModel):
-    """What a Job's pod asks for and is held to."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            ("!has(self.requests.cpu) || !has(self.limits.cpu) || quantity(self.requests.cpu).compareTo(quantity(self.limits.cpu)) <= 0",
-             "requests.cpu must not exceed limits.cpu"),
-            ("!has(self.requests.memory) || !has(self.limits.memory) || quantity(self.requests.memory).compareTo(quantity(self.limits.memory)) <= 0",
-             "requests.memory must not exceed limits.memory"),
-        )
-    )  # fmt: skip
-
-    requests: ResourceList = ResourceList()
-    """Amounts reserved."""
-    limits: ResourceList = ResourceList()
-    """Amounts allowed."""
-
-
-class Toleration(ApiModel):
-    """A taint that a Job's pod tolerates."""
-
-    key: str | None = Field(default=None, max_length=317)
-    """Taint key; empty matches all."""
-    operator: Literal["Exists", "Equal"] = "Equal"
-    """How the value is compared."""
-    value: str | None = Field(default=None, max_length=63)
-    """Taint value."""
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Effect to tolerate; empty matches all."""
-
-
-class Execution(ApiModel):
-    """How and where Jobs run. What is left out comes from the operator's settings or from the target."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            ("duration(self.runTimeout) >= duration('1m') && duration(self.runTimeout) <= duration('168h')",
-             "execution.runTimeout must lie between 1m and 168h"),
-            ("duration(self.ttlAfterFinished) >= duration('10m')",
-             "execution.ttlAfterFinished must be at least 10m, so that results are read before they go"),
-        )
-    )  # fmt: skip
-
-    image: str | None = Field(default=None, min_length=1, max_length=512)
-    """Image of the optimizer Jobs; defaults to the operator's setting."""
-    artifact_store: Uri | None = None
-    """Where bundles, studies and reports go; defaults to the operator's setting."""
-    resources: Resources = Resources()
-    """Resources of the Jobs. The judge always runs under the serving container's CPU limit."""
-    node_selector: dict[str, Annotated[str, Field(max_length=63)]] = Field(default={}, max_length=16)
-    """Nodes for the Jobs; defaults to the target's own selector, so that measurements count."""
-    tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16, json_schema_extra=ATOMIC)
-    """Taints the Jobs tolerate; defaults to the target's own."""
-    queue_name: str | None = Field(default=None, min_length=1, max_length=63)
-    """Kueue queue; the Jobs carry its label and wait for admission."""
-    run_timeout: Duration = "2h"
-    """Longest time one Job of a run may run; time spent suspended does not count."""
-    backoff_limit: int = Field(default=2, ge=0, le=10)
-    """Pod failures that a Job retries; bad input is never retried."""
-    ttl_after_finished: Duration = "24h"
-    """How long finished Jobs are kept."""
-
-
-class Rollout(ApiModel):
-    """How a winner goes live."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            ("duration(self.progressDeadline) >= duration('10s') && duration(self.progressDeadline) <= duration('24h')",
-             "rollout.progressDeadline must lie between 10s and 24h"),
-            ("duration(self.bakeTime) <= duration('24h')", "rollout.bakeTime must not exceed 24h"),
-        )
-    )  # fmt: skip
-
-    strategy: Literal["RollingUpdate"] = "RollingUpdate"
-    """RollingUpdate changes the owned field and lets the workload replace its pods."""
-    progress_deadline: Duration = "10m"
-    """When the new pods are not all ready by then, the previous version returns."""
-    bake_time: Duration = "2m"
-    """How long the new version is watched before it counts as champion."""
-
-
-class History(ApiModel):
-    """How many finished OptimizationRuns are kept."""
-
-    successful_runs: int = Field(default=3, ge=1, le=50)
-    """Runs kept that ended Promoted, Recommended or NoGain."""
-    failed_runs: int = Field(default=3, ge=1, le=50)
-    """Runs kept that ended GateFailed, RolledBack, Failed or Cancelled."""
-
-
 class ModelOptimizationSpec(ApiModel):
     """A served model, the data it is judged by, what better means, and how a new version may go live."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("self.mode == 'ObserveOnly' || has(self.data.test)", "data.test is required unless mode is ObserveOnly"),
-            ("!has(self.techniques) || !self.techniques.exists(t, t.type == 'Quantization' && has(t.quantization) && 'Static' in t.quantization.schemes)"
-             " || has(self.data.training) || has(self.data.calibration)",
-             "static quantization needs data.training or data.calibration"),
+            ("self.mode == 'ObserveOnly' || has(self.data.test)", "data.test is required unless mode is ObserveOnly: it decides promotion"),
+            ("!has(self.techniques) || has(self.data.training) || has(self.data.calibration) || !self.techniques.exists(t, "
+             "t.type == 'Quantization' && (!has(t.quantization) || 'Static' in t.quantization.schemes))",
+             "static quantization needs data.training or data.calibration; without them set quantization.schemes: [Dynamic]"),
         )
     )  # fmt: skip
 
@@ -469,7 +379,7 @@ class ModelOptimizationSpec(ApiModel):
     objectives: tuple[Objective, ...] = Field(
         default=DEFAULT_OBJECTIVES, min_length=1, max_length=4,
         json_schema_extra=map_list("metric")
-        | rules(("self.exists(o, o.role == 'Optimize')", "at least one objective must have role Optimize")),
+        | rules(("self.exists(o, o.role == 'Optimize')", "at least one objective must have role Optimize: it ranks candidates")),
     )  # fmt: skip
     """What better means. Default: accuracy at most one point below the champion, then p95 latency, then size."""
     selection: Selection = Selection()

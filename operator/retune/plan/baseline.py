@@ -12,7 +12,7 @@ from retune.plan import names
 from retune.plan.actions import CreateJob
 from retune.plan.draft import Draft, Hold
 from retune.plan.hashing import attempt_hash, baseline_hash
-from retune.plan.jobs import JobFailure, failure_of, progress_of
+from retune.plan.jobs import JobFailure, failure_of, progress_of, starting
 from retune.plan.observed import Job, JobPhase, Verb
 
 _FIRST_RETRY_SECONDS = 30.0
@@ -55,7 +55,8 @@ def _start(draft: Draft, attempt: JobAttempt) -> Hold:
         return _not_baselined(draft, "StoreNotConfigured", message)
     cpu = draft.container.cpu_limit if draft.container else None
     draft.do(CreateJob(attempt.name, _request(draft, draft.store), cpu_limit=cpu))
-    return _working(draft, "Starting", f"Job {attempt.name} checks model and data and measures the delivered model")
+    before = draft.refused_before(ConditionType.BASELINED)
+    return _not_baselined(draft, *before) if before else _working(draft, *starting(attempt.name))
 
 
 def _request(draft: Draft, store: str) -> BaselineRequest:

@@ -11,7 +11,7 @@ from retune.api.objects import ModelOptimization
 from retune.api.spec import ModelOptimizationSpec
 from retune.api.status import Condition, ConditionStatus, ConditionType, ModelOptimizationStatus, Stage
 from retune.plan.actions import Action, Plan
-from retune.plan.observed import Container, Observed, Refusal, Verb
+from retune.plan.observed import REFUSALS, Container, Observed, Refusal, Verb
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,14 @@ class Draft:
     def refusal(self, verb: Verb) -> Refusal | None:
         """Return why the API server refused this verb in this pass, if it did."""
         return next((refusal for refusal in self.observed.refusals if refusal.verb is verb), None)
+
+    def refused_before(self, kind: ConditionType) -> tuple[str, str] | None:
+        """Return reason and sentence of a refusal that a condition still tells of.
+
+        A step that tries again keeps telling it until the attempt succeeds, so that trying writes nothing.
+        """
+        told = condition_of(self.status, kind)
+        return (told.reason, told.message) if told and told.reason in REFUSALS else None
 
     def wake(self, *, after: float) -> None:
         """Ask for another pass in so many seconds at the latest."""

@@ -49,5 +49,10 @@ def progress_of(job: Job) -> tuple[str, str]:
     if job.phase is JobPhase.SUSPENDED:
         return "Queued", f"Job {job.name} waits for admission by its queue"
     if job.phase is JobPhase.WAITING:
-        return "Starting", f"Job {job.name} waits for its pod"
+        return starting(job.name)
     return "Running", f"Job {job.name} runs"
+
+
+def starting(name: str) -> tuple[str, str]:
+    """Return reason and sentence for a Job that was just asked for."""
+    return "Starting", f"Job {name} waits for its pod"

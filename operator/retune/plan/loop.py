@@ -34,6 +34,9 @@ _IDLE = Hold(
 def plan(observed: Observed, now: datetime) -> Plan:
     """Return what to write and do, given what was observed. Pure: the same arguments give the same plan."""
     draft = Draft(observed, now)
+    lease = ownership.lease_to_acquire(draft)
+    if lease is not None:
+        return Plan(status=draft.status, actions=(lease,))
     hold = next((hold for step in STEPS if (hold := step(draft)) is not None), _IDLE)
     history.sweep(draft)
     history.record(draft)

@@ -103,13 +103,19 @@ class Verb(StrEnum):
     OTHER = "Other"
 
 
+REFUSALS = frozenset(
+    {"HeldByAnother", "FieldConflict", "Forbidden", "QuotaExceeded", "AdmissionDenied", "NameConflict", "Invalid"}
+)
+"""The reasons a refusal can have."""
+
+
 @dataclass(frozen=True)
 class Refusal:
     """An action that the API server refused in this pass, for good reason: it would refuse it again."""
 
     verb: Verb
     reason: str
-    """HeldByAnother, FieldConflict, Forbidden, QuotaExceeded, AdmissionDenied, NameConflict, Invalid."""
+    """One of REFUSALS."""
     message: str
 
 

@@ -9,6 +9,9 @@ from retune.plan.actions import AcquireLease
 from retune.plan.draft import Draft, Hold
 from retune.plan.observed import Container, Verb
 
+MANAGER = "retune"
+"""Our field manager on targets."""
+
 _RETRY_SECONDS = 60.0
 
 
@@ -43,28 +46,26 @@ def _container_sentence(draft: Draft, name: str) -> str:
     return f"{name} has no container {draft.spec.target.container} (it has {names}): correct spec.target.container"
 
 
-def hold_lease(draft: Draft) -> Hold | None:
-    """Become the target's one writer; a resource that is not, only watches."""
-    target = draft.observed.target
-    if target is None:
+def lease_to_acquire(draft: Draft) -> AcquireLease | None:
+    """Return the Lease that everything else has to wait for, unless this pass holds it or was refused it."""
+    target, meta = draft.observed.target, draft.resource.metadata
+    if target is None or draft.container is None or meta.deletion_timestamp or draft.spec.suspend:
         return None
-    refused = draft.refusal(Verb.ACQUIRE_LEASE)
+    done = draft.observed.lease_held or draft.refusal(Verb.ACQUIRE_LEASE) or draft.status.target_uid == target.uid
+    return None if done else AcquireLease(target.uid)
+
+
+def hold_lease(draft: Draft) -> Hold | None:
+    """Be the target's one writer; a resource that is not, only watches."""
+    refused, target = draft.refusal(Verb.ACQUIRE_LEASE), draft.observed.target
     if refused:
         draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, refused.reason, refused.message)
         draft.wake(after=_RETRY_SECONDS)
         return Hold(Stage.BLOCKED, refused.reason, refused.message)
-    if draft.status.target_uid == target.uid:
-        return None
-    if not draft.observed.lease_held:
-        draft.do(AcquireLease(target.uid))
-        return Hold(Stage.PENDING, "AcquiringTarget", f"becoming the one writer of Deployment {target.name}")
-    draft.update(target_uid=target.uid)
-    draft.condition(
-        ConditionType.TARGET_OWNED,
-        ConditionStatus.TRUE,
-        "LeaseHeld",
-        f"this resource alone writes Deployment {target.name}",
-    )
+    if target and draft.status.target_uid != target.uid:
+        message = f"this resource alone writes Deployment {target.name}"
+        draft.update(target_uid=target.uid)
+        draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "LeaseHeld", message)
     return None
 
 

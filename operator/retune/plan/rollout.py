@@ -14,30 +14,46 @@ from retune.plan.actions import AcquireLease, CreateJob, InjectModel, SetFinaliz
 from retune.plan.deletion import FINALIZER
 from retune.plan.draft import Draft, Hold
 from retune.plan.hashing import snapshot_hash
-from retune.plan.jobs import failure_of, progress_of
+from retune.plan.jobs import failure_of, progress_of, starting
 from retune.plan.observed import JobPhase, Verb
-from retune.plan.ownership import may_force, reject
+from retune.plan.ownership import MANAGER, may_force, reject
 from retune.plan.run import conclude
+from retune.plan.trigger import nonce_is_new
 
 _LOOK_SECONDS = 5.0
+_REFUSAL_RETRY_SECONDS = 30.0
 _VERIFY_ATTEMPTS = 3
 
 
 def begin(draft: Draft) -> Hold | None:
-    """Start rolling out a candidate that passed the gate, if the mode allows it."""
+    """Start rolling out a candidate that passed the gate, if the mode allows it and the field is free."""
     candidate = draft.status.candidate
     if candidate is None or draft.spec.mode is not Mode.AUTOMATIC:
         return None
     if candidate.spec_hash != snapshot_hash(draft.spec):
         draft.update(candidate=None)
         return None
-    refused = draft.refusal(Verb.INJECT_MODEL)
-    if refused:
-        draft.wake(after=60.0)
-        draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, refused.reason, refused.message)
-        return Hold(Stage.BLOCKED, refused.reason, refused.message)
+    conflict = _conflict(draft)
+    if conflict:
+        return _blocked(draft, "FieldConflict", conflict)
     draft.update(rollout=ActiveRollout(version=candidate.version, start_time=draft.now))
     return carry_on(draft)
+
+
+def _conflict(draft: Draft) -> str | None:
+    """Return why the owned field may not be changed: another manager has set it and takeover is Refuse."""
+    container = draft.container
+    if container is None or container.value is None or container.manager in {None, MANAGER} or may_force(draft):
+        return None
+    return (
+        f"{draft.spec.target.injection.name} of Deployment {draft.spec.target.ref.name} is owned by "
+        f"{container.manager}: remove it from that manifest, or set spec.target.injection.takeover to Force"
+    )
+
+
+def _blocked(draft: Draft, reason: str, message: str) -> Hold:
+    draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, reason, message)
+    return Hold(Stage.BLOCKED, reason, message)
 
 
 def carry_on(draft: Draft) -> Hold | None:
@@ -48,11 +64,26 @@ def carry_on(draft: Draft) -> Hold | None:
     if candidate is None or draft.status.champion is None:
         draft.update(rollout=None)
         return None
+    if not rollout.injected and not rollout.rollback_reason and _unwanted(draft, candidate):
+        _withdraw(draft)
+        return None
     if FINALIZER not in draft.resource.metadata.finalizers:
         draft.do(SetFinalizer(present=True))
     if rollout.rollback_reason:
         return _roll_back(draft, rollout, candidate)
     return _roll_out(draft, rollout, candidate)
+
+
+def _unwanted(draft: Draft, candidate: Version) -> bool:
+    value = draft.container.value if draft.container else None
+    changed = candidate.spec_hash != snapshot_hash(draft.spec) or nonce_is_new(draft)
+    return value != candidate.injected_value and (changed or draft.spec.mode is not Mode.AUTOMATIC)
+
+
+def _withdraw(draft: Draft) -> None:
+    """Give up a rollout that has not touched the target: the user wants something else by now."""
+    conclude(draft, Outcome.CANCELLED, "SpecChanged", "the spec changed before the candidate was given to the target")
+    draft.update(candidate=None, rollout=None)
 
 
 def _roll_out(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
@@ -64,8 +95,10 @@ def _roll_out(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold 
             )
         return _inject(draft, candidate)
     if not rollout.injected:
-        rollout = rollout.model_copy(update={"injected": True})
+        rollout = rollout.model_copy(update={"injected": True, "start_time": draft.now})
         draft.update(rollout=rollout)
+        message = f"{draft.spec.target.injection.name} names version {candidate.version} and is owned by Retune"
+        draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "FieldOwned", message)
     if rollout.bake_start_time is None:
         return _observe(draft, rollout, candidate)
     return _bake(draft, rollout, candidate)
@@ -75,14 +108,15 @@ def _inject(draft: Draft, candidate: Version) -> Hold:
     target, container = draft.observed.target, draft.container
     refused = draft.refusal(Verb.INJECT_MODEL)
     if refused:
-        draft.update(rollout=None)
         draft.wake(after=60.0)
-        draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, refused.reason, refused.message)
-        return Hold(Stage.BLOCKED, refused.reason, refused.message)
+        return _blocked(draft, refused.reason, refused.message)
     if target and container:
         variable = draft.spec.target.injection.name
         inject = InjectModel(container.name, variable, candidate.injected_value, force=may_force(draft))
         draft.do(AcquireLease(target.uid), inject)
+    before = draft.refused_before(ConditionType.TARGET_OWNED)
+    if before:
+        return _blocked(draft, *before)
     return _progress(draft, Stage.ROLLING_OUT, "Injecting", f"version {candidate.version} is given to the target")
 
 
@@ -128,10 +162,12 @@ def _verify(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | 
 def _ask(draft: Draft, name: str, candidate: Version) -> Hold:
     endpoints, inference = draft.observed.pods.endpoints, draft.spec.target.inference
     refused = draft.refusal(Verb.CREATE_JOB)
-    if not endpoints or inference is None or refused:
+    if refused:
+        draft.wake(after=_REFUSAL_RETRY_SECONDS)
+        return _progress(draft, Stage.ROLLING_OUT, refused.reason, refused.message)
+    if not endpoints or inference is None:
         draft.wake(after=_LOOK_SECONDS)
-        words = refused.message if refused else "waiting for pod addresses"
-        return _progress(draft, Stage.ROLLING_OUT, "Verifying", words)
+        return _progress(draft, Stage.ROLLING_OUT, "Verifying", "waiting for pod addresses")
     request = VerifyRequest(
         resource=draft.resource.key,
         bundle=BundleRef(uri=candidate.uri, digest=candidate.digest),
@@ -139,7 +175,8 @@ def _ask(draft: Draft, name: str, candidate: Version) -> Hold:
         model_name=inference.model_name,
     )
     draft.do(CreateJob(name, request, cpu_limit=None))
-    return _progress(draft, Stage.ROLLING_OUT, "Verifying", f"Job {name} asks the new pods golden requests")
+    before = draft.refused_before(ConditionType.ROLLED_OUT)
+    return _progress(draft, Stage.ROLLING_OUT, *(before or starting(name)))
 
 
 def _start_bake(draft: Draft, rollout: ActiveRollout, words: str) -> Hold | None:

@@ -14,7 +14,7 @@ from retune.plan.baseline import threads
 from retune.plan.draft import Draft, Hold
 from retune.plan.gate import Accepted, decide
 from retune.plan.hashing import snapshot, snapshot_hash
-from retune.plan.jobs import JobFailure, failure_of, progress_of
+from retune.plan.jobs import JobFailure, failure_of, progress_of, starting
 from retune.plan.observed import Job, JobPhase, Verb
 
 SEARCH, JUDGE, ROLLOUT = "Search", "Judge", "Rollout"
@@ -85,7 +85,7 @@ def _search(draft: Draft, run: ActiveRun) -> Hold | None:
     _take_progress(draft, run)
     failure = _failure(draft, job)
     if failure is None and job.phase is not JobPhase.SUCCEEDED:
-        return _wait(draft, Stage.OPTIMIZING, job)
+        return _holding(draft, *progress_of(job))
     if failure and not failure.overtime:
         _fail(draft, failure)
         return None
@@ -106,7 +106,7 @@ def _judge(draft: Draft, run: ActiveRun) -> Hold | None:
         return _start(draft, name, _judge_request(draft, run), workers=1)
     failure = _failure(draft, job)
     if failure is None and job.phase is not JobPhase.SUCCEEDED:
-        return _wait(draft, Stage.GATING, job)
+        return _holding(draft, *progress_of(job))
     if failure is None and isinstance(job.result, JudgeResult):
         _pass_gate(draft, run, job.result)
         return None
@@ -156,24 +156,19 @@ def _start(draft: Draft, name: str, request: SearchRequest, *, workers: int) -> 
         return _refused(draft, Verb.CREATE_JOB)
     cpu = draft.container.cpu_limit if draft.container else None
     draft.do(CreateJob(name, request, cpu_limit=cpu, workers=workers))
-    stage = Stage.GATING if isinstance(request, JudgeRequest) else Stage.OPTIMIZING
-    return _holding(draft, stage, "Starting", f"Job {name} starts")
-
-
-def _wait(draft: Draft, stage: Stage, job: Job) -> Hold:
-    return _holding(draft, stage, *progress_of(job))
+    return _holding(draft, *(draft.refused_before(ConditionType.OPTIMIZING) or starting(name)))
 
 
 def _refused(draft: Draft, verb: Verb) -> Hold:
     refused = draft.refusal(verb)
     draft.wake(after=_REFUSAL_RETRY_SECONDS)
-    reason, message = (refused.reason, refused.message) if refused else ("Waiting", "waiting for the champion")
-    return _holding(draft, Stage.OPTIMIZING, reason, message)
+    return _holding(draft, refused.reason if refused else "Waiting", refused.message if refused else "no champion yet")
 
 
-def _holding(draft: Draft, stage: Stage, reason: str, message: str) -> Hold:
+def _holding(draft: Draft, reason: str, message: str) -> Hold:
+    judging = draft.status.run is not None and draft.status.run.stage == JUDGE
     draft.condition(ConditionType.OPTIMIZING, ConditionStatus.TRUE, reason, message)
-    return Hold(stage, reason, message)
+    return Hold(Stage.GATING if judging else Stage.OPTIMIZING, reason, message)
 
 
 def _pass_gate(draft: Draft, run: ActiveRun, result: JudgeResult) -> None:

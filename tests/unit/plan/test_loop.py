@@ -1,0 +1,360 @@
+"""The planner by example: one pass through the loop, and each way it can end."""
+
+import pytest
+
+from retune.api.base import seconds
+from retune.api.status import ConditionStatus, ConditionType, Outcome, Stage
+from retune.contract.results import Reason, Verdict
+from retune.plan.draft import condition_of
+from retune.plan.observed import JobPhase
+from tests.unit.plan.world import World, spec
+
+
+def reason_of(world: World, kind: ConditionType) -> str:
+    """Return the reason of a condition."""
+    condition = condition_of(world.resource.status, kind)
+    return condition.reason if condition else ""
+
+
+def state_of(world: World, kind: ConditionType) -> ConditionStatus | None:
+    """Return the status of a condition."""
+    condition = condition_of(world.resource.status, kind)
+    return condition.status if condition else None
+
+
+def test_a_new_resource_has_its_baseline_job_after_three_writes() -> None:
+    """Lease, status and Job are all that is written before the first Job exists."""
+    world = World()
+    assert world.reconcile() == 3
+    assert world.resource.status.stage is Stage.BASELINING
+    assert state_of(world, ConditionType.READY) is ConditionStatus.UNKNOWN
+
+
+def test_a_good_candidate_becomes_champion() -> None:
+    """The whole pass ends Promoted, with the candidate's bundle on the target and in the status."""
+    world = World()
+    world.run_to_promotion()
+    status = world.resource.status
+    assert status.stage is Stage.MONITORING
+    assert status.champion is not None
+    assert status.champion.version == 2
+    assert world.value == status.champion.injected_value
+    assert status.last_run is not None
+    assert status.last_run.outcome is Outcome.PROMOTED
+    assert status.last_run.report_uri
+    assert world.runs["digits-r1"].status.outcome is Outcome.PROMOTED
+    assert world.runs["digits-r1"].status.comparisons
+    assert state_of(world, ConditionType.READY) is ConditionStatus.TRUE
+    assert not world.resource.metadata.finalizers
+
+
+@pytest.mark.parametrize("verdict", [Verdict.NO_GAIN, Verdict.GATE_FAILED])
+def test_a_candidate_that_does_not_pass_the_gate_never_reaches_the_target(verdict: Verdict) -> None:
+    """NoGain and GateFailed end the run; nothing is injected and no new run starts by itself."""
+    world = World()
+    world.reconcile()
+    for _ in range(2):
+        world.finish(world.active_jobs()[0])
+        world.reconcile()
+    name = world.active_jobs()[0]
+    world.finish(name, world.answer(name, verdict))
+    world.reconcile()
+    assert world.served == []
+    assert world.resource.status.last_run is not None
+    assert world.resource.status.last_run.outcome.value == verdict.value
+    assert world.active_jobs() == []
+    assert world.resource.status.stage is Stage.MONITORING
+
+
+def test_a_wrong_golden_answer_rolls_back_and_the_bundle_is_not_proposed_again() -> None:
+    """Fault 24/25: the previous value returns, the digest is rejected, the run ends RolledBack."""
+    world = World()
+    world.run_to_rollout()
+    world.settled = True
+    world.reconcile()
+    world.fail(world.active_jobs()[0], Reason.GOLDEN_MISMATCH)
+    world.reconcile()
+    assert world.value is None
+    assert world.resource.status.stage is Stage.ROLLING_BACK
+    world.settled = True
+    world.reconcile()
+    status = world.resource.status
+    assert status.last_run is not None
+    assert status.last_run.outcome is Outcome.ROLLED_BACK
+    assert status.last_run.reason == Reason.GOLDEN_MISMATCH
+    assert [entry.digest for entry in status.rejected] == ["sha256:digits-r1"]
+    assert status.champion is not None
+    assert status.champion.version == 1
+    assert state_of(world, ConditionType.READY) is ConditionStatus.TRUE
+
+
+def test_pods_that_never_get_ready_roll_back_at_the_progress_deadline() -> None:
+    """Fault 25: the deadline counts from the start of the rollout."""
+    world = World()
+    world.run_to_rollout()
+    world.wait(seconds(world.spec.rollout.progress_deadline) - 1)
+    world.reconcile()
+    assert world.resource.status.stage is Stage.ROLLING_OUT
+    world.wait(2)
+    world.reconcile()
+    assert world.resource.status.stage is Stage.ROLLING_BACK
+    assert world.value is None
+
+
+def test_an_unhealthy_bake_rolls_back() -> None:
+    """A version whose pods all fail while it is watched is not promoted."""
+    world = World()
+    world.run_to_rollout()
+    world.settled = True
+    world.reconcile()
+    world.finish(world.active_jobs()[0])
+    world.reconcile()
+    assert world.resource.status.stage is Stage.BAKING
+    world.settled = False
+    world.reconcile()
+    assert world.resource.status.stage is Stage.ROLLING_BACK
+    assert reason_of(world, ConditionType.ROLLED_OUT) == "UnhealthyDuringBake"
+
+
+def test_a_field_that_another_manager_owns_is_refused_and_then_forced() -> None:
+    """Takeover Refuse blocks with FieldConflict and the manager's name; Force takes over and goes on."""
+    world = World(value="s3://old", manager="argocd")
+    world.run_to_rollout()
+    assert world.value == "s3://old"
+    assert world.resource.status.stage is Stage.BLOCKED
+    assert reason_of(world, ConditionType.TARGET_OWNED) == "FieldConflict"
+    assert state_of(world, ConditionType.STALLED) is ConditionStatus.TRUE
+    assert state_of(world, ConditionType.READY) is ConditionStatus.TRUE
+    world.change(target=world.spec.target.to_dict() | {"injection": {"takeover": "Force"}})
+    world.reconcile()
+    assert world.manager == "retune"
+    assert world.value in world.approved
+
+
+def test_a_second_resource_on_one_target_only_watches() -> None:
+    """The Lease decides; the loser starts no Job and says who holds it."""
+    world = World(lease_holder="mo-2")
+    assert world.reconcile() == 1
+    assert world.active_jobs() == []
+    assert reason_of(world, ConditionType.TARGET_OWNED) == "HeldByAnother"
+
+
+@pytest.mark.parametrize("reason", [Reason.MODEL_NOT_FOUND, Reason.DIGEST_MISMATCH, Reason.DATA_INVALID])
+def test_a_failed_baseline_blocks_with_its_reason_and_is_tried_again_more_slowly(reason: Reason) -> None:
+    """The condition carries the Job's own sentence; attempts are 30 s, then 60 s apart."""
+    world = World()
+    world.reconcile()
+    world.fail(world.active_jobs()[0], reason)
+    world.reconcile()
+    assert reason_of(world, ConditionType.BASELINED) == reason
+    assert world.resource.status.stage is Stage.BLOCKED
+    assert world.reconcile() == 0
+    world.wait(31)
+    world.reconcile()
+    (second,) = world.active_jobs()
+    world.fail(second, reason)
+    world.reconcile()
+    world.wait(31)
+    world.reconcile()
+    assert world.active_jobs() == []
+    world.wait(30)
+    world.reconcile()
+    assert len(world.active_jobs()) == 1
+
+
+def test_a_corrected_spec_is_tried_at_once() -> None:
+    """A new model URI or a new Job image makes a new attempt without waiting."""
+    world = World()
+    world.reconcile()
+    world.fail(world.active_jobs()[0], Reason.MODEL_NOT_FOUND)
+    world.reconcile()
+    world.change(model={"uri": "pvc://store/digits/right.onnx"})
+    world.reconcile()
+    assert len(world.active_jobs()) == 1
+
+
+def test_a_refused_job_says_why_and_waits() -> None:
+    """Fault 13: an exceeded quota is a condition, and the Job is created once there is room."""
+    world = World(quota=True)
+    world.reconcile()
+    assert reason_of(world, ConditionType.BASELINED) == "QuotaExceeded"
+    assert world.reconcile() == 0
+    world.quota = False
+    world.reconcile()
+    assert len(world.active_jobs()) == 1
+
+
+def test_recommend_only_stops_at_the_proven_candidate_until_the_mode_changes() -> None:
+    """The candidate waits in the status; switching to Automatic rolls that very candidate out."""
+    world = World(spec=spec(mode="RecommendOnly"))
+    world.reconcile()
+    for _ in range(3):
+        world.finish(world.active_jobs()[0])
+        world.reconcile()
+    assert world.served == []
+    assert world.resource.status.last_run is not None
+    assert world.resource.status.last_run.outcome is Outcome.RECOMMENDED
+    world.change(mode="Automatic")
+    world.reconcile()
+    assert world.value in world.approved
+    assert world.resource.status.next_run == 2
+
+
+def test_observe_only_measures_the_champion_and_starts_no_run() -> None:
+    """Mode ObserveOnly ends after the baseline."""
+    world = World(spec=spec(mode="ObserveOnly"))
+    world.reconcile()
+    world.finish(world.active_jobs()[0])
+    world.reconcile()
+    assert world.active_jobs() == []
+    assert world.resource.status.champion is not None
+    assert world.resource.status.stage is Stage.MONITORING
+
+
+def test_a_new_nonce_starts_exactly_one_run() -> None:
+    """The nonce is level-based: the same value never starts a second run."""
+    world = World()
+    world.run_to_promotion()
+    world.change(manualNonce="again")
+    world.reconcile()
+    assert world.resource.status.run is not None
+    assert world.resource.status.run.name == "digits-r2"
+    assert world.resource.status.run.trigger == "Manual"
+    assert world.reconcile() == 0
+
+
+def test_a_spec_change_cancels_the_run_and_its_late_result_is_ignored() -> None:
+    """Fault 21: the old run ends Cancelled, its Jobs go, a new run starts under the new spec."""
+    world = World()
+    world.reconcile()
+    world.finish(world.active_jobs()[0])
+    world.reconcile()
+    old = world.active_jobs()[0]
+    world.change(search={"maxTrials": 5})
+    world.reconcile()
+    assert old not in world.jobs
+    assert world.resource.status.run is not None
+    assert world.resource.status.run.name == "digits-r2"
+    assert world.runs["digits-r1"].status.outcome is Outcome.CANCELLED
+
+
+def test_a_foreign_verdict_is_refused() -> None:
+    """Fault 22: a result of another run, spec or champion promotes nothing."""
+    world = World()
+    world.reconcile()
+    for _ in range(2):
+        world.finish(world.active_jobs()[0])
+        world.reconcile()
+    name = world.active_jobs()[0]
+    forged = world.answer(name).model_copy(update={"champion_digest": "sha256:other"})
+    world.finish(name, forged)
+    world.reconcile()
+    assert world.served == []
+    assert world.resource.status.last_run is not None
+    assert world.resource.status.last_run.reason == "ResultForeign"
+
+
+def test_suspend_holds_jobs_and_a_rollout_and_resume_gives_time_anew() -> None:
+    """While suspended nothing moves; afterwards the progress deadline starts over."""
+    world = World()
+    world.run_to_rollout()
+    world.change(suspend=True)
+    world.reconcile()
+    assert world.resource.status.stage is Stage.SUSPENDED
+    world.wait(10_000)
+    assert world.reconcile() == 0
+    world.change(suspend=False)
+    world.reconcile()
+    assert world.resource.status.stage is Stage.ROLLING_OUT
+
+
+def test_suspend_holds_running_jobs() -> None:
+    """A search Job is suspended and goes on later as the same Job."""
+    world = World()
+    world.reconcile()
+    (name,) = world.active_jobs()
+    world.change(suspend=True)
+    world.reconcile()
+    assert world.jobs[name].phase is JobPhase.SUSPENDED
+    world.change(suspend=False)
+    world.reconcile()
+    assert world.jobs[name].phase is JobPhase.RUNNING
+
+
+def test_deleting_in_the_middle_of_a_rollout_puts_the_champion_back_first() -> None:
+    """Deleting never leaves an unproven version serving."""
+    world = World()
+    world.run_to_rollout()
+    assert world.resource.metadata.finalizers
+    world.delete()
+    world.reconcile()
+    assert world.gone
+    assert world.value is None
+
+
+def test_deleting_later_keeps_the_champion_or_restores_the_original_as_told() -> None:
+    """KeepChampion leaves what serves; RestoreOriginal gives the field up."""
+    keep = World()
+    keep.run_to_promotion()
+    keep.delete()
+    assert keep.gone
+    assert keep.value in keep.approved
+    restore = World(spec=spec(deletionPolicy="RestoreOriginal"))
+    restore.run_to_promotion()
+    restore.delete()
+    restore.reconcile()
+    assert restore.gone
+    assert restore.value is None
+
+
+def test_a_field_changed_by_others_is_said_and_left_alone() -> None:
+    """Fault 26: no fight; the value stays and the condition names who set it."""
+    world = World()
+    world.run_to_promotion()
+    world.value, world.manager = "s3://mine", "kubectl-edit"
+    world.reconcile()
+    assert world.value == "s3://mine"
+    assert reason_of(world, ConditionType.TARGET_OWNED) == "FieldChanged"
+    assert "kubectl-edit" in (world.resource.status.message or "")
+    assert world.reconcile() == 0
+
+
+def test_a_target_that_goes_away_blocks_and_is_found_again() -> None:
+    """Fault 26: nothing is recreated; when it returns, the loop goes on from what is observed."""
+    world = World()
+    world.run_to_promotion()
+    world.target_uid = None
+    world.reconcile()
+    assert reason_of(world, ConditionType.TARGET_RESOLVED) == "NotFound"
+    assert state_of(world, ConditionType.READY) is ConditionStatus.FALSE
+    world.target_uid = "target-2"
+    world.value = None
+    world.lease_holder = None
+    world.reconcile()
+    assert state_of(world, ConditionType.READY) is ConditionStatus.TRUE
+    assert world.resource.status.target_uid == "target-2"
+
+
+def test_history_keeps_as_many_runs_as_told() -> None:
+    """Finished runs beyond the limits are deleted, oldest first; the champion's run stays."""
+    world = World(spec=spec(history={"successfulRuns": 1, "failedRuns": 1}))
+    world.run_to_promotion()
+    for number in range(5):
+        world.change(manualNonce=f"n{number}")
+        world.reconcile()
+        world.finish(world.active_jobs()[0])
+        world.reconcile()
+        name = world.active_jobs()[0]
+        world.finish(name, world.answer(name, Verdict.NO_GAIN))
+        world.reconcile()
+    assert sorted(world.runs) == ["digits-r1", "digits-r5", "digits-r6"]
+
+
+def test_events_are_told_once_a_transition() -> None:
+    """Reconciling again without news tells nothing."""
+    world = World()
+    world.run_to_promotion()
+    told = len(world.events)
+    world.reconcile()
+    assert len(world.events) == told
+    assert [event.reason for event in world.events].count("Promoted") >= 1
