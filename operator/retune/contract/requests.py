@@ -46,7 +46,8 @@ class SearchRequest(Document):
     data: Data
     objectives: tuple[Objective, ...]
     selection: Selection
-    techniques: tuple[Technique, ...] | None
+    techniques: tuple[Technique, ...] | None = None
+    """None: a recipe chosen from the model and the data."""
     search: Search
     champion: BundleRef
     original: BundleRef

@@ -16,6 +16,11 @@ def reason_of(world: World, kind: ConditionType) -> str:
     return condition.reason if condition else ""
 
 
+def stage_of(world: World) -> Stage | None:
+    """Return where the loop stands."""
+    return world.resource.status.stage
+
+
 def state_of(world: World, kind: ConditionType) -> ConditionStatus | None:
     """Return the status of a condition."""
     condition = condition_of(world.resource.status, kind)
@@ -26,7 +31,7 @@ def test_a_new_resource_has_its_baseline_job_after_three_writes() -> None:
     """Lease, status and Job are all that is written before the first Job exists."""
     world = World()
     assert world.reconcile() == 3
-    assert world.resource.status.stage is Stage.BASELINING
+    assert stage_of(world) is Stage.BASELINING
     assert state_of(world, ConditionType.READY) is ConditionStatus.UNKNOWN
 
 
@@ -63,7 +68,7 @@ def test_a_candidate_that_does_not_pass_the_gate_never_reaches_the_target(verdic
     assert world.resource.status.last_run is not None
     assert world.resource.status.last_run.outcome.value == verdict.value
     assert world.active_jobs() == []
-    assert world.resource.status.stage is Stage.MONITORING
+    assert stage_of(world) is Stage.MONITORING
 
 
 def test_a_wrong_golden_answer_rolls_back_and_the_bundle_is_not_proposed_again() -> None:
@@ -75,7 +80,7 @@ def test_a_wrong_golden_answer_rolls_back_and_the_bundle_is_not_proposed_again()
     world.fail(world.active_jobs()[0], Reason.GOLDEN_MISMATCH)
     world.reconcile()
     assert world.value is None
-    assert world.resource.status.stage is Stage.ROLLING_BACK
+    assert stage_of(world) is Stage.ROLLING_BACK
     world.settled = True
     world.reconcile()
     status = world.resource.status
@@ -94,10 +99,10 @@ def test_pods_that_never_get_ready_roll_back_at_the_progress_deadline() -> None:
     world.run_to_rollout()
     world.wait(seconds(world.spec.rollout.progress_deadline) - 1)
     world.reconcile()
-    assert world.resource.status.stage is Stage.ROLLING_OUT
+    assert stage_of(world) is Stage.ROLLING_OUT
     world.wait(2)
     world.reconcile()
-    assert world.resource.status.stage is Stage.ROLLING_BACK
+    assert stage_of(world) is Stage.ROLLING_BACK
     assert world.value is None
 
 
@@ -109,10 +114,10 @@ def test_an_unhealthy_bake_rolls_back() -> None:
     world.reconcile()
     world.finish(world.active_jobs()[0])
     world.reconcile()
-    assert world.resource.status.stage is Stage.BAKING
+    assert stage_of(world) is Stage.BAKING
     world.settled = False
     world.reconcile()
-    assert world.resource.status.stage is Stage.ROLLING_BACK
+    assert stage_of(world) is Stage.ROLLING_BACK
     assert reason_of(world, ConditionType.ROLLED_OUT) == "UnhealthyDuringBake"
 
 
@@ -121,7 +126,7 @@ def test_a_field_that_another_manager_owns_is_refused_and_then_forced() -> None:
     world = World(value="s3://old", manager="argocd")
     world.run_to_rollout()
     assert world.value == "s3://old"
-    assert world.resource.status.stage is Stage.BLOCKED
+    assert stage_of(world) is Stage.BLOCKED
     assert reason_of(world, ConditionType.TARGET_OWNED) == "FieldConflict"
     assert state_of(world, ConditionType.STALLED) is ConditionStatus.TRUE
     assert state_of(world, ConditionType.READY) is ConditionStatus.TRUE
@@ -147,7 +152,7 @@ def test_a_failed_baseline_blocks_with_its_reason_and_is_tried_again_more_slowly
     world.fail(world.active_jobs()[0], reason)
     world.reconcile()
     assert reason_of(world, ConditionType.BASELINED) == reason
-    assert world.resource.status.stage is Stage.BLOCKED
+    assert stage_of(world) is Stage.BLOCKED
     assert world.reconcile() == 0
     world.wait(31)
     world.reconcile()
@@ -208,7 +213,7 @@ def test_observe_only_measures_the_champion_and_starts_no_run() -> None:
     world.reconcile()
     assert world.active_jobs() == []
     assert world.resource.status.champion is not None
-    assert world.resource.status.stage is Stage.MONITORING
+    assert stage_of(world) is Stage.MONITORING
 
 
 def test_a_new_nonce_starts_exactly_one_run() -> None:
@@ -260,12 +265,12 @@ def test_suspend_holds_jobs_and_a_rollout_and_resume_gives_time_anew() -> None:
     world.run_to_rollout()
     world.change(suspend=True)
     world.reconcile()
-    assert world.resource.status.stage is Stage.SUSPENDED
+    assert stage_of(world) is Stage.SUSPENDED
     world.wait(10_000)
     assert world.reconcile() == 0
     world.change(suspend=False)
     world.reconcile()
-    assert world.resource.status.stage is Stage.ROLLING_OUT
+    assert stage_of(world) is Stage.ROLLING_OUT
 
 
 def test_suspend_holds_running_jobs() -> None:

@@ -7,21 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from retune.api.objects import Comparison, ModelOptimization, ObjectMeta, OptimizationRun
+from retune.api.objects import ModelOptimization, ObjectMeta, OptimizationRun
 from retune.api.spec import ModelOptimizationSpec
-from retune.api.status import Measurement
-from retune.contract.requests import BaselineRequest, BundleRef, JudgeRequest, SearchRequest, VerifyRequest
-from retune.contract.results import (
-    BaselineResult,
-    CandidateSummary,
-    Failure,
-    JobResult,
-    JudgeResult,
-    Reason,
-    SearchResult,
-    Verdict,
-    VerifyResult,
-)
+from retune.contract.requests import JudgeRequest
+from retune.contract.results import Failure, JobResult, Reason, Verdict
 from retune.plan import Observed, Plan, plan
 from retune.plan.actions import (
     AcquireLease,
@@ -38,6 +27,7 @@ from retune.plan.actions import (
 )
 from retune.plan.deletion import FINALIZER
 from retune.plan.observed import Container, Job, JobPhase, Pods, Refusal, Target, Verb
+from tests.answers import answer, bundle_of
 
 FINISHED = {JobPhase.SUCCEEDED, JobPhase.FAILED}
 
@@ -76,7 +66,6 @@ class World:
     crash_after: int | None = None
     requests: dict[str, Any] = field(default_factory=dict)
     approved: set[str] = field(default_factory=set)
-    promoted_by: dict[str, str] = field(default_factory=dict)
     served: list[str | None] = field(default_factory=list)
     events: list[EmitEvent] = field(default_factory=list)
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -120,7 +109,8 @@ class World:
 
     def reconcile(self) -> int:
         """Carry out plans until there is nothing to do; returns the number of writes."""
-        before, held, refusals = self.writes, False, ()
+        before, held = self.writes, False
+        refusals: tuple[Refusal, ...] = ()
         for _ in range(8):
             if self.gone:
                 break
@@ -247,34 +237,9 @@ class World:
     def answer(self, name: str, verdict: Verdict = Verdict.PROMOTE) -> JobResult:
         """Return an honest result for a Job's request."""
         request = self.requests[name]
-        match request:
-            case BaselineRequest():
-                bundle = BundleRef(uri="pvc://store/digits/bundles/original", digest="sha256:original")
-                return BaselineResult(
-                    spec_hash=request.spec_hash, bundle=bundle, model_digest="sha256:m", size_bytes=1000,
-                    metrics=(Measurement(name="accuracy", value="0.98"),), fingerprint="amd64",
-                )  # fmt: skip
-            case JudgeRequest():
-                return self._verdict(request, verdict)
-            case SearchRequest():
-                return SearchResult(spec_hash=request.spec_hash, run=request.run, trials=24, failed=0)
-            case VerifyRequest():
-                return VerifyResult(bundle_digest=request.bundle.digest, pods=1, requests=8)
-        raise AssertionError(name)
-
-    def _verdict(self, request: JudgeRequest, verdict: Verdict) -> JudgeResult:
-        digest = f"sha256:{request.run}"
-        uri = f"pvc://store/digits/bundles/{request.run}"
-        if verdict is Verdict.PROMOTE:
-            self.approved.add(uri)
-            self.promoted_by[uri] = request.spec_hash
-        row = Measurement(name="size_bytes", value="250")
-        return JudgeResult(
-            spec_hash=request.spec_hash, run=request.run, champion_digest=request.champion.digest, verdict=verdict,
-            reason="SmallerAtEqualQuality", message="4x smaller", report=f"pvc://store/digits/runs/{request.run}/report.html",
-            candidate=CandidateSummary(bundle=BundleRef(uri=uri, digest=digest), size_bytes=250, techniques=("int8",)),
-            comparisons=(Comparison(name="size_bytes", champion=row, candidate=row),), fingerprint="amd64",
-        )  # fmt: skip
+        if isinstance(request, JudgeRequest) and verdict is Verdict.PROMOTE:
+            self.approved.add(bundle_of(request).uri)
+        return answer(request, verdict=verdict)
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""

@@ -1,0 +1,173 @@
+# Every command of this repository; CI runs `make test` and nothing else.
+#
+# Where no cluster is given, a real one (API server, kubelet, containerd) is built and started on this machine by
+# tests/localcluster. With KUBECONFIG or RETUNE_KUBECONTEXT set, that cluster is used instead; it must already be able
+# to pull the images, as after `make kind-up`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+STAMP := $(VENV)/.installed
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps
+LOCALCLUSTER := $(PY) -m tests.localcluster
+
+# Libraries that report home are told not to, here as in every image.
+export DO_NOT_TRACK := 1
+export ORT_DISABLE_TELEMETRY := 1
+
+# `local` unless the caller brought a cluster.
+CLUSTER := $(if $(KUBECONFIG)$(RETUNE_KUBECONTEXT),given,local)
+USE_CLUSTER := $(if $(filter local,$(CLUSTER)),settings="$$($(LOCALCLUSTER) env)"; eval "$$settings";)
+
+# $(call stage,name,expected duration,command): one headed, timed step of a long run.
+define stage
+@printf '\n==> %s (about %s)\n' '$(1)' '$(2)'; began=$$SECONDS; $(3); \
+	printf '==> %s: done in %d s\n' '$(1)' $$((SECONDS - began))
+endef
+
+.PHONY: help
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- tools -----------------------------------------------------------------------------------------------------------
+
+.PHONY: venv
+venv: $(STAMP) ## Build .venv from its lock (1 min the first time, then nothing).
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@echo 'Building .venv from requirements/dev.txt: about 1 min ...'
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --require-hashes --requirement requirements/dev.txt
+	@$(PIP) --no-build-isolation --no-index --editable .
+	@touch $@
+
+# $(call lock,name,arguments): requirements/name.txt, complete and hashed, free of addresses and paths.
+define lock
+@echo 'Locking requirements/$(1).txt ...'
+@{ echo '# Made by `make lock` from pyproject.toml; install with pip --no-deps --require-hashes.'; \
+	$(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --upgrade --generate-hashes \
+	--no-emit-index-url --no-annotate --no-header $(2); } > requirements/$(1).new
+@mv requirements/$(1).new requirements/$(1).txt
+endef
+
+# The optimizer's lock comes first and constrains the others, so that host, Jobs and model server run one version of
+# each library. torch has a lock, and an image layer, of its own below the rest.
+AS_OPTIMIZER := --constraints requirements/optimizer.txt
+
+.PHONY: lock
+lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
+	$(call lock,optimizer,--extra jobs --extra training --excludes <(echo torch))
+	$(call lock,torch,--extra torch $(AS_OPTIMIZER))
+	$(call lock,monitor,--extra monitor $(AS_OPTIMIZER))
+	$(call lock,server,--extra server $(AS_OPTIMIZER))
+	$(call lock,operator,--extra operator $(AS_OPTIMIZER))
+	$(call lock,dev,--extra operator --extra cli --extra jobs --extra dev $(AS_OPTIMIZER))
+
+.PHONY: crds
+crds: $(STAMP) ## Generate crds/ from retune.api.
+	@$(PY) -m retune.api.generate
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: $(STAMP) ## Style, types, import rules, fresh CRDs (30 s).
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy operator/retune optimizer_jobs tests examples
+	@$(BIN)/lint-imports
+	@$(PY) -m retune.api.generate --check
+
+.PHONY: test-fast
+test-fast: $(STAMP) ## Lint and unit tests: no cluster, under 2 min.
+	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
+	$(call stage,unit tests,1 min,$(PY) -m pytest tests/unit)
+
+.PHONY: test
+test: $(STAMP) ## Everything, on a real cluster (25 min the first time, 15 min after).
+	@printf 'Cluster: $(CLUSTER). Stages: lint, unit, cluster, images, API server, faults, end to end.\n'
+	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
+	$(call stage,unit tests,1 min,$(PY) -m pytest tests/unit)
+	$(call stage,$(CLUSTER) cluster,10 min the first time and 30 s after,$(MAKE) --no-print-directory $(CLUSTER)-cluster)
+	$(call stage,tests against the API server,3 min,$(USE_CLUSTER) $(PY) -m pytest tests/cluster)
+	$(call stage,fault tests,5 min,$(USE_CLUSTER) $(PY) -m pytest tests/faults)
+	$(call stage,end to end tests,5 min,$(USE_CLUSTER) $(PY) -m pytest tests/e2e)
+
+.PHONY: bench-control
+bench-control: $(STAMP) $(CLUSTER)-cluster ## Measure the control loop: latency, API writes, memory.
+	@$(USE_CLUSTER) $(PY) -m tests.bench.control
+
+# --- clusters --------------------------------------------------------------------------------------------------------
+
+.PHONY: cluster-up cluster-down cluster-status images
+cluster-up: $(STAMP) ## Start the local cluster (8 min the first time, 20 s after).
+	@$(LOCALCLUSTER) up
+
+cluster-down: $(STAMP) ## Stop the local cluster; its binaries stay cached.
+	@$(LOCALCLUSTER) down
+
+cluster-status: $(STAMP) ## Say what runs and where its logs are.
+	@$(LOCALCLUSTER) status
+
+images: $(STAMP) ## Build the images and load them into the local cluster (8 min the first time).
+	@$(LOCALCLUSTER) images
+
+.PHONY: local-cluster given-cluster
+local-cluster: cluster-up images
+
+given-cluster:
+	@kubectl $(if $(RETUNE_KUBECONTEXT),--context "$(RETUNE_KUBECONTEXT)") version --request-timeout=10s >/dev/null \
+		|| { echo 'The given cluster does not answer: check KUBECONFIG and RETUNE_KUBECONTEXT.' >&2; exit 1; }
+
+# $(call need,probe,sentence): stop with a sentence when a probe fails.
+need = @$(1) >/dev/null 2>&1 || { echo '$(2) Without it: make cluster-up images.' >&2; exit 1; }
+
+KIND_CLUSTER ?= retune
+KIND_IMAGES := operator monitor optimizer digits-server
+dockerfile_operator := operator/Dockerfile
+dockerfile_monitor := optimizer_jobs/monitor.Dockerfile
+dockerfile_optimizer := optimizer_jobs/Dockerfile
+dockerfile_digits-server := examples/digits/server/Dockerfile
+
+.PHONY: kind-up kind-down
+kind-up: ## Create a kind cluster, build the images with Docker, load them (10 min).
+	$(call need,docker info,Docker does not answer; it builds the images.)
+	$(call need,kind version,kind is not on PATH; it creates the cluster.)
+	@kind get clusters | grep -qx '$(KIND_CLUSTER)' || kind create cluster --name '$(KIND_CLUSTER)' --config kind-config.yaml
+	$(foreach image,$(KIND_IMAGES),$(call kind_image,$(image)))
+
+define kind_image
+@echo 'Building and loading the $(1) image ...'
+@docker build --tag localhost/retune/$(1):dev --file $(dockerfile_$(1)) .
+@kind load docker-image --name '$(KIND_CLUSTER)' localhost/retune/$(1):dev
+
+endef
+
+kind-down: ## Delete the kind cluster.
+	$(call need,kind version,kind is not on PATH; it deletes its cluster.)
+	@kind delete cluster --name '$(KIND_CLUSTER)'
+
+# --- demo ------------------------------------------------------------------------------------------------------------
+
+.PHONY: demo demo-clean
+demo: $(STAMP) $(CLUSTER)-cluster ## Optimize a digits classifier that is being served, and watch the rollout (15 min the first time).
+	@$(USE_CLUSTER) $(PY) -m examples.digits.demo
+
+demo-clean: $(STAMP) ## Remove what the demo created; the cluster stays.
+	@$(USE_CLUSTER) $(PY) -m examples.digits.demo --clean
+
+# --- tidying ---------------------------------------------------------------------------------------------------------
+
+.PHONY: clean distclean
+clean: ## Remove the venv, caches and outputs of this tree; the cluster and its binaries stay.
+	@rm -rf $(VENV) out build dist *.egg-info operator/*.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find operator optimizer_jobs tests examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: ## Also stop the local cluster and remove its binaries, images and state.
+	@test ! -x $(PY) || $(LOCALCLUSTER) down --purge
+	@$(MAKE) --no-print-directory clean

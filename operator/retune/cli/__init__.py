@@ -1,0 +1,1 @@
+"""`retune` and `kubectl retune`: see what the operator does. Reads the cluster; never changes a spec or a status."""

@@ -1,0 +1,141 @@
+"""What the command line reads from a cluster, with the caller's own kubeconfig and rights.
+
+One synchronous call at a time, since a person waits for it. Every error is an `AccessError` with the next step.
+"""
+
+import json
+from collections.abc import Callable
+from http.client import HTTPException
+
+import urllib3
+from pydantic import ValidationError
+
+from retune.api.base import Json
+from retune.api.objects import ModelOptimization, OptimizationRun
+from retune.cluster.client import Request, Response, official_transport
+from retune.cluster.errors import NotFound, Transient, error_of
+from retune.cluster.kinds import MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, Kind
+from retune.cluster.kubeconfig import NoCluster, current_namespace, of_caller
+from retune.workloads.labels import RESOURCE
+
+PODS = Kind("", "v1", "pods", "Pod")
+JOBS = Kind("batch", "v1", "jobs", "Job")
+
+
+class AccessError(Exception):
+    """The cluster could not be read: what is wrong and what to do next, in one sentence each."""
+
+
+class Unreachable(AccessError):  # noqa: N818 - named after what it says of the cluster
+    """The API server gave no answer; it may later."""
+
+
+class Cluster:
+    """One cluster as one user, seen from one namespace."""
+
+    def __init__(self, send: Callable[[Request], Response], *, namespace: str) -> None:
+        self._send = send
+        self.namespace = namespace
+
+    @classmethod
+    def connect(cls, *, context: str | None = None, namespace: str | None = None) -> "Cluster":
+        """Return the cluster of the kubeconfig's context; raises AccessError when there is none."""
+        try:
+            return cls(
+                official_transport(of_caller(context), threads=1), namespace=namespace or current_namespace(context)
+            )
+        except NoCluster as error:
+            raise AccessError(str(error)) from error
+
+    def resources(self, *, everywhere: bool = False) -> list[Json]:
+        """Return every ModelOptimization of the namespace, or of all namespaces."""
+        return self._items(MODEL_OPTIMIZATIONS, None if everywhere else self.namespace)
+
+    def resource(self, name: str) -> Json:
+        """Return one ModelOptimization."""
+        try:
+            return self.call("GET", MODEL_OPTIMIZATIONS.path(self.namespace, name))
+        except NotFound as error:
+            self.resources()  # says so when the kind itself is missing
+            raise AccessError(
+                f"there is no ModelOptimization {name} in namespace {self.namespace}: `retune status -A` shows all"
+            ) from error
+
+    def runs(self, name: str) -> list[OptimizationRun]:
+        """Return the runs of one ModelOptimization, oldest first."""
+        found = [parsed_run(item) for item in self._items(OPTIMIZATION_RUNS, self.namespace, f"{RESOURCE}={name}")]
+        return sorted(found, key=lambda run: run.spec.number)
+
+    def jobs(self, name: str) -> list[Json]:
+        """Return the Jobs of one ModelOptimization."""
+        return self._items(JOBS, self.namespace, f"{RESOURCE}={name}")
+
+    def read(self, path: str, **query: str) -> bytes:
+        """Return the body of a GET."""
+        return self._answer(Request("GET", path, query)).body
+
+    def call(self, method: str, path: str, body: Json | None = None) -> Json:
+        """Return the JSON answer of one request."""
+        document: Json = json.loads(self._answer(Request(method, path, body=body)).body)
+        return document
+
+    def _items(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Json]:
+        try:
+            document = json.loads(self.read(kind.path(namespace), labelSelector=selector))
+        except NotFound as error:
+            raise AccessError(
+                f"the cluster does not know {kind.name}: install Retune with `helm install retune charts/retune`"
+            ) from error
+        items: list[Json] = document["items"]
+        return items
+
+    def _answer(self, request: Request) -> Response:
+        try:
+            response = self._send(request)
+        except (OSError, HTTPException, urllib3.exceptions.HTTPError) as error:
+            raise Unreachable(
+                f"the API server does not answer ({type(error).__name__}): check KUBECONFIG and `kubectl version`"
+            ) from error
+        if response.status < 300:
+            return response
+        problem = error_of(request.method, request.path, response.status, _status(response.body))
+        if isinstance(problem, NotFound):
+            raise problem
+        passing = isinstance(problem, Transient) and response.status != 401
+        raise (Unreachable if passing else AccessError)(str(problem)) from problem
+
+
+def _status(body: bytes) -> Json:
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def parsed(raw: Json) -> ModelOptimization:
+    """Return the typed resource; raises AccessError when this version of the command line cannot read it."""
+    try:
+        return ModelOptimization.model_validate(raw)
+    except ValidationError as error:
+        raise _unreadable(raw, error) from error
+
+
+def parsed_run(raw: Json) -> OptimizationRun:
+    """Return the typed run; raises AccessError when this version of the command line cannot read it."""
+    try:
+        return OptimizationRun.model_validate(raw)
+    except ValidationError as error:
+        raise _unreadable(raw, error) from error
+
+
+def _unreadable(raw: Json, error: ValidationError) -> AccessError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    name = raw.get("metadata", {}).get("name", "?")
+    return AccessError(
+        f"{raw.get('kind', 'object')} {name} cannot be read ({where}: {first['msg']}): update this command"
+    )
+
+
+__all__ = ["AccessError", "Cluster", "NotFound", "Unreachable", "parsed", "parsed_run"]

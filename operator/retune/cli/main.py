@@ -1,0 +1,193 @@
+"""The command line: one parser, one function a command, and errors as one sentence on standard error."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from retune.api.base import seconds
+from retune.api.objects import OptimizationRun
+from retune.cli import reports, tables
+from retune.cli.access import AccessError, Cluster, parsed
+from retune.cli.follow import Exit, Until, follow
+
+_WIDE = 200
+_EPILOG = """exit codes:
+  0  done; `watch`: the run ended well (Promoted, Recommended or NoGain)
+  1  `watch`: the run ended otherwise, or was not promoted with --until Promoted
+  2  wrong usage, or the cluster could not be read
+  3  `watch`: --timeout is over
+  4  `watch`: the resource is suspended or waits for a person
+"""
+
+Command = Callable[[Cluster, argparse.Namespace, Console], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = parser().parse_args(argv)
+    console = Console(soft_wrap=False, width=None if sys.stdout.isatty() else _WIDE)
+    try:
+        cluster = Cluster.connect(context=arguments.context, namespace=arguments.namespace)
+        command: Command = arguments.command
+        return command(cluster, arguments, console)
+    except AccessError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return Exit.USAGE
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return Exit.DONE
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of every command."""
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("-n", "--namespace", help="namespace (default: the kubeconfig's)")
+    common.add_argument("--context", help="context of the kubeconfig (default: the current one)")
+    top = argparse.ArgumentParser(
+        prog="retune",
+        description="See what Retune does with your models.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_status(commands, common)
+    _add_watch(commands, common)
+    _add_compare(commands, common)
+    _add_report(commands, common)
+    return top
+
+
+def _add_status(commands: Any, common: argparse.ArgumentParser) -> None:
+    sub = commands.add_parser("status", parents=[common], help="list resources, or show one in full")
+    sub.add_argument("name", nargs="?", metavar="NAME", help="a ModelOptimization")
+    sub.add_argument("-A", "--all-namespaces", action="store_true", help="list every namespace")
+    sub.add_argument("-w", "--watch", action="store_true", help="with NAME: go on until its run has ended")
+    sub.add_argument("-o", "--output", choices=("json", "yaml"), help="the objects themselves, for programs")
+    sub.set_defaults(command=status, until=Until.FINISHED, timeout=None)
+
+
+def _add_watch(commands: Any, common: argparse.ArgumentParser) -> None:
+    sub = commands.add_parser("watch", parents=[common], help="follow one resource until its run has ended")
+    sub.add_argument("name", metavar="NAME", help="a ModelOptimization")
+    sub.add_argument("--until", type=Until, choices=list(Until), default=Until.FINISHED, help="what counts as success")
+    sub.add_argument("--timeout", type=_duration, help="give up after this time, such as 90s or 1h30m")
+    sub.set_defaults(command=watch)
+
+
+def _add_compare(commands: Any, common: argparse.ArgumentParser) -> None:
+    sub = commands.add_parser(
+        "compare", parents=[common], help="champion against candidate, as the judge measured them"
+    )
+    sub.add_argument("name", metavar="NAME", help="a ModelOptimization")
+    sub.add_argument("--run", help="a run of it (default: the newest with a verdict)")
+    sub.add_argument("-o", "--output", choices=("json",), help="for programs")
+    sub.set_defaults(command=compare)
+
+
+def _add_report(commands: Any, common: argparse.ArgumentParser) -> None:
+    sub = commands.add_parser("report", parents=[common], help="say where a run's report lies, or save it")
+    sub.add_argument("name", metavar="NAME", help="a ModelOptimization")
+    sub.add_argument("--run", help="a run of it (default: the newest with a report)")
+    sub.add_argument("--save", type=Path, metavar="FILE", help="fetch report.html through a short-lived pod")
+    sub.add_argument("--image", help="image of that pod, with Python in it (default: that of the resource's Jobs)")
+    sub.set_defaults(command=report)
+
+
+def _duration(text: str) -> float:
+    length = seconds(text)
+    if length <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration: write it like 90s, 10m or 1h30m")
+    return length
+
+
+def status(cluster: Cluster, arguments: argparse.Namespace, console: Console) -> int:
+    """List resources, or show one."""
+    if arguments.name and arguments.watch:
+        return watch(cluster, arguments, console)
+    now = datetime.now(UTC)
+    if arguments.name:
+        found: Any = cluster.resource(arguments.name)
+    else:
+        found = cluster.resources(everywhere=arguments.all_namespaces)
+    if arguments.output:
+        _dump(found if arguments.name else {"apiVersion": "v1", "kind": "List", "items": found}, arguments.output)
+    elif arguments.name:
+        console.print(tables.picture(parsed(found), now=now))
+    elif found:
+        resources = [parsed(each) for each in found]
+        console.print(tables.listing(resources, now=now, everywhere=arguments.all_namespaces))
+    else:
+        where = "any namespace" if arguments.all_namespaces else f"namespace {cluster.namespace}"
+        sys.stderr.write(f"no ModelOptimization in {where}\n")
+    return Exit.DONE
+
+
+def _dump(document: Any, form: str) -> None:
+    if form == "json":
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        sys.stdout.write(yaml.safe_dump(document, sort_keys=False))
+
+
+def watch(cluster: Cluster, arguments: argparse.Namespace, console: Console) -> int:
+    """Follow one resource; the exit code tells how it ended."""
+    ended = follow(
+        lambda: parsed(cluster.resource(arguments.name)),
+        until=arguments.until,
+        timeout=arguments.timeout,
+        console=console,
+    )
+    console.print(ended.message, soft_wrap=True, highlight=False, markup=False)
+    return ended.code
+
+
+def compare(cluster: Cluster, arguments: argparse.Namespace, console: Console) -> int:
+    """Show champion against candidate of one run."""
+    run = judged(cluster, arguments.name, run=arguments.run)
+    if arguments.output:
+        _dump(run.status.to_dict() | {"run": run.metadata.name, "championDigest": run.spec.champion_digest}, "json")
+    else:
+        console.print(tables.comparison(run))
+    return Exit.DONE
+
+
+def judged(cluster: Cluster, name: str, *, run: str | None) -> OptimizationRun:
+    """Return the named run, or the newest one in which champion and candidate were measured side by side."""
+    runs = [each for each in cluster.runs(name) if run in {None, each.metadata.name}]
+    found = next((each for each in reversed(runs) if each.status.comparisons), None)
+    if found is None:
+        cluster.resource(name)
+        raise AccessError(f"{run or name} has no verdict with numbers yet: see `retune status {name}`")
+    return found
+
+
+def report(cluster: Cluster, arguments: argparse.Namespace, console: Console) -> int:
+    """Say where a report lies, and fetch it if a file is named."""
+    resource = parsed(cluster.resource(arguments.name))
+    found = reports.locate(resource, cluster.runs(arguments.name), run=arguments.run)
+    outcome = found.run.status.outcome or "under way"
+    if arguments.save is None:
+        console.print(f"{found.run.metadata.name} ({outcome}): {found.uri}", highlight=False, soft_wrap=True)
+        command = f"retune report {arguments.name} -n {cluster.namespace} --run {found.run.metadata.name}"
+        console.print(f"save it with: {command} --save report.html", highlight=False, soft_wrap=True)
+        return Exit.DONE
+    content = reports.fetch(cluster, found, image=arguments.image)
+    arguments.save.parent.mkdir(parents=True, exist_ok=True)
+    arguments.save.write_bytes(content)
+    console.print(
+        f"report of {found.run.metadata.name} ({outcome}): {arguments.save}, {len(content)} bytes", highlight=False
+    )
+    return Exit.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""Fetch a report out of its claim: a short-lived pod mounts the claim read-only and prints the file packed.
+
+The pod fits Pod Security `restricted`, has no token, ends by itself, and is removed as soon as the file is here. What
+comes out of the log is data from the cluster: it is checked and written to the named file, and nothing else.
+"""
+
+import base64
+import binascii
+import gzip
+import secrets
+import time
+import zlib
+from dataclasses import dataclass
+
+from retune.api.base import Json
+from retune.api.objects import ModelOptimization, OptimizationRun
+from retune.cli.access import PODS, AccessError, Cluster
+from retune.contract.paths import CLAIM_ROOT
+
+WAIT_SECONDS = 120.0
+_POLL_SECONDS = 0.5
+_LIFETIME_SECONDS = 300
+_CONTAINER = "report"
+_PACK = (
+    "import base64, gzip, pathlib, sys; "
+    "print(base64.b64encode(gzip.compress(pathlib.Path(sys.argv[1]).read_bytes(), mtime=0)).decode())"
+)
+_INHERITED = ("nodeSelector", "tolerations", "imagePullSecrets")
+_STUCK = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the report of a run lies."""
+
+    run: OptimizationRun
+    claim: str
+    path: str
+
+    @property
+    def uri(self) -> str:
+        """Its URI."""
+        return f"pvc://{self.claim}/{self.path}"
+
+
+def locate(resource: ModelOptimization, runs: list[OptimizationRun], *, run: str | None) -> Report:
+    """Return the report of the named run, or of the newest run that has one."""
+    wanted = [each for each in runs if run in {None, each.metadata.name}]
+    if run and not wanted:
+        known = ", ".join(each.metadata.name for each in runs) or "none"
+        raise AccessError(f"{resource.key} has no run {run}; its runs: {known}")
+    found = next((each for each in reversed(wanted) if each.status.report_uri), None)
+    if found is None or found.status.report_uri is None:
+        raise AccessError(f"{run or resource.key} has no report yet: the judge writes it; see `retune status`")
+    claim, _, path = found.status.report_uri.removeprefix("pvc://").partition("/")
+    return Report(run=found, claim=claim, path=path)
+
+
+def fetch(cluster: Cluster, report: Report, *, image: str | None) -> bytes:
+    """Return the report's bytes; raises AccessError when the pod cannot be started or the file is not there."""
+    template = _template(cluster, report)
+    chosen = image or template.get("containers", [{}])[0].get("image")
+    if not chosen:
+        raise AccessError("no Job of this resource is left to tell an image with Python: name one with --image")
+    name = f"retune-report-{secrets.token_hex(4)}"
+    path = PODS.path(cluster.namespace, name)
+    cluster.call("POST", PODS.path(cluster.namespace), _pod(name, report, image=chosen, template=template))
+    try:
+        _wait(cluster, path)
+        return _unpack(cluster.read(f"{path}/log"), report)
+    finally:
+        cluster.call("DELETE", path)
+
+
+def _template(cluster: Cluster, report: Report) -> Json:
+    """Return the pod template of a Job of this resource: the image and the nodes that its claim is used from."""
+    owner = report.run.metadata.labels.get("retune.dev/resource", "")
+    jobs = cluster.jobs(owner) if owner else []
+    jobs.sort(key=lambda job: str(job["metadata"]["name"]).startswith(report.run.metadata.name), reverse=True)
+    template: Json = jobs[0]["spec"]["template"]["spec"] if jobs else {}
+    return template
+
+
+def _pod(name: str, report: Report, *, image: str, template: Json) -> Json:
+    user = 65532
+    run = report.run.metadata
+    owner = {"apiVersion": "retune.dev/v1alpha1", "kind": "OptimizationRun", "name": run.name, "uid": run.uid}
+    folder = f"{CLAIM_ROOT}/{report.claim}"
+    container = {
+        "name": _CONTAINER,
+        "image": image,
+        "command": ["python", "-c", _PACK, f"{folder}/{report.path}"],
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "store", "mountPath": folder, "readOnly": True}],
+    }
+    spec = {key: template[key] for key in _INHERITED if template.get(key)} | {
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": _LIFETIME_SECONDS,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": user,
+            "runAsGroup": user,
+            "fsGroup": user,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [{"name": "store", "persistentVolumeClaim": {"claimName": report.claim, "readOnly": True}}],
+    }
+    metadata = {"name": name, "labels": {"app.kubernetes.io/name": "retune-report"}, "ownerReferences": [owner]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _wait(cluster: Cluster, path: str) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while True:
+        status = cluster.call("GET", path).get("status", {})
+        if status.get("phase") == "Succeeded":
+            return
+        trouble = _trouble(status)
+        if status.get("phase") == "Failed" or (trouble and trouble.split(":")[0] in _STUCK):
+            raise AccessError(f"the report cannot be read: {trouble or status.get('message') or 'its pod failed'}")
+        if time.monotonic() > deadline:
+            raise AccessError(f"the pod that reads the report did not run within {WAIT_SECONDS:.0f} s: {trouble}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _trouble(status: Json) -> str:
+    """Return what the container or the scheduler says, in one line."""
+    for container in status.get("containerStatuses", []):
+        for state in container.get("state", {}).values():
+            if state.get("reason"):
+                return f"{state['reason']}: {_last_line(state.get('message'))}"
+    return next((_last_line(each.get("message")) for each in status.get("conditions", []) if each.get("message")), "")
+
+
+def _last_line(text: str | None) -> str:
+    lines = (text or "").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def _unpack(log: bytes, report: Report) -> bytes:
+    try:
+        return gzip.decompress(base64.b64decode(log.strip(), validate=True))
+    except (binascii.Error, OSError, EOFError, zlib.error) as error:
+        raise AccessError(f"{report.uri} arrived damaged ({error}): try again") from error

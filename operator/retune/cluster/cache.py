@@ -1,0 +1,234 @@
+"""What the cluster looks like, in memory: fed by the watches, by the resync, and by the answers to our own writes.
+
+The newest resourceVersion wins, whoever brings it, so that a slow watch never takes back what we have just written.
+Nothing here talks to the API server.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from retune.api.base import Json
+from retune.api.objects import ModelOptimization, OptimizationRun
+from retune.cluster import parse
+from retune.cluster.kinds import DEPLOYMENTS, JOBS, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, PODS, Kind
+from retune.cluster.parse import JobFacts, PodFacts, RunFacts
+from retune.plan.observed import Job
+
+Name = tuple[str, str]
+"""Namespace and name."""
+T = TypeVar("T")
+
+_TOMBSTONES = 20_000
+"""Deleted UIDs that are remembered, so that a late answer does not bring an object back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[T]):
+    """One object as it was last seen."""
+
+    uid: str
+    version: int
+    value: T
+
+
+class Shelf(Generic[T]):
+    """All objects of one kind, with the index that leads from a related thing to them."""
+
+    def __init__(self, parser: Callable[[Json], T], indexed_by: Callable[[Name, T], object]) -> None:
+        self._parser = parser
+        self._indexed_by = indexed_by
+        self._entries: dict[Name, Entry[T]] = {}
+        self._index: defaultdict[object, set[Name]] = defaultdict(set)
+        self._gone: dict[str, None] = {}
+        self.newest = 0
+        """Highest resourceVersion seen."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Name]:
+        return iter(list(self._entries))
+
+    def get(self, name: Name) -> T | None:
+        """Return an object, or None."""
+        entry = self._entries.get(name)
+        return entry.value if entry else None
+
+    def values(self) -> Iterator[T]:
+        """Yield every object."""
+        return (entry.value for entry in list(self._entries.values()))
+
+    def having(self, related: object) -> list[Name]:
+        """Return the names of the objects indexed under a related thing, in order."""
+        return sorted(self._index.get(related, ()))
+
+    def put(self, raw: Json) -> bool:
+        """Take in an object unless a newer one is known; returns whether anything that matters changed."""
+        name, uid, version = _name(raw), raw["metadata"]["uid"], int(raw["metadata"]["resourceVersion"])
+        self.newest = max(self.newest, version)
+        known = self._entries.get(name)
+        if uid in self._gone or (known and known.version >= version):
+            return False
+        value = self._parser(raw)
+        self._forget(name)
+        self._entries[name] = Entry(uid, version, value)
+        self._index[self._indexed_by(name, value)].add(name)
+        return known is None or known.uid != uid or known.value != value
+
+    def remove(self, name: Name, *, uid: str | None = None) -> bool:
+        """Drop an object, of this UID if one is given; returns whether it was there."""
+        known = self._entries.get(name)
+        gone = uid or (known.uid if known else None)
+        if gone:
+            self._gone[gone] = None
+            if len(self._gone) > _TOMBSTONES:
+                del self._gone[next(iter(self._gone))]
+        if known is None or known.uid != gone:
+            return False
+        self._forget(name)
+        return True
+
+    def missing(self, names: set[Name], *, namespace: str | None, version: int) -> list[Name]:
+        """Return what a list of that version should have held and did not."""
+        return [
+            name
+            for name, entry in self._entries.items()
+            if name not in names and entry.version <= version and namespace in {None, name[0]}
+        ]
+
+    def rewind(self, *, namespace: str | None) -> None:
+        """Forget versions: the server's history went back, as after a restored backup, so newer is not larger."""
+        self.newest = 0
+        self._gone.clear()
+        for name, entry in self._entries.items():
+            if namespace in {None, name[0]}:
+                self._entries[name] = Entry(entry.uid, 0, entry.value)
+
+    def _forget(self, name: Name) -> None:
+        entry = self._entries.pop(name, None)
+        if entry is None:
+            return
+        related = self._indexed_by(name, entry.value)
+        self._index[related].discard(name)
+        if not self._index[related]:
+            del self._index[related]
+
+
+class Cache:
+    """The shelves, and whom a change on one of them concerns."""
+
+    def __init__(self) -> None:
+        self.resources: Shelf[ModelOptimization] = Shelf(parse.resource, lambda name, it: _target(name[0], it))
+        self.runs: Shelf[RunFacts] = Shelf(parse.run, lambda _, it: it.owner)
+        self.jobs: Shelf[JobFacts] = Shelf(parse.job, lambda _, it: it.owner)
+        self.pods: Shelf[PodFacts] = Shelf(parse.pod, lambda _, it: it.owner)
+        self.deployments: Shelf[bytes] = Shelf(parse.trimmed_deployment, lambda name, _: name)
+        self._shelves: dict[Kind, Shelf[Any]] = {
+            MODEL_OPTIMIZATIONS: self.resources,
+            OPTIMIZATION_RUNS: self.runs,
+            JOBS: self.jobs,
+            PODS: self.pods,
+            DEPLOYMENTS: self.deployments,
+        }
+
+    def put(self, kind: Kind, raw: Json) -> set[str]:
+        """Take in an object; returns the keys of the ModelOptimizations it concerns, none when nothing changed."""
+        return self._concerned(kind, raw) if self._shelves[kind].put(raw) else set()
+
+    def remove(self, kind: Kind, raw: Json) -> set[str]:
+        """Drop an object; returns the keys of the ModelOptimizations it concerns."""
+        concerned = self._concerned(kind, raw) | self._rivals(kind, _name(raw))
+        removed = self._shelves[kind].remove(_name(raw), uid=raw["metadata"]["uid"])
+        return concerned if removed else set()
+
+    def forget(self, kind: Kind, namespace: str, name: str) -> None:
+        """Drop an object that the server says is not there."""
+        self._shelves[kind].remove((namespace, name))
+
+    def newest(self, kind: Kind) -> int:
+        """Return the highest resourceVersion seen of a kind."""
+        return self._shelves[kind].newest
+
+    def rewind(self, kind: Kind, *, namespace: str | None) -> None:
+        """Let what is listed next win, whatever its version."""
+        self._shelves[kind].rewind(namespace=namespace)
+
+    def prune(self, kind: Kind, names: set[Name], *, namespace: str | None, version: int) -> int:
+        """Drop what a complete list of that version no longer holds; returns how much that was."""
+        shelf = self._shelves[kind]
+        gone = shelf.missing(names, namespace=namespace, version=version)
+        for name in gone:
+            shelf.remove(name)
+        return len(gone)
+
+    def resource_keys(self) -> list[str]:
+        """Return the keys of all ModelOptimizations."""
+        return [_key(name) for name in self.resources]
+
+    def resource(self, key: str) -> ModelOptimization | None:
+        """Return a ModelOptimization by its key."""
+        return self.resources.get(_split(key))
+
+    def deployment(self, namespace: str, name: str) -> Json | None:
+        """Return what is kept of a Deployment."""
+        kept = self.deployments.get((namespace, name))
+        document: Json | None = json.loads(kept) if kept else None
+        return document
+
+    def runs_of(self, resource: ModelOptimization) -> dict[str, OptimizationRun]:
+        """Return a resource's runs by name."""
+        names = self.runs.having(resource.metadata.uid)
+        return {name[1]: facts.run for name in names if (facts := self.runs.get(name))}
+
+    def jobs_of(self, resource: ModelOptimization) -> dict[str, JobFacts]:
+        """Return a resource's Jobs by name."""
+        names = self.jobs.having(resource.metadata.uid)
+        return {name[1]: job for name in names if (job := self.jobs.get(name))}
+
+    def pods_of(self, job: JobFacts) -> list[PodFacts]:
+        """Return a Job's pods."""
+        return [pod for name in self.pods.having(job.uid) if (pod := self.pods.get(name))]
+
+    def observed_jobs(self, resource: ModelOptimization) -> dict[str, Job]:
+        """Return a resource's Jobs by name, each with what its pods said."""
+        jobs = self.jobs_of(resource)
+        return {name: parse.observed_job(job, self.pods_of(job)) for name, job in jobs.items()}
+
+    def _concerned(self, kind: Kind, raw: Json) -> set[str]:
+        namespace, name = _name(raw)
+        if kind is DEPLOYMENTS:
+            return {_key(each) for each in self.resources.having((namespace, name))}
+        if kind is not MODEL_OPTIMIZATIONS:
+            belongs = parse.resource_name(raw)
+            return {_key((namespace, belongs))} if belongs else set()
+        return {_key((namespace, name))}
+
+    def _rivals(self, kind: Kind, name: Name) -> set[str]:
+        """Return who else names the same target and may have waited for it."""
+        known = self.resources.get(name) if kind is MODEL_OPTIMIZATIONS else None
+        return {_key(each) for each in self.resources.having(_target(name[0], known))} if known else set()
+
+
+def _target(namespace: str, resource: ModelOptimization) -> Name:
+    return namespace, resource.spec.target.ref.name
+
+
+def _name(raw: Json) -> Name:
+    return raw["metadata"]["namespace"], raw["metadata"]["name"]
+
+
+def _key(name: Name) -> str:
+    return f"{name[0]}/{name[1]}"
+
+
+def _split(key: str) -> Name:
+    namespace, _, name = key.partition("/")
+    return namespace, name
+
+
+def names_of(items: Iterable[Json]) -> set[Name]:
+    """Return the names of listed objects."""
+    return {_name(item) for item in items}

@@ -1,0 +1,248 @@
+"""Every write of the operator, one method a verb, each safe to repeat: done already counts as done.
+
+What the server answers goes into the cache at once, so that the next decision knows of it before any watch does.
+Whose an existing object is, is told by its owner's UID, never by its name.
+"""
+
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from retune.api import API_VERSION
+from retune.api.base import Json
+from retune.api.objects import ModelOptimization
+from retune.api.status import ModelOptimizationStatus
+from retune.cluster.cache import Cache
+from retune.cluster.client import APPLY_PATCH, MERGE_PATCH, Client, Request
+from retune.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, Refused, Transient
+from retune.cluster.kinds import DEPLOYMENTS, EVENTS, JOBS, LEASES, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, Kind
+from retune.cluster.parse import owner
+from retune.plan.actions import (
+    AcquireLease,
+    CreateJob,
+    CreateRun,
+    DeleteJob,
+    DeleteRun,
+    EmitEvent,
+    HoldJob,
+    InjectModel,
+    RecordRun,
+    SetFinalizer,
+)
+from retune.plan.deletion import FINALIZER
+from retune.plan.observed import Target
+from retune.targets import kind_of
+from retune.workloads import job_manifest, lease_manifest, lease_name, run_manifest
+from retune.workloads.jobs import JobSettings
+from retune.workloads.labels import HELD
+
+FIELD_MANAGER = "retune"
+COMPONENT = "retune"
+
+
+def merge_patch(old: Json, new: Json) -> Json:
+    """Return the JSON merge patch (RFC 7386) that turns `old` into `new`; what both leave out is left alone."""
+    patch: Json = {name: None for name in old if name not in new}
+    for name, value in new.items():
+        before = old.get(name)
+        if isinstance(value, dict) and isinstance(before, dict):
+            inner = merge_patch(before, value)
+            if inner:
+                patch[name] = inner
+        elif value != before:
+            patch[name] = value
+    return patch
+
+
+class Writer:
+    """Carries actions out."""
+
+    def __init__(self, client: Client, cache: Cache, settings: JobSettings, *, instance: str = COMPONENT) -> None:
+        self._client = client
+        self._cache = cache
+        self._settings = settings
+        self._instance = instance
+
+    async def status(self, resource: ModelOptimization, status: ModelOptimizationStatus) -> bool:
+        """Write what changed of a status; False when nothing did. Raises Conflict when the resource has moved on."""
+        changed = merge_patch(resource.status.to_dict(), status.to_dict())
+        if not changed:
+            return False
+        meta = resource.metadata
+        body = {"metadata": {"resourceVersion": meta.resource_version}, "status": changed}
+        path = MODEL_OPTIMIZATIONS.path(meta.namespace, meta.name, subresource="status")
+        await self._patch(MODEL_OPTIMIZATIONS, path, body)
+        return True
+
+    async def acquire_lease(self, resource: ModelOptimization, action: AcquireLease) -> None:
+        """Become the target's one writer; raises Refused (HeldByAnother) while another resource is."""
+        namespace = resource.metadata.namespace
+        try:
+            await self._post(LEASES, namespace, lease_manifest(action, resource=resource))
+        except AlreadyExists:
+            held = await self._client.get(LEASES, namespace, lease_name(action.target_uid))
+            if owner(held) != resource.metadata.uid:
+                await self._take_over(resource, action, held)
+
+    async def _take_over(self, resource: ModelOptimization, action: AcquireLease, held: Json) -> None:
+        """Take a Lease whose holder is gone; its resourceVersion lets only one of several heirs succeed."""
+        holder = (held.get("spec") or {}).get("holderIdentity") or "someone"
+        if await self._lives(resource.metadata.namespace, holder, uid=owner(held)):
+            target = resource.spec.target.ref
+            raise Refused(
+                "HeldByAnother",
+                f"ModelOptimization {holder} already optimizes {target.kind} {target.name}: delete one of the two",
+            )
+        manifest = lease_manifest(action, resource=resource)
+        manifest["metadata"]["resourceVersion"] = held["metadata"]["resourceVersion"]
+        path = LEASES.path(resource.metadata.namespace, lease_name(action.target_uid))
+        await self._client.call(Request("PUT", path, body=manifest))
+
+    async def _lives(self, namespace: str, name: str, *, uid: str | None) -> bool:
+        try:
+            found = await self._client.get(MODEL_OPTIMIZATIONS, namespace, name)
+        except NotFound:
+            return False
+        return bool(found["metadata"]["uid"] == uid)
+
+    async def create_job(self, resource: ModelOptimization, action: CreateJob, *, target: Target | None) -> None:
+        """Create a Job; raises Refused (NameConflict) when its name belongs to someone else."""
+        manifest = job_manifest(action, resource=resource, target=target, settings=self._settings)
+        await self._create(JOBS, resource, manifest)
+
+    async def create_run(self, resource: ModelOptimization, action: CreateRun) -> None:
+        """Create an OptimizationRun; raises Refused (NameConflict) when its name belongs to someone else."""
+        await self._create(OPTIMIZATION_RUNS, resource, run_manifest(action, resource=resource))
+
+    async def _create(self, kind: Kind, resource: ModelOptimization, manifest: Json) -> None:
+        namespace, name = resource.metadata.namespace, manifest["metadata"]["name"]
+        try:
+            found = await self._post(kind, namespace, manifest)
+        except AlreadyExists:
+            found = await self._existing(kind, namespace, name)
+            if owner(found) != resource.metadata.uid:
+                text = f"{kind.name} {name} belongs to something else: delete it, or rename this resource"
+                raise Refused("NameConflict", text) from None
+        self._cache.put(kind, found)
+
+    async def _existing(self, kind: Kind, namespace: str, name: str) -> Json:
+        try:
+            return await self._client.get(kind, namespace, name)
+        except NotFound as error:
+            raise Transient(f"{kind.name} {namespace}/{name} went away while it was looked at") from error
+
+    async def hold_job(self, resource: ModelOptimization, action: HoldJob) -> None:
+        """Suspend or resume a Job; one that is gone needs neither."""
+        note = {HELD: "true"} if action.held else {HELD: None}
+        body = {"metadata": {"annotations": note}, "spec": {"suspend": action.held}}
+        await self._patch_child(JOBS, resource, action.name, body)
+
+    async def record_run(self, resource: ModelOptimization, action: RecordRun) -> None:
+        """Write what changed of a run's status; a run that was deleted stays so."""
+        known = self._cache.runs_of(resource).get(action.name)
+        changed = merge_patch(known.status.to_dict() if known else {}, action.status.to_dict())
+        if changed:
+            await self._patch_child(OPTIMIZATION_RUNS, resource, action.name, {"status": changed}, subresource="status")
+
+    async def delete_job(self, resource: ModelOptimization, action: DeleteJob) -> None:
+        """Delete a Job of ours and its pods."""
+        job = self._cache.jobs_of(resource).get(action.name)
+        await self._delete(JOBS, resource, action.name, uid=job.uid if job else None)
+
+    async def delete_run(self, resource: ModelOptimization, action: DeleteRun) -> None:
+        """Delete a run of ours."""
+        run = self._cache.runs_of(resource).get(action.name)
+        await self._delete(OPTIMIZATION_RUNS, resource, action.name, uid=run.metadata.uid if run else None)
+
+    async def _delete(self, kind: Kind, resource: ModelOptimization, name: str, *, uid: str | None) -> None:
+        namespace = resource.metadata.namespace
+        body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        if uid is None:
+            return
+        body |= {"preconditions": {"uid": uid}}
+        with suppress(NotFound, Conflict):  # gone, or replaced by another that is not ours to delete
+            await self._client.call(Request("DELETE", kind.path(namespace, name), body=body))
+        self._cache.forget(kind, namespace, name)
+
+    async def inject(self, resource: ModelOptimization, action: InjectModel) -> None:
+        """Own the target's field by server-side apply; raises Refused (FieldConflict) when another manager owns it."""
+        target = self._cache.deployment(resource.metadata.namespace, resource.spec.target.ref.name)
+        if target is None:
+            return
+        name, uid = target["metadata"]["name"], target["metadata"]["uid"]
+        kind, namespace = kind_of(resource.spec.target.ref), resource.metadata.namespace
+        body = kind.apply_body(
+            name=name, uid=uid, container=action.container, variable=action.variable, value=action.value
+        )
+        query = {"fieldManager": FIELD_MANAGER, "force": "true" if action.force else "false"}
+        path = kind.path(namespace=namespace, name=name)
+        try:
+            await self._patch(DEPLOYMENTS, path, body, content_type=APPLY_PATCH, query=query)
+        except (Conflict, NotFound):
+            await self._look_again(DEPLOYMENTS, namespace, name)
+
+    async def _look_again(self, kind: Kind, namespace: str, name: str) -> None:
+        try:
+            self._cache.put(kind, await self._client.get(kind, namespace, name))
+        except NotFound:
+            self._cache.forget(kind, namespace, name)
+
+    async def set_finalizer(self, resource: ModelOptimization, action: SetFinalizer) -> None:
+        """Add or remove our finalizer, unless the resource has changed meanwhile (Conflict)."""
+        meta = resource.metadata
+        others = [name for name in meta.finalizers if name != FINALIZER]
+        wanted = [*others, FINALIZER] if action.present else others
+        if tuple(wanted) == meta.finalizers:
+            return
+        body = {"metadata": {"resourceVersion": meta.resource_version, "finalizers": wanted}}
+        await self._patch(MODEL_OPTIMIZATIONS, MODEL_OPTIMIZATIONS.path(meta.namespace, meta.name), body)
+
+    async def emit(self, resource: ModelOptimization, action: EmitEvent) -> None:
+        """Post an Event; that nobody hears of a transition must never stop it."""
+        try:
+            await self._post(EVENTS, resource.metadata.namespace, self._event(resource, action))
+        except ApiError:
+            return
+
+    def _event(self, resource: ModelOptimization, action: EmitEvent) -> Json:
+        meta, moment = resource.metadata, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{meta.name}.{time.time_ns():x}", "namespace": meta.namespace},
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": "ModelOptimization",
+                "name": meta.name,
+                "namespace": meta.namespace,
+                "uid": meta.uid,
+                "resourceVersion": meta.resource_version,
+            },
+            "reason": action.reason,
+            "message": action.message[:1024],
+            "type": "Warning" if action.warning else "Normal",
+            "source": {"component": COMPONENT},
+            "reportingComponent": COMPONENT,
+            "reportingInstance": self._instance,
+            "firstTimestamp": moment,
+            "lastTimestamp": moment,
+            "count": 1,
+        }
+
+    async def _post(self, kind: Kind, namespace: str, manifest: Json) -> Json:
+        return await self._client.call(Request("POST", kind.path(namespace), body=manifest))
+
+    async def _patch(
+        self, kind: Kind, path: str, body: Json, *, content_type: str = MERGE_PATCH, query: dict[str, str] | None = None
+    ) -> None:
+        request = Request("PATCH", path, query or {}, body, content_type)
+        self._cache.put(kind, await self._client.call(request))
+
+    async def _patch_child(
+        self, kind: Kind, resource: ModelOptimization, name: str, body: Json, *, subresource: str | None = None
+    ) -> None:
+        namespace = resource.metadata.namespace
+        try:
+            await self._patch(kind, kind.path(namespace, name, subresource=subresource), body)
+        except NotFound:
+            self._cache.forget(kind, namespace, name)

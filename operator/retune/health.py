@@ -1,0 +1,96 @@
+"""Whether the process is alive and ready, told over HTTP beside its metrics.
+
+Alive means that its own parts move: an API server that is away does not make the operator sick, and restarting it
+would not help.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from retune.metrics import Freshness, Metrics
+from retune.queue import Queue
+
+LAG_LIMIT = 5.0
+"""Seconds that the event loop may be late."""
+STUCK_LIMIT = 300.0
+"""Seconds that a due key may wait, and that a pass may take."""
+_BEAT = 0.5
+
+
+class Pulse:
+    """Measures how late the event loop is."""
+
+    def __init__(self) -> None:
+        self.lag = 0.0
+        """Seconds by which the last beat was late."""
+
+    async def beat(self) -> None:
+        """Beat until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            expected = loop.time() + _BEAT
+            await asyncio.sleep(_BEAT)
+            self.lag = max(0.0, loop.time() - expected)
+
+
+class Health:
+    """Judges the process by its parts."""
+
+    def __init__(self, *, queue: Queue, freshness: Freshness, pulse: Pulse, silence_limit: float) -> None:
+        self._queue = queue
+        self._freshness = freshness
+        self._pulse = pulse
+        self._silence_limit = silence_limit
+        self.ready = False
+        """Whether everything was listed once and is being watched."""
+
+    def ailments(self) -> list[str]:
+        """Return what is wrong, in sentences; empty when all is well."""
+        found = []
+        if self._pulse.lag > LAG_LIMIT:
+            found.append(f"the event loop was {self._pulse.lag:.1f} s late")
+        if self._queue.oldest_age > STUCK_LIMIT:
+            found.append(f"a resource has waited {self._queue.oldest_age:.0f} s for a worker")
+        if self._queue.longest_pass > STUCK_LIMIT:
+            found.append(f"a pass has taken {self._queue.longest_pass:.0f} s")
+        silent = [
+            f"{kind} for {age:.0f} s" for kind, age in self._freshness.ages().items() if age > self._silence_limit
+        ]
+        if silent:
+            found.append(f"nothing was heard of {', '.join(silent)}")
+        return found
+
+
+async def serve(metrics: Metrics, health: Health, *, port: int) -> tuple[web.AppRunner, int]:
+    """Serve /metrics, /healthz and /readyz on all addresses; returns the runner to clean up, and the port."""
+    app = web.Application()
+    app.router.add_get("/metrics", _page(metrics.expose, content_type=CONTENT_TYPE_LATEST))
+    app.router.add_get("/healthz", _verdict(health.ailments))
+    app.router.add_get("/readyz", _verdict(lambda: [] if health.ready else ["the first sync is not complete"]))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, port=port).start()
+    ports = {
+        len(address): int(address[1]) for address in runner.addresses
+    }  # a free port differs for IPv4 (2) and IPv6 (4)
+    return runner, ports.get(2) or ports[4]
+
+
+def _page(
+    content: Callable[[], bytes], *, content_type: str
+) -> Callable[[web.Request], "asyncio.Future[web.Response]"]:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=content(), headers={"Content-Type": content_type})
+
+    return answer  # type: ignore[return-value]
+
+
+def _verdict(ailments: Callable[[], list[str]]) -> Callable[[web.Request], "asyncio.Future[web.Response]"]:
+    async def answer(_: web.Request) -> web.Response:
+        found = ailments()
+        return web.Response(status=503 if found else 200, text="\n".join(found) or "ok")
+
+    return answer  # type: ignore[return-value]

@@ -1,0 +1,148 @@
+"""What the operator says of itself, as Prometheus metrics: base units, no resource's name, all there from the start."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from retune.api.status import ModelOptimizationStatus, Outcome, Stage
+from retune.cluster.kinds import WATCHED, Kind
+from retune.queue import Queue
+
+RESULTS = ("changed", "unchanged", "error")
+TRIGGERS = ("Initial", "SpecChange", "Manual")
+VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+ROLLBACK_REASONS = ("ProgressDeadlineExceeded", "GoldenMismatch", "ServerUnreachable", "UnhealthyDuringBake")
+_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Freshness:
+    """When each watched kind was last heard of, by an event or a complete list."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heard = {kind: clock() for kind in WATCHED}
+
+    def heard(self, kind: Kind) -> None:
+        """Note that the API server has just told us of a kind."""
+        self._heard[kind] = self._clock()
+
+    def ages(self) -> dict[str, float]:
+        """Return the seconds since, by plural name."""
+        now = self._clock()
+        return {kind.plural: now - heard for kind, heard in self._heard.items()}
+
+
+class Metrics:
+    """Counters and histograms, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.reconciles = self._counter("retune_reconcile", "Passes over a resource, by result.", "result")
+        self.errors = self._counter("retune_reconcile_errors", "Passes that failed and are tried again.")
+        self.duration = Histogram(
+            "retune_reconcile_time_seconds", "Duration of a pass.", buckets=_BUCKETS, registry=self.registry
+        )
+        self.requests = self._counter("retune_api_requests", "Requests to the API server.", "verb", "code")
+        self.repaired = self._counter("retune_resync_repaired", "Objects that a resync found changed.", "resource")
+        self.runs = self._counter("retune_runs", "Runs that ended.", "trigger", "outcome")
+        self.rollbacks = self._counter("retune_rollbacks", "Rollouts undone.", "reason")
+        self._initialize()
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _initialize(self) -> None:
+        """Make every series exist at zero, so that a rate over it works from the first increment."""
+        for result in RESULTS:
+            self.reconciles.labels(result)
+        for verb in VERBS:
+            self.requests.labels(verb, "200")
+        for kind in WATCHED:
+            self.repaired.labels(kind.plural)
+        for trigger in TRIGGERS:
+            for outcome in Outcome:
+                self.runs.labels(trigger, outcome.value)
+        for reason in ROLLBACK_REASONS:
+            self.rollbacks.labels(reason)
+
+    def request(self, verb: str, code: str) -> None:
+        """Count a request to the API server."""
+        self.requests.labels(verb, code).inc()
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Time a pass."""
+        with self.duration.time():
+            yield
+
+    def transition(self, old: ModelOptimizationStatus, new: ModelOptimizationStatus) -> None:
+        """Count what a status write says has happened."""
+        ended = (
+            new.last_run if new.last_run and (old.last_run is None or old.last_run.name != new.last_run.name) else None
+        )
+        if ended:
+            trigger = old.run.trigger if old.run and old.run.name == ended.name else "Unknown"
+            self.runs.labels(trigger, ended.outcome.value).inc()
+        before = old.rollout.rollback_reason if old.rollout else None
+        after = new.rollout.rollback_reason if new.rollout else None
+        if after and after != before:
+            self.rollbacks.labels(after).inc()
+
+    def expose(self) -> bytes:
+        """Return the exposition."""
+        return generate_latest(self.registry)
+
+
+class Gauges(Collector):
+    """What is read off the running parts when someone asks."""
+
+    def __init__(
+        self,
+        *,
+        queue: Queue,
+        freshness: Freshness,
+        stages: Callable[[], Iterable[Stage | None]],
+        lag: Callable[[], float],
+        workers: int,
+    ) -> None:
+        self._queue = queue
+        self._freshness = freshness
+        self._stages = stages
+        self._lag = lag
+        self._workers = workers
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the gauges as they are now."""
+        yield _gauge("retune_queue_depth", "Resources that are due and wait for a worker.", self._queue.depth)
+        yield _gauge(
+            "retune_queue_oldest_age_seconds", "How long the longest waiting one has waited.", self._queue.oldest_age
+        )
+        yield _gauge("retune_active_workers", "Workers that are in a pass.", self._queue.active)
+        yield _gauge("retune_max_workers", "Workers there are.", self._workers)
+        yield _gauge(
+            "retune_longest_pass_seconds", "How long the longest pass under way has taken.", self._queue.longest_pass
+        )
+        yield _gauge("retune_event_loop_lag_seconds", "How late the event loop lately was.", self._lag())
+        yield _labelled(
+            "retune_watch_age_seconds", "Time since a kind was last heard of.", "resource", self._freshness.ages()
+        )
+        counts = {stage.value: 0.0 for stage in Stage}
+        for stage in self._stages():
+            if stage is not None:
+                counts[stage.value] += 1
+        yield _labelled("retune_resources", "ModelOptimizations by stage.", "stage", counts)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _labelled(name: str, text: str, label: str, values: dict[str, float]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family

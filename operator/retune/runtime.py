@@ -1,0 +1,163 @@
+"""The parts put together: memory, queue, workers, watches, resync and health, started and stopped in good order."""
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+
+import kopf
+
+from retune.cluster.cache import Cache
+from retune.cluster.client import Client, Connection, Transport, configuration, connection, official_transport
+from retune.cluster.reads import Reader
+from retune.cluster.writes import Writer
+from retune.health import Health, Pulse, serve
+from retune.metrics import Freshness, Gauges, Metrics
+from retune.queue import Queue, work
+from retune.reconcile import Reconciler, Worker
+from retune.settings import Settings
+from retune.signals.scrape import Scraper
+from retune.watch import Intake, Resync, kopf_settings, registry
+
+log = logging.getLogger("retune")
+
+DRAIN_SECONDS = 8.0
+"""How long passes under way may take to finish their writes when the process is asked to stop."""
+_SILENT_RESYNCS = 3.0
+"""Resync periods without a word of a kind after which its watch counts as dead."""
+
+
+class Operator:
+    """One operator in one event loop."""
+
+    def __init__(
+        self, settings: Settings, *, transport: Transport | None = None, login: Callable[[], Connection] | None = None
+    ) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.cache = Cache()
+        self.queue = Queue()
+        self.freshness = Freshness()
+        self.pulse = Pulse()
+        self.port: int | None = None
+        """Port of the metrics, once served."""
+        self._login = login or (lambda: connection(configuration(context=settings.kubecontext)))
+        send = transport or official_transport(
+            configuration(context=settings.kubecontext), threads=settings.api_threads
+        )
+        self.client = Client(send, threads=settings.api_threads, count=self.metrics.request)
+        self.scraper = Scraper(interval=settings.scrape_seconds)
+        self.health = Health(
+            queue=self.queue,
+            freshness=self.freshness,
+            pulse=self.pulse,
+            silence_limit=_SILENT_RESYNCS * settings.resync_seconds,
+        )
+        self.intake = Intake(self.cache, self.queue, self.freshness)
+        self.resync = self._make_resync()
+        self.reader = Reader(self.client, self.cache, self.scraper, defaults=settings.defaults)
+        self.writer = Writer(self.client, self.cache, settings, instance=socket.gethostname())
+        self.reconciler = Reconciler(
+            cache=self.cache,
+            reader=self.reader,
+            writer=self.writer,
+            metrics=self.metrics,
+            scrape_seconds=settings.scrape_seconds,
+        )
+        self._stopping = asyncio.Event()
+        self.metrics.registry.register(self._gauges())
+
+    def _gauges(self) -> Gauges:
+        return Gauges(
+            queue=self.queue,
+            freshness=self.freshness,
+            stages=lambda: (resource.status.stage for resource in self.cache.resources.values()),
+            lag=lambda: self.pulse.lag,
+            workers=self.settings.workers,
+        )
+
+    def stop(self) -> None:
+        """Ask the operator to stop in good order."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Run until stopped; raises when a part fails, so that the process is restarted whole."""
+        async with AsyncExitStack() as stack:
+            runner, self.port = await serve(self.metrics, self.health, port=self.settings.metrics_port)
+            stack.push_async_callback(runner.cleanup)
+            stack.push_async_callback(asyncio.to_thread, self.client.close)
+            stack.push_async_callback(self.scraper.close)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, self.stop)
+            await self._run_parts(stack)
+
+    async def _run_parts(self, stack: AsyncExitStack) -> None:
+        stopping = asyncio.create_task(self._stopping.wait(), name="stop")
+        beat = asyncio.create_task(self.pulse.beat(), name="pulse")
+        first = asyncio.create_task(self.resync.first(), name="first sync")
+        for task in (stopping, beat, first):
+            stack.push_async_callback(_cancelled, task)
+        await asyncio.wait({stopping, first}, return_when=asyncio.FIRST_COMPLETED)
+        if self._stopping.is_set():
+            return
+        first.result()
+        again = asyncio.create_task(self.resync.forever(every=self.settings.resync_seconds), name="resync")
+        stack.push_async_callback(_cancelled, again)
+        await self._work_and_watch(stopping, {beat, again})
+
+    async def _work_and_watch(self, stopping: "asyncio.Task[bool]", background: set["asyncio.Task[None]"]) -> None:
+        """Work and watch until asked to stop, then let passes finish before the watches end."""
+        ready, stop_watching = asyncio.Event(), asyncio.Event()
+        worker = Worker(self.queue, self.reconciler, self.metrics)
+        workers = asyncio.create_task(work(self.queue, worker, workers=self.settings.workers), name="workers")
+        marker = asyncio.create_task(self._mark_ready(ready), name="ready")
+        watches = asyncio.create_task(self._watch(ready, stop_watching), name="watches")
+        parts = {workers, watches, *background}
+        done, _ = await asyncio.wait({stopping, *parts}, return_when=asyncio.FIRST_COMPLETED)
+        self.health.ready = False
+        self.queue.close()
+        await asyncio.wait({workers}, timeout=DRAIN_SECONDS)
+        stop_watching.set()
+        await asyncio.wait({watches})
+        for task in (marker, workers):
+            await _cancelled(task)
+        for task in done - {stopping}:
+            task.result()
+        log.info("stopped")
+
+    async def _mark_ready(self, ready: asyncio.Event) -> None:
+        await ready.wait()
+        for number in (signal.SIGTERM, signal.SIGINT):  # kopf has just taken them: it would cut passes off
+            asyncio.get_running_loop().add_signal_handler(number, self.stop)
+        self.health.ready = True
+        log.info("ready: %d resources, metrics on port %s", len(self.cache.resources), self.port)
+
+    async def _watch(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
+        scope = {"namespaces": self.settings.namespaces} if self.settings.namespaces else {"clusterwide": True}
+        await kopf.operator(
+            registry=registry(self.intake, login=self._login),
+            settings=kopf_settings(),
+            ready_flag=ready,
+            stop_flag=stop,
+            **scope,
+        )
+
+    def _make_resync(self) -> Resync:
+        return Resync(
+            client=self.client,
+            cache=self.cache,
+            queue=self.queue,
+            intake=self.intake,
+            freshness=self.freshness,
+            metrics=self.metrics,
+            namespaces=self.settings.namespaces,
+        )
+
+
+async def _cancelled(task: "asyncio.Task[object]") -> None:
+    """Cancel a task and wait for its end."""
+    task.cancel()
+    with suppress(asyncio.CancelledError, Exception):
+        await task

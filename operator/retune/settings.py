@@ -1,0 +1,94 @@
+"""The operator's settings, read once from environment variables that the chart sets."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from retune import __version__
+from retune.plan.observed import Defaults
+
+_PREFIX = "RETUNE_"
+_PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+_LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+class SettingsError(ValueError):
+    """A variable has a value that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting; field `x_y` is read from `RETUNE_X_Y`."""
+
+    optimizer_image: str = f"retune/optimizer:{__version__}"
+    """Image of the Jobs of resources that name none."""
+    artifact_store: str = "pvc://retune-artifacts"
+    """Where resources that name no store keep bundles, studies and reports; empty demands that they name one."""
+    image_pull_policy: str = "IfNotPresent"
+    """When the kubelet pulls the Jobs' image."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces to work in; empty means all."""
+    workers: int = 8
+    """Resources looked at in parallel."""
+    api_threads: int = 16
+    """Calls to the API server in flight at most."""
+    resync_seconds: float = 600.0
+    """How often everything is listed and looked at anew, whether or not the watches said anything."""
+    scrape_seconds: float = 5.0
+    """How often a running search is asked for its progress."""
+    metrics_port: int = 8080
+    """Port of /metrics, /healthz and /readyz; 0 picks a free one."""
+    log_level: str = "INFO"
+    """Least level that is logged."""
+    kubecontext: str | None = None
+    """Context of the kubeconfig to use outside a cluster."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """Return the settings; raises SettingsError naming the variable, its value and what it may be."""
+        found: dict[str, Any] = {
+            field.name: _parsed(field.name, environment[name], like=field.default)
+            for field in fields(cls)
+            if (name := _PREFIX + field.name.upper()) in environment
+        }
+        return cls(**found)
+
+    def __post_init__(self) -> None:
+        _within("workers", self.workers, 1, 64)
+        _within("api_threads", self.api_threads, 1, 64)
+        _within("resync_seconds", self.resync_seconds, 1, 86400)
+        _within("scrape_seconds", self.scrape_seconds, 0.1, 3600)
+        _within("metrics_port", self.metrics_port, 0, 65535)
+        _one_of("image_pull_policy", self.image_pull_policy, _PULL_POLICIES)
+        _one_of("log_level", self.log_level, _LOG_LEVELS)
+
+    @property
+    def defaults(self) -> Defaults:
+        """The settings that decisions depend on."""
+        return Defaults(artifact_store=self.artifact_store or None)
+
+
+def _parsed(name: str, text: str, *, like: object) -> object:
+    if isinstance(like, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(like, int | float):
+        return _number(name, text, whole=isinstance(like, int))
+    return text if like is not None else text or None
+
+
+def _number(name: str, text: str, *, whole: bool) -> float:
+    try:
+        return int(text) if whole else float(text)
+    except ValueError as error:
+        kind = "a whole number" if whole else "a number"
+        raise SettingsError(f"{_PREFIX}{name.upper()} is {text!r}: give {kind}") from error
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise SettingsError(f"{_PREFIX}{name.upper()} is {value:g}: it must lie between {low:g} and {high:g}")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise SettingsError(f"{_PREFIX}{name.upper()} is {value!r}: it must be one of {', '.join(allowed)}")

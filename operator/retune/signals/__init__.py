@@ -1,0 +1,1 @@
+"""Live numbers from pods: bounded reads of what they serve, never from an address a user chose."""

@@ -1,0 +1,9 @@
+"""Workloads that a model can be rolled out to: one Protocol, one module a kind, one line in the registry.
+
+Nothing here does I/O: `cluster` reads and writes, a target kind knows what to read and what to write.
+"""
+
+from retune.targets.base import TargetKind
+from retune.targets.registry import TARGETS, kind_of
+
+__all__ = ["TARGETS", "TargetKind", "kind_of"]

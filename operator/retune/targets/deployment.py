@@ -1,0 +1,171 @@
+"""A Deployment as target: its pods read the model's URI from an environment variable, which is the field we own."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from retune.api.base import Json
+from retune.plan.observed import Container, Pods, Target
+from retune.targets import troubles
+from retune.targets.quantities import cpu_cores
+
+FIELD_MANAGER = "retune"
+
+
+class Deployment:
+    """`apps/v1` Deployment."""
+
+    api_version = "apps/v1"
+    kind = "Deployment"
+    resource = "deployments"
+
+    def path(self, *, namespace: str, name: str | None = None) -> str:
+        """Return the URL path of one Deployment, or of the namespace's list."""
+        folder = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+        return f"{folder}/{name}" if name else folder
+
+    def parse(self, raw: Json, *, variable: str) -> Target:
+        """Return the Deployment as its controller last reported it."""
+        pod = raw["spec"]["template"]["spec"]
+        status = raw.get("status", {})
+        wanted = raw["spec"].get("replicas", 1)
+        return Target(
+            name=raw["metadata"]["name"],
+            uid=raw["metadata"]["uid"],
+            containers=tuple(_container(each, raw, variable) for each in pod["containers"]),
+            settled=_settled(raw, wanted),
+            available=status.get("availableReplicas", 0),
+            wanted=wanted,
+            progress=_progress(raw, wanted),
+            node_selector=pod.get("nodeSelector", {}),
+            tolerations=tuple(pod.get("tolerations", ())),
+        )
+
+    def apply_body(self, *, name: str, uid: str, container: str, variable: str, value: str | None) -> Json:
+        """Return the body of the server-side apply that owns the variable's value, or nothing any more."""
+        body: Json = {"apiVersion": self.api_version, "kind": self.kind, "metadata": {"name": name, "uid": uid}}
+        if value is not None:
+            containers = [{"name": container, "env": [{"name": variable, "value": value}]}]
+            body["spec"] = {"template": {"spec": {"containers": containers}}}
+        return body
+
+    def pod_selector(self, raw: Json) -> str:
+        """Return the Deployment's selector in the form of a query parameter."""
+        selector = raw["spec"]["selector"]
+        labels = [f"{key}={value}" for key, value in selector.get("matchLabels", {}).items()]
+        return ",".join(labels + [_expression(each) for each in selector.get("matchExpressions", ())])
+
+    def pods(self, raw: Json, pods: Iterable[Json], *, container: str, variable: str, port: int) -> Pods:
+        """Return the Deployment's pods whose container has the template's value of the variable."""
+        value = _literal(_named(raw["spec"]["template"]["spec"]["containers"], container), variable)
+        name = raw["metadata"]["name"]
+        mine = sorted(
+            (pod for pod in pods if _belongs(pod, name) and _runs(pod, container, variable, value)),
+            key=lambda pod: str(pod["metadata"]["name"]),
+        )
+        ready = tuple(_endpoint(pod, port) for pod in mine if troubles.ready(pod))
+        trouble = next((words for pod in mine if (words := troubles.of_pod(pod))), None)
+        return Pods(endpoints=ready, trouble=trouble)
+
+
+def _container(container: Json, raw: Json, variable: str) -> Container:
+    return Container(
+        name=container["name"],
+        value=_literal(container, variable),
+        indirect="valueFrom" in _named(container.get("env", ()), variable),
+        manager=_manager(raw["metadata"].get("managedFields", ()), container["name"], variable),
+        cpu_limit=_cpu_limit(container.get("resources", {})),
+    )
+
+
+def _cpu_limit(resources: Json) -> float | None:
+    """Return what the container may use; one that is not limited may use a core at least, whatever it reserves."""
+    if limit := resources.get("limits", {}).get("cpu"):
+        return cpu_cores(limit)
+    request = resources.get("requests", {}).get("cpu")
+    return max(1.0, cpu_cores(request)) if request else None
+
+
+def _named(items: Iterable[Json], name: str) -> Json:
+    return next((item for item in items if item["name"] == name), {})
+
+
+def _literal(container: Json, variable: str) -> str | None:
+    """Return the variable's literal value; a variable that is set to nothing is the empty string."""
+    entry = _named(container.get("env", ()), variable)
+    return None if not entry or "valueFrom" in entry else entry.get("value", "")
+
+
+def _manager(managed: Iterable[Json], container: str, variable: str) -> str | None:
+    """Return who owns the variable's value. Where it is shared, the other manager counts: it would conflict with us."""
+    path = ["f:spec", "f:template", "f:spec", "f:containers", _key(container), "f:env", _key(variable), "f:value"]
+    owners = [entry["manager"] for entry in managed if "subresource" not in entry and _owns(entry, path)]
+    return min(owners, key=lambda owner: (owner == FIELD_MANAGER, owner), default=None)
+
+
+def _owns(entry: Json, path: list[str]) -> bool:
+    fields: Any = entry.get("fieldsV1", {})
+    for step in path:
+        if not isinstance(fields, Mapping) or step not in fields:
+            return False
+        fields = fields[step]
+    return True
+
+
+def _key(name: str) -> str:
+    return "k:" + json.dumps({"name": name}, separators=(",", ":"))
+
+
+def _settled(raw: Json, wanted: int) -> bool:
+    status = raw.get("status", {})
+    seen = status.get("observedGeneration", 0) >= raw["metadata"].get("generation", 0)
+    counts = (status.get(count, 0) for count in ("replicas", "updatedReplicas", "availableReplicas"))
+    return seen and all(count == wanted for count in counts)
+
+
+def _progress(raw: Json, wanted: int) -> str:
+    status = raw.get("status", {})
+    updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
+    old = status.get("replicas", 0) - updated
+    if status.get("observedGeneration", 0) < raw["metadata"].get("generation", 0):
+        return "its controller has not seen the change yet"
+    if updated < wanted:
+        return f"{updated} of {wanted} pods replaced" + _hindrance(raw)
+    if available - old < wanted:
+        return f"{max(0, available - old)} of {wanted} new pods available" + _hindrance(raw)
+    return f"{old} old pods still ending" if old > 0 else f"{available} of {wanted} pods available"
+
+
+def _hindrance(raw: Json) -> str:
+    """Return what the Deployment itself says stands in the way, if anything."""
+    if raw["spec"].get("paused"):
+        return "; the Deployment is paused: resume it with `kubectl rollout resume`"
+    conditions = {each["type"]: each for each in raw.get("status", {}).get("conditions", ())}
+    failure, progressing = conditions.get("ReplicaFailure", {}), conditions.get("Progressing", {})
+    if failure.get("status") == "True":
+        return f"; {failure.get('message', failure.get('reason', ''))}"
+    return f"; {progressing.get('message', '')}" if progressing.get("status") == "False" else ""
+
+
+def _expression(requirement: Json) -> str:
+    key, operator, values = requirement["key"], requirement["operator"], ",".join(requirement.get("values", ()))
+    forms = {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": f"{key}"}
+    return forms.get(operator, f"!{key}")
+
+
+def _belongs(pod: Json, deployment: str) -> bool:
+    """Whether the pod was made by one of the Deployment's ReplicaSets and is not on its way out."""
+    meta = pod["metadata"]
+    replica_set = f"{deployment}-{meta.get('labels', {}).get('pod-template-hash')}"
+    owners = meta.get("ownerReferences", ())
+    mine = any(owner["kind"] == "ReplicaSet" and owner["name"] == replica_set for owner in owners)
+    return mine and "deletionTimestamp" not in meta
+
+
+def _runs(pod: Json, container: str, variable: str, value: str | None) -> bool:
+    return _literal(_named(pod["spec"]["containers"], container), variable) == value
+
+
+def _endpoint(pod: Json, port: int) -> str:
+    address = pod["status"]["podIP"]
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"

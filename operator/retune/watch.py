@@ -1,0 +1,231 @@
+"""What changes in the cluster, brought into memory: kopf's watches for speed, and our own lists for certainty.
+
+Handlers write nothing and return nothing: an event is only a reason to look. A list at the start and at every resync
+repairs whatever a watch has missed, so nothing depends on an event having been seen.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import kopf
+from pydantic import ValidationError
+
+from retune.api.base import Json
+from retune.cluster.cache import Cache, Name, names_of
+from retune.cluster.client import Client, Connection
+from retune.cluster.errors import ApiError
+from retune.cluster.kinds import WATCHED, Kind
+from retune.metrics import Freshness, Metrics
+from retune.queue import Queue
+
+log = logging.getLogger("retune")
+
+_FIRST_SYNC_RETRY = 2.0
+
+
+class Intake:
+    """Takes objects in and queues whom they concern."""
+
+    def __init__(self, cache: Cache, queue: Queue, freshness: Freshness) -> None:
+        self._cache = cache
+        self._queue = queue
+        self._freshness = freshness
+
+    def seen(self, kind: Kind, raw: Json) -> bool:
+        """Take in an object that was listed or watched; returns whether it concerned anyone."""
+        self._freshness.heard(kind)
+        try:
+            concerned = self._cache.put(kind, raw)
+        except (ValidationError, KeyError, TypeError, ValueError) as error:
+            _unreadable(kind, raw, error)
+            return False
+        self._enqueue(concerned)
+        return bool(concerned)
+
+    def gone(self, kind: Kind, raw: Json) -> None:
+        """Take in that an object was deleted."""
+        self._freshness.heard(kind)
+        self._enqueue(self._cache.remove(kind, raw))
+
+    def _enqueue(self, keys: set[str]) -> None:
+        for key in keys:
+            self._queue.add(key)
+
+
+def _unreadable(kind: Kind, raw: Json, error: Exception) -> None:
+    meta = raw.get("metadata") or {}
+    where = f"{kind.name} {meta.get('namespace')}/{meta.get('name')}"
+    log.error("%s cannot be read and is left alone: %s", where, " ".join(str(error).split())[:500])
+
+
+def registry(intake: Intake, *, login: Callable[[], Connection]) -> kopf.OperatorRegistry:
+    """Return the kopf handlers: one for each kind, and the login."""
+    found = kopf.OperatorRegistry()
+    for kind in WATCHED:
+        kopf.on.event(kind.group, kind.version, kind.plural, registry=found, id=kind.plural)(_handler(intake, kind))
+    kopf.on.login(registry=found, id="login")(_login(login))
+    return found
+
+
+def _handler(intake: Intake, kind: Kind) -> Callable[..., Awaitable[None]]:
+    async def on_event(event: Json, **_: Any) -> None:
+        if event["type"] == "DELETED":
+            intake.gone(kind, event["object"])
+        else:
+            intake.seen(kind, event["object"])
+
+    return on_event
+
+
+def _login(connection: Callable[[], Connection]) -> Callable[..., kopf.ConnectionInfo]:
+    def login(**_: Any) -> kopf.ConnectionInfo:
+        found = connection()
+        return kopf.ConnectionInfo(
+            server=found.server,
+            ca_path=found.ca_file,
+            insecure=not found.verify,
+            scheme="Bearer" if found.token else None,
+            token=found.token,
+            certificate_path=found.cert_file,
+            private_key_path=found.key_file,
+        )
+
+    return login
+
+
+class _Backoff:
+    """Waits between kopf's tries, without end: an API server that is away must not end the process."""
+
+    def __iter__(self) -> Iterator[float]:
+        wait = 0.5
+        while True:
+            yield wait * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, guards nothing
+            wait = min(30.0, wait * 2)
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Keeps no handler progress: event handlers have none, and nothing of kopf's goes onto anyone's objects."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        return None
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
+class _NoDiff(kopf.DiffBaseStorage):
+    """Keeps no last-seen state: comparing whole objects at every event would cost most of the processor's time."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+def kopf_settings() -> kopf.OperatorSettings:
+    """Return kopf's settings, each with its reason."""
+    found = kopf.OperatorSettings()
+    found.scanning.disabled = True  # no watch on namespaces and CRDs: less to be allowed; the chart brings the CRDs
+    found.peering.standalone = True  # one replica; peering is no leader election, names are deterministic instead
+    found.posting.enabled = False  # events are written by cluster.writes, one for each transition
+    found.networking.connect_timeout = 10
+    found.networking.request_timeout = 30  # the default is minutes, far longer than a healthy answer takes
+    found.networking.error_backoffs = _Backoff()
+    found.networking.enforce_retry_after = True  # a server that asks to be left alone is left alone
+    found.watching.chunk_size = 500  # bounded memory at the first list
+    found.execution.max_workers = 1  # only the login runs in a thread
+    found.process.ultimate_exiting_timeout = 25  # below the pod's 30 s of grace
+    found.persistence.finalizer = "retune.dev/unused"  # never set by event handlers; never kopf's own name
+    found.persistence.progress_storage = _NoProgress()
+    found.persistence.diffbase_storage = _NoDiff()
+    for kind in WATCHED:
+        if kind.selector:
+            found.watching.label_selectors[kind.group, kind.version, kind.plural] = (
+                kind.selector
+            )  # never all Jobs or pods
+    return found
+
+
+class Resync:
+    """Lists everything and queues every resource, at the start and from time to time."""
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        cache: Cache,
+        queue: Queue,
+        intake: Intake,
+        freshness: Freshness,
+        metrics: Metrics,
+        namespaces: tuple[str, ...],
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._queue = queue
+        self._intake = intake
+        self._freshness = freshness
+        self._metrics = metrics
+        self._scopes: tuple[str | None, ...] = namespaces or (None,)
+
+    async def first(self) -> None:
+        """Fill the memory, trying until it is full: nothing may be decided on half of what there is."""
+        wait = _FIRST_SYNC_RETRY
+        while True:
+            try:
+                await self.once()
+                return
+            except ApiError as error:
+                log.warning("the first sync failed, trying again in %g s: %s", wait, error)
+                await asyncio.sleep(wait)
+                wait = min(60.0, 2 * wait)
+
+    async def forever(self, *, every: float) -> None:
+        """Resync about every so many seconds until cancelled; a resync that fails is made up for by the next."""
+        while True:
+            await asyncio.sleep(every * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load, guards nothing
+            try:
+                await self.once()
+            except ApiError as error:
+                log.warning("a resync failed, the next is in about %g s: %s", every, error)
+
+    async def once(self) -> None:
+        """List every kind, repair the memory, queue every resource."""
+        for kind in WATCHED:
+            repaired = sum([await self._list(kind, namespace) for namespace in self._scopes])
+            self._freshness.heard(kind)
+            self._metrics.repaired.labels(kind.plural).inc(repaired)
+        for key in self._cache.resource_keys():
+            self._queue.add(key)
+
+    async def _list(self, kind: Kind, namespace: str | None) -> int:
+        """List a kind page by page; returns how many objects the memory had wrong."""
+        before, names, repaired, version = self._cache.newest(kind), set[Name](), 0, 0
+        async for page in self._client.pages(kind, namespace):
+            if not version:
+                version = int(page["metadata"]["resourceVersion"])
+                if version < before:
+                    log.warning(
+                        "%s: the API server's history went back, as after a restore: trusting what it says now",
+                        kind.plural,
+                    )
+                    self._cache.rewind(kind, namespace=namespace)
+            names |= names_of(page["items"])
+            repaired += sum(self._intake.seen(kind, raw) for raw in page["items"])
+        return repaired + self._cache.prune(kind, names, namespace=namespace, version=version)

@@ -1,0 +1,61 @@
+"""Which volume claims a Job needs, read off its request, and how they are mounted."""
+
+from collections.abc import Iterator
+
+from retune.api.base import Json
+from retune.contract.paths import CLAIM_ROOT
+from retune.contract.requests import BaselineRequest, JobRequest, VerifyRequest
+
+_SCHEME = "pvc://"
+
+
+def claims(request: JobRequest) -> dict[str, bool]:
+    """Return the name of every claim that `request` refers to, and whether the Job may write to it.
+
+    Only the store is written to; a claim that holds both the store and other things is writable.
+    """
+    needed = {name: False for uri in _read(request) if (name := claim_of(uri))}
+    store = None if isinstance(request, VerifyRequest) else claim_of(request.store)
+    writable = {store: True} if store else {}
+    return dict(sorted((needed | writable).items()))
+
+
+def claim_of(uri: str) -> str | None:
+    """Return the claim's name in `pvc://CLAIM/PATH`; None for any other scheme."""
+    return uri.removeprefix(_SCHEME).split("/", 1)[0] if uri.startswith(_SCHEME) else None
+
+
+def _read(request: JobRequest) -> Iterator[str]:
+    """Yield every URI that the Job reads."""
+    if isinstance(request, VerifyRequest):
+        yield request.bundle.uri
+        return
+    if isinstance(request, BaselineRequest):
+        yield request.model.uri
+    else:
+        yield from (request.champion.uri, request.original.uri)
+    data = request.data
+    yield from (each.uri for each in (data.training, data.validation, data.test, data.calibration) if each)
+
+
+def volumes(needed: dict[str, bool]) -> list[Json]:
+    """Return a volume per claim.
+
+    A claim that is only read is read-only in the volume too, so that the kubelet leaves its files' group alone.
+    """
+    return [
+        {"name": _volume(index), "persistentVolumeClaim": {"claimName": name, "readOnly": not writable}}
+        for index, (name, writable) in enumerate(needed.items())
+    ]
+
+
+def mounts(needed: dict[str, bool]) -> list[Json]:
+    """Return a mount per claim, at the path that `retune.contract` promises."""
+    return [
+        {"name": _volume(index), "mountPath": f"{CLAIM_ROOT}/{name}", "readOnly": not writable}
+        for index, (name, writable) in enumerate(needed.items())
+    ]
+
+
+def _volume(index: int) -> str:
+    return f"claim-{index}"

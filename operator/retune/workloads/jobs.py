@@ -1,0 +1,171 @@
+"""The Job that answers a request: a closed pod template that fits Pod Security `restricted`, and no API token.
+
+A user chooses amounts, nodes and queue, never the shape of the pod: creating Jobs on someone's behalf is delegation.
+"""
+
+import math
+from typing import Protocol
+
+from retune.api.base import Json, seconds
+from retune.api.execution import Execution
+from retune.api.objects import ModelOptimization
+from retune.contract.exits import Exit
+from retune.contract.paths import METRICS_PORT, REQUEST_ANNOTATION, REQUEST_FILE, RESULT_FILE, SCRATCH_DIR
+from retune.contract.requests import VerifyRequest
+from retune.plan.actions import CreateJob
+from retune.plan.observed import Target
+from retune.workloads.claims import claims, mounts, volumes
+from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
+from retune.workloads.resources import container_resources
+
+CONTAINER = "optimizer"
+"""Name of the one container in every Job's pod."""
+_USER = 65532
+_SCRATCH_LIMIT = "4Gi"
+_KILLED = 137
+_REQUEST_DIR, _REQUEST_NAME = REQUEST_FILE.rsplit("/", 1)
+_ENVIRONMENT = {
+    "HOME": SCRATCH_DIR,
+    "TMPDIR": SCRATCH_DIR,
+    "MPLCONFIGDIR": f"{SCRATCH_DIR}/matplotlib",
+    "DO_NOT_TRACK": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class JobSettings(Protocol):
+    """The operator's settings that Jobs depend on."""
+
+    @property
+    def optimizer_image(self) -> str:
+        """Image of Jobs whose spec names none."""
+
+    @property
+    def image_pull_policy(self) -> str:
+        """Always, IfNotPresent or Never."""
+
+
+def job_manifest(
+    action: CreateJob, *, resource: ModelOptimization, target: Target | None, settings: JobSettings
+) -> Json:
+    """Return the Job of `action`.
+
+    Nodes and tolerations come from the spec, else from the target, so that measurements are made where it serves.
+    """
+    command = action.request.command
+    execution = resource.spec.execution
+    head = metadata(resource, action.name, command=command)
+    spec = _completions(action) | {
+        "backoffLimit": execution.backoff_limit,
+        "podFailurePolicy": {"rules": _failure_rules()},
+        "activeDeadlineSeconds": math.ceil(seconds(execution.run_timeout)),
+        "ttlSecondsAfterFinished": math.ceil(seconds(execution.ttl_after_finished)),
+        "template": {
+            "metadata": {
+                "labels": labels(resource, command=command),
+                "annotations": {REQUEST_ANNOTATION: action.request.model_dump_json(by_alias=True, exclude_none=True)},
+            },
+            "spec": _pod(action, execution, target=target, settings=settings),
+        },
+    }
+    if execution.queue_name:
+        head["labels"] |= {KUEUE_QUEUE: execution.queue_name}
+        spec["suspend"] = True
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": head, "spec": spec}
+
+
+def _completions(action: CreateJob) -> Json:
+    """One completion a worker; a search is always Indexed, so that every worker knows its number."""
+    indexed = action.request.command == "search" or action.workers > 1
+    return {
+        "completionMode": "Indexed" if indexed else "NonIndexed",
+        "completions": action.workers,
+        "parallelism": action.workers,
+    }
+
+
+def _failure_rules() -> list[Json]:
+    """An eviction is nobody's fault; input that is wrong, or memory that is short, stays so."""
+    return [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": _exits(Exit.BAD_INPUT, Exit.INFEASIBLE)},
+        {"action": "FailJob", "onExitCodes": _exits(_KILLED)},
+    ]
+
+
+def _exits(*codes: int) -> Json:
+    return {"containerName": CONTAINER, "operator": "In", "values": [int(code) for code in codes]}
+
+
+def _pod(action: CreateJob, execution: Execution, *, target: Target | None, settings: JobSettings) -> Json:
+    selector = execution.node_selector or (dict(target.node_selector) if target else {})
+    tolerations = [each.to_dict() for each in execution.tolerations]
+    if not tolerations and target:
+        tolerations = [dict(each) for each in target.tolerations]
+    return (
+        {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "securityContext": _pod_security(),
+            "containers": [_container(action, execution, settings)],
+            "volumes": [_request_volume(), _scratch_volume(), *volumes(claims(action.request))],
+        }
+        | ({"nodeSelector": selector} if selector else {})
+        | ({"tolerations": tolerations} if tolerations else {})
+    )
+
+
+def _pod_security() -> Json:
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": _USER,
+        "runAsGroup": _USER,
+        "fsGroup": _USER,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def _container(action: CreateJob, execution: Execution, settings: JobSettings) -> Json:
+    container: Json = {
+        "name": CONTAINER,
+        "image": execution.image or settings.optimizer_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": ["python", "-m", "optimizer_jobs", "--request", REQUEST_FILE],
+        "env": _environment(action),
+        "resources": container_resources(action, execution.resources),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePath": RESULT_FILE,
+        "terminationMessagePolicy": "File",
+        "volumeMounts": [
+            {"name": "request", "mountPath": _REQUEST_DIR, "readOnly": True},
+            {"name": "scratch", "mountPath": SCRATCH_DIR},
+            *mounts(claims(action.request)),
+        ],
+    }
+    if action.request.command == "search":
+        container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT}]
+    return container
+
+
+def _environment(action: CreateJob) -> list[Json]:
+    """Return the variables; numerical libraries get the threads of the serving container, never the node's cores."""
+    threads = 1 if isinstance(action.request, VerifyRequest) else action.request.threads
+    values = _ENVIRONMENT | dict.fromkeys(_THREADS, str(threads))
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def _request_volume() -> Json:
+    field = {"fieldPath": f"metadata.annotations['{REQUEST_ANNOTATION}']"}
+    return {"name": "request", "downwardAPI": {"items": [{"path": _REQUEST_NAME, "fieldRef": field}]}}
+
+
+def _scratch_volume() -> Json:
+    return {"name": "scratch", "emptyDir": {"sizeLimit": _SCRATCH_LIMIT}}

@@ -1,0 +1,61 @@
+"""What a Job's container asks for and is held to.
+
+Jobs that measure run under the serving container's CPU limit: a number taken with other limits says nothing about
+what serves. Everything else comes from the spec, then from defaults that fit a small model on a small node.
+"""
+
+from dataclasses import dataclass
+
+from retune.api.base import Json, cores, memory_bytes
+from retune.api.execution import Resources
+from retune.plan.actions import CreateJob
+
+_MEASURING = frozenset({"baseline", "judge"})
+
+
+@dataclass(frozen=True)
+class _Default:
+    """Amounts for a command where nothing else is known: CPU in cores, memory as Kubernetes writes it."""
+
+    cpu_request: float
+    cpu_limit: float
+    memory_request: str
+    memory_limit: str
+
+
+_WORK = _Default(cpu_request=1.0, cpu_limit=1.0, memory_request="1Gi", memory_limit="2Gi")
+_ASK = _Default(cpu_request=0.1, cpu_limit=1.0, memory_request="256Mi", memory_limit="1Gi")
+_DEFAULTS = {"baseline": _WORK, "search": _WORK, "judge": _WORK, "verify": _ASK}
+
+
+def container_resources(action: CreateJob, spec: Resources) -> Json:
+    """Return requests and limits of the Job's container; a request never exceeds its limit."""
+    default = _DEFAULTS[action.request.command]
+    cpu_request, cpu_limit = _cpu(action, spec, default)
+    memory_request, memory_limit = _memory(spec, default)
+    return {
+        "requests": {"cpu": format_cores(cpu_request), "memory": memory_request},
+        "limits": {"cpu": format_cores(cpu_limit), "memory": memory_limit},
+    }
+
+
+def _cpu(action: CreateJob, spec: Resources, default: _Default) -> tuple[float, float]:
+    asked = cores(spec.requests.cpu) if spec.requests.cpu else None
+    allowed = cores(spec.limits.cpu) if spec.limits.cpu else None
+    if action.cpu_limit and (action.request.command in _MEASURING or allowed is None):
+        limit = action.cpu_limit
+    else:
+        limit = allowed if allowed is not None else max(default.cpu_limit, asked or 0.0)
+    return min(asked if asked is not None else default.cpu_request, limit), limit
+
+
+def _memory(spec: Resources, default: _Default) -> tuple[str, str]:
+    asked, allowed = spec.requests.memory, spec.limits.memory
+    limit = allowed or max(default.memory_limit, asked or "0", key=memory_bytes)
+    return asked or min(default.memory_request, limit, key=memory_bytes), limit
+
+
+def format_cores(amount: float) -> str:
+    """Return an amount of CPU as Kubernetes writes it, such as `2` or `500m`; at least one millicore."""
+    milli = max(1, round(amount * 1000))
+    return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"

@@ -1,0 +1,9 @@
+"""The Jobs: every command that opens a model or data.
+
+Never talks to the Kubernetes API; of the operator it imports only `retune.api` and `retune.contract`. Importing it
+silences libraries that report home unless told otherwise, before any of them can be imported.
+"""
+
+import os
+
+os.environ.update(DO_NOT_TRACK="1", ITERATIVE_DO_NOT_TRACK="1", ORT_DISABLE_TELEMETRY="1")

@@ -1,0 +1,202 @@
+"""Read one labelled data set as rows that fit a model's inputs, or say exactly what is wrong with it.
+
+A silent repair would change what a model is judged by, so nothing is dropped, filled in or guessed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer_jobs.data.fetch import fetch
+from optimizer_jobs.data.readers import Columns, UnreadableDataError, open_columns
+from optimizer_jobs.errors import JobError
+from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
+from retune.api.spec import Dataset, DatasetFormat
+from retune.contract.results import Reason
+
+Array = NDArray[Any]
+
+DATA_LIMIT_BYTES = 2 << 30
+"""Bytes a data set may have, as a file and once expanded."""
+
+SINGLE_INPUT = "x"
+"""Name an NPZ array may have when the model has one input."""
+
+_FORMATS = {".npz": DatasetFormat.NPZ, ".parquet": DatasetFormat.PARQUET, ".csv": DatasetFormat.CSV}
+_FIX = "Correct the file and, where the spec gives a digest, the digest."
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled rows: `inputs` by input name, each (N, ...); `labels` (N,), int64 or text; the file's digest."""
+
+    inputs: Mapping[str, Array]
+    labels: Array
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Array | slice) -> "Rows":
+        """Return the rows at `indices` (whole numbers, a mask or a slice), in that order."""
+        inputs = {name: values[indices] for name, values in self.inputs.items()}
+        return Rows(inputs=inputs, labels=self.labels[indices], digest=self.digest)
+
+
+def read_dataset(spec: Dataset, signature: Signature, *, into: Path, limit_bytes: int = DATA_LIMIT_BYTES) -> Rows:
+    """Fetch the data set into the folder `into` and return its rows as the model's inputs want them.
+
+    Raises:
+        JobError: DataNotFound, DataForbidden, DataTooLarge, DigestMismatch, or DataInvalid naming column and rows.
+    """
+    file = fetch(spec.uri, digest=spec.digest, limit_bytes=limit_bytes, into=into, what="Data")
+    try:
+        columns = open_columns(file.path, format_of(spec), limit_bytes=limit_bytes)
+        labels = _labels(columns, name=spec.label_column, signature=signature)
+        inputs = {
+            tensor.name: _fitted(
+                _values(columns, tensor, signature=signature, label=spec.label_column), tensor, len(labels)
+            )
+            for tensor in signature.inputs
+        }
+    except UnreadableDataError as error:
+        raise JobError(Reason.DATA_INVALID, spec.uri, str(error), _FIX) from error
+    return Rows(inputs=inputs, labels=labels, digest=file.digest)
+
+
+def format_of(spec: Dataset) -> DatasetFormat:
+    """Return the format the spec names or the extension shows; raises UnreadableDataError when neither does."""
+    if spec.format is not None:
+        return spec.format
+    extension = Path(spec.uri).suffix.lower()
+    if extension not in _FORMATS:
+        raise UnreadableDataError(f"extension {extension!r} shows no format: set format, or use {', '.join(_FORMATS)}.")
+    return _FORMATS[extension]
+
+
+def _labels(columns: Columns, *, name: str, signature: Signature) -> Array:
+    values = _column(columns, name)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1:
+        raise UnreadableDataError(f"label column {name!r} has shape {values.shape}; it needs one label a row.")
+    if not len(values):
+        raise UnreadableDataError("the data set has no rows.")
+    labels = _as_labels(values, name)
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        raise UnreadableDataError(
+            f"label column {name!r} has one class only ({classes[0]!s}) in all {len(labels)} rows."
+        )
+    _check_classes(classes, name, signature=signature)
+    return labels
+
+
+def _as_labels(values: Array, name: str) -> Array:
+    """Return labels as int64 or text, refusing missing ones and fractions."""
+    missing = _missing(values)
+    if missing.any():
+        raise UnreadableDataError(
+            f"label column {name!r} is missing (empty or NaN) in {missing.sum()} of {len(values)} rows."
+        )
+    if values.dtype.kind in "OUS":
+        return np.asarray([text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in values])
+    if values.dtype.kind not in "biuf":
+        raise UnreadableDataError(f"label column {name!r} has type {values.dtype}; a label is a whole number or text.")
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int64)
+    odd = whole != values
+    if odd.any():
+        raise UnreadableDataError(f"label column {name!r} is not a whole number in {odd.sum()} of {len(values)} rows.")
+    return whole
+
+
+def _check_classes(classes: Array, name: str, *, signature: Signature) -> None:
+    """Refuse labels that the model can never answer: text for numbers, or a class beyond its scores."""
+    answer, scores = signature.label_output, signature.score_output
+    textual = classes.dtype.kind == "U"
+    if answer is not None and (answer.dtype == TEXT) != textual:
+        wanted = "text" if answer.dtype == TEXT else "whole numbers"
+        raise UnreadableDataError(f"label column {name!r} holds {classes.dtype}, but the model answers {wanted}.")
+    width = scores.shape[-1] if scores is not None and answer is None and len(scores.shape) == 2 else -1
+    if width > 1 and not textual and not (classes[0] >= 0 and classes[-1] < width):
+        raise UnreadableDataError(
+            f"label column {name!r} has classes {classes[0]} to {classes[-1]}, but the model scores 0 to {width - 1}."
+        )
+
+
+def _values(columns: Columns, tensor: TensorSpec, *, signature: Signature, label: str) -> Array:
+    """Return the raw array for one model input."""
+    single = len(signature.inputs) == 1
+    if columns.tabular and single and len(tensor.shape) == 2:
+        return _feature_matrix(columns, [name for name in columns.names if name != label], tensor)
+    if not columns.tabular and single and tensor.name not in columns.names:
+        return _column(columns, SINGLE_INPUT, instead=f"or {tensor.name!r} ")
+    values = _column(columns, tensor.name)
+    return values[:, np.newaxis] if values.ndim == 1 and len(tensor.shape) == 2 else values
+
+
+def _feature_matrix(columns: Columns, names: list[str], tensor: TensorSpec) -> Array:
+    width = tensor.shape[1]
+    if not names or (width >= 0 and len(names) != width):
+        raise UnreadableDataError(
+            f"the table has {len(names)} feature columns, but input {tensor.name!r} takes {width}."
+        )
+    matrix = []
+    for name in names:
+        values = columns.read(name)
+        _check_numbers(values, f"column {name!r}", tensor)
+        matrix.append(values)
+    return np.stack(matrix, axis=1)
+
+
+def _column(columns: Columns, name: str, *, instead: str = "") -> Array:
+    if name not in columns.names:
+        found = ", ".join(columns.names[:20]) or "none"
+        raise UnreadableDataError(f"column {name!r} {instead}is missing; found: {found}.")
+    return columns.read(name)
+
+
+def _fitted(values: Array, tensor: TensorSpec, rows: int) -> Array:
+    """Return `values` with the input's element type, after checking rows, shape and finiteness."""
+    where = f"input {tensor.name!r}"
+    if len(values.shape) != len(tensor.shape) or any(
+        want not in (-1, have) for want, have in zip(tensor.shape[1:], values.shape[1:], strict=True)
+    ):
+        raise UnreadableDataError(f"{where} has shape {values.shape}, but the model takes {_shown(tensor)}.")
+    if len(values) != rows:
+        raise UnreadableDataError(f"{where} has {len(values)} rows, but there are {rows} labels.")
+    if tensor.dtype == TEXT:
+        return np.asarray(values, dtype=object)
+    _check_numbers(values, where, tensor)
+    with np.errstate(over="ignore"):
+        fitted = np.ascontiguousarray(values, dtype=np.dtype(tensor.dtype))
+    if not np.isfinite(fitted).all() or (not tensor.is_float and (fitted != values).any()):
+        raise UnreadableDataError(f"{where} has values that do not fit the model's {tensor.dtype}.")
+    return fitted
+
+
+def _check_numbers(values: Array, where: str, tensor: TensorSpec) -> None:
+    """Refuse text, missing and infinite values in a numeric input."""
+    if tensor.dtype == TEXT:
+        return
+    if values.dtype.kind not in "biuf":
+        raise UnreadableDataError(f"{where} has type {values.dtype}, but the model takes {tensor.dtype}.")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        lines = int(bad.reshape(len(values), -1).any(axis=1).sum())
+        raise UnreadableDataError(f"{where} is missing or infinite in {lines} of {len(values)} rows.")
+
+
+def _missing(values: Array) -> NDArray[np.bool_]:
+    if values.dtype.kind in "OUS":
+        return np.asarray([value in (None, "", b"") or value != value for value in values])  # noqa: PLR0124
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
+
+
+def _shown(tensor: TensorSpec) -> str:
+    return "(" + ", ".join("N" if size < 0 else str(size) for size in tensor.shape) + ")"

@@ -1,0 +1,156 @@
+"""Open a data file of one of the known formats as named columns. Bounded and without code execution.
+
+Declared sizes are checked before memory is taken, and pickled objects are never loaded.
+"""
+
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retune.api.spec import DatasetFormat
+
+Array = NDArray[Any]
+
+_ENTRIES_LIMIT = 256
+_COLUMNS_LIMIT = 20_000
+_HEADER_LIMIT = 10_000
+
+
+class UnreadableDataError(ValueError):
+    """The file is not what its format promises, or is too large; the message is a sentence."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Named arrays of one file, each read when asked for. `tabular`: a column is one number or text a row."""
+
+    names: tuple[str, ...]
+    read: Callable[[str], Array]
+    tabular: bool
+
+
+def open_columns(path: Path, format_: DatasetFormat, *, limit_bytes: int) -> Columns:
+    """Open a file; its content, once expanded, may have at most `limit_bytes`. Raises UnreadableDataError."""
+    return _READERS[format_](path, limit_bytes)
+
+
+def _open_npz(path: Path, limit_bytes: int) -> Columns:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = {_array_name(entry): entry for entry in _bounded(archive.infolist(), limit_bytes)}
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise UnreadableDataError(f"this is not a readable NPZ archive ({error}).") from error
+
+    def read(name: str) -> Array:
+        with zipfile.ZipFile(path) as archive:
+            return _read_npy(archive, entries[name])
+
+    return Columns(names=tuple(entries), read=read, tabular=False)
+
+
+def _bounded(entries: list[zipfile.ZipInfo], limit_bytes: int) -> list[zipfile.ZipInfo]:
+    if len(entries) > _ENTRIES_LIMIT:
+        raise UnreadableDataError(f"the archive has {len(entries)} entries; at most {_ENTRIES_LIMIT} are read.")
+    total = sum(entry.file_size for entry in entries)
+    if total > limit_bytes:
+        raise UnreadableDataError(f"the archive expands to {total} bytes; the limit is {limit_bytes}.")
+    return entries
+
+
+def _array_name(entry: zipfile.ZipInfo) -> str:
+    if not entry.filename.endswith(".npy") or "/" in entry.filename or entry.flag_bits & 0x1:
+        raise UnreadableDataError(f"the archive holds {entry.filename!r}, which is not a plain .npy array.")
+    return entry.filename.removesuffix(".npy")
+
+
+def _read_npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array:
+    """Read one array after its header has been held against the entry's declared size."""
+    try:
+        with archive.open(entry) as file:
+            _check_header(file, entry)
+        with archive.open(entry) as file:
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False, max_header_size=_HEADER_LIMIT))
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UnreadableDataError(f"array {entry.filename!r} cannot be read ({error}).") from error
+
+
+def _check_header(file: IO[bytes], entry: zipfile.ZipInfo) -> None:
+    version = np.lib.format.read_magic(file)
+    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = reader(file, max_header_size=_HEADER_LIMIT)
+    if dtype.hasobject:
+        raise ValueError("it holds pickled objects, which are never loaded")
+    promised = prod(shape) * dtype.itemsize
+    if promised > entry.file_size:
+        raise ValueError(f"it promises {promised} bytes and has {entry.file_size}")
+
+
+def _open_parquet(path: Path, limit_bytes: int) -> Columns:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            _check_table_size(rows=file.metadata.num_rows, columns=file.metadata.num_columns, limit_bytes=limit_bytes)
+            batches, total = [], 0
+            for batch in file.iter_batches():
+                total += batch.nbytes
+                if total > limit_bytes:
+                    raise UnreadableDataError(f"the file expands to more than {limit_bytes} bytes.")
+                batches.append(batch)
+            table = pa.Table.from_batches(batches, schema=file.schema_arrow)
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableDataError(f"this is not a readable Parquet file ({error}).") from error
+    return _table_columns(table)
+
+
+def _open_csv(path: Path, limit_bytes: int) -> Columns:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    try:
+        with pa.OSFile(str(path)) as file:  # opened here, so that no extension makes it unpack anything
+            table = csv.read_csv(file, read_options=csv.ReadOptions(use_threads=False))
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableDataError(f"this is not a readable CSV file with a header line ({error}).") from error
+    _check_table_size(rows=table.num_rows, columns=table.num_columns, limit_bytes=limit_bytes)
+    return _table_columns(table)
+
+
+def _check_table_size(*, rows: int, columns: int, limit_bytes: int) -> None:
+    if columns > _COLUMNS_LIMIT:
+        raise UnreadableDataError(f"the table has {columns} columns; at most {_COLUMNS_LIMIT} are read.")
+    if rows * columns * 8 > limit_bytes:
+        raise UnreadableDataError(f"the table has {rows} rows of {columns} columns; the limit is {limit_bytes} bytes.")
+
+
+def _table_columns(table: Any) -> Columns:
+    names = tuple(str(name) for name in table.column_names)
+    doubled = next((name for name, count in Counter(names).items() if count > 1), None)
+    if doubled is not None:
+        raise UnreadableDataError(f"column {doubled!r} appears more than once.")
+
+    def read(name: str) -> Array:
+        column = table.column(name)
+        if column.type.num_fields:
+            raise UnreadableDataError(
+                f"column {name!r} holds {column.type}; give nested values as arrays of an NPZ file."
+            )
+        return np.asarray(column.to_numpy())
+
+    return Columns(names=names, read=read, tabular=True)
+
+
+_READERS: Mapping[DatasetFormat, Callable[[Path, int], Columns]] = {
+    DatasetFormat.NPZ: _open_npz,
+    DatasetFormat.PARQUET: _open_parquet,
+    DatasetFormat.CSV: _open_csv,
+}

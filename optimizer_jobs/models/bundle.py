@@ -1,0 +1,287 @@
+"""The bundle: a model file with everything needed to run it as it was judged, in one folder under its digest.
+
+A published bundle never changes. It is written beside its place and renamed, so nobody ever sees half of one.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from optimizer_jobs.data.fetch import file_digest
+from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.errors import JobError, store_access
+from optimizer_jobs.models.engine import EngineOptions
+from optimizer_jobs.models.golden import Golden
+from optimizer_jobs.models.signature import Signature
+from retune.contract.requests import BundleRef, Document
+from retune.contract.results import Reason
+
+MANIFEST = "bundle.json"
+MODEL = "model.onnx"
+GOLDEN = "golden.json"
+
+_MANIFEST_LIMIT = 1 << 20
+_STALE_SECONDS = 3600
+_TEMPORARY = ".writing-"
+
+
+class Lineage(Document):
+    """Where a bundle comes from."""
+
+    resource: str
+    """`namespace/name` of the ModelOptimization."""
+    run: str | None = None
+    """The run that first made it; absent for the model as delivered."""
+    trial: int | None = None
+    """The trial that first made it."""
+    parent: str | None = None
+    """Digest of the bundle it was made from."""
+    original_model: str
+    """Digest of the model file as delivered."""
+    data: Mapping[str, str] = {}
+    """Digest of each data set that shaped it, by split."""
+    seed: int = 0
+    versions: Mapping[str, str] = {}
+    """Versions of the libraries that made it."""
+
+
+class Manifest(Document):
+    """The content of bundle.json."""
+
+    format_version: Literal[1] = 1
+    task: Literal["Classification"] = "Classification"
+    engine: EngineOptions
+    signature: Signature
+    classes: tuple[int | str, ...] = ()
+    """Label of each score column; empty means that the column's number is the label."""
+    techniques: tuple[str, ...]
+    """What was done, in order, in words a person reads."""
+    size_bytes: int
+    """Bytes of the model with its external data."""
+    model_digest: str
+    files: Mapping[str, str]
+    """Digest of every other file of the bundle, by name."""
+    lineage: Lineage
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle in a folder of this machine."""
+
+    folder: Path
+    manifest: Manifest
+    digest: str
+
+    @property
+    def model(self) -> Path:
+        """The model file."""
+        return self.folder / MODEL
+
+    @property
+    def golden(self) -> Golden:
+        """The golden requests, read from their file."""
+        return Golden.model_validate_json((self.folder / GOLDEN).read_bytes())
+
+
+def make_bundle(
+    folder: Path,
+    *,
+    model: Path,
+    engine: EngineOptions,
+    signature: Signature,
+    techniques: tuple[str, ...],
+    lineage: Lineage,
+    golden: Golden,
+    classes: tuple[int | str, ...] = (),
+) -> Bundle:
+    """Write a bundle into the new folder `folder`; the same content has the same digest, wherever and whenever made.
+
+    External data that the model names is taken along from beside it.
+    """
+    from optimizer_jobs.models.onnx_file import external_files
+
+    folder.mkdir(parents=True)
+    shutil.copyfile(model, folder / MODEL)
+    for name in external_files(model):
+        shutil.copyfile(model.parent / name, folder / name)
+    weights = list(folder.iterdir())
+    (folder / GOLDEN).write_bytes(_canonical(golden))
+    manifest = Manifest(
+        engine=engine,
+        signature=signature,
+        classes=classes,
+        techniques=techniques,
+        size_bytes=sum(path.stat().st_size for path in weights),
+        model_digest=file_digest(folder / MODEL),
+        files={path.name: file_digest(path) for path in sorted(folder.iterdir())},
+        lineage=lineage,
+    )
+    (folder / MANIFEST).write_bytes(_canonical(manifest))
+    return Bundle(folder=folder, manifest=manifest, digest=manifest_digest(manifest))
+
+
+def manifest_digest(manifest: Manifest) -> str:
+    """Return the bundle's digest: that of the manifest, which holds every file's.
+
+    Run and trial are left out, so that a bundle found again in a later run is recognized as the same.
+    """
+    found_by = manifest.lineage.model_copy(update={"run": None, "trial": None})
+    content = _canonical(manifest.model_copy(update={"lineage": found_by}))
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def publish(bundle: Bundle, *, uri: str) -> BundleRef:
+    """Put a bundle into the folder of bundles at `uri` under its digest; one that is already there is left alone.
+
+    Raises:
+        JobError: StoreFull or StoreNotWritable, with nothing left behind.
+    """
+    name = bundle.digest.removeprefix("sha256:")
+    target_uri = f"{uri.rstrip('/')}/{name}"
+    parent = resolve(uri).local
+    with store_access(target_uri):
+        parent.mkdir(parents=True, exist_ok=True)
+        if not (parent / name).exists():
+            _sweep(parent)
+            _place(bundle, parent / name)
+    open_bundle(target_uri, digest=bundle.digest)
+    return BundleRef(uri=target_uri, digest=bundle.digest)
+
+
+def open_bundle(uri: str, *, digest: str | None = None, into: Path | None = None) -> Bundle:
+    """Open the bundle at `uri` and verify every file; with `into`, a private copy under that folder.
+
+    Raises:
+        JobError: BundleNotFound, or BundleCorrupt naming the file.
+    """
+    folder = resolve(uri).local
+    if not folder.is_dir():
+        raise JobError(Reason.BUNDLE_NOT_FOUND, uri, "there is no bundle.", "Restore it in the store, or run again.")
+    try:
+        return _open(folder, uri, digest=digest, into=into)
+    except PermissionError as error:
+        raise JobError(
+            Reason.BUNDLE_NOT_FOUND, uri, "this process may not read the bundle.", "Make its files readable for all."
+        ) from error
+
+
+def _open(folder: Path, uri: str, *, digest: str | None, into: Path | None) -> Bundle:
+    manifest = _read_manifest(folder, uri)
+    found = manifest_digest(manifest)
+    if digest is not None and found != digest:
+        raise _corrupt(uri, f"{MANIFEST} has digest {found} instead of {digest}")
+    if into is not None:
+        folder = _private_copy(folder, manifest, into / folder.name, uri)
+    for name, expected in manifest.files.items():
+        _check_file(folder / name, expected, uri)
+    return Bundle(folder=folder, manifest=manifest, digest=found)
+
+
+def _private_copy(folder: Path, manifest: Manifest, copy: Path, uri: str) -> Path:
+    """Copy the bundle's own files, so that what is verified is what is used; anything else stays where it is."""
+    copy.mkdir(parents=True, exist_ok=True)
+    for name in (MANIFEST, *manifest.files):
+        _check_regular(folder / name, uri)
+        shutil.copyfile(folder / name, copy / name)
+    return copy
+
+
+def _read_manifest(folder: Path, uri: str) -> Manifest:
+    path = folder / MANIFEST
+    _check_regular(path, uri)
+    if path.stat().st_size > _MANIFEST_LIMIT:
+        raise _corrupt(uri, f"{MANIFEST} is larger than {_MANIFEST_LIMIT} bytes")
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _corrupt(uri, f"{MANIFEST} is not a manifest ({where}: {first['msg']})") from error
+    if {MODEL, GOLDEN} - set(manifest.files) or any(Path(name).name != name for name in manifest.files):
+        raise _corrupt(uri, f"{MANIFEST} does not list plain names with {MODEL} and {GOLDEN}")
+    return manifest
+
+
+def _check_file(path: Path, expected: str, uri: str) -> None:
+    _check_regular(path, uri)
+    found = file_digest(path)
+    if found != expected:
+        raise _corrupt(uri, f"{path.name} has digest {found} instead of {expected}")
+
+
+def _check_regular(path: Path, uri: str) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError as error:
+        raise _corrupt(uri, f"{path.name} is missing") from error
+    if not stat.S_ISREG(mode):
+        raise _corrupt(uri, f"{path.name} is not a regular file")
+
+
+def _corrupt(uri: str, what: str) -> JobError:
+    return JobError(
+        Reason.BUNDLE_CORRUPT, uri, f"{what}.", "Restore the bundle in the store, or delete its folder and run again."
+    )
+
+
+def _place(bundle: Bundle, target: Path) -> None:
+    """Copy beside `target`, bring everything to disk, rename. A twin that was faster wins; nothing is left behind."""
+    beside = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=target.parent))
+    try:
+        for name in (MANIFEST, *bundle.manifest.files):
+            _copy_durably(bundle.folder / name, beside / name)
+        beside.chmod(0o755)
+        _sync(beside)
+        _rename(beside, target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _rename(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+
+
+def _copy_durably(source: Path, target: Path) -> None:
+    with source.open("rb") as reader, target.open("wb") as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+        writer.flush()
+        os.fsync(writer.fileno())
+    target.chmod(0o644)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what writers that were killed long ago left behind."""
+    for path in parent.glob(f"{_TEMPORARY}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _canonical(document: Document) -> bytes:
+    """Return a document as JSON that depends on its content only."""
+    content = document.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

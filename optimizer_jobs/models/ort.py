@@ -1,0 +1,90 @@
+"""The engine `onnxruntime`: opens an ONNX file on the CPU with exactly the options of its bundle.
+
+Never registers custom-op libraries and never lets the runtime choose its own number of threads.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnxruntime as ort
+
+from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, UnsupportedModelError
+from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
+
+ort.disable_telemetry_events()
+
+_LEVELS = {
+    "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+_DTYPES = {
+    "tensor(float16)": "float16",
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(int8)": "int8",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8",
+    "tensor(uint16)": "uint16",
+    "tensor(uint32)": "uint32",
+    "tensor(uint64)": "uint64",
+    "tensor(bool)": "bool",
+    "tensor(string)": TEXT,
+}
+_ERRORS_ONLY = 3
+
+
+class OrtSession:
+    """An open ONNX Runtime session. Safe to call from several threads."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session = session
+        self._signature = Signature(
+            inputs=tuple(_spec(node) for node in session.get_inputs()),
+            outputs=tuple(_spec(node) for node in session.get_outputs()),
+        )
+        self._names = [spec.name for spec in self._signature.outputs]
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs as the runtime sees them."""
+        return self._signature
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return every output for one batch; raises EngineError when shapes or types do not fit."""
+        try:
+            outputs = self._session.run(self._names, dict(inputs))
+        except Exception as error:  # the runtime's exceptions share no other base
+            raise EngineError(str(error)) from error
+        return dict(zip(self._names, outputs, strict=True))
+
+
+def open_model(path: Path, options: EngineOptions) -> OrtSession:
+    """Open `path` on the CPU; raises EngineError, as UnsupportedModelError when an input or output is no tensor."""
+    try:
+        session = ort.InferenceSession(str(path), session_options(options), providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's exceptions share no other base
+        raise EngineError(str(error)) from error
+    return OrtSession(session)
+
+
+def session_options(options: EngineOptions) -> ort.SessionOptions:
+    """Return the runtime's own options for ours."""
+    chosen = ort.SessionOptions()
+    chosen.intra_op_num_threads = options.threads
+    chosen.inter_op_num_threads = 1
+    chosen.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    chosen.graph_optimization_level = _LEVELS[options.graph_level]
+    chosen.log_severity_level = _ERRORS_ONLY
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
+    return chosen
+
+
+def _spec(node: ort.NodeArg) -> TensorSpec:
+    if node.type not in _DTYPES:
+        raise UnsupportedModelError(f"{node.name!r} has type {node.type}, and only tensors can be served")
+    shape = tuple(size if isinstance(size, int) and size >= 0 else -1 for size in node.shape)
+    return TensorSpec(name=node.name, dtype=_DTYPES[node.type], shape=shape)

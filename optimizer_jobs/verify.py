@@ -1,0 +1,156 @@
+"""The verify Job: ask every live pod the bundle's golden requests, and answer whether it serves that bundle.
+
+A server is hostile input: answers are bounded in size and time, and redirects and proxies are never followed.
+"""
+
+import http.client
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from optimizer_jobs.errors import RETRY_EXIT, JobError
+from optimizer_jobs.models.bundle import open_bundle
+from optimizer_jobs.models.golden import Golden, GoldenRequest, check
+from optimizer_jobs.progress import step
+from retune.contract.exits import Exit
+from retune.contract.requests import VerifyRequest
+from retune.contract.results import Reason, VerifyResult
+
+ANSWER_LIMIT_BYTES = 16 << 20
+CALL_SECONDS = 10.0
+"""Time one answer may take."""
+PATIENCE_SECONDS = 30.0
+"""Time a pod may refuse connections before it counts as unreachable."""
+
+_PAUSE_SECONDS = 0.5
+_SCHEMES = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+
+
+class Unreachable(Exception):  # noqa: N818 - a state of the server, not a fault of ours
+    """The server did not answer; it may a moment later."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for one answer, and for a pod that does not answer."""
+
+    call_seconds: float = CALL_SECONDS
+    total_seconds: float = PATIENCE_SECONDS
+
+
+def run(request: VerifyRequest, *, patience: Patience = Patience()) -> VerifyResult:
+    """Ask every endpoint every golden request.
+
+    Raises:
+        JobError: GoldenMismatch naming endpoint, request and value, ServerUnreachable, or a fault of the bundle.
+    """
+    bundle = open_bundle(request.bundle.uri, digest=request.bundle.digest)
+    golden = bundle.golden
+    if not request.endpoints or not golden.requests:
+        raise JobError(Reason.REQUEST_INVALID, request.resource, "there is nothing to ask.", "Name a pod to verify.")
+    for number, endpoint in enumerate(request.endpoints, start=1):
+        step(number, len(request.endpoints), text=f"asking {endpoint}", about="1 s")
+        verify_endpoint(endpoint, model=request.model_name, golden=golden, digest=bundle.digest, patience=patience)
+    return VerifyResult(bundle_digest=bundle.digest, pods=len(request.endpoints), requests=len(golden.requests))
+
+
+def verify_endpoint(endpoint: str, *, model: str, golden: Golden, digest: str, patience: Patience) -> None:
+    """Ask one server every golden request; raises JobError on the first wrong answer."""
+    for number, expected in enumerate(golden.requests):
+        answer = _patient(endpoint, model=model, request=expected, patience=patience)
+        reason = _other_bundle(answer, digest) or check(answer, expected, golden=golden)
+        if reason is not None:
+            raise JobError(
+                Reason.GOLDEN_MISMATCH,
+                f"{endpoint} model {model}",
+                f"the answer to golden request {number} is not the recorded one: {reason}.",
+                "See that the server reads the model from the injected variable and runs on the judged hardware class.",
+                Exit.INFEASIBLE,
+            )
+
+
+def _patient(endpoint: str, *, model: str, request: GoldenRequest, patience: Patience) -> dict[str, Any]:
+    """Ask until the server answers or patience ends."""
+    end = time.monotonic() + patience.total_seconds
+    while True:
+        try:
+            return _ask(endpoint, model=model, request=request, seconds=patience.call_seconds)
+        except Unreachable as error:
+            if time.monotonic() + _PAUSE_SECONDS > end:
+                raise JobError(
+                    Reason.SERVER_UNREACHABLE,
+                    endpoint,
+                    f"{error} for {patience.total_seconds:g} s.",
+                    "See the pod's log, and check inference.port, inference.modelName and NetworkPolicies.",
+                    RETRY_EXIT,
+                ) from error
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _ask(endpoint: str, *, model: str, request: GoldenRequest, seconds: float) -> dict[str, Any]:
+    """Return the server's JSON answer; raises Unreachable, or JobError when it is no answer of the protocol."""
+    status, payload = _post(endpoint, f"/v2/models/{quote(model, safe='')}/infer", request.body(), seconds=seconds)
+    if status >= http.client.INTERNAL_SERVER_ERROR or status == http.client.NOT_FOUND:
+        raise Unreachable(f"the server answered {status}")
+    try:
+        answer = json.loads(payload)
+    except (ValueError, RecursionError):
+        answer = None
+    if status != http.client.OK or not isinstance(answer, dict):
+        shown = payload[:200].decode(errors="replace")
+        raise JobError(
+            Reason.GOLDEN_MISMATCH,
+            f"{endpoint} model {model}",
+            f"the server answered {status} with {shown!r}.",
+            "Check inference.modelName, and that the server speaks the Open Inference Protocol v2 over HTTP.",
+            Exit.INFEASIBLE,
+        )
+    return answer
+
+
+def _post(endpoint: str, path: str, body: dict[str, Any], *, seconds: float) -> tuple[int, bytes]:
+    connection, prefix = _connection(endpoint, seconds=seconds)
+    try:
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        connection.request("POST", prefix + path, body=json.dumps(body), headers=headers)
+        with connection.getresponse() as response:
+            return response.status, _bounded(response, seconds=seconds)
+    except (OSError, http.client.HTTPException) as error:
+        raise Unreachable(f"the server did not answer ({type(error).__name__}: {error})") from error
+    finally:
+        connection.close()
+
+
+def _connection(endpoint: str, *, seconds: float) -> tuple[http.client.HTTPConnection, str]:
+    """Return a connection to the endpoint, not open yet, and the path that all its requests start with."""
+    try:
+        url = urlsplit(endpoint)
+        kind, host, port = _SCHEMES[url.scheme], url.hostname or "", url.port
+    except (KeyError, ValueError) as error:
+        raise _no_address(endpoint) from error
+    if not host:
+        raise _no_address(endpoint)
+    return kind(host, port, timeout=seconds), url.path.rstrip("/")
+
+
+def _no_address(endpoint: str) -> JobError:
+    return JobError(Reason.REQUEST_INVALID, endpoint, "this is not an http(s) address.", "Give http://HOST:PORT.")
+
+
+def _bounded(response: http.client.HTTPResponse, *, seconds: float) -> bytes:
+    """Read the whole answer, unless it is too long or comes too slowly."""
+    end, payload = time.monotonic() + seconds, bytearray()
+    while chunk := response.read1(1 << 16):
+        payload += chunk
+        if len(payload) > ANSWER_LIMIT_BYTES or time.monotonic() > end:
+            raise Unreachable(f"the server's answer is longer than {ANSWER_LIMIT_BYTES} bytes or {seconds:g} s")
+    return bytes(payload)
+
+
+def _other_bundle(answer: dict[str, Any], digest: str) -> str | None:
+    """Return why the answer comes from another bundle, where the server says from which."""
+    parameters = answer.get("parameters")
+    served = parameters.get("bundle_digest", digest) if isinstance(parameters, dict) else digest
+    return None if served == digest else f"the server serves bundle {served!s:.80}"

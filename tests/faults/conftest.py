@@ -1,0 +1,33 @@
+"""A throw-away control plane without nodes, with our CRDs, and a stagehand that plays what nodes would do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from retune.api.crd import modeloptimization_crd, optimizationrun_crd
+from tests.cluster.crds import install
+from tests.faults.stagehand import Stagehand
+from tests.localcluster.api import Api
+from tests.localcluster.controlplane import control_plane
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Iterator[Path]:
+    """The administrator's kubeconfig of a control plane of this session's own."""
+    with control_plane() as plane:
+        install(Api(plane.kubeconfig), [modeloptimization_crd(), optimizationrun_crd()])
+        yield plane.kubeconfig
+
+
+@pytest.fixture(scope="session")
+def api(kubeconfig: Path) -> Api:
+    """The API server as its administrator."""
+    return Api(kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def stagehand(api: Api) -> Iterator[Stagehand]:
+    """Finishes Jobs and settles Deployments for the whole session."""
+    with Stagehand(api) as playing:
+        yield playing

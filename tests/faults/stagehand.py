@@ -1,0 +1,137 @@
+"""Plays the parts that a control plane without nodes lacks: Job controller, Deployment controller and kubelet.
+
+Everything it does is a write to a real API server, as those parts would make it, so that what the operator sees and
+what it may do are decided by that server. It is used where a test needs hundreds of whole passes in minutes.
+"""
+
+import json
+import threading
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from retune.contract.paths import REQUEST_ANNOTATION
+from retune.contract.requests import parse_request
+from retune.contract.results import encode_result
+from tests.answers import answer
+from tests.localcluster.api import Api, ApiError
+
+Json = dict[str, Any]
+_MERGE = "application/merge-patch+json"
+_PAUSE = 0.05
+
+
+def now() -> str:
+    """Return this moment as the API writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Stagehand:
+    """Finishes every Job with an honest result and settles every Deployment, in all namespaces, until stopped."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self.jobs_seen: dict[tuple[str, str], set[str]] = {}
+        """UIDs that were seen under a namespace and Job name: more than one means that a Job was made twice."""
+        self.values_seen: dict[str, list[str | None]] = {}
+        """Values of MODEL_URI that a namespace's Deployment has had, in order."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._play, name="stagehand", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self._stop.set()
+        self._thread.join()
+
+    def _play(self) -> None:
+        while not self._stop.wait(_PAUSE):
+            for job in self.api.get("/apis/batch/v1/jobs")["items"]:
+                self._job(job)
+            for deployment in self.api.get("/apis/apps/v1/deployments")["items"]:
+                self._deployment(deployment)
+
+    def _job(self, job: Json) -> None:
+        meta = job["metadata"]
+        self.jobs_seen.setdefault((meta["namespace"], meta["name"]), set()).add(meta["uid"])
+        if job["spec"].get("suspend") or job.get("status", {}).get("conditions") or "deletionTimestamp" in meta:
+            return
+        try:
+            self._run_pod(job)
+            self._complete(job)
+        except ApiError as error:
+            if error.status not in {404, 409}:
+                raise
+
+    def _run_pod(self, job: Json) -> None:
+        meta, template = job["metadata"], job["spec"]["template"]
+        request = parse_request(template["metadata"]["annotations"][REQUEST_ANNOTATION])
+        message = encode_result(answer(request)).decode()
+        labels = template["metadata"]["labels"] | {"batch.kubernetes.io/controller-uid": meta["uid"]}
+        name = f"{meta['name']}-pod"
+        self._make_pod(name, meta["namespace"], labels, template["spec"], _reference("batch/v1", "Job", meta))
+        ended = {"exitCode": 0, "reason": "Completed", "message": message, "startedAt": now(), "finishedAt": now()}
+        container = template["spec"]["containers"][0]["name"]
+        self._pod_status(
+            name, meta["namespace"], {"phase": "Succeeded", "containerStatuses": [_ended(container, ended)]}
+        )
+
+    def _complete(self, job: Json) -> None:
+        meta = job["metadata"]
+        conditions = [
+            {"type": kind, "status": "True", "reason": "CompletionsReached", "message": "done", "lastProbeTime": now(),
+             "lastTransitionTime": now()}
+            for kind in ("SuccessCriteriaMet", "Complete")
+        ]  # fmt: skip
+        status = {"startTime": now(), "completionTime": now(), "succeeded": 1, "conditions": conditions}
+        if job["spec"].get("completionMode") == "Indexed":
+            status["completedIndexes"] = "0"
+        path = f"/apis/batch/v1/namespaces/{meta['namespace']}/jobs/{meta['name']}/status"
+        self.api.request("PATCH", path, {"status": status}, kind=_MERGE)
+
+    def _deployment(self, deployment: Json) -> None:
+        meta, template = deployment["metadata"], deployment["spec"]["template"]
+        if deployment.get("status", {}).get("observedGeneration") == meta["generation"]:
+            return
+        environment = {each["name"]: each.get("value") for each in template["spec"]["containers"][0].get("env", ())}
+        self.values_seen.setdefault(meta["namespace"], []).append(environment.get("MODEL_URI"))
+        mark = f"g{meta['generation']}"
+        name = f"{meta['name']}-{mark}"
+        labels = template["metadata"]["labels"] | {"pod-template-hash": mark}
+        owner = _reference("apps/v1", "ReplicaSet", {"name": name, "uid": meta["uid"]})
+        self._make_pod(name, meta["namespace"], labels, template["spec"], owner)
+        ready = [{"type": "Ready", "status": "True", "lastTransitionTime": now()}]
+        self._pod_status(name, meta["namespace"], {"phase": "Running", "podIP": "10.9.9.9", "conditions": ready})
+        counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)
+        status = {"observedGeneration": meta["generation"]} | counts
+        path = f"/apis/apps/v1/namespaces/{meta['namespace']}/deployments/{meta['name']}/status"
+        self.api.request("PATCH", path, {"status": status}, kind=_MERGE)
+
+    def _make_pod(self, name: str, namespace: str, labels: Json, spec: Json, owner: Json) -> None:
+        body = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]},
+            "spec": json.loads(json.dumps(spec)),
+        }
+        try:
+            self.api.request("POST", f"/api/v1/namespaces/{namespace}/pods", body)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+
+    def _pod_status(self, name: str, namespace: str, status: Json) -> None:
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}/status"
+        self.api.request("PATCH", path, {"status": status}, kind=_MERGE)
+
+
+def _reference(version: str, kind: str, meta: Json) -> Json:
+    return {"apiVersion": version, "kind": kind, "name": meta["name"], "uid": meta["uid"], "controller": True}
+
+
+def _ended(container: str, state: Json) -> Json:
+    known = {"image": "x", "imageID": "x", "ready": False, "restartCount": 0}
+    return known | {"name": container, "state": {"terminated": state}}

@@ -1,0 +1,7 @@
+"""`python -m tests.localcluster`."""
+
+import sys
+
+from tests.localcluster.cli import main
+
+sys.exit(main())

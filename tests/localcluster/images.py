@@ -1,0 +1,219 @@
+"""The project's images: built from their Dockerfiles and loaded into the cluster, as little work as the change asks.
+
+A layer that the cluster has already is neither exported nor copied again; that is what makes an image with gigabytes
+of libraries bearable. Archives are streamed, never stored.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.localcluster import base, buildah, sources
+from tests.localcluster.settings import BASE_IMAGE, PACKAGE, PAUSE_IMAGE, REGISTRY, REPOSITORY, Settings
+from tests.localcluster.shell import ClusterError, locked, run, say, tail, wait_for, write_if_changed
+
+BUSYBOX = Path("/bin/busybox")
+NAME_ANNOTATION = "io.containerd.image.name"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of the project. dockerfile: relative to the repository, which is the build context."""
+
+    name: str
+    dockerfile: str
+    duration: str
+
+    @property
+    def tag(self) -> str:
+        """Its full name in the cluster."""
+        return f"{REGISTRY}/{self.name}:dev"
+
+
+IMAGES = (
+    Image("operator", "operator/Dockerfile", "1 min"),
+    Image("optimizer", "optimizer_jobs/Dockerfile", "6 min"),
+    Image("monitor", "optimizer_jobs/monitor.Dockerfile", "3 min"),
+    Image("digits-server", "examples/digits/server/Dockerfile", "2 min"),
+)
+NAMES = tuple(image.name for image in IMAGES)
+
+
+def ensure(settings: Settings, names: Sequence[str] = NAMES) -> list[str]:
+    """Build and load these images; returns their tags. Whatever is up to date is left alone."""
+    chosen = [image for image in IMAGES if image.name in names]
+    with locked(buildah.store(settings) / "lock"):
+        base_id = ensure_built(settings, BASE_IMAGE, base.key(), lambda: base.build(settings))
+        for image in chosen:
+            load(settings, image.tag, build(settings, image, base_id))
+    return [image.tag for image in chosen]
+
+
+def ensure_pause(settings: Settings) -> None:
+    """Build and load the image of the pause container."""
+    dockerfile = PACKAGE / "dockerfiles" / "busybox.Dockerfile"
+
+    def build_it() -> str:
+        say("building the pause image: a few seconds")
+        return buildah.build(settings, dockerfile=dockerfile, context=BUSYBOX.parent, tag=PAUSE_IMAGE, arguments={})
+
+    with locked(buildah.store(settings) / "lock"):
+        key = sources.fingerprint(dockerfile, BUSYBOX.parent, extra=())
+        load(settings, PAUSE_IMAGE, ensure_built(settings, PAUSE_IMAGE, key, build_it))
+
+
+def build(settings: Settings, image: Image, base_id: str) -> str:
+    """Build one image of the project unless its inputs are those of the last build; returns its id."""
+    dockerfile = REPOSITORY / image.dockerfile
+    if not dockerfile.exists():
+        raise ClusterError(f"image {image.name} has no Dockerfile at {dockerfile}")
+    arguments = {"BASE_IMAGE": BASE_IMAGE}
+    key = sources.fingerprint(dockerfile, REPOSITORY, extra=(base_id, repr(arguments)))
+
+    def build_it() -> str:
+        say(f"building {image.tag}: up to {image.duration} when its packages changed, seconds after a code edit")
+        return buildah.build(settings, dockerfile=dockerfile, context=REPOSITORY, tag=image.tag, arguments=arguments)
+
+    return ensure_built(settings, image.tag, key, build_it)
+
+
+def ensure_built(settings: Settings, tag: str, key: str, build_it: Callable[[], str]) -> str:
+    """The id of an image whose inputs have this key: as noted when it was built, else by building it."""
+    note = buildah.store(settings) / "built" / file_name(tag)
+    known = read_note(note)
+    if known.get("key") == key and buildah.image_id(settings, tag) == known.get("id"):
+        return known["id"]
+    built = build_it()
+    write_note(note, {"key": key, "id": built})
+    return built
+
+
+def file_name(tag: str) -> str:
+    """A tag as the name of a file."""
+    return tag.replace("/", "_").replace(":", "_") + ".json"
+
+
+def read_note(path: Path) -> dict[str, str]:
+    """A note of a former run; empty when there is none."""
+    try:
+        note: dict[str, str] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return note
+
+
+def write_note(path: Path, note: dict[str, str]) -> None:
+    """Remember for the next run."""
+    write_if_changed(path, json.dumps(note))
+
+
+def load(settings: Settings, tag: str, built: str) -> None:
+    """Make the cluster have this build of an image, unless it has it."""
+    note = settings.state / "images" / file_name(tag)
+    known = read_note(note)
+    if known.get("id") == built and stored(settings).get(tag) == known.get("digest"):
+        return
+    if not settings.containerd_socket.exists():
+        raise ClusterError("the cluster does not run, so images cannot be loaded; start it with `up`")
+    started = time.monotonic()
+    layout = buildah.store(settings) / "export"
+    shutil.rmtree(layout, ignore_errors=True)
+    try:
+        digest = export(settings, tag, layout)
+        transfer(settings, layout)
+        announce(settings, tag)
+    finally:
+        shutil.rmtree(layout, ignore_errors=True)
+    wait_for(lambda: settled(settings, tag), what=f"sight of {tag} by the kubelet", seconds=30)
+    drop_orphans(settings)
+    write_note(note, {"id": built, "digest": digest})
+    say(f"loaded {tag} in {time.monotonic() - started:.1f} s")
+
+
+def export(settings: Settings, tag: str, layout: Path) -> str:
+    """Write an image as an OCI layout without the layers that the cluster has; returns its manifest's digest.
+
+    Links to the cluster's own layers stand in the layout, so skopeo finds them there and writes only the others.
+    """
+    blobs = layout / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    for blob in content(settings):
+        (blobs / blob.name).symlink_to(blob)
+    buildah.copy_out(settings, tag, layout)
+    index = json.loads((layout / "index.json").read_text())
+    entry: dict[str, Any] = index["manifests"][0]
+    entry["annotations"] = {NAME_ANNOTATION: tag}
+    (layout / "index.json").write_text(json.dumps(index))
+    return str(entry["digest"])
+
+
+def content(settings: Settings) -> list[Path]:
+    """Blobs in containerd's store."""
+    folder = settings.state / "containerd" / "io.containerd.content.v1.content" / "blobs" / "sha256"
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+def transfer(settings: Settings, layout: Path) -> None:
+    """Stream what the layout really holds into containerd."""
+    paths = [layout / "oci-layout", layout / "index.json", *(layout / "blobs" / "sha256").iterdir()]
+    process = subprocess.Popen(
+        [*ctr(settings), "images", "import", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdin
+        assert process.stderr
+        try:
+            with tarfile.open(fileobj=process.stdin, mode="w|") as stream:
+                for path in paths:
+                    if not path.is_symlink():
+                        stream.add(path, arcname=str(path.relative_to(layout)))
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # ctr ended early; its message below says why
+        message = process.stderr.read().decode(errors="replace")
+    if process.returncode != 0:
+        raise ClusterError(f"containerd did not take the image:\n{tail(message)}")
+
+
+def ctr(settings: Settings) -> list[str]:
+    """Containerd's own client, for the kubelet's namespace."""
+    return ["/usr/bin/ctr", "--address", str(settings.containerd_socket), "--namespace", "k8s.io"]
+
+
+def stored(settings: Settings) -> dict[str, str]:
+    """Names and manifest digests of all images the cluster has; empty when it does not run."""
+    if not settings.containerd_socket.exists():
+        return {}
+    rows = run([*ctr(settings), "images", "list"]).splitlines()[1:]
+    return {row.split()[0]: row.split()[2] for row in rows}
+
+
+def announce(settings: Settings, tag: str) -> None:
+    """Have the kubelet's side of containerd look at a name anew: it passes over one that it marked as known."""
+    run([*ctr(settings), "images", "label", tag, "io.cri-containerd.image="])
+
+
+def settled(settings: Settings, tag: str) -> bool:
+    """Whether the kubelet's side of containerd has noticed the image: then it has a second name, its id."""
+    names = stored(settings)
+    return any(name.startswith("sha256:") and digest == names.get(tag) for name, digest in names.items())
+
+
+def drop_orphans(settings: Settings) -> None:
+    """Forget images that have only an id left, since their name moved on; containerd then frees their layers."""
+    names = stored(settings)
+    named = {digest for name, digest in names.items() if not name.startswith("sha256:")}
+    for name, digest in names.items():
+        if name.startswith("sha256:") and digest not in named:
+            run([*ctr(settings), "images", "remove", name])

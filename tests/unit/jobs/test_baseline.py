@@ -1,0 +1,163 @@
+"""The baseline Job: version 1 in the store, measured, or the one thing that is wrong."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from optimizer_jobs.baseline import run
+from optimizer_jobs.data.fetch import file_digest
+from optimizer_jobs.errors import JobError
+from optimizer_jobs.measure.stats import wilson
+from optimizer_jobs.models.bundle import open_bundle
+from optimizer_jobs.models.engine import EngineOptions
+from optimizer_jobs.models.runtime import open_model, open_session
+from retune.api.spec import Data, Metric, Model
+from retune.contract.requests import BaselineRequest
+from retune.contract.results import Reason, encode_result, parse_result
+from tests.unit.jobs.conftest import Claims
+from tests.unit.jobs.models_for_tests import digits, save_graph
+
+Ask = Callable[..., BaselineRequest]
+
+
+@pytest.fixture
+def ask(data: Data, store: str) -> Ask:
+    """Return a baseline request for a model of claim digits, with any part replaced."""
+
+    def request(model: str = "mlp.onnx", **parts: object) -> BaselineRequest:
+        fields = {
+            "resource": "ml/digits", "spec_hash": "abc", "model": Model(uri=f"pvc://digits/{model}"), "data": data,
+            "store": store, "threads": 1,
+        }  # fmt: skip
+        return BaselineRequest.model_validate({**fields, **parts})
+
+    return request
+
+
+def refused(request: BaselineRequest, claims: Claims) -> JobError:
+    """Run a request that must fail, and return why; nothing may have been published."""
+    with pytest.raises(JobError) as caught:
+        run(request)
+    assert not list(claims.path("pvc://retune-artifacts").rglob("*.onnx"))
+    return caught.value
+
+
+@pytest.mark.parametrize("model", ["mlp.onnx", "sklearn.onnx", "conv.onnx"])
+def test_a_delivered_model_becomes_version_one(ask: Ask, claims: Claims, model: str) -> None:
+    """The bundle holds the delivered file byte by byte, and the accuracy is that of the test split."""
+    result = run(ask(model))
+    bundle = open_bundle(result.bundle.uri, digest=result.bundle.digest)
+    delivered = claims.root / "digits" / model
+    assert bundle.model.read_bytes() == delivered.read_bytes()
+    assert result.model_digest == file_digest(delivered) == bundle.manifest.lineage.original_model
+    assert result.size_bytes == delivered.stat().st_size
+    assert parse_result(encode_result(result)) == result
+    X, y = digits("test")
+    outputs = open_session(bundle).run({bundle.manifest.signature.inputs[0].name: X})
+    scores = next(values for values in outputs.values() if values.ndim == 2)
+    right = int(np.sum(scores.argmax(axis=1) == y))
+    interval = wilson(right, len(y), confidence=0.95)
+    metrics = {metric.name: metric for metric in result.metrics}
+    accuracy = metrics[Metric.ACCURACY]
+    assert [accuracy.value, accuracy.low, accuracy.high] == [
+        f"{end:.4g}" for end in (interval.value, interval.low, interval.high)
+    ]
+    assert accuracy.samples == len(y)
+
+
+def test_every_number_has_its_interval(ask: Ask) -> None:
+    """Each metric lies within its own interval, and latency is a positive number of milliseconds."""
+    metrics = run(ask()).metrics
+    assert {metric.name for metric in metrics} == set(Metric)
+    for metric in metrics:
+        assert metric.low is not None
+        assert metric.high is not None
+        assert 0 < float(metric.low) <= float(metric.value) <= float(metric.high)
+
+
+def test_the_same_request_gives_the_same_bundle(ask: Ask, claims: Claims, store: str) -> None:
+    """A Job that is repeated finds its own bundle and adds nothing."""
+    assert run(ask()).bundle == run(ask()).bundle
+    assert len(list(claims.path(f"{store}/bundles").iterdir())) == 1
+
+
+def test_without_a_test_split_validation_is_measured(ask: Ask, data: Data) -> None:
+    """Observing needs no test split; the sample size shows which split was measured."""
+    metrics = run(ask(data=data.model_copy(update={"test": None}))).metrics
+    assert next(metric for metric in metrics if metric.name == Metric.ACCURACY).samples == 400
+
+
+def test_external_data_is_fetched_with_the_model(ask: Ask, claims: Claims) -> None:
+    """A model in two files is one delivery."""
+    folder = claims.root / "digits"
+    onnx.save(
+        onnx.load(folder / "mlp.onnx"), folder / "big.onnx",
+        save_as_external_data=True, location="big.bin", size_threshold=0,
+    )  # fmt: skip
+    bundle = open_bundle(run(ask("big.onnx")).bundle.uri)
+    assert (bundle.folder / "big.bin").read_bytes() == (folder / "big.bin").read_bytes()
+
+
+def test_external_data_out_of_the_claim_is_refused(ask: Ask, claims: Claims) -> None:
+    """A link beside the model to a file of the container is never read."""
+    folder = claims.root / "digits"
+    onnx.save(
+        onnx.load(folder / "mlp.onnx"), folder / "big.onnx",
+        save_as_external_data=True, location="big.bin", size_threshold=0,
+    )  # fmt: skip
+    (folder / "big.bin").unlink()
+    (folder / "big.bin").symlink_to("/etc/shadow")
+    error = refused(ask("big.onnx"), claims)
+    assert error.reason is Reason.MODEL_FORBIDDEN
+    assert error.object == "pvc://digits/big.bin"
+
+
+def test_a_bad_model_is_refused_by_its_uri(ask: Ask, claims: Claims) -> None:
+    """The sentence names the delivered file, not a scratch copy."""
+    (claims.root / "digits" / "cut.onnx").write_bytes((claims.root / "digits" / "mlp.onnx").read_bytes()[:5000])
+    error = refused(ask("cut.onnx"), claims)
+    assert (error.reason, error.object) == (Reason.MODEL_INVALID, "pvc://digits/cut.onnx")
+
+
+@pytest.mark.parametrize("split", ["training", "validation", "test"])
+def test_a_fault_in_any_split_shows_at_once(ask: Ask, claims: Claims, split: str) -> None:
+    """Data that only a later Job needs is checked now."""
+    X, y = digits(split)
+    np.savez(claims.root / "digits" / f"{split}.npz", x=X[:, :63], label=y)
+    error = refused(ask(), claims)
+    assert (error.reason, error.object) == (Reason.DATA_INVALID, f"pvc://digits/{split}.npz")
+
+
+def test_a_test_set_under_two_names_is_refused(ask: Ask, claims: Claims) -> None:
+    """A copy of the validation set proves nothing about a model chosen on it."""
+    folder: Path = claims.root / "digits"
+    shutil.copyfile(folder / "validation.npz", folder / "test.npz")
+    assert "same file as the validation set" in refused(ask(), claims).message
+
+
+def test_labels_that_mean_something_else_are_refused(ask: Ask, claims: Claims) -> None:
+    """A model that is right on no row at all has been given the wrong labels, and nothing can be judged by them."""
+    session = open_model(claims.root / "digits" / "mlp.onnx", EngineOptions())
+    for split in ("training", "validation", "test"):
+        X, _ = digits(split)
+        answers = session.run({"x": X})["scores"].argmax(axis=1)
+        np.savez(claims.root / "digits" / f"{split}.npz", x=X, label=(answers + 1) % 10)
+    with pytest.raises(JobError) as caught:
+        run(ask())
+    assert caught.value.reason is Reason.MODEL_INVALID
+    assert "right on none of 497 rows" in caught.value.message
+
+
+def test_a_model_that_is_no_classifier_is_refused(ask: Ask, claims: Claims) -> None:
+    """A model with one number a row gives neither labels nor scores."""
+    node = helper.make_node("Gemm", ["x", "w"], ["scores"])
+    save_graph(claims.root / "digits" / "one.onnx", [node], {"w": np.eye(64, 1)}, width=1)
+    with pytest.raises(JobError) as caught:
+        run(ask("one.onnx"))
+    assert caught.value.reason is Reason.MODEL_INVALID
+    assert "classifier" in caught.value.message

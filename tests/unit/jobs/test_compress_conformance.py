@@ -1,0 +1,69 @@
+"""Every technique of the registry, in every variant a study starts with, on every test model."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+from optuna.trial import FixedTrial
+
+from optimizer_jobs.compress.base import Applied, Params
+from optimizer_jobs.compress.registry import TECHNIQUES
+from optimizer_jobs.data.datasets import Rows
+from retune.api.spec import Technique, TechniqueType
+from tests.unit.jobs import technique_conformance as conformance
+
+MODELS = ("mlp", "sklearn", "conv")
+VARIANTS = [
+    pytest.param(spec, params, id="-".join([spec.type, *(str(value) for value in params.values())]))
+    for kind in TECHNIQUES
+    for spec, params in conformance.variants(kind)
+]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("spec", "params"), VARIANTS)
+def test_technique_conforms(
+    spec: Technique, params: Params, name: str, delivered: Path, splits: dict[str, Rows], tmp_path: Path
+) -> None:
+    """A step changes the model, keeps its signature and answers, repeats itself, or says why it did nothing."""
+    subject = conformance.Subject(
+        model=delivered / f"{name}.onnx", spec=spec, params=params, calibration=splits["training"]
+    )
+    before = subject.model.read_bytes()
+    made = subject.apply(tmp_path / "first")
+    conformance.check_original_is_untouched(subject, before=before)
+    if not isinstance(made, Applied):
+        assert made.reason
+        assert spec.type is TechniqueType.GRAPH_OPTIMIZATION, "only a graph that is minimal already may stay as it is"
+        return
+    conformance.check_loads_and_keeps_signature(subject, made)
+    conformance.check_effect_is_measured(subject, made)
+    conformance.check_still_classifies(subject, made, splits["validation"])
+    conformance.check_same_bytes_again(subject, made, workdir=tmp_path / "second")
+
+
+def test_graph_optimization_has_an_effect_on_a_converted_model(
+    delivered: Path, splits: dict[str, Rows], tmp_path: Path
+) -> None:
+    """A graph as a converter leaves it loses nodes."""
+    spec, params = next(conformance.variants(TechniqueType.GRAPH_OPTIMIZATION))
+    subject = conformance.Subject(
+        model=delivered / "sklearn.onnx", spec=spec, params=params, calibration=splits["training"]
+    )
+    made = subject.apply(tmp_path / "work")
+    assert isinstance(made, Applied)
+    assert len(onnx.load(made.model).graph.node) < len(onnx.load(subject.model).graph.node)
+
+
+@pytest.mark.parametrize("kind", list(TECHNIQUES))
+def test_technique_can_be_switched_off(kind: TechniqueType) -> None:
+    """The parameters that switch a technique off, with any others, give no step."""
+    spec = Technique(name="step", type=kind)
+    technique = TECHNIQUES[kind]
+    told = technique.defaults(spec, calibration=True)[0] | technique.off(spec)
+    assert technique.suggest(FixedTrial(told), spec, calibration=True) is None
+
+
+def test_every_technique_type_of_the_api_is_registered() -> None:
+    """What a user may write in a spec exists."""
+    assert set(TECHNIQUES) == set(TechniqueType)

@@ -1,0 +1,92 @@
+"""Static quantization that loses too much returns the layers that hurt most to float."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from optimizer_jobs.compress import fallback, quantization
+from optimizer_jobs.compress.base import Applied, Context, Params
+from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.measure.fingerprint import fingerprint
+from optimizer_jobs.measure.quality import correct, predict
+from optimizer_jobs.models.engine import EngineOptions
+from optimizer_jobs.models.onnx_file import check_onnx
+from optimizer_jobs.models.runtime import open_model
+from tests.unit.jobs.outliers import save_outliers
+
+LIMIT = 0.01
+PARAMS: Params = {
+    "scheme": "Static", "method": "MinMax", "per_channel": True, "scope": "LayersAndBetween", "samples": 300,
+    "fallback": "RevertWorstLayers",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def outliers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained network with one activation that is far too wide for 8 bits."""
+    return save_outliers(tmp_path_factory.mktemp("outliers") / "model.onnx")
+
+
+def accuracy(model: Path, rows: Rows) -> float:
+    """Return the share of rows that the model gets right."""
+    return float(correct(predict(open_model(model, EngineOptions()), rows), rows).mean())
+
+
+def context(model: Path, splits: dict[str, Rows], workdir: Path, shortfall: Callable[[Path], float] | None) -> Context:
+    """Return what a step gets on this machine."""
+    return Context(
+        workdir=workdir, signature=check_onnx(model), calibration=splits["training"], seed=0,
+        cpu_flags=frozenset(fingerprint().features), shortfall=shortfall,
+    )  # fmt: skip
+
+
+def test_worst_layers_are_reverted_until_the_limit_holds(
+    outliers: Path, splits: dict[str, Rows], tmp_path: Path
+) -> None:
+    """The reverted model keeps the accuracy limit that the plain one misses, and most layers stay in 8 bits."""
+    rows = splits["validation"]
+    floor = accuracy(outliers, rows) - LIMIT
+    plain = quantization.apply(outliers, PARAMS, context(outliers, splits, tmp_path, None))
+    assert isinstance(plain, Applied)
+    assert accuracy(plain.model, rows) < floor
+    work = tmp_path / "reverted"
+    work.mkdir()
+    limited = context(outliers, splits, work, lambda model: floor - accuracy(model, rows))
+    made = quantization.apply(outliers, PARAMS, limited)
+    assert isinstance(made, Applied)
+    assert accuracy(made.model, rows) >= floor
+    assert made.summary == "int8 static minmax: 2 of 5 layers reverted to float"
+    assert made.model.stat().st_size < outliers.stat().st_size
+
+
+def test_the_layer_that_hears_the_outlier_ranks_worst(outliers: Path, splits: dict[str, Rows], tmp_path: Path) -> None:
+    """Layer 2 reads the activation that 8 bits cannot hold, and layer 1 feeds it."""
+    plain = quantization.apply(outliers, PARAMS, context(outliers, splits, tmp_path, None))
+    assert isinstance(plain, Applied)
+    batches = [dict(splits["training"].take(slice(0, 64)).inputs)]
+    order = fallback.rank(
+        plain.model, tmp_path / "prepared.onnx", layers=[f"layer{number}" for number in range(5)], batches=batches
+    )
+    assert order[:2] == ("layer2", "layer1")
+
+
+def test_a_limit_that_nothing_can_keep_leaves_every_layer_quantized(
+    outliers: Path, splits: dict[str, Rows], tmp_path: Path
+) -> None:
+    """Half of the layers is the bound; beyond it the search is told that the limit is missed."""
+    made = quantization.apply(outliers, PARAMS, context(outliers, splits, tmp_path, lambda _: 1.0))
+    assert isinstance(made, Applied)
+    assert made.summary == "int8 static minmax: 5 layers, quality limit missed"
+
+
+def test_a_model_that_keeps_the_limit_is_not_touched(delivered: Path, splits: dict[str, Rows], tmp_path: Path) -> None:
+    """No layer returns to float without need."""
+    model = delivered / "mlp.onnx"
+    rows = splits["validation"]
+    floor = accuracy(model, rows) - LIMIT
+    made = quantization.apply(
+        model, PARAMS, context(model, splits, tmp_path, lambda path: floor - accuracy(path, rows))
+    )
+    assert isinstance(made, Applied)
+    assert made.summary == "int8 static minmax: 2 layers"

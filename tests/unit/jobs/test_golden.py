@@ -1,0 +1,109 @@
+"""Golden requests tell a server that runs the bundle from one that does not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.models.engine import EngineError, EngineOptions
+from optimizer_jobs.models.golden import Golden, GoldenRequest, check, record
+from optimizer_jobs.models.runtime import open_model
+from tests.unit.jobs.models_for_tests import save_graph
+
+
+@pytest.fixture
+def golden(delivered: Path, splits: dict[str, Rows]) -> Golden:
+    """Golden requests of the converted estimator: an integer output and a float output."""
+    session = open_model(delivered / "sklearn.onnx", EngineOptions())
+    rows = splits["validation"]
+    return record(session, Rows(inputs={"X": rows.inputs["x"]}, labels=rows.labels, digest=rows.digest))
+
+
+def answer(request: GoldenRequest) -> dict[str, Any]:
+    """Return the answer of a server that gives exactly what was recorded, through JSON as on the wire."""
+    outputs = [tensor.model_dump(mode="json") for tensor in request.outputs]
+    decoded: dict[str, Any] = json.loads(json.dumps({"model_name": "digits", "outputs": outputs}))
+    return decoded
+
+
+def test_requests_have_the_form_of_the_protocol(golden: Golden, splits: dict[str, Rows]) -> None:
+    """Name, shape, datatype and flat data of each input; inputs are the real rows, unrounded."""
+    body = golden.requests[0].body()["inputs"][0]
+    assert (body["name"], body["shape"], body["datatype"]) == ("X", [1, 64], "FP32")
+    np.testing.assert_array_equal(np.float32(body["data"]), splits["validation"].inputs["x"][0])
+    assert [tensor.datatype for tensor in golden.requests[0].outputs] == ["INT64", "FP32"]
+
+
+def test_requests_survive_their_file(golden: Golden) -> None:
+    """Whole numbers stay whole, and floats are the same floats."""
+    assert Golden.model_validate_json(golden.model_dump_json(by_alias=True)) == golden
+
+
+def test_the_recorded_answer_is_accepted(golden: Golden) -> None:
+    """So are nested data and differences within the tolerance."""
+    for request in golden.requests:
+        given = answer(request)
+        assert check(given, request, golden=golden) is None
+        scores = given["outputs"][1]
+        scores["data"] = [[value + 0.0005 for value in scores["data"]]]
+        assert check(given, request, golden=golden) is None
+
+
+def test_another_model_is_found_out(golden: Golden, delivered: Path, splits: dict[str, Rows]) -> None:
+    """Two models that are both right on most rows still answer differently."""
+    mlp, conv = (
+        record(open_model(delivered / f"{name}.onnx", EngineOptions()), splits["validation"])
+        for name in ("mlp", "conv")
+    )
+    reasons = [check(answer(conv.requests[i]), mlp.requests[i], golden=mlp) for i in range(len(mlp.requests))]
+    assert any(reasons)
+    assert golden.requests
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda given: given.pop("outputs"), "no list of outputs"),
+        (lambda given: given.update(outputs=[1, None, {"name": 3}]), "'label' is missing"),
+        (lambda given: given["outputs"][0].pop("data"), "has no data"),
+        (lambda given: given["outputs"][0].update(data=[-1]), "'label' is -1"),
+        (lambda given: given["outputs"][1].update(data=[0.0] * 9), "not the expected 10 values"),
+        (lambda given: given["outputs"][1].update(data=[[0.5] * 1000] * 1000), "not the expected 10 values"),
+        (lambda given: given["outputs"][1].update(data=["x"] * 10), "is 'x'"),
+        (lambda given: given["outputs"][1].update(data=[float("nan")] * 10), "is nan"),
+    ],
+)
+def test_a_wrong_answer_is_described(golden: Golden, change: Any, reason: str) -> None:
+    """Whatever is wrong with an answer, the reason says where."""
+    given = answer(golden.requests[0])
+    change(given)
+    found = check(given, golden.requests[0], golden=golden)
+    assert found is not None
+    assert reason in found
+
+
+def test_few_rows_and_large_inputs_give_fewer_requests(delivered: Path, splits: dict[str, Rows]) -> None:
+    """Requests are spread over the rows that there are."""
+    session = open_model(delivered / "mlp.onnx", EngineOptions())
+    assert len(record(session, splits["test"].take(slice(0, 3))).requests) == 3
+    assert len(record(session, splits["test"], count=5).requests) == 5
+
+
+def test_a_fixed_batch_is_kept(tmp_path: Path, splits: dict[str, Rows]) -> None:
+    """A model for four rows a call is asked with four rows."""
+    node = helper.make_node("Gemm", ["x", "w"], ["scores"])
+    path = save_graph(tmp_path / "four.onnx", [node], {"w": np.eye(64, 10)}, batch=4)
+    requests = record(open_model(path, EngineOptions()), splits["test"]).requests
+    assert {request.inputs[0].shape for request in requests} == {(4, 64)}
+
+
+def test_an_answer_that_json_cannot_hold_is_refused(tmp_path: Path, splits: dict[str, Rows]) -> None:
+    """A model that answers infinity cannot be asked over the protocol, and that is said when it is recorded."""
+    node = helper.make_node("Gemm", ["x", "w"], ["scores"])
+    path = save_graph(tmp_path / "inf.onnx", [node], {"w": np.full((64, 10), np.inf)})
+    with pytest.raises(EngineError, match="not finite"):
+        record(open_model(path, EngineOptions()), splits["test"])

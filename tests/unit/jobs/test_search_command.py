@@ -1,0 +1,293 @@
+"""The search Job as the operator runs it: real models, real data, real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import pytest
+from optuna.trial import TrialState
+
+from optimizer_jobs.compress.base import Applied, Context, Params, Skipped
+from optimizer_jobs.compress.registry import asked_for, recipe
+from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.data.fetch import file_digest
+from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.errors import JobError
+from optimizer_jobs.models.bundle import Lineage, make_bundle, open_bundle, publish
+from optimizer_jobs.models.golden import record
+from optimizer_jobs.models.onnx_file import check_onnx
+from optimizer_jobs.models.runtime import EngineOptions, open_model
+from optimizer_jobs.search.command import run
+from optimizer_jobs.search.progress import Gauges, trial_line
+from optimizer_jobs.search.study import Found, counted, finalists, number_of, open_study, trials_table
+from retune.api.spec import (
+    DEFAULT_OBJECTIVES,
+    Data,
+    Quantization,
+    QuantizationScheme,
+    Search,
+    Selection,
+    Technique,
+    TechniqueType,
+)
+from retune.contract.paths import METRIC_BEST, METRIC_TRIALS_DONE, METRIC_TRIALS_TOTAL, bundles
+from retune.contract.requests import BundleRef, SearchRequest
+from retune.contract.results import Reason, SearchResult, parse_result
+from tests.unit.jobs.conftest import Claims
+from tests.unit.jobs.outliers import save_outliers
+
+ROOT = Path(__file__).parents[3]
+Ask = Callable[..., SearchRequest]
+SIX_TRIALS = Search(max_trials=6)
+
+
+def publish_model(path: Path, store: str, rows: Rows, workdir: Path) -> BundleRef:
+    """Publish a model as version 1."""
+    engine = EngineOptions(threads=2)
+    bundle = make_bundle(
+        workdir / "bundle", model=path, engine=engine, signature=check_onnx(path), techniques=(),
+        lineage=Lineage(resource="default/digits", original_model=file_digest(path)),
+        golden=record(open_model(path, engine), rows),
+    )  # fmt: skip
+    return publish(bundle, uri=bundles(store))
+
+
+@pytest.fixture
+def ask(claims: Claims, store: str, data: Data, splits: dict[str, Rows], tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> Ask:  # fmt: skip
+    """Return a function that makes a request for a search over mlp.onnx, or another model file."""
+    monkeypatch.setenv("RETUNE_METRICS_PORT", "0")
+
+    def make(*, model: str = "mlp.onnx", search: Search = SIX_TRIALS, **fields: object) -> SearchRequest:
+        ref = publish_model(claims.path(f"pvc://digits/{model}"), store, splits["validation"], tmp_path)
+        request = SearchRequest(
+            resource="default/digits", run="digits-1", spec_hash="abc", data=data, objectives=DEFAULT_OBJECTIVES,
+            selection=Selection(), techniques=None, search=search, champion=ref, original=ref, store=store, threads=2,
+        )  # fmt: skip
+        return request.model_copy(update=fields)
+
+    return make
+
+
+def test_search_finds_a_smaller_candidate_and_says_so(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    """Six trials end with a stored, verified bundle a third of the champion's size, and a line a person can read."""
+    request = ask()
+    result = run(request)
+    assert (result.trials, result.failed) == (6, 0)
+    study = open_study(request.store, request.run)
+    best = finalists(study, request.objectives, count=3)
+    assert min(one.found.costs[1] for one in best) < 0.4
+    for one in best:
+        assert open_bundle(one.bundle.uri, digest=one.bundle.digest).manifest.lineage.trial == one.trial
+    assert result.best == best[0].words
+    output = capsys.readouterr().out
+    assert "trial 3/6  int8 static minmax, all graph, 2 threads  accuracy 0.9" in output
+    assert len([line for line in output.splitlines() if line.startswith("trial ")]) == 6
+
+
+def test_a_search_started_again_keeps_what_was_found(ask: Ask) -> None:
+    """The same run with a spent budget runs no trial and answers the same."""
+    request = ask(search=Search(max_trials=2))
+    first = run(request)
+    before = [trial.datetime_complete for trial in open_study(request.store, request.run).get_trials()]
+    assert run(request) == first
+    assert [trial.datetime_complete for trial in open_study(request.store, request.run).get_trials()] == before
+
+
+def test_a_broken_candidate_is_discarded_before_it_is_measured(ask: Ask, claims: Claims) -> None:
+    """Plain int8 breaks this network; the proxy sees that, no bundle is stored, and the trial counts."""
+    save_outliers(claims.path("pvc://digits/outliers.onnx"))
+    plain = Quantization(schemes=(QuantizationScheme.STATIC,), fallback="None")
+    technique = Technique(name="int8", type=TechniqueType.QUANTIZATION, quantization=plain)
+    request = ask(model="outliers.onnx", search=Search(max_trials=2), techniques=(technique,))
+    assert run(request).trials == 2
+    row = trials_table(open_study(request.store, request.run))[1]
+    assert row.outcome == "discarded"
+    assert "agrees with the champion on" in (row.found.reason or "")
+    assert (row.found.digest, row.found.values) == (None, {})
+
+
+def test_the_fallback_saves_a_candidate_in_the_search(ask: Ask, claims: Claims) -> None:
+    """The same network with the fallback gives a feasible candidate that says which share was reverted."""
+    save_outliers(claims.path("pvc://digits/outliers.onnx"))
+    static = Quantization(schemes=(QuantizationScheme.STATIC,))
+    technique = Technique(name="int8", type=TechniqueType.QUANTIZATION, quantization=static)
+    request = ask(model="outliers.onnx", search=Search(max_trials=2), techniques=(technique,))
+    run(request)
+    row = trials_table(open_study(request.store, request.run))[1]
+    assert row.outcome == "feasible"
+    assert row.found.techniques == ("int8 static minmax: 2 of 5 layers reverted to float",)
+
+
+def test_a_rejected_bundle_is_not_proposed_again(ask: Ask) -> None:
+    """A later run over the same inputs recognizes the bundle by its digest."""
+    request = ask(search=Search(max_trials=3))
+    run(request)
+    digest = trials_table(open_study(request.store, request.run))[2].found.digest
+    assert digest is not None
+    later = request.model_copy(update={"run": "digits-2", "rejected": (digest,)})
+    run(later)
+    row = trials_table(open_study(later.store, later.run))[2]
+    assert (row.outcome, row.found.reason) == ("discarded", "this bundle was rejected before")
+
+
+def test_steps_are_shared_while_a_run_lasts_and_gone_after(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quantizing the same model the same way is done once, however often it is tried; scratch does not stay."""
+    from optimizer_jobs.compress import quantization
+
+    made: list[Params] = []
+    original = quantization.apply
+
+    def counted_apply(model: Path, params: Params, context: Context) -> Applied | Skipped:
+        made.append(params)
+        return original(model, params, context)
+
+    monkeypatch.setattr(quantization, "apply", counted_apply)
+    dynamic = Technique(
+        name="int8", type=TechniqueType.QUANTIZATION, quantization=Quantization(schemes=(QuantizationScheme.DYNAMIC,))
+    )
+    request = ask(search=Search(max_trials=14), techniques=(dynamic,))
+    run(request)
+    rows = trials_table(open_study(request.store, request.run))
+    assert sum(bool(row.found.techniques) for row in rows) > len(made)
+    assert len(made) <= 2
+    assert not resolve(f"{request.store}/runs/{request.run}/steps").local.exists()
+
+
+@contextmanager
+def job(request: SearchRequest, folder: Path, *, index: int) -> Iterator[subprocess.Popen[str]]:
+    """Run a worker of the Job by its command line; it is killed when the block ends before it does."""
+    folder.mkdir(exist_ok=True)
+    (folder / "request.json").write_text(request.model_dump_json(by_alias=True, exclude_none=True))
+    command = [
+        sys.executable,
+        "-m",
+        "optimizer_jobs",
+        "--request",
+        f"{folder}/request.json",
+        "--result",
+        f"{folder}/out",
+    ]
+    environment = os.environ | {
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}", "JOB_COMPLETION_INDEX": str(index), "RETUNE_LEASE_SECONDS": "5",
+    }  # fmt: skip
+    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def until(process: subprocess.Popen[str], start: str) -> str:
+    """Return the first line of a worker that begins so."""
+    assert process.stdout is not None
+    return next(line for line in process.stdout if line.startswith(start))
+
+
+def check_exact(request: SearchRequest) -> None:
+    """All trials of the budget are there, each once."""
+    trials = counted(open_study(request.store, request.run))
+    assert all(trial.state is TrialState.COMPLETE for trial in trials)
+    assert sorted(number_of(trial) for trial in trials) == list(range(1, request.search.max_trials + 1))
+
+
+def test_killing_a_worker_loses_and_doubles_no_trial(ask: Ask, tmp_path: Path) -> None:
+    """With one of two workers killed by -9 amid its work and restarted, the run has exactly its budget of trials."""
+    request = ask(search=Search(max_trials=10, parallelism=2))
+    with job(request, tmp_path / "0", index=0) as victim:
+        until(victim, "trial ")
+        victim.kill()
+        victim.wait()
+    with job(request, tmp_path / "0", index=0) as restarted, job(request, tmp_path / "1", index=1) as other:
+        outputs = [process.communicate(timeout=100)[0] for process in (restarted, other)]
+        assert [restarted.returncode, other.returncode] == [0, 0]
+    check_exact(request)
+    results = [parse_result(output.splitlines()[-1]) for output in outputs]
+    assert all(isinstance(result, SearchResult) and result.trials == 10 for result in results)
+
+
+def test_a_stopped_worker_hands_its_trial_back(ask: Ask, tmp_path: Path) -> None:
+    """SIGTERM ends the worker with a code that gets it restarted, and leaves nothing running."""
+    request = ask(search=Search(max_trials=40))
+    with job(request, tmp_path / "0", index=0) as worker:
+        until(worker, "trial ")
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=60)
+        assert worker.returncode == 128 + signal.SIGTERM
+    study = open_study(request.store, request.run)
+    assert [trial for trial in study.get_trials() if trial.state is TrialState.RUNNING] == []
+    assert len(counted(study)) == 40
+
+
+def test_metrics_tell_how_far_the_search_is(ask: Ask) -> None:
+    """Prometheus reads the budget, what is done, and the best ratio by metric."""
+    request = ask(search=Search(max_trials=3))
+    run(request)
+    gauges = Gauges(open_study(request.store, request.run), request.objectives, budget=3)
+    gauges.refresh()
+    with gauges.served(0) as port, urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        text = answer.read().decode()
+    assert f"{METRIC_TRIALS_TOTAL} 3.0" in text
+    assert f"{METRIC_TRIALS_DONE} 3.0" in text
+    best = finalists(open_study(request.store, request.run), request.objectives, count=1)[0].found
+    size = float(best.size_bytes or 0) / best.champion["size_bytes"]
+    assert f'{METRIC_BEST}{{metric="size_bytes"}} {size}' in text
+
+
+def test_a_taken_port_costs_the_metrics_only(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    """The search goes on without its gauges and says so."""
+    request = ask(search=Search(max_trials=1))
+    run(request)
+    gauges = Gauges(open_study(request.store, request.run), request.objectives, budget=1)
+    with gauges.served(0) as port:
+        assert port is not None
+        with gauges.served(port) as second:
+            assert second is None
+    assert f"metrics are not served: port {port}" in capsys.readouterr().out
+
+
+def test_a_technique_that_cannot_be_used_is_refused_by_name(ask: Ask, data: Data) -> None:
+    """Asking for static quantization without any rows to calibrate on is an error with a next step."""
+    static = Quantization(schemes=(QuantizationScheme.STATIC,))
+    technique = Technique(name="int8", type=TechniqueType.QUANTIZATION, quantization=static)
+    request = ask(techniques=(technique,), data=data.model_copy(update={"training": None}))
+    with pytest.raises(JobError) as caught:
+        run(request)
+    assert caught.value.reason is Reason.TECHNIQUE_UNAVAILABLE
+    assert caught.value.object == "technique int8"
+
+
+def test_the_recipe_leaves_out_what_the_model_does_not_allow(delivered: Path) -> None:
+    """A model without layers keeps graph optimization and says why it cannot be quantized."""
+    model = onnx.load(delivered / "mlp.onnx")
+    assert [spec.name for spec in recipe(model, calibration=True).techniques] == ["graph", "quantize"]
+    del model.graph.node[:]
+    chosen = recipe(model, calibration=True)
+    assert [spec.name for spec in chosen.techniques] == ["graph"]
+    assert chosen.left_out["quantize"].startswith("the model has no")
+
+
+def test_listed_techniques_are_applied_in_their_own_order(delivered: Path) -> None:
+    """Quantization works on a cleaned graph, whatever the order in the spec."""
+    specs = (
+        Technique(name="int8", type=TechniqueType.QUANTIZATION),
+        Technique(name="clean", type=TechniqueType.GRAPH_OPTIMIZATION),
+    )
+    chosen = asked_for(onnx.load(delivered / "mlp.onnx"), specs, calibration=True)
+    assert [spec.name for spec in chosen.techniques] == ["clean", "int8"]
+
+
+def test_a_line_says_what_was_missed_or_why_a_trial_ended() -> None:
+    """A person sees at a glance that a candidate is out, and why."""
+    missed = Found(plan="int8", values={"accuracy": 0.9}, champion={"accuracy": 0.95}, shortfalls={"accuracy": 0.04})
+    assert trial_line(2, 9, found=missed, state=TrialState.COMPLETE) == (
+        "trial 2/9  int8  accuracy 0.900 (-0.050)  misses the limit on accuracy"
+    )
+    ended = Found(plan="int8", reason="it broke")
+    assert trial_line(3, 9, found=ended, state=TrialState.FAIL) == "trial 3/9  int8  failed: it broke"
