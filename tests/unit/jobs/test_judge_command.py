@@ -124,6 +124,18 @@ def test_report_is_one_page_that_loads_and_runs_nothing(searched: Searched) -> N
     assert result.report == f"{STORE}/runs/{RUN}/report.html"
 
 
+def test_report_says_what_each_step_bought(searched: Searched) -> None:
+    """The last step is the quantization, measured by the judge, and it made the model three times smaller or more."""
+    judged(searched.request())
+    steps = Report.model_validate_json(searched.path("report.json").read_text()).steps
+
+    assert steps[0].step == "engine options only"
+    assert steps[-1].judged
+    assert steps[-1].size_ratio is not None
+    assert steps[-1].size_ratio < 1 / 3
+    assert "x smaller" in steps[-1].bought
+
+
 def test_judge_started_again_repeats_its_verdict(searched: Searched) -> None:
     """The candidates are gone after the verdict, and the second start still gives the very same result."""
     first = judged(searched.request())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.measure import latency as module
 from optimizer_jobs.measure.latency import Effort, Timings, aa_check, interleave, interleave_until, ratio
 from optimizer_jobs.models.engine import Array, EngineOptions
 from optimizer_jobs.models.runtime import Session, open_model
@@ -90,6 +91,15 @@ def test_batch_is_the_number_of_rows_a_call(session: Session, splits: Splits) ->
     interleave({"a": Watched(session, "a", log)}, splits["test"], batch=5, blocks=1, calls_per_block=3, seed=0)
 
     assert {len(row) for _, row in log} == {5 * 64 * 4}
+
+
+def test_large_inputs_are_kept_few(session: Session, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inputs cut beforehand stay within their memory; some variety is kept in any case."""
+    monkeypatch.setattr(module, "FEED_BYTES", 1)
+    log: list[tuple[str, bytes]] = []
+    interleave({"a": Watched(session, "a", log)}, splits["test"], blocks=2, calls_per_block=40, seed=0)
+
+    assert len({row for _, row in log}) == module.MIN_FEEDS
 
 
 def test_model_that_does_its_work_many_times_is_measured_as_slower(session: Session, splits: Splits) -> None:

@@ -31,6 +31,7 @@ EXACT = Estimate(value=1.0, low=1.0, high=1.0, samples=1)
 RATIO = Estimate(value=0.5, low=0.49, high=0.52, samples=2000)
 PROFILE = LatencyProfile(calls=2000, rounds=40, first_call_ms=3.0, percentiles=tuple(1 + n / 100 for n in range(99)))
 DIGEST = "sha256:" + "a" * 64
+BUNDLE = BundleRef(uri="pvc://a/b", digest=DIGEST)
 
 
 def model_fields(name: str) -> dict[str, Any]:
@@ -56,17 +57,18 @@ def document(
         agreement=Estimate(value=0.99, low=0.98, high=1.0, samples=500), checks=(),
     )  # fmt: skip
     line = {"outcome": "feasible", "plan": name, "note": name, "values": {Metric.ACCURACY: 0.96}, "seconds": 1.5}
+    step = StepLine(step=name, trial=1, judged=True, accuracy=0.96, size_ratio=0.3, latency_ratio=0.9, bought=name)
     shrunk = {Metric.SIZE_BYTES: 0.3, Metric.LATENCY_P95_MS: 0.9}
     return Report(
         result=JudgeResult(
             spec_hash=name, run=name, champion_digest=DIGEST, verdict=verdict, reason="Because", message=name,
-            candidate=CandidateSummary(bundle=BundleRef(uri="pvc://a/b", digest=DIGEST), size_bytes=1, techniques=(name,)),
+            candidate=CandidateSummary(bundle=BUNDLE, size_bytes=1, techniques=(name,)),
             report="pvc://a/report.html", fingerprint="amd64",
         ),
         resource=name, trigger=name, objectives=DEFAULT_OBJECTIVES, selection=Selection(), test_rows=500,
         champion=ModelRow(**model_fields(name)), finalists=(finalist,),
         trials=tuple(TrialLine(number=n, ratios=shrunk, finalist=n == 1, **line) for n in range(trials)),
-        steps=(StepLine(step=name, trial=1, judged=True, accuracy=0.96, size_ratio=0.3, latency_ratio=0.9, bought=name),),
+        steps=(step,),
         classes=(ClassLine(label=name, rows=50, champion=0.9, candidate=0.8, gained=0, lost=5, p_value=0.01),),
         margins=(MarginLine(margin=0.01, rows=2000, chosen=True),),
         environment=Environment(

@@ -1,0 +1,243 @@
+"""The command `judge`: measure champion and finalists, give the verdict, publish the winner, write the report.
+
+A verdict is given once: a judge started again finds the recorded one and repeats it, because the candidates may be
+gone and the sealed test split must not be asked twice. Candidates are removed only after the verdict is on disk.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from optimizer_jobs.data.datasets import Rows, read_dataset
+from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.errors import JobError, printable, store_access
+from optimizer_jobs.judge.evidence import Contender, Standing
+from optimizer_jobs.judge.gather import THOROUGH, Entrant, Gathered, Rules, gather
+from optimizer_jobs.judge.verdict import Decision, decide
+from optimizer_jobs.measure.fingerprint import Fingerprint, fingerprint
+from optimizer_jobs.measure.latency import Effort
+from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.models.bundle import open_bundle, publish
+from optimizer_jobs.progress import say, step
+from optimizer_jobs.report.build import build
+from optimizer_jobs.report.document import Report
+from optimizer_jobs.report.render import render
+from optimizer_jobs.search.study import finalists, open_study, trials_table
+from retune.api.objects import Comparison
+from retune.api.spec import Metric
+from retune.api.status import Measurement
+from retune.contract.paths import bundles, run_folder
+from retune.contract.requests import JudgeRequest
+from retune.contract.results import CandidateSummary, JudgeResult, Reason, Verdict
+
+PAGE = "report.html"
+DOCUMENT = "report.json"
+CANDIDATES = "candidates"
+_STEPS = 5
+_MESSAGE_LIMIT = 1000
+
+
+def run(request: JudgeRequest, *, effort: Effort = THOROUGH) -> JudgeResult:
+    """Return the verdict of the run, from its record when it was given before.
+
+    Raises:
+        JobError: data, bundles or store cannot be used; the champion stays.
+    """
+    result = recorded(request)
+    if result is None:
+        with tempfile.TemporaryDirectory(prefix="judge-") as scratch:
+            result = judge(request, scratch=Path(scratch), effort=effort)
+    else:
+        say(f"This run has its verdict already: {result.verdict}.")
+    _remove_candidates(request)
+    return result
+
+
+def recorded(request: JudgeRequest) -> JudgeResult | None:
+    """Return the verdict that an earlier start of this same judge left in the store."""
+    path = resolve(f"{_folder(request)}/{DOCUMENT}").local
+    try:
+        result = Report.model_validate_json(path.read_bytes()).result
+    except (FileNotFoundError, ValidationError):
+        return None
+    asked = (request.run, request.spec_hash, request.champion.digest)
+    return result if (result.run, result.spec_hash, result.champion_digest) == asked else None
+
+
+def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResult:
+    """Measure, decide, publish the winner and write the report; return the verdict."""
+    rules = _rules(request)
+    step(1, _STEPS, text="opening champion and finalists", about="5 s")
+    champion, entrants = _entrants(request, scratch)
+    step(2, _STEPS, text="reading the test split", about="5 s")
+    rows = _test_rows(request, champion, scratch)
+    say(f"  {len(rows)} rows")
+    step(3, _STEPS, text=f"measuring {1 + len(entrants)} models side by side", about=f"{effort.max_seconds:.0f} s")
+    gathered = gather(champion, entrants, rows, rules=rules, effort=effort)
+    decision = decide(gathered.evidence, objectives=rules.objectives, min_gain=rules.min_gain)
+    step(4, _STEPS, text=f"{decision.verdict}: storing the outcome", about="2 s")
+    machine = fingerprint()
+    result = _result(request, gathered, decision, machine, _summary(request, decision, entrants))
+    step(5, _STEPS, text="writing the report", about="5 s")
+    _write_report(request, gathered, decision, result, machine, rules)
+    say(decision.message)
+    return result
+
+
+def _rules(request: JudgeRequest) -> Rules:
+    return Rules(
+        objectives=request.objectives,
+        confidence=float(request.selection.confidence),
+        min_gain=float(request.selection.min_gain),
+        threads=request.threads,
+        seed=request.search.seed,
+    )
+
+
+def _folder(request: JudgeRequest) -> str:
+    return run_folder(request.store, request.run)
+
+
+def _entrants(request: JudgeRequest, scratch: Path) -> tuple[Entrant, tuple[Entrant, ...]]:
+    """Return the champion and the finalists of the study, each a private, verified copy."""
+    folder = scratch / "bundles"
+    folder.mkdir()
+    champion = Entrant(
+        bundle=open_bundle(request.champion.uri, digest=request.champion.digest, into=folder),
+        ref=request.champion,
+        plan="the champion",
+    )
+    chosen = finalists(
+        open_study(request.store, request.run),
+        request.objectives,
+        count=request.search.finalists,
+        exclude_digests=(*request.rejected, request.champion.digest),
+    )
+    return champion, tuple(
+        Entrant(
+            bundle=open_bundle(each.bundle.uri, digest=each.bundle.digest, into=folder),
+            ref=each.bundle,
+            plan=each.found.plan,
+            trial=each.trial,
+        )
+        for each in chosen
+    )
+
+
+def _test_rows(request: JudgeRequest, champion: Entrant, scratch: Path) -> Rows:
+    if request.data.test is None:
+        raise JobError(
+            Reason.REQUEST_INVALID, request.resource, "there is no test split to judge by.", "Set spec.data.test."
+        )
+    return read_dataset(request.data.test, champion.bundle.manifest.signature, into=scratch / "test")
+
+
+def _summary(request: JudgeRequest, decision: Decision, entrants: Sequence[Entrant]) -> CandidateSummary | None:
+    """Return the candidate the verdict speaks of; a winner is published first, so that its verdict finds it there."""
+    if decision.subject is None:
+        return None
+    contender = decision.subject.contender
+    ref = contender.bundle
+    if decision.verdict is Verdict.PROMOTE:
+        bundle = next(each.bundle for each in entrants if each.bundle.digest == ref.digest)
+        ref = publish(bundle, uri=bundles(request.store))
+    return CandidateSummary(bundle=ref, size_bytes=contender.size_bytes, techniques=_techniques(contender))
+
+
+def _techniques(contender: Contender) -> tuple[str, ...]:
+    """Return the techniques in words short enough for a status field."""
+    return tuple(each[:64] for each in contender.techniques[:16])
+
+
+def _result(
+    request: JudgeRequest,
+    gathered: Gathered,
+    decision: Decision,
+    machine: Fingerprint,
+    summary: CandidateSummary | None,
+) -> JudgeResult:
+    champion = gathered.evidence.champion
+    subject = decision.subject
+    return JudgeResult(
+        spec_hash=request.spec_hash,
+        run=request.run,
+        champion_digest=request.champion.digest,
+        verdict=decision.verdict,
+        reason=decision.reason,
+        message=printable(decision.message, limit=_MESSAGE_LIMIT),
+        candidate=summary,
+        comparisons=_comparisons(champion, subject.contender) if subject else (),
+        report=f"{_folder(request)}/{PAGE}",
+        fingerprint=machine.short,
+    )
+
+
+def _comparisons(champion: Standing, contender: Contender) -> tuple[Comparison, ...]:
+    return tuple(
+        Comparison(
+            name=metric.value,
+            champion=measurement(metric, champion.metrics[metric]),
+            candidate=measurement(metric, contender.metrics[metric]),
+        )
+        for metric in Metric
+    )
+
+
+def measurement(metric: Metric, found: Interval) -> Measurement:
+    """Return an interval as the API shows it; a counted number has no ends."""
+    if metric is Metric.SIZE_BYTES:
+        return Measurement(name=metric.value, value=f"{found.value:.0f}")
+    low, value, high = (f"{number:.6f}".rstrip("0").rstrip(".") for number in (found.low, found.value, found.high))
+    return Measurement(name=metric.value, value=value, low=low, high=high, samples=found.samples)
+
+
+def _write_report(
+    request: JudgeRequest,
+    gathered: Gathered,
+    decision: Decision,
+    result: JudgeResult,
+    machine: Fingerprint,
+    rules: Rules,
+) -> None:
+    """Write the page, then the document: whoever finds the document finds a finished verdict."""
+    trials = trials_table(open_study(request.store, request.run))
+    data = _data_digests(request, gathered)
+    report = build(
+        request, gathered=gathered, decision=decision, result=result, trials=trials, data=data, fingerprint=machine,
+        rules=rules,
+    )  # fmt: skip
+    _write(f"{_folder(request)}/{PAGE}", render(report).encode())
+    _write(f"{_folder(request)}/{DOCUMENT}", report.model_dump_json(by_alias=True, indent=1).encode())
+
+
+def _data_digests(request: JudgeRequest, gathered: Gathered) -> dict[str, str]:
+    """Return what is known of each split's digest; the test split's is the one that was read."""
+    data = request.data
+    given = {"training": data.training, "calibration": data.calibration, "validation": data.validation}
+    promised = {name: split.digest for name, split in given.items() if split is not None and split.digest}
+    return {**promised, "test": gathered.rows.digest}
+
+
+def _write(uri: str, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    target = resolve(uri).local
+    with store_access(uri):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def _remove_candidates(request: JudgeRequest) -> None:
+    """Free the space of this run's candidates; a failure to do so changes no verdict."""
+    shutil.rmtree(resolve(f"{_folder(request)}/{CANDIDATES}").local, ignore_errors=True)

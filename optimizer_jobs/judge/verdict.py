@@ -1,0 +1,198 @@
+"""The verdict: promote one finalist, or keep the champion and say why, in one sentence with the numbers.
+
+Pure: the same evidence and rules give the same verdict. The champion stays unless a finalist passes every limit and
+beats it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optimizer_jobs.judge import words
+from optimizer_jobs.judge.evidence import LATENCIES, Contender, Evidence, gain
+from optimizer_jobs.judge.gate import Check, Refusal, gate
+from optimizer_jobs.judge.select import Duel, best, duel
+from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.search.objectives import ranked
+from retune.api.spec import Metric, Objective
+from retune.contract.results import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What gate and duel say of one finalist."""
+
+    contender: Contender
+    checks: tuple[Check, ...]
+    duel: Duel
+
+    @property
+    def refusal(self) -> Check | None:
+        """The first limit that is not shown to be kept."""
+        return next((check for check in self.checks if not check.kept), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The verdict with its reason; `subject` is the finalist it speaks of."""
+
+    verdict: Verdict
+    reason: str
+    message: str
+    subject: Finding | None
+    findings: tuple[Finding, ...]
+
+
+def decide(evidence: Evidence, *, objectives: Sequence[Objective], min_gain: float) -> Decision:
+    """Return the verdict on the finalists."""
+    champion, noise = evidence.champion, evidence.noise
+    findings = tuple(
+        Finding(
+            contender=each,
+            checks=gate(each, champion, objectives=objectives, noise=noise),
+            duel=duel(each, evidence, objectives=objectives, min_gain=min_gain),
+        )
+        for each in evidence.contenders
+    )
+    if not findings:
+        return Decision(
+            verdict=Verdict.NO_GAIN, reason="NoFinalist", subject=None, findings=(),
+            message="The search found no candidate that differs from the champion; the champion stays.",
+        )  # fmt: skip
+    passed = [each for each in findings if each.refusal is None]
+    winners = [each for each in passed if each.duel.wins]
+    subject = _best(winners or passed or findings, evidence, objectives)
+    verdict = Verdict.PROMOTE if winners else Verdict.NO_GAIN if passed else Verdict.GATE_FAILED
+    reason = _reason(verdict, subject, evidence, objectives)
+    message = " ".join(_sentences(verdict, subject, evidence, objectives, min_gain))
+    return Decision(verdict=verdict, reason=reason, message=message, subject=subject, findings=findings)
+
+
+def why(finding: Finding, decision: Decision, evidence: Evidence, *, min_gain: float) -> str:
+    """Return in one sentence why a finalist was chosen or not."""
+    refusal = finding.refusal
+    if refusal is not None:
+        return _refused(refusal, finding.contender, evidence)
+    if decision.verdict is Verdict.PROMOTE and finding is decision.subject:
+        return f"Better than the champion by {_metric_list(finding.duel.gains)}."
+    if finding.duel.wins:
+        return "Better than the champion too, but behind the chosen one."
+    if finding.duel.decided_by is not None:
+        return f"Worse than the champion by {words.LABELS[finding.duel.decided_by]}."
+    return f"No objective gains {words.percent(min_gain)} for sure."
+
+
+def _best(findings: Sequence[Finding], evidence: Evidence, objectives: Sequence[Objective]) -> Finding:
+    chosen = best([each.contender for each in findings], evidence, objectives=objectives)
+    return next(each for each in findings if each.contender is chosen)
+
+
+def _reason(verdict: Verdict, subject: Finding, evidence: Evidence, objectives: Sequence[Objective]) -> str:
+    refusal = subject.refusal
+    if verdict is Verdict.GATE_FAILED and refusal is not None and refusal.refusal is not None:
+        return refusal.refusal.value
+    if verdict is Verdict.NO_GAIN:
+        blind = evidence.noise is not None and any(each.metric in LATENCIES for each in ranked(objectives))
+        return "MeasurementUnreliable" if blind else "NoRelevantGain"
+    gains = set(subject.duel.gains)
+    parts = [
+        *(["Smaller"] if Metric.SIZE_BYTES in gains else []),
+        *(["Faster"] if gains & set(LATENCIES) else []),
+        *(["MoreAccurate"] if Metric.ACCURACY in gains else []),
+    ]
+    return "And".join(parts) + ("" if Metric.ACCURACY in gains else "AtEqualQuality")
+
+
+def _sentences(
+    verdict: Verdict, subject: Finding, evidence: Evidence, objectives: Sequence[Objective], min_gain: float
+) -> list[str]:
+    """Return the verdict's sentences, the most important first."""
+    contender, refusal = subject.contender, subject.refusal
+    comparison = _comparison(subject, evidence, objectives)
+    noise = [f"MeasurementUnreliable: {evidence.noise}; latency did not count."] if evidence.noise else []
+    if verdict is Verdict.PROMOTE:
+        return [f"{comparison[:1].upper()}{comparison[1:]}.", *noise]
+    if refusal is not None:
+        return [
+            f"The best finalist ({contender.plan}) is {comparison}.",
+            _refused(refusal, contender, evidence),
+            *noise,
+        ]
+    return [_no_gain(subject, evidence, objectives, min_gain), f"It is {comparison}.", *noise]
+
+
+def _comparison(subject: Finding, evidence: Evidence, objectives: Sequence[Objective]) -> str:
+    """Return `3.9x smaller (8.6 MB → 2.2 MB) and p95 1.8x faster at accuracy 0.987 → 0.986 (paired ...)`."""
+    contender, champion = subject.contender, evidence.champion
+    ratio = contender.ratios[Metric.SIZE_BYTES]
+    sizes = f"({words.size(champion.size_bytes)} → {words.size(contender.size_bytes)})"
+    shrunk = words.times(ratio, better="smaller", worse="larger")
+    parts = [f"unchanged in size {sizes}" if shrunk == "unchanged" else f"{shrunk} {sizes}"]
+    if evidence.noise is None:
+        metric = _latency_of(objectives)
+        parts.append(f"{words.LABELS[metric]} {words.times(contender.ratios[metric], better='faster', worse='slower')}")
+    before, after = champion.metrics[Metric.ACCURACY].value, contender.metrics[Metric.ACCURACY].value
+    return f"{' and '.join(parts)} at accuracy {before:.3f} → {after:.3f} ({_difference(subject)})"
+
+
+def _difference(subject: Finding) -> str:
+    found = subject.contender.difference
+    margin = next(
+        (check.limit for check in subject.checks if check.objective.metric is Metric.ACCURACY and check.rows_needed),
+        None,
+    )
+    base = subject.contender.metrics[Metric.ACCURACY].value - found.value
+    limit = "" if margin is None else f", margin {words.points(margin - base)}"
+    return (
+        f"paired difference {words.points(found.value)} points, {words.percent(subject.contender.confidence)} interval "
+        f"{words.points(found.low)}..{words.points(found.high)}{limit}"
+    )
+
+
+def _refused(check: Check, contender: Contender, evidence: Evidence) -> str:
+    """Return why a limit is not shown to be kept, and what would help."""
+    metric = check.objective.metric
+    label, limit, worst = words.LABELS[metric], words.value(metric, check.limit), words.value(metric, check.pessimistic)
+    match check.refusal:
+        case Refusal.TOO_FEW_TEST_ROWS:
+            needed = f": about {check.rows_needed} are needed" if check.rows_needed else ""
+            return (
+                f"{contender.difference.rows} test rows cannot show that accuracy stays at or above {limit} (it may be "
+                f"{worst}){needed}. Both models agree on {words.percent(contender.agreement.value)} of the rows."
+            )
+        case Refusal.ACCURACY_BELOW_MARGIN:
+            return f"Accuracy {words.value(metric, check.estimate)} is below the limit of {limit}."
+        case Refusal.LATENCY_UNCERTAIN:
+            return f"{label} may be {worst}, above the limit of {limit}."
+        case Refusal.MEASUREMENT_UNRELIABLE:
+            return f"The {label} limit of {limit} cannot be judged on this node: {evidence.noise}."
+        case _:
+            return f"{label} {words.value(metric, check.estimate)} is above the limit of {limit}."
+
+
+def _no_gain(subject: Finding, evidence: Evidence, objectives: Sequence[Objective], min_gain: float) -> str:
+    duelled = subject.duel
+    if duelled.decided_by is not None:
+        found = gain(duelled.decided_by, subject.contender, evidence.champion)
+        return (
+            f"The best finalist that keeps every limit ({subject.contender.plan}) loses to the champion by "
+            f"{words.LABELS[duelled.decided_by]} (gain {_gain(found)})."
+        )
+    judged = [each.metric for each in ranked(objectives) if evidence.noise is None or each.metric not in LATENCIES]
+    gains = ((metric, gain(metric, subject.contender, evidence.champion)) for metric in judged)
+    shown = ", ".join(f"{words.LABELS[metric]} {_gain(found)}" for metric, found in gains)
+    return f"No finalist gains the {words.percent(min_gain)} asked for; the best ({subject.contender.plan}): {shown}."
+
+
+def _gain(found: Interval) -> str:
+    """Return a relative gain such as `+1.2 % (-0.5..+2.9)`; one that is counted has no interval."""
+    ends = "" if found.low == found.high else f" ({words.points(found.low)}..{words.points(found.high)})"
+    return f"{words.points(found.value)} %{ends}"
+
+
+def _latency_of(objectives: Sequence[Objective]) -> Metric:
+    """Return the latency metric that the objectives name first; p95 when they name none."""
+    return next((each.metric for each in objectives if each.metric in LATENCIES), Metric.LATENCY_P95_MS)
+
+
+def _metric_list(metrics: Sequence[Metric]) -> str:
+    return " and ".join(words.LABELS[metric] for metric in metrics)

@@ -1,0 +1,1 @@
+"""Honest numbers: quality with paired intervals, interleaved latency, and what hardware they belong to."""

@@ -1,0 +1,166 @@
+"""Intervals and tests behind every number of a verdict.
+
+A number without an interval must not decide anything, so each estimate here comes with one that stays honest where
+textbook formulas break down: few rows, shares near 0 or 1, and no disagreement at all. Nothing here draws at random.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import binomtest, norm
+
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A point estimate between the two ends of its interval, and the number of rows or calls behind it."""
+
+    value: float
+    low: float
+    high: float
+    samples: int
+
+    @classmethod
+    def exact(cls, value: float) -> "Interval":
+        """Return the interval of a number that is counted, not estimated, such as a size in bytes."""
+        return cls(value=value, low=value, high=value, samples=1)
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Accuracy of the candidate minus the champion's, on the same rows, as a share between -1 and 1."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    """Exact McNemar test of equal accuracy, two-sided."""
+    gained: int
+    """Rows that only the candidate gets right."""
+    lost: int
+    """Rows that only the champion gets right."""
+    rows: int
+
+    @property
+    def discordant(self) -> int:
+        """Rows that exactly one of the two gets right."""
+        return self.gained + self.lost
+
+    @property
+    def interval(self) -> Interval:
+        """The difference as a plain interval."""
+        return Interval(value=self.value, low=self.low, high=self.high, samples=self.rows)
+
+
+def wilson(successes: int, rows: int, *, confidence: float) -> Interval:
+    """Return the Wilson score interval of a share; raises ValueError for no rows."""
+    if rows < 1:
+        raise ValueError("a share needs at least one row")
+    ends = binomtest(successes, rows).proportion_ci(confidence_level=confidence, method="wilson")
+    share = successes / rows
+    return Interval(value=share, low=min(float(ends.low), share), high=max(float(ends.high), share), samples=rows)
+
+
+def paired_difference(
+    champion_correct: BoolArray, candidate_correct: BoolArray, *, confidence: float
+) -> PairedDifference:
+    """Return the paired difference of two accuracies with Tango's score interval and the exact McNemar test.
+
+    Both arrays are (N,) and speak of the same rows in the same order. Raises ValueError when they differ in length or
+    are empty. Source: T. Tango, Statistics in Medicine 17 (1998), 891-908.
+    """
+    if champion_correct.shape != candidate_correct.shape or champion_correct.size == 0:
+        raise ValueError("paired accuracies need the same rows for both models, and at least one")
+    gained = int(np.sum(candidate_correct & ~champion_correct))
+    lost = int(np.sum(champion_correct & ~candidate_correct))
+    rows = int(champion_correct.size)
+    low, high = tango_interval(gained, lost, rows, confidence=confidence)
+    discordant = gained + lost
+    p_value = float(binomtest(lost, discordant).pvalue) if discordant else 1.0
+    return PairedDifference(
+        value=(gained - lost) / rows, low=low, high=high, p_value=p_value, gained=gained, lost=lost, rows=rows
+    )
+
+
+def tango_interval(gained: int, lost: int, rows: int, *, confidence: float) -> tuple[float, float]:
+    """Return both ends of the score interval for (gained - lost) / rows."""
+    z = float(norm.ppf(0.5 + confidence / 2))
+    high = _tango_upper(gained, lost, rows, z)
+    low = -_tango_upper(lost, gained, rows, z)
+    return low, high
+
+
+def _tango_upper(gained: int, lost: int, rows: int, z: float) -> float:
+    """Return the largest difference that the score test does not refuse at `z`."""
+    estimate = (gained - lost) / rows
+
+    def excess(delta: float) -> float:
+        deviation = gained - lost - rows * delta
+        return deviation + z * math.sqrt(rows * _score_variance(gained, lost, rows, delta))
+
+    # At the estimate itself a fitted variance of 0 (no row, or every row, discordant) is a root that means nothing.
+    start = estimate + 1e-9
+    if start >= 1 or excess(start) <= 0:
+        return estimate
+    return float(brentq(excess, start, 1.0, xtol=1e-12))
+
+
+def _score_variance(gained: int, lost: int, rows: int, delta: float) -> float:
+    """Return the variance of one row's difference, with the share of lost rows fitted under the difference `delta`."""
+    a = 2 * rows
+    b = -gained - lost + (2 * rows - gained + lost) * delta
+    c = -lost * delta * (1 - delta)
+    lost_share = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
+    return max(0.0, 2 * lost_share + delta * (1 - delta))
+
+
+def required_rows(*, margin: float, discordance: float, confidence: float, power: float = 0.9) -> int:
+    """Return the rows needed to show that an equally good candidate stays within `margin`.
+
+    Args:
+        margin: Allowed drop of accuracy, as a share above 0.
+        discordance: Share of rows on which exactly one of the two models is right.
+        confidence: Confidence of the two-sided interval whose lower end is judged.
+        power: Probability of success when the two are truly equal.
+
+    Raises:
+        ValueError: The margin is not above 0; no number of rows shows that two models are exactly equal.
+    """
+    if margin <= 0:
+        raise ValueError("only a margin above 0 can be shown")
+    z = float(norm.ppf(0.5 + confidence / 2))
+    z_power = float(norm.ppf(power))
+    spread = math.sqrt(_null_variance(discordance, margin)) * z + math.sqrt(discordance) * z_power
+    without_any_flip = z * z * (1 - margin) / margin
+    return math.ceil(max(spread * spread / (margin * margin), without_any_flip))
+
+
+def _null_variance(discordance: float, margin: float) -> float:
+    """Return the score variance at a true drop of `margin` when equal models disagree on `discordance` of the rows."""
+    scale = 10**9
+    half = round(discordance * scale / 2)
+    return _score_variance(half, half, scale, margin)
+
+
+def holm_confidences(
+    lower_end: Mapping[str, Callable[[float], float]], *, limit: float, confidence: float
+) -> dict[str, float]:
+    """Return the confidence at which each of several candidates is judged against the same limit (Holm's step-down).
+
+    `lower_end[name](c)` is the lower end of that candidate's interval at confidence `c`. Judging every candidate at
+    the confidence returned keeps the chance of accepting any bad one at 1 - `confidence`, however many there are.
+    """
+    judged: dict[str, float] = {}
+    waiting = dict(lower_end)
+    while waiting:
+        strict = 1 - (1 - confidence) / len(waiting)
+        passing = [name for name, low in waiting.items() if low(strict) >= limit]
+        settled = passing or list(waiting)
+        judged |= dict.fromkeys(settled, strict)
+        waiting = {name: low for name, low in waiting.items() if name not in judged}
+    return judged

@@ -1,0 +1,1 @@
+"""The report of a run: one page for people, one document for machines, with the same content."""

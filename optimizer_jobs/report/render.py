@@ -1,0 +1,98 @@
+"""Render the report's document as one page that stands alone: styles and pictures inside, no script, no network.
+
+Every text in it may come from a stranger; the template escapes all of them, and the page forbids itself to load or
+run anything.
+"""
+
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from optimizer_jobs.judge import words
+from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.report import pictures
+from optimizer_jobs.report.document import Estimate, Report
+from retune.api.spec import Goal, GoalType, Metric, Objective, Role
+
+MOST_TRIALS = 300
+"""Trials shown on the page; report.json has all."""
+
+_GOALS = {
+    GoalType.THRESHOLD: "{better} {value}",
+    GoalType.MIN_IMPROVEMENT: "better than the champion by {value} or more",
+    GoalType.PERCENT_MIN_IMPROVEMENT: "better than the champion by {value} % or more",
+    GoalType.MAX_DEGRADATION: "at most {value} worse than the champion",
+    GoalType.PERCENT_MAX_DEGRADATION: "at most {value} % worse than the champion",
+}
+_TITLES = {
+    Metric.ACCURACY: "Accuracy",
+    Metric.LATENCY_P50_MS: "Latency, p50",
+    Metric.LATENCY_P95_MS: "Latency, p95",
+    Metric.SIZE_BYTES: "Size",
+}
+
+
+def render(report: Report) -> str:
+    """Return the page for a report."""
+    trials = sorted(report.trials, key=lambda trial: (not trial.finalist, trial.number))[:MOST_TRIALS]
+    return _template().render(
+        report=report,
+        subject=report.subject,
+        trials=sorted(trials, key=lambda trial: trial.number),
+        pareto=pictures.pareto(report),
+        latencies=pictures.latencies(report),
+        metrics=tuple(Metric),
+        Metric=Metric,
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "title_of": _TITLES.__getitem__,
+        "label_of": words.LABELS.__getitem__,
+        "size": words.size,
+        "points": words.points,
+        "percent": words.percent,
+        "change": change,
+        "objective": describe,
+        "p_value": _p_value,
+        "short_digest": lambda digest: digest.removeprefix("sha256:")[:12],
+    }
+    environment.globals |= {"value": words.value}
+    return environment.get_template("report.html.j2")
+
+
+def change(metric: Metric, estimate: Estimate) -> str:
+    """Return a ratio to the champion in words."""
+    better, worse = ("smaller", "larger") if metric is Metric.SIZE_BYTES else ("faster", "slower")
+    return words.times(Interval(**dict(estimate)), better=better, worse=worse)
+
+
+def describe(objective: Objective) -> str:
+    """Return an objective as a sentence, such as `accuracy: at most 0.01 worse than the champion (limit)`."""
+    label = words.LABELS[objective.metric]
+    parts = []
+    if objective.goal is not None:
+        parts.append(f"limit: {_goal(objective.goal, objective.metric)}")
+    if objective.role is Role.OPTIMIZE:
+        wanted = "higher is better" if objective.metric.higher_is_better else "lower is better"
+        parts.append(f"optimized: {wanted}, equal within {words.percent(float(objective.tolerance))}")
+    return f"{label}, {'; '.join(parts)}"
+
+
+def _goal(goal: Goal, metric: Metric) -> str:
+    better = "at least" if metric.higher_is_better else "at most"
+    return _GOALS[goal.type].format(better=better, value=goal.value)
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
