@@ -7,6 +7,7 @@ import asyncio
 import heapq
 import itertools
 import random
+import time
 from collections.abc import Awaitable, Callable
 
 FIRST_BACKOFF = 0.5
@@ -21,9 +22,9 @@ class Queue:
     """Keyed, deduplicating, delayed, serial for each key."""
 
     def __init__(
-        self, *, clock: Callable[[], float] | None = None, jitter: Callable[[], float] = random.random
+        self, *, clock: Callable[[], float] = time.monotonic, jitter: Callable[[], float] = random.random
     ) -> None:
-        self._clock = clock or (lambda: asyncio.get_running_loop().time())
+        self._clock = clock
         self._jitter = jitter
         self._heap: list[tuple[float, int, str]] = []
         self._due: dict[str, float] = {}
@@ -57,11 +58,9 @@ class Queue:
         self.add(key, delay=wait)
         return wait
 
-    def forget(self, key: str) -> None:
-        """Drop everything known of a key that is gone."""
-        self.succeeded(key)
-        self._due.pop(key, None)
-        self._again.discard(key)
+    def failures(self, key: str) -> int:
+        """Return how often a key has failed in a row."""
+        return self._failures.get(key, 0)
 
     def close(self) -> None:
         """Hand out nothing more; what runs may finish."""
@@ -97,7 +96,7 @@ class Queue:
         while self._heap and self._heap[0][0] <= now:
             due, _, key = heapq.heappop(self._heap)
             if self._due.get(key) != due:
-                continue  # replaced by an earlier time, or forgotten
+                continue  # replaced by an earlier time
             if key in self._running:
                 self._again.add(key)
                 continue

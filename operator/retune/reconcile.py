@@ -95,9 +95,19 @@ class Reconciler:
             return await self._rounds(key, state)
         except NamespaceGone:
             return state.changed, None
-        except NotFound:
-            self._cache.forget(MODEL_OPTIMIZATIONS, *key.split("/"))
+        except NotFound as error:
+            await self._confirm_gone(key, error)
             return state.changed, None
+
+    async def _confirm_gone(self, key: str, error: NotFound) -> None:
+        """Forget a resource that is gone; when it is not, something else went away and the pass is to be repeated."""
+        namespace, name = key.split("/")
+        try:
+            await self._reader.refresh(namespace, name)
+        except NotFound:
+            self._cache.forget(MODEL_OPTIMIZATIONS, namespace, name)
+            return
+        raise Transient(str(error)) from error
 
     async def _rounds(self, key: str, state: _Pass) -> tuple[bool, float | None]:
         for _ in range(ROUNDS):
@@ -111,14 +121,15 @@ class Reconciler:
                 if not await self._apply(observed, decision, state):
                     return state.changed, self._next_look(resource, decision)
             except Conflict:
-                await self._reader.refresh(resource)
+                await self._reader.refresh(resource.metadata.namespace, resource.metadata.name)
         log.warning("%s: not settled after %d rounds, looking again in %g s", key, ROUNDS, _UNSETTLED_SECONDS)
         return state.changed, _UNSETTLED_SECONDS
 
     def _next_look(self, resource: ModelOptimization, decision: Plan) -> float | None:
-        """A running search is asked for its progress, whatever else the plan waits for."""
+        """Return when to look without an event: as planned, and where nothing would tell of a search or a stuck Job."""
         times = [] if decision.look_again is None else [decision.look_again]
         times += [self._scrape_seconds] if self._reader.searching(resource) else []
+        times += self._reader.waits(resource)
         return min(times, default=None)
 
     async def _apply(self, observed: Observed, decision: Plan, state: _Pass) -> bool:
@@ -215,4 +226,5 @@ class Worker:
         self._metrics.errors.inc()
         wait = self._queue.failed(key, retry_after=retry_after)
         expected = isinstance(error, Transient)
-        log.warning("%s: trying again in %.1f s: %s", key, wait, error, exc_info=None if expected else error)
+        level = logging.DEBUG if expected and self._queue.failures(key) > 1 else logging.WARNING
+        log.log(level, "%s: trying again in %.1f s: %s", key, wait, error, exc_info=None if expected else error)

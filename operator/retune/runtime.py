@@ -121,10 +121,10 @@ class Operator:
         await asyncio.wait({workers}, timeout=DRAIN_SECONDS)
         stop_watching.set()
         await asyncio.wait({watches})
-        for task in (marker, workers):
-            await _cancelled(task)
-        for task in done - {stopping}:
-            task.result()
+        await _cancelled(marker)
+        await _cancelled(workers)
+        for ended in done - {stopping}:
+            ended.result()
         log.info("stopped")
 
     async def _mark_ready(self, ready: asyncio.Event) -> None:

@@ -28,7 +28,7 @@ class Settings:
     """When the kubelet pulls the Jobs' image."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to work in; empty means all."""
-    workers: int = 8
+    workers: int = 16
     """Resources looked at in parallel."""
     api_threads: int = 16
     """Calls to the API server in flight at most."""

@@ -9,18 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from retune.api.base import (
-    SET,
-    ApiModel,
-    Decimal,
-    Digest,
-    FileUri,
-    ObjectName,
-    if_decimal,
-    map_list,
-    rules,
-    text,
-)
+from retune.api.base import SET, ApiModel, Decimal, Digest, FileUri, ObjectName, if_decimal, map_list, rules, text
 from retune.api.execution import Execution, History, Rollout
 
 

@@ -15,7 +15,6 @@ from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.cluster import parse
 from retune.cluster.kinds import DEPLOYMENTS, JOBS, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, PODS, Kind
 from retune.cluster.parse import JobFacts, PodFacts, RunFacts
-from retune.plan.observed import Job
 
 Name = tuple[str, str]
 """Namespace and name."""
@@ -191,11 +190,6 @@ class Cache:
     def pods_of(self, job: JobFacts) -> list[PodFacts]:
         """Return a Job's pods."""
         return [pod for name in self.pods.having(job.uid) if (pod := self.pods.get(name))]
-
-    def observed_jobs(self, resource: ModelOptimization) -> dict[str, Job]:
-        """Return a resource's Jobs by name, each with what its pods said."""
-        jobs = self.jobs_of(resource)
-        return {name: parse.observed_job(job, self.pods_of(job)) for name, job in jobs.items()}
 
     def _concerned(self, kind: Kind, raw: Json) -> set[str]:
         namespace, name = _name(raw)

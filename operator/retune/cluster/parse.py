@@ -69,6 +69,7 @@ class JobFacts:
     suspended: bool
     held: bool
     active: int
+    started: datetime
     complete: bool
     failure: tuple[str, str, datetime] | None
     """Reason, message and time of the Failed condition."""
@@ -93,6 +94,7 @@ def job(raw: Json) -> JobFacts:
         suspended=bool(spec.get("suspend")),
         held=(meta.get("annotations") or {}).get(HELD) == "true",
         active=status.get("active") or 0,
+        started=_time(status.get("startTime") or meta.get("creationTimestamp")),
         complete=bool(_condition(status, "Complete")),
         failure=(str(failed.get("reason")), _line(failed.get("message")), _time(failed.get("lastTransitionTime")))
         if failed
@@ -185,8 +187,8 @@ def _time(text: str | None) -> datetime:
     return datetime.fromisoformat(text) if text else _EPOCH
 
 
-def observed_job(facts: JobFacts, pods: Iterable[PodFacts]) -> Job:
-    """Return a Job together with what its pods said."""
+def observed_job(facts: JobFacts, pods: Iterable[PodFacts], *, obstacle: Trouble | None = None) -> Job:
+    """Return a Job together with what its pods said, or with the obstacle to its having any."""
     ordered = sorted(pods, key=lambda each: each.ended.at if each.ended else each.started)
     result, garbled = _result(facts, ordered)
     return Job(
@@ -196,7 +198,7 @@ def observed_job(facts: JobFacts, pods: Iterable[PodFacts]) -> Job:
         held=facts.held and facts.suspended,
         result=result,
         garbled=garbled,
-        trouble=_failure(facts, ordered) if facts.failure else _hindrance(facts, ordered),
+        trouble=_failure(facts, ordered) if facts.failure else _hindrance(facts, ordered) or obstacle,
     )
 
 
@@ -264,6 +266,16 @@ def _pod_trouble(each: PodFacts) -> Trouble | None:
         reason = "ImagePullFailed" if each.waiting[0] in _PULL else "ContainerFailed"
         return Trouble(reason, f"pod {each.name}: {each.waiting[0]}: {each.waiting[1]}", each.started)
     return None
+
+
+def failed_create(events: Iterable[Json]) -> Trouble | None:
+    """Return why pods could not be created, by the newest of a Job's FailedCreate events."""
+    newest = max(events, key=lambda each: each.get("lastTimestamp") or "", default=None)
+    if newest is None:
+        return None
+    message = _line(newest.get("message"))
+    reason = "QuotaExceeded" if "exceeded quota" in message else "AdmissionDenied"
+    return Trouble(reason, message, _time(newest.get("firstTimestamp")))
 
 
 def trimmed_deployment(raw: Json) -> bytes:

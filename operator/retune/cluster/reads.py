@@ -1,29 +1,42 @@
 """What one pass sees of a resource: from memory, and live only where memory cannot know.
 
-Live reads are rare by design: the target's pods while a rollout is under way, and the pods of a Job that has
-finished before the watch has brought their last words.
+Live reads are rare by design: the target's pods while a rollout is under way, the pods of a Job that has finished
+before the watch has brought their last words, and the events of a Job that has no pod.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
 from retune.cluster.cache import Cache
-from retune.cluster.client import Client
-from retune.cluster.kinds import MODEL_OPTIMIZATIONS, PODS
-from retune.cluster.parse import JobFacts, speaking_pod
-from retune.plan.observed import Defaults, Job, Observed, Pods, Refusal, Target
+from retune.cluster.client import Client, Request
+from retune.cluster.kinds import EVENTS, MODEL_OPTIMIZATIONS, PODS
+from retune.cluster.parse import JobFacts, failed_create, observed_job, speaking_pod
+from retune.plan.observed import Defaults, Job, Observed, Pods, Refusal, Target, Trouble
 from retune.plan.run import SEARCH
 from retune.signals.scrape import Scraper
 from retune.targets import kind_of
 
 _JOB_UID = "batch.kubernetes.io/controller-uid"
+_PODLESS_SECONDS = 10.0
+"""How long a Job may have no pod before it is asked why."""
+_LONGEST_LOOK = 300.0
 
 
 class Reader:
     """Observes."""
 
-    def __init__(self, client: Client, cache: Cache, scraper: Scraper, *, defaults: Defaults) -> None:
+    def __init__(
+        self,
+        client: Client,
+        cache: Cache,
+        scraper: Scraper,
+        *,
+        defaults: Defaults,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._clock = clock
         self._client = client
         self._cache = cache
         self._scraper = scraper
@@ -57,20 +70,42 @@ class Reader:
         pods = [pod for job in jobs for pod in self._cache.pods_of(job)]
         return [pod.address for pod in pods if pod.phase == "Running" and pod.address]
 
-    async def refresh(self, resource: ModelOptimization) -> None:
-        """Read the resource live into memory; raises NotFound when it is gone."""
-        meta = resource.metadata
-        self._cache.put(MODEL_OPTIMIZATIONS, await self._client.get(MODEL_OPTIMIZATIONS, meta.namespace, meta.name))
+    async def refresh(self, namespace: str, name: str) -> None:
+        """Read a resource live into memory; raises NotFound when it is gone."""
+        self._cache.put(MODEL_OPTIMIZATIONS, await self._client.get(MODEL_OPTIMIZATIONS, namespace, name))
+
+    def waits(self, resource: ModelOptimization) -> list[float]:
+        """Return when to look again at Jobs that have no pod: ever less often, the longer they have none."""
+        jobs = [job for job in self._cache.jobs_of(resource).values() if self._podless(job)]
+        return [min(_LONGEST_LOOK, max(_PODLESS_SECONDS, self._age(job))) for job in jobs]
 
     def _target(self, resource: ModelOptimization, raw: Json | None) -> Target | None:
         wanted = resource.spec.target
         return kind_of(wanted.ref).parse(raw, variable=wanted.injection.name) if raw else None
 
     async def _jobs(self, resource: ModelOptimization) -> Mapping[str, Job]:
-        for job in self._cache.jobs_of(resource).values():
+        found = {}
+        for name, job in self._cache.jobs_of(resource).items():
             if job.finished and self._heard_out.get(job.uid) != job and not self._has_spoken(job):
                 await self._hear_out(resource, job)
-        return self._cache.observed_jobs(resource)
+            obstacle = await self._obstacle(resource, job)
+            found[name] = observed_job(job, self._cache.pods_of(job), obstacle=obstacle)
+        return found
+
+    def _podless(self, job: JobFacts) -> bool:
+        return not job.finished and not job.suspended and not job.active and not self._cache.pods_of(job)
+
+    def _age(self, job: JobFacts) -> float:
+        return (self._clock() - job.started).total_seconds()
+
+    async def _obstacle(self, resource: ModelOptimization, job: JobFacts) -> Trouble | None:
+        """Return why a Job's controller cannot create its pods, which it tells nowhere but in events."""
+        if not self._podless(job) or self._age(job) < _PODLESS_SECONDS:
+            return None
+        query = {"fieldSelector": f"involvedObject.uid={job.uid},reason=FailedCreate", "limit": "20"}
+        path = EVENTS.path(resource.metadata.namespace)
+        events = (await self._client.call(Request("GET", path, query)))["items"]
+        return failed_create(events)
 
     def _has_spoken(self, job: JobFacts) -> bool:
         return speaking_pod(job, self._cache.pods_of(job)) is not None

@@ -80,7 +80,7 @@ class Writer:
         try:
             await self._post(LEASES, namespace, lease_manifest(action, resource=resource))
         except AlreadyExists:
-            held = await self._client.get(LEASES, namespace, lease_name(action.target_uid))
+            held = await self._existing(LEASES, namespace, lease_name(action.target_uid))
             if owner(held) != resource.metadata.uid:
                 await self._take_over(resource, action, held)
 
@@ -180,6 +180,10 @@ class Writer:
             await self._patch(DEPLOYMENTS, path, body, content_type=APPLY_PATCH, query=query)
         except (Conflict, NotFound):
             await self._look_again(DEPLOYMENTS, namespace, name)
+        except Refused as refused:
+            if "metadata.uid" not in refused.message:
+                raise
+            await self._look_again(DEPLOYMENTS, namespace, name)  # another object bears the name by now
 
     async def _look_again(self, kind: Kind, namespace: str, name: str) -> None:
         try:

@@ -62,7 +62,7 @@ def _count(value: float | None) -> int:
 
 
 def combine(workers: Iterable[Progress]) -> Trials | None:
-    """Return the progress of the study: the one who has seen most is right, since all share it. None while none has begun."""
+    """Return the study's progress, as the worker knows it that has seen most; None while none has begun."""
     seen = [each for each in workers if each.total]
     if not seen:
         return None

@@ -1,0 +1,264 @@
+"""Objects that the API server must accept or refuse, each with the field and the sentence a user reads."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests import samples
+
+Json = dict[str, Any]
+REMOVED = object()
+"""Value of a change that takes the field away."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One change of the sample; `says` is None where it must be accepted.
+
+    at: path of the refused field, as the server writes it. before: changes of the object that it updates, if it does.
+    """
+
+    name: str
+    changes: Mapping[str, Any]
+    says: str | None = None
+    at: str = ""
+    before: Mapping[str, Any] | None = field(default=None)
+
+    def document(self) -> Json:
+        """The object to send."""
+        return changed(self.changes)
+
+
+def changed(changes: Mapping[str, Any]) -> Json:
+    """The sample with values set or removed by dotted path."""
+    document = samples.manifest()
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        node = document
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        if value is REMOVED:
+            del node[last]
+        else:
+            node[last] = value
+    return document
+
+
+def refused(name: str, path: str, value: Any, says: str, *, at: str | None = None, **more: Any) -> Case:
+    """A case that changes one field, which is also the field refused."""
+    return Case(name, {path: value, **more.pop("also", {})}, says, at=path if at is None else at, **more)
+
+
+def constraint(value: Any, kind: str = "MaxDegradation", metric: str = "accuracy", **more: Any) -> list[Json]:
+    """Objectives with one goal."""
+    goal = {"type": kind, "value": value}
+    return [
+        {"metric": metric, "role": "Constrain", "goal": goal} | more,
+        {"metric": "size_bytes" if metric != "size_bytes" else "accuracy"},
+    ]
+
+
+def technique(**more: Any) -> list[Json]:
+    """One technique."""
+    return [{"name": "quant", "type": "Quantization"} | more]
+
+
+DATASETS = ("training", "validation", "test", "calibration")
+FILE_URI = "a file's URI is pvc://CLAIM/PATH"
+DIGEST = "a digest is sha256: followed by 64 lower-case hexadecimal digits"
+DECIMAL = 'a decimal is a quoted string such as "0.01" or "20"'
+DURATION = "a duration is written with units, such as 90s, 10m or 1h30m"
+CPU = 'a CPU quantity is written like "2", "0.5" or "500m"'
+MEMORY = 'a memory quantity is written like "512Mi" or "4Gi"'
+LONG = "Too long: may not be more than"
+
+ACCEPTED = (
+    Case("the smallest useful object", {}),
+    Case("no training data", {"spec.data.training": REMOVED}),
+    Case("only watching needs no test data", {"spec.mode": "ObserveOnly", "spec.data.test": REMOVED}),
+    Case("a name of forty characters", {"metadata.name": "a" * 40}),
+    Case("a digest", {"spec.model.digest": samples.DIGEST}),
+    Case("every objective", {"spec.objectives": [*constraint("0.5", "PercentMaxDegradation"),
+            {"metric": "latency_p95_ms", "tolerance": "0.1"}]}),
+    Case("a threshold in bytes", {"spec.objectives": constraint("1000000", "Threshold", "size_bytes")}),
+    Case("an exact margin", {"spec.objectives": constraint("0")}),
+    Case("static quantization with training data",
+            {"spec.techniques": technique(quantization={"schemes": ["Static"]})}),
+    Case("static quantization with calibration data",
+         {"spec.techniques": technique(), "spec.data.training": REMOVED,
+            "spec.data.calibration": {"uri": "pvc://data/c.npz"}}),
+    Case("dynamic quantization without training data",
+         {"spec.techniques": technique(quantization={"schemes": ["Dynamic"]}), "spec.data.training": REMOVED}),
+    Case("two techniques", {"spec.techniques": [*technique(), {"name": "graph", "type": "GraphOptimization"}]}),
+    Case("as many workers as trials", {"spec.search": {"parallelism": 4, "maxTrials": 4}}),
+    Case("a composed duration", {"spec.execution.runTimeout": "1h30m", "spec.rollout.bakeTime": "0s"}),
+    Case("resources in every form", {"spec.execution.resources": {
+        "requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"cpu": "0.5", "memory": "1.5Gi"}}}),
+    Case("only requests", {"spec.execution.resources.requests": {"cpu": "8", "memory": "16G"}}),
+    Case("a toleration of everything", {"spec.execution.tolerations": [{"operator": "Exists"}]}),
+    Case("a toleration with a value", {"spec.execution.tolerations": [{"key": "gpu", "value": "no",
+            "effect": "NoSchedule"}]}),
+    Case("a store that is a whole claim", {"spec.execution.artifactStore": "pvc://retune-artifacts"}),
+    Case("a store below a claim", {"spec.execution.artifactStore": "pvc://artifacts/team-a/digits/"}),
+    Case("a queue", {"spec.execution.queueName": "ml-batch"}),
+    Case("golden requests", {"spec.target.inference": {"port": 9000, "modelName": "digits_v1.2"}}),
+    Case("another variable", {"spec.target.injection": {"name": "_MODEL", "takeover": "Force"}}),
+    Case("pause and resume", {"spec.suspend": True}, before={}),
+    Case("a new nonce", {"spec.manualNonce": "2026-07-01T10:00"}, before={"spec.manualNonce": "first"}),
+    Case("another container of the same target", {"spec.target.container": "server"}, before={}),
+)  # fmt: skip
+
+_SHAPE = (
+    refused("an unknown field", "spec.serch", {"maxTrials": 3}, 'unknown field "spec.serch"', at=""),
+    refused("an unknown field deep down", "spec.search.trials", 3, 'unknown field "spec.search.trials"', at=""),
+    refused("no model", "spec.model", REMOVED, "Required value"),
+    refused("no validation data", "spec.data.validation", REMOVED, "Required value"),
+    refused("no target", "spec.target", REMOVED, "Required value"),
+    refused("no name of the target", "spec.target.ref", {}, "Required value", at="spec.target.ref.name"),
+    refused("an unquoted margin", "spec.objectives", constraint(0.01), 'must be of type string: "number"',
+            at="spec.objectives[0].goal.value"),
+    refused("an unquoted gain", "spec.selection.minGain", 0.05, 'must be of type string: "number"'),
+    refused("an unquoted CPU", "spec.execution.resources.limits.cpu", 2, 'must be of type string: "integer"'),
+    refused("a duration as a number", "spec.rollout.bakeTime", 120, 'must be of type string: "integer"'),
+    refused("a truth in words", "spec.suspend", "yes", 'must be of type boolean: "string"'),
+    refused("another mode", "spec.mode", "Auto", 'supported values: "Automatic", "RecommendOnly", "ObserveOnly"'),
+    refused("another format", "spec.model.format", "TorchScript", 'supported values: "ONNX"'),
+    refused("another kind of target", "spec.target.ref.kind", "StatefulSet", 'supported values: "Deployment"'),
+    refused("another metric", "spec.objectives", [{"metric": "f1"}], "supported values:",
+            at="spec.objectives[0].metric"),
+    refused("a metric twice", "spec.objectives", [{"metric": "accuracy"}, {"metric": "accuracy"}], "Duplicate value",
+            at="spec.objectives[1]"),
+    refused("a technique's name twice", "spec.techniques", technique() + technique(), "Duplicate value",
+            at="spec.techniques[1]"),
+    refused("a scheme twice", "spec.techniques", technique(quantization={"schemes": ["Static", "Static"]}),
+            "Duplicate value",
+            at="spec.techniques[0].quantization.schemes[1]"),
+    refused("another strategy", "spec.rollout.strategy", "Canary", 'supported values: "RollingUpdate"'),
+    refused("another policy on deletion", "spec.deletionPolicy", "Delete",
+            'supported values: "KeepChampion", "RestoreOriginal"'),
+)  # fmt: skip
+
+_BOUNDS = (
+    refused("no trials", "spec.search.maxTrials", 0, "should be greater than or equal to 1"),
+    refused("too many trials", "spec.search.maxTrials", 1001, "should be less than or equal to 1000"),
+    refused("too many workers", "spec.search.parallelism", 65, "should be less than or equal to 64",
+            also={"spec.search.maxTrials": 100}),
+    refused("no finalists", "spec.search.finalists", 0, "should be greater than or equal to 1"),
+    refused("a negative seed", "spec.search.seed", -1, "should be greater than or equal to 0"),
+    refused("no objectives", "spec.objectives", [], "should have at least 1 items"),
+    refused("no techniques", "spec.techniques", [], "should have at least 1 items"),
+    refused("too few calibration rows", "spec.techniques", technique(quantization={"calibration": {"samples": 8}}),
+            "should be greater than or equal to 16", at="spec.techniques[0].quantization.calibration.samples"),
+    refused("a port that does not exist", "spec.target.inference", {"port": 70000, "modelName": "m"},
+            "should be less than or equal to 65535", at="spec.target.inference.port"),
+    refused("too many retries", "spec.execution.backoffLimit", 11, "should be less than or equal to 10"),
+    refused("no history", "spec.history.successfulRuns", 0, "should be greater than or equal to 1"),
+    refused("an endless URI", "spec.model.uri", "pvc://data/" + "a" * 1100, LONG),
+    refused("an endless nonce", "spec.manualNonce", "n" * 65, LONG),
+    refused("too many node labels", "spec.execution.nodeSelector", {f"k{n}": "v" for n in range(17)},
+            "must have at most 16 items"),
+)  # fmt: skip
+
+_WORDS = (
+    *(refused(f"a path outside the claim in {name}", f"spec.data.{name}.uri", "pvc://data/../secret.npz", FILE_URI)
+      for name in DATASETS),
+    *(refused(f"a short digest in {name}", f"spec.data.{name}.digest", "sha256:abc", DIGEST,
+              also={f"spec.data.{name}.uri": f"pvc://elsewhere/{name}.npz"}) for name in DATASETS),
+    refused("another scheme", "spec.model.uri", "s3://models/digits/model.onnx", FILE_URI),
+    refused("a claim without a file", "spec.model.uri", "pvc://models", FILE_URI),
+    refused("a digest in capitals", "spec.model.digest", samples.DIGEST.upper(), DIGEST),
+    refused("a store on the web", "spec.execution.artifactStore", "https://x/y",
+            "a URI is pvc://CLAIM or pvc://CLAIM/PATH"),
+    refused("a margin in words", "spec.objectives", constraint("one point"), DECIMAL,
+            at="spec.objectives[0].goal.value"),
+    refused("a margin in percent signs", "spec.objectives", constraint("1%"), DECIMAL,
+            at="spec.objectives[0].goal.value"),
+    refused("a tolerance with a comma", "spec.objectives", constraint("0.01", tolerance="0,05"), DECIMAL,
+            at="spec.objectives[0].tolerance"),
+    refused("a gain in percent signs", "spec.selection.minGain", "5%", DECIMAL),
+    refused("a confidence in scientific notation", "spec.selection.confidence", "9.5e-1", DECIMAL),
+    refused("a technique named in capitals", "spec.techniques", technique(name="Quant"),
+            "a technique's name has lower-case letters, digits and '-'", at="spec.techniques[0].name"),
+    refused("a target named in capitals", "spec.target.ref.name", "Digits",
+            "a name has lower-case letters, digits, '-' and '.'"),
+    refused("a variable with a dash", "spec.target.injection.name", "MODEL-URI",
+            "an environment variable's name has letters, digits and _"),
+    refused("a model name that climbs", "spec.target.inference.modelName", "../admin",
+            "a served model's name has letters"),
+    refused("a queue with a slash", "spec.execution.queueName", "team/queue",
+            "a name has lower-case letters, digits and '-'"),
+    *(refused(f"days in {path}", f"spec.{path}", "1d", DURATION)
+      for path in ("execution.runTimeout", "execution.ttlAfterFinished", "rollout.progressDeadline",
+            "rollout.bakeTime")),
+    *(refused(f"CPU in words in {side}", f"spec.execution.resources.{side}.cpu", "two", CPU) for side in ("requests",
+            "limits")),
+    *(refused(f"memory in MB in {side}", f"spec.execution.resources.{side}.memory", "512MB", MEMORY)
+      for side in ("requests", "limits")),
+)  # fmt: skip
+
+_TOGETHER = (
+    refused("a name of forty-one characters", "metadata.name", "a" * 41,
+            "metadata.name must have at most 40 characters", at=""),
+    refused("a name with a dot", "metadata.name", "a.b", "and no dot: the names of Jobs are made from it", at=""),
+    refused("no test data", "spec.data.test", REMOVED, "data.test is required unless mode is ObserveOnly", at="spec"),
+    refused("the search's data as test", "spec.data.test.uri", "pvc://data/digits/validation.npz",
+            "data.test decides promotion and must not be the validation set", at="spec.data"),
+    refused("the search's data as training", "spec.data.training.uri", "pvc://data/digits/validation.npz",
+            "data.training must not be the validation set", at="spec.data"),
+    refused("training on the test", "spec.data.training.uri", "pvc://data/digits/test.npz",
+            "data.training must not be the test set", at="spec.data"),
+    refused("calibrating on the test", "spec.data.calibration", {"uri": "pvc://data/digits/test.npz"},
+            "data.calibration must not be the test set", at="spec.data"),
+    refused("static quantization without data", "spec.techniques", technique(quantization={"schemes": ["Static"]}),
+            "static quantization needs data.training or data.calibration", at="spec",
+            also={"spec.data.training": REMOVED}),
+    refused("quantization by default without data", "spec.techniques", technique(),
+            "without them set quantization.schemes: [Dynamic]", at="spec", also={"spec.data.training": REMOVED}),
+    refused("settings of another technique", "spec.techniques",
+            [{"name": "graph", "type": "GraphOptimization", "quantization": {}}],
+            "quantization may only be set where type is Quantization", at="spec.techniques[0]"),
+    refused("nothing to optimize", "spec.objectives", constraint("0.01")[:1],
+            "at least one objective must have role Optimize", at="spec.objectives"),
+    refused("a constraint without a limit", "spec.objectives", [{"metric": "accuracy", "role": "Constrain"},
+            {"metric": "size_bytes"}],
+            "an objective with role Constrain needs a goal", at="spec.objectives[0]"),
+    refused("a margin of one percent as 1.5", "spec.objectives", constraint("1.5"),
+            'accuracy lies between 0 and 1: write a margin of one point as "0.01"', at="spec.objectives[0]"),
+    refused("a tolerance in percent", "spec.objectives", constraint("0.01", tolerance="5"),
+            'tolerance is a fraction of at least 0 and below 1: write 5 % as "0.05"', at="spec.objectives[0]"),
+    refused("a negative margin", "spec.objectives", constraint("-0.01"), "goal.value must not be negative",
+            at="spec.objectives[0].goal"),
+    refused("more than all of it", "spec.objectives", constraint("150", "PercentMaxDegradation", "size_bytes"),
+            "is a percentage for this goal type and must not exceed 100", at="spec.objectives[0].goal"),
+    refused("a gain in percent", "spec.selection.minGain", "5", 'write 5 % as "0.05"', at="spec.selection"),
+    refused("a confidence in percent", "spec.selection.confidence", "95", 'write 95 % as "0.95"', at="spec.selection"),
+    refused("more workers than trials", "spec.search", {"parallelism": 8, "maxTrials": 4},
+            "search.parallelism must not exceed search.maxTrials"),
+    refused("a Job without time", "spec.execution.runTimeout", "10s",
+            "execution.runTimeout must lie between 1m and 168h",
+            at="spec.execution"),
+    refused("Jobs that go before they are read", "spec.execution.ttlAfterFinished", "1m",
+            "execution.ttlAfterFinished must lie between 10m", at="spec.execution"),
+    refused("a rollout without time", "spec.rollout.progressDeadline", "1s",
+            "rollout.progressDeadline must lie between 10s and 24h", at="spec.rollout"),
+    refused("baking for days", "spec.rollout.bakeTime", "48h", "rollout.bakeTime must not exceed 24h",
+            at="spec.rollout"),
+    refused("more CPU than allowed", "spec.execution.resources", {"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}},
+            "requests.cpu must not exceed limits.cpu"),
+    refused("more memory than allowed", "spec.execution.resources",
+            {"requests": {"memory": "2Gi"}, "limits": {"memory": "2G"}},
+            "requests.memory must not exceed limits.memory"),
+    refused("no CPU at all", "spec.execution.resources", {"limits": {"cpu": "0"}}, "limits.cpu must be above zero"),
+    refused("no memory at all", "spec.execution.resources", {"limits": {"memory": "0Gi"}},
+            "limits.memory must be above zero"),
+    refused("a value that nothing compares", "spec.execution.tolerations", [{"key": "a", "operator": "Exists",
+            "value": "b"}],
+            "a toleration with operator Exists has no value", at="spec.execution.tolerations[0]"),
+    refused("a value of any key", "spec.execution.tolerations", [{"value": "b"}],
+            "a toleration without key needs operator Exists", at="spec.execution.tolerations[0]"),
+    refused("another target later", "spec.target.ref.name", "other",
+            "target.ref is immutable: create another ModelOptimization",
+            at="spec.target.ref", before={}),
+)  # fmt: skip
+
+REFUSED = (*_SHAPE, *_BOUNDS, *_WORDS, *_TOGETHER)

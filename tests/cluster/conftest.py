@@ -1,0 +1,43 @@
+"""The API server that the tests in this folder talk to, with our CRDs installed.
+
+It is always a control plane of the session's own: nobody's cluster gets objects, operators and mutants of ours.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from retune.api.crd import modeloptimization_crd, optimizationrun_crd
+from tests.cluster.crds import install
+from tests.cluster.harness import Bench
+from tests.localcluster.api import Api
+from tests.localcluster.controlplane import ControlPlane, control_plane
+
+
+@pytest.fixture(scope="session")
+def plane() -> Iterator[ControlPlane]:
+    """A control plane without controllers: nothing happens in it but what a test does."""
+    with control_plane() as found:
+        install(Api(found.kubeconfig), [modeloptimization_crd(), optimizationrun_crd()])
+        yield found
+
+
+@pytest.fixture(scope="session")
+def kubeconfig(plane: ControlPlane) -> Path:
+    """The administrator's kubeconfig."""
+    return plane.kubeconfig
+
+
+@pytest.fixture(scope="session")
+def api(kubeconfig: Path) -> Api:
+    """The API server as its administrator."""
+    return Api(kubeconfig)
+
+
+@pytest.fixture
+def bench(plane: ControlPlane) -> Iterator[Bench]:
+    """A namespace of its own, and operators in it that come and go."""
+    found = Bench(plane)
+    yield found
+    found.close()

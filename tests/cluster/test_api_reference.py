@@ -1,0 +1,121 @@
+"""What people see of the two kinds with kubectl: the reference, the table, the short names."""
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import samples
+from tests.cluster.crds import path_of
+from tests.localcluster import binaries
+from tests.localcluster.api import Api, ApiError
+from tests.localcluster.settings import load
+
+Json = dict[str, Any]
+Kubectl = Callable[..., str]
+_PATIENCE_SECONDS = 60.0
+STATUS: Json = {
+    "stage": "Optimizing",
+    "message": "12 of 24 trials",
+    "conditions": [
+        {
+            "type": "Ready", "status": "True", "reason": "ChampionServing", "message": "version 3 serves",
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1,
+        }
+    ],
+    "champion": {"version": 3, "uri": "pvc://a/bundles/3", "digest": samples.DIGEST},
+    "run": {
+        "name": "table-r4", "number": 4, "trigger": "Manual", "specHash": "abc", "startTime": "2026-01-01T00:00:00Z",
+        "trials": {"total": 24, "done": 12, "failed": 0},
+    },
+    "lastRun": {
+        "name": "table-r3", "outcome": "Promoted", "reason": "Smaller", "message": "4 times smaller", "specHash": "abc",
+        "completionTime": "2026-01-01T00:00:00Z",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kubectl(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    """Runs one kubectl command and returns what it prints, with a discovery cache of its own."""
+    found = shutil.which("kubectl") or str(binaries.ensure(load(), ["kubernetes"])["kubectl"])
+    fixed = [found, f"--kubeconfig={kubeconfig}", f"--cache-dir={tmp_path_factory.mktemp('kubectl')}"]
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run([*fixed, *arguments], check=False, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def published(api: Api) -> Json:
+    """The OpenAPI document of our group; the server builds it a moment after the CRD."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return api.get("/openapi/v3/apis/retune.dev/v1alpha1")
+        except ApiError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+@pytest.fixture
+def stored(api: Api) -> Iterator[Json]:
+    """A ModelOptimization with a status."""
+    path = path_of("retune.dev", "modeloptimizations")
+    document = samples.manifest() | {"metadata": {"name": "table"}}
+    made = api.request("POST", path, document)
+    body = json.loads(json.dumps({"status": STATUS}))
+    yield api.request("PATCH", f"{path}/table/status", body, kind="application/merge-patch+json")
+    api.request("DELETE", f"{path}/{made['metadata']['name']}")
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("mo", "A served model that Retune keeps at its best."),
+        ("mo.spec.rollout.bakeTime", "How long the new version is watched before it counts as champion."),
+        ("mo.spec.objectives.goal.type", "Threshold is absolute"),
+        ("mo.status.champion.digest", "Digest of the bundle."),
+        ("orun.spec.snapshot.search.sampler", "Sampler of the study."),
+    ],
+)
+def test_explain_is_the_reference(api: Api, kubectl: Kubectl, field: str, words: str) -> None:
+    """`kubectl explain` knows every level, by the short name."""
+    published(api)
+    assert words in " ".join(kubectl("explain", field).split())
+
+
+def test_the_table_tells_how_it_stands(kubectl: Kubectl, stored: Json) -> None:
+    """One line a resource: where it is, whether it is well, what serves, what runs, how the last run ended."""
+    head, row = kubectl("get", "mo", stored["metadata"]["name"]).splitlines()
+    assert head.split() == ["NAME", "STAGE", "READY", "CHAMPION", "RUN", "TRIALS", "LAST", "AGE"]
+    assert row.split()[:-1] == ["table", "Optimizing", "True", "3", "table-r4", "12", "Promoted"]
+
+
+def test_the_wide_table_adds_target_and_message(kubectl: Kubectl, stored: Json) -> None:
+    """With `-o wide` comes what is long."""
+    head, row = kubectl("get", "mo", stored["metadata"]["name"], "-o", "wide").splitlines()
+    assert head.split()[-2:] == ["TARGET", "MESSAGE"]
+    assert "digits-server" in row
+    assert row.endswith("12 of 24 trials")
+
+
+@pytest.mark.parametrize(
+    "name", ["mo", "modeloptimization", "modeloptimizations", "modeloptimizations.retune.dev", "ml"]
+)
+def test_every_name_finds_it(kubectl: Kubectl, stored: Json, name: str) -> None:
+    """Short name, singular, plural, full name, and the category of machine learning kinds."""
+    assert stored["metadata"]["name"] in kubectl("get", name, "-o", "name")
+
+
+def test_it_is_not_in_the_category_all(kubectl: Kubectl, stored: Json) -> None:
+    """`kubectl delete all` must not take policies with it."""
+    assert stored["metadata"]["name"] not in kubectl("get", "all", "-o", "name")

@@ -1,0 +1,111 @@
+"""What the operator's service account may do on a real API server: each thing it needs, and nothing else."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.accounts import operator_account
+from tests.localcluster.api import Api, ApiError
+
+Right = tuple[str, str, str]
+NEEDED: dict[tuple[str, str], str] = {
+    ("retune.dev", "modeloptimizations"): "get list watch patch",
+    ("retune.dev", "modeloptimizations/status"): "patch",
+    ("retune.dev", "modeloptimizations/finalizers"): "update",
+    ("retune.dev", "optimizationruns"): "get list watch create delete",
+    ("retune.dev", "optimizationruns/status"): "patch",
+    ("batch", "jobs"): "get list watch create patch delete",
+    ("", "pods"): "list watch",
+    ("apps", "deployments"): "get list watch patch",
+    ("coordination.k8s.io", "leases"): "get create update",
+    ("", "events"): "create",
+}
+RIGHTS: list[Right] = [(group, resource, verb) for (group, resource), verbs in NEEDED.items() for verb in verbs.split()]
+FORBIDDEN: list[Right] = [
+    ("", "secrets", "get"), ("", "secrets", "list"), ("", "configmaps", "get"), ("", "pods", "create"),
+    ("", "pods", "delete"),
+    ("", "pods/exec", "create"), ("", "pods/log", "get"), ("", "pods/ephemeralcontainers", "patch"),
+    ("", "serviceaccounts/token", "create"), ("", "nodes", "list"), ("", "namespaces", "list"),
+    ("", "persistentvolumeclaims", "get"), ("apps", "deployments", "create"), ("apps", "deployments", "delete"),
+    ("apps", "statefulsets", "patch"), ("batch", "cronjobs", "create"), ("retune.dev", "modeloptimizations", "create"),
+    ("retune.dev", "modeloptimizations", "delete"), ("rbac.authorization.k8s.io", "roles", "create"),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Account:
+    """The operator's service account: its own view of the API, and the namespaces of the test."""
+
+    api: Api
+    watched: str
+    other: str
+
+    def may(self, right: Right, namespace: str) -> bool:
+        """What a SelfSubjectAccessReview answers."""
+        group, resource, verb = right
+        name, _, sub = resource.partition("/")
+        attributes = {"group": group, "resource": name, "subresource": sub, "verb": verb, "namespace": namespace}
+        body = {"spec": {"resourceAttributes": attributes}}
+        answer = self.api.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body)
+        return bool(answer["status"]["allowed"])
+
+    def rules(self, namespace: str) -> set[Right]:
+        """Everything that a SelfSubjectRulesReview lists in a namespace, apart from what everyone may do."""
+        body = {"spec": {"namespace": namespace}}
+        answer = self.api.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", body)
+        assert not answer["status"]["incomplete"]
+        return {
+            (group, resource, verb)
+            for rule in answer["status"]["resourceRules"]
+            for group in rule["apiGroups"] for resource in rule["resources"] for verb in rule["verbs"]
+            if group not in {"authorization.k8s.io", "authentication.k8s.io"}
+        }  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["cluster", "namespace"])
+def account(
+    request: pytest.FixtureRequest, api: Api, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Account]:
+    """The chart's roles on the server, cluster-wide or for one namespace, and a client with its account's token."""
+    release = f"rbac-{uuid.uuid4().hex[:8]}"
+    watched, other = f"{release}-watched", f"{release}-other"
+    for namespace in (watched, other):
+        api.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+    scope = watched if request.param == "namespace" else None
+    folder = tmp_path_factory.mktemp("account")
+    with operator_account(api, kubeconfig, folder, release=release, home=other, watched=scope) as own:
+        yield Account(Api(own), watched, other)
+    for namespace in (watched, other):
+        api.request("DELETE", f"/api/v1/namespaces/{namespace}")
+
+
+@pytest.mark.parametrize("right", RIGHTS, ids=" ".join)
+def test_the_operator_may_do_what_it_does(account: Account, right: Right) -> None:
+    """Each call the operator makes is allowed where it works."""
+    assert account.may(right, account.watched)
+
+
+@pytest.mark.parametrize("right", FORBIDDEN, ids=" ".join)
+def test_the_operator_may_not_do_anything_else(account: Account, right: Right) -> None:
+    """No Secrets, no exec, no pods of its own, no rights to give away."""
+    assert not account.may(right, account.watched)
+
+
+def test_the_list_of_rights_is_complete(account: Account) -> None:
+    """The server's own list of the account's rights is the list above: nothing came along unnoticed."""
+    assert account.rules(account.watched) == set(RIGHTS)
+
+
+def test_elsewhere_it_may_do_nothing_in_namespaced_mode(account: Account, request: pytest.FixtureRequest) -> None:
+    """With watchNamespaces, the other namespaces are out of reach; without, they are not."""
+    expected = set() if "namespace" in request.node.callspec.id else set(RIGHTS)
+    assert account.rules(account.other) == expected
+
+
+def test_a_secret_is_out_of_reach(account: Account) -> None:
+    """Not only by the review: the call itself is refused."""
+    with pytest.raises(ApiError, match="secrets is forbidden"):
+        account.api.get(f"/api/v1/namespaces/{account.watched}/secrets")

@@ -1,0 +1,293 @@
+"""Single verbs and reads on a real API server: the owned field, finalizer, events, last words, progress."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from retune.api.objects import ModelOptimization
+from retune.api.status import ActiveRollout, ActiveRun
+from retune.cluster.errors import Conflict, Refused
+from retune.cluster.kinds import JOBS
+from retune.contract.results import encode_result
+from retune.plan.actions import DeleteJob, EmitEvent, HoldJob, InjectModel, SetFinalizer
+from retune.runtime import Operator
+from retune.signals.scrape import Scraper
+from tests.cluster.harness import Bench, settle
+from tests.unit.operator.test_parse import BAD_MODEL
+from tests.unit.operator.test_scrape import EXPOSITION
+
+Json = dict[str, Any]
+APPS = "/apis/apps/v1"
+BATCH = "/apis/batch/v1"
+CORE = "/api/v1"
+NOW = "2026-11-25T12:00:00Z"
+
+
+async def ready(bench: Bench, key: str, **settings: Any) -> tuple[Operator, ModelOptimization]:
+    """An operator that has listed everything, and the resource as it holds it."""
+    operator = bench.operator(**settings)
+    await operator.resync.once()
+    resource = operator.cache.resource(key)
+    assert resource is not None
+    return operator, resource
+
+
+def env_of(bench: Bench) -> list[Json]:
+    """The serving container's environment."""
+    raw = bench.api.get(bench.path("deployments", "digits-server", api=APPS))
+    found: list[Json] = raw["spec"]["template"]["spec"]["containers"][0].get("env", [])
+    return found
+
+
+async def test_the_field_is_owned_and_given_up_again(bench: Bench) -> None:
+    """Server-side apply owns one value; giving it up leaves no trace. Memory knows at once."""
+    bench.deploy()
+    key = bench.declare()
+    operator, resource = await ready(bench, key)
+    await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", "pvc://store/a"))
+    assert env_of(bench) == [{"name": "MODEL_URI", "value": "pvc://store/a"}]
+    seen = operator.cache.deployment(bench.namespace, "digits-server")
+    assert seen is not None
+    assert seen["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] == "pvc://store/a"
+    await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", None))
+    assert env_of(bench) == []
+
+
+async def test_giving_the_field_up_brings_the_manifests_value_back_only_where_it_still_owns_it(bench: Bench) -> None:
+    """Taken over by force, then released: the value stays as it was last set, for its other owner to decide on."""
+    bench.deploy(value="file:///delivered")
+    key = bench.declare()
+    operator, resource = await ready(bench, key)
+    await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", "pvc://store/a", force=True))
+    assert env_of(bench)[0]["value"] == "pvc://store/a"
+    bench.deploy(value="file:///delivered")
+    assert env_of(bench)[0]["value"] == "file:///delivered"
+
+
+async def test_a_field_of_another_manager_is_a_refusal_that_names_it(bench: Bench) -> None:
+    """Fault 26: nothing is forced unless it was asked for."""
+    bench.deploy(value="file:///delivered")
+    key = bench.declare()
+    operator, resource = await ready(bench, key)
+    with pytest.raises(Refused) as refused:
+        await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", "pvc://store/a"))
+    assert refused.value.reason == "FieldConflict"
+    assert "retune-localcluster" in refused.value.message
+    assert env_of(bench)[0]["value"] == "file:///delivered"
+
+
+async def test_a_target_that_was_replaced_is_looked_at_anew_and_not_changed(bench: Bench) -> None:
+    """Fault 26: the decision was about another object of that name."""
+    bench.deploy()
+    key = bench.declare()
+    operator, resource = await ready(bench, key)
+    bench.api.request("DELETE", bench.path("deployments", "digits-server", api=APPS))
+    replaced = bench.deploy()
+    await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", "pvc://store/a"))
+    assert env_of(bench) == []
+    seen = operator.cache.deployment(bench.namespace, "digits-server")
+    assert seen is not None
+    assert seen["metadata"]["uid"] == replaced["metadata"]["uid"]
+
+
+async def test_a_target_that_is_gone_is_never_made_again(bench: Bench) -> None:
+    """Fault 26: we do not own it."""
+    bench.deploy()
+    key = bench.declare()
+    operator, resource = await ready(bench, key)
+    bench.api.request("DELETE", bench.path("deployments", "digits-server", api=APPS))
+    await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", "pvc://store/a"))
+    assert bench.items("deployments", api=APPS) == []
+    assert operator.cache.deployment(bench.namespace, "digits-server") is None
+
+
+async def test_the_finalizer_comes_and_goes_beside_those_of_others(bench: Bench) -> None:
+    """A list that others write too is never replaced on an old reading."""
+    bench.deploy()
+    key = bench.declare()
+    path = bench.path("modeloptimizations", "digits")
+    bench.patch(path, {"metadata": {"finalizers": ["example.com/keep"]}})
+    operator, resource = await ready(bench, key)
+    await operator.writer.set_finalizer(resource, SetFinalizer(present=True))
+    assert bench.resource()["metadata"]["finalizers"] == ["example.com/keep", "retune.dev/undo"]
+    with pytest.raises(Conflict):
+        await operator.writer.set_finalizer(resource, SetFinalizer(present=True))
+    newest = operator.cache.resource(key)
+    assert newest is not None
+    await operator.writer.set_finalizer(newest, SetFinalizer(present=False))
+    assert bench.resource()["metadata"]["finalizers"] == ["example.com/keep"]
+    bench.patch(path, {"metadata": {"finalizers": None}})
+
+
+async def test_an_event_is_posted_under_our_name(bench: Bench) -> None:
+    """`kubectl describe` shows it at the resource."""
+    bench.deploy()
+    key = bench.declare()
+    operator, resource = await ready(bench, key)
+    await operator.writer.emit(resource, EmitEvent("Promoted", "version 2 is champion", warning=False))
+    (event,) = bench.items("events", api=CORE)
+    assert event["reportingComponent"] == "retune"
+    assert (event["reason"], event["type"], event["involvedObject"]["name"]) == ("Promoted", "Normal", "digits")
+
+
+async def test_an_event_that_cannot_be_posted_stops_nothing(bench: Bench) -> None:
+    """Nobody hears it, and the pass goes on."""
+    bench.deploy()
+    key = bench.declare()
+    operator, resource = await ready(bench, key)
+
+    def away(_: int, __: object) -> None:
+        raise ConnectionRefusedError
+
+    bench.spy.before = away
+    await operator.writer.emit(resource, EmitEvent("Promoted", "version 2 is champion"))
+    bench.spy.before = None
+    assert bench.items("events", api=CORE) == []
+
+
+async def test_verbs_on_a_job_that_is_gone_count_as_done(bench: Bench) -> None:
+    """Fault 20: what should be stopped has stopped; a namesake is not touched."""
+    bench.deploy()
+    key = bench.declare()
+    operator = bench.operator()
+    await settle(operator, key)
+    resource = operator.cache.resource(key)
+    assert resource is not None
+    (job,) = bench.jobs
+    name = job["metadata"]["name"]
+    bench.api.request("DELETE", bench.path("jobs", name, api=BATCH) + "?propagationPolicy=Background")
+    await operator.writer.hold_job(resource, HoldJob(name, held=True))
+    await operator.writer.delete_job(resource, DeleteJob(name))
+    assert bench.jobs == []
+    assert operator.cache.jobs_of(resource) == {}
+
+
+def _pod(bench: Bench, job: Json, *, status: Json) -> None:
+    """A pod of a Job, with the status a kubelet would give it."""
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
+    labels = {"app.kubernetes.io/managed-by": "retune", "retune.dev/resource": "digits", "retune.dev/command": "search"}
+    labels |= {"batch.kubernetes.io/controller-uid": job["metadata"]["uid"]}
+    container = {"name": "optimizer", "image": "optimizer:test"}
+    meta = {"name": "digits-pod", "labels": labels, "ownerReferences": [owner | {"controller": True}]}
+    bench.create("pods", {"metadata": meta, "spec": {"containers": [container], "schedulerName": "nobody"}}, api=CORE)
+    bench.patch(bench.path("pods", "digits-pod", api=CORE) + "/status", {"status": status})
+
+
+async def test_a_job_that_finished_before_its_pods_were_heard_of_is_heard_out(bench: Bench) -> None:
+    """The watches of Jobs and pods are two streams: a result that is not here yet is read live, once."""
+    bench.deploy()
+    key = bench.declare(execution={})
+    operator = bench.operator()
+    await settle(operator, key)
+    (job,) = bench.jobs
+    text = encode_result(BAD_MODEL).decode()
+    ended = {"exitCode": 64, "message": text, "finishedAt": NOW}
+    state = [
+        {
+            "name": "optimizer",
+            "image": "i",
+            "imageID": "i",
+            "ready": False,
+            "restartCount": 0,
+            "state": {"terminated": ended},
+        }
+    ]
+    _pod(bench, job, status={"phase": "Failed", "containerStatuses": state, "startTime": NOW})
+    failed = {"status": "True", "reason": "PodFailurePolicy", "lastTransitionTime": NOW, "lastProbeTime": NOW}
+    conditions = [failed | {"type": "FailureTarget"}, failed | {"type": "Failed"}]
+    path = bench.path("jobs", job["metadata"]["name"], api=BATCH)
+    raw = bench.patch(
+        f"{path}/status",
+        {"status": {"failed": 1, "startTime": job["metadata"]["creationTimestamp"], "conditions": conditions}},
+    )
+    operator.cache.put(JOBS, raw)
+    await operator.reconciler.run(key)
+    condition = bench.condition("Baselined")
+    assert condition["reason"] == "ModelInvalid"
+    assert "is no ONNX file" in condition["message"]
+    listed = sum("/pods" in path for path in bench.spy.reads)
+    await operator.reconciler.run(key)
+    assert sum("/pods" in path for path in bench.spy.reads) == listed
+
+
+async def test_a_running_search_is_asked_for_its_progress(bench: Bench) -> None:
+    """Only pods of our own search Job are asked, and only while they run."""
+    bench.deploy()
+    key = bench.declare()
+    operator, resource = await ready(bench, key)
+    run = ActiveRun(name="digits-r1", number=1, trigger="Initial", spec_hash="ab", start_time="2026-11-25T12:00:00Z")
+    resource = resource.model_copy(update={"status": resource.status.model_copy(update={"run": run})})
+    owner = {"apiVersion": "retune.dev/v1alpha1", "kind": "ModelOptimization", "name": "digits", "controller": True}
+    labels = {"app.kubernetes.io/managed-by": "retune", "retune.dev/resource": "digits", "retune.dev/command": "search"}
+    meta = {"name": "digits-r1-search", "labels": labels, "ownerReferences": [owner | {"uid": resource.metadata.uid}]}
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "optimizer", "image": "optimizer:test"}]}}
+    job = bench.create("jobs", {"metadata": meta, "spec": {"template": template}}, api=BATCH)
+    assert operator.reader.searching(resource) == []
+    _pod(bench, job, status={"phase": "Running", "podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]})
+    await operator.resync.once()
+    assert operator.reader.searching(resource) == ["127.0.0.1"]
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=EXPOSITION)
+
+    app = web.Application()
+    app.router.add_get("/metrics", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    scraper = Scraper(interval=5, port=runner.addresses[0][1])
+    operator.reader._scraper = scraper
+    try:
+        async with asyncio.timeout(10):
+            observed = await operator.reader.observe(resource)
+    finally:
+        await scraper.close()
+        await runner.cleanup()
+    assert observed.trials is not None
+    assert (observed.trials.done, observed.trials.total) == (9, 24)
+
+
+async def test_a_job_that_may_have_no_pods_says_why(bench: Bench) -> None:
+    """Fault 13: a quota on pods is told only in events, which are asked once a Job has had no pod for a while."""
+    bench.deploy()
+    key = bench.declare(execution={})
+    operator = bench.operator()
+    _, look_again = await settle(operator, key)
+    assert look_again is not None
+    (job,) = bench.jobs
+    about = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "namespace": bench.namespace}
+    message = 'Error creating: pods "x" is forbidden: exceeded quota: few, requested: pods=1, limited: pods=0'
+    event = {"metadata": {"name": "x.1"}, "involvedObject": about | {"uid": job["metadata"]["uid"]}, "type": "Warning"}
+    times = {"firstTimestamp": NOW, "lastTimestamp": NOW}
+    bench.create("events", event | times | {"reason": "FailedCreate", "message": message}, api=CORE)
+    operator.reader._clock = lambda: datetime.now(UTC) + timedelta(seconds=60)
+    await operator.reconciler.run(key)
+    condition = bench.condition("Baselined")
+    assert condition["reason"] == "QuotaExceeded"
+    assert "exceeded quota: few" in condition["message"]
+
+
+async def test_during_a_rollout_the_targets_pods_are_read_live(bench: Bench) -> None:
+    """Only ready pods of the newest template are asked golden requests; outside a rollout no pod is read."""
+    bench.deploy(value="pvc://store/a")
+    key = bench.declare()
+    operator, resource = await ready(bench, key)
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "digits-server-5d", "uid": "rs", "controller": True}
+    meta = {
+        "name": "serving",
+        "labels": {"app": "digits-server", "pod-template-hash": "5d"},
+        "ownerReferences": [owner],
+    }
+    container = {"name": "server", "image": "server:test", "env": [{"name": "MODEL_URI", "value": "pvc://store/a"}]}
+    bench.create("pods", {"metadata": meta, "spec": {"containers": [container], "schedulerName": "nobody"}}, api=CORE)
+    status = {"phase": "Running", "podIP": "10.9.8.7", "podIPs": [{"ip": "10.9.8.7"}]}
+    status |= {"conditions": [{"type": "Ready", "status": "True"}]}
+    bench.patch(bench.path("pods", "serving", api=CORE) + "/status", {"status": status})
+    assert (await operator.reader.observe(resource)).pods.endpoints == ()
+    rollout = ActiveRollout(version=2, start_time=datetime.now(UTC))
+    moving = resource.model_copy(update={"status": resource.status.model_copy(update={"rollout": rollout})})
+    (endpoint,) = (await operator.reader.observe(moving)).pods.endpoints
+    assert endpoint.startswith("http://10.9.8.7:")

@@ -1,0 +1,62 @@
+"""The small words of the API: durations, amounts, and strings that are held to a pattern here as in the cluster."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from retune.api.base import Cpu, Decimal, Duration, FileUri, Uri, cores, memory_bytes, seconds
+
+UNITS = {"h": 3600, "m": 60, "s": 1}
+
+
+@given(parts=st.lists(st.tuples(st.integers(0, 99999), st.sampled_from(sorted(UNITS))), min_size=1, max_size=4))
+def test_a_duration_is_the_sum_of_its_parts(parts: list[tuple[int, str]]) -> None:
+    """Whatever the order of units, every part counts once."""
+    text = "".join(f"{number}{unit}" for number, unit in parts)
+    assert seconds(text) == pytest.approx(sum(number * UNITS[unit] for number, unit in parts))
+    assert TypeAdapter(Duration).validate_python(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"), [("90s", 90), ("1h30m", 5400), ("500ms", 0.5), ("1m500ms", 60.5), ("0s", 0)]
+)
+def test_durations_read_as_people_write_them(text: str, amount: float) -> None:
+    """Minutes are not taken for the start of milliseconds, nor the other way round."""
+    assert seconds(text) == pytest.approx(amount)
+
+
+@given(milli=st.integers(1, 9_999_999))
+def test_cpu_in_millicores_is_a_thousandth(milli: int) -> None:
+    """Both forms of a CPU amount agree."""
+    assert cores(f"{milli}m") == pytest.approx(milli / 1000)
+    assert cores(str(milli)) == milli
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [("512Mi", 512 * 2**20), ("1.5Gi", 1.5 * 2**30), ("2G", 2e9), ("1000", 1000), ("3k", 3000), ("1Ti", 2**40)],
+)
+def test_memory_units_are_binary_only_with_an_i(text: str, amount: float) -> None:
+    """2G is less than 2Gi."""
+    assert memory_bytes(text) == amount
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (Decimal, "1e3"), (Decimal, "01"), (Decimal, "1."), (Decimal, ".5"), (Decimal, "+1"),
+        (Decimal, "1\n"), (Decimal, "NaN"),
+        (Duration, "1d"), (Duration, "10"), (Duration, "-1s"), (Duration, "1.5h"), (Duration, ""),
+        (Cpu, "two"), (Cpu, "1.5m"), (Cpu, "-1"),
+        (Uri, "file:///etc/passwd"), (Uri, "pvc://claim/../x"), (Uri, "pvc://claim//x"), (Uri, "pvc://Claim/x"),
+        (Uri, "pvc:///x"), (Uri, "pvc://claim/.hidden"), (Uri, "pvc://claim/a b"), (Uri, "pvc://claim/x\n"),
+        (FileUri, "pvc://claim"), (FileUri, "pvc://claim/"), (FileUri, "pvc://claim/x/"),
+    ],
+)  # fmt: skip
+def test_what_the_cluster_refuses_is_refused_here_too(kind: Any, text: str) -> None:
+    """By hand, a Job reads its request without an API server in front; the same patterns hold."""
+    with pytest.raises(ValidationError):
+        TypeAdapter(kind).validate_python(text)

@@ -1,0 +1,125 @@
+"""The memory of the cluster: which of two versions counts, whom a change concerns, what a list repairs."""
+
+from typing import Any
+
+from retune.cluster.cache import Cache, names_of
+from retune.cluster.kinds import DEPLOYMENTS, JOBS, MODEL_OPTIMIZATIONS, PODS
+from tests import samples
+from tests.unit.operator.test_parse import a_job, a_pod, deployment
+
+Json = dict[str, Any]
+
+
+def a_resource(
+    version: int, *, name: str = "digits", uid: str = samples.RESOURCE_UID, stage: str | None = None
+) -> Json:
+    """A ModelOptimization as the API server returns it."""
+    raw = samples.manifest()
+    raw["metadata"] = {"name": name, "namespace": "ml", "uid": uid, "resourceVersion": str(version), "generation": 1}
+    return raw | ({"status": {"stage": stage}} if stage else {})
+
+
+def versioned(raw: Json, version: int) -> Json:
+    """The same object at another version."""
+    return raw | {"metadata": raw["metadata"] | {"resourceVersion": str(version)}}
+
+
+def stage_of(cache: Cache) -> str | None:
+    """What the memory thinks the stage is."""
+    resource = cache.resource("ml/digits")
+    return resource.status.stage if resource else None
+
+
+def test_a_late_watch_does_not_take_back_what_we_wrote() -> None:
+    """The newest version wins, whoever brings it, and an echo concerns nobody."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(9, stage="Gating"))
+    assert cache.put(MODEL_OPTIMIZATIONS, a_resource(7, stage="Pending")) == set()
+    assert cache.put(MODEL_OPTIMIZATIONS, a_resource(9, stage="Gating")) == set()
+    assert stage_of(cache) == "Gating"
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    """Version 10 is newer than version 9."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(9, stage="Pending"))
+    assert cache.put(MODEL_OPTIMIZATIONS, a_resource(10, stage="Gating")) == {"ml/digits"}
+    assert stage_of(cache) == "Gating"
+
+
+def test_a_deleted_object_does_not_rise_again() -> None:
+    """The late answer to a write does not bring back what is gone; a namesake of another UID is another object."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(5))
+    assert cache.remove(MODEL_OPTIMIZATIONS, a_resource(6)) == {"ml/digits"}
+    assert cache.put(MODEL_OPTIMIZATIONS, a_resource(6)) == set()
+    assert cache.resource("ml/digits") is None
+    assert cache.put(MODEL_OPTIMIZATIONS, a_resource(8, uid="other")) == {"ml/digits"}
+
+
+def test_a_late_deletion_of_a_predecessor_leaves_the_namesake() -> None:
+    """Deleted and created anew: the events may come in any order."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(5))
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(8, uid="other"))
+    assert cache.remove(MODEL_OPTIMIZATIONS, a_resource(7)) == set()
+    assert cache.resource("ml/digits") is not None
+
+
+def test_changes_concern_those_they_belong_to() -> None:
+    """Jobs and pods lead to their resource, a Deployment to all that name it, a deletion to its rivals."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(1))
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(2, name="rival", uid="rival"))
+    assert cache.put(JOBS, a_job()) == {"ml/digits"}
+    assert cache.put(PODS, a_pod()) == {"ml/digits"}
+    assert cache.put(DEPLOYMENTS, deployment()) == {"ml/digits", "ml/rival"}
+    assert cache.remove(MODEL_OPTIMIZATIONS, a_resource(3)) == {"ml/digits", "ml/rival"}
+
+
+def test_an_event_that_changes_nothing_of_interest_concerns_nobody() -> None:
+    """A foreign controller's heartbeat costs no pass."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(1))
+    cache.put(DEPLOYMENTS, deployment())
+    assert cache.put(DEPLOYMENTS, versioned(deployment(), 6)) == set()
+
+
+def test_jobs_are_found_by_their_owners_uid() -> None:
+    """A Job that only bears the right label or name is not ours."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(1))
+    cache.put(JOBS, a_job())
+    foreign = a_job()
+    foreign["metadata"] |= {"name": "foreign", "uid": "job-2", "ownerReferences": []}
+    cache.put(JOBS, foreign)
+    cache.put(PODS, a_pod())
+    resource = cache.resource("ml/digits")
+    assert resource is not None
+    assert list(cache.jobs_of(resource)) == ["digits-r1-verify1"]
+
+
+def test_a_list_removes_what_it_should_have_held() -> None:
+    """A missed deletion is repaired, but what was made after the list stays."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(5))
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(20, name="younger", uid="younger"))
+    assert cache.prune(MODEL_OPTIMIZATIONS, names_of([]), namespace=None, version=10) == 1
+    assert cache.resource_keys() == ["ml/younger"]
+
+
+def test_a_list_of_one_namespace_says_nothing_of_another() -> None:
+    """With several watched namespaces each list judges its own."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(5))
+    assert cache.prune(MODEL_OPTIMIZATIONS, set(), namespace="elsewhere", version=10) == 0
+    assert cache.resource_keys() == ["ml/digits"]
+
+
+def test_after_a_restored_backup_what_the_server_says_counts() -> None:
+    """Versions that went backwards must not make the memory deaf."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(900, stage="Gating"))
+    cache.rewind(MODEL_OPTIMIZATIONS, namespace=None)
+    assert cache.put(MODEL_OPTIMIZATIONS, a_resource(40, stage="Pending")) == {"ml/digits"}
+    assert stage_of(cache) == "Pending"

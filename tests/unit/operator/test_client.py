@@ -1,0 +1,90 @@
+"""The asynchronous face of a transport: what its answers and its failures become."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import urllib3
+
+from retune.cluster.client import Client, Request, Response
+from retune.cluster.errors import NotFound, Transient
+from retune.cluster.kinds import JOBS, MODEL_OPTIMIZATIONS, PODS
+
+GET = Request("GET", JOBS.path("ml", "a"))
+
+
+@contextmanager
+def a_client(send: Callable[[Request], Response], counted: list[tuple[str, str]] | None = None) -> Iterator[Client]:
+    """A client over a transport."""
+    client = Client(
+        send, threads=1, count=lambda verb, code: (counted if counted is not None else []).append((verb, code))
+    )
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+async def test_json_comes_back_parsed_and_counted() -> None:
+    """Verb and code are what the metrics show."""
+    counted: list[tuple[str, str]] = []
+    with a_client(lambda _: Response(200, b'{"kind":"Job"}'), counted) as client:
+        assert await client.call(GET) == {"kind": "Job"}
+    assert counted == [("GET", "200")]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionRefusedError(), TimeoutError(), urllib3.exceptions.ReadTimeoutError(None, "/", "slow")],  # type: ignore[arg-type]
+)
+async def test_no_answer_is_trouble_that_passes(error: Exception) -> None:
+    """It says nothing of the request, and it is counted as an error."""
+    counted: list[tuple[str, str]] = []
+
+    def fail(_: Request) -> Response:
+        raise error
+
+    with a_client(fail, counted) as client, pytest.raises(Transient, match="GET /apis/batch/v1/namespaces/ml/jobs/a"):
+        await client.call(GET)
+    assert counted == [("GET", "error")]
+
+
+async def test_retry_after_reaches_the_queue() -> None:
+    """A server that asks for time gets it; a date in the header is not guessed at."""
+    for value, seconds in (("7", 7.0), ("Wed, 25 Nov 2026 12:00:00 GMT", None)):
+        answer = Response(429, b"{}", {"Retry-After": value})
+        with a_client(lambda _, answer=answer: answer) as client, pytest.raises(Transient) as error:  # type: ignore[misc]
+            await client.call(GET)
+        assert error.value.retry_after == seconds
+
+
+async def test_an_answer_that_is_no_json_is_quoted() -> None:
+    """A proxy's page in the way is shown as it is."""
+    with a_client(lambda _: Response(404, b"<html>no such page</html>")) as client:
+        with pytest.raises(NotFound, match="no such page"):
+            await client.call(GET)
+
+
+async def test_collections_are_read_page_by_page_with_the_kinds_own_selector() -> None:
+    """Foreign Jobs are never asked for, and no answer is without bound."""
+    pages = {None: b'{"items":[1],"metadata":{"continue":"t"}}', "t": b'{"items":[2],"metadata":{}}'}
+    asked: list[Request] = []
+
+    def send(request: Request) -> Response:
+        asked.append(Request(request.method, request.path, dict(request.query)))
+        return Response(200, pages[request.query.get("continue")])
+
+    with a_client(send) as client:
+        found = [page["items"] async for page in client.pages(JOBS, "ml")]
+    assert found == [[1], [2]]
+    assert all(each.query["labelSelector"] == "app.kubernetes.io/managed-by=retune" for each in asked)
+    assert all(each.query["limit"] == "500" for each in asked)
+
+
+def test_paths_are_those_of_the_api() -> None:
+    """Core and named groups, collections, objects, subresources."""
+    assert PODS.path() == "/api/v1/pods"
+    assert PODS.path("ml", "p") == "/api/v1/namespaces/ml/pods/p"
+    expected = "/apis/retune.dev/v1alpha1/namespaces/ml/modeloptimizations/a/status"
+    assert MODEL_OPTIMIZATIONS.path("ml", "a", subresource="status") == expected
+    assert (JOBS.api_version, PODS.api_version) == ("batch/v1", "v1")

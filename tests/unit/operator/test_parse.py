@@ -1,0 +1,252 @@
+"""Raw objects to facts: what a Job and its pods say, and what of a Deployment counts."""
+
+import copy
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from retune.cluster import parse
+from retune.contract.results import Failure, Reason, VerifyResult, encode_result
+from retune.plan.observed import Job, JobPhase
+from retune.targets import kind_of
+from tests import samples
+
+Json = dict[str, Any]
+NOON = "2026-11-25T12:00:00Z"
+LATER = "2026-11-25T12:05:00Z"
+VERIFIED = VerifyResult(bundle_digest=samples.DIGEST, pods=2, requests=16)
+BAD_MODEL = Failure(
+    reason=Reason.MODEL_INVALID, object="pvc://m/x.onnx", message="is no ONNX file.", next_step="Export it."
+)
+
+
+def a_job(*conditions: Json, **more: Any) -> Json:
+    """A Job as the API server returns it."""
+    owner = {"kind": "ModelOptimization", "name": "digits", "uid": samples.RESOURCE_UID, "controller": True}
+    labels = {"retune.dev/resource": "digits", "retune.dev/command": "verify"}
+    meta: Json = {"name": "digits-r1-verify1", "namespace": "ml", "uid": "job-1", "resourceVersion": "7"}
+    meta |= {"labels": labels, "ownerReferences": [owner], "annotations": more.pop("annotations", {})}
+    return {"metadata": meta, "spec": more.pop("spec", {}), "status": {"conditions": list(conditions), **more}}
+
+
+def condition(kind: str, reason: str = "", message: str = "", status: str = "True") -> Json:
+    """A condition of a Job or a pod."""
+    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": NOON}
+
+
+def a_pod(name: str = "p", *, phase: str = "Running", state: Json | None = None, **status: Any) -> Json:
+    """One of its pods."""
+    owner = {"kind": "Job", "name": "digits-r1-verify1", "uid": "job-1", "controller": True}
+    meta = {"name": name, "namespace": "ml", "uid": name, "resourceVersion": "8", "ownerReferences": [owner]}
+    containers = [{"name": "optimizer", "state": state}] if state else []
+    return {
+        "metadata": meta | {"labels": {"retune.dev/resource": "digits"}, "creationTimestamp": NOON},
+        "status": {"phase": phase, "startTime": NOON, "containerStatuses": containers, **status},
+    }
+
+
+def ended(code: int = 0, message: str | bytes = "", *, at: str = NOON, reason: str = "") -> Json:
+    """The state of a container that has ended."""
+    text = message.decode() if isinstance(message, bytes) else message
+    return {"terminated": {"exitCode": code, "reason": reason, "message": text, "finishedAt": at}}
+
+
+def observed(job: Json, *pods: Json) -> Job:
+    """What the plan sees of them."""
+    return parse.observed_job(parse.job(job), [parse.pod(pod) for pod in pods])
+
+
+@pytest.mark.parametrize(
+    "job,pods,phase",
+    [
+        (a_job(), [], JobPhase.WAITING),
+        (a_job(active=1), [a_pod(phase="Pending")], JobPhase.WAITING),
+        (a_job(active=1), [a_pod()], JobPhase.RUNNING),
+        (a_job(spec={"suspend": True}), [], JobPhase.SUSPENDED),
+        (a_job(condition("Complete")), [], JobPhase.SUCCEEDED),
+        (a_job(condition("Failed")), [], JobPhase.FAILED),
+        (a_job(condition("FailureTarget"), active=1), [a_pod()], JobPhase.RUNNING),
+    ],
+)
+def test_phase_follows_the_jobs_conditions(job: Json, pods: list[Json], phase: JobPhase) -> None:
+    """A Job that is only about to fail still runs."""
+    assert observed(job, *pods).phase is phase
+
+
+def test_the_last_finished_pod_speaks_for_a_job_that_succeeded() -> None:
+    """A worker that was retried is answered for by the one that made it."""
+    early, late = encode_result(BAD_MODEL), encode_result(VERIFIED)
+    pods = [
+        a_pod("late", phase="Succeeded", state=ended(0, late, at=LATER)),
+        a_pod("early", phase="Failed", state=ended(64, early, at=NOON)),
+    ]
+    assert observed(a_job(condition("Complete")), *pods).result == VERIFIED
+
+
+def test_a_failed_pod_speaks_for_a_job_that_failed() -> None:
+    """Of several workers, the one that failed says why."""
+    pods = [
+        a_pod("bad", phase="Failed", state=ended(64, encode_result(BAD_MODEL), at=NOON)),
+        a_pod("good", phase="Succeeded", state=ended(0, encode_result(VERIFIED), at=LATER)),
+    ]
+    assert observed(a_job(condition("Failed", "PodFailurePolicy")), *pods).result == BAD_MODEL
+
+
+def test_nothing_is_a_result_before_the_job_has_finished() -> None:
+    """A worker that ended early does not end the run."""
+    job = observed(a_job(active=1), a_pod(phase="Succeeded", state=ended(0, encode_result(VERIFIED))))
+    assert job.result is None
+    assert job.garbled is None
+
+
+@pytest.mark.parametrize(
+    "message,says",
+    [
+        ("", "left no result"),
+        ("Traceback (most recent call last)", "cannot be read"),
+        ('{"kind":"Other"}', "cannot be read"),
+    ],
+)
+def test_what_is_no_result_is_said_to_be_none(message: str, says: str) -> None:
+    """A forged or torn message never counts, and the sentence names the pod."""
+    job = observed(a_job(condition("Complete")), a_pod("p7", phase="Succeeded", state=ended(0, message)))
+    assert job.result is None
+    assert job.garbled is not None
+    assert "p7" in job.garbled
+    assert says in job.garbled
+
+
+@pytest.mark.parametrize(
+    "job,pod,reason,says",
+    [
+        (a_job(condition("Failed", "DeadlineExceeded", "Job was active longer")), None, "DeadlineExceeded", "longer"),
+        (
+            a_job(condition("Failed", "PodFailurePolicy")),
+            a_pod(state=ended(137, reason="OOMKilled")),
+            "OutOfMemory",
+            "memory",
+        ),
+        (
+            a_job(condition("Failed", "BackoffLimitExceeded")),
+            a_pod(state=ended(1, reason="Error")),
+            "ContainerFailed",
+            "code 1",
+        ),
+        (
+            a_job(active=1),
+            a_pod(phase="Pending", state={"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling"}}),
+            "ImagePullFailed",
+            "Back-off",
+        ),
+        (
+            a_job(active=1),
+            a_pod(
+                phase="Pending", conditions=[condition("PodScheduled", "Unschedulable", "0/3 nodes", status="False")]
+            ),
+            "Unschedulable",
+            "0/3 nodes",
+        ),
+        (
+            a_job(condition("Failed", "BackoffLimitExceeded")),
+            a_pod(
+                state=ended(143),
+                conditions=[condition("DisruptionTarget", "EvictionByEvictionAPI", "Eviction API: evicting")],
+            ),
+            "Evicted",
+            "evicting",
+        ),
+    ],
+)
+def test_trouble_is_named_by_its_cause(job: Json, pod: Json | None, reason: str, says: str) -> None:
+    """Each fault has its own reason, so that each gets its own answer."""
+    trouble = observed(job, *([pod] if pod else [])).trouble
+    assert trouble is not None
+    assert trouble.reason == reason
+    assert says in trouble.message
+    assert trouble.since == datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+def test_only_a_job_that_we_suspended_is_held() -> None:
+    """A queue's own suspension is not ours to lift."""
+    ours = a_job(spec={"suspend": True}, annotations={"retune.dev/held": "true"})
+    assert observed(ours).held
+    assert not observed(a_job(spec={"suspend": True})).held
+    assert not observed(a_job(annotations={"retune.dev/held": "true"})).held
+
+
+def deployment(**status: Any) -> Json:
+    """A Deployment with much that nobody asks for."""
+    env = [{"name": "MODEL_URI", "value": "pvc://a/b"}]
+    key = 'k:{"name":"server"}'
+    fields: Json = {key: {".": {}, "f:image": {}, "f:env": {'k:{"name":"MODEL_URI"}': {".": {}, "f:value": {}}}}}
+    managed = [
+        {
+            "manager": "kubectl",
+            "operation": "Apply",
+            "fieldsV1": {"f:spec": {"f:template": {"f:spec": {"f:containers": fields}}}},
+        },
+        {
+            "manager": "kcm",
+            "operation": "Update",
+            "subresource": "status",
+            "fieldsV1": {"f:status": {"f:replicas": {}}},
+        },
+    ]
+    return {
+        "metadata": {
+            "name": "digits-server", "namespace": "ml", "uid": "d-1", "resourceVersion": "5", "generation": 3,
+            "annotations": {"note": "x" * 1000}, "managedFields": managed,
+        },
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"app": "digits"}},
+            "template": {"spec": {
+                "containers": [{"name": "server", "image": "i", "env": env, "resources": {"limits": {"cpu": "500m"}}}],
+                "nodeSelector": {"zone": "a"},
+            }},
+        },
+        "status": {"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2, **status},
+    }  # fmt: skip
+
+
+def test_trimming_a_deployment_changes_nothing_that_the_target_is_judged_by() -> None:
+    """What memory keeps parses to the same target as the whole object, in far less space."""
+    raw = deployment()
+    kept = parse.trimmed_deployment(raw)
+    kind = kind_of(samples.resource().spec.target.ref)
+    assert kind.parse(json.loads(kept), variable="MODEL_URI") == kind.parse(raw, variable="MODEL_URI")
+    assert kind.pod_selector(json.loads(kept)) == kind.pod_selector(raw)
+    assert len(kept) < 800
+
+
+def test_a_change_that_does_not_matter_looks_like_none() -> None:
+    """Annotations, versions and heartbeats of a foreign object wake nobody."""
+    before, after = deployment(), copy.deepcopy(deployment())
+    after["metadata"] |= {"resourceVersion": "6", "annotations": {"note": "y"}}
+    after["status"]["conditions"] = []
+    assert parse.trimmed_deployment(before) == parse.trimmed_deployment(after)
+    assert parse.trimmed_deployment(before) != parse.trimmed_deployment(deployment(availableReplicas=1))
+
+
+def test_the_newest_failure_to_create_a_pod_says_why_there_is_none() -> None:
+    """A quota on pods is a reason to wait, anything else needs whoever made the policy."""
+    quota = 'Error creating: pods "a" is forbidden: exceeded quota: few, requested: pods=1'
+    old = {"message": "violates PodSecurity", "lastTimestamp": NOON, "firstTimestamp": NOON}
+    new = {"message": quota, "lastTimestamp": LATER, "firstTimestamp": NOON}
+    trouble = parse.failed_create([new, old])
+    assert trouble is not None
+    assert (trouble.reason, trouble.message) == ("QuotaExceeded", quota)
+    assert parse.failed_create([]) is None
+    only_old = parse.failed_create([old])
+    assert only_old is not None
+    assert only_old.reason == "AdmissionDenied"
+
+
+def test_a_job_without_pods_shows_what_keeps_it_from_having_any() -> None:
+    """The obstacle that was read beside it becomes its trouble."""
+    obstacle = parse.failed_create([{"message": "exceeded quota", "lastTimestamp": NOON, "firstTimestamp": NOON}])
+    job = parse.observed_job(parse.job(a_job()), [], obstacle=obstacle)
+    assert job.trouble == obstacle
+    assert job.phase is JobPhase.WAITING

@@ -1,0 +1,50 @@
+"""Settings from the environment, and what is said of bad ones."""
+
+import pytest
+
+from retune.settings import Settings, SettingsError
+
+
+def test_nothing_set_gives_working_defaults() -> None:
+    """The operator runs without configuration."""
+    settings = Settings.from_environment({})
+    assert settings == Settings()
+    assert settings.defaults.artifact_store == "pvc://retune-artifacts"
+
+
+def test_every_setting_is_read_from_its_variable() -> None:
+    """Types follow the field: lists by comma, numbers as numbers, empty context as none."""
+    settings = Settings.from_environment(
+        {
+            "RETUNE_OPTIMIZER_IMAGE": "registry.example/optimizer@sha256:ab",
+            "RETUNE_NAMESPACES": "ml, serving,",
+            "RETUNE_WORKERS": "12",
+            "RETUNE_RESYNC_SECONDS": "90.5",
+            "RETUNE_ARTIFACT_STORE": "",
+            "RETUNE_KUBECONTEXT": "",
+            "UNRELATED": "x",
+        }
+    )
+    assert settings.optimizer_image == "registry.example/optimizer@sha256:ab"
+    assert settings.namespaces == ("ml", "serving")
+    assert (settings.workers, settings.resync_seconds, settings.kubecontext) == (12, 90.5, None)
+    assert settings.defaults.artifact_store is None
+
+
+@pytest.mark.parametrize(
+    "variable,value,says",
+    [
+        ("RETUNE_WORKERS", "many", "RETUNE_WORKERS is 'many': give a whole number"),
+        ("RETUNE_WORKERS", "0", "RETUNE_WORKERS is 0: it must lie between 1 and 64"),
+        ("RETUNE_RESYNC_SECONDS", "soon", "RETUNE_RESYNC_SECONDS is 'soon': give a number"),
+        ("RETUNE_METRICS_PORT", "70000", "RETUNE_METRICS_PORT is 70000: it must lie between 0 and 65535"),
+        ("RETUNE_IMAGE_PULL_POLICY", "Sometimes", "it must be one of Always, IfNotPresent, Never"),
+        ("RETUNE_LOG_LEVEL", "LOUD", "it must be one of DEBUG, INFO, WARNING, ERROR"),
+    ],
+)
+def test_a_bad_value_is_refused_with_the_variable_and_what_it_may_be(variable: str, value: str, says: str) -> None:
+    """The error says what is wrong, where, and what would be right."""
+    with pytest.raises(SettingsError) as error:
+        Settings.from_environment({variable: value})
+    assert says in str(error.value)
+    assert variable in str(error.value)

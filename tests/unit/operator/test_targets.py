@@ -1,0 +1,340 @@
+"""What a target kind reads and writes: a conformance suite for every kind, then the Deployment's own cases."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retune.api.spec import TargetRef
+from retune.plan.observed import Pods, Target
+from retune.targets import TARGETS, TargetKind, kind_of
+from retune.targets.deployment import Deployment
+from retune.targets.quantities import cpu_cores
+
+Json = dict[str, Any]
+VARIABLE = "MODEL_URI"
+OWNED: Json = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"server"}': {
+    ".": {}, "f:env": {'k:{"name":"MODEL_URI"}': {".": {}, "f:name": {}, "f:value": {}}}}}}}}}  # fmt: skip
+
+DEPLOYMENT: Json = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "digits", "namespace": "ml", "uid": "d-1", "generation": 4},
+    "spec": {
+        "replicas": 2,
+        "selector": {"matchLabels": {"app": "digits"}, "matchExpressions": [{"key": "tier", "operator": "Exists"}]},
+        "template": {
+            "metadata": {"labels": {"app": "digits"}},
+            "spec": {
+                "nodeSelector": {"class": "edge"},
+                "tolerations": [{"key": "edge", "operator": "Exists"}],
+                "containers": [
+                    {
+                        "name": "server",
+                        "image": "server:1",
+                        "env": [{"name": "OTHER", "value": "x"}, {"name": VARIABLE, "value": "pvc://a/bundles/2"}],
+                        "resources": {"limits": {"cpu": "1500m"}, "requests": {"cpu": "100m"}},
+                    },
+                    {"name": "sidecar", "image": "sidecar:1"},
+                ],
+            },
+        },
+    },
+    "status": {"observedGeneration": 4, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2},
+}
+
+
+def deployment(*, env: list[Json] | None = None, managed: list[Json] | None = None, **status: Any) -> Json:
+    """The Deployment with another environment, other managers, or another status."""
+    raw = copy.deepcopy(DEPLOYMENT)
+    raw["status"] |= status
+    if env is not None:
+        raw["spec"]["template"]["spec"]["containers"][0]["env"] = env
+    if managed is not None:
+        raw["metadata"]["managedFields"] = managed
+    return raw
+
+
+def parsed(raw: Json) -> Target:
+    """The Deployment as the planner sees it."""
+    return Deployment().parse(raw, variable=VARIABLE)
+
+
+def pod(name: str = "digits-new-1", *, replica_set: str = "digits-new", value: str | None = "pvc://a/bundles/2",
+        ready: bool = True, status: Json | None = None, **meta: Any) -> Json:  # fmt: skip
+    """A pod of the Deployment."""
+    env = [] if value is None else [{"name": VARIABLE, "value": value}]
+    return {
+        "metadata": {
+            "name": name,
+            "labels": {"app": "digits", "pod-template-hash": replica_set.rsplit("-", 1)[-1]},
+            "ownerReferences": [{"kind": "ReplicaSet", "name": replica_set}],
+        } | meta,
+        "spec": {"containers": [{"name": "server", "env": env}, {"name": "sidecar"}]},
+        "status": {
+            "phase": "Running", "podIP": "10.0.0.7", "conditions": [{"type": "Ready", "status": str(ready)}],
+        } | (status or {}),
+    }  # fmt: skip
+
+
+def pods_of(*pods: Json, raw: Json | None = None) -> Pods:
+    """What the Deployment's pods amount to."""
+    return Deployment().pods(raw or DEPLOYMENT, pods, container="server", variable=VARIABLE, port=8080)
+
+
+# --- every kind ------------------------------------------------------------------------------------------------------
+
+SAMPLES: dict[tuple[str, str], Json] = {("apps/v1", "Deployment"): DEPLOYMENT}
+every_kind = pytest.mark.parametrize("kind", list(TARGETS.values()), ids=lambda kind: str(kind.kind))
+
+
+@every_kind
+def test_a_kind_is_found_by_its_reference(kind: TargetKind) -> None:
+    """The registry answers for what the CRD admits."""
+    ref = TargetRef.model_validate({"apiVersion": kind.api_version, "kind": kind.kind, "name": "x"})
+    assert kind_of(ref) is kind
+
+
+@every_kind
+def test_reading_is_pure_and_names_the_object(kind: TargetKind) -> None:
+    """Parsing changes nothing and gives the same answer again."""
+    raw = SAMPLES[kind.api_version, kind.kind]
+    before = copy.deepcopy(raw)
+    target = kind.parse(raw, variable=VARIABLE)
+    assert (target.name, target.uid) == (raw["metadata"]["name"], raw["metadata"]["uid"])
+    assert kind.parse(raw, variable=VARIABLE) == target
+    assert raw == before
+
+
+@every_kind
+def test_a_path_lies_in_its_namespace(kind: TargetKind) -> None:
+    """One object's path is the list's path and the name."""
+    assert kind.path(namespace="ml", name="x") == kind.path(namespace="ml") + "/x"
+    assert f"/namespaces/ml/{kind.resource}" in kind.path(namespace="ml")
+
+
+@every_kind
+@pytest.mark.parametrize("value", ["pvc://a/bundles/3", ""])
+def test_what_is_applied_is_the_one_field_and_nothing_else(kind: TargetKind, value: str) -> None:
+    """The body names the object, its UID and the value: no other field may come under our management."""
+    body = kind.apply_body(name="x", uid="u", container="server", variable=VARIABLE, value=value)
+    assert body["metadata"] == {"name": "x", "uid": "u"}
+    assert sorted(leaves(body["spec"])) == sorted(["server", VARIABLE, value])
+
+
+@every_kind
+def test_giving_the_field_up_applies_nothing(kind: TargetKind) -> None:
+    """Without a value the body owns no field, so the server removes what only we owned."""
+    body = kind.apply_body(name="x", uid="u", container="server", variable=VARIABLE, value=None)
+    assert body == {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": "x", "uid": "u"}}
+
+
+def leaves(node: Any) -> list[str]:
+    """All values of a document."""
+    if isinstance(node, dict):
+        return [leaf for value in node.values() for leaf in leaves(value)]
+    return [leaf for item in node for leaf in leaves(item)] if isinstance(node, list) else [node]
+
+
+# --- Deployment: the field -------------------------------------------------------------------------------------------
+
+
+def test_a_deployment_gives_containers_nodes_and_limits() -> None:
+    """Everything the planner decides on comes from the template."""
+    target = parsed(DEPLOYMENT)
+    server, sidecar = target.containers
+    assert (server.name, server.value, server.indirect, server.cpu_limit) == ("server", "pvc://a/bundles/2", False, 1.5)
+    assert (sidecar.value, sidecar.cpu_limit) == (None, None)
+    assert dict(target.node_selector) == {"class": "edge"}
+    assert target.tolerations == ({"key": "edge", "operator": "Exists"},)
+
+
+def test_a_container_without_a_limit_may_use_a_core() -> None:
+    """A small CPU request does not hold a container back, so it is no limit for the judge either."""
+    raw = deployment()
+    raw["spec"]["template"]["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "50m"}}
+    assert parsed(raw).containers[0].cpu_limit == 1.0
+
+
+def test_a_value_from_elsewhere_is_not_a_literal() -> None:
+    """A reference cannot be owned by its value."""
+    raw = deployment(env=[{"name": VARIABLE, "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}}])
+    assert (parsed(raw).containers[0].value, parsed(raw).containers[0].indirect) == (None, True)
+
+
+def test_a_variable_set_to_nothing_is_set() -> None:
+    """The API server leaves an empty value out; that differs from a variable that does not exist."""
+    assert parsed(deployment(env=[{"name": VARIABLE}])).containers[0].value == ""
+    assert parsed(deployment(env=[])).containers[0].value is None
+
+
+def entry(manager: str, fields: Json = OWNED, **more: Any) -> Json:
+    """One entry of managedFields."""
+    return {"manager": manager, "operation": "Apply", "fieldsV1": fields} | more
+
+
+@pytest.mark.parametrize(
+    ("managed", "owner"),
+    [
+        ([], None),
+        ([entry("retune")], "retune"),
+        ([entry("retune"), entry("argocd-controller")], "argocd-controller"),
+        ([entry("kubectl", {"f:spec": {"f:replicas": {}}}), entry("retune")], "retune"),
+        ([entry("kube-controller-manager", subresource="status")], None),
+        ([entry("helm", json.loads(json.dumps(OWNED).replace("MODEL_URI", "OTHER")))], None),
+    ],
+)
+def test_the_manager_is_who_would_conflict(managed: list[Json], owner: str | None) -> None:
+    """Who owns exactly this value; where it is shared with us, the other one."""
+    assert parsed(deployment(managed=managed)).containers[0].manager == owner
+
+
+# --- Deployment: its rollout -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "settled", "words"),
+    [
+        ({}, True, "2 of 2 pods available"),
+        ({"observedGeneration": 3}, False, "has not seen the change"),
+        ({"replicas": 3, "updatedReplicas": 1, "availableReplicas": 2}, False, "1 of 2 pods replaced"),
+        ({"replicas": 3, "availableReplicas": 2}, False, "1 of 2 new pods available"),
+        ({"replicas": 3, "availableReplicas": 3}, False, "1 old pods still ending"),
+        ({"availableReplicas": 0}, False, "0 of 2 new pods available"),
+        ({"availableReplicas": 1, "conditions": [
+            {"type": "Progressing", "status": "False", "message": "ReplicaSet has timed out progressing."}]},
+         False, "timed out progressing"),
+        ({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "conditions": [
+            {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: small"}]},
+         False, "exceeded quota: small"),
+    ],
+)  # fmt: skip
+def test_progress_is_what_the_controller_says(status: Json, settled: bool, words: str) -> None:  # noqa: FBT001
+    """Settled only when the newest template alone runs, wholly available; until then the words say what is missing."""
+    target = parsed(deployment(**status))
+    assert target.settled is settled
+    assert words in target.progress
+
+
+def test_a_paused_deployment_says_how_to_go_on() -> None:
+    """Nothing moves while it is paused, and the words say what to do."""
+    raw = deployment(updatedReplicas=0)
+    raw["spec"]["paused"] = True
+    assert "kubectl rollout resume" in parsed(raw).progress
+
+
+def test_a_deployment_scaled_to_nothing_is_settled() -> None:
+    """Zero pods wanted, zero there."""
+    raw = deployment()
+    raw["spec"]["replicas"] = 0
+    raw["status"] = {"observedGeneration": 4}
+    assert (parsed(raw).settled, parsed(raw).wanted) == (True, 0)
+
+
+@given(
+    counts=st.fixed_dictionaries(
+        {name: st.integers(0, 5) for name in ("replicas", "updatedReplicas", "availableReplicas", "observedGeneration")}
+    ),
+    wanted=st.integers(0, 5),
+)
+def test_settled_means_every_count_agrees(counts: dict[str, int], wanted: int) -> None:
+    """No combination of stale or partial counts passes as settled."""
+    raw = deployment()
+    raw["status"] = counts
+    raw["spec"]["replicas"] = wanted
+    pods = {counts["replicas"], counts["updatedReplicas"], counts["availableReplicas"]}
+    assert parsed(raw).settled == (pods == {wanted} and counts["observedGeneration"] >= 4)
+
+
+# --- Deployment: its pods --------------------------------------------------------------------------------------------
+
+
+def test_the_selector_is_complete() -> None:
+    """Labels and expressions both narrow the list."""
+    assert Deployment().pod_selector(DEPLOYMENT) == "app=digits,tier"
+
+
+def test_only_ready_pods_with_the_present_model_answer() -> None:
+    """Pods of the old model, of other owners, ending or not ready are no endpoints."""
+    others = [
+        pod("old", replica_set="digits-old", value="pvc://a/bundles/1"),
+        pod("unset", replica_set="digits-older", value=None),
+        pod("stranger", replica_set="other-new"),
+        pod("ending", deletionTimestamp="2026-01-01T00:00:00Z"),
+        pod("starting", ready=False),
+        pod("orphan", ownerReferences=[]),
+    ]
+    second = pod("digits-new-2", status={"podIP": "fd00::7"})
+    assert pods_of(second, *others, pod()).endpoints == ("http://10.0.0.7:8080", "http://[fd00::7]:8080")
+
+
+def test_after_giving_the_field_up_pods_without_it_answer() -> None:
+    """Where the manifest leaves the variable out, the pods that do so too are the present ones."""
+    raw = deployment(env=[])
+    assert pods_of(pod(value=None), pod("old"), raw=raw).endpoints == ("http://10.0.0.7:8080",)
+
+
+def waiting(reason: str, message: str = "", **more: Any) -> Json:
+    """A container that waits."""
+    return {"name": "server", "ready": False, "state": {"waiting": {"reason": reason, "message": message}}} | more
+
+
+def ended(code: int, reason: str = "Error", message: str = "") -> Json:
+    """How a container ended."""
+    return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ({"containerStatuses": [waiting("ImagePullBackOff", 'Back-off pulling image "x:9"')]},
+         'pod digits-new-1: container server: ImagePullBackOff: Back-off pulling image "x:9"'),
+        ({"containerStatuses": [waiting("CrashLoopBackOff", lastState=ended(1, message="bundle\nmissing"))]},
+         "pod digits-new-1: container server: CrashLoopBackOff: ended with exit code 1: bundle missing"),
+        ({"containerStatuses": [waiting("CrashLoopBackOff", lastState=ended(137, "OOMKilled"))]},
+         "pod digits-new-1: container server: CrashLoopBackOff: ended with exit code 137 (OOMKilled)"),
+        ({"containerStatuses": [{"name": "server", "ready": False, "restartCount": 2, "state": {"running": {}},
+                                 "lastState": ended(139)}]},
+         "pod digits-new-1: container server was restarted 2 times: ended with exit code 139"),
+        ({"initContainerStatuses": [{"name": "fetch", "state": ended(3)}]},
+         "pod digits-new-1: container fetch: ended with exit code 3"),
+        ({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                                              "message": "0/1 nodes are available: 1 Insufficient cpu."}]},
+         "pod digits-new-1: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."),
+        ({"phase": "Failed", "reason": "Evicted", "message": "low on memory"},
+         "pod digits-new-1: Evicted: low on memory"),
+    ],
+)  # fmt: skip
+def test_trouble_names_pod_container_and_cause(status: Json, words: str) -> None:
+    """What a person would read off `kubectl describe pod`, in one line."""
+    assert pods_of(pod(ready=False, status=status)).trouble == words
+
+
+@pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing"])
+def test_a_pod_that_merely_starts_is_no_trouble(reason: str) -> None:
+    """Waiting in good order is progress, not trouble."""
+    assert pods_of(pod(ready=False, status={"containerStatuses": [waiting(reason)]})).trouble is None
+
+
+def test_trouble_of_the_old_model_is_not_ours() -> None:
+    """A crashing pod of the model that is being replaced says nothing about the new one."""
+    status = {"containerStatuses": [waiting("CrashLoopBackOff", lastState=ended(1))]}
+    assert pods_of(pod(ready=False, value="pvc://a/bundles/1", status=status), pod()).trouble is None
+
+
+@pytest.mark.parametrize(
+    ("quantity", "amount"), [("1", 1.0), ("500m", 0.5), ("1.5", 1.5), ("2k", 2000.0), ("250000u", 0.25), ("1e1", 10.0)]
+)
+def test_quantities_are_read_in_every_form(quantity: str, amount: float) -> None:
+    """The API server may write an amount in another form than the user did."""
+    assert cpu_cores(quantity) == pytest.approx(amount)
+
+
+@pytest.mark.parametrize("quantity", ["", "much", "1x", "m"])
+def test_what_is_no_quantity_is_refused(quantity: str) -> None:
+    """A wrong amount is an error, never a silent zero."""
+    with pytest.raises(ValueError, match="is not a quantity"):
+        cpu_cores(quantity)

@@ -1,0 +1,273 @@
+"""Manifests of what the operator creates: closed, restricted, and the same for the same action."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retune.api.base import cores, memory_bytes
+from retune.api.execution import Resources
+from retune.api.objects import OptimizationRunSpec
+from retune.contract.requests import JobRequest, parse_request
+from retune.plan.actions import AcquireLease, CreateJob, CreateRun
+from retune.plan.observed import Target
+from retune.workloads import job_manifest, lease_manifest, run_manifest
+from retune.workloads.claims import claims
+from retune.workloads.resources import container_resources
+from tests import samples
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What Jobs need of the operator's settings."""
+
+    optimizer_image: str = "retune/optimizer:dev"
+    image_pull_policy: str = "IfNotPresent"
+
+
+REQUESTS: dict[str, JobRequest] = {
+    "baseline": samples.baseline_request(),
+    "search": samples.search_request(),
+    "judge": samples.judge_request(),
+    "verify": samples.verify_request(),
+}
+every_command = pytest.mark.parametrize("command", sorted(REQUESTS))
+
+
+def job(
+    command: str, *, cpu_limit: float | None = 2.0, workers: int = 1, target: Target | None = None, **spec: Any
+) -> Json:
+    """The Job of one command."""
+    action = CreateJob(f"digits-{command}", REQUESTS[command], cpu_limit=cpu_limit, workers=workers)
+    return job_manifest(action, resource=samples.resource(**spec), target=target, settings=Settings())
+
+
+def pod(manifest: Json) -> Json:
+    """The pod's spec."""
+    found: Json = manifest["spec"]["template"]["spec"]
+    return found
+
+
+def container(manifest: Json) -> Json:
+    """The one container."""
+    (only,) = pod(manifest)["containers"]
+    found: Json = only
+    return found
+
+
+def serving(**fields: Any) -> Target:
+    """A target with these fields."""
+    common: Json = {
+        "name": "t",
+        "uid": "u",
+        "containers": (),
+        "settled": True,
+        "available": 1,
+        "wanted": 1,
+        "progress": "",
+    }
+    return Target(**(common | fields))
+
+
+@every_command
+def test_the_request_travels_with_the_pod_and_reads_back_as_it_was(command: str) -> None:
+    """The annotation holds exactly what the planner asked, and is projected to the file that the Job reads."""
+    manifest = job(command)
+    carried = manifest["spec"]["template"]["metadata"]["annotations"]["retune.dev/request"]
+    assert parse_request(carried) == REQUESTS[command]
+    source = next(each for each in pod(manifest)["volumes"] if each["name"] == "request")
+    assert source["downwardAPI"]["items"] == [
+        {"path": "request.json", "fieldRef": {"fieldPath": "metadata.annotations['retune.dev/request']"}}
+    ]
+    mount = next(each for each in container(manifest)["volumeMounts"] if each["name"] == "request")
+    assert f"{mount['mountPath']}/request.json" == container(manifest)["command"][-1]
+
+
+@every_command
+def test_pods_are_restricted_and_carry_no_token(command: str) -> None:
+    """Every rule of Pod Security `restricted` is met in the manifest itself, and nothing can call the API."""
+    manifest = job(command)
+    spec = pod(manifest)
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container(manifest)["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    assert {next(key for key in volume if key != "name") for volume in spec["volumes"]} <= {
+        "downwardAPI", "emptyDir", "persistentVolumeClaim",
+    }  # fmt: skip
+
+
+@every_command
+def test_only_the_store_can_be_written(command: str) -> None:
+    """Claims of models and data are read-only in mount and volume; a verify Job writes nowhere."""
+    manifest = job(command)
+    names = {
+        each["name"]: each["persistentVolumeClaim"]
+        for each in pod(manifest)["volumes"]
+        if "persistentVolumeClaim" in each
+    }
+    writable = {
+        names[mount["name"]]["claimName"]
+        for mount in container(manifest)["volumeMounts"]
+        if mount["name"] in names and not mount["readOnly"]
+    }
+    assert writable == (set() if command == "verify" else {"artifacts"})
+    assert {claim["claimName"] for claim in names.values() if not claim["readOnly"]} == writable
+
+
+def test_a_claim_is_mounted_once_where_the_contract_says() -> None:
+    """Several files of one claim share a mount at /mnt/pvc/CLAIM."""
+    manifest = job("baseline")
+    paths = [mount["mountPath"] for mount in container(manifest)["volumeMounts"] if mount["name"].startswith("claim-")]
+    assert paths == ["/mnt/pvc/artifacts", "/mnt/pvc/data", "/mnt/pvc/models"]
+
+
+def test_a_claim_that_holds_both_store_and_data_is_writable() -> None:
+    """One claim for everything is one read-write mount."""
+    request = samples.baseline_request().model_copy(update={"store": "pvc://data"})
+    assert claims(request) == {"data": True, "models": False}
+
+
+@pytest.mark.parametrize("command", ["baseline", "judge"])
+def test_what_measures_runs_under_the_serving_limit(command: str) -> None:
+    """Whatever the spec says about Jobs, the judge's CPU limit is that of the serving container."""
+    manifest = job(command, cpu_limit=0.5, execution={"resources": {"limits": {"cpu": "4"}, "requests": {"cpu": "3"}}})
+    assert container(manifest)["resources"]["limits"]["cpu"] == "500m"
+    assert container(manifest)["resources"]["requests"]["cpu"] == "500m"
+
+
+def test_search_follows_the_serving_limit_unless_told_otherwise() -> None:
+    """A search compares latencies too; only an explicit limit changes where it stands."""
+    assert container(job("search", cpu_limit=2.0))["resources"]["limits"]["cpu"] == "2"
+    told = job("search", cpu_limit=2.0, execution={"resources": {"limits": {"cpu": "3"}}})
+    assert container(told)["resources"]["limits"]["cpu"] == "3"
+
+
+amounts = st.one_of(
+    st.none(), st.integers(1, 64_000).map(lambda milli: f"{milli}m"), st.sampled_from(["0.5", "1", "16"])
+)
+memories = st.one_of(st.none(), st.sampled_from(["64Mi", "1000M", "1Gi", "3Gi", "1Ti", "5000000"]))
+
+
+@given(
+    command=st.sampled_from(sorted(REQUESTS)),
+    serving_limit=st.one_of(st.none(), st.floats(0.05, 32)),
+    cpu=st.tuples(amounts, amounts),
+    memory=st.tuples(memories, memories),
+)
+def test_a_request_never_exceeds_its_limit(
+    command: str, serving_limit: float | None, cpu: tuple[str | None, str | None], memory: tuple[str | None, str | None]
+) -> None:
+    """Whatever is left out, the API server would accept what is filled in, and what the user wrote stands."""
+    spec = Resources.model_validate(
+        {"requests": {"cpu": cpu[0], "memory": memory[0]}, "limits": {"cpu": cpu[1], "memory": memory[1]}}
+    )
+    if memory[0] and memory[1] and memory_bytes(memory[0]) > memory_bytes(memory[1]):
+        return  # the CRD refuses this
+    found = container_resources(CreateJob("j", REQUESTS[command], cpu_limit=serving_limit), spec)
+    assert cores(found["requests"]["cpu"]) <= cores(found["limits"]["cpu"])
+    assert memory_bytes(found["requests"]["memory"]) <= memory_bytes(found["limits"]["memory"])
+    assert found["requests"]["memory"] == (memory[0] or found["requests"]["memory"])
+    assert found["limits"]["memory"] == (memory[1] or found["limits"]["memory"])
+
+
+def test_an_eviction_is_looked_at_before_exit_codes() -> None:
+    """An evicted container exits 137 too; it must be retried, not counted as out of memory."""
+    first, *others = job("judge")["spec"]["podFailurePolicy"]["rules"]
+    assert first == {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    assert {code for rule in others for code in rule["onExitCodes"]["values"]} == {64, 65, 137}
+    assert {rule["action"] for rule in others} == {"FailJob"}
+    assert job("judge")["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+
+
+def test_search_workers_are_numbered_even_when_there_is_one() -> None:
+    """A search is Indexed with one completion a worker; other Jobs are not."""
+    spec = job("search", workers=3)["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)
+    assert job("search")["spec"]["completionMode"] == "Indexed"
+    assert job("judge")["spec"]["completionMode"] == "NonIndexed"
+
+
+def test_a_queued_job_is_born_suspended() -> None:
+    """Kueue admits a Job only when it starts suspended and carries the queue's label."""
+    manifest = job("search", execution={"queueName": "ml-batch"})
+    assert manifest["spec"]["suspend"] is True
+    assert manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "ml-batch"
+    assert "suspend" not in job("search")["spec"]
+
+
+def test_jobs_run_where_the_target_runs_unless_told_otherwise() -> None:
+    """Nodes come from the spec, else from the target."""
+    toleration = {"key": "edge", "operator": "Exists"}
+    target = serving(node_selector={"class": "edge"}, tolerations=(toleration,))
+    assert pod(job("judge", target=target))["nodeSelector"] == {"class": "edge"}
+    assert pod(job("judge", target=target))["tolerations"] == [toleration]
+    told = job("judge", target=target, execution={"nodeSelector": {"class": "lab"}, "tolerations": [{"key": "lab"}]})
+    assert pod(told)["nodeSelector"] == {"class": "lab"}
+    assert pod(told)["tolerations"] == [{"key": "lab", "operator": "Equal"}]
+    assert "nodeSelector" not in pod(job("judge"))
+
+
+def test_numerical_libraries_get_the_serving_threads() -> None:
+    """Threads follow the request, never the node's core count."""
+    env = {each["name"]: each["value"] for each in container(job("judge"))["env"]}
+    assert {env[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} == {"2"}
+    assert env["DO_NOT_TRACK"] == "1"
+
+
+def test_limits_of_time_come_from_the_spec_in_whole_seconds() -> None:
+    """Durations are rounded up, so that a limit is never shorter than what was written."""
+    spec = job("judge", execution={"runTimeout": "1h30m", "ttlAfterFinished": "600s500ms"})["spec"]
+    assert (spec["activeDeadlineSeconds"], spec["ttlSecondsAfterFinished"]) == (5400, 601)
+
+
+@every_command
+def test_everything_is_labelled_and_owned(command: str) -> None:
+    """Job and pod can be found by label, and go when their ModelOptimization goes."""
+    manifest = job(command)
+    expected = {
+        "app.kubernetes.io/managed-by": "retune", "retune.dev/resource": "digits", "retune.dev/command": command,
+    }  # fmt: skip
+    assert manifest["metadata"]["labels"] == expected
+    assert manifest["spec"]["template"]["metadata"]["labels"] == expected
+    (owner,) = manifest["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("ModelOptimization", samples.RESOURCE_UID, True)
+
+
+@every_command
+def test_building_twice_gives_the_same_manifest(command: str) -> None:
+    """Creating again after a crash must be a no-op, so nothing in a manifest may vary."""
+    assert job(command, workers=2) == job(command, workers=2)
+
+
+def test_a_lease_names_its_target_and_its_holder() -> None:
+    """Two resources with one target compete for one name; the loser can say who won."""
+    lease = lease_manifest(AcquireLease("target-uid"), resource=samples.resource())
+    assert lease["metadata"]["name"] == "retune-target-uid"
+    assert lease["metadata"]["namespace"] == "ml"
+    assert lease["spec"]["holderIdentity"] == "digits"
+    assert lease["metadata"]["ownerReferences"][0]["uid"] == samples.RESOURCE_UID
+
+
+def test_a_run_records_its_snapshot() -> None:
+    """An OptimizationRun's spec reads back as the planner wrote it."""
+    source = samples.resource().spec
+    spec = OptimizationRunSpec.model_validate(
+        {
+            "number": 1, "trigger": {"reason": "Initial", "message": "first run"}, "specGeneration": 1,
+            "specHash": "abc", "championVersion": 1, "championDigest": samples.DIGEST,
+            "snapshot": {"model": source.model, "data": source.data, "objectives": source.objectives},
+        }
+    )  # fmt: skip
+    made = run_manifest(CreateRun("digits-r1", spec), resource=samples.resource())
+    assert OptimizationRunSpec.model_validate(made["spec"]) == spec
+    assert (made["kind"], made["metadata"]["name"]) == ("OptimizationRun", "digits-r1")
