@@ -138,7 +138,8 @@ dockerfile_digits-server := examples/digits/server/Dockerfile
 kind-up: ## Create a kind cluster, build the images with Docker, load them (10 min).
 	$(call need,docker info,Docker does not answer; it builds the images.)
 	$(call need,kind version,kind is not on PATH; it creates the cluster.)
-	@kind get clusters | grep -qx '$(KIND_CLUSTER)' || kind create cluster --name '$(KIND_CLUSTER)' --config kind-config.yaml
+	@kind get clusters | grep -qx '$(KIND_CLUSTER)' \
+		|| kind create cluster --name '$(KIND_CLUSTER)' --config kind-config.yaml
 	$(foreach image,$(KIND_IMAGES),$(call kind_image,$(image)))
 
 define kind_image
@@ -155,7 +156,7 @@ kind-down: ## Delete the kind cluster.
 # --- demo ------------------------------------------------------------------------------------------------------------
 
 .PHONY: demo demo-clean
-demo: $(STAMP) $(CLUSTER)-cluster ## Optimize a digits classifier that is being served, and watch the rollout (15 min the first time).
+demo: $(STAMP) $(CLUSTER)-cluster ## Optimize a served digits classifier and roll it out (15 min the first time).
 	@$(USE_CLUSTER) $(PY) -m examples.digits.demo
 
 demo-clean: $(STAMP) ## Remove what the demo created; the cluster stays.
@@ -165,7 +166,8 @@ demo-clean: $(STAMP) ## Remove what the demo created; the cluster stays.
 
 .PHONY: clean distclean
 clean: ## Remove the venv, caches and outputs of this tree; the cluster and its binaries stay.
-	@rm -rf $(VENV) out build dist *.egg-info operator/*.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) out build dist *.egg-info operator/*.egg-info .hypothesis \
+		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find operator optimizer_jobs tests examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: ## Also stop the local cluster and remove its binaries, images and state.

@@ -28,6 +28,7 @@ from tests.localcluster.settings import (
 from tests.localcluster.shell import ClusterError, locked, say, wait_for
 
 LOCAL_PORTS = ("etcd", "etcd_peer", "kubelet_health", "controller_manager", "scheduler", "proxy_health", "dns_ready")
+ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
 
 
 def lock(settings: Settings) -> Any:
@@ -114,6 +115,7 @@ def wait_serving(settings: Settings) -> None:
 
     wait_for(lambda: node_ready(api, since=since), what=f"readiness of node {NODE_NAME}", seconds=60, hint=hint)
     wait_for(lambda: kubelet_knows_pods(api), what="the kubelet's knowledge of its pods", seconds=30, hint=hint)
+    wait_for(lambda: exists(api, ACCOUNT), what="the controllers' first ServiceAccount", seconds=30)
     wait_for(dns_answers, what="an answer from cluster DNS", seconds=30)
 
 
@@ -149,6 +151,15 @@ def pods_told(api: Api, *, since: float) -> bool:
     states = [one["state"] for pod in pods for one in pod["status"].get("containerStatuses", [])]
     starts = [state["running"]["startedAt"] for state in states if "running" in state]
     return all(datetime.fromisoformat(start).timestamp() >= since for start in starts)
+
+
+def exists(api: Api, path: str) -> bool:
+    """Whether an object exists."""
+    try:
+        api.get(path)
+    except (ApiError, OSError):
+        return False
+    return True
 
 
 def kubelet_knows_pods(api: Api) -> bool:

@@ -50,10 +50,9 @@ NAMES = tuple(image.name for image in IMAGES)
 def ensure(settings: Settings, names: Sequence[str] = NAMES) -> list[str]:
     """Build and load these images; returns their tags. Whatever is up to date is left alone."""
     chosen = [image for image in IMAGES if image.name in names]
-    with locked(buildah.store(settings) / "lock"):
-        base_id = ensure_built(settings, BASE_IMAGE, base.key(), lambda: base.build(settings))
-        for image in chosen:
-            load(settings, image.tag, build(settings, image, base_id))
+    base_id = ensure_built(settings, BASE_IMAGE, base.key(), lambda: base.build(settings))
+    for image in chosen:
+        load(settings, image.tag, build(settings, image, base_id))
     return [image.tag for image in chosen]
 
 
@@ -65,9 +64,8 @@ def ensure_pause(settings: Settings) -> None:
         say("building the pause image: a few seconds")
         return buildah.build(settings, dockerfile=dockerfile, context=BUSYBOX.parent, tag=PAUSE_IMAGE, arguments={})
 
-    with locked(buildah.store(settings) / "lock"):
-        key = sources.fingerprint(dockerfile, BUSYBOX.parent, extra=())
-        load(settings, PAUSE_IMAGE, ensure_built(settings, PAUSE_IMAGE, key, build_it))
+    key = sources.fingerprint(dockerfile, BUSYBOX.parent, extra=())
+    load(settings, PAUSE_IMAGE, ensure_built(settings, PAUSE_IMAGE, key, build_it))
 
 
 def build(settings: Settings, image: Image, base_id: str) -> str:
@@ -86,14 +84,27 @@ def build(settings: Settings, image: Image, base_id: str) -> str:
 
 
 def ensure_built(settings: Settings, tag: str, key: str, build_it: Callable[[], str]) -> str:
-    """The id of an image whose inputs have this key: as noted when it was built, else by building it."""
+    """The id of an image whose inputs have this key: as noted when it was built, else by building it.
+
+    One build at a time; who needs no build waits for none.
+    """
     note = buildah.store(settings) / "built" / file_name(tag)
+    if known := built_before(settings, tag, key, note):
+        return known
+    with locked(buildah.store(settings) / "lock"):
+        if known := built_before(settings, tag, key, note):
+            return known
+        built = build_it()
+        write_note(note, {"key": key, "id": built})
+        return built
+
+
+def built_before(settings: Settings, tag: str, key: str, note: Path) -> str | None:
+    """The id of an image if a note says that it was built from these inputs and it is still there."""
     known = read_note(note)
     if known.get("key") == key and buildah.image_id(settings, tag) == known.get("id"):
         return known["id"]
-    built = build_it()
-    write_note(note, {"key": key, "id": built})
-    return built
+    return None
 
 
 def file_name(tag: str) -> str:
@@ -118,24 +129,38 @@ def write_note(path: Path, note: dict[str, str]) -> None:
 def load(settings: Settings, tag: str, built: str) -> None:
     """Make the cluster have this build of an image, unless it has it."""
     note = settings.state / "images" / file_name(tag)
-    known = read_note(note)
-    if known.get("id") == built and stored(settings).get(tag) == known.get("digest"):
+    if loaded_before(settings, tag, built, note):
         return
     if not settings.containerd_socket.exists():
         raise ClusterError("the cluster does not run, so images cannot be loaded; start it with `up`")
-    started = time.monotonic()
-    layout = buildah.store(settings) / "export"
+    with locked(settings.cache / "locks" / f"{settings.ident}-images.lock"):
+        if loaded_before(settings, tag, built, note):
+            return
+        started = time.monotonic()
+        digest = copy_in(settings, tag)
+        write_note(note, {"id": built, "digest": digest})
+        say(f"loaded {tag} in {time.monotonic() - started:.1f} s")
+
+
+def loaded_before(settings: Settings, tag: str, built: str, note: Path) -> bool:
+    """Whether the cluster has what a note says was loaded from this build."""
+    known = read_note(note)
+    return known.get("id") == built and stored(settings).get(tag) == known.get("digest")
+
+
+def copy_in(settings: Settings, tag: str) -> str:
+    """Copy an image from buildah's store to the cluster's; returns its manifest's digest."""
+    layout = buildah.store(settings) / f"export-{settings.ident}"
     shutil.rmtree(layout, ignore_errors=True)
     try:
         digest = export(settings, tag, layout)
         transfer(settings, layout)
-        announce(settings, tag)
     finally:
         shutil.rmtree(layout, ignore_errors=True)
+    announce(settings, tag)
     wait_for(lambda: settled(settings, tag), what=f"sight of {tag} by the kubelet", seconds=30)
     drop_orphans(settings)
-    write_note(note, {"id": built, "digest": digest})
-    say(f"loaded {tag} in {time.monotonic() - started:.1f} s")
+    return digest
 
 
 def export(settings: Settings, tag: str, layout: Path) -> str:

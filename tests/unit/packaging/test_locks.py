@@ -1,0 +1,68 @@
+"""The locks: complete, hashed, free of addresses, and one version of a library everywhere."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+LOCKS = sorted((REPOSITORY / "requirements").glob("*.txt"))
+DOCKERFILES = sorted(
+    path for top in ("operator", "optimizer_jobs", "examples") for path in (REPOSITORY / top).rglob("*Dockerfile")
+)
+PIN = re.compile(r"^(?P<name>[a-z0-9.-]+)==(?P<version>[^ ;\\]+)(?P<marker> ;[^\\]*)? \\$")
+
+
+def pins(lock: Path) -> dict[tuple[str, str], str]:
+    """Version by name and environment marker."""
+    found = (PIN.match(line) for line in lock.read_text().splitlines())
+    return {(pin["name"], pin["marker"] or ""): pin["version"] for pin in found if pin}
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_every_line_is_a_pin_or_a_hash(lock: Path) -> None:
+    """A lock installs exactly known bytes, and says nothing about the machine that wrote it."""
+    lines = lock.read_text().splitlines()
+    body = [line for line in lines if not line.startswith("#")]
+    strange = [
+        line for line in body if not (PIN.match(line) or re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line))
+    ]
+    assert pins(lock)
+    assert strange == []
+    assert len(lines) - len(body) == 1
+
+
+@pytest.mark.parametrize("lock", [lock for lock in LOCKS if lock.stem != "optimizer"], ids=lambda path: path.stem)
+def test_images_and_host_run_the_same_versions(lock: Path) -> None:
+    """What judges a bundle and what serves it differ in no library: the optimizer's lock rules all others."""
+    ours, theirs = pins(lock), pins(REPOSITORY / "requirements" / "optimizer.txt")
+    differing = {name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]}
+    assert ours.keys() & theirs.keys()
+    assert differing == set()
+
+
+def test_every_direct_dependency_is_locked() -> None:
+    """A dependency added to pyproject.toml without `make lock` is noticed here and not in an image build."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
+    names = {re.split(r"[\[<>=]", line, maxsplit=1)[0] for line in wanted} - {project["name"]}
+    locked = {name for lock in LOCKS for name, _ in pins(lock)}
+    assert names - locked == set()
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_every_image_runs_as_an_unprivileged_number(dockerfile: Path) -> None:
+    """Pod Security `restricted` checks runAsNonRoot against the image's user, which must therefore be a number."""
+    instructions = dockerfile.read_text()
+    assert re.findall(r"^USER (.*)$", instructions, flags=re.MULTILINE) == ["65532:65532"]
+    assert "--require-hashes" in instructions
+
+
+def test_the_operator_folder_does_not_shadow_the_standard_library() -> None:
+    """`operator` is a module of Python's own; our folder of that name is no package and holds exactly one."""
+    names = {path.name for path in (REPOSITORY / "operator").iterdir()} - {"__pycache__"}
+    assert {name for name in names if not name.endswith(".egg-info")} == {"Dockerfile", "retune"}
