@@ -13,7 +13,7 @@ from typing import Any
 from retune.api.objects import ModelOptimization
 from retune.api.status import ModelOptimizationStatus
 from retune.cluster.cache import Cache
-from retune.cluster.errors import Conflict, NamespaceGone, NotFound, Refused, Transient
+from retune.cluster.errors import ApiError, Conflict, NamespaceGone, NotFound, Refused, Transient
 from retune.cluster.kinds import MODEL_OPTIMIZATIONS
 from retune.cluster.reads import Reader
 from retune.cluster.writes import Writer
@@ -225,6 +225,6 @@ class Worker:
         self._metrics.reconciles.labels("error").inc()
         self._metrics.errors.inc()
         wait = self._queue.failed(key, retry_after=retry_after)
-        expected = isinstance(error, Transient)
+        expected = isinstance(error, ApiError)
         level = logging.DEBUG if expected and self._queue.failures(key) > 1 else logging.WARNING
         log.log(level, "%s: trying again in %.1f s: %s", key, wait, error, exc_info=None if expected else error)

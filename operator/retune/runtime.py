@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import kopf
 
@@ -135,13 +136,16 @@ class Operator:
         log.info("ready: %d resources, metrics on port %s", len(self.cache.resources), self.port)
 
     async def _watch(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
-        scope = {"namespaces": self.settings.namespaces} if self.settings.namespaces else {"clusterwide": True}
+        chosen: dict[str, Any] = (
+            {"namespaces": self.settings.namespaces} if self.settings.namespaces else {"clusterwide": True}
+        )
+        chosen["identity"] = socket.gethostname()  # else kopf looks for a user's name, and our UID has none
         await kopf.operator(
             registry=registry(self.intake, login=self._login),
             settings=kopf_settings(),
             ready_flag=ready,
             stop_flag=stop,
-            **scope,
+            **chosen,
         )
 
     def _make_resync(self) -> Resync:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from retune.api.base import Json
 from retune.cluster.cache import Cache, Name, names_of
-from retune.cluster.client import Client, Connection
+from retune.cluster.client import PAGE, Client, Connection
 from retune.cluster.errors import ApiError
 from retune.cluster.kinds import WATCHED, Kind
 from retune.metrics import Freshness, Metrics
@@ -148,7 +148,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     found.networking.request_timeout = 30  # the default is minutes, far longer than a healthy answer takes
     found.networking.error_backoffs = _Backoff()
     found.networking.enforce_retry_after = True  # a server that asks to be left alone is left alone
-    found.watching.chunk_size = 500  # bounded memory at the first list
+    found.watching.chunk_size = PAGE  # bounded memory at the first list
+    found.queueing.idle_timeout = 0.2  # an idle worker keeps the object it saw last, whole
     found.execution.max_workers = 1  # only the login runs in a thread
     found.process.ultimate_exiting_timeout = 25  # below the pod's 30 s of grace
     found.persistence.finalizer = "retune.dev/unused"  # never set by event handlers; never kopf's own name

@@ -21,7 +21,7 @@ NEEDED: dict[tuple[str, str], str] = {
     ("", "pods"): "list watch",
     ("apps", "deployments"): "get list watch patch",
     ("coordination.k8s.io", "leases"): "get create update",
-    ("", "events"): "create",
+    ("", "events"): "create list",
 }
 RIGHTS: list[Right] = [(group, resource, verb) for (group, resource), verbs in NEEDED.items() for verb in verbs.split()]
 FORBIDDEN: list[Right] = [

@@ -255,9 +255,12 @@ async def test_a_job_that_may_have_no_pods_says_why(bench: Bench) -> None:
     bench.deploy()
     key = bench.declare(execution={})
     operator = bench.operator()
+    await settle(operator, key)
+    (job,) = bench.jobs
+    started = {"status": {"startTime": job["metadata"]["creationTimestamp"]}}
+    bench.patch(bench.path("jobs", job["metadata"]["name"], api=BATCH) + "/status", started)
     _, look_again = await settle(operator, key)
     assert look_again is not None
-    (job,) = bench.jobs
     about = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "namespace": bench.namespace}
     message = 'Error creating: pods "x" is forbidden: exceeded quota: few, requested: pods=1, limited: pods=0'
     event = {"metadata": {"name": "x.1"}, "involvedObject": about | {"uid": job["metadata"]["uid"]}, "type": "Warning"}

@@ -76,5 +76,6 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [get, create, update]
 - apiGroups: [""]
   resources: [events]
-  verbs: [create]
+  # Why a Job's controller cannot create its pods is told nowhere else.
+  verbs: [create, list]
 {{- end }}

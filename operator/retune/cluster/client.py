@@ -25,8 +25,8 @@ APPLY_PATCH = "application/apply-patch+yaml"
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
-PAGE = 500
-"""Objects asked for at a time when a collection is listed."""
+PAGE = 100
+"""Objects asked for at a time when a collection is listed: what is in memory at once, before it is trimmed."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,8 @@ class JobFacts:
     suspended: bool
     held: bool
     active: int
-    started: datetime
+    started: datetime | None
+    """When its controller took it up; None before that, and after a suspension."""
     complete: bool
     failure: tuple[str, str, datetime] | None
     """Reason, message and time of the Failed condition."""
@@ -94,7 +95,7 @@ def job(raw: Json) -> JobFacts:
         suspended=bool(spec.get("suspend")),
         held=(meta.get("annotations") or {}).get(HELD) == "true",
         active=status.get("active") or 0,
-        started=_time(status.get("startTime") or meta.get("creationTimestamp")),
+        started=_time(status["startTime"]) if status.get("startTime") else None,
         complete=bool(_condition(status, "Complete")),
         failure=(str(failed.get("reason")), _line(failed.get("message")), _time(failed.get("lastTransitionTime")))
         if failed

@@ -11,6 +11,7 @@ from retune.api.base import Json
 from retune.api.objects import ModelOptimization
 from retune.cluster.cache import Cache
 from retune.cluster.client import Client, Request
+from retune.cluster.errors import Refused
 from retune.cluster.kinds import EVENTS, MODEL_OPTIMIZATIONS, PODS
 from retune.cluster.parse import JobFacts, failed_create, observed_job, speaking_pod
 from retune.plan.observed import Defaults, Job, Observed, Pods, Refusal, Target, Trouble
@@ -76,8 +77,8 @@ class Reader:
 
     def waits(self, resource: ModelOptimization) -> list[float]:
         """Return when to look again at Jobs that have no pod: ever less often, the longer they have none."""
-        jobs = [job for job in self._cache.jobs_of(resource).values() if self._podless(job)]
-        return [min(_LONGEST_LOOK, max(_PODLESS_SECONDS, self._age(job))) for job in jobs]
+        ages = [self._podless(job) for job in self._cache.jobs_of(resource).values()]
+        return [min(_LONGEST_LOOK, max(_PODLESS_SECONDS, age)) for age in ages if age is not None]
 
     def _target(self, resource: ModelOptimization, raw: Json | None) -> Target | None:
         wanted = resource.spec.target
@@ -92,20 +93,23 @@ class Reader:
             found[name] = observed_job(job, self._cache.pods_of(job), obstacle=obstacle)
         return found
 
-    def _podless(self, job: JobFacts) -> bool:
-        return not job.finished and not job.suspended and not job.active and not self._cache.pods_of(job)
-
-    def _age(self, job: JobFacts) -> float:
+    def _podless(self, job: JobFacts) -> float | None:
+        """Return the seconds that a Job's controller has had it without making a pod; None when all is well."""
+        if job.started is None or job.finished or job.suspended or job.active or self._cache.pods_of(job):
+            return None
         return (self._clock() - job.started).total_seconds()
 
     async def _obstacle(self, resource: ModelOptimization, job: JobFacts) -> Trouble | None:
         """Return why a Job's controller cannot create its pods, which it tells nowhere but in events."""
-        if not self._podless(job) or self._age(job) < _PODLESS_SECONDS:
+        if (self._podless(job) or 0.0) < _PODLESS_SECONDS:
             return None
         query = {"fieldSelector": f"involvedObject.uid={job.uid},reason=FailedCreate", "limit": "20"}
         path = EVENTS.path(resource.metadata.namespace)
-        events = (await self._client.call(Request("GET", path, query)))["items"]
-        return failed_create(events)
+        try:
+            answer = await self._client.call(Request("GET", path, query))
+        except Refused:
+            return None  # an administrator has taken this right away: the Job just waits, unexplained
+        return failed_create(answer["items"])
 
     def _has_spoken(self, job: JobFacts) -> bool:
         return speaking_pod(job, self._cache.pods_of(job)) is not None

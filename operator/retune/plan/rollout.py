@@ -127,13 +127,12 @@ def _observe(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold |
     left = draft.remaining(rollout.start_time, limit)
     if target is not None and target.settled:
         return _verify(draft, rollout, candidate)
-    trouble = draft.observed.pods.trouble
     if left <= 0:
-        message = f"version {candidate.version} was not ready within {draft.spec.rollout.progress_deadline}"
-        return _turn_back(draft, "ProgressDeadlineExceeded", f"{message}: {trouble}" if trouble else message)
+        limit_words = draft.spec.rollout.progress_deadline
+        message = f"version {candidate.version} was not ready within {limit_words}: {_words(draft)}"
+        return _turn_back(draft, "ProgressDeadlineExceeded", message)
     draft.wake(after=min(_LOOK_SECONDS, left))
-    words = target.progress if target else "the target is gone"
-    return _progress(draft, Stage.ROLLING_OUT, "Progressing", f"version {candidate.version}: {trouble or words}")
+    return _progress(draft, Stage.ROLLING_OUT, "Progressing", f"version {candidate.version}: {_words(draft)}")
 
 
 def _verify(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:

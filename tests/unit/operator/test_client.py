@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import urllib3
 
-from retune.cluster.client import Client, Request, Response
+from retune.cluster.client import PAGE, Client, Request, Response
 from retune.cluster.errors import NotFound, Transient
 from retune.cluster.kinds import JOBS, MODEL_OPTIMIZATIONS, PODS
 
@@ -60,9 +60,9 @@ async def test_retry_after_reaches_the_queue() -> None:
 
 async def test_an_answer_that_is_no_json_is_quoted() -> None:
     """A proxy's page in the way is shown as it is."""
-    with a_client(lambda _: Response(404, b"<html>no such page</html>")) as client:
-        with pytest.raises(NotFound, match="no such page"):
-            await client.call(GET)
+    page = Response(404, b"<html>no such page</html>")
+    with a_client(lambda _: page) as client, pytest.raises(NotFound, match="no such page"):
+        await client.call(GET)
 
 
 async def test_collections_are_read_page_by_page_with_the_kinds_own_selector() -> None:
@@ -78,7 +78,7 @@ async def test_collections_are_read_page_by_page_with_the_kinds_own_selector() -
         found = [page["items"] async for page in client.pages(JOBS, "ml")]
     assert found == [[1], [2]]
     assert all(each.query["labelSelector"] == "app.kubernetes.io/managed-by=retune" for each in asked)
-    assert all(each.query["limit"] == "500" for each in asked)
+    assert all(each.query["limit"] == str(PAGE) for each in asked)
 
 
 def test_paths_are_those_of_the_api() -> None:

@@ -1,0 +1,165 @@
+"""What a person does with kubectl and helm, for tests on a real cluster: apply, wait, read, install."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+ROOT = Path(__file__).parents[2]
+SYSTEM = "retune-system"
+TAG = "dev"
+REGISTRY = os.environ.get("RETUNE_IMAGE_PREFIX", "localhost/retune")
+OPTIMIZER = f"{REGISTRY}/optimizer:{TAG}"
+SERVER = f"{REGISTRY}/digits-server:{TAG}"
+
+
+class CommandError(AssertionError):
+    """A command failed; the message is what it printed."""
+
+
+def run(*words: str, stdin: str | None = None, seconds: float = 300) -> str:
+    """Run a command and return its output; raises CommandError with its words."""
+    done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
+    if done.returncode:
+        raise CommandError(f"{' '.join(words)}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def kubectl(*words: str, stdin: str | None = None, seconds: float = 300) -> str:
+    """Run kubectl against the cluster of KUBECONFIG and, if set, RETUNE_KUBECONTEXT."""
+    context = os.environ.get("RETUNE_KUBECONTEXT")
+    chosen = [f"--context={context}"] if context else []
+    return run("kubectl", *chosen, *words, stdin=stdin, seconds=seconds)
+
+
+def apply(*documents: Json) -> None:
+    """Apply objects as a person would."""
+    kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
+
+
+def get(kind: str, name: str, *, namespace: str) -> Json:
+    """Return one object."""
+    found: Json = json.loads(kubectl("get", kind, name, "-n", namespace, "-o", "json"))
+    return found
+
+
+def items(kind: str, *, namespace: str, selector: str = "") -> list[Json]:
+    """Return the objects of a kind."""
+    found: list[Json] = json.loads(kubectl("get", kind, "-n", namespace, "-l", selector, "-o", "json"))["items"]
+    return found
+
+
+def condition(resource: Json, kind: str) -> Json:
+    """Return a condition of an object, empty when it has none of that type."""
+    return next((each for each in resource.get("status", {}).get("conditions", ()) if each["type"] == kind), {})
+
+
+def wait_reason(name: str, kind: str, reason: str, *, namespace: str, seconds: int = 240) -> Json:
+    """Wait until a ModelOptimization's condition has a reason; returns the object, or fails with what it says."""
+    path = f'{{.status.conditions[?(@.type=="{kind}")].reason}}={reason}'
+    try:
+        kubectl(
+            "wait", f"modeloptimization/{name}", "-n", namespace, f"--for=jsonpath={path}", f"--timeout={seconds}s",
+            seconds=seconds + 30,
+        )  # fmt: skip
+    except CommandError as error:
+        found = get("modeloptimization", name, namespace=namespace)
+        raise CommandError(f"{error}\n{json.dumps(found.get('status', {}), indent=1)}") from None
+    return get("modeloptimization", name, namespace=namespace)
+
+
+def helm() -> str:
+    """Return the helm to use."""
+    found = shutil.which("helm")
+    if not found:
+        raise CommandError('helm is not on PATH: run `make test`, or `eval "$(python -m tests.localcluster env)"`')
+    return found
+
+
+def install_operator(settings: Iterable[str] = ()) -> None:
+    """Install or upgrade the chart with the images of this tree, and wait until the operator is ready."""
+    images = (
+        f"image.repository={REGISTRY}/operator", f"image.tag={TAG}",
+        f"optimizer.image.repository={REGISTRY}/optimizer", f"optimizer.image.tag={TAG}",
+    )  # fmt: skip
+    interrupted = run(helm(), "list", "--namespace", SYSTEM, "--pending", "--short").split()
+    if "retune" in interrupted:  # a helm that was killed leaves its release locked
+        run(helm(), "uninstall", "retune", "--namespace", SYSTEM, "--wait", "--timeout", "2m")
+    chosen = [word for setting in (*images, *settings) for word in ("--set", setting)]
+    run(
+        helm(), "upgrade", "--install", "retune", str(ROOT / "charts/retune"), "--namespace", SYSTEM,
+        "--create-namespace", "--wait", "--timeout", "3m", *chosen,
+    )  # fmt: skip
+    kubectl("rollout", "restart", "deployment/retune", "-n", SYSTEM)
+    kubectl("rollout", "status", "deployment/retune", "-n", SYSTEM, "--timeout=3m")
+
+
+def namespace(name: str) -> Json:
+    """Return a namespace that lets in nothing but restricted pods."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def claim(name: str, *, namespace: str, size: str = "1Gi") -> Json:
+    """Return a claim on the default storage class."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": size}}},
+    }
+
+
+def python_job(
+    name: str, script: Path, *, namespace: str, claims: Iterable[str], arguments: Iterable[str] = ()
+) -> tuple[Json, Json]:
+    """Return a ConfigMap with a script and a restricted Job of the optimizer's image that runs it."""
+    source = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": {script.name: script.read_text(encoding="utf-8")},
+    }
+    names = list(claims)
+    volumes: list[Json] = [{"name": each, "persistentVolumeClaim": {"claimName": each}} for each in names]
+    mounts = [{"name": each, "mountPath": f"/mnt/pvc/{each}"} for each in names]
+    container = {
+        "name": "python",
+        "image": OPTIMIZER,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", f"/script/{script.name}", *arguments],
+        "volumeMounts": [*mounts, {"name": "script", "mountPath": "/script"}, {"name": "tmp", "mountPath": "/tmp"}],
+        "securityContext": CONTAINER_SECURITY,
+    }
+    pod = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "securityContext": POD_SECURITY,
+        "containers": [container],
+        "volumes": [*volumes, {"name": "script", "configMap": {"name": name}}, {"name": "tmp", "emptyDir": {}}],
+    }
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"backoffLimit": 0, "template": {"spec": pod}},
+    }
+    return source, job
+
+
+CONTAINER_SECURITY: Json = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+POD_SECURITY: Json = {
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "runAsGroup": 65532,
+    "fsGroup": 65532,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}

@@ -1,0 +1,167 @@
+"""A real kubelet runs the Jobs we build: what is promised to a command is there, and its end means what we read.
+
+The commands are shell scripts in place of the optimizer's, because the pod around them is what is tested.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retune.contract.requests import JobRequest
+from retune.plan.actions import CreateJob
+from retune.workloads import job_manifest
+from tests import samples
+from tests.localcluster.api import Api
+from tests.localcluster.settings import PAUSE_IMAGE, load
+
+Json = dict[str, Any]
+_PATIENCE_SECONDS = 120.0
+_CLAIMS = ("artifacts", "data", "models")
+REQUESTS: dict[str, JobRequest] = {
+    "baseline": samples.baseline_request(),
+    "search": samples.search_request(),
+    "judge": samples.judge_request(),
+    "verify": samples.verify_request(),
+}
+PROMISES = """
+set -eu
+grep -q '"command":"{command}"' /etc/retune/request.json
+test "$(id -u)" = 65532
+test ! -e /var/run/secrets/kubernetes.io
+for claim in {readable}; do
+  test -d "/mnt/pvc/$claim"
+  ! touch "/mnt/pvc/$claim/probe" 2>/dev/null
+done
+for claim in {writable}; do touch "/mnt/pvc/$claim/probe-{command}-$HOSTNAME"; done
+touch /tmp/probe
+! touch /probe 2>/dev/null
+printf 'index %s' "${{JOB_COMPLETION_INDEX-none}}" > /dev/termination-log
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A small image with a shell, which the local cluster has for its own needs."""
+
+    optimizer_image: str = os.environ.get("RETUNE_SHELL_IMAGE", PAUSE_IMAGE)
+    image_pull_policy: str = "IfNotPresent"
+
+
+@pytest.fixture(scope="module")
+def api() -> Api:
+    """The cluster with nodes."""
+    return Api(Path(os.environ.get("KUBECONFIG") or load().kubeconfig))
+
+
+@pytest.fixture(scope="module")
+def namespace(api: Api) -> Iterator[str]:
+    """A namespace that enforces Pod Security `restricted`, with every claim that the samples name."""
+    name = f"job-pods-{uuid.uuid4().hex[:8]}"
+    marks = {"pod-security.kubernetes.io/enforce": "restricted"}
+    api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": marks}})
+    for claim in _CLAIMS:
+        spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Mi"}}}
+        path = f"/api/v1/namespaces/{name}/persistentvolumeclaims"
+        api.request("POST", path, {"metadata": {"name": claim}, "spec": spec})
+    yield name
+    api.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A Job that has ended."""
+
+    conditions: dict[str, Json]
+    pods: list[Json]
+
+    @property
+    def messages(self) -> list[str]:
+        """Termination messages of its pods."""
+        return sorted(terminated(pod).get("message", "") for pod in self.pods)
+
+
+def terminated(pod: Json) -> Json:
+    """How the pod's container ended."""
+    (container,) = pod["status"]["containerStatuses"]
+    found: Json = container["state"]["terminated"]
+    return found
+
+
+def run(api: Api, namespace: str, command: str, script: str, *, workers: int = 1, **execution: Any) -> Ended:
+    """Run the Job of a command with a script in place of the optimizer, and return how it ended."""
+    resource = samples.resource(execution=execution)
+    resource = resource.model_copy(update={"metadata": resource.metadata.model_copy(update={"namespace": namespace})})
+    name = f"{command}-{uuid.uuid4().hex[:8]}"
+    action = CreateJob(name, REQUESTS[command], cpu_limit=0.2, workers=workers)
+    manifest = job_manifest(action, resource=resource, target=None, settings=Settings())
+    del manifest["metadata"]["ownerReferences"]
+    manifest["spec"]["template"]["spec"]["containers"][0]["command"] = ["sh", "-c", script]
+    path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    api.request("POST", f"{path}?fieldValidation=Strict", manifest)
+    return Ended(finished(api, f"{path}/{name}"), pods_of(api, namespace, name))
+
+
+def finished(api: Api, path: str) -> dict[str, Json]:
+    """Conditions of a Job once it is complete or failed."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        status = api.get(path)["status"]
+        conditions = {each["type"]: each for each in status.get("conditions", ()) if each["status"] == "True"}
+        if conditions.keys() & {"Complete", "Failed"}:
+            return conditions
+        assert time.monotonic() < deadline, f"{path} did not end: {status}"
+        time.sleep(0.3)
+
+
+def pods_of(api: Api, namespace: str, job: str) -> list[Json]:
+    """Pods of a Job."""
+    found: list[Json] = api.get(f"/api/v1/namespaces/{namespace}/pods?labelSelector=job-name%3D{job}")["items"]
+    return found
+
+
+@pytest.mark.parametrize("command", sorted(REQUESTS))
+def test_what_is_promised_to_a_command_is_there(api: Api, namespace: str, command: str) -> None:
+    """Request file, claims with their rights, scratch, no token, no other writable place, a way to answer."""
+    writable = {"artifacts"} - ({"artifacts"} if command == "verify" else set())
+    readable = {"baseline": {"models", "data"}, "verify": {"artifacts"}}.get(command, {"data"})
+    words = {"readable": " ".join(sorted(readable)), "writable": " ".join(writable), "command": command}
+    ended = run(api, namespace, command, PROMISES.format(**words), workers=2 if command == "search" else 1)
+    assert "Complete" in ended.conditions, ended
+    assert ended.messages == (["index 0", "index 1"] if command == "search" else ["index none"])
+
+
+@pytest.mark.parametrize("code", [64, 65])
+def test_bad_input_is_not_tried_again(api: Api, namespace: str, code: int) -> None:
+    """One pod, one message, and a Job that failed by policy."""
+    ended = run(api, namespace, "judge", f"printf said > /dev/termination-log; exit {code}", backoffLimit=5)
+    assert ended.conditions["Failed"]["reason"] == "PodFailurePolicy"
+    assert ended.messages == ["said"]
+
+
+def test_an_unexpected_end_is_tried_as_often_as_allowed(api: Api, namespace: str) -> None:
+    """With one retry there are two pods."""
+    ended = run(api, namespace, "judge", "exit 1", backoffLimit=1)
+    assert ended.conditions["Failed"]["reason"] == "BackoffLimitExceeded"
+    assert len(ended.pods) == 2
+
+
+def test_memory_that_is_short_stays_short(api: Api, namespace: str) -> None:
+    """A container over its limit is killed once, and the Job fails without a second try."""
+    small = {"requests": {"memory": "16Mi"}, "limits": {"memory": "16Mi"}}
+    ended = run(api, namespace, "judge", "tail /dev/zero", backoffLimit=5, resources=small)
+    assert ended.conditions["Failed"]["reason"] == "PodFailurePolicy"
+    assert [terminated(pod)["reason"] for pod in ended.pods] == ["OOMKilled"]
+
+
+def test_time_that_is_over_ends_the_job(api: Api, namespace: str) -> None:
+    """A Job that runs longer than runTimeout fails with a reason of its own."""
+    began = time.monotonic()
+    ended = run(api, namespace, "judge", "trap 'exit 0' TERM; while :; do sleep 1; done", runTimeout="3s")
+    assert ended.conditions["Failed"]["reason"] == "DeadlineExceeded"
+    assert time.monotonic() - began < _PATIENCE_SECONDS
