@@ -15,7 +15,7 @@ SETS = f"pvc://{DATA}/data"
 
 
 def resource(name: str, *, deployment: str | None = None, **spec: Any) -> Json:
-    """Return a ModelOptimization of the seeded model with a small search, with these fields of its spec replaced."""
+    """Return a ModelOptimization of the seeded model and a small search, with these fields of its spec changed."""
     base: Json = {
         "model": {"uri": f"{MODELS}/good.onnx"},
         "data": {
@@ -32,11 +32,13 @@ def resource(name: str, *, deployment: str | None = None, **spec: Any) -> Json:
         "rollout": {"bakeTime": "5s", "progressDeadline": "90s"},
         "execution": {"resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}},
     }
+    for field, value in copy.deepcopy(spec).items():
+        base[field] = base[field] | value if isinstance(value, dict) and field in base else value
     return {
         "apiVersion": "retune.dev/v1alpha1",
         "kind": "ModelOptimization",
         "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": base | copy.deepcopy(spec),
+        "spec": base,
     }
 
 

@@ -70,7 +70,7 @@ CASES = (
     ),
     Case(
         "memory-small", "OutOfMemory", ("spec.execution.resources.limits.memory",),
-        {"execution": {"resources": {"requests": {"memory": "24Mi"}, "limits": {"memory": "24Mi"}}}},
+        {"execution": {"resources": {"requests": {"cpu": "50m", "memory": "24Mi"}, "limits": {"memory": "24Mi"}}}},
     ),
     Case("claim-missing", "Unschedulable", ("nowhere",), {"execution": {"artifactStore": "pvc://nowhere"}}),
 )  # fmt: skip
@@ -81,6 +81,7 @@ def odd_stores(seeded: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Two claims on real folders of this node: one on a full file system, one that belongs to somebody else."""
     if os.environ.get("RETUNE_KUBECONTEXT") or os.geteuid() != 0:
         pytest.skip("needs to be root on the cluster's node, as with the local cluster")
+    kube.kubectl("delete", "persistentvolume", "e2e-full", "e2e-locked", "--ignore-not-found", "--timeout=1m")
     folders = {name: tmp_path_factory.mktemp("store") / name for name in ("full", "locked")}
     for name, folder in folders.items():
         folder.mkdir(mode=0o755)
@@ -150,6 +151,7 @@ def test_nothing_half_written_is_left_in_the_store(applied: str, tmp_path: Path)
     """After every failure, the store holds whole bundles under their digests and nothing else."""
     for case in CASES:
         kube.wait_reason(case.name, case.kind, case.reason, namespace=applied)
+    kube.wait_reason(SOUND, "Baselined", "Measured", namespace=applied)
     script = tmp_path / "look.py"
     script.write_text(
         "import pathlib, sys\n"

@@ -10,7 +10,7 @@ from retune.contract.requests import BaselineRequest
 from retune.contract.results import BaselineResult
 from retune.plan import names
 from retune.plan.actions import CreateJob
-from retune.plan.draft import Draft, Hold
+from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.hashing import attempt_hash, baseline_hash
 from retune.plan.jobs import JobFailure, failure_of, progress_of, starting
 from retune.plan.observed import Job, JobPhase, Verb
@@ -121,11 +121,16 @@ def _retry_later(draft: Draft, attempt: JobAttempt, failure: JobFailure) -> Hold
 
 def _wait_for_retry(draft: Draft, attempt: JobAttempt) -> Hold:
     draft.wake(after=max(1.0, draft.remaining(attempt.retry_after or draft.now, 0)))
-    old = next((item for item in draft.status.conditions if item.type == ConditionType.BASELINED), None)
+    old = condition_of(draft.status, ConditionType.BASELINED)
     return Hold(Stage.BLOCKED, old.reason if old else "Failed", old.message if old else "")
 
 
 def _working(draft: Draft, reason: str, message: str) -> Hold:
+    """Tell what the attempt does; while a failed one is repeated, its failure stays told, so that it does not flap."""
+    failed = condition_of(draft.status, ConditionType.BASELINED)
+    attempt = draft.status.baseline
+    if failed and failed.status is ConditionStatus.FALSE and attempt and attempt.attempt > 1:
+        return Hold(Stage.BLOCKED, failed.reason, failed.message)
     draft.condition(ConditionType.BASELINED, ConditionStatus.UNKNOWN, reason, message)
     return Hold(Stage.BASELINING, reason, message)
 

@@ -6,7 +6,7 @@ from retune.contract.results import JudgeResult
 from retune.plan import names
 from retune.plan.actions import DeleteJob, DeleteRun, RecordRun
 from retune.plan.draft import Draft
-from retune.plan.observed import JobPhase
+from retune.plan.observed import Job, JobPhase
 
 _FINISHED = {JobPhase.SUCCEEDED, JobPhase.FAILED}
 
@@ -15,10 +15,16 @@ def sweep(draft: Draft) -> None:
     """Stop Jobs that nothing waits for any more, and remove finished runs beyond the limits."""
     wanted = _awaited(draft)
     for job in draft.observed.jobs.values():
-        if job.phase not in _FINISHED and job.name not in wanted:
+        superseded = _is_failed_baseline(draft, job) and draft.status.baseline is not None
+        if job.name not in wanted and (job.phase not in _FINISHED or superseded):
             draft.do(DeleteJob(job.name))
     for run in _beyond_limits(draft):
         draft.do(DeleteRun(run.metadata.name))
+
+
+def _is_failed_baseline(draft: Draft, job: Job) -> bool:
+    """Whether a Job is a baseline attempt that failed: only the newest is kept, however often it is repeated."""
+    return job.phase is JobPhase.FAILED and job.name.startswith(names.baseline_job_prefix(draft.resource.metadata.name))
 
 
 def _awaited(draft: Draft) -> set[str]:

@@ -3,7 +3,12 @@
 
 def baseline_job(resource: str, attempt: int, spec_hash: str) -> str:
     """Return the name of a baseline attempt's Job."""
-    return f"{resource}-b{attempt}-{spec_hash[:8]}"
+    return f"{baseline_job_prefix(resource)}{attempt}-{spec_hash[:8]}"
+
+
+def baseline_job_prefix(resource: str) -> str:
+    """Return what the names of a resource's baseline attempts have in common."""
+    return f"{resource}-b"
 
 
 def run(resource: str, number: int) -> str:

@@ -167,6 +167,21 @@ def test_a_failed_baseline_blocks_with_its_reason_and_is_tried_again_more_slowly
     assert len(world.active_jobs()) == 1
 
 
+def test_a_repeated_failure_is_told_once_and_leaves_one_job() -> None:
+    """While a failed baseline is tried again its condition stays as it is, and older attempts are removed."""
+    world = World()
+    world.reconcile()
+    for _ in range(4):
+        world.fail(world.active_jobs()[0], Reason.DATA_INVALID)
+        world.reconcile()
+        world.wait(700)
+        world.reconcile()
+        assert state_of(world, ConditionType.BASELINED) is ConditionStatus.FALSE
+        assert reason_of(world, ConditionType.BASELINED) == Reason.DATA_INVALID
+    assert [event.reason for event in world.events].count(Reason.DATA_INVALID) == 1
+    assert len(world.jobs) == 1
+
+
 def test_a_corrected_spec_is_tried_at_once() -> None:
     """A new model URI or a new Job image makes a new attempt without waiting."""
     world = World()
