@@ -87,13 +87,13 @@ lint: $(STAMP) ## Style, types, import rules, fresh CRDs (30 s).
 .PHONY: test-fast
 test-fast: $(STAMP) ## Lint and unit tests: no cluster, 2 min.
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
-	$(call stage,unit tests,2 min,$(PY) -m pytest tests/unit)
+	$(call stage,unit tests,2 min,$(PY) -m pytest -n 2 tests/unit)
 
 .PHONY: test
 test: $(STAMP) ## Everything, on a real API server and a real cluster (35 min the first time, 20 min after).
 	@printf 'Stages: lint, unit, Kubernetes binaries, API server, faults, $(CLUSTER) cluster, end to end.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
-	$(call stage,unit tests,2 min,$(PY) -m pytest tests/unit)
+	$(call stage,unit tests,2 min,$(PY) -m pytest -n 2 tests/unit)
 	$(call stage,Kubernetes binaries,9 min the first time and nothing after,$(LOCALCLUSTER) binaries)
 	$(call stage,tests against the API server,3 min,$(PY) -m pytest tests/cluster)
 	$(call stage,fault tests,5 min,$(PY) -m pytest tests/faults)

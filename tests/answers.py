@@ -47,9 +47,14 @@ def _baseline(request: BaselineRequest) -> BaselineResult:
     )
 
 
+def _short(request: SearchRequest) -> str:
+    """Return the run's name without what tells resources of one name apart."""
+    return request.run.rpartition("-")[0]
+
+
 def bundle_of(request: SearchRequest) -> BundleRef:
     """Return the bundle that the judge of a run would publish."""
-    return BundleRef(uri=f"{request.store}/bundles/{request.run}", digest=f"sha256:{request.run}")
+    return BundleRef(uri=f"{request.store}/bundles/{_short(request)}", digest=f"sha256:{_short(request)}")
 
 
 def _judge(request: JudgeRequest, verdict: Verdict) -> JudgeResult:
@@ -60,7 +65,7 @@ def _judge(request: JudgeRequest, verdict: Verdict) -> JudgeResult:
         verdict=verdict,
         reason="SmallerAtEqualQuality" if verdict is Verdict.PROMOTE else "NoRelevantGain",
         message="4x smaller",
-        report=f"{request.store}/runs/{request.run}/report.html",
+        report=f"{request.store}/runs/{_short(request)}/report.html",
         candidate=CandidateSummary(bundle=bundle_of(request), size_bytes=250, techniques=("int8",)),
         comparisons=(Comparison(name="size_bytes", champion=SMALLER, candidate=SMALLER),),
         fingerprint="amd64",

@@ -8,6 +8,7 @@ import heapq
 import itertools
 import random
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 FIRST_BACKOFF = 0.5
@@ -33,7 +34,7 @@ class Queue:
         self._failures: dict[str, int] = {}
         self._held_until: dict[str, float] = {}
         self._order = itertools.count()
-        self._changed = asyncio.Event()
+        self._sleepers: deque[asyncio.Event] = deque()
         self._closed = False
 
     def add(self, key: str, *, delay: float = 0.0) -> None:
@@ -42,7 +43,6 @@ class Queue:
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
             self._push(key, due)
-            self._changed.set()
 
     def succeeded(self, key: str) -> None:
         """Forget a key's failures."""
@@ -65,13 +65,15 @@ class Queue:
     def close(self) -> None:
         """Hand out nothing more; what runs may finish."""
         self._closed = True
-        self._changed.set()
+        for sleeper in self._sleepers:
+            sleeper.set()
 
     async def take(self) -> str | None:
         """Return the next due key and mark it as running; None once the queue is closed."""
         while not self._closed:
             key = self._pop()
             if key is not None:
+                self._wake_one()  # for what else is due, or to mind the clock in this taker's place
                 return key
             await self._wait()
         return None
@@ -82,13 +84,18 @@ class Queue:
         if key in self._again:
             self._again.discard(key)
             self._push(key, self._due[key])
-        self._changed.set()
 
     def _push(self, key: str, due: float) -> None:
         heapq.heappush(self._heap, (due, next(self._order), key))
         if len(self._heap) > 2 * len(self._due) + 64:
             self._heap = [item for item in self._heap if self._due.get(item[2]) == item[0]]
             heapq.heapify(self._heap)
+        self._wake_one()
+
+    def _wake_one(self) -> None:
+        """Wake one waiting taker where there is something to wait for; waking all would cost more than most passes."""
+        if self._heap and self._sleepers:
+            self._sleepers.popleft().set()
 
     def _pop(self) -> str | None:
         """Return a key that is due, marked as running; one that runs already is set aside until it is done."""
@@ -106,14 +113,18 @@ class Queue:
         return None
 
     async def _wait(self) -> None:
-        """Sleep until something changes or the next key is due."""
-        self._changed.clear()
+        """Sleep until woken or until the next key is due."""
         timeout = max(0.0, self._heap[0][0] - self._clock()) if self._heap else None
+        sleeper = asyncio.Event()
+        self._sleepers.append(sleeper)
         try:
             async with asyncio.timeout(timeout):
-                await self._changed.wait()
+                await sleeper.wait()
         except TimeoutError:
             return
+        finally:
+            if sleeper in self._sleepers:
+                self._sleepers.remove(sleeper)
 
     @property
     def depth(self) -> int:

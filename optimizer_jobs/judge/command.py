@@ -182,15 +182,30 @@ def _comparisons(champion: Standing, contender: Contender) -> tuple[Comparison, 
             name=metric.value,
             champion=measurement(metric, champion.metrics[metric]),
             candidate=measurement(metric, contender.metrics[metric]),
+            change=_change(metric, contender),
         )
         for metric in Metric
     )
+
+
+def _change(metric: Metric, contender: Contender) -> Measurement:
+    """Return the paired comparison, which is sharper than two intervals side by side."""
+    if metric is Metric.ACCURACY:
+        found = contender.difference
+        value = Interval(value=found.value, low=found.low, high=found.high, samples=found.rows)
+    else:
+        value = contender.ratios[metric]
+    return _measured(metric, value)
 
 
 def measurement(metric: Metric, found: Interval) -> Measurement:
     """Return an interval as the API shows it; a counted number has no ends."""
     if metric is Metric.SIZE_BYTES:
         return Measurement(name=metric.value, value=f"{found.value:.0f}")
+    return _measured(metric, found)
+
+
+def _measured(metric: Metric, found: Interval) -> Measurement:
     low, value, high = (f"{number:.6f}".rstrip("0").rstrip(".") for number in (found.low, found.value, found.high))
     return Measurement(name=metric.value, value=value, low=low, high=high, samples=found.samples)
 

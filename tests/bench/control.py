@@ -1,12 +1,24 @@
 """How fast and how frugal the control loop is: `python -m tests.bench.control [N ...]` prints a table.
 
-For each N, on a control plane of its own (real API server and etcd, no kubelet): N resources are created in a burst,
-and the time from each creation to its baseline Job is taken by a watch; API writes are counted by the operator and
-checked against the API server's own counters; then the operator rests through several resyncs, and what it writes is
-counted; last, a bare client creates the same Jobs with as many threads. Times are of this machine and this run: only
-the ratio to the bare client, taken in the same run, says something about the code.
+For each N, on a control plane of its own (real API server and etcd, no kubelet, no controllers), in this order:
+
+1. Generator alone: N ModelOptimizations are created while no operator runs. It is the floor of step 4.
+2. Loop alone: an operator starts and finds those N. Its span is from its first Lease to its last baseline Job; how long
+   it took from the start of its process to that first Lease (Python's imports, the first list) is told beside it.
+3. Bare client: the same Jobs are created in another namespace with the operator's own HTTP client and as many threads.
+4. Headline: an operator that is ready meets N other ModelOptimizations created in a burst. The span is from the first
+   create to the moment when a watch shows the last baseline Job: it has in it the generator's work, the delivery of
+   events, for each resource three writes one after the other (Lease, status, Job), and the delivery of the Job. Then
+   the operator rests through several resyncs, and what it writes is counted.
+5. Bare client again; the mean of the two is what spans are compared with.
+
+API server, etcd, operator and generator share this machine's cores, so times say little of themselves: only ratios to
+the bare client of the same run do, and the processor time each resource costs. Writes are counted by the operator and
+checked against the API server's own counters.
 """
 
+import argparse
+import http.client
 import json
 import os
 import re
@@ -15,10 +27,10 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,121 +42,181 @@ from rich.table import Table
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from retune.cluster.client import Request, Transport, official_transport
+from retune.settings import Settings
 from tests.cluster.crds import install
 from tests.faults.stage import deployment
 from tests.localcluster.api import Api
-from tests.localcluster.controlplane import control_plane, free_ports
+from tests.localcluster.controlplane import ControlPlane, control_plane, free_ports
 from tests.samples import manifest
 
 Json = dict[str, Any]
-THREADS = 16
+THREADS = Settings().api_threads
 RESYNC_SECONDS = 15
 REST_SECONDS = 50
-NAMESPACE = "bench"
-_JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
-_RESOURCES = f"/apis/retune.dev/v1alpha1/namespaces/{NAMESPACE}/modeloptimizations"
+FIRST, LATER, BARE = "before-operator", "after-operator", "bare"
+"""Namespaces: of resources there before their operator, of those that come later, of the bare client's Jobs."""
 _WRITES = {"POST", "PUT", "PATCH", "DELETE"}
+_RESOURCE = re.compile(rb'"retune.dev/resource":"([^"]+)"')
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one N gave. Seconds, megabytes, counts."""
+    """What one N gave. Spans and percentiles in seconds, processor time in milliseconds a resource, memory in MB."""
 
     resources: int
+    bare_span: float
+    create_span: float
+    boot: float
+    loop_span: float
+    span: float
     p50: float
     p99: float
-    span: float
-    bare_span: float
     writes: float
     writes_by_server: float
-    rest_writes: float
+    rest_writes_per_hour: float
+    operator_cpu: float
+    server_cpu: float
     rss: float
     peak: float
 
 
-def main(sizes: list[int]) -> None:
+def main() -> None:
     """Measure every size and print the table."""
-    console = Console(width=132)
-    rows = []
-    for size in sizes:
-        console.print(f"{size} resources: about {REST_SECONDS + 20 + size // 20} s ...")
-        rows.append(measure(size))
-    console.print(table(rows))
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.control", description=str(__doc__).partition("\n")[0])
+    parser.add_argument("sizes", metavar="N", type=int, nargs="*", default=[1, 100, 1000], help="resources")
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how results are printed")
+    wanted = parser.parse_args()
+    rows = [measure(size) for size in wanted.sizes]
+    if wanted.output == "json":
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        Console(width=132).print(table(rows))
 
 
 def measure(size: int) -> Row:
     """Run one size on a control plane of its own."""
+    print(f"{size} resources: about {REST_SECONDS + 25 + size // 20} s ...", file=sys.stderr)
     with control_plane() as plane:
         api = Api(plane.kubeconfig)
         install(api, [modeloptimization_crd(), optimizationrun_crd()])
-        _prepare(api, plane.kubeconfig, size)
-        with _operator(plane.kubeconfig) as (pid, port):
-            watch, before = _JobWatch(api), _server_writes(api)
-            created = _burst(plane.kubeconfig, size)
-            seen = watch.wait(size)
-            writes, by_server = _operator_writes(port), _server_writes(api) - before
-            rest = _rest(port)
-            rss, peak = _memory(pid)
-        jobs = [_bare(job) for job in api.get(_JOBS)["items"]]
-        bare = _post_all(plane.kubeconfig, _JOBS, jobs)
-    waits = np.array([seen[name] - created[name] for name in created])
+        _prepare(plane, size)
+        create_span = _create(plane, FIRST, size).span
+        boot, loop_span = _loop_alone(plane, size)
+        jobs = [_bare(job) for job in api.get(_jobs(FIRST))["items"]]
+        bare = [_bare_span(plane, jobs, "a")]
+        found = _headline(plane, size)
+        bare.append(_bare_span(plane, jobs, "b"))
     return Row(
-        resources=size,
-        p50=float(np.percentile(waits, 50)),
-        p99=float(np.percentile(waits, 99)),
-        span=max(seen.values()) - min(created.values()),
-        bare_span=bare,
-        writes=writes / size,
-        writes_by_server=by_server / size,
-        rest_writes=rest * 3600 / REST_SECONDS,
-        rss=rss,
-        peak=peak,
+        resources=size, bare_span=float(np.mean(bare)), create_span=create_span, boot=boot, loop_span=loop_span, **found
     )
 
 
-def _prepare(api: Api, kubeconfig: Path, size: int) -> None:
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
-    api.apply(f"/api/v1/namespaces/{NAMESPACE}", namespace)
-    targets = [_named(deployment(NAMESPACE), f"server-{number}") for number in range(size)]
-    _post_all(kubeconfig, f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments", targets)
+def _prepare(plane: ControlPlane, size: int) -> None:
+    """Make the namespaces, and in two of them a Deployment for each resource."""
+    api = Api(plane.kubeconfig)
+    for namespace in (FIRST, LATER, BARE):
+        document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+        api.apply(f"/api/v1/namespaces/{namespace}", document)
+    for namespace in (FIRST, LATER):
+        targets = [_named(deployment(namespace), namespace, f"server-{number}") for number in range(size)]
+        _post_all(plane, f"/apis/apps/v1/namespaces/{namespace}/deployments", targets)
+    # The API server takes seconds to serve a kind that is new to it: not a matter of any span.
+    api.request("POST", f"{_resources(FIRST)}?dryRun=All", _named(manifest(), FIRST, "first"))
 
 
-def _named(document: Json, name: str) -> Json:
+def _loop_alone(plane: ControlPlane, size: int) -> tuple[float, float]:
+    """Let an operator find resources that are there; returns seconds to its first Lease, and from there to the end."""
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{FIRST}/leases"
+    watch, lease = _Watch(plane, _jobs(FIRST)), _Watch(plane, leases, stop_after=1)
+    began = time.monotonic()
+    with _operator(plane, FIRST):
+        (first,) = lease.wait(1).values()
+        return first - began, max(watch.wait(size).values()) - first
+
+
+def _headline(plane: ControlPlane, size: int) -> dict[str, float]:
+    """Let an operator that is ready meet a burst, then rest; returns those fields of the row."""
+    api = Api(plane.kubeconfig)
+    with _operator(plane, LATER) as (pid, port):
+        watch, before = _Watch(plane, _jobs(LATER)), _server_writes(api)
+        operator, server = _cpu([pid]), _server_cpu(plane)
+        created = _create(plane, LATER, size).asked
+        seen = watch.wait(size)
+        operator, server = _cpu([pid]) - operator, _server_cpu(plane) - server
+        writes, by_server = _operator_writes(port), _server_writes(api) - before
+        rest = _rest(port)
+        rss, peak = _memory(pid)
+    waits = np.array([seen[name] - created[name] for name in created])
+    return {
+        "span": max(seen.values()) - min(created.values()),
+        "p50": float(np.percentile(waits, 50)),
+        "p99": float(np.percentile(waits, 99)),
+        "writes": writes / size,
+        "writes_by_server": by_server / size,
+        "rest_writes_per_hour": rest * 3600 / REST_SECONDS,
+        "operator_cpu": operator * 1000 / size,
+        "server_cpu": server * 1000 / size,
+        "rss": rss,
+        "peak": peak,
+    }
+
+
+def _bare_span(plane: ControlPlane, jobs: list[Json], mark: str) -> float:
+    """Create the Jobs without an operator; returns the seconds from the first request to the last answer."""
+    return _post_all(plane, _jobs(BARE), [_named(job, BARE, f"{mark}-{job['metadata']['name']}") for job in jobs]).span
+
+
+def _resources(namespace: str) -> str:
+    return f"/apis/retune.dev/v1alpha1/namespaces/{namespace}/modeloptimizations"
+
+
+def _jobs(namespace: str) -> str:
+    return f"/apis/batch/v1/namespaces/{namespace}/jobs"
+
+
+def _named(document: Json, namespace: str, name: str) -> Json:
     copy: Json = json.loads(json.dumps(document))
-    copy["metadata"] |= {"name": name, "namespace": NAMESPACE}
+    copy["metadata"] |= {"name": name[:63], "namespace": namespace}
     return copy
 
 
-def _burst(kubeconfig: Path, size: int) -> dict[str, float]:
-    """Create the resources; returns when each was asked for."""
-    times: dict[str, float] = {}
+@dataclass(frozen=True)
+class _Posted:
+    """When objects were asked for, by name, and when the last answer came."""
+
+    asked: dict[str, float]
+    answered: float
+
+    @property
+    def span(self) -> float:
+        """Seconds from the first request to the last answer."""
+        return self.answered - min(self.asked.values())
+
+
+def _create(plane: ControlPlane, namespace: str, size: int) -> _Posted:
+    """Create the resources."""
     bodies = [
-        _named(manifest(target={"ref": {"name": f"server-{number}"}}), f"digits-{number}") for number in range(size)
+        _named(manifest(target={"ref": {"name": f"server-{number}"}}), namespace, f"digits-{number}")
+        for number in range(size)
     ]
-
-    def note(body: Json) -> None:
-        times[body["metadata"]["name"]] = time.monotonic()
-
-    _post_all(kubeconfig, _RESOURCES, bodies, before=note)
-    return times
+    return _post_all(plane, _resources(namespace), bodies)
 
 
-def _post_all(
-    kubeconfig: Path, path: str, bodies: list[Json], *, before: Callable[[Json], None] = lambda _: None
-) -> float:
-    """Create objects with the official client and as many threads as the operator has; returns the seconds."""
-    send = _transport(kubeconfig)
+def _post_all(plane: ControlPlane, path: str, bodies: list[Json]) -> _Posted:
+    """Create objects with as many threads as the operator has, each with a warm connection."""
+    send = _transport(plane.kubeconfig)
+    asked: dict[str, float] = {}
 
     def post(body: Json) -> None:
-        before(body)
+        asked[body["metadata"]["name"]] = time.monotonic()
         response = send(Request("POST", path, body=body))
         if response.status != 201:
             raise SystemExit(f"{response.status}: {response.body[:500]!r}")
 
-    began = time.monotonic()
     with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda _: send(Request("GET", "/version")), range(4 * THREADS)))
         list(pool.map(post, bodies))
-    return time.monotonic() - began
+        return _Posted(asked, time.monotonic())
 
 
 def _transport(kubeconfig: Path) -> Transport:
@@ -154,7 +226,7 @@ def _transport(kubeconfig: Path) -> Transport:
 
 
 def _bare(job: Json) -> Json:
-    """Return the same Job under another name, as a client without an operator would create it."""
+    """Return the same Job as a client without an operator would create it: without owner, and what the server added."""
     meta, spec = job["metadata"], job["spec"]
     for field in ("selector", "manualSelector", "suspend"):
         spec.pop(field, None)
@@ -165,42 +237,49 @@ def _bare(job: Json) -> Json:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": f"bare-{meta['name']}"[:63], "labels": meta.get("labels", {})},
+        "metadata": {"name": meta["name"], "labels": meta.get("labels", {})},
         "spec": spec,
     }
 
 
-class _JobWatch:
-    """Notes when each resource's first Job is seen."""
+class _Watch:
+    """Notes when each resource's first object under a path is seen."""
 
-    def __init__(self, api: Api) -> None:
-        self._api = api
+    def __init__(self, plane: ControlPlane, path: str, *, stop_after: int = sys.maxsize) -> None:
         self._seen: dict[str, float] = {}
+        self._stop_after = stop_after
         self._changed = threading.Condition()
-        threading.Thread(target=self._follow, daemon=True).start()
+        target = f"{path}?watch=true&timeoutSeconds=600"
+        response = Api(plane.kubeconfig).open("GET", target, kind="application/json", timeout=630)
+        threading.Thread(target=self._follow, args=(response,), daemon=True).start()
 
-    def _follow(self) -> None:
-        for event in self._api.watch(_JOBS, seconds=600):
-            with self._changed:
-                name = event["object"]["metadata"]["labels"]["retune.dev/resource"]
-                self._seen.setdefault(name, time.monotonic())
-                self._changed.notify_all()
+    def _follow(self, response: Any) -> None:
+        """Read names off the raw events: parsing them whole would take time from what is measured."""
+        with response, suppress(OSError, http.client.HTTPException):  # the API server is ended at the end
+            for line in response:
+                found = _RESOURCE.search(line)
+                with self._changed:
+                    if found:
+                        self._seen.setdefault(found[1].decode(), time.monotonic())
+                        self._changed.notify_all()
+                    if len(self._seen) >= self._stop_after:
+                        return
 
     def wait(self, count: int) -> dict[str, float]:
-        """Wait until so many resources have a Job; returns when each was seen."""
+        """Wait until objects of so many resources were seen; returns when each was."""
         with self._changed:
-            done = self._changed.wait_for(lambda: len(self._seen) >= count, timeout=300)
-        if not done:
-            raise SystemExit(f"only {len(self._seen)} of {count} Jobs after 300 s")
-        return dict(self._seen)
+            if not self._changed.wait_for(lambda: len(self._seen) >= count, timeout=300):
+                raise SystemExit(f"only {len(self._seen)} of {count} after 300 s")
+            return dict(self._seen)
 
 
 @contextmanager
-def _operator(kubeconfig: Path) -> Iterator[tuple[int, int]]:
-    """Run the operator as a process of its own; yields its pid and metrics port once it is ready."""
+def _operator(plane: ControlPlane, namespace: str) -> Iterator[tuple[int, int]]:
+    """Run the operator for a namespace as a process of its own; yields its pid and metrics port once it is ready."""
     (port,) = free_ports(1)
     environment = os.environ | {
-        "KUBECONFIG": str(kubeconfig),
+        "KUBECONFIG": str(plane.kubeconfig),
+        "RETUNE_NAMESPACES": namespace,
         "RETUNE_METRICS_PORT": str(port),
         "RETUNE_RESYNC_SECONDS": str(RESYNC_SECONDS),
         "RETUNE_LOG_LEVEL": "ERROR",
@@ -272,30 +351,49 @@ def _memory(pid: int) -> tuple[float, float]:
     return int(found["VmRSS"]) / 1000, int(found["VmHWM"]) / 1000
 
 
+def _cpu(pids: Iterable[int]) -> float:
+    """Return the processor seconds that processes have used."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _server_cpu(plane: ControlPlane) -> float:
+    return _cpu(process.pid for process in plane.processes.values())
+
+
+_LINES: tuple[tuple[str, Callable[[Row], str]], ...] = (
+    ("bare client: the same Jobs, span s", lambda row: f"{row.bare_span:.3f}"),
+    ("generator alone: the resources without operator, span s", lambda row: f"{row.create_span:.2f}"),
+    ("  ratio to bare", lambda row: f"{row.create_span / row.bare_span:.2f}"),
+    ("loop alone: first Lease to last Job of resources there before, span s", lambda row: f"{row.loop_span:.2f}"),
+    ("  ratio to bare", lambda row: f"{row.loop_span / row.bare_span:.2f}"),
+    ("  start of the process to first Lease, s", lambda row: f"{row.boot:.2f}"),
+    ("headline: first create to last Job seen, span s", lambda row: f"{row.span:.2f}"),
+    ("  ratio to bare", lambda row: f"{row.span / row.bare_span:.2f}"),
+    ("  one resource, p50 s", lambda row: f"{row.p50:.2f}"),
+    ("  one resource, p99 s", lambda row: f"{row.p99:.2f}"),
+    ("API writes a resource, by the operator's count", lambda row: f"{row.writes:.2f}"),
+    ("API writes a resource, by the API server's count", lambda row: f"{row.writes_by_server:.2f}"),
+    ("API writes an hour at rest", lambda row: f"{row.rest_writes_per_hour:.0f}"),
+    ("processor time a resource in the headline, operator, ms", lambda row: f"{row.operator_cpu:.1f}"),
+    ("processor time a resource in the headline, API server and etcd, ms", lambda row: f"{row.server_cpu:.1f}"),
+    ("resident memory, MB", lambda row: f"{row.rss:.0f}"),
+    ("resident memory, peak, MB", lambda row: f"{row.peak:.0f}"),
+)
+
+
 def table(rows: list[Row]) -> Table:
-    """Return the table people read."""
-    found = Table(title="Control loop: created resource to created Job")
-    for column in (
-        "resources", "p50 s", "p99 s", "span s", "bare span s", "span ratio", "writes each", "by server",
-        "writes/h at rest", "RSS MB", "peak MB",
-    ):  # fmt: skip
-        found.add_column(column, justify="right")
+    """Return the table people read: a column for each N."""
+    found = Table("resources", title="Control loop: created resource to created Job")
     for row in rows:
-        numbers = (
-            row.p50,
-            row.p99,
-            row.span,
-            row.bare_span,
-            row.span / row.bare_span,
-            row.writes,
-            row.writes_by_server,
-        )
-        found.add_row(
-            str(row.resources), *(f"{number:.2f}" for number in numbers), f"{row.rest_writes:.0f}",
-            f"{row.rss:.0f}", f"{row.peak:.0f}",
-        )  # fmt: skip
+        found.add_column(str(row.resources), justify="right")
+    for name, text in _LINES:
+        found.add_row(name, *(text(row) for row in rows))
     return found
 
 
 if __name__ == "__main__":
-    main([int(size) for size in sys.argv[1:]] or [1, 100, 1000])
+    main()

@@ -15,6 +15,7 @@ import pytest
 from tests.e2e import kube
 from tests.e2e.scenario import MODELS, NAMESPACE, STORE, data, idle_target, resource
 
+pytestmark = pytest.mark.timeout(600)
 Json = dict[str, Any]
 SOUND = "sound"
 

@@ -11,6 +11,7 @@ import pytest
 from tests.e2e import kube
 from tests.e2e.scenario import DATA, NAMESPACE, STORE, resource, server
 
+pytestmark = pytest.mark.timeout(600)
 Json = dict[str, Any]
 INFERENCE = {"port": 8080, "modelName": "model"}
 

@@ -8,10 +8,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from tests.faults.stage import prepare, run_until_over, snapshot
 from tests.faults.stagehand import Stagehand
 from tests.localcluster.api import Api
 
+pytestmark = pytest.mark.timeout(900)
 TOGETHER = 4
 MOST_CALLS = 200
 

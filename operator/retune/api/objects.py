@@ -105,6 +105,8 @@ class Comparison(ApiModel):
     """The champion's number."""
     candidate: Measurement
     """The candidate's number."""
+    change: Measurement | None = None
+    """Candidate against champion in the same rows and moments: difference of accuracy, ratio of everything else."""
 
 
 class OptimizationRunStatus(ApiModel):

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
-from retune.cluster.client import Request, Response, official_transport
-from retune.cluster.errors import NotFound, Transient, error_of
+from retune.cluster.client import Request, Response, configuration, official_transport
+from retune.cluster.errors import NoCluster, NotFound, Transient, error_of
 from retune.cluster.kinds import MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, Kind
-from retune.cluster.kubeconfig import NoCluster, current_namespace, of_caller
+from retune.cluster.kubeconfig import current_namespace
 from retune.workloads.labels import RESOURCE
 
 PODS = Kind("", "v1", "pods", "Pod")
@@ -42,7 +42,8 @@ class Cluster:
         """Return the cluster of the kubeconfig's context; raises AccessError when there is none."""
         try:
             return cls(
-                official_transport(of_caller(context), threads=1), namespace=namespace or current_namespace(context)
+                official_transport(configuration(context=context), threads=1),
+                namespace=namespace or current_namespace(context),
             )
         except NoCluster as error:
             raise AccessError(str(error)) from error

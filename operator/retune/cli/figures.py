@@ -6,8 +6,13 @@ from retune.api.objects import Comparison
 from retune.api.spec import Metric
 from retune.api.status import Measurement, Version
 
-_UNITS = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "KB"))
-_BETTER = {Metric.LATENCY_P50_MS: "faster", Metric.LATENCY_P95_MS: "faster", Metric.SIZE_BYTES: "smaller"}
+_UNITS = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"))
+_BETTER: dict[str, str] = {
+    Metric.LATENCY_P50_MS: "faster",
+    Metric.LATENCY_P95_MS: "faster",
+    Metric.SIZE_BYTES: "smaller",
+}
+_LATENCIES = {Metric.LATENCY_P50_MS, Metric.LATENCY_P95_MS}
 _WORSE = {"faster": "slower", "smaller": "larger"}
 NONE = "-"
 
@@ -32,40 +37,74 @@ def size(count: int | None) -> str:
 
 def number(metric: str, text: str) -> str:
     """Return one value of a metric with its unit."""
-    try:
-        value = float(text)
-    except ValueError:
-        return text
-    if metric == Metric.SIZE_BYTES:
-        return size(round(value))
-    if metric in {Metric.LATENCY_P50_MS, Metric.LATENCY_P95_MS}:
-        return f"{value:.3g} ms" if value >= 1 else f"{value:.3f} ms"
-    return f"{value:.4f}"
+    value = _float(text)
+    return text if value is None else f"{_bare(metric, value, like=value)}{_unit(metric, value)}"
 
 
 def measurement(measured: Measurement) -> str:
-    """Return a value with its interval, such as `0.9903 [0.9801, 0.9953]`."""
+    """Return a value with its interval in the same unit, such as `67.6 µs [67.2, 68.1]`."""
     text = number(measured.name, measured.value)
-    if measured.low is None or measured.high is None:
+    value, low, high = (_float(end) for end in (measured.value, measured.low, measured.high))
+    if value is None or low is None or high is None or low == high:
         return text
-    low, high = (number(measured.name, end).removesuffix(" ms") for end in (measured.low, measured.high))
-    return f"{text} [{low}, {high}]"
+    return f"{text} [{_bare(measured.name, low, like=value)}, {_bare(measured.name, high, like=value)}]"
+
+
+def _float(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
+def _bare(metric: str, value: float, *, like: float) -> str:
+    """Return a value without its unit, at the scale that suits the value `like`."""
+    if metric == Metric.SIZE_BYTES:
+        return size(round(value))
+    if metric in _LATENCIES:
+        scaled = value * 1000 if like < 1 else value
+        return f"{scaled:.0f}" if scaled >= 100 else f"{scaled:.3g}"
+    return f"{value:.4f}"
+
+
+def _unit(metric: str, value: float) -> str:
+    if metric not in _LATENCIES:
+        return ""
+    return " µs" if value < 1 else " ms"
 
 
 def change(row: Comparison) -> str:
-    """Return what the candidate changes: points of accuracy, or how many times faster or smaller."""
-    try:
-        before, after = float(row.champion.value), float(row.candidate.value)
-    except ValueError:
+    """Return what the candidate changes, such as `2.03x faster` or `-0.14 points [-0.95, +0.67]`.
+
+    Takes the judge's paired comparison where there is one, else the quotient of the two columns.
+    """
+    found = row.change or _quotient(row)
+    value = _float(found.value) if found else None
+    if found is None or value is None:
         return NONE
+    low, high = (value if end is None else end for end in (_float(found.low), _float(found.high)))
     if row.name == Metric.ACCURACY:
-        points = 100 * (after - before)
-        return "equal" if points == 0 else f"{points:+.2f} points"
-    if before == after or min(before, after) <= 0:
-        return "equal" if before == after else NONE
-    better = _BETTER.get(Metric(row.name), "better") if row.name in set(Metric) else "lower"
-    factor, word = (before / after, better) if before > after else (after / before, _WORSE.get(better, "higher"))
-    return f"{factor:.2f}x {word}"
+        ends = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low != high else ""
+        return f"{100 * value + 0.0:+.1f} points{ends}"
+    if value <= 0:
+        return NONE
+    if low <= 1 <= high:
+        return "equal" if low == high else "no difference seen"
+    return _times(value, row.name)
+
+
+def _times(ratio: float, metric: str) -> str:
+    better = _BETTER.get(metric, "lower")
+    return f"{1 / ratio:.2f}x {better}" if ratio < 1 else f"{ratio:.2f}x {_WORSE.get(better, 'higher')}"
+
+
+def _quotient(row: Comparison) -> Measurement | None:
+    before, after = _float(row.champion.value), _float(row.candidate.value)
+    if before is None or after is None:
+        return None
+    if row.name == Metric.ACCURACY:
+        return Measurement(name=row.name, value=f"{after - before:.6f}")
+    return Measurement(name=row.name, value=f"{after / before:.9g}") if before > 0 and after > 0 else None
 
 
 def digest(text: str | None) -> str:

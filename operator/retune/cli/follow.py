@@ -135,7 +135,7 @@ class _Lines:
         """Print a line unless it was the last one printed."""
         if text != self._last:
             self._last = text
-            self._console.print(f"{datetime.now().astimezone():%H:%M:%S}  {text}", soft_wrap=True, highlight=False)
+            self._console.print(f"{datetime.now().astimezone():%H:%M:%S}  {text}", soft_wrap=True, markup=False)
 
 
 class _Live:

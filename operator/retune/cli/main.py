@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from retune.api.base import seconds
 from retune.api.objects import OptimizationRun
@@ -17,7 +17,8 @@ from retune.cli import reports, tables
 from retune.cli.access import AccessError, Cluster, parsed
 from retune.cli.follow import Exit, Until, follow
 
-_WIDE = 200
+_WIDE = 160
+"""Columns where there is no terminal to ask."""
 _EPILOG = """exit codes:
   0  done; `watch`: the run ended well (Promoted, Recommended or NoGain)
   1  `watch`: the run ended otherwise, or was not promoted with --until Promoted
@@ -32,7 +33,7 @@ Command = Callable[[Cluster, argparse.Namespace, Console], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     arguments = parser().parse_args(argv)
-    console = Console(soft_wrap=False, width=None if sys.stdout.isatty() else _WIDE)
+    console = terminal()
     try:
         cluster = Cluster.connect(context=arguments.context, namespace=arguments.namespace)
         command: Command = arguments.command
@@ -45,6 +46,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return Exit.DONE
+
+
+def terminal() -> Console:
+    """Return the console for standard output."""
+    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+
+
+def show(console: Console, picture: RenderableType) -> None:
+    """Print a picture; without the blanks at the ends of lines where it goes to a file."""
+    if console.is_terminal:
+        console.print(picture)
+        return
+    with console.capture() as captured:
+        console.print(picture)
+    for line in captured.get().splitlines():
+        console.out(line.rstrip())
 
 
 def parser() -> argparse.ArgumentParser:
@@ -121,10 +138,10 @@ def status(cluster: Cluster, arguments: argparse.Namespace, console: Console) ->
     if arguments.output:
         _dump(found if arguments.name else {"apiVersion": "v1", "kind": "List", "items": found}, arguments.output)
     elif arguments.name:
-        console.print(tables.picture(parsed(found), now=now))
+        show(console, tables.picture(parsed(found), now=now))
     elif found:
         resources = [parsed(each) for each in found]
-        console.print(tables.listing(resources, now=now, everywhere=arguments.all_namespaces))
+        show(console, tables.listing(resources, now=now, everywhere=arguments.all_namespaces))
     else:
         where = "any namespace" if arguments.all_namespaces else f"namespace {cluster.namespace}"
         sys.stderr.write(f"no ModelOptimization in {where}\n")
@@ -146,7 +163,7 @@ def watch(cluster: Cluster, arguments: argparse.Namespace, console: Console) -> 
         timeout=arguments.timeout,
         console=console,
     )
-    console.print(ended.message, soft_wrap=True, highlight=False, markup=False)
+    console.print(ended.message, soft_wrap=True, markup=False)
     return ended.code
 
 
@@ -156,7 +173,7 @@ def compare(cluster: Cluster, arguments: argparse.Namespace, console: Console) -
     if arguments.output:
         _dump(run.status.to_dict() | {"run": run.metadata.name, "championDigest": run.spec.champion_digest}, "json")
     else:
-        console.print(tables.comparison(run))
+        show(console, tables.comparison(run))
     return Exit.DONE
 
 
@@ -176,16 +193,14 @@ def report(cluster: Cluster, arguments: argparse.Namespace, console: Console) ->
     found = reports.locate(resource, cluster.runs(arguments.name), run=arguments.run)
     outcome = found.run.status.outcome or "under way"
     if arguments.save is None:
-        console.print(f"{found.run.metadata.name} ({outcome}): {found.uri}", highlight=False, soft_wrap=True)
+        console.print(f"{found.run.metadata.name} ({outcome}): {found.uri}", soft_wrap=True)
         command = f"retune report {arguments.name} -n {cluster.namespace} --run {found.run.metadata.name}"
-        console.print(f"save it with: {command} --save report.html", highlight=False, soft_wrap=True)
+        console.print(f"save it with: {command} --save report.html", soft_wrap=True)
         return Exit.DONE
     content = reports.fetch(cluster, found, image=arguments.image)
     arguments.save.parent.mkdir(parents=True, exist_ok=True)
     arguments.save.write_bytes(content)
-    console.print(
-        f"report of {found.run.metadata.name} ({outcome}): {arguments.save}, {len(content)} bytes", highlight=False
-    )
+    console.print(f"report of {found.run.metadata.name} ({outcome}): {arguments.save}, {len(content)} bytes")
     return Exit.DONE
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from retune.api.objects import ModelOptimization, OptimizationRun
-from retune.api.status import Condition, ConditionStatus, ConditionType, Outcome, Trials, Version
+from retune.api.status import Condition, ConditionStatus, ConditionType, Outcome, Stage, Trials, Version
 from retune.cli import figures
 from retune.cli.figures import NONE
 
@@ -21,6 +21,9 @@ _STYLES = {ConditionStatus.TRUE: "green", ConditionStatus.FALSE: "red", Conditio
 _QUIET_WHEN_FALSE = {
     ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.OPTIMIZING, ConditionType.SUSPENDED,
 }  # fmt: skip
+
+_WRAPPED = {"MESSAGE", "REASON", "CHANGE", "CHAMPION", "CANDIDATE", "ORIGINAL"}
+"""Columns that may take several lines."""
 
 
 def listing(resources: Sequence[ModelOptimization], *, now: datetime, everywhere: bool) -> RenderableType:
@@ -48,12 +51,12 @@ def listing(resources: Sequence[ModelOptimization], *, now: datetime, everywhere
 def picture(resource: ModelOptimization, *, now: datetime) -> RenderableType:
     """Return everything about one resource that a person asks first."""
     parts: list[RenderableType] = [_head(resource)]
-    if resource.status.run:
+    if resource.status.run and resource.status.stage is Stage.OPTIMIZING:
         parts += [Text(), trials_bar(resource.status.run.trials)]
     if resource.status.champion:
         parts += [Text(), _versions(resource)]
     if resource.status.conditions:
-        parts += [Text(), _conditions(resource.status.conditions, now)]
+        parts += [Text(), _conditions(resource, now)]
     return Group(*parts)
 
 
@@ -115,11 +118,18 @@ def _measured(version: Version, metric: str) -> str:
     return next((figures.measurement(found) for found in version.metrics if found.name == metric), NONE)
 
 
-def _conditions(conditions: Sequence[Condition], now: datetime) -> Table:
-    table = _table("CONDITION", "STATUS", "REASON", "SINCE", "MESSAGE")
-    for found in conditions:
+def _conditions(resource: ModelOptimization, now: datetime) -> RenderableType:
+    """Return one line a condition and below it the message, unless it was shown before."""
+    table = _table("CONDITION", "STATUS", "SINCE", "REASON")
+    last = resource.status.last_run
+    told = [resource.status.message or "", last.message if last else ""]
+    for found in resource.status.conditions:
+        words = Text(found.reason)
+        if not any(found.message in before for before in told):
+            words.append(f"\n{found.message}", style="dim")
+            told.append(found.message)
         status = Text(found.status, style=_style(found))
-        table.add_row(found.type, status, found.reason, figures.age(found.last_transition_time, now), found.message)
+        table.add_row(found.type, status, figures.age(found.last_transition_time, now), words)
     return table
 
 
@@ -133,7 +143,9 @@ def _style(condition: Condition) -> str:
 
 def comparison(run: OptimizationRun) -> RenderableType:
     """Return champion against candidate as the judge measured them side by side in one pod."""
-    table = _table("METRIC", f"CHAMPION v{run.spec.champion_version}", "CANDIDATE", "CHANGE")
+    promoted = run.status.outcome is Outcome.PROMOTED
+    after_name = "AFTER" if promoted else "BEST CANDIDATE"
+    table = _table("METRIC", f"BEFORE (v{run.spec.champion_version})", after_name, "CHANGE")
     for row in run.status.comparisons:
         table.add_row(
             row.name, figures.measurement(row.champion), figures.measurement(row.candidate), figures.change(row)
@@ -158,8 +170,8 @@ def _ready(resource: ModelOptimization) -> str:
 
 def _table(*columns: str, namespace: bool = False) -> Table:
     """Return an empty table in kubectl's manner: no lines, and the last column takes what is left."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     names = ["NAMESPACE", *columns] if namespace else list(columns)
     for name in names:
-        table.add_column(name, no_wrap=name not in {"MESSAGE", "CHAMPION", "CANDIDATE", "ORIGINAL"})
+        table.add_column(name, no_wrap=name not in _WRAPPED)
     return table

@@ -36,7 +36,7 @@ class Entry(Generic[T]):
 class Shelf(Generic[T]):
     """All objects of one kind, with the index that leads from a related thing to them."""
 
-    def __init__(self, parser: Callable[[Json], T], indexed_by: Callable[[Name, T], object]) -> None:
+    def __init__(self, parser: Callable[[Json, T | None], T], indexed_by: Callable[[Name, T], object]) -> None:
         self._parser = parser
         self._indexed_by = indexed_by
         self._entries: dict[Name, Entry[T]] = {}
@@ -71,7 +71,8 @@ class Shelf(Generic[T]):
         known = self._entries.get(name)
         if uid in self._gone or (known and known.version >= version):
             return False
-        value = self._parser(raw)
+        same = known is not None and known.uid == uid and known.version > 0  # after a rewind nothing known counts
+        value = self._parser(raw, known.value if known and same else None)
         self._forget(name)
         self._entries[name] = Entry(uid, version, value)
         self._index[self._indexed_by(name, value)].add(name)
@@ -121,10 +122,10 @@ class Cache:
 
     def __init__(self) -> None:
         self.resources: Shelf[ModelOptimization] = Shelf(parse.resource, lambda name, it: _target(name[0], it))
-        self.runs: Shelf[RunFacts] = Shelf(parse.run, lambda _, it: it.owner)
-        self.jobs: Shelf[JobFacts] = Shelf(parse.job, lambda _, it: it.owner)
-        self.pods: Shelf[PodFacts] = Shelf(parse.pod, lambda _, it: it.owner)
-        self.deployments: Shelf[bytes] = Shelf(parse.trimmed_deployment, lambda name, _: name)
+        self.runs: Shelf[RunFacts] = Shelf(lambda raw, _: parse.run(raw), lambda _, it: it.owner)
+        self.jobs: Shelf[JobFacts] = Shelf(lambda raw, _: parse.job(raw), lambda _, it: it.owner)
+        self.pods: Shelf[PodFacts] = Shelf(lambda raw, _: parse.pod(raw), lambda _, it: it.owner)
+        self.deployments: Shelf[bytes] = Shelf(lambda raw, _: parse.trimmed_deployment(raw), lambda name, _: name)
         self._shelves: dict[Kind, Shelf[Any]] = {
             MODEL_OPTIMIZATIONS: self.resources,
             OPTIMIZATION_RUNS: self.runs,

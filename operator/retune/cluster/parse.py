@@ -23,9 +23,15 @@ _MESSAGE_LIMIT = 400
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
-def resource(raw: Json) -> ModelOptimization:
-    """Return a ModelOptimization; raises pydantic.ValidationError."""
-    return ModelOptimization.model_validate(_three_parts(raw))
+def resource(raw: Json, known: ModelOptimization | None = None) -> ModelOptimization:
+    """Return a ModelOptimization; raises pydantic.ValidationError.
+
+    known: the same object as last read. While its generation stands, so does its spec, which is not read again.
+    """
+    parts = _three_parts(raw)
+    if known is not None and known.metadata.generation == raw["metadata"].get("generation"):
+        parts["spec"] = known.spec
+    return ModelOptimization.model_validate(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +217,8 @@ def _phase(facts: JobFacts, pods: list[PodFacts]) -> JobPhase:
     if facts.suspended:
         return JobPhase.SUSPENDED
     running = facts.active > 0 and any(each.phase == "Running" for each in pods)
-    return JobPhase.RUNNING if running else JobPhase.WAITING
+    ending = any(each.phase == "Succeeded" for each in pods)  # the Job's controller has not counted it yet
+    return JobPhase.RUNNING if running or ending else JobPhase.WAITING
 
 
 def speaking_pod(facts: JobFacts, pods: Iterable[PodFacts]) -> PodFacts | None:

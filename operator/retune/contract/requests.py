@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from retune.api.base import ApiModel
 from retune.api.spec import Data, Model, Objective, Search, Selection, Technique
+from retune.api.status import Address, Hash
 
 
 class Document(ApiModel):
@@ -17,8 +18,8 @@ class Document(ApiModel):
 class BundleRef(Document):
     """A bundle in a store, held to its digest."""
 
-    uri: str
-    digest: str
+    uri: Address
+    digest: Hash
 
 
 class BaselineRequest(Document):
@@ -42,6 +43,7 @@ class SearchRequest(Document):
     command: Literal["search"] = "search"
     resource: str
     run: str
+    """Name of the run in the store, where it never comes back."""
     spec_hash: str
     data: Data
     objectives: tuple[Objective, ...]

@@ -1,4 +1,7 @@
-"""What a Job answers: at most 4096 bytes of JSON in its termination message, plus files in the store."""
+"""What a Job answers: at most 4096 bytes of JSON in its termination message, plus files in the store.
+
+Whatever ends up in a status has the status' own bounds here, so that a result that does not fit is no result.
+"""
 
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -6,11 +9,11 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from retune.api.objects import Comparison
-from retune.api.status import Measurement
+from retune.api.status import Address, Measurement, Sentence, Word
 from retune.contract.paths import RESULT_LIMIT
 from retune.contract.requests import BundleRef, Document
 
-Numbers = tuple[Measurement, ...]
+Numbers = Annotated[tuple[Measurement, ...], Field(max_length=16)]
 
 
 class Reason(StrEnum):
@@ -63,7 +66,7 @@ class BaselineResult(Document):
     bundle: BundleRef
     model_digest: str
     """Digest of the delivered file."""
-    size_bytes: int
+    size_bytes: int = Field(ge=0)
     metrics: Numbers
     fingerprint: str
     """Hardware and runtime the numbers belong to."""
@@ -75,10 +78,10 @@ class SearchResult(Document):
     kind: Literal["Search"] = "Search"
     spec_hash: str
     run: str
-    trials: int
+    trials: int = Field(ge=0)
     """Trials finished in the whole study."""
-    failed: int
-    best: str | None = None
+    failed: int = Field(ge=0)
+    best: Sentence | None = None
     """The best candidate, in words."""
 
 
@@ -94,8 +97,8 @@ class CandidateSummary(Document):
     """The candidate the verdict speaks of."""
 
     bundle: BundleRef
-    size_bytes: int
-    techniques: tuple[str, ...]
+    size_bytes: int = Field(ge=0)
+    techniques: tuple[Word, ...] = Field(max_length=16)
 
 
 class JudgeResult(Document):
@@ -106,13 +109,13 @@ class JudgeResult(Document):
     run: str
     champion_digest: str
     verdict: Verdict
-    reason: str
+    reason: Word
     """CamelCase word, such as SmallerAtEqualQuality, AccuracyBelowMargin, NoRelevantGain, MeasurementUnreliable."""
     message: str
     """One sentence with the numbers."""
     candidate: CandidateSummary | None = None
-    comparisons: tuple[Comparison, ...] = ()
-    report: str
+    comparisons: tuple[Comparison, ...] = Field(default=(), max_length=16)
+    report: Address
     """URI of report.html."""
     fingerprint: str
 

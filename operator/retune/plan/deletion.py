@@ -43,13 +43,7 @@ def _version_to_leave(draft: Draft) -> tuple[str | None] | None:
 
 def needs_finalizer(draft: Draft) -> bool:
     """Whether deletion would now leave something to undo."""
-    changed = status_changed_target(draft)
-    return draft.status.rollout is not None or (
-        draft.spec.deletion_policy is DeletionPolicy.RESTORE_ORIGINAL and changed
-    )
-
-
-def status_changed_target(draft: Draft) -> bool:
-    """Whether the target serves something other than the model as delivered."""
     champion = draft.status.champion
-    return champion is not None and champion.run_name is not None
+    changed = champion is not None and champion.run_name is not None
+    restore = draft.spec.deletion_policy is DeletionPolicy.RESTORE_ORIGINAL
+    return draft.status.rollout is not None or (restore and changed)

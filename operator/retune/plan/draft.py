@@ -13,6 +13,8 @@ from retune.api.status import Condition, ConditionStatus, ConditionType, ModelOp
 from retune.plan.actions import Action, Plan
 from retune.plan.observed import REFUSALS, Container, Observed, Refusal, Verb
 
+_ORDER: dict[str, int] = {member.value: index for index, member in enumerate(ConditionType)}
+
 
 @dataclass(frozen=True)
 class Hold:
@@ -97,8 +99,7 @@ class Draft:
             observed_generation=self.resource.metadata.generation,
         )
         kept = [condition for condition in self.status.conditions if condition.type != kind]
-        order = {member.value: index for index, member in enumerate(ConditionType)}
-        self.update(conditions=tuple(sorted([*kept, new], key=lambda item: order.get(item.type, len(order)))))
+        self.update(conditions=tuple(sorted([*kept, new], key=lambda item: _ORDER.get(item.type, len(_ORDER)))))
 
     def finish(self) -> Plan:
         """Return the plan."""

@@ -6,7 +6,7 @@ back before stays out. The answer is a reason, never a bare no.
 
 from dataclasses import dataclass
 
-from retune.api.status import ActiveRun, Outcome, Rejected, Version
+from retune.api.status import Outcome, Rejected, Version
 from retune.contract.results import CandidateSummary, JudgeResult, Verdict
 
 
@@ -29,10 +29,10 @@ class Declined:
 
 
 def decide(
-    result: JudgeResult, *, run: ActiveRun, champion: Version, rejected: tuple[Rejected, ...]
+    result: JudgeResult, *, run: str, spec_hash: str, champion: Version, rejected: tuple[Rejected, ...]
 ) -> Accepted | Declined:
-    """Return whether the judged candidate may go live."""
-    foreign = _foreign(result, run=run, champion=champion)
+    """Return whether the judged candidate may go live; `run` is the run's name in the store."""
+    foreign = _foreign(result, run=run, spec_hash=spec_hash, champion=champion)
     if foreign:
         return Declined(Outcome.FAILED, "ResultForeign", foreign)
     if result.verdict is Verdict.NO_GAIN:
@@ -49,8 +49,8 @@ def decide(
     return Accepted(candidate, result.reason, result.message)
 
 
-def _foreign(result: JudgeResult, *, run: ActiveRun, champion: Version) -> str | None:
-    if result.run != run.name or result.spec_hash != run.spec_hash:
+def _foreign(result: JudgeResult, *, run: str, spec_hash: str, champion: Version) -> str | None:
+    if result.run != run or result.spec_hash != spec_hash:
         return f"the result belongs to run {result.run} and another spec"
     if result.champion_digest != champion.digest:
         return "the result compares with a model that is not the champion any more"

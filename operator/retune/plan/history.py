@@ -7,6 +7,7 @@ from retune.plan import names
 from retune.plan.actions import DeleteJob, DeleteRun, RecordRun
 from retune.plan.draft import Draft
 from retune.plan.observed import Job, JobPhase
+from retune.plan.run import SEARCH
 
 _FINISHED = {JobPhase.SUCCEEDED, JobPhase.FAILED}
 
@@ -76,11 +77,12 @@ def _running(draft: Draft) -> OptimizationRunStatus:
         last_transition_time=run.start_time,
         observed_generation=1,
     )
-    return OptimizationRunStatus(conditions=(condition,), start_time=run.start_time)
+    trials = None if run.stage == SEARCH else run.trials  # while it searches, the ModelOptimization shows them
+    return OptimizationRunStatus(conditions=(condition,), trials=trials, start_time=run.start_time)
 
 
 def _ended(draft: Draft, last: LastRun) -> OptimizationRunStatus:
-    stored = draft.observed.runs[last.name].status
+    stored, before = draft.observed.runs[last.name].status, draft.resource.status.run
     verdict = ConditionStatus.TRUE if last.outcome.successful else ConditionStatus.FALSE
     condition = Condition(
         type=ConditionType.SUCCEEDED,
@@ -93,7 +95,7 @@ def _ended(draft: Draft, last: LastRun) -> OptimizationRunStatus:
     digest, comparisons = _evidence(draft, last, stored)
     return OptimizationRunStatus(
         conditions=(condition,),
-        trials=stored.trials,
+        trials=before.trials if before and before.name == last.name else stored.trials,
         outcome=Outcome(last.outcome),
         message=last.message,
         candidate_digest=digest,

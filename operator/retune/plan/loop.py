@@ -19,9 +19,10 @@ STEPS: tuple[Step, ...] = (
     suspension.freeze,
     ownership.resolve_target,
     ownership.hold_lease,
+    rollout.carry_on,
+    run.cancel,
     baseline.measure_champion,
     ownership.respect_field,
-    rollout.carry_on,
     run.carry_on,
     rollout.begin,
 )

@@ -1,5 +1,7 @@
 """Names of everything we create: pure functions of the resource and its counters, so that re-creation is a no-op."""
 
+import hashlib
+
 
 def baseline_job(resource: str, attempt: int, spec_hash: str) -> str:
     """Return the name of a baseline attempt's Job."""
@@ -14,6 +16,14 @@ def baseline_job_prefix(resource: str) -> str:
 def run(resource: str, number: int) -> str:
     """Return the name of an OptimizationRun."""
     return f"{resource}-r{number}"
+
+
+def run_in_store(run_name: str, *, uid: str) -> str:
+    """Return what a run of the resource with this UID is called in the store.
+
+    The store outlives a resource: the next one of that name must never go on with its studies or repeat its verdicts.
+    """
+    return f"{run_name}-{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
 
 
 def search_job(run_name: str) -> str:

@@ -12,6 +12,9 @@ from retune.plan.observed import Container, Verb
 MANAGER = "retune"
 """Our field manager on targets."""
 
+VALUE_LIMIT = 1024
+"""Characters of the owned field's value that a status has room for."""
+
 _RETRY_SECONDS = 60.0
 
 
@@ -27,6 +30,12 @@ def resolve_target(draft: Draft) -> Hold | None:
         variable = draft.spec.target.injection.name
         message = f"{name} sets {variable} of container {container.name} from another object: give it a plain value"
         return _unresolved(draft, "FieldNotLiteral", message)
+    if len(container.value or "") > VALUE_LIMIT:
+        variable = draft.spec.target.injection.name
+        message = (
+            f"{name} gives {variable} of container {container.name} more than {VALUE_LIMIT} characters: shorten it"
+        )
+        return _unresolved(draft, "FieldTooLong", message)
     draft.condition(
         ConditionType.TARGET_RESOLVED, ConditionStatus.TRUE, "Resolved", f"{name}, container {container.name}"
     )
@@ -63,9 +72,8 @@ def hold_lease(draft: Draft) -> Hold | None:
         draft.wake(after=_RETRY_SECONDS)
         return Hold(Stage.BLOCKED, refused.reason, refused.message)
     if target and draft.status.target_uid != target.uid:
-        message = f"this resource alone writes Deployment {target.name}"
         draft.update(target_uid=target.uid)
-        draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "LeaseHeld", message)
+        _lease_held(draft)
     return None
 
 
@@ -89,11 +97,19 @@ def respect_field(draft: Draft) -> Hold | None:
 
 
 def _owned(draft: Draft) -> None:
+    """Say that the field is as it should be; a conflict over a candidate that still waits stays told."""
     champion = draft.status.champion
     if champion and champion.run_name:
         variable = draft.spec.target.injection.name
         message = f"{variable} names version {champion.version} and is owned by Retune"
         draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "FieldOwned", message)
+    elif draft.status.candidate is None:
+        _lease_held(draft)
+
+
+def _lease_held(draft: Draft) -> None:
+    message = f"this resource alone writes Deployment {draft.spec.target.ref.name}"
+    draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "LeaseHeld", message)
 
 
 def _adopt_original(draft: Draft, container: Container) -> None:

@@ -12,17 +12,19 @@ from retune.contract.results import Reason, VerifyResult
 from retune.plan import names
 from retune.plan.actions import AcquireLease, CreateJob, InjectModel, SetFinalizer
 from retune.plan.deletion import FINALIZER
-from retune.plan.draft import Draft, Hold
+from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.hashing import snapshot_hash
-from retune.plan.jobs import failure_of, progress_of, starting
+from retune.plan.jobs import JobFailure, failure_of, progress_of, starting
 from retune.plan.observed import JobPhase, Verb
 from retune.plan.ownership import MANAGER, may_force, reject
 from retune.plan.run import conclude
-from retune.plan.trigger import nonce_is_new
+from retune.plan.trigger import MODE_CHANGED, nonce_is_new
 
 _LOOK_SECONDS = 5.0
 _REFUSAL_RETRY_SECONDS = 30.0
+_INJECTION_RETRY_SECONDS = 60.0
 _VERIFY_ATTEMPTS = 3
+_SCALED_TO_ZERO = "ScaledToZero"
 
 
 def begin(draft: Draft) -> Hold | None:
@@ -65,7 +67,7 @@ def carry_on(draft: Draft) -> Hold | None:
         draft.update(rollout=None)
         return None
     if not rollout.injected and not rollout.rollback_reason and _unwanted(draft, candidate):
-        _withdraw(draft)
+        _withdraw(draft, candidate)
         return None
     if FINALIZER not in draft.resource.metadata.finalizers:
         draft.do(SetFinalizer(present=True))
@@ -76,14 +78,21 @@ def carry_on(draft: Draft) -> Hold | None:
 
 def _unwanted(draft: Draft, candidate: Version) -> bool:
     value = draft.container.value if draft.container else None
-    changed = candidate.spec_hash != snapshot_hash(draft.spec) or nonce_is_new(draft)
-    return value != candidate.injected_value and (changed or draft.spec.mode is not Mode.AUTOMATIC)
+    return value != candidate.injected_value and (_outdated(draft, candidate) or draft.spec.mode is not Mode.AUTOMATIC)
 
 
-def _withdraw(draft: Draft) -> None:
-    """Give up a rollout that has not touched the target: the user wants something else by now."""
-    conclude(draft, Outcome.CANCELLED, "SpecChanged", "the spec changed before the candidate was given to the target")
-    draft.update(candidate=None, rollout=None)
+def _outdated(draft: Draft, candidate: Version) -> bool:
+    return candidate.spec_hash != snapshot_hash(draft.spec) or nonce_is_new(draft)
+
+
+def _withdraw(draft: Draft, candidate: Version) -> None:
+    """Give up a rollout that has not touched the target; a candidate that is still wanted is kept as recommended."""
+    draft.update(rollout=None)
+    if draft.spec.mode is Mode.RECOMMEND_ONLY and not _outdated(draft, candidate):
+        return
+    reason = MODE_CHANGED if draft.spec.mode is Mode.OBSERVE_ONLY else "SpecChanged"
+    conclude(draft, Outcome.CANCELLED, reason, "the spec changed before the candidate was given to the target")
+    draft.update(candidate=None)
 
 
 def _roll_out(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
@@ -108,7 +117,7 @@ def _inject(draft: Draft, candidate: Version) -> Hold:
     target, container = draft.observed.target, draft.container
     refused = draft.refusal(Verb.INJECT_MODEL)
     if refused:
-        draft.wake(after=60.0)
+        draft.wake(after=_INJECTION_RETRY_SECONDS)
         return _blocked(draft, refused.reason, refused.message)
     if target and container:
         variable = draft.spec.target.injection.name
@@ -123,16 +132,31 @@ def _inject(draft: Draft, candidate: Version) -> Hold:
 def _observe(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
     """Wait for every pod of the new version, then for its golden requests."""
     target = draft.observed.target
-    limit = seconds(draft.spec.rollout.progress_deadline)
-    left = draft.remaining(rollout.start_time, limit)
+    if target is not None and target.wanted == 0:
+        message = (
+            f"Deployment {target.name} is scaled to zero: version {candidate.version} is proven once a pod runs it"
+        )
+        return _progress(draft, Stage.ROLLING_OUT, _SCALED_TO_ZERO, message)
+    rollout = _started_anew(draft, rollout)
     if target is not None and target.settled:
         return _verify(draft, rollout, candidate)
+    left = draft.remaining(rollout.start_time, seconds(draft.spec.rollout.progress_deadline))
     if left <= 0:
         limit_words = draft.spec.rollout.progress_deadline
         message = f"version {candidate.version} was not ready within {limit_words}: {_words(draft)}"
         return _turn_back(draft, "ProgressDeadlineExceeded", message)
     draft.wake(after=min(_LOOK_SECONDS, left))
     return _progress(draft, Stage.ROLLING_OUT, "Progressing", f"version {candidate.version}: {_words(draft)}")
+
+
+def _started_anew(draft: Draft, rollout: ActiveRollout) -> ActiveRollout:
+    """Give pods their whole time once there are any again."""
+    told = condition_of(draft.status, ConditionType.ROLLED_OUT)
+    if told is None or told.reason != _SCALED_TO_ZERO:
+        return rollout
+    rollout = rollout.model_copy(update={"start_time": draft.now})
+    draft.update(rollout=rollout)
+    return rollout
 
 
 def _verify(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
@@ -149,6 +173,8 @@ def _verify(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | 
         words = f"{job.result.pods} pods answered {job.result.requests} golden requests right"
         return _start_bake(draft, rollout, words)
     failure = failure_of(job, now=draft.now, pull_seconds=draft.observed.defaults.image_pull_seconds)
+    if failure is None and job.phase is JobPhase.SUCCEEDED:
+        failure = JobFailure("ResultInvalid", f"Job {name} ended without an answer")
     if failure is None:
         return _progress(draft, Stage.ROLLING_OUT, *progress_of(job))
     if failure.reason == Reason.GOLDEN_MISMATCH or attempt >= _VERIFY_ATTEMPTS:
@@ -213,7 +239,7 @@ def _words(draft: Draft) -> str:
 
 def _promote(draft: Draft, candidate: Version) -> None:
     champion = candidate.model_copy(update={"promoted_at": draft.now})
-    condition = next((item for item in draft.status.conditions if item.type == ConditionType.CANDIDATE_ACCEPTED), None)
+    condition = condition_of(draft.status, ConditionType.CANDIDATE_ACCEPTED)
     message = f"version {champion.version} is champion. {condition.message if condition else ''}".strip()
     conclude(draft, Outcome.PROMOTED, condition.reason if condition else "Promoted", message)
     draft.update(champion=champion, candidate=None, rollout=None)
@@ -226,6 +252,7 @@ def _turn_back(draft: Draft, reason: str, message: str) -> Hold | None:
         return None
     undoing = rollout.model_copy(update={"rollback_reason": reason, "rollback_message": message[:1024]})
     draft.update(rollout=undoing)
+    _progress(draft, Stage.ROLLING_BACK, reason, message)
     reject(draft, candidate.digest, reason)
     return _roll_back(draft, undoing, candidate)
 
@@ -240,13 +267,24 @@ def _roll_back(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold
         return None
     if container.value != champion.injected_value:
         refused = draft.refusal(Verb.INJECT_MODEL)
-        if refused:
+        if refused and refused.reason == "FieldConflict":
             return _abandon(draft, refused.reason, refused.message)
+        if refused:
+            return _stuck(draft, refused.reason, refused.message)
         variable = draft.spec.target.injection.name
         draft.do(InjectModel(container.name, variable, champion.injected_value))
+        before = draft.refused_before(ConditionType.ROLLED_OUT)
+        if before:
+            return _stuck(draft, *before)
     draft.wake(after=_LOOK_SECONDS)
     reason = rollout.rollback_reason or "RollingBack"
     return _progress(draft, Stage.ROLLING_BACK, reason, f"version {champion.version} returns, because {words}")
+
+
+def _stuck(draft: Draft, reason: str, message: str) -> Hold:
+    """The API server refuses to put the champion back: it is tried until it may, and told until then."""
+    draft.wake(after=_INJECTION_RETRY_SECONDS)
+    return _progress(draft, Stage.ROLLING_BACK, reason, message)
 
 
 def _rolled_back(draft: Draft, rollout: ActiveRollout, candidate: Version, words: str) -> None:

@@ -7,11 +7,11 @@ from retune.api.objects import OptimizationRunSpec, Trigger
 from retune.api.spec import Mode
 from retune.api.status import ActiveRun, ConditionStatus, ConditionType, LastRun, Outcome, Stage, Trials, Version
 from retune.contract.requests import BundleRef, JudgeRequest, SearchRequest
-from retune.contract.results import JudgeResult
+from retune.contract.results import JudgeResult, SearchResult
 from retune.plan import names, trigger
 from retune.plan.actions import CreateJob, CreateRun
 from retune.plan.baseline import threads
-from retune.plan.draft import Draft, Hold
+from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.gate import Accepted, decide
 from retune.plan.hashing import snapshot, snapshot_hash
 from retune.plan.jobs import JobFailure, failure_of, progress_of, starting
@@ -21,12 +21,16 @@ SEARCH, JUDGE, ROLLOUT = "Search", "Judge", "Rollout"
 _REFUSAL_RETRY_SECONDS = 30.0
 
 
-def carry_on(draft: Draft) -> Hold | None:
-    """Carry the run under way one step further, or start one that is due."""
+def cancel(draft: Draft) -> None:
+    """End the run under way when it is no longer what the user wants; before anything else takes its time."""
     cancelled = trigger.why_cancel(draft)
     if cancelled:
         conclude(draft, Outcome.CANCELLED, *cancelled)
         draft.update(candidate=None)
+
+
+def carry_on(draft: Draft) -> Hold | None:
+    """Carry the run under way one step further, or start one that is due."""
     if draft.status.run is None:
         why = trigger.due(draft)
         if why is None:
@@ -51,7 +55,10 @@ def _begin(draft: Draft, why: Trigger) -> None:
 
 def _step(draft: Draft) -> Hold | None:
     run = draft.status.run
-    if run is None or run.stage == ROLLOUT:
+    if run is None:
+        return None
+    if run.stage == ROLLOUT:
+        _recommend(draft)
         return None
     if run.name not in draft.observed.runs and not _record(draft, run):
         return _refused(draft, Verb.CREATE_RUN)
@@ -89,14 +96,22 @@ def _search(draft: Draft, run: ActiveRun) -> Hold | None:
     if failure and not failure.overtime:
         _fail(draft, failure)
         return None
-    current = draft.status.run
-    draft.update(run=current.model_copy(update={"stage": JUDGE}) if current else None)
+    current = draft.status.run or run
+    draft.update(run=current.model_copy(update={"stage": JUDGE, "trials": _last_word(current, job)}))
     return None
 
 
 def _take_progress(draft: Draft, run: ActiveRun) -> None:
     if draft.observed.trials is not None:
         draft.update(run=run.model_copy(update={"trials": draft.observed.trials}))
+
+
+def _last_word(run: ActiveRun, job: Job) -> Trials:
+    """Return the search's progress as its last worker told it, which no scrape has to be lucky enough to see."""
+    told = job.result
+    if not isinstance(told, SearchResult):
+        return run.trials
+    return Trials(total=run.trials.total, done=told.trials, failed=told.failed, best=told.best or run.trials.best)
 
 
 def _judge(draft: Draft, run: ActiveRun) -> Hold | None:
@@ -132,7 +147,7 @@ def _request_fields(draft: Draft, run: ActiveRun) -> dict[str, object]:
         raise ValueError("a run needs a measured champion and a store")
     return {
         "resource": draft.resource.key,
-        "run": run.name,
+        "run": _in_store(draft, run),
         "spec_hash": run.spec_hash,
         "data": spec.data,
         "objectives": spec.objectives,
@@ -145,6 +160,10 @@ def _request_fields(draft: Draft, run: ActiveRun) -> dict[str, object]:
         "store": draft.store,
         "threads": threads(draft),
     }
+
+
+def _in_store(draft: Draft, run: ActiveRun) -> str:
+    return names.run_in_store(run.name, uid=draft.resource.metadata.uid)
 
 
 def _bundle(version: Version) -> BundleRef:
@@ -175,18 +194,29 @@ def _pass_gate(draft: Draft, run: ActiveRun, result: JudgeResult) -> None:
     champion = draft.status.champion
     if champion is None:
         return
-    answer = decide(result, run=run, champion=champion, rejected=draft.status.rejected)
+    answer = decide(
+        result,
+        run=_in_store(draft, run),
+        spec_hash=run.spec_hash,
+        champion=champion,
+        rejected=draft.status.rejected,
+    )
     if not isinstance(answer, Accepted):
         draft.condition(ConditionType.CANDIDATE_ACCEPTED, ConditionStatus.FALSE, answer.reason, answer.message)
         conclude(draft, answer.outcome, answer.reason, answer.message, report=result.report)
         return
     _accept(draft, run, answer, result)
-    if draft.spec.mode is Mode.RECOMMEND_ONLY:
-        message = f"{answer.message} Set spec.mode to Automatic to roll it out."
-        conclude(draft, Outcome.RECOMMENDED, answer.reason, message, report=result.report)
-    else:
-        draft.update(run=run.model_copy(update={"stage": ROLLOUT}))
-        draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, "CandidateFound", answer.message)
+    draft.update(run=run.model_copy(update={"stage": ROLLOUT}))
+    draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, "CandidateFound", answer.message)
+    _recommend(draft)
+
+
+def _recommend(draft: Draft) -> None:
+    """End a run whose candidate may not go live by itself; the candidate waits for the mode to change."""
+    accepted = condition_of(draft.status, ConditionType.CANDIDATE_ACCEPTED)
+    if draft.spec.mode is Mode.RECOMMEND_ONLY and accepted:
+        message = f"{accepted.message} Set spec.mode to Automatic to roll it out."
+        conclude(draft, Outcome.RECOMMENDED, accepted.reason, message)
 
 
 def _accept(draft: Draft, run: ActiveRun, answer: Accepted, result: JudgeResult) -> None:

@@ -1,9 +1,13 @@
-"""`spec.suspend` freezes everything in place: Jobs are held, a rollout stops moving, what serves goes on serving."""
+"""`spec.suspend` freezes everything in place: Jobs are held, a rollout stops moving, what serves goes on serving.
+
+A Job's own `suspend` belongs to its queue where it has one: Kueue would start an admitted Job again at once. So a
+queued Job is taken away while suspended and made anew under its name afterwards; a search goes on where its study is.
+"""
 
 from retune.api.status import ConditionStatus, ConditionType, Stage
-from retune.plan.actions import HoldJob
+from retune.plan.actions import DeleteJob, HoldJob
 from retune.plan.draft import Draft, Hold, condition_of
-from retune.plan.observed import JobPhase
+from retune.plan.observed import Job, JobPhase
 
 _ACTIVE = {JobPhase.WAITING, JobPhase.RUNNING}
 
@@ -11,7 +15,7 @@ _ACTIVE = {JobPhase.WAITING, JobPhase.RUNNING}
 def freeze(draft: Draft) -> Hold | None:
     """Hold everything while suspended; on the way back, let Jobs go on and give a rollout its time anew."""
     if draft.spec.suspend:
-        draft.do(*(HoldJob(job.name, held=True) for job in draft.observed.jobs.values() if job.phase in _ACTIVE))
+        draft.do(*(_stop(draft, job) for job in draft.observed.jobs.values() if job.phase in _ACTIVE))
         draft.condition(ConditionType.SUSPENDED, ConditionStatus.TRUE, "Suspended", "suspended by spec.suspend")
         return Hold(Stage.SUSPENDED, "Suspended", "suspended: set spec.suspend to false to go on")
     draft.do(*(HoldJob(job.name, held=False) for job in draft.observed.jobs.values() if job.held))
@@ -20,6 +24,10 @@ def freeze(draft: Draft) -> Hold | None:
         _restart_clocks(draft)
         draft.condition(ConditionType.SUSPENDED, ConditionStatus.FALSE, "Resumed", "not suspended")
     return None
+
+
+def _stop(draft: Draft, job: Job) -> DeleteJob | HoldJob:
+    return DeleteJob(job.name) if draft.spec.execution.queue_name else HoldJob(job.name, held=True)
 
 
 def _restart_clocks(draft: Draft) -> None:

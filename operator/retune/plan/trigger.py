@@ -2,8 +2,12 @@
 
 from retune.api.objects import Trigger
 from retune.api.spec import Mode
+from retune.api.status import Outcome
 from retune.plan.draft import Draft
 from retune.plan.hashing import snapshot_hash
+
+MODE_CHANGED = "ModeChanged"
+"""Reason of a run that was cancelled because the mode allows none."""
 
 
 def due(draft: Draft) -> Trigger | None:
@@ -17,7 +21,17 @@ def due(draft: Draft) -> Trigger | None:
         return Trigger(reason="Initial", message="the model was never optimized under this resource")
     if last.spec_hash != snapshot_hash(draft.spec):
         return Trigger(reason="SpecChange", message="model, data, objectives, techniques or search changed")
+    if last.reason == MODE_CHANGED:
+        return Trigger(reason="SpecChange", message="the mode lets runs start again")
+    if last.outcome is Outcome.FAILED and _edited_since(draft, last.name):
+        return Trigger(reason="SpecChange", message=f"the spec was edited after run {last.name} had failed")
     return None
+
+
+def _edited_since(draft: Draft, run_name: str) -> bool:
+    """Whether the spec was edited after a run began: perhaps what it failed of is mended."""
+    run = draft.observed.runs.get(run_name)
+    return run is not None and draft.resource.metadata.generation > run.spec.spec_generation
 
 
 def nonce_is_new(draft: Draft) -> bool:
@@ -31,7 +45,7 @@ def why_cancel(draft: Draft) -> tuple[str, str] | None:
     if run is None:
         return None
     if draft.spec.mode is Mode.OBSERVE_ONLY:
-        return "ModeChanged", "mode became ObserveOnly"
+        return MODE_CHANGED, "mode became ObserveOnly"
     if run.spec_hash != snapshot_hash(draft.spec):
         return "SpecChanged", "the spec changed while the run was under way"
     if nonce_is_new(draft):

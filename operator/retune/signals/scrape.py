@@ -13,6 +13,7 @@ from http import HTTPStatus
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from retune.api.spec import Metric
 from retune.api.status import Trials
 from retune.contract.paths import (
     METRIC_BEST,
@@ -22,6 +23,7 @@ from retune.contract.paths import (
     METRICS_PORT,
 )
 
+_METRICS = frozenset(Metric)
 TIMEOUT_SECONDS = 2.0
 SIZE_LIMIT = 256 * 1024
 """Bytes of one answer; a larger one is not read."""
@@ -44,10 +46,10 @@ def parse(text: str) -> Progress:
     best: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name == METRIC_BEST:
-                best[sample.labels.get("metric", "")] = sample.value
-            else:
+            if sample.name != METRIC_BEST:
                 values[sample.name] = sample.value
+            elif sample.labels.get("metric") in _METRICS:
+                best[sample.labels["metric"]] = sample.value
     return Progress(
         total=_count(values.get(METRIC_TRIALS_TOTAL)),
         done=_count(values.get(METRIC_TRIALS_DONE)),

@@ -23,6 +23,7 @@ CONTAINER = "optimizer"
 _USER = 65532
 _SCRATCH_LIMIT = "4Gi"
 _KILLED = 137
+_LEAST_ASKING_SECONDS = 300.0
 _REQUEST_DIR, _REQUEST_NAME = REQUEST_FILE.rsplit("/", 1)
 _ENVIRONMENT = {
     "HOME": SCRATCH_DIR,
@@ -60,7 +61,7 @@ def job_manifest(
     spec = _completions(action) | {
         "backoffLimit": execution.backoff_limit,
         "podFailurePolicy": {"rules": _failure_rules()},
-        "activeDeadlineSeconds": math.ceil(seconds(execution.run_timeout)),
+        "activeDeadlineSeconds": _deadline(action, resource),
         "ttlSecondsAfterFinished": math.ceil(seconds(execution.ttl_after_finished)),
         "template": {
             "metadata": {
@@ -74,6 +75,13 @@ def job_manifest(
         head["labels"] |= {KUEUE_QUEUE: execution.queue_name}
         spec["suspend"] = True
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": head, "spec": spec}
+
+
+def _deadline(action: CreateJob, resource: ModelOptimization) -> int:
+    """Return the seconds a Job may take; while golden requests are asked, an unproven version serves."""
+    if isinstance(action.request, VerifyRequest):
+        return math.ceil(max(_LEAST_ASKING_SECONDS, seconds(resource.spec.rollout.progress_deadline)))
+    return math.ceil(seconds(resource.spec.execution.run_timeout))
 
 
 def _completions(action: CreateJob) -> Json:

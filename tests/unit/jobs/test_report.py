@@ -62,7 +62,7 @@ def document(
     return Report(
         result=JudgeResult(
             spec_hash=name, run=name, champion_digest=DIGEST, verdict=verdict, reason="Because", message=name,
-            candidate=CandidateSummary(bundle=BUNDLE, size_bytes=1, techniques=(name,)),
+            candidate=CandidateSummary(bundle=BUNDLE, size_bytes=1, techniques=(name[:64],)),
             report="pvc://a/report.html", fingerprint="amd64",
         ),
         resource=name, trigger=name, objectives=DEFAULT_OBJECTIVES, selection=Selection(), test_rows=500,

@@ -123,3 +123,51 @@ def test_after_a_restored_backup_what_the_server_says_counts() -> None:
     cache.rewind(MODEL_OPTIMIZATIONS, namespace=None)
     assert cache.put(MODEL_OPTIMIZATIONS, a_resource(40, stage="Pending")) == {"ml/digits"}
     assert stage_of(cache) == "Pending"
+
+
+def a_changed_resource(version: int, *, generation: int, nonce: str) -> Json:
+    """A ModelOptimization whose spec has been edited."""
+    raw = a_resource(version)
+    raw["metadata"]["generation"] = generation
+    raw["spec"]["manualNonce"] = nonce
+    return raw
+
+
+def nonce_of(cache: Cache) -> str | None:
+    """What the memory thinks the spec says."""
+    resource = cache.resource("ml/digits")
+    return resource.spec.manual_nonce if resource else None
+
+
+def test_an_edited_spec_is_read_and_an_unedited_one_is_kept() -> None:
+    """A new generation brings a new spec; a write of the status brings none, so the object in memory stays."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_changed_resource(1, generation=1, nonce="one"))
+    first = cache.resource("ml/digits")
+    cache.put(MODEL_OPTIMIZATIONS, a_changed_resource(2, generation=1, nonce="one") | {"status": {"stage": "Gating"}})
+    second = cache.resource("ml/digits")
+    assert first is not None
+    assert second is not None
+    assert second.spec is first.spec
+    assert stage_of(cache) == "Gating"
+    cache.put(MODEL_OPTIMIZATIONS, a_changed_resource(3, generation=2, nonce="two"))
+    assert nonce_of(cache) == "two"
+
+
+def test_a_namesake_brings_its_own_spec() -> None:
+    """Generations of two objects have nothing to do with each other."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_changed_resource(1, generation=1, nonce="one"))
+    namesake = a_changed_resource(2, generation=1, nonce="two")
+    namesake["metadata"]["uid"] = "other"
+    cache.put(MODEL_OPTIMIZATIONS, namesake)
+    assert nonce_of(cache) == "two"
+
+
+def test_after_a_restored_backup_a_generation_may_stand_for_another_spec() -> None:
+    """History that went back counts generations anew: the spec is read though its number is known."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_changed_resource(900, generation=3, nonce="lost"))
+    cache.rewind(MODEL_OPTIMIZATIONS, namespace=None)
+    cache.put(MODEL_OPTIMIZATIONS, a_changed_resource(40, generation=3, nonce="restored"))
+    assert nonce_of(cache) == "restored"

@@ -12,6 +12,7 @@ from retune.contract.results import Failure, Reason, VerifyResult, encode_result
 from retune.plan.observed import Job, JobPhase
 from retune.targets import kind_of
 from tests import samples
+from tests.answers import answer
 
 Json = dict[str, Any]
 NOON = "2026-11-25T12:00:00Z"
@@ -64,6 +65,7 @@ def observed(job: Json, *pods: Json) -> Job:
         (a_job(), [], JobPhase.WAITING),
         (a_job(active=1), [a_pod(phase="Pending")], JobPhase.WAITING),
         (a_job(active=1), [a_pod()], JobPhase.RUNNING),
+        (a_job(), [a_pod(phase="Succeeded")], JobPhase.RUNNING),
         (a_job(spec={"suspend": True}), [], JobPhase.SUSPENDED),
         (a_job(condition("Complete")), [], JobPhase.SUCCEEDED),
         (a_job(condition("Failed")), [], JobPhase.FAILED),
@@ -116,6 +118,27 @@ def test_what_is_no_result_is_said_to_be_none(message: str, says: str) -> None:
     assert job.garbled is not None
     assert "p7" in job.garbled
     assert says in job.garbled
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reason": "R" * 65},
+        {"report": "pvc://s/" + "r" * 1024},
+        {"candidate": {"bundle": {"uri": "u" * 1025, "digest": samples.DIGEST}, "sizeBytes": 1, "techniques": []}},
+        {"candidate": {"bundle": {"uri": "u", "digest": "d" * 81}, "sizeBytes": 1, "techniques": []}},
+        {"candidate": {"bundle": {"uri": "u", "digest": samples.DIGEST}, "sizeBytes": -1, "techniques": []}},
+        {"candidate": {"bundle": {"uri": "u", "digest": samples.DIGEST}, "sizeBytes": 1, "techniques": ["t"] * 17}},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_a_result_that_would_not_fit_a_status_is_no_result(fields: Json) -> None:
+    """Whatever a Job's image claims, planning never stumbles over it: it ends as ResultInvalid."""
+    honest = answer(samples.judge_request()).model_dump(mode="json", by_alias=True, exclude_none=True)
+    job = observed(a_job(condition("Complete")), a_pod(state=ended(0, json.dumps(honest | fields))))
+    assert job.result is None
+    assert "cannot be read" in (job.garbled or "")
+    assert observed(a_job(condition("Complete")), a_pod(state=ended(0, json.dumps(honest)))).result is not None
 
 
 @pytest.mark.parametrize(

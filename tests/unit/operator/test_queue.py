@@ -2,7 +2,7 @@
 
 import asyncio
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retune.queue import FIRST_BACKOFF, LAST_BACKOFF, Queue, work
@@ -174,3 +174,38 @@ async def test_workers_share_the_keys_and_stop_when_the_queue_closes() -> None:
     await workers
     assert sorted(seen) == sorted(f"ml/{number}" for number in range(40))
     assert most == 4
+
+
+async def test_one_key_wakes_one_worker() -> None:
+    """An event among many idle workers costs one look at the queue, not one a worker."""
+    queue = Queue()
+    takers = [asyncio.create_task(queue.take()) for _ in range(8)]
+    await asyncio.sleep(0)
+    idle = set(queue._sleepers)
+    queue.add("ml/a")
+    assert len(idle) == 8
+    assert len([sleeper for sleeper in idle if sleeper.is_set()]) == 1
+    queue.close()
+    assert set(await asyncio.gather(*takers)) <= {None, "ml/a"}
+
+
+@settings(deadline=None, max_examples=25)
+@given(delays=st.lists(st.sampled_from([0.0, 0.005, 0.01, 0.02]), min_size=1, max_size=12), workers=st.integers(1, 5))
+async def test_every_key_finds_a_worker_without_further_events(delays: list[float], workers: int) -> None:
+    """However workers sleep and whoever is woken, no key that has become due is left lying."""
+    queue, seen, everything = Queue(), set[str](), asyncio.Event()
+
+    async def handle(key: str) -> None:
+        seen.add(key)
+        if len(seen) == len(delays):
+            everything.set()
+
+    running = asyncio.create_task(work(queue, handle, workers=workers))
+    while len(queue._sleepers) < workers:  # noqa: ASYNC110 - turns of the loop, not time
+        await asyncio.sleep(0)
+    for number, delay in enumerate(delays):
+        queue.add(f"ml/{number}", delay=delay)
+    async with asyncio.timeout(10):
+        await everything.wait()
+    queue.close()
+    await running

@@ -230,6 +230,13 @@ def test_limits_of_time_come_from_the_spec_in_whole_seconds() -> None:
     assert (spec["activeDeadlineSeconds"], spec["ttlSecondsAfterFinished"]) == (5400, 601)
 
 
+@pytest.mark.parametrize("deadline,seconds", [("10s", 300), ("20m", 1200)])
+def test_golden_requests_are_asked_within_the_rollouts_own_time(deadline: str, seconds: int) -> None:
+    """An unproven version never serves as long as a search may run, and a short deadline still lets a pod start."""
+    spec = job("verify", execution={"runTimeout": "6h"}, rollout={"progressDeadline": deadline})["spec"]
+    assert spec["activeDeadlineSeconds"] == seconds
+
+
 @every_command
 def test_everything_is_labelled_and_owned(command: str) -> None:
     """Job and pod can be found by label, and go when their ModelOptimization goes."""

@@ -1,6 +1,7 @@
 """Killed between any two writes, the next process ends where an uninterrupted one would have (faults 1, 2 and 31)."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -48,6 +49,21 @@ def test_killed_after_any_write_ends_in_the_same_state(kill_after: int) -> None:
     assert {name: run.status for name, run in world.runs.items()} == {
         name: run.status for name, run in expected.runs.items()
     }
+
+
+@pytest.mark.parametrize("delete_after", range(WRITES + 1))
+def test_deleted_after_any_write_a_proven_version_is_left_serving(delete_after: int) -> None:
+    """Fault 31: the resource goes, and the target has the champion's value, never an unproven candidate's."""
+    world = World()
+    world.crash_after = delete_after
+    with suppress(CrashError):
+        _whole_pass(world, lambda: (world.reconcile(), None)[1])
+    world.crash_after = None
+    world.delete()
+    world.reconcile()
+    champion = world.resource.status.champion
+    assert world.gone
+    assert world.value == (champion.injected_value if champion else None)
 
 
 def test_the_pass_that_is_interrupted_is_a_whole_one() -> None:

@@ -4,6 +4,7 @@ from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from retune.api.status import Stage
 from retune.contract.results import Reason, Verdict
 from retune.plan.actions import EmitEvent
 from tests.unit.plan.world import CrashError, World
@@ -80,6 +81,12 @@ class Loop(RuleBasedStateMachine):
         self.world.settled = settled
         self.rested = False
 
+    @rule(wanted=st.integers(0, 1))
+    def scale(self, wanted: int) -> None:
+        """The target is scaled to zero, or up again."""
+        self.world.wanted = wanted
+        self.rested = False
+
     @rule(seconds=st.sampled_from([1, 40, 700, 8000]))
     def wait(self, seconds: int) -> None:
         """Time passes."""
@@ -108,6 +115,18 @@ class Loop(RuleBasedStateMachine):
     def quota(self, *, quota: bool) -> None:
         """A quota is exceeded, or has room again."""
         self.world.quota = quota
+        self.rested = False
+
+    @rule(refused=st.sampled_from([None, "Forbidden", "AdmissionDenied"]))
+    def rights(self, refused: str | None) -> None:
+        """The API server refuses to change the target, or lets it be changed again."""
+        self.world.inject_refused = refused
+        self.rested = False
+
+    @rule(number=st.integers(1, 2))
+    def deliver(self, number: int) -> None:
+        """A user delivers another model."""
+        self.world.change(model={"uri": f"pvc://store/digits/model-{number}.onnx"})
         self.rested = False
 
     @rule()
@@ -149,7 +168,7 @@ class Loop(RuleBasedStateMachine):
         decision = self.world.decide()
         todo = [action for action in decision.actions if not isinstance(action, EmitEvent)]
         assert decision.status == self.world.resource.status
-        refused = self.world.quota or self.world.manager == "neighbour"
+        refused = self.world.quota or self.world.inject_refused or self.world.manager == "neighbour"
         assert refused or not todo
 
     @invariant()
@@ -159,6 +178,20 @@ class Loop(RuleBasedStateMachine):
         rejected = {entry.digest for entry in status.rejected}
         if status.candidate and not (status.rollout and status.rollout.rollback_reason):
             assert status.candidate.digest not in rejected
+
+    @invariant()
+    def what_we_gave_the_target_is_never_taken_for_the_delivered_model(self) -> None:
+        """The value to go back to is one that was there before, or that others have set."""
+        original = self.world.resource.status.original
+        assert original is None or original.injected_value in self.allowed
+
+    @invariant()
+    def an_unproven_version_serves_only_while_a_rollout_is_under_way(self) -> None:
+        """A candidate on the target is promoted, watched or being taken back, never forgotten."""
+        status, value = self.world.resource.status, self.world.value
+        if self.rested and value in self.world.approved and status.rollout is None:
+            assert status.champion is not None
+            assert value == status.champion.injected_value or status.stage is not Stage.MONITORING
 
     @invariant()
     def every_condition_has_a_reason_and_a_sentence(self) -> None:

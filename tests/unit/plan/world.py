@@ -59,9 +59,12 @@ class World:
     value: str | None = None
     manager: str | None = None
     settled: bool = True
+    wanted: int = 1
     target_uid: str | None = "target-1"
     lease_holder: str | None = None
+    uid: str = "mo-1"
     quota: bool = False
+    inject_refused: str | None = None
     writes: int = 0
     crash_after: int | None = None
     requests: dict[str, Any] = field(default_factory=dict)
@@ -74,7 +77,7 @@ class World:
 
     def __post_init__(self) -> None:
         """Create the resource."""
-        meta = ObjectMeta(name="digits", namespace="ml", uid="mo-1", generation=1)
+        meta = ObjectMeta(name="digits", namespace="ml", uid=self.uid, generation=1)
         self.resource = ModelOptimization(metadata=meta, spec=self.spec)
 
     # What the operator sees and does
@@ -97,10 +100,10 @@ class World:
         container = Container(
             name="server", value=self.value, indirect=False, manager=self.manager if self.value else None, cpu_limit=1.0
         )
-        available = 1 if self.settled else 0
+        available = self.wanted if self.settled else 0
         return Target(
             name="digits", uid=self.target_uid, containers=(container,), settled=self.settled, available=available,
-            wanted=1, progress="0 of 1 new pods available",
+            wanted=self.wanted, progress="0 of 1 new pods available",
         )  # fmt: skip
 
     def decide(self) -> Plan:
@@ -147,11 +150,11 @@ class World:
             case EmitEvent():
                 self.events.append(action)
             case AcquireLease():
-                if self.lease_holder not in {None, "mo-1"}:
+                if self.lease_holder not in {None, self.uid}:
                     return Refusal(Verb.ACQUIRE_LEASE, "HeldByAnother", "held by ml/other")
                 if self.lease_holder is None:
                     self._write()
-                    self.lease_holder = "mo-1"
+                    self.lease_holder = self.uid
             case CreateJob():
                 if self.quota:
                     return Refusal(Verb.CREATE_JOB, "QuotaExceeded", "exceeded quota")
@@ -187,6 +190,8 @@ class World:
     def _inject(self, action: InjectModel) -> Refusal | None:
         if self.target_uid is None:
             return Refusal(Verb.INJECT_MODEL, "NotFound", "no such Deployment")
+        if self.inject_refused:
+            return Refusal(Verb.INJECT_MODEL, self.inject_refused, "Retune may not patch deployments.apps")
         foreign = self.value is not None and self.manager not in {None, "retune"}
         if foreign and not action.force and action.value != self.value:
             return Refusal(Verb.INJECT_MODEL, "FieldConflict", f"owned by {self.manager}")

@@ -1,0 +1,146 @@
+"""An MLServer runtime that serves a bundle with the very code that judged it.
+
+What it serves: the bundle named by the environment variable MODEL_URI, which Retune owns, else the ONNX file as it was
+delivered, which model-settings.json names. A bundle's files and golden requests are checked before it reports ready;
+a server that cannot prove what it serves must never become ready, so it ends and says why.
+"""
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from mlserver import MLModel, ModelSettings
+from mlserver.codecs import NumpyCodec, StringCodec
+from mlserver.codecs.numpy import to_datatype
+from mlserver.errors import InferenceError
+from mlserver.types import (
+    Datatype,
+    InferenceRequest,
+    InferenceResponse,
+    MetadataTensor,
+    Parameters,
+    RequestInput,
+    ResponseOutput,
+)
+
+from optimizer_jobs.data.fetch import file_digest
+from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.errors import JobError
+from optimizer_jobs.models import golden
+from optimizer_jobs.models.bundle import Bundle, open_bundle
+from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Session
+from optimizer_jobs.models.onnx_file import check_onnx
+from optimizer_jobs.models.runtime import open_model, open_session
+from optimizer_jobs.models.signature import TEXT, TensorSpec
+
+BUNDLE_VARIABLE = "MODEL_URI"
+THREADS_VARIABLE = "CPU_LIMIT"
+"""Cores the container may use, by the downward API: `resourceFieldRef: limits.cpu`."""
+TERMINATION_LOG = Path("/dev/termination-log")
+
+_BUNDLE = re.compile(r"(?P<uri>.*/(?P<digest>[0-9a-f]{64}))/?")
+
+
+class BundleModel(MLModel):  # type: ignore[misc]  # MLServer has no type information
+    """One served model; its version is the start of the digest of what it serves."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__(settings)
+        delivered = settings.parameters.uri if settings.parameters else None
+        self._uri = os.environ.get(BUNDLE_VARIABLE) or delivered or ""
+        self._session, self._bundle, digest = _opened(self._uri)
+        if settings.parameters:
+            settings.parameters.version = digest.removeprefix("sha256:")[:12]
+            settings.versions = [settings.parameters.version]
+        self.inputs = [_metadata(spec) for spec in self._session.signature.inputs]
+        self.outputs = [_metadata(spec) for spec in self._session.signature.outputs]
+
+    async def load(self) -> bool:
+        """Ask the golden requests by the same way as a client's, then report ready."""
+        if self._bundle is not None:
+            reason = await self._unlike_golden(self._bundle)
+            if reason:
+                _end(f"{self._uri}: golden request {reason}; this machine does not run the bundle as it was judged")
+        return True
+
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+        """Answer one request of the Open Inference Protocol; raises InferenceError when it does not fit the model."""
+        signature = self._session.signature
+        given = {tensor.name: tensor for tensor in payload.inputs}
+        inputs = {spec.name: self._decoded(given.get(spec.name), spec) for spec in signature.inputs}
+        outputs = await asyncio.to_thread(self._run, inputs)
+        return InferenceResponse(
+            model_name=self.name,
+            model_version=self.version,
+            parameters=Parameters(bundle_digest=self._bundle.digest) if self._bundle else None,
+            outputs=[_encoded(spec, outputs[spec.name]) for spec in signature.outputs],
+        )
+
+    def _run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        try:
+            return self._session.run(inputs)
+        except EngineError as error:
+            raise InferenceError(f"the model refuses this request: {error}") from error
+
+    def _decoded(self, tensor: RequestInput | None, spec: TensorSpec) -> Array:
+        if tensor is None:
+            raise InferenceError(f"input {spec.name!r} is missing")
+        try:
+            values: Any = self.decode(tensor, default_codec=StringCodec if spec.dtype == TEXT else NumpyCodec)
+            array = np.asarray(values, dtype=object if spec.dtype == TEXT else spec.dtype)
+            return array.reshape(tensor.shape)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise InferenceError(f"input {spec.name!r} is no {spec.dtype} of shape {list(tensor.shape)}") from error
+
+    async def _unlike_golden(self, bundle: Bundle) -> str | None:
+        """Return what differs from the recorded answers, or None."""
+        for number, request in enumerate(bundle.golden.requests, start=1):
+            answer = await self.predict(InferenceRequest.model_validate(request.body()))
+            reason = golden.check(answer.model_dump(mode="json"), request, golden=bundle.golden)
+            if reason:
+                return f"{number}: {reason}"
+        return None
+
+
+def _opened(uri: str) -> tuple[Session, Bundle | None, str]:
+    """Return session, bundle and digest of what `uri` names; a plain file has no bundle.
+
+    Ends the process when it is missing or damaged.
+    """
+    threads = max(1, int(os.environ.get(THREADS_VARIABLE, "1")))
+    try:
+        named = _BUNDLE.fullmatch(uri)
+        if named:
+            bundle = open_bundle(named["uri"], digest=f"sha256:{named['digest']}")
+            return open_session(bundle, threads_limit=threads), bundle, bundle.digest
+        model = resolve(uri).local
+        if not model.is_file():
+            _end(f"{uri}: there is no such file; check the claim and whether the model was written")
+        check_onnx(model, uri=uri)
+        return open_model(model, EngineOptions(threads=threads)), None, file_digest(model)
+    except JobError as error:
+        _end(str(error))
+
+
+def _end(why: str) -> NoReturn:
+    """End the process and leave the reason where `kubectl describe` and the operator find it."""
+    sys.stderr.write(f"cannot serve: {why}\n")
+    sys.stderr.flush()
+    if TERMINATION_LOG.exists():
+        TERMINATION_LOG.write_text(why[:4000])
+    os._exit(1)  # nothing is open yet; an orderly end would bury the reason under tracebacks
+
+
+def _encoded(spec: TensorSpec, values: Array) -> ResponseOutput:
+    if spec.dtype == TEXT:
+        return StringCodec.encode_output(spec.name, [str(value) for value in values.reshape(-1)])
+    return NumpyCodec.encode_output(spec.name, values)
+
+
+def _metadata(spec: TensorSpec) -> MetadataTensor:
+    datatype = Datatype.BYTES if spec.dtype == TEXT else to_datatype(np.dtype(spec.dtype))
+    return MetadataTensor(name=spec.name, datatype=datatype, shape=list(spec.shape))

@@ -1,0 +1,213 @@
+"""Train the example's digits classifier and write the model and its data, for a Job with the optimizer image.
+
+Real data: the 1,797 scanned digits that come with scikit-learn. The network is small in convolutions and large in one
+dense layer, so that 8-bit weights make a visible difference. A second run finds its files and does nothing.
+
+This file stands alone: the demo ships it to the cluster in a ConfigMap. It must never touch the test rows for anything
+but the accuracy it prints at the end.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+SEED = 20
+EPOCHS = 30
+BATCH = 64
+THREADS = 2
+TEST_SHARE = 0.40
+VALIDATION_SHARE = 0.15
+PIXELS, LOGITS = "pixels", "logits"
+MODEL = "model.onnx"
+RECORD = "SHA256SUMS.json"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows of one split: `pixels` (N, 1, 8, 8) float32 in [0, 1], `label` (N,) int64 in 0..9."""
+
+    pixels: Array
+    label: Array
+
+    def take(self, rows: Array) -> "Split":
+        """The rows with these numbers."""
+        return Split(self.pixels[rows], self.label[rows])
+
+
+def splits(seed: int) -> dict[str, Split]:
+    """Cut the digits into train (45 %), validation (15 %) and test (40 %), each with the same share of every digit."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    pixels = (digits.images / 16.0).astype(np.float32)[:, np.newaxis]
+    everything = Split(pixels, digits.target.astype(np.int64))
+    rest, test = train_test_split(
+        np.arange(len(pixels)), test_size=TEST_SHARE, stratify=everything.label, random_state=seed
+    )
+    train, validation = train_test_split(
+        rest, test_size=VALIDATION_SHARE / (1 - TEST_SHARE), stratify=everything.label[rest], random_state=seed
+    )
+    return {
+        name: everything.take(rows) for name, rows in (("train", train), ("validation", validation), ("test", test))
+    }
+
+
+def network() -> Any:
+    """Two convolutions and a large dense layer: 1.1 million parameters, 4.3 MB as 32-bit floats."""
+    from torch import nn
+
+    return nn.Sequential(
+        nn.Conv2d(1, 16, kernel_size=3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 64, kernel_size=3, padding=1, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.Linear(64 * 4 * 4, 1024),
+        nn.ReLU(),
+        nn.Dropout(0.3),
+        nn.Linear(1024, 10),
+    )
+
+
+def train(rows: Split, validation: Split, *, seed: int) -> Any:
+    """Return a network trained on `rows`; `validation` is only reported."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(mode=True)
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
+    loss_of = nn.CrossEntropyLoss(label_smoothing=0.05)
+    pixels, label = torch.from_numpy(rows.pixels), torch.from_numpy(rows.label)
+    for epoch in range(EPOCHS):
+        model.train()
+        for batch in torch.randperm(len(label)).split(BATCH):
+            optimizer.zero_grad()
+            loss_of(model(pixels[batch]), label[batch]).backward()
+            optimizer.step()
+        if (epoch + 1) % 10 == 0:
+            reached = accuracy(logits_of(model, validation), validation)
+            say(f"epoch {epoch + 1}/{EPOCHS}: validation accuracy {reached:.4f}")
+    return model.eval()
+
+
+def logits_of(model: Any, rows: Split) -> Array:
+    """Scores (N, 10) of a torch network."""
+    import torch
+
+    model.eval()
+    with torch.no_grad():
+        return np.asarray(model(torch.from_numpy(rows.pixels)).numpy())
+
+
+def accuracy(logits: Array, rows: Split) -> float:
+    """Share of rows whose highest score is their label's."""
+    return float((logits.argmax(axis=1) == rows.label).mean())
+
+
+def export(model: Any, path: Path, *, check_on: Split) -> Array:
+    """Write the network as ONNX with a free batch size, prove the file equals it, and return the file's scores."""
+    import onnx
+    import onnxruntime
+    import torch
+
+    logging.getLogger("torch").setLevel(logging.ERROR)  # it warns of torchvision and triton, which are not used
+    example = torch.from_numpy(check_on.pixels[:2])
+    torch.onnx.export(
+        model,
+        (example,),
+        path,
+        input_names=[PIXELS],
+        output_names=[LOGITS],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        external_data=False,
+        verbose=False,
+    )
+    onnx.checker.check_model(path, full_check=True)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    scores = np.asarray(session.run([LOGITS], {PIXELS: check_on.pixels})[0])
+    difference = float(np.abs(scores - logits_of(model, check_on)).max())
+    if difference > 1e-4:
+        raise RuntimeError(f"{path.name} differs from the trained network by {difference:.2e}; the export is broken")
+    return scores
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def finished(folder: Path) -> Mapping[str, str] | None:
+    """The recorded digests when every file is there as recorded by this version of the script, else None."""
+    try:
+        record: dict[str, Any] = json.loads((folder / RECORD).read_text())
+        whole = record["script"] == digest(Path(__file__)) and all(
+            digest(folder / name) == expected for name, expected in record["files"].items()
+        )
+    except (OSError, ValueError, KeyError):
+        return None
+    return record["files"] if whole else None
+
+
+def write(folder: Path) -> Mapping[str, str]:
+    """Train, export and write everything; the record comes last, so that half a run is never taken for a whole one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)
+    data = splits(SEED)
+    say("rows: " + ", ".join(f"{name} {len(rows.label)}" for name, rows in data.items()))
+    for name, rows in data.items():
+        np.savez(folder / f"{name}.npz", pixels=rows.pixels, label=rows.label)
+    say("importing torch and training (about 30 s) ...")
+    model = train(data["train"], data["validation"], seed=SEED)
+    say("exporting to ONNX (about 10 s) ...")
+    scores = export(model, folder / MODEL, check_on=data["test"])
+    size = (folder / MODEL).stat().st_size
+    say(f"{MODEL}: {size / 1e6:.1f} MB, test accuracy {accuracy(scores, data['test']):.4f} on {len(scores)} rows")
+    files = {name: digest(folder / name) for name in (MODEL, *(f"{name}.npz" for name in data))}
+    (folder / RECORD).write_text(json.dumps({"script": digest(Path(__file__)), "files": files}, indent=2) + "\n")
+    return files
+
+
+def say(text: str) -> None:
+    """Print one line at once."""
+    print(text, flush=True)
+
+
+def main() -> int:
+    """Write the example's files into `--out` unless they are there."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the model and its data")
+    folder: Path = parser.parse_args().out
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    began = time.monotonic()
+    files = finished(folder)
+    if files is None:
+        files = write(folder)
+        say(f"done in {time.monotonic() - began:.0f} s")
+    else:
+        say(f"{folder} holds the files already: nothing to do")
+    for name, expected in files.items():
+        say(f"  sha256:{expected}  {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

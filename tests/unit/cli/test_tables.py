@@ -1,0 +1,47 @@
+"""What a person sees, kept as text: a change of a picture is a change on purpose."""
+
+import pytest
+
+from retune.cli import tables
+from tests.unit.cli import shelf
+
+MOMENTS = ("blocked", "optimizing", "gating", "rolling_out", "baking", "promoted")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_resource_in_full_looks_as_kept(moment: str) -> None:
+    """Stage, run, versions with their numbers, and every condition with its reason are shown at every moment."""
+    shelf.assert_golden(shelf.drawn(tables.picture(shelf.resource(moment), now=shelf.NOW)), f"status-{moment}")
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_the_list_looks_as_kept(*, everywhere: bool) -> None:
+    """One line a resource; namespaces only when all are listed."""
+    listed = [shelf.resource(moment) for moment in ("blocked", "optimizing", "promoted")]
+    picture = tables.listing(listed, now=shelf.NOW, everywhere=everywhere)
+    shelf.assert_golden(shelf.drawn(picture, width=160), "list-everywhere" if everywhere else "list")
+
+
+def test_the_comparison_looks_as_kept() -> None:
+    """Champion and candidate stand side by side with intervals, change and digests."""
+    shelf.assert_golden(shelf.drawn(tables.comparison(shelf.run())), "compare")
+
+
+def test_the_comparison_fits_eighty_columns() -> None:
+    """On a small terminal no number is cut."""
+    text = shelf.drawn(tables.comparison(shelf.run()), width=80)
+    assert "…" not in text
+    assert "[0.9788, 0.9967]" in text
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_message_is_told_once(moment: str) -> None:
+    """A sentence that several conditions share does not bury the others."""
+    found = shelf.resource(moment)
+    text = shelf.drawn(tables.picture(found, now=shelf.NOW), width=2000)
+    for condition in found.status.conditions:
+        before = text.count(condition.message)
+        stage = (found.status.message or "").count(condition.message)
+        last = (found.status.last_run.message if found.status.last_run else "").count(condition.message)
+        longer = sum(condition.message in other.message for other in found.status.conditions)
+        assert 1 <= before <= max(1, stage + last + longer)
