@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
+from retune.api import FIELD_MANAGER
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
 from retune.contract.requests import JobRequest
 from retune.plan.actions import AcquireLease, CreateJob
 from retune.plan.observed import Container
-from retune.targets.deployment import FIELD_MANAGER, Deployment
+from retune.targets.deployment import Deployment
 from retune.workloads import job_manifest, lease_manifest
 from tests import samples
 from tests.localcluster.api import Api, ApiError

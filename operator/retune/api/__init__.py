@@ -6,3 +6,5 @@ This package is the bottom of the house: it imports nothing else of ours and doe
 GROUP = "retune.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
+FIELD_MANAGER = "retune"
+"""Name under which Retune owns fields of other people's objects."""

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from retune.api import API_VERSION
+from retune.api import API_VERSION, FIELD_MANAGER
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
 from retune.api.status import ModelOptimizationStatus
@@ -36,7 +36,6 @@ from retune.workloads import job_manifest, lease_manifest, lease_name, run_manif
 from retune.workloads.jobs import JobSettings
 from retune.workloads.labels import HELD
 
-FIELD_MANAGER = "retune"
 COMPONENT = "retune"
 
 

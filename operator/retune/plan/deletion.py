@@ -11,6 +11,7 @@ from retune.plan.draft import Draft, Hold
 from retune.plan.observed import Verb
 
 FINALIZER = "retune.dev/undo"
+_RETRY_SECONDS = 30.0
 
 
 def undo(draft: Draft) -> Hold | None:
@@ -25,10 +26,13 @@ def undo(draft: Draft) -> Hold | None:
 def _restore(draft: Draft) -> None:
     container, keep = draft.container, _version_to_leave(draft)
     refused = draft.refusal(Verb.INJECT_MODEL)
-    if container is None or keep is None or refused or container.value == keep[0]:
+    taken = refused is not None and refused.reason == "FieldConflict"
+    if container is None or keep is None or taken or container.value == keep[0]:
         draft.do(SetFinalizer(present=False))
-        return
-    draft.do(InjectModel(container.name, draft.spec.target.injection.name, keep[0]), SetFinalizer(present=False))
+    elif refused is not None:  # an unproven model must not stay behind: try until it may be taken back
+        draft.wake(after=_RETRY_SECONDS)
+    else:
+        draft.do(InjectModel(container.name, draft.spec.target.injection.name, keep[0]))
 
 
 def _version_to_leave(draft: Draft) -> tuple[str | None] | None:

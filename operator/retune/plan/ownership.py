@@ -9,9 +9,6 @@ from retune.plan.actions import AcquireLease
 from retune.plan.draft import Draft, Hold
 from retune.plan.observed import Container, Verb
 
-MANAGER = "retune"
-"""Our field manager on targets."""
-
 VALUE_LIMIT = 1024
 """Characters of the owned field's value that a status has room for."""
 

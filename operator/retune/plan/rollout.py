@@ -4,6 +4,7 @@ The owned field is changed once; readiness, golden requests and the bake decide;
 back. A version is champion only after all of it. Strategies with traffic shares take the place of `_observe`.
 """
 
+from retune.api import FIELD_MANAGER
 from retune.api.base import seconds
 from retune.api.spec import Mode
 from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, Stage, Version
@@ -16,7 +17,7 @@ from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.hashing import snapshot_hash
 from retune.plan.jobs import JobFailure, failure_of, progress_of, starting
 from retune.plan.observed import JobPhase, Verb
-from retune.plan.ownership import MANAGER, may_force, reject
+from retune.plan.ownership import may_force, reject
 from retune.plan.run import conclude
 from retune.plan.trigger import MODE_CHANGED, nonce_is_new
 
@@ -45,7 +46,7 @@ def begin(draft: Draft) -> Hold | None:
 def _conflict(draft: Draft) -> str | None:
     """Return why the owned field may not be changed: another manager has set it and takeover is Refuse."""
     container = draft.container
-    if container is None or container.value is None or container.manager in {None, MANAGER} or may_force(draft):
+    if container is None or container.value is None or container.manager in {None, FIELD_MANAGER} or may_force(draft):
         return None
     return (
         f"{draft.spec.target.injection.name} of Deployment {draft.spec.target.ref.name} is owned by "

@@ -251,7 +251,8 @@ def conclude(draft: Draft, outcome: Outcome, reason: str, message: str, *, repor
             spec_hash=spec_hash, completion_time=draft.now, report_uri=report,
         ),
     )  # fmt: skip
-    draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, outcome, f"run {name}: {message}")
+    told = reason if outcome is Outcome.FAILED else outcome.value
+    draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, told, f"run {name}: {message}")
 
 
 def _subject(draft: Draft) -> tuple[str, str]:

@@ -4,12 +4,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from retune.api import FIELD_MANAGER
 from retune.api.base import Json
 from retune.plan.observed import Container, Pods, Target
 from retune.targets import troubles
 from retune.targets.quantities import cpu_cores
-
-FIELD_MANAGER = "retune"
 
 
 class Deployment:

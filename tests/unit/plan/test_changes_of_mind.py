@@ -104,6 +104,21 @@ def test_a_rollback_that_the_api_server_refuses_is_tried_until_it_may() -> None:
     assert status.original.injected_value is None
 
 
+def test_a_deletion_that_may_not_undo_its_rollout_waits_until_it_may() -> None:
+    """Fault 12 and 31: while putting the champion back is forbidden, the finalizer stays; then both go through."""
+    world = World()
+    world.run_to_rollout()
+    world.inject_refused = "Forbidden"
+    world.delete()
+    world.reconcile()
+    assert not world.gone
+    assert world.value is not None
+    world.inject_refused = None
+    world.reconcile()
+    assert world.gone
+    assert world.value is None
+
+
 def test_golden_requests_without_an_answer_are_asked_again_and_then_roll_back() -> None:
     """A verify Job whose last words are lost proves nothing, and is not waited for."""
     world = World()
