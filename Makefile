@@ -121,7 +121,8 @@ images: $(STAMP) ## Build the images and load them into the local cluster (8 min
 	@$(LOCALCLUSTER) images
 
 .PHONY: local-cluster given-cluster
-local-cluster: cluster-up images
+local-cluster: cluster-up
+	@$(LOCALCLUSTER) images operator optimizer digits-server
 
 given-cluster:
 	@kubectl $(if $(RETUNE_KUBECONTEXT),--context "$(RETUNE_KUBECONTEXT)") version --request-timeout=10s >/dev/null \
