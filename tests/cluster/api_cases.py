@@ -259,6 +259,9 @@ _TOGETHER = (
     refused("another target later", "spec.target.ref.name", "other",
             "target.ref is immutable: create another ModelOptimization",
             at="spec.target.ref", before={}),
+    refused("another variable later", "spec.target.injection", {"name": "OTHER_URI"},
+            "target.injection.name is immutable: create another ModelOptimization",
+            at="spec.target", before={}),
 )  # fmt: skip
 
 REFUSED = (*_SHAPE, *_BOUNDS, *_WORDS, *_TOGETHER)

@@ -326,6 +326,13 @@ class Inference(ApiModel):
 class Target(ApiModel):
     """What serves the model and how a new version is given to it."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("self.injection.name == oldSelf.injection.name",
+             "target.injection.name is immutable: create another ModelOptimization"),
+        )
+    )  # fmt: skip
+
     ref: Annotated[
         TargetRef,
         Field(
