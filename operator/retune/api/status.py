@@ -6,7 +6,7 @@ Everything needed to decide after a restart is here. `stage` and `message` are w
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from retune.api.base import ATOMIC, ApiModel, Time, map_list
 
@@ -33,6 +33,11 @@ class Stage(StrEnum):
     MONITORING = "Monitoring"
     SUSPENDED = "Suspended"
     TERMINATING = "Terminating"
+
+
+def _known_stage(value: object) -> object:
+    """Return a stage, or None for a word that a newer operator wrote: nothing branches on it."""
+    return value if value in set(Stage) else None
 
 
 class Outcome(StrEnum):
@@ -230,7 +235,7 @@ class ModelOptimizationStatus(ApiModel):
 
     observed_generation: int | None = Field(default=None, ge=0)
     """Generation of the spec this status speaks of."""
-    stage: Stage | None = None
+    stage: Annotated[Stage | None, BeforeValidator(_known_stage)] = None
     """Where the loop stands, for people."""
     message: Sentence | None = None
     """What is happening, for people."""
