@@ -7,10 +7,10 @@ from retune.api.objects import OptimizationRunSpec, Trigger
 from retune.api.spec import Mode
 from retune.api.status import ActiveRun, ConditionStatus, ConditionType, LastRun, Outcome, Stage, Trials, Version
 from retune.contract.requests import BundleRef, JudgeRequest, SearchRequest
-from retune.contract.results import JudgeResult, SearchResult
+from retune.contract.results import JudgeResult, Reason, SearchResult
 from retune.plan import names, trigger
 from retune.plan.actions import CreateJob, CreateRun
-from retune.plan.baseline import threads
+from retune.plan.baseline import measure_again, threads
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.gate import Accepted, decide
 from retune.plan.hashing import snapshot, snapshot_hash
@@ -238,6 +238,8 @@ def _accept(draft: Draft, run: ActiveRun, answer: Accepted, result: JudgeResult)
 def _fail(draft: Draft, failure: JobFailure) -> None:
     outcome = Outcome.GATE_FAILED if failure.infeasible else Outcome.FAILED
     conclude(draft, outcome, failure.reason, failure.message)
+    if failure.reason in {Reason.BUNDLE_NOT_FOUND, Reason.BUNDLE_CORRUPT}:
+        measure_again(draft)
 
 
 def conclude(draft: Draft, outcome: Outcome, reason: str, message: str, *, report: str | None = None) -> None:

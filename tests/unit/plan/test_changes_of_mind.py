@@ -111,7 +111,7 @@ def test_a_deletion_that_may_not_undo_its_rollout_waits_until_it_may() -> None:
     world.inject_refused = "Forbidden"
     world.delete()
     world.reconcile()
-    assert not world.gone
+    assert world.resource.metadata.finalizers
     assert world.value is not None
     world.inject_refused = None
     world.reconcile()
@@ -284,3 +284,24 @@ def test_a_value_that_no_status_has_room_for_is_told_and_left_alone() -> None:
     world.value = "pvc://store/digits/model.onnx"
     world.reconcile()
     assert world.active_jobs()
+
+
+def test_a_bundle_that_the_store_has_lost_is_made_anew() -> None:
+    """Fault 23: the run fails, the delivered model is measured again, and the next run finds its bundle."""
+    world = World()
+    world.reconcile()
+    world.finish(world.active_jobs()[0])
+    world.reconcile()
+    world.fail(world.active_jobs()[0], Reason.BUNDLE_NOT_FOUND)
+    world.reconcile()
+    (again,) = world.active_jobs()
+    assert again.startswith("digits-b2-")
+    world.finish(again)
+    world.reconcile()
+    status = world.resource.status
+    assert status.original is not None
+    assert (status.original.version, bool(status.original.spec_hash)) == (1, True)
+    assert world.active_jobs() == []
+    world.change(manualNonce="again")
+    world.reconcile()
+    assert world.active_jobs() == ["digits-r2-search"]
