@@ -90,7 +90,7 @@ test-fast: $(STAMP) ## Lint and unit tests: no cluster, 2 min.
 	$(call stage,unit tests,2 min,$(PY) -m pytest -n 2 tests/unit)
 
 .PHONY: test
-test: $(STAMP) ## Everything, on a real API server and a real cluster (35 min the first time, 20 min after).
+test: $(STAMP) ## Everything, on a real API server and a real cluster (25 min the first time, 10 min after).
 	@printf 'Stages: lint, unit, Kubernetes binaries, API server, faults, $(CLUSTER) cluster, end to end.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,2 min,$(PY) -m pytest -n 2 tests/unit)
