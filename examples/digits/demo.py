@@ -77,7 +77,7 @@ def demo(tools: Tools) -> int:
     step(2, "Namespace and storage", "1 s", lambda: tools.apply("00-namespace.yaml", "10-storage.yaml"))
     step(3, "Training: a small network on scikit-learn's digits", "1 min the first time", lambda: train(tools))
     step(4, "Serving: two pods of MLServer with the model as delivered", "30 s", lambda: serve(tools))
-    heading(5, f"Predictions before: {ROWS} test rows, asked of every pod", "5 s")
+    heading(5, f"Predictions before: {ROWS} test rows, asked of the Service and of every pod", "5 s")
     before = predictions(tools, rows)
     heading(6, "Optimization: baseline, search, judge, rollout, bake", "3 min")
     code = optimize(tools)
@@ -191,14 +191,15 @@ def serve(tools: Tools) -> None:
 
 
 def predictions(tools: Tools, rows: Split) -> list[Answer]:
-    """Ask every ready pod for the same rows and print one line each."""
+    """Ask the Service, then every ready pod, for the same rows and print one line each; the Service's comes first."""
     say(f"{'labels':<30}{' '.join(map(str, rows.label))}")
-    answers = [ask(tools, pod, rows) for pod in tools.pods()]
-    if not answers:
+    pods = tools.pods()
+    if not pods:
         raise DemoError("no pod of the model server is ready", hint=f"kubectl -n {NAMESPACE} get pods")
+    answers = [ask(tools, place, rows) for place in (f"service/{NAME}", *(f"pod/{pod}" for pod in pods))]
     for answer in answers:
         right = sum(int(digit == label) for digit, label in zip(answer.digits, rows.label, strict=True))
-        say(f"{answer.pod:<30}{' '.join(map(str, answer.digits))}   {right} right, serves {answer.version}")
+        say(f"{answer.place:<30}{' '.join(map(str, answer.digits))}   {right} right, serves {answer.version}")
     return answers
 
 

@@ -30,6 +30,8 @@ RELEASE = "retune"
 NAME = "digits"
 IMAGES = "localhost/retune"
 ASK_SECONDS = 10.0
+SERVICE_PORT = 80
+POD_PORT = 8080
 
 
 class DemoError(Exception):
@@ -120,15 +122,16 @@ def source_digest(folder: Path) -> str:
 
 
 @contextmanager
-def forwarded(tools: Tools, pod: str, *, port: int = 8080) -> Iterator[str]:
-    """Yield the base URL of one pod's port while a port-forward to it is open."""
-    words = tools.kubectl_words("port-forward", f"pod/{pod}", f":{port}", "--address", "127.0.0.1")
+def forwarded(tools: Tools, place: str) -> Iterator[str]:
+    """Yield the base URL of the model server at `pod/NAME` or `service/NAME` while a port-forward to it is open."""
+    port = SERVICE_PORT if place.startswith("service/") else POD_PORT
+    words = tools.kubectl_words("port-forward", place, f":{port}", "--address", "127.0.0.1")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         try:
             line = child.stdout.readline() if child.stdout else ""
             found = re.search(r"127\.0\.0\.1:(\d+)", line)
             if not found:
-                raise DemoError(f"no way to pod {pod}: {line.strip()}", hint=" ".join(words))
+                raise DemoError(f"no way to {place}: {line.strip()}", hint=" ".join(words))
             yield f"http://127.0.0.1:{found[1]}"
         finally:
             child.terminate()
@@ -136,22 +139,22 @@ def forwarded(tools: Tools, pod: str, *, port: int = 8080) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one pod said: the version it serves (12 digits of a digest) and one predicted digit a row."""
+    """What was said there: the version that serves (12 digits of a digest) and one predicted digit a row."""
 
-    pod: str
+    place: str
     version: str
     digits: tuple[int, ...]
 
 
-def ask(tools: Tools, pod: str, rows: Split) -> Answer:
-    """Ask one pod for predictions by the Open Inference Protocol."""
+def ask(tools: Tools, place: str, rows: Split) -> Answer:
+    """Ask the Service or one pod for predictions by the Open Inference Protocol."""
     tensor = {
         "name": PIXELS,
         "shape": list(rows.pixels.shape),
         "datatype": "FP32",
         "data": rows.pixels.ravel().tolist(),
     }
-    with forwarded(tools, pod) as url:
+    with forwarded(tools, place) as url:
         request = urllib.request.Request(  # noqa: S310 - our own port-forward
             f"{url}/v2/models/{NAME}/infer",
             data=json.dumps({"inputs": [tensor]}).encode(),
@@ -161,7 +164,7 @@ def ask(tools: Tools, pod: str, rows: Split) -> Answer:
             with urllib.request.urlopen(request, timeout=ASK_SECONDS) as response:  # noqa: S310 - the same
                 answer: Json = json.load(response)
         except OSError as error:
-            raise DemoError(f"pod {pod} does not answer: {error}", hint=f"kubectl -n {NAMESPACE} logs {pod}") from error
+            raise DemoError(f"{place} does not answer: {error}", hint=f"kubectl -n {NAMESPACE} logs {place}") from error
     output = next(each for each in answer["outputs"] if each["name"] == LOGITS)
     scores = np.asarray(output["data"]).reshape(output["shape"])
-    return Answer(pod, answer.get("model_version") or "?", tuple(scores.argmax(axis=1).tolist()))
+    return Answer(place, answer.get("model_version") or "?", tuple(scores.argmax(axis=1).tolist()))
