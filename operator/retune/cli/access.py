@@ -94,8 +94,9 @@ class Cluster:
         try:
             response = self._send(request)
         except (OSError, HTTPException, urllib3.exceptions.HTTPError) as error:
+            why = str(error) if type(error) is ConnectionError else type(error).__name__
             raise Unreachable(
-                f"the API server does not answer ({type(error).__name__}): check KUBECONFIG and `kubectl version`"
+                f"the API server does not answer ({why}): check KUBECONFIG and `kubectl version`"
             ) from error
         if response.status < 300:
             return response

@@ -119,7 +119,10 @@ def official_transport(found: official.Configuration, *, threads: int) -> Transp
             header_params={"Accept": "application/json", "Content-Type": request.content_type},
             auth_settings=["BearerToken"],
         )
-        answer = api.call_api(request.method, url, headers, request.body, _request_timeout=timeout)
+        try:
+            answer = api.call_api(request.method, url, headers, request.body, _request_timeout=timeout)
+        except official.ApiException as error:  # the official client's wrapping of a TLS failure
+            raise ConnectionError(" ".join(str(error.reason).split())) from error
         return Response(answer.status, answer.read(), answer.headers)
 
     return send
@@ -161,7 +164,7 @@ class Client:
     def _call(self, request: Request) -> Json:
         try:
             response = self._transport(request)
-        except (OSError, urllib3.exceptions.HTTPError, official.ApiException) as error:
+        except (OSError, urllib3.exceptions.HTTPError) as error:
             self._counted(request, "error")
             raise Transient(f"{request.method} {request.path}: {type(error).__name__}: {error}") from error
         self._counted(request, str(response.status))

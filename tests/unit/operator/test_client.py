@@ -1,12 +1,18 @@
 """The asynchronous face of a transport: what its answers and its failures become."""
 
+import socket
+import ssl
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 import urllib3
+from kubernetes import client as official
 
-from retune.cluster.client import PAGE, Client, Request, Response
+from retune.cluster.client import PAGE, Client, Request, Response, official_transport
 from retune.cluster.errors import NotFound, Transient
 from retune.cluster.kinds import JOBS, MODEL_OPTIMIZATIONS, PODS
 
@@ -47,6 +53,35 @@ async def test_no_answer_is_trouble_that_passes(error: Exception) -> None:
     with a_client(fail, counted) as client, pytest.raises(Transient, match="GET /apis/batch/v1/namespaces/ml/jobs/a"):
         await client.call(GET)
     assert counted == [("GET", "error")]
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Iterator[str]:
+    """The address of a TLS server whose certificate nobody has vouched for."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", "-subj", "/CN=stranger", "-days", "1"]
+    subprocess.run([*words, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                context.wrap_socket(connection, server_side=True)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def test_a_server_that_cannot_be_trusted_gives_no_answer(stranger: str) -> None:
+    """A wrong certificate is one of the failures that every caller handles, in one line, and nothing is sent."""
+    found = official.Configuration(host=stranger, retries=False)
+    with pytest.raises(ConnectionError, match="CERTIFICATE_VERIFY_FAILED") as error:
+        official_transport(found, threads=1)(GET)
+    assert "\n" not in str(error.value)
 
 
 async def test_retry_after_reaches_the_queue() -> None:
