@@ -109,8 +109,8 @@ def some_rows() -> Split:
     return test.take(np.linspace(0, len(test.label) - 1, num=ROWS).astype(int))
 
 
-def install(tools: Tools) -> None:
-    """Install or upgrade the chart; a release that was killed half-way is repaired first."""
+def install(tools: Tools, *more: str) -> None:
+    """Install or upgrade the chart with `more` values; a release that was killed half-way is repaired first."""
     _unstick(tools)
     values = {
         "image.repository": f"{tools.images}/operator",
@@ -120,7 +120,8 @@ def install(tools: Tools) -> None:
         r"podAnnotations.retune\.dev/sources": source_digest(REPOSITORY / "operator"),
     }
     settings = [word for key, value in values.items() for word in ("--set-string", f"{key}={value}")]
-    settings += ["--set", "scrapeSeconds=1"]  # the search of so small a model is over in seconds
+    for value in ("scrapeSeconds=1", *more):  # the search of so small a model is over in seconds
+        settings += ["--set", value]
     chart = str(REPOSITORY / "charts" / "retune")
     tools.helm("upgrade", "--install", RELEASE, chart, "--create-namespace", *settings, "--wait", "--timeout", "3m")
 

@@ -3,12 +3,9 @@
 Search looks at point estimates only; the judge applies the same limits to the pessimistic end of an interval.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from retune.api.spec import GoalType, Metric, Objective, Role
-
-Values = Mapping[Metric, float]
-"""One number per metric, in the metric's own unit."""
 
 _EXACT = 1e-9
 """Differences below this are rounding: a limit met exactly is kept."""

@@ -2,17 +2,17 @@
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from examples.digits.demo import install
+from examples.digits.kube import IMAGES, RELEASE, SYSTEM, Tools
+
 Json = dict[str, Any]
-ROOT = Path(__file__).parents[2]
-SYSTEM = "retune-system"
 TAG = "dev"
-REGISTRY = os.environ.get("RETUNE_IMAGE_PREFIX", "localhost/retune")
+REGISTRY = os.environ.get("RETUNE_IMAGES", IMAGES)
 OPTIMIZER = f"{REGISTRY}/optimizer:{TAG}"
 SERVER = f"{REGISTRY}/digits-server:{TAG}"
 
@@ -72,30 +72,11 @@ def wait_reason(name: str, kind: str, reason: str, *, namespace: str, seconds: i
     return get("modeloptimization", name, namespace=namespace)
 
 
-def helm() -> str:
-    """Return the helm to use."""
-    found = shutil.which("helm")
-    if not found:
-        raise CommandError('helm is not on PATH: run `make test`, or `eval "$(python -m tests.localcluster env)"`')
-    return found
-
-
-def install_operator(settings: Iterable[str] = ()) -> None:
-    """Install or upgrade the chart with the images of this tree, and wait until the operator is ready."""
-    images = (
-        f"image.repository={REGISTRY}/operator", f"image.tag={TAG}",
-        f"optimizer.image.repository={REGISTRY}/optimizer", f"optimizer.image.tag={TAG}",
-    )  # fmt: skip
-    interrupted = run(helm(), "list", "--namespace", SYSTEM, "--pending", "--short").split()
-    if "retune" in interrupted:  # a helm that was killed leaves its release locked
-        run(helm(), "uninstall", "retune", "--namespace", SYSTEM, "--wait", "--timeout", "2m")
-    chosen = [word for setting in (*images, *settings) for word in ("--set", setting)]
-    run(
-        helm(), "upgrade", "--install", "retune", str(ROOT / "charts/retune"), "--namespace", SYSTEM,
-        "--create-namespace", "--wait", "--timeout", "3m", *chosen,
-    )  # fmt: skip
-    kubectl("rollout", "restart", "deployment/retune", "-n", SYSTEM)
-    kubectl("rollout", "status", "deployment/retune", "-n", SYSTEM, "--timeout=3m")
+def install_operator(*settings: str) -> None:
+    """Install the chart as the demo does, and start the operator anew, so that it runs the image built last."""
+    install(Tools.find(images=REGISTRY), *settings)
+    kubectl("rollout", "restart", f"deployment/{RELEASE}", "-n", SYSTEM)
+    kubectl("rollout", "status", f"deployment/{RELEASE}", "-n", SYSTEM, "--timeout=3m")
 
 
 def namespace(name: str) -> Json:

@@ -78,7 +78,7 @@ CASES = (
 
 
 @pytest.fixture(scope="module")
-def odd_stores(seeded: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ...]]:
+def odd_stores(seeded: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
     """Two claims on real folders of this node: one on a full file system, one that belongs to somebody else."""
     if os.environ.get("RETUNE_KUBECONTEXT") or os.geteuid() != 0:
         pytest.skip("needs to be root on the cluster's node, as with the local cluster")
@@ -88,7 +88,7 @@ def odd_stores(seeded: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         folder.mkdir(mode=0o755)
         kube.apply(_volume(name, folder), _claim(name))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0777", "tmpfs", str(folders["full"])], check=True)
-    yield tuple(folders)
+    yield folders
     kube.kubectl("delete", "modeloptimization", "store-full", "store-read-only", "-n", seeded, "--ignore-not-found")
     subprocess.run(["umount", "--lazy", str(folders["full"])], check=True)
     kube.kubectl("delete", "persistentvolume", "e2e-full", "e2e-locked", "--wait=false")
@@ -118,9 +118,9 @@ def _claim(name: str) -> Json:
 
 
 @pytest.fixture(scope="module")
-def applied(seeded: str, odd_stores: tuple[str, ...]) -> str:
+def applied(seeded: str, odd_stores: dict[str, Path]) -> str:
     """One sound resource, then every bad one, all in one namespace; returns its name."""
-    assert odd_stores == ("full", "locked")
+    assert all(folder.is_dir() for folder in odd_stores.values())
     kube.apply(idle_target(SOUND), resource(SOUND, mode="ObserveOnly"))
     kube.wait_reason(SOUND, "TargetOwned", "LeaseHeld", namespace=seeded)
     own = [idle_target(case.name, containers=case.containers) for case in CASES if case.target == ""]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from examples.digits.kube import SYSTEM
 from tests.e2e import kube
 from tests.e2e.scenario import DATA, NAMESPACE, STORE, resource, server
 
@@ -45,14 +46,14 @@ def start(name: str, *, model: str = "good.onnx", claims: tuple[str, ...] = (DAT
 
 def kill_operator() -> None:
     """Kill the operator without a goodbye, as `kill -9` does; its Deployment starts another."""
-    kube.kubectl("delete", "pods", "-n", kube.SYSTEM, "--all", "--grace-period=0", "--force")
+    kube.kubectl("delete", "pods", "-n", SYSTEM, "--all", "--grace-period=0", "--force")
 
 
 @pytest.mark.usefixtures("seeded")
 def test_a_better_model_goes_live_though_the_operator_is_killed_on_the_way() -> None:
-    """Killed while it searches and while it rolls out, the loop ends Promoted once; deletion restores the original."""
+    """Two workers share the study; killed in search and rollout, the loop ends Promoted once; deletion restores."""
     name = "live"
-    start(name, deletionPolicy="RestoreOriginal")
+    start(name, deletionPolicy="RestoreOriginal", search={"maxTrials": 6, "parallelism": 2})
     kube.wait_reason(name, "Optimizing", "Running", namespace=NAMESPACE)
     kill_operator()
     kube.wait_reason(name, "CandidateAccepted", "SmallerAtEqualQuality", namespace=NAMESPACE)
@@ -66,6 +67,8 @@ def test_a_better_model_goes_live_though_the_operator_is_killed_on_the_way() -> 
     (run,) = kube.items("optimizationruns", namespace=NAMESPACE, selector=f"retune.dev/resource={name}")
     assert run["status"]["outcome"] == "Promoted"
     assert run["status"]["comparisons"]
+    assert run["status"]["trials"]["done"] == 6
+    assert kube.get("job", f"{name}-r1-search", namespace=NAMESPACE)["status"]["succeeded"] == 2
     kube.kubectl("delete", "modeloptimization", name, "-n", NAMESPACE, "--timeout=2m")
     assert "MODEL_URI" not in environment(name)
 

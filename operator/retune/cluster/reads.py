@@ -125,21 +125,14 @@ class Reader:
     async def _serving_pods(self, resource: ModelOptimization, raw: Json | None, target: Target | None) -> Pods:
         """Read the target's pods live while a rollout is under way."""
         wanted = resource.spec.target
-        container = self._container(resource, target)
+        container = target.container(wanted.container) if target else None
         if resource.status.rollout is None or raw is None or container is None:
             return Pods()
         kind, port = kind_of(wanted.ref), wanted.inference.port if wanted.inference else 0
         found: list[Json] = []
         async for page in self._client.pages(PODS, resource.metadata.namespace, selector=kind.pod_selector(raw)):
             found += page["items"]
-        return kind.pods(raw, found, container=container, variable=wanted.injection.name, port=port)
-
-    @staticmethod
-    def _container(resource: ModelOptimization, target: Target | None) -> str | None:
-        names = [container.name for container in target.containers] if target else []
-        wanted = resource.spec.target.container
-        found = [name for name in names if wanted in {None, name}]
-        return found[0] if len(found) == 1 else None
+        return kind.pods(raw, found, container=container.name, variable=wanted.injection.name, port=port)
 
     def forget(self, key: str) -> None:
         """Drop what is remembered of a resource that is gone, and of Jobs that are."""

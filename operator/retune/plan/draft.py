@@ -54,10 +54,8 @@ class Draft:
     @property
     def container(self) -> Container | None:
         """The target's container that loads the model, when it can be told."""
-        containers = self.observed.target.containers if self.observed.target else ()
-        wanted = self.spec.target.container
-        found = [container for container in containers if wanted in {None, container.name}]
-        return found[0] if len(found) == 1 else None
+        target = self.observed.target
+        return target.container(self.spec.target.container) if target else None
 
     def update(self, **fields: Any) -> None:
         """Change fields of the status."""

@@ -46,6 +46,11 @@ class Target:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, object], ...] = ()
 
+    def container(self, wanted: str | None) -> Container | None:
+        """Return the container of that name, or the only one when none is named; None when it cannot be told."""
+        found = [container for container in self.containers if wanted in {None, container.name}]
+        return found[0] if len(found) == 1 else None
+
 
 @dataclass(frozen=True)
 class Pods:
