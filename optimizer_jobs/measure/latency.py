@@ -128,7 +128,8 @@ def interleave_until(
         if len(race.rounds) < effort.min_rounds:
             race.run(effort.min_rounds - len(race.rounds))
         width = _widest(race.timings(), reference, quantiles, confidence)
-        say(f"  {len(race.rounds)} rounds, ratios known to ±{100 * width:.1f} %")
+        known = f", ratios known to ±{100 * width:.1f} %" if len(subjects) > 1 else ""
+        say(f"  {len(race.rounds)} rounds{known}")
         if width <= effort.half_width or monotonic() - began > effort.max_seconds:
             break
     return race.timings()
