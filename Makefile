@@ -17,6 +17,7 @@ PY := $(BIN)/python
 STAMP := $(VENV)/.installed
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps
 LOCALCLUSTER := $(PY) -m tests.localcluster
+IN_OPTIMIZER := $(LOCALCLUSTER) inside optimizer -- python -m tests.optimizer
 
 # Libraries that report home are told not to, here as in every image.
 export DO_NOT_TRACK := 1
@@ -63,11 +64,12 @@ AS_OPTIMIZER := --constraints requirements/optimizer.txt
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
-	$(call lock,optimizer,--extra jobs --extra training --excludes <(echo torch))
+	$(call lock,optimizer,--extra jobs --extra training --extra engines --extra remote --excludes <(printf 'torch\nopenvino-telemetry\n'))
 	$(call lock,torch,--extra torch $(AS_OPTIMIZER))
 	$(call lock,monitor,--extra monitor $(AS_OPTIMIZER))
-	$(call lock,server,--extra server $(AS_OPTIMIZER))
+	$(call lock,server,--extra server --extra engines --excludes <(echo openvino-telemetry) $(AS_OPTIMIZER))
 	$(call lock,operator,--extra operator $(AS_OPTIMIZER))
+	$(call lock,peers,--extra peers --excludes <(echo torch) $(AS_OPTIMIZER))
 	$(call lock,dev,--extra operator --extra cli --extra jobs --extra dev $(AS_OPTIMIZER))
 
 .PHONY: crds
@@ -91,19 +93,34 @@ test-fast: $(STAMP) ## Lint and unit tests: no cluster, 2 min.
 
 .PHONY: test
 test: $(STAMP) ## Everything, on a real API server and a real cluster (25 min the first time, 10 min after).
-	@printf 'Stages: lint, unit, Kubernetes binaries, API server, faults, $(CLUSTER) cluster, end to end.\n'
+	@printf 'Stages: lint, unit, Kubernetes binaries, API server, faults, $(CLUSTER) cluster, optimizer image, end to end.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,2 min,$(PY) -m pytest -n 2 tests/unit)
 	$(call stage,Kubernetes binaries,9 min the first time and nothing after,$(LOCALCLUSTER) binaries)
 	$(call stage,tests against the API server,3 min,$(PY) -m pytest tests/cluster)
 	$(call stage,fault tests,5 min,$(PY) -m pytest tests/faults)
 	$(call stage,$(CLUSTER) cluster,8 min the first time and 1 min after,$(MAKE) --no-print-directory $(CLUSTER)-cluster)
+	$(call stage,tests in the optimizer image,3 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/unit/jobs)
 	$(call stage,end to end tests,5 min,$(USE_CLUSTER) $(PY) -m pytest tests/e2e)
+
+.PHONY: test-optimizer
+test-optimizer: $(STAMP) ## Tests of what needs torch or OpenVINO, inside the optimizer image (3 min, 6 more the first time).
+	$(call stage,tests in the optimizer image,3 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/unit/jobs)
 
 .PHONY: bench-control
 bench-control: $(STAMP) ## Measure the control loop on an API server of its own: latency, API writes, memory.
 	@$(LOCALCLUSTER) binaries
 	@$(PY) -m tests.bench.control
+
+PEERS := $${RETUNE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/retune}/downloads/peers
+
+.PHONY: bench-optimizer
+bench-optimizer: $(STAMP) ## Compare the optimizer with Olive, NNCF + OpenVINO and ONNX Runtime (45 min).
+	@cmp --silent requirements/peers.txt "$(PEERS)/lock.txt" || { \
+		echo 'Installing the peers: about 1 min ...'; rm -rf "$(PEERS)"; \
+		$(PIP) --require-hashes --target "$(PEERS)" --requirement requirements/peers.txt \
+		&& cp requirements/peers.txt "$(PEERS)/lock.txt"; }
+	@$(LOCALCLUSTER) inside optimizer -- python -m tests.bench.optimizer
 
 # --- clusters --------------------------------------------------------------------------------------------------------
 

@@ -21,10 +21,11 @@ from optimizer_jobs.errors import RETRY_EXIT, JobError, printable, store_error
 from optimizer_jobs.progress import say
 from retune.contract.exits import Exit
 from retune.contract.paths import REQUEST_FILE, RESULT_FILE
-from retune.contract.requests import JobRequest, parse_request
+from retune.contract.requests import AnyRequest, parse_request
 from retune.contract.results import Failure, JobResult, Reason, encode_result
 
 COMMANDS = {
+    "inspect": "optimizer_jobs.inspect:run",
     "baseline": "optimizer_jobs.baseline:run",
     "search": "optimizer_jobs.search.command:run",
     "judge": "optimizer_jobs.judge.command:run",
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load(path: Path) -> JobRequest:
+def _load(path: Path) -> AnyRequest:
     try:
         with path.open("rb") as file:
             return parse_request(file.read(_REQUEST_LIMIT))
@@ -89,7 +90,7 @@ def _faults(error: ValidationError) -> str:
     return f"the request has {len(faults)} wrong fields: {shown}."
 
 
-def _command(request: JobRequest) -> JobResult:
+def _command(request: AnyRequest) -> JobResult:
     module, _, function = COMMANDS[request.command].partition(":")
     say(f"{request.command} for {request.resource}")
     result: JobResult = getattr(import_module(module), function)(request)

@@ -3,8 +3,9 @@
 import copy
 from typing import Any
 
+from retune.api.model import Data, Model
 from retune.api.objects import ModelOptimization, ObjectMeta
-from retune.api.spec import Data, Model, ModelOptimizationSpec
+from retune.api.spec import ModelOptimizationSpec
 from retune.contract.requests import BaselineRequest, BundleRef, JudgeRequest, SearchRequest, VerifyRequest
 
 Json = dict[str, Any]
@@ -62,7 +63,7 @@ def _comparing() -> Json:
         "run": "digits-r1",
         "spec_hash": "0123456789abcdef",
         "data": _data(),
-        "objectives": spec.objectives,
+        "objectives": spec.better,
         "selection": spec.selection,
         "techniques": None,
         "search": spec.search,

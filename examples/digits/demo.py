@@ -36,7 +36,8 @@ from retune.api.status import ConditionStatus, ConditionType, Outcome
 from retune.cli import reports, tables
 from retune.cli.access import AccessError, Cluster, parsed
 from retune.cli.follow import Exit, Until, follow
-from retune.cli.main import judged, show, terminal
+from retune.cli.main import judged
+from retune.cli.output import show, terminal
 from tests.localcluster import settings as localcluster
 
 ROWS = 10

@@ -9,6 +9,7 @@ from retune.plan.observed import Defaults
 
 _PREFIX = "RETUNE_"
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+_PRIVATE_ADDRESSES = ("Allow", "Refuse")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -26,6 +27,8 @@ class Settings:
     """Where resources that name no store keep bundles, studies and reports; empty demands that they name one."""
     image_pull_policy: str = "IfNotPresent"
     """When the kubelet pulls the Jobs' image."""
+    private_addresses: str = "Refuse"
+    """Whether the https:// URIs of models and data may lead to private addresses: Allow or Refuse."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to work in; empty means all."""
     workers: int = 16
@@ -60,6 +63,7 @@ class Settings:
         _within("scrape_seconds", self.scrape_seconds, 0.1, 3600)
         _within("metrics_port", self.metrics_port, 0, 65535)
         _one_of("image_pull_policy", self.image_pull_policy, _PULL_POLICIES)
+        _one_of("private_addresses", self.private_addresses, _PRIVATE_ADDRESSES)
         _one_of("log_level", self.log_level, _LOG_LEVELS)
 
     @property

@@ -1,7 +1,8 @@
 """Technique GraphOptimization: fold constants, drop what has no effect, fuse normalization into convolutions.
 
-Only operators of the ONNX standard come out: fusions that fit one machine are left to the engine when it opens the
-file, so that one file serves every machine.
+Only operators of the ONNX standard come out, so that one file serves every machine: fusions that fit one machine are
+left to the engine when it opens the file. Transformers alone may also get fused operators of ONNX Runtime, as a
+variant of its own, because the engine does not find those patterns by itself.
 """
 
 import contextlib
@@ -9,9 +10,11 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optimizer_jobs.compress.base import Applied, Context, Params, Skipped
-from retune.api.spec import Technique as TechniqueSpec
-from retune.api.spec import TechniqueType
+from optimizer_jobs.compress.fusions import differs, fuse
+from optimizer_jobs.compress.layers import has_attention
+from optimizer_jobs.techniques.base import Applied, Context, Params, Skipped, Subject
+from retune.api.techniques import GraphOptimization, TechniqueType
+from retune.api.techniques import Technique as TechniqueSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -19,34 +22,37 @@ if TYPE_CHECKING:
 
 TYPE = TechniqueType.GRAPH_OPTIMIZATION
 CHEAP = True
+TRAINS = False
 
-OFF, SLIM, FOLD = "Off", "Slim", "SlimAndFold"
+OFF, SLIM, FOLD, FUSE = "Off", "Slim", "SlimAndFold", "Fuse"
 
 
-def unavailable(model: "onnx.ModelProto", spec: TechniqueSpec, *, calibration: bool) -> str | None:  # noqa: ARG001
+def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:  # noqa: ARG001
     """Return None: every graph may be tried, and says so when nothing is to gain."""
     return None
 
 
-def suggest(trial: "BaseTrial", spec: TechniqueSpec, *, calibration: bool) -> Params | None:  # noqa: ARG001
+def suggest(trial: "BaseTrial", spec: TechniqueSpec, subject: Subject) -> Params | None:
     """Choose the passes."""
-    passes = trial.suggest_categorical(f"{spec.name}.passes", (OFF, SLIM, FOLD))
+    further = (FUSE,) if _fusible(spec, subject) else ()
+    passes = trial.suggest_categorical(f"{spec.name}.passes", (OFF, SLIM, FOLD, *further))
     return None if passes == OFF else {"passes": passes}
 
 
-def defaults(spec: TechniqueSpec, *, calibration: bool) -> tuple[Params, ...]:  # noqa: ARG001
-    """Return all passes."""
-    return ({f"{spec.name}.passes": FOLD},)
+def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
+    """Return all passes, with and without fused operators."""
+    passes = (FOLD, FUSE) if _fusible(spec, subject) else (FOLD,)
+    return tuple({f"{spec.name}.passes": name} for name in passes)
 
 
-def off(spec: TechniqueSpec) -> Params:
+def off(spec: TechniqueSpec, subject: Subject) -> Params:  # noqa: ARG001
     """Return no passes."""
     return {f"{spec.name}.passes": OFF}
 
 
 def describe(params: Params) -> str:
     """Return the passes in words."""
-    return "slim graph" if params["passes"] == SLIM else "slim and folded graph"
+    return {SLIM: "slim graph", FOLD: "slim and folded graph", FUSE: "fused graph"}[str(params["passes"])]
 
 
 def apply(model: Path, params: Params, context: Context) -> Applied | Skipped:
@@ -55,16 +61,36 @@ def apply(model: Path, params: Params, context: Context) -> Applied | Skipped:
 
     before = onnx.load(model)
     target = context.workdir / "model.onnx"
-    after = _slim(before)
-    onnx.save(after, target)
+    if params["passes"] == FUSE:
+        reason = _fuse(model, target, context)
+        if reason is not None:
+            return Skipped(reason=reason)
+    else:
+        onnx.save(_slim(before), target)
     if params["passes"] == FOLD:
         _fold(target)
-        after = onnx.load(target)
+    after = onnx.load(target)
     fewer_nodes = _nodes(before) - _nodes(after)
     fewer_bytes = model.stat().st_size - target.stat().st_size
     if fewer_nodes <= 0 and fewer_bytes <= 0:
         return Skipped(reason=f"the graph of {_nodes(before)} nodes has nothing to fold or drop")
     return Applied(model=target, summary=f"{describe(params)}: {_nodes(before)} to {_nodes(after)} nodes")
+
+
+def _fusible(spec: TechniqueSpec, subject: Subject) -> bool:
+    """Return whether the graph has attention to fuse, and there are rows to verify the result on."""
+    settings = spec.graph or GraphOptimization()
+    return settings.transformer_fusions == "Auto" and subject.calibration and has_attention(subject.graph)
+
+
+def _fuse(model: Path, target: Path, context: Context) -> str | None:
+    """Write the file with fused operators, from the graph as it is; return why it may not be used, or None.
+
+    A slimmed graph has lost shapes by which attention is recognized.
+    """
+    if not fuse(model, target):
+        return "the graph has no pattern that ONNX Runtime fuses"
+    return differs(model, target, context)
 
 
 def _slim(model: "onnx.ModelProto") -> "onnx.ModelProto":

@@ -15,7 +15,7 @@ from optimizer_jobs.data.fetch import fetch
 from optimizer_jobs.data.readers import Columns, UnreadableDataError, open_columns
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
-from retune.api.spec import Dataset, DatasetFormat
+from retune.api.model import Dataset, DatasetFormat, Task
 from retune.contract.results import Reason
 
 Array = NDArray[Any]
@@ -32,23 +32,45 @@ _FIX = "Correct the file and, where the spec gives a digest, the digest."
 
 @dataclass(frozen=True)
 class Rows:
-    """Labelled rows: `inputs` by input name, each (N, ...); `labels` (N,), int64 or text; the file's digest."""
+    """Rows: `inputs` by input name, each (N, ...); the file's digest.
+
+    `labels` (N,): int64 or text for a classification, float64 for a regression; None where an embedding has none.
+    """
 
     inputs: Mapping[str, Array]
-    labels: Array
+    labels: Array | None
     digest: str
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(next(iter(self.inputs.values())))
+
+    @property
+    def answers(self) -> Array:
+        """The labels; raises ValueError where there are none."""
+        if self.labels is None:
+            raise ValueError("these rows have no labels")
+        return self.labels
 
     def take(self, indices: Array | slice) -> "Rows":
         """Return the rows at `indices` (whole numbers, a mask or a slice), in that order."""
         inputs = {name: values[indices] for name, values in self.inputs.items()}
-        return Rows(inputs=inputs, labels=self.labels[indices], digest=self.digest)
+        labels = None if self.labels is None else self.labels[indices]
+        return Rows(inputs=inputs, labels=labels, digest=self.digest)
 
 
-def read_dataset(spec: Dataset, signature: Signature, *, into: Path, limit_bytes: int = DATA_LIMIT_BYTES) -> Rows:
+def read_dataset(
+    spec: Dataset, signature: Signature, *, into: Path, task: Task = Task.CLASSIFICATION, missing: bool = False,
+    limit_bytes: int = DATA_LIMIT_BYTES,
+) -> Rows:  # fmt: skip
     """Fetch the data set into the folder `into` and return its rows as the model's inputs want them.
+
+    Args:
+        spec: Where it lies.
+        signature: What the model takes and answers.
+        into: Folder for the private copy.
+        task: What labels mean; those of an embedding may be absent.
+        missing: Whether inputs may have holes (NaN), because the model fills them itself.
+        limit_bytes: Bytes the data may have.
 
     Raises:
         JobError: DataNotFound, DataForbidden, DataTooLarge, DigestMismatch, or DataInvalid naming column and rows.
@@ -56,13 +78,15 @@ def read_dataset(spec: Dataset, signature: Signature, *, into: Path, limit_bytes
     file = fetch(spec.uri, digest=spec.digest, limit_bytes=limit_bytes, into=into, what="Data")
     try:
         columns = open_columns(file.path, format_of(spec), limit_bytes=limit_bytes)
-        labels = _labels(columns, name=spec.label_column, signature=signature)
+        labels = _labels(columns, name=spec.label_column, signature=signature, task=task)
         inputs = {
             tensor.name: _fitted(
-                _values(columns, tensor, signature=signature, label=spec.label_column), tensor, len(labels)
+                _values(columns, tensor, signature=signature, label=spec.label_column, missing=missing), tensor,
+                None if labels is None else len(labels), missing=missing,
             )
             for tensor in signature.inputs
-        }
+        }  # fmt: skip
+        _check_rows(inputs)
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, spec.uri, str(error), _FIX) from error
     return Rows(inputs=inputs, labels=labels, digest=file.digest)
@@ -78,7 +102,18 @@ def format_of(spec: Dataset) -> DatasetFormat:
     return _FORMATS[extension]
 
 
-def _labels(columns: Columns, *, name: str, signature: Signature) -> Array:
+def _check_rows(inputs: Mapping[str, Array]) -> None:
+    """Refuse inputs of different length, and none at all."""
+    lengths = {name: len(values) for name, values in inputs.items()}
+    if len(set(lengths.values())) > 1:
+        raise UnreadableDataError(f"the inputs have different numbers of rows: {lengths}.")
+    if not min(lengths.values(), default=0):
+        raise UnreadableDataError("the data set has no rows.")
+
+
+def _labels(columns: Columns, *, name: str, signature: Signature, task: Task) -> Array | None:
+    if task is Task.EMBEDDING and name not in columns.names:
+        return None
     values = _column(columns, name)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
@@ -86,7 +121,11 @@ def _labels(columns: Columns, *, name: str, signature: Signature) -> Array:
         raise UnreadableDataError(f"label column {name!r} has shape {values.shape}; it needs one label a row.")
     if not len(values):
         raise UnreadableDataError("the data set has no rows.")
+    if task is Task.REGRESSION:
+        return _as_numbers(values, name)
     labels = _as_labels(values, name)
+    if task is Task.EMBEDDING:
+        return labels
     classes = np.unique(labels)
     if len(classes) < 2:
         raise UnreadableDataError(
@@ -94,6 +133,19 @@ def _labels(columns: Columns, *, name: str, signature: Signature) -> Array:
         )
     _check_classes(classes, name, signature=signature)
     return labels
+
+
+def _as_numbers(values: Array, name: str) -> Array:
+    """Return the numbers to predict as float64, refusing what is none."""
+    if values.dtype.kind not in "biuf":
+        raise UnreadableDataError(f"label column {name!r} has type {values.dtype}; a regression predicts numbers.")
+    numbers = values.astype(np.float64)
+    holes = int((~np.isfinite(numbers)).sum())
+    if holes:
+        raise UnreadableDataError(f"label column {name!r} is missing or infinite in {holes} of {len(values)} rows.")
+    if numbers.min() == numbers.max():
+        raise UnreadableDataError(f"label column {name!r} is {numbers[0]:g} in all {len(values)} rows.")
+    return numbers
 
 
 def _as_labels(values: Array, name: str) -> Array:
@@ -129,18 +181,18 @@ def _check_classes(classes: Array, name: str, *, signature: Signature) -> None:
         )
 
 
-def _values(columns: Columns, tensor: TensorSpec, *, signature: Signature, label: str) -> Array:
+def _values(columns: Columns, tensor: TensorSpec, *, signature: Signature, label: str, missing: bool) -> Array:
     """Return the raw array for one model input."""
     single = len(signature.inputs) == 1
     if columns.tabular and single and len(tensor.shape) == 2:
-        return _feature_matrix(columns, [name for name in columns.names if name != label], tensor)
+        return _feature_matrix(columns, [name for name in columns.names if name != label], tensor, missing)
     if not columns.tabular and single and tensor.name not in columns.names:
         return _column(columns, SINGLE_INPUT, instead=f"or {tensor.name!r} ")
     values = _column(columns, tensor.name)
     return values[:, np.newaxis] if values.ndim == 1 and len(tensor.shape) == 2 else values
 
 
-def _feature_matrix(columns: Columns, names: list[str], tensor: TensorSpec) -> Array:
+def _feature_matrix(columns: Columns, names: list[str], tensor: TensorSpec, missing: bool) -> Array:  # noqa: FBT001
     width = tensor.shape[1]
     if not names or (width >= 0 and len(names) != width):
         raise UnreadableDataError(
@@ -149,7 +201,7 @@ def _feature_matrix(columns: Columns, names: list[str], tensor: TensorSpec) -> A
     matrix = []
     for name in names:
         values = columns.read(name)
-        _check_numbers(values, f"column {name!r}", tensor)
+        _check_numbers(values, f"column {name!r}", tensor, missing=missing)
         matrix.append(values)
     return np.stack(matrix, axis=1)
 
@@ -161,32 +213,33 @@ def _column(columns: Columns, name: str, *, instead: str = "") -> Array:
     return columns.read(name)
 
 
-def _fitted(values: Array, tensor: TensorSpec, rows: int) -> Array:
+def _fitted(values: Array, tensor: TensorSpec, rows: int | None, *, missing: bool) -> Array:
     """Return `values` with the input's element type, after checking rows, shape and finiteness."""
     where = f"input {tensor.name!r}"
     if len(values.shape) != len(tensor.shape) or any(
         want not in (-1, have) for want, have in zip(tensor.shape[1:], values.shape[1:], strict=True)
     ):
         raise UnreadableDataError(f"{where} has shape {values.shape}, but the model takes {_shown(tensor)}.")
-    if len(values) != rows:
+    if rows is not None and len(values) != rows:
         raise UnreadableDataError(f"{where} has {len(values)} rows, but there are {rows} labels.")
     if tensor.dtype == TEXT:
         return np.asarray(values, dtype=object)
-    _check_numbers(values, where, tensor)
+    _check_numbers(values, where, tensor, missing=missing)
     with np.errstate(over="ignore"):
         fitted = np.ascontiguousarray(values, dtype=np.dtype(tensor.dtype))
-    if not np.isfinite(fitted).all() or (not tensor.is_float and (fitted != values).any()):
+    holes = np.isnan(fitted) if missing and tensor.is_float else False
+    if not (np.isfinite(fitted) | holes).all() or (not tensor.is_float and (fitted != values).any()):
         raise UnreadableDataError(f"{where} has values that do not fit the model's {tensor.dtype}.")
     return fitted
 
 
-def _check_numbers(values: Array, where: str, tensor: TensorSpec) -> None:
-    """Refuse text, missing and infinite values in a numeric input."""
+def _check_numbers(values: Array, where: str, tensor: TensorSpec, *, missing: bool = False) -> None:
+    """Refuse text and infinite values in a numeric input, and missing ones unless the model fills them."""
     if tensor.dtype == TEXT:
         return
     if values.dtype.kind not in "biuf":
         raise UnreadableDataError(f"{where} has type {values.dtype}, but the model takes {tensor.dtype}.")
-    bad = ~np.isfinite(values)
+    bad = np.isinf(values) if missing and tensor.is_float else ~np.isfinite(values)
     if bad.any():
         lines = int(bad.reshape(len(values), -1).any(axis=1).sum())
         raise UnreadableDataError(f"{where} is missing or infinite in {lines} of {len(values)} rows.")

@@ -1,23 +1,24 @@
-"""Bring one file from a claim into the Job's scratch folder, bounded in size and held to its digest.
+"""Bring one file from a volume or a server into the Job's scratch folder, bounded and held to its digest.
 
 The copy is private, so that what was verified is what is parsed. Streams: never holds a file in memory.
 """
 
 import errno
 import hashlib
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
+from optimizer_jobs.data.faults import What, local_fault, reason, remote_fault, unreachable
+from optimizer_jobs.data.remote import TIME_LIMIT_SECONDS
 from optimizer_jobs.data.uris import Location, resolve
 from optimizer_jobs.errors import JobError
 from retune.contract.results import Reason
 
-What = Literal["Model", "Data"]
-
 _CHUNK = 1 << 20
-_UNREADABLE = {errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True)
@@ -29,18 +30,22 @@ class Fetched:
     size: int
 
 
-def fetch(uri: str, *, limit_bytes: int, into: Path, what: What, digest: str | None = None) -> Fetched:
+def fetch(
+    uri: str, *, limit_bytes: int, into: Path, what: What, digest: str | None = None,
+    limit_seconds: float = TIME_LIMIT_SECONDS,
+) -> Fetched:  # fmt: skip
     """Copy the file at `uri` into the folder `into` under its own name.
 
     Raises:
-        JobError: ModelNotFound, ModelForbidden, ModelTooLarge (or their Data twins), or DigestMismatch.
+        JobError: ModelNotFound, ModelForbidden, ModelTooLarge (or their Data twins), SourceUnreachable, or
+            DigestMismatch.
     """
-    location = resolve(uri, refused=_reason(what, "FORBIDDEN"))
+    location = resolve(uri, refused=reason(what, "FORBIDDEN"), remote=True)
     into.mkdir(parents=True, exist_ok=True)
-    target = into / location.local.name
+    target = into / location.name
     _check_kind(location, limit_bytes=limit_bytes, what=what)
     try:
-        found, size = _copy(location, target, limit_bytes=limit_bytes, what=what)
+        found, size = _copy(location, target, limit_bytes=limit_bytes, limit_seconds=limit_seconds, what=what)
         _check_digest(uri, expected=digest, found=found)
     except BaseException:
         target.unlink(missing_ok=True)
@@ -56,40 +61,53 @@ def file_digest(path: Path) -> str:
 
 def _check_kind(location: Location, *, limit_bytes: int, what: What) -> None:
     """Refuse what is absent, not a regular file, or said to be too large, before a byte is read."""
-    try:
+    with _reading(location, what):
         info = location.fs.info(location.path)
-    except OSError as error:
-        raise _read_error(error, uri=location.uri, what=what) from error
     if info["type"] != "file":
         raise JobError(
-            _reason(what, "NOT_FOUND"), location.uri, "this is not a regular file.", "Name the file, not its folder."
+            reason(what, "NOT_FOUND"), location.uri, "this is not a regular file.", "Name the file, not its folder."
         )
-    if info["size"] > limit_bytes:
+    if (info["size"] or 0) > limit_bytes:
         raise _too_large(location.uri, size=info["size"], limit_bytes=limit_bytes, what=what)
 
 
-def _copy(location: Location, target: Path, *, limit_bytes: int, what: What) -> tuple[str, int]:
-    try:
+def _copy(
+    location: Location, target: Path, *, limit_bytes: int, limit_seconds: float, what: What
+) -> tuple[str, int]:  # fmt: skip
+    digest, size, end = hashlib.sha256(), 0, time.monotonic() + limit_seconds
+    with _reading(location, what):
         source = location.fs.open(location.path, "rb")
-    except OSError as error:
-        raise _read_error(error, uri=location.uri, what=what) from error
-    digest, size = hashlib.sha256(), 0
     with source, target.open("wb") as copy:
-        for chunk in _chunks(source, uri=location.uri, what=what):
+        for chunk in _chunks(source, location, what=what):
             size += len(chunk)
             if size > limit_bytes:
                 raise _too_large(location.uri, size=size, limit_bytes=limit_bytes, what=what)
+            if time.monotonic() > end:
+                raise unreachable(location.uri, f"after {limit_seconds:g} s, only {size} bytes of it have come.")
             digest.update(chunk)
             _write(copy, chunk, uri=location.uri, what=what)
     return f"sha256:{digest.hexdigest()}", size
 
 
-def _chunks(source: IO[bytes], *, uri: str, what: What) -> Iterator[bytes]:
+def _chunks(source: IO[bytes], location: Location, *, what: What) -> Iterator[bytes]:
+    while True:
+        with _reading(location, what):
+            chunk = source.read(_CHUNK)
+        if not chunk:
+            return
+        yield chunk
+
+
+@contextmanager
+def _reading(location: Location, what: What) -> Iterator[None]:
+    """Turn what goes wrong while reading into a `JobError`; an error that says nothing about the file passes."""
     try:
-        while chunk := source.read(_CHUNK):
-            yield chunk
-    except OSError as error:
-        raise _read_error(error, uri=uri, what=what) from error
+        yield
+    except Exception as error:  # each file system has errors of its own
+        fault = (remote_fault if location.remote else local_fault)(error, uri=location.uri, what=what)
+        if fault is None:
+            raise
+        raise fault from error
 
 
 def _write(copy: IO[bytes], chunk: bytes, *, uri: str, what: What) -> None:
@@ -101,35 +119,16 @@ def _write(copy: IO[bytes], chunk: bytes, *, uri: str, what: What) -> None:
         if error.errno != errno.ENOSPC:
             raise
         raise JobError(
-            _reason(what, "TOO_LARGE"),
+            reason(what, "TOO_LARGE"),
             uri,
             "the file does not fit the Job's scratch volume.",
             "Give a smaller file, or raise the Job's scratch size.",
         ) from error
 
 
-def _reason(what: What, kind: Literal["NOT_FOUND", "FORBIDDEN", "TOO_LARGE"]) -> Reason:
-    return Reason[f"{what.upper()}_{kind}"]
-
-
-def _read_error(error: OSError, *, uri: str, what: What) -> JobError:
-    if error.errno in _UNREADABLE:
-        return JobError(
-            _reason(what, "FORBIDDEN"),
-            uri,
-            "the Job's user (65532) may not read this file.",
-            "Make the file readable for group 65532 or for all (chmod a+r) and its folders searchable (chmod a+x).",
-        )
-    if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return JobError(
-            _reason(what, "NOT_FOUND"), uri, "there is no such file.", "Check the claim's name and the path inside it."
-        )
-    raise error
-
-
 def _too_large(uri: str, *, size: int, limit_bytes: int, what: What) -> JobError:
     return JobError(
-        _reason(what, "TOO_LARGE"),
+        reason(what, "TOO_LARGE"),
         uri,
         f"the file has at least {size} bytes; the limit is {limit_bytes}.",
         "Give a smaller file.",

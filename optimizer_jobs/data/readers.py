@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retune.api.spec import DatasetFormat
+from retune.api.model import DatasetFormat
 
 Array = NDArray[Any]
 

@@ -1,26 +1,34 @@
 """Where a URI leads: one table of schemes, and no way out of a claim.
 
-A URI is hostile input. It never leads through `..`, and no symbolic link in it leaves the claim it names.
+A URI is hostile input. It never leads through `..`, and no symbolic link in it leaves the claim it names. Only what is
+read may lie on a server; what is written lies on a volume.
 """
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import TypeAdapter, ValidationError
 
+from optimizer_jobs.data.addresses import RefusedError
+from optimizer_jobs.data.remote import CredentialsError, open_system
 from optimizer_jobs.errors import JobError
-from retune.api.base import Uri
-from retune.contract.paths import CLAIM_ROOT
+from retune.api.base import FileUri, Uri
+from retune.contract.paths import CLAIM_ROOT, CLAIMS_VARIABLE
 from retune.contract.results import Reason
 
 CLAIM_ROOT_VARIABLE = "RETUNE_CLAIM_ROOT"
 """Environment variable that names the folder of claims outside a cluster."""
 
+REMOTE = ("s3", "gs", "https")
+"""Schemes of servers."""
+
 _PVC: TypeAdapter[str] = TypeAdapter(Uri)
+_FILE: TypeAdapter[str] = TypeAdapter(FileUri)
 
 
 @dataclass(frozen=True)
@@ -32,8 +40,20 @@ class Location:
     uri: str
 
     @property
+    def remote(self) -> bool:
+        """Whether it lies on a server."""
+        return self.uri.partition("://")[0] in REMOTE
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return PurePosixPath(self.path).name
+
+    @property
     def local(self) -> Path:
-        """The path on this machine."""
+        """The path on this machine; raises ValueError for what lies on a server."""
+        if self.remote:
+            raise ValueError(f"{self.uri} is not on this machine")
         return Path(self.path)
 
 
@@ -41,17 +61,24 @@ class _RefusedError(ValueError):
     """Why a URI is not followed."""
 
 
-def resolve(uri: str, *, refused: Reason = Reason.REQUEST_INVALID) -> Location:
+def resolve(uri: str, *, refused: Reason = Reason.REQUEST_INVALID, remote: bool = False) -> Location:
     """Return where `uri` leads; it need not exist.
 
+    Args:
+        uri: pvc://CLAIM/PATH, file:///PATH, or with `remote` a file on a server.
+        refused: Reason of the error when it is not followed.
+        remote: Whether it may lie on a server.
+
     Raises:
-        JobError: with reason `refused` when the scheme is unknown, the path is not plain, or a link leaves the claim.
+        JobError: with reason `refused` when the scheme is unknown, the path is not plain, or leads where it must not.
     """
     scheme = uri.partition("://")[0]
     try:
-        return Location(fs=LocalFileSystem(), path=str(_path_of(scheme, uri)), uri=uri)
-    except _RefusedError as error:
-        raise JobError(refused, uri, str(error), "Give a plain path inside a claim: pvc://CLAIM/PATH.") from error
+        if remote and scheme in REMOTE:
+            return _remote(scheme, uri)
+        return Location(fs=LocalFileSystem(), path=str(_path_of(scheme, uri, remote=remote)), uri=uri)
+    except (_RefusedError, RefusedError, CredentialsError) as error:
+        raise JobError(refused, uri, str(error), _HELP[remote]) from error
 
 
 def sibling(uri: str, name: str) -> str:
@@ -59,9 +86,27 @@ def sibling(uri: str, name: str) -> str:
     return f"{uri.rpartition('/')[0]}/{name}"
 
 
-def _path_of(scheme: str, uri: str) -> Path:
+def claim_folder(claim: str) -> Path:
+    """Return the folder that a claim stands for: as CLAIMS_VARIABLE says, or of its name below the root of claims."""
+    given = json.loads(os.environ.get(CLAIMS_VARIABLE, "{}"))
+    if claim in given:
+        return Path(given[claim]).resolve()
+    return Path(os.environ.get(CLAIM_ROOT_VARIABLE, CLAIM_ROOT)).resolve() / claim
+
+
+def _remote(scheme: str, uri: str) -> Location:
+    try:
+        _FILE.validate_python(uri)
+    except ValidationError as error:
+        raise _RefusedError(f"{error.errors()[0]['msg']}.") from error
+    place = uri.removeprefix(f"{scheme}://")
+    host = place.partition("/")[0]
+    return Location(fs=open_system(scheme, host), path=uri if scheme == "https" else place, uri=uri)
+
+
+def _path_of(scheme: str, uri: str, *, remote: bool) -> Path:
     if scheme not in _SCHEMES:
-        raise _RefusedError(f"the scheme is not one of {', '.join(_SCHEMES)}.")
+        raise _RefusedError(f"the scheme is not one of {', '.join([*_SCHEMES, *(REMOTE if remote else ())])}.")
     return _SCHEMES[scheme](uri)
 
 
@@ -71,7 +116,7 @@ def _claim_path(uri: str) -> Path:
     except ValidationError as error:
         raise _RefusedError(f"{error.errors()[0]['msg']}.") from error
     claim, _, path = uri.removeprefix("pvc://").partition("/")
-    folder = Path(os.environ.get(CLAIM_ROOT_VARIABLE, CLAIM_ROOT)).resolve() / claim
+    folder = claim_folder(claim)
     real = Path(os.path.realpath(folder / path))
     if ".." in claim or not real.is_relative_to(folder):
         raise _RefusedError("a symbolic link in the path leads out of the claim.")
@@ -88,3 +133,8 @@ def _file_path(uri: str) -> Path:
 
 _SCHEMES: dict[str, Callable[[str], Path]] = {"pvc": _claim_path, "file": _file_path}
 """`pvc` is a claim in the cluster; `file` is for a person's own machine and for bundles inside an image."""
+
+_HELP = {
+    False: "Give a plain path inside a claim: pvc://CLAIM/PATH.",
+    True: "Give pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH.",
+}

@@ -26,9 +26,10 @@ from optimizer_jobs.progress import say, step
 from optimizer_jobs.report.build import build
 from optimizer_jobs.report.document import Report
 from optimizer_jobs.report.render import render
+from optimizer_jobs.robust.adversarial import attack_of
 from optimizer_jobs.search.study import finalists, open_study, trials_table
+from retune.api.objectives import Metric, MetricKind
 from retune.api.objects import Comparison
-from retune.api.spec import Metric
 from retune.api.status import Measurement
 from retune.contract.paths import bundles, run_folder
 from retune.contract.requests import JudgeRequest
@@ -77,7 +78,7 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     rows = _test_rows(request, champion, scratch)
     say(f"  {len(rows)} rows")
     step(3, _STEPS, text=f"measuring {1 + len(entrants)} models side by side", about=f"{effort.max_seconds:.0f} s")
-    gathered = gather(champion, entrants, rows, rules=rules, effort=effort)
+    gathered = gather(champion, entrants, rows, original=_original(request, scratch), rules=rules, effort=effort)
     decision = decide(gathered.evidence, objectives=rules.objectives, min_gain=rules.min_gain)
     step(4, _STEPS, text=f"{decision.verdict}: storing the outcome", about="2 s")
     machine = fingerprint()
@@ -94,6 +95,8 @@ def _rules(request: JudgeRequest) -> Rules:
         confidence=float(request.selection.confidence),
         min_gain=float(request.selection.min_gain),
         threads=request.threads,
+        serving=request.serving,
+        attack=attack_of(request.techniques),
         seed=request.search.seed,
     )
 
@@ -128,12 +131,22 @@ def _entrants(request: JudgeRequest, scratch: Path) -> tuple[Entrant, tuple[Entr
     )
 
 
+def _original(request: JudgeRequest, scratch: Path) -> Entrant:
+    """Return the model as delivered, which embeddings are compared with."""
+    folder = scratch / "original"
+    bundle = open_bundle(request.original.uri, digest=request.original.digest, into=folder)
+    return Entrant(bundle=bundle, ref=request.original, plan="as delivered")
+
+
 def _test_rows(request: JudgeRequest, champion: Entrant, scratch: Path) -> Rows:
     if request.data.test is None:
         raise JobError(
             Reason.REQUEST_INVALID, request.resource, "there is no test split to judge by.", "Set spec.data.test."
         )
-    return read_dataset(request.data.test, champion.bundle.manifest.signature, into=scratch / "test")
+    manifest = champion.bundle.manifest
+    return read_dataset(
+        request.data.test, manifest.signature, into=scratch / "test", task=manifest.task, missing=manifest.fills_holes
+    )
 
 
 def _summary(request: JudgeRequest, decision: Decision, entrants: Sequence[Entrant]) -> CandidateSummary | None:
@@ -184,18 +197,14 @@ def _comparisons(champion: Standing, contender: Contender) -> tuple[Comparison, 
             candidate=measurement(metric, contender.metrics[metric]),
             change=_change(metric, contender),
         )
-        for metric in Metric
+        for metric in champion.metrics
     )
 
 
 def _change(metric: Metric, contender: Contender) -> Measurement:
     """Return the paired comparison, which is sharper than two intervals side by side."""
-    if metric is Metric.ACCURACY:
-        found = contender.difference
-        value = Interval(value=found.value, low=found.low, high=found.high, samples=found.rows)
-    else:
-        value = contender.ratios[metric]
-    return _measured(metric, value)
+    quality = metric.kind is MetricKind.QUALITY
+    return _measured(metric, contender.differences[metric].interval if quality else contender.ratios[metric])
 
 
 def measurement(metric: Metric, found: Interval) -> Measurement:

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from optimizer_jobs.measure.stats import Interval, PairedDifference
-from retune.api.spec import GoalType, Metric, Objective
+from retune.api.objectives import GoalType, Metric, MetricKind, Objective
 from retune.contract.requests import BundleRef
 
 LATENCIES = {Metric.LATENCY_P50_MS: 0.50, Metric.LATENCY_P95_MS: 0.95}
 """Latency metrics and the quantile each one is."""
+
+TIMED = frozenset({*LATENCIES, Metric.THROUGHPUT_RPS})
+"""Metrics that a noisy machine makes worthless."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +29,11 @@ class Standing:
     """Accuracy as a share, latencies in milliseconds, size in bytes."""
 
     @property
+    def main(self) -> Metric:
+        """The quality metric that stands for the task."""
+        return next(metric for metric in self.metrics if metric.kind is MetricKind.QUALITY)
+
+    @property
     def size_bytes(self) -> int:
         """Size of the model file."""
         return round(self.metrics[Metric.SIZE_BYTES].value)
@@ -36,14 +44,19 @@ class Contender(Standing):
     """A finalist, compared with the champion on the same rows and in the same rounds."""
 
     trial: int
-    difference: PairedDifference
-    """Accuracy, candidate minus champion, at `confidence`."""
+    differences: Mapping[Metric, PairedDifference]
+    """Candidate minus champion for every quality metric, at `confidence`; the one that stands for the task first."""
     confidence: float
-    """Confidence of the accuracy intervals, made stricter because several finalists are judged at once (Holm)."""
+    """Confidence of the quality intervals, made stricter because several finalists are judged at once (Holm)."""
     agreement: Interval
-    """Share of rows on which both models give the same answer; needs no labels."""
+    """How much both models answer the same, from 0 to 1; needs no labels."""
     ratios: Mapping[Metric, Interval]
-    """Candidate divided by champion, for latencies and size."""
+    """Candidate divided by champion, for latencies and resources."""
+
+    @property
+    def difference(self) -> PairedDifference:
+        """The paired difference of the metric that stands for the task."""
+        return next(iter(self.differences.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +71,21 @@ class Evidence:
 
 def gain(metric: Metric, contender: Contender, champion: Standing) -> Interval:
     """Return the relative gain on a metric: above 0 the contender is better, and the low end is the pessimistic one."""
-    if metric is Metric.ACCURACY:
+    if metric.kind is MetricKind.QUALITY:
         base = max(champion.metrics[metric].value, 1e-12)
-        found = contender.difference
-        return Interval(value=found.value / base, low=found.low / base, high=found.high / base, samples=found.rows)
+        found = contender.differences[metric].interval
+        better = found if metric.higher_is_better else _negative(found)
+        return Interval(
+            value=better.value / base, low=better.low / base, high=better.high / base, samples=found.samples
+        )
     ratio = contender.ratios[metric]
+    if metric.higher_is_better:
+        return Interval(value=ratio.value - 1, low=ratio.low - 1, high=ratio.high - 1, samples=ratio.samples)
     return Interval(value=1 - ratio.value, low=1 - ratio.high, high=1 - ratio.low, samples=ratio.samples)
+
+
+def _negative(found: Interval) -> Interval:
+    return Interval(value=-found.value, low=-found.high, high=-found.low, samples=found.samples)
 
 
 def pessimistic(objective: Objective, contender: Contender, champion: Standing) -> float:
@@ -74,9 +96,13 @@ def pessimistic(objective: Objective, contender: Contender, champion: Standing) 
     metric = objective.metric
     absolute = objective.goal is not None and objective.goal.type is GoalType.THRESHOLD
     own, base = contender.metrics[metric], champion.metrics[metric].value
-    if metric is Metric.ACCURACY:
-        return own.low if absolute else base + contender.difference.low
-    return own.high if absolute else base * contender.ratios[metric].high
+    if metric.kind is MetricKind.QUALITY:
+        found = contender.differences[metric]
+        compared = base + (found.low if metric.higher_is_better else found.high)
+    else:
+        ratio = contender.ratios[metric]
+        compared = base * (ratio.low if metric.higher_is_better else ratio.high)
+    return (own.low if metric.higher_is_better else own.high) if absolute else compared
 
 
 def estimate(objective: Objective, contender: Contender, champion: Standing) -> float:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from optimizer_jobs.judge.evidence import LATENCIES, Contender, Standing, estimate, pessimistic
+from optimizer_jobs.judge.evidence import LATENCIES, TIMED, Contender, Standing, estimate, pessimistic
 from optimizer_jobs.measure.stats import required_rows
 from optimizer_jobs.search.objectives import limits, shortfall
-from retune.api.spec import GoalType, Metric, Objective
+from retune.api.objectives import GoalType, Metric, MetricKind, Objective
 
 _FLIPS_UNSEEN = 2
 """Rows added to the disagreements seen before their share is extrapolated, so that none seen is not taken for none."""
@@ -20,10 +20,12 @@ class Refusal(StrEnum):
     """Why a limit does not count as kept."""
 
     ACCURACY_BELOW_MARGIN = "AccuracyBelowMargin"
+    QUALITY_BELOW_MARGIN = "QualityBelowMargin"
     TOO_FEW_TEST_ROWS = "TooFewTestRows"
     LATENCY_ABOVE_LIMIT = "LatencyAboveLimit"
     LATENCY_UNCERTAIN = "LatencyUncertain"
     SIZE_ABOVE_LIMIT = "SizeAboveLimit"
+    RESOURCE_LIMIT_MISSED = "ResourceLimitMissed"
     MEASUREMENT_UNRELIABLE = "MeasurementUnreliable"
 
 
@@ -70,7 +72,7 @@ def _check(objective: Objective, contender: Contender, champion: Standing, noise
     found, worst = estimate(objective, contender, champion), pessimistic(objective, contender, champion)
     missed_by_estimate = shortfall(objective, found, base) > 0
     missed = shortfall(objective, worst, base) > 0
-    unreliable = noise is not None and objective.metric in LATENCIES
+    unreliable = noise is not None and objective.metric in TIMED
     return Check(
         objective=objective,
         limit=limit_value(objective, base),
@@ -86,11 +88,13 @@ def _refusal(metric: Metric, *, missed: bool, for_sure: bool, unreliable: bool) 
         return Refusal.MEASUREMENT_UNRELIABLE
     if not missed:
         return None
-    if metric is Metric.ACCURACY:
-        return Refusal.ACCURACY_BELOW_MARGIN if for_sure else Refusal.TOO_FEW_TEST_ROWS
-    if metric is Metric.SIZE_BYTES:
-        return Refusal.SIZE_ABOVE_LIMIT
-    return Refusal.LATENCY_ABOVE_LIMIT if for_sure else Refusal.LATENCY_UNCERTAIN
+    if metric.kind is MetricKind.QUALITY and not for_sure:
+        return Refusal.TOO_FEW_TEST_ROWS
+    if metric.kind is MetricKind.QUALITY:
+        return Refusal.ACCURACY_BELOW_MARGIN if metric is Metric.ACCURACY else Refusal.QUALITY_BELOW_MARGIN
+    if metric in LATENCIES:
+        return Refusal.LATENCY_ABOVE_LIMIT if for_sure else Refusal.LATENCY_UNCERTAIN
+    return Refusal.SIZE_ABOVE_LIMIT if metric is Metric.SIZE_BYTES else Refusal.RESOURCE_LIMIT_MISSED
 
 
 def _rows_needed(objective: Objective, contender: Contender, champion: float) -> int | None:

@@ -6,9 +6,9 @@ The champion stays whenever it is not beaten: a tie never changes what serves. T
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optimizer_jobs.judge.evidence import LATENCIES, Contender, Evidence, gain
+from optimizer_jobs.judge.evidence import TIMED, Contender, Evidence, gain
 from optimizer_jobs.search.objectives import ranked
-from retune.api.spec import Metric, Objective
+from retune.api.objectives import Metric, Objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def best(contenders: Sequence[Contender], evidence: Evidence, *, objectives: Seq
 def _judged(objectives: Sequence[Objective], evidence: Evidence) -> tuple[Objective, ...]:
     """Return the ranked objectives that this node can tell apart: latency is a tie where it is too noisy."""
     noisy = evidence.noise is not None
-    return tuple(each for each in ranked(objectives) if not (noisy and each.metric in LATENCIES))
+    return tuple(each for each in ranked(objectives) if not (noisy and each.metric in TIMED))
 
 
 def _near_best(contenders: Sequence[Contender], objective: Objective, evidence: Evidence) -> list[Contender]:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optimizer_jobs.judge import words
-from optimizer_jobs.judge.evidence import LATENCIES, Contender, Evidence, gain
+from optimizer_jobs.judge.evidence import LATENCIES, TIMED, Contender, Evidence, gain
 from optimizer_jobs.judge.gate import Check, Refusal, gate
 from optimizer_jobs.judge.select import Duel, best, duel
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.search.objectives import ranked
-from retune.api.spec import Metric, Objective
+from retune.api.objectives import Metric, MetricKind, Objective
 from retune.contract.results import Verdict
 
 
@@ -91,15 +91,18 @@ def _reason(verdict: Verdict, subject: Finding, evidence: Evidence, objectives: 
     if verdict is Verdict.GATE_FAILED and refusal is not None and refusal.refusal is not None:
         return refusal.refusal.value
     if verdict is Verdict.NO_GAIN:
-        blind = evidence.noise is not None and any(each.metric in LATENCIES for each in ranked(objectives))
+        blind = evidence.noise is not None and any(each.metric in TIMED for each in ranked(objectives))
         return "MeasurementUnreliable" if blind else "NoRelevantGain"
     gains = set(subject.duel.gains)
+    better = [metric for metric in gains if metric.kind is MetricKind.QUALITY]
+    leaner = gains - TIMED - {Metric.SIZE_BYTES, *better}
     parts = [
         *(["Smaller"] if Metric.SIZE_BYTES in gains else []),
-        *(["Faster"] if gains & set(LATENCIES) else []),
-        *(["MoreAccurate"] if Metric.ACCURACY in gains else []),
+        *(["Faster"] if gains & TIMED else []),
+        *(["Leaner"] if leaner else []),
+        *(["MoreAccurate"] if better else []),
     ]
-    return "And".join(parts) + ("" if Metric.ACCURACY in gains else "AtEqualQuality")
+    return "And".join(parts) + ("" if better else "AtEqualQuality")
 
 
 def _sentences(
@@ -130,21 +133,24 @@ def _comparison(subject: Finding, evidence: Evidence, objectives: Sequence[Objec
     if evidence.noise is None:
         metric = _latency_of(objectives)
         parts.append(f"{words.LABELS[metric]} {words.times(contender.ratios[metric], better='faster', worse='slower')}")
-    before, after = champion.metrics[Metric.ACCURACY].value, contender.metrics[Metric.ACCURACY].value
-    return f"{' and '.join(parts)} at accuracy {before:.3f} → {after:.3f} ({_difference(subject)})"
+    main = champion.main
+    before, after = (words.value(main, each.metrics[main].value) for each in (champion, contender))
+    return f"{' and '.join(parts)} at {words.LABELS[main]} {before} → {after} ({_difference(subject)})"
 
 
 def _difference(subject: Finding) -> str:
-    found = subject.contender.difference
+    contender, main = subject.contender, subject.contender.main
+    found = contender.difference
     margin = next(
-        (check.limit for check in subject.checks if check.objective.metric is Metric.ACCURACY and check.rows_needed),
-        None,
+        (check.limit for check in subject.checks if check.objective.metric is main and check.rows_needed), None
     )
-    base = subject.contender.metrics[Metric.ACCURACY].value - found.value
-    limit = "" if margin is None else f", margin {words.points(margin - base)}"
+    limit = (
+        "" if margin is None else f", margin {words.change(main, margin - contender.metrics[main].value + found.value)}"
+    )
+    unit = " points" if main.is_share else ""
     return (
-        f"paired difference {words.points(found.value)} points, {words.percent(subject.contender.confidence)} interval "
-        f"{words.points(found.low)}..{words.points(found.high)}{limit}"
+        f"paired difference {words.change(main, found.value)}{unit}, {words.percent(contender.confidence)} interval "
+        f"{words.change(main, found.low)}..{words.change(main, found.high)}{limit}"
     )
 
 
@@ -152,21 +158,24 @@ def _refused(check: Check, contender: Contender, evidence: Evidence) -> str:
     """Return why a limit is not shown to be kept, and what would help."""
     metric = check.objective.metric
     label, limit, worst = words.LABELS[metric], words.value(metric, check.limit), words.value(metric, check.pessimistic)
+    side = "above" if metric.higher_is_better else "below"
     match check.refusal:
         case Refusal.TOO_FEW_TEST_ROWS:
             needed = f": about {check.rows_needed} are needed" if check.rows_needed else ""
             return (
-                f"{contender.difference.rows} test rows cannot show that accuracy stays at or above {limit} (it may be "
+                f"{contender.difference.rows} test rows cannot show that {label} stays at or {side} {limit} (it may be "
                 f"{worst}){needed}. Both models agree on {words.percent(contender.agreement.value)} of the rows."
             )
-        case Refusal.ACCURACY_BELOW_MARGIN:
-            return f"Accuracy {words.value(metric, check.estimate)} is below the limit of {limit}."
+        case Refusal.ACCURACY_BELOW_MARGIN | Refusal.QUALITY_BELOW_MARGIN:
+            shown = f"{label[:1].upper()}{label[1:]} {words.value(metric, check.estimate)}"
+            return f"{shown} is {'below' if metric.higher_is_better else 'above'} the limit of {limit}."
         case Refusal.LATENCY_UNCERTAIN:
             return f"{label} may be {worst}, above the limit of {limit}."
         case Refusal.MEASUREMENT_UNRELIABLE:
             return f"The {label} limit of {limit} cannot be judged on this node: {evidence.noise}."
         case _:
-            return f"{label} {words.value(metric, check.estimate)} is above the limit of {limit}."
+            missed = "below" if metric.higher_is_better else "above"
+            return f"{label} {words.value(metric, check.estimate)} is {missed} the limit of {limit}."
 
 
 def _no_gain(subject: Finding, evidence: Evidence, objectives: Sequence[Objective], min_gain: float) -> str:
@@ -177,7 +186,7 @@ def _no_gain(subject: Finding, evidence: Evidence, objectives: Sequence[Objectiv
             f"The best finalist that keeps every limit ({subject.contender.plan}) loses to the champion by "
             f"{words.LABELS[duelled.decided_by]} (gain {_gain(found)})."
         )
-    judged = [each.metric for each in ranked(objectives) if evidence.noise is None or each.metric not in LATENCIES]
+    judged = [each.metric for each in ranked(objectives) if evidence.noise is None or each.metric not in TIMED]
     gains = ((metric, gain(metric, subject.contender, evidence.champion)) for metric in judged)
     shown = ", ".join(f"{words.LABELS[metric]} {_gain(found)}" for metric, found in gains)
     return f"No finalist gains the {words.percent(min_gain)} asked for; the best ({subject.contender.plan}): {shown}."

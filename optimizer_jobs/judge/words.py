@@ -1,14 +1,24 @@
 """Numbers as people read them: bytes, ratios, points, intervals. One way to write each, for verdict and report."""
 
 from optimizer_jobs.measure.stats import Interval
-from retune.api.spec import Metric
+from retune.api.objectives import Metric
 
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 LABELS = {
     Metric.ACCURACY: "accuracy",
+    Metric.ROBUST_ACCURACY: "robust accuracy",
+    Metric.MAE: "mean absolute error",
+    Metric.RMSE: "RMSE",
+    Metric.COSINE: "cosine",
+    Metric.NEIGHBOR_AGREEMENT: "neighbour agreement",
     Metric.LATENCY_P50_MS: "p50",
     Metric.LATENCY_P95_MS: "p95",
+    Metric.THROUGHPUT_RPS: "throughput",
     Metric.SIZE_BYTES: "size",
+    Metric.PEAK_MEMORY_BYTES: "peak memory",
+    Metric.CPU_SECONDS_PER_1000: "CPU time per 1000",
+    Metric.ENERGY_JOULES_PER_1000: "estimated energy per 1000",
+    Metric.COST_PER_1000: "cost per 1000",
 }
 """Metric names short enough for a sentence."""
 
@@ -46,9 +56,24 @@ def times(ratio: Interval, *, better: str, worse: str) -> str:
 
 def value(metric: Metric, number: float) -> str:
     """Return a metric's number with its unit."""
-    if metric is Metric.ACCURACY:
-        return f"{number:.3f}"
-    return size(number) if metric is Metric.SIZE_BYTES else milliseconds(number)
+    if metric.is_share:
+        return f"{number:.3f}" if metric is Metric.ACCURACY else f"{number:.4f}"
+    if metric in {Metric.SIZE_BYTES, Metric.PEAK_MEMORY_BYTES}:
+        return size(number)
+    if metric in _UNIT:
+        return f"{_three(number)}{_UNIT[metric]}"
+    return milliseconds(number)
+
+
+_UNIT = {
+    Metric.MAE: "", Metric.RMSE: "", Metric.THROUGHPUT_RPS: " rows/s", Metric.CPU_SECONDS_PER_1000: " s",
+    Metric.ENERGY_JOULES_PER_1000: " J (estimated)", Metric.COST_PER_1000: "",
+}  # fmt: skip
+
+
+def change(metric: Metric, difference: float) -> str:
+    """Return a difference of quality: in points for a share, in the metric's own unit for an error."""
+    return points(difference) if metric.is_share else f"{'+' if difference >= 0 else '-'}{_three(abs(difference))}"
 
 
 def _two(number: float) -> str:

@@ -14,9 +14,13 @@ from pathlib import Path
 
 CPU_INFO = Path("/proc/cpuinfo")
 CGROUP = Path("/sys/fs/cgroup")
-RUNTIMES = ("onnxruntime", "numpy", "onnx", "openvino")
-ISA = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512f", "avx2", "i8mm", "asimddp", "sve", "asimd")
-"""Instruction sets that decide how fast int8 and float kernels run, the best first."""
+GPUS = Path("/proc/driver/nvidia/gpus")
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "numpy", "onnx", "openvino")
+ISA = (
+    "amx_int8", "avx512_vnni", "avx_vnni", "avx512f", "avx2", "i8mm", "asimddp", "sve", "asimd",
+    "amx_bf16", "amx_fp16", "avx512_bf16", "avx512_fp16", "asimdhp", "bf16",
+)  # fmt: skip
+"""Instruction sets that decide how fast int8 and float kernels run, the best first; then those of 16-bit floats."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -36,7 +40,11 @@ class Fingerprint:
     memory_limit: int | None
     """Bytes that the container may use; None without a limit."""
     threads: int
-    """CPUs that this process may run on."""
+    """CPUs that this process may run on; fewer while it is confined."""
+    gpu: str | None = None
+    """Model of the NVIDIA GPU; None without one."""
+    profile: str | None = None
+    """Kind of machine that was measured for, where measuring was confined to it."""
 
     @cached_property
     def short(self) -> str:
@@ -46,8 +54,8 @@ class Fingerprint:
         return f"{self.architecture}-{best}-{digest[:8]}"
 
 
-def fingerprint() -> Fingerprint:
-    """Return the fingerprint of this process's machine and container."""
+def fingerprint(*, profile: str | None = None) -> Fingerprint:
+    """Return the fingerprint of this process's machine and container, within `confined` that of the confined one."""
     facts = _cpu_facts()
     flags = set(facts.get("flags", facts.get("Features", "")).split())
     machine = platform.machine()
@@ -57,8 +65,10 @@ def fingerprint() -> Fingerprint:
         features=tuple(name for name in ISA if name in flags),
         runtimes=tuple((name, found) for name in RUNTIMES if (found := _version(name))),
         cpu_limit=cpu_limit(),
-        memory_limit=_memory_limit(),
+        memory_limit=memory_limit(),
         threads=len(os.sched_getaffinity(0)),
+        gpu=_gpu(),
+        profile=profile,
     )
 
 
@@ -68,9 +78,17 @@ def cpu_limit() -> float | None:
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
 
 
-def _memory_limit() -> int | None:
+def memory_limit() -> int | None:
+    """Return the container's memory limit in bytes, or None when it has none."""
     limit = _read(CGROUP / "memory.max")
     return int(limit) if limit.isdigit() else None
+
+
+def _gpu() -> str | None:
+    """Return the model of the first GPU as the driver gives it; nothing that is one card's own."""
+    found = next((_read(path) for path in sorted(GPUS.glob("*/information"))), "")
+    models = [line.partition(":")[2].strip() for line in found.splitlines() if line.startswith("Model:")]
+    return models[0] if models else None
 
 
 def _cpu_facts() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a classifier answers, and whether that is right, row by row.
+"""What a model answers, and how good each answer is, row by row, for every task.
 
 Everything is kept per row so that two models can be compared on the same rows. Nothing here averages before pairing.
 """
@@ -11,12 +11,21 @@ from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.models.engine import Session
+from retune.api.model import Task
+from retune.api.objectives import Metric
 
 Array = NDArray[np.generic]
 BoolArray = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+_NEIGHBORS_AT_ONCE = 1024
 
 
-class NotAClassifierError(ValueError):
+class UnfitAnswersError(ValueError):
+    """The model's outputs are not what its task asks for."""
+
+
+class NotAClassifierError(UnfitAnswersError):
     """The model's outputs are neither labels nor scores per class."""
 
 
@@ -36,15 +45,12 @@ def predict(session: Session, rows: Rows, *, batch: int = 256, classes: Sequence
     `classes` names the columns of the scores; without it the label is the column's index. A model with a fixed batch
     is asked in that size. Raises NotAClassifierError when the outputs cannot be read as classes.
     """
-    size = session.signature.batch or batch
-    parts = [_ask(session, rows, start, size) for start in range(0, len(rows), size)]
-    outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return _read(outputs, rows=len(rows), classes=classes)
+    return _read(_outputs(session, rows, batch), rows=len(rows), classes=classes)
 
 
 def correct(predictions: Predictions, rows: Rows) -> BoolArray:
     """Return (N,) whether each answer is the row's label; names and numbers are compared as what they spell."""
-    given, wanted = predictions.labels, rows.labels
+    given, wanted = predictions.labels, rows.answers
     if given.dtype.kind in "iufb" and wanted.dtype.kind in "iufb":
         return np.asarray(given == wanted, dtype=np.bool_)
     return np.asarray(_spelled(given) == _spelled(wanted), dtype=np.bool_)
@@ -53,6 +59,112 @@ def correct(predictions: Predictions, rows: Rows) -> BoolArray:
 def agreement(champion: Predictions, candidate: Predictions) -> BoolArray:
     """Return (N,) whether two models give the same answer; needs no labels."""
     return np.asarray(_spelled(champion.labels) == _spelled(candidate.labels), dtype=np.bool_)
+
+
+MAIN = {
+    Task.CLASSIFICATION: (Metric.ACCURACY,),
+    Task.REGRESSION: (Metric.RMSE, Metric.MAE),
+    Task.EMBEDDING: (Metric.COSINE, Metric.NEIGHBOR_AGREEMENT),
+}
+"""Quality metrics that every model of a task is measured by, the one that stands for it first."""
+
+SHARES = frozenset({Metric.ACCURACY, Metric.ROBUST_ACCURACY, Metric.NEIGHBOR_AGREEMENT})
+"""Metrics that count rows which are right."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One model's answers to some rows, as its task understands them."""
+
+    predictions: Predictions | None = None
+    """Of a classification."""
+    values: Floats | None = None
+    """(N,) of a regression, (N, D) of an embedding."""
+
+    def take(self, index: Array) -> "Answers":
+        """Return the answers to the rows at `index`."""
+        labels = None if self.predictions is None else Predictions(labels=self.predictions.labels[index])
+        return Answers(predictions=labels, values=None if self.values is None else self.values[index])
+
+
+def answer(
+    session: Session, rows: Rows, *, task: Task, classes: Sequence[object] | None = None, batch: int = 256
+) -> Answers:
+    """Return the model's answers; raises UnfitAnswersError when its outputs do not fit the task."""
+    if task is Task.CLASSIFICATION:
+        return Answers(predictions=predict(session, rows, batch=batch, classes=classes))
+    outputs = _outputs(session, rows, batch)
+    found = next((each for each in outputs.values() if each.dtype.kind == "f" and each.ndim <= 2), None)
+    if found is None:
+        raise UnfitAnswersError(f"a model of task {task} needs a floating point output of one row a row")
+    values = found.astype(np.float64)
+    if task is Task.REGRESSION:
+        if values.size != len(rows):
+            raise UnfitAnswersError(f"a regression answers one number a row, not {list(values.shape)}")
+        values = values.reshape(len(rows))
+    if not np.isfinite(values).all():
+        raise UnfitAnswersError(f"{int((~np.isfinite(values)).sum())} of its answers are not finite numbers")
+    return Answers(values=values)
+
+
+def scores(metric: Metric, found: Answers, rows: Rows, *, reference: Answers | None = None) -> Floats:
+    """Return (N,) what a metric's figure is the mean of; `reference` is how the model as delivered answers."""
+    if found.predictions is not None:
+        right: Floats = correct(found.predictions, rows).astype(np.float64)
+        return right
+    values = _known(found)
+    if metric in {Metric.MAE, Metric.RMSE}:
+        missed = values - rows.answers
+        return np.asarray(np.abs(missed) if metric is Metric.MAE else np.square(missed))
+    wanted = values if reference is None else _known(reference)
+    if metric is Metric.COSINE:
+        return _cosine(values, wanted)
+    same: Floats = (_neighbors(values) == _neighbors(wanted)).astype(np.float64)
+    return same
+
+
+def figure(metric: Metric, found: Floats) -> float:
+    """Return the number that people know a metric by, from its scores."""
+    mean = float(found.mean())
+    return mean**0.5 if metric is Metric.RMSE else mean
+
+
+def alike(champion: Answers, candidate: Answers) -> Floats:
+    """Return (N,) from 0 to 1 how much two models answer the same; needs no labels."""
+    if champion.predictions is not None and candidate.predictions is not None:
+        return agreement(champion.predictions, candidate.predictions).astype(np.float64)
+    mine, theirs = _known(candidate), _known(champion)
+    if mine.ndim == 1:
+        return np.clip(1 - np.abs(mine - theirs) / max(float(theirs.std()), 1e-12), 0.0, 1.0)
+    return np.clip(_cosine(mine, theirs), 0.0, 1.0)
+
+
+def _known(found: Answers) -> Floats:
+    if found.values is None:
+        raise ValueError("these are answers of a classification")
+    return found.values
+
+
+def _cosine(one: Floats, other: Floats) -> Floats:
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return np.asarray((one * other).sum(axis=1) / np.maximum(lengths, 1e-12))
+
+
+def _neighbors(vectors: Floats) -> NDArray[np.int64]:
+    """Return (N,) the row nearest to each by cosine, itself left out."""
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    nearest = np.empty(len(unit), dtype=np.int64)
+    for start in range(0, len(unit), _NEIGHBORS_AT_ONCE):
+        near = unit[start : start + _NEIGHBORS_AT_ONCE] @ unit.T
+        near[np.arange(len(near)), np.arange(start, start + len(near))] = -np.inf
+        nearest[start : start + len(near)] = near.argmax(axis=1)
+    return nearest
+
+
+def _outputs(session: Session, rows: Rows, batch: int) -> dict[str, Array]:
+    size = session.signature.batch or batch
+    parts = [_ask(session, rows, start, size) for start in range(0, len(rows), size)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _ask(session: Session, rows: Rows, start: int, size: int) -> dict[str, Array]:

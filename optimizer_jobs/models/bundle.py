@@ -23,14 +23,20 @@ from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, store_access
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.golden import Golden
+from optimizer_jobs.models.native import Native, NativeRecord
 from optimizer_jobs.models.signature import Signature
+from retune.api.model import ModelFormat, Task
 from retune.contract.requests import BundleRef, Document
 from retune.contract.results import Reason
 
 MANIFEST = "bundle.json"
 MODEL = "model.onnx"
 GOLDEN = "golden.json"
+NATIVE = "native"
+"""Name, without extension, of the file in the format the model was delivered in."""
 
+ESTIMATOR_FORMATS = frozenset({ModelFormat.SKOPS, ModelFormat.JOBLIB, ModelFormat.PICKLE})
+"""Formats of scikit-learn, whose pipelines may fill missing values."""
 _MANIFEST_LIMIT = 1 << 20
 _STALE_SECONDS = 3600
 _TEMPORARY = ".writing-"
@@ -60,7 +66,7 @@ class Manifest(Document):
     """The content of bundle.json."""
 
     format_version: Literal[1] = 1
-    task: Literal["Classification"] = "Classification"
+    task: Task = Task.CLASSIFICATION
     engine: EngineOptions
     signature: Signature
     classes: tuple[int | str, ...] = ()
@@ -72,7 +78,14 @@ class Manifest(Document):
     model_digest: str
     files: Mapping[str, str]
     """Digest of every other file of the bundle, by name."""
+    native: NativeRecord | None = None
+    """The model in the format it was delivered in, where the bundle has it."""
     lineage: Lineage
+
+    @property
+    def fills_holes(self) -> bool:
+        """Whether inputs may have missing values: only a scikit-learn pipeline is known to deal with them."""
+        return self.native is not None and self.native.format in ESTIMATOR_FORMATS
 
 
 @dataclass(frozen=True)
@@ -89,12 +102,18 @@ class Bundle:
         return self.folder / MODEL
 
     @property
+    def native(self) -> Native | None:
+        """The model in the format it was delivered in, if the bundle has it."""
+        record = self.manifest.native
+        return Native(self.folder / record.file, record.format, record.factory) if record else None
+
+    @property
     def golden(self) -> Golden:
         """The golden requests, read from their file."""
         return Golden.model_validate_json((self.folder / GOLDEN).read_bytes())
 
 
-def make_bundle(
+def make_bundle(  # noqa: PLR0913 - the parts of a bundle, each by name
     folder: Path,
     *,
     model: Path,
@@ -104,6 +123,8 @@ def make_bundle(
     lineage: Lineage,
     golden: Golden,
     classes: tuple[int | str, ...] = (),
+    task: Task = Task.CLASSIFICATION,
+    native: Native | None = None,
 ) -> Bundle:
     """Write a bundle into the new folder `folder`; the same content has the same digest, wherever and whenever made.
 
@@ -116,10 +137,13 @@ def make_bundle(
     for name in external_files(model):
         shutil.copyfile(model.parent / name, folder / name)
     weights = list(folder.iterdir())
+    record = _add_native(folder, native)
     (folder / GOLDEN).write_bytes(_canonical(golden))
     manifest = Manifest(
         engine=engine,
         signature=signature,
+        task=task,
+        native=record,
         classes=classes,
         techniques=techniques,
         size_bytes=sum(path.stat().st_size for path in weights),
@@ -129,6 +153,14 @@ def make_bundle(
     )
     (folder / MANIFEST).write_bytes(_canonical(manifest))
     return Bundle(folder=folder, manifest=manifest, digest=manifest_digest(manifest))
+
+
+def _add_native(folder: Path, native: Native | None) -> NativeRecord | None:
+    if native is None:
+        return None
+    name = f"{NATIVE}{native.path.suffix}"
+    shutil.copyfile(native.path, folder / name)
+    return NativeRecord(file=name, format=native.format, factory=native.factory)
 
 
 def manifest_digest(manifest: Manifest) -> str:
@@ -208,8 +240,9 @@ def _read_manifest(folder: Path, uri: str) -> Manifest:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise _corrupt(uri, f"{MANIFEST} is not a manifest ({where}: {first['msg']})") from error
-    if {MODEL, GOLDEN} - set(manifest.files) or any(Path(name).name != name for name in manifest.files):
-        raise _corrupt(uri, f"{MANIFEST} does not list plain names with {MODEL} and {GOLDEN}")
+    native = {manifest.native.file} if manifest.native else set()
+    if ({MODEL, GOLDEN} | native) - set(manifest.files) or any(Path(name).name != name for name in manifest.files):
+        raise _corrupt(uri, f"{MANIFEST} does not list plain names with {', '.join(sorted({MODEL, GOLDEN} | native))}")
     return manifest
 
 

@@ -1,6 +1,7 @@
 """What an engine is: something that opens a model file with options and then answers batches."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -11,18 +12,25 @@ from optimizer_jobs.models.signature import Signature
 from retune.contract.requests import Document
 
 Array = NDArray[Any]
+Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class EngineOptions(Document):
     """How a model file is run. Part of the bundle, because a file is only as fast as the options it runs with."""
 
-    engine: Literal["onnxruntime"] = "onnxruntime"
+    engine: Literal["onnxruntime", "openvino", "tensorrt"] = "onnxruntime"
     threads: int = Field(default=1, ge=1, le=256)
-    """Threads that work on one request."""
+    """Threads that work on one request; of no meaning to TensorRT."""
+    streams: int = Field(default=1, ge=1, le=256)
+    """OpenVINO: requests worked on at once, each with `threads`. One answers a single caller faster, several answer
+    many callers sooner. ONNX Runtime always works on all."""
     spinning: bool = True
-    """Whether idle threads wait busily: faster for one caller, costly when cores are shared."""
+    """ONNX Runtime: whether idle threads wait busily: faster for one caller, costly when cores are shared."""
     graph_level: Literal["disabled", "basic", "extended", "all"] = "all"
-    """How far the engine rewrites the graph when it opens the file."""
+    """ONNX Runtime: how far it rewrites the graph when it opens the file. The others always rewrite all they can."""
+    precision: Precision = "float32"
+    """OpenVINO and TensorRT: numbers that float layers are computed in, whatever the file holds; inputs and outputs
+    keep their types. ONNX Runtime computes in those of the file."""
 
 
 class EngineError(RuntimeError):
@@ -33,8 +41,12 @@ class UnsupportedModelError(EngineError):
     """The engine can open the model, but Retune cannot serve it."""
 
 
+class UnsupportedEngineError(EngineError):
+    """The engine that a model needs is not here; the message says what is missing."""
+
+
 class Session(Protocol):
-    """An open model."""
+    """An open model. Safe to call from several threads."""
 
     @property
     def signature(self) -> Signature:
@@ -47,7 +59,15 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """A module that opens model files."""
+    """A module that opens model files. Importing it must not import the engine's library where that is large."""
+
+    def unavailable(self) -> str | None:
+        """Return why this engine cannot run on this machine, as words without a full stop, or None when it can."""
+        ...
+
+    def precisions(self, cpu_flags: AbstractSet[str]) -> tuple[Precision, ...]:
+        """Return the precisions that are worth a try, the fastest first, given the processor's flags."""
+        ...
 
     def open_model(self, path: Path, options: EngineOptions) -> Session:
         """Return an open session for the file at `path`; raises EngineError."""

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx import ModelProto, NodeProto, TensorProto
 
 from optimizer_jobs.errors import JobError, printable
-from optimizer_jobs.models.bundle import GOLDEN, MANIFEST, MODEL
+from optimizer_jobs.models.bundle import GOLDEN, MANIFEST, MODEL, NATIVE
 from optimizer_jobs.models.engine import EngineError, EngineOptions, UnsupportedModelError
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.models.signature import Signature
@@ -112,7 +112,7 @@ def _external(model: ModelProto) -> Iterator[TensorProto]:
 def _external_name(tensor: TensorProto) -> str:
     """Return the file a tensor's data lies in; only a plain name is allowed, never a path."""
     name = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-    if name in {MANIFEST, MODEL, GOLDEN}:
+    if name in {MANIFEST, MODEL, GOLDEN} or Path(name).stem == NATIVE:
         raise _InvalidError(f"tensor {tensor.name!r} has its data in {name!r}, a name that bundles use.", _BESIDE)
     if not name.isprintable() or name in {"", ".", ".."} or "/" in name or "\\" in name:
         raise _InvalidError(f"tensor {tensor.name!r} has its data outside the model's folder, at {name!r}.", _BESIDE)

@@ -4,11 +4,12 @@ Never registers custom-op libraries and never lets the runtime choose its own nu
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import onnxruntime as ort
 
-from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, UnsupportedModelError
+from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Precision, UnsupportedModelError
 from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
 
 ort.disable_telemetry_events()
@@ -60,6 +61,16 @@ class OrtSession:
         except Exception as error:  # the runtime's exceptions share no other base
             raise EngineError(str(error)) from error
         return dict(zip(self._names, outputs, strict=True))
+
+
+def unavailable() -> str | None:
+    """Return None: without ONNX Runtime, nothing here can be imported."""
+    return None
+
+
+def precisions(cpu_flags: AbstractSet[str]) -> tuple[Precision, ...]:  # noqa: ARG001 - the same on every processor
+    """Return float32, for nothing: the file alone says what is computed in."""
+    return ("float32",)
 
 
 def open_model(path: Path, options: EngineOptions) -> OrtSession:

@@ -29,7 +29,7 @@ from optimizer_jobs.report.document import (
     TrialLine,
 )
 from optimizer_jobs.search.study import TrialRow
-from retune.api.spec import GoalType, Metric
+from retune.api.objectives import GoalType, Metric, MetricKind
 from retune.contract.requests import JudgeRequest
 from retune.contract.results import JudgeResult, Verdict
 
@@ -112,7 +112,7 @@ def _finalist(finding: Finding, decision: Decision, gathered: Gathered, rules: R
         outcome="Chosen" if chosen else "Passed" if finding.refusal is None else "Refused",
         why=why(finding, decision, gathered.evidence, min_gain=rules.min_gain),
         ratios=_estimates(contender.ratios),
-        difference=_estimate(found.interval),
+        differences={metric: _estimate(each.interval) for metric, each in contender.differences.items()},
         confidence=contender.confidence,
         p_value=found.p_value,
         gained=found.gained,
@@ -187,7 +187,7 @@ class _Reached:
     """Where a chain of steps stands, relative to the champion: by the judge where it looked, else by the search."""
 
     trial: int | None
-    accuracy: float | None
+    quality: float | None
     size: float | None
     latency: float | None
     noise: float
@@ -196,11 +196,11 @@ class _Reached:
 
     @classmethod
     def champion(cls) -> "_Reached":
-        return cls(trial=None, accuracy=None, size=1.0, latency=1.0, noise=0.0, judged=True)
+        return cls(trial=None, quality=None, size=1.0, latency=1.0, noise=0.0, judged=True)
 
     @classmethod
     def of(cls, trial: TrialRow, contender: Contender | None) -> "_Reached":
-        accuracy = trial.found.values.get(Metric.ACCURACY)
+        quality = next((v for name, v in trial.found.values.items() if Metric(name).kind is MetricKind.QUALITY), None)
         if contender is None:
             ratios, noise = _ratios(trial), SEARCH_NOISE
         else:
@@ -208,19 +208,19 @@ class _Reached:
             p95 = contender.ratios[Metric.LATENCY_P95_MS]
             noise = max(NOTHING, p95.high / p95.value - 1, 1 - p95.low / p95.value)
         size, latency = ratios.get(Metric.SIZE_BYTES), _latency(ratios)
-        return cls(trial.number, accuracy, size, latency, noise, judged=contender is not None)
+        return cls(trial.number, quality, size, latency, noise, judged=contender is not None)
 
 
 def _step(name: str, reached: _Reached | None, before: _Reached | None) -> StepLine:
     shown = printable(name, limit=TEXT_LIMIT)
     if reached is None:
-        return StepLine(step=shown, trial=None, judged=False, accuracy=None, size_ratio=None, latency_ratio=None,
+        return StepLine(step=shown, trial=None, judged=False, quality=None, size_ratio=None, latency_ratio=None,
                         bought="Not tried on its own.")  # fmt: skip
     return StepLine(
         step=shown,
         trial=reached.trial,
         judged=reached.judged,
-        accuracy=reached.accuracy,
+        quality=reached.quality,
         size_ratio=reached.size,
         latency_ratio=reached.latency,
         bought=_bought(reached, before) if before else "Not comparable: the step before was not tried on its own.",
@@ -248,11 +248,16 @@ def _factor(now: float | None, before: float | None) -> float | None:
 
 def _classes(subject: Finding, gathered: Gathered) -> tuple[ClassLine, ...]:
     """Return quality by class, for the most frequent classes when there are very many."""
-    before = gathered.correct[gathered.evidence.champion.bundle.digest]
-    after = gathered.correct[subject.contender.bundle.digest]
-    labels, counts = np.unique(gathered.rows.labels, return_counts=True)
+    scored = [
+        gathered.scores[each.bundle.digest].get(Metric.ACCURACY)
+        for each in (gathered.evidence.champion, subject.contender)
+    ]
+    if scored[0] is None or scored[1] is None:
+        return ()
+    before, after, classes = scored[0] > 0, scored[1] > 0, gathered.rows.answers
+    labels, counts = np.unique(classes, return_counts=True)
     shown = np.sort(np.argsort(-counts, kind="stable")[:MOST_CLASSES])
-    masks = [gathered.rows.labels == labels[index] for index in shown]
+    masks = [classes == labels[index] for index in shown]
     flips = [(int((after & ~before & mask).sum()), int((before & ~after & mask).sum())) for mask in masks]
     raw = [float(binomtest(lost, gained + lost).pvalue) if gained + lost else 1.0 for gained, lost in flips]
     return tuple(
@@ -272,6 +277,8 @@ def _classes(subject: Finding, gathered: Gathered) -> tuple[ClassLine, ...]:
 def _margins(subject: Finding, gathered: Gathered) -> tuple[MarginLine, ...]:
     """Return the rows that usual margins and the chosen one need."""
     found = subject.contender.difference
+    if subject.contender.main is not Metric.ACCURACY:
+        return ()
     share = (found.discordant + 2) / (found.rows + 2)
     chosen = _chosen_margin(subject, gathered)
     margins = sorted({*USUAL_MARGINS, *([chosen] if chosen else [])})

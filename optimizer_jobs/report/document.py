@@ -6,7 +6,7 @@ same measurements give the same document.
 
 from typing import Literal
 
-from retune.api.spec import Metric, Objective, Selection
+from retune.api.objectives import Metric, Objective, Selection
 from retune.contract.requests import Document
 from retune.contract.results import JudgeResult
 
@@ -59,11 +59,11 @@ class FinalistRow(ModelRow):
     why: str
     ratios: dict[Metric, Estimate]
     """Candidate divided by champion."""
-    difference: Estimate
-    """Accuracy, candidate minus champion, on the same rows."""
+    differences: dict[Metric, Estimate]
+    """Quality, candidate minus champion, on the same rows."""
     confidence: float
     p_value: float
-    """Exact McNemar test of equal accuracy."""
+    """Two-sided test of equal quality: exact McNemar for shares of rows, resampled for everything else."""
     gained: int
     lost: int
     agreement: Estimate
@@ -91,8 +91,8 @@ class StepLine(Document):
     """The trial that stopped after this step; none was run when absent."""
     judged: bool
     """Whether the ratios are the judge's; else they are the search's short measurement."""
-    accuracy: float | None
-    """On the validation split."""
+    quality: float | None
+    """The metric that stands for the task, on the validation split."""
     size_ratio: float | None
     latency_ratio: float | None
     bought: str

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from optimizer_jobs.errors import printable
 from optimizer_jobs.report.document import FinalistRow, ModelRow, Report, TrialLine
-from retune.api.spec import Metric
+from retune.api.objectives import Metric
 
 INK, QUIET, GRID = "#1f2933", "#6b7785", "#e4e7eb"
 CHOSEN, REFUSED, OTHER = "#0f766e", "#b45309", "#8fa3b8"

@@ -13,7 +13,7 @@ from optimizer_jobs.judge import words
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.report import pictures
 from optimizer_jobs.report.document import Estimate, Report
-from retune.api.spec import Goal, GoalType, Metric, Objective, Role
+from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective, Role
 
 MOST_TRIALS = 300
 """Trials shown on the page; report.json has all."""
@@ -26,11 +26,17 @@ _GOALS = {
     GoalType.PERCENT_MAX_DEGRADATION: "at most {value} % worse than the champion",
 }
 _TITLES = {
-    Metric.ACCURACY: "Accuracy",
     Metric.LATENCY_P50_MS: "Latency, p50",
     Metric.LATENCY_P95_MS: "Latency, p95",
-    Metric.SIZE_BYTES: "Size",
 }
+
+
+_COMPARED = {
+    Metric.SIZE_BYTES: ("smaller", "larger"),
+    Metric.LATENCY_P50_MS: ("faster", "slower"),
+    Metric.LATENCY_P95_MS: ("faster", "slower"),
+}
+"""How a ratio below 1 and one above are called."""
 
 
 def render(report: Report) -> str:
@@ -42,9 +48,17 @@ def render(report: Report) -> str:
         trials=sorted(trials, key=lambda trial: trial.number),
         pareto=pictures.pareto(report),
         latencies=pictures.latencies(report),
-        metrics=tuple(Metric),
+        metrics=tuple(report.champion.metrics),
+        main=next(metric for metric in report.champion.metrics if metric.kind is MetricKind.QUALITY),
+        QUALITY=MetricKind.QUALITY,
         Metric=Metric,
     )
+
+
+def title(metric: Metric) -> str:
+    """Return a metric's name at the head of a line."""
+    label = words.LABELS[metric]
+    return _TITLES.get(metric, f"{label[:1].upper()}{label[1:]}")
 
 
 @cache
@@ -57,7 +71,8 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "title_of": _TITLES.__getitem__,
+        "title_of": title,
+        "quality_change": words.change,
         "label_of": words.LABELS.__getitem__,
         "size": words.size,
         "points": words.points,
@@ -73,7 +88,7 @@ def _template() -> Template:
 
 def change(metric: Metric, estimate: Estimate) -> str:
     """Return a ratio to the champion in words."""
-    better, worse = ("smaller", "larger") if metric is Metric.SIZE_BYTES else ("faster", "slower")
+    better, worse = _COMPARED.get(metric, ("less", "more"))
     return words.times(Interval(**dict(estimate)), better=better, worse=worse)
 
 

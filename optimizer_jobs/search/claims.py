@@ -1,6 +1,7 @@
 """Who runs which trial: exactly as many as the budget, across workers that may be killed at any moment.
 
-The budget lies in the study as waiting trials, one per trial to run; a worker only ever takes one of these. A trial
+The budget lies in the study as waiting trials, one per trial to run; a worker only ever takes one of these, and none
+once another budget is spent. A trial
 whose worker died, handed it back or drew what others already try is marked, does not count, and is replaced by a new
 waiting trial. A worker that comes back late from the dead cannot record anything: its trial is finished already.
 
@@ -11,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -22,14 +23,14 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from optimizer_jobs.search.study import FOUND, LOST, NUMBER, Found, constrain, counted, record
+from optimizer_jobs.search.study import FOUND, KEY, LOST, NUMBER, Found, constrain, counted, record
 
 BEAT_SECONDS = 10.0
 LEASE_SECONDS = 60.0
 """A worker whose counter has not moved for this long is taken for dead."""
 POLL_SECONDS = 1.0
 
-_OWNER, _TICKET, _KEY, _REPEATS, _DEATHS = "owner", "ticket", "key", "repeats", "deaths"
+_OWNER, _TICKET, _REPEATS, _DEATHS = "owner", "ticket", "repeats", "deaths"
 MOST_DEATHS = 2
 """A trial that so many workers died of counts as failed: it probably needs more memory than there is."""
 _BEAT = "beat:"
@@ -72,11 +73,12 @@ class Claims:
     def __init__(
         self, study: optuna.Study, worker: Worker, *, journal: Path, budget: int,
         first: Sequence[Mapping[str, Any]] = (), lease_seconds: float = LEASE_SECONDS,
+        closed: Callable[[], str | None] = lambda: None,
     ) -> None:  # fmt: skip
-        """`first` are trial parameters to run before anything is sampled."""
+        """`first` are trial parameters to run before anything is sampled; `closed` says why no trial may start."""
         self._study, self._worker, self._budget, self._first = study, worker, budget, first
         self._lock = JournalFileOpenLock(f"{journal}.claims")
-        self._lease = lease_seconds
+        self._lease, self._closed = lease_seconds, closed
         self._seen: dict[str, tuple[Any, float]] = {}
 
     def take(self, draw: Draw, fresh: Fresh) -> Trial | None:
@@ -84,6 +86,8 @@ class Claims:
         while True:
             with self._locked():
                 self._bury()
+                if self._closed() is not None:
+                    return None
                 self._refill()
                 if not self._states(TrialState.WAITING):
                     return None
@@ -101,8 +105,10 @@ class Claims:
         return bool(trial.user_attrs.get(_REPEATS))
 
     def finished(self) -> bool:
-        """Return whether the whole budget has been spent, by whomever."""
-        return len([trial for trial in counted(self._study) if trial.state.is_finished()]) >= self._budget
+        """Return whether the whole budget has been spent by whomever, or no trial may start and none is running."""
+        if len([trial for trial in counted(self._study) if trial.state.is_finished()]) >= self._budget:
+            return True
+        return self._closed() is not None and not self._states(TrialState.RUNNING)
 
     def tell(self, trial: Trial, found: Found, *, state: TrialState) -> bool:
         """Record a trial's end; returns False when it was taken away meanwhile and nothing has been recorded."""
@@ -124,13 +130,15 @@ class Claims:
                 self._replace(current, reason, params=trial.params)
 
     @contextmanager
-    def alive(self) -> Iterator[None]:
-        """Show that this worker lives, from a thread of its own, until the block ends."""
+    def alive(self, *, also: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Show that this worker lives and do what `also` says, from a thread of its own, until the block ends."""
         done = threading.Event()
 
         def beat() -> None:
             for number in count(1):
-                self._study.set_user_attr(f"{_BEAT}{self._worker.owner}", number)
+                with suppress(OSError):  # the disk may be full for a while; the next beat may be written
+                    self._study.set_user_attr(f"{_BEAT}{self._worker.owner}", number)
+                    also()
                 if done.wait(min(BEAT_SECONDS, self._lease / 4)):
                     return
 
@@ -156,7 +164,7 @@ class Claims:
             self._replace(self._current(trial.number), "beyond the budget", params=None)
             return False
         drawn, present = draw(trial), counted(self._study)
-        known = {other.user_attrs[_KEY] for other in present if _KEY in other.user_attrs}
+        known = {other.user_attrs[KEY] for other in present if KEY in other.user_attrs}
         if drawn.key in known:
             unseen = fresh(known)
             if unseen is not None:
@@ -166,7 +174,7 @@ class Claims:
         taken = {other.user_attrs[NUMBER] for other in present if NUMBER in other.user_attrs}
         trial.set_user_attr(NUMBER, next(number for number in count(1) if number not in taken))
         trial.set_user_attr(FOUND, record(Found(plan=drawn.words)))
-        trial.set_user_attr(_KEY, drawn.key)
+        trial.set_user_attr(KEY, drawn.key)
         return True
 
     def _refill(self) -> None:

@@ -5,7 +5,7 @@ Search looks at point estimates only; the judge applies the same limits to the p
 
 from collections.abc import Sequence
 
-from retune.api.spec import GoalType, Metric, Objective, Role
+from retune.api.objectives import GoalType, Metric, Objective, Role
 
 _EXACT = 1e-9
 """Differences below this are rounding: a limit met exactly is kept."""

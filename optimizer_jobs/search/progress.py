@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge, start_http_server
 from optimizer_jobs.progress import say
 from optimizer_jobs.search.objectives import cost
 from optimizer_jobs.search.study import Found, counted, finalists
-from retune.api.spec import Metric, Objective
+from retune.api.objectives import Metric, Objective
 from retune.contract.paths import METRIC_BEST, METRIC_TRIALS_DONE, METRIC_TRIALS_FAILED, METRIC_TRIALS_TOTAL
 
 
@@ -25,6 +25,8 @@ def trial_line(number: int, budget: int, *, found: Found, state: TrialState) -> 
         kept = [summary.partition(": ")[2] for summary in found.techniques if "reverted" in summary]
         control = ["the champion itself, as a control"] if found.control else []
         parts += [found.words, *kept, *found.skipped, *missed, *control]
+    elif found.stopped:
+        parts.append(str(found.reason))
     else:
         parts.append(f"{'discarded' if state is TrialState.PRUNED else 'failed'}: {found.reason}")
     return "  ".join(parts)

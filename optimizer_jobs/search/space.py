@@ -8,24 +8,23 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import BaseTrial
+from optuna.samplers import RandomSampler
+from optuna.trial import BaseTrial, FixedTrial
 
-from optimizer_jobs.compress.base import Params
-from optimizer_jobs.compress.registry import TECHNIQUES
-from optimizer_jobs.compress.steps import Step
+from optimizer_jobs.measure.confinement import Profile, eagerness
 from optimizer_jobs.models.engine import EngineOptions
-from retune.api.spec import Search
-from retune.api.spec import Technique as TechniqueSpec
+from optimizer_jobs.search import engines
+from optimizer_jobs.search.stages import Stage, cost_of
+from optimizer_jobs.techniques.base import Params, Subject
+from optimizer_jobs.techniques.registry import TECHNIQUES
+from optimizer_jobs.techniques.steps import Step
+from retune.api.techniques import Technique as TechniqueSpec
 
-GRAPH_LEVELS = ("all", "extended", "basic")
-NSGA_FROM_TRIALS = 200
 _FRESH_DRAWS = 400
-
-THREADS, SPINNING, GRAPH_LEVEL = "engine.threads", "engine.spinning", "engine.graph_level"
+_LEAST_ASKED = 8
+"""So many of the first questions are asked whatever the budget is."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,8 @@ class Plan:
     @property
     def words(self) -> str:
         """The combination in words, such as `int8 static minmax, all graph, 2 threads`."""
-        engine = [f"{self.engine.graph_level} graph", _threads(self.engine)]
-        return ", ".join([*(step.words for step in self.steps), *engine] if self.steps else ["as delivered", *engine])
+        steps = [step.words for step in self.steps] or ["as delivered"]
+        return ", ".join([*steps, *engines.words(self.engine)])
 
 
 @dataclass(frozen=True)
@@ -53,83 +52,97 @@ class Space:
     """All plans of a run."""
 
     techniques: tuple[TechniqueSpec, ...]
+    subject: Subject
     threads: int
     """Most threads that the server may use."""
-    calibration: bool
-    """Whether there are rows to calibrate on."""
+    engine_names: tuple[str, ...] = field(default=(engines.ORT,), kw_only=True)
+    """Engines that can run the model here; the first is the usual one."""
+    profile: Profile = field(default=Profile.SERVER_CPU, kw_only=True)
+    """Kind of machine that the model serves on; it decides what is tried first."""
     seed: int = field(default=0, kw_only=True)
 
     def draw(self, trial: BaseTrial) -> Plan:
         """Ask the trial for every parameter and return its plan."""
-        drawn = [
-            (spec, TECHNIQUES[spec.type].suggest(trial, spec, calibration=self.calibration)) for spec in self.techniques
-        ]
+        drawn = [(spec, TECHNIQUES[spec.type].suggest(trial, spec, self.subject)) for spec in self.techniques]
         steps = tuple(
             Step(name=spec.name, type=spec.type, params=params) for spec, params in drawn if params is not None
         )
-        return Plan(steps=steps, engine=self._engine(trial))
+        return Plan(steps=steps, engine=self._engines.draw(trial))
 
-    def fresh(self, known: set[str]) -> Params | None:
-        """Return the trial parameters of a random plan that is not known by its key; None when none was found."""
+    def fresh(self, known: set[str], *, key: Callable[[Plan], str] | None = None) -> Params | None:
+        """Return the trial parameters of a random plan that is not known by its key; None when none was found.
+
+        `key` tells plans apart; without it, two plans are the same when all they say is.
+        """
         study = optuna.create_study(sampler=RandomSampler(seed=self.seed + len(known)))
         for _ in range(_FRESH_DRAWS):
             trial = study.ask()
-            if self.draw(trial).key not in known:
+            plan = self.draw(trial)
+            if (key(plan) if key else plan.key) not in known:
                 return dict(trial.params)
         return None
 
-    def first(self) -> tuple[Params, ...]:
-        """Return what every study tries first: nothing but the engine, each technique alone, then all together."""
-        engine: Params = {THREADS: self._thread_choices()[-1], SPINNING: True, GRAPH_LEVEL: "all"}
-        off: Params = {
-            name: value for spec in self.techniques for name, value in TECHNIQUES[spec.type].off(spec).items()
-        }
-        variants = [TECHNIQUES[spec.type].defaults(spec, calibration=self.calibration) for spec in self.techniques]
-        alone = [engine | off | variant for variants_of_one in variants for variant in variants_of_one]
-        together = [engine | off | _merged(chosen) for chosen in _together(variants)] if len(variants) > 1 else []
-        return (engine | off, *alone, *together)
+    def control(self) -> Params:
+        """Return the trial parameters of the model as delivered, run as it is run best by default."""
+        off = _merged([TECHNIQUES[spec.type].off(spec, self.subject) for spec in self.techniques])
+        return self._engines.defaults()[0] | off
 
-    def _engine(self, trial: BaseTrial) -> EngineOptions:
-        threads = int(trial.suggest_categorical(THREADS, self._thread_choices()))
-        spinning = bool(trial.suggest_categorical(SPINNING, (True, False)))
-        level: Any = trial.suggest_categorical(GRAPH_LEVEL, GRAPH_LEVELS)
-        return EngineOptions(threads=threads, spinning=spinning or threads == 1, graph_level=level)
+    def first(self, budget: int | None = None) -> tuple[Params, ...]:
+        """Return what every study tries first: control, other engines, each technique alone, several; cheap ones first.
 
-    def _thread_choices(self) -> tuple[int, ...]:
-        """Return the powers of two up to the limit, and the limit."""
-        powers = [2**power for power in range(self.threads.bit_length()) if 2**power < self.threads]
-        return (*powers, self.threads)
+        At least a third of the budget is left to the sampler; then further variants of a technique are not asked.
+        """
+        asked = {self._key(self.control()): (0, self.control())}
+        for rank, params in sorted([*self._alone(), *self._together()], key=lambda one: (self._cost(one[1]), one[0])):
+            asked.setdefault(self._key(params), (rank, params))
+        room = len(asked) if budget is None else max(min(budget, _LEAST_ASKED), 2 * budget // 3)
+        chosen = sorted(asked.values(), key=lambda one: one[0])[:room]
+        return tuple(params for _, params in sorted(chosen, key=lambda one: self._cost(one[1])))
 
+    def _alone(self) -> list[tuple[int, Params]]:
+        """Return each other engine, and each variant of each technique, with its position among the variants."""
+        control = self.control()
+        found = [(0, control | options) for options in self._engines.defaults()[1:]]
+        for spec in self.techniques:
+            variants = TECHNIQUES[spec.type].defaults(spec, self.subject)
+            found += [(rank, control | variant) for rank, variant in enumerate(variants)]
+        return found
 
-def sampler(search: Search, *, worker: int, started: int) -> BaseSampler:
-    """Return the sampler of one worker; `started` trials exist, so that a restarted worker does not repeat itself."""
-    seed = (search.seed + 7919 * worker + 104729 * started) % 2**31
-    kind = search.sampler
-    if kind == "Auto":
-        kind = "TPE" if search.max_trials < NSGA_FROM_TRIALS else "NSGAII"
-    make: dict[str, Callable[[], BaseSampler]] = {
-        "Random": lambda: RandomSampler(seed=seed),
-        "TPE": lambda: TPESampler(multivariate=True, n_startup_trials=max(4, search.max_trials // 4), seed=seed),
-        "NSGAII": lambda: NSGAIISampler(population_size=population(search.max_trials), seed=seed),
-    }
-    return make[kind]()
+    def _together(self) -> list[tuple[int, Params]]:
+        """Return all cheap techniques together, with each variant of the last; then a dear one upon the cheap ones."""
+        control = self.control()
+        cheap: dict[str, list[Params]] = {}
+        dear: dict[str, list[Params]] = {}
+        for spec in self.techniques:
+            for variant in TECHNIQUES[spec.type].defaults(spec, self.subject):
+                group = dear if self._cost(control | variant)[0] is Stage.TRAINING else cheap
+                group.setdefault(spec.name, []).append(variant)
+        base = _merged([variants[0] for variants in cheap.values()])
+        found = [(rank, control | _merged(chosen)) for rank, chosen in enumerate(_last_varied([*cheap.values()]))]
+        return found + [(1, control | base | variants[0]) for variants in dear.values() if cheap]
 
+    def _cost(self, params: Params) -> tuple[Stage, int, int, int]:
+        """Return what sorts plans: what they cost, and among equals what the machine is likely to gain most from."""
+        steps = self.draw(FixedTrial(params)).steps
+        stage, count, dearest = cost_of(steps)
+        eager = min((eagerness(self.profile, step.type, step.params) for step in steps), default=0)
+        return stage, count, eager, dearest
 
-def population(budget: int) -> int:
-    """Return a population that leaves about ten generations in the budget."""
-    return min(50, max(4, budget // 10))
+    def _key(self, params: Params) -> str:
+        return self.draw(FixedTrial(params)).key
+
+    @cached_property
+    def _engines(self) -> engines.EngineSpace:
+        return engines.EngineSpace(names=self.engine_names, threads=self.threads, cpu_flags=self.subject.cpu_flags)
 
 
 def _merged(chosen: Sequence[Params]) -> Params:
     return {name: value for params in chosen for name, value in params.items()}
 
 
-def _together(variants: Sequence[Sequence[Params]]) -> list[list[Params]]:
-    """Return the first variant of every technique but the last, with each variant of the last."""
-    *before, last = [group for group in variants if group]
+def _last_varied(groups: Sequence[Sequence[Params]]) -> list[list[Params]]:
+    """Return the first variant of every group but the last, with each variant of the last; none for a single group."""
+    if len(groups) < 2:
+        return []
+    *before, last = groups
     return [[*(group[0] for group in before), variant] for variant in last]
-
-
-def _threads(engine: EngineOptions) -> str:
-    count = "1 thread" if engine.threads == 1 else f"{engine.threads} threads"
-    return count if engine.spinning else f"{count} not spinning"

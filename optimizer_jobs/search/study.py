@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.search.objectives import ranked
-from retune.api.spec import Metric, Objective
+from retune.api.objectives import Metric, Objective
 from retune.contract.paths import run_folder
 from retune.contract.requests import BundleRef
 from retune.contract.results import Reason
@@ -28,6 +28,10 @@ FOUND = "found"
 """User attribute of a trial that holds its `Found` as JSON."""
 NUMBER = "number"
 """User attribute of a trial that holds its number for people, 1 to the budget."""
+KEY = "key"
+"""User attribute of a trial that holds the same text as every trial of the same combination."""
+PLAN = "plan"
+"""User attribute of a trial that holds its combination exactly, as its own key."""
 LOST = "lost:"
 """Prefix of the study's user attributes that name trials which must not count, with the reason."""
 
@@ -42,6 +46,12 @@ class Found:
     """What changed the model, in order, one summary a step."""
     skipped: tuple[str, ...] = ()
     """Steps that were asked for and left the model as it was, with the reason."""
+    idle: tuple[str, ...] = ()
+    """Names of these steps."""
+    broken: bool = False
+    """Whether it answered so unlike the champion that it was not measured."""
+    stopped: bool = False
+    """Whether it was ended while it was built: training fell behind, or a budget was spent."""
     engine: dict[str, Any] = field(default_factory=dict)
     uri: str | None = None
     digest: str | None = None
@@ -59,7 +69,7 @@ class Found:
     costs: tuple[float, ...] = ()
     """What the study minimized, in the order of the ranked objectives."""
     reason: str | None = None
-    """Why the trial ended early: discarded by the proxy, nothing new to try, or an error."""
+    """Why the trial ended early: discarded by the proxy, stopped, nothing new to try, or an error."""
 
     @property
     def violation(self) -> float:
@@ -168,7 +178,7 @@ def constrain(trial: Trial, found: Found) -> None:
 def read_found(trial: FrozenTrial) -> Found:
     """Return what a trial found; a trial without a record has an empty one."""
     stored = dict(trial.user_attrs.get(FOUND, {"plan": ""}))
-    for name in ("techniques", "skipped", "costs"):
+    for name in ("techniques", "skipped", "idle", "costs"):
         stored[name] = tuple(stored.get(name, ()))
     if trial.state is TrialState.FAIL and not stored.get("reason"):
         stored["reason"] = "workers died while they ran it; perhaps the Job needs more memory"
@@ -196,7 +206,11 @@ def finalists(
 
     When no candidate keeps the limits, the single least bad one is returned, for the judge to say why it fails.
     """
-    every = _candidates(study, exclude_digests)
+    return finalists_of(candidates(study, exclude_digests), objectives, count=count)
+
+
+def finalists_of(every: Sequence[Candidate], objectives: Sequence[Objective], *, count: int) -> tuple[Candidate, ...]:
+    """Return the finalists among these candidates, as `finalists` does."""
     feasible = [candidate for candidate in every if candidate.feasible]
     if not feasible:
         return tuple(sorted(every, key=lambda candidate: (candidate.found.violation, candidate.trial))[:1])
@@ -220,7 +234,7 @@ def trials_table(study: optuna.Study) -> tuple[TrialRow, ...]:
     return tuple(sorted(rows, key=lambda row: row.number))
 
 
-def _candidates(study: optuna.Study, exclude: Sequence[str]) -> list[Candidate]:
+def candidates(study: optuna.Study, exclude: Sequence[str] = ()) -> list[Candidate]:
     """Return one candidate per bundle, none of them excluded."""
     unique: dict[str, Candidate] = {}
     for trial in counted(study):

@@ -6,33 +6,45 @@ search: short, interleaved with the champion, and measured again by the judge.
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from optuna.trial import FixedTrial
 
-from optimizer_jobs.compress.base import Context
-from optimizer_jobs.compress.registry import TECHNIQUES
-from optimizer_jobs.compress.steps import Built, Step, build
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.latency import interleave, ratio
-from optimizer_jobs.measure.quality import Predictions, agreement, correct, predict
+from optimizer_jobs.measure.quality import MAIN, Answers, alike, answer, figure, scores
+from optimizer_jobs.measure.resources import RESOURCES, Served, measure_resources
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
 from optimizer_jobs.models.golden import record
-from optimizer_jobs.models.runtime import EngineOptions, Session, open_model
+from optimizer_jobs.models.native import Native
+from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_model
 from optimizer_jobs.search.objectives import cost, limits, ranked, shortfall
 from optimizer_jobs.search.space import Plan
+from optimizer_jobs.search.stopping import Watch
 from optimizer_jobs.search.study import Found
-from retune.api.spec import Metric, Objective
-from retune.api.spec import Technique as TechniqueSpec
+from optimizer_jobs.techniques.base import Context, Subject
+from optimizer_jobs.techniques.registry import TECHNIQUES
+from optimizer_jobs.techniques.steps import Built, Step, build
+from retune.api.model import Task
+from retune.api.objectives import Metric, Objective
+from retune.api.search import Serving
+from retune.api.techniques import Adversarial
+from retune.api.techniques import Technique as TechniqueSpec
 
 PROXY_ROWS = 100
 PROXY_AGREEMENT = 0.8
 """A candidate that answers fewer of the proxy rows like the champion is broken, not compressed."""
 _BLOCKS, _CALLS = 12, 25
 _QUANTILES = {Metric.LATENCY_P50_MS: 0.5, Metric.LATENCY_P95_MS: 0.95}
+
+_REPORTED = {Task.CLASSIFICATION: Metric.ACCURACY, Task.EMBEDDING: Metric.COSINE}
+"""What training reports as quality, where objectives speak of the same."""
+
+
+_CHAMPION, _CANDIDATE = "champion", "candidate"
 
 
 class Discarded(Exception):  # noqa: N818 - an outcome, not an error
@@ -48,9 +60,12 @@ class Reference:
     """The champion as the search compares with it."""
 
     session: Session
-    predictions: Predictions
-    """On the validation rows."""
-    accuracy: float
+    answers: Answers
+    """To the validation rows."""
+    delivered: Answers
+    """The same of the model as delivered, which embeddings are compared with."""
+    quality: Mapping[Metric, float]
+    """Figures on the validation rows."""
     size_bytes: int
 
 
@@ -60,12 +75,16 @@ class Bench:
 
     original: Bundle
     champion: Bundle
+    subject: Subject
+    training: Rows | None
     validation: Rows
     calibration: Rows | None
     objectives: Sequence[Objective]
     threads: int
+    serving: Serving = field(default_factory=Serving)
+    attack: Adversarial = field(default_factory=Adversarial)
+    """What robust accuracy is measured against."""
     seed: int
-    cpu_flags: frozenset[str]
     scratch: Path
     kept_steps: Path
     candidates_uri: str
@@ -78,24 +97,34 @@ class Bench:
     def reference(self) -> Reference:
         """The champion, opened and asked once."""
         session = open_model(self.champion.model, self._limited(self.champion.manifest.engine))
-        predictions = self._predict(session, self.validation)
+        found = self._answer(session, self.validation)
+        original = open_model(self.original.model, self._limited(self.original.manifest.engine))
+        delivered = self._answer(original, self.validation)
         return Reference(
-            session=session, predictions=predictions, accuracy=float(correct(predictions, self.validation).mean()),
+            session=session, answers=found, delivered=delivered,
+            quality=self._quality(found, delivered, self.champion.model, session),
             size_bytes=self.champion.manifest.size_bytes,
         )  # fmt: skip
 
-    def run(self, plan: Plan, *, number: int) -> Found:
-        """Return what the plan is worth; raises Discarded when the proxy finds it broken."""
+    def run(self, plan: Plan, *, number: int, watch: Watch | None = None) -> Found:
+        """Return what the plan is worth; raises Discarded when the proxy finds it broken.
+
+        `watch` hears of every step and epoch, and may raise StoppedEarlyError.
+        """
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
-            built = build(self.original.model, plan.steps, context=self._context(Path(folder)), kept=self.kept_steps)
+            context = replace(self._context(Path(folder)), report=watch.report if watch else None)
+            entering = watch.entering if watch else None
+            built = build(self.original.model, plan.steps, context=context, kept=self.kept_steps, entering=entering)
+            if watch is not None:
+                watch.entering("measuring")
             session = open_model(built.model, plan.engine)
             found = Found(
-                plan=plan.words, techniques=built.applied, skipped=built.skipped,
+                plan=plan.words, techniques=built.applied, skipped=built.skipped, idle=built.idle,
                 engine=plan.engine.model_dump(mode="json"), agreement=self._agreement(session),
             )  # fmt: skip
             if (found.agreement or 0.0) < PROXY_AGREEMENT:
                 reason = f"agrees with the champion on {found.agreement:.0%} of {self._proxy_rows} rows only"
-                raise Discarded(replace(found, reason=reason))
+                raise Discarded(replace(found, reason=reason, broken=True))
             bundle = self._bundle(Path(folder) / "bundle", plan=plan, built=built, session=session, number=number)
             if bundle.digest in self.rejected:
                 raise Discarded(replace(found, reason="this bundle was rejected before"))
@@ -107,8 +136,8 @@ class Bench:
         technique = TECHNIQUES[spec.type]
         if not technique.CHEAP:
             return None
-        told = technique.defaults(spec, calibration=self.calibration is not None)[-1]
-        params = technique.suggest(FixedTrial(told), spec, calibration=self.calibration is not None)
+        told = technique.defaults(spec, self.subject)[-1]
+        params = technique.suggest(FixedTrial(told), spec, self.subject)
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             step = Step(name=spec.name, type=spec.type, params=params or {})
             built = build(self.original.model, [step], context=self._context(Path(folder)), kept=self.kept_steps)
@@ -116,13 +145,11 @@ class Bench:
 
     def _measured(self, found: Found, *, session: Session, bundle: Bundle, uri: str) -> Found:
         reference, size = self.reference, bundle.manifest.size_bytes
-        predictions = self._predict(session, self.validation)
-        champion: dict[Metric, float] = {
-            Metric.ACCURACY: reference.accuracy,
-            Metric.SIZE_BYTES: float(reference.size_bytes),
-        }
-        values = {Metric.ACCURACY: float(correct(predictions, self.validation).mean()), Metric.SIZE_BYTES: float(size)}
-        for metric, (theirs, ours) in self._latency(session).items():
+        answers = self._answer(session, self.validation)
+        champion = {**reference.quality, Metric.SIZE_BYTES: float(reference.size_bytes)}
+        quality = self._quality(answers, reference.delivered, bundle.model, session)
+        values = {**quality, Metric.SIZE_BYTES: float(size)}
+        for metric, (theirs, ours) in {**self._latency(session), **self._usage(bundle)}.items():
             champion[metric], values[metric] = theirs, ours
         return replace(
             found, uri=uri, digest=bundle.digest, control=self._is_champion(bundle), size_bytes=size,
@@ -136,43 +163,95 @@ class Bench:
         """Return champion's and candidate's percentile in ms, the latter by its ratio within the same rounds."""
         timings = interleave(
             {"champion": self.reference.session, "candidate": session}, self.validation,
-            batch=1, blocks=_BLOCKS, calls_per_block=_CALLS, seed=self.seed,
+            batch=session.signature.batch or min(self.serving.batch_size, len(self.validation)), blocks=_BLOCKS,
+            calls_per_block=_CALLS, seed=self.seed,
         )  # fmt: skip
-        found = {}
+        found: dict[Metric, tuple[float, float]] = {}
         for metric, quantile in _QUANTILES.items():
             champion = timings["champion"].percentile(quantile).value
             found[metric] = (champion, champion * ratio(timings["champion"], timings["candidate"], quantile).value)
         return found
 
     def _agreement(self, session: Session) -> float:
-        rows = self._proxy
-        champion = Predictions(labels=self.reference.predictions.labels[self._proxy_index])
-        return float(agreement(champion, self._predict(session, rows)).mean())
+        champion = self.reference.answers.take(self._proxy_index)
+        return float(alike(champion, self._answer(session, self._proxy)).mean())
+
+    def _usage(self, bundle: Bundle) -> dict[Metric, tuple[float, float]]:
+        """Return champion's and candidate's resources, where an objective asks for one."""
+        asked = {each.metric for each in self.objectives} & RESOURCES
+        if not asked:
+            return {}
+        found = measure_resources(
+            {_CHAMPION: Served.of(self.champion), _CANDIDATE: Served.of(bundle)}, self.validation, reference=_CHAMPION,
+            batch=min(self.serving.batch_size, len(self.validation)), threads=self.threads, serving=self.serving,
+            repeats=1, seed=self.seed,
+        )  # fmt: skip
+        champion, candidate = found[_CHAMPION].metrics, found[_CANDIDATE].metrics
+        return {metric: (champion[metric].value, candidate[metric].value) for metric in asked}
+
+    def _quality(self, found: Answers, delivered: Answers, model: Path, session: Session) -> dict[Metric, float]:
+        """Return every quality figure of the task on validation, and under attack where an objective asks for it."""
+        rows = self.validation
+        figures = {
+            metric: figure(metric, scores(metric, found, rows, reference=delivered)) for metric in MAIN[self._task]
+        }
+        if any(each.metric is Metric.ROBUST_ACCURACY for each in self.objectives):
+            from optimizer_jobs.robust.attack import attacked
+
+            classes = self.original.manifest.classes
+            changed = attacked(model, session, rows, settings=self.attack, classes=classes, seed=self.seed).rows
+            figures[Metric.ROBUST_ACCURACY] = figure(
+                Metric.ACCURACY, scores(Metric.ACCURACY, self._answer(session, changed), rows)
+            )
+        return figures
 
     def _bundle(self, folder: Path, *, plan: Plan, built: Built, session: Session, number: int) -> Bundle:
         manifest = self.original.manifest
         return make_bundle(
             folder, model=built.model, engine=plan.engine, signature=manifest.signature, classes=manifest.classes,
-            techniques=built.applied, lineage=self.lineage.model_copy(update={"trial": number}),
+            task=manifest.task, native=self._native(built), techniques=built.applied,
+            lineage=self.lineage.model_copy(update={"trial": number}),
             golden=record(session, self.validation),
         )  # fmt: skip
 
+    def _native(self, built: Built) -> Native | None:
+        """Return the candidate in the format of delivery, if its steps made it."""
+        native = self.original.native
+        if native is None or built.native is None:
+            return None
+        return replace(native, path=built.native, factory=built.factory or native.factory)
+
     def _context(self, folder: Path) -> Context:
         return Context(
-            workdir=folder, signature=self.original.manifest.signature, calibration=self.calibration, seed=self.seed,
-            cpu_flags=self.cpu_flags, shortfall=self._quality_shortfall(), identity=self.identity,
+            workdir=folder, signature=self.original.manifest.signature, task=self.original.manifest.task,
+            classes=self.original.manifest.classes, native=self.original.native, training=self.training,
+            validation=self.validation, calibration=self.calibration, threads=self.threads, seed=self.seed,
+            cpu_flags=self.subject.cpu_flags, shortfall=self._quality_shortfall(), identity=self.identity,
         )  # fmt: skip
 
+    def enough(self, quality: float) -> bool:
+        """Return whether a quality that training reports keeps the limit on it; without a limit nothing does."""
+        metric = _REPORTED.get(self.original.manifest.task)
+        limit = next((o for o in limits(self.objectives) if o.metric is metric), None)
+        if limit is None:
+            return False
+        return shortfall(limit, quality, self.reference.quality[limit.metric]) <= 0
+
     def _quality_shortfall(self) -> Callable[[Path], float] | None:
-        """Return how far a model file misses the accuracy limit on validation, if there is one."""
-        limit = next((o for o in limits(self.objectives) if o.metric is Metric.ACCURACY), None)
+        """Return how far a model file misses the first quality limit on validation, if there is one."""
+        limit = next((o for o in limits(self.objectives) if o.metric in MAIN[self._task]), None)
         if limit is None:
             return None
 
         def missed(model: Path) -> float:
             session = open_model(model, EngineOptions(threads=self.threads))
-            accuracy = float(correct(self._predict(session, self.validation), self.validation).mean())
-            return shortfall(limit, accuracy, self.reference.accuracy)
+            found = scores(
+                limit.metric,
+                self._answer(session, self.validation),
+                self.validation,
+                reference=self.reference.delivered,
+            )
+            return shortfall(limit, figure(limit.metric, found), self.reference.quality[limit.metric])
 
         return missed
 
@@ -180,11 +259,15 @@ class Bench:
         mine, theirs = bundle.manifest, self.champion.manifest
         return (mine.model_digest, mine.engine) == (theirs.model_digest, self._limited(theirs.engine))
 
-    def _predict(self, session: Session, rows: Rows) -> Predictions:
-        return predict(session, rows, classes=self.original.manifest.classes or None)
+    @property
+    def _task(self) -> Task:
+        return self.original.manifest.task
+
+    def _answer(self, session: Session, rows: Rows) -> Answers:
+        return answer(session, rows, task=self._task, classes=self.original.manifest.classes or None)
 
     def _limited(self, engine: EngineOptions) -> EngineOptions:
-        return engine.model_copy(update={"threads": max(1, min(engine.threads, self.threads))})
+        return limited(engine, self.threads)
 
     @property
     def _proxy_rows(self) -> int:

@@ -63,6 +63,19 @@ def technique(**more: Any) -> list[Json]:
     return [{"name": "quant", "type": "Quantization"} | more]
 
 
+SETTINGS = {
+    "tuning": "HyperparameterTuning", "architecture": "Architecture", "preparation": "DataPreparation",
+    "augmentation": "Augmentation", "adversarial": "AdversarialTraining", "distillation": "Distillation",
+    "factorization": "Factorization", "pruning": "Pruning", "graph": "GraphOptimization",
+    "quantization": "Quantization",
+}  # fmt: skip
+"""Field of a technique's settings to the type it belongs to."""
+
+PARAMETERS = {
+    "tuning": "HyperparameterTuning", "architecture": "Architecture", "distillation": "Distillation"
+}  # fmt: skip
+"""Fields of settings with parameters to search."""
+
 DATASETS = ("training", "validation", "test", "calibration")
 FILE_URI = "a file's URI is pvc://CLAIM/PATH"
 DIGEST = "a digest is sha256: followed by 64 lower-case hexadecimal digits"
@@ -71,6 +84,35 @@ DURATION = "a duration is written with units, such as 90s, 10m or 1h30m"
 CPU = 'a CPU quantity is written like "2", "0.5" or "500m"'
 MEMORY = 'a memory quantity is written like "512Mi" or "4Gi"'
 LONG = "Too long: may not be more than"
+
+NUMBER_FIELDS = {
+    "adversarial": ("AdversarialTraining", "epsilon"),
+    "pruning": ("Pruning", "maxRatio"),
+}
+METRIC_OF_TASK = "an objective's quality metric must fit model.task"
+FACTORY = "a factory is named package.module:callable"
+ARGUMENT = "an argument's name has letters, digits and _"
+
+
+def _of_parameter(field: str, kind: str) -> tuple[Case, ...]:
+    """What is wrong with a parameter, in one of the places that have some."""
+    at = f"spec.techniques[0].{field}.parameters[0]"
+
+    def bad(fault: str, says: str, *, under: str = "", **parameter: Any) -> Case:
+        settings = {field: {"parameters": [{"name": "depth"} | parameter]}}
+        return refused(f"{fault} in {field}", "spec.techniques", technique(type=kind, **settings), says, at=at + under)
+
+    return (
+        bad("neither values nor range", "a parameter has either values, or min and max"),
+        bad("half a range", "a parameter has either values, or min and max", min="1"),
+        bad("a range turned round", "min must not exceed max", min="2", max="1"),
+        bad("a logarithm of zero", "a logarithmic scale needs a min above 0", min="0", max="1", log=True),
+        bad("a name with a dash", "a parameter's name has letters, digits and _", under=".name", name="max-depth",
+            values=["1"]),
+        bad("a least in words", DECIMAL, under=".min", min="one", max="2"),
+        bad("a most in words", DECIMAL, under=".max", min="1", max="two"),
+    )  # fmt: skip
+
 
 ACCEPTED = (
     Case("the smallest useful object", {}),
@@ -89,6 +131,26 @@ ACCEPTED = (
             "spec.data.calibration": {"uri": "pvc://data/c.npz"}}),
     Case("dynamic quantization without training data",
          {"spec.techniques": technique(quantization={"schemes": ["Dynamic"]}), "spec.data.training": REMOVED}),
+    Case("quantization by default without training data",
+         {"spec.techniques": technique(), "spec.data.training": REMOVED}),
+    Case("an object store", {"spec.model.uri": "s3://models/digits/model.onnx"}),
+    Case("a web server", {"spec.data.test.uri": "https://data.example:8443/digits/test.npz"}),
+    Case("weights and their factory", {"spec.model": {
+        "uri": "pvc://models/digits.safetensors", "format": "SafeTensors", "factory": {
+            "entryPoint": "shop.nets:build", "arguments": [{"name": "width", "value": "64"}]}}}),
+    Case("a pickle that is trusted", {"spec.model.format": "Pickle", "spec.model.trust": "RunsCodeFromFile"}),
+    Case("a regression with its own metric",
+         {"spec.model.task": "Regression", "spec.objectives": constraint("0.5", metric="rmse")}),
+    Case("an embedding by its defaults", {"spec.model.task": "Embedding"}),
+    Case("every technique", {"spec.techniques": [
+        {"name": kind.lower(), "type": kind, field: {}} for field, kind in SETTINGS.items()]}),
+    Case("parameters of every form", {"spec.techniques": technique(type="HyperparameterTuning", tuning={"parameters": [
+        {"name": "learning_rate", "min": "0.0001", "max": "0.1", "log": True},
+        {"name": "classifier__max_depth", "min": "2", "max": "12", "integer": True},
+        {"name": "criterion", "values": ["gini", "entropy"]}]})}),
+    Case("budgets", {"spec.search": {"maxDuration": "20m", "maxCpuHours": "1.5", "sampler": "NSGAIII"}}),
+    Case("an edge device", {"spec.serving": {"profile": "EdgeCPU", "cores": 2, "memory": "512Mi",
+                                             "engines": ["ONNXRuntime", "OpenVINO"]}}),
     Case("two techniques", {"spec.techniques": [*technique(), {"name": "graph", "type": "GraphOptimization"}]}),
     Case("as many workers as trials", {"spec.search": {"parallelism": 4, "maxTrials": 4}}),
     Case("a composed duration", {"spec.execution.runTimeout": "1h30m", "spec.rollout.bakeTime": "0s"}),
@@ -101,6 +163,8 @@ ACCEPTED = (
     Case("a store that is a whole claim", {"spec.execution.artifactStore": "pvc://retune-artifacts"}),
     Case("a store below a claim", {"spec.execution.artifactStore": "pvc://artifacts/team-a/digits/"}),
     Case("a queue", {"spec.execution.queueName": "ml-batch"}),
+    Case("credentials for a bucket", {"spec.execution.credentials.secretName": "bucket",
+                                      "spec.model.uri": "s3://models/digits/model.onnx"}),
     Case("golden requests", {"spec.target.inference": {"port": 9000, "modelName": "digits_v1.2"}}),
     Case("another variable", {"spec.target.injection": {"name": "_MODEL", "takeover": "Force"}}),
     Case("pause and resume", {"spec.suspend": True}, before={}),
@@ -122,7 +186,7 @@ _SHAPE = (
     refused("a duration as a number", "spec.rollout.bakeTime", 120, 'must be of type string: "integer"'),
     refused("a truth in words", "spec.suspend", "yes", 'must be of type boolean: "string"'),
     refused("another mode", "spec.mode", "Auto", 'supported values: "Automatic", "RecommendOnly", "ObserveOnly"'),
-    refused("another format", "spec.model.format", "TorchScript", 'supported values: "ONNX"'),
+    refused("another format", "spec.model.format", "Keras", 'supported values: "ONNX", "SafeTensors", "Skops"'),
     refused("another kind of target", "spec.target.ref.kind", "StatefulSet", 'supported values: "Deployment"'),
     refused("another metric", "spec.objectives", [{"metric": "f1"}], "supported values:",
             at="spec.objectives[0].metric"),
@@ -151,6 +215,8 @@ _BOUNDS = (
             "should be greater than or equal to 16", at="spec.techniques[0].quantization.calibration.samples"),
     refused("a port that does not exist", "spec.target.inference", {"port": 70000, "modelName": "m"},
             "should be less than or equal to 65535", at="spec.target.inference.port"),
+    refused("credentials without a name", "spec.execution.credentials", {}, "Required value",
+            at="spec.execution.credentials.secretName"),
     refused("too many retries", "spec.execution.backoffLimit", 11, "should be less than or equal to 10"),
     refused("no history", "spec.history.successfulRuns", 0, "should be greater than or equal to 1"),
     refused("an endless URI", "spec.model.uri", "pvc://data/" + "a" * 1100, LONG),
@@ -164,7 +230,8 @@ _WORDS = (
       for name in DATASETS),
     *(refused(f"a short digest in {name}", f"spec.data.{name}.digest", "sha256:abc", DIGEST,
               also={f"spec.data.{name}.uri": f"pvc://elsewhere/{name}.npz"}) for name in DATASETS),
-    refused("another scheme", "spec.model.uri", "s3://models/digits/model.onnx", FILE_URI),
+    refused("another scheme", "spec.model.uri", "ftp://models/digits/model.onnx", FILE_URI),
+    refused("a query in an address", "spec.model.uri", "https://models.example/model.onnx?token=1", FILE_URI),
     refused("a claim without a file", "spec.model.uri", "pvc://models", FILE_URI),
     refused("a digest in capitals", "spec.model.digest", samples.DIGEST.upper(), DIGEST),
     refused("a store on the web", "spec.execution.artifactStore", "https://x/y",
@@ -177,6 +244,25 @@ _WORDS = (
             at="spec.objectives[0].tolerance"),
     refused("a gain in percent signs", "spec.selection.minGain", "5%", DECIMAL),
     refused("a confidence in scientific notation", "spec.selection.confidence", "9.5e-1", DECIMAL),
+    *(refused(f"{number} in percent signs", "spec.techniques", technique(type=kind, **{field: {number: "10%"}}),
+              DECIMAL, at=f"spec.techniques[0].{field}.{number}")
+      for field, (kind, number) in NUMBER_FIELDS.items()),
+    refused("a rank in percent signs", "spec.techniques", technique(type="Factorization",
+            factorization={"ranks": ["50%"]}), DECIMAL, at="spec.techniques[0].factorization.ranks[0]"),
+    *(refused(f"{number} in words", f"spec.{number}", "some", DECIMAL)
+      for number in ("search.maxCpuHours", "serving.wattsPerCpu", "serving.pricePerCpuHour")),
+    refused("days of search", "spec.search.maxDuration", "1d", DURATION),
+    refused("memory in MB to serve with", "spec.serving.memory", "512MB", MEMORY),
+    refused("a factory without a module", "spec.model.factory", {"entryPoint": "build"}, FACTORY,
+            at="spec.model.factory.entryPoint", also={"spec.model.format": "SafeTensors"}),
+    refused("an argument with a dash", "spec.model.factory",
+            {"entryPoint": "a:b", "arguments": [{"name": "a-b", "value": "1"}]}, ARGUMENT,
+            at="spec.model.factory.arguments[0].name", also={"spec.model.format": "SafeTensors"}),
+    refused("a student without a module", "spec.techniques", technique(type="Distillation", distillation={
+            "student": {"entryPoint": "build"}}), FACTORY, at="spec.techniques[0].distillation.student.entryPoint"),
+    refused("an argument of a student with a dash", "spec.techniques", technique(type="Distillation", distillation={
+            "student": {"entryPoint": "a:b", "arguments": [{"name": "a-b", "value": "1"}]}}), ARGUMENT,
+            at="spec.techniques[0].distillation.student.arguments[0].name"),
     refused("a technique named in capitals", "spec.techniques", technique(name="Quant"),
             "a technique's name has lower-case letters, digits and '-'", at="spec.techniques[0].name"),
     refused("a target named in capitals", "spec.target.ref.name", "Digits",
@@ -212,18 +298,44 @@ _TOGETHER = (
     refused("static quantization without data", "spec.techniques", technique(quantization={"schemes": ["Static"]}),
             "static quantization needs data.training or data.calibration", at="spec",
             also={"spec.data.training": REMOVED}),
-    refused("quantization by default without data", "spec.techniques", technique(),
-            "without them set quantization.schemes: [Dynamic]", at="spec", also={"spec.data.training": REMOVED}),
-    refused("settings of another technique", "spec.techniques",
-            [{"name": "graph", "type": "GraphOptimization", "quantization": {}}],
-            "quantization may only be set where type is Quantization", at="spec.techniques[0]"),
+    *(refused(f"{kind} without data to train on", "spec.techniques", technique(type=kind),
+              "techniques that train need data.training", at="spec", also={"spec.data.training": REMOVED})
+      for kind in ("HyperparameterTuning", "AdversarialTraining")),
+    *(refused(f"{field} of another technique", "spec.techniques",
+              technique(type="Quantization" if kind != "Quantization" else "Pruning", **{field: {}}),
+              f"{field} may only be set where type is {kind}", at="spec.techniques[0]")
+      for field, kind in SETTINGS.items()),
+    refused("accuracy of a regression", "spec.model.task", "Regression", METRIC_OF_TASK, at="spec",
+            also={"spec.objectives": constraint("0.01")}),
+    refused("an error of a classification", "spec.objectives", constraint("0.01", metric="rmse"), METRIC_OF_TASK,
+            at="spec"),
+    refused("weights without a factory", "spec.model.format", "SafeTensors",
+            "format SafeTensors holds weights only and needs model.factory", at="spec.model"),
+    refused("a factory without weights", "spec.model.factory", {"entryPoint": "shop.nets:build"},
+            "the other formats have none", at="spec.model"),
+    *(refused(f"{format_} without a word of trust", "spec.model.format", format_,
+              "loading this format runs code from the file", at="spec.model")
+      for format_ in ("Joblib", "Pickle", "TorchScript", "TorchExport")),
+    refused("a search of a second", "spec.search.maxDuration", "1s", "search.maxDuration must be at least 30s",
+            at="spec.search"),
+    refused("a search without CPU", "spec.search.maxCpuHours", "0", "search.maxCpuHours must be above 0",
+            at="spec.search"),
+    refused("a Gaussian process for a day", "spec.search", {"sampler": "GP", "maxTrials": 51},
+            "search.sampler GP is too slow for more than 50 trials", at="spec.search"),
+    refused("CMA-ES for two objectives", "spec.search.sampler", "CMAES",
+            "search.sampler CMAES needs exactly one objective with role Optimize", at="spec"),
+    refused("a machine that makes power", "spec.serving.wattsPerCpu", "-1", "serving.wattsPerCpu must not be negative",
+            at="spec.serving"),
+    refused("a machine that pays", "spec.serving.pricePerCpuHour", "-0.1",
+            "serving.pricePerCpuHour must not be negative", at="spec.serving"),
+    *(case for place, kind in PARAMETERS.items() for case in _of_parameter(place, kind)),
     refused("nothing to optimize", "spec.objectives", constraint("0.01")[:1],
             "at least one objective must have role Optimize", at="spec.objectives"),
     refused("a constraint without a limit", "spec.objectives", [{"metric": "accuracy", "role": "Constrain"},
             {"metric": "size_bytes"}],
             "an objective with role Constrain needs a goal", at="spec.objectives[0]"),
     refused("a margin of one percent as 1.5", "spec.objectives", constraint("1.5"),
-            'accuracy lies between 0 and 1: write a margin of one point as "0.01"', at="spec.objectives[0]"),
+            'this metric lies between 0 and 1: write a margin of one point as "0.01"', at="spec.objectives[0]"),
     refused("a tolerance in percent", "spec.objectives", constraint("0.01", tolerance="5"),
             'tolerance is a fraction of at least 0 and below 1: write 5 % as "0.05"', at="spec.objectives[0]"),
     refused("a negative margin", "spec.objectives", constraint("-0.01"), "goal.value must not be negative",

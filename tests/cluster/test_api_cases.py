@@ -75,7 +75,7 @@ def test_defaults_are_filled_in(api: Api) -> None:
     """The smallest object comes back with what a careful engineer would have chosen."""
     path = path_of("retune.dev", "modeloptimizations")
     spec = api.request("POST", f"{path}?{_STRICT}", samples.manifest())["spec"]
-    assert [objective["metric"] for objective in spec["objectives"]] == ["accuracy", "latency_p95_ms", "size_bytes"]
+    assert "objectives" not in spec, "they depend on the task, so the operator fills them in"
     assert spec["target"]["injection"] == {"type": "EnvVar", "name": "MODEL_URI", "takeover": "Refuse"}
     assert (spec["mode"], spec["suspend"], spec["deletionPolicy"]) == ("Automatic", False, "KeepChampion")
     assert (spec["search"]["maxTrials"], spec["execution"]["runTimeout"]) == (24, "2h")

@@ -36,6 +36,7 @@ class Settings:
 
     optimizer_image: str = "retune/optimizer:dev"
     image_pull_policy: str = "IfNotPresent"
+    private_addresses: str = "Refuse"
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,8 @@ def main(root: Path) -> None:
     model = network(train)
     write(root / "models/good.onnx", model)
     write(root / "models/other.onnx", network((train[0], 1 - train[1])))
+    save_weights(root / "models/net.safetensors", train)
+    save_forest(root / "models/forest.skops", train)
     bad_models(root / "models", model)
     bad_data(root / "data", test)
 
@@ -51,6 +53,36 @@ def network(train: Split) -> bytes:
     options = {"zipmap": False, "output_class_labels": False}
     converted = to_onnx(classifier, train[0][:1], options=options, target_opset={"": 17, "ai.onnx.ml": 3})
     return bytes(converted.SerializeToString())
+
+
+def save_weights(path: Path, train: Split) -> None:
+    """Train a network of the catalogue with torch, and write its weights alone."""
+    import torch
+    from safetensors.torch import save_file
+
+    from optimizer_jobs.nets.catalogue import mlp
+
+    torch.manual_seed(SEED)
+    net = mlp(inputs=30, outputs=2, width=256)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-2)
+    inputs, labels = torch.from_numpy(train[0]), torch.from_numpy(train[1])
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(inputs), labels).backward()
+        optimizer.step()
+    save_file(net.state_dict(), path)
+    path.chmod(0o644)
+    sys.stdout.write(f"{path} {path.stat().st_size} bytes\n")
+
+
+def save_forest(path: Path, train: Split) -> None:
+    """Fit a forest that is larger than it need be, and write it without code."""
+    from sklearn.ensemble import RandomForestClassifier
+    from skops import io
+
+    io.dump(RandomForestClassifier(300, random_state=SEED).fit(*train), path)
+    path.chmod(0o644)
+    sys.stdout.write(f"{path} {path.stat().st_size} bytes\n")
 
 
 def write(path: Path, content: bytes) -> None:

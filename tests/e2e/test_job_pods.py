@@ -51,6 +51,7 @@ class Settings:
 
     optimizer_image: str = os.environ.get("RETUNE_SHELL_IMAGE", PAUSE_IMAGE)
     image_pull_policy: str = "IfNotPresent"
+    private_addresses: str = "Refuse"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from retune.contract.paths import REQUEST_ANNOTATION
-from retune.contract.requests import parse_request
+from retune.contract.requests import InspectRequest, parse_request
 from retune.contract.results import encode_result
 from tests.answers import answer
 from tests.localcluster.api import Api, ApiError
@@ -69,6 +69,7 @@ class Stagehand:
     def _run_pod(self, job: Json) -> None:
         meta, template = job["metadata"], job["spec"]["template"]
         request = parse_request(template["metadata"]["annotations"][REQUEST_ANNOTATION])
+        assert not isinstance(request, InspectRequest), "no Job in the cluster looks at undescribed models"
         message = encode_result(answer(request)).decode()
         labels = template["metadata"]["labels"] | {"batch.kubernetes.io/controller-uid": meta["uid"]}
         name = f"{meta['name']}-pod"

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.localcluster import binaries, cluster, images
+from tests.localcluster import binaries, cluster, images, inside
 from tests.localcluster.settings import Settings, load
 from tests.localcluster.shell import ClusterError
 
-Command = Callable[[Settings, argparse.Namespace], None]
+Command = Callable[[Settings, argparse.Namespace], int | None]
+"""Returns an exit code, or None for 0."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -37,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
     binaries_parser.add_argument("names", nargs="*", metavar="MODULE", help=f"of {', '.join(binaries.NAMES)}; all")
     images_parser = add("images", build_images, "Build the project's images and load them into the cluster.")
     images_parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(images.NAMES)}; all")
+    inside_parser = add("inside", run_inside, "Run a command in the repository's root inside an image of the project.")
+    inside_parser.add_argument("name", choices=images.NAMES)
+    inside_parser.add_argument("words", nargs="+", metavar="WORD", help="the command, after --")
     return top
 
 
@@ -44,14 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; a known failure ends in a message and exit code 1."""
     arguments = parser().parse_args(argv)
     try:
-        arguments.run(load(), arguments)
+        return arguments.run(load(), arguments) or 0
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    return 0
 
 
 def up(settings: Settings, _: argparse.Namespace) -> None:
@@ -108,6 +111,11 @@ def build_images(settings: Settings, arguments: argparse.Namespace) -> None:
     """Build and load images and print their names."""
     for tag in cluster.load_images(settings, known(arguments.names, images.NAMES)):
         print(tag)
+
+
+def run_inside(settings: Settings, arguments: argparse.Namespace) -> int:
+    """Run a command in an image."""
+    return inside.run(settings, arguments.name, arguments.words)
 
 
 def known(names: Sequence[str], allowed: Sequence[str]) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""An MLServer runtime that serves a bundle with the very code that judged it.
+"""An MLServer runtime that serves a bundle with the very code and engine that judged it.
 
 What it serves: the bundle named by the environment variable MODEL_URI, which Retune owns, else the ONNX file as it was
 delivered, which model-settings.json names. A bundle's files and golden requests are checked before it reports ready;
@@ -56,6 +56,7 @@ class BundleModel(MLModel):  # type: ignore[misc]  # MLServer has no type inform
         if settings.parameters:
             settings.parameters.version = digest.removeprefix("sha256:")[:12]
             settings.versions = [settings.parameters.version]
+        settings.platform = self._bundle.manifest.engine.engine if self._bundle else EngineOptions().engine
         self.inputs = [_metadata(spec) for spec in self._session.signature.inputs]
         self.outputs = [_metadata(spec) for spec in self._session.signature.outputs]
 
@@ -124,6 +125,8 @@ def _opened(uri: str) -> tuple[Session, Bundle | None, str]:
         return open_model(model, EngineOptions(threads=threads)), None, file_digest(model)
     except JobError as error:
         _end(str(error))
+    except EngineError as error:
+        _end(f"{uri}: {error}")
 
 
 def _end(why: str) -> NoReturn:

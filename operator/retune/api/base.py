@@ -84,6 +84,7 @@ def if_duration(path: str, rule: str) -> str:
 _DECIMAL = r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?"
 _DURATION = r"([0-9]{1,5}(h|m|s|ms)){1,4}"
 _CLAIM = r"pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
+_REMOTE = r"(s3|gs|https)://[a-z0-9]([-a-z0-9._]{0,251}[a-z0-9])?(:[0-9]{1,5})?"
 _SEGMENT = r"/[A-Za-z0-9_][A-Za-z0-9_.=:+-]*"
 
 Decimal = text(pattern=_DECIMAL, max_length=32, message='a decimal is a quoted string such as "0.01" or "20"')
@@ -104,10 +105,10 @@ Uri = text(
     "and does not start with a dot",
 )
 FileUri = text(
-    pattern=f"{_CLAIM}({_SEGMENT})+",
+    pattern=f"({_CLAIM}|{_REMOTE})({_SEGMENT})+",
     max_length=1024,
-    message="a file's URI is pvc://CLAIM/PATH; a path segment has letters, digits and _ . = : + - "
-    "and does not start with a dot",
+    message="a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH; a path segment "
+    "has letters, digits and _ . = : + - and does not start with a dot",
 )
 ObjectName = text(
     pattern=r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?",

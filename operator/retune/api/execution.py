@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from retune.api.base import ATOMIC, ApiModel, Cpu, DnsLabel, Duration, Memory, Uri, if_duration, rules
+from retune.api.base import ATOMIC, ApiModel, Cpu, DnsLabel, Duration, Memory, ObjectName, Uri, if_duration, rules
 
 
 class ResourceList(ApiModel):
@@ -76,6 +76,15 @@ def _between(field: str, low: str, high: str) -> str:
     return if_duration(f"self.{field}", f"{value} >= duration('{low}') && {value} <= duration('{high}')")
 
 
+class Credentials(ApiModel):
+    """What Jobs show to servers that hold the model or the data."""
+
+    secret_name: ObjectName
+    """Secret in the same namespace whose keys become environment variables of the Jobs that read s3://, gs:// or
+    https:// URIs: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL; GOOGLE_CREDENTIALS (JSON key
+    of a service account); HTTPS_TOKEN and HTTPS_HOST; CA_CERTIFICATES (PEM). The operator never reads it."""
+
+
 class Execution(ApiModel):
     """How and where Jobs run. What is left out comes from the operator's settings or from the target."""
 
@@ -91,6 +100,8 @@ class Execution(ApiModel):
     """Image of the optimizer Jobs; defaults to the operator's setting."""
     artifact_store: Uri | None = None
     """Where bundles, studies and reports go; defaults to the operator's setting."""
+    credentials: Credentials | None = None
+    """Credentials for model and data that are not on a volume; without it, they must be public."""
     resources: Resources = Resources()
     """Resources of the Jobs. The judge always runs under the serving container's CPU limit."""
     node_selector: dict[str, Annotated[str, Field(max_length=63)]] = Field(default={}, max_length=16)

@@ -6,7 +6,10 @@ An OptimizationRun is one attempt: an immutable snapshot, owned by its ModelOpti
 from pydantic import ConfigDict, Field
 
 from retune.api.base import ApiModel, Time, map_list, rules
-from retune.api.spec import Data, Model, ModelOptimizationSpec, Objective, Search, Selection, Technique
+from retune.api.model import Data, Model
+from retune.api.objectives import Objective, Selection
+from retune.api.search import Search, Serving
+from retune.api.spec import ModelOptimizationSpec
 from retune.api.status import (
     Address,
     Condition,
@@ -19,6 +22,7 @@ from retune.api.status import (
     Trials,
     Word,
 )
+from retune.api.techniques import Technique
 
 
 class ObjectMeta(ApiModel):
@@ -65,7 +69,7 @@ class Snapshot(ApiModel):
     """The model as delivered."""
     data: Data
     """The data it is judged by."""
-    objectives: tuple[Objective, ...] = Field(max_length=4, json_schema_extra=map_list("metric"))
+    objectives: tuple[Objective, ...] = Field(max_length=8, json_schema_extra=map_list("metric"))
     """What better means."""
     selection: Selection = Selection()
     """How the winner is chosen."""
@@ -73,6 +77,8 @@ class Snapshot(ApiModel):
     """Techniques the search may combine."""
     search: Search = Search()
     """How they are explored."""
+    serving: Serving = Serving()
+    """Where and how the model serves."""
 
 
 class OptimizationRunSpec(ApiModel):

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
+from retune.api.objectives import Metric
 from retune.api.objects import Comparison
-from retune.api.spec import Metric
 from retune.api.status import Measurement, Version
 
 _UNITS = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"))

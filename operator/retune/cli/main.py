@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console, RenderableType
+from rich.console import Console
 
 from retune.api.base import seconds
 from retune.api.objects import OptimizationRun
 from retune.cli import reports, tables
 from retune.cli.access import AccessError, Cluster, parsed
 from retune.cli.follow import Exit, Until, follow
+from retune.cli.local import commands as local_commands
+from retune.cli.output import show, terminal
 
-_WIDE = 160
-"""Columns where there is no terminal to ask."""
 _EPILOG = """exit codes:
   0  done; `watch`: the run ended well (Promoted, Recommended or NoGain)
-  1  `watch`: the run ended otherwise, or was not promoted with --until Promoted
+  1  `watch`: the run ended otherwise, or was not promoted with --until Promoted; `optimize`: no candidate kept
+     every limit
   2  wrong usage, or the cluster could not be read
   3  `watch`: --timeout is over
   4  `watch`: the resource is suspended or waits for a person
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     console = terminal()
     try:
+        if local := getattr(arguments, "local", None):
+            return int(local(arguments, console))
         cluster = Cluster.connect(context=arguments.context, namespace=arguments.namespace)
         command: Command = arguments.command
         return command(cluster, arguments, console)
@@ -48,22 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.DONE
 
 
-def terminal() -> Console:
-    """Return the console for standard output."""
-    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
-
-
-def show(console: Console, picture: RenderableType) -> None:
-    """Print a picture; without the blanks at the ends of lines where it goes to a file."""
-    if console.is_terminal:
-        console.print(picture)
-        return
-    with console.capture() as captured:
-        console.print(picture)
-    for line in captured.get().splitlines():
-        console.out(line.rstrip())
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of every command."""
     common = argparse.ArgumentParser(add_help=False)
@@ -71,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     common.add_argument("--context", help="context of the kubeconfig (default: the current one)")
     top = argparse.ArgumentParser(
         prog="retune",
-        description="See what Retune does with your models.",
+        description="See what Retune does with your models, and do the same without a cluster.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -80,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     _add_watch(commands, common)
     _add_compare(commands, common)
     _add_report(commands, common)
+    local_commands.add(commands)
     return top
 
 

@@ -15,6 +15,12 @@ RESULT_LIMIT = 4096
 CLAIM_ROOT = "/mnt/pvc"
 """Claim `c` of a `pvc://c/...` URI is mounted at `CLAIM_ROOT/c`; `RETUNE_CLAIM_ROOT` overrides it outside a cluster."""
 
+CLAIMS_VARIABLE = "RETUNE_CLAIMS"
+"""Environment variable with a JSON object of claims and the folders they stand for, on a person's own machine."""
+
+PRIVATE_ADDRESSES_VARIABLE = "RETUNE_PRIVATE_ADDRESSES"
+"""Environment variable that is `Allow` where https:// URIs may lead to private addresses, such as the cluster's."""
+
 SCRATCH_DIR = "/tmp"  # noqa: S108 - a size-limited emptyDir of the Job's own
 """The only writable folder besides the store."""
 

@@ -5,8 +5,11 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from retune.api.base import ApiModel
-from retune.api.spec import Data, Model, Objective, Search, Selection, Technique
+from retune.api.model import Data, Dataset, Model
+from retune.api.objectives import Objective, Selection
+from retune.api.search import Search, Serving
 from retune.api.status import Address, Hash
+from retune.api.techniques import Technique
 
 
 class Document(ApiModel):
@@ -22,6 +25,17 @@ class BundleRef(Document):
     digest: Hash
 
 
+class InspectRequest(Document):
+    """Look at a model and data files that nobody has described yet."""
+
+    command: Literal["inspect"] = "inspect"
+    resource: str
+    model: Model
+    """The task in it is a default, and not believed."""
+    data: tuple[Dataset, ...] = Field(default=(), max_length=8)
+    """Files that may hold rows for it; their label column is a default, and not believed."""
+
+
 class BaselineRequest(Document):
     """Check model and data, make version 1's bundle, and measure it."""
 
@@ -31,6 +45,7 @@ class BaselineRequest(Document):
     spec_hash: str
     model: Model
     data: Data
+    serving: Serving = Serving()
     store: str
     threads: int = Field(ge=1)
     """Threads the serving container may use: its CPU limit, at least 1."""
@@ -51,11 +66,14 @@ class SearchRequest(Document):
     techniques: tuple[Technique, ...] | None = None
     """None: a recipe chosen from the model and the data."""
     search: Search
+    serving: Serving = Serving()
     champion: BundleRef
     original: BundleRef
     """The model as delivered, which candidates are made from."""
     rejected: tuple[str, ...] = ()
     """Digests that are not proposed again."""
+    warm_start: tuple[str, ...] = ()
+    """Earlier runs in the store, newest first, whose best combinations are tried first."""
     store: str
     threads: int = Field(ge=1)
 
@@ -79,11 +97,14 @@ class VerifyRequest(Document):
     model_name: str
 
 
-JobRequest = Annotated[BaselineRequest | SearchRequest | JudgeRequest | VerifyRequest, Field(discriminator="command")]
+JobRequest = BaselineRequest | SearchRequest | JudgeRequest | VerifyRequest
+"""What the operator asks of a Job in the cluster."""
 
-_ADAPTER: TypeAdapter[JobRequest] = TypeAdapter(JobRequest)
+AnyRequest = Annotated[InspectRequest | JobRequest, Field(discriminator="command")]
+
+_ADAPTER: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)
 
 
-def parse_request(payload: str | bytes) -> JobRequest:
+def parse_request(payload: str | bytes) -> AnyRequest:
     """Return the request in a JSON document; raises pydantic.ValidationError naming each bad field."""
     return _ADAPTER.validate_json(payload)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from retune.api.model import Task
 from retune.api.objects import Comparison
 from retune.api.status import Address, Measurement, Sentence, Word
 from retune.contract.paths import RESULT_LIMIT
@@ -27,6 +28,7 @@ class Reason(StrEnum):
     DATA_FORBIDDEN = "DataForbidden"
     DATA_INVALID = "DataInvalid"
     DATA_TOO_LARGE = "DataTooLarge"
+    SOURCE_UNREACHABLE = "SourceUnreachable"
     DIGEST_MISMATCH = "DigestMismatch"
     BUNDLE_NOT_FOUND = "BundleNotFound"
     BUNDLE_CORRUPT = "BundleCorrupt"
@@ -34,6 +36,7 @@ class Reason(StrEnum):
     STORE_FULL = "StoreFull"
     REQUEST_INVALID = "RequestInvalid"
     TECHNIQUE_UNAVAILABLE = "TechniqueUnavailable"
+    ENGINE_UNAVAILABLE = "EngineUnavailable"
     NO_FEASIBLE_CANDIDATE = "NoFeasibleCandidate"
     GOLDEN_MISMATCH = "GoldenMismatch"
     SERVER_UNREACHABLE = "ServerUnreachable"
@@ -56,6 +59,28 @@ class Failure(Document):
     def sentence(self) -> str:
         """The whole story in one line."""
         return f"{self.object}: {self.message} {self.next_step}".strip()
+
+
+class InspectedFile(Document):
+    """What was seen in a data file."""
+
+    uri: str
+    rows: int = Field(ge=0)
+    label_column: str | None
+    """Column that is no input of the model and holds one value a row; None when there is none."""
+
+
+class InspectResult(Document):
+    """What a model and its data look like."""
+
+    kind: Literal["Inspect"] = "Inspect"
+    task: Task
+    inputs: tuple[Word, ...]
+    """Such as `x float32 (N, 64)`."""
+    outputs: tuple[Word, ...]
+    files: tuple[InspectedFile, ...] = ()
+    techniques: dict[str, str | None]
+    """Every technique by type; None where it can be used, else the reason why not."""
 
 
 class BaselineResult(Document):
@@ -83,6 +108,8 @@ class SearchResult(Document):
     failed: int = Field(ge=0)
     best: Sentence | None = None
     """The best candidate, in words."""
+    ended: Sentence | None = None
+    """Which budget ended the search before all trials were done; None when none did."""
 
 
 class Verdict(StrEnum):
@@ -129,7 +156,9 @@ class VerifyResult(Document):
     requests: int
 
 
-JobResult = Annotated[Failure | BaselineResult | SearchResult | JudgeResult | VerifyResult, Field(discriminator="kind")]
+JobResult = Annotated[
+    Failure | InspectResult | BaselineResult | SearchResult | JudgeResult | VerifyResult, Field(discriminator="kind")
+]
 
 _ADAPTER: TypeAdapter[JobResult] = TypeAdapter(JobResult)
 

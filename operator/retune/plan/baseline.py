@@ -77,6 +77,7 @@ def _request(draft: Draft, store: str) -> BaselineRequest:
         spec_hash=baseline_hash(draft.spec),
         model=draft.spec.model,
         data=draft.spec.data,
+        serving=draft.spec.serving,
         store=store,
         threads=threads(draft),
         seed=draft.spec.search.seed,
@@ -84,8 +85,9 @@ def _request(draft: Draft, store: str) -> BaselineRequest:
 
 
 def threads(draft: Draft) -> int:
-    """Return the threads a serving container may use: its CPU limit in whole cores, at least one."""
-    return max(1, int(draft.container.cpu_limit or 1)) if draft.container else 1
+    """Return the threads a serving container may use: its CPU limit in whole cores, or fewer if the spec says so."""
+    limit = max(1, int(draft.container.cpu_limit or 1)) if draft.container else 1
+    return min(limit, draft.spec.serving.cores or limit)
 
 
 def _follow(draft: Draft, attempt: JobAttempt, job: Job) -> Hold | None:

@@ -14,9 +14,8 @@ from retune.api.spec import ModelOptimizationSpec
 
 def snapshot(spec: ModelOptimizationSpec) -> Snapshot:
     """Return the parts of the spec that a run is judged by."""
-    return Snapshot.model_validate(
-        {name: getattr(spec, name) for name in Snapshot.model_fields if getattr(spec, name) is not None}
-    )
+    given = {name: getattr(spec, name) for name in Snapshot.model_fields if getattr(spec, name) is not None}
+    return Snapshot.model_validate(given | {"objectives": spec.better})
 
 
 def snapshot_hash(spec: ModelOptimizationSpec) -> str:

@@ -19,6 +19,8 @@ from retune.plan.observed import Job, JobPhase, Verb
 
 SEARCH, JUDGE, ROLLOUT = "Search", "Judge", "Rollout"
 _REFUSAL_RETRY_SECONDS = 30.0
+_WARM_STARTS = 5
+"""Most runs that a search looks back on."""
 
 
 def cancel(draft: Draft) -> None:
@@ -150,16 +152,27 @@ def _request_fields(draft: Draft, run: ActiveRun) -> dict[str, object]:
         "run": _in_store(draft, run),
         "spec_hash": run.spec_hash,
         "data": spec.data,
-        "objectives": spec.objectives,
+        "objectives": spec.better,
         "selection": spec.selection,
         "techniques": spec.techniques,
         "search": spec.search,
+        "serving": spec.serving,
         "champion": _bundle(status.champion),
         "original": _bundle(status.original),
         "rejected": tuple(entry.digest for entry in status.rejected),
+        "warm_start": _earlier(draft, run),
         "store": draft.store,
         "threads": threads(draft),
     }
+
+
+def _earlier(draft: Draft, run: ActiveRun) -> tuple[str, ...]:
+    """Return the runs before as the store names them, newest first; what they found best is tried first."""
+    if not draft.spec.search.warm_start:
+        return ()
+    before = [one for one in draft.observed.runs.values() if one.spec.number < run.number]
+    newest = sorted(before, key=lambda one: one.spec.number, reverse=True)[:_WARM_STARTS]
+    return tuple(names.run_in_store(one.metadata.name, uid=draft.resource.metadata.uid) for one in newest)
 
 
 def _in_store(draft: Draft, run: ActiveRun) -> str:

@@ -13,7 +13,7 @@ from http import HTTPStatus
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from retune.api.spec import Metric
+from retune.api.objectives import Metric
 from retune.api.status import Trials
 from retune.contract.paths import (
     METRIC_BEST,

@@ -1,4 +1,4 @@
-"""Which volume claims a Job needs, read off its request, and how they are mounted."""
+"""Which volume claims a Job needs and how they are mounted, read off its request; and whether it reads from servers."""
 
 from collections.abc import Iterator
 
@@ -18,6 +18,11 @@ def claims(request: JobRequest) -> dict[str, bool]:
     store = None if isinstance(request, VerifyRequest) else claim_of(request.store)
     writable = {store: True} if store else {}
     return dict(sorted((needed | writable).items()))
+
+
+def reads_from_servers(request: JobRequest) -> bool:
+    """Return whether the Job reads anything that is not in a claim."""
+    return any(claim_of(uri) is None for uri in _read(request))
 
 
 def claim_of(uri: str) -> str | None:

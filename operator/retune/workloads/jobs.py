@@ -7,14 +7,21 @@ import math
 from typing import Protocol
 
 from retune.api.base import Json, seconds
-from retune.api.execution import Execution
+from retune.api.execution import Credentials, Execution
 from retune.api.objects import ModelOptimization
 from retune.contract.exits import Exit
-from retune.contract.paths import METRICS_PORT, REQUEST_ANNOTATION, REQUEST_FILE, RESULT_FILE, SCRATCH_DIR
+from retune.contract.paths import (
+    METRICS_PORT,
+    PRIVATE_ADDRESSES_VARIABLE,
+    REQUEST_ANNOTATION,
+    REQUEST_FILE,
+    RESULT_FILE,
+    SCRATCH_DIR,
+)
 from retune.contract.requests import VerifyRequest
 from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
-from retune.workloads.claims import claims, mounts, volumes
+from retune.workloads.claims import claims, mounts, reads_from_servers, volumes
 from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
 from retune.workloads.resources import container_resources
 
@@ -32,6 +39,7 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "ORT_DISABLE_TELEMETRY": "1",
     "PYTHONUNBUFFERED": "1",
+    "AWS_EC2_METADATA_DISABLED": "true",
 }
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -46,6 +54,10 @@ class JobSettings(Protocol):
     @property
     def image_pull_policy(self) -> str:
         """Always, IfNotPresent or Never."""
+
+    @property
+    def private_addresses(self) -> str:
+        """Allow, where https:// URIs may lead to private addresses, or Refuse."""
 
 
 def job_manifest(
@@ -143,7 +155,7 @@ def _container(action: CreateJob, execution: Execution, settings: JobSettings) -
         "image": execution.image or settings.optimizer_image,
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python", "-m", "optimizer_jobs", "--request", REQUEST_FILE],
-        "env": _environment(action),
+        "env": _environment(action, settings),
         "resources": container_resources(action, execution.resources),
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -158,15 +170,26 @@ def _container(action: CreateJob, execution: Execution, settings: JobSettings) -
             *mounts(claims(action.request)),
         ],
     }
+    if execution.credentials and reads_from_servers(action.request):
+        container["envFrom"] = [_credentials(execution.credentials)]
     if action.request.command == "search":
         container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT}]
     return container
 
 
-def _environment(action: CreateJob) -> list[Json]:
-    """Return the variables; numerical libraries get the threads of the serving container, never the node's cores."""
+def _credentials(credentials: Credentials) -> Json:
+    """Return the Secret as variables; where it is absent, the Job starts and says what it misses."""
+    return {"secretRef": {"name": credentials.secret_name, "optional": True}}
+
+
+def _environment(action: CreateJob, settings: JobSettings) -> list[Json]:
+    """Return the variables, which win over those of a Secret.
+
+    Numerical libraries get the threads of the serving container, never the node's cores.
+    """
     threads = 1 if isinstance(action.request, VerifyRequest) else action.request.threads
     values = _ENVIRONMENT | dict.fromkeys(_THREADS, str(threads))
+    values[PRIVATE_ADDRESSES_VARIABLE] = settings.private_addresses
     return [{"name": name, "value": value} for name, value in values.items()]
 
 

@@ -88,7 +88,7 @@ def test_sentences_are_for_people(crd: Json) -> None:
 def test_a_nested_default_is_reachable() -> None:
     """The API server fills a default only where the parent exists: every object with defaults inside has one itself."""
     spec = structural(ModelOptimizationSpec)["properties"]
-    for name in ("selection", "search", "execution", "rollout", "history", "objectives"):
+    for name in ("selection", "search", "execution", "rollout", "history", "serving"):
         assert "default" in spec[name], name
 
 

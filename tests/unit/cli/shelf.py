@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from retune.api.objects import ModelOptimization, OptimizationRun
-from retune.cli.main import show
+from retune.cli.output import show
 
 FOLDER = Path(__file__).parent
 NOW = datetime(2026, 11, 25, 5, 0, tzinfo=UTC)

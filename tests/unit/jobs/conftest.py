@@ -15,7 +15,7 @@ from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model
-from retune.api.spec import Data, Dataset
+from retune.api.model import Data, Dataset
 from tests.unit.jobs import models_for_tests as models
 
 SPLITS = ("training", "validation", "test")

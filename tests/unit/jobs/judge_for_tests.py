@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from optimizer_jobs.judge.evidence import Contender, Evidence, Standing
 from optimizer_jobs.measure.stats import Interval, PairedDifference, tango_interval, wilson
-from retune.api.spec import Goal, GoalType, Metric, Objective, Role
+from retune.api.objectives import Goal, GoalType, Metric, Objective, Role
 from retune.contract.requests import BundleRef
 
 ROWS = 1000
@@ -61,9 +61,11 @@ def contender(
             Metric.LATENCY_P95_MS: p95,
             Metric.SIZE_BYTES: Interval.exact(round(size * CHAMPION_SIZE)),
         },
-        difference=PairedDifference(
-            value=(gained - lost) / ROWS, low=low, high=high, p_value=1.0, gained=gained, lost=lost, rows=ROWS
-        ),
+        differences={
+            Metric.ACCURACY: PairedDifference(
+                value=(gained - lost) / ROWS, low=low, high=high, p_value=1.0, gained=gained, lost=lost, rows=ROWS
+            )
+        },
         confidence=confidence,
         agreement=wilson(ROWS - gained - lost, ROWS, confidence=confidence),
         ratios={

@@ -3,6 +3,7 @@
 All take the same rows, pixels (N, 64) between 0 and 1, so that one data set fits every model.
 """
 
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,10 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
+
+from optimizer_jobs.models.signature import Signature, TensorSpec
+from optimizer_jobs.techniques.base import Subject
+from retune.api.model import Task
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -117,6 +122,18 @@ def save_graph(
     opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in domains)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="tests"), path)
     return path
+
+
+def subject(*, calibration: bool = True) -> Subject:
+    """Return what a technique sees of a small network of two layers before it is used."""
+    with tempfile.TemporaryDirectory() as folder:
+        graph = onnx.load(save_mlp(Path(folder) / "mlp.onnx", fit_mlp(hidden=8)))
+    pixels = TensorSpec(name="x", dtype="float32", shape=(-1, 64))
+    scores = TensorSpec(name="scores", dtype="float32", shape=(-1, 10))
+    signature = Signature(inputs=(pixels,), outputs=(scores,))
+    return Subject(
+        graph=graph, signature=signature, task=Task.CLASSIFICATION, training=calibration, calibration=calibration
+    )
 
 
 def save_external(path: Path, model: Path, *, location: str) -> Path:

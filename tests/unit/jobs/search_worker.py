@@ -16,14 +16,19 @@ from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.search.claims import Claims, Worker
 from optimizer_jobs.search.space import Plan, Space
 from optimizer_jobs.search.study import Found, open_study
-from retune.api.spec import DEFAULT_OBJECTIVES, Technique, TechniqueType
+from optimizer_jobs.techniques import registry
+from retune.api.model import Task
+from retune.api.objectives import default_objectives
+from retune.api.techniques import Technique
+from tests.unit.jobs.models_for_tests import subject
 
-TECHNIQUES = tuple(Technique(name=kind.lower(), type=kind) for kind in TechniqueType)
+TECHNIQUES = tuple(Technique(name=kind.lower(), type=kind) for kind in registry.TECHNIQUES)
+SUBJECT = subject()
 
 
 def space(*, techniques: tuple[Technique, ...] = TECHNIQUES) -> Space:
     """Return the space that all workers of a test share."""
-    return Space(techniques, threads=4, calibration=True)
+    return Space(techniques, SUBJECT, threads=4)
 
 
 def found(plan: Plan) -> Found:
@@ -34,7 +39,7 @@ def found(plan: Plan) -> Found:
 
 def open_claims(store: str, run: str, *, index: int, budget: int, lease: float, journal: Path) -> Claims:
     """Open the study and return this worker's claims on it."""
-    study = open_study(store, run, create=DEFAULT_OBJECTIVES)
+    study = open_study(store, run, create=default_objectives(Task.CLASSIFICATION))
     study.sampler = RandomSampler(seed=index)
     return Claims(study, Worker(index), journal=journal, budget=budget, first=space().first(), lease_seconds=lease)
 

@@ -8,15 +8,18 @@ import numpy as np
 import onnx
 from optuna.trial import FixedTrial
 
-from optimizer_jobs.compress.base import Applied, Context, Params, Skipped
-from optimizer_jobs.compress.registry import TECHNIQUES
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.quality import agreement, predict
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model
-from retune.api.spec import Technique, TechniqueType
+from optimizer_jobs.techniques import base as facts
+from optimizer_jobs.techniques.base import Applied, Context, Params, Skipped
+from optimizer_jobs.techniques.registry import TECHNIQUES
+from optimizer_jobs.techniques.steps import Step
+from retune.api.model import Task
+from retune.api.techniques import Quantization, QuantizationScheme, Technique, TechniqueType
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,14 @@ class Subject:
         context = Context(
             workdir=workdir,
             signature=check_onnx(self.model),
+            training=rows_for(self.model, self.calibration),
+            validation=rows_for(self.model, self.calibration),
             calibration=rows_for(self.model, self.calibration),
             seed=seed,
             cpu_flags=frozenset(fingerprint().features),
         )
-        return TECHNIQUES[self.spec.type].apply(self.model, self.params, context)
+        step = Step(name=self.spec.name, type=self.spec.type, params=self.params)
+        return step.apply(self.model, context)
 
 
 def rows_for(model: Path, rows: Rows) -> Rows:
@@ -47,12 +53,21 @@ def rows_for(model: Path, rows: Rows) -> Rows:
     return Rows(inputs={check_onnx(model).inputs[0].name: values}, labels=rows.labels, digest=rows.digest)
 
 
-def variants(kind: TechniqueType) -> Iterator[tuple[Technique, Params]]:
-    """Yield every variant that a study would try first."""
-    spec = Technique(name="step", type=kind)
+def subject_of(model: Path, *, calibration: bool = True, training: bool = True) -> facts.Subject:
+    """Return what a technique sees of a model before it is used."""
+    return facts.Subject(
+        graph=onnx.load(model), signature=check_onnx(model), task=Task.CLASSIFICATION, training=training,
+        calibration=calibration, cpu_flags=frozenset(fingerprint().features),
+    )  # fmt: skip
+
+
+def variants(kind: TechniqueType, subject: facts.Subject) -> Iterator[tuple[Technique, Params]]:
+    """Yield every variant that a study would try first, those that pay for large models only included."""
+    every = Quantization(schemes=tuple(QuantizationScheme)) if kind is TechniqueType.QUANTIZATION else None
+    spec = Technique(name="step", type=kind, quantization=every)
     technique = TECHNIQUES[kind]
-    for told in technique.defaults(spec, calibration=True):
-        params = technique.suggest(FixedTrial(told), spec, calibration=True)
+    for told in technique.defaults(spec, subject):
+        params = technique.suggest(FixedTrial(told), spec, subject)
         assert params is not None
         yield spec, params
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from optimizer_jobs.compress import fallback, quantization
-from optimizer_jobs.compress.base import Applied, Context, Params
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.quality import correct, predict
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model
+from optimizer_jobs.techniques.base import Applied, Context, Params
 from tests.unit.jobs.outliers import save_outliers
 
 LIMIT = 0.01

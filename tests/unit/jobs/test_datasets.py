@@ -16,7 +16,7 @@ from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.signature import Signature, TensorSpec
-from retune.api.spec import Dataset
+from retune.api.model import Dataset
 from retune.contract.results import Reason
 from tests.unit.jobs.conftest import Claims
 from tests.unit.jobs.models_for_tests import digits
@@ -68,7 +68,7 @@ def test_npz_arrays_become_rows(claims: Claims, read: Read) -> None:
     for name in ("x", "pixels"):
         rows = read("test.npz", signature((name, "float32", (-1, 64))))
         np.testing.assert_array_equal(rows.inputs[name], X)
-        np.testing.assert_array_equal(rows.labels, y)
+        np.testing.assert_array_equal(rows.answers, y)
         assert len(rows) == len(y)
         assert rows.digest == file_digest(claims.root / "digits" / "test.npz")
 
@@ -77,9 +77,9 @@ def test_rows_are_taken_by_number_mask_and_slice(read: Read) -> None:
     """`take` keeps inputs and labels together, in the order asked for."""
     rows = read("test.npz")
     order = np.array([5, 3, 3])
-    assert rows.take(order).labels.tolist() == [rows.labels[5], rows.labels[3], rows.labels[3]]
+    assert rows.take(order).answers.tolist() == [rows.answers[5], rows.answers[3], rows.answers[3]]
     np.testing.assert_array_equal(rows.take(order).inputs["x"], rows.inputs["x"][order])
-    assert set(rows.take(rows.labels == 4).labels) == {4}
+    assert set(rows.take(rows.answers == 4).answers) == {4}
     assert len(rows.take(slice(0, 7))) == 7
 
 
@@ -104,7 +104,7 @@ def test_tables_give_their_columns_in_file_order(claims: Claims, read: Read, ext
     table.to_csv(path, index=False) if extension == "csv" else table.to_parquet(path)
     rows = read(path.name, WINE, labelColumn="cultivar")
     np.testing.assert_allclose(rows.inputs["features"], wine.data.to_numpy(), rtol=1e-6)
-    np.testing.assert_array_equal(rows.labels, wine.target)
+    np.testing.assert_array_equal(rows.answers, wine.target)
 
 
 def test_named_columns_feed_inputs_of_their_names(claims: Claims, read: Read) -> None:
@@ -123,14 +123,14 @@ def test_labels_may_be_text(claims: Claims, read: Read) -> None:
     table = wine.data.assign(label=wine.target_names[wine.target])
     table.to_csv(claims.root / "digits" / "names.csv", index=False)
     rows = read("names.csv", signature(("f", "float32", (-1, 13)), classes=3, label="str"))
-    assert set(rows.labels) == {"class_0", "class_1", "class_2"}
+    assert set(rows.answers) == {"class_0", "class_1", "class_2"}
 
 
 def test_whole_floats_are_labels(claims: Claims, read: Read) -> None:
     """Labels saved as 3.0 are class 3, and a column of shape (N, 1) is one label a row."""
     X, y = digits("test")
     np.savez(claims.root / "digits" / "float.npz", x=X, label=y.astype(np.float64)[:, np.newaxis])
-    assert read("float.npz").labels.dtype == np.int64
+    assert read("float.npz").answers.dtype == np.int64
 
 
 def save(claims: Claims, **arrays: object) -> str:

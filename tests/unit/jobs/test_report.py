@@ -22,9 +22,12 @@ from optimizer_jobs.report.document import (
     TrialLine,
 )
 from optimizer_jobs.report.render import render
-from retune.api.spec import DEFAULT_OBJECTIVES, Metric, Selection
+from retune.api.model import Task
+from retune.api.objectives import Metric, Selection, default_objectives
 from retune.contract.requests import BundleRef
 from retune.contract.results import CandidateSummary, JudgeResult, Verdict
+
+OBJECTIVES = default_objectives(Task.CLASSIFICATION)
 
 HOSTILE = "<script>alert('1')</script> & \"quoted\" $x^2$ {{ 7*7 }} </svg><img src=x onerror=alert(1)>"
 EXACT = Estimate(value=1.0, low=1.0, high=1.0, samples=1)
@@ -53,11 +56,11 @@ def document(
     ratios = {Metric.LATENCY_P50_MS: RATIO, Metric.LATENCY_P95_MS: RATIO, Metric.SIZE_BYTES: EXACT}
     finalist = FinalistRow(
         **model_fields(name), trial=1, outcome="Chosen", why=name, ratios=ratios, confidence=0.95, p_value=0.5,
-        difference=Estimate(value=-0.002, low=-0.01, high=0.006, samples=500), gained=1, lost=2,
+        differences={Metric.ACCURACY: Estimate(value=-0.002, low=-0.01, high=0.006, samples=500)}, gained=1, lost=2,
         agreement=Estimate(value=0.99, low=0.98, high=1.0, samples=500), checks=(),
     )  # fmt: skip
     line = {"outcome": "feasible", "plan": name, "note": name, "values": {Metric.ACCURACY: 0.96}, "seconds": 1.5}
-    step = StepLine(step=name, trial=1, judged=True, accuracy=0.96, size_ratio=0.3, latency_ratio=0.9, bought=name)
+    step = StepLine(step=name, trial=1, judged=True, quality=0.96, size_ratio=0.3, latency_ratio=0.9, bought=name)
     shrunk = {Metric.SIZE_BYTES: 0.3, Metric.LATENCY_P95_MS: 0.9}
     return Report(
         result=JudgeResult(
@@ -65,7 +68,7 @@ def document(
             candidate=CandidateSummary(bundle=BUNDLE, size_bytes=1, techniques=(name[:64],)),
             report="pvc://a/report.html", fingerprint="amd64",
         ),
-        resource=name, trigger=name, objectives=DEFAULT_OBJECTIVES, selection=Selection(), test_rows=500,
+        resource=name, trigger=name, objectives=OBJECTIVES, selection=Selection(), test_rows=500,
         champion=ModelRow(**model_fields(name)), finalists=(finalist,),
         trials=tuple(TrialLine(number=n, ratios=shrunk, finalist=n == 1, **line) for n in range(trials)),
         steps=(step,),

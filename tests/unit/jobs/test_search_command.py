@@ -9,12 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import onnx
 import pytest
 from optuna.trial import TrialState
 
-from optimizer_jobs.compress.base import Applied, Context, Params, Skipped
-from optimizer_jobs.compress.registry import asked_for, recipe
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
@@ -22,25 +19,24 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Lineage, make_bundle, open_bundle, publish
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.onnx_file import check_onnx
-from optimizer_jobs.models.runtime import EngineOptions, open_model
+from optimizer_jobs.models.runtime import EngineOptions, open_model, unavailable
 from optimizer_jobs.search.command import run
 from optimizer_jobs.search.progress import Gauges, trial_line
 from optimizer_jobs.search.study import Found, counted, finalists, number_of, open_study, trials_table
-from retune.api.spec import (
-    DEFAULT_OBJECTIVES,
-    Data,
-    Quantization,
-    QuantizationScheme,
-    Search,
-    Selection,
-    Technique,
-    TechniqueType,
-)
+from optimizer_jobs.techniques.base import Applied, Context, Params, Skipped
+from optimizer_jobs.techniques.registry import asked_for, recipe
+from retune.api.model import Data, Task
+from retune.api.objectives import Selection, default_objectives
+from retune.api.search import EngineName, Search, Serving
+from retune.api.techniques import Quantization, QuantizationScheme, Technique, TechniqueType
 from retune.contract.paths import METRIC_BEST, METRIC_TRIALS_DONE, METRIC_TRIALS_TOTAL, bundles
 from retune.contract.requests import BundleRef, SearchRequest
 from retune.contract.results import Reason, SearchResult, parse_result
 from tests.unit.jobs.conftest import Claims
 from tests.unit.jobs.outliers import save_outliers
+from tests.unit.jobs.technique_conformance import subject_of
+
+OBJECTIVES = default_objectives(Task.CLASSIFICATION)
 
 ROOT = Path(__file__).parents[3]
 Ask = Callable[..., SearchRequest]
@@ -67,7 +63,7 @@ def ask(claims: Claims, store: str, data: Data, splits: dict[str, Rows], tmp_pat
     def make(*, model: str = "mlp.onnx", search: Search = SIX_TRIALS, **fields: object) -> SearchRequest:
         ref = publish_model(claims.path(f"pvc://digits/{model}"), store, splits["validation"], tmp_path)
         request = SearchRequest(
-            resource="default/digits", run="digits-1", spec_hash="abc", data=data, objectives=DEFAULT_OBJECTIVES,
+            resource="default/digits", run="digits-1", spec_hash="abc", data=data, objectives=OBJECTIVES,
             selection=Selection(), techniques=None, search=search, champion=ref, original=ref, store=store, threads=2,
         )  # fmt: skip
         return request.model_copy(update=fields)
@@ -266,10 +262,10 @@ def test_a_technique_that_cannot_be_used_is_refused_by_name(ask: Ask, data: Data
 
 def test_the_recipe_leaves_out_what_the_model_does_not_allow(delivered: Path) -> None:
     """A model without layers keeps graph optimization and says why it cannot be quantized."""
-    model = onnx.load(delivered / "mlp.onnx")
-    assert [spec.name for spec in recipe(model, calibration=True).techniques] == ["graph", "quantize"]
-    del model.graph.node[:]
-    chosen = recipe(model, calibration=True)
+    subject = subject_of(delivered / "mlp.onnx")
+    assert [spec.name for spec in recipe(subject).techniques] == ["graph", "quantize"]
+    del subject.graph.graph.node[:]
+    chosen = recipe(subject)
     assert [spec.name for spec in chosen.techniques] == ["graph"]
     assert chosen.left_out["quantize"].startswith("the model has no")
 
@@ -280,7 +276,7 @@ def test_listed_techniques_are_applied_in_their_own_order(delivered: Path) -> No
         Technique(name="int8", type=TechniqueType.QUANTIZATION),
         Technique(name="clean", type=TechniqueType.GRAPH_OPTIMIZATION),
     )
-    chosen = asked_for(onnx.load(delivered / "mlp.onnx"), specs, calibration=True)
+    chosen = asked_for(subject_of(delivered / "mlp.onnx"), specs)
     assert [spec.name for spec in chosen.techniques] == ["clean", "int8"]
 
 
@@ -292,3 +288,77 @@ def test_a_line_says_what_was_missed_or_why_a_trial_ended() -> None:
     )
     ended = Found(plan="int8", reason="it broke")
     assert trial_line(3, 9, found=ended, state=TrialState.FAIL) == "trial 3/9  int8  failed: it broke"
+
+
+@pytest.mark.torch
+def test_every_engine_that_the_server_has_is_searched(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trials run on both engines, a bundle opens with the engine it names, and a missing engine is told with why."""
+    pytest.importorskip("openvino")
+    if unavailable("tensorrt") is None:
+        pytest.skip("this machine has TensorRT")
+    request = ask(techniques=(), search=Search(max_trials=4), serving=Serving(engines=tuple(EngineName)))
+    assert run(request).failed == 0
+    output = capsys.readouterr().out
+    assert "engines: onnxruntime, openvino\n" in output
+    assert f"engine TensorRT is left out: {unavailable('tensorrt')}" in output
+    best = finalists(open_study(request.store, request.run), request.objectives, count=4)
+    manifests = [open_bundle(one.bundle.uri, digest=one.bundle.digest).manifest for one in best]
+    assert {"onnxruntime", "openvino"} <= {one.found.engine["engine"] for one in best}
+    assert [one.found.engine for one in best] == [manifest.engine.model_dump(mode="json") for manifest in manifests]
+
+
+def test_a_search_without_any_engine_says_why(ask: Ask) -> None:
+    """A spec that allows only engines that are not here ends the Job with the reason of each."""
+    if unavailable("tensorrt") is None:
+        pytest.skip("this machine has TensorRT")
+    with pytest.raises(JobError, match="no TensorRT provider") as caught:
+        run(ask(serving=Serving(engines=(EngineName.TENSORRT,))))
+    assert caught.value.reason is Reason.ENGINE_UNAVAILABLE
+
+
+def test_a_grid_ends_when_there_is_nothing_left(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    """A budget larger than the space is no failure: each combination is tried once, and the search is done."""
+    technique = Technique(name="graph", type=TechniqueType.GRAPH_OPTIMIZATION)
+    request = ask(search=Search(sampler="Grid", max_trials=100), techniques=(technique,), threads=1)
+    result = run(request)
+    assert (result.trials, result.ended) == (3, None)
+    rows = trials_table(open_study(request.store, request.run))
+    assert [row.found.plan for row in rows] == [
+        f"as delivered, {level} graph, 1 thread" for level in ("all", "extended", "basic")
+    ]
+    assert "[3/3] 3 trials in all" in capsys.readouterr().out
+
+
+def test_a_later_search_tries_the_best_of_the_one_before_first(ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    """Right after the control, and measured anew."""
+    first = ask(search=Search(max_trials=8))
+    run(first)
+    best = finalists(open_study(first.store, first.run), first.objectives, count=1)[0]
+    later = first.model_copy(update={"run": "digits-2", "warm_start": ("digits-1", "never-run")})
+    run(later)
+    rows = trials_table(open_study(later.store, later.run))
+    assert rows[0].found.control
+    assert rows[1].found.plan == best.found.plan
+    assert rows[1].found.values["latency_p95_ms"] != best.found.values["latency_p95_ms"]
+    assert len({row.found.plan for row in rows}) == 8
+    output = capsys.readouterr().out
+    assert "warm start: 2 of the best combinations of run digits-1" in output
+    assert "warm start: run never-run is left out: " in output
+
+
+def test_a_sampler_that_does_not_fit_is_refused_before_any_work(ask: Ask) -> None:
+    """CMA-ES and two objectives: nothing is measured, no study is made."""
+    request = ask(search=Search(sampler="CMAES"))
+    with pytest.raises(JobError) as caught:
+        run(request)
+    assert caught.value.object == "search.sampler CMAES"
+    with pytest.raises(JobError):
+        open_study(request.store, request.run)
+
+
+def test_a_trial_that_was_stopped_says_only_why() -> None:
+    """Early stopping is not a discarded candidate."""
+    stopped = Found(plan="tuned", reason="stopped early at epoch 3: behind the median of 7 trials", stopped=True)
+    assert trial_line(4, 9, found=stopped, state=TrialState.PRUNED) == (
+        "trial 4/9  tuned  stopped early at epoch 3: behind the median of 7 trials"
+    )

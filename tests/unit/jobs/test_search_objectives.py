@@ -5,7 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optimizer_jobs.search.objectives import cost, limits, ranked, shortfall
-from retune.api.spec import DEFAULT_OBJECTIVES, Goal, GoalType, Metric, Objective, Role
+from retune.api.model import Task
+from retune.api.objectives import Goal, GoalType, Metric, Objective, Role, default_objectives
+
+OBJECTIVES = default_objectives(Task.CLASSIFICATION)
 
 
 def objective(metric: Metric, kind: GoalType, value: str) -> Objective:
@@ -57,7 +60,7 @@ def test_costs_compare_with_the_champion() -> None:
 def test_limits_hold_for_every_role() -> None:
     """A goal on an optimized objective is a limit too; ranking is by role."""
     optimized = Objective(metric=Metric.SIZE_BYTES, goal=Goal(type=GoalType.THRESHOLD, value="1000"))
-    objectives = (*DEFAULT_OBJECTIVES[:2], optimized)
+    objectives = (*OBJECTIVES[:2], optimized)
     assert [item.metric for item in limits(objectives)] == [Metric.ACCURACY, Metric.SIZE_BYTES]
     assert [item.metric for item in ranked(objectives)] == [Metric.LATENCY_P95_MS, Metric.SIZE_BYTES]
 

@@ -12,8 +12,11 @@ from optimizer_jobs.data import uris
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.search import study as studies
 from optimizer_jobs.search.study import FOUND, NUMBER, Found, finalists, open_study, read_found, record, trials_table
-from retune.api.spec import DEFAULT_OBJECTIVES, Metric, Objective
+from retune.api.model import Task
+from retune.api.objectives import Metric, Objective, default_objectives
 from retune.contract.results import Reason
+
+OBJECTIVES = default_objectives(Task.CLASSIFICATION)
 
 LATENCY, SIZE = Metric.LATENCY_P95_MS.value, Metric.SIZE_BYTES.value
 
@@ -32,7 +35,7 @@ def candidate(
 
 def study_of(store: str, *found: Found) -> optuna.Study:
     """Return a study on disk with these candidates as its trials, in order."""
-    study = open_study(store, "r1", create=DEFAULT_OBJECTIVES)
+    study = open_study(store, "r1", create=OBJECTIVES)
     for number, one in enumerate(found, start=1):
         study.add_trial(create_trial(values=list(one.costs), user_attrs={FOUND: record(one), NUMBER: number}))
     return open_study(store, "r1")
@@ -40,7 +43,7 @@ def study_of(store: str, *found: Found) -> optuna.Study:
 
 def order(study: optuna.Study, count: int = 5, exclude: Sequence[str] = ()) -> list[int]:
     """Return the finalists by trial number."""
-    return [one.trial for one in finalists(study, DEFAULT_OBJECTIVES, count=count, exclude_digests=exclude)]
+    return [one.trial for one in finalists(study, OBJECTIVES, count=count, exclude_digests=exclude)]
 
 
 def test_finalists_come_by_importance_with_the_front_before_the_rest(store: str) -> None:
@@ -75,7 +78,7 @@ def test_without_a_feasible_candidate_the_least_bad_one_is_named(store: str) -> 
     study = study_of(
         store, candidate(1, latency=0.1, size=0.1, loses=0.2), candidate(2, latency=0.2, size=0.2, loses=0.1)
     )
-    (closest,) = finalists(study, DEFAULT_OBJECTIVES, count=3)
+    (closest,) = finalists(study, OBJECTIVES, count=3)
     assert (closest.trial, closest.feasible) == (2, False)
     assert closest.words == "plan 2: accuracy 0.850 (-0.100)  p95 x0.20  size x0.20"
 
@@ -111,7 +114,7 @@ def test_what_a_trial_found_survives_the_journal(store: str) -> None:
 
 def test_infeasible_trials_are_known_to_the_sampler(store: str) -> None:
     """Optuna's own best trials leave out what misses a limit, once the limits are recorded with the trial."""
-    study = open_study(store, "r1", create=DEFAULT_OBJECTIVES)
+    study = open_study(store, "r1", create=OBJECTIVES)
     for loses in (0.2, 0.0):
         trial = study.ask()
         studies.constrain(trial, candidate(1, latency=0.1 + loses, size=0.5, loses=loses))
@@ -132,14 +135,14 @@ def test_a_store_that_is_no_folder_cannot_hold_a_study(monkeypatch: pytest.Monke
     elsewhere = uris.Location(fs=MemoryFileSystem(), path="/r1/study.journal", uri="memory://r1")
     monkeypatch.setattr(studies, "resolve", lambda _: elsewhere)
     with pytest.raises(JobError) as caught:
-        open_study("memory://store", "r1", create=DEFAULT_OBJECTIVES)
+        open_study("memory://store", "r1", create=OBJECTIVES)
     assert caught.value.reason is Reason.REQUEST_INVALID
     assert "shared folder" in caught.value.message
 
 
 def test_objectives_decide_the_directions(store: str) -> None:
     """One direction for each optimized objective, all to minimize."""
-    study = open_study(store, "r1", create=(*DEFAULT_OBJECTIVES, Objective(metric=Metric.LATENCY_P50_MS)))
+    study = open_study(store, "r1", create=(*OBJECTIVES, Objective(metric=Metric.LATENCY_P50_MS)))
     assert [direction.name for direction in study.directions] == ["MINIMIZE"] * 3
 
 

@@ -39,6 +39,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("RETUNE_RESYNC_SECONDS", "soon", "RETUNE_RESYNC_SECONDS is 'soon': give a number"),
         ("RETUNE_METRICS_PORT", "70000", "RETUNE_METRICS_PORT is 70000: it must lie between 0 and 65535"),
         ("RETUNE_IMAGE_PULL_POLICY", "Sometimes", "it must be one of Always, IfNotPresent, Never"),
+        ("RETUNE_PRIVATE_ADDRESSES", "maybe", "it must be one of Allow, Refuse"),
         ("RETUNE_LOG_LEVEL", "LOUD", "it must be one of DEBUG, INFO, WARNING, ERROR"),
     ],
 )

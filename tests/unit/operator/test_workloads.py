@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from retune.api.base import cores, memory_bytes
 from retune.api.execution import Resources
+from retune.api.model import Dataset
 from retune.api.objects import OptimizationRunSpec
-from retune.contract.requests import JobRequest, parse_request
+from retune.contract.requests import JobRequest, VerifyRequest, parse_request
 from retune.plan.actions import AcquireLease, CreateJob, CreateRun
 from retune.plan.observed import Target
 from retune.workloads import job_manifest, lease_manifest, run_manifest
@@ -27,6 +28,7 @@ class Settings:
 
     optimizer_image: str = "retune/optimizer:dev"
     image_pull_policy: str = "IfNotPresent"
+    private_addresses: str = "Refuse"
 
 
 REQUESTS: dict[str, JobRequest] = {
@@ -152,6 +154,43 @@ def test_search_follows_the_serving_limit_unless_told_otherwise() -> None:
     assert container(told)["resources"]["limits"]["cpu"] == "3"
 
 
+def reading(uri: str, command: str = "baseline", **spec: Any) -> Json:
+    """The Job of a command whose validation data lies at this URI."""
+    request = REQUESTS[command]
+    assert not isinstance(request, VerifyRequest)
+    data = request.data.model_copy(update={"validation": Dataset(uri=uri)})
+    action = CreateJob("digits-job", request.model_copy(update={"data": data}), cpu_limit=2.0)
+    return job_manifest(action, resource=samples.resource(**spec), target=None, settings=Settings())
+
+
+CREDENTIALS: Json = {"execution": {"credentials": {"secretName": "bucket"}}}
+
+
+@pytest.mark.parametrize("command", ["baseline", "search", "judge"])
+@pytest.mark.parametrize("uri", ["s3://data/v.npz", "gs://data/v.npz", "https://data.example.org/v.npz"])
+def test_credentials_reach_the_jobs_that_read_from_servers(command: str, uri: str) -> None:
+    """The Secret is named, never copied; a server's URI mounts nothing, and the claims stay as they were."""
+    manifest = reading(uri, command, **CREDENTIALS)
+    assert container(manifest)["envFrom"] == [{"secretRef": {"name": "bucket", "optional": True}}]
+    assert {each["name"] for each in pod(manifest)["volumes"]} <= {
+        each["name"] for each in pod(job(command))["volumes"]
+    }
+
+
+@every_command
+def test_credentials_stay_away_from_jobs_that_need_none(command: str) -> None:
+    """A Job that reads claims only has no use for a Secret."""
+    assert "envFrom" not in container(job(command, **CREDENTIALS))
+    assert "envFrom" not in container(reading("s3://data/v.npz"))
+
+
+def test_a_secret_cannot_change_what_the_installation_decides() -> None:
+    """The administrator's word on addresses is set by name, and a name wins over a Secret's key."""
+    env = {each["name"]: each["value"] for each in container(reading("https://a.example/v.npz", **CREDENTIALS))["env"]}
+    assert env["RETUNE_PRIVATE_ADDRESSES"] == "Refuse"
+    assert env["AWS_EC2_METADATA_DISABLED"] == "true"
+
+
 amounts = st.one_of(
     st.none(), st.integers(1, 64_000).map(lambda milli: f"{milli}m"), st.sampled_from(["0.5", "1", "16"])
 )
@@ -272,7 +311,7 @@ def test_a_run_records_its_snapshot() -> None:
         {
             "number": 1, "trigger": {"reason": "Initial", "message": "first run"}, "specGeneration": 1,
             "specHash": "abc", "championVersion": 1, "championDigest": samples.DIGEST,
-            "snapshot": {"model": source.model, "data": source.data, "objectives": source.objectives},
+            "snapshot": {"model": source.model, "data": source.data, "objectives": source.better},
         }
     )  # fmt: skip
     made = run_manifest(CreateRun("digits-r1", spec), resource=samples.resource())

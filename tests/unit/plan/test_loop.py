@@ -1,10 +1,13 @@
 """The planner by example: one pass through the loop, and each way it can end."""
 
+from typing import Any
+
 import pytest
 
 from retune.api.base import seconds
 from retune.api.status import ConditionStatus, ConditionType, Outcome, Stage
 from retune.contract.results import Reason, Verdict
+from retune.plan import names
 from retune.plan.draft import condition_of
 from retune.plan.observed import JobPhase
 from tests.unit.plan.world import World, spec
@@ -368,6 +371,46 @@ def test_history_keeps_as_many_runs_as_told() -> None:
         world.finish(name, world.answer(name, Verdict.NO_GAIN))
         world.reconcile()
     assert sorted(world.runs) == ["digits-r1", "digits-r5", "digits-r6"]
+
+
+def _requests_after(world: World, runs: int) -> dict[str, Any]:
+    """Return the requests made after so many runs that ended without gain, and one more."""
+    world.reconcile()
+    world.finish(world.active_jobs()[0])
+    for number in range(runs):
+        world.reconcile()
+        world.finish(world.active_jobs()[0])
+        world.reconcile()
+        name = world.active_jobs()[0]
+        world.finish(name, world.answer(name, Verdict.NO_GAIN))
+        world.reconcile()
+        world.change(manualNonce=f"n{number}")
+    world.reconcile()
+    return world.requests
+
+
+def test_a_search_starts_from_the_runs_before_it() -> None:
+    """The first search has nothing to start from; later ones name all runs that are kept, newest first."""
+    world = World()
+    requests = _requests_after(world, 3)
+    stored = [names.run_in_store(f"digits-r{number}", uid=world.uid) for number in (1, 2, 3)]
+    assert requests["digits-r1-search"].warm_start == ()
+    assert requests["digits-r3-search"].warm_start == (stored[1], stored[0])
+    assert requests["digits-r4-search"].warm_start == (stored[2], stored[1], stored[0])
+    assert requests["digits-r4-search"].run not in stored
+
+
+def test_a_search_looks_back_on_few_runs() -> None:
+    """However long the history is, a request stays small."""
+    world = World(spec=spec(history={"successfulRuns": 10}))
+    warm = _requests_after(world, 7)["digits-r8-search"].warm_start
+    assert warm == tuple(names.run_in_store(f"digits-r{number}", uid=world.uid) for number in (7, 6, 5, 4, 3))
+
+
+def test_a_search_starts_from_nothing_when_told_so() -> None:
+    """spec.search.warmStart decides."""
+    world = World(spec=spec(search={"warmStart": False}))
+    assert _requests_after(world, 2)["digits-r3-search"].warm_start == ()
 
 
 def test_events_are_told_once_a_transition() -> None:

@@ -1,0 +1,177 @@
+"""`spec.objectives` and `spec.selection`: what is measured, what counts as better, and what is worth a change."""
+
+from enum import StrEnum
+
+from pydantic import ConfigDict
+
+from retune.api.base import ApiModel, Decimal, if_decimal, rules
+from retune.api.model import Task
+
+
+class Role(StrEnum):
+    """A constraint refuses candidates; an optimized objective ranks those that remain."""
+
+    OPTIMIZE = "Optimize"
+    CONSTRAIN = "Constrain"
+
+
+class MetricKind(StrEnum):
+    """What a metric says something about."""
+
+    QUALITY = "Quality"
+    LATENCY = "Latency"
+    RESOURCE = "Resource"
+
+
+class Metric(StrEnum):
+    """What a model is measured by."""
+
+    ACCURACY = "accuracy"
+    """Share of rows classified right."""
+    ROBUST_ACCURACY = "robust_accuracy"
+    """Share of rows classified right under the attack of technique AdversarialTraining's settings."""
+    MAE = "mae"
+    """Mean absolute error of a regression."""
+    RMSE = "rmse"
+    """Root of the mean squared error of a regression."""
+    COSINE = "cosine"
+    """Mean cosine between an embedding and that of the model as delivered."""
+    NEIGHBOR_AGREEMENT = "neighbor_agreement"
+    """Share of rows whose nearest neighbour is the one that the model as delivered finds."""
+    LATENCY_P50_MS = "latency_p50_ms"
+    LATENCY_P95_MS = "latency_p95_ms"
+    THROUGHPUT_RPS = "throughput_rps"
+    """Rows a second that one process answers with its threads busy."""
+    SIZE_BYTES = "size_bytes"
+    PEAK_MEMORY_BYTES = "peak_memory_bytes"
+    """Most memory of a process that opens the model and answers requests, above an empty process with the engine."""
+    CPU_SECONDS_PER_1000 = "cpu_seconds_per_1000"
+    ENERGY_JOULES_PER_1000 = "energy_joules_per_1000"
+    """Estimated: CPU seconds times serving.wattsPerCpu."""
+    COST_PER_1000 = "cost_per_1000"
+    """CPU seconds times serving.pricePerCpuHour."""
+
+    @property
+    def kind(self) -> MetricKind:
+        """What it says something about."""
+        if self in _QUALITY_OF:
+            return MetricKind.QUALITY
+        return MetricKind.LATENCY if self in _LATENCIES else MetricKind.RESOURCE
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether a larger value is the better one."""
+        return self in _HIGHER
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it lies between 0 and 1."""
+        return self in _SHARES
+
+    def fits(self, task: Task) -> bool:
+        """Return whether a model of this task has the metric."""
+        return _QUALITY_OF.get(self, task) is task
+
+
+_QUALITY_OF = {
+    Metric.ACCURACY: Task.CLASSIFICATION,
+    Metric.ROBUST_ACCURACY: Task.CLASSIFICATION,
+    Metric.MAE: Task.REGRESSION,
+    Metric.RMSE: Task.REGRESSION,
+    Metric.COSINE: Task.EMBEDDING,
+    Metric.NEIGHBOR_AGREEMENT: Task.EMBEDDING,
+}
+_SHARES = frozenset({Metric.ACCURACY, Metric.ROBUST_ACCURACY, Metric.COSINE, Metric.NEIGHBOR_AGREEMENT})
+_LATENCIES = frozenset({Metric.LATENCY_P50_MS, Metric.LATENCY_P95_MS})
+_HIGHER = _SHARES | {Metric.THROUGHPUT_RPS}
+
+
+class GoalType(StrEnum):
+    """How a goal's value is read: absolute, or relative to the champion."""
+
+    THRESHOLD = "Threshold"
+    MIN_IMPROVEMENT = "MinImprovement"
+    PERCENT_MIN_IMPROVEMENT = "PercentMinImprovement"
+    MAX_DEGRADATION = "MaxDegradation"
+    PERCENT_MAX_DEGRADATION = "PercentMaxDegradation"
+
+
+class Goal(ApiModel):
+    """A limit that a candidate must keep, by the pessimistic end of its interval."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (if_decimal("self.value", "double(self.value) >= 0.0"), "goal.value must not be negative"),
+            ("!self.type.startsWith('Percent') || " + if_decimal("self.value", "double(self.value) <= 100.0"),
+             "goal.value is a percentage for this goal type and must not exceed 100"),
+        )
+    )  # fmt: skip
+
+    type: GoalType
+    """Threshold is absolute; the others compare with the champion, in the metric's unit or in percent."""
+    value: Decimal
+    """The limit, a decimal in quotes, such as "0.01"."""
+
+
+class Objective(ApiModel):
+    """One thing that matters about a model."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("self.role != 'Constrain' || has(self.goal)",
+             "an objective with role Constrain needs a goal: the limit that candidates must keep"),
+            (if_decimal("self.tolerance", "double(self.tolerance) >= 0.0 && double(self.tolerance) < 1.0"),
+             'tolerance is a fraction of at least 0 and below 1: write 5 % as "0.05"'),
+            ("!has(self.goal) || !(self.metric in ['accuracy', 'robust_accuracy', 'cosine', 'neighbor_agreement']) || "
+             "self.goal.type.startsWith('Percent') || " + if_decimal("self.goal.value", "double(self.goal.value) <= 1.0"),
+             'this metric lies between 0 and 1: write a margin of one point as "0.01"'),
+        )
+    )  # fmt: skip
+
+    metric: Metric
+    """What is measured. Quality and throughput are maximized, errors, latencies and resources minimized. A quality metric
+    must fit model.task."""
+    role: Role = Role.OPTIMIZE
+    """Constrain refuses candidates that miss the goal; Optimize ranks the rest, in list order."""
+    goal: Goal | None = None
+    """The limit to keep; required for Constrain."""
+    tolerance: Decimal = "0"
+    """Relative difference within which two candidates count as equal and the next objective decides."""
+
+
+def default_objectives(task: Task) -> tuple[Objective, ...]:
+    """Return what better means when nothing is said: quality barely below the champion's, then p95 latency, then size."""
+    return (_MARGINS[task], *_RANKING)
+
+
+def _margin(metric: Metric, type_: GoalType, value: str) -> Objective:
+    return Objective(metric=metric, role=Role.CONSTRAIN, goal=Goal(type=type_, value=value))
+
+
+_MARGINS = {
+    Task.CLASSIFICATION: _margin(Metric.ACCURACY, GoalType.MAX_DEGRADATION, "0.01"),
+    Task.REGRESSION: _margin(Metric.RMSE, GoalType.PERCENT_MAX_DEGRADATION, "1"),
+    Task.EMBEDDING: _margin(Metric.NEIGHBOR_AGREEMENT, GoalType.THRESHOLD, "0.95"),
+}
+_RANKING = (
+    Objective(metric=Metric.LATENCY_P95_MS, tolerance="0.05"),
+    Objective(metric=Metric.SIZE_BYTES, tolerance="0.05"),
+)
+
+
+class Selection(ApiModel):
+    """How the winner is chosen among candidates that keep every constraint."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (if_decimal("self.minGain", "double(self.minGain) >= 0.0 && double(self.minGain) < 1.0"),
+             'selection.minGain is a fraction of at least 0 and below 1: write 5 % as "0.05"'),
+            (if_decimal("self.confidence", "double(self.confidence) >= 0.5 && double(self.confidence) < 1.0"),
+             'selection.confidence is a fraction of at least 0.5 and below 1: write 95 % as "0.95"'),
+        )
+    )  # fmt: skip
+
+    min_gain: Decimal = "0.05"
+    """Relative gain on an optimized objective that is worth replacing the champion for."""
+    confidence: Decimal = "0.95"
+    """Confidence of every interval and test."""

@@ -1,0 +1,275 @@
+"""`spec.techniques`: what may be done to a model, each with the settings of its kind.
+
+Left out, settings mean what a careful engineer would try. Only what the Jobs honour is here.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from retune.api.base import SET, ApiModel, Decimal, if_decimal, map_list, rules, text
+from retune.api.model import Factory
+
+
+class TechniqueType(StrEnum):
+    """What can be done to a model. Those that train come first, then those that rewrite what was trained."""
+
+    HYPERPARAMETER_TUNING = "HyperparameterTuning"
+    ARCHITECTURE = "Architecture"
+    DATA_PREPARATION = "DataPreparation"
+    AUGMENTATION = "Augmentation"
+    ADVERSARIAL_TRAINING = "AdversarialTraining"
+    DISTILLATION = "Distillation"
+    FACTORIZATION = "Factorization"
+    PRUNING = "Pruning"
+    GRAPH_OPTIMIZATION = "GraphOptimization"
+    QUANTIZATION = "Quantization"
+
+
+class Parameter(ApiModel):
+    """A value that the search chooses: one of `values`, or a number between `min` and `max`."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("has(self.values) != (has(self.min) && has(self.max))",
+             "a parameter has either values, or min and max"),
+            ("!has(self.min) || !has(self.max) || "
+             + if_decimal("self.min", if_decimal("self.max", "double(self.min) <= double(self.max)")),
+             "min must not exceed max"),
+            ("!self.log || !has(self.min) || " + if_decimal("self.min", "double(self.min) > 0.0"),
+             "a logarithmic scale needs a min above 0"),
+        )
+    )  # fmt: skip
+
+    name: text(  # type: ignore[valid-type]
+        pattern=r"[A-Za-z_][A-Za-z0-9_]*",
+        max_length=96,
+        message="a parameter's name has letters, digits and _, and does not start with a digit",
+    )
+    """Name of the hyperparameter or argument, such as learning_rate or classifier__max_depth."""
+    values: tuple[Annotated[str, Field(max_length=128)], ...] | None = Field(
+        default=None, min_length=1, max_length=32, json_schema_extra=SET
+    )
+    """Values to choose from, each as JSON: 64, 0.5, true or "relu"; what is no JSON is taken as text."""
+    min: Decimal | None = None
+    """Smallest number."""
+    max: Decimal | None = None
+    """Largest number."""
+    integer: bool = False
+    """Whether only whole numbers count."""
+    log: bool = False
+    """Whether the scale is logarithmic."""
+
+
+Parameters = tuple[Parameter, ...]
+
+
+class Tuning(ApiModel):
+    """Training anew with other hyperparameters."""
+
+    parameters: Parameters | None = Field(default=None, min_length=1, max_length=32, json_schema_extra=map_list("name"))
+    """Hyperparameters to search. Left out: those that matter for the estimator or for training a network."""
+    gradient: Literal["Auto", "Never"] = "Auto"
+    """Auto also lets continuous hyperparameters of a network follow the gradient of the validation loss, unless
+    `parameters` bounds them."""
+
+
+class Architecture(ApiModel):
+    """Another shape of the same model: width and depth of a network, number and depth of trees."""
+
+    parameters: Parameters | None = Field(default=None, min_length=1, max_length=32, json_schema_extra=map_list("name"))
+    """Arguments of the factory, or parameters of the estimator. Left out: those whose names are known."""
+
+
+class PreparationKind(StrEnum):
+    """Steps before the estimator; they become part of the model, so that serving stays as trained."""
+
+    IMPUTATION = "Imputation"
+    SCALING = "Scaling"
+    ENCODING = "Encoding"
+    SELECTION = "Selection"
+    INTERACTIONS = "Interactions"
+    BINNING = "Binning"
+    PCA = "PCA"
+
+
+class Preparation(ApiModel):
+    """Preprocessing and feature engineering."""
+
+    kinds: tuple[PreparationKind, ...] = Field(
+        default=tuple(PreparationKind), min_length=1, max_length=7, json_schema_extra=SET
+    )
+    """Steps that the search may use."""
+
+
+class AugmentationKind(StrEnum):
+    """Changed copies of training rows."""
+
+    NOISE = "Noise"
+    MIXUP = "Mixup"
+    SHIFT = "Shift"
+    ERASE = "Erase"
+    CORRUPTION = "Corruption"
+
+
+class Augmentation(ApiModel):
+    """Training on changed copies of the rows, with a strength that is searched."""
+
+    kinds: tuple[AugmentationKind, ...] | None = Field(default=None, min_length=1, max_length=5, json_schema_extra=SET)
+    """Changes that the search may use. Left out: those that fit the inputs' shape (Shift and Erase are for images
+    and sequences)."""
+
+
+class Adversarial(ApiModel):
+    """Training against inputs that were changed to deceive."""
+
+    methods: tuple[Literal["FGSM", "PGD"], ...] = Field(
+        default=("FGSM", "PGD"), min_length=1, max_length=2, json_schema_extra=SET
+    )
+    """Attacks to train against."""
+    epsilon: Decimal = "0.1"
+    """Largest change of any input value, as a share of the value range of the training rows; robust_accuracy is
+    measured with the same."""
+    steps: int = Field(default=5, ge=1, le=50)
+    """Steps of PGD, in training and when robust_accuracy is measured."""
+
+
+class Distillation(ApiModel):
+    """A smaller model that learns from the answers of a larger one."""
+
+    student: Factory | None = None
+    """What builds the student. Left out: a network made from the model's inputs and outputs, its width searched."""
+    parameters: Parameters | None = Field(default=None, min_length=1, max_length=32, json_schema_extra=map_list("name"))
+    """Arguments of the student's factory to search."""
+
+
+class Factorization(ApiModel):
+    """Linear layers and convolutions as products of two thinner ones."""
+
+    ranks: tuple[Decimal, ...] = Field(
+        default=("0.25", "0.5", "0.75"), min_length=1, max_length=8, json_schema_extra=SET
+    )
+    """Shares of the full rank to choose from; layers that would not shrink stay."""
+
+
+class Pruning(ApiModel):
+    """Fewer neurons, channels or attention heads, and training on until quality is back."""
+
+    granularity: tuple[Literal["Structured", "Unstructured"], ...] = Field(
+        default=("Structured",), min_length=1, max_length=2, json_schema_extra=SET
+    )
+    """Structured removes whole units and makes a model faster; Unstructured zeroes weights, which only a compressed
+    file gains from."""
+    max_ratio: Decimal = "0.75"
+    """Largest share removed."""
+    iterations: int = Field(default=3, ge=1, le=10)
+    """Rounds of removing and training on."""
+
+
+class GraphOptimization(ApiModel):
+    """Rewriting the graph without changing what it computes."""
+
+    transformer_fusions: Literal["Auto", "Never"] = "Auto"
+    """Auto fuses attention, normalization and activation of transformers into single operators of ONNX Runtime."""
+
+
+class QuantizationScheme(StrEnum):
+    """Which numbers become smaller, and how their ranges are found."""
+
+    STATIC = "Static"
+    """8-bit weights and activations, ranges calibrated beforehand; transformers get their outliers smoothed first."""
+    DYNAMIC = "Dynamic"
+    """8-bit weights, activations and embedding tables, ranges found while running."""
+    WEIGHT_ONLY = "WeightOnly"
+    """4- or 8-bit weights in blocks and embedding tables, activations in float."""
+    HALF = "Half"
+    """16-bit floats inside; inputs and outputs keep their types."""
+
+
+class CalibrationMethod(StrEnum):
+    """How the range of an activation is derived from calibration samples."""
+
+    MIN_MAX = "MinMax"
+    ENTROPY = "Entropy"
+    PERCENTILE = "Percentile"
+
+
+class Calibration(ApiModel):
+    """How static quantization observes activations."""
+
+    methods: tuple[CalibrationMethod, ...] = Field(
+        default=(CalibrationMethod.MIN_MAX, CalibrationMethod.PERCENTILE),
+        min_length=1, max_length=3, json_schema_extra=SET,
+    )  # fmt: skip
+    """Methods the search may choose from."""
+    samples: int = Field(default=300, ge=16, le=10000)
+    """Rows observed."""
+
+
+class Quantization(ApiModel):
+    """Smaller numbers in place of 32-bit floats."""
+
+    schemes: tuple[QuantizationScheme, ...] | None = Field(
+        default=None, min_length=1, max_length=4, json_schema_extra=SET
+    )
+    """Schemes the search may choose from. Left out: those that the model, the data and the processor allow."""
+    calibration: Calibration = Calibration()
+    """How the static scheme is calibrated."""
+    fallback: Literal["None", "RevertWorstLayers"] = "RevertWorstLayers"
+    """When quality drops too far, return the layers that hurt most to float."""
+
+
+_SETTINGS = {
+    "tuning": TechniqueType.HYPERPARAMETER_TUNING,
+    "architecture": TechniqueType.ARCHITECTURE,
+    "preparation": TechniqueType.DATA_PREPARATION,
+    "augmentation": TechniqueType.AUGMENTATION,
+    "adversarial": TechniqueType.ADVERSARIAL_TRAINING,
+    "distillation": TechniqueType.DISTILLATION,
+    "factorization": TechniqueType.FACTORIZATION,
+    "pruning": TechniqueType.PRUNING,
+    "graph": TechniqueType.GRAPH_OPTIMIZATION,
+    "quantization": TechniqueType.QUANTIZATION,
+}
+
+
+class Technique(ApiModel):
+    """One technique the search may use, alone or with the others."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            *((f"self.type == '{kind}' || !has(self.{field})",
+               f"{field} may only be set where type is {kind}: remove it or correct type")
+              for field, kind in _SETTINGS.items())
+        )
+    )  # fmt: skip
+
+    name: text(  # type: ignore[valid-type]
+        pattern=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+        max_length=40,
+        message="a technique's name has lower-case letters, digits and '-'",
+    )
+    """Name of the step, as the report shows it."""
+    type: TechniqueType
+    """What is done."""
+    tuning: Tuning | None = None
+    """Settings of type HyperparameterTuning; left out means its defaults, as for all that follow."""
+    architecture: Architecture | None = None
+    """Settings of type Architecture."""
+    preparation: Preparation | None = None
+    """Settings of type DataPreparation."""
+    augmentation: Augmentation | None = None
+    """Settings of type Augmentation."""
+    adversarial: Adversarial | None = None
+    """Settings of type AdversarialTraining."""
+    distillation: Distillation | None = None
+    """Settings of type Distillation."""
+    factorization: Factorization | None = None
+    """Settings of type Factorization."""
+    pruning: Pruning | None = None
+    """Settings of type Pruning."""
+    graph: GraphOptimization | None = None
+    """Settings of type GraphOptimization."""
+    quantization: Quantization | None = None
+    """Settings of type Quantization."""

@@ -1,0 +1,1 @@
+"""`retune optimize` and `retune init`: the same Jobs on this machine, without a cluster."""

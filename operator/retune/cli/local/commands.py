@@ -1,0 +1,135 @@
+"""The commands that need no cluster: their options, and what they print."""
+
+import argparse
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from retune.api.objects import ModelOptimization
+from retune.cli import tables
+from retune.cli.access import AccessError
+from retune.cli.follow import Exit
+from retune.cli.local import init
+from retune.cli.local.optimize import Finished, optimize, read_manifest
+from retune.cli.local.place import place
+from retune.cli.local.progress import Progress
+from retune.cli.output import show
+from retune.contract.results import Verdict
+
+
+def add(commands: Any) -> None:
+    """Add the commands to the parser."""
+    sub = commands.add_parser("optimize", help="run one optimization here, without a cluster")
+    sub.add_argument("-f", "--file", type=Path, required=True, help="YAML with a ModelOptimization")
+    sub.add_argument(
+        "--claim", action="append", type=_claim, default=[], metavar="NAME=FOLDER",
+        help="folder that claim NAME stands for (default: a folder of that name here); may be repeated",
+    )  # fmt: skip
+    sub.add_argument("--store", type=Path, default=Path("retune-store"), help="folder for results (%(default)s)")
+    sub.add_argument("--threads", type=_positive, help="threads of the serving process (default: what there is)")
+    sub.add_argument(
+        "--allow-code", action="store_true", help="load a format that runs code from the file, with your own rights"
+    )
+    sub.add_argument("-o", "--output", choices=("json",), help="for programs; progress goes to standard error")
+    sub.set_defaults(local=run_optimize)
+    sub = commands.add_parser("init", help="write a starting ModelOptimization by looking at a model and its data")
+    sub.add_argument("model", type=Path, metavar="MODEL", help="model file")
+    sub.add_argument(
+        "--data", action="append", type=Path, default=[], metavar="PATH",
+        help="data file, or a folder of them, named train..., val... and test... (default: the model's folder)",
+    )  # fmt: skip
+    sub.add_argument("--claim", default="models", help="claim that will hold these files (default: %(default)s)")
+    sub.add_argument("--name", help="name of the resource and of its Deployment (default: the model file's)")
+    sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a .safetensors file")
+    sub.add_argument("--allow-code", action="store_true", help="look into a format that runs code from the file")
+    sub.add_argument("-f", "--file", type=Path, help="file to write; it must not exist (default: standard output)")
+    sub.set_defaults(local=run_init)
+
+
+def _claim(text: str) -> tuple[str, Path]:
+    name, _, folder = text.partition("=")
+    if not name or not folder:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
+    return name, Path(folder)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads")
+    return int(text)
+
+
+def run_optimize(arguments: argparse.Namespace, console: Console) -> int:
+    """Run one optimization; exit code 1 when it ended without a model that is good enough."""
+    resource = read_manifest(arguments.file)
+    _check_trust(resource, allowed=arguments.allow_code)
+    progress = Console(stderr=True) if arguments.output else console
+    where = place(dict(arguments.claim), spec=resource.spec, store=arguments.store, name=resource.metadata.name)
+    with Progress(progress, trials=resource.spec.search.max_trials) as shown:
+        threads = _threads(resource, asked=arguments.threads)
+        finished = optimize(resource, where, threads=threads, progress=shown)
+    if arguments.output:
+        sys.stdout.write(json.dumps(_document(finished), indent=2) + "\n")
+    else:
+        _tell(finished, console)
+    return Exit.BAD_OUTCOME if finished.result.verdict is Verdict.GATE_FAILED else Exit.DONE
+
+
+def run_init(arguments: argparse.Namespace, _: Console) -> int:
+    """Write a manifest to standard output or to a new file."""
+    found = init.guess(
+        arguments.model, arguments.data, claim=arguments.claim, factory=arguments.factory, trusted=arguments.allow_code
+    )
+    text = init.manifest(found, init.inspect(found), name=arguments.name or _resource_name(arguments.model.stem))
+    if arguments.file is None:
+        sys.stdout.write(text)
+        return Exit.DONE
+    try:
+        with arguments.file.open("x") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise AccessError(f"{arguments.file} exists already: name another file with -f, or remove it") from error
+    sys.stderr.write(
+        f"{arguments.file} written; try it here with: retune optimize -f {arguments.file} "
+        f"--claim {found.claim}={found.root}\n"
+    )
+    return Exit.DONE
+
+
+def _resource_name(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "model"
+
+
+def _check_trust(resource: ModelOptimization, *, allowed: bool) -> None:
+    model = resource.spec.model
+    if model.format.runs_code and not allowed:
+        raise AccessError(
+            f"loading format {model.format} runs code from {model.uri}, here with your own rights and no sandbox: "
+            "run it in the cluster, or add --allow-code if you trust whoever made the file"
+        )
+
+
+def _threads(resource: ModelOptimization, *, asked: int | None) -> int:
+    """Return the threads of the serving process: as asked, as declared, or as many as this machine gives."""
+    return asked or resource.spec.serving.cores or len(os.sched_getaffinity(0))
+
+
+def _tell(finished: Finished, console: Console) -> None:
+    console.print()
+    show(console, tables.comparison(finished.run))
+    console.print()
+    if finished.bundle is not None:
+        console.print(f"bundle  {finished.bundle}", soft_wrap=True)
+    console.print(f"report  {finished.report}", soft_wrap=True)
+
+
+def _document(finished: Finished) -> Mapping[str, Any]:
+    """Return the result for programs, with the paths on this machine."""
+    paths = {"report": str(finished.report), "bundle": str(finished.bundle) if finished.bundle else None}
+    return finished.result.to_dict() | {"paths": paths}

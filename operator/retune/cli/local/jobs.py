@@ -1,0 +1,108 @@
+"""Run one Job command as a process of this machine and hand on every line it says.
+
+The process is the one that a pod would run. Told to stop, it is asked to, and given time to put its trial back.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from retune.cli.access import AccessError
+from retune.contract.paths import CLAIMS_VARIABLE
+from retune.contract.requests import Document
+from retune.contract.results import Failure, JobResult, parse_result
+
+STOP_SECONDS = 30.0
+_MODULE = "optimizer_jobs"
+_RESULT = '{"kind":'
+"""How the line begins that repeats the result; it is read from its file."""
+_AS_IN_THE_IMAGE = {"DO_NOT_TRACK": "1", "ORT_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+_NO_SERVER = "0"
+"""Port on which a worker's metrics are served: any that is free."""
+
+
+class JobFailedError(AccessError):
+    """A Job could not do its work; the message is its own."""
+
+
+def job_environment(claims: Mapping[str, Path]) -> dict[str, str]:
+    """Return what Jobs see: our environment, the folders of claims, and what their image would set."""
+    folders = json.dumps({name: str(folder.resolve()) for name, folder in claims.items()})
+    return {**os.environ, CLAIMS_VARIABLE: folders, **_AS_IN_THE_IMAGE}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One process: its request, which worker it is, and the environment it gets besides ours."""
+
+    request: Document
+    environment: Mapping[str, str]
+    index: int = 0
+
+
+def run(jobs: Sequence[Job], *, heard: Callable[[str], None]) -> list[JobResult]:
+    """Run processes side by side until all have ended; raises JobFailedError with the first failure's sentence."""
+    with tempfile.TemporaryDirectory(prefix="retune-job-") as folder:
+        running = [_start(job, Path(folder) / str(number)) for number, job in enumerate(jobs)]
+        listeners = [threading.Thread(target=_listen, args=(process, heard)) for process, _ in running]
+        for listener in listeners:
+            listener.start()
+        try:
+            for process, _ in running:
+                process.wait()
+        finally:
+            _stop([process for process, _ in running])
+            for listener in listeners:
+                listener.join()
+        return [_result(process, path) for process, path in running]
+
+
+def _start(job: Job, folder: Path) -> tuple[subprocess.Popen[str], Path]:
+    folder.mkdir()
+    request, result = folder / "request.json", folder / "result.json"
+    request.write_text(job.request.model_dump_json(by_alias=True, exclude_none=True))
+    environment = {**job.environment, "JOB_COMPLETION_INDEX": str(job.index), "RETUNE_METRICS_PORT": _NO_SERVER}
+    words = [sys.executable, "-m", _MODULE, "--request", str(request), "--result", str(result)]
+    process = subprocess.Popen(  # noqa: S603 - our own module with our own files
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    return process, result
+
+
+def _listen(process: subprocess.Popen[str], heard: Callable[[str], None]) -> None:
+    if process.stdout is None:
+        return
+    with process.stdout as lines:
+        for line in lines:
+            if not line.startswith(_RESULT):
+                heard(line.rstrip())
+
+
+def _stop(processes: Sequence[subprocess.Popen[str]]) -> None:
+    """Ask every process that still runs to end, and end it when it does not."""
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _result(process: subprocess.Popen[str], path: Path) -> JobResult:
+    if not path.exists():
+        raise JobFailedError(
+            f"a Job ended with exit code {process.returncode} and without a result: read what it said above; "
+            "`pip install 'retune[jobs]'` brings what Jobs need"
+        )
+    result = parse_result(path.read_bytes())
+    if isinstance(result, Failure):
+        raise JobFailedError(f"{result.reason}: {result.sentence}")
+    return result

@@ -1,0 +1,150 @@
+"""One run of a ModelOptimization on this machine: baseline, search, judge, as the operator would start them.
+
+Nothing goes live: what a winner is good for is said, and where it lies. A run that was interrupted is taken up where
+it stood; a finished one is followed by the next, which starts from its best combinations.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from retune.api.objects import ModelOptimization, OptimizationRun
+from retune.api.status import Outcome
+from retune.cli.access import AccessError
+from retune.cli.local.jobs import Job, job_environment, run
+from retune.cli.local.place import Place
+from retune.cli.local.progress import Progress
+from retune.contract.requests import BaselineRequest, BundleRef, Document, JudgeRequest, SearchRequest
+from retune.contract.results import BaselineResult, JudgeResult, Verdict
+from retune.plan.hashing import baseline_hash, snapshot, snapshot_hash
+
+OUTCOMES = {
+    Verdict.PROMOTE: Outcome.RECOMMENDED,
+    Verdict.NO_GAIN: Outcome.NO_GAIN,
+    Verdict.GATE_FAILED: Outcome.GATE_FAILED,
+}
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a local run ended."""
+
+    run: OptimizationRun
+    result: JudgeResult
+    report: Path
+    bundle: Path | None
+    """Folder of the winner; None when the champion stays."""
+
+
+def read_manifest(path: Path) -> ModelOptimization:
+    """Return the ModelOptimization in a YAML file; raises AccessError naming every wrong field."""
+    try:
+        documents = [each for each in yaml.safe_load_all(path.read_text()) if isinstance(each, dict)]
+    except (OSError, yaml.YAMLError) as error:
+        raise AccessError(f"{path} cannot be read: {error}") from error
+    found = [each for each in documents if each.get("kind") == "ModelOptimization"]
+    if len(found) != 1:
+        raise AccessError(f"{path} holds {len(found)} ModelOptimizations; it must hold one")
+    try:
+        return ModelOptimization.model_validate(_with_metadata(found[0]))
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        words = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+        raise AccessError(f"{path} is no ModelOptimization: {words}") from error
+
+
+def _with_metadata(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with what an API server would have added."""
+    given = {key: value for key, value in document.items() if key in {"metadata", "spec"}}
+    metadata = {"namespace": "local", "uid": "local", "generation": 1} | given.get("metadata", {})
+    return given | {"metadata": metadata}
+
+
+def optimize(resource: ModelOptimization, place: Place, *, threads: int, progress: Progress) -> Finished:
+    """Run baseline, search and judge; raises AccessError with a Job's own sentence when one of them fails."""
+    environment = job_environment(place.claims)
+    progress.stage("baseline: checking model and data, measuring the model as delivered", about="30 s")
+    (baseline,) = run([Job(_baseline(resource, place, threads), environment=environment)], heard=progress.heard)
+    if not isinstance(baseline, BaselineResult):
+        raise AccessError(f"the baseline answered with {baseline.kind}")
+    name, earlier = _next_run(place)
+    common = _common(resource, place, threads=threads, original=baseline.bundle, run=name, earlier=earlier)
+    workers = resource.spec.search.parallelism
+    progress.stage(f"search: {resource.spec.search.max_trials} trials", about="5 s to a minute a trial")
+    searches = [Job(SearchRequest.model_validate(common), environment, index=n) for n in range(workers)]
+    run(searches, heard=progress.heard)
+    progress.stage("judge: champion and finalists side by side on the test data", about="1 min")
+    judging: Document = JudgeRequest.model_validate(common | {"trigger": "started by hand"})
+    (verdict,) = run([Job(judging, environment=environment)], heard=progress.heard)
+    if not isinstance(verdict, JudgeResult):
+        raise AccessError(f"the judge answered with {verdict.kind}")
+    return _finished(resource, place, verdict, name)
+
+
+def _baseline(resource: ModelOptimization, place: Place, threads: int) -> BaselineRequest:
+    spec = resource.spec
+    return BaselineRequest(
+        resource=resource.key, spec_hash=baseline_hash(spec), model=spec.model, data=spec.data, serving=spec.serving,
+        store=place.store_uri, threads=threads, seed=spec.search.seed,
+    )  # fmt: skip
+
+
+def _next_run(place: Place) -> tuple[str, tuple[str, ...]]:
+    """Return the run to do, the last one if it was not finished, and the finished ones, newest first."""
+    done = [name for name in place.runs() if place.local(f"{place.store_uri}/runs/{name}/{REPORT}").exists()]
+    last = int(done[-1].rpartition("-r")[2]) if done else 0
+    return f"{place.name}-r{last + 1}", tuple(reversed(done))
+
+
+def _common(
+    resource: ModelOptimization, place: Place, *, threads: int, original: BundleRef, run: str, earlier: tuple[str, ...]
+) -> dict[str, Any]:
+    spec = resource.spec
+    return {
+        "resource": resource.key,
+        "run": run,
+        "spec_hash": snapshot_hash(spec),
+        "data": spec.data,
+        "objectives": spec.better,
+        "selection": spec.selection,
+        "techniques": spec.techniques,
+        "search": spec.search,
+        "serving": spec.serving,
+        "champion": original,
+        "original": original,
+        "warm_start": earlier if spec.search.warm_start else (),
+        "store": place.store_uri,
+        "threads": threads,
+    }
+
+
+def _finished(resource: ModelOptimization, place: Place, result: JudgeResult, name: str) -> Finished:
+    """Return the run as the operator would record it."""
+    status = {
+        "outcome": OUTCOMES[result.verdict],
+        "message": result.message,
+        "comparisons": result.comparisons,
+        "candidate_digest": result.candidate.bundle.digest if result.candidate else None,
+    }
+    spec = {
+        "number": int(name.rpartition("-r")[2]),
+        "trigger": {"reason": "Manual", "message": "started by hand"},
+        "spec_generation": 1,
+        "spec_hash": result.spec_hash,
+        "champion_version": 1,
+        "champion_digest": result.champion_digest,
+        "snapshot": snapshot(resource.spec),
+    }
+    metadata = resource.metadata.model_copy(update={"name": name})
+    won = result.verdict is Verdict.PROMOTE and result.candidate is not None
+    return Finished(
+        run=OptimizationRun.model_validate({"metadata": metadata, "spec": spec, "status": status}),
+        result=result,
+        report=place.local(result.report),
+        bundle=place.local(result.candidate.bundle.uri) if won and result.candidate else None,
+    )

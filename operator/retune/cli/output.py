@@ -1,0 +1,24 @@
+"""The console that all commands print to."""
+
+import sys
+
+from rich.console import Console, RenderableType
+
+_WIDE = 160
+"""Columns where there is no terminal to ask."""
+
+
+def terminal() -> Console:
+    """Return the console for standard output."""
+    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+
+
+def show(console: Console, picture: RenderableType) -> None:
+    """Print a picture; without the blanks at the ends of lines where it goes to a file."""
+    if console.is_terminal:
+        console.print(picture)
+        return
+    with console.capture() as captured:
+        console.print(picture)
+    for line in captured.get().splitlines():
+        console.out(line.rstrip())

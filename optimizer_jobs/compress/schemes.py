@@ -1,0 +1,81 @@
+"""Which quantization schemes a model, its data and this machine allow, and the variants of them that a search tries.
+
+A scheme that the spec names is tried wherever it can work; left out, only where there is something to gain.
+"""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from optimizer_jobs.compress import layers
+from optimizer_jobs.techniques.base import Subject
+from retune.api.techniques import Quantization, QuantizationScheme
+from retune.api.techniques import Technique as TechniqueSpec
+
+DYNAMIC_OPS = ("MatMul", "Gemm")
+STATIC_OPS = layers.PRODUCTS
+SMOOTH = "Smooth"
+"""Static quantization of transformers; stands where other variants name their calibration method."""
+BITS = (8, 4)
+BLOCK_SIZES = (32, 128)
+WORTH_BYTES = 1 << 20
+"""Bytes of float weights from which on a smaller file alone is worth a try."""
+
+
+def settings_of(spec: TechniqueSpec) -> Quantization:
+    """Return the settings of a spec, or their defaults."""
+    return spec.quantization or Quantization()
+
+
+def impossible(scheme: QuantizationScheme, subject: Subject) -> str | None:
+    """Return why a scheme cannot work on this model with this data, as words without a full stop, or None."""
+    if scheme is QuantizationScheme.HALF:
+        return None if layers.float_bytes(subject.graph) else "the model has no float32 weights"
+    ops = STATIC_OPS if scheme is QuantizationScheme.STATIC else DYNAMIC_OPS
+    if scheme is QuantizationScheme.STATIC and not subject.calibration:
+        return "static quantization needs data.training or data.calibration to observe value ranges on"
+    if not layers.weighted(subject.graph, ops):
+        return f"the model has no {' or '.join(sorted(ops))} with constant weights to quantize"
+    if scheme is QuantizationScheme.STATIC and layers.has_attention(subject.graph) and find_spec("nncf") is None:
+        return "static quantization of a transformer needs the package nncf, which is not installed"
+    return None
+
+
+def unavailable(spec: TechniqueSpec, subject: Subject) -> str | None:
+    """Return why none of the schemes that the spec allows can be used, or None."""
+    if layers.is_quantized(subject.graph):
+        return "the model is quantized already"
+    if schemes(spec, subject):
+        return None
+    asked = settings_of(spec).schemes or (QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC)
+    reasons = dict.fromkeys(reason for scheme in asked if (reason := impossible(scheme, subject)) is not None)
+    return "; ".join(reasons)
+
+
+def schemes(spec: TechniqueSpec, subject: Subject) -> tuple[QuantizationScheme, ...]:
+    """Return the schemes to try, in the order of the API."""
+    asked = settings_of(spec).schemes
+    return tuple(
+        scheme for scheme in QuantizationScheme
+        if impossible(scheme, subject) is None and (scheme in asked if asked else _worth(scheme, subject))
+    )  # fmt: skip
+
+
+def variants(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:
+    """Return `Static MinMax`, `Static Smooth`, `Dynamic`, `WeightOnly 8` and so on."""
+    return tuple(variant for scheme in schemes(spec, subject) for variant in _variants(scheme, spec, subject))
+
+
+def _variants(scheme: QuantizationScheme, spec: TechniqueSpec, subject: Subject) -> Iterator[str]:
+    if scheme is QuantizationScheme.STATIC:
+        smooth = layers.has_attention(subject.graph)
+        yield from (f"{scheme} {method}" for method in ((SMOOTH,) if smooth else settings_of(spec).calibration.methods))
+    elif scheme is QuantizationScheme.WEIGHT_ONLY:
+        yield from (f"{scheme} {bits}" for bits in BITS)
+    else:
+        yield scheme
+
+
+def _worth(scheme: QuantizationScheme, subject: Subject) -> bool:
+    """Return whether a scheme that nobody asked for can pay; those that do not save arithmetic need a large file."""
+    computes = scheme in {QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC}
+    return computes or layers.float_bytes(subject.graph) >= WORTH_BYTES

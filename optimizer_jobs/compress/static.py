@@ -1,0 +1,110 @@
+"""Static quantization: 8-bit weights and activations, with ranges that were observed beforehand.
+
+Transformers go through NNCF, which first moves the outliers of activations into the weights (SmoothQuant) and leaves
+Softmax and normalization in float: quantized like other models they keep nothing of what they had learned.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optimizer_jobs.compress import fallback
+from optimizer_jobs.compress.calibration import batches, quiet, reader, sample
+from optimizer_jobs.compress.schemes import STATIC_OPS
+from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.techniques.base import Context, Params, Skipped
+from retune.api.techniques import CalibrationMethod
+
+AROUND_OPS = (
+    "Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "MaxPool", "Mul", "Relu", "Reshape",
+    "Transpose",
+)  # fmt: skip
+"""Cheap operators between layers; in 8 bits they spare a conversion to float and back."""
+
+LAYERS, WHOLE = "Layers", "LayersAndBetween"
+
+
+def smooth(prepared: Path, target: Path, params: Params, *, context: Context) -> str | Skipped:
+    """Write a transformer with 8-bit products; return what was done."""
+    import nncf
+    import onnx
+
+    if context.calibration is None:
+        return Skipped(reason="there are no calibration rows")
+    pieces = batches(sample(context.calibration, int(params["samples"]), seed=context.seed), context)
+    with quiet():
+        made = nncf.quantize(
+            onnx.load(prepared), nncf.Dataset(pieces), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(pieces),
+            preset=nncf.QuantizationPreset.MIXED,
+        )  # fmt: skip
+    onnx.save(made, target)
+    count = sum(node.op_type == "QuantizeLinear" for node in made.graph.node)
+    return f"{count} activations"
+
+
+def calibrated(
+    prepared: Path, target: Path, params: Params, *, context: Context, layers: tuple[str, ...]
+) -> str | Skipped:
+    """Write the model with 8-bit layers, the worst in float where limits ask for it; return what was done."""
+    if context.calibration is None:
+        return Skipped(reason="there are no calibration rows")
+    rows = sample(context.calibration, int(params["samples"]), seed=context.seed)
+    static = _Static(prepared=prepared, params=params, context=context, rows=rows)
+    static.quantize(target, kept=())
+    if params["fallback"] == "None" or context.shortfall is None:
+        return f"{len(layers)} layers"
+    outcome = fallback.revert_worst(
+        target, prepared, layers=layers, quantize=static.quantize, shortfall=context.shortfall,
+        batches=batches(rows.take(np.arange(min(len(rows), fallback.RANKING_ROWS))), context),
+    )  # fmt: skip
+    if len(outcome.kept) == len(layers):
+        return Skipped(reason=f"quality holds only with all {len(layers)} layers in float")
+    return outcome.words(len(layers))
+
+
+def saturates(flags: frozenset[str]) -> bool:
+    """Return whether 8-bit products overflow: x86 with AVX2 or AVX-512 but without VNNI needs 7-bit weights."""
+    return "avx2" in flags and not {"avx512_vnni", "avx_vnni"} & flags
+
+
+@dataclass(frozen=True)
+class _Static:
+    """Static quantization of one model on one set of rows, with some layers kept in float."""
+
+    prepared: Path
+    params: Params
+    context: Context
+    rows: Rows
+
+    def quantize(self, target: Path, kept: Sequence[str]) -> None:
+        """Write the quantized model; `kept` names the nodes that stay in float."""
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+        arm = {"asimd", "neon"} & self.context.cpu_flags
+        ops = [*STATIC_OPS, *(AROUND_OPS if self.params["scope"] == WHOLE else ())]
+        with quiet():
+            quantize_static(
+                self.prepared, target, reader(batches(self.rows, self.context)),
+                quant_format=QuantFormat.QDQ, op_types_to_quantize=ops, per_channel=bool(self.params["per_channel"]),
+                reduce_range=saturates(self.context.cpu_flags), nodes_to_exclude=[*kept, *self._beside(kept)],
+                activation_type=QuantType.QInt8 if arm else QuantType.QUInt8, weight_type=QuantType.QInt8,
+                calibrate_method=_method(str(self.params["method"])), extra_options={"ActivationSymmetric": bool(arm)},
+            )  # fmt: skip
+
+    def _beside(self, kept: Sequence[str]) -> list[str]:
+        """Return the nodes between layers that touch a kept one: in 8 bits they would quantize its input or output."""
+        import onnx
+
+        nodes = onnx.load(self.prepared).graph.node if kept else []
+        tensors = {tensor for node in nodes if node.name in kept for tensor in (*node.input, *node.output)}
+        return [node.name for node in nodes if node.op_type in AROUND_OPS and tensors & {*node.input, *node.output}]
+
+
+def _method(name: str) -> Any:
+    from onnxruntime.quantization import CalibrationMethod as Method
+
+    return {CalibrationMethod.MIN_MAX: Method.MinMax, CalibrationMethod.ENTROPY: Method.Entropy,
+            CalibrationMethod.PERCENTILE: Method.Percentile}[CalibrationMethod(name)]  # fmt: skip

@@ -1,0 +1,140 @@
+"""Open what is not on a volume: s3://, gs:// and https://, with credentials from the environment.
+
+In the cluster, the environment comes from the Secret that the spec names. Never takes the credentials of the machine
+itself, and never follows a redirect to another host.
+"""
+
+import json
+import os
+import ssl
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from fsspec import AbstractFileSystem
+
+from optimizer_jobs.data.addresses import check_host
+
+CREDENTIALS: Mapping[str, str] = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_CREDENTIALS, the JSON key of a service account",
+    "https": "HTTPS_TOKEN, and in HTTPS_HOST the host that it is for",
+}
+"""What a scheme takes from the environment, in words."""
+
+CA_VARIABLE = "CA_CERTIFICATES"
+"""Environment variable with certificates, as PEM text, that are trusted besides the usual ones."""
+
+TIME_LIMIT_SECONDS = 1800.0
+"""Time one file may take to arrive."""
+
+CONNECT_SECONDS = 20.0
+"""Time a server may take to take a connection."""
+
+SILENCE_SECONDS = 60.0
+"""Time a server may send nothing."""
+
+_ATTEMPTS = 3
+_BLOCK = 8 << 20
+
+
+class CredentialsError(ValueError):
+    """What the environment has as credentials cannot be used; the message is a sentence."""
+
+
+def open_system(scheme: str, host: str) -> AbstractFileSystem:
+    """Return the file system of a scheme; `host` is the server of an https URI, and otherwise the bucket.
+
+    Raises:
+        RefusedError: The host is an address that Jobs are not sent to.
+        CredentialsError: The credentials are not what they should be.
+    """
+    return _SYSTEMS[scheme](host)
+
+
+def has_credentials(scheme: str) -> bool:
+    """Return whether the environment has credentials for a scheme."""
+    if scheme == "s3":
+        return _aws_credentials() is not None
+    return bool(os.environ.get({"gs": "GOOGLE_CREDENTIALS", "https": "HTTPS_TOKEN"}[scheme]))
+
+
+def _s3(bucket: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for all buckets
+    from s3fs import S3FileSystem
+
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return S3FileSystem(
+        anon=not has_credentials("s3"),
+        client_kwargs=({"region_name": region} if region else {}) | ({"verify": ca} if (ca := _ca_file()) else {}),
+        config_kwargs={
+            "connect_timeout": CONNECT_SECONDS, "read_timeout": SILENCE_SECONDS,
+            "retries": {"max_attempts": _ATTEMPTS, "mode": "standard"},
+        },
+        default_block_size=_BLOCK,
+        skip_instance_cache=True,
+    )  # fmt: skip
+
+
+def _aws_credentials() -> object | None:
+    """Return what AWS's own rules find, short of asking the machine who it is."""
+    from botocore.session import Session
+
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    found: object | None = Session().get_credentials()
+    return found
+
+
+def _gs(bucket: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for all buckets
+    from gcsfs.core import GCSFileSystem
+
+    return GCSFileSystem(
+        token=_service_account() or "anon", block_size=_BLOCK, timeout=SILENCE_SECONDS, skip_instance_cache=True
+    )
+
+
+def _service_account() -> object | None:
+    """Return the service account in the environment; only one that Google itself vouches for is asked about."""
+    from google.oauth2.service_account import Credentials
+
+    key = os.environ.get("GOOGLE_CREDENTIALS")
+    if not key:
+        return None
+    try:
+        account = json.loads(key) | {"token_uri": "https://oauth2.googleapis.com/token"}
+        scopes = ["https://www.googleapis.com/auth/devstorage.read_only"]
+        found: object = Credentials.from_service_account_info(account, scopes=scopes)
+    except (ValueError, TypeError) as error:
+        raise CredentialsError("GOOGLE_CREDENTIALS is not the JSON key of a service account.") from error
+    return found
+
+
+def _https(host: str) -> AbstractFileSystem:
+    from fsspec.implementations.http import HTTPFileSystem
+
+    from optimizer_jobs.data.web import open_client
+
+    check_host(host.partition(":")[0])
+    return HTTPFileSystem(
+        get_client=open_client, headers={"Accept-Encoding": "identity"} | _token(host), block_size=0,
+        skip_instance_cache=True,
+    )  # fmt: skip
+
+
+def _token(host: str) -> dict[str, str]:
+    """Return the header that carries the token, for the host it is meant for only."""
+    token = os.environ.get("HTTPS_TOKEN")
+    return {"Authorization": f"Bearer {token}"} if token and os.environ.get("HTTPS_HOST") == host else {}
+
+
+def _ca_file() -> str | None:
+    """Return a file with all trusted certificates where some were added, because AWS's library wants a file."""
+    extra = os.environ.get(CA_VARIABLE)
+    if not extra:
+        return None
+    usual = ssl.get_default_verify_paths().cafile
+    path = Path(tempfile.gettempdir()) / f"trusted-{os.getpid()}.pem"
+    path.write_text("\n".join([Path(usual).read_text() if usual else "", extra]))
+    return str(path)
+
+
+_SYSTEMS: dict[str, Callable[[str], AbstractFileSystem]] = {"s3": _s3, "gs": _gs, "https": _https}

@@ -1,0 +1,81 @@
+"""The client for https:// URIs: trusted certificates, addresses that are allowed, and the host that was named.
+
+Imported when such a URI is opened, because the library is slow to import.
+"""
+
+import os
+import socket
+import ssl
+from types import SimpleNamespace
+from typing import Any
+
+from aiohttp import (
+    ClientSession,
+    ClientTimeout,
+    TCPConnector,
+    ThreadedResolver,
+    TraceConfig,
+    TraceRequestRedirectParams,
+)
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from optimizer_jobs.data.addresses import RefusedError, check_address
+from optimizer_jobs.data.remote import (
+    CA_VARIABLE,
+    CONNECT_SECONDS,
+    SILENCE_SECONDS,
+    TIME_LIMIT_SECONDS,
+    CredentialsError,
+)
+
+
+class CheckedResolver(AbstractResolver):
+    """Resolves names, and refuses those that lead to an address that is refused."""
+
+    def __init__(self) -> None:
+        self._resolver = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a host; raises RefusedError when one of them is refused."""
+        found = await self._resolver.resolve(host, port, family)
+        for each in found:
+            check_address(each["host"], name=host)
+        return found
+
+    async def close(self) -> None:
+        """Release what the resolver holds."""
+        await self._resolver.close()
+
+
+async def open_client(**_: Any) -> ClientSession:
+    """Return a client that stays on the host it is sent to."""
+    trace = TraceConfig()
+    trace.on_request_redirect.append(_stay)
+    return ClientSession(
+        connector=TCPConnector(resolver=CheckedResolver(), ssl=_trust()),
+        timeout=ClientTimeout(total=TIME_LIMIT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS),
+        trace_configs=[trace],
+    )
+
+
+async def _stay(_: ClientSession, __: SimpleNamespace, step: TraceRequestRedirectParams) -> None:
+    """Refuse a redirect that leaves the host, its port or https."""
+    here, there = step.url, step.url.join(URL(step.response.headers.get("Location", "")))
+    if (there.scheme, there.host, there.port) != (here.scheme, here.host, here.port):
+        raise RefusedError(
+            f"the server sends on to {there.scheme}://{there.authority}, and no redirect to another host is followed."
+        )
+
+
+def _trust() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    extra = os.environ.get(CA_VARIABLE)
+    if extra:
+        try:
+            context.load_verify_locations(cadata=extra)
+        except (ssl.SSLError, ValueError) as error:
+            raise CredentialsError(f"{CA_VARIABLE} holds no certificates in PEM form.") from error
+    return context

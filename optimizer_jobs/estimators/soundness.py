@@ -1,0 +1,103 @@
+"""Check what compiled code of scikit-learn follows without looking: the trees of an estimator from an untrusted file.
+
+A child or feature number out of range would read foreign memory. Nothing here predicts.
+"""
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class UnsoundError(ValueError):
+    """The estimator's parts do not fit together; the message says which."""
+
+
+def make_sound(estimator: Any) -> None:
+    """Raise UnsoundError for trees that point outside of themselves or of the inputs.
+
+    Search trees of neighbours are put aside, the answers then come from comparing with all rows; caches on disk of
+    pipelines are switched off, because they hold pickles.
+    """
+    from sklearn.ensemble._forest import BaseForest
+    from sklearn.ensemble._gb import BaseGradientBoosting
+    from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
+    from sklearn.neighbors._base import NeighborsBase
+    from sklearn.pipeline import Pipeline
+    from sklearn.tree import BaseDecisionTree
+
+    for part in parts(estimator):
+        if isinstance(part, BaseDecisionTree) and hasattr(part, "tree_"):
+            _check_tree(part.tree_, features=_width(part))
+        elif isinstance(part, BaseForest | BaseGradientBoosting) and hasattr(part, "estimators_"):
+            if any(_width(tree) != _width(part) for tree in np.ravel(part.estimators_)):
+                raise UnsoundError(f"trees of {type(part).__name__} take another number of inputs than itself")
+        elif isinstance(part, BaseHistGradientBoosting) and hasattr(part, "_predictors"):
+            for tree in chain.from_iterable(part._predictors):  # noqa: SLF001 - nowhere else are its trees
+                _check_predictor(tree, features=_width(part))
+        elif isinstance(part, NeighborsBase) and getattr(part, "_tree", None) is not None:
+            part._tree, part._fit_method = None, "brute"  # noqa: SLF001 - there is no other switch
+        elif isinstance(part, Pipeline):
+            part.memory = None
+
+
+def parts(estimator: Any) -> Iterator[Any]:
+    """Yield the estimator and every one inside it, whatever list, array or attribute it is kept in."""
+    from sklearn.base import BaseEstimator
+
+    stack, seen = [estimator], set()
+    while stack:
+        item = stack.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, BaseEstimator):
+            yield item
+            stack.extend(vars(item).values())
+        elif isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, list | tuple):
+            stack.extend(item)
+        elif isinstance(item, np.ndarray) and item.dtype == object:
+            stack.extend(item.ravel().tolist())
+
+
+def _width(estimator: Any) -> int:
+    width = getattr(estimator, "n_features_in_", None)
+    if not isinstance(width, int | np.integer) or width < 1:
+        raise UnsoundError(f"{type(estimator).__name__} does not say how many inputs it takes")
+    return int(width)
+
+
+def _check_tree(tree: Any, *, features: int) -> None:
+    if tree.n_features != features:
+        raise UnsoundError(f"a tree takes {tree.n_features} inputs and its estimator {features}")
+    if not 0 < tree.node_count <= tree.capacity:
+        raise UnsoundError(f"a tree claims {tree.node_count} nodes and has {tree.capacity}")
+    inner = tree.children_left != -1
+    _check_nodes(
+        tree.children_left[inner], tree.children_right[inner], tree.feature[inner], inner=inner, features=features
+    )
+
+
+def _check_predictor(predictor: Any, *, features: int) -> None:
+    nodes, bitsets = predictor.nodes, len(predictor.raw_left_cat_bitsets)
+    inner = nodes["is_leaf"] == 0
+    split = nodes[inner]
+    _check_nodes(split["left"], split["right"], split["feature_idx"], inner=inner, features=features)
+    if (split["bitset_idx"][split["is_categorical"] != 0] >= bitsets).any():
+        raise UnsoundError("a tree asks for categories that it does not have")
+
+
+def _check_nodes(left: Array, right: Array, feature: Array, *, inner: Array, features: int) -> None:
+    """Every child comes after its parent and exists, so that each walk ends in a leaf; features exist."""
+    numbers = np.flatnonzero(inner)
+    for child in (left.astype(np.int64), right.astype(np.int64)):
+        if (child <= numbers).any() or (child >= len(inner)).any():
+            raise UnsoundError("a tree has a branch that leads nowhere")
+    if not len(inner) or (feature < 0).any() or (feature >= features).any():
+        raise UnsoundError("a tree is empty or asks for an input that does not exist")

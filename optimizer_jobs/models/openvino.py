@@ -1,0 +1,164 @@
+"""The engine `openvino`: opens an ONNX file on the CPU with exactly the options of its bundle.
+
+Names, types and free axes are those of the ONNX file, and what OpenVINO would silently repair is refused: inputs of
+another type, left-out inputs, and a precision that the processor does not have. Sends nothing anywhere: the package
+`openvino-telemetry` is not installed, and only OpenVINO's converter, unused here, would call it.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Precision, UnsupportedModelError
+from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
+
+if TYPE_CHECKING:
+    import openvino as ov
+    from onnx import ValueInfoProto
+
+_HINTS: Mapping[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_IN_HARDWARE: Mapping[Precision, frozenset[str]] = {
+    "bfloat16": frozenset({"amx_bf16", "avx512_bf16"}),
+    "float16": frozenset({"amx_fp16", "avx512_fp16", "asimdhp"}),
+}
+"""Flags any of which says that the processor multiplies such numbers itself; emulated, they are far slower."""
+
+_PLACES = ("Exception from ", "Check '")
+"""How lines start that only say where in OpenVINO's source something failed."""
+
+
+def unavailable() -> str | None:
+    """Return that the package is missing, or None."""
+    return None if find_spec("openvino") else "the package openvino is not installed"
+
+
+def precisions(cpu_flags: AbstractSet[str]) -> tuple[Precision, ...]:
+    """Return what the processor computes in by itself, 16-bit floats before float32."""
+    return (*(precision for precision, flags in _IN_HARDWARE.items() if flags & cpu_flags), "float32")
+
+
+class OpenVinoSession:
+    """A compiled model with a request for each caller at a time. Safe to call from several threads."""
+
+    def __init__(self, compiled: "ov.CompiledModel", signature: Signature) -> None:
+        self._compiled = compiled
+        self._signature = signature
+        self._idle: deque[ov.InferRequest] = deque()
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs as the ONNX file has them."""
+        return self._signature
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return every output for one batch; raises EngineError when names, shapes or types do not fit."""
+        feed = self._feed(inputs)
+        try:
+            with self._request() as request:
+                answers = list(request.infer(feed, share_inputs=True).values())
+        except Exception as error:  # OpenVINO's exceptions share no other base
+            raise EngineError(_words(error)) from error
+        return {spec.name: answer for spec, answer in zip(self._signature.outputs, answers, strict=True)}
+
+    def _feed(self, inputs: Mapping[str, Array]) -> dict[int, Array]:
+        """Return inputs by position; what OpenVINO would cast, or take from the call before, is refused."""
+        if len(inputs) != len(self._signature.inputs):
+            raise EngineError(f"inputs are {sorted(inputs)}, not {[spec.name for spec in self._signature.inputs]}")
+        feed = {}
+        for position, spec in enumerate(self._signature.inputs):
+            values = inputs.get(spec.name)
+            if values is None:
+                raise EngineError(f"input {spec.name!r} is missing")
+            if spec.dtype not in (values.dtype.name, TEXT):
+                raise EngineError(f"input {spec.name!r} has type {values.dtype.name} instead of {spec.dtype}")
+            feed[position] = values
+        return feed
+
+    @contextmanager
+    def _request(self) -> "Iterator[ov.InferRequest]":
+        """Lend a request that nobody else uses; one that failed is not lent again."""
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        yield request
+        self._idle.append(request)
+
+
+def open_model(path: Path, options: EngineOptions) -> OpenVinoSession:
+    """Compile `path` for the CPU.
+
+    Raises:
+        EngineError: OpenVINO cannot read or compile the file, or cannot compute in the precision; as
+            UnsupportedModelError when an input or output is no tensor.
+    """
+    try:
+        model = _core().read_model(str(path))
+        compiled = _core().compile_model(model, "CPU", _properties(options))
+        computes_in = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    except Exception as error:  # OpenVINO's exceptions share no other base
+        raise EngineError(_words(error)) from error
+    if computes_in != _HINTS[options.precision]:
+        raise EngineError(f"this processor computes in {computes_in} when asked for {options.precision}")
+    return OpenVinoSession(compiled, _signature(path, model))
+
+
+def _properties(options: EngineOptions) -> dict[str, Any]:
+    """Return OpenVINO's own options for ours; nothing that matters is left to its defaults."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": options.streams,
+        "INFERENCE_NUM_THREADS": options.threads * options.streams,
+        "INFERENCE_PRECISION_HINT": _HINTS[options.precision],
+        "ENABLE_CPU_PINNING": False,  # two models in one process would be pinned to the same cores
+    }
+
+
+def _words(error: Exception) -> str:
+    """Return OpenVINO's message without the places in its source."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith(_PLACES)) or str(error)
+
+
+@cache
+def _core() -> "ov.Core":
+    import openvino as ov
+
+    return ov.Core()
+
+
+def _signature(path: Path, model: "ov.Model") -> Signature:
+    """Return the file's own signature; OpenVINO only says shapes that the file leaves out."""
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    given = {weights.name for weights in graph.initializer}
+    inputs = [info for info in graph.input if info.name not in given]
+    return Signature(
+        inputs=tuple(_spec(info, port) for info, port in zip(inputs, model.inputs, strict=True)),
+        outputs=tuple(_spec(info, port) for info, port in zip(graph.output, model.outputs, strict=True)),
+    )
+
+
+def _spec(info: "ValueInfoProto", port: "ov.Output") -> TensorSpec:
+    import onnx
+
+    if not info.type.HasField("tensor_type"):
+        raise UnsupportedModelError(f"{info.name!r} is no tensor, and only tensors can be served")
+    tensor = info.type.tensor_type
+    if tensor.elem_type == onnx.TensorProto.STRING:
+        dtype = TEXT
+    else:
+        dtype = str(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)))
+    if tensor.HasField("shape"):
+        shape = tuple(axis.dim_value if axis.HasField("dim_value") else -1 for axis in tensor.shape.dim)
+    else:
+        shape = tuple(-1 if axis.is_dynamic else axis.get_length() for axis in port.partial_shape)
+    return TensorSpec(name=info.name, dtype=dtype, shape=shape)

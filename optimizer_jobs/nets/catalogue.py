@@ -1,0 +1,97 @@
+"""Networks to name as a factory, and to take as students: small, plain, and built by a few numbers.
+
+Every one is a function of numbers and texts alone, as a spec can write them. All answer one tensor: logits, a number
+(N, 1), or a vector.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU,
+}  # fmt: skip
+
+
+def mlp(
+    *, inputs: int, outputs: int, width: int = 128, depth: int = 2, dropout: float = 0.0, activation: str = "relu",
+) -> nn.Sequential:  # fmt: skip
+    """Return a perceptron with `depth` hidden layers of `width` units; takes (N, ...) with `inputs` numbers a row."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for number in range(depth):
+        layers += [nn.Linear(width if number else inputs, width), ACTIVATIONS[activation]()]
+        layers += [nn.Dropout(dropout)] if dropout else []
+    return nn.Sequential(*layers, nn.Linear(width if depth else inputs, outputs))
+
+
+def convnet(*, channels: int, outputs: int, width: int = 32, depth: int = 2, dropout: float = 0.0) -> nn.Sequential:
+    """Return a convolutional network; takes images (N, channels, H, W) of at least 2 ** (depth - 1) pixels a side.
+
+    Each of the `depth` stages halves the image and doubles the filters, of which the first has `width`.
+    """
+    layers: list[nn.Module] = []
+    for number in range(depth):
+        filters = width * 2**number
+        layers += [nn.Conv2d(channels, filters, 3, padding=1), nn.BatchNorm2d(filters), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)] if number < depth - 1 else []
+        channels = filters
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), *([nn.Dropout(dropout)] if dropout else [])]
+    return nn.Sequential(*layers, nn.Linear(channels, outputs))
+
+
+def pixels_convnet(
+    *, side: int, outputs: int, channels: int = 1, width: int = 32, depth: int = 2, dropout: float = 0.0
+) -> nn.Sequential:
+    """Return `convnet` for square images that come as rows of channels * side * side numbers."""
+    net = convnet(channels=channels, outputs=outputs, width=width, depth=depth, dropout=dropout)
+    return nn.Sequential(nn.Unflatten(1, (channels, side, side)), *net)
+
+
+def transformer(
+    *, vocabulary: int, outputs: int, width: int = 64, depth: int = 2, heads: int = 4, longest: int = 512
+) -> nn.Module:
+    """Return a small encoder; takes token numbers (N, L) with L up to `longest`, 0 where a row has ended."""
+    if width % heads:
+        raise ValueError(f"width {width} is not a multiple of heads {heads}")
+    blocks = [_Block(width, heads) for _ in range(depth)]
+    return _Encoder(
+        tokens=nn.Embedding(vocabulary, width), places=nn.Embedding(longest, width), blocks=nn.ModuleList(blocks),
+        head=nn.Sequential(nn.LayerNorm(width), nn.Linear(width, outputs)),
+    )  # fmt: skip
+
+
+class _Encoder(nn.Module):  # type: ignore[misc] # the library has no types
+    """Tokens and places into blocks, then the mean over tokens into the head."""
+
+    def __init__(self, *, tokens: nn.Embedding, places: nn.Embedding, blocks: nn.ModuleList, head: nn.Module) -> None:
+        super().__init__()
+        self.tokens, self.places, self.blocks, self.head = tokens, places, blocks, head
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        present = tokens != 0
+        hidden = self.tokens(tokens) + self.places(torch.arange(tokens.shape[1], device=tokens.device))
+        for block in self.blocks:
+            hidden = block(hidden, present)
+        shares = present.unsqueeze(-1).to(hidden.dtype)
+        mean = (hidden * shares).sum(1) / shares.sum(1).clamp_min(1.0)
+        return torch.as_tensor(self.head(mean))
+
+
+class _Block(nn.Module):  # type: ignore[misc] # the library has no types
+    """Attention among the tokens that are there, then a perceptron, each after a norm and added to its input."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.asked, self.joined = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, hidden: Tensor, present: Tensor) -> Tensor:
+        batch, length, width = hidden.shape
+        parts = self.asked(self.before(hidden)).reshape(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        mask = torch.zeros_like(present, dtype=hidden.dtype).masked_fill(~present, -1e4)[:, None, None, :]
+        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        hidden = hidden + self.joined(seen.transpose(1, 2).reshape(batch, length, width))
+        return torch.as_tensor(hidden + self.narrow(functional.gelu(self.wide(self.between(hidden)))))

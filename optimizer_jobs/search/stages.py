@@ -1,0 +1,54 @@
+"""What a plan costs to build, by stage, so that a search asks cheap questions first.
+
+Stage 0 only runs the delivered model differently, stage 1 rewrites its file, stage 2 trains.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+
+from optimizer_jobs.techniques.registry import TECHNIQUES
+from optimizer_jobs.techniques.steps import Step
+from retune.api.techniques import TechniqueType
+
+
+class Stage(IntEnum):
+    """How much work a plan is."""
+
+    ENGINE = 0
+    POST_TRAINING = 1
+    TRAINING = 2
+
+
+CHEAPEST_FIRST = (
+    TechniqueType.GRAPH_OPTIMIZATION,
+    TechniqueType.QUANTIZATION,
+    TechniqueType.FACTORIZATION,
+    TechniqueType.PRUNING,
+    TechniqueType.HYPERPARAMETER_TUNING,
+    TechniqueType.DATA_PREPARATION,
+    TechniqueType.ARCHITECTURE,
+    TechniqueType.AUGMENTATION,
+    TechniqueType.DISTILLATION,
+    TechniqueType.ADVERSARIAL_TRAINING,
+)
+"""Techniques by what one use of them costs."""
+
+_TRAIN_ON = {TechniqueType.FACTORIZATION, TechniqueType.PRUNING}
+
+
+def trains(step: Step) -> bool:
+    """Return whether a step trains, by itself or to recover from what it changed."""
+    return TECHNIQUES[step.type].TRAINS or step.type in _TRAIN_ON
+
+
+def stage_of(steps: Sequence[Step]) -> Stage:
+    """Return the stage of a plan with these steps."""
+    if not steps:
+        return Stage.ENGINE
+    return Stage.TRAINING if any(trains(step) for step in steps) else Stage.POST_TRAINING
+
+
+def cost_of(steps: Sequence[Step]) -> tuple[Stage, int, int]:
+    """Return what sorts plans by cost: stage, number of steps, and the dearest technique among them."""
+    dearest = max((CHEAPEST_FIRST.index(step.type) for step in steps), default=0)
+    return stage_of(steps), len(steps), dearest

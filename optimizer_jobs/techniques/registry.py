@@ -1,0 +1,81 @@
+"""All techniques by type, in the order in which a plan applies them, and the recipe for a user who names none.
+
+A new technique is a module and a line here. The order matters: what trains comes before what rewrites, and
+quantization works on a graph that is pruned and cleaned already.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from optimizer_jobs.compress import factorization, graph_optimization, pruning, quantization
+from optimizer_jobs.errors import JobError
+from optimizer_jobs.robust import adversarial
+from optimizer_jobs.techniques.base import Subject, Technique
+from optimizer_jobs.tune import architecture, augmentation, distillation, hyperparameters, preparation
+from retune.api.techniques import Technique as TechniqueSpec
+from retune.api.techniques import TechniqueType
+from retune.contract.results import Reason
+
+TECHNIQUES: Mapping[TechniqueType, Technique] = {
+    TechniqueType.HYPERPARAMETER_TUNING: hyperparameters,
+    TechniqueType.ARCHITECTURE: architecture,
+    TechniqueType.DATA_PREPARATION: preparation,
+    TechniqueType.AUGMENTATION: augmentation,
+    TechniqueType.ADVERSARIAL_TRAINING: adversarial,
+    TechniqueType.DISTILLATION: distillation,
+    TechniqueType.FACTORIZATION: factorization,
+    TechniqueType.PRUNING: pruning,
+    TechniqueType.GRAPH_OPTIMIZATION: graph_optimization,
+    TechniqueType.QUANTIZATION: quantization,
+}
+
+_NAMES = {
+    TechniqueType.HYPERPARAMETER_TUNING: "tune",
+    TechniqueType.ARCHITECTURE: "shape",
+    TechniqueType.DATA_PREPARATION: "prepare",
+    TechniqueType.AUGMENTATION: "augment",
+    TechniqueType.ADVERSARIAL_TRAINING: "harden",
+    TechniqueType.DISTILLATION: "distil",
+    TechniqueType.FACTORIZATION: "factorize",
+    TechniqueType.PRUNING: "prune",
+    TechniqueType.GRAPH_OPTIMIZATION: "graph",
+    TechniqueType.QUANTIZATION: "quantize",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The techniques of a run, and why others are not among them."""
+
+    techniques: tuple[TechniqueSpec, ...]
+    left_out: dict[str, str]
+    """Name of a technique to the reason it is not used."""
+
+
+def recipe(subject: Subject) -> Recipe:
+    """Choose every technique that this model and this data allow."""
+    specs = [TechniqueSpec(name=_NAMES[kind], type=kind) for kind in TECHNIQUES]
+    reasons = {spec.name: _unavailable(subject, spec) for spec in specs}
+    return Recipe(
+        techniques=tuple(spec for spec in specs if reasons[spec.name] is None),
+        left_out={name: reason for name, reason in reasons.items() if reason is not None},
+    )
+
+
+def asked_for(subject: Subject, specs: Sequence[TechniqueSpec]) -> Recipe:
+    """Return what the user listed, in the order of application; raises JobError when one of them cannot be used."""
+    for spec in specs:
+        reason = _unavailable(subject, spec)
+        if reason is not None:
+            raise JobError(
+                reason=Reason.TECHNIQUE_UNAVAILABLE, object=f"technique {spec.name}", message=f"{reason}.",
+                next_step="Remove it from spec.techniques, or leave spec.techniques out to have them chosen.",
+            )  # fmt: skip
+    order = list(TECHNIQUES)
+    return Recipe(techniques=tuple(sorted(specs, key=lambda spec: order.index(spec.type))), left_out={})
+
+
+def _unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
+    if spec.type not in TECHNIQUES:
+        return f"this image does not have technique {spec.type}"
+    return TECHNIQUES[spec.type].unavailable(subject, spec)
