@@ -271,6 +271,8 @@ _WORDS = (
             "an environment variable's name has letters, digits and _"),
     refused("a model name that climbs", "spec.target.inference.modelName", "../admin",
             "a served model's name has letters"),
+    refused("a Secret named in capitals", "spec.execution.credentials", {"secretName": "S3"},
+            "a name has lower-case letters, digits, '-' and '.'", at="spec.execution.credentials.secretName"),
     refused("a queue with a slash", "spec.execution.queueName", "team/queue",
             "a name has lower-case letters, digits and '-'"),
     *(refused(f"days in {path}", f"spec.{path}", "1d", DURATION)
