@@ -72,11 +72,12 @@ def half(model: Path, target: Path) -> str:
 def _to_int8(prepared: Path, target: Path, nodes: list[NodeProto], *, per_channel: bool, reduce_range: bool) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    types, chosen = {node.op_type for node in nodes}, {node.name for node in nodes}
+    others = [node.name for node in onnx.load(prepared).graph.node if node.op_type in types and node.name not in chosen]
     with quiet():
-        quantize_dynamic(
-            prepared, target, op_types_to_quantize=sorted({node.op_type for node in nodes}),
-            nodes_to_quantize=[node.name for node in nodes], per_channel=per_channel, reduce_range=reduce_range,
-            weight_type=QuantType.QInt8,
+        quantize_dynamic(  # it makes every Gemm a MatMul of another name first, so it is told what to leave
+            prepared, target, op_types_to_quantize=sorted(types | {"MatMul"}), nodes_to_exclude=others,
+            per_channel=per_channel, reduce_range=reduce_range, weight_type=QuantType.QInt8,
         )  # fmt: skip
 
 

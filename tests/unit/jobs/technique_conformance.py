@@ -85,6 +85,11 @@ def check_effect_is_measured(subject: Subject, made: Applied) -> None:
     assert made.summary
 
 
+def check_fewer_bits_are_fewer_bytes(subject: Subject, made: Applied) -> None:
+    """Quantization that leaves the file as large as it was has quantized nothing, whatever its summary says."""
+    assert made.model.stat().st_size < 0.9 * subject.model.stat().st_size
+
+
 def check_same_bytes_again(subject: Subject, made: Applied, *, workdir: Path) -> None:
     """The same arguments give the same bytes, in another folder and a second time."""
     again = subject.apply(workdir)

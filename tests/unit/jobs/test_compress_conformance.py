@@ -41,6 +41,8 @@ def test_technique_conforms(
         return
     conformance.check_loads_and_keeps_signature(subject, made)
     conformance.check_effect_is_measured(subject, made)
+    if spec.type is TechniqueType.QUANTIZATION:
+        conformance.check_fewer_bits_are_fewer_bytes(subject, made)
     conformance.check_still_classifies(subject, made, splits["validation"])
     conformance.check_same_bytes_again(subject, made, workdir=tmp_path / "second")
 
