@@ -73,10 +73,11 @@ def _to_int8(prepared: Path, target: Path, nodes: list[NodeProto], *, per_channe
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     types, chosen = {node.op_type for node in nodes}, {node.name for node in nodes}
+    types |= {"MatMul"} if "Gemm" in types else set()
     others = [node.name for node in onnx.load(prepared).graph.node if node.op_type in types and node.name not in chosen]
     with quiet():
         quantize_dynamic(  # it makes every Gemm a MatMul of another name first, so it is told what to leave
-            prepared, target, op_types_to_quantize=sorted(types | {"MatMul"}), nodes_to_exclude=others,
+            prepared, target, op_types_to_quantize=sorted(types), nodes_to_exclude=others,
             per_channel=per_channel, reduce_range=reduce_range, weight_type=QuantType.QInt8,
         )  # fmt: skip
 
