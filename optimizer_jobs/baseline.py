@@ -24,9 +24,10 @@ from optimizer_jobs.measure.latency import interleave_until
 from optimizer_jobs.measure.quality import MAIN, UnfitAnswersError, answer, scores
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.apart import check_apart
-from optimizer_jobs.models.bundle import ESTIMATOR_FORMATS, Bundle, Lineage, make_bundle, publish
+from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
 from optimizer_jobs.models.engine import EngineError, EngineOptions, Session
 from optimizer_jobs.models.golden import record
+from optimizer_jobs.models.holes import fills_holes, unanswered
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import MODEL_LIMIT_BYTES, external_files
 from optimizer_jobs.models.runtime import open_model, open_session
@@ -46,6 +47,9 @@ LIBRARIES = ("onnxruntime", "onnx", "numpy")
 
 EXTERNAL_LIMIT_BYTES = 8 << 30
 """Bytes a file of external data may have."""
+
+_ESTIMATORS = frozenset({ModelFormat.SKOPS, ModelFormat.JOBLIB, ModelFormat.PICKLE})
+"""Formats of scikit-learn, whose pipelines may fill missing values; what they answer then was held against theirs."""
 
 _STEPS = 5
 _ROLES = {
@@ -113,8 +117,8 @@ class Opened:
 
     @property
     def fills_holes(self) -> bool:
-        """Whether inputs may have missing values."""
-        return self.native is not None and self.native.format in ESTIMATOR_FORMATS
+        """Whether inputs may have missing values, because the model says that it deals with them."""
+        return (self.native is not None and self.native.format in _ESTIMATORS) or fills_holes(self.model)
 
 
 def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: Path) -> Opened:
@@ -158,11 +162,14 @@ def read_splits(data: Data, opened: Opened, *, task: Task, into: Path) -> dict[s
     Raises JobError, also when two splits are the same file under two names.
     """
     specs = {name: getattr(data, name) for name in ("training", "validation", "test", "calibration")}
+    missing = opened.fills_holes
     splits = {
-        name: read_dataset(spec, opened.signature, into=into / name, task=task, missing=opened.fills_holes)
+        name: read_dataset(spec, opened.signature, into=into / name, task=task, missing=missing)
         for name, spec in specs.items()
         if spec is not None
     }
+    if missing:
+        _check_holes(opened, splits, specs)
     for other in ("training", "validation", "calibration"):
         if "test" in splits and other in splits and splits[other].digest == splits["test"].digest:
             raise JobError(
@@ -172,6 +179,18 @@ def read_splits(data: Data, opened: Opened, *, task: Task, into: Path) -> dict[s
                 "Give test data that nothing else uses.",
             )
     return splits
+
+
+def _check_holes(opened: Opened, splits: Mapping[str, Rows], specs: Mapping[str, Dataset]) -> None:
+    """Refuse rows with missing values that the model does not answer after all."""
+    session = open_model(opened.model, EngineOptions(spinning=False))
+    for name, rows in splits.items():
+        reason = unanswered(session, rows)
+        if reason is not None:
+            raise JobError(
+                Reason.DATA_INVALID, specs[name].uri, f"{reason}.",
+                "Fill these values, or deliver a pipeline with an imputer in front of the estimator.",
+            )  # fmt: skip
 
 
 def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: int = 1) -> tuple[Measurement, ...]:
@@ -218,6 +237,7 @@ def _version_one(request: BaselineRequest, model: Fetched, opened: Opened, *, ro
         classes=opened.classes,
         task=request.model.task,
         native=opened.native,
+        fills_holes=opened.fills_holes,
         techniques=(),
         lineage=lineage,
         golden=record(open_model(opened.model, engine), rows),

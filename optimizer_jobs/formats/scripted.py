@@ -30,7 +30,9 @@ def convert(delivered: Delivered, *, into: Path) -> Converted:
 def _load(delivered: Delivered) -> Any:
     import torch
 
+    from optimizer_jobs.formats.torch_inputs import Exported
+
     path = delivered.native.path
     if delivered.native.format is ModelFormat.TORCHSCRIPT:
         return torch.jit.load(str(path), map_location="cpu").eval()
-    return torch.export.load(path).module()
+    return Exported(torch.export.load(path))

@@ -5,6 +5,7 @@ A network does not say what it takes. The validation rows do: arrays by name, or
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,22 @@ from retune.contract.results import Reason
 OUTPUTS = {Task.CLASSIFICATION: "scores", Task.REGRESSION: "value", Task.EMBEDDING: "embedding"}
 FILE = "model.onnx"
 _EXAMPLES = 4
+
+
+class Exported(nn.Module):  # type: ignore[misc] # the library has no types
+    """An exported program as a network: it evaluates already, and cannot be told to."""
+
+    def __init__(self, program: torch.export.ExportedProgram) -> None:
+        super().__init__()
+        self.takes = tuple(program.graph_signature.user_inputs)
+        module = program.module()
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)  # noqa: FBT003 - the library's form
+        self._call = [module]  # in a list, so that it is no part that is told to evaluate
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """Return what the program answers."""
+        return self._call[0](*inputs)
 
 
 def export_network(module: nn.Module, delivered: Delivered, *, into: Path) -> Converted:
@@ -69,8 +86,17 @@ def _typed(name: str, values: Array, delivered: Delivered) -> Array:
 
 def _in_order(module: nn.Module, examples: dict[str, Array]) -> dict[str, Array]:
     """Return the inputs in the order of forward's parameters, where all have their names; else as in the file."""
-    taken = [name for name in inspect.signature(module.forward).parameters if name in examples]
+    taken = [name for name in _parameters(module) if name in examples]
     return {name: examples[name] for name in taken} if len(taken) == len(examples) else examples
+
+
+def _parameters(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of what forward takes."""
+    if isinstance(module, Exported):
+        return module.takes
+    if isinstance(module, torch.jit.ScriptModule):
+        return tuple(argument.name for argument in module.forward.schema.arguments[1:])
+    return tuple(inspect.signature(module.forward).parameters)
 
 
 def _spec(name: str, values: Array) -> TensorSpec:

@@ -145,7 +145,11 @@ def _test_rows(request: JudgeRequest, champion: Entrant, scratch: Path) -> Rows:
         )
     manifest = champion.bundle.manifest
     return read_dataset(
-        request.data.test, manifest.signature, into=scratch / "test", task=manifest.task, missing=manifest.fills_holes
+        request.data.test,
+        manifest.signature,
+        into=scratch / "test",
+        task=manifest.task,
+        missing=bool(manifest.fills_holes),
     )
 
 

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from ctypes import CDLL
@@ -17,7 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from optimizer_jobs.errors import JobError
+from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.models.memory import bound_memory, memory_left
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.signature import Signature
@@ -94,6 +95,8 @@ def _checked(found: Json, uri: str) -> Json:
         raise _invalid(uri, "the process that opened the model gave no sensible answer.")
     if "memory" in found:
         raise _invalid(uri, f"opening it takes more than the {int(found['memory']) >> 20} MiB that are left to it.")
+    if "raised" in found:
+        raise _invalid(uri, f"opening it raises {found['raised']}.")
     if "failure" not in found:
         return found
     try:
@@ -164,6 +167,11 @@ def _answered(asked: Callable[[Json], Json], question: Json) -> Json:
         return asked(question)
     except JobError as error:
         return {"failure": error.failure().to_dict()}
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a hostile file makes a library raise is a finding about it
+        traceback.print_exception(error)
+        return {"raised": printable(f"{type(error).__name__}: {error}", limit=300)}
 
 
 def _invalid(uri: str, message: str) -> JobError:

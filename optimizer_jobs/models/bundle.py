@@ -25,7 +25,7 @@ from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.golden import Golden
 from optimizer_jobs.models.native import Native, NativeRecord
 from optimizer_jobs.models.signature import Signature
-from retune.api.model import ModelFormat, Task
+from retune.api.model import Task
 from retune.contract.requests import BundleRef, Document
 from retune.contract.results import Reason
 
@@ -35,8 +35,6 @@ GOLDEN = "golden.json"
 NATIVE = "native"
 """Name, without extension, of the file in the format the model was delivered in."""
 
-ESTIMATOR_FORMATS = frozenset({ModelFormat.SKOPS, ModelFormat.JOBLIB, ModelFormat.PICKLE})
-"""Formats of scikit-learn, whose pipelines may fill missing values."""
 _MANIFEST_LIMIT = 1 << 20
 _STALE_SECONDS = 3600
 _TEMPORARY = ".writing-"
@@ -80,12 +78,9 @@ class Manifest(Document):
     """Digest of every other file of the bundle, by name."""
     native: NativeRecord | None = None
     """The model in the format it was delivered in, where the bundle has it."""
+    fills_holes: Literal[True] | None = None
+    """Set when inputs may have missing values (NaN), because the model deals with them."""
     lineage: Lineage
-
-    @property
-    def fills_holes(self) -> bool:
-        """Whether inputs may have missing values: only a scikit-learn pipeline is known to deal with them."""
-        return self.native is not None and self.native.format in ESTIMATOR_FORMATS
 
 
 @dataclass(frozen=True)
@@ -125,6 +120,7 @@ def make_bundle(  # noqa: PLR0913 - the parts of a bundle, each by name
     classes: tuple[int | str, ...] = (),
     task: Task = Task.CLASSIFICATION,
     native: Native | None = None,
+    fills_holes: bool = False,
 ) -> Bundle:
     """Write a bundle into the new folder `folder`; the same content has the same digest, wherever and whenever made.
 
@@ -144,6 +140,7 @@ def make_bundle(  # noqa: PLR0913 - the parts of a bundle, each by name
         signature=signature,
         task=task,
         native=record,
+        fills_holes=True if fills_holes else None,
         classes=classes,
         techniques=techniques,
         size_bytes=sum(path.stat().st_size for path in weights),

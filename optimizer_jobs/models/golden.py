@@ -55,15 +55,28 @@ class Golden(Document):
 
 
 def record(session: Session, rows: Rows, count: int = 8) -> Golden:
-    """Return up to `count` golden requests of one row each, spread evenly over `rows`.
+    """Return up to `count` golden requests of one row each, spread evenly over the rows that lack nothing.
 
-    A model with a fixed batch gets requests of that many rows. Raises EngineError when an answer is not finite.
+    A model with a fixed batch gets requests of that many rows. Raises EngineError when an answer is not finite, or
+    when every row lacks something, which JSON cannot say.
     """
+    rows = _complete(rows)
     size = session.signature.batch or 1
     row = sum(spec.row_size for spec in session.signature.inputs)
     affordable = min(count, max(1, _NUMBERS_LIMIT // (row * size)))
     starts = np.unique(np.linspace(0, max(0, len(rows) - size), num=affordable).astype(int))
     return Golden(requests=tuple(_ask(session, rows.take(slice(start, start + size))) for start in starts))
+
+
+def _complete(rows: Rows) -> Rows:
+    """Return the rows whose inputs are all there."""
+    whole = np.ones(len(rows), dtype=bool)
+    for values in rows.inputs.values():
+        if values.dtype.kind == "f":
+            whole &= np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    if not whole.any():
+        raise EngineError("every row has missing values, and golden requests need some without")
+    return rows if whole.all() else rows.take(whole)
 
 
 def check(answer: Mapping[str, Any], expected: GoldenRequest, *, golden: Golden) -> str | None:

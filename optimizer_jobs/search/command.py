@@ -219,7 +219,7 @@ def _read(request: SearchRequest, original: Bundle, scratch: Path) -> dict[str, 
     manifest = original.manifest
     rows = {
         name: read_dataset(
-            spec, manifest.signature, into=scratch / name, task=manifest.task, missing=manifest.fills_holes
+            spec, manifest.signature, into=scratch / name, task=manifest.task, missing=bool(manifest.fills_holes)
         )
         for name, spec in given.items()
         if spec

@@ -1,4 +1,4 @@
-"""Kubernetes', CoreDNS' and Helm's binaries, built from pinned Go modules and cached under the hash of their pins.
+"""Binaries of Kubernetes, CoreDNS, Helm and object stores, built from pinned Go modules and cached by their pins.
 
 No prebuilt binary is fetched and no Go source is ours: `gomods/*/go.mod` names the tools, `go build tool` makes them.
 """
@@ -88,8 +88,11 @@ MODULES = (
         binaries=("helm",),
         stamp=(f"-X helm.sh/helm/v4/internal/version.version={HELM_VERSION}",),
     ),
+    Module(name="storage", minutes=3, binaries=("fake-gcs-server", "versitygw")),
 )
 NAMES = tuple(module.name for module in MODULES)
+CLUSTER = ("kubernetes", "coredns", "helm")
+"""The modules that a cluster needs."""
 
 
 def folder(settings: Settings, module: Module) -> Path:

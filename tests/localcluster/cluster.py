@@ -39,7 +39,7 @@ def lock(settings: Settings) -> Any:
 def up(settings: Settings) -> None:
     """Make the cluster run and wait until it serves pods, names and volumes."""
     packages.ensure(settings)
-    binaries.ensure(settings)
+    binaries.ensure(settings, binaries.CLUSTER)
     with lock(settings):
         started = time.monotonic()
         changed = start(settings)

@@ -15,7 +15,9 @@ import pytest
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle, Lineage, manifest_digest, open_bundle, publish
 from optimizer_jobs.models.engine import EngineOptions
+from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import check_onnx
+from retune.api.model import Factory, ModelFormat
 from retune.contract.paths import bundles
 from retune.contract.results import Reason
 from tests.unit.jobs.conftest import Claims
@@ -170,6 +172,37 @@ def test_a_manifest_cannot_name_files_elsewhere(make: Make, claims: Claims, stor
     path = claims.path(reference.uri) / "bundle.json"
     manifest = json.loads(path.read_text())
     manifest["files"]["../../../secret"] = manifest["modelDigest"]
+    path.write_text(json.dumps(manifest))
+    assert "plain names" in corrupt(reference.uri)
+
+
+def delivered_as(path: Path) -> Native:
+    """A file in another format, which a bundle only carries."""
+    path.write_bytes(b"weights")
+    return Native(path, ModelFormat.SAFETENSORS, Factory(entry_point="package.module:build"))
+
+
+def test_the_native_file_travels_in_the_bundle(make: Make, store: str, tmp_path: Path) -> None:
+    """It is published and verified like every other file, and does not count as size."""
+    native = delivered_as(tmp_path / "net.safetensors")
+    bundle, plain = make("with", native=native), make("without")
+    opened = open_bundle(publish(bundle, uri=bundles(store)).uri, digest=bundle.digest)
+    assert opened.native == Native(opened.folder / "native.safetensors", native.format, native.factory)
+    assert opened.native.path.read_bytes() == b"weights"
+    assert opened.manifest.size_bytes == plain.manifest.size_bytes
+    opened.native.path.write_bytes(b"changed")
+    assert "native.safetensors" in corrupt(f"file://{opened.folder}")
+
+
+@pytest.mark.parametrize("file", ["../../../secret", "/etc/passwd", "golden.bin"])
+def test_the_native_file_is_one_of_the_bundles_own(
+    make: Make, claims: Claims, store: str, tmp_path: Path, file: str
+) -> None:
+    """A manifest cannot make a Job open what the bundle does not hold to a digest."""
+    reference = publish(make(native=delivered_as(tmp_path / "net.safetensors")), uri=bundles(store))
+    path = claims.path(reference.uri) / "bundle.json"
+    manifest = json.loads(path.read_text())
+    manifest["native"]["file"] = file
     path.write_text(json.dumps(manifest))
     assert "plain names" in corrupt(reference.uri)
 

@@ -98,7 +98,17 @@ def test_external_data_beside_the_file_is_accepted(delivered: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     "location",
-    ["../secret.bin", "/etc/passwd", "sub/weights.bin", "..", "", "a\\..\\b", "weights\0.bin", "golden.json"],
+    [
+        "../secret.bin",
+        "/etc/passwd",
+        "sub/weights.bin",
+        "..",
+        "",
+        "a\\..\\b",
+        "weights\0.bin",
+        "golden.json",
+        "native.skops",
+    ],
 )
 def test_external_data_elsewhere_is_refused(delivered: Path, tmp_path: Path, location: str) -> None:
     """Only a plain name is a place for external data; no path leads out of the folder."""

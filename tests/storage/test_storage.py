@@ -1,0 +1,156 @@
+"""Files in buckets arrive as those on volumes do, from servers that speak the real protocols."""
+
+import hashlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from optimizer_jobs.data.fetch import Fetched, fetch
+from optimizer_jobs.errors import RETRY_EXIT, JobError
+from retune.contract.exits import Exit
+from retune.contract.results import Reason
+from tests.storage import servers
+from tests.storage.servers import Store
+
+pytest.importorskip("s3fs")
+pytest.importorskip("gcsfs")
+
+LIMIT = 64 << 20
+NAME = "digits/model.onnx"
+CONTENT = random.Random(0).randbytes(20 << 20)
+"""More than the libraries read at once."""
+
+
+@pytest.fixture(scope="module")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A server of S3's protocol with one file."""
+    with servers.s3(tmp_path_factory.mktemp("s3")) as store:
+        store.put(NAME, CONTENT)
+        yield store
+
+
+@pytest.fixture(scope="module")
+def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A server of Google's protocol with one file."""
+    with servers.gcs(tmp_path_factory.mktemp("gcs")) as store:
+        store.put(NAME, CONTENT)
+        yield store
+
+
+@pytest.fixture
+def s3(s3_server: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """The S3 server as a Job meets it whose Secret is right."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request: pytest.FixtureRequest, s3: Store, gcs_server: Store, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URI of a bucket on each server."""
+    assert s3.port != gcs_server.port
+    for name, value in gcs_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"{request.param}://{servers.BUCKET}"
+
+
+def get(uri: str, into: Path, *, limit: int = LIMIT, digest: str | None = None) -> Fetched:
+    """Fetch a model."""
+    return fetch(uri, limit_bytes=limit, into=into / "in", what="Model", digest=digest)
+
+
+def refused(uri: str, into: Path, *, limit: int = LIMIT, digest: str | None = None) -> JobError:
+    """Fetch what must be refused, and return why; nothing may stay behind."""
+    with pytest.raises(JobError) as caught:
+        get(uri, into, limit=limit, digest=digest)
+    assert not list((into / "in").iterdir())
+    assert caught.value.object == uri
+    return caught.value
+
+
+def test_a_file_arrives_whole(bucket: str, tmp_path: Path) -> None:
+    """The copy has the bytes in the bucket, and its digest is held to the spec's."""
+    digest = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+    fetched = get(f"{bucket}/{NAME}", tmp_path, digest=digest)
+    assert fetched.path.read_bytes() == CONTENT
+    assert (fetched.path.name, fetched.digest, fetched.size) == ("model.onnx", digest, len(CONTENT))
+
+
+def test_another_digest_is_refused(bucket: str, tmp_path: Path) -> None:
+    """A file that is not the promised one does not stay."""
+    assert refused(f"{bucket}/{NAME}", tmp_path, digest=f"sha256:{'0' * 64}").reason is Reason.DIGEST_MISMATCH
+
+
+@pytest.mark.parametrize("path", ["models/none.onnx", "elsewhere/model.onnx"])
+def test_an_absent_file_or_bucket_is_bad_input(bucket: str, tmp_path: Path, path: str) -> None:
+    """Trying again cannot help."""
+    error = refused(f"{bucket.partition('://')[0]}://{path}", tmp_path)
+    assert (error.reason, error.exit) == (Reason.MODEL_NOT_FOUND, Exit.BAD_INPUT)
+
+
+def test_a_folder_is_no_file(bucket: str, tmp_path: Path) -> None:
+    """What has files below it is not read."""
+    assert refused(f"{bucket}/digits", tmp_path).reason is Reason.MODEL_NOT_FOUND
+
+
+def test_a_file_that_is_too_large_is_not_begun(bucket: str, tmp_path: Path) -> None:
+    """The size that the server tells is enough."""
+    assert refused(f"{bucket}/{NAME}", tmp_path, limit=1 << 20).reason is Reason.MODEL_TOO_LARGE
+
+
+def test_without_credentials_the_next_step_names_the_secret(
+    s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A private bucket is asked for as the public does, and says what it needs."""
+    assert s3.port
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    error = refused(f"s3://{servers.BUCKET}/{NAME}", tmp_path)
+    assert (error.reason, error.exit) == (Reason.MODEL_FORBIDDEN, Exit.BAD_INPUT)
+    assert "no credentials" in error.message
+    assert "spec.execution.credentials.secretName" in error.next_step
+    assert "AWS_ACCESS_KEY_ID" in error.next_step
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_wrong_credentials_are_told_from_none(
+    s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The Secret is there, and what it holds is wrong; none of it is in the message."""
+    monkeypatch.setenv(name, "wrong-value")
+    error = refused(f"s3://{servers.BUCKET}/{NAME}", tmp_path)
+    assert error.reason is Reason.MODEL_FORBIDDEN
+    assert error.next_step.startswith("Correct the Secret")
+    assert not any(value in str(error) for value in (s3.environment["AWS_SECRET_ACCESS_KEY"], "wrong-value"))
+
+
+def test_an_unknown_authority_is_refused(s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the authority's certificate no key is shown to the server."""
+    assert s3.port
+    monkeypatch.delenv("CA_CERTIFICATES")
+    error = refused(f"s3://{servers.BUCKET}/{NAME}", tmp_path)
+    assert error.reason is Reason.MODEL_FORBIDDEN
+    assert "CA_CERTIFICATES" in error.next_step
+
+
+def test_a_key_that_is_none_is_named(gcs_server: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Secret with something else in it is the user's to correct, and is not shown."""
+    for name, value in gcs_server.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GOOGLE_CREDENTIALS", '{"type": "other-s3cret"}')
+    with pytest.raises(JobError) as caught:
+        get(f"gs://{servers.BUCKET}/{NAME}", tmp_path)
+    assert caught.value.reason is Reason.MODEL_FORBIDDEN
+    assert "GOOGLE_CREDENTIALS" in caught.value.message
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_server_that_is_gone_is_tried_again(s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused connection is no fault of the spec's."""
+    assert s3.port
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://localhost:1")
+    error = refused(f"s3://{servers.BUCKET}/{NAME}", tmp_path)
+    assert (error.reason, error.exit) == (Reason.SOURCE_UNREACHABLE, RETRY_EXIT)

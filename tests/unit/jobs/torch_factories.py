@@ -1,0 +1,32 @@
+"""Networks and factories as users write them, good and bad."""
+
+import torch
+from torch import Tensor, nn
+
+
+class Pair(nn.Module):  # type: ignore[misc] # the library has no types
+    """Takes two inputs by name and answers class scores."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(32, width), nn.Linear(32, width)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, right: Tensor, left: Tensor) -> Tensor:
+        """Return class scores (N, 10)."""
+        return torch.as_tensor(self.head(torch.relu(self.left(left) + self.right(right))))
+
+
+def raising(*, inputs: int) -> nn.Module:
+    """Raise what a user's code raises."""
+    raise KeyError(f"no network with {inputs} inputs")
+
+
+def exiting() -> nn.Module:
+    """End the process."""
+    raise SystemExit(3)
+
+
+def number() -> int:
+    """Return no network, and say so."""
+    return 3
