@@ -5,11 +5,12 @@ as it is: only a compressed file gains, and the summary says how much.
 """
 
 import gzip
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimizer_jobs.compress import trees
-from optimizer_jobs.techniques.base import Applied, Context, Params, Skipped, Subject
+from optimizer_jobs.techniques.base import Applied, Context, Params, ParamValue, Skipped, Subject
 from optimizer_jobs.tune.fit import unchangeable
 from optimizer_jobs.tune.parameters import told
 from retune.api.techniques import Pruning, TechniqueType
@@ -24,10 +25,12 @@ TRAINS = False
 
 OFF = "Off"
 STRUCTURED, UNSTRUCTURED = "Structured", "Unstructured"
+WEIGHTS, GRADIENTS = "Weights", "Gradients"
+"""What units are ranked by: the size of their weights, or that times the gradients of the loss on training rows."""
 _SHARES = (0.25, 0.5, 0.75, 1.0)
 """Shares of the largest ratio that are tried."""
 _LEAST_UNITS = 4
-_ROUND_EPOCHS, _LAST_EPOCHS = 4, 15
+_ROUND_EPOCHS, _LAST_EPOCHS = 8, 30
 _EXAMPLES = 4
 
 
@@ -41,10 +44,12 @@ def suggest(trial: "BaseTrial", spec: TechniqueSpec, subject: Subject) -> Params
     settings = _settings(spec)
     kind = str(trial.suggest_categorical(f"{spec.name}.granularity", (OFF, *settings.granularity)))
     share = float(trial.suggest_categorical(f"{spec.name}.share", _SHARES))
+    importance = str(trial.suggest_categorical(f"{spec.name}.importance", (WEIGHTS, GRADIENTS)))
     if kind == OFF:
         return None
-    ratio = round(share * float(settings.max_ratio), 4)
-    return {"granularity": kind, "ratio": ratio, "iterations": settings.iterations}
+    params: Params = {"granularity": kind, "ratio": round(share * float(settings.max_ratio), 4)}
+    further: Params = {"importance": importance} if kind == STRUCTURED else {}
+    return params | further | {"iterations": settings.iterations}
 
 
 def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
@@ -59,7 +64,7 @@ def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
 
 def off(spec: TechniqueSpec, subject: Subject) -> Params:  # noqa: ARG001
     """Return a model that keeps everything."""
-    return told(spec.name, {"granularity": OFF, "share": 0.5})
+    return told(spec.name, {"granularity": OFF, "share": 0.5, "importance": WEIGHTS})
 
 
 def describe(params: Params) -> str:
@@ -70,117 +75,113 @@ def describe(params: Params) -> str:
 
 def apply(model: Path, params: Params, context: Context) -> Applied | Skipped:
     """Remove units or weights in rounds, training on after each, and write what is left."""
+    from optimizer_jobs.nets.exporter import ExportError
+    from optimizer_jobs.nets.importer import not_importable
     from optimizer_jobs.techniques.files import graph_of
 
     graph = graph_of(model)
     if trees.present(graph):
         return trees.prune(model, params, context)
-    from optimizer_jobs.nets.determinism import deterministic
-    from optimizer_jobs.nets.importer import import_module, not_importable
-
     reason = not_importable(graph)
     if reason is not None or context.training is None:
         return Skipped(reason=reason or "there are no rows to train on after something is removed")
-    with deterministic(seed=context.seed, threads=context.threads):
-        module = import_module(model)
-        cut = _Structured(module, context) if params["granularity"] == STRUCTURED else _Unstructured(module)
-        words = cut.start()
-        if words is None:
-            return Skipped(
-                reason="the network has no neurons, channels or heads that can go without changing its outputs"
-            )
-    _remove(cut, params, model, context)
-    return _written(cut, model, context, words=[describe(params), words])
+    try:
+        return _pruned(model, params, context)
+    except (ExportError, _CutError) as error:
+        return Skipped(reason=str(error).removesuffix("."))
 
 
-def _remove(cut: "_Structured | _Unstructured", params: Params, model: Path, context: Context) -> None:
-    """Remove and train on in turns, with the model before the change as a teacher beside the labels."""
+class _CutError(RuntimeError):
+    """What is left of the network is none; the message says so."""
+
+
+def _pruned(model: Path, params: Params, context: Context) -> Applied | Skipped:
+    """Prune a network, with the model before the change as a teacher beside the labels."""
     from optimizer_jobs.nets.determinism import deterministic
+    from optimizer_jobs.nets.exporter import export
+    from optimizer_jobs.nets.importer import import_module
     from optimizer_jobs.nets.loop import train_on
 
-    rounds = int(params["iterations"])
+    module, ratio, rounds = import_module(model), float(params["ratio"]), int(params["iterations"])
+    structured = params["granularity"] == STRUCTURED
+    cut = (
+        _Structured(module, context, ranked_by=params.get("importance", WEIGHTS))
+        if structured
+        else _Unstructured(module)
+    )
+    if cut.words is None:
+        return Skipped(reason="the network has no neurons, channels or heads that can go without changing its outputs")
     for number in range(1, rounds + 1):
         with deterministic(seed=context.seed + number, threads=context.threads):
-            cut.remove(float(params["ratio"]), done=(number - 1) / rounds, until=number / rounds)
-        train_on(cut.module, context, model=model, epochs=_LAST_EPOCHS if number == rounds else _ROUND_EPOCHS)
-
-
-def _written(cut: "_Structured | _Unstructured", model: Path, context: Context, *, words: list[str]) -> Applied:
-    from optimizer_jobs.nets.exporter import export
-
-    target = context.workdir / "model.onnx"
+            cut.remove(ratio, done=(number - 1) / rounds, until=number / rounds)
+        train_on(module, context, model=model, epochs=_LAST_EPOCHS if number == rounds else _ROUND_EPOCHS)
     cut.finish()
-    export(cut.module, signature=context.signature, examples=examples(context), target=target)
-    return Applied(model=target, summary=", ".join([*words, *cut.gained(model, target)]))
+    target = context.workdir / "model.onnx"
+    export(module, signature=context.signature, examples=examples(context), target=target)
+    return Applied(model=target, summary=f"{describe(params)}, {cut.words}, {cut.gained(model, target)}")
 
 
 def examples(context: Context) -> dict[str, Any]:
-    """Return a few training rows by input name, as many as one call may have."""
-    if context.training is None:
-        raise ValueError("examples are training rows")
-    rows = context.training.take(slice(0, context.signature.batch or _EXAMPLES))
+    """Return a few rows by input name, as many as one call may have, to run a changed network on."""
+    rows = context.training or context.calibration or context.validation
+    if rows is None:
+        raise ValueError("there are no rows to run the network on")
+    rows = rows.take(slice(0, context.signature.batch or _EXAMPLES))
     return {spec.name: rows.inputs[spec.name] for spec in context.signature.inputs}
 
 
 class _Structured:
     """Removes the least important units of every group, the same share of each."""
 
-    def __init__(self, module: Any, context: Context) -> None:
-        self.module, self._context = module, context
-        self._before: list[int] = []
+    def __init__(self, module: Any, context: Context, *, ranked_by: ParamValue) -> None:
+        import torch
 
-    def start(self) -> str | None:
-        """Return what there is to remove, in words; None when there is nothing."""
-        found = [group for group in self._groups() if group.units >= _LEAST_UNITS]
-        self._before = [group.units for group in found]
+        from optimizer_jobs.nets.surgery import groups, shapes_of
+
+        self._module, self._context, self._by_gradients = module, context, ranked_by == GRADIENTS
+        self._rows = tuple(torch.from_numpy(values) for values in examples(context).values())
+        self._shapes = shapes_of(module, self._rows)
+        found = [group for group in groups(module, self._rows) if group.units >= _LEAST_UNITS]
+        self._groups = [(group, group.units) for group in found]
         kinds = dict.fromkeys(group.kind for group in found)
-        return f"{' and '.join(kinds)} of {len(found)} layers" if found else None
+        self.words = f"{' and '.join(kinds)} of {len(found)} layers" if found else None
 
     def remove(self, ratio: float, *, done: float, until: float) -> None:
         """Bring the share removed from `done` to `until` of the ratio."""
         from optimizer_jobs.nets.gradients import with_gradients
+        from optimizer_jobs.nets.surgery import runs
 
-        with with_gradients(self.module, self._context):
-            for place, before in enumerate(self._before):
-                group = [group for group in self._groups() if group.units >= _LEAST_UNITS or group.units > 1][place]
+        with with_gradients(self._module, self._context) if self._by_gradients else nullcontext():
+            for group, before in self._groups:
                 keep = max(1, round(before * (1 - ratio * until)))
                 if group.units > keep:
-                    order = group.importance().argsort(stable=True)
-                    group.remove(order[: group.units - keep].tolist())
+                    group.shrink(keep)
+        if not runs(self._module, self._rows, self._shapes):
+            raise _CutError(f"the network no longer fits together without {100 * ratio * until:.3g} % of its units")
 
     def finish(self) -> None:
         """Nothing is left to do: the units are gone."""
 
-    def gained(self, model: Path, target: Path) -> list[str]:
+    def gained(self, model: Path, target: Path) -> str:
         """Return how much smaller the file is."""
-        return [f"{target.stat().st_size / model.stat().st_size:.2f} of the size"]
-
-    def _groups(self) -> list[Any]:
-        import torch
-
-        from optimizer_jobs.nets.surgery import groups
-
-        inputs = tuple(torch.from_numpy(values) for values in examples(self._context).values())
-        return groups(self.module, inputs)
+        return f"{target.stat().st_size / model.stat().st_size:.2f} of the size"
 
 
 class _Unstructured:
     """Sets the smallest weights of all layers to zero, and keeps them there while training."""
 
     def __init__(self, module: Any) -> None:
-        self.module = module
-
-    def start(self) -> str | None:
-        """Return what there is to zero, in words."""
-        return f"in {len(self._weights())} layers"
+        self._module = module
+        self.words = f"in {len(self._weights())} layers"
 
     def remove(self, ratio: float, *, done: float, until: float) -> None:
         """Zero more of the weights that are left, up to `until` of the ratio."""
         from torch.nn.utils import prune
 
-        left = 1 - ratio * done
+        amount = 1 - (1 - ratio * until) / (1 - ratio * done)
+        scores = {(layer, name): _share_of_larger(layer.weight) for layer, name in self._weights()}
         prune.global_unstructured(
-            self._weights(), pruning_method=prune.L1Unstructured, amount=1 - (1 - ratio * until) / left
+            self._weights(), pruning_method=prune.L1Unstructured, importance_scores=scores, amount=amount
         )
 
     def finish(self) -> None:
@@ -190,16 +191,28 @@ class _Unstructured:
         for layer, name in self._weights():
             prune.remove(layer, name)
 
-    def gained(self, model: Path, target: Path) -> list[str]:
+    def gained(self, model: Path, target: Path) -> str:
         """Return how much smaller the file is once compressed, which is all that zeros buy."""
         before, after = (len(gzip.compress(path.read_bytes(), mtime=0)) for path in (model, target))
-        return [f"the same size, {after / before:.2f} of it compressed"]
+        return f"the same size, {after / before:.2f} of it when compressed"
 
     def _weights(self) -> list[tuple[Any, str]]:
         from torch import nn
 
         kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-        return [(layer, "weight") for layer in self.module.modules() if isinstance(layer, kinds)]
+        return [(layer, "weight") for layer in self._module.modules() if isinstance(layer, kinds)]
+
+
+def _share_of_larger(weight: Any) -> Any:
+    """Return the square of each weight as a share of the squares of its layer's weights that are no smaller.
+
+    Compared over all layers, as LAMP does it (Lee et al., 2021), no layer loses everything because its scale is small.
+    """
+    squares, order = weight.detach().flatten().square().sort(stable=True)
+    rest = squares.flip(0).cumsum(0).flip(0).clamp_min(1e-30)
+    shares = squares.new_empty(len(squares))
+    shares[order] = squares / rest
+    return shares.reshape(weight.shape)
 
 
 def _settings(spec: TechniqueSpec) -> Pruning:

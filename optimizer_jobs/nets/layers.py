@@ -3,7 +3,7 @@
 A product and the sum with a bias that follows are one linear layer. Whatever does not fit a layer stays an operator.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,17 +13,20 @@ import torch
 from onnx import NodeProto
 from torch import Tensor, nn
 
-from optimizer_jobs.nets.operators import padded
+from optimizer_jobs.nets.graph import STANDARD
+from optimizer_jobs.nets.values import as_tensor
+from optimizer_jobs.nets.windows import padded, pads_of
 
 Constants = Mapping[str, np.ndarray[Any, Any]]
-WEIGHTED = frozenset({"BatchNormalization", "Conv", "Gather", "Gemm", "LayerNormalization", "MatMul"})
-"""Operators that become layers when their weights are constant."""
 _VECTOR_AXES = 2
+_FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}
+_SHARED = {"Conv", "Gather", "Gemm", "MatMul"}
+"""Operators whose layers are one where their weights are: exporters merge equal weights of other layers by chance."""
 
 
 @dataclass
 class Built:
-    """Layers by the name of the node they stand for."""
+    """Layers by the name of the node they stand for; nodes with the same weights have the same layer."""
 
     layers: dict[str, nn.Module] = field(default_factory=dict)
     absorbed: set[str] = field(default_factory=set)
@@ -37,38 +40,55 @@ class Built:
         return 1 if node.op_type == "Gather" else 0
 
 
-def build(nodes: Sequence[NodeProto], constants: Constants) -> Built:
-    """Return the layers of a graph."""
+def build(nodes: Sequence[NodeProto], constants: Constants, *, read_by_others: Collection[str] = ()) -> Built:
+    """Return the layers of a graph; `read_by_others` are tensors that are needed outside of it, too."""
     built = Built()
     readers: dict[str, list[NodeProto]] = {}
     for node in nodes:
         for name in node.input:
             readers.setdefault(name, []).append(node)
+    known: dict[tuple[Any, ...], nn.Module] = {}
     for node in nodes:
-        maker = _MAKERS.get(node.op_type)
-        layer = maker(node, constants) if maker else None
+        maker = _MAKERS.get(node.op_type) if node.domain in STANDARD else None
+        alone = node.output[0] not in read_by_others
+        add = _bias_after(node, constants, readers.get(node.output[0], ())) if alone else None
+        key = _key(node, add, constants)
+        layer = known.get(key) or (maker(node, constants) if maker else None)
         if layer is None:
             continue
+        if add is not None and key not in known:
+            _set_bias(layer, constants[_other(add, node.output[0])])
+        if add is not None:
+            built.absorbed.add(add.name)
+            built.renamed[node.name] = tuple(add.output)
         built.layers[node.name] = layer
-        if node.op_type == "MatMul":
-            _absorb_bias(node, layer, constants, readers, built)
+        if node.op_type in _SHARED:
+            known[key] = layer
     return built
 
 
-def _absorb_bias(
-    node: NodeProto, layer: nn.Module, constants: Constants, readers: Mapping[str, Sequence[NodeProto]], built: Built
-) -> None:
-    """Let a linear layer also add the constant vector that the only reader of its output adds."""
-    following = readers.get(node.output[0], ())
-    if len(following) != 1 or following[0].op_type != "Add" or not isinstance(layer, nn.Linear):
-        return
-    add = following[0]
-    other = next((name for name in add.input if name != node.output[0]), "")
-    bias = constants.get(other)
-    if bias is not None and bias.shape in {(layer.out_features,), (1, layer.out_features)}:
-        layer.bias = nn.Parameter(torch.from_numpy(bias.reshape(-1).copy()))
-        built.absorbed.add(add.name)
-        built.renamed[node.name] = tuple(add.output)
+def _key(node: NodeProto, add: NodeProto | None, constants: Constants) -> tuple[Any, ...]:
+    """Return what two nodes have in common that are the same layer."""
+    weights = tuple(name if name in constants else "" for name in node.input)
+    bias = _other(add, node.output[0]) if add is not None else ""
+    return (node.op_type, weights, bias, *sorted(each.SerializeToString() for each in node.attribute))
+
+
+def _bias_after(node: NodeProto, constants: Constants, readers: Sequence[NodeProto]) -> NodeProto | None:
+    """Return the only reader of a product, when it adds a constant vector."""
+    if node.op_type != "MatMul" or len(readers) != 1 or readers[0].op_type != "Add":
+        return None
+    weight, bias = constants.get(node.input[1]), constants.get(_other(readers[0], node.output[0]))
+    fits = weight is not None and weight.ndim == _VECTOR_AXES and bias is not None and weight.dtype == bias.dtype
+    return readers[0] if fits and bias is not None and weight is not None and bias.shape == weight.shape[1:] else None
+
+
+def _other(add: NodeProto, name: str) -> str:
+    return next((each for each in add.input if each != name), "")
+
+
+def _set_bias(layer: nn.Module, bias: np.ndarray[Any, Any]) -> None:
+    layer.bias = nn.Parameter(torch.from_numpy(bias.copy()))
 
 
 def _linear(weight: np.ndarray[Any, Any], bias: np.ndarray[Any, Any] | None) -> nn.Linear:
@@ -82,7 +102,7 @@ def _linear(weight: np.ndarray[Any, Any], bias: np.ndarray[Any, Any] | None) -> 
 
 def _matmul(node: NodeProto, constants: Constants) -> nn.Module | None:
     weight = constants.get(node.input[1])
-    if weight is None or weight.ndim != _VECTOR_AXES or weight.dtype != np.float32:
+    if weight is None or weight.ndim != _VECTOR_AXES or weight.dtype not in _FLOATS:
         return None
     return _linear(weight, None)
 
@@ -90,7 +110,7 @@ def _matmul(node: NodeProto, constants: Constants) -> nn.Module | None:
 def _gemm(node: NodeProto, constants: Constants) -> nn.Module | None:
     attributes = _attributes(node)
     weight = constants.get(node.input[1])
-    if weight is None or weight.dtype != np.float32 or attributes.get("transA", 0):
+    if weight is None or weight.dtype not in _FLOATS or attributes.get("transA", 0):
         return None
     if attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0:
         return None
@@ -102,28 +122,29 @@ def _gemm(node: NodeProto, constants: Constants) -> nn.Module | None:
 
 
 class _Padded(nn.Module):  # type: ignore[misc] # the library has no types
-    """A convolution after a padding that differs between the ends of an axis."""
+    """A convolution after a padding that differs between the ends of an axis, or depends on the size."""
 
-    def __init__(self, conv: nn.Module, pads: Sequence[int]) -> None:
+    def __init__(self, conv: nn.Module, attributes: Mapping[str, Any]) -> None:
         super().__init__()
-        self.conv, self.pads = conv, list(pads)
+        self.conv, self.attributes = conv, dict(attributes)
 
     def forward(self, tensor: Tensor) -> Tensor:
         """Return the convolution of the padded tensor."""
-        return torch.as_tensor(self.conv(padded(tensor, {"pads": self.pads}, len(self.pads) // 2)))
+        return torch.as_tensor(self.conv(padded(tensor, pads_of(self.attributes, tensor, self.conv.kernel_size))))
 
 
 def _conv(node: NodeProto, constants: Constants) -> nn.Module | None:
     weight = constants.get(node.input[1])
     bias = constants.get(node.input[2]) if len(node.input) > 2 else None
-    if weight is None or weight.dtype != np.float32 or (len(node.input) > 2 and bias is None):
+    if weight is None or weight.dtype not in _FLOATS or (len(node.input) > 2 and bias is None):
         return None
     attributes, axes = _attributes(node), weight.ndim - 2
     kinds = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-    if axes not in kinds or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
+    if axes not in kinds:
         return None
     pads = list(attributes.get("pads") or [0] * 2 * axes)
-    even, groups = pads[:axes] == pads[axes:], attributes.get("group", 1)
+    fixed = attributes.get("auto_pad", b"NOTSET") in {b"NOTSET", b"VALID"}
+    even, groups = fixed and pads[:axes] == pads[axes:], attributes.get("group", 1)
     ones = [1] * axes
     conv = kinds[axes](
         weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),
@@ -133,7 +154,7 @@ def _conv(node: NodeProto, constants: Constants) -> nn.Module | None:
     conv.weight = nn.Parameter(torch.from_numpy(weight.copy()))
     if bias is not None:
         conv.bias = nn.Parameter(torch.from_numpy(bias.copy()))
-    return conv if even else _Padded(conv, pads)
+    return conv if even else _Padded(conv, attributes)
 
 
 def _batch_norm(node: NodeProto, constants: Constants) -> nn.Module | None:
@@ -172,14 +193,12 @@ class _Embedding(nn.Embedding):  # type: ignore[misc] # the library has no types
 
     def forward(self, places: Any) -> Tensor:
         """Return the rows; numbers that were worked out as sizes are taken, too."""
-        from optimizer_jobs.nets.operators import as_tensor
-
         return torch.as_tensor(super().forward(as_tensor(places)))
 
 
 def _embedding(node: NodeProto, constants: Constants) -> nn.Module | None:
     table = constants.get(node.input[0])
-    if table is None or table.ndim != _VECTOR_AXES or table.dtype != np.float32 or _attributes(node).get("axis", 0):
+    if table is None or table.ndim != _VECTOR_AXES or table.dtype not in _FLOATS or _attributes(node).get("axis", 0):
         return None
     if node.input[1] in constants:
         return None

@@ -15,12 +15,11 @@ def split_layers(module: GraphModule, share: float) -> tuple[int, int]:
 
     `share` is the rank kept, as a part of the full one.
     """
-    layers = [(name, layer) for name, layer in module.layers.items() if _can_be_split(layer)]
-    split = [(name, _split(layer, share)) for name, layer in layers]
-    for name, pair in split:
-        if pair is not None:
-            module.layers[name] = pair
-    return sum(pair is not None for _, pair in split), len(layers)
+    layers = [layer for layer in dict.fromkeys(module.layers.values()) if _can_be_split(layer)]
+    pairs = {layer: pair for layer in layers if (pair := _split(layer, share)) is not None}
+    for name, layer in module.layers.items():
+        module.layers[name] = pairs.get(layer, layer)  # nodes that shared a layer share the pair
+    return len(pairs), len(layers)
 
 
 def _can_be_split(layer: nn.Module) -> bool:

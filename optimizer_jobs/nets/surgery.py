@@ -6,226 +6,185 @@ torch-pruning, and tried on a copy before it is believed. Outputs keep their siz
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch_pruning
 from torch import Tensor, nn
 
-from optimizer_jobs.nets.importer import GraphModule, Step
+from optimizer_jobs.nets.attention import Attention, attentions
+from optimizer_jobs.nets.importer import GraphModule
 
 NEURONS, CHANNELS, HEADS = "neurons", "channels", "heads"
-_PASSED = {"Add", "Cast", "Clip", "Div", "Dropout", "Expand", "Identity", "Mul", "Reshape", "Softmax", "Sub",
-           "Transpose", "Unsqueeze", "Where"}  # fmt: skip
-"""Operators between the linear layers and the products of an attention."""
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_WRONG = (RuntimeError, ValueError, IndexError, KeyError, AttributeError, TypeError, AssertionError)
+"""What torch-pruning and torch raise where a layer cannot lose any units."""
+_ROWS = 2
 
 
-@dataclass(frozen=True)
-class Group:
-    """Units of one place."""
+class Group(Protocol):
+    """Units of one place in a network; stays valid while units of other places go."""
 
-    kind: str
-    units: int
-    importance: Callable[[], Tensor]
-    """Returns (units,) how much each matters, by weights and, where there are, their gradients."""
-    remove: Callable[[Sequence[int]], None]
-    """Takes units out of the module for good; groups found before are stale afterwards."""
+    @property
+    def kind(self) -> str:
+        """What the units are."""
+        ...
+
+    @property
+    def units(self) -> int:
+        """How many there are now."""
+        ...
+
+    def shrink(self, keep: int) -> None:
+        """Remove the units that matter least, by weights and, where there are, their gradients."""
+        ...
 
 
 def groups(module: GraphModule, examples: tuple[Tensor, ...]) -> list[Group]:
-    """Return every group of a module, in the order of its graph. `examples` are inputs to try it on."""
-    heads = list(_attentions(module, examples))
-    taken = {id(layer) for each in heads for layer in each.layers}
-    return [*_layer_groups(module, examples, taken), *(each.group() for each in heads)]
+    """Return every group of a module, in the order of its graph. `examples` are rows to try it on."""
+    given = tuple(values[:_ROWS] for values in examples)
+    module.keep_batch(given)
+    heads = [_Heads(each) for each in attentions(module, given) if _heads_are_blocks(module, each, given)]
+    taken = {id(layer) for each in heads for layer in each.attention.split}
+    return [*_layer_groups(module, given, taken), *heads]
 
 
-def _layer_groups(module: GraphModule, examples: tuple[Tensor, ...], taken: set[int]) -> Iterator[Group]:
-    seen: set[int] = set()
-    for name, layer in module.layers.items():
-        if id(layer) in taken | seen or not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
-            continue
-        members = _removable(module, name, examples)
-        if members is not None:
-            seen |= members
-            yield _layer_group(module, layer, examples)
-
-
-def _removable(module: GraphModule, name: str, examples: tuple[Tensor, ...]) -> set[int] | None:
-    """Return the layers that lose outputs together with the layer of this name, or None when none can be lost."""
-    trial = copy.deepcopy(module)
-    layer = trial.layers[name]
+def runs(module: nn.Module, examples: tuple[Tensor, ...], shapes: Sequence[torch.Size]) -> bool:
+    """Return whether a module still runs, with outputs of these shapes."""
     try:
-        group = _dependencies(trial, layer, examples, [0])
-        outs = [dep.target.name.split(" ")[0] for dep, _ in group if "out_channels" in str(dep.handler)]
-        before = _shapes(trial, examples)
-        group.prune()
-        same = _shapes(trial, examples) == before
-    except (RuntimeError, ValueError, IndexError, KeyError, AttributeError):
-        return None
-    if not same or _width(layer) < 1:
-        return None
-    return {id(dict(module.named_modules())[path]) for path in outs if path in dict(module.named_modules())}
+        return shapes_of(module, examples) == list(shapes)
+    except _WRONG:
+        return False
 
 
-def _dependencies(
-    module: nn.Module, layer: nn.Module, examples: tuple[Tensor, ...], units: Sequence[int]
-) -> torch_pruning.Group:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # weights outside of layers are pruned along their last axis, as they should be
-        graph = torch_pruning.DependencyGraph().build_dependency(module, example_inputs=examples)
-    return graph.get_pruning_group(layer, _remover(layer), idxs=list(units))
-
-
-def _layer_group(module: GraphModule, layer: nn.Module, examples: tuple[Tensor, ...]) -> Group:
-    units = _width(layer)
-
-    def importance() -> Tensor:
-        group = _dependencies(module, layer, examples, range(units))
-        found = _measure(layer)(group)
-        return _per_unit(layer) if found is None else torch.as_tensor(found)
-
-    return Group(
-        kind=NEURONS if isinstance(layer, nn.Linear) else CHANNELS, units=units, importance=importance,
-        remove=lambda chosen: _dependencies(module, layer, examples, chosen).prune(),
-    )  # fmt: skip
-
-
-def _measure(layer: nn.Module) -> Callable[[torch_pruning.Group], Tensor | None]:
-    if next(layer.parameters()).grad is None:
-        return torch_pruning.importance.GroupMagnitudeImportance(p=2, normalizer=None)  # type: ignore[no-any-return]
-    return torch_pruning.importance.GroupTaylorImportance(normalizer=None)  # type: ignore[no-any-return]
-
-
-def _per_unit(layer: nn.Module) -> Tensor:
-    weight: Tensor = layer.weight
-    return weight.detach().flatten(1).norm(dim=1)
-
-
-def _remover(layer: nn.Module) -> Callable[..., nn.Module]:
-    linear = isinstance(layer, nn.Linear)
-    return torch_pruning.prune_linear_out_channels if linear else torch_pruning.prune_conv_out_channels  # type: ignore[no-any-return]
-
-
-def _width(layer: nn.Module) -> int:
-    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
-
-
-def _shapes(module: nn.Module, examples: tuple[Tensor, ...]) -> list[torch.Size]:
+def shapes_of(module: nn.Module, examples: tuple[Tensor, ...]) -> list[torch.Size]:
+    """Return the shapes of a module's outputs."""
     with torch.no_grad():
         answers = module(*examples)
     return [answer.shape for answer in (answers if isinstance(answers, tuple) else (answers,))]
 
 
-@dataclass(frozen=True)
-class _Attention:
-    """The four linear layers around one attention; a head is a block of `size` channels of each."""
+def _layer_groups(module: GraphModule, given: tuple[Tensor, ...], taken: set[int]) -> Iterator["_Units"]:
+    seen = set(taken)
+    for path, layer in module.named_modules():
+        if id(layer) in seen or not isinstance(layer, _LAYERS):
+            continue
+        members, removable = _tried(module, path, given)
+        seen |= members
+        if removable and not members & taken:
+            yield _Units(module, layer, given)
 
-    query: nn.Linear
-    key: nn.Linear
-    value: nn.Linear
-    joined: nn.Linear
-    size: int
 
-    @property
-    def layers(self) -> tuple[nn.Linear, ...]:
-        return (self.query, self.key, self.value, self.joined)
+def _tried(module: GraphModule, path: str, given: tuple[Tensor, ...]) -> tuple[set[int], bool]:
+    """Return the layers that lose outputs together with the layer at this path, and whether they can at all."""
+    trial = copy.deepcopy(module)
+    layer = trial.get_submodule(path)
+    own = dict(zip(map(id, trial.modules()), module.modules(), strict=True))
+    members = {id(module.get_submodule(path))}
+    try:
+        shapes = shapes_of(trial, given)
+        group = _dependencies(trial, given).get_pruning_group(layer, _remover(layer), idxs=[0])
+        members |= {id(own[id(dep.target.module)]) for dep, _ in group
+                    if "out_channels" in str(dep.handler) and id(dep.target.module) in own}  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of units that no longer divide; what counts is what then comes out
+            group.prune()
+    except _WRONG:
+        return members, False
+    return members, runs(trial, given, shapes)
 
-    def group(self) -> Group:
-        return Group(
-            kind=HEADS, units=self.joined.in_features // self.size, importance=self._importance, remove=self._remove
+
+def _dependencies(module: nn.Module, given: tuple[Tensor, ...]) -> torch_pruning.DependencyGraph:
+    with warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")  # of weights that stand alone, which is known
+        return torch_pruning.DependencyGraph().build_dependency(
+            module, example_inputs=given, output_transform=_differentiable
         )
 
-    def _importance(self) -> Tensor:
-        rows = [_weighed(layer).sum(1) for layer in (self.query, self.key, self.value)]
-        each = torch.stack([*rows, _weighed(self.joined).sum(0)]).sum(0)
-        return each.reshape(-1, self.size).sum(1)
 
-    def _remove(self, heads: Sequence[int]) -> None:
-        channels = [head * self.size + channel for head in sorted(heads) for channel in range(self.size)]
-        for layer in (self.query, self.key, self.value):
-            torch_pruning.prune_linear_out_channels(layer, channels)
-        torch_pruning.prune_linear_in_channels(self.joined, channels)
+def _differentiable(answers: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
+    """Return the outputs that a gradient goes through."""
+    return [answer for answer in (answers if isinstance(answers, tuple) else (answers,)) if answer.requires_grad]
 
 
-def _weighed(layer: nn.Linear) -> Tensor:
-    """Return how much each weight matters: its change of the loss where there is a gradient, else its size."""
-    weight: Tensor = layer.weight.detach()
-    return (weight * layer.weight.grad).abs() if layer.weight.grad is not None else weight.square()
+def _remover(layer: nn.Module) -> object:
+    if isinstance(layer, nn.Linear):
+        return torch_pruning.prune_linear_out_channels
+    depthwise = layer.groups > 1 and layer.groups == layer.out_channels
+    return torch_pruning.prune_depthwise_conv_out_channels if depthwise else torch_pruning.prune_conv_out_channels
 
 
-def _attentions(module: GraphModule, examples: tuple[Tensor, ...]) -> Iterator[_Attention]:
-    """Yield every attention whose heads can go: a product of a softmax with values, between linear layers."""
-    maker = {output: step for step in module.steps for output in step.outputs}
-    sizes = module.shapes(examples)
-    for step in module.steps:
-        if step.operator != "MatMul" or step.layer:
-            continue
-        found = _attention(module, step, maker)
-        if found is None:
-            continue
-        query, key, value, joined = found
-        size = int(sizes[step.outputs[0]][-1])
-        whole = {layer.out_features for layer in (query, key, value)} == {joined.in_features}
-        if whole and joined.in_features % size == 0 and joined.in_features > size:
-            attention = _Attention(query, key, value, joined, size)
-            if _heads_are_blocks(module, attention, examples):
-                yield attention
+@dataclass(frozen=True)
+class _Units:
+    """Outputs of one layer, and whatever goes with them."""
+
+    module: GraphModule
+    layer: nn.Module
+    given: tuple[Tensor, ...]
+
+    @property
+    def kind(self) -> str:
+        return NEURONS if isinstance(self.layer, nn.Linear) else CHANNELS
+
+    @property
+    def units(self) -> int:
+        return int(self.layer.out_features if isinstance(self.layer, nn.Linear) else self.layer.out_channels)
+
+    def shrink(self, keep: int) -> None:
+        graph, remover, units = _dependencies(self.module, self.given), _remover(self.layer), self.units
+        matters = _importance(graph.get_pruning_group(self.layer, remover, idxs=list(range(units))), self.layer)
+        least = matters.argsort(stable=True)[: units - keep].tolist()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph.get_pruning_group(self.layer, remover, idxs=least).prune()
 
 
-def _attention(module: GraphModule, mix: Step, maker: dict[str, Step]) -> tuple[nn.Linear, ...] | None:
-    """Return query, key, value and joining layer around the product `mix` of shares and values, or None."""
-    shares = _back(mix.inputs[0], maker, until="Softmax")
-    product = _back(shares.inputs[0], maker, until="MatMul") if shares is not None else None
-    if product is None or product.layer:
-        return None
-    linear = [_linear_before(module, name, maker) for name in (*product.inputs, mix.inputs[1])]
-    joined = _linear_after(module, mix.outputs[0])
-    found = [*linear, joined]
-    return tuple(layer for layer in found if layer is not None) if None not in found else None
-
-
-def _back(name: str, maker: dict[str, Step], *, until: str) -> Step | None:
-    """Return the first step of an operator that a tensor comes from by steps that are passed."""
-    step = maker.get(name)
-    while step is not None and step.operator != until:
-        if step.layer or step.operator not in _PASSED:
-            return None
-        step = next((maker[given] for given in step.inputs if given in maker), None)
-    return step
-
-
-def _linear_before(module: GraphModule, name: str, maker: dict[str, Step]) -> nn.Linear | None:
-    step = maker.get(name)
-    while step is not None and not step.layer:
-        if step.operator not in _PASSED:
-            return None
-        step = maker.get(step.inputs[0])
-    layer = module.layer_of(step) if step is not None else None
-    return layer if isinstance(layer, nn.Linear) else None
-
-
-def _linear_after(module: GraphModule, name: str) -> nn.Linear | None:
-    while True:
-        readers = [step for step in module.steps if name in step.inputs and step.operator != "Shape"]
-        if len(readers) != 1:
-            return None
-        layer = module.layer_of(readers[0])
-        if layer is not None or readers[0].operator not in _PASSED:
-            return layer if isinstance(layer, nn.Linear) else None
-        name = readers[0].outputs[0]
-
-
-def _heads_are_blocks(module: GraphModule, attention: _Attention, examples: tuple[Tensor, ...]) -> bool:
-    """Return whether removing the first block of channels is the same as joining nothing of it."""
-    silenced = copy.deepcopy((module, attention))
-    removed = copy.deepcopy((module, attention))
-    with torch.no_grad():
-        silenced[1].joined.weight[:, : attention.size] = 0
-        removed[1].group().remove([0])
+def _importance(group: torch_pruning.Group, layer: nn.Module) -> Tensor:
+    """Return (units,) how much the loss would change without each, where gradients are; else how large it is."""
+    measures = [torch_pruning.importance.GroupMagnitudeImportance(p=2, normalizer=None)]
+    if layer.weight.grad is not None:
+        measures.insert(0, torch_pruning.importance.GroupTaylorImportance(normalizer=None))
+    for measure in measures:
         try:
-            one, other = silenced[0](*examples), removed[0](*examples)
-        except RuntimeError:
+            found = measure(group)
+        except _WRONG:
+            continue  # something of the group has no gradient
+        if found is not None:
+            return torch.as_tensor(found)
+    return torch.as_tensor(layer.weight.detach().flatten(1).norm(dim=1))
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """Heads of one attention."""
+
+    attention: Attention
+
+    @property
+    def kind(self) -> str:
+        return HEADS
+
+    @property
+    def units(self) -> int:
+        return self.attention.heads
+
+    def shrink(self, keep: int) -> None:
+        order = self.attention.importance().argsort(stable=True)
+        self.attention.remove(order[: self.units - keep].tolist())
+
+
+def _heads_are_blocks(module: GraphModule, attention: Attention, given: tuple[Tensor, ...]) -> bool:
+    """Return whether removing the first block of channels is the same as joining nothing of it."""
+    silenced, silent = copy.deepcopy((module, attention))
+    removed, cut = copy.deepcopy((module, attention))
+    with torch.no_grad():
+        silent.joined.weight[:, : attention.size] = 0
+        cut.remove([0])
+        try:
+            one, other = silenced(*given), removed(*given)
+        except _WRONG:
             return False
     pairs = zip(*(each if isinstance(each, tuple) else (each,) for each in (one, other)), strict=True)
     return all(left.shape == right.shape and torch.allclose(left, right, atol=1e-4) for left, right in pairs)
