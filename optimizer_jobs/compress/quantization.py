@@ -7,9 +7,9 @@ ONNX Runtime refuses to open is never handed on.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optimizer_jobs.compress import layers, schemes, static, weights
-from optimizer_jobs.compress.calibration import quiet
-from optimizer_jobs.compress.schemes import BLOCK_SIZES, DYNAMIC_OPS, SMOOTH, STATIC_OPS
+from optimizer_jobs.compress import layers, schemes, smoothing, static, weights
+from optimizer_jobs.compress.calibration import batches, quiet, sample
+from optimizer_jobs.compress.schemes import BLOCK_SIZES, DYNAMIC_OPS, SMOOTH, SMOOTH_LAYERS, STATIC_OPS
 from optimizer_jobs.compress.static import LAYERS, WHOLE
 from optimizer_jobs.models.engine import EngineError, EngineOptions
 from optimizer_jobs.models.runtime import open_model
@@ -26,6 +26,7 @@ CHEAP = False
 TRAINS = False
 
 OFF = "Off"
+_METHOD_WORDS = {SMOOTH_LAYERS: "smooth layers"}
 
 
 def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
@@ -66,7 +67,8 @@ def describe(params: Params) -> str:
         case scheme:
             words = ["int8", scheme.lower()]
     if "method" in params:
-        words += [str(params["method"]).lower(), *(["layers only"] if params.get("scope") == LAYERS else [])]
+        words += [_METHOD_WORDS.get(str(params["method"]), str(params["method"]).lower())]
+        words += ["layers only"] if params.get("scope") == LAYERS else []
     return " ".join(words + ([] if params.get("per_channel", True) else ["per tensor"]))
 
 
@@ -99,13 +101,28 @@ def _eighth(model: Path, target: Path, params: Params, *, context: Context) -> s
     names = tuple(node.name for node in layers.weighted(graph, ops))
     if not names:
         return Skipped(reason=f"no {' or '.join(ops)} with constant weights is left to quantize")
-    if params["scheme"] == QuantizationScheme.DYNAMIC:
-        return weights.dynamic(prepared, target, params, context=context)
-    if params["scheme"] == QuantizationScheme.WEIGHT_ONLY:
-        return weights.weight_only(prepared, target, params)
-    if params["method"] == SMOOTH:
-        return static.smooth(prepared, target, params, context=context)
+    match params["scheme"], params.get("method"):
+        case QuantizationScheme.STATIC, schemes.SMOOTH:
+            return static.smooth(prepared, target, params, context=context)
+        case QuantizationScheme.WEIGHT_ONLY, _:
+            return weights.weight_only(prepared, target, params)
+        case _, schemes.SMOOTH | schemes.SMOOTH_LAYERS if not _smooth(graph, prepared, params, context=context):
+            return Skipped(reason="there are no calibration rows, or no layer whose input can be smoothed")
+        case QuantizationScheme.DYNAMIC, _:
+            return weights.dynamic(prepared, target, params, context=context)
     return static.calibrated(prepared, target, params, context=context, layers=names)
+
+
+def _smooth(graph: "onnx.ModelProto", prepared: Path, params: Params, *, context: Context) -> int:
+    """Rewrite the prepared file with smooth inputs of its layers; return how many."""
+    import onnx
+
+    if context.calibration is None:
+        return 0
+    observed = batches(sample(context.calibration, int(params["samples"]), seed=context.seed), context)
+    count = smoothing.smooth(graph, [node.name for node in layers.weighted(graph, DYNAMIC_OPS)], observed)
+    onnx.save(graph, prepared)
+    return count
 
 
 def _that_matter(variant: str, settings: Quantization, *, per_channel: bool, scope: str, block_size: int) -> Params:
@@ -115,11 +132,13 @@ def _that_matter(variant: str, settings: Quantization, *, per_channel: bool, sco
     match scheme:
         case QuantizationScheme.STATIC if detail == SMOOTH:
             return {"scheme": scheme, **observed}
+        case QuantizationScheme.STATIC if detail == SMOOTH_LAYERS:
+            return {"scheme": scheme, **observed, "per_channel": per_channel, "fallback": settings.fallback}
         case QuantizationScheme.STATIC:
             further: Params = {"per_channel": per_channel, "scope": scope, "fallback": settings.fallback}
             return {"scheme": scheme, **observed, **further}
         case QuantizationScheme.DYNAMIC:
-            return {"scheme": scheme, "per_channel": per_channel}
+            return {"scheme": scheme, "per_channel": per_channel, **(observed if detail == SMOOTH else {})}
         case QuantizationScheme.WEIGHT_ONLY:
             return {"scheme": scheme, "bits": int(detail), "block_size": block_size}
     return {"scheme": scheme}

@@ -14,7 +14,10 @@ from retune.api.techniques import Technique as TechniqueSpec
 DYNAMIC_OPS = ("MatMul", "Gemm")
 STATIC_OPS = layers.PRODUCTS
 SMOOTH = "Smooth"
-"""Static quantization of transformers; stands where other variants name their calibration method."""
+"""Outliers of activations moved into the weights first, as transformers need it; stands where other variants name their
+calibration method. For the static scheme, NNCF does it and quantizes products of activations too."""
+SMOOTH_LAYERS = "SmoothLayers"
+"""The same for the static scheme with nothing but layers and embedding tables in 8 bits: fast in every engine."""
 BITS = (8, 4)
 BLOCK_SIZES = (32, 128)
 WORTH_BYTES = 1 << 20
@@ -35,8 +38,6 @@ def impossible(scheme: QuantizationScheme, subject: Subject) -> str | None:
         return "static quantization needs data.training or data.calibration to observe value ranges on"
     if not layers.weighted(subject.graph, ops):
         return f"the model has no {' or '.join(sorted(ops))} with constant weights to quantize"
-    if scheme is QuantizationScheme.STATIC and layers.has_attention(subject.graph) and find_spec("nncf") is None:
-        return "static quantization of a transformer needs the package nncf, which is not installed"
     return None
 
 
@@ -67,12 +68,20 @@ def variants(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:
 
 def _variants(scheme: QuantizationScheme, spec: TechniqueSpec, subject: Subject) -> Iterator[str]:
     if scheme is QuantizationScheme.STATIC:
-        smooth = layers.has_attention(subject.graph)
-        yield from (f"{scheme} {method}" for method in ((SMOOTH,) if smooth else settings_of(spec).calibration.methods))
+        yield from (f"{scheme} {method}" for method in _methods(spec, subject))
     elif scheme is QuantizationScheme.WEIGHT_ONLY:
         yield from (f"{scheme} {bits}" for bits in BITS)
     else:
         yield scheme
+        if scheme is QuantizationScheme.DYNAMIC and subject.calibration and layers.has_attention(subject.graph):
+            yield f"{scheme} {SMOOTH}"
+
+
+def _methods(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:
+    """Return how the static scheme finds ranges; a transformer quantized without smoothing keeps nothing it learned."""
+    if not layers.has_attention(subject.graph):
+        return settings_of(spec).calibration.methods
+    return (SMOOTH_LAYERS,) if find_spec("nncf") is None else (SMOOTH, SMOOTH_LAYERS)
 
 
 def _worth(scheme: QuantizationScheme, subject: Subject) -> bool:

@@ -79,6 +79,7 @@ def _to_int8(prepared: Path, target: Path, nodes: list[NodeProto], *, per_channe
         quantize_dynamic(  # it makes every Gemm a MatMul of another name first, so it is told what to leave
             prepared, target, op_types_to_quantize=sorted(types), nodes_to_exclude=others,
             per_channel=per_channel, reduce_range=reduce_range, weight_type=QuantType.QInt8,
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # no shapes come out of fused operators
         )  # fmt: skip
 
 

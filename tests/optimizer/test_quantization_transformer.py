@@ -30,7 +30,9 @@ QUANTIZE = Technique(name="quantize", type=TechniqueType.QUANTIZATION)
 GRAPH = Technique(name="graph", type=TechniqueType.GRAPH_OPTIMIZATION)
 EXPECTED = {
     "Static Smooth": (0.27, 0.99),
+    "Static SmoothLayers": (0.27, 0.995),
     "Dynamic": (0.27, 0.985),
+    "Dynamic Smooth": (0.27, 0.995),
     "WeightOnly 8": (0.30, 0.995),
     "WeightOnly 4": (0.20, 0.95),
     "Half": (0.51, 0.999),
