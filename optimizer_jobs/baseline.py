@@ -196,7 +196,7 @@ def _check_holes(opened: Opened, splits: Mapping[str, Rows], specs: Mapping[str,
 def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: int = 1) -> tuple[Measurement, ...]:
     """Return the task's quality metrics with intervals, latency percentiles in milliseconds a request, and size."""
     task = bundle.manifest.task
-    found = answer(session, rows, task=task, classes=bundle.manifest.classes or None)
+    found = answer(session, rows, task=task, classes=bundle.manifest.classes or None, batch=batch)
     scored = {metric: scores(metric, found, rows) for metric in MAIN[task]}
     if task is Task.CLASSIFICATION and not scored[Metric.ACCURACY].any() and found.predictions is not None:
         labels = found.predictions.labels
@@ -213,7 +213,7 @@ def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: i
         batch=session.signature.batch or min(batch, len(rows)),
     )[SUBJECT]
     numbers: Mapping[Metric, Interval] = {
-        **{metric: own_interval(metric, each, confidence=CONFIDENCE) for metric, each in scored.items()},
+        **{metric: own_interval(metric, each)(CONFIDENCE) for metric, each in scored.items()},
         **{metric: timings.percentile(q, confidence=CONFIDENCE, seed=seed) for metric, q in _QUANTILES.items()},
         Metric.SIZE_BYTES: Interval.exact(bundle.manifest.size_bytes),
     }

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from optimizer_jobs.data.datasets import Rows, read_dataset
@@ -26,12 +27,13 @@ from optimizer_jobs.progress import say, step
 from optimizer_jobs.report.build import build
 from optimizer_jobs.report.document import Report
 from optimizer_jobs.report.render import render
+from optimizer_jobs.report.steps import Searched
 from optimizer_jobs.robust.adversarial import attack_of
-from optimizer_jobs.search.study import finalists, open_study, trials_table
+from optimizer_jobs.search.study import LEFT_OUT, finalists, open_study, trials_table
 from retune.api.objectives import Metric, MetricKind
 from retune.api.objects import Comparison
 from retune.api.status import Measurement
-from retune.contract.paths import bundles, run_folder
+from retune.contract.paths import RESULT_LIMIT, bundles, run_folder
 from retune.contract.requests import JudgeRequest
 from retune.contract.results import CandidateSummary, JudgeResult, Reason, Verdict
 
@@ -40,6 +42,8 @@ DOCUMENT = "report.json"
 CANDIDATES = "candidates"
 _STEPS = 5
 _MESSAGE_LIMIT = 1000
+_WHOLE = 1e6
+"""Numbers this large have no fraction that says anything."""
 
 
 def run(request: JudgeRequest, *, effort: Effort = THOROUGH) -> JudgeResult:
@@ -179,7 +183,7 @@ def _result(
 ) -> JudgeResult:
     champion = gathered.evidence.champion
     subject = decision.subject
-    return JudgeResult(
+    result = JudgeResult(
         spec_hash=request.spec_hash,
         run=request.run,
         champion_digest=request.champion.digest,
@@ -191,6 +195,14 @@ def _result(
         report=f"{_folder(request)}/{PAGE}",
         fingerprint=machine.short,
     )
+    return _short_enough(result)
+
+
+def _short_enough(result: JudgeResult) -> JudgeResult:
+    """Return the result without its last comparisons where a termination message has no room; the report has all."""
+    while result.comparisons and len(result.model_dump_json(by_alias=True, exclude_none=True).encode()) > RESULT_LIMIT:
+        result = result.model_copy(update={"comparisons": result.comparisons[:-1]})
+    return result
 
 
 def _comparisons(champion: Standing, contender: Contender) -> tuple[Comparison, ...]:
@@ -219,8 +231,15 @@ def measurement(metric: Metric, found: Interval) -> Measurement:
 
 
 def _measured(metric: Metric, found: Interval) -> Measurement:
-    low, value, high = (f"{number:.6f}".rstrip("0").rstrip(".") for number in (found.low, found.value, found.high))
+    low, value, high = (decimal(number) for number in (found.low, found.value, found.high))
     return Measurement(name=metric.value, value=value, low=low, high=high, samples=found.samples)
+
+
+def decimal(number: float) -> str:
+    """Return a number to six significant digits, whole from a million on, without exponent."""
+    if abs(number) >= _WHOLE:
+        return f"{number:.0f}"
+    return str(np.format_float_positional(number + 0.0, precision=6, fractional=False, trim="-"))
 
 
 def _write_report(
@@ -232,11 +251,11 @@ def _write_report(
     rules: Rules,
 ) -> None:
     """Write the page, then the document: whoever finds the document finds a finished verdict."""
-    trials = trials_table(open_study(request.store, request.run))
+    study = open_study(request.store, request.run)
     data = _data_digests(request, gathered)
     report = build(
-        request, gathered=gathered, decision=decision, result=result, trials=trials, data=data, fingerprint=machine,
-        rules=rules,
+        request, gathered=gathered, decision=decision, result=result, data=data, fingerprint=machine, rules=rules,
+        searched=Searched(trials_table(study), study.user_attrs.get(LEFT_OUT, {})),
     )  # fmt: skip
     _write(f"{_folder(request)}/{PAGE}", render(report).encode())
     _write(f"{_folder(request)}/{DOCUMENT}", report.model_dump_json(by_alias=True, indent=1).encode())

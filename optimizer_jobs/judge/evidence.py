@@ -26,11 +26,11 @@ class Standing:
     """How it was made and runs, in words."""
     techniques: tuple[str, ...]
     metrics: Mapping[Metric, Interval]
-    """Accuracy as a share, latencies in milliseconds, size in bytes."""
+    """Quality of the task's metrics first, then latencies and resources; each in the metric's unit."""
 
     @property
     def main(self) -> Metric:
-        """The quality metric that stands for the task."""
+        """The quality metric that objectives speak of first; else the one that stands for the task."""
         return next(metric for metric in self.metrics if metric.kind is MetricKind.QUALITY)
 
     @property
@@ -45,17 +45,19 @@ class Contender(Standing):
 
     trial: int
     differences: Mapping[Metric, PairedDifference]
-    """Candidate minus champion for every quality metric, at `confidence`; the one that stands for the task first."""
+    """Candidate minus champion for every quality metric, at `confidence`; the main one first."""
     confidence: float
     """Confidence of the quality intervals, made stricter because several finalists are judged at once (Holm)."""
     agreement: Interval
     """How much both models answer the same, from 0 to 1; needs no labels."""
     ratios: Mapping[Metric, Interval]
     """Candidate divided by champion, for latencies and resources."""
+    process_bytes: int | None = None
+    """Most memory of a whole process with the model, where it was measured."""
 
     @property
     def difference(self) -> PairedDifference:
-        """The paired difference of the metric that stands for the task."""
+        """The paired difference of the main quality metric."""
         return next(iter(self.differences.values()))
 
 
@@ -67,6 +69,8 @@ class Evidence:
     contenders: tuple[Contender, ...]
     noise: str | None
     """Why latency could not be judged on this node; None when it could."""
+    memory: int | None = None
+    """Bytes that a process with the model must get along with; None without a limit."""
 
 
 def gain(metric: Metric, contender: Contender, champion: Standing) -> Interval:
@@ -108,6 +112,7 @@ def pessimistic(objective: Objective, contender: Contender, champion: Standing) 
 def estimate(objective: Objective, contender: Contender, champion: Standing) -> float:
     """Return the contender's point estimate, in the metric's unit, by the same comparison as `pessimistic`."""
     metric = objective.metric
-    if metric in LATENCIES and objective.goal is not None and objective.goal.type is not GoalType.THRESHOLD:
+    relative = objective.goal is not None and objective.goal.type is not GoalType.THRESHOLD
+    if relative and metric.kind is not MetricKind.QUALITY:
         return champion.metrics[metric].value * contender.ratios[metric].value
     return contender.metrics[metric].value

@@ -3,9 +3,9 @@
 The only part of the judge that runs models. It opens the test split once and hands on nothing but numbers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.judge.evidence import LATENCIES, Contender, Evidence, Standing
-from optimizer_jobs.judge.gate import limit_value
-from optimizer_jobs.measure.bootstrap import mean_interval
-from optimizer_jobs.measure.intervals import difference, own_interval
+from optimizer_jobs.measure.bootstrap import resampled
+from optimizer_jobs.measure.intervals import Difference, OwnInterval, difference, own_interval
 from optimizer_jobs.measure.latency import Effort, Timings, aa_check, interleave_until, ratio
 from optimizer_jobs.measure.quality import MAIN, Answers, UnfitAnswersError, alike, answer, scores
 from optimizer_jobs.measure.resources import RESOURCES, Served, Usage, measure_resources
 from optimizer_jobs.measure.stats import Interval, holm_confidences, wilson
 from optimizer_jobs.models.bundle import Bundle
-from optimizer_jobs.models.runtime import Session, open_session
-from optimizer_jobs.search.objectives import limits
+from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_session
+from optimizer_jobs.search.objectives import limits, shortfall
+from retune.api.base import memory_bytes
 from retune.api.model import Task
-from retune.api.objectives import GoalType, Metric, MetricKind, Objective
+from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective
 from retune.api.search import Serving
 from retune.api.techniques import Adversarial
 from retune.contract.requests import BundleRef
@@ -68,6 +68,17 @@ class Rules:
         """How far a model may differ from itself: noise must stay below the smallest gain that would be acted upon."""
         return min(max(self.min_gain, NARROWEST_BAND), WIDEST_BAND)
 
+    @property
+    def memory(self) -> int | None:
+        """Bytes that a process with the model must get along with."""
+        return int(memory_bytes(self.serving.memory)) if self.serving.memory else None
+
+    @property
+    def resources(self) -> frozenset[Metric]:
+        """The resources that an objective asks for, and memory where it is limited."""
+        asked = {each.metric for each in self.objectives} & RESOURCES
+        return frozenset(asked | ({Metric.PEAK_MEMORY_BYTES} if self.memory is not None else set()))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gathered:
@@ -75,8 +86,10 @@ class Gathered:
 
     evidence: Evidence
     rows: Rows
+    answers: Mapping[str, Answers]
     scores: Mapping[str, Mapping[Metric, Floats]]
     """(N,) what each quality metric is the mean of."""
+    engines: Mapping[str, EngineOptions]
     timings: Mapping[str, Timings]
     self_ratio: Interval
     """p95 of the champion divided by its own, measured as if it were two models."""
@@ -97,8 +110,12 @@ def gather(
     noise = aa_check(first, twin, quantiles=_quantiles(rules), band=rules.band, confidence=rules.confidence)
     comparison = _Comparison(champion, answers, scored, timings, usage, rules)
     contenders = comparison.contenders(finalists)
-    evidence = Evidence(champion=comparison.standing, contenders=contenders, noise=noise)
-    return Gathered(evidence=evidence, rows=rows, scores=scored, timings=timings, self_ratio=ratio(first, twin, 0.95))
+    evidence = Evidence(champion=comparison.standing, contenders=contenders, noise=noise, memory=rules.memory)
+    return Gathered(
+        evidence=evidence, rows=rows, answers=answers, scores=scored, timings=timings,
+        engines={each.bundle.digest: limited(each.bundle.manifest.engine, rules.threads) for each in entrants},
+        self_ratio=ratio(first, twin, 0.95, confidence=rules.confidence),
+    )  # fmt: skip
 
 
 def _quantiles(rules: Rules) -> tuple[float, ...]:
@@ -112,9 +129,10 @@ def _session(entrant: Entrant, rules: Rules) -> Session:
 
 
 def _answers(entrant: Entrant, rows: Rows, *, rules: Rules) -> Answers:
-    manifest = entrant.bundle.manifest
+    """Return the answers in requests of the size that is served: dynamic int8 answers depend on it."""
+    manifest, batch = entrant.bundle.manifest, rules.serving.batch_size
     try:
-        return answer(_session(entrant, rules), rows, task=manifest.task, classes=manifest.classes or None)
+        return answer(_session(entrant, rules), rows, task=manifest.task, classes=manifest.classes or None, batch=batch)
     except UnfitAnswersError as error:
         raise JobError(
             Reason.MODEL_INVALID, entrant.ref.uri, f"{error}.", "Give a model whose outputs fit spec.model.task."
@@ -124,12 +142,16 @@ def _answers(entrant: Entrant, rows: Rows, *, rules: Rules) -> Answers:
 def _scores(
     entrant: Entrant, answers: Mapping[str, Answers], reference: Answers, rows: Rows, *, rules: Rules
 ) -> dict[Metric, Floats]:
-    """Return the scores of every quality metric of the task, and under attack where an objective asks for it."""
+    """Return the scores of every quality metric of the task, those that objectives speak of first.
+
+    Under attack only where an objective asks for it.
+    """
     found = answers[entrant.bundle.digest]
     scored = {metric: scores(metric, found, rows, reference=reference) for metric in MAIN[entrant.bundle.manifest.task]}
     if any(each.metric is Metric.ROBUST_ACCURACY for each in rules.objectives):
         scored[Metric.ROBUST_ACCURACY] = _robust(entrant, rows, rules)
-    return scored
+    asked = [each.metric for each in rules.objectives if each.metric in scored]
+    return {metric: scored[metric] for metric in dict.fromkeys([*asked, *scored])}
 
 
 def _robust(entrant: Entrant, rows: Rows, rules: Rules) -> Floats:
@@ -140,7 +162,11 @@ def _robust(entrant: Entrant, rows: Rows, rules: Rules) -> Floats:
         entrant.bundle.model, session, rows, settings=rules.attack, classes=classes, seed=rules.seed
     )  # fmt: skip
     return scores(
-        Metric.ACCURACY, answer(session, changed.rows, task=Task.CLASSIFICATION, classes=classes or None), rows
+        Metric.ACCURACY,
+        answer(
+            session, changed.rows, task=Task.CLASSIFICATION, classes=classes or None, batch=rules.serving.batch_size
+        ),
+        rows,
     )
 
 
@@ -158,8 +184,7 @@ def _race(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules, effort: Effo
 
 def _usage(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules) -> Mapping[str, Usage]:
     """Return what resources everyone uses, if any objective or the serving memory asks."""
-    asked = {each.metric for each in rules.objectives} & RESOURCES
-    if not asked and rules.serving.memory is None:
+    if not rules.resources:
         return {}
     subjects = {each.bundle.digest: Served.of(each.bundle) for each in entrants}
     return measure_resources(
@@ -199,36 +224,58 @@ class _Comparison:
     def _metrics(self, entrant: Entrant, confidence: float) -> dict[Metric, Interval]:
         """Return a model's own numbers; quality has a confidence of its own."""
         digest = entrant.bundle.digest
-        quality = {
-            metric: own_interval(metric, found, confidence=confidence) for metric, found in self.scored[digest].items()
-        }
+        quality = {metric: self._own[digest, metric](confidence) for metric in self.scored[digest]}
         timed = {m: self.timings[digest].percentile(q, confidence=self.rules.confidence) for m, q in LATENCIES.items()}
-        used = self.usage[digest].metrics if digest in self.usage else {}
+        used = self._asked_for(self.usage[digest].metrics) if digest in self.usage else {}
         size = Interval.exact(entrant.bundle.manifest.size_bytes)
         return {**quality, **timed, Metric.SIZE_BYTES: size, **used}
 
     def _confidences(self, digests: Sequence[str]) -> dict[str, float]:
-        """Return the confidence of each finalist's quality intervals, by Holm over all of them for the first limit."""
-        goal = next((each for each in limits(self.rules.objectives) if each.metric.kind is MetricKind.QUALITY), None)
-        metric = self.standing.main if goal is None else goal.metric
-        absolute = goal is not None and goal.goal is not None and goal.goal.type is GoalType.THRESHOLD
-        base, sign = self.standing.metrics[metric].value, 1.0 if metric.higher_is_better else -1.0
-        limit = 0.0 if goal is None else sign * (limit_value(goal, base) - (0.0 if absolute else base))
-        ends = {digest: self._bad_end(metric, digest, absolute=absolute) for digest in digests}
-        return holm_confidences(ends, limit=limit, confidence=self.rules.confidence)
+        """Return the confidence of each finalist's quality intervals, by Holm over all of them.
 
-    def _bad_end(self, metric: Metric, digest: str, *, absolute: bool) -> Callable[[float], float]:
-        """Return the pessimistic end of a quality as a function of confidence, so turned that more is better."""
+        A finalist passes a step when it keeps every limit on quality; without any, when it is not worse.
+        """
+        goals = [each for each in limits(self.rules.objectives) if each.metric.kind is MetricKind.QUALITY]
+        slack = {digest: partial(self._slack, goals or [_no_worse(self.standing.main)], digest) for digest in digests}
+        return holm_confidences(slack, limit=0.0, confidence=self.rules.confidence)
 
-        def end(confidence: float) -> float:
-            mine = self.scored[digest][metric]
-            found = (
-                own_interval(metric, mine, confidence=confidence) if absolute
-                else difference(metric, self.scored[self._base][metric], mine, confidence=confidence).interval
-            )  # fmt: skip
-            return found.low if metric.higher_is_better else -found.high
+    def _slack(self, goals: Sequence[Objective], digest: str, confidence: float) -> float:
+        """Return how far a finalist keeps the limit that it keeps least, by the bad ends of its intervals."""
+        return min(-shortfall(goal, self._worst(goal, digest, confidence), self._figure(goal.metric)) for goal in goals)
 
-        return end
+    def _worst(self, goal: Objective, digest: str, confidence: float) -> float:
+        """Return the number that a goal is judged by: of the finalist's own interval where it is absolute."""
+        metric = goal.metric
+        if goal.goal is not None and goal.goal.type is GoalType.THRESHOLD:
+            own = self._own[digest, metric](confidence)
+            return own.low if metric.higher_is_better else own.high
+        found = self._compared[digest, metric](confidence)
+        return self._figure(metric) + (found.low if metric.higher_is_better else found.high)
+
+    def _figure(self, metric: Metric) -> float:
+        return self.standing.metrics[metric].value
+
+    def _asked_for(self, used: Mapping[Metric, Interval]) -> dict[Metric, Interval]:
+        return {metric: used[metric] for metric in Metric if metric in self.rules.resources}
+
+    @cached_property
+    def _own(self) -> Mapping[tuple[str, Metric], OwnInterval]:
+        """Own intervals by digest and metric."""
+        return {
+            (digest, metric): own_interval(metric, found)
+            for digest, scored in self.scored.items()
+            for metric, found in scored.items()
+        }
+
+    @cached_property
+    def _compared(self) -> Mapping[tuple[str, Metric], Difference]:
+        """Differences to the champion by digest and metric."""
+        return {
+            (digest, metric): difference(metric, self.scored[self._base][metric], found)
+            for digest, scored in self.scored.items()
+            for metric, found in scored.items()
+            if digest != self._base
+        }
 
     def _contender(self, entrant: Entrant, confidence: float) -> Contender:
         digest = entrant.bundle.digest
@@ -240,13 +287,11 @@ class _Comparison:
             techniques=entrant.bundle.manifest.techniques,
             metrics=own,
             trial=entrant.trial or 0,
-            differences={
-                metric: difference(metric, self.scored[self._base][metric], mine, confidence=confidence)
-                for metric, mine in self.scored[digest].items()
-            },
+            differences={metric: self._compared[digest, metric](confidence) for metric in self.scored[digest]},
             confidence=confidence,
             agreement=_agreed(same, self.rules.confidence),
             ratios=self._ratios(digest, own[Metric.SIZE_BYTES].value),
+            process_bytes=self.usage[digest].process_bytes if digest in self.usage else None,
         )
 
     def _ratios(self, digest: str, size: float) -> dict[Metric, Interval]:
@@ -255,12 +300,16 @@ class _Comparison:
             metric: ratio(base, self.timings[digest], q, confidence=self.rules.confidence)
             for metric, q in LATENCIES.items()
         }
-        used = self.usage[digest].ratios if digest in self.usage else {}
+        used = self._asked_for(self.usage[digest].ratios) if digest in self.usage else {}
         return {**timed, Metric.SIZE_BYTES: Interval.exact(size / self.standing.size_bytes), **used}
+
+
+def _no_worse(metric: Metric) -> Objective:
+    return Objective(metric=metric, goal=Goal(type=GoalType.MAX_DEGRADATION, value="0"))
 
 
 def _agreed(same: Floats, confidence: float) -> Interval:
     whole = bool(np.isin(same, (0.0, 1.0)).all())
     if whole:
         return wilson(int(same.sum()), len(same), confidence=confidence)
-    return mean_interval(same, confidence=confidence)
+    return resampled(same).interval(confidence)

@@ -11,9 +11,10 @@ from optimizer_jobs.judge import words
 from optimizer_jobs.judge.evidence import LATENCIES, TIMED, Contender, Evidence, gain
 from optimizer_jobs.judge.gate import Check, Refusal, gate
 from optimizer_jobs.judge.select import Duel, best, duel
+from optimizer_jobs.measure.resources import RESOURCES
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.search.objectives import ranked
-from retune.api.objectives import Metric, MetricKind, Objective
+from retune.api.objectives import GoalType, Metric, MetricKind, Objective
 from retune.contract.results import Verdict
 
 
@@ -48,7 +49,7 @@ def decide(evidence: Evidence, *, objectives: Sequence[Objective], min_gain: flo
     findings = tuple(
         Finding(
             contender=each,
-            checks=gate(each, champion, objectives=objectives, noise=noise),
+            checks=gate(each, champion, objectives=objectives, noise=noise, memory=evidence.memory),
             duel=duel(each, evidence, objectives=objectives, min_gain=min_gain),
         )
         for each in evidence.contenders
@@ -128,30 +129,42 @@ def _comparison(subject: Finding, evidence: Evidence, objectives: Sequence[Objec
     contender, champion = subject.contender, evidence.champion
     ratio = contender.ratios[Metric.SIZE_BYTES]
     sizes = f"({words.size(champion.size_bytes)} → {words.size(contender.size_bytes)})"
-    shrunk = words.times(ratio, better="smaller", worse="larger")
+    shrunk = words.compared(Metric.SIZE_BYTES, ratio)
     parts = [f"unchanged in size {sizes}" if shrunk == "unchanged" else f"{shrunk} {sizes}"]
     if evidence.noise is None:
-        metric = _latency_of(objectives)
-        parts.append(f"{words.LABELS[metric]} {words.times(contender.ratios[metric], better='faster', worse='slower')}")
+        metric = latency_of(objectives)
+        parts.append(f"{words.LABELS[metric]} {words.compared(metric, contender.ratios[metric])}")
+    parts += [
+        f"{words.LABELS[each.metric]} {words.compared(each.metric, contender.ratios[each.metric])}"
+        for each in ranked(objectives)
+        if each.metric in RESOURCES and (evidence.noise is None or each.metric not in TIMED)
+    ]
     main = champion.main
     before, after = (words.value(main, each.metrics[main].value) for each in (champion, contender))
-    return f"{' and '.join(parts)} at {words.LABELS[main]} {before} → {after} ({_difference(subject)})"
+    return f"{words.listed(parts)} at {words.LABELS[main]} {before} → {after} ({_difference(subject)})"
 
 
 def _difference(subject: Finding) -> str:
     contender, main = subject.contender, subject.contender.main
     found = contender.difference
-    margin = next(
-        (check.limit for check in subject.checks if check.objective.metric is main and check.rows_needed), None
-    )
-    limit = (
-        "" if margin is None else f", margin {words.change(main, margin - contender.metrics[main].value + found.value)}"
-    )
+    allowed = _margin(subject, main)
+    limit = "" if allowed is None else f", margin {words.change(main, allowed)}"
     unit = " points" if main.is_share else ""
     return (
         f"paired difference {words.change(main, found.value)}{unit}, {words.percent(contender.confidence)} interval "
         f"{words.change(main, found.low)}..{words.change(main, found.high)}{limit}"
     )
+
+
+def _margin(subject: Finding, main: Metric) -> float | None:
+    """Return the change of quality that a limit relative to the champion allows, if there is one."""
+    contender = subject.contender
+    base = contender.metrics[main].value - contender.difference.value
+    for check in subject.checks:
+        goal = check.objective.goal
+        if check.objective.metric is main and goal is not None and goal.type is not GoalType.THRESHOLD:
+            return check.limit - base
+    return None
 
 
 def _refused(check: Check, contender: Contender, evidence: Evidence) -> str:
@@ -164,11 +177,13 @@ def _refused(check: Check, contender: Contender, evidence: Evidence) -> str:
             needed = f": about {check.rows_needed} are needed" if check.rows_needed else ""
             return (
                 f"{contender.difference.rows} test rows cannot show that {label} stays at or {side} {limit} (it may be "
-                f"{worst}){needed}. Both models agree on {words.percent(contender.agreement.value)} of the rows."
+                f"{worst}){needed}. {_agreement(contender)}"
             )
         case Refusal.ACCURACY_BELOW_MARGIN | Refusal.QUALITY_BELOW_MARGIN:
             shown = f"{label[:1].upper()}{label[1:]} {words.value(metric, check.estimate)}"
             return f"{shown} is {'below' if metric.higher_is_better else 'above'} the limit of {limit}."
+        case Refusal.MEMORY_ABOVE_LIMIT:
+            return f"A process with the model needs {worst} of memory, more than the {limit} of serving.memory."
         case Refusal.LATENCY_UNCERTAIN:
             return f"{label} may be {worst}, above the limit of {limit}."
         case Refusal.MEASUREMENT_UNRELIABLE:
@@ -176,6 +191,13 @@ def _refused(check: Check, contender: Contender, evidence: Evidence) -> str:
         case _:
             missed = "below" if metric.higher_is_better else "above"
             return f"{label} {words.value(metric, check.estimate)} is {missed} the limit of {limit}."
+
+
+def _agreement(contender: Contender) -> str:
+    share = words.percent(contender.agreement.value)
+    if contender.main is Metric.ACCURACY:
+        return f"Both models agree on {share} of the rows."
+    return f"Its answers are {share} the same as the champion's."
 
 
 def _no_gain(subject: Finding, evidence: Evidence, objectives: Sequence[Objective], min_gain: float) -> str:
@@ -198,10 +220,10 @@ def _gain(found: Interval) -> str:
     return f"{words.points(found.value)} %{ends}"
 
 
-def _latency_of(objectives: Sequence[Objective]) -> Metric:
+def latency_of(objectives: Sequence[Objective]) -> Metric:
     """Return the latency metric that the objectives name first; p95 when they name none."""
     return next((each.metric for each in objectives if each.metric in LATENCIES), Metric.LATENCY_P95_MS)
 
 
 def _metric_list(metrics: Sequence[Metric]) -> str:
-    return " and ".join(words.LABELS[metric] for metric in metrics)
+    return words.listed([words.LABELS[metric] for metric in metrics])

@@ -1,5 +1,9 @@
 """Numbers as people read them: bytes, ratios, points, intervals. One way to write each, for verdict and report."""
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from optimizer_jobs.measure.stats import Interval
 from retune.api.objectives import Metric
 
@@ -21,6 +25,13 @@ LABELS = {
     Metric.COST_PER_1000: "cost per 1000",
 }
 """Metric names short enough for a sentence."""
+_COMPARED = {
+    Metric.SIZE_BYTES: ("smaller", "larger"),
+    Metric.LATENCY_P50_MS: ("faster", "slower"),
+    Metric.LATENCY_P95_MS: ("faster", "slower"),
+    Metric.THROUGHPUT_RPS: ("higher", "lower"),
+}
+"""How better and worse are called; the others are lower or higher."""
 
 
 def size(count: float) -> str:
@@ -52,6 +63,23 @@ def times(ratio: Interval, *, better: str, worse: str) -> str:
     if ratio.low <= 1 <= ratio.high:
         return "unchanged" if ratio.low == ratio.high else "not measurably different"
     return f"{_two(1 / ratio.value)}x {better}" if ratio.value < 1 else f"{_two(ratio.value)}x {worse}"
+
+
+def compared(metric: Metric, ratio: Interval) -> str:
+    """Return a metric's ratio to the champion in words."""
+    better, worse = _COMPARED.get(metric, ("lower", "higher"))
+    return times(inverse(ratio) if metric.higher_is_better else ratio, better=better, worse=worse)
+
+
+def inverse(ratio: Interval) -> Interval:
+    """Return one over a ratio."""
+    return Interval(value=1 / ratio.value, low=1 / ratio.high, high=1 / ratio.low, samples=ratio.samples)
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Return `a`, `a and b`, or `a, b and c`."""
+    *before, last = parts
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def value(metric: Metric, number: float) -> str:
@@ -87,4 +115,6 @@ def _three(number: float) -> str:
         return f"{number:.0f}"
     if number >= 1:
         return f"{number:.1f}" if number >= 5 else f"{number:.2f}"
-    return f"{number:#.3g}" if number >= 0.0001 else f"{number:.6f}"
+    if number >= 0.0001 or number == 0:
+        return f"{number:#.3g}" if number else "0"
+    return str(np.format_float_positional(number, precision=3, fractional=False, trim="-"))

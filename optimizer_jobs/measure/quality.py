@@ -81,6 +81,13 @@ class Answers:
     values: Floats | None = None
     """(N,) of a regression, (N, D) of an embedding."""
 
+    @property
+    def numbers(self) -> Floats:
+        """The values; raises ValueError for a classification."""
+        if self.values is None:
+            raise ValueError("these are answers of a classification")
+        return self.values
+
     def take(self, index: Array) -> "Answers":
         """Return the answers to the rows at `index`."""
         labels = None if self.predictions is None else Predictions(labels=self.predictions.labels[index])
@@ -112,11 +119,11 @@ def scores(metric: Metric, found: Answers, rows: Rows, *, reference: Answers | N
     if found.predictions is not None:
         right: Floats = correct(found.predictions, rows).astype(np.float64)
         return right
-    values = _known(found)
+    values = found.numbers
     if metric in {Metric.MAE, Metric.RMSE}:
         missed = values - rows.answers
         return np.asarray(np.abs(missed) if metric is Metric.MAE else np.square(missed))
-    wanted = values if reference is None else _known(reference)
+    wanted = values if reference is None else reference.numbers
     if metric is Metric.COSINE:
         return _cosine(values, wanted)
     same: Floats = (_neighbors(values) == _neighbors(wanted)).astype(np.float64)
@@ -133,16 +140,10 @@ def alike(champion: Answers, candidate: Answers) -> Floats:
     """Return (N,) from 0 to 1 how much two models answer the same; needs no labels."""
     if champion.predictions is not None and candidate.predictions is not None:
         return agreement(champion.predictions, candidate.predictions).astype(np.float64)
-    mine, theirs = _known(candidate), _known(champion)
+    mine, theirs = candidate.numbers, champion.numbers
     if mine.ndim == 1:
         return np.clip(1 - np.abs(mine - theirs) / max(float(theirs.std()), 1e-12), 0.0, 1.0)
     return np.clip(_cosine(mine, theirs), 0.0, 1.0)
-
-
-def _known(found: Answers) -> Floats:
-    if found.values is None:
-        raise ValueError("these are answers of a classification")
-    return found.values
 
 
 def _cosine(one: Floats, other: Floats) -> Floats:

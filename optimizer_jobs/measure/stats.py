@@ -33,22 +33,24 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Accuracy of the candidate minus the champion's, on the same rows, as a share between -1 and 1."""
+    """A quality of the candidate minus the champion's, on the same rows, in the metric's unit."""
 
     value: float
     low: float
     high: float
     p_value: float
-    """Exact McNemar test of equal accuracy, two-sided."""
+    """Two-sided test of equal quality: exact McNemar for shares of rows, resampled for everything else."""
     gained: int
-    """Rows that only the candidate gets right."""
+    """Rows that only the candidate gets right, or answers better."""
     lost: int
-    """Rows that only the champion gets right."""
+    """Rows that only the champion gets right, or answers better."""
     rows: int
+    spread: float = 0.0
+    """Standard deviation of what one row adds to the difference, for metrics that are no share of rows."""
 
     @property
     def discordant(self) -> int:
-        """Rows that exactly one of the two gets right."""
+        """Rows on which one of the two is better."""
         return self.gained + self.lost
 
     @property
@@ -138,6 +140,24 @@ def required_rows(*, margin: float, discordance: float, confidence: float, power
     spread = math.sqrt(_null_variance(discordance, margin)) * z + math.sqrt(discordance) * z_power
     without_any_flip = z * z * (1 - margin) / margin
     return math.ceil(max(spread * spread / (margin * margin), without_any_flip))
+
+
+def required_rows_of_mean(*, margin: float, spread: float, confidence: float, power: float = 0.9) -> int:
+    """Return the rows needed to show that a mean stays within `margin` of where it is.
+
+    Args:
+        margin: What may be lost, above 0, in the unit of the mean.
+        spread: Standard deviation of one row's part in it.
+        confidence: Confidence of the two-sided interval whose bad end is judged.
+        power: Probability of success.
+
+    Raises:
+        ValueError: The margin is not above 0.
+    """
+    if margin <= 0:
+        raise ValueError("only a margin above 0 can be shown")
+    both = float(norm.ppf(0.5 + confidence / 2)) + float(norm.ppf(power))
+    return max(1, math.ceil((both * spread / margin) ** 2))
 
 
 def _null_variance(discordance: float, margin: float) -> float:

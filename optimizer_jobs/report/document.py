@@ -6,7 +6,8 @@ same measurements give the same document.
 
 from typing import Literal
 
-from retune.api.objectives import Metric, Objective, Selection
+from retune.api.objectives import Metric, MetricKind, Objective, Selection
+from retune.api.search import Serving
 from retune.contract.requests import Document
 from retune.contract.results import JudgeResult
 
@@ -36,6 +37,8 @@ class ModelRow(Document):
     digest: str
     plan: str
     techniques: tuple[str, ...]
+    engine: str
+    """How it runs, in words."""
     metrics: dict[Metric, Estimate]
     latency: LatencyProfile
 
@@ -92,10 +95,26 @@ class StepLine(Document):
     judged: bool
     """Whether the ratios are the judge's; else they are the search's short measurement."""
     quality: float | None
-    """The metric that stands for the task, on the validation split."""
+    """The main quality metric, on the validation split."""
     size_ratio: float | None
     latency_ratio: float | None
+    noise: float
+    """Relative change of latency since the step before that means nothing."""
     bought: str
+
+
+class TechniqueLine(Document):
+    """What became of one technique of the run, by its best trial."""
+
+    name: str
+    outcome: Literal["Used", "Tried", "NoEffect", "LeftOut"]
+    """In the candidate; tried and not chosen; left the model as it was; or not in the search at all."""
+    trials: int
+    trial: int | None
+    quality: float | None
+    latency_ratio: float | None
+    size_ratio: float | None
+    note: str
 
 
 class ClassLine(Document):
@@ -111,10 +130,33 @@ class ClassLine(Document):
     """Exact test, adjusted for the number of classes (Benjamini and Hochberg)."""
 
 
+class Spread(Document):
+    """How one model's numbers are spread over the test rows."""
+
+    mean: float
+    low: float
+    high: float
+    percentiles: tuple[float, ...]
+    """The 5th, 25th, 50th, 75th and 95th."""
+    counts: tuple[int, ...]
+    """Rows between two edges."""
+
+
+class Distribution(Document):
+    """Residuals of a regression (answer minus truth), or an embedding's similarities to the model as delivered."""
+
+    what: Literal["residual", "similarity"]
+    edges: tuple[float, ...]
+    champion: Spread
+    candidate: Spread
+
+
 class MarginLine(Document):
     """Test rows that a margin needs, at the disagreement seen here."""
 
     margin: float
+    shown: str
+    """The same with its unit: points of a share, else the metric's own."""
     rows: int
     chosen: bool
 
@@ -128,6 +170,7 @@ class Environment(Document):
     cpu_limit: float | None
     memory_limit: int | None
     threads: int
+    serving: Serving
     runtimes: dict[str, str]
     seed: int
     data: dict[str, str]
@@ -151,9 +194,24 @@ class Report(Document):
     finalists: tuple[FinalistRow, ...]
     trials: tuple[TrialLine, ...]
     steps: tuple[StepLine, ...]
+    start_quality: float | None
+    """The champion's main quality metric where the steps start, on the validation split."""
+    techniques: tuple[TechniqueLine, ...]
     classes: tuple[ClassLine, ...]
+    distribution: Distribution | None
     margins: tuple[MarginLine, ...]
     environment: Environment
+
+    @property
+    def main(self) -> Metric:
+        """The quality metric that the report speaks of first."""
+        return next(metric for metric in self.champion.metrics if metric.kind is MetricKind.QUALITY)
+
+    @property
+    def latency(self) -> Metric:
+        """The latency that the report speaks of: the first that an objective names, else p95."""
+        named = (each.metric for each in self.objectives if each.metric.kind is MetricKind.LATENCY)
+        return next(named, Metric.LATENCY_P95_MS)
 
     @property
     def subject(self) -> FinalistRow | None:

@@ -15,12 +15,19 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from optimizer_jobs.errors import printable
+from optimizer_jobs.judge import words
 from optimizer_jobs.report.document import FinalistRow, ModelRow, Report, TrialLine
-from retune.api.objectives import Metric
+from retune.api.objectives import Metric, MetricKind
 
 INK, QUIET, GRID = "#1f2933", "#6b7785", "#e4e7eb"
 CHOSEN, REFUSED, OTHER = "#0f766e", "#b45309", "#8fa3b8"
 _NAME_LIMIT = 44
+_STEP_LIMIT = 34
+_PANELS = {
+    Metric.LATENCY_P50_MS: "p50 latency, relative",
+    Metric.LATENCY_P95_MS: "p95 latency, relative",
+    Metric.SIZE_BYTES: "size, relative",
+}
 WIDE = 5.0
 """Largest over smallest value beyond which an axis is logarithmic."""
 _STYLE: dict[str, Any] = {
@@ -50,7 +57,7 @@ _NO_METADATA: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type
 
 def pareto(report: Report) -> Markup | None:
     """Return size against latency of every trial, relative to the champion; None when no trial has both."""
-    latency = _latency_metric(report)
+    latency = report.latency
     trials = [trial for trial in report.trials if latency in trial.ratios and Metric.SIZE_BYTES in trial.ratios]
     if not trials:
         return None
@@ -63,7 +70,7 @@ def pareto(report: Report) -> Markup | None:
                 axes.scatter(*zip(*points, strict=True), label=label, **look)
         axes.scatter([1], [1], label="champion", marker="D", s=46, color=INK, zorder=5)
         axes.set_xlabel("size, relative to the champion")
-        axes.set_ylabel(f"{_short(latency)} latency, relative")
+        axes.set_ylabel(f"{words.LABELS[latency]} latency, relative")
         axes.margins(0.08)
         _relative(axes, "x", [trial.ratios[Metric.SIZE_BYTES] for trial in trials])
         _relative(axes, "y", [trial.ratios[latency] for trial in trials])
@@ -88,15 +95,111 @@ def latencies(report: Report) -> Markup:
         return _svg(figure)
 
 
-def _latency_metric(report: Report) -> Metric:
-    """Return the latency the search measured: p95 unless it has only p50."""
-    measured = {metric for trial in report.trials for metric in trial.ratios}
-    only_p50 = Metric.LATENCY_P50_MS in measured and Metric.LATENCY_P95_MS not in measured
-    return Metric.LATENCY_P50_MS if only_p50 else Metric.LATENCY_P95_MS
+def waterfall(report: Report) -> Markup | None:
+    """Return what each step did to quality, latency and size, from the champion down; None without a step."""
+    if len(report.steps) < 2:
+        return None
+    steps, faint = report.steps, _unsure(report)
+    panels = (
+        (report.main, report.start_quality, [each.quality for each in steps], [faint] * len(steps)),
+        (report.latency, 1.0, [each.latency_ratio for each in steps], [each.noise for each in steps]),
+        (Metric.SIZE_BYTES, 1.0, [each.size_ratio for each in steps], [0.0] * len(steps)),
+    )
+    with mpl.rc_context(_style("waterfall")):
+        figure = Figure(figsize=(7.6, 1.0 + 0.42 * (len(steps) + 1)), layout="constrained")
+        FigureCanvasSVG(figure)
+        figure.patch.set_alpha(0)
+        for place, (metric, start, levels, noise) in enumerate(panels):
+            axes = figure.add_subplot(1, 3, place + 1)
+            axes.patch.set_alpha(0)
+            _fall(axes, metric, start, levels, noise=noise)
+            names = ["champion", *(printable(each.step, limit=_STEP_LIMIT) for each in steps)]
+            axes.set_yticks(range(len(names)), names if place == 0 else [""] * len(names), color=INK)
+            axes.set_ylim(len(names) - 0.4, -0.6)
+        return _svg(figure)
 
 
-def _short(metric: Metric) -> str:
-    return "p50" if metric is Metric.LATENCY_P50_MS else "p95"
+def _unsure(report: Report) -> float:
+    """Return the relative change of quality that the judge could not tell from none."""
+    found = report.subject.differences[report.main] if report.subject else None
+    if found is None or not report.start_quality:
+        return 0.0
+    return (found.high - found.low) / 2 / report.start_quality
+
+
+def _fall(
+    axes: Axes, metric: Metric, start: float | None, levels: Sequence[float | None], *, noise: Sequence[float]
+) -> None:
+    """Draw one panel: a bar from the level before to the level after each step, and the level in figures."""
+    known = [level for level in (start, *levels) if level is not None]
+    before, low, high = start, min(known, default=0.0), max(known, default=1.0)
+    relative = metric.kind is not MetricKind.QUALITY
+    room = max(high - low, 3 * max(noise, default=0.0) * abs(high), 1e-9)
+    low, high = (0.0, high * 1.35) if relative else (high - 1.15 * room, high + 0.55 * room)
+    if start is not None:
+        axes.vlines(start, -0.4, len(levels) + 0.4, color=GRID, linewidth=1.2)
+        _level(axes, 0, metric, start)
+    for position, (level, faint) in enumerate(zip(levels, noise, strict=True), start=1):
+        if level is None:
+            axes.text(low, position, " not tried on its own", color=QUIET, va="center", fontsize=8)
+            continue
+        if before is not None:
+            axes.barh(position, level - before, left=before, height=0.5, color=_turn(metric, before, level, faint))
+            axes.vlines(before, position - 0.75, position + 0.25, color=QUIET, linewidth=0.8)
+        _level(axes, position, metric, level, beyond=before)
+        before = level
+    axes.set_xlim(low, high)
+    axes.set_title(_PANELS.get(metric, words.LABELS[metric]), fontsize=9, color=QUIET, loc="left")
+    axes.set_xticks([])
+    axes.grid(visible=False)
+    axes.spines["left"].set_visible(False)
+
+
+def _level(axes: Axes, position: int, metric: Metric, level: float, *, beyond: float | None = None) -> None:
+    """Mark a level, and write it to the right of the bar that comes from the level `beyond`."""
+    shown = words.value(metric, level) if metric.kind is MetricKind.QUALITY else f"x{level:.2f}"
+    axes.plot([level], [position], "|", color=INK, markersize=11, markeredgewidth=1.6)
+    axes.annotate(
+        shown,
+        (max(level, beyond or level), position),
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+    )
+
+
+def _turn(metric: Metric, before: float, level: float, faint: float) -> str:
+    """Return the colour of a change: better, worse, or too small to mean anything."""
+    if abs(level - before) <= faint * before:
+        return OTHER
+    return CHOSEN if (level > before) == metric.higher_is_better else REFUSED
+
+
+def distribution(report: Report) -> Markup | None:
+    """Return how residuals or similarities of both models are spread over the test rows; None for a classifier."""
+    found = report.distribution
+    if found is None:
+        return None
+    with mpl.rc_context(_style("distribution")):
+        figure, axes = _figure(height=2.7)
+        for name, spread, colour in (("champion", found.champion, QUIET), ("candidate", found.candidate, CHOSEN)):
+            if spread.low == spread.high:
+                continue
+            shares = [100 * count / sum(spread.counts) for count in spread.counts]
+            axes.stairs(shares, found.edges, color=colour, label=name, linewidth=1.6, fill=False)
+        axes.set_xlabel(_SPREADS[found.what])
+        axes.set_ylabel("% of rows")
+        axes.locator_params(axis="x", nbins=6)
+        axes.ticklabel_format(axis="x", useOffset=False, style="plain")
+        axes.legend(loc="best")
+        return _svg(figure)
+
+
+_SPREADS = {
+    "residual": "residual: answer minus truth",
+    "similarity": "cosine to the model as delivered",
+}
 
 
 def _groups(trials: Sequence[TrialLine], chosen: set[int]) -> list[tuple[str, list[TrialLine], dict[str, Any]]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from optimizer_jobs.judge import words
+from optimizer_jobs.measure.quality import SHARES
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.report import pictures
 from optimizer_jobs.report.document import Estimate, Report
@@ -29,14 +30,8 @@ _TITLES = {
     Metric.LATENCY_P50_MS: "Latency, p50",
     Metric.LATENCY_P95_MS: "Latency, p95",
 }
-
-
-_COMPARED = {
-    Metric.SIZE_BYTES: ("smaller", "larger"),
-    Metric.LATENCY_P50_MS: ("faster", "slower"),
-    Metric.LATENCY_P95_MS: ("faster", "slower"),
-}
-"""How a ratio below 1 and one above are called."""
+_TIMED = {MetricKind.LATENCY: "calls", MetricKind.QUALITY: "rows", MetricKind.RESOURCE: "readings"}
+_OUTCOMES = {"Used": "in the candidate", "Tried": "not chosen", "NoEffect": "no effect", "LeftOut": "left out"}
 
 
 def render(report: Report) -> str:
@@ -48,9 +43,15 @@ def render(report: Report) -> str:
         trials=sorted(trials, key=lambda trial: trial.number),
         pareto=pictures.pareto(report),
         latencies=pictures.latencies(report),
+        waterfall=pictures.waterfall(report),
+        distribution=pictures.distribution(report),
         metrics=tuple(report.champion.metrics),
-        main=next(metric for metric in report.champion.metrics if metric.kind is MetricKind.QUALITY),
+        asked=tuple(dict.fromkeys(each.metric for each in report.objectives)),
+        main=report.main,
+        latency=report.latency,
         QUALITY=MetricKind.QUALITY,
+        RESOURCE=MetricKind.RESOURCE,
+        SHARES=SHARES,
         Metric=Metric,
     )
 
@@ -82,14 +83,13 @@ def _template() -> Template:
         "p_value": _p_value,
         "short_digest": lambda digest: digest.removeprefix("sha256:")[:12],
     }
-    environment.globals |= {"value": words.value}
+    environment.globals |= {"value": words.value, "samples": _TIMED, "outcomes": _OUTCOMES}
     return environment.get_template("report.html.j2")
 
 
 def change(metric: Metric, estimate: Estimate) -> str:
     """Return a ratio to the champion in words."""
-    better, worse = _COMPARED.get(metric, ("less", "more"))
-    return words.times(Interval(**dict(estimate)), better=better, worse=worse)
+    return words.compared(metric, Interval(**dict(estimate)))
 
 
 def describe(objective: Objective) -> str:

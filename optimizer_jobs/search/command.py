@@ -29,7 +29,7 @@ from optimizer_jobs.progress import say, step
 from optimizer_jobs.robust.adversarial import attack_of
 from optimizer_jobs.search.budget import Budget
 from optimizer_jobs.search.claims import LEASE_SECONDS, POLL_SECONDS, Claims, Worker
-from optimizer_jobs.search.engines import usable
+from optimizer_jobs.search.engines import Engines, usable
 from optimizer_jobs.search.grid import Grid
 from optimizer_jobs.search.known import Known
 from optimizer_jobs.search.objectives import limits
@@ -38,7 +38,7 @@ from optimizer_jobs.search.samplers import refuse, sampler
 from optimizer_jobs.search.space import Space
 from optimizer_jobs.search.stop import undisturbed
 from optimizer_jobs.search.stopping import Watch
-from optimizer_jobs.search.study import PLAN, Found, counted, finalists, journal_path, open_study
+from optimizer_jobs.search.study import LEFT_OUT, PLAN, Found, counted, finalists, journal_path, open_study
 from optimizer_jobs.search.trial import Bench, Discarded
 from optimizer_jobs.search.warm import warm_start
 from optimizer_jobs.techniques.base import Params, StoppedEarlyError, Subject
@@ -68,11 +68,13 @@ def _search(request: SearchRequest, scratch: Path) -> SearchResult:
     worker = Worker(index=int(os.environ.get(INDEX_VARIABLE, "0")))
     refuse(request.search, request.objectives)
     step(1, 3, text="opening champion, original and data", about="10 s")
-    bench, space = _prepare(request, scratch)
+    bench, space, left_out = _prepare(request, scratch)
     step(2, 3, text="measuring the champion on validation", about="10 s")
     quality = ", ".join(f"{metric} {value:.4g}" for metric, value in bench.reference.quality.items())
     say(f"champion: {quality}, {bench.reference.size_bytes} bytes")
     study = open_study(request.store, request.run, create=request.objectives)
+    if study.user_attrs.get(LEFT_OUT) != left_out:
+        study.set_user_attr(LEFT_OUT, left_out)
     search = _Search(request, study, worker, bench=bench, space=space)
     step(3, 3, text=f"{search.trials} trials in all, worker {worker.index}", about="5 s to a minute a trial")
     search.work()
@@ -146,7 +148,8 @@ class _Search:
         plan, bench = self._space.draw(trial), self._bench
         trial.set_user_attr(PLAN, plan.key)
         if self._claims.repeats(trial):
-            return Found(plan=plan.words, reason="every combination has been tried"), TrialState.PRUNED
+            reason = "every combination has been tried"
+            return Found(plan=plan.words, steps=plan.names, reason=reason), TrialState.PRUNED
         watch = Watch(
             trial, self._study, rule=self._request.search.early_stopping, budget=self.budget, enough=bench.enough
         )
@@ -155,14 +158,14 @@ class _Search:
         except Discarded as discarded:
             return discarded.found, TrialState.PRUNED
         except StoppedEarlyError as stopped:
-            return Found(plan=plan.words, reason=str(stopped), stopped=True), TrialState.PRUNED
+            return Found(plan=plan.words, steps=plan.names, reason=str(stopped), stopped=True), TrialState.PRUNED
         except JobError:
             raise
         except Exception as error:
             if isinstance(error, OSError) and store_error(error, uri=bench.candidates_uri) is not None:
                 raise
             reason = printable(f"{type(error).__name__}: {error}", limit=300)
-            return Found(plan=plan.words, reason=reason), TrialState.FAIL
+            return Found(plan=plan.words, steps=plan.names, reason=reason), TrialState.FAIL
 
 
 def _first(request: SearchRequest, space: Space) -> tuple[Params, ...]:
@@ -171,8 +174,8 @@ def _first(request: SearchRequest, space: Space) -> tuple[Params, ...]:
     return (control, *warm_start(request, space), *asked)
 
 
-def _prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space]:
-    """Open and check everything that the trials need."""
+def _prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[str, str]]:
+    """Open and check everything that the trials need; return also why techniques and engines are left out."""
     original = open_bundle(request.original.uri, digest=request.original.digest, into=scratch / "original")
     champion = open_bundle(request.champion.uri, digest=request.champion.digest, into=scratch / "champion")
     signature = original.manifest.signature
@@ -197,19 +200,21 @@ def _prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space]:
     engines = _engines(request, original)
     machine = confinement(request.serving, threads=request.threads)
     say(f"profile: {machine.profile}, {machine.cores} cores")
-    return bench, Space(
-        _useful(bench, chosen), subject, threads=request.threads, engine_names=engines, profile=machine.profile,
+    useful, idle = _useful(bench, chosen)
+    space = Space(
+        useful, subject, threads=request.threads, engine_names=engines.names, profile=machine.profile,
         seed=request.search.seed,
     )  # fmt: skip
+    return bench, space, {**idle, **engines.left_out}
 
 
-def _engines(request: SearchRequest, original: Bundle) -> tuple[str, ...]:
+def _engines(request: SearchRequest, original: Bundle) -> Engines:
     """Return the engines to search, having said which they are and why others cannot be."""
     found = usable(request.serving.engines, original.model)
     say(f"engines: {', '.join(found.names)}")
     for name, reason in found.left_out.items():
         say(f"engine {name} is left out: {reason}")
-    return found.names
+    return found
 
 
 def _read(request: SearchRequest, original: Bundle, scratch: Path) -> dict[str, Rows]:
@@ -229,15 +234,15 @@ def _read(request: SearchRequest, original: Bundle, scratch: Path) -> dict[str, 
     return rows
 
 
-def _useful(bench: Bench, chosen: Recipe) -> tuple[Technique, ...]:
-    """Return the techniques that do anything to this model, having said which they are and what is left out."""
+def _useful(bench: Bench, chosen: Recipe) -> tuple[tuple[Technique, ...], dict[str, str]]:
+    """Return the techniques that do anything to this model and why others are left out, having said both."""
     idle = {spec.name: bench.does_nothing(spec) for spec in chosen.techniques}
     useful = tuple(spec for spec in chosen.techniques if idle[spec.name] is None)
+    left_out = {**chosen.left_out, **{name: reason for name, reason in idle.items() if reason is not None}}
     say(f"techniques: {', '.join(f'{spec.name} ({spec.type})' for spec in useful) or 'none, engine options only'}")
-    for name, reason in {**chosen.left_out, **idle}.items():
-        if reason is not None:
-            say(f"technique {name} is left out: {reason}")
-    return useful
+    for name, reason in left_out.items():
+        say(f"technique {name} is left out: {reason}")
+    return useful, left_out
 
 
 def _lineage(request: SearchRequest, original: Bundle, data: Mapping[str, str]) -> Lineage:

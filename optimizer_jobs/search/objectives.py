@@ -9,6 +9,8 @@ from retune.api.objectives import GoalType, Metric, Objective, Role
 
 _EXACT = 1e-9
 """Differences below this are rounding: a limit met exactly is kept."""
+_LEAST = 1e-12
+"""What a ratio is to, where there is nothing, such as no error at all."""
 
 
 def shortfall(objective: Objective, candidate: float, champion: float) -> float:
@@ -41,5 +43,8 @@ def ranked(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
 
 
 def cost(metric: Metric, candidate: float, champion: float) -> float:
-    """Return the number a study minimizes: the loss of accuracy, or the ratio to the champion (1 is equal)."""
-    return champion - candidate if metric.higher_is_better else candidate / champion
+    """Return the number a study minimizes: the loss of a share, or the ratio to the champion (1 is equal)."""
+    if metric.is_share:
+        return champion - candidate
+    worse, better = (champion, candidate) if metric.higher_is_better else (candidate, champion)
+    return worse / max(better, _LEAST)

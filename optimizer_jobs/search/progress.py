@@ -11,9 +11,8 @@ from optuna.trial import TrialState
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from optimizer_jobs.progress import say
-from optimizer_jobs.search.objectives import cost
 from optimizer_jobs.search.study import Found, counted, finalists
-from retune.api.objectives import Metric, Objective
+from retune.api.objectives import Objective
 from retune.contract.paths import METRIC_BEST, METRIC_TRIALS_DONE, METRIC_TRIALS_FAILED, METRIC_TRIALS_TOTAL
 
 
@@ -52,7 +51,7 @@ class Gauges:
         best = finalists(self._study, self._objectives, count=1)
         if best and best[0].feasible:
             for name, value in best[0].found.values.items():
-                self._best.labels(metric=name).set(_relative(name, value, best[0].found.champion[name]))
+                self._best.labels(metric=name).set(_relative(value, best[0].found.champion[name]))
 
     @contextmanager
     def served(self, port: int) -> Iterator[int | None]:
@@ -70,9 +69,6 @@ class Gauges:
             yield listening
 
 
-def _relative(name: str, value: float, champion: float) -> float:
-    """Return the ratio to the champion; for accuracy too, where more than 1 is better."""
-    metric = Metric(name)
-    if not metric.higher_is_better:
-        return cost(metric, value, champion)
+def _relative(value: float, champion: float) -> float:
+    """Return the ratio to the champion."""
     return value / champion if champion else 0.0

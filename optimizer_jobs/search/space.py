@@ -41,6 +41,11 @@ class Plan:
         return json.dumps([steps, self.engine.model_dump(mode="json")], sort_keys=True)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its techniques."""
+        return tuple(step.name for step in self.steps)
+
+    @property
     def words(self) -> str:
         """The combination in words, such as `int8 static minmax, all graph, 2 threads`."""
         steps = [step.words for step in self.steps] or ["as delivered"]

@@ -32,6 +32,8 @@ KEY = "key"
 """User attribute of a trial that holds the same text as every trial of the same combination."""
 PLAN = "plan"
 """User attribute of a trial that holds its combination exactly, as its own key."""
+LEFT_OUT = "left_out"
+"""User attribute of a study that says why techniques and engines are not in it, by name."""
 LOST = "lost:"
 """Prefix of the study's user attributes that name trials which must not count, with the reason."""
 
@@ -42,6 +44,8 @@ class Found:
 
     plan: str
     """The combination, in words: `int8 static MinMax, all graph, 2 threads`."""
+    steps: tuple[str, ...] = ()
+    """Names of the techniques in it, as the spec or the recipe calls them."""
     techniques: tuple[str, ...] = ()
     """What changed the model, in order, one summary a step."""
     skipped: tuple[str, ...] = ()
@@ -178,7 +182,7 @@ def constrain(trial: Trial, found: Found) -> None:
 def read_found(trial: FrozenTrial) -> Found:
     """Return what a trial found; a trial without a record has an empty one."""
     stored = dict(trial.user_attrs.get(FOUND, {"plan": ""}))
-    for name in ("techniques", "skipped", "idle", "costs"):
+    for name in ("steps", "techniques", "skipped", "idle", "costs"):
         stored[name] = tuple(stored.get(name, ()))
     if trial.state is TrialState.FAIL and not stored.get("reason"):
         stored["reason"] = "workers died while they ran it; perhaps the Job needs more memory"
@@ -271,8 +275,8 @@ def _by_importance(candidates: Sequence[Candidate], objectives: Sequence[Objecti
 
 
 def _scale(objective: Objective, best: float) -> float:
-    """Return what a relative tolerance is relative to: the ratio itself, or 1 for a difference of accuracies."""
-    return 1.0 if objective.metric.higher_is_better else best
+    """Return what a relative tolerance is relative to: the ratio itself, or 1 for a difference of shares."""
+    return 1.0 if objective.metric.is_share else best
 
 
 def _outcome(trial: FrozenTrial) -> str:
@@ -290,13 +294,11 @@ def _outcome(trial: FrozenTrial) -> str:
 def _words(name: str, value: float, champion: float | None) -> str:
     metric = Metric(name)
     label = {Metric.LATENCY_P50_MS: "p50", Metric.LATENCY_P95_MS: "p95", Metric.SIZE_BYTES: "size"}.get(metric, name)
-    if champion is None:
+    if not champion:
         return f"{label} {value:.4g}"
-    return (
-        f"{label} {value:.3f} ({value - champion:+.3f})"
-        if metric.higher_is_better
-        else f"{label} x{value / champion:.2f}"
-    )
+    if metric.is_share:
+        return f"{label} {value:.3f} ({value - champion:+.3f})"
+    return f"{label} x{value / champion:.2f}"
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from optuna.trial import FixedTrial
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.latency import interleave, ratio
 from optimizer_jobs.measure.quality import MAIN, Answers, alike, answer, figure, scores
-from optimizer_jobs.measure.resources import RESOURCES, Served, measure_resources
+from optimizer_jobs.measure.resources import RESOURCES, Served, Usage, measure_resources
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.native import Native
@@ -28,6 +28,7 @@ from optimizer_jobs.search.study import Found
 from optimizer_jobs.techniques.base import Context, Subject
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Built, Step, build
+from retune.api.base import memory_bytes
 from retune.api.model import Task
 from retune.api.objectives import Metric, Objective
 from retune.api.search import Serving
@@ -119,17 +120,33 @@ class Bench:
                 watch.entering("measuring")
             session = open_model(built.model, plan.engine)
             found = Found(
-                plan=plan.words, techniques=built.applied, skipped=built.skipped, idle=built.idle,
-                engine=plan.engine.model_dump(mode="json"), agreement=self._agreement(session),
+                plan=plan.words, steps=plan.names, techniques=built.applied, skipped=built.skipped, idle=built.idle,
+                engine=plan.engine.model_dump(mode="json"),
             )  # fmt: skip
-            if (found.agreement or 0.0) < PROXY_AGREEMENT:
-                reason = f"agrees with the champion on {found.agreement:.0%} of {self._proxy_rows} rows only"
-                raise Discarded(replace(found, reason=reason, broken=True))
+            found = self._looked_at(found, session)
             bundle = self._bundle(Path(folder) / "bundle", plan=plan, built=built, session=session, number=number)
             if bundle.digest in self.rejected:
                 raise Discarded(replace(found, reason="this bundle was rejected before"))
             ref = publish(bundle, uri=self.candidates_uri)
             return self._measured(found, session=session, bundle=bundle, uri=ref.uri)
+
+    def _looked_at(self, found: Found, session: Session) -> Found:
+        """Return what is found with the agreement on a few rows; raises Discarded when the model is broken.
+
+        A model that answers otherwise and is better by its labels is not: training may well do that.
+        """
+        proxy, reference = self._proxy, self.reference
+        answers, champion = self._answer(session, proxy), reference.answers.take(self._proxy_index)
+        found = replace(found, agreement=float(alike(champion, answers).mean()))
+        metric, delivered = MAIN[self._task][0], reference.delivered.take(self._proxy_index)
+        mine, theirs = [
+            figure(metric, scores(metric, each, proxy, reference=delivered)) for each in (answers, champion)
+        ]
+        worse = mine < theirs if metric.higher_is_better else mine > theirs
+        if worse and (found.agreement or 0.0) < PROXY_AGREEMENT:
+            reason = f"agrees with the champion on {found.agreement:.0%} of {len(proxy)} rows only"
+            raise Discarded(replace(found, reason=reason, broken=True))
+        return found
 
     def does_nothing(self, spec: TechniqueSpec) -> str | None:
         """Return why a cheap technique leaves the model as it is, even at its most thorough; None for all others."""
@@ -149,45 +166,57 @@ class Bench:
         champion = {**reference.quality, Metric.SIZE_BYTES: float(reference.size_bytes)}
         quality = self._quality(answers, reference.delivered, bundle.model, session)
         values = {**quality, Metric.SIZE_BYTES: float(size)}
-        for metric, (theirs, ours) in {**self._latency(session), **self._usage(bundle)}.items():
+        usage = self._usage(bundle)
+        for metric, (theirs, ours) in {**self._latency(session), **self._used(usage)}.items():
             champion[metric], values[metric] = theirs, ours
+        missed = {o.metric.value: shortfall(o, values[o.metric], champion[o.metric]) for o in limits(self.objectives)}
         return replace(
             found, uri=uri, digest=bundle.digest, control=self._is_champion(bundle), size_bytes=size,
             values=_named(values), champion=_named(champion),
-            shortfalls={o.metric.value: shortfall(o, values[o.metric], champion[o.metric])
-                        for o in limits(self.objectives)},
+            shortfalls=self._with_memory(missed, usage),
             costs=tuple(cost(o.metric, values[o.metric], champion[o.metric]) for o in ranked(self.objectives)),
         )  # fmt: skip
 
     def _latency(self, session: Session) -> dict[Metric, tuple[float, float]]:
         """Return champion's and candidate's percentile in ms, the latter by its ratio within the same rounds."""
         timings = interleave(
-            {"champion": self.reference.session, "candidate": session}, self.validation,
+            {_CHAMPION: self.reference.session, _CANDIDATE: session}, self.validation,
             batch=session.signature.batch or min(self.serving.batch_size, len(self.validation)), blocks=_BLOCKS,
             calls_per_block=_CALLS, seed=self.seed,
         )  # fmt: skip
         found: dict[Metric, tuple[float, float]] = {}
         for metric, quantile in _QUANTILES.items():
-            champion = timings["champion"].percentile(quantile).value
-            found[metric] = (champion, champion * ratio(timings["champion"], timings["candidate"], quantile).value)
+            champion = timings[_CHAMPION].percentile(quantile).value
+            found[metric] = (champion, champion * ratio(timings[_CHAMPION], timings[_CANDIDATE], quantile).value)
         return found
 
-    def _agreement(self, session: Session) -> float:
-        champion = self.reference.answers.take(self._proxy_index)
-        return float(alike(champion, self._answer(session, self._proxy)).mean())
-
-    def _usage(self, bundle: Bundle) -> dict[Metric, tuple[float, float]]:
-        """Return champion's and candidate's resources, where an objective asks for one."""
-        asked = {each.metric for each in self.objectives} & RESOURCES
-        if not asked:
+    def _usage(self, bundle: Bundle) -> dict[str, Usage]:
+        """Return what champion and candidate use, where an objective or the serving memory asks for it."""
+        if not self._resources and self.serving.memory is None:
             return {}
-        found = measure_resources(
+        return measure_resources(
             {_CHAMPION: Served.of(self.champion), _CANDIDATE: Served.of(bundle)}, self.validation, reference=_CHAMPION,
             batch=min(self.serving.batch_size, len(self.validation)), threads=self.threads, serving=self.serving,
             repeats=1, seed=self.seed,
         )  # fmt: skip
-        champion, candidate = found[_CHAMPION].metrics, found[_CANDIDATE].metrics
-        return {metric: (champion[metric].value, candidate[metric].value) for metric in asked}
+
+    def _used(self, usage: Mapping[str, Usage]) -> dict[Metric, tuple[float, float]]:
+        """Return champion's and candidate's number of every resource asked for, the latter by their ratio."""
+        found = {metric: usage[_CHAMPION].metrics[metric].value for metric in self._resources}
+        return {metric: (base, base * usage[_CANDIDATE].ratios[metric].value) for metric, base in found.items()}
+
+    def _with_memory(self, missed: dict[str, float], usage: Mapping[str, Usage]) -> dict[str, float]:
+        """Return the limits missed, the serving memory that a process must get along with among them."""
+        if self.serving.memory is None:
+            return missed
+        name = Metric.PEAK_MEMORY_BYTES.value
+        over = usage[_CANDIDATE].process_bytes - memory_bytes(self.serving.memory)
+        return {**missed, name: max(over, missed.get(name, over))}
+
+    @property
+    def _resources(self) -> tuple[Metric, ...]:
+        asked = {each.metric for each in self.objectives}
+        return tuple(metric for metric in Metric if metric in asked & RESOURCES)
 
     def _quality(self, found: Answers, delivered: Answers, model: Path, session: Session) -> dict[Metric, float]:
         """Return every quality figure of the task on validation, and under attack where an objective asks for it."""
@@ -265,14 +294,11 @@ class Bench:
         return self.original.manifest.task
 
     def _answer(self, session: Session, rows: Rows) -> Answers:
-        return answer(session, rows, task=self._task, classes=self.original.manifest.classes or None)
+        classes = self.original.manifest.classes or None
+        return answer(session, rows, task=self._task, classes=classes, batch=self.serving.batch_size)
 
     def _limited(self, engine: EngineOptions) -> EngineOptions:
         return limited(engine, self.threads)
-
-    @property
-    def _proxy_rows(self) -> int:
-        return len(self._proxy_index)
 
     @cached_property
     def _proxy_index(self) -> np.ndarray:

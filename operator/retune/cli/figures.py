@@ -1,19 +1,28 @@
 """Numbers, ages and names in the form people read. Pure; never rounds a difference away without saying so."""
 
 from datetime import datetime
+from math import floor, log10
 
-from retune.api.objectives import Metric
+from retune.api.objectives import Metric, MetricKind
 from retune.api.objects import Comparison
 from retune.api.status import Measurement, Version
 
 _UNITS = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"))
-_BETTER: dict[str, str] = {
-    Metric.LATENCY_P50_MS: "faster",
-    Metric.LATENCY_P95_MS: "faster",
-    Metric.SIZE_BYTES: "smaller",
+_KNOWN: dict[str, Metric] = {metric.value: metric for metric in Metric}
+_LESS_AND_MORE: dict[str, tuple[str, str]] = {
+    Metric.LATENCY_P50_MS: ("faster", "slower"),
+    Metric.LATENCY_P95_MS: ("faster", "slower"),
+    Metric.SIZE_BYTES: ("smaller", "larger"),
 }
 _LATENCIES = {Metric.LATENCY_P50_MS, Metric.LATENCY_P95_MS}
-_WORSE = {"faster": "slower", "smaller": "larger"}
+_BYTES = {Metric.SIZE_BYTES, Metric.PEAK_MEMORY_BYTES}
+_SUFFIXES: dict[str, str] = {
+    Metric.THROUGHPUT_RPS: " rows/s",
+    Metric.CPU_SECONDS_PER_1000: " s",
+    Metric.ENERGY_JOULES_PER_1000: " J (estimated)",
+}
+_DIGITS = 4
+_COUNTED_FROM = 1000
 NONE = "-"
 
 
@@ -59,22 +68,31 @@ def _float(text: str | None) -> float | None:
 
 def _bare(metric: str, value: float, *, like: float) -> str:
     """Return a value without its unit, at the scale that suits the value `like`."""
-    if metric == Metric.SIZE_BYTES:
+    if metric in _BYTES:
         return size(round(value))
     if metric in _LATENCIES:
         scaled = value * 1000 if like < 1 else value
         return f"{scaled:.0f}" if scaled >= 100 else f"{scaled:.3g}"
-    return f"{value:.4f}"
+    if metric in _KNOWN and _KNOWN[metric].is_share:
+        return f"{value:.4f}"
+    return _plain(value)
+
+
+def _plain(value: float) -> str:
+    """Return four significant digits, whole from a thousand on, never with an exponent."""
+    if value == 0 or abs(value) >= _COUNTED_FROM:
+        return f"{value:,.0f}"
+    return f"{value:.{max(0, _DIGITS - 1 - floor(log10(abs(value))))}f}"
 
 
 def _unit(metric: str, value: float) -> str:
-    if metric not in _LATENCIES:
-        return ""
-    return " µs" if value < 1 else " ms"
+    if metric in _LATENCIES:
+        return " µs" if value < 1 else " ms"
+    return _SUFFIXES.get(metric, "")
 
 
 def change(row: Comparison) -> str:
-    """Return what the candidate changes, such as `2.03x faster` or `-0.14 points [-0.95, +0.67]`.
+    """Return what the candidate changes, such as `2.03x faster`, `-0.14 points [-0.95, +0.67]`, `-0.31 [-0.5, -0.1]`.
 
     Takes the judge's paired comparison where there is one, else the quotient of the two columns.
     """
@@ -83,9 +101,13 @@ def change(row: Comparison) -> str:
     if found is None or value is None:
         return NONE
     low, high = (value if end is None else end for end in (_float(found.low), _float(found.high)))
-    if row.name == Metric.ACCURACY:
+    metric = _KNOWN.get(row.name)
+    if metric is not None and metric.is_share:
         ends = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low != high else ""
         return f"{100 * value + 0.0:+.1f} points{ends}"
+    if metric is not None and metric.kind is MetricKind.QUALITY:
+        ends = f" [{_signed(low)}, {_signed(high)}]" if low != high else ""
+        return f"{_signed(value)}{ends}"
     if value <= 0:
         return NONE
     if low <= 1 <= high:
@@ -94,16 +116,20 @@ def change(row: Comparison) -> str:
 
 
 def _times(ratio: float, metric: str) -> str:
-    better = _BETTER.get(metric, "lower")
-    return f"{1 / ratio:.2f}x {better}" if ratio < 1 else f"{ratio:.2f}x {_WORSE.get(better, 'higher')}"
+    less, more = _LESS_AND_MORE.get(metric, ("lower", "higher"))
+    return f"{1 / ratio:.2f}x {less}" if ratio < 1 else f"{ratio:.2f}x {more}"
+
+
+def _signed(value: float) -> str:
+    return f"{'-' if value < 0 else '+'}{_plain(abs(value))}"
 
 
 def _quotient(row: Comparison) -> Measurement | None:
     before, after = _float(row.champion.value), _float(row.candidate.value)
     if before is None or after is None:
         return None
-    if row.name == Metric.ACCURACY:
-        return Measurement(name=row.name, value=f"{after - before:.6f}")
+    if row.name in _KNOWN and _KNOWN[row.name].kind is MetricKind.QUALITY:
+        return Measurement(name=row.name, value=f"{after - before:.9f}")
     return Measurement(name=row.name, value=f"{after / before:.9g}") if before > 0 and after > 0 else None
 
 

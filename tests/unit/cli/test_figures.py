@@ -50,6 +50,13 @@ def test_sizes_have_decimal_units(count: int | None, text: str) -> None:
         ("size_bytes", "4287220", None, None, "4.29 MB"),
         ("size_bytes", "4287220", "4287220", "4287220", "4.29 MB"),
         ("accuracy", "much", None, None, "much"),
+        ("rmse", "54.3217", "50.1", "58.92", "54.32 [50.10, 58.92]"),
+        ("neighbor_agreement", "0.95", "0.93", "0.97", "0.9500 [0.9300, 0.9700]"),
+        ("throughput_rps", "15234.2", "15100", "15400", "15,234 rows/s [15,100, 15,400]"),
+        ("peak_memory_bytes", "20400000", "20100000", "20900000", "20.40 MB [20.10 MB, 20.90 MB]"),
+        ("cpu_seconds_per_1000", "0.0312345", "0.03", "0.032", "0.03123 s [0.03000, 0.03200]"),
+        ("energy_joules_per_1000", "0.312", "0.3", "0.32", "0.3120 J (estimated) [0.3000, 0.3200]"),
+        ("cost_per_1000", "0.000000347", "0.00000034", "0.00000036", "0.0000003470 [0.0000003400, 0.0000003600]"),
     ],
 )
 def test_a_measurement_shows_its_interval_in_one_unit(
@@ -73,6 +80,11 @@ def test_a_measurement_shows_its_interval_in_one_unit(
         (row("latency_p95_ms", "2", "1", change=("0.4", "0.3", "0.5")), "2.50x faster"),
         (row("latency_p95_ms", "2", "1", change=("0.9", "0.7", "1.1")), "no difference seen"),
         (row("unknown_metric", "2", "1"), "2.00x lower"),
+        (row("throughput_rps", "100", "250"), "2.50x higher"),
+        (row("peak_memory_bytes", "100", "50", change=("0.5", "0.4", "0.6")), "2.00x lower"),
+        (row("rmse", "54", "53.5"), "-0.5000"),
+        (row("mae", "54", "54.2", change=("0.2", "-0.1", "0.52")), "+0.2000 [-0.1000, +0.5200]"),
+        (row("cosine", "1", "0.991", change=("-0.009", "-0.01", "-0.008")), "-0.9 points [-1.0, -0.8]"),
         (row("accuracy", "much", "more"), "-"),
     ],
 )

@@ -115,7 +115,7 @@ def test_report_is_one_page_that_loads_and_runs_nothing(searched: Searched) -> N
     assert len(page) < 1_000_000
     assert "<script" not in page
     assert not any(f'{attribute}="http' in page for attribute in ("src", "href"))
-    assert page.count("<svg") == 2
+    assert page.count("<svg") == 3
     assert report.result == result
     assert result.reason in page
     assert report.test_rows == 497

@@ -1,5 +1,7 @@
 """The gate: every limit by the pessimistic end of its interval."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,6 +120,41 @@ def test_margin_that_cannot_be_shown_names_rows_that_would_do() -> None:
     assert few is not None
     assert many is not None
     assert 1000 < few < many
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(20, 20), (2, 8), (12, 18)])
+def test_rows_named_are_always_more_than_there_are(gained: int, lost: int) -> None:
+    """Also for a finalist that looks a little worse: it takes more rows to tell that it stays within the margin."""
+    check = checked(contender(gained=gained, lost=lost), limit(ACCURACY, GoalType.MAX_DEGRADATION, "0.01"))
+
+    assert check.refusal is Refusal.TOO_FEW_TEST_ROWS
+    assert check.rows_needed is not None
+    assert check.rows_needed > 1000
+
+
+def test_memory_of_serving_is_a_limit_on_the_whole_process() -> None:
+    """A process that needs a byte more than it gets is refused; one that was not measured, or has no limit, is not."""
+    measured = replace(contender(), process_bytes=300_000_000)
+
+    (over,) = gate(measured, champion(), objectives=(), noise=None, memory=299_999_999)
+    (fits,) = gate(measured, champion(), objectives=(), noise="busy", memory=300_000_000)
+
+    assert (over.refusal, over.estimate, over.limit) == (Refusal.MEMORY_ABOVE_LIMIT, 300_000_000, 299_999_999)
+    assert fits.kept
+    assert gate(contender(), champion(), objectives=(), noise=None, memory=1) == ()
+    assert gate(measured, champion(), objectives=(), noise=None) == ()
+
+
+def test_threshold_that_cannot_be_shown_names_rows_that_would_do() -> None:
+    """An accuracy of 0.960 does not show 0.955 on 1,000 rows; many times as many would, fewer for a lower limit."""
+    near, far = (
+        checked(contender(), limit(ACCURACY, GoalType.THRESHOLD, value)).rows_needed for value in ("0.955", "0.950")
+    )
+
+    assert near is not None
+    assert far is not None
+    assert near > 3 * far > 1000
+    assert checked(contender(), limit(ACCURACY, GoalType.THRESHOLD, "0.97")).rows_needed is None
 
 
 def test_objective_without_a_goal_refuses_nobody() -> None:

@@ -9,10 +9,25 @@ import pytest
 from onnx import helper
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.quality import NotAClassifierError, Predictions, agreement, correct, predict
+from optimizer_jobs.measure.quality import (
+    Answers,
+    NotAClassifierError,
+    Predictions,
+    UnfitAnswersError,
+    agreement,
+    alike,
+    answer,
+    correct,
+    figure,
+    predict,
+    scores,
+)
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import Session, open_model
+from retune.api.model import Task
+from retune.api.objectives import Metric
 from tests.unit.jobs import models_for_tests as models
+from tests.unit.jobs.tasks_for_tests import diabetes, save_embedding, save_regression
 
 Splits = dict[str, Rows]
 
@@ -99,3 +114,82 @@ def test_model_without_classes_is_refused_with_its_outputs(tmp_path: Path, split
 
     with pytest.raises(NotAClassifierError, match=r"total .*\[20, 1\]"):
         predict(opened(path), splits["test"].take(slice(0, 20)))
+
+
+def patients() -> Rows:
+    """Return the test rows of the diabetes data."""
+    X, y = diabetes("test")
+    return Rows(inputs={"X": X}, labels=y, digest="sha256:0")
+
+
+def test_errors_of_a_regression_are_kept_row_by_row(tmp_path: Path) -> None:
+    """Root and mean of the rows' errors are what scikit-learn would call rmse and mae."""
+    made = save_regression(tmp_path, linear=True)
+    found = answer(opened(made.folder / made.model), patients(), task=Task.REGRESSION)
+    missed = found.numbers - patients().answers
+
+    assert np.allclose(scores(Metric.MAE, found, patients()), np.abs(missed))
+    assert figure(Metric.RMSE, scores(Metric.RMSE, found, patients())) == pytest.approx(np.sqrt(np.mean(missed**2)))
+
+
+def test_an_embedding_with_a_fixed_batch_answers_the_same(tmp_path: Path, splits: Splits) -> None:
+    """Padding of the last batch leaves no trace, so neighbours are those of the free model."""
+    made = save_embedding(tmp_path)
+    model = onnx.load(made.folder / made.model)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 8
+    onnx.save(model, tmp_path / "fixed.onnx")
+    rows = splits["test"].take(slice(0, 45))
+    free = answer(opened(made.folder / made.model), rows, task=Task.EMBEDDING)
+    fixed = answer(opened(tmp_path / "fixed.onnx"), rows, task=Task.EMBEDDING)
+
+    for metric in (Metric.COSINE, Metric.NEIGHBOR_AGREEMENT):
+        assert figure(metric, scores(metric, fixed, rows, reference=free)) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_nearest_neighbour_of_a_digit_is_seldom_another_digit(tmp_path: Path, splits: Splits) -> None:
+    """Neighbours come from the embedding: rows of one digit lie together, and no row is its own neighbour."""
+    made = save_embedding(tmp_path)
+    rows = splits["test"]
+    found = answer(opened(made.folder / made.model), rows, task=Task.EMBEDDING).numbers
+    unit = found / np.linalg.norm(found, axis=1, keepdims=True)
+    near = unit @ unit.T
+    np.fill_diagonal(near, -1)
+    expected = near.argmax(axis=1)
+    swapped = Answers(values=found[expected])
+
+    assert np.mean(rows.answers[expected] == rows.answers) > 0.9
+    agreed = scores(Metric.NEIGHBOR_AGREEMENT, Answers(values=found), rows, reference=Answers(values=found))
+    assert agreed.all()
+    assert not scores(Metric.NEIGHBOR_AGREEMENT, swapped, rows, reference=Answers(values=found)).all()
+
+
+def test_neighbours_do_not_change_with_the_length_of_an_embedding(tmp_path: Path, splits: Splits) -> None:
+    """Cosine decides, so twice the numbers are the same embedding."""
+    made = save_embedding(tmp_path)
+    rows = splits["test"].take(slice(0, 100))
+    found = answer(opened(made.folder / made.model), rows, task=Task.EMBEDDING)
+    twice = Answers(values=2 * found.numbers)
+
+    assert scores(Metric.NEIGHBOR_AGREEMENT, twice, rows, reference=found).all()
+    assert scores(Metric.COSINE, twice, rows, reference=found) == pytest.approx(1.0)
+
+
+def test_regressions_are_alike_as_far_as_they_differ_by_less_than_the_spread() -> None:
+    """The same answers are alike by 1; answers that are a spread away by 0, and never less."""
+    values = patients().answers
+    champion = Answers(values=values)
+
+    assert alike(champion, champion).min() == 1.0
+    assert alike(champion, Answers(values=values + 0.1 * values.std())) == pytest.approx(0.9)
+    assert alike(champion, Answers(values=values + 5 * values.std())).max() == 0.0
+
+
+def test_answers_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    """A logarithm of what is below 0 is no prediction; the message says for how many rows."""
+    nodes = [helper.make_node("Log", ["x"], ["l"]), helper.make_node("ReduceSum", ["l", "axes"], ["t"], keepdims=1)]
+    path = models.save_graph(tmp_path / "log.onnx", nodes, {"axes": np.array([1], dtype=np.int64)}, output="t", width=1)
+    X = -np.ones((5, 64), dtype=np.float32)
+
+    with pytest.raises(UnfitAnswersError, match="5 of its answers are not finite"):
+        answer(opened(path), Rows(inputs={"x": X}, labels=np.arange(5.0), digest="sha256:0"), task=Task.REGRESSION)

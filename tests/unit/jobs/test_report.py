@@ -9,8 +9,10 @@ import pytest
 
 from optimizer_jobs.judge import words
 from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.report import pictures
 from optimizer_jobs.report.document import (
     ClassLine,
+    Distribution,
     Environment,
     Estimate,
     FinalistRow,
@@ -18,12 +20,15 @@ from optimizer_jobs.report.document import (
     MarginLine,
     ModelRow,
     Report,
+    Spread,
     StepLine,
+    TechniqueLine,
     TrialLine,
 )
 from optimizer_jobs.report.render import render
 from retune.api.model import Task
 from retune.api.objectives import Metric, Selection, default_objectives
+from retune.api.search import Serving
 from retune.contract.requests import BundleRef
 from retune.contract.results import CandidateSummary, JudgeResult, Verdict
 
@@ -34,13 +39,17 @@ EXACT = Estimate(value=1.0, low=1.0, high=1.0, samples=1)
 RATIO = Estimate(value=0.5, low=0.49, high=0.52, samples=2000)
 PROFILE = LatencyProfile(calls=2000, rounds=40, first_call_ms=3.0, percentiles=tuple(1 + n / 100 for n in range(99)))
 DIGEST = "sha256:" + "a" * 64
+START = StepLine(
+    step="engine options only", trial=2, judged=False, quality=0.962, size_ratio=1.0, latency_ratio=0.99, noise=0.1,
+    bought="Nothing measurable.",
+)  # fmt: skip
 BUNDLE = BundleRef(uri="pvc://a/b", digest=DIGEST)
 
 
 def model_fields(name: str) -> dict[str, Any]:
     """Return the fields that champion and finalists share."""
     return {
-        "digest": DIGEST, "plan": name, "techniques": (name,), "latency": PROFILE,
+        "digest": DIGEST, "plan": name, "techniques": (name,), "engine": name, "latency": PROFILE,
         "metrics": {
             Metric.ACCURACY: Estimate(value=0.96, low=0.94, high=0.98, samples=500),
             Metric.LATENCY_P50_MS: RATIO, Metric.LATENCY_P95_MS: RATIO,
@@ -60,7 +69,8 @@ def document(
         agreement=Estimate(value=0.99, low=0.98, high=1.0, samples=500), checks=(),
     )  # fmt: skip
     line = {"outcome": "feasible", "plan": name, "note": name, "values": {Metric.ACCURACY: 0.96}, "seconds": 1.5}
-    step = StepLine(step=name, trial=1, judged=True, quality=0.96, size_ratio=0.3, latency_ratio=0.9, bought=name)
+    step = StepLine(step=name, trial=1, judged=True, quality=0.96, size_ratio=0.3, latency_ratio=0.9, noise=0.02,
+                    bought=name)  # fmt: skip
     shrunk = {Metric.SIZE_BYTES: 0.3, Metric.LATENCY_P95_MS: 0.9}
     return Report(
         result=JudgeResult(
@@ -71,12 +81,17 @@ def document(
         resource=name, trigger=name, objectives=OBJECTIVES, selection=Selection(), test_rows=500,
         champion=ModelRow(**model_fields(name)), finalists=(finalist,),
         trials=tuple(TrialLine(number=n, ratios=shrunk, finalist=n == 1, **line) for n in range(trials)),
-        steps=(step,),
+        steps=(START, step), start_quality=0.962,
+        techniques=(
+            TechniqueLine(name=name, outcome="LeftOut", trials=0, trial=None, quality=None, latency_ratio=None,
+                          size_ratio=None, note=name),
+        ),
+        distribution=None,
         classes=(ClassLine(label=name, rows=50, champion=0.9, candidate=0.8, gained=0, lost=5, p_value=0.01),),
-        margins=(MarginLine(margin=0.01, rows=2000, chosen=True),),
+        margins=(MarginLine(margin=0.01, shown="1.0", rows=2000, chosen=True),),
         environment=Environment(
             fingerprint="amd64", cpu=name, features=("avx2",), cpu_limit=2.0, memory_limit=None, threads=1,
-            runtimes={name: name}, seed=0, data={name: name}, noise=noise, self_ratio=RATIO,
+            serving=Serving(), runtimes={name: name}, seed=0, data={name: name}, noise=noise, self_ratio=RATIO,
         ),
     )  # fmt: skip
 
@@ -184,8 +199,57 @@ def test_noisy_node_is_named_where_latency_is_shown() -> None:
 
 
 def test_report_without_trials_has_no_picture_of_them() -> None:
-    """Nothing to show is shown as nothing."""
-    assert render(document(trials=0)).count("<svg") == 1
+    """Nothing to show is shown as nothing: what is left are latencies and steps."""
+    assert render(document(trials=0)).count("<svg") == 2
+
+
+def test_report_without_steps_has_no_waterfall() -> None:
+    """Where only engine options changed, there is nothing to break down."""
+    assert render(document().model_copy(update={"steps": (START,)})).count("<svg") == 2
+
+
+def test_a_loss_that_the_judge_cannot_tell_from_none_is_not_called_one() -> None:
+    """Two thousandths with an interval of sixteen are grey; six hundredths are amber."""
+    start, step = document().steps
+    small = document().model_copy(update={"steps": (start, step)})
+    large = document().model_copy(update={"steps": (start, step.model_copy(update={"quality": 0.90}))})
+
+    assert pictures.REFUSED not in str(pictures.waterfall(small))
+    assert pictures.REFUSED in str(pictures.waterfall(large))
+
+
+def test_a_step_that_nobody_tried_alone_is_shown_as_unknown() -> None:
+    """A gap in the chain of trials is written into the picture; no level is made up for it."""
+    gap = START.model_copy(update={"trial": None, "quality": None, "size_ratio": None, "latency_ratio": None})
+    known, unknown = document(), document().model_copy(update={"steps": (START, gap, *document().steps[1:])})
+
+    assert "not tried on its own" in render(unknown)
+    assert "not tried on its own" not in render(known)
+
+
+@pytest.mark.parametrize(("what", "title"), [("residual", "Residuals"), ("similarity", "Similarity to the model")])
+def test_spread_of_a_regression_or_an_embedding_has_its_picture(what: str, title: str) -> None:
+    """The page has one more picture, and the percentiles of both models in figures."""
+    spread = Spread(mean=0.5, low=0.1, high=0.97, percentiles=(0.2, 0.3, 0.4321, 0.6, 0.9), counts=(3, 5, 2))
+    edges = (0.1, 0.4, 0.7, 1.0)
+    found = Distribution.model_validate({"what": what, "edges": edges, "champion": spread, "candidate": spread})
+    page = render(document().model_copy(update={"distribution": found}))
+
+    assert page.count("<svg") == 4
+    assert f"<h2>{title}" in page
+    assert page.count(">0.4321") == 2
+
+
+def test_techniques_that_are_not_in_the_candidate_say_why() -> None:
+    """A technique that was left out is on the page with its reason."""
+    line = TechniqueLine(
+        name="prune", outcome="LeftOut", trials=0, trial=None, quality=None, latency_ratio=None, size_ratio=None,
+        note="there is no training data.",
+    )  # fmt: skip
+    page = render(document().model_copy(update={"techniques": (line,)}))
+
+    assert "left out" in page
+    assert "there is no training data." in page
 
 
 @pytest.mark.parametrize(
@@ -210,6 +274,14 @@ def test_sizes_are_written_with_their_unit(count: float, expected: str) -> None:
 def test_ratio_is_only_called_a_difference_when_its_interval_says_so(ratio: Interval, expected: str) -> None:
     """An interval that holds 1 is no difference."""
     assert words.times(ratio, better="faster", worse="slower") == expected
+
+
+@pytest.mark.parametrize(
+    ("difference", "expected"), [(0.0, "+0"), (-0.0000123, "-0.0000123"), (0.25, "+0.250"), (-12.3, "-12.3")]
+)
+def test_change_of_an_error_has_three_digits(difference: float, expected: str) -> None:
+    """In the unit of the error, without an exponent."""
+    assert words.change(Metric.RMSE, difference) == expected
 
 
 @pytest.mark.parametrize("share", [-0.0004, 0.0, 0.0004])

@@ -55,6 +55,15 @@ def test_costs_compare_with_the_champion() -> None:
     """A ratio for what should be small, a loss for accuracy; both smaller is better."""
     assert cost(Metric.SIZE_BYTES, 25.0, 100.0) == 0.25
     assert cost(Metric.ACCURACY, 0.9, 0.95) == pytest.approx(0.05)
+    assert cost(Metric.RMSE, 54.0, 60.0) == pytest.approx(0.9)
+    assert cost(Metric.THROUGHPUT_RPS, 500.0, 250.0) == 0.5
+
+
+@given(st.sampled_from(Metric), st.floats(0.1, 1), st.floats(0, 0.05), st.floats(0.1, 1))
+def test_a_better_candidate_never_costs_more(metric: Metric, value: float, better_by: float, champion: float) -> None:
+    """For every metric the study minimizes what the user wants less of."""
+    better = value + (better_by if metric.higher_is_better else -better_by)
+    assert cost(metric, better, champion) <= cost(metric, value, champion) + 1e-9
 
 
 def test_limits_hold_for_every_role() -> None:

@@ -140,7 +140,7 @@ def test_a_budget_ends_a_training_in_good_order(ask: Ask, tmp_path: Path, budget
 def test_training_that_falls_behind_ends_early(ask: Ask, tmp_path: Path) -> None:  # noqa: F811
     """After four trainings from nothing at a good rate, one at a rate far too small is stopped and says why."""
     request = ask(threads=1, search=Search(), techniques=(training(12, batch=64),))
-    bench, space = command._prepare(request, tmp_path)
+    bench, space, _ = command._prepare(request, tmp_path)
     study = open_study(request.store, request.run, create=request.objectives)
 
     def run(rate: float) -> Found:

@@ -1,0 +1,109 @@
+"""What is measured of champion and finalists, and how strictly, on real models and the real test split."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from onnxruntime.quantization import quantize_dynamic
+
+from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.judge.evidence import Contender
+from optimizer_jobs.judge.gather import Entrant, Rules, gather
+from optimizer_jobs.measure.latency import Effort
+from optimizer_jobs.measure.quality import answer
+from optimizer_jobs.models.bundle import Bundle
+from optimizer_jobs.models.engine import EngineOptions
+from optimizer_jobs.models.runtime import open_model
+from retune.api.model import Task
+from retune.api.objectives import GoalType, Metric, Objective
+from retune.api.search import Serving
+from retune.contract.requests import BundleRef
+from tests.unit.jobs.judge_for_tests import limit
+from tests.unit.jobs.tasks_for_tests import save_embedding
+
+ACCURACY = Metric.ACCURACY
+QUICK = Effort(min_rounds=2, max_rounds=2, max_seconds=5, calls_per_block=10)
+MARGIN = limit(ACCURACY, GoalType.MAX_DEGRADATION, "0.05")
+PERFECT = limit(ACCURACY, GoalType.THRESHOLD, "1")
+
+Judged = Callable[..., dict[str, Contender]]
+
+
+def entrant(bundle: Bundle, plan: str) -> Entrant:
+    """Return a bundle as one that takes part."""
+    return Entrant(bundle=bundle, ref=BundleRef(uri="pvc://a/b", digest=bundle.digest), plan=plan)
+
+
+def spoil(model: Path, into: Path) -> Path:
+    """Write the model with its last layer upside down: right on next to no row."""
+    proto = onnx.load(model)
+    weights = next(each for each in proto.graph.initializer if each.name == "w2")
+    weights.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weights), "w2"))
+    onnx.save(proto, into)
+    return into
+
+
+@pytest.fixture
+def judged(make: Callable[..., Bundle], delivered: Path, splits: dict[str, Rows], tmp_path: Path) -> Judged:
+    """Return a function that gives the evidence on a finalist as good as the champion, and one that is spoilt."""
+    champion = entrant(make("champion"), "champion")
+    same = entrant(make("same", engine=EngineOptions(graph_level="basic")), "same")
+    spoilt = entrant(make("spoilt", model=spoil(delivered / "mlp.onnx", tmp_path / "spoilt.onnx")), "spoilt")
+
+    def evidence(*objectives: Objective) -> dict[str, Contender]:
+        rules = Rules(objectives=objectives, confidence=0.95, min_gain=0.05, threads=1, seed=0)
+        found = gather(champion, (same, spoilt), splits["test"], original=champion, rules=rules, effort=QUICK)
+        return {each.plan: each for each in found.evidence.contenders}
+
+    return evidence
+
+
+def test_what_fails_alone_is_judged_alone(judged: Judged) -> None:
+    """Once one of two finalists has passed, the other one's interval needs no correction any more (Holm)."""
+    found = judged(MARGIN)
+
+    assert found["same"].confidence == pytest.approx(0.975)
+    assert found["spoilt"].confidence == pytest.approx(0.95)
+
+
+def test_a_finalist_passes_only_when_it_keeps_every_limit_on_quality(judged: Judged) -> None:
+    """With a second limit that nobody keeps, nobody has passed, and both stay at the stricter confidence."""
+    found = judged(MARGIN, PERFECT)
+
+    assert [each.confidence for each in found.values()] == pytest.approx([0.975, 0.975])
+
+
+def test_without_a_limit_quality_still_has_its_paired_difference(judged: Judged) -> None:
+    """Latency alone is asked for; what happens to accuracy is measured all the same."""
+    found = judged(Objective(metric=Metric.LATENCY_P95_MS))
+
+    assert found["same"].difference.value == 0
+    assert found["same"].agreement.value == 1
+    assert found["spoilt"].difference.high < -0.8
+    assert found["spoilt"].difference.lost > 400
+    assert found["spoilt"].metrics[ACCURACY].value < 0.1
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+def test_quality_is_measured_in_requests_of_the_size_that_is_served(
+    batch: int, make: Callable[..., Bundle], splits: dict[str, Rows], tmp_path: Path
+) -> None:
+    """Dynamic int8 takes its range from the whole request, so its answers are those of the batch that serves."""
+    made = save_embedding(tmp_path)
+    encoder = made.folder / made.model
+    quantize_dynamic(encoder, tmp_path / "int8.onnx")
+    original = entrant(make("encoder", model=encoder, task=Task.EMBEDDING), "original")
+    rounded = entrant(make("int8", model=tmp_path / "int8.onnx", task=Task.EMBEDDING), "int8")
+    rules = Rules(
+        objectives=(), confidence=0.95, min_gain=0.05, threads=1, seed=0, serving=Serving(batch_size=batch)
+    )  # fmt: skip
+    rows = splits["test"]
+    found = gather(original, (rounded,), rows, original=original, rules=rules, effort=QUICK)
+    session = open_model(tmp_path / "int8.onnx", EngineOptions())
+    expected, other = (answer(session, rows, task=Task.EMBEDDING, batch=size).numbers for size in (batch, 256))
+
+    assert np.array_equal(found.answers[rounded.bundle.digest].numbers, expected)
+    assert not np.array_equal(found.answers[rounded.bundle.digest].numbers, other)
