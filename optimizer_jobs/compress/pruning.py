@@ -17,6 +17,7 @@ from retune.api.techniques import Pruning, TechniqueType
 from retune.api.techniques import Technique as TechniqueSpec
 
 if TYPE_CHECKING:
+    import onnx
     from optuna.trial import BaseTrial
 
 TYPE = TechniqueType.PRUNING
@@ -74,14 +75,18 @@ def describe(params: Params) -> str:
 
 
 def apply(model: Path, params: Params, context: Context) -> Applied | Skipped:
-    """Remove units or weights in rounds, training on after each, and write what is left."""
-    from optimizer_jobs.nets.exporter import ExportError
-    from optimizer_jobs.nets.importer import not_importable
+    """Remove trees, units or weights, and write what is left; a network trains on after each round."""
     from optimizer_jobs.techniques.files import graph_of
 
     graph = graph_of(model)
-    if trees.present(graph):
-        return trees.prune(model, params, context)
+    return trees.prune(model, params, context) if trees.present(graph) else _prune(model, graph, params, context)
+
+
+def _prune(model: Path, graph: "onnx.ModelProto", params: Params, context: Context) -> Applied | Skipped:
+    """Prune a network; trees come without torch, so it is imported here and not before."""
+    from optimizer_jobs.nets.exporter import ExportError
+    from optimizer_jobs.nets.importer import not_importable
+
     reason = not_importable(graph)
     if reason is not None or context.training is None:
         return Skipped(reason=reason or "there are no rows to train on after something is removed")

@@ -18,7 +18,7 @@ from tests.unit.jobs import models_for_tests as models
 Module: Any = nn.Module
 
 
-class Perceptron(Module):
+class Perceptron(Module):  # type: ignore[misc] # the library has no types
     """Two hidden layers with normalizations, a residual sum, and pixels standardized inside the graph."""
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Perceptron(Module):
         return self.head(functional.hardtanh(functional.dropout(functional.selu(hidden), 0.1, self.training)))
 
 
-class Convolutions(Module):
+class Convolutions(Module):  # type: ignore[misc] # the library has no types
     """Convolution, depthwise convolution, batch norms, pool and a dense head: answers probabilities."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Convolutions(Module):
         return self.head(functional.relu(self.dense(image.view(-1, 48 * 16)))).softmax(-1)
 
 
-class Residual(Module):
+class Residual(Module):  # type: ignore[misc] # the library has no types
     """Branches that meet in sums and concatenations, and channels weighed by a small network."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Residual(Module):
         return self.head(image.mean((2, 3)))
 
 
-class Sequence(Module):
+class Sequence(Module):  # type: ignore[misc] # the library has no types
     """Convolutions along a sequence, group norm, and log-probabilities."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Sequence(Module):
         return self.head(torch.cat([steps.amax(-1), steps.mean(-1)], dim=1)).log_softmax(-1)
 
 
-class Encoder(Module):
+class Encoder(Module):  # type: ignore[misc] # the library has no types
     """A transformer over tokens: four heads, two layers, learned places, the mean of all tokens."""
 
     def __init__(self, *, width: int = 32, heads: int = 4) -> None:
@@ -115,7 +115,7 @@ class Encoder(Module):
         return values.view(values.shape[0], values.shape[1], -1, self.size).transpose(1, 2)
 
 
-class Patches(Module):
+class Patches(Module):  # type: ignore[misc] # the library has no types
     """A vision transformer with a class token, and query, key and value from one linear layer."""
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ class Patches(Module):
         return self.head((hidden + self.out(mixed))[:, 0])
 
 
-class Recurrent(Module):
+class Recurrent(Module):  # type: ignore[misc] # the library has no types
     """A recurrent network, which cannot be imported."""
 
     def __init__(self) -> None:

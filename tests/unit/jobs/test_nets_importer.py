@@ -142,7 +142,7 @@ def test_nodes_with_the_same_weights_are_one_layer(tmp_path: Path) -> None:
     assert sum(weight.numel() for weight in module.parameters()) == 64 * 64 + 64 * 10
 
 
-class _Stuck(torch.nn.Module):  # type: ignore[misc] # the library has no types
+class _Stuck(torch.nn.Module):  # type: ignore[misc, name-defined] # the library has no types
     """Answers with a number of rows that is fixed when it is traced."""
 
     def forward(self, x: Any) -> Any:
@@ -155,7 +155,7 @@ def test_size_that_is_stuck_in_the_file_is_an_error(tmp_path: Path) -> None:
         export(_Stuck(), signature=DIGITS, examples={"x": graphs.pixels().numpy()}, target=tmp_path / "model.onnx")
 
 
-class _Named(torch.nn.Module):  # type: ignore[misc] # the library has no types
+class _Named(torch.nn.Module):  # type: ignore[misc, name-defined] # the library has no types
     """Has a weight of the output's name."""
 
     def __init__(self) -> None:
@@ -205,7 +205,7 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
     "tile": ("Tile", [(6, 64), np.array([2, 1])], {}),
     "where": ("Where", [np.arange(64) % 2 == 0, (6, 64), np.float32(0)], {}),
     "product": ("Gemm", [(6, 64), np.eye(10, 64, dtype=np.float32)], {"transB": 1, "alpha": 0.5}),
-    "instance norm": ("InstanceNormalization", [IMAGE, np.float32([2.0]), np.float32([1.0])], {}),
+    "instance norm": ("InstanceNormalization", [IMAGE, np.array([2.0], np.float32), np.array([1.0], np.float32)], {}),
     "layer norm": (
         "LayerNormalization", [IMAGE, np.ones((8, 8), np.float32), np.ones((8, 8), np.float32)], {"axis": 2},
     ),
