@@ -148,8 +148,9 @@ def make_bundle(  # noqa: PLR0913 - the parts of a bundle, each by name
         files={path.name: file_digest(path) for path in sorted(folder.iterdir())},
         lineage=lineage,
     )
-    (folder / MANIFEST).write_bytes(_canonical(manifest))
-    return Bundle(folder=folder, manifest=manifest, digest=manifest_digest(manifest))
+    written = _canonical(manifest)
+    (folder / MANIFEST).write_bytes(written)
+    return Bundle(folder=folder, manifest=manifest, digest=manifest_digest(written))
 
 
 def _add_native(folder: Path, native: Native | None) -> NativeRecord | None:
@@ -160,14 +161,15 @@ def _add_native(folder: Path, native: Native | None) -> NativeRecord | None:
     return NativeRecord(file=name, format=native.format, factory=native.factory)
 
 
-def manifest_digest(manifest: Manifest) -> str:
-    """Return the bundle's digest: that of the manifest, which holds every file's.
+def manifest_digest(written: bytes) -> str:
+    """Return the bundle's digest: that of the manifest as it was written, which holds every file's.
 
-    Run and trial are left out, so that a bundle found again in a later run is recognized as the same.
+    What a later version would add to it does not count, so that a bundle outlives the version that made it. Run and
+    trial are left out, so that a bundle found again in a later run is recognized as the same.
     """
-    found_by = manifest.lineage.model_copy(update={"run": None, "trial": None})
-    content = _canonical(manifest.model_copy(update={"lineage": found_by}))
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+    content = json.loads(written)
+    content["lineage"] = {key: value for key, value in content["lineage"].items() if key not in {"run", "trial"}}
+    return f"sha256:{hashlib.sha256(_as_json(content)).hexdigest()}"
 
 
 def publish(bundle: Bundle, *, uri: str) -> BundleRef:
@@ -206,8 +208,7 @@ def open_bundle(uri: str, *, digest: str | None = None, into: Path | None = None
 
 
 def _open(folder: Path, uri: str, *, digest: str | None, into: Path | None) -> Bundle:
-    manifest = _read_manifest(folder, uri)
-    found = manifest_digest(manifest)
+    manifest, found = _read_manifest(folder, uri)
     if digest is not None and found != digest:
         raise _corrupt(uri, f"{MANIFEST} has digest {found} instead of {digest}")
     if into is not None:
@@ -226,13 +227,15 @@ def _private_copy(folder: Path, manifest: Manifest, copy: Path, uri: str) -> Pat
     return copy
 
 
-def _read_manifest(folder: Path, uri: str) -> Manifest:
+def _read_manifest(folder: Path, uri: str) -> tuple[Manifest, str]:
+    """Return the manifest and the bundle's digest."""
     path = folder / MANIFEST
     _check_regular(path, uri)
     if path.stat().st_size > _MANIFEST_LIMIT:
         raise _corrupt(uri, f"{MANIFEST} is larger than {_MANIFEST_LIMIT} bytes")
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        written = path.read_bytes()
+        manifest = Manifest.model_validate_json(written)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -240,7 +243,7 @@ def _read_manifest(folder: Path, uri: str) -> Manifest:
     native = {manifest.native.file} if manifest.native else set()
     if ({MODEL, GOLDEN} | native) - set(manifest.files) or any(Path(name).name != name for name in manifest.files):
         raise _corrupt(uri, f"{MANIFEST} does not list plain names with {', '.join(sorted({MODEL, GOLDEN} | native))}")
-    return manifest
+    return manifest, manifest_digest(written)
 
 
 def _check_file(path: Path, expected: str, uri: str) -> None:
@@ -313,5 +316,8 @@ def _sweep(parent: Path) -> None:
 
 def _canonical(document: Document) -> bytes:
     """Return a document as JSON that depends on its content only."""
-    content = document.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return _as_json(document.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+
+def _as_json(content: object) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import onnx
 import pytest
 
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.models.bundle import Bundle, Lineage, manifest_digest, open_bundle, publish
+from optimizer_jobs.models.bundle import MANIFEST, Bundle, Lineage, manifest_digest, open_bundle, publish
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import check_onnx
@@ -77,9 +78,24 @@ def test_what_was_published_opens_as_it_was_made(make: Make, store: str) -> None
     reference = publish(bundle, uri=bundles(store))
     opened = open_bundle(reference.uri, digest=reference.digest)
     assert opened.manifest == bundle.manifest
-    assert opened.digest == bundle.digest == manifest_digest(opened.manifest)
+    assert opened.digest == bundle.digest == manifest_digest((opened.folder / MANIFEST).read_bytes())
     assert opened.golden == bundle.golden
     assert len(opened.golden.requests) == 8
+
+
+def test_a_bundle_outlives_the_version_that_made_it(make: Make, claims: Claims, store: str) -> None:
+    """A manifest written before fields with defaults were added opens under the digest it was published with."""
+    bundle = make("new")
+    content = json.loads((bundle.folder / MANIFEST).read_bytes())
+    del content["task"], content["classes"], content["engine"]["streams"], content["engine"]["precision"]
+    older = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    digest = manifest_digest(older)
+    assert digest != bundle.digest
+    folder = claims.path(bundles(store)) / digest.removeprefix("sha256:")
+    shutil.copytree(bundle.folder, folder)
+    (folder / MANIFEST).write_bytes(older)
+    opened = open_bundle(f"{bundles(store)}/{folder.name}", digest=digest)
+    assert (opened.digest, opened.manifest) == (digest, bundle.manifest)
 
 
 def test_publishing_twice_changes_nothing(make: Make, claims: Claims, store: str) -> None:
