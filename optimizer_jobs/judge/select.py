@@ -26,18 +26,24 @@ class Duel:
 def duel(contender: Contender, evidence: Evidence, *, objectives: Sequence[Objective], min_gain: float) -> Duel:
     """Compare a finalist with the champion, objective by objective.
 
-    It wins by the first objective whose gain reaches `min_gain` with the pessimistic end, and loses by the first on
-    which it is worse beyond the tolerance with the optimistic end. Between the two, the next objective decides.
+    It wins by the first objective whose gain reaches what is asked for with the pessimistic end, and loses by the first
+    on which it is worse beyond the tolerance with the optimistic end. Between the two, the next objective decides.
     """
     judged = _judged(objectives, evidence)
     gains = {objective.metric: gain(objective.metric, contender, evidence.champion) for objective in judged}
-    enough = tuple(metric for metric, found in gains.items() if found.low >= min_gain and found.low > 0)
+    asked = {objective.metric: gain_asked(objective, min_gain) for objective in judged}
+    enough = tuple(metric for metric, found in gains.items() if found.low >= asked[metric] and found.low > 0)
     for objective in judged:
         if objective.metric in enough:
             return Duel(contender=contender, decided_by=objective.metric, wins=True, gains=enough)
         if gains[objective.metric].high < -float(objective.tolerance):
             return Duel(contender=contender, decided_by=objective.metric, wins=False, gains=enough)
     return Duel(contender=contender, decided_by=None, wins=False, gains=enough)
+
+
+def gain_asked(objective: Objective, min_gain: float) -> float:
+    """Return the relative gain on an objective that is worth replacing the champion for: its own, else the general."""
+    return min_gain if objective.min_gain is None else float(objective.min_gain)
 
 
 def best(contenders: Sequence[Contender], evidence: Evidence, *, objectives: Sequence[Objective]) -> Contender:

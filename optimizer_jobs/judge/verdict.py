@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from optimizer_jobs.judge import words
 from optimizer_jobs.judge.evidence import LATENCIES, TIMED, Contender, Evidence, gain
 from optimizer_jobs.judge.gate import Check, Refusal, gate
-from optimizer_jobs.judge.select import Duel, best, duel
+from optimizer_jobs.judge.select import Duel, best, duel, gain_asked
 from optimizer_jobs.measure.resources import RESOURCES
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.search.objectives import ranked
@@ -68,7 +68,7 @@ def decide(evidence: Evidence, *, objectives: Sequence[Objective], min_gain: flo
     return Decision(verdict=verdict, reason=reason, message=message, subject=subject, findings=findings)
 
 
-def why(finding: Finding, decision: Decision, evidence: Evidence, *, min_gain: float) -> str:
+def why(finding: Finding, decision: Decision, evidence: Evidence) -> str:
     """Return in one sentence why a finalist was chosen or not."""
     refusal = finding.refusal
     if refusal is not None:
@@ -79,7 +79,7 @@ def why(finding: Finding, decision: Decision, evidence: Evidence, *, min_gain: f
         return "Better than the champion too, but behind the chosen one."
     if finding.duel.decided_by is not None:
         return f"Worse than the champion by {words.LABELS[finding.duel.decided_by]}."
-    return f"No objective gains {words.percent(min_gain)} for sure."
+    return "No objective gains for sure what is asked for."
 
 
 def _best(findings: Sequence[Finding], evidence: Evidence, objectives: Sequence[Objective]) -> Finding:
@@ -208,10 +208,18 @@ def _no_gain(subject: Finding, evidence: Evidence, objectives: Sequence[Objectiv
             f"The best finalist that keeps every limit ({subject.contender.plan}) loses to the champion by "
             f"{words.LABELS[duelled.decided_by]} (gain {_gain(found)})."
         )
-    judged = [each.metric for each in ranked(objectives) if evidence.noise is None or each.metric not in TIMED]
-    gains = ((metric, gain(metric, subject.contender, evidence.champion)) for metric in judged)
+    judged = [each for each in ranked(objectives) if evidence.noise is None or each.metric not in TIMED]
+    gains = ((each.metric, gain(each.metric, subject.contender, evidence.champion)) for each in judged)
     shown = ", ".join(f"{words.LABELS[metric]} {_gain(found)}" for metric, found in gains)
-    return f"No finalist gains the {words.percent(min_gain)} asked for; the best ({subject.contender.plan}): {shown}."
+    return f"No finalist gains {_asked(judged, min_gain)}; the best ({subject.contender.plan}): {shown}."
+
+
+def _asked(judged: Sequence[Objective], min_gain: float) -> str:
+    """Return what is asked for, such as `the 5 % asked for`; where objectives differ, by each."""
+    asked = {each.metric: words.percent(gain_asked(each, min_gain)) for each in judged}
+    if len(set(asked.values())) <= 1:
+        return f"the {next(iter(asked.values()), words.percent(min_gain))} asked for"
+    return f"what is asked for ({', '.join(f'{words.LABELS[metric]} {share}' for metric, share in asked.items())})"
 
 
 def _gain(found: Interval) -> str:

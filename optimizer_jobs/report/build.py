@@ -48,7 +48,7 @@ def build(
     """Return the document for one verdict."""
     subject, trials = decision.subject, searched.trials
     main, latency = gathered.evidence.champion.main, latency_of(request.objectives)
-    finalists = tuple(_finalist(each, decision, gathered, rules) for each in decision.findings)
+    finalists = tuple(_finalist(each, decision, gathered) for each in decision.findings)
     told = Told(main, latency, [each.metric for each in ranked(request.objectives)])
     said = {each.trial: each.why for each in finalists}
     return Report(
@@ -100,14 +100,14 @@ def _profile(timings: Timings) -> LatencyProfile:
     )
 
 
-def _finalist(finding: Finding, decision: Decision, gathered: Gathered, rules: Rules) -> FinalistRow:
+def _finalist(finding: Finding, decision: Decision, gathered: Gathered) -> FinalistRow:
     contender, found = finding.contender, finding.contender.difference
     chosen = decision.verdict is Verdict.PROMOTE and finding is decision.subject
     return FinalistRow(
         **_model(contender, gathered),
         trial=contender.trial,
         outcome="Chosen" if chosen else "Passed" if finding.refusal is None else "Refused",
-        why=why(finding, decision, gathered.evidence, min_gain=rules.min_gain),
+        why=why(finding, decision, gathered.evidence),
         ratios=_estimates(contender.ratios),
         differences={metric: _estimate(each.interval) for metric, each in contender.differences.items()},
         confidence=contender.confidence,

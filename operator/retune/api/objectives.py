@@ -122,6 +122,9 @@ class Objective(ApiModel):
              "an objective with role Constrain needs a goal: the limit that candidates must keep"),
             (if_decimal("self.tolerance", "double(self.tolerance) >= 0.0 && double(self.tolerance) < 1.0"),
              'tolerance is a fraction of at least 0 and below 1: write 5 % as "0.05"'),
+            ("!has(self.minGain) || " + if_decimal("self.minGain", "double(self.minGain) >= 0.0 && double(self.minGain) < 1.0"),
+             'minGain is a fraction of at least 0 and below 1: write 5 % as "0.05"'),
+            ("!has(self.minGain) || self.role == 'Optimize'", "minGain belongs to an objective with role Optimize"),
             ("!has(self.goal) || !(self.metric in ['accuracy', 'robust_accuracy', 'cosine', 'neighbor_agreement']) || "
              "self.goal.type.startsWith('Percent') || " + if_decimal("self.goal.value", "double(self.goal.value) <= 1.0"),
              'this metric lies between 0 and 1: write a margin of one point as "0.01"'),
@@ -137,6 +140,8 @@ class Objective(ApiModel):
     """The limit to keep; required for Constrain."""
     tolerance: Decimal = "0"
     """Relative difference within which two candidates count as equal and the next objective decides."""
+    min_gain: Decimal | None = None
+    """Relative gain on this objective that is worth replacing the champion for; defaults to selection.minGain."""
 
 
 def default_objectives(task: Task) -> tuple[Objective, ...]:

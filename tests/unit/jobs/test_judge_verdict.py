@@ -111,9 +111,7 @@ def test_failed_gate_of_one_finalist_does_not_stop_another() -> None:
     """The refused one is in the findings with its reason; the other is promoted."""
     bad, good = contender("bad", lost=50, size=0.1), contender("good", size=0.3)
     decision = decided(bad, good)
-    reasons = {
-        each.contender.plan: why(each, decision, evidence(bad, good), min_gain=0.05) for each in decision.findings
-    }
+    reasons = {each.contender.plan: why(each, decision, evidence(bad, good)) for each in decision.findings}
 
     assert decision.verdict is Verdict.PROMOTE
     assert decision.subject is not None
@@ -210,6 +208,23 @@ def test_more_accurate_wins_where_accuracy_is_optimized() -> None:
     decision = decide(evidence(contender(gained=30)), objectives=accurate, min_gain=0.01)
 
     assert (decision.verdict, decision.reason) == (Verdict.PROMOTE, "MoreAccurate")
+
+
+@pytest.mark.parametrize(("own", "verdict"), [(None, Verdict.NO_GAIN), ("0.01", Verdict.PROMOTE)])
+def test_an_objectives_own_least_gain_counts_before_the_general_one(own: str | None, verdict: Verdict) -> None:
+    """Three points of accuracy are less than 5 %, and worth a change where the objective itself asks for 1 %."""
+    accurate = (Objective(metric=ACCURACY, min_gain=own, tolerance="0.01"), wanted(SIZE, "0"))
+    decision = decide(evidence(contender(gained=30, size=2.0)), objectives=accurate, min_gain=0.05)
+
+    assert decision.verdict is verdict
+
+
+def test_what_each_objective_asks_for_is_told() -> None:
+    """Where objectives ask for different gains, the sentence names each."""
+    objectives = (Objective(metric=ACCURACY, min_gain="0.01", tolerance="0.01"), wanted(SIZE, "0"))
+    decision = decide(evidence(contender(gained=0, size=1.0)), objectives=objectives, min_gain=0.05)
+
+    assert "accuracy 1 %, size 5 %" in decision.message
 
 
 def test_duel_without_tolerance_is_not_lost_to_noise() -> None:
