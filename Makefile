@@ -91,23 +91,28 @@ lint: $(STAMP) ## Style, types, import rules, fresh CRDs (30 s).
 .PHONY: test-fast
 test-fast: $(STAMP) ## Lint and unit tests: no cluster, 2 min.
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
-	$(call stage,unit tests,2 min,$(PY) -m pytest -n 2 tests/unit)
+	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 tests/unit)
+
+.PHONY: test-jobs
+test-jobs: $(STAMP) ## Tests of whole Jobs, run here as processes (2 min).
+	$(call stage,tests of whole Jobs,2 min,$(PY) -m pytest -n 2 tests/jobs)
 
 .PHONY: test
 test: $(STAMP) ## Everything, on a real API server and a real cluster (25 min the first time, 10 min after).
-	@printf 'Stages: lint, unit, Kubernetes binaries, API server, faults, $(CLUSTER) cluster, optimizer image, end to end.\n'
+	@printf 'Stages: lint, unit, whole Jobs, Kubernetes binaries, API server, faults, $(CLUSTER) cluster, optimizer image, end to end.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
-	$(call stage,unit tests,2 min,$(PY) -m pytest -n 2 tests/unit)
+	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 tests/unit)
+	$(call stage,tests of whole Jobs,2 min,$(PY) -m pytest -n 2 tests/jobs)
 	$(call stage,Kubernetes binaries,9 min the first time and nothing after,$(LOCALCLUSTER) binaries)
 	$(call stage,tests against the API server,3 min,$(PY) -m pytest tests/cluster)
 	$(call stage,fault tests,5 min,$(PY) -m pytest tests/faults)
 	$(call stage,$(CLUSTER) cluster,8 min the first time and 1 min after,$(MAKE) --no-print-directory $(CLUSTER)-cluster)
-	$(call stage,tests in the optimizer image,3 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/unit/jobs)
+	$(call stage,tests in the optimizer image,3 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
 	$(call stage,end to end tests,5 min,$(USE_CLUSTER) $(PY) -m pytest tests/e2e)
 
 .PHONY: test-optimizer
 test-optimizer: $(STAMP) ## Tests of what needs torch or OpenVINO, inside the optimizer image (3 min, 6 more the first time).
-	$(call stage,tests in the optimizer image,3 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/unit/jobs)
+	$(call stage,tests in the optimizer image,3 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
 
 .PHONY: bench-control
 bench-control: $(STAMP) ## Measure the control loop on an API server of its own: latency, API writes, memory.

@@ -38,7 +38,7 @@ from tests.unit.jobs.technique_conformance import subject_of
 
 OBJECTIVES = default_objectives(Task.CLASSIFICATION)
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 Ask = Callable[..., SearchRequest]
 SIX_TRIALS = Search(max_trials=6)
 

@@ -20,9 +20,9 @@ from retune.api.techniques import TechniqueType
 from retune.contract.paths import run_folder
 from retune.contract.requests import SearchRequest
 from retune.contract.results import Failure, Reason, SearchResult
+from tests.jobs.test_search_command import ask  # noqa: F401 - the same requests
 from tests.unit.jobs.conftest import Claims
 from tests.unit.jobs.faults import mounted_tmpfs
-from tests.unit.jobs.test_search_command import ask  # noqa: F401 - the same requests
 
 Ask = Callable[..., SearchRequest]
 QUANTIZE = Step(

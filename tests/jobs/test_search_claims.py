@@ -16,7 +16,7 @@ from optimizer_jobs.search.claims import Worker
 from optimizer_jobs.search.study import Found, counted, journal_path, number_of, open_study, trials_table
 from tests.unit.jobs import search_worker
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 BUDGET = 20
 
 

@@ -23,11 +23,11 @@ from retune.api.search import Search
 from retune.api.techniques import Parameter, Technique, TechniqueType, Tuning
 from retune.contract.requests import SearchRequest
 from retune.contract.results import SearchResult, parse_result
-from tests.unit.jobs.test_search_command import ask  # noqa: F401 - the same requests
+from tests.jobs.test_search_command import ask  # noqa: F401 - the same requests
 
 pytestmark = pytest.mark.torch
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 RATE = "tune.learning_rate"
 Ask = Callable[..., SearchRequest]
 
