@@ -114,5 +114,4 @@ def _are_classes(labels: NDArray[np.generic]) -> bool:
 
 
 def _word(tensor: TensorSpec) -> str:
-    shape = ", ".join("N" if size < 0 else str(size) for size in tensor.shape)
-    return f"{tensor.name[:32]} {tensor.dtype} ({shape})"[:_WORD_LIMIT]
+    return tensor.model_copy(update={"name": tensor.name[:32]}).words[:_WORD_LIMIT]

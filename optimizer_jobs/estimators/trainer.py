@@ -24,7 +24,6 @@ from optimizer_jobs.estimators.soundness import parts
 from optimizer_jobs.estimators.spaces import decoded
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model
-from optimizer_jobs.models.signature import Signature
 from optimizer_jobs.progress import say
 from optimizer_jobs.techniques.base import Applied, Context, Skipped, TrainingPlan
 from optimizer_jobs.tune import preparation
@@ -107,7 +106,7 @@ def _written(estimator: Any, target: Path, context: Context) -> str | None:
         return str(error)
     made = open_model(target, EngineOptions(spinning=False)).signature
     if made != context.signature:
-        return f"its outputs changed to {_shown(made)}: do the training rows have every class?"
+        return f"its outputs changed to {made.words}: do the training rows have every class?"
     return None
 
 
@@ -144,7 +143,3 @@ def _words(plan: TrainingPlan) -> str:
             words += [f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
                       for name, value in params.items()]  # fmt: skip
     return "trained with " + (", ".join(words) or "the same settings")
-
-
-def _shown(signature: Signature) -> str:
-    return ", ".join(f"{one.name} {one.dtype}{list(one.shape)}" for one in signature.outputs)

@@ -17,6 +17,12 @@ class TensorSpec(Document):
     shape: tuple[int, ...]
 
     @property
+    def words(self) -> str:
+        """Such as `x float32 (N, 64)`."""
+        shape = ", ".join("N" if size < 0 else str(size) for size in self.shape)
+        return f"{self.name} {self.dtype} ({shape})"
+
+    @property
     def is_float(self) -> bool:
         """Whether elements are floating point numbers."""
         return self.dtype.startswith(("float", "bfloat"))
@@ -32,6 +38,12 @@ class Signature(Document):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+
+    @property
+    def words(self) -> str:
+        """Such as `x float32 (N, 64) -> label int64 (N)`."""
+        inputs, outputs = (", ".join(spec.words for spec in specs) for specs in (self.inputs, self.outputs))
+        return f"{inputs} -> {outputs}"
 
     @property
     def batch(self) -> int | None:

@@ -47,6 +47,10 @@ class Watch:
         self._budget.check()
         self._group, self._phase, self._last = group, 0, 0
 
+    def alive(self) -> None:
+        """Raise BudgetSpentError when a budget is spent."""
+        self._budget.check()
+
     def report(self, epoch: int, quality: float) -> None:
         """Write an epoch's quality down; raises StoppedEarlyError when it is not worth going on."""
         self._budget.check()

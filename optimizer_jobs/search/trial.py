@@ -113,7 +113,9 @@ class Bench:
         `watch` hears of every step and epoch, and may raise StoppedEarlyError.
         """
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
-            context = replace(self._context(Path(folder)), report=watch.report if watch else None)
+            context = self._context(Path(folder))
+            if watch is not None:
+                context = replace(context, report=watch.report, alive=watch.alive)
             entering = watch.entering if watch else None
             built = build(self.original.model, plan.steps, context=context, kept=self.kept_steps, entering=entering)
             if watch is not None:

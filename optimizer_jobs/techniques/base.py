@@ -103,6 +103,8 @@ class Context:
     """How far a model file misses the quality limits on validation; 0 or less keeps them. None: no limit is set."""
     report: Callable[[int, float], None] | None = None
     """Takes epoch and validation quality (higher is better); raises StoppedEarlyError when it is not worth going on."""
+    alive: Callable[[], None] | None = None
+    """Raises StoppedEarlyError when no time is left; for steps that wait for others."""
     identity: str = ""
     """Digest of data, limits and machine that the result may depend on."""
 

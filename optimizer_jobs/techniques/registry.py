@@ -11,12 +11,13 @@ from optimizer_jobs.compress import factorization, graph_optimization, pruning, 
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.robust import adversarial
 from optimizer_jobs.techniques.base import Subject, Technique
-from optimizer_jobs.tune import architecture, augmentation, distillation, hyperparameters, preparation
+from optimizer_jobs.tune import architecture, augmentation, container, distillation, hyperparameters, preparation
 from retune.api.techniques import Technique as TechniqueSpec
 from retune.api.techniques import TechniqueType
 from retune.contract.results import Reason
 
 TECHNIQUES: Mapping[TechniqueType, Technique] = {
+    TechniqueType.CUSTOM_TRAINING: container,
     TechniqueType.HYPERPARAMETER_TUNING: hyperparameters,
     TechniqueType.ARCHITECTURE: architecture,
     TechniqueType.DATA_PREPARATION: preparation,
@@ -30,6 +31,7 @@ TECHNIQUES: Mapping[TechniqueType, Technique] = {
 }
 
 _NAMES = {
+    TechniqueType.CUSTOM_TRAINING: "train",
     TechniqueType.HYPERPARAMETER_TUNING: "tune",
     TechniqueType.ARCHITECTURE: "shape",
     TechniqueType.DATA_PREPARATION: "prepare",

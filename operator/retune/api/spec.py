@@ -115,8 +115,14 @@ class ModelOptimizationSpec(ApiModel):
              "t.type == 'Quantization' && has(t.quantization) && has(t.quantization.schemes) && 'Static' in t.quantization.schemes)",
              "static quantization needs data.training or data.calibration; without them leave Static out of quantization.schemes"),
             ("!has(self.techniques) || has(self.data.training) || !self.techniques.exists(t, t.type in "
-             "['HyperparameterTuning', 'Architecture', 'DataPreparation', 'Augmentation', 'AdversarialTraining'])",
+             "['CustomTraining', 'HyperparameterTuning', 'Architecture', 'DataPreparation', 'Augmentation', "
+             "'AdversarialTraining'])",
              "techniques that train need data.training"),
+            ("!has(self.techniques) || !self.techniques.exists(t, t.type == 'CustomTraining') || "
+             "(self.techniques.exists_one(t, t.type == 'CustomTraining') && !self.techniques.exists(t, t.type in "
+             "['HyperparameterTuning', 'Architecture', 'DataPreparation', 'Augmentation', 'AdversarialTraining', "
+             "'Distillation']))",
+             "CustomTraining does all the training of a candidate: name one, and no other technique that trains"),
             ("!has(self.search) || self.search.sampler != 'CMAES' || (has(self.objectives) && "
              "self.objectives.filter(o, o.role == 'Optimize').size() == 1)",
              "search.sampler CMAES needs exactly one objective with role Optimize: give the others role Constrain, or use Auto"),

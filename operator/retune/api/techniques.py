@@ -8,13 +8,15 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from retune.api.base import SET, ApiModel, Decimal, if_decimal, map_list, rules, text
+from retune.api.base import ATOMIC, SET, ApiModel, Decimal, Duration, if_decimal, map_list, rules, text
+from retune.api.execution import Resources
 from retune.api.model import Factory
 
 
 class TechniqueType(StrEnum):
     """What can be done to a model. Those that train come first, then those that rewrite what was trained."""
 
+    CUSTOM_TRAINING = "CustomTraining"
     HYPERPARAMETER_TUNING = "HyperparameterTuning"
     ARCHITECTURE = "Architecture"
     DATA_PREPARATION = "DataPreparation"
@@ -63,6 +65,27 @@ class Parameter(ApiModel):
 
 
 Parameters = tuple[Parameter, ...]
+
+
+class TrainingContainer(ApiModel):
+    """A container of your own that trains the model, one trial at a time."""
+
+    image: str = Field(min_length=1, max_length=512)
+    """Image; it needs /bin/sh with mv, rm, sleep and cat, and runs as another user than root, without network
+    credentials, on a read-only root with /tmp to write to."""
+    command: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(
+        min_length=1, max_length=64, json_schema_extra=ATOMIC
+    )
+    """What trains the model. It reads the files that RETUNE_TRAINING_DATA, RETUNE_VALIDATION_DATA (NPZ) and RETUNE_MODEL
+    name and parameters from RETUNE_PARAM_NAME or from the JSON file RETUNE_PARAMETERS; appends a line of JSON with epoch
+    and quality to RETUNE_METRICS; and writes model.onnx, or model with the extension of the delivered format, into the
+    folder RETUNE_OUTPUT. Inputs and outputs must stay as they are."""
+    parameters: Parameters | None = Field(default=None, min_length=1, max_length=32, json_schema_extra=map_list("name"))
+    """Parameters to search. Left out: the command is run once."""
+    timeout: Duration = "1h"
+    """Longest that one trial may train."""
+    resources: Resources = Resources()
+    """Resources of the container; its CPU limit is the threads it is told of."""
 
 
 class Tuning(ApiModel):
@@ -221,6 +244,7 @@ class Quantization(ApiModel):
 
 
 _SETTINGS = {
+    "container": TechniqueType.CUSTOM_TRAINING,
     "tuning": TechniqueType.HYPERPARAMETER_TUNING,
     "architecture": TechniqueType.ARCHITECTURE,
     "preparation": TechniqueType.DATA_PREPARATION,
@@ -241,7 +265,9 @@ class Technique(ApiModel):
         json_schema_extra=rules(
             *((f"self.type == '{kind}' || !has(self.{field})",
                f"{field} may only be set where type is {kind}: remove it or correct type")
-              for field, kind in _SETTINGS.items())
+              for field, kind in _SETTINGS.items()),
+            ("self.type != 'CustomTraining' || has(self.container)",
+             "type CustomTraining needs container: the image and the command that train the model"),
         )
     )  # fmt: skip
 
@@ -253,6 +279,8 @@ class Technique(ApiModel):
     """Name of the step, as the report shows it."""
     type: TechniqueType
     """What is done."""
+    container: TrainingContainer | None = None
+    """Settings of type CustomTraining."""
     tuning: Tuning | None = None
     """Settings of type HyperparameterTuning; left out means its defaults, as for all that follow."""
     architecture: Architecture | None = None

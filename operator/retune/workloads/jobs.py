@@ -19,11 +19,13 @@ from retune.contract.paths import (
     SCRATCH_DIR,
 )
 from retune.contract.requests import VerifyRequest
+from retune.contract.training import EXCHANGE_DIR, EXCHANGE_VARIABLE
 from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
 from retune.workloads.claims import claims, mounts, reads_from_servers, volumes
 from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
 from retune.workloads.resources import container_resources
+from retune.workloads.training import CLOSED, EXCHANGE_MOUNT, training_container, training_of, training_volumes
 
 CONTAINER = "optimizer"
 """Name of the one container in every Job's pod."""
@@ -124,6 +126,7 @@ def _pod(action: CreateJob, execution: Execution, *, target: Target | None, sett
     tolerations = [each.to_dict() for each in execution.tolerations]
     if not tolerations and target:
         tolerations = [dict(each) for each in target.tolerations]
+    training = training_of(action.request)
     return (
         {
             "restartPolicy": "Never",
@@ -131,8 +134,14 @@ def _pod(action: CreateJob, execution: Execution, *, target: Target | None, sett
             "enableServiceLinks": False,
             "securityContext": _pod_security(),
             "containers": [_container(action, execution, settings)],
-            "volumes": [_request_volume(), _scratch_volume(), *volumes(claims(action.request))],
+            "volumes": [
+                _request_volume(),
+                _scratch_volume(),
+                *volumes(claims(action.request)),
+                *(training_volumes() if training else []),
+            ],
         }
+        | ({"initContainers": [training_container(training, settings.image_pull_policy)]} if training else {})
         | ({"nodeSelector": selector} if selector else {})
         | ({"tolerations": tolerations} if tolerations else {})
     )
@@ -157,11 +166,7 @@ def _container(action: CreateJob, execution: Execution, settings: JobSettings) -
         "command": ["python", "-m", "optimizer_jobs", "--request", REQUEST_FILE],
         "env": _environment(action, settings),
         "resources": container_resources(action, execution.resources),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": CLOSED,
         "terminationMessagePath": RESULT_FILE,
         "terminationMessagePolicy": "File",
         "volumeMounts": [
@@ -172,6 +177,9 @@ def _container(action: CreateJob, execution: Execution, settings: JobSettings) -
     }
     if execution.credentials and reads_from_servers(action.request):
         container["envFrom"] = [_credentials(execution.credentials)]
+    if training_of(action.request):
+        container["env"].append({"name": EXCHANGE_VARIABLE, "value": EXCHANGE_DIR})
+        container["volumeMounts"].append(EXCHANGE_MOUNT)
     if action.request.command == "search":
         container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT}]
     return container

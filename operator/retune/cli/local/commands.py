@@ -19,6 +19,7 @@ from retune.cli.local import init
 from retune.cli.local.optimize import Finished, optimize, read_manifest
 from retune.cli.local.place import place
 from retune.cli.local.progress import Progress
+from retune.cli.local.training import OPTION, check_allowed
 from retune.cli.output import show
 from retune.contract.results import Verdict
 
@@ -36,6 +37,10 @@ def add(commands: Any) -> None:
     sub.add_argument(
         "--allow-code", action="store_true", help="load a format that runs code from the file, with your own rights"
     )
+    sub.add_argument(
+        OPTION, action="store_true", dest="train_here",
+        help="run the command of technique CustomTraining on this machine, with your own rights",
+    )  # fmt: skip
     sub.add_argument("-o", "--output", choices=("json",), help="for programs; progress goes to standard error")
     sub.set_defaults(local=run_optimize)
     sub = commands.add_parser("init", help="write a starting ModelOptimization by looking at a model and its data")
@@ -69,6 +74,7 @@ def run_optimize(arguments: argparse.Namespace, console: Console) -> int:
     """Run one optimization; exit code 1 when it ended without a model that is good enough."""
     resource = read_manifest(arguments.file)
     _check_trust(resource, allowed=arguments.allow_code)
+    check_allowed(resource, allowed=arguments.train_here)
     progress = Console(stderr=True) if arguments.output else console
     where = place(dict(arguments.claim), spec=resource.spec, store=arguments.store, name=resource.metadata.name)
     with Progress(progress, trials=resource.spec.search.max_trials) as shown:

@@ -18,6 +18,7 @@ from retune.cli.access import AccessError
 from retune.cli.local.jobs import Job, job_environment, run
 from retune.cli.local.place import Place
 from retune.cli.local.progress import Progress
+from retune.cli.local.training import training_beside
 from retune.contract.requests import BaselineRequest, BundleRef, Document, JudgeRequest, SearchRequest
 from retune.contract.results import BaselineResult, JudgeResult, Verdict
 from retune.plan.hashing import baseline_hash, snapshot, snapshot_hash
@@ -76,8 +77,10 @@ def optimize(resource: ModelOptimization, place: Place, *, threads: int, progres
     common = _common(resource, place, threads=threads, original=baseline.bundle, run=name, earlier=earlier)
     workers = resource.spec.search.parallelism
     progress.stage(f"search: {resource.spec.search.max_trials} trials", about="5 s to a minute a trial")
-    searches = [Job(SearchRequest.model_validate(common), environment, index=n) for n in range(workers)]
-    run(searches, heard=progress.heard)
+    with training_beside(resource, workers=workers, threads=threads) as beside:
+        request = SearchRequest.model_validate(common)
+        searches = [Job(request, {**environment, **more}, index=number) for number, more in enumerate(beside)]
+        run(searches, heard=progress.heard)
     progress.stage("judge: champion and finalists side by side on the test data", about="1 min")
     judging: Document = JudgeRequest.model_validate(common | {"trigger": "started by hand"})
     (verdict,) = run([Job(judging, environment=environment)], heard=progress.heard)
