@@ -29,11 +29,12 @@ CHEAPEST_FIRST = (
     TechniqueType.ARCHITECTURE,
     TechniqueType.AUGMENTATION,
     TechniqueType.DISTILLATION,
+    TechniqueType.CUSTOM_TRAINING,
     TechniqueType.ADVERSARIAL_TRAINING,
 )
 """Techniques by what one use of them costs."""
 
-_TRAIN_ON = {TechniqueType.FACTORIZATION, TechniqueType.PRUNING}
+_TRAIN_ON = {TechniqueType.CUSTOM_TRAINING, TechniqueType.FACTORIZATION, TechniqueType.PRUNING}
 
 
 def trains(step: Step) -> bool:

@@ -71,8 +71,12 @@ SETTINGS = {
 }  # fmt: skip
 """Field of a technique's settings to the type it belongs to."""
 
+CONTAINER = {"image": "registry.example/train:1", "command": ["train"]}
+"""A training container of the user's own."""
+
 PARAMETERS = {
-    "tuning": "HyperparameterTuning", "architecture": "Architecture", "distillation": "Distillation"
+    "tuning": "HyperparameterTuning", "architecture": "Architecture", "distillation": "Distillation",
+    "container": "CustomTraining",
 }  # fmt: skip
 """Fields of settings with parameters to search."""
 
@@ -99,7 +103,8 @@ def _of_parameter(field: str, kind: str) -> tuple[Case, ...]:
     at = f"spec.techniques[0].{field}.parameters[0]"
 
     def bad(fault: str, says: str, *, under: str = "", **parameter: Any) -> Case:
-        settings = {field: {"parameters": [{"name": "depth"} | parameter]}}
+        needed = CONTAINER if field == "container" else {}
+        settings = {field: {**needed, "parameters": [{"name": "depth"} | parameter]}}
         return refused(f"{fault} in {field}", "spec.techniques", technique(type=kind, **settings), says, at=at + under)
 
     return (
@@ -144,6 +149,8 @@ ACCEPTED = (
     Case("an embedding by its defaults", {"spec.model.task": "Embedding"}),
     Case("every technique", {"spec.techniques": [
         {"name": kind.lower(), "type": kind, field: {}} for field, kind in SETTINGS.items()]}),
+    Case("a training container", {"spec.techniques": [
+        {"name": "mine", "type": "CustomTraining", "container": {**CONTAINER, "timeout": "30m"}}, *technique()]}),
     Case("parameters of every form", {"spec.techniques": technique(type="HyperparameterTuning", tuning={"parameters": [
         {"name": "learning_rate", "min": "0.0001", "max": "0.1", "log": True},
         {"name": "classifier__max_depth", "min": "2", "max": "12", "integer": True},
@@ -303,6 +310,33 @@ _TOGETHER = (
     *(refused(f"{kind} without data to train on", "spec.techniques", technique(type=kind),
               "techniques that train need data.training", at="spec", also={"spec.data.training": REMOVED})
       for kind in ("HyperparameterTuning", "AdversarialTraining")),
+    refused("a training container without data to train on", "spec.techniques",
+            technique(type="CustomTraining", container=CONTAINER), "techniques that train need data.training",
+            at="spec", also={"spec.data.training": REMOVED}),
+    refused("custom training without a container", "spec.techniques", technique(type="CustomTraining"),
+            "type CustomTraining needs container", at="spec.techniques[0]"),
+    refused("a container of another technique", "spec.techniques", technique(container=CONTAINER),
+            "container may only be set where type is CustomTraining", at="spec.techniques[0]"),
+    *(refused(f"custom training beside {kind}", "spec.techniques",
+              [{"name": "mine", "type": "CustomTraining", "container": CONTAINER},
+               {"name": "more", "type": kind, **more}],
+              "CustomTraining does all the training of a candidate", at="spec")
+      for kind, more in (("Distillation", {}), ("CustomTraining", {"container": CONTAINER}))),
+    refused("training for days", "spec.techniques", technique(type="CustomTraining", container={**CONTAINER,
+            "timeout": "1d"}), DURATION, at="spec.techniques[0].container.timeout"),
+    *(refused(f"{what} of a training container", "spec.techniques", technique(type="CustomTraining", container={
+        **CONTAINER, "resources": amounts}), says, at=f"spec.techniques[0].container.resources{under}")
+      for what, amounts, says, under in (
+          ("more CPU than allowed", {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}},
+           "requests.cpu must not exceed limits.cpu", ""),
+          ("more memory than allowed", {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}},
+           "requests.memory must not exceed limits.memory", ""),
+          ("no CPU", {"limits": {"cpu": "0"}}, "limits.cpu must be above zero", ""),
+          ("no memory", {"limits": {"memory": "0Gi"}}, "limits.memory must be above zero", ""),
+          ("CPU in words", {"requests": {"cpu": "two"}}, CPU, ".requests.cpu"),
+          ("CPU in words as limit", {"limits": {"cpu": "two"}}, CPU, ".limits.cpu"),
+          ("memory in MB", {"requests": {"memory": "1MB"}}, MEMORY, ".requests.memory"),
+          ("memory in MB as limit", {"limits": {"memory": "1MB"}}, MEMORY, ".limits.memory"))),
     *(refused(f"{field} of another technique", "spec.techniques",
               technique(type="Quantization" if kind != "Quantization" else "Pruning", **{field: {}}),
               f"{field} may only be set where type is {kind}", at="spec.techniques[0]")

@@ -147,7 +147,7 @@ def pod(raw: Json) -> PodFacts:
     """Return the facts of a pod."""
     meta, status = raw["metadata"], raw.get("status") or {}
     state = next((each.get("state") or {} for each in status.get("containerStatuses") or ()), {})
-    waiting, ended = state.get("waiting") or {}, state.get("terminated")
+    ended = state.get("terminated")
     unscheduled = _condition(status, "PodScheduled", "False")
     return PodFacts(
         name=meta["name"],
@@ -159,11 +159,17 @@ def pod(raw: Json) -> PodFacts:
         started=_time(status.get("startTime") or meta.get("creationTimestamp")),
         evicted=_evicted(status),
         unschedulable=_since(unscheduled) if unscheduled else None,
-        waiting=(waiting["reason"], _line(waiting.get("message")))
-        if waiting.get("reason") in _PULL | _UNSTARTABLE
-        else None,
+        waiting=_waiting(status),
         ended=_ended(ended) if ended else None,
     )
+
+
+def _waiting(status: Json) -> tuple[str, str] | None:
+    """Return why a container cannot start; a training container counts, too, although it is no ordinary one."""
+    every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    states = ((each.get("state") or {}).get("waiting") or {} for each in every)
+    found = (each for each in states if each.get("reason") in _PULL | _UNSTARTABLE)
+    return next(((each["reason"], _line(each.get("message"))) for each in found), None)
 
 
 def _evicted(status: Json) -> str | None:

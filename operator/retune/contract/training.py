@@ -47,16 +47,20 @@ while :; do
   until [ -f request ]; do nap; done
   read -r trial < request
   rm -f request
-  { (run "$trial" "$@") > "$trial/log" 2>&1 < /dev/null; ended "$trial" "$?"; } &
-  until [ -f "$trial/exit" ]; do
+  {
+    (run "$trial" "$@") > "$trial/log" 2>&1 < /dev/null
+    code=$?
+    echo "$trial ended with exit code $code"
+    cat "$trial/log"
+    ended "$trial" "$code"
+  } &
+  until [ -f "$trial/exit" ] || [ ! -d "$trial" ]; do
     if [ -f "$trial/cancel" ] && [ -f "$trial/pid" ]; then
       read -r pid < "$trial/pid"
       kill -KILL "-$pid" 2>/dev/null || kill -KILL "$pid" 2>/dev/null
     fi
     nap
   done
-  echo "$trial ended with exit code $(cat "$trial/exit")"
-  cat "$trial/log"
 done
 """
 

@@ -26,7 +26,7 @@ def failure_of(job: Job, *, now: datetime, pull_seconds: float) -> JobFailure | 
         return _ended(job)
     stuck = trouble is not None and trouble.reason == "ImagePullFailed" and job.phase is not JobPhase.SUCCEEDED
     if trouble and stuck and (now - trouble.since).total_seconds() >= pull_seconds:
-        return JobFailure("ImagePullFailed", f"Job {job.name}: {trouble.message} Correct spec.execution.image.")
+        return JobFailure("ImagePullFailed", f"Job {job.name}: {trouble.message} Correct the image's name.")
     return None
 
 

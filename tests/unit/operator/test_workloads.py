@@ -11,7 +11,7 @@ from retune.api.base import cores, memory_bytes
 from retune.api.execution import Resources
 from retune.api.model import Dataset
 from retune.api.objects import OptimizationRunSpec
-from retune.contract.requests import JobRequest, VerifyRequest, parse_request
+from retune.contract.requests import JobRequest, JudgeRequest, SearchRequest, VerifyRequest, parse_request
 from retune.plan.actions import AcquireLease, CreateJob, CreateRun
 from retune.plan.observed import Target
 from retune.workloads import job_manifest, lease_manifest, run_manifest
@@ -124,6 +124,40 @@ def test_only_the_store_can_be_written(command: str) -> None:
     }
     assert writable == (set() if command == "verify" else {"artifacts"})
     assert {claim["claimName"] for claim in names.values() if not claim["readOnly"]} == writable
+
+
+def test_a_training_container_sees_nothing_but_its_folder() -> None:
+    """It stands beside the search as a sidecar that is as closed, without store, data, credentials or request."""
+    container_spec = {
+        "image": "registry.example/train:1",
+        "command": ["train"],
+        "resources": {"requests": {"cpu": "3"}},
+    }
+    technique = {"name": "mine", "type": "CustomTraining", "container": container_spec}
+    asked = samples.search_request().to_dict() | {"techniques": [technique]}
+    resource = samples.resource(execution={"credentials": {"secretName": "s3"}})
+    requests = (SearchRequest.model_validate(asked),
+                JudgeRequest.model_validate(asked | {"command": "judge", "trigger": "Manual"}))  # fmt: skip
+    made = {
+        request.command: pod(job_manifest(
+            CreateJob("digits", request, cpu_limit=2.0), resource=resource, target=None, settings=Settings(),
+        ))
+        for request in requests
+    }  # fmt: skip
+    (sidecar,) = made["search"]["initContainers"]
+    assert "initContainers" not in made["judge"]
+    assert sidecar["restartPolicy"] == "Always"
+    assert sidecar["securityContext"] == made["search"]["containers"][0]["securityContext"]
+    assert {each["mountPath"] for each in sidecar["volumeMounts"]} == {"/retune", "/tmp"}
+    assert "envFrom" not in sidecar
+    assert sidecar["resources"] == {
+        "requests": {"cpu": "1", "memory": "1Gi"} | {"cpu": "3"}, "limits": {"cpu": "3", "memory": "4Gi"},
+    }  # fmt: skip
+    (worker,) = made["search"]["containers"]
+    assert {"name": "RETUNE_EXCHANGE", "value": "/retune"} in worker["env"]
+    assert {"name": "exchange", "mountPath": "/retune"} in worker["volumeMounts"]
+    scratch = {each["name"] for each in made["search"]["volumes"]} & {"scratch", "training-scratch"}
+    assert len(scratch) == 2
 
 
 def test_a_claim_is_mounted_once_where_the_contract_says() -> None:
