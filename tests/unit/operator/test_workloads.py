@@ -138,7 +138,7 @@ def test_a_training_container_sees_nothing_but_its_folder() -> None:
     resource = samples.resource(execution={"credentials": {"secretName": "s3"}})
     requests = (SearchRequest.model_validate(asked),
                 JudgeRequest.model_validate(asked | {"command": "judge", "trigger": "Manual"}))  # fmt: skip
-    made = {
+    made: dict[str, Json] = {
         request.command: pod(job_manifest(
             CreateJob("digits", request, cpu_limit=2.0), resource=resource, target=None, settings=Settings(),
         ))
