@@ -9,11 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from optimizer_jobs.compress.calibration import batches as batches_of
+from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.techniques.base import Context
+
 if TYPE_CHECKING:
     from onnx import NodeProto
 
 RANKING_ROWS = 64
 """Rows on which layers are compared."""
+_NAMED = 3
+"""Layers that a summary names."""
 
 
 class Quantize(Protocol):
@@ -63,6 +69,20 @@ def revert_worst(
             return Outcome(kept=tuple(worst[:count]), missed=left)
     quantize(quantized, ())
     return Outcome(kept=(), missed=missed)
+
+
+def worst(
+    quantized: Path, prepared: Path, *, layers: Sequence[str], count: int, rows: Rows, context: Context
+) -> tuple[str, ...]:
+    """Return the names of the layers that quantization hurts most on rows that may be observed."""
+    few = batches_of(rows.take(slice(min(len(rows), RANKING_ROWS))), context)
+    return rank(quantized, prepared, layers=layers, batches=few)[:count]
+
+
+def named(layers: Sequence[str]) -> str:
+    """Return the names of layers, the first few of many."""
+    more = len(layers) - _NAMED
+    return ", ".join(layers[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def rank(

@@ -26,6 +26,7 @@ CHEAP = False
 TRAINS = False
 
 OFF = "Off"
+_BY_NNCF = (QuantizationScheme.STATIC, SMOOTH)
 _METHOD_WORDS = {SMOOTH_LAYERS: "smooth layers"}
 
 
@@ -35,16 +36,22 @@ def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
 
 
 def suggest(trial: "BaseTrial", spec: TechniqueSpec, subject: Subject) -> Params | None:
-    """Choose scheme, calibration method or bits, and how finely numbers share a scale."""
+    """Choose scheme, calibration method or bits, how finely numbers share a scale, and how much stays in float."""
     variant = str(trial.suggest_categorical(f"{spec.name}.variant", (OFF, *schemes.variants(spec, subject))))
     per_channel = bool(trial.suggest_categorical(f"{spec.name}.per_channel", (True, False)))
     scope = str(trial.suggest_categorical(f"{spec.name}.scope", (LAYERS, WHOLE)))
     block_size = BLOCK_SIZES[0]
     if QuantizationScheme.WEIGHT_ONLY in schemes.schemes(spec, subject):
         block_size = int(trial.suggest_categorical(f"{spec.name}.block_size", BLOCK_SIZES))
+    kept, choices = 0, schemes.kept_choices(spec, subject)
+    if len(choices) > 1:
+        kept = int(trial.suggest_categorical(f"{spec.name}.kept", choices))
     if variant == OFF:
         return None
-    return _that_matter(variant, schemes.settings_of(spec), per_channel=per_channel, scope=scope, block_size=block_size)
+    found = _that_matter(
+        variant, schemes.settings_of(spec), per_channel=per_channel, scope=scope, block_size=block_size
+    )
+    return _with_kept(found, kept if subject.calibration else 0)
 
 
 def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
@@ -69,7 +76,9 @@ def describe(params: Params) -> str:
     if "method" in params:
         words += [_METHOD_WORDS.get(str(params["method"]), str(params["method"]).lower())]
         words += ["layers only"] if params.get("scope") == LAYERS else []
-    return " ".join(words + ([] if params.get("per_channel", True) else ["per tensor"]))
+    words += [] if params.get("per_channel", True) else ["per tensor"]
+    words += [f"but {params['kept']} most sensitive"] if "kept" in params else []
+    return " ".join(words)
 
 
 def apply(model: Path, params: Params, context: Context) -> Applied | Skipped:
@@ -144,9 +153,22 @@ def _that_matter(variant: str, settings: Quantization, *, per_channel: bool, sco
     return {"scheme": scheme}
 
 
+def _with_kept(params: Params, kept: int) -> Params:
+    """Return parameters that leave so many layers in float; then nothing is reverted beyond them.
+
+    NNCF follows a graph of its own, and 4-bit weights have no activations to rank by.
+    """
+    ranked = params["scheme"] in schemes.RANKED and (params["scheme"], params.get("method")) != _BY_NNCF
+    if not kept or not ranked:
+        return params
+    return params | {"kept": kept} | ({"fallback": "None"} if "fallback" in params else {})
+
+
 def _told(spec: TechniqueSpec, subject: Subject, variant: str) -> Params:
     """Return all parameters of a trial."""
     told: Params = {f"{spec.name}.variant": variant, f"{spec.name}.per_channel": True, f"{spec.name}.scope": WHOLE}
+    if len(schemes.kept_choices(spec, subject)) > 1:
+        told[f"{spec.name}.kept"] = 0
     if QuantizationScheme.WEIGHT_ONLY in schemes.schemes(spec, subject):
         told[f"{spec.name}.block_size"] = BLOCK_SIZES[0]
     return told

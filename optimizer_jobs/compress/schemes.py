@@ -18,8 +18,12 @@ SMOOTH = "Smooth"
 calibration method. For the static scheme, NNCF does it and quantizes products of activations too."""
 SMOOTH_LAYERS = "SmoothLayers"
 """The same for the static scheme with nothing but layers and embedding tables in 8 bits: fast in every engine."""
+RANKED = frozenset({QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC})
+"""Schemes whose layers can be ranked by what they do to the answers; ranking wants calibration rows."""
 BITS = (8, 4)
 BLOCK_SIZES = (32, 128)
+KEPT = (0, 1, 2, 4, 8)
+"""How many of the most sensitive layers may stay in float, up to half of all."""
 WORTH_BYTES = 1 << 20
 """Bytes of float weights from which on a smaller file alone is worth a try."""
 
@@ -64,6 +68,14 @@ def schemes(spec: TechniqueSpec, subject: Subject) -> tuple[QuantizationScheme, 
 def variants(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:
     """Return `Static MinMax`, `Static Smooth`, `Dynamic`, `WeightOnly 8` and so on."""
     return tuple(variant for scheme in schemes(spec, subject) for variant in _variants(scheme, spec, subject))
+
+
+def kept_choices(spec: TechniqueSpec, subject: Subject) -> tuple[int, ...]:
+    """Return how many of the most sensitive layers the search may leave in float; only 0 where no scheme ranks them."""
+    ranked = [scheme for scheme in schemes(spec, subject) if scheme in RANKED]
+    ops = STATIC_OPS if QuantizationScheme.STATIC in ranked else DYNAMIC_OPS
+    layers_of = len(layers.weighted(subject.graph, ops)) if ranked else 0
+    return tuple(count for count in KEPT if 2 * count <= layers_of)
 
 
 def _variants(scheme: QuantizationScheme, spec: TechniqueSpec, subject: Subject) -> Iterator[str]:

@@ -59,6 +59,11 @@ def calibrated(
     rows = sample(context.calibration, int(params["samples"]), seed=context.seed)
     static = _Static(prepared=prepared, params=params, context=context, rows=rows)
     static.quantize(target, kept=())
+    count = int(params.get("kept", 0))
+    if count:
+        worst = fallback.worst(target, prepared, layers=layers, count=count, rows=rows, context=context)
+        static.quantize(target, kept=worst)
+        return f"{len(layers) - len(worst)} layers, {fallback.named(worst)} in float"
     if params["fallback"] == "None" or context.shortfall is None:
         return f"{len(layers)} layers"
     outcome = fallback.revert_worst(

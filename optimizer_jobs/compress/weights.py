@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper, version_converter
 
+from optimizer_jobs.compress import fallback
 from optimizer_jobs.compress.calibration import quiet
 from optimizer_jobs.compress.layers import tables, weighted
 from optimizer_jobs.compress.schemes import DYNAMIC_OPS
@@ -26,11 +27,23 @@ def dynamic(prepared: Path, target: Path, params: Params, *, context: Context) -
     """Write the model with 8-bit products and embedding tables; return what was done."""
     graph = onnx.load(prepared)
     layers, embeddings = weighted(graph, DYNAMIC_OPS), tables(graph)
-    _to_int8(
-        prepared, target, [*layers, *embeddings], per_channel=bool(params["per_channel"]),
-        reduce_range=saturates(context.cpu_flags),
-    )  # fmt: skip
-    return _counted(len(layers), len(embeddings))
+
+    def write(chosen: list[NodeProto]) -> None:
+        _to_int8(
+            prepared, target, [*chosen, *embeddings], per_channel=bool(params["per_channel"]),
+            reduce_range=saturates(context.cpu_flags),
+        )  # fmt: skip
+
+    write(layers)
+    kept: tuple[str, ...] = ()
+    if "kept" in params and context.calibration is not None:
+        names = [node.name for node in layers]
+        kept = fallback.worst(
+            target, prepared, layers=names, count=int(params["kept"]), rows=context.calibration, context=context
+        )
+        write([node for node in layers if node.name not in kept])
+    done = _counted(len(layers) - len(kept), len(embeddings))
+    return f"{done}, {fallback.named(kept)} in float" if kept else done
 
 
 def weight_only(prepared: Path, target: Path, params: Params) -> str:
@@ -75,8 +88,9 @@ def _to_int8(prepared: Path, target: Path, nodes: list[NodeProto], *, per_channe
     types, chosen = {node.op_type for node in nodes}, {node.name for node in nodes}
     types |= {"MatMul"} if "Gemm" in types else set()
     others = [node.name for node in onnx.load(prepared).graph.node if node.op_type in types and node.name not in chosen]
+    others += [f"{name}_MatMul" for name in others]  # what it calls the MatMul that it makes of a Gemm
     with quiet():
-        quantize_dynamic(  # it makes every Gemm a MatMul of another name first, so it is told what to leave
+        quantize_dynamic(  # it makes every Gemm a MatMul first, so it is told what to leave, not what to take
             prepared, target, op_types_to_quantize=sorted(types), nodes_to_exclude=others,
             per_channel=per_channel, reduce_range=reduce_range, weight_type=QuantType.QInt8,
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # no shapes come out of fused operators

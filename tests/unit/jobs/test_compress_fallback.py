@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from optuna.trial import FixedTrial
 
-from optimizer_jobs.compress import fallback, quantization
+from optimizer_jobs.compress import fallback, quantization, schemes
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.quality import correct, predict
@@ -13,7 +14,9 @@ from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.techniques.base import Applied, Context, Params
+from retune.api.techniques import Technique, TechniqueType
 from tests.unit.jobs.outliers import save_outliers
+from tests.unit.jobs.technique_conformance import subject_of
 
 LIMIT = 0.01
 PARAMS: Params = {
@@ -90,3 +93,36 @@ def test_a_model_that_keeps_the_limit_is_not_touched(delivered: Path, splits: di
     )
     assert isinstance(made, Applied)
     assert made.summary == "int8 static minmax: 2 layers"
+
+
+@pytest.mark.parametrize(("scheme", "kept", "right"), [("Static", 1, 0.1), ("Static", 2, 0.95), ("Dynamic", 2, 0.95)])
+def test_as_many_of_the_most_sensitive_layers_stay_in_float_as_the_search_says(
+    scheme: str, kept: int, right: float, outliers: Path, splits: dict[str, Rows], tmp_path: Path
+) -> None:
+    """One layer more or less in float decides between a broken model and the accuracy as trained."""
+    static = scheme == "Static"
+    params: Params = {name: value for name, value in PARAMS.items() if static or name == "per_channel"}
+    params |= {"scheme": scheme, "kept": kept, **({"fallback": "None"} if static else {})}
+    made = quantization.apply(outliers, params, context(outliers, splits, tmp_path, None))
+    assert isinstance(made, Applied)
+    assert ("layer2, layer1 in float" if kept == 2 else "layer2 in float") in made.summary
+    assert accuracy(made.model, splits["validation"]) == pytest.approx(right, abs=0.05)
+    assert made.model.stat().st_size < outliers.stat().st_size
+
+
+def test_how_much_stays_in_float_is_searched(outliers: Path) -> None:
+    """Up to half of the layers, and only by schemes that can rank them; the first questions keep none."""
+    spec = Technique(name="q", type=TechniqueType.QUANTIZATION)
+    subject = subject_of(outliers)
+    assert schemes.kept_choices(spec, subject) == (0, 1, 2)
+    assert all(told["q.kept"] == 0 for told in quantization.defaults(spec, subject))
+    told = quantization.defaults(spec, subject)[0] | {"q.kept": 2}
+    params = quantization.suggest(FixedTrial(told), spec, subject)
+    assert params is not None
+    assert (params["kept"], params["fallback"]) == (2, "None")
+    assert quantization.describe(params).endswith("but 2 most sensitive")
+    blind = quantization.suggest(
+        FixedTrial(told | {"q.variant": "Dynamic"}), spec, subject_of(outliers, calibration=False)
+    )
+    assert blind is not None
+    assert "kept" not in blind
