@@ -30,7 +30,10 @@ class EngineOptions(Document):
     """ONNX Runtime: how far it rewrites the graph when it opens the file. The others always rewrite all they can."""
     precision: Precision = "float32"
     """OpenVINO and TensorRT: numbers that float layers are computed in, whatever the file holds; inputs and outputs
-    keep their types. ONNX Runtime computes in those of the file."""
+    keep their types. ONNX Runtime computes in those of the file, except on 64-bit Arm, where bfloat16 lets products of
+    float32 numbers be multiplied as such; its other processors have no kernels for bfloat16 files."""
+    rows: int | None = Field(default=None, ge=1, le=4096)
+    """Rows that the engine is told every call has, so that it plans ahead; other requests are split and filled up."""
 
 
 class EngineError(RuntimeError):

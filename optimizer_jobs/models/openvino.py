@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Precision, UnsupportedModelError
+from optimizer_jobs.models.fixed import row_axis_of
 from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -101,13 +102,23 @@ def open_model(path: Path, options: EngineOptions) -> OpenVinoSession:
     """
     try:
         model = _core().read_model(str(path))
+        if options.rows:
+            _fix_rows(model, path, options.rows)
         compiled = _core().compile_model(model, "CPU", _properties(options))
         computes_in = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    except EngineError:
+        raise
     except Exception as error:  # OpenVINO's exceptions share no other base
         raise EngineError(_words(error)) from error
     if computes_in != _HINTS[options.precision]:
         raise EngineError(f"this processor computes in {computes_in} when asked for {options.precision}")
     return OpenVinoSession(compiled, _signature(path, model))
+
+
+def _fix_rows(model: "ov.Model", path: Path, rows: int) -> None:
+    """Tell every input's first axis; raises EngineError where the file's rows cannot be fixed."""
+    row_axis_of(path)
+    model.reshape({port: [rows, *list(port.partial_shape)[1:]] for port in model.inputs})
 
 
 def _properties(options: EngineOptions) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from optimizer_jobs.models.engine import (
     Session,
     UnsupportedEngineError,
 )
+from optimizer_jobs.models.fixed import FixedSession
 
 ENGINES = {
     "onnxruntime": "optimizer_jobs.models.ort",
@@ -45,7 +46,8 @@ def open_model(path: Path, options: EngineOptions) -> Session:
     reason = unavailable(options.engine)
     if reason is not None:
         raise UnsupportedEngineError(f"engine {options.engine} is needed and cannot run here: {reason}")
-    return _module(options.engine).open_model(path, options)
+    session = _module(options.engine).open_model(path, options)
+    return FixedSession(session, rows=options.rows) if options.rows else session
 
 
 def open_session(bundle: Bundle, *, threads_limit: int | None = None) -> Session:

@@ -46,7 +46,11 @@ def open_model(path: Path, options: EngineOptions) -> OrtSession:
             or output is no tensor.
     """
     try:
-        session = ort.InferenceSession(str(path), session_options(options), providers=[(PROVIDER, _settings(options))])
+        session = ort.InferenceSession(
+            str(path), session_options(options, path), providers=[(PROVIDER, _settings(options))]
+        )
+    except EngineError:
+        raise
     except Exception as error:  # the runtime's exceptions share no other base
         raise EngineError(str(error)) from error
     if PROVIDER not in session.get_providers():

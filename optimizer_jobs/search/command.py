@@ -203,7 +203,7 @@ def _prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[
     useful, idle = _useful(bench, chosen)
     space = Space(
         useful, subject, threads=request.threads, engine_names=engines.names, profile=machine.profile,
-        seed=request.search.seed,
+        rows=request.serving.batch_size, seed=request.search.seed,
     )  # fmt: skip
     return bench, space, {**idle, **engines.left_out}
 

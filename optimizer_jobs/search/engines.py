@@ -22,6 +22,9 @@ ORT, OPENVINO = "onnxruntime", "openvino"
 GRAPH_LEVELS = ("all", "extended", "basic")
 NAME, THREADS, STREAMS = "engine.name", "engine.threads", "engine.streams"
 SPINNING, GRAPH_LEVEL, PRECISION = "engine.spinning", "engine.graph_level", "engine.precision"
+ROWS = "engine.rows"
+FREE, FIXED = "Free", "Fixed"
+PLAIN: Precision = "float32"
 ONE, AS_MANY_AS_FIT = "One", "AsManyAsFit"
 
 
@@ -72,6 +75,8 @@ class EngineSpace:
     names: tuple[str, ...] = (ORT,)
     cpu_flags: frozenset[str] = frozenset()
     """Instruction set flags of this machine."""
+    rows: int | None = None
+    """Rows of a typical request, where the model's first axis can be fixed to them."""
 
     def draw(self, trial: BaseTrial) -> EngineOptions:
         """Ask the trial for every parameter and return the options that matter."""
@@ -81,10 +86,12 @@ class EngineSpace:
         spinning, level = self._ort(trial)
         precision = self._asked(trial, PRECISION, self._all_precisions())
         streams = self._asked(trial, STREAMS, self._stream_choices())
-        if name == ORT:
-            told = {"spinning": spinning or threads == 1, "graph_level": level}
-        elif precision in precisions(name, self.cpu_flags):
+        if precision in precisions(name, self.cpu_flags):
             told = {"precision": precision}
+        if name == ORT:
+            told |= {"spinning": spinning or threads == 1, "graph_level": level}
+        if self._asked(trial, ROWS, self._row_choices()) == FIXED:
+            told["rows"] = self.rows
         if name == OPENVINO and streams == AS_MANY_AS_FIT:
             told["streams"] = self.threads // threads
         return EngineOptions.model_validate({"engine": name, "threads": threads, **told})
@@ -96,13 +103,16 @@ class EngineSpace:
     def _default(self, name: str) -> Params:
         told: Params = {
             NAME: name, THREADS: self._thread_choices()[-1], SPINNING: True, GRAPH_LEVEL: GRAPH_LEVELS[0],
-            PRECISION: precisions(name, self.cpu_flags)[0], STREAMS: ONE,
+            PRECISION: PLAIN if name == ORT else precisions(name, self.cpu_flags)[0], STREAMS: ONE, ROWS: FREE,
         }  # fmt: skip
         return {parameter: value for parameter, value in told.items() if parameter in self._parameters()}
 
     def _parameters(self) -> set[str]:
         """Return what trials are asked: what any engine of this run heeds and has a choice in."""
-        several = {NAME: self.names, PRECISION: self._all_precisions(), STREAMS: self._stream_choices()}
+        several = {
+            NAME: self.names, PRECISION: self._all_precisions(), STREAMS: self._stream_choices(),
+            ROWS: self._row_choices(),
+        }  # fmt: skip
         asked = {parameter for parameter, choices in several.items() if len(choices) > 1}
         return asked | {THREADS} | ({SPINNING, GRAPH_LEVEL} if ORT in self.names else set())
 
@@ -122,6 +132,9 @@ class EngineSpace:
     def _stream_choices(self) -> tuple[str, ...]:
         return (ONE, AS_MANY_AS_FIT) if OPENVINO in self.names and self.threads > 1 else (ONE,)
 
+    def _row_choices(self) -> tuple[str, ...]:
+        return (FREE, FIXED) if self.rows else (FREE,)
+
     def _thread_choices(self) -> tuple[int, ...]:
         """Return the powers of two up to the limit, and the limit."""
         powers = [2**power for power in range(self.threads.bit_length()) if 2**power < self.threads]
@@ -130,11 +143,13 @@ class EngineSpace:
 
 def words(options: EngineOptions) -> list[str]:
     """Return the options in words, such as `all graph`, `2 threads` or `OpenVINO bfloat16`, `1 thread`, `2 streams`."""
+    rows = [f"{options.rows} rows a call"] if options.rows else []
     if options.engine == ORT:
-        return [f"{options.graph_level} graph", _threads(options)]
+        precision = [options.precision] if options.precision != PLAIN else []
+        return [f"{options.graph_level} graph", *precision, _threads(options), *rows]
     name = next(str(name) for name in EngineName if name.lower() == options.engine)
     streams = [f"{options.streams} streams"] if options.streams > 1 else []
-    return [f"{name} {options.precision}", _threads(options), *streams]
+    return [f"{name} {options.precision}", _threads(options), *streams, *rows]
 
 
 def _threads(options: EngineOptions) -> str:

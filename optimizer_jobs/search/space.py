@@ -15,6 +15,7 @@ from optuna.trial import BaseTrial, FixedTrial
 
 from optimizer_jobs.measure.confinement import Profile, eagerness
 from optimizer_jobs.models.engine import EngineOptions
+from optimizer_jobs.models.fixed import row_axis
 from optimizer_jobs.search import engines
 from optimizer_jobs.search.stages import Stage, cost_of
 from optimizer_jobs.techniques.base import Params, Subject
@@ -64,6 +65,8 @@ class Space:
     """Engines that can run the model here; the first is the usual one."""
     profile: Profile = field(default=Profile.SERVER_CPU, kw_only=True)
     """Kind of machine that the model serves on; it decides what is tried first."""
+    rows: int | None = field(default=None, kw_only=True)
+    """Rows of a typical request, which the engine may be told."""
     seed: int = field(default=0, kw_only=True)
 
     def draw(self, trial: BaseTrial) -> Plan:
@@ -138,7 +141,10 @@ class Space:
 
     @cached_property
     def _engines(self) -> engines.EngineSpace:
-        return engines.EngineSpace(names=self.engine_names, threads=self.threads, cpu_flags=self.subject.cpu_flags)
+        return engines.EngineSpace(
+            names=self.engine_names, threads=self.threads, cpu_flags=self.subject.cpu_flags,
+            rows=self.rows if row_axis(self.subject.graph) else None,
+        )  # fmt: skip
 
 
 def _merged(chosen: Sequence[Params]) -> Params:

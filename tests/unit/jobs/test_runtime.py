@@ -48,7 +48,7 @@ def test_options_change_speed_and_not_answers(
 
 def test_options_reach_the_engine() -> None:
     """Threads, spinning and graph level are set, and nothing is left to the number of cores of the node."""
-    chosen = session_options(EngineOptions(threads=3, spinning=False, graph_level="basic"))
+    chosen = session_options(EngineOptions(threads=3, spinning=False, graph_level="basic"), Path("unused"))
     assert chosen.intra_op_num_threads == 3
     assert chosen.inter_op_num_threads == 1
     assert chosen.get_session_config_entry("session.intra_op.allow_spinning") == "0"

@@ -1,0 +1,79 @@
+"""A session whose engine was told how many rows every call has, behind one that takes any number.
+
+Engines plan memory and pick kernels ahead when nothing about a shape is open. Requests of another size are split, and
+the last piece is filled up with copies of its last row, whose answers nobody sees.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from optimizer_jobs.models.engine import Array, EngineError, Session
+from optimizer_jobs.models.signature import Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+class FixedSession:
+    """An open session that is only ever called with `rows` rows. Safe to call from several threads."""
+
+    def __init__(self, session: Session, *, rows: int) -> None:
+        self._session = session
+        self._rows = rows
+        self._signature = _freed(session.signature)
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs of the file: any number of rows."""
+        return self._signature
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Return every output for a batch of any size; raises EngineError when it does not fit the model."""
+        count = self._count(inputs)
+        pieces = [self._piece(inputs, at, count) for at in range(0, count, self._rows)]
+        return {name: np.concatenate([piece[name] for piece in pieces])[:count] for name in pieces[0]}
+
+    def _count(self, inputs: Mapping[str, Array]) -> int:
+        counts = {len(values) for values in inputs.values() if values.ndim}
+        if len(counts) != 1 or 0 in counts:
+            raise EngineError(f"the inputs have {sorted(counts)} rows; every one needs the same number, at least one")
+        return counts.pop()
+
+    def _piece(self, inputs: Mapping[str, Array], at: int, count: int) -> dict[str, Array]:
+        if count == self._rows:
+            return self._session.run(inputs)
+        chosen = np.minimum(np.arange(at, at + self._rows), count - 1)
+        return self._session.run({name: values[chosen] for name, values in inputs.items()})
+
+
+def row_axis(model: "ModelProto") -> str | None:
+    """Return the name of the free first axis that all inputs share, if no other axis of an input is tied to it."""
+    given = {weights.name for weights in model.graph.initializer}
+    shapes = [info.type.tensor_type.shape.dim for info in model.graph.input if info.name not in given]
+    answers = [info.type.tensor_type.shape.dim for info in model.graph.output]
+    if not shapes or not all(shapes) or not all(answers) or any(shape[0].HasField("dim_value") for shape in answers):
+        return None
+    names = {shape[0].dim_param for shape in shapes}
+    others = {axis.dim_param for shape in shapes for axis in shape[1:]}
+    return names.pop() if len(names) == 1 and not names & {"", *others} else None
+
+
+def row_axis_of(path: Path) -> str:
+    """Return the name of a file's row axis; raises EngineError where it has none."""
+    import onnx
+
+    name = row_axis(onnx.load(path, load_external_data=False))
+    if name is None:
+        raise EngineError("the rows of this model cannot be fixed: its inputs do not share a named first axis")
+    return name
+
+
+def _freed(signature: Signature) -> Signature:
+    return Signature(inputs=_any_rows(signature.inputs), outputs=_any_rows(signature.outputs))
+
+
+def _any_rows(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    return tuple(spec.model_copy(update={"shape": (-1, *spec.shape[1:])}) for spec in specs)
