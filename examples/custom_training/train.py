@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from sklearn.neural_network import MLPClassifier
 
 Array = NDArray[Any]
@@ -41,32 +41,32 @@ def train(taken: str) -> MLPClassifier:
     return network
 
 
-def save(network: MLPClassifier, path: Path, *, taken: str, answered: str) -> None:
-    """Write the network as ONNX, its input and its scores (N, classes) named as the delivered model's."""
+def save(network: MLPClassifier, path: Path, delivered: onnx.GraphProto) -> None:
+    """Write the network as ONNX with the delivered model's input and outputs: labels if any, then scores."""
     (w1, w2), (b1, b2) = network.coefs_, network.intercepts_
     if w2.shape[1] == 1:  # scikit-learn keeps one score for two classes
         w2, b2 = np.hstack([-w2, w2]) / 2, np.concatenate([-b2, b2]) / 2
-    weights = {"w1": w1, "b1": b1, "w2": w2, "b2": b2}
-    graph = helper.make_graph(
-        [
-            helper.make_node("Gemm", [taken, "w1", "b1"], ["h"]),
-            helper.make_node("Relu", ["h"], ["r"]),
-            helper.make_node("Gemm", ["r", "w2", "b2"], ["z"]),
-            helper.make_node("Softmax", ["z"], [answered], axis=-1),
-        ],
-        "perceptron",
-        [helper.make_tensor_value_info(taken, TensorProto.FLOAT, ["N", w1.shape[0]])],
-        [helper.make_tensor_value_info(answered, TensorProto.FLOAT, ["N", w2.shape[1]])],
-        [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()],
-    )
+    taken, *labels, scores = (each.name for each in (*delivered.input, *delivered.output))
+    nodes = [
+        helper.make_node("Gemm", [taken, "w1", "b1"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Gemm", ["r", "w2", "b2"], ["z"]),
+        helper.make_node("Softmax", ["z"], [scores], axis=-1),
+    ]
+    for label in labels:
+        nodes.append(helper.make_node("ArgMax", ["z"], ["best"], axis=1, keepdims=0))
+        nodes.append(helper.make_node("Gather", ["classes", "best"], [label]))
+    weights = {name: values.astype(np.float32) for name, values in {"w1": w1, "b1": b1, "w2": w2, "b2": b2}.items()}
+    weights["classes"] = network.classes_.astype(np.int64)
+    constants = [numpy_helper.from_array(values, name) for name, values in weights.items()]
+    graph = helper.make_graph(nodes, "perceptron", delivered.input, delivered.output, constants)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
 def main() -> None:
     """Train and save."""
     delivered = onnx.load(os.environ["RETUNE_MODEL"]).graph
-    taken, answered = delivered.input[0].name, delivered.output[0].name
-    save(train(taken), Path(os.environ["RETUNE_OUTPUT"]) / "model.onnx", taken=taken, answered=answered)
+    save(train(delivered.input[0].name), Path(os.environ["RETUNE_OUTPUT"]) / "model.onnx", delivered)
 
 
 main()

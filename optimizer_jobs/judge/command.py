@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from optimizer_jobs.report.document import Report
 from optimizer_jobs.report.render import render
 from optimizer_jobs.report.steps import Searched
 from optimizer_jobs.robust.adversarial import attack_of
-from optimizer_jobs.search.study import LEFT_OUT, finalists, open_study, trials_table
+from optimizer_jobs.search.study import LEFT_OUT, failures, finalists, open_study, trials_table
 from retune.api.objectives import Metric, MetricKind
 from retune.api.objects import Comparison
 from retune.api.status import Measurement
@@ -84,6 +85,8 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     step(3, _STEPS, text=f"measuring {1 + len(entrants)} models side by side", about=f"{effort.max_seconds:.0f} s")
     gathered = gather(champion, entrants, rows, original=_original(request, scratch), rules=rules, effort=effort)
     decision = decide(gathered.evidence, objectives=rules.objectives, min_gain=rules.min_gain)
+    if not entrants:
+        decision = _with_failures(decision, request)
     step(4, _STEPS, text=f"{decision.verdict}: storing the outcome", about="2 s")
     machine = fingerprint()
     result = _result(request, gathered, decision, machine, _summary(request, decision, entrants))
@@ -91,6 +94,12 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     _write_report(request, gathered, decision, result, machine, rules)
     say(decision.message)
     return result
+
+
+def _with_failures(decision: Decision, request: JudgeRequest) -> Decision:
+    """Return a decision without a finalist that says what became of the trials, if they failed."""
+    words = failures(open_study(request.store, request.run))
+    return replace(decision, message=f"{decision.message} {words}") if words else decision
 
 
 def _rules(request: JudgeRequest) -> Rules:

@@ -203,6 +203,15 @@ def counted(study: optuna.Study) -> list[FrozenTrial]:
     ]  # fmt: skip
 
 
+def failures(study: optuna.Study) -> str | None:
+    """Return how many trials failed and why the last one did, as a sentence; None when none did."""
+    trials = counted(study)
+    failed = [trial for trial in trials if trial.state is TrialState.FAIL]
+    if not failed:
+        return None
+    return f"{len(failed)} of {len(trials)} trials failed, the last one so: {read_found(failed[-1]).reason}."
+
+
 def finalists(
     study: optuna.Study, objectives: Sequence[Objective], *, count: int, exclude_digests: Sequence[str] = ()
 ) -> tuple[Candidate, ...]:

@@ -112,7 +112,7 @@ def tells(metrics: str) -> str:
         (tells("epoch one\\n"), "line 1 of the metrics is epoch one"),
         (tells('{"epoch": 1, "quality": NaN}\\n'), "line 1 of"),
         (tells("7" * 9000), "more than"),
-        (PROGRAM.replace("[taken, ", '["y", ').replace("info(taken", 'info("y"'), "is y float32 (N, 64)"),
+        (PROGRAM.replace("graph = helper", "delivered.output[0].name = scores = 'z'; graph = helper"), "-> z float32"),
     ],
 )  # fmt: skip
 def test_what_is_no_model_is_said(stand_by: StandBy, apply: Callable[..., Any], program: str, says: str) -> None:
@@ -238,8 +238,8 @@ def test_a_command_runs_here_only_when_allowed(
         "search": {"maxTrials": 3, "parallelism": 2},
         "target": {"ref": {"name": "digits"}},
     }  # fmt: skip
-    document = {"apiVersion": "retune.dev/v1alpha1", "kind": "ModelOptimization", "metadata": {"name": "digits"}}
-    (tmp_path / "mo.yaml").write_text(yaml.safe_dump(document | {"spec": spec}))
+    document: dict[str, Any] = {"kind": "ModelOptimization", "metadata": {"name": "digits"}, "spec": spec}
+    (tmp_path / "mo.yaml").write_text(yaml.safe_dump(document))
     words = ["optimize", "-f", "mo.yaml", "--threads", "1", "-o", "json"]
     assert command_line.main(words) == Exit.USAGE
     assert "add --run-training-here" in capsys.readouterr().err
@@ -247,3 +247,10 @@ def test_a_command_runs_here_only_when_allowed(
     result = json.loads(capsys.readouterr().out)
     assert (result["verdict"], result["reason"]) == ("Promote", "SmallerAtEqualQuality")
     assert "trained by its own container" in result["candidate"]["techniques"][0]
+    document["spec"]["techniques"][0]["container"]["command"] = ["sh", "-c", "echo no more disk; exit 3"]
+    (tmp_path / "mo.yaml").write_text(yaml.safe_dump(document))
+    assert command_line.main([*words, "--run-training-here"]) == Exit.DONE
+    result = json.loads(capsys.readouterr().out)
+    assert result["reason"] == "NoFinalist"
+    assert "2 of 3 trials failed, the last one so: CustomTrainingError" in result["message"]
+    assert "no more disk" in result["message"]
