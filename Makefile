@@ -72,7 +72,7 @@ lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
 	$(call lock,server,--extra server --extra engines --excludes <(echo openvino-telemetry) $(AS_OPTIMIZER))
 	$(call lock,operator,--extra operator $(AS_OPTIMIZER))
 	$(call lock,peers,--extra peers --excludes <(echo torch) $(AS_OPTIMIZER))
-	$(call lock,dev,--extra operator --extra cli --extra jobs --extra dev $(AS_OPTIMIZER))
+	$(call lock,dev,--extra operator --extra cli --extra jobs --extra remote --extra dev $(AS_OPTIMIZER))
 
 .PHONY: crds
 crds: $(STAMP) ## Generate crds/ from retune.api.
@@ -99,11 +99,12 @@ test-jobs: $(STAMP) ## Tests of whole Jobs, run here as processes (2 min).
 
 .PHONY: test
 test: $(STAMP) ## Everything, on a real API server and a real cluster (25 min the first time, 10 min after).
-	@printf 'Stages: lint, unit, whole Jobs, Kubernetes binaries, API server, faults, $(CLUSTER) cluster, optimizer image, end to end.\n'
+	@printf 'Stages: lint, unit, whole Jobs, Kubernetes binaries, object stores, API server, faults, $(CLUSTER) cluster, optimizer image, end to end.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 tests/unit)
 	$(call stage,tests of whole Jobs,2 min,$(PY) -m pytest -n 2 tests/jobs)
 	$(call stage,Kubernetes binaries,9 min the first time and nothing after,$(LOCALCLUSTER) binaries)
+	$(call stage,tests against object stores,20 s and 3 min more the first time,$(PY) -m pytest tests/storage)
 	$(call stage,tests against the API server,3 min,$(PY) -m pytest tests/cluster)
 	$(call stage,fault tests,5 min,$(PY) -m pytest tests/faults)
 	$(call stage,$(CLUSTER) cluster,8 min the first time and 1 min after,$(MAKE) --no-print-directory $(CLUSTER)-cluster)
