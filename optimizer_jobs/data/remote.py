@@ -102,7 +102,7 @@ def _service_account() -> object | None:
     try:
         account = json.loads(key) | {"token_uri": "https://oauth2.googleapis.com/token"}
         scopes = ["https://www.googleapis.com/auth/devstorage.read_only"]
-        found: object = Credentials.from_service_account_info(account, scopes=scopes)
+        found: object = Credentials.from_service_account_info(account, scopes=scopes)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError) as error:
         raise CredentialsError("GOOGLE_CREDENTIALS is not the JSON key of a service account.") from error
     return found
