@@ -20,6 +20,7 @@ from optimizer_jobs.errors import JobError, printable, store_access
 from optimizer_jobs.judge.evidence import Contender, Standing
 from optimizer_jobs.judge.gather import THOROUGH, Entrant, Gathered, Rules, gather
 from optimizer_jobs.judge.verdict import Decision, decide
+from optimizer_jobs.measure.confinement import confined, confinement
 from optimizer_jobs.measure.fingerprint import Fingerprint, fingerprint
 from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.measure.stats import Interval
@@ -83,15 +84,17 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     rows = _test_rows(request, champion, scratch)
     say(f"  {len(rows)} rows")
     step(3, _STEPS, text=f"measuring {1 + len(entrants)} models side by side", about=f"{effort.max_seconds:.0f} s")
-    gathered = gather(champion, entrants, rows, original=_original(request, scratch), rules=rules, effort=effort)
+    machine = confinement(request.serving, threads=request.threads)
+    with confined(machine.cores):
+        gathered = gather(champion, entrants, rows, original=_original(request, scratch), rules=rules, effort=effort)
+        fingered = fingerprint(profile=machine.profile)
     decision = decide(gathered.evidence, objectives=rules.objectives, min_gain=rules.min_gain)
     if not entrants:
         decision = _with_failures(decision, request)
     step(4, _STEPS, text=f"{decision.verdict}: storing the outcome", about="2 s")
-    machine = fingerprint()
-    result = _result(request, gathered, decision, machine, _summary(request, decision, entrants))
+    result = _result(request, gathered, decision, fingered, _summary(request, decision, entrants))
     step(5, _STEPS, text="writing the report", about="5 s")
-    _write_report(request, gathered, decision, result, machine, rules)
+    _write_report(request, gathered, decision, result, fingered, rules)
     say(decision.message)
     return result
 

@@ -55,7 +55,7 @@ class Fingerprint:
 
 
 def fingerprint(*, profile: str | None = None) -> Fingerprint:
-    """Return the fingerprint of this process's machine and container, within `confined` that of the confined one."""
+    """Return the fingerprint of this process's machine and container, while it is confined that of the confined one."""
     facts = _cpu_facts()
     flags = set(facts.get("flags", facts.get("Features", "")).split())
     machine = platform.machine()

@@ -79,12 +79,6 @@ class Usage:
     process_bytes: int
     """Most memory of the whole process, Python and engine included."""
 
-    def too_large(self, memory: int | None) -> str | None:
-        """Return why a process with the model does not fit into `memory` bytes, or None when it does."""
-        if memory is None or self.process_bytes <= memory:
-            return None
-        return f"a process with the model needs {self.process_bytes} bytes of memory, more than serving.memory {memory}"
-
 
 def measure_resources(  # noqa: PLR0913 - the conditions of a measurement, each by name
     subjects: Mapping[str, Served],

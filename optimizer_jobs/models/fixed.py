@@ -33,6 +33,8 @@ class FixedSession:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return every output for a batch of any size; raises EngineError when it does not fit the model."""
         count = self._count(inputs)
+        if count == self._rows:
+            return self._session.run(inputs)
         pieces = [self._piece(inputs, at, count) for at in range(0, count, self._rows)]
         return {name: np.concatenate([piece[name] for piece in pieces])[:count] for name in pieces[0]}
 
@@ -43,8 +45,6 @@ class FixedSession:
         return counts.pop()
 
     def _piece(self, inputs: Mapping[str, Array], at: int, count: int) -> dict[str, Array]:
-        if count == self._rows:
-            return self._session.run(inputs)
         chosen = np.minimum(np.arange(at, at + self._rows), count - 1)
         return self._session.run({name: values[chosen] for name, values in inputs.items()})
 

@@ -14,6 +14,7 @@ import numpy as np
 from optuna.trial import FixedTrial
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.measure.confinement import confined, confinement
 from optimizer_jobs.measure.latency import interleave, ratio
 from optimizer_jobs.measure.quality import MAIN, Answers, alike, answer, figure, scores
 from optimizer_jobs.measure.resources import RESOURCES, Served, Usage, measure_resources
@@ -181,11 +182,12 @@ class Bench:
 
     def _latency(self, session: Session) -> dict[Metric, tuple[float, float]]:
         """Return champion's and candidate's percentile in ms, the latter by its ratio within the same rounds."""
-        timings = interleave(
-            {_CHAMPION: self.reference.session, _CANDIDATE: session}, self.validation,
-            batch=session.signature.batch or min(self.serving.batch_size, len(self.validation)), blocks=_BLOCKS,
-            calls_per_block=_CALLS, seed=self.seed,
-        )  # fmt: skip
+        with confined(confinement(self.serving, threads=self.threads).cores):
+            timings = interleave(
+                {_CHAMPION: self.reference.session, _CANDIDATE: session}, self.validation,
+                batch=session.signature.batch or min(self.serving.batch_size, len(self.validation)), blocks=_BLOCKS,
+                calls_per_block=_CALLS, seed=self.seed,
+            )  # fmt: skip
         found: dict[Metric, tuple[float, float]] = {}
         for metric, quantile in _QUANTILES.items():
             champion = timings[_CHAMPION].percentile(quantile).value

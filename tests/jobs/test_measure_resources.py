@@ -81,14 +81,6 @@ def test_energy_and_cost_are_cpu_time_times_a_factor(found: dict[str, Usage]) ->
         assert usage.metrics[Metric.COST_PER_1000].value == pytest.approx(cpu * 0.36 / 3600)
 
 
-def test_a_process_that_does_not_fit_is_told(found: dict[str, Usage]) -> None:
-    """The whole process counts against the memory of the server."""
-    need = found["wide"].process_bytes
-    assert found["wide"].too_large(None) is None
-    assert found["wide"].too_large(need) is None
-    assert str(need) in (found["wide"].too_large(need - 1) or "")
-
-
 def test_a_model_that_refuses_the_rows_is_named(delivered: Path, splits: dict[str, Rows]) -> None:
     """The engine's words come back from the other process, with the model they are about."""
     rows = splits["test"]

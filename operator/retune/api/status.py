@@ -162,6 +162,8 @@ class Trials(ApiModel):
     """Trials that failed."""
     best: Sentence | None = None
     """The best candidate so far, in words."""
+    ended: Sentence | None = None
+    """Which budget ended the search before all trials were run."""
 
 
 class ActiveRun(ApiModel):

@@ -96,7 +96,8 @@ def trials_bar(trials: Trials) -> RenderableType:
         ProgressBar(total=max(1, trials.total), completed=trials.done, width=30),
         f"{trials.done} of {trials.total}{failed}",
     )
-    return Group(grid, Text(f"Best    {trials.best}")) if trials.best else grid
+    more = [("Best", trials.best), ("Ended", trials.ended)]
+    return Group(grid, *(Text(f"{name:<8}{words}") for name, words in more if words))
 
 
 def _versions(resource: ModelOptimization) -> Table:

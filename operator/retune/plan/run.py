@@ -113,7 +113,8 @@ def _last_word(run: ActiveRun, job: Job) -> Trials:
     told = job.result
     if not isinstance(told, SearchResult):
         return run.trials
-    return Trials(total=run.trials.total, done=told.trials, failed=told.failed, best=told.best or run.trials.best)
+    best = told.best or run.trials.best
+    return Trials(total=run.trials.total, done=told.trials, failed=told.failed, best=best, ended=told.ended)
 
 
 def _judge(draft: Draft, run: ActiveRun) -> Hold | None:

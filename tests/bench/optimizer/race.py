@@ -39,7 +39,9 @@ class Line:
 
 def read(subject: Subject, split: str, signature: Signature, *, into: Path) -> Rows:
     """Return one data set of a subject."""
-    return read_dataset(Dataset(uri=f"pvc://{subject.name}/{split}.npz"), signature, into=into / split)
+    return read_dataset(
+        Dataset(uri=f"pvc://{subject.name}/{split}.npz"), signature, into=into / split, task=subject.task
+    )
 
 
 def race(
