@@ -12,6 +12,8 @@ PRODUCTS = ("Conv", "MatMul", "Gemm")
 """Operators that multiply by constant weights."""
 TABLE_BYTES = 64 << 10
 """Bytes from which on an embedding table is worth to be quantized."""
+LEAST_CHANNELS = 8
+"""Input channels below which a convolution stays dense: one filter for each would be too little."""
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "MatMulInteger", "MatMulNBits", "GatherBlockQuantized"}
 _FUSED_ATTENTION = {"Attention", "MultiHeadAttention", "GroupQueryAttention", "PackedAttention"}
 _BETWEEN = {"Add", "Sub", "Mul", "Div", "Where", "Cast", "Reshape", "Transpose", "Identity", "Dropout", "Expand"}
@@ -61,6 +63,13 @@ def has_attention(model: ModelProto) -> bool:
     return any(
         node.output[0] in read and any(tensor in products for tensor in _upstream(node, makers)) for node in softmaxes
     )
+
+
+def has_dense(model: ModelProto) -> bool:
+    """Return whether a convolution filters images of several channels, each pair of channels on its own."""
+    sizes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    weights = [sizes[node.input[1]] for node in weighted(model, ("Conv",)) if node.input[1] in sizes]
+    return any(len(dims) == 4 and prod(dims[2:]) > 1 and dims[1] >= LEAST_CHANNELS for dims in weights)
 
 
 def name_nodes(model: ModelProto) -> None:

@@ -7,9 +7,9 @@ ONNX Runtime refuses to open is never handed on.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optimizer_jobs.compress import layers, schemes, smoothing, static, weights
+from optimizer_jobs.compress import aware, layers, schemes, smoothing, static, weights
 from optimizer_jobs.compress.calibration import batches, quiet, sample
-from optimizer_jobs.compress.schemes import BLOCK_SIZES, DYNAMIC_OPS, SMOOTH, SMOOTH_LAYERS, STATIC_OPS
+from optimizer_jobs.compress.schemes import BLOCK_SIZES, DYNAMIC_OPS, SMOOTH, SMOOTH_LAYERS
 from optimizer_jobs.compress.static import LAYERS, WHOLE
 from optimizer_jobs.models.engine import EngineError, EngineOptions
 from optimizer_jobs.models.runtime import open_model
@@ -71,6 +71,8 @@ def describe(params: Params) -> str:
             return "float16"
         case QuantizationScheme.WEIGHT_ONLY:
             return f"int{params['bits']} weights in blocks of {params['block_size']}"
+        case QuantizationScheme.AWARE:
+            words = ["int8 trained"]
         case scheme:
             words = ["int8", scheme.lower()]
     if "method" in params:
@@ -106,7 +108,7 @@ def _eighth(model: Path, target: Path, params: Params, *, context: Context) -> s
     prepared = context.workdir / "prepared.onnx"
     with quiet():
         graph = _prepare(model, prepared)
-    ops = STATIC_OPS if params["scheme"] == QuantizationScheme.STATIC else DYNAMIC_OPS
+    ops = schemes.layers_of(QuantizationScheme(str(params["scheme"])))
     names = tuple(node.name for node in layers.weighted(graph, ops))
     if not names:
         return Skipped(reason=f"no {' or '.join(ops)} with constant weights is left to quantize")
@@ -115,6 +117,8 @@ def _eighth(model: Path, target: Path, params: Params, *, context: Context) -> s
             return static.smooth(prepared, target, params, context=context)
         case QuantizationScheme.WEIGHT_ONLY, _:
             return weights.weight_only(prepared, target, params)
+        case QuantizationScheme.AWARE, _:
+            return aware.quantize(prepared, target, params, context=context)
         case _, schemes.SMOOTH | schemes.SMOOTH_LAYERS if not _smooth(graph, prepared, params, context=context):
             return Skipped(reason="there are no calibration rows, or no layer whose input can be smoothed")
         case QuantizationScheme.DYNAMIC, _:
@@ -150,6 +154,8 @@ def _that_matter(variant: str, settings: Quantization, *, per_channel: bool, sco
             return {"scheme": scheme, "per_channel": per_channel, **(observed if detail == SMOOTH else {})}
         case QuantizationScheme.WEIGHT_ONLY:
             return {"scheme": scheme, "bits": int(detail), "block_size": block_size}
+        case QuantizationScheme.AWARE:
+            return {"scheme": scheme, "samples": settings.calibration.samples, "per_channel": per_channel}
     return {"scheme": scheme}
 
 

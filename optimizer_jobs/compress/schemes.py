@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 from optimizer_jobs.compress import layers
 from optimizer_jobs.techniques.base import Subject
+from optimizer_jobs.tune.fit import unchangeable
 from retune.api.techniques import Quantization, QuantizationScheme
 from retune.api.techniques import Technique as TechniqueSpec
 
@@ -37,12 +38,17 @@ def impossible(scheme: QuantizationScheme, subject: Subject) -> str | None:
     """Return why a scheme cannot work on this model with this data, as words without a full stop, or None."""
     if scheme is QuantizationScheme.HALF:
         return None if layers.float_bytes(subject.graph) else "the model has no float32 weights"
-    ops = STATIC_OPS if scheme is QuantizationScheme.STATIC else DYNAMIC_OPS
+    ops = layers_of(scheme)
     if scheme is QuantizationScheme.STATIC and not subject.calibration:
         return "static quantization needs data.training or data.calibration to observe value ranges on"
     if not layers.weighted(subject.graph, ops):
         return f"the model has no {' or '.join(sorted(ops))} with constant weights to quantize"
-    return None
+    return unchangeable(subject) if scheme is QuantizationScheme.AWARE else None
+
+
+def layers_of(scheme: QuantizationScheme) -> tuple[str, ...]:
+    """Return the operators that a scheme quantizes."""
+    return STATIC_OPS if scheme in {QuantizationScheme.STATIC, QuantizationScheme.AWARE} else DYNAMIC_OPS
 
 
 def unavailable(spec: TechniqueSpec, subject: Subject) -> str | None:
@@ -98,5 +104,5 @@ def _methods(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:
 
 def _worth(scheme: QuantizationScheme, subject: Subject) -> bool:
     """Return whether a scheme that nobody asked for can pay; those that do not save arithmetic need a large file."""
-    computes = scheme in {QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC}
-    return computes or layers.float_bytes(subject.graph) >= WORTH_BYTES
+    weights_alone = scheme in {QuantizationScheme.WEIGHT_ONLY, QuantizationScheme.HALF}
+    return not weights_alone or layers.float_bytes(subject.graph) >= WORTH_BYTES

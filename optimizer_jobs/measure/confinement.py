@@ -103,8 +103,8 @@ def _busy() -> dict[int, int]:
 
 _FIRST: Mapping[Profile, tuple[TechniqueType | QuantizationScheme, ...]] = {
     Profile.EDGE_CPU: (
-        QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC, TechniqueType.PRUNING, QuantizationScheme.WEIGHT_ONLY,
-        TechniqueType.FACTORIZATION, TechniqueType.DISTILLATION,
+        QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC, QuantizationScheme.AWARE, TechniqueType.PRUNING,
+        QuantizationScheme.WEIGHT_ONLY, TechniqueType.FACTORIZATION, TechniqueType.DISTILLATION,
     ),
     Profile.SERVER_CPU: (TechniqueType.GRAPH_OPTIMIZATION, QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC),
     Profile.GPU: (QuantizationScheme.HALF, TechniqueType.GRAPH_OPTIMIZATION, TechniqueType.PRUNING),

@@ -8,7 +8,7 @@ bytes, and nothing of this machine or of the code's whereabouts is in them. Ever
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ _NEWEST_OPSET = 20
 """Newest one that the exporter writes whose graphs ONNX Runtime fuses best."""
 IR_VERSION = 8
 TOLERANCE = 1e-3
-"""Largest difference between module and file, relative to the largest answer."""
 _AXES = ("N", *(f"axis{number}" for number in range(1, 8)))
 
 
@@ -34,7 +33,10 @@ class ExportError(RuntimeError):
     """The module cannot be written, or the file does not answer as it does; the message says which."""
 
 
-def export(module: nn.Module, *, signature: Signature, examples: Mapping[str, Any], target: Path) -> None:
+def export(
+    module: nn.Module, *, signature: Signature, examples: Mapping[str, Any], target: Path,
+    rewrite: Callable[[ModelProto], None] | None = None, tolerance: float = TOLERANCE,
+) -> None:  # fmt: skip
     """Write the module to `target`.
 
     Args:
@@ -42,6 +44,8 @@ def export(module: nn.Module, *, signature: Signature, examples: Mapping[str, An
         signature: Inputs and outputs of the file; labels are made by the end of the graph that was imported.
         examples: Real rows by input name, to trace and check with.
         target: The new file.
+        rewrite: Changes the graph before it is written and checked.
+        tolerance: Largest difference between module and file, relative to the largest answer.
 
     Raises:
         ExportError: The module has something that ONNX does not, or module and file answer differently.
@@ -59,13 +63,15 @@ def export(module: nn.Module, *, signature: Signature, examples: Mapping[str, An
     if tail is not None:
         _append(proto, tail)
     _order_outputs(proto, signature)
+    if rewrite is not None:
+        rewrite(proto)
     proto.ir_version = IR_VERSION
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:
         raise ExportError(f"the network makes no valid ONNX graph: {str(error)[:_TOLD]}") from error
     onnx.save(proto, target)
-    _check(module, inputs, signature, target)
+    _check(module, inputs, signature, target, tolerance)
 
 
 _TOLD = 200
@@ -145,7 +151,9 @@ def _order_outputs(proto: ModelProto, signature: Signature) -> None:
     proto.graph.output.extend(outputs[spec.name] for spec in signature.outputs)
 
 
-def _check(module: nn.Module, inputs: tuple[Tensor, ...], signature: Signature, target: Path) -> None:
+def _check(
+    module: nn.Module, inputs: tuple[Tensor, ...], signature: Signature, target: Path, tolerance: float
+) -> None:  # fmt: skip
     session = _opened(target)
     names = [spec.name for spec in signature.outputs if spec.is_float]
     for given in _variants(inputs, signature):
@@ -158,7 +166,7 @@ def _check(module: nn.Module, inputs: tuple[Tensor, ...], signature: Signature, 
             continue  # the network itself does not take this size
         wanted = answers if isinstance(answers, tuple) else (answers,)
         for name, file, own in zip(names, _answers(session, names, given, signature), wanted, strict=False):
-            _compare(name, file, own.numpy())
+            _compare(name, file, own.numpy(), tolerance)
 
 
 def _opened(target: Path) -> ort.InferenceSession:
@@ -195,9 +203,9 @@ def _variants(inputs: tuple[Tensor, ...], signature: Signature) -> Iterator[tupl
         )  # fmt: skip
 
 
-def _compare(name: str, file: Any, own: Any) -> None:
+def _compare(name: str, file: Any, own: Any, tolerance: float) -> None:
     far = float(np.abs(file - own).max()) / max(1.0, float(np.abs(own).max())) if file.shape == own.shape else np.inf
-    if not far <= TOLERANCE:
+    if not far <= tolerance:
         raise ExportError(
             f"output {name} of the file, {file.shape}, differs from the network's, {own.shape}: {far:.2g}"
         )

@@ -98,6 +98,10 @@ class GraphModule(nn.Module):  # type: ignore[misc] # the library has no types
         """Return the layer that a step runs; None when it is an operator."""
         return self.layers[_safe(step.name)] if step.layer else None
 
+    def add_layer(self, name: str, layer: nn.Module) -> None:
+        """Let the step of this name run a layer."""
+        self.layers[_safe(name)] = layer
+
     def keep_batch(self, given: tuple[Tensor, ...]) -> None:
         """Let every step that reshapes rows, with the batch left open, take the batch from its input instead.
 

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from optimizer_jobs.nets.features import Features, Watch, unlike
 from optimizer_jobs.nets.losses import Loss, loss_for, quality, scores_of, taught
 from optimizer_jobs.nets.rows import Ask, Samples, answers, filled
 from optimizer_jobs.nets.settings import Settings
@@ -18,6 +19,8 @@ from retune.api.model import Task
 
 Teacher = Ask
 """Answers a batch of inputs, changed ones included, with the scores that a student should give."""
+Hidden = tuple[Watch, Features]
+"""What a student holds inside, and what its teacher does."""
 
 
 class BatchTransform(Protocol):
@@ -49,6 +52,8 @@ class Lesson:
     loss: Loss | None = None
     """What is made small for labels; None: the task's own loss."""
     teacher: Teacher | None = None
+    hidden: Hidden | None = None
+    """Features of student and teacher, to be made alike."""
     noise: tuple[Tensor, ...] | None = None
     """Noise of each number of each input, where it was learned; None: the same for all, as in the settings."""
     seed: int
@@ -77,10 +82,13 @@ class Lesson:
         with torch.no_grad():
             wanted = self.teacher(batch.inputs)
         distance = taught(self.task, scores, wanted, temperature=self.settings.temperature)
-        if batch.targets is None:
+        if batch.targets is not None:
+            weight = self.settings.teacher_weight
+            distance = weight * distance + (1 - weight) * self._labelled(level)(scores, batch.targets)
+        if self.hidden is None:
             return distance
-        weight = self.settings.teacher_weight
-        return weight * distance + (1 - weight) * self._labelled(level)(scores, batch.targets)
+        watch, features = self.hidden
+        return distance + self.settings.feature_weight * unlike(watch.seen, features(batch.inputs))
 
     def ask(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return the module's scores."""

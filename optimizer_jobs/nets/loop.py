@@ -7,7 +7,8 @@ to end and are never learned from. The same arguments, seed and threads give the
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.nets import hypergradient
 from optimizer_jobs.nets.determinism import deterministic
-from optimizer_jobs.nets.lesson import BatchTransform, Lesson, Teacher
+from optimizer_jobs.nets.features import Features, Watch
+from optimizer_jobs.nets.lesson import BatchTransform, Hidden, Lesson, Teacher
 from optimizer_jobs.nets.losses import Loss, column, loss_for, scores_of
 from optimizer_jobs.nets.parts import parts
 from optimizer_jobs.nets.rows import Samples, answers, samples, shuffled
@@ -55,7 +57,8 @@ class Trained:
 def train(  # noqa: PLR0913 - one training has that many sides
     module: nn.Module, training: Rows, validation: Rows | None = None, *,
     task: Task, classes: Sequence[int | str] = (), settings: Settings, transforms: Sequence[BatchTransform] = (),
-    loss: Loss | None = None, teacher: Teacher | None = None, seed: int, threads: int, report: Report | None = None,
+    loss: Loss | None = None, teacher: Teacher | None = None, features: Features | None = None, seed: int,
+    threads: int, report: Report | None = None,
 ) -> Trained:  # fmt: skip
     """Train in place and return the module with its best epoch.
 
@@ -69,6 +72,7 @@ def train(  # noqa: PLR0913 - one training has that many sides
         transforms: What is done to every batch, in this order.
         loss: What is made small for labels; None: what `loss_for` says.
         teacher: Answers to come close to, besides the labels or instead of them.
+        features: The teacher's hidden features, to be made alike with `settings.feature_weight`.
         seed: Seed of order, transforms, dropout.
         threads: Threads of torch.
         report: Takes epochs done and quality after each; what it raises passes through.
@@ -86,12 +90,25 @@ def train(  # noqa: PLR0913 - one training has that many sides
         learned, held = _split(learned, seed)
     else:
         held = samples(validation, task=task, classes=classes)
-    with deterministic(seed=seed, threads=threads):
+    with deterministic(seed=seed, threads=threads), _hidden(module, features) as hidden:
         lesson = Lesson(
             module=module, learned=learned, held=held, task=task, settings=settings, transforms=tuple(transforms),
-            loss=loss, teacher=teacher, seed=seed,
+            loss=loss, teacher=teacher, hidden=hidden, seed=seed,
         )  # fmt: skip
         return _run(lesson, report)
+
+
+@contextmanager
+def _hidden(module: nn.Module, features: Features | None) -> Iterator[Hidden | None]:
+    """Watch the module's features while it learns those of a teacher."""
+    if features is None:
+        yield None
+        return
+    watch = Watch(module)
+    try:
+        yield watch, features
+    finally:
+        watch.remove()
 
 
 def train_on(module: nn.Module, context: Context, *, model: Path | None = None, epochs: int | None = None) -> Trained:

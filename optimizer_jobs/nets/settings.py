@@ -38,6 +38,8 @@ class Settings:
     """Share of the loss that compares with a teacher, where there is one; the rest compares with labels."""
     temperature: float = 2.0
     """How much a teacher's scores are flattened."""
+    feature_weight: float = 0.0
+    """Weight of the loss that compares hidden features with a teacher's, beside the rest, where there is a teacher."""
     learned: bool = False
     """Whether the continuous ones above follow the gradient of the validation loss before training begins."""
 
@@ -68,6 +70,7 @@ LIMITS: dict[str, tuple[float, float, bool]] = {
     "clip_norm": (1e-6, 1e6, False),
     "teacher_weight": (0.0, 1.0, False),
     "temperature": (0.1, 100.0, False),
+    "feature_weight": (0.0, 1000.0, False),
 }
 """Smallest and largest value of each hyperparameter, and whether it is a whole number."""
 

@@ -4,6 +4,7 @@ The network is what the factory builds, what the ONNX file holds, or a student o
 validation than what was there is not taken.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from optimizer_jobs.models.signature import Signature
 from optimizer_jobs.nets import native
 from optimizer_jobs.nets.determinism import deterministic
 from optimizer_jobs.nets.exporter import export
+from optimizer_jobs.nets.features import Features, features_of, last_layer, without_features
 from optimizer_jobs.nets.importer import import_module
 from optimizer_jobs.nets.labels import add_label
 from optimizer_jobs.nets.lesson import BatchTransform, Teacher
@@ -40,6 +42,7 @@ from retune.contract.results import Reason
 _EXAMPLES = 8
 _CHANGES = {TechniqueType.AUGMENTATION: augmentation.describe, TechniqueType.ADVERSARIAL_TRAINING: adversarial.describe}
 """What is done to batches, in words."""
+_OWN_SHAPE = "of a shape of its own: that of the model is not changed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,8 @@ class _Start:
     factory: Factory | None = None
     """What builds it, when its weights are to be kept as a file of their own."""
     teacher: Teacher | None = None
+    features: Features | None = None
+    """The teacher's hidden features, where the student learns them, too."""
     probabilities: bool = False
     """Whether the teacher answers probabilities."""
 
@@ -73,7 +78,9 @@ def fit(model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
 
 def _start(model: Path, plan: TrainingPlan, context: Context) -> _Start | Skipped:
     if TechniqueType.DISTILLATION in plan:
-        return _student(model, plan[TechniqueType.DISTILLATION], context)
+        start = _student(model, plan[TechniqueType.DISTILLATION], context)
+        words = (_OWN_SHAPE,) if TechniqueType.ARCHITECTURE in plan else ()
+        return dataclasses.replace(start, words=(*start.words, *words))
     overrides = plan.get(TechniqueType.ARCHITECTURE, {})
     scratch = plan.get(TechniqueType.HYPERPARAMETER_TUNING, {}).get("start") == SCRATCH
     if context.native is None or context.native.format is not ModelFormat.SAFETENSORS:
@@ -108,10 +115,23 @@ def _student(model: Path, params: Params, context: Context) -> _Start:
             f"{list(answers.shape)}.", "Correct the arguments in distillation.student.",
         )  # fmt: skip
     weights = sum(weight.numel() for weight in module.parameters())
+    features, words = _features(model, module, params)
     return _Start(
-        module=module, words=(f"student with {weights} weights",), teacher=teacher,
+        module=module, words=(f"student with {weights} weights", *words), teacher=teacher, features=features,
         probabilities=answers.ndim == 2 and is_probabilities(answers),
     )  # fmt: skip
+
+
+def _features(model: Path, student: nn.Module, params: Params) -> tuple[Features | None, tuple[str, ...]]:
+    """Return the features that the student is to learn, and what is said of them."""
+    if not params.get("feature_weight"):
+        return None, ()
+    reason = without_features(model)
+    if reason is None and last_layer(student) is None:
+        reason = "the student has no layers"
+    if reason is not None:
+        return None, (f"answers without hidden features: {reason}",)
+    return features_of(model), ("answers and hidden features",)
 
 
 def _train(start: _Start, transforms: tuple[BatchTransform, ...], *, plan: TrainingPlan, context: Context) -> Trained:
@@ -122,7 +142,8 @@ def _train(start: _Start, transforms: tuple[BatchTransform, ...], *, plan: Train
     say(f"training on {len(rows)} rows, at most {settings.epochs} epochs")
     return train(
         start.module, rows, context.validation, task=context.task, classes=context.classes, settings=settings,
-        transforms=transforms, teacher=start.teacher, seed=context.seed, threads=context.threads, report=context.report,
+        transforms=transforms, teacher=start.teacher, features=start.features, seed=context.seed,
+        threads=context.threads, report=context.report,
     )  # fmt: skip
 
 

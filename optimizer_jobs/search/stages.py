@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Step
-from retune.api.techniques import TechniqueType
+from retune.api.techniques import QuantizationScheme, TechniqueType
 
 
 class Stage(IntEnum):
@@ -39,7 +39,8 @@ _TRAIN_ON = {TechniqueType.CUSTOM_TRAINING, TechniqueType.FACTORIZATION, Techniq
 
 def trains(step: Step) -> bool:
     """Return whether a step trains, by itself or to recover from what it changed."""
-    return TECHNIQUES[step.type].TRAINS or step.type in _TRAIN_ON
+    aware = step.params.get("scheme") == QuantizationScheme.AWARE
+    return TECHNIQUES[step.type].TRAINS or step.type in _TRAIN_ON or aware
 
 
 def stage_of(steps: Sequence[Step]) -> Stage:

@@ -1,15 +1,16 @@
 """Technique Distillation: a smaller network learns the answers of any model: trees, an ensemble, a larger network.
 
-Says how; `nets.students` builds the student and `nets.trainer` trains it. A student that learns from labels alone is
-always tried too, because it is often as good.
+Says how; `nets.students` builds the student and `nets.trainer` trains it. Hidden features of a teacher that is a
+network are learned with its answers (`nets.features`). A student that learns from labels alone is always tried too,
+because it is often as good.
 """
 
 from typing import TYPE_CHECKING
 
 from optimizer_jobs.techniques.base import Params, ParamValue, Subject
 from optimizer_jobs.tune import parameters
-from optimizer_jobs.tune.fit import untaught
-from optimizer_jobs.tune.parameters import Space, among, told
+from optimizer_jobs.tune.fit import unchangeable, untaught
+from optimizer_jobs.tune.parameters import Space, among, choices, told
 from retune.api.model import Task
 from retune.api.techniques import Distillation, Parameter, TechniqueType
 from retune.api.techniques import Technique as TechniqueSpec
@@ -25,6 +26,7 @@ OFF, ON = "Off", "On"
 FACTORY = "factory"
 _STUDENT = (among("width", (32, 16, 64, 128, 256)), among("depth", (1, 2, 3)))
 _LESSON = (among("teacher_weight", (0.7, 0.0, 0.3, 1.0)), among("temperature", (2.0, 1.0, 4.0)))
+_FEATURES = among("feature_weight", (5.0, 0.0))
 _EPOCHS: Params = {"epochs": 60}
 """A student starts from nothing, so it gets more time than a model that is trained on."""
 
@@ -45,8 +47,12 @@ def suggest(trial: "BaseTrial", spec: TechniqueSpec, subject: Subject) -> Params
     """Choose the student's shape and what it learns from."""
     mode = trial.suggest_categorical(f"{spec.name}.mode", (OFF, ON))
     chosen = _space(spec, subject).choose(trial, spec.name)
+    chosen |= _fixed(spec, subject)
     if chosen.get("teacher_weight") == 0.0:
-        chosen.pop("temperature", None)
+        for name in ("temperature", "feature_weight"):
+            chosen.pop(name, None)
+    if chosen.get("feature_weight") == 0.0:
+        chosen.pop("feature_weight")
     student = _settings(spec).student
     factory: Params = {FACTORY: student.model_dump_json(by_alias=True)} if student else {}
     return _EPOCHS | factory | chosen if mode == ON else None
@@ -56,7 +62,8 @@ def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
     """Return a student that learns from the model's answers, and where there are labels one that learns from them."""
     usual = off(spec, subject) | told(spec.name, {"mode": ON})
     plain = [usual | told(spec.name, {"teacher_weight": 0.0})] if subject.task is not Task.EMBEDDING else []
-    return (usual, *plain)
+    answers = [usual | told(spec.name, {"feature_weight": 0.0})] if _shows_features(spec, subject) else []
+    return (usual, *answers, *plain)
 
 
 def off(spec: TechniqueSpec, subject: Subject) -> Params:
@@ -69,10 +76,11 @@ def describe(params: Params) -> str:
     shape = [f"{name.replace('_', ' ')} {value}" for name, value in params.items() if name not in _OTHER]
     weight = params.get("teacher_weight")
     lesson = "from labels alone" if weight == 0.0 else f"taught by {_share(weight)}"
+    lesson += " and hidden features" if params.get("feature_weight") else ""
     return ", ".join([f"student of {', '.join(shape)}" if shape else "student", lesson])
 
 
-_OTHER = {FACTORY, "teacher_weight", "temperature", "epochs"}
+_OTHER = {FACTORY, "teacher_weight", "temperature", "epochs", "feature_weight"}
 
 
 def _share(weight: ParamValue | None) -> str:
@@ -84,7 +92,24 @@ def _space(spec: TechniqueSpec, subject: Subject) -> Space:
     settings = _settings(spec)
     shape: tuple[Parameter, ...] = _STUDENT if settings.student is None else settings.parameters or ()
     lesson = () if subject.task is Task.EMBEDDING else _LESSON[: 2 if subject.task is Task.CLASSIFICATION else 1]
-    return Space((*shape, *lesson))
+    features = (_FEATURES,) if _shows_features(spec, subject) else ()
+    return Space((*shape, *lesson, *features))
+
+
+def _fixed(spec: TechniqueSpec, subject: Subject) -> Params:
+    """Return what is wanted though it cannot be had, so that the outcome says why."""
+    wanted = _learns_features(spec, subject) and not _shows_features(spec, subject)
+    return {"feature_weight": choices(_FEATURES)[0]} if wanted else {}
+
+
+def _learns_features(spec: TechniqueSpec, subject: Subject) -> bool:
+    """Return whether hidden features are wanted; of an embedding, the answers are features themselves."""
+    return _settings(spec).features == "Auto" and subject.task is not Task.EMBEDDING
+
+
+def _shows_features(spec: TechniqueSpec, subject: Subject) -> bool:
+    """Return whether hidden features are wanted, and the model is a network that shows them."""
+    return _learns_features(spec, subject) and unchangeable(subject) is None
 
 
 def _settings(spec: TechniqueSpec) -> Distillation:

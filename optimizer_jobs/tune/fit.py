@@ -4,6 +4,7 @@ Nothing is trained here; this only picks, and says why a model cannot be trained
 same arguments.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -38,9 +39,42 @@ class Trainer(Protocol):
 
 
 def fit(model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
-    """Train as the plan says. A distilled student is always a network, whatever its teacher is."""
-    trainer = NETWORKS if TechniqueType.DISTILLATION in plan else family(context.native)
-    return cast("Trainer", import_module(trainer)).fit(model, plan, context)
+    """Train as the plan says. A distilled student is always a network, whatever its teacher is.
+
+    What the plan says of an estimator (its preparation, parameters and size) is done to the teacher first, since the
+    student has none of it: it learns from the teacher that comes out.
+    """
+    trained = family(context.native)
+    if TechniqueType.DISTILLATION not in plan:
+        return _trainer(trained).fit(model, plan, context)
+    of_teacher = {kind: plan[kind] for kind in _OF_ESTIMATORS if kind in plan} if trained == ESTIMATORS else {}
+    of_student = {kind: params for kind, params in plan.items() if kind not in of_teacher}
+    if not of_teacher:
+        return _trainer(NETWORKS).fit(model, plan, context)
+    return _through_teacher(model, of_teacher, of_student, context)
+
+
+_OF_ESTIMATORS = (TechniqueType.HYPERPARAMETER_TUNING, TechniqueType.ARCHITECTURE, TechniqueType.DATA_PREPARATION)
+
+
+def _through_teacher(
+    model: Path, of_teacher: TrainingPlan, of_student: TrainingPlan, context: Context
+) -> Applied | Skipped:
+    """Train an estimator, then a student that learns from it; from the one delivered where that came to nothing."""
+    workdir = context.workdir / "teacher"
+    workdir.mkdir()
+    taught = _trainer(ESTIMATORS).fit(model, of_teacher, dataclasses.replace(context, workdir=workdir, report=None))
+    teacher, words = (model, f"as delivered ({taught.reason})") if isinstance(taught, Skipped) else (
+        taught.model, taught.summary
+    )  # fmt: skip
+    outcome = _trainer(NETWORKS).fit(teacher, of_student, context)
+    if isinstance(outcome, Skipped):
+        return outcome
+    return dataclasses.replace(outcome, summary=f"{outcome.summary}; teacher {words}")
+
+
+def _trainer(name: str) -> Trainer:
+    return cast("Trainer", import_module(name))
 
 
 def family(native: Native | None) -> str:

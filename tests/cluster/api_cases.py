@@ -131,6 +131,12 @@ ACCEPTED = (
     Case("an exact margin", {"spec.objectives": constraint("0")}),
     Case("static quantization with training data",
             {"spec.techniques": technique(quantization={"schemes": ["Static"]})}),
+    Case("every scheme of quantization with training data", {"spec.techniques": technique(quantization={
+            "schemes": ["Static", "Dynamic", "WeightOnly", "Half", "Aware"]})}),
+    Case("a student that learns answers alone",
+            {"spec.techniques": technique(type="Distillation", distillation={"features": "Never"})}),
+    Case("separable convolutions alone", {"spec.techniques": technique(type="Factorization",
+            factorization={"forms": ["Separable"], "shares": ["0.25", "1"]})}),
     Case("static quantization with calibration data",
          {"spec.techniques": technique(), "spec.data.training": REMOVED,
             "spec.data.calibration": {"uri": "pvc://data/c.npz"}}),
@@ -254,8 +260,9 @@ _WORDS = (
     *(refused(f"{number} in percent signs", "spec.techniques", technique(type=kind, **{field: {number: "10%"}}),
               DECIMAL, at=f"spec.techniques[0].{field}.{number}")
       for field, (kind, number) in NUMBER_FIELDS.items()),
-    refused("a rank in percent signs", "spec.techniques", technique(type="Factorization",
-            factorization={"ranks": ["50%"]}), DECIMAL, at="spec.techniques[0].factorization.ranks[0]"),
+    *(refused(f"{number} of a factorization in percent signs", "spec.techniques", technique(type="Factorization",
+              factorization={number: ["50%"]}), DECIMAL, at=f"spec.techniques[0].factorization.{number}[0]")
+      for number in ("ranks", "shares")),
     *(refused(f"{number} in words", f"spec.{number}", "some", DECIMAL)
       for number in ("search.maxCpuHours", "serving.wattsPerCpu", "serving.pricePerCpuHour")),
     refused("days of search", "spec.search.maxDuration", "1d", DURATION),
@@ -307,6 +314,9 @@ _TOGETHER = (
     refused("static quantization without data", "spec.techniques", technique(quantization={"schemes": ["Static"]}),
             "static quantization needs data.training or data.calibration", at="spec",
             also={"spec.data.training": REMOVED}),
+    refused("quantization-aware training without data", "spec.techniques",
+            technique(quantization={"schemes": ["Aware"]}), "quantization-aware training needs data.training",
+            at="spec", also={"spec.data.training": REMOVED}),
     *(refused(f"{kind} without data to train on", "spec.techniques", technique(type=kind),
               "techniques that train need data.training", at="spec", also={"spec.data.training": REMOVED})
       for kind in ("HyperparameterTuning", "AdversarialTraining")),

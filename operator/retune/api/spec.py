@@ -114,6 +114,9 @@ class ModelOptimizationSpec(ApiModel):
             ("!has(self.techniques) || has(self.data.training) || has(self.data.calibration) || !self.techniques.exists(t, "
              "t.type == 'Quantization' && has(t.quantization) && has(t.quantization.schemes) && 'Static' in t.quantization.schemes)",
              "static quantization needs data.training or data.calibration; without them leave Static out of quantization.schemes"),
+            ("!has(self.techniques) || has(self.data.training) || !self.techniques.exists(t, "
+             "t.type == 'Quantization' && has(t.quantization) && has(t.quantization.schemes) && 'Aware' in t.quantization.schemes)",
+             "quantization-aware training needs data.training; without it leave Aware out of quantization.schemes"),
             ("!has(self.techniques) || has(self.data.training) || !self.techniques.exists(t, t.type in "
              "['CustomTraining', 'HyperparameterTuning', 'Architecture', 'DataPreparation', 'Augmentation', "
              "'AdversarialTraining'])",

@@ -165,15 +165,25 @@ class Distillation(ApiModel):
     """What builds the student. Left out: a network made from the model's inputs and outputs, its width searched."""
     parameters: Parameters | None = Field(default=None, min_length=1, max_length=32, json_schema_extra=map_list("name"))
     """Arguments of the student's factory to search."""
+    features: Literal["Auto", "Never"] = "Auto"
+    """Auto also lets the student learn the likeness of rows in the model's last hidden layer, where the model is a
+    network that can be taken apart."""
 
 
 class Factorization(ApiModel):
-    """Linear layers and convolutions as products of two thinner ones."""
+    """Layers as products of two lighter ones that train on, with the model before as a teacher."""
 
+    forms: tuple[Literal["LowRank", "Separable"], ...] = Field(
+        default=("LowRank", "Separable"), min_length=1, max_length=2, json_schema_extra=SET
+    )
+    """LowRank makes linear layers and convolutions narrow in between; Separable replaces dense convolutions by
+    depthwise and pointwise ones."""
     ranks: tuple[Decimal, ...] = Field(
         default=("0.25", "0.5", "0.75"), min_length=1, max_length=8, json_schema_extra=SET
     )
-    """Shares of the full rank to choose from; layers that would not shrink stay."""
+    """Shares of the full rank to choose from for LowRank; layers that would not shrink stay."""
+    shares: tuple[Decimal, ...] = Field(default=("0.5", "1"), min_length=1, max_length=8, json_schema_extra=SET)
+    """Shares of the dense convolutions to choose from for Separable, the heaviest first."""
 
 
 class Pruning(ApiModel):
@@ -208,6 +218,8 @@ class QuantizationScheme(StrEnum):
     """4- or 8-bit weights in blocks and embedding tables, activations in float."""
     HALF = "Half"
     """16-bit floats inside; inputs and outputs keep their types."""
+    AWARE = "Aware"
+    """8-bit weights and activations of a network that trains on while they are rounded, ranges learned with it."""
 
 
 class CalibrationMethod(StrEnum):
@@ -234,7 +246,7 @@ class Quantization(ApiModel):
     """Smaller numbers in place of 32-bit floats."""
 
     schemes: tuple[QuantizationScheme, ...] | None = Field(
-        default=None, min_length=1, max_length=4, json_schema_extra=SET
+        default=None, min_length=1, max_length=5, json_schema_extra=SET
     )
     """Schemes the search may choose from. Left out: those that the model, the data and the processor allow."""
     calibration: Calibration = Calibration()

@@ -29,9 +29,21 @@ def test_technique_conforms(
     spec: Technique, params: Params, name: str, delivered: Path, splits: dict[str, Rows], tmp_path: Path
 ) -> None:
     """A step changes the model, keeps its signature and answers, repeats itself, or says why it did nothing."""
-    subject = conformance.Subject(
-        model=delivered / f"{name}.onnx", spec=spec, params=params, calibration=splits["training"]
-    )
+    _check_conforms(spec, params, delivered / f"{name}.onnx", splits, tmp_path)
+
+
+@pytest.mark.torch
+def test_separable_convolutions_conform(delivered: Path, splits: dict[str, Rows], tmp_path: Path) -> None:
+    """What only a convolutional network is offered keeps all that the other techniques do."""
+    pytest.importorskip("torch")
+    convolutions = conformance.subject_of(delivered / "conv.onnx")
+    offered = list(conformance.variants(TechniqueType.FACTORIZATION, convolutions))
+    (spec, params) = next(one for one in offered if "separable" in one[1])
+    _check_conforms(spec, params, delivered / "conv.onnx", splits, tmp_path)
+
+
+def _check_conforms(spec: Technique, params: Params, model: Path, splits: dict[str, Rows], tmp_path: Path) -> None:
+    subject = conformance.Subject(model=model, spec=spec, params=params, calibration=splits["training"])
     before = subject.model.read_bytes()
     made = subject.apply(tmp_path / "first")
     conformance.check_original_is_untouched(subject, before=before)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from optuna.trial import FixedTrial
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning")
@@ -25,7 +26,7 @@ from optimizer_jobs.nets.loop import Settings, train  # noqa: E402
 from optimizer_jobs.nets.surgery import groups  # noqa: E402
 from optimizer_jobs.techniques.base import Applied, Context, Params, Skipped  # noqa: E402
 from retune.api.model import Task  # noqa: E402
-from retune.api.techniques import Pruning, Technique, TechniqueType  # noqa: E402
+from retune.api.techniques import Factorization, Pruning, Technique, TechniqueType  # noqa: E402
 from tests.unit.jobs import graphs_for_tests as graphs  # noqa: E402
 from tests.unit.jobs import models_for_tests as models  # noqa: E402
 
@@ -216,3 +217,75 @@ def test_factorization_that_saves_nothing_is_skipped(tmp_path: Path) -> None:
     model = models.save_mlp(tmp_path / "model.onnx", models.fit_mlp(hidden=16))
     done = factorization.apply(model, {"rank": 0.75}, _context(tmp_path / "work"))
     assert done == Skipped(reason="none of 2 layers is smaller as a product of rank 0.75")
+
+
+@pytest.fixture(scope="module")
+def convnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of three dense convolutions with batch norms that has learned digits, as an ONNX file."""
+    from optimizer_jobs.nets.catalogue import pixels_convnet
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module, rows = pixels_convnet(side=8, outputs=10, width=32, depth=3), _rows("training")
+    settings, target = Settings(epochs=4, learning_rate=3e-3), tmp_path_factory.mktemp("convnet") / "model.onnx"
+    train(module, rows, _rows("validation"), task=Task.CLASSIFICATION, settings=settings, seed=0, threads=1)
+    export(module, signature=_signature("pixels"), examples={"x": rows.inputs["x"][:4]}, target=target)
+    return target
+
+
+def _filters(model: Path) -> list[tuple[tuple[int, ...], int]]:
+    """Return shape of weights and number of groups of each convolution, in order."""
+    graph = onnx.load(model).graph
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    nodes = [node for node in graph.node if node.op_type == "Conv"]
+    return [(shapes[node.input[1]], next(each.i for each in node.attribute if each.name == "group")) for node in nodes]
+
+
+def test_dense_convolutions_become_separable(convnet: Path, tmp_path: Path) -> None:
+    """All but the first are a depthwise and a pointwise one; the file is a fifth, and digits are still read."""
+    made = _applied(factorization.apply(convnet, {"separable": 1.0}, _context(tmp_path / "work")))
+    assert _filters(made.model) == [
+        ((32, 1, 3, 3), 1), ((32, 1, 3, 3), 32), ((64, 32, 1, 1), 1), ((64, 1, 3, 3), 64), ((128, 64, 1, 1), 1),
+    ]  # fmt: skip
+    assert made.model.stat().st_size < 0.2 * convnet.stat().st_size
+    assert _accuracy(made.model) >= _accuracy(convnet) - 0.03
+    assert made.summary.startswith("100 % of convolutions separable: 2 of 2 layers split, ")
+    assert check_onnx(made.model) == check_onnx(convnet)
+
+
+def test_the_heaviest_convolution_goes_first(convnet: Path, tmp_path: Path) -> None:
+    """Half of them is the last one, which has most weights for the same multiplications."""
+    context = _context(tmp_path / "work", training=None, calibration=_rows("training"))
+    made = _applied(factorization.apply(convnet, {"separable": 0.5}, context))
+    assert [groups for _, groups in _filters(made.model)] == [1, 1, 64, 1]
+
+
+def test_convolution_that_is_separable_already_changes_no_answer(convnet: Path, tmp_path: Path) -> None:
+    """Where all filters of a channel are multiples of one, the pair is exact without rows to train on."""
+    graph, model = onnx.load(convnet), tmp_path / "model.onnx"
+    weights = {tensor.name: tensor for tensor in graph.graph.initializer if tensor.dims[2:] == [3, 3]}
+    for name, tensor in weights.items():
+        values = numpy_helper.to_array(tensor)
+        shares = values[:, :, 1:2, 1:2]
+        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(shares * values[:1] / 0.1), name))
+    onnx.save(graph, model)
+    context = _context(tmp_path / "work", training=None, calibration=_rows("training"))
+    made = _applied(factorization.apply(model, {"separable": 1.0}, context))
+    rows = dict(_rows("test").inputs)
+    before, after = (open_model(path, EngineOptions()).run(rows)["scores"] for path in (model, made.model))
+    np.testing.assert_allclose(after, before, atol=1e-3 * np.abs(before).max())
+    assert "2 of 2 layers split, not trained on" in made.summary
+
+
+def test_search_offers_separable_convolutions_where_there_are_dense_ones(convnet: Path) -> None:
+    """The lightest of each form is told first; a perceptron has ranks alone, and is refused where only these may be."""
+    dense = dataclasses.replace(models.subject(), graph=onnx.load(convnet))
+    told = factorization.defaults(FACTORIZATION, dense)
+    chosen = [factorization.suggest(FixedTrial(each), FACTORIZATION, dense) for each in told]
+    assert chosen == [{"rank": 0.25}, {"separable": 1.0}]
+    assert factorization.describe({"separable": 0.5}) == "50 % of convolutions separable"
+    assert [each["thin.form"] for each in factorization.defaults(FACTORIZATION, models.subject())] == ["LowRank 0.25"]
+    only = FACTORIZATION.model_copy(update={"factorization": Factorization(forms=("Separable",))})
+    assert factorization.unavailable(dense, only) is None
+    reason = factorization.unavailable(models.subject(), only)
+    assert reason == "the network has no dense convolution of several channels to make separable"

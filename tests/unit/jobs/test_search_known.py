@@ -97,8 +97,13 @@ def test_rewriting_does_not_mend_a_broken_model() -> None:
     assert taught.key(plan(DYNAMIC)) == plan(DYNAMIC).key
 
 
-@pytest.mark.parametrize("kind", [TechniqueType.PRUNING, TechniqueType.FACTORIZATION])
-def test_training_may_mend_a_broken_model(kind: TechniqueType, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("kind", "params"),
+    [(TechniqueType.PRUNING, {}), (TechniqueType.FACTORIZATION, {}), (TechniqueType.QUANTIZATION, {"scheme": "Aware"})],
+)
+def test_training_may_mend_a_broken_model(
+    kind: TechniqueType, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
     """Steps that train on after they changed a model are tried all the same."""
     from optimizer_jobs.search import known as module
     from optimizer_jobs.search import stages
@@ -109,7 +114,7 @@ def test_training_may_mend_a_broken_model(kind: TechniqueType, monkeypatch: pyte
             TechniqueType.FACTORIZATION: _Rewriting, TechniqueType.QUANTIZATION: _Rewriting,
         })  # fmt: skip
     taught = known((told(FOLD), BROKEN))
-    after = Step(name="last", type=kind, params={})
+    after = Step(name="last", type=kind, params=params)
     mended = Plan(steps=(*plan(FOLD).steps, after), engine=plan().engine)
     assert taught.key(mended) == mended.key
 
