@@ -7,8 +7,10 @@ import pytest
 from optuna.trial import FixedTrial
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.search.stages import trains
 from optimizer_jobs.techniques.base import Applied, Params
 from optimizer_jobs.techniques.registry import TECHNIQUES
+from optimizer_jobs.techniques.steps import Step
 from retune.api.techniques import Technique, TechniqueType
 from tests.unit.jobs import models_for_tests as models
 from tests.unit.jobs import technique_conformance as conformance
@@ -16,7 +18,12 @@ from tests.unit.jobs import technique_conformance as conformance
 SUBJECT = models.subject()
 MODELS = ("mlp", "sklearn", "conv")
 VARIANTS = [
-    pytest.param(spec, params, id="-".join([spec.type, *(str(value) for value in params.values())]))
+    pytest.param(
+        spec,
+        params,
+        id="-".join([spec.type, *(str(value) for value in params.values())]),
+        marks=[pytest.mark.torch] if trains(Step(name=spec.name, type=kind, params=params)) else [],
+    )
     for kind, technique in TECHNIQUES.items()
     if not technique.TRAINS and technique.unavailable(SUBJECT, Technique(name="step", type=kind)) is None
     for spec, params in conformance.variants(kind, SUBJECT)
