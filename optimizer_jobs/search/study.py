@@ -34,6 +34,8 @@ PLAN = "plan"
 """User attribute of a trial that holds its combination exactly, as its own key."""
 LEFT_OUT = "left_out"
 """User attribute of a study that says why techniques and engines are not in it, by name."""
+SAFE_AGREEMENT = 0.99
+"""Share of answers like the champion's from which on a limit on quality is as good as kept."""
 LOST = "lost:"
 """Prefix of the study's user attributes that name trials which must not count, with the reason."""
 
@@ -217,7 +219,9 @@ def finalists(
 ) -> tuple[Candidate, ...]:
     """Return at most `count` candidates, best first: feasible ones of the Pareto front, then of those behind it.
 
-    When no candidate keeps the limits, the single least bad one is returned, for the judge to say why it fails.
+    One of several finalists answers like the champion: a bolder one that is better by the search's few rows may not be
+    proven good enough by the test's. When no candidate keeps the limits, the single least bad one is returned, for the
+    judge to say why it fails.
     """
     return finalists_of(candidates(study, exclude_digests), objectives, count=count)
 
@@ -229,7 +233,18 @@ def finalists_of(every: Sequence[Candidate], objectives: Sequence[Objective], *,
         return tuple(sorted(every, key=lambda candidate: (candidate.found.violation, candidate.trial))[:1])
     front = [candidate for candidate in feasible if not _dominated(candidate, feasible)]
     behind = [candidate for candidate in feasible if candidate not in front]
-    return tuple((_by_importance(front, objectives) + _by_importance(behind, objectives))[:count])
+    order = _by_importance(front, objectives) + _by_importance(behind, objectives)
+    chosen, safe = order[:count], next((each for each in order if _is_safe(each, objectives)), None)
+    if count > 1 and safe is not None and not any(_is_safe(each, objectives) for each in chosen):
+        chosen[-1] = safe
+    return tuple(chosen)
+
+
+def _is_safe(candidate: Candidate, objectives: Sequence[Objective]) -> bool:
+    """Return whether a candidate answers like the champion and is better by something that is ranked."""
+    even = (0.0 if objective.metric.is_share else 1.0 for objective in ranked(objectives))
+    better = any(cost < equal for cost, equal in zip(candidate.found.costs, even, strict=True))
+    return better and (candidate.found.agreement or 0.0) >= SAFE_AGREEMENT
 
 
 def trials_table(study: optuna.Study) -> tuple[TrialRow, ...]:

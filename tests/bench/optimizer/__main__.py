@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(f"{fingerprint().short}, {options.threads} threads for everybody")
     with tempfile.TemporaryDirectory(prefix="retune-bench-") as folder:
         os.environ["RETUNE_CLAIM_ROOT"] = folder
+        os.chdir(folder)  # peers leave files where they are called
         for subject in SUBJECTS:
             if subject.name in (options.subjects or names):
                 minutes = options.minutes or MINUTES.get(subject.name, FEW_MINUTES)

@@ -67,6 +67,17 @@ def test_a_tie_goes_to_fewer_techniques(store: str) -> None:
     assert order(study_of(store, complicated, simple)) == [2, 1]
 
 
+def test_one_of_several_finalists_answers_like_the_champion(store: str) -> None:
+    """The boldest may fail where evidence is asked for, so the best of the safe is judged with them, if it gains."""
+    bold = [candidate(digit, latency=0.1 * digit, size=0.1) for digit in (1, 2, 3)]
+    safe = replace(candidate(4, latency=0.7, size=0.3), agreement=1.0)
+    useless = replace(candidate(5, latency=1.02, size=1.0), agreement=1.0)
+    study = study_of(store, *bold, useless, safe)
+    assert order(study, count=2) == [1, 5]
+    assert order(study, count=1) == [1]
+    assert order(study, count=5) == [1, 2, 3, 5, 4]
+
+
 def test_candidates_that_miss_a_limit_are_no_finalists(store: str) -> None:
     """The fastest of all is not proposed when it loses too much accuracy."""
     broken, good = candidate(1, latency=0.1, size=0.1, loses=0.2), candidate(2, latency=0.8, size=0.8)
