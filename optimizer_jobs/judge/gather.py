@@ -21,9 +21,9 @@ from optimizer_jobs.measure.resources import RESOURCES, Served, Usage, measure_r
 from optimizer_jobs.measure.stats import Interval, holm_confidences, wilson
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_session
+from optimizer_jobs.robust.attack import method_for, withstood
 from optimizer_jobs.search.objectives import limits, shortfall
 from retune.api.base import memory_bytes
-from retune.api.model import Task
 from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective
 from retune.api.search import Serving
 from retune.api.techniques import Adversarial
@@ -93,6 +93,8 @@ class Gathered:
     timings: Mapping[str, Timings]
     self_ratio: Interval
     """p95 of the champion divided by its own, measured as if it were two models."""
+    attack: str | None
+    """How robust accuracy was measured, the same for everyone, if an objective asks for it."""
 
 
 def gather(
@@ -103,7 +105,10 @@ def gather(
     entrants = (champion, *finalists)
     reference = _answers(original, rows, rules=rules)
     answers = {each.bundle.digest: _answers(each, rows, rules=rules) for each in entrants}
-    scored = {each.bundle.digest: _scores(each, answers, reference, rows, rules=rules) for each in entrants}
+    attack = _attack(entrants, rules)
+    scored = {
+        each.bundle.digest: _scores(each, answers, reference, rows, rules=rules, attack=attack) for each in entrants
+    }
     timings = _race(entrants, rows, rules=rules, effort=effort)
     usage = _usage(entrants, rows, rules=rules)
     twin, first = timings[TWIN], timings[champion.bundle.digest]
@@ -114,7 +119,7 @@ def gather(
     return Gathered(
         evidence=evidence, rows=rows, answers=answers, scores=scored, timings=timings,
         engines={each.bundle.digest: limited(each.bundle.manifest.engine, rules.threads) for each in entrants},
-        self_ratio=ratio(first, twin, 0.95, confidence=rules.confidence),
+        self_ratio=ratio(first, twin, 0.95, confidence=rules.confidence), attack=attack,
     )  # fmt: skip
 
 
@@ -140,34 +145,30 @@ def _answers(entrant: Entrant, rows: Rows, *, rules: Rules) -> Answers:
 
 
 def _scores(
-    entrant: Entrant, answers: Mapping[str, Answers], reference: Answers, rows: Rows, *, rules: Rules
-) -> dict[Metric, Floats]:
-    """Return the scores of every quality metric of the task, those that objectives speak of first.
-
-    Under attack only where an objective asks for it.
-    """
+    entrant: Entrant, answers: Mapping[str, Answers], reference: Answers, rows: Rows, *, rules: Rules,
+    attack: str | None,
+) -> dict[Metric, Floats]:  # fmt: skip
+    """Return the scores of every quality metric of the task, those that objectives speak of first."""
     found = answers[entrant.bundle.digest]
     scored = {metric: scores(metric, found, rows, reference=reference) for metric in MAIN[entrant.bundle.manifest.task]}
-    if any(each.metric is Metric.ROBUST_ACCURACY for each in rules.objectives):
-        scored[Metric.ROBUST_ACCURACY] = _robust(entrant, rows, rules)
+    if attack is not None:
+        scored[Metric.ROBUST_ACCURACY] = _withstood(entrant, rows, rules, attack)
     asked = [each.metric for each in rules.objectives if each.metric in scored]
     return {metric: scored[metric] for metric in dict.fromkeys([*asked, *scored])}
 
 
-def _robust(entrant: Entrant, rows: Rows, rules: Rules) -> Floats:
-    from optimizer_jobs.robust.attack import attacked
+def _attack(entrants: Sequence[Entrant], rules: Rules) -> str | None:
+    """Return the attack that everyone is put to, if an objective asks for robust accuracy."""
+    if not any(each.metric is Metric.ROBUST_ACCURACY for each in rules.objectives):
+        return None
+    return method_for(each.bundle.model for each in entrants)
 
-    session, classes = _session(entrant, rules), entrant.bundle.manifest.classes
-    changed = attacked(
-        entrant.bundle.model, session, rows, settings=rules.attack, classes=classes, seed=rules.seed
+
+def _withstood(entrant: Entrant, rows: Rows, rules: Rules, attack: str) -> Floats:
+    return withstood(
+        entrant.bundle.model, _session(entrant, rules), rows, method=attack, settings=rules.attack,
+        classes=entrant.bundle.manifest.classes, seed=rules.seed, batch=rules.serving.batch_size,
     )  # fmt: skip
-    return scores(
-        Metric.ACCURACY,
-        answer(
-            session, changed.rows, task=Task.CLASSIFICATION, classes=classes or None, batch=rules.serving.batch_size
-        ),
-        rows,
-    )
 
 
 def _race(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules, effort: Effort) -> dict[str, Timings]:

@@ -160,4 +160,5 @@ def _environment(fingerprint: Fingerprint, gathered: Gathered, data: Mapping[str
         data=dict(data),
         noise=gathered.evidence.noise,
         self_ratio=_estimate(gathered.self_ratio),
+        attack=gathered.attack,
     )

@@ -178,6 +178,8 @@ class Environment(Document):
     noise: str | None
     self_ratio: Estimate
     """p95 latency of the champion divided by its own, measured as if it were two models."""
+    attack: str | None = None
+    """What every model was put to for robust accuracy, where an objective asks for it."""
 
 
 class Report(Document):

@@ -1,10 +1,12 @@
 """Rows that are changed to deceive one model, for metric robust_accuracy.
 
-White-box by gradients (PGD) where the file can be differentiated; otherwise corners of the allowed box are tried, which
-finds fewer weaknesses: a number from the one must not be compared with a number from the other.
+White-box by gradients (PGD) where the files can be differentiated; otherwise corners of the allowed box are tried,
+which finds fewer weaknesses. A number from the one is never compared with a number from the other: models that are
+compared are all put to the one attack that fits all of them.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import numpy as np
 import onnx
 
 from optimizer_jobs.data.datasets import Array, Rows
-from optimizer_jobs.measure.quality import correct, predict
+from optimizer_jobs.measure.quality import Floats, correct, predict
 from optimizer_jobs.models.engine import Session
 from optimizer_jobs.techniques.base import Params
 from retune.api.model import Task
@@ -24,24 +26,31 @@ CORNERS = 40
 _BATCH = 256
 
 
-@dataclass(frozen=True)
-class Attacked:
-    """Changed rows and how they were found."""
-
-    rows: Rows
-    method: str
+def method_for(models: Iterable[Path]) -> str:
+    """Return the strongest attack that every one of these models can be put to."""
+    return WHITE_BOX if all(map(_differentiable, models)) else BLACK_BOX
 
 
 def attacked(
-    model: Path, session: Session, rows: Rows, *, settings: Adversarial, classes: tuple[int | str, ...], seed: int
-) -> Attacked:
+    model: Path, session: Session, rows: Rows, *, method: str, settings: Adversarial,
+    classes: tuple[int | str, ...], seed: int,
+) -> Rows:  # fmt: skip
     """Return the rows after an attack on the model in the file, which `session` has open.
 
     A row that the attack cannot turn is returned changed all the same; labels stay.
     """
-    if _differentiable(model):
-        return Attacked(_white_box(model, rows, settings=settings, classes=classes, seed=seed), WHITE_BOX)
-    return Attacked(_black_box(session, rows, settings=settings, classes=classes, seed=seed), BLACK_BOX)
+    if method == WHITE_BOX:
+        return _white_box(model, rows, settings=settings, classes=classes, seed=seed)
+    return _black_box(session, rows, settings=settings, classes=classes, seed=seed)
+
+
+def withstood(
+    model: Path, session: Session, rows: Rows, *, method: str, settings: Adversarial,
+    classes: tuple[int | str, ...], seed: int, batch: int = _BATCH,
+) -> Floats:  # fmt: skip
+    """Return (N,) 1 for each row that is still answered right under attack: what robust_accuracy is the mean of."""
+    changed = attacked(model, session, rows, method=method, settings=settings, classes=classes, seed=seed)
+    return correct(predict(session, changed, batch=batch, classes=classes or None), rows).astype(np.float64)
 
 
 def _differentiable(model: Path) -> bool:

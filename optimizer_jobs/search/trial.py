@@ -7,7 +7,7 @@ search: short, interleaved with the champion, and measured again by the judge.
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_model
+from optimizer_jobs.robust.attack import method_for, withstood
 from optimizer_jobs.search.objectives import cost, limits, ranked, shortfall
 from optimizer_jobs.search.space import Plan
 from optimizer_jobs.search.stopping import Watch
@@ -104,7 +105,7 @@ class Bench:
         delivered = self._answer(original, self.validation)
         return Reference(
             session=session, answers=found, delivered=delivered,
-            quality=self._quality(found, delivered, self.champion.model, session),
+            quality=self._quality(found, delivered),
             size_bytes=self.champion.manifest.size_bytes,
         )  # fmt: skip
 
@@ -167,10 +168,11 @@ class Bench:
         reference, size = self.reference, bundle.manifest.size_bytes
         answers = self._answer(session, self.validation)
         champion = {**reference.quality, Metric.SIZE_BYTES: float(reference.size_bytes)}
-        quality = self._quality(answers, reference.delivered, bundle.model, session)
+        quality = self._quality(answers, reference.delivered)
         values = {**quality, Metric.SIZE_BYTES: float(size)}
         usage = self._usage(bundle)
-        for metric, (theirs, ours) in {**self._latency(session), **self._used(usage)}.items():
+        compared = {**self._robust(bundle, session), **self._latency(session), **self._used(usage)}
+        for metric, (theirs, ours) in compared.items():
             champion[metric], values[metric] = theirs, ours
         missed = {o.metric.value: shortfall(o, values[o.metric], champion[o.metric]) for o in limits(self.objectives)}
         return replace(
@@ -222,21 +224,29 @@ class Bench:
         asked = {each.metric for each in self.objectives}
         return tuple(metric for metric in Metric if metric in asked & RESOURCES)
 
-    def _quality(self, found: Answers, delivered: Answers, model: Path, session: Session) -> dict[Metric, float]:
-        """Return every quality figure of the task on validation, and under attack where an objective asks for it."""
+    def _quality(self, found: Answers, delivered: Answers) -> dict[Metric, float]:
+        """Return every quality figure of the task on validation."""
         rows = self.validation
-        figures = {
-            metric: figure(metric, scores(metric, found, rows, reference=delivered)) for metric in MAIN[self._task]
-        }
-        if any(each.metric is Metric.ROBUST_ACCURACY for each in self.objectives):
-            from optimizer_jobs.robust.attack import attacked
+        return {metric: figure(metric, scores(metric, found, rows, reference=delivered)) for metric in MAIN[self._task]}
 
-            classes = self.original.manifest.classes
-            changed = attacked(model, session, rows, settings=self.attack, classes=classes, seed=self.seed).rows
-            figures[Metric.ROBUST_ACCURACY] = figure(
-                Metric.ACCURACY, scores(Metric.ACCURACY, self._answer(session, changed), rows)
-            )
-        return figures
+    def _robust(self, bundle: Bundle, session: Session) -> dict[Metric, tuple[float, float]]:
+        """Return champion's and candidate's accuracy under the one attack on both, where an objective asks for it."""
+        if not any(each.metric is Metric.ROBUST_ACCURACY for each in self.objectives):
+            return {}
+        method = method_for((self.champion.model, bundle.model))
+        return {Metric.ROBUST_ACCURACY: (self._champion_robust(method), self._withstood(bundle.model, session, method))}
+
+    @cached_property
+    def _champion_robust(self) -> Callable[[str], float]:
+        """The champion's accuracy by attack, measured once each."""
+        return cache(partial(self._withstood, self.champion.model, self.reference.session))
+
+    def _withstood(self, model: Path, session: Session, method: str) -> float:
+        found = withstood(
+            model, session, self.validation, method=method, settings=self.attack,
+            classes=self.original.manifest.classes, seed=self.seed, batch=self.serving.batch_size,
+        )  # fmt: skip
+        return figure(Metric.ROBUST_ACCURACY, found)
 
     def _bundle(self, folder: Path, *, plan: Plan, built: Built, session: Session, number: int) -> Bundle:
         manifest = self.original.manifest

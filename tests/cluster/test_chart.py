@@ -7,13 +7,18 @@ import pytest
 import yaml
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
+from retune.contract.paths import METRICS_PORT
+from retune.contract.requests import JobRequest
 from retune.settings import Settings
+from retune.workloads.labels import labels
+from tests import samples
 from tests.cluster.chart import CHART, helm, of_kind, rendered
 from tests.localcluster.api import Api
 
 Json = dict[str, Any]
 EVERYTHING = (
     "watchNamespaces={team-a,team-b}", "metrics.podMonitor.enabled=true", "networkPolicy.enabled=true",
+    "networkPolicy.jobs.enabled=true",
     "imagePullSecrets[0].name=pull", "priorityClassName=system-cluster-critical", "podLabels.a=b", "podAnnotations.c=d",
     "nodeSelector.e=f", "tolerations[0].operator=Exists", "serviceAccount.annotations.g=h", "workers=3",
     "image.digest=sha256:" + "0" * 64, "logLevel=DEBUG", "artifactStore=",
@@ -132,6 +137,50 @@ def test_watching_some_namespaces_needs_nothing_cluster_wide() -> None:
     assert all("namespace" in document["metadata"] for document in documents)
 
 
+def test_jobs_are_closed_in_only_when_told_so() -> None:
+    """The policy is off by default; switched on, it stands in every namespace named, else in those watched."""
+    jobs = "networkPolicy.jobs.enabled=true"
+    assert of_kind(rendered("networkPolicy.enabled=true", "watchNamespaces={a,b}"), "NetworkPolicy")[1:] == []
+    for settings in ((jobs, "watchNamespaces={a,b}"), (jobs, "networkPolicy.jobs.namespaces={a,b}")):
+        policies = of_kind(rendered(*settings), "NetworkPolicy")
+        assert [policy["metadata"]["namespace"] for policy in policies] == ["a", "b"]
+        assert {policy["metadata"]["name"] for policy in policies} == {"retune-jobs"}
+
+
+@pytest.mark.parametrize(
+    "request_, closed",
+    [
+        (samples.baseline_request(), True), (samples.search_request(), True), (samples.judge_request(), True),
+        (samples.verify_request(), False),
+    ],
+    ids=["baseline", "search", "judge", "verify"],
+)  # fmt: skip
+def test_the_policy_is_about_jobs_that_open_models(request_: JobRequest, *, closed: bool) -> None:
+    """It selects pods by the labels that Jobs really get; the one that asks the target's pods must reach them."""
+    policy = of_kind(rendered("networkPolicy.jobs.enabled=true", "watchNamespaces={a}"), "NetworkPolicy")[0]["spec"]
+    given = labels(samples.resource(), command=request_.command)
+    wanted = policy["podSelector"]["matchLabels"]
+    (present, absent) = policy["podSelector"]["matchExpressions"]
+    assert (present["operator"], absent["operator"]) == ("Exists", "NotIn")
+    selected = wanted.items() <= given.items() and present["key"] in given
+    assert (selected and given[absent["key"]] not in absent["values"]) is closed
+
+
+def test_closed_jobs_reach_dns_and_the_ports_given() -> None:
+    """Nothing else is let out, and nothing but the operator is let in, at the port that workers serve progress on."""
+    settings = ("networkPolicy.jobs.enabled=true", "watchNamespaces={a}")
+    policy = of_kind(rendered(*settings), "NetworkPolicy")[0]["spec"]
+    operator = deployment(*settings)["spec"]["template"]["metadata"]["labels"]
+    (let_in,) = policy["ingress"]
+
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == [53, 53, 443]
+    assert [port["port"] for port in let_in["ports"]] == [METRICS_PORT]
+    assert let_in["from"][0]["podSelector"]["matchLabels"].items() <= operator.items()
+    none = of_kind(rendered(*settings, "networkPolicy.jobs.ports=null"), "NetworkPolicy")[0]["spec"]
+    assert [port["port"] for rule in none["egress"] for port in rule["ports"]] == [53, 53]
+
+
 def test_no_role_has_a_wildcard() -> None:
     """Every group, resource and verb is written out."""
     documents = rendered() + rendered("watchNamespaces={a}")
@@ -151,6 +200,8 @@ def test_no_role_has_a_wildcard() -> None:
         ("image.digest=latest", "does not match pattern"),
         ("watchNamespaces={Team}", "does not match pattern"),
         ("serviceAccount.create=false", "serviceAccount.name is needed"),
+        ("networkPolicy.jobs.enabled=true", "needs networkPolicy.jobs.namespaces or watchNamespaces"),
+        ("networkPolicy.jobs.ports={0}", "minimum"),
     ],
 )
 def test_a_wrong_value_is_refused(setting: str, words: str) -> None:
