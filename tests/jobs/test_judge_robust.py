@@ -1,6 +1,7 @@
 """Robust accuracy from the baseline to the verdict: a real network, search and judge, and a real attack on the rows."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from retune.contract.results import JudgeResult, Verdict
 from tests.unit.jobs import models_for_tests as models
 
 SHORT = Effort(min_rounds=4, max_rounds=8, max_seconds=30, calls_per_block=10)
-STORE, RUN = "pvc://retune-artifacts/digits", "digits-1"
+STORE = "pvc://retune-artifacts/digits"
+SEARCH = {"max_trials": 2, "finalists": 1}
 SMALLER = {"metric": "size_bytes", "tolerance": "0.05"}
 QUANTIZED = [{"name": "quantize", "type": "Quantization"}]
 HARDENED = [{"name": "harden", "type": "AdversarialTraining"}]
@@ -36,55 +38,68 @@ def robust(kind: str, value: str) -> dict[str, Any]:
     return {"metric": "robust_accuracy", "role": "Constrain", "goal": {"type": kind, "value": value}}
 
 
-@pytest.fixture
-def asked(delivered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What search and judge are asked alike, after a real baseline."""
-    root = tmp_path / "claims"
-    shutil.copytree(delivered, root / "digits")
-    (root / "retune-artifacts").mkdir()
-    monkeypatch.setenv("RETUNE_CLAIM_ROOT", str(root))
-    monkeypatch.setenv("RETUNE_METRICS_PORT", "0")
-    data = {split: {"uri": f"pvc://digits/{split}.npz"} for split in ("training", "validation", "test")}
-    shared = {"resource": "demo/digits", "spec_hash": "hash", "data": data, "store": STORE, "threads": 1}
-    model = {"uri": "pvc://digits/mlp.onnx"}
-    champion = baseline.run(BaselineRequest.model_validate({**shared, "model": model})).bundle.model_dump()
-    search_ = {"max_trials": 3, "finalists": 2}
-    return {**shared, "run": RUN, "selection": {}, "search": search_, "champion": champion, "original": champion}
+class Digits:
+    """The delivered network in claims of its own, measured, with as many runs as are asked for."""
+
+    def __init__(self, delivered: Path, root: Path) -> None:
+        shutil.copytree(delivered, root / "digits")
+        (root / "retune-artifacts").mkdir()
+        self._runs = root / "retune-artifacts/digits/runs"
+        data = {split: {"uri": f"pvc://digits/{split}.npz"} for split in ("training", "validation", "test")}
+        shared = {"resource": "demo/digits", "spec_hash": "hash", "data": data, "store": STORE, "threads": 1}
+        model = {"uri": "pvc://digits/mlp.onnx"}
+        champion = baseline.run(BaselineRequest.model_validate({**shared, "model": model})).bundle.model_dump()
+        self._asked = {**shared, "selection": {}, "search": SEARCH, "champion": champion, "original": champion}
+
+    def judged(self, run: str, **parts: Any) -> JudgeResult:
+        """Search, then judge."""
+        request = {**self._asked, "run": run, **parts}
+        search.run(SearchRequest.model_validate(request))
+        return command.run(JudgeRequest.model_validate({**request, "trigger": "Initial"}), effort=SHORT)
+
+    def report(self, run: str) -> Report:
+        """Return the report of a run."""
+        return Report.model_validate_json((self._runs / run / "report.json").read_bytes())
+
+    def page(self, run: str) -> str:
+        """Return the page of a run."""
+        return (self._runs / run / "report.html").read_text()
 
 
-def judged(asked: dict[str, Any], **parts: Any) -> JudgeResult:
-    """Search, then judge."""
-    request = {**asked, **parts}
-    search.run(SearchRequest.model_validate(request))
-    return command.run(JudgeRequest.model_validate({**request, "trigger": "Initial"}), effort=SHORT)
+@pytest.fixture(scope="module")
+def digits(delivered: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Digits]:
+    """The claims, made once."""
+    root = tmp_path_factory.mktemp("claims")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RETUNE_CLAIM_ROOT", str(root))
+        patch.setenv("RETUNE_METRICS_PORT", "0")
+        yield Digits(delivered, root)
 
 
-def report(tmp_path: Path) -> Report:
-    """Return the report of the run."""
-    folder = tmp_path / "claims/retune-artifacts/digits/runs" / RUN
-    return Report.model_validate_json((folder / "report.json").read_bytes())
+@pytest.fixture(scope="module")
+def quantized(digits: Digits) -> JudgeResult:
+    """The verdict of run `quantized`: rounding may cost five points of robust accuracy."""
+    return digits.judged("quantized", techniques=QUANTIZED, objectives=[robust("MaxDegradation", "0.05"), SMALLER])
 
 
-def test_a_quantized_network_that_withstands_as_much_is_promoted(asked: dict[str, Any], tmp_path: Path) -> None:
-    """Champion and candidates meet one and the same attack, the one that both can be put to, and it costs accuracy."""
-    result = judged(asked, techniques=QUANTIZED, objectives=[robust("MaxDegradation", "0.05"), SMALLER])
-    found = report(tmp_path)
+def test_a_quantized_network_that_withstands_as_much_is_promoted(digits: Digits, quantized: JudgeResult) -> None:
+    """Champion and candidates meet one and the same attack, the one that all can be put to, and it costs accuracy."""
+    found = digits.report("quantized")
 
-    assert (result.verdict, result.reason) == (Verdict.PROMOTE, "SmallerAtEqualQuality"), result.message
-    assert "robust accuracy" in result.message
-    assert [each.name for each in result.comparisons[:2]] == ["robust_accuracy", "accuracy"]
+    assert (quantized.verdict, quantized.reason) == (Verdict.PROMOTE, "SmallerAtEqualQuality"), quantized.message
+    assert "robust accuracy" in quantized.message
+    assert [each.name for each in quantized.comparisons[:2]] == ["robust_accuracy", "accuracy"]
     assert found.environment.attack == attack.BLACK_BOX
-    assert (
-        found.environment.attack in (tmp_path / "claims/retune-artifacts/digits/runs" / RUN / "report.html").read_text()
-    )
+    assert attack.BLACK_BOX in digits.page("quantized")
+    assert found.finalists
     for model in (found.champion, *found.finalists):
         assert 0 < model.metrics[Metric.ROBUST_ACCURACY].value < model.metrics[Metric.ACCURACY].value
 
 
-def test_the_search_compares_with_the_champion_under_the_same_attack(asked: dict[str, Any]) -> None:
-    """Every measured trial has both numbers; that of the champion's own model loses nothing against it."""
-    judged(asked, techniques=QUANTIZED, objectives=[robust("MaxDegradation", "0.05"), SMALLER])
-    measured = [each.found for each in trials_table(open_study(STORE, RUN)) if each.found.values]
+@pytest.mark.usefixtures("quantized")
+def test_the_search_measures_champion_and_candidate_alike() -> None:
+    """Every measured trial has both numbers, and what it misses the limit by is the difference between the two."""
+    measured = [each.found for each in trials_table(open_study(STORE, "quantized")) if each.found.values]
 
     assert measured
     for found in measured:
@@ -92,21 +107,20 @@ def test_the_search_compares_with_the_champion_under_the_same_attack(asked: dict
         assert found.shortfalls["robust_accuracy"] == pytest.approx(champion - candidate - 0.05, abs=1e-9)
 
 
-def test_a_limit_that_nobody_withstands_keeps_the_champion(asked: dict[str, Any]) -> None:
+def test_a_limit_that_nobody_withstands_keeps_the_champion(digits: Digits) -> None:
     """Rounding hardens nothing: a threshold above all of them refuses every candidate by name."""
-    result = judged(asked, techniques=QUANTIZED, objectives=[robust("Threshold", "0.999"), SMALLER])
+    result = digits.judged("refused", techniques=QUANTIZED, objectives=[robust("Threshold", "0.999"), SMALLER])
 
     assert (result.verdict, result.reason) == (Verdict.GATE_FAILED, "QualityBelowMargin")
     assert "robust accuracy" in result.message
 
 
 @pytest.mark.torch
-def test_networks_that_train_are_attacked_by_their_own_gradient(asked: dict[str, Any], tmp_path: Path) -> None:
+def test_networks_that_train_are_attacked_by_their_own_gradient(digits: Digits) -> None:
     """A network hardened by adversarial training withstands more of an attack by gradients than the delivered one."""
     pytest.importorskip("torch")
-    more = {"metric": "robust_accuracy"}
-    result = judged(asked, techniques=HARDENED, objectives=[more])
-    found = report(tmp_path)
+    result = digits.judged("hardened", techniques=HARDENED, objectives=[{"metric": "robust_accuracy"}])
+    found = digits.report("hardened")
 
     assert (result.verdict, found.environment.attack) == (Verdict.PROMOTE, attack.WHITE_BOX), result.message
     gained = found.finalists[0].differences[Metric.ROBUST_ACCURACY]
