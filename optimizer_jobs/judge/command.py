@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.data.uris import resolve
@@ -27,7 +27,6 @@ from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.bundle import open_bundle, publish
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.report.build import build
-from optimizer_jobs.report.document import Report
 from optimizer_jobs.report.render import render
 from optimizer_jobs.report.steps import Searched
 from optimizer_jobs.robust.adversarial import attack_of
@@ -46,6 +45,12 @@ _STEPS = 5
 _MESSAGE_LIMIT = 1000
 _WHOLE = 1e6
 """Numbers this large have no fraction that says anything."""
+
+
+class _Record(BaseModel):
+    """What is believed of a report that is there: its verdict, whichever version of this image wrote the rest."""
+
+    result: JudgeResult
 
 
 def run(request: JudgeRequest, *, effort: Effort = THOROUGH) -> JudgeResult:
@@ -68,7 +73,7 @@ def recorded(request: JudgeRequest) -> JudgeResult | None:
     """Return the verdict that an earlier start of this same judge left in the store."""
     path = resolve(f"{_folder(request)}/{DOCUMENT}").local
     try:
-        result = Report.model_validate_json(path.read_bytes()).result
+        result = _Record.model_validate_json(path.read_bytes()).result
     except (FileNotFoundError, ValidationError):
         return None
     asked = (request.run, request.spec_hash, request.champion.digest)
@@ -83,6 +88,8 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     step(2, _STEPS, text="reading the test split", about="5 s")
     rows = _test_rows(request, champion, scratch)
     say(f"  {len(rows)} rows")
+    if not entrants:
+        effort = replace(effort, max_rounds=effort.min_rounds)  # nothing is compared
     step(3, _STEPS, text=f"measuring {1 + len(entrants)} models side by side", about=f"{effort.max_seconds:.0f} s")
     machine = confinement(request.serving, threads=request.threads)
     with confined(machine.cores):

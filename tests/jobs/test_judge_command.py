@@ -170,6 +170,16 @@ def test_damaged_record_is_measured_again_not_believed(searched: Searched) -> No
     assert command.recorded(searched.request()) is None
 
 
+def test_verdict_of_another_version_is_repeated(searched: Searched) -> None:
+    """An image that was updated between two starts reads the verdict, though it knows other fields of the report."""
+    first = judged(searched.request())
+    path = searched.path("report.json")
+    known = json.loads(path.read_bytes())
+    path.write_text(json.dumps({"formatVersion": 2, "result": known["result"], "novelty": {}}))
+
+    assert judged(searched.request()) == first
+
+
 def test_limit_nobody_keeps_fails_the_gate_and_publishes_nothing(searched: Searched) -> None:
     """A size of one byte is out of reach: the champion stays, and the report says why."""
     tiny = {"metric": "size_bytes", "goal": {"type": "Threshold", "value": "1"}}

@@ -11,6 +11,7 @@ import pytest
 from optimizer_jobs import baseline
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.judge import command
+from optimizer_jobs.measure import resources
 from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.runtime import open_session
@@ -84,6 +85,23 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Delivered:
     return save_embedding(tmp_path_factory.mktemp("encoder"))
 
 
+@pytest.fixture(scope="module")
+def shrunk(network: Delivered, tmp_path_factory: pytest.TempPathFactory) -> tuple[JudgeResult, Report]:
+    """The verdict on the regression when its error may grow by 1 % and size is ranked, and its report."""
+    root = tmp_path_factory.mktemp("claims")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RETUNE_CLAIM_ROOT", str(root))
+        patch.setenv("RETUNE_METRICS_PORT", "0")
+        life = Life(network, root)
+        return life.judged([limit("rmse", "PercentMaxDegradation", "1"), SMALLER]), life.report
+
+
+@pytest.fixture
+def few_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resources are measured as always, but for a shorter time."""
+    monkeypatch.setattr(resources, "TURNS", 3)
+
+
 def limit(metric: str, kind: str, value: str) -> dict[str, Any]:
     """Return an objective that only refuses."""
     return {"metric": metric, "role": "Constrain", "goal": {"type": kind, "value": value}}
@@ -139,15 +157,13 @@ def test_a_task_that_does_not_fit_the_outputs_is_refused(
     assert caught.value.reason is Reason.MODEL_INVALID
 
 
-def test_a_regression_is_made_smaller_at_equal_error(network: Delivered, live: Callable[[Delivered], Life]) -> None:
+def test_a_regression_is_made_smaller_at_equal_error(shrunk: tuple[JudgeResult, Report]) -> None:
     """A quantized network keeps the margin of 1 % of its error, and the report shows where the residuals lie."""
-    life = live(network)
-    result = life.judged([limit("rmse", "PercentMaxDegradation", "1"), SMALLER])
+    result, report = shrunk
 
     assert (result.verdict, result.reason) == (Verdict.PROMOTE, "SmallerAtEqualQuality"), result.message
     assert "at RMSE" in result.message
     assert [each.name for each in result.comparisons[:2]] == ["rmse", "mae"]
-    report = life.report
     assert report.distribution is not None
     assert report.distribution.what == "residual"
     assert sum(report.distribution.candidate.counts) == len(diabetes("test")[1])
@@ -181,6 +197,7 @@ def test_an_embedding_is_made_smaller_and_stays_alike(encoder: Delivered, live: 
     assert sum(report.distribution.candidate.counts) == report.test_rows
 
 
+@pytest.mark.usefixtures("few_turns")
 def test_resources_are_measured_when_asked_for_and_only_then(
     network: Delivered, live: Callable[[Delivered], Life]
 ) -> None:
@@ -198,6 +215,7 @@ def test_resources_are_measured_when_asked_for_and_only_then(
     assert len(encode_result(result)) <= 4096
 
 
+@pytest.mark.usefixtures("few_turns")
 def test_memory_that_no_process_gets_along_with_refuses_every_candidate(
     network: Delivered, live: Callable[[Delivered], Life]
 ) -> None:
@@ -212,11 +230,9 @@ def test_memory_that_no_process_gets_along_with_refuses_every_candidate(
     assert all(each.found.shortfalls["peak_memory_bytes"] > 0 for each in measured)
 
 
-def test_every_task_has_a_page(network: Delivered, live: Callable[[Delivered], Life]) -> None:
+def test_every_task_has_a_page(shrunk: tuple[JudgeResult, Report]) -> None:
     """The page of a regression says so in its own words, and shows steps, techniques and residuals."""
-    life = live(network)
-    life.judged([limit("rmse", "PercentMaxDegradation", "1"), SMALLER])
-    page = render(life.report)
+    page = render(shrunk[1])
 
     assert "Residuals" in page
     assert "Quality by class" not in page
