@@ -1,13 +1,9 @@
 """The search Job as the operator runs it: real models, real data, real processes."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,13 +29,13 @@ from retune.api.techniques import Quantization, QuantizationScheme, Technique, T
 from retune.contract.paths import METRIC_BEST, METRIC_TRIALS_DONE, METRIC_TRIALS_TOTAL, bundles
 from retune.contract.requests import BundleRef, SearchRequest
 from retune.contract.results import Reason, SearchResult, parse_result
+from tests.jobs.workers import job, until
 from tests.unit.jobs.conftest import Claims
 from tests.unit.jobs.outliers import save_outliers
 from tests.unit.jobs.technique_conformance import subject_of
 
 OBJECTIVES = default_objectives(Task.CLASSIFICATION)
 
-ROOT = Path(__file__).parents[2]
 Ask = Callable[..., SearchRequest]
 SIX_TRIALS = Search(max_trials=6)
 
@@ -156,36 +152,6 @@ def test_steps_are_shared_while_a_run_lasts_and_gone_after(ask: Ask, monkeypatch
     assert sum(bool(row.found.techniques) for row in rows) > len(made)
     assert len(made) == len({json.dumps(params) for params in made})
     assert not resolve(f"{request.store}/runs/{request.run}/steps").local.exists()
-
-
-@contextmanager
-def job(request: SearchRequest, folder: Path, *, index: int) -> Iterator[subprocess.Popen[str]]:
-    """Run a worker of the Job by its command line; it is killed when the block ends before it does."""
-    folder.mkdir(exist_ok=True)
-    (folder / "request.json").write_text(request.model_dump_json(by_alias=True, exclude_none=True))
-    command = [
-        sys.executable,
-        "-m",
-        "optimizer_jobs",
-        "--request",
-        f"{folder}/request.json",
-        "--result",
-        f"{folder}/out",
-    ]
-    environment = os.environ | {
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}", "JOB_COMPLETION_INDEX": str(index), "RETUNE_LEASE_SECONDS": "5",
-    }  # fmt: skip
-    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def until(process: subprocess.Popen[str], start: str) -> str:
-    """Return the first line of a worker that begins so."""
-    assert process.stdout is not None
-    return next(line for line in process.stdout if line.startswith(start))
 
 
 def check_exact(request: SearchRequest) -> None:

@@ -1,12 +1,9 @@
 """Searches that really train: killed, stopped and out of budget in the middle of it, as processes of their own."""
 
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,10 +21,10 @@ from retune.api.techniques import Parameter, Technique, TechniqueType, Tuning
 from retune.contract.requests import SearchRequest
 from retune.contract.results import SearchResult, parse_result
 from tests.jobs.test_search_command import ask  # noqa: F401 - the same requests
+from tests.jobs.workers import job, until
 
 pytestmark = pytest.mark.torch
 
-ROOT = Path(__file__).parents[2]
 RATE = "tune.learning_rate"
 Ask = Callable[..., SearchRequest]
 
@@ -38,30 +35,6 @@ def training(epochs: int, *, batch: int = 16) -> Technique:
     rates = Parameter(name="learning_rate", min="0.00001", max="0.01", log=True)
     given = tuple(Parameter(name=name, values=(str(value),)) for name, value in fixed)
     return Technique(name="tune", type=TechniqueType.HYPERPARAMETER_TUNING, tuning=Tuning(parameters=(*given, rates)))
-
-
-@contextmanager
-def job(request: SearchRequest, folder: Path, *, index: int = 0) -> Iterator[subprocess.Popen[str]]:
-    """Run the search as the Job does; it is killed when the block ends before it does."""
-    folder.mkdir(exist_ok=True)
-    (folder / "request.json").write_text(request.model_dump_json(by_alias=True))
-    words = [sys.executable, "-m", "optimizer_jobs"]
-    words += ["--request", f"{folder}/request.json", "--result", f"{folder}/out"]
-    environment = os.environ | {
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}", "JOB_COMPLETION_INDEX": str(index), "RETUNE_LEASE_SECONDS": "5",
-        "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    with subprocess.Popen(words, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def until(process: subprocess.Popen[str], start: str) -> str:
-    """Return the first line of a worker that begins so."""
-    assert process.stdout is not None
-    return next(line for line in process.stdout if line.startswith(start))
 
 
 def has_a_curve(request: SearchRequest) -> bool:

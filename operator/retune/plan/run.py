@@ -10,6 +10,7 @@ from retune.contract.requests import BundleRef, JudgeRequest, SearchRequest
 from retune.contract.results import JudgeResult, Reason, SearchResult
 from retune.plan import names, trigger
 from retune.plan.actions import CreateJob, CreateRun
+from retune.plan.asked import asked_of
 from retune.plan.baseline import measure_again, threads
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.gate import Accepted, decide
@@ -152,12 +153,7 @@ def _request_fields(draft: Draft, run: ActiveRun) -> dict[str, object]:
         "resource": draft.resource.key,
         "run": _in_store(draft, run),
         "spec_hash": run.spec_hash,
-        "data": spec.data,
-        "objectives": spec.better,
-        "selection": spec.selection,
-        "techniques": spec.techniques,
-        "search": spec.search,
-        "serving": spec.serving,
+        **asked_of(spec),
         "champion": _bundle(status.champion),
         "original": _bundle(status.original),
         "rejected": tuple(entry.digest for entry in status.rejected),

@@ -21,6 +21,7 @@ from retune.cli.local.progress import Progress
 from retune.cli.local.training import training_beside
 from retune.contract.requests import BaselineRequest, BundleRef, Document, JudgeRequest, SearchRequest
 from retune.contract.results import BaselineResult, JudgeResult, Verdict
+from retune.plan.asked import asked_of
 from retune.plan.hashing import baseline_hash, snapshot, snapshot_hash
 
 OUTCOMES = {
@@ -112,12 +113,7 @@ def _common(
         "resource": resource.key,
         "run": run,
         "spec_hash": snapshot_hash(spec),
-        "data": spec.data,
-        "objectives": spec.better,
-        "selection": spec.selection,
-        "techniques": spec.techniques,
-        "search": spec.search,
-        "serving": spec.serving,
+        **asked_of(spec),
         "champion": original,
         "original": original,
         "warm_start": earlier if spec.search.warm_start else (),
