@@ -108,26 +108,42 @@ class Space:
         return tuple(params for _, params in sorted(chosen, key=lambda one: self._cost(one[1])))
 
     def _alone(self) -> list[tuple[int, Params]]:
-        """Return each other engine, and each variant of each technique, with its position among the variants."""
-        control = self.control()
-        found = [(0, control | options) for options in self._engines.defaults()[1:]]
-        for spec in self.techniques:
-            variants = TECHNIQUES[spec.type].defaults(spec, self.subject)
-            found += [(rank, control | variant) for rank, variant in enumerate(variants)]
+        """Return each other engine, and each variant of each technique, with its position among the variants.
+
+        What only rewrites the file is asked in every engine: one 8-bit file may be slow in one and fast in another.
+        """
+        usual, *others = self._settings()
+        found = [(0, options) for options in others]
+        for options in (usual, *others):
+            for spec in self.techniques:
+                for rank, variant in enumerate(TECHNIQUES[spec.type].defaults(spec, self.subject)):
+                    if options is usual or self._cost(options | variant)[0] is not Stage.TRAINING:
+                        found.append((rank, options | variant))
         return found
 
     def _together(self) -> list[tuple[int, Params]]:
-        """Return all cheap techniques together, with each variant of the last; then a dear one upon the cheap ones."""
-        control = self.control()
+        """Return all cheap techniques together, with each variant of the last; then a dear one upon the cheap ones.
+
+        In engines other than the usual one, only the first variants of all are asked.
+        """
+        usual, *others = self._settings()
         cheap: dict[str, list[Params]] = {}
         dear: dict[str, list[Params]] = {}
         for spec in self.techniques:
             for variant in TECHNIQUES[spec.type].defaults(spec, self.subject):
-                group = dear if self._cost(control | variant)[0] is Stage.TRAINING else cheap
+                group = dear if self._cost(usual | variant)[0] is Stage.TRAINING else cheap
                 group.setdefault(spec.name, []).append(variant)
         base = _merged([variants[0] for variants in cheap.values()])
-        found = [(rank, control | _merged(chosen)) for rank, chosen in enumerate(_last_varied([*cheap.values()]))]
-        return found + [(1, control | base | variants[0]) for variants in dear.values() if cheap]
+        varied = [_merged(chosen) for chosen in _last_varied([*cheap.values()])]
+        found = [(rank, usual | chosen) for rank, chosen in enumerate(varied)]
+        found += [(0, options | chosen) for options in others for chosen in varied[:1]]
+        upon = [base | variants[0] for variants in dear.values() if cheap]
+        return found + [(1, options | chosen) for options in (usual, *others) for chosen in upon]
+
+    def _settings(self) -> list[Params]:
+        """Return the model as delivered in each engine, the usual one first."""
+        control = self.control()
+        return [control, *(control | options for options in self._engines.defaults()[1:])]
 
     def _cost(self, params: Params) -> tuple[Stage, int, int, int]:
         """Return what sorts plans: what they cost, and among equals what the machine is likely to gain most from."""

@@ -42,6 +42,30 @@ def test_every_study_starts_with_the_same_questions() -> None:
     ]
 
 
+def test_a_rewritten_file_is_asked_in_every_engine_before_anything_trains() -> None:
+    """The same 8-bit file may be slow in one engine and fast in another: neither is left to the sampler's luck."""
+    prune = Technique(name="prune", type=TechniqueType.PRUNING)
+    found = plans(Space((prune, GRAPH, QUANTIZE), SUBJECT, threads=2, engine_names=("onnxruntime", "openvino")))
+    asked = {(tuple(step.words for step in plan.steps), plan.engine.engine): rank for rank, plan in enumerate(found)}
+    training = min(rank for (steps, _), rank in asked.items() if any("pruned" in step for step in steps))
+    for variant in ("int8 static minmax", "int8 static percentile", "int8 dynamic", "slim and folded graph"):
+        assert max(asked[(variant,), engine] for engine in ("onnxruntime", "openvino")) < training
+    together = ("pruned by 37.5 %", "slim and folded graph", "int8 static minmax")
+    assert {(together, "onnxruntime"), (together, "openvino")} <= set(asked)
+    assert len(found) == len(asked)
+
+
+@given(st.integers(1, 30))
+def test_the_first_variant_in_another_engine_outlives_a_small_budget(budget: int) -> None:
+    """What a budget cannot pay for are further variants, and at most two thirds of a larger one are spent on these."""
+    space = Space((GRAPH, QUANTIZE), SUBJECT, threads=2, engine_names=("onnxruntime", "openvino"))
+    first = [space.draw(FixedTrial(params)) for params in space.first(budget)]
+    assert len(first) <= max(min(budget, 8), 2 * budget // 3)
+    asked = {(plan.words, plan.engine.engine) for plan in first}
+    if budget >= 8:
+        assert any(words.startswith("int8 static minmax, OpenVINO") for words, _ in asked)
+
+
 def test_without_calibration_rows_nothing_static_is_tried() -> None:
     """Static quantization needs data that the search may look at."""
     space = Space((QUANTIZE,), UNCALIBRATED, threads=1)
