@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -23,10 +23,10 @@ from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model
 from tests.bench.optimizer import ours
 from tests.bench.optimizer.peers import PEERS, Made, Peer
-from tests.bench.optimizer.race import REFERENCE, Line, race, read
+from tests.bench.optimizer.race import REFERENCE, Line, beside_mark, race, read
 from tests.bench.optimizer.subjects import SUBJECTS, Subject
 
-OURS = "Retune"
+OURS, FURTHER = "Retune", "Retune, told what to combine"
 MINUTES = {"minilm": 20.0}
 """Time for our search; the other models get FEW_MINUTES."""
 FEW_MINUTES = 4.0
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"of {', '.join(names)}; all")
     parser.add_argument("--minutes", type=float, help="time for our search, in place of the usual")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--further", type=float, default=0.0, help="minutes of a second search, where one is described")
     options = parser.parse_args(arguments)
     console = Console(width=150)
     console.print(f"{fingerprint().short}, {options.threads} threads for everybody")
@@ -49,10 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for subject in SUBJECTS:
             if subject.name in (options.subjects or names):
                 minutes = options.minutes or MINUTES.get(subject.name, FEW_MINUTES)
-                console.print(_table(subject, _lines(subject, Path(folder), minutes, options.threads)))
+                searches = {
+                    OURS: minutes,
+                    **({FURTHER: options.further} if options.further and subject.further else {}),
+                }
+                lines = _lines(subject, Path(folder), searches, options.threads)
+                console.print(_table(subject, lines))
+                for words in beside_mark(lines, subject.mark, ours=tuple(searches)):
+                    console.print(words)
 
 
-def _lines(subject: Subject, root: Path, minutes: float, threads: int) -> list[Line]:
+def _lines(subject: Subject, root: Path, searches: Mapping[str, float], threads: int) -> list[Line]:
+    """Return a line for each peer and each of our searches, given by name and minutes."""
     print(f"==> {subject.name}: making the model (about 1 min)", flush=True)
     (root / subject.name).mkdir()
     subject.make(root / subject.name)
@@ -69,11 +78,13 @@ def _lines(subject: Subject, root: Path, minutes: float, threads: int) -> list[L
         if isinstance(made, Made):
             versions[peer.name], seconds[peer.name] = made, time.monotonic() - began
         notes[peer.name] = made if isinstance(made, str) else ""
-    print(f"==> {subject.name}: Retune, {minutes:g} min of search at most", flush=True)
-    outcome = ours.optimize(
-        subject, store=f"pvc://{subject.name}/store", threads=threads, minutes=minutes, trials=TRIALS
-    )
-    versions[OURS], seconds[OURS], notes[OURS] = outcome.made, outcome.seconds, outcome.words
+    for number, (name, minutes) in enumerate(searches.items(), start=1):
+        print(f"==> {subject.name}: {name}, {minutes:g} min of search at most", flush=True)
+        outcome = ours.optimize(
+            subject, store=f"pvc://{subject.name}/store-{number}", threads=threads, minutes=minutes, trials=TRIALS,
+            techniques=subject.further if name == FURTHER else None,
+        )  # fmt: skip
+        versions[name], seconds[name], notes[name] = outcome.made, outcome.seconds, outcome.words
     print(f"==> {subject.name}: measuring {len(versions)} versions side by side (about 2 min)", flush=True)
     measured = race(subject, versions, signature=signature, scratch=root / "scratch")
     return [

@@ -11,6 +11,7 @@ from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.search import command as search
 from retune.api.objectives import Selection
 from retune.api.search import EngineName, Search, Serving
+from retune.api.techniques import Technique
 from retune.contract.requests import BaselineRequest, JudgeRequest
 from retune.contract.results import Verdict
 from tests.bench.optimizer.peers import Made
@@ -30,8 +31,11 @@ class Outcome:
     report: Path
 
 
-def optimize(subject: Subject, *, store: str, threads: int, minutes: float, trials: int) -> Outcome:
-    """Return the outcome of one run within a time budget for the search."""
+def optimize(
+    subject: Subject, *, store: str, threads: int, minutes: float, trials: int,
+    techniques: tuple[Technique, ...] | None = None,
+) -> Outcome:  # fmt: skip
+    """Return the outcome of one run within a time budget for the search; without techniques the recipe decides."""
     began = time.monotonic()
     first = baseline.run(
         BaselineRequest(
@@ -43,7 +47,7 @@ def optimize(subject: Subject, *, store: str, threads: int, minutes: float, tria
         resource=f"bench/{subject.name}", run=f"{subject.name}-r1", spec_hash="bench", data=subject.data,
         objectives=subject.objectives, selection=Selection(), serving=SERVING, champion=first.bundle,
         search=Search(max_trials=trials, max_duration=f"{round(minutes * 60)}s", seed=SEED),
-        original=first.bundle, store=store, threads=threads, trigger="bench",
+        techniques=techniques, original=first.bundle, store=store, threads=threads, trigger="bench",
     )  # fmt: skip
     search.run(request)
     verdict = judge.run(request)

@@ -22,6 +22,8 @@ REFERENCE = "ONNX Runtime, float32"
 """The model as delivered: what everything is a ratio to."""
 EFFORT = Effort(max_seconds=60.0, half_width=0.02)
 _BATCH = 64
+_ALIKE = 1.05
+"""Files whose sizes differ by less are of one size."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,25 @@ class Line:
     size_ratio: float
     seconds: float | None
     note: str = ""
+
+
+def beside_mark(lines: Sequence[Line], mark: str, *, ours: Sequence[str]) -> list[str]:
+    """Return a sentence for each version of ours: found is no slower and no larger than the mark, beaten is faster.
+
+    Intervals that overlap are no difference; a mark that could not be made leaves nothing to say.
+    """
+    by_name = {line.name: line for line in lines if line.ratios}
+    if mark not in by_name:
+        return []
+    return [f"{name}: {_standing(by_name[name], by_name[mark])} {mark}" for name in ours if name in by_name]
+
+
+def _standing(mine: Line, mark: Line) -> str:
+    pairs = list(zip(mine.ratios, mark.ratios, strict=True))
+    larger = mine.size_ratio > _ALIKE * mark.size_ratio
+    if larger or any(own.low > theirs.high for own, theirs in pairs):
+        return "behind"
+    return "beats" if any(own.high < theirs.low for own, theirs in pairs) else "as good as"
 
 
 def read(subject: Subject, split: str, signature: Signature, *, into: Path) -> Rows:

@@ -7,6 +7,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from retune.api.model import Data, Model, Task
 from retune.api.objectives import Objective
+from retune.api.techniques import Pruning, Quantization, QuantizationScheme, Technique, TechniqueType
 
 Array = NDArray[Any]
 Json = dict[str, Any]
@@ -40,6 +42,10 @@ class Subject:
     """Whether peers are told that it is one."""
     shapes: tuple[tuple[int, str], ...] = ((1, "test"),)
     """What latency is measured with: rows a request, and the data set they are taken from."""
+    mark: str = ""
+    """Name of the peer whose version the search must find by itself and then beat; empty where there is none."""
+    further: tuple[Technique, ...] = ()
+    """What a second, longer search is told to combine."""
     make: Callable[[Path], None] = field(repr=False)
     """Writes model.onnx, training.npz, validation.npz, test.npz into a folder."""
 
@@ -153,9 +159,19 @@ def _save(folder: Path, splits: Mapping[str, tuple[Array, Array]]) -> None:
         np.savez(folder / f"{name}.npz", x=inputs, label=labels)
 
 
+_FEWER_HEADS = (
+    Technique(name="prune", type=TechniqueType.PRUNING, pruning=Pruning(max_ratio=Decimal("0.25"), iterations=1)),
+    Technique(
+        name="quantize", type=TechniqueType.QUANTIZATION,
+        quantization=Quantization(schemes=(QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC)),
+    ),
+)  # fmt: skip
+"""Heads and neurons removed, the rest taught by the delivered encoder on unlabelled text, then 8 bits."""
+
 SUBJECTS = (
     Subject(
         name="minilm", task=Task.EMBEDDING, transformer=True, make=_minilm, shapes=((1, "test"), (16, "long")),
+        mark="NNCF + OpenVINO, int8", further=_FEWER_HEADS,
         margin={"metric": "neighbor_agreement", "role": "Constrain", "goal": {"type": "Threshold", "value": "0.9"}},
     ),
     Subject(name="digits-net", task=Task.CLASSIFICATION, make=_digits_net, margin=_accuracy("0.02")),
