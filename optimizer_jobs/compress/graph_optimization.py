@@ -2,7 +2,8 @@
 
 Only operators of the ONNX standard come out, so that one file serves every machine: fusions that fit one machine are
 left to the engine when it opens the file. Transformers alone may also get fused operators of ONNX Runtime, as a
-variant of its own, because the engine does not find those patterns by itself.
+variant of its own that need not pay: a small sentence encoder answered one short text in about a tenth less time, and
+batches of longer ones no faster.
 """
 
 import contextlib

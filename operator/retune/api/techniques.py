@@ -204,7 +204,8 @@ class GraphOptimization(ApiModel):
     """Rewriting the graph without changing what it computes."""
 
     transformer_fusions: Literal["Auto", "Never"] = "Auto"
-    """Auto fuses attention, normalization and activation of transformers into single operators of ONNX Runtime."""
+    """Auto tries attention, normalization and activation of transformers as single operators of ONNX Runtime, which
+    may help short inputs and need not help long ones: it is measured like every other change."""
 
 
 class QuantizationScheme(StrEnum):

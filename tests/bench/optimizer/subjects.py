@@ -7,7 +7,6 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +159,7 @@ def _save(folder: Path, splits: Mapping[str, tuple[Array, Array]]) -> None:
 
 
 _FEWER_HEADS = (
-    Technique(name="prune", type=TechniqueType.PRUNING, pruning=Pruning(max_ratio=Decimal("0.25"), iterations=1)),
+    Technique(name="prune", type=TechniqueType.PRUNING, pruning=Pruning(max_ratio="0.25", iterations=1)),
     Technique(
         name="quantize", type=TechniqueType.QUANTIZATION,
         quantization=Quantization(schemes=(QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC)),
