@@ -20,6 +20,7 @@ LOCALCLUSTER := $(PY) -m tests.localcluster
 CACHE := $${RETUNE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/retune}
 MINILM := RETUNE_CACHE="$(CACHE)/downloads" $(PY) -m tests.minilm.files
 IN_OPTIMIZER := $(MINILM) && $(LOCALCLUSTER) inside optimizer -- python -m tests.optimizer
+IN_MONITOR := $(LOCALCLUSTER) inside monitor -- python
 
 # Libraries that report home are told not to, here as in every image.
 export DO_NOT_TRACK := 1
@@ -68,7 +69,7 @@ AS_OPTIMIZER := --constraints requirements/optimizer.txt
 lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
 	$(call lock,optimizer,--extra jobs --extra training --extra engines --extra remote --excludes <(printf 'torch\nopenvino-telemetry\n'))
 	$(call lock,torch,--extra torch $(AS_OPTIMIZER))
-	$(call lock,monitor,--extra monitor $(AS_OPTIMIZER))
+	$(call lock,monitor,--extra monitor --extra remote $(AS_OPTIMIZER))
 	$(call lock,server,--extra server --extra engines --excludes <(echo openvino-telemetry) $(AS_OPTIMIZER))
 	$(call lock,operator,--extra operator $(AS_OPTIMIZER))
 	$(call lock,peers,--extra peers --excludes <(echo torch) $(AS_OPTIMIZER))
@@ -109,16 +110,30 @@ test: $(STAMP) ## Everything, on a real API server and a real cluster (25 min th
 	$(call stage,fault tests,5 min,$(PY) -m pytest tests/faults)
 	$(call stage,$(CLUSTER) cluster,8 min the first time and 1 min after,$(MAKE) --no-print-directory $(CLUSTER)-cluster)
 	$(call stage,tests in the optimizer image,3 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
+	$(call stage,tests in the monitor image,2 min,$(IN_MONITOR) -m tests.optimizer -n 2 tests/monitor)
 	$(call stage,end to end tests,5 min,$(USE_CLUSTER) $(PY) -m pytest tests/e2e)
 
 .PHONY: test-optimizer
 test-optimizer: $(STAMP) ## Tests of what needs torch or OpenVINO, inside the optimizer image (3 min, 6 more the first time).
 	$(call stage,tests in the optimizer image,3 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
 
+.PHONY: test-monitor
+test-monitor: $(STAMP) ## Tests of what needs Evidently, inside the monitor image (2 min, 3 more the first time).
+	$(call stage,tests in the monitor image,2 min,$(IN_MONITOR) -m tests.optimizer -n 2 tests/monitor)
+
 .PHONY: bench-control
 bench-control: $(STAMP) ## Measure the control loop on an API server of its own: latency, API writes, memory.
 	@$(LOCALCLUSTER) binaries
 	@$(PY) -m tests.bench.control
+
+.PHONY: bench-watching
+bench-watching: $(STAMP) ## Measure the watch over 10, 100 and 1000 champions: lateness, API writes, CPU, memory (25 min).
+	@$(LOCALCLUSTER) binaries
+	@$(PY) -m tests.bench.watching
+
+.PHONY: bench-monitoring
+bench-monitoring: $(STAMP) ## False alarms, delays and cost of drift checks, beside Evidently's defaults (60 min).
+	@$(IN_MONITOR) -m tests.bench.monitoring
 
 PEERS := $(CACHE)/downloads/peers
 
@@ -147,7 +162,7 @@ images: $(STAMP) ## Build the images and load them into the local cluster (8 min
 
 .PHONY: local-cluster given-cluster
 local-cluster: cluster-up
-	@$(LOCALCLUSTER) images operator optimizer digits-server
+	@$(LOCALCLUSTER) images operator optimizer monitor digits-server
 
 given-cluster:
 	@kubectl $(if $(RETUNE_KUBECONTEXT),--context "$(RETUNE_KUBECONTEXT)") version --request-timeout=10s >/dev/null \

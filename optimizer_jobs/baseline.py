@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, Rows, format_of, read_dataset
+from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, Rows, format_of, joined, read_dataset
 from optimizer_jobs.data.fetch import Fetched, fetch
 from optimizer_jobs.data.readers import UnreadableDataError
 from optimizer_jobs.data.uris import sibling
@@ -32,6 +32,7 @@ from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import MODEL_LIMIT_BYTES, external_files
 from optimizer_jobs.models.runtime import open_model, open_session
 from optimizer_jobs.models.signature import Signature
+from optimizer_jobs.production.stored import store_reference
 from optimizer_jobs.progress import step
 from retune.api.model import Data, Dataset, Model, ModelFormat, Task
 from retune.api.objectives import Metric
@@ -85,6 +86,8 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
         reference = publish(bundle, uri=bundles(request.store))
         step(5, _STEPS, text="measuring quality and latency", about="10 s")
         session = open_session(bundle, threads_limit=request.threads)
+        proven = joined([splits[name] for name in ("validation", "test") if name in splits])
+        store_reference(request.store, reference.digest, session, proven, seed=request.seed)
         rows = splits.get("test", splits["validation"])
         metrics = measure(session, rows, bundle=bundle, seed=request.seed, batch=request.serving.batch_size)
     except (EngineError, UnfitAnswersError) as error:

@@ -27,9 +27,11 @@ from retune.contract.results import Failure, JobResult, Reason, encode_result
 COMMANDS = {
     "inspect": "optimizer_jobs.inspect:run",
     "baseline": "optimizer_jobs.baseline:run",
+    "gather": "optimizer_jobs.gather.command:run",
     "search": "optimizer_jobs.search.command:run",
     "judge": "optimizer_jobs.judge.command:run",
     "verify": "optimizer_jobs.verify:run",
+    "check": "optimizer_jobs.check.command:run",
 }
 """Command to `module:function`, imported when it is run; the function takes the request and returns the result."""
 

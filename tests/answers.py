@@ -2,9 +2,13 @@
 
 from retune.api.objects import Comparison
 from retune.api.status import Measurement
+from retune.api.watched import FreshData, StoredData
+from retune.api.watched import Verdict as Verdicts
 from retune.contract.requests import (
     BaselineRequest,
     BundleRef,
+    CheckRequest,
+    GatherRequest,
     JobRequest,
     JudgeRequest,
     SearchRequest,
@@ -13,13 +17,17 @@ from retune.contract.requests import (
 from retune.contract.results import (
     BaselineResult,
     CandidateSummary,
+    CheckResult,
+    GatherResult,
     JobResult,
     JudgeResult,
     SearchResult,
+    SignalVerdict,
     Verdict,
     VerifyResult,
 )
 
+DIGEST = "sha256:" + "5a" * 32
 SMALLER = Measurement(name="size_bytes", value="250")
 
 
@@ -32,6 +40,10 @@ def answer(request: JobRequest, *, verdict: Verdict = Verdict.PROMOTE) -> JobRes
             return _judge(request, verdict)
         case SearchRequest():
             return SearchResult(spec_hash=request.spec_hash, run=request.run, trials=24, failed=0)
+        case GatherRequest():
+            return _gather(request)
+        case CheckRequest():
+            return check(request)
         case VerifyRequest():
             return VerifyResult(bundle_digest=request.bundle.digest, pods=len(request.endpoints), requests=8)
 
@@ -45,6 +57,39 @@ def _baseline(request: BaselineRequest) -> BaselineResult:
         metrics=(Measurement(name="accuracy", value="0.98"),),
         fingerprint="amd64",
     )
+
+
+def _gather(request: GatherRequest) -> GatherResult:
+    folder = f"{request.store}/runs/{request.run}/data"
+    sets = {
+        name: StoredData(uri=f"{folder}/{name}.npz", digest=DIGEST, rows=1000)
+        for name in ("training", "validation", "test")
+    }
+    words = "1000 labelled rows of the last 168 h"
+    return GatherResult(
+        spec_hash=request.spec_hash, run=request.run, fresh=FreshData(**sets, words=words), message=words
+    )  # fmt: skip
+
+
+def check(
+    request: CheckRequest, *, drift: Verdicts = Verdicts.CLEAR, quality: Verdicts | None = None,
+    estimated: bool = False, artifact: str | None = None,
+) -> CheckResult:  # fmt: skip
+    """Return what a check says of a window: nothing drifted, unless told otherwise."""
+
+    def said(verdict: Verdicts, value: str) -> SignalVerdict:
+        return SignalVerdict(
+            verdict=verdict, reason=f"Said{verdict}", message=f"{value} was seen", value=value, samples=900
+        )
+
+    followed = request.followed.digest if request.followed else None
+    return CheckResult(
+        spec_hash=request.spec_hash, window=request.window.index, champion_digest=request.champion.digest, samples=900,
+        drift=said(drift, "0.5" if drift is Verdicts.BREACH else "0"),
+        quality=said(quality, "0.7").model_copy(update={"estimated": estimated}) if quality else None,
+        labelled_window=request.labelled.index if request.labelled else None, artifact_digest=artifact or followed,
+        report=f"{request.store}/monitoring/w{request.window.index}/report.html",
+    )  # fmt: skip
 
 
 def _short(request: SearchRequest) -> str:

@@ -4,9 +4,19 @@ import copy
 from typing import Any
 
 from retune.api.model import Data, Model
+from retune.api.monitoring import Drift, Labels, Production, Quality, Refresh
 from retune.api.objects import ModelOptimization, ObjectMeta
 from retune.api.spec import ModelOptimizationSpec
-from retune.contract.requests import BaselineRequest, BundleRef, JudgeRequest, SearchRequest, VerifyRequest
+from retune.contract.requests import (
+    BaselineRequest,
+    BundleRef,
+    CheckRequest,
+    GatherRequest,
+    JudgeRequest,
+    SearchRequest,
+    VerifyRequest,
+    Window,
+)
 
 Json = dict[str, Any]
 
@@ -82,6 +92,29 @@ def search_request() -> SearchRequest:
 def judge_request() -> JudgeRequest:
     """What the judge is asked."""
     return JudgeRequest(**_comparing(), trigger="Initial")
+
+
+def _production() -> Production:
+    return Production(uri="pvc://production/digits", labels=Labels(uri="pvc://labels/digits"))
+
+
+def check_request() -> CheckRequest:
+    """What is asked about one hour of production data."""
+    bundle = BundleRef(uri=f"{STORE}/bundles/{DIGEST[7:]}", digest=DIGEST)
+    return CheckRequest(
+        resource="ml/digits", spec_hash="0123456789abcdef", window=Window(index=1, start=3600, end=7200),
+        champion=bundle, production=_production(), reference=_data().validation, drift=Drift(), quality=Quality(),
+        min_samples=500, max_samples=20000, store=STORE,
+    )  # fmt: skip
+
+
+def gather_request() -> GatherRequest:
+    """What builds the data of a run."""
+    bundle = BundleRef(uri=f"{STORE}/bundles/{DIGEST[7:]}", digest=DIGEST)
+    return GatherRequest(
+        resource="ml/digits", run="digits-r2", spec_hash="0123456789abcdef", data=_data(), production=_production(),
+        refresh=Refresh(), until=7200, champion=bundle, store=STORE,
+    )  # fmt: skip
 
 
 def verify_request() -> VerifyRequest:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from examples.digits import live
 from examples.digits.kube import (
     IMAGES,
     NAME,
@@ -44,7 +45,7 @@ ROWS = 10
 REPORT = Path("out/digits-report.html")
 JOB = "digits-training"
 FOLLOW_SECONDS = 3600.0
-STEPS = 7
+STEPS = 11
 
 
 def main() -> int:
@@ -83,7 +84,33 @@ def demo(tools: Tools) -> int:
     heading(6, "Optimization: baseline, search, judge, rollout, bake", "3 min")
     code = optimize(tools)
     heading(7, "What came of it", "10 s")
-    return code if code != Exit.DONE else result(tools, rows, before)
+    if code != Exit.DONE:
+        return code
+    result(tools, rows, before)
+    second_act(tools)
+    _next_steps()
+    return Exit.DONE
+
+
+def second_act(tools: Tools) -> None:
+    """Let the live model's world change, and watch it being put right."""
+    began = time.monotonic()
+    heading(8, "Traffic: digits as usual; every window of 30 s is judged", "2 min")
+    live.begin_traffic(tools)
+    live.until_calm(tools, say)
+    before = live.champion(tools)
+    heading(9, "Another hand writes: slanted, thicker, noisier, other digits more often", "3 min")
+    live.change_hand(tools, "shifted")
+    say(f"run {live.until_run(tools, say)}")
+    heading(10, "Re-optimization on what was captured: gather, search, judge, rollout, bake", "4 min")
+    followed(tools)
+    after = live.champion(tools)
+    heading(11, "Quality of the version that learned the new hand", "2 min")
+    if after == before:
+        say(f"version {after} goes on serving: see why with retune status {NAME} -n {NAMESPACE}")
+        return
+    live.until_calm(tools, say)
+    say(f"version {before} -> {after} without a person, {time.monotonic() - began:.0f} s after the traffic began")
 
 
 def heading(number: int, text: str, about: str) -> None:
@@ -118,6 +145,8 @@ def install(tools: Tools, *more: str) -> None:
         "image.tag": "dev",
         "optimizer.image.repository": f"{tools.images}/optimizer",
         "optimizer.image.tag": "dev",
+        "monitor.image.repository": f"{tools.images}/monitor",
+        "monitor.image.tag": "dev",
         r"podAnnotations.retune\.dev/sources": source_digest(REPOSITORY / "operator"),
     }
     settings = [word for key, value in values.items() for word in ("--set-string", f"{key}={value}")]
@@ -211,6 +240,11 @@ def optimize(tools: Tools) -> Exit:
     tools.apply("40-modeloptimization.yaml")
     if earlier and _settled(earlier):
         _run_again(tools, earlier)
+    return followed(tools)
+
+
+def followed(tools: Tools) -> Exit:
+    """Follow the run under way to its end."""
     cluster = connect(tools)
     ended = follow(
         lambda: parsed(cluster.resource(NAME)), until=Until.FINISHED, timeout=FOLLOW_SECONDS, console=terminal()
@@ -247,8 +281,8 @@ def connect(tools: Tools) -> Cluster:
     return Cluster.connect(context=tools.context, namespace=NAMESPACE)
 
 
-def result(tools: Tools, rows: Split, before: list[Answer]) -> int:
-    """Print the comparison, predictions after, who serves what, and what to try next; save the report."""
+def result(tools: Tools, rows: Split, before: list[Answer]) -> None:
+    """Print the comparison, predictions after and who serves what; save the report."""
     cluster = connect(tools)
     resource = parsed(cluster.resource(NAME))
     last = resource.status.last_run
@@ -264,8 +298,6 @@ def result(tools: Tools, rows: Split, before: list[Answer]) -> int:
     REPORT.parent.mkdir(parents=True, exist_ok=True)
     REPORT.write_bytes(reports.fetch(cluster, found, image=None))
     say(f"the report lies at {found.uri}; a copy is in {REPORT}")
-    _next_steps()
-    return Exit.DONE
 
 
 def _next_steps() -> None:

@@ -3,17 +3,24 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from retune.api.status import ModelOptimizationStatus, Outcome, Stage
+from retune.api.monitoring import TriggerReason
+from retune.api.objects import ModelOptimization
+from retune.api.status import ConditionStatus, ConditionType, ModelOptimizationStatus, Outcome, Stage
+from retune.api.watched import MonitoringStatus, Verdict
 from retune.cluster.kinds import WATCHED, Kind
+from retune.plan.lateness import lateness
+from retune.plan.signals import DRIFT, ESTIMATE, QUALITY
 from retune.queue import Queue
 
 RESULTS = ("changed", "unchanged", "error")
-TRIGGERS = ("Initial", "SpecChange", "Manual")
+WATCHED_SIGNALS = (DRIFT, QUALITY, ESTIMATE, "Performance")
+"""Performance stands for every live signal, whose names users choose."""
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 ROLLBACK_REASONS = ("ProgressDeadlineExceeded", "GoldenMismatch", "ServerUnreachable", "UnhealthyDuringBake")
 _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -50,6 +57,8 @@ class Metrics:
         self.repaired = self._counter("retune_resync_repaired", "Objects that a resync found changed.", "resource")
         self.runs = self._counter("retune_runs", "Runs that ended.", "trigger", "outcome")
         self.rollbacks = self._counter("retune_rollbacks", "Rollouts undone.", "reason")
+        self.windows = self._counter("retune_windows", "Windows judged, by what is watched.", "signal", "verdict")
+        self.skipped = self._counter("retune_windows_skipped", "Windows passed over because newer ones were due.")
         self._initialize()
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -63,11 +72,14 @@ class Metrics:
             self.requests.labels(verb, "200")
         for kind in WATCHED:
             self.repaired.labels(kind.plural)
-        for trigger in TRIGGERS:
+        for trigger in TriggerReason:
             for outcome in Outcome:
-                self.runs.labels(trigger, outcome.value)
+                self.runs.labels(trigger.value, outcome.value)
         for reason in ROLLBACK_REASONS:
             self.rollbacks.labels(reason)
+        for signal in WATCHED_SIGNALS:
+            for verdict in Verdict:
+                self.windows.labels(signal, verdict.value)
 
     def request(self, verb: str, code: str) -> None:
         """Count a request to the API server."""
@@ -91,6 +103,17 @@ class Metrics:
         after = new.rollout.rollback_reason if new.rollout else None
         if after and after != before:
             self.rollbacks.labels(after).inc()
+        if new.monitoring is not None:
+            self._judged(old.monitoring, new.monitoring)
+
+    def _judged(self, old: MonitoringStatus | None, new: MonitoringStatus) -> None:
+        """Count what windows have just said of each signal, and the windows passed over."""
+        before = {signal.name: signal.window for signal in old.signals} if old else {}
+        for signal in new.signals:
+            if signal.window is not None and signal.window != before.get(signal.name):
+                kind = signal.name if signal.name in WATCHED_SIGNALS else "Performance"
+                self.windows.labels(kind, signal.verdict.value).inc()
+        self.skipped.inc(max(0, new.skipped_windows - (old.skipped_windows if old else 0)))
 
     def expose(self) -> bytes:
         """Return the exposition."""
@@ -135,6 +158,34 @@ class Gauges(Collector):
             if stage is not None:
                 counts[stage.value] += 1
         yield _labelled("retune_resources", "ModelOptimizations by stage.", "stage", counts)
+
+
+class Conditions(Collector):
+    """How the live models look, added up over all resources when someone asks."""
+
+    def __init__(
+        self,
+        resources: Callable[[], Iterable[ModelOptimization]],
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._resources = resources
+        self._clock = clock
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the gauges as they are now."""
+        resources = list(self._resources())
+        counts = {(kind.value, status.value): 0 for kind in ConditionType for status in ConditionStatus}
+        for resource in resources:
+            for condition in resource.status.conditions:
+                if (condition.type, condition.status.value) in counts:
+                    counts[condition.type, condition.status.value] += 1
+        family = GaugeMetricFamily("retune_conditions", "ModelOptimizations by condition.", labels=["type", "status"])
+        for labels, count in counts.items():
+            family.add_metric(labels, count)
+        yield family
+        late = max((lateness(each, now=self._clock()) for each in resources), default=0.0)
+        yield _gauge("retune_check_lateness_seconds", "How overdue the most overdue check of a window is.", late)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

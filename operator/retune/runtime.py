@@ -15,10 +15,11 @@ from retune.cluster.client import Client, Connection, Transport, configuration, 
 from retune.cluster.reads import Reader
 from retune.cluster.writes import Writer
 from retune.health import Health, Pulse, serve
-from retune.metrics import Freshness, Gauges, Metrics
+from retune.metrics import Conditions, Freshness, Gauges, Metrics
 from retune.queue import Queue, work
 from retune.reconcile import Reconciler, Worker
 from retune.settings import Settings
+from retune.signals.live import LiveReader
 from retune.signals.scrape import Scraper
 from retune.watch import Intake, Resync, kopf_settings, registry
 
@@ -58,7 +59,8 @@ class Operator:
         )
         self.intake = Intake(self.cache, self.queue, self.freshness)
         self.resync = self._make_resync()
-        self.reader = Reader(self.client, self.cache, self.scraper, defaults=settings.defaults)
+        self.live = LiveReader(settings.servers)
+        self.reader = Reader(self.client, self.cache, self.scraper, live=self.live, defaults=settings.defaults)
         self.writer = Writer(self.client, self.cache, settings, instance=socket.gethostname())
         self.reconciler = Reconciler(
             cache=self.cache,
@@ -69,6 +71,7 @@ class Operator:
         )
         self._stopping = asyncio.Event()
         self.metrics.registry.register(self._gauges())
+        self.metrics.registry.register(Conditions(self.cache.resources.values))
 
     def _gauges(self) -> Gauges:
         return Gauges(
@@ -90,6 +93,7 @@ class Operator:
             stack.push_async_callback(runner.cleanup)
             stack.push_async_callback(asyncio.to_thread, self.client.close)
             stack.push_async_callback(self.scraper.close)
+            stack.push_async_callback(self.live.close)
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self.stop)
             await self._run_parts(stack)

@@ -1,8 +1,10 @@
 """The operator's settings, read once from environment variables that the chart sets."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
+from urllib.parse import urlsplit
 
 from retune import __version__
 from retune.plan.observed import Defaults
@@ -10,6 +12,7 @@ from retune.plan.observed import Defaults
 _PREFIX = "RETUNE_"
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _PRIVATE_ADDRESSES = ("Allow", "Refuse")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -18,11 +21,23 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True)
+class Server:
+    """A Prometheus server that resources may name."""
+
+    url: str
+    """Address without a trailing slash; paths such as /prometheus are kept."""
+    token_file: str | None = None
+    """File with a bearer token, read at each request."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Every setting; field `x_y` is read from `RETUNE_X_Y`."""
 
     optimizer_image: str = f"retune/optimizer:{__version__}"
     """Image of the Jobs of resources that name none."""
+    monitor_image: str = f"retune/monitor:{__version__}"
+    """Image of the Jobs that check windows of production data."""
     artifact_store: str = "pvc://retune-artifacts"
     """Where resources that name no store keep bundles, studies and reports; empty demands that they name one."""
     image_pull_policy: str = "IfNotPresent"
@@ -39,6 +54,10 @@ class Settings:
     """How often everything is listed and looked at anew, whether or not the watches said anything."""
     scrape_seconds: float = 5.0
     """How often a running search is asked for its progress."""
+    prometheus: tuple[str, ...] = ()
+    """Prometheus servers that resources may name, each as name=https://host:port."""
+    prometheus_tokens: tuple[str, ...] = ()
+    """Files with a bearer token for some of them, each as name=/path."""
     metrics_port: int = 8080
     """Port of /metrics, /healthz and /readyz; 0 picks a free one."""
     log_level: str = "INFO"
@@ -65,6 +84,14 @@ class Settings:
         _one_of("image_pull_policy", self.image_pull_policy, _PULL_POLICIES)
         _one_of("private_addresses", self.private_addresses, _PRIVATE_ADDRESSES)
         _one_of("log_level", self.log_level, _LOG_LEVELS)
+        _checked_servers(self.servers, _pairs("prometheus_tokens", self.prometheus_tokens))
+
+    @property
+    def servers(self) -> Mapping[str, Server]:
+        """The Prometheus servers that resources may name, by name; raises SettingsError."""
+        tokens = _pairs("prometheus_tokens", self.prometheus_tokens)
+        found = _pairs("prometheus", self.prometheus)
+        return {name: Server(url.rstrip("/"), tokens.get(name)) for name, url in found.items()}
 
     @property
     def defaults(self) -> Defaults:
@@ -96,3 +123,42 @@ def _within(name: str, value: float, low: float, high: float) -> None:
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise SettingsError(f"{_PREFIX}{name.upper()} is {value!r}: it must be one of {', '.join(allowed)}")
+
+
+def _pairs(name: str, entries: tuple[str, ...]) -> dict[str, str]:
+    """Return a list of name=value as a mapping; names are those of Kubernetes objects, and none comes twice."""
+    found: dict[str, str] = {}
+    for entry in entries:
+        key, _, value = entry.partition("=")
+        if not _NAME.fullmatch(key) or not value or key in found:
+            raise SettingsError(f"{_PREFIX}{name.upper()} has {entry!r}: give name=value, and each name once")
+        found[key] = value
+    return found
+
+
+def _checked_servers(servers: Mapping[str, Server], tokens: Mapping[str, str]) -> None:
+    variable = f"{_PREFIX}PROMETHEUS"
+    for name, server in servers.items():
+        if not _is_address(server.url):
+            raise SettingsError(f"{variable}: server {name} is {server.url!r}: give https://host:port or http://...")
+    for name, path in tokens.items():
+        if name not in servers or not path.startswith("/"):
+            raise SettingsError(
+                f"{variable}_TOKENS has {name}={path}: give the absolute path of a file, for a server of {variable}"
+            )
+
+
+def _is_address(url: str) -> bool:
+    """Whether this is an http(s) address with a host, and without credentials, query and fragment."""
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not any((parts.username, parts.password, parts.query, parts.fragment))
+            and url.isprintable()
+            and " " not in url
+        )
+    except ValueError:
+        return False

@@ -3,7 +3,7 @@
 A silent repair would change what a model is judged by, so nothing is dropped, filled in or guessed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,14 @@ class Rows:
         inputs = {name: values[indices] for name, values in self.inputs.items()}
         labels = None if self.labels is None else self.labels[indices]
         return Rows(inputs=inputs, labels=labels, digest=self.digest)
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Return rows of one shape one after the other; they have labels where all parts have."""
+    inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
+    labels = [part.labels for part in parts if part.labels is not None]
+    known = np.concatenate(labels) if len(labels) == len(parts) else None
+    return Rows(inputs=inputs, labels=known, digest="+".join(part.digest for part in parts))
 
 
 def read_dataset(

@@ -41,12 +41,20 @@ def fetch(
             DigestMismatch.
     """
     location = resolve(uri, refused=reason(what, "FORBIDDEN"), remote=True)
+    return bring(location, limit_bytes=limit_bytes, into=into, what=what, digest=digest, limit_seconds=limit_seconds)
+
+
+def bring(
+    location: Location, *, limit_bytes: int, into: Path, what: What, digest: str | None = None,
+    limit_seconds: float = TIME_LIMIT_SECONDS,
+) -> Fetched:  # fmt: skip
+    """Do the same for a file that was found already, on the file system it was found on."""
     into.mkdir(parents=True, exist_ok=True)
     target = into / location.name
     _check_kind(location, limit_bytes=limit_bytes, what=what)
     try:
         found, size = _copy(location, target, limit_bytes=limit_bytes, limit_seconds=limit_seconds, what=what)
-        _check_digest(uri, expected=digest, found=found)
+        _check_digest(location.uri, expected=digest, found=found)
     except BaseException:
         target.unlink(missing_ok=True)
         raise

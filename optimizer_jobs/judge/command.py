@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from optimizer_jobs.data.datasets import Rows, read_dataset
+from optimizer_jobs.data.datasets import Rows, joined, read_dataset
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, printable, store_access
 from optimizer_jobs.judge.evidence import Contender, Standing
@@ -24,7 +24,9 @@ from optimizer_jobs.measure.confinement import confined, confinement
 from optimizer_jobs.measure.fingerprint import Fingerprint, fingerprint
 from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.measure.stats import Interval
-from optimizer_jobs.models.bundle import open_bundle, publish
+from optimizer_jobs.models.bundle import Bundle, open_bundle, publish
+from optimizer_jobs.models.runtime import open_session
+from optimizer_jobs.production.stored import store_reference
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.report.build import build
 from optimizer_jobs.report.render import render
@@ -185,7 +187,26 @@ def _summary(request: JudgeRequest, decision: Decision, entrants: Sequence[Entra
     if decision.verdict is Verdict.PROMOTE:
         bundle = next(each.bundle for each in entrants if each.bundle.digest == ref.digest)
         ref = publish(bundle, uri=bundles(request.store))
+        try:
+            _keep_reference(request, bundle)
+        except JobError as error:
+            say(f"  drift cannot be compared with the validation rows: {error}")
     return CandidateSummary(bundle=ref, size_bytes=contender.size_bytes, techniques=_techniques(contender))
+
+
+def _keep_reference(request: JudgeRequest, bundle: Bundle) -> None:
+    """Store what the winner answers on the rows it was proven on, for whoever watches it once it is live."""
+    manifest = bundle.manifest
+    with tempfile.TemporaryDirectory(prefix="reference-") as scratch:
+        parts = [
+            read_dataset(
+                spec, manifest.signature, into=Path(scratch) / name, task=manifest.task,
+                missing=bool(manifest.fills_holes),
+            )
+            for name, spec in (("validation", request.data.validation), ("test", request.data.test)) if spec
+        ]  # fmt: skip
+    session = open_session(bundle, threads_limit=request.threads)
+    store_reference(request.store, bundle.digest, session, joined(parts), seed=request.search.seed)
 
 
 def _techniques(contender: Contender) -> tuple[str, ...]:

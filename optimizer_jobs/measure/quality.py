@@ -45,7 +45,7 @@ def predict(session: Session, rows: Rows, *, batch: int = 256, classes: Sequence
     `classes` names the columns of the scores; without it the label is the column's index. A model with a fixed batch
     is asked in that size. Raises NotAClassifierError when the outputs cannot be read as classes.
     """
-    return _read(_outputs(session, rows, batch), rows=len(rows), classes=classes)
+    return predictions_of(outputs_of(session, rows, batch), rows=len(rows), classes=classes)
 
 
 def correct(predictions: Predictions, rows: Rows) -> BoolArray:
@@ -100,7 +100,7 @@ def answer(
     """Return the model's answers; raises UnfitAnswersError when its outputs do not fit the task."""
     if task is Task.CLASSIFICATION:
         return Answers(predictions=predict(session, rows, batch=batch, classes=classes))
-    outputs = _outputs(session, rows, batch)
+    outputs = outputs_of(session, rows, batch)
     found = next((each for each in outputs.values() if each.dtype.kind == "f" and each.ndim <= 2), None)
     if found is None:
         raise UnfitAnswersError(f"a model of task {task} needs a floating point output of one row a row")
@@ -162,7 +162,8 @@ def _neighbors(vectors: Floats) -> NDArray[np.int64]:
     return nearest
 
 
-def _outputs(session: Session, rows: Rows, batch: int) -> dict[str, Array]:
+def outputs_of(session: Session, rows: Rows, batch: int) -> dict[str, Array]:
+    """Return every output for all rows, each (N, ...), asked in batches of at most `batch`."""
     size = session.signature.batch or batch
     parts = [_ask(session, rows, start, size) for start in range(0, len(rows), size)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -176,7 +177,8 @@ def _ask(session: Session, rows: Rows, start: int, size: int) -> dict[str, Array
     return {name: np.asarray(values)[: len(index)] for name, values in outputs.items()}
 
 
-def _read(outputs: Mapping[str, Array], *, rows: int, classes: Sequence[object] | None) -> Predictions:
+def predictions_of(outputs: Mapping[str, Array], *, rows: int, classes: Sequence[object] | None) -> Predictions:
+    """Return the answers in a model's outputs for that many rows; raises NotAClassifierError when there are none."""
     scores = next((values.astype(np.float64) for values in outputs.values() if _is_scores(values, rows)), None)
     labels = next((values.reshape(rows) for values in outputs.values() if _is_labels(values, rows)), None)
     if labels is not None:

@@ -19,6 +19,9 @@ _DATATYPES = {
     "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
     "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
 }  # fmt: skip
+GOLDEN_ID = "retune-golden"
+"""Id of a golden request, by which a server knows that nobody's question is asked, and captures nothing."""
+
 _NUMBERS_LIMIT = 400_000
 """Input numbers that all golden requests together may have; large inputs get fewer requests."""
 
@@ -43,7 +46,7 @@ class GoldenRequest(Document):
 
     def body(self) -> dict[str, Any]:
         """Return the JSON body of the inference request."""
-        return {"inputs": [tensor.model_dump(mode="json") for tensor in self.inputs]}
+        return {"id": GOLDEN_ID, "inputs": [tensor.model_dump(mode="json") for tensor in self.inputs]}
 
 
 class Golden(Document):

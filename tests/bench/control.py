@@ -20,42 +20,45 @@ checked against the API server's own counters.
 import argparse
 import http.client
 import json
-import os
 import re
-import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kubernetes import client as official
-from kubernetes import config as official_config
 from rich.console import Console
 from rich.table import Table
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
-from retune.cluster.client import Request, Transport, official_transport
-from retune.settings import Settings
+from tests.bench.measured import (
+    Posted,
+    cpu,
+    jobs_of,
+    memory,
+    named,
+    operator_process,
+    operator_writes,
+    post_all,
+    quiet,
+    resources_of,
+    server_cpu,
+    server_writes,
+    until,
+)
 from tests.cluster.crds import install
 from tests.faults.stage import deployment
 from tests.localcluster.api import Api
-from tests.localcluster.controlplane import ControlPlane, control_plane, free_ports
+from tests.localcluster.controlplane import ControlPlane, control_plane
 from tests.samples import manifest
 
 Json = dict[str, Any]
-THREADS = Settings().api_threads
-RESYNC_SECONDS = 15
 REST_SECONDS = 50
 FIRST, LATER, BARE = "before-operator", "after-operator", "bare"
 """Namespaces: of resources there before their operator, of those that come later, of the bare client's Jobs."""
-_WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 _RESOURCE = re.compile(rb'"retune.dev/resource":"([^"]+)"')
 
 
@@ -102,7 +105,7 @@ def measure(size: int) -> Row:
         _prepare(plane, size)
         create_span = _create(plane, FIRST, size).span
         boot, loop_span = _loop_alone(plane, size)
-        jobs = [_bare(job) for job in api.get(_jobs(FIRST))["items"]]
+        jobs = [_bare(job) for job in api.get(jobs_of(FIRST))["items"]]
         bare = [_bare_span(plane, jobs, "a")]
         found = _headline(plane, size)
         bare.append(_bare_span(plane, jobs, "b"))
@@ -118,18 +121,18 @@ def _prepare(plane: ControlPlane, size: int) -> None:
         document = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
         api.apply(f"/api/v1/namespaces/{namespace}", document)
     for namespace in (FIRST, LATER):
-        targets = [_named(deployment(namespace), namespace, f"server-{number}") for number in range(size)]
-        _post_all(plane, f"/apis/apps/v1/namespaces/{namespace}/deployments", targets)
+        targets = [named(deployment(namespace), namespace, f"server-{number}") for number in range(size)]
+        post_all(plane, f"/apis/apps/v1/namespaces/{namespace}/deployments", targets)
     # The API server takes seconds to serve a kind that is new to it: not a matter of any span.
-    api.request("POST", f"{_resources(FIRST)}?dryRun=All", _named(manifest(), FIRST, "first"))
+    api.request("POST", f"{resources_of(FIRST)}?dryRun=All", named(manifest(), FIRST, "first"))
 
 
 def _loop_alone(plane: ControlPlane, size: int) -> tuple[float, float]:
     """Let an operator find resources that are there; returns seconds to its first Lease, and from there to the end."""
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{FIRST}/leases"
-    watch, lease = _Watch(plane, _jobs(FIRST)), _Watch(plane, leases, stop_after=1)
+    watch, lease = _Watch(plane, jobs_of(FIRST)), _Watch(plane, leases, stop_after=1)
     began = time.monotonic()
-    with _operator(plane, FIRST):
+    with operator_process(plane, FIRST):
         (first,) = lease.wait(1).values()
         return first - began, max(watch.wait(size).values()) - first
 
@@ -137,15 +140,15 @@ def _loop_alone(plane: ControlPlane, size: int) -> tuple[float, float]:
 def _headline(plane: ControlPlane, size: int) -> dict[str, float]:
     """Let an operator that is ready meet a burst, then rest; returns those fields of the row."""
     api = Api(plane.kubeconfig)
-    with _operator(plane, LATER) as (pid, port):
-        watch, before = _Watch(plane, _jobs(LATER)), _server_writes(api)
-        operator, server = _cpu([pid]), _server_cpu(plane)
+    with operator_process(plane, LATER) as (pid, port):
+        watch, before = _Watch(plane, jobs_of(LATER)), server_writes(api)
+        operator, server = cpu([pid]), server_cpu(plane)
         created = _create(plane, LATER, size).asked
         seen = watch.wait(size)
-        operator, server = _cpu([pid]) - operator, _server_cpu(plane) - server
-        writes, by_server = _operator_writes(port), _server_writes(api) - before
+        operator, server = cpu([pid]) - operator, server_cpu(plane) - server
+        writes, by_server = operator_writes(port), server_writes(api) - before
         rest = _rest(port)
-        rss, peak = _memory(pid)
+        rss, peak = memory(pid)
     waits = np.array([seen[name] - created[name] for name in created])
     return {
         "span": max(seen.values()) - min(created.values()),
@@ -163,66 +166,16 @@ def _headline(plane: ControlPlane, size: int) -> dict[str, float]:
 
 def _bare_span(plane: ControlPlane, jobs: list[Json], mark: str) -> float:
     """Create the Jobs without an operator; returns the seconds from the first request to the last answer."""
-    return _post_all(plane, _jobs(BARE), [_named(job, BARE, f"{mark}-{job['metadata']['name']}") for job in jobs]).span
+    return post_all(plane, jobs_of(BARE), [named(job, BARE, f"{mark}-{job['metadata']['name']}") for job in jobs]).span
 
 
-def _resources(namespace: str) -> str:
-    return f"/apis/retune.dev/v1alpha1/namespaces/{namespace}/modeloptimizations"
-
-
-def _jobs(namespace: str) -> str:
-    return f"/apis/batch/v1/namespaces/{namespace}/jobs"
-
-
-def _named(document: Json, namespace: str, name: str) -> Json:
-    copy: Json = json.loads(json.dumps(document))
-    copy["metadata"] |= {"name": name[:63], "namespace": namespace}
-    return copy
-
-
-@dataclass(frozen=True)
-class _Posted:
-    """When objects were asked for, by name, and when the last answer came."""
-
-    asked: dict[str, float]
-    answered: float
-
-    @property
-    def span(self) -> float:
-        """Seconds from the first request to the last answer."""
-        return self.answered - min(self.asked.values())
-
-
-def _create(plane: ControlPlane, namespace: str, size: int) -> _Posted:
+def _create(plane: ControlPlane, namespace: str, size: int) -> Posted:
     """Create the resources."""
     bodies = [
-        _named(manifest(target={"ref": {"name": f"server-{number}"}}), namespace, f"digits-{number}")
+        named(manifest(target={"ref": {"name": f"server-{number}"}}), namespace, f"digits-{number}")
         for number in range(size)
     ]
-    return _post_all(plane, _resources(namespace), bodies)
-
-
-def _post_all(plane: ControlPlane, path: str, bodies: list[Json]) -> _Posted:
-    """Create objects with as many threads as the operator has, each with a warm connection."""
-    send = _transport(plane.kubeconfig)
-    asked: dict[str, float] = {}
-
-    def post(body: Json) -> None:
-        asked[body["metadata"]["name"]] = time.monotonic()
-        response = send(Request("POST", path, body=body))
-        if response.status != 201:
-            raise SystemExit(f"{response.status}: {response.body[:500]!r}")
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(lambda _: send(Request("GET", "/version")), range(4 * THREADS)))
-        list(pool.map(post, bodies))
-        return _Posted(asked, time.monotonic())
-
-
-def _transport(kubeconfig: Path) -> Transport:
-    found = official.Configuration(retries=False)
-    official_config.load_kube_config(config_file=str(kubeconfig), client_configuration=found)
-    return official_transport(found, threads=THREADS)
+    return post_all(plane, resources_of(namespace), bodies)
 
 
 def _bare(job: Json) -> Json:
@@ -273,95 +226,12 @@ class _Watch:
             return dict(self._seen)
 
 
-@contextmanager
-def _operator(plane: ControlPlane, namespace: str) -> Iterator[tuple[int, int]]:
-    """Run the operator for a namespace as a process of its own; yields its pid and metrics port once it is ready."""
-    (port,) = free_ports(1)
-    environment = os.environ | {
-        "KUBECONFIG": str(plane.kubeconfig),
-        "RETUNE_NAMESPACES": namespace,
-        "RETUNE_METRICS_PORT": str(port),
-        "RETUNE_RESYNC_SECONDS": str(RESYNC_SECONDS),
-        "RETUNE_LOG_LEVEL": "ERROR",
-    }
-    process = subprocess.Popen([sys.executable, "-m", "retune"], env=environment)
-    try:
-        _until(lambda: _fetch(port, "/readyz") is not None, what="the operator's readiness")
-        yield process.pid, port
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def _until(check: Callable[[], bool], *, what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"no {what} after {seconds:g} s")
-        time.sleep(0.1)
-
-
-def _fetch(port: int, path: str) -> str | None:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
-            return str(answer.read().decode())
-    except OSError:
-        return None
-
-
-def _operator_writes(port: int) -> float:
-    """Return the writes that the operator has counted."""
-    text = _fetch(port, "/metrics") or ""
-    found = re.findall(r'^retune_api_requests_total\{code="(\d+)",verb="(\w+)"\} (\S+)', text, re.MULTILINE)
-    return sum(float(count) for _, verb, count in found if verb in _WRITES)
-
-
-def _server_writes(api: Api) -> float:
-    """Return the writes to Jobs, Leases and our status that the API server has counted, as a check of the above."""
-    with api.open("GET", "/metrics", kind="text/plain", timeout=30) as response:
-        text = response.read().decode()
-    total = 0.0
-    for line in re.findall(r"^apiserver_request_total\{.*$", text, re.MULTILINE):
-        labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
-        ours = (labels["resource"], labels["subresource"]) in {
-            ("jobs", ""), ("leases", ""), ("modeloptimizations", "status"), ("events", ""),
-        }  # fmt: skip
-        if ours and labels["verb"] in _WRITES and labels["scope"] == "resource" and not labels["group"].startswith("x"):
-            total += float(line.rsplit(" ", 1)[1])
-    return total
-
-
 def _rest(port: int) -> float:
     """Let the operator rest, through several resyncs; returns what it wrote meanwhile."""
-    _until(lambda: _quiet(port), what="an idle queue", seconds=120)
-    settled = _operator_writes(port)
+    until(lambda: quiet(port), what="an idle queue", seconds=120)
+    settled = operator_writes(port)
     time.sleep(REST_SECONDS)
-    return _operator_writes(port) - settled
-
-
-def _quiet(port: int) -> bool:
-    text = _fetch(port, "/metrics") or ""
-    return "retune_queue_depth 0.0" in text and "retune_active_workers 0.0" in text
-
-
-def _memory(pid: int) -> tuple[float, float]:
-    """Return resident and peak resident memory in megabytes."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-    found = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB", status, re.MULTILINE))
-    return int(found["VmRSS"]) / 1000, int(found["VmHWM"]) / 1000
-
-
-def _cpu(pids: Iterable[int]) -> float:
-    """Return the processor seconds that processes have used."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _server_cpu(plane: ControlPlane) -> float:
-    return _cpu(process.pid for process in plane.processes.values())
+    return operator_writes(port) - settled
 
 
 _LINES: tuple[tuple[str, Callable[[Row], str]], ...] = (

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,27 @@ class Spy:
     def reads(self) -> list[str]:
         """Path of every read."""
         return [each.path for each in self.seen if each.method == "GET"]
+
+
+@dataclass
+class Clock:
+    """A clock that a test moves: hours of windows pass in no time, and none ends by chance."""
+
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).replace(microsecond=0))
+
+    def __call__(self) -> datetime:
+        """Return the moment it shows."""
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+    def drive(self, operator: Operator) -> Operator:
+        """Let an operator decide by this clock; returns it."""
+        operator.reconciler._clock = operator.reader._clock = self
+        operator.live._clock = lambda: self().timestamp()
+        return operator
 
 
 def kind_of(path: str) -> str:

@@ -12,11 +12,14 @@ import pytest
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from tests import samples
-from tests.cluster.api_cases import ACCEPTED, REFUSED, Case, changed
+from tests.cluster import api_cases, watch_cases
+from tests.cluster.api_cases import Case, changed
 from tests.cluster.crds import established, path_of
 from tests.localcluster.api import Api, ApiError
 
 Json = dict[str, Any]
+ACCEPTED = (*api_cases.ACCEPTED, *watch_cases.ACCEPTED)
+REFUSED = (*api_cases.REFUSED, *watch_cases.REFUSED)
 _STRICT = "fieldValidation=Strict&dryRun=All"
 _ABSENT = 404
 
@@ -172,6 +175,7 @@ def mutants(api: Api) -> Iterator[dict[int, str]]:
         yield groups
 
 
+@pytest.mark.timeout(480)  # the first of them waits for a CRD a rule
 @pytest.mark.parametrize("number", range(len(RULES)), ids=[f"{path or 'root'}: {words}" for path, _, _, words in RULES])
 def test_every_rule_is_missed_when_it_is_gone(api: Api, mutants: dict[int, str], number: int) -> None:
     """Without the rule, the real API server accepts what the rule's own cases send."""

@@ -9,7 +9,7 @@ import yaml
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from retune.contract.paths import METRICS_PORT
 from retune.contract.requests import JobRequest
-from retune.settings import Settings
+from retune.settings import Server, Settings
 from retune.workloads.labels import labels
 from tests import samples
 from tests.cluster.chart import CHART, helm, of_kind, rendered
@@ -22,9 +22,14 @@ EVERYTHING = (
     "imagePullSecrets[0].name=pull", "priorityClassName=system-cluster-critical", "podLabels.a=b", "podAnnotations.c=d",
     "nodeSelector.e=f", "tolerations[0].operator=Exists", "serviceAccount.annotations.g=h", "workers=3",
     "image.digest=sha256:" + "0" * 64, "logLevel=DEBUG", "artifactStore=",
+    "metrics.prometheusRule.enabled=true", "metrics.dashboard.enabled=true",
+    "prometheus.servers[0].name=main", "prometheus.servers[0].url=https://prometheus.monitoring/prom",
+    "prometheus.servers[0].tokenSecret.name=prometheus", "prometheus.servers[0].tokenSecret.key=bearer",
+    "prometheus.servers[1].name=edge", "prometheus.servers[1].url=http://10.0.0.7:9090",
 )  # fmt: skip
 PATHS = {
     "ServiceAccount": "/api/v1/namespaces/{ns}/serviceaccounts",
+    "ConfigMap": "/api/v1/namespaces/{ns}/configmaps",
     "Service": "/api/v1/namespaces/{ns}/services",
     "Deployment": "/apis/apps/v1/namespaces/{ns}/deployments",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{ns}/networkpolicies",
@@ -33,7 +38,7 @@ PATHS = {
     "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
     "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
 }
-ELSEWHERE = {"PodMonitor", "CustomResourceDefinition"}
+ELSEWHERE = {"PodMonitor", "PrometheusRule", "CustomResourceDefinition"}
 """Kinds that this API server does not have, or has from the tests already."""
 
 
@@ -101,6 +106,29 @@ def test_what_the_chart_sets_is_what_the_operator_reads() -> None:
     changed = Settings.from_environment(environment(*EVERYTHING))
     assert (changed.namespaces, changed.workers, changed.log_level) == (("team-a", "team-b"), 3, "DEBUG")
     assert changed.defaults.artifact_store is None
+    token = "/etc/retune/prometheus/main/token"
+    assert changed.servers == {
+        "main": Server("https://prometheus.monitoring/prom", token), "edge": Server("http://10.0.0.7:9090"),
+    }  # fmt: skip
+
+
+def test_a_servers_token_is_where_the_operator_looks_for_it() -> None:
+    """The Secret's key becomes the one file of its folder, which nobody can write."""
+    spec = deployment(*EVERYTHING)["spec"]["template"]["spec"]
+    (mount,) = [each for each in spec["containers"][0]["volumeMounts"] if each["name"] != "tmp"]
+    (volume,) = [each for each in spec["volumes"] if each["name"] == mount["name"]]
+    assert (mount["mountPath"], mount["readOnly"]) == ("/etc/retune/prometheus/main", True)
+    assert volume["secret"] == {"secretName": "prometheus", "items": [{"key": "bearer", "path": "token"}]}
+
+
+def test_the_network_policy_lets_live_numbers_in() -> None:
+    """Metrics of live models in the cluster, and the ports of the Prometheus servers, given or by scheme."""
+    policy, *_ = of_kind(rendered(*EVERYTHING), "NetworkPolicy")
+    assert policy["metadata"]["namespace"] == "retune-system"
+    ports = [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]]
+    assert ports[-2:] == [[8082], [443, 9090]]
+    (policy,) = of_kind(rendered("networkPolicy.enabled=true"), "NetworkPolicy")
+    assert len(policy["spec"]["egress"]) == len(ports) - 1
 
 
 def test_a_digest_wins_over_a_tag() -> None:
@@ -199,6 +227,8 @@ def test_no_role_has_a_wildcard() -> None:
         ("artifactStore=s3://bucket", "does not match pattern"),
         ("image.digest=latest", "does not match pattern"),
         ("watchNamespaces={Team}", "does not match pattern"),
+        ("prometheus.servers[0].name=main", "missing property 'url'"),
+        ("prometheus.servers[0].name=a,prometheus.servers[0].url=ftp://h", "does not match pattern"),
         ("serviceAccount.create=false", "serviceAccount.name is needed"),
         ("networkPolicy.jobs.enabled=true", "needs networkPolicy.jobs.namespaces or watchNamespaces"),
         ("networkPolicy.jobs.ports={0}", "minimum"),
@@ -225,3 +255,4 @@ def test_the_notes_lead_on() -> None:
     )
     assert "kubectl --namespace ops rollout status deployment/retune" in done.stdout
     assert "get persistentvolumeclaim team\n" in done.stdout
+    assert "metrics.podMonitor.enabled" in done.stdout

@@ -35,6 +35,7 @@ class Settings:
     """What Jobs need of the operator's settings."""
 
     optimizer_image: str = "retune/optimizer:dev"
+    monitor_image: str = "retune/monitor:dev"
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
 

@@ -50,6 +50,7 @@ class Settings:
     """A small image with a shell, which the local cluster has for its own needs."""
 
     optimizer_image: str = os.environ.get("RETUNE_SHELL_IMAGE", PAUSE_IMAGE)
+    monitor_image: str = os.environ.get("RETUNE_SHELL_IMAGE", PAUSE_IMAGE)
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
 

@@ -7,6 +7,7 @@ import pytest
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from tests.cluster.crds import install
+from tests.faults.stage import reply
 from tests.faults.stagehand import Stagehand
 from tests.localcluster.api import Api
 from tests.localcluster.controlplane import control_plane
@@ -29,5 +30,5 @@ def api(kubeconfig: Path) -> Api:
 @pytest.fixture(scope="session")
 def stagehand(api: Api) -> Iterator[Stagehand]:
     """Finishes Jobs and settles Deployments for the whole session."""
-    with Stagehand(api) as playing:
+    with Stagehand(api, reply=reply) as playing:
         yield playing

@@ -3,19 +3,41 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from retune.api.watched import Verdict
+from retune.contract.requests import CheckRequest, JobRequest, JudgeRequest
+from retune.contract.results import JobResult
+from retune.contract.results import Verdict as Judged
+from tests.answers import answer, check
 from tests.faults.mortal import DIED
 from tests.localcluster.api import Api, ApiError
 from tests.samples import manifest
 
 Json = dict[str, Any]
 _TIMES = {"lastTransitionTime", "startTime", "completionTime", "promotedAt", "bakeStartTime"}
-_PAUSE = 0.1
+_PAUSE = 0.25
+MONITORING = {
+    "production": {"uri": "pvc://store/production", "labels": {"uri": "pvc://store/labels", "maxDelay": "0s"}},
+    "quality": {"consecutive": 1},
+}
+PROMOTED_AT = datetime(2026, 11, 2, 0, 0, 1, tzinfo=UTC)
+WATCHED_AT = PROMOTED_AT + timedelta(days=1, minutes=5)
+"""Windows of an hour are over then, and what signals rest after a run is too."""
 
 
-def prepare(api: Api, namespace: str) -> None:
+def reply(request: JobRequest) -> JobResult:
+    """Answer as a Job would: the first candidate wins; live quality is lost after it, and no candidate mends that."""
+    if isinstance(request, CheckRequest):
+        return check(request, quality=Verdict.BREACH)
+    mending = isinstance(request, JudgeRequest) and request.trigger == "QualityDegradation"
+    return answer(request, verdict=Judged.NO_GAIN if mending else Judged.PROMOTE)
+
+
+def prepare(api: Api, namespace: str, **spec: Any) -> None:
     """Make a namespace with a Deployment and a ModelOptimization that rolls out without a pause."""
     api.apply(
         f"/api/v1/namespaces/{namespace}", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
@@ -24,7 +46,9 @@ def prepare(api: Api, namespace: str) -> None:
     api.apply(f"/api/v1/namespaces/{namespace}/serviceaccounts/default", account)
     api.apply(f"/apis/apps/v1/namespaces/{namespace}/deployments/digits-server", deployment(namespace))
     resource = manifest(
-        target={"ref": {"name": "digits-server"}, "inference": {"modelName": "digits"}}, rollout={"bakeTime": "0s"}
+        target={"ref": {"name": "digits-server"}, "inference": {"modelName": "digits"}},
+        rollout={"bakeTime": "0s"},
+        **spec,
     )
     resource["metadata"]["namespace"] = namespace
     api.request("POST", f"/apis/retune.dev/v1alpha1/namespaces/{namespace}/modeloptimizations", resource)
@@ -75,25 +99,47 @@ def timeless(value: Any) -> Any:
     return [timeless(inner) for inner in value] if isinstance(value, list) else value
 
 
-def run_until_over(api: Api, kubeconfig: Path, namespace: str, *, kill_after: int | None, seconds: float = 120) -> bool:
-    """Run an operator process until it dies after so many calls or the pass is over; returns whether it died.
+def promoted(found: Json) -> bool:
+    """Return whether the first run is over in a state, and nothing is left to undo."""
+    return bool(found.get("runs", {}).get("digits-r1", {}).get("outcome")) and not found["finalizers"]
 
+
+def watched(found: Json) -> bool:
+    """Return whether the champion of the first run is watched."""
+    status = found.get("status", {})
+    seen = status.get("monitoring", {}).get("championDigest")
+    return promoted(found) and bool(seen == status["champion"]["digest"])
+
+
+def judged(found: Json) -> bool:
+    """Return whether the run that a signal started is over, and why that signal starts no other was told."""
+    ended = found.get("runs", {}).get("digits-r2", {}).get("outcome")
+    return bool(ended) and "held" in found["status"]["triggers"]
+
+
+def run_until(
+    over: Callable[[Json], bool], api: Api, kubeconfig: Path, namespaces: Sequence[str], *,
+    kill_after: int | None = None, moment: datetime | None = None, seconds: float = 120,
+) -> bool:  # fmt: skip
+    """Run an operator process until it dies after so many calls or all is over; returns whether it died.
+
+    moment: where its clock stands still; only writes are counted then.
     Raises AssertionError with its output when it ends in any other way, or takes longer than `seconds`.
     """
-    command = [sys.executable, "-m", "tests.faults.mortal", str(kubeconfig), namespace, str(kill_after or 0)]
+    moments = [moment.isoformat()] if moment else []
+    arguments = [str(kubeconfig), ",".join(namespaces), str(kill_after or 0), *moments]
+    command = [sys.executable, "-m", "tests.faults.mortal", *arguments]
+    left = list(namespaces)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         deadline = time.monotonic() + seconds
-        while process.poll() is None and not _over(api, namespace) and time.monotonic() < deadline:
+        while process.poll() is None and left and time.monotonic() < deadline:
             time.sleep(_PAUSE)
+            while left and over(snapshot(api, left[0])):
+                left.pop(0)
         late = time.monotonic() >= deadline
         process.kill()
         output = process.communicate()[0]
     died = process.returncode == DIED
-    assert not late, f"{namespace} is not over after {seconds:g} s: {snapshot(api, namespace)}\n{output}"
+    assert not late, f"{left[0]} is not over after {seconds:g} s: {snapshot(api, left[0])}\n{output}"
     assert died or process.returncode < 0, output
     return died
-
-
-def _over(api: Api, namespace: str) -> bool:
-    found = snapshot(api, namespace)
-    return bool(found.get("runs", {}).get("digits-r1", {}).get("outcome")) and not found["finalizers"]

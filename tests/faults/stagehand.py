@@ -6,12 +6,13 @@ what it may do are decided by that server. It is used where a test needs hundred
 
 import json
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Self
 
 from retune.contract.paths import REQUEST_ANNOTATION
-from retune.contract.requests import InspectRequest, parse_request
-from retune.contract.results import encode_result
+from retune.contract.requests import InspectRequest, JobRequest, parse_request
+from retune.contract.results import JobResult, encode_result
 from tests.answers import answer
 from tests.localcluster.api import Api, ApiError
 
@@ -28,8 +29,9 @@ def now() -> str:
 class Stagehand:
     """Finishes every Job with an honest result and settles every Deployment, in all namespaces, until stopped."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, *, reply: Callable[[JobRequest], JobResult] = answer) -> None:
         self.api = api
+        self._reply = reply
         self.jobs_seen: dict[tuple[str, str], set[str]] = {}
         """UIDs that were seen under a namespace and Job name: more than one means that a Job was made twice."""
         self.values_seen: dict[str, list[str | None]] = {}
@@ -49,12 +51,13 @@ class Stagehand:
 
     def _play(self) -> None:
         while not self._stop.wait(_PAUSE):
-            for job in self.api.get("/apis/batch/v1/jobs")["items"]:
-                self._job(job)
+            for job in self.api.get("/apis/batch/v1/jobs?fieldSelector=status.successful%3D0")["items"]:
+                self.finish(job)
             for deployment in self.api.get("/apis/apps/v1/deployments")["items"]:
                 self._deployment(deployment)
 
-    def _job(self, job: Json) -> None:
+    def finish(self, job: Json) -> None:
+        """Let a Job that runs succeed with the answer to its request."""
         meta = job["metadata"]
         self.jobs_seen.setdefault((meta["namespace"], meta["name"]), set()).add(meta["uid"])
         if job["spec"].get("suspend") or job.get("status", {}).get("conditions") or "deletionTimestamp" in meta:
@@ -70,7 +73,7 @@ class Stagehand:
         meta, template = job["metadata"], job["spec"]["template"]
         request = parse_request(template["metadata"]["annotations"][REQUEST_ANNOTATION])
         assert not isinstance(request, InspectRequest), "no Job in the cluster looks at undescribed models"
-        message = encode_result(answer(request)).decode()
+        message = encode_result(self._reply(request)).decode()
         labels = template["metadata"]["labels"] | {"batch.kubernetes.io/controller-uid": meta["uid"]}
         name = f"{meta['name']}-pod"
         self._make_pod(name, meta["namespace"], labels, template["spec"], _reference("batch/v1", "Job", meta))

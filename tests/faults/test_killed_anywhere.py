@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stage import prepare, run_until_over, snapshot
+from tests.faults.stage import prepare, promoted, run_until, snapshot
 from tests.faults.stagehand import Stagehand
 from tests.localcluster.api import Api
 
@@ -22,9 +22,9 @@ MOST_CALLS = 200
 def _pass(api: Api, kubeconfig: Path, namespace: str, *, kill_after: int | None) -> bool:
     """Make one pass with a kill, then let a second process finish it; returns whether the kill took place."""
     prepare(api, namespace)
-    died = run_until_over(api, kubeconfig, namespace, kill_after=kill_after)
+    died = run_until(promoted, api, kubeconfig, [namespace], kill_after=kill_after)
     if died:
-        run_until_over(api, kubeconfig, namespace, kill_after=None)
+        run_until(promoted, api, kubeconfig, [namespace])
     return died
 
 

@@ -16,6 +16,7 @@ from optimizer_jobs.measure.stats import wilson
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model, open_session
+from optimizer_jobs.production.reference import of_bundle, read_reference
 from retune.api.model import Data, Model
 from retune.api.objectives import Metric
 from retune.contract.requests import BaselineRequest
@@ -162,3 +163,22 @@ def test_a_model_that_is_no_classifier_is_refused(ask: Ask, claims: Claims) -> N
         run(ask("one.onnx"))
     assert caught.value.reason is Reason.MODEL_INVALID
     assert "classifier" in caught.value.message
+
+
+def test_what_the_model_answers_on_unseen_rows_is_kept(ask: Ask, claims: Claims, tmp_path: Path) -> None:
+    """What drift and quality are compared with has the rows of validation and test, with answers and labels."""
+    result = run(ask("sklearn.onnx"))
+    bundle = open_bundle(result.bundle.uri, digest=result.bundle.digest)
+    uri = of_bundle("pvc://retune-artifacts/digits", result.bundle.digest)
+    found = read_reference(uri, bundle.manifest.signature, into=tmp_path)
+    (X1, y1), (X2, y2) = digits("validation"), digits("test")
+    X, y = np.concatenate([X1, X2]), np.concatenate([y1, y2])
+    name = bundle.manifest.signature.inputs[0].name
+    np.testing.assert_array_equal(found.rows.inputs[name], X)
+    np.testing.assert_array_equal(found.labels, y)
+    assert found.labelled.all()
+    assert set(found.rows.models) == {result.bundle.digest}
+    answers = open_session(bundle).run({name: X})
+    for output, values in answers.items():
+        np.testing.assert_allclose(found.rows.outputs[output], values, rtol=1e-4, atol=1e-6)
+    assert claims.path(uri).is_file()

@@ -13,12 +13,14 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.judge import command
 from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.models.bundle import open_bundle
+from optimizer_jobs.production.reference import of_bundle, read_reference
 from optimizer_jobs.report.document import Report
 from optimizer_jobs.run import execute
 from optimizer_jobs.search import command as search
 from optimizer_jobs.search.study import finalists, open_study
 from retune.contract.requests import BaselineRequest, JudgeRequest, SearchRequest
 from retune.contract.results import JudgeResult, Reason, Verdict, encode_result
+from tests.unit.jobs.models_for_tests import digits
 
 SHORT = Effort(min_rounds=4, max_rounds=8, max_seconds=30, calls_per_block=10)
 STORE, RUN = "pvc://retune-artifacts/digits", "digits-1"
@@ -78,7 +80,7 @@ def judged(request: JudgeRequest) -> JudgeResult:
 
 
 def test_quantized_network_is_promoted_and_published(searched: Searched) -> None:
-    """The winner is a third of the size, lies among the published bundles, and opens verified."""
+    """The winner is a third of the size, lies among the published bundles with its reference, and opens verified."""
     result = judged(searched.request())
 
     assert (result.verdict, result.reason) == (Verdict.PROMOTE, "SmallerAtEqualQuality")
@@ -88,6 +90,8 @@ def test_quantized_network_is_promoted_and_published(searched: Searched) -> None
     champion = open_bundle(result_champion(searched), digest=result.champion_digest)
     assert bundle.manifest.size_bytes < champion.manifest.size_bytes / 2
     assert bundle.manifest.size_bytes == result.candidate.size_bytes
+    reference = read_reference(of_bundle(STORE, bundle.digest), bundle.manifest.signature, into=searched.root / "copy")
+    assert reference.labels.tolist() == digits("validation")[1].tolist()
 
 
 def result_champion(searched: Searched) -> str:

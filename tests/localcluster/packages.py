@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.localcluster.settings import Settings
-from tests.localcluster.shell import ClusterError, run_logged, say
+from tests.localcluster.shell import ClusterError, locked, run_logged, say
 
 # Package and the files that show that it is there.
 PACKAGES = {
@@ -50,6 +50,33 @@ def ensure(settings: Settings) -> None:
     with no_service_starts():
         install = ["apt-get", *wait, "install", "-y", "--no-install-recommends", *wanted]
         run_logged(install, log=log, env=env)
+
+
+def unpacked(settings: Settings, name: str) -> Path:
+    """Return the folder of a package's files, fetched once into the cache and installed nowhere.
+
+    Raises ClusterError where there is no Debian to fetch it from.
+    """
+    target = settings.cache / "packages" / name
+    with locked(settings.cache / "packages.lock"):
+        if not target.exists():
+            _unpack(settings, name, target)
+    return target
+
+
+def _unpack(settings: Settings, name: str, target: Path) -> None:
+    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+        raise ClusterError(f"Debian's package {name} cannot be fetched: there is no apt-get here")
+    say(f"fetching Debian's package {name}: about 10 s")
+    partial, log = target.with_name(f"{name}.partial"), settings.cache / "logs" / f"package-{name}.log"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    own = ("-o", "APT::Sandbox::User=root")  # it may not enter this folder
+    run_logged(["apt-get", *own, "download", name], log=log, cwd=partial)
+    (archive,) = partial.glob("*.deb")
+    run_logged(["dpkg-deb", "--extract", archive, partial / "files"], log=log)
+    (partial / "files").rename(target)
+    shutil.rmtree(partial)
 
 
 @contextmanager

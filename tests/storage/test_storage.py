@@ -9,13 +9,21 @@ import pytest
 
 from optimizer_jobs.data.fetch import Fetched, fetch
 from optimizer_jobs.errors import RETRY_EXIT, JobError
+from optimizer_jobs.production.labels import join
+from optimizer_jobs.production.layout import folder_of
+from optimizer_jobs.production.windows import read_window
+from retune.api.monitoring import Labels, Production
 from retune.contract.exits import Exit
 from retune.contract.results import Reason
 from tests.storage import servers
 from tests.storage.servers import Store
+from tests.unit.jobs.captured_for_tests import HOUR, NOW, REQUEST_ROWS, Shop
+from tests.unit.jobs.conftest import claims, delivered, shop
 
 pytest.importorskip("s3fs")
 pytest.importorskip("gcsfs")
+
+__all__ = ["claims", "delivered", "shop"]
 
 LIMIT = 64 << 20
 NAME = "digits/model.onnx"
@@ -154,3 +162,24 @@ def test_a_server_that_is_gone_is_tried_again(s3: Store, tmp_path: Path, monkeyp
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://localhost:1")
     error = refused(f"s3://{servers.BUCKET}/{NAME}", tmp_path)
     assert (error.reason, error.exit) == (Reason.SOURCE_UNREACHABLE, RETRY_EXIT)
+
+
+def test_captured_requests_in_a_bucket_are_read(
+    bucket: str, s3_server: Store, gcs_server: Store, shop: Shop, tmp_path: Path
+) -> None:
+    """A window and its labels come from a bucket as they do from a volume, and no copy stays behind."""
+    shop.serve(range(10), since=NOW)
+    shop.label(range(10))
+    server = s3_server if bucket.startswith("s3") else gcs_server
+    for path in shop.root.rglob("*.parquet"):
+        server.put(f"shop/{path.relative_to(shop.root)}", path.read_bytes())
+    server.put(f"shop/captured/{folder_of(NOW)}/cut.parquet", b"PAR1")
+    found = read_window(
+        Production(uri=f"{bucket}/shop/captured"), start=NOW, end=NOW + HOUR, signature=shop.signature, model=None,
+        now=NOW + HOUR, max_rows=1000, into=tmp_path / "scratch", seed=0,
+    )  # fmt: skip
+    rows, labels, _ = join(found, Labels(uri=f"{bucket}/shop/labels"), into=tmp_path / "scratch", limit=1000)
+    assert found.set_aside == {"files that cannot be read": 1}
+    assert len(rows) == len(found) == 10 * REQUEST_ROWS
+    assert labels.tolist() == shop.digits[: 10 * REQUEST_ROWS].tolist()
+    assert not list((tmp_path / "scratch").rglob("*"))

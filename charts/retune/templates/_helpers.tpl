@@ -44,6 +44,21 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* Prometheus servers and their token files, as name=value lists. */}}
+{{- define "retune.prometheus" -}}
+{{- $found := list }}
+{{- range .Values.prometheus.servers }}{{ $found = append $found (printf "%s=%s" .name .url) }}{{ end }}
+{{- join "," $found }}
+{{- end }}
+
+{{- define "retune.prometheusTokens" -}}
+{{- $found := list }}
+{{- range .Values.prometheus.servers }}
+{{- if .tokenSecret }}{{ $found = append $found (printf "%s=/etc/retune/prometheus/%s/token" .name .name) }}{{ end }}
+{{- end }}
+{{- join "," $found }}
+{{- end }}
+
 {{/* Exactly what the operator does, and nothing else: no Secrets, no exec, no pods or workloads of its own making but Jobs. */}}
 {{- define "retune.rules" -}}
 - apiGroups: [retune.dev]

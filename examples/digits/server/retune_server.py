@@ -3,12 +3,17 @@
 What it serves: the bundle named by the environment variable MODEL_URI, which Retune owns, else the ONNX file as it was
 delivered, which model-settings.json names. A bundle's files and golden requests are checked before it reports ready;
 a server that cannot prove what it serves must never become ready, so it ends and says why.
+
+Where the environment variable CAPTURE_URI names a folder, requests and answers are captured there for monitoring.
 """
 
 import asyncio
+import atexit
 import os
 import re
 import sys
+import time
+import uuid
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,9 +40,12 @@ from optimizer_jobs.models.bundle import Bundle, open_bundle
 from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Session
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model, open_session
-from optimizer_jobs.models.signature import TEXT, TensorSpec
+from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
+from optimizer_jobs.production.writer import CaptureWriter
 
 BUNDLE_VARIABLE = "MODEL_URI"
+CAPTURE_VARIABLE = "CAPTURE_URI"
+"""Folder for captured requests, such as pvc://CLAIM/captured; without it nothing is captured."""
 THREADS_VARIABLE = "CPU_LIMIT"
 """Cores the container may use, by the downward API: `resourceFieldRef: limits.cpu`."""
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -52,9 +60,10 @@ class BundleModel(MLModel):  # type: ignore[misc]  # MLServer has no type inform
         super().__init__(settings)
         delivered = settings.parameters.uri if settings.parameters else None
         self._uri = os.environ.get(BUNDLE_VARIABLE) or delivered or ""
-        self._session, self._bundle, digest = _opened(self._uri)
+        self._session, self._bundle, self._digest = _opened(self._uri)
+        self._capture = _capturing(os.environ.get(CAPTURE_VARIABLE), self._session.signature)
         if settings.parameters:
-            settings.parameters.version = digest.removeprefix("sha256:")[:12]
+            settings.parameters.version = self._digest.removeprefix("sha256:")[:12]
             settings.versions = [settings.parameters.version]
         settings.platform = self._bundle.manifest.engine.engine if self._bundle else EngineOptions().engine
         self.inputs = [_metadata(spec) for spec in self._session.signature.inputs]
@@ -68,13 +77,23 @@ class BundleModel(MLModel):  # type: ignore[misc]  # MLServer has no type inform
                 _end(f"{self._uri}: golden request {reason}; this machine does not run the bundle as it was judged")
         return True
 
+    async def unload(self) -> bool:
+        """Write what was captured and is not in a file yet."""
+        if self._capture is not None:
+            await asyncio.to_thread(self._capture.close)
+        return True
+
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """Answer one request of the Open Inference Protocol; raises InferenceError when it does not fit the model."""
+        came, request_id = time.time(), payload.id or str(uuid.uuid4())
         signature = self._session.signature
         given = {tensor.name: tensor for tensor in payload.inputs}
         inputs = {spec.name: self._decoded(given.get(spec.name), spec) for spec in signature.inputs}
         outputs = await asyncio.to_thread(self._run, inputs)
+        if self._capture is not None and request_id != golden.GOLDEN_ID:
+            self._capture.offer(request_id, self._digest, inputs, outputs, came)
         return InferenceResponse(
+            id=request_id,
             model_name=self.name,
             model_version=self.version,
             parameters=Parameters(bundle_digest=self._bundle.digest) if self._bundle else None,
@@ -127,6 +146,24 @@ def _opened(uri: str) -> tuple[Session, Bundle | None, str]:
         _end(str(error))
     except EngineError as error:
         _end(f"{uri}: {error}")
+
+
+def _capturing(uri: str | None, signature: Signature) -> CaptureWriter | None:
+    """Return what captures into the folder at `uri`; None without one, or for a model that the format has no types for.
+
+    Ends the process when the URI is none.
+    """
+    if not uri:
+        return None
+    try:
+        writer = CaptureWriter(resolve(uri).local, signature)
+        atexit.register(writer.close)  # MLServer unloads a model for another, but not when it ends
+        return writer
+    except JobError as error:
+        _end(str(error))
+    except ValueError as error:
+        sys.stderr.write(f"nothing is captured: {error}\n")
+    return None
 
 
 def _end(why: str) -> NoReturn:

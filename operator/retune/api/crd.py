@@ -35,6 +35,8 @@ def modeloptimization_crd() -> Json:
         _column("Run", "string", ".status.run.name"),
         _column("Trials", "integer", ".status.run.trials.done"),
         _column("Last", "string", ".status.lastRun.outcome"),
+        _column("Drift", "string", ".status.monitoring.driftShare"),
+        _column("Quality", "string", ".status.monitoring.quality"),
         _column("Age", "date", ".metadata.creationTimestamp"),
         _column("Target", "string", ".spec.target.ref.name", priority=1),
         _column("Message", "string", ".status.message", priority=1),

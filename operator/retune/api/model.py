@@ -75,6 +75,8 @@ class Model(ApiModel):
             ("!(self.format in ['Joblib', 'Pickle', 'TorchScript', 'TorchExport']) || has(self.trust)",
              "loading this format runs code from the file: deliver ONNX, SafeTensors or Skops instead, "
              "or set model.trust: RunsCodeFromFile"),
+            ("self.updatePolicy != 'Follow' || !has(self.digest)",
+             "model.digest pins the file and cannot be combined with model.updatePolicy: Follow"),
         )
     )  # fmt: skip
 
@@ -82,6 +84,9 @@ class Model(ApiModel):
     """Where the model file lies, such as pvc://CLAIM/PATH/model.onnx or s3://BUCKET/model.onnx."""
     digest: Digest | None = None
     """SHA-256 the file must have. When left out, the file found first becomes version 1, under its digest."""
+    update_policy: Literal["Pinned", "Follow"] = "Pinned"
+    """Pinned keeps the file that was found first; Follow looks once a monitoring window whether the file has changed,
+    and measures and optimizes the new one."""
     format: ModelFormat = ModelFormat.ONNX
     """Format of the model file."""
     factory: Factory | None = None

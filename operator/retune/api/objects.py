@@ -6,22 +6,12 @@ An OptimizationRun is one attempt: an immutable snapshot, owned by its ModelOpti
 from pydantic import ConfigDict, Field
 
 from retune.api.base import ApiModel, Time, map_list, rules
+from retune.api.bounds import Address, Hash, Name, Sentence, Word
 from retune.api.model import Data, Model
 from retune.api.objectives import Objective, Selection
 from retune.api.search import Search, Serving
 from retune.api.spec import ModelOptimizationSpec
-from retune.api.status import (
-    Address,
-    Condition,
-    Hash,
-    Measurement,
-    ModelOptimizationStatus,
-    Name,
-    Outcome,
-    Sentence,
-    Trials,
-    Word,
-)
+from retune.api.status import Condition, Measurement, ModelOptimizationStatus, Outcome, Trials
 from retune.api.techniques import Technique
 
 

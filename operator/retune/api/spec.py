@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field
 from retune.api.base import ApiModel, ObjectName, map_list, rules, text
 from retune.api.execution import Execution, History, Rollout
 from retune.api.model import Data, Model
+from retune.api.monitoring import Monitoring, Refresh, Triggers
 from retune.api.objectives import Objective, Selection, default_objectives
 from retune.api.search import Search, Serving
 from retune.api.techniques import Technique
@@ -135,6 +136,11 @@ class ModelOptimizationSpec(ApiModel):
              "(!(o.metric in ['cosine', 'neighbor_agreement']) || self.model.task == 'Embedding'))",
              "an objective's quality metric must fit model.task: accuracy for Classification, rmse or mae for Regression, "
              "cosine or neighbor_agreement for Embedding"),
+            ("self.model.updatePolicy != 'Follow' || has(self.monitoring)",
+             "model.updatePolicy Follow looks once a monitoring window: give spec.monitoring"),
+            ("!has(self.monitoring) || !has(self.monitoring.quality) || !has(self.monitoring.quality.metric) || "
+             "(self.monitoring.quality.metric == 'accuracy') == (self.model.task == 'Classification')",
+             "monitoring.quality.metric must fit model.task: accuracy for Classification, rmse or mae for Regression"),
         )
     )  # fmt: skip
 
@@ -167,6 +173,12 @@ class ModelOptimizationSpec(ApiModel):
     """Where and how the model serves."""
     target: Target
     """What serves the model."""
+    monitoring: Monitoring | None = None
+    """How the live model is watched. Left out: it is not."""
+    refresh: Refresh = Refresh()
+    """Which data a run that follows a signal learns from."""
+    triggers: Triggers = Triggers()
+    """What may start a run by itself, and how often."""
     execution: Execution = Execution()
     """How Jobs run."""
     rollout: Rollout = Rollout()

@@ -9,14 +9,8 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from retune.api.base import ATOMIC, ApiModel, Time, map_list
-
-Name = Annotated[str, Field(min_length=1, max_length=253)]
-Word = Annotated[str, Field(min_length=1, max_length=64)]
-Address = Annotated[str, Field(min_length=1, max_length=1024)]
-Hash = Annotated[str, Field(min_length=1, max_length=80)]
-Number = Annotated[str, Field(min_length=1, max_length=32)]
-"""A decimal number in a string, as API conventions want it."""
-Sentence = Annotated[str, Field(max_length=1024)]
+from retune.api.bounds import Address, Hash, Name, Number, Sentence, Word
+from retune.api.watched import FreshData, MonitoringStatus, TriggersStatus
 
 
 class Stage(StrEnum):
@@ -77,6 +71,11 @@ class ConditionType(StrEnum):
     OPTIMIZING = "Optimizing"
     CANDIDATE_ACCEPTED = "CandidateAccepted"
     ROLLED_OUT = "RolledOut"
+    DRIFT_DETECTED = "DriftDetected"
+    QUALITY_DEGRADED = "QualityDegraded"
+    PERFORMANCE_DEGRADED = "PerformanceDegraded"
+    MONITORING_RELIABLE = "MonitoringReliable"
+    CIRCUIT_OPEN = "CircuitOpen"
     SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
 
@@ -122,6 +121,8 @@ class Version(ApiModel):
     """Where the bundle lies."""
     digest: Hash
     """Digest of the bundle."""
+    model_digest: Hash | None = None
+    """Digest of the delivered file; version 1 only."""
     run_name: Name | None = None
     """The run that made it; absent for version 1."""
     spec_hash: Hash | None = None
@@ -175,12 +176,18 @@ class ActiveRun(ApiModel):
     """Number of the run."""
     trigger: Word
     """What started it."""
+    why: Sentence | None = None
+    """The same as a sentence."""
+    data: Sentence | None = None
+    """Which data it learns from and is judged by, where that is not spec.data as it is."""
     spec_hash: Hash
     """Hash of the spec it runs under."""
     start_time: Time
     """When it started."""
     stage: Word = "Search"
-    """Search or Judge."""
+    """Gather, Search or Judge."""
+    fresh: FreshData | None = None
+    """Data built for this run; absent where it uses spec.data."""
     trials: Trials = Trials()
     """Progress."""
 
@@ -217,6 +224,8 @@ class LastRun(ApiModel):
     """Why, as a sentence."""
     spec_hash: Hash
     """Hash of the spec it ran under."""
+    original_version: int | None = Field(default=None, ge=1)
+    """Version of the delivered model that it started from."""
     completion_time: Time
     """When it ended."""
     report_uri: Address | None = Field(default=None, alias="reportURI")
@@ -263,6 +272,10 @@ class ModelOptimizationStatus(ApiModel):
     """The rollout under way."""
     last_run: LastRun | None = None
     """How the last run ended."""
+    monitoring: MonitoringStatus | None = None
+    """How the live model looks; absent where it is not watched."""
+    triggers: TriggersStatus = TriggersStatus()
+    """What decides whether a signal may start a run now."""
     observed_nonce: Word | None = None
     """The manualNonce acted on last."""
     rejected: tuple[Rejected, ...] = Field(default=(), max_length=20, json_schema_extra=map_list("digest"))

@@ -99,9 +99,13 @@ def _add_compare(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_report(commands: Any, common: argparse.ArgumentParser) -> None:
-    sub = commands.add_parser("report", parents=[common], help="say where a run's report lies, or save it")
+    sub = commands.add_parser(
+        "report", parents=[common], help="say where a run's or a window's report lies, or save it"
+    )
     sub.add_argument("name", metavar="NAME", help="a ModelOptimization")
-    sub.add_argument("--run", help="a run of it (default: the newest with a report)")
+    which = sub.add_mutually_exclusive_group()
+    which.add_argument("--run", help="a run of it (default: the newest with a report)")
+    which.add_argument("--window", action="store_true", help="the last window of production data that was judged")
     sub.add_argument("--save", type=Path, metavar="FILE", help="fetch report.html through a short-lived pod")
     sub.add_argument("--image", help="image of that pod, with Python in it (default: that of the resource's Jobs)")
     sub.set_defaults(command=report)
@@ -178,17 +182,20 @@ def judged(cluster: Cluster, name: str, *, run: str | None) -> OptimizationRun:
 def report(cluster: Cluster, arguments: argparse.Namespace, console: Console) -> int:
     """Say where a report lies, and fetch it if a file is named."""
     resource = parsed(cluster.resource(arguments.name))
-    found = reports.locate(resource, cluster.runs(arguments.name), run=arguments.run)
-    outcome = found.run.status.outcome or "under way"
+    if arguments.window:
+        found, which = reports.locate_window(resource), "--window"
+    else:
+        found = reports.locate(resource, cluster.runs(arguments.name), run=arguments.run)
+        which = f"--run {found.owner.metadata.name}"
     if arguments.save is None:
-        console.print(f"{found.run.metadata.name} ({outcome}): {found.uri}", soft_wrap=True)
-        command = f"retune report {arguments.name} -n {cluster.namespace} --run {found.run.metadata.name}"
+        console.print(f"{found.of}: {found.uri}", soft_wrap=True)
+        command = f"retune report {arguments.name} -n {cluster.namespace} {which}"
         console.print(f"save it with: {command} --save report.html", soft_wrap=True)
         return Exit.DONE
     content = reports.fetch(cluster, found, image=arguments.image)
     arguments.save.parent.mkdir(parents=True, exist_ok=True)
     arguments.save.write_bytes(content)
-    console.print(f"report of {found.run.metadata.name} ({outcome}): {arguments.save}, {len(content)} bytes")
+    console.print(f"report of {found.of}: {arguments.save}, {len(content)} bytes")
     return Exit.DONE
 
 

@@ -9,8 +9,8 @@ _WIDE = 160
 
 
 def terminal() -> Console:
-    """Return the console for standard output."""
-    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+    """Return the console for standard output. What an object says is never read as markup."""
+    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False)
 
 
 def show(console: Console, picture: RenderableType) -> None:

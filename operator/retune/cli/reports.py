@@ -11,7 +11,9 @@ import secrets
 import time
 import zlib
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
+from retune.api import API_VERSION
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.cli.access import PODS, AccessError, Cluster
@@ -31,9 +33,16 @@ _STUCK = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImage
 
 @dataclass(frozen=True)
 class Report:
-    """Where the report of a run lies."""
+    """Where the report of a run or of a window lies."""
 
-    run: OptimizationRun
+    of: str
+    """What it is the report of, as people call it."""
+    owner: OptimizationRun | ModelOptimization
+    """With what the pod that reads it goes away, if nobody else removes it."""
+    resource: str
+    """Name of the ModelOptimization."""
+    jobs: str
+    """How the names of the Jobs begin whose image and nodes suit best."""
     claim: str
     path: str
 
@@ -52,8 +61,27 @@ def locate(resource: ModelOptimization, runs: list[OptimizationRun], *, run: str
     found = next((each for each in reversed(wanted) if each.status.report_uri), None)
     if found is None or found.status.report_uri is None:
         raise AccessError(f"{run or resource.key} has no report yet: the judge writes it; see `retune status`")
-    claim, _, path = found.status.report_uri.removeprefix("pvc://").partition("/")
-    return Report(run=found, claim=claim, path=path)
+    name = found.metadata.name
+    of = f"{name} ({found.status.outcome or 'under way'})"
+    claim, path = _parts(found.status.report_uri)
+    return Report(of=of, owner=found, resource=resource.metadata.name, jobs=name, claim=claim, path=path)
+
+
+def locate_window(resource: ModelOptimization) -> Report:
+    """Return the report of the last window that was judged; a window that was only passed over has none."""
+    watched, name = resource.status.monitoring, resource.metadata.name
+    if watched is None or watched.window is None:
+        raise AccessError(f"{resource.key} has no judged window yet: see `retune status {name}`")
+    if watched.report_uri is None:
+        raise AccessError(f"window {watched.window} has no report: one is written where something was found")
+    claim, path = _parts(watched.report_uri)
+    of = f"window {PurePosixPath(path).parent.name.removeprefix('w')}"
+    return Report(of=of, owner=resource, resource=name, jobs=f"{name}-w", claim=claim, path=path)
+
+
+def _parts(uri: str) -> tuple[str, str]:
+    claim, _, path = uri.removeprefix("pvc://").partition("/")
+    return claim, path
 
 
 def fetch(cluster: Cluster, report: Report, *, image: str | None) -> bytes:
@@ -74,17 +102,16 @@ def fetch(cluster: Cluster, report: Report, *, image: str | None) -> bytes:
 
 def _template(cluster: Cluster, report: Report) -> Json:
     """Return the pod template of a Job of this resource: the image and the nodes that its claim is used from."""
-    owner = report.run.metadata.labels.get("retune.dev/resource", "")
-    jobs = cluster.jobs(owner) if owner else []
-    jobs.sort(key=lambda job: str(job["metadata"]["name"]).startswith(report.run.metadata.name), reverse=True)
+    jobs = cluster.jobs(report.resource)
+    jobs.sort(key=lambda job: str(job["metadata"]["name"]).startswith(report.jobs), reverse=True)
     template: Json = jobs[0]["spec"]["template"]["spec"] if jobs else {}
     return template
 
 
 def _pod(name: str, report: Report, *, image: str, template: Json) -> Json:
-    user = 65532
-    run = report.run.metadata
-    owner = {"apiVersion": "retune.dev/v1alpha1", "kind": "OptimizationRun", "name": run.name, "uid": run.uid}
+    user, meta = 65532, report.owner.metadata
+    kind = type(report.owner).__name__
+    owner = {"apiVersion": API_VERSION, "kind": kind, "name": meta.name, "uid": meta.uid}
     folder = f"{CLAIM_ROOT}/{report.claim}"
     container = {
         "name": _CONTAINER,

@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from retune.api.objects import ModelOptimization, OptimizationRun
-from retune.api.status import Condition, ConditionStatus, ConditionType, Outcome, Stage, Trials, Version
-from retune.cli import figures
+from retune.api.status import ActiveRun, Condition, ConditionStatus, ConditionType, Outcome, Stage, Trials, Version
+from retune.cli import figures, watching
 from retune.cli.figures import NONE
+from retune.cli.grids import blank, grid
 
 _BAD_WHEN_TRUE = {ConditionType.STALLED}
 _STYLES = {ConditionStatus.TRUE: "green", ConditionStatus.FALSE: "red", ConditionStatus.UNKNOWN: "yellow"}
@@ -22,14 +23,11 @@ _QUIET_WHEN_FALSE = {
     ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.OPTIMIZING, ConditionType.SUSPENDED,
 }  # fmt: skip
 
-_WRAPPED = {"MESSAGE", "REASON", "CHANGE", "CHAMPION", "CANDIDATE", "ORIGINAL"}
-"""Columns that may take several lines."""
-
 
 def listing(resources: Sequence[ModelOptimization], *, now: datetime, everywhere: bool) -> RenderableType:
     """Return the table of resources, one a line."""
-    table = _table(
-        "NAME", "STAGE", "READY", "CHAMPION", "RUN", "TRIALS", "LAST", "AGE", "MESSAGE", namespace=everywhere
+    table = blank(
+        "NAME", "STAGE", "READY", "CHAMPION", "RUN", "TRIALS", "LAST", "RAISED", "AGE", "MESSAGE", namespace=everywhere
     )
     for resource in resources:
         status, run = resource.status, resource.status.run
@@ -41,6 +39,7 @@ def listing(resources: Sequence[ModelOptimization], *, now: datetime, everywhere
             run.name if run else NONE,
             f"{run.trials.done}/{run.trials.total}" if run else NONE,
             status.last_run.outcome if status.last_run else NONE,
+            watching.raised(resource) or NONE,
             figures.age(resource.metadata.creation_timestamp, now),
             status.message or "waits for the operator's first look",
         ]
@@ -55,6 +54,8 @@ def picture(resource: ModelOptimization, *, now: datetime) -> RenderableType:
         parts += [Text(), trials_bar(resource.status.run.trials)]
     if resource.status.champion:
         parts += [Text(), _versions(resource)]
+    for part in watching.pictures(resource, now=now):
+        parts += [Text(), part]
     if resource.status.conditions:
         parts += [Text(), _conditions(resource, now)]
     return Group(*parts)
@@ -62,19 +63,26 @@ def picture(resource: ModelOptimization, *, now: datetime) -> RenderableType:
 
 def _head(resource: ModelOptimization) -> Table:
     status, target = resource.status, resource.spec.target
-    grid = Table.grid(padding=(0, 2))
-    grid.add_row("Name", f"{resource.metadata.namespace}/{resource.metadata.name}")
-    grid.add_row("Model", resource.spec.model.uri)
-    grid.add_row("Target", f"Deployment {target.ref.name}, variable {target.injection.name}")
-    grid.add_row("Mode", "Suspended" if resource.spec.suspend else resource.spec.mode)
-    grid.add_row("Stage", f"{status.stage or 'Pending'}: {status.message or 'waits for the operator'}")
+    rows = [
+        ("Name", f"{resource.metadata.namespace}/{resource.metadata.name}"),
+        ("Model", resource.spec.model.uri),
+        ("Target", f"Deployment {target.ref.name}, variable {target.injection.name}"),
+        ("Mode", "Suspended" if resource.spec.suspend else resource.spec.mode),
+        ("Stage", f"{status.stage or 'Pending'}: {status.message or 'waits for the operator'}"),
+    ]
     if status.run:
-        grid.add_row("Run", f"{status.run.name} ({status.run.trigger}), {status.run.stage}")
+        rows += _run(status.run)
     if status.rollout:
-        grid.add_row("Rollout", _rollout(resource))
+        rows.append(("Rollout", _rollout(resource)))
     if status.last_run:
-        grid.add_row("Last run", f"{status.last_run.name} {status.last_run.outcome}: {status.last_run.message}")
-    return grid
+        rows.append(("Last run", f"{status.last_run.name} {status.last_run.outcome}: {status.last_run.message}"))
+    return grid(rows)
+
+
+def _run(run: ActiveRun) -> list[tuple[str, str]]:
+    """Return which run is under way, what started it, and the data where that is not the spec's."""
+    why = [("Why", run.why)] if run.why else []
+    return [("Run", f"{run.name} ({run.trigger}), {run.stage}"), *why, *([("Data", run.data)] if run.data else [])]
 
 
 def _rollout(resource: ModelOptimization) -> str:
@@ -104,7 +112,7 @@ def _versions(resource: ModelOptimization) -> Table:
     status = resource.status
     shown = [("ORIGINAL", status.original), ("CHAMPION", status.champion), ("CANDIDATE", status.candidate)]
     columns = [(name, found) for name, found in shown if found and (name != "ORIGINAL" or found != status.champion)]
-    table = _table("VERSION", *(name for name, _ in columns))
+    table = blank("VERSION", *(name for name, _ in columns))
     versions = [found for _, found in columns]
     table.add_row("made by", *(figures.version(found) for found in versions))
     for metric in dict.fromkeys(measured.name for found in versions for measured in found.metrics):
@@ -121,9 +129,10 @@ def _measured(version: Version, metric: str) -> str:
 
 def _conditions(resource: ModelOptimization, now: datetime) -> RenderableType:
     """Return one line a condition and below it the message, unless it was shown before."""
-    table = _table("CONDITION", "STATUS", "SINCE", "REASON")
+    table = blank("CONDITION", "STATUS", "SINCE", "REASON")
     last = resource.status.last_run
-    told = [resource.status.message or "", last.message if last else ""]
+    told = [resource.status.message or "", last.message if last else "", *watching.told(resource)]
+    told += [resource.status.run.why or ""] if resource.status.run else []
     for found in resource.status.conditions:
         words = Text(found.reason)
         if not any(found.message in before for before in told):
@@ -146,7 +155,7 @@ def comparison(run: OptimizationRun) -> RenderableType:
     """Return champion against candidate as the judge measured them side by side in one pod."""
     promoted = run.status.outcome is Outcome.PROMOTED
     after_name = "AFTER" if promoted else "BEST CANDIDATE"
-    table = _table("METRIC", f"BEFORE (v{run.spec.champion_version})", after_name, "CHANGE")
+    table = blank("METRIC", f"BEFORE (v{run.spec.champion_version})", after_name, "CHANGE")
     for row in run.status.comparisons:
         table.add_row(
             row.name, figures.measurement(row.champion), figures.measurement(row.candidate), figures.change(row)
@@ -155,7 +164,8 @@ def comparison(run: OptimizationRun) -> RenderableType:
     table.add_row("bundle", figures.digest(before), figures.digest(after), "")
     outcome = run.status.outcome
     title = Text(f"{run.metadata.name}: {outcome or 'under way'}", style=_outcome_style(outcome))
-    return Group(title, Text(run.status.message or ""), Text(), table)
+    why = Text(f"why: {run.spec.trigger.message}", style="dim")
+    return Group(title, Text(run.status.message or ""), why, Text(), table)
 
 
 def _outcome_style(outcome: Outcome | None) -> str:
@@ -167,12 +177,3 @@ def _outcome_style(outcome: Outcome | None) -> str:
 def _ready(resource: ModelOptimization) -> str:
     found = (each.status.value for each in resource.status.conditions if each.type == ConditionType.READY)
     return next(found, ConditionStatus.UNKNOWN.value)
-
-
-def _table(*columns: str, namespace: bool = False) -> Table:
-    """Return an empty table in kubectl's manner: no lines, and the last column takes what is left."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    names = ["NAMESPACE", *columns] if namespace else list(columns)
-    for name in names:
-        table.add_column(name, no_wrap=name not in _WRAPPED)
-    return table

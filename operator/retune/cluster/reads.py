@@ -14,8 +14,10 @@ from retune.cluster.client import Client, Request
 from retune.cluster.errors import Refused
 from retune.cluster.kinds import EVENTS, MODEL_OPTIMIZATIONS, PODS
 from retune.cluster.parse import JobFacts, failed_create, observed_job, speaking_pod
-from retune.plan.observed import Defaults, Job, Observed, Pods, Refusal, Target, Trouble
+from retune.plan import windows
+from retune.plan.observed import Defaults, Job, Live, Observed, Pods, Refusal, ServingPod, Target, Trouble
 from retune.plan.run import SEARCH
+from retune.signals.live import LiveReader
 from retune.signals.scrape import Scraper
 from retune.targets import kind_of
 
@@ -23,6 +25,7 @@ _JOB_UID = "batch.kubernetes.io/controller-uid"
 _PODLESS_SECONDS = 10.0
 """How long a Job may have no pod before it is asked why."""
 _LONGEST_LOOK = 300.0
+_SHORTEST_LOOK = 1.0
 
 
 class Reader:
@@ -34,6 +37,7 @@ class Reader:
         cache: Cache,
         scraper: Scraper,
         *,
+        live: LiveReader,
         defaults: Defaults,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -41,6 +45,7 @@ class Reader:
         self._client = client
         self._cache = cache
         self._scraper = scraper
+        self._live = live
         self._defaults = defaults
         self._heard_out: dict[str, JobFacts] = {}
 
@@ -57,6 +62,7 @@ class Reader:
             runs=self._cache.runs_of(resource),
             pods=await self._serving_pods(resource, raw, target),
             trials=await self._scraper.trials(resource.key, self.searching(resource)),
+            live=await self._live_numbers(resource, raw, target),
             lease_held=lease_held,
             refusals=refusals,
             defaults=self._defaults,
@@ -76,9 +82,11 @@ class Reader:
         self._cache.put(MODEL_OPTIMIZATIONS, await self._client.get(MODEL_OPTIMIZATIONS, namespace, name))
 
     def waits(self, resource: ModelOptimization) -> list[float]:
-        """Return when to look again at Jobs that have no pod: ever less often, the longer they have none."""
+        """Return when to look again at Jobs that have no pod, ever less often, and at live pods' own metrics."""
         ages = [self._podless(job) for job in self._cache.jobs_of(resource).values()]
-        return [min(_LONGEST_LOOK, max(_PODLESS_SECONDS, age)) for age in ages if age is not None]
+        waits = [min(_LONGEST_LOOK, max(_PODLESS_SECONDS, age)) for age in ages if age is not None]
+        scrape = self._live.wait(resource)
+        return waits if scrape is None else [*waits, max(_SHORTEST_LOOK, scrape)]
 
     def _target(self, resource: ModelOptimization, raw: Json | None) -> Target | None:
         wanted = resource.spec.target
@@ -122,6 +130,32 @@ class Reader:
                 self._cache.put(PODS, pod)
         self._heard_out[job.uid] = job
 
+    async def _live_numbers(self, resource: ModelOptimization, raw: Json | None, target: Target | None) -> Live | None:
+        """Return the live numbers of the last window that ended, having asked the pods where it is time."""
+        state, due = resource.status.monitoring, self._live.wait(resource)
+        if due is None or state is None or raw is None:
+            return None
+        pods: tuple[ServingPod, ...] = ()
+        if due == 0.0:
+            pods = await self._live_pods(resource, raw, target)
+            await self._live.observe(resource, pods)
+        index = windows.newest_over(self._clock(), state.window_seconds, 0.0)
+        window = windows.window(max(index, 0), state.window_seconds)
+        return await self._live.window(resource, pods, index=window.index, start=window.start, end=window.end)
+
+    async def _live_pods(
+        self, resource: ModelOptimization, raw: Json, target: Target | None
+    ) -> tuple[ServingPod, ...]:  # fmt: skip
+        wanted = resource.spec.target
+        container = target.container(wanted.container) if target else None
+        if container is None:
+            return ()
+        kind = kind_of(wanted.ref)
+        found: list[Json] = []
+        async for page in self._client.pages(PODS, resource.metadata.namespace, selector=kind.pod_selector(raw)):
+            found += page["items"]
+        return kind.serving(raw, found, container=container.name)
+
     async def _serving_pods(self, resource: ModelOptimization, raw: Json | None, target: Target | None) -> Pods:
         """Read the target's pods live while a rollout is under way."""
         wanted = resource.spec.target
@@ -137,5 +171,6 @@ class Reader:
     def forget(self, key: str) -> None:
         """Drop what is remembered of a resource that is gone, and of Jobs that are."""
         self._scraper.forget(key)
+        self._live.forget(key)
         alive = {job.uid for job in self._cache.jobs.values()}
         self._heard_out = {uid: job for uid, job in self._heard_out.items() if uid in alive}

@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from retune.api.base import ApiModel
+from retune.api.bounds import Address, Hash
 from retune.api.model import Data, Dataset, Model
+from retune.api.monitoring import Drift, Production, Quality, Refresh
 from retune.api.objectives import Objective, Selection
 from retune.api.search import Search, Serving
-from retune.api.status import Address, Hash
 from retune.api.techniques import Technique
 
 
@@ -86,6 +87,69 @@ class JudgeRequest(SearchRequest):
     """What started the run, for the report."""
 
 
+class Window(Document):
+    """A span of time, half open, in whole seconds since 1970."""
+
+    index: int = Field(ge=0)
+    """Its number: how many windows of its length end before it begins, since 1970."""
+    start: int = Field(ge=0)
+    end: int = Field(ge=1)
+
+
+class Followed(Document):
+    """A delivered file that is looked at for a change."""
+
+    uri: str
+    digest: str
+    """Digest it had when it was measured."""
+
+
+class CheckRequest(Document):
+    """Judge one window of production data, once."""
+
+    command: Literal["check"] = "check"
+    resource: str
+    spec_hash: str
+    """Hash of the monitoring settings, the champion and the reference."""
+    window: Window
+    labelled: Window | None = None
+    """The newest window whose labels are due; it may be an earlier one. None: quality is not judged."""
+    champion: BundleRef
+    production: Production | None = None
+    reference: Dataset
+    """spec.data.validation, which says what columns are called; the window is compared with the rows that the champion
+    was proven on, which whoever published it left in the store."""
+    drift: Drift | None = None
+    quality: Quality | None = None
+    min_samples: int = Field(ge=1)
+    max_samples: int = Field(ge=1)
+    followed: Followed | None = None
+    """None: the delivered file is pinned."""
+    store: str
+    reports: int = Field(default=24, ge=1)
+    """Window reports kept in the store; older ones are removed."""
+    seed: int = 0
+
+
+class GatherRequest(Document):
+    """Build training, validation and test data from recent production rows and the original data."""
+
+    command: Literal["gather"] = "gather"
+    resource: str
+    run: str
+    """Name of the run in the store."""
+    spec_hash: str
+    data: Data
+    """The original data."""
+    production: Production
+    refresh: Refresh
+    until: int = Field(ge=1)
+    """End of the span that rows are taken from, in seconds since 1970."""
+    champion: BundleRef
+    store: str
+    seed: int = 0
+
+
 class VerifyRequest(Document):
     """Ask live pods the bundle's golden requests."""
 
@@ -97,7 +161,7 @@ class VerifyRequest(Document):
     model_name: str
 
 
-JobRequest = BaselineRequest | SearchRequest | JudgeRequest | VerifyRequest
+JobRequest = BaselineRequest | GatherRequest | SearchRequest | JudgeRequest | VerifyRequest | CheckRequest
 """What the operator asks of a Job in the cluster."""
 
 AnyRequest = Annotated[InspectRequest | JobRequest, Field(discriminator="command")]

@@ -8,9 +8,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from retune.api.bounds import Address, Number, Sentence, Word
 from retune.api.model import Task
 from retune.api.objects import Comparison
-from retune.api.status import Address, Measurement, Sentence, Word
+from retune.api.status import Measurement
+from retune.api.watched import FreshData
+from retune.api.watched import Verdict as WindowVerdict
 from retune.contract.paths import RESULT_LIMIT
 from retune.contract.requests import BundleRef, Document
 
@@ -147,6 +150,67 @@ class JudgeResult(Document):
     fingerprint: str
 
 
+class SignalVerdict(Document):
+    """What one window says of one signal."""
+
+    verdict: WindowVerdict
+    reason: Word
+    """CamelCase word, such as ShareAboveLimit, TooFewSamples, NoProductionData, SchemaMismatch, ReferenceMissing."""
+    message: Sentence
+    """Why, with the numbers."""
+    value: Number | None = None
+    reference: Number | None = None
+    low: Number | None = None
+    """Lower end of the value's confidence interval."""
+    high: Number | None = None
+    samples: int = Field(default=0, ge=0)
+    estimated: bool = False
+
+
+class ColumnDrift(Document):
+    """How far one column has moved."""
+
+    name: Word
+    method: Word
+    score: Number
+    """Size of the change, in the method's unit."""
+    drifted: bool
+
+
+class CheckResult(Document):
+    """What one window of production data says. A window with too little or broken data is a result, not a failure."""
+
+    kind: Literal["Check"] = "Check"
+    spec_hash: str
+    window: int = Field(ge=0)
+    champion_digest: str
+    samples: int = Field(default=0, ge=0)
+    """Captured rows of the window that could be read."""
+    set_aside: int = Field(default=0, ge=0)
+    """Rows and files that were not: broken, doubled, of the future, of another model."""
+    drift: SignalVerdict | None = None
+    columns: tuple[ColumnDrift, ...] = Field(default=(), max_length=16)
+    """The most drifted first, the prediction among them as `prediction`."""
+    violations: tuple[Sentence, ...] = Field(default=(), max_length=8)
+    quality: SignalVerdict | None = None
+    labelled_window: int | None = Field(default=None, ge=0)
+    artifact_digest: str | None = None
+    """Digest that the followed file has now; None where it is not followed or could not be read."""
+    report: Address | None = None
+    """URI of the window's report."""
+
+
+class GatherResult(Document):
+    """The run's data is in the store, or why the original data is used instead."""
+
+    kind: Literal["Gather"] = "Gather"
+    spec_hash: str
+    run: str
+    fresh: FreshData | None = None
+    message: Sentence
+    """What was built, or why not."""
+
+
 class VerifyResult(Document):
     """Every pod answered every golden request as recorded."""
 
@@ -157,7 +221,8 @@ class VerifyResult(Document):
 
 
 JobResult = Annotated[
-    Failure | InspectResult | BaselineResult | SearchResult | JudgeResult | VerifyResult, Field(discriminator="kind")
+    Failure | InspectResult | BaselineResult | GatherResult | SearchResult | JudgeResult | VerifyResult | CheckResult,
+    Field(discriminator="kind"),
 ]
 
 _ADAPTER: TypeAdapter[JobResult] = TypeAdapter(JobResult)

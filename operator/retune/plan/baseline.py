@@ -112,6 +112,7 @@ def _adopt(draft: Draft, result: BaselineResult) -> None:
         version=number,
         uri=result.bundle.uri,
         digest=result.bundle.digest,
+        model_digest=result.model_digest,
         spec_hash=result.spec_hash,
         size_bytes=result.size_bytes,
         metrics=result.metrics,

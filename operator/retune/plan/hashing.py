@@ -8,6 +8,8 @@ import hashlib
 import json
 
 from retune.api.base import ApiModel
+from retune.api.model import Data, Model
+from retune.api.monitoring import Monitoring
 from retune.api.objects import Snapshot
 from retune.api.spec import ModelOptimizationSpec
 
@@ -26,6 +28,13 @@ def snapshot_hash(spec: ModelOptimizationSpec) -> str:
 def baseline_hash(spec: ModelOptimizationSpec) -> str:
     """Return the hash of everything the baseline depends on: model and data."""
     return _digest(spec.model, spec.data)
+
+
+def monitoring_hash(
+    spec: Monitoring, model: Model, data: Data, champion_digest: str
+) -> str:  # fmt: skip
+    """Return the hash of everything that a window's verdict depends on besides the window."""
+    return _digest(spec, model, data, nonce=champion_digest)
 
 
 def attempt_hash(spec: ModelOptimizationSpec) -> str:

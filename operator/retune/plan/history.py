@@ -6,6 +6,7 @@ from retune.contract.results import JudgeResult
 from retune.plan import names
 from retune.plan.actions import DeleteJob, DeleteRun, RecordRun
 from retune.plan.draft import Draft
+from retune.plan.monitoring import pending_checks
 from retune.plan.observed import Job, JobPhase
 from retune.plan.run import SEARCH
 
@@ -33,7 +34,8 @@ def _awaited(draft: Draft) -> set[str]:
     if status.baseline:
         awaited.add(status.baseline.name)
     if status.run:
-        awaited |= {names.search_job(status.run.name), names.judge_job(status.run.name)}
+        awaited |= {name(status.run.name) for name in (names.gather_job, names.search_job, names.judge_job)}
+    awaited |= {job.name for job in pending_checks(draft).values()}
     if status.rollout and status.candidate and status.candidate.run_name:
         awaited.add(names.verify_job(status.candidate.run_name, status.rollout.verify_attempt))
     return awaited

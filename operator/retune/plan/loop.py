@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from retune.api.status import Stage
-from retune.plan import baseline, deletion, history, ownership, rollout, run, summary, suspension
+from retune.plan import baseline, deletion, history, monitoring, ownership, rollout, run, summary, suspension
 from retune.plan.actions import Plan
 from retune.plan.draft import Draft, Hold
 from retune.plan.observed import Observed
@@ -19,6 +19,7 @@ STEPS: tuple[Step, ...] = (
     suspension.freeze,
     ownership.resolve_target,
     ownership.hold_lease,
+    monitoring.watch,
     rollout.carry_on,
     run.cancel,
     baseline.measure_champion,
@@ -30,6 +31,7 @@ STEPS: tuple[Step, ...] = (
 _IDLE = Hold(
     Stage.MONITORING, "ChampionServing", "the champion serves; a change of the spec or of manualNonce starts a run"
 )
+_WATCHED = "the champion serves and is watched; signals, a change of the spec or of manualNonce start a run"
 
 
 def plan(observed: Observed, now: datetime) -> Plan:
@@ -38,8 +40,16 @@ def plan(observed: Observed, now: datetime) -> Plan:
     lease = ownership.lease_to_acquire(draft)
     if lease is not None:
         return Plan(status=draft.status, actions=(lease,))
-    hold = next((hold for step in STEPS if (hold := step(draft)) is not None), _IDLE)
+    hold = next((hold for step in STEPS if (hold := step(draft)) is not None), _idle(draft))
     history.sweep(draft)
     history.record(draft)
     summary.summarize(draft, hold)
     return draft.finish()
+
+
+def _idle(draft: Draft) -> Hold:
+    """Return where the loop stands when nothing is to be done: what holds waiting reasons back, if any wait."""
+    if draft.status.monitoring is None:
+        return _IDLE
+    held = draft.status.triggers.held
+    return Hold(Stage.MONITORING, "ChampionServing", f"{_WATCHED}. Now: {held}" if held else _WATCHED)

@@ -26,6 +26,22 @@ def run_in_store(run_name: str, *, uid: str) -> str:
     return f"{run_name}-{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
 
 
+def gather_job(run_name: str) -> str:
+    """Return the name of the Job that builds a run's data."""
+    return f"{run_name}-gather"
+
+
+def check_job(resource: str, window: int) -> str:
+    """Return the name of the Job that checks a window; re-creation is a no-op, so nothing is written ahead."""
+    return f"{resource}-w{window}"
+
+
+def checked_window(resource: str, job: str) -> int | None:
+    """Return the window that a Job of the resource checks, or None when it does something else."""
+    number = job.removeprefix(f"{resource}-w")
+    return int(number) if number != job and number.isdecimal() else None
+
+
 def search_job(run_name: str) -> str:
     """Return the name of a run's search Job."""
     return f"{run_name}-search"

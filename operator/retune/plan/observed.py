@@ -62,6 +62,17 @@ class Pods:
     """What keeps a pod from becoming ready, in words."""
 
 
+@dataclass(frozen=True, slots=True)
+class ServingPod:
+    """A running pod of the target, whose own metrics tell live numbers."""
+
+    uid: str
+    address: str
+    """IP address."""
+    cpu_limit: float | None = None
+    """CPU of the serving container, as Container.cpu_limit."""
+
+
 class JobPhase(StrEnum):
     """What a Job's conditions say."""
 
@@ -125,6 +136,32 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class LiveNumber:
+    """One live signal's number for one window."""
+
+    name: str
+    """Name of the signal, as in spec.monitoring.performance."""
+    value: float | None
+    """The number: seconds, a share, requests a second; None where there is none."""
+    reason: str
+    """Measured, NoData, Unreachable, NotANumber, ServerNotAllowed, Restarted: why there is one or none."""
+    message: str
+    """The same as a sentence."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the live model's own metrics said of one window."""
+
+    window: int
+    numbers: tuple[LiveNumber, ...]
+    requests: float | None = None
+    """Requests answered in the window; None where nobody counted."""
+    saturation: float | None = None
+    """CPU used as a share of the limit, or the share of throttled periods, whichever is larger; None if unknown."""
+
+
+@dataclass(frozen=True)
 class Defaults:
     """Settings of the operator that decisions depend on."""
 
@@ -146,6 +183,8 @@ class Observed:
     pods: Pods = Pods()
     trials: Trials | None = None
     """Progress scraped from the search workers; None when there is no news."""
+    live: Live | None = None
+    """Live numbers of the last window that ended; None when there is no news."""
     lease_held: bool = False
     """Whether this pass has acquired (or confirmed) the Lease on the target."""
     refusals: tuple[Refusal, ...] = ()

@@ -6,10 +6,10 @@ The status names the run and its stage before any object of it exists. A run end
 from retune.api.objects import OptimizationRunSpec, Trigger
 from retune.api.spec import Mode
 from retune.api.status import ActiveRun, ConditionStatus, ConditionType, LastRun, Outcome, Stage, Trials, Version
-from retune.contract.requests import BundleRef, JudgeRequest, SearchRequest
-from retune.contract.results import JudgeResult, Reason, SearchResult
-from retune.plan import names, trigger
-from retune.plan.actions import CreateJob, CreateRun
+from retune.contract.requests import BundleRef, GatherRequest, JudgeRequest, SearchRequest
+from retune.contract.results import GatherResult, JudgeResult, Reason, SearchResult
+from retune.plan import fresh, names, trigger, triggers
+from retune.plan.actions import CreateJob, CreateRun, EmitEvent
 from retune.plan.asked import asked_of
 from retune.plan.baseline import measure_again, threads
 from retune.plan.draft import Draft, Hold, condition_of
@@ -17,8 +17,9 @@ from retune.plan.gate import Accepted, decide
 from retune.plan.hashing import snapshot, snapshot_hash
 from retune.plan.jobs import JobFailure, failure_of, progress_of, starting
 from retune.plan.observed import Job, JobPhase, Verb
+from retune.plan.restoring import restoring
 
-SEARCH, JUDGE, ROLLOUT = "Search", "Judge", "Rollout"
+GATHER, SEARCH, JUDGE, ROLLOUT = "Gather", "Search", "Judge", "Rollout"
 _REFUSAL_RETRY_SECONDS = 30.0
 _WARM_STARTS = 5
 """Most runs that a search looks back on."""
@@ -48,11 +49,14 @@ def _begin(draft: Draft, why: Trigger) -> None:
         name=names.run(draft.resource.metadata.name, number),
         number=number,
         trigger=why.reason,
+        why=why.message[:1024],
         spec_hash=snapshot_hash(draft.spec),
         start_time=draft.now,
+        stage=GATHER if fresh.wanted(draft, why.reason) else SEARCH,
         trials=Trials(total=draft.spec.search.max_trials),
     )
     draft.update(run=run, next_run=number + 1, observed_nonce=draft.spec.manual_nonce, candidate=None)
+    triggers.started(draft, why.reason)
     draft.condition(ConditionType.OPTIMIZING, ConditionStatus.TRUE, why.reason, f"run {run.name}: {why.message}")
 
 
@@ -65,9 +69,29 @@ def _step(draft: Draft) -> Hold | None:
         return None
     if run.name not in draft.observed.runs and not _record(draft, run):
         return _refused(draft, Verb.CREATE_RUN)
-    hold = _search(draft, run) if run.stage == SEARCH else None
-    run = draft.status.run
-    return hold if hold is not None or run is None else _judge(draft, run)
+    for stage, step in ((GATHER, _gather), (SEARCH, _search), (JUDGE, _judge)):
+        run = draft.status.run
+        if run is not None and run.stage == stage and (hold := step(draft, run)) is not None:
+            return hold
+    return None
+
+
+def _gather(draft: Draft, run: ActiveRun) -> Hold | None:
+    """Have the run's data built from recent production rows."""
+    name = names.gather_job(run.name)
+    job = draft.observed.jobs.get(name)
+    if job is None:
+        return _start(draft, name, fresh.request(draft, run, _in_store(draft, run)), workers=1)
+    failure = _failure(draft, job)
+    if failure is None and job.phase is not JobPhase.SUCCEEDED:
+        return _holding(draft, *progress_of(job))
+    if failure is None and isinstance(job.result, GatherResult):
+        said = {"stage": SEARCH, "fresh": job.result.fresh, "data": job.result.message}
+        draft.update(run=run.model_copy(update=said))
+        draft.do(EmitEvent("DataGathered", f"run {run.name}: {job.result.message}"))
+        return None
+    _fail(draft, failure or JobFailure("ResultInvalid", f"Job {name} ended without data"))
+    return None
 
 
 def _record(draft: Draft, run: ActiveRun) -> bool:
@@ -76,7 +100,7 @@ def _record(draft: Draft, run: ActiveRun) -> bool:
         return False
     spec = OptimizationRunSpec(
         number=run.number,
-        trigger=Trigger(reason=run.trigger, message=f"run {run.number}, started for {run.trigger}"),
+        trigger=Trigger(reason=run.trigger, message=run.why or f"run {run.number}"),
         spec_generation=draft.resource.metadata.generation,
         spec_hash=run.spec_hash,
         champion_version=champion.version,
@@ -154,6 +178,8 @@ def _request_fields(draft: Draft, run: ActiveRun) -> dict[str, object]:
         "run": _in_store(draft, run),
         "spec_hash": run.spec_hash,
         **asked_of(spec),
+        "data": fresh.data_of(draft, run),
+        "objectives": restoring(spec.better, spec.model.task) if run.fresh else spec.better,
         "champion": _bundle(status.champion),
         "original": _bundle(status.original),
         "rejected": tuple(entry.digest for entry in status.rejected),
@@ -180,7 +206,7 @@ def _bundle(version: Version) -> BundleRef:
     return BundleRef(uri=version.uri, digest=version.digest)
 
 
-def _start(draft: Draft, name: str, request: SearchRequest, *, workers: int) -> Hold:
+def _start(draft: Draft, name: str, request: GatherRequest | SearchRequest, *, workers: int) -> Hold:
     if draft.refusal(Verb.CREATE_JOB):
         return _refused(draft, Verb.CREATE_JOB)
     cpu = draft.container.cpu_limit if draft.container else None
@@ -261,8 +287,10 @@ def conclude(draft: Draft, outcome: Outcome, reason: str, message: str, *, repor
         last_run=LastRun(
             name=name, outcome=outcome, reason=reason, message=message[:1024],
             spec_hash=spec_hash, completion_time=draft.now, report_uri=report,
+            original_version=draft.status.original.version if draft.status.original else None,
         ),
     )  # fmt: skip
+    triggers.ended(draft, outcome)
     told = reason if outcome is Outcome.FAILED else outcome.value
     draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, told, f"run {name}: {message}")
 

@@ -1,6 +1,6 @@
 """What people and their tools read first: Ready, Reconciling and Stalled by kstatus, stage and message, and events."""
 
-from retune.api.status import ConditionStatus, ConditionType, Stage
+from retune.api.status import Condition, ConditionStatus, ConditionType, Stage
 from retune.plan.actions import EmitEvent, SetFinalizer
 from retune.plan.deletion import FINALIZER, needs_finalizer
 from retune.plan.draft import Draft, Hold, condition_of
@@ -10,8 +10,15 @@ _WORKING = {Stage.PENDING, Stage.BASELINING, Stage.OPTIMIZING, Stage.GATING} | _
 _NEEDS_A_PERSON = {"ImagePullFailed", "QuotaExceeded", "AdmissionDenied", "Forbidden", "NameConflict", "Invalid"}
 _TOLD = (
     ConditionType.TARGET_RESOLVED, ConditionType.TARGET_OWNED, ConditionType.BASELINED, ConditionType.OPTIMIZING,
-    ConditionType.CANDIDATE_ACCEPTED, ConditionType.ROLLED_OUT, ConditionType.SUSPENDED,
+    ConditionType.CANDIDATE_ACCEPTED, ConditionType.ROLLED_OUT, ConditionType.DRIFT_DETECTED,
+    ConditionType.QUALITY_DEGRADED, ConditionType.PERFORMANCE_DEGRADED, ConditionType.MONITORING_RELIABLE,
+    ConditionType.CIRCUIT_OPEN, ConditionType.SUSPENDED,
 )  # fmt: skip
+_ABNORMAL = {
+    ConditionType.DRIFT_DETECTED, ConditionType.QUALITY_DEGRADED, ConditionType.PERFORMANCE_DEGRADED,
+    ConditionType.CIRCUIT_OPEN,
+}  # fmt: skip
+"""Conditions that are True when something is wrong."""
 _ROUTINE = {"Starting", "Running", "Queued", "Progressing", "Injecting", "Resolved", "LeaseHeld", "FieldOwned"}
 _GOOD = {"Resumed", "NoGain", "Recommended", "Promoted", "CandidateFound", "Cancelled"}
 
@@ -75,7 +82,24 @@ def _events(draft: Draft) -> None:
     before = draft.resource.status
     for kind in _TOLD:
         old, new = condition_of(before, kind), condition_of(draft.status, kind)
-        if new is None or new.reason in _ROUTINE or (old and (old.status, old.reason) == (new.status, new.reason)):
-            continue
-        bad = new.status is ConditionStatus.FALSE and new.reason not in _GOOD
-        draft.do(EmitEvent(new.reason, new.message, warning=bad and kind is not ConditionType.CANDIDATE_ACCEPTED))
+        if new is not None and _is_news(kind, old, new):
+            draft.do(EmitEvent(new.reason, new.message, warning=_is_bad(kind, new)))
+
+
+def _is_news(kind: ConditionType, old: Condition | None, new: Condition) -> bool:
+    """Return whether a condition says something that people should hear of."""
+    if kind in _ABNORMAL:
+        return new.status is not (old.status if old else None) and ConditionStatus.TRUE in {
+            new.status,
+            old and old.status,
+        }
+    if kind is ConditionType.MONITORING_RELIABLE:
+        return (new.status, new.reason) != ((old.status, old.reason) if old else (ConditionStatus.TRUE, new.reason))
+    return new.reason not in _ROUTINE and not (old and (old.status, old.reason) == (new.status, new.reason))
+
+
+def _is_bad(kind: ConditionType, new: Condition) -> bool:
+    if kind in _ABNORMAL:
+        return new.status is ConditionStatus.TRUE
+    bad = new.status is ConditionStatus.FALSE and new.reason not in _GOOD
+    return bad and kind is not ConditionType.CANDIDATE_ACCEPTED

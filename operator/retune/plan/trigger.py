@@ -3,6 +3,7 @@
 from retune.api.objects import Trigger
 from retune.api.spec import Mode
 from retune.api.status import Outcome
+from retune.plan import triggers
 from retune.plan.draft import Draft
 from retune.plan.hashing import snapshot_hash
 
@@ -25,7 +26,7 @@ def due(draft: Draft) -> Trigger | None:
         return Trigger(reason="SpecChange", message="the mode lets runs start again")
     if last.outcome is Outcome.FAILED and _edited_since(draft, last.name):
         return Trigger(reason="SpecChange", message=f"the spec was edited after run {last.name} had failed")
-    return None
+    return triggers.due(draft)
 
 
 def _edited_since(draft: Draft, run_name: str) -> bool:

@@ -1,1 +1,1 @@
-"""Live numbers from pods: bounded reads of what they serve, never from an address a user chose."""
+"""Live numbers: bounded reads of what pods and allowed Prometheus servers say, never from an address a user chose."""

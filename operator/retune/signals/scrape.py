@@ -8,9 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from http import HTTPStatus
 
-import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from retune.api.objectives import Metric
@@ -22,6 +20,7 @@ from retune.contract.paths import (
     METRIC_TRIALS_TOTAL,
     METRICS_PORT,
 )
+from retune.signals.bounded import UnreadableError, Web
 
 _METRICS = frozenset(Metric)
 TIMEOUT_SECONDS = 2.0
@@ -93,7 +92,7 @@ class Scraper:
         self._port = port
         self._clock = clock
         self._asked: dict[str, float] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._web = Web(seconds=TIMEOUT_SECONDS, limit=SIZE_LIMIT)
 
     async def trials(self, key: str, addresses: Iterable[str]) -> Trials | None:
         """Return the progress of a resource's search; None when nobody answered or it was asked a moment ago."""
@@ -110,26 +109,11 @@ class Scraper:
 
     async def close(self) -> None:
         """Close connections."""
-        if self._session is not None:
-            await self._session.close()
+        await self._web.close()
 
     async def _ask(self, address: str) -> Progress | None:
         host = f"[{address}]" if ":" in address else address
         try:
-            return parse(await self._read(f"http://{host}:{self._port}/metrics"))
-        except (aiohttp.ClientError, TimeoutError, ValueError, OSError):
+            return parse(await self._web.text(f"http://{host}:{self._port}/metrics"))
+        except (UnreadableError, ValueError):
             return None
-
-    async def _read(self, url: str) -> str:
-        """Return the text at `url`; raises ValueError when there is none or it is larger than the limit."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
-        async with self._session.get(url, allow_redirects=False) as answer:
-            if answer.status != HTTPStatus.OK:
-                raise ValueError(f"{url} answers with {answer.status}")
-            body = b""
-            async for chunk in answer.content.iter_chunked(16 * 1024):
-                body += chunk
-                if len(body) > SIZE_LIMIT:
-                    raise ValueError(f"{url} answers with more than {SIZE_LIMIT} bytes")
-        return body.decode()

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from retune.api.base import Json
-from retune.plan.observed import Pods, Target
+from retune.plan.observed import Pods, ServingPod, Target
 
 
 class TargetKind(Protocol):
@@ -32,3 +32,6 @@ class TargetKind(Protocol):
 
     def pods(self, raw: Json, pods: Iterable[Json], *, container: str, variable: str, port: int) -> Pods:
         """Return the pods that run the workload's present model: who answers, and what keeps others from it."""
+
+    def serving(self, raw: Json, pods: Iterable[Json], *, container: str) -> tuple[ServingPod, ...]:
+        """Return the workload's running pods, of whatever model, for their own metrics."""

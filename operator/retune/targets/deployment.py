@@ -6,7 +6,7 @@ from typing import Any
 
 from retune.api import FIELD_MANAGER
 from retune.api.base import Json
-from retune.plan.observed import Container, Pods, Target
+from retune.plan.observed import Container, Pods, ServingPod, Target
 from retune.targets import troubles
 from retune.targets.quantities import cpu_cores
 
@@ -65,6 +65,19 @@ class Deployment:
         ready = tuple(_endpoint(pod, port) for pod in mine if troubles.ready(pod))
         trouble = next((words for pod in mine if (words := troubles.of_pod(pod))), None)
         return Pods(endpoints=ready, trouble=trouble)
+
+    def serving(self, raw: Json, pods: Iterable[Json], *, container: str) -> tuple[ServingPod, ...]:
+        """Return the Deployment's own running pods, of any template."""
+        name = raw["metadata"]["name"]
+        return tuple(
+            ServingPod(
+                uid=pod["metadata"]["uid"],
+                address=pod["status"]["podIP"],
+                cpu_limit=_cpu_limit(_named(pod["spec"]["containers"], container).get("resources", {})),
+            )
+            for pod in pods
+            if _belongs(pod, name) and _reachable(pod.get("status", {}))
+        )
 
 
 def _container(container: Json, raw: Json, variable: str) -> Container:
@@ -159,6 +172,10 @@ def _belongs(pod: Json, deployment: str) -> bool:
     owners = meta.get("ownerReferences", ())
     mine = any(owner["kind"] == "ReplicaSet" and owner["name"] == replica_set for owner in owners)
     return mine and "deletionTimestamp" not in meta
+
+
+def _reachable(status: Json) -> bool:
+    return status.get("phase") == "Running" and bool(status.get("podIP"))
 
 
 def _runs(pod: Json, container: str, variable: str, value: str | None) -> bool:

@@ -18,7 +18,7 @@ from retune.contract.paths import (
     RESULT_FILE,
     SCRATCH_DIR,
 )
-from retune.contract.requests import VerifyRequest
+from retune.contract.requests import CheckRequest, VerifyRequest
 from retune.contract.training import EXCHANGE_DIR, EXCHANGE_VARIABLE
 from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
@@ -52,6 +52,10 @@ class JobSettings(Protocol):
     @property
     def optimizer_image(self) -> str:
         """Image of Jobs whose spec names none."""
+
+    @property
+    def monitor_image(self) -> str:
+        """Image of the Jobs that check windows."""
 
     @property
     def image_pull_policy(self) -> str:
@@ -161,7 +165,7 @@ def _pod_security() -> Json:
 def _container(action: CreateJob, execution: Execution, settings: JobSettings) -> Json:
     container: Json = {
         "name": CONTAINER,
-        "image": execution.image or settings.optimizer_image,
+        "image": _image(action, execution, settings),
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python", "-m", "optimizer_jobs", "--request", REQUEST_FILE],
         "env": _environment(action, settings),
@@ -185,6 +189,13 @@ def _container(action: CreateJob, execution: Execution, settings: JobSettings) -
     return container
 
 
+def _image(action: CreateJob, execution: Execution, settings: JobSettings) -> str:
+    """Return the image: Evidently lives in one of its own, and only that checks windows."""
+    if isinstance(action.request, CheckRequest):
+        return settings.monitor_image
+    return execution.image or settings.optimizer_image
+
+
 def _credentials(credentials: Credentials) -> Json:
     """Return the Secret as variables; where it is absent, the Job starts and says what it misses."""
     return {"secretRef": {"name": credentials.secret_name, "optional": True}}
@@ -195,7 +206,7 @@ def _environment(action: CreateJob, settings: JobSettings) -> list[Json]:
 
     Numerical libraries get the threads of the serving container, never the node's cores.
     """
-    threads = 1 if isinstance(action.request, VerifyRequest) else action.request.threads
+    threads = getattr(action.request, "threads", 1)
     values = _ENVIRONMENT | dict.fromkeys(_THREADS, str(threads))
     values[PRIVATE_ADDRESSES_VARIABLE] = settings.private_addresses
     return [{"name": name, "value": value} for name, value in values.items()]

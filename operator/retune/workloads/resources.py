@@ -25,8 +25,11 @@ class _Default:
 
 _WORK = _Default(cpu_request=1.0, cpu_limit=1.0, memory_request="1Gi", memory_limit="2Gi")
 _TRAIN = _Default(cpu_request=1.0, cpu_limit=1.0, memory_request="1Gi", memory_limit="4Gi")
+_CHECK = _Default(cpu_request=0.25, cpu_limit=1.0, memory_request="512Mi", memory_limit="2Gi")
 _ASK = _Default(cpu_request=0.1, cpu_limit=1.0, memory_request="256Mi", memory_limit="1Gi")
-_DEFAULTS = {"baseline": _TRAIN, "search": _TRAIN, "judge": _WORK, "verify": _ASK}
+_DEFAULTS = {
+    "baseline": _TRAIN, "gather": _WORK, "search": _TRAIN, "judge": _WORK, "verify": _ASK, "check": _CHECK,
+}  # fmt: skip
 
 
 def container_resources(action: CreateJob, spec: Resources) -> Json:

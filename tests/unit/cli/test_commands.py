@@ -187,6 +187,35 @@ def test_report_is_fetched_through_a_restricted_pod_that_goes_away(server: Serve
     assert server.asked[-1].method == "DELETE"
 
 
+def test_the_report_of_a_window_is_fetched_the_same_way(
+    server: Server, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The pod reads that file alone, and goes away with the resource at the latest."""
+    server.answers[f"GET {MO}/biopsies"] = shelf.raw("watched")
+    assert call("report", "biopsies", "--window") == Exit.DONE
+    assert "--window --save report.html" in capsys.readouterr().out
+    file = tmp_path / "window.html"
+    assert call("report", "biopsies", "--window", "--save", str(file)) == Exit.DONE
+    assert file.read_bytes() == PAGE
+    pod = next(request.body for request in server.asked if request.method == "POST")
+    assert pod is not None
+    path = "/mnt/pvc/retune-artifacts/biopsies/monitoring/w498771/report.html"
+    assert pod["spec"]["containers"][0]["command"][-1] == path
+    (owner,) = pod["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"]) == ("ModelOptimization", "biopsies")
+
+
+def test_a_window_without_a_report_says_why(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """Unwatched and unremarkable are different things."""
+    assert call("report", "digits", "--window") == Exit.USAGE
+    assert "no judged window yet" in capsys.readouterr().err
+    quiet = shelf.raw("watched")
+    del quiet["status"]["monitoring"]["reportURI"]
+    server.answers[f"GET {MO}/biopsies"] = quiet
+    assert call("report", "biopsies", "--window") == Exit.USAGE
+    assert "window 498771 has no report" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "answer,words",
     [

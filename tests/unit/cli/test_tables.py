@@ -5,7 +5,7 @@ import pytest
 from retune.cli import tables
 from tests.unit.cli import shelf
 
-MOMENTS = ("blocked", "optimizing", "gating", "rolling_out", "baking", "promoted")
+MOMENTS = ("blocked", "optimizing", "gating", "rolling_out", "baking", "promoted", "watched")
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -17,7 +17,7 @@ def test_a_resource_in_full_looks_as_kept(moment: str) -> None:
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_the_list_looks_as_kept(*, everywhere: bool) -> None:
     """One line a resource; namespaces only when all are listed."""
-    listed = [shelf.resource(moment) for moment in ("blocked", "optimizing", "promoted")]
+    listed = [shelf.resource(moment) for moment in ("blocked", "optimizing", "promoted", "watched")]
     picture = tables.listing(listed, now=shelf.NOW, everywhere=everywhere)
     shelf.assert_golden(shelf.drawn(picture, width=160), "list-everywhere" if everywhere else "list")
 
@@ -45,3 +45,14 @@ def test_a_message_is_told_once(moment: str) -> None:
         last = (found.status.last_run.message if found.status.last_run else "").count(condition.message)
         longer = sum(condition.message in other.message for other in found.status.conditions)
         assert 1 <= before <= max(1, stage + last + longer)
+
+
+def test_a_run_says_why_it_started_and_which_data_it_uses() -> None:
+    """Other data than the spec's is told beside the run, and the reason is not repeated below."""
+    found = shelf.resource("optimizing")
+    assert found.status.run is not None
+    words = {"why": "accuracy fell [see x[mean]]", "data": "1000 labelled rows of the last 168 h"}
+    run = found.status.run.model_copy(update=words)
+    found = found.model_copy(update={"status": found.status.model_copy(update={"run": run})})
+    lines = shelf.drawn(tables.picture(found, now=shelf.NOW)).splitlines()
+    assert [line.split()[0] for line in lines if any(each in line for each in words.values())] == ["Why", "Data"]

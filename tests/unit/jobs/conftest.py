@@ -17,6 +17,7 @@ from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model
 from retune.api.model import Data, Dataset
 from tests.unit.jobs import models_for_tests as models
+from tests.unit.jobs.captured_for_tests import Shop
 
 SPLITS = ("training", "validation", "test")
 
@@ -75,6 +76,12 @@ def splits(delivered: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     scratch = tmp_path_factory.mktemp("scratch")
     specs = {split: Dataset.model_construct(uri=f"file://{delivered}/{split}.npz") for split in SPLITS}
     return {split: read_dataset(spec, signature, into=scratch / split) for split, spec in specs.items()}
+
+
+@pytest.fixture
+def shop(claims: Claims, delivered: Path) -> Shop:
+    """A server of mlp.onnx that nobody asked yet, with claim `shop` for what it captures."""
+    return Shop(claims.root / "shop", open_model(delivered / "mlp.onnx", EngineOptions()), *models.digits("test"))
 
 
 @pytest.fixture

@@ -1,14 +1,30 @@
 """What the operator says of itself: metrics that are there from the start, and a health that means something."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry
 
-from retune.api.status import ActiveRollout, ActiveRun, LastRun, ModelOptimizationStatus, Outcome, Stage
+from retune.api.objects import ModelOptimization
+from retune.api.status import (
+    ActiveRollout,
+    ActiveRun,
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    LastRun,
+    ModelOptimizationStatus,
+    Outcome,
+    Stage,
+)
+from retune.api.watched import MonitoringStatus, Signal, Verdict
 from retune.health import LAG_LIMIT, STUCK_LIMIT, Health, Pulse, serve
-from retune.metrics import Freshness, Gauges, Metrics
+from retune.metrics import Conditions, Freshness, Gauges, Metrics
+from retune.plan.lateness import lateness
 from retune.queue import Queue
+from tests import samples
 from tests.unit.operator.test_queue import Clock
 
 NOW = datetime(2026, 11, 25, tzinfo=UTC)
@@ -152,3 +168,65 @@ async def test_health_and_metrics_are_served_over_http() -> None:
             assert "retune_reconcile_total" in (await got("/metrics"))[1]
     finally:
         await runner.cleanup()
+
+
+SINCE = datetime(2026, 11, 25, 11, 30, tzinfo=UTC)
+FIRST = int(SINCE.timestamp() // 3600) + 1
+"""The first window of an hour that is watched from its beginning."""
+
+
+def watched(window: int | None = None, *, skipped: int = 0, **spec: object) -> ModelOptimization:
+    """A resource whose window was the last one judged."""
+    signals = (
+        Signal(name="Drift", verdict=Verdict.BREACH, window=window),
+        Signal(name="p95-latency", verdict=Verdict.CLEAR, window=window),
+        Signal(name="Quality", verdict=Verdict.UNKNOWN, window=FIRST),  # its labels are not due yet
+    )
+    monitoring = MonitoringStatus(
+        since=SINCE,
+        champion_digest="sha256:" + "ab" * 32,
+        window_seconds=3600,
+        window=window,
+        skipped_windows=skipped,
+        signals=signals,
+    )
+    condition = Condition(
+        type=ConditionType.DRIFT_DETECTED, status=ConditionStatus.TRUE, reason="R", message="m",
+        last_transition_time=NOW, observed_generation=1,
+    )  # fmt: skip
+    status = ModelOptimizationStatus(monitoring=monitoring, conditions=(condition,))
+    found = samples.resource(monitoring={"production": {"uri": "pvc://captured/digits"}}, **spec)
+    return found.model_copy(update={"status": status})
+
+
+def test_a_judged_window_is_counted_once() -> None:
+    """By what is watched and the verdict; live signals share one name, since users choose theirs."""
+    metrics = Metrics()
+    assert sample(metrics, "retune_windows_total", signal="Drift", verdict="Breach") == 0
+    before, after = watched(FIRST).status, watched(FIRST + 3, skipped=2).status
+    metrics.transition(before, after)
+    metrics.transition(after, after)
+    assert sample(metrics, "retune_windows_total", signal="Drift", verdict="Breach") == 1
+    assert sample(metrics, "retune_windows_total", signal="Performance", verdict="Clear") == 1
+    assert sample(metrics, "retune_windows_total", signal="Quality", verdict="Unknown") == 0
+    assert sample(metrics, "retune_windows_skipped_total") == 2
+
+
+def test_conditions_are_counted_over_all_resources() -> None:
+    """Zeros included, so that an alert on them never finds nothing to look at."""
+    registry = CollectorRegistry()
+    registry.register(Conditions(lambda: [watched(FIRST), watched(FIRST), samples.resource()]))
+    told = {status: registry.get_sample_value("retune_conditions", {"type": "DriftDetected", "status": status})
+            for status in ("True", "False", "Unknown")}  # fmt: skip
+    assert told == {"True": 2, "False": 0, "Unknown": 0}
+
+
+@pytest.mark.parametrize("window", [None, FIRST, FIRST + 5])
+def test_a_verdict_is_late_from_the_end_of_its_window_and_the_delay(window: int | None) -> None:
+    """Counted from the first window that began after the champion went live."""
+    due = datetime.fromtimestamp(((FIRST if window is None else window + 1) + 1) * 3600 + 60, tz=UTC)
+    later = due + timedelta(seconds=90)
+    assert lateness(watched(window), now=due) == 0
+    assert lateness(watched(window), now=later) == 90
+    assert lateness(watched(window, suspend=True), now=later) == 0
+    assert lateness(samples.resource(), now=later) == 0

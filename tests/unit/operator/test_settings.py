@@ -2,7 +2,7 @@
 
 import pytest
 
-from retune.settings import Settings, SettingsError
+from retune.settings import Server, Settings, SettingsError
 
 
 def test_nothing_set_gives_working_defaults() -> None:
@@ -40,6 +40,14 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("RETUNE_METRICS_PORT", "70000", "RETUNE_METRICS_PORT is 70000: it must lie between 0 and 65535"),
         ("RETUNE_IMAGE_PULL_POLICY", "Sometimes", "it must be one of Always, IfNotPresent, Never"),
         ("RETUNE_PRIVATE_ADDRESSES", "maybe", "it must be one of Allow, Refuse"),
+        ("RETUNE_PROMETHEUS", "main", "give name=value, and each name once"),
+        ("RETUNE_PROMETHEUS", "a=http://h,a=http://i", "each name once"),
+        ("RETUNE_PROMETHEUS", "Main=http://h", "give name=value"),
+        ("RETUNE_PROMETHEUS", "main=ftp://h", "give https://host:port"),
+        ("RETUNE_PROMETHEUS", "main=http://user:secret@h", "give https://host:port"),
+        ("RETUNE_PROMETHEUS", "main=http://h:99999", "give https://host:port"),
+        ("RETUNE_PROMETHEUS", "main=http://", "give https://host:port"),
+        ("RETUNE_PROMETHEUS_TOKENS", "main=/token", "for a server of RETUNE_PROMETHEUS"),
         ("RETUNE_LOG_LEVEL", "LOUD", "it must be one of DEBUG, INFO, WARNING, ERROR"),
     ],
 )
@@ -49,3 +57,17 @@ def test_a_bad_value_is_refused_with_the_variable_and_what_it_may_be(variable: s
         Settings.from_environment({variable: value})
     assert says in str(error.value)
     assert variable in str(error.value)
+
+
+def test_prometheus_servers_are_named_and_may_have_tokens() -> None:
+    """A path in front is kept, a slash at the end is not."""
+    settings = Settings.from_environment(
+        {
+            "RETUNE_PROMETHEUS": "main=https://prometheus.monitoring:9090/prom/,edge=http://10.0.0.7:9090",
+            "RETUNE_PROMETHEUS_TOKENS": "main=/etc/retune/prometheus/main/token",
+        }
+    )
+    assert settings.servers == {
+        "main": Server("https://prometheus.monitoring:9090/prom", "/etc/retune/prometheus/main/token"),
+        "edge": Server("http://10.0.0.7:9090"),
+    }

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retune.api.spec import TargetRef
-from retune.plan.observed import Pods, Target
+from retune.plan.observed import Pods, ServingPod, Target
 from retune.targets import TARGETS, TargetKind, kind_of
 from retune.targets.deployment import Deployment
 from retune.targets.quantities import cpu_cores
@@ -338,3 +338,19 @@ def test_what_is_no_quantity_is_refused(quantity: str) -> None:
     """A wrong amount is an error, never a silent zero."""
     with pytest.raises(ValueError, match="is not a quantity"):
         cpu_cores(quantity)
+
+
+def test_pods_that_serve_are_the_targets_own_running_ones() -> None:
+    """Of any template and ready or not, with their own CPU limit; another workload's pods are never asked."""
+    limited = pod("digits-new-1", uid="a")
+    limited["spec"]["containers"][0]["resources"] = {"limits": {"cpu": "500m"}}
+    others = (
+        pod("digits-old-1", uid="b", replica_set="digits-old", value="pvc://a/bundles/1", ready=False),
+        pod("stranger-1", uid="c", replica_set="stranger-new"),
+        pod("digits-new-2", uid="d", deletionTimestamp="2026-11-25T00:00:00Z"),
+        pod("digits-new-3", uid="e", status={"phase": "Pending", "podIP": ""}),
+    )
+    assert Deployment().serving(DEPLOYMENT, [limited, *others], container="server") == (
+        ServingPod("a", "10.0.0.7", 0.5),
+        ServingPod("b", "10.0.0.7", None),
+    )

@@ -11,7 +11,7 @@ from retune.api.base import cores, memory_bytes
 from retune.api.execution import Resources
 from retune.api.model import Dataset
 from retune.api.objects import OptimizationRunSpec
-from retune.contract.requests import JobRequest, JudgeRequest, SearchRequest, VerifyRequest, parse_request
+from retune.contract.requests import BaselineRequest, JobRequest, JudgeRequest, SearchRequest, parse_request
 from retune.plan.actions import AcquireLease, CreateJob, CreateRun
 from retune.plan.observed import Target
 from retune.workloads import job_manifest, lease_manifest, run_manifest
@@ -27,6 +27,7 @@ class Settings:
     """What Jobs need of the operator's settings."""
 
     optimizer_image: str = "retune/optimizer:dev"
+    monitor_image: str = "retune/monitor:dev"
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
 
@@ -36,6 +37,8 @@ REQUESTS: dict[str, JobRequest] = {
     "search": samples.search_request(),
     "judge": samples.judge_request(),
     "verify": samples.verify_request(),
+    "gather": samples.gather_request(),
+    "check": samples.check_request(),
 }
 every_command = pytest.mark.parametrize("command", sorted(REQUESTS))
 
@@ -110,7 +113,10 @@ def test_pods_are_restricted_and_carry_no_token(command: str) -> None:
 
 @every_command
 def test_only_the_store_can_be_written(command: str) -> None:
-    """Claims of models and data are read-only in mount and volume; a verify Job writes nowhere."""
+    """Claims of models and data are read-only in mount and volume; a check removes captured requests that are too old.
+
+    A verify Job writes nowhere.
+    """
     manifest = job(command)
     names = {
         each["name"]: each["persistentVolumeClaim"]
@@ -122,7 +128,7 @@ def test_only_the_store_can_be_written(command: str) -> None:
         for mount in container(manifest)["volumeMounts"]
         if mount["name"] in names and not mount["readOnly"]
     }
-    assert writable == (set() if command == "verify" else {"artifacts"})
+    assert writable == {"verify": set(), "check": {"artifacts", "production"}}.get(command, {"artifacts"})
     assert {claim["claimName"] for claim in names.values() if not claim["readOnly"]} == writable
 
 
@@ -191,7 +197,7 @@ def test_search_follows_the_serving_limit_unless_told_otherwise() -> None:
 def reading(uri: str, command: str = "baseline", **spec: Any) -> Json:
     """The Job of a command whose validation data lies at this URI."""
     request = REQUESTS[command]
-    assert not isinstance(request, VerifyRequest)
+    assert isinstance(request, BaselineRequest | SearchRequest)
     data = request.data.model_copy(update={"validation": Dataset(uri=uri)})
     action = CreateJob("digits-job", request.model_copy(update={"data": data}), cpu_limit=2.0)
     return job_manifest(action, resource=samples.resource(**spec), target=None, settings=Settings())

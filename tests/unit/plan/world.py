@@ -26,7 +26,7 @@ from retune.plan.actions import (
     SetFinalizer,
 )
 from retune.plan.deletion import FINALIZER
-from retune.plan.observed import Container, Job, JobPhase, Pods, Refusal, Target, Verb
+from retune.plan.observed import Container, Job, JobPhase, Live, Pods, Refusal, Target, Verb
 from tests.answers import answer, bundle_of
 
 FINISHED = {JobPhase.SUCCEEDED, JobPhase.FAILED}
@@ -74,6 +74,7 @@ class World:
     jobs: dict[str, Job] = field(default_factory=dict)
     runs: dict[str, OptimizationRun] = field(default_factory=dict)
     gone: bool = False
+    live: Live | None = None
 
     def __post_init__(self) -> None:
         """Create the resource."""
@@ -90,6 +91,7 @@ class World:
             jobs=dict(self.jobs),
             runs=dict(self.runs),
             pods=Pods(endpoints=("http://10.0.0.1:8080",)),
+            live=self.live,
             lease_held=lease_held,
             refusals=refusals,
         )
@@ -270,3 +272,33 @@ class World:
         self.reconcile()
         self.wait(600)
         self.reconcile()
+
+    def settle(self) -> None:
+        """Go from nothing to a champion that is the delivered model, after a first run that brought nothing."""
+        self.reconcile()
+        self.end_run(Verdict.NO_GAIN)
+
+    def end_run(self, verdict: Verdict) -> None:
+        """Finish the Jobs of baseline and run with this verdict, as far as nothing goes live."""
+        for _ in range(5):
+            for name in self.active_jobs():
+                self.finish(name, self.answer(name, verdict))
+            self.reconcile()
+
+    def promote(self) -> None:
+        """Carry a run that was just started to its promotion; checks of windows are left alone."""
+        for _ in range(9):
+            for name in self.active_jobs():
+                if "-w" not in name:
+                    self.finish(name)
+            self.settled = True
+            self.reconcile()
+            self.wait(30)
+        self.reconcile()
+
+    def survive(self) -> None:
+        """Do a pass, and after a crash another one, as the next process would."""
+        try:
+            self.reconcile()
+        except CrashError:
+            self.reconcile()

@@ -1,0 +1,183 @@
+"""Send the example's model server real digits, as people write them, and tell later which digit each one was.
+
+Shifted traffic is the same digits written by another hand: slanted, with a thicker stroke, on noisy paper, and some
+digits more often than others. For a Job with the optimizer image; this file stands alone, the demo ships it in a
+ConfigMap. It knows nothing of the model and of what is made of its requests.
+"""
+
+import argparse
+import http.client
+import json
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+Array = NDArray[Any]
+
+PIXELS, LOGITS = "pixels", "logits"
+REQUEST_ROWS = 8
+TELL_SECONDS = 10.0
+"""Seconds between two lines of output, and between two files of labels."""
+
+
+@dataclass(frozen=True)
+class Hand:
+    """A way of writing. noise is a share of the brightest pixel, as no two scans are the same."""
+
+    slant: float = 0.0
+    """Degrees, on average."""
+    unsteadiness: float = 0.0
+    """Standard deviation of the slant, in degrees."""
+    stroke: float = 0.0
+    """How much thicker the stroke is, from 0 to 1."""
+    noise: float = 0.03
+    favourites: tuple[int, ...] = ()
+    """Digits that come three times as often."""
+
+    def write(self, pixels: Array, rng: np.random.Generator) -> Array:
+        """Return (N, 1, 8, 8) digits as this hand writes them."""
+        return np.stack([self._one(image[0], rng) for image in pixels])[:, np.newaxis].astype(np.float32)
+
+    def _one(self, image: Array, rng: np.random.Generator) -> Array:
+        angle = rng.normal(self.slant, self.unsteadiness)
+        turned = ndimage.rotate(image, angle, reshape=False, order=1) if angle else image
+        thick = ndimage.grey_dilation(turned, size=(2, 2))
+        mixed = (1 - self.stroke) * turned + self.stroke * thick
+        noisy = mixed + rng.normal(0.0, self.noise, size=image.shape)
+        return np.asarray(np.clip(noisy, 0.0, 1.0))
+
+
+HANDS = {
+    "usual": Hand(),
+    "shifted": Hand(slant=18.0, unsteadiness=5.0, stroke=0.3, noise=0.05, favourites=(1, 4, 7)),
+}
+
+
+def rows_of(folder: Path) -> tuple[Array, Array]:
+    """Return every digit of the example's three files: (N, 1, 8, 8) pixels and (N,) labels."""
+    files = [np.load(folder / f"{name}.npz", allow_pickle=False) for name in ("train", "validation", "test")]
+    return np.concatenate([file[PIXELS] for file in files]), np.concatenate([file["label"] for file in files])
+
+
+def requests(pixels: Array, labels: Array, hand: Hand, *, seed: int) -> Iterator[tuple[Array, Array]]:
+    """Yield pixels and labels of one request after the other, for ever."""
+    rng = np.random.default_rng(seed)
+    weights = np.where(np.isin(labels, hand.favourites), 3.0, 1.0)
+    while True:
+        chosen = rng.choice(len(labels), size=REQUEST_ROWS, p=weights / weights.sum())
+        yield hand.write(pixels[chosen], rng), labels[chosen]
+
+
+class Server:
+    """The model server, asked over one connection that is opened again where it was closed."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._path = parts.path
+        self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=10)
+
+    def ask(self, identity: str, pixels: Array) -> Array | None:
+        """Return the digits that the model sees; None where it did not answer."""
+        tensor = {"name": PIXELS, "shape": list(pixels.shape), "datatype": "FP32", "data": pixels.ravel().tolist()}
+        body = json.dumps({"id": identity, "inputs": [tensor]})
+        try:
+            self._connection.request("POST", self._path, body, {"Content-Type": "application/json"})
+            answer = json.loads(self._connection.getresponse().read())
+            output = next(each for each in answer["outputs"] if each["name"] == LOGITS)
+        except (OSError, http.client.HTTPException, ValueError, KeyError, StopIteration):
+            self._connection.close()
+            return None
+        return np.asarray(np.reshape(output["data"], output["shape"]).argmax(axis=1))
+
+
+class Truth:
+    """What the digits were, written to a folder some seconds after they were asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: list[tuple[str, int, int]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def learn(self, identity: str, labels: Array) -> None:
+        """Take the labels of a request's rows."""
+        self._known += [(identity, row, int(label)) for row, label in enumerate(labels)]
+
+    def tell(self) -> None:
+        """Write what was learnt since the last time, whole or not at all."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        if not self._known:
+            return
+        identities, rows, labels = zip(*self._known, strict=True)
+        table = pa.table({"request_id": identities, "row": pa.array(rows, pa.int32()), "label": pa.array(labels)})
+        name = f"{time.time_ns()}.parquet"
+        parquet.write_table(table, self._folder / f".{name}")
+        (self._folder / f".{name}").rename(self._folder / name)
+        self._known = []
+
+
+def send(server: Server, truth: Truth, work: Iterator[tuple[Array, Array]], *, rate: float) -> NoReturn:
+    """Ask at `rate` rows a second for ever, and print how many answers were right."""
+    right = asked = failed = 0
+    told = due = time.monotonic()
+    for pixels, labels in work:
+        identity = str(uuid.uuid4())
+        answers = server.ask(identity, pixels)
+        if answers is None:
+            failed += 1
+        else:
+            truth.learn(identity, labels)
+            right, asked = right + int((answers == labels).sum()), asked + len(labels)
+        if time.monotonic() - told >= TELL_SECONDS:
+            truth.tell()
+            say(f"{asked} digits, {right / max(asked, 1):.1%} right" + (f", {failed} failed" if failed else ""))
+            right = asked = failed = 0
+            told = time.monotonic()
+        due = max(due + len(labels) / rate, time.monotonic() - 1.0)
+        time.sleep(max(0.0, due - time.monotonic()))
+    raise AssertionError("the work never ends")
+
+
+def say(text: str) -> None:
+    """Print one line at once."""
+    print(text, flush=True)
+
+
+def main() -> NoReturn:
+    """Send traffic until told to stop; what is known by then is told."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--url", required=True, help="http://HOST/v2/models/NAME/infer")
+    parser.add_argument("--rows", type=Path, required=True, help="folder with the example's data")
+    parser.add_argument("--labels", type=Path, required=True, help="folder for what turns out to be true")
+    parser.add_argument("--hand", choices=sorted(HANDS), default="usual", help="who writes (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=40.0, help="rows a second (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    truth = Truth(options.labels)
+
+    def stop(_number: int, _frame: FrameType | None) -> NoReturn:
+        truth.tell()
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    pixels, labels = rows_of(options.rows)
+    say(f"{options.hand} writing, {options.rate:g} digits a second")
+    send(
+        Server(options.url), truth, requests(pixels, labels, HANDS[options.hand], seed=options.seed), rate=options.rate
+    )
+
+
+if __name__ == "__main__":
+    main()

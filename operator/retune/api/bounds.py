@@ -1,0 +1,13 @@
+"""Bounded text that statuses and results are made of: whatever ends up in an object has a limit."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+Name = Annotated[str, Field(min_length=1, max_length=253)]
+Word = Annotated[str, Field(min_length=1, max_length=64)]
+Address = Annotated[str, Field(min_length=1, max_length=1024)]
+Hash = Annotated[str, Field(min_length=1, max_length=80)]
+Number = Annotated[str, Field(min_length=1, max_length=32)]
+"""A decimal number in a string, as API conventions want it."""
+Sentence = Annotated[str, Field(max_length=1024)]

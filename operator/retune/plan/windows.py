@@ -1,0 +1,40 @@
+"""Windows of time: which one is due, and which one's labels are. Arithmetic on whole seconds since 1970, in UTC.
+
+Windows of one length never overlap, and a window has the same number for everybody and for ever.
+"""
+
+import math
+from datetime import UTC, datetime
+
+from retune.api.base import seconds
+from retune.contract.requests import Window
+
+
+def length_of(duration: str) -> int:
+    """Return a window's length in whole seconds, at least 1."""
+    return max(1, math.ceil(seconds(duration)))
+
+
+def window(index: int, length: int) -> Window:
+    """Return window `index`."""
+    return Window(index=index, start=index * length, end=(index + 1) * length)
+
+
+def newest_over(now: datetime, length: int, delay: float) -> int:
+    """Return the newest window that had ended `delay` seconds ago; -1 before there is one."""
+    return math.floor((now.timestamp() - delay) / length) - 1
+
+
+def first_since(since: datetime, length: int) -> int:
+    """Return the first window that began at that moment or later."""
+    return math.ceil(since.timestamp() / length)
+
+
+def seconds_until_next(now: datetime, length: int, delay: float) -> float:
+    """Return the seconds until one more window has been over for `delay` seconds; above 0."""
+    return (newest_over(now, length, delay) + 2) * length + delay - now.timestamp()
+
+
+def end_of(index: int, length: int) -> datetime:
+    """Return the moment that a window ends."""
+    return datetime.fromtimestamp((index + 1) * length, tz=UTC)

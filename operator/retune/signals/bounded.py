@@ -1,0 +1,84 @@
+"""HTTP reads with bounds on time, size and direction: the one way in which live numbers come into the operator.
+
+An answer that is late, large, elsewhere or no text is an error with a sentence, never waited for and never kept.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import aiohttp
+
+_CHUNK = 16 * 1024
+_CONNECTIONS = 1024
+"""At once: waiting for one counts as the answer's time, so that slow pods must not use them up."""
+
+
+class UnreadableError(Exception):
+    """Nothing usable came back; the text says from where and why."""
+
+
+class Web:
+    """One session, made when it is first needed, in which nothing takes longer than `seconds`."""
+
+    def __init__(self, *, seconds: float, limit: int) -> None:
+        self._seconds = seconds
+        self._limit = limit
+        self._session: aiohttp.ClientSession | None = None
+
+    async def text(
+        self,
+        url: str,
+        *,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        also: frozenset[int] = frozenset(),
+    ) -> str:
+        """Return the text at `url`, by POST where a form is given; raises UnreadableError.
+
+        also: codes beside 200 whose answer is wanted as well.
+        """
+        try:
+            return await self._ask("POST" if form else "GET", url, form=form, headers=headers, also=also)
+        except TimeoutError as error:
+            raise UnreadableError(f"{url} did not answer within {self._seconds:g} s") from error
+        except UnicodeDecodeError as error:
+            raise UnreadableError(f"{url} answers with something that is no text") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise UnreadableError(f"{url} cannot be read: {_line(error)}") from error
+
+    async def close(self) -> None:
+        """Close connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _ask(
+        self,
+        method: str,
+        url: str,
+        *,
+        form: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+        also: frozenset[int],
+    ) -> str:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=self._seconds),
+                connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"Accept-Encoding": "identity"},
+                auto_decompress=False,  # a small answer must not become a large one
+            )
+        async with self._session.request(method, url, data=form, headers=headers, allow_redirects=False) as answer:
+            if answer.status != HTTPStatus.OK and answer.status not in also:
+                raise UnreadableError(f"{url} answers with {answer.status}")
+            body = bytearray()
+            async for chunk in answer.content.iter_chunked(_CHUNK):
+                body += chunk
+                if len(body) > self._limit:
+                    raise UnreadableError(f"{url} answers with more than {self._limit} bytes")
+        return body.decode()
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,181 @@
+"""A pod's metrics in Prometheus' text format, to the few totals that live numbers are made of.
+
+Only lines of wanted names are parsed, and only sums over their labels are kept, so that neither a large nor a strange
+exposition costs memory. What is not a finite number that can be a total makes the whole scrape unusable.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from retune.api.monitoring import PodMetrics
+from retune.signals.bounded import UnreadableError
+
+MAX_SAMPLES = 5000
+MAX_BUCKETS = 200
+_CPU = "process_cpu_seconds_total"
+_STARTED = "process_start_time_seconds"
+_PERIODS = "container_cpu_cfs_periods_total"
+_THROTTLED = "container_cpu_cfs_throttled_periods_total"
+_STATUS_LABELS = ("status_code", "code", "status")
+_PATH_LABELS = ("path", "handler")
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What one process has counted since it started, or by how much that grew; None where it counts no such thing."""
+
+    requests: float | None = None
+    """Requests answered."""
+    errors: float | None = None
+    """Those answered with a status of 500 and above; None where no label tells the status."""
+    buckets: Mapping[float, float] = field(default_factory=dict)
+    """Requests that took at most so many seconds, by the bucket's upper bound."""
+    cpu: float | None = None
+    """Seconds of CPU."""
+    periods: float | None = None
+    """Periods in which the container's CPU was limited."""
+    throttled: float | None = None
+    """Those in which it was throttled."""
+    started: float | None = None
+    """When the process started, in seconds since 1970."""
+
+
+def read(text: str, metrics: PodMetrics) -> Totals:
+    """Return the totals in an exposition; raises UnreadableError when a wanted line is malformed or no total."""
+    names = _names(metrics)
+    try:
+        samples = list(_samples(_wanted(text, names)))
+    except (ValueError, IndexError, KeyError, RecursionError) as error:
+        raise UnreadableError(f"the metrics are malformed: {' '.join(str(error).split())[:120]}") from error
+    return _totals(samples, metrics)
+
+
+def _names(metrics: PodMetrics) -> frozenset[str]:
+    ours = {f"{metrics.latency}_bucket", f"{metrics.latency}_count", metrics.requests}
+    return frozenset(ours | {_CPU, _STARTED, _PERIODS, _THROTTLED})
+
+
+def _wanted(text: str, names: frozenset[str]) -> Iterator[str]:
+    """Yield the lines of these metrics; all else, types and comments included, is passed over unread."""
+    for line in text.split("\n"):
+        if line.partition("{")[0].split(" ", 1)[0].strip() in names:
+            yield line
+
+
+def _samples(lines: Iterable[str]) -> Iterator[Sample]:
+    chosen: list[str] = []
+    for line in lines:
+        if len(chosen) == MAX_SAMPLES:
+            raise ValueError(f"there are more than {MAX_SAMPLES} samples of the metrics named in performance.pods")
+        chosen.append(line)
+    for family in text_string_to_metric_families("\n".join(chosen) + "\n"):
+        yield from family.samples
+
+
+def _totals(samples: list[Sample], metrics: PodMetrics) -> Totals:
+    for sample in samples:
+        if not (math.isfinite(sample.value) and sample.value >= 0):
+            raise UnreadableError(f"the metrics say {sample.name} is {sample.value}, which is no total")
+    counted = [each for each in samples if _asked_by_clients(each, metrics.path_suffix)]
+    requests = [each for each in counted if each.name == metrics.requests]
+    timed = [each for each in counted if each.name == f"{metrics.latency}_count"]
+    return Totals(
+        requests=_sum(requests or timed),
+        errors=_errors(requests or timed),
+        buckets=_buckets(each for each in counted if each.name == f"{metrics.latency}_bucket"),
+        cpu=_only(samples, _CPU),
+        periods=_only(samples, _PERIODS),
+        throttled=_only(samples, _THROTTLED),
+        started=_only(samples, _STARTED),
+    )
+
+
+def _asked_by_clients(sample: Sample, suffix: str) -> bool:
+    """Whether a sample counts requests of the wanted path, or no label tells the path."""
+    path = next((sample.labels[label] for label in _PATH_LABELS if label in sample.labels), None)
+    return path is None or path.endswith(suffix)
+
+
+def _sum(samples: list[Sample]) -> float | None:
+    return math.fsum(each.value for each in samples) if samples else None
+
+
+def _only(samples: list[Sample], name: str) -> float | None:
+    return _sum([each for each in samples if each.name == name])
+
+
+def _errors(samples: list[Sample]) -> float | None:
+    told = [(status, each.value) for each in samples if (status := _status(each)) is not None]
+    return math.fsum(value for status, value in told if status.startswith("5")) if told else None
+
+
+def _status(sample: Sample) -> str | None:
+    return next((sample.labels[label] for label in _STATUS_LABELS if label in sample.labels), None)
+
+
+def _buckets(samples: Iterable[Sample]) -> Mapping[float, float]:
+    """Return the sum of each bucket over all labels; raises UnreadableError for bounds that are none."""
+    found: dict[float, float] = {}
+    for sample in samples:
+        try:
+            bound = float(sample.labels["le"])
+        except (KeyError, ValueError) as error:
+            raise UnreadableError(f"the metrics have a bucket of {sample.name} without a bound") from error
+        if math.isnan(bound):
+            raise UnreadableError(f"the metrics have a bucket of {sample.name} with bound NaN")
+        found[bound] = found.get(bound, 0.0) + sample.value
+        if len(found) > MAX_BUCKETS:
+            raise UnreadableError(f"the metrics have more than {MAX_BUCKETS} buckets of {sample.name}")
+    return dict(sorted(found.items()))
+
+
+def increase(before: Totals | None, after: Totals) -> Totals:
+    """Return by how much the totals grew: a counter that fell has begun again at zero, as Prometheus takes it.
+
+    before: None for a process that has just started.
+    """
+    base = before if before is not None and not _began_again(before, after) else Totals()
+    return Totals(
+        requests=_grown(base.requests, after.requests),
+        errors=_grown(base.errors, after.errors),
+        buckets={bound: _grown(base.buckets.get(bound), value) or 0.0 for bound, value in after.buckets.items()},
+        cpu=_grown(base.cpu, after.cpu),
+        periods=_grown(base.periods, after.periods),
+        throttled=_grown(base.throttled, after.throttled),
+    )
+
+
+def _began_again(before: Totals, after: Totals) -> bool:
+    if before.started is not None and after.started is not None and after.started > before.started + 1:
+        return True
+    return any(
+        old is not None and new is not None and new < old
+        for old, new in ((before.requests, after.requests), (before.cpu, after.cpu))
+    )
+
+
+def _grown(before: float | None, after: float | None) -> float | None:
+    if after is None:
+        return None
+    return after - before if before is not None and before <= after else after
+
+
+def added(one: Totals, other: Totals) -> Totals:
+    """Return two growths together; what neither counted stays None."""
+    bounds = one.buckets.keys() | other.buckets.keys()
+    return Totals(
+        requests=_plus(one.requests, other.requests),
+        errors=_plus(one.errors, other.errors),
+        buckets={each: one.buckets.get(each, 0.0) + other.buckets.get(each, 0.0) for each in sorted(bounds)},
+        cpu=_plus(one.cpu, other.cpu),
+        periods=_plus(one.periods, other.periods),
+        throttled=_plus(one.throttled, other.throttled),
+    )
+
+
+def _plus(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else one + other

@@ -1,0 +1,173 @@
+"""Live numbers of each watched resource, window by window: from its pods' own metrics or from a Prometheus server.
+
+Nothing is written down: what an operator saw before it was restarted is gone, and the window it was restarted in is
+said to be unknown rather than guessed.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from retune.api.monitoring import LiveSignal, Performance, PodMetrics
+from retune.api.objects import ModelOptimization
+from retune.plan import windows
+from retune.plan.observed import Live, LiveNumber, ServingPod
+from retune.settings import Server
+from retune.signals.bounded import UnreadableError, Web
+from retune.signals.numbers import none, number
+from retune.signals.pods import MAX_PODS, Ledger, scrape
+from retune.signals.prometheus import Prometheus
+
+TIMEOUT_SECONDS = 3.0
+SIZE_LIMIT = 1024 * 1024
+"""Bytes of one pod's metrics; a larger exposition is not read."""
+_LONGEST, _SHORTEST = 300.0, 2.0
+_PARTS = 12
+"""Scrapes a window, as far as the bounds above allow."""
+
+
+class LiveReader:
+    """Reads live numbers. One for the whole operator; what it keeps of a resource is a few totals a pod."""
+
+    def __init__(self, servers: Mapping[str, Server], *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._web = Web(seconds=TIMEOUT_SECONDS, limit=SIZE_LIMIT)
+        self._prometheus = Prometheus(servers)
+        self._ledgers: dict[str, Ledger] = {}
+        self._told: dict[str, Live] = {}
+        self._busy: dict[str, asyncio.Lock] = {}
+
+    def wait(self, resource: ModelOptimization) -> float | None:
+        """Return the seconds until the pods are to be observed again; None where speed is not watched."""
+        if _performance(resource) is None:
+            return None
+        ledger = self._ledger(resource)
+        if ledger.asked is None:
+            return 0.0
+        boundary = (ledger.asked // ledger.length + 1) * ledger.length
+        return max(0.0, min(ledger.asked + _interval(ledger.length), boundary) - self._clock())
+
+    async def observe(self, resource: ModelOptimization, pods: Sequence[ServingPod]) -> None:
+        """Scrape the target's pods, if it is time: at the boundaries of windows and several times between.
+
+        pods: every running pod of the target, ready or not; list them only when `wait` says 0.
+        """
+        async with self._busy.setdefault(resource.key, asyncio.Lock()):
+            if self.wait(resource) == 0.0:
+                await self._scrape(self._ledger(resource), pods)
+
+    async def window(
+        self, resource: ModelOptimization, pods: Sequence[ServingPod], *, index: int, start: float, end: float
+    ) -> Live | None:
+        """Return the numbers of a window that has ended; None before that, or where speed is not watched.
+
+        start, end: seconds since 1970. Asking again for the same window answers the same, without asking anyone.
+        """
+        performance = _performance(resource)
+        if performance is None or self._clock() < end:
+            return None
+        await self.observe(resource, pods)
+        ledger = self._ledger(resource)
+        told = self._told.get(resource.key)
+        if told is None or told.window != index:
+            told = self._told[resource.key] = await self._judged(
+                resource, performance, ledger, index=index, start=start, end=end
+            )
+        return told
+
+    def forget(self, key: str) -> None:
+        """Drop what is remembered of a resource."""
+        for memory in (self._ledgers, self._told, self._busy):
+            memory.pop(key, None)
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._web.close()
+        await self._prometheus.close()
+
+    def _ledger(self, resource: ModelOptimization) -> Ledger:
+        """Return the resource's ledger, begun anew when the window or the place of the metrics has changed."""
+        length, metrics = _length(resource), _metrics(resource)
+        found = self._ledgers.get(resource.key)
+        if found is None or (found.length, found.metrics) != (length, metrics):
+            found = self._ledgers[resource.key] = Ledger(length, metrics)
+            self._told.pop(resource.key, None)
+        return found
+
+    async def _scrape(self, ledger: Ledger, pods: Sequence[ServingPod]) -> None:
+        chosen = sorted(pods, key=lambda pod: pod.uid)[:MAX_PODS]
+        answers = await scrape(self._web, chosen, ledger.metrics)
+        now = self._clock()
+        troubles = []
+        for pod, answer in zip(chosen, answers, strict=True):
+            if isinstance(answer, UnreadableError):
+                troubles.append(str(answer))
+            else:
+                ledger.note(pod, answer, now)
+        ledger.scraped(chosen, now, trouble=troubles[0] if troubles else None)
+
+    async def _judged(
+        self,
+        resource: ModelOptimization,
+        performance: Performance,
+        ledger: Ledger,
+        *,
+        index: int,
+        start: float,
+        end: float,
+    ) -> Live:
+        seen = ledger.window(index)
+        numbers = [
+            await self._asked(resource, performance, signal, query=signal.query, end=end)
+            if signal.query
+            else number(signal, seen, ledger.metrics)
+            if seen
+            else _unseen(signal, ledger, start=start)
+            for signal in performance.signals
+        ]
+        return Live(
+            window=index,
+            numbers=tuple(numbers),
+            requests=seen.grown.requests if seen else None,
+            saturation=seen.saturation if seen else None,
+        )
+
+    async def _asked(
+        self, resource: ModelOptimization, performance: Performance, signal: LiveSignal, *, query: str, end: float
+    ) -> LiveNumber:
+        values = {
+            "namespace": resource.metadata.namespace,
+            "target": resource.spec.target.ref.name,
+            "model": resource.metadata.name,
+            "window": f"{_length(resource)}s",
+        }
+        server = performance.prometheus.server if performance.prometheus else ""
+        return await self._prometheus.number(signal.name, query, server=server, values=values, at=end)
+
+
+def _performance(resource: ModelOptimization) -> Performance | None:
+    return resource.spec.monitoring.performance if resource.spec.monitoring else None
+
+
+def _metrics(resource: ModelOptimization) -> PodMetrics:
+    performance = _performance(resource)
+    return performance.pods if performance else PodMetrics()
+
+
+def _length(resource: ModelOptimization) -> int:
+    return windows.length_of(resource.spec.monitoring.window) if resource.spec.monitoring else 3600
+
+
+def _interval(length: float) -> float:
+    return min(_LONGEST, max(_SHORTEST, length / _PARTS))
+
+
+def _unseen(signal: LiveSignal, ledger: Ledger, *, start: float) -> LiveNumber:
+    """Return why a window was not seen."""
+    if ledger.trouble is not None:
+        return none(signal, "Unreachable", f"The pods' metrics cannot be read: {ledger.trouble}.")
+    if not ledger.pods:
+        return none(signal, "NoData", "The target had no running pod.")
+    if ledger.since is None or ledger.since > start:
+        return none(signal, "Restarted", "The operator has not watched this window from its beginning.")
+    return none(signal, "NoData", "The pods were seen for too little of the window.")

@@ -1,0 +1,114 @@
+"""From totals of a window to live numbers: quantiles, shares and rates, each with the reason for having one or none."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+
+from retune.api.monitoring import LiveKind, LiveSignal, PodMetrics
+from retune.plan.observed import LiveNumber
+from retune.signals.exposition import Totals
+
+_QUANTILE = re.compile(r"(?:^|[-_])p(50|75|90|95|99)(?:[-_]|$)")
+_USUAL = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the target's pods counted in one window."""
+
+    grown: Totals
+    """Over all pods."""
+    seconds: float
+    """How much of the window was seen."""
+    allowed: float | None
+    """Seconds of CPU that the pods seen might have used at most; None where they are not limited."""
+
+    @property
+    def saturation(self) -> float | None:
+        """CPU used as a share of what is allowed, or the share of throttled periods, whichever is larger."""
+        used, limit = self.grown.cpu, self.allowed
+        shares = [used / limit] if used is not None and limit else []
+        if self.grown.periods and self.grown.throttled is not None:
+            shares.append(self.grown.throttled / self.grown.periods)
+        return max(shares, default=None)
+
+
+def number(signal: LiveSignal, window: Window, metrics: PodMetrics) -> LiveNumber:
+    """Return a signal's number from the pods' own metrics."""
+    if signal.kind == LiveKind.LATENCY:
+        return _latency(signal, window, metrics)
+    if signal.kind == LiveKind.ERROR_RATE:
+        return _error_rate(signal, window, metrics)
+    if signal.kind == LiveKind.THROUGHPUT:
+        return _throughput(signal, window, metrics)
+    if signal.kind == LiveKind.SATURATION:
+        value = window.saturation
+        if value is None:
+            return none(signal, "NoData", "The pods tell no CPU time, or have neither a CPU limit nor a request.")
+        return _measured(signal, value, f"{100 * value:.1f} % of the CPU allowed")
+    return none(signal, "NoData", "Pods do not tell quality: give the signal a query, or watch quality with labels.")
+
+
+def none(signal: LiveSignal, reason: str, message: str) -> LiveNumber:
+    """Return that there is no number, and why."""
+    return LiveNumber(signal.name, None, reason, message)
+
+
+def _measured(signal: LiveSignal, value: float, words: str) -> LiveNumber:
+    if not math.isfinite(value):
+        return none(signal, "NotANumber", "The pods' metrics give no finite number.")
+    return LiveNumber(signal.name, value, "Measured", f"{words}.")
+
+
+def _latency(signal: LiveSignal, window: Window, metrics: PodMetrics) -> LiveNumber:
+    found = _QUANTILE.search(signal.name)
+    share = int(found[1]) / 100 if found else _USUAL
+    if not window.grown.buckets:
+        return none(signal, "NoData", f"The pods tell no histogram {metrics.latency}{_of_path(metrics)}.")
+    value = quantile(share, window.grown.buckets)
+    if value is None:
+        return none(signal, "NoData", "No request was answered in the window.")
+    return _measured(signal, value, f"{100 * share:.0f} % of requests took at most {value:.4g} s")
+
+
+def _error_rate(signal: LiveSignal, window: Window, metrics: PodMetrics) -> LiveNumber:
+    requests, errors = window.grown.requests, window.grown.errors
+    if requests is None or errors is None:
+        return none(signal, "NoData", f"The pods tell no {metrics.requests} with a status{_of_path(metrics)}.")
+    if not requests:
+        return none(signal, "NoData", "No request was answered in the window.")
+    return _measured(signal, errors / requests, f"{errors:.0f} of {requests:.0f} requests failed")
+
+
+def _throughput(signal: LiveSignal, window: Window, metrics: PodMetrics) -> LiveNumber:
+    if window.grown.requests is None or not window.seconds:
+        return none(signal, "NoData", f"The pods tell no {metrics.requests}{_of_path(metrics)}.")
+    rate = window.grown.requests / window.seconds
+    return _measured(signal, rate, f"{rate:.4g} requests a second")
+
+
+def _of_path(metrics: PodMetrics) -> str:
+    return f" of a path that ends in {metrics.path_suffix}" if metrics.path_suffix else ""
+
+
+def quantile(share: float, buckets: Mapping[float, float]) -> float | None:
+    """Return a quantile by interpolation within buckets, as Prometheus' histogram_quantile(); None without requests.
+
+    buckets: requests by upper bound, ascending, the last infinite; counts that fall are raised to those below them.
+    """
+    bounds = list(buckets)
+    if len(bounds) < 2 or not math.isinf(bounds[-1]):
+        return None
+    counts = list(accumulate(buckets.values(), max))
+    if not counts[-1]:
+        return None
+    rank = share * counts[-1]
+    at = next(index for index, count in enumerate(counts) if count >= rank)
+    if at == len(bounds) - 1:
+        return bounds[-2]
+    if at == 0 and bounds[0] <= 0:
+        return bounds[0]
+    low, below = (bounds[at - 1], counts[at - 1]) if at else (0.0, 0.0)
+    return low + (bounds[at] - low) * (rank - below) / (counts[at] - below)

@@ -1,0 +1,1 @@
+"""Judging one window of production data: drift, schema violations and quality, each with its numbers."""

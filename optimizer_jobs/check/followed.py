@@ -1,0 +1,39 @@
+"""Whether a delivered file has changed since it was measured: its digest, read as a stream and kept nowhere."""
+
+import hashlib
+import time
+
+from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.errors import JobError, printable
+from optimizer_jobs.progress import say
+from retune.contract.requests import Followed
+from retune.contract.results import Reason
+
+_CHUNK = 1 << 20
+_LIMIT_BYTES = 64 << 30
+_LIMIT_SECONDS = 600.0
+
+
+def digest_now(followed: Followed) -> str | None:
+    """Return the digest that the file has now; None where it cannot be read, which says nothing about it."""
+    try:
+        return _digest(followed.uri)
+    except (JobError, ValueError) as error:
+        say(f"{printable(followed.uri, limit=200)}: {printable(str(error), limit=300)}")
+    except Exception as error:  # noqa: BLE001 - each file system has errors of its own
+        say(f"{printable(followed.uri, limit=200)} cannot be read now ({type(error).__name__}).")
+    return None
+
+
+def _digest(uri: str) -> str:
+    location = resolve(uri, refused=Reason.MODEL_FORBIDDEN, remote=True)
+    if location.fs.info(location.path)["type"] != "file":
+        raise ValueError("this is not a regular file.")
+    digest, size, end = hashlib.sha256(), 0, time.monotonic() + _LIMIT_SECONDS
+    with location.fs.open(location.path, "rb") as source:
+        while chunk := source.read(_CHUNK):
+            size += len(chunk)
+            digest.update(chunk)
+            if size > _LIMIT_BYTES or time.monotonic() > end:
+                raise ValueError(f"it is not read to its end: {size} bytes have come.")
+    return f"sha256:{digest.hexdigest()}"

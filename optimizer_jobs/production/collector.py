@@ -1,0 +1,155 @@
+"""A small server that turns an inference logger's events into captured requests: `python -m ...collector --help`.
+
+For model servers that cannot capture themselves, such as those of KServe, whose logger sends every request and every
+response as a CloudEvent. Pairs them by id and writes the one format there is. Memory is bounded: halves whose other
+half does not come are dropped and counted.
+"""
+
+import argparse
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from numpy.typing import NDArray
+from prometheus_client import Counter, generate_latest
+
+from optimizer_jobs.data.fetch import file_digest
+from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.models.bundle import open_bundle
+from optimizer_jobs.models.golden import GOLDEN_ID
+from optimizer_jobs.models.onnx_file import check_onnx
+from optimizer_jobs.models.signature import Signature
+from optimizer_jobs.production.events import Event, UnfitEventError, parse, tensors
+from optimizer_jobs.production.writer import CaptureWriter
+from optimizer_jobs.progress import say
+
+EVENTS = Counter("retune_collector_events", "Events by what became of them.", ["outcome"])
+
+BODY_BYTES = 16 << 20
+"""Bytes of one event."""
+
+PENDING_BYTES = 64 << 20
+"""Bytes of halves that wait for their other half."""
+
+PENDING_SECONDS = 120.0
+"""How long a half waits."""
+
+
+@dataclass
+class _Half:
+    """A request or a response that waits for the other."""
+
+    event: Event
+    values: Mapping[str, NDArray[Any]]
+    arrived: float
+    size: int
+
+
+@dataclass
+class Pairing:
+    """Pairs requests and responses by id, whichever comes first, and hands them to a writer."""
+
+    signature: Signature
+    writer: CaptureWriter
+    model: str
+    """Digest of the model, where a response does not name one."""
+    _waiting: OrderedDict[str, _Half] = field(default_factory=OrderedDict)
+    _bytes: int = 0
+
+    def take(self, event: Event) -> None:
+        """Take one half; raises UnfitEventError when it does not fit the model."""
+        if event.body.get("id") == GOLDEN_ID:
+            EVENTS.labels("golden").inc()
+            return
+        values = tensors(event, self.signature)
+        now = time.monotonic()
+        other = self._waiting.get(event.id)
+        if other is not None and other.event.kind != event.kind:
+            self._forget(event.id)
+            self._pair(*sorted((_Half(event, values, now, 0), other), key=lambda half: half.event.kind))
+        elif other is not None:
+            EVENTS.labels("doubled").inc()
+        else:
+            self._wait(_Half(event, values, now, sum(each.nbytes for each in values.values()) + 1024))
+
+    def _pair(self, request: _Half, response: _Half) -> None:
+        came = request.event.time if request.event.time is not None else time.time()
+        model = response.event.model or self.model
+        self.writer.offer(request.event.request_id, model, request.values, response.values, came)
+        EVENTS.labels("paired").inc(2)
+
+    def _wait(self, half: _Half) -> None:
+        self._waiting[half.event.id] = half
+        self._bytes += half.size
+        while self._waiting:
+            oldest = next(iter(self._waiting.values()))
+            if self._bytes <= PENDING_BYTES and half.arrived - oldest.arrived <= PENDING_SECONDS:
+                return
+            self._forget(oldest.event.id)
+            EVENTS.labels(f"{oldest.event.kind} without its other half").inc()
+
+    def _forget(self, identity: str) -> None:
+        self._bytes -= self._waiting.pop(identity).size
+
+
+def application(pairing: Pairing) -> web.Application:
+    """Return the server: events at /, /healthz and /metrics."""
+
+    async def take(request: web.Request) -> web.Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        try:
+            pairing.take(parse(headers, await request.read()))
+        except UnfitEventError as error:
+            EVENTS.labels("unfit").inc()
+            return web.Response(status=400, text=str(error))
+        return web.Response()
+
+    async def health(_request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def close(_server: web.Application) -> None:
+        pairing.writer.close()
+
+    server = web.Application(client_max_size=BODY_BYTES)
+    server.add_routes([web.post("/", take), web.get("/healthz", health), web.get("/metrics", metrics)])
+    server.on_cleanup.append(close)
+    return server
+
+
+def described(uri: str) -> tuple[Signature, str]:
+    """Return signature and digest of a bundle's folder or of an ONNX file; raises JobError."""
+    place = resolve(uri).local
+    if place.is_dir():
+        bundle = open_bundle(uri)
+        return bundle.manifest.signature, bundle.digest
+    return check_onnx(place, uri=uri), file_digest(place)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until told to stop; what is captured by then is written."""
+    parser = argparse.ArgumentParser(prog="python -m optimizer_jobs.production.collector", description=__doc__)
+    parser.add_argument("--model", required=True, help="URI of the bundle or ONNX file that is served")
+    parser.add_argument("--folder", required=True, help="URI of the folder for captured requests, on a volume")
+    parser.add_argument("--port", type=int, default=8080)
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s")
+    signature, digest = described(options.model)
+    writer = CaptureWriter(Path(resolve(options.folder).local), signature)
+    say(f"capturing {options.model} ({digest[:19]}) into {options.folder}, events at port {options.port}")
+    web.run_app(
+        application(Pairing(signature, writer, digest)), port=options.port, print=None, access_log=None,
+        handle_signals=os.name == "posix",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Store what a bundle answers on the validation rows, so that drift and quality have something to be compared with.
+
+Written by whoever publishes a champion. Nothing depends on it: without it, a check says that the reference is missing.
+"""
+
+import os
+from contextlib import suppress
+
+import numpy as np
+
+from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.errors import store_access
+from optimizer_jobs.measure.quality import outputs_of
+from optimizer_jobs.models.engine import Session
+from optimizer_jobs.production.reference import ROWS_LIMIT, Reference, of_bundle, write_reference
+from optimizer_jobs.production.windows import Captured
+from optimizer_jobs.progress import say
+
+_BYTES = 1 << 30
+_BATCH = 64
+
+
+def store_reference(store: str, digest: str, session: Session, rows: Rows, *, seed: int = 0) -> None:
+    """Write the reference of the bundle `digest`, whose open model is `session`; one that is there is left alone.
+
+    Raises:
+        JobError: StoreFull or StoreNotWritable.
+    """
+    uri = of_bundle(store, digest)
+    target = resolve(uri).local
+    if target.exists():
+        return
+    reference = _reference(session, _some(rows, seed=seed), digest)
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with store_access(uri):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_reference(beside, reference, session.signature)
+            beside.replace(target)
+    except ValueError as error:
+        say(f"  drift cannot be compared with the validation rows: {error}")
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _some(rows: Rows, *, seed: int) -> Rows:
+    """Return all rows, or a random part that is not too large."""
+    each = max(1, sum(values.nbytes for values in rows.inputs.values()) // len(rows))
+    limit = max(1, min(ROWS_LIMIT, _BYTES // each))
+    if len(rows) <= limit:
+        return rows
+    return rows.take(np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit]))
+
+
+def _reference(session: Session, rows: Rows, digest: str) -> Reference:
+    count = len(rows)
+    captured = Captured(
+        request_ids=np.asarray([f"validation-{place}" for place in range(count)], dtype=object),
+        rows=np.zeros(count, dtype=np.int64),
+        times=np.zeros(count, dtype="datetime64[us]"),
+        models=np.full(count, digest, dtype=object),
+        inputs=rows.inputs,
+        outputs=outputs_of(session, rows, _BATCH),
+        seen=count,
+    )
+    labels = np.empty(0) if rows.labels is None else rows.labels
+    return Reference(captured, np.full(count, rows.labels is not None), labels)

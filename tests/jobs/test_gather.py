@@ -1,0 +1,226 @@
+"""A run's data from production: true, new, split by time without a leak; or the original data, and why."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from optimizer_jobs.data.datasets import Rows, read_dataset
+from optimizer_jobs.data.fetch import file_digest
+from optimizer_jobs.gather.command import run
+from optimizer_jobs.gather.splits import fingerprints
+from optimizer_jobs.models.bundle import Bundle, publish
+from retune.api.model import Data, Dataset
+from retune.api.watched import StoredData
+from retune.contract.paths import bundles
+from retune.contract.requests import GatherRequest
+from retune.contract.results import encode_result, parse_result
+from tests.unit.jobs.captured_for_tests import HOUR, NOW, REQUEST_ROWS, Shop
+from tests.unit.jobs.conftest import Claims
+from tests.unit.jobs.models_for_tests import digits
+
+Ask = Callable[..., GatherRequest]
+SPAN = 3 * HOUR
+REQUESTS = 120
+"""Requests of real digits within the span: 480 rows."""
+
+
+@pytest.fixture
+def ask(make: Callable[..., Bundle], data: Data, store: str, shop: Shop) -> Ask:
+    """Return a request for the three hours before NOW, with any part replaced."""
+    champion = publish(make(), uri=bundles(store))
+
+    def request(*, refresh: dict[str, Any] | None = None, **parts: Any) -> GatherRequest:
+        fields = {
+            "resource": "ml/digits", "run": "digits-r7", "spec_hash": "abc", "data": data,
+            "production": shop.production, "refresh": {"span": "3h", "minRows": 100, **(refresh or {})},
+            "until": NOW, "champion": champion,
+            "store": store, "seed": 3,
+        }  # fmt: skip
+        return GatherRequest.model_validate(fields | parts)
+
+    return request
+
+
+@pytest.fixture
+def busy(shop: Shop) -> Shop:
+    """A shop that was asked all the time, and knows the truth by now."""
+    shop.serve(range(REQUESTS), since=NOW - SPAN, every=SPAN / REQUESTS)
+    shop.label(range(REQUESTS))
+    return shop
+
+
+def rows_of(stored: StoredData, shop: Shop, into: Path, **spec: Any) -> Rows:
+    """Read a data set that was built, held to its digest, as the search does."""
+    dataset = Dataset(uri=stored.uri, digest=stored.digest, **spec)
+    return read_dataset(dataset, shop.signature, into=into / stored.digest[7:15])
+
+
+def kept(request: GatherRequest) -> str:
+    """Run a request that brings no fresh data, and return why."""
+    result = run(request)
+    assert result.fresh is None
+    assert (result.run, result.spec_hash) == (request.run, request.spec_hash)
+    return result.message
+
+
+def test_the_newest_rows_decide_and_the_oldest_teach(ask: Ask, busy: Shop, tmp_path: Path) -> None:
+    """The splits are the labelled rows in the order of time, 60, 20 and 20 of a hundred, requests whole."""
+    result = run(ask(refresh={"policy": "RecentOnly"}))
+    assert result.fresh is not None
+    assert parse_result(encode_result(result)) == result
+    training, validation, test = (
+        rows_of(each, busy, tmp_path) for each in (result.fresh.training, result.fresh.validation, result.fresh.test)
+    )
+    assert (len(training), len(validation), len(test)) == (288, 96, 96)
+    served = busy.pixels[: REQUESTS * REQUEST_ROWS], busy.digits[: REQUESTS * REQUEST_ROWS]
+    for split, place in ((training, slice(0, 288)), (validation, slice(288, 384)), (test, slice(384, 480))):
+        np.testing.assert_array_equal(split.inputs["x"], served[0][place])
+        np.testing.assert_array_equal(split.answers, served[1][place])
+    assert "288 for training, 96 for validation, 96 for test" in result.message
+
+
+def test_no_row_is_on_both_sides_of_a_border(ask: Ask, busy: Shop, tmp_path: Path) -> None:
+    """A row that comes again later is left out where it is older, and counted."""
+    again = range(REQUESTS - 10, REQUESTS)
+    busy.pixels[busy.places(5)] = busy.pixels[busy.places(REQUESTS - 2)]
+    busy.digits[busy.places(5)] = busy.digits[busy.places(REQUESTS - 2)]
+    for path in busy.captured.rglob("*.parquet"):
+        path.unlink()
+    busy.serve(range(REQUESTS), since=NOW - SPAN, every=SPAN / REQUESTS)
+    result = run(ask(refresh={"policy": "RecentOnly"}))
+    assert result.fresh is not None
+    prints = [
+        set(fingerprints(rows_of(each, busy, tmp_path).inputs))
+        for each in (result.fresh.training, result.fresh.validation, result.fresh.test)
+    ]
+    assert not prints[0] & prints[1]
+    assert not prints[0] & prints[2]
+    assert not prints[1] & prints[2]
+    assert result.fresh.training.rows == 288 - REQUEST_ROWS
+    assert f"{REQUEST_ROWS} rows that come again later" in result.message
+    assert set(fingerprints({"x": busy.pixels[busy.places(again[-2])]})) <= prints[2]
+
+
+@pytest.mark.parametrize(("share", "recent", "original"), [("0.5", 900, 900), ("0.8", 2304, 576), ("0.25", 300, 900)])
+def test_training_is_mixed_with_the_original_data(
+    ask: Ask, busy: Shop, tmp_path: Path, share: str, recent: int, original: int
+) -> None:
+    """Recent rows have the share asked for; the part that is too small is repeated, up to eight times."""
+    result = run(ask(refresh={"recentShare": share}))
+    assert result.fresh is not None
+    found = fingerprints(rows_of(result.fresh.training, busy, tmp_path).inputs)
+    old = set(fingerprints({"x": digits("training")[0]}))
+    counts = sum(each not in old for each in found), sum(each in old for each in found)
+    assert counts == (recent, original)
+    assert "training mixed with" in result.message
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_training_set_is_bounded(ask: Ask) -> None:
+    """The limit holds for the mixture, with its share."""
+    result = run(ask(refresh={"maxRows": 200, "recentShare": "0.5"}))
+    assert result.fresh is not None
+    assert result.fresh.training.rows == 200
+
+
+def test_original_rows_that_judge_do_not_teach(ask: Ask, busy: Shop, claims: Claims, tmp_path: Path) -> None:
+    """Where production saw rows of the original training data, they are not in both training and test."""
+    X, y = digits("training")
+    newest = slice((REQUESTS - 10) * REQUEST_ROWS, REQUESTS * REQUEST_ROWS)
+    X[: 10 * REQUEST_ROWS], y[: 10 * REQUEST_ROWS] = busy.pixels[newest], busy.digits[newest]
+    np.savez(claims.path("pvc://digits/training.npz"), x=X, label=y)
+    result = run(ask())
+    assert result.fresh is not None
+    taught = set(fingerprints(rows_of(result.fresh.training, busy, tmp_path).inputs))
+    asked = set(fingerprints(rows_of(result.fresh.test, busy, tmp_path).inputs))
+    assert not taught & asked
+
+
+def test_names_of_label_columns_are_kept(ask: Ask, busy: Shop, claims: Claims, tmp_path: Path) -> None:
+    """Data is read by the same description, whatever production calls its labels."""
+    renamed = {}
+    for split in ("training", "validation", "test"):
+        X, y = digits(split)
+        np.savez(claims.path(f"pvc://digits/{split}.npz"), x=X, digit=y)
+        renamed[split] = {"uri": f"pvc://digits/{split}.npz", "labelColumn": "digit"}
+    result = run(ask(data=renamed))
+    assert result.fresh is not None
+    assert len(rows_of(result.fresh.test, busy, tmp_path, label_column="digit")) == 96
+
+
+def test_a_job_started_again_repeats_its_answer(ask: Ask, busy: Shop, claims: Claims) -> None:
+    """What was built is not built again from newer rows; the digests stay those of the files."""
+    first = run(ask())
+    busy.serve(range(REQUESTS, REQUESTS + 4), since=NOW - 100)
+    busy.label(range(REQUESTS + 4), "b")
+    assert run(ask()) == first
+    assert first.fresh is not None
+    for stored in (first.fresh.training, first.fresh.validation, first.fresh.test):
+        assert file_digest(claims.path(stored.uri)) == stored.digest
+    other = run(ask(spec_hash="def"))
+    assert other.spec_hash == "def"
+    assert other.fresh is not None
+    assert other.fresh.validation.digest != first.fresh.validation.digest
+    folder = claims.path(first.fresh.test.uri).parent
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["data"]
+
+
+def test_labels_are_truth_whichever_model_answered(ask: Ask, busy: Shop) -> None:
+    """Rows of an earlier champion teach as well; what it answered does not matter."""
+    for path in busy.captured.rglob("*.parquet"):
+        path.unlink()
+    busy.serve(range(60), since=NOW - SPAN, every=60, model="sha256:" + "cd" * 32)
+    busy.serve(range(60, REQUESTS), since=NOW - HOUR, every=30)
+    result = run(ask(refresh={"policy": "RecentOnly"}))
+    assert result.fresh is not None
+    assert result.fresh.test.rows == 96
+
+
+@pytest.mark.usefixtures("busy")
+def test_too_few_labels_leave_the_original_data(ask: Ask) -> None:
+    """The sentence has the count and the limit."""
+    assert "480 labelled production rows" in kept(ask(refresh={"minRows": 481}))
+
+
+@pytest.mark.usefixtures("busy")
+def test_rows_before_the_span_do_not_count(ask: Ask) -> None:
+    """Of three hours, one is asked for."""
+    assert "160 labelled production rows in the last 1h" in kept(ask(refresh={"span": "1h", "minRows": 200}))
+
+
+def test_without_labels_there_is_no_truth(ask: Ask, shop: Shop) -> None:
+    """Unlabelled rows never teach; neither does a policy that wants none."""
+    shop.serve(range(REQUESTS), since=NOW - SPAN, every=60)
+    assert "no labels" in kept(ask(production={"uri": shop.production.uri}))
+    assert "0 labelled production rows" in kept(ask())
+    assert "policy is Never" in kept(ask(refresh={"policy": "Never"}))
+
+
+def test_a_class_that_nobody_asked_for_lately_is_noticed(ask: Ask, shop: Shop) -> None:
+    """A test without a class could not see that it is forgotten."""
+    order = np.argsort(shop.digits[: REQUESTS * REQUEST_ROWS], kind="stable")
+    shop.pixels[: len(order)], shop.digits[: len(order)] = shop.pixels[order], shop.digits[order]
+    shop.serve(range(REQUESTS), since=NOW - SPAN, every=60)
+    shop.label(range(REQUESTS))
+    assert "no row of class" in kept(ask())
+
+
+def test_labels_that_the_model_cannot_answer_are_no_truth_for_it(ask: Ask, busy: Shop) -> None:
+    """Classes beyond its scores mean that these are labels of something else."""
+    busy.label(range(REQUESTS), change=lambda labels: labels + 5)
+    assert "has classes 0 to 14, but the model scores 0 to 9" in kept(ask())
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_result_that_is_no_record_is_built_anew(ask: Ask, claims: Claims) -> None:
+    """A folder left half-written by another version is replaced."""
+    request = ask()
+    folder = claims.path(f"{request.store}/runs/{request.run}/data")
+    folder.mkdir(parents=True)
+    (folder / "gathered.json").write_text("{}")
+    result = run(request)
+    assert result.fresh is not None
+    assert file_digest(claims.path(result.fresh.test.uri)) == result.fresh.test.digest

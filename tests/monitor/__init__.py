@@ -1,0 +1,1 @@
+"""Tests of what needs Evidently, which only the monitor image carries: `make test-monitor`."""

@@ -1,0 +1,348 @@
+"""The watch over a champion: every window is judged at most once, whatever happens to operator, Jobs and clock."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retune.api.status import ConditionStatus, ConditionType
+from retune.api.watched import Signal, Verdict
+from retune.contract.requests import CheckRequest
+from retune.contract.results import Reason
+from retune.plan import names
+from retune.plan.draft import condition_of
+from retune.plan.observed import Live, LiveNumber
+from tests.answers import check
+from tests.unit.plan.world import World, spec
+
+HOUR = 3600.0
+PRODUCTION = {"uri": "pvc://store/production", "labels": {"uri": "pvc://store/labels", "maxDelay": "0s"}}
+
+
+def watched(**changes: Any) -> World:
+    """A world whose delivered model was measured and is watched by the hour; its first run brought nothing."""
+    monitoring = changes.pop("monitoring", {"production": PRODUCTION, "window": "1h", "delay": "1m"})
+    world = World(spec=spec(monitoring=monitoring, **changes))
+    world.settle()
+    return world
+
+
+def next_window(world: World) -> str:
+    """Let the next window of the watch end and its check start; return the Job's name."""
+    checks: list[str] = []
+    for _ in range(2):  # one that began before the watch does not count
+        world.wait(HOUR - (world.now.timestamp() - 60) % HOUR)
+        world.reconcile()
+        checks = [name for name in world.active_jobs() if "-w" in name]
+        if checks:
+            break
+    (name,) = checks
+    return name
+
+
+def judged(world: World, **said: Any) -> None:
+    """Let the next window be judged like this."""
+    name = next_window(world)
+    world.finish(name, check(world.requests[name], **said))
+    world.reconcile()
+
+
+def signal(world: World, name: str) -> Signal:
+    """A signal as the status shows it."""
+    found = world.resource.status.monitoring
+    assert found is not None
+    return next(one for one in found.signals if one.name == name)
+
+
+def condition(world: World, kind: ConditionType) -> tuple[ConditionStatus, str]:
+    """Status and reason of a condition."""
+    found = condition_of(world.resource.status, kind)
+    assert found is not None
+    return found.status, found.reason
+
+
+def test_nothing_is_watched_unless_asked() -> None:
+    """Without spec.monitoring, no check starts and the status says nothing about it."""
+    world = World(spec=spec())
+    world.settle()
+    world.wait(10 * HOUR)
+    assert world.reconcile() == 0
+    assert world.resource.status.monitoring is None
+
+
+def test_a_window_is_checked_when_it_is_over() -> None:
+    """Not before its end and the delay, with a Job that is named by its number."""
+    world = watched()
+    start = world.now.timestamp()
+    world.wait(HOUR - start % HOUR + 59)
+    world.reconcile()
+    assert world.active_jobs() == []
+    world.wait(HOUR + 2)
+    world.reconcile()
+    (name,) = world.active_jobs()
+    request = world.requests[name]
+    assert isinstance(request, CheckRequest)
+    assert name == names.check_job("digits", request.window.index)
+    assert request.window.end + 60 <= world.now.timestamp() < request.window.end + HOUR + 60
+    assert request.window.start >= start
+
+
+def test_a_window_costs_two_writes() -> None:
+    """One Job, and one status when its word is in; nothing is written while it runs or between windows."""
+    world = watched()
+    judged(world)
+    before = world.writes
+    name = next_window(world)
+    assert world.writes == before + 1
+    assert world.reconcile() == 0
+    world.finish(name)
+    world.reconcile()
+    assert world.writes == before + 2
+    world.wait(60)
+    assert world.reconcile() == 0
+
+
+def test_windows_that_were_missed_are_passed_over() -> None:
+    """After a day without an operator one window is judged, the newest, and the others are counted."""
+    world = watched()
+    judged(world)
+    world.wait(24 * HOUR)
+    judged(world)
+    state = world.resource.status.monitoring
+    assert state is not None
+    assert state.skipped_windows == 24
+    assert len([name for name in world.requests if "-w" in name]) == 2
+
+
+def test_drift_is_told_after_windows_in_a_row() -> None:
+    """One bad window is none; a good one between them starts the count anew; a good one ends the alarm."""
+    world = watched(triggers={"signals": []})
+    judged(world, drift=Verdict.BREACH)
+    assert not signal(world, "Drift").raised
+    judged(world, drift=Verdict.CLEAR)
+    judged(world, drift=Verdict.BREACH)
+    assert condition(world, ConditionType.DRIFT_DETECTED) == (ConditionStatus.FALSE, "NoDrift")
+    judged(world, drift=Verdict.BREACH)
+    assert condition(world, ConditionType.DRIFT_DETECTED) == (ConditionStatus.TRUE, "SaidBreach")
+    judged(world, drift=Verdict.BETWEEN)
+    assert signal(world, "Drift").raised
+    judged(world, drift=Verdict.CLEAR)
+    assert condition(world, ConditionType.DRIFT_DETECTED) == (ConditionStatus.FALSE, "NoDrift")
+
+
+def test_a_window_that_says_nothing_changes_no_signal() -> None:
+    """Missing data neither raises nor clears; monitoring itself is told to be unreliable."""
+    world = watched(triggers={"signals": []})
+    judged(world, drift=Verdict.BREACH)
+    judged(world, drift=Verdict.UNKNOWN)
+    assert condition(world, ConditionType.MONITORING_RELIABLE) == (ConditionStatus.FALSE, "SaidUnknown")
+    assert signal(world, "Drift").streak == 1
+    judged(world, drift=Verdict.BREACH)
+    assert signal(world, "Drift").raised
+    assert condition(world, ConditionType.MONITORING_RELIABLE)[0] is ConditionStatus.TRUE
+    judged(world, drift=Verdict.UNKNOWN)
+    assert signal(world, "Drift").raised
+
+
+def test_a_check_that_failed_is_not_repeated() -> None:
+    """Killed, evicted or broken: the verdict is Unknown with the reason, no run starts, the next window is judged."""
+    world = watched()
+    judged(world)
+    world.fail(next_window(world), Reason.STORE_FULL)
+    world.reconcile()
+    assert signal(world, "Drift").verdict is Verdict.UNKNOWN
+    assert condition(world, ConditionType.MONITORING_RELIABLE) == (ConditionStatus.FALSE, "StoreFull")
+    assert world.active_jobs() == []
+    assert world.reconcile() == 0
+    judged(world)
+    assert condition(world, ConditionType.MONITORING_RELIABLE) == (ConditionStatus.TRUE, "Judged")
+
+
+def test_a_result_of_other_settings_is_no_verdict() -> None:
+    """Limits that were changed while the check ran apply from the next window on."""
+    world = watched(triggers={"signals": []})
+    name = next_window(world)
+    result = check(world.requests[name], drift=Verdict.BREACH)
+    world.change(monitoring={"production": PRODUCTION, "window": "1h", "minSamples": 700})
+    world.reconcile()
+    world.finish(name, result)
+    world.reconcile()
+    assert condition(world, ConditionType.MONITORING_RELIABLE) == (ConditionStatus.FALSE, "SettingsChanged")
+    state = world.resource.status.monitoring
+    assert state is not None
+    assert all(one.name != "Drift" or one.streak == 0 for one in state.signals)
+
+
+def test_another_length_of_windows_begins_a_new_watch() -> None:
+    """Numbers of windows of another length mean other times, so nothing of before counts."""
+    world = watched(triggers={"signals": []})
+    judged(world, drift=Verdict.BREACH)
+    world.change(monitoring={"production": PRODUCTION, "window": "30m"})
+    world.reconcile()
+    state = world.resource.status.monitoring
+    assert state is not None
+    assert (state.window, state.signals, state.window_seconds, state.since) == (None, (), 1800, world.now)
+
+
+def test_a_check_of_shorter_windows_is_none_of_longer_ones() -> None:
+    """Its number lies far ahead of theirs: taken for one of them, nothing would be judged ever after."""
+    world = watched(triggers={"signals": []}, monitoring={"production": PRODUCTION, "window": "1m", "delay": "1m"})
+    world.wait(4 * 60)
+    world.reconcile()
+    (name,) = world.active_jobs()
+    world.finish(name, check(world.requests[name]))
+    world.change(monitoring={"production": PRODUCTION, "window": "1h", "delay": "1m"})
+    world.reconcile()
+    judged(world)
+    state = world.resource.status.monitoring
+    assert state is not None
+    assert state.window_end is not None
+    assert state.window_end <= world.now
+
+
+def test_labels_are_judged_when_they_are_due() -> None:
+    """A check judges drift of its own window, and quality of the newest window whose labels have had their time."""
+    late = {"uri": "pvc://store/production", "labels": {"uri": "pvc://store/labels", "maxDelay": "3h"}}
+    world = watched(monitoring={"production": late, "window": "1h", "delay": "1m"})
+    for _ in range(3):
+        judged(world)
+    name = next_window(world)
+    request = world.requests[name]
+    assert isinstance(request, CheckRequest)
+    assert request.labelled is not None
+    assert request.labelled.index == request.window.index - 3
+
+
+def test_the_quality_of_a_window_counts_once() -> None:
+    """Two checks that tell of the same labelled window are one bad window, not two."""
+    world = watched(triggers={"signals": []})
+    name = next_window(world)
+    first = check(world.requests[name], quality=Verdict.BREACH)
+    world.finish(name, first)
+    world.reconcile()
+    name = next_window(world)
+    again = check(world.requests[name], quality=Verdict.BREACH)
+    world.finish(name, again.model_copy(update={"labelled_window": first.labelled_window}))
+    world.reconcile()
+    assert signal(world, "Quality").streak == 1
+
+
+def test_an_estimate_raises_nothing() -> None:
+    """Estimated quality is shown as what it is, apart from measured quality."""
+    world = watched()
+    for _ in range(4):
+        judged(world, quality=Verdict.BREACH, estimated=True)
+    assert not signal(world, "EstimatedQuality").raised
+    assert world.resource.status.run is None
+    assert world.resource.status.monitoring is not None
+    assert world.resource.status.monitoring.quality is None
+
+
+def live(window: int, latency: float | None, *, saturation: float = 0.2, requests: float = 1000) -> Live:
+    """Live numbers of one window."""
+    reason = "Measured" if latency is not None else "Unreachable"
+    numbers = (LiveNumber("p95-latency", latency, reason, "told"), LiveNumber("error-rate", 0.0, "Measured", "told"))
+    return Live(window=window, numbers=numbers, requests=requests, saturation=saturation)
+
+
+def told(world: World, latency: float | None, **more: Any) -> Signal:
+    """Let an hour pass whose latency was this; return the signal."""
+    world.wait(HOUR)
+    world.live = live(int(world.now.timestamp() // HOUR) - 1, latency, **more)
+    world.reconcile()
+    return signal(world, "p95-latency")
+
+
+@pytest.fixture
+def fast() -> World:
+    """A world whose speed alone is watched, after three usual hours of 10 ms."""
+    world = watched(monitoring={"window": "1h", "performance": {}}, triggers={"signals": []})
+    world.wait(HOUR)
+    for _ in range(3):
+        told(world, 0.010)
+    return world
+
+
+def test_what_is_usual_is_learned_first(fast: World) -> None:
+    """The mean of the first three windows is the reference, and stays."""
+    assert told(fast, 0.011).verdict is Verdict.CLEAR
+    assert signal(fast, "p95-latency").reference == "0.01"
+
+
+def test_slowness_in_a_row_is_told(fast: World) -> None:
+    """25 % above the usual, three times."""
+    for expected in (False, False, True):
+        assert told(fast, 0.014).raised is expected
+    assert condition(fast, ConditionType.PERFORMANCE_DEGRADED) == (ConditionStatus.TRUE, "AboveLimit")
+    assert not told(fast, 0.0105).raised
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [({"saturation": 0.97}, "CapacityLimited"), ({"requests": 3}, "TooFewRequests")],
+)
+def test_slowness_that_a_model_is_not_to_blame_for_is_no_signal(fast: World, more: Any, reason: str) -> None:
+    """A busy CPU, or hardly any requests, explain it."""
+    for _ in range(4):
+        told(fast, 0.050, **more)
+    found = told(fast, 0.050, **more)
+    assert (found.verdict, found.reason, found.raised) == (Verdict.UNKNOWN, reason, False)
+
+
+def test_a_silent_prometheus_changes_nothing(fast: World) -> None:
+    """No number is no verdict: a raised signal stays, and none is raised."""
+    told(fast, 0.014)
+    for _ in range(5):
+        assert told(fast, None).streak == 1
+    assert signal(fast, "p95-latency").reason == "Unreachable"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(["window", "finish", "fail", "crash", "week", "suspend", "resume"]), max_size=25))
+def test_no_window_is_ever_judged_twice(steps: list[str]) -> None:
+    """Through crashes, failures, skipped time and suspension: one Job a window, adopted in order, no run on Unknown."""
+    world = watched()
+    adopted: list[int] = []
+    for step in steps:
+        _do(world, step)
+        state = world.resource.status.monitoring
+        if state is not None and state.window is not None and (not adopted or state.window != adopted[-1]):
+            adopted.append(state.window)
+    assert adopted == sorted(set(adopted))
+    assert len([name for name in world.active_jobs() if "-w" in name]) <= 1
+    assert world.resource.status.last_run is not None
+    assert world.resource.status.last_run.name == "digits-r1"
+
+
+def _do(world: World, step: str) -> None:
+    running = [name for name in world.active_jobs() if not world.jobs[name].held]
+    match step:
+        case "window" | "week":
+            world.wait(HOUR if step == "window" else 7 * 24 * HOUR)
+        case "suspend" | "resume":
+            world.change(suspend=step == "suspend")
+        case "crash":
+            world.crash_after = 0
+        case _:
+            for name in running:
+                (world.finish if step == "finish" else world.fail)(name)
+    world.survive()
+
+
+def test_a_promotion_begins_a_new_watch() -> None:
+    """What the old champion looked like does not count against the new one, nor do windows that it answered in."""
+    world = watched(triggers={"cooldown": "1s"})
+    for _ in range(2):
+        judged(world, drift=Verdict.BREACH, quality=Verdict.BREACH)
+    world.promote()
+    state = world.resource.status.monitoring
+    assert state is not None
+    assert state.signals == ()
+    assert world.now - state.since < timedelta(minutes=10)
+    name = next_window(world)
+    request = world.requests[name]
+    assert isinstance(request, CheckRequest)
+    assert request.window.start >= state.since.timestamp()
+    assert request.champion.uri.endswith("digits-r2")

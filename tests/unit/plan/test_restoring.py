@@ -1,0 +1,32 @@
+"""A run on fresh data looks for quality first, within the user's limits and before the user's ranking."""
+
+import pytest
+
+from retune.api.model import Task
+from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective, Role, default_objectives
+from retune.plan.restoring import LEAST_GAIN, TOLERANCE, restoring
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_quality_comes_first_and_keeps_its_limit(task: Task) -> None:
+    """The default objectives keep every limit and every rank behind quality."""
+    usual = default_objectives(task)
+    first, *rest = restoring(usual, task)
+    assert (first.metric.kind, first.role) == (MetricKind.QUALITY, Role.OPTIMIZE)
+    assert (first.tolerance, first.min_gain, first.goal) == (TOLERANCE, LEAST_GAIN, usual[0].goal)
+    assert tuple(rest) == usual[1:]
+
+
+def test_quality_is_added_where_nobody_asked_for_it() -> None:
+    """Objectives that speak of size alone still want the lost quality back."""
+    found = restoring((Objective(metric=Metric.SIZE_BYTES),), Task.REGRESSION)
+    assert [each.metric for each in found] == [Metric.RMSE, Metric.SIZE_BYTES]
+
+
+def test_a_users_own_order_is_kept() -> None:
+    """Who optimizes quality already has said how much it matters."""
+    mine = (
+        Objective(metric=Metric.SIZE_BYTES),
+        Objective(metric=Metric.ACCURACY, goal=Goal(type=GoalType.MAX_DEGRADATION, value="0.02")),
+    )
+    assert restoring(mine, Task.CLASSIFICATION) == mine

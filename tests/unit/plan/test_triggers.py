@@ -1,0 +1,304 @@
+"""What starts a run by itself, how often, on which data, and how every decision not to start one is told."""
+
+from typing import Any
+
+import pytest
+
+from retune.api.objectives import Metric, Role
+from retune.api.status import ConditionStatus, ConditionType, Outcome
+from retune.api.watched import Verdict
+from retune.contract.requests import GatherRequest, SearchRequest
+from retune.contract.results import BaselineResult, GatherResult
+from retune.contract.results import Verdict as Judged
+from retune.plan.schedule import ScheduleError, due_since
+from tests.answers import DIGEST, check
+from tests.unit.plan.test_monitoring import HOUR, PRODUCTION, condition, judged, next_window, signal, watched
+from tests.unit.plan.world import World
+
+BAD = {"drift": Verdict.CLEAR, "quality": Verdict.BREACH}
+QUICK = {"cooldown": "1s"}
+
+
+def suffering(world: World, windows: int = 2) -> World:
+    """Let quality be lost for so many windows."""
+    for _ in range(windows):
+        judged(world, **BAD)
+    return world
+
+
+def running(world: World) -> str | None:
+    """The trigger of the run under way."""
+    run = world.resource.status.run
+    return run.trigger if run else None
+
+
+def held(world: World) -> str:
+    """Why no run starts."""
+    return world.resource.status.triggers.held or ""
+
+
+def test_lost_quality_starts_a_run() -> None:
+    """After bad windows in a row, with the reason in run, condition and event."""
+    world = suffering(watched(triggers=QUICK), 1)
+    assert running(world) is None
+    suffering(world, 1)
+    assert running(world) == "QualityDegradation"
+    assert world.runs["digits-r2"].spec.trigger.message == "0.7 was seen"
+    assert any(event.reason == "SaidBreach" and event.warning for event in world.events)
+
+
+def test_odd_traffic_that_passes_starts_nothing() -> None:
+    """A burst shorter than the limit leaves no trace but its windows."""
+    world = watched(triggers=QUICK)
+    for verdict in (Verdict.BREACH, Verdict.CLEAR) * 3:
+        judged(world, drift=verdict, quality=verdict)
+    assert running(world) is None
+    assert world.resource.status.triggers.pending == ()
+
+
+def test_drift_alone_is_reported_where_quality_is_seen_to_hold() -> None:
+    """With labels that say all is well, a moved input is no reason; it becomes one when quality is not seen."""
+    world = watched(triggers=QUICK)
+    for _ in range(3):
+        judged(world, drift=Verdict.BREACH, quality=Verdict.CLEAR)
+    assert running(world) is None
+    assert held(world).startswith("drift alone starts nothing")
+    assert condition(world, ConditionType.DRIFT_DETECTED)[0] is ConditionStatus.TRUE
+
+
+@pytest.mark.parametrize("said", [{}, {"quality": Verdict.BREACH, "estimated": True}])
+def test_drift_starts_a_run_when_it_is_corroborated_or_nothing_else_is_seen(said: dict[str, Any]) -> None:
+    """Without labels and estimates there is no second sign to wait for; an estimate that falls is one."""
+    world = watched(triggers=QUICK)
+    for _ in range(2):
+        judged(world, drift=Verdict.BREACH, **said)
+    assert running(world) == "Drift"
+
+
+def test_a_signal_that_is_not_listed_starts_nothing() -> None:
+    """What the spec leaves out is watched and told, and no more."""
+    world = suffering(watched(triggers={"signals": ["Drift"], **QUICK}), 4)
+    assert running(world) is None
+    assert condition(world, ConditionType.QUALITY_DEGRADED)[0] is ConditionStatus.TRUE
+
+
+def test_signals_wait_while_the_last_run_cools_down() -> None:
+    """Runs without gain double the wait; it is told until when; then the reason that still holds starts one."""
+    world = suffering(watched(triggers={"cooldown": "6h"}))
+    assert running(world) is None
+    assert held(world) == "cooling down until 2026-01-01 12:00:00 UTC"  # the first run brought nothing: twice 6 h
+    assert [one.reason for one in world.resource.status.triggers.pending] == ["QualityDegradation"]
+    world.wait(12 * HOUR)
+    world.reconcile()
+    assert running(world) == "QualityDegradation"
+
+
+def test_the_wait_doubles_up_to_its_limit() -> None:
+    """After the second run without gain it is four times the cooldown, and never more than the longest."""
+    world = suffering(watched(triggers={"cooldown": "1h", "maxCooldown": "3h"}), 3)
+    assert running(world) == "QualityDegradation"
+    finish(world, Judged.NO_GAIN)
+    until = world.resource.status.triggers.cooldown_until
+    assert until is not None
+    assert (until - world.now).total_seconds() == 3 * HOUR
+
+
+def finish(world: World, verdict: Judged) -> None:
+    """Finish the run under way with a verdict, checks left alone."""
+    for _ in range(4):
+        for name in world.active_jobs():
+            if "-w" not in name:
+                world.finish(name, world.answer(name, verdict))
+        world.reconcile()
+
+
+def test_runs_that_bring_nothing_open_the_circuit() -> None:
+    """Three in a row stop signals; a person's nonce lets them start again."""
+    world = suffering(watched(triggers=QUICK))
+    for _ in range(2):
+        finish(world, Judged.NO_GAIN)
+        suffering(world, 1)
+    assert condition(world, ConditionType.CIRCUIT_OPEN) == (ConditionStatus.TRUE, "Exhausted")
+    world.wait(100 * HOUR)
+    suffering(world, 1)
+    assert running(world) is None
+    assert held(world).startswith("circuit open (Exhausted)")
+    world.change(manualNonce="again")
+    world.reconcile()
+    assert running(world) == "Manual"
+    assert condition(world, ConditionType.CIRCUIT_OPEN) == (ConditionStatus.FALSE, "Closed")
+
+
+def test_the_circuit_closes_when_the_signals_clear() -> None:
+    """What comes after a recovery is another matter."""
+    world = suffering(watched(triggers=QUICK))
+    for _ in range(2):
+        finish(world, Judged.NO_GAIN)
+        suffering(world, 1)
+    judged(world, quality=Verdict.CLEAR)
+    assert condition(world, ConditionType.CIRCUIT_OPEN)[0] is ConditionStatus.FALSE
+    world.wait(24 * HOUR)
+    suffering(world)
+    assert running(world) == "QualityDegradation"
+
+
+def test_signals_start_so_many_runs_a_day_and_no_more() -> None:
+    """The cap counts starts by signals in 24 hours, whatever came of them."""
+    world = suffering(watched(triggers={"cooldown": "1s", "maxRunsPerDay": 1}))
+    finish(world, Judged.GATE_FAILED)
+    suffering(world, 2)
+    assert running(world) is None
+    assert "1 runs were started by signals in 24 hours" in held(world)
+    world.wait(23 * HOUR)
+    suffering(world, 1)
+    assert running(world) == "QualityDegradation"
+
+
+def test_signals_during_a_run_and_a_rollout_start_no_second_one() -> None:
+    """They wait, coalesced, and are forgotten with the promotion that answers them."""
+    world = suffering(watched(triggers=QUICK))
+    suffering(world, 3)
+    assert running(world) == "QualityDegradation"
+    assert len(world.runs) == 2
+    world.promote()
+    assert world.resource.status.champion is not None
+    assert world.resource.status.champion.version == 2
+    assert running(world) is None
+    assert world.resource.status.triggers.pending == ()
+
+
+def test_a_run_that_a_signal_starts_has_data_of_its_own() -> None:
+    """Gathered first; search and judge get it, and quality comes first among what better means."""
+    world = suffering(watched(triggers=QUICK))
+    gather = world.requests["digits-r2-gather"]
+    assert isinstance(gather, GatherRequest)
+    assert gather.until == int(world.now.timestamp())
+    world.finish("digits-r2-gather")
+    world.reconcile()
+    search = world.requests["digits-r2-search"]
+    assert isinstance(search, SearchRequest)
+    assert search.data.test is not None
+    assert search.data.test.uri == f"{gather.store}/runs/{gather.run}/data/test.npz"
+    assert search.data.test.digest == DIGEST
+    assert (search.objectives[0].metric, search.objectives[0].role) == (Metric.ACCURACY, Role.OPTIMIZE)
+    world.finish("digits-r2-search")
+    world.reconcile()
+    assert world.requests["digits-r2-judge"].data == search.data
+
+
+def test_too_few_labels_leave_a_run_with_the_data_of_the_spec() -> None:
+    """Why is told, and the run goes on."""
+    world = suffering(watched(triggers=QUICK))
+    gather = world.requests["digits-r2-gather"]
+    little = GatherResult(spec_hash=gather.spec_hash, run=gather.run, message="120 labelled rows; 1000 are needed")
+    world.finish("digits-r2-gather", little)
+    world.reconcile()
+    assert world.requests["digits-r2-search"].data == world.resource.spec.data
+    assert any(event.message.endswith("120 labelled rows; 1000 are needed") for event in world.events)
+    assert world.resource.status.run is not None
+    assert world.resource.status.run.data == "120 labelled rows; 1000 are needed"
+
+
+@pytest.mark.parametrize("changes", [{"refresh": {"policy": "Never"}}, {"monitoring": {
+    "production": {"uri": "pvc://store/production"}, "window": "1h", "delay": "1m"}}])  # fmt: skip
+def test_without_a_policy_or_labels_nothing_is_gathered(changes: dict[str, Any]) -> None:
+    """The run starts at its search."""
+    world = watched(triggers=QUICK, **changes)
+    for _ in range(2):
+        judged(world, drift=Verdict.BREACH)
+    assert world.active_jobs() == ["digits-r2-search"]
+
+
+def test_a_failed_gathering_fails_the_run() -> None:
+    """As a search would; the champion serves on, and the next run waits for its time."""
+    world = suffering(watched(triggers=QUICK))
+    world.fail("digits-r2-gather")
+    world.reconcile()
+    last = world.resource.status.last_run
+    assert last is not None
+    assert last.outcome is Outcome.FAILED
+    assert world.resource.status.triggers.no_gain_streak == 2
+
+
+def test_a_schedule_starts_a_run_at_its_time() -> None:
+    """Once, and not for times that had passed before the last run."""
+    world = watched(triggers={"signals": ["Schedule"], "schedule": "0 3 * * *", **QUICK})
+    world.wait(2.9 * HOUR)
+    world.reconcile()
+    assert running(world) is None
+    world.wait(0.2 * HOUR)
+    world.reconcile()
+    assert running(world) == "Schedule"
+    finish(world, Judged.NO_GAIN)
+    world.wait(HOUR)
+    world.reconcile()
+    assert running(world) is None
+
+
+def test_a_schedule_means_local_time() -> None:
+    """Three in the morning in Berlin is two in the morning in winter."""
+    world = watched()
+    moment = due_since("0 3 * * *", "Europe/Berlin", since=world.now, now=world.now.replace(hour=12))
+    assert moment == world.now.replace(hour=2)
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "says"), [("0 3 * * noon", "Etc/UTC", "no cron"), ("0 3 * * *", "Mars", "not known")]
+)
+def test_a_schedule_that_means_nothing_is_told(expression: str, zone: str, says: str) -> None:
+    """In words, where waiting is told; nothing else suffers."""
+    now = watched().now
+    with pytest.raises(ScheduleError, match=says):
+        due_since(expression, zone, since=now, now=now)
+    world = watched(triggers={"signals": ["Schedule"], "schedule": expression, "timeZone": zone})
+    world.reconcile()
+    assert says in held(world)
+
+
+def test_another_delivered_file_is_measured_and_optimized() -> None:
+    """Follow looks once a window; the new file becomes the original, and a run starts from it."""
+    model = {"uri": "pvc://store/digits/model.onnx", "updatePolicy": "Follow"}
+    world = watched(model=model, triggers=QUICK, monitoring={"window": "1h", "delay": "1m"})
+    judged(world)
+    name = next_window(world)
+    world.finish(name, check(world.requests[name], artifact="sha256:another"))
+    world.reconcile()
+    (baseline,) = world.active_jobs()
+    honest = world.answer(baseline)
+    assert isinstance(honest, BaselineResult)
+    bundle = honest.bundle.model_copy(update={"digest": "sha256:second"})
+    world.finish(baseline, honest.model_copy(update={"bundle": bundle, "model_digest": "sha256:another"}))
+    world.reconcile()
+    assert world.resource.status.original is not None
+    assert world.resource.status.original.version == 2
+    assert running(world) == "ArtifactChange"
+
+
+def test_a_manual_run_does_not_wait() -> None:
+    """A person's word skips cooldown and circuit, and nothing else."""
+    world = suffering(watched(triggers={"cooldown": "6h"}))
+    world.change(manualNonce="now")
+    world.reconcile()
+    assert running(world) == "Manual"
+    assert signal(world, "Quality").raised
+
+
+def test_a_mode_that_only_watches_starts_nothing() -> None:
+    """ObserveOnly tells everything and runs nothing."""
+    world = watched(triggers=QUICK)
+    world.change(mode="ObserveOnly")
+    suffering(world, 3)
+    assert running(world) is None
+    assert condition(world, ConditionType.QUALITY_DEGRADED)[0] is ConditionStatus.TRUE
+
+
+def test_suspended_nothing_is_checked() -> None:
+    """Frozen means frozen; afterwards the newest window is judged."""
+    world = watched()
+    world.change(suspend=True)
+    world.wait(5 * HOUR)
+    world.reconcile()
+    assert world.active_jobs() == []
+    world.change(suspend=False)
+    judged(world)
+    assert PRODUCTION["uri"] == world.requests[f"digits-w{signal(world, 'Drift').window}"].production.uri
