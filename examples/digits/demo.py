@@ -88,6 +88,8 @@ def demo(tools: Tools) -> int:
         return code
     result(tools, rows, before)
     second_act(tools)
+    live.rest(tools)
+    say("the traffic has ended; windows are an hour long from now on")
     _next_steps()
     return Exit.DONE
 

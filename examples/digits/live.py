@@ -33,6 +33,13 @@ def change_hand(tools: Tools, hand: str) -> None:
     tools.kubectl("rollout", "status", f"deployment/{TRAFFIC}", "--timeout", "2m")
 
 
+def rest(tools: Tools) -> None:
+    """Stop the traffic and judge by the hour, so that the cluster is not kept busy after the demo."""
+    tools.kubectl("scale", f"deployment/{TRAFFIC}", "--replicas", "0")
+    patch = json.dumps({"spec": {"monitoring": {"window": "1h"}}})
+    tools.kubectl("patch", "modeloptimization", NAME, "--type", "merge", "--patch", patch)
+
+
 def until_calm(tools: Tools, say: Say) -> None:
     """Follow windows until quality was seen to be good and no drift in the last one."""
     _windows(tools, say, lambda state: _verdict(state, "Quality") == "Clear" and _verdict(state, "Drift") == "Clear")
