@@ -233,7 +233,7 @@ _LINES = (
     ("lateness, p99 s", "late_p99", ".2f"),
     ("lateness, most s", "late_most", ".2f"),
     ("API writes a check, by the operator's count", "writes", ".2f"),
-    ("API writes a check, by the API server's count", "writes_by_server", ".2f"),
+    ("API writes a check, by the API server's count, its own Lease with them", "writes_by_server", ".2f"),
     ("API writes an hour", "writes_per_hour", ".0f"),
     ("processor time a check, operator, ms", "operator_cpu", ".1f"),
     ("processor time a check, API server and etcd, ms", "server_cpu", ".1f"),

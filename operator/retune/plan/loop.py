@@ -40,7 +40,7 @@ def plan(observed: Observed, now: datetime) -> Plan:
     lease = ownership.lease_to_acquire(draft)
     if lease is not None:
         return Plan(status=draft.status, actions=(lease,))
-    hold = next((hold for step in STEPS if (hold := step(draft)) is not None), _idle(draft))
+    hold = next((hold for step in STEPS if (hold := step(draft)) is not None), None) or _idle(draft)
     history.sweep(draft)
     history.record(draft)
     summary.summarize(draft, hold)
