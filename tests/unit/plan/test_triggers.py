@@ -82,6 +82,17 @@ def test_a_signal_that_is_not_listed_starts_nothing() -> None:
     assert condition(world, ConditionType.QUALITY_DEGRADED)[0] is ConditionStatus.TRUE
 
 
+def test_what_holds_a_reason_back_is_told_with_it() -> None:
+    """A window costs two writes also when its signal may start nothing: the summary is not a write behind."""
+    world = suffering(watched(triggers={"cooldown": "6h"}), 1)
+    name, before = next_window(world), world.writes
+    world.finish(name, check(world.requests[name], quality=Verdict.BREACH))
+    world.reconcile()
+    assert held(world).startswith("cooling down")
+    assert (world.resource.status.message or "").endswith(held(world))
+    assert world.writes == before + 1
+
+
 def test_signals_wait_while_the_last_run_cools_down() -> None:
     """Runs without gain double the wait; it is told until when; then the reason that still holds starts one."""
     world = suffering(watched(triggers={"cooldown": "6h"}))
