@@ -33,6 +33,7 @@ _USER = 65532
 _SCRATCH_LIMIT = "4Gi"
 _KILLED = 137
 _LEAST_ASKING_SECONDS = 300.0
+_LEAST_KEPT_SECONDS = 600
 _REQUEST_DIR, _REQUEST_NAME = REQUEST_FILE.rsplit("/", 1)
 _ENVIRONMENT = {
     "HOME": SCRATCH_DIR,
@@ -80,7 +81,7 @@ def job_manifest(
         "backoffLimit": execution.backoff_limit,
         "podFailurePolicy": {"rules": _failure_rules()},
         "activeDeadlineSeconds": _deadline(action, resource),
-        "ttlSecondsAfterFinished": math.ceil(seconds(execution.ttl_after_finished)),
+        "ttlSecondsAfterFinished": _kept_seconds(action, execution),
         "template": {
             "metadata": {
                 "labels": labels(resource, command=command),
@@ -93,6 +94,14 @@ def job_manifest(
         head["labels"] |= {KUEUE_QUEUE: execution.queue_name}
         spec["suspend"] = True
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": head, "spec": spec}
+
+
+def _kept_seconds(action: CreateJob, execution: Execution) -> int:
+    """Return how long the finished Job is kept; checks go soon, because there is one a window for ever."""
+    kept, request = math.ceil(seconds(execution.ttl_after_finished)), action.request
+    if not isinstance(request, CheckRequest):
+        return kept
+    return min(kept, max(_LEAST_KEPT_SECONDS, 2 * (request.window.end - request.window.start)))
 
 
 def _deadline(action: CreateJob, resource: ModelOptimization) -> int:

@@ -357,3 +357,14 @@ def test_a_run_records_its_snapshot() -> None:
     made = run_manifest(CreateRun("digits-r1", spec), resource=samples.resource())
     assert OptimizationRunSpec.model_validate(made["spec"]) == spec
     assert (made["kind"], made["metadata"]["name"]) == ("OptimizationRun", "digits-r1")
+
+
+@pytest.mark.parametrize(("hours", "kept"), [(1, 7200), (0.01, 600), (24, 86400)])
+def test_checks_go_soon(hours: float, kept: int) -> None:
+    """There is one a window for ever: two windows are enough to read its word, and never less than ten minutes."""
+    request = samples.check_request()
+    window = request.window.model_copy(update={"end": request.window.start + int(3600 * hours)})
+    action = CreateJob("digits-w1", request.model_copy(update={"window": window}), cpu_limit=None)
+    made = job_manifest(action, resource=samples.resource(), target=None, settings=Settings())
+    assert made["spec"]["ttlSecondsAfterFinished"] == kept
+    assert job("gather")["spec"]["ttlSecondsAfterFinished"] == 86400
