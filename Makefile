@@ -200,7 +200,7 @@ kind-down: ## Delete the kind cluster.
 # --- demo ------------------------------------------------------------------------------------------------------------
 
 .PHONY: demo demo-clean
-demo: $(STAMP) $(CLUSTER)-cluster ## Optimize a served digits classifier and roll it out (15 min the first time).
+demo: $(STAMP) $(CLUSTER)-cluster ## Optimize a served digits classifier, shift its traffic, watch it recover (30 min the first time).
 	@$(USE_CLUSTER) $(PY) -m examples.digits.demo
 
 demo-clean: $(STAMP) ## Remove what the demo created; the cluster stays.
