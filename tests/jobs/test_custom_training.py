@@ -248,9 +248,10 @@ def test_a_command_runs_here_only_when_allowed(
     assert (result["verdict"], result["reason"]) == ("Promote", "SmallerAtEqualQuality")
     assert "trained by its own container" in result["candidate"]["techniques"][0]
     document["spec"]["techniques"][0]["container"]["command"] = ["sh", "-c", "echo no more disk; exit 3"]
+    document["spec"]["search"] = {"maxTrials": 2}
     (tmp_path / "mo.yaml").write_text(yaml.safe_dump(document))
     assert command_line.main([*words, "--run-training-here"]) == Exit.DONE
     result = json.loads(capsys.readouterr().out)
     assert result["reason"] == "NoFinalist"
-    assert "2 of 3 trials failed, the last one so: CustomTrainingError" in result["message"]
+    assert "1 of 2 trials failed, the last one so: CustomTrainingError" in result["message"]
     assert "no more disk" in result["message"]

@@ -91,7 +91,7 @@ def test_quantized_network_is_promoted_and_published(searched: Searched) -> None
     assert bundle.manifest.size_bytes < champion.manifest.size_bytes / 2
     assert bundle.manifest.size_bytes == result.candidate.size_bytes
     reference = read_reference(of_bundle(STORE, bundle.digest), bundle.manifest.signature, into=searched.root / "copy")
-    assert reference.labels.tolist() == digits("validation")[1].tolist()
+    assert reference.labels.tolist() == [*digits("validation")[1].tolist(), *digits("test")[1].tolist()]
 
 
 def result_champion(searched: Searched) -> str:
