@@ -1,4 +1,4 @@
-"""Objects as a real cluster gave them during a run of the digits example, and golden pictures of them.
+"""Objects as a real cluster gave them during runs of the digits example, and golden pictures of them.
 
 `watched` is not the cluster's: the planner made it, from what the check Job said of real rows (breast_cancer, eight
 columns shifted in the last three windows) and from measured latencies. Its versions are those of `tests.answers`.
@@ -20,6 +20,12 @@ from retune.cli.output import show
 
 FOLDER = Path(__file__).parent
 NOW = datetime(2026, 11, 25, 5, 0, tzinfo=UTC)
+_LATER = {"relearning": datetime(2026, 11, 25, 13, 53, 10, tzinfo=UTC)}
+
+
+def seen_at(name: str) -> datetime:
+    """When an object is looked at."""
+    return _LATER.get(name, NOW)
 
 
 def raw(name: str) -> dict[str, Any]:

@@ -5,13 +5,15 @@ import pytest
 from retune.cli import tables
 from tests.unit.cli import shelf
 
-MOMENTS = ("blocked", "optimizing", "gating", "rolling_out", "baking", "promoted", "watched")
+MOMENTS = ("blocked", "optimizing", "gating", "rolling_out", "baking", "promoted", "watched", "relearning")
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_resource_in_full_looks_as_kept(moment: str) -> None:
     """Stage, run, versions with their numbers, and every condition with its reason are shown at every moment."""
-    shelf.assert_golden(shelf.drawn(tables.picture(shelf.resource(moment), now=shelf.NOW)), f"status-{moment}")
+    shelf.assert_golden(
+        shelf.drawn(tables.picture(shelf.resource(moment), now=shelf.seen_at(moment))), f"status-{moment}"
+    )
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
