@@ -254,8 +254,13 @@ def _hear_live(draft: Draft, spec: Monitoring) -> None:
     draft.wake(after=max(1.0, windows.seconds_until_next(draft.now, state.window_seconds, _LIVE_DELAY)))
     names_of = {one.name for one in performance.signals}
     mine = [one for one in state.signals if one.name in names_of]
-    judged = max((one.window for one in mine if one.window is not None), default=-1)
-    if live is None or live.window <= judged or live.window < windows.first_since(state.since, state.window_seconds):
+    newest = windows.newest_over(draft.now, state.window_seconds, 0.0)  # a later number is of windows of another length
+    judged = max((one.window for one in mine if one.window is not None and one.window <= newest), default=-1)
+    if (
+        live is None
+        or not judged < live.window <= newest
+        or live.window < windows.first_since(state.since, state.window_seconds)
+    ):
         return
     after = signals.after_live(mine, performance, live, now=draft.now)
     others = tuple(one for one in state.signals if _is_checked(one))

@@ -346,3 +346,26 @@ def test_a_promotion_begins_a_new_watch() -> None:
     assert isinstance(request, CheckRequest)
     assert request.window.start >= state.since.timestamp()
     assert request.champion.uri.endswith("digits-r2")
+
+
+def test_a_live_number_of_windows_of_another_length_is_not_heard() -> None:
+    """When windows become longer, a number read for the old ones must not keep those of the new ones from counting."""
+    short = {"window": "30s", "performance": {"signals": [{"name": "p95-latency", "kind": "Latency", "limit": "0.5"}]}}
+    world = watched(monitoring=short)
+
+    def tell(length: float) -> int:
+        index = int(world.now.timestamp() // length) - 1
+        number = LiveNumber("p95-latency", 0.1, "Measured", "")
+        world.live = Live(window=index, numbers=(number,), requests=500.0)
+        world.reconcile()
+        return index
+
+    world.wait(90)
+    tell(30.0)
+    world.change(monitoring=short | {"window": "1h"})
+    tell(30.0)
+    state = world.resource.status.monitoring
+    assert state is not None
+    assert (state.window_seconds, state.signals) == (3600, ())
+    world.wait(2 * HOUR)
+    assert tell(HOUR) == signal(world, "p95-latency").window
