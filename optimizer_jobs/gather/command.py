@@ -26,7 +26,6 @@ from optimizer_jobs.gather.splits import NAMES, SHARES, Splits, fingerprints, im
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.signature import TEXT, Signature
 from optimizer_jobs.progress import say, step
-from retune.api.base import seconds
 from retune.api.model import Dataset, Task
 from retune.api.watched import FreshData, StoredData
 from retune.contract.paths import run_folder
@@ -227,11 +226,12 @@ def _folder(request: GatherRequest) -> str:
 def _words(
     request: GatherRequest, fresh: Mapping[str, Rows], found: Splits, *, used: int, set_aside: Mapping[str, int]
 ) -> str:
-    days = seconds(request.refresh.span) / 86400
     counts = ", ".join(f"{len(fresh[name])} for {name}" for name in NAMES)
     mixed = f", training mixed with {used} original rows" if used else ""
     aside = {**set_aside, **({"rows that come again later": found.repeated} if found.repeated else {})}
-    return printable(f"Labelled production rows of {days:.3g} days: {counts}{mixed}{_listed(aside)}.", limit=_WORDS)
+    return printable(
+        f"Labelled production rows of the last {request.refresh.span}: {counts}{mixed}{_listed(aside)}.", limit=_WORDS
+    )
 
 
 def _listed(set_aside: Mapping[str, int]) -> str:

@@ -166,7 +166,8 @@ def _pass_over(draft: Draft, index: int, job: Job, result: object) -> None:
     watched = tuple(
         signals.unheard(one, reason=reason, message=message) if _is_checked(one) else one for one in state.signals
     )
-    draft.update(monitoring=state.model_copy(update={"signals": watched}))
+    unseen = {"samples": None, "drift_share": None, "drifted_columns": (), "violations": (), "report_uri": None}
+    draft.update(monitoring=state.model_copy(update={"signals": watched, **unseen}))
     draft.condition(ConditionType.MONITORING_RELIABLE, ConditionStatus.FALSE, reason, message)
 
 

@@ -154,6 +154,9 @@ def test_a_check_that_failed_is_not_repeated() -> None:
     world.reconcile()
     assert signal(world, "Drift").verdict is Verdict.UNKNOWN
     assert condition(world, ConditionType.MONITORING_RELIABLE) == (ConditionStatus.FALSE, "StoreFull")
+    state = world.resource.status.monitoring
+    assert state is not None
+    assert (state.samples, state.drift_share, state.report_uri) == (None, None, None)
     assert world.active_jobs() == []
     assert world.reconcile() == 0
     judged(world)
