@@ -1,7 +1,7 @@
 """One space of techniques and engine options, sampled without repeats."""
 
 import optuna
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
@@ -55,6 +55,7 @@ def test_a_rewritten_file_is_asked_in_every_engine_before_anything_trains() -> N
     assert len(found) == len(asked)
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 30))
 def test_the_first_variant_in_another_engine_outlives_a_small_budget(budget: int) -> None:
     """What a budget cannot pay for are further variants, and at most two thirds of a larger one are spent on these."""
