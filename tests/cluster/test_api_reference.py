@@ -96,7 +96,8 @@ def test_explain_is_the_reference(api: Api, kubectl: Kubectl, field: str, words:
 def test_the_table_tells_how_it_stands(kubectl: Kubectl, stored: Json) -> None:
     """One line a resource: where it is, whether it is well, what serves, what runs, how the last run ended."""
     head, row = kubectl("get", "mo", stored["metadata"]["name"]).splitlines()
-    assert head.split() == ["NAME", "STAGE", "READY", "CHAMPION", "RUN", "TRIALS", "LAST", "AGE"]
+    columns = ["NAME", "STAGE", "READY", "CHAMPION", "RUN", "TRIALS", "LAST", "DRIFT", "QUALITY", "AGE"]
+    assert head.split() == columns
     assert row.split()[:-1] == ["table", "Optimizing", "True", "3", "table-r4", "12", "Promoted"]
 
 

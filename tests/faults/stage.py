@@ -18,7 +18,10 @@ from tests.localcluster.api import Api, ApiError
 from tests.samples import manifest
 
 Json = dict[str, Any]
-_TIMES = {"lastTransitionTime", "startTime", "completionTime", "promotedAt", "bakeStartTime"}
+_TIMES = {
+    "lastTransitionTime", "startTime", "completionTime", "promotedAt", "bakeStartTime", "cooldownUntil", "starts",
+    "since", "windowEnd", "raisedAt", "scheduled",
+}  # fmt: skip
 _PAUSE = 0.25
 MONITORING = {
     "production": {"uri": "pvc://store/production", "labels": {"uri": "pvc://store/labels", "maxDelay": "0s"}},
