@@ -17,20 +17,17 @@ the bare client of the same run do, and the processor time each resource costs. 
 checked against the API server's own counters.
 """
 
-import argparse
 import http.client
-import json
 import re
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
@@ -43,6 +40,7 @@ from tests.bench.measured import (
     operator_process,
     operator_writes,
     post_all,
+    present,
     quiet,
     resources_of,
     server_cpu,
@@ -85,15 +83,9 @@ class Row:
 
 def main() -> None:
     """Measure every size and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.control", description=str(__doc__).partition("\n")[0])
-    parser.add_argument("sizes", metavar="N", type=int, nargs="*", default=[1, 100, 1000], help="resources")
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how results are printed")
-    wanted = parser.parse_args()
-    rows = [measure(size) for size in wanted.sizes]
-    if wanted.output == "json":
-        print(json.dumps([asdict(row) for row in rows], indent=2))
-    else:
-        Console(width=132).print(table(rows))
+    present(
+        "python -m tests.bench.control", str(__doc__), sizes=[1, 100, 1000], measure=measure, table=table, width=132
+    )
 
 
 def measure(size: int) -> Row:

@@ -1,5 +1,6 @@
 """What the benchmarks on a control plane share: an operator process, warm clients, and readings of what they cost."""
 
+import argparse
 import json
 import os
 import re
@@ -10,12 +11,14 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from kubernetes import client as official
 from kubernetes import config as official_config
+from rich.console import Console
+from rich.table import Table
 
 from retune.cluster.client import Request, Transport, official_transport
 from retune.settings import Settings
@@ -23,6 +26,8 @@ from tests.localcluster.api import Api
 from tests.localcluster.controlplane import ControlPlane, free_ports
 
 Json = dict[str, Any]
+Row = TypeVar("Row", bound=Any)
+"""A frozen dataclass of one bench."""
 THREADS = Settings().api_threads
 RESYNC_SECONDS = 15
 _WRITES = {"POST", "PUT", "PATCH", "DELETE"}
@@ -169,3 +174,19 @@ def cpu(pids: Iterable[int]) -> float:
 def server_cpu(plane: ControlPlane) -> float:
     """Return the processor seconds that API server and etcd have used."""
     return cpu(process.pid for process in plane.processes.values())
+
+
+def present(
+    prog: str, text: str, *, sizes: list[int], measure: Callable[[int], Row], table: Callable[[list[Row]], Table],
+    width: int,
+) -> None:  # fmt: skip
+    """Measure the sizes that the command line asks for, and print the rows as a table or as JSON."""
+    parser = argparse.ArgumentParser(prog=prog, description=text.partition("\n")[0])
+    parser.add_argument("sizes", metavar="N", type=int, nargs="*", default=sizes, help="resources")
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how results are printed")
+    wanted = parser.parse_args()
+    rows = [measure(size) for size in wanted.sizes]
+    if wanted.output == "json":
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+    else:
+        Console(width=width).print(table(rows))

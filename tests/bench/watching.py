@@ -9,7 +9,6 @@ case, and lateness shows it. It is the time from that moment until a watch shows
 whole windows in the steady state; API server, etcd, operator and node share this machine's cores.
 """
 
-import argparse
 import json
 import re
 import sys
@@ -17,13 +16,12 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
@@ -36,6 +34,7 @@ from tests.bench.measured import (
     operator_process,
     operator_writes,
     post_all,
+    present,
     quiet,
     resources_of,
     server_cpu,
@@ -88,15 +87,9 @@ class Row:
 
 def main() -> None:
     """Measure every size and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.watching", description=str(__doc__).partition("\n")[0])
-    parser.add_argument("sizes", metavar="N", type=int, nargs="*", default=[10, 100, 1000], help="resources")
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table", help="how results are printed")
-    wanted = parser.parse_args()
-    rows = [measure(size) for size in wanted.sizes]
-    if wanted.output == "json":
-        print(json.dumps([asdict(row) for row in rows], indent=2))
-    else:
-        Console(width=110).print(table(rows))
+    present(
+        "python -m tests.bench.watching", str(__doc__), sizes=[10, 100, 1000], measure=measure, table=table, width=110
+    )
 
 
 def measure(size: int) -> Row:
