@@ -28,7 +28,7 @@ def watch(draft: Draft) -> Hold | None:
     spec, champion = draft.spec.monitoring, draft.status.champion
     if spec is None or champion is None:
         draft.update(monitoring=None)
-        triggers.gather(draft)
+        triggers.note_pending(draft)
         return None
     _base(draft, spec, champion)
     _hear_live(draft, spec)
@@ -36,7 +36,7 @@ def watch(draft: Draft) -> Hold | None:
         _adopt(draft, spec)
         _start(draft, spec, champion)
     _tell(draft, spec)
-    triggers.gather(draft)
+    triggers.note_pending(draft)
     return None
 
 
@@ -294,6 +294,7 @@ def _condition(draft: Draft, kind: ConditionType, watched: list[Signal | None], 
     elif judged:
         words = "; ".join(signal.message for signal in judged)
         draft.condition(kind, ConditionStatus.FALSE, fine, words)
+    elif known:
+        draft.condition(kind, ConditionStatus.UNKNOWN, known[0].reason, known[0].message)
     else:
-        why = known[0] if known else Signal(name="none", reason="NotSeenYet", message="no window has ended yet")
-        draft.condition(kind, ConditionStatus.UNKNOWN, why.reason, why.message)
+        draft.condition(kind, ConditionStatus.UNKNOWN, "NotSeenYet", "no window has ended yet")

@@ -9,7 +9,7 @@ from retune.api.base import seconds
 from retune.api.monitoring import LiveKind, TriggerReason
 from retune.api.objects import Trigger
 from retune.api.status import ConditionStatus, ConditionType, Outcome
-from retune.api.watched import Pending, Signal, TriggersStatus, Verdict
+from retune.api.watched import Pending, Signal, Verdict
 from retune.plan import signals
 from retune.plan.draft import Draft
 from retune.plan.schedule import ScheduleError, due_since, seconds_until
@@ -25,7 +25,7 @@ _ORDER = (
 _WITHOUT_GAIN = {Outcome.NO_GAIN, Outcome.GATE_FAILED, Outcome.FAILED}
 
 
-def gather(draft: Draft) -> None:
+def note_pending(draft: Draft) -> None:
     """Write down which reasons wait, and close the circuit when none does any more."""
     state, known = draft.status.triggers, {one.reason: one for one in draft.status.triggers.pending}
     found = _raised(draft)
@@ -80,7 +80,7 @@ def _quality(draft: Draft) -> Signal | None:
 
 
 def _speed(draft: Draft) -> Signal | None:
-    """Return a raised signal of speed or errors; what too little capacity explains now is no reason to optimize."""
+    """Return a raised signal of speed; too little capacity and errors are told, but are no reason to optimize."""
     watched = _live(draft, LiveKind.LATENCY, LiveKind.THROUGHPUT)
     raised = (signal for signal in watched if signal.raised and signal.reason != signals.CAPACITY_LIMITED)
     return next(raised, None)
@@ -179,7 +179,7 @@ def _say_held(draft: Draft, held: str | None) -> None:
 def started(draft: Draft, reason: str) -> None:
     """Note that a run started: a signal's counts against the day, a person's closes the circuit."""
     state = draft.status.triggers
-    if reason in set(_ORDER):
+    if reason in _ORDER:
         starts = (*(start for start in state.starts if draft.now - start < _DAY), draft.now)[-24:]
         changes: dict[str, object] = {"starts": starts, "pending": (), "held": None}
         changes |= {"scheduled": draft.now} if any(one.reason == "Schedule" for one in state.pending) else {}
@@ -196,9 +196,7 @@ def ended(draft: Draft, outcome: Outcome) -> None:
     spec, state = draft.spec.triggers, draft.status.triggers
     gains = 0 if outcome.successful and outcome is not Outcome.NO_GAIN else state.no_gain_streak
     streak = gains + 1 if outcome in _WITHOUT_GAIN else gains
-    rollbacks = state.rollback_streak + 1 if outcome is Outcome.ROLLED_BACK else (
-        0 if outcome is Outcome.PROMOTED else state.rollback_streak
-    )  # fmt: skip
+    rollbacks = _rollbacks_in_a_row(state.rollback_streak, outcome)
     wait = min(seconds(spec.max_cooldown), seconds(spec.cooldown) * 2 ** min(streak, 20))
     circuit = ROLLBACK_LOOP if rollbacks >= _ROLLBACKS else EXHAUSTED if streak >= _NO_GAINS else state.circuit
     draft.update(
@@ -212,9 +210,18 @@ def ended(draft: Draft, outcome: Outcome) -> None:
     _tell_circuit(draft)
 
 
+def _rollbacks_in_a_row(before: int, outcome: Outcome) -> int:
+    """Only a promotion ends the row: a run that brought no candidate says nothing about how the next would go."""
+    if outcome is Outcome.ROLLED_BACK:
+        return before + 1
+    return 0 if outcome is Outcome.PROMOTED else before
+
+
 def _tell_circuit(draft: Draft) -> None:
     state = draft.status.triggers
-    if state.circuit is None and draft.status.monitoring is None:
+    if state.circuit is None:
+        if draft.status.monitoring is not None:
+            draft.condition(ConditionType.CIRCUIT_OPEN, ConditionStatus.FALSE, "Closed", "signals may start runs")
         return
     words = {
         EXHAUSTED: f"{state.no_gain_streak} runs in a row brought nothing: signals start no more until they clear, the "
@@ -222,12 +229,4 @@ def _tell_circuit(draft: Draft) -> None:
         ROLLBACK_LOOP: f"{state.rollback_streak} runs in a row were rolled back: signals start no more until the spec "
         "changes or manualNonce is set",
     }  # fmt: skip
-    opened = state.circuit is not None
-    status = ConditionStatus.TRUE if opened else ConditionStatus.FALSE
-    reason, message = (
-        (state.circuit or "", words[state.circuit or ""]) if opened else ("Closed", "signals may start runs")
-    )
-    draft.condition(ConditionType.CIRCUIT_OPEN, status, reason, message)
-
-
-__all__ = ["EXHAUSTED", "ROLLBACK_LOOP", "TriggersStatus", "due", "ended", "gather", "started"]
+    draft.condition(ConditionType.CIRCUIT_OPEN, ConditionStatus.TRUE, state.circuit, words[state.circuit])
