@@ -44,12 +44,13 @@ class DemoError(Exception):
 
 @dataclass(frozen=True)
 class Tools:
-    """kubectl and helm for one cluster. images: the prefix of every image's name."""
+    """kubectl and helm for one cluster, and the namespace of the example. images: the prefix of every image's name."""
 
     kubectl_path: str
     helm_path: str
     context: str | None
     images: str
+    namespace: str = NAMESPACE
 
     @classmethod
     def find(cls, *, images: str) -> "Tools":
@@ -57,31 +58,37 @@ class Tools:
         context = os.environ.get("RETUNE_KUBECONTEXT") or None
         return cls(_program("kubectl"), _program("helm"), context, images)
 
-    def kubectl(self, *words: str, stdin: str | None = None, namespace: str = NAMESPACE) -> str:
+    def kubectl(self, *words: str, stdin: str | None = None, namespace: str | None = None) -> str:
         """Run kubectl and return what it prints."""
         return run(self.kubectl_words(*words, namespace=namespace), stdin=stdin)
 
-    def kubectl_words(self, *words: str, namespace: str = NAMESPACE) -> list[str]:
+    def kubectl_words(self, *words: str, namespace: str | None = None) -> list[str]:
         """Return a kubectl command for a child process of its own."""
         context = ["--context", self.context] if self.context else []
-        return [self.kubectl_path, *context, "--namespace", namespace, *words]
+        return [self.kubectl_path, *context, "--namespace", namespace or self.namespace, *words]
 
     def helm(self, *words: str) -> str:
         """Run helm in the operator's namespace and return what it prints."""
         context = ["--kube-context", self.context] if self.context else []
         return run([self.helm_path, *context, "--namespace", SYSTEM, *words])
 
-    def get(self, *words: str, namespace: str = NAMESPACE) -> Json | None:
+    def get(self, *words: str, namespace: str | None = None) -> Json | None:
         """Return an object, or a list of them, as JSON; None when it is not there."""
         answer = self.kubectl("get", *words, "--ignore-not-found", "--output", "json", namespace=namespace)
         document: Json | None = json.loads(answer) if answer.strip() else None
         return document
 
     def apply(self, *files: str) -> None:
-        """Apply files of the manifests folder, with the images of this cluster."""
+        """Apply files of the manifests folder to this namespace, with the images of this cluster."""
         for name in files:
-            text = (MANIFESTS / name).read_text().replace(f"{IMAGES}/", f"{self.images}/")
-            self.kubectl("apply", "--server-side", "--field-manager", "digits-demo", "--filename", "-", stdin=text)
+            self.kubectl(
+                "apply", "--server-side", "--field-manager", "digits-demo", "--filename", "-", stdin=self.manifest(name)
+            )
+
+    def manifest(self, name: str) -> str:
+        """Return a file of the manifests folder, for this namespace and with the images of this cluster."""
+        text = (MANIFESTS / name).read_text().replace(f"{IMAGES}/", f"{self.images}/")
+        return text.replace(f"namespace: {NAMESPACE}\n", f"namespace: {self.namespace}\n")
 
     def pods(self) -> list[str]:
         """Return the names of the model server's ready pods."""

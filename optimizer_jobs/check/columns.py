@@ -84,7 +84,7 @@ def _pair(name: str, reference: pd.DataFrame, current: pd.DataFrame) -> Pair | L
         return Left(name, Cause.NO_VALUES, "it has no finite value in the window")
     if len(before) < LEAST_ROWS:
         return Left(name, Cause.REFERENCE, f"the reference has {len(before)} values of it, {LEAST_ROWS} are needed")
-    return _enough(name, _kind(before), before, thinned(now))
+    return _enough(name, _kind(before), before, now)
 
 
 def _kind(reference: pd.Series) -> Kind:
@@ -93,9 +93,13 @@ def _kind(reference: pd.Series) -> Kind:
 
 
 def _enough(name: str, kind: Kind, reference: pd.Series, current: pd.Series) -> Pair | Left:
+    independent = thinned(current)
     levels = reference.nunique() if kind is Kind.CATEGORICAL else 0
     needed = max(LEAST_ROWS, _ROWS_PER_LEVEL * levels)
-    if len(current) >= needed:
-        return Pair(name, kind, reference, current)
+    if len(independent) >= needed:
+        return Pair(name, kind, reference, independent)
     many = f" for its {levels} categories" if levels > LEAST_ROWS // _ROWS_PER_LEVEL else ""
-    return Left(name, Cause.TOO_FEW, f"it has {len(current)} independent values, {needed} are needed{many}")
+    alike = f"it has {len(current)} values"
+    if len(independent) < len(current):
+        alike = f"its {len(current)} values, each like the one before, count as {len(independent)} independent ones"
+    return Left(name, Cause.TOO_FEW, f"{alike}, {needed} are needed{many}")

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def _sets(request: GatherRequest, sources: Sources, labelled: Labelled) -> Sets:
         _check_classes({name: rows.answers for name, rows in fresh.items()})
     original = sources.original()
     training, used = _training(request, fresh, original)
-    words = _words(request, fresh, found, used=used, set_aside=labelled.set_aside)
+    words = _words(_span(request, labelled), fresh, found, used=used, set_aside=labelled.set_aside)
     return Sets({**fresh, "training": training}, words)
 
 
@@ -223,15 +224,17 @@ def _folder(request: GatherRequest) -> str:
     return f"{run_folder(request.store, request.run)}/{FOLDER}"
 
 
-def _words(
-    request: GatherRequest, fresh: Mapping[str, Rows], found: Splits, *, used: int, set_aside: Mapping[str, int]
-) -> str:
+def _span(request: GatherRequest, labelled: Labelled) -> str:
+    if labelled.since != request.changed:
+        return f"of the last {request.refresh.span}"
+    return f"since {datetime.fromtimestamp(labelled.since, tz=UTC):%Y-%m-%d %H:%M:%S} UTC, when the live data changed"
+
+
+def _words(span: str, fresh: Mapping[str, Rows], found: Splits, *, used: int, set_aside: Mapping[str, int]) -> str:
     counts = ", ".join(f"{len(fresh[name])} for {name}" for name in NAMES)
     mixed = f", training mixed with {used} original rows" if used else ""
     aside = {**set_aside, **({"rows that come again later": found.repeated} if found.repeated else {})}
-    return printable(
-        f"Labelled production rows of the last {request.refresh.span}: {counts}{mixed}{_listed(aside)}.", limit=_WORDS
-    )
+    return printable(f"Labelled production rows {span}: {counts}{mixed}{_listed(aside)}.", limit=_WORDS)
 
 
 def _listed(set_aside: Mapping[str, int]) -> str:

@@ -30,6 +30,8 @@ class Labelled:
 
     rows: Captured
     labels: Array
+    since: int
+    """Begin of the span they are from, in seconds since 1970."""
     set_aside: Mapping[str, int]
 
 
@@ -56,12 +58,24 @@ class Sources:
         return read_labels(labels, since=float(self.start), into=self.scratch / "labels", limit=LABELS_LIMIT)
 
     def labelled(self, known: Known, *, max_rows: int) -> Labelled:
-        """Return the rows with labels, whichever model answered them, at most `max_rows`."""
-        found = self._window(self.start, max_rows, among=known.request_ids)
+        """Return the rows with labels, whichever model answered them, at most `max_rows`.
+
+        They are those since the live data changed, where that is known and they are enough to learn from and to judge
+        by: split by time, older ones would be all there is to learn from.
+        """
+        changed = self.request.changed
+        if changed is not None and self.start < changed < self.request.until:
+            recent = self._labelled(known, changed, max_rows)
+            if len(recent.rows) >= self.request.refresh.min_rows:
+                return recent
+        return self._labelled(known, self.start, max_rows)
+
+    def _labelled(self, known: Known, since: int, max_rows: int) -> Labelled:
+        found = self._window(since, max_rows, among=known.request_ids)
         found, unsound = _sound(found, holes=bool(self.champion.manifest.fills_holes))
         rows, labels, set_aside = match(found, known)
         extra = {"rows with missing or infinite values": unsound} if unsound else {}
-        return Labelled(rows, labels, {**found.set_aside, **set_aside, **extra})
+        return Labelled(rows, labels, since, {**found.set_aside, **set_aside, **extra})
 
     def original(self) -> Rows | None:
         """Return the original training data, if there is any."""

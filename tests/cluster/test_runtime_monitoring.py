@@ -71,7 +71,7 @@ class Watched:
         state = self.status
         first = windows.first_since(state.since, WINDOW)
         index = first if state.window is None else max(first, state.window + 1)
-        self.clock.now = windows.end_of(index, WINDOW) + timedelta(seconds=DELAY)
+        self.clock.now = windows.end_of(index, WINDOW) + timedelta(seconds=windows.own_delay(self.key, DELAY, WINDOW))
         return index
 
     @property

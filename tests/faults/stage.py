@@ -28,7 +28,7 @@ MONITORING = {
     "quality": {"consecutive": 1},
 }
 PROMOTED_AT = datetime(2026, 11, 2, 0, 0, 1, tzinfo=UTC)
-WATCHED_AT = PROMOTED_AT + timedelta(days=1, minutes=5)
+WATCHED_AT = PROMOTED_AT + timedelta(days=1, minutes=10)
 """Windows of an hour are over then, and what signals rest after a run is too."""
 
 

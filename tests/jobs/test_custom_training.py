@@ -248,7 +248,7 @@ def test_a_command_runs_here_only_when_allowed(
     assert (result["verdict"], result["reason"]) == ("Promote", "SmallerAtEqualQuality")
     assert "trained by its own container" in result["candidate"]["techniques"][0]
     document["spec"]["techniques"][0]["container"]["command"] = ["sh", "-c", "echo no more disk; exit 3"]
-    document["spec"]["search"] = {"maxTrials": 2}
+    document["spec"]["search"] = {"maxTrials": 2, "warmStart": False}
     (tmp_path / "mo.yaml").write_text(yaml.safe_dump(document))
     assert command_line.main([*words, "--run-training-here"]) == Exit.DONE
     result = json.loads(capsys.readouterr().out)

@@ -191,6 +191,21 @@ def test_rows_before_the_span_do_not_count(ask: Ask) -> None:
     assert "160 labelled production rows in the last 1h" in kept(ask(refresh={"span": "1h", "minRows": 200}))
 
 
+def test_after_a_sudden_change_what_came_since_teaches_and_judges(ask: Ask, busy: Shop, tmp_path: Path) -> None:
+    """Split by time alone, rows of before would be all to learn from; they count where new ones are too few."""
+    changed = NOW - HOUR
+    result = run(ask(changed=changed, refresh={"policy": "RecentOnly"}))
+    assert result.fresh is not None
+    training = rows_of(result.fresh.training, busy, tmp_path)
+    np.testing.assert_array_equal(training.inputs["x"], busy.pixels[320 : 320 + 96])
+    assert (result.fresh.validation.rows, result.fresh.test.rows) == (32, 32)
+    assert "when the live data changed" in result.message
+    few = run(ask(run="digits-r8", changed=changed, refresh={"policy": "RecentOnly", "minRows": 200}))
+    assert few.fresh is not None
+    assert few.fresh.training.rows == 288
+    assert "of the last 3h" in few.message
+
+
 def test_without_labels_there_is_no_truth(ask: Ask, shop: Shop) -> None:
     """Unlabelled rows never teach; neither does a policy that wants none."""
     shop.serve(range(REQUESTS), since=NOW - SPAN, every=60)

@@ -244,7 +244,8 @@ class Monitoring(ApiModel):
     window: Duration = "1h"
     """Length of a window; windows begin at multiples of it since 1970, in UTC."""
     delay: Duration = "1m"
-    """How long after a window's end captured rows of it may still be written."""
+    """How long after a window's end captured rows of it may still be written. Checks start up to a tenth of a window
+    later, 5 minutes at most, each resource's in its own moment."""
     min_samples: int = Field(default=500, ge=50, le=1000000)
     """Rows that a verdict on drift needs; columns of many values need more."""
     max_samples: int = Field(default=20000, ge=100, le=1000000)
@@ -282,7 +283,7 @@ class Refresh(ApiModel):
     """Mixed trains on labelled production rows and the original training data; RecentOnly on the former alone; Never
     on spec.data as it is. Validation and test are always the newest labelled rows, in the order of time, unless Never."""
     span: Duration = "168h"
-    """How far back production rows are taken."""
+    """How far back production rows are taken; less far while drift or a loss of quality is raised: since it began."""
     recent_share: Decimal = "0.5"
     """Share of production rows in a mixed training set."""
     min_rows: int = Field(default=1000, ge=100, le=10000000)

@@ -52,6 +52,8 @@ class Signal(ApiModel):
     """Whether enough windows in a row were bad, and none was clear since."""
     streak: int = Field(default=0, ge=0)
     """Bad windows in a row."""
+    first_bad: int | None = Field(default=None, ge=0)
+    """Number of the first of them, or, while it is raised, of those that raised it: the change began then."""
     verdict: Verdict = Verdict.UNKNOWN
     """Of the last window."""
     window: int | None = Field(default=None, ge=0)

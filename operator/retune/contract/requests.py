@@ -145,6 +145,8 @@ class GatherRequest(Document):
     refresh: Refresh
     until: int = Field(ge=1)
     """End of the span that rows are taken from, in seconds since 1970."""
+    changed: int | None = Field(default=None, ge=0)
+    """When the live data became other than they were, in seconds since 1970: rows of before say little of now."""
     champion: BundleRef
     store: str
     seed: int = 0

@@ -11,6 +11,7 @@ from retune.api.monitoring import TriggerReason
 from retune.api.status import ActiveRun, Version
 from retune.api.watched import StoredData
 from retune.contract.requests import BundleRef, GatherRequest
+from retune.plan import signals, windows
 from retune.plan.draft import Draft
 
 _ON_SPEC_DATA = {TriggerReason.INITIAL, TriggerReason.SPEC_CHANGE}
@@ -34,8 +35,15 @@ def request(draft: Draft, run: ActiveRun, in_store: str) -> GatherRequest:
     return GatherRequest(
         resource=draft.resource.key, run=in_store, spec_hash=run.spec_hash, data=draft.spec.data,
         production=watched.production, refresh=draft.spec.refresh, until=max(1, math.floor(known)),
-        champion=_bundle(champion), store=draft.store, seed=draft.spec.search.seed,
+        changed=_changed(draft), champion=_bundle(champion), store=draft.store, seed=draft.spec.search.seed,
     )  # fmt: skip
+
+
+def _changed(draft: Draft) -> int | None:
+    """Return the begin of the window with which the live data became other than they were, in seconds since 1970."""
+    state = draft.status.monitoring
+    window = signals.first_bad(state.signals) if state else None
+    return None if state is None or window is None else windows.window(window, state.window_seconds).start
 
 
 def data_of(draft: Draft, run: ActiveRun) -> Data:

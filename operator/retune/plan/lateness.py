@@ -17,5 +17,5 @@ def lateness(resource: ModelOptimization, *, now: datetime) -> float:
         return 0.0
     first = windows.first_since(seen.since, seen.window_seconds)
     following = first if seen.window is None else max(first, seen.window + 1)
-    due = windows.end_of(following, seen.window_seconds).timestamp() + seconds(watched.delay)
-    return max(0.0, now.timestamp() - due)
+    delay = windows.own_delay(resource.key, seconds(watched.delay), seen.window_seconds)
+    return max(0.0, now.timestamp() - windows.end_of(following, seen.window_seconds).timestamp() - delay)

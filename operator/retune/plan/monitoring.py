@@ -196,7 +196,8 @@ def _follow_artifact(draft: Draft, result: CheckResult) -> None:
 
 def _start(draft: Draft, spec: Monitoring, champion: Version) -> None:
     """Start the check of the newest window that is over, unless it was judged, another runs, or two versions serve."""
-    state, delay = state_of(draft), seconds(spec.delay)
+    state = state_of(draft)
+    delay = windows.own_delay(draft.resource.key, seconds(spec.delay), state.window_seconds)
     draft.wake(after=max(1.0, windows.seconds_until_next(draft.now, state.window_seconds, delay)))
     index = windows.newest_over(draft.now, state.window_seconds, delay)
     judged = state.window if state.window is not None else -1

@@ -34,19 +34,27 @@ def heard(signal: Signal, told: SignalVerdict, *, window: int, rule: Rule, now: 
         "reason": told.reason, "message": told.message, "window": window,
         "reference": told.reference if told.reference is not None else signal.reference,
     }  # fmt: skip
-    return signal.model_copy(update=shown | _state(signal, told.verdict, rule, now))
+    return signal.model_copy(update=shown | _state(signal, told.verdict, window, rule, now))
 
 
-def _state(signal: Signal, verdict: Verdict, rule: Rule, now: datetime) -> dict[str, object]:
+def _state(signal: Signal, verdict: Verdict, window: int, rule: Rule, now: datetime) -> dict[str, object]:
     if verdict is Verdict.CLEAR:
-        return {"streak": 0, "raised": False, "raised_at": None}
+        return {"streak": 0, "first_bad": None, "raised": False, "raised_at": None}
     if verdict is Verdict.BETWEEN:
-        return {"streak": 0}
+        return {"streak": 0, "first_bad": signal.first_bad if signal.raised else None}
     if verdict is Verdict.UNKNOWN:
         return {}
     streak = signal.streak + 1
     raised = signal.raised or (rule.consecutive is not None and streak >= rule.consecutive)
-    return {"streak": streak, "raised": raised, "raised_at": signal.raised_at or (now if raised else None)}
+    first = window if signal.first_bad is None else signal.first_bad
+    raised_at = signal.raised_at or (now if raised else None)
+    return {"streak": streak, "first_bad": first, "raised": raised, "raised_at": raised_at}
+
+
+def first_bad(signals: Iterable[Signal]) -> int | None:
+    """Return the window in which what the raised signals of the live data tell of began; None where none is raised."""
+    told = (one.first_bad for one in signals if one.raised and one.name in {DRIFT, QUALITY})
+    return min((window for window in told if window is not None), default=None)
 
 
 def unheard(signal: Signal, *, reason: str, message: str) -> Signal:

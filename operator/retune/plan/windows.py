@@ -3,11 +3,15 @@
 Windows of one length never overlap, and a window has the same number for everybody and for ever.
 """
 
+import hashlib
 import math
 from datetime import UTC, datetime
 
 from retune.api.base import seconds
 from retune.contract.requests import Window
+
+_SPREAD_SHARE = 0.1
+_SPREAD_SECONDS = 300.0
 
 
 def length_of(duration: str) -> int:
@@ -18,6 +22,16 @@ def length_of(duration: str) -> int:
 def window(index: int, length: int) -> Window:
     """Return window `index`."""
     return Window(index=index, start=index * length, end=(index + 1) * length)
+
+
+def own_delay(key: str, delay: float, length: int) -> float:
+    """Return the seconds after a window's end at which the check of the resource `key` starts: `delay` and a few more.
+
+    Windows end at one moment for everybody. Spread over a tenth of a window, 5 minutes at most, the checks of a cluster
+    do not all start in that moment; each resource always has the same place.
+    """
+    place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) / 2**32
+    return delay + math.floor(place * min(_SPREAD_SHARE * length, _SPREAD_SECONDS))
 
 
 def newest_over(now: datetime, length: int, delay: float) -> int:

@@ -23,6 +23,7 @@ from retune.api.watched import MonitoringStatus, Signal, Verdict
 from retune.health import LAG_LIMIT, STUCK_LIMIT, Health, Pulse, serve
 from retune.metrics import Conditions, Freshness, Gauges, Metrics
 from retune.plan.lateness import lateness
+from retune.plan.windows import own_delay
 from retune.queue import Queue
 from tests import samples
 from tests.unit.operator.test_queue import Clock
@@ -224,7 +225,8 @@ def test_conditions_are_counted_over_all_resources() -> None:
 @pytest.mark.parametrize("window", [None, FIRST, FIRST + 5])
 def test_a_verdict_is_late_from_the_end_of_its_window_and_the_delay(window: int | None) -> None:
     """Counted from the first window that began after the champion went live."""
-    due = datetime.fromtimestamp(((FIRST if window is None else window + 1) + 1) * 3600 + 60, tz=UTC)
+    delay = own_delay("ml/digits", 60.0, 3600)
+    due = datetime.fromtimestamp(((FIRST if window is None else window + 1) + 1) * 3600 + delay, tz=UTC)
     later = due + timedelta(seconds=90)
     assert lateness(watched(window), now=due) == 0
     assert lateness(watched(window), now=later) == 90

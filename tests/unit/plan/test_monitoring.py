@@ -1,6 +1,6 @@
 """The watch over a champion: every window is judged at most once, whatever happens to operator, Jobs and clock."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from retune.api.status import ConditionStatus, ConditionType
 from retune.api.watched import Signal, Verdict
 from retune.contract.requests import CheckRequest
-from retune.contract.results import Reason
-from retune.plan import names
+from retune.contract.results import Reason, SignalVerdict
+from retune.plan import names, signals, windows
 from retune.plan.draft import condition_of
 from retune.plan.observed import Live, LiveNumber
 from tests.answers import check
 from tests.unit.plan.world import World, spec
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = 3600.0
+DELAY = windows.own_delay("ml/digits", 60.0, 3600)
+"""Seconds after a window's end at which its check starts."""
 PRODUCTION = {"uri": "pvc://store/production", "labels": {"uri": "pvc://store/labels", "maxDelay": "0s"}}
 
 
@@ -33,7 +36,7 @@ def next_window(world: World) -> str:
     """Let the next window of the watch end and its check start; return the Job's name."""
     checks: list[str] = []
     for _ in range(2):  # one that began before the watch does not count
-        world.wait(HOUR - (world.now.timestamp() - 60) % HOUR)
+        world.wait(HOUR - (world.now.timestamp() - DELAY) % HOUR)
         world.reconcile()
         checks = [name for name in world.active_jobs() if "-w" in name]
         if checks:
@@ -76,7 +79,7 @@ def test_a_window_is_checked_when_it_is_over() -> None:
     """Not before its end and the delay, with a Job that is named by its number."""
     world = watched()
     start = world.now.timestamp()
-    world.wait(HOUR - start % HOUR + 59)
+    world.wait(HOUR - start % HOUR + DELAY - 1)
     world.reconcile()
     assert world.active_jobs() == []
     world.wait(HOUR + 2)
@@ -85,7 +88,7 @@ def test_a_window_is_checked_when_it_is_over() -> None:
     request = world.requests[name]
     assert isinstance(request, CheckRequest)
     assert name == names.check_job("digits", request.window.index)
-    assert request.window.end + 60 <= world.now.timestamp() < request.window.end + HOUR + 60
+    assert request.window.end + DELAY <= world.now.timestamp() < request.window.end + HOUR + DELAY
     assert request.window.start >= start
 
 
@@ -130,6 +133,21 @@ def test_drift_is_told_after_windows_in_a_row() -> None:
     assert signal(world, "Drift").raised
     judged(world, drift=Verdict.CLEAR)
     assert condition(world, ConditionType.DRIFT_DETECTED) == (ConditionStatus.FALSE, "NoDrift")
+
+
+@given(st.lists(st.sampled_from(Verdict), min_size=1, max_size=20))
+def test_a_change_began_with_the_first_bad_window_of_those_that_tell_of_it(said: list[Verdict]) -> None:
+    """A clear window ends it, and so does one between the limits before it is raised; one of no word never does."""
+    one, began, raised = Signal(name="Drift"), None, False
+    for window, verdict in enumerate(said):
+        word = SignalVerdict(verdict=verdict, reason="Said", message="said")
+        one = signals.heard(one, word, window=window, rule=signals.Rule(2), now=NOW)
+        if verdict is Verdict.BREACH:
+            raised, began = raised or one.streak >= 2, window if began is None else began
+        elif verdict is Verdict.CLEAR or (verdict is Verdict.BETWEEN and not raised):
+            raised, began = False, None
+        assert (one.raised, one.first_bad) == (raised, began)
+        assert signals.first_bad([one]) == (began if raised else None)
 
 
 def test_a_window_that_says_nothing_changes_no_signal() -> None:

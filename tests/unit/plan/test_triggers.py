@@ -10,6 +10,7 @@ from retune.api.watched import Verdict
 from retune.contract.requests import GatherRequest, SearchRequest
 from retune.contract.results import BaselineResult, GatherResult
 from retune.contract.results import Verdict as Judged
+from retune.plan import windows
 from retune.plan.schedule import ScheduleError, due_since
 from tests.answers import DIGEST, check
 from tests.unit.plan.test_monitoring import HOUR, PRODUCTION, condition, judged, next_window, signal, watched
@@ -184,6 +185,10 @@ def test_a_run_that_a_signal_starts_has_data_of_its_own() -> None:
     gather = world.requests["digits-r2-gather"]
     assert isinstance(gather, GatherRequest)
     assert gather.until == int(world.now.timestamp())
+    state = world.resource.status.monitoring
+    assert state is not None
+    assert state.window is not None
+    assert gather.changed == windows.window(state.window - 1, state.window_seconds).start  # the first of two bad ones
     world.finish("digits-r2-gather")
     world.reconcile()
     search = world.requests["digits-r2-search"]

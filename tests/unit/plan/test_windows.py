@@ -1,5 +1,6 @@
 """Windows never overlap, leave nothing out, and are due once they are over."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -44,3 +45,18 @@ def test_a_window_that_began_before_does_not_count(since: datetime, length: int)
     """The first window of a watch begins with it or after it, and none in between is left out."""
     first = windows.window(windows.first_since(since, length), length)
     assert first.start >= since.timestamp() > first.start - length
+
+
+@given(st.text(max_size=80), delays, lengths)
+def test_checks_of_many_resources_are_spread_over_a_tenth_of_a_window(key: str, delay: float, length: int) -> None:
+    """The place of a resource is its own, never before the delay, and at most 5 minutes after it."""
+    own = windows.own_delay(key, delay, length)
+    assert own == windows.own_delay(key, delay, length)
+    assert delay <= own <= delay + min(length / 10, 300)
+
+
+def test_a_thousand_resources_do_not_start_in_one_moment() -> None:
+    """Of windows of a minute, each of the six seconds has its share."""
+    starts = Counter(windows.own_delay(f"ml/digits-{number}", 10.0, 60) for number in range(1000))
+    assert sorted(starts) == [10, 11, 12, 13, 14, 15]
+    assert max(starts.values()) < 250
