@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from examples.digits.kube import SYSTEM
 from tests.e2e import kube
 from tests.e2e.scenario import DATA, NAMESPACE, STORE, resource, server
 
@@ -44,20 +43,15 @@ def start(name: str, *, model: str = "good.onnx", claims: tuple[str, ...] = (DAT
     kube.apply(resource(name, **{"target": target} | spec))
 
 
-def kill_operator() -> None:
-    """Kill the operator without a goodbye, as `kill -9` does; its Deployment starts another."""
-    kube.kubectl("delete", "pods", "-n", SYSTEM, "--all", "--grace-period=0", "--force")
-
-
 @pytest.mark.usefixtures("seeded")
 def test_a_better_model_goes_live_though_the_operator_is_killed_on_the_way() -> None:
     """Two workers share the study; killed in search and rollout, the loop ends Promoted once; deletion restores."""
     name = "live"
     start(name, deletionPolicy="RestoreOriginal", search={"maxTrials": 6, "parallelism": 2})
     kube.wait_reason(name, "Optimizing", "Running", namespace=NAMESPACE)
-    kill_operator()
+    kube.kill_operator()
     kube.wait_reason(name, "CandidateAccepted", "SmallerAtEqualQuality", namespace=NAMESPACE)
-    kill_operator()
+    kube.kill_operator()
     found = kube.wait_reason(name, "RolledOut", "Promoted", namespace=NAMESPACE)
     champion = found["status"]["champion"]
     assert champion["version"] == 2

@@ -112,6 +112,8 @@ class OptimizationRunStatus(ApiModel):
     """Succeeded: Unknown while it runs, then True or False."""
     trials: Trials | None = None
     """Trials of the search."""
+    data: Sentence | None = None
+    """Which data it learned from and was judged by, where that was not the snapshot's as it is."""
     outcome: Outcome | None = None
     """How it ended."""
     message: Sentence | None = None

@@ -164,8 +164,8 @@ def comparison(run: OptimizationRun) -> RenderableType:
     table.add_row("bundle", figures.digest(before), figures.digest(after), "")
     outcome = run.status.outcome
     title = Text(f"{run.metadata.name}: {outcome or 'under way'}", style=_outcome_style(outcome))
-    why = Text(f"why: {run.spec.trigger.message}", style="dim")
-    return Group(title, Text(run.status.message or ""), why, Text(), table)
+    notes = [f"why: {run.spec.trigger.message}", *([f"data: {run.status.data}"] if run.status.data else [])]
+    return Group(title, Text(run.status.message or ""), *(Text(note, style="dim") for note in notes), Text(), table)
 
 
 def _outcome_style(outcome: Outcome | None) -> str:

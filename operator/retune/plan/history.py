@@ -79,8 +79,9 @@ def _running(draft: Draft) -> OptimizationRunStatus:
         last_transition_time=run.start_time,
         observed_generation=1,
     )
-    trials = None if run.stage == SEARCH else run.trials  # while it searches, the ModelOptimization shows them
-    return OptimizationRunStatus(conditions=(condition,), trials=trials, start_time=run.start_time)
+    if run.stage == SEARCH:  # while it searches, the ModelOptimization shows trials and data
+        return OptimizationRunStatus(conditions=(condition,), start_time=run.start_time)
+    return OptimizationRunStatus(conditions=(condition,), trials=run.trials, data=run.data, start_time=run.start_time)
 
 
 def _ended(draft: Draft, last: LastRun) -> OptimizationRunStatus:
@@ -95,9 +96,11 @@ def _ended(draft: Draft, last: LastRun) -> OptimizationRunStatus:
         observed_generation=1,
     )
     digest, comparisons = _evidence(draft, last, stored)
+    known = before if before and before.name == last.name else stored
     return OptimizationRunStatus(
         conditions=(condition,),
-        trials=before.trials if before and before.name == last.name else stored.trials,
+        trials=known.trials,
+        data=known.data,
         outcome=Outcome(last.outcome),
         message=last.message,
         candidate_digest=digest,

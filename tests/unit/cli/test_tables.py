@@ -29,6 +29,14 @@ def test_the_comparison_looks_as_kept() -> None:
     shelf.assert_golden(shelf.drawn(tables.comparison(shelf.run())), "compare")
 
 
+def test_the_comparison_tells_of_data_that_are_not_the_spec_s() -> None:
+    """What a run of fresh data learned from is told beside why it started."""
+    run = shelf.run()
+    told = run.model_copy(update={"status": run.status.model_copy(update={"data": "1,200 rows since Monday"})})
+    assert "data: 1,200 rows since Monday" in shelf.drawn(tables.comparison(told))
+    assert "data:" not in shelf.drawn(tables.comparison(run))
+
+
 def test_the_comparison_fits_eighty_columns() -> None:
     """On a small terminal no number is cut."""
     text = shelf.drawn(tables.comparison(shelf.run()), width=80)

@@ -213,6 +213,8 @@ def test_too_few_labels_leave_a_run_with_the_data_of_the_spec() -> None:
     assert any(event.message.endswith("120 labelled rows; 1000 are needed") for event in world.events)
     assert world.resource.status.run is not None
     assert world.resource.status.run.data == "120 labelled rows; 1000 are needed"
+    world.promote()
+    assert world.runs["digits-r2"].status.data == "120 labelled rows; 1000 are needed"
 
 
 @pytest.mark.parametrize("changes", [{"refresh": {"policy": "Never"}}, {"monitoring": {

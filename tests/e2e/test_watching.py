@@ -1,0 +1,147 @@
+"""The loop closes by itself, with the example on a real kubelet: what passes starts nothing, what lasts is learned.
+
+Traffic, labels, checks, training and rollout are the example's own; nothing is played. Windows are half a minute long.
+"""
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+
+from examples.digits import demo, live
+from examples.digits.kube import NAME, Tools, forwarded
+from examples.digits.traffic import HANDS, REQUEST_ROWS, Server, requests
+from examples.digits.train import SEED, splits
+from tests.e2e import kube
+
+pytestmark = pytest.mark.timeout(1500)
+Json = dict[str, Any]
+NAMESPACE = "retune-e2e-live"
+WINDOW = 30
+BURST_SECONDS, BURST_RATE = 18.0, 100.0
+PATIENCE = 600.0
+
+
+@pytest.fixture(scope="module")
+def watched(operator: str) -> Tools:
+    """The example in a namespace of its own: its first run is over, and usual traffic was judged to be fine."""
+    assert operator
+    tools = replace(Tools.find(images=kube.REGISTRY), namespace=NAMESPACE)
+    kube.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", "--timeout=3m")
+    kube.apply(kube.namespace(NAMESPACE))
+    tools.apply("10-storage.yaml")
+    demo.train(tools)
+    demo.serve(tools)
+    live.begin_traffic(tools)
+    kube.apply(quick(yaml.safe_load(tools.manifest("40-modeloptimization.yaml"))))
+    kube.wait_reason(NAME, "Reconciling", "Settled", namespace=NAMESPACE, seconds=420)
+    live.until_calm(tools, print)
+    return tools
+
+
+def quick(resource: Json) -> Json:
+    """Return the example's resource with a small search and a short bake, where drift alone may start a run."""
+    spec = resource["spec"]
+    spec["search"]["maxTrials"], spec["rollout"]["bakeTime"] = 6, "5s"
+    spec["triggers"] |= {"cooldown": "1s", "corroboration": "None"}
+    return resource
+
+
+def status() -> Json:
+    """What the resource says."""
+    found: Json = kube.get("modeloptimization", NAME, namespace=NAMESPACE)["status"]
+    return found
+
+
+def until(told: Callable[[Json], bool], what: str) -> Json:
+    """Look at the status until it tells something; returns it, or fails with what it says."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        found = status()
+        if told(found):
+            return found
+        time.sleep(1)
+    raise AssertionError(f"no {what} within {PATIENCE:g} s: {json.dumps(status(), indent=1)}")
+
+
+def signal(found: Json, name: str) -> Json:
+    """A signal as a status tells it."""
+    return next((each for each in found["monitoring"].get("signals", ()) if each["name"] == name), {})
+
+
+def burst(tools: Tools) -> int:
+    """Let another hand write in the middle of a window, beside the usual one; returns the window's number."""
+    digits = splits(SEED)["test"]
+    work = requests(digits.pixels, digits.label, HANDS["shifted"], seed=SEED)
+    with forwarded(tools, f"service/{NAME}") as url:
+        server = Server(f"{url}/v2/models/{NAME}/infer")
+        time.sleep(WINDOW - time.time() % WINDOW + 2)  # the next window has begun
+        window, began = int(time.time() // WINDOW), time.time()
+        answered = 0
+        while time.time() - began < BURST_SECONDS:
+            answered += server.ask(str(uuid.uuid4()), next(work)[0]) is not None
+            time.sleep(REQUEST_ROWS / BURST_RATE)
+    assert answered * REQUEST_ROWS > 400, f"{answered} requests were answered"
+    return window
+
+
+def judged_burst(tools: Tools) -> tuple[int, Json]:
+    """Send bursts until one's window is judged, as windows are passed over where the cluster is busy.
+
+    Returns the window's number and the drift told of it.
+    """
+    for _ in range(4):
+        window = burst(tools)
+
+        def is_judged(told: Json, least: int = window) -> bool:
+            return bool(told["monitoring"].get("window", 0) >= least)
+
+        drift = signal(until(is_judged, "verdict on the burst"), "Drift")
+        if drift["window"] == window:
+            return window, drift
+    raise AssertionError("the windows of four bursts were passed over")
+
+
+def test_a_burst_of_odd_traffic_shorter_than_the_limit_starts_nothing(watched: Tools) -> None:
+    """One window is told to have drifted; the next one is clear, and no run was started, though drift alone may."""
+    before = status()
+    window, drift = judged_burst(watched)
+    assert (drift["verdict"], drift["raised"], drift["firstBad"]) == ("Breach", False, window), drift
+    found = until(lambda told: signal(told, "Drift")["verdict"] == "Clear", "clear window after the burst")
+    assert found["triggers"].get("starts", []) == before["triggers"].get("starts", [])
+    assert (found.get("run"), found["lastRun"]["name"]) == (None, before["lastRun"]["name"])
+    assert signal(found, "Drift").get("firstBad") is None
+
+
+def test_a_lasting_change_is_learned_unattended_though_the_operator_is_killed(watched: Tools) -> None:
+    """From drift to a version that knows the new hand; the operator is killed at a random moment of the way."""
+    before = status()
+    live.change_hand(watched, "shifted")
+    moment = random.SystemRandom().uniform(0, 180)
+    print(f"the operator is killed {moment:.0f} s after the change")
+    kill_at = time.monotonic() + moment
+    until(lambda _: time.monotonic() >= kill_at, "moment to kill")
+    kube.kill_operator()
+    promoted = until(lambda told: told["champion"]["version"] > before["champion"]["version"], "new champion")
+    run = promoted["lastRun"] if promoted.get("run") is None else promoted["run"]
+    assert run["trigger"] in {"Drift", "QualityDegradation"}, run
+    settled = until(lambda told: told.get("run") is None and told.get("rollout") is None, "end of the run")
+    assert settled["champion"]["version"] == before["champion"]["version"] + 1
+    assert len(settled["triggers"]["starts"]) == len(before["triggers"].get("starts", [])) + 1
+    recovered = until(lambda told: signal(told, "Quality").get("verdict") == "Clear", "window of good quality")
+    assert float(recovered["monitoring"]["quality"]) > 0.95
+    assert recovered["monitoring"]["championDigest"] == settled["champion"]["digest"]
+    gathered = records()[settled["lastRun"]["name"]]["data"]
+    assert "when the live data changed" in gathered, gathered
+
+
+def records() -> dict[str, Json]:
+    """Status of every recorded run, by name."""
+    found = kube.items("optimizationruns", namespace=NAMESPACE, selector=f"retune.dev/resource={NAME}")
+    return {each["metadata"]["name"]: each["status"] for each in found}
