@@ -131,6 +131,10 @@ bench-watching: $(STAMP) ## Measure the watch over 10, 100 and 1000 champions: l
 	@$(LOCALCLUSTER) binaries
 	@$(PY) -m tests.bench.watching
 
+.PHONY: bench-capturing
+bench-capturing: $(STAMP) ## What capturing requests costs the example's server, in latency (3 min).
+	@$(PY) -m tests.bench.capturing
+
 .PHONY: bench-monitoring
 bench-monitoring: $(STAMP) ## False alarms, delays and cost of drift checks, beside Evidently's defaults (60 min).
 	@$(IN_MONITOR) -m tests.bench.monitoring
@@ -138,12 +142,12 @@ bench-monitoring: $(STAMP) ## False alarms, delays and cost of drift checks, bes
 PEERS := $(CACHE)/downloads/peers
 
 .PHONY: bench-optimizer
-bench-optimizer: $(STAMP) ## Compare the optimizer with Olive, NNCF + OpenVINO and ONNX Runtime (45 min).
+bench-optimizer: $(STAMP) ## Compare the optimizer with Olive, NNCF + OpenVINO and ONNX Runtime (45 min; ARGS="--further 20" 25 more).
 	@cmp --silent requirements/peers.txt "$(PEERS)/lock.txt" || { \
 		echo 'Installing the peers: about 1 min ...'; rm -rf "$(PEERS)"; \
 		$(PIP) --require-hashes --target "$(PEERS)" --requirement requirements/peers.txt \
 		&& cp requirements/peers.txt "$(PEERS)/lock.txt"; }
-	@$(MINILM) && $(LOCALCLUSTER) inside optimizer -- python -m tests.bench.optimizer
+	@$(MINILM) && $(LOCALCLUSTER) inside optimizer -- python -m tests.bench.optimizer $(ARGS)
 
 # --- clusters --------------------------------------------------------------------------------------------------------
 

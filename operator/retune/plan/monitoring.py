@@ -133,7 +133,8 @@ def _hear_quality(
 ) -> None:  # fmt: skip
     """Hear of a window's quality once, whichever check told it; an estimate is another signal and raises nothing."""
     name = signals.ESTIMATE if told.estimated else signals.QUALITY
-    window = result.labelled_window if result.labelled_window is not None else result.window
+    labelled = None if told.estimated else result.labelled_window
+    window = result.window if labelled is None else labelled
     seen = heard.get(name)
     if seen is None or seen.window is None or window > seen.window:
         rule = signals.Rule(None if told.estimated else spec.consecutive)

@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -80,9 +81,11 @@ def _lines(subject: Subject, root: Path, searches: Mapping[str, float], threads:
         notes[peer.name] = made if isinstance(made, str) else ""
     for number, (name, minutes) in enumerate(searches.items(), start=1):
         print(f"==> {subject.name}: {name}, {minutes:g} min of search at most", flush=True)
+        told = name == FURTHER
         outcome = ours.optimize(
-            subject, store=f"pvc://{subject.name}/store-{number}", threads=threads, minutes=minutes, trials=TRIALS,
-            techniques=subject.further if name == FURTHER else None,
+            replace(subject, margin=subject.further_margin) if told and subject.further_margin else subject,
+            store=f"pvc://{subject.name}/store-{number}", threads=threads, minutes=minutes, trials=TRIALS,
+            techniques=subject.further if told else None,
         )  # fmt: skip
         versions[name], seconds[name], notes[name] = outcome.made, outcome.seconds, outcome.words
     print(f"==> {subject.name}: measuring {len(versions)} versions side by side (about 2 min)", flush=True)

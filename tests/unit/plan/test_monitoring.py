@@ -251,10 +251,12 @@ def test_the_quality_of_a_window_counts_once() -> None:
 
 
 def test_an_estimate_raises_nothing() -> None:
-    """Estimated quality is shown as what it is, apart from measured quality."""
-    world = watched()
+    """Estimated quality is shown as what it is, apart from measured quality, and is of the window itself."""
+    late = {"uri": "pvc://store/production", "labels": {"uri": "pvc://store/labels", "maxDelay": "3h"}}
+    world = watched(monitoring={"production": late, "window": "1h", "delay": "1m"})
     for _ in range(4):
         judged(world, quality=Verdict.BREACH, estimated=True)
+    assert signal(world, "EstimatedQuality").window == signal(world, "Drift").window
     assert not signal(world, "EstimatedQuality").raised
     assert world.resource.status.run is None
     assert world.resource.status.monitoring is not None
