@@ -1,4 +1,4 @@
-# Every command of this repository; CI runs `make test` and nothing else.
+# Every command of this repository; CI runs `make test` and `make test-windows`.
 #
 # Where no cluster is given, a real one (API server, kubelet, containerd) is built and started on this machine by
 # tests/localcluster. With KUBECONFIG or RETUNE_KUBECONTEXT set, the demo and the end to end tests use that cluster
@@ -106,12 +106,20 @@ test: $(STAMP) ## Everything, on a real API server and a real cluster (25 min th
 	$(call stage,tests of whole Jobs,2 min,$(PY) -m pytest -n 2 tests/jobs)
 	$(call stage,Kubernetes binaries,9 min the first time and nothing after,$(LOCALCLUSTER) binaries)
 	$(call stage,tests against object stores,20 s and 3 min more the first time,$(PY) -m pytest tests/storage)
-	$(call stage,tests against the API server,3 min,$(PY) -m pytest tests/cluster)
+	$(call stage,tests against the API server,2 min,$(PY) -m pytest -n 2 --dist loadfile tests/cluster)
 	$(call stage,fault tests,5 min,$(PY) -m pytest tests/faults)
 	$(call stage,$(CLUSTER) cluster,8 min the first time and 1 min after,$(MAKE) --no-print-directory $(CLUSTER)-cluster)
 	$(call stage,tests in the optimizer image,3 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
 	$(call stage,tests in the monitor image,2 min,$(IN_MONITOR) -m tests.optimizer -n 2 tests/monitor)
-	$(call stage,end to end tests,5 min,$(USE_CLUSTER) $(PY) -m pytest tests/e2e)
+	$(call stage,end to end tests,4 min,$(USE_CLUSTER) $(E2E) -m 'not windows')
+
+# Files of tests run beside each other: they wait for pods, most of the time.
+E2E := $(PY) -m pytest -n 3 --dist loadfile tests/e2e
+
+.PHONY: test-windows
+test-windows: $(STAMP) ## Journeys that take windows of real time, on a real cluster: from drift to recovery (12 min).
+	@$(MAKE) --no-print-directory $(CLUSTER)-cluster
+	$(call stage,journeys over windows,12 min,$(USE_CLUSTER) $(E2E) -m windows)
 
 .PHONY: test-optimizer
 test-optimizer: $(STAMP) ## Tests of what needs torch or OpenVINO, inside the optimizer image (3 min, 6 more the first time).

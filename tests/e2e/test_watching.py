@@ -20,7 +20,7 @@ from examples.digits.traffic import HANDS, REQUEST_ROWS, Server, requests
 from examples.digits.train import SEED, splits
 from tests.e2e import kube
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = [pytest.mark.timeout(1500), pytest.mark.windows]
 Json = dict[str, Any]
 NAMESPACE = "retune-e2e-live"
 WINDOW = 30

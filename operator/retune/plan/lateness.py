@@ -15,7 +15,7 @@ def lateness(resource: ModelOptimization, *, now: datetime) -> float:
     watched, seen = resource.spec.monitoring, resource.status.monitoring
     if watched is None or watched.production is None or seen is None or resource.spec.suspend:
         return 0.0
-    first = windows.first_since(seen.since, seen.window_seconds)
-    following = first if seen.window is None else max(first, seen.window + 1)
-    delay = windows.own_delay(resource.key, seconds(watched.delay), seen.window_seconds)
-    return max(0.0, now.timestamp() - windows.end_of(following, seen.window_seconds).timestamp() - delay)
+    over = windows.end_of(windows.first_unjudged(seen), seen.window_seconds).timestamp()
+    return max(
+        0.0, now.timestamp() - over - windows.own_delay(resource.key, seconds(watched.delay), seen.window_seconds)
+    )

@@ -56,9 +56,7 @@ def pending_checks(draft: Draft) -> dict[int, Job]:
     if state is None:
         return {}
     found = {names.checked_window(draft.resource.metadata.name, job.name): job for job in draft.observed.jobs.values()}
-    least = max(
-        windows.first_since(state.since, state.window_seconds), -1 if state.window is None else state.window + 1
-    )
+    least = windows.first_unjudged(state)
     most = windows.newest_over(draft.now, state.window_seconds, 0.0) + 1  # another node's clock may be ahead
     return {index: job for index, job in found.items() if index is not None and least <= index <= most}
 
@@ -144,12 +142,10 @@ def _hear_quality(
 def _moved_to(draft: Draft, index: int) -> MonitoringStatus:
     """Return the watch with this window as its last one, and those between counted as passed over."""
     state = state_of(draft)
-    first = windows.first_since(state.since, state.window_seconds)
-    before = state.window if state.window is not None else first - 1
     return state.model_copy(
         update={
             "window": index, "window_end": windows.end_of(index, state.window_seconds),
-            "skipped_windows": state.skipped_windows + max(0, index - before - 1),
+            "skipped_windows": state.skipped_windows + max(0, index - windows.first_unjudged(state)),
         }
     )  # fmt: skip
 
@@ -201,8 +197,7 @@ def _start(draft: Draft, spec: Monitoring, champion: Version) -> None:
     delay = windows.own_delay(draft.resource.key, seconds(spec.delay), state.window_seconds)
     draft.wake(after=max(1.0, windows.seconds_until_next(draft.now, state.window_seconds, delay)))
     index = windows.newest_over(draft.now, state.window_seconds, delay)
-    judged = state.window if state.window is not None else -1
-    if index < windows.first_since(state.since, state.window_seconds) or index <= judged:
+    if index < windows.first_unjudged(state):
         return
     if pending_checks(draft) or draft.status.rollout is not None:
         return

@@ -8,6 +8,7 @@ import math
 from datetime import UTC, datetime
 
 from retune.api.base import seconds
+from retune.api.watched import MonitoringStatus
 from retune.contract.requests import Window
 
 _SPREAD_SHARE = 0.1
@@ -22,6 +23,12 @@ def length_of(duration: str) -> int:
 def window(index: int, length: int) -> Window:
     """Return window `index`."""
     return Window(index=index, start=index * length, end=(index + 1) * length)
+
+
+def first_unjudged(state: MonitoringStatus) -> int:
+    """Return the first window of a watch that nothing has been said of yet."""
+    first = first_since(state.since, state.window_seconds)
+    return first if state.window is None else max(first, state.window + 1)
 
 
 def own_delay(key: str, delay: float, length: int) -> float:
