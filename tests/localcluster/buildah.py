@@ -7,6 +7,7 @@ or the image's environment.
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import re
 import tempfile
@@ -30,6 +31,9 @@ PIP_OPTIONS = {
     "timeout",
     "trusted-host",
 }
+
+_LIVING = "inside-"
+"""Begin of the names of containers that belong to a process, whose number follows."""
 
 
 def store(settings: Settings) -> Path:
@@ -66,7 +70,7 @@ def image_id(settings: Settings, tag: str) -> str | None:
 def build(settings: Settings, *, dockerfile: Path, context: Path, tag: str, arguments: Mapping[str, str]) -> str:
     """Build one image and return its id; layers of a former build that no image needs any more are removed."""
     former = image_id(settings, tag)
-    call(settings, "rm", "--all")
+    _remove_abandoned(settings)
     with borrowed() as mounts:
         words: list[str | Path] = ["bud", "--isolation", "chroot", "--network", "host", "--layers", "--pull=never"]
         words += [f"--volume={source}:{target}:ro" for source, target in mounts.items()]
@@ -78,6 +82,20 @@ def build(settings: Settings, *, dockerfile: Path, context: Path, tag: str, argu
     if former and former != built:
         run([*command(settings), "rmi", former], env=environment(settings), check=False)
     return str(built)
+
+
+def container_name(image: str) -> str:
+    """Return the name of a container of this process, which a build beside it leaves alone."""
+    return f"{_LIVING}{os.getpid()}-{image}"
+
+
+def _remove_abandoned(settings: Settings) -> None:
+    """Remove what interrupted builds and commands left; what a living process runs in stays."""
+    for each in json.loads(call(settings, "containers", "--json") or "null") or ():
+        name = str(each["containername"])
+        owner = name.removeprefix(_LIVING).partition("-")[0]
+        if not (name.startswith(_LIVING) and Path(f"/proc/{owner}").exists()):
+            call(settings, "rm", each["id"])
 
 
 def copy_out(settings: Settings, tag: str, layout: Path) -> None:

@@ -23,7 +23,8 @@ def run(settings: Settings, name: str, words: Sequence[str]) -> int:
     """
     image = next(image for image in images.IMAGES if image.name == name)
     images.build(settings, image, images.ensure_built(settings, BASE_IMAGE, base.key(), lambda: base.build(settings)))
-    container = buildah.call(settings, "from", "--pull=never", image.tag).strip()
+    named = buildah.container_name(name)
+    container = buildah.call(settings, "from", "--pull=never", "--name", named, image.tag).strip()
     try:
         done = subprocess.run(
             [*_command(settings), container, "--", *words], env=buildah.environment(settings), check=False
