@@ -96,9 +96,13 @@ class Server:
             answer = json.loads(self._connection.getresponse().read())
             output = next(each for each in answer["outputs"] if each["name"] == LOGITS)
         except (OSError, http.client.HTTPException, ValueError, KeyError, StopIteration):
-            self._connection.close()
+            self.close()
             return None
         return np.asarray(np.reshape(output["data"], output["shape"]).argmax(axis=1))
+
+    def close(self) -> None:
+        """Close the connection; another question opens it again."""
+        self._connection.close()
 
 
 class Truth:
