@@ -13,7 +13,7 @@ _FEWEST = 20
 """Trees below which there is nothing to give up early."""
 
 
-def grown(estimator: Any, X: Any, y: Any, *, report: Callable[[int, Any], None], threads: int) -> Any:
+def grown(estimator: Any, X: Any, y: Any, *, report: Callable[[int, Any], object], threads: int) -> Any:
     """Return the fitted estimator; `report` gets stage and estimator after each stage and may raise to stop it."""
     last = final(estimator)
     if _is_forest(last):
@@ -30,7 +30,7 @@ def grown(estimator: Any, X: Any, y: Any, *, report: Callable[[int, Any], None],
     return estimator
 
 
-def _grow(estimator: Any, X: Any, y: Any, *, count: str, total: int, report: Callable[[int, Any], None]) -> None:
+def _grow(estimator: Any, X: Any, y: Any, *, count: str, total: int, report: Callable[[int, Any], object]) -> None:
     """Fit the steps before once and then the last one, each time with more trees."""
     last = final(estimator)
     warm = last.get_params()["warm_start"]

@@ -7,7 +7,7 @@ to end and are never learned from. The same arguments, seed and threads give the
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,14 +26,12 @@ from optimizer_jobs.nets.parts import parts
 from optimizer_jobs.nets.rows import Samples, answers, samples, shuffled
 from optimizer_jobs.nets.settings import Settings
 from optimizer_jobs.progress import say
-from optimizer_jobs.techniques.base import Context, TrainingPlan
+from optimizer_jobs.techniques.base import Context, Report, TrainingPlan
 from retune.api.model import Task
 from retune.api.techniques import TechniqueType
 from retune.contract.results import Reason
 
 __all__ = ["BatchTransform", "Loss", "Settings", "Teacher", "Trained", "loss_for", "train", "train_on", "transforms_of"]
-
-Report = Callable[[int, float], None]
 
 _HELD_BACK = 0.2
 
@@ -75,7 +73,7 @@ def train(  # noqa: PLR0913 - one training has that many sides
         features: The teacher's hidden features, to be made alike with `settings.feature_weight`.
         seed: Seed of order, transforms, dropout.
         threads: Threads of torch.
-        report: Takes epochs done and quality after each; what it raises passes through.
+        report: Hears of every epoch; what it raises passes through.
 
     Raises:
         JobError: TechniqueUnavailable when there is nothing to learn from: no labels and no teacher.
@@ -172,10 +170,11 @@ def _run(lesson: Lesson, report: Report | None) -> Trained:
         if not _epoch(lesson, optimizer, schedule, generator):
             break
         judged = lesson.judged()
-        if report is not None:
-            report(epoch, judged[0])
         if judged > best:
             best, kept, weights = judged, epoch, copy.deepcopy(module.state_dict())
+        if report is not None and report(epoch, judged[0]) is False:
+            say(f"training ends after epoch {epoch}: it has had its share of the time")
+            break
         if epoch - kept >= settings.patience:
             break
     module.load_state_dict(weights)

@@ -4,6 +4,7 @@ The study says when it was created and what every life of every worker has used.
 spent writes so, and from then on nobody starts a trial.
 """
 
+import math
 import resource
 import time
 
@@ -43,6 +44,11 @@ class Budget:
             return reason
         return str(known[ENDED])
 
+    def left(self) -> float:
+        """Return the seconds of wall time that are left; infinite without a limit."""
+        duration = self._search.max_duration
+        return math.inf if duration is None else max(0.0, seconds(duration) - self._age(self._study.user_attrs))
+
     def check(self) -> None:
         """Raise BudgetSpentError when a budget is spent; looks at most twice a second, however often it is asked."""
         now = time.monotonic()
@@ -60,11 +66,15 @@ class Budget:
 
     def _over(self, known: dict[str, object]) -> str | None:
         duration, hours = self._search.max_duration, self._search.max_cpu_hours
-        if duration is not None and time.time() - float(str(known[_CREATED])) >= seconds(duration):
+        if duration is not None and self._age(known) >= seconds(duration):
             return f"search.maxDuration of {duration} is spent"
         if hours is not None and self._used(known) >= 3600 * float(hours):
             return f"search.maxCpuHours of {hours} is spent"
         return None
+
+    @staticmethod
+    def _age(known: dict[str, object]) -> float:
+        return time.time() - float(str(known[_CREATED]))
 
     def _used(self, known: dict[str, object]) -> float:
         """Return the CPU seconds of all lives of all workers; this one's as they are now."""

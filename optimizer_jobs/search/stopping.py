@@ -1,10 +1,12 @@
-"""Ends training that falls behind: own rules, since Optuna's know one objective only.
+"""Ends training that falls behind or takes too long: own rules, since Optuna's know one objective only.
 
 Every training writes its curve into the study, an entry an epoch, where all workers see it. Only like is compared with
 like: trainings of the same techniques from the same kind of start. What already keeps the quality limits is never
 stopped, because a smaller model that learns more slowly may still be the better one.
 """
 
+import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
@@ -26,6 +28,8 @@ WARM_UP = 3
 """No training is stopped before this epoch."""
 KEPT_SHARE = 3
 """Successive halving keeps the best one of so many at each rung; rungs are as many times apart."""
+TIME_SHARE = 0.25
+"""Most of the search's time left that one training may take, so that other trials have theirs."""
 _CURVE = "curve:"
 _COMPARED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
@@ -40,23 +44,32 @@ class Watch:
         """`enough` says whether a quality keeps the limits."""
         self._trial, self._study, self._rule, self._budget, self._enough = trial, study, rule, budget, enough
         self._group, self._phase, self._last = "", 0, 0
+        self._until = math.inf
         self._seen: dict[str, dict[int, dict[int, float]]] = {}
 
     def entering(self, group: str) -> None:
         """Hear of the next step; raises BudgetSpentError."""
         self._budget.check()
         self._group, self._phase, self._last = group, 0, 0
+        self._until = time.monotonic() + TIME_SHARE * self._budget.left()
 
     def alive(self) -> None:
         """Raise BudgetSpentError when a budget is spent."""
         self._budget.check()
 
-    def report(self, epoch: int, quality: float) -> None:
-        """Write an epoch's quality down; raises StoppedEarlyError when it is not worth going on."""
+    def report(self, epoch: int, quality: float) -> bool:
+        """Write an epoch's quality down; return whether there is time for another one.
+
+        Raises StoppedEarlyError when it is not worth going on.
+        """
         self._budget.check()
         if epoch <= self._last:
             self._phase += 1
         self._last = epoch
+        self._compare(epoch, quality)
+        return time.monotonic() < self._until
+
+    def _compare(self, epoch: int, quality: float) -> None:
         if self._rule == "None":
             return
         name = f"{self._group}#{self._phase}"

@@ -28,6 +28,11 @@ TrainingPlan = Mapping[TechniqueType, Params]
 """Everything that the techniques of one plan say about training, by technique."""
 
 
+Report = Callable[[int, float], bool | None]
+"""Takes epoch and validation quality (higher is better); False when there is no time for another epoch, and what was
+learned so far is to count. Raises StoppedEarlyError when it is not worth going on."""
+
+
 class StoppedEarlyError(Exception):
     """The training fell behind and is given up; the trial ends, and nothing of it is reused."""
 
@@ -101,8 +106,8 @@ class Context:
     """Instruction set flags of this machine, as the kernel names them."""
     shortfall: Callable[[Path], float] | None = None
     """How far a model file misses the quality limits on validation; 0 or less keeps them. None: no limit is set."""
-    report: Callable[[int, float], None] | None = None
-    """Takes epoch and validation quality (higher is better); raises StoppedEarlyError when it is not worth going on."""
+    report: Report | None = None
+    """Hears of every epoch of a training."""
     alive: Callable[[], None] | None = None
     """Raises StoppedEarlyError when no time is left; for steps that wait for others."""
     identity: str = ""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from optimizer_jobs.errors import printable
+from optimizer_jobs.techniques.base import Report
 from retune.contract.training import CANCEL, ENVIRONMENT, EXCHANGE_VARIABLE, EXIT, LOG, READY, REQUEST
 
 READY_SECONDS = 600.0
@@ -29,7 +30,6 @@ LOG_TAIL = 600
 """Characters of a failed training's last words that are told."""
 _POLL_SECONDS = 0.2
 
-Report = Callable[[int, float], None]
 Alive = Callable[[], None]
 
 

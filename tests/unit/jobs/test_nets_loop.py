@@ -122,6 +122,19 @@ def test_the_best_epoch_is_kept_and_training_ends_by_patience() -> None:
     assert len(reported) == 40 or len(reported) == trained.epochs + 3
 
 
+def test_a_training_that_has_had_its_time_keeps_what_it_learned() -> None:
+    """Told that there is no time for another epoch, it ends in good order with the best so far."""
+    reported: list[float] = []
+
+    def report(epoch: int, quality: float) -> bool:
+        reported.append(quality)
+        return epoch < 3
+
+    trained = _trained(_net(), tasks.digits(), settings=Settings(epochs=40), report=report)
+    assert len(reported) == 3
+    assert trained.quality == max(reported) > trained.before
+
+
 def test_what_the_report_raises_ends_the_training() -> None:
     """Early stopping by the search passes through."""
 

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from optimizer_jobs.search import budget as module
 from optimizer_jobs.search.budget import ENDED, Budget, BudgetSpentError, cpu_seconds
 from optimizer_jobs.search.claims import Claims, Worker
+from optimizer_jobs.search.stopping import Watch
 from optimizer_jobs.search.study import Found, journal_path, open_study, trials_table
 from retune.api.model import Task
 from retune.api.objectives import default_objectives
@@ -57,6 +58,24 @@ def test_wall_time_counts_from_the_study_and_not_from_the_worker(study: optuna.S
     assert later.spent() is None
     clock.wall += 601
     assert later.spent() == "search.maxDuration of 1h is spent"
+
+
+def test_one_training_may_take_a_quarter_of_the_time_left(study: optuna.Study, clock: Clock) -> None:
+    """Its share is counted from its own begin, so that trials after it have time; without a limit it has all of it."""
+
+    def asked(search: Search) -> list[bool]:
+        watch = Watch(study.ask(), study, rule="None", budget=Budget(study, search, owner="0/a"), enough=bool)
+        watch.entering("training")
+        answers = []
+        for epoch in range(1, 4):
+            clock.ticks += 300
+            answers.append(watch.report(epoch, 0.9))
+        return answers
+
+    Budget(study, HOUR, owner="0/a")
+    clock.wall += 1200  # 40 minutes are left
+    assert asked(HOUR) == [True, False, False]
+    assert asked(Search()) == [True, True, True]
 
 
 def test_cpu_time_is_that_of_all_workers_and_all_their_lives(study: optuna.Study, clock: Clock, store: str) -> None:
