@@ -33,7 +33,8 @@ class Search(ApiModel):
     max_trials: int = Field(default=24, ge=1, le=1000)
     """Trials a run may spend."""
     max_duration: Duration | None = None
-    """Wall time after which no trial starts and a running one is given up; the best so far is judged."""
+    """Wall time after which no trial starts and a running one is given up; the best so far is judged. One training of
+    a network takes at most a quarter of what is left of it."""
     max_cpu_hours: Decimal | None = None
     """CPU hours of all workers together after which no trial starts and running ones are given up; the best so far is
     judged."""
