@@ -69,6 +69,8 @@ class Evidence:
     contenders: tuple[Contender, ...]
     noise: str | None
     """Why latency could not be judged on this node; None when it could."""
+    doubt: str | None = None
+    """Why intervals of latency are wider than they were measured; None when they are not."""
     memory: int | None = None
     """Bytes that a process with the model must get along with; None without a limit."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.judge.evidence import LATENCIES, Contender, Evidence, Standing
+from optimizer_jobs.judge.evidence import LATENCIES, TIMED, Contender, Evidence, Standing
 from optimizer_jobs.measure.bootstrap import resampled
 from optimizer_jobs.measure.intervals import Difference, OwnInterval, difference, own_interval
 from optimizer_jobs.measure.latency import Effort, Timings, aa_check, interleave_until, ratio
@@ -36,6 +36,8 @@ TWIN = "champion again"
 """The champion opened a second time, for the A/A check."""
 NARROWEST_BAND = 0.03
 WIDEST_BAND = 0.10
+TOO_RESTLESS = 1.5
+"""A node where a model may be this far from itself, as a factor, tells nothing of latency."""
 THOROUGH = Effort()
 
 
@@ -112,10 +114,15 @@ def gather(
     timings = _race(entrants, rows, rules=rules, effort=effort)
     usage = _usage(entrants, rows, rules=rules)
     twin, first = timings[TWIN], timings[champion.bundle.digest]
-    noise = aa_check(first, twin, quantiles=_quantiles(rules), band=rules.band, confidence=rules.confidence)
-    comparison = _Comparison(champion, answers, scored, timings, usage, rules)
+    unrest = aa_check(first, twin, quantiles=_quantiles(rules), band=rules.band, confidence=rules.confidence)
+    useless = unrest is not None and unrest.factor > TOO_RESTLESS
+    doubt = unrest if not useless else None
+    comparison = _Comparison(champion, answers, scored, timings, usage, rules, doubt.factor if doubt else 1.0)
     contenders = comparison.contenders(finalists)
-    evidence = Evidence(champion=comparison.standing, contenders=contenders, noise=noise, memory=rules.memory)
+    evidence = Evidence(
+        champion=comparison.standing, contenders=contenders, memory=rules.memory,
+        noise=unrest.words if unrest and useless else None, doubt=doubt.words if doubt else None,
+    )  # fmt: skip
     return Gathered(
         evidence=evidence, rows=rows, answers=answers, scores=scored, timings=timings,
         engines={each.bundle.digest: limited(each.bundle.manifest.engine, rules.threads) for each in entrants},
@@ -204,6 +211,8 @@ class _Comparison:
     timings: Mapping[str, Timings]
     usage: Mapping[str, Usage]
     rules: Rules
+    doubt: float
+    """How far a model may be from itself on this node: what intervals of times are widened by."""
 
     @cached_property
     def standing(self) -> Standing:
@@ -229,7 +238,7 @@ class _Comparison:
         timed = {m: self.timings[digest].percentile(q, confidence=self.rules.confidence) for m, q in LATENCIES.items()}
         used = self._asked_for(self.usage[digest].metrics) if digest in self.usage else {}
         size = Interval.exact(entrant.bundle.manifest.size_bytes)
-        return {**quality, **timed, Metric.SIZE_BYTES: size, **used}
+        return {**quality, **self._doubted({**timed, Metric.SIZE_BYTES: size, **used})}
 
     def _confidences(self, digests: Sequence[str]) -> dict[str, float]:
         """Return the confidence of each finalist's quality intervals, by Holm over all of them.
@@ -302,7 +311,13 @@ class _Comparison:
             for metric, q in LATENCIES.items()
         }
         used = self._asked_for(self.usage[digest].ratios) if digest in self.usage else {}
-        return {**timed, Metric.SIZE_BYTES: Interval.exact(size / self.standing.size_bytes), **used}
+        return self._doubted({**timed, Metric.SIZE_BYTES: Interval.exact(size / self.standing.size_bytes), **used})
+
+    def _doubted(self, found: Mapping[Metric, Interval]) -> dict[Metric, Interval]:
+        """Return numbers with the intervals of times as wide as this node's unrest makes them."""
+        return {
+            metric: interval.widened(self.doubt) if metric in TIMED else interval for metric, interval in found.items()
+        }
 
 
 def _no_worse(metric: Metric) -> Objective:

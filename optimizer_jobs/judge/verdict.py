@@ -112,7 +112,7 @@ def _sentences(
     """Return the verdict's sentences, the most important first."""
     contender, refusal = subject.contender, subject.refusal
     comparison = _comparison(subject, evidence, objectives)
-    noise = [f"MeasurementUnreliable: {evidence.noise}; latency did not count."] if evidence.noise else []
+    noise = _noise(evidence)
     if verdict is Verdict.PROMOTE:
         return [f"{comparison[:1].upper()}{comparison[1:]}.", *noise]
     if refusal is not None:
@@ -122,6 +122,15 @@ def _sentences(
             *noise,
         ]
     return [_no_gain(subject, evidence, objectives, min_gain), f"It is {comparison}.", *noise]
+
+
+def _noise(evidence: Evidence) -> list[str]:
+    """Return what is to be said of the node, if anything."""
+    if evidence.noise is not None:
+        return [f"MeasurementUnreliable: {evidence.noise}; latency did not count."]
+    if evidence.doubt is not None:
+        return [f"The node was restless: {evidence.doubt}; intervals of latency were widened by as much."]
+    return []
 
 
 def _comparison(subject: Finding, evidence: Evidence, objectives: Sequence[Objective]) -> str:

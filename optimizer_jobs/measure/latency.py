@@ -146,21 +146,34 @@ def ratio(a: Timings, b: Timings, q: float, *, confidence: float = 0.95, seed: i
     return Interval(math.exp(found.value), low=math.exp(found.low), high=math.exp(found.high), samples=a.calls)
 
 
+@dataclass(frozen=True)
+class Unrest:
+    """That this node does not give the same latency for the same model."""
+
+    factor: float
+    """How far a model may be from itself here, above 1."""
+    words: str
+    """The same as a sentence without a full stop."""
+
+
 def aa_check(
     first: Timings, second: Timings, *, quantiles: Sequence[float], band: float, confidence: float = 0.95
-) -> str | None:
-    """Return why this node cannot judge latency, from one model measured as two, or None when it can.
+) -> Unrest | None:
+    """Return how far one model, measured as two, is from itself; None where that stays within `band`."""
+    found = {q: ratio(first, second, q, confidence=confidence) for q in quantiles}
+    q, same = max(found.items(), key=lambda item: _off(item[1]))
+    if _off(same) <= 1 + band:
+        return None
+    return Unrest(
+        _off(same),
+        f"the champion measured against itself came out at {same.low:.3f}..{same.high:.3f} of its own p{100 * q:g} "
+        f"latency, outside {1 / (1 + band):.3f}..{1 + band:.3f}",
+    )
 
-    A ratio of a model to itself that leaves 1 by more than `band` is noise as large as the effects to be judged.
-    """
-    for q in quantiles:
-        same = ratio(first, second, q, confidence=confidence)
-        if same.low < 1 / (1 + band) or same.high > 1 + band:
-            return (
-                f"the champion measured against itself came out at {same.low:.3f}..{same.high:.3f} of its own "
-                f"p{100 * q:g} latency, outside {1 / (1 + band):.3f}..{1 + band:.3f}"
-            )
-    return None
+
+def _off(same: Interval) -> float:
+    """Return how far the worse end of a ratio lies from 1, as a factor."""
+    return max(same.high, 1 / same.low)
 
 
 class _Race:

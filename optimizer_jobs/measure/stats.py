@@ -30,6 +30,10 @@ class Interval:
         """Return the interval of a number that is counted, not estimated, such as a size in bytes."""
         return cls(value=value, low=value, high=value, samples=1)
 
+    def widened(self, factor: float) -> "Interval":
+        """Return the interval with both ends further out by a factor of at least 1, for numbers above 0."""
+        return Interval(self.value, low=self.low / factor, high=self.high * factor, samples=self.samples)
+
 
 @dataclass(frozen=True)
 class PairedDifference:

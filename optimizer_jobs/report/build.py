@@ -159,6 +159,7 @@ def _environment(fingerprint: Fingerprint, gathered: Gathered, data: Mapping[str
         seed=rules.seed,
         data=dict(data),
         noise=gathered.evidence.noise,
+        doubt=gathered.evidence.doubt,
         self_ratio=_estimate(gathered.self_ratio),
         attack=gathered.attack,
     )

@@ -176,8 +176,11 @@ class Environment(Document):
     data: dict[str, str]
     """Digest by split."""
     noise: str | None
+    """Why latency did not count."""
     self_ratio: Estimate
     """p95 latency of the champion divided by its own, measured as if it were two models."""
+    doubt: str | None = None
+    """Why intervals of latency are wider than they were measured."""
     attack: str | None = None
     """What every model was put to for robust accuracy, where an objective asks for it."""
 

@@ -10,10 +10,12 @@ from onnx import numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.judge import gather as gathering
 from optimizer_jobs.judge.evidence import Contender
 from optimizer_jobs.judge.gather import Entrant, Rules, gather
-from optimizer_jobs.measure.latency import Effort
+from optimizer_jobs.measure.latency import Effort, Timings, Unrest, ratio
 from optimizer_jobs.measure.quality import answer
+from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model
@@ -85,6 +87,26 @@ def test_without_a_limit_quality_still_has_its_paired_difference(judged: Judged)
     assert found["spoilt"].difference.high < -0.8
     assert found["spoilt"].difference.lost > 400
     assert found["spoilt"].metrics[ACCURACY].value < 0.1
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.2, 2.0])
+def test_a_restless_node_widens_latency_by_its_unrest_or_makes_it_worthless(
+    factor: float, judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interval of times is as wide as the champion's distance from itself; beyond half as much again none counts."""
+    raw: list[Interval] = []
+
+    def told(first: Timings, second: Timings, q: float, *, confidence: float) -> Interval:
+        raw.append(ratio(first, second, q, confidence=confidence))
+        return raw[-1]
+
+    monkeypatch.setattr(gathering, "aa_check", lambda *_, **__: Unrest(factor, "busy") if factor > 1 else None)
+    monkeypatch.setattr(gathering, "ratio", told)
+    found = judged(MARGIN)["same"].ratios
+    expected = [each.widened(factor if factor < 1.5 else 1.0) for each in raw]
+    assert found[Metric.LATENCY_P95_MS] in expected
+    assert found[Metric.LATENCY_P50_MS] in expected
+    assert found[Metric.SIZE_BYTES].low == found[Metric.SIZE_BYTES].high
 
 
 @pytest.mark.parametrize("batch", [1, 64])

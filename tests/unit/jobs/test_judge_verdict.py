@@ -1,6 +1,7 @@
 """Selection and verdict: the champion stays unless a finalist passes every limit and beats it for sure."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -87,6 +88,15 @@ def test_noisy_node_without_another_gain_is_the_reason_for_keeping_the_champion(
     decision = decided(contender(latency=0.3), noise=BUSY)
 
     assert (decision.verdict, decision.reason) == (Verdict.NO_GAIN, "MeasurementUnreliable")
+
+
+def test_a_restless_node_is_told_and_what_is_still_proven_counts() -> None:
+    """Intervals that were widened decide as any others do."""
+    proof = replace(evidence(contender(latency=0.3)), doubt=BUSY)
+    decision = decide(proof, objectives=USUAL, min_gain=0.05)
+
+    assert (decision.verdict, decision.reason) == (Verdict.PROMOTE, "FasterAtEqualQuality")
+    assert "The node was restless: the champion measured against itself" in decision.message
 
 
 def test_missed_margin_fails_the_gate_with_its_numbers() -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from optimizer_jobs.measure.stats import (
+    Interval,
     PairedDifference,
     holm_confidences,
     paired_difference,
@@ -226,3 +227,12 @@ def table_end(*table: int) -> Callable[[float], float]:
     """Return the lower end of Tango's interval for a table."""
     gained, lost, rows = table
     return lambda confidence: tango_interval(gained, lost, rows, confidence=confidence)[0]
+
+
+@given(st.floats(0.01, 100), st.floats(0, 0.9), st.floats(1, 10))
+def test_a_widened_interval_holds_the_one_it_was(value: float, spread: float, factor: float) -> None:
+    """Both ends move away by the same factor, and the estimate stays."""
+    found = Interval(value, low=value * (1 - spread), high=value * (1 + spread), samples=10)
+    wide = found.widened(factor)
+    assert wide.low <= found.low <= wide.value == value <= found.high <= wide.high
+    assert wide.high / wide.value == pytest.approx(factor * (1 + spread))

@@ -196,6 +196,7 @@ def test_noisy_node_is_named_where_latency_is_shown() -> None:
 
     assert "not judged" in page
     assert "MeasurementUnreliable: the node was busy" in page
+    assert "widened" not in page
 
 
 def test_report_without_trials_has_no_picture_of_them() -> None:
