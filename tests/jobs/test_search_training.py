@@ -90,10 +90,23 @@ def test_sigterm_in_training_hands_the_trial_back_at_once(ask: Ask, tmp_path: Pa
     assert len(counted(study)) == 3
 
 
-@pytest.mark.parametrize("budget", [{"max_duration": "6s"}, {"max_cpu_hours": "0.002"}])
-def test_a_budget_ends_a_training_in_good_order(ask: Ask, tmp_path: Path, budget: dict[str, str]) -> None:  # noqa: F811
+def test_an_endless_training_has_its_share_of_the_time_and_counts(ask: Ask, tmp_path: Path) -> None:  # noqa: F811
+    """It ends with what it has learned while others still have time, and is a candidate like any other."""
+    request = ask(threads=1, search=Search(max_trials=9, max_duration="30s"), techniques=(training(10_000),))
+    with job(request, tmp_path / "0") as worker:
+        output = worker.communicate(timeout=100)[0]
+        assert worker.returncode == 0
+    assert "it has had its share of the time" in output
+    rows = trials_table(open_study(request.store, request.run))
+    trained = [row for row in rows if row.found.steps and row.outcome == "Complete"]
+    assert trained, output
+    assert trained[0].number < len(rows), "no trial came after it"
+
+
+def test_a_budget_ends_a_training_in_good_order(ask: Ask, tmp_path: Path) -> None:  # noqa: F811
     """The endless training is given up, the control is still the best so far, and a restart runs nothing more."""
-    request = ask(threads=1, search=Search(max_trials=9, **budget), techniques=(training(10_000),))
+    search = Search(max_trials=9, max_cpu_hours="0.002")
+    request = ask(threads=1, search=search, techniques=(training(10_000),))
     with job(request, tmp_path / "0") as worker:
         output = worker.communicate(timeout=100)[0]
         assert worker.returncode == 0
