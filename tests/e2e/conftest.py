@@ -4,6 +4,7 @@ Tests run in several processes at once. What all of them need is set up by the f
 """
 
 import fcntl
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Callable
     def do(name: str, work: Callable[[], None]) -> None:
         with (shared / f"{testrun_uid}-{name}").open("a+") as told:
             fcntl.flock(told, fcntl.LOCK_EX)
-            if told.tell() == 0:
+            if not os.fstat(told.fileno()).st_size:  # its own position is from before the lock
                 work()
                 told.write("done")
 
