@@ -96,38 +96,38 @@ test-fast: $(STAMP) ## Lint and unit tests: no cluster, 2 min.
 
 .PHONY: test-jobs
 test-jobs: $(STAMP) ## Tests of whole Jobs, run here as processes (2 min).
-	$(call stage,tests of whole Jobs,2 min,$(PY) -m pytest -n 2 tests/jobs)
+	$(call stage,tests of whole Jobs,3 min,$(PY) -m pytest -n 2 tests/jobs)
 
 .PHONY: test
-test: $(STAMP) ## Everything, on a real API server and a real cluster (25 min the first time, 10 min after).
+test: $(STAMP) ## Every test but test-windows, on a real API server and a real cluster (30 min the first time, 18 min after).
 	@printf 'Stages: lint, unit, whole Jobs, Kubernetes binaries, object stores, API server, faults, $(CLUSTER) cluster, optimizer image, end to end.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 tests/unit)
-	$(call stage,tests of whole Jobs,2 min,$(PY) -m pytest -n 2 tests/jobs)
+	$(call stage,tests of whole Jobs,3 min,$(PY) -m pytest -n 2 tests/jobs)
 	$(call stage,Kubernetes binaries,9 min the first time and nothing after,$(LOCALCLUSTER) binaries)
 	$(call stage,tests against object stores,20 s and 3 min more the first time,$(PY) -m pytest tests/storage)
-	$(call stage,tests against the API server,2 min,$(PY) -m pytest -n 2 --dist loadfile tests/cluster)
-	$(call stage,fault tests,5 min,$(PY) -m pytest tests/faults)
+	$(call stage,tests against the API server,1 min,$(PY) -m pytest -n 2 --dist loadfile tests/cluster)
+	$(call stage,fault tests,3 min,$(PY) -m pytest tests/faults)
 	$(call stage,$(CLUSTER) cluster,8 min the first time and 1 min after,$(MAKE) --no-print-directory $(CLUSTER)-cluster)
-	$(call stage,tests in the optimizer image,3 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
-	$(call stage,tests in the monitor image,2 min,$(IN_MONITOR) -m tests.optimizer -n 2 tests/monitor)
-	$(call stage,end to end tests,4 min,$(USE_CLUSTER) $(E2E) -m 'not windows')
+	$(call stage,tests in the optimizer image,6 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
+	$(call stage,tests in the monitor image,1 min,$(IN_MONITOR) -m tests.optimizer -n 2 tests/monitor)
+	$(call stage,end to end tests,7 min,$(USE_CLUSTER) $(E2E) -m 'not windows')
 
 # Files of tests run beside each other: they wait for pods, most of the time.
-E2E := $(PY) -m pytest -n 3 --dist loadfile tests/e2e
+E2E := $(PY) -m pytest -n 2 --dist loadfile tests/e2e
 
 .PHONY: test-windows
-test-windows: $(STAMP) ## Journeys that take windows of real time, on a real cluster: from drift to recovery (12 min).
+test-windows: $(STAMP) ## Journeys that take windows of real time, on a real cluster: from drift to recovery (10 min).
 	@$(MAKE) --no-print-directory $(CLUSTER)-cluster
-	$(call stage,journeys over windows,12 min,$(USE_CLUSTER) $(E2E) -m windows)
+	$(call stage,journeys over windows,10 min,$(USE_CLUSTER) $(E2E) -m windows)
 
 .PHONY: test-optimizer
-test-optimizer: $(STAMP) ## Tests of what needs torch or OpenVINO, inside the optimizer image (3 min, 6 more the first time).
-	$(call stage,tests in the optimizer image,3 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
+test-optimizer: $(STAMP) ## Tests of what needs torch or OpenVINO, inside the optimizer image (6 min, 6 more the first time).
+	$(call stage,tests in the optimizer image,6 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
 
 .PHONY: test-monitor
-test-monitor: $(STAMP) ## Tests of what needs Evidently, inside the monitor image (2 min, 3 more the first time).
-	$(call stage,tests in the monitor image,2 min,$(IN_MONITOR) -m tests.optimizer -n 2 tests/monitor)
+test-monitor: $(STAMP) ## Tests of what needs Evidently, inside the monitor image (1 min, 3 more the first time).
+	$(call stage,tests in the monitor image,1 min,$(IN_MONITOR) -m tests.optimizer -n 2 tests/monitor)
 
 .PHONY: bench-control
 bench-control: $(STAMP) ## Measure the control loop on an API server of its own: latency, API writes, memory.
@@ -150,7 +150,7 @@ bench-monitoring: $(STAMP) ## False alarms, delays and cost of drift checks, bes
 PEERS := $(CACHE)/downloads/peers
 
 .PHONY: bench-optimizer
-bench-optimizer: $(STAMP) ## Compare the optimizer with Olive, NNCF + OpenVINO and ONNX Runtime (45 min; ARGS="--further 20" 25 more).
+bench-optimizer: $(STAMP) ## Compare the optimizer with Olive, NNCF + OpenVINO and ONNX Runtime (45 min; ARGS="--further 20" 22 more).
 	@cmp --silent requirements/peers.txt "$(PEERS)/lock.txt" || { \
 		echo 'Installing the peers: about 1 min ...'; rm -rf "$(PEERS)"; \
 		$(PIP) --require-hashes --target "$(PEERS)" --requirement requirements/peers.txt \
