@@ -95,11 +95,11 @@ test-fast: $(STAMP) ## Lint and unit tests: no cluster, 2 min.
 	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 tests/unit)
 
 .PHONY: test-jobs
-test-jobs: $(STAMP) ## Tests of whole Jobs, run here as processes (2 min).
+test-jobs: $(STAMP) ## Tests of whole Jobs, run here as processes (3 min).
 	$(call stage,tests of whole Jobs,3 min,$(PY) -m pytest -n 2 tests/jobs)
 
 .PHONY: test
-test: $(STAMP) ## Every test but test-windows, on a real API server and a real cluster (30 min the first time, 18 min after).
+test: $(STAMP) ## Every test but test-windows, on a real API server and a real cluster (30 min the first time, 21 min after).
 	@printf 'Stages: lint, unit, whole Jobs, Kubernetes binaries, object stores, API server, faults, $(CLUSTER) cluster, optimizer image, end to end.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 tests/unit)
@@ -119,7 +119,7 @@ E2E := $(PY) -m pytest -n 2 --dist loadfile tests/e2e
 .PHONY: test-windows
 test-windows: $(STAMP) ## Journeys that take windows of real time, on a real cluster: from drift to recovery (10 min).
 	@$(MAKE) --no-print-directory $(CLUSTER)-cluster
-	$(call stage,journeys over windows,10 min,$(USE_CLUSTER) $(E2E) -m windows)
+	$(call stage,journeys over windows,10 min,$(USE_CLUSTER) $(PY) -m pytest -s tests/e2e -m windows)
 
 .PHONY: test-optimizer
 test-optimizer: $(STAMP) ## Tests of what needs torch or OpenVINO, inside the optimizer image (6 min, 6 more the first time).

@@ -1,7 +1,7 @@
 """Training of a network: epochs over rows until validation gets no better, and the best epoch kept.
 
 The one loop for retraining, students and recovery after pruning, factorization or rounding. Validation rows decide when
-to end and are never learned from. The same arguments, seed and threads give the same weights.
+to end and are never learned from. The same arguments, seed and threads give the same weights, unless time ends it.
 """
 
 import copy

@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ ROWS = 8
 EFFORT = Effort(half_width=0.01, max_seconds=120.0, block_ms=400.0)
 START_SECONDS = 180.0
 """The image is built first where it is not there yet."""
+_LAST_WORDS = 2000
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,26 @@ def _serving(name: str, model: Path) -> Iterator[Server]:
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(inside, stdout=log, stderr=log, start_new_session=True)
     try:
-        ready = "/v2/models/digits/ready"
-        until(lambda: fetch(http_port, ready) is not None, what=f"server ({log.name})", seconds=START_SECONDS)
-        yield Server(check_onnx(model), metrics_port, http.client.HTTPConnection("127.0.0.1", http_port, timeout=30))
+        _until_ready(process, http_port, log=folder / "log")
+        with closing(http.client.HTTPConnection("127.0.0.1", http_port, timeout=30)) as connection:
+            yield Server(check_onnx(model), metrics_port, connection)
     finally:
-        os.killpg(process.pid, signal.SIGINT)
+        with suppress(ProcessLookupError):  # it ended by itself
+            os.killpg(process.pid, signal.SIGINT)
         process.wait()
+
+
+def _until_ready(process: subprocess.Popen[bytes], port: int, *, log: Path) -> None:
+    """Wait for a server; ends the program with the server's last words when it ends or takes too long."""
+    try:
+        until(
+            lambda: process.poll() is not None or fetch(port, "/v2/models/digits/ready") is not None,
+            what="ready server", seconds=START_SECONDS,
+        )  # fmt: skip
+    except SystemExit as late:
+        raise SystemExit(f"{late}: {log.read_text()[-_LAST_WORDS:]}") from None
+    if process.poll() is not None:
+        raise SystemExit(f"the server ended: {log.read_text()[-_LAST_WORDS:]}")
 
 
 def _write(path: Path, settings: Mapping[str, Any]) -> None:
@@ -130,7 +145,7 @@ def _table(timings: Mapping[str, Timings], capturing: Server, *, seconds: float)
             f"{found.value:.3f} ({found.low:.3f}..{found.high:.3f})",
         )  # fmt: skip
     written, dropped = capturing.counted("retune_capture_rows"), capturing.counted("retune_capture_dropped_rows")
-    table.add_row("rows captured", "", f"{written:.0f}", f"{written / seconds:.0f} a second, both servers' time")
+    table.add_row("rows captured", "", f"{written:.0f}", f"{written / seconds:.0f} a second of the whole bench")
     table.add_row("rows dropped", "", f"{dropped:.0f}", "")
     return table
 

@@ -7,7 +7,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -30,7 +30,7 @@ PATIENCE = 600.0
 
 
 @pytest.fixture(scope="module")
-def watched(operator: str) -> Tools:
+def watched(operator: str) -> Iterator[Tools]:
     """The example in a namespace of its own: its first run is over, and usual traffic was judged to be fine."""
     assert operator
     tools = replace(Tools.find(images=kube.REGISTRY), namespace=NAMESPACE)
@@ -43,7 +43,8 @@ def watched(operator: str) -> Tools:
     kube.apply(quick(yaml.safe_load(tools.manifest("40-modeloptimization.yaml"))))
     kube.wait_reason(NAME, "Reconciling", "Settled", namespace=NAMESPACE, seconds=420)
     live.until_calm(tools, print)
-    return tools
+    yield tools
+    live.rest(tools)
 
 
 def quick(resource: Json) -> Json:

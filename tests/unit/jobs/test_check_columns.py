@@ -97,6 +97,15 @@ def test_columns_of_many_categories_need_more_rows() -> None:
     assert (found.cause, "400 are needed for its 40 categories" in found.words) == (Cause.TOO_FEW, True)
 
 
+def test_values_that_repeat_each_other_are_told_as_what_they_count_for() -> None:
+    """A column that hardly moves from row to row has few values of its own, and the words have both numbers."""
+    frame = pd.DataFrame({"level": np.cumsum(np.random.default_rng(0).normal(size=300))})
+    (found,) = pairs(frame, frame, ["level"])
+    assert isinstance(found, Left)
+    assert found.cause is Cause.TOO_FEW
+    assert "its 300 values, each like the one before, count as" in found.words
+
+
 def test_a_constant_column_that_stays_constant_is_compared_as_a_category() -> None:
     """It has not moved: p is 1."""
     frame = pd.DataFrame({"one": np.ones(300)})

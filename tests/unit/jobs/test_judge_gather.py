@@ -11,7 +11,7 @@ from onnxruntime.quantization import quantize_dynamic
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.judge import gather as gathering
-from optimizer_jobs.judge.evidence import Contender
+from optimizer_jobs.judge.evidence import Contender, Evidence
 from optimizer_jobs.judge.gather import Entrant, Rules, gather
 from optimizer_jobs.measure.latency import Effort, Timings, Unrest, ratio
 from optimizer_jobs.measure.quality import answer
@@ -31,6 +31,7 @@ QUICK = Effort(min_rounds=2, max_rounds=2, max_seconds=5, calls_per_block=10)
 MARGIN = limit(ACCURACY, GoalType.MAX_DEGRADATION, "0.05")
 PERFECT = limit(ACCURACY, GoalType.THRESHOLD, "1")
 
+Proven = Callable[..., Evidence]
 Judged = Callable[..., dict[str, Contender]]
 
 
@@ -49,18 +50,24 @@ def spoil(model: Path, into: Path) -> Path:
 
 
 @pytest.fixture
-def judged(make: Callable[..., Bundle], delivered: Path, splits: dict[str, Rows], tmp_path: Path) -> Judged:
+def proven(make: Callable[..., Bundle], delivered: Path, splits: dict[str, Rows], tmp_path: Path) -> Proven:
     """Return a function that gives the evidence on a finalist as good as the champion, and one that is spoilt."""
     champion = entrant(make("champion"), "champion")
     same = entrant(make("same", engine=EngineOptions(graph_level="basic")), "same")
     spoilt = entrant(make("spoilt", model=spoil(delivered / "mlp.onnx", tmp_path / "spoilt.onnx")), "spoilt")
 
-    def evidence(*objectives: Objective) -> dict[str, Contender]:
+    def evidence(*objectives: Objective) -> Evidence:
         rules = Rules(objectives=objectives, confidence=0.95, min_gain=0.05, threads=1, seed=0)
         found = gather(champion, (same, spoilt), splits["test"], original=champion, rules=rules, effort=QUICK)
-        return {each.plan: each for each in found.evidence.contenders}
+        return found.evidence
 
     return evidence
+
+
+@pytest.fixture
+def judged(proven: Proven) -> Judged:
+    """Return the same with the finalists alone, by plan."""
+    return lambda *objectives: {each.plan: each for each in proven(*objectives).contenders}
 
 
 def test_what_fails_alone_is_judged_alone(judged: Judged) -> None:
@@ -91,7 +98,7 @@ def test_without_a_limit_quality_still_has_its_paired_difference(judged: Judged)
 
 @pytest.mark.parametrize("factor", [1.0, 1.2, 2.0])
 def test_a_restless_node_widens_latency_by_its_unrest_or_makes_it_worthless(
-    factor: float, judged: Judged, monkeypatch: pytest.MonkeyPatch
+    factor: float, proven: Proven, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An interval of times is as wide as the champion's distance from itself; beyond half as much again none counts."""
     raw: list[Interval] = []
@@ -102,8 +109,10 @@ def test_a_restless_node_widens_latency_by_its_unrest_or_makes_it_worthless(
 
     monkeypatch.setattr(gathering, "aa_check", lambda *_, **__: Unrest(factor, "busy") if factor > 1 else None)
     monkeypatch.setattr(gathering, "ratio", told)
-    found = judged(MARGIN)["same"].ratios
+    evidence = proven(MARGIN)
+    found = evidence.contenders[0].ratios
     expected = [each.widened(factor if factor < 1.5 else 1.0) for each in raw]
+    assert (evidence.doubt, evidence.noise) == {1.0: (None, None), 1.2: ("busy", None), 2.0: (None, "busy")}[factor]
     assert found[Metric.LATENCY_P95_MS] in expected
     assert found[Metric.LATENCY_P50_MS] in expected
     assert found[Metric.SIZE_BYTES].low == found[Metric.SIZE_BYTES].high

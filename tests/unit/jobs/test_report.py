@@ -59,7 +59,12 @@ def model_fields(name: str) -> dict[str, Any]:
 
 
 def document(
-    *, name: str = "int8", trials: int = 3, verdict: Verdict = Verdict.PROMOTE, noise: str | None = None
+    *,
+    name: str = "int8",
+    trials: int = 3,
+    verdict: Verdict = Verdict.PROMOTE,
+    noise: str | None = None,
+    doubt: str | None = None,
 ) -> Report:
     """Return a report in which every text that a stranger may choose is `name`."""
     ratios = {Metric.LATENCY_P50_MS: RATIO, Metric.LATENCY_P95_MS: RATIO, Metric.SIZE_BYTES: EXACT}
@@ -92,6 +97,7 @@ def document(
         environment=Environment(
             fingerprint="amd64", cpu=name, features=("avx2",), cpu_limit=2.0, memory_limit=None, threads=1,
             serving=Serving(), runtimes={name: name}, seed=0, data={name: name}, noise=noise, self_ratio=RATIO,
+            doubt=doubt,
         ),
     )  # fmt: skip
 
@@ -197,6 +203,14 @@ def test_noisy_node_is_named_where_latency_is_shown() -> None:
     assert "not judged" in page
     assert "MeasurementUnreliable: the node was busy" in page
     assert "widened" not in page
+
+
+def test_restless_node_is_named_and_latency_still_counts() -> None:
+    """Intervals that were widened are shown with why."""
+    page = render(document(doubt="two copies differed"))
+
+    assert "The node was restless: two copies differed. Intervals of latency were widened by as much." in page
+    assert "not judged" not in page
 
 
 def test_report_without_trials_has_no_picture_of_them() -> None:
