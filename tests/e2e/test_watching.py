@@ -19,7 +19,7 @@ from examples.digits import demo, live
 from examples.digits.kube import NAME, Tools, forwarded
 from examples.digits.traffic import HANDS, REQUEST_ROWS, Server, requests
 from examples.digits.train import SEED, splits
-from tests.e2e import kube
+from tests.e2e import kube, scenario
 
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.windows]
 Json = dict[str, Any]
@@ -34,7 +34,8 @@ def watched(operator: str) -> Iterator[Tools]:
     """The example in a namespace of its own: its first run is over, and usual traffic was judged to be fine."""
     assert operator
     tools = replace(Tools.find(images=kube.REGISTRY), namespace=NAMESPACE)
-    kube.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", "--timeout=3m")
+    left = (NAMESPACE, scenario.NAMESPACE)  # servers of the other tests would leave the example's Jobs no processor
+    kube.kubectl("delete", "namespace", *left, "--ignore-not-found", "--wait", "--timeout=3m")
     kube.apply(kube.namespace(NAMESPACE))
     tools.apply("10-storage.yaml")
     demo.train(tools)
