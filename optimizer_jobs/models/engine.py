@@ -33,7 +33,11 @@ class EngineOptions(Document):
     keep their types. ONNX Runtime computes in those of the file, except on 64-bit Arm, where bfloat16 lets products of
     float32 numbers be multiplied as such; its other processors have no kernels for bfloat16 files."""
     rows: int | None = Field(default=None, ge=1, le=4096)
-    """Rows that the engine is told every call has, so that it plans ahead; other requests are split and filled up."""
+    """ONNX Runtime: rows that it is told every call has, so that it plans ahead; other requests are split and filled
+    up."""
+    planned: Mapping[str, tuple[int, ...]] | None = None
+    """OpenVINO: the shape of every input, by name, of the calls that it has a second plan for, made ahead for exactly
+    this shape; all other calls take the plan for any. Costs the memory of another copy of the model."""
 
 
 class EngineError(RuntimeError):

@@ -16,8 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Precision, UnsupportedModelError
-from optimizer_jobs.models.fixed import row_axis_of
+from optimizer_jobs.models.engine import (
+    Array,
+    EngineError,
+    EngineOptions,
+    Precision,
+    Session,
+    UnsupportedModelError,
+)
+from optimizer_jobs.models.planned import PlannedSession
 from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -63,6 +70,7 @@ class OpenVinoSession:
         feed = self._feed(inputs)
         try:
             with self._request() as request:
+                # Every call shares: one that copied would write into the arrays that a call before it had shared.
                 answers = list(request.infer(feed, share_inputs=True).values())
         except Exception as error:  # OpenVINO's exceptions share no other base
             raise EngineError(_words(error)) from error
@@ -93,32 +101,43 @@ class OpenVinoSession:
         self._idle.append(request)
 
 
-def open_model(path: Path, options: EngineOptions) -> OpenVinoSession:
+def open_model(path: Path, options: EngineOptions) -> Session:
     """Compile `path` for the CPU.
 
     Raises:
-        EngineError: OpenVINO cannot read or compile the file, or cannot compute in the precision; as
-            UnsupportedModelError when an input or output is no tensor.
+        EngineError: OpenVINO cannot read or compile the file, or cannot compute in the precision or the planned shape;
+            as UnsupportedModelError when an input or output is no tensor.
     """
     try:
         model = _core().read_model(str(path))
-        if options.rows:
-            _fix_rows(model, path, options.rows)
-        compiled = _core().compile_model(model, "CPU", _properties(options))
-        computes_in = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+        signature = _signature(path, model)
+        free = OpenVinoSession(_compiled(model, options), signature)
+        if options.planned is None:
+            return free
+        model.reshape(_shapes(model, signature, options.planned))
+        return PlannedSession(free, OpenVinoSession(_compiled(model, options), signature), options.planned)
     except EngineError:
         raise
     except Exception as error:  # OpenVINO's exceptions share no other base
         raise EngineError(_words(error)) from error
+
+
+def _compiled(model: "ov.Model", options: EngineOptions) -> "ov.CompiledModel":
+    compiled = _core().compile_model(model, "CPU", _properties(options))
+    computes_in = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if computes_in != _HINTS[options.precision]:
         raise EngineError(f"this processor computes in {computes_in} when asked for {options.precision}")
-    return OpenVinoSession(compiled, _signature(path, model))
+    return compiled
 
 
-def _fix_rows(model: "ov.Model", path: Path, rows: int) -> None:
-    """Tell every input's first axis; raises EngineError where the file's rows cannot be fixed."""
-    row_axis_of(path)
-    model.reshape({port: [rows, *list(port.partial_shape)[1:]] for port in model.inputs})
+def _shapes(
+    model: "ov.Model", signature: Signature, planned: Mapping[str, tuple[int, ...]]
+) -> "dict[ov.Output, list[int]]":
+    """Return the planned shape of every input; raises EngineError when it names other inputs than the file has."""
+    names = [spec.name for spec in signature.inputs]
+    if sorted(planned) != sorted(names):
+        raise EngineError(f"a shape is planned for the inputs {sorted(planned)}, and the model has {sorted(names)}")
+    return {port: list(planned[name]) for name, port in zip(names, model.inputs, strict=True)}
 
 
 def _properties(options: EngineOptions) -> dict[str, Any]:

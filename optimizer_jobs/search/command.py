@@ -29,7 +29,7 @@ from optimizer_jobs.progress import say, step
 from optimizer_jobs.robust.adversarial import attack_of
 from optimizer_jobs.search.budget import Budget
 from optimizer_jobs.search.claims import LEASE_SECONDS, POLL_SECONDS, Claims, Worker
-from optimizer_jobs.search.engines import Engines, usable
+from optimizer_jobs.search.engines import OPENVINO, Engines, typical_request, unplannable, usable
 from optimizer_jobs.search.grid import Grid
 from optimizer_jobs.search.known import Known
 from optimizer_jobs.search.objectives import limits
@@ -203,7 +203,8 @@ def _prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[
     useful, idle = _useful(bench, chosen)
     space = Space(
         useful, subject, threads=request.threads, engine_names=engines.names, profile=machine.profile,
-        rows=request.serving.batch_size, seed=request.search.seed,
+        rows=request.serving.batch_size, planned=_planned(request, original, engines, rows["validation"]),
+        seed=request.search.seed,
     )  # fmt: skip
     return bench, space, {**idle, **engines.left_out}
 
@@ -215,6 +216,17 @@ def _engines(request: SearchRequest, original: Bundle) -> Engines:
     for name, reason in found.left_out.items():
         say(f"engine {name} is left out: {reason}")
     return found
+
+
+def _planned(request: SearchRequest, original: Bundle, engines: Engines, rows: Rows) -> dict[str, tuple[int, ...]]:
+    """Return the shape of a typical request where OpenVINO can plan for it, having said so."""
+    shapes = typical_request(rows, original.manifest.signature, batch=request.serving.batch_size)
+    if not shapes or OPENVINO not in engines.names:
+        return {}
+    if (reason := unplannable(original.model, shapes)) is not None:
+        say(f"a plan for the shape of a typical request is left out: {reason}")
+        return {}
+    return shapes
 
 
 def _read(request: SearchRequest, original: Bundle, scratch: Path) -> dict[str, Rows]:

@@ -5,7 +5,7 @@ left out of its plan. Two trials with the same plan are the same trial.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -66,7 +66,9 @@ class Space:
     profile: Profile = field(default=Profile.SERVER_CPU, kw_only=True)
     """Kind of machine that the model serves on; it decides what is tried first."""
     rows: int | None = field(default=None, kw_only=True)
-    """Rows of a typical request, which the engine may be told."""
+    """Rows of a typical request, which ONNX Runtime may be told."""
+    planned: Mapping[str, tuple[int, ...]] = field(default_factory=dict, kw_only=True)
+    """Shape of every input of a typical request, by name, which OpenVINO may be told; empty where it cannot be."""
     seed: int = field(default=0, kw_only=True)
 
     def draw(self, trial: BaseTrial) -> Plan:
@@ -159,7 +161,7 @@ class Space:
     def _engines(self) -> engines.EngineSpace:
         return engines.EngineSpace(
             names=self.engine_names, threads=self.threads, cpu_flags=self.subject.cpu_flags,
-            rows=self.rows if row_axis(self.subject.graph) else None,
+            rows=self.rows if row_axis(self.subject.graph) else None, planned=self.planned,
         )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from optimizer_jobs.models.engine import Array
 from optimizer_jobs.models.golden import check, record
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import EngineError, EngineOptions, open_model, open_session, precisions
-from optimizer_jobs.search.engines import usable
+from optimizer_jobs.search.engines import unplannable, usable
 from retune.api.objectives import Metric
 from retune.api.search import EngineName, Serving
 
@@ -70,6 +70,30 @@ def test_inputs_and_outputs_are_told_apart_by_name(tmp_path: Path) -> None:
     assert ours.signature == theirs.signature
     for name, values in theirs.run(feed).items():
         np.testing.assert_array_equal(ours.run(feed)[name], values)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9])
+def test_a_plan_for_one_shape_answers_like_the_plan_for_any(
+    delivered: Path, splits: dict[str, Rows], count: int
+) -> None:
+    """Whatever shape a request has, it gets the same answers, and whoever serves still takes any number of rows."""
+    rows = splits["test"].take(slice(0, count))
+    planned = {"x": (8, *rows.inputs["x"].shape[1:])}
+    free, told = (open_model(delivered / "conv.onnx", options)
+                  for options in (OPENVINO, EngineOptions(engine="openvino", planned=planned)))  # fmt: skip
+    assert told.signature == free.signature
+    np.testing.assert_allclose(told.run(rows.inputs)["scores"], free.run(rows.inputs)["scores"], atol=1e-3)
+
+
+@pytest.mark.parametrize(("planned", "said"), [({"y": (1, 64)}, r"inputs \['y'\]"), ({"x": (1, 63)}, "63|shape")])
+def test_a_plan_for_what_the_model_cannot_take_is_refused(
+    delivered: Path, planned: dict[str, tuple[int, ...]], said: str
+) -> None:
+    """It is an error when the model is opened, not when the first such request comes, and the search hears why."""
+    with pytest.raises(EngineError, match=said):
+        open_model(delivered / "mlp.onnx", EngineOptions(engine="openvino", planned=planned))
+    assert unplannable(delivered / "mlp.onnx", planned)
+    assert unplannable(delivered / "mlp.onnx", {"x": (4, 64)}) is None
 
 
 def test_what_openvino_would_repair_is_refused(delivered: Path) -> None:

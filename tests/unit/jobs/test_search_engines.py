@@ -89,6 +89,10 @@ def test_one_engine_asks_no_more_than_before() -> None:
     [
         ({"threads": 2, "spinning": False}, ["all graph", "2 threads not spinning"]),
         ({"engine": "openvino", "precision": "bfloat16", "streams": 2}, ["OpenVINO bfloat16", "1 thread", "2 streams"]),
+        (
+            {"engine": "openvino", "planned": {"a": (1, 16), "b": (1, 16)}},
+            ["OpenVINO float32", "1 thread", "planned for 1x16"],
+        ),
         ({"engine": "tensorrt", "precision": "float16"}, ["TensorRT float16", "1 thread"]),
     ],
 )
