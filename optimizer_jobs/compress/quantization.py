@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from optimizer_jobs.compress import aware, layers, schemes, smoothing, static, weights
 from optimizer_jobs.compress.calibration import batches, quiet, sample
-from optimizer_jobs.compress.schemes import BLOCK_SIZES, DYNAMIC_OPS, SMOOTH, SMOOTH_LAYERS
+from optimizer_jobs.compress.schemes import BLOCK_SIZES, CODES, DYNAMIC_OPS, FLOATS, SMOOTH, SMOOTH_LAYERS
 from optimizer_jobs.compress.static import LAYERS, WHOLE
 from optimizer_jobs.models.engine import EngineError, EngineOptions
 from optimizer_jobs.models.runtime import open_model
@@ -46,12 +46,15 @@ def suggest(trial: "BaseTrial", spec: TechniqueSpec, subject: Subject) -> Params
     kept, choices = 0, schemes.kept_choices(spec, subject)
     if len(choices) > 1:
         kept = int(trial.suggest_categorical(f"{spec.name}.kept", choices))
+    kept_as, ways = FLOATS, schemes.kept_as_choices(spec, subject)
+    if len(ways) > 1:
+        kept_as = str(trial.suggest_categorical(f"{spec.name}.kept_as", ways))
     if variant == OFF:
         return None
     found = _that_matter(
         variant, schemes.settings_of(spec), per_channel=per_channel, scope=scope, block_size=block_size
     )
-    return _with_kept(found, kept if subject.calibration else 0)
+    return _with_kept(found, kept if subject.calibration else 0, kept_as=kept_as)
 
 
 def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
@@ -80,6 +83,7 @@ def describe(params: Params) -> str:
         words += ["layers only"] if params.get("scope") == LAYERS else []
     words += [] if params.get("per_channel", True) else ["per tensor"]
     words += [f"but {params['kept']} most sensitive"] if "kept" in params else []
+    words += ["in 8-bit codes"] if "kept_as" in params else []
     return " ".join(words)
 
 
@@ -119,7 +123,7 @@ def _eighth(model: Path, target: Path, params: Params, *, context: Context) -> s
             return weights.weight_only(prepared, target, params)
         case QuantizationScheme.AWARE, _:
             return aware.quantize(prepared, target, params, context=context)
-        case _, schemes.SMOOTH | schemes.SMOOTH_LAYERS if not _smooth(graph, prepared, params, context=context):
+        case QuantizationScheme.DYNAMIC, schemes.SMOOTH if not _smooth(graph, prepared, params, context=context):
             return Skipped(reason="there are no calibration rows, or no layer whose input can be smoothed")
         case QuantizationScheme.DYNAMIC, _:
             return weights.dynamic(prepared, target, params, context=context)
@@ -159,7 +163,7 @@ def _that_matter(variant: str, settings: Quantization, *, per_channel: bool, sco
     return {"scheme": scheme}
 
 
-def _with_kept(params: Params, kept: int) -> Params:
+def _with_kept(params: Params, kept: int, *, kept_as: str) -> Params:
     """Return parameters that leave so many layers in float; then nothing is reverted beyond them.
 
     NNCF follows a graph of its own, and 4-bit weights have no activations to rank by.
@@ -167,7 +171,8 @@ def _with_kept(params: Params, kept: int) -> Params:
     ranked = params["scheme"] in schemes.RANKED and (params["scheme"], params.get("method")) != _BY_NNCF
     if not kept or not ranked:
         return params
-    return params | {"kept": kept} | ({"fallback": "None"} if "fallback" in params else {})
+    coded = {"kept_as": kept_as} if kept_as != FLOATS and params["scheme"] == QuantizationScheme.STATIC else {}
+    return params | {"kept": kept, **coded} | ({"fallback": "None"} if "fallback" in params else {})
 
 
 def _told(spec: TechniqueSpec, subject: Subject, variant: str) -> Params:
@@ -175,6 +180,8 @@ def _told(spec: TechniqueSpec, subject: Subject, variant: str) -> Params:
     told: Params = {f"{spec.name}.variant": variant, f"{spec.name}.per_channel": True, f"{spec.name}.scope": WHOLE}
     if len(schemes.kept_choices(spec, subject)) > 1:
         told[f"{spec.name}.kept"] = 0
+    if len(schemes.kept_as_choices(spec, subject)) > 1:
+        told[f"{spec.name}.kept_as"] = CODES
     if QuantizationScheme.WEIGHT_ONLY in schemes.schemes(spec, subject):
         told[f"{spec.name}.block_size"] = BLOCK_SIZES[0]
     return told

@@ -25,6 +25,9 @@ BITS = (8, 4)
 BLOCK_SIZES = (32, 128)
 KEPT = (0, 1, 2, 4, 8)
 """How many of the most sensitive layers may stay in float, up to half of all."""
+FLOATS, CODES = "Floats", "Codes"
+"""How the weights of those layers are stored: as they are, or as 8-bit codes that engines unpack when they open the
+file."""
 WORTH_BYTES = 1 << 20
 """Bytes of float weights from which on a smaller file alone is worth a try."""
 
@@ -82,6 +85,12 @@ def kept_choices(spec: TechniqueSpec, subject: Subject) -> tuple[int, ...]:
     ops = STATIC_OPS if QuantizationScheme.STATIC in ranked else DYNAMIC_OPS
     layers_of = len(layers.weighted(subject.graph, ops)) if ranked else 0
     return tuple(count for count in KEPT if 2 * count <= layers_of)
+
+
+def kept_as_choices(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:
+    """Return how the search may store what stays in float; a small file is not worth the question."""
+    asked = len(kept_choices(spec, subject)) > 1 and QuantizationScheme.STATIC in schemes(spec, subject)
+    return (FLOATS, CODES) if asked and layers.float_bytes(subject.graph) >= WORTH_BYTES else (FLOATS,)
 
 
 def _variants(scheme: QuantizationScheme, spec: TechniqueSpec, subject: Subject) -> Iterator[str]:

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from optimizer_jobs.compress import fallback
+from optimizer_jobs.compress import codes, fallback, smoothing
 from optimizer_jobs.compress.calibration import batches, quiet, reader, sample
 from optimizer_jobs.compress.layers import tables, weighted
-from optimizer_jobs.compress.schemes import DYNAMIC_OPS, SMOOTH_LAYERS, STATIC_OPS
+from optimizer_jobs.compress.schemes import CODES, DYNAMIC_OPS, SMOOTH_LAYERS, STATIC_OPS
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.techniques.base import Context, Params, Skipped
 from retune.api.techniques import CalibrationMethod
@@ -57,17 +57,21 @@ def calibrated(
     if context.calibration is None:
         return Skipped(reason="there are no calibration rows")
     rows = sample(context.calibration, int(params["samples"]), seed=context.seed)
-    static = _Static(prepared=prepared, params=params, context=context, rows=rows)
+    static = Static(prepared=prepared, params=params, context=context, rows=rows)
+    floats = static.floats(kept=())
+    if floats is None:
+        return Skipped(reason="there is no layer whose input can be smoothed")
     static.quantize(target, kept=())
     count = int(params.get("kept", 0))
     if count:
-        worst = fallback.worst(target, prepared, layers=layers, count=count, rows=rows, context=context)
+        worst = fallback.worst(target, floats, layers=layers, count=count, rows=rows, context=context)
         static.quantize(target, kept=worst)
-        return f"{len(layers) - len(worst)} layers, {fallback.named(worst)} in float"
+        stored = codes.store(target, worst) if params.get("kept_as") == CODES else 0
+        return f"{len(layers) - len(worst)} layers, {fallback.named(worst)} in float{_stored(stored)}"
     if params["fallback"] == "None" or context.shortfall is None:
         return f"{len(layers)} layers"
     outcome = fallback.revert_worst(
-        target, prepared, layers=layers, quantize=static.quantize, shortfall=context.shortfall,
+        target, floats, layers=layers, quantize=static.quantize, shortfall=context.shortfall,
         batches=batches(rows.take(np.arange(min(len(rows), fallback.RANKING_ROWS))), context),
     )  # fmt: skip
     if len(outcome.kept) == len(layers):
@@ -81,13 +85,30 @@ def saturates(flags: frozenset[str]) -> bool:
 
 
 @dataclass(frozen=True)
-class _Static:
+class Static:
     """Static quantization of one model on one set of rows, with some layers kept in float."""
 
     prepared: Path
     params: Params
     context: Context
     rows: Rows
+
+    def floats(self, kept: Sequence[str]) -> Path | None:
+        """Return the file to quantize: with smooth inputs of its layers, `kept` ones apart, where the method says so.
+
+        None when there is nothing to smooth.
+        """
+        import onnx
+
+        if self.params["method"] != SMOOTH_LAYERS:
+            return self.prepared
+        graph = onnx.load(self.prepared)
+        names = [node.name for node in weighted(graph, DYNAMIC_OPS) if node.name not in kept]
+        if not smoothing.smooth(graph, names, batches(self.rows, self.context)) and not kept:
+            return None
+        smooth = self.prepared.with_suffix(".smooth.onnx")
+        onnx.save(graph, smooth)
+        return smooth
 
     def quantize(self, target: Path, kept: Sequence[str]) -> None:
         """Write the quantized model; `kept` names the nodes that stay in float."""
@@ -96,11 +117,12 @@ class _Static:
 
         arm = {"asimd", "neon"} & self.context.cpu_flags
         smooth = self.params["method"] == SMOOTH_LAYERS
+        floats = self.floats(kept) or self.prepared
         around = AROUND_OPS if self.params.get("scope") == WHOLE else ()
         ops = [*DYNAMIC_OPS, "Gather"] if smooth else [*STATIC_OPS, *around]
         with quiet():
             quantize_static(
-                self.prepared, target, reader(batches(self.rows, self.context)),
+                floats, target, reader(batches(self.rows, self.context)),
                 quant_format=QuantFormat.QDQ, op_types_to_quantize=ops, per_channel=bool(self.params["per_channel"]),
                 nodes_to_quantize=self._products() if smooth else None,
                 reduce_range=saturates(self.context.cpu_flags), nodes_to_exclude=[*kept, *self._beside(kept)],
@@ -126,6 +148,10 @@ class _Static:
         nodes = onnx.load(self.prepared).graph.node if kept else []
         tensors = {tensor for node in nodes if node.name in kept for tensor in (*node.input, *node.output)}
         return [node.name for node in nodes if node.op_type in AROUND_OPS and tensors & {*node.input, *node.output}]
+
+
+def _stored(count: int) -> str:
+    return f" and stored as {count} tables of 8-bit codes" if count else ""
 
 
 def _method(name: str) -> Any:

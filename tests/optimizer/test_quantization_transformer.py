@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 pytest.importorskip("nncf")
 
 from optimizer_jobs.compress import graph_optimization, quantization
+from optimizer_jobs.compress.schemes import CODES
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.models.engine import EngineOptions
@@ -99,6 +100,24 @@ def test_variant_is_smaller_and_keeps_the_vectors(variant: str, tmp_path: Path) 
     for engine in ("onnxruntime", "openvino"):
         assert np.sum(vectors(files[0], engine) * vectors(ensure().model), axis=1).mean() >= cosine, engine
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_few_layers_in_float_halve_the_error_of_a_file_of_the_same_size(tmp_path: Path) -> None:
+    """What the answers depend on most are the second products of the first blocks; as codes they cost no bytes."""
+    plain = dict(offered())["Static SmoothLayers"]
+    made = {}
+    for name, params in {"plain": plain, "mixed": {**plain, "kept": 4, "kept_as": CODES}}.items():
+        (tmp_path / name).mkdir()
+        done = quantization.apply(ensure().model, params, context(tmp_path / name))
+        assert isinstance(done, Applied)
+        made[name] = done
+    assert made["mixed"].summary.startswith("int8 static smooth layers but 4 most sensitive in 8-bit codes: 32 layers")
+    assert made["mixed"].summary.count("/down/MatMul") == 3
+    assert made["mixed"].model.stat().st_size <= 1.01 * made["plain"].model.stat().st_size
+    for engine in ("onnxruntime", "openvino"):
+        error = {name: 1 - np.sum(vectors(each.model, engine) * vectors(ensure().model), axis=1).mean()
+                 for name, each in made.items()}  # fmt: skip
+        assert error["mixed"] < 0.6 * error["plain"], engine
 
 
 def test_static_that_cannot_be_is_named() -> None:
