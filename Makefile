@@ -150,7 +150,7 @@ bench-monitoring: $(STAMP) ## False alarms, delays and cost of drift checks, bes
 PEERS := $(CACHE)/downloads/peers
 
 .PHONY: bench-optimizer
-bench-optimizer: $(STAMP) ## Compare the optimizer with Olive, NNCF + OpenVINO and ONNX Runtime (45 min; ARGS="--further 20" 22 more).
+bench-optimizer: $(STAMP) ## Compare the optimizer with Olive, NNCF + OpenVINO and ONNX Runtime (45 min; ARGS="--tighter 20" 22 more).
 	@cmp --silent requirements/peers.txt "$(PEERS)/lock.txt" || { \
 		echo 'Installing the peers: about 1 min ...'; rm -rf "$(PEERS)"; \
 		$(PIP) --require-hashes --target "$(PEERS)" --requirement requirements/peers.txt \

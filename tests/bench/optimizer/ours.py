@@ -11,7 +11,6 @@ from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.search import command as search
 from retune.api.objectives import Selection
 from retune.api.search import EngineName, Search, Serving
-from retune.api.techniques import Technique
 from retune.contract.requests import BaselineRequest, JudgeRequest
 from retune.contract.results import Verdict
 from tests.bench.optimizer.peers import Made
@@ -32,10 +31,9 @@ class Outcome:
 
 
 def optimize(
-    subject: Subject, *, store: str, threads: int, minutes: float, trials: int,
-    techniques: tuple[Technique, ...] | None = None,
+    subject: Subject, *, store: str, threads: int, minutes: float, trials: int, selection: Selection
 ) -> Outcome:  # fmt: skip
-    """Return the outcome of one run within a time budget for the search; without techniques the recipe decides."""
+    """Return the outcome of one run within a time budget for the search, told nothing but the objectives."""
     began = time.monotonic()
     first = baseline.run(
         BaselineRequest(
@@ -45,9 +43,9 @@ def optimize(
     )  # fmt: skip
     request = JudgeRequest(
         resource=f"bench/{subject.name}", run=f"{subject.name}-r1", spec_hash="bench", data=subject.data,
-        objectives=subject.objectives, selection=Selection(), serving=SERVING, champion=first.bundle,
+        objectives=subject.objectives, selection=selection, serving=SERVING, champion=first.bundle,
         search=Search(max_trials=trials, max_duration=f"{round(minutes * 60)}s", seed=SEED),
-        techniques=techniques, original=first.bundle, store=store, threads=threads, trigger="bench",
+        techniques=None, original=first.bundle, store=store, threads=threads, trigger="bench",
     )  # fmt: skip
     search.run(request)
     verdict = judge.run(request)

@@ -21,7 +21,6 @@ from sklearn.preprocessing import StandardScaler
 
 from retune.api.model import Data, Model, Task
 from retune.api.objectives import Objective
-from retune.api.techniques import Pruning, Quantization, QuantizationScheme, Technique, TechniqueType
 
 Array = NDArray[Any]
 Json = dict[str, Any]
@@ -43,10 +42,8 @@ class Subject:
     """What latency is measured with: rows a request, and the data set they are taken from."""
     mark: str = ""
     """Name of the peer whose version the search must find by itself and then beat; empty where there is none."""
-    further: tuple[Technique, ...] = ()
-    """What a second, longer search is told to combine."""
-    further_margin: Json = field(default_factory=dict)
-    """The quality limit of that search, where it is another one."""
+    tighter: Json = field(default_factory=dict)
+    """The quality limit of a second search; empty where there is none."""
     make: Callable[[Path], None] = field(repr=False)
     """Writes model.onnx, training.npz, validation.npz, test.npz into a folder."""
 
@@ -164,20 +161,10 @@ def _save(folder: Path, splits: Mapping[str, tuple[Array, Array]]) -> None:
         np.savez(folder / f"{name}.npz", x=inputs, label=labels)
 
 
-_FEWER_HEADS = (
-    Technique(name="prune", type=TechniqueType.PRUNING, pruning=Pruning(max_ratio="0.25", iterations=1)),
-    Technique(
-        name="quantize", type=TechniqueType.QUANTIZATION,
-        quantization=Quantization(schemes=(QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC)),
-    ),
-)  # fmt: skip
-"""Heads and neurons removed, the rest taught by the delivered encoder on unlabelled text, then 8 bits."""
-
 SUBJECTS = (
     Subject(
         name="minilm", task=Task.EMBEDDING, transformer=True, make=_minilm, shapes=((1, "test"), (16, "long")),
-        mark="NNCF + OpenVINO, int8", further=_FEWER_HEADS,
-        margin=_agreement("0.9"), further_margin=_agreement("0.95"),
+        mark="NNCF + OpenVINO, int8", margin=_agreement("0.9"), tighter=_agreement("0.95"),
     ),
     Subject(name="digits-net", task=Task.CLASSIFICATION, make=_digits_net, margin=_accuracy("0.02")),
     Subject(name="tabular-net", task=Task.CLASSIFICATION, make=_tabular_net, margin=_accuracy("0.03")),
