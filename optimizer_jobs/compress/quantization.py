@@ -54,7 +54,7 @@ def suggest(trial: "BaseTrial", spec: TechniqueSpec, subject: Subject) -> Params
     found = _that_matter(
         variant, schemes.settings_of(spec), per_channel=per_channel, scope=scope, block_size=block_size
     )
-    return _with_kept(found, kept if subject.calibration else 0, kept_as=kept_as)
+    return _stored(_with_kept(found, kept if subject.calibration else 0), kept_as)
 
 
 def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
@@ -83,7 +83,7 @@ def describe(params: Params) -> str:
         words += ["layers only"] if params.get("scope") == LAYERS else []
     words += [] if params.get("per_channel", True) else ["per tensor"]
     words += [f"but {params['kept']} most sensitive"] if "kept" in params else []
-    words += ["in 8-bit codes"] if "kept_as" in params else []
+    words += ["stored in 8-bit codes"] if {"kept", "kept_as"} <= params.keys() else []
     return " ".join(words)
 
 
@@ -163,7 +163,7 @@ def _that_matter(variant: str, settings: Quantization, *, per_channel: bool, sco
     return {"scheme": scheme}
 
 
-def _with_kept(params: Params, kept: int, *, kept_as: str) -> Params:
+def _with_kept(params: Params, kept: int) -> Params:
     """Return parameters that leave so many layers in float; then nothing is reverted beyond them.
 
     NNCF follows a graph of its own, and 4-bit weights have no activations to rank by.
@@ -171,8 +171,13 @@ def _with_kept(params: Params, kept: int, *, kept_as: str) -> Params:
     ranked = params["scheme"] in schemes.RANKED and (params["scheme"], params.get("method")) != _BY_NNCF
     if not kept or not ranked:
         return params
-    coded = {"kept_as": kept_as} if kept_as != FLOATS and params["scheme"] == QuantizationScheme.STATIC else {}
-    return params | {"kept": kept, **coded} | ({"fallback": "None"} if "fallback" in params else {})
+    return params | {"kept": kept} | ({"fallback": "None"} if "fallback" in params else {})
+
+
+def _stored(params: Params, kept_as: str) -> Params:
+    """Return parameters that say how layers in float are stored, where there may be some."""
+    some = "kept" in params or params.get("fallback", "None") != "None"
+    return params | {"kept_as": kept_as} if some and kept_as != FLOATS else params
 
 
 def _told(spec: TechniqueSpec, subject: Subject, variant: str) -> Params:

@@ -89,8 +89,8 @@ def kept_choices(spec: TechniqueSpec, subject: Subject) -> tuple[int, ...]:
 
 def kept_as_choices(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:
     """Return how the search may store what stays in float; a small file is not worth the question."""
-    asked = len(kept_choices(spec, subject)) > 1 and QuantizationScheme.STATIC in schemes(spec, subject)
-    return (FLOATS, CODES) if asked and layers.float_bytes(subject.graph) >= WORTH_BYTES else (FLOATS,)
+    ranked = RANKED & set(schemes(spec, subject))
+    return (FLOATS, CODES) if ranked and layers.float_bytes(subject.graph) >= WORTH_BYTES else (FLOATS,)
 
 
 def _variants(scheme: QuantizationScheme, spec: TechniqueSpec, subject: Subject) -> Iterator[str]:

@@ -66,8 +66,7 @@ def calibrated(
     if count:
         worst = fallback.worst(target, floats, layers=layers, count=count, rows=rows, context=context)
         static.quantize(target, kept=worst)
-        stored = codes.store(target, worst) if params.get("kept_as") == CODES else 0
-        return f"{len(layers) - len(worst)} layers, {fallback.named(worst)} in float{_stored(stored)}"
+        return f"{len(layers) - len(worst)} layers, {fallback.named(worst)} in float"
     if params["fallback"] == "None" or context.shortfall is None:
         return f"{len(layers)} layers"
     outcome = fallback.revert_worst(
@@ -111,7 +110,7 @@ class Static:
         return smooth
 
     def quantize(self, target: Path, kept: Sequence[str]) -> None:
-        """Write the quantized model; `kept` names the nodes that stay in float."""
+        """Write the quantized model; `kept` names the nodes that stay in float, their weights stored as is asked."""
         import onnx
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
@@ -133,6 +132,8 @@ class Static:
                     **({"DefaultTensorType": onnx.TensorProto.FLOAT} if smooth else {}),
                 },
             )  # fmt: skip
+        if self.params.get("kept_as") == CODES:
+            codes.store(target, kept)
 
     def _products(self) -> list[str]:
         """Return the names of layers and embedding tables."""
@@ -148,10 +149,6 @@ class Static:
         nodes = onnx.load(self.prepared).graph.node if kept else []
         tensors = {tensor for node in nodes if node.name in kept for tensor in (*node.input, *node.output)}
         return [node.name for node in nodes if node.op_type in AROUND_OPS and tensors & {*node.input, *node.output}]
-
-
-def _stored(count: int) -> str:
-    return f" and stored as {count} tables of 8-bit codes" if count else ""
 
 
 def _method(name: str) -> Any:

@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper, version_converter
 
-from optimizer_jobs.compress import fallback
+from optimizer_jobs.compress import codes, fallback
 from optimizer_jobs.compress.calibration import quiet
 from optimizer_jobs.compress.layers import tables, weighted
-from optimizer_jobs.compress.schemes import DYNAMIC_OPS
+from optimizer_jobs.compress.schemes import CODES, DYNAMIC_OPS
 from optimizer_jobs.compress.static import saturates
 from optimizer_jobs.techniques.base import Context, Params
 
@@ -42,6 +42,8 @@ def dynamic(prepared: Path, target: Path, params: Params, *, context: Context) -
             target, prepared, layers=names, count=int(params["kept"]), rows=context.calibration, context=context
         )
         write([node for node in layers if node.name not in kept])
+    if params.get("kept_as") == CODES:
+        codes.store(target, [*kept, *map(_made_of_gemm, kept)])
     done = _counted(len(layers) - len(kept), len(embeddings))
     return f"{done}, {fallback.named(kept)} in float" if kept else done
 
@@ -88,13 +90,18 @@ def _to_int8(prepared: Path, target: Path, nodes: list[NodeProto], *, per_channe
     types, chosen = {node.op_type for node in nodes}, {node.name for node in nodes}
     types |= {"MatMul"} if "Gemm" in types else set()
     others = [node.name for node in onnx.load(prepared).graph.node if node.op_type in types and node.name not in chosen]
-    others += [f"{name}_MatMul" for name in others]  # what it calls the MatMul that it makes of a Gemm
+    others += [*map(_made_of_gemm, others)]
     with quiet():
         quantize_dynamic(  # it makes every Gemm a MatMul first, so it is told what to leave, not what to take
             prepared, target, op_types_to_quantize=sorted(types), nodes_to_exclude=others,
             per_channel=per_channel, reduce_range=reduce_range, weight_type=QuantType.QInt8,
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # no shapes come out of fused operators
         )  # fmt: skip
+
+
+def _made_of_gemm(name: str) -> str:
+    """Return what the dynamic quantizer calls the MatMul that it makes of a Gemm."""
+    return f"{name}_MatMul"
 
 
 def _modern(model: ModelProto) -> ModelProto | None:

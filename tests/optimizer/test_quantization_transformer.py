@@ -111,7 +111,9 @@ def test_few_layers_in_float_halve_the_error_of_a_file_of_the_same_size(tmp_path
         done = quantization.apply(ensure().model, params, context(tmp_path / name))
         assert isinstance(done, Applied)
         made[name] = done
-    assert made["mixed"].summary.startswith("int8 static smooth layers but 4 most sensitive in 8-bit codes: 32 layers")
+    assert made["mixed"].summary.startswith(
+        "int8 static smooth layers but 4 most sensitive stored in 8-bit codes: 32 layers"
+    )
     assert made["mixed"].summary.count("/down/MatMul") == 3
     assert made["mixed"].model.stat().st_size <= 1.01 * made["plain"].model.stat().st_size
     for engine in ("onnxruntime", "openvino"):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 from optuna.trial import FixedTrial
 
 from optimizer_jobs.compress import quantization, schemes, sensitivity, static
@@ -139,6 +140,44 @@ def test_as_many_of_the_most_sensitive_layers_stay_in_float_as_the_search_says(
     assert set(told.split(", ")) - {""} == named, made.summary
     assert accuracy(made.model, splits["validation"]) == pytest.approx(right, abs=0.05)
     assert made.model.stat().st_size < outliers.stat().st_size
+
+
+@pytest.mark.parametrize("scheme", ["Static", "Dynamic"])
+def test_what_stays_in_float_may_be_stored_as_codes(
+    scheme: str, outliers: Path, splits: dict[str, Rows], tmp_path: Path
+) -> None:
+    """A smaller file with the same labels: the layers' inputs are not rounded, and their weights hardly."""
+    params: Params = {name: value for name, value in PARAMS.items() if scheme == "Static" or name == "per_channel"}
+    params |= {"scheme": scheme, "kept": 2, **({"fallback": "None"} if scheme == "Static" else {})}
+    made = {}
+    for kept_as in (schemes.FLOATS, schemes.CODES):
+        (tmp_path / kept_as).mkdir()
+        used = context(outliers, splits, tmp_path / kept_as, None)
+        done = quantization.apply(outliers, params | {"kept_as": kept_as}, used)
+        assert isinstance(done, Applied)
+        made[kept_as] = done.model
+    sizes = {kept_as: model.stat().st_size for kept_as, model in made.items()}
+    assert sizes[schemes.CODES] < 0.8 * sizes[schemes.FLOATS]
+    rows = splits["validation"]
+    assert accuracy(made[schemes.CODES], rows) == pytest.approx(accuracy(made[schemes.FLOATS], rows), abs=0.03)
+
+
+def test_how_what_stays_in_float_is_stored_is_asked_of_large_files_only(outliers: Path) -> None:
+    """A first question stores codes wherever layers may return to float; without any, it tells no plans apart."""
+    spec = Technique(name="q", type=TechniqueType.QUANTIZATION)
+    small, large = subject_of(outliers), subject_of(outliers)
+    weight = numpy_helper.from_array(np.zeros((512, 1024), np.float32), "more")
+    large.graph.graph.initializer.append(weight)
+    assert "q.kept_as" not in quantization.defaults(spec, small)[0]
+    told = quantization.defaults(spec, large)[0]
+    assert told["q.kept_as"] == schemes.CODES
+    static = quantization.suggest(FixedTrial(told), spec, large)
+    dynamic = quantization.suggest(FixedTrial(told | {"q.variant": "Dynamic"}), spec, large)
+    kept = quantization.suggest(FixedTrial(told | {"q.variant": "Dynamic", "q.kept": 1}), spec, large)
+    assert static is not None
+    assert dynamic is not None
+    assert kept is not None
+    assert (static["kept_as"], "kept_as" in dynamic, kept["kept_as"]) == (schemes.CODES, False, schemes.CODES)
 
 
 def test_how_much_stays_in_float_is_searched(outliers: Path) -> None:
