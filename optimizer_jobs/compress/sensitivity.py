@@ -6,13 +6,14 @@ in its quantized form. Never changes the files it compares.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto, NodeProto, TensorProto
 
     Makers = Mapping[str, NodeProto]
 
@@ -44,17 +45,16 @@ def _with_both(model: "ModelProto", quantized: "ModelProto", layers: Sequence[st
     """Return the float model with the quantized form of each layer beside it, and a switch between the two."""
     from onnx import TensorProto, helper
 
-    makers = {tensor: node for node in quantized.graph.node for tensor in node.output}
-    places = {name: number for number, name in enumerate(layers)}
-    paths = {(path := _path(node, model, makers))[-1].name: (places[node.name], path)
-             for node in model.graph.node if node.name in places}  # fmt: skip
+    other = _Quantized.of(quantized)
     nodes = list(model.graph.node)
+    places = {name: number for number, name in enumerate(layers)}
+    paths = [_path(node, nodes, other.makers) for node in nodes if node.name in places]
+    by_end = {path[-1].name: path for path in paths}
     del model.graph.node[:]
     for node in nodes:
         model.graph.node.append(node)
-        if node.name in paths:
-            place, path = paths[node.name]
-            _add_other(model, quantized, place=place, path=path, makers=makers)
+        if path := by_end.get(node.name):
+            _add_switch(model, path, other, place=places[path[0].name])
     model.graph.input.append(helper.make_tensor_value_info(_CHOSEN, TensorProto.INT64, []))
     del model.opset_import[:]
     model.opset_import.extend(quantized.opset_import)
@@ -62,39 +62,65 @@ def _with_both(model: "ModelProto", quantized: "ModelProto", layers: Sequence[st
     return model
 
 
-def _path(layer: "NodeProto", model: "ModelProto", makers: "Makers") -> list["NodeProto"]:
+def _path(layer: "NodeProto", nodes: Sequence["NodeProto"], makers: "Makers") -> list["NodeProto"]:
     """Return the layer and the nodes after it that the quantizer folded into it."""
     path = [layer]
     while path[-1].output[0] not in makers:
-        path.append(next(node for node in model.graph.node if path[-1].output[0] in node.input))
+        path.append(next(node for node in nodes if path[-1].output[0] in node.input))
     return path
 
 
-def _add_other(
-    model: "ModelProto", quantized: "ModelProto", *, place: int, path: Sequence["NodeProto"], makers: "Makers"
-) -> None:
-    """Append a layer's quantized form and the switch, just behind its last float node."""
+def _add_switch(model: "ModelProto", path: Sequence["NodeProto"], other: "_Quantized", *, place: int) -> None:
+    """Append a layer's quantized form, and what chooses between the two, just behind its last float node."""
     from onnx import helper, numpy_helper
-    from onnxruntime.quantization.quant_utils import DEQUANT_OUTPUT_SUFFIX
 
-    end = path[-1].output[0]
-    own, mine = f"{end}_float", f"_alone_{place}"
-    rounded = f"{end}{DEQUANT_OUTPUT_SUFFIX}" if f"{end}{DEQUANT_OUTPUT_SUFFIX}" in makers else end
+    end, mine = path[-1].output[0], f"_alone_{place}"
     outside = {name for node in path for name in node.input} - {name for node in path for name in node.output}
-    taken = set(_upstream(rounded, makers, until=outside))
-    constants = {tensor.name: tensor for tensor in quantized.graph.initializer}
-    renamed = dict[str, str]()
-    model.graph.node[-1].output[0] = own
-    for node in quantized.graph.node:
-        if taken & set(node.output):
-            renamed |= {name: name + mine for name in (*node.output, *(set(node.input) & set(constants)))}
-            model.graph.node.add().CopyFrom(_under_new_names(node, renamed, node.name + mine))
-    for name in constants.keys() & renamed.keys():
-        model.graph.initializer.add().CopyFrom(constants[name])
-        model.graph.initializer[-1].name = renamed[name]
-    model.graph.initializer.append(numpy_helper.from_array(np.array(place), f"place{mine}"))
-    model.graph.node.append(helper.make_node("Equal", [_CHOSEN, f"place{mine}"], [f"chosen{mine}"]))
-    model.graph.node.append(helper.make_node("Where", [f"chosen{mine}", renamed[rounded], own], [end]))
+    nodes, constants, rounded = other.part(end, since=outside, suffix=mine)
+    model.graph.initializer.extend([*constants, numpy_helper.from_array(np.array(place), f"place{mine}")])
+    model.graph.node[-1].output[0] = f"{end}_float"
+    model.graph.node.extend([
+        *nodes,
+        helper.make_node("Equal", [_CHOSEN, f"place{mine}"], [f"chosen{mine}"]),
+        helper.make_node("Where", [f"chosen{mine}", rounded, f"{end}_float"], [end]),
+    ])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Quantized:
+    """The quantized graph, to copy parts of."""
+
+    nodes: Sequence["NodeProto"]
+    makers: "Makers"
+    """Tensor to the node that makes it."""
+    constants: Mapping[str, "TensorProto"]
+
+    @classmethod
+    def of(cls, model: "ModelProto") -> "_Quantized":
+        """Return a model's graph."""
+        makers = {tensor: node for node in model.graph.node for tensor in node.output}
+        return cls(list(model.graph.node), makers, {tensor.name: tensor for tensor in model.graph.initializer})
+
+    def part(
+        self, tensor: str, *, since: set[str], suffix: str
+    ) -> tuple[list["NodeProto"], list["TensorProto"], str]:  # fmt: skip
+        """Return copies of what makes a tensor as its readers get it, and the copy's name; only `since` keeps its name.
+
+        Args:
+            tensor: Name of a tensor that both graphs have.
+            since: Tensors that are given.
+            suffix: What all names of the copies end with.
+        """
+        from onnxruntime.quantization.quant_utils import DEQUANT_OUTPUT_SUFFIX
+
+        read = f"{tensor}{DEQUANT_OUTPUT_SUFFIX}"
+        last = read if read in self.makers else tensor
+        made = set(_upstream(last, self.makers, until=since))
+        nodes = [node for node in self.nodes if made & set(node.output)]
+        fixed = {name for node in nodes for name in node.input if name in self.constants}
+        names = {name: f"{name}{suffix}" for name in (*fixed, *(name for node in nodes for name in node.output))}
+        constants = [_renamed(self.constants[name], names[name]) for name in sorted(fixed)]
+        return [_under(node, names, suffix) for node in nodes], constants, names[last]
 
 
 def _upstream(tensor: str, makers: "Makers", *, until: set[str]) -> Iterator[str]:
@@ -109,14 +135,19 @@ def _upstream(tensor: str, makers: "Makers", *, until: set[str]) -> Iterator[str
         waiting.extend(makers[name].input)
 
 
-def _under_new_names(node: "NodeProto", names: Mapping[str, str], name: str) -> "NodeProto":
-    from onnx import NodeProto
-
-    made = NodeProto()
+def _under(node: "NodeProto", names: Mapping[str, str], suffix: str) -> "NodeProto":
+    made = type(node)()
     made.CopyFrom(node)
-    made.name = name
+    made.name = f"{node.name}{suffix}"
     made.input[:] = [names.get(tensor, tensor) for tensor in node.input]
     made.output[:] = [names[tensor] for tensor in node.output]
+    return made
+
+
+def _renamed(tensor: "TensorProto", name: str) -> "TensorProto":
+    made = type(tensor)()
+    made.CopyFrom(tensor)
+    made.name = name
     return made
 
 
