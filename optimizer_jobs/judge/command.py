@@ -18,7 +18,7 @@ from optimizer_jobs.data.datasets import Rows, joined, read_dataset
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, printable, store_access
 from optimizer_jobs.judge.evidence import Contender, Standing
-from optimizer_jobs.judge.gather import THOROUGH, Entrant, Gathered, Rules, gather
+from optimizer_jobs.judge.gather import THOROUGH, Entrant, Gathered, Rules, fitting, gather
 from optimizer_jobs.judge.verdict import Decision, decide
 from optimizer_jobs.measure.confinement import confined, confinement
 from optimizer_jobs.measure.fingerprint import Fingerprint, fingerprint
@@ -90,8 +90,7 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     step(2, _STEPS, text="reading the test split", about="5 s")
     rows = _test_rows(request, champion, scratch)
     say(f"  {len(rows)} rows")
-    if not entrants:
-        effort = replace(effort, max_rounds=effort.min_rounds)  # nothing is compared
+    effort = fitting(effort, request.objectives, compared=bool(entrants))
     step(3, _STEPS, text=f"measuring {1 + len(entrants)} models side by side", about=f"{effort.max_seconds:.0f} s")
     machine = confinement(request.serving, threads=request.threads)
     with confined(machine.cores):

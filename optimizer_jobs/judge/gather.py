@@ -4,7 +4,7 @@ The only part of the judge that runs models. It opens the test split once and ha
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -39,6 +39,8 @@ WIDEST_BAND = 0.10
 TOO_RESTLESS = 1.5
 """A node where a model may be this far from itself, as a factor, tells nothing of latency."""
 THOROUGH = Effort()
+_GLANCE_WIDTH, _GLANCE_SECONDS = 0.05, 8.0
+"""How closely, and for how long, latency is measured that nothing is decided by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,16 @@ def gather(
         engines={each.bundle.digest: limited(each.bundle.manifest.engine, rules.threads) for each in entrants},
         self_ratio=ratio(first, twin, 0.95, confidence=rules.confidence), attack=attack,
     )  # fmt: skip
+
+
+def fitting(effort: Effort, objectives: Sequence[Objective], *, compared: bool) -> Effort:
+    """Return how long to measure latency: as asked where it decides, and else no longer than it takes to tell it."""
+    if not compared:
+        return replace(effort, max_rounds=effort.min_rounds)
+    if any(each.metric in TIMED for each in objectives):
+        return effort
+    width, seconds = max(effort.half_width, _GLANCE_WIDTH), min(effort.max_seconds, _GLANCE_SECONDS)
+    return replace(effort, half_width=width, max_seconds=seconds)
 
 
 def _quantiles(rules: Rules) -> tuple[float, ...]:

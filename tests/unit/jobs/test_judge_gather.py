@@ -12,7 +12,7 @@ from onnxruntime.quantization import quantize_dynamic
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.judge import gather as gathering
 from optimizer_jobs.judge.evidence import Contender, Evidence
-from optimizer_jobs.judge.gather import Entrant, Rules, gather
+from optimizer_jobs.judge.gather import THOROUGH, Entrant, Rules, fitting, gather
 from optimizer_jobs.measure.latency import Effort, Timings, Unrest, ratio
 from optimizer_jobs.measure.quality import answer
 from optimizer_jobs.measure.stats import Interval
@@ -138,3 +138,19 @@ def test_quality_is_measured_in_requests_of_the_size_that_is_served(
 
     assert np.array_equal(found.answers[rounded.bundle.digest].numbers, expected)
     assert not np.array_equal(found.answers[rounded.bundle.digest].numbers, other)
+
+
+def test_latency_that_decides_nothing_is_not_measured_at_length() -> None:
+    """An objective on latency gets all the effort there is; without one the report's numbers need no such care."""
+    size, timed = (Objective(metric=metric) for metric in (Metric.SIZE_BYTES, Metric.LATENCY_P50_MS))
+    assert fitting(THOROUGH, (MARGIN, size, timed), compared=True) == THOROUGH
+    brief = fitting(THOROUGH, (MARGIN, size), compared=True)
+    assert brief.max_seconds < THOROUGH.max_seconds / 4
+    assert brief.half_width > THOROUGH.half_width
+    assert fitting(QUICK, (MARGIN, size), compared=True).max_seconds == QUICK.max_seconds
+
+
+def test_a_champion_alone_is_measured_as_briefly_as_can_be() -> None:
+    """Where nothing is compared, its own numbers are told and no ratio is waited for."""
+    alone = fitting(THOROUGH, (Objective(metric=Metric.LATENCY_P95_MS),), compared=False)
+    assert alone.max_rounds == THOROUGH.min_rounds
