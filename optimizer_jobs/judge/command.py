@@ -32,6 +32,7 @@ from optimizer_jobs.report.build import build
 from optimizer_jobs.report.render import render
 from optimizer_jobs.report.steps import Searched
 from optimizer_jobs.robust.adversarial import attack_of
+from optimizer_jobs.search.prospects import Hurdle
 from optimizer_jobs.search.study import LEFT_OUT, failures, finalists, open_study, trials_table
 from retune.api.objectives import Metric, MetricKind
 from retune.api.objects import Comparison
@@ -85,11 +86,12 @@ def recorded(request: JudgeRequest) -> JudgeResult | None:
 def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResult:
     """Measure, decide, publish the winner and write the report; return the verdict."""
     rules = _rules(request)
-    step(1, _STEPS, text="opening champion and finalists", about="5 s")
-    champion, entrants = _entrants(request, scratch)
-    step(2, _STEPS, text="reading the test split", about="5 s")
+    step(1, _STEPS, text="opening the champion and reading the test split", about="5 s")
+    champion = _champion(request, scratch)
     rows = _test_rows(request, champion, scratch)
     say(f"  {len(rows)} rows")
+    step(2, _STEPS, text="opening finalists", about="5 s")
+    entrants = _finalists(request, scratch, rows=len(rows))
     effort = fitting(effort, request.objectives, compared=bool(entrants))
     step(3, _STEPS, text=f"measuring {1 + len(entrants)} models side by side", about=f"{effort.max_seconds:.0f} s")
     machine = confinement(request.serving, threads=request.threads)
@@ -129,30 +131,33 @@ def _folder(request: JudgeRequest) -> str:
     return run_folder(request.store, request.run)
 
 
-def _entrants(request: JudgeRequest, scratch: Path) -> tuple[Entrant, tuple[Entrant, ...]]:
-    """Return the champion and the finalists of the study, each a private, verified copy."""
-    folder = scratch / "bundles"
-    folder.mkdir()
-    champion = Entrant(
-        bundle=open_bundle(request.champion.uri, digest=request.champion.digest, into=folder),
-        ref=request.champion,
-        plan="the champion",
-    )
+def _champion(request: JudgeRequest, scratch: Path) -> Entrant:
+    """Return a private, verified copy of the champion."""
+    bundle = open_bundle(request.champion.uri, digest=request.champion.digest, into=_bundles(scratch))
+    return Entrant(bundle=bundle, ref=request.champion, plan="the champion")
+
+
+def _finalists(request: JudgeRequest, scratch: Path, *, rows: int) -> tuple[Entrant, ...]:
+    """Return private, verified copies of the study's finalists, chosen with so many test rows in mind."""
+    count = request.search.finalists
+    strict = 1 - (1 - float(request.selection.confidence)) / count
     chosen = finalists(
-        open_study(request.store, request.run),
-        request.objectives,
-        count=request.search.finalists,
-        exclude_digests=(*request.rejected, request.champion.digest),
-    )
-    return champion, tuple(
+        open_study(request.store, request.run), request.objectives, count=count,
+        exclude_digests=(*request.rejected, request.champion.digest), hurdle=Hurdle(rows=rows, confidence=strict),
+    )  # fmt: skip
+    return tuple(
         Entrant(
-            bundle=open_bundle(each.bundle.uri, digest=each.bundle.digest, into=folder),
-            ref=each.bundle,
-            plan=each.found.plan,
-            trial=each.trial,
+            bundle=open_bundle(each.bundle.uri, digest=each.bundle.digest, into=_bundles(scratch)),
+            ref=each.bundle, plan=each.found.plan, trial=each.trial,
         )
         for each in chosen
-    )
+    )  # fmt: skip
+
+
+def _bundles(scratch: Path) -> Path:
+    folder = scratch / "bundles"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _original(request: JudgeRequest, scratch: Path) -> Entrant:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 from optuna.storages import JournalStorage
@@ -34,8 +34,8 @@ PLAN = "plan"
 """User attribute of a trial that holds its combination exactly, as its own key."""
 LEFT_OUT = "left_out"
 """User attribute of a study that says why techniques and engines are not in it, by name."""
-SAFE_AGREEMENT = 0.99
-"""Share of answers like the champion's from which on a limit on quality is as good as kept."""
+EVEN, SURE = 0.5, 0.9
+"""Chances to be proven from which on a candidate is worth the judge's time, and is as good as proven."""
 LOST = "lost:"
 """Prefix of the study's user attributes that name trials which must not count, with the reason."""
 
@@ -72,6 +72,10 @@ class Found:
     """Metric name to the champion's number, measured beside it."""
     shortfalls: dict[str, float] = field(default_factory=dict)
     """Metric name to how far its limit is missed; 0 or less keeps it."""
+    errors: dict[str, float] = field(default_factory=dict)
+    """Quality metric with a limit to the standard error, on validation, of what the judge holds against the limit."""
+    rows: int | None = None
+    """Validation rows that these numbers are of."""
     costs: tuple[float, ...] = ()
     """What the study minimized, in the order of the ranked objectives."""
     reason: str | None = None
@@ -214,19 +218,30 @@ def failures(study: optuna.Study) -> str | None:
     return f"{len(failed)} of {len(trials)} trials failed, the last one so: {read_found(failed[-1]).reason}."
 
 
+class Prospects(Protocol):
+    """What a finalist has to take, as `search.prospects` knows it."""
+
+    def chance(self, found: Found) -> float:
+        """Return how likely its quality is to be proven, 0 to 1."""
+        ...
+
+
 def finalists(
-    study: optuna.Study, objectives: Sequence[Objective], *, count: int, exclude_digests: Sequence[str] = ()
-) -> tuple[Candidate, ...]:
+    study: optuna.Study, objectives: Sequence[Objective], *, count: int, exclude_digests: Sequence[str] = (),
+    hurdle: Prospects | None = None,
+) -> tuple[Candidate, ...]:  # fmt: skip
     """Return at most `count` candidates, best first: feasible ones of the Pareto front, then of those behind it.
 
-    One of several finalists answers like the champion: a bolder one that is better by the search's few rows may not be
-    proven good enough by the test's. When no candidate keeps the limits, the single least bad one is returned, for the
-    judge to say why it fails.
+    With a hurdle, those that are more likely than not to take it come before the bolder ones, and one of several is as
+    good as sure to, or else the likeliest there is. When no candidate keeps the limits, the single least bad one is
+    returned, for the judge to say why it fails.
     """
-    return finalists_of(candidates(study, exclude_digests), objectives, count=count)
+    return finalists_of(candidates(study, exclude_digests), objectives, count=count, hurdle=hurdle)
 
 
-def finalists_of(every: Sequence[Candidate], objectives: Sequence[Objective], *, count: int) -> tuple[Candidate, ...]:
+def finalists_of(
+    every: Sequence[Candidate], objectives: Sequence[Objective], *, count: int, hurdle: Prospects | None = None
+) -> tuple[Candidate, ...]:
     """Return the finalists among these candidates, as `finalists` does."""
     feasible = [candidate for candidate in every if candidate.feasible]
     if not feasible:
@@ -234,17 +249,26 @@ def finalists_of(every: Sequence[Candidate], objectives: Sequence[Objective], *,
     front = [candidate for candidate in feasible if not _dominated(candidate, feasible)]
     behind = [candidate for candidate in feasible if candidate not in front]
     order = _by_importance(front, objectives) + _by_importance(behind, objectives)
-    chosen, safe = order[:count], next((each for each in order if _is_safe(each, objectives)), None)
-    if count > 1 and safe is not None and not any(_is_safe(each, objectives) for each in chosen):
-        chosen[-1] = safe
-    return tuple(chosen)
+    return tuple(order[:count] if hurdle is None else _with_prospects(order, objectives, count=count, hurdle=hurdle))
 
 
-def _is_safe(candidate: Candidate, objectives: Sequence[Objective]) -> bool:
-    """Return whether a candidate answers like the champion and is better by something that is ranked."""
+def _with_prospects(
+    order: Sequence[Candidate], objectives: Sequence[Objective], *, count: int, hurdle: Prospects
+) -> list[Candidate]:
+    chances = {each.trial: hurdle.chance(each.found) for each in order}
+    chosen = sorted(order, key=lambda each: chances[each.trial] < EVEN)[:count]
+    gaining = [each for each in order if _gains(each, objectives)] or order
+    sure = next((each for each in gaining if chances[each.trial] >= SURE), None)
+    cautious = sure or max(gaining, key=lambda each: chances[each.trial])
+    if count > 1 and cautious not in chosen and all(chances[each.trial] < SURE for each in chosen):
+        chosen[-1] = cautious
+    return chosen
+
+
+def _gains(candidate: Candidate, objectives: Sequence[Objective]) -> bool:
+    """Return whether a candidate is better than the champion by something that is ranked."""
     even = (0.0 if objective.metric.is_share else 1.0 for objective in ranked(objectives))
-    better = any(cost < equal for cost, equal in zip(candidate.found.costs, even, strict=True))
-    return better and (candidate.found.agreement or 0.0) >= SAFE_AGREEMENT
+    return any(cost < equal for cost, equal in zip(candidate.found.costs, even, strict=True))
 
 
 def trials_table(study: optuna.Study) -> tuple[TrialRow, ...]:

@@ -24,6 +24,7 @@ from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_model
 from optimizer_jobs.robust.attack import method_for, withstood
 from optimizer_jobs.search.objectives import cost, limits, ranked, shortfall
+from optimizer_jobs.search.prospects import standard_error
 from optimizer_jobs.search.space import Plan
 from optimizer_jobs.search.stopping import Watch
 from optimizer_jobs.search.study import Found
@@ -178,7 +179,7 @@ class Bench:
         return replace(
             found, uri=uri, digest=bundle.digest, control=self._is_champion(bundle), size_bytes=size,
             values=_named(values), champion=_named(champion),
-            shortfalls=self._with_memory(missed, usage),
+            shortfalls=self._with_memory(missed, usage), errors=self._errors(answers), rows=len(self.validation),
             costs=tuple(cost(o.metric, values[o.metric], champion[o.metric]) for o in ranked(self.objectives)),
         )  # fmt: skip
 
@@ -228,6 +229,14 @@ class Bench:
         """Return every quality figure of the task on validation."""
         rows = self.validation
         return {metric: figure(metric, scores(metric, found, rows, reference=delivered)) for metric in MAIN[self._task]}
+
+    def _errors(self, found: Answers) -> dict[str, float]:
+        """Return, for each limit on quality, the standard error of what the judge will hold against it."""
+        scored = partial(scores, rows=self.validation, reference=self.reference.delivered)
+        return {
+            o.metric.value: standard_error(o, scored(o.metric, self.reference.answers), scored(o.metric, found))
+            for o in limits(self.objectives) if o.metric in MAIN[self._task]
+        }  # fmt: skip
 
     def _robust(self, bundle: Bundle, session: Session) -> dict[Metric, tuple[float, float]]:
         """Return champion's and candidate's accuracy under the one attack on both, where an objective asks for it."""

@@ -67,15 +67,39 @@ def test_a_tie_goes_to_fewer_techniques(store: str) -> None:
     assert order(study_of(store, complicated, simple)) == [2, 1]
 
 
-def test_one_of_several_finalists_answers_like_the_champion(store: str) -> None:
-    """The boldest may fail where evidence is asked for, so the best of the safe is judged with them, if it gains."""
+class Known:
+    """Chances by the plan's digit, which the tests give."""
+
+    def __init__(self, *chances: float) -> None:
+        self._chances = chances
+
+    def chance(self, found: Found) -> float:
+        """Return the chance of `plan 1` and so on."""
+        return self._chances[int(found.plan.removeprefix("plan ")) - 1]
+
+
+def judged(study: optuna.Study, count: int, *chances: float) -> list[int]:
+    """Return the finalists by trial number, given the chances of all candidates."""
+    return [one.trial for one in finalists(study, OBJECTIVES, count=count, hurdle=Known(*chances))]
+
+
+def test_one_of_several_finalists_is_as_good_as_sure_to_be_proven(store: str) -> None:
+    """The boldest may fail where evidence is asked for, so the best of the sure is judged with them, if it gains."""
     bold = [candidate(digit, latency=0.1 * digit, size=0.1) for digit in (1, 2, 3)]
-    safe = replace(candidate(4, latency=0.7, size=0.3), agreement=1.0)
-    useless = replace(candidate(5, latency=1.02, size=1.0), agreement=1.0)
-    study = study_of(store, *bold, useless, safe)
-    assert order(study, count=2) == [1, 5]
-    assert order(study, count=1) == [1]
-    assert order(study, count=5) == [1, 2, 3, 5, 4]
+    useless, sure = candidate(4, latency=1.02, size=1.0), candidate(5, latency=0.7, size=0.3)
+    study = study_of(store, *bold, useless, sure)
+    assert judged(study, 2, 0.6, 0.6, 0.6, 1.0, 0.95) == [1, 5]
+    assert judged(study, 1, 0.6, 0.6, 0.6, 1.0, 0.95) == [1]
+    assert judged(study, 5, 0.6, 0.6, 0.6, 1.0, 0.95) == [1, 2, 3, 5, 4]
+    assert judged(study, 2, 0.6, 0.95, 0.6, 1.0, 0.95) == [1, 2]
+
+
+def test_what_is_hardly_proven_is_judged_only_when_there_is_room(store: str) -> None:
+    """Near copies of one bold candidate would else take all places, and the run would end with nothing."""
+    study = study_of(store, *(candidate(digit, latency=0.1 * digit, size=0.1) for digit in (1, 2, 3, 4)))
+    assert judged(study, 2, 0.4, 0.4, 0.6, 0.95) == [3, 4]
+    assert judged(study, 3, 0.4, 0.4, 0.6, 0.95) == [3, 4, 1]
+    assert judged(study, 2, 0.1, 0.2, 0.4, 0.3) == [1, 3]
 
 
 def test_candidates_that_miss_a_limit_are_no_finalists(store: str) -> None:

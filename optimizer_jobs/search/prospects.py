@@ -1,0 +1,60 @@
+"""How likely the judge is to see a candidate's quality proven, by what its validation rows say.
+
+A search picks what looks best on few rows, and much of that is luck: what is worth judging is what a limit can be shown
+for with the test rows there are. Knows their number and never looks at them.
+"""
+
+import math
+from dataclasses import dataclass
+
+from scipy.stats import norm
+
+from optimizer_jobs.measure.intervals import difference, own_interval
+from optimizer_jobs.measure.quality import Floats
+from optimizer_jobs.search.study import Found
+from retune.api.objectives import GoalType, Objective
+
+_CONFIDENCE = 0.95
+"""Of the interval that a standard error is taken from."""
+
+
+def standard_error(objective: Objective, champion: Floats, candidate: Floats) -> float:
+    """Return the standard error, in the metric's unit, of what the judge holds against the objective's goal.
+
+    Intervals of shares are not symmetric; it is taken from their bad end, which decides.
+
+    Args:
+        objective: One with a goal on quality.
+        champion: Scores (N,) of the champion's answers to some rows.
+        candidate: Scores (N,) of the candidate's answers to the same rows.
+    """
+    absolute = objective.goal is not None and objective.goal.type is GoalType.THRESHOLD
+    metric = objective.metric
+    found = (own_interval(metric, candidate) if absolute else difference(metric, champion, candidate))(_CONFIDENCE)
+    bad_side = found.value - found.low if metric.higher_is_better else found.high - found.value
+    return bad_side / _quantile(_CONFIDENCE)
+
+
+@dataclass(frozen=True)
+class Hurdle:
+    """What a finalist has to take."""
+
+    rows: int
+    """Test rows."""
+    confidence: float
+    """Of the judge's interval, whose bad end has to keep the limit."""
+
+    def chance(self, found: Found) -> float:
+        """Return how likely the bad ends of all intervals are to keep their limits; 1 where nothing is known."""
+        known = [(-found.shortfalls[name], error) for name, error in found.errors.items() if name in found.shortfalls]
+        return min((self._of(slack, error, found.rows or self.rows) for slack, error in known), default=1.0)
+
+    def _of(self, slack: float, seen: float, rows: int) -> float:
+        """Return the chance by the distance to the limit on validation, its standard error there, and their rows."""
+        coming = seen * math.sqrt(rows / self.rows)
+        left, spread = slack - _quantile(self.confidence) * coming, math.hypot(seen, coming)
+        return float(norm.cdf(left / spread)) if spread else float(left >= 0)
+
+
+def _quantile(confidence: float) -> float:
+    return float(norm.ppf(0.5 + confidence / 2))

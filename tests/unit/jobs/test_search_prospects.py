@@ -1,0 +1,78 @@
+"""How likely a candidate is to be proven: chances rise with what speaks for it, and come true as often as they say."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+
+from optimizer_jobs.measure.intervals import difference
+from optimizer_jobs.search.prospects import Hurdle, standard_error
+from optimizer_jobs.search.study import Found
+from retune.api.objectives import GoalType, Metric
+from tests.unit.jobs.judge_for_tests import limit
+from tests.unit.jobs.models_for_tests import digits, fit_mlp
+
+MARGIN = 0.04
+GOAL = limit(Metric.ACCURACY, GoalType.MAX_DEGRADATION, str(MARGIN))
+CONFIDENCE = 0.95
+
+
+def found(slack: float, error: float, rows: int = 300) -> Found:
+    """Return a candidate this far on the good side of its limit."""
+    return Found(plan="p", shortfalls={"accuracy": -slack}, errors={"accuracy": error}, rows=rows)
+
+
+@given(st.floats(0, 0.05), st.floats(0.001, 0.05), st.integers(50, 5000), st.integers(50, 5000))
+def test_distance_and_rows_speak_for_a_candidate(slack: float, error: float, seen: int, coming: int) -> None:
+    """More distance to the limit never makes it less likely to be proven; nor do more test rows, from the limit on."""
+    chance = Hurdle(coming, CONFIDENCE).chance(found(slack, error, seen))
+    assert 0 <= chance <= 1
+    assert Hurdle(coming, CONFIDENCE).chance(found(slack + 0.01, error, seen)) >= chance
+    assert Hurdle(coming, 0.99).chance(found(slack, error, seen)) <= chance
+    assert Hurdle(2 * coming, CONFIDENCE).chance(found(slack, error, seen)) >= chance - 1e-9
+
+
+def test_what_is_not_known_is_no_obstacle() -> None:
+    """A study of an earlier version, or a run without a limit on quality, chooses as if all were sure."""
+    assert Hurdle(100, CONFIDENCE).chance(Found(plan="p", shortfalls={"size_bytes": -1.0})) == 1.0
+    assert Hurdle(100, CONFIDENCE).chance(found(0.0, 0.0)) == 1.0
+    assert Hurdle(100, CONFIDENCE).chance(found(-0.01, 0.0)) == 0.0
+
+
+def test_an_absolute_limit_is_measured_by_the_candidates_own_error() -> None:
+    """The champion's mistakes on the same rows cancel in a difference, and say nothing of an absolute limit."""
+    right = np.array([1.0] * 900 + [0.0] * 100)
+    absolute = limit(Metric.ACCURACY, GoalType.THRESHOLD, "0.8")
+    assert standard_error(absolute, right, right) > 2 * standard_error(GOAL, right, right)
+
+
+def test_chances_come_true_about_as_often_as_they_say() -> None:
+    """Real networks on real digits, split anew each time: a small one is hardly ever proven, a large one mostly is.
+
+    The chance knows the validation rows alone, so over their draws it lies nearer to a half than what comes of it: by
+    a factor of root 3 in standard errors, where both splits are of one size.
+    """
+    (some, some_labels), (more, more_labels) = digits("validation"), digits("test")
+    images, labels = np.concatenate([some, more]), np.concatenate([some_labels, more_labels])
+    champion, *candidates = (
+        (fit_mlp(hidden=hidden).predict(images) == labels).astype(np.float64) for hidden in (256, 32, 64, 128)
+    )
+    generator, proven = np.random.default_rng(0), list[float]()
+    for candidate in candidates:
+        drawn = [np.array_split(generator.integers(0, len(labels), len(labels)), 2) for _ in range(200)]
+        chances = [expected(champion, candidate, seen, rows=len(coming)) for seen, coming in drawn]
+        shown = [
+            difference(Metric.ACCURACY, champion[coming], candidate[coming])(CONFIDENCE).low for _, coming in drawn
+        ]
+        proven.append(float(np.mean(np.array(shown) >= -MARGIN)))
+        nearer = norm.cdf(norm.ppf(np.clip(proven[-1], 0.005, 0.995)) / np.sqrt(3))
+        assert np.mean(chances) == pytest.approx(nearer, abs=0.08)
+    assert (min(proven) < 0.3, max(proven) > 0.6) == (True, True), f"these networks show nothing: {proven}"
+
+
+def expected(champion: np.ndarray, candidate: np.ndarray, seen: np.ndarray, *, rows: int) -> float:
+    """Return the chance that these rows promise."""
+    gap = float(candidate[seen].mean() - champion[seen].mean())
+    error = standard_error(GOAL, champion[seen], candidate[seen])
+    return Hurdle(rows, CONFIDENCE).chance(found(MARGIN + gap, error, len(seen)))
