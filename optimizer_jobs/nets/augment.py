@@ -91,13 +91,13 @@ def _erase(values: Tensor, strength: float, _: Tensor, generator: torch.Generato
     """Set a block of up to half of every axis but batch and channel to zero, another block in each row."""
     values = values.clone()
     axes = list(range(2, values.ndim) if values.ndim > 3 else range(1, values.ndim - 1))
-    for row in values:
-        block = [slice(None)] * row.ndim
+    for row in range(len(values)):
+        block = [slice(None)] * (values.ndim - 1)
         for axis in axes:
             size = max(1, round(0.5 * strength * values.shape[axis]))
             start = int(torch.randint(0, values.shape[axis] - size + 1, (), generator=generator))
             block[axis - 1] = slice(start, start + size)
-        row[tuple(block)] = 0
+        values[(row, *block)] = 0  # not through a view of the row, which gradients could not follow
     return values
 
 
