@@ -58,8 +58,15 @@ def suggest(trial: "BaseTrial", spec: TechniqueSpec, subject: Subject) -> Params
 
 
 def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
-    """Return every scheme with every calibration method and number of bits, per channel and in small blocks."""
-    return tuple(_told(spec, subject, variant) for variant in schemes.variants(spec, subject))
+    """Return every scheme with every calibration method and number of bits, per channel and in small blocks.
+
+    Transformers lose most by few layers, so the one of theirs that can leave layers in float is asked with a few, too.
+    """
+    variants, choices = schemes.variants(spec, subject), schemes.kept_choices(spec, subject)
+    few = {f"{spec.name}.kept": choices[min(len(choices) // 2 + 1, len(choices) - 1)]}
+    mixed = [variant for variant in variants if variant.endswith(schemes.SMOOTH_LAYERS) and len(choices) > 1]
+    told = (_told(spec, subject, variant) for variant in variants)
+    return (*told, *(_told(spec, subject, variant) | few for variant in mixed))
 
 
 def off(spec: TechniqueSpec, subject: Subject) -> Params:
