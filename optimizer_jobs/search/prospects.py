@@ -12,7 +12,7 @@ from scipy.stats import norm
 from optimizer_jobs.measure.intervals import difference, own_interval
 from optimizer_jobs.measure.quality import Floats
 from optimizer_jobs.search.study import Found
-from retune.api.objectives import GoalType, Objective
+from retune.api.objectives import GoalType, Metric, Objective
 
 _CONFIDENCE = 0.95
 """Of the interval that a standard error is taken from."""
@@ -46,14 +46,24 @@ class Hurdle:
 
     def chance(self, found: Found) -> float:
         """Return how likely the bad ends of all intervals are to keep their limits; 1 where nothing is known."""
-        known = [(-found.shortfalls[name], error) for name, error in found.errors.items() if name in found.shortfalls]
-        return min((self._of(slack, error, found.rows or self.rows) for slack, error in known), default=1.0)
+        rows = found.rows or self.rows
+        return min((self._of(_slack(found, name), error, rows) for name, error in found.errors.items()), default=1.0)
 
     def _of(self, slack: float, seen: float, rows: int) -> float:
         """Return the chance by the distance to the limit on validation, its standard error there, and their rows."""
         coming = seen * math.sqrt(rows / self.rows)
         left, spread = slack - _quantile(self.confidence) * coming, math.hypot(seen, coming)
         return float(norm.cdf(left / spread)) if spread else float(left >= 0)
+
+
+def _slack(found: Found, name: str) -> float:
+    """Return how far a candidate keeps a limit, what it is better than the champion by not counted.
+
+    It was chosen among many for being good on these rows, so its lead is luck for the most part.
+    """
+    slack, lead = -found.shortfalls[name], found.values.get(name, 0.0) - found.champion.get(name, 0.0)
+    lead = max(0.0, lead if Metric(name).higher_is_better else -lead)
+    return slack - lead if slack >= lead else slack  # a limit that the champion misses itself asks for a lead
 
 
 def _quantile(confidence: float) -> float:

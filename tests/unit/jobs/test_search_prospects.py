@@ -35,9 +35,26 @@ def test_distance_and_rows_speak_for_a_candidate(slack: float, error: float, see
 
 def test_what_is_not_known_is_no_obstacle() -> None:
     """A study of an earlier version, or a run without a limit on quality, chooses as if all were sure."""
-    assert Hurdle(100, CONFIDENCE).chance(Found(plan="p", shortfalls={"size_bytes": -1.0})) == 1.0
+    assert Hurdle(100, CONFIDENCE).chance(Found(plan="p", shortfalls={"accuracy": -1.0})) == 1.0
     assert Hurdle(100, CONFIDENCE).chance(found(0.0, 0.0)) == 1.0
     assert Hurdle(100, CONFIDENCE).chance(found(-0.01, 0.0)) == 0.0
+
+
+@pytest.mark.parametrize(("metric", "sign"), [("accuracy", 1), ("rmse", -1)])
+def test_a_lead_on_few_rows_is_taken_for_luck(metric: str, sign: int) -> None:
+    """The best of sixty looks better than the champion on validation whatever it is; it is judged as its equal."""
+
+    def chance(lead: float, slack: float) -> float:
+        """Return the chance of a candidate that leads the champion, and keeps its limit, by so much."""
+        told = Found(
+            plan="p", values={metric: 0.5 + sign * lead}, champion={metric: 0.5}, shortfalls={metric: -slack},
+            errors={metric: 0.02}, rows=300,
+        )  # fmt: skip
+        return Hurdle(300, CONFIDENCE).chance(told)
+
+    assert chance(0.05, 0.03 + 0.05) == pytest.approx(chance(0.0, 0.03))
+    assert chance(-0.01, 0.03 - 0.01) < chance(0.0, 0.03)
+    assert chance(0.05, 0.02) > chance(0.05, 0.0)
 
 
 def test_an_absolute_limit_is_measured_by_the_candidates_own_error() -> None:
