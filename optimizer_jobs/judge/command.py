@@ -32,8 +32,9 @@ from optimizer_jobs.report.build import build
 from optimizer_jobs.report.render import render
 from optimizer_jobs.report.steps import Searched
 from optimizer_jobs.robust.adversarial import attack_of
+from optimizer_jobs.search.finalists import finalists
 from optimizer_jobs.search.prospects import Hurdle
-from optimizer_jobs.search.study import LEFT_OUT, failures, finalists, open_study, trials_table
+from optimizer_jobs.search.study import LEFT_OUT, failures, open_study, trials_table
 from retune.api.objectives import Metric, MetricKind
 from retune.api.objects import Comparison
 from retune.api.status import Measurement
@@ -140,10 +141,10 @@ def _champion(request: JudgeRequest, scratch: Path) -> Entrant:
 def _finalists(request: JudgeRequest, scratch: Path, *, rows: int) -> tuple[Entrant, ...]:
     """Return private, verified copies of the study's finalists, chosen with so many test rows in mind."""
     count = request.search.finalists
-    strict = 1 - (1 - float(request.selection.confidence)) / count
+    hurdle = Hurdle(rows=rows, confidence=1 - (1 - float(request.selection.confidence)) / count)
     chosen = finalists(
         open_study(request.store, request.run), request.objectives, count=count,
-        exclude_digests=(*request.rejected, request.champion.digest), hurdle=Hurdle(rows=rows, confidence=strict),
+        exclude_digests=(*request.rejected, request.champion.digest), chance=hurdle.chance,
     )  # fmt: skip
     return tuple(
         Entrant(

@@ -30,6 +30,7 @@ from optimizer_jobs.robust.adversarial import attack_of
 from optimizer_jobs.search.budget import Budget
 from optimizer_jobs.search.claims import LEASE_SECONDS, POLL_SECONDS, Claims, Worker
 from optimizer_jobs.search.engines import OPENVINO, Engines, typical_request, unplannable, usable
+from optimizer_jobs.search.finalists import finalists
 from optimizer_jobs.search.grid import Grid
 from optimizer_jobs.search.known import Known
 from optimizer_jobs.search.objectives import limits
@@ -38,7 +39,7 @@ from optimizer_jobs.search.samplers import refuse, sampler
 from optimizer_jobs.search.space import Space
 from optimizer_jobs.search.stop import undisturbed
 from optimizer_jobs.search.stopping import Watch
-from optimizer_jobs.search.study import LEFT_OUT, PLAN, Found, counted, finalists, journal_path, open_study
+from optimizer_jobs.search.study import LEFT_OUT, PLAN, Found, counted, journal_path, open_study
 from optimizer_jobs.search.trial import Bench, Discarded
 from optimizer_jobs.search.warm import warm_start
 from optimizer_jobs.techniques.base import Params, StoppedEarlyError, Subject

@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from optimizer_jobs.progress import say
-from optimizer_jobs.search.study import Found, counted, finalists
+from optimizer_jobs.search.finalists import finalists
+from optimizer_jobs.search.study import Found, counted
 from retune.api.objectives import Objective
 from retune.contract.paths import METRIC_BEST, METRIC_TRIALS_DONE, METRIC_TRIALS_FAILED, METRIC_TRIALS_TOTAL
 

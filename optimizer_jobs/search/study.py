@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
@@ -34,8 +34,6 @@ PLAN = "plan"
 """User attribute of a trial that holds its combination exactly, as its own key."""
 LEFT_OUT = "left_out"
 """User attribute of a study that says why techniques and engines are not in it, by name."""
-EVEN, SURE = 0.5, 0.9
-"""Chances to be proven from which on a candidate is worth the judge's time, and is as good as proven."""
 LOST = "lost:"
 """Prefix of the study's user attributes that name trials which must not count, with the reason."""
 
@@ -218,59 +216,6 @@ def failures(study: optuna.Study) -> str | None:
     return f"{len(failed)} of {len(trials)} trials failed, the last one so: {read_found(failed[-1]).reason}."
 
 
-class Prospects(Protocol):
-    """What a finalist has to take, as `search.prospects` knows it."""
-
-    def chance(self, found: Found) -> float:
-        """Return how likely its quality is to be proven, 0 to 1."""
-        ...
-
-
-def finalists(
-    study: optuna.Study, objectives: Sequence[Objective], *, count: int, exclude_digests: Sequence[str] = (),
-    hurdle: Prospects | None = None,
-) -> tuple[Candidate, ...]:  # fmt: skip
-    """Return at most `count` candidates, best first: feasible ones of the Pareto front, then of those behind it.
-
-    With a hurdle, those that are more likely than not to take it come before the bolder ones, and one of several is as
-    good as sure to, or else the likeliest there is. When no candidate keeps the limits, the single least bad one is
-    returned, for the judge to say why it fails.
-    """
-    return finalists_of(candidates(study, exclude_digests), objectives, count=count, hurdle=hurdle)
-
-
-def finalists_of(
-    every: Sequence[Candidate], objectives: Sequence[Objective], *, count: int, hurdle: Prospects | None = None
-) -> tuple[Candidate, ...]:
-    """Return the finalists among these candidates, as `finalists` does."""
-    feasible = [candidate for candidate in every if candidate.feasible]
-    if not feasible:
-        return tuple(sorted(every, key=lambda candidate: (candidate.found.violation, candidate.trial))[:1])
-    front = [candidate for candidate in feasible if not _dominated(candidate, feasible)]
-    behind = [candidate for candidate in feasible if candidate not in front]
-    order = _by_importance(front, objectives) + _by_importance(behind, objectives)
-    return tuple(order[:count] if hurdle is None else _with_prospects(order, objectives, count=count, hurdle=hurdle))
-
-
-def _with_prospects(
-    order: Sequence[Candidate], objectives: Sequence[Objective], *, count: int, hurdle: Prospects
-) -> list[Candidate]:
-    chances = {each.trial: hurdle.chance(each.found) for each in order}
-    chosen = sorted(order, key=lambda each: chances[each.trial] < EVEN)[:count]
-    gaining = [each for each in order if _gains(each, objectives)] or order
-    sure = next((each for each in gaining if chances[each.trial] >= SURE), None)
-    cautious = sure or max(gaining, key=lambda each: chances[each.trial])
-    if count > 1 and cautious not in chosen and all(chances[each.trial] < SURE for each in chosen):
-        chosen[-1] = cautious
-    return chosen
-
-
-def _gains(candidate: Candidate, objectives: Sequence[Objective]) -> bool:
-    """Return whether a candidate is better than the champion by something that is ranked."""
-    even = (0.0 if objective.metric.is_share else 1.0 for objective in ranked(objectives))
-    return any(cost < equal for cost, equal in zip(candidate.found.costs, even, strict=True))
-
-
 def trials_table(study: optuna.Study) -> tuple[TrialRow, ...]:
     """Return every counted trial that somebody has taken, by number."""
     rows = [
@@ -297,34 +242,6 @@ def candidates(study: optuna.Study, exclude: Sequence[str] = ()) -> list[Candida
             bundle = BundleRef(uri=found.uri, digest=found.digest)
             unique.setdefault(found.digest, Candidate(bundle=bundle, trial=number_of(trial), found=found))
     return list(unique.values())
-
-
-def _dominated(candidate: Candidate, others: Sequence[Candidate]) -> bool:
-    mine = candidate.found.costs
-    return any(
-        theirs != mine and all(one <= own for one, own in zip(theirs, mine, strict=True))
-        for theirs in (other.found.costs for other in others)
-    )
-
-
-def _by_importance(candidates: Sequence[Candidate], objectives: Sequence[Objective]) -> list[Candidate]:
-    """Sort by the first objective; within its tolerance of the best left, by the next; then by the trial's number."""
-    waiting, order = list(candidates), []
-    while waiting:
-        tied = waiting
-        for position, objective in enumerate(ranked(objectives)):
-            best = min(candidate.found.costs[position] for candidate in tied)
-            band = best + float(objective.tolerance) * _scale(objective, best)
-            tied = [candidate for candidate in tied if candidate.found.costs[position] <= band]
-        chosen = min(tied, key=lambda candidate: (len(candidate.found.techniques), candidate.trial))
-        order.append(chosen)
-        waiting.remove(chosen)
-    return order
-
-
-def _scale(objective: Objective, best: float) -> float:
-    """Return what a relative tolerance is relative to: the ratio itself, or 1 for a difference of shares."""
-    return 1.0 if objective.metric.is_share else best
 
 
 def _outcome(trial: FrozenTrial) -> str:

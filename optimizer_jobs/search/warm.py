@@ -14,9 +14,10 @@ from optuna.trial import FixedTrial
 
 from optimizer_jobs.errors import printable
 from optimizer_jobs.progress import say
+from optimizer_jobs.search.finalists import finalists_of
 from optimizer_jobs.search.objectives import cost, limits, ranked, shortfall
 from optimizer_jobs.search.space import Space
-from optimizer_jobs.search.study import NUMBER, PLAN, Candidate, candidates, finalists_of, open_study
+from optimizer_jobs.search.study import NUMBER, PLAN, Candidate, candidates, open_study
 from optimizer_jobs.techniques.base import Params
 from retune.api.objectives import Metric, Objective
 from retune.contract.requests import SearchRequest

@@ -17,7 +17,8 @@ from optimizer_jobs.production.reference import of_bundle, read_reference
 from optimizer_jobs.report.document import Report
 from optimizer_jobs.run import execute
 from optimizer_jobs.search import command as search
-from optimizer_jobs.search.study import finalists, open_study
+from optimizer_jobs.search.finalists import finalists
+from optimizer_jobs.search.study import open_study
 from retune.contract.requests import BaselineRequest, JudgeRequest, SearchRequest
 from retune.contract.results import JudgeResult, Reason, Verdict, encode_result
 from tests.unit.jobs.models_for_tests import digits

@@ -18,8 +18,9 @@ from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import EngineOptions, open_model, unavailable
 from optimizer_jobs.search.command import run
+from optimizer_jobs.search.finalists import finalists
 from optimizer_jobs.search.progress import Gauges, trial_line
-from optimizer_jobs.search.study import Found, counted, finalists, number_of, open_study, trials_table
+from optimizer_jobs.search.study import Found, counted, number_of, open_study, trials_table
 from optimizer_jobs.techniques.base import Applied, Context, Params, Skipped
 from optimizer_jobs.techniques.registry import asked_for, recipe
 from retune.api.model import Data, Task

@@ -11,7 +11,8 @@ from optuna.trial import TrialState, create_trial
 from optimizer_jobs.data import uris
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.search import study as studies
-from optimizer_jobs.search.study import FOUND, NUMBER, Found, finalists, open_study, read_found, record, trials_table
+from optimizer_jobs.search.finalists import finalists
+from optimizer_jobs.search.study import FOUND, NUMBER, Found, open_study, read_found, record, trials_table
 from retune.api.model import Task
 from retune.api.objectives import Metric, Objective, default_objectives
 from retune.contract.results import Reason
@@ -67,20 +68,13 @@ def test_a_tie_goes_to_fewer_techniques(store: str) -> None:
     assert order(study_of(store, complicated, simple)) == [2, 1]
 
 
-class Known:
-    """Chances by the plan's digit, which the tests give."""
-
-    def __init__(self, *chances: float) -> None:
-        self._chances = chances
-
-    def chance(self, found: Found) -> float:
-        """Return the chance of `plan 1` and so on."""
-        return self._chances[int(found.plan.removeprefix("plan ")) - 1]
-
-
 def judged(study: optuna.Study, count: int, *chances: float) -> list[int]:
-    """Return the finalists by trial number, given the chances of all candidates."""
-    return [one.trial for one in finalists(study, OBJECTIVES, count=count, hurdle=Known(*chances))]
+    """Return the finalists by trial number, given the chances of plan 1, plan 2 and so on."""
+
+    def chance(found: Found) -> float:
+        return chances[int(found.plan.removeprefix("plan ")) - 1]
+
+    return [one.trial for one in finalists(study, OBJECTIVES, count=count, chance=chance)]
 
 
 def test_one_of_several_finalists_is_as_good_as_sure_to_be_proven(store: str) -> None:
@@ -98,8 +92,16 @@ def test_what_is_hardly_proven_is_judged_only_when_there_is_room(store: str) -> 
     """Near copies of one bold candidate would else take all places, and the run would end with nothing."""
     study = study_of(store, *(candidate(digit, latency=0.1 * digit, size=0.1) for digit in (1, 2, 3, 4)))
     assert judged(study, 2, 0.4, 0.4, 0.6, 0.95) == [3, 4]
-    assert judged(study, 3, 0.4, 0.4, 0.6, 0.95) == [3, 4, 1]
-    assert judged(study, 2, 0.1, 0.2, 0.4, 0.3) == [1, 3]
+    assert judged(study, 3, 0.4, 0.4, 0.6, 0.95) == [1, 3, 4]
+    assert judged(study, 2, 0.1, 0.2, 0.4, 0.3) == [3, 4]
+
+
+def test_finalists_are_spread_from_bold_to_cautious(store: str) -> None:
+    """Of many that may well pass, one is taken for each step of caution, not the fastest few."""
+    study = study_of(store, *(candidate(digit, latency=0.1 * digit, size=0.1) for digit in range(1, 7)))
+    assert judged(study, 3, 0.55, 0.56, 0.57, 0.75, 0.8, 0.95) == [1, 4, 6]
+    assert judged(study, 2, 0.55, 0.56, 0.57, 0.75, 0.8, 0.95) == [1, 6]
+    assert judged(study, 3, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0) == [1, 2, 3]
 
 
 def test_candidates_that_miss_a_limit_are_no_finalists(store: str) -> None:
