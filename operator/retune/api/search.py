@@ -41,7 +41,8 @@ class Search(ApiModel):
     parallelism: int = Field(default=1, ge=1, le=64)
     """Workers that share one study."""
     finalists: int = Field(default=3, ge=1, le=5)
-    """Candidates that the judge compares with the champion."""
+    """Candidates that the judge compares with the champion. Several are bold and cautious ones: from likelier than not
+    to be proven with the test rows there are, up to as good as sure."""
     warm_start: bool = True
     """Try the best combinations of the run before first."""
     seed: int = Field(default=0, ge=0, le=2147483647)
