@@ -62,11 +62,14 @@ def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
 
     Transformers lose most by few layers, so the one of theirs that can leave layers in float is asked with a few, too.
     """
-    variants, choices = schemes.variants(spec, subject), schemes.kept_choices(spec, subject)
+    choices = schemes.kept_choices(spec, subject)
     few = {f"{spec.name}.kept": choices[min(len(choices) // 2 + 1, len(choices) - 1)]}
-    mixed = [variant for variant in variants if variant.endswith(schemes.SMOOTH_LAYERS) and len(choices) > 1]
-    told = (_told(spec, subject, variant) for variant in variants)
-    return (*told, *(_told(spec, subject, variant) | few for variant in mixed))
+    found = list[Params]()
+    for variant in schemes.variants(spec, subject):
+        found.append(_told(spec, subject, variant))
+        if variant.endswith(SMOOTH_LAYERS) and len(choices) > 1:
+            found.append(found[-1] | few)
+    return tuple(found)
 
 
 def off(spec: TechniqueSpec, subject: Subject) -> Params:
