@@ -2,16 +2,16 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from optimizer_jobs import baseline
-from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.judge import command as judge
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.search import command as search
+from optimizer_jobs.search.finalists import finalists
+from optimizer_jobs.search.study import open_study
 from retune.api.objectives import Selection
 from retune.api.search import EngineName, Search, Serving
-from retune.contract.requests import BaselineRequest, JudgeRequest
+from retune.contract.requests import BaselineRequest, BundleRef, JudgeRequest
 from retune.contract.results import Verdict
 from tests.bench.optimizer.peers import Made
 from tests.bench.optimizer.subjects import SEED, Subject
@@ -27,13 +27,15 @@ class Outcome:
     words: str
     """The verdict and what was done."""
     seconds: float
-    report: Path
 
 
 def optimize(
-    subject: Subject, *, store: str, threads: int, minutes: float, trials: int, selection: Selection
+    subject: Subject, *, store: str, threads: int, minutes: float, trials: int, judged: bool
 ) -> Outcome:  # fmt: skip
-    """Return the outcome of one run within a time budget for the search, told nothing but the objectives."""
+    """Return the outcome of one run within a time budget for the search, told nothing but the objectives.
+
+    Not judged, it is what the search found best on validation, proven or not.
+    """
     began = time.monotonic()
     first = baseline.run(
         BaselineRequest(
@@ -43,19 +45,26 @@ def optimize(
     )  # fmt: skip
     request = JudgeRequest(
         resource=f"bench/{subject.name}", run=f"{subject.name}-r1", spec_hash="bench", data=subject.data,
-        objectives=subject.objectives, selection=selection, serving=SERVING, champion=first.bundle,
+        objectives=subject.objectives, selection=Selection(), serving=SERVING, champion=first.bundle,
         search=Search(max_trials=trials, max_duration=f"{round(minutes * 60)}s", seed=SEED),
         techniques=None, original=first.bundle, store=store, threads=threads, trigger="bench",
     )  # fmt: skip
     search.run(request)
-    verdict = judge.run(request)
-    chosen = first.bundle
-    if verdict.verdict is Verdict.PROMOTE and verdict.candidate:
-        chosen = verdict.candidate.bundle
+    chosen, said = _proven(request) if judged else _best(request)
     bundle = open_bundle(chosen.uri, digest=chosen.digest)
-    done = ", ".join(bundle.manifest.techniques) or "as delivered"
-    options = bundle.manifest.engine
-    words = f"{verdict.verdict}: {done}; {options.engine}, {options.threads} threads, {options.precision}"
-    return Outcome(
-        Made(bundle.model, options), words=words, seconds=time.monotonic() - began, report=resolve(verdict.report).local
-    )
+    done, options = ", ".join(bundle.manifest.techniques) or "as delivered", bundle.manifest.engine
+    words = f"{said}: {done}; {options.engine}, {options.threads} threads, {options.precision}"
+    return Outcome(Made(bundle.model, options), words=words, seconds=time.monotonic() - began)
+
+
+def _proven(request: JudgeRequest) -> tuple[BundleRef, str]:
+    """Return what the judge promotes, or the champion."""
+    result = judge.run(request)
+    promoted = result.candidate if result.verdict is Verdict.PROMOTE else None
+    return (promoted.bundle if promoted else request.champion), str(result.verdict)
+
+
+def _best(request: JudgeRequest) -> tuple[BundleRef, str]:
+    """Return what the search found best, or the champion."""
+    best = finalists(open_study(request.store, request.run), request.objectives, count=1)
+    return (best[0].bundle, f"trial {best[0].trial}") if best else (request.champion, "nothing found")
