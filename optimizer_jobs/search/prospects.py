@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from scipy.stats import norm
 
 from optimizer_jobs.measure.intervals import difference, own_interval
-from optimizer_jobs.measure.quality import Floats
+from optimizer_jobs.measure.quality import SHARES, Floats
 from optimizer_jobs.search.study import Found
 from retune.api.objectives import GoalType, Metric, Objective
 
@@ -21,7 +21,8 @@ _CONFIDENCE = 0.95
 def standard_error(objective: Objective, champion: Floats, candidate: Floats) -> float:
     """Return the standard error, in the metric's unit, of what the judge holds against the objective's goal.
 
-    Intervals of shares are not symmetric; it is taken from their bad end, which decides.
+    Intervals of shares are not symmetric; it is taken from their bad end, which decides. For all other metrics it comes
+    from the spread of the rows: resampling, as the judge does it, takes too long for every trial.
 
     Args:
         objective: One with a goal on quality.
@@ -30,9 +31,19 @@ def standard_error(objective: Objective, champion: Floats, candidate: Floats) ->
     """
     absolute = objective.goal is not None and objective.goal.type is GoalType.THRESHOLD
     metric = objective.metric
+    if metric not in SHARES:
+        each = _shares_of(metric, candidate) - (0.0 if absolute else _shares_of(metric, champion))
+        return float(each.std() / math.sqrt(len(each)))
     found = (own_interval(metric, candidate) if absolute else difference(metric, champion, candidate))(_CONFIDENCE)
-    bad_side = found.value - found.low if metric.higher_is_better else found.high - found.value
-    return bad_side / _quantile(_CONFIDENCE)
+    return (found.value - found.low) / _quantile(_CONFIDENCE)
+
+
+def _shares_of(metric: Metric, scores: Floats) -> Floats:
+    """Return (N,) what each row adds to the figure: to a mean its score, to a root of a mean to first order."""
+    if metric is not Metric.RMSE:
+        return scores
+    root = math.sqrt(scores.mean())
+    return scores / (2 * root) if root else scores
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import Ridge
 
-from optimizer_jobs.measure.intervals import difference
+from optimizer_jobs.measure.intervals import difference, own_interval
 from optimizer_jobs.search.prospects import Hurdle, standard_error
 from optimizer_jobs.search.study import Found
 from retune.api.objectives import GoalType, Metric
@@ -62,6 +64,21 @@ def test_an_absolute_limit_is_measured_by_the_candidates_own_error() -> None:
     right = np.array([1.0] * 900 + [0.0] * 100)
     absolute = limit(Metric.ACCURACY, GoalType.THRESHOLD, "0.8")
     assert standard_error(absolute, right, right) > 2 * standard_error(GOAL, right, right)
+
+
+@pytest.mark.parametrize("metric", [Metric.RMSE, Metric.MAE])
+@pytest.mark.parametrize("goal", [GoalType.MAX_DEGRADATION, GoalType.THRESHOLD])
+def test_errors_of_means_are_those_that_resampling_gives(metric: Metric, goal: GoalType) -> None:
+    """Two real regressions of the diabetes data: the short way agrees with the judge's long one."""
+    rows, targets = load_diabetes(return_X_y=True)
+    errors = [
+        np.abs(Ridge(alpha).fit(rows[:200], targets[:200]).predict(rows[200:]) - targets[200:]) for alpha in (0, 9)
+    ]
+    champion, candidate = (error**2 if metric is Metric.RMSE else error for error in errors)
+    absolute = goal is GoalType.THRESHOLD
+    judge = (own_interval(metric, candidate) if absolute else difference(metric, champion, candidate))(0.95)
+    expected = (judge.high - judge.low) / 2 / norm.ppf(0.975)
+    assert standard_error(limit(metric, goal, "1"), champion, candidate) == pytest.approx(expected, rel=0.1)
 
 
 def test_chances_come_true_about_as_often_as_they_say() -> None:
