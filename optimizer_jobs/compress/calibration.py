@@ -5,12 +5,15 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.techniques.base import Context
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 _BATCH = 64
 
@@ -45,6 +48,15 @@ def reader(pieces: Sequence[dict[str, Any]]) -> Any:
             self._left = iter(pieces)
 
     return Reader()
+
+
+def session_of(model: "ModelProto") -> Any:
+    """Return an ONNX Runtime session of a graph in memory, on one thread and silent but for errors."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 @contextlib.contextmanager

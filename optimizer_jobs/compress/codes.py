@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from optimizer_jobs.compress.layers import is_set
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto
@@ -50,8 +52,7 @@ def store(path: Path, layers: Iterable[str]) -> int:
 
 def _channels(node: "NodeProto", axes: int) -> int:
     """Return the axis of a layer's weight that counts its output channels."""
-    turned = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-    return 0 if node.op_type == "Conv" or turned else axes - 1
+    return 0 if node.op_type == "Conv" or is_set(node, "transB") else axes - 1
 
 
 def _unpack(model: "ModelProto", name: str, values: "NDArray[np.float32]", *, axis: int) -> None:

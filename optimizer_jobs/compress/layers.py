@@ -72,6 +72,11 @@ def has_dense(model: ModelProto) -> bool:
     return any(len(dims) == 4 and prod(dims[2:]) > 1 and dims[1] >= LEAST_CHANNELS for dims in weights)
 
 
+def is_set(node: NodeProto, name: str) -> bool:
+    """Return whether an attribute that is a switch, such as transB, is on."""
+    return any(attribute.name == name and attribute.i for attribute in node.attribute)
+
+
 def name_nodes(model: ModelProto) -> None:
     """Give every node without a name one, as quantizers need it."""
     for number, node in enumerate(model.graph.node):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from optimizer_jobs.compress.calibration import session_of
+
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
@@ -35,7 +37,7 @@ def rank(
     """
     import onnx
 
-    session = _session(_with_both(onnx.load(prepared), onnx.load(quantized), layers))
+    session = session_of(_with_both(onnx.load(prepared), onnx.load(quantized), layers))
     exact = _answers(session, batches, _NONE)
     harm = {name: _error(_answers(session, batches, number), exact) for number, name in enumerate(layers)}
     return tuple(sorted(layers, key=harm.__getitem__, reverse=True))
@@ -149,14 +151,6 @@ def _renamed(tensor: "TensorProto", name: str) -> "TensorProto":
     made.CopyFrom(tensor)
     made.name = name
     return made
-
-
-def _session(model: "ModelProto") -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _answers(session: Any, batches: Sequence[Mapping[str, Any]], chosen: int) -> list[Any]:

@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from optimizer_jobs.compress.calibration import session_of
+from optimizer_jobs.compress.layers import is_set
+
 Floats = NDArray[np.float32]
 
 STRENGTH = 0.7
@@ -49,7 +52,7 @@ def _groups(
     groups: dict[str, list[NodeProto]] = {}
     for node in model.graph.node:
         weight = weights.get(node.input[1]) if node.name in layers and node.op_type in {"MatMul", "Gemm"} else None
-        if weight is None or weight.data_type != TensorProto.FLOAT or len(weight.dims) != 2 or _flag(node, "transA"):
+        if weight is None or weight.data_type != TensorProto.FLOAT or len(weight.dims) != 2 or is_set(node, "transA"):
             continue
         if uses[weight.name] == 1:
             groups.setdefault(node.input[0], []).append(node)
@@ -68,11 +71,7 @@ def _divide(model: ModelProto, tensor: str, nodes: Sequence[NodeProto], scale: F
 
 def _rows_first(weight: Floats, node: NodeProto) -> Floats:
     """Return the weight with the axis that is summed over first; the same again turns it back."""
-    return weight.T if _flag(node, "transB") else weight
-
-
-def _flag(node: NodeProto, name: str) -> bool:
-    return any(attribute.name == name and attribute.i for attribute in node.attribute)
+    return weight.T if is_set(node, "transB") else weight
 
 
 def _scale(inputs: Floats, rows: Floats) -> Floats:
@@ -84,15 +83,11 @@ def _scale(inputs: Floats, rows: Floats) -> Floats:
 
 def _ranges(model: ModelProto, tensors: Sequence[str], batches: Sequence[Mapping[str, Any]]) -> dict[str, Floats]:
     """Return the largest magnitude of every channel, the last axis, of each tensor."""
-    import onnxruntime
-
     known = {value.name for value in (*model.graph.input, *model.graph.output)}
     observed = ModelProto()
     observed.CopyFrom(model)
     observed.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in tensors if name not in known)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
-    session = onnxruntime.InferenceSession(observed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = session_of(observed)
     inside = [value.name for value in session.get_outputs()]
     largest: dict[str, Floats] = {}
     for batch in batches:

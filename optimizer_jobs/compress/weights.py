@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper, version_converter
 
 from optimizer_jobs.compress import codes, fallback
 from optimizer_jobs.compress.calibration import quiet
-from optimizer_jobs.compress.layers import tables, weighted
+from optimizer_jobs.compress.layers import is_set, tables, weighted
 from optimizer_jobs.compress.schemes import CODES, DYNAMIC_OPS
 from optimizer_jobs.compress.static import saturates
 from optimizer_jobs.techniques.base import Context, Params
@@ -124,7 +124,7 @@ def _unfold(model: ModelProto) -> None:
             nodes.append(node)
             continue
         weight = node.input[1]
-        if any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
+        if is_set(node, "transB"):
             turned = np.ascontiguousarray(numpy_helper.to_array(weights[weight]).T)
             weight = f"{weight}_{node.name}_turned"
             model.graph.initializer.append(numpy_helper.from_array(turned, weight))

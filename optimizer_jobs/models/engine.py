@@ -34,7 +34,7 @@ class EngineOptions(Document):
     float32 numbers be multiplied as such; its other processors have no kernels for bfloat16 files."""
     rows: int | None = Field(default=None, ge=1, le=4096)
     """ONNX Runtime: rows that it is told every call has, so that it plans ahead; other requests are split and filled
-    up."""
+    up. Other engines get calls of so many rows too, as bundles of earlier versions ask it of them, and plan nothing."""
     planned: Mapping[str, tuple[int, ...]] | None = None
     """OpenVINO: the shape of every input, by name, of the calls that it has a second plan for, made ahead for exactly
     this shape; all other calls take the plan for any. Costs the memory of another copy of the model."""

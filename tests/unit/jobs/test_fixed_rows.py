@@ -18,21 +18,38 @@ from optimizer_jobs.search.engines import EngineSpace
 from optimizer_jobs.search.space import Space
 from tests.unit.jobs import models_for_tests as models
 
+every_engine = pytest.mark.parametrize(
+    "engine", [pytest.param("onnxruntime"), pytest.param("openvino", marks=pytest.mark.torch)]
+)
 
+
+@pytest.fixture(autouse=True)
+def _engine(request: pytest.FixtureRequest) -> None:
+    wanted = getattr(request.node, "callspec", None)
+    if wanted is not None and wanted.params.get("engine") == "openvino":
+        pytest.importorskip("openvino")
+
+
+@every_engine
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 40])
-def test_any_number_of_rows_gets_the_same_answers(count: int, delivered: Path, splits: dict[str, Rows]) -> None:
+def test_any_number_of_rows_gets_the_same_answers(
+    engine: str, count: int, delivered: Path, splits: dict[str, Rows]
+) -> None:
     """Fewer rows are filled up, more are split, and what was filled in is never answered."""
     rows = splits["test"].take(slice(0, count))
-    plain = open_model(delivered / "conv.onnx", EngineOptions()).run(rows.inputs)
-    found = open_model(delivered / "conv.onnx", EngineOptions(rows=8)).run(rows.inputs)
+    told = EngineOptions.model_validate({"engine": engine, "rows": 8})
+    plain = open_model(delivered / "conv.onnx", EngineOptions.model_validate({"engine": engine})).run(rows.inputs)
+    found = open_model(delivered / "conv.onnx", told).run(rows.inputs)
     assert found["scores"].shape == (count, 10)
     np.testing.assert_allclose(found["scores"], plain["scores"], atol=1e-3)
 
 
-def test_the_signature_stays_free(delivered: Path) -> None:
+@every_engine
+def test_the_signature_stays_free(engine: str, delivered: Path) -> None:
     """Whoever serves the bundle still takes any number of rows."""
-    free = open_model(delivered / "mlp.onnx", EngineOptions())
-    assert open_model(delivered / "mlp.onnx", EngineOptions(rows=4)).signature == free.signature
+    told = EngineOptions.model_validate({"engine": engine, "rows": 4})
+    free = open_model(delivered / "mlp.onnx", EngineOptions.model_validate({"engine": engine}))
+    assert open_model(delivered / "mlp.onnx", told).signature == free.signature
 
 
 def test_golden_requests_of_one_and_more_rows_hold(make: Callable[..., Bundle], splits: dict[str, Rows]) -> None:

@@ -1,5 +1,6 @@
 """The engine OpenVINO: the same model, the same answers, and nothing repaired in silence."""
 
+import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ from onnx import TensorProto, helper, save
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.resources import Served, measure_resources
-from optimizer_jobs.models.bundle import Bundle
+from optimizer_jobs.models.bundle import MANIFEST, Bundle, Manifest
 from optimizer_jobs.models.engine import Array
 from optimizer_jobs.models.golden import check, record
 from optimizer_jobs.models.onnx_file import check_onnx
@@ -85,7 +86,18 @@ def test_a_plan_for_one_shape_answers_like_the_plan_for_any(
     np.testing.assert_allclose(told.run(rows.inputs)["scores"], free.run(rows.inputs)["scores"], atol=1e-3)
 
 
-@pytest.mark.parametrize(("planned", "said"), [({"y": (1, 64)}, r"inputs \['y'\]"), ({"x": (1, 63)}, "63|shape")])
+def test_a_bundle_keeps_its_plan(make: Callable[..., Bundle], splits: dict[str, Rows]) -> None:
+    """Who opens the bundle finds the shape in its manifest file, and gets the delivered model's answers."""
+    made = make(engine=EngineOptions(engine="openvino", planned={"x": (1, 64)}))
+    read = Manifest.model_validate_json((made.folder / MANIFEST).read_bytes())
+    assert read.engine.planned == {"x": (1, 64)}
+    one = splits["test"].take(slice(0, 1)).inputs
+    exact = open_model(made.model, EngineOptions()).run(one)["scores"]
+    found = open_session(dataclasses.replace(made, manifest=read)).run(one)["scores"]
+    np.testing.assert_allclose(found, exact, atol=1e-3)
+
+
+@pytest.mark.parametrize(("planned", "said"), [({"y": (1, 64)}, r"inputs \['y'\]"), ({"x": (1, 63)}, "63")])
 def test_a_plan_for_what_the_model_cannot_take_is_refused(
     delivered: Path, planned: dict[str, tuple[int, ...]], said: str
 ) -> None:
