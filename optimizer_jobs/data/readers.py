@@ -133,7 +133,12 @@ def _check_table_size(*, rows: int, columns: int, limit_bytes: int) -> None:
 
 
 def _table_columns(table: Any) -> Columns:
-    names = tuple(str(name) for name in table.column_names)
+    import pyarrow as pa
+
+    try:
+        names = tuple(str(name) for name in table.column_names)
+    except UnicodeDecodeError as error:
+        raise UnreadableDataError(f"the names of its columns are not UTF-8 text ({error}).") from error
     doubled = next((name for name, count in Counter(names).items() if count > 1), None)
     if doubled is not None:
         raise UnreadableDataError(f"column {doubled!r} appears more than once.")
@@ -144,7 +149,10 @@ def _table_columns(table: Any) -> Columns:
             raise UnreadableDataError(
                 f"column {name!r} holds {column.type}; give nested values as arrays of an NPZ file."
             )
-        return np.asarray(column.to_numpy())
+        try:
+            return np.asarray(column.to_numpy())
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise UnreadableDataError(f"column {name!r} cannot be read; is its text UTF-8? ({error}).") from error
 
     return Columns(names=names, read=read, tabular=True)
 

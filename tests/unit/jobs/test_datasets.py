@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from sklearn.datasets import load_breast_cancer, load_wine
 
 from optimizer_jobs.data.datasets import Rows, read_dataset
@@ -276,10 +278,25 @@ def test_faulty_tables_are_refused(claims: Claims, refused: Callable[..., str]) 
 
 
 def test_a_compressed_table_is_not_unpacked(claims: Claims, refused: Callable[..., str]) -> None:
-    """A name that ends in .gz does not make the reader expand it past any bound."""
-    with gzip.open(claims.root / "digits" / "t.csv.gz", "wb") as file:
-        file.write(b"a,b,label\n1,2,0\n3,4,1\n")
-    assert "not a readable CSV" in refused("t.csv.gz", signature(("f", "float32", (-1, 2))), format="CSV")
+    """A name that ends in .gz does not make the reader expand it past any bound; it is refused as the bytes it is."""
+    packed = gzip.compress(b"a,b,label\n1,2,0\n3,4,1\n", mtime=0)
+    (claims.root / "digits" / "t.csv.gz").write_bytes(packed)
+    assert refused("t.csv.gz", signature(("f", "float32", (-1, 2))), format="CSV")
+
+
+def test_names_that_are_no_text_are_refused(claims: Claims, refused: Callable[..., str]) -> None:
+    """A header line of bytes that are not UTF-8 is told as such, whatever the rest of the file looks like."""
+    (claims.root / "digits" / "t.csv").write_bytes(b"\x1f\x8b\x08,b,label\n1,2,0\n3,4,1\n")
+    assert "names of its columns are not UTF-8" in refused("t.csv", signature(("f", "float32", (-1, 2))))
+
+
+def test_text_that_is_not_utf_8_is_refused(claims: Claims, refused: Callable[..., str]) -> None:
+    """A Parquet column that is declared as text and holds other bytes is named."""
+    broken = pa.array([b"\xff\xfe", b"ok"], pa.binary()).view(pa.string())
+    table = pa.table({"a": pa.array([1.0, 2.0]), "b": broken, "label": pa.array([0, 1])})
+    parquet.write_table(table, claims.root / "digits" / "t.parquet")
+    two = signature(("f", "float32", (-1, 2)), classes=2)
+    assert "column 'b' cannot be read; is its text UTF-8?" in refused("t.parquet", two)
 
 
 def test_a_nested_table_column_is_refused(claims: Claims, refused: Callable[..., str]) -> None:
