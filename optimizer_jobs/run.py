@@ -25,13 +25,13 @@ from retune.contract.requests import AnyRequest, parse_request
 from retune.contract.results import Failure, JobResult, Reason, encode_result
 
 COMMANDS = {
-    "inspect": "optimizer_jobs.inspect:run",
-    "baseline": "optimizer_jobs.baseline:run",
-    "gather": "optimizer_jobs.gather.command:run",
-    "search": "optimizer_jobs.search.command:run",
-    "judge": "optimizer_jobs.judge.command:run",
-    "verify": "optimizer_jobs.verify:run",
-    "check": "optimizer_jobs.check.command:run",
+    "inspect": "optimizer_jobs.commands.inspection:run",
+    "baseline": "optimizer_jobs.commands.baseline:run",
+    "gather": "optimizer_jobs.commands.gather.command:run",
+    "search": "optimizer_jobs.commands.search.command:run",
+    "judge": "optimizer_jobs.commands.judge.command:run",
+    "verify": "optimizer_jobs.commands.verify:run",
+    "check": "optimizer_jobs.commands.check.command:run",
 }
 """Command to `module:function`, imported when it is run; the function takes the request and returns the result."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from optimizer_jobs.data.fetch import fetch
 from optimizer_jobs.data.readers import Columns, UnreadableDataError, open_columns
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
+from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 from retune.api.model import Dataset, DatasetFormat, Task
 from retune.contract.results import Reason
 

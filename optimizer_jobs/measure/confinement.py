@@ -15,7 +15,7 @@ from pathlib import Path
 
 from optimizer_jobs.measure.fingerprint import memory_limit
 from optimizer_jobs.models.runtime import unavailable
-from optimizer_jobs.techniques.base import Params
+from optimizer_jobs.technique import Params
 from retune.api.base import memory_bytes
 from retune.api.search import EngineName, Serving
 from retune.api.techniques import QuantizationScheme, TechniqueType

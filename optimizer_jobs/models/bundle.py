@@ -24,7 +24,7 @@ from optimizer_jobs.errors import JobError, store_access
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.golden import Golden
 from optimizer_jobs.models.native import Native, NativeRecord
-from optimizer_jobs.models.signature import Signature
+from optimizer_jobs.signature import Signature
 from retune.api.model import Task
 from retune.contract.requests import BundleRef, Document
 from retune.contract.results import Reason

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 from pydantic import Field
 
-from optimizer_jobs.models.signature import Signature
+from optimizer_jobs.signature import Signature
 from retune.contract.requests import Document
 
 Array = NDArray[Any]

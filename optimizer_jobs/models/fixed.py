@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from optimizer_jobs.models.engine import Array, EngineError, Session
-from optimizer_jobs.models.signature import Signature, TensorSpec
+from optimizer_jobs.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -11,7 +11,7 @@ import numpy as np
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.models.engine import Array, EngineError, Session
-from optimizer_jobs.models.signature import TEXT, TensorSpec
+from optimizer_jobs.signature import TEXT, TensorSpec
 from retune.contract.requests import Document
 
 _DATATYPES = {

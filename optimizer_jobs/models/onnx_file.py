@@ -16,7 +16,7 @@ from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.models.bundle import GOLDEN, MANIFEST, MODEL, NATIVE
 from optimizer_jobs.models.engine import EngineError, EngineOptions, UnsupportedModelError
 from optimizer_jobs.models.runtime import open_model
-from optimizer_jobs.models.signature import Signature
+from optimizer_jobs.signature import Signature
 from retune.contract.results import Reason
 
 MODEL_LIMIT_BYTES = (2 << 30) - 1

@@ -25,7 +25,7 @@ from optimizer_jobs.models.engine import (
     UnsupportedModelError,
 )
 from optimizer_jobs.models.planned import PlannedSession
-from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
+from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 
 if TYPE_CHECKING:
     import openvino as ov

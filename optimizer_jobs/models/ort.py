@@ -11,7 +11,7 @@ import onnxruntime as ort
 
 from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Precision, UnsupportedModelError
 from optimizer_jobs.models.fixed import row_axis_of
-from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
+from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 
 ort.disable_telemetry_events()
 

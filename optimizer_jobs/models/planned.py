@@ -7,7 +7,7 @@ another shape goes to the plan for any shape, as a whole.
 from collections.abc import Mapping
 
 from optimizer_jobs.models.engine import Array, Session
-from optimizer_jobs.models.signature import Signature
+from optimizer_jobs.signature import Signature
 
 
 class PlannedSession:

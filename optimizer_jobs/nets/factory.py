@@ -13,8 +13,8 @@ from typing import Any
 from torch import nn
 
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.techniques.base import ParamValue
-from optimizer_jobs.tune.parameters import json_or_text
+from optimizer_jobs.machinery.training.parameters import json_or_text
+from optimizer_jobs.technique import ParamValue
 from retune.api.model import Factory
 from retune.contract.results import Reason
 

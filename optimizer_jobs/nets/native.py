@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.nets.factory import arguments_of, network
-from optimizer_jobs.techniques.base import ParamValue
+from optimizer_jobs.technique import ParamValue
 from retune.api.model import Factory
 from retune.contract.results import Reason
 

@@ -24,10 +24,10 @@ from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.golden import GOLDEN_ID
 from optimizer_jobs.models.onnx_file import check_onnx
-from optimizer_jobs.models.signature import Signature
 from optimizer_jobs.production.events import Event, UnfitEventError, parse, tensors
 from optimizer_jobs.production.writer import CaptureWriter
 from optimizer_jobs.progress import say
+from optimizer_jobs.signature import Signature
 
 EVENTS = Counter("retune_collector_events", "Events by what became of them.", ["outcome"])
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
+from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 
 Array = NDArray[Any]
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.quality import UnfitAnswersError, predictions_of
-from optimizer_jobs.models.signature import Signature, TensorSpec
 from optimizer_jobs.production.windows import Captured
+from optimizer_jobs.signature import Signature, TensorSpec
 from retune.api.model import Task
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
+from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 
 REQUEST_ID, ROW, TIME, MODEL = "request_id", "row", "time", "model"
 KEYS = {REQUEST_ID: pa.string(), ROW: pa.int32(), TIME: pa.timestamp("us", tz="UTC"), MODEL: pa.string()}

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
 from optimizer_jobs.production import layout
 from optimizer_jobs.production.columns import Mask, is_text, kind_of, open_parquet, short, texts
+from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 
 Array = NDArray[Any]
 

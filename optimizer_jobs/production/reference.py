@@ -14,11 +14,11 @@ from pyarrow import parquet
 
 from optimizer_jobs.data.fetch import fetch
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.models.signature import Signature
 from optimizer_jobs.production import layout
 from optimizer_jobs.production.reading import Tally, joined, read_file
 from optimizer_jobs.production.windows import Captured, captured_of
 from optimizer_jobs.production.writer import column
+from optimizer_jobs.signature import Signature
 from retune.contract.results import Reason
 
 Array = NDArray[Any]

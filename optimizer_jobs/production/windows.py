@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer_jobs.models.bundle import Manifest
-from optimizer_jobs.models.signature import Signature
 from optimizer_jobs.production import files, layout
 from optimizer_jobs.production.columns import Mask
 from optimizer_jobs.production.reading import UNFIT, Part, Tally, joined, read_file
+from optimizer_jobs.signature import Signature
 from retune.api.monitoring import Production
 
 Array = NDArray[Any]

@@ -22,8 +22,8 @@ from prometheus_client import Counter
 from pyarrow import parquet
 
 from optimizer_jobs.models.engine import Array
-from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
 from optimizer_jobs.production import layout
+from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 
 WRITTEN = Counter("retune_capture_rows", "Captured rows that are in a file.")
 DROPPED = Counter("retune_capture_dropped_rows", "Rows that were not captured, by reason.", ["reason"])

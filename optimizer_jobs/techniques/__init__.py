@@ -1,1 +1,1 @@
-"""What a technique is, which there are, and how those of one plan are applied in order."""
+"""The techniques that a search may combine, one module each, their registry, and how those of one plan are applied."""

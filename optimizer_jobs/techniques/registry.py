@@ -7,11 +7,21 @@ quantization works on a graph that is pruned and cleaned already.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from optimizer_jobs.compress import factorization, graph_optimization, pruning, quantization
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.robust import adversarial
-from optimizer_jobs.techniques.base import Subject, Technique
-from optimizer_jobs.tune import architecture, augmentation, container, distillation, hyperparameters, preparation
+from optimizer_jobs.technique import Subject, Technique
+from optimizer_jobs.techniques import adversarial_training as adversarial
+from optimizer_jobs.techniques import (
+    architecture,
+    augmentation,
+    distillation,
+    factorization,
+    graph_optimization,
+    pruning,
+    quantization,
+)
+from optimizer_jobs.techniques import custom_training as container
+from optimizer_jobs.techniques import data_preparation as preparation
+from optimizer_jobs.techniques import hyperparameter_tuning as hyperparameters
 from retune.api.techniques import Technique as TechniqueSpec
 from retune.api.techniques import TechniqueType
 from retune.contract.results import Reason

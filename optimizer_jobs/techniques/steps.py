@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from optimizer_jobs.machinery.training.fit import fit
 from optimizer_jobs.progress import say
-from optimizer_jobs.techniques.base import Applied, Context, Params, Rewriting, Skipped
+from optimizer_jobs.technique import Applied, Context, Params, Rewriting, Skipped
 from optimizer_jobs.techniques.registry import TECHNIQUES
-from optimizer_jobs.tune.fit import fit
 from retune.api.model import Factory
 from retune.api.techniques import TechniqueType
 

@@ -29,7 +29,7 @@ from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.latency import Effort, Timings, interleave_until, ratio
 from optimizer_jobs.models.engine import Array
 from optimizer_jobs.models.onnx_file import check_onnx
-from optimizer_jobs.models.signature import Signature
+from optimizer_jobs.signature import Signature
 from tests.bench.measured import fetch, until
 from tests.localcluster.controlplane import free_ports
 from tests.localcluster.inside import SHARED

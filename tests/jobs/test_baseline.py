@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from optimizer_jobs.baseline import run
+from optimizer_jobs.commands.baseline import run
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.measure.stats import wilson

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.machinery.training import exchange
+from optimizer_jobs.machinery.training.exchange import CustomTrainingError
 from optimizer_jobs.models.onnx_file import check_onnx
-from optimizer_jobs.techniques.base import Applied, Context, StoppedEarlyError
+from optimizer_jobs.technique import Applied, Context, StoppedEarlyError
+from optimizer_jobs.techniques import custom_training as container
 from optimizer_jobs.techniques.steps import Step, build
-from optimizer_jobs.tune import container, exchange
-from optimizer_jobs.tune.exchange import CustomTrainingError
 from retune.api.techniques import Parameter, Technique, TechniqueType, TrainingContainer
 from retune.cli import main as command_line
 from retune.cli.follow import Exit

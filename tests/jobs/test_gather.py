@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optimizer_jobs.commands.gather.command import run
+from optimizer_jobs.commands.gather.splits import fingerprints
 from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.data.fetch import file_digest
-from optimizer_jobs.gather.command import run
-from optimizer_jobs.gather.splits import fingerprints
 from optimizer_jobs.models.bundle import Bundle, publish
 from retune.api.model import Data, Dataset
 from retune.api.watched import StoredData

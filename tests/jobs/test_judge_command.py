@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from optimizer_jobs import baseline
+from optimizer_jobs.commands import baseline
+from optimizer_jobs.commands.judge import command
+from optimizer_jobs.commands.judge.report.document import Report
+from optimizer_jobs.commands.search import command as search
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.judge import command
 from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.production.reference import of_bundle, read_reference
-from optimizer_jobs.report.document import Report
 from optimizer_jobs.run import execute
-from optimizer_jobs.search import command as search
-from optimizer_jobs.search.finalists import finalists
-from optimizer_jobs.search.study import open_study
+from optimizer_jobs.study.finalists import finalists
+from optimizer_jobs.study.trials import open_study
 from retune.contract.requests import BaselineRequest, JudgeRequest, SearchRequest
 from retune.contract.results import JudgeResult, Reason, Verdict, encode_result
 from tests.unit.jobs.models_for_tests import digits

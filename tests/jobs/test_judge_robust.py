@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
-from optimizer_jobs import baseline
+from optimizer_jobs.commands import baseline
+from optimizer_jobs.commands.judge import command
+from optimizer_jobs.commands.judge.report.document import Report
+from optimizer_jobs.commands.search import command as search
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.judge import command
+from optimizer_jobs.machinery.robust import attack
 from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model
-from optimizer_jobs.report.document import Report
-from optimizer_jobs.robust import attack
-from optimizer_jobs.search import command as search
-from optimizer_jobs.search.study import open_study, trials_table
+from optimizer_jobs.study.trials import open_study, trials_table
 from retune.api.objectives import Metric
 from retune.api.techniques import Adversarial
 from retune.contract.requests import BaselineRequest, JudgeRequest, SearchRequest

@@ -12,8 +12,8 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from optimizer_jobs.search.claims import Worker
-from optimizer_jobs.search.study import Found, counted, journal_path, number_of, open_study, trials_table
+from optimizer_jobs.commands.search.leases import Worker
+from optimizer_jobs.study.trials import Found, counted, journal_path, number_of, open_study, trials_table
 from tests.unit.jobs import search_worker
 
 ROOT = Path(__file__).parents[2]

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from optimizer_jobs.commands.search.command import run
+from optimizer_jobs.commands.search.progress import Gauges, trial_line
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
@@ -17,11 +19,9 @@ from optimizer_jobs.models.bundle import Lineage, make_bundle, open_bundle, publ
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import EngineOptions, open_model, unavailable
-from optimizer_jobs.search.command import run
-from optimizer_jobs.search.finalists import finalists
-from optimizer_jobs.search.progress import Gauges, trial_line
-from optimizer_jobs.search.study import Found, counted, number_of, open_study, trials_table
-from optimizer_jobs.techniques.base import Applied, Context, Params, Skipped
+from optimizer_jobs.study.finalists import finalists
+from optimizer_jobs.study.trials import Found, counted, number_of, open_study, trials_table
+from optimizer_jobs.technique import Applied, Context, Params, Skipped
 from optimizer_jobs.techniques.registry import asked_for, recipe
 from retune.api.model import Data, Task
 from retune.api.objectives import Selection, default_objectives
@@ -134,7 +134,7 @@ def test_a_rejected_bundle_is_not_proposed_again(ask: Ask) -> None:
 
 def test_steps_are_shared_while_a_run_lasts_and_gone_after(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     """Quantizing the same model the same way is done once, however often it is tried; scratch does not stay."""
-    from optimizer_jobs.compress import quantization
+    from optimizer_jobs.techniques import quantization
 
     made: list[Params] = []
     original = quantization.apply

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from optimizer_jobs.commands.search.command import run
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.run import execute
-from optimizer_jobs.search.command import run
-from optimizer_jobs.search.study import counted, number_of, open_study, trials_table
-from optimizer_jobs.techniques.base import Applied, Context, Params, Skipped
+from optimizer_jobs.study.trials import counted, number_of, open_study, trials_table
+from optimizer_jobs.technique import Applied, Context, Params, Skipped
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Step, build
 from retune.api.search import Search
@@ -162,7 +162,7 @@ def test_what_trains_on_is_compared_with_its_like(
 
 def test_kept_steps_stay_for_a_restart_when_a_search_is_killed(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """Work that was done is not done again; it goes when the search ends."""
-    from optimizer_jobs.search.trial import Bench
+    from optimizer_jobs.commands.search.trial import Bench
 
     class KilledError(BaseException):
         """The process is gone."""

@@ -11,11 +11,11 @@ from optuna.trial import TrialState
 
 pytest.importorskip("torch")
 
-from optimizer_jobs.search import command
-from optimizer_jobs.search.budget import Budget
-from optimizer_jobs.search.stopping import Watch
-from optimizer_jobs.search.study import Found, counted, number_of, open_study, trials_table
-from optimizer_jobs.techniques.base import StoppedEarlyError
+from optimizer_jobs.commands.search import command
+from optimizer_jobs.commands.search.budget import Budget
+from optimizer_jobs.commands.search.stopping import Watch
+from optimizer_jobs.study.trials import Found, counted, number_of, open_study, trials_table
+from optimizer_jobs.technique import StoppedEarlyError
 from retune.api.search import Search
 from retune.api.techniques import Parameter, Technique, TechniqueType, Tuning
 from retune.contract.requests import SearchRequest

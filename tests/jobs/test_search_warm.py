@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from optuna.trial import FixedTrial, TrialState, create_trial
 
-from optimizer_jobs.search.space import Space
-from optimizer_jobs.search.study import FOUND, NUMBER, PLAN, Found, journal_path, open_study, record
-from optimizer_jobs.search.warm import IN_ALL, warm_start
-from optimizer_jobs.techniques.base import Params
+from optimizer_jobs.commands.search.space import Space
+from optimizer_jobs.commands.search.warm import IN_ALL, warm_start
+from optimizer_jobs.study.trials import FOUND, NUMBER, PLAN, Found, journal_path, open_study, record
+from optimizer_jobs.technique import Params
 from retune.api.model import Data, Task
 from retune.api.objectives import Metric, Objective, Role, Selection, default_objectives
 from retune.api.search import Search

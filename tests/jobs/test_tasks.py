@@ -8,10 +8,10 @@ import pytest
 from sklearn.datasets import load_diabetes
 from sklearn.neural_network import MLPRegressor
 
-from optimizer_jobs import baseline
-from optimizer_jobs.judge import command as judge
+from optimizer_jobs.commands import baseline
+from optimizer_jobs.commands.judge import command as judge
+from optimizer_jobs.commands.search import command as search
 from optimizer_jobs.measure.latency import Effort
-from optimizer_jobs.search import command as search
 from retune.api.model import Data, Model, Task
 from retune.api.objectives import Objective, Selection
 from retune.api.search import Search

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizer_jobs import baseline
+from optimizer_jobs.commands import baseline
+from optimizer_jobs.commands.judge import command
+from optimizer_jobs.commands.judge.report.document import Report
+from optimizer_jobs.commands.judge.report.render import render
+from optimizer_jobs.commands.search import command as search
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.judge import command
 from optimizer_jobs.measure import resources
 from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.runtime import open_session
-from optimizer_jobs.report.document import Report
-from optimizer_jobs.report.render import render
-from optimizer_jobs.search import command as search
-from optimizer_jobs.search.study import open_study, trials_table
+from optimizer_jobs.study.trials import open_study, trials_table
 from retune.api.model import Task
 from retune.api.objectives import Metric
 from retune.contract.requests import BaselineRequest, JudgeRequest, SearchRequest

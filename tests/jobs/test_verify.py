@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from optimizer_jobs.commands.verify import ANSWER_LIMIT_BYTES, Patience, run
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from optimizer_jobs.models.bundle import Bundle, publish
 from optimizer_jobs.models.runtime import open_session
-from optimizer_jobs.verify import ANSWER_LIMIT_BYTES, Patience, run
 from retune.contract.exits import Exit
 from retune.contract.paths import bundles
 from retune.contract.requests import BundleRef, VerifyRequest

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from optimizer_jobs.check.command import run
+from optimizer_jobs.commands.check.command import run
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.run import execute

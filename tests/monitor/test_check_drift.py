@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
-from optimizer_jobs.check import statistics
-from optimizer_jobs.check.columns import Cause
-from optimizer_jobs.check.drift import Findings, compare
-from optimizer_jobs.check.embeddings import components
-from optimizer_jobs.check.statistics import Kind, effect, p_value
-from optimizer_jobs.check.verdict import columns, judge
+from optimizer_jobs.commands.check import statistics
+from optimizer_jobs.commands.check.columns import Cause
+from optimizer_jobs.commands.check.drift import Findings, compare
+from optimizer_jobs.commands.check.embeddings import components
+from optimizer_jobs.commands.check.statistics import Kind, effect, p_value
+from optimizer_jobs.commands.check.verdict import columns, judge
 from retune.api.monitoring import Drift, DriftMethod
 from retune.api.watched import Verdict
 from tests.bench.monitoring.alarms import delays, quiet
@@ -91,7 +91,7 @@ def test_one_column_that_breaks_the_library_is_its_own_unknown(cancer: World, mo
             raise ZeroDivisionError("such is life")
         return real(reference, current, kind, method)
 
-    monkeypatch.setattr("optimizer_jobs.check.drift.effect", failing)
+    monkeypatch.setattr("optimizer_jobs.commands.check.drift.effect", failing)
     findings = found(cancer)
     verdict = judge(findings, Drift(), samples=500)
     assert [(each.name, each.cause) for each in findings.left] == [(broken, Cause.FAILED)]

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import csv
 
-from optimizer_jobs.check.command import run
+from optimizer_jobs.commands.check.command import run
 from optimizer_jobs.data.uris import resolve
 from retune.api.model import Dataset, Task
 from retune.api.monitoring import Drift, Quality

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
-from optimizer_jobs.models.signature import Signature, TensorSpec
+from optimizer_jobs.signature import Signature, TensorSpec
 from retune.api.model import Task
 
 Array = NDArray[Any]

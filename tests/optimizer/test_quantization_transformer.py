@@ -13,14 +13,14 @@ from optuna.trial import FixedTrial
 pytest.importorskip("torch")
 pytest.importorskip("nncf")
 
-from optimizer_jobs.compress import graph_optimization, quantization
-from optimizer_jobs.compress.schemes import CODES
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.machinery.compress.schemes import CODES
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model
-from optimizer_jobs.techniques.base import Applied, Context, Params, Skipped, Subject
+from optimizer_jobs.technique import Applied, Context, Params, Skipped, Subject
+from optimizer_jobs.techniques import graph_optimization, quantization
 from retune.api.model import Task
 from retune.api.techniques import GraphOptimization, Quantization, QuantizationScheme, Technique, TechniqueType
 from tests.minilm.files import ensure

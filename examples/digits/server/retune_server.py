@@ -40,8 +40,8 @@ from optimizer_jobs.models.bundle import Bundle, open_bundle
 from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Session
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model, open_session
-from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec
 from optimizer_jobs.production.writer import CaptureWriter
+from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 
 BUNDLE_VARIABLE = "MODEL_URI"
 CAPTURE_VARIABLE = "CAPTURE_URI"

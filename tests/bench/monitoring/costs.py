@@ -41,9 +41,9 @@ def rows(count: int, columns: int, *, seed: int) -> pd.DataFrame:
 
 def ours(reference: pd.DataFrame, current: pd.DataFrame) -> None:
     """Judge a window as the check does: of many rows a sample."""
-    from optimizer_jobs.check.drift import compare
-    from optimizer_jobs.check.verdict import judge
-    from optimizer_jobs.check.violations import violations
+    from optimizer_jobs.commands.check.drift import compare
+    from optimizer_jobs.commands.check.verdict import judge
+    from optimizer_jobs.commands.check.violations import violations
     from retune.api.monitoring import Drift
 
     if len(current) > MAX_SAMPLES:
@@ -55,8 +55,8 @@ def ours(reference: pd.DataFrame, current: pd.DataFrame) -> None:
 
 def page(reference: pd.DataFrame, current: pd.DataFrame) -> None:
     """Judge a window and write its page."""
-    from optimizer_jobs.check import page as pages
-    from optimizer_jobs.check.drift import compare
+    from optimizer_jobs.commands.check import page as pages
+    from optimizer_jobs.commands.check.drift import compare
     from retune.api.monitoring import Drift
 
     current = current.head(MAX_SAMPLES)
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("rows", type=int)
     parser.add_argument("columns", type=int)
     options = parser.parse_args()
-    from optimizer_jobs.check.statistics import load
+    from optimizer_jobs.commands.check.statistics import load
 
     load()
     reference, current = rows(REFERENCE_ROWS, options.columns, seed=0), rows(options.rows, options.columns, seed=1)

@@ -3,12 +3,12 @@
 import time
 from dataclasses import dataclass
 
-from optimizer_jobs import baseline
-from optimizer_jobs.judge import command as judge
+from optimizer_jobs.commands import baseline
+from optimizer_jobs.commands.judge import command as judge
+from optimizer_jobs.commands.search import command as search
 from optimizer_jobs.models.bundle import open_bundle
-from optimizer_jobs.search import command as search
-from optimizer_jobs.search.finalists import finalists
-from optimizer_jobs.search.study import open_study
+from optimizer_jobs.study.finalists import finalists
+from optimizer_jobs.study.trials import open_study
 from retune.api.objectives import Selection
 from retune.api.search import EngineName, Search, Serving
 from retune.contract.requests import BaselineRequest, BundleRef, JudgeRequest

@@ -12,7 +12,7 @@ from optimizer_jobs.measure.latency import Effort, interleave_until, ratio
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.engine import Session
 from optimizer_jobs.models.runtime import open_model
-from optimizer_jobs.models.signature import Signature
+from optimizer_jobs.signature import Signature
 from retune.api.model import Dataset, Task
 from tests.bench.optimizer.peers import Made
 from tests.bench.optimizer.subjects import Subject

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from optimizer_jobs.models.engine import Session
-from optimizer_jobs.models.signature import Signature
 from optimizer_jobs.production.layout import folder_of
 from optimizer_jobs.production.windows import Captured, read_window
 from optimizer_jobs.production.writer import CaptureWriter
+from optimizer_jobs.signature import Signature
 from retune.api.monitoring import Labels, Production
 
 Array = NDArray[Any]

@@ -12,13 +12,13 @@ from sklearn.model_selection import train_test_split
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.data.readers import Columns
-from optimizer_jobs.estimators.convert import to_onnx
-from optimizer_jobs.formats.base import Converted, Delivered
+from optimizer_jobs.machinery.estimators.convert import to_onnx
+from optimizer_jobs.machinery.formats.base import Converted, Delivered
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.runtime import open_model
-from optimizer_jobs.models.signature import TensorSpec
-from optimizer_jobs.techniques.base import Context
+from optimizer_jobs.signature import TensorSpec
+from optimizer_jobs.technique import Context
 from retune.api.model import ModelFormat, Task
 
 
@@ -82,7 +82,7 @@ def delivered(estimator: Any, data: Split, folder: Path, *, task: Task = Task.CL
     """Return what becomes of an estimator that is delivered as a skops file."""
     from skops import io
 
-    from optimizer_jobs.formats.estimators import convert
+    from optimizer_jobs.machinery.formats.estimators import convert
 
     path = folder / "delivered.skops"
     io.dump(estimator, path)

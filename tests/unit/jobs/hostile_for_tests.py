@@ -8,7 +8,7 @@ from ctypes import CDLL
 from pathlib import Path
 from typing import Any
 
-from optimizer_jobs.models.apart import _hidden
+from optimizer_jobs.models.sandbox import _hidden
 
 Json = Mapping[str, Any]
 NOBODY = 65534

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 
-from optimizer_jobs.judge.evidence import Contender, Evidence, Standing
+from optimizer_jobs.commands.judge.evidence import Contender, Evidence, Standing
 from optimizer_jobs.measure.stats import Interval, PairedDifference, tango_interval, wilson
 from retune.api.objectives import Goal, GoalType, Metric, Objective, Role
 from retune.contract.requests import BundleRef

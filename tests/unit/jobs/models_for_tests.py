@@ -18,8 +18,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from optimizer_jobs.models.signature import Signature, TensorSpec
-from optimizer_jobs.techniques.base import Subject
+from optimizer_jobs.signature import Signature, TensorSpec
+from optimizer_jobs.technique import Subject
 from retune.api.model import Task
 
 Floats = NDArray[np.float32]

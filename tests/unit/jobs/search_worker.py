@@ -12,10 +12,10 @@ from pathlib import Path
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
+from optimizer_jobs.commands.search.leases import Claims, Worker
+from optimizer_jobs.commands.search.space import Plan, Space
 from optimizer_jobs.models.engine import EngineOptions
-from optimizer_jobs.search.claims import Claims, Worker
-from optimizer_jobs.search.space import Plan, Space
-from optimizer_jobs.search.study import Found, open_study
+from optimizer_jobs.study.trials import Found, open_study
 from optimizer_jobs.techniques import registry
 from retune.api.model import Task
 from retune.api.objectives import default_objectives

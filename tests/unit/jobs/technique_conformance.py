@@ -8,14 +8,14 @@ import numpy as np
 import onnx
 from optuna.trial import FixedTrial
 
+from optimizer_jobs import technique as facts
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.quality import agreement, predict
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model
-from optimizer_jobs.techniques import base as facts
-from optimizer_jobs.techniques.base import Applied, Context, Params, Skipped
+from optimizer_jobs.technique import Applied, Context, Params, Skipped
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Step
 from retune.api.model import Task

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.models.apart import run_apart
 from optimizer_jobs.models.memory import memory_left
+from optimizer_jobs.models.sandbox import run_apart
 from retune.contract.results import Reason
 from tests.localcluster.shell import wait_for
 from tests.unit.jobs import hostile_for_tests as hostile

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_wine
 
-from optimizer_jobs.check.columns import Cause, Left, Pair, pairs
-from optimizer_jobs.check.embeddings import components
-from optimizer_jobs.check.independence import correlation_time, stride
-from optimizer_jobs.check.statistics import Kind, contingency
-from optimizer_jobs.check.violations import violations
+from optimizer_jobs.commands.check.columns import Cause, Left, Pair, pairs
+from optimizer_jobs.commands.check.embeddings import components
+from optimizer_jobs.commands.check.independence import correlation_time, stride
+from optimizer_jobs.commands.check.statistics import Kind, contingency
+from optimizer_jobs.commands.check.violations import violations
 
 CANCER: pd.DataFrame = load_breast_cancer(as_frame=True).data
 NAME = "mean radius"

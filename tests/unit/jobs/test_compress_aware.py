@@ -14,12 +14,12 @@ torch = pytest.importorskip("torch")
 
 import onnxruntime as ort  # noqa: E402
 
-from optimizer_jobs.compress import quantization  # noqa: E402
 from optimizer_jobs.data.datasets import Rows  # noqa: E402
 from optimizer_jobs.models.engine import EngineOptions  # noqa: E402
 from optimizer_jobs.models.onnx_file import check_onnx  # noqa: E402
 from optimizer_jobs.models.runtime import open_model  # noqa: E402
-from optimizer_jobs.techniques.base import Applied, Context, Params, Skipped  # noqa: E402
+from optimizer_jobs.technique import Applied, Context, Params, Skipped  # noqa: E402
+from optimizer_jobs.techniques import quantization  # noqa: E402
 from retune.api.techniques import Quantization, QuantizationScheme, Technique, TechniqueType  # noqa: E402
 from tests.unit.jobs import graphs_for_tests as graphs  # noqa: E402
 from tests.unit.jobs import models_for_tests as models  # noqa: E402

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from onnx import TensorProto, helper, numpy_helper
 
-from optimizer_jobs.compress import codes
-from optimizer_jobs.compress.layers import weighted
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.machinery.compress import codes
+from optimizer_jobs.machinery.compress.layers import weighted
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model
 

@@ -6,9 +6,9 @@ import onnx
 import pytest
 from optuna.trial import FixedTrial
 
+from optimizer_jobs.commands.search.stages import trains
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.search.stages import trains
-from optimizer_jobs.techniques.base import Applied, Params
+from optimizer_jobs.technique import Applied, Params
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Step
 from retune.api.techniques import Technique, TechniqueType

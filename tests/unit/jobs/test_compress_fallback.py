@@ -9,15 +9,16 @@ import pytest
 from onnx import numpy_helper
 from optuna.trial import FixedTrial
 
-from optimizer_jobs.compress import quantization, schemes, sensitivity, static
-from optimizer_jobs.compress.layers import weighted
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.machinery.compress import schemes, sensitivity, static
+from optimizer_jobs.machinery.compress.layers import weighted
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.quality import correct, predict
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model
-from optimizer_jobs.techniques.base import Applied, Context, Params
+from optimizer_jobs.technique import Applied, Context, Params
+from optimizer_jobs.techniques import quantization
 from retune.api.techniques import Technique, TechniqueType
 from tests.unit.jobs.outliers import save_outliers
 from tests.unit.jobs.technique_conformance import subject_of

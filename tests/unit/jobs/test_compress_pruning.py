@@ -14,17 +14,17 @@ from optuna.trial import FixedTrial
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning")
 
-from optimizer_jobs.compress import factorization, pruning  # noqa: E402
 from optimizer_jobs.data.datasets import Rows  # noqa: E402
 from optimizer_jobs.models.engine import EngineOptions  # noqa: E402
 from optimizer_jobs.models.onnx_file import check_onnx  # noqa: E402
 from optimizer_jobs.models.runtime import open_model  # noqa: E402
-from optimizer_jobs.models.signature import Signature, TensorSpec  # noqa: E402
-from optimizer_jobs.nets.exporter import export  # noqa: E402
-from optimizer_jobs.nets.importer import import_module  # noqa: E402
-from optimizer_jobs.nets.loop import Settings, train  # noqa: E402
-from optimizer_jobs.nets.surgery import groups  # noqa: E402
-from optimizer_jobs.techniques.base import Applied, Context, Params, Skipped  # noqa: E402
+from optimizer_jobs.nets.conversion.exporter import export  # noqa: E402
+from optimizer_jobs.nets.conversion.importer import import_module  # noqa: E402
+from optimizer_jobs.nets.learning.loop import Settings, train  # noqa: E402
+from optimizer_jobs.nets.surgery.groups import groups  # noqa: E402
+from optimizer_jobs.signature import Signature, TensorSpec  # noqa: E402
+from optimizer_jobs.technique import Applied, Context, Params, Skipped  # noqa: E402
+from optimizer_jobs.techniques import factorization, pruning  # noqa: E402
 from retune.api.model import Task  # noqa: E402
 from retune.api.techniques import Factorization, Pruning, Technique, TechniqueType  # noqa: E402
 from tests.unit.jobs import graphs_for_tests as graphs  # noqa: E402

@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
-from optimizer_jobs.compress.smoothing import smooth
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.machinery.compress.smoothing import smooth
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model
 from tests.unit.jobs import models_for_tests as models

@@ -12,9 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from optimizer_jobs.compress import pruning, trees
+from optimizer_jobs.machinery.compress import trees
 from optimizer_jobs.models.onnx_file import check_onnx
-from optimizer_jobs.techniques.base import Applied, Context, Skipped, Subject
+from optimizer_jobs.technique import Applied, Context, Skipped, Subject
+from optimizer_jobs.techniques import pruning
 from retune.api.model import Task
 from retune.api.techniques import Technique, TechniqueType
 from tests.unit.jobs.estimators_for_tests import answers, converted, split

@@ -17,7 +17,7 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.models.signature import Signature, TensorSpec
+from optimizer_jobs.signature import Signature, TensorSpec
 from retune.api.model import Dataset
 from retune.contract.results import Reason
 from tests.unit.jobs.conftest import Claims

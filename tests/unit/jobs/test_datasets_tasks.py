@@ -11,7 +11,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 
 from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.models.signature import Signature, TensorSpec
+from optimizer_jobs.signature import Signature, TensorSpec
 from retune.api.model import Dataset, Task
 from retune.contract.results import Reason
 from tests.unit.jobs.conftest import Claims

@@ -31,8 +31,8 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
-from optimizer_jobs.estimators.convert import NotConvertibleError, classes_of, to_onnx
-from optimizer_jobs.estimators.inputs import column_names, inputs_of, rows_of
+from optimizer_jobs.machinery.estimators.convert import NotConvertibleError, classes_of, to_onnx
+from optimizer_jobs.machinery.estimators.inputs import column_names, inputs_of, rows_of
 from optimizer_jobs.models.onnx_file import check_onnx
 from tests.unit.jobs.estimators_for_tests import Split, answers, columns, converted, matrix_input, split
 

@@ -22,10 +22,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.estimators.load import load
-from optimizer_jobs.estimators.save import save
-from optimizer_jobs.estimators.soundness import UnsoundError, make_sound
-from optimizer_jobs.formats.apart import convert_apart
+from optimizer_jobs.machinery.estimators.load import load
+from optimizer_jobs.machinery.estimators.save import save
+from optimizer_jobs.machinery.estimators.soundness import UnsoundError, make_sound
+from optimizer_jobs.machinery.formats.sandbox import convert_apart
 from optimizer_jobs.models.native import Native
 from retune.api.model import DatasetFormat, ModelFormat, Task
 from retune.contract.results import Reason

@@ -17,14 +17,16 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.estimators import spaces
-from optimizer_jobs.estimators.load import load
-from optimizer_jobs.estimators.trainer import fit
-from optimizer_jobs.formats.base import Converted
+from optimizer_jobs.machinery.estimators.load import load
+from optimizer_jobs.machinery.formats.base import Converted
+from optimizer_jobs.machinery.training import spaces
+from optimizer_jobs.machinery.training.estimators import fit
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import check_onnx
-from optimizer_jobs.techniques.base import Applied, Skipped, StoppedEarlyError, Subject, TrainingPlan
-from optimizer_jobs.tune import architecture, hyperparameters, preparation
+from optimizer_jobs.technique import Applied, Skipped, StoppedEarlyError, Subject, TrainingPlan
+from optimizer_jobs.techniques import architecture
+from optimizer_jobs.techniques import data_preparation as preparation
+from optimizer_jobs.techniques import hyperparameter_tuning as hyperparameters
 from retune.api.model import ModelFormat, Task
 from retune.api.techniques import Parameter, Technique, TechniqueType
 from tests.unit.jobs.estimators_for_tests import Split, answers, context, delivered, split

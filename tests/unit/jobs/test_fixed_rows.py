@@ -8,14 +8,14 @@ import onnx
 import pytest
 from optuna.trial import FixedTrial
 
+from optimizer_jobs.commands.search.engines import EngineSpace
+from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import EngineError, EngineOptions
 from optimizer_jobs.models.fixed import row_axis
 from optimizer_jobs.models.golden import check, record
 from optimizer_jobs.models.runtime import open_model, open_session
-from optimizer_jobs.search.engines import EngineSpace
-from optimizer_jobs.search.space import Space
 from tests.unit.jobs import models_for_tests as models
 
 every_engine = pytest.mark.parametrize(

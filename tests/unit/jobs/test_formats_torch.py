@@ -18,7 +18,7 @@ pytest.importorskip("safetensors")
 import torch
 from torch import nn
 
-from optimizer_jobs.baseline import run
+from optimizer_jobs.commands.baseline import run
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.runtime import open_session

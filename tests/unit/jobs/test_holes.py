@@ -16,10 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from optimizer_jobs.baseline import run
+from optimizer_jobs.commands.baseline import run
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import open_bundle
-from optimizer_jobs.models.holes import fills_holes
+from optimizer_jobs.models.missing import fills_holes
 from retune.api.model import Data, Model
 from retune.contract.requests import BaselineRequest
 from retune.contract.results import Reason

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizer_jobs.judge.evidence import Contender, pessimistic
-from optimizer_jobs.judge.gate import Check, Refusal, gate, limit_value
+from optimizer_jobs.commands.judge.evidence import Contender, pessimistic
+from optimizer_jobs.commands.judge.gate import Check, Refusal, gate, limit_value
 from retune.api.objectives import GoalType, Metric, Objective
 from tests.unit.jobs.judge_for_tests import CHAMPION_P95, CHAMPION_SIZE, champion, contender, limit
 

@@ -9,10 +9,10 @@ import pytest
 from onnx import numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
+from optimizer_jobs.commands.judge import measuring as gathering
+from optimizer_jobs.commands.judge.evidence import Contender, Evidence
+from optimizer_jobs.commands.judge.measuring import THOROUGH, Entrant, Rules, fitting, gather
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.judge import gather as gathering
-from optimizer_jobs.judge.evidence import Contender, Evidence
-from optimizer_jobs.judge.gather import THOROUGH, Entrant, Rules, fitting, gather
 from optimizer_jobs.measure.latency import Effort, Timings, Unrest, ratio
 from optimizer_jobs.measure.quality import answer
 from optimizer_jobs.measure.stats import Interval

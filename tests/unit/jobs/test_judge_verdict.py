@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizer_jobs.judge.evidence import Contender, Evidence
-from optimizer_jobs.judge.select import best, duel
-from optimizer_jobs.judge.verdict import Decision, decide, why
+from optimizer_jobs.commands.judge.evidence import Contender, Evidence
+from optimizer_jobs.commands.judge.select import best, duel
+from optimizer_jobs.commands.judge.verdict import Decision, decide, why
 from retune.api.objectives import GoalType, Metric, Objective
 from retune.contract.results import Verdict
 from tests.unit.jobs.judge_for_tests import contender, evidence, limit, ref, wanted

@@ -14,7 +14,7 @@ from optimizer_jobs.measure import latency as module
 from optimizer_jobs.measure.latency import Effort, Timings, aa_check, interleave, interleave_until, ratio
 from optimizer_jobs.models.engine import Array, EngineOptions
 from optimizer_jobs.models.runtime import Session, open_model
-from optimizer_jobs.models.signature import Signature
+from optimizer_jobs.signature import Signature
 
 Splits = dict[str, Rows]
 QUICK = Effort(half_width=0.0, min_rounds=4, max_rounds=6, max_seconds=60, calls_per_block=10)

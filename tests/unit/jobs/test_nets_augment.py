@@ -5,7 +5,7 @@ from sklearn.datasets import load_digits
 
 torch = pytest.importorskip("torch")
 
-from optimizer_jobs.nets.augment import augment  # noqa: E402
+from optimizer_jobs.nets.learning.augment import augment  # noqa: E402
 from retune.api.techniques import AugmentationKind  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -8,11 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from optimizer_jobs.nets import hypergradient  # noqa: E402
 from optimizer_jobs.nets.catalogue import mlp  # noqa: E402
-from optimizer_jobs.nets.lesson import Lesson  # noqa: E402
-from optimizer_jobs.nets.loop import Settings, train  # noqa: E402
-from optimizer_jobs.nets.rows import samples  # noqa: E402
+from optimizer_jobs.nets.learning import hypergradient  # noqa: E402
+from optimizer_jobs.nets.learning.lesson import Lesson  # noqa: E402
+from optimizer_jobs.nets.learning.loop import Settings, train  # noqa: E402
+from optimizer_jobs.nets.learning.rows import samples  # noqa: E402
 from retune.api.model import Task  # noqa: E402
 from tests.unit.jobs import networks_for_tests as tasks  # noqa: E402
 

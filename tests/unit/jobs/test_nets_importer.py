@@ -17,11 +17,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
 from optimizer_jobs.models.onnx_file import check_onnx  # noqa: E402
-from optimizer_jobs.models.signature import Signature, TensorSpec  # noqa: E402
-from optimizer_jobs.nets.exporter import ExportError, export  # noqa: E402
-from optimizer_jobs.nets.graph import attributes_of, function_of  # noqa: E402
-from optimizer_jobs.nets.importer import NotImportableError, import_module, not_importable  # noqa: E402
-from optimizer_jobs.nets.values import as_tensor  # noqa: E402
+from optimizer_jobs.nets.conversion.exporter import ExportError, export  # noqa: E402
+from optimizer_jobs.nets.conversion.graph import attributes_of, function_of  # noqa: E402
+from optimizer_jobs.nets.conversion.importer import NotImportableError, import_module, not_importable  # noqa: E402
+from optimizer_jobs.nets.conversion.values import as_tensor  # noqa: E402
+from optimizer_jobs.signature import Signature, TensorSpec  # noqa: E402
 from tests.unit.jobs import graphs_for_tests as graphs  # noqa: E402
 from tests.unit.jobs import models_for_tests as models  # noqa: E402
 

@@ -12,17 +12,18 @@ from onnx import TensorProto, helper
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
+from optimizer_jobs.machinery.training.networks import fit  # noqa: E402
 from optimizer_jobs.models.engine import EngineOptions  # noqa: E402
 from optimizer_jobs.models.native import Native  # noqa: E402
 from optimizer_jobs.models.onnx_file import check_onnx  # noqa: E402
 from optimizer_jobs.models.runtime import open_model  # noqa: E402
-from optimizer_jobs.models.signature import TEXT, Signature, TensorSpec  # noqa: E402
-from optimizer_jobs.nets import native, students  # noqa: E402
-from optimizer_jobs.nets.exporter import export  # noqa: E402
+from optimizer_jobs.nets import native  # noqa: E402
+from optimizer_jobs.nets.conversion.exporter import export  # noqa: E402
+from optimizer_jobs.nets.conversion.labels import add_label  # noqa: E402
 from optimizer_jobs.nets.factory import network  # noqa: E402
-from optimizer_jobs.nets.labels import add_label  # noqa: E402
-from optimizer_jobs.nets.trainer import fit  # noqa: E402
-from optimizer_jobs.techniques.base import Applied, Context, Params, Skipped  # noqa: E402
+from optimizer_jobs.nets.learning import students  # noqa: E402
+from optimizer_jobs.signature import TEXT, Signature, TensorSpec  # noqa: E402
+from optimizer_jobs.technique import Applied, Context, Params, Skipped  # noqa: E402
 from retune.api.model import ModelFormat, Task  # noqa: E402
 from retune.api.techniques import TechniqueType as Kind  # noqa: E402
 from tests.unit.jobs import models_for_tests as models  # noqa: E402

@@ -13,9 +13,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.models.apart import check_apart
 from optimizer_jobs.models.onnx_file import check_onnx, external_files
-from optimizer_jobs.models.signature import TensorSpec
+from optimizer_jobs.models.sandbox import check_apart
+from optimizer_jobs.signature import TensorSpec
 from retune.contract.results import Reason
 from tests.unit.jobs.models_for_tests import OPSET, digits, fit_mlp, save_external, save_graph
 

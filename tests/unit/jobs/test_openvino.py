@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, save
 
+from optimizer_jobs.commands.search.engines import unplannable, usable
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.resources import Served, measure_resources
@@ -17,7 +18,6 @@ from optimizer_jobs.models.engine import Array
 from optimizer_jobs.models.golden import check, record
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import EngineError, EngineOptions, open_model, open_session, precisions
-from optimizer_jobs.search.engines import unplannable, usable
 from retune.api.objectives import Metric
 from retune.api.search import EngineName, Serving
 

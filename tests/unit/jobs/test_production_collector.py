@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 
 from optimizer_jobs.models.golden import GOLDEN_ID
-from optimizer_jobs.models.signature import Signature, TensorSpec
 from optimizer_jobs.production import collector
 from optimizer_jobs.production.collector import Pairing
 from optimizer_jobs.production.events import REQUEST_TYPE, RESPONSE_TYPE, UnfitEventError, parse, tensors
 from optimizer_jobs.production.writer import CaptureWriter
+from optimizer_jobs.signature import Signature, TensorSpec
 from tests.unit.jobs.captured_for_tests import DIGEST, HOUR, NOW, REQUEST_ROWS, Shop
 from tests.unit.jobs.conftest import Claims
 

@@ -6,11 +6,11 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.models.signature import Signature, TensorSpec
 from optimizer_jobs.production.features import table
 from optimizer_jobs.production.layout import folder_of
 from optimizer_jobs.production.reference import Reference, read_reference, write_reference
 from optimizer_jobs.production.retention import prune
+from optimizer_jobs.signature import Signature, TensorSpec
 from retune.api.model import Task
 from retune.api.monitoring import Production
 from tests.unit.jobs.captured_for_tests import HOUR, NOW, Shop

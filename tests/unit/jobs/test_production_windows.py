@@ -285,7 +285,7 @@ def test_a_huge_file_needs_no_huge_memory(shop: Shop, tmp_path: Path) -> None:
     assert parquet.ParquetFile(path).metadata.num_rows == 1_000_000
     script = (
         "import resource, sys; from pathlib import Path; from tests.unit.jobs import captured_for_tests as c;"
-        "from optimizer_jobs.models.signature import Signature; from optimizer_jobs.production.windows import *;"
+        "from optimizer_jobs.signature import Signature; from optimizer_jobs.production.windows import *;"
         "s = Signature.model_validate_json(sys.argv[1]); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "f = read_window(c.Shop.production, start=c.NOW, end=c.NOW + c.HOUR, signature=s, model=None,"
         "now=c.NOW + c.HOUR, max_rows=1000, into=Path(sys.argv[2]), seed=0);"

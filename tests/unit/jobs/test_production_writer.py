@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from optimizer_jobs.models.signature import Signature, TensorSpec
 from optimizer_jobs.production import layout
 from optimizer_jobs.production.windows import read_window
 from optimizer_jobs.production.writer import DROPPED, WRITTEN, CaptureWriter
+from optimizer_jobs.signature import Signature, TensorSpec
 from retune.api.monitoring import Production
 from tests.unit.jobs.captured_for_tests import DIGEST, HOUR, NOW
 from tests.unit.jobs.models_for_tests import digits

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from optimizer_jobs.judge import words
-from optimizer_jobs.measure.stats import Interval
-from optimizer_jobs.report import pictures
-from optimizer_jobs.report.document import (
+from optimizer_jobs.commands.judge import words
+from optimizer_jobs.commands.judge.report import pictures
+from optimizer_jobs.commands.judge.report.document import (
     ClassLine,
     Distribution,
     Environment,
@@ -25,7 +24,8 @@ from optimizer_jobs.report.document import (
     TechniqueLine,
     TrialLine,
 )
-from optimizer_jobs.report.render import render
+from optimizer_jobs.commands.judge.report.render import render
+from optimizer_jobs.measure.stats import Interval
 from retune.api.model import Task
 from retune.api.objectives import Metric, Selection, default_objectives
 from retune.api.search import Serving

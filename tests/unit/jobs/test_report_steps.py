@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from optimizer_jobs.judge.evidence import Contender
-from optimizer_jobs.judge.verdict import Finding, decide
-from optimizer_jobs.report.document import StepLine, TechniqueLine
-from optimizer_jobs.report.steps import Searched, Told, steps, techniques
-from optimizer_jobs.search.study import Found, TrialRow
+from optimizer_jobs.commands.judge.evidence import Contender
+from optimizer_jobs.commands.judge.report.document import StepLine, TechniqueLine
+from optimizer_jobs.commands.judge.report.steps import Searched, Told, steps, techniques
+from optimizer_jobs.commands.judge.verdict import Finding, decide
+from optimizer_jobs.study.trials import Found, TrialRow
 from retune.api.objectives import GoalType, Metric
 from tests.unit.jobs.judge_for_tests import contender, evidence, limit, wanted
 

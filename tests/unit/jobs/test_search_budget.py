@@ -8,11 +8,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from optimizer_jobs.search import budget as module
-from optimizer_jobs.search.budget import ENDED, Budget, BudgetSpentError, cpu_seconds
-from optimizer_jobs.search.claims import Claims, Worker
-from optimizer_jobs.search.stopping import Watch
-from optimizer_jobs.search.study import Found, journal_path, open_study, trials_table
+from optimizer_jobs.commands.search import budget as module
+from optimizer_jobs.commands.search.budget import ENDED, Budget, BudgetSpentError, cpu_seconds
+from optimizer_jobs.commands.search.leases import Claims, Worker
+from optimizer_jobs.commands.search.stopping import Watch
+from optimizer_jobs.study.trials import Found, journal_path, open_study, trials_table
 from retune.api.model import Task
 from retune.api.objectives import default_objectives
 from retune.api.search import Search

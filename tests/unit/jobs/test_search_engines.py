@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
+from optimizer_jobs.commands.search.engines import EngineSpace, usable, words
+from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.measure.confinement import Profile
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import ENGINES, UnsupportedEngineError, limited, open_model, unavailable
-from optimizer_jobs.search.engines import EngineSpace, usable, words
-from optimizer_jobs.search.space import Space
 from retune.api.search import EngineName
 from retune.api.techniques import Technique, TechniqueType
 from retune.contract.results import Reason

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FixedTrial
 
-from optimizer_jobs.search.grid import Grid, _values
-from optimizer_jobs.search.space import Plan, Space
-from optimizer_jobs.search.stages import Stage, stage_of
+from optimizer_jobs.commands.search.grid import Grid, _values
+from optimizer_jobs.commands.search.space import Plan, Space
+from optimizer_jobs.commands.search.stages import Stage, stage_of
 from retune.api.techniques import Technique, TechniqueType
 from tests.unit.jobs.models_for_tests import subject
 

@@ -7,11 +7,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
+from optimizer_jobs.commands.search.known import Known
+from optimizer_jobs.commands.search.space import Plan, Space
 from optimizer_jobs.models.engine import EngineOptions
-from optimizer_jobs.search.known import Known
-from optimizer_jobs.search.space import Plan, Space
-from optimizer_jobs.search.study import FOUND, KEY, NUMBER, Found, record
-from optimizer_jobs.techniques.base import Params
+from optimizer_jobs.study.trials import FOUND, KEY, NUMBER, Found, record
+from optimizer_jobs.technique import Params
 from optimizer_jobs.techniques.steps import Step
 from retune.api.techniques import Technique, TechniqueType
 from tests.unit.jobs.models_for_tests import subject
@@ -105,8 +105,8 @@ def test_training_may_mend_a_broken_model(
     kind: TechniqueType, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     """Steps that train on after they changed a model are tried all the same."""
-    from optimizer_jobs.search import known as module
-    from optimizer_jobs.search import stages
+    from optimizer_jobs.commands.search import known as module
+    from optimizer_jobs.commands.search import stages
 
     for place in (module, stages):
         monkeypatch.setattr(place, "TECHNIQUES", {
@@ -135,7 +135,7 @@ def test_an_engine_that_breaks_the_delivered_model_says_nothing_of_others() -> N
 
 def test_training_that_gained_nothing_is_left_out_of_plans_that_do_not_train_again() -> None:
     """It is left out before steps that only rewrite; what trains on uses its settings and stays as it is."""
-    from optimizer_jobs.search.known import _idle
+    from optimizer_jobs.commands.search.known import _idle
 
     train = Step(name="tune", type=TechniqueType.HYPERPARAMETER_TUNING, params={"epochs": 3})
     fold = plan(FOLD).steps[0]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizer_jobs.search.objectives import cost, limits, ranked, shortfall
+from optimizer_jobs.study.objectives import cost, limits, ranked, shortfall
 from retune.api.model import Task
 from retune.api.objectives import Goal, GoalType, Metric, Objective, Role, default_objectives
 

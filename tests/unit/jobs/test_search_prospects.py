@@ -9,8 +9,8 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
 
 from optimizer_jobs.measure.intervals import difference, own_interval
-from optimizer_jobs.search.prospects import Hurdle, standard_error
-from optimizer_jobs.search.study import Found
+from optimizer_jobs.study.prospects import Hurdle, standard_error
+from optimizer_jobs.study.trials import Found
 from retune.api.objectives import GoalType, Metric
 from tests.unit.jobs.judge_for_tests import limit
 from tests.unit.jobs.models_for_tests import digits, fit_mlp

@@ -10,11 +10,11 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.samplers import NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
+from optimizer_jobs.commands.search import samplers
+from optimizer_jobs.commands.search.evolution import EvolutionSampler
+from optimizer_jobs.commands.search.samplers import population, refuse, sampler
+from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.search import samplers
-from optimizer_jobs.search.evolution import EvolutionSampler
-from optimizer_jobs.search.samplers import population, refuse, sampler
-from optimizer_jobs.search.space import Space
 from retune.api.model import Task
 from retune.api.objectives import Metric, Objective, Role, default_objectives
 from retune.api.search import Search

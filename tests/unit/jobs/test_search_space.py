@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
-from optimizer_jobs.search.space import Plan, Space
+from optimizer_jobs.commands.search.space import Plan, Space
 from retune.api.techniques import (
     Calibration,
     CalibrationMethod,

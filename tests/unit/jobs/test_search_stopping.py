@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizer_jobs.search.budget import Budget
-from optimizer_jobs.search.stopping import Watch, below_best_share, below_median, curves_of, is_rung
-from optimizer_jobs.search.study import open_study
-from optimizer_jobs.techniques.base import StoppedEarlyError
+from optimizer_jobs.commands.search.budget import Budget
+from optimizer_jobs.commands.search.stopping import Watch, below_best_share, below_median, curves_of, is_rung
+from optimizer_jobs.study.trials import open_study
+from optimizer_jobs.technique import StoppedEarlyError
 from retune.api.model import Task
 from retune.api.objectives import default_objectives
 from retune.api.search import Search

@@ -10,9 +10,9 @@ from optuna.trial import TrialState, create_trial
 
 from optimizer_jobs.data import uris
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.search import study as studies
-from optimizer_jobs.search.finalists import finalists
-from optimizer_jobs.search.study import FOUND, NUMBER, Found, open_study, read_found, record, trials_table
+from optimizer_jobs.study import trials as studies
+from optimizer_jobs.study.finalists import finalists
+from optimizer_jobs.study.trials import FOUND, NUMBER, Found, open_study, read_found, record, trials_table
 from retune.api.model import Task
 from retune.api.objectives import Metric, Objective, default_objectives
 from retune.contract.results import Reason

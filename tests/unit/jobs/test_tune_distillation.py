@@ -14,17 +14,17 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("skops.io")
 
 from optimizer_jobs.data.datasets import Rows  # noqa: E402
-from optimizer_jobs.formats.base import Converted  # noqa: E402
+from optimizer_jobs.machinery.formats.base import Converted  # noqa: E402
+from optimizer_jobs.machinery.training.fit import fit as fit_plan  # noqa: E402
+from optimizer_jobs.machinery.training.networks import fit  # noqa: E402
 from optimizer_jobs.models.engine import EngineOptions  # noqa: E402
 from optimizer_jobs.models.onnx_file import check_onnx  # noqa: E402
 from optimizer_jobs.models.runtime import open_model  # noqa: E402
-from optimizer_jobs.nets.exporter import export  # noqa: E402
-from optimizer_jobs.nets.features import features_of, unlike, without_features  # noqa: E402
-from optimizer_jobs.nets.loop import Settings, train  # noqa: E402
-from optimizer_jobs.nets.trainer import fit  # noqa: E402
-from optimizer_jobs.techniques.base import Applied, Context, Params, TrainingPlan  # noqa: E402
-from optimizer_jobs.tune import distillation  # noqa: E402
-from optimizer_jobs.tune.fit import fit as fit_plan  # noqa: E402
+from optimizer_jobs.nets.conversion.exporter import export  # noqa: E402
+from optimizer_jobs.nets.learning.features import features_of, unlike, without_features  # noqa: E402
+from optimizer_jobs.nets.learning.loop import Settings, train  # noqa: E402
+from optimizer_jobs.technique import Applied, Context, Params, TrainingPlan  # noqa: E402
+from optimizer_jobs.techniques import distillation  # noqa: E402
 from retune.api.model import Task  # noqa: E402
 from retune.api.techniques import Distillation, Technique, TechniqueType  # noqa: E402
 from tests.unit.jobs import graphs_for_tests as graphs  # noqa: E402

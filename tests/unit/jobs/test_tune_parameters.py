@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from optuna import create_study
 from optuna.samplers import RandomSampler
 
-from optimizer_jobs.tune import parameters
-from optimizer_jobs.tune.parameters import Space, among, between, told
+from optimizer_jobs.machinery.training import parameters
+from optimizer_jobs.machinery.training.parameters import Space, among, between, told
 from retune.api.techniques import Parameter
 
 NUMBERS = st.floats(min_value=0.001, max_value=1000, allow_nan=False)

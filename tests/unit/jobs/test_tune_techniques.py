@@ -11,10 +11,11 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
 from optimizer_jobs.models.native import Native
-from optimizer_jobs.nets.settings import LIMITS, Settings, wrong
-from optimizer_jobs.techniques.base import Params, Subject
+from optimizer_jobs.nets.learning.settings import LIMITS, Settings, wrong
+from optimizer_jobs.technique import Params, Subject
+from optimizer_jobs.techniques import architecture
+from optimizer_jobs.techniques import hyperparameter_tuning as hyperparameters
 from optimizer_jobs.techniques.registry import TECHNIQUES
-from optimizer_jobs.tune import architecture, hyperparameters
 from retune.api.model import Factory, ModelFormat, Task
 from retune.api.techniques import Parameter, TechniqueType
 from retune.api.techniques import Technique as TechniqueSpec
@@ -153,7 +154,7 @@ def test_a_model_that_cannot_be_trained_says_why(
 
 def test_without_torch_networks_are_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same image without it still optimizes in other ways."""
-    monkeypatch.setattr("optimizer_jobs.tune.fit.find_spec", lambda _: None)
+    monkeypatch.setattr("optimizer_jobs.machinery.training.fit.find_spec", lambda _: None)
     assert "no torch" in str(hyperparameters.unavailable(_subject(), TUNE))
 
 

@@ -1,0 +1,259 @@
+"""The baseline Job: check the delivered model and all data, put version 1's bundle into the store, and measure it.
+
+It changes nothing about the model: version 1 is the delivered ONNX file, byte by byte, or what the delivered file was
+converted to, with sensible engine options.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, Rows, format_of, joined, read_dataset
+from optimizer_jobs.data.fetch import Fetched, fetch
+from optimizer_jobs.data.readers import UnreadableDataError
+from optimizer_jobs.data.uris import sibling
+from optimizer_jobs.errors import JobError, printable
+from optimizer_jobs.machinery.formats.sandbox import convert_apart
+from optimizer_jobs.measure.fingerprint import fingerprint
+from optimizer_jobs.measure.intervals import own_interval
+from optimizer_jobs.measure.latency import interleave_until
+from optimizer_jobs.measure.quality import MAIN, UnfitAnswersError, answer, scores
+from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
+from optimizer_jobs.models.engine import EngineError, EngineOptions, Session
+from optimizer_jobs.models.golden import record
+from optimizer_jobs.models.missing import fills_holes, unanswered
+from optimizer_jobs.models.native import Native
+from optimizer_jobs.models.onnx_file import MODEL_LIMIT_BYTES, external_files
+from optimizer_jobs.models.runtime import open_model, open_session
+from optimizer_jobs.models.sandbox import check_apart
+from optimizer_jobs.production.stored import store_reference
+from optimizer_jobs.progress import step
+from optimizer_jobs.signature import Signature
+from retune.api.model import Data, Dataset, Model, ModelFormat, Task
+from retune.api.objectives import Metric
+from retune.api.status import Measurement
+from retune.contract.paths import bundles
+from retune.contract.requests import BaselineRequest
+from retune.contract.results import BaselineResult, Reason
+
+CONFIDENCE = 0.95
+SUBJECT = "model"
+LIBRARIES = ("onnxruntime", "onnx", "numpy")
+"""Libraries whose versions a bundle records."""
+
+EXTERNAL_LIMIT_BYTES = 8 << 30
+"""Bytes a file of external data may have."""
+
+_ESTIMATORS = frozenset({ModelFormat.SKOPS, ModelFormat.JOBLIB, ModelFormat.PICKLE})
+"""Formats of scikit-learn, whose pipelines may fill missing values; what they answer then was held against theirs."""
+
+_STEPS = 5
+_ROLES = {
+    Task.CLASSIFICATION: "a classifier",
+    Task.REGRESSION: "a regression",
+    Task.EMBEDDING: "an embedding",
+}
+_QUANTILES = {Metric.LATENCY_P50_MS: 0.5, Metric.LATENCY_P95_MS: 0.95}
+
+
+def run(request: BaselineRequest) -> BaselineResult:
+    """Return the published bundle of version 1 and its numbers.
+
+    Quality and latency are measured on the test split, or on validation when there is none.
+
+    Raises:
+        JobError: Anything that is wrong with model, data or store, naming it.
+    """
+    with tempfile.TemporaryDirectory(prefix="baseline-") as scratch:
+        return _baseline(request, Path(scratch))
+
+
+def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
+    step(1, _STEPS, text=f"fetching {request.model.uri}", about="1 s per 200 MB")
+    model = fetch_model(request.model, scratch / "model")
+    step(2, _STEPS, text="checking the model and opening it", about="5 s, a minute where it is converted")
+    opened = open_delivered(request.model, model, request.data.validation, scratch=scratch)
+    step(3, _STEPS, text="reading and checking the data", about="5 s")
+    splits = read_splits(request.data, opened, task=request.model.task, into=scratch / "data")
+    step(4, _STEPS, text=f"publishing version 1 to {request.store}", about="5 s")
+    try:
+        bundle = _version_one(request, model, opened, rows=splits["validation"], folder=scratch / "bundle")
+        reference = publish(bundle, uri=bundles(request.store))
+        step(5, _STEPS, text="measuring quality and latency", about="10 s")
+        session = open_session(bundle, threads_limit=request.threads)
+        proven = joined([splits[name] for name in ("validation", "test") if name in splits])
+        store_reference(request.store, reference.digest, session, proven, seed=request.seed)
+        rows = splits.get("test", splits["validation"])
+        metrics = measure(session, rows, bundle=bundle, seed=request.seed, batch=request.serving.batch_size)
+    except (EngineError, UnfitAnswersError) as error:
+        message = f"the model cannot be run as {_ROLES[request.model.task]} on this data: " + printable(
+            str(error), limit=300
+        )
+        raise JobError(
+            Reason.MODEL_INVALID, request.model.uri, f"{message}.",
+            "Give a model whose outputs fit spec.model.task, and data of the shape it takes.",
+        ) from error  # fmt: skip
+    return BaselineResult(
+        spec_hash=request.spec_hash,
+        bundle=reference,
+        model_digest=model.digest,
+        size_bytes=bundle.manifest.size_bytes,
+        metrics=metrics,
+        fingerprint=fingerprint().short,
+    )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The delivered model as an ONNX file that has been checked."""
+
+    model: Path
+    signature: Signature
+    classes: tuple[int | str, ...] = ()
+    native: Native | None = None
+    """The delivered file, when it is not ONNX, or what was made of it to train on."""
+
+    @property
+    def fills_holes(self) -> bool:
+        """Whether inputs may have missing values, because the model says that it deals with them."""
+        return (self.native is not None and self.native.format in _ESTIMATORS) or fills_holes(self.model)
+
+
+def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: Path) -> Opened:
+    """Return the model as ONNX: as it is, or converted in a process of its own, with rows to show what its inputs are.
+
+    Raises:
+        JobError: ModelInvalid, or what is wrong with the rows.
+    """
+    if delivered.format is ModelFormat.ONNX:
+        return Opened(file.path, check_apart(file.path, uri=delivered.uri))
+    if delivered.format.runs_code and delivered.trust is None:
+        raise JobError(
+            Reason.MODEL_INVALID, delivered.uri, f"loading format {delivered.format} runs code from the file.",
+            "Deliver ONNX, SafeTensors or Skops, or set model.trust: RunsCodeFromFile.",
+        )  # fmt: skip
+    shown = fetch(rows.uri, digest=rows.digest, limit_bytes=DATA_LIMIT_BYTES, into=scratch / "shown", what="Data")
+    native = Native(file.path, delivered.format, delivered.factory)
+    try:
+        converted = convert_apart(
+            native, uri=delivered.uri, task=delivered.task, rows=shown.path, rows_format=format_of(rows),
+            label=rows.label_column, into=scratch / "converted", limit_bytes=DATA_LIMIT_BYTES,
+        )  # fmt: skip
+    except UnreadableDataError as error:
+        raise JobError(Reason.DATA_INVALID, rows.uri, str(error), "Correct the file.") from error
+    signature = check_apart(converted.model, uri=delivered.uri)
+    return Opened(converted.model, signature, converted.classes, converted.native or native)
+
+
+def fetch_model(delivered: Model, into: Path) -> Fetched:
+    """Fetch the delivered model, with the external data it wants beside it, into the folder `into`."""
+    uri = delivered.uri
+    model = fetch(uri, digest=delivered.digest, limit_bytes=MODEL_LIMIT_BYTES, into=into, what="Model")
+    for name in external_files(model.path, uri=uri) if delivered.format is ModelFormat.ONNX else ():
+        fetch(sibling(uri, name), limit_bytes=EXTERNAL_LIMIT_BYTES, into=into, what="Model")
+    return model
+
+
+def read_splits(data: Data, opened: Opened, *, task: Task, into: Path) -> dict[str, Rows]:
+    """Read every data set that is given, by split name, so that a fault in any shows before a run is spent on it.
+
+    Raises JobError, also when two splits are the same file under two names.
+    """
+    specs = {name: getattr(data, name) for name in ("training", "validation", "test", "calibration")}
+    missing = opened.fills_holes
+    splits = {
+        name: read_dataset(spec, opened.signature, into=into / name, task=task, missing=missing)
+        for name, spec in specs.items()
+        if spec is not None
+    }
+    if missing:
+        _check_holes(opened, splits, specs)
+    for other in ("training", "validation", "calibration"):
+        if "test" in splits and other in splits and splits[other].digest == splits["test"].digest:
+            raise JobError(
+                Reason.DATA_INVALID,
+                specs["test"].uri,
+                f"the test set is the same file as the {other} set, so it would prove nothing.",
+                "Give test data that nothing else uses.",
+            )
+    return splits
+
+
+def _check_holes(opened: Opened, splits: Mapping[str, Rows], specs: Mapping[str, Dataset]) -> None:
+    """Refuse rows with missing values that the model does not answer after all."""
+    session = open_model(opened.model, EngineOptions(spinning=False))
+    for name, rows in splits.items():
+        reason = unanswered(session, rows)
+        if reason is not None:
+            raise JobError(
+                Reason.DATA_INVALID, specs[name].uri, f"{reason}.",
+                "Fill these values, or deliver a pipeline with an imputer in front of the estimator.",
+            )  # fmt: skip
+
+
+def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: int = 1) -> tuple[Measurement, ...]:
+    """Return the task's quality metrics with intervals, latency percentiles in milliseconds a request, and size."""
+    task = bundle.manifest.task
+    found = answer(session, rows, task=task, classes=bundle.manifest.classes or None, batch=batch)
+    scored = {metric: scores(metric, found, rows) for metric in MAIN[task]}
+    if task is Task.CLASSIFICATION and not scored[Metric.ACCURACY].any() and found.predictions is not None:
+        labels = found.predictions.labels
+        raise UnfitAnswersError(
+            f"right on none of {len(rows)} rows; labels are like {rows.answers[0]}, answers like {labels[0]}"
+        )
+    timings = interleave_until(
+        {SUBJECT: session},
+        rows,
+        reference=SUBJECT,
+        quantiles=tuple(_QUANTILES.values()),
+        confidence=CONFIDENCE,
+        seed=seed,
+        batch=session.signature.batch or min(batch, len(rows)),
+    )[SUBJECT]
+    numbers: Mapping[Metric, Interval] = {
+        **{metric: own_interval(metric, each)(CONFIDENCE) for metric, each in scored.items()},
+        **{metric: timings.percentile(q, confidence=CONFIDENCE, seed=seed) for metric, q in _QUANTILES.items()},
+        Metric.SIZE_BYTES: Interval.exact(bundle.manifest.size_bytes),
+    }
+    return tuple(_measurement(metric, interval) for metric, interval in numbers.items())
+
+
+def _version_one(request: BaselineRequest, model: Fetched, opened: Opened, *, rows: Rows, folder: Path) -> Bundle:
+    engine = EngineOptions(threads=request.threads)
+    lineage = Lineage(
+        resource=request.resource,
+        original_model=model.digest,
+        data={"validation": rows.digest},
+        seed=request.seed,
+        versions={name: version(name) for name in LIBRARIES},
+    )
+    return make_bundle(
+        folder,
+        model=opened.model,
+        engine=engine,
+        signature=opened.signature,
+        classes=opened.classes,
+        task=request.model.task,
+        native=opened.native,
+        fills_holes=opened.fills_holes,
+        techniques=(),
+        lineage=lineage,
+        golden=record(open_model(opened.model, engine), rows),
+    )
+
+
+def _measurement(metric: Metric, interval: Interval) -> Measurement:
+    value, low, high = (_decimal(number) for number in (interval.value, interval.low, interval.high))
+    return Measurement(name=metric.value, value=value, low=low, high=high, samples=interval.samples)
+
+
+def _decimal(number: float) -> str:
+    """Return a number without exponent: whole, or to four significant digits."""
+    if float(number).is_integer():
+        return str(int(number))
+    return str(np.format_float_positional(number, precision=4, fractional=False, trim="-"))

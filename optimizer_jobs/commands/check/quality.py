@@ -1,0 +1,151 @@
+"""What labels that came late say of a window: its quality against the reference's, both with their uncertainty.
+
+A loss counts only where the interval of the difference proves that there is one and the estimate is large enough. The
+reference's quality is an estimate like any other, so its rows are in the interval too.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from optimizer_jobs.commands.check.columns import is_text
+from optimizer_jobs.commands.check.independence import thinned
+from optimizer_jobs.commands.check.statistics import Kind, contingency, p_value
+from optimizer_jobs.commands.check.verdict import unknown
+from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.errors import printable
+from optimizer_jobs.measure.bootstrap import resampled
+from optimizer_jobs.measure.intervals import own_interval
+from optimizer_jobs.measure.quality import Predictions, correct
+from optimizer_jobs.measure.stats import Interval
+from retune.api.model import Task
+from retune.api.monitoring import DriftMethod, Quality
+from retune.api.objectives import Metric
+from retune.api.watched import Verdict
+from retune.contract.results import SignalVerdict
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.998
+"""Of every interval: a loss that is none is proven once in 1000 windows, as with drift."""
+_LEAST_REFERENCE = 50
+_BIASED = 1e-3
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss of quality, positive for the worse: of accuracy as it is, of an error as a share of the reference's."""
+
+    value: Interval
+    """The window's quality."""
+    reference: Interval
+    loss: float
+    low: float
+    high: float
+
+
+def metric_of(task: Task, quality: Quality) -> Metric | None:
+    """Return what is watched; None where labels say nothing about the task, or the metric is not of the task."""
+    own = {Task.CLASSIFICATION: (Metric.ACCURACY,), Task.REGRESSION: (Metric.RMSE, Metric.MAE)}.get(task, ())
+    if quality.metric is None:
+        return own[0] if own else None
+    return quality.metric if quality.metric in own else None
+
+
+def scores(metric: Metric, predicted: Array, labels: Array) -> Floats:
+    """Return (N,) whether each prediction is right, or its absolute or squared error; finite rows alone."""
+    if metric is Metric.ACCURACY:
+        return correct(Predictions(labels=predicted), Rows(inputs={}, labels=labels, digest="")).astype(np.float64)
+    missed = predicted.astype(np.float64) - labels.astype(np.float64)
+    missed = missed[np.isfinite(missed)]
+    return np.asarray(np.abs(missed) if metric is Metric.MAE else np.square(missed))
+
+
+def lost(metric: Metric, reference: Floats, current: Floats) -> Loss:
+    """Return the loss from the reference's scores (M,) to the window's (N,), as they come from `scores`.
+
+    Rows of the window are in the order of time and count for less where they repeat each other.
+    """
+    independent = thinned(pd.Series(current)).to_numpy()
+    before = own_interval(metric, reference)(CONFIDENCE)
+    now = own_interval(metric, independent)(CONFIDENCE)
+    if metric is Metric.ACCURACY:
+        return _difference(before, now, exact=float(current.mean()))
+    return _ratio(metric, reference, independent, before, now)
+
+
+def judge(loss: Loss, metric: Metric, quality: Quality, *, notes: str = "") -> SignalVerdict:
+    """Return the verdict on a loss."""
+    verdict, reason = _decide(loss, quality)
+    unit = "points" if metric is Metric.ACCURACY else "% of the reference's error"
+    seen = f"{metric} is {loss.value.value:.4g} on {loss.value.samples} independent labelled rows"
+    span = f"{_percent(loss.low)} to {_percent(loss.high)}; limit {_percent(float(quality.max_degradation))}"
+    lost_words = f"a loss of {_percent(loss.loss)} {unit} ({span})"
+    message = f"{seen} and {loss.reference.value:.4g} on the reference: {lost_words}.{notes}"
+    return SignalVerdict(
+        verdict=verdict, reason=reason, message=printable(message, limit=1000), value=f"{loss.value.value:.4g}",
+        reference=f"{loss.reference.value:.4g}", low=f"{loss.value.low:.4g}", high=f"{loss.value.high:.4g}",
+        samples=loss.value.samples,
+    )  # fmt: skip
+
+
+def judge_labels(
+    quality: Quality, metric: Metric, *, reference: Floats | None, current: Floats, notes: str = ""
+) -> SignalVerdict:
+    """Return the verdict of a window's labelled rows, Unknown where either side has too few."""
+    if reference is None or len(reference) < _LEAST_REFERENCE:
+        has = 0 if reference is None else len(reference)
+        return unknown("ReferenceMissing", f"The reference has {has} labelled rows; {_LEAST_REFERENCE} are needed.")
+    if len(current) < quality.min_labels:
+        words = f"{len(current)} rows have a label; {quality.min_labels} are needed.{notes}"
+        return unknown("TooFewLabels", words, samples=len(current))
+    return judge(lost(metric, reference, current), metric, quality, notes=notes)
+
+
+def coverage(labelled: pd.Series, unlabelled: pd.Series) -> str:
+    """Return words on how many rows have a label, and whether these are other rows than the rest."""
+    rows = len(labelled) + len(unlabelled)
+    words = f" {len(labelled) / max(1, rows):.0%} of the {rows} rows have a label"
+    if min(len(labelled), len(unlabelled)) < _LEAST_REFERENCE:
+        return f"{words}."
+    text = is_text(labelled) or labelled.nunique() <= 50
+    p = contingency(unlabelled, labelled) if text else p_value(unlabelled, labelled, Kind.NUMERIC, DriftMethod.KS)
+    if p < _BIASED:
+        return f"{words}, and their predictions differ from those without (p {p:.1g}): this may mislead."
+    return f"{words}."
+
+
+def _decide(loss: Loss, quality: Quality) -> tuple[Verdict, str]:
+    if loss.loss >= float(quality.max_degradation):
+        return (Verdict.BREACH, "LossProven") if loss.low > 0 else (Verdict.BETWEEN, "LossNotProven")
+    if loss.loss <= float(quality.clear_degradation):
+        return Verdict.CLEAR, "LossSmall"
+    return Verdict.BETWEEN, "LossBetween"
+
+
+def _difference(before: Interval, now: Interval, *, exact: float) -> Loss:
+    """Return the loss of a share, with the interval that R. Newcombe (1998) makes of both Wilson intervals."""
+    shown = Interval(exact, min(now.low, exact), max(now.high, exact), now.samples)
+    loss = before.value - exact
+    low = loss - math.hypot(before.value - before.low, now.high - now.value)
+    high = loss + math.hypot(before.high - before.value, now.value - now.low)
+    return Loss(shown, before, loss, low, high)
+
+
+def _ratio(metric: Metric, reference: Floats, current: Floats, before: Interval, now: Interval) -> Loss:
+    root = metric is Metric.RMSE
+    base = max(before.value, 1e-12)
+    # Both bootstraps use one seed, so one is turned round: draws of equal rows must not hang together.
+    drawn = resampled(current, root=root).drawn / np.maximum(resampled(reference, root=root).drawn[::-1], 1e-12) - 1
+    low, high = np.quantile(drawn, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
+    loss = now.value / base - 1
+    return Loss(now, before, loss, min(float(low), loss), max(float(high), loss))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}"

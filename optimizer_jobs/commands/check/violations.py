@@ -1,0 +1,110 @@
+"""What does not fit the reference apart from drift: columns, holes, infinities, values never seen before.
+
+Such things mostly come from a broken pipeline, so they are told as what they are and never make drift. Each is held
+against what chance alone brings: even without a change, some values of a window lie outside a finite reference.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from scipy.stats import beta
+
+from optimizer_jobs.commands.check.columns import FEW_VALUES, is_text, present
+from optimizer_jobs.errors import printable
+from optimizer_jobs.measure.stats import wilson
+
+_CHANCE = 1e-4
+"""How often chance alone may make a column look violated."""
+_LEAST_SHARE = 0.01
+"""Smaller shares of rows are not worth a sentence."""
+_SHOWN = 3
+
+
+def violations(reference: pd.DataFrame, current: pd.DataFrame) -> tuple[str, ...]:
+    """Return one sentence for each kind of violation and column, missing and retyped columns first."""
+    found = list(_columns(reference, current))
+    if len(current) and len(reference):
+        for name in current.columns.intersection(reference.columns):
+            found += _values(str(name), reference[name], current[name])
+    return tuple(printable(sentence, limit=300) for sentence in found)
+
+
+def _columns(reference: pd.DataFrame, current: pd.DataFrame) -> Iterator[str]:
+    missing = [str(name) for name in reference.columns if name not in current]
+    new = [str(name) for name in current.columns if name not in reference]
+    if missing:
+        yield f"{_named(missing)} missing in the window."
+    if new:
+        yield f"{_named(new)} new in the window: the reference has no such column."
+
+
+def _values(name: str, reference: pd.Series, current: pd.Series) -> Iterator[str]:
+    shown = printable(name, limit=64)
+    if current.isna().all():
+        if reference.notna().any():
+            yield f"{shown} has no value in all {len(current)} rows of the window."
+        return
+    if is_text(reference) != is_text(current) and reference.notna().any():
+        yield f"{shown} changed its type from {reference.dtype} to {current.dtype}."
+        return
+    yield from _holes(shown, reference, current)
+    before, now = present(reference), present(current)
+    if before.empty or now.empty:
+        return
+    if is_text(reference):
+        yield from _unseen(shown, before, now)
+    elif before.nunique() > FEW_VALUES:
+        yield from _outside(shown, before, now)
+
+
+def _holes(name: str, reference: pd.Series, current: pd.Series) -> Iterator[str]:
+    for word, counted in (("missing", pd.Series.isna), ("infinite", _infinite)):
+        before, now = counted(reference), counted(current)
+        if _more(int(now.sum()), len(now), beyond=_upper(int(before.sum()), len(before))):
+            yield f"{name} is {word} in {now.mean():.1%} of the rows; in the reference, in {before.mean():.1%}."
+
+
+def _infinite(values: pd.Series) -> pd.Series:
+    if is_text(values):
+        return pd.Series(data=False, index=values.index)
+    return pd.Series(np.isinf(values.to_numpy(np.float64, na_value=np.nan)), index=values.index)
+
+
+def _unseen(name: str, reference: pd.Series, current: pd.Series) -> Iterator[str]:
+    """Tell categories that the reference does not have, beyond those that it missed by chance (Good and Turing)."""
+    known = set(reference.unique())
+    new = current[~current.isin(known)]
+    once = int((reference.value_counts() == 1).sum())
+    if _more(len(new), len(current), beyond=_upper(once, len(reference))):
+        shown = ", ".join(printable(value, limit=40) for value in new.value_counts().index[:_SHOWN])
+        yield f"{name} has {new.nunique()} unseen categories in {len(new) / len(current):.1%} of the rows: {shown}."
+
+
+def _outside(name: str, reference: pd.Series, current: pd.Series) -> Iterator[str]:
+    """Tell values beyond the reference's smallest and largest; without a change, their share follows a beta law."""
+    low, high = float(reference.min()), float(reference.max())
+    outside = int(((current < low) | (current > high)).sum())
+    expected = float(beta.isf(_CHANCE, 2, max(1, len(reference) - 1)))
+    if _more(outside, len(current), beyond=expected):
+        yield (
+            f"{name} lies outside the reference's {low:g} to {high:g} in {outside / len(current):.1%} of the rows, "
+            f"from {current.min():g} to {current.max():g}."
+        )
+
+
+def _more(count: int, rows: int, *, beyond: float) -> bool:
+    """Whether a share is worth a sentence, and surely above another one."""
+    if count < _LEAST_SHARE * rows or not count:
+        return False
+    return wilson(count, rows, confidence=1 - 2 * _CHANCE).low > beyond
+
+
+def _upper(count: int, rows: int) -> float:
+    return wilson(count, rows, confidence=1 - 2 * _CHANCE).high if rows else 0.0
+
+
+def _named(names: list[str]) -> str:
+    shown = ", ".join(printable(name, limit=40) for name in names[:_SHOWN])
+    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{'Column' if len(names) == 1 else 'Columns'} {shown}{rest} {'is' if len(names) == 1 else 'are'}"

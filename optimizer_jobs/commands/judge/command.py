@@ -1,0 +1,335 @@
+"""The command `judge`: measure champion and finalists, give the verdict, publish the winner, write the report.
+
+A verdict is given once: a judge started again finds the recorded one and repeats it, because the candidates may be
+gone and the sealed test split must not be asked twice. Candidates are removed only after the verdict is on disk.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from optimizer_jobs.commands.judge.evidence import Contender, Standing
+from optimizer_jobs.commands.judge.measuring import THOROUGH, Entrant, Gathered, Rules, fitting, gather
+from optimizer_jobs.commands.judge.report.build import build
+from optimizer_jobs.commands.judge.report.render import render
+from optimizer_jobs.commands.judge.report.steps import Searched
+from optimizer_jobs.commands.judge.verdict import Decision, decide
+from optimizer_jobs.data.datasets import Rows, joined, read_dataset
+from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.errors import JobError, printable, store_access
+from optimizer_jobs.measure.confinement import confined, confinement
+from optimizer_jobs.measure.fingerprint import Fingerprint, fingerprint
+from optimizer_jobs.measure.latency import Effort
+from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.models.bundle import Bundle, open_bundle, publish
+from optimizer_jobs.models.runtime import open_session
+from optimizer_jobs.production.stored import store_reference
+from optimizer_jobs.progress import say, step
+from optimizer_jobs.study.finalists import finalists
+from optimizer_jobs.study.prospects import Hurdle
+from optimizer_jobs.study.trials import LEFT_OUT, failures, open_study, trials_table
+from optimizer_jobs.techniques.adversarial_training import attack_of
+from retune.api.objectives import Metric, MetricKind
+from retune.api.objects import Comparison
+from retune.api.status import Measurement
+from retune.contract.paths import RESULT_LIMIT, bundles, run_folder
+from retune.contract.requests import JudgeRequest
+from retune.contract.results import CandidateSummary, JudgeResult, Reason, Verdict
+
+PAGE = "report.html"
+DOCUMENT = "report.json"
+CANDIDATES = "candidates"
+_STEPS = 5
+_MESSAGE_LIMIT = 1000
+_WHOLE = 1e6
+"""Numbers this large have no fraction that says anything."""
+
+
+class _Record(BaseModel):
+    """What is believed of a report that is there: its verdict, whichever version of this image wrote the rest."""
+
+    result: JudgeResult
+
+
+def run(request: JudgeRequest, *, effort: Effort = THOROUGH) -> JudgeResult:
+    """Return the verdict of the run, from its record when it was given before.
+
+    Raises:
+        JobError: data, bundles or store cannot be used; the champion stays.
+    """
+    result = recorded(request)
+    if result is None:
+        with tempfile.TemporaryDirectory(prefix="judge-") as scratch:
+            result = judge(request, scratch=Path(scratch), effort=effort)
+    else:
+        say(f"This run has its verdict already: {result.verdict}.")
+    _remove_candidates(request)
+    return result
+
+
+def recorded(request: JudgeRequest) -> JudgeResult | None:
+    """Return the verdict that an earlier start of this same judge left in the store."""
+    path = resolve(f"{_folder(request)}/{DOCUMENT}").local
+    try:
+        result = _Record.model_validate_json(path.read_bytes()).result
+    except (FileNotFoundError, ValidationError):
+        return None
+    asked = (request.run, request.spec_hash, request.champion.digest)
+    return result if (result.run, result.spec_hash, result.champion_digest) == asked else None
+
+
+def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResult:
+    """Measure, decide, publish the winner and write the report; return the verdict."""
+    rules = _rules(request)
+    step(1, _STEPS, text="opening the champion and reading the test split", about="5 s")
+    champion = _champion(request, scratch)
+    rows = _test_rows(request, champion, scratch)
+    say(f"  {len(rows)} rows")
+    step(2, _STEPS, text="opening finalists", about="5 s")
+    entrants = _finalists(request, scratch, rows=len(rows))
+    effort = fitting(effort, request.objectives, compared=bool(entrants))
+    step(3, _STEPS, text=f"measuring {1 + len(entrants)} models side by side", about=f"{effort.max_seconds:.0f} s")
+    machine = confinement(request.serving, threads=request.threads)
+    with confined(machine.cores):
+        gathered = gather(champion, entrants, rows, original=_original(request, scratch), rules=rules, effort=effort)
+        fingered = fingerprint(profile=machine.profile)
+    decision = decide(gathered.evidence, objectives=rules.objectives, min_gain=rules.min_gain)
+    if not entrants:
+        decision = _with_failures(decision, request)
+    step(4, _STEPS, text=f"{decision.verdict}: storing the outcome", about="2 s")
+    result = _result(request, gathered, decision, fingered, _summary(request, decision, entrants))
+    step(5, _STEPS, text="writing the report", about="5 s")
+    _write_report(request, gathered, decision, result, fingered, rules)
+    say(decision.message)
+    return result
+
+
+def _with_failures(decision: Decision, request: JudgeRequest) -> Decision:
+    """Return a decision without a finalist that says what became of the trials, if they failed."""
+    words = failures(open_study(request.store, request.run))
+    return replace(decision, message=f"{decision.message} {words}") if words else decision
+
+
+def _rules(request: JudgeRequest) -> Rules:
+    return Rules(
+        objectives=request.objectives,
+        confidence=float(request.selection.confidence),
+        min_gain=float(request.selection.min_gain),
+        threads=request.threads,
+        serving=request.serving,
+        attack=attack_of(request.techniques),
+        seed=request.search.seed,
+    )
+
+
+def _folder(request: JudgeRequest) -> str:
+    return run_folder(request.store, request.run)
+
+
+def _champion(request: JudgeRequest, scratch: Path) -> Entrant:
+    """Return a private, verified copy of the champion."""
+    bundle = open_bundle(request.champion.uri, digest=request.champion.digest, into=_bundles(scratch))
+    return Entrant(bundle=bundle, ref=request.champion, plan="the champion")
+
+
+def _finalists(request: JudgeRequest, scratch: Path, *, rows: int) -> tuple[Entrant, ...]:
+    """Return private, verified copies of the study's finalists, chosen with so many test rows in mind."""
+    count = request.search.finalists
+    hurdle = Hurdle(rows=rows, confidence=1 - (1 - float(request.selection.confidence)) / count)
+    chosen = finalists(
+        open_study(request.store, request.run), request.objectives, count=count,
+        exclude_digests=(*request.rejected, request.champion.digest), chance=hurdle.chance,
+    )  # fmt: skip
+    return tuple(
+        Entrant(
+            bundle=open_bundle(each.bundle.uri, digest=each.bundle.digest, into=_bundles(scratch)),
+            ref=each.bundle, plan=each.found.plan, trial=each.trial,
+        )
+        for each in chosen
+    )  # fmt: skip
+
+
+def _bundles(scratch: Path) -> Path:
+    folder = scratch / "bundles"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _original(request: JudgeRequest, scratch: Path) -> Entrant:
+    """Return the model as delivered, which embeddings are compared with."""
+    folder = scratch / "original"
+    bundle = open_bundle(request.original.uri, digest=request.original.digest, into=folder)
+    return Entrant(bundle=bundle, ref=request.original, plan="as delivered")
+
+
+def _test_rows(request: JudgeRequest, champion: Entrant, scratch: Path) -> Rows:
+    if request.data.test is None:
+        raise JobError(
+            Reason.REQUEST_INVALID, request.resource, "there is no test split to judge by.", "Set spec.data.test."
+        )
+    manifest = champion.bundle.manifest
+    return read_dataset(
+        request.data.test,
+        manifest.signature,
+        into=scratch / "test",
+        task=manifest.task,
+        missing=bool(manifest.fills_holes),
+    )
+
+
+def _summary(request: JudgeRequest, decision: Decision, entrants: Sequence[Entrant]) -> CandidateSummary | None:
+    """Return the candidate the verdict speaks of; a winner is published first, so that its verdict finds it there."""
+    if decision.subject is None:
+        return None
+    contender = decision.subject.contender
+    ref = contender.bundle
+    if decision.verdict is Verdict.PROMOTE:
+        bundle = next(each.bundle for each in entrants if each.bundle.digest == ref.digest)
+        ref = publish(bundle, uri=bundles(request.store))
+        try:
+            _keep_reference(request, bundle)
+        except JobError as error:
+            say(f"  drift cannot be compared with the validation rows: {error}")
+    return CandidateSummary(bundle=ref, size_bytes=contender.size_bytes, techniques=_techniques(contender))
+
+
+def _keep_reference(request: JudgeRequest, bundle: Bundle) -> None:
+    """Store what the winner answers on the rows it was proven on, for whoever watches it once it is live."""
+    manifest = bundle.manifest
+    with tempfile.TemporaryDirectory(prefix="reference-") as scratch:
+        parts = [
+            read_dataset(
+                spec, manifest.signature, into=Path(scratch) / name, task=manifest.task,
+                missing=bool(manifest.fills_holes),
+            )
+            for name, spec in (("validation", request.data.validation), ("test", request.data.test)) if spec
+        ]  # fmt: skip
+    session = open_session(bundle, threads_limit=request.threads)
+    store_reference(request.store, bundle.digest, session, joined(parts), seed=request.search.seed)
+
+
+def _techniques(contender: Contender) -> tuple[str, ...]:
+    """Return the techniques in words short enough for a status field."""
+    return tuple(each[:64] for each in contender.techniques[:16])
+
+
+def _result(
+    request: JudgeRequest,
+    gathered: Gathered,
+    decision: Decision,
+    machine: Fingerprint,
+    summary: CandidateSummary | None,
+) -> JudgeResult:
+    champion = gathered.evidence.champion
+    subject = decision.subject
+    result = JudgeResult(
+        spec_hash=request.spec_hash,
+        run=request.run,
+        champion_digest=request.champion.digest,
+        verdict=decision.verdict,
+        reason=decision.reason,
+        message=printable(decision.message, limit=_MESSAGE_LIMIT),
+        candidate=summary,
+        comparisons=_comparisons(champion, subject.contender) if subject else (),
+        report=f"{_folder(request)}/{PAGE}",
+        fingerprint=machine.short,
+    )
+    return _short_enough(result)
+
+
+def _short_enough(result: JudgeResult) -> JudgeResult:
+    """Return the result without its last comparisons where a termination message has no room; the report has all."""
+    while result.comparisons and len(result.model_dump_json(by_alias=True, exclude_none=True).encode()) > RESULT_LIMIT:
+        result = result.model_copy(update={"comparisons": result.comparisons[:-1]})
+    return result
+
+
+def _comparisons(champion: Standing, contender: Contender) -> tuple[Comparison, ...]:
+    return tuple(
+        Comparison(
+            name=metric.value,
+            champion=measurement(metric, champion.metrics[metric]),
+            candidate=measurement(metric, contender.metrics[metric]),
+            change=_change(metric, contender),
+        )
+        for metric in champion.metrics
+    )
+
+
+def _change(metric: Metric, contender: Contender) -> Measurement:
+    """Return the paired comparison, which is sharper than two intervals side by side."""
+    quality = metric.kind is MetricKind.QUALITY
+    return _measured(metric, contender.differences[metric].interval if quality else contender.ratios[metric])
+
+
+def measurement(metric: Metric, found: Interval) -> Measurement:
+    """Return an interval as the API shows it; a counted number has no ends."""
+    if metric is Metric.SIZE_BYTES:
+        return Measurement(name=metric.value, value=f"{found.value:.0f}")
+    return _measured(metric, found)
+
+
+def _measured(metric: Metric, found: Interval) -> Measurement:
+    low, value, high = (decimal(number) for number in (found.low, found.value, found.high))
+    return Measurement(name=metric.value, value=value, low=low, high=high, samples=found.samples)
+
+
+def decimal(number: float) -> str:
+    """Return a number to six significant digits, whole from a million on, without exponent."""
+    if abs(number) >= _WHOLE:
+        return f"{number:.0f}"
+    return str(np.format_float_positional(number + 0.0, precision=6, fractional=False, trim="-"))
+
+
+def _write_report(
+    request: JudgeRequest,
+    gathered: Gathered,
+    decision: Decision,
+    result: JudgeResult,
+    machine: Fingerprint,
+    rules: Rules,
+) -> None:
+    """Write the page, then the document: whoever finds the document finds a finished verdict."""
+    study = open_study(request.store, request.run)
+    data = _data_digests(request, gathered)
+    report = build(
+        request, gathered=gathered, decision=decision, result=result, data=data, fingerprint=machine, rules=rules,
+        searched=Searched(trials_table(study), study.user_attrs.get(LEFT_OUT, {})),
+    )  # fmt: skip
+    _write(f"{_folder(request)}/{PAGE}", render(report).encode())
+    _write(f"{_folder(request)}/{DOCUMENT}", report.model_dump_json(by_alias=True, indent=1).encode())
+
+
+def _data_digests(request: JudgeRequest, gathered: Gathered) -> dict[str, str]:
+    """Return what is known of each split's digest; the test split's is the one that was read."""
+    data = request.data
+    given = {"training": data.training, "calibration": data.calibration, "validation": data.validation}
+    promised = {name: split.digest for name, split in given.items() if split is not None and split.digest}
+    return {**promised, "test": gathered.rows.digest}
+
+
+def _write(uri: str, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    target = resolve(uri).local
+    with store_access(uri):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def _remove_candidates(request: JudgeRequest) -> None:
+    """Free the space of this run's candidates; a failure to do so changes no verdict."""
+    shutil.rmtree(resolve(f"{_folder(request)}/{CANDIDATES}").local, ignore_errors=True)

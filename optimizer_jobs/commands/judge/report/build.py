@@ -1,0 +1,165 @@
+"""Turn evidence, decision and study into the report's document. Arithmetic only: nothing is measured or written."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from optimizer_jobs.commands.judge.evidence import Standing
+from optimizer_jobs.commands.judge.gate import Check
+from optimizer_jobs.commands.judge.measuring import Gathered, Rules
+from optimizer_jobs.commands.judge.report.details import classes, distribution, margins
+from optimizer_jobs.commands.judge.report.document import (
+    CheckRow,
+    Environment,
+    Estimate,
+    FinalistRow,
+    LatencyProfile,
+    ModelRow,
+    Report,
+    TrialLine,
+)
+from optimizer_jobs.commands.judge.report.steps import TEXT_LIMIT, Searched, Told, ratios, steps, techniques
+from optimizer_jobs.commands.judge.verdict import Decision, Finding, latency_of, why
+from optimizer_jobs.commands.search import engines
+from optimizer_jobs.errors import printable
+from optimizer_jobs.measure.fingerprint import Fingerprint
+from optimizer_jobs.measure.latency import Timings
+from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.study.objectives import ranked
+from optimizer_jobs.study.trials import TrialRow
+from retune.api.objectives import Metric
+from retune.contract.requests import JudgeRequest
+from retune.contract.results import JudgeResult, Verdict
+
+PERCENTILES = np.arange(1, 100) / 100
+
+
+def build(
+    request: JudgeRequest,
+    *,
+    gathered: Gathered,
+    decision: Decision,
+    result: JudgeResult,
+    searched: Searched,
+    data: Mapping[str, str],
+    fingerprint: Fingerprint,
+    rules: Rules,
+) -> Report:
+    """Return the document for one verdict."""
+    subject, trials = decision.subject, searched.trials
+    main, latency = gathered.evidence.champion.main, latency_of(request.objectives)
+    finalists = tuple(_finalist(each, decision, gathered) for each in decision.findings)
+    told = Told(main, latency, [each.metric for each in ranked(request.objectives)])
+    said = {each.trial: each.why for each in finalists}
+    return Report(
+        result=result,
+        resource=request.resource,
+        trigger=printable(request.trigger, limit=TEXT_LIMIT),
+        objectives=request.objectives,
+        selection=request.selection,
+        test_rows=len(gathered.rows),
+        champion=ModelRow(**_model(gathered.evidence.champion, gathered)),
+        finalists=finalists,
+        trials=_trials(trials, {each.contender.trial for each in decision.findings}),
+        steps=steps(subject, decision.findings, trials, latency=latency) if subject else (),
+        start_quality=next((each.found.champion[main] for each in trials if main in each.found.champion), None),
+        techniques=techniques(searched, chosen=subject.contender.trial if subject else None, said=said, told=told),
+        classes=classes(subject, gathered) if subject else (),
+        distribution=distribution(subject, gathered) if subject else None,
+        margins=margins(subject, gathered) if subject else (),
+        environment=_environment(fingerprint, gathered, data, rules),
+    )
+
+
+def _estimate(interval: Interval) -> Estimate:
+    return Estimate(value=interval.value, low=interval.low, high=interval.high, samples=interval.samples)
+
+
+def _estimates(intervals: Mapping[Metric, Interval]) -> dict[Metric, Estimate]:
+    return {metric: _estimate(found) for metric, found in intervals.items()}
+
+
+def _model(standing: Standing, gathered: Gathered) -> dict[str, object]:
+    """Return the fields of a ModelRow."""
+    return {
+        "digest": standing.bundle.digest,
+        "plan": printable(standing.plan, limit=TEXT_LIMIT),
+        "techniques": tuple(printable(each, limit=TEXT_LIMIT) for each in standing.techniques),
+        "engine": ", ".join(engines.words(gathered.engines[standing.bundle.digest])),
+        "metrics": _estimates(standing.metrics),
+        "latency": _profile(gathered.timings[standing.bundle.digest]),
+    }
+
+
+def _profile(timings: Timings) -> LatencyProfile:
+    return LatencyProfile(
+        calls=timings.calls,
+        rounds=len(timings.blocks),
+        first_call_ms=timings.first_call_ms,
+        percentiles=tuple(float(f"{value:.6g}") for value in np.quantile(timings.blocks, PERCENTILES)),
+    )
+
+
+def _finalist(finding: Finding, decision: Decision, gathered: Gathered) -> FinalistRow:
+    contender, found = finding.contender, finding.contender.difference
+    chosen = decision.verdict is Verdict.PROMOTE and finding is decision.subject
+    return FinalistRow(
+        **_model(contender, gathered),
+        trial=contender.trial,
+        outcome="Chosen" if chosen else "Passed" if finding.refusal is None else "Refused",
+        why=why(finding, decision, gathered.evidence),
+        ratios=_estimates(contender.ratios),
+        differences={metric: _estimate(each.interval) for metric, each in contender.differences.items()},
+        confidence=contender.confidence,
+        p_value=found.p_value,
+        gained=found.gained,
+        lost=found.lost,
+        agreement=_estimate(contender.agreement),
+        checks=tuple(_check(check) for check in finding.checks),
+    )
+
+
+def _check(check: Check) -> CheckRow:
+    return CheckRow(
+        metric=check.objective.metric,
+        limit=check.limit,
+        estimate=check.estimate,
+        pessimistic=check.pessimistic,
+        refusal=check.refusal.value if check.refusal else None,
+        rows_needed=check.rows_needed,
+    )
+
+
+def _trials(trials: Sequence[TrialRow], finalists: set[int]) -> tuple[TrialLine, ...]:
+    return tuple(
+        TrialLine(
+            number=trial.number,
+            outcome=trial.outcome,
+            plan=printable(trial.found.plan, limit=TEXT_LIMIT),
+            note=printable("; ".join(filter(None, (trial.found.reason, *trial.found.skipped))), limit=TEXT_LIMIT),
+            values={Metric(name): value for name, value in trial.found.values.items()},
+            ratios=ratios(trial),
+            seconds=trial.seconds,
+            finalist=trial.number in finalists,
+        )
+        for trial in trials
+    )
+
+
+def _environment(fingerprint: Fingerprint, gathered: Gathered, data: Mapping[str, str], rules: Rules) -> Environment:
+    return Environment(
+        fingerprint=fingerprint.short,
+        cpu=printable(fingerprint.cpu, limit=TEXT_LIMIT),
+        features=fingerprint.features,
+        cpu_limit=fingerprint.cpu_limit,
+        memory_limit=fingerprint.memory_limit,
+        threads=rules.threads,
+        serving=rules.serving,
+        runtimes=dict(fingerprint.runtimes),
+        seed=rules.seed,
+        data=dict(data),
+        noise=gathered.evidence.noise,
+        doubt=gathered.evidence.doubt,
+        self_ratio=_estimate(gathered.self_ratio),
+        attack=gathered.attack,
+    )

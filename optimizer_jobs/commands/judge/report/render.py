@@ -1,0 +1,113 @@
+"""Render the report's document as one page that stands alone: styles and pictures inside, no script, no network.
+
+Every text in it may come from a stranger; the template escapes all of them, and the page forbids itself to load or
+run anything.
+"""
+
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from optimizer_jobs.commands.judge import words
+from optimizer_jobs.commands.judge.report import pictures
+from optimizer_jobs.commands.judge.report.document import Estimate, Report
+from optimizer_jobs.measure.quality import SHARES
+from optimizer_jobs.measure.stats import Interval
+from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective, Role
+
+MOST_TRIALS = 300
+"""Trials shown on the page; report.json has all."""
+
+_GOALS = {
+    GoalType.THRESHOLD: "{better} {value}",
+    GoalType.MIN_IMPROVEMENT: "better than the champion by {value} or more",
+    GoalType.PERCENT_MIN_IMPROVEMENT: "better than the champion by {value} % or more",
+    GoalType.MAX_DEGRADATION: "at most {value} worse than the champion",
+    GoalType.PERCENT_MAX_DEGRADATION: "at most {value} % worse than the champion",
+}
+_TITLES = {
+    Metric.LATENCY_P50_MS: "Latency, p50",
+    Metric.LATENCY_P95_MS: "Latency, p95",
+}
+_TIMED = {MetricKind.LATENCY: "calls", MetricKind.QUALITY: "rows", MetricKind.RESOURCE: "readings"}
+_OUTCOMES = {"Used": "in the candidate", "Tried": "not chosen", "NoEffect": "no effect", "LeftOut": "left out"}
+
+
+def render(report: Report) -> str:
+    """Return the page for a report."""
+    trials = sorted(report.trials, key=lambda trial: (not trial.finalist, trial.number))[:MOST_TRIALS]
+    return _template().render(
+        report=report,
+        subject=report.subject,
+        trials=sorted(trials, key=lambda trial: trial.number),
+        pareto=pictures.pareto(report),
+        latencies=pictures.latencies(report),
+        waterfall=pictures.waterfall(report),
+        distribution=pictures.distribution(report),
+        metrics=tuple(report.champion.metrics),
+        asked=tuple(dict.fromkeys(each.metric for each in report.objectives)),
+        main=report.main,
+        latency=report.latency,
+        QUALITY=MetricKind.QUALITY,
+        RESOURCE=MetricKind.RESOURCE,
+        SHARES=SHARES,
+        Metric=Metric,
+    )
+
+
+def title(metric: Metric) -> str:
+    """Return a metric's name at the head of a line."""
+    label = words.LABELS[metric]
+    return _TITLES.get(metric, f"{label[:1].upper()}{label[1:]}")
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "title_of": title,
+        "quality_change": words.change,
+        "label_of": words.LABELS.__getitem__,
+        "size": words.size,
+        "points": words.points,
+        "percent": words.percent,
+        "change": change,
+        "objective": describe,
+        "p_value": _p_value,
+        "short_digest": lambda digest: digest.removeprefix("sha256:")[:12],
+    }
+    environment.globals |= {"value": words.value, "samples": _TIMED, "outcomes": _OUTCOMES}
+    return environment.get_template("report.html.j2")
+
+
+def change(metric: Metric, estimate: Estimate) -> str:
+    """Return a ratio to the champion in words."""
+    return words.compared(metric, Interval(**dict(estimate)))
+
+
+def describe(objective: Objective) -> str:
+    """Return an objective as a sentence, such as `accuracy: at most 0.01 worse than the champion (limit)`."""
+    label = words.LABELS[objective.metric]
+    parts = []
+    if objective.goal is not None:
+        parts.append(f"limit: {_goal(objective.goal, objective.metric)}")
+    if objective.role is Role.OPTIMIZE:
+        wanted = "higher is better" if objective.metric.higher_is_better else "lower is better"
+        parts.append(f"optimized: {wanted}, equal within {words.percent(float(objective.tolerance))}")
+    return f"{label}, {'; '.join(parts)}"
+
+
+def _goal(goal: Goal, metric: Metric) -> str:
+    better = "at least" if metric.higher_is_better else "at most"
+    return _GOALS[goal.type].format(better=better, value=goal.value)
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,286 @@
+"""The search Job: one worker takes trials of a run's study until the budget is spent, by it or by others.
+
+Every worker gets the same request; its index comes from the Indexed Job. Started again under the same run name, it
+goes on where the study stands. Told to stop, it hands its trial back and leaves with a code that gets it restarted.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+import optuna
+from optuna.trial import Trial, TrialState
+
+from optimizer_jobs.commands.search.budget import Budget
+from optimizer_jobs.commands.search.engines import OPENVINO, Engines, typical_request, unplannable, usable
+from optimizer_jobs.commands.search.grid import Grid
+from optimizer_jobs.commands.search.known import Known
+from optimizer_jobs.commands.search.leases import LEASE_SECONDS, POLL_SECONDS, Claims, Worker
+from optimizer_jobs.commands.search.progress import Gauges, trial_line
+from optimizer_jobs.commands.search.samplers import refuse, sampler
+from optimizer_jobs.commands.search.space import Space
+from optimizer_jobs.commands.search.stop import undisturbed
+from optimizer_jobs.commands.search.stopping import Watch
+from optimizer_jobs.commands.search.trial import Bench, Discarded
+from optimizer_jobs.commands.search.warm import warm_start
+from optimizer_jobs.data.datasets import Rows, read_dataset
+from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.errors import JobError, printable, store_error
+from optimizer_jobs.measure.confinement import confinement
+from optimizer_jobs.measure.fingerprint import fingerprint
+from optimizer_jobs.models.bundle import Bundle, Lineage, open_bundle
+from optimizer_jobs.progress import say, step
+from optimizer_jobs.study.finalists import finalists
+from optimizer_jobs.study.objectives import limits
+from optimizer_jobs.study.trials import LEFT_OUT, PLAN, Found, counted, journal_path, open_study
+from optimizer_jobs.technique import Params, StoppedEarlyError, Subject
+from optimizer_jobs.techniques.adversarial_training import attack_of
+from optimizer_jobs.techniques.registry import Recipe, asked_for, recipe
+from retune.api.techniques import Technique
+from retune.contract.paths import METRICS_PORT, run_folder
+from retune.contract.requests import SearchRequest
+from retune.contract.results import SearchResult
+
+INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
+PORT_VARIABLE = "RETUNE_METRICS_PORT"
+LEASE_VARIABLE = "RETUNE_LEASE_SECONDS"
+_LIBRARIES = ("onnx", "onnxruntime", "onnxslim")
+
+
+def run(request: SearchRequest) -> SearchResult:
+    """Take part in the run's search until its budget is spent.
+
+    Raises:
+        JobError: The store is no shared folder, the data or a bundle is unusable, or a technique cannot be used.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        return _search(request, Path(scratch))
+
+
+def _search(request: SearchRequest, scratch: Path) -> SearchResult:
+    worker = Worker(index=int(os.environ.get(INDEX_VARIABLE, "0")))
+    refuse(request.search, request.objectives)
+    step(1, 3, text="opening champion, original and data", about="10 s")
+    bench, space, left_out = _prepare(request, scratch)
+    step(2, 3, text="measuring the champion on validation", about="10 s")
+    quality = ", ".join(f"{metric} {value:.4g}" for metric, value in bench.reference.quality.items())
+    say(f"champion: {quality}, {bench.reference.size_bytes} bytes")
+    study = open_study(request.store, request.run, create=request.objectives)
+    if study.user_attrs.get(LEFT_OUT) != left_out:
+        study.set_user_attr(LEFT_OUT, left_out)
+    search = _Search(request, study, worker, bench=bench, space=space)
+    step(3, 3, text=f"{search.trials} trials in all, worker {worker.index}", about="5 s to a minute a trial")
+    search.work()
+    shutil.rmtree(bench.kept_steps, ignore_errors=True)
+    return _result(request, study, ended=search.budget.spent() if not search.all_done() else None)
+
+
+class _Search:
+    """One worker's part in a study."""
+
+    def __init__(
+        self, request: SearchRequest, study: optuna.Study, worker: Worker, *, bench: Bench, space: Space
+    ) -> None:
+        self._request, self._study, self._bench, self._space = request, study, bench, space
+        self._known = Known(study, space)
+        self.budget = Budget(study, request.search, owner=worker.owner)
+        grid = Grid(space) if request.search.sampler == "Grid" else None
+        first = grid.first if grid else _first(request, space)
+        self._any: Grid | Space = grid or space
+        self.trials = min(request.search.max_trials, len(grid.first)) if grid else request.search.max_trials
+        study.sampler = sampler(
+            request.search, request.objectives, worker=worker.index, started=len(study.get_trials(deepcopy=False))
+        )
+        self._claims = Claims(
+            study, worker, journal=journal_path(request.store, request.run), budget=self.trials, first=first,
+            lease_seconds=float(os.environ.get(LEASE_VARIABLE, LEASE_SECONDS)), closed=self.budget.spent,
+        )  # fmt: skip
+
+    def work(self) -> None:
+        """Run trials until none is left to run, and no other worker runs one."""
+        gauges = Gauges(self._study, self._request.objectives, budget=self.trials)
+        with ExitStack() as stack:
+            stack.enter_context(gauges.served(int(os.environ.get(PORT_VARIABLE, METRICS_PORT))))
+            stack.enter_context(self._claims.alive(also=self.budget.account))
+            while not self._claims.finished():
+                gauges.refresh()
+                self._one()
+            gauges.refresh()
+        self.budget.account()
+
+    def all_done(self) -> bool:
+        """Return whether every trial of the budget was run."""
+        return sum(trial.state.is_finished() for trial in counted(self._study)) >= self.trials
+
+    def _one(self) -> None:
+        """Take a trial and run it to its end, or wait a little when others have the rest; a stop hands it back."""
+        trial = None
+        try:
+            with undisturbed():
+                trial = self._claims.take(self._known.draw, self._fresh)
+            if trial is None:
+                time.sleep(POLL_SECONDS)
+                return
+            found, state = self._attempt(trial)
+            with undisturbed():
+                told = self._claims.tell(trial, found, state=state)
+                self.budget.account()
+        except BaseException:
+            if trial is not None:
+                with undisturbed():
+                    self._claims.hand_back(trial, "its worker stopped")
+            raise
+        line = trial_line(self._claims.number(trial), self.trials, found=found, state=state)
+        say(line if told else f"{line}  not recorded: another worker has taken it over")
+
+    def _fresh(self, known: set[str]) -> Params | None:
+        return self._any.fresh(known, key=self._known.key)
+
+    def _attempt(self, trial: Trial) -> tuple[Found, TrialState]:
+        """Return how a trial ended. A store that cannot be written ends the Job, anything else only the trial."""
+        plan, bench = self._space.draw(trial), self._bench
+        trial.set_user_attr(PLAN, plan.key)
+        if self._claims.repeats(trial):
+            reason = "every combination has been tried"
+            return Found(plan=plan.words, steps=plan.names, reason=reason), TrialState.PRUNED
+        watch = Watch(
+            trial, self._study, rule=self._request.search.early_stopping, budget=self.budget, enough=bench.enough
+        )
+        try:
+            return bench.run(plan, number=self._claims.number(trial), watch=watch), TrialState.COMPLETE
+        except Discarded as discarded:
+            return discarded.found, TrialState.PRUNED
+        except StoppedEarlyError as stopped:
+            return Found(plan=plan.words, steps=plan.names, reason=str(stopped), stopped=True), TrialState.PRUNED
+        except JobError:
+            raise
+        except Exception as error:
+            if isinstance(error, OSError) and store_error(error, uri=bench.candidates_uri) is not None:
+                raise
+            reason = printable(f"{type(error).__name__}: {error}", limit=300)
+            return Found(plan=plan.words, steps=plan.names, reason=reason), TrialState.FAIL
+
+
+def _first(request: SearchRequest, space: Space) -> tuple[Params, ...]:
+    """Return what is tried before anything is sampled: the control, the best of earlier runs, the usual questions."""
+    control, *asked = space.first(request.search.max_trials)
+    return (control, *warm_start(request, space), *asked)
+
+
+def _prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[str, str]]:
+    """Open and check everything that the trials need; return also why techniques and engines are left out."""
+    original = open_bundle(request.original.uri, digest=request.original.digest, into=scratch / "original")
+    champion = open_bundle(request.champion.uri, digest=request.champion.digest, into=scratch / "champion")
+    signature = original.manifest.signature
+    rows = _read(request, original, scratch)
+    subject = Subject(
+        graph=onnx.load(original.model, load_external_data=False), signature=signature, task=original.manifest.task,
+        native=original.native, training="training" in rows, calibration="calibration" in rows,
+        cpu_flags=frozenset(fingerprint().features),
+    )  # fmt: skip
+    chosen = recipe(subject) if request.techniques is None else asked_for(subject, request.techniques)
+    folder = run_folder(request.store, request.run)
+    data = {name: split.digest for name, split in rows.items()}
+    bench = Bench(
+        original=original, champion=champion, subject=subject, training=rows.get("training"),
+        validation=rows["validation"], calibration=rows.get("calibration"), objectives=request.objectives,
+        threads=request.threads, serving=request.serving, attack=attack_of(request.techniques),
+        seed=request.search.seed, scratch=scratch, kept_steps=resolve(f"{folder}/steps").local,
+        candidates_uri=f"{folder}/candidates",
+        rejected=frozenset(request.rejected), lineage=_lineage(request, original, data),
+        identity=_identity(request, data),
+    )  # fmt: skip
+    engines = _engines(request, original)
+    machine = confinement(request.serving, threads=request.threads)
+    say(f"profile: {machine.profile}, {machine.cores} cores")
+    useful, idle = _useful(bench, chosen)
+    space = Space(
+        useful, subject, threads=request.threads, engine_names=engines.names, profile=machine.profile,
+        rows=request.serving.batch_size, planned=_planned(request, original, engines, rows["validation"]),
+        seed=request.search.seed,
+    )  # fmt: skip
+    return bench, space, {**idle, **engines.left_out}
+
+
+def _engines(request: SearchRequest, original: Bundle) -> Engines:
+    """Return the engines to search, having said which they are and why others cannot be."""
+    found = usable(request.serving.engines, original.model)
+    say(f"engines: {', '.join(found.names)}")
+    for name, reason in found.left_out.items():
+        say(f"engine {name} is left out: {reason}")
+    return found
+
+
+def _planned(request: SearchRequest, original: Bundle, engines: Engines, rows: Rows) -> dict[str, tuple[int, ...]]:
+    """Return the shape of a typical request where OpenVINO can plan for it, having said so."""
+    shapes = typical_request(rows, original.manifest.signature, batch=request.serving.batch_size)
+    if not shapes or OPENVINO not in engines.names:
+        return {}
+    if (reason := unplannable(original.model, shapes)) is not None:
+        say(f"a plan for the shape of a typical request is left out: {reason}")
+        return {}
+    return shapes
+
+
+def _read(request: SearchRequest, original: Bundle, scratch: Path) -> dict[str, Rows]:
+    """Return every split that the search may see; training rows also calibrate where no others are given."""
+    data = request.data
+    given = {"validation": data.validation, "training": data.training, "calibration": data.calibration}
+    manifest = original.manifest
+    rows = {
+        name: read_dataset(
+            spec, manifest.signature, into=scratch / name, task=manifest.task, missing=bool(manifest.fills_holes)
+        )
+        for name, spec in given.items()
+        if spec
+    }
+    if "training" in rows:
+        rows.setdefault("calibration", rows["training"])
+    return rows
+
+
+def _useful(bench: Bench, chosen: Recipe) -> tuple[tuple[Technique, ...], dict[str, str]]:
+    """Return the techniques that do anything to this model and why others are left out, having said both."""
+    idle = {spec.name: bench.does_nothing(spec) for spec in chosen.techniques}
+    useful = tuple(spec for spec in chosen.techniques if idle[spec.name] is None)
+    left_out = {**chosen.left_out, **{name: reason for name, reason in idle.items() if reason is not None}}
+    say(f"techniques: {', '.join(f'{spec.name} ({spec.type})' for spec in useful) or 'none, engine options only'}")
+    for name, reason in left_out.items():
+        say(f"technique {name} is left out: {reason}")
+    return useful, left_out
+
+
+def _lineage(request: SearchRequest, original: Bundle, data: Mapping[str, str]) -> Lineage:
+    return Lineage(
+        resource=request.resource, run=request.run, parent=original.digest,
+        original_model=original.manifest.lineage.original_model, data=data, seed=request.search.seed,
+        versions={name: version(name) for name in _LIBRARIES},
+    )  # fmt: skip
+
+
+def _identity(request: SearchRequest, data: Mapping[str, str]) -> str:
+    """Return the digest of what a step's result depends on besides model, parameters and seed."""
+    goals = [objective.to_dict() for objective in limits(request.objectives)]
+    parts = [goals, dict(data), request.champion.digest, {name: version(name) for name in _LIBRARIES}]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _result(request: SearchRequest, study: optuna.Study, *, ended: str | None) -> SearchResult:
+    trials = [trial for trial in counted(study) if trial.state.is_finished()]
+    best = finalists(study, request.objectives, count=1, exclude_digests=request.rejected)
+    words = None
+    if best:
+        words = best[0].words if best[0].feasible else f"none keeps every limit; the closest is {best[0].words}"
+    say(f"search done: {len(trials)} trials{f' ({ended})' if ended else ''}, best: {words or 'none'}")
+    return SearchResult(
+        spec_hash=request.spec_hash, run=request.run, trials=len(trials),
+        failed=sum(trial.state is TrialState.FAIL for trial in trials), best=words, ended=ended,
+    )  # fmt: skip

@@ -1,0 +1,75 @@
+"""What people and Prometheus see of a search while it runs.
+
+One line a trial on stdout, and gauges on the metrics port. Never decides anything.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import optuna
+from optuna.trial import TrialState
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
+
+from optimizer_jobs.progress import say
+from optimizer_jobs.study.finalists import finalists
+from optimizer_jobs.study.trials import Found, counted
+from retune.api.objectives import Objective
+from retune.contract.paths import METRIC_BEST, METRIC_TRIALS_DONE, METRIC_TRIALS_FAILED, METRIC_TRIALS_TOTAL
+
+
+def trial_line(number: int, budget: int, *, found: Found, state: TrialState) -> str:
+    """Return a trial's line, as in `trial 7/24  int8 dynamic, 2 threads  accuracy 0.981 (-0.002)  size x0.26`."""
+    parts = [f"trial {number}/{budget}", found.plan]
+    if state is TrialState.COMPLETE:
+        missed = [f"misses the limit on {name}" for name, amount in found.shortfalls.items() if amount > 0]
+        kept = [summary.partition(": ")[2] for summary in found.techniques if "reverted" in summary]
+        control = ["the champion itself, as a control"] if found.control else []
+        parts += [found.words, *kept, *found.skipped, *missed, *control]
+    elif found.stopped:
+        parts.append(str(found.reason))
+    else:
+        parts.append(f"{'discarded' if state is TrialState.PRUNED else 'failed'}: {found.reason}")
+    return "  ".join(parts)
+
+
+class Gauges:
+    """The gauges of one worker, each about the whole study."""
+
+    def __init__(self, study: optuna.Study, objectives: Sequence[Objective], *, budget: int) -> None:
+        self._study, self._objectives = study, objectives
+        self.registry = CollectorRegistry()
+        self._done = Gauge(METRIC_TRIALS_DONE, "Trials finished in the study.", registry=self.registry)
+        self._failed = Gauge(METRIC_TRIALS_FAILED, "Trials that ended with an error.", registry=self.registry)
+        self._best = Gauge(METRIC_BEST, "Best feasible candidate relative to the champion.", ["metric"],
+                           registry=self.registry)  # fmt: skip
+        Gauge(METRIC_TRIALS_TOTAL, "Trials that the run may spend.", registry=self.registry).set(budget)
+
+    def refresh(self) -> None:
+        """Read the study anew."""
+        trials = [trial for trial in counted(self._study) if trial.state.is_finished()]
+        self._done.set(len(trials))
+        self._failed.set(sum(trial.state is TrialState.FAIL for trial in trials))
+        best = finalists(self._study, self._objectives, count=1)
+        if best and best[0].feasible:
+            for name, value in best[0].found.values.items():
+                self._best.labels(metric=name).set(_relative(value, best[0].found.champion[name]))
+
+    @contextmanager
+    def served(self, port: int) -> Iterator[int | None]:
+        """Serve the gauges until the block ends and yield the port; one that is taken costs the gauges only."""
+        listening: int | None = None
+        with ExitStack() as stack:
+            try:
+                server, thread = start_http_server(port, registry=self.registry)
+                listening = server.server_port
+                stack.callback(thread.join)
+                stack.callback(server.server_close)
+                stack.callback(server.shutdown)
+            except OSError as error:
+                say(f"metrics are not served: port {port}: {error.strerror}")
+            yield listening
+
+
+def _relative(value: float, champion: float) -> float:
+    """Return the ratio to the champion."""
+    return value / champion if champion else 0.0

@@ -1,0 +1,85 @@
+"""Which sampler proposes the next plan, by the spec's choice and the budget.
+
+A sampler that cannot work on this study is refused with what to do; none is replaced silently by another.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+
+from optimizer_jobs.commands.search.evolution import EvolutionSampler
+from optimizer_jobs.errors import JobError
+from optimizer_jobs.study.objectives import ranked
+from retune.api.objectives import Objective
+from retune.api.search import Search
+from retune.contract.results import Reason
+
+NSGA_FROM_TRIALS = 200
+GP_UP_TO_TRIALS = 50
+_LIBRARIES = {"GP": "torch", "CMAES": "cmaes"}
+"""What a sampler needs besides Optuna."""
+
+
+def sampler(search: Search, objectives: Sequence[Objective], *, worker: int, started: int) -> BaseSampler:
+    """Return the sampler of one worker; `started` trials exist, so that a restarted worker does not repeat itself.
+
+    Grid is not here: it is no sampler, but a list of what every worker tries. What is left of it is drawn at random.
+
+    Raises:
+        JobError: The sampler cannot be used: a library is absent, or the budget or the objectives do not fit it.
+    """
+    refuse(search, objectives)
+    seed = (search.seed + 7919 * worker + 104729 * started) % 2**31
+    first = max(4, search.max_trials // 4)
+    make: Mapping[str, Callable[[], BaseSampler]] = {
+        "Grid": lambda: RandomSampler(seed=seed),
+        "Random": lambda: RandomSampler(seed=seed),
+        "TPE": lambda: TPESampler(multivariate=True, n_startup_trials=first, seed=seed),
+        "GP": lambda: GPSampler(n_startup_trials=first, warn_independent_sampling=False, seed=seed),
+        "CMAES": lambda: EvolutionSampler(seed=seed),
+        "NSGAII": lambda: NSGAIISampler(population_size=population(search.max_trials), seed=seed),
+        "NSGAIII": lambda: NSGAIIISampler(population_size=population(search.max_trials), seed=seed),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # told of GP and NSGA-III, which have been there for years
+        return make[_kind(search)]()
+
+
+def refuse(search: Search, objectives: Sequence[Objective]) -> None:
+    """Raise JobError when the sampler of the spec cannot be used on these objectives with this budget here."""
+    reason = _unusable(search, objectives)
+    if reason is not None:
+        message, next_step = reason
+        raise JobError(Reason.REQUEST_INVALID, f"search.sampler {search.sampler}", message, next_step)
+
+
+def population(budget: int) -> int:
+    """Return a population that leaves about ten generations in the budget."""
+    return min(50, max(4, budget // 10))
+
+
+def _kind(search: Search) -> str:
+    if search.sampler != "Auto":
+        return search.sampler
+    return "TPE" if search.max_trials < NSGA_FROM_TRIALS else "NSGAII"
+
+
+def _unusable(search: Search, objectives: Sequence[Objective]) -> tuple[str, str] | None:
+    library, optimized = _LIBRARIES.get(search.sampler), ranked(objectives)
+    if library is not None and find_spec(library) is None:
+        return f"it needs {library}, which this image does not have.", "Use Auto, or an image that has it."
+    if search.sampler == "GP" and search.max_trials > GP_UP_TO_TRIALS:
+        return (
+            f"a Gaussian process is too slow for {search.max_trials} trials.",
+            f"Use Auto, or set search.maxTrials to at most {GP_UP_TO_TRIALS}.",
+        )
+    if search.sampler == "CMAES" and len(optimized) > 1:
+        names = ", ".join(objective.metric for objective in optimized)
+        return (
+            f"it optimizes one objective, and these have role Optimize: {names}.",
+            "Give all but one of them role Constrain and a goal, or use Auto.",
+        )
+    return None

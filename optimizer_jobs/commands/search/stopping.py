@@ -1,0 +1,142 @@
+"""Ends training that falls behind or takes too long: own rules, since Optuna's know one objective only.
+
+Every training writes its curve into the study, an entry an epoch, where all workers see it. Only like is compared with
+like: trainings of the same techniques from the same kind of start. What already keeps the quality limits is never
+stopped, because a smaller model that learns more slowly may still be the better one.
+"""
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Literal
+
+import optuna
+from optuna.trial import Trial, TrialState
+
+from optimizer_jobs.commands.search.budget import Budget
+from optimizer_jobs.technique import StoppedEarlyError
+
+EarlyStopping = Literal["Auto", "None", "Median", "SuccessiveHalving"]
+Curve = Mapping[int, float]
+"""Epoch to quality on validation, higher is better."""
+
+LEAST_CURVES = 4
+"""With fewer to compare with, nothing is stopped."""
+WARM_UP = 3
+"""No training is stopped before this epoch."""
+KEPT_SHARE = 3
+"""Successive halving keeps the best one of so many at each rung; rungs are as many times apart."""
+TIME_SHARE = 0.25
+"""Most of the search's time left that one training may take, so that other trials have theirs."""
+_CURVE = "curve:"
+_COMPARED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+
+
+class Watch:
+    """What one trial reports to while it is built: stops it when it is behind, or when a budget is spent."""
+
+    def __init__(
+        self, trial: Trial, study: optuna.Study, *, rule: EarlyStopping, budget: Budget,
+        enough: Callable[[float], bool],
+    ) -> None:  # fmt: skip
+        """`enough` says whether a quality keeps the limits."""
+        self._trial, self._study, self._rule, self._budget, self._enough = trial, study, rule, budget, enough
+        self._group, self._phase, self._last = "", 0, 0
+        self._until = math.inf
+        self._seen: dict[str, dict[int, dict[int, float]]] = {}
+
+    def entering(self, group: str) -> None:
+        """Hear of the next step; raises BudgetSpentError."""
+        self._budget.check()
+        self._group, self._phase, self._last = group, 0, 0
+        self._until = time.monotonic() + TIME_SHARE * self._budget.left()
+
+    def alive(self) -> None:
+        """Raise BudgetSpentError when a budget is spent."""
+        self._budget.check()
+
+    def report(self, epoch: int, quality: float) -> bool:
+        """Write an epoch's quality down; return whether there is time for another one.
+
+        Raises StoppedEarlyError when it is not worth going on.
+        """
+        self._budget.check()
+        if epoch <= self._last:
+            self._phase += 1
+        self._last = epoch
+        self._compare(epoch, quality)
+        return time.monotonic() < self._until
+
+    def _compare(self, epoch: int, quality: float) -> None:
+        if self._rule == "None":
+            return
+        name = f"{self._group}#{self._phase}"
+        self._trial.set_user_attr(f"{_CURVE}{name}:{epoch}", quality)
+        reason = self._behind(name, epoch)
+        if reason is not None:
+            raise StoppedEarlyError(f"stopped early at epoch {epoch}: {reason}")
+
+    def _behind(self, name: str, epoch: int) -> str | None:
+        if epoch < WARM_UP:
+            return None
+        curves = self._curves(name)
+        mine = _best(curves.pop(self._trial.number, {}), epoch)
+        if mine is None or self._enough(mine):
+            return None
+        rule = below_best_share if self._rule == "SuccessiveHalving" else below_median
+        return rule(mine, list(curves.values()), epoch)
+
+    def _curves(self, name: str) -> dict[int, dict[int, float]]:
+        """Return all curves of a kind; those of trials that had ended at the first look are not read again."""
+        states = _COMPARED if name not in self._seen else (TrialState.RUNNING,)
+        self._seen.setdefault(name, {}).update(curves_of(self._study, name, states))
+        return dict(self._seen[name])
+
+
+def curves_of(study: optuna.Study, name: str, states: Sequence[TrialState] = _COMPARED) -> dict[int, dict[int, float]]:
+    """Return the curves of one kind of training by the number of their trial."""
+    found: dict[int, dict[int, float]] = defaultdict(dict)
+    prefix = f"{_CURVE}{name}:"
+    for trial in study.get_trials(deepcopy=False, states=tuple(states)):
+        for attribute, quality in trial.user_attrs.items():
+            if attribute.startswith(prefix):
+                found[trial.number][int(attribute.removeprefix(prefix))] = float(quality)
+    return dict(found)
+
+
+def below_median(mine: float, others: Sequence[Curve], epoch: int) -> str | None:
+    """Return why a training is behind when it is below the median of the others, each at its best until this epoch."""
+    reached = _reached(others, epoch)
+    if len(reached) < LEAST_CURVES or mine >= median(reached):
+        return None
+    return f"behind the median of {len(reached)} trials"
+
+
+def below_best_share(mine: float, others: Sequence[Curve], epoch: int) -> str | None:
+    """Return why a training is behind when, at a rung, it is not among the best share of all that reached it."""
+    reached = _reached(others, epoch)
+    if not is_rung(epoch) or len(reached) < LEAST_CURVES:
+        return None
+    kept = max(1, (len(reached) + 1) // KEPT_SHARE)
+    if sum(other > mine for other in reached) < kept:
+        return None
+    return f"not among the best {kept} of {len(reached) + 1} trials"
+
+
+def is_rung(epoch: int) -> bool:
+    """Return whether successive halving decides after this epoch: 3, 9, 27 and so on."""
+    while epoch > WARM_UP and epoch % KEPT_SHARE == 0:
+        epoch //= KEPT_SHARE
+    return epoch == WARM_UP
+
+
+def _reached(curves: Sequence[Curve], epoch: int) -> list[float]:
+    """Return the best quality until this epoch of each curve that reached it."""
+    bests = (_best(curve, epoch) for curve in curves if max(curve) >= epoch)
+    return [best for best in bests if best is not None]
+
+
+def _best(curve: Curve, epoch: int) -> float | None:
+    return max((quality for reached, quality in curve.items() if reached <= epoch), default=None)

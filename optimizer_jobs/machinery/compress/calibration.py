@@ -1,0 +1,72 @@
+"""Rows that a quantizer observes value ranges on. Calibration rows only: never validation, never test."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.technique import Context
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+_BATCH = 64
+
+
+def sample(rows: Rows, count: int, *, seed: int) -> Rows:
+    """Return `count` rows drawn without replacement, in their order; all of them when there are fewer."""
+    drawn = np.random.default_rng(seed).permutation(len(rows))[:count]
+    return rows.take(np.sort(drawn))
+
+
+def batches(rows: Rows, context: Context) -> list[dict[str, Any]]:
+    """Return the model's inputs in batches of one size, as histograms need it; a rest that fills none is left out."""
+    pieces = -(-len(rows) // _BATCH)
+    size = context.signature.batch or len(rows) // pieces
+    return [dict(rows.take(slice(at, at + size)).inputs) for at in range(0, len(rows) - size + 1, size)]
+
+
+def reader(pieces: Sequence[dict[str, Any]]) -> Any:
+    """Return what ONNX Runtime's quantizer reads batches from."""
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc] # the library has no types
+        """Hands the batches out one by one."""
+
+        def __init__(self) -> None:
+            self._left = iter(pieces)
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self._left, None)
+
+        def rewind(self) -> None:
+            self._left = iter(pieces)
+
+    return Reader()
+
+
+def session_of(model: "ModelProto") -> Any:
+    """Return an ONNX Runtime session of a graph in memory, on one thread and silent but for errors."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back a library's advice in log, warnings and stdout; errors still pass."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,1 @@
+"""scikit-learn estimators: open them safely, put steps before them, write them as ONNX."""

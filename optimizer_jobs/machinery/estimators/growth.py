@@ -1,0 +1,73 @@
+"""Fit an estimator, in stages where it is an ensemble that can grow, so that a bad one is given up early.
+
+The stages are always the same, watched or not: the result is.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from optimizer_jobs.machinery.estimators.convert import final
+
+STAGES = 4
+_FEWEST = 20
+"""Trees below which there is nothing to give up early."""
+
+
+def grown(estimator: Any, X: Any, y: Any, *, report: Callable[[int, Any], object], threads: int) -> Any:
+    """Return the fitted estimator; `report` gets stage and estimator after each stage and may raise to stop it."""
+    last = final(estimator)
+    if _is_forest(last):
+        last.set_params(n_jobs=threads)
+    count = _counter(last)
+    total = last.get_params()[count] if count is not None else 0
+    if count is None or total < _FEWEST:
+        estimator.fit(X, y)
+        report(1, estimator)
+    else:
+        _grow(estimator, X, y, count=count, total=total, report=report)
+    if _is_forest(last):
+        last.set_params(n_jobs=None)
+    return estimator
+
+
+def _grow(estimator: Any, X: Any, y: Any, *, count: str, total: int, report: Callable[[int, Any], object]) -> None:
+    """Fit the steps before once and then the last one, each time with more trees."""
+    last = final(estimator)
+    warm = last.get_params()["warm_start"]
+    last.set_params(warm_start=True, **{count: -(-total // STAGES)})
+    estimator.fit(X, y)
+    inner = _before(estimator, X)
+    for stage in range(1, STAGES):
+        report(stage, estimator)
+        last.set_params(**{count: -(-total * (stage + 1) // STAGES)})
+        last.fit(inner, y)
+    last.set_params(warm_start=warm)
+    report(STAGES, estimator)
+
+
+def _before(estimator: Any, X: Any) -> Any:
+    """Return the rows as they arrive at the last step."""
+    while hasattr(estimator, "steps"):
+        X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
+        estimator = estimator.steps[-1][1]
+    return X
+
+
+def _counter(last: Any) -> str | None:
+    """Return the parameter that says how many trees there are, for an ensemble that can go on and is to have all."""
+    params = last.get_params()
+    if "warm_start" not in params or (params.get("n_iter_no_change") is not None and not _is_histograms(last)):
+        return None
+    if _is_histograms(last):
+        return None if params["early_stopping"] is True else "max_iter"
+    return "n_estimators" if "n_estimators" in params else None
+
+
+def _is_histograms(last: Any) -> bool:
+    return type(last).__name__.startswith("HistGradientBoosting")
+
+
+def _is_forest(last: Any) -> bool:
+    from sklearn.ensemble._forest import BaseForest
+
+    return isinstance(last, BaseForest)

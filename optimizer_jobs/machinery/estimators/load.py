@@ -1,0 +1,192 @@
+"""Open a file that holds a fitted scikit-learn estimator, without letting the file do anything.
+
+A skops file is data: its size is bounded before it is read, its types are held against a list, and what compiled code
+would follow blindly is checked. Joblib and Pickle run what their author put in: they are opened on a caller's word.
+"""
+
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optimizer_jobs.errors import JobError, printable
+from optimizer_jobs.machinery.estimators.soundness import UnsoundError, make_sound
+from optimizer_jobs.models.native import Native
+from retune.api.model import ModelFormat
+from retune.contract.results import Reason
+
+FILE_LIMIT_BYTES = 1 << 30
+EXPANDED_LIMIT_BYTES = 4 << 30
+SCHEMA_LIMIT_BYTES = 128 << 20
+ENTRIES_LIMIT = 200_000
+"""Bounds of a skops file: of the archive, of all it expands to, of its description, and of its arrays."""
+
+HARMLESS = frozenset({
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
+    *(f"sklearn.feature_selection._univariate_selection.{name}" for name in ("chi2", "f_classif", "f_regression")),
+    *(f"sklearn.feature_selection._mutual_info.mutual_info_{name}" for name in ("classif", "regression")),
+    "sklearn.metrics._scorer._PassthroughScorer",
+    *(f"sklearn.model_selection._split.{name}" for name in (
+        "GroupKFold", "KFold", "ShuffleSplit", "StratifiedKFold", "StratifiedShuffleSplit")),
+    *(f"sklearn.metrics._dist_metrics.{name}Distance{bits}" for name in (
+        "Chebyshev", "Euclidean", "Manhattan", "Minkowski") for bits in ("", "32", "64")),
+    *(f"sklearn.neighbors._{module}.{name}{bits}" for module, name in (("kd_tree", "KDTree"), ("ball_tree", "BallTree"))
+      for bits in ("", "32", "64")),
+})  # fmt: skip
+"""What estimators are made of and skops does not vouch for: numbers and plain functions of theirs. Those that compiled
+code follows without looking are checked or put aside after loading (`soundness`)."""
+
+_SAVE = "Save the fitted estimator again with skops.io.dump, with classes of scikit-learn only."
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An estimator that was in a file."""
+
+    estimator: Any
+    saved_with: str | None = None
+    """Version of scikit-learn it was saved with, where that is another one than here."""
+
+
+def load(native: Native, *, trusted: bool = False) -> Loaded:
+    """Return the estimator in the file; `trusted` allows formats that run code from the file.
+
+    Raises:
+        JobError: ModelTooLarge, or ModelInvalid naming types, versions or what else is wrong, and the next step.
+    """
+    if native.format.runs_code and not trusted:
+        raise _invalid(
+            native.path, f"loading {native.format} runs code from the file.",
+            "Save it with skops.io.dump and deliver format Skops, or set model.trust: RunsCodeFromFile.",
+        )  # fmt: skip
+    _check_size(native.path)
+    with _faults(native.path), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        estimator = _READERS[native.format](native.path)
+    saved_with = _other_version(told)
+    return Loaded(_usable(estimator, native.path, saved_with=saved_with), saved_with)
+
+
+def _usable(estimator: Any, path: Path, *, saved_with: str | None) -> Any:
+    """Return the fitted estimator, the best one of a finished search, after checks."""
+    from sklearn.base import BaseEstimator, is_classifier, is_regressor
+    from sklearn.exceptions import NotFittedError
+    from sklearn.utils.validation import check_is_fitted
+
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    if not isinstance(estimator, BaseEstimator):
+        raise _invalid(path, f"the file holds {type(estimator).__name__}, not a scikit-learn estimator.", _SAVE)
+    try:
+        check_is_fitted(estimator)
+        make_sound(estimator)
+    except NotFittedError as error:
+        raise _invalid(path, f"{type(estimator).__name__} is not fitted.", "Fit it, then save it.") from error
+    except (UnsoundError, AttributeError, TypeError, ValueError) as error:
+        raise _invalid(path, f"the estimator is damaged{_since(saved_with)}: {error}.", _SAVE) from error
+    if not (is_classifier(estimator) or is_regressor(estimator)):
+        raise _invalid(
+            path, f"{type(estimator).__name__} neither classifies nor predicts a number.",
+            "Deliver a classifier or a regressor, alone or as the last step of a Pipeline.",
+        )  # fmt: skip
+    return estimator
+
+
+def _check_size(path: Path) -> None:
+    size = path.stat().st_size
+    if size > FILE_LIMIT_BYTES:
+        raise JobError(
+            Reason.MODEL_TOO_LARGE, path.name, f"the file has {size} bytes; at most {FILE_LIMIT_BYTES} are read.",
+            "Deliver a smaller estimator, such as a forest with fewer trees.",
+        )  # fmt: skip
+
+
+def _read_skops(path: Path) -> Any:
+    from skops import io
+
+    _check_archive(path)
+    found = io.get_untrusted_types(file=path)
+    foreign = [name for name in found if name not in HARMLESS]
+    if foreign:
+        raise _invalid(path, f"the file holds types that are not loaded: {', '.join(foreign)}.", _SAVE)
+    return io.load(path, trusted=found)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that would expand beyond the bounds, before anything of it is expanded."""
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    expanded = sum(entry.file_size for entry in entries)
+    schema = next((entry.file_size for entry in entries if entry.filename == "schema.json"), None)
+    if schema is None:
+        raise _invalid(path, "this is a zip archive, but no skops file: schema.json is missing.", _SAVE)
+    if expanded > EXPANDED_LIMIT_BYTES or schema > SCHEMA_LIMIT_BYTES or len(entries) > ENTRIES_LIMIT:
+        raise JobError(
+            Reason.MODEL_TOO_LARGE, path.name,
+            f"the file expands to {expanded} bytes in {len(entries)} arrays, described in {schema} bytes; the limits "
+            f"are {EXPANDED_LIMIT_BYTES}, {ENTRIES_LIMIT} and {SCHEMA_LIMIT_BYTES}.",
+            "Deliver a smaller estimator, such as a forest with fewer trees.",
+        )  # fmt: skip
+
+
+def _read_joblib(path: Path) -> Any:
+    import joblib
+
+    return joblib.load(path)
+
+
+def _read_pickle(path: Path) -> Any:
+    import pickle
+
+    with path.open("rb") as file:
+        return pickle.load(file)  # noqa: S301 - on the user's word, in a process without network or token
+
+
+_READERS: Mapping[ModelFormat, Callable[[Path], Any]] = {
+    ModelFormat.SKOPS: _read_skops,
+    ModelFormat.JOBLIB: _read_joblib,
+    ModelFormat.PICKLE: _read_pickle,
+}
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged or hostile file sets off into a `JobError`."""
+    try:
+        yield
+    except JobError:
+        raise
+    except zipfile.BadZipFile as error:
+        raise _invalid(path, f"this is not a skops file ({error}).", _SAVE) from error
+    except ModuleNotFoundError as error:
+        raise _invalid(
+            path, f"it needs module {error.name}, which is not in this image.",
+            "Use classes of scikit-learn only, or add the module to the optimizer image.",
+        ) from error  # fmt: skip
+    except Exception as error:
+        said = printable(str(error), limit=300) or "no reason given"
+        raise _invalid(path, f"it cannot be opened ({type(error).__name__}: {said}).", _SAVE) from error
+
+
+def _other_version(told: list[warnings.WarningMessage]) -> str | None:
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    found = (warning.message for warning in told)
+    return next((w.original_sklearn_version for w in found if isinstance(w, InconsistentVersionWarning)), None)
+
+
+def _since(saved_with: str | None) -> str:
+    from sklearn import __version__
+
+    return f" (it was saved with scikit-learn {saved_with}, here is {__version__})" if saved_with else ""
+
+
+def _invalid(path: Path, message: str, next_step: str) -> JobError:
+    return JobError(Reason.MODEL_INVALID, path.name, message, next_step)

@@ -1,0 +1,115 @@
+"""Formats Skops, Joblib and Pickle: a fitted scikit-learn estimator or pipeline.
+
+The delivered file is opened here and never again: what training starts from is a skops file made of it, which is data,
+so that a pickle that was trusted once runs once.
+"""
+
+from pathlib import Path
+
+from optimizer_jobs.data.readers import UnreadableDataError
+from optimizer_jobs.errors import JobError, printable
+from optimizer_jobs.machinery.formats.base import Converted, Delivered
+from optimizer_jobs.models.native import Native
+from optimizer_jobs.progress import say
+from optimizer_jobs.signature import TensorSpec
+from retune.api.model import ModelFormat, Task
+from retune.contract.results import Reason
+
+_CHECKED_ROWS = 1000
+_CLASSES_ONLY = "Save the fitted estimator with skops.io.dump, with classes of scikit-learn only."
+
+
+def convert(delivered: Delivered, *, into: Path) -> Converted:
+    """Write the ONNX file and the skops file into the folder `into`."""
+    from optimizer_jobs.machinery.estimators.convert import NotConvertibleError, classes_of, refused, to_onnx
+    from optimizer_jobs.machinery.estimators.inputs import inputs_of, rows_of
+    from optimizer_jobs.models.onnx_file import check_onnx
+
+    estimator = _opened(delivered)
+    _check_order(estimator, delivered)
+    inputs = inputs_of(estimator, delivered.columns)
+    _check_columns(inputs, delivered)
+    target = into / "model.onnx"
+    try:
+        rows = rows_of(delivered.columns, inputs, label=delivered.label, limit=_CHECKED_ROWS)
+        to_onnx(estimator, inputs, target=target, rows=rows)
+    except NotConvertibleError as error:
+        raise refused(error, name=delivered.uri) from error
+    except (UnreadableDataError, ValueError, TypeError, IndexError) as error:
+        raise JobError(
+            Reason.MODEL_INVALID, delivered.uri,
+            f"the estimator cannot be asked with the validation data ({printable(str(error), limit=300)}).",
+            "Give data with the columns that the estimator was fitted on.",
+        ) from error  # fmt: skip
+    return Converted(
+        model=target, signature=check_onnx(target, uri=delivered.uri), classes=classes_of(estimator),
+        native=_kept(estimator, into, delivered),
+    )  # fmt: skip
+
+
+def _opened(delivered: Delivered) -> object:
+    """Return the estimator, of the kind that the task wants."""
+    from sklearn import __version__
+    from sklearn.base import is_regressor
+
+    from optimizer_jobs.machinery.estimators.load import load
+
+    try:
+        loaded = load(delivered.native, trusted=delivered.native.format.runs_code)
+    except JobError as error:
+        raise JobError(error.reason, delivered.uri, error.message, error.next_step, error.exit) from error
+    if loaded.saved_with is not None:
+        say(f"the estimator was saved with scikit-learn {loaded.saved_with} and is opened with {__version__}")
+    if is_regressor(loaded.estimator) != (delivered.task is Task.REGRESSION):
+        does = Task.REGRESSION if is_regressor(loaded.estimator) else Task.CLASSIFICATION
+        raise JobError(
+            Reason.MODEL_INVALID, delivered.uri,
+            f"{type(loaded.estimator).__name__} does a {does.lower()}, and spec.model.task is {delivered.task}.",
+            f"Set spec.model.task: {does}.",
+        )  # fmt: skip
+    return loaded.estimator
+
+
+def _check_order(estimator: object, delivered: Delivered) -> None:
+    """Refuse a table whose columns are those of the fitted matrix in another order: every answer would be wrong."""
+    from optimizer_jobs.machinery.estimators.inputs import column_names
+
+    fitted = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
+    given = [name for name in delivered.columns.names if name != delivered.label]
+    if not delivered.columns.tabular or column_names(estimator) is not None or fitted == given:
+        return
+    if sorted(fitted) == sorted(given):
+        raise JobError(
+            Reason.DATA_INVALID, delivered.uri,
+            f"the estimator was fitted on columns {', '.join(fitted[:20])}, and the data has them in another order.",
+            "Write the data's columns in that order.",
+        )  # fmt: skip
+
+
+def _check_columns(inputs: tuple[TensorSpec, ...], delivered: Delivered) -> None:
+    if len(inputs) == 1 or not delivered.columns.tabular:
+        return
+    absent = [one.name for one in inputs if one.name not in delivered.columns.names]
+    if absent:
+        raise JobError(
+            Reason.DATA_INVALID, delivered.uri,
+            f"the estimator takes columns that the data lacks: {', '.join(absent)}.",
+            "Give data with the columns that the estimator was fitted on.",
+        )  # fmt: skip
+
+
+def _kept(estimator: object, into: Path, delivered: Delivered) -> Native:
+    """Write what training starts from, and see that it opens."""
+    from optimizer_jobs.machinery.estimators.load import load
+    from optimizer_jobs.machinery.estimators.save import save
+
+    kept = Native(into / "model.skops", ModelFormat.SKOPS)
+    try:
+        save(estimator, kept.path)
+        load(kept)
+    except JobError as error:
+        raise JobError(error.reason, delivered.uri, error.message, error.next_step, error.exit) from error
+    except (TypeError, ValueError) as error:
+        said = printable(str(error), limit=300)
+        raise JobError(Reason.MODEL_INVALID, delivered.uri, f"skops cannot keep it ({said}).", _CLASSES_ONLY) from error
+    return kept

@@ -1,0 +1,24 @@
+"""Which module converts which format. A new format is a module and a line here."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from optimizer_jobs.machinery.formats.base import Converted, Delivered, Format
+from retune.api.model import ModelFormat
+
+FORMATS: Mapping[ModelFormat, str] = {
+    ModelFormat.SAFETENSORS: "optimizer_jobs.machinery.formats.safetensors",
+    ModelFormat.SKOPS: "optimizer_jobs.machinery.formats.estimators",
+    ModelFormat.JOBLIB: "optimizer_jobs.machinery.formats.estimators",
+    ModelFormat.PICKLE: "optimizer_jobs.machinery.formats.estimators",
+    ModelFormat.TORCHSCRIPT: "optimizer_jobs.machinery.formats.scripted",
+    ModelFormat.TORCH_EXPORT: "optimizer_jobs.machinery.formats.scripted",
+}
+"""Format of delivery to its module; ONNX itself needs no conversion. Imported when first used."""
+
+
+def convert(delivered: Delivered, *, into: Path) -> Converted:
+    """Convert a file of any of these formats."""
+    return cast("Format", import_module(FORMATS[delivered.native.format])).convert(delivered, into=into)

@@ -1,0 +1,145 @@
+"""Train an estimator as all training techniques of one plan together say, and write it as ONNX again.
+
+Inputs and outputs stay as they were delivered. Seeded, on a bounded number of threads: the same bytes again.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.errors import printable
+from optimizer_jobs.machinery.estimators.convert import NotConvertibleError, final, to_onnx
+from optimizer_jobs.machinery.estimators.growth import grown
+from optimizer_jobs.machinery.estimators.inputs import asked_with
+from optimizer_jobs.machinery.estimators.load import load
+from optimizer_jobs.machinery.estimators.preparing import NothingToPrepareError, prepared
+from optimizer_jobs.machinery.estimators.save import save
+from optimizer_jobs.machinery.estimators.soundness import parts
+from optimizer_jobs.machinery.training.spaces import decoded
+from optimizer_jobs.models.engine import EngineOptions
+from optimizer_jobs.models.runtime import open_model
+from optimizer_jobs.progress import say
+from optimizer_jobs.technique import Applied, Context, Skipped, TrainingPlan
+from optimizer_jobs.techniques import data_preparation as preparation
+from retune.api.model import Task
+from retune.api.techniques import TechniqueType
+
+_CHECKED_ROWS = 1000
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Rows as the estimator takes them, with their labels."""
+
+    X: Any
+    y: Any
+
+    @classmethod
+    def of(cls, estimator: Any, rows: Rows, task: Task) -> "_Data":
+        dtype = np.float64 if task is Task.REGRESSION else None
+        return cls(asked_with(estimator, rows.inputs), np.asarray(rows.answers, dtype=dtype))
+
+
+def fit(model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
+    """Write the trained estimator as ONNX into the context's workdir, and as skops where it was delivered so.
+
+    It is not taken when it is no better on validation and its file no smaller than `model`.
+    """
+    if context.native is None or context.training is None:
+        return Skipped(reason="there are no rows to train on")
+    delivered = load(context.native, trusted=True).estimator
+    learned = _Data.of(delivered, context.training, context.task)
+    held = _Data.of(delivered, context.validation or context.training, context.task)
+    say(f"training {type(final(delivered)).__name__} on {len(context.training)} rows")
+    try:
+        with _bounded(context.threads):
+            before = _quality(delivered, held)
+            estimator = _fitted(delivered, learned, held, plan=plan, context=context)
+            after = _quality(estimator, held)
+    except NothingToPrepareError as error:
+        return Skipped(reason=str(error))
+    except (ValueError, MemoryError, np.linalg.LinAlgError) as error:
+        return Skipped(reason=f"it cannot be trained so: {printable(str(error), limit=200).rstrip('.')}")
+    target = context.workdir / "model.onnx"
+    reason = _written(estimator, target, context) or _useless(target, model, before=before, after=after)
+    if reason is not None:
+        return Skipped(reason=reason)
+    native = context.workdir / "model.skops"
+    save(estimator, native)
+    return Applied(
+        model=target, summary=f"{_words(plan)}: {after:.4g} on validation, {before:.4g} before", native=native
+    )
+
+
+def _fitted(delivered: Any, learned: _Data, held: _Data, *, plan: TrainingPlan, context: Context) -> Any:
+    from sklearn.base import clone
+
+    estimator = clone(delivered)
+    chosen = plan.get(TechniqueType.HYPERPARAMETER_TUNING, {}) | plan.get(TechniqueType.ARCHITECTURE, {})
+    estimator.set_params(**decoded(chosen))
+    if TechniqueType.DATA_PREPARATION in plan:
+        estimator = prepared(estimator, plan[TechniqueType.DATA_PREPARATION], learned.X, task=context.task)
+    for part in parts(estimator):
+        if "random_state" in part.get_params(deep=False):
+            part.set_params(random_state=context.seed)
+        if "n_jobs" in part.get_params(deep=False):
+            part.set_params(n_jobs=None)
+    report = context.report or (lambda _epoch, _quality: None)
+    return grown(
+        estimator, learned.X, learned.y, report=lambda stage, whole: report(stage, _quality(whole, held)),
+        threads=context.threads,
+    )  # fmt: skip
+
+
+def _written(estimator: Any, target: Path, context: Context) -> str | None:
+    """Write the ONNX file; return why it cannot stand in for the delivered one, or None."""
+    rows = (context.validation or context.training).take(slice(_CHECKED_ROWS))  # type: ignore[union-attr] # fit checks
+    try:
+        to_onnx(estimator, context.signature.inputs, target=target, rows=rows.inputs)
+    except NotConvertibleError as error:
+        return str(error)
+    made = open_model(target, EngineOptions(spinning=False)).signature
+    if made != context.signature:
+        return f"its outputs changed to {made.words}: do the training rows have every class?"
+    return None
+
+
+def _useless(target: Path, model: Path, *, before: float, after: float) -> str | None:
+    if after > before or target.stat().st_size < model.stat().st_size:
+        return None
+    return f"it gave {after:.4g} on validation, no better than {before:.4g} before, and its file is no smaller"
+
+
+def _quality(estimator: Any, data: _Data) -> float:
+    """Return accuracy or R squared on rows that were not learned from; higher is better."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if hasattr(estimator, "classes_"):
+            return float(np.mean(np.asarray(estimator.predict(data.X)).astype(str) == data.y.astype(str)))
+        return float(estimator.score(data.X, data.y))
+
+
+@contextmanager
+def _bounded(threads: int) -> Iterator[None]:
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(threads), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _words(plan: TrainingPlan) -> str:
+    words = []
+    for kind, params in plan.items():
+        if kind is TechniqueType.DATA_PREPARATION:
+            words.append(preparation.describe(params))
+        else:
+            words += [f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+                      for name, value in params.items()]  # fmt: skip
+    return "trained with " + (", ".join(words) or "the same settings")

@@ -1,0 +1,217 @@
+"""Train a network as all training techniques of one plan together say, and write it as ONNX again.
+
+The network is what the factory builds, what the ONNX file holds, or a student of either. What is no better on
+validation than what was there is not taken.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from optimizer_jobs.data.datasets import Array
+from optimizer_jobs.errors import JobError
+from optimizer_jobs.models.native import Native
+from optimizer_jobs.nets import native
+from optimizer_jobs.nets.conversion.exporter import export
+from optimizer_jobs.nets.conversion.importer import import_module
+from optimizer_jobs.nets.conversion.labels import add_label
+from optimizer_jobs.nets.learning.determinism import deterministic
+from optimizer_jobs.nets.learning.features import Features, features_of, last_layer, without_features
+from optimizer_jobs.nets.learning.lesson import BatchTransform, Teacher
+from optimizer_jobs.nets.learning.loop import Trained, train, transforms_of
+from optimizer_jobs.nets.learning.losses import is_probabilities, scores_of
+from optimizer_jobs.nets.learning.settings import Settings
+from optimizer_jobs.nets.learning.students import answering, student, teacher_from
+from optimizer_jobs.progress import say
+from optimizer_jobs.signature import Signature
+from optimizer_jobs.technique import Applied, Context, Params, Skipped, TrainingPlan
+from optimizer_jobs.techniques import adversarial_training as adversarial
+from optimizer_jobs.techniques import augmentation
+from optimizer_jobs.techniques.architecture import describe as shape_words
+from optimizer_jobs.techniques.hyperparameter_tuning import SCRATCH
+from retune.api.model import Factory, FactoryArgument, ModelFormat
+from retune.api.techniques import TechniqueType
+from retune.contract.results import Reason
+
+_EXAMPLES = 8
+_CHANGES = {TechniqueType.AUGMENTATION: augmentation.describe, TechniqueType.ADVERSARIAL_TRAINING: adversarial.describe}
+"""What is done to batches, in words."""
+_OWN_SHAPE = "of a shape of its own: that of the model is not changed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Start:
+    """A network before training."""
+
+    module: nn.Module
+    words: tuple[str, ...]
+    continued: bool = False
+    """Whether it is the model as delivered, weights and all, so that training must make it better."""
+    factory: Factory | None = None
+    """What builds it, when its weights are to be kept as a file of their own."""
+    teacher: Teacher | None = None
+    features: Features | None = None
+    """The teacher's hidden features, where the student learns them, too."""
+    probabilities: bool = False
+    """Whether the teacher answers probabilities."""
+
+
+def fit(model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
+    """Write the trained network as ONNX into the context's workdir; `model` is the ONNX file to start from."""
+    if context.training is None:
+        return Skipped(reason="there are no rows to train on")
+    with deterministic(seed=context.seed, threads=context.threads):
+        start = _start(model, plan, context)
+    if isinstance(start, Skipped):
+        return start
+    transforms = transforms_of(plan, context)
+    trained = _train(start, transforms, plan=plan, context=context)
+    reason = _useless(trained, start, transforms=transforms)
+    return Skipped(reason=reason) if reason else _written(trained, start, plan=plan, context=context)
+
+
+def _start(model: Path, plan: TrainingPlan, context: Context) -> _Start | Skipped:
+    if TechniqueType.DISTILLATION in plan:
+        start = _student(model, plan[TechniqueType.DISTILLATION], context)
+        words = (_OWN_SHAPE,) if TechniqueType.ARCHITECTURE in plan else ()
+        return dataclasses.replace(start, words=(*start.words, *words))
+    overrides = plan.get(TechniqueType.ARCHITECTURE, {})
+    scratch = plan.get(TechniqueType.HYPERPARAMETER_TUNING, {}).get("start") == SCRATCH
+    if context.native is None or context.native.format is not ModelFormat.SAFETENSORS:
+        module = import_module(model)
+        return _Start(module=_anew(module) if scratch else module, words=_words(scratch, {}), continued=not scratch)
+    return _built(context.native, overrides, scratch=scratch)
+
+
+def _built(delivered: Native, overrides: Params, *, scratch: bool) -> _Start | Skipped:
+    """Return the network of the factory, with the delivered weights where they fit and are wanted."""
+    try:
+        module = native.build(delivered, overrides=overrides)
+    except JobError as error:
+        if not overrides:
+            raise
+        return Skipped(reason=f"the factory does not build it with {shape_words(overrides)}: {error.message}")
+    fits = not overrides or native.weights_fit(module, delivered)
+    return _Start(
+        module=_anew(module) if scratch else module, words=_words(scratch or not fits, overrides),
+        continued=not scratch and not overrides, factory=_with_arguments(native.factory_of(delivered), overrides),
+    )  # fmt: skip
+
+
+def _student(model: Path, params: Params, context: Context) -> _Start:
+    teacher = teacher_from(model, context.signature, threads=context.threads)
+    module = student(params, context.signature)
+    inputs = _examples(context)
+    answers, given = teacher(inputs), scores_of(module(*inputs))
+    if given.numel() != answers.numel():
+        raise JobError(
+            Reason.MODEL_INVALID, "the student", f"it answers {list(given.shape)} where the model answers "
+            f"{list(answers.shape)}.", "Correct the arguments in distillation.student.",
+        )  # fmt: skip
+    weights = sum(weight.numel() for weight in module.parameters())
+    features, words = _features(model, module, params)
+    return _Start(
+        module=module, words=(f"student with {weights} weights", *words), teacher=teacher, features=features,
+        probabilities=answers.ndim == 2 and is_probabilities(answers),
+    )  # fmt: skip
+
+
+def _features(model: Path, student: nn.Module, params: Params) -> tuple[Features | None, tuple[str, ...]]:
+    """Return the features that the student is to learn, and what is said of them."""
+    if not params.get("feature_weight"):
+        return None, ()
+    reason = without_features(model)
+    if reason is None and last_layer(student) is None:
+        reason = "the student has no layers"
+    if reason is not None:
+        return None, (f"answers without hidden features: {reason}",)
+    return features_of(model), ("answers and hidden features",)
+
+
+def _train(start: _Start, transforms: tuple[BatchTransform, ...], *, plan: TrainingPlan, context: Context) -> Trained:
+    settings = Settings.of(plan.get(TechniqueType.DISTILLATION, {}) | plan.get(TechniqueType.HYPERPARAMETER_TUNING, {}))
+    rows = context.training
+    if rows is None:
+        raise ValueError("training needs rows")
+    say(f"training on {len(rows)} rows, at most {settings.epochs} epochs")
+    return train(
+        start.module, rows, context.validation, task=context.task, classes=context.classes, settings=settings,
+        transforms=transforms, teacher=start.teacher, features=start.features, seed=context.seed,
+        threads=context.threads, report=context.report,
+    )  # fmt: skip
+
+
+def _useless(trained: Trained, start: _Start, *, transforms: tuple[BatchTransform, ...]) -> str | None:
+    """Return why the trained network is not taken, or None."""
+    if trained.epochs == 0:
+        return f"training diverged at once with {trained.settings.words() or 'the usual settings'}"
+    if start.continued and not transforms and trained.quality <= trained.before:
+        return f"training on gave {trained.quality:.4g} on validation, no better than {trained.before:.4g} before"
+    return None
+
+
+def _written(trained: Trained, start: _Start, *, plan: TrainingPlan, context: Context) -> Applied:
+    """Export the network, and its weights alone where it was delivered as such."""
+    target = context.workdir / "model.onnx"
+    signature, examples = context.signature, _example_rows(context)
+    if start.teacher is None:
+        export(trained.module, signature=signature, examples=examples, target=target)
+    else:
+        _export_student(trained.module, start, signature=signature, context=context, target=target)
+    changed = [words(plan[kind]) for kind, words in _CHANGES.items() if kind in plan]
+    words = [*start.words, *changed, f"{trained.epochs} epochs", *filter(None, [trained.settings.words()])]
+    if start.factory is None:
+        return Applied(model=target, summary=", ".join(words))
+    weights = context.workdir / native.FILE
+    native.save(trained.module, weights)
+    return Applied(model=target, summary=", ".join(words), native=weights, factory=start.factory)
+
+
+def _export_student(module: nn.Module, start: _Start, *, signature: Signature, context: Context, target: Path) -> None:
+    """Export the student's scores, then add the label that the model answers, if it does."""
+    score = signature.score_output
+    if score is None:
+        raise ValueError("a student needs scores")
+    replaced = answering(module, probabilities=start.probabilities, column=len(score.shape) == 1)
+    scores_only = signature.model_copy(update={"outputs": (score,)})
+    export(replaced, signature=scores_only, examples=_example_rows(context), target=target)
+    add_label(target, signature=signature, classes=context.classes)
+
+
+def _anew(module: nn.Module) -> nn.Module:
+    """Give every layer that knows how new weights."""
+    for layer in module.modules():
+        reset = getattr(layer, "reset_parameters", None)
+        if callable(reset):
+            reset()
+    return module
+
+
+def _words(scratch: bool, overrides: Mapping[str, object]) -> tuple[str, ...]:  # noqa: FBT001 - private
+    changed = [f"{name.replace('_', ' ')} {value}" for name, value in overrides.items()]
+    return ("trained from scratch" if scratch else "trained on", *changed)
+
+
+def _with_arguments(factory: Factory, overrides: Params) -> Factory:
+    """Return the factory with these arguments in place of its own."""
+    kept = {argument.name: argument for argument in factory.arguments}
+    kept |= {name: FactoryArgument(name=name, value=json.dumps(value)) for name, value in overrides.items()}
+    return factory.model_copy(update={"arguments": tuple(kept.values())})
+
+
+def _examples(context: Context) -> tuple[Tensor, ...]:
+    """Return the first training rows as the network takes them, as many as one call may have."""
+    return tuple(torch.from_numpy(values) for values in _example_rows(context).values())
+
+
+def _example_rows(context: Context) -> dict[str, Array]:
+    if context.training is None:
+        raise ValueError("examples are training rows")
+    rows = context.training.take(slice(0, context.signature.batch or _EXAMPLES))
+    return {tensor.name: np.ascontiguousarray(rows.inputs[tensor.name]) for tensor in context.signature.inputs}

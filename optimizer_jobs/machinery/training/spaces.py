@@ -1,0 +1,234 @@
+"""What is worth searching for each class of estimator, alone or as a step of a pipeline, and what a user may name.
+
+A parameter is named as scikit-learn names it, `C` or `clf__C`. None is spelled "None", hidden layers are "64,32".
+Nothing here trains.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from optimizer_jobs.errors import printable
+from optimizer_jobs.machinery.estimators.load import load
+from optimizer_jobs.machinery.training.parameters import Space, among, between, extremes
+from optimizer_jobs.models.native import Native
+from optimizer_jobs.technique import Params, ParamValue
+from retune.api.model import ModelFormat
+from retune.api.techniques import Parameter
+
+NONE = "None"
+"""How None is spelled."""
+
+RESERVED = ("memory", "n_jobs", "random_state", "verbose", "warm_start")
+"""Parameters that the trainer sets itself: how it is seeded, how many threads it has."""
+
+_LAYERS = "hidden_layer_sizes"
+_C = (between("C", 1e-3, 1e3, log=True),)
+_ALPHA = (between("alpha", 1e-4, 1e3, log=True),)
+_SGD = (between("alpha", 1e-6, 1e-1, log=True), among("penalty", ("l2", "l1", "elasticnet")))
+_SVM = (*_C, among("gamma", ("scale", "auto", 1e-4, 1e-3, 1e-2, 1e-1, 1.0)))
+_EPSILON = (between("epsilon", 1e-3, 10.0, log=True),)
+_FOREST = (
+    among("max_features", ("sqrt", "log2", 0.3, 0.5, 1.0)),
+    between("min_samples_leaf", 1, 16, integer=True), between("ccp_alpha", 0.0, 0.005),
+)  # fmt: skip
+_BOOSTING = (
+    between("learning_rate", 0.01, 0.5, log=True), between("subsample", 0.5, 1.0),
+    between("min_samples_leaf", 1, 32, integer=True), among("max_features", (NONE, "sqrt", 0.5)),
+)  # fmt: skip
+_HISTOGRAMS = (
+    between("learning_rate", 0.01, 0.5, log=True), between("l2_regularization", 1e-6, 10.0, log=True),
+    between("min_samples_leaf", 2, 100, integer=True),
+)  # fmt: skip
+_NETWORK = (
+    between("alpha", 1e-6, 1e-1, log=True), between("learning_rate_init", 1e-4, 3e-2, log=True),
+    among("batch_size", ("auto", 32, 64, 128)), among("activation", ("relu", "tanh")),
+)  # fmt: skip
+_NEIGHBOURS = (
+    between("n_neighbors", 1, 30, integer=True), among("weights", ("uniform", "distance")), among("p", (1, 2)),
+)  # fmt: skip
+_TREE = (between("min_samples_leaf", 1, 32, integer=True), between("ccp_alpha", 0.0, 0.02))
+
+HYPERPARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
+    "AdaBoostClassifier": (between("learning_rate", 0.01, 2.0, log=True),),
+    "AdaBoostRegressor": (between("learning_rate", 0.01, 2.0, log=True),),
+    "DecisionTreeClassifier": _TREE,
+    "DecisionTreeRegressor": _TREE,
+    "ElasticNet": (*_ALPHA, between("l1_ratio", 0.05, 1.0)),
+    "ExtraTreesClassifier": _FOREST,
+    "ExtraTreesRegressor": _FOREST,
+    "GaussianNB": (between("var_smoothing", 1e-9, 1e-1, log=True),),
+    "GradientBoostingClassifier": _BOOSTING,
+    "GradientBoostingRegressor": _BOOSTING,
+    "HistGradientBoostingClassifier": _HISTOGRAMS,
+    "HistGradientBoostingRegressor": _HISTOGRAMS,
+    "HuberRegressor": (*_ALPHA, between("epsilon", 1.05, 3.0)),
+    "KNeighborsClassifier": _NEIGHBOURS,
+    "KNeighborsRegressor": _NEIGHBOURS,
+    "Lasso": _ALPHA,
+    "LinearSVC": _C,
+    "LinearSVR": (*_C, *_EPSILON),
+    "LogisticRegression": _C,
+    "MLPClassifier": _NETWORK,
+    "MLPRegressor": _NETWORK,
+    "PoissonRegressor": _ALPHA,
+    "RandomForestClassifier": _FOREST,
+    "RandomForestRegressor": _FOREST,
+    "Ridge": _ALPHA,
+    "RidgeClassifier": _ALPHA,
+    "SGDClassifier": _SGD,
+    "SGDRegressor": _SGD,
+    "SVC": _SVM,
+    "SVR": (*_SVM, *_EPSILON),
+    # steps before the estimator
+    "PCA": (between("n_components", 0.8, 0.99),),
+    "SelectPercentile": (among("percentile", (25, 50, 75, 100)),),
+    "SimpleImputer": (among("strategy", ("mean", "median", "most_frequent")),),
+}
+"""By name of the class; names are alike in all versions of the library, modules are not."""
+
+_COUNTS = ("n_estimators", "max_iter")
+_COUNTED = re.compile(r"(AdaBoost|Bagging|ExtraTrees|GradientBoosting|HistGradientBoosting|RandomForest)")
+_DEEP = re.compile(r"(DecisionTree|ExtraTrees|GradientBoosting|HistGradientBoosting|RandomForest)")
+_COUNT_SHARES = (0.05, 0.1, 0.25, 0.5, 1.0, 1.5)
+_WIDTH_SHARES = (0.125, 0.25, 0.5, 1.0, 1.5)
+_DEPTHS = (3, 4, 6, 8, 12, 16)
+_NAME_LIMIT = 96
+
+
+def hyperparameters(native: Native | None, given: tuple[Parameter, ...] | None) -> Space:
+    """Return what is searched in training: what the user gave, or what is known for this estimator and its steps."""
+    return _space(native, given, lambda _, part: HYPERPARAMETERS.get(type(part).__name__, ()))
+
+
+def architecture(native: Native | None, given: tuple[Parameter, ...] | None) -> Space:
+    """Return what changes the estimator's size: number and depth of trees, width and number of hidden layers."""
+    return _space(native, given, lambda _, part: _sizes(part))
+
+
+def unknown(native: Native | None, given: tuple[Parameter, ...]) -> str | None:
+    """Return which parameter the user gave is none of this estimator, or may not have one of its values, or None."""
+    estimator = _delivered(native)
+    known = estimator.get_params()
+    for parameter in given:
+        if parameter.name.rpartition("__")[2] in RESERVED:
+            return f"{parameter.name} is set by Retune itself, which seeds the training and bounds its threads"
+        if parameter.name not in known or hasattr(known[parameter.name], "get_params"):
+            listed = ", ".join(sorted(name for name in known if not hasattr(known[name], "get_params"))[:40])
+            return f"{type(estimator).__name__} takes no parameter {parameter.name}; it takes {listed}"
+        for value in extremes(parameter):
+            reason = _wrong_value(estimator, parameter.name, value)
+            if reason is not None:
+                return reason
+    return None
+
+
+def decoded(params: Mapping[str, ParamValue]) -> dict[str, Any]:
+    """Return values as the estimator takes them: None for "None", a tuple for hidden layers."""
+    return {name: _decoded(name, value) for name, value in params.items()}
+
+
+def _decoded(name: str, value: ParamValue) -> Any:
+    if value == NONE:
+        return None
+    if name.rpartition("__")[2] == _LAYERS and not isinstance(value, bool):
+        try:
+            return tuple(int(width) for width in str(value).split(","))
+        except ValueError:
+            return value
+    return value
+
+
+def _space(
+    native: Native | None, given: tuple[Parameter, ...] | None, known: Callable[[str, Any], Iterable[Parameter]]
+) -> Space:
+    estimator = _delivered(native)
+    usual = _usual(estimator)
+    if given is not None:
+        return Space(given, usual)
+    found = []
+    for prefix, part in _steps(estimator):
+        taken = part.get_params(deep=False)
+        for parameter in known(prefix, part):
+            name = f"{prefix}{parameter.name}"
+            if parameter.name in taken and name.isidentifier() and len(name) <= _NAME_LIMIT:
+                found.append(parameter.model_copy(update={"name": name}))
+    return Space(tuple(found), usual)
+
+
+def _steps(estimator: Any) -> list[tuple[str, Any]]:
+    """Return the estimator, or the steps of a pipeline at any depth with their prefixes, the last one first."""
+    if not hasattr(estimator, "steps"):
+        return [("", estimator)]
+    return [
+        (f"{name}__{prefix}", part)
+        for name, step in reversed(estimator.steps) if hasattr(step, "get_params")
+        for prefix, part in _steps(step)
+    ]  # fmt: skip
+
+
+def _sizes(part: Any) -> list[Parameter]:
+    name, taken = type(part).__name__, part.get_params(deep=False)
+    found = []
+    if _COUNTED.match(name):
+        count = next(one for one in (*_COUNTS[::-1],) if one in taken)
+        found.append(among(count, dict.fromkeys(max(1, round(share * taken[count])) for share in _COUNT_SHARES)))
+    if _DEEP.match(name):
+        deepest = taken["max_depth"]
+        shallower = [depth for depth in _DEPTHS if deepest is None or depth < deepest]
+        found.append(among("max_depth", [*shallower, NONE if deepest is None else deepest]))
+    if _LAYERS in taken:
+        found.append(among(_LAYERS, _layers(taken[_LAYERS])))
+    return [parameter for parameter in found if parameter.values and len(parameter.values) > 1]
+
+
+def _layers(delivered: Any) -> list[str]:
+    """Return narrower and wider layers, and one layer less, as "64,32"."""
+    widths = [int(width) for width in (delivered if isinstance(delivered, list | tuple) else [delivered])]
+    shapes = [[max(1, round(share * width)) for width in widths] for share in _WIDTH_SHARES]
+    shapes += [widths[:-1]] if len(widths) > 1 else []
+    return list(dict.fromkeys(",".join(map(str, shape)) for shape in shapes))
+
+
+def _usual(estimator: Any) -> Params:
+    """Return the delivered values that a search can choose."""
+    return {name: spelled for name, value in estimator.get_params().items() if (spelled := _spelled(value)) is not None}
+
+
+def _spelled(value: Any) -> ParamValue | None:
+    if value is None:
+        return NONE
+    if isinstance(value, list | tuple) and value and all(isinstance(one, int) for one in value):
+        return ",".join(map(str, value))
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool) else None
+
+
+def _wrong_value(estimator: Any, name: str, value: ParamValue) -> str | None:
+    """Return why the parameter may not have the value, in scikit-learn's words."""
+    from sklearn.base import clone
+
+    changed = clone(estimator).set_params(**{name: _decoded(name, value)})
+    owner = changed.get_params().get(name.rpartition("__")[0], changed)
+    try:
+        owner._validate_params()  # noqa: SLF001 - what fit calls first, without fitting
+    except ValueError as error:
+        return printable(str(error), limit=300).rstrip(".")
+    return None
+
+
+def _delivered(native: Native | None) -> Any:
+    if native is None:
+        raise ValueError("there is no estimator")
+    info = native.path.stat()
+    return _load(str(native.path), native.format, info.st_mtime_ns, info.st_size)
+
+
+@lru_cache(maxsize=2)
+def _load(path: str, format_: ModelFormat, modified: int, size: int) -> Any:  # noqa: ARG001 - they name the content
+    """Return the estimator in a file; a search asks for its space in every trial."""
+    return load(Native(Path(path), format_), trusted=True).estimator

@@ -1,0 +1,1 @@
+"""Networks from ONNX into torch modules, and from torch modules into ONNX."""

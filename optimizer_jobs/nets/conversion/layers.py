@@ -1,0 +1,217 @@
+"""Nodes with weights as torch's own layers: linear, convolution, batch and layer norm, embedding.
+
+A product and the sum with a bias that follows are one linear layer. Whatever does not fit a layer stays an operator.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import NodeProto
+from torch import Tensor, nn
+
+from optimizer_jobs.nets.conversion.graph import STANDARD
+from optimizer_jobs.nets.conversion.padding import padded, pads_of
+from optimizer_jobs.nets.conversion.values import as_tensor
+
+Constants = Mapping[str, np.ndarray[Any, Any]]
+_VECTOR_AXES = 2
+_FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}
+_SHARED = {"Conv", "Gather", "Gemm", "MatMul"}
+"""Operators whose layers are one where their weights are: exporters merge equal weights of other layers by chance."""
+
+
+@dataclass
+class Built:
+    """Layers by the name of the node they stand for; nodes with the same weights have the same layer."""
+
+    layers: dict[str, nn.Module] = field(default_factory=dict)
+    absorbed: set[str] = field(default_factory=set)
+    """Nodes that another node's layer does too."""
+    renamed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Outputs of a node whose layer also does the next node."""
+
+    @staticmethod
+    def argument(node: NodeProto) -> int:
+        """Return which input of a node its layer takes: the second of an embedding, the first of all others."""
+        return 1 if node.op_type == "Gather" else 0
+
+
+def build(nodes: Sequence[NodeProto], constants: Constants, *, read_by_others: Collection[str] = ()) -> Built:
+    """Return the layers of a graph; `read_by_others` are tensors that are needed outside of it, too."""
+    built = Built()
+    readers: dict[str, list[NodeProto]] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    known: dict[tuple[Any, ...], nn.Module] = {}
+    for node in nodes:
+        maker = _MAKERS.get(node.op_type) if node.domain in STANDARD else None
+        alone = node.output[0] not in read_by_others
+        add = _bias_after(node, constants, readers.get(node.output[0], ())) if alone else None
+        key = _key(node, add, constants)
+        layer = known.get(key) or (maker(node, constants) if maker else None)
+        if layer is None:
+            continue
+        if add is not None and key not in known:
+            _set_bias(layer, constants[_other(add, node.output[0])])
+        if add is not None:
+            built.absorbed.add(add.name)
+            built.renamed[node.name] = tuple(add.output)
+        built.layers[node.name] = layer
+        if node.op_type in _SHARED:
+            known[key] = layer
+    return built
+
+
+def _key(node: NodeProto, add: NodeProto | None, constants: Constants) -> tuple[Any, ...]:
+    """Return what two nodes have in common that are the same layer."""
+    weights = tuple(name if name in constants else "" for name in node.input)
+    bias = _other(add, node.output[0]) if add is not None else ""
+    return (node.op_type, weights, bias, *sorted(each.SerializeToString() for each in node.attribute))
+
+
+def _bias_after(node: NodeProto, constants: Constants, readers: Sequence[NodeProto]) -> NodeProto | None:
+    """Return the only reader of a product, when it adds a constant vector."""
+    if node.op_type != "MatMul" or len(readers) != 1 or readers[0].op_type != "Add":
+        return None
+    weight, bias = constants.get(node.input[1]), constants.get(_other(readers[0], node.output[0]))
+    fits = weight is not None and weight.ndim == _VECTOR_AXES and bias is not None and weight.dtype == bias.dtype
+    return readers[0] if fits and bias is not None and weight is not None and bias.shape == weight.shape[1:] else None
+
+
+def _other(add: NodeProto, name: str) -> str:
+    return next((each for each in add.input if each != name), "")
+
+
+def _set_bias(layer: nn.Module, bias: np.ndarray[Any, Any]) -> None:
+    layer.bias = nn.Parameter(torch.from_numpy(bias.copy()))
+
+
+def _linear(weight: np.ndarray[Any, Any], bias: np.ndarray[Any, Any] | None) -> nn.Linear:
+    """Return the layer for a weight (inputs, outputs)."""
+    layer = nn.Linear(weight.shape[0], weight.shape[1], bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(torch.from_numpy(weight.T.copy(order="C")))
+    if bias is not None:
+        layer.bias = nn.Parameter(torch.from_numpy(bias.reshape(-1).copy()))
+    return layer
+
+
+def _matmul(node: NodeProto, constants: Constants) -> nn.Module | None:
+    weight = constants.get(node.input[1])
+    if weight is None or weight.ndim != _VECTOR_AXES or weight.dtype not in _FLOATS:
+        return None
+    return _linear(weight, None)
+
+
+def _gemm(node: NodeProto, constants: Constants) -> nn.Module | None:
+    attributes = _attributes(node)
+    weight = constants.get(node.input[1])
+    if weight is None or weight.dtype not in _FLOATS or attributes.get("transA", 0):
+        return None
+    if attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0:
+        return None
+    weight = weight.T if attributes.get("transB", 0) else weight
+    bias = constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    if len(node.input) > 2 and node.input[2] and (bias is None or bias.size != weight.shape[1]):
+        return None
+    return _linear(weight, bias)
+
+
+class _Padded(nn.Module):  # type: ignore[misc] # the library has no types
+    """A convolution after a padding that differs between the ends of an axis, or depends on the size."""
+
+    def __init__(self, conv: nn.Module, attributes: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.conv, self.attributes = conv, dict(attributes)
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        """Return the convolution of the padded tensor."""
+        return torch.as_tensor(self.conv(padded(tensor, pads_of(self.attributes, tensor, self.conv.kernel_size))))
+
+
+def _conv(node: NodeProto, constants: Constants) -> nn.Module | None:
+    weight = constants.get(node.input[1])
+    bias = constants.get(node.input[2]) if len(node.input) > 2 else None
+    if weight is None or weight.dtype not in _FLOATS or (len(node.input) > 2 and bias is None):
+        return None
+    attributes, axes = _attributes(node), weight.ndim - 2
+    kinds = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+    if axes not in kinds:
+        return None
+    pads = list(attributes.get("pads") or [0] * 2 * axes)
+    fixed = attributes.get("auto_pad", b"NOTSET") in {b"NOTSET", b"VALID"}
+    even, groups = fixed and pads[:axes] == pads[axes:], attributes.get("group", 1)
+    ones = [1] * axes
+    conv = kinds[axes](
+        weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),
+        stride=tuple(attributes.get("strides") or ones), dilation=tuple(attributes.get("dilations") or ones),
+        padding=tuple(pads[:axes]) if even else 0, groups=groups, bias=bias is not None,
+    )  # fmt: skip
+    conv.weight = nn.Parameter(torch.from_numpy(weight.copy()))
+    if bias is not None:
+        conv.bias = nn.Parameter(torch.from_numpy(bias.copy()))
+    return conv if even else _Padded(conv, attributes)
+
+
+def _batch_norm(node: NodeProto, constants: Constants) -> nn.Module | None:
+    values = [constants.get(name) for name in node.input[1:5]]
+    if any(value is None for value in values):
+        return None
+    scale, bias, mean, variance = (torch.from_numpy(np.array(value)) for value in values)
+    layer = _BatchNorm(len(scale), eps=_attributes(node).get("epsilon", 1e-5))
+    layer.load_state_dict(
+        {"weight": scale, "bias": bias, "running_mean": mean, "running_var": variance,
+         "num_batches_tracked": torch.tensor(0)}
+    )  # fmt: skip
+    return layer
+
+
+class _BatchNorm(nn.BatchNorm2d):  # type: ignore[misc] # the library has no types
+    """A batch norm over any number of axes."""
+
+    def _check_input_dim(self, tensor: Tensor) -> None:
+        """Accept all: the graph has been checked."""
+
+
+def _layer_norm(node: NodeProto, constants: Constants) -> nn.Module | None:
+    scale = constants.get(node.input[1])
+    bias = constants.get(node.input[2]) if len(node.input) > 2 else None
+    attributes = _attributes(node)
+    if scale is None or bias is None or scale.ndim != 1 or attributes.get("axis", -1) != -1:
+        return None
+    layer = nn.LayerNorm(len(scale), eps=attributes.get("epsilon", 1e-5))
+    layer.load_state_dict({"weight": torch.from_numpy(scale.copy()), "bias": torch.from_numpy(bias.copy())})
+    return layer
+
+
+class _Embedding(nn.Embedding):  # type: ignore[misc] # the library has no types
+    """Rows of a table by number."""
+
+    def forward(self, places: Any) -> Tensor:
+        """Return the rows; numbers that were worked out as sizes are taken, too."""
+        return torch.as_tensor(super().forward(as_tensor(places)))
+
+
+def _embedding(node: NodeProto, constants: Constants) -> nn.Module | None:
+    table = constants.get(node.input[0])
+    if table is None or table.ndim != _VECTOR_AXES or table.dtype not in _FLOATS or _attributes(node).get("axis", 0):
+        return None
+    if node.input[1] in constants:
+        return None
+    layer = _Embedding(*table.shape, device="meta")
+    layer.weight = nn.Parameter(torch.from_numpy(table.copy()))
+    return layer
+
+
+_MAKERS = {
+    "MatMul": _matmul, "Gemm": _gemm, "Conv": _conv, "BatchNormalization": _batch_norm,
+    "LayerNormalization": _layer_norm, "Gather": _embedding,
+}  # fmt: skip
+
+
+def _attributes(node: NodeProto) -> dict[str, Any]:
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}

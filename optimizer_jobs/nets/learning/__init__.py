@@ -1,0 +1,1 @@
+"""Training of networks: epochs, losses, lessons of a teacher, changed copies of rows."""

@@ -1,0 +1,107 @@
+"""What training makes small, and what an epoch is judged by, for each task.
+
+A classifier may answer logits or probabilities: both are read as logits, so that no loss meets a softmax twice.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from torch import Tensor
+from torch.nn import functional
+
+from optimizer_jobs.signature import Signature
+from retune.api.model import Task
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Takes scores and targets of a batch, returns their mean loss. Targets of classes are column numbers (N,) or shares
+(N, C); those of a regression are numbers (N,)."""
+
+Answers: TypeAlias = Tensor | tuple[Tensor, ...]
+"""What a module returns: its one output, or all in the signature's order."""
+
+_SURE = 1e-7
+"""Smallest probability that a logarithm is taken of."""
+
+
+def scores_of(answers: Answers) -> Tensor:
+    """Return the output that training is about: the first of floating point numbers, as `Signature.score_output`."""
+    if isinstance(answers, Tensor):
+        return answers
+    return next(answer for answer in answers if answer.is_floating_point())
+
+
+def logits(scores: Tensor) -> Tensor:
+    """Return the scores as logits, whichever they are."""
+    return scores.clamp_min(_SURE).log() if is_probabilities(scores) else scores
+
+
+def is_probabilities(scores: Tensor) -> bool:
+    """Return whether every row (N, C) is a distribution: nothing negative, and a sum of 1."""
+    seen = scores.detach()
+    return bool((seen >= 0).all()) and bool(((seen.sum(-1) - 1).abs() < 1e-4).all())
+
+
+def loss_for(
+    task: Task, signature: Signature | None = None, *, label_smoothing: float | Tensor = 0.0, scale: float = 1.0
+) -> Loss:
+    """Return the loss of labelled rows; a row whose label is no class of the model (-1) counts for nothing.
+
+    Args:
+        task: Classification (cross entropy) or Regression (squared error). An embedding has no labels to learn from.
+        signature: The model's inputs and outputs, when it is to be checked that its score output suits the task.
+        label_smoothing: Share of a label spread over all classes; the loss can be differentiated by it.
+        scale: Standard deviation of the numbers to predict; errors are measured in it.
+
+    Raises:
+        ValueError: The task has no loss, or the score output another shape.
+    """
+    output = None if signature is None else signature.score_output
+    axes = {Task.CLASSIFICATION: (2,), Task.REGRESSION: (1, 2)}.get(task, ())
+    if not axes or (signature is not None and (output is None or len(output.shape) not in axes)):
+        raise ValueError(f"a model of task {task} has no loss for {'its' if output is None else output.shape} scores")
+    if task is Task.CLASSIFICATION:
+        return lambda scores, targets: _cross_entropy(scores, targets, label_smoothing)
+    return lambda scores, targets: ((column(scores) - targets) / scale).square().mean()
+
+
+def _cross_entropy(scores: Tensor, targets: Tensor, smoothing: float | Tensor) -> Tensor:
+    """Return the mean cross entropy with classes (N,) or shares (N, C)."""
+    logs = functional.log_softmax(logits(scores), dim=-1)
+    spread = -logs.mean(-1)
+    if targets.is_floating_point():
+        sharp = -(targets * logs).sum(-1)
+        return ((1 - smoothing) * sharp + smoothing * spread).mean()
+    known = targets >= 0
+    sharp = -logs.gather(-1, targets.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    each = ((1 - smoothing) * sharp + smoothing * spread) * known
+    return each.sum() / known.sum().clamp_min(1)
+
+
+def column(scores: Tensor) -> Tensor:
+    """Return a regression's answers, (N,) or (N, 1), as (N,)."""
+    return scores.reshape(len(scores), -1).squeeze(1)
+
+
+def taught(task: Task, scores: Tensor, answers: Tensor, *, temperature: float) -> Tensor:
+    """Return how far a student's scores are from a teacher's answers; 0 where they are the same."""
+    if task is Task.CLASSIFICATION:
+        student = functional.log_softmax(logits(scores) / temperature, dim=-1)
+        teacher = functional.log_softmax(logits(answers) / temperature, dim=-1)
+        return functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
+    spread = answers.var(correction=0).clamp_min(_SURE)
+    far = (scores - answers).square().mean() / spread
+    if task is Task.REGRESSION:
+        return far
+    return far + (1 - functional.cosine_similarity(scores, answers, dim=-1)).mean()
+
+
+def quality(task: Task, scores: Tensor, targets: Tensor) -> float:
+    """Return the quality of answers, higher is better: share of right classes, R squared, or mean cosine."""
+    if task is Task.CLASSIFICATION:
+        expected = targets if targets.ndim == 1 else targets.argmax(-1)
+        return float((scores.argmax(-1) == expected).double().mean())
+    if task is Task.REGRESSION:
+        numbers = targets.double()
+        missed = (column(scores).double() - numbers).square().mean()
+        return float(1 - missed / numbers.var(correction=0).clamp_min(1e-12))
+    return float(functional.cosine_similarity(scores.double(), targets.double(), dim=-1).mean())

@@ -1,0 +1,127 @@
+"""Networks that learn another model's answers: what a student looks like, and how any model becomes a teacher.
+
+A student answers exactly as the model it replaces: the same outputs in the same order, labels included.
+"""
+
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from optimizer_jobs.models.engine import EngineOptions
+from optimizer_jobs.models.runtime import open_model
+from optimizer_jobs.nets.catalogue import convnet, mlp
+from optimizer_jobs.nets.factory import network
+from optimizer_jobs.nets.learning.lesson import Teacher
+from optimizer_jobs.nets.learning.losses import scores_of
+from optimizer_jobs.nets.learning.settings import LIMITS
+from optimizer_jobs.signature import Signature
+from optimizer_jobs.technique import Params
+from retune.api.model import Factory
+
+FACTORY = "factory"
+_IMAGE_AXES = 4
+_SMALLEST_IMAGE = 4
+
+
+def not_learnable(signature: Signature) -> str | None:
+    """Return why no student of the catalogue takes these inputs and gives these outputs, or None."""
+    for tensor in signature.inputs:
+        if not tensor.is_float:
+            return f"input {tensor.name} holds {tensor.dtype}: name the student's factory in distillation.student"
+        if any(size < 0 for size in tensor.shape[1:]):
+            return f"input {tensor.name} has no fixed size: name the student's factory in distillation.student"
+    return not_answerable(signature)
+
+
+def not_answerable(signature: Signature) -> str | None:
+    """Return why no student can give these outputs, or None: it answers scores, and the label that follows."""
+    score = signature.score_output
+    if score is None or len(score.shape) not in {1, 2} or any(size < 0 for size in score.shape[1:]):
+        return "the model has no output of one number, or of a fixed number of scores, a row to learn from"
+    others = [tensor.name for tensor in signature.outputs if tensor not in (score, signature.label_output)]
+    return f"the model also answers {', '.join(others)}, which a student cannot" if others else None
+
+
+def student(params: Params, signature: Signature) -> nn.Module:
+    """Return a new network in evaluation mode, as the parameters of technique Distillation describe it.
+
+    `factory` holds the JSON text of a Factory; without it, the catalogue has a network for these inputs and outputs.
+    All others that do not concern the loss are arguments of it.
+    """
+    arguments = {name: value for name, value in params.items() if name != FACTORY and name not in LIMITS}
+    if FACTORY in params:
+        return network(Factory.model_validate_json(str(params[FACTORY])), overrides=arguments).eval()
+    return student_for(
+        signature, width=int(arguments["width"]), depth=int(arguments["depth"]),
+        dropout=float(arguments.get("dropout", 0.0)),
+    ).eval()  # fmt: skip
+
+
+def student_for(signature: Signature, *, width: int, depth: int, dropout: float = 0.0) -> nn.Module:
+    """Return a new network that takes the inputs and gives as many scores as the model.
+
+    A convolutional one for one input of images (N, C, H, W), a perceptron over all inputs side by side otherwise.
+
+    Raises:
+        ValueError: `not_learnable` says why.
+    """
+    reason = not_learnable(signature)
+    score = signature.score_output
+    if reason is not None or score is None:
+        raise ValueError(reason)
+    image = signature.inputs[0].shape if len(signature.inputs) == 1 else ()
+    if len(image) == _IMAGE_AXES and min(image[2:]) >= _SMALLEST_IMAGE:
+        stages = min(depth, min(image[2:]).bit_length() - 1)
+        return convnet(channels=image[1], outputs=score.row_size, width=width, depth=stages, dropout=dropout)
+    inputs = sum(prod(tensor.shape[1:]) for tensor in signature.inputs)
+    return SideBySide(mlp(inputs=inputs, outputs=score.row_size, width=width, depth=depth, dropout=dropout))
+
+
+def teacher_from(model: Path, signature: Signature, *, threads: int) -> Teacher:
+    """Return any ONNX file that the engine opens as a teacher; its answers are asked batch by batch."""
+    session = open_model(model, EngineOptions(threads=threads))
+    score = signature.score_output
+    if score is None:
+        raise ValueError("a model without floating point output cannot teach")
+    names = [tensor.name for tensor in signature.inputs]
+
+    def answer(inputs: tuple[Tensor, ...]) -> Tensor:
+        feeds = {name: values.detach().numpy() for name, values in zip(names, inputs, strict=True)}
+        return torch.from_numpy(np.asarray(session.run(feeds)[score.name], dtype=np.float32))
+
+    return answer
+
+
+def answering(student: nn.Module, *, probabilities: bool, column: bool) -> nn.Module:
+    """Return the student with the answers of the model it replaces: probabilities instead of logits, (N,) or (N, 1)."""
+    return _Answering(student, probabilities=probabilities, column=column).eval()
+
+
+class _Answering(nn.Module):  # type: ignore[misc] # the library has no types
+    """A student whose one output has the form of another model's."""
+
+    def __init__(self, student: nn.Module, *, probabilities: bool, column: bool) -> None:
+        super().__init__()
+        self.student, self.probabilities, self.column = student, probabilities, column
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the scores in the model's form."""
+        scores = scores_of(self.student(*inputs))
+        if self.column:
+            return scores.reshape(-1)
+        return scores.softmax(-1) if self.probabilities else scores
+
+
+class SideBySide(nn.Module):  # type: ignore[misc] # the library has no types
+    """A network over all inputs, flattened and put side by side."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return the network's answer to all inputs of a row as one."""
+        return torch.as_tensor(self.network(torch.cat([values.flatten(1).float() for values in inputs], dim=1)))

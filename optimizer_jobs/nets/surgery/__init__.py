@@ -1,0 +1,1 @@
+"""Taking networks apart: units that can go, layers as products of smaller ones."""

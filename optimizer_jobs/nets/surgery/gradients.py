@@ -1,0 +1,47 @@
+"""Gradients of the loss on real rows, for measuring how much each weight matters."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from optimizer_jobs.nets.learning.losses import loss_for, scores_of
+from optimizer_jobs.nets.learning.rows import Samples, samples, shuffled
+from optimizer_jobs.technique import Context
+from retune.api.model import Task
+
+_ROWS, _BATCH = 512, 16
+
+
+@contextmanager
+def with_gradients(module: nn.Module, context: Context) -> Iterator[None]:
+    """Give every weight the root mean square of its gradients over some labelled batches.
+
+    Their sum would say nothing: a trained network is where it is nearly 0. An embedding has no labels and gets none.
+    """
+    rows = context.training
+    try:
+        if rows is not None and context.task is not Task.EMBEDDING:
+            _fill(module, samples(rows, task=context.task, classes=context.classes), context)
+        yield
+    finally:
+        module.zero_grad(set_to_none=True)
+
+
+def _fill(module: nn.Module, rows: Samples, context: Context) -> None:
+    loss, generator = loss_for(context.task), torch.Generator().manual_seed(context.seed)
+    size = context.signature.batch or min(_BATCH, len(rows))
+    squares: dict[nn.Parameter, torch.Tensor] = {}
+    for batch in itertools.islice(shuffled(rows, size, generator), max(1, _ROWS // size)):
+        if batch.targets is None:
+            return
+        module.zero_grad(set_to_none=True)
+        loss(scores_of(module(*batch.inputs)), batch.targets).backward()
+        for weight in module.parameters():
+            if weight.grad is not None:
+                squares[weight] = squares.get(weight, torch.zeros_like(weight)) + weight.grad.square()
+    module.zero_grad(set_to_none=True)
+    for weight, total in squares.items():
+        weight.grad = total.detach().sqrt()

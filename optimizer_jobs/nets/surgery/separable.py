@@ -1,0 +1,62 @@
+"""Dense convolutions as a depthwise one, which filters each channel, and a pointwise one, which mixes them.
+
+A dense convolution has a filter for each pair of channels; here every input channel has one that all outputs share
+(Howard et al., MobileNets, 2017), which is about k * k times less work. The shared filter is the first singular vector
+of all filters of its channel, so the pair starts as the closest one there is, and training goes on from there.
+"""
+
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from optimizer_jobs.machinery.compress.layers import LEAST_CHANNELS
+from optimizer_jobs.nets.conversion.importer import GraphModule
+
+
+def separate_layers(module: GraphModule, share: float, examples: tuple[Tensor, ...]) -> tuple[int, int]:
+    """Replace the heaviest dense convolutions of a module, in place; return how many, and how many there are.
+
+    `share` is the part of them that is replaced, those with most multiplications on `examples` first and
+    then those with most weights, at least one.
+    """
+    work = _work(module, examples)
+    heaviest = sorted(work, key=lambda layer: (work[layer], layer.weight.numel()), reverse=True)
+    pairs = {layer: _pair(layer) for layer in heaviest[: max(1, round(share * len(heaviest)))]}
+    for name, layer in module.layers.items():
+        module.layers[name] = pairs.get(layer, layer)  # nodes that shared a layer share the pair
+    return len(pairs), len(work)
+
+
+def _work(module: GraphModule, examples: tuple[Tensor, ...]) -> dict[nn.Module, int]:
+    """Return the multiplications of each dense convolution that can be replaced, in the order of the graph."""
+    shapes = module.shapes(examples)
+    work: dict[nn.Module, int] = {}
+    for step in module.steps:
+        layer = module.layer_of(step)
+        if isinstance(layer, nn.Conv2d) and _dense(layer):
+            work[layer] = work.get(layer, 0) + layer.weight.numel() * prod(shapes[step.outputs[0]][2:])
+    return work
+
+
+def _dense(layer: nn.Conv2d) -> bool:
+    return bool(layer.groups == 1 and prod(layer.kernel_size) > 1 and layer.in_channels >= LEAST_CHANNELS)
+
+
+def _pair(layer: nn.Conv2d) -> nn.Sequential:
+    """Return the depthwise and pointwise convolutions that are closest to a dense one."""
+    outputs, inputs = layer.weight.shape[:2]
+    filters = layer.weight.detach().transpose(0, 1).reshape(inputs, outputs, -1)
+    left, values, right = torch.linalg.svd(filters, full_matrices=False)
+    roots = values[:, :1].sqrt()
+    depthwise = nn.Conv2d(
+        inputs, inputs, layer.kernel_size, stride=layer.stride, padding=layer.padding, dilation=layer.dilation,
+        groups=inputs, bias=False,
+    )  # fmt: skip
+    pointwise = nn.Conv2d(inputs, outputs, 1, bias=layer.bias is not None)
+    with torch.no_grad():
+        depthwise.weight.copy_((roots * right[:, 0]).reshape(depthwise.weight.shape))
+        pointwise.weight.copy_((roots * left[:, :, 0]).T.reshape(pointwise.weight.shape))
+        if layer.bias is not None:
+            pointwise.bias.copy_(layer.bias)
+    return nn.Sequential(depthwise, pointwise).train(layer.training)

@@ -1,0 +1,91 @@
+"""Technique DataPreparation: preprocessing and feature engineering before an estimator, trained and shipped with it.
+
+Every step becomes part of the ONNX file, so that serving prepares requests as training prepared rows. A network has its
+own layers for this and is left alone.
+"""
+
+from typing import TYPE_CHECKING, cast
+
+from optimizer_jobs.machinery.training.fit import ESTIMATORS, family, untrainable
+from optimizer_jobs.machinery.training.parameters import told
+from optimizer_jobs.technique import Params, ParamValue, Subject
+from retune.api.techniques import Preparation, PreparationKind, TechniqueType
+from retune.api.techniques import Technique as TechniqueSpec
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+TYPE = TechniqueType.DATA_PREPARATION
+CHEAP = False
+TRAINS = True
+
+OFF, ON = "Off", "On"
+DELIVERED = "Delivered"
+"""The steps of this kind as they were delivered, or none."""
+ABSENT = "None"
+"""No step of this kind, even where one was delivered."""
+
+CHOICES: dict[PreparationKind, tuple[ParamValue, ...]] = {
+    PreparationKind.IMPUTATION: (DELIVERED, "Mean", "Median", "MostFrequent"),
+    PreparationKind.ENCODING: (DELIVERED, "OneHot"),
+    PreparationKind.BINNING: (DELIVERED, 4, 8, 16),
+    PreparationKind.INTERACTIONS: (DELIVERED, "Products", "Polynomial"),
+    PreparationKind.SCALING: (DELIVERED, ABSENT, "Standard", "MinMax", "Robust", "Power"),
+    PreparationKind.SELECTION: (DELIVERED, 0.75, 0.5, 0.25),
+    PreparationKind.PCA: (DELIVERED, 0.99, 0.95, 0.9),
+}
+"""In the order in which steps are put before the estimator. Numbers are bins of a column, the share of columns kept,
+and the share of variance kept."""
+
+_MATRIX_ONLY = {PreparationKind.IMPUTATION, PreparationKind.ENCODING}
+"""What a pipeline that takes named columns does itself, column by column."""
+_USUAL: dict[PreparationKind, ParamValue] = {
+    PreparationKind.IMPUTATION: "Median", PreparationKind.ENCODING: "OneHot", PreparationKind.BINNING: 8,
+    PreparationKind.INTERACTIONS: "Products", PreparationKind.SCALING: "Standard", PreparationKind.SELECTION: 0.5,
+    PreparationKind.PCA: 0.95,
+}  # fmt: skip
+
+
+def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
+    """Return why no step can be put before this model."""
+    if family(subject.native) != ESTIMATORS:
+        return "steps are put before scikit-learn estimators only; a network's first layers learn its scaling"
+    reason = untrainable(subject)
+    if reason is None and not _kinds(spec, subject):
+        return "the pipeline fills and encodes its named columns itself: choose other kinds in preparation.kinds"
+    return reason
+
+
+def suggest(trial: "BaseTrial", spec: TechniqueSpec, subject: Subject) -> Params | None:
+    """Choose a step of each kind, or to leave what was delivered."""
+    mode = trial.suggest_categorical(f"{spec.name}.mode", (OFF, ON))
+    chosen: Params = {
+        str(kind): cast("ParamValue", trial.suggest_categorical(f"{spec.name}.{kind}", CHOICES[kind]))
+        for kind in _kinds(spec, subject)
+    }
+    changed = {name: value for name, value in chosen.items() if value != DELIVERED}
+    return changed if mode == ON and changed else None
+
+
+def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
+    """Return each kind alone, in its usual form."""
+    usual = off(spec, subject) | told(spec.name, {"mode": ON})
+    return tuple(usual | told(spec.name, {str(kind): _USUAL[kind]}) for kind in _kinds(spec, subject))
+
+
+def off(spec: TechniqueSpec, subject: Subject) -> Params:
+    """Return the steps as delivered."""
+    return told(spec.name, {"mode": OFF}, {str(kind): DELIVERED for kind in _kinds(spec, subject)})
+
+
+def describe(params: Params) -> str:
+    """Return the steps, such as `scaling Standard, PCA 0.95`."""
+    return ", ".join(
+        f"{name if name == PreparationKind.PCA else name.lower()} {value}" for name, value in params.items()
+    )
+
+
+def _kinds(spec: TechniqueSpec, subject: Subject) -> tuple[PreparationKind, ...]:
+    wanted = (spec.preparation or Preparation()).kinds
+    possible = set(CHOICES) - (_MATRIX_ONLY if len(subject.signature.inputs) > 1 else set())
+    return tuple(kind for kind in CHOICES if kind in wanted and kind in possible)
