@@ -5,15 +5,17 @@ training. A technique must change only what it says: inputs, outputs and their m
 bytes for the same model, parameters, data and seed, because its result is reused under the hash of exactly these.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
 import onnx
 from optuna.trial import BaseTrial
 
-from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.data.datasets import Array, Rows
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.signature import Signature
 from retune.api.model import Factory, Task
@@ -113,6 +115,18 @@ class Context:
     identity: str = ""
     """Digest of data, limits and machine that the result may depend on."""
 
+    def examples(self, count: int) -> Mapping[str, Array]:
+        """Return the first rows by input name, at most `count`, or as many as one call has, to run a network on.
+
+        Raises:
+            ValueError: The context has no rows.
+        """
+        rows = self.training or self.calibration or self.validation
+        if rows is None:
+            raise ValueError("there are no rows to run the network on")
+        rows = rows.take(slice(0, self.signature.batch or count))
+        return {tensor.name: np.ascontiguousarray(rows.inputs[tensor.name]) for tensor in self.signature.inputs}
+
 
 class Technique(Protocol):
     """A module that implements one technique."""
@@ -153,3 +167,15 @@ class Rewriting(Technique, Protocol):
     def apply(self, model: Path, params: Params, context: Context) -> Applied | Skipped:
         """Write the changed model into the context's workdir. The same arguments give the same bytes."""
         ...
+
+
+def json_or_text(value: str) -> Any:
+    """Return what `value` says as JSON, or the text itself."""
+    try:
+        return json.loads(value, parse_constant=_refuse)
+    except ValueError:
+        return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

@@ -6,18 +6,15 @@ converted to, with sensible engine options.
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, Rows, format_of, joined, read_dataset
-from optimizer_jobs.data.fetch import Fetched, fetch
-from optimizer_jobs.data.readers import UnreadableDataError
-from optimizer_jobs.data.uris import sibling
+from optimizer_jobs.data.datasets import Rows, joined, read_dataset
+from optimizer_jobs.data.fetch import Fetched
 from optimizer_jobs.errors import JobError, printable
-from optimizer_jobs.machinery.formats.sandbox import convert_apart
+from optimizer_jobs.machinery.formats.delivery import Opened, fetch_model, open_delivered
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.latency import interleave_until
@@ -26,15 +23,11 @@ from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
 from optimizer_jobs.models.engine import EngineError, EngineOptions, Session
 from optimizer_jobs.models.golden import record
-from optimizer_jobs.models.missing import fills_holes, unanswered
-from optimizer_jobs.models.native import Native
-from optimizer_jobs.models.onnx_file import MODEL_LIMIT_BYTES, external_files
+from optimizer_jobs.models.missing import unanswered
 from optimizer_jobs.models.runtime import open_model, open_session
-from optimizer_jobs.models.sandbox import check_apart
 from optimizer_jobs.production.stored import store_reference
 from optimizer_jobs.progress import step
-from optimizer_jobs.signature import Signature
-from retune.api.model import Data, Dataset, Model, ModelFormat, Task
+from retune.api.model import Data, Dataset, Task
 from retune.api.objectives import Metric
 from retune.api.status import Measurement
 from retune.contract.paths import bundles
@@ -45,12 +38,6 @@ CONFIDENCE = 0.95
 SUBJECT = "model"
 LIBRARIES = ("onnxruntime", "onnx", "numpy")
 """Libraries whose versions a bundle records."""
-
-EXTERNAL_LIMIT_BYTES = 8 << 30
-"""Bytes a file of external data may have."""
-
-_ESTIMATORS = frozenset({ModelFormat.SKOPS, ModelFormat.JOBLIB, ModelFormat.PICKLE})
-"""Formats of scikit-learn, whose pipelines may fill missing values; what they answer then was held against theirs."""
 
 _STEPS = 5
 _ROLES = {
@@ -106,57 +93,6 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
         metrics=metrics,
         fingerprint=fingerprint().short,
     )
-
-
-@dataclass(frozen=True)
-class Opened:
-    """The delivered model as an ONNX file that has been checked."""
-
-    model: Path
-    signature: Signature
-    classes: tuple[int | str, ...] = ()
-    native: Native | None = None
-    """The delivered file, when it is not ONNX, or what was made of it to train on."""
-
-    @property
-    def fills_holes(self) -> bool:
-        """Whether inputs may have missing values, because the model says that it deals with them."""
-        return (self.native is not None and self.native.format in _ESTIMATORS) or fills_holes(self.model)
-
-
-def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: Path) -> Opened:
-    """Return the model as ONNX: as it is, or converted in a process of its own, with rows to show what its inputs are.
-
-    Raises:
-        JobError: ModelInvalid, or what is wrong with the rows.
-    """
-    if delivered.format is ModelFormat.ONNX:
-        return Opened(file.path, check_apart(file.path, uri=delivered.uri))
-    if delivered.format.runs_code and delivered.trust is None:
-        raise JobError(
-            Reason.MODEL_INVALID, delivered.uri, f"loading format {delivered.format} runs code from the file.",
-            "Deliver ONNX, SafeTensors or Skops, or set model.trust: RunsCodeFromFile.",
-        )  # fmt: skip
-    shown = fetch(rows.uri, digest=rows.digest, limit_bytes=DATA_LIMIT_BYTES, into=scratch / "shown", what="Data")
-    native = Native(file.path, delivered.format, delivered.factory)
-    try:
-        converted = convert_apart(
-            native, uri=delivered.uri, task=delivered.task, rows=shown.path, rows_format=format_of(rows),
-            label=rows.label_column, into=scratch / "converted", limit_bytes=DATA_LIMIT_BYTES,
-        )  # fmt: skip
-    except UnreadableDataError as error:
-        raise JobError(Reason.DATA_INVALID, rows.uri, str(error), "Correct the file.") from error
-    signature = check_apart(converted.model, uri=delivered.uri)
-    return Opened(converted.model, signature, converted.classes, converted.native or native)
-
-
-def fetch_model(delivered: Model, into: Path) -> Fetched:
-    """Fetch the delivered model, with the external data it wants beside it, into the folder `into`."""
-    uri = delivered.uri
-    model = fetch(uri, digest=delivered.digest, limit_bytes=MODEL_LIMIT_BYTES, into=into, what="Model")
-    for name in external_files(model.path, uri=uri) if delivered.format is ModelFormat.ONNX else ():
-        fetch(sibling(uri, name), limit_bytes=EXTERNAL_LIMIT_BYTES, into=into, what="Model")
-    return model
 
 
 def read_splits(data: Data, opened: Opened, *, task: Task, into: Path) -> dict[str, Rows]:

@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from optimizer_jobs.commands.baseline import fetch_model, open_delivered
 from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, SINGLE_INPUT, format_of
 from optimizer_jobs.data.fetch import fetch
 from optimizer_jobs.data.readers import Columns, UnreadableDataError, open_columns
 from optimizer_jobs.errors import JobError
+from optimizer_jobs.machinery.formats.delivery import fetch_model, open_delivered
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.signature import Signature, TensorSpec
 from optimizer_jobs.technique import Subject

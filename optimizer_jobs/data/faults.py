@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from optimizer_jobs.data.addresses import RefusedError
-from optimizer_jobs.data.remote import CREDENTIALS, CredentialsError, has_credentials
+from optimizer_jobs.data.remote import CREDENTIALS, has_credentials
+from optimizer_jobs.data.transfer import CredentialsError
 from optimizer_jobs.errors import RETRY_EXIT, JobError, printable
 from retune.contract.results import Reason
 

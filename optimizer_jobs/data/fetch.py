@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from optimizer_jobs.data.faults import What, local_fault, reason, remote_fault, unreachable
-from optimizer_jobs.data.remote import TIME_LIMIT_SECONDS
+from optimizer_jobs.data.transfer import TIME_LIMIT_SECONDS
 from optimizer_jobs.data.uris import Location, resolve
 from optimizer_jobs.errors import JobError
 from retune.contract.results import Reason

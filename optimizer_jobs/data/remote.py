@@ -14,6 +14,7 @@ from pathlib import Path
 from fsspec import AbstractFileSystem
 
 from optimizer_jobs.data.addresses import check_host
+from optimizer_jobs.data.transfer import CA_VARIABLE, CONNECT_SECONDS, SILENCE_SECONDS, CredentialsError
 
 CREDENTIALS: Mapping[str, str] = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -22,24 +23,8 @@ CREDENTIALS: Mapping[str, str] = {
 }
 """What a scheme takes from the environment, in words."""
 
-CA_VARIABLE = "CA_CERTIFICATES"
-"""Environment variable with certificates, as PEM text, that are trusted besides the usual ones."""
-
-TIME_LIMIT_SECONDS = 1800.0
-"""Time one file may take to arrive."""
-
-CONNECT_SECONDS = 20.0
-"""Time a server may take to take a connection."""
-
-SILENCE_SECONDS = 60.0
-"""Time a server may send nothing."""
-
 _ATTEMPTS = 3
 _BLOCK = 8 << 20
-
-
-class CredentialsError(ValueError):
-    """What the environment has as credentials cannot be used; the message is a sentence."""
 
 
 def open_system(scheme: str, host: str) -> AbstractFileSystem:

@@ -15,7 +15,8 @@ from fsspec.implementations.local import LocalFileSystem
 from pydantic import TypeAdapter, ValidationError
 
 from optimizer_jobs.data.addresses import RefusedError
-from optimizer_jobs.data.remote import CredentialsError, open_system
+from optimizer_jobs.data.remote import open_system
+from optimizer_jobs.data.transfer import CredentialsError
 from optimizer_jobs.errors import JobError
 from retune.api.base import FileUri, Uri
 from retune.contract.paths import CLAIM_ROOT, CLAIMS_VARIABLE

@@ -21,7 +21,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from optimizer_jobs.data.addresses import RefusedError, check_address
-from optimizer_jobs.data.remote import (
+from optimizer_jobs.data.transfer import (
     CA_VARIABLE,
     CONNECT_SECONDS,
     SILENCE_SECONDS,

@@ -7,7 +7,7 @@ is measured and then compared with the limit. What kind of machine it is also sa
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,10 +15,8 @@ from pathlib import Path
 
 from optimizer_jobs.measure.fingerprint import memory_limit
 from optimizer_jobs.models.runtime import unavailable
-from optimizer_jobs.technique import Params
 from retune.api.base import memory_bytes
 from retune.api.search import EngineName, Serving
-from retune.api.techniques import QuantizationScheme, TechniqueType
 
 TASKS = Path("/proc/self/task")
 STAT = Path("/proc/stat")
@@ -99,23 +97,3 @@ def _busy() -> dict[int, int]:
     """Return ticks that each CPU has worked."""
     fields = [line.split() for line in STAT.read_text().splitlines() if line[:3] == "cpu" and line[3:4].isdigit()]
     return {int(name[3:]): sum(map(int, ticks[:3])) for name, *ticks in fields}
-
-
-_FIRST: Mapping[Profile, tuple[TechniqueType | QuantizationScheme, ...]] = {
-    Profile.EDGE_CPU: (
-        QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC, QuantizationScheme.AWARE, TechniqueType.PRUNING,
-        QuantizationScheme.WEIGHT_ONLY, TechniqueType.FACTORIZATION, TechniqueType.DISTILLATION,
-    ),
-    Profile.SERVER_CPU: (TechniqueType.GRAPH_OPTIMIZATION, QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC),
-    Profile.GPU: (QuantizationScheme.HALF, TechniqueType.GRAPH_OPTIMIZATION, TechniqueType.PRUNING),
-}  # fmt: skip
-"""What gains most on each kind of machine. Small machines run short of memory and of float units, GPUs of neither."""
-
-
-def eagerness(profile: Profile, kind: TechniqueType, params: Params) -> int:
-    """Return how early a step is worth a try on such a machine, 0 first; what gains nothing special comes last."""
-    liked = _FIRST[profile]
-    for place in (params.get("scheme"), kind):
-        if place in liked:
-            return liked.index(place)
-    return len(liked)

@@ -23,17 +23,12 @@ from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, store_access
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.golden import Golden
+from optimizer_jobs.models.names import GOLDEN, MANIFEST, MODEL, NATIVE
 from optimizer_jobs.models.native import Native, NativeRecord
 from optimizer_jobs.signature import Signature
 from retune.api.model import Task
 from retune.contract.requests import BundleRef, Document
 from retune.contract.results import Reason
-
-MANIFEST = "bundle.json"
-MODEL = "model.onnx"
-GOLDEN = "golden.json"
-NATIVE = "native"
-"""Name, without extension, of the file in the format the model was delivered in."""
 
 _MANIFEST_LIMIT = 1 << 20
 _STALE_SECONDS = 3600
@@ -126,7 +121,7 @@ def make_bundle(  # noqa: PLR0913 - the parts of a bundle, each by name
 
     External data that the model names is taken along from beside it.
     """
-    from optimizer_jobs.models.onnx_file import external_files
+    from optimizer_jobs.models.external import external_files
 
     folder.mkdir(parents=True)
     shutil.copyfile(model, folder / MODEL)

@@ -13,8 +13,7 @@ from typing import Any
 from torch import nn
 
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.machinery.training.parameters import json_or_text
-from optimizer_jobs.technique import ParamValue
+from optimizer_jobs.technique import ParamValue, json_or_text
 from retune.api.model import Factory
 from retune.contract.results import Reason
 

@@ -1,14 +1,15 @@
 """Technique AdversarialTraining: train on inputs that are changed to deceive the network as it is at each step.
 
-Says how; `nets.attack` does it. What it buys shows as robust_accuracy, usually at some cost in accuracy.
+Says how; `nets.learning.attack` does it. What it buys shows as robust_accuracy, usually at some cost in accuracy.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optimizer_jobs.machinery.training.fit import NETWORKS, family, untrainable
 from optimizer_jobs.machinery.training.parameters import told
-from optimizer_jobs.technique import Context, Params, Subject
+from optimizer_jobs.nets.learning.words import hardened
+from optimizer_jobs.technique import Params, Subject
 from retune.api.model import Task
 from retune.api.techniques import Adversarial, TechniqueType
 from retune.api.techniques import Technique as TechniqueSpec
@@ -61,17 +62,7 @@ def off(spec: TechniqueSpec, subject: Subject) -> Params:  # noqa: ARG001
 
 def describe(params: Params) -> str:
     """Return the attack, such as `hardened against PGD of 0.1`."""
-    return f"hardened against {params['method']} of {params['epsilon']:g}"
-
-
-def transform(params: Params, context: Context) -> Any:
-    """Return what is done to each batch, as `nets.lesson.BatchTransform`."""
-    from optimizer_jobs.nets.learning.attack import Attack
-    from optimizer_jobs.nets.learning.rows import samples
-
-    if context.training is None:
-        raise ValueError("adversarial training needs training rows")
-    return Attack.of(params, samples(context.training, task=context.task, classes=context.classes).inputs)
+    return hardened(params)
 
 
 def attack_of(techniques: Sequence[TechniqueSpec] | None) -> Adversarial:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from optimizer_jobs.machinery.training import parameters
 from optimizer_jobs.machinery.training.fit import ESTIMATORS, family, untrainable
 from optimizer_jobs.machinery.training.parameters import Space, among, told
+from optimizer_jobs.nets.learning.words import reshaped
 from optimizer_jobs.technique import Params, ParamValue, Subject
 from retune.api.model import Factory, ModelFormat, Task
 from retune.api.techniques import Parameter, TechniqueType
@@ -71,7 +72,7 @@ def off(spec: TechniqueSpec, subject: Subject) -> Params:
 
 def describe(params: Params) -> str:
     """Return the changed arguments, such as `width 64, depth 1`."""
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in params.items())
+    return reshaped(params)
 
 
 def _space(spec: TechniqueSpec, subject: Subject) -> Space:

@@ -1,13 +1,14 @@
 """Technique Augmentation: train on changed copies of the rows, each kind of change with a strength that is searched.
 
-Says how; `nets.augment` does it. Estimators of scikit-learn have no training loop to do it in.
+Says how; `nets.learning.augment` does it. Estimators of scikit-learn have no training loop to do it in.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optimizer_jobs.machinery.training.fit import NETWORKS, family, untrainable
 from optimizer_jobs.machinery.training.parameters import told
-from optimizer_jobs.technique import Context, Params, Subject
+from optimizer_jobs.nets.learning.words import augmented
+from optimizer_jobs.technique import Params, Subject
 from retune.api.model import Task
 from retune.api.techniques import AugmentationKind, TechniqueType
 from retune.api.techniques import Technique as TechniqueSpec
@@ -66,20 +67,7 @@ def off(spec: TechniqueSpec, subject: Subject) -> Params:
 
 def describe(params: Params) -> str:
     """Return the changes, such as `noise 0.3, mixup 0.2`."""
-    return ", ".join(f"{kind.lower()} {strength:g}" for kind, strength in params.items())
-
-
-def transform(params: Params, context: Context) -> Any:
-    """Return what is done to each batch, as `nets.lesson.BatchTransform`."""
-    from optimizer_jobs.nets.learning.augment import augment
-    from optimizer_jobs.nets.learning.rows import samples
-
-    if context.training is None:
-        raise ValueError("augmentation needs training rows")
-    score = context.signature.score_output
-    classes = score.row_size if score is not None and context.task is Task.CLASSIFICATION else 0
-    rows = samples(context.training, task=context.task, classes=context.classes)
-    return augment(params, rows.inputs, classes=classes)
+    return augmented(params)
 
 
 def _kinds(spec: TechniqueSpec, subject: Subject) -> tuple[AugmentationKind, ...]:

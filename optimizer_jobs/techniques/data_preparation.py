@@ -6,6 +6,8 @@ own layers for this and is left alone.
 
 from typing import TYPE_CHECKING, cast
 
+from optimizer_jobs.machinery.estimators import preparing
+from optimizer_jobs.machinery.estimators.preparing import CHOICES, DELIVERED
 from optimizer_jobs.machinery.training.fit import ESTIMATORS, family, untrainable
 from optimizer_jobs.machinery.training.parameters import told
 from optimizer_jobs.technique import Params, ParamValue, Subject
@@ -20,23 +22,6 @@ CHEAP = False
 TRAINS = True
 
 OFF, ON = "Off", "On"
-DELIVERED = "Delivered"
-"""The steps of this kind as they were delivered, or none."""
-ABSENT = "None"
-"""No step of this kind, even where one was delivered."""
-
-CHOICES: dict[PreparationKind, tuple[ParamValue, ...]] = {
-    PreparationKind.IMPUTATION: (DELIVERED, "Mean", "Median", "MostFrequent"),
-    PreparationKind.ENCODING: (DELIVERED, "OneHot"),
-    PreparationKind.BINNING: (DELIVERED, 4, 8, 16),
-    PreparationKind.INTERACTIONS: (DELIVERED, "Products", "Polynomial"),
-    PreparationKind.SCALING: (DELIVERED, ABSENT, "Standard", "MinMax", "Robust", "Power"),
-    PreparationKind.SELECTION: (DELIVERED, 0.75, 0.5, 0.25),
-    PreparationKind.PCA: (DELIVERED, 0.99, 0.95, 0.9),
-}
-"""In the order in which steps are put before the estimator. Numbers are bins of a column, the share of columns kept,
-and the share of variance kept."""
-
 _MATRIX_ONLY = {PreparationKind.IMPUTATION, PreparationKind.ENCODING}
 """What a pipeline that takes named columns does itself, column by column."""
 _USUAL: dict[PreparationKind, ParamValue] = {
@@ -80,9 +65,7 @@ def off(spec: TechniqueSpec, subject: Subject) -> Params:
 
 def describe(params: Params) -> str:
     """Return the steps, such as `scaling Standard, PCA 0.95`."""
-    return ", ".join(
-        f"{name if name == PreparationKind.PCA else name.lower()} {value}" for name, value in params.items()
-    )
+    return preparing.words(params)
 
 
 def _kinds(spec: TechniqueSpec, subject: Subject) -> tuple[PreparationKind, ...]:

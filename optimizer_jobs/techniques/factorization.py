@@ -10,11 +10,10 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimizer_jobs.machinery.compress.layers import has_dense
+from optimizer_jobs.machinery.compress.layers import graph_of, has_dense
 from optimizer_jobs.machinery.training.fit import unchangeable
 from optimizer_jobs.machinery.training.parameters import told
 from optimizer_jobs.technique import Applied, Context, Params, Skipped, Subject
-from optimizer_jobs.techniques.pruning import examples
 from retune.api.techniques import Factorization, TechniqueType
 from retune.api.techniques import Technique as TechniqueSpec
 
@@ -27,6 +26,7 @@ TRAINS = False
 
 OFF = "Off"
 LOW_RANK, SEPARABLE = "LowRank", "Separable"
+_EXAMPLES = 4
 _EPOCHS = {"rank": 15, "separable": 30}
 
 
@@ -69,7 +69,6 @@ def apply(model: Path, params: Params, context: Context) -> Applied | Skipped:
     from optimizer_jobs.nets.conversion.exporter import ExportError, export
     from optimizer_jobs.nets.conversion.importer import import_module, not_importable
     from optimizer_jobs.nets.learning.determinism import deterministic
-    from optimizer_jobs.techniques.files import graph_of
 
     reason = not_importable(graph_of(model))
     if reason is not None:
@@ -82,7 +81,7 @@ def apply(model: Path, params: Params, context: Context) -> Applied | Skipped:
     trained = _trained(module, model, context, epochs=_EPOCHS["rank" if "rank" in params else "separable"])
     target = context.workdir / "model.onnx"
     try:
-        export(module, signature=context.signature, examples=examples(context), target=target)
+        export(module, signature=context.signature, examples=context.examples(_EXAMPLES), target=target)
     except ExportError as error:
         return Skipped(reason=str(error).removesuffix("."))
     return Applied(model=target, summary=f"{describe(params)}: {changed} of {whole} layers split, {trained}")
@@ -97,7 +96,7 @@ def _split(module: Any, params: Params, context: Context) -> tuple[int, int]:
 
     if "rank" in params:
         return split_layers(module, float(params["rank"]))
-    rows = tuple(torch.from_numpy(values) for values in examples(context).values())
+    rows = tuple(torch.from_numpy(values) for values in context.examples(_EXAMPLES).values())
     return separate_layers(module, float(params["separable"]), rows)
 
 

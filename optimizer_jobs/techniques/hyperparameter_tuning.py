@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from optimizer_jobs.machinery.training import parameters
 from optimizer_jobs.machinery.training.fit import NETWORKS, family, untrainable
 from optimizer_jobs.machinery.training.parameters import Space, among, between, told
-from optimizer_jobs.nets.learning.settings import LIMITS, Settings
+from optimizer_jobs.nets.learning.settings import DELIVERED, LIMITS, SCRATCH, Settings
 from optimizer_jobs.nets.learning.settings import wrong as wrong_setting
 from optimizer_jobs.technique import Params, ParamValue, Subject
 from retune.api.model import Task
@@ -24,9 +24,6 @@ CHEAP = False
 TRAINS = True
 
 OFF, SEARCHED, LEARNED = "Off", "Searched", "Learned"
-DELIVERED, SCRATCH = "Delivered", "Scratch"
-"""Where training starts: at the weights as delivered, or at new ones."""
-
 _NOT_LEARNED = ("epochs", "batch_size")
 """What is still searched when the rest follows the gradient."""
 

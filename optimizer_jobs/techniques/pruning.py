@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimizer_jobs.machinery.compress import trees
+from optimizer_jobs.machinery.compress.layers import graph_of
 from optimizer_jobs.machinery.training.fit import unchangeable
 from optimizer_jobs.machinery.training.parameters import told
 from optimizer_jobs.technique import Applied, Context, Params, ParamValue, Skipped, Subject
@@ -76,8 +77,6 @@ def describe(params: Params) -> str:
 
 def apply(model: Path, params: Params, context: Context) -> Applied | Skipped:
     """Remove trees, units or weights, and write what is left; a network trains on after each round."""
-    from optimizer_jobs.techniques.files import graph_of
-
     graph = graph_of(model)
     return trees.prune(model, params, context) if trees.present(graph) else _prune(model, graph, params, context)
 
@@ -122,17 +121,8 @@ def _pruned(model: Path, params: Params, context: Context) -> Applied | Skipped:
         train_on(module, context, model=model, epochs=_LAST_EPOCHS if number == rounds else _ROUND_EPOCHS)
     cut.finish()
     target = context.workdir / "model.onnx"
-    export(module, signature=context.signature, examples=examples(context), target=target)
+    export(module, signature=context.signature, examples=context.examples(_EXAMPLES), target=target)
     return Applied(model=target, summary=f"{describe(params)}, {cut.words}, {cut.gained(model, target)}")
-
-
-def examples(context: Context) -> dict[str, Any]:
-    """Return a few rows by input name, as many as one call may have, to run a changed network on."""
-    rows = context.training or context.calibration or context.validation
-    if rows is None:
-        raise ValueError("there are no rows to run the network on")
-    rows = rows.take(slice(0, context.signature.batch or _EXAMPLES))
-    return {spec.name: rows.inputs[spec.name] for spec in context.signature.inputs}
 
 
 class _Structured:
@@ -144,7 +134,7 @@ class _Structured:
         from optimizer_jobs.nets.surgery.groups import groups, shapes_of
 
         self._module, self._context, self._by_gradients = module, context, ranked_by == GRADIENTS
-        self._rows = tuple(torch.from_numpy(values) for values in examples(context).values())
+        self._rows = tuple(torch.from_numpy(values) for values in context.examples(_EXAMPLES).values())
         self._shapes = shapes_of(module, self._rows)
         found = [group for group in groups(module, self._rows) if group.units >= _LEAST_UNITS]
         self._groups = [(group, group.units) for group in found]

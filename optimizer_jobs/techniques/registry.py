@@ -9,30 +9,30 @@ from dataclasses import dataclass
 
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.technique import Subject, Technique
-from optimizer_jobs.techniques import adversarial_training as adversarial
 from optimizer_jobs.techniques import (
+    adversarial_training,
     architecture,
     augmentation,
+    custom_training,
+    data_preparation,
     distillation,
     factorization,
     graph_optimization,
+    hyperparameter_tuning,
     pruning,
     quantization,
 )
-from optimizer_jobs.techniques import custom_training as container
-from optimizer_jobs.techniques import data_preparation as preparation
-from optimizer_jobs.techniques import hyperparameter_tuning as hyperparameters
 from retune.api.techniques import Technique as TechniqueSpec
 from retune.api.techniques import TechniqueType
 from retune.contract.results import Reason
 
 TECHNIQUES: Mapping[TechniqueType, Technique] = {
-    TechniqueType.CUSTOM_TRAINING: container,
-    TechniqueType.HYPERPARAMETER_TUNING: hyperparameters,
+    TechniqueType.CUSTOM_TRAINING: custom_training,
+    TechniqueType.HYPERPARAMETER_TUNING: hyperparameter_tuning,
     TechniqueType.ARCHITECTURE: architecture,
-    TechniqueType.DATA_PREPARATION: preparation,
+    TechniqueType.DATA_PREPARATION: data_preparation,
     TechniqueType.AUGMENTATION: augmentation,
-    TechniqueType.ADVERSARIAL_TRAINING: adversarial,
+    TechniqueType.ADVERSARIAL_TRAINING: adversarial_training,
     TechniqueType.DISTILLATION: distillation,
     TechniqueType.FACTORIZATION: factorization,
     TechniqueType.PRUNING: pruning,

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.machinery.training import exchange
+from optimizer_jobs.machinery.training import container, exchange
 from optimizer_jobs.machinery.training.exchange import CustomTrainingError
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.technique import Applied, Context, StoppedEarlyError
-from optimizer_jobs.techniques import custom_training as container
+from optimizer_jobs.techniques import custom_training
 from optimizer_jobs.techniques.steps import Step, build
 from retune.api.techniques import Parameter, Technique, TechniqueType, TrainingContainer
 from retune.cli import main as command_line
@@ -62,7 +62,9 @@ def apply(splits: dict[str, Rows], delivered: Path, tmp_path: Path) -> Callable[
 
     def run(params: dict[str, Any] | None = None, **more: Any) -> Any:
         model = delivered / "mlp.onnx"
-        return container.apply(model, {**PARAMS, **(params or {})}, context(splits, model, tmp_path / "work", **more))
+        return custom_training.apply(
+            model, {**PARAMS, **(params or {})}, context(splits, model, tmp_path / "work", **more)
+        )
 
     return run
 
@@ -202,16 +204,16 @@ def test_a_search_shapes_the_parameters(stand_by: StandBy) -> None:
             parameters=(Parameter(name="learning_rate", min="0.001", max="0.1", log=True),),
         ),
     )  # fmt: skip
-    assert "no training container stands beside" in (container.unavailable(subject, spec) or "")
+    assert "no training container stands beside" in (custom_training.unavailable(subject, spec) or "")
     stand_by()
-    assert container.unavailable(subject, spec) is None
-    (told,) = container.defaults(spec, subject)
-    params = container.suggest(FixedTrial(told), spec, subject)
+    assert custom_training.unavailable(subject, spec) is None
+    (told,) = custom_training.defaults(spec, subject)
+    params = custom_training.suggest(FixedTrial(told), spec, subject)
     assert params is not None
     assert params["learning_rate"] == pytest.approx(0.01)
-    assert container.suggest(FixedTrial(container.off(spec, subject)), spec, subject) is None
+    assert custom_training.suggest(FixedTrial(custom_training.off(spec, subject)), spec, subject) is None
     bare = Technique(name="mine", type=TechniqueType.CUSTOM_TRAINING)
-    assert "needs techniques[].container" in (container.unavailable(subject, bare) or "")
+    assert "needs techniques[].container" in (custom_training.unavailable(subject, bare) or "")
 
 
 def test_a_command_runs_here_only_when_allowed(

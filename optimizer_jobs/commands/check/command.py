@@ -6,12 +6,13 @@ Only what a person must mend, such as a store that cannot be written, ends the J
 
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from optimizer_jobs.commands.check import page, verdict
+from optimizer_jobs.commands.check.context import Check
 from optimizer_jobs.commands.check.drift import Findings, compare
 from optimizer_jobs.commands.check.followed import digest_now
 from optimizer_jobs.commands.check.judging import judge_quality, labelled_of
@@ -20,40 +21,21 @@ from optimizer_jobs.commands.check.sources import Tables, names_of, reference_of
 from optimizer_jobs.commands.check.target import Target, target_of
 from optimizer_jobs.commands.check.violations import violations
 from optimizer_jobs.errors import JobError, printable
-from optimizer_jobs.models.bundle import Manifest, open_bundle
+from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.production.reading import UNFIT
 from optimizer_jobs.production.reference import Reference
 from optimizer_jobs.production.retention import prune
-from optimizer_jobs.production.windows import Captured, answering, read_window
+from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.progress import say, step
 from retune.api.monitoring import Drift, Production
 from retune.api.watched import Verdict
-from retune.contract.requests import CheckRequest, Window
+from retune.contract.requests import CheckRequest
 from retune.contract.results import CheckResult, Reason, SignalVerdict
 
 _STEPS = 5
 _VIOLATIONS = 8
 _MENDED = frozenset({Reason.SOURCE_UNREACHABLE})
 """Failures that pass by themselves: the Job is tried again."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check under way."""
-
-    request: CheckRequest
-    production: Production
-    manifest: Manifest
-    scratch: Path
-    now: int
-
-    def rows(self, window: Window) -> Captured:
-        """Return the champion's captured rows of a window."""
-        return read_window(
-            self.production, start=window.start, end=window.end, signature=self.manifest.signature,
-            model=answering(self.manifest, self.request.champion.digest), now=self.now,
-            max_rows=self.request.max_samples, into=self.scratch / f"w{window.index}", seed=self.request.seed,
-        )  # fmt: skip
 
 
 def run(request: CheckRequest) -> CheckResult:

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from optimizer_jobs.commands.check import quality as labelled_quality
+from optimizer_jobs.commands.check.context import Check
 from optimizer_jobs.commands.check.estimate import judge_confidence
 from optimizer_jobs.commands.check.sources import answers
 from optimizer_jobs.commands.check.verdict import unknown
@@ -22,9 +23,6 @@ from retune.api.monitoring import Quality
 from retune.api.objectives import Metric
 from retune.api.watched import Verdict
 from retune.contract.results import SignalVerdict
-
-if TYPE_CHECKING:
-    from optimizer_jobs.commands.check.command import Check
 
 _LABELS = 2_000_000
 
@@ -40,7 +38,7 @@ class Labelled:
     set_aside: Mapping[str, int]
 
 
-def labelled_of(check: "Check", current: Captured) -> Labelled | None:
+def labelled_of(check: Check, current: Captured) -> Labelled | None:
     """Return the labelled rows; None where no window's labels are due.
 
     Raises:
@@ -54,7 +52,7 @@ def labelled_of(check: "Check", current: Captured) -> Labelled | None:
 
 
 def judge_quality(
-    check: "Check", reference: Reference | None, current: Captured, labelled: Labelled | None, *, drifted: bool,
+    check: Check, reference: Reference | None, current: Captured, labelled: Labelled | None, *, drifted: bool,
     notes: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     """Return `quality` of the newest labelled window, or an estimate of this one's, and which window it is of.
@@ -78,7 +76,7 @@ def judge_quality(
 
 
 def _measured(
-    check: "Check", labelled: Labelled, metric: Metric, reference: Reference | None, *, notes: str
+    check: Check, labelled: Labelled, metric: Metric, reference: Reference | None, *, notes: str
 ) -> SignalVerdict:  # fmt: skip
     manifest, settings = check.manifest, check.request.quality or Quality()
     before = (

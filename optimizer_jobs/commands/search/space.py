@@ -13,11 +13,13 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import BaseTrial, FixedTrial
 
-from optimizer_jobs.commands.search import engines
+from optimizer_jobs.commands.search.engines import ORT, EngineSpace
+from optimizer_jobs.commands.search.priority import priority
 from optimizer_jobs.commands.search.stages import Stage, cost_of
-from optimizer_jobs.measure.confinement import Profile, eagerness
+from optimizer_jobs.measure.confinement import Profile
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.fixed import row_axis
+from optimizer_jobs.models.words import engine_words
 from optimizer_jobs.technique import Params, Subject
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Step
@@ -50,7 +52,7 @@ class Plan:
     def words(self) -> str:
         """The combination in words, such as `int8 static minmax, all graph, 2 threads`."""
         steps = [step.words for step in self.steps] or ["as delivered"]
-        return ", ".join([*steps, *engines.words(self.engine)])
+        return ", ".join([*steps, *engine_words(self.engine)])
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Space:
     subject: Subject
     threads: int
     """Most threads that the server may use."""
-    engine_names: tuple[str, ...] = field(default=(engines.ORT,), kw_only=True)
+    engine_names: tuple[str, ...] = field(default=(ORT,), kw_only=True)
     """Engines that can run the model here; the first is the usual one."""
     profile: Profile = field(default=Profile.SERVER_CPU, kw_only=True)
     """Kind of machine that the model serves on; it decides what is tried first."""
@@ -151,15 +153,15 @@ class Space:
         """Return what sorts plans: what they cost, and among equals what the machine is likely to gain most from."""
         steps = self.draw(FixedTrial(params)).steps
         stage, count, dearest = cost_of(steps)
-        eager = min((eagerness(self.profile, step.type, step.params) for step in steps), default=0)
+        eager = min((priority(self.profile, step.type, step.params) for step in steps), default=0)
         return stage, count, eager, dearest
 
     def _key(self, params: Params) -> str:
         return self.draw(FixedTrial(params)).key
 
     @cached_property
-    def _engines(self) -> engines.EngineSpace:
-        return engines.EngineSpace(
+    def _engines(self) -> EngineSpace:
+        return EngineSpace(
             names=self.engine_names, threads=self.threads, cpu_flags=self.subject.cpu_flags,
             rows=self.rows if row_axis(self.subject.graph) else None, planned=self.planned,
         )  # fmt: skip

@@ -18,12 +18,12 @@ from optimizer_jobs.machinery.compress.calibration import batches, sample
 from optimizer_jobs.machinery.compress.layers import PRODUCTS, name_nodes, weighted
 from optimizer_jobs.machinery.compress.static import saturates
 from optimizer_jobs.technique import Context, Params, Skipped
-from optimizer_jobs.techniques.pruning import examples
 
 Floats = NDArray[np.float32]
 
 _EPOCHS = 15
 _LEVELS, _SAFE_LEVELS = 127, 63
+_EXAMPLES = 4
 _TOLERANCE = 0.05
 """Largest difference between the trained network and the file, relative to the largest answer: where a value lies
 between two integers, sums in another order may fall to the other one."""
@@ -74,7 +74,7 @@ def _quantized(prepared: Path, target: Path, rows: Rows, params: Params, *, cont
     rounding.settle(module)
     stored = list[int]()
     export(
-        module, signature=context.signature, examples=examples(context), target=target, tolerance=_TOLERANCE,
+        module, signature=context.signature, examples=context.examples(_EXAMPLES), target=target, tolerance=_TOLERANCE,
         rewrite=lambda graph: stored.append(store(graph, levels=grid.weight_levels, per_channel=grid.per_channel)),
     )  # fmt: skip
     return f"{stored[0]} layers, {words}"

@@ -5,19 +5,26 @@ Reads graphs without external data too, so it uses shapes and never values.
 
 from collections.abc import Iterable, Iterator, Mapping
 from math import prod
+from pathlib import Path
 
+import onnx
 from onnx import ModelProto, NodeProto, TensorProto
+
+from optimizer_jobs.nets.dense import is_dense
 
 PRODUCTS = ("Conv", "MatMul", "Gemm")
 """Operators that multiply by constant weights."""
 TABLE_BYTES = 64 << 10
 """Bytes from which on an embedding table is worth to be quantized."""
-LEAST_CHANNELS = 8
-"""Input channels below which a convolution stays dense: one filter for each would be too little."""
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "MatMulInteger", "MatMulNBits", "GatherBlockQuantized"}
 _FUSED_ATTENTION = {"Attention", "MultiHeadAttention", "GroupQueryAttention", "PackedAttention"}
 _BETWEEN = {"Add", "Sub", "Mul", "Div", "Where", "Cast", "Reshape", "Transpose", "Identity", "Dropout", "Expand"}
 """Operators that may lie between the products of an attention and its Softmax: scaling, masks, other shapes."""
+
+
+def graph_of(model: Path) -> ModelProto:
+    """Return the graph without external data, which is all that most questions need."""
+    return onnx.load(model, load_external_data=False)
 
 
 def weighted(model: ModelProto, ops: Iterable[str] = PRODUCTS) -> list[NodeProto]:
@@ -69,7 +76,7 @@ def has_dense(model: ModelProto) -> bool:
     """Return whether a convolution filters images of several channels, each pair of channels on its own."""
     sizes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     weights = [sizes[node.input[1]] for node in weighted(model, ("Conv",)) if node.input[1] in sizes]
-    return any(len(dims) == 4 and prod(dims[2:]) > 1 and dims[1] >= LEAST_CHANNELS for dims in weights)
+    return any(len(dims) == 4 and is_dense(channels=dims[1], kernel=dims[2:]) for dims in weights)
 
 
 def is_set(node: NodeProto, name: str) -> bool:

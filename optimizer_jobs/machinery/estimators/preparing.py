@@ -9,9 +9,25 @@ from typing import Any
 import numpy as np
 
 from optimizer_jobs.technique import Params, ParamValue
-from optimizer_jobs.techniques.data_preparation import ABSENT, CHOICES
 from retune.api.model import Task
 from retune.api.techniques import PreparationKind
+
+DELIVERED = "Delivered"
+"""The steps of this kind as they were delivered, or none."""
+ABSENT = "None"
+"""No step of this kind, even where one was delivered."""
+
+CHOICES: dict[PreparationKind, tuple[ParamValue, ...]] = {
+    PreparationKind.IMPUTATION: (DELIVERED, "Mean", "Median", "MostFrequent"),
+    PreparationKind.ENCODING: (DELIVERED, "OneHot"),
+    PreparationKind.BINNING: (DELIVERED, 4, 8, 16),
+    PreparationKind.INTERACTIONS: (DELIVERED, "Products", "Polynomial"),
+    PreparationKind.SCALING: (DELIVERED, ABSENT, "Standard", "MinMax", "Robust", "Power"),
+    PreparationKind.SELECTION: (DELIVERED, 0.75, 0.5, 0.25),
+    PreparationKind.PCA: (DELIVERED, 0.99, 0.95, 0.9),
+}
+"""In the order in which steps are put before the estimator. Numbers are bins of a column, the share of columns kept,
+and the share of variance kept."""
 
 _REPLACES: Mapping[PreparationKind, tuple[str, ...]] = {
     PreparationKind.IMPUTATION: ("SimpleImputer",),
@@ -33,6 +49,13 @@ _MOST_FACTORS = 16
 
 class NothingToPrepareError(ValueError):
     """The rows have nothing that a step of the plan is for; the message says what is missing."""
+
+
+def words(params: Params) -> str:
+    """Return the steps, such as `scaling Standard, PCA 0.95`."""
+    return ", ".join(
+        f"{name if name == PreparationKind.PCA else name.lower()} {value}" for name, value in params.items()
+    )
 
 
 def prepared(estimator: Any, params: Params, X: Any, *, task: Task) -> Any:

@@ -19,6 +19,7 @@ from optimizer_jobs.machinery.estimators.growth import grown
 from optimizer_jobs.machinery.estimators.inputs import asked_with
 from optimizer_jobs.machinery.estimators.load import load
 from optimizer_jobs.machinery.estimators.preparing import NothingToPrepareError, prepared
+from optimizer_jobs.machinery.estimators.preparing import words as words_of_steps
 from optimizer_jobs.machinery.estimators.save import save
 from optimizer_jobs.machinery.estimators.soundness import parts
 from optimizer_jobs.machinery.training.spaces import decoded
@@ -26,7 +27,6 @@ from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.progress import say
 from optimizer_jobs.technique import Applied, Context, Skipped, TrainingPlan
-from optimizer_jobs.techniques import data_preparation as preparation
 from retune.api.model import Task
 from retune.api.techniques import TechniqueType
 
@@ -138,7 +138,7 @@ def _words(plan: TrainingPlan) -> str:
     words = []
     for kind, params in plan.items():
         if kind is TechniqueType.DATA_PREPARATION:
-            words.append(preparation.describe(params))
+            words.append(words_of_steps(params))
         else:
             words += [f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
                       for name, value in params.items()]  # fmt: skip

@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from optimizer_jobs.data.datasets import Array
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.nets import native
@@ -24,23 +22,21 @@ from optimizer_jobs.nets.conversion.labels import add_label
 from optimizer_jobs.nets.learning.determinism import deterministic
 from optimizer_jobs.nets.learning.features import Features, features_of, last_layer, without_features
 from optimizer_jobs.nets.learning.lesson import BatchTransform, Teacher
-from optimizer_jobs.nets.learning.loop import Trained, train, transforms_of
+from optimizer_jobs.nets.learning.loop import Trained, train
 from optimizer_jobs.nets.learning.losses import is_probabilities, scores_of
-from optimizer_jobs.nets.learning.settings import Settings
+from optimizer_jobs.nets.learning.settings import SCRATCH, Settings
 from optimizer_jobs.nets.learning.students import answering, student, teacher_from
+from optimizer_jobs.nets.learning.transforms import transforms_of
+from optimizer_jobs.nets.learning.words import augmented, hardened, reshaped
 from optimizer_jobs.progress import say
 from optimizer_jobs.signature import Signature
 from optimizer_jobs.technique import Applied, Context, Params, Skipped, TrainingPlan
-from optimizer_jobs.techniques import adversarial_training as adversarial
-from optimizer_jobs.techniques import augmentation
-from optimizer_jobs.techniques.architecture import describe as shape_words
-from optimizer_jobs.techniques.hyperparameter_tuning import SCRATCH
 from retune.api.model import Factory, FactoryArgument, ModelFormat
 from retune.api.techniques import TechniqueType
 from retune.contract.results import Reason
 
 _EXAMPLES = 8
-_CHANGES = {TechniqueType.AUGMENTATION: augmentation.describe, TechniqueType.ADVERSARIAL_TRAINING: adversarial.describe}
+_CHANGES = {TechniqueType.AUGMENTATION: augmented, TechniqueType.ADVERSARIAL_TRAINING: hardened}
 """What is done to batches, in words."""
 _OWN_SHAPE = "of a shape of its own: that of the model is not changed"
 
@@ -96,7 +92,7 @@ def _built(delivered: Native, overrides: Params, *, scratch: bool) -> _Start | S
     except JobError as error:
         if not overrides:
             raise
-        return Skipped(reason=f"the factory does not build it with {shape_words(overrides)}: {error.message}")
+        return Skipped(reason=f"the factory does not build it with {reshaped(overrides)}: {error.message}")
     fits = not overrides or native.weights_fit(module, delivered)
     return _Start(
         module=_anew(module) if scratch else module, words=_words(scratch or not fits, overrides),
@@ -159,7 +155,7 @@ def _useless(trained: Trained, start: _Start, *, transforms: tuple[BatchTransfor
 def _written(trained: Trained, start: _Start, *, plan: TrainingPlan, context: Context) -> Applied:
     """Export the network, and its weights alone where it was delivered as such."""
     target = context.workdir / "model.onnx"
-    signature, examples = context.signature, _example_rows(context)
+    signature, examples = context.signature, context.examples(_EXAMPLES)
     if start.teacher is None:
         export(trained.module, signature=signature, examples=examples, target=target)
     else:
@@ -180,7 +176,7 @@ def _export_student(module: nn.Module, start: _Start, *, signature: Signature, c
         raise ValueError("a student needs scores")
     replaced = answering(module, probabilities=start.probabilities, column=len(score.shape) == 1)
     scores_only = signature.model_copy(update={"outputs": (score,)})
-    export(replaced, signature=scores_only, examples=_example_rows(context), target=target)
+    export(replaced, signature=scores_only, examples=context.examples(_EXAMPLES), target=target)
     add_label(target, signature=signature, classes=context.classes)
 
 
@@ -207,11 +203,4 @@ def _with_arguments(factory: Factory, overrides: Params) -> Factory:
 
 def _examples(context: Context) -> tuple[Tensor, ...]:
     """Return the first training rows as the network takes them, as many as one call may have."""
-    return tuple(torch.from_numpy(values) for values in _example_rows(context).values())
-
-
-def _example_rows(context: Context) -> dict[str, Array]:
-    if context.training is None:
-        raise ValueError("examples are training rows")
-    rows = context.training.take(slice(0, context.signature.batch or _EXAMPLES))
-    return {tensor.name: np.ascontiguousarray(rows.inputs[tensor.name]) for tensor in context.signature.inputs}
+    return tuple(torch.from_numpy(values) for values in context.examples(_EXAMPLES).values())

@@ -7,11 +7,11 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 from optuna.trial import BaseTrial
 
-from optimizer_jobs.technique import Params, ParamValue
+from optimizer_jobs.technique import Params, ParamValue, json_or_text
 from retune.api.techniques import Parameter
 
 
@@ -99,18 +99,6 @@ def extremes(parameter: Parameter) -> tuple[ParamValue, ...]:
     if parameter.values is not None:
         return choices(parameter)
     return tuple(round(bound) if parameter.integer else bound for bound in _bounds(parameter))
-
-
-def json_or_text(value: str) -> Any:
-    """Return what `value` says as JSON, or the text itself."""
-    try:
-        return json.loads(value, parse_constant=_refuse)
-    except ValueError:
-        return value
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _bounds(parameter: Parameter) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """ONNX operators in torch, one function each: what the importer's module computes node by node.
 
 Only operators are here that a gradient passes, or that work on sizes. Those that move values about are in `shapes`,
-those with a window in `windows`.
+those with a window in `padding`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from optimizer_jobs.nets.conversion import padding as windows
+from optimizer_jobs.nets.conversion import padding
 from optimizer_jobs.nets.conversion.shapes import MOVES, axes_of
 from optimizer_jobs.nets.conversion.values import (
     Attributes,
@@ -219,11 +219,11 @@ ACTIVATIONS: dict[str, Operator] = {
 }  # fmt: skip
 
 LAYERS: dict[str, Operator] = {
-    "AveragePool": windows.average_pool, "BatchNormalization": _batch_norm, "Conv": windows.convolution,
-    "ConvTranspose": windows.transposed_convolution, "GlobalAveragePool": windows.over_image(torch.mean),
-    "GlobalMaxPool": windows.over_image(torch.amax), "GroupNormalization": _group_norm,
+    "AveragePool": padding.average_pool, "BatchNormalization": _batch_norm, "Conv": padding.convolution,
+    "ConvTranspose": padding.transposed_convolution, "GlobalAveragePool": padding.over_image(torch.mean),
+    "GlobalMaxPool": padding.over_image(torch.amax), "GroupNormalization": _group_norm,
     "InstanceNormalization": _instance_norm, "LayerNormalization": _layer_norm, "LpNormalization": _norm,
-    "MaxPool": windows.max_pool, "Pad": windows.pad,
+    "MaxPool": padding.max_pool, "Pad": padding.pad,
 }  # fmt: skip
 
 OPERATORS: Mapping[str, Operator] = {**MOVES, **ARITHMETIC, **REDUCTIONS, **ACTIVATIONS, **LAYERS}

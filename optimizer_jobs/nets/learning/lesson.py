@@ -26,9 +26,12 @@ Hidden = tuple[Watch, Features]
 class BatchTransform(Protocol):
     """Changes a batch before the network learns from it, as augmentation and adversarial training do."""
 
-    judged: bool
-    """Whether an epoch is judged by changed validation rows too, half and half, as hardening needs it: else the epoch
-    before it began would be the best one."""
+    @property
+    def judged(self) -> bool:
+        """Whether an epoch is judged by changed validation rows too, half and half.
+
+        Hardening needs it: else the epoch before it began would be the best one.
+        """
 
     def __call__(
         self, module: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor, generator: torch.Generator

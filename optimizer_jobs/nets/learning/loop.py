@@ -25,13 +25,14 @@ from optimizer_jobs.nets.learning.losses import Loss, column, loss_for, scores_o
 from optimizer_jobs.nets.learning.parts import parts
 from optimizer_jobs.nets.learning.rows import Samples, answers, samples, shuffled
 from optimizer_jobs.nets.learning.settings import Settings
+from optimizer_jobs.nets.learning.transforms import transforms_of
 from optimizer_jobs.progress import say
-from optimizer_jobs.technique import Context, Report, TrainingPlan
+from optimizer_jobs.technique import Context, Report
 from retune.api.model import Task
 from retune.api.techniques import TechniqueType
 from retune.contract.results import Reason
 
-__all__ = ["BatchTransform", "Loss", "Settings", "Teacher", "Trained", "loss_for", "train", "train_on", "transforms_of"]
+__all__ = ["BatchTransform", "Loss", "Settings", "Teacher", "Trained", "loss_for", "train", "train_on"]
 
 _HELD_BACK = 0.2
 
@@ -131,22 +132,6 @@ def train_on(module: nn.Module, context: Context, *, model: Path | None = None, 
         teacher=None if model is None else imported_teacher(model),
         seed=context.seed, threads=context.threads, report=context.report,
     )  # fmt: skip
-
-
-def transforms_of(plan: TrainingPlan, context: Context) -> tuple[BatchTransform, ...]:
-    """Return what augmentation and adversarial training of a plan do to each batch."""
-    if context.training is None:
-        return ()
-    found: list[BatchTransform] = []
-    if TechniqueType.AUGMENTATION in plan:
-        from optimizer_jobs.techniques import augmentation
-
-        found.append(augmentation.transform(plan[TechniqueType.AUGMENTATION], context))
-    if TechniqueType.ADVERSARIAL_TRAINING in plan:
-        from optimizer_jobs.techniques import adversarial_training as adversarial
-
-        found.append(adversarial.transform(plan[TechniqueType.ADVERSARIAL_TRAINING], context))
-    return tuple(found)
 
 
 def imported_teacher(model: Path) -> Teacher:

@@ -8,6 +8,9 @@ from typing import Any
 
 from optimizer_jobs.technique import Params, ParamValue
 
+DELIVERED, SCRATCH = "Delivered", "Scratch"
+"""Where training starts: from the weights as delivered, or from new ones."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

@@ -10,8 +10,8 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from optimizer_jobs.machinery.compress.layers import LEAST_CHANNELS
 from optimizer_jobs.nets.conversion.importer import GraphModule
+from optimizer_jobs.nets.dense import is_dense
 
 
 def separate_layers(module: GraphModule, share: float, examples: tuple[Tensor, ...]) -> tuple[int, int]:
@@ -40,7 +40,7 @@ def _work(module: GraphModule, examples: tuple[Tensor, ...]) -> dict[nn.Module, 
 
 
 def _dense(layer: nn.Conv2d) -> bool:
-    return bool(layer.groups == 1 and prod(layer.kernel_size) > 1 and layer.in_channels >= LEAST_CHANNELS)
+    return bool(layer.groups == 1 and is_dense(channels=layer.in_channels, kernel=layer.kernel_size))
 
 
 def _pair(layer: nn.Conv2d) -> nn.Sequential:

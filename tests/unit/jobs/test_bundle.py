@@ -14,8 +14,9 @@ import onnx
 import pytest
 
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.models.bundle import MANIFEST, Bundle, Lineage, manifest_digest, open_bundle, publish
+from optimizer_jobs.models.bundle import Bundle, Lineage, manifest_digest, open_bundle, publish
 from optimizer_jobs.models.engine import EngineOptions
+from optimizer_jobs.models.names import MANIFEST
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import check_onnx
 from retune.api.model import Factory, ModelFormat

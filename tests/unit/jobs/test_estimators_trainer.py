@@ -24,9 +24,7 @@ from optimizer_jobs.machinery.training.estimators import fit
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.technique import Applied, Skipped, StoppedEarlyError, Subject, TrainingPlan
-from optimizer_jobs.techniques import architecture
-from optimizer_jobs.techniques import data_preparation as preparation
-from optimizer_jobs.techniques import hyperparameter_tuning as hyperparameters
+from optimizer_jobs.techniques import architecture, data_preparation, hyperparameter_tuning
 from retune.api.model import ModelFormat, Task
 from retune.api.techniques import Parameter, Technique, TechniqueType
 from tests.unit.jobs.estimators_for_tests import Split, answers, context, delivered, split
@@ -187,7 +185,7 @@ def test_a_class_that_training_rows_lack_is_no_reason_to_drop_it(tmp_path: Path)
     assert "every class" in outcome.reason
 
 
-@pytest.mark.parametrize("technique", [hyperparameters, architecture, preparation])
+@pytest.mark.parametrize("technique", [hyperparameter_tuning, architecture, data_preparation])
 def test_what_a_study_tries_first_can_be_trained(technique: Any, tmp_path: Path) -> None:
     """Every default of every technique is a plan that trains or says why not."""
     data = split("wine")

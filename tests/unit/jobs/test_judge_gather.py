@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
-from optimizer_jobs.commands.judge import measuring as gathering
+from optimizer_jobs.commands.judge import measuring
 from optimizer_jobs.commands.judge.evidence import Contender, Evidence
 from optimizer_jobs.commands.judge.measuring import THOROUGH, Entrant, Rules, fitting, gather
 from optimizer_jobs.data.datasets import Rows
@@ -107,8 +107,8 @@ def test_a_restless_node_widens_latency_by_its_unrest_or_makes_it_worthless(
         raw.append(ratio(first, second, q, confidence=confidence))
         return raw[-1]
 
-    monkeypatch.setattr(gathering, "aa_check", lambda *_, **__: Unrest(factor, "busy") if factor > 1 else None)
-    monkeypatch.setattr(gathering, "ratio", told)
+    monkeypatch.setattr(measuring, "aa_check", lambda *_, **__: Unrest(factor, "busy") if factor > 1 else None)
+    monkeypatch.setattr(measuring, "ratio", told)
     evidence = proven(MARGIN)
     found = evidence.contenders[0].ratios
     expected = [each.widened(factor if factor < 1.5 else 1.0) for each in raw]

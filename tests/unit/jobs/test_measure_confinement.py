@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optimizer_jobs.commands.search.priority import priority
 from optimizer_jobs.measure import confinement as module
-from optimizer_jobs.measure.confinement import Confinement, Profile, confined, confinement, eagerness
+from optimizer_jobs.measure.confinement import Confinement, Profile, confined, confinement
 from optimizer_jobs.measure.fingerprint import fingerprint
 from retune.api.search import Serving
 from retune.api.techniques import TechniqueType
@@ -100,12 +101,12 @@ def test_confinement_is_part_of_the_fingerprint() -> None:
 @given(
     st.sampled_from(Profile), st.sampled_from(TechniqueType), st.sampled_from(["Static", "Half", "WeightOnly", None])
 )
-def test_eagerness_orders_all_steps(profile: Profile, kind: TechniqueType, scheme: str | None) -> None:
+def test_priority_orders_all_steps(profile: Profile, kind: TechniqueType, scheme: str | None) -> None:
     """Every step has a place, and small machines want 8 bits before 16 while GPUs want the opposite."""
-    assert eagerness(profile, kind, {"scheme": scheme} if scheme else {}) >= 0
-    static, half = (eagerness(profile, TechniqueType.QUANTIZATION, {"scheme": one}) for one in ("Static", "Half"))
+    assert priority(profile, kind, {"scheme": scheme} if scheme else {}) >= 0
+    static, half = (priority(profile, TechniqueType.QUANTIZATION, {"scheme": one}) for one in ("Static", "Half"))
     assert (half < static) == (profile is Profile.GPU)
     pruned, augmented = (
-        eagerness(Profile.EDGE_CPU, one, {}) for one in (TechniqueType.PRUNING, TechniqueType.AUGMENTATION)
+        priority(Profile.EDGE_CPU, one, {}) for one in (TechniqueType.PRUNING, TechniqueType.AUGMENTATION)
     )
     assert pruned < augmented

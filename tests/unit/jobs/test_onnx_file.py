@@ -13,7 +13,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.models.onnx_file import check_onnx, external_files
+from optimizer_jobs.models.external import external_files
+from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.sandbox import check_apart
 from optimizer_jobs.signature import TensorSpec
 from retune.contract.results import Reason

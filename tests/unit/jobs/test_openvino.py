@@ -13,9 +13,10 @@ from optimizer_jobs.commands.search.engines import unplannable, usable
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.resources import Served, measure_resources
-from optimizer_jobs.models.bundle import MANIFEST, Bundle, Manifest
+from optimizer_jobs.models.bundle import Bundle, Manifest
 from optimizer_jobs.models.engine import Array
 from optimizer_jobs.models.golden import check, record
+from optimizer_jobs.models.names import MANIFEST
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import EngineError, EngineOptions, open_model, open_session, precisions
 from retune.api.objectives import Metric

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
 
-from optimizer_jobs.commands.search.engines import EngineSpace, usable, words
+from optimizer_jobs.commands.search.engines import EngineSpace, usable
 from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.measure.confinement import Profile
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import ENGINES, UnsupportedEngineError, limited, open_model, unavailable
+from optimizer_jobs.models.words import engine_words
 from retune.api.search import EngineName
 from retune.api.techniques import Technique, TechniqueType
 from retune.contract.results import Reason
@@ -98,7 +99,7 @@ def test_one_engine_asks_no_more_than_before() -> None:
 )
 def test_options_are_told_in_words(options: dict[str, object], expected: list[str]) -> None:
     """A person reads which engine runs the model, and how."""
-    assert words(EngineOptions.model_validate(options)) == expected
+    assert engine_words(EngineOptions.model_validate(options)) == expected
 
 
 def test_an_engine_that_is_missing_is_named_with_its_reason(delivered: Path) -> None:

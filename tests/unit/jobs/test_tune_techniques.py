@@ -13,8 +13,7 @@ from optuna.trial import FixedTrial
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.nets.learning.settings import LIMITS, Settings, wrong
 from optimizer_jobs.technique import Params, Subject
-from optimizer_jobs.techniques import architecture
-from optimizer_jobs.techniques import hyperparameter_tuning as hyperparameters
+from optimizer_jobs.techniques import architecture, hyperparameter_tuning
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from retune.api.model import Factory, ModelFormat, Task
 from retune.api.techniques import Parameter, TechniqueType
@@ -55,7 +54,7 @@ def _drawn(technique: Any, spec: TechniqueSpec, subject: Subject, *, count: int 
 
 @pytest.mark.parametrize(
     "technique, spec",
-    [(hyperparameters, TUNE), pytest.param(architecture, SHAPE, marks=[needs_torch, pytest.mark.torch])],
+    [(hyperparameter_tuning, TUNE), pytest.param(architecture, SHAPE, marks=[needs_torch, pytest.mark.torch])],
 )
 def test_defaults_and_off_tell_a_trial_all_that_it_is_asked(technique: Any, spec: TechniqueSpec) -> None:
     """A fixed trial raises for a parameter that it was not told; off is off, and every default is something."""
@@ -72,13 +71,13 @@ def test_plain_retraining_comes_first_then_the_gradient_then_a_new_start() -> No
     """The first variant is what a run with drifted data wants."""
     subject = _subject()
     chosen = [
-        hyperparameters.suggest(FixedTrial(told), TUNE, subject) or {}
-        for told in hyperparameters.defaults(TUNE, subject)
+        hyperparameter_tuning.suggest(FixedTrial(told), TUNE, subject) or {}
+        for told in hyperparameter_tuning.defaults(TUNE, subject)
     ]
     assert Settings.of(chosen[0]) == Settings()
     assert [params.get("learned", False) for params in chosen] == [False, True, True]
     assert [params["start"] for params in chosen] == ["Delivered", "Delivered", "Scratch"]
-    assert [hyperparameters.describe(params) for params in chosen] == [
+    assert [hyperparameter_tuning.describe(params) for params in chosen] == [
         "trained on", "trained on, hyperparameters by gradient", "trained from scratch, hyperparameters by gradient",
     ]  # fmt: skip
 
@@ -86,7 +85,7 @@ def test_plain_retraining_comes_first_then_the_gradient_then_a_new_start() -> No
 def test_every_suggestion_is_a_setting_that_training_takes() -> None:
     """Nothing is named that nobody honours."""
     for task in (Task.CLASSIFICATION, Task.REGRESSION):
-        for params in _drawn(hyperparameters, TUNE, _subject(task=task)):
+        for params in _drawn(hyperparameter_tuning, TUNE, _subject(task=task)):
             if params is not None:
                 assert set(params) <= {*LIMITS, "start", "learned"}
                 assert not [
@@ -101,7 +100,7 @@ def test_what_the_user_bounds_is_all_that_is_searched() -> None:
         {"name": "learning_rate", "min": "0.01", "max": "0.02", "log": True},
         {"name": "batch_size", "values": ["8", "64"]},
     ])  # fmt: skip
-    drawn = [params for params in _drawn(hyperparameters, spec, _subject()) if params is not None]
+    drawn = [params for params in _drawn(hyperparameter_tuning, spec, _subject()) if params is not None]
     assert drawn
     for params in drawn:
         assert set(params) == {"start", "learning_rate", "batch_size"}
@@ -111,7 +110,7 @@ def test_what_the_user_bounds_is_all_that_is_searched() -> None:
 
 def test_the_gradient_can_be_switched_off() -> None:
     """As the spec says."""
-    drawn = _drawn(hyperparameters, _tuned(gradient="Never"), _subject())
+    drawn = _drawn(hyperparameter_tuning, _tuned(gradient="Never"), _subject())
     assert not any(params and params.get("learned") for params in drawn)
 
 
@@ -133,7 +132,7 @@ def test_the_gradient_can_be_switched_off() -> None:
 @needs_torch
 def test_a_hyperparameter_that_cannot_be_is_refused_before_a_trial(parameter: dict[str, Any], says: str) -> None:
     """With its name and what is allowed."""
-    assert says in str(hyperparameters.unavailable(_subject(), _tuned(parameters=[parameter])))
+    assert says in str(hyperparameter_tuning.unavailable(_subject(), _tuned(parameters=[parameter])))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +142,7 @@ def test_a_hyperparameter_that_cannot_be_is_refused_before_a_trial(parameter: di
         ({"task": Task.EMBEDDING}, "an embedding has no labels"),
     ],
 )
-@pytest.mark.parametrize("technique, spec", [(hyperparameters, TUNE), (architecture, SHAPE)])
+@pytest.mark.parametrize("technique, spec", [(hyperparameter_tuning, TUNE), (architecture, SHAPE)])
 @needs_torch
 def test_a_model_that_cannot_be_trained_says_why(
     technique: Any, spec: TechniqueSpec, changes: dict[str, Any], says: str
@@ -155,7 +154,7 @@ def test_a_model_that_cannot_be_trained_says_why(
 def test_without_torch_networks_are_not_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same image without it still optimizes in other ways."""
     monkeypatch.setattr("optimizer_jobs.machinery.training.fit.find_spec", lambda _: None)
-    assert "no torch" in str(hyperparameters.unavailable(_subject(), TUNE))
+    assert "no torch" in str(hyperparameter_tuning.unavailable(_subject(), TUNE))
 
 
 @needs_torch
@@ -195,10 +194,10 @@ class TestArchitecture:
 def test_an_operator_that_cannot_be_imported_is_named() -> None:
     """ONNX with operators that torch has not."""
     subject = _subject(factory=False)
-    assert hyperparameters.unavailable(subject, TUNE) is None
+    assert hyperparameter_tuning.unavailable(subject, TUNE) is None
     strange = onnx.ModelProto()
     strange.CopyFrom(subject.graph)
     strange.graph.node[0].op_type = "TreeEnsembleClassifier"
     strange.graph.node[0].domain = "ai.onnx.ml"
-    reason = hyperparameters.unavailable(Subject(**{**vars(subject), "graph": strange}), TUNE)
+    reason = hyperparameter_tuning.unavailable(Subject(**{**vars(subject), "graph": strange}), TUNE)
     assert "TreeEnsembleClassifier" in str(reason)

@@ -20,11 +20,11 @@ from optimizer_jobs.commands.judge.report.document import (
 )
 from optimizer_jobs.commands.judge.report.steps import TEXT_LIMIT, Searched, Told, ratios, steps, techniques
 from optimizer_jobs.commands.judge.verdict import Decision, Finding, latency_of, why
-from optimizer_jobs.commands.search import engines
 from optimizer_jobs.errors import printable
 from optimizer_jobs.measure.fingerprint import Fingerprint
 from optimizer_jobs.measure.latency import Timings
 from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.models.words import engine_words
 from optimizer_jobs.study.objectives import ranked
 from optimizer_jobs.study.trials import TrialRow
 from retune.api.objectives import Metric
@@ -85,7 +85,7 @@ def _model(standing: Standing, gathered: Gathered) -> dict[str, object]:
         "digest": standing.bundle.digest,
         "plan": printable(standing.plan, limit=TEXT_LIMIT),
         "techniques": tuple(printable(each, limit=TEXT_LIMIT) for each in standing.techniques),
-        "engine": ", ".join(engines.words(gathered.engines[standing.bundle.digest])),
+        "engine": ", ".join(engine_words(gathered.engines[standing.bundle.digest])),
         "metrics": _estimates(standing.metrics),
         "latency": _profile(gathered.timings[standing.bundle.digest]),
     }
