@@ -14,8 +14,8 @@ from retune.api.objects import ModelOptimization
 from retune.api.status import ConditionStatus, ConditionType, ModelOptimizationStatus, Outcome, Stage
 from retune.api.watched import MonitoringStatus, Verdict
 from retune.cluster.kinds import WATCHED, Kind
-from retune.plan.lateness import lateness
-from retune.plan.signals import DRIFT, ESTIMATE, QUALITY
+from retune.plan.watch.alarms import DRIFT, ESTIMATE, QUALITY
+from retune.plan.watch.lateness import lateness
 from retune.queue import Queue
 
 RESULTS = ("changed", "unchanged", "error")

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from retune.cluster.client import Request
-from retune.plan.windows import own_delay
+from retune.plan.watch.windows import own_delay
 from tests.bench.measured import (
     cpu,
     jobs_of,

@@ -15,7 +15,8 @@ from retune.contract.paths import REQUEST_ANNOTATION
 from retune.contract.requests import CheckRequest, GatherRequest, JobRequest, JudgeRequest, SearchRequest, parse_request
 from retune.contract.results import JobResult
 from retune.contract.results import Verdict as Judged
-from retune.plan import names, windows
+from retune.plan import names
+from retune.plan.watch import windows
 from retune.runtime import Operator
 from tests.answers import answer, check
 from tests.cluster.harness import Bench, Clock, Crash, Spy, settle

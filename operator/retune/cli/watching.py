@@ -15,7 +15,7 @@ from retune.api.watched import MonitoringStatus, Signal, Verdict
 from retune.cli import figures
 from retune.cli.figures import NONE
 from retune.cli.grids import blank, grid
-from retune.plan.signals import DRIFT, QUALITY
+from retune.plan.watch.alarms import DRIFT, QUALITY
 
 _STYLES = {"raised": "bold red", "bad": "yellow", "ok": "green", "unknown": "yellow"}
 _SHARES = {LiveKind.ERROR_RATE, LiveKind.SATURATION}

@@ -14,9 +14,9 @@ from retune.cluster.client import Client, Request
 from retune.cluster.errors import Refused
 from retune.cluster.kinds import EVENTS, MODEL_OPTIMIZATIONS, PODS
 from retune.cluster.parse import JobFacts, failed_create, observed_job, speaking_pod
-from retune.plan import windows
 from retune.plan.observed import Defaults, Job, Live, Observed, Pods, Refusal, ServingPod, Target, Trouble
-from retune.plan.run import SEARCH
+from retune.plan.run.stages import SEARCH
+from retune.plan.watch import windows
 from retune.signals.live import LiveReader
 from retune.signals.scrape import Scraper
 from retune.targets import kind_of

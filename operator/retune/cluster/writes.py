@@ -29,7 +29,7 @@ from retune.plan.actions import (
     RecordRun,
     SetFinalizer,
 )
-from retune.plan.deletion import FINALIZER
+from retune.plan.guards.deletion import FINALIZER
 from retune.plan.observed import Target
 from retune.targets import kind_of
 from retune.workloads import job_manifest, lease_manifest, lease_name, run_manifest

@@ -2,6 +2,10 @@
 
 No I/O, no clock, no logging: the same facts at the same moment give the same plan, and a plan carried out gives an
 empty one.
+
+The folder of a decision is the act it belongs to. `guards` decides whether the loop may act at all; `watch`,
+`baseline`, `run` and `rollout` are what it does; `closing` is how every pass ends. What several acts share stands
+beside `loop`, which calls them in order.
 """
 
 from retune.plan.actions import Plan

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from datetime import datetime
 
 from retune.api.status import Stage
-from retune.plan import baseline, deletion, history, monitoring, ownership, rollout, run, summary, suspension
+from retune.plan import baseline, rollout, run, watch
 from retune.plan.actions import Plan
+from retune.plan.closing import history, summary
 from retune.plan.draft import Draft, Hold
+from retune.plan.guards import deletion, ownership, suspension
 from retune.plan.observed import Observed
 
 Step = Callable[[Draft], Hold | None]
@@ -19,7 +21,8 @@ STEPS: tuple[Step, ...] = (
     suspension.freeze,
     ownership.resolve_target,
     ownership.hold_lease,
-    monitoring.watch,
+    watch.judge_windows,
+    run.note_pending,
     rollout.carry_on,
     run.cancel,
     baseline.measure_champion,

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from retune.api.monitoring import LiveSignal, Performance, PodMetrics
 from retune.api.objects import ModelOptimization
-from retune.plan import windows
 from retune.plan.observed import Live, LiveNumber, ServingPod
+from retune.plan.watch import windows
 from retune.settings import Server
 from retune.signals.bounded import UnreadableError, Web
 from retune.signals.numbers import none, number

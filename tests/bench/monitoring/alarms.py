@@ -12,7 +12,7 @@ from optimizer_jobs.commands.check.verdict import judge
 from retune.api.monitoring import Drift
 from retune.api.watched import Signal, Verdict
 from retune.contract.results import SignalVerdict
-from retune.plan.signals import DRIFT, Rule, heard
+from retune.plan.watch.alarms import DRIFT, Rule, heard
 from tests.bench.monitoring.worlds import World
 
 PER_REFERENCE = 50

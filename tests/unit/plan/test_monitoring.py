@@ -11,9 +11,10 @@ from retune.api.status import ConditionStatus, ConditionType
 from retune.api.watched import Signal, Verdict
 from retune.contract.requests import CheckRequest
 from retune.contract.results import Reason, SignalVerdict
-from retune.plan import names, signals, windows
+from retune.plan import names
 from retune.plan.draft import condition_of
 from retune.plan.observed import Live, LiveNumber
+from retune.plan.watch import alarms, windows
 from tests.answers import check
 from tests.unit.plan.world import World, spec
 
@@ -141,13 +142,13 @@ def test_a_change_began_with_the_first_bad_window_of_those_that_tell_of_it(said:
     one, began, raised = Signal(name="Drift"), None, False
     for window, verdict in enumerate(said):
         word = SignalVerdict(verdict=verdict, reason="Said", message="said")
-        one = signals.heard(one, word, window=window, rule=signals.Rule(2), now=NOW)
+        one = alarms.heard(one, word, window=window, rule=alarms.Rule(2), now=NOW)
         if verdict is Verdict.BREACH:
             raised, began = raised or one.streak >= 2, window if began is None else began
         elif verdict is Verdict.CLEAR or (verdict is Verdict.BETWEEN and not raised):
             raised, began = False, None
         assert (one.raised, one.first_bad) == (raised, began)
-        assert signals.first_bad([one]) == (began if raised else None)
+        assert alarms.first_bad([one]) == (began if raised else None)
 
 
 def test_a_window_that_says_nothing_changes_no_signal() -> None:

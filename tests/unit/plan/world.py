@@ -25,7 +25,7 @@ from retune.plan.actions import (
     RecordRun,
     SetFinalizer,
 )
-from retune.plan.deletion import FINALIZER
+from retune.plan.guards.deletion import FINALIZER
 from retune.plan.observed import Container, Job, JobPhase, Live, Pods, Refusal, Target, Verb
 from tests.answers import answer, bundle_of
 

@@ -21,8 +21,8 @@ from retune.cli.local.progress import Progress
 from retune.cli.local.training import training_beside
 from retune.contract.requests import BaselineRequest, BundleRef, Document, JudgeRequest, SearchRequest
 from retune.contract.results import BaselineResult, JudgeResult, Verdict
-from retune.plan.asked import asked_of
 from retune.plan.hashing import baseline_hash, snapshot, snapshot_hash
+from retune.plan.run.requests import asked_of
 
 OUTCOMES = {
     Verdict.PROMOTE: Outcome.RECOMMENDED,

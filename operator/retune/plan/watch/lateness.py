@@ -4,7 +4,7 @@ from datetime import datetime
 
 from retune.api.base import seconds
 from retune.api.objects import ModelOptimization
-from retune.plan import windows
+from retune.plan.watch import windows
 
 
 def lateness(resource: ModelOptimization, *, now: datetime) -> float:

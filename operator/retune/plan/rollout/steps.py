@@ -12,14 +12,14 @@ from retune.contract.requests import BundleRef, VerifyRequest
 from retune.contract.results import Reason, VerifyResult
 from retune.plan import names
 from retune.plan.actions import AcquireLease, CreateJob, InjectModel, SetFinalizer
-from retune.plan.deletion import FINALIZER
 from retune.plan.draft import Draft, Hold, condition_of
+from retune.plan.guards.deletion import FINALIZER
+from retune.plan.guards.ownership import may_force, reject
 from retune.plan.hashing import snapshot_hash
 from retune.plan.jobs import JobFailure, failure_of, progress_of, starting
 from retune.plan.observed import JobPhase, Verb
-from retune.plan.ownership import may_force, reject
-from retune.plan.run import conclude
-from retune.plan.trigger import MODE_CHANGED, nonce_is_new
+from retune.plan.run.reasons import MODE_CHANGED, nonce_is_new
+from retune.plan.run.stages import conclude
 
 _LOOK_SECONDS = 5.0
 _REFUSAL_RETRY_SECONDS = 30.0

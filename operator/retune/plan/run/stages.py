@@ -8,16 +8,17 @@ from retune.api.spec import Mode
 from retune.api.status import ActiveRun, ConditionStatus, ConditionType, LastRun, Outcome, Stage, Trials, Version
 from retune.contract.requests import BundleRef, GatherRequest, JudgeRequest, SearchRequest
 from retune.contract.results import GatherResult, JudgeResult, Reason, SearchResult
-from retune.plan import fresh, names, trigger, triggers
+from retune.plan import names
 from retune.plan.actions import CreateJob, CreateRun, EmitEvent
-from retune.plan.asked import asked_of
-from retune.plan.baseline import measure_again, threads
+from retune.plan.baseline.measurement import measure_again, threads
 from retune.plan.draft import Draft, Hold, condition_of
-from retune.plan.gate import Accepted, decide
 from retune.plan.hashing import snapshot, snapshot_hash
 from retune.plan.jobs import JobFailure, failure_of, progress_of, starting
 from retune.plan.observed import Job, JobPhase, Verb
-from retune.plan.restoring import restoring
+from retune.plan.run import fresh_data, pending, reasons
+from retune.plan.run.gate import Accepted, decide
+from retune.plan.run.requests import asked_of
+from retune.plan.run.restoring import restoring
 
 GATHER, SEARCH, JUDGE, ROLLOUT = "Gather", "Search", "Judge", "Rollout"
 _REFUSAL_RETRY_SECONDS = 30.0
@@ -27,7 +28,7 @@ _WARM_STARTS = 5
 
 def cancel(draft: Draft) -> None:
     """End the run under way when it is no longer what the user wants; before anything else takes its time."""
-    cancelled = trigger.why_cancel(draft)
+    cancelled = reasons.why_cancel(draft)
     if cancelled:
         conclude(draft, Outcome.CANCELLED, *cancelled)
         draft.update(candidate=None)
@@ -36,7 +37,7 @@ def cancel(draft: Draft) -> None:
 def carry_on(draft: Draft) -> Hold | None:
     """Carry the run under way one step further, or start one that is due."""
     if draft.status.run is None:
-        why = trigger.due(draft)
+        why = reasons.due(draft)
         if why is None:
             return None
         _begin(draft, why)
@@ -52,11 +53,11 @@ def _begin(draft: Draft, why: Trigger) -> None:
         why=why.message[:1024],
         spec_hash=snapshot_hash(draft.spec),
         start_time=draft.now,
-        stage=GATHER if fresh.wanted(draft, why.reason) else SEARCH,
+        stage=GATHER if fresh_data.wanted(draft, why.reason) else SEARCH,
         trials=Trials(total=draft.spec.search.max_trials),
     )
     draft.update(run=run, next_run=number + 1, observed_nonce=draft.spec.manual_nonce, candidate=None)
-    triggers.started(draft, why.reason)
+    pending.started(draft, why.reason)
     draft.condition(ConditionType.OPTIMIZING, ConditionStatus.TRUE, why.reason, f"run {run.name}: {why.message}")
 
 
@@ -81,7 +82,7 @@ def _gather(draft: Draft, run: ActiveRun) -> Hold | None:
     name = names.gather_job(run.name)
     job = draft.observed.jobs.get(name)
     if job is None:
-        return _start(draft, name, fresh.request(draft, run, _in_store(draft, run)), workers=1)
+        return _start(draft, name, fresh_data.request(draft, run, _in_store(draft, run)), workers=1)
     failure = _failure(draft, job)
     if failure is None and job.phase is not JobPhase.SUCCEEDED:
         return _holding(draft, *progress_of(job))
@@ -178,7 +179,7 @@ def _request_fields(draft: Draft, run: ActiveRun) -> dict[str, object]:
         "run": _in_store(draft, run),
         "spec_hash": run.spec_hash,
         **asked_of(spec),
-        "data": fresh.data_of(draft, run),
+        "data": fresh_data.data_of(draft, run),
         "objectives": restoring(spec.better, spec.model.task) if run.fresh else spec.better,
         "champion": _bundle(status.champion),
         "original": _bundle(status.original),
@@ -290,7 +291,7 @@ def conclude(draft: Draft, outcome: Outcome, reason: str, message: str, *, repor
             original_version=draft.status.original.version if draft.status.original else None,
         ),
     )  # fmt: skip
-    triggers.ended(draft, outcome)
+    pending.ended(draft, outcome)
     told = reason if outcome is Outcome.FAILED else outcome.value
     draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, told, f"run {name}: {message}")
 

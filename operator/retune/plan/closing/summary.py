@@ -2,8 +2,8 @@
 
 from retune.api.status import Condition, ConditionStatus, ConditionType, Stage
 from retune.plan.actions import EmitEvent, SetFinalizer
-from retune.plan.deletion import FINALIZER, needs_finalizer
 from retune.plan.draft import Draft, Hold, condition_of
+from retune.plan.guards.deletion import FINALIZER, needs_finalizer
 
 _BETWEEN_VERSIONS = {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
 _WORKING = {Stage.PENDING, Stage.BASELINING, Stage.OPTIMIZING, Stage.GATING} | _BETWEEN_VERSIONS

@@ -6,9 +6,9 @@ from retune.contract.results import JudgeResult
 from retune.plan import names
 from retune.plan.actions import DeleteJob, DeleteRun, RecordRun
 from retune.plan.draft import Draft
-from retune.plan.monitoring import pending_checks
 from retune.plan.observed import Job, JobPhase
-from retune.plan.run import SEARCH
+from retune.plan.run.stages import SEARCH
+from retune.plan.watch.checks import pending_checks
 
 _FINISHED = {JobPhase.SUCCEEDED, JobPhase.FAILED}
 

@@ -10,25 +10,25 @@ from retune.api.status import ConditionStatus, ConditionType, Version
 from retune.api.watched import MonitoringStatus, Signal, Verdict
 from retune.contract.requests import BundleRef, CheckRequest, Followed, Window
 from retune.contract.results import CheckResult, SignalVerdict
-from retune.plan import names, signals, triggers, windows
+from retune.plan import names
 from retune.plan.actions import CreateJob
-from retune.plan.baseline import measure_again
+from retune.plan.baseline.measurement import measure_again
 from retune.plan.draft import Draft, Hold
 from retune.plan.hashing import monitoring_hash
 from retune.plan.jobs import failure_of
 from retune.plan.observed import Job, JobPhase, Verb
+from retune.plan.watch import alarms, windows
 
 _FINISHED = {JobPhase.SUCCEEDED, JobPhase.FAILED}
 _LIVE_DELAY = 1.0
 """Seconds after a window's end at which live numbers are read."""
 
 
-def watch(draft: Draft) -> Hold | None:
+def judge_windows(draft: Draft) -> Hold | None:
     """Judge what has ended, start what is due, and say how the champion looks; never holds the pass."""
     spec, champion = draft.spec.monitoring, draft.status.champion
     if spec is None or champion is None:
         draft.update(monitoring=None)
-        triggers.note_pending(draft)
         return None
     _base(draft, spec, champion)
     _hear_live(draft, spec)
@@ -36,7 +36,6 @@ def watch(draft: Draft) -> Hold | None:
         _adopt(draft, spec)
         _start(draft, spec, champion)
     _tell(draft, spec)
-    triggers.note_pending(draft)
     return None
 
 
@@ -102,8 +101,8 @@ def _take(draft: Draft, spec: Monitoring, index: int, result: CheckResult) -> No
     state = _moved_to(draft, index)
     heard = {signal.name: signal for signal in state.signals}
     if result.drift is not None and spec.drifting:
-        rule = signals.Rule(spec.drifting.consecutive)
-        _hear(heard, signals.DRIFT, result.drift, window=index, rule=rule, draft=draft)
+        rule = alarms.Rule(spec.drifting.consecutive)
+        _hear(heard, alarms.DRIFT, result.drift, window=index, rule=rule, draft=draft)
     if result.quality is not None and spec.judging:
         _hear_quality(heard, result, result.quality, spec.judging, draft)
     measured = result.quality if result.quality and not result.quality.estimated else None
@@ -120,22 +119,22 @@ def _take(draft: Draft, spec: Monitoring, index: int, result: CheckResult) -> No
 
 
 def _hear(
-    heard: dict[str, Signal], name: str, told: SignalVerdict, *, window: int, rule: signals.Rule, draft: Draft
+    heard: dict[str, Signal], name: str, told: SignalVerdict, *, window: int, rule: alarms.Rule, draft: Draft
 ) -> None:
     signal = heard.get(name) or Signal(name=name)
-    heard[name] = signals.heard(signal, told, window=window, rule=rule, now=draft.now)
+    heard[name] = alarms.heard(signal, told, window=window, rule=rule, now=draft.now)
 
 
 def _hear_quality(
     heard: dict[str, Signal], result: CheckResult, told: SignalVerdict, spec: Quality, draft: Draft
 ) -> None:  # fmt: skip
     """Hear of a window's quality once, whichever check told it; an estimate is another signal and raises nothing."""
-    name = signals.ESTIMATE if told.estimated else signals.QUALITY
+    name = alarms.ESTIMATE if told.estimated else alarms.QUALITY
     labelled = None if told.estimated else result.labelled_window
     window = result.window if labelled is None else labelled
     seen = heard.get(name)
     if seen is None or seen.window is None or window > seen.window:
-        rule = signals.Rule(None if told.estimated else spec.consecutive)
+        rule = alarms.Rule(None if told.estimated else spec.consecutive)
         _hear(heard, name, told, window=window, rule=rule, draft=draft)
 
 
@@ -161,7 +160,7 @@ def _pass_over(draft: Draft, index: int, job: Job, result: object) -> None:
         reason, message = "ResultInvalid", f"Job {job.name} ended without a verdict on its window"
     state = _moved_to(draft, index)
     watched = tuple(
-        signals.unheard(one, reason=reason, message=message) if _is_checked(one) else one for one in state.signals
+        alarms.unheard(one, reason=reason, message=message) if _is_checked(one) else one for one in state.signals
     )
     unseen = {"samples": None, "drift_share": None, "drifted_columns": (), "violations": (), "report_uri": None}
     draft.update(monitoring=state.model_copy(update={"signals": watched, **unseen}))
@@ -169,7 +168,7 @@ def _pass_over(draft: Draft, index: int, job: Job, result: object) -> None:
 
 
 def _is_checked(signal: Signal) -> bool:
-    return signal.name in {signals.DRIFT, signals.QUALITY, signals.ESTIMATE}
+    return signal.name in {alarms.DRIFT, alarms.QUALITY, alarms.ESTIMATE}
 
 
 def _reliability(result: CheckResult) -> tuple[ConditionStatus, str, str]:
@@ -260,7 +259,7 @@ def _hear_live(draft: Draft, spec: Monitoring) -> None:
         or live.window < windows.first_since(state.since, state.window_seconds)
     ):
         return
-    after = signals.after_live(mine, performance, live, now=draft.now)
+    after = alarms.after_live(mine, performance, live, now=draft.now)
     others = tuple(one for one in state.signals if _is_checked(one))
     draft.update(monitoring=state.model_copy(update={"signals": (*others, *after)}))
 
@@ -270,8 +269,8 @@ def _tell(draft: Draft, spec: Monitoring) -> None:
     state = state_of(draft)
     by_name = {signal.name: signal for signal in state.signals}
     if spec.drifting:
-        _condition(draft, ConditionType.DRIFT_DETECTED, [by_name.get(signals.DRIFT)], "NoDrift")
-    quality = [by_name.get(signals.QUALITY) or by_name.get(signals.ESTIMATE)] if spec.judging else []
+        _condition(draft, ConditionType.DRIFT_DETECTED, [by_name.get(alarms.DRIFT)], "NoDrift")
+    quality = [by_name.get(alarms.QUALITY) or by_name.get(alarms.ESTIMATE)] if spec.judging else []
     live = spec.performance.signals if spec.performance else ()
     quality += [by_name.get(one.name) for one in live if one.kind is LiveKind.QUALITY]
     if quality:

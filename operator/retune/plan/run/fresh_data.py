@@ -11,8 +11,8 @@ from retune.api.monitoring import TriggerReason
 from retune.api.status import ActiveRun, Version
 from retune.api.watched import StoredData
 from retune.contract.requests import BundleRef, GatherRequest
-from retune.plan import signals, windows
 from retune.plan.draft import Draft
+from retune.plan.watch import alarms, windows
 
 _ON_SPEC_DATA = {TriggerReason.INITIAL, TriggerReason.SPEC_CHANGE}
 
@@ -42,7 +42,7 @@ def request(draft: Draft, run: ActiveRun, in_store: str) -> GatherRequest:
 def _changed(draft: Draft) -> int | None:
     """Return the begin of the window with which the live data became other than they were, in seconds since 1970."""
     state = draft.status.monitoring
-    window = signals.first_bad(state.signals) if state else None
+    window = alarms.first_bad(state.signals) if state else None
     return None if state is None or window is None else windows.window(window, state.window_seconds).start
 
 

@@ -3,9 +3,9 @@
 from retune.api.objects import Trigger
 from retune.api.spec import Mode
 from retune.api.status import Outcome
-from retune.plan import triggers
 from retune.plan.draft import Draft
 from retune.plan.hashing import snapshot_hash
+from retune.plan.run import pending
 
 MODE_CHANGED = "ModeChanged"
 """Reason of a run that was cancelled because the mode allows none."""
@@ -26,7 +26,7 @@ def due(draft: Draft) -> Trigger | None:
         return Trigger(reason="SpecChange", message="the mode lets runs start again")
     if last.outcome is Outcome.FAILED and _edited_since(draft, last.name):
         return Trigger(reason="SpecChange", message=f"the spec was edited after run {last.name} had failed")
-    return triggers.due(draft)
+    return pending.due(draft)
 
 
 def _edited_since(draft: Draft, run_name: str) -> bool:

@@ -10,9 +10,9 @@ from retune.api.monitoring import LiveKind, TriggerReason
 from retune.api.objects import Trigger
 from retune.api.status import ConditionStatus, ConditionType, Outcome
 from retune.api.watched import Pending, Signal, Verdict
-from retune.plan import signals
 from retune.plan.draft import Draft
-from retune.plan.schedule import ScheduleError, due_since, seconds_until
+from retune.plan.run.schedule import ScheduleError, due_since, seconds_until
+from retune.plan.watch import alarms
 
 _DAY = timedelta(days=1)
 _NO_GAINS = 3
@@ -49,7 +49,7 @@ def _raised(draft: Draft) -> dict[TriggerReason, str]:
     """Return every reason that the spec lets start a run and that holds now, with its sentence."""
     allowed, found = set(draft.spec.triggers.signals), dict[TriggerReason, str]()
     quality, speed = _quality(draft), _speed(draft)
-    drift = _named(draft, signals.DRIFT)
+    drift = _named(draft, alarms.DRIFT)
     if quality is not None:
         found[TriggerReason.QUALITY_DEGRADATION] = quality.message
     if speed is not None:
@@ -75,14 +75,14 @@ def _live(draft: Draft, *kinds: LiveKind) -> list[Signal]:
 
 
 def _quality(draft: Draft) -> Signal | None:
-    watched = [_named(draft, signals.QUALITY), *_live(draft, LiveKind.QUALITY)]
+    watched = [_named(draft, alarms.QUALITY), *_live(draft, LiveKind.QUALITY)]
     return next((signal for signal in watched if signal is not None and signal.raised), None)
 
 
 def _speed(draft: Draft) -> Signal | None:
     """Return a raised signal of speed; too little capacity and errors are told, but are no reason to optimize."""
     watched = _live(draft, LiveKind.LATENCY, LiveKind.THROUGHPUT)
-    raised = (signal for signal in watched if signal.raised and signal.reason != signals.CAPACITY_LIMITED)
+    raised = (signal for signal in watched if signal.raised and signal.reason != alarms.CAPACITY_LIMITED)
     return next(raised, None)
 
 
@@ -92,7 +92,7 @@ def _uncorroborated(draft: Draft) -> str | None:
         return None
     if _quality(draft) is not None or _speed(draft) is not None:
         return None
-    estimate, measured = _named(draft, signals.ESTIMATE), _named(draft, signals.QUALITY)
+    estimate, measured = _named(draft, alarms.ESTIMATE), _named(draft, alarms.QUALITY)
     if any(one is not None and one.verdict is Verdict.BREACH for one in (estimate, measured)):
         return None
     if not any(one is not None and one.verdict is not Verdict.UNKNOWN for one in (estimate, measured)):
@@ -151,7 +151,7 @@ def due(draft: Draft) -> Trigger | None:
 
 
 def _drift_words(draft: Draft) -> str | None:
-    drift = _named(draft, signals.DRIFT)
+    drift = _named(draft, alarms.DRIFT)
     raised = drift is not None and drift.raised and "Drift" in draft.spec.triggers.signals
     return _uncorroborated(draft) if raised else None
 
