@@ -101,14 +101,14 @@ def read_splits(data: Data, opened: Opened, *, task: Task, into: Path) -> dict[s
     Raises JobError, also when two splits are the same file under two names.
     """
     specs = {name: getattr(data, name) for name in ("training", "validation", "test", "calibration")}
-    missing = opened.fills_holes
+    missing = opened.accepts_missing
     splits = {
         name: read_dataset(spec, opened.signature, into=into / name, task=task, missing=missing)
         for name, spec in specs.items()
         if spec is not None
     }
     if missing:
-        _check_holes(opened, splits, specs)
+        _check_missing(opened, splits, specs)
     for other in ("training", "validation", "calibration"):
         if "test" in splits and other in splits and splits[other].digest == splits["test"].digest:
             raise JobError(
@@ -120,7 +120,7 @@ def read_splits(data: Data, opened: Opened, *, task: Task, into: Path) -> dict[s
     return splits
 
 
-def _check_holes(opened: Opened, splits: Mapping[str, Rows], specs: Mapping[str, Dataset]) -> None:
+def _check_missing(opened: Opened, splits: Mapping[str, Rows], specs: Mapping[str, Dataset]) -> None:
     """Refuse rows with missing values that the model does not answer after all."""
     session = open_model(opened.model, EngineOptions(spinning=False))
     for name, rows in splits.items():
@@ -176,7 +176,7 @@ def _version_one(request: BaselineRequest, model: Fetched, opened: Opened, *, ro
         classes=opened.classes,
         task=request.model.task,
         native=opened.native,
-        fills_holes=opened.fills_holes,
+        accepts_missing=opened.accepts_missing,
         techniques=(),
         lineage=lineage,
         golden=record(open_model(opened.model, engine), rows),

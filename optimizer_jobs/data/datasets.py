@@ -77,7 +77,7 @@ def read_dataset(
         signature: What the model takes and answers.
         into: Folder for the private copy.
         task: What labels mean; those of an embedding may be absent.
-        missing: Whether inputs may have holes (NaN), because the model fills them itself.
+        missing: Whether inputs may have missing values (NaN), because the model fills them itself.
         limit_bytes: Bytes the data may have.
 
     Raises:
@@ -148,9 +148,9 @@ def _as_numbers(values: Array, name: str) -> Array:
     if values.dtype.kind not in "biuf":
         raise UnreadableDataError(f"label column {name!r} has type {values.dtype}; a regression predicts numbers.")
     numbers = values.astype(np.float64)
-    holes = int((~np.isfinite(numbers)).sum())
-    if holes:
-        raise UnreadableDataError(f"label column {name!r} is missing or infinite in {holes} of {len(values)} rows.")
+    missing = int((~np.isfinite(numbers)).sum())
+    if missing:
+        raise UnreadableDataError(f"label column {name!r} is missing or infinite in {missing} of {len(values)} rows.")
     if numbers.min() == numbers.max():
         raise UnreadableDataError(f"label column {name!r} is {numbers[0]:g} in all {len(values)} rows.")
     return numbers
@@ -235,8 +235,8 @@ def _fitted(values: Array, tensor: TensorSpec, rows: int | None, *, missing: boo
     _check_numbers(values, where, tensor, missing=missing)
     with np.errstate(over="ignore"):
         fitted = np.ascontiguousarray(values, dtype=np.dtype(tensor.dtype))
-    holes = np.isnan(fitted) if missing and tensor.is_float else False
-    if not (np.isfinite(fitted) | holes).all() or (not tensor.is_float and (fitted != values).any()):
+    allowed = np.isnan(fitted) if missing and tensor.is_float else False
+    if not (np.isfinite(fitted) | allowed).all() or (not tensor.is_float and (fitted != values).any()):
         raise UnreadableDataError(f"{where} has values that do not fit the model's {tensor.dtype}.")
     return fitted
 

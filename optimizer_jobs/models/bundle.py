@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
@@ -73,7 +73,7 @@ class Manifest(Document):
     """Digest of every other file of the bundle, by name."""
     native: NativeRecord | None = None
     """The model in the format it was delivered in, where the bundle has it."""
-    fills_holes: Literal[True] | None = None
+    accepts_missing: Literal[True] | None = Field(default=None, alias="fillsHoles")
     """Set when inputs may have missing values (NaN), because the model deals with them."""
     lineage: Lineage
 
@@ -115,7 +115,7 @@ def make_bundle(  # noqa: PLR0913 - the parts of a bundle, each by name
     classes: tuple[int | str, ...] = (),
     task: Task = Task.CLASSIFICATION,
     native: Native | None = None,
-    fills_holes: bool = False,
+    accepts_missing: bool = False,
 ) -> Bundle:
     """Write a bundle into the new folder `folder`; the same content has the same digest, wherever and whenever made.
 
@@ -135,7 +135,7 @@ def make_bundle(  # noqa: PLR0913 - the parts of a bundle, each by name
         signature=signature,
         task=task,
         native=record,
-        fills_holes=True if fills_holes else None,
+        accepts_missing=True if accepts_missing else None,
         classes=classes,
         techniques=techniques,
         size_bytes=sum(path.stat().st_size for path in weights),

@@ -19,19 +19,19 @@ _BATCH = 1024
 _SHOWN = 5
 
 
-def fills_holes(model: Path) -> bool:
+def accepts_missing(model: Path) -> bool:
     """Return whether the ONNX file at `model` has operators that treat a missing value as one."""
     return any(_treats(node) for node in _nodes(onnx.load(model, load_external_data=False)))
 
 
 def unanswered(session: Session, rows: Rows) -> str | None:
     """Return which rows with missing values get no finite answer, in words without a full stop; None when all do."""
-    holed = np.zeros(len(rows), dtype=bool)
+    lacking = np.zeros(len(rows), dtype=bool)
     for values in rows.inputs.values():
-        holed |= _missing(values).any(axis=1)
-    if not holed.any():
+        lacking |= _missing(values).any(axis=1)
+    if not lacking.any():
         return None
-    asked = rows.take(holed)
+    asked = rows.take(lacking)
     bad = ~_finite(session, asked)
     if not bad.any():
         return None
@@ -51,7 +51,7 @@ def _nodes(model: ModelProto) -> Iterator[NodeProto]:
 
 
 def _missing(values: Array) -> Array:
-    """Return where a row of an input has holes, as (N, F)."""
+    """Return where a row of an input has missing values, as (N, F)."""
     flat = values.reshape(len(values), -1)
     return np.isnan(flat) if flat.dtype.kind == "f" else np.zeros(flat.shape, dtype=bool)
 

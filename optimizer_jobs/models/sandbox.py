@@ -38,10 +38,12 @@ _NEEDED_PREFIXES = ("PYTHON", "LC_", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "O
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 
 
-def check_apart(path: Path, *, uri: str, seconds: float = CHECK_SECONDS) -> Signature:
+def check_in_sandbox(path: Path, *, uri: str, seconds: float = CHECK_SECONDS) -> Signature:
     """Do `check_onnx` in a child process; a crash or more than `seconds` is ModelInvalid, too."""
     question = {"path": str(path), "uri": uri}
-    return Signature.model_validate(run_apart(f"{__name__}:check", question, uri=uri, seconds=seconds)["signature"])
+    return Signature.model_validate(
+        run_in_sandbox(f"{__name__}:check", question, uri=uri, seconds=seconds)["signature"]
+    )
 
 
 def check(question: Json) -> Json:
@@ -49,7 +51,7 @@ def check(question: Json) -> Json:
     return {"signature": check_onnx(Path(question["path"]), uri=question["uri"]).to_dict()}
 
 
-def run_apart(function: str, question: Json, *, uri: str, seconds: float, memory: int | None = None) -> Json:
+def run_in_sandbox(function: str, question: Json, *, uri: str, seconds: float, memory: int | None = None) -> Json:
     """Return what `MODULE:FUNCTION` answers to a question, asked in a child process.
 
     Args:

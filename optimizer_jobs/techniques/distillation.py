@@ -1,8 +1,8 @@
 """Technique Distillation: a smaller network learns the answers of any model: trees, an ensemble, a larger network.
 
-Says how; `nets.students` builds the student and `nets.trainer` trains it. Hidden features of a teacher that is a
-network are learned with its answers (`nets.features`). A student that learns from labels alone is always tried too,
-because it is often as good.
+Says how; `nets.learning.students` builds the student and `training.networks` trains it. Where the teacher is a network,
+its hidden features are learned with its answers (`nets.learning.features`). A student that learns from labels alone is
+always tried too, because it is often as good.
 """
 
 from typing import TYPE_CHECKING

@@ -34,7 +34,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Pair:
-    """A column of the reference and of the window, without holes; the window's rows nearly independent."""
+    """A column of the reference and of the window, without missing values; the window's rows nearly independent."""
 
     name: str
     kind: Kind

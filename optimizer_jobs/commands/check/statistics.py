@@ -2,7 +2,7 @@
 
 The stat tests are called as Evidently's own `ValueDrift` calls them, but without the pictures that it draws for every
 column: the same numbers at a twentieth of the time, and one bad column cannot sink the others. Each function takes
-columns that were checked before: not empty, no holes, no infinities.
+columns that were checked before: not empty, no missing values, no infinities.
 """
 
 import warnings

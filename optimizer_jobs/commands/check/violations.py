@@ -1,4 +1,4 @@
-"""What does not fit the reference apart from drift: columns, holes, infinities, values never seen before.
+"""What does not fit the reference apart from drift: columns, missing values, infinities, values never seen before.
 
 Such things mostly come from a broken pipeline, so they are told as what they are and never make drift. Each is held
 against what chance alone brings: even without a change, some values of a window lie outside a finite reference.
@@ -48,7 +48,7 @@ def _values(name: str, reference: pd.Series, current: pd.Series) -> Iterator[str
     if is_text(reference) != is_text(current) and reference.notna().any():
         yield f"{shown} changed its type from {reference.dtype} to {current.dtype}."
         return
-    yield from _holes(shown, reference, current)
+    yield from _missing(shown, reference, current)
     before, now = present(reference), present(current)
     if before.empty or now.empty:
         return
@@ -58,7 +58,7 @@ def _values(name: str, reference: pd.Series, current: pd.Series) -> Iterator[str
         yield from _outside(shown, before, now)
 
 
-def _holes(name: str, reference: pd.Series, current: pd.Series) -> Iterator[str]:
+def _missing(name: str, reference: pd.Series, current: pd.Series) -> Iterator[str]:
     for word, counted in (("missing", pd.Series.isna), ("infinite", _infinite)):
         before, now = counted(reference), counted(current)
         if _more(int(now.sum()), len(now), beyond=_upper(int(before.sum()), len(before))):

@@ -181,7 +181,7 @@ def _check_readable(request: GatherRequest, sources: Sources, written: Path, scr
         try:
             read_dataset(
                 spec, manifest.signature, into=scratch / "again" / name, task=manifest.task,
-                missing=bool(manifest.fills_holes),
+                missing=bool(manifest.accepts_missing),
             )  # fmt: skip
         except JobError as error:
             raise NotEnoughError(f"The original data is used: in the {name} rows, {error.message}") from error

@@ -72,7 +72,7 @@ class Sources:
 
     def _labelled(self, known: Known, since: int, max_rows: int) -> Labelled:
         found = self._window(since, max_rows, among=known.request_ids)
-        found, unsound = _sound(found, holes=bool(self.champion.manifest.fills_holes))
+        found, unsound = _sound(found, missing=bool(self.champion.manifest.accepts_missing))
         rows, labels, set_aside = match(found, known)
         extra = {"rows with missing or infinite values": unsound} if unsound else {}
         return Labelled(rows, labels, since, {**found.set_aside, **set_aside, **extra})
@@ -84,7 +84,7 @@ class Sources:
             return None
         return read_dataset(
             data, manifest.signature, into=self.scratch / "original", task=manifest.task,
-            missing=bool(manifest.fills_holes),
+            missing=bool(manifest.accepts_missing),
         )  # fmt: skip
 
     def _window(self, start: int, max_rows: int, *, among: frozenset[str]) -> Captured:
@@ -96,11 +96,11 @@ class Sources:
         )  # fmt: skip
 
 
-def _sound(rows: Captured, *, holes: bool) -> tuple[Captured, int]:
+def _sound(rows: Captured, *, missing: bool) -> tuple[Captured, int]:
     """Return the rows that a model can learn from, and how many it cannot."""
     good = np.ones(len(rows), dtype=np.bool_)
     for values in rows.inputs.values():
         if values.dtype.kind == "f":
-            fit = ~np.isinf(values) if holes else np.isfinite(values)
+            fit = ~np.isinf(values) if missing else np.isfinite(values)
             good &= fit.all(axis=tuple(range(1, fit.ndim)))
     return (rows, 0) if good.all() else (rows.take(good), int((~good).sum()))

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from optimizer_jobs.commands.judge.evidence import Contender, Standing
-from optimizer_jobs.commands.judge.measuring import THOROUGH, Entrant, Gathered, Rules, fitting, gather
+from optimizer_jobs.commands.judge.measuring import THOROUGH, Entrant, Measured, Rules, fitting, measure
 from optimizer_jobs.commands.judge.report.build import build
 from optimizer_jobs.commands.judge.report.render import render
 from optimizer_jobs.commands.judge.report.steps import Searched
@@ -97,15 +97,15 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     step(3, _STEPS, text=f"measuring {1 + len(entrants)} models side by side", about=f"{effort.max_seconds:.0f} s")
     machine = confinement(request.serving, threads=request.threads)
     with confined(machine.cores):
-        gathered = gather(champion, entrants, rows, original=_original(request, scratch), rules=rules, effort=effort)
+        measured = measure(champion, entrants, rows, original=_original(request, scratch), rules=rules, effort=effort)
         fingered = fingerprint(profile=machine.profile)
-    decision = decide(gathered.evidence, objectives=rules.objectives, min_gain=rules.min_gain)
+    decision = decide(measured.evidence, objectives=rules.objectives, min_gain=rules.min_gain)
     if not entrants:
         decision = _with_failures(decision, request)
     step(4, _STEPS, text=f"{decision.verdict}: storing the outcome", about="2 s")
-    result = _result(request, gathered, decision, fingered, _summary(request, decision, entrants))
+    result = _result(request, measured, decision, fingered, _summary(request, decision, entrants))
     step(5, _STEPS, text="writing the report", about="5 s")
-    _write_report(request, gathered, decision, result, fingered, rules)
+    _write_report(request, measured, decision, result, fingered, rules)
     say(decision.message)
     return result
 
@@ -179,7 +179,7 @@ def _test_rows(request: JudgeRequest, champion: Entrant, scratch: Path) -> Rows:
         manifest.signature,
         into=scratch / "test",
         task=manifest.task,
-        missing=bool(manifest.fills_holes),
+        missing=bool(manifest.accepts_missing),
     )
 
 
@@ -206,7 +206,7 @@ def _keep_reference(request: JudgeRequest, bundle: Bundle) -> None:
         parts = [
             read_dataset(
                 spec, manifest.signature, into=Path(scratch) / name, task=manifest.task,
-                missing=bool(manifest.fills_holes),
+                missing=bool(manifest.accepts_missing),
             )
             for name, spec in (("validation", request.data.validation), ("test", request.data.test)) if spec
         ]  # fmt: skip
@@ -221,12 +221,12 @@ def _techniques(contender: Contender) -> tuple[str, ...]:
 
 def _result(
     request: JudgeRequest,
-    gathered: Gathered,
+    measured: Measured,
     decision: Decision,
     machine: Fingerprint,
     summary: CandidateSummary | None,
 ) -> JudgeResult:
-    champion = gathered.evidence.champion
+    champion = measured.evidence.champion
     subject = decision.subject
     result = JudgeResult(
         spec_hash=request.spec_hash,
@@ -289,7 +289,7 @@ def decimal(number: float) -> str:
 
 def _write_report(
     request: JudgeRequest,
-    gathered: Gathered,
+    measured: Measured,
     decision: Decision,
     result: JudgeResult,
     machine: Fingerprint,
@@ -297,21 +297,21 @@ def _write_report(
 ) -> None:
     """Write the page, then the document: whoever finds the document finds a finished verdict."""
     study = open_study(request.store, request.run)
-    data = _data_digests(request, gathered)
+    data = _data_digests(request, measured)
     report = build(
-        request, gathered=gathered, decision=decision, result=result, data=data, fingerprint=machine, rules=rules,
+        request, measured=measured, decision=decision, result=result, data=data, fingerprint=machine, rules=rules,
         searched=Searched(trials_table(study), study.user_attrs.get(LEFT_OUT, {})),
     )  # fmt: skip
     _write(f"{_folder(request)}/{PAGE}", render(report).encode())
     _write(f"{_folder(request)}/{DOCUMENT}", report.model_dump_json(by_alias=True, indent=1).encode())
 
 
-def _data_digests(request: JudgeRequest, gathered: Gathered) -> dict[str, str]:
+def _data_digests(request: JudgeRequest, measured: Measured) -> dict[str, str]:
     """Return what is known of each split's digest; the test split's is the one that was read."""
     data = request.data
     given = {"training": data.training, "calibration": data.calibration, "validation": data.validation}
     promised = {name: split.digest for name, split in given.items() if split is not None and split.digest}
-    return {**promised, "test": gathered.rows.digest}
+    return {**promised, "test": measured.rows.digest}
 
 
 def _write(uri: str, content: bytes) -> None:

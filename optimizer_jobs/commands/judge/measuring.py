@@ -85,7 +85,7 @@ class Rules:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gathered:
+class Measured:
     """The evidence, and what only the report needs. Mappings are by bundle digest."""
 
     evidence: Evidence
@@ -101,10 +101,10 @@ class Gathered:
     """How robust accuracy was measured, the same for everyone, if an objective asks for it."""
 
 
-def gather(
+def measure(
     champion: Entrant, finalists: Sequence[Entrant], rows: Rows, *, original: Entrant, rules: Rules,
     effort: Effort = THOROUGH,
-) -> Gathered:  # fmt: skip
+) -> Measured:  # fmt: skip
     """Return the evidence for one verdict; raises JobError when a model does not answer as its task asks."""
     entrants = (champion, *finalists)
     reference = _answers(original, rows, rules=rules)
@@ -125,7 +125,7 @@ def gather(
         champion=comparison.standing, contenders=contenders, memory=rules.memory,
         noise=unrest.words if unrest and useless else None, doubt=doubt.words if doubt else None,
     )  # fmt: skip
-    return Gathered(
+    return Measured(
         evidence=evidence, rows=rows, answers=answers, scores=scored, timings=timings,
         engines={each.bundle.digest: limited(each.bundle.manifest.engine, rules.threads) for each in entrants},
         self_ratio=ratio(first, twin, 0.95, confidence=rules.confidence), attack=attack,

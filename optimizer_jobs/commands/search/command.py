@@ -23,7 +23,7 @@ from optimizer_jobs.commands.search.budget import Budget
 from optimizer_jobs.commands.search.engines import OPENVINO, Engines, typical_request, unplannable, usable
 from optimizer_jobs.commands.search.grid import Grid
 from optimizer_jobs.commands.search.known import Known
-from optimizer_jobs.commands.search.leases import LEASE_SECONDS, POLL_SECONDS, Claims, Worker
+from optimizer_jobs.commands.search.leases import LEASE_SECONDS, POLL_SECONDS, Leases, Worker
 from optimizer_jobs.commands.search.progress import Gauges, trial_line
 from optimizer_jobs.commands.search.samplers import refuse, sampler
 from optimizer_jobs.commands.search.space import Space
@@ -99,7 +99,7 @@ class _Search:
         study.sampler = sampler(
             request.search, request.objectives, worker=worker.index, started=len(study.get_trials(deepcopy=False))
         )
-        self._claims = Claims(
+        self._leases = Leases(
             study, worker, journal=journal_path(request.store, request.run), budget=self.trials, first=first,
             lease_seconds=float(os.environ.get(LEASE_VARIABLE, LEASE_SECONDS)), closed=self.budget.spent,
         )  # fmt: skip
@@ -109,8 +109,8 @@ class _Search:
         gauges = Gauges(self._study, self._request.objectives, budget=self.trials)
         with ExitStack() as stack:
             stack.enter_context(gauges.served(int(os.environ.get(PORT_VARIABLE, METRICS_PORT))))
-            stack.enter_context(self._claims.alive(also=self.budget.account))
-            while not self._claims.finished():
+            stack.enter_context(self._leases.alive(also=self.budget.account))
+            while not self._leases.finished():
                 gauges.refresh()
                 self._one()
             gauges.refresh()
@@ -125,20 +125,20 @@ class _Search:
         trial = None
         try:
             with undisturbed():
-                trial = self._claims.take(self._known.draw, self._fresh)
+                trial = self._leases.take(self._known.draw, self._fresh)
             if trial is None:
                 time.sleep(POLL_SECONDS)
                 return
             found, state = self._attempt(trial)
             with undisturbed():
-                told = self._claims.tell(trial, found, state=state)
+                told = self._leases.tell(trial, found, state=state)
                 self.budget.account()
         except BaseException:
             if trial is not None:
                 with undisturbed():
-                    self._claims.hand_back(trial, "its worker stopped")
+                    self._leases.hand_back(trial, "its worker stopped")
             raise
-        line = trial_line(self._claims.number(trial), self.trials, found=found, state=state)
+        line = trial_line(self._leases.number(trial), self.trials, found=found, state=state)
         say(line if told else f"{line}  not recorded: another worker has taken it over")
 
     def _fresh(self, known: set[str]) -> Params | None:
@@ -148,14 +148,14 @@ class _Search:
         """Return how a trial ended. A store that cannot be written ends the Job, anything else only the trial."""
         plan, bench = self._space.draw(trial), self._bench
         trial.set_user_attr(PLAN, plan.key)
-        if self._claims.repeats(trial):
+        if self._leases.repeats(trial):
             reason = "every combination has been tried"
             return Found(plan=plan.words, steps=plan.names, reason=reason), TrialState.PRUNED
         watch = Watch(
             trial, self._study, rule=self._request.search.early_stopping, budget=self.budget, enough=bench.enough
         )
         try:
-            return bench.run(plan, number=self._claims.number(trial), watch=watch), TrialState.COMPLETE
+            return bench.run(plan, number=self._leases.number(trial), watch=watch), TrialState.COMPLETE
         except Discarded as discarded:
             return discarded.found, TrialState.PRUNED
         except StoppedEarlyError as stopped:
@@ -237,7 +237,7 @@ def _read(request: SearchRequest, original: Bundle, scratch: Path) -> dict[str, 
     manifest = original.manifest
     rows = {
         name: read_dataset(
-            spec, manifest.signature, into=scratch / name, task=manifest.task, missing=bool(manifest.fills_holes)
+            spec, manifest.signature, into=scratch / name, task=manifest.task, missing=bool(manifest.accepts_missing)
         )
         for name, spec in given.items()
         if spec

@@ -67,7 +67,7 @@ class Worker:
         return f"{self.index}/{self.life}"
 
 
-class Claims:
+class Leases:
     """Takes trials of a study for one worker and gives them back."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Claims:
     ) -> None:  # fmt: skip
         """`first` are trial parameters to run before anything is sampled; `closed` says why no trial may start."""
         self._study, self._worker, self._budget, self._first = study, worker, budget, first
-        self._lock = JournalFileOpenLock(f"{journal}.claims")
+        self._lock = JournalFileOpenLock(f"{journal}.leases")
         self._lease, self._closed = lease_seconds, closed
         self._seen: dict[str, tuple[Any, float]] = {}
 

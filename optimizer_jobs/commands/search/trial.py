@@ -262,7 +262,7 @@ class Bench:
         return make_bundle(
             folder, model=built.model, engine=plan.engine, signature=manifest.signature, classes=manifest.classes,
             task=manifest.task, native=self._native(built), techniques=built.applied,
-            fills_holes=bool(manifest.fills_holes),
+            accepts_missing=bool(manifest.accepts_missing),
             lineage=self.lineage.model_copy(update={"trial": number}),
             golden=record(session, self.validation),
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """What a format is: something that turns a delivered file into an ONNX file that answers the same.
 
-A converter sees hostile files, so it runs in a process of its own (`formats.apart`), and loads what runs code only when
-the spec says so in words; that is checked before it is called.
+A converter sees hostile files, so it runs in a process of its own (`formats.sandbox`), and loads what runs code only
+when the spec says so in words; that is checked before it is called.
 """
 
 from dataclasses import dataclass

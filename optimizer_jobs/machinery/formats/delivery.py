@@ -11,12 +11,12 @@ from optimizer_jobs.data.fetch import Fetched, fetch
 from optimizer_jobs.data.readers import UnreadableDataError
 from optimizer_jobs.data.uris import sibling
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.machinery.formats.sandbox import convert_apart
+from optimizer_jobs.machinery.formats.sandbox import convert_in_sandbox
 from optimizer_jobs.models.external import external_files
-from optimizer_jobs.models.missing import fills_holes
+from optimizer_jobs.models.missing import accepts_missing
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import MODEL_LIMIT_BYTES
-from optimizer_jobs.models.sandbox import check_apart
+from optimizer_jobs.models.sandbox import check_in_sandbox
 from optimizer_jobs.signature import Signature
 from retune.api.model import Dataset, Model, ModelFormat
 from retune.contract.results import Reason
@@ -39,9 +39,9 @@ class Opened:
     """The delivered file, when it is not ONNX, or what was made of it to train on."""
 
     @property
-    def fills_holes(self) -> bool:
+    def accepts_missing(self) -> bool:
         """Whether inputs may have missing values, because the model says that it deals with them."""
-        return (self.native is not None and self.native.format in _ESTIMATORS) or fills_holes(self.model)
+        return (self.native is not None and self.native.format in _ESTIMATORS) or accepts_missing(self.model)
 
 
 def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: Path) -> Opened:
@@ -51,7 +51,7 @@ def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: P
         JobError: ModelInvalid, or what is wrong with the rows.
     """
     if delivered.format is ModelFormat.ONNX:
-        return Opened(file.path, check_apart(file.path, uri=delivered.uri))
+        return Opened(file.path, check_in_sandbox(file.path, uri=delivered.uri))
     if delivered.format.runs_code and delivered.trust is None:
         raise JobError(
             Reason.MODEL_INVALID, delivered.uri, f"loading format {delivered.format} runs code from the file.",
@@ -60,13 +60,13 @@ def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: P
     shown = fetch(rows.uri, digest=rows.digest, limit_bytes=DATA_LIMIT_BYTES, into=scratch / "shown", what="Data")
     native = Native(file.path, delivered.format, delivered.factory)
     try:
-        converted = convert_apart(
+        converted = convert_in_sandbox(
             native, uri=delivered.uri, task=delivered.task, rows=shown.path, rows_format=format_of(rows),
             label=rows.label_column, into=scratch / "converted", limit_bytes=DATA_LIMIT_BYTES,
         )  # fmt: skip
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, rows.uri, str(error), "Correct the file.") from error
-    signature = check_apart(converted.model, uri=delivered.uri)
+    signature = check_in_sandbox(converted.model, uri=delivered.uri)
     return Opened(converted.model, signature, converted.classes, converted.native or native)
 
 

@@ -15,7 +15,7 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.formats.base import Converted, Delivered
 from optimizer_jobs.machinery.formats.registry import convert
 from optimizer_jobs.models.native import Native
-from optimizer_jobs.models.sandbox import run_apart
+from optimizer_jobs.models.sandbox import run_in_sandbox
 from optimizer_jobs.signature import Signature
 from retune.api.model import DatasetFormat, Factory, ModelFormat, Task
 from retune.contract.results import Reason
@@ -28,7 +28,7 @@ _CLASSES: TypeAdapter[tuple[int | str, ...]] = TypeAdapter(tuple[int | str, ...]
 Json = Mapping[str, Any]
 
 
-def convert_apart(
+def convert_in_sandbox(
     native: Native, *, uri: str, task: Task, rows: Path, rows_format: DatasetFormat, label: str, into: Path,
     limit_bytes: int,
 ) -> Converted:  # fmt: skip
@@ -54,7 +54,7 @@ def convert_apart(
         "rows_format": rows_format, "label": label, "into": str(into), "limit_bytes": limit_bytes,
         "factory": native.factory.to_dict() if native.factory else None,
     }  # fmt: skip
-    answer = run_apart(f"{__name__}:answer", question, uri=uri, seconds=CONVERT_SECONDS)
+    answer = run_in_sandbox(f"{__name__}:answer", question, uri=uri, seconds=CONVERT_SECONDS)
     if "unreadable" in answer:
         raise UnreadableDataError(answer["unreadable"])
     try:

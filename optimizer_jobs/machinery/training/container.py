@@ -17,7 +17,7 @@ from optimizer_jobs.machinery.training import exchange
 from optimizer_jobs.machinery.training.exchange import CustomTrainingError, Work, take
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import MODEL_LIMIT_BYTES
-from optimizer_jobs.models.sandbox import check_apart
+from optimizer_jobs.models.sandbox import check_in_sandbox
 from optimizer_jobs.signature import Signature
 from optimizer_jobs.technique import Applied, Context, Params, Skipped
 from retune.api.model import DatasetFormat, ModelFormat
@@ -129,12 +129,12 @@ def _made(output: Path, validation: Path, run: Run, context: Context) -> Applied
 def _checked(made: Native, validation: Path, run: Run, context: Context) -> Applied:
     """Return the model as ONNX; raises CustomTrainingError when it takes or answers something else."""
     if made.format is ModelFormat.ONNX:
-        _same(check_apart(made.path, uri="the trained model"), context.signature)
+        _same(check_in_sandbox(made.path, uri="the trained model"), context.signature)
         return Applied(model=made.path, summary=run.summary)
-    from optimizer_jobs.machinery.formats.sandbox import convert_apart
+    from optimizer_jobs.machinery.formats.sandbox import convert_in_sandbox
 
     factory = context.native.factory if context.native else None
-    converted = convert_apart(
+    converted = convert_in_sandbox(
         Native(made.path, made.format, factory), uri="the trained model", task=context.task, rows=validation,
         rows_format=DatasetFormat.NPZ, label=LABEL, into=context.workdir / "converted", limit_bytes=DATA_LIMIT_BYTES,
     )  # fmt: skip

@@ -2,9 +2,9 @@
 
     export(module, signature=signature, examples={"x": rows}, target=folder / "model.onnx")
 
-Any module will do that takes the inputs by position; one from `nets.importer` gets its labels back. Checked before it
-is handed on: the file must answer as the module does, for other numbers of rows, too. The same weights give the same
-bytes, and nothing of this machine or of the code's whereabouts is in them. Everything is in the one file.
+Any module will do that takes the inputs by position; one from `conversion.importer` gets its labels back. The file is
+checked before it is handed on: it must answer as the module does, for other numbers of rows too. The same weights give
+the same bytes, and nothing of this machine or of the code's whereabouts is in them. Everything is in the one file.
 """
 
 import warnings

@@ -7,7 +7,8 @@
 The module runs the graph node by node. Layers with weights are torch's own, so that what prunes, factorizes or rounds
 layers finds and may replace them in `module.layers`. It answers one tensor, or a tuple where the graph has more
 floating point outputs, the first one being the scores. Scores are what the graph says, logits, log-probabilities or
-probabilities; `nets.losses` reads all of them as logits. What turns scores into labels stays ONNX, in `module.tail`.
+probabilities; `learning.losses` reads all of them as logits. What turns scores into labels stays ONNX, in
+`module.tail`.
 """
 
 import dataclasses

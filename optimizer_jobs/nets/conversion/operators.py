@@ -227,7 +227,7 @@ LAYERS: dict[str, Operator] = {
 }  # fmt: skip
 
 OPERATORS: Mapping[str, Operator] = {**MOVES, **ARITHMETIC, **REDUCTIONS, **ACTIVATIONS, **LAYERS}
-"""Operator to its function; layers with constant weights are modules of their own (`nets.layers`)."""
+"""Operator to its function; layers with constant weights are modules of their own (`conversion.layers`)."""
 
 PREPARING: Mapping[str, Operator] = {"Normalizer": _normalizer, "Scaler": _scaler}
 """The same for operators of scikit-learn pipelines, set ai.onnx.ml."""

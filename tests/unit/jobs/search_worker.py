@@ -1,4 +1,4 @@
-"""A search worker as a process of its own, with the real study and claims and a trial that is quick.
+"""A search worker as a process of its own, with the real study and leases and a trial that is quick.
 
 What a trial does is not the point here: who runs it, and whether it counts, is. A worker says `took` and waits for a
 line on stdin while it holds a trial that it was told to hold, so that a test kills it at a known moment.
@@ -12,7 +12,7 @@ from pathlib import Path
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from optimizer_jobs.commands.search.leases import Claims, Worker
+from optimizer_jobs.commands.search.leases import Leases, Worker
 from optimizer_jobs.commands.search.space import Plan, Space
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.study.trials import Found, open_study
@@ -37,11 +37,11 @@ def found(plan: Plan) -> Found:
     return Found(plan=plan.words, engine=EngineOptions().model_dump(), costs=(score, 1 - score))
 
 
-def open_claims(store: str, run: str, *, index: int, budget: int, lease: float, journal: Path) -> Claims:
-    """Open the study and return this worker's claims on it."""
+def open_claims(store: str, run: str, *, index: int, budget: int, lease: float, journal: Path) -> Leases:
+    """Open the study and return this worker's leases on it."""
     study = open_study(store, run, create=default_objectives(Task.CLASSIFICATION))
     study.sampler = RandomSampler(seed=index)
-    return Claims(study, Worker(index), journal=journal, budget=budget, first=space().first(), lease_seconds=lease)
+    return Leases(study, Worker(index), journal=journal, budget=budget, first=space().first(), lease_seconds=lease)
 
 
 def main() -> None:
@@ -54,20 +54,20 @@ def main() -> None:
     parser.add_argument("--lease", type=float, default=3.0)
     parser.add_argument("--hold", action="store_true", help="hold the first trial taken")
     options = parser.parse_args()
-    claims = open_claims(
+    leases = open_claims(
         options.store, "r1", index=options.index, budget=options.budget, lease=options.lease, journal=options.journal
     )
-    with claims.alive():
-        while not claims.finished():
-            trial = claims.take(space().draw, space().fresh)
+    with leases.alive():
+        while not leases.finished():
+            trial = leases.take(space().draw, space().fresh)
             if trial is None:
                 time.sleep(0.05)
                 continue
-            print(f"took {claims.number(trial)}", flush=True)
+            print(f"took {leases.number(trial)}", flush=True)
             if options.hold:
                 sys.stdin.readline()
-            done = claims.tell(trial, found(space().draw(trial)), state=TrialState.COMPLETE)
-            print("told" if done else "fenced", claims.number(trial), flush=True)
+            done = leases.tell(trial, found(space().draw(trial)), state=TrialState.COMPLETE)
+            print("told" if done else "fenced", leases.number(trial), flush=True)
 
 
 if __name__ == "__main__":

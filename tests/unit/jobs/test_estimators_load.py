@@ -25,7 +25,7 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.estimators.load import load
 from optimizer_jobs.machinery.estimators.save import save
 from optimizer_jobs.machinery.estimators.soundness import UnsoundError, make_sound
-from optimizer_jobs.machinery.formats.sandbox import convert_apart
+from optimizer_jobs.machinery.formats.sandbox import convert_in_sandbox
 from optimizer_jobs.models.native import Native
 from retune.api.model import DatasetFormat, ModelFormat, Task
 from retune.contract.results import Reason
@@ -216,7 +216,7 @@ def test_a_poisoned_pickle_does_not_run_without_trust(
 def _apart(native: Native, folder: Path) -> Any:
     data = split("wine")
     np.savez(folder / "rows.npz", x=data.unseen.astype(np.float32), label=data.unseen_labels)
-    return convert_apart(
+    return convert_in_sandbox(
         native, uri="pvc://models/model.pkl", task=Task.CLASSIFICATION, rows=folder / "rows.npz",
         rows_format=DatasetFormat.NPZ, label="label", into=folder / "made", limit_bytes=1 << 20,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from onnxruntime.quantization import quantize_dynamic
 
 from optimizer_jobs.commands.judge import measuring
 from optimizer_jobs.commands.judge.evidence import Contender, Evidence
-from optimizer_jobs.commands.judge.measuring import THOROUGH, Entrant, Rules, fitting, gather
+from optimizer_jobs.commands.judge.measuring import THOROUGH, Entrant, Rules, fitting, measure
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.latency import Effort, Timings, Unrest, ratio
 from optimizer_jobs.measure.quality import answer
@@ -58,7 +58,7 @@ def proven(make: Callable[..., Bundle], delivered: Path, splits: dict[str, Rows]
 
     def evidence(*objectives: Objective) -> Evidence:
         rules = Rules(objectives=objectives, confidence=0.95, min_gain=0.05, threads=1, seed=0)
-        found = gather(champion, (same, spoilt), splits["test"], original=champion, rules=rules, effort=QUICK)
+        found = measure(champion, (same, spoilt), splits["test"], original=champion, rules=rules, effort=QUICK)
         return found.evidence
 
     return evidence
@@ -132,7 +132,7 @@ def test_quality_is_measured_in_requests_of_the_size_that_is_served(
         objectives=(), confidence=0.95, min_gain=0.05, threads=1, seed=0, serving=Serving(batch_size=batch)
     )  # fmt: skip
     rows = splits["test"]
-    found = gather(original, (rounded,), rows, original=original, rules=rules, effort=QUICK)
+    found = measure(original, (rounded,), rows, original=original, rules=rules, effort=QUICK)
     session = open_model(tmp_path / "int8.onnx", EngineOptions())
     expected, other = (answer(session, rows, task=Task.EMBEDDING, batch=size).numbers for size in (batch, 256))
 

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.external import external_files
 from optimizer_jobs.models.onnx_file import check_onnx
-from optimizer_jobs.models.sandbox import check_apart
+from optimizer_jobs.models.sandbox import check_in_sandbox
 from optimizer_jobs.signature import TensorSpec
 from retune.contract.results import Reason
 from tests.unit.jobs.models_for_tests import OPSET, digits, fit_mlp, save_external, save_graph
@@ -231,10 +231,10 @@ def killing_children_that(*, hold: str) -> Iterator[None]:
 def test_the_check_apart_agrees_with_the_check_here(delivered: Path, tmp_path: Path) -> None:
     """A process of its own changes neither the signature nor the reason."""
     model = delivered / "mlp.onnx"
-    assert check_apart(model, uri="pvc://digits/mlp.onnx") == check_onnx(model)
+    assert check_in_sandbox(model, uri="pvc://digits/mlp.onnx") == check_onnx(model)
     (tmp_path / "bad.onnx").write_bytes(b"no")
     with pytest.raises(JobError) as caught:
-        check_apart(tmp_path / "bad.onnx", uri="pvc://digits/bad.onnx")
+        check_in_sandbox(tmp_path / "bad.onnx", uri="pvc://digits/bad.onnx")
     assert caught.value.reason is Reason.MODEL_INVALID
     assert caught.value.object == "pvc://digits/bad.onnx"
 
@@ -242,18 +242,18 @@ def test_the_check_apart_agrees_with_the_check_here(delivered: Path, tmp_path: P
 def test_a_model_that_kills_its_parser_is_a_finding(delivered: Path) -> None:
     """When the child dies, as it would of a crash in native code, the Job goes on and says so."""
     with killing_children_that(hold="onnxruntime"), pytest.raises(JobError, match="died") as caught:
-        check_apart(delivered / "mlp.onnx", uri="pvc://digits/mlp.onnx")
+        check_in_sandbox(delivered / "mlp.onnx", uri="pvc://digits/mlp.onnx")
     assert caught.value.reason is Reason.MODEL_INVALID
 
 
 def test_a_child_that_never_starts_is_not_blamed_on_the_model(delivered: Path) -> None:
     """When the child dies before it has seen the model, that is an error of the Job, which may be retried."""
     with killing_children_that(hold="python"), pytest.raises(RuntimeError, match="did not start"):
-        check_apart(delivered / "mlp.onnx", uri="pvc://digits/mlp.onnx")
+        check_in_sandbox(delivered / "mlp.onnx", uri="pvc://digits/mlp.onnx")
 
 
 def test_a_model_that_stalls_its_parser_is_a_finding(delivered: Path) -> None:
     """When the child needs longer than it may, it is ended and the Job says so."""
     with pytest.raises(JobError, match="not open after"):
-        check_apart(delivered / "mlp.onnx", uri="pvc://digits/mlp.onnx", seconds=0.001)
+        check_in_sandbox(delivered / "mlp.onnx", uri="pvc://digits/mlp.onnx", seconds=0.001)
     assert not multiprocessing.active_children()

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 
 from optimizer_jobs.commands.search import budget as module
 from optimizer_jobs.commands.search.budget import ENDED, Budget, BudgetSpentError, cpu_seconds
-from optimizer_jobs.commands.search.leases import Claims, Worker
+from optimizer_jobs.commands.search.leases import Leases, Worker
 from optimizer_jobs.commands.search.stopping import Watch
 from optimizer_jobs.study.trials import Found, journal_path, open_study, trials_table
 from retune.api.model import Task
@@ -126,14 +126,14 @@ def test_nobody_starts_a_trial_when_a_budget_is_spent(study: optuna.Study, store
     spent: list[str] = []
     path: Path = journal_path(store, "r1")
     space = search_worker.space()
-    claims = Claims(study, Worker(0), journal=path, budget=5, closed=lambda: spent[0] if spent else None)
-    trial = claims.take(space.draw, space.fresh)
+    leases = Leases(study, Worker(0), journal=path, budget=5, closed=lambda: spent[0] if spent else None)
+    trial = leases.take(space.draw, space.fresh)
     assert trial is not None
     spent.append("search.maxDuration of 1h is spent")
-    assert claims.take(space.draw, space.fresh) is None
-    assert not claims.finished()
-    claims.tell(trial, Found(plan="", reason="given up", stopped=True), state=TrialState.PRUNED)
-    assert claims.finished()
+    assert leases.take(space.draw, space.fresh) is None
+    assert not leases.finished()
+    leases.tell(trial, Found(plan="", reason="given up", stopped=True), state=TrialState.PRUNED)
+    assert leases.finished()
     assert [row.outcome for row in trials_table(open_study(store, "r1"))] == ["discarded"]
 
 
@@ -142,12 +142,12 @@ def test_a_search_over_its_time_does_not_wait_for_the_dead(study: optuna.Study, 
     spent: list[str] = []
     path, space = journal_path(store, "r1"), search_worker.space()
 
-    def claims(life: str) -> Claims:
-        return Claims(study, Worker(0, life), journal=path, budget=5, closed=lambda: spent[0] if spent else None)
+    def leases(life: str) -> Leases:
+        return Leases(study, Worker(0, life), journal=path, budget=5, closed=lambda: spent[0] if spent else None)
 
-    assert claims("first").take(space.draw, space.fresh) is not None
+    assert leases("first").take(space.draw, space.fresh) is not None
     spent.append("search.maxCpuHours of 1 is spent")
-    restarted = claims("second")
+    restarted = leases("second")
     assert not restarted.finished()
     assert restarted.take(space.draw, space.fresh) is None
     assert restarted.finished()

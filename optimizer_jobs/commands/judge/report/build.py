@@ -6,7 +6,7 @@ import numpy as np
 
 from optimizer_jobs.commands.judge.evidence import Standing
 from optimizer_jobs.commands.judge.gate import Check
-from optimizer_jobs.commands.judge.measuring import Gathered, Rules
+from optimizer_jobs.commands.judge.measuring import Measured, Rules
 from optimizer_jobs.commands.judge.report.details import classes, distribution, margins
 from optimizer_jobs.commands.judge.report.document import (
     CheckRow,
@@ -37,7 +37,7 @@ PERCENTILES = np.arange(1, 100) / 100
 def build(
     request: JudgeRequest,
     *,
-    gathered: Gathered,
+    measured: Measured,
     decision: Decision,
     result: JudgeResult,
     searched: Searched,
@@ -47,8 +47,8 @@ def build(
 ) -> Report:
     """Return the document for one verdict."""
     subject, trials = decision.subject, searched.trials
-    main, latency = gathered.evidence.champion.main, latency_of(request.objectives)
-    finalists = tuple(_finalist(each, decision, gathered) for each in decision.findings)
+    main, latency = measured.evidence.champion.main, latency_of(request.objectives)
+    finalists = tuple(_finalist(each, decision, measured) for each in decision.findings)
     told = Told(main, latency, [each.metric for each in ranked(request.objectives)])
     said = {each.trial: each.why for each in finalists}
     return Report(
@@ -57,17 +57,17 @@ def build(
         trigger=printable(request.trigger, limit=TEXT_LIMIT),
         objectives=request.objectives,
         selection=request.selection,
-        test_rows=len(gathered.rows),
-        champion=ModelRow(**_model(gathered.evidence.champion, gathered)),
+        test_rows=len(measured.rows),
+        champion=ModelRow(**_model(measured.evidence.champion, measured)),
         finalists=finalists,
         trials=_trials(trials, {each.contender.trial for each in decision.findings}),
         steps=steps(subject, decision.findings, trials, latency=latency) if subject else (),
         start_quality=next((each.found.champion[main] for each in trials if main in each.found.champion), None),
         techniques=techniques(searched, chosen=subject.contender.trial if subject else None, said=said, told=told),
-        classes=classes(subject, gathered) if subject else (),
-        distribution=distribution(subject, gathered) if subject else None,
-        margins=margins(subject, gathered) if subject else (),
-        environment=_environment(fingerprint, gathered, data, rules),
+        classes=classes(subject, measured) if subject else (),
+        distribution=distribution(subject, measured) if subject else None,
+        margins=margins(subject, measured) if subject else (),
+        environment=_environment(fingerprint, measured, data, rules),
     )
 
 
@@ -79,15 +79,15 @@ def _estimates(intervals: Mapping[Metric, Interval]) -> dict[Metric, Estimate]:
     return {metric: _estimate(found) for metric, found in intervals.items()}
 
 
-def _model(standing: Standing, gathered: Gathered) -> dict[str, object]:
+def _model(standing: Standing, measured: Measured) -> dict[str, object]:
     """Return the fields of a ModelRow."""
     return {
         "digest": standing.bundle.digest,
         "plan": printable(standing.plan, limit=TEXT_LIMIT),
         "techniques": tuple(printable(each, limit=TEXT_LIMIT) for each in standing.techniques),
-        "engine": ", ".join(engine_words(gathered.engines[standing.bundle.digest])),
+        "engine": ", ".join(engine_words(measured.engines[standing.bundle.digest])),
         "metrics": _estimates(standing.metrics),
-        "latency": _profile(gathered.timings[standing.bundle.digest]),
+        "latency": _profile(measured.timings[standing.bundle.digest]),
     }
 
 
@@ -100,14 +100,14 @@ def _profile(timings: Timings) -> LatencyProfile:
     )
 
 
-def _finalist(finding: Finding, decision: Decision, gathered: Gathered) -> FinalistRow:
+def _finalist(finding: Finding, decision: Decision, measured: Measured) -> FinalistRow:
     contender, found = finding.contender, finding.contender.difference
     chosen = decision.verdict is Verdict.PROMOTE and finding is decision.subject
     return FinalistRow(
-        **_model(contender, gathered),
+        **_model(contender, measured),
         trial=contender.trial,
         outcome="Chosen" if chosen else "Passed" if finding.refusal is None else "Refused",
-        why=why(finding, decision, gathered.evidence),
+        why=why(finding, decision, measured.evidence),
         ratios=_estimates(contender.ratios),
         differences={metric: _estimate(each.interval) for metric, each in contender.differences.items()},
         confidence=contender.confidence,
@@ -146,7 +146,7 @@ def _trials(trials: Sequence[TrialRow], finalists: set[int]) -> tuple[TrialLine,
     )
 
 
-def _environment(fingerprint: Fingerprint, gathered: Gathered, data: Mapping[str, str], rules: Rules) -> Environment:
+def _environment(fingerprint: Fingerprint, measured: Measured, data: Mapping[str, str], rules: Rules) -> Environment:
     return Environment(
         fingerprint=fingerprint.short,
         cpu=printable(fingerprint.cpu, limit=TEXT_LIMIT),
@@ -158,8 +158,8 @@ def _environment(fingerprint: Fingerprint, gathered: Gathered, data: Mapping[str
         runtimes=dict(fingerprint.runtimes),
         seed=rules.seed,
         data=dict(data),
-        noise=gathered.evidence.noise,
-        doubt=gathered.evidence.doubt,
-        self_ratio=_estimate(gathered.self_ratio),
-        attack=gathered.attack,
+        noise=measured.evidence.noise,
+        doubt=measured.evidence.doubt,
+        self_ratio=_estimate(measured.self_ratio),
+        attack=measured.attack,
     )

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, false_discovery_control
 
 from optimizer_jobs.commands.judge.gate import limit_value, margin_rows
-from optimizer_jobs.commands.judge.measuring import Gathered
+from optimizer_jobs.commands.judge.measuring import Measured
 from optimizer_jobs.commands.judge.report.document import ClassLine, Distribution, MarginLine, Spread
 from optimizer_jobs.commands.judge.verdict import Finding
 from optimizer_jobs.commands.judge.words import change
@@ -21,12 +21,12 @@ USUAL_MARGINS = (0.005, 0.01, 0.02, 0.05)
 BINS = 40
 
 
-def classes(subject: Finding, gathered: Gathered) -> tuple[ClassLine, ...]:
+def classes(subject: Finding, measured: Measured) -> tuple[ClassLine, ...]:
     """Return quality by class, for the most frequent classes when there are very many."""
     if Metric.ACCURACY not in subject.contender.differences:
         return ()
-    before, after = (gathered.scores[digest][Metric.ACCURACY] > 0 for digest in _both(subject, gathered))
-    answers = gathered.rows.answers
+    before, after = (measured.scores[digest][Metric.ACCURACY] > 0 for digest in _both(subject, measured))
+    answers = measured.rows.answers
     labels, counts = np.unique(answers, return_counts=True)
     shown = np.sort(np.argsort(-counts, kind="stable")[:MOST_CLASSES])
     masks = [answers == labels[index] for index in shown]
@@ -42,19 +42,19 @@ def classes(subject: Finding, gathered: Gathered) -> tuple[ClassLine, ...]:
     )  # fmt: skip
 
 
-def distribution(subject: Finding, gathered: Gathered) -> Distribution | None:
+def distribution(subject: Finding, measured: Measured) -> Distribution | None:
     """Return how residuals (regression) or similarities to the model as delivered (embedding) are spread."""
-    digests = _both(subject, gathered)
+    digests = _both(subject, measured)
     if Metric.COSINE in subject.contender.differences:
-        return _spread("similarity", [gathered.scores[digest][Metric.COSINE] for digest in digests])
-    answers = [gathered.answers[digest].values for digest in digests]
-    found = [values - gathered.rows.answers for values in answers if values is not None]
+        return _spread("similarity", [measured.scores[digest][Metric.COSINE] for digest in digests])
+    answers = [measured.answers[digest].values for digest in digests]
+    found = [values - measured.rows.answers for values in answers if values is not None]
     return _spread("residual", found) if len(found) == len(digests) else None
 
 
-def margins(subject: Finding, gathered: Gathered) -> tuple[MarginLine, ...]:
+def margins(subject: Finding, measured: Measured) -> tuple[MarginLine, ...]:
     """Return the rows that usual margins and the chosen one need, for the main quality metric."""
-    contender, champion = subject.contender, gathered.evidence.champion
+    contender, champion = subject.contender, measured.evidence.champion
     main, base = contender.main, champion.metrics[contender.main].value
     chosen = _chosen_margin(subject, base)
     usual = USUAL_MARGINS if main.is_share else tuple(float(f"{base * part:.3g}") for part in USUAL_MARGINS)
@@ -83,8 +83,8 @@ def _chosen_margin(subject: Finding, base: float) -> float | None:
 _LOSSES = {GoalType.MAX_DEGRADATION, GoalType.PERCENT_MAX_DEGRADATION}
 
 
-def _both(subject: Finding, gathered: Gathered) -> tuple[str, str]:
-    return gathered.evidence.champion.bundle.digest, subject.contender.bundle.digest
+def _both(subject: Finding, measured: Measured) -> tuple[str, str]:
+    return measured.evidence.champion.bundle.digest, subject.contender.bundle.digest
 
 
 def _spread(what: str, found: list[Floats]) -> Distribution:

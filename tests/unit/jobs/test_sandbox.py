@@ -9,7 +9,7 @@ import pytest
 
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.memory import memory_left
-from optimizer_jobs.models.sandbox import run_apart
+from optimizer_jobs.models.sandbox import run_in_sandbox
 from retune.contract.results import Reason
 from tests.localcluster.shell import wait_for
 from tests.unit.jobs import hostile_for_tests as hostile
@@ -19,7 +19,7 @@ URI = "pvc://models/model.pkl"
 
 def ask(function: str, *, seconds: float = 60.0, memory: int | None = None, **question: str) -> dict[str, object]:
     """Ask a function of the hostile ones in a process apart."""
-    return dict(run_apart(f"{hostile.__name__}:{function}", question, uri=URI, seconds=seconds, memory=memory))
+    return dict(run_in_sandbox(f"{hostile.__name__}:{function}", question, uri=URI, seconds=seconds, memory=memory))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from optimizer_jobs.commands.baseline import run
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import open_bundle
-from optimizer_jobs.models.missing import fills_holes
+from optimizer_jobs.models.missing import accepts_missing
 from retune.api.model import Data, Model
 from retune.contract.requests import BaselineRequest
 from retune.contract.results import Reason
@@ -74,7 +74,7 @@ def test_a_model_that_deals_with_holes_may_have_them(deliver: Deliver) -> None:
     """The bundle remembers it, and golden requests are rows that JSON can say."""
     result = run(deliver("imputed", column=3))
     bundle = open_bundle(result.bundle.uri, digest=result.bundle.digest)
-    assert bundle.manifest.fills_holes
+    assert bundle.manifest.accepts_missing
     assert len(bundle.golden.requests) == 8
     json.dumps([each.body() for each in bundle.golden.requests], allow_nan=False)
     assert float(next(each.value for each in result.metrics if each.name == "accuracy")) > 0.85
@@ -107,7 +107,7 @@ def test_a_graph_says_whether_it_treats_missing_values(
     """Trees count only where a branch takes what is missing."""
     node = helper.make_node(operator, ["x"], ["y"], domain="ai.onnx.ml", **attributes)
     onnx.save(helper.make_model(helper.make_graph([node], "g", [], [])), tmp_path / "model.onnx")
-    assert fills_holes(tmp_path / "model.onnx") is expected
+    assert accepts_missing(tmp_path / "model.onnx") is expected
 
 
 def test_infinite_values_are_no_holes(deliver: Deliver, claims: Claims) -> None:
