@@ -1,7 +1,7 @@
 # Every command of this repository; CI runs `make test` and `make test-windows`.
 #
 # Where no cluster is given, a real one (API server, kubelet, containerd) is built and started on this machine by
-# tests/localcluster. With KUBECONFIG or RETUNE_KUBECONTEXT set, the demo and the end to end tests use that cluster
+# tools/localcluster. With KUBECONFIG or RETUNE_KUBECONTEXT set, the demo and the end to end tests use that cluster
 # instead; it must already be able to pull the images, as after `make kind-up`. Tests against the API server and fault
 # tests always start a control plane of their own, so that no other cluster is touched.
 
@@ -16,9 +16,9 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 STAMP := $(VENV)/.installed
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --no-deps
-LOCALCLUSTER := $(PY) -m tests.localcluster
+LOCALCLUSTER := $(PY) -m tools.localcluster
 CACHE := $${RETUNE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/retune}
-MINILM := RETUNE_CACHE="$(CACHE)/downloads" $(PY) -m tests.minilm.files
+MINILM := RETUNE_CACHE="$(CACHE)/downloads" $(PY) -m tools.minilm.files
 IN_OPTIMIZER := $(MINILM) && $(LOCALCLUSTER) inside optimizer -- python -m tests.optimizer
 IN_MONITOR := $(LOCALCLUSTER) inside monitor -- python
 
@@ -85,7 +85,7 @@ crds: $(STAMP) ## Generate crds/ from retune.api.
 lint: $(STAMP) ## Style, types, import rules, fresh CRDs (30 s).
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
-	@$(BIN)/mypy operator/retune optimizer_jobs tests examples
+	@$(BIN)/mypy operator/retune optimizer_jobs tests examples tools
 	@$(BIN)/lint-imports
 	@$(PY) -m retune.api.generate --check
 
@@ -224,7 +224,7 @@ demo-clean: $(STAMP) ## Remove what the demo created; the cluster stays.
 clean: ## Remove the venv, caches and outputs of this tree; the cluster and its binaries stay.
 	@rm -rf $(VENV) out build dist *.egg-info operator/*.egg-info .hypothesis \
 		.import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	@find operator optimizer_jobs tests examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@find operator optimizer_jobs tests examples tools -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: ## Also stop the local cluster and remove its state, images and binaries.
 	@test ! -x $(PY) || $(LOCALCLUSTER) down --purge

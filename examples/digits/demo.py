@@ -39,7 +39,7 @@ from retune.cli.access import AccessError, Cluster, parsed
 from retune.cli.follow import Exit, Until, follow
 from retune.cli.main import judged
 from retune.cli.output import show, terminal
-from tests.localcluster import settings as localcluster
+from tools.localcluster import settings as localcluster
 
 ROWS = 10
 REPORT = Path("out/digits-report.html")
@@ -305,7 +305,7 @@ def result(tools: Tools, rows: Split, before: list[Answer]) -> None:
 def _next_steps() -> None:
     local = os.environ.get("KUBECONFIG") == str(localcluster.load().kubeconfig)
     env = (
-        '  eval "$(.venv/bin/python -m tests.localcluster env)"    # this shell talks to the local cluster\n'
+        '  eval "$(.venv/bin/python -m tools.localcluster env)"    # this shell talks to the local cluster\n'
         if local
         else ""
     )

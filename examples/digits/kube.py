@@ -103,7 +103,7 @@ def _ready(pod: Json) -> bool:
 
 
 def _program(name: str) -> str:
-    from tests.localcluster.settings import load
+    from tools.localcluster.settings import load
 
     found = shutil.which(name) or shutil.which(name, path=str(load().bin))
     if not found:

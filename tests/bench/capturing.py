@@ -31,10 +31,10 @@ from optimizer_jobs.models.engine import Array
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.signature import Signature
 from tests.bench.measured import fetch, until
-from tests.localcluster.controlplane import free_ports
-from tests.localcluster.inside import SHARED
-from tests.localcluster.settings import REPOSITORY, load
 from tests.unit.jobs import models_for_tests as models
+from tools.localcluster.controlplane import free_ports
+from tools.localcluster.inside import SHARED
+from tools.localcluster.settings import REPOSITORY, load
 
 PLAIN, CAPTURING = "no capture", "capture"
 QUANTILES = (0.5, 0.95, 0.99)
@@ -104,7 +104,7 @@ def _serving(name: str, model: Path) -> Iterator[Server]:
     path = ":".join(str(REPOSITORY / part) for part in ("operator", "", "examples/digits/server"))
     settings = [f"PYTHONPATH={path}", f"RETUNE_CLAIM_ROOT={model.parent.parent}", *captured]
     words = ["env", *settings, "mlserver", "start", str(folder)]
-    inside = [sys.executable, "-m", "tests.localcluster", "inside", "digits-server", "--", *words]
+    inside = [sys.executable, "-m", "tools.localcluster", "inside", "digits-server", "--", *words]
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(inside, stdout=log, stderr=log, start_new_session=True)
     try:

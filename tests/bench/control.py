@@ -49,9 +49,9 @@ from tests.bench.measured import (
 )
 from tests.cluster.crds import install
 from tests.faults.stage import deployment
-from tests.localcluster.api import Api
-from tests.localcluster.controlplane import ControlPlane, control_plane
 from tests.samples import manifest
+from tools.localcluster.api import Api
+from tools.localcluster.controlplane import ControlPlane, control_plane
 
 Json = dict[str, Any]
 REST_SECONDS = 50

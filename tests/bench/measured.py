@@ -22,8 +22,8 @@ from rich.table import Table
 
 from retune.cluster.client import Request, Transport, official_transport
 from retune.settings import Settings
-from tests.localcluster.api import Api
-from tests.localcluster.controlplane import ControlPlane, free_ports
+from tools.localcluster.api import Api
+from tools.localcluster.controlplane import ControlPlane, free_ports
 
 Json = dict[str, Any]
 Row = TypeVar("Row", bound=Any)

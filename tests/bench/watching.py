@@ -46,9 +46,9 @@ from tests.bench.measured import (
 from tests.cluster.crds import install
 from tests.faults.stage import deployment
 from tests.faults.stagehand import Stagehand
-from tests.localcluster.api import Api, ApiError
-from tests.localcluster.controlplane import ControlPlane, control_plane
 from tests.samples import manifest
+from tools.localcluster.api import Api, ApiError
+from tools.localcluster.controlplane import ControlPlane, control_plane
 
 Json = dict[str, Any]
 WINDOW, DELAY = 60, 10

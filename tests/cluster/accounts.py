@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from tests.cluster.chart import rendered
-from tests.localcluster.api import Api
+from tools.localcluster.api import Api
 
 Json = dict[str, Any]
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from tests.localcluster import binaries, settings
+from tools.localcluster import binaries, settings
 
 Json = dict[str, Any]
 CHART = Path(__file__).resolve().parents[2] / "charts" / "retune"

@@ -11,8 +11,8 @@ import pytest
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from tests.cluster.crds import install
 from tests.cluster.harness import Bench
-from tests.localcluster.api import Api
-from tests.localcluster.controlplane import ControlPlane, control_plane
+from tools.localcluster.api import Api
+from tools.localcluster.controlplane import ControlPlane, control_plane
 
 
 @pytest.fixture(scope="session")

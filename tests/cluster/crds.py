@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tests.localcluster.api import Api, ApiError
+from tools.localcluster.api import Api, ApiError
 
 Json = dict[str, Any]
 _FOLDER = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

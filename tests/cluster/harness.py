@@ -18,8 +18,8 @@ from retune.cluster.client import Connection, Request, Response, Transport, offi
 from retune.runtime import Operator
 from retune.settings import Settings
 from tests import samples
-from tests.localcluster.api import Api, ApiError
-from tests.localcluster.controlplane import ControlPlane
+from tools.localcluster.api import Api, ApiError
+from tools.localcluster.controlplane import ControlPlane
 
 Json = dict[str, Any]
 MERGE = "application/merge-patch+json"

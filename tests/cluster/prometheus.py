@@ -12,10 +12,10 @@ from urllib.request import urlopen
 
 import yaml
 
-from tests.localcluster import packages
-from tests.localcluster.controlplane import free_ports
-from tests.localcluster.settings import load
-from tests.localcluster.shell import wait_for
+from tools.localcluster import packages
+from tools.localcluster.controlplane import free_ports
+from tools.localcluster.settings import load
+from tools.localcluster.shell import wait_for
 
 Json = dict[str, Any]
 SCRAPE_SECONDS = 0.2

@@ -15,7 +15,7 @@ from tests import samples
 from tests.cluster import api_cases, watch_cases
 from tests.cluster.api_cases import Case, changed
 from tests.cluster.crds import established, path_of
-from tests.localcluster.api import Api, ApiError
+from tools.localcluster.api import Api, ApiError
 
 Json = dict[str, Any]
 ACCEPTED = (*api_cases.ACCEPTED, *watch_cases.ACCEPTED)

@@ -12,9 +12,9 @@ import pytest
 
 from tests import samples
 from tests.cluster.crds import path_of
-from tests.localcluster import binaries
-from tests.localcluster.api import Api, ApiError
-from tests.localcluster.settings import load
+from tools.localcluster import binaries
+from tools.localcluster.api import Api, ApiError
+from tools.localcluster.settings import load
 
 Json = dict[str, Any]
 Kubectl = Callable[..., str]

@@ -13,7 +13,7 @@ from retune.settings import Server, Settings
 from retune.workloads.labels import labels
 from tests import samples
 from tests.cluster.chart import CHART, helm, of_kind, rendered
-from tests.localcluster.api import Api
+from tools.localcluster.api import Api
 
 Json = dict[str, Any]
 EVERYTHING = (

@@ -17,7 +17,7 @@ from retune.plan.observed import Container
 from retune.targets.deployment import Deployment
 from retune.workloads import job_manifest, lease_manifest
 from tests import samples
-from tests.localcluster.api import Api, ApiError
+from tools.localcluster.api import Api, ApiError
 
 VARIABLE = "MODEL_URI"
 APPLY = "application/apply-patch+yaml"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.accounts import operator_account
-from tests.localcluster.api import Api, ApiError
+from tools.localcluster.api import Api, ApiError
 
 Right = tuple[str, str, str]
 NEEDED: dict[tuple[str, str], str] = {

@@ -16,8 +16,8 @@ from retune.cluster.client import Connection, connection
 from retune.runtime import Operator
 from tests.cluster.crds import install
 from tests.cluster.harness import Bench
-from tests.localcluster.controlplane import ControlPlane, control_plane
-from tests.localcluster.settings import REPOSITORY
+from tools.localcluster.controlplane import ControlPlane, control_plane
+from tools.localcluster.settings import REPOSITORY
 
 Json = dict[str, Any]
 APPS = "/apis/apps/v1"

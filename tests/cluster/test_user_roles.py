@@ -8,8 +8,8 @@ import pytest
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from tests.cluster.chart import of_kind, rendered
 from tests.cluster.crds import install
-from tests.localcluster.api import Api
-from tests.localcluster.controlplane import ControlPlane, control_plane
+from tools.localcluster.api import Api
+from tools.localcluster.controlplane import ControlPlane, control_plane
 
 _ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 _BINDINGS = "/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings"

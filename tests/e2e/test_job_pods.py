@@ -17,8 +17,8 @@ from retune.contract.requests import JobRequest
 from retune.plan.actions import CreateJob
 from retune.workloads import job_manifest
 from tests import samples
-from tests.localcluster.api import Api
-from tests.localcluster.settings import PAUSE_IMAGE, load
+from tools.localcluster.api import Api
+from tools.localcluster.settings import PAUSE_IMAGE, load
 
 Json = dict[str, Any]
 _PATIENCE_SECONDS = 120.0

@@ -9,8 +9,8 @@ from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from tests.cluster.crds import install
 from tests.faults.stage import reply
 from tests.faults.stagehand import Stagehand
-from tests.localcluster.api import Api
-from tests.localcluster.controlplane import control_plane
+from tools.localcluster.api import Api
+from tools.localcluster.controlplane import control_plane
 
 
 @pytest.fixture(scope="session")

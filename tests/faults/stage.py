@@ -14,8 +14,8 @@ from retune.contract.results import JobResult
 from retune.contract.results import Verdict as Judged
 from tests.answers import answer, check
 from tests.faults.mortal import DIED
-from tests.localcluster.api import Api, ApiError
 from tests.samples import manifest
+from tools.localcluster.api import Api, ApiError
 
 Json = dict[str, Any]
 _TIMES = {

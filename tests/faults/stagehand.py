@@ -14,7 +14,7 @@ from retune.contract.paths import REQUEST_ANNOTATION
 from retune.contract.requests import InspectRequest, JobRequest, parse_request
 from retune.contract.results import JobResult, encode_result
 from tests.answers import answer
-from tests.localcluster.api import Api, ApiError
+from tools.localcluster.api import Api, ApiError
 
 Json = dict[str, Any]
 _MERGE = "application/merge-patch+json"

@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.stage import prepare, promoted, run_until, snapshot
 from tests.faults.stagehand import Stagehand
-from tests.localcluster.api import Api
+from tools.localcluster.api import Api
 
 pytestmark = pytest.mark.timeout(900)
 TOGETHER = 4

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.stage import MONITORING, PROMOTED_AT, WATCHED_AT, judged, prepare, run_until, snapshot, watched
 from tests.faults.stagehand import Stagehand
-from tests.localcluster.api import Api
+from tools.localcluster.api import Api
 
 pytestmark = pytest.mark.timeout(900)
 TOGETHER = 4

@@ -15,7 +15,7 @@ from tests.faults.stage import (
     watched,
 )
 from tests.faults.stagehand import Stagehand
-from tests.localcluster.api import Api
+from tools.localcluster.api import Api
 
 NAMESPACE, WATCHED = "least-rights", "least-rights-watched"
 

@@ -23,7 +23,7 @@ from optimizer_jobs.technique import Applied, Context, Params, Skipped, Subject
 from optimizer_jobs.techniques import graph_optimization, quantization
 from retune.api.model import Task
 from retune.api.techniques import GraphOptimization, Quantization, QuantizationScheme, Technique, TechniqueType
-from tests.minilm.files import ensure
+from tools.minilm.files import ensure
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(600)]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-from tests.localcluster import binaries
-from tests.localcluster.certs import LOOPBACK, Identity, ensure
-from tests.localcluster.controlplane import free_ports
-from tests.localcluster.settings import load
-from tests.localcluster.shell import wait_for
+from tools.localcluster import binaries
+from tools.localcluster.certs import LOOPBACK, Identity, ensure
+from tools.localcluster.controlplane import free_ports
+from tools.localcluster.settings import load
+from tools.localcluster.shell import wait_for
 
 KEY, SECRET = "retune-tests", "a-key-for-tests-only"
 BUCKET = "models"

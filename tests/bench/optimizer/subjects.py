@@ -76,7 +76,7 @@ def _agreement(least: str) -> Json:
 
 def _minilm(folder: Path) -> None:
     """MiniLM as it comes from PyPI; rows of 16 tokens to search with, and rows of 64 to measure with, too."""
-    from tests.minilm.files import ensure
+    from tools.minilm.files import ensure
 
     found = ensure()
     shutil.copyfile(found.model, folder / "model.onnx")

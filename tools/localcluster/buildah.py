@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.localcluster.settings import Settings
-from tests.localcluster.shell import run, run_logged
+from tools.localcluster.settings import Settings
+from tools.localcluster.shell import run, run_logged
 
 CERTIFICATES = ("/etc/ssl/certs", "/usr/local/share/ca-certificates")
 PIP_OPTIONS = {

@@ -9,10 +9,10 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.localcluster.api import Api
-from tests.localcluster.configs import kubeconfig_of
-from tests.localcluster.processes import Daemon
-from tests.localcluster.settings import (
+from tools.localcluster.api import Api
+from tools.localcluster.configs import kubeconfig_of
+from tools.localcluster.processes import Daemon
+from tools.localcluster.settings import (
     CLUSTER_DOMAIN,
     NODE_IP,
     NODE_NAME,
@@ -203,7 +203,7 @@ def coredns(settings: Settings) -> Daemon:
 def provisioner(settings: Settings) -> Daemon:
     """Folders for PersistentVolumeClaims."""
     kubeconfig = kubeconfig_of(settings, "provisioner")
-    argv = (sys.executable, "-m", "tests.localcluster.provisioner", str(kubeconfig), str(settings.volumes))
+    argv = (sys.executable, "-m", "tools.localcluster.provisioner", str(kubeconfig), str(settings.volumes))
     sources = (PACKAGE / "provisioner.py", PACKAGE / "api.py", PACKAGE / "settings.py", kubeconfig)
     env = {"PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
     return Daemon("provisioner", argv, lambda: True, sources, env)

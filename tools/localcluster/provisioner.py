@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.localcluster.api import Api, ApiError, Document
-from tests.localcluster.settings import NODE_NAME, PROVISIONER
+from tools.localcluster.api import Api, ApiError, Document
+from tools.localcluster.settings import NODE_NAME, PROVISIONER
 
 CLAIMS = "/api/v1/persistentvolumeclaims"
 VOLUMES = "/api/v1/persistentvolumes"

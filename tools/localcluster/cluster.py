@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from tests.localcluster import addons, binaries, certs, components, configs, images, node, packages, processes
-from tests.localcluster.api import Api, ApiError
-from tests.localcluster.processes import Daemon
-from tests.localcluster.settings import (
+from tools.localcluster import addons, binaries, certs, components, configs, images, node, packages, processes
+from tools.localcluster.api import Api, ApiError
+from tools.localcluster.processes import Daemon
+from tools.localcluster.settings import (
     CLUSTER_DOMAIN,
     DNS_SERVICE_IP,
     NODE_IP,
@@ -25,7 +25,7 @@ from tests.localcluster.settings import (
     STORAGE_CLASS,
     Settings,
 )
-from tests.localcluster.shell import ClusterError, locked, say, wait_for
+from tools.localcluster.shell import ClusterError, locked, say, wait_for
 
 LOCAL_PORTS = ("etcd", "etcd_peer", "kubelet_health", "controller_manager", "scheduler", "proxy_health", "dns_ready")
 ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"

@@ -12,9 +12,9 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from tests.localcluster import cgroups
-from tests.localcluster.settings import BRIDGE, NODE_IP, POD_CIDR, SERVICE_CIDR, Settings
-from tests.localcluster.shell import ClusterError, run
+from tools.localcluster import cgroups
+from tools.localcluster.settings import BRIDGE, NODE_IP, POD_CIDR, SERVICE_CIDR, Settings
+from tools.localcluster.shell import ClusterError, run
 
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 CNI_RESULTS = Path("/var/lib/cni/results")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.localcluster.settings import API_SERVICE_IP, CLUSTER_DOMAIN, NODE_IP, NODE_NAME
-from tests.localcluster.shell import run
+from tools.localcluster.settings import API_SERVICE_IP, CLUSTER_DOMAIN, NODE_IP, NODE_NAME
+from tools.localcluster.shell import run
 
 DAYS = "3650"
 REQUEST = "[req]\ndistinguished_name = name\nprompt = no\n[name]\n"

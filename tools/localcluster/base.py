@@ -6,9 +6,9 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from tests.localcluster import buildah
-from tests.localcluster.settings import BASE_IMAGE, PACKAGE, Settings
-from tests.localcluster.shell import run, run_logged, say
+from tools.localcluster import buildah
+from tools.localcluster.settings import BASE_IMAGE, PACKAGE, Settings
+from tools.localcluster.shell import run, run_logged, say
 
 RELEASE = "bookworm"
 INCLUDED = "ca-certificates,python3,python3-venv"

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from tests.localcluster import certs
-from tests.localcluster.settings import (
+from tools.localcluster import certs
+from tools.localcluster.settings import (
     CLUSTER_DOMAIN,
     CNI_NETWORK,
     DNS_SERVICE_IP,
@@ -23,7 +23,7 @@ from tests.localcluster.settings import (
     PORTS,
     Settings,
 )
-from tests.localcluster.shell import write_if_changed
+from tools.localcluster.shell import write_if_changed
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 CLIENTS = ("controller-manager", "scheduler", "kubelet", "kube-proxy", "coredns", "provisioner")

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.localcluster import base, buildah, sources
-from tests.localcluster.settings import BASE_IMAGE, PACKAGE, PAUSE_IMAGE, REGISTRY, REPOSITORY, Settings
-from tests.localcluster.shell import ClusterError, locked, run, say, tail, wait_for, write_if_changed
+from tools.localcluster import base, buildah, sources
+from tools.localcluster.settings import BASE_IMAGE, PACKAGE, PAUSE_IMAGE, REGISTRY, REPOSITORY, Settings
+from tools.localcluster.shell import ClusterError, locked, run, say, tail, wait_for, write_if_changed
 
 BUSYBOX = Path("/bin/busybox")
 NAME_ANNOTATION = "io.containerd.image.name"

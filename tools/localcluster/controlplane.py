@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.localcluster import binaries, certs, components
-from tests.localcluster.api import Api, ApiError
-from tests.localcluster.processes import clean_environment
-from tests.localcluster.settings import load
-from tests.localcluster.shell import ClusterError, run, tail, wait_for
+from tools.localcluster import binaries, certs, components
+from tools.localcluster.api import Api, ApiError
+from tools.localcluster.processes import clean_environment
+from tools.localcluster.settings import load
+from tools.localcluster.shell import ClusterError, run, tail, wait_for
 
 PREFIX = "retune-control-plane-"
 TOKEN_SECONDS = 24 * 3600

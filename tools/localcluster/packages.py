@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.localcluster.settings import Settings
-from tests.localcluster.shell import ClusterError, locked, run_logged, say
+from tools.localcluster.settings import Settings
+from tools.localcluster.shell import ClusterError, locked, run_logged, say
 
 # Package and the files that show that it is there.
 PACKAGES = {

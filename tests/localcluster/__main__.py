@@ -1,7 +1,0 @@
-"""`python -m tests.localcluster`."""
-
-import sys
-
-from tests.localcluster.cli import main
-
-sys.exit(main())

@@ -1,0 +1,7 @@
+"""`python -m tools.localcluster`."""
+
+import sys
+
+from tools.localcluster.cli import main
+
+sys.exit(main())
