@@ -9,16 +9,18 @@ from typing import Any
 
 from retune.api.objects import ModelOptimization
 from retune.api.spec import ModelOptimizationSpec
-from retune.api.status import Condition, ConditionStatus, ConditionType, ModelOptimizationStatus, Stage
+from retune.api.status import Condition, ConditionStatus, ConditionType, ModelOptimizationStatus, Stage, Version
+from retune.contract.requests import BundleRef
 from retune.plan.actions import Action, Plan
-from retune.plan.observed import REFUSALS, Container, Observed, Refusal, Verb
+from retune.plan.jobs import JobFailure, failure_of
+from retune.plan.observed import REFUSALS, Container, Job, Observed, Refusal, Verb
 
 _ORDER: dict[str, int] = {member.value: index for index, member in enumerate(ConditionType)}
 
 
 @dataclass(frozen=True)
 class Hold:
-    """Why the pass goes no further now, in a stage's name, a reason and a sentence."""
+    """Why the pass stops here: the stage to show, a reason and a sentence."""
 
     stage: Stage
     reason: str
@@ -53,9 +55,20 @@ class Draft:
 
     @property
     def container(self) -> Container | None:
-        """The target's container that loads the model, when it can be told."""
+        """The target's container that loads the model; None without a target or where no single one fits."""
         target = self.observed.target
         return target.container(self.spec.target.container) if target else None
+
+    @property
+    def cpu_limit(self) -> float | None:
+        """CPU that the serving container may use, in cores; None where that is not known."""
+        return self.container.cpu_limit if self.container else None
+
+    @property
+    def threads(self) -> int:
+        """Threads that the serving container may use: its CPU limit in whole cores, or fewer if the spec says so."""
+        limit = max(1, int(self.cpu_limit or 1))
+        return min(limit, self.spec.serving.cores or limit)
 
     def update(self, **fields: Any) -> None:
         """Change fields of the status."""
@@ -70,19 +83,32 @@ class Draft:
         return next((refusal for refusal in self.observed.refusals if refusal.verb is verb), None)
 
     def refused_before(self, kind: ConditionType) -> tuple[str, str] | None:
-        """Return reason and sentence of a refusal that a condition still tells of.
+        """Return reason and sentence of an earlier refusal that a condition still shows.
 
-        A step that tries again keeps telling it until the attempt succeeds, so that trying writes nothing.
+        A step that tries again keeps showing it until the attempt succeeds, so that trying changes no status.
         """
-        told = condition_of(self.status, kind)
-        return (told.reason, told.message) if told and told.reason in REFUSALS else None
+        condition = condition_of(self.status, kind)
+        return (condition.reason, condition.message) if condition and condition.reason in REFUSALS else None
+
+    def failure_of(self, job: Job) -> JobFailure | None:
+        """Return why a Job failed; None while it may still succeed or when it did."""
+        return failure_of(job, now=self.now, pull_seconds=self.observed.defaults.image_pull_seconds)
 
     def wake(self, *, after: float) -> None:
-        """Ask for another pass in so many seconds at the latest."""
+        """Ask for another pass.
+
+        Args:
+            after: Seconds from now within which it is to happen; the shortest wait of a pass counts.
+        """
         self.look_again = after if self.look_again is None else min(self.look_again, after)
 
     def remaining(self, since: datetime, seconds: float) -> float:
-        """Return the seconds left of a span that began at `since`; not positive when it is over."""
+        """Return the seconds left of a span; zero or less when it is over.
+
+        Args:
+            since: When the span began.
+            seconds: How long it is.
+        """
         return (since + timedelta(seconds=seconds) - self.now).total_seconds()
 
     def condition(self, kind: ConditionType, status: ConditionStatus, reason: str, message: str) -> None:
@@ -96,8 +122,9 @@ class Draft:
             last_transition_time=old.last_transition_time if old and old.status is status else self.now,
             observed_generation=self.resource.metadata.generation,
         )
-        kept = [condition for condition in self.status.conditions if condition.type != kind]
-        self.update(conditions=tuple(sorted([*kept, new], key=lambda item: _ORDER.get(item.type, len(_ORDER)))))
+        others = [condition for condition in self.status.conditions if condition.type != kind]
+        ordered = sorted([*others, new], key=lambda condition: _ORDER.get(condition.type, len(_ORDER)))
+        self.update(conditions=tuple(ordered))
 
     def finish(self) -> Plan:
         """Return the plan."""
@@ -107,3 +134,8 @@ class Draft:
 def condition_of(status: ModelOptimizationStatus, kind: ConditionType) -> Condition | None:
     """Return a condition, or None while it was never set."""
     return next((condition for condition in status.conditions if condition.type == kind), None)
+
+
+def bundle_of(version: Version) -> BundleRef:
+    """Return where a version's bundle lies and what it must hash to."""
+    return BundleRef(uri=version.uri, digest=version.digest)

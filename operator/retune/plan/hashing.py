@@ -16,8 +16,8 @@ from retune.api.spec import ModelOptimizationSpec
 
 def snapshot(spec: ModelOptimizationSpec) -> Snapshot:
     """Return the parts of the spec that a run is judged by."""
-    given = {name: getattr(spec, name) for name in Snapshot.model_fields if getattr(spec, name) is not None}
-    return Snapshot.model_validate(given | {"objectives": spec.better})
+    fields = {name: getattr(spec, name) for name in Snapshot.model_fields if getattr(spec, name) is not None}
+    return Snapshot.model_validate(fields | {"objectives": spec.better})
 
 
 def snapshot_hash(spec: ModelOptimizationSpec) -> str:
@@ -30,9 +30,7 @@ def baseline_hash(spec: ModelOptimizationSpec) -> str:
     return _digest(spec.model, spec.data)
 
 
-def monitoring_hash(
-    spec: Monitoring, model: Model, data: Data, champion_digest: str
-) -> str:  # fmt: skip
+def monitoring_hash(spec: Monitoring, model: Model, data: Data, champion_digest: str) -> str:
     """Return the hash of everything that a window's verdict depends on besides the window."""
     return _digest(spec, model, data, nonce=champion_digest)
 

@@ -1,4 +1,4 @@
-"""How a Job ended, in the words of a condition."""
+"""How a Job stands, in the words of a condition: why it failed, or what it waits for."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,18 +9,24 @@ from retune.plan.observed import Job, JobPhase
 
 @dataclass(frozen=True)
 class JobFailure:
-    """Why a Job brought nothing."""
+    """Why a Job ended without a result that counts."""
 
     reason: str
     message: str
     infeasible: bool = False
-    """The input is fine, but what was asked cannot be had."""
+    """The input is fine, but nothing can satisfy the request."""
     overtime: bool = False
-    """Its time was over; what it had stored is good."""
+    """It ran out of time; what it had stored until then still counts."""
 
 
 def failure_of(job: Job, *, now: datetime, pull_seconds: float) -> JobFailure | None:
-    """Return why a Job failed; None while it may still succeed or when it did."""
+    """Return why a Job failed; None while it may still succeed or when it did.
+
+    Args:
+        job: The Job as observed.
+        now: The moment of the pass.
+        pull_seconds: How long its image may fail to be pulled before that counts as failure.
+    """
     trouble = job.trouble
     if job.phase is JobPhase.FAILED:
         return _ended(job)

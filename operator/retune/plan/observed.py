@@ -47,9 +47,9 @@ class Target:
     tolerations: tuple[Mapping[str, object], ...] = ()
 
     def container(self, wanted: str | None) -> Container | None:
-        """Return the container of that name, or the only one when none is named; None when it cannot be told."""
-        found = [container for container in self.containers if wanted in {None, container.name}]
-        return found[0] if len(found) == 1 else None
+        """Return the container of that name, or the only one when none is named; None when no single one fits."""
+        matching = [container for container in self.containers if wanted in {None, container.name}]
+        return matching[0] if len(matching) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Pods:
 
 @dataclass(frozen=True, slots=True)
 class ServingPod:
-    """A running pod of the target, whose own metrics tell live numbers."""
+    """A running pod of the target, whose own metrics give the live numbers."""
 
     uid: str
     address: str
@@ -85,7 +85,7 @@ class JobPhase(StrEnum):
 
 @dataclass(frozen=True)
 class Trouble:
-    """What keeps a Job's pod from doing its work."""
+    """What keeps a Job's pod from doing its work, or has ended it."""
 
     reason: str
     """ImagePullFailed, Unschedulable, OutOfMemory, ContainerFailed, QuotaExceeded, DeadlineExceeded, Evicted."""
@@ -156,7 +156,7 @@ class Live:
     window: int
     numbers: tuple[LiveNumber, ...]
     requests: float | None = None
-    """Requests answered in the window; None where nobody counted."""
+    """Requests answered in the window; None where they are not counted."""
     saturation: float | None = None
     """CPU used as a share of the limit, or the share of throttled periods, whichever is larger; None if unknown."""
 
@@ -167,7 +167,7 @@ class Defaults:
 
     artifact_store: str | None = "pvc://retune-artifacts"
     image_pull_seconds: float = 300.0
-    """How long a Job's image may fail to be pulled before the Job counts as failed."""
+    """Seconds that a Job's image may fail to be pulled before the Job counts as failed."""
 
 
 @dataclass(frozen=True)

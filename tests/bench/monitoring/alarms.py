@@ -12,7 +12,7 @@ from optimizer_jobs.commands.check.verdict import judge
 from retune.api.monitoring import Drift
 from retune.api.watched import Signal, Verdict
 from retune.contract.results import SignalVerdict
-from retune.plan.watch.alarms import DRIFT, Rule, heard
+from retune.plan.watch.alarms import DRIFT, Rule, after_window
 from tests.bench.monitoring.worlds import World
 
 PER_REFERENCE = 50
@@ -82,7 +82,7 @@ def raises(verdicts: Iterable[SignalVerdict], consecutive: int) -> Iterator[int]
     """Yield at which windows the planner raises the signal, counted from 1."""
     signal = Signal(name=DRIFT)
     for number, told in enumerate(verdicts, start=1):
-        after = heard(signal, told, window=number, rule=Rule(consecutive), now=_NOW)
+        after = after_window(signal, told, window=number, rule=Rule(consecutive), now=_NOW)
         if after.raised and not signal.raised:
             yield number
         signal = after

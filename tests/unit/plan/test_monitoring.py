@@ -142,7 +142,7 @@ def test_a_change_began_with_the_first_bad_window_of_those_that_tell_of_it(said:
     one, began, raised = Signal(name="Drift"), None, False
     for window, verdict in enumerate(said):
         word = SignalVerdict(verdict=verdict, reason="Said", message="said")
-        one = alarms.heard(one, word, window=window, rule=alarms.Rule(2), now=NOW)
+        one = alarms.after_window(one, word, window=window, rule=alarms.Rule(2), now=NOW)
         if verdict is Verdict.BREACH:
             raised, began = raised or one.streak >= 2, window if began is None else began
         elif verdict is Verdict.CLEAR or (verdict is Verdict.BETWEEN and not raised):

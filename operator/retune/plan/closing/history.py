@@ -15,10 +15,10 @@ _FINISHED = {JobPhase.SUCCEEDED, JobPhase.FAILED}
 
 def sweep(draft: Draft) -> None:
     """Stop Jobs that nothing waits for any more, and remove finished runs beyond the limits."""
-    wanted = _awaited(draft)
+    awaited = _awaited(draft)
     for job in draft.observed.jobs.values():
         superseded = _is_failed_baseline(draft, job) and draft.status.baseline is not None
-        if job.name not in wanted and (job.phase not in _FINISHED or superseded):
+        if job.name not in awaited and (job.phase not in _FINISHED or superseded):
             draft.do(DeleteJob(job.name))
     for run in _beyond_limits(draft):
         draft.do(DeleteRun(run.metadata.name))
@@ -30,6 +30,7 @@ def _is_failed_baseline(draft: Draft, job: Job) -> bool:
 
 
 def _awaited(draft: Draft) -> set[str]:
+    """Return the names of the Jobs whose results something waits for."""
     status, awaited = draft.status, set()
     if status.baseline:
         awaited.add(status.baseline.name)
@@ -42,15 +43,16 @@ def _awaited(draft: Draft) -> set[str]:
 
 
 def _beyond_limits(draft: Draft) -> list[OptimizationRun]:
+    """Return the oldest ended runs beyond spec.history, without those that the status still names."""
     status = draft.status
-    kept = {version.run_name for version in (status.champion, status.candidate) if version}
-    kept |= {status.run.name if status.run else None, status.last_run.name if status.last_run else None}
-    ended = [run for run in draft.observed.runs.values() if run.status.outcome and run.metadata.name not in kept]
+    named = {version.run_name for version in (status.champion, status.candidate) if version}
+    named |= {run.name for run in (status.run, status.last_run) if run}
+    ended = [run for run in draft.observed.runs.values() if run.status.outcome and run.metadata.name not in named]
     ended.sort(key=lambda run: run.spec.number, reverse=True)
-    good = [run for run in ended if run.status.outcome and run.status.outcome.successful]
-    bad = [run for run in ended if run.status.outcome and not run.status.outcome.successful]
+    successful = [run for run in ended if run.status.outcome and run.status.outcome.successful]
+    failed = [run for run in ended if run.status.outcome and not run.status.outcome.successful]
     limits = draft.spec.history
-    return good[limits.successful_runs :] + bad[limits.failed_runs :]
+    return successful[limits.successful_runs :] + failed[limits.failed_runs :]
 
 
 def record(draft: Draft) -> None:
@@ -85,18 +87,17 @@ def _running(draft: Draft) -> OptimizationRunStatus:
 
 
 def _ended(draft: Draft, last: LastRun) -> OptimizationRunStatus:
-    stored, before = draft.observed.runs[last.name].status, draft.resource.status.run
-    verdict = ConditionStatus.TRUE if last.outcome.successful else ConditionStatus.FALSE
+    stored, under_way = draft.observed.runs[last.name].status, draft.resource.status.run
     condition = Condition(
         type=ConditionType.SUCCEEDED,
-        status=verdict,
+        status=ConditionStatus.TRUE if last.outcome.successful else ConditionStatus.FALSE,
         reason=last.outcome,
         message=last.message,
         last_transition_time=last.completion_time,
         observed_generation=1,
     )
     digest, comparisons = _evidence(draft, last, stored)
-    known = before if before and before.name == last.name else stored
+    known = under_way if under_way and under_way.name == last.name else stored
     return OptimizationRunStatus(
         conditions=(condition,),
         trials=known.trials,

@@ -8,19 +8,32 @@ from retune.plan.guards.deletion import FINALIZER, needs_finalizer
 _BETWEEN_VERSIONS = {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
 _WORKING = {Stage.PENDING, Stage.BASELINING, Stage.OPTIMIZING, Stage.GATING} | _BETWEEN_VERSIONS
 _NEEDS_A_PERSON = {"ImagePullFailed", "QuotaExceeded", "AdmissionDenied", "Forbidden", "NameConflict", "Invalid"}
-_TOLD = (
-    ConditionType.TARGET_RESOLVED, ConditionType.TARGET_OWNED, ConditionType.BASELINED, ConditionType.OPTIMIZING,
-    ConditionType.CANDIDATE_ACCEPTED, ConditionType.ROLLED_OUT, ConditionType.DRIFT_DETECTED,
-    ConditionType.QUALITY_DEGRADED, ConditionType.PERFORMANCE_DEGRADED, ConditionType.MONITORING_RELIABLE,
-    ConditionType.CIRCUIT_OPEN, ConditionType.SUSPENDED,
-)  # fmt: skip
-_ABNORMAL = {
-    ConditionType.DRIFT_DETECTED, ConditionType.QUALITY_DEGRADED, ConditionType.PERFORMANCE_DEGRADED,
+_WITH_EVENTS = (
+    ConditionType.TARGET_RESOLVED,
+    ConditionType.TARGET_OWNED,
+    ConditionType.BASELINED,
+    ConditionType.OPTIMIZING,
+    ConditionType.CANDIDATE_ACCEPTED,
+    ConditionType.ROLLED_OUT,
+    ConditionType.DRIFT_DETECTED,
+    ConditionType.QUALITY_DEGRADED,
+    ConditionType.PERFORMANCE_DEGRADED,
+    ConditionType.MONITORING_RELIABLE,
     ConditionType.CIRCUIT_OPEN,
-}  # fmt: skip
+    ConditionType.SUSPENDED,
+)
+"""Conditions whose transitions are posted as events, in this order."""
+_ABNORMAL = {
+    ConditionType.DRIFT_DETECTED,
+    ConditionType.QUALITY_DEGRADED,
+    ConditionType.PERFORMANCE_DEGRADED,
+    ConditionType.CIRCUIT_OPEN,
+}
 """Conditions that are True when something is wrong."""
 _ROUTINE = {"Starting", "Running", "Queued", "Progressing", "Injecting", "Resolved", "LeaseHeld", "FieldOwned"}
+"""Reasons that make no event."""
 _GOOD = {"Resumed", "NoGain", "Recommended", "Promoted", "CandidateFound", "Cancelled"}
+"""Reasons of a condition that is False although nothing is wrong."""
 
 
 def summarize(draft: Draft, hold: Hold) -> None:
@@ -80,22 +93,21 @@ def _finalizer(draft: Draft) -> None:
 
 def _events(draft: Draft) -> None:
     before = draft.resource.status
-    for kind in _TOLD:
+    for kind in _WITH_EVENTS:
         old, new = condition_of(before, kind), condition_of(draft.status, kind)
         if new is not None and _is_news(kind, old, new):
             draft.do(EmitEvent(new.reason, new.message, warning=_is_bad(kind, new)))
 
 
 def _is_news(kind: ConditionType, old: Condition | None, new: Condition) -> bool:
-    """Return whether a condition says something that people should hear of."""
+    """Whether a condition says something that people should hear of."""
+    status_before = old.status if old else None
     if kind in _ABNORMAL:
-        return new.status is not (old.status if old else None) and ConditionStatus.TRUE in {
-            new.status,
-            old and old.status,
-        }
-    if kind is ConditionType.MONITORING_RELIABLE:
-        return (new.status, new.reason) != ((old.status, old.reason) if old else (ConditionStatus.TRUE, new.reason))
-    return new.reason not in _ROUTINE and not (old and (old.status, old.reason) == (new.status, new.reason))
+        return new.status is not status_before and ConditionStatus.TRUE in {new.status, status_before}
+    if kind is ConditionType.MONITORING_RELIABLE and old is None:
+        return new.status is not ConditionStatus.TRUE
+    changed = old is None or (old.status, old.reason) != (new.status, new.reason)
+    return changed and (kind is ConditionType.MONITORING_RELIABLE or new.reason not in _ROUTINE)
 
 
 def _is_bad(kind: ConditionType, new: Condition) -> bool:

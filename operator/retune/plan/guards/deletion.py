@@ -1,11 +1,11 @@
 """Deleting a ModelOptimization must never break serving: undo what is half done, then let go.
 
-Jobs and runs go by their owner references. The finalizer is there only while a rollout is in flight or the original
-is to be restored, so that a deletion waits for nothing else; it never needs the store.
+The garbage collector removes Jobs and runs by their owner references. The finalizer is there only while a rollout is
+in flight or the original is to be restored, so that a deletion waits for nothing else; it never needs the store.
 """
 
 from retune.api.spec import DeletionPolicy
-from retune.api.status import Stage
+from retune.api.status import Stage, Version
 from retune.plan.actions import InjectModel, SetFinalizer
 from retune.plan.draft import Draft, Hold
 from retune.plan.observed import Verb
@@ -24,25 +24,23 @@ def undo(draft: Draft) -> Hold | None:
 
 
 def _restore(draft: Draft) -> None:
-    container, keep = draft.container, _version_to_leave(draft)
-    refused = draft.refusal(Verb.INJECT_MODEL)
-    taken = refused is not None and refused.reason == "FieldConflict"
-    if container is None or keep is None or taken or container.value == keep[0]:
+    container, version = draft.container, _version_to_leave(draft)
+    refusal = draft.refusal(Verb.INJECT_MODEL)
+    taken = refusal is not None and refusal.reason == "FieldConflict"
+    if container is None or version is None or taken or container.value == version.injected_value:
         draft.do(SetFinalizer(present=False))
-    elif refused is not None:  # an unproven model must not stay behind: try until it may be taken back
+    elif refusal is not None:  # an unproven model must not stay behind: try until it may be taken back
         draft.wake(after=_RETRY_SECONDS)
     else:
-        draft.do(InjectModel(container.name, draft.spec.target.injection.name, keep[0]))
+        draft.do(InjectModel(container.name, draft.spec.target.injection.name, version.injected_value))
 
 
-def _version_to_leave(draft: Draft) -> tuple[str | None] | None:
-    """Return the owned field's value to leave behind, in a tuple since None is a value; None leaves it alone."""
+def _version_to_leave(draft: Draft) -> Version | None:
+    """Return the version that the owned field is to name when the resource is gone; None leaves the field alone."""
     status = draft.status
     if draft.spec.deletion_policy is DeletionPolicy.RESTORE_ORIGINAL and status.original:
-        return (status.original.injected_value,)
-    if status.rollout and status.champion:
-        return (status.champion.injected_value,)
-    return None
+        return status.original
+    return status.champion if status.rollout else None
 
 
 def needs_finalizer(draft: Draft) -> bool:

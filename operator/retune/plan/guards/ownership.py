@@ -1,6 +1,6 @@
-"""Whether there is a target, whether we are its one writer, and whether its field still says what we think.
+"""Whether there is a target, whether this resource is its one writer, and whether its field is as it was left.
 
-A workload that others own is never created, never fought over, and never changed before its Lease is held.
+The target belongs to its user: it is never created, never fought over, and never changed before its Lease is held.
 """
 
 from retune.api.spec import Takeover
@@ -9,10 +9,12 @@ from retune.plan.actions import AcquireLease
 from retune.plan.draft import Draft, Hold
 from retune.plan.observed import Container, Verb
 
-VALUE_LIMIT = 1024
+_VALUE_LIMIT = 1024
 """Characters of the owned field's value that a status has room for."""
 
 _RETRY_SECONDS = 60.0
+_REJECTED_LIMIT = 20
+"""Rejected bundles that a status has room for."""
 
 
 def resolve_target(draft: Draft) -> Hold | None:
@@ -27,10 +29,10 @@ def resolve_target(draft: Draft) -> Hold | None:
         variable = draft.spec.target.injection.name
         message = f"{name} sets {variable} of container {container.name} from another object: give it a plain value"
         return _unresolved(draft, "FieldNotLiteral", message)
-    if len(container.value or "") > VALUE_LIMIT:
+    if len(container.value or "") > _VALUE_LIMIT:
         variable = draft.spec.target.injection.name
         message = (
-            f"{name} gives {variable} of container {container.name} more than {VALUE_LIMIT} characters: shorten it"
+            f"{name} gives {variable} of container {container.name} more than {_VALUE_LIMIT} characters: shorten it"
         )
         return _unresolved(draft, "FieldTooLong", message)
     draft.condition(
@@ -57,17 +59,17 @@ def lease_to_acquire(draft: Draft) -> AcquireLease | None:
     target, meta = draft.observed.target, draft.resource.metadata
     if target is None or draft.container is None or meta.deletion_timestamp or draft.spec.suspend:
         return None
-    done = draft.observed.lease_held or draft.refusal(Verb.ACQUIRE_LEASE) or draft.status.target_uid == target.uid
-    return None if done else AcquireLease(target.uid)
+    answered = draft.observed.lease_held or draft.refusal(Verb.ACQUIRE_LEASE) is not None
+    return None if answered or draft.status.target_uid == target.uid else AcquireLease(target.uid)
 
 
 def hold_lease(draft: Draft) -> Hold | None:
-    """Be the target's one writer; a resource that is not, only watches."""
-    refused, target = draft.refusal(Verb.ACQUIRE_LEASE), draft.observed.target
-    if refused:
-        draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, refused.reason, refused.message)
+    """Be the target's one writer; a resource that is not goes no further."""
+    refusal, target = draft.refusal(Verb.ACQUIRE_LEASE), draft.observed.target
+    if refusal:
+        draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, refusal.reason, refusal.message)
         draft.wake(after=_RETRY_SECONDS)
-        return Hold(Stage.BLOCKED, refused.reason, refused.message)
+        return Hold(Stage.BLOCKED, refusal.reason, refusal.message)
     if target and draft.status.target_uid != target.uid:
         draft.update(target_uid=target.uid)
         _lease_held(draft)
@@ -75,7 +77,7 @@ def hold_lease(draft: Draft) -> Hold | None:
 
 
 def respect_field(draft: Draft) -> Hold | None:
-    """Compare the owned field with the champion's; what someone else put there stays, and is said."""
+    """Compare the owned field with the champion's value; a value that someone else put there stays and is reported."""
     status, container = draft.status, draft.container
     if status.champion is None or container is None or status.rollout is not None:
         return None
@@ -94,7 +96,7 @@ def respect_field(draft: Draft) -> Hold | None:
 
 
 def _owned(draft: Draft) -> None:
-    """Say that the field is as it should be; a conflict over a candidate that still waits stays told."""
+    """Say that the field is as it should be; a conflict over a candidate that still waits stays in the condition."""
     champion = draft.status.champion
     if champion and champion.run_name:
         variable = draft.spec.target.injection.name
@@ -110,7 +112,7 @@ def _lease_held(draft: Draft) -> None:
 
 
 def _adopt_original(draft: Draft, container: Container) -> None:
-    """Someone put the delivered model back: it is champion again, and what it replaced is not proposed again."""
+    """Make the delivered model champion again, as someone put it back; what it replaces is not proposed again."""
     champion, original = draft.status.champion, draft.status.original
     if champion is None or original is None:
         return
@@ -140,5 +142,5 @@ def may_force(draft: Draft) -> bool:
 
 def reject(draft: Draft, digest: str, reason: str) -> None:
     """Remember a bundle that must not be rolled out again; the oldest entries make room."""
-    kept = tuple(entry for entry in draft.status.rejected if entry.digest != digest)
-    draft.update(rejected=(*kept, Rejected(digest=digest, reason=reason))[-20:])
+    others = tuple(entry for entry in draft.status.rejected if entry.digest != digest)
+    draft.update(rejected=(*others, Rejected(digest=digest, reason=reason))[-_REJECTED_LIMIT:])

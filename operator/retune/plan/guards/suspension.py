@@ -1,7 +1,7 @@
 """`spec.suspend` freezes everything in place: Jobs are held, a rollout stops moving, what serves goes on serving.
 
-A Job's own `suspend` belongs to its queue where it has one: Kueue would start an admitted Job again at once. So a
-queued Job is taken away while suspended and made anew under its name afterwards; a search goes on where its study is.
+Where a Job has a queue, its own `suspend` belongs to that queue: Kueue would start an admitted Job again at once. So a
+queued Job is deleted while suspended and created anew under its name afterwards; a search goes on with its study.
 """
 
 from retune.api.status import ConditionStatus, ConditionType, Stage
@@ -13,14 +13,14 @@ _ACTIVE = {JobPhase.WAITING, JobPhase.RUNNING}
 
 
 def freeze(draft: Draft) -> Hold | None:
-    """Hold everything while suspended; on the way back, let Jobs go on and give a rollout its time anew."""
+    """Hold everything while suspended; afterwards, let Jobs go on and give a rollout its whole time anew."""
     if draft.spec.suspend:
         draft.do(*(_stop(draft, job) for job in draft.observed.jobs.values() if job.phase in _ACTIVE))
         draft.condition(ConditionType.SUSPENDED, ConditionStatus.TRUE, "Suspended", "suspended by spec.suspend")
         return Hold(Stage.SUSPENDED, "Suspended", "suspended: set spec.suspend to false to go on")
     draft.do(*(HoldJob(job.name, held=False) for job in draft.observed.jobs.values() if job.held))
-    before = condition_of(draft.status, ConditionType.SUSPENDED)
-    if before and before.status is ConditionStatus.TRUE:
+    suspended = condition_of(draft.status, ConditionType.SUSPENDED)
+    if suspended and suspended.status is ConditionStatus.TRUE:
         _restart_clocks(draft)
         draft.condition(ConditionType.SUSPENDED, ConditionStatus.FALSE, "Resumed", "not suspended")
     return None

@@ -1,7 +1,7 @@
 """The gate between a verdict and a rollout: a result counts only if it belongs to this very run.
 
-The judge Job has done the statistics; here a late, foreign or forged result is refused, and a bundle that was rolled
-back before stays out. The answer is a reason, never a bare no.
+The judge Job has done the statistics; here a late, foreign or forged result is refused, and so is a bundle that was
+rolled back before. The answer always comes with a reason.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,15 @@ class Declined:
 def decide(
     result: JudgeResult, *, run: str, spec_hash: str, champion: Version, rejected: tuple[Rejected, ...]
 ) -> Accepted | Declined:
-    """Return whether the judged candidate may go live; `run` is the run's name in the store."""
+    """Return whether the judged candidate may go live.
+
+    Args:
+        result: What the judge Job said.
+        run: Name of the run under way in the store.
+        spec_hash: Hash of the spec that the run is for.
+        champion: The version that serves.
+        rejected: Bundles that must not go live again.
+    """
     foreign = _foreign(result, run=run, spec_hash=spec_hash, champion=champion)
     if foreign:
         return Declined(Outcome.FAILED, "ResultForeign", foreign)

@@ -1,4 +1,4 @@
-"""Why a run may start now, or not."""
+"""Why a run starts now, and why the one under way is cancelled."""
 
 from retune.api.objects import Trigger
 from retune.api.spec import Mode
@@ -8,7 +8,7 @@ from retune.plan.hashing import snapshot_hash
 from retune.plan.run import pending
 
 MODE_CHANGED = "ModeChanged"
-"""Reason of a run that was cancelled because the mode allows none."""
+"""Reason of a run that was cancelled because spec.mode allows none."""
 
 
 def due(draft: Draft) -> Trigger | None:
@@ -30,7 +30,7 @@ def due(draft: Draft) -> Trigger | None:
 
 
 def _edited_since(draft: Draft, run_name: str) -> bool:
-    """Whether the spec was edited after a run began: perhaps what it failed of is mended."""
+    """Whether the spec was edited after a run began: perhaps the cause of its failure is mended."""
     run = draft.observed.runs.get(run_name)
     return run is not None and draft.resource.metadata.generation > run.spec.spec_generation
 
@@ -41,7 +41,7 @@ def nonce_is_new(draft: Draft) -> bool:
 
 
 def why_cancel(draft: Draft) -> tuple[str, str] | None:
-    """Return reason and sentence when the run under way is no longer what the user wants."""
+    """Return reason and sentence when the run under way is no longer what the user wants; else None."""
     run = draft.status.run
     if run is None:
         return None

@@ -15,6 +15,7 @@ TOLERANCE = "0.01"
 """Relative difference of quality within which the user's own objectives decide."""
 
 _MAIN = {Task.CLASSIFICATION: Metric.ACCURACY, Task.REGRESSION: Metric.RMSE, Task.EMBEDDING: Metric.NEIGHBOR_AGREEMENT}
+"""The metric of quality that counts where the user's objectives name none."""
 
 
 def restoring(objectives: Sequence[Objective], task: Task) -> tuple[Objective, ...]:
@@ -22,12 +23,15 @@ def restoring(objectives: Sequence[Objective], task: Task) -> tuple[Objective, .
 
     A user's own order is kept where quality is optimized already.
     """
-    if any(each.metric.kind is MetricKind.QUALITY and each.role is Role.OPTIMIZE for each in objectives):
+    quality = [objective for objective in objectives if objective.metric.kind is MetricKind.QUALITY]
+    if any(objective.role is Role.OPTIMIZE for objective in quality):
         return tuple(objectives)
-    limited = next((each for each in objectives if each.metric.kind is MetricKind.QUALITY), None)
-    metric = limited.metric if limited else _MAIN[task]
+    limit = quality[0] if quality else None
     first = Objective(
-        metric=metric, role=Role.OPTIMIZE, goal=limited.goal if limited else None,
-        tolerance=TOLERANCE, min_gain=LEAST_GAIN,
-    )  # fmt: skip
-    return (first, *(each for each in objectives if each.metric is not metric))
+        metric=limit.metric if limit else _MAIN[task],
+        role=Role.OPTIMIZE,
+        goal=limit.goal if limit else None,
+        tolerance=TOLERANCE,
+        min_gain=LEAST_GAIN,
+    )
+    return (first, *(objective for objective in objectives if objective.metric is not first.metric))

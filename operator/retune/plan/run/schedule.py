@@ -1,4 +1,4 @@
-"""When a schedule was due last: cron expressions of five fields, in a time zone."""
+"""When a schedule is due: cron expressions of five fields, in a time zone."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -11,7 +11,17 @@ class ScheduleError(ValueError):
 
 
 def due_since(expression: str, zone: str, *, since: datetime, now: datetime) -> datetime | None:
-    """Return the first time after `since` that the schedule names, if it has come; raises ScheduleError."""
+    """Return the first time after `since` that the schedule names, in UTC; None while it has not come.
+
+    Args:
+        expression: Cron expression of five fields.
+        zone: Name of a time zone, such as `Europe/Berlin`.
+        since: The moment after which a time counts.
+        now: The moment of the pass.
+
+    Raises:
+        ScheduleError: The expression or the time zone means nothing.
+    """
     try:
         moment = next(CronSim(expression, since.astimezone(ZoneInfo(zone))), None)
     except CronSimError as error:
@@ -22,7 +32,13 @@ def due_since(expression: str, zone: str, *, since: datetime, now: datetime) -> 
 
 
 def seconds_until(expression: str, zone: str, *, now: datetime) -> float | None:
-    """Return the seconds until the next time that the schedule names; None where there is none."""
+    """Return the seconds until the next time that the schedule names; None where there is none.
+
+    Args:
+        expression: Cron expression of five fields.
+        zone: Name of a time zone, such as `Europe/Berlin`.
+        now: The moment of the pass.
+    """
     try:
         moment = next(CronSim(expression, now.astimezone(ZoneInfo(zone))), None)
     except (CronSimError, ZoneInfoNotFoundError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""How overdue the check of a window is, so that a monitor that has silently stopped can be noticed."""
+"""How overdue the check of a window is, so that a monitor that has silently stopped is noticed."""
 
 from datetime import datetime
 
@@ -12,10 +12,9 @@ def lateness(resource: ModelOptimization, *, now: datetime) -> float:
 
     While a person has suspended the resource, nothing is due.
     """
-    watched, seen = resource.spec.monitoring, resource.status.monitoring
-    if watched is None or watched.production is None or seen is None or resource.spec.suspend:
+    monitoring, state = resource.spec.monitoring, resource.status.monitoring
+    if monitoring is None or monitoring.production is None or state is None or resource.spec.suspend:
         return 0.0
-    over = windows.end_of(windows.first_unjudged(seen), seen.window_seconds).timestamp()
-    return max(
-        0.0, now.timestamp() - over - windows.own_delay(resource.key, seconds(watched.delay), seen.window_seconds)
-    )
+    ended = windows.end_of(windows.first_unjudged(state), state.window_seconds)
+    delay = windows.own_delay(resource.key, seconds(monitoring.delay), state.window_seconds)
+    return max(0.0, now.timestamp() - ended.timestamp() - delay)

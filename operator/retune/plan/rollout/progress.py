@@ -1,0 +1,25 @@
+"""What every step of a rollout shows: where it stands, why it is blocked, how the new pods are."""
+
+from retune.api.status import ConditionStatus, ConditionType, Stage
+from retune.plan.draft import Draft, Hold
+
+LOOK_SECONDS = 5.0
+"""How soon a rollout is looked at again, whether or not the target's controller says anything."""
+
+
+def show(draft: Draft, stage: Stage, reason: str, message: str) -> Hold:
+    """Hold the pass with the rollout where it stands."""
+    draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.UNKNOWN, reason, message)
+    return Hold(stage, reason, message)
+
+
+def blocked(draft: Draft, reason: str, message: str) -> Hold:
+    """Hold the pass because the owned field may not be changed."""
+    draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, reason, message)
+    return Hold(Stage.BLOCKED, reason, message)
+
+
+def pods_in_words(draft: Draft) -> str:
+    """Return what keeps a new pod from becoming ready, or how far their replacement has come."""
+    target = draft.observed.target
+    return draft.observed.pods.trouble or (target.progress if target else "the target is gone")

@@ -1,0 +1,64 @@
+"""How a run ends: exactly once, with an outcome, which is also what the next wait for a run depends on."""
+
+from retune.api.spec import Mode
+from retune.api.status import ConditionStatus, ConditionType, LastRun, Outcome
+from retune.contract.results import JudgeResult, Reason
+from retune.plan import names
+from retune.plan.baseline.attempts import measure_again
+from retune.plan.draft import Draft, condition_of
+from retune.plan.jobs import JobFailure
+from retune.plan.run import brakes
+
+
+def conclude(draft: Draft, outcome: Outcome, reason: str, message: str, *, report: str | None = None) -> None:
+    """End the run under way, or give an ended run whose candidate waited its final outcome."""
+    name, spec_hash = _subject(draft)
+    original = draft.status.original
+    last_run = LastRun(
+        name=name,
+        outcome=outcome,
+        reason=reason,
+        message=message[:1024],
+        spec_hash=spec_hash,
+        completion_time=draft.now,
+        report_uri=report or _known_report(draft, name),
+        original_version=original.version if original else None,
+    )
+    draft.update(run=None, last_run=last_run)
+    brakes.note_end(draft, outcome)
+    shown = reason if outcome is Outcome.FAILED else outcome.value
+    draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, shown, f"run {name}: {message}")
+
+
+def _subject(draft: Draft) -> tuple[str, str]:
+    """Return name and spec hash of the run that ends."""
+    run, candidate = draft.status.run, draft.status.candidate
+    if run is not None:
+        return run.name, run.spec_hash
+    if candidate is None or candidate.run_name is None:
+        raise ValueError("there is no run to conclude")
+    return candidate.run_name, candidate.spec_hash or ""
+
+
+def _known_report(draft: Draft, name: str) -> str | None:
+    job = draft.observed.jobs.get(names.judge_job(name))
+    if job and isinstance(job.result, JudgeResult):
+        return job.result.report
+    last = draft.status.last_run
+    return last.report_uri if last and last.name == name else None
+
+
+def fail(draft: Draft, failure: JobFailure) -> None:
+    """End a run whose Job has failed; a bundle that the store has lost is made anew."""
+    outcome = Outcome.GATE_FAILED if failure.infeasible else Outcome.FAILED
+    conclude(draft, outcome, failure.reason, failure.message)
+    if failure.reason in {Reason.BUNDLE_NOT_FOUND, Reason.BUNDLE_CORRUPT}:
+        measure_again(draft)
+
+
+def recommend(draft: Draft) -> None:
+    """End a run whose candidate may not go live by itself; the candidate waits for the mode to change."""
+    accepted = condition_of(draft.status, ConditionType.CANDIDATE_ACCEPTED)
+    if draft.spec.mode is Mode.RECOMMEND_ONLY and accepted:
+        message = f"{accepted.message} Set spec.mode to Automatic to roll it out."
+        conclude(draft, Outcome.RECOMMENDED, accepted.reason, message)
