@@ -15,7 +15,7 @@ from pathlib import Path
 
 from optimizer_jobs.measure.fingerprint import memory_limit
 from optimizer_jobs.models.runtime import unavailable
-from retune.api.base import memory_bytes
+from retune.api.quantities import memory_bytes
 from retune.api.search import EngineName, Serving
 
 TASKS = Path("/proc/self/task")

@@ -143,27 +143,3 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 def seconds(duration: str) -> float:
     """Return a duration such as `1h30m` in seconds."""
     return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(ms|h|m|s)", duration))
-
-
-def cores(cpu: str) -> float:
-    """Return a CPU quantity such as `500m` in cores."""
-    return float(cpu[:-1]) / 1000 if cpu.endswith("m") else float(cpu)
-
-
-_MEMORY_UNITS = {
-    "": 1,
-    "k": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-    "Ki": 2**10,
-    "Mi": 2**20,
-    "Gi": 2**30,
-    "Ti": 2**40,
-}
-
-
-def memory_bytes(memory: str) -> float:
-    """Return a memory quantity such as `2Gi` in bytes."""
-    number = memory.rstrip("KMGTik")
-    return float(number) * _MEMORY_UNITS[memory[len(number) :]]

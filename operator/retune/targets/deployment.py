@@ -6,9 +6,9 @@ from typing import Any
 
 from retune.api import FIELD_MANAGER
 from retune.api.base import Json
+from retune.api.quantities import cores
 from retune.plan.observed import Container, Pods, ServingPod, Target
 from retune.targets import troubles
-from retune.targets.quantities import cpu_cores
 
 
 class Deployment:
@@ -93,9 +93,9 @@ def _container(container: Json, raw: Json, variable: str) -> Container:
 def _cpu_limit(resources: Json) -> float | None:
     """Return what the container may use; one that is not limited may use a core at least, whatever it reserves."""
     if limit := resources.get("limits", {}).get("cpu"):
-        return cpu_cores(limit)
+        return cores(limit)
     request = resources.get("requests", {}).get("cpu")
-    return max(1.0, cpu_cores(request)) if request else None
+    return max(1.0, cores(request)) if request else None
 
 
 def _named(items: Iterable[Json], name: str) -> Json:

@@ -6,8 +6,9 @@ what serves. Everything else comes from the spec, then from defaults that fit a 
 
 from dataclasses import dataclass
 
-from retune.api.base import Json, cores, memory_bytes
+from retune.api.base import Json
 from retune.api.execution import Resources
+from retune.api.quantities import cores, memory_bytes
 from retune.plan.actions import CreateJob
 
 _MEASURING = frozenset({"baseline", "judge"})

@@ -6,8 +6,9 @@ It is a native sidecar, so that it is there before the worker starts and ends wi
 
 from typing import Final
 
-from retune.api.base import Json, cores, memory_bytes
+from retune.api.base import Json
 from retune.api.execution import Resources
+from retune.api.quantities import cores, memory_bytes
 from retune.api.techniques import TrainingContainer
 from retune.contract.paths import SCRATCH_DIR
 from retune.contract.requests import JobRequest, JudgeRequest, SearchRequest

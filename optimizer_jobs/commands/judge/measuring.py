@@ -23,8 +23,8 @@ from optimizer_jobs.measure.stats import Interval, holm_confidences, wilson
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_session
 from optimizer_jobs.study.objectives import limits, shortfall
-from retune.api.base import memory_bytes
 from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective
+from retune.api.quantities import memory_bytes
 from retune.api.search import Serving
 from retune.api.techniques import Adversarial
 from retune.contract.requests import BundleRef

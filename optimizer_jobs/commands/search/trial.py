@@ -31,9 +31,9 @@ from optimizer_jobs.study.trials import Found
 from optimizer_jobs.technique import Context, Subject
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Built, Step, build
-from retune.api.base import memory_bytes
 from retune.api.model import Task
 from retune.api.objectives import Metric, Objective
+from retune.api.quantities import memory_bytes
 from retune.api.search import Serving
 from retune.api.techniques import Adversarial
 from retune.api.techniques import Technique as TechniqueSpec

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from retune.api.base import Cpu, Decimal, Duration, FileUri, Uri, cores, memory_bytes, seconds
+from retune.api.base import Cpu, Decimal, Duration, FileUri, Uri, seconds
 
 UNITS = {"h": 3600, "m": 60, "s": 1}
 
@@ -26,22 +26,6 @@ def test_a_duration_is_the_sum_of_its_parts(parts: list[tuple[int, str]]) -> Non
 def test_durations_read_as_people_write_them(text: str, amount: float) -> None:
     """Minutes are not taken for the start of milliseconds, nor the other way round."""
     assert seconds(text) == pytest.approx(amount)
-
-
-@given(milli=st.integers(1, 9_999_999))
-def test_cpu_in_millicores_is_a_thousandth(milli: int) -> None:
-    """Both forms of a CPU amount agree."""
-    assert cores(f"{milli}m") == pytest.approx(milli / 1000)
-    assert cores(str(milli)) == milli
-
-
-@pytest.mark.parametrize(
-    ("text", "amount"),
-    [("512Mi", 512 * 2**20), ("1.5Gi", 1.5 * 2**30), ("2G", 2e9), ("1000", 1000), ("3k", 3000), ("1Ti", 2**40)],
-)
-def test_memory_units_are_binary_only_with_an_i(text: str, amount: float) -> None:
-    """2G is less than 2Gi."""
-    assert memory_bytes(text) == amount
 
 
 @pytest.mark.parametrize(

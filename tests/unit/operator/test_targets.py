@@ -12,7 +12,6 @@ from retune.api.spec import TargetRef
 from retune.plan.observed import Pods, ServingPod, Target
 from retune.targets import TARGETS, TargetKind, kind_of
 from retune.targets.deployment import Deployment
-from retune.targets.quantities import cpu_cores
 
 Json = dict[str, Any]
 VARIABLE = "MODEL_URI"
@@ -323,21 +322,6 @@ def test_trouble_of_the_old_model_is_not_ours() -> None:
     """A crashing pod of the model that is being replaced says nothing about the new one."""
     status = {"containerStatuses": [waiting("CrashLoopBackOff", lastState=ended(1))]}
     assert pods_of(pod(ready=False, value="pvc://a/bundles/1", status=status), pod()).trouble is None
-
-
-@pytest.mark.parametrize(
-    ("quantity", "amount"), [("1", 1.0), ("500m", 0.5), ("1.5", 1.5), ("2k", 2000.0), ("250000u", 0.25), ("1e1", 10.0)]
-)
-def test_quantities_are_read_in_every_form(quantity: str, amount: float) -> None:
-    """The API server may write an amount in another form than the user did."""
-    assert cpu_cores(quantity) == pytest.approx(amount)
-
-
-@pytest.mark.parametrize("quantity", ["", "much", "1x", "m"])
-def test_what_is_no_quantity_is_refused(quantity: str) -> None:
-    """A wrong amount is an error, never a silent zero."""
-    with pytest.raises(ValueError, match="is not a quantity"):
-        cpu_cores(quantity)
 
 
 def test_pods_that_serve_are_the_targets_own_running_ones() -> None:

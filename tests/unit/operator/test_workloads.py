@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retune.api.base import cores, memory_bytes
 from retune.api.execution import Resources
 from retune.api.model import Dataset
 from retune.api.objects import OptimizationRunSpec
+from retune.api.quantities import cores, memory_bytes
 from retune.contract.requests import BaselineRequest, JobRequest, JudgeRequest, SearchRequest, parse_request
 from retune.plan.actions import AcquireLease, CreateJob, CreateRun
 from retune.plan.observed import Target
