@@ -18,6 +18,7 @@ from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.cli.access import PODS, AccessError, Cluster
 from retune.contract.paths import CLAIM_ROOT
+from retune.kubelet import CANNOT_START
 
 WAIT_SECONDS = 120.0
 _POLL_SECONDS = 0.5
@@ -28,7 +29,6 @@ _PACK = (
     "print(base64.b64encode(gzip.compress(pathlib.Path(sys.argv[1]).read_bytes(), mtime=0)).decode())"
 )
 _INHERITED = ("nodeSelector", "tolerations", "imagePullSecrets")
-_STUCK = {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError"}
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def _wait(cluster: Cluster, path: str) -> None:
         if status.get("phase") == "Succeeded":
             return
         trouble = _trouble(status)
-        if status.get("phase") == "Failed" or (trouble and trouble.split(":")[0] in _STUCK):
+        if status.get("phase") == "Failed" or (trouble and trouble.split(":")[0] in CANNOT_START):
             raise AccessError(f"the report cannot be read: {trouble or status.get('message') or 'its pod failed'}")
         if time.monotonic() > deadline:
             raise AccessError(f"the pod that reads the report did not run within {WAIT_SECONDS:.0f} s: {trouble}")

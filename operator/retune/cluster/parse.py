@@ -14,11 +14,10 @@ from pydantic import ValidationError
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.contract.results import JobResult, parse_result
+from retune.kubelet import CANNOT_START, IMAGE_PULL_FAILED
 from retune.plan.observed import Job, JobPhase, Trouble
 from retune.workloads.labels import COMMAND, HELD, RESOURCE
 
-_PULL = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
-_UNSTARTABLE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _MESSAGE_LIMIT = 400
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
@@ -168,7 +167,7 @@ def _waiting(status: Json) -> tuple[str, str] | None:
     """Return why a container cannot start; a training container counts, too, although it is no ordinary one."""
     every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
     states = ((each.get("state") or {}).get("waiting") or {} for each in every)
-    found = (each for each in states if each.get("reason") in _PULL | _UNSTARTABLE)
+    found = (each for each in states if each.get("reason") in CANNOT_START)
     return next(((each["reason"], _line(each.get("message"))) for each in found), None)
 
 
@@ -277,7 +276,7 @@ def _pod_trouble(each: PodFacts) -> Trouble | None:
         message, since = each.unschedulable
         return Trouble("Unschedulable", f"pod {each.name}: {message}", since)
     if each.waiting:
-        reason = "ImagePullFailed" if each.waiting[0] in _PULL else "ContainerFailed"
+        reason = "ImagePullFailed" if each.waiting[0] in IMAGE_PULL_FAILED else "ContainerFailed"
         return Trouble(reason, f"pod {each.name}: {each.waiting[0]}: {each.waiting[1]}", each.started)
     return None
 

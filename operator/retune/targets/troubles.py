@@ -3,13 +3,8 @@
 from typing import Any
 
 from retune.api.base import Json
+from retune.kubelet import STUCK
 
-_STUCK = frozenset(
-    {
-        "ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName", "CrashLoopBackOff",
-        "CreateContainerConfigError", "CreateContainerError", "RunContainerError",
-    }
-)  # fmt: skip
 _MESSAGE_LIMIT = 300
 
 
@@ -55,7 +50,7 @@ def _container(status: Json) -> str | None:
     waiting, ended = status.get("state", {}).get("waiting", {}), status.get("state", {}).get("terminated", {})
     last = status.get("lastState", {}).get("terminated", {})
     name = f"container {status['name']}"
-    if waiting.get("reason") in _STUCK:
+    if waiting.get("reason") in STUCK:
         cause = _exit(last) if last else waiting.get("message")
         return f"{name}: {_sentence(waiting['reason'], cause)}"
     if ended.get("exitCode", 0) != 0:
