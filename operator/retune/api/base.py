@@ -1,16 +1,18 @@
 """What every API model shares: camelCase names, frozen values, descriptions from docstrings, CEL rules.
 
-A rule is written beside the field it guards and ends up in the generated CRD, so that the API server refuses
-a bad object with a sentence; the same patterns are checked in Python where no API server stands in front.
+A CEL rule is written beside the field it guards and ends up in the generated CRD, so that the API server refuses a bad
+object with a sentence. Patterns are checked in Python too, because a Job's request reaches no API server.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, core_schema
 
 Json = dict[str, Any]
 
@@ -32,52 +34,82 @@ class ApiModel(BaseModel):
 
 
 def rules(*pairs: tuple[str, str]) -> Json:
-    """Return the schema fragment for CEL rules, each a pair of expression and the sentence a user reads."""
+    """Return the part of a schema that holds CEL rules.
+
+    Args:
+        pairs: A CEL expression, and the sentence without a full stop that a user reads when it is false.
+    """
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
 
 
 def map_list(*keys: str) -> Json:
-    """Return the schema fragment for a list merged by key under server-side apply."""
+    """Return the part of a schema that makes server-side apply merge a list by these keys of its items."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
 
 
 ATOMIC: Json = {"x-kubernetes-list-type": "atomic"}
+"""Makes server-side apply replace a list as a whole."""
 SET: Json = {"x-kubernetes-list-type": "set"}
+"""Makes server-side apply merge a list as a set of distinct values."""
 
 
-def _matching(pattern: str, message: str) -> Callable[[str], str]:
-    compiled = re.compile(pattern)
+def cel_list(words: Iterable[str]) -> str:
+    """Return a CEL list of strings, such as `['mae', 'rmse']`."""
+    quoted = ", ".join(f"'{word}'" for word in words)
+    return f"[{quoted}]"
 
-    def check(text: str) -> str:
-        if not compiled.fullmatch(text):
-            raise ValueError(message)
+
+def one_of(words: Iterable[str]) -> str:
+    """Return words as a sentence names alternatives, such as `Gather, Search or Judge`."""
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text:
+    """Marker for `Annotated[str, Text(...)]`: a bounded string whose whole text matches a pattern.
+
+    The API server checks the pattern by a CEL rule, and this code checks it where no API server stands in front.
+    """
+
+    pattern: str
+    """Regular expression that Python's `re` and CEL's RE2 read alike."""
+    message: str
+    """What a person reads when the text does not match; without a full stop at its end."""
+    max_length: int
+    """Most characters."""
+    min_length: int = 1
+    """Fewest characters."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return how pydantic validates the string."""
+        bounded = core_schema.str_schema(min_length=self.min_length, max_length=self.max_length)
+        return core_schema.no_info_after_validator_function(self.checked, bounded)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Json:
+        """Return the JSON schema with the CEL rule."""
+        return handler(schema) | rules((_matches("self", self.pattern), self.message))
+
+    def checked(self, text: str) -> str:
+        """Return the text; raises ValueError with the message when it does not match."""
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(self.message)
         return text
-
-    return check
-
-
-def text(*, pattern: str, message: str, max_length: int, min_length: int = 1) -> Any:
-    """Return a bounded string type whose pattern is enforced with `message`, by CEL in the cluster and here."""
-    extra: Any = rules((_matches("self", pattern), message))
-    return Annotated[
-        str,
-        Field(min_length=min_length, max_length=max_length, json_schema_extra=extra),
-        AfterValidator(_matching(pattern, message)),
-    ]
 
 
 def _matches(path: str, pattern: str) -> str:
+    """Return the CEL expression that the whole text at `path` matches the pattern."""
     quoted = pattern.replace("\\", "\\\\").replace("'", "\\'")
     return f"{path}.matches('^({quoted})$')"
 
 
 def if_decimal(path: str, rule: str) -> str:
-    """Return a CEL rule over a decimal that leaves a malformed one to the field's own rule and its better sentence."""
+    """Return a CEL rule over the decimal at `path` that holds for a malformed one: its own rule says it better."""
     return f"!{_matches(path, _DECIMAL)} || ({rule})"
 
 
 def if_duration(path: str, rule: str) -> str:
-    """Return a CEL rule over a duration that leaves a malformed one to the field's own rule."""
+    """Return a CEL rule over the duration at `path` that holds for a malformed one: its own rule says it better."""
     return f"!{_matches(path, _DURATION)} || ({rule})"
 
 
@@ -87,49 +119,75 @@ _CLAIM = r"pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _REMOTE = r"(s3|gs|https)://[a-z0-9]([-a-z0-9._]{0,251}[a-z0-9])?(:[0-9]{1,5})?"
 _SEGMENT = r"/[A-Za-z0-9_][A-Za-z0-9_.=:+-]*"
 
-Decimal = text(pattern=_DECIMAL, max_length=32, message='a decimal is a quoted string such as "0.01" or "20"')
-Digest = text(
-    pattern=r"sha256:[a-f0-9]{64}",
-    max_length=71,
-    message="a digest is sha256: followed by 64 lower-case hexadecimal digits",
-)
-Duration = text(
-    pattern=_DURATION,
-    max_length=24,
-    message="a duration is written with units, such as 90s, 10m or 1h30m",
-)
-Uri = text(
-    pattern=f"{_CLAIM}({_SEGMENT})*/?",
-    max_length=1024,
-    message="a URI is pvc://CLAIM or pvc://CLAIM/PATH; a path segment has letters, digits and _ . = : + - "
-    "and does not start with a dot",
-)
-FileUri = text(
-    pattern=f"({_CLAIM}|{_REMOTE})({_SEGMENT})+",
-    max_length=1024,
-    message="a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH; a path segment "
-    "has letters, digits and _ . = : + - and does not start with a dot",
-)
-ObjectName = text(
-    pattern=r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?",
-    max_length=253,
-    message="a name has lower-case letters, digits, '-' and '.', and starts and ends with a letter or digit",
-)
-DnsLabel = text(
-    pattern=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
-    max_length=63,
-    message="a name has lower-case letters, digits and '-', and starts and ends with a letter or digit",
-)
-Cpu = text(
-    pattern=r"[0-9]{1,4}(\.[0-9]{1,3})?|[0-9]{1,7}m",
-    max_length=12,
-    message='a CPU quantity is written like "2", "0.5" or "500m"',
-)
-Memory = text(
-    pattern=r"[0-9]{1,15}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|k|M|G|T)?",
-    max_length=24,
-    message='a memory quantity is written like "512Mi" or "4Gi"',
-)
+Decimal = Annotated[
+    str, Text(pattern=_DECIMAL, max_length=32, message='a decimal is a quoted string such as "0.01" or "20"')
+]
+Digest = Annotated[
+    str,
+    Text(
+        pattern=r"sha256:[a-f0-9]{64}",
+        max_length=71,
+        message="a digest is sha256: followed by 64 lower-case hexadecimal digits",
+    ),
+]
+Duration = Annotated[
+    str,
+    Text(
+        pattern=_DURATION,
+        max_length=24,
+        message="a duration is written with units, such as 90s, 10m or 1h30m",
+    ),
+]
+Uri = Annotated[
+    str,
+    Text(
+        pattern=f"{_CLAIM}({_SEGMENT})*/?",
+        max_length=1024,
+        message="a URI is pvc://CLAIM or pvc://CLAIM/PATH; a path segment has letters, digits and _ . = : + - "
+        "and does not start with a dot",
+    ),
+]
+FileUri = Annotated[
+    str,
+    Text(
+        pattern=f"({_CLAIM}|{_REMOTE})({_SEGMENT})+",
+        max_length=1024,
+        message="a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH; a path segment "
+        "has letters, digits and _ . = : + - and does not start with a dot",
+    ),
+]
+ObjectName = Annotated[
+    str,
+    Text(
+        pattern=r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?",
+        max_length=253,
+        message="a name has lower-case letters, digits, '-' and '.', and starts and ends with a letter or digit",
+    ),
+]
+DnsLabel = Annotated[
+    str,
+    Text(
+        pattern=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+        max_length=63,
+        message="a name has lower-case letters, digits and '-', and starts and ends with a letter or digit",
+    ),
+]
+Cpu = Annotated[
+    str,
+    Text(
+        pattern=r"[0-9]{1,4}(\.[0-9]{1,3})?|[0-9]{1,7}m",
+        max_length=12,
+        message='a CPU quantity is written like "2", "0.5" or "500m"',
+    ),
+]
+Memory = Annotated[
+    str,
+    Text(
+        pattern=r"[0-9]{1,15}(\.[0-9]{1,3})?(Ki|Mi|Gi|Ti|k|M|G|T)?",
+        max_length=24,
+        message='a memory quantity is written like "512Mi" or "4Gi"',
+    ),
+]
 
 Time = Annotated[
     datetime,

@@ -4,7 +4,20 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from retune.api.base import ATOMIC, ApiModel, Cpu, DnsLabel, Duration, Memory, ObjectName, Uri, if_duration, rules
+from retune.api.base import (
+    ATOMIC,
+    ApiModel,
+    Cpu,
+    DnsLabel,
+    Duration,
+    Memory,
+    ObjectName,
+    Uri,
+    if_duration,
+    one_of,
+    rules,
+)
+from retune.api.status import Outcome
 
 
 class ResourceList(ApiModel):
@@ -17,7 +30,7 @@ class ResourceList(ApiModel):
 
 
 def _within(amount: str) -> str:
-    """CEL: the request does not exceed the limit; what is no quantity is left to the field's own rule."""
+    """Return the CEL rule that the request does not exceed the limit; the fields' own rules refuse malformed ones."""
     request, limit = f"self.requests.{amount}", f"self.limits.{amount}"
     return (
         f"!has({request}) || !has({limit}) || !isQuantity({request}) || !isQuantity({limit})"
@@ -26,12 +39,13 @@ def _within(amount: str) -> str:
 
 
 def _positive(amount: str) -> str:
+    """Return the CEL rule that the limit, if there is one, is above zero."""
     limit = f"self.limits.{amount}"
     return f"!has({limit}) || !isQuantity({limit}) || quantity({limit}).isGreaterThan(quantity('0'))"
 
 
 class Resources(ApiModel):
-    """What a Job's pod asks for and is held to."""
+    """CPU and memory of a container: what is reserved for it, and the most it may use."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -40,7 +54,7 @@ class Resources(ApiModel):
             (_positive("cpu"), "limits.cpu must be above zero"),
             (_positive("memory"), "limits.memory must be above zero"),
         )
-    )  # fmt: skip
+    )
 
     requests: ResourceList = ResourceList()
     """Amounts reserved."""
@@ -53,31 +67,35 @@ class Toleration(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("self.operator != 'Exists' || !has(self.value) || self.value == ''",
-             "a toleration with operator Exists has no value: remove value or take operator Equal"),
-            ("self.operator == 'Exists' || (has(self.key) && self.key != '')",
-             "a toleration without key needs operator Exists"),
+            (
+                "self.operator != 'Exists' || !has(self.value) || self.value == ''",
+                "a toleration with operator Exists has no value: remove value or take operator Equal",
+            ),
+            (
+                "self.operator == 'Exists' || (has(self.key) && self.key != '')",
+                "a toleration without key needs operator Exists",
+            ),
         )
-    )  # fmt: skip
+    )
 
     key: str | None = Field(default=None, max_length=317)
-    """Taint key; empty matches all."""
+    """Key of the taint; left out, with operator Exists, all taints are tolerated."""
     operator: Literal["Exists", "Equal"] = "Equal"
-    """How the value is compared."""
+    """Equal tolerates a taint with this value; Exists tolerates any value."""
     value: str | None = Field(default=None, max_length=63)
-    """Taint value."""
+    """Value of the taint."""
     effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Effect to tolerate; empty matches all."""
+    """Effect of the taint; left out, all effects are tolerated."""
 
 
 def _between(field: str, low: str, high: str) -> str:
-    """CEL: a duration lies within these bounds."""
+    """Return the CEL rule that a duration lies within these bounds."""
     value = f"duration(self.{field})"
     return if_duration(f"self.{field}", f"{value} >= duration('{low}') && {value} <= duration('{high}')")
 
 
 class Credentials(ApiModel):
-    """What Jobs show to servers that hold the model or the data."""
+    """Credentials that Jobs show to the servers that hold the model or the data."""
 
     secret_name: ObjectName
     """Secret in the same namespace whose keys become environment variables of the Jobs that read s3://, gs:// or
@@ -91,31 +109,36 @@ class Execution(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (_between("runTimeout", "1m", "168h"), "execution.runTimeout must lie between 1m and 168h"),
-            (_between("ttlAfterFinished", "10m", "720h"),
-             "execution.ttlAfterFinished must lie between 10m, so that results are read before they go, and 720h"),
+            (
+                _between("ttlAfterFinished", "10m", "720h"),
+                "execution.ttlAfterFinished must lie between 10m, so that results are read before they go, and 720h",
+            ),
         )
-    )  # fmt: skip
+    )
 
     image: str | None = Field(default=None, min_length=1, max_length=512)
-    """Image of the optimizer Jobs; defaults to the operator's setting."""
+    """Image of all Jobs but those that check windows; defaults to the operator's setting."""
     artifact_store: Uri | None = None
-    """Where bundles, studies and reports go; defaults to the operator's setting."""
+    """Where bundles, studies, gathered data and reports go; defaults to the operator's setting."""
     credentials: Credentials | None = None
-    """Credentials for model and data that are not on a volume; without it, they must be public."""
+    """Credentials for model and data that are not on a volume. Left out: they must be public."""
     resources: Resources = Resources()
-    """Resources of the Jobs. The judge always runs under the serving container's CPU limit."""
+    """Resources of the Jobs. Those that measure, baseline and judge, always run under the serving container's CPU limit;
+    the others do where limits.cpu is left out."""
     node_selector: dict[str, Annotated[str, Field(max_length=63)]] = Field(default={}, max_length=16)
-    """Nodes for the Jobs; defaults to the target's own selector, so that measurements count."""
+    """Nodes for the Jobs; defaults to the target's own selector, so that they measure where the model serves."""
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16, json_schema_extra=ATOMIC)
-    """Taints the Jobs tolerate; defaults to the target's own."""
+    """Taints that the Jobs tolerate; defaults to the target's own tolerations."""
     queue_name: DnsLabel | None = None
-    """Kueue queue; the Jobs carry its label and wait for admission."""
+    """Kueue queue. The Jobs carry its label and wait for admission."""
     run_timeout: Duration = "2h"
-    """Longest time one Job of a run may run; time spent suspended does not count."""
+    """Longest time that one Job may run; time spent suspended does not count. A Job that asks golden requests may take
+    rollout.progressDeadline instead, and 5 minutes at least."""
     backoff_limit: int = Field(default=2, ge=0, le=10)
-    """Pod failures that a Job retries; bad input is never retried."""
+    """Failed pods that a Job replaces. Bad input and too little memory are never tried again."""
     ttl_after_finished: Duration = "24h"
-    """How long finished Jobs are kept."""
+    """How long finished Jobs are kept. Those that check windows are kept for two windows, 10 minutes at least, where
+    that is shorter."""
 
 
 class Rollout(ApiModel):
@@ -126,20 +149,28 @@ class Rollout(ApiModel):
             (_between("progressDeadline", "10s", "24h"), "rollout.progressDeadline must lie between 10s and 24h"),
             (_between("bakeTime", "0s", "24h"), "rollout.bakeTime must not exceed 24h"),
         )
-    )  # fmt: skip
+    )
 
     strategy: Literal["RollingUpdate"] = "RollingUpdate"
     """RollingUpdate changes the owned field and lets the workload replace its pods."""
     progress_deadline: Duration = "10m"
-    """When the new pods are not all ready by then, the previous version returns."""
+    """Time in which all new pods must become ready; else the previous version returns."""
     bake_time: Duration = "2m"
     """How long the new version is watched before it counts as champion."""
 
 
 class History(ApiModel):
-    """How many finished OptimizationRuns are kept."""
+    """How many finished OptimizationRuns are kept, besides the last one and those of champion and candidate."""
 
-    successful_runs: int = Field(default=3, ge=1, le=50)
-    """Runs kept that ended Promoted, Recommended or NoGain."""
-    failed_runs: int = Field(default=3, ge=1, le=50)
-    """Runs kept that ended GateFailed, RolledBack, Failed or Cancelled."""
+    successful_runs: int = Field(
+        default=3,
+        ge=1,
+        le=50,
+        description=f"Runs kept that ended {one_of(end for end in Outcome if end.successful)}.",
+    )
+    failed_runs: int = Field(
+        default=3,
+        ge=1,
+        le=50,
+        description=f"Runs kept that ended {one_of(end for end in Outcome if not end.successful)}.",
+    )

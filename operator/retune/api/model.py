@@ -1,14 +1,14 @@
 """`spec.model` and `spec.data`: the model as it was delivered, and the data it is judged by.
 
-A format that runs code while it is loaded needs an explicit word of trust, and is opened in a Job's sandbox only.
+A format that runs code while it is loaded must be trusted explicitly, and is opened in a Job's sandbox only.
 """
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from retune.api.base import ApiModel, Digest, FileUri, map_list, rules, text
+from retune.api.base import ApiModel, Digest, FileUri, Text, cel_list, map_list, rules
 
 
 class ModelFormat(StrEnum):
@@ -28,7 +28,7 @@ class ModelFormat(StrEnum):
         return self in _RUN_CODE
 
 
-_RUN_CODE = frozenset({ModelFormat.JOBLIB, ModelFormat.PICKLE, ModelFormat.TORCHSCRIPT, ModelFormat.TORCH_EXPORT})
+_RUN_CODE = (ModelFormat.JOBLIB, ModelFormat.PICKLE, ModelFormat.TORCHSCRIPT, ModelFormat.TORCH_EXPORT)
 
 
 class Task(StrEnum):
@@ -42,27 +42,33 @@ class Task(StrEnum):
 class FactoryArgument(ApiModel):
     """One keyword argument of the factory."""
 
-    name: text(  # type: ignore[valid-type]
-        pattern=r"[A-Za-z_][A-Za-z0-9_]*",
-        max_length=64,
-        message="an argument's name has letters, digits and _, and does not start with a digit",
-    )
+    name: Annotated[
+        str,
+        Text(
+            pattern=r"[A-Za-z_][A-Za-z0-9_]*",
+            max_length=64,
+            message="an argument's name has letters, digits and _, and does not start with a digit",
+        ),
+    ]
     """Name of the argument."""
     value: str = Field(max_length=256)
-    """Its value as JSON: 64, 0.5, true or "relu"; what is no JSON is taken as text."""
+    """Its value as JSON, such as 64, 0.5, true or "relu"; anything else is taken as text."""
 
 
 class Factory(ApiModel):
     """Code in the Job's image that builds the network whose weights the file holds."""
 
-    entry_point: text(  # type: ignore[valid-type]
-        pattern=r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*",
-        max_length=256,
-        message="a factory is named package.module:callable",
-    )
+    entry_point: Annotated[
+        str,
+        Text(
+            pattern=r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*",
+            max_length=256,
+            message="a factory is named package.module:callable",
+        ),
+    ]
     """`package.module:callable`; called with the arguments, it returns a torch.nn.Module."""
     arguments: tuple[FactoryArgument, ...] = Field(default=(), max_length=32, json_schema_extra=map_list("name"))
-    """Keyword arguments it is called with."""
+    """Keyword arguments that it is called with."""
 
 
 class Model(ApiModel):
@@ -70,30 +76,36 @@ class Model(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("has(self.factory) == (self.format == 'SafeTensors')",
-             "format SafeTensors holds weights only and needs model.factory; the other formats have none"),
-            ("!(self.format in ['Joblib', 'Pickle', 'TorchScript', 'TorchExport']) || has(self.trust)",
-             "loading this format runs code from the file: deliver ONNX, SafeTensors or Skops instead, "
-             "or set model.trust: RunsCodeFromFile"),
-            ("self.updatePolicy != 'Follow' || !has(self.digest)",
-             "model.digest pins the file and cannot be combined with model.updatePolicy: Follow"),
+            (
+                "has(self.factory) == (self.format == 'SafeTensors')",
+                "format SafeTensors holds weights only and needs model.factory; the other formats have none",
+            ),
+            (
+                f"!(self.format in {cel_list(_RUN_CODE)}) || has(self.trust)",
+                "loading this format runs code from the file: deliver ONNX, SafeTensors or Skops instead, "
+                "or set model.trust: RunsCodeFromFile",
+            ),
+            (
+                "self.updatePolicy != 'Follow' || !has(self.digest)",
+                "model.digest pins the file and cannot be combined with model.updatePolicy: Follow",
+            ),
         )
-    )  # fmt: skip
+    )
 
     uri: FileUri
     """Where the model file lies, such as pvc://CLAIM/PATH/model.onnx or s3://BUCKET/model.onnx."""
     digest: Digest | None = None
-    """SHA-256 the file must have. When left out, the file found first becomes version 1, under its digest."""
+    """SHA-256 that the file must have. Left out: the file that is there at the first look becomes version 1."""
     update_policy: Literal["Pinned", "Follow"] = "Pinned"
-    """Pinned keeps the file that was found first; Follow looks once a monitoring window whether the file has changed,
-    and measures and optimizes the new one."""
+    """Pinned keeps the file of the first look. Follow looks once a monitoring window whether the file has changed, and
+    then measures and optimizes the new one; it needs spec.monitoring."""
     format: ModelFormat = ModelFormat.ONNX
     """Format of the model file."""
     factory: Factory | None = None
     """What builds the network, for format SafeTensors."""
     trust: Literal["RunsCodeFromFile"] | None = None
-    """Needed for formats that run code from the file when loaded; it happens in a Job without API token, in a
-    process that has no credentials."""
+    """Needed for formats that run code from the file while it is loaded. The code runs in a Job without an API token,
+    in a process that has no credentials."""
     task: Task = Task.CLASSIFICATION
     """What the model does; it decides which quality metrics apply."""
 
@@ -107,40 +119,49 @@ class DatasetFormat(StrEnum):
 
 
 class Dataset(ApiModel):
-    """One labelled data set."""
+    """One data set: a file with the model's inputs and, but for embeddings, labels."""
 
     uri: FileUri
     """Where the file lies, such as pvc://CLAIM/PATH/test.npz."""
     digest: Digest | None = None
-    """SHA-256 the file must have."""
+    """SHA-256 that the file must have."""
     format: DatasetFormat | None = None
     """Format of the file; when left out, the extension decides (.npz, .parquet, .csv)."""
     label_column: str = Field(default="label", min_length=1, max_length=128)
-    """Column (or NPZ array) with the label or the number to predict; an embedding model needs none. All other columns
-    are model inputs."""
+    """Column (of an NPZ file: array) with the label or the number to predict; an embedding model needs none. All other
+    columns are inputs of the model."""
 
 
 class Data(ApiModel):
-    """The data a model is judged by. Search sees training and validation; test is opened once a run, by the judge."""
+    """The data that a model learns from and is judged by. The search never sees test."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("!has(self.test) || self.test.uri != self.validation.uri",
-             "data.test decides promotion and must not be the validation set that the search uses"),
-            ("!has(self.training) || self.training.uri != self.validation.uri",
-             "data.training must not be the validation set"),
-            ("!has(self.training) || !has(self.test) || self.training.uri != self.test.uri",
-             "data.training must not be the test set"),
-            ("!has(self.calibration) || !has(self.test) || self.calibration.uri != self.test.uri",
-             "data.calibration must not be the test set"),
+            (
+                "!has(self.test) || self.test.uri != self.validation.uri",
+                "data.test decides promotion and must not be the validation set that the search uses",
+            ),
+            (
+                "!has(self.training) || self.training.uri != self.validation.uri",
+                "data.training must not be the validation set",
+            ),
+            (
+                "!has(self.training) || !has(self.test) || self.training.uri != self.test.uri",
+                "data.training must not be the test set",
+            ),
+            (
+                "!has(self.calibration) || !has(self.test) || self.calibration.uri != self.test.uri",
+                "data.calibration must not be the test set",
+            ),
         )
-    )  # fmt: skip
+    )
 
     training: Dataset | None = None
-    """Data the model may learn from; calibration samples come from here unless calibration is given."""
+    """Data that the model may learn from, and calibration rows where calibration is left out."""
     validation: Dataset
-    """Data the search compares candidates on."""
+    """Data that the search compares candidates on."""
     test: Dataset | None = None
-    """Data that decides promotion; the search never sees it. Needed unless mode is ObserveOnly."""
+    """Data that decides promotion. The search never sees it: the baseline measures version 1 on it, and the judge opens
+    it once a run. Needed unless mode is ObserveOnly."""
     calibration: Dataset | None = None
-    """Data that static quantization observes value ranges on; defaults to training."""
+    """Rows that quantization observes value ranges on and that show which trees matter; defaults to training."""

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import ConfigDict
 
-from retune.api.base import ApiModel, Decimal, if_decimal, rules
+from retune.api.base import ApiModel, Decimal, cel_list, if_decimal, rules
 from retune.api.model import Task
 
 
@@ -81,9 +81,14 @@ _QUALITY_OF = {
     Metric.COSINE: Task.EMBEDDING,
     Metric.NEIGHBOR_AGREEMENT: Task.EMBEDDING,
 }
-_SHARES = frozenset({Metric.ACCURACY, Metric.ROBUST_ACCURACY, Metric.COSINE, Metric.NEIGHBOR_AGREEMENT})
+_SHARES = (Metric.ACCURACY, Metric.ROBUST_ACCURACY, Metric.COSINE, Metric.NEIGHBOR_AGREEMENT)
 _LATENCIES = frozenset({Metric.LATENCY_P50_MS, Metric.LATENCY_P95_MS})
-_HIGHER = _SHARES | {Metric.THROUGHPUT_RPS}
+_HIGHER = frozenset({*_SHARES, Metric.THROUGHPUT_RPS})
+
+
+def quality_metrics(task: Task) -> tuple[Metric, ...]:
+    """Return the quality metrics of a task."""
+    return tuple(metric for metric, its_task in _QUALITY_OF.items() if its_task is task)
 
 
 class GoalType(StrEnum):
@@ -96,19 +101,27 @@ class GoalType(StrEnum):
     PERCENT_MAX_DEGRADATION = "PercentMaxDegradation"
 
 
+def _fraction(field: str, *, least: str = "0.0") -> str:
+    """Return the CEL rule that a decimal field is at least `least` and below 1."""
+    return if_decimal(f"self.{field}", f"double(self.{field}) >= {least} && double(self.{field}) < 1.0")
+
+
 class Goal(ApiModel):
     """A limit that a candidate must keep, by the pessimistic end of its interval."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             (if_decimal("self.value", "double(self.value) >= 0.0"), "goal.value must not be negative"),
-            ("!self.type.startsWith('Percent') || " + if_decimal("self.value", "double(self.value) <= 100.0"),
-             "goal.value is a percentage for this goal type and must not exceed 100"),
+            (
+                "!self.type.startsWith('Percent') || " + if_decimal("self.value", "double(self.value) <= 100.0"),
+                "goal.value is a percentage for this goal type and must not exceed 100",
+            ),
         )
-    )  # fmt: skip
+    )
 
     type: GoalType
-    """Threshold is absolute; the others compare with the champion, in the metric's unit or in percent."""
+    """Threshold is absolute. The others compare with the champion: MinImprovement and MaxDegradation in the metric's
+    unit, those that begin with Percent in percent of the champion's value."""
     value: Decimal
     """The limit, a decimal in quotes, such as "0.01"."""
 
@@ -118,30 +131,39 @@ class Objective(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("self.role != 'Constrain' || has(self.goal)",
-             "an objective with role Constrain needs a goal: the limit that candidates must keep"),
-            (if_decimal("self.tolerance", "double(self.tolerance) >= 0.0 && double(self.tolerance) < 1.0"),
-             'tolerance is a fraction of at least 0 and below 1: write 5 % as "0.05"'),
-            ("!has(self.minGain) || " + if_decimal("self.minGain", "double(self.minGain) >= 0.0 && double(self.minGain) < 1.0"),
-             'minGain is a fraction of at least 0 and below 1: write 5 % as "0.05"'),
+            (
+                "self.role != 'Constrain' || has(self.goal)",
+                "an objective with role Constrain needs a goal: the limit that candidates must keep",
+            ),
+            (
+                _fraction("tolerance"),
+                'tolerance is a fraction of at least 0 and below 1: write 5 % as "0.05"',
+            ),
+            (
+                "!has(self.minGain) || " + _fraction("minGain"),
+                'minGain is a fraction of at least 0 and below 1: write 5 % as "0.05"',
+            ),
             ("!has(self.minGain) || self.role == 'Optimize'", "minGain belongs to an objective with role Optimize"),
-            ("!has(self.goal) || !(self.metric in ['accuracy', 'robust_accuracy', 'cosine', 'neighbor_agreement']) || "
-             "self.goal.type.startsWith('Percent') || " + if_decimal("self.goal.value", "double(self.goal.value) <= 1.0"),
-             'this metric lies between 0 and 1: write a margin of one point as "0.01"'),
+            (
+                f"!has(self.goal) || !(self.metric in {cel_list(_SHARES)}) || self.goal.type.startsWith('Percent') || "
+                + if_decimal("self.goal.value", "double(self.goal.value) <= 1.0"),
+                'this metric lies between 0 and 1: write a margin of one point as "0.01"',
+            ),
         )
-    )  # fmt: skip
+    )
 
     metric: Metric
-    """What is measured. Quality and throughput are maximized, errors, latencies and resources minimized. A quality metric
-    must fit model.task."""
+    """What is measured. Quality and throughput are maximized; errors, latencies, sizes and costs are minimized. A quality
+    metric must fit model.task."""
     role: Role = Role.OPTIMIZE
-    """Constrain refuses candidates that miss the goal; Optimize ranks the rest, in list order."""
+    """Constrain refuses candidates that miss the goal. Optimize ranks those that are left: the first objective of the
+    list decides, then the next."""
     goal: Goal | None = None
-    """The limit to keep; required for Constrain."""
+    """The limit to keep. It is kept only if the bad end of the measured interval keeps it. Needed for role Constrain."""
     tolerance: Decimal = "0"
     """Relative difference within which two candidates count as equal and the next objective decides."""
     min_gain: Decimal | None = None
-    """Relative gain on this objective that is worth replacing the champion for; defaults to selection.minGain."""
+    """Relative gain on this objective from which on the champion is replaced; defaults to selection.minGain."""
 
 
 def default_objectives(task: Task) -> tuple[Objective, ...]:
@@ -169,14 +191,18 @@ class Selection(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            (if_decimal("self.minGain", "double(self.minGain) >= 0.0 && double(self.minGain) < 1.0"),
-             'selection.minGain is a fraction of at least 0 and below 1: write 5 % as "0.05"'),
-            (if_decimal("self.confidence", "double(self.confidence) >= 0.5 && double(self.confidence) < 1.0"),
-             'selection.confidence is a fraction of at least 0.5 and below 1: write 95 % as "0.95"'),
+            (
+                _fraction("minGain"),
+                'selection.minGain is a fraction of at least 0 and below 1: write 5 % as "0.05"',
+            ),
+            (
+                _fraction("confidence", least="0.5"),
+                'selection.confidence is a fraction of at least 0.5 and below 1: write 95 % as "0.95"',
+            ),
         )
-    )  # fmt: skip
+    )
 
     min_gain: Decimal = "0.05"
-    """Relative gain on an optimized objective that is worth replacing the champion for."""
+    """Relative gain on an objective with role Optimize from which on the champion is replaced."""
     confidence: Decimal = "0.95"
-    """Confidence of every interval and test."""
+    """Confidence of the judge's intervals; those of quality are stricter where it judges several finalists."""

@@ -3,11 +3,14 @@
 An OptimizationRun is one attempt: an immutable snapshot, owned by its ModelOptimization, kept as history.
 """
 
+from typing import Annotated
+
 from pydantic import ConfigDict, Field
 
-from retune.api.base import ApiModel, Time, map_list, rules
-from retune.api.bounds import Address, Hash, Name, Sentence, Word
+from retune.api.base import ApiModel, Time, map_list, one_of, rules
+from retune.api.bounds import Address, Hash, Sentence, Word
 from retune.api.model import Data, Model
+from retune.api.monitoring import TriggerReason
 from retune.api.objectives import Objective, Selection
 from retune.api.search import Search, Serving
 from retune.api.spec import ModelOptimizationSpec
@@ -46,27 +49,26 @@ class ModelOptimization(ApiModel):
 class Trigger(ApiModel):
     """Why a run started."""
 
-    reason: Word
-    """Why, as one word: Initial, SpecChange or Manual."""
+    reason: Annotated[Word, Field(description=f"What started the run: {one_of(TriggerReason)}.")]
     message: Sentence
-    """Why, as a sentence."""
+    """Why it was started, as a sentence."""
 
 
 class Snapshot(ApiModel):
-    """The parts of the policy that a run is judged by, frozen when it started."""
+    """The parts of the ModelOptimization's spec that a run depends on, as they were when it started."""
 
     model: Model
     """The model as delivered."""
     data: Data
-    """The data it is judged by."""
+    """The data that the model learns from and is judged by; status.data says where gathered data took its place."""
     objectives: tuple[Objective, ...] = Field(max_length=8, json_schema_extra=map_list("metric"))
     """What better means."""
     selection: Selection = Selection()
     """How the winner is chosen."""
     techniques: tuple[Technique, ...] | None = Field(default=None, max_length=16, json_schema_extra=map_list("name"))
-    """Techniques the search may combine."""
+    """Techniques that the search may combine. Left out: all that this model and this data allow."""
     search: Search = Search()
-    """How they are explored."""
+    """How combinations of techniques and engine options are explored."""
     serving: Serving = Serving()
     """Where and how the model serves."""
 
@@ -77,53 +79,54 @@ class OptimizationRunSpec(ApiModel):
     model_config = ConfigDict(json_schema_extra=rules(("self == oldSelf", "an OptimizationRun's spec is immutable")))
 
     number: int = Field(ge=1)
-    """Number of the run, counted for its ModelOptimization."""
+    """Number of the run among those of its ModelOptimization."""
     trigger: Trigger
     """Why it started."""
     spec_generation: int = Field(ge=0)
-    """Generation of the ModelOptimization it was taken from."""
+    """Generation of the ModelOptimization that the snapshot was taken from."""
     spec_hash: Hash
     """Hash of the snapshot."""
     champion_version: int = Field(ge=1)
-    """Version it is compared with."""
+    """Version that candidates are compared with."""
     champion_digest: Hash
     """Digest of that version's bundle."""
     snapshot: Snapshot
-    """What it is judged by."""
+    """What the run depends on."""
 
 
 class Comparison(ApiModel):
     """One metric of champion and candidate, measured side by side."""
 
     name: Word
-    """Metric name."""
+    """Name of the metric."""
     champion: Measurement
-    """The champion's number."""
+    """The champion's value."""
     candidate: Measurement
-    """The candidate's number."""
+    """The candidate's value."""
     change: Measurement | None = None
-    """Candidate against champion in the same rows and moments: difference of accuracy, ratio of everything else."""
+    """Candidate against champion, on the same rows and in the same moments: of a quality metric the difference, of
+    everything else the ratio."""
 
 
 class OptimizationRunStatus(ApiModel):
     """How the attempt went."""
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=8, json_schema_extra=map_list("type"))
-    """Succeeded: Unknown while it runs, then True or False."""
+    """One condition, Succeeded: Unknown while the run is under way, then True or False."""
     trials: Trials | None = None
-    """Trials of the search."""
+    """Trials of the search, once it has ended; before that, they are in the ModelOptimization's status."""
     data: Sentence | None = None
-    """Which data it learned from and was judged by, where that was not the snapshot's as it is."""
+    """Which data it learned from and was judged by, where production rows were gathered, or why they were not used."""
     outcome: Outcome | None = None
     """How it ended."""
     message: Sentence | None = None
-    """Why, as a sentence."""
+    """Why it ended so, as a sentence."""
     candidate_digest: Hash | None = None
-    """Digest of the best candidate's bundle."""
+    """Digest of the bundle that the verdict is about: the best candidate's."""
     comparisons: tuple[Comparison, ...] = Field(default=(), max_length=16, json_schema_extra=map_list("name"))
-    """Champion against best candidate."""
+    """Champion against best candidate, metric by metric."""
     report_uri: Address | None = Field(default=None, alias="reportURI")
-    """Where the report lies."""
+    """Where the run's report lies."""
     start_time: Time | None = None
     """When it started."""
     completion_time: Time | None = None
@@ -136,6 +139,3 @@ class OptimizationRun(ApiModel):
     metadata: ObjectMeta
     spec: OptimizationRunSpec
     status: OptimizationRunStatus = OptimizationRunStatus()
-
-
-__all__ = ["ModelOptimization", "Name", "ObjectMeta", "OptimizationRun", "OptimizationRunSpec", "OptimizationRunStatus"]

@@ -7,6 +7,9 @@ from pydantic import ConfigDict, Field
 
 from retune.api.base import SET, ApiModel, Decimal, Duration, Memory, if_decimal, if_duration, rules
 
+_LONG_ENOUGH = if_duration("self.maxDuration", "duration(self.maxDuration) >= duration('30s')")
+_SOME_HOURS = if_decimal("self.maxCpuHours", "double(self.maxCpuHours) > 0.0")
+
 
 class Search(ApiModel):
     """How combinations of techniques and engine options are explored."""
@@ -14,37 +17,38 @@ class Search(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             ("self.parallelism <= self.maxTrials", "search.parallelism must not exceed search.maxTrials"),
-            ("!has(self.maxDuration) || " + if_duration("self.maxDuration", "duration(self.maxDuration) >= duration('30s')"),
-             "search.maxDuration must be at least 30s"),
-            ("!has(self.maxCpuHours) || " + if_decimal("self.maxCpuHours", "double(self.maxCpuHours) > 0.0"),
-             "search.maxCpuHours must be above 0"),
-            ("self.sampler != 'GP' || self.maxTrials <= 50",
-             "search.sampler GP is too slow for more than 50 trials: lower search.maxTrials or use Auto"),
+            (f"!has(self.maxDuration) || {_LONG_ENOUGH}", "search.maxDuration must be at least 30s"),
+            (f"!has(self.maxCpuHours) || {_SOME_HOURS}", "search.maxCpuHours must be above 0"),
+            (
+                "self.sampler != 'GP' || self.maxTrials <= 50",
+                "search.sampler GP is too slow for more than 50 trials: lower search.maxTrials or use Auto",
+            ),
         )
-    )  # fmt: skip
+    )
 
     sampler: Literal["Auto", "Grid", "Random", "TPE", "GP", "CMAES", "NSGAII", "NSGAIII"] = "Auto"
-    """Sampler of the study. Auto takes TPE for small budgets and NSGA-II from 200 trials. Grid tries every combination,
-    of numbers both ends and the middle, and ends when there are no more. GP is for at most 50 trials, CMAES for one
+    """Sampler of the study. Auto takes TPE below 200 trials and NSGAII from there on. Grid tries every combination, of
+    numbers both ends and the middle, and ends when there are no more. GP is for at most 50 trials, CMAES for exactly one
     objective with role Optimize."""
     early_stopping: Literal["Auto", "None", "Median", "SuccessiveHalving"] = "Auto"
-    """When training that falls behind trainings of its kind ends early; one that keeps the quality limits goes on. Auto
-    is Median, which compares with four trials at least; SuccessiveHalving lets the best third pass epochs 3, 9, 27."""
+    """When a training that falls behind trainings of its kind ends early; one that keeps the quality limits goes on.
+    Median, which Auto means, ends those below the median of four trials or more. SuccessiveHalving lets only the best
+    third go on after epochs 3, 9, 27 and so on."""
     max_trials: int = Field(default=24, ge=1, le=1000)
-    """Trials a run may spend."""
+    """Most trials of a run."""
     max_duration: Duration | None = None
-    """Wall time after which no trial starts and a running one is given up; the best so far is judged. One training of
-    a network takes at most a quarter of what is left of it."""
+    """Wall time of the search. When it is over, running trials are given up and the best so far is judged. One training
+    takes at most a quarter of what is left of it."""
     max_cpu_hours: Decimal | None = None
-    """CPU hours of all workers together after which no trial starts and running ones are given up; the best so far is
+    """CPU hours of all workers together. When they are spent, running trials are given up and the best so far is
     judged."""
     parallelism: int = Field(default=1, ge=1, le=64)
     """Workers that share one study."""
     finalists: int = Field(default=3, ge=1, le=5)
-    """Candidates that the judge compares with the champion. Several are bold and cautious ones: from likelier than not
-    to be proven with the test rows there are, up to as good as sure."""
+    """Candidates that the judge compares with the champion: from the boldest that the test rows are likely to prove to
+    one that is as good as sure to be proven."""
     warm_start: bool = True
-    """Try the best combinations of the run before first."""
+    """Whether the best combinations of earlier runs are tried first."""
     seed: int = Field(default=0, ge=0, le=2147483647)
     """Seed of everything random in the run."""
 
@@ -57,31 +61,35 @@ class EngineName(StrEnum):
     TENSORRT = "TensorRT"
 
 
+def _not_negative(field: str) -> tuple[str, str]:
+    """Return the rule, with its sentence, that a decimal field of Serving is not negative."""
+    return if_decimal(f"self.{field}", f"double(self.{field}) >= 0.0"), f"serving.{field} must not be negative"
+
+
 class Serving(ApiModel):
     """Where and how the model serves. Candidates are made for this and measured like this."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            (if_decimal("self.wattsPerCpu", "double(self.wattsPerCpu) >= 0.0"), "serving.wattsPerCpu must not be negative"),
-            (if_decimal("self.pricePerCpuHour", "double(self.pricePerCpuHour) >= 0.0"),
-             "serving.pricePerCpuHour must not be negative"),
+            _not_negative("wattsPerCpu"),
+            _not_negative("pricePerCpuHour"),
         )
-    )  # fmt: skip
+    )
 
     profile: Literal["Auto", "EdgeCPU", "ServerCPU", "GPU"] = "Auto"
-    """Kind of machine; it decides what is tried first. Auto: a GPU where there is one and TensorRT is allowed, an edge
-    CPU up to two cores or with less than 1Gi of memory, else a server CPU."""
+    """Kind of machine; it decides what is tried first. Auto means GPU where there is one and engines has TensorRT,
+    EdgeCPU up to two cores or below 1Gi of memory, else ServerCPU."""
     engines: tuple[EngineName, ...] = Field(
         default=(EngineName.ONNX_RUNTIME,), min_length=1, max_length=3, json_schema_extra=SET
     )
     """Engines that the model server can run a bundle with."""
     cores: int | None = Field(default=None, ge=1, le=256)
-    """Cores that measurements are confined to; defaults to the serving container's CPU limit."""
+    """Cores that measurements may use; defaults to the serving container's CPU limit."""
     memory: Memory | None = None
-    """Memory that a process with the model must get along with; candidates that need more are refused."""
+    """Memory of a serving process; candidates that need more are refused."""
     batch_size: int = Field(default=1, ge=1, le=1024)
     """Rows of a typical request."""
     watts_per_cpu: Decimal = "10"
-    """Power of one busy core, for the estimate energy_joules_per_1000."""
+    """Power of one busy core in watts, for the metric energy_joules_per_1000, which is an estimate."""
     price_per_cpu_hour: Decimal = "0.04"
-    """Price of a CPU hour, in any currency, for cost_per_1000."""
+    """Price of a CPU hour, in any currency, for the metric cost_per_1000."""

@@ -4,18 +4,19 @@ The smallest useful object names a model, the data it is judged by, and the Depl
 field has the default a careful engineer would choose. Only what the operator honours is here.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from retune.api.base import ApiModel, ObjectName, map_list, rules, text
+from retune.api.base import ApiModel, ObjectName, Text, cel_list, map_list, rules
 from retune.api.execution import Execution, History, Rollout
-from retune.api.model import Data, Model
+from retune.api.model import Data, Model, Task
 from retune.api.monitoring import Monitoring, Refresh, Triggers
-from retune.api.objectives import Objective, Selection, default_objectives
+from retune.api.objectives import Objective, Selection, default_objectives, quality_metrics
 from retune.api.search import Search, Serving
-from retune.api.techniques import Technique
+from retune.api.techniques import QuantizationScheme, Technique, TechniqueType
 
 
 class Mode(StrEnum):
@@ -55,39 +56,47 @@ class Injection(ApiModel):
     """The one field of the target that Retune owns: the environment variable that names the model."""
 
     type: Literal["EnvVar"] = "EnvVar"
-    """How the model is named to the server."""
-    name: text(  # type: ignore[valid-type]
-        pattern=r"[A-Za-z_][A-Za-z0-9_]*",
-        max_length=128,
-        message="an environment variable's name has letters, digits and _, and does not start with a digit",
-    ) = "MODEL_URI"
+    """How the server learns which model to load: from an environment variable."""
+    name: Annotated[
+        str,
+        Text(
+            pattern=r"[A-Za-z_][A-Za-z0-9_]*",
+            max_length=128,
+            message="an environment variable's name has letters, digits and _, and does not start with a digit",
+        ),
+    ] = "MODEL_URI"
     """Name of the environment variable."""
     takeover: Takeover = Takeover.REFUSE
     """Refuse stops with FieldConflict when another manager owns the variable; Force takes it over."""
 
 
 class Inference(ApiModel):
-    """How the served model is asked, by the Open Inference Protocol v2 over HTTP."""
+    """How golden requests reach the served model: by the Open Inference Protocol v2 over HTTP."""
 
     port: int = Field(default=8080, ge=1, le=65535)
     """HTTP port of the server's pods."""
-    model_name: text(  # type: ignore[valid-type]
-        pattern=r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?",
-        max_length=128,
-        message="a served model's name has letters, digits and _ . -, and starts and ends with a letter or digit",
-    )
+    model_name: Annotated[
+        str,
+        Text(
+            pattern=r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?",
+            max_length=128,
+            message="a served model's name has letters, digits and _ . -, and starts and ends with a letter or digit",
+        ),
+    ]
     """Name under which the server serves the model."""
 
 
 class Target(ApiModel):
-    """What serves the model and how a new version is given to it."""
+    """The workload that serves the model, and how a new version is given to it."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("self.injection.name == oldSelf.injection.name",
-             "target.injection.name is immutable: create another ModelOptimization"),
+            (
+                "self.injection.name == oldSelf.injection.name",
+                "target.injection.name is immutable: create another ModelOptimization",
+            ),
         )
-    )  # fmt: skip
+    )
 
     ref: Annotated[
         TargetRef,
@@ -99,86 +108,134 @@ class Target(ApiModel):
     ]
     """The workload."""
     container: str | None = Field(default=None, min_length=1, max_length=63)
-    """Container that loads the model; may be left out when the pod has one container."""
+    """Container that loads the model; may be left out where the pod has only one."""
     injection: Injection = Injection()
     """The field that names the model."""
     inference: Inference | None = None
-    """How to ask the server golden requests after a rollout. Left out: readiness alone decides, and status says so."""
+    """How to ask the server golden requests after a rollout. Left out: readiness alone decides, and the status says so."""
+
+
+def _quantizes(scheme: QuantizationScheme) -> str:
+    """Return the CEL expression that a technique of the spec is quantization with this scheme."""
+    return (
+        "self.techniques.exists(t, t.type == 'Quantization' && has(t.quantization) && has(t.quantization.schemes) && "
+        f"'{scheme}' in t.quantization.schemes)"
+    )
+
+
+def _has_type(kinds: Iterable[TechniqueType]) -> str:
+    """Return the CEL expression that a technique of the spec is of one of these types."""
+    return f"self.techniques.exists(t, t.type in {cel_list(kinds)})"
+
+
+def _of_task(task: Task) -> str:
+    """Return the CEL expression that objective `o` is no quality metric of this task, or the model has the task."""
+    return f"(!(o.metric in {cel_list(quality_metrics(task))}) || self.model.task == '{task}')"
+
+
+_LEARNING = (
+    TechniqueType.HYPERPARAMETER_TUNING,
+    TechniqueType.ARCHITECTURE,
+    TechniqueType.DATA_PREPARATION,
+    TechniqueType.AUGMENTATION,
+    TechniqueType.ADVERSARIAL_TRAINING,
+)
+_ONE_CUSTOM_TRAINING = "self.techniques.exists_one(t, t.type == 'CustomTraining')"
+_NO_OTHER_TRAINING = f"!{_has_type((*_LEARNING, TechniqueType.DISTILLATION))}"
+_ONE_OBJECTIVE = "(has(self.objectives) && self.objectives.filter(o, o.role == 'Optimize').size() == 1)"
+_NO_QUALITY_METRIC = "!has(self.monitoring) || !has(self.monitoring.quality) || !has(self.monitoring.quality.metric)"
+
+_SOME_RANKING = rules(
+    ("self.exists(o, o.role == 'Optimize')", "at least one objective must have role Optimize: it ranks candidates")
+)
+_ACROSS_FIELDS = rules(
+    (
+        "self.mode == 'ObserveOnly' || has(self.data.test)",
+        "data.test is required unless mode is ObserveOnly: it decides promotion",
+    ),
+    (
+        "!has(self.techniques) || has(self.data.training) || has(self.data.calibration) || "
+        f"!{_quantizes(QuantizationScheme.STATIC)}",
+        "static quantization needs data.training or data.calibration; without them leave Static out of "
+        "quantization.schemes",
+    ),
+    (
+        f"!has(self.techniques) || has(self.data.training) || !{_quantizes(QuantizationScheme.AWARE)}",
+        "quantization-aware training needs data.training; without it leave Aware out of quantization.schemes",
+    ),
+    (
+        "!has(self.techniques) || has(self.data.training) || "
+        f"!{_has_type((TechniqueType.CUSTOM_TRAINING, *_LEARNING))}",
+        "techniques that train need data.training",
+    ),
+    (
+        "!has(self.techniques) || !self.techniques.exists(t, t.type == 'CustomTraining') || "
+        f"({_ONE_CUSTOM_TRAINING} && {_NO_OTHER_TRAINING})",
+        "CustomTraining does all the training of a candidate: name one, and no other technique that trains",
+    ),
+    (
+        f"!has(self.search) || self.search.sampler != 'CMAES' || {_ONE_OBJECTIVE}",
+        "search.sampler CMAES needs exactly one objective with role Optimize: give the others role Constrain, or use "
+        "Auto",
+    ),
+    (
+        f"!has(self.objectives) || self.objectives.all(o, {' && '.join(map(_of_task, Task))})",
+        "an objective's quality metric must fit model.task: accuracy for Classification, rmse or mae for Regression, "
+        "cosine or neighbor_agreement for Embedding",
+    ),
+    (
+        "self.model.updatePolicy != 'Follow' || has(self.monitoring)",
+        "model.updatePolicy Follow looks once a monitoring window: give spec.monitoring",
+    ),
+    (
+        f"{_NO_QUALITY_METRIC} || (self.monitoring.quality.metric == 'accuracy') == "
+        "(self.model.task == 'Classification')",
+        "monitoring.quality.metric must fit model.task: accuracy for Classification, rmse or mae for Regression",
+    ),
+)
+"""Rules that hold fields of different parts of the spec against each other."""
 
 
 class ModelOptimizationSpec(ApiModel):
     """A served model, the data it is judged by, what better means, and how a new version may go live."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            ("self.mode == 'ObserveOnly' || has(self.data.test)", "data.test is required unless mode is ObserveOnly: it decides promotion"),
-            ("!has(self.techniques) || has(self.data.training) || has(self.data.calibration) || !self.techniques.exists(t, "
-             "t.type == 'Quantization' && has(t.quantization) && has(t.quantization.schemes) && 'Static' in t.quantization.schemes)",
-             "static quantization needs data.training or data.calibration; without them leave Static out of quantization.schemes"),
-            ("!has(self.techniques) || has(self.data.training) || !self.techniques.exists(t, "
-             "t.type == 'Quantization' && has(t.quantization) && has(t.quantization.schemes) && 'Aware' in t.quantization.schemes)",
-             "quantization-aware training needs data.training; without it leave Aware out of quantization.schemes"),
-            ("!has(self.techniques) || has(self.data.training) || !self.techniques.exists(t, t.type in "
-             "['CustomTraining', 'HyperparameterTuning', 'Architecture', 'DataPreparation', 'Augmentation', "
-             "'AdversarialTraining'])",
-             "techniques that train need data.training"),
-            ("!has(self.techniques) || !self.techniques.exists(t, t.type == 'CustomTraining') || "
-             "(self.techniques.exists_one(t, t.type == 'CustomTraining') && !self.techniques.exists(t, t.type in "
-             "['HyperparameterTuning', 'Architecture', 'DataPreparation', 'Augmentation', 'AdversarialTraining', "
-             "'Distillation']))",
-             "CustomTraining does all the training of a candidate: name one, and no other technique that trains"),
-            ("!has(self.search) || self.search.sampler != 'CMAES' || (has(self.objectives) && "
-             "self.objectives.filter(o, o.role == 'Optimize').size() == 1)",
-             "search.sampler CMAES needs exactly one objective with role Optimize: give the others role Constrain, or use Auto"),
-            ("!has(self.objectives) || self.objectives.all(o, "
-             "(!(o.metric in ['accuracy', 'robust_accuracy']) || self.model.task == 'Classification') && "
-             "(!(o.metric in ['mae', 'rmse']) || self.model.task == 'Regression') && "
-             "(!(o.metric in ['cosine', 'neighbor_agreement']) || self.model.task == 'Embedding'))",
-             "an objective's quality metric must fit model.task: accuracy for Classification, rmse or mae for Regression, "
-             "cosine or neighbor_agreement for Embedding"),
-            ("self.model.updatePolicy != 'Follow' || has(self.monitoring)",
-             "model.updatePolicy Follow looks once a monitoring window: give spec.monitoring"),
-            ("!has(self.monitoring) || !has(self.monitoring.quality) || !has(self.monitoring.quality.metric) || "
-             "(self.monitoring.quality.metric == 'accuracy') == (self.model.task == 'Classification')",
-             "monitoring.quality.metric must fit model.task: accuracy for Classification, rmse or mae for Regression"),
-        )
-    )  # fmt: skip
+    model_config = ConfigDict(json_schema_extra=_ACROSS_FIELDS)
 
     suspend: bool = False
     """Freezes everything in place: Jobs are suspended, a rollout holds, what serves goes on serving."""
     mode: Mode = Mode.AUTOMATIC
-    """Automatic rolls winners out; RecommendOnly stops at a proven candidate; ObserveOnly only measures the champion."""
+    """Automatic rolls winners out. RecommendOnly stops at a proven candidate. ObserveOnly starts no runs: it measures the
+    delivered model and watches what serves."""
     manual_nonce: str | None = Field(default=None, min_length=1, max_length=64)
     """Any new value starts one run, and tries a failed baseline again at once."""
     model: Model
     """The model as delivered."""
     data: Data
-    """The data it is judged by."""
+    """The data that the model learns from and is judged by."""
     objectives: tuple[Objective, ...] | None = Field(
-        default=None, min_length=1, max_length=8,
-        json_schema_extra=map_list("metric")
-        | rules(("self.exists(o, o.role == 'Optimize')", "at least one objective must have role Optimize: it ranks candidates")),
-    )  # fmt: skip
-    """What better means. Left out: quality at most 1 % below the champion's (embeddings: 95 % of nearest neighbours as
-    the delivered model finds them), then p95 latency, then size."""
+        default=None, min_length=1, max_length=8, json_schema_extra=map_list("metric") | _SOME_RANKING
+    )
+    """What better means. Left out: a limit on quality, then p95 latency, then size. The limit is accuracy at most 0.01
+    below the champion's, rmse at most 1 % above it, or for embeddings 95 % of the nearest neighbours that the delivered
+    model finds."""
     selection: Selection = Selection()
     """How the winner is chosen."""
     techniques: tuple[Technique, ...] | None = Field(
         default=None, min_length=1, max_length=16, json_schema_extra=map_list("name")
     )
-    """Techniques the search may combine. Left out: a recipe chosen from the model and the data given."""
+    """Techniques that the search may combine. Left out: all that this model and this data allow."""
     search: Search = Search()
-    """How they are explored."""
+    """How combinations of techniques and engine options are explored."""
     serving: Serving = Serving()
     """Where and how the model serves."""
     target: Target
-    """What serves the model."""
+    """The workload that serves the model."""
     monitoring: Monitoring | None = None
     """How the live model is watched. Left out: it is not."""
     refresh: Refresh = Refresh()
-    """Which data a run that follows a signal learns from."""
+    """Data of runs that a signal, the schedule or manualNonce starts: what they learn from and are judged by."""
     triggers: Triggers = Triggers()
-    """What may start a run by itself, and how often."""
+    """What may start a run without a person, and how often."""
     execution: Execution = Execution()
     """How Jobs run."""
     rollout: Rollout = Rollout()
@@ -186,9 +243,10 @@ class ModelOptimizationSpec(ApiModel):
     history: History = History()
     """How much history is kept."""
     deletion_policy: DeletionPolicy = DeletionPolicy.KEEP_CHAMPION
-    """What a deleted resource leaves on the target: the champion, or the value found before the first change."""
+    """What a deleted resource leaves on the target: KeepChampion leaves the champion, RestoreOriginal the value that the
+    target had before the first rollout."""
 
     @property
     def better(self) -> tuple[Objective, ...]:
-        """What better means: the objectives as given, or those that fit the task."""
+        """The objectives of the spec, or the default ones of its task."""
         return self.objectives or default_objectives(self.model.task)

@@ -1,6 +1,7 @@
 """`ModelOptimization.status`: what the operator has observed and decided.
 
-Everything needed to decide after a restart is here. `stage` and `message` are words for people; nothing branches on them.
+Everything that is needed to decide after a restart is here. `stage` and `message` of the status are words for people;
+no decision reads them.
 """
 
 from enum import StrEnum
@@ -8,8 +9,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from retune.api.base import ATOMIC, ApiModel, Time, map_list
+from retune.api.base import ATOMIC, ApiModel, Time, map_list, one_of
 from retune.api.bounds import Address, Hash, Name, Number, Sentence, Word
+from retune.api.monitoring import TriggerReason
 from retune.api.watched import FreshData, MonitoringStatus, TriggersStatus
 
 
@@ -30,8 +32,17 @@ class Stage(StrEnum):
 
 
 def _known_stage(value: object) -> object:
-    """Return a stage, or None for a word that a newer operator wrote: nothing branches on it."""
+    """Return a stage, or None for a word that a newer operator wrote: no decision reads it."""
     return value if value in set(Stage) else None
+
+
+class RunStage(StrEnum):
+    """The stages of a run, in this order; Gather only where it gets fresh data."""
+
+    GATHER = "Gather"
+    SEARCH = "Search"
+    JUDGE = "Judge"
+    ROLLOUT = "Rollout"
 
 
 class Outcome(StrEnum):
@@ -47,7 +58,7 @@ class Outcome(StrEnum):
 
     @property
     def successful(self) -> bool:
-        """Whether the run reached an honest verdict without harm."""
+        """Whether the run came to a verdict and nothing had to be taken back."""
         return self in {Outcome.PROMOTED, Outcome.RECOMMENDED, Outcome.NO_GAIN}
 
 
@@ -83,71 +94,70 @@ class ConditionType(StrEnum):
 class Condition(ApiModel):
     """One observation, in the form of metav1.Condition."""
 
-    type: Word
-    """What is observed."""
+    type: Annotated[Word, Field(description=f"What is observed: {one_of(ConditionType)}.")]
     status: ConditionStatus
-    """True, False or Unknown."""
+    """Whether it is so."""
     reason: Word
     """Why, as one CamelCase word."""
     message: Sentence
-    """Why, as a sentence that names the object and the next step."""
+    """Why, as a sentence that names the object and, where a person is needed, the next step."""
     last_transition_time: Time
-    """When status last changed."""
+    """When the status last changed."""
     observed_generation: int = Field(ge=0)
-    """Generation of the resource this was observed for."""
+    """Generation of the resource that this was observed for."""
 
 
 class Measurement(ApiModel):
     """One measured number with its interval."""
 
     name: Word
-    """Metric name."""
+    """Name of the metric."""
     value: Number
-    """Point estimate."""
+    """The measured value."""
     low: Number | None = None
     """Lower end of the interval."""
     high: Number | None = None
     """Upper end of the interval."""
     samples: int | None = Field(default=None, ge=0)
-    """Rows or timed calls behind it."""
+    """Rows or timed calls that it was measured on."""
 
 
 class Version(ApiModel):
     """One version of the model: a bundle in the store under its digest."""
 
     version: int = Field(ge=1)
-    """Number of the version; 1 is the model as delivered."""
+    """Number of the version; 1 is the model as it was first delivered."""
     uri: Address
     """Where the bundle lies."""
     digest: Hash
     """Digest of the bundle."""
     model_digest: Hash | None = None
-    """Digest of the delivered file; version 1 only."""
+    """Digest of the delivered file; absent for a version that a run made."""
     run_name: Name | None = None
-    """The run that made it; absent for version 1."""
+    """The run that made it; absent for a delivered model."""
     spec_hash: Hash | None = None
-    """Hash of the spec it was proven under."""
+    """Hash of the parts of the spec that it was measured under."""
     techniques: tuple[Word, ...] = Field(default=(), max_length=16, json_schema_extra=ATOMIC)
-    """What was done to make it."""
+    """Techniques that made it, in the order in which they were applied."""
     size_bytes: int | None = Field(default=None, ge=0)
     """Size of the model file."""
     metrics: tuple[Measurement, ...] = Field(default=(), max_length=16, json_schema_extra=map_list("name"))
-    """Measurements on the test split and the serving hardware."""
+    """Measurements on the test data, or on validation where there is none, under the serving container's CPU limit."""
     injected_value: str | None = Field(default=None, max_length=1024)
-    """Value of the owned field while this version serves; absent where the manifest left the field out."""
+    """Value of the owned field while this version serves; absent where the manifest does not set the field."""
     promoted_at: Time | None = None
-    """When it became champion."""
+    """When it became champion by a rollout."""
 
 
 class JobAttempt(ApiModel):
-    """A Job written ahead: named here before it is created."""
+    """An attempt whose Job is named here before it is created, so that a restart finds it."""
 
     name: Name
     """Name of the Job."""
     attempt: int = Field(ge=1)
-    """Counts from 1."""
+    """Number of the attempt, from 1."""
     spec_hash: Hash
-    """Hash of the spec it was created for."""
+    """Hash of the parts of the spec that the attempt depends on."""
     retry_after: Time | None = None
     """After a failure: when the next attempt may start."""
 
@@ -156,7 +166,7 @@ class Trials(ApiModel):
     """Progress of the search."""
 
     total: int = Field(default=0, ge=0)
-    """Trials the run may spend."""
+    """Most trials of the run."""
     done: int = Field(default=0, ge=0)
     """Trials finished."""
     failed: int = Field(default=0, ge=0)
@@ -164,7 +174,7 @@ class Trials(ApiModel):
     best: Sentence | None = None
     """The best candidate so far, in words."""
     ended: Sentence | None = None
-    """Which budget ended the search before all trials were run."""
+    """Which budget ended the search before all trials were done, in words; absent where none did."""
 
 
 class ActiveRun(ApiModel):
@@ -174,41 +184,39 @@ class ActiveRun(ApiModel):
     """Name of the OptimizationRun."""
     number: int = Field(ge=1)
     """Number of the run."""
-    trigger: Word
-    """What started it."""
+    trigger: Annotated[Word, Field(description=f"What started it: {one_of(TriggerReason)}.")]
     why: Sentence | None = None
-    """The same as a sentence."""
+    """Why it was started, as a sentence."""
     data: Sentence | None = None
-    """Which data it learns from and is judged by, where that is not spec.data as it is."""
+    """Which data it learns from and is judged by, where production rows were gathered, or why they were not used."""
     spec_hash: Hash
-    """Hash of the spec it runs under."""
+    """Hash of the parts of the spec that the run depends on."""
     start_time: Time
     """When it started."""
-    stage: Word = "Search"
-    """Gather, Search or Judge."""
+    stage: Annotated[Word, Field(description=f"What is being done: {one_of(RunStage)}.")] = RunStage.SEARCH.value
     fresh: FreshData | None = None
-    """Data built for this run; absent where it uses spec.data."""
+    """Data gathered for this run; absent where it uses spec.data."""
     trials: Trials = Trials()
-    """Progress."""
+    """Progress of its search."""
 
 
 class ActiveRollout(ApiModel):
-    """The rollout that is under way, or being undone."""
+    """The rollout that is under way, or is being undone."""
 
     version: int = Field(ge=1)
-    """Version going live."""
+    """Version that is going live."""
     start_time: Time
-    """When it started."""
+    """When it started, or when the time for its pods began anew."""
     injected: bool = False
-    """Whether the target was seen with the new version's value."""
+    """Whether the target was seen with the new version's value in the owned field."""
     verify_attempt: int = Field(default=0, ge=0)
-    """Golden-request Jobs started; 0 before the pods are ready."""
+    """Number of the Job that asks golden requests; 0 before the pods are ready."""
     bake_start_time: Time | None = None
-    """When the new version was proven live and the bake began."""
+    """When the new version had answered right and the bake time began."""
     rollback_reason: Word | None = None
-    """Set when the rollout is being undone."""
+    """Why the rollout is being undone, as one word; absent while it goes forward."""
     rollback_message: Sentence | None = None
-    """Why it is being undone."""
+    """Why it is being undone, as a sentence."""
 
 
 class LastRun(ApiModel):
@@ -219,13 +227,13 @@ class LastRun(ApiModel):
     outcome: Outcome
     """How it ended."""
     reason: Word
-    """Why, as one word."""
+    """Why it ended so, as one word."""
     message: Sentence
-    """Why, as a sentence."""
+    """Why it ended so, as a sentence."""
     spec_hash: Hash
-    """Hash of the spec it ran under."""
+    """Hash of the parts of the spec that the run depended on."""
     original_version: int | None = Field(default=None, ge=1)
-    """Version of the delivered model that it started from."""
+    """Version of the delivered model that its candidates were made from."""
     completion_time: Time
     """When it ended."""
     report_uri: Address | None = Field(default=None, alias="reportURI")
@@ -238,34 +246,34 @@ class Rejected(ApiModel):
     digest: Hash
     """Digest of the bundle."""
     reason: Word
-    """Why it was rejected."""
+    """Why it was rejected, as one word."""
 
 
 class ModelOptimizationStatus(ApiModel):
     """What the operator has observed and decided."""
 
     observed_generation: int | None = Field(default=None, ge=0)
-    """Generation of the spec this status speaks of."""
+    """Generation of the spec that this status speaks of."""
     stage: Annotated[Stage | None, BeforeValidator(_known_stage)] = None
-    """Where the loop stands, for people."""
+    """Where the resource stands, as a word for people. Programs read conditions."""
     message: Sentence | None = None
-    """What is happening, for people."""
+    """What is happening, as a sentence for people."""
     conditions: tuple[Condition, ...] = Field(default=(), max_length=16, json_schema_extra=map_list("type"))
-    """The truth, in the form of metav1.Condition."""
+    """What was observed, in the form of metav1.Condition."""
     target_uid: Word | None = Field(default=None, alias="targetUID")
-    """UID of the target this status speaks of."""
+    """UID of the target whose one writer this resource is."""
     baseline: JobAttempt | None = None
-    """The Job that measures the delivered model."""
+    """The attempt to measure the delivered model; absent once it is measured."""
     original: Version | None = None
     """The model as delivered."""
     champion: Version | None = None
-    """The version that serves."""
+    """The version that serves, or served before the rollout under way."""
     candidate: Version | None = None
-    """A version that passed the gate and is not champion yet."""
+    """A version that the judge has accepted and that is not champion yet."""
     next_version: int = Field(default=2, ge=2)
-    """Number of the next version."""
+    """Number that the next version gets."""
     next_run: int = Field(default=1, ge=1)
-    """Number of the next run."""
+    """Number that the next run gets."""
     run: ActiveRun | None = None
     """The run under way."""
     rollout: ActiveRollout | None = None
@@ -273,10 +281,10 @@ class ModelOptimizationStatus(ApiModel):
     last_run: LastRun | None = None
     """How the last run ended."""
     monitoring: MonitoringStatus | None = None
-    """How the live model looks; absent where it is not watched."""
+    """What watching the live model has shown; absent where it is not watched."""
     triggers: TriggersStatus = TriggersStatus()
     """What decides whether a signal may start a run now."""
     observed_nonce: Word | None = None
-    """The manualNonce acted on last."""
+    """The manualNonce of the newest run."""
     rejected: tuple[Rejected, ...] = Field(default=(), max_length=20, json_schema_extra=map_list("digest"))
-    """Bundles that are not rolled out again."""
+    """Bundles that are not rolled out again, the newest 20."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from retune.api.base import ATOMIC, SET, ApiModel, Decimal, Duration, if_decimal, map_list, rules, text
+from retune.api.base import ATOMIC, SET, ApiModel, Decimal, Duration, Text, if_decimal, map_list, rules
 from retune.api.execution import Resources
 from retune.api.model import Factory
 
@@ -30,38 +30,44 @@ class TechniqueType(StrEnum):
 
 
 class Parameter(ApiModel):
-    """A value that the search chooses: one of `values`, or a number between `min` and `max`."""
+    """A parameter whose value the search chooses: one of `values`, or a number between `min` and `max`."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("has(self.values) != (has(self.min) && has(self.max))",
-             "a parameter has either values, or min and max"),
-            ("!has(self.min) || !has(self.max) || "
-             + if_decimal("self.min", if_decimal("self.max", "double(self.min) <= double(self.max)")),
-             "min must not exceed max"),
-            ("!self.log || !has(self.min) || " + if_decimal("self.min", "double(self.min) > 0.0"),
-             "a logarithmic scale needs a min above 0"),
+            ("has(self.values) != (has(self.min) && has(self.max))", "a parameter has either values, or min and max"),
+            (
+                "!has(self.min) || !has(self.max) || "
+                + if_decimal("self.min", if_decimal("self.max", "double(self.min) <= double(self.max)")),
+                "min must not exceed max",
+            ),
+            (
+                "!self.log || !has(self.min) || " + if_decimal("self.min", "double(self.min) > 0.0"),
+                "a logarithmic scale needs a min above 0",
+            ),
         )
-    )  # fmt: skip
-
-    name: text(  # type: ignore[valid-type]
-        pattern=r"[A-Za-z_][A-Za-z0-9_]*",
-        max_length=96,
-        message="a parameter's name has letters, digits and _, and does not start with a digit",
     )
+
+    name: Annotated[
+        str,
+        Text(
+            pattern=r"[A-Za-z_][A-Za-z0-9_]*",
+            max_length=96,
+            message="a parameter's name has letters, digits and _, and does not start with a digit",
+        ),
+    ]
     """Name of the hyperparameter or argument, such as learning_rate or classifier__max_depth."""
     values: tuple[Annotated[str, Field(max_length=128)], ...] | None = Field(
         default=None, min_length=1, max_length=32, json_schema_extra=SET
     )
-    """Values to choose from, each as JSON: 64, 0.5, true or "relu"; what is no JSON is taken as text."""
+    """Values to choose from, each as JSON, such as 64, 0.5, true or "relu"; anything else is taken as text."""
     min: Decimal | None = None
     """Smallest number."""
     max: Decimal | None = None
     """Largest number."""
     integer: bool = False
-    """Whether only whole numbers count."""
+    """Whether only whole numbers are tried."""
     log: bool = False
-    """Whether the scale is logarithmic."""
+    """Whether numbers are drawn from a logarithmic scale."""
 
 
 Parameters = tuple[Parameter, ...]
@@ -71,42 +77,43 @@ class TrainingContainer(ApiModel):
     """A container of your own that trains the model, one trial at a time."""
 
     image: str = Field(min_length=1, max_length=512)
-    """Image; it needs /bin/sh with mv, rm, sleep and cat, and runs as another user than root, without network
-    credentials, on a read-only root with /tmp to write to."""
+    """Image of the container. It needs /bin/sh with mv, rm, sleep and cat. It runs as another user than root, without
+    credentials, on a read-only root file system with /tmp to write to."""
     command: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(
         min_length=1, max_length=64, json_schema_extra=ATOMIC
     )
-    """What trains the model. It reads the files that RETUNE_TRAINING_DATA, RETUNE_VALIDATION_DATA (NPZ) and RETUNE_MODEL
-    name and parameters from RETUNE_PARAM_NAME or from the JSON file RETUNE_PARAMETERS; appends a line of JSON with epoch
-    and quality to RETUNE_METRICS; and writes model.onnx, or model with the extension of the delivered format, into the
-    folder RETUNE_OUTPUT. Inputs and outputs must stay as they are."""
+    """Command that trains the model. It reads the files that RETUNE_TRAINING_DATA, RETUNE_VALIDATION_DATA (NPZ) and
+    RETUNE_MODEL name, each parameter from RETUNE_PARAM_<NAME> or all from the JSON file RETUNE_PARAMETERS, and
+    RETUNE_SEED. It may append a line of JSON with epoch and quality to the file RETUNE_METRICS. It writes model.onnx, or
+    model with the extension of the delivered format, into the folder RETUNE_OUTPUT. The model's inputs and outputs must
+    stay as they are."""
     parameters: Parameters | None = Field(default=None, min_length=1, max_length=32, json_schema_extra=map_list("name"))
     """Parameters to search. Left out: the command is run once."""
     timeout: Duration = "1h"
     """Longest that one trial may train."""
     resources: Resources = Resources()
-    """Resources of the container; its CPU limit is the threads it is told of."""
+    """Resources of the container. RETUNE_THREADS and OMP_NUM_THREADS tell it its CPU limit."""
 
 
 class Tuning(ApiModel):
     """Training anew with other hyperparameters."""
 
     parameters: Parameters | None = Field(default=None, min_length=1, max_length=32, json_schema_extra=map_list("name"))
-    """Hyperparameters to search. Left out: those that matter for the estimator or for training a network."""
+    """Hyperparameters to search. Left out: those that matter for the estimator, or for training a network."""
     gradient: Literal["Auto", "Never"] = "Auto"
-    """Auto also lets continuous hyperparameters of a network follow the gradient of the validation loss, unless
-    `parameters` bounds them."""
+    """Auto also lets continuous hyperparameters of a network follow the gradient of the validation loss, where
+    parameters is left out."""
 
 
 class Architecture(ApiModel):
     """Another shape of the same model: width and depth of a network, number and depth of trees."""
 
     parameters: Parameters | None = Field(default=None, min_length=1, max_length=32, json_schema_extra=map_list("name"))
-    """Arguments of the factory, or parameters of the estimator. Left out: those whose names are known."""
+    """Arguments of the factory, or parameters of the estimator. Left out: those whose names say that they are sizes."""
 
 
 class PreparationKind(StrEnum):
-    """Steps before the estimator; they become part of the model, so that serving stays as trained."""
+    """Steps before the estimator. They become part of the model, so that it serves as it was trained."""
 
     IMPUTATION = "Imputation"
     SCALING = "Scaling"
@@ -123,11 +130,11 @@ class Preparation(ApiModel):
     kinds: tuple[PreparationKind, ...] = Field(
         default=tuple(PreparationKind), min_length=1, max_length=7, json_schema_extra=SET
     )
-    """Steps that the search may use."""
+    """Preprocessing steps that the search may use. They become part of the model."""
 
 
 class AugmentationKind(StrEnum):
-    """Changed copies of training rows."""
+    """Ways to change copies of training rows."""
 
     NOISE = "Noise"
     MIXUP = "Mixup"
@@ -140,8 +147,8 @@ class Augmentation(ApiModel):
     """Training on changed copies of the rows, with a strength that is searched."""
 
     kinds: tuple[AugmentationKind, ...] | None = Field(default=None, min_length=1, max_length=5, json_schema_extra=SET)
-    """Changes that the search may use. Left out: those that fit the inputs' shape (Shift and Erase are for images
-    and sequences)."""
+    """Changes that the search may use. Left out: all that fit the inputs' shape. Shift and Erase are for images and
+    sequences."""
 
 
 class Adversarial(ApiModel):
@@ -152,64 +159,65 @@ class Adversarial(ApiModel):
     )
     """Attacks to train against."""
     epsilon: Decimal = "0.1"
-    """Largest change of any input value, as a share of the value range of the training rows; robust_accuracy is
-    measured with the same."""
+    """Largest change of any input value, as a share of the value range of the training rows; also when the metric
+    robust_accuracy is measured."""
     steps: int = Field(default=5, ge=1, le=50)
-    """Steps of PGD, in training and when robust_accuracy is measured."""
+    """Steps of PGD; also when the metric robust_accuracy is measured."""
 
 
 class Distillation(ApiModel):
     """A smaller model that learns from the answers of a larger one."""
 
     student: Factory | None = None
-    """What builds the student. Left out: a network made from the model's inputs and outputs, its width searched."""
+    """What builds the student. Left out: a network that fits the model's inputs and outputs; its width and depth are
+    searched."""
     parameters: Parameters | None = Field(default=None, min_length=1, max_length=32, json_schema_extra=map_list("name"))
-    """Arguments of the student's factory to search."""
+    """Arguments of `student` to search; without student they mean nothing."""
     features: Literal["Auto", "Never"] = "Auto"
-    """Auto also lets the student learn the likeness of rows in the model's last hidden layer, where the model is a
-    network that can be taken apart."""
+    """Auto also lets the student learn how alike rows are in the model's last hidden layer, where the model is a network
+    whose layers can be read."""
 
 
 class Factorization(ApiModel):
-    """Layers as products of two lighter ones that train on, with the model before as a teacher."""
+    """Layers replaced by products of two lighter ones, which train on with the model before the change as a teacher."""
 
     forms: tuple[Literal["LowRank", "Separable"], ...] = Field(
         default=("LowRank", "Separable"), min_length=1, max_length=2, json_schema_extra=SET
     )
-    """LowRank makes linear layers and convolutions narrow in between; Separable replaces dense convolutions by
-    depthwise and pointwise ones."""
+    """LowRank splits linear layers and convolutions into two of a lower rank; Separable replaces dense convolutions by a
+    depthwise and a pointwise one."""
     ranks: tuple[Decimal, ...] = Field(
         default=("0.25", "0.5", "0.75"), min_length=1, max_length=8, json_schema_extra=SET
     )
-    """Shares of the full rank to choose from for LowRank; layers that would not shrink stay."""
+    """For LowRank: shares of the full rank to choose from. Layers that would not get smaller stay whole."""
     shares: tuple[Decimal, ...] = Field(default=("0.5", "1"), min_length=1, max_length=8, json_schema_extra=SET)
-    """Shares of the dense convolutions to choose from for Separable, the heaviest first."""
+    """For Separable: shares of the dense convolutions to choose from; the heaviest are replaced first."""
 
 
 class Pruning(ApiModel):
-    """Fewer neurons, channels or attention heads, and training on until quality is back."""
+    """Fewer neurons, channels or attention heads, and training on; of ensembles, fewer trees."""
 
     granularity: tuple[Literal["Structured", "Unstructured"], ...] = Field(
         default=("Structured",), min_length=1, max_length=2, json_schema_extra=SET
     )
-    """Structured removes whole units and makes a model faster; Unstructured zeroes weights, which only a compressed
-    file gains from."""
+    """Structured removes whole units or trees and makes a model faster. Unstructured sets weights of a network to zero,
+    which only makes a compressed file smaller."""
     max_ratio: Decimal = "0.75"
-    """Largest share removed."""
+    """Largest share of units, trees or weights that is removed."""
     iterations: int = Field(default=3, ge=1, le=10)
-    """Rounds of removing and training on."""
+    """Rounds in which a network loses units and trains on."""
 
 
 class GraphOptimization(ApiModel):
     """Rewriting the graph without changing what it computes."""
 
     transformer_fusions: Literal["Auto", "Never"] = "Auto"
-    """Auto tries attention, normalization and activation of transformers as single operators of ONNX Runtime, which
-    may help short inputs and need not help long ones: it is measured like every other change."""
+    """Auto also tries a transformer whose attention, normalization and activation are single operators of ONNX Runtime.
+    Whether that is faster depends on the length of the inputs and is measured."""
 
 
 class QuantizationScheme(StrEnum):
-    """Which numbers become smaller, and how their ranges are found."""
+    """Which numbers are stored in fewer bits, and how their ranges are found."""
 
     STATIC = "Static"
     """8-bit weights and activations, ranges calibrated beforehand; transformers get their outliers smoothed first."""
@@ -232,15 +240,17 @@ class CalibrationMethod(StrEnum):
 
 
 class Calibration(ApiModel):
-    """How static quantization observes activations."""
+    """How quantization observes activations."""
 
     methods: tuple[CalibrationMethod, ...] = Field(
         default=(CalibrationMethod.MIN_MAX, CalibrationMethod.PERCENTILE),
-        min_length=1, max_length=3, json_schema_extra=SET,
-    )  # fmt: skip
-    """Methods the search may choose from."""
+        min_length=1,
+        max_length=3,
+        json_schema_extra=SET,
+    )
+    """Methods of the static scheme that the search may choose from. Transformers are smoothed instead."""
     samples: int = Field(default=300, ge=16, le=10000)
-    """Rows observed."""
+    """Calibration rows that are observed."""
 
 
 class Quantization(ApiModel):
@@ -249,11 +259,12 @@ class Quantization(ApiModel):
     schemes: tuple[QuantizationScheme, ...] | None = Field(
         default=None, min_length=1, max_length=5, json_schema_extra=SET
     )
-    """Schemes the search may choose from. Left out: those that the model, the data and the processor allow."""
+    """Schemes that the search may choose from. Left out: those that the model and the data allow and that can pay."""
     calibration: Calibration = Calibration()
-    """How the static scheme is calibrated."""
+    """How value ranges of activations are found, for schemes that observe them."""
     fallback: Literal["None", "RevertWorstLayers"] = "RevertWorstLayers"
-    """When quality drops too far, return the layers that hurt most to float."""
+    """RevertWorstLayers: where the static scheme misses a limit on quality, the layers that cost most quality stay in
+    float, at most half of them."""
 
 
 _SETTINGS = {
@@ -272,30 +283,39 @@ _SETTINGS = {
 
 
 class Technique(ApiModel):
-    """One technique the search may use, alone or with the others."""
+    """One technique that the search may use, alone or with the others."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            *((f"self.type == '{kind}' || !has(self.{field})",
-               f"{field} may only be set where type is {kind}: remove it or correct type")
-              for field, kind in _SETTINGS.items()),
-            ("self.type != 'CustomTraining' || has(self.container)",
-             "type CustomTraining needs container: the image and the command that train the model"),
+            *(
+                (
+                    f"self.type == '{kind}' || !has(self.{field})",
+                    f"{field} may only be set where type is {kind}: remove it or correct type",
+                )
+                for field, kind in _SETTINGS.items()
+            ),
+            (
+                "self.type != 'CustomTraining' || has(self.container)",
+                "type CustomTraining needs container: the image and the command that train the model",
+            ),
         )
-    )  # fmt: skip
-
-    name: text(  # type: ignore[valid-type]
-        pattern=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
-        max_length=40,
-        message="a technique's name has lower-case letters, digits and '-'",
     )
+
+    name: Annotated[
+        str,
+        Text(
+            pattern=r"[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+            max_length=40,
+            message="a technique's name has lower-case letters, digits and '-'",
+        ),
+    ]
     """Name of the step, as the report shows it."""
     type: TechniqueType
-    """What is done."""
+    """What is done to the model."""
     container: TrainingContainer | None = None
-    """Settings of type CustomTraining."""
+    """Settings of type CustomTraining, which needs them. All other settings may be left out: their defaults count."""
     tuning: Tuning | None = None
-    """Settings of type HyperparameterTuning; left out means its defaults, as for all that follow."""
+    """Settings of type HyperparameterTuning."""
     architecture: Architecture | None = None
     """Settings of type Architecture."""
     preparation: Preparation | None = None

@@ -1,139 +1,146 @@
-"""`status.monitoring` and `status.triggers`: how the live model looks, and what decides whether a run may start."""
+"""`status.monitoring` and `status.triggers`: what watching the live model has shown, and whether a run may start."""
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
-from retune.api.base import ATOMIC, ApiModel, Time, map_list
+from retune.api.base import ATOMIC, ApiModel, Time, map_list, one_of
 from retune.api.bounds import Address, Hash, Number, Sentence, Word
+from retune.api.monitoring import SIGNAL_REASONS
 
 
 class StoredData(ApiModel):
     """A data set in the store, fixed by its digest."""
 
     uri: Address
-    """Where it lies."""
+    """Where the file lies."""
     digest: Hash
     """SHA-256 of the file."""
     rows: int = Field(ge=0)
-    """Rows in it."""
+    """Number of its rows."""
 
 
 class FreshData(ApiModel):
-    """What a run learns from and is judged by, built from recent production rows."""
+    """The data that a run learns from and is judged by, built from recent production rows."""
 
     training: StoredData
     """Rows to learn from."""
     validation: StoredData
-    """Rows the search compares candidates on."""
+    """Rows that the search compares candidates on."""
     test: StoredData
-    """The newest rows, which decide."""
+    """The newest rows, which decide promotion."""
     words: Sentence
-    """What it was built from."""
+    """What the data was built from, as a sentence."""
 
 
 class Verdict(StrEnum):
     """What one window says of one signal."""
 
     BREACH = "Breach"
+    """The window is bad."""
     BETWEEN = "Between"
     """Neither bad nor clear: the signal keeps its state."""
     CLEAR = "Clear"
+    """The window is good: the signal is not raised any more."""
     UNKNOWN = "Unknown"
-    """Too few or no data: it says nothing."""
+    """Too few data, or none: the window says nothing."""
 
 
 class Signal(ApiModel):
     """One thing that is watched: drift, quality, or a live number."""
 
     name: Word
-    """Drift, Quality, or the name of a live signal."""
+    """Drift, Quality, EstimatedQuality, or the name of a live signal of the spec."""
     raised: bool = False
-    """Whether enough windows in a row were bad, and none was clear since."""
+    """Whether enough windows in a row were bad and none was clear since."""
     streak: int = Field(default=0, ge=0)
     """Bad windows in a row."""
     first_bad: int | None = Field(default=None, ge=0)
-    """Number of the first of them, or, while it is raised, of those that raised it: the change began then."""
+    """Number of the first bad window in a row. While the signal is raised, it stays: the change began with that window."""
     verdict: Verdict = Verdict.UNKNOWN
-    """Of the last window."""
+    """What the last window says: Breach (it is bad), Clear, Between (neither: the signal keeps its state) or Unknown (too
+    few data, or none)."""
     window: int | None = Field(default=None, ge=0)
-    """Number of the last window that counted."""
+    """Number of the last window that was judged."""
     value: Number | None = None
-    """What was seen last: a share of drifted columns, a quality, a number of the live model."""
+    """What that window showed: the share of drifted inputs, a quality, or the live number."""
     reference: Number | None = None
-    """What it is compared with."""
+    """What the value is compared with: a limit, the quality on the reference, or the usual value."""
     samples: int | None = Field(default=None, ge=0)
-    """Rows, labels or requests behind it."""
+    """Rows, labelled rows or requests that the value was computed from."""
     estimated: bool = False
-    """Whether it is an estimate."""
+    """Whether the value is an estimate, made without labels."""
     reason: Word = "NotSeenYet"
-    """Why, as one word."""
+    """Why that is the verdict, as one word."""
     message: Sentence = ""
-    """Why, as a sentence."""
+    """Why that is the verdict, as a sentence."""
     raised_at: Time | None = None
-    """When it was raised."""
+    """When it was raised; absent while it is not."""
     learned: int = Field(default=0, ge=0)
-    """Windows that a reference which is learned was learned from."""
+    """Windows that the usual value of a live signal with maxDegradation was learned from so far."""
 
 
 class MonitoringStatus(ApiModel):
-    """How the live model looks."""
+    """What watching the live model has shown."""
 
     since: Time
-    """Since when the champion is watched: no window that began before counts."""
+    """Since when the champion is watched. Windows that began before do not count."""
     champion_digest: Hash
     """Digest of the bundle that is watched."""
     window_seconds: int = Field(ge=1)
-    """Length of a window when the watch began; window k begins k times that after 1970."""
+    """Length of a window in seconds; window k begins k times as many seconds after 1970-01-01 00:00 UTC."""
     window: int | None = Field(default=None, ge=0)
-    """Number of the last window that was judged."""
+    """Number of the last window whose check has ended."""
     window_end: Time | None = None
     """When that window ended."""
     skipped_windows: int = Field(default=0, ge=0)
-    """Windows passed over because newer ones were due."""
+    """Windows that were not checked because newer ones were due."""
     samples: int | None = Field(default=None, ge=0)
     """Captured rows of that window."""
     drift_share: Number | None = None
-    """Share of drifted columns in that window."""
+    """Share of drifted inputs in that window."""
     drifted_columns: tuple[Word, ...] = Field(default=(), max_length=16, json_schema_extra=ATOMIC)
     """The most drifted columns of that window."""
     violations: tuple[Sentence, ...] = Field(default=(), max_length=8, json_schema_extra=ATOMIC)
-    """What does not fit the schema in that window; it is not drift."""
+    """What does not fit the model's schema in that window; it does not count as drift."""
     quality: Number | None = None
-    """Quality as measured last with labels."""
+    """Quality that was last measured with labels."""
     report_uri: Address | None = Field(default=None, alias="reportURI")
-    """Where that window's report lies."""
+    """Where that window's report lies; absent where nothing was found."""
     signals: tuple[Signal, ...] = Field(default=(), max_length=10, json_schema_extra=map_list("name"))
-    """Everything that is watched."""
+    """State of everything that is watched."""
 
 
 class Pending(ApiModel):
-    """A reason to run that waits for its time."""
+    """A reason to start a run that waits."""
 
-    reason: Word
-    """Drift, QualityDegradation, PerformanceDegradation, Schedule or ArtifactChange."""
+    reason: Annotated[Word, Field(description=f"What could start a run: {one_of(SIGNAL_REASONS)}.")]
     since: Time
-    """When it came up."""
+    """Since when it waits."""
     message: Sentence
-    """Why, as a sentence."""
+    """What was seen, as a sentence."""
 
 
 class TriggersStatus(ApiModel):
     """What decides whether a signal may start a run now."""
 
-    pending: tuple[Pending, ...] = Field(default=(), max_length=5, json_schema_extra=map_list("reason"))
-    """Reasons that wait."""
+    pending: tuple[Pending, ...] = Field(
+        default=(), max_length=len(SIGNAL_REASONS), json_schema_extra=map_list("reason")
+    )
+    """Reasons to start a run that wait."""
     held: Sentence | None = None
-    """Why none of them starts a run yet."""
+    """What keeps signals from starting a run now, as a sentence."""
     cooldown_until: Time | None = None
-    """Before this, no signal starts a run."""
+    """Signals start no run before this moment."""
     no_gain_streak: int = Field(default=0, ge=0)
-    """Runs in a row that brought nothing."""
+    """Runs in a row that brought no gain: NoGain, GateFailed or Failed."""
     rollback_streak: int = Field(default=0, ge=0)
-    """Runs in a row that were rolled back."""
+    """Runs that were rolled back since the last promotion, or since a person started a run."""
     starts: tuple[Time, ...] = Field(default=(), max_length=24, json_schema_extra=ATOMIC)
     """When signals started runs in the last 24 hours."""
     circuit: Word | None = None
-    """Why no signal may start runs until a person or new data change something: Exhausted or RollbackLoop."""
+    """Why the circuit is open, so that signals start no runs: Exhausted (runs in a row without gain; closes once no
+    reason is pending any more) or RollbackLoop. A change of the spec or of manualNonce closes it."""
     scheduled: Time | None = None
-    """The last time of the schedule that was acted on."""
+    """When a run last started because the schedule was due."""

@@ -138,6 +138,3 @@ def _unreadable(raw: Json, error: ValidationError) -> AccessError:
     return AccessError(
         f"{raw.get('kind', 'object')} {name} cannot be read ({where}: {first['msg']}): update this command"
     )
-
-
-__all__ = ["AccessError", "Cluster", "NotFound", "Unreachable", "parsed", "parsed_run"]

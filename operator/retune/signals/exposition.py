@@ -20,8 +20,8 @@ _CPU = "process_cpu_seconds_total"
 _STARTED = "process_start_time_seconds"
 _PERIODS = "container_cpu_cfs_periods_total"
 _THROTTLED = "container_cpu_cfs_throttled_periods_total"
-_STATUS_LABELS = ("status_code", "code", "status")
-_PATH_LABELS = ("path", "handler")
+STATUS_LABELS = ("status_code", "code", "status")
+PATH_LABELS = ("path", "handler")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def _totals(samples: list[Sample], metrics: PodMetrics) -> Totals:
 
 def _asked_by_clients(sample: Sample, suffix: str) -> bool:
     """Whether a sample counts requests of the wanted path, or no label tells the path."""
-    path = next((sample.labels[label] for label in _PATH_LABELS if label in sample.labels), None)
+    path = next((sample.labels[label] for label in PATH_LABELS if label in sample.labels), None)
     return path is None or path.endswith(suffix)
 
 
@@ -114,7 +114,7 @@ def _errors(samples: list[Sample]) -> float | None:
 
 
 def _status(sample: Sample) -> str | None:
-    return next((sample.labels[label] for label in _STATUS_LABELS if label in sample.labels), None)
+    return next((sample.labels[label] for label in STATUS_LABELS if label in sample.labels), None)
 
 
 def _buckets(samples: Iterable[Sample]) -> Mapping[float, float]:

@@ -31,15 +31,34 @@ def test_durations_read_as_people_write_them(text: str, amount: float) -> None:
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        (Decimal, "1e3"), (Decimal, "01"), (Decimal, "1."), (Decimal, ".5"), (Decimal, "+1"),
-        (Decimal, "1\n"), (Decimal, "NaN"),
-        (Duration, "1d"), (Duration, "10"), (Duration, "-1s"), (Duration, "1.5h"), (Duration, ""),
-        (Cpu, "two"), (Cpu, "1.5m"), (Cpu, "-1"),
-        (Uri, "file:///etc/passwd"), (Uri, "pvc://claim/../x"), (Uri, "pvc://claim//x"), (Uri, "pvc://Claim/x"),
-        (Uri, "pvc:///x"), (Uri, "pvc://claim/.hidden"), (Uri, "pvc://claim/a b"), (Uri, "pvc://claim/x\n"),
-        (FileUri, "pvc://claim"), (FileUri, "pvc://claim/"), (FileUri, "pvc://claim/x/"),
+        (Decimal, "1e3"),
+        (Decimal, "01"),
+        (Decimal, "1."),
+        (Decimal, ".5"),
+        (Decimal, "+1"),
+        (Decimal, "1\n"),
+        (Decimal, "NaN"),
+        (Duration, "1d"),
+        (Duration, "10"),
+        (Duration, "-1s"),
+        (Duration, "1.5h"),
+        (Duration, ""),
+        (Cpu, "two"),
+        (Cpu, "1.5m"),
+        (Cpu, "-1"),
+        (Uri, "file:///etc/passwd"),
+        (Uri, "pvc://claim/../x"),
+        (Uri, "pvc://claim//x"),
+        (Uri, "pvc://Claim/x"),
+        (Uri, "pvc:///x"),
+        (Uri, "pvc://claim/.hidden"),
+        (Uri, "pvc://claim/a b"),
+        (Uri, "pvc://claim/x\n"),
+        (FileUri, "pvc://claim"),
+        (FileUri, "pvc://claim/"),
+        (FileUri, "pvc://claim/x/"),
     ],
-)  # fmt: skip
+)
 def test_what_the_cluster_refuses_is_refused_here_too(kind: Any, text: str) -> None:
     """By hand, a Job reads its request without an API server in front; the same patterns hold."""
     with pytest.raises(ValidationError):
