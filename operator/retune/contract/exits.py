@@ -8,6 +8,6 @@ class Exit(IntEnum):
 
     DONE = 0
     BAD_INPUT = 64
-    """The input is wrong: trying again with the same input cannot help."""
+    """The input is wrong. Trying again with the same input cannot help."""
     INFEASIBLE = 65
-    """The input is fine, but what was asked cannot be had."""
+    """The input is fine, but what was asked for is not to be had, such as right answers of a live pod."""

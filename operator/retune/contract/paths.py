@@ -1,7 +1,8 @@
-"""Where things lie inside a Job's or a server's container, and the names both sides agree on."""
+"""Where files lie in the containers of Jobs and servers, and the names that operator and Jobs agree on."""
 
 REQUEST_FILE = "/etc/retune/request.json"
-"""The request, projected from the pod's own annotation: one immutable object carries the Job and its request."""
+"""Where a Job finds its request: projected from the pod's own annotation, so that the Job and its request are one
+immutable object."""
 
 REQUEST_ANNOTATION = "retune.dev/request"
 """Annotation of the Job's pod template that holds the request."""
@@ -10,16 +11,17 @@ RESULT_FILE = "/dev/termination-log"
 """Where a Job writes its result for the kubelet to report."""
 
 RESULT_LIMIT = 4096
-"""Bytes of a termination message that the kubelet keeps."""
+"""Bytes of a termination message: the kubelet keeps no more."""
 
 CLAIM_ROOT = "/mnt/pvc"
-"""Claim `c` of a `pvc://c/...` URI is mounted at `CLAIM_ROOT/c`; `RETUNE_CLAIM_ROOT` overrides it outside a cluster."""
+"""Folder below which the PersistentVolumeClaim `c` of a URI `pvc://c/...` is mounted at `c`. Outside a cluster, the
+environment variable RETUNE_CLAIM_ROOT names another."""
 
 CLAIMS_VARIABLE = "RETUNE_CLAIMS"
-"""Environment variable with a JSON object of claims and the folders they stand for, on a person's own machine."""
+"""Environment variable for a person's own machine: a JSON object of claims and the folders that they stand for."""
 
 PRIVATE_ADDRESSES_VARIABLE = "RETUNE_PRIVATE_ADDRESSES"
-"""Environment variable that is `Allow` where https:// URIs may lead to private addresses, such as the cluster's."""
+"""Environment variable that is `Allow` where https:// URIs may lead to private addresses, such as the cluster's own."""
 
 SCRATCH_DIR = "/tmp"  # noqa: S108 - a size-limited emptyDir of the Job's own
 """The only writable folder besides the store."""
@@ -31,14 +33,14 @@ METRIC_TRIALS_TOTAL = "retune_search_trials_budget"
 METRIC_TRIALS_DONE = "retune_search_trials_done"
 METRIC_TRIALS_FAILED = "retune_search_trials_failed"
 METRIC_BEST = "retune_search_best"
-"""Gauge per objective, label `metric`: the best feasible candidate's value as a ratio to the champion's."""
+"""Gauge with label `metric`, one for each objective: the best candidate's value divided by the champion's."""
 
 
 def bundles(store: str) -> str:
-    """Return the folder of published bundles, each under its digest."""
+    """Return the URI of the folder of published bundles, which are named by their digests."""
     return f"{store.rstrip('/')}/bundles"
 
 
 def run_folder(store: str, run: str) -> str:
-    """Return the folder of one run: study, candidates, report."""
+    """Return the URI of the folder of one run: its study, candidates and report."""
     return f"{store.rstrip('/')}/runs/{run}"

@@ -1,4 +1,7 @@
-"""What the operator asks of a Job: one frozen document per command, complete without any other source."""
+"""What the operator asks of a Job: one frozen document a command, which needs no other source.
+
+A request that one side writes and the other cannot read is an error, never half understood.
+"""
 
 from typing import Annotated, Literal
 
@@ -20,7 +23,7 @@ class Document(ApiModel):
 
 
 class BundleRef(Document):
-    """A bundle in a store, held to its digest."""
+    """A bundle in a store, fixed by its digest."""
 
     uri: Address
     digest: Hash
@@ -32,9 +35,9 @@ class InspectRequest(Document):
     command: Literal["inspect"] = "inspect"
     resource: str
     model: Model
-    """The task in it is a default, and not believed."""
+    """The model. Its task is only a default: the Job finds out what it is."""
     data: tuple[Dataset, ...] = Field(default=(), max_length=8)
-    """Files that may hold rows for it; their label column is a default, and not believed."""
+    """Files that may hold rows for it. Their label column is only a default: the Job finds out which it is."""
 
 
 class BaselineRequest(Document):
@@ -59,7 +62,7 @@ class SearchRequest(Document):
     command: Literal["search"] = "search"
     resource: str
     run: str
-    """Name of the run in the store, where it never comes back."""
+    """Name of the run in the store. No other run ever gets it."""
     spec_hash: str
     data: Data
     objectives: tuple[Objective, ...]
@@ -70,7 +73,7 @@ class SearchRequest(Document):
     serving: Serving = Serving()
     champion: BundleRef
     original: BundleRef
-    """The model as delivered, which candidates are made from."""
+    """The bundle of the model as delivered, which candidates are made from."""
     rejected: tuple[str, ...] = ()
     """Digests that are not proposed again."""
     warm_start: tuple[str, ...] = ()
@@ -91,17 +94,17 @@ class Window(Document):
     """A span of time, half open, in whole seconds since 1970."""
 
     index: int = Field(ge=0)
-    """Its number: how many windows of its length end before it begins, since 1970."""
+    """Number of the window: how many windows of its length there were before it since 1970."""
     start: int = Field(ge=0)
     end: int = Field(ge=1)
 
 
 class Followed(Document):
-    """A delivered file that is looked at for a change."""
+    """A delivered file that is checked for a change."""
 
     uri: str
     digest: str
-    """Digest it had when it was measured."""
+    """Digest of the file that was measured."""
 
 
 class CheckRequest(Document):
@@ -117,8 +120,8 @@ class CheckRequest(Document):
     champion: BundleRef
     production: Production | None = None
     reference: Dataset
-    """spec.data.validation, which says what columns are called; the window is compared with the rows that the champion
-    was proven on, which whoever published it left in the store."""
+    """spec.data.validation, for the names of columns. The window is compared with the rows that the champion was proven
+    on; they lie in the store beside its bundle."""
     drift: Drift | None = None
     quality: Quality | None = None
     min_samples: int = Field(ge=1)
@@ -146,7 +149,7 @@ class GatherRequest(Document):
     until: int = Field(ge=1)
     """End of the span that rows are taken from, in seconds since 1970."""
     changed: int | None = Field(default=None, ge=0)
-    """When the live data became other than they were, in seconds since 1970: rows of before say little of now."""
+    """When the live data changed, in seconds since 1970: older rows say little of it now. None: it did not."""
     champion: BundleRef
     store: str
     seed: int = 0
@@ -172,5 +175,9 @@ _ADAPTER: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)
 
 
 def parse_request(payload: str | bytes) -> AnyRequest:
-    """Return the request in a JSON document; raises pydantic.ValidationError naming each bad field."""
+    """Return the request in a JSON document.
+
+    Raises:
+        pydantic.ValidationError: It is no request; the error names each bad field.
+    """
     return _ADAPTER.validate_json(payload)

@@ -1,6 +1,6 @@
-"""What a Job answers: at most 4096 bytes of JSON in its termination message, plus files in the store.
+"""What a Job answers: at most 4096 bytes of JSON in its termination message, besides files in the store.
 
-Whatever ends up in a status has the status' own bounds here, so that a result that does not fit is no result.
+Whatever ends up in a status has the bounds of the status here: what would not fit there is refused as a result.
 """
 
 from enum import StrEnum
@@ -52,7 +52,7 @@ class Failure(Document):
     kind: Literal["Failure"] = "Failure"
     reason: Reason
     object: str
-    """What is wrong: a URI, a column, a pod."""
+    """What the fault is in: a URI, a column, a pod."""
     message: str
     """What is wrong with it, as a sentence."""
     next_step: str
@@ -60,12 +60,12 @@ class Failure(Document):
 
     @property
     def sentence(self) -> str:
-        """The whole story in one line."""
+        """Object, fault and next step in one line."""
         return f"{self.object}: {self.message} {self.next_step}".strip()
 
 
 class InspectedFile(Document):
-    """What was seen in a data file."""
+    """What a data file holds."""
 
     uri: str
     rows: int = Field(ge=0)
@@ -79,11 +79,11 @@ class InspectResult(Document):
     kind: Literal["Inspect"] = "Inspect"
     task: Task
     inputs: tuple[Word, ...]
-    """Such as `x float32 (N, 64)`."""
+    """Name, type and shape of each input, such as `x float32 (N, 64)`."""
     outputs: tuple[Word, ...]
     files: tuple[InspectedFile, ...] = ()
     techniques: dict[str, str | None]
-    """Every technique by type; None where it can be used, else the reason why not."""
+    """Every technique by type: None where it can be used, else why it cannot."""
 
 
 class BaselineResult(Document):
@@ -110,7 +110,7 @@ class SearchResult(Document):
     """Trials finished in the whole study."""
     failed: int = Field(ge=0)
     best: Sentence | None = None
-    """The best candidate, in words."""
+    """The best candidate so far, in words."""
     ended: Sentence | None = None
     """Which budget ended the search before all trials were done; None when none did."""
 
@@ -124,7 +124,7 @@ class Verdict(StrEnum):
 
 
 class CandidateSummary(Document):
-    """The candidate the verdict speaks of."""
+    """The candidate that the verdict is about."""
 
     bundle: BundleRef
     size_bytes: int = Field(ge=0)
@@ -132,7 +132,7 @@ class CandidateSummary(Document):
 
 
 class JudgeResult(Document):
-    """The verdict with its numbers. `spec_hash` and `run` prove what it belongs to."""
+    """The verdict with its numbers. `spec_hash`, `run` and `champion_digest` prove which run it belongs to."""
 
     kind: Literal["Judge"] = "Judge"
     spec_hash: str
@@ -187,7 +187,7 @@ class CheckResult(Document):
     samples: int = Field(default=0, ge=0)
     """Captured rows of the window that could be read."""
     set_aside: int = Field(default=0, ge=0)
-    """Rows and files that were not: broken, doubled, of the future, of another model."""
+    """Rows and files that could not be read or do not count: broken, doubled, of the future, of another model."""
     drift: SignalVerdict | None = None
     columns: tuple[ColumnDrift, ...] = Field(default=(), max_length=16)
     """The most drifted first, the prediction among them as `prediction`."""
@@ -195,20 +195,20 @@ class CheckResult(Document):
     quality: SignalVerdict | None = None
     labelled_window: int | None = Field(default=None, ge=0)
     artifact_digest: str | None = None
-    """Digest that the followed file has now; None where it is not followed or could not be read."""
+    """Digest of the delivered file as it is now; None where it is not followed or could not be read."""
     report: Address | None = None
     """URI of the window's report."""
 
 
 class GatherResult(Document):
-    """The run's data is in the store, or why the original data is used instead."""
+    """The run's data is in the store, or the original data is used."""
 
     kind: Literal["Gather"] = "Gather"
     spec_hash: str
     run: str
     fresh: FreshData | None = None
     message: Sentence
-    """What was built, or why not."""
+    """What the data was built from, or why the original data is used."""
 
 
 class VerifyResult(Document):
@@ -229,14 +229,19 @@ _ADAPTER: TypeAdapter[JobResult] = TypeAdapter(JobResult)
 
 
 def parse_result(payload: str | bytes) -> JobResult:
-    """Return the result in a termination message; raises pydantic.ValidationError when it is not one."""
+    """Return the result in a termination message.
+
+    Raises:
+        pydantic.ValidationError: It holds no result.
+    """
     return _ADAPTER.validate_json(payload)
 
 
 def encode_result(result: JobResult) -> bytes:
-    """Return the result as JSON of at most 4096 bytes, shortening its message when it would not fit.
+    """Return the result as JSON of at most RESULT_LIMIT bytes, with a shorter message where it would not fit.
 
-    Raises ValueError when even an empty message does not make it fit.
+    Raises:
+        ValueError: It does not fit even with an empty message.
     """
     payload = _dump(result)
     if len(payload) <= RESULT_LIMIT:

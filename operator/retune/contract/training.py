@@ -1,31 +1,31 @@
-"""How a search worker and a user's own training container work together: files in one folder that both see.
+"""How a search worker and a user's own training container work together: by files in a folder that both see.
 
-The worker never runs the user's code and the user's code never sees the store, credentials or the API server. Both
-sides of the agreement are here: the names of the files, and the shell loop that stands in front of the user's command.
+The worker never runs the user's code, and the user's code never sees the store, credentials or the API server. Here are
+the names of the files and the shell loop that runs in the container and starts the user's command for each trial.
 """
 
 from typing import Final
 
 EXCHANGE_DIR: Final = "/retune"
-"""The folder, in both containers."""
+"""Path of the folder in both containers."""
 EXCHANGE_VARIABLE: Final = "RETUNE_EXCHANGE"
-"""Environment variable of the worker with the folder; without it no training container stands beside the worker."""
+"""Environment variable of the worker that names the folder. Not set where no training container runs beside it."""
 
 REQUEST: Final = "request"
-"""Names the folder of the trial to run; taken away when it starts."""
+"""File that names the folder of the trial to run; removed when the trial starts."""
 ENVIRONMENT: Final = "environment"
-"""Lines NAME=VALUE that the command finds in its environment."""
+"""File of a trial with lines NAME=VALUE, which the command gets as environment variables."""
 CANCEL: Final = "cancel"
-"""Appears when the trial is given up."""
+"""File that the worker puts into the folder of a trial that it gives up."""
 LOG: Final = "log"
-"""What the command printed."""
+"""File of a trial with what the command printed."""
 EXIT: Final = "exit"
-"""Appears when the command has ended, with its exit code."""
+"""File of a trial that appears when the command has ended, with its exit code."""
 READY: Final = "ready"
-"""Appears in the exchange's folder when the container stands by."""
+"""File that appears in the shared folder when the container is ready for trials."""
 
-# Needs nothing but a POSIX shell with mv, rm, sleep and cat. Where there is setsid, what the command has started ends
-# with it. A trial that an earlier life of the container left behind has ended with 143.
+# Needs a POSIX shell with mv, rm, sleep and cat. Where there is setsid, processes that the command has started end with
+# it. A trial that was running when the container was restarted ends with exit code 143.
 LOOP: Final = """\
 trap 'exit 0' TERM
 cd "$1" || exit 1
@@ -65,6 +65,11 @@ done
 """
 
 
-def command(exchange: str, words: tuple[str, ...]) -> list[str]:
-    """Return what the container runs: the loop, in front of the user's command."""
-    return ["/bin/sh", "-c", LOOP, "sh", exchange, *words]
+def command(exchange: str, user_command: tuple[str, ...]) -> list[str]:
+    """Return the command of the container: the loop, which starts the user's command for each trial.
+
+    Args:
+        exchange: Path of the shared folder in the container.
+        user_command: Words of the user's command.
+    """
+    return ["/bin/sh", "-c", LOOP, "sh", exchange, *user_command]
