@@ -10,4 +10,4 @@ class Exit(IntEnum):
     BAD_INPUT = 64
     """The input is wrong. Trying again with the same input cannot help."""
     INFEASIBLE = 65
-    """The input is fine, but what was asked for is not to be had, such as right answers of a live pod."""
+    """The input is fine, but the outcome is not, such as wrong answers of a live pod."""

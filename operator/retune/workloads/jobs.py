@@ -1,6 +1,6 @@
-"""The Job that answers a request: a closed pod template that fits Pod Security `restricted`, and no API token.
+"""The Job that answers a request: its pod fits Pod Security `restricted` and has no API token.
 
-A user chooses amounts, nodes and queue, never the shape of the pod: creating Jobs on someone's behalf is delegation.
+A user chooses resources, nodes and queue, never anything else of the pod: the operator creates it with its own rights.
 """
 
 import math
@@ -22,18 +22,21 @@ from retune.contract.requests import CheckRequest, VerifyRequest
 from retune.contract.training import EXCHANGE_DIR, EXCHANGE_VARIABLE
 from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
-from retune.workloads.claims import claims, mounts, reads_from_servers, volumes
 from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
 from retune.workloads.resources import container_resources
 from retune.workloads.training import CLOSED, EXCHANGE_MOUNT, training_container, training_of, training_volumes
+from retune.workloads.volumes import claims_of, reads_from_servers, volume_mounts, volumes
 
 CONTAINER = "optimizer"
 """Name of the one container in every Job's pod."""
 _USER = 65532
 _SCRATCH_LIMIT = "4Gi"
 _KILLED = 137
+"""Exit code of a process that was killed, as it is when its container has too little memory."""
 _LEAST_ASKING_SECONDS = 300.0
+"""Time that golden requests have at least."""
 _LEAST_KEPT_SECONDS = 600
+"""How long a finished check is kept at least."""
 _REQUEST_DIR, _REQUEST_NAME = REQUEST_FILE.rsplit("/", 1)
 _ENVIRONMENT = {
     "HOME": SCRATCH_DIR,
@@ -64,15 +67,20 @@ class JobSettings(Protocol):
 
     @property
     def private_addresses(self) -> str:
-        """Allow, where https:// URIs may lead to private addresses, or Refuse."""
+        """Allow where https:// URIs may lead to private addresses, else Refuse."""
 
 
 def job_manifest(
     action: CreateJob, *, resource: ModelOptimization, target: Target | None, settings: JobSettings
 ) -> Json:
-    """Return the Job of `action`.
+    """Return the Job that answers a request.
 
-    Nodes and tolerations come from the spec, else from the target, so that measurements are made where it serves.
+    Args:
+        action: Name, request, workers and CPU limit of the Job.
+        resource: The ModelOptimization that owns the Job.
+        target: The workload that serves. Its nodes and tolerations are the Job's where the spec names none, so that
+            measurements are made where the model serves.
+        settings: Images and policies of the operator.
     """
     command = action.request.command
     execution = resource.spec.execution
@@ -97,7 +105,7 @@ def job_manifest(
 
 
 def _kept_seconds(action: CreateJob, execution: Execution) -> int:
-    """Return how long the finished Job is kept; checks go soon, because there is one a window for ever."""
+    """Return how long the finished Job is kept; checks go soon, because every window has one."""
     kept, request = math.ceil(seconds(execution.ttl_after_finished)), action.request
     if not isinstance(request, CheckRequest):
         return kept
@@ -105,14 +113,14 @@ def _kept_seconds(action: CreateJob, execution: Execution) -> int:
 
 
 def _deadline(action: CreateJob, resource: ModelOptimization) -> int:
-    """Return the seconds a Job may take; while golden requests are asked, an unproven version serves."""
+    """Return the seconds that a Job may take; golden requests have less time, because an unproven version serves."""
     if isinstance(action.request, VerifyRequest):
         return math.ceil(max(_LEAST_ASKING_SECONDS, seconds(resource.spec.rollout.progress_deadline)))
     return math.ceil(seconds(resource.spec.execution.run_timeout))
 
 
 def _completions(action: CreateJob) -> Json:
-    """One completion a worker; a search is always Indexed, so that every worker knows its number."""
+    """Return one completion a worker. A search is always Indexed, so that every worker knows its number."""
     indexed = action.request.command == "search" or action.workers > 1
     return {
         "completionMode": "Indexed" if indexed else "NonIndexed",
@@ -122,7 +130,7 @@ def _completions(action: CreateJob) -> Json:
 
 
 def _failure_rules() -> list[Json]:
-    """An eviction is nobody's fault; input that is wrong, or memory that is short, stays so."""
+    """Return when a failed pod is not replaced: wrong input and too little memory stay so. Evictions do not count."""
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {"action": "FailJob", "onExitCodes": _exits(Exit.BAD_INPUT, Exit.INFEASIBLE)},
@@ -136,9 +144,9 @@ def _exits(*codes: int) -> Json:
 
 def _pod(action: CreateJob, execution: Execution, *, target: Target | None, settings: JobSettings) -> Json:
     selector = execution.node_selector or (dict(target.node_selector) if target else {})
-    tolerations = [each.to_dict() for each in execution.tolerations]
+    tolerations = [toleration.to_dict() for toleration in execution.tolerations]
     if not tolerations and target:
-        tolerations = [dict(each) for each in target.tolerations]
+        tolerations = [dict(toleration) for toleration in target.tolerations]
     training = training_of(action.request)
     return (
         {
@@ -150,7 +158,7 @@ def _pod(action: CreateJob, execution: Execution, *, target: Target | None, sett
             "volumes": [
                 _request_volume(),
                 _scratch_volume(),
-                *volumes(claims(action.request)),
+                *volumes(claims_of(action.request)),
                 *(training_volumes() if training else []),
             ],
         }
@@ -185,7 +193,7 @@ def _container(action: CreateJob, execution: Execution, settings: JobSettings) -
         "volumeMounts": [
             {"name": "request", "mountPath": _REQUEST_DIR, "readOnly": True},
             {"name": "scratch", "mountPath": SCRATCH_DIR},
-            *mounts(claims(action.request)),
+            *volume_mounts(claims_of(action.request)),
         ],
     }
     if execution.credentials and reads_from_servers(action.request):
@@ -199,19 +207,19 @@ def _container(action: CreateJob, execution: Execution, settings: JobSettings) -
 
 
 def _image(action: CreateJob, execution: Execution, settings: JobSettings) -> str:
-    """Return the image: Evidently lives in one of its own, and only that checks windows."""
+    """Return the image: windows are checked with Evidently, which has an image of its own."""
     if isinstance(action.request, CheckRequest):
         return settings.monitor_image
     return execution.image or settings.optimizer_image
 
 
 def _credentials(credentials: Credentials) -> Json:
-    """Return the Secret as variables; where it is absent, the Job starts and says what it misses."""
+    """Return the Secret as environment variables; where it is absent, the Job starts and says what is missing."""
     return {"secretRef": {"name": credentials.secret_name, "optional": True}}
 
 
 def _environment(action: CreateJob, settings: JobSettings) -> list[Json]:
-    """Return the variables, which win over those of a Secret.
+    """Return the environment variables, which win over those of a Secret.
 
     Numerical libraries get the threads of the serving container, never the node's cores.
     """

@@ -1,4 +1,4 @@
-"""Names and marks that everything we create carries, so that it can be found, owned and garbage-collected."""
+"""Labels, annotations and owner references of everything that the operator creates, so that it is found and removed."""
 
 from typing import Final
 
@@ -10,14 +10,14 @@ MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 RESOURCE: Final = "retune.dev/resource"
 COMMAND: Final = "retune.dev/command"
 HELD: Final = "retune.dev/held"
-"""Annotation of a Job that we suspended, as opposed to one that waits in a queue."""
+"""Annotation of a Job that the operator suspended, as opposed to one that waits in a queue."""
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 
 
 def labels(resource: ModelOptimization, *, command: str | None = None) -> dict[str, str]:
     """Return the labels of an object that belongs to `resource`."""
-    marks = {MANAGED_BY: "retune", RESOURCE: resource.metadata.name}
-    return marks | ({COMMAND: command} if command else {})
+    common = {MANAGED_BY: "retune", RESOURCE: resource.metadata.name}
+    return common | ({COMMAND: command} if command else {})
 
 
 def metadata(resource: ModelOptimization, name: str, *, command: str | None = None) -> Json:

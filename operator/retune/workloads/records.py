@@ -1,4 +1,4 @@
-"""Manifests of the two records we keep beside Jobs: the OptimizationRun of an attempt, the Lease on a target."""
+"""Manifests of the two records besides Jobs: the OptimizationRun of an attempt, and the Lease on a target."""
 
 from retune.api import API_VERSION
 from retune.api.base import Json
@@ -18,14 +18,14 @@ def run_manifest(action: CreateRun, *, resource: ModelOptimization) -> Json:
 
 
 def lease_name(target_uid: str) -> str:
-    """Return the name of the Lease on a target: one name per target, whoever asks for it."""
+    """Return the name of the Lease on a target, which is the same for every resource that asks for it."""
     return f"retune-{target_uid}"
 
 
 def lease_manifest(action: AcquireLease, *, resource: ModelOptimization) -> Json:
     """Return the Lease by which `resource` is the one writer of its target.
 
-    It has no duration: it is held until its owner is deleted, and who holds it is the owner reference's UID.
+    It has no duration: it is held until its owner is deleted. The UID of its owner reference says who holds it.
     """
     return {
         "apiVersion": "coordination.k8s.io/v1",

@@ -1,6 +1,6 @@
-"""What a Job's container asks for and is held to.
+"""CPU and memory of a Job's container: what is reserved for it, and the most it may use.
 
-Jobs that measure run under the serving container's CPU limit: a number taken with other limits says nothing about
+Jobs that measure run under the serving container's CPU limit: what is measured under another limit says nothing about
 what serves. Everything else comes from the spec, then from defaults that fit a small model on a small node.
 """
 
@@ -29,8 +29,13 @@ _TRAIN = _Default(cpu_request=1.0, cpu_limit=1.0, memory_request="1Gi", memory_l
 _CHECK = _Default(cpu_request=0.25, cpu_limit=1.0, memory_request="512Mi", memory_limit="2Gi")
 _ASK = _Default(cpu_request=0.1, cpu_limit=1.0, memory_request="256Mi", memory_limit="1Gi")
 _DEFAULTS = {
-    "baseline": _TRAIN, "gather": _WORK, "search": _TRAIN, "judge": _WORK, "verify": _ASK, "check": _CHECK,
-}  # fmt: skip
+    "baseline": _TRAIN,
+    "gather": _WORK,
+    "search": _TRAIN,
+    "judge": _WORK,
+    "verify": _ASK,
+    "check": _CHECK,
+}
 
 
 def container_resources(action: CreateJob, spec: Resources) -> Json:
@@ -45,22 +50,24 @@ def container_resources(action: CreateJob, spec: Resources) -> Json:
 
 
 def _cpu(action: CreateJob, spec: Resources, default: _Default) -> tuple[float, float]:
-    asked = cores(spec.requests.cpu) if spec.requests.cpu else None
-    allowed = cores(spec.limits.cpu) if spec.limits.cpu else None
-    if action.cpu_limit and (action.request.command in _MEASURING or allowed is None):
+    """Return request and limit in cores."""
+    requested = cores(spec.requests.cpu) if spec.requests.cpu else None
+    limited = cores(spec.limits.cpu) if spec.limits.cpu else None
+    if action.cpu_limit and (action.request.command in _MEASURING or limited is None):
         limit = action.cpu_limit
     else:
-        limit = allowed if allowed is not None else max(default.cpu_limit, asked or 0.0)
-    return min(asked if asked is not None else default.cpu_request, limit), limit
+        limit = limited if limited is not None else max(default.cpu_limit, requested or 0.0)
+    return min(requested if requested is not None else default.cpu_request, limit), limit
 
 
 def _memory(spec: Resources, default: _Default) -> tuple[str, str]:
-    asked, allowed = spec.requests.memory, spec.limits.memory
-    limit = allowed or max(default.memory_limit, asked or "0", key=memory_bytes)
-    return asked or min(default.memory_request, limit, key=memory_bytes), limit
+    """Return request and limit as Kubernetes writes them."""
+    request = spec.requests.memory
+    limit = spec.limits.memory or max(default.memory_limit, request or "0", key=memory_bytes)
+    return request or min(default.memory_request, limit, key=memory_bytes), limit
 
 
 def format_cores(amount: float) -> str:
-    """Return an amount of CPU as Kubernetes writes it, such as `2` or `500m`; at least one millicore."""
+    """Return cores as Kubernetes writes them, such as `2` or `500m`; at least one millicore."""
     milli = max(1, round(amount * 1000))
     return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"

@@ -1,7 +1,7 @@
-"""The user's own training container beside a search worker: closed in like the worker, and with less in reach.
+"""The user's own training container beside a search worker: as restricted as the worker, and it can reach less.
 
-It sees one folder that the worker shares with it and a scratch volume: no store, no credentials, no token, no request.
-It is a native sidecar, so that it is there before the worker starts and ends with it.
+It sees a folder that the worker shares with it and a scratch volume, but no store, credentials, token or request. It is
+a sidecar, so that it is there before the worker starts and ends with it.
 """
 
 from typing import Final
@@ -31,16 +31,16 @@ def training_of(request: JobRequest) -> TrainingContainer | None:
     """Return the container that trains the candidates of a search, if its techniques name one."""
     if not isinstance(request, SearchRequest) or isinstance(request, JudgeRequest):
         return None
-    return next((each.container for each in request.techniques or () if each.container), None)
+    return next((technique.container for technique in request.techniques or () if technique.container), None)
 
 
-def training_container(spec: TrainingContainer, policy: str) -> Json:
-    """Return the container; `policy` says when its image is pulled."""
+def training_container(spec: TrainingContainer, image_pull_policy: str) -> Json:
+    """Return the sidecar container that trains as the spec says."""
     threads = {"resourceFieldRef": {"containerName": CONTAINER, "resource": "limits.cpu"}}
     return {
         "name": CONTAINER,
         "image": spec.image,
-        "imagePullPolicy": policy,
+        "imagePullPolicy": image_pull_policy,
         "restartPolicy": "Always",
         "command": command(EXCHANGE_DIR, spec.command),
         "env": [
@@ -55,19 +55,19 @@ def training_container(spec: TrainingContainer, policy: str) -> Json:
 
 
 def _amounts(spec: Resources) -> Json:
-    """Return requests and limits; a CPU limit is always set, because it says how many threads may train."""
-    asked, allowed = spec.requests, spec.limits
-    memory = allowed.memory or max(_MEMORY_LIMIT, asked.memory or "0", key=memory_bytes)
-    cpu = allowed.cpu or asked.cpu or _CPU
+    """Return requests and limits. A CPU limit is always set, because it says how many threads may train."""
+    requests, limits = spec.requests, spec.limits
+    memory = limits.memory or max(_MEMORY_LIMIT, requests.memory or "0", key=memory_bytes)
+    cpu = limits.cpu or requests.cpu or _CPU
     return {
         "requests": {
-            "cpu": asked.cpu or min(_CPU, cpu, key=cores),
-            "memory": asked.memory or min(_MEMORY_REQUEST, memory, key=memory_bytes),
+            "cpu": requests.cpu or min(_CPU, cpu, key=cores),
+            "memory": requests.memory or min(_MEMORY_REQUEST, memory, key=memory_bytes),
         },
         "limits": {"cpu": cpu, "memory": memory},
     }
 
 
 def training_volumes() -> list[Json]:
-    """Return the volumes that only such a pod has."""
+    """Return the volumes that only a pod with a training container has."""
     return [{"name": name, "emptyDir": {"sizeLimit": _LIMIT}} for name in ("exchange", "training-scratch")]

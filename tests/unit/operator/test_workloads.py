@@ -15,8 +15,8 @@ from retune.contract.requests import BaselineRequest, JobRequest, JudgeRequest, 
 from retune.plan.actions import AcquireLease, CreateJob, CreateRun
 from retune.plan.observed import Target
 from retune.workloads import job_manifest, lease_manifest, run_manifest
-from retune.workloads.claims import claims
 from retune.workloads.resources import container_resources
+from retune.workloads.volumes import claims_of
 from tests import samples
 
 Json = dict[str, Any]
@@ -53,15 +53,20 @@ def job(
 
 def pod(manifest: Json) -> Json:
     """The pod's spec."""
-    found: Json = manifest["spec"]["template"]["spec"]
-    return found
+    spec: Json = manifest["spec"]["template"]["spec"]
+    return spec
 
 
 def container(manifest: Json) -> Json:
     """The one container."""
-    (only,) = pod(manifest)["containers"]
-    found: Json = only
-    return found
+    container: Json
+    (container,) = pod(manifest)["containers"]
+    return container
+
+
+def environment(manifest: Json) -> dict[str, str]:
+    """The container's literal environment variables."""
+    return {variable["name"]: variable["value"] for variable in container(manifest)["env"]}
 
 
 def serving(**fields: Any) -> Target:
@@ -84,11 +89,11 @@ def test_the_request_travels_with_the_pod_and_reads_back_as_it_was(command: str)
     manifest = job(command)
     carried = manifest["spec"]["template"]["metadata"]["annotations"]["retune.dev/request"]
     assert parse_request(carried) == REQUESTS[command]
-    source = next(each for each in pod(manifest)["volumes"] if each["name"] == "request")
+    source = next(volume for volume in pod(manifest)["volumes"] if volume["name"] == "request")
     assert source["downwardAPI"]["items"] == [
         {"path": "request.json", "fieldRef": {"fieldPath": "metadata.annotations['retune.dev/request']"}}
     ]
-    mount = next(each for each in container(manifest)["volumeMounts"] if each["name"] == "request")
+    mount = next(mount for mount in container(manifest)["volumeMounts"] if mount["name"] == "request")
     assert f"{mount['mountPath']}/request.json" == container(manifest)["command"][-1]
 
 
@@ -107,8 +112,10 @@ def test_pods_are_restricted_and_carry_no_token(command: str) -> None:
     assert spec["automountServiceAccountToken"] is False
     assert spec["enableServiceLinks"] is False
     assert {next(key for key in volume if key != "name") for volume in spec["volumes"]} <= {
-        "downwardAPI", "emptyDir", "persistentVolumeClaim",
-    }  # fmt: skip
+        "downwardAPI",
+        "emptyDir",
+        "persistentVolumeClaim",
+    }
 
 
 @every_command
@@ -118,18 +125,18 @@ def test_only_the_store_can_be_written(command: str) -> None:
     A verify Job writes nowhere.
     """
     manifest = job(command)
-    names = {
-        each["name"]: each["persistentVolumeClaim"]
-        for each in pod(manifest)["volumes"]
-        if "persistentVolumeClaim" in each
+    claims = {
+        volume["name"]: volume["persistentVolumeClaim"]
+        for volume in pod(manifest)["volumes"]
+        if "persistentVolumeClaim" in volume
     }
     writable = {
-        names[mount["name"]]["claimName"]
+        claims[mount["name"]]["claimName"]
         for mount in container(manifest)["volumeMounts"]
-        if mount["name"] in names and not mount["readOnly"]
+        if mount["name"] in claims and not mount["readOnly"]
     }
     assert writable == {"verify": set(), "check": {"artifacts", "production"}}.get(command, {"artifacts"})
-    assert {claim["claimName"] for claim in names.values() if not claim["readOnly"]} == writable
+    assert {claim["claimName"] for claim in claims.values() if not claim["readOnly"]} == writable
 
 
 def test_a_training_container_sees_nothing_but_its_folder() -> None:
@@ -140,30 +147,28 @@ def test_a_training_container_sees_nothing_but_its_folder() -> None:
         "resources": {"requests": {"cpu": "3"}},
     }
     technique = {"name": "mine", "type": "CustomTraining", "container": container_spec}
-    asked = samples.search_request().to_dict() | {"techniques": [technique]}
+    fields = samples.search_request().to_dict() | {"techniques": [technique]}
+    search = SearchRequest.model_validate(fields)
+    judge = JudgeRequest.model_validate(fields | {"command": "judge", "trigger": "Manual"})
     resource = samples.resource(execution={"credentials": {"secretName": "s3"}})
-    requests = (SearchRequest.model_validate(asked),
-                JudgeRequest.model_validate(asked | {"command": "judge", "trigger": "Manual"}))  # fmt: skip
-    made: dict[str, Json] = {
-        request.command: pod(job_manifest(
-            CreateJob("digits", request, cpu_limit=2.0), resource=resource, target=None, settings=Settings(),
-        ))
-        for request in requests
-    }  # fmt: skip
-    (sidecar,) = made["search"]["initContainers"]
-    assert "initContainers" not in made["judge"]
+
+    def pod_of(request: SearchRequest) -> Json:
+        action = CreateJob("digits", request, cpu_limit=2.0)
+        return pod(job_manifest(action, resource=resource, target=None, settings=Settings()))
+
+    assert "initContainers" not in pod_of(judge)
+    (sidecar,), (worker,) = pod_of(search)["initContainers"], pod_of(search)["containers"]
     assert sidecar["restartPolicy"] == "Always"
-    assert sidecar["securityContext"] == made["search"]["containers"][0]["securityContext"]
-    assert {each["mountPath"] for each in sidecar["volumeMounts"]} == {"/retune", "/tmp"}
+    assert sidecar["securityContext"] == worker["securityContext"]
+    assert {mount["mountPath"] for mount in sidecar["volumeMounts"]} == {"/retune", "/tmp"}
     assert "envFrom" not in sidecar
     assert sidecar["resources"] == {
-        "requests": {"cpu": "1", "memory": "1Gi"} | {"cpu": "3"}, "limits": {"cpu": "3", "memory": "4Gi"},
-    }  # fmt: skip
-    (worker,) = made["search"]["containers"]
+        "requests": {"cpu": "3", "memory": "1Gi"},
+        "limits": {"cpu": "3", "memory": "4Gi"},
+    }
     assert {"name": "RETUNE_EXCHANGE", "value": "/retune"} in worker["env"]
     assert {"name": "exchange", "mountPath": "/retune"} in worker["volumeMounts"]
-    scratch = {each["name"] for each in made["search"]["volumes"]} & {"scratch", "training-scratch"}
-    assert len(scratch) == 2
+    assert {"scratch", "training-scratch"} <= {volume["name"] for volume in pod_of(search)["volumes"]}
 
 
 def test_a_claim_is_mounted_once_where_the_contract_says() -> None:
@@ -176,7 +181,7 @@ def test_a_claim_is_mounted_once_where_the_contract_says() -> None:
 def test_a_claim_that_holds_both_store_and_data_is_writable() -> None:
     """One claim for everything is one read-write mount."""
     request = samples.baseline_request().model_copy(update={"store": "pvc://data"})
-    assert claims(request) == {"data": True, "models": False}
+    assert claims_of(request) == {"data": True, "models": False}
 
 
 @pytest.mark.parametrize("command", ["baseline", "judge"])
@@ -190,8 +195,8 @@ def test_what_measures_runs_under_the_serving_limit(command: str) -> None:
 def test_search_follows_the_serving_limit_unless_told_otherwise() -> None:
     """A search compares latencies too; only an explicit limit changes where it stands."""
     assert container(job("search", cpu_limit=2.0))["resources"]["limits"]["cpu"] == "2"
-    told = job("search", cpu_limit=2.0, execution={"resources": {"limits": {"cpu": "3"}}})
-    assert container(told)["resources"]["limits"]["cpu"] == "3"
+    limited = job("search", cpu_limit=2.0, execution={"resources": {"limits": {"cpu": "3"}}})
+    assert container(limited)["resources"]["limits"]["cpu"] == "3"
 
 
 def reading(uri: str, command: str = "baseline", **spec: Any) -> Json:
@@ -212,8 +217,8 @@ def test_credentials_reach_the_jobs_that_read_from_servers(command: str, uri: st
     """The Secret is named, never copied; a server's URI mounts nothing, and the claims stay as they were."""
     manifest = reading(uri, command, **CREDENTIALS)
     assert container(manifest)["envFrom"] == [{"secretRef": {"name": "bucket", "optional": True}}]
-    assert {each["name"] for each in pod(manifest)["volumes"]} <= {
-        each["name"] for each in pod(job(command))["volumes"]
+    assert {volume["name"] for volume in pod(manifest)["volumes"]} <= {
+        volume["name"] for volume in pod(job(command))["volumes"]
     }
 
 
@@ -226,7 +231,7 @@ def test_credentials_stay_away_from_jobs_that_need_none(command: str) -> None:
 
 def test_a_secret_cannot_change_what_the_installation_decides() -> None:
     """The administrator's word on addresses is set by name, and a name wins over a Secret's key."""
-    env = {each["name"]: each["value"] for each in container(reading("https://a.example/v.npz", **CREDENTIALS))["env"]}
+    env = environment(reading("https://a.example/v.npz", **CREDENTIALS))
     assert env["RETUNE_PRIVATE_ADDRESSES"] == "Refuse"
     assert env["AWS_EC2_METADATA_DISABLED"] == "true"
 
@@ -252,11 +257,12 @@ def test_a_request_never_exceeds_its_limit(
     )
     if memory[0] and memory[1] and memory_bytes(memory[0]) > memory_bytes(memory[1]):
         return  # the CRD refuses this
-    found = container_resources(CreateJob("j", REQUESTS[command], cpu_limit=serving_limit), spec)
-    assert cores(found["requests"]["cpu"]) <= cores(found["limits"]["cpu"])
-    assert memory_bytes(found["requests"]["memory"]) <= memory_bytes(found["limits"]["memory"])
-    assert found["requests"]["memory"] == (memory[0] or found["requests"]["memory"])
-    assert found["limits"]["memory"] == (memory[1] or found["limits"]["memory"])
+    resources = container_resources(CreateJob("j", REQUESTS[command], cpu_limit=serving_limit), spec)
+    requests, limits = resources["requests"], resources["limits"]
+    assert cores(requests["cpu"]) <= cores(limits["cpu"])
+    assert memory_bytes(requests["memory"]) <= memory_bytes(limits["memory"])
+    assert memory[0] in {None, requests["memory"]}
+    assert memory[1] in {None, limits["memory"]}
 
 
 def test_an_eviction_is_looked_at_before_exit_codes() -> None:
@@ -290,15 +296,15 @@ def test_jobs_run_where_the_target_runs_unless_told_otherwise() -> None:
     target = serving(node_selector={"class": "edge"}, tolerations=(toleration,))
     assert pod(job("judge", target=target))["nodeSelector"] == {"class": "edge"}
     assert pod(job("judge", target=target))["tolerations"] == [toleration]
-    told = job("judge", target=target, execution={"nodeSelector": {"class": "lab"}, "tolerations": [{"key": "lab"}]})
-    assert pod(told)["nodeSelector"] == {"class": "lab"}
-    assert pod(told)["tolerations"] == [{"key": "lab", "operator": "Equal"}]
+    chosen = job("judge", target=target, execution={"nodeSelector": {"class": "lab"}, "tolerations": [{"key": "lab"}]})
+    assert pod(chosen)["nodeSelector"] == {"class": "lab"}
+    assert pod(chosen)["tolerations"] == [{"key": "lab", "operator": "Equal"}]
     assert "nodeSelector" not in pod(job("judge"))
 
 
 def test_numerical_libraries_get_the_serving_threads() -> None:
     """Threads follow the request, never the node's core count."""
-    env = {each["name"]: each["value"] for each in container(job("judge"))["env"]}
+    env = environment(job("judge"))
     assert {env[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} == {"2"}
     assert env["DO_NOT_TRACK"] == "1"
 
@@ -321,8 +327,10 @@ def test_everything_is_labelled_and_owned(command: str) -> None:
     """Job and pod can be found by label, and go when their ModelOptimization goes."""
     manifest = job(command)
     expected = {
-        "app.kubernetes.io/managed-by": "retune", "retune.dev/resource": "digits", "retune.dev/command": command,
-    }  # fmt: skip
+        "app.kubernetes.io/managed-by": "retune",
+        "retune.dev/resource": "digits",
+        "retune.dev/command": command,
+    }
     assert manifest["metadata"]["labels"] == expected
     assert manifest["spec"]["template"]["metadata"]["labels"] == expected
     (owner,) = manifest["metadata"]["ownerReferences"]
@@ -349,22 +357,26 @@ def test_a_run_records_its_snapshot() -> None:
     source = samples.resource().spec
     spec = OptimizationRunSpec.model_validate(
         {
-            "number": 1, "trigger": {"reason": "Initial", "message": "first run"}, "specGeneration": 1,
-            "specHash": "abc", "championVersion": 1, "championDigest": samples.DIGEST,
+            "number": 1,
+            "trigger": {"reason": "Initial", "message": "first run"},
+            "specGeneration": 1,
+            "specHash": "abc",
+            "championVersion": 1,
+            "championDigest": samples.DIGEST,
             "snapshot": {"model": source.model, "data": source.data, "objectives": source.better},
         }
-    )  # fmt: skip
-    made = run_manifest(CreateRun("digits-r1", spec), resource=samples.resource())
-    assert OptimizationRunSpec.model_validate(made["spec"]) == spec
-    assert (made["kind"], made["metadata"]["name"]) == ("OptimizationRun", "digits-r1")
+    )
+    run = run_manifest(CreateRun("digits-r1", spec), resource=samples.resource())
+    assert OptimizationRunSpec.model_validate(run["spec"]) == spec
+    assert (run["kind"], run["metadata"]["name"]) == ("OptimizationRun", "digits-r1")
 
 
 @pytest.mark.parametrize(("hours", "kept"), [(1, 7200), (0.01, 600), (24, 86400)])
 def test_checks_go_soon(hours: float, kept: int) -> None:
-    """There is one a window for ever: two windows are enough to read its word, and never less than ten minutes."""
+    """Every window has one: two windows are enough to read its result, and it is never less than ten minutes."""
     request = samples.check_request()
     window = request.window.model_copy(update={"end": request.window.start + int(3600 * hours)})
     action = CreateJob("digits-w1", request.model_copy(update={"window": window}), cpu_limit=None)
-    made = job_manifest(action, resource=samples.resource(), target=None, settings=Settings())
-    assert made["spec"]["ttlSecondsAfterFinished"] == kept
+    check = job_manifest(action, resource=samples.resource(), target=None, settings=Settings())
+    assert check["spec"]["ttlSecondsAfterFinished"] == kept
     assert job("gather")["spec"]["ttlSecondsAfterFinished"] == 86400

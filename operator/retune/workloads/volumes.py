@@ -1,4 +1,7 @@
-"""Which volume claims a Job needs and how they are mounted, read off its request; and whether it reads from servers."""
+"""Which volumes a Job needs and how they are mounted, read off its request; and whether it reads from servers.
+
+A URI `pvc://CLAIM/PATH` names a PersistentVolumeClaim. A Job must never be able to write to a claim that it only reads.
+"""
 
 from collections.abc import Iterator
 
@@ -17,23 +20,23 @@ from retune.contract.requests import (
 _SCHEME = "pvc://"
 
 
-def claims(request: JobRequest) -> dict[str, bool]:
-    """Return the name of every claim that `request` refers to, and whether the Job may write to it.
+def claims_of(request: JobRequest) -> dict[str, bool]:
+    """Return whether the Job may write to it, for each PersistentVolumeClaim that the request names.
 
-    Only the store is written to, and captured requests are removed when their time is over; a claim that holds both
-    such and other things is writable.
+    A Job writes to the store; a check also removes captured requests that are past their retention. A claim that holds
+    such data beside other files is writable as a whole.
     """
-    needed = {name: False for uri in _read(request) if (name := claim_of(uri))}
-    writable = {name: True for uri in _written(request) if (name := claim_of(uri))}
-    return dict(sorted((needed | writable).items()))
+    read = {claim: False for uri in _read(request) if (claim := _claim_of(uri))}
+    written = {claim: True for uri in _written(request) if (claim := _claim_of(uri))}
+    return dict(sorted((read | written).items()))
 
 
 def reads_from_servers(request: JobRequest) -> bool:
-    """Return whether the Job reads anything that is not in a claim."""
-    return any(claim_of(uri) is None for uri in _read(request))
+    """Return whether the Job reads anything that is not on a volume."""
+    return any(_claim_of(uri) is None for uri in _read(request))
 
 
-def claim_of(uri: str) -> str | None:
+def _claim_of(uri: str) -> str | None:
     """Return the claim's name in `pvc://CLAIM/PATH`; None for any other scheme."""
     return uri.removeprefix(_SCHEME).split("/", 1)[0] if uri.startswith(_SCHEME) else None
 
@@ -63,7 +66,7 @@ def _read(request: JobRequest) -> Iterator[str]:
     elif isinstance(request, SearchRequest):
         yield request.original.uri
     data = request.data
-    yield from (each.uri for each in (data.training, data.validation, data.test, data.calibration) if each)
+    yield from (split.uri for split in (data.training, data.validation, data.test, data.calibration) if split)
 
 
 def _checked(request: CheckRequest) -> Iterator[str]:
@@ -80,24 +83,31 @@ def _captured(production: Production) -> Iterator[str]:
         yield production.labels.uri
 
 
-def volumes(needed: dict[str, bool]) -> list[Json]:
-    """Return a volume per claim.
+def volumes(claims: dict[str, bool]) -> list[Json]:
+    """Return a volume for each claim.
 
     A claim that is only read is read-only in the volume too, so that the kubelet leaves its files' group alone.
+
+    Args:
+        claims: Whether the Job may write to it, by the claim's name.
     """
     return [
-        {"name": _volume(index), "persistentVolumeClaim": {"claimName": name, "readOnly": not writable}}
-        for index, (name, writable) in enumerate(needed.items())
+        {"name": _volume_name(index), "persistentVolumeClaim": {"claimName": claim, "readOnly": not writable}}
+        for index, (claim, writable) in enumerate(claims.items())
     ]
 
 
-def mounts(needed: dict[str, bool]) -> list[Json]:
-    """Return a mount per claim, at the path that `retune.contract` promises."""
+def volume_mounts(claims: dict[str, bool]) -> list[Json]:
+    """Return a mount for each claim, at the path that `retune.contract.paths` promises.
+
+    Args:
+        claims: Whether the Job may write to it, by the claim's name.
+    """
     return [
-        {"name": _volume(index), "mountPath": f"{CLAIM_ROOT}/{name}", "readOnly": not writable}
-        for index, (name, writable) in enumerate(needed.items())
+        {"name": _volume_name(index), "mountPath": f"{CLAIM_ROOT}/{claim}", "readOnly": not writable}
+        for index, (claim, writable) in enumerate(claims.items())
     ]
 
 
-def _volume(index: int) -> str:
+def _volume_name(index: int) -> str:
     return f"claim-{index}"
