@@ -1,1 +1,1 @@
-"""Live numbers: bounded reads of what pods and allowed Prometheus servers say, never from an address a user chose."""
+"""Live numbers: what pods and allowed Prometheus servers say. Never read without bounds or from a user's address."""

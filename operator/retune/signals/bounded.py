@@ -1,6 +1,6 @@
-"""HTTP reads with bounds on time, size and direction: the one way in which live numbers come into the operator.
+"""HTTP reads with bounds on time and size and without redirects: the only way that live numbers come into the operator.
 
-An answer that is late, large, elsewhere or no text is an error with a sentence, never waited for and never kept.
+An answer that is late, too large, a redirect or no text is an error with a sentence. It is never waited for or kept.
 """
 
 from collections.abc import Mapping
@@ -10,15 +10,20 @@ import aiohttp
 
 _CHUNK = 16 * 1024
 _CONNECTIONS = 1024
-"""At once: waiting for one counts as the answer's time, so that slow pods must not use them up."""
+"""Most connections at once. Waiting for one counts as time of the answer, so slow pods must not use all of them."""
 
 
 class UnreadableError(Exception):
-    """Nothing usable came back; the text says from where and why."""
+    """Nothing usable came back; the message says from where and why."""
 
 
 class Web:
-    """One session, made when it is first needed, in which nothing takes longer than `seconds`."""
+    """An HTTP session that is opened when it is first needed.
+
+    Args:
+        seconds: Longest that one answer may take.
+        limit: Most bytes of one answer.
+    """
 
     def __init__(self, *, seconds: float, limit: int) -> None:
         self._seconds = seconds
@@ -33,9 +38,16 @@ class Web:
         headers: Mapping[str, str] | None = None,
         also: frozenset[int] = frozenset(),
     ) -> str:
-        """Return the text at `url`, by POST where a form is given; raises UnreadableError.
+        """Return the text at `url`.
 
-        also: codes beside 200 whose answer is wanted as well.
+        Args:
+            url: Where to ask.
+            form: Fields to send by POST; without them the request is a GET.
+            headers: Further headers.
+            also: Status codes besides 200 whose answer is wanted as well.
+
+        Raises:
+            UnreadableError: There is no such answer within the bounds.
         """
         try:
             return await self._ask("POST" if form else "GET", url, form=form, headers=headers, also=also)

@@ -1,7 +1,7 @@
-"""A pod's metrics in Prometheus' text format, to the few totals that live numbers are made of.
+"""From a pod's metrics in Prometheus' text format to the few totals that live numbers are made of.
 
-Only lines of wanted names are parsed, and only sums over their labels are kept, so that neither a large nor a strange
-exposition costs memory. What is not a finite number that can be a total makes the whole scrape unusable.
+Only lines of wanted metrics are parsed, and only sums over their labels are kept, so that neither a large nor a strange
+exposition costs memory. A value that cannot be a total, negative or not finite, makes the whole scrape unusable.
 """
 
 import math
@@ -15,37 +15,49 @@ from retune.api.monitoring import PodMetrics
 from retune.signals.bounded import UnreadableError
 
 MAX_SAMPLES = 5000
+"""Most wanted lines of one exposition."""
 MAX_BUCKETS = 200
+"""Most different bounds of a histogram."""
 _CPU = "process_cpu_seconds_total"
 _STARTED = "process_start_time_seconds"
 _PERIODS = "container_cpu_cfs_periods_total"
 _THROTTLED = "container_cpu_cfs_throttled_periods_total"
 STATUS_LABELS = ("status_code", "code", "status")
+"""Labels that may hold the status code of a request, the first one first."""
 PATH_LABELS = ("path", "handler")
+"""Labels that may hold the path of a request, the first one first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What one process has counted since it started, or by how much that grew; None where it counts no such thing."""
+    """What one process has counted since it started, or by how much that grew; None where it does not count it."""
 
     requests: float | None = None
     """Requests answered."""
     errors: float | None = None
-    """Those answered with a status of 500 and above; None where no label tells the status."""
+    """Requests answered with a status of 500 and above; None where no label holds the status."""
     buckets: Mapping[float, float] = field(default_factory=dict)
-    """Requests that took at most so many seconds, by the bucket's upper bound."""
+    """Requests that took at most so many seconds, by the upper bound of their bucket."""
     cpu: float | None = None
     """Seconds of CPU."""
     periods: float | None = None
-    """Periods in which the container's CPU was limited."""
+    """Scheduling periods in which the container's CPU limit was in force."""
     throttled: float | None = None
-    """Those in which it was throttled."""
+    """Scheduling periods in which the container was throttled."""
     started: float | None = None
     """When the process started, in seconds since 1970."""
 
 
 def read(text: str, metrics: PodMetrics) -> Totals:
-    """Return the totals in an exposition; raises UnreadableError when a wanted line is malformed or no total."""
+    """Return the totals in an exposition.
+
+    Args:
+        text: The exposition, in Prometheus' text format.
+        metrics: Names of the metrics that count requests, and which paths count.
+
+    Raises:
+        UnreadableError: A wanted line is malformed or its value cannot be a total.
+    """
     names = _names(metrics)
     try:
         samples = list(_samples(_wanted(text, names)))
@@ -55,12 +67,12 @@ def read(text: str, metrics: PodMetrics) -> Totals:
 
 
 def _names(metrics: PodMetrics) -> frozenset[str]:
-    ours = {f"{metrics.latency}_bucket", f"{metrics.latency}_count", metrics.requests}
-    return frozenset(ours | {_CPU, _STARTED, _PERIODS, _THROTTLED})
+    of_requests = {f"{metrics.latency}_bucket", f"{metrics.latency}_count", metrics.requests}
+    return frozenset(of_requests | {_CPU, _STARTED, _PERIODS, _THROTTLED})
 
 
 def _wanted(text: str, names: frozenset[str]) -> Iterator[str]:
-    """Yield the lines of these metrics; all else, types and comments included, is passed over unread."""
+    """Yield the lines of these metrics; everything else, comments included, is passed over unread."""
     for line in text.split("\n"):
         if line.partition("{")[0].split(" ", 1)[0].strip() in names:
             yield line
@@ -80,13 +92,13 @@ def _totals(samples: list[Sample], metrics: PodMetrics) -> Totals:
     for sample in samples:
         if not (math.isfinite(sample.value) and sample.value >= 0):
             raise UnreadableError(f"the metrics say {sample.name} is {sample.value}, which is no total")
-    counted = [each for each in samples if _asked_by_clients(each, metrics.path_suffix)]
-    requests = [each for each in counted if each.name == metrics.requests]
-    timed = [each for each in counted if each.name == f"{metrics.latency}_count"]
+    counted = [sample for sample in samples if _is_of_path(sample, metrics.path_suffix)]
+    requests = [sample for sample in counted if sample.name == metrics.requests]
+    timed = [sample for sample in counted if sample.name == f"{metrics.latency}_count"]
     return Totals(
         requests=_sum(requests or timed),
         errors=_errors(requests or timed),
-        buckets=_buckets(each for each in counted if each.name == f"{metrics.latency}_bucket"),
+        buckets=_buckets(sample for sample in counted if sample.name == f"{metrics.latency}_bucket"),
         cpu=_only(samples, _CPU),
         periods=_only(samples, _PERIODS),
         throttled=_only(samples, _THROTTLED),
@@ -94,23 +106,23 @@ def _totals(samples: list[Sample], metrics: PodMetrics) -> Totals:
     )
 
 
-def _asked_by_clients(sample: Sample, suffix: str) -> bool:
-    """Whether a sample counts requests of the wanted path, or no label tells the path."""
+def _is_of_path(sample: Sample, suffix: str) -> bool:
+    """Return whether a sample counts requests of a path with this end, or no label holds the path."""
     path = next((sample.labels[label] for label in PATH_LABELS if label in sample.labels), None)
     return path is None or path.endswith(suffix)
 
 
 def _sum(samples: list[Sample]) -> float | None:
-    return math.fsum(each.value for each in samples) if samples else None
+    return math.fsum(sample.value for sample in samples) if samples else None
 
 
 def _only(samples: list[Sample], name: str) -> float | None:
-    return _sum([each for each in samples if each.name == name])
+    return _sum([sample for sample in samples if sample.name == name])
 
 
 def _errors(samples: list[Sample]) -> float | None:
-    told = [(status, each.value) for each in samples if (status := _status(each)) is not None]
-    return math.fsum(value for status, value in told if status.startswith("5")) if told else None
+    by_status = [(status, sample.value) for sample in samples if (status := _status(sample)) is not None]
+    return math.fsum(value for status, value in by_status if status.startswith("5")) if by_status else None
 
 
 def _status(sample: Sample) -> str | None:
@@ -118,8 +130,8 @@ def _status(sample: Sample) -> str | None:
 
 
 def _buckets(samples: Iterable[Sample]) -> Mapping[float, float]:
-    """Return the sum of each bucket over all labels; raises UnreadableError for bounds that are none."""
-    found: dict[float, float] = {}
+    """Return the sum of each bucket over all labels; raises UnreadableError where a bound is no number."""
+    buckets: dict[float, float] = {}
     for sample in samples:
         try:
             bound = float(sample.labels["le"])
@@ -127,16 +139,20 @@ def _buckets(samples: Iterable[Sample]) -> Mapping[float, float]:
             raise UnreadableError(f"the metrics have a bucket of {sample.name} without a bound") from error
         if math.isnan(bound):
             raise UnreadableError(f"the metrics have a bucket of {sample.name} with bound NaN")
-        found[bound] = found.get(bound, 0.0) + sample.value
-        if len(found) > MAX_BUCKETS:
+        buckets[bound] = buckets.get(bound, 0.0) + sample.value
+        if len(buckets) > MAX_BUCKETS:
             raise UnreadableError(f"the metrics have more than {MAX_BUCKETS} buckets of {sample.name}")
-    return dict(sorted(found.items()))
+    return dict(sorted(buckets.items()))
 
 
 def increase(before: Totals | None, after: Totals) -> Totals:
-    """Return by how much the totals grew: a counter that fell has begun again at zero, as Prometheus takes it.
+    """Return by how much the totals of one process grew.
 
-    before: None for a process that has just started.
+    A counter that fell has begun again at zero, as Prometheus takes it.
+
+    Args:
+        before: Totals at the earlier scrape; None for a process that has started since.
+        after: Totals at the later scrape.
     """
     base = before if before is not None and not _began_again(before, after) else Totals()
     return Totals(
@@ -164,18 +180,18 @@ def _grown(before: float | None, after: float | None) -> float | None:
     return after - before if before is not None and before <= after else after
 
 
-def added(one: Totals, other: Totals) -> Totals:
-    """Return two growths together; what neither counted stays None."""
-    bounds = one.buckets.keys() | other.buckets.keys()
+def added(left: Totals, right: Totals) -> Totals:
+    """Return the sum of two growths; what neither counted stays None."""
+    bounds = sorted(left.buckets.keys() | right.buckets.keys())
     return Totals(
-        requests=_plus(one.requests, other.requests),
-        errors=_plus(one.errors, other.errors),
-        buckets={each: one.buckets.get(each, 0.0) + other.buckets.get(each, 0.0) for each in sorted(bounds)},
-        cpu=_plus(one.cpu, other.cpu),
-        periods=_plus(one.periods, other.periods),
-        throttled=_plus(one.throttled, other.throttled),
+        requests=_plus(left.requests, right.requests),
+        errors=_plus(left.errors, right.errors),
+        buckets={bound: left.buckets.get(bound, 0.0) + right.buckets.get(bound, 0.0) for bound in bounds},
+        cpu=_plus(left.cpu, right.cpu),
+        periods=_plus(left.periods, right.periods),
+        throttled=_plus(left.throttled, right.throttled),
     )
 
 
-def _plus(one: float | None, other: float | None) -> float | None:
-    return other if one is None else one if other is None else one + other
+def _plus(left: float | None, right: float | None) -> float | None:
+    return right if left is None else left if right is None else left + right

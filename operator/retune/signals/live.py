@@ -1,7 +1,7 @@
 """Live numbers of each watched resource, window by window: from its pods' own metrics or from a Prometheus server.
 
-Nothing is written down: what an operator saw before it was restarted is gone, and the window it was restarted in is
-said to be unknown rather than guessed.
+Nothing is stored: what an operator saw before it was restarted is gone, and the window that it was restarted in is
+unknown, never guessed.
 """
 
 import asyncio
@@ -14,43 +14,52 @@ from retune.plan.observed import Live, LiveNumber, ServingPod
 from retune.plan.watch import windows
 from retune.settings import Server
 from retune.signals.bounded import UnreadableError, Web
-from retune.signals.numbers import none, number
+from retune.signals.numbers import no_number, number
 from retune.signals.pods import MAX_PODS, Ledger, scrape
 from retune.signals.prometheus import Prometheus
 
 TIMEOUT_SECONDS = 3.0
+"""Longest that a pod may take to answer."""
 SIZE_LIMIT = 1024 * 1024
 """Bytes of one pod's metrics; a larger exposition is not read."""
 _LONGEST, _SHORTEST = 300.0, 2.0
-_PARTS = 12
-"""Scrapes a window, as far as the bounds above allow."""
+"""Bounds of the seconds between two scrapes."""
+_SCRAPES = 12
+"""Scrapes a window, within these bounds."""
 
 
 class LiveReader:
-    """Reads live numbers. One for the whole operator; what it keeps of a resource is a few totals a pod."""
+    """Reads live numbers for the whole operator. Of a resource it keeps a few totals a pod.
+
+    Args:
+        servers: The Prometheus servers that the operator's settings allow, by name.
+        clock: Seconds since 1970.
+    """
 
     def __init__(self, servers: Mapping[str, Server], *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._web = Web(seconds=TIMEOUT_SECONDS, limit=SIZE_LIMIT)
         self._prometheus = Prometheus(servers)
         self._ledgers: dict[str, Ledger] = {}
-        self._told: dict[str, Live] = {}
+        self._judged: dict[str, Live] = {}
         self._busy: dict[str, asyncio.Lock] = {}
 
     def wait(self, resource: ModelOptimization) -> float | None:
-        """Return the seconds until the pods are to be observed again; None where speed is not watched."""
+        """Return the seconds until the pods are to be observed again; None where live numbers are not watched."""
         if _performance(resource) is None:
             return None
         ledger = self._ledger(resource)
-        if ledger.asked is None:
+        if ledger.last_scrape is None:
             return 0.0
-        boundary = (ledger.asked // ledger.length + 1) * ledger.length
-        return max(0.0, min(ledger.asked + _interval(ledger.length), boundary) - self._clock())
+        boundary = (ledger.last_scrape // ledger.length + 1) * ledger.length
+        return max(0.0, min(ledger.last_scrape + _interval(ledger.length), boundary) - self._clock())
 
     async def observe(self, resource: ModelOptimization, pods: Sequence[ServingPod]) -> None:
         """Scrape the target's pods, if it is time: at the boundaries of windows and several times between.
 
-        pods: every running pod of the target, ready or not; list them only when `wait` says 0.
+        Args:
+            resource: The resource whose target is watched.
+            pods: Every running pod of the target, ready or not; list them only when `wait` returns 0.
         """
         async with self._busy.setdefault(resource.key, asyncio.Lock()):
             if self.wait(resource) == 0.0:
@@ -59,25 +68,31 @@ class LiveReader:
     async def window(
         self, resource: ModelOptimization, pods: Sequence[ServingPod], *, index: int, start: float, end: float
     ) -> Live | None:
-        """Return the numbers of a window that has ended; None before that, or where speed is not watched.
+        """Return the numbers of a window that has ended; None before that, or where live numbers are not watched.
 
-        start, end: seconds since 1970. Asking again for the same window answers the same, without asking anyone.
+        A second call for the same window returns the same and asks nobody.
+
+        Args:
+            resource: The resource whose target is watched.
+            pods: Every running pod of the target, ready or not.
+            index: Number of the window.
+            start: Begin of the window, in seconds since 1970.
+            end: End of the window, in seconds since 1970.
         """
         performance = _performance(resource)
         if performance is None or self._clock() < end:
             return None
         await self.observe(resource, pods)
         ledger = self._ledger(resource)
-        told = self._told.get(resource.key)
-        if told is None or told.window != index:
-            told = self._told[resource.key] = await self._judged(
-                resource, performance, ledger, index=index, start=start, end=end
-            )
-        return told
+        live = self._judged.get(resource.key)
+        if live is None or live.window != index:
+            live = await self._numbers(resource, performance, ledger, index=index, start=start, end=end)
+            self._judged[resource.key] = live
+        return live
 
     def forget(self, key: str) -> None:
         """Drop what is remembered of a resource."""
-        for memory in (self._ledgers, self._told, self._busy):
+        for memory in (self._ledgers, self._judged, self._busy):
             memory.pop(key, None)
 
     async def close(self) -> None:
@@ -86,13 +101,13 @@ class LiveReader:
         await self._prometheus.close()
 
     def _ledger(self, resource: ModelOptimization) -> Ledger:
-        """Return the resource's ledger, begun anew when the window or the place of the metrics has changed."""
+        """Return the resource's ledger; a new one where the window or the place of the metrics has changed."""
         length, metrics = _length(resource), _metrics(resource)
-        found = self._ledgers.get(resource.key)
-        if found is None or (found.length, found.metrics) != (length, metrics):
-            found = self._ledgers[resource.key] = Ledger(length, metrics)
-            self._told.pop(resource.key, None)
-        return found
+        ledger = self._ledgers.get(resource.key)
+        if ledger is None or (ledger.length, ledger.metrics) != (length, metrics):
+            ledger = self._ledgers[resource.key] = Ledger(length, metrics)
+            self._judged.pop(resource.key, None)
+        return ledger
 
     async def _scrape(self, ledger: Ledger, pods: Sequence[ServingPod]) -> None:
         chosen = sorted(pods, key=lambda pod: pod.uid)[:MAX_PODS]
@@ -106,7 +121,7 @@ class LiveReader:
                 ledger.note(pod, answer, now)
         ledger.scraped(chosen, now, trouble=troubles[0] if troubles else None)
 
-    async def _judged(
+    async def _numbers(
         self,
         resource: ModelOptimization,
         performance: Performance,
@@ -159,15 +174,16 @@ def _length(resource: ModelOptimization) -> int:
 
 
 def _interval(length: float) -> float:
-    return min(_LONGEST, max(_SHORTEST, length / _PARTS))
+    """Return the seconds between two scrapes of a window of this length."""
+    return min(_LONGEST, max(_SHORTEST, length / _SCRAPES))
 
 
 def _unseen(signal: LiveSignal, ledger: Ledger, *, start: float) -> LiveNumber:
-    """Return why a window was not seen."""
+    """Return why the pods were not seen for enough of a window that began at `start`."""
     if ledger.trouble is not None:
-        return none(signal, "Unreachable", f"The pods' metrics cannot be read: {ledger.trouble}.")
+        return no_number(signal, "Unreachable", f"The pods' metrics cannot be read: {ledger.trouble}.")
     if not ledger.pods:
-        return none(signal, "NoData", "The target had no running pod.")
-    if ledger.since is None or ledger.since > start:
-        return none(signal, "Restarted", "The operator has not watched this window from its beginning.")
-    return none(signal, "NoData", "The pods were seen for too little of the window.")
+        return no_number(signal, "NoData", "The target had no running pod.")
+    if ledger.first_scrape is None or ledger.first_scrape > start:
+        return no_number(signal, "Restarted", "The operator has not watched this window from its beginning.")
+    return no_number(signal, "NoData", "The pods were seen for too little of the window.")

@@ -1,4 +1,4 @@
-"""From totals of a window to live numbers: quantiles, shares and rates, each with the reason for having one or none."""
+"""From totals of a window to live numbers: quantiles, shares and rates, or the reason why there is none."""
 
 import math
 import re
@@ -11,7 +11,8 @@ from retune.plan.observed import LiveNumber
 from retune.signals.exposition import Totals
 
 _QUANTILE = re.compile(r"(?:^|[-_])p(50|75|90|95|99)(?:[-_]|$)")
-_USUAL = 0.95
+_DEFAULT_SHARE = 0.95
+"""Share of requests whose longest duration is read where the signal's name says no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +20,15 @@ class Window:
     """What the target's pods counted in one window."""
 
     grown: Totals
-    """Over all pods."""
+    """By how much the totals of all pods grew."""
     seconds: float
-    """How much of the window was seen."""
+    """Seconds of the window in which some pod was seen."""
     allowed: float | None
-    """Seconds of CPU that the pods seen might have used at most; None where they are not limited."""
+    """Seconds of CPU that the pods might have used at most; None where they are not limited."""
 
     @property
     def saturation(self) -> float | None:
-        """CPU used as a share of what is allowed, or the share of throttled periods, whichever is larger."""
+        """CPU used as a share of what is allowed, or the share of throttled periods, whichever is larger; or None."""
         used, limit = self.grown.cpu, self.allowed
         shares = [used / limit] if used is not None and limit else []
         if self.grown.periods and self.grown.throttled is not None:
@@ -36,7 +37,13 @@ class Window:
 
 
 def number(signal: LiveSignal, window: Window, metrics: PodMetrics) -> LiveNumber:
-    """Return a signal's number from the pods' own metrics."""
+    """Return a signal's number: seconds for a latency, requests a second for a throughput, else a share.
+
+    Args:
+        signal: A signal without a query.
+        window: What the target's pods counted.
+        metrics: Names of the pods' metrics, for the message.
+    """
     if signal.kind == LiveKind.LATENCY:
         return _latency(signal, window, metrics)
     if signal.kind == LiveKind.ERROR_RATE:
@@ -46,45 +53,47 @@ def number(signal: LiveSignal, window: Window, metrics: PodMetrics) -> LiveNumbe
     if signal.kind == LiveKind.SATURATION:
         value = window.saturation
         if value is None:
-            return none(signal, "NoData", "The pods tell no CPU time, or have neither a CPU limit nor a request.")
+            return no_number(signal, "NoData", "The pods tell no CPU time, or have neither a CPU limit nor a request.")
         return _measured(signal, value, f"{100 * value:.1f} % of the CPU allowed")
-    return none(signal, "NoData", "Pods do not tell quality: give the signal a query, or watch quality with labels.")
+    return no_number(
+        signal, "NoData", "Pods do not tell quality: give the signal a query, or watch quality with labels."
+    )
 
 
-def none(signal: LiveSignal, reason: str, message: str) -> LiveNumber:
-    """Return that there is no number, and why."""
+def no_number(signal: LiveSignal, reason: str, message: str) -> LiveNumber:
+    """Return that there is no number, and why, as one word and as a sentence."""
     return LiveNumber(signal.name, None, reason, message)
 
 
 def _measured(signal: LiveSignal, value: float, words: str) -> LiveNumber:
     if not math.isfinite(value):
-        return none(signal, "NotANumber", "The pods' metrics give no finite number.")
+        return no_number(signal, "NotANumber", "The pods' metrics give no finite number.")
     return LiveNumber(signal.name, value, "Measured", f"{words}.")
 
 
 def _latency(signal: LiveSignal, window: Window, metrics: PodMetrics) -> LiveNumber:
-    found = _QUANTILE.search(signal.name)
-    share = int(found[1]) / 100 if found else _USUAL
+    percentile = _QUANTILE.search(signal.name)
+    share = int(percentile[1]) / 100 if percentile else _DEFAULT_SHARE
     if not window.grown.buckets:
-        return none(signal, "NoData", f"The pods tell no histogram {metrics.latency}{_of_path(metrics)}.")
+        return no_number(signal, "NoData", f"The pods tell no histogram {metrics.latency}{_of_path(metrics)}.")
     value = quantile(share, window.grown.buckets)
     if value is None:
-        return none(signal, "NoData", "No request was answered in the window.")
+        return no_number(signal, "NoData", "No request was answered in the window.")
     return _measured(signal, value, f"{100 * share:.0f} % of requests took at most {value:.4g} s")
 
 
 def _error_rate(signal: LiveSignal, window: Window, metrics: PodMetrics) -> LiveNumber:
     requests, errors = window.grown.requests, window.grown.errors
     if requests is None or errors is None:
-        return none(signal, "NoData", f"The pods tell no {metrics.requests} with a status{_of_path(metrics)}.")
+        return no_number(signal, "NoData", f"The pods tell no {metrics.requests} with a status{_of_path(metrics)}.")
     if not requests:
-        return none(signal, "NoData", "No request was answered in the window.")
+        return no_number(signal, "NoData", "No request was answered in the window.")
     return _measured(signal, errors / requests, f"{errors:.0f} of {requests:.0f} requests failed")
 
 
 def _throughput(signal: LiveSignal, window: Window, metrics: PodMetrics) -> LiveNumber:
     if window.grown.requests is None or not window.seconds:
-        return none(signal, "NoData", f"The pods tell no {metrics.requests}{_of_path(metrics)}.")
+        return no_number(signal, "NoData", f"The pods tell no {metrics.requests}{_of_path(metrics)}.")
     rate = window.grown.requests / window.seconds
     return _measured(signal, rate, f"{rate:.4g} requests a second")
 
@@ -96,7 +105,10 @@ def _of_path(metrics: PodMetrics) -> str:
 def quantile(share: float, buckets: Mapping[float, float]) -> float | None:
     """Return a quantile by interpolation within buckets, as Prometheus' histogram_quantile(); None without requests.
 
-    buckets: requests by upper bound, ascending, the last infinite; counts that fall are raised to those below them.
+    Args:
+        share: Share of requests that take at most so long, between 0 and 1.
+        buckets: Requests by upper bound in seconds, ascending, the last bound infinite. A count below the one before it
+            is raised to it.
     """
     bounds = list(buckets)
     if len(bounds) < 2 or not math.isinf(bounds[-1]):

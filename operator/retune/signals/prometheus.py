@@ -1,6 +1,6 @@
 """One number from a Prometheus server that the administrator allowed, or why there is none.
 
-A resource names a server, never an address, and its query is filled in with Kubernetes' own names alone. Whatever the
+A resource names a server, never an address, and only Kubernetes' own names are filled into its query. Whatever the
 server answers, the outcome is a LiveNumber with a reason.
 """
 
@@ -16,6 +16,7 @@ from retune.settings import Server
 from retune.signals.bounded import UnreadableError, Web
 
 TIMEOUT_SECONDS = 10.0
+"""Longest that a server may take to answer."""
 SIZE_LIMIT = 64 * 1024
 """Bytes of one answer: a single number takes 200."""
 _TOKEN_LIMIT = 16 * 1024
@@ -24,24 +25,30 @@ _REFUSED = frozenset({400, 422, 503})
 _PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _SAFE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 NAMES = ("namespace", "target", "model", "window")
+"""Placeholders that a query may have."""
 
 
 class BadQueryError(ValueError):
-    """A query cannot be filled in; the text says why and what to write."""
+    """A query cannot be filled in; the message says why and what to write."""
 
 
 def filled(query: str, values: Mapping[str, str]) -> str:
-    """Return the query with its placeholders replaced; raises BadQueryError.
+    """Return the query with its placeholders replaced.
 
-    Values are Kubernetes names and durations: letters, digits, '.', '_' and '-'. Anything else could end the string it
-    stands in, and is refused rather than escaped.
+    Args:
+        query: PromQL with placeholders such as {{namespace}}.
+        values: What stands for each of NAMES: Kubernetes names and durations, which have letters, digits, '.', '_' and
+            '-'. Anything else could end the string that it stands in, and is refused rather than escaped.
+
+    Raises:
+        BadQueryError: A placeholder is not known or not closed, or a value cannot stand in a query.
     """
 
-    def value(found: re.Match[str]) -> str:
-        name = found[1].strip()
+    def value(placeholder: re.Match[str]) -> str:
+        name = placeholder[1].strip()
         if name not in values:
-            allowed = ", ".join("{{" + each + "}}" for each in NAMES)
-            raise BadQueryError(f"the query has {found[0][:60]}, which nobody fills in: use {allowed}")
+            allowed = ", ".join("{{" + known + "}}" for known in NAMES)
+            raise BadQueryError(f"the query has {placeholder[0][:60]}, which nobody fills in: use {allowed}")
         if not _SAFE.fullmatch(values[name]):
             raise BadQueryError(f"the {name} {values[name][:60]!r} cannot stand in a query")
         return values[name]
@@ -53,14 +60,27 @@ def filled(query: str, values: Mapping[str, str]) -> str:
 
 
 class Prometheus:
-    """Asks the allowed servers."""
+    """Asks the servers that the operator's settings allow.
+
+    Args:
+        servers: The servers by name.
+        seconds: Longest that one may take to answer.
+    """
 
     def __init__(self, servers: Mapping[str, Server], *, seconds: float = TIMEOUT_SECONDS) -> None:
         self._servers = servers
         self._web = Web(seconds=seconds, limit=SIZE_LIMIT)
 
     async def number(self, name: str, query: str, *, server: str, values: Mapping[str, str], at: float) -> LiveNumber:
-        """Return a signal's number as the server saw it at the time `at` (seconds since 1970)."""
+        """Return a signal's number, or why there is none.
+
+        Args:
+            name: Name of the signal.
+            query: PromQL with placeholders.
+            server: Name of an allowed server.
+            values: What stands for each placeholder.
+            at: Time that the query is evaluated for, in seconds since 1970.
+        """
         allowed = self._servers.get(server)
         if allowed is None:
             return LiveNumber(name, None, "ServerNotAllowed", _not_allowed(server, self._servers))
@@ -89,7 +109,11 @@ def _not_allowed(server: str, servers: Mapping[str, Server]) -> str:
 
 
 def _authorization(server: Server) -> dict[str, str]:
-    """Return the header with the server's token, read each time as it may be rotated; raises UnreadableError."""
+    """Return the header with the server's token, which is read each time because it may be rotated.
+
+    Raises:
+        UnreadableError: The token file cannot be read or holds no token.
+    """
     if server.token_file is None:
         return {}
     try:
@@ -103,7 +127,7 @@ def _authorization(server: Server) -> dict[str, str]:
 
 
 def parsed(name: str, text: str, *, server: str) -> LiveNumber:
-    """Return the number in an answer of `/api/v1/query`, whatever that answer is."""
+    """Return the number in an answer of `/api/v1/query`, or why there is none; never raises, whatever the answer is."""
     try:
         return _answered(name, json.loads(text), server=server)
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):

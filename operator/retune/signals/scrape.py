@@ -1,7 +1,7 @@
 """Progress of a running search, read from its workers' own metrics and put into words.
 
-Only pods of a Job that Retune created are asked, on the one port of the contract, with bounds on time and size:
-a worker that is slow, large or silent is left out, never waited for.
+Only pods of Jobs that Retune created are asked, on the port that the contract names, with bounds on time and size. A
+worker that is slow, silent or says too much is left out and never waited for.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from retune.signals.bounded import UnreadableError, Web
 
 _METRICS = frozenset(Metric)
 TIMEOUT_SECONDS = 2.0
+"""Longest that a worker may take to answer."""
 SIZE_LIMIT = 256 * 1024
 """Bytes of one answer; a larger one is not read."""
 
@@ -36,11 +37,15 @@ class Progress:
     done: int = 0
     failed: int = 0
     best: tuple[tuple[str, float], ...] = field(default=())
-    """Metric and ratio to the champion, of the best feasible candidate."""
+    """Metrics of the best candidate, each with its value divided by the champion's."""
 
 
 def parse(text: str) -> Progress:
-    """Return the progress in a Prometheus exposition; raises ValueError when it is not one."""
+    """Return the progress in a Prometheus exposition.
+
+    Raises:
+        ValueError: The text is no exposition.
+    """
     values: dict[str, float] = {}
     best: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
@@ -58,32 +63,38 @@ def parse(text: str) -> Progress:
 
 
 def _count(value: float | None) -> int:
-    """Return a count that is finite and not negative, whatever a worker claims."""
+    """Return a count that is finite and not negative, whatever a worker says."""
     return int(value) if value is not None and 0 <= value < 1e9 else 0
 
 
 def combine(workers: Iterable[Progress]) -> Trials | None:
-    """Return the study's progress, as the worker knows it that has seen most; None while none has begun."""
-    seen = [each for each in workers if each.total]
-    if not seen:
+    """Return the progress of the study that workers share, as the furthest of them sees it; None if none began."""
+    started = [worker for worker in workers if worker.total]
+    if not started:
         return None
-    best = max(seen, key=lambda each: (bool(each.best), each.done)).best
+    best = max(started, key=lambda worker: (bool(worker.best), worker.done)).best
     return Trials(
-        total=max(each.total for each in seen),
-        done=max(each.done for each in seen),
-        failed=max(each.failed for each in seen),
+        total=max(worker.total for worker in started),
+        done=max(worker.done for worker in started),
+        failed=max(worker.failed for worker in started),
         best=words(best),
     )
 
 
 def words(best: Iterable[tuple[str, float]]) -> str | None:
-    """Return ratios to the champion as a sentence, such as `latency_p95_ms -38.0 %, size_bytes -73.6 %`."""
+    """Return metrics and their ratios to the champion's in words, such as `size_bytes -73.6 % against the champion`."""
     parts = [f"{name} {100 * (ratio - 1):+.1f} %" for name, ratio in best if 0 <= ratio < 1e6]
     return f"{', '.join(parts)} against the champion" if parts else None
 
 
 class Scraper:
-    """Asks the workers of each search at most once an interval."""
+    """Asks the workers of each search at most once an interval.
+
+    Args:
+        interval: Seconds between two scrapes of the same search.
+        port: Port of the workers' metrics.
+        clock: Seconds that never go back.
+    """
 
     def __init__(
         self, *, interval: float, port: int = METRICS_PORT, clock: Callable[[], float] = time.monotonic
@@ -95,12 +106,17 @@ class Scraper:
         self._web = Web(seconds=TIMEOUT_SECONDS, limit=SIZE_LIMIT)
 
     async def trials(self, key: str, addresses: Iterable[str]) -> Trials | None:
-        """Return the progress of a resource's search; None when nobody answered or it was asked a moment ago."""
-        found = list(addresses)
-        if not found or self._clock() - self._asked.get(key, float("-inf")) < self.interval:
+        """Return the progress of a resource's search; None when nobody answered or the interval is not over.
+
+        Args:
+            key: `namespace/name` of the resource.
+            addresses: IP addresses of the pods of its search.
+        """
+        workers = list(addresses)
+        if not workers or self._clock() - self._asked.get(key, float("-inf")) < self.interval:
             return None
         self._asked[key] = self._clock()
-        answers = await asyncio.gather(*(self._ask(address) for address in found))
+        answers = await asyncio.gather(*(self._ask(worker) for worker in workers))
         return combine(answer for answer in answers if answer is not None)
 
     def forget(self, key: str) -> None:

@@ -1,4 +1,4 @@
-"""Workloads that a model can be rolled out to: one Protocol, one module a kind, one line in the registry.
+"""Workloads that a model can be rolled out to: a Protocol, a module for each kind, and a line each in the registry.
 
 Nothing here does I/O: `cluster` reads and writes, a target kind knows what to read and what to write.
 """

@@ -1,4 +1,4 @@
-"""What every kind of target can do. A new kind is one module that keeps this Protocol, and one registry line."""
+"""What every kind of target can do. A new kind is a module that keeps this Protocol, and a line in the registry."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -8,30 +8,56 @@ from retune.plan.observed import Pods, ServingPod, Target
 
 
 class TargetKind(Protocol):
-    """One kind of workload, as pure functions over its JSON."""
+    """One kind of workload, as pure functions of its JSON."""
 
     api_version: str
+    """Such as `apps/v1`."""
     kind: str
+    """Such as `Deployment`."""
     resource: str
-    """Plural name in URLs and RBAC rules."""
+    """Plural name in URLs and RBAC rules, such as `deployments`."""
 
     def path(self, *, namespace: str, name: str | None = None) -> str:
         """Return the URL path of one object, or of the namespace's list when `name` is None."""
 
     def parse(self, raw: Json, *, variable: str) -> Target:
-        """Return what the workload's controller last reported; `variable` is the environment variable we may own."""
+        """Return the workload as its controller last reported it.
+
+        Args:
+            raw: The workload's JSON.
+            variable: Name of the environment variable that names the model.
+        """
 
     def apply_body(self, *, name: str, uid: str, container: str, variable: str, value: str | None) -> Json:
         """Return the body of the server-side apply that owns exactly the variable's value.
 
-        None gives the field up. The UID makes the server refuse when the workload was replaced or is gone.
+        Args:
+            name: Name of the workload.
+            uid: UID of the workload, so that the server refuses when it was replaced or is gone.
+            container: Name of the container that loads the model.
+            variable: Name of the environment variable.
+            value: Value to set; None gives the field up.
         """
 
     def pod_selector(self, raw: Json) -> str:
-        """Return the label selector of the workload's pods, as a URL parameter wants it (not yet quoted)."""
+        """Return the label selector of the workload's pods as a URL parameter, not yet quoted."""
 
     def pods(self, raw: Json, pods: Iterable[Json], *, container: str, variable: str, port: int) -> Pods:
-        """Return the pods that run the workload's present model: who answers, and what keeps others from it."""
+        """Return which pods of the workload's present model are ready, and what keeps one from it.
+
+        Args:
+            raw: The workload's JSON.
+            pods: JSON of the pods that its selector finds, which may belong to others.
+            container: Name of the container that loads the model.
+            variable: Name of the environment variable that names the model.
+            port: HTTP port of the model server.
+        """
 
     def serving(self, raw: Json, pods: Iterable[Json], *, container: str) -> tuple[ServingPod, ...]:
-        """Return the workload's running pods, of whatever model, for their own metrics."""
+        """Return the workload's running pods, of whatever model, so that their own metrics can be read.
+
+        Args:
+            raw: The workload's JSON.
+            pods: JSON of the pods that its selector finds, which may belong to others.
+            container: Name of the container that loads the model.
+        """

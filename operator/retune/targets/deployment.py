@@ -31,7 +31,7 @@ class Deployment:
         return Target(
             name=raw["metadata"]["name"],
             uid=raw["metadata"]["uid"],
-            containers=tuple(_container(each, raw, variable) for each in pod["containers"]),
+            containers=tuple(_container(container, raw, variable) for container in pod["containers"]),
             settled=_settled(raw, wanted),
             available=status.get("availableReplicas", 0),
             wanted=wanted,
@@ -52,18 +52,18 @@ class Deployment:
         """Return the Deployment's selector in the form of a query parameter."""
         selector = raw["spec"]["selector"]
         labels = [f"{key}={value}" for key, value in selector.get("matchLabels", {}).items()]
-        return ",".join(labels + [_expression(each) for each in selector.get("matchExpressions", ())])
+        return ",".join(labels + [_expression(requirement) for requirement in selector.get("matchExpressions", ())])
 
     def pods(self, raw: Json, pods: Iterable[Json], *, container: str, variable: str, port: int) -> Pods:
         """Return the Deployment's pods whose container has the template's value of the variable."""
         value = _literal(_named(raw["spec"]["template"]["spec"]["containers"], container), variable)
         name = raw["metadata"]["name"]
-        mine = sorted(
+        present = sorted(
             (pod for pod in pods if _belongs(pod, name) and _runs(pod, container, variable, value)),
             key=lambda pod: str(pod["metadata"]["name"]),
         )
-        ready = tuple(_endpoint(pod, port) for pod in mine if troubles.ready(pod))
-        trouble = next((words for pod in mine if (words := troubles.of_pod(pod))), None)
+        ready = tuple(_endpoint(pod, port) for pod in present if troubles.ready(pod))
+        trouble = next((trouble for pod in present if (trouble := troubles.of_pod(pod))), None)
         return Pods(endpoints=ready, trouble=trouble)
 
     def serving(self, raw: Json, pods: Iterable[Json], *, container: str) -> tuple[ServingPod, ...]:
@@ -91,7 +91,7 @@ def _container(container: Json, raw: Json, variable: str) -> Container:
 
 
 def _cpu_limit(resources: Json) -> float | None:
-    """Return what the container may use; one that is not limited may use a core at least, whatever it reserves."""
+    """Return the cores that the container may use: without a limit what it requests, but at least one core."""
     if limit := resources.get("limits", {}).get("cpu"):
         return cores(limit)
     request = resources.get("requests", {}).get("cpu")
@@ -103,13 +103,13 @@ def _named(items: Iterable[Json], name: str) -> Json:
 
 
 def _literal(container: Json, variable: str) -> str | None:
-    """Return the variable's literal value; a variable that is set to nothing is the empty string."""
+    """Return the variable's literal value, which may be empty; None where it is not set or comes from elsewhere."""
     entry = _named(container.get("env", ()), variable)
     return None if not entry or "valueFrom" in entry else entry.get("value", "")
 
 
 def _manager(managed: Iterable[Json], container: str, variable: str) -> str | None:
-    """Return who owns the variable's value. Where it is shared, the other manager counts: it would conflict with us."""
+    """Return the field manager that owns the variable's value; of several, one other than Retune: it would conflict."""
     path = ["f:spec", "f:template", "f:spec", "f:containers", _key(container), "f:env", _key(variable), "f:value"]
     owners = [entry["manager"] for entry in managed if "subresource" not in entry and _owns(entry, path)]
     return min(owners, key=lambda owner: (owner == FIELD_MANAGER, owner), default=None)
@@ -152,7 +152,7 @@ def _hindrance(raw: Json) -> str:
     """Return what the Deployment itself says stands in the way, if anything."""
     if raw["spec"].get("paused"):
         return "; the Deployment is paused: resume it with `kubectl rollout resume`"
-    conditions = {each["type"]: each for each in raw.get("status", {}).get("conditions", ())}
+    conditions = {condition["type"]: condition for condition in raw.get("status", {}).get("conditions", ())}
     failure, progressing = conditions.get("ReplicaFailure", {}), conditions.get("Progressing", {})
     if failure.get("status") == "True":
         return f"; {failure.get('message', failure.get('reason', ''))}"
@@ -166,12 +166,12 @@ def _expression(requirement: Json) -> str:
 
 
 def _belongs(pod: Json, deployment: str) -> bool:
-    """Whether the pod was made by one of the Deployment's ReplicaSets and is not on its way out."""
+    """Return whether one of the Deployment's ReplicaSets made the pod and it is not being deleted."""
     meta = pod["metadata"]
     replica_set = f"{deployment}-{meta.get('labels', {}).get('pod-template-hash')}"
     owners = meta.get("ownerReferences", ())
-    mine = any(owner["kind"] == "ReplicaSet" and owner["name"] == replica_set for owner in owners)
-    return mine and "deletionTimestamp" not in meta
+    is_owned = any(owner["kind"] == "ReplicaSet" and owner["name"] == replica_set for owner in owners)
+    return is_owned and "deletionTimestamp" not in meta
 
 
 def _reachable(status: Json) -> bool:

@@ -9,20 +9,20 @@ _MESSAGE_LIMIT = 300
 
 
 def ready(pod: Json) -> bool:
-    """Whether the kubelet says that the pod is ready and it can be reached."""
+    """Return whether the kubelet says that the pod is ready, and it has an address."""
     return condition(pod, "Ready").get("status") == "True" and bool(pod.get("status", {}).get("podIP"))
 
 
 def of_pod(pod: Json) -> str | None:
-    """Return what is wrong with the pod; None while it is well or merely starting."""
-    words = _scheduling(pod) or _ended(pod) or _containers(pod)
-    return f"pod {pod['metadata']['name']}: {words}" if words else None
+    """Return what is wrong with the pod, in one line; None while it is well or only starting."""
+    trouble = _scheduling(pod) or _ended(pod) or _containers(pod)
+    return f"pod {pod['metadata']['name']}: {trouble}" if trouble else None
 
 
 def condition(pod: Json, kind: str) -> Json:
     """Return the pod's condition of this type, empty when it has none."""
-    found: Json = next((each for each in pod.get("status", {}).get("conditions", ()) if each["type"] == kind), {})
-    return found
+    conditions: list[Json] = pod.get("status", {}).get("conditions", [])
+    return next((condition for condition in conditions if condition["type"] == kind), {})
 
 
 def _scheduling(pod: Json) -> str | None:
@@ -33,7 +33,7 @@ def _scheduling(pod: Json) -> str | None:
 
 
 def _ended(pod: Json) -> str | None:
-    """A pod that failed as a whole, such as one that was evicted."""
+    """Return why the pod failed as a whole, such as that it was evicted."""
     status = pod.get("status", {})
     if status.get("phase") == "Failed":
         return _sentence(status.get("reason", "Failed"), status.get("message"))
@@ -43,7 +43,7 @@ def _ended(pod: Json) -> str | None:
 def _containers(pod: Json) -> str | None:
     status = pod.get("status", {})
     statuses = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
-    return next((words for each in statuses if (words := _container(each))), None)
+    return next((trouble for container in statuses if (trouble := _container(container))), None)
 
 
 def _container(status: Json) -> str | None:
@@ -61,10 +61,10 @@ def _container(status: Json) -> str | None:
 
 
 def _exit(ended: Json) -> str:
-    words = f"ended with exit code {ended.get('exitCode')}"
+    head = f"ended with exit code {ended.get('exitCode')}"
     reason = ended.get("reason")
-    words += f" ({reason})" if reason and reason != "Error" else ""
-    return _sentence(words, ended.get("message"))
+    head += f" ({reason})" if reason and reason != "Error" else ""
+    return _sentence(head, ended.get("message"))
 
 
 def _sentence(head: str, detail: Any) -> str:

@@ -73,8 +73,8 @@ def test_workers_that_share_a_study_are_not_added_up() -> None:
 
 def test_a_metric_that_nobody_knows_is_left_out() -> None:
     """A worker of a foreign image cannot fill a status with words of its own."""
-    told = EXPOSITION + f'{METRIC_BEST}{{metric="{"x" * 2000}"}} 0.1\n'
-    assert parse(told) == parse(EXPOSITION)
+    unknown = f'{METRIC_BEST}{{metric="{"x" * 2000}"}} 0.1\n'
+    assert parse(EXPOSITION + unknown) == parse(EXPOSITION)
 
 
 def test_no_worker_is_no_news() -> None:

@@ -204,9 +204,9 @@ def test_rates_and_shares() -> None:
 @pytest.mark.parametrize("kind", list(LiveKind))
 def test_nothing_counted_is_no_number(kind: LiveKind) -> None:
     """With a sentence for people, and never a zero."""
-    found = number(a_signal(kind), seen(Totals()), METRICS)
-    assert (found.value, found.reason) == (None, "NoData")
-    assert found.message.endswith(".")
+    nothing = number(a_signal(kind), seen(Totals()), METRICS)
+    assert (nothing.value, nothing.reason) == (None, "NoData")
+    assert nothing.message.endswith(".")
 
 
 def test_a_window_without_requests_has_a_throughput_and_no_latency() -> None:

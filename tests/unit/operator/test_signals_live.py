@@ -56,9 +56,9 @@ def watched(port: int, *, signal: Json | None = None) -> ModelOptimization:
 @pytest.fixture
 def clock() -> Clock:
     """A clock that stands at the beginning of the window."""
-    found = Clock()
-    found.now = START
-    return found
+    clock = Clock()
+    clock.now = START
+    return clock
 
 
 @asynccontextmanager
@@ -92,7 +92,7 @@ def ticks(clock: Clock, *, until: float = END, step: float = 5.0) -> Iterator[fl
 
 def by_name(live: Live) -> dict[str, LiveNumber]:
     """The numbers by their signals' names."""
-    return {each.name: each for each in live.numbers}
+    return {number.name: number for number in live.numbers}
 
 
 async def test_a_window_is_what_was_counted_between_its_ends(clock: Clock) -> None:
@@ -158,11 +158,11 @@ async def test_the_window_of_a_restart_of_the_operator_is_unknown(clock: Clock) 
             pod.server.answer(0.02)
             await reader.observe(resource, [local()])
         after = await reader.window(resource, [local()], index=INDEX + 1, start=END, end=END + LENGTH)
-    assert {each.reason for each in live.numbers} == {"Restarted"}
+    assert {number.reason for number in live.numbers} == {"Restarted"}
     assert (live.requests, live.saturation) == (None, None)
     assert after is not None
     assert after.requests == 12
-    assert {each.reason for each in after.numbers} == {"Measured"}
+    assert {number.reason for number in after.numbers} == {"Measured"}
 
 
 async def test_a_pod_that_restarts_counts_with_what_is_known_of_it(clock: Clock) -> None:
@@ -192,8 +192,8 @@ async def test_pods_that_come_and_go_count_while_they_are_there(clock: Clock) ->
         resource = watched(port)
         await reader.observe(resource, [local("old")])
         for now in ticks(clock):
-            one = old if now <= START + 30 else new
-            one.server.answer(0.02, times=10)
+            pod = old if now <= START + 30 else new
+            pod.server.answer(0.02, times=10)
             await reader.observe(resource, [local("old") if now <= START + 30 else ServingPod("new", "localhost", 0.5)])
         live = await judged(reader, resource, [])
     assert live.requests == 120
@@ -236,7 +236,7 @@ async def test_pods_that_cannot_be_read_make_the_window_unknown(
         for _ in ticks(clock, step=30):
             await reader.observe(resource, [local()])
         live = await judged(reader, resource, [local()])
-    assert {(each.value, each.reason) for each in live.numbers} == {(None, "Unreachable")}
+    assert {(number.value, number.reason) for number in live.numbers} == {(None, "Unreachable")}
     assert words in live.numbers[0].message
 
 
@@ -259,7 +259,7 @@ async def test_a_target_without_pods_has_no_numbers(clock: Clock) -> None:
         await reader.observe(watched(1), [])
         clock.now = END
         live = await judged(reader, watched(1), [])
-    assert {each.reason for each in live.numbers} == {"NoData"}
+    assert {number.reason for number in live.numbers} == {"NoData"}
 
 
 async def test_a_query_goes_to_the_named_server_alone(clock: Clock) -> None:
@@ -301,7 +301,7 @@ def _size(thing: object, seen: set[int] | None = None) -> int:
     seen.add(id(thing))
     parts: list[object] = []
     if isinstance(thing, LiveReader):
-        parts = [thing._ledgers, thing._told]
+        parts = [thing._ledgers, thing._judged]
     elif isinstance(thing, dict):
         parts = [*thing.keys(), *thing.values()]
     elif isinstance(thing, list | tuple):

@@ -15,8 +15,10 @@ from retune.targets.deployment import Deployment
 
 Json = dict[str, Any]
 VARIABLE = "MODEL_URI"
-OWNED: Json = {"f:spec": {"f:template": {"f:spec": {"f:containers": {'k:{"name":"server"}': {
-    ".": {}, "f:env": {'k:{"name":"MODEL_URI"}': {".": {}, "f:name": {}, "f:value": {}}}}}}}}}  # fmt: skip
+OWNED_VARIABLE: Json = {'k:{"name":"MODEL_URI"}': {".": {}, "f:name": {}, "f:value": {}}}
+OWNED_CONTAINER: Json = {'k:{"name":"server"}': {".": {}, "f:env": OWNED_VARIABLE}}
+OWNED: Json = {"f:spec": {"f:template": {"f:spec": {"f:containers": OWNED_CONTAINER}}}}
+"""The owned field in the form of managedFields."""
 
 DEPLOYMENT: Json = {
     "apiVersion": "apps/v1",
@@ -62,21 +64,28 @@ def parsed(raw: Json) -> Target:
     return Deployment().parse(raw, variable=VARIABLE)
 
 
-def pod(name: str = "digits-new-1", *, replica_set: str = "digits-new", value: str | None = "pvc://a/bundles/2",
-        ready: bool = True, status: Json | None = None, **meta: Any) -> Json:  # fmt: skip
+def pod(
+    name: str = "digits-new-1",
+    *,
+    replica_set: str = "digits-new",
+    value: str | None = "pvc://a/bundles/2",
+    ready: bool = True,
+    status: Json | None = None,
+    **meta: Any,
+) -> Json:
     """A pod of the Deployment."""
     env = [] if value is None else [{"name": VARIABLE, "value": value}]
+    metadata = {
+        "name": name,
+        "labels": {"app": "digits", "pod-template-hash": replica_set.rsplit("-", 1)[-1]},
+        "ownerReferences": [{"kind": "ReplicaSet", "name": replica_set}],
+    }
+    running = {"phase": "Running", "podIP": "10.0.0.7", "conditions": [{"type": "Ready", "status": str(ready)}]}
     return {
-        "metadata": {
-            "name": name,
-            "labels": {"app": "digits", "pod-template-hash": replica_set.rsplit("-", 1)[-1]},
-            "ownerReferences": [{"kind": "ReplicaSet", "name": replica_set}],
-        } | meta,
+        "metadata": metadata | meta,
         "spec": {"containers": [{"name": "server", "env": env}, {"name": "sidecar"}]},
-        "status": {
-            "phase": "Running", "podIP": "10.0.0.7", "conditions": [{"type": "Ready", "status": str(ready)}],
-        } | (status or {}),
-    }  # fmt: skip
+        "status": running | (status or {}),
+    }
 
 
 def pods_of(*pods: Json, raw: Json | None = None) -> Pods:
@@ -194,6 +203,11 @@ def test_the_manager_is_who_would_conflict(managed: list[Json], owner: str | Non
 # --- Deployment: its rollout -----------------------------------------------------------------------------------------
 
 
+TIMED_OUT = {"type": "Progressing", "status": "False", "message": "ReplicaSet has timed out progressing."}
+NO_QUOTA = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: small"}
+ONE_OF_TWO = {"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
+
+
 @pytest.mark.parametrize(
     ("status", "settled", "words"),
     [
@@ -203,14 +217,10 @@ def test_the_manager_is_who_would_conflict(managed: list[Json], owner: str | Non
         ({"replicas": 3, "availableReplicas": 2}, False, "1 of 2 new pods available"),
         ({"replicas": 3, "availableReplicas": 3}, False, "1 old pods still ending"),
         ({"availableReplicas": 0}, False, "0 of 2 new pods available"),
-        ({"availableReplicas": 1, "conditions": [
-            {"type": "Progressing", "status": "False", "message": "ReplicaSet has timed out progressing."}]},
-         False, "timed out progressing"),
-        ({"replicas": 1, "updatedReplicas": 1, "availableReplicas": 1, "conditions": [
-            {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: small"}]},
-         False, "exceeded quota: small"),
+        ({"availableReplicas": 1, "conditions": [TIMED_OUT]}, False, "timed out progressing"),
+        (ONE_OF_TWO | {"conditions": [NO_QUOTA]}, False, "exceeded quota: small"),
     ],
-)  # fmt: skip
+)
 def test_progress_is_what_the_controller_says(status: Json, settled: bool, words: str) -> None:  # noqa: FBT001
     """Settled only when the newest template alone runs, wholly available; until then the words say what is missing."""
     target = parsed(deployment(**status))
@@ -286,30 +296,51 @@ def ended(code: int, reason: str = "Error", message: str = "") -> Json:
     return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
 
 
+RESTARTED: Json = {
+    "name": "server",
+    "ready": False,
+    "restartCount": 2,
+    "state": {"running": {}},
+    "lastState": ended(139),
+}
+UNSCHEDULABLE: Json = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/1 nodes are available: 1 Insufficient cpu.",
+}
+
+
 @pytest.mark.parametrize(
-    ("status", "words"),
+    ("status", "trouble"),
     [
-        ({"containerStatuses": [waiting("ImagePullBackOff", 'Back-off pulling image "x:9"')]},
-         'pod digits-new-1: container server: ImagePullBackOff: Back-off pulling image "x:9"'),
-        ({"containerStatuses": [waiting("CrashLoopBackOff", lastState=ended(1, message="bundle\nmissing"))]},
-         "pod digits-new-1: container server: CrashLoopBackOff: ended with exit code 1: bundle missing"),
-        ({"containerStatuses": [waiting("CrashLoopBackOff", lastState=ended(137, "OOMKilled"))]},
-         "pod digits-new-1: container server: CrashLoopBackOff: ended with exit code 137 (OOMKilled)"),
-        ({"containerStatuses": [{"name": "server", "ready": False, "restartCount": 2, "state": {"running": {}},
-                                 "lastState": ended(139)}]},
-         "pod digits-new-1: container server was restarted 2 times: ended with exit code 139"),
-        ({"initContainerStatuses": [{"name": "fetch", "state": ended(3)}]},
-         "pod digits-new-1: container fetch: ended with exit code 3"),
-        ({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-                                              "message": "0/1 nodes are available: 1 Insufficient cpu."}]},
-         "pod digits-new-1: Unschedulable: 0/1 nodes are available: 1 Insufficient cpu."),
-        ({"phase": "Failed", "reason": "Evicted", "message": "low on memory"},
-         "pod digits-new-1: Evicted: low on memory"),
+        (
+            {"containerStatuses": [waiting("ImagePullBackOff", 'Back-off pulling image "x:9"')]},
+            'container server: ImagePullBackOff: Back-off pulling image "x:9"',
+        ),
+        (
+            {"containerStatuses": [waiting("CrashLoopBackOff", lastState=ended(1, message="bundle\nmissing"))]},
+            "container server: CrashLoopBackOff: ended with exit code 1: bundle missing",
+        ),
+        (
+            {"containerStatuses": [waiting("CrashLoopBackOff", lastState=ended(137, "OOMKilled"))]},
+            "container server: CrashLoopBackOff: ended with exit code 137 (OOMKilled)",
+        ),
+        ({"containerStatuses": [RESTARTED]}, "container server was restarted 2 times: ended with exit code 139"),
+        (
+            {"initContainerStatuses": [{"name": "fetch", "state": ended(3)}]},
+            "container fetch: ended with exit code 3",
+        ),
+        (
+            {"phase": "Pending", "conditions": [UNSCHEDULABLE]},
+            "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.",
+        ),
+        ({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}, "Evicted: low on memory"),
     ],
-)  # fmt: skip
-def test_trouble_names_pod_container_and_cause(status: Json, words: str) -> None:
+)
+def test_trouble_names_pod_container_and_cause(status: Json, trouble: str) -> None:
     """What a person would read off `kubectl describe pod`, in one line."""
-    assert pods_of(pod(ready=False, status=status)).trouble == words
+    assert pods_of(pod(ready=False, status=status)).trouble == f"pod digits-new-1: {trouble}"
 
 
 @pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing"])
