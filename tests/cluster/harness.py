@@ -195,6 +195,13 @@ class Bench:
         return self.api.request("PATCH", path, body, kind=MERGE)
 
 
+def env_of(bench: Bench) -> list[Json]:
+    """The serving container's environment."""
+    raw = bench.api.get(bench.path("deployments", "digits-server", api="/apis/apps/v1"))
+    found: list[Json] = raw["spec"]["template"]["spec"]["containers"][0].get("env", [])
+    return found
+
+
 async def settle(operator: Operator, key: str) -> tuple[bool, float | None]:
     """List everything, then do one pass."""
     await operator.resync.once()

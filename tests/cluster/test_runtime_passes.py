@@ -12,11 +12,13 @@ from retune.cluster.client import Request
 from retune.cluster.errors import Transient
 from retune.plan import Observed, Plan
 from retune.reconcile import ROUNDS
-from tests.cluster.harness import Bench, Crash, Spy, settle, transport_of
+from tests import samples
+from tests.cluster.harness import Bench, Crash, Spy, env_of, settle, transport_of
 
 Json = dict[str, Any]
 BATCH = "/apis/batch/v1"
 CORE = "/api/v1"
+WHEN = "2026-11-25T12:00:00Z"
 THREE_WRITES = ["POST leases", "PATCH modeloptimizations/status", "POST jobs"]
 
 
@@ -258,6 +260,24 @@ async def test_a_resource_that_is_gone_ends_its_pass_quietly(bench: Bench) -> No
     _, look_again = await operator.reconciler.run(key)
     assert look_again is None
     assert operator.cache.resource(key) is None
+
+
+@pytest.mark.parametrize(
+    "rollout", [{}, {"rollout": {"version": 2, "startTime": WHEN, "rollbackReason": "GoldenMismatch"}}]
+)
+async def test_a_deletion_does_not_wait_for_a_field_that_others_have_taken(bench: Bench, rollout: Json) -> None:
+    """Fault 26: what others have set cannot be put back to nothing; it is theirs, and the resource goes."""
+    bench.deploy(value="file:///mine")
+    key = bench.declare(deletionPolicy="RestoreOriginal")
+    path = bench.path("modeloptimizations", "digits")
+    original = {"version": 1, "uri": "pvc://store/a", "digest": samples.DIGEST}
+    champion = original | {"version": 2, "runName": "digits-r1", "injectedValue": "pvc://store/b"}
+    bench.patch(f"{path}/status", {"status": {"original": original, "champion": champion} | rollout})
+    bench.patch(path, {"metadata": {"finalizers": ["retune.dev/undo"]}})
+    bench.api.request("DELETE", path)
+    await settle(bench.operator(), key)
+    assert bench.items("modeloptimizations", api="/apis/retune.dev/v1alpha1") == []
+    assert env_of(bench) == [{"name": "MODEL_URI", "value": "file:///mine"}]
 
 
 async def test_a_server_in_trouble_leaves_the_status_alone(bench: Bench) -> None:

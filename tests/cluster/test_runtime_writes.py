@@ -1,4 +1,7 @@
-"""Single verbs and reads on a real API server: the owned field, finalizer, events, last words, progress."""
+"""Single verbs and reads on a real API server: what is said of a refusal, events, last words, progress.
+
+What every verb does is in `test_writer.py`.
+"""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -12,10 +15,11 @@ from retune.api.status import ActiveRollout, ActiveRun
 from retune.cluster.errors import Conflict, Refused
 from retune.cluster.kinds import JOBS
 from retune.contract.results import encode_result
-from retune.plan.actions import DeleteJob, EmitEvent, HoldJob, InjectModel, SetFinalizer
+from retune.plan.actions import EmitEvent, InjectModel
 from retune.runtime import Operator
 from retune.signals.scrape import Scraper
-from tests.cluster.harness import Bench, settle
+from tests.cluster.harness import Bench, env_of, settle
+from tests.conformance.scene import CREATE_RUN, RECORD_RUN, RUN
 from tests.unit.operator.test_parse import BAD_MODEL
 from tests.unit.operator.test_scrape import EXPOSITION
 
@@ -35,38 +39,6 @@ async def ready(bench: Bench, key: str, **settings: Any) -> tuple[Operator, Mode
     return operator, resource
 
 
-def env_of(bench: Bench) -> list[Json]:
-    """The serving container's environment."""
-    raw = bench.api.get(bench.path("deployments", "digits-server", api=APPS))
-    found: list[Json] = raw["spec"]["template"]["spec"]["containers"][0].get("env", [])
-    return found
-
-
-async def test_the_field_is_owned_and_given_up_again(bench: Bench) -> None:
-    """Server-side apply owns one value; giving it up leaves no trace. Memory knows at once."""
-    bench.deploy()
-    key = bench.declare()
-    operator, resource = await ready(bench, key)
-    await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", "pvc://store/a"))
-    assert env_of(bench) == [{"name": "MODEL_URI", "value": "pvc://store/a"}]
-    seen = operator.cache.deployment(bench.namespace, "digits-server")
-    assert seen is not None
-    assert seen["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] == "pvc://store/a"
-    await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", None))
-    assert env_of(bench) == []
-
-
-async def test_giving_the_field_up_brings_the_manifests_value_back_only_where_it_still_owns_it(bench: Bench) -> None:
-    """Taken over by force, then released: the value stays as it was last set, for its other owner to decide on."""
-    bench.deploy(value="file:///delivered")
-    key = bench.declare()
-    operator, resource = await ready(bench, key)
-    await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", "pvc://store/a", force=True))
-    assert env_of(bench)[0]["value"] == "pvc://store/a"
-    bench.deploy(value="file:///delivered")
-    assert env_of(bench)[0]["value"] == "file:///delivered"
-
-
 async def test_a_field_of_another_manager_is_a_refusal_that_names_it(bench: Bench) -> None:
     """Fault 26: nothing is forced unless it was asked for."""
     bench.deploy(value="file:///delivered")
@@ -79,47 +51,32 @@ async def test_a_field_of_another_manager_is_a_refusal_that_names_it(bench: Benc
     assert env_of(bench)[0]["value"] == "file:///delivered"
 
 
-async def test_a_target_that_was_replaced_is_looked_at_anew_and_not_changed(bench: Bench) -> None:
-    """Fault 26: the decision was about another object of that name."""
+async def test_a_field_that_others_keep_from_being_emptied_is_a_refusal_that_names_them(bench: Bench) -> None:
+    """The server lets everybody give up what is not theirs; whoever waits for the field to be empty must hear of it."""
     bench.deploy()
     key = bench.declare()
     operator, resource = await ready(bench, key)
-    bench.api.request("DELETE", bench.path("deployments", "digits-server", api=APPS))
-    replaced = bench.deploy()
     await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", "pvc://store/a"))
-    assert env_of(bench) == []
-    seen = operator.cache.deployment(bench.namespace, "digits-server")
-    assert seen is not None
-    assert seen["metadata"]["uid"] == replaced["metadata"]["uid"]
+    bench.deploy(value="file:///delivered")
+    with pytest.raises(Refused, match="retune-localcluster owns MODEL_URI of Deployment digits-server") as refused:
+        await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", None))
+    assert refused.value.reason == "FieldConflict"
 
 
-async def test_a_target_that_is_gone_is_never_made_again(bench: Bench) -> None:
-    """Fault 26: we do not own it."""
+async def test_a_run_that_others_have_touched_is_read_again_and_then_recorded(bench: Bench) -> None:
+    """A status is written on the newest reading only; the pass that meets a newer one decides again."""
     bench.deploy()
     key = bench.declare()
     operator, resource = await ready(bench, key)
-    bench.api.request("DELETE", bench.path("deployments", "digits-server", api=APPS))
-    await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", "pvc://store/a"))
-    assert bench.items("deployments", api=APPS) == []
-    assert operator.cache.deployment(bench.namespace, "digits-server") is None
-
-
-async def test_the_finalizer_comes_and_goes_beside_those_of_others(bench: Bench) -> None:
-    """A list that others write too is never replaced on an old reading."""
-    bench.deploy()
-    key = bench.declare()
-    path = bench.path("modeloptimizations", "digits")
-    bench.patch(path, {"metadata": {"finalizers": ["example.com/keep"]}})
-    operator, resource = await ready(bench, key)
-    await operator.writer.set_finalizer(resource, SetFinalizer(present=True))
-    assert bench.resource()["metadata"]["finalizers"] == ["example.com/keep", "retune.dev/undo"]
+    await operator.writer.create_run(resource, CREATE_RUN)
+    path = bench.path("optimizationruns", RUN)
+    bench.patch(path, {"metadata": {"annotations": {"example.com/ticket": "7"}}})
     with pytest.raises(Conflict):
-        await operator.writer.set_finalizer(resource, SetFinalizer(present=True))
-    newest = operator.cache.resource(key)
-    assert newest is not None
-    await operator.writer.set_finalizer(newest, SetFinalizer(present=False))
-    assert bench.resource()["metadata"]["finalizers"] == ["example.com/keep"]
-    bench.patch(path, {"metadata": {"finalizers": None}})
+        await operator.writer.record_run(resource, RECORD_RUN)
+    await operator.writer.record_run(resource, RECORD_RUN)
+    stored = bench.api.get(path)
+    assert stored["status"]["outcome"] == "NoGain"
+    assert stored["metadata"]["annotations"] == {"example.com/ticket": "7"}
 
 
 async def test_an_event_is_posted_under_our_name(bench: Bench) -> None:
@@ -146,23 +103,6 @@ async def test_an_event_that_cannot_be_posted_stops_nothing(bench: Bench) -> Non
     await operator.writer.emit(resource, EmitEvent("Promoted", "version 2 is champion"))
     bench.spy.before = None
     assert bench.items("events", api=CORE) == []
-
-
-async def test_verbs_on_a_job_that_is_gone_count_as_done(bench: Bench) -> None:
-    """Fault 20: what should be stopped has stopped; a namesake is not touched."""
-    bench.deploy()
-    key = bench.declare()
-    operator = bench.operator()
-    await settle(operator, key)
-    resource = operator.cache.resource(key)
-    assert resource is not None
-    (job,) = bench.jobs
-    name = job["metadata"]["name"]
-    bench.api.request("DELETE", bench.path("jobs", name, api=BATCH) + "?propagationPolicy=Background")
-    await operator.writer.hold_job(resource, HoldJob(name, held=True))
-    await operator.writer.delete_job(resource, DeleteJob(name))
-    assert bench.jobs == []
-    assert operator.cache.jobs_of(resource) == {}
 
 
 def _pod(bench: Bench, job: Json, *, status: Json) -> None:

@@ -131,17 +131,22 @@ class Writer:
             raise Transient(f"{kind.name} {namespace}/{name} went away while it was looked at") from error
 
     async def hold_job(self, resource: ModelOptimization, action: HoldJob) -> None:
-        """Suspend or resume a Job; one that is gone needs neither."""
+        """Suspend or resume a Job of ours; one that is gone needs neither."""
+        job = self._cache.jobs_of(resource).get(action.name)
+        if job is None:
+            return
         note = {HELD: "true"} if action.held else {HELD: None}
-        body = {"metadata": {"annotations": note}, "spec": {"suspend": action.held}}
+        body = {"metadata": {"uid": job.uid, "annotations": note}, "spec": {"suspend": action.held}}
         await self._patch_child(JOBS, resource, action.name, body)
 
     async def record_run(self, resource: ModelOptimization, action: RecordRun) -> None:
-        """Write what changed of a run's status; a run that was deleted stays so."""
+        """Write what changed of the status of a run of ours; a run that was deleted stays so."""
         known = self._cache.runs_of(resource).get(action.name)
-        changed = merge_patch(known.status.to_dict() if known else {}, action.status.to_dict())
-        if changed:
-            await self._patch_child(OPTIMIZATION_RUNS, resource, action.name, {"status": changed}, subresource="status")
+        changed = merge_patch(known.status.to_dict(), action.status.to_dict()) if known else {}
+        if known and changed:
+            version = known.metadata.resource_version  # the status of a custom resource heeds no UID
+            body = {"metadata": {"resourceVersion": version}, "status": changed}
+            await self._patch_child(OPTIMIZATION_RUNS, resource, action.name, body, subresource="status")
 
     async def delete_job(self, resource: ModelOptimization, action: DeleteJob) -> None:
         """Delete a Job of ours and its pods."""
@@ -164,7 +169,11 @@ class Writer:
         self._cache.forget(kind, namespace, name)
 
     async def inject(self, resource: ModelOptimization, action: InjectModel) -> None:
-        """Own the target's field by server-side apply; raises Refused (FieldConflict) when another manager owns it."""
+        """Own the target's field by server-side apply, or give it up.
+
+        Raises Refused (FieldConflict) when another manager owns it, also where it cannot be emptied for that reason:
+        the server lets everybody give up what is not theirs, and says nothing.
+        """
         target = self._cache.deployment(resource.metadata.namespace, resource.spec.target.ref.name)
         if target is None:
             return
@@ -183,6 +192,18 @@ class Writer:
             if "metadata.uid" not in refused.message:
                 raise
             await self._look_again(DEPLOYMENTS, namespace, name)  # another object bears the name by now
+        if action.value is None:
+            self._refuse_kept(resource, action)
+
+    def _refuse_kept(self, resource: ModelOptimization, action: InjectModel) -> None:
+        """Raise Refused where the field that was given up has a value all the same."""
+        ref = resource.spec.target.ref
+        raw = self._cache.deployment(resource.metadata.namespace, ref.name)
+        container = kind_of(ref).parse(raw, variable=action.variable).container(action.container) if raw else None
+        if container is not None and container.value is not None:
+            who = container.manager or "another manager"
+            text = f"{who} owns {action.variable} of {ref.kind} {ref.name}: it keeps its value {container.value}"
+            raise Refused("FieldConflict", text)
 
     async def _look_again(self, kind: Kind, namespace: str, name: str) -> None:
         try:
@@ -244,8 +265,23 @@ class Writer:
     async def _patch_child(
         self, kind: Kind, resource: ModelOptimization, name: str, body: Json, *, subresource: str | None = None
     ) -> None:
+        """Patch a Job or run of ours, which the body must tell by UID or version.
+
+        Raises Conflict when it is still ours and has changed; one that is gone or another's by now is left alone.
+        """
         namespace = resource.metadata.namespace
         try:
             await self._patch(kind, kind.path(namespace, name, subresource=subresource), body)
         except NotFound:
             self._cache.forget(kind, namespace, name)
+        except Conflict:
+            if await self._is_still_ours(kind, resource, name):
+                raise
+        except Refused as refused:
+            if "metadata.uid" not in refused.message or await self._is_still_ours(kind, resource, name):
+                raise
+
+    async def _is_still_ours(self, kind: Kind, resource: ModelOptimization, name: str) -> bool:
+        await self._look_again(kind, resource.metadata.namespace, name)
+        children = self._cache.jobs_of(resource) if kind is JOBS else self._cache.runs_of(resource)
+        return name in children
