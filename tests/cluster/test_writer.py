@@ -13,7 +13,7 @@ from retune.workloads import lease_name
 from tests.cluster.harness import Bench
 from tests.conformance.scene import EVENTS, JOB, JOBS, LEASES, RESOURCE, RUN, RUNS, TARGET, TARGET_UID, attempt, outcome
 from tests.conformance.writer import WriterConformance
-from tests.localcluster.api import ApiError
+from tools.localcluster.api import ApiError
 
 Json = dict[str, Any]
 APIS = {

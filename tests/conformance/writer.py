@@ -21,7 +21,7 @@ from retune.plan.actions import (
     RecordRun,
     SetFinalizer,
 )
-from retune.plan.deletion import FINALIZER
+from retune.plan.guards.deletion import FINALIZER
 from retune.plan.observed import JobPhase
 from tests.conformance.scene import (
     BUNDLE,

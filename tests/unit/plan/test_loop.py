@@ -141,7 +141,7 @@ def test_a_field_that_another_manager_owns_is_refused_and_then_forced() -> None:
 
 def test_a_second_resource_on_one_target_only_watches() -> None:
     """The Lease decides; the loser starts no Job and says who holds it."""
-    world = World(lease_holder="mo-2")
+    world = World(leases={"target-1": "mo-2"}, rivals={"mo-2"})
     assert world.reconcile() == 1
     assert world.active_jobs() == []
     assert reason_of(world, ConditionType.TARGET_OWNED) == "HeldByAnother"
@@ -301,7 +301,7 @@ def test_suspend_holds_running_jobs() -> None:
     assert world.jobs[name].phase is JobPhase.SUSPENDED
     world.change(suspend=False)
     world.reconcile()
-    assert world.jobs[name].phase is JobPhase.RUNNING
+    assert (world.jobs[name].phase, world.active_jobs()) == (JobPhase.WAITING, [name])
 
 
 def test_deleting_in_the_middle_of_a_rollout_puts_the_champion_back_first() -> None:
@@ -352,7 +352,6 @@ def test_a_target_that_goes_away_blocks_and_is_found_again() -> None:
     assert state_of(world, ConditionType.READY) is ConditionStatus.FALSE
     world.target_uid = "target-2"
     world.value = None
-    world.lease_holder = None
     world.reconcile()
     assert state_of(world, ConditionType.READY) is ConditionStatus.TRUE
     assert world.resource.status.target_uid == "target-2"

@@ -141,7 +141,7 @@ class Loop(RuleBasedStateMachine):
     def target(self, *, gone: bool) -> None:
         """The target is deleted, or created anew."""
         self.world.target_uid = None if gone else f"target-{self.foreign}"
-        self.world.value, self.world.lease_holder = None, None
+        self.world.value, self.world.manager = None, None
         self.rested = False
 
     @invariant()

@@ -1,0 +1,168 @@
+"""What the planner touches of a cluster, in memory: one resource, its target, its Jobs, runs, Leases and events.
+
+What the operator has heard of is kept apart from what there is: a write on an old reading meets what a real server
+answers. Every write can be counted, cut short, and preceded by somebody else's.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from retune.api import FIELD_MANAGER
+from retune.api.objects import ModelOptimization, ObjectMeta, OptimizationRun
+from retune.api.spec import ModelOptimizationSpec
+from retune.plan.actions import EmitEvent
+from retune.plan.observed import Container, Job, JobPhase, Target
+
+CONTAINER = "server"
+FINISHED = {JobPhase.SUCCEEDED, JobPhase.FAILED}
+
+
+class CrashError(Exception):
+    """The operator died between two writes."""
+
+
+def spec(**changes: Any) -> ModelOptimizationSpec:
+    """Return a small valid spec, with changes."""
+    base: dict[str, Any] = {
+        "model": {"uri": "pvc://store/digits/model.onnx"},
+        "data": {
+            "training": {"uri": "pvc://store/digits/train.npz"},
+            "validation": {"uri": "pvc://store/digits/validation.npz"},
+            "test": {"uri": "pvc://store/digits/test.npz"},
+        },
+        "target": {"ref": {"name": "digits"}, "inference": {"modelName": "digits"}},
+    }
+    return ModelOptimizationSpec.model_validate(base | changes)
+
+
+@dataclass
+class Server:
+    """What there is, and what others do to it."""
+
+    spec: ModelOptimizationSpec = field(default_factory=spec)
+    now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    uid: str = "mo-1"
+    value: str | None = None
+    """Value of the owned field."""
+    manager: str | None = None
+    """Who owns it; where it is shared, the other one."""
+    settled: bool = True
+    wanted: int = 1
+    target_uid: str | None = "target-1"
+    """None while there is no target."""
+    jobs: dict[str, Job] = field(default_factory=dict)
+    runs: dict[str, OptimizationRun] = field(default_factory=dict)
+    leases: dict[str, str] = field(default_factory=dict)
+    """UID of the holder by UID of the target."""
+    rivals: set[str] = field(default_factory=set)
+    """UIDs of other resources that live."""
+    taken: dict[str, set[str]] = field(default_factory=lambda: {"jobs": set(), "optimizationruns": set()})
+    """Names of objects of other owners, by plural."""
+    quota: bool = False
+    """Whether a quota admits no Job."""
+    inject_refused: str | None = None
+    """Why the target may not be changed."""
+    namespace_ends: bool = False
+    gone: bool = False
+    """Whether the resource is there no more."""
+    events: list[EmitEvent] = field(default_factory=list)
+    requests: dict[str, Any] = field(default_factory=dict)
+    """What each Job was asked, by name."""
+    served: list[str | None] = field(default_factory=list)
+    """Every value that we gave the target."""
+    writes: int = 0
+    crash_after: int | None = None
+    """Writes after which the operator dies."""
+    meanwhile: Callable[[], None] | None = None
+    """What somebody does just before the operator's next request arrives, once."""
+    versions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Changes of every object, by plural and name."""
+    heard_target: str | None = None
+    """UID of the target that the operator has heard of last."""
+
+    def __post_init__(self) -> None:
+        """Create the resource."""
+        meta = ObjectMeta(name="digits", namespace="ml", uid=self.uid, generation=1)
+        self.resource = ModelOptimization(metadata=meta, spec=self.spec)
+        self.hear()
+
+    # What the operator's requests meet
+
+    def arrive(self) -> None:
+        """Take a request in: what somebody does meanwhile comes first."""
+        interruption, self.meanwhile = self.meanwhile, None
+        if interruption is not None:
+            interruption()
+
+    def commit(self, plural: str, name: str) -> None:
+        """Count a write of the operator; raises CrashError where it does not live to make it."""
+        if self.crash_after is not None and self.crash_after <= 0:
+            self.crash_after = None
+            raise CrashError
+        if self.crash_after is not None:
+            self.crash_after -= 1
+        self.writes += 1
+        self.versions[plural, name] += 1
+
+    def hear(self) -> None:
+        """Let the operator know of the resource as it is."""
+        self.heard = None if self.gone else self.resource
+        self.heard_version = self.version
+
+    @property
+    def version(self) -> int:
+        """Version of the resource."""
+        return self.versions["modeloptimizations", "digits"]
+
+    @property
+    def target(self) -> Target | None:
+        """The target as its controller reports it."""
+        if self.target_uid is None:
+            return None
+        manager = self.manager if self.value is not None else None
+        container = Container(name=CONTAINER, value=self.value, indirect=False, manager=manager, cpu_limit=1.0)
+        return Target(
+            name="digits",
+            uid=self.target_uid,
+            containers=(container,),
+            settled=self.settled,
+            available=self.wanted if self.settled else 0,
+            wanted=self.wanted,
+            progress="0 of 1 new pods available",
+        )
+
+    @property
+    def owned_by_others(self) -> bool:
+        """Whether another manager has set the field."""
+        return self.value is not None and self.manager not in {None, FIELD_MANAGER}
+
+    def update(self, *, metadata: dict[str, Any] | None = None, **parts: Any) -> None:
+        """Change parts of the resource."""
+        if metadata:
+            parts["metadata"] = self.resource.metadata.model_copy(update=metadata)
+        self.resource = self.resource.model_copy(update=parts)
+
+    # What others do
+
+    def change(self, **changes: Any) -> None:
+        """Edit the spec, as a user would."""
+        merged = self.resource.spec.model_dump(mode="json", by_alias=True, exclude_none=True) | changes
+        generation = self.resource.metadata.generation + 1
+        self.update(spec=ModelOptimizationSpec.model_validate(merged), metadata={"generation": generation})
+        self.versions["modeloptimizations", "digits"] += 1
+
+    def delete(self) -> None:
+        """Delete the resource, as a user would."""
+        if self.resource.metadata.finalizers:
+            self.update(metadata={"deletion_timestamp": self.now})
+            self.versions["modeloptimizations", "digits"] += 1
+        else:
+            self.gone = True
+
+    def edit_field(self, value: str, manager: str) -> None:
+        """Set the owned field, as a neighbour would who takes it."""
+        self.value, self.manager = value, manager
+        self.versions["deployments", "digits"] += 1

@@ -1,0 +1,142 @@
+"""The world in which the planner is tested keeps every case of the suite that the Writer keeps on a real API server."""
+
+from typing import Any
+
+import pytest
+
+from retune.api.status import ModelOptimizationStatus
+from retune.cluster.errors import Conflict
+from retune.plan.actions import Action
+from retune.plan.observed import Observed
+from tests.conformance.scene import JOB, JOBS, LEASES, RESOURCE, RUN, RUNS, TARGET, TARGET_UID, outcome
+from tests.conformance.writer import WriterConformance
+from tests.unit.plan.world import World
+
+
+class MemoryScene:
+    """A World that nothing drives but the cases."""
+
+    def __init__(self) -> None:
+        self._world = World()
+
+    async def carry_out(self, action: Action) -> str:
+        """Carry an action out as the reconciler does, which reads a resource anew that has moved on."""
+        world = self._world
+        resource = world.heard or world.resource
+        observed = Observed(resource=resource, target=world.target)
+        told = await outcome(world.reconciler._verbs(observed)[type(action)](action))
+        if told == Conflict.__name__:
+            world.hear()
+        return told
+
+    async def write_status(self, status: ModelOptimizationStatus) -> str:
+        """Write the resource's status."""
+        world = self._world
+        return await outcome(world.writer.status(world.heard or world.resource, status))
+
+    async def look(self) -> Observed:
+        """Hear of everything."""
+        return self._world.observe()
+
+    async def remember(self) -> Observed:
+        """Observe without hearing of the resource."""
+        return await self._world.reader.observe(self._world.heard or self._world.resource)
+
+    async def restart(self) -> None:
+        """Hear of everything, as nothing is remembered."""
+        self._world.observe()
+
+    def version(self, plural: str) -> str | None:
+        """Return how often the object was changed."""
+        world = self._world
+        names = {JOBS: JOB, RUNS: RUN, LEASES: TARGET_UID, TARGET: "digits", RESOURCE: "digits"}
+        there = {
+            JOBS: JOB in world.jobs.keys() | world.taken[JOBS],
+            RUNS: RUN in world.runs.keys() | world.taken[RUNS],
+            LEASES: TARGET_UID in world.leases,
+            TARGET: world.target_uid is not None,
+            RESOURCE: not world.gone,
+        }
+        return str(world.versions[plural, names[plural]]) if there[plural] else None
+
+    def events(self) -> list[tuple[str, str, str]]:
+        """Return what was emitted."""
+        events = self._world.events
+        return [("Warning" if event.warning else "Normal", event.reason, event.message) for event in events]
+
+    def finalizers(self) -> tuple[str, ...]:
+        """Return the resource's finalizers."""
+        return self._world.resource.metadata.finalizers
+
+    def edit(self, **spec: Any) -> None:
+        """Change the spec."""
+        self._world.change(**spec)
+
+    def add_finalizer(self, name: str) -> None:
+        """Add to the list."""
+        self._world.update(metadata={"finalizers": (*self.finalizers(), name)})
+        self._changed(RESOURCE, "digits")
+
+    def _changed(self, plural: str, name: str) -> None:
+        self._world.versions[plural, name] += 1
+
+    def delete(self, plural: str) -> None:
+        """Remove it; a target that comes after it is another one."""
+        world = self._world
+        match plural:
+            case "jobs":
+                del world.jobs[JOB]
+            case "optimizationruns":
+                del world.runs[RUN]
+            case "deployments":
+                world.target_uid, world.value, world.manager = None, None, None
+            case _:
+                world.delete()
+
+    def take_name(self, plural: str) -> None:
+        """Mark the name as another owner's."""
+        self._world.jobs.pop(JOB, None)
+        self._world.runs.pop(RUN, None)
+        self._world.taken[plural].add(JOB if plural == JOBS else RUN)
+
+    def finish_job(self) -> None:
+        """Finish it."""
+        self._world.finish(JOB)
+
+    def set_field(self, value: str) -> None:
+        """Set it as kubectl would."""
+        self._world.edit_field(value, "kubectl")
+
+    def replace_target(self) -> None:
+        """Put another one there."""
+        self.delete(TARGET)
+        self._world.target_uid = "target-2"
+
+    def hold_lease_for_another(self) -> None:
+        """Let another resource live, and hold the Lease."""
+        self._world.rivals.add("mo-2")
+        self._world.leases[TARGET_UID] = "mo-2"
+        self._changed(LEASES, TARGET_UID)
+
+    def remove_other_resource(self) -> None:
+        """Let it live no more."""
+        self._world.rivals.clear()
+
+    def forbid_jobs_by_quota(self) -> None:
+        """Let the quota admit none."""
+        self._world.quota = True
+
+    def end_namespace(self) -> None:
+        """Let it end."""
+        self._world.namespace_ends = True
+
+
+class TestWorld(WriterConformance):
+    """The suite on the planner's world."""
+
+    @pytest.fixture
+    async def scene(self) -> MemoryScene:
+        """A world of its own, heard of once."""
+        scene = MemoryScene()
+        await scene.look()
+        return scene

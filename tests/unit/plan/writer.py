@@ -1,0 +1,195 @@
+"""The Writer over a server in memory: verb by verb what `retune.cluster.writes.Writer` does on a real one.
+
+`tests.conformance.writer` says what that is, and runs on both.
+"""
+
+from dataclasses import replace
+
+from retune.api import FIELD_MANAGER
+from retune.api.objects import ModelOptimization, ObjectMeta, OptimizationRun
+from retune.api.status import ModelOptimizationStatus
+from retune.cluster.errors import Conflict, NamespaceGone, NotFound, Refused
+from retune.plan.actions import (
+    AcquireLease,
+    CreateJob,
+    CreateRun,
+    DeleteJob,
+    DeleteRun,
+    EmitEvent,
+    HoldJob,
+    InjectModel,
+    RecordRun,
+    SetFinalizer,
+)
+from retune.plan.guards.deletion import FINALIZER
+from retune.plan.observed import Job, JobPhase, Target
+from tests.unit.plan.server import CONTAINER, FINISHED, Server
+
+
+class MemoryWriter:
+    """Carries actions out on a Server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def status(self, resource: ModelOptimization, status: ModelOptimizationStatus) -> bool:
+        """Write a status, which must be one that the API's types allow; False when nothing changed."""
+        if status == resource.status:
+            return False
+        assert ModelOptimizationStatus.model_validate(status.to_dict()) == status
+        self._arrive_at_resource()
+        self._server.commit("modeloptimizations", "digits")
+        self._server.update(status=status)
+        self._server.hear()
+        return True
+
+    def _arrive_at_resource(self) -> None:
+        server = self._server
+        server.arrive()
+        if server.gone:
+            raise NotFound("the resource is gone")
+        if server.heard_version != server.version:
+            raise Conflict("the resource has moved on")
+
+    def _arrive_to_create(self) -> None:
+        self._server.arrive()
+        if self._server.namespace_ends:
+            raise NamespaceGone("the namespace is being terminated")
+
+    async def acquire_lease(self, resource: ModelOptimization, action: AcquireLease) -> None:
+        """Hold the target's Lease, unless another resource that lives does."""
+        self._arrive_to_create()
+        leases, mine = self._server.leases, resource.metadata.uid
+        holder = leases.get(action.target_uid)
+        if holder == mine:
+            return
+        if holder in self._server.rivals:
+            raise Refused("HeldByAnother", "held by ml/other")
+        self._server.commit("leases", action.target_uid)
+        leases[action.target_uid] = mine
+
+    async def create_job(self, resource: ModelOptimization, action: CreateJob, *, target: Target | None) -> None:
+        """Have a Job of this name; one with a queue begins suspended."""
+        self._arrive_to_create()
+        if self._server.quota:
+            raise Refused("QuotaExceeded", "exceeded quota")
+        self._refuse_taken("jobs", action.name)
+        if action.name in self._server.jobs:
+            return
+        self._server.commit("jobs", action.name)
+        phase = JobPhase.SUSPENDED if resource.spec.execution.queue_name else JobPhase.WAITING
+        uid = f"{action.name}-{self._server.versions['jobs', action.name]}"
+        self._server.jobs[action.name] = Job(name=action.name, uid=uid, phase=phase)
+        self._server.requests[action.name] = action.request
+
+    def _refuse_taken(self, plural: str, name: str) -> None:
+        if name in self._server.taken[plural]:
+            raise Refused("NameConflict", f"{name} belongs to something else")
+
+    async def hold_job(self, resource: ModelOptimization, action: HoldJob) -> None:
+        """Suspend or resume a Job of ours that is there."""
+        self._server.arrive()
+        job = self._server.jobs.get(action.name)
+        if job is None:
+            return
+        waiting = JobPhase.SUSPENDED if action.held else JobPhase.WAITING
+        changed = replace(job, phase=job.phase if job.phase in FINISHED else waiting, held=action.held)
+        if changed != job:
+            self._server.commit("jobs", action.name)
+            self._server.jobs[action.name] = changed
+
+    async def delete_job(self, resource: ModelOptimization, action: DeleteJob) -> None:
+        """Remove a Job of ours that is there."""
+        self._server.arrive()
+        if action.name in self._server.jobs:
+            self._server.commit("jobs", action.name)
+            del self._server.jobs[action.name]
+
+    async def create_run(self, resource: ModelOptimization, action: CreateRun) -> None:
+        """Have a run of this name."""
+        self._arrive_to_create()
+        self._refuse_taken("optimizationruns", action.name)
+        if action.name not in self._server.runs:
+            self._server.commit("optimizationruns", action.name)
+            version = self._server.versions["optimizationruns", action.name]
+            meta = ObjectMeta(name=action.name, namespace="ml", uid=f"{action.name}-{version}")
+            self._server.runs[action.name] = OptimizationRun(metadata=meta, spec=action.spec)
+
+    async def record_run(self, resource: ModelOptimization, action: RecordRun) -> None:
+        """Write the status of a run of ours that is there."""
+        self._server.arrive()
+        run = self._server.runs.get(action.name)
+        if run is not None and run.status != action.status:
+            self._server.commit("optimizationruns", action.name)
+            self._server.runs[action.name] = run.model_copy(update={"status": action.status})
+
+    async def delete_run(self, resource: ModelOptimization, action: DeleteRun) -> None:
+        """Remove a run of ours that is there."""
+        self._server.arrive()
+        if action.name in self._server.runs:
+            self._server.commit("optimizationruns", action.name)
+            del self._server.runs[action.name]
+
+    async def inject(self, resource: ModelOptimization, action: InjectModel) -> None:
+        """Own the target's field, or give it up, as server-side apply does."""
+        server = self._server
+        if server.heard_target is None:
+            return
+        server.arrive()
+        if server.inject_refused:
+            raise Refused(server.inject_refused, "Retune may not patch deployments.apps")
+        if server.target_uid != server.heard_target:
+            server.heard_target = server.target_uid
+            return
+        if action.value is None:
+            self._give_up()
+        elif action.container != CONTAINER:
+            raise Refused("Invalid", "spec.template.spec.containers[1].image: Required value")
+        else:
+            self._own(action.value, force=action.force)
+
+    def _give_up(self) -> None:
+        server = self._server
+        if server.value is None:
+            return
+        if server.manager != FIELD_MANAGER:
+            raise Refused("FieldConflict", f"owned by {server.manager}")
+        self._set(None, None)
+
+    def _own(self, value: str, *, force: bool) -> None:
+        server = self._server
+        if value == server.value:
+            if server.manager is None:
+                server.commit("deployments", "digits")
+                server.manager = FIELD_MANAGER
+            return
+        if server.owned_by_others and not force:
+            raise Refused("FieldConflict", f"owned by {server.manager}")
+        self._set(value, FIELD_MANAGER)
+
+    def _set(self, value: str | None, manager: str | None) -> None:
+        server = self._server
+        server.commit("deployments", "digits")
+        server.value, server.manager, server.settled = value, manager, False
+        server.served.append(value)
+
+    async def set_finalizer(self, resource: ModelOptimization, action: SetFinalizer) -> None:
+        """Add or remove our finalizer beside those of others."""
+        others = [name for name in resource.metadata.finalizers if name != FINALIZER]
+        wanted = (*others, FINALIZER) if action.present else tuple(others)
+        if wanted == resource.metadata.finalizers:
+            return
+        self._arrive_at_resource()
+        if action.present and resource.metadata.deletion_timestamp:
+            raise Refused("Invalid", "no new finalizers can be added if the object is being deleted")
+        server = self._server
+        server.commit("modeloptimizations", "digits")
+        server.update(metadata={"finalizers": wanted})
+        server.hear()
+        server.gone = not wanted and resource.metadata.deletion_timestamp is not None
+
+    async def emit(self, resource: ModelOptimization, action: EmitEvent) -> None:
+        """Tell people, where there is somewhere to tell it."""
+        self._server.arrive()
+        if not self._server.namespace_ends:
+            self._server.events.append(replace(action, message=action.message[:1024]))
