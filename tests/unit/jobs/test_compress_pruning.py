@@ -21,7 +21,7 @@ from optimizer_jobs.models.runtime import open_model  # noqa: E402
 from optimizer_jobs.nets.conversion.exporter import export  # noqa: E402
 from optimizer_jobs.nets.conversion.importer import import_module  # noqa: E402
 from optimizer_jobs.nets.learning.loop import Settings, train  # noqa: E402
-from optimizer_jobs.nets.surgery.groups.groups.groups import groups  # noqa: E402
+from optimizer_jobs.nets.surgery.groups import groups  # noqa: E402
 from optimizer_jobs.signature import Signature, TensorSpec  # noqa: E402
 from optimizer_jobs.technique import Applied, Context, Params, Skipped  # noqa: E402
 from optimizer_jobs.techniques import factorization, pruning  # noqa: E402

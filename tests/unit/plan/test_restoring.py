@@ -4,7 +4,7 @@ import pytest
 
 from retune.api.model import Task
 from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective, Role, default_objectives
-from retune.plan.run.stages.stages.restoring import LEAST_GAIN, TOLERANCE, restoring
+from retune.plan.run.restoring import LEAST_GAIN, TOLERANCE, restoring
 
 
 @pytest.mark.parametrize("task", list(Task))

@@ -10,7 +10,7 @@ from retune.api.watched import Verdict
 from retune.contract.requests import GatherRequest, SearchRequest
 from retune.contract.results import BaselineResult, GatherResult
 from retune.contract.results import Verdict as Judged
-from retune.plan.run.stages.stages.schedule import ScheduleError, due_since
+from retune.plan.run.schedule import ScheduleError, due_since
 from retune.plan.watch import windows
 from tests.answers import DIGEST, check
 from tests.unit.plan.test_monitoring import HOUR, PRODUCTION, condition, judged, next_window, signal, watched
