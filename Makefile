@@ -79,15 +79,21 @@ lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
 crds: $(STAMP) ## Generate crds/ from retune.api.
 	@$(PY) -m retune.api.generate
 
+.PHONY: docs
+docs: $(STAMP) ## Generate docs/reference/ from the CRDs and the command line.
+	@$(PY) -m tools.docs
+
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 .PHONY: lint
-lint: $(STAMP) ## Style, types, import rules, fresh CRDs (30 s).
+lint: $(STAMP) ## Style, types, import rules, fresh CRDs and references, links of the documentation (30 s).
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy operator/retune optimizer_jobs tests examples tools
 	@$(BIN)/lint-imports
 	@$(PY) -m retune.api.generate --check
+	@$(PY) -m tools.docs --check
+	@$(PY) -m tools.docs.links
 
 .PHONY: test-fast
 test-fast: $(STAMP) ## Lint and unit tests: no cluster, 2 min.
