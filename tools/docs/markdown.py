@@ -40,13 +40,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: what is marked as code in each cell, and the headings above."""
+    """A row of a table."""
 
     header: tuple[str, ...]
     """Texts of the table's header."""
+    cells: tuple[str, ...]
+    """Texts of its cells, without marks."""
     codes: tuple[tuple[str, ...], ...]
-    """By cell."""
+    """What is marked as code, by cell."""
     section: str
+    """Text of the heading above."""
     line: int
 
 
@@ -94,7 +97,7 @@ class Page:
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of all tables, without their headers."""
-        line, header, cells = 0, list[str](), list[tuple[str, ...]]()
+        line, header, cells = 0, list[str](), list[Token]()
         for token, inline, section in self._blocks():
             if token.type == "thead_open":
                 header = []
@@ -103,9 +106,9 @@ class Page:
             elif token.type == "tr_open":
                 line, cells = _line(token), []
             elif token.type == "td_open":
-                cells.append(tuple(each.content for each in inline.children or () if each.type == "code_inline"))
+                cells.append(inline)
             elif token.type == "tr_close" and cells:
-                yield Row(tuple(header), tuple(cells), section, line)
+                yield Row(tuple(header), tuple(map(_text, cells)), tuple(map(_codes, cells)), section, line)
 
     def _blocks(self) -> Iterator[tuple[Token, Token, str]]:
         """Yield every token of a block, the one behind it, which may hold its text, and the heading above both."""
@@ -138,6 +141,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]
 
 def _text(inline: Token) -> str:
     return "".join(token.content for token in inline.children or () if token.type in {"text", "code_inline"})
+
+
+def _codes(inline: Token) -> tuple[str, ...]:
+    return tuple(token.content for token in inline.children or () if token.type == "code_inline")
 
 
 def _line(token: Token) -> int:

@@ -43,6 +43,7 @@ def test_rows_come_with_what_is_marked_as_code() -> None:
     """Cell by cell, with the table's header and the heading above it."""
     (row,) = Page(TEXT).rows()
     assert row.header == ("Reason", "What")
+    assert row.cells == ("One, Two", "is x | y")
     assert row.codes == (("One", "Two"), ("x | y",))
     assert (row.section, row.line) == ("Second part", 15)
 
