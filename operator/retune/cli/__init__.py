@@ -1,1 +1,1 @@
-"""`retune` and `kubectl retune`: see what the operator does. Reads the cluster; never changes a spec or a status."""
+"""`retune` and `kubectl retune`: show what the operator does. They never change a spec or a status."""

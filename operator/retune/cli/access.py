@@ -1,6 +1,6 @@
 """What the command line reads from a cluster, with the caller's own kubeconfig and rights.
 
-One synchronous call at a time, since a person waits for it. Every error is an `AccessError` with the next step.
+One call at a time, because a person waits for it. Every error is an `AccessError` with the next step.
 """
 
 import json
@@ -27,11 +27,16 @@ class AccessError(Exception):
 
 
 class Unreachable(AccessError):  # noqa: N818 - named after what it says of the cluster
-    """The API server gave no answer; it may later."""
+    """The API server gave no answer. It may do so later."""
 
 
 class Cluster:
-    """One cluster as one user, seen from one namespace."""
+    """A cluster as one user sees it from one namespace.
+
+    Args:
+        send: Sends a request to the API server.
+        namespace: Namespace of everything that is named without one.
+    """
 
     def __init__(self, send: Callable[[Request], Response], *, namespace: str) -> None:
         self._send = send
@@ -39,7 +44,15 @@ class Cluster:
 
     @classmethod
     def connect(cls, *, context: str | None = None, namespace: str | None = None) -> "Cluster":
-        """Return the cluster of the kubeconfig's context; raises AccessError when there is none."""
+        """Return the cluster of a context of the kubeconfig.
+
+        Args:
+            context: Name of the context; the current one where it is left out.
+            namespace: Namespace to look at; that of the context where it is left out.
+
+        Raises:
+            AccessError: There is no such cluster.
+        """
         try:
             return cls(
                 official_transport(configuration(context=context), threads=1),
@@ -53,7 +66,7 @@ class Cluster:
         return self._items(MODEL_OPTIMIZATIONS, None if everywhere else self.namespace)
 
     def resource(self, name: str) -> Json:
-        """Return one ModelOptimization."""
+        """Return one ModelOptimization as the API server holds it; raises AccessError where there is none."""
         try:
             return self.call("GET", MODEL_OPTIMIZATIONS.path(self.namespace, name))
         except NotFound as error:
@@ -64,19 +77,19 @@ class Cluster:
 
     def runs(self, name: str) -> list[OptimizationRun]:
         """Return the runs of one ModelOptimization, oldest first."""
-        found = [parsed_run(item) for item in self._items(OPTIMIZATION_RUNS, self.namespace, f"{RESOURCE}={name}")]
-        return sorted(found, key=lambda run: run.spec.number)
+        items = self._items(OPTIMIZATION_RUNS, self.namespace, f"{RESOURCE}={name}")
+        return sorted(map(parsed_run, items), key=lambda run: run.spec.number)
 
     def jobs(self, name: str) -> list[Json]:
         """Return the Jobs of one ModelOptimization."""
         return self._items(JOBS, self.namespace, f"{RESOURCE}={name}")
 
     def read(self, path: str, **query: str) -> bytes:
-        """Return the body of a GET."""
+        """Return the body of a GET; raises AccessError, or NotFound where there is no such object."""
         return self._answer(Request("GET", path, query)).body
 
     def call(self, method: str, path: str, body: Json | None = None) -> Json:
-        """Return the JSON answer of one request."""
+        """Return the JSON answer of a request; raises AccessError, or NotFound where there is no such object."""
         document: Json = json.loads(self._answer(Request(method, path, body=body)).body)
         return document
 
@@ -103,8 +116,8 @@ class Cluster:
         problem = error_of(request.method, request.path, response.status, _status(response.body))
         if isinstance(problem, NotFound):
             raise problem
-        passing = isinstance(problem, Transient) and response.status != 401
-        raise (Unreachable if passing else AccessError)(str(problem)) from problem
+        may_pass = isinstance(problem, Transient) and response.status != 401
+        raise (Unreachable if may_pass else AccessError)(str(problem)) from problem
 
 
 def _status(body: bytes) -> Json:

@@ -1,4 +1,4 @@
-"""Numbers, ages and names in the form people read. Pure; never rounds a difference away without saying so."""
+"""Numbers, ages and names in the form that people read. Pure; never rounds a difference away without saying so."""
 
 from datetime import datetime
 from math import floor, log10
@@ -22,12 +22,15 @@ _SUFFIXES: dict[str, str] = {
     Metric.ENERGY_JOULES_PER_1000: " J (estimated)",
 }
 _DIGITS = 4
-_COUNTED_FROM = 1000
+"""Significant digits of a number without a form of its own."""
+_WHOLE_FROM = 1000
+"""Size from which on such a number is shown without decimals."""
 NONE = "-"
+"""What stands for a value that is not there."""
 
 
 def age(moment: datetime | None, now: datetime) -> str:
-    """Return the time since `moment` as kubectl shows it, such as 45s, 12m, 5h or 3d."""
+    """Return the time from `moment` to `now` as kubectl shows it, such as 45s, 12m, 5h or 3d."""
     if moment is None:
         return NONE
     seconds = max(0, int((now - moment).total_seconds()))
@@ -38,14 +41,14 @@ def age(moment: datetime | None, now: datetime) -> str:
 
 
 def size(count: int | None) -> str:
-    """Return bytes in decimal units, such as 4.29 MB."""
+    """Return a number of bytes in decimal units, such as 4.29 MB."""
     if count is None:
         return NONE
     return next((f"{count / unit:.2f} {name}" for unit, name in _UNITS if count >= unit), f"{count} B")
 
 
 def number(metric: str, text: str) -> str:
-    """Return one value of a metric with its unit."""
+    """Return a value of a metric with its unit, such as `67.6 µs`; as it is where it is no number."""
     value = _float(text)
     return text if value is None else f"{_bare(metric, value, like=value)}{_unit(metric, value)}"
 
@@ -53,7 +56,7 @@ def number(metric: str, text: str) -> str:
 def measurement(measured: Measurement) -> str:
     """Return a value with its interval in the same unit, such as `67.6 µs [67.2, 68.1]`."""
     text = number(measured.name, measured.value)
-    value, low, high = (_float(end) for end in (measured.value, measured.low, measured.high))
+    value, low, high = (_float(decimal) for decimal in (measured.value, measured.low, measured.high))
     if value is None or low is None or high is None or low == high:
         return text
     return f"{text} [{_bare(measured.name, low, like=value)}, {_bare(measured.name, high, like=value)}]"
@@ -67,7 +70,7 @@ def _float(text: str | None) -> float | None:
 
 
 def _bare(metric: str, value: float, *, like: float) -> str:
-    """Return a value without its unit, at the scale that suits the value `like`."""
+    """Return a value without its unit, at the scale at which the value `like` is shown."""
     if metric in _BYTES:
         return size(round(value))
     if metric in _LATENCIES:
@@ -80,7 +83,7 @@ def _bare(metric: str, value: float, *, like: float) -> str:
 
 def _plain(value: float) -> str:
     """Return four significant digits, whole from a thousand on, never with an exponent."""
-    if value == 0 or abs(value) >= _COUNTED_FROM:
+    if value == 0 or abs(value) >= _WHOLE_FROM:
         return f"{value:,.0f}"
     return f"{value:.{max(0, _DIGITS - 1 - floor(log10(abs(value))))}f}"
 
@@ -94,13 +97,13 @@ def _unit(metric: str, value: float) -> str:
 def change(row: Comparison) -> str:
     """Return what the candidate changes, such as `2.03x faster`, `-0.14 points [-0.95, +0.67]`, `-0.31 [-0.5, -0.1]`.
 
-    Takes the judge's paired comparison where there is one, else the quotient of the two columns.
+    Takes the judge's paired comparison where there is one, else the quotient or difference of the two values.
     """
-    found = row.change or _quotient(row)
-    value = _float(found.value) if found else None
-    if found is None or value is None:
+    compared = row.change or _compared(row)
+    value = _float(compared.value) if compared else None
+    if compared is None or value is None:
         return NONE
-    low, high = (value if end is None else end for end in (_float(found.low), _float(found.high)))
+    low, high = (value if end is None else end for end in (_float(compared.low), _float(compared.high)))
     metric = _KNOWN.get(row.name)
     if metric is not None and metric.is_share:
         ends = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low != high else ""
@@ -124,7 +127,8 @@ def _signed(value: float) -> str:
     return f"{'-' if value < 0 else '+'}{_plain(abs(value))}"
 
 
-def _quotient(row: Comparison) -> Measurement | None:
+def _compared(row: Comparison) -> Measurement | None:
+    """Return the difference of two qualities or the ratio of two other values; None where there is none."""
     before, after = _float(row.champion.value), _float(row.candidate.value)
     if before is None or after is None:
         return None
@@ -138,9 +142,9 @@ def digest(text: str | None) -> str:
     return text.removeprefix("sha256:")[:12] if text else NONE
 
 
-def version(found: Version | None) -> str:
-    """Return a version with what was done to make it."""
-    if found is None:
+def version(shown: Version | None) -> str:
+    """Return a version with the techniques that made it, such as `v2 (quantize)`."""
+    if shown is None:
         return NONE
-    made = " + ".join(found.techniques) or ("as delivered" if found.run_name is None else "no technique")
-    return f"v{found.version} ({made})"
+    made = " + ".join(shown.techniques) or ("as delivered" if shown.run_name is None else "no technique")
+    return f"v{shown.version} ({made})"

@@ -1,6 +1,6 @@
-"""Follow one resource until its run has ended: a live picture on a terminal, one line a change everywhere else.
+"""Follow one resource until its run has ended: a live view on a terminal, one line for each change everywhere else.
 
-Polls once a second: it must outlive a restarted operator and an API server that is away for a while.
+It reads the resource once a second, and so survives a restarted operator and an API server that is away for a while.
 """
 
 import sys
@@ -35,7 +35,7 @@ class Exit(IntEnum):
 
 
 class Until(StrEnum):
-    """What is waited for."""
+    """What counts as a good end."""
 
     PROMOTED = "Promoted"
     FINISHED = "Finished"
@@ -43,14 +43,21 @@ class Until(StrEnum):
 
 @dataclass(frozen=True)
 class Ending:
-    """Why following ended."""
+    """How following ended."""
 
     code: Exit
     message: str
+    """Why, as a sentence without a full stop."""
 
 
 def ending(resource: ModelOptimization, *, until: Until, now: datetime) -> Ending | None:
-    """Return how the newest run ended, or None while something is still to come."""
+    """Return how the newest run ended, or None while something is under way.
+
+    Args:
+        resource: The resource as it is now.
+        until: What counts as a good end.
+        now: The present time.
+    """
     status = resource.status
     if (status.observed_generation or 0) < resource.metadata.generation:
         return None
@@ -83,7 +90,7 @@ def _outcome(resource: ModelOptimization, until: Until) -> Ending:
 def line(resource: ModelOptimization) -> str:
     """Return where the resource stands, in one line without a time."""
     status, run = resource.status, resource.status.run
-    words = [f"{status.stage or 'Pending':<12}"]
+    words = [f"{status.stage or Stage.PENDING:<12}"]
     if run and run.trials.total and status.stage is Stage.OPTIMIZING:
         words.append(f"trial {run.trials.done} of {run.trials.total}")
         words += [f"({run.trials.failed} failed)"] if run.trials.failed else []
@@ -94,18 +101,28 @@ def line(resource: ModelOptimization) -> str:
 
 
 def follow(read: Callable[[], ModelOptimization], *, until: Until, timeout: float | None, console: Console) -> Ending:
-    """Show what changes until the end, or until `timeout` seconds are over."""
-    show = _Live(console) if console.is_terminal else _Lines(console)
+    """Show what changes until the newest run has ended.
+
+    Args:
+        read: Reads the resource.
+        until: What counts as a good end.
+        timeout: Seconds after which following ends anyway; None without a limit.
+        console: Where changes are shown.
+
+    Raises:
+        AccessError: The resource cannot be read, and not only because the API server does not answer.
+    """
+    view = _LiveView(console) if console.is_terminal else _Lines(console)
     deadline = time.monotonic() + timeout if timeout else None
-    with show:
+    with view:
         while True:
             now = datetime.now(UTC)
             try:
                 resource = read()
             except Unreachable as error:
-                show.note(str(error))
+                view.note(str(error))
             else:
-                show.picture(resource, now)
+                view.show(resource, now)
                 ended = ending(resource, until=until, now=now)
                 if ended:
                     return ended
@@ -115,7 +132,7 @@ def follow(read: Callable[[], ModelOptimization], *, until: Until, timeout: floa
 
 
 class _Lines:
-    """One line a change, each with the time of day: what reads well in a log."""
+    """One line for each change, with the time of day, as it reads well in a log."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -127,7 +144,7 @@ class _Lines:
     def __exit__(self, *_: object) -> None:
         self._console.file.flush()
 
-    def picture(self, resource: ModelOptimization, now: datetime) -> None:
+    def show(self, resource: ModelOptimization, now: datetime) -> None:
         """Print the resource's line unless it was the last one printed."""
         self.note(line(resource))
 
@@ -138,8 +155,8 @@ class _Lines:
             self._console.print(f"{datetime.now().astimezone():%H:%M:%S}  {text}", soft_wrap=True, markup=False)
 
 
-class _Live:
-    """The whole picture, drawn over itself."""
+class _LiveView:
+    """The resource in full, drawn over itself."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False)
@@ -151,10 +168,10 @@ class _Live:
     def __exit__(self, *_: object) -> None:
         self._live.__exit__(*sys.exc_info())
 
-    def picture(self, resource: ModelOptimization, now: datetime) -> None:
+    def show(self, resource: ModelOptimization, now: datetime) -> None:
         """Draw the resource as it is now."""
         self._live.update(tables.picture(resource, now=now), refresh=True)
 
     def note(self, text: str) -> None:
-        """Print a line above the picture."""
+        """Print a line above the resource."""
         self._live.console.print(text)

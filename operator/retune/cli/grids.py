@@ -1,4 +1,4 @@
-"""The two shapes that all pictures are made of: a table in kubectl's manner, and names beside sentences."""
+"""The two forms that everything is shown in: a table like kubectl's, and names beside sentences."""
 
 from collections.abc import Iterable
 
@@ -10,18 +10,23 @@ _WRAPPED = {"MESSAGE", "REASON", "CHANGE", "CHAMPION", "CANDIDATE", "ORIGINAL"}
 
 
 def blank(*columns: str, namespace: bool = False) -> Table:
-    """Return an empty table in kubectl's manner: no lines, and the last column takes what is left."""
-    found = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    """Return an empty table like kubectl's: without lines, and the last column takes the rest of the width.
+
+    Args:
+        columns: Headings.
+        namespace: Whether a column NAMESPACE comes first.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     names = ["NAMESPACE", *columns] if namespace else list(columns)
     for name in names:
-        found.add_column(name, no_wrap=name not in _WRAPPED, overflow="fold" if name in _WRAPPED else "ellipsis")
-    return found
+        table.add_column(name, no_wrap=name not in _WRAPPED, overflow="fold" if name in _WRAPPED else "ellipsis")
+    return table
 
 
 def grid(rows: Iterable[tuple[str, str]]) -> Table:
-    """Return names beside sentences; a name that repeats is said once."""
-    found, last = Table.grid(padding=(0, 2)), ""
-    for name, words in rows:
-        found.add_row("" if name == last else name, Text(words))
+    """Return names beside sentences; a name that comes several times in a row is shown once."""
+    table, last = Table.grid(padding=(0, 2)), ""
+    for name, sentence in rows:
+        table.add_row("" if name == last else name, Text(sentence))
         last = name
-    return found
+    return table

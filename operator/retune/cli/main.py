@@ -1,4 +1,4 @@
-"""The command line: one parser, one function a command, and errors as one sentence on standard error."""
+"""The command line: one parser, a function for each command, and errors as a sentence on standard error."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from retune.api.base import seconds
+from retune.api.base import Json, seconds
 from retune.api.objects import OptimizationRun
 from retune.cli import reports, tables
 from retune.cli.access import AccessError, Cluster, parsed
@@ -32,7 +32,11 @@ Command = Callable[[Cluster, argparse.Namespace, Console], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
+    """Run one command and return its exit code.
+
+    Args:
+        argv: Words of the command line; those of the process where they are left out.
+    """
     arguments = parser().parse_args(argv)
     console = terminal()
     try:
@@ -124,24 +128,33 @@ def status(cluster: Cluster, arguments: argparse.Namespace, console: Console) ->
         return watch(cluster, arguments, console)
     now = datetime.now(UTC)
     if arguments.name:
-        found: Any = cluster.resource(arguments.name)
-    else:
-        found = cluster.resources(everywhere=arguments.all_namespaces)
+        return _show_one(cluster.resource(arguments.name), arguments, console, now)
+    return _show_all(cluster, arguments, console, now)
+
+
+def _show_one(resource: Json, arguments: argparse.Namespace, console: Console, now: datetime) -> int:
     if arguments.output:
-        _dump(found if arguments.name else {"apiVersion": "v1", "kind": "List", "items": found}, arguments.output)
-    elif arguments.name:
-        show(console, tables.picture(parsed(found), now=now))
-    elif found:
-        resources = [parsed(each) for each in found]
-        show(console, tables.listing(resources, now=now, everywhere=arguments.all_namespaces))
+        _dump(resource, arguments.output)
+    else:
+        show(console, tables.picture(parsed(resource), now=now))
+    return Exit.DONE
+
+
+def _show_all(cluster: Cluster, arguments: argparse.Namespace, console: Console, now: datetime) -> int:
+    resources = cluster.resources(everywhere=arguments.all_namespaces)
+    if arguments.output:
+        _dump({"apiVersion": "v1", "kind": "List", "items": resources}, arguments.output)
+    elif resources:
+        show(console, tables.listing(list(map(parsed, resources)), now=now, everywhere=arguments.all_namespaces))
     else:
         where = "any namespace" if arguments.all_namespaces else f"namespace {cluster.namespace}"
         sys.stderr.write(f"no ModelOptimization in {where}\n")
     return Exit.DONE
 
 
-def _dump(document: Any, form: str) -> None:
-    if form == "json":
+def _dump(document: Json, output: str) -> None:
+    """Print a document for programs, as JSON or YAML."""
+    if output == "json":
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         sys.stdout.write(yaml.safe_dump(document, sort_keys=False))
@@ -170,32 +183,41 @@ def compare(cluster: Cluster, arguments: argparse.Namespace, console: Console) -
 
 
 def judged(cluster: Cluster, name: str, *, run: str | None) -> OptimizationRun:
-    """Return the named run, or the newest one in which champion and candidate were measured side by side."""
-    runs = [each for each in cluster.runs(name) if run in {None, each.metadata.name}]
-    found = next((each for each in reversed(runs) if each.status.comparisons), None)
-    if found is None:
-        cluster.resource(name)
+    """Return the named run, or the newest one in which champion and candidate were measured side by side.
+
+    Args:
+        cluster: Where to look.
+        name: Name of the ModelOptimization.
+        run: Name of a run of it; None for the newest.
+
+    Raises:
+        AccessError: There is no such run, or it has no numbers yet.
+    """
+    candidates = [recorded for recorded in cluster.runs(name) if run in {None, recorded.metadata.name}]
+    newest = next((recorded for recorded in reversed(candidates) if recorded.status.comparisons), None)
+    if newest is None:
+        cluster.resource(name)  # says so when there is no such resource
         raise AccessError(f"{run or name} has no verdict with numbers yet: see `retune status {name}`")
-    return found
+    return newest
 
 
 def report(cluster: Cluster, arguments: argparse.Namespace, console: Console) -> int:
     """Say where a report lies, and fetch it if a file is named."""
     resource = parsed(cluster.resource(arguments.name))
     if arguments.window:
-        found, which = reports.locate_window(resource), "--window"
+        located, which = reports.locate_window(resource), "--window"
     else:
-        found = reports.locate(resource, cluster.runs(arguments.name), run=arguments.run)
-        which = f"--run {found.owner.metadata.name}"
+        located = reports.locate(resource, cluster.runs(arguments.name), run=arguments.run)
+        which = f"--run {located.owner.metadata.name}"
     if arguments.save is None:
-        console.print(f"{found.of}: {found.uri}", soft_wrap=True)
+        console.print(f"{located.of}: {located.uri}", soft_wrap=True)
         command = f"retune report {arguments.name} -n {cluster.namespace} {which}"
         console.print(f"save it with: {command} --save report.html", soft_wrap=True)
         return Exit.DONE
-    content = reports.fetch(cluster, found, image=arguments.image)
+    content = reports.fetch(cluster, located, image=arguments.image)
     arguments.save.parent.mkdir(parents=True, exist_ok=True)
     arguments.save.write_bytes(content)
-    console.print(f"report of {found.of}: {arguments.save}, {len(content)} bytes")
+    console.print(f"report of {located.of}: {arguments.save}, {len(content)} bytes")
     return Exit.DONE
 
 

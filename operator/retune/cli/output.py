@@ -9,16 +9,16 @@ _WIDE = 160
 
 
 def terminal() -> Console:
-    """Return the console for standard output. What an object says is never read as markup."""
+    """Return the console for standard output. Text of an object is never read as markup."""
     return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False)
 
 
-def show(console: Console, picture: RenderableType) -> None:
-    """Print a picture; without the blanks at the ends of lines where it goes to a file."""
+def show(console: Console, shown: RenderableType) -> None:
+    """Print a table or a text; without blanks at the ends of lines where it goes to a file."""
     if console.is_terminal:
-        console.print(picture)
+        console.print(shown)
         return
     with console.capture() as captured:
-        console.print(picture)
+        console.print(shown)
     for line in captured.get().splitlines():
         console.out(line.rstrip())

@@ -1,7 +1,7 @@
-"""Fetch a report out of its claim: a short-lived pod mounts the claim read-only and prints the file packed.
+"""Fetch a report from its PersistentVolumeClaim: a short-lived pod mounts the claim read-only and prints the file.
 
 The pod fits Pod Security `restricted`, has no token, ends by itself, and is removed as soon as the file is here. What
-comes out of the log is data from the cluster: it is checked and written to the named file, and nothing else.
+comes out of its log is data from the cluster: it is unpacked and written to the named file, and nothing else.
 """
 
 import base64
@@ -21,8 +21,10 @@ from retune.contract.paths import CLAIM_ROOT
 from retune.kubelet import CANNOT_START
 
 WAIT_SECONDS = 120.0
+"""Longest that the pod may take to print the file."""
 _POLL_SECONDS = 0.5
 _LIFETIME_SECONDS = 300
+"""Time after which the pod ends in any case."""
 _CONTAINER = "report"
 _PACK = (
     "import base64, gzip, pathlib, sys; "
@@ -36,39 +38,50 @@ class Report:
     """Where the report of a run or of a window lies."""
 
     of: str
-    """What it is the report of, as people call it."""
+    """What it is the report of, in words."""
     owner: OptimizationRun | ModelOptimization
-    """With what the pod that reads it goes away, if nobody else removes it."""
+    """Owner of the pod that reads the report: the pod is removed with it, if nothing else removes it."""
     resource: str
     """Name of the ModelOptimization."""
     jobs: str
-    """How the names of the Jobs begin whose image and nodes suit best."""
+    """How the names of the Jobs begin whose image and nodes suit the pod best."""
     claim: str
+    """Name of the PersistentVolumeClaim."""
     path: str
+    """Path in the claim."""
 
     @property
     def uri(self) -> str:
-        """Its URI."""
+        """URI of the report."""
         return f"pvc://{self.claim}/{self.path}"
 
 
 def locate(resource: ModelOptimization, runs: list[OptimizationRun], *, run: str | None) -> Report:
-    """Return the report of the named run, or of the newest run that has one."""
-    wanted = [each for each in runs if run in {None, each.metadata.name}]
-    if run and not wanted:
-        known = ", ".join(each.metadata.name for each in runs) or "none"
+    """Return the report of a run.
+
+    Args:
+        resource: The ModelOptimization.
+        runs: Its runs, oldest first.
+        run: Name of one of them; None for the newest that has a report.
+
+    Raises:
+        AccessError: There is no such run, or no report yet.
+    """
+    candidates = [recorded for recorded in runs if run in {None, recorded.metadata.name}]
+    if run and not candidates:
+        known = ", ".join(recorded.metadata.name for recorded in runs) or "none"
         raise AccessError(f"{resource.key} has no run {run}; its runs: {known}")
-    found = next((each for each in reversed(wanted) if each.status.report_uri), None)
-    if found is None or found.status.report_uri is None:
+    newest = next((recorded for recorded in reversed(candidates) if recorded.status.report_uri), None)
+    if newest is None or newest.status.report_uri is None:
         raise AccessError(f"{run or resource.key} has no report yet: the judge writes it; see `retune status`")
-    name = found.metadata.name
-    of = f"{name} ({found.status.outcome or 'under way'})"
-    claim, path = _parts(found.status.report_uri)
-    return Report(of=of, owner=found, resource=resource.metadata.name, jobs=name, claim=claim, path=path)
+    name = newest.metadata.name
+    of = f"{name} ({newest.status.outcome or 'under way'})"
+    claim, path = _parts(newest.status.report_uri)
+    return Report(of=of, owner=newest, resource=resource.metadata.name, jobs=name, claim=claim, path=path)
 
 
 def locate_window(resource: ModelOptimization) -> Report:
-    """Return the report of the last window that was judged; a window that was only passed over has none."""
+    """Return the report of the last window whose check has ended; raises AccessError where it has none."""
     watched, name = resource.status.monitoring, resource.metadata.name
     if watched is None or watched.window is None:
         raise AccessError(f"{resource.key} has no judged window yet: see `retune status {name}`")
@@ -85,7 +98,16 @@ def _parts(uri: str) -> tuple[str, str]:
 
 
 def fetch(cluster: Cluster, report: Report, *, image: str | None) -> bytes:
-    """Return the report's bytes; raises AccessError when the pod cannot be started or the file is not there."""
+    """Return the report's bytes, read by a pod that is removed afterwards.
+
+    Args:
+        cluster: Where the pod is started.
+        report: Where the report lies.
+        image: Image of the pod, with Python in it; that of the resource's Jobs where it is None.
+
+    Raises:
+        AccessError: The pod cannot be started, does not end in time, or the file is not there.
+    """
     template = _template(cluster, report)
     chosen = image or template.get("containers", [{}])[0].get("image")
     if not chosen:
@@ -166,7 +188,8 @@ def _trouble(status: Json) -> str:
         for state in container.get("state", {}).values():
             if state.get("reason"):
                 return f"{state['reason']}: {_last_line(state.get('message'))}"
-    return next((_last_line(each.get("message")) for each in status.get("conditions", []) if each.get("message")), "")
+    messages = (condition.get("message") for condition in status.get("conditions", []))
+    return next((_last_line(message) for message in messages if message), "")
 
 
 def _last_line(text: str | None) -> str:

@@ -1,6 +1,6 @@
-"""Pictures for terminals: the list of resources, one resource in full, and champion against candidate.
+"""What the commands show: the list of resources, one resource in full, and champion against candidate.
 
-Pure: the same object at the same moment gives the same picture. Never reads a cluster.
+Pure: the same object at the same moment looks the same. Never reads a cluster.
 """
 
 from collections.abc import Sequence
@@ -11,21 +11,42 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from retune.api.objectives import Metric
 from retune.api.objects import ModelOptimization, OptimizationRun
-from retune.api.status import ActiveRun, Condition, ConditionStatus, ConditionType, Outcome, Stage, Trials, Version
+from retune.api.status import (
+    ActiveRun,
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    ModelOptimizationStatus,
+    Outcome,
+    Stage,
+    Trials,
+    Version,
+)
 from retune.cli import figures, watching
 from retune.cli.figures import NONE
 from retune.cli.grids import blank, grid
 
 _BAD_WHEN_TRUE = {ConditionType.STALLED}
 _STYLES = {ConditionStatus.TRUE: "green", ConditionStatus.FALSE: "red", ConditionStatus.UNKNOWN: "yellow"}
-_QUIET_WHEN_FALSE = {
-    ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.OPTIMIZING, ConditionType.SUSPENDED,
-}  # fmt: skip
+_NORMALLY_FALSE = {
+    ConditionType.RECONCILING,
+    ConditionType.STALLED,
+    ConditionType.OPTIMIZING,
+    ConditionType.SUSPENDED,
+}
+"""Conditions that say nothing of interest while they are False."""
 
 
 def listing(resources: Sequence[ModelOptimization], *, now: datetime, everywhere: bool) -> RenderableType:
-    """Return the table of resources, one a line."""
+    """Return the table of resources, a line for each.
+
+    Args:
+        resources: What is listed.
+        now: The present time, for ages.
+        everywhere: Whether the namespace is shown.
+    """
     table = blank(
         "NAME", "STAGE", "READY", "CHAMPION", "RUN", "TRIALS", "LAST", "RAISED", "AGE", "MESSAGE", namespace=everywhere
     )
@@ -33,7 +54,7 @@ def listing(resources: Sequence[ModelOptimization], *, now: datetime, everywhere
         status, run = resource.status, resource.status.run
         cells = [
             resource.metadata.name,
-            status.stage or "Pending",
+            status.stage or Stage.PENDING,
             _ready(resource),
             f"v{status.champion.version}" if status.champion else NONE,
             run.name if run else NONE,
@@ -48,7 +69,7 @@ def listing(resources: Sequence[ModelOptimization], *, now: datetime, everywhere
 
 
 def picture(resource: ModelOptimization, *, now: datetime) -> RenderableType:
-    """Return everything about one resource that a person asks first."""
+    """Return what a person asks first about one resource; `now` is the present time, for ages."""
     parts: list[RenderableType] = [_head(resource)]
     if resource.status.run and resource.status.stage is Stage.OPTIMIZING:
         parts += [Text(), trials_bar(resource.status.run.trials)]
@@ -68,7 +89,7 @@ def _head(resource: ModelOptimization) -> Table:
         ("Model", resource.spec.model.uri),
         ("Target", f"Deployment {target.ref.name}, variable {target.injection.name}"),
         ("Mode", "Suspended" if resource.spec.suspend else resource.spec.mode),
-        ("Stage", f"{status.stage or 'Pending'}: {status.message or 'waits for the operator'}"),
+        ("Stage", f"{status.stage or Stage.PENDING}: {status.message or 'waits for the operator'}"),
     ]
     if status.run:
         rows += _run(status.run)
@@ -80,7 +101,7 @@ def _head(resource: ModelOptimization) -> Table:
 
 
 def _run(run: ActiveRun) -> list[tuple[str, str]]:
-    """Return which run is under way, what started it, and the data where that is not the spec's."""
+    """Return which run is under way, why it was started, and which data it uses where that is not the spec's."""
     why = [("Why", run.why)] if run.why else []
     return [("Run", f"{run.name} ({run.trigger}), {run.stage}"), *why, *([("Data", run.data)] if run.data else [])]
 
@@ -98,61 +119,67 @@ def _rollout(resource: ModelOptimization) -> str:
 def trials_bar(trials: Trials) -> RenderableType:
     """Return the search's progress: a bar, counts, and the best so far."""
     failed = f", {trials.failed} failed" if trials.failed else ""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_row(
+    counts = Table.grid(padding=(0, 2))
+    counts.add_row(
         "Trials",
         ProgressBar(total=max(1, trials.total), completed=trials.done, width=30),
         f"{trials.done} of {trials.total}{failed}",
     )
-    more = [("Best", trials.best), ("Ended", trials.ended)]
-    return Group(grid, *(Text(f"{name:<8}{words}") for name, words in more if words))
+    sentences = [("Best", trials.best), ("Ended", trials.ended)]
+    return Group(counts, *(Text(f"{name:<8}{sentence}") for name, sentence in sentences if sentence))
 
 
 def _versions(resource: ModelOptimization) -> Table:
     status = resource.status
     shown = [("ORIGINAL", status.original), ("CHAMPION", status.champion), ("CANDIDATE", status.candidate)]
-    columns = [(name, found) for name, found in shown if found and (name != "ORIGINAL" or found != status.champion)]
-    table = blank("VERSION", *(name for name, _ in columns))
-    versions = [found for _, found in columns]
-    table.add_row("made by", *(figures.version(found) for found in versions))
-    for metric in dict.fromkeys(measured.name for found in versions for measured in found.metrics):
-        table.add_row(metric, *(_measured(found, metric) for found in versions))
-    if "size_bytes" not in {measured.name for found in versions for measured in found.metrics}:
-        table.add_row("size_bytes", *(figures.size(found.size_bytes) for found in versions))
-    table.add_row("bundle", *(figures.digest(found.digest) for found in versions))
+    columns = {name: version for name, version in shown if version and not _is_repeated(name, status)}
+    table = blank("VERSION", *columns)
+    versions = list(columns.values())
+    table.add_row("made by", *(figures.version(version) for version in versions))
+    metrics = dict.fromkeys(measured.name for version in versions for measured in version.metrics)
+    for metric in metrics:
+        table.add_row(metric, *(_measured(version, metric) for version in versions))
+    if Metric.SIZE_BYTES not in metrics:
+        table.add_row(Metric.SIZE_BYTES, *(figures.size(version.size_bytes) for version in versions))
+    table.add_row("bundle", *(figures.digest(version.digest) for version in versions))
     return table
 
 
+def _is_repeated(column: str, status: ModelOptimizationStatus) -> bool:
+    """Return whether a column would show the champion again: the original is champion until something better is."""
+    return column == "ORIGINAL" and status.original == status.champion
+
+
 def _measured(version: Version, metric: str) -> str:
-    return next((figures.measurement(found) for found in version.metrics if found.name == metric), NONE)
+    return next((figures.measurement(measured) for measured in version.metrics if measured.name == metric), NONE)
 
 
 def _conditions(resource: ModelOptimization, now: datetime) -> RenderableType:
-    """Return one line a condition and below it the message, unless it was shown before."""
+    """Return a line for each condition and below it the message, unless it was shown before."""
     table = blank("CONDITION", "STATUS", "SINCE", "REASON")
     last = resource.status.last_run
-    told = [resource.status.message or "", last.message if last else "", *watching.told(resource)]
-    told += [resource.status.run.why or ""] if resource.status.run else []
-    for found in resource.status.conditions:
-        words = Text(found.reason)
-        if not any(found.message in before for before in told):
-            words.append(f"\n{found.message}", style="dim")
-            told.append(found.message)
-        status = Text(found.status, style=_style(found))
-        table.add_row(found.type, status, figures.age(found.last_transition_time, now), words)
+    shown = [resource.status.message or "", last.message if last else "", *watching.sentences(resource)]
+    shown += [resource.status.run.why or ""] if resource.status.run else []
+    for condition in resource.status.conditions:
+        reason = Text(condition.reason)
+        if not any(condition.message in before for before in shown):
+            reason.append(f"\n{condition.message}", style="dim")
+            shown.append(condition.message)
+        status = Text(condition.status, style=_style(condition))
+        table.add_row(condition.type, status, figures.age(condition.last_transition_time, now), reason)
     return table
 
 
 def _style(condition: Condition) -> str:
     if condition.type in _BAD_WHEN_TRUE and condition.status is ConditionStatus.TRUE:
         return "red"
-    if condition.type in _QUIET_WHEN_FALSE and condition.status is ConditionStatus.FALSE:
+    if condition.type in _NORMALLY_FALSE and condition.status is ConditionStatus.FALSE:
         return ""
     return _STYLES[condition.status]
 
 
 def comparison(run: OptimizationRun) -> RenderableType:
-    """Return champion against candidate as the judge measured them side by side in one pod."""
+    """Return champion against candidate of a run, as the judge measured them side by side in one pod."""
     promoted = run.status.outcome is Outcome.PROMOTED
     after_name = "AFTER" if promoted else "BEST CANDIDATE"
     table = blank("METRIC", f"BEFORE (v{run.spec.champion_version})", after_name, "CHANGE")
@@ -175,5 +202,6 @@ def _outcome_style(outcome: Outcome | None) -> str:
 
 
 def _ready(resource: ModelOptimization) -> str:
-    found = (each.status.value for each in resource.status.conditions if each.type == ConditionType.READY)
-    return next(found, ConditionStatus.UNKNOWN.value)
+    conditions = resource.status.conditions
+    ready = (condition.status for condition in conditions if condition.type == ConditionType.READY)
+    return next(ready, ConditionStatus.UNKNOWN)

@@ -1,9 +1,9 @@
-"""Pictures of how the live model looks: its signals, the last window, and what may start a run or holds it back.
+"""What the commands show of a watched model: its signals, the last window, and what may start a run or holds it back.
 
-Pure, as `tables`. What columns are called comes from production data, so nothing here is read as markup.
+Pure, as `tables`. Names of columns come from production data, so no text here may be read as markup.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 
 from rich.table import Table
@@ -24,11 +24,11 @@ _SHARES = {LiveKind.ERROR_RATE, LiveKind.SATURATION}
 def raised(resource: ModelOptimization) -> str:
     """Return the names of the signals that are raised."""
     watched = resource.status.monitoring
-    return ", ".join(one.name for one in watched.signals if one.raised) if watched and watched.signals else ""
+    return ", ".join(signal.name for signal in watched.signals if signal.raised) if watched else ""
 
 
 def pictures(resource: ModelOptimization, *, now: datetime) -> list[Table]:
-    """Return what a person asks of a live model first; nothing where it is not watched and nothing waits."""
+    """Return what a person asks first about a live model; nothing where it is not watched and no reason waits."""
     watched, triggers = resource.status.monitoring, resource.status.triggers
     parts: list[Table] = []
     if watched is not None:
@@ -41,14 +41,14 @@ def pictures(resource: ModelOptimization, *, now: datetime) -> list[Table]:
 
 
 def _notes(watched: MonitoringStatus) -> list[tuple[str, str]]:
-    """Return what is said of signals that are not as they should be."""
-    return [(one.name, one.message) for one in watched.signals if state(one) != "ok" and one.message]
+    """Return the sentences on signals that are not as they should be, by the signal's name."""
+    return [(signal.name, signal.message) for signal in watched.signals if state(signal) != "ok" and signal.message]
 
 
-def told(resource: ModelOptimization) -> list[str]:
-    """Return the sentences on signals that the pictures have, so that nothing else repeats them."""
+def sentences(resource: ModelOptimization) -> list[str]:
+    """Return the sentences on signals that `pictures` shows, so that nothing else repeats them."""
     watched = resource.status.monitoring
-    return [words for _, words in _notes(watched)] if watched else []
+    return [sentence for _, sentence in _notes(watched)] if watched else []
 
 
 def _windows(resource: ModelOptimization, watched: MonitoringStatus, now: datetime) -> Iterator[tuple[str, str]]:
@@ -78,46 +78,51 @@ def _length(seconds: int) -> str:
 def _signals(resource: ModelOptimization, watched: MonitoringStatus, now: datetime) -> Table:
     table = blank("SIGNAL", "STATE", "VALUE", "REFERENCE", "SAMPLES", "WINDOW", "SINCE", "REASON")
     live, needed = _live(resource), _needed(resource)
-    for one in watched.signals:
+    for signal in watched.signals:
+        name, kind = signal.name, live[signal.name].kind if signal.name in live else None
         table.add_row(
-            one.name, Text(_state_words(one, needed.get(one.name)), style=_STYLES[state(one)]),
-            _figure(one.value, one.name, live), _figure(one.reference, one.name, live),
-            NONE if one.samples is None else f"{one.samples:,}", NONE if one.window is None else str(one.window),
-            figures.age(one.raised_at, now), one.reason,
-        )  # fmt: skip
+            name,
+            Text(_state_words(signal, needed.get(name)), style=_STYLES[state(signal)]),
+            _figure(signal.value, name, kind),
+            _figure(signal.reference, name, kind),
+            NONE if signal.samples is None else f"{signal.samples:,}",
+            NONE if signal.window is None else str(signal.window),
+            figures.age(signal.raised_at, now),
+            signal.reason,
+        )
     return table
 
 
 def state(signal: Signal) -> str:
-    """Return raised, ok or unknown; bad where the last window was, but too few in a row for an alarm."""
+    """Return raised, bad (the last window was, but too few in a row to raise it), unknown or ok."""
     if signal.raised:
         return "raised"
     return {Verdict.BREACH: "bad", Verdict.UNKNOWN: "unknown"}.get(signal.verdict, "ok")
 
 
 def _state_words(signal: Signal, needed: int | None) -> str:
-    """Return the state, and of bad windows how many in a row there were of those that raise the signal."""
+    """Return the state; of a bad one also how many bad windows in a row there were and how many raise the signal."""
     return f"bad {signal.streak}/{needed}" if state(signal) == "bad" and needed else state(signal)
 
 
 def _live(resource: ModelOptimization) -> dict[str, LiveSignal]:
     watched = resource.spec.monitoring
-    return {one.name: one for one in watched.performance.signals} if watched and watched.performance else {}
+    return {signal.name: signal for signal in watched.performance.signals} if watched and watched.performance else {}
 
 
 def _needed(resource: ModelOptimization) -> dict[str, int]:
-    """Return how many bad windows in a row raise each signal; without those that only corroborate others."""
+    """Return how many bad windows in a row raise each signal; without those that never are raised."""
     watched = resource.spec.monitoring
-    live = {name: one.consecutive for name, one in _live(resource).items() if one.kind is not LiveKind.SATURATION}
+    live = (signal for signal in _live(resource).values() if signal.kind is not LiveKind.SATURATION)
     rules = {DRIFT: watched.drifting, QUALITY: watched.judging} if watched else {}
-    return live | {name: rule.consecutive for name, rule in rules.items() if rule}
+    checked = {name: rule.consecutive for name, rule in rules.items() if rule}
+    return {signal.name: signal.consecutive for signal in live} | checked
 
 
-def _figure(text: str | None, name: str, live: dict[str, LiveSignal]) -> str:
+def _figure(text: str | None, name: str, kind: LiveKind | None) -> str:
     """Return a number with its unit: seconds as milliseconds, shares in percent, everything else as it is."""
     if text is None:
         return NONE
-    kind = live[name].kind if name in live else None
     if kind is LiveKind.LATENCY:
         return f"{1000 * float(text):.3g} ms"
     if name == DRIFT or kind in _SHARES:
@@ -127,9 +132,9 @@ def _figure(text: str | None, name: str, live: dict[str, LiveSignal]) -> str:
 
 def _triggers(resource: ModelOptimization, now: datetime) -> Iterator[tuple[str, str]]:
     state, spec = resource.status.triggers, resource.spec.triggers
-    for one in state.pending:
-        words = "" if one.message in told(resource) else f": {one.message}"
-        yield "Pending", f"{one.reason} for {figures.age(one.since, now)}{words}"
+    for pending in state.pending:
+        message = "" if pending.message in sentences(resource) else f": {pending.message}"
+        yield "Pending", f"{pending.reason} for {figures.age(pending.since, now)}{message}"
     if not state.pending:
         yield "Pending", "nothing"
     if state.held:
@@ -143,9 +148,6 @@ def _triggers(resource: ModelOptimization, now: datetime) -> Iterator[tuple[str,
 
 
 def _streaks(no_gain: int, rolled_back: int) -> str:
-    told: Sequence[str] = [
-        f"{count} {words} in a row"
-        for count, words in ((no_gain, "without gain"), (rolled_back, "rolled back"))
-        if count
-    ]
-    return f" ({', '.join(told)})" if told else ""
+    counts = ((no_gain, "without gain"), (rolled_back, "rolled back"))
+    streaks = [f"{count} {ending} in a row" for count, ending in counts if count]
+    return f" ({', '.join(streaks)})" if streaks else ""

@@ -1,1 +1,1 @@
-"""`retune optimize` and `retune init`: the same Jobs on this machine, without a cluster."""
+"""`retune optimize` and `retune init`: the Jobs of the cluster on this machine, without a cluster."""

@@ -25,30 +25,32 @@ from retune.contract.results import Verdict
 
 
 def add(commands: Any) -> None:
-    """Add the commands to the parser."""
+    """Add both commands to the subparsers that argparse's `add_subparsers` returned."""
+    _add_optimize(commands)
+    _add_init(commands)
+
+
+def _add_optimize(commands: Any) -> None:
     sub = commands.add_parser("optimize", help="run one optimization here, without a cluster")
     sub.add_argument("-f", "--file", type=Path, required=True, help="YAML with a ModelOptimization")
-    sub.add_argument(
-        "--claim", action="append", type=_claim, default=[], metavar="NAME=FOLDER",
-        help="folder that claim NAME stands for (default: a folder of that name here); may be repeated",
-    )  # fmt: skip
+    folder_of_claim = "folder that claim NAME stands for (default: a folder of that name here); may be repeated"
+    sub.add_argument("--claim", action="append", type=_claim, default=[], metavar="NAME=FOLDER", help=folder_of_claim)
     sub.add_argument("--store", type=Path, default=Path("retune-store"), help="folder for results (%(default)s)")
     sub.add_argument("--threads", type=_positive, help="threads of the serving process (default: what there is)")
     sub.add_argument(
         "--allow-code", action="store_true", help="load a format that runs code from the file, with your own rights"
     )
-    sub.add_argument(
-        OPTION, action="store_true", dest="train_here",
-        help="run the command of technique CustomTraining on this machine, with your own rights",
-    )  # fmt: skip
+    train_here = "run the command of technique CustomTraining on this machine, with your own rights"
+    sub.add_argument(OPTION, action="store_true", dest="train_here", help=train_here)
     sub.add_argument("-o", "--output", choices=("json",), help="for programs; progress goes to standard error")
     sub.set_defaults(local=run_optimize)
+
+
+def _add_init(commands: Any) -> None:
     sub = commands.add_parser("init", help="write a starting ModelOptimization by looking at a model and its data")
     sub.add_argument("model", type=Path, metavar="MODEL", help="model file")
-    sub.add_argument(
-        "--data", action="append", type=Path, default=[], metavar="PATH",
-        help="data file, or a folder of them, named train..., val... and test... (default: the model's folder)",
-    )  # fmt: skip
+    data = "data file, or a folder of them, named train..., val... and test... (default: the model's folder)"
+    sub.add_argument("--data", action="append", type=Path, default=[], metavar="PATH", help=data)
     sub.add_argument("--claim", default="models", help="claim that will hold these files (default: %(default)s)")
     sub.add_argument("--name", help="name of the resource and of its Deployment (default: the model file's)")
     sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a .safetensors file")
@@ -71,7 +73,7 @@ def _positive(text: str) -> int:
 
 
 def run_optimize(arguments: argparse.Namespace, console: Console) -> int:
-    """Run one optimization; exit code 1 when it ended without a model that is good enough."""
+    """Run one optimization; the exit code is 1 when no candidate kept every limit."""
     resource = read_manifest(arguments.file)
     _check_trust(resource, allowed=arguments.allow_code)
     check_allowed(resource, allowed=arguments.train_here)
@@ -89,10 +91,10 @@ def run_optimize(arguments: argparse.Namespace, console: Console) -> int:
 
 def run_init(arguments: argparse.Namespace, _: Console) -> int:
     """Write a manifest to standard output or to a new file."""
-    found = init.guess(
+    guess = init.guess(
         arguments.model, arguments.data, claim=arguments.claim, factory=arguments.factory, trusted=arguments.allow_code
     )
-    text = init.manifest(found, init.inspect(found), name=arguments.name or _resource_name(arguments.model.stem))
+    text = init.manifest(guess, init.inspect(guess), name=arguments.name or _resource_name(arguments.model.stem))
     if arguments.file is None:
         sys.stdout.write(text)
         return Exit.DONE
@@ -103,7 +105,7 @@ def run_init(arguments: argparse.Namespace, _: Console) -> int:
         raise AccessError(f"{arguments.file} exists already: name another file with -f, or remove it") from error
     sys.stderr.write(
         f"{arguments.file} written; try it here with: retune optimize -f {arguments.file} "
-        f"--claim {found.claim}={found.root}\n"
+        f"--claim {guess.claim}={guess.root}\n"
     )
     return Exit.DONE
 
@@ -122,7 +124,7 @@ def _check_trust(resource: ModelOptimization, *, allowed: bool) -> None:
 
 
 def _threads(resource: ModelOptimization, *, asked: int | None) -> int:
-    """Return the threads of the serving process: as asked, as declared, or as many as this machine gives."""
+    """Return the threads of the serving process: of the option, of the spec, or as many as this process may use."""
     return asked or resource.spec.serving.cores or len(os.sched_getaffinity(0))
 
 

@@ -1,6 +1,6 @@
 """Write a starting ModelOptimization by looking at the model and at data files.
 
-What cannot be seen is left out or marked, never made up: the file says what a person still has to fill in.
+What cannot be seen is left out or marked, never made up: comments in the file say what a person still has to fill in.
 """
 
 import os
@@ -25,7 +25,7 @@ FORMATS = {
     ".pt2": ModelFormat.TORCH_EXPORT,
 }
 ROLES = {"training": ("train",), "validation": ("val", "dev"), "test": ("test",), "calibration": ("calib",)}
-"""Role of a data set to what its file's name begins with."""
+"""How the file of a data set may begin, by the role of the data set."""
 
 _DATA = {".npz", ".parquet", ".csv"}
 _QUALITY = {
@@ -37,17 +37,30 @@ _QUALITY = {
 
 @dataclass(frozen=True)
 class Guess:
-    """Model and data as they were found, below one folder that is to be the claim."""
+    """What the names of the files say of model and data."""
 
     claim: str
+    """Name of the PersistentVolumeClaim that is to hold the files."""
     root: Path
+    """Folder that is to become the content of the claim."""
     model: Model
     sets: Mapping[str, Dataset]
-    """Data set by role."""
+    """Data sets by role."""
 
 
 def guess(model: Path, data: Sequence[Path], *, claim: str, factory: str | None, trusted: bool) -> Guess:
-    """Return what the files' names say; raises AccessError when the format or a role cannot be told."""
+    """Return what the names of the files say.
+
+    Args:
+        model: Model file.
+        data: Data files, or folders of them; the model's folder where there are none.
+        claim: Name of the PersistentVolumeClaim that is to hold the files.
+        factory: `package.module:callable` that builds the network of a file of weights.
+        trusted: Whether formats that run code from the file may be loaded.
+
+    Raises:
+        AccessError: The format of the model or the role of a data file cannot be told, or the format is not trusted.
+    """
     if not model.is_file():
         raise AccessError(f"{model} is no file")
     format_ = FORMATS.get(model.suffix.lower())
@@ -59,42 +72,47 @@ def guess(model: Path, data: Sequence[Path], *, claim: str, factory: str | None,
         raise AccessError(f"{model} holds weights only: name what builds the network with --factory MODULE:CALLABLE")
     files = _data_files(data or [model.parent])
     root = _common_folder([model, *files.values()])
-    return Guess(
-        claim=claim,
-        root=root,
-        model=Model(
-            uri=_uri(claim, root, model), format=format_, factory=Factory(entry_point=factory) if factory else None,
-            trust="RunsCodeFromFile" if format_.runs_code else None,
-        ),
-        sets={role: Dataset(uri=_uri(claim, root, path)) for role, path in files.items()},
-    )  # fmt: skip
+    delivered = Model(
+        uri=_uri(claim, root, model),
+        format=format_,
+        factory=Factory(entry_point=factory) if factory else None,
+        trust="RunsCodeFromFile" if format_.runs_code else None,
+    )
+    sets = {role: Dataset(uri=_uri(claim, root, path)) for role, path in files.items()}
+    return Guess(claim=claim, root=root, model=delivered, sets=sets)
 
 
-def inspect(found: Guess) -> InspectResult:
-    """Have a Job look at model and data; raises AccessError with its sentence when it cannot open them."""
-    request = InspectRequest(resource="local/init", model=found.model, data=tuple(found.sets.values()))
-    (result,) = run([Job(request, environment=job_environment({found.claim: found.root}))], heard=lambda _: None)
+def inspect(files: Guess) -> InspectResult:
+    """Have a Job look at model and data; raises AccessError with the Job's sentence when it cannot open them."""
+    request = InspectRequest(resource="local/init", model=files.model, data=tuple(files.sets.values()))
+    (result,) = run([Job(request, environment=job_environment({files.claim: files.root}))], heard=lambda _: None)
     if not isinstance(result, InspectResult):
         raise AccessError(f"the model could not be looked at: the Job answered with {result.kind}")
     return result
 
 
-def manifest(found: Guess, seen: InspectResult, *, name: str) -> str:
-    """Return the YAML, with what was seen as comments and what is missing marked."""
-    files = {file.uri: file for file in seen.files}
+def manifest(files: Guess, inspected: InspectResult, *, name: str) -> str:
+    """Return the YAML of a ModelOptimization, with comments on what was seen and on what is missing.
+
+    Args:
+        files: What the names of the files say.
+        inspected: What the Job has seen in them.
+        name: Name of the resource and of the Deployment that serves the model.
+    """
+    contents = {file.uri: file for file in inspected.files}
     lines = [
-        f"# Inputs: {'; '.join(seen.inputs)}. Outputs: {'; '.join(seen.outputs)}.",
-        *_techniques(seen),
+        f"# Inputs: {'; '.join(inspected.inputs)}. Outputs: {'; '.join(inspected.outputs)}.",
+        *_techniques(inspected),
         "apiVersion: retune.dev/v1alpha1",
         "kind: ModelOptimization",
         "metadata:",
         f"  name: {name}",
         "spec:",
-        *_model(found.model, seen.task),
+        *_model(files.model, inspected.task),
         "  data:",
-        *(line for role in ROLES for line in _dataset(role, found.sets.get(role), files)),
+        *(line for role in ROLES for line in _dataset(role, files.sets.get(role), contents)),
         "  objectives:",
-        f"    - {_QUALITY[seen.task]}",
+        f"    - {_QUALITY[inspected.task]}",
         '    - {metric: latency_p95_ms, tolerance: "0.05"}',
         '    - {metric: size_bytes, tolerance: "0.05"}',
         "  target:",
@@ -103,11 +121,12 @@ def manifest(found: Guess, seen: InspectResult, *, name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _techniques(seen: InspectResult) -> list[str]:
-    usable = [kind for kind, reason in seen.techniques.items() if reason is None]
-    left_out = [f"#   {kind}: {reason}" for kind, reason in seen.techniques.items() if reason is not None]
-    return [f"# Techniques to be tried: {', '.join(usable) or 'none'}.", *(["# Not usable:"] if left_out else []),
-            *left_out]  # fmt: skip
+def _techniques(inspected: InspectResult) -> list[str]:
+    """Return comments on the techniques that can be used, and why others cannot."""
+    usable = [kind for kind, reason in inspected.techniques.items() if reason is None]
+    left_out = [f"#   {kind}: {reason}" for kind, reason in inspected.techniques.items() if reason is not None]
+    heading = ["# Not usable:"] if left_out else []
+    return [f"# Techniques to be tried: {', '.join(usable) or 'none'}.", *heading, *left_out]
 
 
 def _model(model: Model, task: Task) -> list[str]:
@@ -117,21 +136,22 @@ def _model(model: Model, task: Task) -> list[str]:
     return [*lines, *([f"    trust: {model.trust}"] if model.trust else [])]
 
 
-def _dataset(role: str, given: Dataset | None, files: Mapping[str, InspectedFile]) -> list[str]:
-    if given is None:
+def _dataset(role: str, dataset: Dataset | None, contents: Mapping[str, InspectedFile]) -> list[str]:
+    """Return the lines of a data set, or a comment where there is none; calibration data may be missing."""
+    if dataset is None:
         missing = f"    # {role}: no file whose name begins with {' or '.join(ROLES[role])} was given"
         return [missing] if role != "calibration" else []
-    file = files[given.uri]
+    file = contents[dataset.uri]
     label = [f"      labelColumn: {file.label_column}"] if file.label_column not in {None, "label"} else []
-    return [f"    {role}: # {file.rows} rows", f"      uri: {given.uri}", *label]
+    return [f"    {role}: # {file.rows} rows", f"      uri: {dataset.uri}", *label]
 
 
 def _data_files(places: Sequence[Path]) -> dict[str, Path]:
-    """Return data files by role; raises AccessError when two files have one role or a given file has none."""
+    """Return data files by role; raises AccessError when two files have one role or a named file has none."""
     files: dict[str, Path] = {}
     for place in places:
         candidates = sorted(place.iterdir()) if place.is_dir() else [place]
-        for path in (each for each in candidates if each.suffix.lower() in _DATA):
+        for path in (candidate for candidate in candidates if candidate.suffix.lower() in _DATA):
             role = next((role for role, starts in ROLES.items() if path.stem.lower().startswith(starts)), None)
             if role is None and not place.is_dir():
                 raise AccessError(f"{path}: name it train..., val..., test... or calib..., so that its role is known")

@@ -1,6 +1,6 @@
-"""Run one Job command as a process of this machine and hand on every line it says.
+"""Run commands of Jobs as processes of this machine, and pass on every line that they print.
 
-The process is the one that a pod would run. Told to stop, it is asked to, and given time to put its trial back.
+A process runs what a pod would run. One that has to stop is asked to, and has time to put its trial back.
 """
 
 import json
@@ -19,12 +19,13 @@ from retune.contract.requests import Document
 from retune.contract.results import Failure, JobResult, parse_result
 
 STOP_SECONDS = 30.0
+"""Time that a process has to stop before it is killed."""
 _MODULE = "optimizer_jobs"
 _RESULT = '{"kind":'
-"""How the line begins that repeats the result; it is read from its file."""
+"""How the line begins that repeats the result, which is read from its file instead."""
 _AS_IN_THE_IMAGE = {"DO_NOT_TRACK": "1", "ORT_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-_NO_SERVER = "0"
-"""Port on which a worker's metrics are served: any that is free."""
+_ANY_PORT = "0"
+"""Port on which a worker serves its metrics: any that is free."""
 
 
 class JobFailedError(AccessError):
@@ -32,22 +33,35 @@ class JobFailedError(AccessError):
 
 
 def job_environment(claims: Mapping[str, Path]) -> dict[str, str]:
-    """Return what Jobs see: our environment, the folders of claims, and what their image would set."""
+    """Return the environment of Jobs: this process's own, the folders of claims, and what the Jobs' image would set.
+
+    Args:
+        claims: Folder that each PersistentVolumeClaim stands for, by the claim's name.
+    """
     folders = json.dumps({name: str(folder.resolve()) for name, folder in claims.items()})
     return {**os.environ, CLAIMS_VARIABLE: folders, **_AS_IN_THE_IMAGE}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One process: its request, which worker it is, and the environment it gets besides ours."""
+    """One process."""
 
     request: Document
     environment: Mapping[str, str]
     index: int = 0
+    """Number of the worker, where several work on one search."""
 
 
 def run(jobs: Sequence[Job], *, heard: Callable[[str], None]) -> list[JobResult]:
-    """Run processes side by side until all have ended; raises JobFailedError with the first failure's sentence."""
+    """Run processes side by side until all have ended, and return their results in the order of the jobs.
+
+    Args:
+        jobs: What is run.
+        heard: Takes every line that a process prints; called from threads of its own.
+
+    Raises:
+        JobFailedError: A Job failed; the message is the first failure's sentence.
+    """
     with tempfile.TemporaryDirectory(prefix="retune-job-") as folder:
         running = [_start(job, Path(folder) / str(number)) for number, job in enumerate(jobs)]
         listeners = [threading.Thread(target=_listen, args=(process, heard)) for process, _ in running]
@@ -67,7 +81,7 @@ def _start(job: Job, folder: Path) -> tuple[subprocess.Popen[str], Path]:
     folder.mkdir()
     request, result = folder / "request.json", folder / "result.json"
     request.write_text(job.request.model_dump_json(by_alias=True, exclude_none=True))
-    environment = {**job.environment, "JOB_COMPLETION_INDEX": str(job.index), "RETUNE_METRICS_PORT": _NO_SERVER}
+    environment = {**job.environment, "JOB_COMPLETION_INDEX": str(job.index), "RETUNE_METRICS_PORT": _ANY_PORT}
     words = [sys.executable, "-m", _MODULE, "--request", str(request), "--result", str(result)]
     process = subprocess.Popen(  # noqa: S603 - our own module with our own files
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"

@@ -1,7 +1,7 @@
 """One run of a ModelOptimization on this machine: baseline, search, judge, as the operator would start them.
 
-Nothing goes live: what a winner is good for is said, and where it lies. A run that was interrupted is taken up where
-it stood; a finished one is followed by the next, which starts from its best combinations.
+Nothing goes live: the result says how good a winner is and where it lies. A run that was interrupted goes on where it
+stood; after a finished one comes the next, which starts from the best combinations of those before.
 """
 
 from collections.abc import Mapping
@@ -30,6 +30,7 @@ OUTCOMES = {
     Verdict.GATE_FAILED: Outcome.GATE_FAILED,
 }
 REPORT = "report.json"
+"""File in a run's folder that says that the run is finished."""
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,29 @@ class Finished:
     """How a local run ended."""
 
     run: OptimizationRun
+    """The run as the operator would record it."""
     result: JudgeResult
     report: Path
+    """Path of the report."""
     bundle: Path | None
     """Folder of the winner; None when the champion stays."""
 
 
 def read_manifest(path: Path) -> ModelOptimization:
-    """Return the ModelOptimization in a YAML file; raises AccessError naming every wrong field."""
+    """Return the one ModelOptimization in a YAML file, which may hold other objects too.
+
+    Raises:
+        AccessError: The file cannot be read, does not hold just one, or has wrong fields, each of which is named.
+    """
     try:
-        documents = [each for each in yaml.safe_load_all(path.read_text()) if isinstance(each, dict)]
+        documents = [document for document in yaml.safe_load_all(path.read_text()) if isinstance(document, dict)]
     except (OSError, yaml.YAMLError) as error:
         raise AccessError(f"{path} cannot be read: {error}") from error
-    found = [each for each in documents if each.get("kind") == "ModelOptimization"]
-    if len(found) != 1:
-        raise AccessError(f"{path} holds {len(found)} ModelOptimizations; it must hold one")
+    resources = [document for document in documents if document.get("kind") == "ModelOptimization"]
+    if len(resources) != 1:
+        raise AccessError(f"{path} holds {len(resources)} ModelOptimizations; it must hold one")
     try:
-        return ModelOptimization.model_validate(_with_metadata(found[0]))
+        return ModelOptimization.model_validate(_with_metadata(resources[0]))
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
         words = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
@@ -61,14 +68,24 @@ def read_manifest(path: Path) -> ModelOptimization:
 
 
 def _with_metadata(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a manifest with what an API server would have added."""
-    given = {key: value for key, value in document.items() if key in {"metadata", "spec"}}
-    metadata = {"namespace": "local", "uid": "local", "generation": 1} | given.get("metadata", {})
-    return given | {"metadata": metadata}
+    """Return metadata and spec of a manifest, with what an API server would have added."""
+    resource = {key: value for key, value in document.items() if key in {"metadata", "spec"}}
+    metadata = {"namespace": "local", "uid": "local", "generation": 1} | resource.get("metadata", {})
+    return resource | {"metadata": metadata}
 
 
 def optimize(resource: ModelOptimization, place: Place, *, threads: int, progress: Progress) -> Finished:
-    """Run baseline, search and judge; raises AccessError with a Job's own sentence when one of them fails."""
+    """Run baseline, search and judge.
+
+    Args:
+        resource: What is optimized.
+        place: Where its files lie.
+        threads: Threads of the serving process.
+        progress: Shows what the Jobs print.
+
+    Raises:
+        AccessError: A Job failed; the message is its own sentence.
+    """
     environment = job_environment(place.claims)
     progress.stage("baseline: checking model and data, measuring the model as delivered", about="30 s")
     (baseline,) = run([Job(_baseline(resource, place, threads), environment=environment)], heard=progress.heard)
@@ -93,13 +110,19 @@ def optimize(resource: ModelOptimization, place: Place, *, threads: int, progres
 def _baseline(resource: ModelOptimization, place: Place, threads: int) -> BaselineRequest:
     spec = resource.spec
     return BaselineRequest(
-        resource=resource.key, spec_hash=baseline_hash(spec), model=spec.model, data=spec.data, serving=spec.serving,
-        store=place.store_uri, threads=threads, seed=spec.search.seed,
-    )  # fmt: skip
+        resource=resource.key,
+        spec_hash=baseline_hash(spec),
+        model=spec.model,
+        data=spec.data,
+        serving=spec.serving,
+        store=place.store_uri,
+        threads=threads,
+        seed=spec.search.seed,
+    )
 
 
 def _next_run(place: Place) -> tuple[str, tuple[str, ...]]:
-    """Return the run to do, the last one if it was not finished, and the finished ones, newest first."""
+    """Return the run to do, which is the last one if it was not finished, and the finished ones, newest first."""
     done = [name for name in place.runs() if place.local(f"{place.store_uri}/runs/{name}/{REPORT}").exists()]
     last = int(done[-1].rpartition("-r")[2]) if done else 0
     return f"{place.name}-r{last + 1}", tuple(reversed(done))

@@ -1,6 +1,6 @@
-"""Where the files of a local run lie: claims as folders of this machine, and a store that keeps what was found.
+"""Where the files of a local run lie: claims are folders of this machine, and one more folder is the store.
 
-`pvc://CLAIM/PATH` means the same as in the cluster, with the claim's folder given by the person who runs it.
+A URI `pvc://CLAIM/PATH` means the same as in the cluster; the person who runs it says which folder is the claim.
 """
 
 from collections.abc import Mapping
@@ -16,34 +16,44 @@ STORE_CLAIM = "retune-local"
 
 @dataclass(frozen=True)
 class Place:
-    """One resource's files: the folder of each claim, and the store, which is a claim of its own."""
+    """The files of one resource."""
 
     claims: Mapping[str, Path]
+    """Folder of each PersistentVolumeClaim by its name, the store's among them."""
     store: Path
+    """Folder of the store."""
     name: str
+    """Name of the resource."""
 
     @property
     def store_uri(self) -> str:
-        """The store as the Jobs know it."""
+        """URI of the resource's folder in the store."""
         return f"pvc://{STORE_CLAIM}/{self.name}"
 
     def local(self, uri: str) -> Path:
-        """Return the path of a URI in the store."""
+        """Return the path of a URI in the store on this machine."""
         return self.store / uri.removeprefix(f"pvc://{STORE_CLAIM}/")
 
     def runs(self) -> tuple[str, ...]:
         """Return the names of all runs in the store, oldest first."""
         folder = self.local(f"{self.store_uri}/runs")
-        found = folder.iterdir() if folder.is_dir() else ()
-        return tuple(sorted((path.name for path in found), key=lambda name: int(name.rpartition("-r")[2] or 0)))
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return tuple(sorted(names, key=lambda name: int(name.rpartition("-r")[2] or 0)))
 
 
-def place(given: Mapping[str, Path], *, spec: ModelOptimizationSpec, store: Path, name: str) -> Place:
-    """Return the place of a run; a claim that the spec names and nobody gave is looked for in the working folder.
+def place(claims: Mapping[str, Path], *, spec: ModelOptimizationSpec, store: Path, name: str) -> Place:
+    """Return where the files of a run lie.
 
-    Raises AccessError naming the claim that is not there.
+    Args:
+        claims: Folders by the name of the claim; of any other claim, the folder of its name in the working folder.
+        spec: Names the claims that are needed.
+        store: Folder of the store, which is made where it is absent.
+        name: Name of the resource.
+
+    Raises:
+        AccessError: A claim has no folder.
     """
-    folders = {claim: given.get(claim, Path(claim)) for claim in sorted(_named(spec))}
+    folders = {claim: claims.get(claim, Path(claim)) for claim in sorted(_claims_of(spec))}
     for claim, folder in folders.items():
         if not folder.is_dir():
             raise AccessError(
@@ -53,9 +63,9 @@ def place(given: Mapping[str, Path], *, spec: ModelOptimizationSpec, store: Path
     return Place(claims=folders | {STORE_CLAIM: store}, store=store, name=name)
 
 
-def _named(spec: ModelOptimizationSpec) -> set[str]:
-    """Return the claims that model and data lie in."""
+def _claims_of(spec: ModelOptimizationSpec) -> set[str]:
+    """Return the names of the claims that model and data lie in."""
     data = spec.data
     sets = (data.training, data.validation, data.test, data.calibration)
-    uris = [spec.model.uri, *(each.uri for each in sets if each)]
+    uris = [spec.model.uri, *(dataset.uri for dataset in sets if dataset)]
     return {uri.removeprefix("pvc://").partition("/")[0] for uri in uris if uri.startswith("pvc://")}

@@ -1,4 +1,7 @@
-"""What a person sees while Jobs run here: the step at hand, a bar of trials and the newest lines; or plain lines."""
+"""What a person sees while Jobs run here: on a terminal the present step, a bar of trials and the newest lines.
+
+Everywhere else every line is printed, with the time of day.
+"""
 
 import re
 import sys
@@ -19,7 +22,12 @@ _KEPT_LINES = 8
 
 
 class Progress:
-    """Lines of any number of processes, put together into one picture."""
+    """Shows the lines of any number of processes together. Its methods may be called from several threads.
+
+    Args:
+        console: Where it shows them.
+        trials: Trials that the search may spend.
+    """
 
     def __init__(self, console: Console, *, trials: int) -> None:
         self._console, self._total = console, trials
@@ -39,13 +47,13 @@ class Progress:
             self._live.__exit__(*sys.exc_info())
 
     def stage(self, name: str, *, about: str) -> None:
-        """Say what comes next and how long it may take."""
+        """Show what comes next and how long it may take, such as `30 s`."""
         with self._lock:
             self._stage, self._step = f"{name} (about {about})", ""
             self._print(f"==> {self._stage}")
 
     def heard(self, line: str) -> None:
-        """Take one line that a Job said."""
+        """Take a line that a Job printed."""
         with self._lock:
             if _STEP.match(line):
                 self._step = line

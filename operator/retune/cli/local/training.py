@@ -1,7 +1,7 @@
-"""The user's own training command on this machine, in the place of its container: only when it is allowed in words.
+"""The user's own training command on this machine, in place of its container: only where an option allows it.
 
-There is no sandbox here: the command runs with the rights of whoever started us, and it is the shell loop of the
-cluster that runs it, so that both behave the same.
+There is no sandbox here: the command runs with the rights of the person who started us. The shell loop of the cluster
+starts it, so that it behaves the same.
 """
 
 import os
@@ -18,11 +18,13 @@ from retune.cli.access import AccessError
 from retune.contract.training import EXCHANGE_VARIABLE, command
 
 OPTION = "--run-training-here"
+"""Option that allows the command to run."""
 STOP_SECONDS = 10.0
+"""Time that the command has to stop before it is killed."""
 
 
 def check_allowed(resource: ModelOptimization, *, allowed: bool) -> None:
-    """Raise AccessError where a technique names a container and nobody allowed its command to run here."""
+    """Raise AccessError where a technique has a training container and its command may not run here."""
     container = _container(resource)
     if container is not None and not allowed:
         raise AccessError(
@@ -33,7 +35,13 @@ def check_allowed(resource: ModelOptimization, *, allowed: bool) -> None:
 
 @contextmanager
 def training_beside(resource: ModelOptimization, *, workers: int, threads: int) -> Iterator[list[Mapping[str, str]]]:
-    """Yield what each worker's environment gets, while a training command stands by for every one of them."""
+    """Run a training command beside each worker, and yield the variables that each worker's environment gets.
+
+    Args:
+        resource: May name a training container; without one nothing runs and there are no variables.
+        workers: Number of workers.
+        threads: Threads that the command is told to use.
+    """
     container = _container(resource)
     if container is None:
         yield [{} for _ in range(workers)]
@@ -48,10 +56,13 @@ def training_beside(resource: ModelOptimization, *, workers: int, threads: int) 
 @contextmanager
 def _standing_by(container: TrainingContainer, folder: Path, threads: int) -> Iterator[None]:
     environment = {**os.environ, "RETUNE_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
-    process = subprocess.Popen(  # noqa: S603 - what the user allowed in words
-        command(str(folder), container.command), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    process = subprocess.Popen(  # noqa: S603 - what the user allowed by an option
+        command(str(folder), container.command),
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         yield
     finally:
@@ -64,4 +75,4 @@ def _standing_by(container: TrainingContainer, folder: Path, threads: int) -> It
 
 
 def _container(resource: ModelOptimization) -> TrainingContainer | None:
-    return next((each.container for each in resource.spec.techniques or () if each.container), None)
+    return next((technique.container for technique in resource.spec.techniques or () if technique.container), None)
