@@ -30,8 +30,8 @@ def seen_at(name: str) -> datetime:
 
 def raw(name: str) -> dict[str, Any]:
     """An object as the API server gave it."""
-    found: dict[str, Any] = json.loads((FOLDER / "objects" / f"{name}.json").read_text(encoding="utf-8"))
-    return found
+    document: dict[str, Any] = json.loads((FOLDER / "objects" / f"{name}.json").read_text(encoding="utf-8"))
+    return document
 
 
 def resource(name: str) -> ModelOptimization:

@@ -61,22 +61,22 @@ class Server:
             key = f"{request.method} {'log' if request.path.endswith('/log') else 'pod'}"
         if key not in self.answers:
             return Response(404, json.dumps({"kind": "Status", "message": f"{request.path} not found"}).encode())
-        found = self.answers[key]
-        if isinstance(found, Response):
-            return found
-        return Response(200, found if isinstance(found, bytes) else json.dumps(found).encode())
+        answer = self.answers[key]
+        if isinstance(answer, Response):
+            return answer
+        return Response(200, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     """A recorded server in place of the kubeconfig's."""
-    found = Server()
+    recorded = Server()
 
     def connect(**_: object) -> Cluster:
-        return Cluster(found.send, namespace="digits")
+        return Cluster(recorded.send, namespace="digits")
 
     monkeypatch.setattr(Cluster, "connect", connect)
-    return found
+    return recorded
 
 
 def call(*words: str) -> int:
@@ -107,8 +107,8 @@ def test_an_empty_namespace_is_said_not_drawn(server: Server, capsys: pytest.Cap
     """An empty table would leave the reader guessing."""
     server.answers[f"GET {MO}"] = listed()
     assert call("status") == Exit.DONE
-    found = capsys.readouterr()
-    assert (found.out, found.err) == ("", "no ModelOptimization in namespace digits\n")
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "no ModelOptimization in namespace digits\n")
 
 
 @pytest.mark.usefixtures("server")
@@ -147,10 +147,10 @@ def test_compare_shows_the_judges_numbers(capsys: pytest.CaptureFixture[str]) ->
     assert call("compare", "digits") == Exit.DONE
     assert "BEFORE (v1)" in capsys.readouterr().out
     assert call("compare", "digits", "-o", "json") == Exit.DONE
-    found = json.loads(capsys.readouterr().out)
-    assert found["run"] == "digits-r1"
-    assert {row["name"] for row in found["comparisons"]} >= {"accuracy", "size_bytes"}
-    assert found["championDigest"] != found["candidateDigest"]
+    document = json.loads(capsys.readouterr().out)
+    assert document["run"] == "digits-r1"
+    assert {row["name"] for row in document["comparisons"]} >= {"accuracy", "size_bytes"}
+    assert document["championDigest"] != document["candidateDigest"]
 
 
 def test_compare_before_a_verdict_says_so(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,6 +265,6 @@ def test_a_damaged_report_is_not_written(server: Server, capsys: pytest.CaptureF
 
 def test_an_unknown_run_names_the_known_ones() -> None:
     """A typing error is answered with the names that exist."""
-    found = parsed(shelf.raw("promoted"))
+    resource = parsed(shelf.raw("promoted"))
     with pytest.raises(AccessError, match="its runs: digits-r1"):
-        reports.locate(found, [shelf.run()], run="digits-r9")
+        reports.locate(resource, [shelf.run()], run="digits-r9")

@@ -19,21 +19,22 @@ MOMENTS = ("optimizing", "gating", "rolling_out", "baking", "promoted")
 
 def ended_as(outcome: Outcome) -> ModelOptimization:
     """The finished resource, had its run ended so."""
-    found = shelf.resource("promoted")
-    last = found.status.last_run
+    finished = shelf.resource("promoted")
+    last = finished.status.last_run
     assert last is not None
     changed: LastRun = last.model_copy(update={"outcome": outcome})
-    return found.model_copy(update={"status": found.status.model_copy(update={"last_run": changed})})
+    return finished.model_copy(update={"status": finished.status.model_copy(update={"last_run": changed})})
 
 
 def stalled_since(moment: datetime) -> ModelOptimization:
     """The blocked resource, had it been stuck since then."""
-    found = shelf.resource("blocked")
+    blocked = shelf.resource("blocked")
+    since = {"last_transition_time": moment}
     conditions = tuple(
-        each.model_copy(update={"last_transition_time": moment}) if each.type == ConditionType.STALLED else each
-        for each in found.status.conditions
+        condition.model_copy(update=since) if condition.type == ConditionType.STALLED else condition
+        for condition in blocked.status.conditions
     )
-    return found.model_copy(update={"status": found.status.model_copy(update={"conditions": conditions})})
+    return blocked.model_copy(update={"status": blocked.status.model_copy(update={"conditions": conditions})})
 
 
 @pytest.mark.parametrize("moment", ["optimizing", "gating", "rolling_out", "baking"])
@@ -44,17 +45,17 @@ def test_nothing_ends_while_a_run_is_under_way(moment: str) -> None:
 
 def test_a_spec_that_was_not_looked_at_yet_is_waited_for() -> None:
     """A finished run says nothing about a spec that changed after it."""
-    found = shelf.resource("promoted")
-    newer = found.model_copy(update={"metadata": found.metadata.model_copy(update={"generation": 99})})
+    finished = shelf.resource("promoted")
+    newer = finished.model_copy(update={"metadata": finished.metadata.model_copy(update={"generation": 99})})
     assert follow.ending(newer, until=Until.FINISHED, now=shelf.NOW) is None
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 def test_the_exit_code_is_the_outcome(outcome: Outcome) -> None:
     """Finished accepts every honest verdict; Promoted accepts a promotion only."""
-    found = ended_as(outcome)
-    finished = follow.ending(found, until=Until.FINISHED, now=shelf.NOW)
-    promoted = follow.ending(found, until=Until.PROMOTED, now=shelf.NOW)
+    resource = ended_as(outcome)
+    finished = follow.ending(resource, until=Until.FINISHED, now=shelf.NOW)
+    promoted = follow.ending(resource, until=Until.PROMOTED, now=shelf.NOW)
     assert finished is not None
     assert promoted is not None
     assert finished.code is (Exit.DONE if outcome.successful else Exit.BAD_OUTCOME)
@@ -65,17 +66,18 @@ def test_the_exit_code_is_the_outcome(outcome: Outcome) -> None:
 @pytest.mark.parametrize("seconds,ends", [(0, False), (59, False), (60, True), (3_600, True)])
 def test_a_stalled_resource_is_given_a_minute(*, seconds: int, ends: bool) -> None:
     """A retry may help it; then the reason is told and the code says that a person is needed."""
-    found = follow.ending(stalled_since(shelf.NOW - timedelta(seconds=seconds)), until=Until.FINISHED, now=shelf.NOW)
-    assert (found is not None) is ends
-    if found:
-        assert found.code is Exit.STALLED
-        assert "Deployment missing does not exist" in found.message
+    resource = stalled_since(shelf.NOW - timedelta(seconds=seconds))
+    ending = follow.ending(resource, until=Until.FINISHED, now=shelf.NOW)
+    assert (ending is not None) is ends
+    if ending:
+        assert ending.code is Exit.STALLED
+        assert "Deployment missing does not exist" in ending.message
 
 
 def test_a_suspended_resource_ends_it_at_once() -> None:
     """It would wait for ever."""
-    found = shelf.resource("promoted")
-    frozen = found.model_copy(update={"status": found.status.model_copy(update={"stage": Stage.SUSPENDED})})
+    finished = shelf.resource("promoted")
+    frozen = finished.model_copy(update={"status": finished.status.model_copy(update={"stage": Stage.SUSPENDED})})
     assert follow.ending(frozen, until=Until.FINISHED, now=shelf.NOW) == follow.Ending(
         Exit.STALLED, "suspended: set spec.suspend to false to go on"
     )
@@ -86,10 +88,10 @@ def reader(*answers: ModelOptimization | Unreachable) -> Callable[[], ModelOptim
     coming: Iterator[ModelOptimization | Unreachable] = iter(answers)
 
     def read() -> ModelOptimization:
-        found = next(coming)
-        if isinstance(found, Unreachable):
-            raise found
-        return found
+        answer = next(coming)
+        if isinstance(answer, Unreachable):
+            raise answer
+        return answer
 
     return read
 
@@ -107,9 +109,8 @@ def test_a_log_has_one_line_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     lines = [line.partition("  ")[2] for line in page.getvalue().splitlines()]
     assert ended.code is Exit.DONE
-    assert [line.split()[0] for line in lines] == [
-        "Optimizing", "the", "Optimizing", "Gating", "RollingOut", "Baking", "Monitoring",
-    ]  # fmt: skip
+    words = "Optimizing the Optimizing Gating RollingOut Baking Monitoring"
+    assert [line.split()[0] for line in lines] == words.split()
     assert "trial 9 of 12" in lines[0]
 
 

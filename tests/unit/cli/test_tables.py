@@ -32,8 +32,8 @@ def test_the_comparison_looks_as_kept() -> None:
 def test_the_comparison_tells_of_data_that_are_not_the_spec_s() -> None:
     """What a run of fresh data learned from is told beside why it started."""
     run = shelf.run()
-    told = run.model_copy(update={"status": run.status.model_copy(update={"data": "1,200 rows since Monday"})})
-    assert "data: 1,200 rows since Monday" in shelf.drawn(tables.comparison(told))
+    fresh = run.model_copy(update={"status": run.status.model_copy(update={"data": "1,200 rows since Monday"})})
+    assert "data: 1,200 rows since Monday" in shelf.drawn(tables.comparison(fresh))
     assert "data:" not in shelf.drawn(tables.comparison(run))
 
 
@@ -47,22 +47,22 @@ def test_the_comparison_fits_eighty_columns() -> None:
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_message_is_told_once(moment: str) -> None:
     """A sentence that several conditions share does not bury the others."""
-    found = shelf.resource(moment)
-    text = shelf.drawn(tables.picture(found, now=shelf.NOW), width=2000)
-    for condition in found.status.conditions:
-        before = text.count(condition.message)
-        stage = (found.status.message or "").count(condition.message)
-        last = (found.status.last_run.message if found.status.last_run else "").count(condition.message)
-        longer = sum(condition.message in other.message for other in found.status.conditions)
-        assert 1 <= before <= max(1, stage + last + longer)
+    resource = shelf.resource(moment)
+    status, text = resource.status, shelf.drawn(tables.picture(resource, now=shelf.NOW), width=2000)
+    for condition in status.conditions:
+        shown = text.count(condition.message)
+        stage = (status.message or "").count(condition.message)
+        last = (status.last_run.message if status.last_run else "").count(condition.message)
+        longer = sum(condition.message in other.message for other in status.conditions)
+        assert 1 <= shown <= max(1, stage + last + longer)
 
 
 def test_a_run_says_why_it_started_and_which_data_it_uses() -> None:
     """Other data than the spec's is told beside the run, and the reason is not repeated below."""
-    found = shelf.resource("optimizing")
-    assert found.status.run is not None
+    resource = shelf.resource("optimizing")
+    assert resource.status.run is not None
     words = {"why": "accuracy fell [see x[mean]]", "data": "1000 labelled rows of the last 168 h"}
-    run = found.status.run.model_copy(update=words)
-    found = found.model_copy(update={"status": found.status.model_copy(update={"run": run})})
-    lines = shelf.drawn(tables.picture(found, now=shelf.NOW)).splitlines()
-    assert [line.split()[0] for line in lines if any(each in line for each in words.values())] == ["Why", "Data"]
+    run = resource.status.run.model_copy(update=words)
+    resource = resource.model_copy(update={"status": resource.status.model_copy(update={"run": run})})
+    lines = shelf.drawn(tables.picture(resource, now=shelf.NOW)).splitlines()
+    assert [line.split()[0] for line in lines if any(text in line for text in words.values())] == ["Why", "Data"]

@@ -13,24 +13,23 @@ from tests.unit.cli import shelf
 
 def watched(**changes: Any) -> ModelOptimization:
     """The watched resource with another watch."""
-    found = shelf.resource("watched")
-    assert found.status.monitoring is not None
-    monitoring = found.status.monitoring.model_copy(update=changes)
-    return found.model_copy(update={"status": found.status.model_copy(update={"monitoring": monitoring})})
+    resource = shelf.resource("watched")
+    assert resource.status.monitoring is not None
+    monitoring = resource.status.monitoring.model_copy(update=changes)
+    return resource.model_copy(update={"status": resource.status.model_copy(update={"monitoring": monitoring})})
 
 
 def held(**changes: Any) -> ModelOptimization:
     """The watched resource with other triggers, and nothing watched."""
-    found = shelf.resource("watched")
-    triggers = found.status.triggers.model_copy(update=changes)
-    return found.model_copy(
-        update={"status": found.status.model_copy(update={"triggers": triggers, "monitoring": None})}
-    )
+    resource = shelf.resource("watched")
+    triggers = resource.status.triggers.model_copy(update=changes)
+    status = resource.status.model_copy(update={"triggers": triggers, "monitoring": None})
+    return resource.model_copy(update={"status": status})
 
 
-def drawn(found: ModelOptimization, *, width: int = 120) -> str:
+def drawn(resource: ModelOptimization, *, width: int = 120) -> str:
     """The whole picture."""
-    return shelf.drawn(tables.picture(found, now=shelf.NOW), width=width)
+    return shelf.drawn(tables.picture(resource, now=shelf.NOW), width=width)
 
 
 @pytest.mark.parametrize(
@@ -82,8 +81,8 @@ def test_names_of_columns_are_shown_as_they_are() -> None:
 
 def test_what_waits_is_told_without_a_watch() -> None:
     """A schedule or a delivered file waits with its sentence, and an open circuit names its reason."""
-    one = Pending(reason="Schedule", since=shelf.NOW - timedelta(minutes=5), message="scheduled for 04:55 UTC")
-    lines = drawn(held(pending=(one,), held=None, circuit="Exhausted", no_gain_streak=3)).splitlines()
+    pending = Pending(reason="Schedule", since=shelf.NOW - timedelta(minutes=5), message="scheduled for 04:55 UTC")
+    lines = drawn(held(pending=(pending,), held=None, circuit="Exhausted", no_gain_streak=3)).splitlines()
     assert "Pending   Schedule for 5m: scheduled for 04:55 UTC" in lines
     assert "Circuit   open: Exhausted" in lines
     assert any(line.startswith("Cooldown") and line.endswith("(3 without gain in a row)") for line in lines)
