@@ -1,4 +1,4 @@
-"""Whether the process is alive and ready, told over HTTP beside its metrics.
+"""Whether the process is alive and ready, served over HTTP beside its metrics.
 
 Alive means that its own parts move: an API server that is away does not make the operator sick, and restarting it
 would not help.
@@ -37,7 +37,14 @@ class Pulse:
 
 
 class Health:
-    """Judges the process by its parts."""
+    """Judges the process by its parts.
+
+    Args:
+        queue: The work queue.
+        freshness: When each watched kind was last heard of.
+        pulse: How late the event loop is.
+        silence_limit: Seconds without a word of a kind after which its watch counts as dead.
+    """
 
     def __init__(self, *, queue: Queue, freshness: Freshness, pulse: Pulse, silence_limit: float) -> None:
         self._queue = queue
@@ -49,23 +56,28 @@ class Health:
 
     def ailments(self) -> list[str]:
         """Return what is wrong, in sentences; empty when all is well."""
-        found = []
+        ailments = []
         if self._pulse.lag > LAG_LIMIT:
-            found.append(f"the event loop was {self._pulse.lag:.1f} s late")
+            ailments.append(f"the event loop was {self._pulse.lag:.1f} s late")
         if self._queue.oldest_age > STUCK_LIMIT:
-            found.append(f"a resource has waited {self._queue.oldest_age:.0f} s for a worker")
+            ailments.append(f"a resource has waited {self._queue.oldest_age:.0f} s for a worker")
         if self._queue.longest_pass > STUCK_LIMIT:
-            found.append(f"a pass has taken {self._queue.longest_pass:.0f} s")
-        silent = [
-            f"{kind} for {age:.0f} s" for kind, age in self._freshness.ages().items() if age > self._silence_limit
-        ]
+            ailments.append(f"a pass has taken {self._queue.longest_pass:.0f} s")
+        ages = self._freshness.ages()
+        silent = [f"{kind} for {age:.0f} s" for kind, age in ages.items() if age > self._silence_limit]
         if silent:
-            found.append(f"nothing was heard of {', '.join(silent)}")
-        return found
+            ailments.append(f"nothing was heard of {', '.join(silent)}")
+        return ailments
 
 
 async def serve(metrics: Metrics, health: Health, *, port: int) -> tuple[web.AppRunner, int]:
-    """Serve /metrics, /healthz and /readyz on all addresses; returns the runner to clean up, and the port."""
+    """Serve /metrics, /healthz and /readyz on all addresses; returns the runner to clean up, and the port.
+
+    Args:
+        metrics: What /metrics shows.
+        health: What /healthz and /readyz show.
+        port: TCP port; 0 picks a free one.
+    """
     app = web.Application()
     app.router.add_get("/metrics", _page(metrics.expose, content_type=CONTENT_TYPE_LATEST))
     app.router.add_get("/healthz", _verdict(health.ailments))
@@ -73,9 +85,8 @@ async def serve(metrics: Metrics, health: Health, *, port: int) -> tuple[web.App
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, port=port).start()
-    ports = {
-        len(address): int(address[1]) for address in runner.addresses
-    }  # a free port differs for IPv4 (2) and IPv6 (4)
+    # A free port differs between IPv4, whose addresses have 2 parts, and IPv6, whose addresses have 4.
+    ports = {len(address): int(address[1]) for address in runner.addresses}
     return runner, ports.get(2) or ports[4]
 
 
@@ -90,7 +101,7 @@ def _page(
 
 def _verdict(ailments: Callable[[], list[str]]) -> Callable[[web.Request], "asyncio.Future[web.Response]"]:
     async def answer(_: web.Request) -> web.Response:
-        found = ailments()
-        return web.Response(status=503 if found else 200, text="\n".join(found) or "ok")
+        sentences = ailments()
+        return web.Response(status=503 if sentences else 200, text="\n".join(sentences) or "ok")
 
     return answer  # type: ignore[return-value]

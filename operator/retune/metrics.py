@@ -1,4 +1,7 @@
-"""What the operator says of itself, as Prometheus metrics: base units, no resource's name, all there from the start."""
+"""What the operator says of itself, as Prometheus metrics: in base units, without any resource's name.
+
+Every series exists at zero from the start.
+"""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -93,10 +96,8 @@ class Metrics:
 
     def transition(self, old: ModelOptimizationStatus, new: ModelOptimizationStatus) -> None:
         """Count what a status write says has happened."""
-        ended = (
-            new.last_run if new.last_run and (old.last_run is None or old.last_run.name != new.last_run.name) else None
-        )
-        if ended:
+        ended = new.last_run
+        if ended and (old.last_run is None or old.last_run.name != ended.name):
             trigger = old.run.trigger if old.run and old.run.name == ended.name else "Unknown"
             self.runs.labels(trigger, ended.outcome.value).inc()
         before = old.rollout.rollback_reason if old.rollout else None
@@ -107,7 +108,7 @@ class Metrics:
             self._judged(old.monitoring, new.monitoring)
 
     def _judged(self, old: MonitoringStatus | None, new: MonitoringStatus) -> None:
-        """Count what windows have just said of each signal, and the windows passed over."""
+        """Count the newest verdict on each signal, and the windows passed over."""
         before = {signal.name: signal.window for signal in old.signals} if old else {}
         for signal in new.signals:
             if signal.window is not None and signal.window != before.get(signal.name):
@@ -121,7 +122,7 @@ class Metrics:
 
 
 class Gauges(Collector):
-    """What is read off the running parts when someone asks."""
+    """What is read off the running parts when Prometheus asks."""
 
     def __init__(
         self,
@@ -161,7 +162,7 @@ class Gauges(Collector):
 
 
 class Conditions(Collector):
-    """How the live models look, added up over all resources when someone asks."""
+    """How the live models look, added up over all resources when Prometheus asks."""
 
     def __init__(
         self,
@@ -184,7 +185,7 @@ class Conditions(Collector):
         for labels, count in counts.items():
             family.add_metric(labels, count)
         yield family
-        late = max((lateness(each, now=self._clock()) for each in resources), default=0.0)
+        late = max((lateness(resource, now=self._clock()) for resource in resources), default=0.0)
         yield _gauge("retune_check_lateness_seconds", "How overdue the most overdue check of a window is.", late)
 
 

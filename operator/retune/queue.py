@@ -1,6 +1,6 @@
-"""The work queue: keys of resources to look at, each at most once, each by one worker at a time, some of them later.
+"""The work queue: keys of resources to look at, no key twice, no key by two workers at a time, some of them later.
 
-It knows nothing of what is looked at. An event says only that a key is due; what is to be done is read from state.
+It knows nothing of the resources. An event says only that a key is due; what is to be done is read from their state.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _EVENT_BACKOFF = 5.0
 
 
 class Queue:
-    """Keyed, deduplicating, delayed, serial for each key."""
+    """Hands out keys when they are due, without duplicates, and one at a time for each key."""
 
     def __init__(
         self, *, clock: Callable[[], float] = time.monotonic, jitter: Callable[[], float] = random.random
@@ -38,7 +38,12 @@ class Queue:
         self._closed = False
 
     def add(self, key: str, *, delay: float = 0.0) -> None:
-        """Make a key due after `delay` seconds; an earlier time that it is already due at stays."""
+        """Make a key due; an earlier time at which it is due already stays.
+
+        Args:
+            key: The resource, as `namespace/name`.
+            delay: Seconds until it is due.
+        """
         due = max(self._clock() + delay, self._held_until.get(key, 0.0))
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
@@ -50,7 +55,12 @@ class Queue:
         self._held_until.pop(key, None)
 
     def failed(self, key: str, *, retry_after: float | None = None) -> float:
-        """Make a key due again after a wait that doubles with each failure in a row; returns the wait in seconds."""
+        """Make a key due again after a wait that doubles with each failure in a row; returns the wait in seconds.
+
+        Args:
+            key: The resource, as `namespace/name`.
+            retry_after: Seconds that the API server asked to be left alone, which the wait is never shorter than.
+        """
         count = self._failures[key] = self._failures.get(key, 0) + 1
         wait = min(LAST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(count - 1, 20))
         wait = max(wait * (0.5 + self._jitter() / 2), retry_after or 0.0)
@@ -152,7 +162,13 @@ class Queue:
 
 
 async def work(queue: Queue, handle: Callable[[str], Awaitable[None]], *, workers: int) -> None:
-    """Hand out keys to `workers` coroutines until the queue is closed; `handle` settles its own errors."""
+    """Hand out keys until the queue is closed.
+
+    Args:
+        queue: Where the keys come from.
+        handle: Looks at one key, and settles its own errors.
+        workers: Keys looked at in parallel.
+    """
     async with asyncio.TaskGroup() as group:
         for _ in range(workers):
             group.create_task(_worker(queue, handle))

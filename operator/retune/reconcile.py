@@ -50,7 +50,7 @@ log = logging.getLogger("retune")
 
 @dataclass
 class _Pass:
-    """What this pass has done and met so far."""
+    """What this pass has done so far, and what was refused to it."""
 
     changed: bool = False
     lease_held: bool = False
@@ -86,9 +86,16 @@ class Reconciler:
         self._scrape_seconds = scrape_seconds
 
     async def run(self, key: str) -> tuple[bool, float | None]:
-        """Do a pass; returns whether it changed anything, and the seconds until the next is due without an event.
+        """Do a pass over one resource.
 
-        Raises Transient when the API server is in trouble; the pass is then to be repeated.
+        Args:
+            key: The resource, as `namespace/name`.
+
+        Returns:
+            Whether the pass changed anything, and the seconds until the next one is due without an event.
+
+        Raises:
+            Transient: The API server is in trouble; the pass is to be repeated.
         """
         state = _Pass()
         try:
@@ -126,7 +133,7 @@ class Reconciler:
         return state.changed, _UNSETTLED_SECONDS
 
     def _next_look(self, resource: ModelOptimization, decision: Plan) -> float | None:
-        """Return when to look without an event: as planned, and where nothing would tell of a search or a stuck Job."""
+        """Return the seconds until a look without an event: as planned, or for a search or a stuck Job."""
         times = [] if decision.look_again is None else [decision.look_again]
         times += [self._scrape_seconds] if self._reader.searching(resource) else []
         times += self._reader.waits(resource)
@@ -135,7 +142,7 @@ class Reconciler:
     async def _apply(self, observed: Observed, decision: Plan, state: _Pass) -> bool:
         """Carry a decision out, status first; returns whether there was anything to do.
 
-        A plan that only asks for the Lease waits for the answer before it says anything: one write less.
+        A plan that only asks for the Lease writes no status before the answer is known: one write less.
         """
         actions = state.open(decision)
         only_lease = bool(actions) and all(isinstance(action, AcquireLease) for action in actions)
@@ -161,9 +168,8 @@ class Reconciler:
             verb = _VERBS.get(type(action), Verb.OTHER)
             state.refusals = (*state.refusals, Refusal(verb, refused.reason, refused.message))
             state.refused.append(action)
-            log.warning(
-                "%s: %s was refused: %s: %s", observed.resource.key, type(action).__name__, refused.reason, refused
-            )
+            name = type(action).__name__
+            log.warning("%s: %s was refused: %s: %s", observed.resource.key, name, refused.reason, refused)
             return False
         state.done.append(action)
         state.changed = True

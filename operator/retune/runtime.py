@@ -46,9 +46,7 @@ class Operator:
         self.port: int | None = None
         """Port of the metrics, once served."""
         self._login = login or (lambda: connection(configuration(context=settings.kubecontext)))
-        send = transport or official_transport(
-            configuration(context=settings.kubecontext), threads=settings.api_threads
-        )
+        send = transport or _transport(settings)
         self.client = Client(send, threads=settings.api_threads, count=self.metrics.request)
         self.scraper = Scraper(interval=settings.scrape_seconds)
         self.health = Health(
@@ -140,16 +138,15 @@ class Operator:
         log.info("ready: %d resources, metrics on port %s", len(self.cache.resources), self.port)
 
     async def _watch(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
-        chosen: dict[str, Any] = (
-            {"namespaces": self.settings.namespaces} if self.settings.namespaces else {"clusterwide": True}
-        )
-        chosen["identity"] = socket.gethostname()  # else kopf looks for a user's name, and our UID has none
+        namespaces = self.settings.namespaces
+        options: dict[str, Any] = {"namespaces": namespaces} if namespaces else {"clusterwide": True}
+        options["identity"] = socket.gethostname()  # else kopf looks for a user's name, and the pod's UID has none
         await kopf.operator(
             registry=registry(self.intake, login=self._login),
             settings=kopf_settings(),
             ready_flag=ready,
             stop_flag=stop,
-            **chosen,
+            **options,
         )
 
     def _make_resync(self) -> Resync:
@@ -162,6 +159,10 @@ class Operator:
             metrics=self.metrics,
             namespaces=self.settings.namespaces,
         )
+
+
+def _transport(settings: Settings) -> Transport:
+    return official_transport(configuration(context=settings.kubecontext), threads=settings.api_threads)
 
 
 async def _cancelled(task: "asyncio.Task[object]") -> None:

@@ -51,9 +51,9 @@ class Settings:
     api_threads: int = 16
     """Calls to the API server in flight at most."""
     resync_seconds: float = 600.0
-    """How often everything is listed and looked at anew, whether or not the watches said anything."""
+    """Seconds between two lists of everything, which do not depend on what the watches say."""
     scrape_seconds: float = 5.0
-    """How often a running search is asked for its progress."""
+    """Seconds between two questions to a running search for its progress."""
     prometheus: tuple[str, ...] = ()
     """Prometheus servers that resources may name, each as name=https://host:port."""
     prometheus_tokens: tuple[str, ...] = ()
@@ -68,12 +68,12 @@ class Settings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
         """Return the settings; raises SettingsError naming the variable, its value and what it may be."""
-        found: dict[str, Any] = {
+        values: dict[str, Any] = {
             field.name: _parsed(field.name, environment[name], like=field.default)
             for field in fields(cls)
             if (name := _PREFIX + field.name.upper()) in environment
         }
-        return cls(**found)
+        return cls(**values)
 
     def __post_init__(self) -> None:
         _within("workers", self.workers, 1, 64)
@@ -90,8 +90,8 @@ class Settings:
     def servers(self) -> Mapping[str, Server]:
         """The Prometheus servers that resources may name, by name; raises SettingsError."""
         tokens = _pairs("prometheus_tokens", self.prometheus_tokens)
-        found = _pairs("prometheus", self.prometheus)
-        return {name: Server(url.rstrip("/"), tokens.get(name)) for name, url in found.items()}
+        urls = _pairs("prometheus", self.prometheus)
+        return {name: Server(url.rstrip("/"), tokens.get(name)) for name, url in urls.items()}
 
     @property
     def defaults(self) -> Defaults:
@@ -127,13 +127,13 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def _pairs(name: str, entries: tuple[str, ...]) -> dict[str, str]:
     """Return a list of name=value as a mapping; names are those of Kubernetes objects, and none comes twice."""
-    found: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for entry in entries:
         key, _, value = entry.partition("=")
-        if not _NAME.fullmatch(key) or not value or key in found:
+        if not _NAME.fullmatch(key) or not value or key in pairs:
             raise SettingsError(f"{_PREFIX}{name.upper()} has {entry!r}: give name=value, and each name once")
-        found[key] = value
-    return found
+        pairs[key] = value
+    return pairs
 
 
 def _checked_servers(servers: Mapping[str, Server], tokens: Mapping[str, str]) -> None:

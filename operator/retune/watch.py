@@ -1,4 +1,4 @@
-"""What changes in the cluster, brought into memory: kopf's watches for speed, and our own lists for certainty.
+"""What changes in the cluster, brought into memory: kopf's watches for speed, and own lists for certainty.
 
 Handlers write nothing and return nothing: an event is only a reason to look. A list at the start and at every resync
 repairs whatever a watch has missed, so nothing depends on an event having been seen.
@@ -24,10 +24,12 @@ from retune.queue import Queue
 log = logging.getLogger("retune")
 
 _FIRST_SYNC_RETRY = 2.0
+"""Seconds before a first sync that failed is tried again the first time."""
+_HISTORY_WENT_BACK = "the API server's history went back, as after a restore: trusting what it says now"
 
 
 class Intake:
-    """Takes objects in and queues whom they concern."""
+    """Takes objects into memory and queues the resources that they concern."""
 
     def __init__(self, cache: Cache, queue: Queue, freshness: Freshness) -> None:
         self._cache = cache
@@ -63,11 +65,12 @@ def _unreadable(kind: Kind, raw: Json, error: Exception) -> None:
 
 def registry(intake: Intake, *, login: Callable[[], Connection]) -> kopf.OperatorRegistry:
     """Return the kopf handlers: one for each kind, and the login."""
-    found = kopf.OperatorRegistry()
+    handlers = kopf.OperatorRegistry()
     for kind in WATCHED:
-        kopf.on.event(kind.group, kind.version, kind.plural, registry=found, id=kind.plural)(_handler(intake, kind))
-    kopf.on.login(registry=found, id="login")(_login(login))
-    return found
+        register = kopf.on.event(kind.group, kind.version, kind.plural, registry=handlers, id=kind.plural)
+        register(_handler(intake, kind))
+    kopf.on.login(registry=handlers, id="login")(_login(login))
+    return handlers
 
 
 def _handler(intake: Intake, kind: Kind) -> Callable[..., Awaitable[None]]:
@@ -82,15 +85,15 @@ def _handler(intake: Intake, kind: Kind) -> Callable[..., Awaitable[None]]:
 
 def _login(connection: Callable[[], Connection]) -> Callable[..., kopf.ConnectionInfo]:
     def login(**_: Any) -> kopf.ConnectionInfo:
-        found = connection()
+        api = connection()
         return kopf.ConnectionInfo(
-            server=found.server,
-            ca_path=found.ca_file,
-            insecure=not found.verify,
-            scheme="Bearer" if found.token else None,
-            token=found.token,
-            certificate_path=found.cert_file,
-            private_key_path=found.key_file,
+            server=api.server,
+            ca_path=api.ca_file,
+            insecure=not api.verify,
+            scheme="Bearer" if api.token else None,
+            token=api.token,
+            certificate_path=api.cert_file,
+            private_key_path=api.key_file,
         )
 
     return login
@@ -126,7 +129,7 @@ class _NoProgress(kopf.ProgressStorage):
 
 
 class _NoDiff(kopf.DiffBaseStorage):
-    """Keeps no last-seen state: comparing whole objects at every event would cost most of the processor's time."""
+    """Keeps no last-seen state: to compare whole objects at every event would cost most of the CPU time."""
 
     def build(self, **_: Any) -> Any:
         return {}
@@ -140,27 +143,25 @@ class _NoDiff(kopf.DiffBaseStorage):
 
 def kopf_settings() -> kopf.OperatorSettings:
     """Return kopf's settings, each with its reason."""
-    found = kopf.OperatorSettings()
-    found.scanning.disabled = True  # no watch on namespaces and CRDs: less to be allowed; the chart brings the CRDs
-    found.peering.standalone = True  # one replica; peering is no leader election, names are deterministic instead
-    found.posting.enabled = False  # events are written by cluster.writes, one for each transition
-    found.networking.connect_timeout = 10
-    found.networking.request_timeout = 30  # the default is minutes, far longer than a healthy answer takes
-    found.networking.error_backoffs = _Backoff()
-    found.networking.enforce_retry_after = True  # a server that asks to be left alone is left alone
-    found.watching.chunk_size = PAGE  # bounded memory at the first list
-    found.queueing.idle_timeout = 0.2  # an idle worker keeps the object it saw last, whole
-    found.execution.max_workers = 1  # only the login runs in a thread
-    found.process.ultimate_exiting_timeout = 25  # below the pod's 30 s of grace
-    found.persistence.finalizer = "retune.dev/unused"  # never set by event handlers; never kopf's own name
-    found.persistence.progress_storage = _NoProgress()
-    found.persistence.diffbase_storage = _NoDiff()
+    settings = kopf.OperatorSettings()
+    settings.scanning.disabled = True  # no watch on namespaces and CRDs: less to be allowed; the chart brings the CRDs
+    settings.peering.standalone = True  # one replica; peering is no leader election, names are deterministic instead
+    settings.posting.enabled = False  # events are written by cluster.writes, one for each transition
+    settings.networking.connect_timeout = 10
+    settings.networking.request_timeout = 30  # the default is minutes, far longer than a healthy answer takes
+    settings.networking.error_backoffs = _Backoff()
+    settings.networking.enforce_retry_after = True  # a server that asks to be left alone is left alone
+    settings.watching.chunk_size = PAGE  # bounded memory at the first list
+    settings.queueing.idle_timeout = 0.2  # an idle worker keeps the object it saw last, whole
+    settings.execution.max_workers = 1  # only the login runs in a thread
+    settings.process.ultimate_exiting_timeout = 25  # below the pod's 30 s of grace
+    settings.persistence.finalizer = "retune.dev/unused"  # never set by event handlers; never kopf's own name
+    settings.persistence.progress_storage = _NoProgress()
+    settings.persistence.diffbase_storage = _NoDiff()
     for kind in WATCHED:
-        if kind.selector:
-            found.watching.label_selectors[kind.group, kind.version, kind.plural] = (
-                kind.selector
-            )  # never all Jobs or pods
-    return found
+        if kind.selector:  # never all Jobs or pods of the cluster
+            settings.watching.label_selectors[kind.group, kind.version, kind.plural] = kind.selector
+    return settings
 
 
 class Resync:
@@ -186,7 +187,7 @@ class Resync:
         self._scopes: tuple[str | None, ...] = namespaces or (None,)
 
     async def first(self) -> None:
-        """Fill the memory, trying until it is full: nothing may be decided on half of what there is."""
+        """Fill the memory, trying until it is full: nothing may be decided on a part of what there is."""
         wait = _FIRST_SYNC_RETRY
         while True:
             try:
@@ -198,7 +199,11 @@ class Resync:
                 wait = min(60.0, 2 * wait)
 
     async def forever(self, *, every: float) -> None:
-        """Resync about every so many seconds until cancelled; a resync that fails is made up for by the next."""
+        """Resync until cancelled; a resync that fails is made up for by the next.
+
+        Args:
+            every: Seconds between two resyncs, give or take a tenth.
+        """
         while True:
             await asyncio.sleep(every * random.uniform(0.9, 1.1))  # noqa: S311 - spreads load, guards nothing
             try:
@@ -222,10 +227,7 @@ class Resync:
             if not version:
                 version = int(page["metadata"]["resourceVersion"])
                 if version < before:
-                    log.warning(
-                        "%s: the API server's history went back, as after a restore: trusting what it says now",
-                        kind.plural,
-                    )
+                    log.warning("%s: %s", kind.plural, _HISTORY_WENT_BACK)
                     self._cache.rewind(kind, namespace=namespace)
             names |= names_of(page["items"])
             repaired += sum(self._intake.seen(kind, raw) for raw in page["items"])

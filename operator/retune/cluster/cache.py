@@ -1,4 +1,4 @@
-"""What the cluster looks like, in memory: fed by the watches, by the resync, and by the answers to our own writes.
+"""What the cluster looks like, in memory: fed by the watches, by the resync, and by the answers to the own writes.
 
 The newest resourceVersion wins, whoever brings it, so that a slow watch never takes back what we have just written.
 Nothing here talks to the API server.
@@ -34,7 +34,7 @@ class Entry(Generic[T]):
 
 
 class Shelf(Generic[T]):
-    """All objects of one kind, with the index that leads from a related thing to them."""
+    """All objects of one kind, with an index by what they belong to: an owner, a target."""
 
     def __init__(self, parser: Callable[[Json, T | None], T], indexed_by: Callable[[Name, T], object]) -> None:
         self._parser = parser
@@ -79,7 +79,12 @@ class Shelf(Generic[T]):
         return known is None or known.uid != uid or known.value != value
 
     def remove(self, name: Name, *, uid: str | None = None) -> bool:
-        """Drop an object, of this UID if one is given; returns whether it was there."""
+        """Drop an object; returns whether it was there.
+
+        Args:
+            name: Its namespace and name.
+            uid: The only UID to drop; None drops whatever has the name.
+        """
         known = self._entries.get(name)
         gone = uid or (known.uid if known else None)
         if gone:
@@ -92,7 +97,13 @@ class Shelf(Generic[T]):
         return True
 
     def missing(self, names: set[Name], *, namespace: str | None, version: int) -> list[Name]:
-        """Return what a list of that version should have held and did not."""
+        """Return what a complete list should have held and did not.
+
+        Args:
+            names: What the list holds.
+            namespace: The namespace that was listed; None for all.
+            version: The list's resourceVersion; what is newer was not to be in it.
+        """
         return [
             name
             for name, entry in self._entries.items()
@@ -100,7 +111,7 @@ class Shelf(Generic[T]):
         ]
 
     def rewind(self, *, namespace: str | None) -> None:
-        """Forget versions: the server's history went back, as after a restored backup, so newer is not larger."""
+        """Forget versions: after a restored backup the server counts from an older one, so newer is not larger."""
         self.newest = 0
         self._gone.clear()
         for name, entry in self._entries.items():
@@ -118,13 +129,15 @@ class Shelf(Generic[T]):
 
 
 class Cache:
-    """The shelves, and whom a change on one of them concerns."""
+    """The shelves, and which ModelOptimizations a change on one of them concerns."""
 
     def __init__(self) -> None:
-        self.resources: Shelf[ModelOptimization] = Shelf(parse.resource, lambda name, it: _target(name[0], it))
-        self.runs: Shelf[RunFacts] = Shelf(lambda raw, _: parse.run(raw), lambda _, it: it.owner)
-        self.jobs: Shelf[JobFacts] = Shelf(lambda raw, _: parse.job(raw), lambda _, it: it.owner)
-        self.pods: Shelf[PodFacts] = Shelf(lambda raw, _: parse.pod(raw), lambda _, it: it.owner)
+        self.resources: Shelf[ModelOptimization] = Shelf(
+            parse.resource, lambda name, resource: _target(name[0], resource)
+        )
+        self.runs: Shelf[RunFacts] = Shelf(lambda raw, _: parse.run(raw), lambda _, run: run.owner)
+        self.jobs: Shelf[JobFacts] = Shelf(lambda raw, _: parse.job(raw), lambda _, job: job.owner)
+        self.pods: Shelf[PodFacts] = Shelf(lambda raw, _: parse.pod(raw), lambda _, pod: pod.owner)
         self.deployments: Shelf[bytes] = Shelf(lambda raw, _: parse.trimmed_deployment(raw), lambda name, _: name)
         self._shelves: dict[Kind, Shelf[Any]] = {
             MODEL_OPTIMIZATIONS: self.resources,
@@ -157,7 +170,14 @@ class Cache:
         self._shelves[kind].rewind(namespace=namespace)
 
     def prune(self, kind: Kind, names: set[Name], *, namespace: str | None, version: int) -> int:
-        """Drop what a complete list of that version no longer holds; returns how much that was."""
+        """Drop what a complete list no longer holds; returns how many objects that was.
+
+        Args:
+            kind: The kind that was listed.
+            names: What the list holds.
+            namespace: The namespace that was listed; None for all.
+            version: The list's resourceVersion; what is newer was not to be in it.
+        """
         shelf = self._shelves[kind]
         gone = shelf.missing(names, namespace=namespace, version=version)
         for name in gone:
@@ -195,16 +215,16 @@ class Cache:
     def _concerned(self, kind: Kind, raw: Json) -> set[str]:
         namespace, name = _name(raw)
         if kind is DEPLOYMENTS:
-            return {_key(each) for each in self.resources.having((namespace, name))}
+            return {_key(resource) for resource in self.resources.having((namespace, name))}
         if kind is not MODEL_OPTIMIZATIONS:
-            belongs = parse.resource_name(raw)
-            return {_key((namespace, belongs))} if belongs else set()
+            resource_name = parse.resource_name(raw)
+            return {_key((namespace, resource_name))} if resource_name else set()
         return {_key((namespace, name))}
 
     def _rivals(self, kind: Kind, name: Name) -> set[str]:
         """Return who else names the same target and may have waited for it."""
         known = self.resources.get(name) if kind is MODEL_OPTIMIZATIONS else None
-        return {_key(each) for each in self.resources.having(_target(name[0], known))} if known else set()
+        return {_key(rival) for rival in self.resources.having(_target(name[0], known))} if known else set()
 
 
 def _target(namespace: str, resource: ModelOptimization) -> Name:

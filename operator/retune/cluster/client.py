@@ -17,7 +17,7 @@ from kubernetes import client as official
 from kubernetes import config as official_config
 
 from retune.api.base import Json
-from retune.cluster.errors import ApiError, NoCluster, Transient, error_of
+from retune.cluster.errors import NoCluster, Transient, error_of
 from retune.cluster.kinds import Kind
 
 MERGE_PATCH = "application/merge-patch+json"
@@ -54,10 +54,10 @@ Transport = Callable[[Request], Response]
 
 
 class Counter(Protocol):
-    """What counts requests: told the verb and the code, or `error` where no answer came."""
+    """What counts requests."""
 
     def __call__(self, verb: str, code: str) -> None:
-        """Count one request."""
+        """Count one request by its verb and the answer's code, which is `error` where no answer came."""
 
 
 @dataclass(frozen=True)
@@ -77,38 +77,43 @@ def configuration(*, context: str | None = None) -> official.Configuration:
 
     Raises NoCluster when neither can be used.
     """
-    found = official.Configuration(retries=False)
+    settings = official.Configuration(retries=False)
     with suppress(official_config.ConfigException):
         if context is None:
-            official_config.load_incluster_config(client_configuration=found)
-            return found
+            official_config.load_incluster_config(client_configuration=settings)
+            return settings
     try:
-        official_config.load_kube_config(client_configuration=found, context=context)
+        official_config.load_kube_config(client_configuration=settings, context=context)
     except official_config.ConfigException as error:
-        wanted = f"context {context}" if context else "the current context"
-        text = f"no cluster: {wanted} of the kubeconfig cannot be used: {error} Set KUBECONFIG and RETUNE_KUBECONTEXT."
+        place = f"context {context}" if context else "the current context"
+        text = f"no cluster: {place} of the kubeconfig cannot be used: {error} Set KUBECONFIG and RETUNE_KUBECONTEXT."
         raise NoCluster(text) from error
-    return found
+    return settings
 
 
-def connection(found: official.Configuration) -> Connection:
+def connection(settings: official.Configuration) -> Connection:
     """Return the parts of a configuration that another HTTP client needs; the token is read anew."""
-    header = found.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
+    header = settings.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
     return Connection(
-        server=found.host,
-        ca_file=found.ssl_ca_cert,
-        verify=found.verify_ssl,
+        server=settings.host,
+        ca_file=settings.ssl_ca_cert,
+        verify=settings.verify_ssl,
         token=header.rpartition(" ")[2] or None,
-        cert_file=found.cert_file,
-        key_file=found.key_file,
+        cert_file=settings.cert_file,
+        key_file=settings.key_file,
     )
 
 
-def official_transport(found: official.Configuration, *, threads: int) -> Transport:
-    """Return a transport over the official client, with one kept-alive connection a thread."""
-    found.connection_pool_maxsize = threads
-    found.keep_alive = True
-    api = official.ApiClient(found)
+def official_transport(settings: official.Configuration, *, threads: int) -> Transport:
+    """Return a transport over the official client.
+
+    Args:
+        settings: How to reach the API server; changed to keep connections alive.
+        threads: Calls in flight at most, each with a connection of its own.
+    """
+    settings.connection_pool_maxsize = threads
+    settings.keep_alive = True
+    api = official.ApiClient(settings)
     timeout = (CONNECT_SECONDS, READ_SECONDS)
 
     def send(request: Request) -> Response:
@@ -149,7 +154,13 @@ class Client:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._call, request)
 
     async def pages(self, kind: Kind, namespace: str | None = None, *, selector: str = "") -> AsyncIterator[Json]:
-        """Yield a collection page by page, each a List with its `items` and `metadata`."""
+        """Yield a collection page by page, each a List with its `items` and `metadata`.
+
+        Args:
+            kind: The kind to list.
+            namespace: The namespace to list; None for all.
+            selector: Label selector in place of the kind's own.
+        """
         query = {"limit": str(PAGE)}
         if selector or kind.selector:
             query["labelSelector"] = selector or kind.selector
@@ -189,6 +200,3 @@ def _json(request: Request, response: Response) -> Json:
 def _retry_after(response: Response) -> float | None:
     value = response.headers.get("Retry-After") or response.headers.get("retry-after")
     return float(value) if value and value.isdigit() else None
-
-
-__all__ = ["ApiError", "Client", "Connection", "Request", "Response", "Transport"]

@@ -1,4 +1,4 @@
-"""What can go wrong with a call, sorted by what to do next, and the reading of a Status document into it.
+"""What can go wrong with a call, sorted by what to do next, and which of these errors a Status document tells of.
 
 A `Refused` would be refused again, so a person must hear of it. A `Transient` says nothing about the request, and a
 write that ended in one may have succeeded.
@@ -31,7 +31,7 @@ class Transient(ApiError):  # noqa: N818 - named after what it says of the world
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-        """Seconds the server asked to be left alone."""
+        """Seconds that the server asked to be left alone; None where it did not."""
 
 
 class Conflict(ApiError):  # noqa: N818
@@ -61,7 +61,15 @@ class Refused(ApiError):  # noqa: N818
 
 
 def error_of(method: str, path: str, code: int, status: Json, *, retry_after: float | None = None) -> ApiError:
-    """Return the error in a Status document."""
+    """Return the error that a Status document tells of.
+
+    Args:
+        method: HTTP verb of the request.
+        path: Path of the request.
+        code: HTTP status of the answer.
+        status: The Status document; empty where the answer was none.
+        retry_after: Seconds that the server asked to be left alone.
+    """
     message = str(status.get("message") or f"{method} {path} was answered with {code}")[:_MESSAGE_LIMIT]
     reason = status.get("reason")
     if code in {401, 408, 410, 429} or code >= 500:
@@ -91,9 +99,9 @@ def _conflict(status: Json, message: str) -> ApiError:
     causes = [cause for cause in _causes(status) if cause.get("reason") == "FieldManagerConflict"]
     if not causes:
         return Conflict(message)
-    found = [match["manager"] for cause in causes if (match := _MANAGER.search(cause.get("message", "")))]
+    named = [match["manager"] for cause in causes if (match := _MANAGER.search(cause.get("message", "")))]
     fields = ", ".join(str(cause.get("field", "")) for cause in causes)
-    managers = ", ".join(dict.fromkeys(found)) or "another manager"
+    managers = ", ".join(dict.fromkeys(named)) or "another manager"
     text = f"{managers} owns {fields}: let it give the field up, or set spec.target.injection.takeover to Force"
     return Refused("FieldConflict", text[:_MESSAGE_LIMIT])
 
@@ -111,6 +119,6 @@ def _refused(code: int, path: str, message: str) -> Refused:
 
 def _rbac_sentence(denied: re.Match[str], path: str) -> str:
     resource = f"{denied['resource']}.{denied['group']}" if denied["group"] else denied["resource"]
-    found = re.search(r"/namespaces/([^/]+)", path)
-    where = f"in namespace {found[1]}" if found else "in all namespaces"
+    namespace = re.search(r"/namespaces/([^/]+)", path)
+    where = f"in namespace {namespace[1]}" if namespace else "in all namespaces"
     return f"Retune may not {denied['verb']} {resource} {where}: grant it to its service account (see the chart's role)"

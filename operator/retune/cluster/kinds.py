@@ -19,11 +19,6 @@ class Kind:
     selector: str = ""
     """Label selector of the objects that are watched and listed; empty for all."""
 
-    @property
-    def api_version(self) -> str:
-        """`group/version`, or the version alone in the core group."""
-        return f"{self.group}/{self.version}" if self.group else self.version
-
     def path(self, namespace: str | None = None, name: str | None = None, *, subresource: str | None = None) -> str:
         """Return the path of one object, of a namespace's collection, or of the whole collection."""
         root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"

@@ -11,5 +11,6 @@ def current_namespace(context: str | None = None) -> str:
         contexts, active = official_config.list_kube_config_contexts()
     except official_config.ConfigException:
         return DEFAULT
-    found = active if context is None else next((each for each in contexts if each["name"] == context), None)
-    return str(found["context"].get("namespace") or DEFAULT) if found else DEFAULT
+    named = (entry for entry in contexts if entry["name"] == context)
+    chosen = active if context is None else next(named, None)
+    return str(chosen["context"].get("namespace") or DEFAULT) if chosen else DEFAULT

@@ -1,4 +1,4 @@
-"""Raw objects to the facts decisions are made from: one parser a kind, and nothing kept that nobody asks for.
+"""From raw objects to the facts that decisions are made from: one parser a kind, and only the fields that are used.
 
 Objects of the same meaning compare equal, so that an event which changes nothing that matters wakes nobody.
 """
@@ -9,23 +9,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pydantic import ValidationError
-
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
-from retune.contract.results import JobResult, parse_result
-from retune.kubelet import CANNOT_START, IMAGE_PULL_FAILED
-from retune.plan.observed import Job, JobPhase, Trouble
+from retune.kubelet import CANNOT_START
 from retune.workloads.labels import COMMAND, HELD, RESOURCE
 
 _MESSAGE_LIMIT = 400
-_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
 
 def resource(raw: Json, known: ModelOptimization | None = None) -> ModelOptimization:
-    """Return a ModelOptimization; raises pydantic.ValidationError.
+    """Return a ModelOptimization.
 
-    known: the same object as last read. While its generation stands, so does its spec, which is not read again.
+    Args:
+        raw: The object as the API server gave it.
+        known: The same object as last read. While its generation stands, so does its spec, which is not read again.
+
+    Raises:
+        pydantic.ValidationError: The object does not keep to its schema.
     """
     parts = _three_parts(raw)
     if known is not None and known.metadata.generation == raw["metadata"].get("generation"):
@@ -53,7 +54,7 @@ def _three_parts(raw: Json) -> Json:
 def owner(raw: Json) -> str | None:
     """Return the UID of the object's controller, if it has one."""
     references = raw["metadata"].get("ownerReferences") or ()
-    return next((str(each["uid"]) for each in references if each.get("controller")), None)
+    return next((str(reference["uid"]) for reference in references if reference.get("controller")), None)
 
 
 def resource_name(raw: Json) -> str | None:
@@ -69,7 +70,6 @@ class JobFacts:
     name: str
     uid: str
     owner: str | None
-    resource: str | None
     command: str | None
     suspended: bool
     held: bool
@@ -89,28 +89,30 @@ class JobFacts:
 def job(raw: Json) -> JobFacts:
     """Return the facts of a Job."""
     meta, spec, status = raw["metadata"], raw["spec"], raw.get("status") or {}
-    labels = meta.get("labels") or {}
     failed = _condition(status, "Failed")
     return JobFacts(
         name=meta["name"],
         uid=meta["uid"],
         owner=owner(raw),
-        resource=resource_name(raw),
-        command=labels.get(COMMAND),
+        command=(meta.get("labels") or {}).get(COMMAND),
         suspended=bool(spec.get("suspend")),
         held=(meta.get("annotations") or {}).get(HELD) == "true",
         active=status.get("active") or 0,
-        started=_time(status["startTime"]) if status.get("startTime") else None,
+        started=time_of(status["startTime"]) if status.get("startTime") else None,
         complete=bool(_condition(status, "Complete")),
-        failure=(str(failed.get("reason")), _line(failed.get("message")), _time(failed.get("lastTransitionTime")))
-        if failed
-        else None,
+        failure=_failure(failed) if failed else None,
     )
 
 
+def _failure(failed: Json) -> tuple[str, str, datetime]:
+    return str(failed.get("reason")), line(failed.get("message")), time_of(failed.get("lastTransitionTime"))
+
+
 def _condition(status: Json, kind: str, value: str = "True") -> Json | None:
-    found = (each for each in status.get("conditions") or () if each["type"] == kind and each["status"] == value)
-    return next(found, None)
+    """Return the condition of this type if it has this value."""
+    conditions = status.get("conditions") or ()
+    matching = (entry for entry in conditions if entry["type"] == kind and entry["status"] == value)
+    return next(matching, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +131,6 @@ class PodFacts:
 
     name: str
     owner: str | None
-    resource: str | None
-    command: str | None
     phase: str
     address: str | None
     started: datetime
@@ -145,17 +145,15 @@ class PodFacts:
 def pod(raw: Json) -> PodFacts:
     """Return the facts of a pod."""
     meta, status = raw["metadata"], raw.get("status") or {}
-    state = next((each.get("state") or {} for each in status.get("containerStatuses") or ()), {})
+    state = next((container.get("state") or {} for container in status.get("containerStatuses") or ()), {})
     ended = state.get("terminated")
     unscheduled = _condition(status, "PodScheduled", "False")
     return PodFacts(
         name=meta["name"],
         owner=owner(raw),
-        resource=resource_name(raw),
-        command=(meta.get("labels") or {}).get(COMMAND),
         phase=status.get("phase") or "Pending",
         address=status.get("podIP"),
-        started=_time(status.get("startTime") or meta.get("creationTimestamp")),
+        started=time_of(status.get("startTime") or meta.get("creationTimestamp")),
         evicted=_evicted(status),
         unschedulable=_since(unscheduled) if unscheduled else None,
         waiting=_waiting(status),
@@ -164,22 +162,22 @@ def pod(raw: Json) -> PodFacts:
 
 
 def _waiting(status: Json) -> tuple[str, str] | None:
-    """Return why a container cannot start; a training container counts, too, although it is no ordinary one."""
-    every = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    states = ((each.get("state") or {}).get("waiting") or {} for each in every)
-    found = (each for each in states if each.get("reason") in CANNOT_START)
-    return next(((each["reason"], _line(each.get("message"))) for each in found), None)
+    """Return why a container cannot start; init containers count, because a user's training code runs in one."""
+    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    waiting = ((container.get("state") or {}).get("waiting") or {} for container in containers)
+    stuck = (state for state in waiting if state.get("reason") in CANNOT_START)
+    return next(((state["reason"], line(state.get("message"))) for state in stuck), None)
 
 
 def _evicted(status: Json) -> str | None:
     disruption = _condition(status, "DisruptionTarget")
     if disruption:
-        return _line(disruption.get("message") or disruption.get("reason"))
-    return _line(status.get("message")) if status.get("reason") == "Evicted" else None
+        return line(disruption.get("message") or disruption.get("reason"))
+    return line(status.get("message")) if status.get("reason") == "Evicted" else None
 
 
 def _since(condition: Json) -> tuple[str, datetime]:
-    return _line(condition.get("message") or condition.get("reason")), _time(condition.get("lastTransitionTime"))
+    return line(condition.get("message") or condition.get("reason")), time_of(condition.get("lastTransitionTime"))
 
 
 def _ended(state: Json) -> Ended:
@@ -187,152 +185,62 @@ def _ended(state: Json) -> Ended:
         code=state.get("exitCode", 0),
         reason=state.get("reason") or "",
         message=state.get("message") or "",
-        at=_time(state.get("finishedAt")),
+        at=time_of(state.get("finishedAt")),
     )
 
 
-def _line(text: Any) -> str:
+def line(text: Any) -> str:
+    """Return a text that others wrote on one line, of bounded length."""
     return " ".join(str(text or "").split())[:_MESSAGE_LIMIT]
 
 
-def _time(text: str | None) -> datetime:
-    return datetime.fromisoformat(text) if text else _EPOCH
-
-
-def observed_job(facts: JobFacts, pods: Iterable[PodFacts], *, obstacle: Trouble | None = None) -> Job:
-    """Return a Job together with what its pods said, or with the obstacle to its having any."""
-    ordered = sorted(pods, key=lambda each: each.ended.at if each.ended else each.started)
-    result, garbled = _result(facts, ordered)
-    return Job(
-        name=facts.name,
-        uid=facts.uid,
-        phase=_phase(facts, ordered),
-        held=facts.held and facts.suspended,
-        result=result,
-        garbled=garbled,
-        trouble=_failure(facts, ordered) if facts.failure else _hindrance(facts, ordered) or obstacle,
-    )
-
-
-def _phase(facts: JobFacts, pods: list[PodFacts]) -> JobPhase:
-    if facts.complete:
-        return JobPhase.SUCCEEDED
-    if facts.failure:
-        return JobPhase.FAILED
-    if facts.suspended:
-        return JobPhase.SUSPENDED
-    running = facts.active > 0 and any(each.phase == "Running" for each in pods)
-    ending = any(each.phase == "Succeeded" for each in pods)  # the Job's controller has not counted it yet
-    return JobPhase.RUNNING if running or ending else JobPhase.WAITING
-
-
-def speaking_pod(facts: JobFacts, pods: Iterable[PodFacts]) -> PodFacts | None:
-    """Return the pod whose last words count: a failed one of a failed Job, else the one that finished last."""
-    spoke = [each for each in pods if each.ended and (bool(each.ended.code) == bool(facts.failure))]
-    return max(spoke, key=lambda each: each.ended.at if each.ended else _EPOCH, default=None)
-
-
-def _result(facts: JobFacts, pods: list[PodFacts]) -> tuple[JobResult | None, str | None]:
-    last = speaking_pod(facts, pods)
-    if not facts.finished or last is None or last.ended is None:
-        return None, None
-    if not last.ended.message:
-        return None, f"pod {last.name} left no result"
-    try:
-        return parse_result(last.ended.message), None
-    except ValidationError as error:
-        wrong = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in wrong["loc"])
-        return None, f"pod {last.name} left a result that cannot be read: {where}: {wrong['msg']}"
-
-
-def _failure(facts: JobFacts, pods: list[PodFacts]) -> Trouble | None:
-    """Return why a Job failed, by its own condition and by how its pods ended."""
-    reason, message, since = facts.failure or ("", "", _EPOCH)
-    if reason == "DeadlineExceeded":
-        return Trouble("DeadlineExceeded", message or "it ran longer than spec.execution.runTimeout allows.", since)
-    last = speaking_pod(facts, pods)
-    ended = last.ended if last else None
-    if last and ended and ended.reason == "OOMKilled":
-        limit = "raise spec.execution.resources.limits.memory."
-        return Trouble("OutOfMemory", f"pod {last.name} needed more memory than its limit: {limit}", since)
-    if last and last.evicted:
-        return Trouble("Evicted", f"pod {last.name}: {last.evicted}", since)
-    if last and ended:
-        words = f"pod {last.name} ended with exit code {ended.code} ({ended.reason or 'Error'})"
-        return Trouble("ContainerFailed", words, since)
-    return Trouble(reason or "ContainerFailed", message or "it failed without saying why", since)
-
-
-def _hindrance(facts: JobFacts, pods: list[PodFacts]) -> Trouble | None:
-    """Return what keeps an unfinished Job's pods from doing their work."""
-    if facts.finished or facts.suspended:
-        return None
-    return next((trouble for each in pods if (trouble := _pod_trouble(each))), None)
-
-
-def _pod_trouble(each: PodFacts) -> Trouble | None:
-    if each.unschedulable:
-        message, since = each.unschedulable
-        return Trouble("Unschedulable", f"pod {each.name}: {message}", since)
-    if each.waiting:
-        reason = "ImagePullFailed" if each.waiting[0] in IMAGE_PULL_FAILED else "ContainerFailed"
-        return Trouble(reason, f"pod {each.name}: {each.waiting[0]}: {each.waiting[1]}", each.started)
-    return None
-
-
-def failed_create(events: Iterable[Json]) -> Trouble | None:
-    """Return why pods could not be created, by the newest of a Job's FailedCreate events."""
-    newest = max(events, key=lambda each: each.get("lastTimestamp") or "", default=None)
-    if newest is None:
-        return None
-    message = _line(newest.get("message"))
-    reason = "QuotaExceeded" if "exceeded quota" in message else "AdmissionDenied"
-    return Trouble(reason, message, _time(newest.get("firstTimestamp")))
+def time_of(text: str | None) -> datetime:
+    """Return the moment that a timestamp names; 1970 where there is none."""
+    return datetime.fromisoformat(text) if text else EPOCH
 
 
 def trimmed_deployment(raw: Json) -> bytes:
     """Return the compact JSON of what a target is judged by: equal when nothing of that changed."""
     meta, spec, status = raw["metadata"], raw["spec"], raw.get("status") or {}
-    template = spec["template"]["spec"]
     document = {
         "metadata": {
-            **_picked(meta, ("name", "namespace", "uid", "generation", "deletionTimestamp")),
+            **_picked(meta, "name", "namespace", "uid", "generation", "deletionTimestamp"),
             "managedFields": _env_owners(meta.get("managedFields") or ()),
         },
         "spec": {
-            **_picked(spec, ("replicas", "selector", "paused")),
-            "template": {
-                "spec": {
-                    **_picked(template, ("nodeSelector", "tolerations")),
-                    "containers": [_picked(each, ("name", "env", "resources")) for each in template["containers"]],
-                }
-            },
+            **_picked(spec, "replicas", "selector", "paused"),
+            "template": {"spec": _trimmed_pod(spec["template"]["spec"])},
         },
         "status": {
-            **_picked(status, ("observedGeneration", "replicas", "updatedReplicas", "availableReplicas")),
+            **_picked(status, "observedGeneration", "replicas", "updatedReplicas", "availableReplicas"),
             "conditions": [
-                _picked(each, ("type", "status", "reason", "message")) for each in status.get("conditions") or ()
+                _picked(condition, "type", "status", "reason", "message")
+                for condition in status.get("conditions") or ()
             ],
         },
     }
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 
-def _picked(source: Mapping[str, Any], names: Iterable[str]) -> Json:
+def _trimmed_pod(pod_spec: Json) -> Json:
+    containers = [_picked(container, "name", "env", "resources") for container in pod_spec["containers"]]
+    return _picked(pod_spec, "nodeSelector", "tolerations") | {"containers": containers}
+
+
+def _picked(source: Mapping[str, Any], *names: str) -> Json:
     return {name: source[name] for name in names if name in source}
 
 
 def _env_owners(entries: Iterable[Json]) -> list[Json]:
     """Return the managed-field entries that speak of environment variables, with only that branch."""
-    found = []
+    owners = []
     for entry in entries:
         containers = _descend(entry.get("fieldsV1"), "f:spec", "f:template", "f:spec", "f:containers")
         envs = {name: {"f:env": fields["f:env"]} for name, fields in containers.items() if "f:env" in fields}
         if envs and "subresource" not in entry:
             fields = {"f:spec": {"f:template": {"f:spec": {"f:containers": envs}}}}
-            found.append({"manager": entry.get("manager"), "operation": entry.get("operation"), "fieldsV1": fields})
-    return found
+            owners.append({"manager": entry.get("manager"), "operation": entry.get("operation"), "fieldsV1": fields})
+    return owners
 
 
 def _descend(fields: Any, *path: str) -> Json:

@@ -1,7 +1,7 @@
-"""What one pass sees of a resource: from memory, and live only where memory cannot know.
+"""What one pass sees of a resource: from memory, and from the API server only where memory cannot know.
 
-Live reads are rare by design: the target's pods while a rollout is under way, the pods of a Job that has finished
-before the watch has brought their last words, and the events of a Job that has no pod.
+Such reads are rare by design: the target's pods while a rollout is under way or their own metrics are due, the pods of
+a Job whose end the watch has brought before theirs, and the events of a Job that has no pod.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,8 +12,9 @@ from retune.api.objects import ModelOptimization
 from retune.cluster.cache import Cache
 from retune.cluster.client import Client, Request
 from retune.cluster.errors import Refused
+from retune.cluster.job_standing import failed_create, observed_job, speaking_pod
 from retune.cluster.kinds import EVENTS, MODEL_OPTIMIZATIONS, PODS
-from retune.cluster.parse import JobFacts, failed_create, observed_job, speaking_pod
+from retune.cluster.parse import JobFacts
 from retune.plan.observed import Defaults, Job, Live, Observed, Pods, Refusal, ServingPod, Target, Trouble
 from retune.plan.run.stages import SEARCH
 from retune.plan.watch import windows
@@ -23,13 +24,13 @@ from retune.targets import kind_of
 
 _JOB_UID = "batch.kubernetes.io/controller-uid"
 _PODLESS_SECONDS = 10.0
-"""How long a Job may have no pod before it is asked why."""
-_LONGEST_LOOK = 300.0
-_SHORTEST_LOOK = 1.0
+"""How long a Job may have no pod before its events are read."""
+_LONGEST_WAIT_SECONDS = 300.0
+_SHORTEST_WAIT_SECONDS = 1.0
 
 
 class Reader:
-    """Observes."""
+    """Observes a resource and everything that belongs to it."""
 
     def __init__(
         self,
@@ -47,7 +48,8 @@ class Reader:
         self._scraper = scraper
         self._live = live
         self._defaults = defaults
-        self._heard_out: dict[str, JobFacts] = {}
+        self._pods_read: dict[str, JobFacts] = {}
+        """Finished Jobs, by UID, as they were when their pods were read live."""
 
     async def observe(
         self, resource: ModelOptimization, *, refusals: tuple[Refusal, ...] = (), lease_held: bool = False
@@ -82,24 +84,24 @@ class Reader:
         self._cache.put(MODEL_OPTIMIZATIONS, await self._client.get(MODEL_OPTIMIZATIONS, namespace, name))
 
     def waits(self, resource: ModelOptimization) -> list[float]:
-        """Return when to look again at Jobs that have no pod, ever less often, and at live pods' own metrics."""
+        """Return in how many seconds to look again at Jobs without pods, ever less often, and at live pods' metrics."""
         ages = [self._podless(job) for job in self._cache.jobs_of(resource).values()]
-        waits = [min(_LONGEST_LOOK, max(_PODLESS_SECONDS, age)) for age in ages if age is not None]
+        waits = [min(_LONGEST_WAIT_SECONDS, max(_PODLESS_SECONDS, age)) for age in ages if age is not None]
         scrape = self._live.wait(resource)
-        return waits if scrape is None else [*waits, max(_SHORTEST_LOOK, scrape)]
+        return waits if scrape is None else [*waits, max(_SHORTEST_WAIT_SECONDS, scrape)]
 
     def _target(self, resource: ModelOptimization, raw: Json | None) -> Target | None:
         wanted = resource.spec.target
         return kind_of(wanted.ref).parse(raw, variable=wanted.injection.name) if raw else None
 
     async def _jobs(self, resource: ModelOptimization) -> Mapping[str, Job]:
-        found = {}
+        jobs = {}
         for name, job in self._cache.jobs_of(resource).items():
-            if job.finished and self._heard_out.get(job.uid) != job and not self._has_spoken(job):
-                await self._hear_out(resource, job)
+            if job.finished and self._pods_read.get(job.uid) != job and not self._end_is_known(job):
+                await self._read_pods(resource, job)
             obstacle = await self._obstacle(resource, job)
-            found[name] = observed_job(job, self._cache.pods_of(job), obstacle=obstacle)
-        return found
+            jobs[name] = observed_job(job, self._cache.pods_of(job), obstacle=obstacle)
+        return jobs
 
     def _podless(self, job: JobFacts) -> float | None:
         """Return the seconds that a Job's controller has had it without making a pod; None when all is well."""
@@ -119,16 +121,16 @@ class Reader:
             return None  # an administrator has taken this right away: the Job just waits, unexplained
         return failed_create(answer["items"])
 
-    def _has_spoken(self, job: JobFacts) -> bool:
+    def _end_is_known(self, job: JobFacts) -> bool:
         return speaking_pod(job, self._cache.pods_of(job)) is not None
 
-    async def _hear_out(self, resource: ModelOptimization, job: JobFacts) -> None:
-        """Read the pods of a finished Job live: its own events may be ahead of theirs. Once is enough."""
+    async def _read_pods(self, resource: ModelOptimization, job: JobFacts) -> None:
+        """Read the pods of a finished Job live, once: the watch may bring the Job's end before theirs."""
         selector = f"{_JOB_UID}={job.uid}"
         async for page in self._client.pages(PODS, resource.metadata.namespace, selector=selector):
             for pod in page["items"]:
                 self._cache.put(PODS, pod)
-        self._heard_out[job.uid] = job
+        self._pods_read[job.uid] = job
 
     async def _live_numbers(self, resource: ModelOptimization, raw: Json | None, target: Target | None) -> Live | None:
         """Return the live numbers of the last window that ended, having asked the pods where it is time."""
@@ -143,18 +145,18 @@ class Reader:
         window = windows.window(max(index, 0), state.window_seconds)
         return await self._live.window(resource, pods, index=window.index, start=window.start, end=window.end)
 
-    async def _live_pods(
-        self, resource: ModelOptimization, raw: Json, target: Target | None
-    ) -> tuple[ServingPod, ...]:  # fmt: skip
-        wanted = resource.spec.target
-        container = target.container(wanted.container) if target else None
+    async def _live_pods(self, resource: ModelOptimization, raw: Json, target: Target | None) -> tuple[ServingPod, ...]:
+        """Read the target's running pods, of whatever model."""
+        container = target.container(resource.spec.target.container) if target else None
         if container is None:
             return ()
-        kind = kind_of(wanted.ref)
-        found: list[Json] = []
-        async for page in self._client.pages(PODS, resource.metadata.namespace, selector=kind.pod_selector(raw)):
-            found += page["items"]
-        return kind.serving(raw, found, container=container.name)
+        pods = await self._target_pods(resource, raw)
+        return kind_of(resource.spec.target.ref).serving(raw, pods, container=container.name)
+
+    async def _target_pods(self, resource: ModelOptimization, raw: Json) -> list[Json]:
+        selector = kind_of(resource.spec.target.ref).pod_selector(raw)
+        pages = self._client.pages(PODS, resource.metadata.namespace, selector=selector)
+        return [pod async for page in pages for pod in page["items"]]
 
     async def _serving_pods(self, resource: ModelOptimization, raw: Json | None, target: Target | None) -> Pods:
         """Read the target's pods live while a rollout is under way."""
@@ -162,15 +164,14 @@ class Reader:
         container = target.container(wanted.container) if target else None
         if resource.status.rollout is None or raw is None or container is None:
             return Pods()
-        kind, port = kind_of(wanted.ref), wanted.inference.port if wanted.inference else 0
-        found: list[Json] = []
-        async for page in self._client.pages(PODS, resource.metadata.namespace, selector=kind.pod_selector(raw)):
-            found += page["items"]
-        return kind.pods(raw, found, container=container.name, variable=wanted.injection.name, port=port)
+        pods = await self._target_pods(resource, raw)
+        port = wanted.inference.port if wanted.inference else 0
+        variable = wanted.injection.name
+        return kind_of(wanted.ref).pods(raw, pods, container=container.name, variable=variable, port=port)
 
     def forget(self, key: str) -> None:
         """Drop what is remembered of a resource that is gone, and of Jobs that are."""
         self._scraper.forget(key)
         self._live.forget(key)
-        alive = {job.uid for job in self._cache.jobs.values()}
-        self._heard_out = {uid: job for uid, job in self._heard_out.items() if uid in alive}
+        present = {job.uid for job in self._cache.jobs.values()}
+        self._pods_read = {uid: job for uid, job in self._pods_read.items() if uid in present}

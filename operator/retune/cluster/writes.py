@@ -1,7 +1,7 @@
-"""Every write of the operator, one method a verb, each safe to repeat: done already counts as done.
+"""Every write of the operator, one method a verb, each safe to repeat: what is done already counts as done.
 
 What the server answers goes into the cache at once, so that the next decision knows of it before any watch does.
-Whose an existing object is, is told by its owner's UID, never by its name.
+An object that exists already is ours only if its owner's UID says so; its name proves nothing.
 """
 
 import time
@@ -54,7 +54,7 @@ def merge_patch(old: Json, new: Json) -> Json:
 
 
 class Writer:
-    """Carries actions out."""
+    """Carries the plan's actions out."""
 
     def __init__(self, client: Client, cache: Cache, settings: JobSettings, *, instance: str = COMPONENT) -> None:
         self._client = client
@@ -99,10 +99,10 @@ class Writer:
 
     async def _lives(self, namespace: str, name: str, *, uid: str | None) -> bool:
         try:
-            found = await self._client.get(MODEL_OPTIMIZATIONS, namespace, name)
+            holder = await self._client.get(MODEL_OPTIMIZATIONS, namespace, name)
         except NotFound:
             return False
-        return bool(found["metadata"]["uid"] == uid)
+        return bool(holder["metadata"]["uid"] == uid)
 
     async def create_job(self, resource: ModelOptimization, action: CreateJob, *, target: Target | None) -> None:
         """Create a Job; raises Refused (NameConflict) when its name belongs to someone else."""
@@ -116,13 +116,13 @@ class Writer:
     async def _create(self, kind: Kind, resource: ModelOptimization, manifest: Json) -> None:
         namespace, name = resource.metadata.namespace, manifest["metadata"]["name"]
         try:
-            found = await self._post(kind, namespace, manifest)
+            raw = await self._post(kind, namespace, manifest)
         except AlreadyExists:
-            found = await self._existing(kind, namespace, name)
-            if owner(found) != resource.metadata.uid:
+            raw = await self._existing(kind, namespace, name)
+            if owner(raw) != resource.metadata.uid:
                 text = f"{kind.name} {name} belongs to something else: delete it, or rename this resource"
                 raise Refused("NameConflict", text) from None
-        self._cache.put(kind, found)
+        self._cache.put(kind, raw)
 
     async def _existing(self, kind: Kind, namespace: str, name: str) -> Json:
         try:
@@ -159,11 +159,11 @@ class Writer:
         await self._delete(OPTIMIZATION_RUNS, resource, action.name, uid=run.metadata.uid if run else None)
 
     async def _delete(self, kind: Kind, resource: ModelOptimization, name: str, *, uid: str | None) -> None:
-        namespace = resource.metadata.namespace
-        body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
         if uid is None:
             return
-        body |= {"preconditions": {"uid": uid}}
+        namespace = resource.metadata.namespace
+        body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        body["preconditions"] = {"uid": uid}
         with suppress(NotFound, Conflict):  # gone, or replaced by another that is not ours to delete
             await self._client.call(Request("DELETE", kind.path(namespace, name), body=body))
         self._cache.forget(kind, namespace, name)
@@ -191,7 +191,7 @@ class Writer:
         except Refused as refused:
             if "metadata.uid" not in refused.message:
                 raise
-            await self._look_again(DEPLOYMENTS, namespace, name)  # another object bears the name by now
+            await self._look_again(DEPLOYMENTS, namespace, name)  # another object has the name by now
         if action.value is None:
             self._refuse_kept(resource, action)
 
@@ -222,7 +222,7 @@ class Writer:
         await self._patch(MODEL_OPTIMIZATIONS, MODEL_OPTIMIZATIONS.path(meta.namespace, meta.name), body)
 
     async def emit(self, resource: ModelOptimization, action: EmitEvent) -> None:
-        """Post an Event; that nobody hears of a transition must never stop it."""
+        """Post an Event; where that fails, nobody hears of the transition, but it takes place."""
         try:
             await self._post(EVENTS, resource.metadata.namespace, self._event(resource, action))
         except ApiError:

@@ -122,4 +122,4 @@ def test_paths_are_those_of_the_api() -> None:
     assert PODS.path("ml", "p") == "/api/v1/namespaces/ml/pods/p"
     expected = "/apis/retune.dev/v1alpha1/namespaces/ml/modeloptimizations/a/status"
     assert MODEL_OPTIMIZATIONS.path("ml", "a", subresource="status") == expected
-    assert (JOBS.api_version, PODS.api_version) == ("batch/v1", "v1")
+    assert JOBS.path("ml") == "/apis/batch/v1/namespaces/ml/jobs"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from retune.cluster import parse
+from retune.cluster import job_standing, parse
 from retune.contract.results import Failure, Reason, VerifyResult, encode_result
 from retune.plan.observed import Job, JobPhase
 from retune.targets import kind_of
@@ -56,7 +56,7 @@ def ended(code: int = 0, message: str | bytes = "", *, at: str = NOON, reason: s
 
 def observed(job: Json, *pods: Json) -> Job:
     """What the plan sees of them."""
-    return parse.observed_job(parse.job(job), [parse.pod(pod) for pod in pods])
+    return job_standing.observed_job(parse.job(job), [parse.pod(pod) for pod in pods])
 
 
 @pytest.mark.parametrize(
@@ -258,18 +258,20 @@ def test_the_newest_failure_to_create_a_pod_says_why_there_is_none() -> None:
     quota = 'Error creating: pods "a" is forbidden: exceeded quota: few, requested: pods=1'
     old = {"message": "violates PodSecurity", "lastTimestamp": NOON, "firstTimestamp": NOON}
     new = {"message": quota, "lastTimestamp": LATER, "firstTimestamp": NOON}
-    trouble = parse.failed_create([new, old])
+    trouble = job_standing.failed_create([new, old])
     assert trouble is not None
     assert (trouble.reason, trouble.message) == ("QuotaExceeded", quota)
-    assert parse.failed_create([]) is None
-    only_old = parse.failed_create([old])
+    assert job_standing.failed_create([]) is None
+    only_old = job_standing.failed_create([old])
     assert only_old is not None
     assert only_old.reason == "AdmissionDenied"
 
 
 def test_a_job_without_pods_shows_what_keeps_it_from_having_any() -> None:
     """The obstacle that was read beside it becomes its trouble."""
-    obstacle = parse.failed_create([{"message": "exceeded quota", "lastTimestamp": NOON, "firstTimestamp": NOON}])
-    job = parse.observed_job(parse.job(a_job()), [], obstacle=obstacle)
+    obstacle = job_standing.failed_create(
+        [{"message": "exceeded quota", "lastTimestamp": NOON, "firstTimestamp": NOON}]
+    )
+    job = job_standing.observed_job(parse.job(a_job()), [], obstacle=obstacle)
     assert job.trouble == obstacle
     assert job.phase is JobPhase.WAITING

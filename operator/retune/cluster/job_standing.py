@@ -1,0 +1,110 @@
+"""How a Job stands: its own conditions, together with what its pods and its events say."""
+
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from retune.api.base import Json
+from retune.cluster.parse import EPOCH, JobFacts, PodFacts, line, time_of
+from retune.contract.results import JobResult, parse_result
+from retune.kubelet import IMAGE_PULL_FAILED
+from retune.plan.observed import Job, JobPhase, Trouble
+
+
+def observed_job(facts: JobFacts, pods: Iterable[PodFacts], *, obstacle: Trouble | None = None) -> Job:
+    """Return a Job together with what its pods said.
+
+    Args:
+        facts: The Job.
+        pods: Its pods.
+        obstacle: Why its pods cannot be created, where that is known.
+    """
+    ordered = sorted(pods, key=lambda pod: pod.ended.at if pod.ended else pod.started)
+    result, garbled = _result(facts, ordered)
+    return Job(
+        name=facts.name,
+        uid=facts.uid,
+        phase=_phase(facts, ordered),
+        held=facts.held and facts.suspended,
+        result=result,
+        garbled=garbled,
+        trouble=_failure(facts, ordered) if facts.failure else _hindrance(facts, ordered) or obstacle,
+    )
+
+
+def _phase(facts: JobFacts, pods: list[PodFacts]) -> JobPhase:
+    if facts.complete:
+        return JobPhase.SUCCEEDED
+    if facts.failure:
+        return JobPhase.FAILED
+    if facts.suspended:
+        return JobPhase.SUSPENDED
+    running = facts.active > 0 and any(pod.phase == "Running" for pod in pods)
+    ending = any(pod.phase == "Succeeded" for pod in pods)  # the Job's controller has not counted it yet
+    return JobPhase.RUNNING if running or ending else JobPhase.WAITING
+
+
+def speaking_pod(facts: JobFacts, pods: Iterable[PodFacts]) -> PodFacts | None:
+    """Return the pod whose last words count: a failed one of a failed Job, else the one that finished last."""
+    ended = [pod for pod in pods if pod.ended and (bool(pod.ended.code) == bool(facts.failure))]
+    return max(ended, key=lambda pod: pod.ended.at if pod.ended else EPOCH, default=None)
+
+
+def _result(facts: JobFacts, pods: list[PodFacts]) -> tuple[JobResult | None, str | None]:
+    last = speaking_pod(facts, pods)
+    if not facts.finished or last is None or last.ended is None:
+        return None, None
+    if not last.ended.message:
+        return None, f"pod {last.name} left no result"
+    try:
+        return parse_result(last.ended.message), None
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in wrong["loc"])
+        return None, f"pod {last.name} left a result that cannot be read: {where}: {wrong['msg']}"
+
+
+def _failure(facts: JobFacts, pods: list[PodFacts]) -> Trouble | None:
+    """Return why a Job failed, by its own condition and by how its pods ended."""
+    reason, message, since = facts.failure or ("", "", EPOCH)
+    if reason == "DeadlineExceeded":
+        return Trouble("DeadlineExceeded", message or "it ran longer than spec.execution.runTimeout allows.", since)
+    last = speaking_pod(facts, pods)
+    ended = last.ended if last else None
+    if last and ended and ended.reason == "OOMKilled":
+        limit = "raise spec.execution.resources.limits.memory."
+        return Trouble("OutOfMemory", f"pod {last.name} needed more memory than its limit: {limit}", since)
+    if last and last.evicted:
+        return Trouble("Evicted", f"pod {last.name}: {last.evicted}", since)
+    if last and ended:
+        words = f"pod {last.name} ended with exit code {ended.code} ({ended.reason or 'Error'})"
+        return Trouble("ContainerFailed", words, since)
+    return Trouble(reason or "ContainerFailed", message or "it failed without saying why", since)
+
+
+def _hindrance(facts: JobFacts, pods: list[PodFacts]) -> Trouble | None:
+    """Return what keeps an unfinished Job's pods from doing their work."""
+    if facts.finished or facts.suspended:
+        return None
+    return next((trouble for pod in pods if (trouble := _pod_trouble(pod))), None)
+
+
+def _pod_trouble(pod: PodFacts) -> Trouble | None:
+    if pod.unschedulable:
+        message, since = pod.unschedulable
+        return Trouble("Unschedulable", f"pod {pod.name}: {message}", since)
+    if pod.waiting:
+        kubelets_reason, message = pod.waiting
+        reason = "ImagePullFailed" if kubelets_reason in IMAGE_PULL_FAILED else "ContainerFailed"
+        return Trouble(reason, f"pod {pod.name}: {kubelets_reason}: {message}", pod.started)
+    return None
+
+
+def failed_create(events: Iterable[Json]) -> Trouble | None:
+    """Return why pods could not be created, by the newest of a Job's FailedCreate events."""
+    newest = max(events, key=lambda event: event.get("lastTimestamp") or "", default=None)
+    if newest is None:
+        return None
+    message = line(newest.get("message"))
+    reason = "QuotaExceeded" if "exceeded quota" in message else "AdmissionDenied"
+    return Trouble(reason, message, time_of(newest.get("firstTimestamp")))
