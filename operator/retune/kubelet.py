@@ -1,4 +1,4 @@
-"""Why a container waits, in the kubelet's words: one list for whoever reads pods.
+"""Why a container waits, in the kubelet's words: one list for all who read pods.
 
 The reasons named here do not pass by themselves. Those that do, such as ContainerCreating, are never trouble.
 """

@@ -37,7 +37,7 @@ class Freshness:
         self._heard = {kind: clock() for kind in WATCHED}
 
     def heard(self, kind: Kind) -> None:
-        """Note that the API server has just told us of a kind."""
+        """Note that the API server has just sent an object or a list of a kind."""
         self._heard[kind] = self._clock()
 
     def ages(self) -> dict[str, float]:

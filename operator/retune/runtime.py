@@ -49,29 +49,18 @@ class Operator:
         send = transport or _transport(settings)
         self.client = Client(send, threads=settings.api_threads, count=self.metrics.request)
         self.scraper = Scraper(interval=settings.scrape_seconds)
-        self.health = Health(
-            queue=self.queue,
-            freshness=self.freshness,
-            pulse=self.pulse,
-            silence_limit=_SILENT_RESYNCS * settings.resync_seconds,
-        )
+        self.health = self._make_health()
         self.intake = Intake(self.cache, self.queue, self.freshness)
         self.resync = self._make_resync()
         self.live = LiveReader(settings.servers)
         self.reader = Reader(self.client, self.cache, self.scraper, live=self.live, defaults=settings.defaults)
         self.writer = Writer(self.client, self.cache, settings, instance=socket.gethostname())
-        self.reconciler = Reconciler(
-            cache=self.cache,
-            reader=self.reader,
-            writer=self.writer,
-            metrics=self.metrics,
-            scrape_seconds=settings.scrape_seconds,
-        )
+        self.reconciler = self._make_reconciler()
         self._stopping = asyncio.Event()
-        self.metrics.registry.register(self._gauges())
+        self.metrics.registry.register(self._make_gauges())
         self.metrics.registry.register(Conditions(self.cache.resources.values))
 
-    def _gauges(self) -> Gauges:
+    def _make_gauges(self) -> Gauges:
         return Gauges(
             queue=self.queue,
             freshness=self.freshness,
@@ -147,6 +136,23 @@ class Operator:
             ready_flag=ready,
             stop_flag=stop,
             **options,
+        )
+
+    def _make_health(self) -> Health:
+        return Health(
+            queue=self.queue,
+            freshness=self.freshness,
+            pulse=self.pulse,
+            silence_limit=_SILENT_RESYNCS * self.settings.resync_seconds,
+        )
+
+    def _make_reconciler(self) -> Reconciler:
+        return Reconciler(
+            cache=self.cache,
+            reader=self.reader,
+            writer=self.writer,
+            metrics=self.metrics,
+            scrape_seconds=self.settings.scrape_seconds,
         )
 
     def _make_resync(self) -> Resync:

@@ -1,4 +1,4 @@
-"""What can go wrong with a call, sorted by what to do next, and which of these errors a Status document tells of.
+"""What can go wrong with a call, sorted by what to do next, and which of these errors a Status document stands for.
 
 A `Refused` would be refused again, so a person must hear of it. A `Transient` says nothing about the request, and a
 write that ended in one may have succeeded.
@@ -61,7 +61,7 @@ class Refused(ApiError):  # noqa: N818
 
 
 def error_of(method: str, path: str, code: int, status: Json, *, retry_after: float | None = None) -> ApiError:
-    """Return the error that a Status document tells of.
+    """Return the error that a Status document stands for.
 
     Args:
         method: HTTP verb of the request.

@@ -58,7 +58,7 @@ def owner(raw: Json) -> str | None:
 
 
 def resource_name(raw: Json) -> str | None:
-    """Return the name of the ModelOptimization that an object of ours says it belongs to."""
+    """Return the name of the ModelOptimization that an object belongs to, by its label."""
     name = (raw["metadata"].get("labels") or {}).get(RESOURCE)
     return str(name) if name else None
 

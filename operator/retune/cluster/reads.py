@@ -110,7 +110,7 @@ class Reader:
         return (self._clock() - job.started).total_seconds()
 
     async def _obstacle(self, resource: ModelOptimization, job: JobFacts) -> Trouble | None:
-        """Return why a Job's controller cannot create its pods, which it tells nowhere but in events."""
+        """Return why a Job's controller cannot create its pods, which only its events show."""
         if (self._podless(job) or 0.0) < _PODLESS_SECONDS:
             return None
         query = {"fieldSelector": f"involvedObject.uid={job.uid},reason=FailedCreate", "limit": "20"}

@@ -1,7 +1,7 @@
 """Every write of the operator, one method a verb, each safe to repeat: what is done already counts as done.
 
 What the server answers goes into the cache at once, so that the next decision knows of it before any watch does.
-An object that exists already is ours only if its owner's UID says so; its name proves nothing.
+An object that exists already belongs to the resource only if its owner's UID says so; its name proves nothing.
 """
 
 import time
@@ -149,12 +149,12 @@ class Writer:
             await self._patch_child(OPTIMIZATION_RUNS, resource, action.name, body, subresource="status")
 
     async def delete_job(self, resource: ModelOptimization, action: DeleteJob) -> None:
-        """Delete a Job of ours and its pods."""
+        """Delete a Job of the resource and its pods."""
         job = self._cache.jobs_of(resource).get(action.name)
         await self._delete(JOBS, resource, action.name, uid=job.uid if job else None)
 
     async def delete_run(self, resource: ModelOptimization, action: DeleteRun) -> None:
-        """Delete a run of ours."""
+        """Delete a run of the resource."""
         run = self._cache.runs_of(resource).get(action.name)
         await self._delete(OPTIMIZATION_RUNS, resource, action.name, uid=run.metadata.uid if run else None)
 
@@ -164,7 +164,7 @@ class Writer:
         namespace = resource.metadata.namespace
         body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
         body["preconditions"] = {"uid": uid}
-        with suppress(NotFound, Conflict):  # gone, or replaced by another that is not ours to delete
+        with suppress(NotFound, Conflict):  # gone, or replaced by another that is not to be deleted
             await self._client.call(Request("DELETE", kind.path(namespace, name), body=body))
         self._cache.forget(kind, namespace, name)
 

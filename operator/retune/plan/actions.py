@@ -1,4 +1,4 @@
-"""What can be done: frozen verbs, applied in order by `reconcile`, each safe to repeat.
+"""What a plan can ask for: frozen verbs, applied in order by `reconcile`, each safe to repeat.
 
 A plan is a new status and the actions that follow from it. The status is written first: it names every object before
 the object is created, so that a process killed in between finds its intention and carries on.
@@ -25,7 +25,7 @@ class CreateJob:
     name: str
     request: JobRequest
     cpu_limit: float | None
-    """CPU limit of the serving container, for Jobs that measure."""
+    """CPU limit of the serving container in cores, for Jobs that measure."""
     workers: int = 1
 
 
@@ -86,7 +86,7 @@ class SetFinalizer:
 
 @dataclass(frozen=True)
 class EmitEvent:
-    """Tell people about one transition."""
+    """Post an Event about one transition."""
 
     reason: str
     message: str

@@ -1,4 +1,4 @@
-"""Hashes that tell whether a decision still belongs to the spec it was made for.
+"""Hashes that show whether a decision still belongs to the spec it was made for.
 
 Only what the user set counts: fields at their default are left out, so that an operator that learns a new field does
 not start every model's optimization anew.

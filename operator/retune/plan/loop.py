@@ -1,6 +1,6 @@
-"""The loop in one place: steps in order, the first one that holds the pass says where it stands.
+"""The loop in one place: steps in order, of which the first that holds the pass says where the resource stands.
 
-Reading the tuple below from top to bottom is reading what Retune does.
+Reading STEPS from top to bottom is reading what Retune does.
 """
 
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def plan(observed: Observed, now: datetime) -> Plan:
 
 
 def _idle(draft: Draft) -> Hold:
-    """Return where the loop stands when nothing is to be done: what holds waiting reasons back, if any wait."""
+    """Return where the loop stands when nothing is to be done, and why reasons to run wait, if any do."""
     if draft.status.monitoring is None:
         return _IDLE
     held = draft.status.triggers.held

@@ -95,7 +95,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Job:
-    """A Job of this resource, with what its pods said."""
+    """A Job of this resource, with what its pods left."""
 
     name: str
     uid: str
@@ -151,7 +151,7 @@ class LiveNumber:
 
 @dataclass(frozen=True)
 class Live:
-    """What the live model's own metrics said of one window."""
+    """What the live model's own metrics show of one window."""
 
     window: int
     numbers: tuple[LiveNumber, ...]

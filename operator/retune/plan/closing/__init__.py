@@ -1,1 +1,1 @@
-"""How every pass ends: Jobs that nothing waits for are stopped, runs are recorded, conditions and events are told."""
+"""How every pass ends: stray Jobs are stopped, runs are recorded, conditions and events are written."""

@@ -1,5 +1,7 @@
 """What is kept and what goes: stray Jobs are stopped, finished runs are recorded, old ones make room."""
 
+from datetime import datetime
+
 from retune.api.objects import Comparison, OptimizationRun, OptimizationRunStatus
 from retune.api.status import Condition, ConditionStatus, ConditionType, LastRun, Outcome
 from retune.contract.results import JudgeResult
@@ -73,14 +75,7 @@ def _running(draft: Draft) -> OptimizationRunStatus:
     run = draft.status.run
     if run is None:
         raise ValueError("no run is under way")
-    condition = Condition(
-        type=ConditionType.SUCCEEDED,
-        status=ConditionStatus.UNKNOWN,
-        reason=run.stage,
-        message=f"in stage {run.stage}",
-        last_transition_time=run.start_time,
-        observed_generation=1,
-    )
+    condition = _succeeded(ConditionStatus.UNKNOWN, run.stage, f"in stage {run.stage}", since=run.start_time)
     if run.stage == SEARCH:  # while it searches, the ModelOptimization shows trials and data
         return OptimizationRunStatus(conditions=(condition,), start_time=run.start_time)
     return OptimizationRunStatus(conditions=(condition,), trials=run.trials, data=run.data, start_time=run.start_time)
@@ -88,14 +83,8 @@ def _running(draft: Draft) -> OptimizationRunStatus:
 
 def _ended(draft: Draft, last: LastRun) -> OptimizationRunStatus:
     stored, under_way = draft.observed.runs[last.name].status, draft.resource.status.run
-    condition = Condition(
-        type=ConditionType.SUCCEEDED,
-        status=ConditionStatus.TRUE if last.outcome.successful else ConditionStatus.FALSE,
-        reason=last.outcome,
-        message=last.message,
-        last_transition_time=last.completion_time,
-        observed_generation=1,
-    )
+    verdict = ConditionStatus.TRUE if last.outcome.successful else ConditionStatus.FALSE
+    condition = _succeeded(verdict, last.outcome, last.message, since=last.completion_time)
     digest, comparisons = _evidence(draft, last, stored)
     known = under_way if under_way and under_way.name == last.name else stored
     return OptimizationRunStatus(
@@ -109,6 +98,18 @@ def _ended(draft: Draft, last: LastRun) -> OptimizationRunStatus:
         report_uri=last.report_uri,
         start_time=stored.start_time,
         completion_time=last.completion_time,
+    )
+
+
+def _succeeded(status: ConditionStatus, reason: str, message: str, *, since: datetime) -> Condition:
+    """Return the one condition of an OptimizationRun, whose spec never changes."""
+    return Condition(
+        type=ConditionType.SUCCEEDED,
+        status=status,
+        reason=reason,
+        message=message,
+        last_transition_time=since,
+        observed_generation=1,
     )
 
 

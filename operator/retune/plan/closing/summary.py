@@ -37,7 +37,7 @@ _GOOD = {"Resumed", "NoGain", "Recommended", "Promoted", "CandidateFound", "Canc
 
 
 def summarize(draft: Draft, hold: Hold) -> None:
-    """Set the summary conditions, the finalizer, stage and message, and tell each transition once."""
+    """Set the summary conditions, the finalizer, stage and message, and post an event for each transition, once."""
     _ready(draft, hold)
     _reconciling(draft, hold)
     _stalled(draft, hold)

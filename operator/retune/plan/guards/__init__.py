@@ -1,1 +1,1 @@
-"""What comes before every act: is the resource to stay, is it to move, is its target there and ours alone?"""
+"""What comes before every act: is the resource being deleted or suspended, and does it alone own its target?"""

@@ -19,31 +19,34 @@ _REJECTED_LIMIT = 20
 
 def resolve_target(draft: Draft) -> Hold | None:
     """Find the workload and the container that loads the model."""
-    target, name = draft.observed.target, f"Deployment {draft.spec.target.ref.name}"
-    if target is None:
-        return _unresolved(draft, "NotFound", f"{name} does not exist: create it, or correct spec.target.ref.name")
-    container = draft.container
-    if container is None:
-        return _unresolved(draft, "ContainerNotFound", _container_sentence(draft, name))
-    if container.indirect:
-        variable = draft.spec.target.injection.name
-        message = f"{name} sets {variable} of container {container.name} from another object: give it a plain value"
-        return _unresolved(draft, "FieldNotLiteral", message)
-    if len(container.value or "") > _VALUE_LIMIT:
-        variable = draft.spec.target.injection.name
-        message = (
-            f"{name} gives {variable} of container {container.name} more than {_VALUE_LIMIT} characters: shorten it"
-        )
-        return _unresolved(draft, "FieldTooLong", message)
-    draft.condition(
-        ConditionType.TARGET_RESOLVED, ConditionStatus.TRUE, "Resolved", f"{name}, container {container.name}"
-    )
+    name, obstacle = _deployment(draft), _obstacle(draft)
+    if obstacle is not None:
+        reason, message = obstacle
+        draft.condition(ConditionType.TARGET_RESOLVED, ConditionStatus.FALSE, reason, message)
+        return Hold(Stage.BLOCKED, f"Target{reason}", message)
+    container = draft.container.name if draft.container else ""
+    message = f"{name}, container {container}"
+    draft.condition(ConditionType.TARGET_RESOLVED, ConditionStatus.TRUE, "Resolved", message)
     return None
 
 
-def _unresolved(draft: Draft, reason: str, message: str) -> Hold:
-    draft.condition(ConditionType.TARGET_RESOLVED, ConditionStatus.FALSE, reason, message)
-    return Hold(Stage.BLOCKED, f"Target{reason}", message)
+def _deployment(draft: Draft) -> str:
+    return f"Deployment {draft.spec.target.ref.name}"
+
+
+def _obstacle(draft: Draft) -> tuple[str, str] | None:
+    """Return reason and sentence when there is no target whose field could be owned."""
+    name, container = _deployment(draft), draft.container
+    if draft.observed.target is None:
+        return "NotFound", f"{name} does not exist: create it, or correct spec.target.ref.name"
+    if container is None:
+        return "ContainerNotFound", _container_sentence(draft, name)
+    field = f"{draft.spec.target.injection.name} of container {container.name}"
+    if container.indirect:
+        return "FieldNotLiteral", f"{name} sets {field} from another object: give it a plain value"
+    if len(container.value or "") > _VALUE_LIMIT:
+        return "FieldTooLong", f"{name} gives {field} more than {_VALUE_LIMIT} characters: shorten it"
+    return None
 
 
 def _container_sentence(draft: Draft, name: str) -> str:
@@ -85,7 +88,7 @@ def respect_field(draft: Draft) -> Hold | None:
         _owned(draft)
         return None
     if status.champion.run_name is None:
-        # Nothing of ours was ever live: what the manifest says is the delivered model.
+        # No version of a run was ever live, so what the manifest names is the delivered model.
         original = status.champion.model_copy(update={"injected_value": container.value})
         draft.update(champion=original, original=original)
         return None

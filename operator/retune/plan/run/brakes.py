@@ -89,7 +89,7 @@ def _no_gains_in_a_row(before: TriggersStatus, outcome: Outcome) -> int:
 
 
 def _rollbacks_in_a_row(before: TriggersStatus, outcome: Outcome) -> int:
-    """Return the rollbacks in a row, which only a promotion ends: a run without candidate says nothing of the next."""
+    """Return the rollbacks in a row, which only a promotion ends: a run without a candidate has tried no rollout."""
     if outcome is Outcome.ROLLED_BACK:
         return before.rollback_streak + 1
     return 0 if outcome is Outcome.PROMOTED else before.rollback_streak

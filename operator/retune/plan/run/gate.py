@@ -34,7 +34,7 @@ def decide(
     """Return whether the judged candidate may go live.
 
     Args:
-        result: What the judge Job said.
+        result: The judge Job's verdict.
         run: Name of the run under way in the store.
         spec_hash: Hash of the spec that the run is for.
         champion: The version that serves.

@@ -1,6 +1,6 @@
 """From what single windows say to signals: raised by bad windows in a row, cleared by one good window.
 
-A window that says nothing changes nothing: missing data neither raises a signal nor clears one.
+A window without a verdict changes nothing: missing data neither raises a signal nor clears one.
 """
 
 from collections.abc import Iterable

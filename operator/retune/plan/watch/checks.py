@@ -39,7 +39,7 @@ def are_wanted(draft: Draft, spec: Monitoring) -> bool:
 def pending_checks(draft: Draft) -> dict[int, Job]:
     """Return the Jobs of checks that are not adopted yet, by window.
 
-    A number far ahead of the clock is of shorter windows: taken for one of ours, it would end the watch for ever.
+    A number far ahead of the clock is from when windows were shorter: if it counted, no later window would be new.
     """
     state = draft.status.monitoring
     if state is None:
@@ -137,7 +137,7 @@ def _follow_artifact(draft: Draft, result: CheckResult) -> None:
 
 
 def _pass_over(draft: Draft, window: int, job: Job) -> None:
-    """Note a check without a verdict: signals keep their state, the reason is told, and the next window is judged."""
+    """Note a check without a verdict: signals keep their state, the reason is shown, and the next window is judged."""
     reason, message = _why_no_verdict(draft, window, job)
     state = moved_to(draft, window)
     signals = tuple(
