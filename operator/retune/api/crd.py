@@ -18,6 +18,8 @@ from retune.api.status import ModelOptimizationStatus
 _RULES = "x-kubernetes-validations"
 _FIRST = ("description", "type")
 _DROPPED = {"title", "$defs"}
+_UNSEEN = {"observedGeneration": -1}
+"""Status of a resource that no operator has looked at; kstatus would take one without a word in it for reconciled."""
 _NAME_RULE = rules(
     (
         "size(self.metadata.name) <= 40 && !self.metadata.name.contains('.')",
@@ -42,6 +44,7 @@ def modeloptimization_crd() -> Json:
         _column("Message", "string", ".status.message", priority=1),
     ]
     schema = _object(ModelOptimizationSpec, ModelOptimizationStatus, "A served model that Retune keeps at its best.")
+    schema["properties"]["status"]["default"] = _UNSEEN
     return _crd("ModelOptimization", "modeloptimizations", ["mo"], columns, schema | _NAME_RULE)
 
 

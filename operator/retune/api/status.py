@@ -252,8 +252,8 @@ class Rejected(ApiModel):
 class ModelOptimizationStatus(ApiModel):
     """What the operator has observed and decided."""
 
-    observed_generation: int | None = Field(default=None, ge=0)
-    """Generation of the spec that this status speaks of."""
+    observed_generation: int | None = Field(default=None, ge=-1)
+    """Generation of the spec that this status speaks of; -1 until the operator has looked at it."""
     stage: Annotated[Stage | None, BeforeValidator(_known_stage)] = None
     """Where the resource stands, as a word for people. Programs read conditions."""
     message: Sentence | None = None
