@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from retune.api.objects import OptimizationRunStatus
-from retune.api.status import Outcome
+from retune.api.status import ModelOptimizationStatus, Outcome
 from retune.plan.actions import (
     AcquireLease,
     Action,
@@ -347,6 +347,10 @@ class WriterConformance:
         await scene.look()
         assert await scene.carry_out(SetFinalizer(present=False)) == DONE
         assert scene.version(RESOURCE) is None
+
+    async def test_a_resource_that_nobody_has_looked_at_says_so(self, scene: Scene) -> None:
+        """The API server fills in a generation that no spec has."""
+        assert (await scene.look()).resource.status == ModelOptimizationStatus(observed_generation=-1)
 
     async def test_a_status_is_written_once(self, scene: Scene) -> None:
         """The same status again changes nothing, and spec and generation are as they were."""

@@ -11,12 +11,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retune.api import FIELD_MANAGER
+from retune.api.crd import modeloptimization_crd
 from retune.api.objects import ModelOptimization, ObjectMeta, OptimizationRun
 from retune.api.spec import ModelOptimizationSpec
+from retune.api.status import ModelOptimizationStatus
 from retune.plan.actions import EmitEvent
 from retune.plan.observed import Container, Job, JobPhase, Target
 
 CONTAINER = "server"
+_SCHEMA = modeloptimization_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+UNSEEN = ModelOptimizationStatus.model_validate(_SCHEMA["properties"]["status"]["default"])
+"""The status that the API server gives a new resource."""
 FINISHED = {JobPhase.SUCCEEDED, JobPhase.FAILED}
 
 
@@ -86,7 +91,7 @@ class Server:
     def __post_init__(self) -> None:
         """Create the resource."""
         meta = ObjectMeta(name="digits", namespace="ml", uid=self.uid, generation=1)
-        self.resource = ModelOptimization(metadata=meta, spec=self.spec)
+        self.resource = ModelOptimization(metadata=meta, spec=self.spec, status=UNSEEN)
         self.hear()
 
     # What the operator's requests meet

@@ -6,7 +6,7 @@ Used by example tests and by the state machine that Hypothesis drives.
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from retune.api.objects import ModelOptimization
 from retune.cluster.cache import Cache
@@ -24,7 +24,7 @@ from tests.answers import answer, bundle_of
 from tests.unit.plan.server import FINISHED, CrashError, Server, spec
 from tests.unit.plan.writer import MemoryWriter
 
-__all__ = ["CrashError", "World", "spec"]
+__all__ = ["CrashError", "World", "raw", "spec"]
 
 T = TypeVar("T")
 _METRICS = Metrics()
@@ -38,6 +38,12 @@ def at_once(work: Coroutine[None, None, T]) -> T:
         result: T = ended.value
         return result
     raise AssertionError("it waits for something")
+
+
+def raw(resource: ModelOptimization) -> dict[str, Any]:
+    """Return a resource as the API server would give it."""
+    document = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return document | {"status": resource.status.to_dict()}
 
 
 class MemoryCache:

@@ -1,6 +1,6 @@
 """What people and their tools read first: Ready, Reconciling and Stalled by kstatus, stage and message, and events."""
 
-from retune.api.status import Condition, ConditionStatus, ConditionType, Stage
+from retune.api.status import Condition, ConditionStatus, ConditionType, Stage, Version
 from retune.plan.actions import EmitEvent, SetFinalizer
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.deletion import FINALIZER, needs_finalizer
@@ -62,25 +62,43 @@ def _readiness(draft: Draft, hold: Hold) -> tuple[ConditionStatus, str, str]:
         return ConditionStatus.FALSE, hold.reason, hold.message
     if hold.stage in _BETWEEN_VERSIONS:
         return ConditionStatus.UNKNOWN, hold.stage, hold.message
-    if hold.reason == "FieldChanged":
-        return ConditionStatus.FALSE, hold.reason, hold.message
+    if not _champion_serves(draft, champion):
+        blocked = hold.stage is Stage.BLOCKED
+        return (ConditionStatus.FALSE if blocked else ConditionStatus.UNKNOWN), hold.reason, hold.message
     if target.available == 0 and target.wanted > 0:
         return ConditionStatus.FALSE, "TargetUnavailable", f"no pod of Deployment {target.name} is available"
     return ConditionStatus.TRUE, "ChampionServing", f"version {champion.version} serves"
 
 
+def _champion_serves(draft: Draft, champion: Version) -> bool:
+    """Whether the target names the champion; before the first rollout, that is whatever its manifest says."""
+    container, candidate = draft.container, draft.status.candidate
+    if container is None or container.indirect:
+        return False
+    if container.value == champion.injected_value:
+        return True
+    return champion.run_name is None and (candidate is None or container.value != candidate.injected_value)
+
+
 def _reconciling(draft: Draft, hold: Hold) -> None:
-    working = hold.stage in _WORKING
-    status = ConditionStatus.TRUE if working else ConditionStatus.FALSE
-    reason, message = (hold.stage.value, hold.message) if working else ("Settled", "nothing is under way")
-    draft.condition(ConditionType.RECONCILING, status, reason, message)
+    """True while work goes on by itself: kstatus looks at it before Stalled, so that both must not be True."""
+    if _is_stuck(hold):
+        draft.condition(ConditionType.RECONCILING, ConditionStatus.FALSE, "Stalled", hold.message)
+    elif hold.stage in _WORKING:
+        draft.condition(ConditionType.RECONCILING, ConditionStatus.TRUE, hold.stage.value, hold.message)
+    else:
+        draft.condition(ConditionType.RECONCILING, ConditionStatus.FALSE, "Settled", "nothing is under way")
 
 
 def _stalled(draft: Draft, hold: Hold) -> None:
-    stuck = hold.stage is Stage.BLOCKED or hold.reason in _NEEDS_A_PERSON
+    stuck = _is_stuck(hold)
     status = ConditionStatus.TRUE if stuck else ConditionStatus.FALSE
     reason, message = (hold.reason, hold.message) if stuck else ("Moving", "nothing waits for a person")
     draft.condition(ConditionType.STALLED, status, reason, message)
+
+
+def _is_stuck(hold: Hold) -> bool:
+    return hold.stage is Stage.BLOCKED or hold.reason in _NEEDS_A_PERSON
 
 
 def _finalizer(draft: Draft) -> None:
