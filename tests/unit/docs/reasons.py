@@ -160,7 +160,7 @@ class Reader:
                 for word in self._strings(value, Place(callee.module, callee), element=element)
             }
         match call.func:
-            case ast.Attribute(value=ast.Dict() as words, attr="get"):
+            case ast.Attribute(value=ast.Dict() | ast.Name() as words, attr="get"):
                 return self._any((words, *call.args[1:]), place)
             case ast.Attribute(value=ast.Constant() as between, attr="join"):
                 return self._any((between, *call.args), place)
