@@ -9,13 +9,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh, "leaky_relu": nn.LeakyReLU,
-}  # fmt: skip
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "leaky_relu": nn.LeakyReLU,
+}
 
 
 def mlp(
-    *, inputs: int, outputs: int, width: int = 128, depth: int = 2, dropout: float = 0.0, activation: str = "relu",
-) -> nn.Sequential:  # fmt: skip
+    *,
+    inputs: int,
+    outputs: int,
+    width: int = 128,
+    depth: int = 2,
+    dropout: float = 0.0,
+    activation: str = "relu",
+) -> nn.Sequential:
     """Return a perceptron with `depth` hidden layers of `width` units; takes (N, ...) with `inputs` numbers a row."""
     layers: list[nn.Module] = [nn.Flatten()]
     for number in range(depth):
@@ -55,9 +65,11 @@ def transformer(
         raise ValueError(f"width {width} is not a multiple of heads {heads}")
     blocks = [_Block(width, heads) for _ in range(depth)]
     return _Encoder(
-        tokens=nn.Embedding(vocabulary, width), places=nn.Embedding(longest, width), blocks=nn.ModuleList(blocks),
+        tokens=nn.Embedding(vocabulary, width),
+        places=nn.Embedding(longest, width),
+        blocks=nn.ModuleList(blocks),
         head=nn.Sequential(nn.LayerNorm(width), nn.Linear(width, outputs)),
-    )  # fmt: skip
+    )
 
 
 class _Encoder(nn.Module):  # type: ignore[misc] # the library has no types

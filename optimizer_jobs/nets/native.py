@@ -45,9 +45,11 @@ def build(native: Native, *, overrides: Mapping[str, ParamValue] | None = None) 
     elif not overrides:
         more = f" and {len(misfits) - _SHOWN} more" if len(misfits) > _SHOWN else ""
         raise JobError(
-            Reason.MODEL_INVALID, native.path.name, f"{'; '.join(misfits[:_SHOWN])}{more}.",
+            Reason.MODEL_INVALID,
+            native.path.name,
+            f"{'; '.join(misfits[:_SHOWN])}{more}.",
             "Save the state_dict of the very network that model.factory builds, or correct its arguments.",
-        )  # fmt: skip
+        )
     return module.eval()
 
 
@@ -66,9 +68,11 @@ def factory_of(native: Native) -> Factory:
     """Return what builds the network; raises JobError ModelInvalid when nothing is named."""
     if native.factory is None:
         raise JobError(
-            Reason.MODEL_INVALID, native.path.name, "weights alone do not say which network they belong to.",
+            Reason.MODEL_INVALID,
+            native.path.name,
+            "weights alone do not say which network they belong to.",
             "Name what builds the network in model.factory.",
-        )  # fmt: skip
+        )
     return native.factory
 
 
@@ -104,10 +108,11 @@ def _described(path: Path) -> Iterator[tuple[str, tuple[list[int], str]]]:
     size = path.stat().st_size
     if size > WEIGHTS_LIMIT_BYTES:
         raise JobError(
-            Reason.MODEL_TOO_LARGE, path.name,
+            Reason.MODEL_TOO_LARGE,
+            path.name,
             f"the file has {size} bytes; weights have at most {WEIGHTS_LIMIT_BYTES}.",
             "Deliver a smaller model.",
-        )  # fmt: skip
+        )
     try:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - not a mapping
@@ -115,9 +120,11 @@ def _described(path: Path) -> Iterator[tuple[str, tuple[list[int], str]]]:
                 yield name, (list(view.get_shape()), str(view.get_dtype()))
     except SafetensorError as error:
         raise JobError(
-            Reason.MODEL_INVALID, path.name, f"it is no safetensors file: {error}.",
+            Reason.MODEL_INVALID,
+            path.name,
+            f"it is no safetensors file: {error}.",
             "Write it with safetensors.torch.save_file.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _load(module: nn.Module, path: Path) -> None:
@@ -128,9 +135,17 @@ def _load(module: nn.Module, path: Path) -> None:
 
 
 _NAMES = {
-    torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
-    torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint8: "U8", torch.bool: "BOOL",
-}  # fmt: skip
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 def _name(dtype: torch.dtype) -> str:

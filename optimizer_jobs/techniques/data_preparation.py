@@ -25,10 +25,14 @@ OFF, ON = "Off", "On"
 _MATRIX_ONLY = {PreparationKind.IMPUTATION, PreparationKind.ENCODING}
 """What a pipeline that takes named columns does itself, column by column."""
 _USUAL: dict[PreparationKind, ParamValue] = {
-    PreparationKind.IMPUTATION: "Median", PreparationKind.ENCODING: "OneHot", PreparationKind.BINNING: 8,
-    PreparationKind.INTERACTIONS: "Products", PreparationKind.SCALING: "Standard", PreparationKind.SELECTION: 0.5,
+    PreparationKind.IMPUTATION: "Median",
+    PreparationKind.ENCODING: "OneHot",
+    PreparationKind.BINNING: 8,
+    PreparationKind.INTERACTIONS: "Products",
+    PreparationKind.SCALING: "Standard",
+    PreparationKind.SELECTION: 0.5,
     PreparationKind.PCA: 0.95,
-}  # fmt: skip
+}
 
 
 def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:

@@ -76,10 +76,14 @@ def describe(params: Params) -> str:
     ]
     words += ["hyperparameters by gradient"] if params.get("learned") else []
     usual = Settings()
-    return ", ".join(words + [
-        f"{name.replace('_', ' ')} {_shown(value)}" for name, value in params.items()
-        if name not in {"start", "learned"} and value != getattr(usual, name, None)
-    ])  # fmt: skip
+    return ", ".join(
+        words
+        + [
+            f"{name.replace('_', ' ')} {_shown(value)}"
+            for name, value in params.items()
+            if name not in {"start", "learned"} and value != getattr(usual, name, None)
+        ]
+    )
 
 
 def _space(spec: TechniqueSpec, subject: Subject) -> Space:
@@ -93,9 +97,11 @@ def _space(spec: TechniqueSpec, subject: Subject) -> Space:
 def _network_parameters(subject: Subject) -> list[Parameter]:
     """Return what matters when a network is trained."""
     found = [
-        between("learning_rate", 1e-4, 3e-2, log=True), between("weight_decay", 1e-4, 1.0, log=True),
-        among("batch_size", (16, 32, 64, 128)), among("epochs", (15, 30, 60)),
-    ]  # fmt: skip
+        between("learning_rate", 1e-4, 3e-2, log=True),
+        between("weight_decay", 1e-4, 1.0, log=True),
+        among("batch_size", (16, 32, 64, 128)),
+        among("epochs", (15, 30, 60)),
+    ]
     if subject.task is Task.CLASSIFICATION:
         found.append(between("label_smoothing", 0.0, 0.2))
     if any(tensor.is_float for tensor in subject.signature.inputs):

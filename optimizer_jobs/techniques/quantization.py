@@ -100,9 +100,11 @@ def describe(params: Params) -> str:
 def apply(model: Path, params: Params, context: Context) -> Applied | Skipped:
     """Quantize; skipped when there is nothing to quantize, or nothing comes out that runs and gains."""
     target = context.workdir / "model.onnx"
-    done = _half(model, target) if params["scheme"] == QuantizationScheme.HALF else _eighth(
-        model, target, params, context=context
-    )  # fmt: skip
+    done = (
+        _half(model, target)
+        if params["scheme"] == QuantizationScheme.HALF
+        else _eighth(model, target, params, context=context)
+    )
     if isinstance(done, Skipped):
         return done
     try:

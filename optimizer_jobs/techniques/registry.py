@@ -80,9 +80,11 @@ def asked_for(subject: Subject, specs: Sequence[TechniqueSpec]) -> Recipe:
         reason = _unavailable(subject, spec)
         if reason is not None:
             raise JobError(
-                reason=Reason.TECHNIQUE_UNAVAILABLE, object=f"technique {spec.name}", message=f"{reason}.",
+                reason=Reason.TECHNIQUE_UNAVAILABLE,
+                object=f"technique {spec.name}",
+                message=f"{reason}.",
                 next_step="Remove it from spec.techniques, or leave spec.techniques out to have them chosen.",
-            )  # fmt: skip
+            )
     order = list(TECHNIQUES)
     return Recipe(techniques=tuple(sorted(specs, key=lambda spec: order.index(spec.type))), left_out={})
 

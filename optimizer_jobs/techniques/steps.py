@@ -123,9 +123,7 @@ def _then(built: Built, step: Step | _Training, outcome: Applied | Skipped) -> B
         skipped = (*built.skipped, outcome.reason)
         return dataclasses.replace(built, skipped=skipped, idle=(*built.idle, *step.names))
     applied = (*built.applied, outcome.summary)
-    return Built(
-        outcome.model, applied, built.skipped, built.idle, native=outcome.native, factory=outcome.factory
-    )  # fmt: skip
+    return Built(outcome.model, applied, built.skipped, built.idle, native=outcome.native, factory=outcome.factory)
 
 
 def digest(path: Path) -> str:

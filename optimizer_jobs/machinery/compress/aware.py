@@ -61,8 +61,9 @@ def _quantized(prepared: Path, target: Path, rows: Rows, params: Params, *, cont
     inputs = [tuple(torch.from_numpy(piece[spec.name]) for spec in context.signature.inputs) for piece in pieces]
     grid = rounding.Grid(
         weight_levels=_SAFE_LEVELS if saturates(context.cpu_flags) else _LEVELS,
-        per_channel=bool(params["per_channel"]), signed=bool({"asimd", "neon"} & context.cpu_flags),
-    )  # fmt: skip
+        per_channel=bool(params["per_channel"]),
+        signed=bool({"asimd", "neon"} & context.cpu_flags),
+    )
     with deterministic(seed=context.seed, threads=context.threads):
         with torch.no_grad():
             answers = [scores_of(module(*given)) for given in inputs]
@@ -74,9 +75,13 @@ def _quantized(prepared: Path, target: Path, rows: Rows, params: Params, *, cont
     rounding.settle(module)
     stored = list[int]()
     export(
-        module, signature=context.signature, examples=context.examples(_EXAMPLES), target=target, tolerance=_TOLERANCE,
+        module,
+        signature=context.signature,
+        examples=context.examples(_EXAMPLES),
+        target=target,
+        tolerance=_TOLERANCE,
         rewrite=lambda graph: stored.append(store(graph, levels=grid.weight_levels, per_channel=grid.per_channel)),
-    )  # fmt: skip
+    )
     return f"{stored[0]} layers, {words}"
 
 
@@ -105,10 +110,13 @@ def store(model: ModelProto, *, levels: int, per_channel: bool) -> int:
     makers = {tensor: node for node in model.graph.node for tensor in node.output}
     stored = _Stored(model, constants, levels=levels, per_channel=per_channel)
     layers = [
-        node for node in weighted(model, PRODUCTS)
-        if node.input[0] in makers and makers[node.input[0]].op_type == "DequantizeLinear"
-        and node.input[1] in constants and len(constants[node.input[1]].dims) > 1
-    ]  # fmt: skip
+        node
+        for node in weighted(model, PRODUCTS)
+        if node.input[0] in makers
+        and makers[node.input[0]].op_type == "DequantizeLinear"
+        and node.input[1] in constants
+        and len(constants[node.input[1]].dims) > 1
+    ]
     for node in layers:
         stored.layer(node, float(_value(makers[node.input[0]].input[1], constants, makers)))
     stored.finish()

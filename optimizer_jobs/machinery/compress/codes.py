@@ -65,8 +65,10 @@ def _unpack(model: "ModelProto", name: str, values: "NDArray[np.float32]", *, ax
     codes = (np.rint(values / scale) + _MOST).astype(np.uint8)
     parts = {"codes": codes, "scale": scale}
     model.graph.initializer.extend(numpy_helper.from_array(array, f"{name}_{part}") for part, array in parts.items())
-    model.graph.node.extend([
-        helper.make_node("Cast", [f"{name}_codes"], [f"{name}_places"], to=TensorProto.INT32),
-        helper.make_node("Gather", [_LEVELS, f"{name}_places"], [f"{name}_levels"]),
-        helper.make_node("Mul", [f"{name}_levels", f"{name}_scale"], [name]),
-    ])  # fmt: skip
+    model.graph.node.extend(
+        [
+            helper.make_node("Cast", [f"{name}_codes"], [f"{name}_places"], to=TensorProto.INT32),
+            helper.make_node("Gather", [_LEVELS, f"{name}_places"], [f"{name}_levels"]),
+            helper.make_node("Mul", [f"{name}_levels", f"{name}_scale"], [name]),
+        ]
+    )

@@ -32,19 +32,23 @@ def weighted(model: ModelProto, ops: Iterable[str] = PRODUCTS) -> list[NodeProto
     constants = _constants(model)
     wanted = set(ops)
     return [
-        node for node in model.graph.node
+        node
+        for node in model.graph.node
         if node.op_type in wanted and node.domain in {"", "ai.onnx"} and constants & set(node.input[:2])
-    ]  # fmt: skip
+    ]
 
 
 def tables(model: ModelProto) -> list[NodeProto]:
     """Return the Gather nodes that look rows up in a large constant table of float32, shape (entries, width)."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     return [
-        node for node in model.graph.node
-        if node.op_type == "Gather" and node.input[0] in weights and _is_table(weights[node.input[0]])
+        node
+        for node in model.graph.node
+        if node.op_type == "Gather"
+        and node.input[0] in weights
+        and _is_table(weights[node.input[0]])
         and all(attribute.i == 0 for attribute in node.attribute if attribute.name == "axis")
-    ]  # fmt: skip
+    ]
 
 
 def float_bytes(model: ModelProto) -> int:

@@ -69,9 +69,10 @@ def schemes(spec: TechniqueSpec, subject: Subject) -> tuple[QuantizationScheme, 
     """Return the schemes to try, in the order of the API."""
     asked = settings_of(spec).schemes
     return tuple(
-        scheme for scheme in QuantizationScheme
+        scheme
+        for scheme in QuantizationScheme
         if impossible(scheme, subject) is None and (scheme in asked if asked else _worth(scheme, subject))
-    )  # fmt: skip
+    )
 
 
 def variants(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:

@@ -81,11 +81,13 @@ def _add_switch(model: "ModelProto", path: Sequence["NodeProto"], other: "_Quant
     nodes, constants, rounded = other.part(end, since=outside, suffix=mine)
     model.graph.initializer.extend([*constants, numpy_helper.from_array(np.array(place), f"place{mine}")])
     model.graph.node[-1].output[0] = f"{end}_float"
-    model.graph.node.extend([
-        *nodes,
-        helper.make_node("Equal", [_CHOSEN, f"place{mine}"], [f"chosen{mine}"]),
-        helper.make_node("Where", [f"chosen{mine}", rounded, f"{end}_float"], [end]),
-    ])  # fmt: skip
+    model.graph.node.extend(
+        [
+            *nodes,
+            helper.make_node("Equal", [_CHOSEN, f"place{mine}"], [f"chosen{mine}"]),
+            helper.make_node("Where", [f"chosen{mine}", rounded, f"{end}_float"], [end]),
+        ]
+    )
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,7 @@ class _Quantized:
         makers = {tensor: node for node in model.graph.node for tensor in node.output}
         return cls(list(model.graph.node), makers, {tensor.name: tensor for tensor in model.graph.initializer})
 
-    def part(
-        self, tensor: str, *, since: set[str], suffix: str
-    ) -> tuple[list["NodeProto"], list["TensorProto"], str]:  # fmt: skip
+    def part(self, tensor: str, *, since: set[str], suffix: str) -> tuple[list["NodeProto"], list["TensorProto"], str]:
         """Return copies of what makes a tensor as its readers get it, and the copy's name; only `since` keeps its name.
 
         Args:

@@ -44,9 +44,7 @@ def smooth(model: ModelProto, layers: Sequence[str], batches: Sequence[Mapping[s
     return len(groups)
 
 
-def _groups(
-    model: ModelProto, layers: set[str], weights: Mapping[str, TensorProto]
-) -> dict[str, list[NodeProto]]:  # fmt: skip
+def _groups(model: ModelProto, layers: set[str], weights: Mapping[str, TensorProto]) -> dict[str, list[NodeProto]]:
     """Return the layers by the input they share, in the graph's order."""
     uses = Counter(name for node in model.graph.node for name in node.input)
     groups: dict[str, list[NodeProto]] = {}

@@ -21,9 +21,18 @@ from optimizer_jobs.technique import Context, Params, Skipped
 from retune.api.techniques import CalibrationMethod
 
 AROUND_OPS = (
-    "Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "MaxPool", "Mul", "Relu", "Reshape",
+    "Add",
+    "AveragePool",
+    "Clip",
+    "Concat",
+    "Flatten",
+    "GlobalAveragePool",
+    "MaxPool",
+    "Mul",
+    "Relu",
+    "Reshape",
     "Transpose",
-)  # fmt: skip
+)
 """Cheap operators between layers; in 8 bits they spare a conversion to float and back."""
 
 LAYERS, WHOLE = "Layers", "LayersAndBetween"
@@ -40,9 +49,12 @@ def smooth(prepared: Path, target: Path, params: Params, *, context: Context) ->
     try:
         with quiet():
             made = nncf.quantize(
-                onnx.load(prepared), nncf.Dataset(pieces), model_type=nncf.ModelType.TRANSFORMER,
-                subset_size=len(pieces), preset=nncf.QuantizationPreset.MIXED,
-            )  # fmt: skip
+                onnx.load(prepared),
+                nncf.Dataset(pieces),
+                model_type=nncf.ModelType.TRANSFORMER,
+                subset_size=len(pieces),
+                preset=nncf.QuantizationPreset.MIXED,
+            )
     except nncf.ValidationError as error:  # it loses its way behind fused operators, which no shape comes out of
         return Skipped(reason=f"NNCF cannot follow the graph: {str(error)[:200].rstrip('.')}")
     onnx.save(made, target)
@@ -70,9 +82,13 @@ def calibrated(
     if params["fallback"] == "None" or context.shortfall is None:
         return f"{len(layers)} layers"
     outcome = fallback.revert_worst(
-        target, floats, layers=layers, quantize=static.quantize, shortfall=context.shortfall,
+        target,
+        floats,
+        layers=layers,
+        quantize=static.quantize,
+        shortfall=context.shortfall,
         batches=batches(rows.take(np.arange(min(len(rows), fallback.RANKING_ROWS))), context),
-    )  # fmt: skip
+    )
     if len(outcome.kept) == len(layers):
         return Skipped(reason=f"quality holds only with all {len(layers)} layers in float")
     return outcome.words(len(layers))
@@ -121,17 +137,24 @@ class Static:
         ops = [*DYNAMIC_OPS, "Gather"] if smooth else [*STATIC_OPS, *around]
         with quiet():
             quantize_static(
-                floats, target, reader(batches(self.rows, self.context)),
-                quant_format=QuantFormat.QDQ, op_types_to_quantize=ops, per_channel=bool(self.params["per_channel"]),
+                floats,
+                target,
+                reader(batches(self.rows, self.context)),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=ops,
+                per_channel=bool(self.params["per_channel"]),
                 nodes_to_quantize=self._products() if smooth else None,
-                reduce_range=saturates(self.context.cpu_flags), nodes_to_exclude=[*kept, *self._beside(kept)],
-                activation_type=QuantType.QInt8 if arm else QuantType.QUInt8, weight_type=QuantType.QInt8,
+                reduce_range=saturates(self.context.cpu_flags),
+                nodes_to_exclude=[*kept, *self._beside(kept)],
+                activation_type=QuantType.QInt8 if arm else QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
                 calibrate_method=_method(CalibrationMethod.MIN_MAX if smooth else str(self.params["method"])),
                 extra_options={
-                    "ActivationSymmetric": bool(arm), "OpTypesToExcludeOutputQuantization": ops if smooth else [],
+                    "ActivationSymmetric": bool(arm),
+                    "OpTypesToExcludeOutputQuantization": ops if smooth else [],
                     **({"DefaultTensorType": onnx.TensorProto.FLOAT} if smooth else {}),
                 },
-            )  # fmt: skip
+            )
         if self.params.get("kept_as") == CODES:
             codes.store(target, kept)
 
@@ -154,5 +177,8 @@ class Static:
 def _method(name: str) -> Any:
     from onnxruntime.quantization import CalibrationMethod as Method
 
-    return {CalibrationMethod.MIN_MAX: Method.MinMax, CalibrationMethod.ENTROPY: Method.Entropy,
-            CalibrationMethod.PERCENTILE: Method.Percentile}[CalibrationMethod(name)]  # fmt: skip
+    return {
+        CalibrationMethod.MIN_MAX: Method.MinMax,
+        CalibrationMethod.ENTROPY: Method.Entropy,
+        CalibrationMethod.PERCENTILE: Method.Percentile,
+    }[CalibrationMethod(name)]

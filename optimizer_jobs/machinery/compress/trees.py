@@ -26,9 +26,13 @@ FEWEST = 8
 _ROWS = 1000
 _LEAF = "LEAF"
 _COMPARE = {
-    "BRANCH_LEQ": np.less_equal, "BRANCH_LT": np.less, "BRANCH_GTE": np.greater_equal, "BRANCH_GT": np.greater,
-    "BRANCH_EQ": np.equal, "BRANCH_NEQ": np.not_equal,
-}  # fmt: skip
+    "BRANCH_LEQ": np.less_equal,
+    "BRANCH_LT": np.less,
+    "BRANCH_GTE": np.greater_equal,
+    "BRANCH_GT": np.greater,
+    "BRANCH_EQ": np.equal,
+    "BRANCH_NEQ": np.not_equal,
+}
 
 
 def present(graph: onnx.ModelProto) -> bool:
@@ -170,11 +174,15 @@ def _trees(values: Mapping[str, Any], kind: str) -> Iterator[_Tree]:
             at = place[values[f"{kind}_nodeids"][leaf]]
             table[at, values[f"{kind}_ids"][leaf]] += values[f"{kind}_weights"][leaf]
         yield _Tree(
-            number=number, features=features[mine], values=bounds[mine], missing_yes=missing[mine], leaves=table,
+            number=number,
+            features=features[mine],
+            values=bounds[mine],
+            missing_yes=missing[mine],
+            leaves=table,
             modes=[values["nodes_modes"][one].decode() for one in mine],
             yes=_places(place, values["nodes_truenodeids"], mine),
             no=_places(place, values["nodes_falsenodeids"], mine),
-        )  # fmt: skip
+        )
 
 
 def _places(place: Mapping[int, int], names: Sequence[int], mine: Array) -> Array:

@@ -30,9 +30,12 @@ def dynamic(prepared: Path, target: Path, params: Params, *, context: Context) -
 
     def write(chosen: list[NodeProto]) -> None:
         _to_int8(
-            prepared, target, [*chosen, *embeddings], per_channel=bool(params["per_channel"]),
+            prepared,
+            target,
+            [*chosen, *embeddings],
+            per_channel=bool(params["per_channel"]),
             reduce_range=saturates(context.cpu_flags),
-        )  # fmt: skip
+        )
 
     write(layers)
     kept: tuple[str, ...] = ()
@@ -64,9 +67,13 @@ def weight_only(prepared: Path, target: Path, params: Params) -> str:
     in_blocks = [*layers, *(embeddings if modern else ())]
     with quiet():
         quantizer = MatMulNBitsQuantizer(
-            graph, bits=int(params["bits"]), block_size=int(params["block_size"]), accuracy_level=_INT8_ARITHMETIC,
-            op_types_to_quantize=(), nodes_to_include=[node.name for node in in_blocks],
-        )  # fmt: skip
+            graph,
+            bits=int(params["bits"]),
+            block_size=int(params["block_size"]),
+            accuracy_level=_INT8_ARITHMETIC,
+            op_types_to_quantize=(),
+            nodes_to_include=[node.name for node in in_blocks],
+        )
         quantizer.process()
     onnx.save(quantizer.model.model, target)
     return _counted(len(layers), len(embeddings))
@@ -93,10 +100,15 @@ def _to_int8(prepared: Path, target: Path, nodes: list[NodeProto], *, per_channe
     others += [*map(_made_of_gemm, others)]
     with quiet():
         quantize_dynamic(  # it makes every Gemm a MatMul first, so it is told what to leave, not what to take
-            prepared, target, op_types_to_quantize=sorted(types), nodes_to_exclude=others,
-            per_channel=per_channel, reduce_range=reduce_range, weight_type=QuantType.QInt8,
+            prepared,
+            target,
+            op_types_to_quantize=sorted(types),
+            nodes_to_exclude=others,
+            per_channel=per_channel,
+            reduce_range=reduce_range,
+            weight_type=QuantType.QInt8,
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # no shapes come out of fused operators
-        )  # fmt: skip
+        )
 
 
 def _made_of_gemm(name: str) -> str:

@@ -24,23 +24,33 @@ SCHEMA_LIMIT_BYTES = 128 << 20
 ENTRIES_LIMIT = 200_000
 """Bounds of a skops file: of the archive, of all it expands to, of its description, and of its arrays."""
 
-HARMLESS = frozenset({
-    "numpy.dtype",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-    "sklearn.tree._tree.Tree",
-    "sklearn.utils._bunch.Bunch",
-    *(f"sklearn.feature_selection._univariate_selection.{name}" for name in ("chi2", "f_classif", "f_regression")),
-    *(f"sklearn.feature_selection._mutual_info.mutual_info_{name}" for name in ("classif", "regression")),
-    "sklearn.metrics._scorer._PassthroughScorer",
-    *(f"sklearn.model_selection._split.{name}" for name in (
-        "GroupKFold", "KFold", "ShuffleSplit", "StratifiedKFold", "StratifiedShuffleSplit")),
-    *(f"sklearn.metrics._dist_metrics.{name}Distance{bits}" for name in (
-        "Chebyshev", "Euclidean", "Manhattan", "Minkowski") for bits in ("", "32", "64")),
-    *(f"sklearn.neighbors._{module}.{name}{bits}" for module, name in (("kd_tree", "KDTree"), ("ball_tree", "BallTree"))
-      for bits in ("", "32", "64")),
-})  # fmt: skip
+HARMLESS = frozenset(
+    {
+        "numpy.dtype",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        "sklearn.tree._tree.Tree",
+        "sklearn.utils._bunch.Bunch",
+        *(f"sklearn.feature_selection._univariate_selection.{name}" for name in ("chi2", "f_classif", "f_regression")),
+        *(f"sklearn.feature_selection._mutual_info.mutual_info_{name}" for name in ("classif", "regression")),
+        "sklearn.metrics._scorer._PassthroughScorer",
+        *(
+            f"sklearn.model_selection._split.{name}"
+            for name in ("GroupKFold", "KFold", "ShuffleSplit", "StratifiedKFold", "StratifiedShuffleSplit")
+        ),
+        *(
+            f"sklearn.metrics._dist_metrics.{name}Distance{bits}"
+            for name in ("Chebyshev", "Euclidean", "Manhattan", "Minkowski")
+            for bits in ("", "32", "64")
+        ),
+        *(
+            f"sklearn.neighbors._{module}.{name}{bits}"
+            for module, name in (("kd_tree", "KDTree"), ("ball_tree", "BallTree"))
+            for bits in ("", "32", "64")
+        ),
+    }
+)
 """What estimators are made of and skops does not vouch for: numbers and plain functions of theirs. Those that compiled
 code follows without looking are checked or put aside after loading (`soundness`)."""
 
@@ -64,9 +74,10 @@ def load(native: Native, *, trusted: bool = False) -> Loaded:
     """
     if native.format.runs_code and not trusted:
         raise _invalid(
-            native.path, f"loading {native.format} runs code from the file.",
+            native.path,
+            f"loading {native.format} runs code from the file.",
             "Save it with skops.io.dump and deliver format Skops, or set model.trust: RunsCodeFromFile.",
-        )  # fmt: skip
+        )
     _check_size(native.path)
     with _faults(native.path), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -93,9 +104,10 @@ def _usable(estimator: Any, path: Path, *, saved_with: str | None) -> Any:
         raise _invalid(path, f"the estimator is damaged{_since(saved_with)}: {error}.", _SAVE) from error
     if not (is_classifier(estimator) or is_regressor(estimator)):
         raise _invalid(
-            path, f"{type(estimator).__name__} neither classifies nor predicts a number.",
+            path,
+            f"{type(estimator).__name__} neither classifies nor predicts a number.",
             "Deliver a classifier or a regressor, alone or as the last step of a Pipeline.",
-        )  # fmt: skip
+        )
     return estimator
 
 
@@ -103,9 +115,11 @@ def _check_size(path: Path) -> None:
     size = path.stat().st_size
     if size > FILE_LIMIT_BYTES:
         raise JobError(
-            Reason.MODEL_TOO_LARGE, path.name, f"the file has {size} bytes; at most {FILE_LIMIT_BYTES} are read.",
+            Reason.MODEL_TOO_LARGE,
+            path.name,
+            f"the file has {size} bytes; at most {FILE_LIMIT_BYTES} are read.",
             "Deliver a smaller estimator, such as a forest with fewer trees.",
-        )  # fmt: skip
+        )
 
 
 def _read_skops(path: Path) -> Any:
@@ -129,11 +143,12 @@ def _check_archive(path: Path) -> None:
         raise _invalid(path, "this is a zip archive, but no skops file: schema.json is missing.", _SAVE)
     if expanded > EXPANDED_LIMIT_BYTES or schema > SCHEMA_LIMIT_BYTES or len(entries) > ENTRIES_LIMIT:
         raise JobError(
-            Reason.MODEL_TOO_LARGE, path.name,
+            Reason.MODEL_TOO_LARGE,
+            path.name,
             f"the file expands to {expanded} bytes in {len(entries)} arrays, described in {schema} bytes; the limits "
             f"are {EXPANDED_LIMIT_BYTES}, {ENTRIES_LIMIT} and {SCHEMA_LIMIT_BYTES}.",
             "Deliver a smaller estimator, such as a forest with fewer trees.",
-        )  # fmt: skip
+        )
 
 
 def _read_joblib(path: Path) -> Any:
@@ -167,9 +182,10 @@ def _faults(path: Path) -> Iterator[None]:
         raise _invalid(path, f"this is not a skops file ({error}).", _SAVE) from error
     except ModuleNotFoundError as error:
         raise _invalid(
-            path, f"it needs module {error.name}, which is not in this image.",
+            path,
+            f"it needs module {error.name}, which is not in this image.",
             "Use classes of scikit-learn only, or add the module to the optimizer image.",
-        ) from error  # fmt: skip
+        ) from error
     except Exception as error:
         said = printable(str(error), limit=300) or "no reason given"
         raise _invalid(path, f"it cannot be opened ({type(error).__name__}: {said}).", _SAVE) from error

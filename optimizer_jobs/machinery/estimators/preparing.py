@@ -34,11 +34,16 @@ _REPLACES: Mapping[PreparationKind, tuple[str, ...]] = {
     PreparationKind.BINNING: ("KBinsDiscretizer",),
     PreparationKind.INTERACTIONS: ("PolynomialFeatures",),
     PreparationKind.SCALING: (
-        "StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "PowerTransformer", "QuantileTransformer",
+        "StandardScaler",
+        "MinMaxScaler",
+        "MaxAbsScaler",
+        "RobustScaler",
+        "PowerTransformer",
+        "QuantileTransformer",
     ),
     PreparationKind.SELECTION: ("SelectKBest", "SelectPercentile", "SelectFromModel", "VarianceThreshold"),
     PreparationKind.PCA: ("PCA",),
-}  # fmt: skip
+}
 """Delivered steps that make room for one of the kind."""
 
 _MOST_CODES = 10

@@ -54,16 +54,24 @@ def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: P
         return Opened(file.path, check_in_sandbox(file.path, uri=delivered.uri))
     if delivered.format.runs_code and delivered.trust is None:
         raise JobError(
-            Reason.MODEL_INVALID, delivered.uri, f"loading format {delivered.format} runs code from the file.",
+            Reason.MODEL_INVALID,
+            delivered.uri,
+            f"loading format {delivered.format} runs code from the file.",
             "Deliver ONNX, SafeTensors or Skops, or set model.trust: RunsCodeFromFile.",
-        )  # fmt: skip
+        )
     shown = fetch(rows.uri, digest=rows.digest, limit_bytes=DATA_LIMIT_BYTES, into=scratch / "shown", what="Data")
     native = Native(file.path, delivered.format, delivered.factory)
     try:
         converted = convert_in_sandbox(
-            native, uri=delivered.uri, task=delivered.task, rows=shown.path, rows_format=format_of(rows),
-            label=rows.label_column, into=scratch / "converted", limit_bytes=DATA_LIMIT_BYTES,
-        )  # fmt: skip
+            native,
+            uri=delivered.uri,
+            task=delivered.task,
+            rows=shown.path,
+            rows_format=format_of(rows),
+            label=rows.label_column,
+            into=scratch / "converted",
+            limit_bytes=DATA_LIMIT_BYTES,
+        )
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, rows.uri, str(error), "Correct the file.") from error
     signature = check_in_sandbox(converted.model, uri=delivered.uri)

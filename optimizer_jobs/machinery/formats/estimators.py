@@ -37,14 +37,17 @@ def convert(delivered: Delivered, *, into: Path) -> Converted:
         raise refused(error, name=delivered.uri) from error
     except (UnreadableDataError, ValueError, TypeError, IndexError) as error:
         raise JobError(
-            Reason.MODEL_INVALID, delivered.uri,
+            Reason.MODEL_INVALID,
+            delivered.uri,
             f"the estimator cannot be asked with the validation data ({printable(str(error), limit=300)}).",
             "Give data with the columns that the estimator was fitted on.",
-        ) from error  # fmt: skip
+        ) from error
     return Converted(
-        model=target, signature=check_onnx(target, uri=delivered.uri), classes=classes_of(estimator),
+        model=target,
+        signature=check_onnx(target, uri=delivered.uri),
+        classes=classes_of(estimator),
         native=_kept(estimator, into, delivered),
-    )  # fmt: skip
+    )
 
 
 def _opened(delivered: Delivered) -> object:
@@ -63,10 +66,11 @@ def _opened(delivered: Delivered) -> object:
     if is_regressor(loaded.estimator) != (delivered.task is Task.REGRESSION):
         does = Task.REGRESSION if is_regressor(loaded.estimator) else Task.CLASSIFICATION
         raise JobError(
-            Reason.MODEL_INVALID, delivered.uri,
+            Reason.MODEL_INVALID,
+            delivered.uri,
             f"{type(loaded.estimator).__name__} does a {does.lower()}, and spec.model.task is {delivered.task}.",
             f"Set spec.model.task: {does}.",
-        )  # fmt: skip
+        )
     return loaded.estimator
 
 
@@ -80,10 +84,11 @@ def _check_order(estimator: object, delivered: Delivered) -> None:
         return
     if sorted(fitted) == sorted(given):
         raise JobError(
-            Reason.DATA_INVALID, delivered.uri,
+            Reason.DATA_INVALID,
+            delivered.uri,
             f"the estimator was fitted on columns {', '.join(fitted[:20])}, and the data has them in another order.",
             "Write the data's columns in that order.",
-        )  # fmt: skip
+        )
 
 
 def _check_columns(inputs: tuple[TensorSpec, ...], delivered: Delivered) -> None:
@@ -92,10 +97,11 @@ def _check_columns(inputs: tuple[TensorSpec, ...], delivered: Delivered) -> None
     absent = [one.name for one in inputs if one.name not in delivered.columns.names]
     if absent:
         raise JobError(
-            Reason.DATA_INVALID, delivered.uri,
+            Reason.DATA_INVALID,
+            delivered.uri,
             f"the estimator takes columns that the data lacks: {', '.join(absent)}.",
             "Give data with the columns that the estimator was fitted on.",
-        )  # fmt: skip
+        )
 
 
 def _kept(estimator: object, into: Path, delivered: Delivered) -> Native:

@@ -21,8 +21,9 @@ def convert(delivered: Delivered, *, into: Path) -> Converted:
         raise JobError(error.reason, delivered.uri, error.message, error.next_step, error.exit) from error
     except Exception as error:
         raise JobError(
-            Reason.MODEL_INVALID, delivered.uri,
+            Reason.MODEL_INVALID,
+            delivered.uri,
             f"the factory raised {type(error).__name__}: {printable(str(error), limit=300)}.",
             "Correct model.factory, or the code in the Job's image that it names.",
-        ) from error  # fmt: skip
+        ) from error
     return export_network(module, delivered, into=into)

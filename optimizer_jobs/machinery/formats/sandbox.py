@@ -29,9 +29,16 @@ Json = Mapping[str, Any]
 
 
 def convert_in_sandbox(
-    native: Native, *, uri: str, task: Task, rows: Path, rows_format: DatasetFormat, label: str, into: Path,
+    native: Native,
+    *,
+    uri: str,
+    task: Task,
+    rows: Path,
+    rows_format: DatasetFormat,
+    label: str,
+    into: Path,
     limit_bytes: int,
-) -> Converted:  # fmt: skip
+) -> Converted:
     """Return the ONNX file made of a delivered one.
 
     Args:
@@ -50,10 +57,17 @@ def convert_in_sandbox(
     """
     into.mkdir(parents=True, exist_ok=True)
     question = {
-        "path": str(native.path), "format": native.format, "uri": uri, "task": task, "rows": str(rows),
-        "rows_format": rows_format, "label": label, "into": str(into), "limit_bytes": limit_bytes,
+        "path": str(native.path),
+        "format": native.format,
+        "uri": uri,
+        "task": task,
+        "rows": str(rows),
+        "rows_format": rows_format,
+        "label": label,
+        "into": str(into),
+        "limit_bytes": limit_bytes,
         "factory": native.factory.to_dict() if native.factory else None,
-    }  # fmt: skip
+    }
     answer = run_in_sandbox(f"{__name__}:answer", question, uri=uri, seconds=CONVERT_SECONDS)
     if "unreadable" in answer:
         raise UnreadableDataError(answer["unreadable"])
@@ -61,9 +75,11 @@ def convert_in_sandbox(
         return _read(answer, into)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise JobError(
-            Reason.MODEL_INVALID, uri, "the process that converted the model gave no sensible answer.",
+            Reason.MODEL_INVALID,
+            uri,
+            "the process that converted the model gave no sensible answer.",
             "Save it again, or deliver ONNX.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _read(answer: Json, into: Path) -> Converted:
@@ -99,13 +115,18 @@ def _converted(question: Json) -> Json:
     )
     converted = convert(
         Delivered(
-            native=Native(Path(question["path"]), ModelFormat(question["format"]), factory), uri=question["uri"],
-            task=Task(question["task"]), columns=columns, label=question["label"],
+            native=Native(Path(question["path"]), ModelFormat(question["format"]), factory),
+            uri=question["uri"],
+            task=Task(question["task"]),
+            columns=columns,
+            label=question["label"],
         ),
         into=Path(question["into"]),
-    )  # fmt: skip
+    )
     made = converted.native
     return {
-        "model": str(converted.model), "signature": converted.signature.to_dict(), "classes": list(converted.classes),
+        "model": str(converted.model),
+        "signature": converted.signature.to_dict(),
+        "classes": list(converted.classes),
         "native": {"path": str(made.path), "format": made.format} if made else None,
-    }  # fmt: skip
+    }

@@ -20,10 +20,11 @@ def convert(delivered: Delivered, *, into: Path) -> Converted:
         module = _load(delivered)
     except Exception as error:
         raise JobError(
-            Reason.MODEL_INVALID, delivered.uri,
+            Reason.MODEL_INVALID,
+            delivered.uri,
             f"it cannot be loaded as {delivered.native.format}: {printable(str(error), limit=300)}.",
             "Save it again, or deliver ONNX or SafeTensors.",
-        ) from error  # fmt: skip
+        ) from error
     return export_network(module, delivered, into=into)
 
 

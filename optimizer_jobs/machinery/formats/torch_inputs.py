@@ -53,10 +53,11 @@ def export_network(module: nn.Module, delivered: Delivered, *, into: Path) -> Co
         export(module, signature=signature, examples=examples, target=into / FILE)
     except (ExportError, RuntimeError, TypeError, ValueError, StopIteration) as error:
         raise JobError(
-            Reason.MODEL_INVALID, delivered.uri,
+            Reason.MODEL_INVALID,
+            delivered.uri,
             f"the network cannot be run on the validation rows or written as ONNX: {printable(str(error), limit=300)}.",
             "Give rows of the shape that its forward takes, and see that torch.onnx.export takes the network.",
-        ) from error  # fmt: skip
+        ) from error
     return Converted(model=into / FILE, signature=signature)
 
 
@@ -78,9 +79,11 @@ def _typed(name: str, values: Array, delivered: Delivered) -> Array:
     """Return numbers as torch networks take them: 32-bit floats, or 64-bit whole numbers."""
     if values.dtype.kind not in "biuf":
         raise JobError(
-            Reason.DATA_INVALID, delivered.uri, f"input {name!r} holds {values.dtype}, not numbers.",
+            Reason.DATA_INVALID,
+            delivered.uri,
+            f"input {name!r} holds {values.dtype}, not numbers.",
             "A torch network takes numbers: encode text before.",
-        )  # fmt: skip
+        )
     return np.ascontiguousarray(values, dtype=np.float32 if values.dtype.kind == "f" else np.int64)
 
 

@@ -32,9 +32,15 @@ def method_for(models: Iterable[Path]) -> str:
 
 
 def attacked(
-    model: Path, session: Session, rows: Rows, *, method: str, settings: Adversarial,
-    classes: tuple[int | str, ...], seed: int,
-) -> Rows:  # fmt: skip
+    model: Path,
+    session: Session,
+    rows: Rows,
+    *,
+    method: str,
+    settings: Adversarial,
+    classes: tuple[int | str, ...],
+    seed: int,
+) -> Rows:
     """Return the rows after an attack on the model in the file, which `session` has open.
 
     A row that the attack cannot turn is returned changed all the same; labels stay.
@@ -45,9 +51,16 @@ def attacked(
 
 
 def withstood(
-    model: Path, session: Session, rows: Rows, *, method: str, settings: Adversarial,
-    classes: tuple[int | str, ...], seed: int, batch: int = _BATCH,
-) -> Floats:  # fmt: skip
+    model: Path,
+    session: Session,
+    rows: Rows,
+    *,
+    method: str,
+    settings: Adversarial,
+    classes: tuple[int | str, ...],
+    seed: int,
+    batch: int = _BATCH,
+) -> Floats:
     """Return (N,) 1 for each row that is still answered right under attack: what robust_accuracy is the mean of."""
     changed = attacked(model, session, rows, method=method, settings=settings, classes=classes, seed=seed)
     return correct(predict(session, changed, batch=batch, classes=classes or None), rows).astype(np.float64)
@@ -95,10 +108,11 @@ def _black_box(
     found, holds = dict(rows.inputs), np.ones(len(rows), dtype=bool)
     for _ in range(CORNERS):
         tried = {
-            name: np.where(_column(holds, values), values + bounds[name] * _signs(generator, values), found[name])
-            .astype(values.dtype)
+            name: np.where(
+                _column(holds, values), values + bounds[name] * _signs(generator, values), found[name]
+            ).astype(values.dtype)
             for name, values in rows.inputs.items()
-        }  # fmt: skip
+        }
         found = tried
         holds &= correct(predict(session, replace(rows, inputs=tried), classes=classes or None), rows)
     return replace(rows, inputs=found)

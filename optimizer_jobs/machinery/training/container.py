@@ -105,8 +105,10 @@ def _work(trial: Path, data: Mapping[str, Path], run: Run, context: Context) -> 
             "RETUNE_SEED": str(context.seed),
         },
         files={"RETUNE_PARAMETERS": "parameters.json", "RETUNE_METRICS": "metrics.jsonl", "RETUNE_OUTPUT": "output"},
-        timeout=run.timeout, report=context.report, alive=context.alive,
-    )  # fmt: skip
+        timeout=run.timeout,
+        report=context.report,
+        alive=context.alive,
+    )
 
 
 def _text(value: object) -> str:
@@ -135,9 +137,15 @@ def _checked(made: Native, validation: Path, run: Run, context: Context) -> Appl
 
     factory = context.native.factory if context.native else None
     converted = convert_in_sandbox(
-        Native(made.path, made.format, factory), uri="the trained model", task=context.task, rows=validation,
-        rows_format=DatasetFormat.NPZ, label=LABEL, into=context.workdir / "converted", limit_bytes=DATA_LIMIT_BYTES,
-    )  # fmt: skip
+        Native(made.path, made.format, factory),
+        uri="the trained model",
+        task=context.task,
+        rows=validation,
+        rows_format=DatasetFormat.NPZ,
+        label=LABEL,
+        into=context.workdir / "converted",
+        limit_bytes=DATA_LIMIT_BYTES,
+    )
     _same(converted.signature, context.signature)
     if converted.classes != context.classes:
         raise CustomTrainingError(f"the trained model knows the classes {converted.classes}, not {context.classes}")

@@ -92,9 +92,12 @@ def _fitted(delivered: Any, learned: _Data, held: _Data, *, plan: TrainingPlan, 
             part.set_params(n_jobs=None)
     report = context.report or (lambda _epoch, _quality: None)
     return grown(
-        estimator, learned.X, learned.y, report=lambda stage, whole: report(stage, _quality(whole, held)),
+        estimator,
+        learned.X,
+        learned.y,
+        report=lambda stage, whole: report(stage, _quality(whole, held)),
         threads=context.threads,
-    )  # fmt: skip
+    )
 
 
 def _written(estimator: Any, target: Path, context: Context) -> str | None:
@@ -140,6 +143,8 @@ def _words(plan: TrainingPlan) -> str:
         if kind is TechniqueType.DATA_PREPARATION:
             words.append(words_of_steps(params))
         else:
-            words += [f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-                      for name, value in params.items()]  # fmt: skip
+            words += [
+                f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+                for name, value in params.items()
+            ]
     return "trained with " + (", ".join(words) or "the same settings")

@@ -64,9 +64,9 @@ def _through_teacher(
     workdir = context.workdir / "teacher"
     workdir.mkdir()
     taught = _trainer(ESTIMATORS).fit(model, of_teacher, dataclasses.replace(context, workdir=workdir, report=None))
-    teacher, words = (model, f"as delivered ({taught.reason})") if isinstance(taught, Skipped) else (
-        taught.model, taught.summary
-    )  # fmt: skip
+    teacher, words = (
+        (model, f"as delivered ({taught.reason})") if isinstance(taught, Skipped) else (taught.model, taught.summary)
+    )
     outcome = _trainer(NETWORKS).fit(teacher, of_student, context)
     if isinstance(outcome, Skipped):
         return outcome

@@ -95,9 +95,11 @@ def _built(delivered: Native, overrides: Params, *, scratch: bool) -> _Start | S
         return Skipped(reason=f"the factory does not build it with {reshaped(overrides)}: {error.message}")
     fits = not overrides or native.weights_fit(module, delivered)
     return _Start(
-        module=_anew(module) if scratch else module, words=_words(scratch or not fits, overrides),
-        continued=not scratch and not overrides, factory=_with_arguments(native.factory_of(delivered), overrides),
-    )  # fmt: skip
+        module=_anew(module) if scratch else module,
+        words=_words(scratch or not fits, overrides),
+        continued=not scratch and not overrides,
+        factory=_with_arguments(native.factory_of(delivered), overrides),
+    )
 
 
 def _student(model: Path, params: Params, context: Context) -> _Start:
@@ -107,15 +109,20 @@ def _student(model: Path, params: Params, context: Context) -> _Start:
     answers, given = teacher(inputs), scores_of(module(*inputs))
     if given.numel() != answers.numel():
         raise JobError(
-            Reason.MODEL_INVALID, "the student", f"it answers {list(given.shape)} where the model answers "
-            f"{list(answers.shape)}.", "Correct the arguments in distillation.student.",
-        )  # fmt: skip
+            Reason.MODEL_INVALID,
+            "the student",
+            f"it answers {list(given.shape)} where the model answers {list(answers.shape)}.",
+            "Correct the arguments in distillation.student.",
+        )
     weights = sum(weight.numel() for weight in module.parameters())
     features, words = _features(model, module, params)
     return _Start(
-        module=module, words=(f"student with {weights} weights", *words), teacher=teacher, features=features,
+        module=module,
+        words=(f"student with {weights} weights", *words),
+        teacher=teacher,
+        features=features,
         probabilities=answers.ndim == 2 and is_probabilities(answers),
-    )  # fmt: skip
+    )
 
 
 def _features(model: Path, student: nn.Module, params: Params) -> tuple[Features | None, tuple[str, ...]]:
@@ -137,10 +144,19 @@ def _train(start: _Start, transforms: tuple[BatchTransform, ...], *, plan: Train
         raise ValueError("training needs rows")
     say(f"training on {len(rows)} rows, at most {settings.epochs} epochs")
     return train(
-        start.module, rows, context.validation, task=context.task, classes=context.classes, settings=settings,
-        transforms=transforms, teacher=start.teacher, features=start.features, seed=context.seed,
-        threads=context.threads, report=context.report,
-    )  # fmt: skip
+        start.module,
+        rows,
+        context.validation,
+        task=context.task,
+        classes=context.classes,
+        settings=settings,
+        transforms=transforms,
+        teacher=start.teacher,
+        features=start.features,
+        seed=context.seed,
+        threads=context.threads,
+        report=context.report,
+    )
 
 
 def _useless(trained: Trained, start: _Start, *, transforms: tuple[BatchTransform, ...]) -> str | None:

@@ -33,23 +33,31 @@ _SVM = (*_C, among("gamma", ("scale", "auto", 1e-4, 1e-3, 1e-2, 1e-1, 1.0)))
 _EPSILON = (between("epsilon", 1e-3, 10.0, log=True),)
 _FOREST = (
     among("max_features", ("sqrt", "log2", 0.3, 0.5, 1.0)),
-    between("min_samples_leaf", 1, 16, integer=True), between("ccp_alpha", 0.0, 0.005),
-)  # fmt: skip
+    between("min_samples_leaf", 1, 16, integer=True),
+    between("ccp_alpha", 0.0, 0.005),
+)
 _BOOSTING = (
-    between("learning_rate", 0.01, 0.5, log=True), between("subsample", 0.5, 1.0),
-    between("min_samples_leaf", 1, 32, integer=True), among("max_features", (NONE, "sqrt", 0.5)),
-)  # fmt: skip
+    between("learning_rate", 0.01, 0.5, log=True),
+    between("subsample", 0.5, 1.0),
+    between("min_samples_leaf", 1, 32, integer=True),
+    among("max_features", (NONE, "sqrt", 0.5)),
+)
 _HISTOGRAMS = (
-    between("learning_rate", 0.01, 0.5, log=True), between("l2_regularization", 1e-6, 10.0, log=True),
+    between("learning_rate", 0.01, 0.5, log=True),
+    between("l2_regularization", 1e-6, 10.0, log=True),
     between("min_samples_leaf", 2, 100, integer=True),
-)  # fmt: skip
+)
 _NETWORK = (
-    between("alpha", 1e-6, 1e-1, log=True), between("learning_rate_init", 1e-4, 3e-2, log=True),
-    among("batch_size", ("auto", 32, 64, 128)), among("activation", ("relu", "tanh")),
-)  # fmt: skip
+    between("alpha", 1e-6, 1e-1, log=True),
+    between("learning_rate_init", 1e-4, 3e-2, log=True),
+    among("batch_size", ("auto", 32, 64, 128)),
+    among("activation", ("relu", "tanh")),
+)
 _NEIGHBOURS = (
-    between("n_neighbors", 1, 30, integer=True), among("weights", ("uniform", "distance")), among("p", (1, 2)),
-)  # fmt: skip
+    between("n_neighbors", 1, 30, integer=True),
+    among("weights", ("uniform", "distance")),
+    among("p", (1, 2)),
+)
 _TREE = (between("min_samples_leaf", 1, 32, integer=True), between("ccp_alpha", 0.0, 0.02))
 
 HYPERPARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
@@ -165,9 +173,10 @@ def _steps(estimator: Any) -> list[tuple[str, Any]]:
         return [("", estimator)]
     return [
         (f"{name}__{prefix}", part)
-        for name, step in reversed(estimator.steps) if hasattr(step, "get_params")
+        for name, step in reversed(estimator.steps)
+        if hasattr(step, "get_params")
         for prefix, part in _steps(step)
-    ]  # fmt: skip
+    ]
 
 
 def _sizes(part: Any) -> list[Parameter]:

@@ -34,9 +34,14 @@ class ExportError(RuntimeError):
 
 
 def export(
-    module: nn.Module, *, signature: Signature, examples: Mapping[str, Any], target: Path,
-    rewrite: Callable[[ModelProto], None] | None = None, tolerance: float = TOLERANCE,
-) -> None:  # fmt: skip
+    module: nn.Module,
+    *,
+    signature: Signature,
+    examples: Mapping[str, Any],
+    target: Path,
+    rewrite: Callable[[ModelProto], None] | None = None,
+    tolerance: float = TOLERANCE,
+) -> None:
     """Write the module to `target`.
 
     Args:
@@ -79,18 +84,29 @@ _TOLD = 200
 
 
 def _trace(
-    module: nn.Module, inputs: tuple[Tensor, ...], signature: Signature, *, outputs: Sequence[str], opset: int,
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    signature: Signature,
+    *,
+    outputs: Sequence[str],
+    opset: int,
     target: Path,
-) -> None:  # fmt: skip
+) -> None:
     free = {spec.name: _free(spec) for spec in signature.inputs}
     batch = {name: {0: "N"} for name in outputs} if signature.batch is None else {}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter whose graphs ONNX Runtime fuses best is called legacy
         try:
             torch.onnx.export(
-                module, inputs, str(target), input_names=[spec.name for spec in signature.inputs],
-                output_names=list(outputs), dynamic_axes=free | batch, opset_version=opset, dynamo=False,
-            )  # fmt: skip
+                module,
+                inputs,
+                str(target),
+                input_names=[spec.name for spec in signature.inputs],
+                output_names=list(outputs),
+                dynamic_axes=free | batch,
+                opset_version=opset,
+                dynamo=False,
+            )
         except (RuntimeError, ValueError, TypeError) as error:
             raise ExportError(f"the network cannot be written as ONNX: {str(error)[:_TOLD]}") from error
 
@@ -151,9 +167,7 @@ def _order_outputs(proto: ModelProto, signature: Signature) -> None:
     proto.graph.output.extend(outputs[spec.name] for spec in signature.outputs)
 
 
-def _check(
-    module: nn.Module, inputs: tuple[Tensor, ...], signature: Signature, target: Path, tolerance: float
-) -> None:  # fmt: skip
+def _check(module: nn.Module, inputs: tuple[Tensor, ...], signature: Signature, target: Path, tolerance: float) -> None:
     session = _opened(target)
     names = [spec.name for spec in signature.outputs if spec.is_float]
     for given in _variants(inputs, signature):
@@ -198,9 +212,10 @@ def _variants(inputs: tuple[Tensor, ...], signature: Signature) -> Iterator[tupl
     for axis in sorted(free):
         yield tuple(
             values.narrow(axis, 0, (values.shape[axis] + 1) // 2).contiguous()
-            if axis < len(spec.shape) and spec.shape[axis] < 0 and values.shape[axis] > 0 else values
+            if axis < len(spec.shape) and spec.shape[axis] < 0 and values.shape[axis] > 0
+            else values
             for spec, values in zip(signature.inputs, inputs, strict=True)
-        )  # fmt: skip
+        )
 
 
 def _compare(name: str, file: Any, own: Any, tolerance: float) -> None:

@@ -30,10 +30,33 @@ _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorPro
 _TRAINED = {TensorProto.FLOAT, TensorProto.DOUBLE}
 _FEW = 4096
 """Elements up to which what follows from constants is worked out beforehand."""
-_FOLDED = frozenset({
-    "Add", "Cast", "Concat", "Div", "Equal", "Exp", "Floor", "Gather", "Log", "Mod", "Mul", "Neg", "Not", "Pow",
-    "Reciprocal", "Reshape", "Shape", "Slice", "Sqrt", "Squeeze", "Sub", "Unsqueeze", "Where",
-})  # fmt: skip
+_FOLDED = frozenset(
+    {
+        "Add",
+        "Cast",
+        "Concat",
+        "Div",
+        "Equal",
+        "Exp",
+        "Floor",
+        "Gather",
+        "Log",
+        "Mod",
+        "Mul",
+        "Neg",
+        "Not",
+        "Pow",
+        "Reciprocal",
+        "Reshape",
+        "Shape",
+        "Slice",
+        "Sqrt",
+        "Squeeze",
+        "Sub",
+        "Unsqueeze",
+        "Where",
+    }
+)
 _MANY_OUTPUTS = {"Split"}
 _REFUSED: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
     "ArgMax": lambda given: bool(given.get("select_last_index", 0)),
@@ -101,9 +124,13 @@ def read(proto: ModelProto) -> Body:
     inputs = tuple(each.name for each in graph.input if each.name not in constants)
     rest = [node for node in nodes if node.name not in needed]
     return Body(
-        nodes=body, constants=constants, inputs=inputs, outputs=tuple(output.name for output in floats),
-        tail=_tail(proto, rest, floats, constants=constants, inputs=inputs), opset=opset,
-    )  # fmt: skip
+        nodes=body,
+        constants=constants,
+        inputs=inputs,
+        outputs=tuple(output.name for output in floats),
+        tail=_tail(proto, rest, floats, constants=constants, inputs=inputs),
+        opset=opset,
+    )
 
 
 def function_of(node: NodeProto) -> Operator | None:
@@ -182,8 +209,9 @@ def _name(nodes: Sequence[NodeProto]) -> None:
             node.name = f"{node.op_type}_{number}"
         taken.add(node.name)
         if node.op_type in {"BatchNormalization", "Dropout", "LayerNormalization", "MaxPool"}:
-            del node.output[1 + max((place for place, name in enumerate(node.output[1:], 1) if name in read_names),
-                                    default=0):]  # fmt: skip
+            del node.output[
+                1 + max((place for place, name in enumerate(node.output[1:], 1) if name in read_names), default=0) :
+            ]
 
 
 def _folded(nodes: Sequence[NodeProto], constants: Constants, *, opset: int, shown: set[str]) -> Iterator[NodeProto]:
@@ -247,9 +275,13 @@ def _needed(nodes: Sequence[NodeProto], outputs: Sequence[str]) -> set[str]:
 
 
 def _tail(
-    proto: ModelProto, nodes: Sequence[NodeProto], floats: Sequence[Any], *,
-    constants: Mapping[str, Array], inputs: Sequence[str],
-) -> Tail:  # fmt: skip
+    proto: ModelProto,
+    nodes: Sequence[NodeProto],
+    floats: Sequence[Any],
+    *,
+    constants: Mapping[str, Array],
+    inputs: Sequence[str],
+) -> Tail:
     shown = [output for output in proto.graph.output if output not in floats]
     needed = _needed(nodes, [output.name for output in shown])
     kept = tuple(node for node in nodes if node.name in needed)
@@ -259,7 +291,9 @@ def _tail(
     fixed = [name for name in taken if name in constants]
     present = {*fixed, *inputs, *(output.name for output in floats)}
     return Tail(
-        nodes=kept, initializers=tuple(numpy_helper.from_array(np.array(constants[name]), name) for name in fixed),
-        opsets=tuple(proto.opset_import), outputs=tuple(shown),
+        nodes=kept,
+        initializers=tuple(numpy_helper.from_array(np.array(constants[name]), name) for name in fixed),
+        opsets=tuple(proto.opset_import),
+        outputs=tuple(shown),
         taps=tuple(name for name in taken if name not in present),
-    )  # fmt: skip
+    )

@@ -147,10 +147,15 @@ def _conv(node: NodeProto, constants: Constants) -> nn.Module | None:
     even, groups = fixed and pads[:axes] == pads[axes:], attributes.get("group", 1)
     ones = [1] * axes
     conv = kinds[axes](
-        weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),
-        stride=tuple(attributes.get("strides") or ones), dilation=tuple(attributes.get("dilations") or ones),
-        padding=tuple(pads[:axes]) if even else 0, groups=groups, bias=bias is not None,
-    )  # fmt: skip
+        weight.shape[1] * groups,
+        weight.shape[0],
+        tuple(weight.shape[2:]),
+        stride=tuple(attributes.get("strides") or ones),
+        dilation=tuple(attributes.get("dilations") or ones),
+        padding=tuple(pads[:axes]) if even else 0,
+        groups=groups,
+        bias=bias is not None,
+    )
     conv.weight = nn.Parameter(torch.from_numpy(weight.copy()))
     if bias is not None:
         conv.bias = nn.Parameter(torch.from_numpy(bias.copy()))
@@ -164,9 +169,14 @@ def _batch_norm(node: NodeProto, constants: Constants) -> nn.Module | None:
     scale, bias, mean, variance = (torch.from_numpy(np.array(value)) for value in values)
     layer = _BatchNorm(len(scale), eps=_attributes(node).get("epsilon", 1e-5))
     layer.load_state_dict(
-        {"weight": scale, "bias": bias, "running_mean": mean, "running_var": variance,
-         "num_batches_tracked": torch.tensor(0)}
-    )  # fmt: skip
+        {
+            "weight": scale,
+            "bias": bias,
+            "running_mean": mean,
+            "running_var": variance,
+            "num_batches_tracked": torch.tensor(0),
+        }
+    )
     return layer
 
 
@@ -208,9 +218,13 @@ def _embedding(node: NodeProto, constants: Constants) -> nn.Module | None:
 
 
 _MAKERS = {
-    "MatMul": _matmul, "Gemm": _gemm, "Conv": _conv, "BatchNormalization": _batch_norm,
-    "LayerNormalization": _layer_norm, "Gather": _embedding,
-}  # fmt: skip
+    "MatMul": _matmul,
+    "Gemm": _gemm,
+    "Conv": _conv,
+    "BatchNormalization": _batch_norm,
+    "LayerNormalization": _layer_norm,
+    "Gather": _embedding,
+}
 
 
 def _attributes(node: NodeProto) -> dict[str, Any]:

@@ -49,9 +49,13 @@ def convolution(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
     function = (functional.conv1d, functional.conv2d, functional.conv3d)[axes - 1]
     tensor = padded(tensor, pads_of(attributes, tensor, weight.shape[2:]))
     return function(
-        tensor, weight, given(inputs, 2), stride=_per_axis(attributes, "strides", axes),
-        dilation=_per_axis(attributes, "dilations", axes), groups=attributes.get("group", 1),
-    )  # fmt: skip
+        tensor,
+        weight,
+        given(inputs, 2),
+        stride=_per_axis(attributes, "strides", axes),
+        dilation=_per_axis(attributes, "dilations", axes),
+        groups=attributes.get("group", 1),
+    )
 
 
 def transposed_convolution(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
@@ -60,11 +64,15 @@ def transposed_convolution(inputs: Sequence[Value], attributes: Attributes) -> T
     axes = weight.ndim - 2
     function = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[axes - 1]
     return function(
-        tensor, weight, given(inputs, 2), stride=_per_axis(attributes, "strides", axes),
+        tensor,
+        weight,
+        given(inputs, 2),
+        stride=_per_axis(attributes, "strides", axes),
         padding=list(attributes.get("pads") or [0] * 2 * axes)[:axes],
         output_padding=list(attributes.get("output_padding") or [0] * axes),
-        dilation=_per_axis(attributes, "dilations", axes), groups=attributes.get("group", 1),
-    )  # fmt: skip
+        dilation=_per_axis(attributes, "dilations", axes),
+        groups=attributes.get("group", 1),
+    )
 
 
 def max_pool(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
@@ -72,10 +80,12 @@ def max_pool(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
     tensor, kernel = as_tensor(inputs[0]), list(attributes["kernel_shape"])
     function = getattr(functional, f"max_pool{len(kernel)}d")
     return function(
-        padded(tensor, pads_of(attributes, tensor, kernel), -math.inf), kernel,
-        stride=_per_axis(attributes, "strides", len(kernel)), ceil_mode=bool(attributes.get("ceil_mode", 0)),
+        padded(tensor, pads_of(attributes, tensor, kernel), -math.inf),
+        kernel,
+        stride=_per_axis(attributes, "strides", len(kernel)),
+        ceil_mode=bool(attributes.get("ceil_mode", 0)),
         dilation=_per_axis(attributes, "dilations", len(kernel)),
-    )  # fmt: skip
+    )
 
 
 def average_pool(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
@@ -85,8 +95,9 @@ def average_pool(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
     counted = bool(attributes.get("count_include_pad", 0))
     function = getattr(functional, f"avg_pool{axes}d")
     options: dict[str, Any] = {
-        "stride": _per_axis(attributes, "strides", axes), "ceil_mode": bool(attributes.get("ceil_mode", 0))
-    }  # fmt: skip
+        "stride": _per_axis(attributes, "strides", axes),
+        "ceil_mode": bool(attributes.get("ceil_mode", 0)),
+    }
     if pads[:axes] == pads[axes:]:
         return function(tensor, kernel, padding=pads[:axes], count_include_pad=counted, **options)
     mean = function(padded(tensor, pads), kernel, **options)

@@ -18,7 +18,7 @@ from optimizer_jobs.nets.conversion.values import (
     given,
     is_number,
     is_size,
-)  # fmt: skip
+)
 
 _LARGEST = 2**31
 
@@ -206,9 +206,22 @@ def _cast(inputs: Sequence[Value], attributes: Attributes) -> Value:
 _WHOLE = {6, 7}
 
 MOVES: dict[str, Operator] = {
-    "Cast": _cast, "Concat": _concat, "ConstantOfShape": _constant_of_shape, "Expand": _expand, "Flatten": _flatten,
-    "Gather": _gather, "Range": _range, "Reshape": _reshape, "Shape": _shape, "Size": _size, "Slice": _slice,
-    "Split": _split, "Squeeze": _squeeze, "Tile": _tile, "Transpose": _transpose, "Trilu": _trilu,
+    "Cast": _cast,
+    "Concat": _concat,
+    "ConstantOfShape": _constant_of_shape,
+    "Expand": _expand,
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "Range": _range,
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Size": _size,
+    "Slice": _slice,
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "Tile": _tile,
+    "Transpose": _transpose,
+    "Trilu": _trilu,
     "Unsqueeze": _unsqueeze,
-}  # fmt: skip
+}
 """Operator to its function."""

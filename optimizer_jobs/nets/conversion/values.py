@@ -17,8 +17,17 @@ Value = Any
 Attributes = Mapping[str, Any]
 Operator = Callable[[Sequence[Value], Attributes], Value]
 
-DTYPES = {1: torch.float32, 2: torch.uint8, 3: torch.int8, 6: torch.int32, 7: torch.int64, 9: torch.bool,
-          10: torch.float16, 11: torch.float64, 16: torch.bfloat16}  # fmt: skip
+DTYPES = {
+    1: torch.float32,
+    2: torch.uint8,
+    3: torch.int8,
+    6: torch.int32,
+    7: torch.int64,
+    9: torch.bool,
+    10: torch.float16,
+    11: torch.float64,
+    16: torch.bfloat16,
+}
 """ONNX element types in torch."""
 
 

@@ -52,9 +52,12 @@ class Attack:
             module.train(training)
 
     def deceive(
-        self, ask: Callable[[tuple[Tensor, ...]], Tensor], inputs: tuple[Tensor, ...], targets: Tensor,
+        self,
+        ask: Callable[[tuple[Tensor, ...]], Tensor],
+        inputs: tuple[Tensor, ...],
+        targets: Tensor,
         generator: torch.Generator,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+    ) -> tuple[Tensor, ...]:
         """Return changed inputs; targets are column numbers (N,) or shares (N, C)."""
         changed = tuple(
             self._inside(values + bound * self._start(values, generator), values, place) if bound else values
@@ -69,9 +72,10 @@ class Attack:
             stepped = dict(zip(moved, slopes, strict=True))
             changed = tuple(
                 self._inside(values.detach() + self._length(place) * stepped[place].sign(), inputs[place], place)
-                if place in stepped else values.detach()
+                if place in stepped
+                else values.detach()
                 for place, values in enumerate(asked)
-            )  # fmt: skip
+            )
         return changed
 
     def _start(self, values: Tensor, generator: torch.Generator) -> Tensor:

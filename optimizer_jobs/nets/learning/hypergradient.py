@@ -41,8 +41,14 @@ _NOISE = "input_noise"
 _OUTER_RATE, _OUTER_BETAS = 1.0, (0.5, 0.8)
 _BETAS, _TINY = (0.9, 0.999), 1e-8
 
-RANGES = {"learning_rate": (1e-5, 0.3), "weight_decay": (1e-4, 30.0), "head_rate": (0.05, 20.0),
-          "head_decay": (0.05, 20.0), "label_smoothing": (5e-3, 0.5), "input_noise": (2e-2, 2.0)}  # fmt: skip
+RANGES = {
+    "learning_rate": (1e-5, 0.3),
+    "weight_decay": (1e-4, 30.0),
+    "head_rate": (0.05, 20.0),
+    "head_decay": (0.05, 20.0),
+    "label_smoothing": (5e-3, 0.5),
+    "input_noise": (2e-2, 2.0),
+}
 """Smallest and largest value of what is learned. None is 0: there, nothing moves it on a logarithmic scale."""
 NOISE_START = 0.2
 MOST_NOISES = 4096
@@ -95,9 +101,7 @@ def start(lesson: Lesson) -> Hyper:
         if values_of_one.is_floating_point():
             shape = values_of_one.shape[1:] if values_of_one[0].numel() <= MOST_NOISES else ()
             values[f"{_NOISE}.{number}"] = torch.full(shape, lesson.settings.input_noise or NOISE_START)
-    return {
-        name: value.double().clamp(*_range(name)).log().requires_grad_() for name, value in values.items()
-    }  # fmt: skip
+    return {name: value.double().clamp(*_range(name)).log().requires_grad_() for name, value in values.items()}
 
 
 def _with(lesson: Lesson, hyper: Hyper) -> Lesson:
@@ -114,8 +118,10 @@ def _with(lesson: Lesson, hyper: Hyper) -> Lesson:
 def _noise(lesson: Lesson, values: Hyper) -> tuple[Tensor, ...] | None:
     """Return the noise of each input, 0 for those that are no floating point numbers."""
     inputs = enumerate(lesson.learned.inputs)
-    levels = [values[f"{_NOISE}.{number}"].to(one.dtype) if f"{_NOISE}.{number}" in values else torch.zeros(())
-              for number, one in inputs]  # fmt: skip
+    levels = [
+        values[f"{_NOISE}.{number}"].to(one.dtype) if f"{_NOISE}.{number}" in values else torch.zeros(())
+        for number, one in inputs
+    ]
     return tuple(levels) if any(name.startswith(_NOISE) for name in values) else None
 
 

@@ -68,9 +68,10 @@ class Lesson:
             levels = self.noise or (self.settings.input_noise,) * len(inputs)
             inputs = tuple(
                 values + level * spread * torch.randn(values.shape, generator=generator, dtype=values.dtype)
-                if values.is_floating_point() else values
+                if values.is_floating_point()
+                else values
                 for values, level, spread in zip(inputs, levels, self._spreads, strict=True)
-            )  # fmt: skip
+            )
         return self._changed(Samples(inputs, batch.targets), self.transforms, generator)
 
     def batch_loss(self, batch: Samples, *, ask: Ask | None = None, smoothing: float | Tensor | None = None) -> Tensor:

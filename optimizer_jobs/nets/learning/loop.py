@@ -54,11 +54,21 @@ class Trained:
 
 
 def train(  # noqa: PLR0913 - one training has that many sides
-    module: nn.Module, training: Rows, validation: Rows | None = None, *,
-    task: Task, classes: Sequence[int | str] = (), settings: Settings, transforms: Sequence[BatchTransform] = (),
-    loss: Loss | None = None, teacher: Teacher | None = None, features: Features | None = None, seed: int,
-    threads: int, report: Report | None = None,
-) -> Trained:  # fmt: skip
+    module: nn.Module,
+    training: Rows,
+    validation: Rows | None = None,
+    *,
+    task: Task,
+    classes: Sequence[int | str] = (),
+    settings: Settings,
+    transforms: Sequence[BatchTransform] = (),
+    loss: Loss | None = None,
+    teacher: Teacher | None = None,
+    features: Features | None = None,
+    seed: int,
+    threads: int,
+    report: Report | None = None,
+) -> Trained:
     """Train in place and return the module with its best epoch.
 
     Args:
@@ -82,18 +92,28 @@ def train(  # noqa: PLR0913 - one training has that many sides
     learned = _known(samples(training, task=task, classes=classes))
     if learned.targets is None and teacher is None:
         raise JobError(
-            Reason.TECHNIQUE_UNAVAILABLE, "training data", "the rows have no labels, and there is no teacher.",
+            Reason.TECHNIQUE_UNAVAILABLE,
+            "training data",
+            "the rows have no labels, and there is no teacher.",
             "Name the label column in data.training, or remove the techniques that train.",
-        )  # fmt: skip
+        )
     if validation is None:
         learned, held = _split(learned, seed)
     else:
         held = samples(validation, task=task, classes=classes)
     with deterministic(seed=seed, threads=threads), _hidden(module, features) as hidden:
         lesson = Lesson(
-            module=module, learned=learned, held=held, task=task, settings=settings, transforms=tuple(transforms),
-            loss=loss, teacher=teacher, hidden=hidden, seed=seed,
-        )  # fmt: skip
+            module=module,
+            learned=learned,
+            held=held,
+            task=task,
+            settings=settings,
+            transforms=tuple(transforms),
+            loss=loss,
+            teacher=teacher,
+            hidden=hidden,
+            seed=seed,
+        )
         return _run(lesson, report)
 
 
@@ -126,12 +146,18 @@ def train_on(module: nn.Module, context: Context, *, model: Path | None = None, 
     params = context.training_plan.get(TechniqueType.HYPERPARAMETER_TUNING, {})
     settings = dataclasses.replace(Settings.of(params), learned=False)
     return train(
-        module, context.training, context.validation, task=context.task, classes=context.classes,
+        module,
+        context.training,
+        context.validation,
+        task=context.task,
+        classes=context.classes,
         settings=settings if epochs is None else dataclasses.replace(settings, epochs=epochs),
         transforms=transforms_of(context.training_plan, context),
         teacher=None if model is None else imported_teacher(model),
-        seed=context.seed, threads=context.threads, report=context.report,
-    )  # fmt: skip
+        seed=context.seed,
+        threads=context.threads,
+        report=context.report,
+    )
 
 
 def imported_teacher(model: Path) -> Teacher:
@@ -166,13 +192,15 @@ def _run(lesson: Lesson, report: Report | None) -> Trained:
     module.eval()
     return Trained(
         module=module, epochs=kept, quality=best[0] if kept else before[0], before=before[0], settings=settings
-    )  # fmt: skip
+    )
 
 
 def _epoch(
-    lesson: Lesson, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler,
+    lesson: Lesson,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
     generator: torch.Generator,
-) -> bool:  # fmt: skip
+) -> bool:
     """Learn from all batches once; return False as soon as the loss is no number any more."""
     for batch in shuffled(lesson.learned, lesson.settings.batch_size, generator):
         lesson.module.train()
@@ -208,10 +236,13 @@ def _centre(lesson: Lesson) -> None:
 def _optimizer(lesson: Lesson) -> torch.optim.Optimizer:
     weights, settings = dict(lesson.module.named_parameters()), lesson.settings
     return torch.optim.AdamW(
-        {"params": [weights[name]], "lr": part.rate(settings.learning_rate, settings.head_rate),
-         "weight_decay": part.decay(settings.weight_decay, settings.head_decay)}
+        {
+            "params": [weights[name]],
+            "lr": part.rate(settings.learning_rate, settings.head_rate),
+            "weight_decay": part.decay(settings.weight_decay, settings.head_decay),
+        }
         for name, part in parts(lesson.module, unit=lesson.unit).items()
-    )  # fmt: skip
+    )
 
 
 def _known(rows: Samples) -> Samples:

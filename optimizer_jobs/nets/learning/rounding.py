@@ -136,9 +136,12 @@ _ROUNDING = "retune.Rounded"
 
 
 def find_ranges(
-    module: GraphModule, rounded: Sequence[Rounded], batches: Sequence[tuple[Tensor, ...]],
-    answers: Sequence[Tensor], task: Task,
-) -> None:  # fmt: skip
+    module: GraphModule,
+    rounded: Sequence[Rounded],
+    batches: Sequence[tuple[Tensor, ...]],
+    answers: Sequence[Tensor],
+    task: Task,
+) -> None:
     """Give every rounding, in order, the range with which the answers stay closest to those of the float module.
 
     `batches` are real inputs and `answers` what the module said to each before it was rounded. Weights are rounded
@@ -147,8 +150,10 @@ def find_ranges(
 
     def missed(one: Rounded, share: float) -> float:
         one.spread(share)
-        far = [taught(task, scores_of(module(*batch)), wanted, temperature=1.0)
-               for batch, wanted in zip(batches[:_COMPARED], answers[:_COMPARED], strict=True)]  # fmt: skip
+        far = [
+            taught(task, scores_of(module(*batch)), wanted, temperature=1.0)
+            for batch, wanted in zip(batches[:_COMPARED], answers[:_COMPARED], strict=True)
+        ]
         return float(torch.stack(far).mean())
 
     with torch.no_grad():

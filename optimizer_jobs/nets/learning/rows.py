@@ -45,9 +45,11 @@ def samples(rows: Rows, *, task: Task, classes: Sequence[int | str] = ()) -> Sam
     for name, values in rows.inputs.items():
         if values.dtype.kind not in "biuf":
             raise JobError(
-                Reason.DATA_INVALID, f"input {name}", "it holds text, and a network trains on numbers.",
+                Reason.DATA_INVALID,
+                f"input {name}",
+                "it holds text, and a network trains on numbers.",
                 "Remove the techniques that train from spec.techniques.",
-            )  # fmt: skip
+            )
     inputs = tuple(torch.from_numpy(np.ascontiguousarray(values)) for values in rows.inputs.values())
     return Samples(inputs, None if rows.labels is None else _targets(rows, task=task, classes=classes))
 

@@ -55,9 +55,11 @@ def student(params: Params, signature: Signature) -> nn.Module:
     if FACTORY in params:
         return network(Factory.model_validate_json(str(params[FACTORY])), overrides=arguments).eval()
     return student_for(
-        signature, width=int(arguments["width"]), depth=int(arguments["depth"]),
+        signature,
+        width=int(arguments["width"]),
+        depth=int(arguments["depth"]),
         dropout=float(arguments.get("dropout", 0.0)),
-    ).eval()  # fmt: skip
+    ).eval()
 
 
 def student_for(signature: Signature, *, width: int, depth: int, dropout: float = 0.0) -> nn.Module:

@@ -9,8 +9,22 @@ from torch import Tensor, nn
 
 from optimizer_jobs.nets.conversion.importer import GraphModule, Step
 
-_PASSED = {"Add", "Cast", "Clip", "Div", "Dropout", "Expand", "Identity", "Mul", "Reshape", "Softmax", "Sub",
-           "Transpose", "Unsqueeze", "Where"}  # fmt: skip
+_PASSED = {
+    "Add",
+    "Cast",
+    "Clip",
+    "Div",
+    "Dropout",
+    "Expand",
+    "Identity",
+    "Mul",
+    "Reshape",
+    "Softmax",
+    "Sub",
+    "Transpose",
+    "Unsqueeze",
+    "Where",
+}
 """Operators between the linear layers and the products."""
 
 

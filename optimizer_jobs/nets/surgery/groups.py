@@ -86,8 +86,11 @@ def _tried(module: GraphModule, path: str, given: tuple[Tensor, ...]) -> tuple[s
     try:
         shapes = shapes_of(trial, given)
         group = _dependencies(trial, given).get_pruning_group(layer, _remover(layer), idxs=[0])
-        members |= {id(own[id(dep.target.module)]) for dep, _ in group
-                    if "out_channels" in str(dep.handler) and id(dep.target.module) in own}  # fmt: skip
+        members |= {
+            id(own[id(dep.target.module)])
+            for dep, _ in group
+            if "out_channels" in str(dep.handler) and id(dep.target.module) in own
+        }
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of units that no longer divide; what counts is what then comes out
             group.prune()

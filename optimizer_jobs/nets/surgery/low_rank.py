@@ -50,9 +50,14 @@ def _linear(layer: nn.Linear, inner: torch.Tensor, outer: torch.Tensor) -> nn.Se
 def _conv(layer: nn.Conv2d, inner: torch.Tensor, outer: torch.Tensor) -> nn.Sequential:
     """Return a convolution into few channels, then one of single pixels out of them."""
     first = nn.Conv2d(
-        layer.in_channels, len(inner), layer.kernel_size, stride=layer.stride, padding=layer.padding,
-        dilation=layer.dilation, bias=False,
-    )  # fmt: skip
+        layer.in_channels,
+        len(inner),
+        layer.kernel_size,
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        bias=False,
+    )
     second = nn.Conv2d(len(inner), layer.out_channels, 1, bias=layer.bias is not None)
     return _filled(layer, first, second, inner, outer)
 

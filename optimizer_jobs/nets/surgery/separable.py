@@ -50,9 +50,15 @@ def _pair(layer: nn.Conv2d) -> nn.Sequential:
     left, values, right = torch.linalg.svd(filters, full_matrices=False)
     roots = values[:, :1].sqrt()
     depthwise = nn.Conv2d(
-        inputs, inputs, layer.kernel_size, stride=layer.stride, padding=layer.padding, dilation=layer.dilation,
-        groups=inputs, bias=False,
-    )  # fmt: skip
+        inputs,
+        inputs,
+        layer.kernel_size,
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        groups=inputs,
+        bias=False,
+    )
     pointwise = nn.Conv2d(inputs, outputs, 1, bias=layer.bias is not None)
     with torch.no_grad():
         depthwise.weight.copy_((roots * right[:, 0]).reshape(depthwise.weight.shape))
