@@ -1,21 +1,20 @@
-"""Technique AdversarialTraining: train on inputs that are changed to deceive the network as it is at each step.
+"""Technique AdversarialTraining: train on inputs that are changed, at each step, to deceive the network.
 
-Says how; `nets.learning.attack` does it. What it buys shows as robust_accuracy, usually at some cost in accuracy.
+Only the attack is chosen here; `nets.learning.attack` carries it out. The gain shows in metric robust_accuracy, usually
+at some cost in accuracy.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from optuna.trial import BaseTrial
 
 from optimizer_jobs.machinery.training.fit import NETWORKS, family, untrainable
-from optimizer_jobs.machinery.training.parameters import told
+from optimizer_jobs.machinery.training.parameters import trial_params
 from optimizer_jobs.nets.learning.words import hardened
 from optimizer_jobs.technique import Params, Subject
 from retune.api.model import Task
 from retune.api.techniques import Adversarial, TechniqueType
 from retune.api.techniques import Technique as TechniqueSpec
-
-if TYPE_CHECKING:
-    from optuna.trial import BaseTrial
 
 TYPE = TechniqueType.ADVERSARIAL_TRAINING
 CHEAP = False
@@ -23,11 +22,11 @@ TRAINS = True
 
 OFF = "Off"
 _SHARES = (0.5, 1.0)
-"""Bounds while training, as shares of the bound that is measured with."""
+"""Bounds of the attack in training, as shares of the bound that robust_accuracy is measured with."""
 
 
 def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:  # noqa: ARG001
-    """Return why this model cannot be trained against an attack."""
+    """Return why this model cannot be trained against an attack, or None."""
     reason = untrainable(subject)
     if reason is not None:
         return reason
@@ -40,7 +39,7 @@ def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:  # noqa: A
     return None
 
 
-def suggest(trial: "BaseTrial", spec: TechniqueSpec, subject: Subject) -> Params | None:  # noqa: ARG001
+def suggest(trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params | None:  # noqa: ARG001
     """Choose the attack and how far it may go in training."""
     settings = _settings(spec)
     method = str(trial.suggest_categorical(f"{spec.name}.method", (OFF, *settings.methods)))
@@ -51,13 +50,13 @@ def suggest(trial: "BaseTrial", spec: TechniqueSpec, subject: Subject) -> Params
 
 
 def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
-    """Return the strongest attack with the bound that is measured with."""
-    return (off(spec, subject) | told(spec.name, {"method": _settings(spec).methods[-1]}),)
+    """Return the strongest attack, with the bound that robust_accuracy is measured with."""
+    return (off(spec, subject) | trial_params(spec.name, {"method": _settings(spec).methods[-1]}),)
 
 
 def off(spec: TechniqueSpec, subject: Subject) -> Params:  # noqa: ARG001
     """Return no attack."""
-    return told(spec.name, {"method": OFF, "share": 1.0})
+    return trial_params(spec.name, {"method": OFF, "share": 1.0})
 
 
 def describe(params: Params) -> str:
@@ -66,9 +65,9 @@ def describe(params: Params) -> str:
 
 
 def attack_of(techniques: Sequence[TechniqueSpec] | None) -> Adversarial:
-    """Return the attack that robust_accuracy is measured with: as the technique's settings say, or the usual one."""
-    given = (spec.adversarial for spec in techniques or () if spec.type is TYPE)
-    return next((settings for settings in given if settings is not None), Adversarial())
+    """Return the attack that robust_accuracy is measured with: the settings of this technique, or their defaults."""
+    listed = (spec.adversarial for spec in techniques or () if spec.type is TYPE)
+    return next((settings for settings in listed if settings is not None), Adversarial())
 
 
 def _settings(spec: TechniqueSpec) -> Adversarial:

@@ -1,21 +1,20 @@
 """Technique DataPreparation: preprocessing and feature engineering before an estimator, trained and shipped with it.
 
-Every step becomes part of the ONNX file, so that serving prepares requests as training prepared rows. A network has its
-own layers for this and is left alone.
+Every step becomes part of the ONNX file, so that requests are prepared in serving exactly as rows were in training. A
+network does this in its own layers and is left alone.
 """
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
+
+from optuna.trial import BaseTrial
 
 from optimizer_jobs.machinery.estimators import preparing
 from optimizer_jobs.machinery.estimators.preparing import CHOICES, DELIVERED
 from optimizer_jobs.machinery.training.fit import ESTIMATORS, family, untrainable
-from optimizer_jobs.machinery.training.parameters import told
+from optimizer_jobs.machinery.training.parameters import trial_params
 from optimizer_jobs.technique import Params, ParamValue, Subject
 from retune.api.techniques import Preparation, PreparationKind, TechniqueType
 from retune.api.techniques import Technique as TechniqueSpec
-
-if TYPE_CHECKING:
-    from optuna.trial import BaseTrial
 
 TYPE = TechniqueType.DATA_PREPARATION
 CHEAP = False
@@ -23,7 +22,7 @@ TRAINS = True
 
 OFF, ON = "Off", "On"
 _MATRIX_ONLY = {PreparationKind.IMPUTATION, PreparationKind.ENCODING}
-"""What a pipeline that takes named columns does itself, column by column."""
+"""Kinds that need one matrix as input. A pipeline that takes named columns has steps of its own for each column."""
 _USUAL: dict[PreparationKind, ParamValue] = {
     PreparationKind.IMPUTATION: "Median",
     PreparationKind.ENCODING: "OneHot",
@@ -36,7 +35,7 @@ _USUAL: dict[PreparationKind, ParamValue] = {
 
 
 def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
-    """Return why no step can be put before this model."""
+    """Return why no step can be put before this model, or None."""
     if family(subject.native) != ESTIMATORS:
         return "steps are put before scikit-learn estimators only; a network's first layers learn its scaling"
     reason = untrainable(subject)
@@ -45,8 +44,8 @@ def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
     return reason
 
 
-def suggest(trial: "BaseTrial", spec: TechniqueSpec, subject: Subject) -> Params | None:
-    """Choose a step of each kind, or to leave what was delivered."""
+def suggest(trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params | None:
+    """Choose a step of each kind, or to keep what was delivered."""
     mode = trial.suggest_categorical(f"{spec.name}.mode", (OFF, ON))
     chosen: Params = {
         str(kind): cast("ParamValue", trial.suggest_categorical(f"{spec.name}.{kind}", CHOICES[kind]))
@@ -58,13 +57,13 @@ def suggest(trial: "BaseTrial", spec: TechniqueSpec, subject: Subject) -> Params
 
 def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
     """Return each kind alone, in its usual form."""
-    usual = off(spec, subject) | told(spec.name, {"mode": ON})
-    return tuple(usual | told(spec.name, {str(kind): _USUAL[kind]}) for kind in _kinds(spec, subject))
+    usual = off(spec, subject) | trial_params(spec.name, {"mode": ON})
+    return tuple(usual | trial_params(spec.name, {str(kind): _USUAL[kind]}) for kind in _kinds(spec, subject))
 
 
 def off(spec: TechniqueSpec, subject: Subject) -> Params:
     """Return the steps as delivered."""
-    return told(spec.name, {"mode": OFF}, {str(kind): DELIVERED for kind in _kinds(spec, subject)})
+    return trial_params(spec.name, {"mode": OFF}, {str(kind): DELIVERED for kind in _kinds(spec, subject)})
 
 
 def describe(params: Params) -> str:
@@ -73,6 +72,7 @@ def describe(params: Params) -> str:
 
 
 def _kinds(spec: TechniqueSpec, subject: Subject) -> tuple[PreparationKind, ...]:
-    wanted = (spec.preparation or Preparation()).kinds
+    """Return the kinds that the user allows and the inputs of the model permit."""
+    allowed = (spec.preparation or Preparation()).kinds
     possible = set(CHOICES) - (_MATRIX_ONLY if len(subject.signature.inputs) > 1 else set())
-    return tuple(kind for kind in CHOICES if kind in wanted and kind in possible)
+    return tuple(kind for kind in CHOICES if kind in allowed and kind in possible)

@@ -1,53 +1,50 @@
-"""Technique Distillation: a smaller network learns the answers of any model: trees, an ensemble, a larger network.
+"""Technique Distillation: a smaller network, the student, learns the answers of any model: trees or a larger network.
 
-Says how; `nets.learning.students` builds the student and `training.networks` trains it. Where the teacher is a network,
-its hidden features are learned with its answers (`nets.learning.features`). A student that learns from labels alone is
-always tried too, because it is often as good.
+Only the student and what it learns from are chosen here. `nets.learning.students` builds it and
+`machinery.training.networks` trains it. Where the teacher is a network, the student also learns its hidden features
+(`nets.learning.features`). Where there are labels, a student that learns from them alone is always tried too, because
+it is often as good.
 """
 
-from typing import TYPE_CHECKING
+from optuna.trial import BaseTrial
 
 from optimizer_jobs.machinery.training import parameters
 from optimizer_jobs.machinery.training.fit import unchangeable, untaught
-from optimizer_jobs.machinery.training.parameters import Space, among, choices, told
+from optimizer_jobs.machinery.training.parameters import Space, among, choices, trial_params
+from optimizer_jobs.nets.learning.settings import FACTORY
 from optimizer_jobs.technique import Params, ParamValue, Subject
 from retune.api.model import Task
 from retune.api.techniques import Distillation, Parameter, TechniqueType
 from retune.api.techniques import Technique as TechniqueSpec
-
-if TYPE_CHECKING:
-    from optuna.trial import BaseTrial
 
 TYPE = TechniqueType.DISTILLATION
 CHEAP = False
 TRAINS = True
 
 OFF, ON = "Off", "On"
-FACTORY = "factory"
 _STUDENT = (among("width", (32, 16, 64, 128, 256)), among("depth", (1, 2, 3)))
-_LESSON = (among("teacher_weight", (0.7, 0.0, 0.3, 1.0)), among("temperature", (2.0, 1.0, 4.0)))
+_TEACHING = (among("teacher_weight", (0.7, 0.0, 0.3, 1.0)), among("temperature", (2.0, 1.0, 4.0)))
 _FEATURES = among("feature_weight", (5.0, 0.0))
 _EPOCHS: Params = {"epochs": 60}
-"""A student starts from nothing, so it gets more time than a model that is trained on."""
+"""A student starts from new weights, so it gets more time than a model that is trained further."""
 
 
 def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
-    """Return why no student can learn this model's answers."""
+    """Return why no student can learn this model's answers, or None."""
     reason = untaught(subject)
     if reason is not None:
         return reason
     from optimizer_jobs.nets.learning.students import not_answerable, not_learnable
 
     settings = _settings(spec)
-    wrong = parameters.wrong(settings.parameters or ())
-    return wrong or (not_learnable if settings.student is None else not_answerable)(subject.signature)
+    unfit = not_learnable if settings.student is None else not_answerable
+    return parameters.wrong(settings.parameters or ()) or unfit(subject.signature)
 
 
-def suggest(trial: "BaseTrial", spec: TechniqueSpec, subject: Subject) -> Params | None:
+def suggest(trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params | None:
     """Choose the student's shape and what it learns from."""
     mode = trial.suggest_categorical(f"{spec.name}.mode", (OFF, ON))
-    chosen = _space(spec, subject).choose(trial, spec.name)
-    chosen |= _fixed(spec, subject)
+    chosen = _space(spec, subject).choose(trial, spec.name) | _fixed(spec, subject)
     if chosen.get("teacher_weight") == 0.0:
         for name in ("temperature", "feature_weight"):
             chosen.pop(name, None)
@@ -59,56 +56,60 @@ def suggest(trial: "BaseTrial", spec: TechniqueSpec, subject: Subject) -> Params
 
 
 def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
-    """Return a student that learns from the model's answers, and where there are labels one that learns from them."""
-    usual = off(spec, subject) | told(spec.name, {"mode": ON})
-    plain = [usual | told(spec.name, {"teacher_weight": 0.0})] if subject.task is not Task.EMBEDDING else []
-    answers = [usual | told(spec.name, {"feature_weight": 0.0})] if _shows_features(spec, subject) else []
-    return (usual, *answers, *plain)
+    """Return a student of the model's answers and features, one of its answers alone, and one of the labels alone.
+
+    The last two only where the model shows features, and where there are labels.
+    """
+    usual = off(spec, subject) | trial_params(spec.name, {"mode": ON})
+    labels = [usual | trial_params(spec.name, {"teacher_weight": 0.0})] if subject.task is not Task.EMBEDDING else []
+    answers = [usual | trial_params(spec.name, {"feature_weight": 0.0})] if _shows_features(spec, subject) else []
+    return (usual, *answers, *labels)
 
 
 def off(spec: TechniqueSpec, subject: Subject) -> Params:
     """Return no student."""
-    return told(spec.name, {"mode": OFF}, _space(spec, subject).first())
+    return trial_params(spec.name, {"mode": OFF}, _space(spec, subject).first())
 
 
 def describe(params: Params) -> str:
-    """Return student and lesson, such as `student of width 32, depth 1, taught by 0.7`."""
-    shape = [f"{name.replace('_', ' ')} {value}" for name, value in params.items() if name not in _OTHER]
+    """Return the student and what it learns from, such as `student of width 32, depth 1, taught by answers 0.7`."""
+    shape = [f"{name.replace('_', ' ')} {value}" for name, value in params.items() if name not in _NOT_SHAPE]
     weight = params.get("teacher_weight")
-    lesson = "from labels alone" if weight == 0.0 else f"taught by {_share(weight)}"
-    lesson += " and hidden features" if params.get("feature_weight") else ""
-    return ", ".join([f"student of {', '.join(shape)}" if shape else "student", lesson])
+    teaching = "from labels alone" if weight == 0.0 else f"taught by {_answers(weight)}"
+    teaching += " and hidden features" if params.get("feature_weight") else ""
+    return ", ".join([f"student of {', '.join(shape)}" if shape else "student", teaching])
 
 
-_OTHER = {FACTORY, "teacher_weight", "temperature", "epochs", "feature_weight"}
+_NOT_SHAPE = {FACTORY, "teacher_weight", "temperature", "epochs", "feature_weight"}
+"""Parameters that say nothing about the student's shape."""
 
 
-def _share(weight: ParamValue | None) -> str:
+def _answers(weight: ParamValue | None) -> str:
     return "answers alone" if weight in {None, 1.0} else f"answers {weight:g}"
 
 
 def _space(spec: TechniqueSpec, subject: Subject) -> Space:
-    """Return the student's arguments, and what it learns from where there are labels."""
+    """Return the student's arguments, and how much it learns from the teacher where there are labels too."""
     settings = _settings(spec)
     shape: tuple[Parameter, ...] = _STUDENT if settings.student is None else settings.parameters or ()
-    lesson = () if subject.task is Task.EMBEDDING else _LESSON[: 2 if subject.task is Task.CLASSIFICATION else 1]
+    teaching = () if subject.task is Task.EMBEDDING else _TEACHING[: 2 if subject.task is Task.CLASSIFICATION else 1]
     features = (_FEATURES,) if _shows_features(spec, subject) else ()
-    return Space((*shape, *lesson, *features))
+    return Space((*shape, *teaching, *features))
 
 
 def _fixed(spec: TechniqueSpec, subject: Subject) -> Params:
-    """Return what is wanted though it cannot be had, so that the outcome says why."""
+    """Return hidden features that the user wants and the model does not show, so that the summary can say why."""
     wanted = _learns_features(spec, subject) and not _shows_features(spec, subject)
     return {"feature_weight": choices(_FEATURES)[0]} if wanted else {}
 
 
 def _learns_features(spec: TechniqueSpec, subject: Subject) -> bool:
-    """Return whether hidden features are wanted; of an embedding, the answers are features themselves."""
+    """Return whether hidden features are wanted. The answers of an embedding are features already."""
     return _settings(spec).features == "Auto" and subject.task is not Task.EMBEDDING
 
 
 def _shows_features(spec: TechniqueSpec, subject: Subject) -> bool:
-    """Return whether hidden features are wanted, and the model is a network that shows them."""
+    """Return whether hidden features are wanted and the model is a network whose layers show them."""
     return _learns_features(spec, subject) and unchangeable(subject) is None
 
 

@@ -1,7 +1,7 @@
-"""All techniques by type, in the order in which a plan applies them, and the recipe for a user who names none.
+"""All techniques by type, in the order in which a plan applies them, and the recipe for a user who lists none.
 
-A new technique is a module and a line here. The order matters: what trains comes before what rewrites, and
-quantization works on a graph that is pruned and cleaned already.
+A new technique is a module and a line here. The order matters: techniques that train come before those that rewrite a
+file, and quantization works on a graph that is already pruned and cleaned.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,11 +57,11 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """The techniques of a run, and why others are not among them."""
+    """The techniques of a run, and why the others are left out."""
 
     techniques: tuple[TechniqueSpec, ...]
     left_out: dict[str, str]
-    """Name of a technique to the reason it is not used."""
+    """Why a technique is not used, by its name."""
 
 
 def recipe(subject: Subject) -> Recipe:
@@ -75,7 +75,11 @@ def recipe(subject: Subject) -> Recipe:
 
 
 def asked_for(subject: Subject, specs: Sequence[TechniqueSpec]) -> Recipe:
-    """Return what the user listed, in the order of application; raises JobError when one of them cannot be used."""
+    """Return the techniques that the user listed, in the order of application.
+
+    Raises:
+        JobError: TechniqueUnavailable, when one of them cannot be used.
+    """
     for spec in specs:
         reason = _unavailable(subject, spec)
         if reason is not None:

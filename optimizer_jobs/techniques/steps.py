@@ -1,7 +1,7 @@
-"""Results of steps, kept under the hash of all that went into them, so that trials and workers share the work.
+"""Apply the steps of a plan, and keep each result under the hash of its inputs, so that trials and workers share work.
 
-A kept result is never changed; two workers that make the same one at the same time write the same bytes. One that is
-not whole any more, on a file system that lost power or space, is made anew.
+A kept result is never changed, and two workers that make the same result at the same time write the same bytes. A
+result that is damaged, because the file system lost power or space, is made again.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +25,7 @@ Json = Any
 _OUTCOME, _MODEL, _STAGED = "outcome.json", "model.onnx", ".staged-"
 
 Entering = Callable[[str], None]
-"""Takes the kind of work that a step is: the same text where trainings can be compared with each other."""
+"""Called with the kind of a step; steps of the same kind can be compared with each other while they train."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,21 @@ class Step:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name alone."""
+        """Its name, as a list of one."""
         return (self.name,)
 
     @property
     def words(self) -> str:
-        """The step in a few words."""
+        """The step in a few words, such as `pruned by 50 %`."""
         return TECHNIQUES[self.type].describe(self.params)
 
     @property
     def key(self) -> Json:
-        """What the result depends on besides model and context."""
+        """What the result depends on besides model and context, as JSON."""
         return [str(self.type), self.params]
 
     def apply(self, model: Path, context: Context) -> Applied | Skipped:
-        """Rewrite a file as the step says."""
+        """Rewrite the file with these parameters."""
         return cast("Rewriting", TECHNIQUES[self.type]).apply(model, self.params, context)
 
 
@@ -65,7 +65,7 @@ class Built:
     skipped: tuple[str, ...]
     """Why steps left the model as it was."""
     idle: tuple[str, ...] = ()
-    """Names of these steps."""
+    """Names of the steps that left the model as it was."""
     native: Path | None = None
     """The same model in the format it was delivered in, where the steps made it."""
     factory: Factory | None = None
@@ -75,28 +75,37 @@ class Built:
 def build(
     model: Path, steps: Sequence[Step], *, context: Context, kept: Path, entering: Entering | None = None
 ) -> Built:
-    """Train as all training steps together say, then apply the others in order.
+    """Train once with all training steps together, then apply the other steps in order.
 
-    Results are taken from the folder `kept` where they were made before, and added to it where not. `entering` hears
-    of each step before it is taken or made, and may raise to end the work there.
+    Args:
+        model: The ONNX file to start from.
+        steps: The steps of the plan.
+        context: What steps may use besides the model.
+        kept: Folder of kept results. A result that is not there yet is added.
+        entering: Called before each step; it may raise to end the work.
     """
-    training = [step for step in steps if TECHNIQUES[step.type].TRAINS]
-    plan = {step.type: step.params for step in training}
-    rewriting = dataclasses.replace(context, training_plan=plan)
-    before = _Training(training).group if training else ""
-    work: list[tuple[str, Step | _Training, Context]] = [(before, _Training(training), context)] if training else []
-    work += [(f"{before}+{step.type}".strip("+"), step, rewriting) for step in steps if step not in training]
     built = Built(model=model, applied=(), skipped=())
-    for group, step, its_context in work:
+    for kind, step, step_context in _work(steps, context):
         if entering is not None:
-            entering(group)
-        built = _then(built, step, _cached(built.model, step, context=its_context, kept=kept))
+            entering(kind)
+        built = _then(built, step, _cached(built.model, step, context=step_context, kept=kept))
     return built
+
+
+def _work(steps: Sequence[Step], context: Context) -> Iterator[tuple[str, "Step | _Training", Context]]:
+    """Yield each piece of work with its kind and its context; the training steps are the first one, together."""
+    training = _Training([step for step in steps if TECHNIQUES[step.type].TRAINS])
+    if training.steps:
+        yield training.kind, training, context
+    rewriting = dataclasses.replace(context, training_plan=training.plan)
+    for step in steps:
+        if step not in training.steps:
+            yield f"{training.kind}+{step.type}".strip("+"), step, rewriting
 
 
 @dataclass(frozen=True)
 class _Training:
-    """All training steps of a plan, as the one step that they are."""
+    """All training steps of a plan as one step."""
 
     steps: Sequence[Step]
 
@@ -105,7 +114,8 @@ class _Training:
         return tuple(step.name for step in self.steps)
 
     @property
-    def group(self) -> str:
+    def kind(self) -> str:
+        """Techniques and start of the training; empty without steps."""
         starts = [str(step.params["start"]) for step in self.steps if "start" in step.params]
         return "+".join([*(step.type for step in self.steps), *starts])
 
@@ -113,12 +123,16 @@ class _Training:
     def key(self) -> Json:
         return {str(step.type): step.params for step in self.steps}
 
+    @property
+    def plan(self) -> dict[TechniqueType, Params]:
+        return {step.type: step.params for step in self.steps}
+
     def apply(self, model: Path, context: Context) -> Applied | Skipped:
-        return fit(model, {step.type: step.params for step in self.steps}, context)
+        return fit(model, self.plan, context)
 
 
 def _then(built: Built, step: Step | _Training, outcome: Applied | Skipped) -> Built:
-    """Return what is built after one more step; a rewritten file is no longer what the native one says."""
+    """Return the model after one more step. The native file counts only when this step made it."""
     if isinstance(outcome, Skipped):
         skipped = (*built.skipped, outcome.reason)
         return dataclasses.replace(built, skipped=skipped, idle=(*built.idle, *step.names))
@@ -146,12 +160,12 @@ def _cached(model: Path, step: Step | _Training, *, context: Context, kept: Path
 
 
 def _read(entry: Path) -> Json | None:
-    """Return the record of a kept result, or None when it is not there or not whole; what is not whole is removed."""
+    """Return the record of a kept result, or None when it is missing or damaged. A damaged result is removed."""
     if not entry.exists():
         return None
     try:
         outcome = json.loads((entry / _OUTCOME).read_text())
-        if all(digest(entry / name) == known for name, known in outcome["digests"].items()):
+        if all(digest(entry / name) == expected for name, expected in outcome["digests"].items()):
             return outcome
     except (OSError, ValueError, LookupError):
         pass
@@ -161,7 +175,7 @@ def _read(entry: Path) -> Json | None:
 
 
 def _make(model: Path, step: Step | _Training, *, context: Context, entry: Path) -> None:
-    """Apply a step and publish its result with one rename; another worker's equal result wins silently."""
+    """Apply a step and publish its result with one rename, unless another worker has published it meanwhile."""
     with tempfile.TemporaryDirectory(dir=context.workdir) as scratch:
         outcome = step.apply(model, dataclasses.replace(context, workdir=Path(scratch)))
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -177,7 +191,7 @@ def _make(model: Path, step: Step | _Training, *, context: Context, entry: Path)
 
 
 def _stage(outcome: Applied | Skipped, folder: Path) -> dict[str, Json]:
-    """Copy what a step made into the folder and return the record of it."""
+    """Copy the files that a step made into the folder and return their record."""
     if isinstance(outcome, Skipped):
         return {"reason": outcome.reason, "digests": {}}
     shutil.copyfile(outcome.model, folder / _MODEL)

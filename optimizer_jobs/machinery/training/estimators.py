@@ -22,7 +22,7 @@ from optimizer_jobs.machinery.estimators.preparing import NothingToPrepareError,
 from optimizer_jobs.machinery.estimators.preparing import words as words_of_steps
 from optimizer_jobs.machinery.estimators.save import save
 from optimizer_jobs.machinery.estimators.soundness import parts
-from optimizer_jobs.machinery.training.spaces import decoded
+from optimizer_jobs.machinery.training.estimator_spaces import decoded
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.progress import say

@@ -1,6 +1,7 @@
-"""Parameters whose values a search chooses, given by the user or by a technique: how a trial chooses, what comes first.
+"""Parameters whose values a search chooses: how a trial chooses each one, and which value is tried first.
 
-Both kinds are the API's `Parameter`, so that a space a user writes is treated as one that is built in.
+Users and techniques describe parameters alike, with the API's `Parameter`. So a search treats a space that a user wrote
+as it treats a built-in one.
 """
 
 import json
@@ -17,38 +18,44 @@ from retune.api.techniques import Parameter
 
 @dataclass(frozen=True)
 class Space:
-    """What can be chosen, and what is usual."""
+    """Parameters to choose, and the values to start from."""
 
     parameters: tuple[Parameter, ...]
     usual: Mapping[str, ParamValue] = field(default_factory=dict)
-    """Values that a model has now, or that suit most; a parameter without one starts in its middle."""
+    """Values that the model has now, or that suit most models, by parameter. A parameter without one starts in its
+    middle."""
 
     def choose(self, trial: BaseTrial, prefix: str) -> Params:
-        """Ask the trial for all of it, each under the name `PREFIX.PARAMETER`; return values by parameter."""
-        return {one.name: choose(trial, f"{prefix}.{one.name}", one) for one in self.parameters}
+        """Ask the trial for every parameter, under the name `PREFIX.PARAMETER`; return the values by parameter."""
+        return {parameter.name: choose(trial, f"{prefix}.{parameter.name}", parameter) for parameter in self.parameters}
 
     def first(self) -> Params:
         """Return the values to try first, by parameter."""
-        return {one.name: first(one, self.usual.get(one.name)) for one in self.parameters}
+        return {parameter.name: first(parameter, self.usual.get(parameter.name)) for parameter in self.parameters}
 
 
 def between(name: str, low: float, high: float, *, log: bool = False, integer: bool = False) -> Parameter:
-    """Return a parameter that is a number from `low` to `high`."""
+    """Return a parameter whose value is a number from `low` to `high`, both included."""
     return Parameter(name=name, min=f"{low:.9f}", max=f"{high:.9f}", log=log, integer=integer)
 
 
 def among(name: str, values: Iterable[ParamValue]) -> Parameter:
-    """Return a parameter that is one of the values."""
+    """Return a parameter whose value is one of `values`."""
     return Parameter(name=name, values=tuple(json.dumps(value) for value in values))
 
 
-def told(prefix: str, *params: Mapping[str, ParamValue]) -> Params:
-    """Return values by parameter as a trial is told them, each under the name `PREFIX.PARAMETER`; later ones win."""
-    return {f"{prefix}.{name}": value for some in params for name, value in some.items()}
+def trial_params(prefix: str, *groups: Mapping[str, ParamValue]) -> Params:
+    """Return values under the names that they have in a trial, `PREFIX.PARAMETER`.
+
+    Args:
+        prefix: Name of the technique in the spec.
+        groups: Values by parameter. Where two groups name the same parameter, the later one wins.
+    """
+    return {f"{prefix}.{name}": value for group in groups for name, value in group.items()}
 
 
 def choose(trial: BaseTrial, name: str, parameter: Parameter) -> ParamValue:
-    """Ask the trial for a value under the name `name`."""
+    """Ask the trial for a value of the parameter, under the name `name`."""
     if parameter.values is not None:
         return cast("ParamValue", trial.suggest_categorical(name, choices(parameter)))
     low, high = _bounds(parameter)
@@ -58,30 +65,38 @@ def choose(trial: BaseTrial, name: str, parameter: Parameter) -> ParamValue:
 
 
 def first(parameter: Parameter, usual: ParamValue | None = None) -> ParamValue:
-    """Return the value to try first: `usual` as near as the parameter allows, else the middle or the first choice."""
+    """Return the value to try first.
+
+    That is `usual`, or the allowed number closest to it. Where `usual` is of no help, it is the first choice, or the
+    middle of the range.
+    """
     if parameter.values is not None:
-        listed = choices(parameter)
-        return usual if usual is not None and usual in listed else listed[0]
+        values = choices(parameter)
+        return usual if usual is not None and usual in values else values[0]
     low, high = _bounds(parameter)
     middle = math.sqrt(low * high) if parameter.log else (low + high) / 2
     number = float(usual) if isinstance(usual, int | float) else middle
-    near = min(max(number, low), high)
-    return min(max(round(near), math.ceil(low)), math.floor(high)) if parameter.integer else near
+    closest = min(max(number, low), high)
+    return min(max(round(closest), math.ceil(low)), math.floor(high)) if parameter.integer else closest
 
 
 def choices(parameter: Parameter) -> tuple[ParamValue, ...]:
-    """Return the values to choose from; raises ValueError for one that is a list, an object or null."""
-    found = tuple(json_or_text(value) for value in parameter.values or ())
-    for value, spelled in zip(found, parameter.values or (), strict=True):
+    """Return the values to choose from.
+
+    Raises:
+        ValueError: A value is a list, an object or null.
+    """
+    values = tuple(json_or_text(text) for text in parameter.values or ())
+    for value, text in zip(values, parameter.values or (), strict=True):
         if not isinstance(value, str | int | float):
             raise ValueError(  # noqa: TRY004 - the user's text, not a caller's type
-                f"parameter {parameter.name} has value {spelled}, not a number, truth value or text"
+                f"parameter {parameter.name} has value {text}, not a number, truth value or text"
             )
-    return found
+    return values
 
 
 def wrong(parameters: Iterable[Parameter]) -> str | None:
-    """Return why the values of one of the parameters cannot be chosen from, or None."""
+    """Return why a parameter has no values to choose from, as words without a full stop, or None."""
     for parameter in parameters:
         try:
             choices(parameter)
@@ -95,7 +110,7 @@ def wrong(parameters: Iterable[Parameter]) -> str | None:
 
 
 def extremes(parameter: Parameter) -> tuple[ParamValue, ...]:
-    """Return values that show whether all are allowed: every choice, or smallest and largest."""
+    """Return the values to check when all must be allowed: every choice, or the smallest and the largest number."""
     if parameter.values is not None:
         return choices(parameter)
     return tuple(round(bound) if parameter.integer else bound for bound in _bounds(parameter))

@@ -1,6 +1,6 @@
 """How a network is trained: one set of hyperparameters, as the search chooses them.
 
-Only numbers, no torch: techniques name and check hyperparameters by this before anything heavy is imported.
+There is no torch in here, so that techniques can name and check hyperparameters before anything heavy is imported.
 """
 
 from dataclasses import dataclass
@@ -11,49 +11,52 @@ from optimizer_jobs.technique import Params, ParamValue
 DELIVERED, SCRATCH = "Delivered", "Scratch"
 """Where training starts: from the weights as delivered, or from new ones."""
 
+FACTORY = "factory"
+"""Parameter of technique Distillation that holds the student's Factory as JSON."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Hyperparameters of one training; the defaults suit small networks and rows that fit into memory."""
+    """Hyperparameters of one training. The defaults suit small networks and data that fits into memory."""
 
     learning_rate: float = 1e-3
-    """Largest step of AdamW; it falls to 0 along a cosine."""
+    """Largest learning rate of AdamW; it falls to 0 along a cosine."""
     weight_decay: float = 1e-4
-    """Decoupled decay of matrices and filters; biases and norms have none."""
+    """Decoupled decay of matrices and filters; biases and normalizations have none."""
     head_rate: float = 1.0
-    """Learning rate of the last layer, as a multiple of the others'."""
+    """Learning rate of the last layer, as a multiple of that of the other layers."""
     head_decay: float = 1.0
-    """Weight decay of the last layer, as a multiple of the others'."""
+    """Weight decay of the last layer, as a multiple of that of the other layers."""
     label_smoothing: float = 0.0
-    """Share of a label spread over all classes."""
+    """Share of a label that is spread over all classes, 0 to 1."""
     input_noise: float = 0.0
-    """Standard deviation of noise added to floating point inputs, as a multiple of each input's own."""
+    """Standard deviation of the noise added to floating point inputs, as a multiple of the input's own."""
     epochs: int = 30
     """Passes over the training rows, at most."""
     batch_size: int = 32
     patience: int = 8
-    """Epochs without a better quality on validation after which training ends."""
+    """Epochs without better quality on validation after which training ends."""
     warmup: float = 0.05
-    """Share of all steps in which the learning rate rises from 0."""
+    """Share of all steps in which the learning rate rises from 0, 0 to 1."""
     clip_norm: float = 5.0
-    """Longest gradient."""
+    """Largest norm of the gradient; longer ones are scaled down to it."""
     teacher_weight: float = 0.5
-    """Share of the loss that compares with a teacher, where there is one; the rest compares with labels."""
+    """Share of the loss that compares with the answers of a teacher, 0 to 1; the rest compares with labels."""
     temperature: float = 2.0
-    """How much a teacher's scores are flattened."""
+    """What logits of teacher and student are divided by when they are compared; more makes small scores count more."""
     feature_weight: float = 0.0
-    """Weight of the loss that compares hidden features with a teacher's, beside the rest, where there is a teacher."""
+    """Weight of the loss that compares hidden features with those of a teacher; it is added to the rest."""
     learned: bool = False
-    """Whether the continuous ones above follow the gradient of the validation loss before training begins."""
+    """Whether continuous hyperparameters follow the gradient of the validation loss before training begins."""
 
     @classmethod
     def of(cls, params: Params) -> "Settings":
-        """Return the settings that `params` name, the defaults for all others; names of other things are left alone."""
+        """Return the settings that `params` name, with defaults for all others. Other names in `params` are ignored."""
         chosen: dict[str, Any] = {name: typed(name, params[name]) for name in LIMITS if name in params}
         return cls(**chosen, learned=bool(params.get("learned", False)))
 
     def words(self) -> str:
-        """Return what differs from the defaults but for the epochs, such as `learning rate 0.004, batch size 64`."""
+        """Return what differs from the defaults, epochs aside, such as `learning rate 0.004, batch size 64`."""
         usual = Settings()
         changed = [name for name in LIMITS if name != "epochs" and getattr(self, name) != getattr(usual, name)]
         return ", ".join(f"{name.replace('_', ' ')} {getattr(self, name):.3g}" for name in changed)
@@ -79,7 +82,7 @@ LIMITS: dict[str, tuple[float, float, bool]] = {
 
 
 def wrong(name: str, value: ParamValue) -> str | None:
-    """Return why a hyperparameter cannot have this value, as words after its name, or None."""
+    """Return why a hyperparameter cannot have this value, as words that follow its name, or None."""
     if name not in LIMITS:
         return f"is not known; known are {', '.join(LIMITS)}"
     low, high, whole = LIMITS[name]
@@ -89,5 +92,5 @@ def wrong(name: str, value: ParamValue) -> str | None:
 
 
 def typed(name: str, value: ParamValue) -> int | float:
-    """Return a hyperparameter's value as its own kind of number."""
+    """Return a hyperparameter's value as a whole number or a float, as `LIMITS` says."""
     return int(value) if LIMITS[name][2] else float(value)

@@ -16,12 +16,11 @@ from optimizer_jobs.nets.catalogue import convnet, mlp
 from optimizer_jobs.nets.factory import network
 from optimizer_jobs.nets.learning.lesson import Teacher
 from optimizer_jobs.nets.learning.losses import scores_of
-from optimizer_jobs.nets.learning.settings import LIMITS
+from optimizer_jobs.nets.learning.settings import FACTORY, LIMITS
 from optimizer_jobs.signature import Signature
 from optimizer_jobs.technique import Params
 from retune.api.model import Factory
 
-FACTORY = "factory"
 _IMAGE_AXES = 4
 _SMALLEST_IMAGE = 4
 

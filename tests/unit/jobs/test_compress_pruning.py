@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torch_pruning")
 
 from optimizer_jobs.data.datasets import Rows  # noqa: E402
+from optimizer_jobs.machinery.compress.pruning import GRADIENTS, WEIGHTS  # noqa: E402
 from optimizer_jobs.models.engine import EngineOptions  # noqa: E402
 from optimizer_jobs.models.onnx_file import check_onnx  # noqa: E402
 from optimizer_jobs.models.runtime import open_model  # noqa: E402
@@ -105,7 +106,7 @@ def test_units_are_ranked_by_gradients_where_asked(trained: Mapping[str, Path], 
     few = _rows("training").take(slice(0, 200))
     made = [
         _applied(pruning.apply(trained["residual"], params | {"importance": by}, _context(tmp_path / by, training=few)))
-        for by in (pruning.WEIGHTS, pruning.GRADIENTS)
+        for by in (WEIGHTS, GRADIENTS)
     ]
     assert made[0].summary == made[1].summary
     assert made[0].model.read_bytes() != made[1].model.read_bytes()

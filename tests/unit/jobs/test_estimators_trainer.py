@@ -19,7 +19,7 @@ from sklearn.svm import SVC
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.machinery.estimators.load import load
 from optimizer_jobs.machinery.formats.base import Converted
-from optimizer_jobs.machinery.training import spaces
+from optimizer_jobs.machinery.training import estimator_spaces as spaces
 from optimizer_jobs.machinery.training.estimators import fit
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import check_onnx

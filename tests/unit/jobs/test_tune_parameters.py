@@ -7,7 +7,7 @@ from optuna import create_study
 from optuna.samplers import RandomSampler
 
 from optimizer_jobs.machinery.training import parameters
-from optimizer_jobs.machinery.training.parameters import Space, among, between, told
+from optimizer_jobs.machinery.training.parameters import Space, among, between, trial_params
 from retune.api.techniques import Parameter
 
 NUMBERS = st.floats(min_value=0.001, max_value=1000, allow_nan=False)
@@ -57,5 +57,5 @@ def test_a_space_is_asked_by_the_name_of_its_step() -> None:
     """What is told is what is chosen."""
     space = Space((among("width", (8, 16)), between("rate", 0.1, 1.0)), usual={"width": 16})
     study = create_study()
-    study.enqueue_trial(told("shape", {"width": 8}, space.first()))
+    study.enqueue_trial(trial_params("shape", {"width": 8}, space.first()))
     assert space.choose(study.ask(), "shape") == {"width": 16, "rate": pytest.approx(0.55)}

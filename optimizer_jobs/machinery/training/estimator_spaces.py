@@ -1,7 +1,7 @@
 """What is worth searching for each class of estimator, alone or as a step of a pipeline, and what a user may name.
 
-A parameter is named as scikit-learn names it, `C` or `clf__C`. None is spelled "None", hidden layers are "64,32".
-Nothing here trains.
+Parameters have scikit-learn's names, such as `C` or `clf__C`. The value None is written as "None", and the sizes of
+hidden layers as "64,32". Nothing here trains.
 """
 
 import math
@@ -20,10 +20,10 @@ from retune.api.model import ModelFormat
 from retune.api.techniques import Parameter
 
 NONE = "None"
-"""How None is spelled."""
+"""How the value None is written."""
 
 RESERVED = ("memory", "n_jobs", "random_state", "verbose", "warm_start")
-"""Parameters that the trainer sets itself: how it is seeded, how many threads it has."""
+"""Parameters that the trainer sets itself, such as the seed and the number of threads."""
 
 _LAYERS = "hidden_layer_sizes"
 _C = (between("C", 1e-3, 1e3, log=True),)
@@ -96,9 +96,9 @@ HYPERPARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
     "SelectPercentile": (among("percentile", (25, 50, 75, 100)),),
     "SimpleImputer": (among("strategy", ("mean", "median", "most_frequent")),),
 }
-"""By name of the class; names are alike in all versions of the library, modules are not."""
+"""Parameters by the name of the class, which is the same in all versions of scikit-learn, unlike its module."""
 
-_COUNTS = ("n_estimators", "max_iter")
+_COUNTS = ("max_iter", "n_estimators")
 _COUNTED = re.compile(r"(AdaBoost|Bagging|ExtraTrees|GradientBoosting|HistGradientBoosting|RandomForest)")
 _DEEP = re.compile(r"(DecisionTree|ExtraTrees|GradientBoosting|HistGradientBoosting|RandomForest)")
 _COUNT_SHARES = (0.05, 0.1, 0.25, 0.5, 1.0, 1.5)
@@ -107,26 +107,26 @@ _DEPTHS = (3, 4, 6, 8, 12, 16)
 _NAME_LIMIT = 96
 
 
-def hyperparameters(native: Native | None, given: tuple[Parameter, ...] | None) -> Space:
-    """Return what is searched in training: what the user gave, or what is known for this estimator and its steps."""
-    return _space(native, given, lambda _, part: HYPERPARAMETERS.get(type(part).__name__, ()))
+def hyperparameters(native: Native | None, listed: tuple[Parameter, ...] | None) -> Space:
+    """Return what is searched in training: what the user listed, or what is known for this estimator and its steps."""
+    return _space(native, listed, lambda part: HYPERPARAMETERS.get(type(part).__name__, ()))
 
 
-def architecture(native: Native | None, given: tuple[Parameter, ...] | None) -> Space:
-    """Return what changes the estimator's size: number and depth of trees, width and number of hidden layers."""
-    return _space(native, given, lambda _, part: _sizes(part))
+def architecture(native: Native | None, listed: tuple[Parameter, ...] | None) -> Space:
+    """Return what changes the estimator's size: what the user listed, or the sizes of trees and hidden layers."""
+    return _space(native, listed, _sizes)
 
 
-def unknown(native: Native | None, given: tuple[Parameter, ...]) -> str | None:
-    """Return which parameter the user gave is none of this estimator, or may not have one of its values, or None."""
+def unknown(native: Native | None, listed: tuple[Parameter, ...]) -> str | None:
+    """Return which of the user's parameters this estimator does not have, or may not have with a value, or None."""
     estimator = _delivered(native)
     known = estimator.get_params()
-    for parameter in given:
+    for parameter in listed:
         if parameter.name.rpartition("__")[2] in RESERVED:
             return f"{parameter.name} is set by Retune itself, which seeds the training and bounds its threads"
         if parameter.name not in known or hasattr(known[parameter.name], "get_params"):
-            listed = ", ".join(sorted(name for name in known if not hasattr(known[name], "get_params"))[:40])
-            return f"{type(estimator).__name__} takes no parameter {parameter.name}; it takes {listed}"
+            names = ", ".join(sorted(name for name in known if not hasattr(known[name], "get_params"))[:40])
+            return f"{type(estimator).__name__} takes no parameter {parameter.name}; it takes {names}"
         for value in extremes(parameter):
             reason = _wrong_value(estimator, parameter.name, value)
             if reason is not None:
@@ -135,7 +135,7 @@ def unknown(native: Native | None, given: tuple[Parameter, ...]) -> str | None:
 
 
 def decoded(params: Mapping[str, ParamValue]) -> dict[str, Any]:
-    """Return values as the estimator takes them: None for "None", a tuple for hidden layers."""
+    """Return the values as the estimator takes them: None for "None", a tuple for hidden layers."""
     return {name: _decoded(name, value) for name, value in params.items()}
 
 
@@ -151,51 +151,56 @@ def _decoded(name: str, value: ParamValue) -> Any:
 
 
 def _space(
-    native: Native | None, given: tuple[Parameter, ...] | None, known: Callable[[str, Any], Iterable[Parameter]]
+    native: Native | None, listed: tuple[Parameter, ...] | None, known: Callable[[Any], Iterable[Parameter]]
 ) -> Space:
+    """Return the user's parameters, or the `known` ones of each step that it really has."""
     estimator = _delivered(native)
     usual = _usual(estimator)
-    if given is not None:
-        return Space(given, usual)
-    found = []
-    for prefix, part in _steps(estimator):
-        taken = part.get_params(deep=False)
-        for parameter in known(prefix, part):
+    if listed is not None:
+        return Space(listed, usual)
+    parameters = []
+    for prefix, step in _steps(estimator):
+        own = step.get_params(deep=False)
+        for parameter in known(step):
             name = f"{prefix}{parameter.name}"
-            if parameter.name in taken and name.isidentifier() and len(name) <= _NAME_LIMIT:
-                found.append(parameter.model_copy(update={"name": name}))
-    return Space(tuple(found), usual)
+            if parameter.name in own and name.isidentifier() and len(name) <= _NAME_LIMIT:
+                parameters.append(parameter.model_copy(update={"name": name}))
+    return Space(tuple(parameters), usual)
 
 
 def _steps(estimator: Any) -> list[tuple[str, Any]]:
-    """Return the estimator, or the steps of a pipeline at any depth with their prefixes, the last one first."""
+    """Return the estimator, or the steps of a pipeline at any depth, with the prefixes of their parameters' names.
+
+    The last step comes first.
+    """
     if not hasattr(estimator, "steps"):
         return [("", estimator)]
     return [
-        (f"{name}__{prefix}", part)
+        (f"{name}__{prefix}", inner)
         for name, step in reversed(estimator.steps)
         if hasattr(step, "get_params")
-        for prefix, part in _steps(step)
+        for prefix, inner in _steps(step)
     ]
 
 
-def _sizes(part: Any) -> list[Parameter]:
-    name, taken = type(part).__name__, part.get_params(deep=False)
-    found = []
+def _sizes(step: Any) -> list[Parameter]:
+    """Return the parameters that set the size of an estimator, with values around those delivered."""
+    name, own = type(step).__name__, step.get_params(deep=False)
+    parameters = []
     if _COUNTED.match(name):
-        count = next(one for one in (*_COUNTS[::-1],) if one in taken)
-        found.append(among(count, dict.fromkeys(max(1, round(share * taken[count])) for share in _COUNT_SHARES)))
+        count = next(parameter for parameter in _COUNTS if parameter in own)
+        parameters.append(among(count, dict.fromkeys(max(1, round(share * own[count])) for share in _COUNT_SHARES)))
     if _DEEP.match(name):
-        deepest = taken["max_depth"]
+        deepest = own["max_depth"]
         shallower = [depth for depth in _DEPTHS if deepest is None or depth < deepest]
-        found.append(among("max_depth", [*shallower, NONE if deepest is None else deepest]))
-    if _LAYERS in taken:
-        found.append(among(_LAYERS, _layers(taken[_LAYERS])))
-    return [parameter for parameter in found if parameter.values and len(parameter.values) > 1]
+        parameters.append(among("max_depth", [*shallower, NONE if deepest is None else deepest]))
+    if _LAYERS in own:
+        parameters.append(among(_LAYERS, _layers(own[_LAYERS])))
+    return [parameter for parameter in parameters if parameter.values and len(parameter.values) > 1]
 
 
 def _layers(delivered: Any) -> list[str]:
-    """Return narrower and wider layers, and one layer less, as "64,32"."""
+    """Return narrower and wider hidden layers, and one layer less, such as "64,32"."""
     widths = [int(width) for width in (delivered if isinstance(delivered, list | tuple) else [delivered])]
     shapes = [[max(1, round(share * width)) for width in widths] for share in _WIDTH_SHARES]
     shapes += [widths[:-1]] if len(widths) > 1 else []
@@ -203,14 +208,16 @@ def _layers(delivered: Any) -> list[str]:
 
 
 def _usual(estimator: Any) -> Params:
-    """Return the delivered values that a search can choose."""
-    return {name: spelled for name, value in estimator.get_params().items() if (spelled := _spelled(value)) is not None}
+    """Return the delivered values by parameter, as far as a search can choose them."""
+    values = {name: _encoded(value) for name, value in estimator.get_params().items()}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _spelled(value: Any) -> ParamValue | None:
+def _encoded(value: Any) -> ParamValue | None:
+    """Return the value as a search has it, the reverse of `_decoded`; None for what a search cannot choose."""
     if value is None:
         return NONE
-    if isinstance(value, list | tuple) and value and all(isinstance(one, int) for one in value):
+    if isinstance(value, list | tuple) and value and all(isinstance(width, int) for width in value):
         return ",".join(map(str, value))
     if isinstance(value, float) and not math.isfinite(value):
         return None
@@ -218,13 +225,13 @@ def _spelled(value: Any) -> ParamValue | None:
 
 
 def _wrong_value(estimator: Any, name: str, value: ParamValue) -> str | None:
-    """Return why the parameter may not have the value, in scikit-learn's words."""
+    """Return why the parameter may not have the value, in scikit-learn's words, or None."""
     from sklearn.base import clone
 
     changed = clone(estimator).set_params(**{name: _decoded(name, value)})
     owner = changed.get_params().get(name.rpartition("__")[0], changed)
     try:
-        owner._validate_params()  # noqa: SLF001 - what fit calls first, without fitting
+        owner._validate_params()  # noqa: SLF001 - the check that fit starts with
     except ValueError as error:
         return printable(str(error), limit=300).rstrip(".")
     return None
@@ -239,5 +246,5 @@ def _delivered(native: Native | None) -> Any:
 
 @lru_cache(maxsize=2)
 def _load(path: str, format_: ModelFormat, modified: int, size: int) -> Any:  # noqa: ARG001 - they name the content
-    """Return the estimator in a file; a search asks for its space in every trial."""
+    """Return the estimator in a file. It is kept, because a search asks for the space in every trial."""
     return load(Native(Path(path), format_), trusted=True).estimator
