@@ -82,9 +82,11 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
             str(error), limit=300
         )
         raise JobError(
-            Reason.MODEL_INVALID, request.model.uri, f"{message}.",
+            Reason.MODEL_INVALID,
+            request.model.uri,
+            f"{message}.",
             "Give a model whose outputs fit spec.model.task, and data of the shape it takes.",
-        ) from error  # fmt: skip
+        ) from error
     return BaselineResult(
         spec_hash=request.spec_hash,
         bundle=reference,
@@ -127,9 +129,11 @@ def _check_missing(opened: Opened, splits: Mapping[str, Rows], specs: Mapping[st
         reason = unanswered(session, rows)
         if reason is not None:
             raise JobError(
-                Reason.DATA_INVALID, specs[name].uri, f"{reason}.",
+                Reason.DATA_INVALID,
+                specs[name].uri,
+                f"{reason}.",
                 "Fill these values, or deliver a pipeline with an imputer in front of the estimator.",
-            )  # fmt: skip
+            )
 
 
 def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: int = 1) -> tuple[Measurement, ...]:

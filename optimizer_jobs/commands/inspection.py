@@ -49,10 +49,14 @@ def _inspect(request: InspectRequest, scratch: Path) -> InspectResult:
     files = [_look(uri, columns, signature) for uri, columns in opened]
     task = _task(signature, [(columns, file) for (_, columns), file in zip(opened, files, strict=True)])
     subject = Subject(
-        graph=onnx.load(opened_model.model, load_external_data=False), signature=signature, task=task,
-        native=opened_model.native, training=bool(files), calibration=bool(files),
+        graph=onnx.load(opened_model.model, load_external_data=False),
+        signature=signature,
+        task=task,
+        native=opened_model.native,
+        training=bool(files),
+        calibration=bool(files),
         cpu_flags=frozenset(fingerprint().features),
-    )  # fmt: skip
+    )
     return InspectResult(
         task=task,
         inputs=tuple(_word(tensor) for tensor in signature.inputs[:8]),
@@ -72,9 +76,11 @@ def _shown(request: InspectRequest) -> Dataset:
     if request.model.format is ModelFormat.ONNX:
         return Dataset(uri=request.model.uri)
     raise JobError(
-        Reason.DATA_NOT_FOUND, request.model.uri, f"a model of format {request.model.format} needs rows to look at.",
+        Reason.DATA_NOT_FOUND,
+        request.model.uri,
+        f"a model of format {request.model.format} needs rows to look at.",
         "Name a data file.",
-    )  # fmt: skip
+    )
 
 
 def _open(data: Dataset, scratch: Path) -> tuple[str, Columns]:

@@ -1,1 +1,1 @@
-"""Data and files from claims: where they lie, bringing them in, and reading them as rows."""
+"""Files named by URIs: finding them, copying them to this machine, and reading data sets as rows."""

@@ -1,6 +1,7 @@
-"""Which addresses a URI may lead a Job to: none of the machine's own, and private ones only where that is allowed.
+"""Which addresses a Job may connect to when it follows a URI.
 
-Checked on the address that is connected to, after the name is resolved, so that no name can lead around it.
+Addresses of the machine's own network are always refused; private addresses are refused unless the installation
+allows them. The check is made on the resolved address, so a host name cannot get around it.
 """
 
 import os
@@ -10,27 +11,27 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from retune.contract.paths import PRIVATE_ADDRESSES_VARIABLE
 
 _METADATA = frozenset({"169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"})
-"""Where clouds answer a machine about itself, credentials included."""
+"""Metadata services of the cloud providers, which hand out the machine's credentials."""
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class RefusedError(OSError):
-    """A URI leads where a Job does not go; the message is a sentence."""
+    """A URI leads to an address that a Job must not connect to; the message is a sentence."""
 
 
 def check_address(address: str, *, name: str) -> None:
-    """Raise RefusedError when the address of the host `name` is one that a Job is not sent to."""
-    found = _embedded(ip_address(address))
-    never = found.is_link_local or found.is_multicast or found.is_unspecified or str(found) in _METADATA
+    """Raise RefusedError when a Job must not connect to `address`, to which the host `name` resolves."""
+    target = _embedded(ip_address(address))
+    never = target.is_link_local or target.is_multicast or target.is_unspecified or str(target) in _METADATA
     if never:
-        raise RefusedError(f"{name} leads to {found}, an address of the machine's own network.")
-    if not found.is_global and os.environ.get(PRIVATE_ADDRESSES_VARIABLE) != "Allow":
-        raise RefusedError(f"{name} leads to the private address {found}, which this installation does not allow.")
+        raise RefusedError(f"{name} leads to {target}, an address of the machine's own network.")
+    if not target.is_global and os.environ.get(PRIVATE_ADDRESSES_VARIABLE) != "Allow":
+        raise RefusedError(f"{name} leads to the private address {target}, which this installation does not allow.")
 
 
 def check_host(host: str) -> None:
-    """Raise RefusedError when a host is written as an address that is refused, or as a number that hides one."""
+    """Raise RefusedError when `host` is a refused address, or a number that a resolver would read as an address."""
     try:
         ip_address(host)
     except ValueError:

@@ -1,6 +1,6 @@
-"""Read one labelled data set as rows that fit a model's inputs, or say exactly what is wrong with it.
+"""Read a data set as rows that fit a model's inputs, or say exactly what is wrong with it.
 
-A silent repair would change what a model is judged by, so nothing is dropped, filled in or guessed.
+Rows are never dropped, filled in or guessed: a silent repair would change what a model is judged by.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ DATA_LIMIT_BYTES = 2 << 30
 """Bytes a data set may have, as a file and once expanded."""
 
 SINGLE_INPUT = "x"
-"""Name an NPZ array may have when the model has one input."""
+"""Name that the array of an NPZ file may have when the model has a single input."""
 
 _FORMATS = {".npz": DatasetFormat.NPZ, ".parquet": DatasetFormat.PARQUET, ".csv": DatasetFormat.CSV}
 _FIX = "Correct the file and, where the spec gives a digest, the digest."
@@ -32,14 +32,14 @@ _FIX = "Correct the file and, where the spec gives a digest, the digest."
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows: `inputs` by input name, each (N, ...); the file's digest.
-
-    `labels` (N,): int64 or text for a classification, float64 for a regression; None where an embedding has none.
-    """
+    """N rows of a data set."""
 
     inputs: Mapping[str, Array]
+    """Values by input name, with shape (N, ...)."""
     labels: Array | None
+    """Shape (N,): int64 or text for classification, float64 for regression; None for an embedding without labels."""
     digest: str
+    """Digest of the file; of several joined data sets, their digests joined by `+`."""
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -52,14 +52,14 @@ class Rows:
         return self.labels
 
     def take(self, indices: Array | slice) -> "Rows":
-        """Return the rows at `indices` (whole numbers, a mask or a slice), in that order."""
+        """Return the rows at `indices`, in their order: integers (M,), a boolean mask (N,) or a slice."""
         inputs = {name: values[indices] for name, values in self.inputs.items()}
         labels = None if self.labels is None else self.labels[indices]
         return Rows(inputs=inputs, labels=labels, digest=self.digest)
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """Return rows of one shape one after the other; they have labels where all parts have."""
+    """Return the rows of all parts, in order. They have labels only if every part has labels."""
     inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
     labels = [part.labels for part in parts if part.labels is not None]
     known = np.concatenate(labels) if len(labels) == len(parts) else None
@@ -67,18 +67,23 @@ def joined(parts: Sequence[Rows]) -> Rows:
 
 
 def read_dataset(
-    spec: Dataset, signature: Signature, *, into: Path, task: Task = Task.CLASSIFICATION, missing: bool = False,
+    spec: Dataset,
+    signature: Signature,
+    *,
+    into: Path,
+    task: Task = Task.CLASSIFICATION,
+    missing: bool = False,
     limit_bytes: int = DATA_LIMIT_BYTES,
-) -> Rows:  # fmt: skip
-    """Fetch the data set into the folder `into` and return its rows as the model's inputs want them.
+) -> Rows:
+    """Fetch a data set and return its rows in the shapes and element types of the model's inputs.
 
     Args:
-        spec: Where it lies.
-        signature: What the model takes and answers.
-        into: Folder for the private copy.
-        task: What labels mean; those of an embedding may be absent.
-        missing: Whether inputs may have missing values (NaN), because the model fills them itself.
-        limit_bytes: Bytes the data may have.
+        spec: URI, format, digest and label column.
+        signature: Inputs and outputs of the model.
+        into: Folder for the private copy of the file.
+        task: What the labels mean; a data set for an embedding may have no labels.
+        missing: Whether inputs may have missing values (NaN), because the model handles them itself.
+        limit_bytes: Largest size of the file, and of its content once expanded.
 
     Raises:
         JobError: DataNotFound, DataForbidden, DataTooLarge, DigestMismatch, or DataInvalid naming column and rows.
@@ -87,21 +92,15 @@ def read_dataset(
     try:
         columns = open_columns(file.path, format_of(spec), limit_bytes=limit_bytes)
         labels = _labels(columns, name=spec.label_column, signature=signature, task=task)
-        inputs = {
-            tensor.name: _fitted(
-                _values(columns, tensor, signature=signature, label=spec.label_column, missing=missing), tensor,
-                None if labels is None else len(labels), missing=missing,
-            )
-            for tensor in signature.inputs
-        }  # fmt: skip
-        _check_rows(inputs)
+        inputs = _inputs(columns, signature, label=spec.label_column, missing=missing)
+        _check_rows(inputs, labels)
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, spec.uri, str(error), _FIX) from error
     return Rows(inputs=inputs, labels=labels, digest=file.digest)
 
 
 def format_of(spec: Dataset) -> DatasetFormat:
-    """Return the format the spec names or the extension shows; raises UnreadableDataError when neither does."""
+    """Return the format that the spec names, or else that of the file's extension; raises UnreadableDataError."""
     if spec.format is not None:
         return spec.format
     extension = Path(spec.uri).suffix.lower()
@@ -110,9 +109,12 @@ def format_of(spec: Dataset) -> DatasetFormat:
     return _FORMATS[extension]
 
 
-def _check_rows(inputs: Mapping[str, Array]) -> None:
-    """Refuse inputs of different length, and none at all."""
+def _check_rows(inputs: Mapping[str, Array], labels: Array | None) -> None:
+    """Refuse inputs and labels of different lengths, and a data set without rows."""
     lengths = {name: len(values) for name, values in inputs.items()}
+    for name, rows in lengths.items():
+        if labels is not None and rows != len(labels):
+            raise UnreadableDataError(f"input {name!r} has {rows} rows, but there are {len(labels)} labels.")
     if len(set(lengths.values())) > 1:
         raise UnreadableDataError(f"the inputs have different numbers of rows: {lengths}.")
     if not min(lengths.values(), default=0):
@@ -144,7 +146,7 @@ def _labels(columns: Columns, *, name: str, signature: Signature, task: Task) ->
 
 
 def _as_numbers(values: Array, name: str) -> Array:
-    """Return the numbers to predict as float64, refusing what is none."""
+    """Return the numbers to predict as float64; refuse other types, missing values and a single constant."""
     if values.dtype.kind not in "biuf":
         raise UnreadableDataError(f"label column {name!r} has type {values.dtype}; a regression predicts numbers.")
     numbers = values.astype(np.float64)
@@ -157,7 +159,7 @@ def _as_numbers(values: Array, name: str) -> Array:
 
 
 def _as_labels(values: Array, name: str) -> Array:
-    """Return labels as int64 or text, refusing missing ones and fractions."""
+    """Return labels as int64 or text; refuse missing values and fractions."""
     missing = _missing(values)
     if missing.any():
         raise UnreadableDataError(
@@ -169,14 +171,16 @@ def _as_labels(values: Array, name: str) -> Array:
         raise UnreadableDataError(f"label column {name!r} has type {values.dtype}; a label is a whole number or text.")
     with np.errstate(invalid="ignore"):
         whole = values.astype(np.int64)
-    odd = whole != values
-    if odd.any():
-        raise UnreadableDataError(f"label column {name!r} is not a whole number in {odd.sum()} of {len(values)} rows.")
+    fractional = whole != values
+    if fractional.any():
+        raise UnreadableDataError(
+            f"label column {name!r} is not a whole number in {fractional.sum()} of {len(values)} rows."
+        )
     return whole
 
 
 def _check_classes(classes: Array, name: str, *, signature: Signature) -> None:
-    """Refuse labels that the model can never answer: text for numbers, or a class beyond its scores."""
+    """Refuse labels that the model can never answer: text instead of numbers, or a class without a score."""
     answer, scores = signature.label_output, signature.score_output
     textual = classes.dtype.kind == "U"
     if answer is not None and (answer.dtype == TEXT) != textual:
@@ -189,18 +193,27 @@ def _check_classes(classes: Array, name: str, *, signature: Signature) -> None:
         )
 
 
-def _values(columns: Columns, tensor: TensorSpec, *, signature: Signature, label: str, missing: bool) -> Array:
-    """Return the raw array for one model input."""
-    single = len(signature.inputs) == 1
+def _inputs(columns: Columns, signature: Signature, *, label: str, missing: bool) -> dict[str, Array]:
+    """Return the values of every model input by name."""
+    inputs = {}
+    for tensor in signature.inputs:
+        values = _values(columns, tensor, single=len(signature.inputs) == 1, label=label, missing=missing)
+        inputs[tensor.name] = _fitted(values, tensor, missing=missing)
+    return inputs
+
+
+def _values(columns: Columns, tensor: TensorSpec, *, single: bool, label: str, missing: bool) -> Array:
+    """Return the array of the file that holds one model input; `single` when the model has no other input."""
     if columns.tabular and single and len(tensor.shape) == 2:
-        return _feature_matrix(columns, [name for name in columns.names if name != label], tensor, missing)
+        features = [name for name in columns.names if name != label]
+        return _feature_matrix(columns, features, tensor, missing=missing)
     if not columns.tabular and single and tensor.name not in columns.names:
         return _column(columns, SINGLE_INPUT, instead=f"or {tensor.name!r} ")
     values = _column(columns, tensor.name)
     return values[:, np.newaxis] if values.ndim == 1 and len(tensor.shape) == 2 else values
 
 
-def _feature_matrix(columns: Columns, names: list[str], tensor: TensorSpec, missing: bool) -> Array:  # noqa: FBT001
+def _feature_matrix(columns: Columns, names: list[str], tensor: TensorSpec, *, missing: bool) -> Array:
     width = tensor.shape[1]
     if not names or (width >= 0 and len(names) != width):
         raise UnreadableDataError(
@@ -216,20 +229,18 @@ def _feature_matrix(columns: Columns, names: list[str], tensor: TensorSpec, miss
 
 def _column(columns: Columns, name: str, *, instead: str = "") -> Array:
     if name not in columns.names:
-        found = ", ".join(columns.names[:20]) or "none"
-        raise UnreadableDataError(f"column {name!r} {instead}is missing; found: {found}.")
+        present = ", ".join(columns.names[:20]) or "none"
+        raise UnreadableDataError(f"column {name!r} {instead}is missing; found: {present}.")
     return columns.read(name)
 
 
-def _fitted(values: Array, tensor: TensorSpec, rows: int | None, *, missing: bool) -> Array:
-    """Return `values` with the input's element type, after checking rows, shape and finiteness."""
+def _fitted(values: Array, tensor: TensorSpec, *, missing: bool) -> Array:
+    """Return `values` with the input's element type, after checking shape and finiteness."""
     where = f"input {tensor.name!r}"
     if len(values.shape) != len(tensor.shape) or any(
         want not in (-1, have) for want, have in zip(tensor.shape[1:], values.shape[1:], strict=True)
     ):
         raise UnreadableDataError(f"{where} has shape {values.shape}, but the model takes {_shown(tensor)}.")
-    if rows is not None and len(values) != rows:
-        raise UnreadableDataError(f"{where} has {len(values)} rows, but there are {rows} labels.")
     if tensor.dtype == TEXT:
         return np.asarray(values, dtype=object)
     _check_numbers(values, where, tensor, missing=missing)
@@ -242,7 +253,7 @@ def _fitted(values: Array, tensor: TensorSpec, rows: int | None, *, missing: boo
 
 
 def _check_numbers(values: Array, where: str, tensor: TensorSpec, *, missing: bool = False) -> None:
-    """Refuse text and infinite values in a numeric input, and missing ones unless the model fills them."""
+    """Refuse text and infinite values in a numeric input, and missing values unless the model handles them."""
     if tensor.dtype == TEXT:
         return
     if values.dtype.kind not in "biuf":

@@ -1,6 +1,6 @@
-"""What a failed read means: absent, forbidden, out of reach; and what a person should do about it.
+"""What a failed read means (absent, forbidden, out of reach) and what a person should do about it.
 
-The libraries wrap each other's errors, so the whole chain of causes is looked at.
+Storage libraries wrap each other's errors, so the whole chain of causes is examined.
 """
 
 from collections.abc import Iterator
@@ -18,21 +18,23 @@ Kind = Literal["NOT_FOUND", "FORBIDDEN", "TOO_LARGE"]
 _SECRET = "spec.execution.credentials.secretName"  # noqa: S105 - the name of a field
 _CHAIN_LIMIT = 20
 _ABSENT = frozenset({"404", "NotFound", "NoSuchKey", "NoSuchBucket", "NoSuchVersion"})
-"""What S3's protocol calls a file that is not there."""
+"""S3 error codes for an object that does not exist."""
 
 
 def reason(what: What, kind: Kind) -> Reason:
-    """Return the reason that says it of a model or of data."""
+    """Return the failure reason for a model or a data set, such as ModelNotFound for "Model" and "NOT_FOUND"."""
     return Reason[f"{what.upper()}_{kind}"]
 
 
 def local_fault(error: Exception, *, uri: str, what: What) -> JobError | None:
-    """Return what a failed read of a volume means, or None when it says nothing about the file."""
+    """Return the JobError for a failed read of a volume, or None when the error is not about the file."""
     if isinstance(error, PermissionError):
         return JobError(
-            reason(what, "FORBIDDEN"), uri, "the Job's user (65532) may not read this file.",
+            reason(what, "FORBIDDEN"),
+            uri,
+            "the Job's user (65532) may not read this file.",
             "Make the file readable for group 65532 or for all (chmod a+r) and its folders searchable (chmod a+x).",
-        )  # fmt: skip
+        )
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return JobError(
             reason(what, "NOT_FOUND"), uri, "there is no such file.", "Check the claim's name and the path inside it."
@@ -41,7 +43,7 @@ def local_fault(error: Exception, *, uri: str, what: What) -> JobError | None:
 
 
 def remote_fault(error: Exception, *, uri: str, what: What) -> JobError:
-    """Return what a failed read of a server means; what may pass by itself is tried again by the Job's policy."""
+    """Return the JobError for a failed read from a server; the Job's policy retries one that may pass by itself."""
     scheme, causes = uri.partition("://")[0], list(_causes(error))
     for cause in causes:
         if isinstance(cause, RefusedError):
@@ -52,27 +54,31 @@ def remote_fault(error: Exception, *, uri: str, what: What) -> JobError:
             )
         if _certificate_is_bad(cause):
             return JobError(
-                reason(what, "FORBIDDEN"), uri, "the server's certificate is not trusted.",
+                reason(what, "FORBIDDEN"),
+                uri,
+                "the server's certificate is not trusted.",
                 f"Put its authority's certificate, as PEM, into CA_CERTIFICATES of the Secret that {_SECRET} names.",
-            )  # fmt: skip
-    status = next((found for cause in causes if (found := _status(cause))), None)
+            )
+    status = next((status for cause in causes if (status := _status(cause))), None)
     if status in {401, 403}:
         return _forbidden(uri, scheme, what)
     if status in {404, 410} or (status is None and isinstance(causes[-1], FileNotFoundError)):
         return JobError(
             reason(what, "NOT_FOUND"), uri, "there is no such file.", "Check the bucket or host, and the path."
         )
-    said = f"status {status}" if status else printable(f"{type(causes[-1]).__name__}: {causes[-1]}", limit=200)
-    return unreachable(uri, f"the server cannot be read ({said}).")
+    detail = f"status {status}" if status else printable(f"{type(causes[-1]).__name__}: {causes[-1]}", limit=200)
+    return unreachable(uri, f"the server cannot be read ({detail}).")
 
 
 def unreachable(uri: str, message: str) -> JobError:
-    """Return the fault of a server that may work again later."""
+    """Return the JobError for a server that may work again later."""
     return JobError(
-        Reason.SOURCE_UNREACHABLE, uri, message,
+        Reason.SOURCE_UNREACHABLE,
+        uri,
+        message,
         "It is tried again; see that the server answers and that no network policy keeps Jobs from it.",
         RETRY_EXIT,
-    )  # fmt: skip
+    )
 
 
 def _forbidden(uri: str, scheme: str, what: What) -> JobError:
@@ -84,7 +90,7 @@ def _forbidden(uri: str, scheme: str, what: What) -> JobError:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it came from, the outermost first."""
+    """Yield an error and the errors that caused it, the outermost first."""
     cause: BaseException | None = error
     for _ in range(_CHAIN_LIMIT):
         if cause is None:
@@ -97,13 +103,13 @@ def _status(error: BaseException) -> int | None:
     """Return the HTTP status that a library's error carries."""
     answer = getattr(error, "response", None)
     if isinstance(answer, dict):
-        found = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if found == 404 and answer.get("Error", {}).get("Code") not in _ABSENT:
-            found = 403  # some servers do not find the user
+        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if status == 404 and answer.get("Error", {}).get("Code") not in _ABSENT:
+            status = 403  # some servers answer 404 for an unknown user
     else:
-        found = getattr(error, "status", None) or vars(error).get("code")
-    if isinstance(found, int) and found >= 400:
-        return found
+        status = getattr(error, "status", None) or vars(error).get("code")
+    if isinstance(status, int) and status >= 400:
+        return status
     denied = isinstance(error, PermissionError) or (type(error) is OSError and str(error).startswith("Forbidden"))
     return 403 if denied else None
 

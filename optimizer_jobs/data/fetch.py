@@ -1,6 +1,6 @@
-"""Bring one file from a volume or a server into the Job's scratch folder, bounded and held to its digest.
+"""Copy one file from a volume or a server into the Job's scratch folder, within a size limit, and verify its digest.
 
-The copy is private, so that what was verified is what is parsed. Streams: never holds a file in memory.
+The copy is private, so that the file that was verified is the file that is parsed. Never holds a whole file in memory.
 """
 
 import errno
@@ -31,10 +31,23 @@ class Fetched:
 
 
 def fetch(
-    uri: str, *, limit_bytes: int, into: Path, what: What, digest: str | None = None,
+    uri: str,
+    *,
+    limit_bytes: int,
+    into: Path,
+    what: What,
+    digest: str | None = None,
     limit_seconds: float = TIME_LIMIT_SECONDS,
-) -> Fetched:  # fmt: skip
+) -> Fetched:
     """Copy the file at `uri` into the folder `into` under its own name.
+
+    Args:
+        uri: URI of a file on a volume or a server.
+        limit_bytes: Largest size of the file.
+        into: Folder for the copy; made if absent.
+        what: What the file is, for the failure's reason.
+        digest: `sha256:` and 64 hexadecimal digits that the file must have; None accepts any.
+        limit_seconds: Longest time of the copy.
 
     Raises:
         JobError: ModelNotFound, ModelForbidden, ModelTooLarge (or their Data twins), SourceUnreachable, or
@@ -45,20 +58,25 @@ def fetch(
 
 
 def bring(
-    location: Location, *, limit_bytes: int, into: Path, what: What, digest: str | None = None,
+    location: Location,
+    *,
+    limit_bytes: int,
+    into: Path,
+    what: What,
+    digest: str | None = None,
     limit_seconds: float = TIME_LIMIT_SECONDS,
-) -> Fetched:  # fmt: skip
-    """Do the same for a file that was found already, on the file system it was found on."""
+) -> Fetched:
+    """Do what `fetch` does for a URI that is resolved already."""
     into.mkdir(parents=True, exist_ok=True)
     target = into / location.name
     _check_kind(location, limit_bytes=limit_bytes, what=what)
     try:
-        found, size = _copy(location, target, limit_bytes=limit_bytes, limit_seconds=limit_seconds, what=what)
-        _check_digest(location.uri, expected=digest, found=found)
+        actual, size = _copy(location, target, limit_bytes=limit_bytes, limit_seconds=limit_seconds, what=what)
+        _check_digest(location.uri, expected=digest, actual=actual)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
-    return Fetched(path=target, digest=found, size=size)
+    return Fetched(path=target, digest=actual, size=size)
 
 
 def file_digest(path: Path) -> str:
@@ -68,7 +86,7 @@ def file_digest(path: Path) -> str:
 
 
 def _check_kind(location: Location, *, limit_bytes: int, what: What) -> None:
-    """Refuse what is absent, not a regular file, or said to be too large, before a byte is read."""
+    """Refuse a file that is absent, not regular, or declared too large, before a byte is read."""
     with _reading(location, what):
         info = location.fs.info(location.path)
     if info["type"] != "file":
@@ -79,9 +97,7 @@ def _check_kind(location: Location, *, limit_bytes: int, what: What) -> None:
         raise _too_large(location.uri, size=info["size"], limit_bytes=limit_bytes, what=what)
 
 
-def _copy(
-    location: Location, target: Path, *, limit_bytes: int, limit_seconds: float, what: What
-) -> tuple[str, int]:  # fmt: skip
+def _copy(location: Location, target: Path, *, limit_bytes: int, limit_seconds: float, what: What) -> tuple[str, int]:
     digest, size, end = hashlib.sha256(), 0, time.monotonic() + limit_seconds
     with _reading(location, what):
         source = location.fs.open(location.path, "rb")
@@ -108,7 +124,7 @@ def _chunks(source: IO[bytes], location: Location, *, what: What) -> Iterator[by
 
 @contextmanager
 def _reading(location: Location, what: What) -> Iterator[None]:
-    """Turn what goes wrong while reading into a `JobError`; an error that says nothing about the file passes."""
+    """Turn errors of reading into a `JobError`; an error that is not about the file passes unchanged."""
     try:
         yield
     except Exception as error:  # each file system has errors of its own
@@ -143,12 +159,12 @@ def _too_large(uri: str, *, size: int, limit_bytes: int, what: What) -> JobError
     )
 
 
-def _check_digest(uri: str, *, expected: str | None, found: str) -> None:
-    if expected in {None, found}:
+def _check_digest(uri: str, *, expected: str | None, actual: str) -> None:
+    if expected in {None, actual}:
         return
     raise JobError(
         Reason.DIGEST_MISMATCH,
         uri,
-        f"the file has digest {found}, but {expected} was promised.",
+        f"the file has digest {actual}, but {expected} was promised.",
         "Restore the file, or give its new digest in the spec.",
     )

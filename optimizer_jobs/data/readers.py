@@ -1,4 +1,4 @@
-"""Open a data file of one of the known formats as named columns. Bounded and without code execution.
+"""Open a data file of one of the known formats as named columns, within a size limit and without running code.
 
 Declared sizes are checked before memory is taken, and pickled objects are never loaded.
 """
@@ -25,20 +25,31 @@ _HEADER_LIMIT = 10_000
 
 
 class UnreadableDataError(ValueError):
-    """The file is not what its format promises, or is too large; the message is a sentence."""
+    """The file is not valid in its format, or is too large; the message is a sentence."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Named arrays of one file, each read when asked for. `tabular`: a column is one number or text a row."""
+    """The named arrays of one file."""
 
     names: tuple[str, ...]
     read: Callable[[str], Array]
+    """Reads the array of a name, with shape (N, ...)."""
     tabular: bool
+    """Whether every array is (N,): one number or text in each row, as in a table."""
 
 
 def open_columns(path: Path, format_: DatasetFormat, *, limit_bytes: int) -> Columns:
-    """Open a file; its content, once expanded, may have at most `limit_bytes`. Raises UnreadableDataError."""
+    """Open a data file.
+
+    Args:
+        path: The file.
+        format_: Its format.
+        limit_bytes: Largest size of its content once expanded.
+
+    Raises:
+        UnreadableDataError: The file is not valid in its format, or is too large.
+    """
     return _READERS[format_](path, limit_bytes)
 
 
@@ -72,7 +83,7 @@ def _array_name(entry: zipfile.ZipInfo) -> str:
 
 
 def _read_npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Array:
-    """Read one array after its header has been held against the entry's declared size."""
+    """Read one array, after comparing the size in its header with the entry's declared size."""
     try:
         with archive.open(entry) as file:
             _check_header(file, entry)
@@ -117,7 +128,7 @@ def _open_csv(path: Path, limit_bytes: int) -> Columns:
     from pyarrow import csv
 
     try:
-        with pa.OSFile(str(path)) as file:  # opened here, so that no extension makes it unpack anything
+        with pa.OSFile(str(path)) as file:  # given a path, pyarrow would unpack files by their extension
             table = csv.read_csv(file, read_options=csv.ReadOptions(use_threads=False))
     except (pa.ArrowException, OSError) as error:
         raise UnreadableDataError(f"this is not a readable CSV file with a header line ({error}).") from error
@@ -139,9 +150,9 @@ def _table_columns(table: Any) -> Columns:
         names = tuple(str(name) for name in table.column_names)
     except UnicodeDecodeError as error:
         raise UnreadableDataError(f"the names of its columns are not UTF-8 text ({error}).") from error
-    doubled = next((name for name, count in Counter(names).items() if count > 1), None)
-    if doubled is not None:
-        raise UnreadableDataError(f"column {doubled!r} appears more than once.")
+    duplicate = next((name for name, count in Counter(names).items() if count > 1), None)
+    if duplicate is not None:
+        raise UnreadableDataError(f"column {duplicate!r} appears more than once.")
 
     def read(name: str) -> Array:
         column = table.column(name)

@@ -1,6 +1,6 @@
-"""Open what is not on a volume: s3://, gs:// and https://, with credentials from the environment.
+"""Open the file systems of s3://, gs:// and https:// URIs with credentials from the environment.
 
-In the cluster, the environment comes from the Secret that the spec names. Never takes the credentials of the machine
+In the cluster, the environment comes from the Secret that the spec names. Never uses the credentials of the machine
 itself, and never follows a redirect to another host.
 """
 
@@ -21,7 +21,7 @@ CREDENTIALS: Mapping[str, str] = {
     "gs": "GOOGLE_CREDENTIALS, the JSON key of a service account",
     "https": "HTTPS_TOKEN, and in HTTPS_HOST the host that it is for",
 }
-"""What a scheme takes from the environment, in words."""
+"""The environment variables that a scheme reads its credentials from, in words."""
 
 _ATTEMPTS = 3
 _BLOCK = 8 << 20
@@ -31,8 +31,8 @@ def open_system(scheme: str, host: str) -> AbstractFileSystem:
     """Return the file system of a scheme; `host` is the server of an https URI, and otherwise the bucket.
 
     Raises:
-        RefusedError: The host is an address that Jobs are not sent to.
-        CredentialsError: The credentials are not what they should be.
+        RefusedError: The host is an address that Jobs must not connect to.
+        CredentialsError: The credentials in the environment cannot be used.
     """
     return _SYSTEMS[scheme](host)
 
@@ -47,26 +47,27 @@ def has_credentials(scheme: str) -> bool:
 def _s3(bucket: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for all buckets
     from s3fs import S3FileSystem
 
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    client = {"region_name": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"), "verify": _ca_file()}
     return S3FileSystem(
         anon=not has_credentials("s3"),
-        client_kwargs=({"region_name": region} if region else {}) | ({"verify": ca} if (ca := _ca_file()) else {}),
+        client_kwargs={name: value for name, value in client.items() if value},
         config_kwargs={
-            "connect_timeout": CONNECT_SECONDS, "read_timeout": SILENCE_SECONDS,
+            "connect_timeout": CONNECT_SECONDS,
+            "read_timeout": SILENCE_SECONDS,
             "retries": {"max_attempts": _ATTEMPTS, "mode": "standard"},
         },
         default_block_size=_BLOCK,
         skip_instance_cache=True,
-    )  # fmt: skip
+    )
 
 
 def _aws_credentials() -> object | None:
-    """Return what AWS's own rules find, short of asking the machine who it is."""
+    """Return the credentials that AWS's library finds, without asking the machine's metadata service."""
     from botocore.session import Session
 
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
-    found: object | None = Session().get_credentials()
-    return found
+    credentials: object | None = Session().get_credentials()
+    return credentials
 
 
 def _gs(bucket: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for all buckets
@@ -78,19 +79,19 @@ def _gs(bucket: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for al
 
 
 def _service_account() -> object | None:
-    """Return the service account in the environment; only one that Google itself vouches for is asked about."""
+    """Return the service account in the environment. Tokens come from Google only, whatever address the key names."""
     from google.oauth2.service_account import Credentials
 
     key = os.environ.get("GOOGLE_CREDENTIALS")
     if not key:
         return None
     try:
-        account = json.loads(key) | {"token_uri": "https://oauth2.googleapis.com/token"}
+        info = json.loads(key) | {"token_uri": "https://oauth2.googleapis.com/token"}
         scopes = ["https://www.googleapis.com/auth/devstorage.read_only"]
-        found: object = Credentials.from_service_account_info(account, scopes=scopes)  # type: ignore[no-untyped-call]
+        account: object = Credentials.from_service_account_info(info, scopes=scopes)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError) as error:
         raise CredentialsError("GOOGLE_CREDENTIALS is not the JSON key of a service account.") from error
-    return found
+    return account
 
 
 def _https(host: str) -> AbstractFileSystem:
@@ -100,19 +101,21 @@ def _https(host: str) -> AbstractFileSystem:
 
     check_host(host.partition(":")[0])
     return HTTPFileSystem(
-        get_client=open_client, headers={"Accept-Encoding": "identity"} | _token(host), block_size=0,
+        get_client=open_client,
+        headers={"Accept-Encoding": "identity"} | _token(host),
+        block_size=0,
         skip_instance_cache=True,
-    )  # fmt: skip
+    )
 
 
 def _token(host: str) -> dict[str, str]:
-    """Return the header that carries the token, for the host it is meant for only."""
+    """Return the header with the token, but only for the host that the token is for."""
     token = os.environ.get("HTTPS_TOKEN")
     return {"Authorization": f"Bearer {token}"} if token and os.environ.get("HTTPS_HOST") == host else {}
 
 
 def _ca_file() -> str | None:
-    """Return a file with all trusted certificates where some were added, because AWS's library wants a file."""
+    """Return a file with all trusted certificates, or None without added ones; AWS's library wants a file."""
     extra = os.environ.get(CA_VARIABLE)
     if not extra:
         return None

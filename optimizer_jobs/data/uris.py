@@ -1,7 +1,7 @@
 """Where a URI leads: one table of schemes, and no way out of a claim.
 
-A URI is hostile input. It never leads through `..`, and no symbolic link in it leaves the claim it names. Only what is
-read may lie on a server; what is written lies on a volume.
+A URI is hostile input. A path with `..` is refused, and so is a symbolic link that leaves the claim. Files are read
+from volumes and servers, and written to volumes only.
 """
 
 import json
@@ -26,7 +26,7 @@ CLAIM_ROOT_VARIABLE = "RETUNE_CLAIM_ROOT"
 """Environment variable that names the folder of claims outside a cluster."""
 
 REMOTE = ("s3", "gs", "https")
-"""Schemes of servers."""
+"""URI schemes of files on servers."""
 
 _PVC: TypeAdapter[str] = TypeAdapter(Uri)
 _FILE: TypeAdapter[str] = TypeAdapter(FileUri)
@@ -34,7 +34,7 @@ _FILE: TypeAdapter[str] = TypeAdapter(FileUri)
 
 @dataclass(frozen=True)
 class Location:
-    """A file or folder: `path` on the file system `fs`, known to people as `uri`."""
+    """A file or folder: `path` on the file system `fs`; people know it as `uri`."""
 
     fs: AbstractFileSystem
     path: str
@@ -52,7 +52,7 @@ class Location:
 
     @property
     def local(self) -> Path:
-        """The path on this machine; raises ValueError for what lies on a server."""
+        """The path on this machine; raises ValueError for a file on a server."""
         if self.remote:
             raise ValueError(f"{self.uri} is not on this machine")
         return Path(self.path)
@@ -63,15 +63,16 @@ class _RefusedError(ValueError):
 
 
 def resolve(uri: str, *, refused: Reason = Reason.REQUEST_INVALID, remote: bool = False) -> Location:
-    """Return where `uri` leads; it need not exist.
+    """Return where `uri` leads; the file need not exist.
 
     Args:
-        uri: pvc://CLAIM/PATH, file:///PATH, or with `remote` a file on a server.
-        refused: Reason of the error when it is not followed.
-        remote: Whether it may lie on a server.
+        uri: pvc://CLAIM/PATH, file:///PATH, or with `remote` the URI of a file on a server.
+        refused: Reason of the error when the URI is refused.
+        remote: Whether the file may lie on a server.
 
     Raises:
-        JobError: with reason `refused` when the scheme is unknown, the path is not plain, or leads where it must not.
+        JobError: With reason `refused`, when the scheme is unknown, the path is not plain or leaves its claim, or the
+            server must not be connected to.
     """
     scheme = uri.partition("://")[0]
     try:
@@ -88,10 +89,10 @@ def sibling(uri: str, name: str) -> str:
 
 
 def claim_folder(claim: str) -> Path:
-    """Return the folder that a claim stands for: as CLAIMS_VARIABLE says, or of its name below the root of claims."""
-    given = json.loads(os.environ.get(CLAIMS_VARIABLE, "{}"))
-    if claim in given:
-        return Path(given[claim]).resolve()
+    """Return a claim's folder: the one that CLAIMS_VARIABLE maps it to, or the folder of its name under the root."""
+    folders = json.loads(os.environ.get(CLAIMS_VARIABLE, "{}"))
+    if claim in folders:
+        return Path(folders[claim]).resolve()
     return Path(os.environ.get(CLAIM_ROOT_VARIABLE, CLAIM_ROOT)).resolve() / claim
 
 

@@ -1,4 +1,4 @@
-"""The client for https:// URIs: trusted certificates, addresses that are allowed, and the host that was named.
+"""The HTTP client for https:// URIs: it trusts added certificates, refuses forbidden addresses and leaves no host.
 
 Imported when such a URI is opened, because the library is slow to import.
 """
@@ -31,7 +31,7 @@ from optimizer_jobs.data.transfer import (
 
 
 class CheckedResolver(AbstractResolver):
-    """Resolves names, and refuses those that lead to an address that is refused."""
+    """Resolves host names, and refuses a host with an address that a Job must not connect to."""
 
     def __init__(self) -> None:
         self._resolver = ThreadedResolver()
@@ -39,19 +39,19 @@ class CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Return the addresses of a host; raises RefusedError when one of them is refused."""
-        found = await self._resolver.resolve(host, port, family)
-        for each in found:
-            check_address(each["host"], name=host)
-        return found
+        """Return the addresses of a host; raises RefusedError when any of them is refused."""
+        answers = await self._resolver.resolve(host, port, family)
+        for answer in answers:
+            check_address(answer["host"], name=host)
+        return answers
 
     async def close(self) -> None:
-        """Release what the resolver holds."""
+        """Close the resolver underneath."""
         await self._resolver.close()
 
 
 async def open_client(**_: Any) -> ClientSession:
-    """Return a client that stays on the host it is sent to."""
+    """Return a client that follows no redirect to another host."""
     trace = TraceConfig()
     trace.on_request_redirect.append(_stay)
     return ClientSession(

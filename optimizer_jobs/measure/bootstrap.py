@@ -40,9 +40,11 @@ class Resampled:
         ends = self._levels(confidence)
         low, high = np.quantile(self.drawn, ends)
         return Interval(
-            value=self.value, low=min(float(low), self.value), high=max(float(high), self.value),
+            value=self.value,
+            low=min(float(low), self.value),
+            high=max(float(high), self.value),
             samples=len(self.influence),
-        )  # fmt: skip
+        )
 
     @property
     def p_value(self) -> float:
@@ -62,9 +64,10 @@ class Resampled:
 def resampled(scores: Floats, *, root: bool = False) -> Resampled:
     """Return the mean of scores (N,), or its square root, with its draws."""
     return Resampled(
-        value=float(_figure(scores.mean(), root=root)), drawn=_figure(_means(scores), root=root),
+        value=float(_figure(scores.mean(), root=root)),
+        drawn=_figure(_means(scores), root=root),
         influence=_influence(scores, root=root),
-    )  # fmt: skip
+    )
 
 
 def resampled_difference(champion: Floats, candidate: Floats, *, root: bool = False) -> Resampled:
@@ -83,9 +86,15 @@ def paired(found: Resampled, *, confidence: float, gained: int, lost: int) -> Pa
     """Return a resampled difference at one confidence; `gained` and `lost` count rows answered better and worse."""
     ends = found.interval(confidence)
     return PairedDifference(
-        value=found.value, low=ends.low, high=ends.high, p_value=found.p_value, gained=gained, lost=lost,
-        rows=ends.samples, spread=found.spread,
-    )  # fmt: skip
+        value=found.value,
+        low=ends.low,
+        high=ends.high,
+        p_value=found.p_value,
+        gained=gained,
+        lost=lost,
+        rows=ends.samples,
+        spread=found.spread,
+    )
 
 
 def _means(scores: Floats) -> Floats:

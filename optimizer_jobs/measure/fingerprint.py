@@ -17,9 +17,22 @@ CGROUP = Path("/sys/fs/cgroup")
 GPUS = Path("/proc/driver/nvidia/gpus")
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "numpy", "onnx", "openvino")
 ISA = (
-    "amx_int8", "avx512_vnni", "avx_vnni", "avx512f", "avx2", "i8mm", "asimddp", "sve", "asimd",
-    "amx_bf16", "amx_fp16", "avx512_bf16", "avx512_fp16", "asimdhp", "bf16",
-)  # fmt: skip
+    "amx_int8",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512f",
+    "avx2",
+    "i8mm",
+    "asimddp",
+    "sve",
+    "asimd",
+    "amx_bf16",
+    "amx_fp16",
+    "avx512_bf16",
+    "avx512_fp16",
+    "asimdhp",
+    "bf16",
+)
 """Instruction sets that decide how fast int8 and float kernels run, the best first; then those of 16-bit floats."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 

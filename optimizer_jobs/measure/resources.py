@@ -37,9 +37,14 @@ from retune.api.search import Serving
 Values = NDArray[np.float64]
 
 RESOURCES = frozenset(
-    {Metric.THROUGHPUT_RPS, Metric.PEAK_MEMORY_BYTES, Metric.CPU_SECONDS_PER_1000, Metric.ENERGY_JOULES_PER_1000,
-     Metric.COST_PER_1000}
-)  # fmt: skip
+    {
+        Metric.THROUGHPUT_RPS,
+        Metric.PEAK_MEMORY_BYTES,
+        Metric.CPU_SECONDS_PER_1000,
+        Metric.ENERGY_JOULES_PER_1000,
+        Metric.COST_PER_1000,
+    }
+)
 """Metrics that are measured in processes of their own, and only when asked for."""
 TURNS = 8
 """Turns of each process."""
@@ -115,11 +120,12 @@ def measure_resources(  # noqa: PLR0913 - the conditions of a measurement, each 
     raw = {name: _Raw.of([each[name] for each in seen]) for name in subjects}
     return {
         name: Usage(
-            metrics=_metrics(mine, serving, confidence), ratios=_ratios(raw[reference], mine, confidence),
+            metrics=_metrics(mine, serving, confidence),
+            ratios=_ratios(raw[reference], mine, confidence),
             process_bytes=int(mine.process.max()),
         )
         for name, mine in raw.items()
-    }  # fmt: skip
+    }
 
 
 @dataclass(frozen=True)
@@ -148,10 +154,11 @@ class _Raw:
     @classmethod
     def of(cls, seen: list[_Seen]) -> "_Raw":
         return cls(
-            rate=np.concatenate([each.rate for each in seen]), cpu=np.concatenate([each.cpu for each in seen]),
+            rate=np.concatenate([each.rate for each in seen]),
+            cpu=np.concatenate([each.cpu for each in seen]),
             peak=np.maximum([each.peak for each in seen], _LEAST_BYTES),
             process=np.asarray([each.process for each in seen]),
-        )  # fmt: skip
+        )
 
 
 class _Bench:
@@ -171,9 +178,13 @@ class _Bench:
         """Return what a process is told about its model."""
         options = limited(served.engine, self._threads)
         return {
-            "model": str(served.model), "engine": options.model_dump(mode="json"), "empty": str(self._empty),
-            "feeds": str(self._feeds), "inputs": self._inputs, "callers": max(1, self._threads // options.threads),
-        }  # fmt: skip
+            "model": str(served.model),
+            "engine": options.model_dump(mode="json"),
+            "empty": str(self._empty),
+            "feeds": str(self._feeds),
+            "inputs": self._inputs,
+            "callers": max(1, self._threads // options.threads),
+        }
 
 
 def _repeat(subjects: Mapping[str, Served], bench: _Bench, chosen: random.Random) -> dict[str, _Seen]:
@@ -192,10 +203,11 @@ def _repeat(subjects: Mapping[str, Served], bench: _Bench, chosen: random.Random
         name: _Seen(
             rate=np.asarray([turn["rows"] / turn["wall"] for turn in turns[name]]),
             cpu=np.asarray([turn["cpu"] / turn["rows"] for turn in turns[name]]),
-            peak=opened[name]["peak"], process=opened[name]["process"],
+            peak=opened[name]["peak"],
+            process=opened[name]["process"],
         )
         for name in subjects
-    }  # fmt: skip
+    }
 
 
 class _Process:
@@ -234,9 +246,11 @@ def _started(name: str) -> Iterator[_Process]:
     """Start a process that imports from where this one does, and end it."""
     child = subprocess.Popen(
         [sys.executable, "-m", "optimizer_jobs.measure.answering"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
+    )
     with child:
         try:
             yield _Process(name, child)

@@ -1,1 +1,1 @@
-"""Models: checking a delivered file, the bundle, and running it. The model server imports this package too."""
+"""Checking a delivered model, storing it as a bundle, and running it. Model servers import this package too."""

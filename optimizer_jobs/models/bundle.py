@@ -1,6 +1,6 @@
-"""The bundle: a model file with everything needed to run it as it was judged, in one folder under its digest.
+"""The bundle: a model with everything that is needed to run it as it was judged, in a folder named by its digest.
 
-A published bundle never changes. It is written beside its place and renamed, so nobody ever sees half of one.
+A published bundle never changes. It is written to a temporary folder and then renamed, so nobody sees half a bundle.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _TEMPORARY = ".writing-"
 
 
 class Lineage(Document):
-    """Where a bundle comes from."""
+    """The origin of a bundle: resource, run, parent, data, seed and library versions."""
 
     resource: str
     """`namespace/name` of the ModelOptimization."""
@@ -45,11 +45,11 @@ class Lineage(Document):
     trial: int | None = None
     """The trial that first made it."""
     parent: str | None = None
-    """Digest of the bundle it was made from."""
+    """Digest of the bundle that it was made from."""
     original_model: str
     """Digest of the model file as delivered."""
     data: Mapping[str, str] = {}
-    """Digest of each data set that shaped it, by split."""
+    """Digest of each data set that was used to make it, by split."""
     seed: int = 0
     versions: Mapping[str, str] = {}
     """Versions of the libraries that made it."""
@@ -65,16 +65,16 @@ class Manifest(Document):
     classes: tuple[int | str, ...] = ()
     """Label of each score column; empty means that the column's number is the label."""
     techniques: tuple[str, ...]
-    """What was done, in order, in words a person reads."""
+    """What was done to the model, in order, in words for people."""
     size_bytes: int
-    """Bytes of the model with its external data."""
+    """Size of the model with its external data."""
     model_digest: str
     files: Mapping[str, str]
     """Digest of every other file of the bundle, by name."""
     native: NativeRecord | None = None
     """The model in the format it was delivered in, where the bundle has it."""
     accepts_missing: Literal[True] | None = Field(default=None, alias="fillsHoles")
-    """Set when inputs may have missing values (NaN), because the model deals with them."""
+    """Set when inputs may have missing values (NaN), because the model handles them."""
     lineage: Lineage
 
 
@@ -93,7 +93,7 @@ class Bundle:
 
     @property
     def native(self) -> Native | None:
-        """The model in the format it was delivered in, if the bundle has it."""
+        """The model in the format it was delivered in, or None when the bundle does not have it."""
         record = self.manifest.native
         return Native(self.folder / record.file, record.format, record.factory) if record else None
 
@@ -117,9 +117,20 @@ def make_bundle(  # noqa: PLR0913 - the parts of a bundle, each by name
     native: Native | None = None,
     accepts_missing: bool = False,
 ) -> Bundle:
-    """Write a bundle into the new folder `folder`; the same content has the same digest, wherever and whenever made.
+    """Write a bundle into the new folder `folder`. The same content always has the same digest.
 
-    External data that the model names is taken along from beside it.
+    Args:
+        folder: Folder of the bundle, which must not exist.
+        model: The ONNX file; the external data files that it names are copied from its folder.
+        engine: How the model is run.
+        signature: Inputs and outputs of the model.
+        techniques: What was done to the model, in order, in words for people.
+        lineage: Origin of the bundle.
+        golden: Golden requests.
+        classes: Label of each score column; empty when the column's number is the label.
+        task: What the model does.
+        native: The model in the format it was delivered in, to be trained again.
+        accepts_missing: Whether inputs may have missing values (NaN).
     """
     from optimizer_jobs.models.external import external_files
 
@@ -157,10 +168,10 @@ def _add_native(folder: Path, native: Native | None) -> NativeRecord | None:
 
 
 def manifest_digest(written: bytes) -> str:
-    """Return the bundle's digest: that of the manifest as it was written, which holds every file's.
+    """Return the bundle's digest, which is computed from the manifest's bytes and so covers every file.
 
-    What a later version would add to it does not count, so that a bundle outlives the version that made it. Run and
-    trial are left out, so that a bundle found again in a later run is recognized as the same.
+    The bytes as written count, not the fields that this version knows, so that the digest stays the same in later
+    versions. Run and trial are left out, so that a bundle that a later run makes again has the same digest.
     """
     content = json.loads(written)
     content["lineage"] = {key: value for key, value in content["lineage"].items() if key not in {"run", "trial"}}
@@ -168,10 +179,11 @@ def manifest_digest(written: bytes) -> str:
 
 
 def publish(bundle: Bundle, *, uri: str) -> BundleRef:
-    """Put a bundle into the folder of bundles at `uri` under its digest; one that is already there is left alone.
+    """Copy a bundle into the folder of bundles at `uri`; a bundle that is already there stays as it is.
 
     Raises:
-        JobError: StoreFull or StoreNotWritable, with nothing left behind.
+        JobError: StoreFull or StoreNotWritable, and nothing is left behind; or BundleCorrupt when the bundle that is
+            there cannot be verified.
     """
     name = bundle.digest.removeprefix("sha256:")
     target_uri = f"{uri.rstrip('/')}/{name}"
@@ -186,7 +198,12 @@ def publish(bundle: Bundle, *, uri: str) -> BundleRef:
 
 
 def open_bundle(uri: str, *, digest: str | None = None, into: Path | None = None) -> Bundle:
-    """Open the bundle at `uri` and verify every file; with `into`, a private copy under that folder.
+    """Open the bundle at `uri` and verify every file.
+
+    Args:
+        uri: URI of the bundle's folder.
+        digest: Digest that the bundle must have; None accepts any.
+        into: Folder for a private copy, which is then the one that is verified; None opens the bundle in place.
 
     Raises:
         JobError: BundleNotFound, or BundleCorrupt naming the file.
@@ -203,18 +220,18 @@ def open_bundle(uri: str, *, digest: str | None = None, into: Path | None = None
 
 
 def _open(folder: Path, uri: str, *, digest: str | None, into: Path | None) -> Bundle:
-    manifest, found = _read_manifest(folder, uri)
-    if digest is not None and found != digest:
-        raise _corrupt(uri, f"{MANIFEST} has digest {found} instead of {digest}")
+    manifest, actual = _read_manifest(folder, uri)
+    if digest is not None and actual != digest:
+        raise _corrupt(uri, f"{MANIFEST} has digest {actual} instead of {digest}")
     if into is not None:
         folder = _private_copy(folder, manifest, into / folder.name, uri)
     for name, expected in manifest.files.items():
         _check_file(folder / name, expected, uri)
-    return Bundle(folder=folder, manifest=manifest, digest=found)
+    return Bundle(folder=folder, manifest=manifest, digest=actual)
 
 
 def _private_copy(folder: Path, manifest: Manifest, copy: Path, uri: str) -> Path:
-    """Copy the bundle's own files, so that what is verified is what is used; anything else stays where it is."""
+    """Copy the files that the manifest lists, so that the files that are verified are the files that are used."""
     copy.mkdir(parents=True, exist_ok=True)
     for name in (MANIFEST, *manifest.files):
         _check_regular(folder / name, uri)
@@ -228,24 +245,24 @@ def _read_manifest(folder: Path, uri: str) -> tuple[Manifest, str]:
     _check_regular(path, uri)
     if path.stat().st_size > _MANIFEST_LIMIT:
         raise _corrupt(uri, f"{MANIFEST} is larger than {_MANIFEST_LIMIT} bytes")
+    written = path.read_bytes()
     try:
-        written = path.read_bytes()
         manifest = Manifest.model_validate_json(written)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise _corrupt(uri, f"{MANIFEST} is not a manifest ({where}: {first['msg']})") from error
-    native = {manifest.native.file} if manifest.native else set()
-    if ({MODEL, GOLDEN} | native) - set(manifest.files) or any(Path(name).name != name for name in manifest.files):
-        raise _corrupt(uri, f"{MANIFEST} does not list plain names with {', '.join(sorted({MODEL, GOLDEN} | native))}")
+    required = {MODEL, GOLDEN} | ({manifest.native.file} if manifest.native else set())
+    if required - set(manifest.files) or any(Path(name).name != name for name in manifest.files):
+        raise _corrupt(uri, f"{MANIFEST} does not list plain names with {', '.join(sorted(required))}")
     return manifest, manifest_digest(written)
 
 
 def _check_file(path: Path, expected: str, uri: str) -> None:
     _check_regular(path, uri)
-    found = file_digest(path)
-    if found != expected:
-        raise _corrupt(uri, f"{path.name} has digest {found} instead of {expected}")
+    actual = file_digest(path)
+    if actual != expected:
+        raise _corrupt(uri, f"{path.name} has digest {actual} instead of {expected}")
 
 
 def _check_regular(path: Path, uri: str) -> None:
@@ -264,7 +281,7 @@ def _corrupt(uri: str, what: str) -> JobError:
 
 
 def _place(bundle: Bundle, target: Path) -> None:
-    """Copy beside `target`, bring everything to disk, rename. A twin that was faster wins; nothing is left behind."""
+    """Copy to a folder beside `target`, flush to disk, rename. If another process was faster, its copy stays."""
     beside = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=target.parent))
     try:
         for name in (MANIFEST, *bundle.manifest.files):
@@ -302,7 +319,7 @@ def _sync(folder: Path) -> None:
 
 
 def _sweep(parent: Path) -> None:
-    """Remove what writers that were killed long ago left behind."""
+    """Remove temporary folders of writers that were killed long ago."""
     for path in parent.glob(f"{_TEMPORARY}*"):
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:
@@ -310,7 +327,7 @@ def _sweep(parent: Path) -> None:
 
 
 def _canonical(document: Document) -> bytes:
-    """Return a document as JSON that depends on its content only."""
+    """Return a document as JSON in one canonical form: sorted keys, no spaces, no empty fields."""
     return _as_json(document.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 

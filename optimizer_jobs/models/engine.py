@@ -16,28 +16,29 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class EngineOptions(Document):
-    """How a model file is run. Part of the bundle, because a file is only as fast as the options it runs with."""
+    """How a model file is run. Part of the bundle, because the options decide how fast a model answers."""
 
     engine: Literal["onnxruntime", "openvino", "tensorrt"] = "onnxruntime"
     threads: int = Field(default=1, ge=1, le=256)
-    """Threads that work on one request; of no meaning to TensorRT."""
+    """Threads that work on one request. TensorRT ignores it."""
     streams: int = Field(default=1, ge=1, le=256)
-    """OpenVINO: requests worked on at once, each with `threads`. One answers a single caller faster, several answer
-    many callers sooner. ONNX Runtime always works on all."""
+    """OpenVINO: requests that are computed at the same time, each with `threads`. One stream answers a single caller
+    faster; several answer many callers sooner. ONNX Runtime always computes all requests at the same time."""
     spinning: bool = True
-    """ONNX Runtime: whether idle threads wait busily: faster for one caller, costly when cores are shared."""
+    """ONNX Runtime: whether idle threads wait busily, which is faster for one caller but costly on shared cores."""
     graph_level: Literal["disabled", "basic", "extended", "all"] = "all"
-    """ONNX Runtime: how far it rewrites the graph when it opens the file. The others always rewrite all they can."""
+    """ONNX Runtime: how far it rewrites the graph when it opens the file. Other engines always rewrite all they can."""
     precision: Precision = "float32"
-    """OpenVINO and TensorRT: numbers that float layers are computed in, whatever the file holds; inputs and outputs
-    keep their types. ONNX Runtime computes in those of the file, except on 64-bit Arm, where bfloat16 lets products of
-    float32 numbers be multiplied as such; its other processors have no kernels for bfloat16 files."""
+    """Number format that float layers are computed in, whatever the file holds; inputs and outputs keep their types.
+
+    OpenVINO and TensorRT support several. ONNX Runtime computes in the format of the file, with one exception: on
+    64-bit Arm, bfloat16 lets it multiply float32 numbers as bfloat16."""
     rows: int | None = Field(default=None, ge=1, le=4096)
-    """ONNX Runtime: rows that it is told every call has, so that it plans ahead; other requests are split and filled
-    up. Other engines get calls of so many rows too, as bundles of earlier versions ask it of them, and plan nothing."""
+    """ONNX Runtime: the fixed number of rows of every call, which lets it plan ahead. Larger requests are split, and
+    smaller ones filled up. Bundles of earlier versions may set it for other engines, which do not plan ahead for it."""
     planned: Mapping[str, tuple[int, ...]] | None = None
-    """OpenVINO: the shape of every input, by name, of the calls that it has a second plan for, made ahead for exactly
-    this shape; all other calls take the plan for any. Costs the memory of another copy of the model."""
+    """OpenVINO: shapes, by input name, that it compiles a second copy of the model for. Calls of exactly these shapes
+    use that copy; all others use the copy for any shape. Costs the memory of a second model."""
 
 
 class EngineError(RuntimeError):
@@ -49,7 +50,7 @@ class UnsupportedModelError(EngineError):
 
 
 class UnsupportedEngineError(EngineError):
-    """The engine that a model needs is not here; the message says what is missing."""
+    """The engine that a model needs cannot run on this machine; the message says what is missing."""
 
 
 class Session(Protocol):
@@ -61,7 +62,17 @@ class Session(Protocol):
         ...
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return every output by name for one batch of inputs by name, each (N, ...); raises EngineError."""
+        """Return the outputs of one batch.
+
+        Args:
+            inputs: Values of every input by name, with shape (N, ...).
+
+        Returns:
+            Values of every output by name, with shape (N, ...).
+
+        Raises:
+            EngineError: The inputs do not fit the model.
+        """
         ...
 
 
@@ -73,7 +84,7 @@ class Engine(Protocol):
         ...
 
     def precisions(self, cpu_flags: AbstractSet[str]) -> tuple[Precision, ...]:
-        """Return the precisions that are worth a try, the fastest first, given the processor's flags."""
+        """Return the precisions that a processor with these instruction set flags computes in, the fastest first."""
         ...
 
     def open_model(self, path: Path, options: EngineOptions) -> Session:

@@ -1,4 +1,4 @@
-"""An ONNX file and the names of the external data it wants, read as hostile input: plain names beside it only."""
+"""Parse an ONNX file and list its external data files, as hostile input: only plain names in its own folder pass."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ BESIDE = "Save external data as a plain file beside the model, named without a f
 
 
 class InvalidOnnxError(ValueError):
-    """What is wrong with a model and what to do, as two sentences."""
+    """What is wrong with an ONNX file (`message`) and what a person should do (`next_step`), as sentences."""
 
     def __init__(self, message: str, next_step: str) -> None:
         super().__init__(message)
@@ -24,7 +24,11 @@ class InvalidOnnxError(ValueError):
 
 
 def external_files(path: Path, *, uri: str | None = None) -> tuple[str, ...]:
-    """Return the names of the external data files that the ONNX file at `path` wants beside it, sorted.
+    """Return the names of the external data files that an ONNX file needs beside it, sorted.
+
+    Args:
+        path: The ONNX file.
+        uri: Name by which people know the file; the file's name by default.
 
     Raises:
         JobError: ModelInvalid when the file cannot be parsed or names a place other than its own folder.
@@ -36,7 +40,7 @@ def external_files(path: Path, *, uri: str | None = None) -> tuple[str, ...]:
 
 
 def parse(path: Path) -> ModelProto:
-    """Return the model without its external data; raises InvalidOnnxError when the file is none."""
+    """Return the model without its external data; raises InvalidOnnxError when the file is not an ONNX model."""
     try:
         model = onnx.load(path, format="protobuf", load_external_data=False)
     except DecodeError as error:
@@ -47,14 +51,14 @@ def parse(path: Path) -> ModelProto:
 
 
 def parts_of(message: Message) -> Iterator[Message]:
-    """Yield `message` and every message inside it, at any depth; tensors are not looked into."""
+    """Yield `message` and every message inside it, at any depth; the contents of tensors are skipped."""
     stack = [message]
     while stack:
-        item = stack.pop()
-        yield item
-        if isinstance(item, TensorProto):
+        part = stack.pop()
+        yield part
+        if isinstance(part, TensorProto):
             continue
-        for field, value in item.ListFields():
+        for field, value in part.ListFields():
             if field.message_type is not None:
                 stack.extend([value] if isinstance(value, Message) else value)
 
@@ -67,7 +71,7 @@ def external_tensors(model: ModelProto) -> Iterator[TensorProto]:
 
 
 def external_name(tensor: TensorProto) -> str:
-    """Return the file a tensor's data lies in; raises InvalidOnnxError unless it is a plain name."""
+    """Return the name of the file with a tensor's data; raises InvalidOnnxError unless it is a plain name."""
     name = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     if name in {MANIFEST, MODEL, GOLDEN} or Path(name).stem == NATIVE:
         raise InvalidOnnxError(f"tensor {tensor.name!r} has its data in {name!r}, a name that bundles use.", BESIDE)

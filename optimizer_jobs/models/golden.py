@@ -1,6 +1,7 @@
-"""Golden requests: real rows with the answers a bundle gave when it was made, in the form a server is asked.
+"""Golden requests: real rows with the answers that a bundle gave when it was made.
 
-They prove that a live server runs the bundle it was given. The form is the Open Inference Protocol v2.
+Asking a live server the same requests proves that it runs this bundle. They have the form of the Open Inference
+Protocol v2.
 """
 
 import math
@@ -15,31 +16,43 @@ from optimizer_jobs.signature import TEXT, TensorSpec
 from retune.contract.requests import Document
 
 _DATATYPES = {
-    "float16": "FP16", "float32": "FP32", "float64": "FP64", "bool": "BOOL", TEXT: "BYTES",
-    "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
-    "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
-}  # fmt: skip
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+    "bool": "BOOL",
+    TEXT: "BYTES",
+    "int8": "INT8",
+    "int16": "INT16",
+    "int32": "INT32",
+    "int64": "INT64",
+    "uint8": "UINT8",
+    "uint16": "UINT16",
+    "uint32": "UINT32",
+    "uint64": "UINT64",
+}
 GOLDEN_ID = "retune-golden"
-"""Id of a golden request, by which a server knows that nobody's question is asked, and captures nothing."""
+"""Id of every golden request; a server that sees it knows that no user asks, and does not capture it."""
 
 _NUMBERS_LIMIT = 400_000
-"""Input numbers that all golden requests together may have; large inputs get fewer requests."""
+"""Input numbers that all golden requests together may have; models with large inputs get fewer requests."""
 
 _DIGITS = 7
-"""Significant digits kept of a float: those a 32-bit float has."""
+"""Significant digits that are kept of a float: as many as a 32-bit float has."""
 
 
 class Tensor(Document):
-    """One tensor of the protocol: `data` is flat, in row-major order."""
+    """One tensor of the protocol."""
 
     name: str
     shape: tuple[int, ...]
     datatype: str
+    """The protocol's name of the element type, such as FP32."""
     data: tuple[bool | int | float | str, ...]
+    """All elements as a flat list in row-major order."""
 
 
 class GoldenRequest(Document):
-    """One request and the outputs it must bring."""
+    """One request with the outputs that a server must answer."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -54,42 +67,49 @@ class Golden(Document):
 
     requests: tuple[GoldenRequest, ...] = ()
     absolute: float = 1e-3
+    """Largest absolute difference of a float; a float that is within either tolerance agrees."""
     relative: float = 1e-3
+    """Largest relative difference of a float."""
 
 
 def record(session: Session, rows: Rows, count: int = 8) -> Golden:
-    """Return up to `count` golden requests of one row each, spread evenly over the rows that lack nothing.
+    """Return golden requests of one row each, spread evenly over the rows without missing values.
 
-    A model with a fixed batch gets requests of that many rows. Raises EngineError when an answer is not finite, or
-    when every row lacks something, which JSON cannot say.
+    Args:
+        session: The open model that answers them.
+        rows: Rows to take the requests from.
+        count: Largest number of requests. A model with a fixed batch gets requests of that many rows.
+
+    Raises:
+        EngineError: An answer is not finite, or every row has missing values; JSON can write neither.
     """
     rows = _complete(rows)
     size = session.signature.batch or 1
-    row = sum(spec.row_size for spec in session.signature.inputs)
-    affordable = min(count, max(1, _NUMBERS_LIMIT // (row * size)))
+    row_numbers = sum(spec.row_size for spec in session.signature.inputs)
+    affordable = min(count, max(1, _NUMBERS_LIMIT // (row_numbers * size)))
     starts = np.unique(np.linspace(0, max(0, len(rows) - size), num=affordable).astype(int))
     return Golden(requests=tuple(_ask(session, rows.take(slice(start, start + size))) for start in starts))
 
 
 def _complete(rows: Rows) -> Rows:
-    """Return the rows whose inputs are all there."""
-    whole = np.ones(len(rows), dtype=bool)
+    """Return the rows without missing values."""
+    complete = np.ones(len(rows), dtype=bool)
     for values in rows.inputs.values():
         if values.dtype.kind == "f":
-            whole &= np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-    if not whole.any():
+            complete &= np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+    if not complete.any():
         raise EngineError("every row has missing values, and golden requests need some without")
-    return rows if whole.all() else rows.take(whole)
+    return rows if complete.all() else rows.take(complete)
 
 
 def check(answer: Mapping[str, Any], expected: GoldenRequest, *, golden: Golden) -> str | None:
-    """Return why a server's JSON answer is not the expected one, or None when it is."""
+    """Return how a server's JSON answer differs from the expected one, in words, or None when it does not."""
     outputs = answer.get("outputs")
     if not isinstance(outputs, list):
         return "the answer has no list of outputs"
-    found = {item["name"]: item for item in outputs if isinstance(item, dict) and isinstance(item.get("name"), str)}
+    by_name = {item["name"]: item for item in outputs if isinstance(item, dict) and isinstance(item.get("name"), str)}
     for tensor in expected.outputs:
-        reason = _compare(found.get(tensor.name), tensor, golden)
+        reason = _compare(by_name.get(tensor.name), tensor, golden)
         if reason is not None:
             return f"output {tensor.name!r} {reason}"
     return None
@@ -110,15 +130,15 @@ def _tensor(spec: TensorSpec, values: Array) -> Tensor:
 
 
 def _rounded(tensor: Tensor) -> Tensor:
-    """Round floats to the digits that mean something, so that machines differ less; inputs are never rounded."""
+    """Round floats to their significant digits, so that answers of different machines differ less."""
     data = [float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value for value in tensor.data]
     return tensor.model_copy(update={"data": tuple(data)})
 
 
-def _compare(found: Mapping[str, Any] | None, expected: Tensor, golden: Golden) -> str | None:
-    if found is None:
+def _compare(output: Mapping[str, Any] | None, expected: Tensor, golden: Golden) -> str | None:
+    if output is None:
         return "is missing"
-    data = found.get("data")
+    data = output.get("data")
     if not isinstance(data, list):
         return "has no data"
     flat = _flat(data, limit=len(expected.data))
@@ -131,7 +151,7 @@ def _compare(found: Mapping[str, Any] | None, expected: Tensor, golden: Golden) 
 
 
 def _flat(data: list[Any], *, limit: int) -> list[Any]:
-    """Return nested lists as one list, stopping once there is more than `limit`."""
+    """Return nested lists as one flat list; stop once it has more than `limit` elements."""
     flat: list[Any] = []
     stack: list[Any] = [data]
     while stack and len(flat) <= limit:

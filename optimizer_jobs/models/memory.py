@@ -1,4 +1,4 @@
-"""How much memory a process may still take, and a bound on it, so that a hostile file does not take its Job along."""
+"""How much memory a child process may take, and a limit on it, so that a hostile file cannot exhaust the whole Job."""
 
 import os
 import resource
@@ -10,7 +10,7 @@ _LEAST = 512 << 20
 
 
 def memory_left() -> int:
-    """Return the bytes that are left to a child of this process: nine tenths of what the container does not use yet."""
+    """Return the bytes that a child process may take: nine tenths of the container's free memory, at least 512 MiB."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit, used = _number("memory.max"), _number("memory.current")
     if limit is not None and used is not None:
@@ -19,12 +19,12 @@ def memory_left() -> int:
 
 
 def bound_memory(size: int) -> None:
-    """Let this process have at most `size` bytes of memory of its own from now on; more raises MemoryError."""
+    """Limit this process to `size` bytes of private memory from now on; more raises MemoryError."""
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
 
 
 def _number(name: str) -> int | None:
-    """Return a figure of this container's control group, or None where it has none."""
+    """Return a number from the container's control group, or None when it has no such limit or file."""
     try:
         text = (CGROUP / name).read_text(encoding="ascii").strip()
     except OSError:
@@ -33,10 +33,10 @@ def _number(name: str) -> int | None:
 
 
 def _reclaimable() -> int:
-    """Return the bytes of files that the kernel keeps in the container's memory only while nobody wants it."""
+    """Return the bytes of file cache that the kernel drops as soon as the container needs the memory."""
     try:
         lines = (CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0
-    found = dict(line.split(maxsplit=1) for line in lines)
-    return int(found.get("inactive_file", 0))
+    counters = dict(line.split(maxsplit=1) for line in lines)
+    return int(counters.get("inactive_file", 0))

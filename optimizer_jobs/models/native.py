@@ -1,6 +1,6 @@
-"""The form a model was delivered in, kept beside its ONNX file so that it can be trained again.
+"""A model in the format it was delivered in, kept beside its ONNX file so that it can be trained again.
 
-Only a record: nothing here opens such a file, because this package is what model servers import.
+Nothing here opens such a file: model servers import this package, and must not need training libraries.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from retune.contract.requests import Document
 
 
 class NativeRecord(Document):
-    """What a bundle's manifest says about its native file."""
+    """The native file of a bundle, as its manifest records it."""
 
     file: str
     """Name of the file in the bundle."""
@@ -22,7 +22,7 @@ class NativeRecord(Document):
 
 @dataclass(frozen=True)
 class Native:
-    """A native file on this machine."""
+    """A native file on this machine: its path, its format, and what builds the network that the weights belong to."""
 
     path: Path
     format: ModelFormat

@@ -36,22 +36,17 @@ _LOADERS = {"EPContext"}
 
 
 def check_onnx(path: Path, *, uri: str | None = None) -> Signature:
-    """Return the signature of the ONNX file at `path` after checking it and opening it in ONNX Runtime.
+    """Check an ONNX file, open it in ONNX Runtime, and return its signature.
 
-    `uri` is the name people know the file by.
+    Args:
+        path: The ONNX file.
+        uri: Name by which people know the file; the file's name by default.
 
     Raises:
         JobError: ModelTooLarge, or ModelInvalid naming what is wrong.
     """
     where = uri or path.name
-    size = path.stat().st_size
-    if size > MODEL_LIMIT_BYTES:
-        raise JobError(
-            Reason.MODEL_TOO_LARGE,
-            where,
-            f"the file has {size} bytes; an ONNX file has at most {MODEL_LIMIT_BYTES}.",
-            "Save the weights as external data beside the file.",
-        )
+    _check_size(path.stat().st_size, where)
     try:
         model = parse(path)
         _check_external(model, path.parent)
@@ -60,6 +55,16 @@ def check_onnx(path: Path, *, uri: str | None = None) -> Signature:
         return _open(path)
     except InvalidOnnxError as error:
         raise JobError(Reason.MODEL_INVALID, where, str(error), error.next_step) from error
+
+
+def _check_size(size: int, where: str) -> None:
+    if size > MODEL_LIMIT_BYTES:
+        raise JobError(
+            Reason.MODEL_TOO_LARGE,
+            where,
+            f"the file has {size} bytes; an ONNX file has at most {MODEL_LIMIT_BYTES}.",
+            "Save the weights as external data beside the file.",
+        )
 
 
 def _check_external(model: ModelProto, folder: Path) -> None:
@@ -77,7 +82,7 @@ def _check_external(model: ModelProto, folder: Path) -> None:
 
 
 def _check_operators(model: ModelProto) -> None:
-    """Refuse operators of foreign sets, unless the model itself defines them as functions."""
+    """Refuse operators that ONNX Runtime does not have, unless the model itself defines them as functions."""
     local = {(function.domain, function.name) for function in model.functions}
     for part in parts_of(model):
         if not isinstance(part, NodeProto) or (part.domain, part.op_type) in local:
@@ -97,7 +102,7 @@ def _check_form(path: Path) -> None:
 
 
 def _open(path: Path) -> Signature:
-    """Open the model as it will be served, to see that the engine can and what goes in and out."""
+    """Open the model in the engine that serves it, and return its inputs and outputs."""
     try:
         return open_model(path, EngineOptions(spinning=False)).signature
     except UnsupportedModelError as error:

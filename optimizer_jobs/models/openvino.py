@@ -1,7 +1,7 @@
 """The engine `openvino`: opens an ONNX file on the CPU with exactly the options of its bundle.
 
-Names, types and free axes are those of the ONNX file, and what OpenVINO would silently repair is refused: inputs of
-another type, left-out inputs, and a precision that the processor does not have. Sends nothing anywhere: the package
+Names, types and free axes are those of the ONNX file. What OpenVINO would silently repair is refused: inputs of another
+type, missing inputs, and a precision that the processor does not have. Sends nothing anywhere: the package
 `openvino-telemetry` is not installed, and only OpenVINO's converter, unused here, would call it.
 """
 
@@ -36,24 +36,27 @@ _IN_HARDWARE: Mapping[Precision, frozenset[str]] = {
     "bfloat16": frozenset({"amx_bf16", "avx512_bf16"}),
     "float16": frozenset({"amx_fp16", "avx512_fp16", "asimdhp"}),
 }
-"""Flags any of which says that the processor multiplies such numbers itself; emulated, they are far slower."""
+"""By precision, instruction set flags of processors that multiply such numbers in hardware; emulation is far slower."""
 
 _PLACES = ("Exception from ", "Check '")
-"""How lines start that only say where in OpenVINO's source something failed."""
+"""Prefixes of lines that only say where in OpenVINO's source something failed."""
 
 
 def unavailable() -> str | None:
-    """Return that the package is missing, or None."""
+    """Return that the package is missing, in words, or None when it is installed."""
     return None if find_spec("openvino") else "the package openvino is not installed"
 
 
 def precisions(cpu_flags: AbstractSet[str]) -> tuple[Precision, ...]:
-    """Return what the processor computes in by itself, 16-bit floats before float32."""
+    """Return the precisions that the processor computes in hardware, 16-bit floats before float32."""
     return (*(precision for precision, flags in _IN_HARDWARE.items() if flags & cpu_flags), "float32")
 
 
 class OpenVinoSession:
-    """A compiled model with a request for each caller at a time. Safe to call from several threads."""
+    """A compiled model; each concurrent caller gets an inference request of its own. Safe to call from several threads.
+
+    An inference request is OpenVINO's object for one computation at a time.
+    """
 
     def __init__(self, compiled: "ov.CompiledModel", signature: Signature) -> None:
         self._compiled = compiled
@@ -66,18 +69,21 @@ class OpenVinoSession:
         return self._signature
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return every output for one batch; raises EngineError when names, shapes or types do not fit."""
+        """Return the outputs of one batch; raises EngineError when names, shapes or types do not fit."""
         feed = self._feed(inputs)
         try:
             with self._request() as request:
-                # Every call shares: one that copied would write into the arrays that a call before it had shared.
-                answers = list(request.infer(feed, share_inputs=True).values())
+                # Every call shares its inputs: a call that copied would write into arrays shared by an earlier call.
+                outputs = list(request.infer(feed, share_inputs=True).values())
         except Exception as error:  # OpenVINO's exceptions share no other base
             raise EngineError(_words(error)) from error
-        return {spec.name: answer for spec, answer in zip(self._signature.outputs, answers, strict=True)}
+        return {spec.name: output for spec, output in zip(self._signature.outputs, outputs, strict=True)}
 
     def _feed(self, inputs: Mapping[str, Array]) -> dict[int, Array]:
-        """Return inputs by position; what OpenVINO would cast, or take from the call before, is refused."""
+        """Return inputs by position. Refuse a wrong type, which OpenVINO would cast, and a missing input.
+
+        OpenVINO would take the value of a missing input from the call before.
+        """
         if len(inputs) != len(self._signature.inputs):
             raise EngineError(f"inputs are {sorted(inputs)}, not {[spec.name for spec in self._signature.inputs]}")
         feed = {}
@@ -92,7 +98,7 @@ class OpenVinoSession:
 
     @contextmanager
     def _request(self) -> "Iterator[ov.InferRequest]":
-        """Lend a request that nobody else uses; one that failed is not lent again."""
+        """Lend an inference request that nobody else is using; a failed request is not lent again."""
         try:
             request = self._idle.pop()
         except IndexError:
@@ -102,7 +108,7 @@ class OpenVinoSession:
 
 
 def open_model(path: Path, options: EngineOptions) -> Session:
-    """Compile `path` for the CPU.
+    """Compile the ONNX file at `path` for the CPU.
 
     Raises:
         EngineError: OpenVINO cannot read or compile the file, or cannot compute in the precision or the planned shape;
@@ -133,7 +139,7 @@ def _compiled(model: "ov.Model", options: EngineOptions) -> "ov.CompiledModel":
 def _shapes(
     model: "ov.Model", signature: Signature, planned: Mapping[str, tuple[int, ...]]
 ) -> "dict[ov.Output, list[int]]":
-    """Return the planned shape of every input; raises EngineError when it names other inputs than the file has."""
+    """Return the planned shape of every input; raises EngineError unless exactly the model's inputs are named."""
     names = [spec.name for spec in signature.inputs]
     if sorted(planned) != sorted(names):
         raise EngineError(f"a shape is planned for the inputs {sorted(planned)}, and the model has {sorted(names)}")
@@ -141,7 +147,7 @@ def _shapes(
 
 
 def _properties(options: EngineOptions) -> dict[str, Any]:
-    """Return OpenVINO's own options for ours; nothing that matters is left to its defaults."""
+    """Return OpenVINO's properties for our options; nothing that affects speed is left to its defaults."""
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": options.streams,
@@ -152,7 +158,7 @@ def _properties(options: EngineOptions) -> dict[str, Any]:
 
 
 def _words(error: Exception) -> str:
-    """Return OpenVINO's message without the places in its source."""
+    """Return OpenVINO's message without the lines about its source."""
     lines = [line.strip() for line in str(error).splitlines()]
     return " ".join(line for line in lines if line and not line.startswith(_PLACES)) or str(error)
 
@@ -165,12 +171,12 @@ def _core() -> "ov.Core":
 
 
 def _signature(path: Path, model: "ov.Model") -> Signature:
-    """Return the file's own signature; OpenVINO only says shapes that the file leaves out."""
+    """Return the signature as the ONNX file declares it; shapes that the file leaves out come from OpenVINO."""
     import onnx
 
     graph = onnx.load(path, load_external_data=False).graph
-    given = {weights.name for weights in graph.initializer}
-    inputs = [info for info in graph.input if info.name not in given]
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [info for info in graph.input if info.name not in weights]
     return Signature(
         inputs=tuple(_spec(info, port) for info, port in zip(inputs, model.inputs, strict=True)),
         outputs=tuple(_spec(info, port) for info, port in zip(graph.output, model.outputs, strict=True)),

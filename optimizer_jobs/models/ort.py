@@ -1,6 +1,6 @@
 """The engine `onnxruntime`: opens an ONNX file on the CPU with exactly the options of its bundle.
 
-Never registers custom-op libraries and never lets the runtime choose its own number of threads.
+Never registers custom-op libraries, and never lets the runtime choose its own number of threads.
 """
 
 from collections.abc import Mapping
@@ -54,11 +54,11 @@ class OrtSession:
 
     @property
     def signature(self) -> Signature:
-        """Inputs and outputs as the runtime sees them."""
+        """Inputs and outputs as the runtime reports them."""
         return self._signature
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return every output for one batch; raises EngineError when shapes or types do not fit."""
+        """Return the outputs of one batch; raises EngineError when shapes or types do not fit."""
         try:
             outputs = self._session.run(self._names, dict(inputs))
         except Exception as error:  # the runtime's exceptions share no other base
@@ -67,17 +67,21 @@ class OrtSession:
 
 
 def unavailable() -> str | None:
-    """Return None: without ONNX Runtime, nothing here can be imported."""
+    """Return None: this module cannot be imported without ONNX Runtime."""
     return None
 
 
 def precisions(cpu_flags: AbstractSet[str]) -> tuple[Precision, ...]:
-    """Return float32, where the file alone says what is computed in, and before it what Arm multiplies faster."""
+    """Return float32, which means the number format of the file, and on Arm processors that have it bfloat16 first."""
     return ("bfloat16", "float32") if cpu_flags >= _ARM_BFLOAT16 else ("float32",)
 
 
 def open_model(path: Path, options: EngineOptions) -> OrtSession:
-    """Open `path` on the CPU; raises EngineError, as UnsupportedModelError when an input or output is no tensor."""
+    """Open the ONNX file at `path` on the CPU.
+
+    Raises:
+        EngineError: ONNX Runtime cannot open the file; as UnsupportedModelError when an input or output is no tensor.
+    """
     try:
         session = ort.InferenceSession(str(path), session_options(options, path), providers=["CPUExecutionProvider"])
     except EngineError:
@@ -88,19 +92,27 @@ def open_model(path: Path, options: EngineOptions) -> OrtSession:
 
 
 def session_options(options: EngineOptions, path: Path) -> ort.SessionOptions:
-    """Return the runtime's own options for ours; raises EngineError where the file's rows cannot be fixed."""
-    chosen = ort.SessionOptions()
-    chosen.intra_op_num_threads = options.threads
-    chosen.inter_op_num_threads = 1
-    chosen.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    chosen.graph_optimization_level = _LEVELS[options.graph_level]
-    chosen.log_severity_level = _ERRORS_ONLY
-    chosen.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
+    """Return ONNX Runtime's session options for our options.
+
+    Args:
+        options: Options of the bundle.
+        path: The ONNX file that they are for.
+
+    Raises:
+        EngineError: The options fix the number of rows, and the file has no row axis.
+    """
+    session = ort.SessionOptions()
+    session.intra_op_num_threads = options.threads
+    session.inter_op_num_threads = 1
+    session.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    session.graph_optimization_level = _LEVELS[options.graph_level]
+    session.log_severity_level = _ERRORS_ONLY
+    session.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
     if options.rows:
-        chosen.add_free_dimension_override_by_name(row_axis_of(path), options.rows)
+        session.add_free_dimension_override_by_name(row_axis_of(path), options.rows)
     if options.precision == "bfloat16":
-        chosen.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
-    return chosen
+        session.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "1")
+    return session
 
 
 def _spec(node: ort.NodeArg) -> TensorSpec:

@@ -1,7 +1,7 @@
-"""A session with a second plan for the calls it gets most, beside the one that takes any.
+"""A session with two compiled copies of a model: one for the shapes of its most frequent calls, one for any shape.
 
-Engines fuse more and pick better kernels when nothing about a shape is open. Never changes what is answered: a call of
-another shape goes to the plan for any shape, as a whole.
+Engines fuse more and choose better kernels when all shapes are fixed. A call of any other shape goes, as a whole, to
+the copy for any shape, so the answers never change.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,10 @@ from optimizer_jobs.signature import Signature
 
 
 class PlannedSession:
-    """Two open sessions of one model. Safe to call from several threads when they are."""
+    """Two open sessions of one model: `planned` for exactly `shapes`, `free` for all others.
+
+    Safe to call from several threads when both sessions are.
+    """
 
     def __init__(self, free: Session, planned: Session, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._free = free
@@ -20,11 +23,11 @@ class PlannedSession:
 
     @property
     def signature(self) -> Signature:
-        """Inputs and outputs of the file, their axes as free as they are there."""
+        """Inputs and outputs of the model, with free axes as in its file."""
         return self._free.signature
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Return every output for one batch of any shape; raises EngineError when it does not fit the model."""
+        """Return the outputs of one batch of any shape; raises EngineError when the inputs do not fit the model."""
         fits = len(inputs) == len(self._shapes) and all(
             values.shape == self._shapes.get(name) for name, values in inputs.items()
         )

@@ -1,6 +1,6 @@
-"""Run a bundle: the one way for search, judge and model server, so that what was judged is what serves.
+"""Open and run a model: the same code for search, judge and model server, so that the model that serves is as judged.
 
-Stays small to import (NumPy, pydantic and the engine in use): the model server imports it too.
+Stays small to import (NumPy, pydantic and the engine in use), because the model server imports it.
 """
 
 from collections.abc import Set as AbstractSet
@@ -24,7 +24,7 @@ ENGINES = {
     "openvino": "optimizer_jobs.models.openvino",
     "tensorrt": "optimizer_jobs.models.tensorrt",
 }
-"""Engine name to the module that implements `Engine`; imported when first used."""
+"""The module that implements `Engine`, by the engine's name; imported when first used."""
 
 
 def unavailable(engine: str) -> str | None:
@@ -33,7 +33,7 @@ def unavailable(engine: str) -> str | None:
 
 
 def precisions(engine: str, cpu_flags: AbstractSet[str]) -> tuple[Precision, ...]:
-    """Return the precisions that `engine` may compute in on such a processor, the fastest first."""
+    """Return the precisions that `engine` may use on a processor with these flags, the fastest first."""
     return _module(engine).precisions(cpu_flags)
 
 
@@ -41,7 +41,7 @@ def open_model(path: Path, options: EngineOptions) -> Session:
     """Open a model file with the engine that `options` names.
 
     Raises:
-        EngineError: The engine refuses the file, or, as UnsupportedEngineError, it is not here.
+        EngineError: The engine refuses the file; as UnsupportedEngineError when the engine cannot run here.
     """
     reason = unavailable(options.engine)
     if reason is not None:
@@ -51,16 +51,17 @@ def open_model(path: Path, options: EngineOptions) -> Session:
 
 
 def open_session(bundle: Bundle, *, threads_limit: int | None = None) -> Session:
-    """Open a bundle's model with its own options, with at most `threads_limit` threads."""
+    """Open a bundle's model with the options of its manifest, but with at most `threads_limit` threads."""
     return open_model(bundle.model, limited(bundle.manifest.engine, threads_limit))
 
 
 def limited(options: EngineOptions, threads: int | None) -> EngineOptions:
-    """Return the options with at most that many threads in all, and at least one."""
+    """Return the options with at most `threads` threads over all streams, and at least one; None sets no limit."""
     if threads is None:
         return options
-    at_once = max(1, min(options.threads, threads))
-    return options.model_copy(update={"threads": at_once, "streams": max(1, min(options.streams, threads // at_once))})
+    per_stream = max(1, min(options.threads, threads))
+    streams = max(1, min(options.streams, threads // per_stream))
+    return options.model_copy(update={"threads": per_stream, "streams": streams})
 
 
 def _module(engine: str) -> Engine:

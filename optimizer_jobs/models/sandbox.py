@@ -1,6 +1,6 @@
-"""Look at an untrusted model in a process of its own, so that a file that crashes, stalls or fills memory is a finding.
+"""Open an untrusted model in a child process, so that a file that crashes, hangs or fills memory fails only the child.
 
-The child sends back plain JSON, never pickled objects; it has no credentials, and cannot read those of this process.
+The child sends back plain JSON, never pickled objects. It has no credentials, and cannot read those of this process.
 """
 
 import json
@@ -27,10 +27,10 @@ from retune.contract.results import Failure, Reason
 Json = Mapping[str, Any]
 
 START_SECONDS = 120.0
-"""Time the child may take to start, which says nothing about the model."""
+"""Longest time for the child to start; a slow start is not the model's fault."""
 
 CHECK_SECONDS = 300.0
-"""Time a model may take to be parsed, checked and opened."""
+"""Longest time for a model to be parsed, checked and opened."""
 
 _ANSWER_LIMIT = 4 << 20
 _NEEDED = frozenset({"PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH", "DO_NOT_TRACK", "MPLCONFIGDIR"})
@@ -39,30 +39,28 @@ _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 
 
 def check_in_sandbox(path: Path, *, uri: str, seconds: float = CHECK_SECONDS) -> Signature:
-    """Do `check_onnx` in a child process; a crash or more than `seconds` is ModelInvalid, too."""
-    question = {"path": str(path), "uri": uri}
-    return Signature.model_validate(
-        run_in_sandbox(f"{__name__}:check", question, uri=uri, seconds=seconds)["signature"]
-    )
+    """Run `check_onnx` in a child process; a crash, or more than `seconds`, is ModelInvalid too."""
+    answer = run_in_sandbox(f"{__name__}:check", {"path": str(path), "uri": uri}, uri=uri, seconds=seconds)
+    return Signature.model_validate(answer["signature"])
 
 
 def check(question: Json) -> Json:
-    """Check an ONNX file; called in the other process."""
+    """Check an ONNX file; called in the child process."""
     return {"signature": check_onnx(Path(question["path"]), uri=question["uri"]).to_dict()}
 
 
 def run_in_sandbox(function: str, question: Json, *, uri: str, seconds: float, memory: int | None = None) -> Json:
-    """Return what `MODULE:FUNCTION` answers to a question, asked in a child process.
+    """Call a function with a question in a child process, and return its answer.
 
     Args:
-        function: What is called there, with the question; it returns plain JSON.
+        function: `MODULE:FUNCTION` to call with the question; it must return plain JSON.
         question: Plain JSON.
-        uri: Name that people know the model by.
-        seconds: Time that it may take.
-        memory: Bytes that the child may have; all that is left to this container unless given.
+        uri: Name by which people know the model.
+        seconds: Longest time of the call.
+        memory: Bytes that the child may take; by default what `memory_left` says.
 
     Raises:
-        JobError: what the function raises, or ModelInvalid when the process dies, answers nonsense, or is not done
+        JobError: What the function raises, or ModelInvalid when the child dies, answers nonsense, or is not done
             after `seconds`.
     """
     spawn = multiprocessing.get_context("spawn")
@@ -74,43 +72,48 @@ def run_in_sandbox(function: str, question: Json, *, uri: str, seconds: float, m
             child.start()
         theirs.close()
         try:
-            _await_start(ours)
-            if not ours.poll(seconds):
-                raise _invalid(uri, f"the model is not open after {seconds:g} s.")
-            found: Json = json.loads(ours.recv_bytes(_ANSWER_LIMIT))
+            answer = _await_answer(ours, uri, seconds)
         except EOFError as error:
             child.join()
             raise _invalid(uri, f"the process that opened the model died (exit code {child.exitcode}).") from error
         except (OSError, ValueError) as error:
-            raise _invalid(uri, "the process that opened the model gave no sensible answer.") from error
+            raise _nonsense(uri) from error
         finally:
             _end(child.pid)
             child.kill()
             child.join()
             ours.close()
-    return _checked(found, uri)
+    return _checked(answer, uri)
 
 
-def _checked(found: Json, uri: str) -> Json:
-    """Return an answer, or raise the failure that it is; whoever wrote it may have been the model."""
-    if not isinstance(found, dict):
-        raise _invalid(uri, "the process that opened the model gave no sensible answer.")
-    if "memory" in found:
-        raise _invalid(uri, f"opening it takes more than the {int(found['memory']) >> 20} MiB that are left to it.")
-    if "raised" in found:
-        raise _invalid(uri, f"opening it raises {found['raised']}.")
-    if "failure" not in found:
-        return found
+def _await_answer(answers: Connection, uri: str, seconds: float) -> Json:
+    _await_start(answers)
+    if not answers.poll(seconds):
+        raise _invalid(uri, f"the model is not open after {seconds:g} s.")
+    answer: Json = json.loads(answers.recv_bytes(_ANSWER_LIMIT))
+    return answer
+
+
+def _checked(answer: Json, uri: str) -> Json:
+    """Return the child's answer, or raise the failure in it. The model may have forged the answer."""
+    if not isinstance(answer, dict):
+        raise _nonsense(uri)
+    if "memory" in answer:
+        raise _invalid(uri, f"opening it takes more than the {int(answer['memory']) >> 20} MiB that are left to it.")
+    if "raised" in answer:
+        raise _invalid(uri, f"opening it raises {answer['raised']}.")
+    if "failure" not in answer:
+        return answer
     try:
-        failure = Failure.model_validate(found["failure"])
+        failure = Failure.model_validate(answer["failure"])
     except ValidationError as error:
-        raise _invalid(uri, "the process that opened the model gave no sensible answer.") from error
+        raise _nonsense(uri) from error
     raise JobError(failure.reason, failure.object, failure.message, failure.next_step)
 
 
 @contextmanager
 def _hidden() -> Iterator[None]:
-    """Keep memory and environment of this process from others of its user while the child lives."""
+    """Forbid other processes of this user to read this process's memory and environment while the child lives."""
     libc = CDLL(None)
     before = libc.prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -122,7 +125,7 @@ def _hidden() -> Iterator[None]:
 
 @contextmanager
 def _without_secrets() -> Iterator[None]:
-    """Take everything but what libraries need from the environment, which a child inherits as it starts."""
+    """Remove all variables that libraries do not need from the environment while a child starts and inherits it."""
     kept = dict(os.environ)
     for name in kept:
         if name not in _NEEDED and not name.startswith(_NEEDED_PREFIXES):
@@ -134,14 +137,14 @@ def _without_secrets() -> Iterator[None]:
 
 
 def _end(group: int | None) -> None:
-    """End the child and what it started."""
+    """Kill the child and every process that it started."""
     if group:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(group, signal.SIGKILL)
 
 
 def _await_start(answers: Connection) -> None:
-    """Wait until the child is about to touch the model; one that dies before is no finding about the model."""
+    """Wait until the child is about to open the model. A child that dies earlier says nothing about the model."""
     try:
         if answers.poll(START_SECONDS):
             answers.recv_bytes(_ANSWER_LIMIT)
@@ -154,26 +157,30 @@ def _await_start(answers: Connection) -> None:
 def _answer(function: str, question: str, answers: Connection, memory: int) -> None:
     os.setsid()
     module, _, name = function.partition(":")
-    asked = getattr(import_module(module), name)
+    call = getattr(import_module(module), name)
     answers.send_bytes(b"ready")
     bound_memory(memory)
     try:
-        answer = json.dumps(_answered(asked, json.loads(question))).encode()
+        answer = json.dumps(_answered(call, json.loads(question))).encode()
     except MemoryError:
         answer = json.dumps({"memory": memory}).encode()
     answers.send_bytes(answer)
 
 
-def _answered(asked: Callable[[Json], Json], question: Json) -> Json:
+def _answered(call: Callable[[Json], Json], question: Json) -> Json:
     try:
-        return asked(question)
+        return call(question)
     except JobError as error:
         return {"failure": error.failure().to_dict()}
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a hostile file makes a library raise is a finding about it
+    except Exception as error:  # noqa: BLE001 - a hostile file may make a library raise anything
         traceback.print_exception(error)
         return {"raised": printable(f"{type(error).__name__}: {error}", limit=300)}
+
+
+def _nonsense(uri: str) -> JobError:
+    return _invalid(uri, "the process that opened the model gave no sensible answer.")
 
 
 def _invalid(uri: str, message: str) -> JobError:

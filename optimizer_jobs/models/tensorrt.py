@@ -1,8 +1,8 @@
 """The engine `tensorrt`: ONNX Runtime's TensorRT provider on an NVIDIA GPU.
 
-Needs the package onnxruntime-gpu in place of onnxruntime, and NVIDIA's driver and TensorRT libraries. Where TensorRT
-does not start, ONNX Runtime falls back to the CPU in silence; that is refused here, because the model would be judged
-as something that it is not. Single operators that TensorRT lacks do run on the CPU, and are measured like that.
+Needs the package onnxruntime-gpu in place of onnxruntime, and NVIDIA's driver and TensorRT libraries. When TensorRT
+does not start, ONNX Runtime silently falls back to the CPU. That is refused here, because the CPU's speed would be
+reported as TensorRT's. Single operators that TensorRT lacks do run on the CPU, and are measured like that.
 """
 
 from collections.abc import Set as AbstractSet
@@ -17,13 +17,13 @@ from optimizer_jobs.models.ort import OrtSession, session_options
 
 PROVIDER = "TensorrtExecutionProvider"
 DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
-"""Either is there where a container may use an NVIDIA GPU: on Linux itself, and in Windows' virtual machine."""
+"""Device files, one of which exists where a container may use an NVIDIA GPU: on Linux, and on Linux inside Windows."""
 LIBRARIES = ("libnvinfer.so.11", "libnvinfer.so.10")
-"""TensorRT's library, by the major versions that providers are built against."""
+"""File names of TensorRT's library, for the major versions that ONNX Runtime's provider is built for."""
 
 
 def unavailable() -> str | None:
-    """Return the first thing that is missing, or None."""
+    """Return the first thing that is missing to run TensorRT, in words, or None."""
     if PROVIDER not in ort.get_available_providers():
         return "this onnxruntime has no TensorRT provider; the package onnxruntime-gpu brings it"
     if not any(device.exists() for device in DEVICES):
@@ -34,16 +34,16 @@ def unavailable() -> str | None:
 
 
 def precisions(cpu_flags: AbstractSet[str]) -> tuple[Precision, ...]:  # noqa: ARG001 - the GPU computes
-    """Return what every GPU that TensorRT still supports computes in by itself."""
+    """Return the precisions that every GPU supported by TensorRT computes in hardware."""
     return ("float16", "float32")
 
 
 def open_model(path: Path, options: EngineOptions) -> OrtSession:
-    """Build an engine for the GPU from `path`, which may take minutes.
+    """Build a TensorRT engine from the ONNX file at `path`, which may take minutes.
 
     Raises:
-        EngineError: The file cannot be built, or TensorRT does not take part; as UnsupportedModelError when an input
-            or output is no tensor.
+        EngineError: The engine cannot be built, or TensorRT does not start; as UnsupportedModelError when an input or
+            output is no tensor.
     """
     try:
         session = ort.InferenceSession(
@@ -59,7 +59,7 @@ def open_model(path: Path, options: EngineOptions) -> OrtSession:
 
 
 def _settings(options: EngineOptions) -> dict[str, str]:
-    """Return the provider's own options for ours; timing caches stay off, so that nothing is written beside a model."""
+    """Return the provider's options for ours; caches stay off, so that nothing is written beside a model."""
     return {
         "trt_fp16_enable": "1" if options.precision == "float16" else "0",
         "trt_bf16_enable": "1" if options.precision == "bfloat16" else "0",

@@ -1,4 +1,4 @@
-"""How a model is run, in the words of plans and reports."""
+"""Engine options in the words of plans and reports."""
 
 from optimizer_jobs.models.engine import EngineOptions
 from retune.api.search import EngineName

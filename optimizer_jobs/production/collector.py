@@ -146,9 +146,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     writer = CaptureWriter(Path(resolve(options.folder).local), signature)
     say(f"capturing {options.model} ({digest[:19]}) into {options.folder}, events at port {options.port}")
     web.run_app(
-        application(Pairing(signature, writer, digest)), port=options.port, print=None, access_log=None,
+        application(Pairing(signature, writer, digest)),
+        port=options.port,
+        print=None,
+        access_log=None,
         handle_signals=os.name == "posix",
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

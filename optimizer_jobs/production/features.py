@@ -22,9 +22,13 @@ PREDICTION, CONFIDENCE = "prediction", "confidence"
 
 
 def table(
-    rows: Captured | Rows, signature: Signature, names: Sequence[str] | None = None, *,
-    task: Task = Task.CLASSIFICATION, classes: Sequence[int | str] = (),
-) -> "pd.DataFrame":  # fmt: skip
+    rows: Captured | Rows,
+    signature: Signature,
+    names: Sequence[str] | None = None,
+    *,
+    task: Task = Task.CLASSIFICATION,
+    classes: Sequence[int | str] = (),
+) -> "pd.DataFrame":
     """Return (N, columns): every value of every input, and of captured rows the prediction.
 
     Args:

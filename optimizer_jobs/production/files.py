@@ -70,9 +70,11 @@ def folder(uri: str) -> Location:
     """Return where a folder lies; raises JobError for one that cannot be listed."""
     if uri.startswith("https:"):
         raise JobError(
-            Reason.REQUEST_INVALID, uri, "https:// has no way to list a folder.",
+            Reason.REQUEST_INVALID,
+            uri,
+            "https:// has no way to list a folder.",
             "Give a folder on pvc://, s3:// or gs://.",
-        )  # fmt: skip
+        )
     return resolve(uri, refused=Reason.DATA_FORBIDDEN, remote=True)
 
 

@@ -47,9 +47,7 @@ class Known:
         return frozenset(request for request, _ in self.answers)
 
 
-def join(
-    captured: Captured, labels: Labels, *, into: Path, limit: int
-) -> tuple[Captured, Array, Mapping[str, int]]:  # fmt: skip
+def join(captured: Captured, labels: Labels, *, into: Path, limit: int) -> tuple[Captured, Array, Mapping[str, int]]:
     """Return the captured rows that have a label, their labels, and what was set aside, by reason.
 
     Args:

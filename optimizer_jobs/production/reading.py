@@ -67,9 +67,12 @@ class Part:
     def take(self, chosen: Array) -> "Part":
         """Return the rows at `chosen`, a mask or whole numbers."""
         return Part(
-            self.request_ids[chosen], self.rows[chosen], self.times[chosen], self.models[chosen],
+            self.request_ids[chosen],
+            self.rows[chosen],
+            self.times[chosen],
+            self.models[chosen],
             {name: values[chosen] for name, values in self.tensors.items()},
-        )  # fmt: skip
+        )
 
 
 def joined(parts: Sequence[Part]) -> Part:
@@ -159,9 +162,10 @@ class _Reader:
             sound = _sound(batch.column(name), spec, layout.size_of(self._shapes[name]))
             if not sound.all():
                 self._tally.unfit(
-                    f"{name} has missing values or another number of them", rows=int((good & ~sound).sum()),
+                    f"{name} has missing values or another number of them",
+                    rows=int((good & ~sound).sum()),
                     file=self._name,
-                )  # fmt: skip
+                )
             good &= sound
         if not good.all():
             batch, keys = batch.filter(pa.array(good)), keys.take(good)

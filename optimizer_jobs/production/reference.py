@@ -77,9 +77,11 @@ def read_reference(uri: str, signature: Signature, *, into: Path, digest: str | 
     if not parts or tally.set_aside:
         why = next(iter([*tally.violations, *tally.set_aside]), "no rows")
         raise JobError(
-            Reason.DATA_INVALID, uri, f"this is not a reference of the model: {why}",
+            Reason.DATA_INVALID,
+            uri,
+            f"this is not a reference of the model: {why}",
             "Remove the file; the next promotion writes another.",
-        )  # fmt: skip
+        )
     labels = parquet.read_table(copy, columns=[LABEL]).column(LABEL) if _has_labels(copy) else pa.nulls(0)
     return _with_labels(captured_of(joined(parts), signature), labels)
 

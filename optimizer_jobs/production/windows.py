@@ -67,11 +67,16 @@ class Captured:
     def take(self, indices: Array | slice) -> "Captured":
         """Return the rows at `indices` (whole numbers, a mask or a slice), in that order."""
         return Captured(
-            self.request_ids[indices], self.rows[indices], self.times[indices], self.models[indices],
+            self.request_ids[indices],
+            self.rows[indices],
+            self.times[indices],
+            self.models[indices],
             {name: values[indices] for name, values in self.inputs.items()},
             {name: values[indices] for name, values in self.outputs.items()},
-            self.violations, self.set_aside, self.seen,
-        )  # fmt: skip
+            self.violations,
+            self.set_aside,
+            self.seen,
+        )
 
 
 def answering(manifest: Manifest, digest: str) -> frozenset[str]:
@@ -80,9 +85,18 @@ def answering(manifest: Manifest, digest: str) -> frozenset[str]:
 
 
 def read_window(  # noqa: PLR0913 - each by name
-    production: Production, *, start: int, end: int, signature: Signature, model: str | Collection[str] | None,
-    now: int, max_rows: int, into: Path, seed: int, among: Collection[str] | None = None,
-) -> Captured:  # fmt: skip
+    production: Production,
+    *,
+    start: int,
+    end: int,
+    signature: Signature,
+    model: str | Collection[str] | None,
+    now: int,
+    max_rows: int,
+    into: Path,
+    seed: int,
+    among: Collection[str] | None = None,
+) -> Captured:
     """Return the rows captured in [start, end), seconds since 1970.
 
     Args:

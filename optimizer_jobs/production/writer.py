@@ -57,9 +57,14 @@ class CaptureWriter:
     """Takes requests from any thread, and writes them from one of its own."""
 
     def __init__(
-        self, folder: Path, signature: Signature, *, queue_rows: int = 20_000, flush_rows: int = 5_000,
+        self,
+        folder: Path,
+        signature: Signature,
+        *,
+        queue_rows: int = 20_000,
+        flush_rows: int = 5_000,
         flush_seconds: float = 10.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Start the thread that writes.
 
         Args:

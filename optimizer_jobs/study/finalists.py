@@ -20,9 +20,13 @@ EVEN, SURE = 0.5, 0.9
 
 
 def finalists(
-    study: optuna.Study, objectives: Sequence[Objective], *, count: int, exclude_digests: Sequence[str] = (),
+    study: optuna.Study,
+    objectives: Sequence[Objective],
+    *,
+    count: int,
+    exclude_digests: Sequence[str] = (),
     chance: Chance | None = None,
-) -> tuple[Candidate, ...]:  # fmt: skip
+) -> tuple[Candidate, ...]:
     """Return at most `count` candidates, best first: feasible ones of the Pareto front, then of those behind it.
 
     With chances they are bold and cautious ones: from likelier than not to be proven up to as good as sure. When no

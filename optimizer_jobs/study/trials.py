@@ -82,8 +82,9 @@ class Found:
     @property
     def violation(self) -> float:
         """Sum of relative limit violations; 0 when every limit is kept."""
-        return sum(max(0.0, missed) / max(abs(self.champion.get(name, 1.0)), 1e-12)
-                   for name, missed in self.shortfalls.items())  # fmt: skip
+        return sum(
+            max(0.0, missed) / max(abs(self.champion.get(name, 1.0)), 1e-12) for name, missed in self.shortfalls.items()
+        )
 
     @property
     def words(self) -> str:
@@ -144,10 +145,11 @@ def journal_path(store: str, run: str) -> Path:
     location = resolve(f"{run_folder(store, run)}/{JOURNAL}")
     if "file" not in _protocols(location.fs):
         raise JobError(
-            reason=Reason.REQUEST_INVALID, object=store,
+            reason=Reason.REQUEST_INVALID,
+            object=store,
             message="the workers of a search share one journal file, which needs a store that is a shared folder.",
             next_step="Use a pvc:// store.",
-        )  # fmt: skip
+        )
     return Path(location.path)
 
 
@@ -159,9 +161,11 @@ def open_study(store: str, run: str, *, create: Sequence[Objective] | None = Non
     path = journal_path(store, run)
     if create is None and not path.exists():
         raise JobError(
-            reason=Reason.NO_FEASIBLE_CANDIDATE, object=f"{run_folder(store, run)}/{JOURNAL}",
-            message="the run has no study.", next_step="Run the search before the judge.",
-        )  # fmt: skip
+            reason=Reason.NO_FEASIBLE_CANDIDATE,
+            object=f"{run_folder(store, run)}/{JOURNAL}",
+            message="the run has no study.",
+            next_step="Run the search before the judge.",
+        )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path.parent.mkdir(parents=True, exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Lock(path)))
@@ -202,9 +206,10 @@ def counted(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that count against the budget: all but those handed back or lost with their worker."""
     marked = study.user_attrs
     return [
-        trial for trial in study.get_trials(deepcopy=False)
+        trial
+        for trial in study.get_trials(deepcopy=False)
         if not (trial.state is TrialState.FAIL and f"{LOST}{trial.number}" in marked)
-    ]  # fmt: skip
+    ]
 
 
 def failures(study: optuna.Study) -> str | None:

@@ -94,9 +94,14 @@ def _reference(check: Check) -> tuple[Reference | None, str]:
 
 
 def _with_drift(
-    check: Check, result: CheckResult, reference: Reference | None, absent: str, current: Captured, *,
+    check: Check,
+    result: CheckResult,
+    reference: Reference | None,
+    absent: str,
+    current: Captured,
+    *,
     target: Target | None,
-) -> CheckResult:  # fmt: skip
+) -> CheckResult:
     """Return the result with drift, columns, violations and, where someone will want to look, the page."""
     step(2, _STEPS, text="comparing columns", about="10 s")
     silent = _silent(check.request, reference, absent, current)
@@ -136,9 +141,7 @@ def _without_parts(both: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
     return both.reference.drop(columns=parts), both.current.drop(columns=parts)
 
 
-def _silent(
-    request: CheckRequest, reference: Reference | None, absent: str, current: Captured
-) -> SignalVerdict | None:  # fmt: skip
+def _silent(request: CheckRequest, reference: Reference | None, absent: str, current: Captured) -> SignalVerdict | None:
     """Return why a window says nothing of drift, or None."""
     rows, unfit = len(current), current.set_aside.get(UNFIT, 0)
     if unfit and unfit >= rows:
@@ -157,14 +160,19 @@ def _silent(
 
 def _page(
     request: CheckRequest, findings: Findings, reference: pd.DataFrame, current: pd.DataFrame, *, share: float
-) -> str | None:  # fmt: skip
+) -> str | None:
     """Return the URI of the window's page; a page that cannot be drawn is only said."""
     step(3, _STEPS, text="writing the report", about="10 s")
     try:
         return page.write(
-            request.store, request.window.index, findings, share=share, reference=reference, current=current,
+            request.store,
+            request.window.index,
+            findings,
+            share=share,
+            reference=reference,
+            current=current,
             keep=request.reports,
-        )  # fmt: skip
+        )
     except JobError:
         raise
     except Exception as error:  # noqa: BLE001 - a picture must not cost the verdict

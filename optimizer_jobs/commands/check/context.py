@@ -22,7 +22,13 @@ class Check:
     def rows(self, window: Window) -> Captured:
         """Return the champion's captured rows of a window."""
         return read_window(
-            self.production, start=window.start, end=window.end, signature=self.manifest.signature,
-            model=answering(self.manifest, self.request.champion.digest), now=self.now,
-            max_rows=self.request.max_samples, into=self.scratch / f"w{window.index}", seed=self.request.seed,
-        )  # fmt: skip
+            self.production,
+            start=window.start,
+            end=window.end,
+            signature=self.manifest.signature,
+            model=answering(self.manifest, self.request.champion.digest),
+            now=self.now,
+            max_rows=self.request.max_samples,
+            into=self.scratch / f"w{window.index}",
+            seed=self.request.seed,
+        )

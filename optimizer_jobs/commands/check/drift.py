@@ -81,17 +81,25 @@ class Measured:
 
 
 def compare(
-    reference: pd.DataFrame, current: pd.DataFrame, drift: Drift, *, names: Sequence[str],
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    drift: Drift,
+    *,
+    names: Sequence[str],
     wide: Mapping[str, Sequence[str]] | None = None,
-) -> Findings:  # fmt: skip
+) -> Findings:
     """Compare the named columns; those of a group in `wide` count as one column of the group's name."""
     return decide(measure(reference, current, drift, names=names, wide=wide), drift)
 
 
 def measure(
-    reference: pd.DataFrame, current: pd.DataFrame, drift: Drift, *, names: Sequence[str],
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    drift: Drift,
+    *,
+    names: Sequence[str],
     wide: Mapping[str, Sequence[str]] | None = None,
-) -> Measured:  # fmt: skip
+) -> Measured:
     """Measure how far the named columns moved, and how sure that is of each alone."""
     load()
     found: list[Compared] = []
@@ -111,10 +119,12 @@ def decide(measured: Measured, drift: Drift) -> Findings:
     inputs = _adjusted([each for each in measured.found if each.name not in ANSWERS], drift, rate=rate)
     answers = _adjusted([each for each in measured.found if each.name in ANSWERS], drift, rate=rate / _STRICTER)
     return Findings(
-        inputs=inputs, answers=answers, left=measured.left,
+        inputs=inputs,
+        answers=answers,
+        left=measured.left,
         sure=any(each.drifted and each.adjusted <= rate / _STRICTER for each in inputs),
         prediction=any(each.drifted for each in answers),
-    )  # fmt: skip
+    )
 
 
 def compare_target(reference: pd.Series, current: pd.Series, drift: Drift) -> Compared | None:

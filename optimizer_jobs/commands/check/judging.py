@@ -52,9 +52,14 @@ def labelled_of(check: Check, current: Captured) -> Labelled | None:
 
 
 def judge_quality(
-    check: Check, reference: Reference | None, current: Captured, labelled: Labelled | None, *, drifted: bool,
+    check: Check,
+    reference: Reference | None,
+    current: Captured,
+    labelled: Labelled | None,
+    *,
+    drifted: bool,
     notes: str = "",
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Return `quality` of the newest labelled window, or an estimate of this one's, and which window it is of.
 
     `notes` are sentences on the labels that belong to the former.
@@ -77,7 +82,7 @@ def judge_quality(
 
 def _measured(
     check: Check, labelled: Labelled, metric: Metric, reference: Reference | None, *, notes: str
-) -> SignalVerdict:  # fmt: skip
+) -> SignalVerdict:
     manifest, settings = check.manifest, check.request.quality or Quality()
     before = (
         None
@@ -87,9 +92,12 @@ def _measured(
     now = _scores(manifest, metric, labelled.known, labelled.truth)
     passed = "".join(f" {count} {why}." for why, count in sorted(labelled.set_aside.items())[:2])
     return labelled_quality.judge_labels(
-        settings, metric, reference=before, current=np.zeros(0) if now is None else now,
+        settings,
+        metric,
+        reference=before,
+        current=np.zeros(0) if now is None else now,
         notes=notes + _coverage(manifest, labelled.rows, labelled.known) + passed,
-    )  # fmt: skip
+    )
 
 
 def _scores(manifest: Manifest, metric: Metric, rows: Captured, truth: Any) -> Any:
@@ -113,7 +121,7 @@ def _coverage(manifest: Manifest, rows: Captured, labelled: Captured) -> str:
 
 def _estimated(
     manifest: Manifest, settings: Quality, metric: Metric, reference: Reference | None, current: Captured
-) -> SignalVerdict | None:  # fmt: skip
+) -> SignalVerdict | None:
     """Return the estimate, or None where confidence says nothing or there is nothing to correct it by."""
     if settings.estimate == "Never" or metric is not Metric.ACCURACY or reference is None or not len(current):
         return None
@@ -123,6 +131,8 @@ def _estimated(
     if right is None or CONFIDENCE not in before or CONFIDENCE not in now:
         return None
     return judge_confidence(
-        settings, reference_confidence=before[CONFIDENCE].to_numpy(np.float64), reference_right=right,
+        settings,
+        reference_confidence=before[CONFIDENCE].to_numpy(np.float64),
+        reference_right=right,
         confidence=now[CONFIDENCE].to_numpy(np.float64),
-    )  # fmt: skip
+    )

@@ -39,9 +39,15 @@ def monitoring(store: str) -> str:
 
 
 def write(
-    store: str, index: int, findings: Findings, *, share: float, reference: pd.DataFrame, current: pd.DataFrame,
+    store: str,
+    index: int,
+    findings: Findings,
+    *,
+    share: float,
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
     keep: int,
-) -> str | None:  # fmt: skip
+) -> str | None:
     """Write the page of window `index`, remove all but the newest `keep`, and return its URI; None without columns.
 
     `share` of drifted columns is where the page's headline draws the line.

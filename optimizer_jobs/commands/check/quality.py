@@ -88,10 +88,15 @@ def judge(loss: Loss, metric: Metric, quality: Quality, *, notes: str = "") -> S
     lost_words = f"a loss of {_percent(loss.loss)} {unit} ({span})"
     message = f"{seen} and {loss.reference.value:.4g} on the reference: {lost_words}.{notes}"
     return SignalVerdict(
-        verdict=verdict, reason=reason, message=printable(message, limit=1000), value=f"{loss.value.value:.4g}",
-        reference=f"{loss.reference.value:.4g}", low=f"{loss.value.low:.4g}", high=f"{loss.value.high:.4g}",
+        verdict=verdict,
+        reason=reason,
+        message=printable(message, limit=1000),
+        value=f"{loss.value.value:.4g}",
+        reference=f"{loss.reference.value:.4g}",
+        low=f"{loss.value.low:.4g}",
+        high=f"{loss.value.high:.4g}",
         samples=loss.value.samples,
-    )  # fmt: skip
+    )
 
 
 def judge_labels(

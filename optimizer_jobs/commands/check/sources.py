@@ -70,7 +70,7 @@ def names_of(request: CheckRequest, *, into: Path) -> tuple[str, ...] | None:
 
 def tables(
     reference: Reference, current: Captured, manifest: Manifest, *, names: Sequence[str] | None = None, seed: int = 0
-) -> Tables:  # fmt: skip
+) -> Tables:
     """Return both samples as columns: tensors and wide inputs by their components."""
     wide: dict[str, tuple[Array, Array]] = {
         name: (values, current.inputs[name]) for name, values in reference.rows.inputs.items() if is_wide(values)
@@ -90,7 +90,7 @@ def tables(
 
 def answers(
     rows: Captured, manifest: Manifest, inputs: Sequence[Any] = (), names: Sequence[str] | None = None
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Return what the model answered, and these inputs, as columns; classes are text, so that none is a number."""
     some = replace(rows, inputs={spec.name: rows.inputs[spec.name] for spec in inputs})
     signature = manifest.signature.model_copy(update={"inputs": tuple(inputs)})

@@ -90,9 +90,10 @@ def register() -> None:
         return p, p < threshold
 
     test = StatTest(
-        name=CONTINGENCY, display_name="chi-square of two samples, p_value",
+        name=CONTINGENCY,
+        display_name="chi-square of two samples, p_value",
         allowed_feature_types=[ColumnType.Categorical],
-    )  # fmt: skip
+    )
     register_stattest(test, run)
 
 

@@ -38,20 +38,26 @@ def judge(findings: Findings, drift: Drift, *, samples: int) -> SignalVerdict:
         return refused
     verdict, reason = _decide(findings, drift)
     return SignalVerdict(
-        verdict=verdict, reason=reason, message=printable(_sentence(findings, drift, samples), limit=_LIMIT),
-        value=f"{findings.share:.4g}", reference=drift.share, samples=samples,
-    )  # fmt: skip
+        verdict=verdict,
+        reason=reason,
+        message=printable(_sentence(findings, drift, samples), limit=_LIMIT),
+        value=f"{findings.share:.4g}",
+        reference=drift.share,
+        samples=samples,
+    )
 
 
 def columns(findings: Findings) -> tuple[ColumnDrift, ...]:
     """Return the most drifted columns as the result tells them."""
     return tuple(
         ColumnDrift(
-            name=printable(each.name, limit=64) or "-", method=each.measure, score=f"{each.size:.4g}",
+            name=printable(each.name, limit=64) or "-",
+            method=each.measure,
+            score=f"{each.size:.4g}",
             drifted=each.drifted,
         )
         for each in findings.compared[:_COLUMNS]
-    )  # fmt: skip
+    )
 
 
 def _refused(findings: Findings, samples: int) -> SignalVerdict | None:

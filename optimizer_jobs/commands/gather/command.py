@@ -175,14 +175,19 @@ def _check_readable(request: GatherRequest, sources: Sources, written: Path, scr
     manifest = sources.champion.manifest
     for name in NAMES:
         spec = Dataset.model_construct(
-            uri=f"file://{written}/{name}.npz", digest=None, format=None,
+            uri=f"file://{written}/{name}.npz",
+            digest=None,
+            format=None,
             label_column=request.data.validation.label_column,
-        )  # fmt: skip
+        )
         try:
             read_dataset(
-                spec, manifest.signature, into=scratch / "again" / name, task=manifest.task,
+                spec,
+                manifest.signature,
+                into=scratch / "again" / name,
+                task=manifest.task,
                 missing=bool(manifest.accepts_missing),
-            )  # fmt: skip
+            )
         except JobError as error:
             raise NotEnoughError(f"The original data is used: in the {name} rows, {error.message}") from error
 

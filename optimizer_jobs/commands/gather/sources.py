@@ -83,17 +83,27 @@ class Sources:
         if data is None:
             return None
         return read_dataset(
-            data, manifest.signature, into=self.scratch / "original", task=manifest.task,
+            data,
+            manifest.signature,
+            into=self.scratch / "original",
+            task=manifest.task,
             missing=bool(manifest.accepts_missing),
-        )  # fmt: skip
+        )
 
     def _window(self, start: int, max_rows: int, *, among: frozenset[str]) -> Captured:
         production: Production = self.request.production
         return read_window(
-            production, start=start, end=self.request.until, signature=self.signature, model=None, among=among,
-            now=max(int(time.time()), self.request.until), max_rows=max_rows, into=self.scratch / "captured",
+            production,
+            start=start,
+            end=self.request.until,
+            signature=self.signature,
+            model=None,
+            among=among,
+            now=max(int(time.time()), self.request.until),
+            max_rows=max_rows,
+            into=self.scratch / "captured",
             seed=self.request.seed,
-        )  # fmt: skip
+        )
 
 
 def _sound(rows: Captured, *, missing: bool) -> tuple[Captured, int]:

@@ -143,16 +143,21 @@ def _finalists(request: JudgeRequest, scratch: Path, *, rows: int) -> tuple[Entr
     count = request.search.finalists
     hurdle = Hurdle(rows=rows, confidence=1 - (1 - float(request.selection.confidence)) / count)
     chosen = finalists(
-        open_study(request.store, request.run), request.objectives, count=count,
-        exclude_digests=(*request.rejected, request.champion.digest), chance=hurdle.chance,
-    )  # fmt: skip
+        open_study(request.store, request.run),
+        request.objectives,
+        count=count,
+        exclude_digests=(*request.rejected, request.champion.digest),
+        chance=hurdle.chance,
+    )
     return tuple(
         Entrant(
             bundle=open_bundle(each.bundle.uri, digest=each.bundle.digest, into=_bundles(scratch)),
-            ref=each.bundle, plan=each.found.plan, trial=each.trial,
+            ref=each.bundle,
+            plan=each.found.plan,
+            trial=each.trial,
         )
         for each in chosen
-    )  # fmt: skip
+    )
 
 
 def _bundles(scratch: Path) -> Path:
@@ -205,11 +210,15 @@ def _keep_reference(request: JudgeRequest, bundle: Bundle) -> None:
     with tempfile.TemporaryDirectory(prefix="reference-") as scratch:
         parts = [
             read_dataset(
-                spec, manifest.signature, into=Path(scratch) / name, task=manifest.task,
+                spec,
+                manifest.signature,
+                into=Path(scratch) / name,
+                task=manifest.task,
                 missing=bool(manifest.accepts_missing),
             )
-            for name, spec in (("validation", request.data.validation), ("test", request.data.test)) if spec
-        ]  # fmt: skip
+            for name, spec in (("validation", request.data.validation), ("test", request.data.test))
+            if spec
+        ]
     session = open_session(bundle, threads_limit=request.threads)
     store_reference(request.store, bundle.digest, session, joined(parts), seed=request.search.seed)
 
@@ -299,9 +308,15 @@ def _write_report(
     study = open_study(request.store, request.run)
     data = _data_digests(request, measured)
     report = build(
-        request, measured=measured, decision=decision, result=result, data=data, fingerprint=machine, rules=rules,
+        request,
+        measured=measured,
+        decision=decision,
+        result=result,
+        data=data,
+        fingerprint=machine,
+        rules=rules,
         searched=Searched(trials_table(study), study.user_attrs.get(LEFT_OUT, {})),
-    )  # fmt: skip
+    )
     _write(f"{_folder(request)}/{PAGE}", render(report).encode())
     _write(f"{_folder(request)}/{DOCUMENT}", report.model_dump_json(by_alias=True, indent=1).encode())
 

@@ -56,9 +56,13 @@ class Check:
 
 
 def gate(
-    contender: Contender, champion: Standing, *, objectives: Sequence[Objective], noise: str | None,
+    contender: Contender,
+    champion: Standing,
+    *,
+    objectives: Sequence[Objective],
+    noise: str | None,
     memory: int | None = None,
-) -> tuple[Check, ...]:  # fmt: skip
+) -> tuple[Check, ...]:
     """Return one check per objective that carries a goal, and one of `memory`; the contender passes when all are kept.
 
     `noise` says why latency cannot be judged on this node; a limit on it then counts as not shown. `memory` is what a

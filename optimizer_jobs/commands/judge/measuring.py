@@ -102,9 +102,14 @@ class Measured:
 
 
 def measure(
-    champion: Entrant, finalists: Sequence[Entrant], rows: Rows, *, original: Entrant, rules: Rules,
+    champion: Entrant,
+    finalists: Sequence[Entrant],
+    rows: Rows,
+    *,
+    original: Entrant,
+    rules: Rules,
     effort: Effort = THOROUGH,
-) -> Measured:  # fmt: skip
+) -> Measured:
     """Return the evidence for one verdict; raises JobError when a model does not answer as its task asks."""
     entrants = (champion, *finalists)
     reference = _answers(original, rows, rules=rules)
@@ -122,14 +127,22 @@ def measure(
     comparison = _Comparison(champion, answers, scored, timings, usage, rules, doubt.factor if doubt else 1.0)
     contenders = comparison.contenders(finalists)
     evidence = Evidence(
-        champion=comparison.standing, contenders=contenders, memory=rules.memory,
-        noise=unrest.words if unrest and useless else None, doubt=doubt.words if doubt else None,
-    )  # fmt: skip
+        champion=comparison.standing,
+        contenders=contenders,
+        memory=rules.memory,
+        noise=unrest.words if unrest and useless else None,
+        doubt=doubt.words if doubt else None,
+    )
     return Measured(
-        evidence=evidence, rows=rows, answers=answers, scores=scored, timings=timings,
+        evidence=evidence,
+        rows=rows,
+        answers=answers,
+        scores=scored,
+        timings=timings,
         engines={each.bundle.digest: limited(each.bundle.manifest.engine, rules.threads) for each in entrants},
-        self_ratio=ratio(first, twin, 0.95, confidence=rules.confidence), attack=attack,
-    )  # fmt: skip
+        self_ratio=ratio(first, twin, 0.95, confidence=rules.confidence),
+        attack=attack,
+    )
 
 
 def fitting(effort: Effort, objectives: Sequence[Objective], *, compared: bool) -> Effort:
@@ -164,9 +177,14 @@ def _answers(entrant: Entrant, rows: Rows, *, rules: Rules) -> Answers:
 
 
 def _scores(
-    entrant: Entrant, answers: Mapping[str, Answers], reference: Answers, rows: Rows, *, rules: Rules,
+    entrant: Entrant,
+    answers: Mapping[str, Answers],
+    reference: Answers,
+    rows: Rows,
+    *,
+    rules: Rules,
     attack: str | None,
-) -> dict[Metric, Floats]:  # fmt: skip
+) -> dict[Metric, Floats]:
     """Return the scores of every quality metric of the task, those that objectives speak of first."""
     found = answers[entrant.bundle.digest]
     scored = {metric: scores(metric, found, rows, reference=reference) for metric in MAIN[entrant.bundle.manifest.task]}
@@ -185,9 +203,15 @@ def _attack(entrants: Sequence[Entrant], rules: Rules) -> str | None:
 
 def _withstood(entrant: Entrant, rows: Rows, rules: Rules, attack: str) -> Floats:
     return withstood(
-        entrant.bundle.model, _session(entrant, rules), rows, method=attack, settings=rules.attack,
-        classes=entrant.bundle.manifest.classes, seed=rules.seed, batch=rules.serving.batch_size,
-    )  # fmt: skip
+        entrant.bundle.model,
+        _session(entrant, rules),
+        rows,
+        method=attack,
+        settings=rules.attack,
+        classes=entrant.bundle.manifest.classes,
+        seed=rules.seed,
+        batch=rules.serving.batch_size,
+    )
 
 
 def _race(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules, effort: Effort) -> dict[str, Timings]:
@@ -197,9 +221,15 @@ def _race(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules, effort: Effo
     sessions[TWIN] = _session(entrants[0], rules)
     batch = sessions[TWIN].signature.batch or min(rules.serving.batch_size, len(rows))
     return interleave_until(
-        sessions, rows, reference=champion.digest, quantiles=_quantiles(rules), confidence=rules.confidence,
-        seed=rules.seed, batch=batch, effort=effort,
-    )  # fmt: skip
+        sessions,
+        rows,
+        reference=champion.digest,
+        quantiles=_quantiles(rules),
+        confidence=rules.confidence,
+        seed=rules.seed,
+        batch=batch,
+        effort=effort,
+    )
 
 
 def _usage(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules) -> Mapping[str, Usage]:
@@ -208,9 +238,16 @@ def _usage(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules) -> Mapping[
         return {}
     subjects = {each.bundle.digest: Served.of(each.bundle) for each in entrants}
     return measure_resources(
-        subjects, rows, reference=entrants[0].bundle.digest, batch=min(rules.serving.batch_size, len(rows)),
-        threads=rules.threads, serving=rules.serving, repeats=3, seed=rules.seed, confidence=rules.confidence,
-    )  # fmt: skip
+        subjects,
+        rows,
+        reference=entrants[0].bundle.digest,
+        batch=min(rules.serving.batch_size, len(rows)),
+        threads=rules.threads,
+        serving=rules.serving,
+        repeats=3,
+        seed=rules.seed,
+        confidence=rules.confidence,
+    )
 
 
 @dataclass(frozen=True)
@@ -230,9 +267,11 @@ class _Comparison:
     def standing(self) -> Standing:
         """The champion's own numbers."""
         return Standing(
-            bundle=self.champion.ref, plan=self.champion.plan, techniques=self.champion.bundle.manifest.techniques,
+            bundle=self.champion.ref,
+            plan=self.champion.plan,
+            techniques=self.champion.bundle.manifest.techniques,
             metrics=self._metrics(self.champion, self.rules.confidence),
-        )  # fmt: skip
+        )
 
     def contenders(self, finalists: Sequence[Entrant]) -> tuple[Contender, ...]:
         """Return the finalists with their numbers, each compared with the champion."""

@@ -56,9 +56,12 @@ def decide(evidence: Evidence, *, objectives: Sequence[Objective], min_gain: flo
     )
     if not findings:
         return Decision(
-            verdict=Verdict.NO_GAIN, reason="NoFinalist", subject=None, findings=(),
+            verdict=Verdict.NO_GAIN,
+            reason="NoFinalist",
+            subject=None,
+            findings=(),
             message="The search found no candidate that differs from the champion; the champion stays.",
-        )  # fmt: skip
+        )
     passed = [each for each in findings if each.refusal is None]
     winners = [each for each in passed if each.duel.wins]
     subject = _best(winners or passed or findings, evidence, objectives)

@@ -94,9 +94,13 @@ def value(metric: Metric, number: float) -> str:
 
 
 _UNIT = {
-    Metric.MAE: "", Metric.RMSE: "", Metric.THROUGHPUT_RPS: " rows/s", Metric.CPU_SECONDS_PER_1000: " s",
-    Metric.ENERGY_JOULES_PER_1000: " J (estimated)", Metric.COST_PER_1000: "",
-}  # fmt: skip
+    Metric.MAE: "",
+    Metric.RMSE: "",
+    Metric.THROUGHPUT_RPS: " rows/s",
+    Metric.CPU_SECONDS_PER_1000: " s",
+    Metric.ENERGY_JOULES_PER_1000: " J (estimated)",
+    Metric.COST_PER_1000: "",
+}
 
 
 def change(metric: Metric, difference: float) -> str:

@@ -100,9 +100,14 @@ class _Search:
             request.search, request.objectives, worker=worker.index, started=len(study.get_trials(deepcopy=False))
         )
         self._leases = Leases(
-            study, worker, journal=journal_path(request.store, request.run), budget=self.trials, first=first,
-            lease_seconds=float(os.environ.get(LEASE_VARIABLE, LEASE_SECONDS)), closed=self.budget.spent,
-        )  # fmt: skip
+            study,
+            worker,
+            journal=journal_path(request.store, request.run),
+            budget=self.trials,
+            first=first,
+            lease_seconds=float(os.environ.get(LEASE_VARIABLE, LEASE_SECONDS)),
+            closed=self.budget.spent,
+        )
 
     def work(self) -> None:
         """Run trials until none is left to run, and no other worker runs one."""
@@ -182,31 +187,50 @@ def _prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[
     signature = original.manifest.signature
     rows = _read(request, original, scratch)
     subject = Subject(
-        graph=onnx.load(original.model, load_external_data=False), signature=signature, task=original.manifest.task,
-        native=original.native, training="training" in rows, calibration="calibration" in rows,
+        graph=onnx.load(original.model, load_external_data=False),
+        signature=signature,
+        task=original.manifest.task,
+        native=original.native,
+        training="training" in rows,
+        calibration="calibration" in rows,
         cpu_flags=frozenset(fingerprint().features),
-    )  # fmt: skip
+    )
     chosen = recipe(subject) if request.techniques is None else asked_for(subject, request.techniques)
     folder = run_folder(request.store, request.run)
     data = {name: split.digest for name, split in rows.items()}
     bench = Bench(
-        original=original, champion=champion, subject=subject, training=rows.get("training"),
-        validation=rows["validation"], calibration=rows.get("calibration"), objectives=request.objectives,
-        threads=request.threads, serving=request.serving, attack=attack_of(request.techniques),
-        seed=request.search.seed, scratch=scratch, kept_steps=resolve(f"{folder}/steps").local,
+        original=original,
+        champion=champion,
+        subject=subject,
+        training=rows.get("training"),
+        validation=rows["validation"],
+        calibration=rows.get("calibration"),
+        objectives=request.objectives,
+        threads=request.threads,
+        serving=request.serving,
+        attack=attack_of(request.techniques),
+        seed=request.search.seed,
+        scratch=scratch,
+        kept_steps=resolve(f"{folder}/steps").local,
         candidates_uri=f"{folder}/candidates",
-        rejected=frozenset(request.rejected), lineage=_lineage(request, original, data),
+        rejected=frozenset(request.rejected),
+        lineage=_lineage(request, original, data),
         identity=_identity(request, data),
-    )  # fmt: skip
+    )
     engines = _engines(request, original)
     machine = confinement(request.serving, threads=request.threads)
     say(f"profile: {machine.profile}, {machine.cores} cores")
     useful, idle = _useful(bench, chosen)
     space = Space(
-        useful, subject, threads=request.threads, engine_names=engines.names, profile=machine.profile,
-        rows=request.serving.batch_size, planned=_planned(request, original, engines, rows["validation"]),
+        useful,
+        subject,
+        threads=request.threads,
+        engine_names=engines.names,
+        profile=machine.profile,
+        rows=request.serving.batch_size,
+        planned=_planned(request, original, engines, rows["validation"]),
         seed=request.search.seed,
-    )  # fmt: skip
+    )
     return bench, space, {**idle, **engines.left_out}
 
 
@@ -260,10 +284,14 @@ def _useful(bench: Bench, chosen: Recipe) -> tuple[tuple[Technique, ...], dict[s
 
 def _lineage(request: SearchRequest, original: Bundle, data: Mapping[str, str]) -> Lineage:
     return Lineage(
-        resource=request.resource, run=request.run, parent=original.digest,
-        original_model=original.manifest.lineage.original_model, data=data, seed=request.search.seed,
+        resource=request.resource,
+        run=request.run,
+        parent=original.digest,
+        original_model=original.manifest.lineage.original_model,
+        data=data,
+        seed=request.search.seed,
         versions={name: version(name) for name in _LIBRARIES},
-    )  # fmt: skip
+    )
 
 
 def _identity(request: SearchRequest, data: Mapping[str, str]) -> str:
@@ -281,6 +309,10 @@ def _result(request: SearchRequest, study: optuna.Study, *, ended: str | None) -
         words = best[0].words if best[0].feasible else f"none keeps every limit; the closest is {best[0].words}"
     say(f"search done: {len(trials)} trials{f' ({ended})' if ended else ''}, best: {words or 'none'}")
     return SearchResult(
-        spec_hash=request.spec_hash, run=request.run, trials=len(trials),
-        failed=sum(trial.state is TrialState.FAIL for trial in trials), best=words, ended=ended,
-    )  # fmt: skip
+        spec_hash=request.spec_hash,
+        run=request.run,
+        trials=len(trials),
+        failed=sum(trial.state is TrialState.FAIL for trial in trials),
+        best=words,
+        ended=ended,
+    )

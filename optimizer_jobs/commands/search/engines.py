@@ -52,9 +52,11 @@ def usable(allowed: Sequence[EngineName], model: Path) -> Engines:
     if len(left_out) == len(reasons):
         why = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise JobError(
-            Reason.ENGINE_UNAVAILABLE, "serving.engines", f"no engine can run the model here ({why}).",
+            Reason.ENGINE_UNAVAILABLE,
+            "serving.engines",
+            f"no engine can run the model here ({why}).",
             "Name another engine in spec.serving.engines, or use an image and a node that have it.",
-        )  # fmt: skip
+        )
     return Engines(tuple(name.lower() for name, reason in reasons.items() if reason is None), left_out)
 
 
@@ -123,18 +125,24 @@ class EngineSpace:
 
     def _default(self, name: str) -> Params:
         told: Params = {
-            NAME: name, THREADS: self._thread_choices()[-1], SPINNING: True, GRAPH_LEVEL: GRAPH_LEVELS[0],
-            PRECISION: PLAIN if name == ORT else precisions(name, self.cpu_flags)[0], STREAMS: ONE,
+            NAME: name,
+            THREADS: self._thread_choices()[-1],
+            SPINNING: True,
+            GRAPH_LEVEL: GRAPH_LEVELS[0],
+            PRECISION: PLAIN if name == ORT else precisions(name, self.cpu_flags)[0],
+            STREAMS: ONE,
             SHAPE: TYPICAL if name == OPENVINO and self.planned else FREE,
-        }  # fmt: skip
+        }
         return {parameter: value for parameter, value in told.items() if parameter in self._parameters()}
 
     def _parameters(self) -> set[str]:
         """Return what trials are asked: what any engine of this run heeds and has a choice in."""
         several = {
-            NAME: self.names, PRECISION: self._all_precisions(), STREAMS: self._stream_choices(),
+            NAME: self.names,
+            PRECISION: self._all_precisions(),
+            STREAMS: self._stream_choices(),
             SHAPE: self._shape_choices(),
-        }  # fmt: skip
+        }
         asked = {parameter for parameter, choices in several.items() if len(choices) > 1}
         return asked | {THREADS} | ({SPINNING, GRAPH_LEVEL} if ORT in self.names else set())
 

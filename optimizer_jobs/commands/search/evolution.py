@@ -38,9 +38,10 @@ class EvolutionSampler(BaseSampler):
         """Return the numbers; none when there are too few for CMA-ES, and all are then left to TPE."""
         shared = self._space.calculate(study)
         numbers = {
-            name: kind for name, kind in shared.items()
+            name: kind
+            for name, kind in shared.items()
             if isinstance(kind, FloatDistribution | IntDistribution) and not kind.single()
-        }  # fmt: skip
+        }
         return dict(numbers) if len(numbers) >= _LEAST_DIMENSIONS else {}
 
     def sample_relative(
@@ -56,9 +57,12 @@ class EvolutionSampler(BaseSampler):
         }
         seed = (self._seed + trial.number) % 2**31
         optimizer = cmaes.CMA(
-            mean=np.full(len(axes), 0.5), sigma=_SIGMA, bounds=np.tile([0.0, 1.0], (len(axes), 1)),
-            n_max_resampling=_RESAMPLINGS, seed=seed,
-        )  # fmt: skip
+            mean=np.full(len(axes), 0.5),
+            sigma=_SIGMA,
+            bounds=np.tile([0.0, 1.0], (len(axes), 1)),
+            n_max_resampling=_RESAMPLINGS,
+            seed=seed,
+        )
         told = [(_point(past, axes), _cost(past)) for past in _complete(study, axes)]
         size = optimizer.population_size
         for start in range(0, len(told) - size + 1, size):

@@ -71,10 +71,16 @@ class Leases:
     """Takes trials of a study for one worker and gives them back."""
 
     def __init__(
-        self, study: optuna.Study, worker: Worker, *, journal: Path, budget: int,
-        first: Sequence[Mapping[str, Any]] = (), lease_seconds: float = LEASE_SECONDS,
+        self,
+        study: optuna.Study,
+        worker: Worker,
+        *,
+        journal: Path,
+        budget: int,
+        first: Sequence[Mapping[str, Any]] = (),
+        lease_seconds: float = LEASE_SECONDS,
         closed: Callable[[], str | None] = lambda: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`first` are trial parameters to run before anything is sampled; `closed` says why no trial may start."""
         self._study, self._worker, self._budget, self._first = study, worker, budget, first
         self._lock = JournalFileOpenLock(f"{journal}.leases")

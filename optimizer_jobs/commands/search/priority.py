@@ -8,12 +8,17 @@ from retune.api.techniques import QuantizationScheme, TechniqueType
 
 _FIRST: Mapping[Profile, tuple[TechniqueType | QuantizationScheme, ...]] = {
     Profile.EDGE_CPU: (
-        QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC, QuantizationScheme.AWARE, TechniqueType.PRUNING,
-        QuantizationScheme.WEIGHT_ONLY, TechniqueType.FACTORIZATION, TechniqueType.DISTILLATION,
+        QuantizationScheme.STATIC,
+        QuantizationScheme.DYNAMIC,
+        QuantizationScheme.AWARE,
+        TechniqueType.PRUNING,
+        QuantizationScheme.WEIGHT_ONLY,
+        TechniqueType.FACTORIZATION,
+        TechniqueType.DISTILLATION,
     ),
     Profile.SERVER_CPU: (TechniqueType.GRAPH_OPTIMIZATION, QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC),
     Profile.GPU: (QuantizationScheme.HALF, TechniqueType.GRAPH_OPTIMIZATION, TechniqueType.PRUNING),
-}  # fmt: skip
+}
 """What gains most on each kind of machine. Small machines run short of memory and of float units, GPUs of neither."""
 
 

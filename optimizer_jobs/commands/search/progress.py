@@ -40,8 +40,9 @@ class Gauges:
         self.registry = CollectorRegistry()
         self._done = Gauge(METRIC_TRIALS_DONE, "Trials finished in the study.", registry=self.registry)
         self._failed = Gauge(METRIC_TRIALS_FAILED, "Trials that ended with an error.", registry=self.registry)
-        self._best = Gauge(METRIC_BEST, "Best feasible candidate relative to the champion.", ["metric"],
-                           registry=self.registry)  # fmt: skip
+        self._best = Gauge(
+            METRIC_BEST, "Best feasible candidate relative to the champion.", ["metric"], registry=self.registry
+        )
         Gauge(METRIC_TRIALS_TOTAL, "Trials that the run may spend.", registry=self.registry).set(budget)
 
     def refresh(self) -> None:

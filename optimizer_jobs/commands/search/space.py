@@ -162,9 +162,12 @@ class Space:
     @cached_property
     def _engines(self) -> EngineSpace:
         return EngineSpace(
-            names=self.engine_names, threads=self.threads, cpu_flags=self.subject.cpu_flags,
-            rows=self.rows if row_axis(self.subject.graph) else None, planned=self.planned,
-        )  # fmt: skip
+            names=self.engine_names,
+            threads=self.threads,
+            cpu_flags=self.subject.cpu_flags,
+            rows=self.rows if row_axis(self.subject.graph) else None,
+            planned=self.planned,
+        )
 
 
 def _merged(chosen: Sequence[Params]) -> Params:

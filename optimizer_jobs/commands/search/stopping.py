@@ -38,9 +38,14 @@ class Watch:
     """What one trial reports to while it is built: stops it when it is behind, or when a budget is spent."""
 
     def __init__(
-        self, trial: Trial, study: optuna.Study, *, rule: EarlyStopping, budget: Budget,
+        self,
+        trial: Trial,
+        study: optuna.Study,
+        *,
+        rule: EarlyStopping,
+        budget: Budget,
         enough: Callable[[float], bool],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`enough` says whether a quality keeps the limits."""
         self._trial, self._study, self._rule, self._budget, self._enough = trial, study, rule, budget, enough
         self._group, self._phase, self._last = "", 0, 0

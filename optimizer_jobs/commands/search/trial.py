@@ -105,10 +105,12 @@ class Bench:
         original = open_model(self.original.model, self._limited(self.original.manifest.engine))
         delivered = self._answer(original, self.validation)
         return Reference(
-            session=session, answers=found, delivered=delivered,
+            session=session,
+            answers=found,
+            delivered=delivered,
             quality=self._quality(found, delivered),
             size_bytes=self.champion.manifest.size_bytes,
-        )  # fmt: skip
+        )
 
     def run(self, plan: Plan, *, number: int, watch: Watch | None = None) -> Found:
         """Return what the plan is worth; raises Discarded when the proxy finds it broken.
@@ -125,9 +127,13 @@ class Bench:
                 watch.entering("measuring")
             session = open_model(built.model, plan.engine)
             found = Found(
-                plan=plan.words, steps=plan.names, techniques=built.applied, skipped=built.skipped, idle=built.idle,
+                plan=plan.words,
+                steps=plan.names,
+                techniques=built.applied,
+                skipped=built.skipped,
+                idle=built.idle,
                 engine=plan.engine.model_dump(mode="json"),
-            )  # fmt: skip
+            )
             found = self._looked_at(found, session)
             bundle = self._bundle(Path(folder) / "bundle", plan=plan, built=built, session=session, number=number)
             if bundle.digest in self.rejected:
@@ -177,20 +183,30 @@ class Bench:
             champion[metric], values[metric] = theirs, ours
         missed = {o.metric.value: shortfall(o, values[o.metric], champion[o.metric]) for o in limits(self.objectives)}
         return replace(
-            found, uri=uri, digest=bundle.digest, control=self._is_champion(bundle), size_bytes=size,
-            values=_named(values), champion=_named(champion),
-            shortfalls=self._with_memory(missed, usage), errors=self._errors(answers), rows=len(self.validation),
+            found,
+            uri=uri,
+            digest=bundle.digest,
+            control=self._is_champion(bundle),
+            size_bytes=size,
+            values=_named(values),
+            champion=_named(champion),
+            shortfalls=self._with_memory(missed, usage),
+            errors=self._errors(answers),
+            rows=len(self.validation),
             costs=tuple(cost(o.metric, values[o.metric], champion[o.metric]) for o in ranked(self.objectives)),
-        )  # fmt: skip
+        )
 
     def _latency(self, session: Session) -> dict[Metric, tuple[float, float]]:
         """Return champion's and candidate's percentile in ms, the latter by its ratio within the same rounds."""
         with confined(confinement(self.serving, threads=self.threads).cores):
             timings = interleave(
-                {_CHAMPION: self.reference.session, _CANDIDATE: session}, self.validation,
-                batch=session.signature.batch or min(self.serving.batch_size, len(self.validation)), blocks=_BLOCKS,
-                calls_per_block=_CALLS, seed=self.seed,
-            )  # fmt: skip
+                {_CHAMPION: self.reference.session, _CANDIDATE: session},
+                self.validation,
+                batch=session.signature.batch or min(self.serving.batch_size, len(self.validation)),
+                blocks=_BLOCKS,
+                calls_per_block=_CALLS,
+                seed=self.seed,
+            )
         found: dict[Metric, tuple[float, float]] = {}
         for metric, quantile in _QUANTILES.items():
             champion = timings[_CHAMPION].percentile(quantile).value
@@ -202,10 +218,15 @@ class Bench:
         if not self._resources and self.serving.memory is None:
             return {}
         return measure_resources(
-            {_CHAMPION: Served.of(self.champion), _CANDIDATE: Served.of(bundle)}, self.validation, reference=_CHAMPION,
-            batch=min(self.serving.batch_size, len(self.validation)), threads=self.threads, serving=self.serving,
-            repeats=1, seed=self.seed,
-        )  # fmt: skip
+            {_CHAMPION: Served.of(self.champion), _CANDIDATE: Served.of(bundle)},
+            self.validation,
+            reference=_CHAMPION,
+            batch=min(self.serving.batch_size, len(self.validation)),
+            threads=self.threads,
+            serving=self.serving,
+            repeats=1,
+            seed=self.seed,
+        )
 
     def _used(self, usage: Mapping[str, Usage]) -> dict[Metric, tuple[float, float]]:
         """Return champion's and candidate's number of every resource asked for, the latter by their ratio."""
@@ -235,8 +256,9 @@ class Bench:
         scored = partial(scores, rows=self.validation, reference=self.reference.delivered)
         return {
             o.metric.value: standard_error(o, scored(o.metric, self.reference.answers), scored(o.metric, found))
-            for o in limits(self.objectives) if o.metric in MAIN[self._task]
-        }  # fmt: skip
+            for o in limits(self.objectives)
+            if o.metric in MAIN[self._task]
+        }
 
     def _robust(self, bundle: Bundle, session: Session) -> dict[Metric, tuple[float, float]]:
         """Return champion's and candidate's accuracy under the one attack on both, where an objective asks for it."""
@@ -252,20 +274,32 @@ class Bench:
 
     def _withstood(self, model: Path, session: Session, method: str) -> float:
         found = withstood(
-            model, session, self.validation, method=method, settings=self.attack,
-            classes=self.original.manifest.classes, seed=self.seed, batch=self.serving.batch_size,
-        )  # fmt: skip
+            model,
+            session,
+            self.validation,
+            method=method,
+            settings=self.attack,
+            classes=self.original.manifest.classes,
+            seed=self.seed,
+            batch=self.serving.batch_size,
+        )
         return figure(Metric.ROBUST_ACCURACY, found)
 
     def _bundle(self, folder: Path, *, plan: Plan, built: Built, session: Session, number: int) -> Bundle:
         manifest = self.original.manifest
         return make_bundle(
-            folder, model=built.model, engine=plan.engine, signature=manifest.signature, classes=manifest.classes,
-            task=manifest.task, native=self._native(built), techniques=built.applied,
+            folder,
+            model=built.model,
+            engine=plan.engine,
+            signature=manifest.signature,
+            classes=manifest.classes,
+            task=manifest.task,
+            native=self._native(built),
+            techniques=built.applied,
             accepts_missing=bool(manifest.accepts_missing),
             lineage=self.lineage.model_copy(update={"trial": number}),
             golden=record(session, self.validation),
-        )  # fmt: skip
+        )
 
     def _native(self, built: Built) -> Native | None:
         """Return the candidate in the format of delivery, if its steps made it."""
@@ -276,11 +310,20 @@ class Bench:
 
     def _context(self, folder: Path) -> Context:
         return Context(
-            workdir=folder, signature=self.original.manifest.signature, task=self.original.manifest.task,
-            classes=self.original.manifest.classes, native=self.original.native, training=self.training,
-            validation=self.validation, calibration=self.calibration, threads=self.threads, seed=self.seed,
-            cpu_flags=self.subject.cpu_flags, shortfall=self._quality_shortfall(), identity=self.identity,
-        )  # fmt: skip
+            workdir=folder,
+            signature=self.original.manifest.signature,
+            task=self.original.manifest.task,
+            classes=self.original.manifest.classes,
+            native=self.original.native,
+            training=self.training,
+            validation=self.validation,
+            calibration=self.calibration,
+            threads=self.threads,
+            seed=self.seed,
+            cpu_flags=self.subject.cpu_flags,
+            shortfall=self._quality_shortfall(),
+            identity=self.identity,
+        )
 
     def enough(self, quality: float) -> bool:
         """Return whether a quality that training reports keeps the limit on it; without a limit nothing does."""

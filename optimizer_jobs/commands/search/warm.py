@@ -90,7 +90,8 @@ def _judged(candidate: Candidate, objectives: Sequence[Objective]) -> Candidate 
         return values[metric.value], champion[metric.value]
 
     found = replace(
-        candidate.found, costs=tuple(cost(o.metric, *pair(o.metric)) for o in ranked(objectives)),
+        candidate.found,
+        costs=tuple(cost(o.metric, *pair(o.metric)) for o in ranked(objectives)),
         shortfalls={o.metric.value: shortfall(o, *pair(o.metric)) for o in limits(objectives)},
-    )  # fmt: skip
+    )
     return replace(candidate, found=found)

@@ -34,12 +34,16 @@ def classes(subject: Finding, measured: Measured) -> tuple[ClassLine, ...]:
     raw = [float(binomtest(lost, gained + lost).pvalue) if gained + lost else 1.0 for gained, lost in flips]
     return tuple(
         ClassLine(
-            label=printable(str(labels[index]), limit=TEXT_LIMIT), rows=int(mask.sum()),
-            champion=float(before[mask].mean()), candidate=float(after[mask].mean()),
-            gained=gained, lost=lost, p_value=float(adjusted),
+            label=printable(str(labels[index]), limit=TEXT_LIMIT),
+            rows=int(mask.sum()),
+            champion=float(before[mask].mean()),
+            candidate=float(after[mask].mean()),
+            gained=gained,
+            lost=lost,
+            p_value=float(adjusted),
         )
         for index, mask, (gained, lost), adjusted in zip(shown, masks, flips, false_discovery_control(raw), strict=True)
-    )  # fmt: skip
+    )
 
 
 def distribution(subject: Finding, measured: Measured) -> Distribution | None:
@@ -61,11 +65,13 @@ def margins(subject: Finding, measured: Measured) -> tuple[MarginLine, ...]:
     found = sorted({margin for margin in (*usual, *([chosen] if chosen else [])) if margin > 0})
     return tuple(
         MarginLine(
-            margin=margin, shown=change(main, margin).lstrip("+"), rows=margin_rows(main, contender, margin),
+            margin=margin,
+            shown=change(main, margin).lstrip("+"),
+            rows=margin_rows(main, contender, margin),
             chosen=margin == chosen,
         )
         for margin in found
-    )  # fmt: skip
+    )
 
 
 def _chosen_margin(subject: Finding, base: float) -> float | None:
@@ -92,19 +98,25 @@ def _spread(what: str, found: list[Floats]) -> Distribution:
     low, high = min(map(np.min, found)), max(map(np.max, found))
     room = max(float(high - low), 1e-6)
     edges = np.linspace(float(low), float(low) + room, BINS + 1)
-    return Distribution.model_validate({
-        "what": what, "edges": [_short(edge) for edge in edges],
-        "champion": _summary(champion, edges), "candidate": _summary(candidate, edges),
-    })  # fmt: skip
+    return Distribution.model_validate(
+        {
+            "what": what,
+            "edges": [_short(edge) for edge in edges],
+            "champion": _summary(champion, edges),
+            "candidate": _summary(candidate, edges),
+        }
+    )
 
 
 def _summary(values: Floats, edges: Floats) -> Spread:
     percentiles = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
     return Spread(
-        mean=_short(values.mean()), low=_short(values.min()), high=_short(values.max()),
+        mean=_short(values.mean()),
+        low=_short(values.min()),
+        high=_short(values.max()),
         percentiles=tuple(_short(each) for each in percentiles),
         counts=tuple(int(count) for count in np.histogram(values, bins=edges)[0]),
-    )  # fmt: skip
+    )
 
 
 def _short(number: np.floating | float) -> float:

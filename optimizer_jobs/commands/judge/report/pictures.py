@@ -206,13 +206,19 @@ def _groups(trials: Sequence[TrialLine], chosen: set[int]) -> list[tuple[str, li
     """Return label, trials and look of each kind of trial, the quiet ones first."""
     kept = [trial for trial in trials if trial.outcome == "feasible"]
     return [
-        ("misses a limit", [trial for trial in trials if trial.outcome != "feasible"],
-         {"s": 26, "facecolors": "none", "edgecolors": REFUSED, "linewidths": 1.2}),
+        (
+            "misses a limit",
+            [trial for trial in trials if trial.outcome != "feasible"],
+            {"s": 26, "facecolors": "none", "edgecolors": REFUSED, "linewidths": 1.2},
+        ),
         ("keeps the limits", [trial for trial in kept if not trial.finalist], {"s": 26, "color": OTHER}),
-        ("finalist", [trial for trial in trials if trial.finalist and trial.number not in chosen],
-         {"s": 52, "facecolors": "white", "edgecolors": CHOSEN, "linewidths": 1.8, "zorder": 4}),
+        (
+            "finalist",
+            [trial for trial in trials if trial.finalist and trial.number not in chosen],
+            {"s": 52, "facecolors": "white", "edgecolors": CHOSEN, "linewidths": 1.8, "zorder": 4},
+        ),
         ("chosen", [trial for trial in trials if trial.number in chosen], {"s": 70, "color": CHOSEN, "zorder": 6}),
-    ]  # fmt: skip
+    ]
 
 
 def _strip(axes: Axes, position: int, percentiles: Sequence[float], colour: str) -> None:

@@ -133,13 +133,26 @@ class _Chain:
 def _step(name: str, reached: _Reached | None, before: _Reached, *, together: bool) -> StepLine:
     shown = printable(name, limit=TEXT_LIMIT)
     if reached is None:
-        return StepLine(step=shown, trial=None, judged=False, quality=None, size_ratio=None, latency_ratio=None,
-                        noise=0.0, bought="Not tried on its own: see the next step.")  # fmt: skip
+        return StepLine(
+            step=shown,
+            trial=None,
+            judged=False,
+            quality=None,
+            size_ratio=None,
+            latency_ratio=None,
+            noise=0.0,
+            bought="Not tried on its own: see the next step.",
+        )
     return StepLine(
-        step=shown, trial=reached.trial, judged=reached.judged, quality=reached.quality, size_ratio=reached.size,
-        latency_ratio=reached.latency, noise=max(reached.noise, before.noise),
+        step=shown,
+        trial=reached.trial,
+        judged=reached.judged,
+        quality=reached.quality,
+        size_ratio=reached.size,
+        latency_ratio=reached.latency,
+        noise=max(reached.noise, before.noise),
         bought=_bought(reached, before, together=together),
-    )  # fmt: skip
+    )
 
 
 def _bought(reached: _Reached, before: _Reached, *, together: bool) -> str:
@@ -192,13 +205,18 @@ class _Fates:
     ) -> TechniqueLine:
         """Return a line with the numbers of the best trial, if there is one."""
         found = ratios(best) if best else {}
-        return TechniqueLine.model_validate({
-            "name": printable(name, limit=TEXT_LIMIT), "outcome": outcome, "trials": len(trials),
-            "trial": best.number if best else None,
-            "quality": best.found.values.get(self.told.main.value) if best else None,
-            "latency_ratio": found.get(self.told.latency), "size_ratio": found.get(Metric.SIZE_BYTES),
-            "note": printable(f"{note[:1].upper()}{note[1:]}", limit=TEXT_LIMIT),
-        })  # fmt: skip
+        return TechniqueLine.model_validate(
+            {
+                "name": printable(name, limit=TEXT_LIMIT),
+                "outcome": outcome,
+                "trials": len(trials),
+                "trial": best.number if best else None,
+                "quality": best.found.values.get(self.told.main.value) if best else None,
+                "latency_ratio": found.get(self.told.latency),
+                "size_ratio": found.get(Metric.SIZE_BYTES),
+                "note": printable(f"{note[:1].upper()}{note[1:]}", limit=TEXT_LIMIT),
+            }
+        )
 
     def _why(self, trial: TrialRow) -> str:
         """Return why the best trial with a technique is not the candidate."""
