@@ -22,6 +22,7 @@ from optimizer_jobs.techniques import (
     pruning,
     quantization,
 )
+from retune.api.objectives import Metric, Objective
 from retune.api.techniques import Technique as TechniqueSpec
 from retune.api.techniques import TechniqueType
 from retune.contract.results import Reason
@@ -64,14 +65,25 @@ class Recipe:
     """Why a technique is not used, by its name."""
 
 
-def recipe(subject: Subject) -> Recipe:
-    """Choose every technique that this model and this data allow."""
+_SERVES = {TechniqueType.ADVERSARIAL_TRAINING: Metric.ROBUST_ACCURACY}
+"""Techniques that trade what every owner has for one metric, which an objective must ask for."""
+
+
+def recipe(subject: Subject, objectives: Sequence[Objective]) -> Recipe:
+    """Choose every technique that this model and this data allow, and that costs nothing for what nobody asked for."""
     specs = [TechniqueSpec(name=_NAMES[kind], type=kind) for kind in TECHNIQUES]
-    reasons = {spec.name: _unavailable(subject, spec) for spec in specs}
+    reasons = {spec.name: _unavailable(subject, spec) or _unasked(spec.type, objectives) for spec in specs}
     return Recipe(
         techniques=tuple(spec for spec in specs if reasons[spec.name] is None),
         left_out={name: reason for name, reason in reasons.items() if reason is not None},
     )
+
+
+def _unasked(kind: TechniqueType, objectives: Sequence[Objective]) -> str | None:
+    metric = _SERVES.get(kind)
+    if metric is None or any(objective.metric is metric for objective in objectives):
+        return None
+    return f"it costs accuracy for {metric}, which no objective asks for"
 
 
 def asked_for(subject: Subject, specs: Sequence[TechniqueSpec]) -> Recipe:

@@ -24,7 +24,7 @@ from optimizer_jobs.study.trials import Found, counted, number_of, open_study, t
 from optimizer_jobs.technique import Applied, Context, Params, Skipped
 from optimizer_jobs.techniques.registry import asked_for, recipe
 from retune.api.model import Data, Task
-from retune.api.objectives import Selection, default_objectives
+from retune.api.objectives import Metric, Objective, Selection, default_objectives
 from retune.api.search import EngineName, Search, Serving
 from retune.api.techniques import Quantization, QuantizationScheme, Technique, TechniqueType
 from retune.contract.paths import METRIC_BEST, METRIC_TRIALS_DONE, METRIC_TRIALS_TOTAL, bundles
@@ -231,11 +231,25 @@ def test_a_technique_that_cannot_be_used_is_refused_by_name(ask: Ask, data: Data
 def test_the_recipe_leaves_out_what_the_model_does_not_allow(delivered: Path) -> None:
     """A model without layers keeps graph optimization and says why it cannot be quantized."""
     subject = subject_of(delivered / "mlp.onnx")
-    assert [spec.name for spec in recipe(subject).techniques] == ["graph", "quantize"]
+    assert [spec.name for spec in recipe(subject, default_objectives(Task.CLASSIFICATION)).techniques] == [
+        "graph",
+        "quantize",
+    ]
     del subject.graph.graph.node[:]
-    chosen = recipe(subject)
+    chosen = recipe(subject, default_objectives(Task.CLASSIFICATION))
     assert [spec.name for spec in chosen.techniques] == ["graph"]
     assert chosen.left_out["quantize"].startswith("the model has no")
+
+
+@pytest.mark.torch
+def test_the_recipe_hardens_only_where_an_objective_asks_for_it(delivered: Path) -> None:
+    """Hardening costs what every owner has, so that it is never the default's own idea."""
+    subject, usual = subject_of(delivered / "mlp.onnx"), default_objectives(Task.CLASSIFICATION)
+    unasked = recipe(subject, usual)
+    assert "harden" not in [spec.name for spec in unasked.techniques]
+    assert unasked.left_out["harden"] == "it costs accuracy for robust_accuracy, which no objective asks for"
+    asked = recipe(subject, (*usual, Objective(metric=Metric.ROBUST_ACCURACY)))
+    assert "harden" in [spec.name for spec in asked.techniques]
 
 
 def test_listed_techniques_are_applied_in_their_own_order(delivered: Path) -> None:

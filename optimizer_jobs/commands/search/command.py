@@ -195,7 +195,9 @@ def _prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[
         calibration="calibration" in rows,
         cpu_flags=frozenset(fingerprint().features),
     )
-    chosen = recipe(subject) if request.techniques is None else asked_for(subject, request.techniques)
+    chosen = (
+        recipe(subject, request.objectives) if request.techniques is None else asked_for(subject, request.techniques)
+    )
     folder = run_folder(request.store, request.run)
     data = {name: split.digest for name, split in rows.items()}
     bench = Bench(
