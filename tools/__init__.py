@@ -1,1 +1,1 @@
-"""Tools of this repository; nothing here is installed."""
+"""What the example, the tests and the benchmarks share, and what keeps this repository in order. Never shipped."""

@@ -1,14 +1,13 @@
 """The whole loop on a real cluster, with a real model: `python -m examples.digits.demo`, called by `make demo`.
 
-Trains a digits classifier, serves it, lets Retune make it smaller and faster, and shows what came of it. Every step can
-be repeated: a second call, or one after an interruption, finds what is there and goes on. It must never claim a result:
-what it prints comes from the cluster.
+Trains a digits classifier, serves it, lets Retune make it smaller and faster, and shows the result. Every step can be
+repeated: a second call, or one after an interruption, goes on with what is there. It must never claim a result: what it
+prints comes from the cluster.
 """
 
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -39,6 +38,7 @@ from retune.cli.access import AccessError, Cluster, parsed
 from retune.cli.follow import Exit, Until, follow
 from retune.cli.main import judged
 from retune.cli.output import show, terminal
+from tools.kubectl import CommandError
 from tools.localcluster import settings as localcluster
 
 ROWS = 10
@@ -54,7 +54,7 @@ def main() -> int:
     try:
         tools = Tools.find(images=arguments.images)
         return clean(tools) if arguments.clean else demo(tools)
-    except DemoError as error:
+    except CommandError as error:
         print(f"\nThe demo stopped: {error}\nSee more with:  {error.hint}\nThen call it again; it goes on from here.")
     except AccessError as error:
         print(f"\nThe demo stopped: {error}\nCall it again; it goes on from here.")
@@ -95,7 +95,7 @@ def demo(tools: Tools) -> int:
 
 
 def second_act(tools: Tools) -> None:
-    """Let the live model's world change, and watch it being put right."""
+    """Change the data of the live model, and watch how a run corrects it."""
     began = time.monotonic()
     heading(8, "Traffic: digits as usual; every window of 30 s is judged", "2 min")
     live.begin_traffic(tools)
@@ -160,26 +160,23 @@ def install(tools: Tools, *more: str) -> None:
 
 def _unstick(tools: Tools) -> None:
     """Forget a helm operation that never ended, as helm itself advises."""
-    owned = "owner=helm,name=" + RELEASE
-    found = tools.get("secrets", "--selector", owned, namespace=SYSTEM) or {"items": []}
-    for secret in found["items"]:
+    kubectl = tools.kubectl.within(SYSTEM)
+    for secret in kubectl.items("secrets", "--selector", f"owner=helm,name={RELEASE}"):
         if secret["metadata"]["labels"].get("status", "").startswith("pending"):
-            tools.kubectl("delete", "secret", secret["metadata"]["name"], namespace=SYSTEM)
+            kubectl("delete", "secret", secret["metadata"]["name"])
             say("a helm operation was interrupted before; it is started again")
 
 
 def train(tools: Tools) -> None:
     """Run the training Job unless it has run with this very script."""
-    script = Path(__file__).with_name("train.py").read_text()
-    known = tools.get("configmap", JOB)
-    job = tools.get("job", JOB)
-    changed = known is None or known["data"].get("train.py") != script
+    script = Path(__file__).with_name("train.py")
+    config, job = tools.kubectl.find("configmap", JOB), tools.kubectl.find("job", JOB)
+    changed = config is None or config["data"].get(script.name) != script.read_text()
     if job and (changed or _condition(job, "Failed")):
         tools.kubectl("delete", "job", JOB, "--wait")
         job = None
     if changed:
-        config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": JOB}, "data": {"train.py": script}}
-        tools.kubectl("apply", "--server-side", "--filename", "-", stdin=json.dumps(config))
+        tools.apply_script(JOB, script)
     if job is None:
         tools.apply("20-training.yaml")
     _wait_for_training(tools)
@@ -190,7 +187,7 @@ def _wait_for_training(tools: Tools) -> None:
     deadline = time.monotonic() + 600
     shown = 0
     while time.monotonic() < deadline:
-        job = tools.get("job", JOB) or {}
+        job = tools.kubectl.find("job", JOB) or {}
         shown = _show_log(tools, shown)
         if _condition(job, "Complete"):
             return
@@ -201,9 +198,11 @@ def _wait_for_training(tools: Tools) -> None:
 
 
 def _show_log(tools: Tools, shown: int) -> int:
-    """Print what the training said since; returns how many lines it has said in all."""
-    words = tools.kubectl_words("logs", f"job/{JOB}")
-    lines = subprocess.run(words, capture_output=True, text=True, check=False).stdout.splitlines()
+    """Print the log of the training from line `shown` on; returns how many lines it has in all."""
+    try:
+        lines = tools.kubectl("logs", f"job/{JOB}").splitlines()
+    except CommandError:  # its pod has not started yet
+        return shown
     for line in lines[shown:]:
         say(line)
     return max(shown, len(lines))
@@ -211,7 +210,7 @@ def _show_log(tools: Tools, shown: int) -> int:
 
 def _condition(job: Json, kind: str) -> bool:
     conditions = job.get("status", {}).get("conditions", [])
-    return any(each["type"] == kind and each["status"] == "True" for each in conditions)
+    return any(condition["type"] == kind and condition["status"] == "True" for condition in conditions)
 
 
 def serve(tools: Tools) -> None:
@@ -219,7 +218,7 @@ def serve(tools: Tools) -> None:
     tools.apply("30-server.yaml")
     try:
         tools.kubectl("rollout", "status", f"deployment/{NAME}", "--timeout", "5m")
-    except DemoError as error:
+    except CommandError as error:
         raise DemoError(str(error), hint=f"kubectl -n {NAMESPACE} describe pods --selector app={NAME}") from error
 
 
@@ -238,7 +237,7 @@ def predictions(tools: Tools, rows: Split) -> list[Answer]:
 
 def optimize(tools: Tools) -> Exit:
     """Apply the ModelOptimization, start a run if none is under way, and follow it to its end."""
-    earlier = tools.get("modeloptimization", NAME)
+    earlier = tools.kubectl.find("modeloptimization", NAME)
     tools.apply("40-modeloptimization.yaml")
     if earlier and _settled(earlier):
         _run_again(tools, earlier)
@@ -264,8 +263,8 @@ def followed(tools: Tools) -> Exit:
 def _settled(raw: Json) -> bool:
     resource = parsed(raw)
     busy = any(
-        each.type == ConditionType.RECONCILING and each.status is ConditionStatus.TRUE
-        for each in resource.status.conditions
+        condition.type == ConditionType.RECONCILING and condition.status is ConditionStatus.TRUE
+        for condition in resource.status.conditions
     )
     return resource.status.last_run is not None and not busy
 
@@ -280,7 +279,7 @@ def _run_again(tools: Tools, earlier: Json) -> None:
 
 def connect(tools: Tools) -> Cluster:
     """Return the cluster as the command line sees it."""
-    return Cluster.connect(context=tools.context, namespace=NAMESPACE)
+    return Cluster.connect(context=tools.context, namespace=tools.namespace)
 
 
 def result(tools: Tools, rows: Split, before: list[Answer]) -> None:
@@ -296,10 +295,10 @@ def result(tools: Tools, rows: Split, before: list[Answer]) -> None:
     say(f"{agreeing} of {ROWS} predictions are as before")
     if run.status.outcome is Outcome.NO_GAIN:
         say("NoGain: nothing was found that is worth replacing the champion for, so nothing changed.")
-    found = reports.locate(resource, cluster.runs(NAME), run=run.metadata.name)
+    report = reports.locate(resource, cluster.runs(NAME), run=run.metadata.name)
     REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_bytes(reports.fetch(cluster, found, image=None))
-    say(f"the report lies at {found.uri}; a copy is in {REPORT}")
+    REPORT.write_bytes(reports.fetch(cluster, report, image=None))
+    say(f"the report lies at {report.uri}; a copy is in {REPORT}")
 
 
 def _next_steps() -> None:

@@ -1,16 +1,14 @@
-"""The demo's hands: kubectl and helm as a person would call them, port-forwards, and questions to the model server.
+"""What the demo does with a cluster: kubectl and helm, port-forwards, and questions to the model server.
 
-Every command is one that can be typed; a failed one becomes a `DemoError` with its own words.
+Every command is one that can be typed; a failed one is a `CommandError` with the program's own words.
 """
 
 import hashlib
 import json
-import os
 import re
-import shutil
 import subprocess
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from examples.digits.train import LOGITS, PIXELS, Split
+from tools.kubectl import CommandError, Kubectl, context_of_environment, find_program, run
 
 Json = dict[str, Any]
 
@@ -34,56 +33,46 @@ SERVICE_PORT = 80
 POD_PORT = 8080
 
 
-class DemoError(Exception):
-    """A step failed: what is wrong, and the command that shows more or helps."""
-
-    def __init__(self, message: str, *, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
+class DemoError(CommandError):
+    """A step of the demo failed; the hint is a command that shows more or helps."""
 
 
 @dataclass(frozen=True)
 class Tools:
-    """kubectl and helm for one cluster, and the namespace of the example. images: the prefix of every image's name."""
+    """kubectl and helm for one cluster, and what the example is installed with."""
 
-    kubectl_path: str
-    helm_path: str
+    kubectl: Kubectl
+    """kubectl for the example's namespace."""
     context: str | None
+    """Context of the kubeconfig; None for the current one."""
+    namespace: str
+    """Namespace of the example."""
     images: str
-    namespace: str = NAMESPACE
+    """Prefix of every image's name."""
 
     @classmethod
-    def find(cls, *, images: str) -> "Tools":
-        """Return the tools on PATH, else those that the local cluster was built with."""
-        context = os.environ.get("RETUNE_KUBECONTEXT") or None
-        return cls(_program("kubectl"), _program("helm"), context, images)
-
-    def kubectl(self, *words: str, stdin: str | None = None, namespace: str | None = None) -> str:
-        """Run kubectl and return what it prints."""
-        return run(self.kubectl_words(*words, namespace=namespace), stdin=stdin)
-
-    def kubectl_words(self, *words: str, namespace: str | None = None) -> list[str]:
-        """Return a kubectl command for a child process of its own."""
-        context = ["--context", self.context] if self.context else []
-        return [self.kubectl_path, *context, "--namespace", namespace or self.namespace, *words]
+    def find(cls, *, images: str, namespace: str = NAMESPACE) -> "Tools":
+        """Return the tools for the cluster of KUBECONFIG and RETUNE_KUBECONTEXT; raises CommandError without them."""
+        for program in ("kubectl", "helm"):
+            find_program(program)
+        return cls(Kubectl.of_environment().within(namespace), context_of_environment(), namespace, images)
 
     def helm(self, *words: str) -> str:
-        """Run helm in the operator's namespace and return what it prints."""
+        """Run helm in the operator's namespace and return what it prints; raises CommandError."""
         context = ["--kube-context", self.context] if self.context else []
-        return run([self.helm_path, *context, "--namespace", SYSTEM, *words])
+        return run([find_program("helm"), *context, "--namespace", SYSTEM, *words])
 
-    def get(self, *words: str, namespace: str | None = None) -> Json | None:
-        """Return an object, or a list of them, as JSON; None when it is not there."""
-        answer = self.kubectl("get", *words, "--ignore-not-found", "--output", "json", namespace=namespace)
-        document: Json | None = json.loads(answer) if answer.strip() else None
-        return document
+    def apply(self, *names: str) -> None:
+        """Apply files of the manifests folder, each as `manifest` returns it."""
+        for name in names:
+            text = self.manifest(name)
+            self.kubectl("apply", "--server-side", "--field-manager", "digits-demo", "--filename", "-", stdin=text)
 
-    def apply(self, *files: str) -> None:
-        """Apply files of the manifests folder to this namespace, with the images of this cluster."""
-        for name in files:
-            self.kubectl(
-                "apply", "--server-side", "--field-manager", "digits-demo", "--filename", "-", stdin=self.manifest(name)
-            )
+    def apply_script(self, name: str, script: Path) -> None:
+        """Apply a ConfigMap with a script, for a Job or a Deployment that runs it."""
+        data = {script.name: script.read_text()}
+        config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+        self.kubectl("apply", "--server-side", "--filename", "-", stdin=json.dumps(config))
 
     def manifest(self, name: str) -> str:
         """Return a file of the manifests folder, for this namespace and with the images of this cluster."""
@@ -92,32 +81,14 @@ class Tools:
 
     def pods(self) -> list[str]:
         """Return the names of the model server's ready pods."""
-        found = self.get("pods", "--selector", f"app={NAME}") or {"items": []}
-        return [pod["metadata"]["name"] for pod in found["items"] if _ready(pod)]
+        pods = self.kubectl.items("pods", "--selector", f"app={NAME}")
+        return [pod["metadata"]["name"] for pod in pods if _ready(pod)]
 
 
 def _ready(pod: Json) -> bool:
     conditions = pod.get("status", {}).get("conditions", [])
-    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
     return ready and not pod["metadata"].get("deletionTimestamp")
-
-
-def _program(name: str) -> str:
-    from tools.localcluster.settings import load
-
-    found = shutil.which(name) or shutil.which(name, path=str(load().bin))
-    if not found:
-        raise DemoError(f"{name} is neither on PATH nor built by the local cluster", hint="make cluster-up")
-    return found
-
-
-def run(words: Sequence[str], *, stdin: str | None = None) -> str:
-    """Run a program to its end and return its standard output; raises DemoError with its standard error."""
-    done = subprocess.run(words, input=stdin, capture_output=True, text=True, check=False)
-    if done.returncode:
-        shown = " ".join([Path(words[0]).name, *words[1:]])
-        raise DemoError(f"`{shown}` failed: {done.stderr.strip() or done.stdout.strip()}", hint=shown)
-    return done.stdout
 
 
 def source_digest(folder: Path) -> str:
@@ -132,29 +103,32 @@ def source_digest(folder: Path) -> str:
 def forwarded(tools: Tools, place: str) -> Iterator[str]:
     """Yield the base URL of the model server at `pod/NAME` or `service/NAME` while a port-forward to it is open."""
     port = SERVICE_PORT if place.startswith("service/") else POD_PORT
-    words = tools.kubectl_words("port-forward", place, f":{port}", "--address", "127.0.0.1")
+    words = tools.kubectl.words("port-forward", place, f":{port}", "--address", "127.0.0.1")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         try:
             line = child.stdout.readline() if child.stdout else ""
-            found = re.search(r"127\.0\.0\.1:(\d+)", line)
-            if not found:
+            local_port = re.search(r"127\.0\.0\.1:(\d+)", line)
+            if not local_port:
                 raise DemoError(f"no way to {place}: {line.strip()}", hint=" ".join(words))
-            yield f"http://127.0.0.1:{found[1]}"
+            yield f"http://127.0.0.1:{local_port[1]}"
         finally:
             child.terminate()
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said there: the version that serves (12 digits of a digest) and one predicted digit a row."""
+    """What the Service or a pod has answered."""
 
     place: str
+    """Where it was asked: `service/NAME` or `pod/NAME`."""
     version: str
+    """The version that serves: the first 12 digits of the digest of its bundle."""
     digits: tuple[int, ...]
+    """One predicted digit a row."""
 
 
 def ask(tools: Tools, place: str, rows: Split) -> Answer:
-    """Ask the Service or one pod for predictions by the Open Inference Protocol."""
+    """Ask the Service or a pod for predictions by the Open Inference Protocol; raises DemoError without an answer."""
     tensor = {
         "name": PIXELS,
         "shape": list(rows.pixels.shape),
@@ -172,6 +146,6 @@ def ask(tools: Tools, place: str, rows: Split) -> Answer:
                 answer: Json = json.load(response)
         except OSError as error:
             raise DemoError(f"{place} does not answer: {error}", hint=f"kubectl -n {NAMESPACE} logs {place}") from error
-    output = next(each for each in answer["outputs"] if each["name"] == LOGITS)
+    output = next(output for output in answer["outputs"] if output["name"] == LOGITS)
     scores = np.asarray(output["data"]).reshape(output["shape"])
     return Answer(place, answer.get("model_version") or "?", tuple(scores.argmax(axis=1).tolist()))

@@ -1,6 +1,6 @@
-"""The demo's second act: real traffic, another hand that writes it, and a model that learns it without a person.
+"""The demo's second act: real traffic, another handwriting, and a model that learns it without a person.
 
-What is printed comes from the cluster: windows as the status tells them, the run with its reason, quality before,
+What is printed comes from the cluster: windows as the status has them, the run with its reason, and quality before,
 during and after.
 """
 
@@ -19,16 +19,14 @@ Say = Callable[[str], None]
 
 
 def begin_traffic(tools: Tools) -> None:
-    """Send usual digits, and tell labels."""
-    script = Path(__file__).with_name("traffic.py").read_text()
-    config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": TRAFFIC}, "data": {"traffic.py": script}}
-    tools.kubectl("apply", "--server-side", "--filename", "-", stdin=json.dumps(config))
+    """Send digits in the usual handwriting, with their labels."""
+    tools.apply_script(TRAFFIC, Path(__file__).with_name("traffic.py"))
     tools.apply("50-traffic.yaml")
     change_hand(tools, "usual")
 
 
 def change_hand(tools: Tools, hand: str) -> None:
-    """Let somebody else write from now on."""
+    """Send digits in another handwriting from now on, which `traffic.HANDS` names."""
     tools.kubectl("set", "env", f"deployment/{TRAFFIC}", f"HAND={hand}")
     tools.kubectl("rollout", "status", f"deployment/{TRAFFIC}", "--timeout", "2m")
 
@@ -46,17 +44,15 @@ def until_calm(tools: Tools, say: Say) -> None:
 
 
 def until_run(tools: Tools, say: Say) -> str:
-    """Follow windows until a signal starts a run; return its reason."""
-    found: list[str] = []
+    """Follow windows until a signal starts a run; return the run's name and reason."""
+    runs: list[Json] = []
 
     def started(_: Json) -> bool:
-        run = _status(tools).get("run") or {}
-        if run:
-            found.append(f"{run['name']}: {run['trigger']}: {run.get('why', '')}")
-        return bool(run)
+        runs.extend(filter(None, [_status(tools).get("run")]))
+        return bool(runs)
 
     _windows(tools, say, started)
-    return found[0]
+    return f"{runs[0]['name']}: {runs[0]['trigger']}: {runs[0].get('why', '')}"
 
 
 def champion(tools: Tools) -> int:
@@ -66,11 +62,12 @@ def champion(tools: Tools) -> int:
 
 
 def _windows(tools: Tools, say: Say, enough: Callable[[Json], bool]) -> None:
-    deadline, told = time.monotonic() + PATIENCE_SECONDS, None
+    """Say a line for each window until there is enough."""
+    deadline, window = time.monotonic() + PATIENCE_SECONDS, None
     while time.monotonic() < deadline:
         state = _status(tools).get("monitoring") or {}
-        if state.get("window") != told:
-            told = state.get("window")
+        if state.get("window") != window:
+            window = state.get("window")
             say(_line(state))
         if enough(state):
             return
@@ -82,12 +79,13 @@ def _windows(tools: Tools, say: Say, enough: Callable[[Json], bool]) -> None:
 
 
 def _status(tools: Tools) -> Json:
-    found: Json = (tools.get("modeloptimization", NAME) or {}).get("status", {})
-    return found
+    resource = tools.kubectl.find("modeloptimization", NAME) or {}
+    status: Json = resource.get("status", {})
+    return status
 
 
 def _signal(state: Json, name: str) -> Json:
-    return next((each for each in state.get("signals", ()) if each["name"] == name), {})
+    return next((signal for signal in state.get("signals", ()) if signal["name"] == name), {})
 
 
 def _verdict(state: Json, name: str) -> str:

@@ -1,23 +1,19 @@
 """What people see of the two kinds with kubectl: the reference, the table, the short names."""
 
 import json
-import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests import samples
 from tests.cluster.crds import path_of
-from tools.localcluster import binaries
+from tools.kubectl import Kubectl
 from tools.localcluster.api import Api, ApiError
-from tools.localcluster.settings import load
+from tools.localcluster.controlplane import ControlPlane
 
 Json = dict[str, Any]
-Kubectl = Callable[..., str]
 _PATIENCE_SECONDS = 60.0
 STATUS: Json = {
     "stage": "Optimizing",
@@ -41,17 +37,10 @@ STATUS: Json = {
 
 
 @pytest.fixture(scope="module")
-def kubectl(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    """Runs one kubectl command and returns what it prints, with a discovery cache of its own."""
-    found = shutil.which("kubectl") or str(binaries.ensure(load(), ["kubernetes"])["kubectl"])
-    fixed = [found, f"--kubeconfig={kubeconfig}", f"--cache-dir={tmp_path_factory.mktemp('kubectl')}"]
-
-    def run(*arguments: str) -> str:
-        done = subprocess.run([*fixed, *arguments], check=False, capture_output=True, text=True, timeout=30)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
+def kubectl(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
+    """Kubectl as the administrator, with a discovery cache of its own."""
+    options = (f"--kubeconfig={plane.kubeconfig}", f"--cache-dir={tmp_path_factory.mktemp('kubectl')}")
+    return Kubectl(program=str(plane.kubectl_path), options=options)
 
 
 def published(api: Api) -> Json:

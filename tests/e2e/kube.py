@@ -2,38 +2,21 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from examples.digits.demo import install
 from examples.digits.kube import IMAGES, RELEASE, SYSTEM, Tools
+from tools.kubectl import CommandError, Kubectl
 
 Json = dict[str, Any]
 TAG = "dev"
 REGISTRY = os.environ.get("RETUNE_IMAGES", IMAGES)
 OPTIMIZER = f"{REGISTRY}/optimizer:{TAG}"
 SERVER = f"{REGISTRY}/digits-server:{TAG}"
-
-
-class CommandError(AssertionError):
-    """A command failed; the message is what it printed."""
-
-
-def run(*words: str, stdin: str | None = None, seconds: float = 300) -> str:
-    """Run a command and return its output; raises CommandError with its words."""
-    done = subprocess.run(words, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
-    if done.returncode:
-        raise CommandError(f"{' '.join(words)}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def kubectl(*words: str, stdin: str | None = None, seconds: float = 300) -> str:
-    """Run kubectl against the cluster of KUBECONFIG and, if set, RETUNE_KUBECONTEXT."""
-    context = os.environ.get("RETUNE_KUBECONTEXT")
-    chosen = [f"--context={context}"] if context else []
-    return run("kubectl", *chosen, *words, stdin=stdin, seconds=seconds)
+kubectl = Kubectl.of_environment()
+"""kubectl for the cluster of KUBECONFIG and, if set, of RETUNE_KUBECONTEXT."""
 
 
 def apply(*documents: Json) -> None:
@@ -43,14 +26,12 @@ def apply(*documents: Json) -> None:
 
 def get(kind: str, name: str, *, namespace: str) -> Json:
     """Return one object."""
-    found: Json = json.loads(kubectl("get", kind, name, "-n", namespace, "-o", "json"))
-    return found
+    return kubectl.within(namespace).get(kind, name)
 
 
 def items(kind: str, *, namespace: str, selector: str = "") -> list[Json]:
     """Return the objects of a kind."""
-    found: list[Json] = json.loads(kubectl("get", kind, "-n", namespace, "-l", selector, "-o", "json"))["items"]
-    return found
+    return kubectl.within(namespace).items(kind, "--selector", selector)
 
 
 def condition(resource: Json, kind: str) -> Json:
@@ -61,14 +42,12 @@ def condition(resource: Json, kind: str) -> Json:
 def wait_reason(name: str, kind: str, reason: str, *, namespace: str, seconds: int = 240) -> Json:
     """Wait until a ModelOptimization's condition has a reason; returns the object, or fails with what it says."""
     path = f'{{.status.conditions[?(@.type=="{kind}")].reason}}={reason}'
+    until = (f"--for=jsonpath={path}", f"--timeout={seconds}s")
     try:
-        kubectl(
-            "wait", f"modeloptimization/{name}", "-n", namespace, f"--for=jsonpath={path}", f"--timeout={seconds}s",
-            seconds=seconds + 30,
-        )  # fmt: skip
+        kubectl.within(namespace)("wait", f"modeloptimization/{name}", *until, seconds=seconds + 30)
     except CommandError as error:
-        found = get("modeloptimization", name, namespace=namespace)
-        raise CommandError(f"{error}\n{json.dumps(found.get('status', {}), indent=1)}") from None
+        status = get("modeloptimization", name, namespace=namespace).get("status", {})
+        raise CommandError(f"{error}\n{json.dumps(status, indent=1)}", hint=error.hint) from None
     return get("modeloptimization", name, namespace=namespace)
 
 
