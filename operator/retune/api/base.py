@@ -152,8 +152,8 @@ FileUri = Annotated[
     Text(
         pattern=f"({_CLAIM}|{_REMOTE})({_SEGMENT})+",
         max_length=1024,
-        message="a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH; a path segment "
-        "has letters, digits and _ . = : + - and does not start with a dot",
+        message="a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH; a path "
+        "segment has letters, digits and _ . = : + - and does not start with a dot",
     ),
 ]
 ObjectName = Annotated[

@@ -1,7 +1,7 @@
 """Turn the typed models into CustomResourceDefinitions.
 
-The models are the only source. The generated schema is structural: references are written out, optional fields lose
-their null branch, and every field carries its docstring, so that `kubectl explain` is the reference.
+The models are the only source. The generated schema is structural, as the API server demands: references are written
+out and optional fields lose their null branch. Every field has a description: `kubectl explain` is the reference.
 """
 
 from collections.abc import Mapping
@@ -65,7 +65,10 @@ def optimizationrun_crd() -> Json:
 
 
 def _without_rules(node: Any) -> Any:
-    """A snapshot copies what was admitted, maybe under older rules: tighter ones must not keep it from being recorded."""
+    """Return the schema without CEL rules.
+
+    A snapshot copies what was admitted, perhaps under older rules. Tighter ones must not keep it from being recorded.
+    """
     if isinstance(node, Mapping):
         return {key: _without_rules(value) for key, value in node.items() if key != _RULES}
     return [_without_rules(item) for item in node] if isinstance(node, list) else node
@@ -109,7 +112,7 @@ def _crd(kind: str, plural: str, short: list[str], columns: list[Json], schema: 
 
 
 def structural(model: type[BaseModel]) -> Json:
-    """Return the structural schema of a model."""
+    """Return the structural schema of a model: an OpenAPI v3 schema without references, null types or titles."""
     schema = model.model_json_schema(by_alias=True, mode="validation")
     return _resolve(schema, schema.get("$defs", {}))
 

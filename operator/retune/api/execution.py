@@ -123,8 +123,8 @@ class Execution(ApiModel):
     credentials: Credentials | None = None
     """Credentials for model and data that are not on a volume. Left out: they must be public."""
     resources: Resources = Resources()
-    """Resources of the Jobs. Those that measure, baseline and judge, always run under the serving container's CPU limit;
-    the others do where limits.cpu is left out."""
+    """Resources of the Jobs. Those that measure, baseline and judge, always run under the serving container's CPU
+    limit; the others do where limits.cpu is left out."""
     node_selector: dict[str, Annotated[str, Field(max_length=63)]] = Field(default={}, max_length=16)
     """Nodes for the Jobs; defaults to the target's own selector, so that they measure where the model serves."""
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16, json_schema_extra=ATOMIC)

@@ -1,7 +1,7 @@
 """Write the generated CRDs, or check that they are fresh: `python -m retune.api.generate [--check] [FOLDER ...]`.
 
-They go to `crds/`, for `kubectl apply`, and into the chart's files, from which its template renders them: Helm never
-upgrades what lies in a chart's own crds folder.
+They go to `crds/`, for `kubectl apply`, and to the chart's files, from which a template renders them: Helm would never
+upgrade what lies in a chart's own crds folder.
 """
 
 import argparse
@@ -17,13 +17,20 @@ _HEADER = "# Generated from operator/retune/api by `make crds`. Do not edit.\n"
 
 
 def documents() -> dict[str, str]:
-    """Return file names and contents of the generated CRDs."""
+    """Return the text of each generated CRD by the name of its file."""
     crds = [modeloptimization_crd(), optimizationrun_crd()]
     return {f"{crd['spec']['names']['plural']}.yaml": _yaml(crd) for crd in crds}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write or check every CRD; returns 1 when one is stale."""
+    """Write or check every CRD.
+
+    Args:
+        argv: Words of the command line; those of the process where they are left out.
+
+    Returns:
+        The exit code: 1 when `--check` found a stale file.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say whether the files are fresh")
     parser.add_argument("folders", nargs="*", type=Path, default=[Path("crds"), Path("charts/retune/files/crds")])

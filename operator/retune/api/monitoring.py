@@ -163,7 +163,7 @@ class LiveKind(StrEnum):
     THROUGHPUT = "Throughput"
     QUALITY = "Quality"
     SATURATION = "Saturation"
-    """CPU used as a share of the limit, or CPU throttling: says that there is too little capacity, which no run mends."""
+    """CPU used as a share of the limit, or CPU throttling: too little capacity, which no run mends."""
 
     @property
     def higher_is_better(self) -> bool:
@@ -199,7 +199,7 @@ class LiveSignal(ApiModel):
     """Name of the signal. For a latency without a query it may hold the percentile: p50, p75, p90, p95 or p99; else p95
     is read."""
     kind: LiveKind
-    """What the number measures. Saturation says only whether there is enough capacity: such a signal is never raised."""
+    """What the number measures. A signal of kind Saturation is never raised: it only says whether CPU is short."""
     query: str | None = Field(default=None, min_length=1, max_length=2048)
     """PromQL that answers one number: in seconds for kind Latency, a share for ErrorRate and Saturation.
     {{namespace}}, {{target}}, {{model}} and {{window}} are filled in. Left out: read from the pods' own metrics."""
@@ -265,8 +265,8 @@ class Performance(ApiModel):
     signals: tuple[LiveSignal, ...] = Field(
         default=DEFAULT_LIVE, min_length=1, max_length=8, json_schema_extra=map_list("name")
     )
-    """Numbers that are watched. Left out: p95 latency, bad from 25 % above the usual value on, and the share of requests
-    that fail, bad above 5 %."""
+    """Numbers that are watched. Left out: p95 latency, bad from 25 % above the usual value on, and the share of
+    requests that fail, bad above 5 %."""
 
 
 class Monitoring(ApiModel):
@@ -298,8 +298,8 @@ class Monitoring(ApiModel):
     window: Duration = "1h"
     """Length of a window; windows begin at multiples of it since 1970, in UTC."""
     delay: Duration = "1m"
-    """How long after a window's end captured rows of it may still be written. Each resource's check starts at a moment of
-    its own after that: up to a tenth of a window later, 5 minutes at most."""
+    """How long after a window's end captured rows of it may still be written. Each resource's check starts at a moment
+    of its own after that: up to a tenth of a window later, 5 minutes at most."""
     min_samples: int = Field(default=500, ge=50, le=1000000)
     """Rows that a verdict on drift needs; a column of many categories needs more."""
     max_samples: int = Field(default=20000, ge=100, le=1000000)

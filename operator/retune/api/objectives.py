@@ -153,13 +153,13 @@ class Objective(ApiModel):
     )
 
     metric: Metric
-    """What is measured. Quality and throughput are maximized; errors, latencies, sizes and costs are minimized. A quality
-    metric must fit model.task."""
+    """What is measured. Quality and throughput are maximized; errors, latencies, sizes and costs are minimized. A
+    quality metric must fit model.task."""
     role: Role = Role.OPTIMIZE
     """Constrain refuses candidates that miss the goal. Optimize ranks those that are left: the first objective of the
     list decides, then the next."""
     goal: Goal | None = None
-    """The limit to keep. It is kept only if the bad end of the measured interval keeps it. Needed for role Constrain."""
+    """The limit to keep, with the bad end of the measured interval. Needed for role Constrain."""
     tolerance: Decimal = "0"
     """Relative difference within which two candidates count as equal and the next objective decides."""
     min_gain: Decimal | None = None
@@ -167,7 +167,7 @@ class Objective(ApiModel):
 
 
 def default_objectives(task: Task) -> tuple[Objective, ...]:
-    """Return what better means when nothing is said: quality barely below the champion's, then p95 latency, then size."""
+    """Return what better means where the spec does not say: a limit on quality, then p95 latency, then size."""
     return (_MARGINS[task], *_RANKING)
 
 

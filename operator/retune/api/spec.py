@@ -112,7 +112,7 @@ class Target(ApiModel):
     injection: Injection = Injection()
     """The field that names the model."""
     inference: Inference | None = None
-    """How to ask the server golden requests after a rollout. Left out: readiness alone decides, and the status says so."""
+    """How to ask the server golden requests after a rollout. Left out: readiness alone decides."""
 
 
 def _quantizes(scheme: QuantizationScheme) -> str:
@@ -204,8 +204,8 @@ class ModelOptimizationSpec(ApiModel):
     suspend: bool = False
     """Freezes everything in place: Jobs are suspended, a rollout holds, what serves goes on serving."""
     mode: Mode = Mode.AUTOMATIC
-    """Automatic rolls winners out. RecommendOnly stops at a proven candidate. ObserveOnly starts no runs: it measures the
-    delivered model and watches what serves."""
+    """Automatic rolls winners out. RecommendOnly stops at a proven candidate. ObserveOnly starts no runs: it measures
+    the delivered model and watches what serves."""
     manual_nonce: str | None = Field(default=None, min_length=1, max_length=64)
     """Any new value starts one run, and tries a failed baseline again at once."""
     model: Model
@@ -243,8 +243,8 @@ class ModelOptimizationSpec(ApiModel):
     history: History = History()
     """How much history is kept."""
     deletion_policy: DeletionPolicy = DeletionPolicy.KEEP_CHAMPION
-    """What a deleted resource leaves on the target: KeepChampion leaves the champion, RestoreOriginal the value that the
-    target had before the first rollout."""
+    """What a deleted resource leaves on the target: KeepChampion leaves the champion, RestoreOriginal the value that
+    the target had before the first rollout."""
 
     @property
     def better(self) -> tuple[Objective, ...]:

@@ -84,9 +84,9 @@ class TrainingContainer(ApiModel):
     )
     """Command that trains the model. It reads the files that RETUNE_TRAINING_DATA, RETUNE_VALIDATION_DATA (NPZ) and
     RETUNE_MODEL name, each parameter from RETUNE_PARAM_<NAME> or all from the JSON file RETUNE_PARAMETERS, and
-    RETUNE_SEED. It may append a line of JSON with epoch and quality to the file RETUNE_METRICS. It writes model.onnx, or
-    model with the extension of the delivered format, into the folder RETUNE_OUTPUT. The model's inputs and outputs must
-    stay as they are."""
+    RETUNE_SEED. It may append a line of JSON with epoch and quality to the file RETUNE_METRICS. It writes model.onnx,
+    or model with the extension of the delivered format, into the folder RETUNE_OUTPUT. The model's inputs and outputs
+    must stay as they are."""
     parameters: Parameters | None = Field(default=None, min_length=1, max_length=32, json_schema_extra=map_list("name"))
     """Parameters to search. Left out: the command is run once."""
     timeout: Duration = "1h"
@@ -174,8 +174,8 @@ class Distillation(ApiModel):
     parameters: Parameters | None = Field(default=None, min_length=1, max_length=32, json_schema_extra=map_list("name"))
     """Arguments of `student` to search; without student they mean nothing."""
     features: Literal["Auto", "Never"] = "Auto"
-    """Auto also lets the student learn how alike rows are in the model's last hidden layer, where the model is a network
-    whose layers can be read."""
+    """Auto also lets the student learn how alike rows are in the model's last hidden layer, where the model is a
+    network whose layers can be read."""
 
 
 class Factorization(ApiModel):
@@ -184,8 +184,8 @@ class Factorization(ApiModel):
     forms: tuple[Literal["LowRank", "Separable"], ...] = Field(
         default=("LowRank", "Separable"), min_length=1, max_length=2, json_schema_extra=SET
     )
-    """LowRank splits linear layers and convolutions into two of a lower rank; Separable replaces dense convolutions by a
-    depthwise and a pointwise one."""
+    """LowRank splits linear layers and convolutions into two of a lower rank; Separable replaces dense convolutions by
+    a depthwise and a pointwise one."""
     ranks: tuple[Decimal, ...] = Field(
         default=("0.25", "0.5", "0.75"), min_length=1, max_length=8, json_schema_extra=SET
     )

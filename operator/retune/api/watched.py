@@ -57,10 +57,10 @@ class Signal(ApiModel):
     streak: int = Field(default=0, ge=0)
     """Bad windows in a row."""
     first_bad: int | None = Field(default=None, ge=0)
-    """Number of the first bad window in a row. While the signal is raised, it stays: the change began with that window."""
+    """Number of the first bad window in a row, kept while the signal is raised: the change began with that window."""
     verdict: Verdict = Verdict.UNKNOWN
-    """What the last window says: Breach (it is bad), Clear, Between (neither: the signal keeps its state) or Unknown (too
-    few data, or none)."""
+    """What the last window says: Breach (it is bad), Clear, Between (neither: the signal keeps its state) or Unknown
+    (too few data, or none)."""
     window: int | None = Field(default=None, ge=0)
     """Number of the last window that was judged."""
     value: Number | None = None
