@@ -38,7 +38,7 @@ STATUS: Json = {
 
 @pytest.fixture(scope="module")
 def kubectl(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    """Kubectl as the administrator, with a discovery cache of its own."""
+    """The administrator's kubectl, with a discovery cache of its own."""
     options = (f"--kubeconfig={plane.kubeconfig}", f"--cache-dir={tmp_path_factory.mktemp('kubectl')}")
     return Kubectl(program=str(plane.kubectl_path), options=options)
 
