@@ -18,7 +18,7 @@ PLUGIN = Path(sys.executable).with_name("kubectl-retune")
 
 @pytest.fixture
 def kubectl(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> Kubectl:
-    """A kubectl with nothing but the plugin's folder on PATH. Its options are variables: none may stand before a plugin."""
+    """A kubectl with only the plugin's folder on PATH. Options cannot stand before a plugin: variables say the rest."""
     monkeypatch.setenv("PATH", str(PLUGIN.parent))
     monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
     return Kubectl(program=str(plane.kubectl_path))

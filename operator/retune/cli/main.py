@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
-from retune.api.base import Json, seconds
+from retune.api.base import Duration, Json, seconds
 from retune.api.objects import OptimizationRun
 from retune.cli import reports, tables
 from retune.cli.access import AccessError, Cluster, parsed
@@ -116,7 +117,11 @@ def _add_report(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _duration(text: str) -> float:
-    length = seconds(text)
+    """Return a duration in seconds; argparse shows the error's sentence when it is none, or zero."""
+    try:
+        length = seconds(TypeAdapter(Duration).validate_python(text))
+    except ValidationError:
+        length = 0.0
     if length <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no duration: write it like 90s, 10m or 1h30m")
     return length

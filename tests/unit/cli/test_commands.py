@@ -111,6 +111,24 @@ def test_an_empty_namespace_is_said_not_drawn(server: Server, capsys: pytest.Cap
     assert (printed.out, printed.err) == ("", "no ModelOptimization in namespace digits\n")
 
 
+def test_all_namespaces_are_listed_with_their_names(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """One request for the whole cluster, and a column that tells equal names apart."""
+    server.answers["GET /apis/retune.dev/v1alpha1/modeloptimizations"] = listed(shelf.raw("promoted"))
+    assert call("status", "-A") == Exit.DONE
+    heading, row = capsys.readouterr().out.splitlines()
+    assert heading.split()[:2] == ["NAMESPACE", "NAME"]
+    assert row.split()[:2] == ["digits", "digits"]
+
+
+@pytest.mark.parametrize("timeout", ["soon", "0s", "-1m", "5m later"])
+def test_a_time_that_is_none_is_wrong_usage(capsys: pytest.CaptureFixture[str], timeout: str) -> None:
+    """The sentence says how a time is written."""
+    with pytest.raises(SystemExit) as ended:
+        call("watch", "digits", f"--timeout={timeout}")
+    assert ended.value.code == Exit.USAGE
+    assert "write it like 90s, 10m or 1h30m" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("server")
 def test_a_missing_resource_names_the_namespace(capsys: pytest.CaptureFixture[str]) -> None:
     """The usual mistake is the namespace."""

@@ -50,7 +50,7 @@ def test_a_command_that_does_not_end_is_given_up(folder: Path) -> None:
 
 
 def test_an_object_that_is_not_there_is_none_and_an_empty_list_has_no_items(folder: Path) -> None:
-    """Kubectl prints nothing for both when it is asked to ignore what it does not find."""
+    """Nothing is printed for both when kubectl is told to ignore what is missing."""
     program(folder / "kubectl", "true")
     assert Kubectl().find("pod", "x") is None
     assert Kubectl().items("pods") == []

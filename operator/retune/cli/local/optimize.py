@@ -91,7 +91,7 @@ def optimize(resource: ModelOptimization, place: Place, *, threads: int, progres
     (baseline,) = run([Job(_baseline(resource, place, threads), environment=environment)], heard=progress.heard)
     if not isinstance(baseline, BaselineResult):
         raise AccessError(f"the baseline answered with {baseline.kind}")
-    name, earlier = _next_run(place)
+    name, earlier = next_run(place)
     common = _common(resource, place, threads=threads, original=baseline.bundle, run=name, earlier=earlier)
     workers = resource.spec.search.parallelism
     progress.stage(f"search: {resource.spec.search.max_trials} trials", about="5 s to a minute a trial")
@@ -121,7 +121,7 @@ def _baseline(resource: ModelOptimization, place: Place, threads: int) -> Baseli
     )
 
 
-def _next_run(place: Place) -> tuple[str, tuple[str, ...]]:
+def next_run(place: Place) -> tuple[str, tuple[str, ...]]:
     """Return the run to do, which is the last one if it was not finished, and the finished ones, newest first."""
     done = [name for name in place.runs() if place.local(f"{place.store_uri}/runs/{name}/{REPORT}").exists()]
     last = int(done[-1].rpartition("-r")[2]) if done else 0

@@ -1,0 +1,72 @@
+"""Where `retune optimize` finds its files, and which run it does when it is called again."""
+
+from pathlib import Path
+
+import pytest
+
+from retune.api.spec import ModelOptimizationSpec
+from retune.cli.access import AccessError
+from retune.cli.local.optimize import REPORT, next_run
+from retune.cli.local.place import STORE_CLAIM, Place, place
+from tests import samples
+
+
+@pytest.fixture
+def spec() -> ModelOptimizationSpec:
+    """A spec whose model and data lie in the claims `models` and `data`."""
+    return ModelOptimizationSpec.model_validate(samples.MANIFEST["spec"])
+
+
+def test_a_claim_is_the_folder_that_was_named_or_else_the_one_of_its_name(
+    spec: ModelOptimizationSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--claim models=elsewhere` moves one claim; the other is looked for in the working folder; the store is made."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("elsewhere", "data"):
+        Path(folder).mkdir()
+    where = place({"models": Path("elsewhere")}, spec=spec, store=Path("retune-store"), name="digits")
+    assert where.claims == {"models": Path("elsewhere"), "data": Path("data"), STORE_CLAIM: Path("retune-store")}
+    assert Path("retune-store").is_dir()
+    assert where.local(f"{where.store_uri}/runs") == Path("retune-store/digits/runs")
+
+
+def test_a_claim_without_a_folder_says_which_option_names_it(
+    spec: ModelOptimizationSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is made before everything that is needed is there."""
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    with pytest.raises(AccessError, match="say where its files are with --claim data=FOLDER"):
+        place({}, spec=spec, store=Path("retune-store"), name="digits")
+    assert not Path("retune-store").exists()
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Place:
+    """A store in which runs 1, 2 and 10 were finished."""
+    where = Place(claims={}, store=tmp_path, name="digits")
+    for number in (1, 2, 10):
+        begin(where, number)
+        (where.local(f"{where.store_uri}/runs/digits-r{number}") / REPORT).touch()
+    return where
+
+
+def begin(where: Place, number: int) -> None:
+    """Let a run be under way: it has a folder, and no report yet."""
+    where.local(f"{where.store_uri}/runs/digits-r{number}").mkdir(parents=True)
+
+
+def test_the_first_run_starts_from_nothing(tmp_path: Path) -> None:
+    """An empty store is no error."""
+    assert next_run(Place(claims={}, store=tmp_path, name="digits")) == ("digits-r1", ())
+
+
+def test_the_next_run_starts_from_the_finished_ones(stored: Place) -> None:
+    """Newest first, by number and not by name."""
+    assert next_run(stored) == ("digits-r11", ("digits-r10", "digits-r2", "digits-r1"))
+
+
+def test_an_interrupted_run_is_taken_up_again(stored: Place) -> None:
+    """It goes on under its own name, and does not start from itself."""
+    begin(stored, 11)
+    assert next_run(stored) == ("digits-r11", ("digits-r10", "digits-r2", "digits-r1"))
