@@ -244,6 +244,7 @@ def test_the_recipe_leaves_out_what_the_model_does_not_allow(delivered: Path) ->
 @pytest.mark.torch
 def test_the_recipe_hardens_only_where_an_objective_asks_for_it(delivered: Path) -> None:
     """Hardening costs what every owner has, so that it is never the default's own idea."""
+    pytest.importorskip("torch")
     subject, usual = subject_of(delivered / "mlp.onnx"), default_objectives(Task.CLASSIFICATION)
     unasked = recipe(subject, usual)
     assert "harden" not in [spec.name for spec in unasked.techniques]

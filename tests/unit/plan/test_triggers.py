@@ -227,6 +227,21 @@ def test_without_a_policy_or_labels_nothing_is_gathered(changes: dict[str, Any])
     assert world.active_jobs() == ["digits-r2-search"]
 
 
+@pytest.mark.parametrize("change", [{"monitoring": None}, {"refresh": {"policy": "Never"}}])
+def test_a_run_whose_data_cannot_be_gathered_any_more_uses_those_of_the_spec(change: dict[str, Any]) -> None:
+    """Labels are taken out of the spec before the Job that gathers could start: the run goes on, and no pass fails."""
+    world = watched(triggers=QUICK)
+    world.quota = True
+    world.change(manualNonce="now")
+    world.reconcile()
+    assert (running(world), world.active_jobs()) == ("Manual", [])
+    world.quota = False
+    world.change(**change)
+    world.reconcile()
+    assert world.active_jobs() == ["digits-r2-search"]
+    assert world.requests["digits-r2-search"].data == world.resource.spec.data
+
+
 def test_a_failed_gathering_fails_the_run() -> None:
     """As a search would; the champion serves on, and the next run waits for its time."""
     world = suffering(watched(triggers=QUICK))

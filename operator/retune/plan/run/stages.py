@@ -78,6 +78,9 @@ def _gather(draft: Draft, run: ActiveRun) -> Hold | None:
     """Have the run's data built from recent production rows."""
     name = names.gather_job(run.name)
     job = draft.observed.jobs.get(name)
+    if job is None and not fresh_data.is_wanted(draft, run.trigger):  # the spec names no labels any more
+        draft.update(run=run.model_copy(update={"stage": SEARCH}))
+        return None
     if job is None:
         return _start(draft, name, fresh_data.gather_request(draft, run, name_in_store(draft, run)), workers=1)
     failure = draft.failure_of(job)
