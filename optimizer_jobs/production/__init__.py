@@ -1,1 +1,1 @@
-"""Captured requests of the live model: how they are written, read, joined with labels, and removed."""
+"""Captured requests of the live model: writing them, reading them, joining them with labels, removing old ones."""

@@ -1,8 +1,8 @@
 """A small server that turns an inference logger's events into captured requests: `python -m ...collector --help`.
 
-For model servers that cannot capture themselves, such as those of KServe, whose logger sends every request and every
-response as a CloudEvent. Pairs them by id and writes the one format there is. Memory is bounded: halves whose other
-half does not come are dropped and counted.
+It is for model servers that cannot capture requests themselves, such as those of KServe, whose logger sends every
+request and every response as a CloudEvent. It pairs requests and responses by id and writes them in the capture format.
+Memory is bounded: a request or response whose other half does not arrive in time is dropped and counted.
 """
 
 import argparse
@@ -32,18 +32,21 @@ from optimizer_jobs.signature import Signature
 EVENTS = Counter("retune_collector_events", "Events by what became of them.", ["outcome"])
 
 BODY_BYTES = 16 << 20
-"""Bytes of one event."""
+"""Largest size of one event."""
 
 PENDING_BYTES = 64 << 20
-"""Bytes of halves that wait for their other half."""
+"""Largest total size of the requests and responses that wait for their other half."""
 
 PENDING_SECONDS = 120.0
-"""How long a half waits."""
+"""Longest time that a request or response waits for its other half."""
+
+_OVERHEAD_BYTES = 1024
+"""What a waiting half takes besides its values."""
 
 
 @dataclass
 class _Half:
-    """A request or a response that waits for the other."""
+    """A request without its response yet, or a response without its request."""
 
     event: Event
     values: Mapping[str, NDArray[Any]]
@@ -58,12 +61,12 @@ class Pairing:
     signature: Signature
     writer: CaptureWriter
     model: str
-    """Digest of the model, where a response does not name one."""
+    """Digest of the model that is recorded when a response does not name one."""
     _waiting: OrderedDict[str, _Half] = field(default_factory=OrderedDict)
     _bytes: int = 0
 
     def take(self, event: Event) -> None:
-        """Take one half; raises UnfitEventError when it does not fit the model."""
+        """Pair an event with its other half, or keep it until that arrives; raises UnfitEventError."""
         if event.body.get("id") == GOLDEN_ID:
             EVENTS.labels("golden").inc()
             return
@@ -76,12 +79,13 @@ class Pairing:
         elif other is not None:
             EVENTS.labels("doubled").inc()
         else:
-            self._wait(_Half(event, values, now, sum(each.nbytes for each in values.values()) + 1024))
+            size = sum(tensor.nbytes for tensor in values.values()) + _OVERHEAD_BYTES
+            self._wait(_Half(event, values, now, size))
 
     def _pair(self, request: _Half, response: _Half) -> None:
-        came = request.event.time if request.event.time is not None else time.time()
+        arrival = request.event.time if request.event.time is not None else time.time()
         model = response.event.model or self.model
-        self.writer.offer(request.event.request_id, model, request.values, response.values, came)
+        self.writer.offer(request.event.request_id, model, request.values, response.values, arrival)
         EVENTS.labels("paired").inc(2)
 
     def _wait(self, half: _Half) -> None:
@@ -99,7 +103,7 @@ class Pairing:
 
 
 def application(pairing: Pairing) -> web.Application:
-    """Return the server: events at /, /healthz and /metrics."""
+    """Return the server: it takes events at /, and answers /healthz and /metrics."""
 
     async def take(request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
@@ -127,31 +131,30 @@ def application(pairing: Pairing) -> web.Application:
 
 def described(uri: str) -> tuple[Signature, str]:
     """Return signature and digest of a bundle's folder or of an ONNX file; raises JobError."""
-    place = resolve(uri).local
-    if place.is_dir():
+    path = resolve(uri).local
+    if path.is_dir():
         bundle = open_bundle(uri)
         return bundle.manifest.signature, bundle.digest
-    return check_onnx(place, uri=uri), file_digest(place)
+    return check_onnx(path, uri=uri), file_digest(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until told to stop; what is captured by then is written."""
-    parser = argparse.ArgumentParser(prog="python -m optimizer_jobs.production.collector", description=__doc__)
-    parser.add_argument("--model", required=True, help="URI of the bundle or ONNX file that is served")
-    parser.add_argument("--folder", required=True, help="URI of the folder for captured requests, on a volume")
-    parser.add_argument("--port", type=int, default=8080)
-    options = parser.parse_args(arguments)
+    """Serve until a signal ends the process; requests that are captured by then are written before it ends."""
+    options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s")
     signature, digest = described(options.model)
     writer = CaptureWriter(Path(resolve(options.folder).local), signature)
     say(f"capturing {options.model} ({digest[:19]}) into {options.folder}, events at port {options.port}")
-    web.run_app(
-        application(Pairing(signature, writer, digest)),
-        port=options.port,
-        print=None,
-        access_log=None,
-        handle_signals=os.name == "posix",
-    )
+    server = application(Pairing(signature, writer, digest))
+    web.run_app(server, port=options.port, print=None, access_log=None, handle_signals=os.name == "posix")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m optimizer_jobs.production.collector", description=__doc__)
+    parser.add_argument("--model", required=True, help="URI of the bundle or ONNX file that is served")
+    parser.add_argument("--folder", required=True, help="URI of the folder for captured requests, on a volume")
+    parser.add_argument("--port", type=int, default=8080)
+    return parser
 
 
 if __name__ == "__main__":

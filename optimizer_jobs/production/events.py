@@ -1,7 +1,7 @@
-"""Read what an inference logger sends: CloudEvents with the bodies of the Open Inference Protocol, version 2 or 1.
+"""Read the events of an inference logger: CloudEvents with bodies of the Open Inference Protocol, version 2 or 1.
 
-Pure. Whatever does not fit the model is refused with words; nothing is guessed but which output an answer of version 1
-is, because that version does not say.
+Pure. An event that does not fit the model is refused with a sentence. Only one thing is guessed: which of the model's
+outputs an answer of version 1 holds, because version 1 does not name it.
 """
 
 import base64
@@ -25,7 +25,7 @@ STRUCTURED = "application/cloudevents+json"
 
 _ID_LIMIT = 256
 _NUMBERS_LIMIT = 16 << 20
-"""Numbers that an answer is filled up to at most."""
+"""Most numbers in one answer, including outputs that are filled with NaN."""
 
 
 class UnfitEventError(ValueError):
@@ -34,38 +34,42 @@ class UnfitEventError(ValueError):
 
 @dataclass(frozen=True)
 class Event:
-    """One half of an inference."""
+    """A request or a response."""
 
     id: str
-    """Pairs a request with its response."""
+    """The same for a request and its response."""
     kind: Literal["request", "response"]
     time: float | None
-    """When it happened, in seconds since 1970; None where it does not say."""
+    """When it happened, in seconds since 1970; None when the event does not say."""
     body: Mapping[str, Any]
 
     @property
     def request_id(self) -> str:
-        """The id that labels know: the protocol's own, else the event's."""
-        own = self.body.get("id")
-        return own if isinstance(own, str) and 0 < len(own) <= _ID_LIMIT else self.id
+        """The id that labels refer to: that of the protocol's body, or else the event's."""
+        body_id = self.body.get("id")
+        return body_id if isinstance(body_id, str) and 0 < len(body_id) <= _ID_LIMIT else self.id
 
     @property
     def model(self) -> str | None:
-        """The bundle that answered, where a response says so."""
+        """Digest of the bundle that answered, or None when the response does not name it."""
         parameters = self.body.get("parameters")
         digest = parameters.get("bundle_digest") if isinstance(parameters, dict) else None
         return digest if isinstance(digest, str) and digest.startswith("sha256:") and len(digest) == 71 else None
 
 
 def parse(headers: Mapping[str, str], payload: bytes) -> Event:
-    """Return the event in an HTTP request, in binary or structured mode; raises UnfitEventError.
+    """Return the event in an HTTP request, in CloudEvents' binary or structured mode.
 
     Args:
-        headers: By lower-case name.
+        headers: Headers by lower-case name.
         payload: The body.
+
+    Raises:
+        UnfitEventError: The request is no event of an inference logger.
     """
     structured = headers.get("content-type", "").startswith(STRUCTURED)
-    envelope = _object(payload) if structured else {k[3:]: v for k, v in headers.items() if k.startswith("ce-")}
+    attributes = {name[3:]: value for name, value in headers.items() if name.startswith("ce-")}
+    envelope = _object(payload) if structured else attributes
     body = _data(envelope) if structured else _object(payload)
     kinds: dict[Any, Literal["request", "response"]] = {REQUEST_TYPE: "request", RESPONSE_TYPE: "response"}
     kind, identity = kinds.get(envelope.get("type")), envelope.get("id")
@@ -77,36 +81,44 @@ def parse(headers: Mapping[str, str], payload: bytes) -> Event:
 
 
 def tensors(event: Event, signature: Signature) -> dict[str, Array]:
-    """Return a request's inputs or a response's outputs by name, each (N, ...); raises UnfitEventError."""
-    request = event.kind == "request"
-    named, rows = (
-        event.body.get("inputs" if request else "outputs"),
-        event.body.get("instances" if request else "predictions"),
-    )
-    specs = signature.inputs if request else signature.outputs
+    """Return a request's inputs or a response's outputs by name, with shape (N, ...); raises UnfitEventError."""
     try:
-        if isinstance(named, list):
-            return _second(named, specs)
-        if isinstance(rows, list) and rows:
-            return _first_in(rows, specs) if request else _first_out(rows, specs)
+        values = _inputs(event.body, signature) if event.kind == "request" else _outputs(event.body, signature)
+    except UnfitEventError:
+        raise
     except (TypeError, ValueError, OverflowError, KeyError) as error:
-        if isinstance(error, UnfitEventError):
-            raise
         raise UnfitEventError(f"the tensors of the {event.kind} do not fit the model.") from error
-    raise UnfitEventError(f"the {event.kind} is of neither version 2 nor version 1 of the protocol.")
+    if values is None:
+        raise UnfitEventError(f"the {event.kind} is of neither version 2 nor version 1 of the protocol.")
+    return values
 
 
-def _second(named: list[Any], specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
-    given = {each["name"]: each for each in named if isinstance(each, dict)}
-    found = {}
+def _inputs(body: Mapping[str, Any], signature: Signature) -> dict[str, Array] | None:
+    named, rows = body.get("inputs"), body.get("instances")
+    if isinstance(named, list):
+        return _version_2(named, signature.inputs)
+    return _version_1_inputs(rows, signature.inputs) if isinstance(rows, list) and rows else None
+
+
+def _outputs(body: Mapping[str, Any], signature: Signature) -> dict[str, Array] | None:
+    named, rows = body.get("outputs"), body.get("predictions")
+    if isinstance(named, list):
+        return _version_2(named, signature.outputs)
+    return _version_1_outputs(rows, signature.outputs) if isinstance(rows, list) and rows else None
+
+
+def _version_2(named: list[Any], specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+    by_name = {tensor["name"]: tensor for tensor in named if isinstance(tensor, dict)}
+    values = {}
     for spec in specs:
-        if spec.name not in given or "data" not in given[spec.name]:
+        tensor = by_name.get(spec.name, {})
+        if "data" not in tensor:
             raise UnfitEventError(f"tensor {spec.name!r} is missing, or sent apart from its JSON.")
-        found[spec.name] = _array(given[spec.name]["data"], spec).reshape(given[spec.name]["shape"])
-    return found
+        values[spec.name] = _array(tensor["data"], spec).reshape(tensor["shape"])
+    return values
 
 
-def _first_in(rows: list[Any], specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+def _version_1_inputs(rows: list[Any], specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
     if all(isinstance(row, dict) for row in rows):
         return {spec.name: _rows([row[spec.name] for row in rows], spec) for spec in specs}
     if len(specs) != 1:
@@ -114,8 +126,8 @@ def _first_in(rows: list[Any], specs: tuple[TensorSpec, ...]) -> dict[str, Array
     return {specs[0].name: _rows(rows, specs[0])}
 
 
-def _first_out(rows: list[Any], specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
-    """Return the outputs; floats that an answer leaves out are no values (NaN)."""
+def _version_1_outputs(rows: list[Any], specs: tuple[TensorSpec, ...]) -> dict[str, Array]:
+    """Return the outputs; float outputs that the answer leaves out are filled with NaN."""
     if all(isinstance(row, dict) for row in rows):
         return {spec.name: _rows([row[spec.name] for row in rows], spec) for spec in specs}
     values = np.asarray(rows)
@@ -149,12 +161,12 @@ def _array(data: Any, spec: TensorSpec) -> Array:
 
 def _object(payload: bytes | str) -> dict[str, Any]:
     try:
-        found = json.loads(payload)
+        content = json.loads(payload)
     except (ValueError, RecursionError) as error:
         raise UnfitEventError("the body is not JSON.") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise UnfitEventError("the body is no JSON object.")
-    return found
+    return content
 
 
 def _data(envelope: Mapping[str, Any]) -> dict[str, Any]:

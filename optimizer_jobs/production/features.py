@@ -1,4 +1,4 @@
-"""Rows as a table of scalar columns, which is what drift is measured on: one a value, with the prediction beside."""
+"""Rows as a table of scalar columns, on which drift is measured: a column for every input value and the prediction."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -29,29 +29,32 @@ def table(
     task: Task = Task.CLASSIFICATION,
     classes: Sequence[int | str] = (),
 ) -> "pd.DataFrame":
-    """Return (N, columns): every value of every input, and of captured rows the prediction.
+    """Return a table with a column for every value of every input and, for captured rows, columns for the prediction.
 
     Args:
-        rows: Captured rows, or those of a data set.
-        signature: What the model takes and answers.
-        names: Columns of the data set, where the model has one input of that many values a row.
-        task: What the model does. A classification has a `prediction` and, where there are scores, a `confidence`
-            between 0 and 1; a regression has a `prediction`; an embedding neither.
-        classes: Label of each score, as the bundle's manifest has them.
+        rows: N captured rows, or N rows of a data set.
+        signature: Inputs and outputs of the model.
+        names: Column names of the data set; used when the model has a single input with as many values in a row.
+        task: What the model does. Classification adds a column `prediction` and, when there are scores, a column
+            `confidence` between 0 and 1. Regression adds `prediction` only, and an embedding adds nothing.
+        classes: Label of each score column, as in the bundle's manifest.
+
+    Returns:
+        A table of N rows.
     """
     import pandas as pd
 
-    found = dict(_inputs(rows, signature, names))
+    columns = dict(_inputs(rows, signature, names))
     if isinstance(rows, Captured):
-        found |= _predicted(rows, task, classes)
-    return pd.DataFrame(found, copy=False)
+        columns |= _predicted(rows, task, classes)
+    return pd.DataFrame(columns, copy=False)
 
 
 def column_names(spec: TensorSpec, shape: tuple[int, ...]) -> list[str]:
-    """Return the name of each value of a row of that shape: `age`, `x[3]` or `pixels[0,7,7]`."""
+    """Return a name for each value of a row of this shape: `age`, `x[3]` or `pixels[0,7,7]`."""
     if all(size == 1 for size in shape):
         return [spec.name]
-    return [f"{spec.name}[{','.join(map(str, place))}]" for place in product(*map(range, shape))]
+    return [f"{spec.name}[{','.join(map(str, index))}]" for index in product(*map(range, shape))]
 
 
 def _inputs(rows: Captured | Rows, signature: Signature, names: Sequence[str] | None) -> list[tuple[str, Array]]:
@@ -59,9 +62,9 @@ def _inputs(rows: Captured | Rows, signature: Signature, names: Sequence[str] | 
     for spec in signature.inputs:
         values = rows.inputs[spec.name]
         flat = values.reshape(len(values), -1) if len(values) else values.reshape(0, spec.row_size)
-        own = column_names(spec, values.shape[1:])
-        fits = names is not None and len(signature.inputs) == 1 and len(names) == len(own)
-        columns += zip(names if names is not None and fits else own, flat.T, strict=True)
+        generated = column_names(spec, values.shape[1:])
+        fits = names is not None and len(signature.inputs) == 1 and len(names) == len(generated)
+        columns += zip(names if names is not None and fits else generated, flat.T, strict=True)
     return columns
 
 
@@ -69,20 +72,20 @@ def _predicted(rows: Captured, task: Task, classes: Sequence[int | str]) -> dict
     if task is Task.EMBEDDING or not len(rows):
         return {}
     if task is Task.REGRESSION:
-        values = next((each for each in rows.outputs.values() if each.size == len(rows)), None)
+        values = next((output for output in rows.outputs.values() if output.size == len(rows)), None)
         return {} if values is None else {PREDICTION: values.reshape(len(rows))}
     try:
-        found = predictions_of(rows.outputs, rows=len(rows), classes=classes or None)
+        predictions = predictions_of(rows.outputs, rows=len(rows), classes=classes or None)
     except UnfitAnswersError:
         return {}
-    predicted: dict[str, Array] = {PREDICTION: np.asarray(found.labels)}
-    if found.scores is not None:
-        predicted[CONFIDENCE] = _shares(np.asarray(found.scores, dtype=np.float64)).max(axis=1)
-    return predicted
+    columns: dict[str, Array] = {PREDICTION: np.asarray(predictions.labels)}
+    if predictions.scores is not None:
+        columns[CONFIDENCE] = _probabilities(np.asarray(predictions.scores, dtype=np.float64)).max(axis=1)
+    return columns
 
 
-def _shares(scores: Array) -> Array:
-    """Return scores as shares of one: as they are where they are that already, else by softmax."""
+def _probabilities(scores: Array) -> Array:
+    """Return scores (N, C) as probabilities: unchanged when they are probabilities already, else by softmax."""
     if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1.0, atol=1e-3):
         return scores
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))

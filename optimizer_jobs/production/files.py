@@ -1,7 +1,7 @@
-"""Find and open files in a folder that others write to, on a volume or a server.
+"""List and open files in a folder that others write to, on a volume or a server.
 
-Names and content are hostile: no symbolic link is followed, nothing that is no regular file is opened, and neither a
-folder of millions of files nor a file of terabytes costs more than its bound.
+Names and content are hostile input: no symbolic link is followed, only regular files are opened, and the number and
+size of files are limited.
 """
 
 import os
@@ -22,29 +22,35 @@ from optimizer_jobs.errors import JobError
 from retune.contract.results import Reason
 
 FILES_LIMIT = 20_000
-"""Files that are read at most; of more, some."""
+"""Most files that are read; of more files, a random sample."""
 
 NAMES_LIMIT = 500_000
-"""Names in one folder that are looked at."""
+"""Most names in one folder that are considered."""
 
 FILE_BYTES = 1 << 30
-"""Bytes of a file that is read."""
+"""Largest file that is read."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=:+-]{0,250}\.parquet")
 _DEPTH = 3
 
 
 @dataclass(frozen=True)
-class Found:
-    """A file: where it lies, its bytes, and when it was changed, in seconds since 1970."""
+class ListedFile:
+    """A file in a folder's listing."""
 
     location: Location
     size: int
+    """Bytes."""
     changed: float
+    """When it was last changed, in seconds since 1970; 0 when the server does not say."""
 
 
-def below(uri: str, folders: Iterable[str]) -> Iterator[Found]:
-    """Yield the Parquet files in some folders below `uri`; a folder that is not there has none.
+def in_folders(uri: str, folders: Iterable[str]) -> Iterator[ListedFile]:
+    """Yield the Parquet files that lie directly in these folders.
+
+    Args:
+        uri: URI of the folder that contains them.
+        folders: Paths below it; one that does not exist is skipped.
 
     Raises:
         JobError: The folders cannot be listed.
@@ -57,17 +63,25 @@ def below(uri: str, folders: Iterable[str]) -> Iterator[Found]:
             yield from _scanned(folder(f"{uri.rstrip('/')}/{name}"))
 
 
-def anywhere(uri: str, *, depth: int = _DEPTH) -> Iterator[Found]:
-    """Yield the Parquet files in a folder and in those below it, `depth` folders deep. Raises as `below` does."""
+def under(uri: str, *, depth: int = _DEPTH) -> Iterator[ListedFile]:
+    """Yield the Parquet files in a folder and in the folders below it.
+
+    Args:
+        uri: URI of the folder.
+        depth: How many levels of folders below it are searched.
+
+    Raises:
+        JobError: The folder cannot be listed.
+    """
     base = folder(uri)
     if base.remote:
-        yield from _found(base, depth)
+        yield from _listed_under(base, depth)
     else:
-        yield from _walked(base, depth)
+        yield from _scanned_under(base, depth)
 
 
 def folder(uri: str) -> Location:
-    """Return where a folder lies; raises JobError for one that cannot be listed."""
+    """Return where a folder's URI leads; raises JobError when the scheme cannot list folders."""
     if uri.startswith("https:"):
         raise JobError(
             Reason.REQUEST_INVALID,
@@ -78,25 +92,25 @@ def folder(uri: str) -> Location:
     return resolve(uri, refused=Reason.DATA_FORBIDDEN, remote=True)
 
 
-def some(found: Sequence[Found], *, limit: int, seed: int) -> list[Found]:
-    """Return all files in the order of their names, or a random `limit` of them where there are more."""
-    chosen = found if len(found) <= limit else random.Random(seed).sample(found, limit)
-    return sorted(chosen, key=lambda each: each.location.uri)
+def sample(listed: Sequence[ListedFile], *, limit: int, seed: int) -> list[ListedFile]:
+    """Return at most `limit` files, drawn at random, in the order of their URIs."""
+    chosen = listed if len(listed) <= limit else random.Random(seed).sample(listed, limit)
+    return sorted(chosen, key=lambda file: file.location.uri)
 
 
 @contextmanager
-def opened(found: Found, *, into: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading; from a server, a copy in the folder `into` that is gone afterwards.
+def opened(listed: ListedFile, *, into: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading. A file on a server is copied into the folder `into`, and removed afterwards.
 
     Raises:
-        OSError: The file cannot be opened, or is none any more.
+        OSError: The file cannot be opened, or is no regular file any more.
         JobError: The server cannot be read.
     """
-    if not found.location.remote:
-        with _regular(found.location.local) as file:
+    if not listed.location.remote:
+        with _regular(listed.location.local) as file:
             yield file
         return
-    copy = bring(found.location, limit_bytes=FILE_BYTES, into=into, what="Data").path
+    copy = bring(listed.location, limit_bytes=FILE_BYTES, into=into, what="Data").path
     try:
         with copy.open("rb") as file:
             yield file
@@ -112,28 +126,28 @@ def _regular(path: Path) -> IO[bytes]:
     return os.fdopen(descriptor, "rb")
 
 
-def _scanned(place: Location) -> Iterator[Found]:
+def _scanned(place: Location) -> Iterator[ListedFile]:
     try:
         with os.scandir(place.local) as entries:
             for entry in islice(entries, NAMES_LIMIT):
                 if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                    yield from _seen(entry, place)
+                    yield from _listed_entry(entry, place)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise local_fault(error, uri=place.uri, what="Data") or error from error
 
 
-def _seen(entry: os.DirEntry[str], place: Location) -> Iterator[Found]:
+def _listed_entry(entry: os.DirEntry[str], place: Location) -> Iterator[ListedFile]:
     try:
         info = entry.stat(follow_symlinks=False)
     except FileNotFoundError:
         return  # removed since it was listed
     uri = f"{place.uri.rstrip('/')}/{entry.name}"
-    yield Found(Location(place.fs, entry.path, uri), info.st_size, info.st_mtime)
+    yield ListedFile(Location(place.fs, entry.path, uri), info.st_size, info.st_mtime)
 
 
-def _walked(place: Location, depth: int) -> Iterator[Found]:
+def _scanned_under(place: Location, depth: int) -> Iterator[ListedFile]:
     yield from _scanned(place)
     if not depth:
         return
@@ -143,10 +157,11 @@ def _walked(place: Location, depth: int) -> Iterator[Found]:
     except (FileNotFoundError, NotADirectoryError):
         return
     for name in sorted(names):
-        yield from _walked(Location(place.fs, f"{place.path}/{name}", f"{place.uri.rstrip('/')}/{name}"), depth - 1)
+        below = Location(place.fs, f"{place.path}/{name}", f"{place.uri.rstrip('/')}/{name}")
+        yield from _scanned_under(below, depth - 1)
 
 
-def _listed(place: Location) -> Iterator[Found]:
+def _listed(place: Location) -> Iterator[ListedFile]:
     try:
         entries = place.fs.ls(place.path, detail=True)
     except FileNotFoundError:
@@ -156,7 +171,7 @@ def _listed(place: Location) -> Iterator[Found]:
     yield from _remote_files(place, entries)
 
 
-def _found(place: Location, depth: int) -> Iterator[Found]:
+def _listed_under(place: Location, depth: int) -> Iterator[ListedFile]:
     try:
         entries = place.fs.find(place.path, maxdepth=depth + 1, detail=True)
     except FileNotFoundError:
@@ -166,15 +181,16 @@ def _found(place: Location, depth: int) -> Iterator[Found]:
     yield from _remote_files(place, entries.values())
 
 
-def _remote_files(place: Location, entries: Iterable[dict[str, object]]) -> Iterator[Found]:
+def _remote_files(place: Location, entries: Iterable[dict[str, object]]) -> Iterator[ListedFile]:
     scheme = place.uri.partition("://")[0]
     for entry in islice(entries, NAMES_LIMIT):
         path = str(entry["name"])
         if entry["type"] == "file" and _NAME.fullmatch(path.rpartition("/")[2]):
-            yield Found(Location(place.fs, path, f"{scheme}://{path}"), int(str(entry["size"] or 0)), _changed(entry))
+            location = Location(place.fs, path, f"{scheme}://{path}")
+            yield ListedFile(location, int(str(entry["size"] or 0)), _changed(entry))
 
 
 def _changed(entry: dict[str, object]) -> float:
-    """Return when a server says that a file was changed; 0 when it does not say."""
-    when = entry.get("LastModified") or entry.get("mtime") or entry.get("updated")
-    return float(when.timestamp()) if hasattr(when, "timestamp") else 0.0
+    """Return when a file was changed according to the server, in seconds since 1970; 0 when it does not say."""
+    moment = entry.get("LastModified") or entry.get("mtime") or entry.get("updated")
+    return float(moment.timestamp()) if hasattr(moment, "timestamp") else 0.0

@@ -1,7 +1,7 @@
-"""Labels that come late: what turned out to be true of captured rows, joined by request id and row.
+"""Labels that arrive later than the requests: they are joined with captured rows by request id and row number.
 
-A newer file corrects an older one. Labels that contradict each other within a file say nothing, so they are counted
-and set aside, as are those of requests that nobody captured.
+A newer file corrects an older one. Labels that contradict each other within one file are not used but counted, and so
+are labels of requests that were not captured.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ CONTRADICTING = "labels that contradict each other"
 UNKNOWN = "labels of requests that were not captured"
 
 SKEW_SECONDS = 3600
-"""How much older than the first request a file of labels may seem, because clocks differ."""
+"""How much older than the first request a file of labels may look, because clocks differ."""
 
 _BATCH_ROWS = 8192
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
@@ -36,10 +36,12 @@ _UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 @dataclass
 class Known:
-    """What is known to be true, by request id and row."""
+    """The labels that were read."""
 
     answers: dict[Key, Label] = field(default_factory=dict)
+    """Label by request id and row number."""
     set_aside: Counter[str] = field(default_factory=Counter)
+    """How many labels or files were not used, by reason."""
 
     @property
     def request_ids(self) -> frozenset[str]:
@@ -48,16 +50,19 @@ class Known:
 
 
 def join(captured: Captured, labels: Labels, *, into: Path, limit: int) -> tuple[Captured, Array, Mapping[str, int]]:
-    """Return the captured rows that have a label, their labels, and what was set aside, by reason.
+    """Read labels and join them with captured rows.
 
     Args:
-        captured: Rows, perhaps none.
-        labels: Where labels lie.
+        captured: Captured rows.
+        labels: URI and column of the labels.
         into: Folder for private copies.
-        limit: Labels that are kept at most.
+        limit: Most labels that are kept.
+
+    Returns:
+        As `match` does.
 
     Raises:
-        JobError: The folder cannot be listed or its server not be read.
+        JobError: The folder cannot be listed, or its server cannot be read.
     """
     since = float(captured.times.min().astype("datetime64[s]").astype(np.int64)) if len(captured) else 0.0
     known = read_labels(labels, since=since, into=into, limit=limit, among=set(captured.request_ids.tolist()))
@@ -65,83 +70,95 @@ def join(captured: Captured, labels: Labels, *, into: Path, limit: int) -> tuple
 
 
 def match(captured: Captured, known: Known) -> tuple[Captured, Array, Mapping[str, int]]:
-    """Return the captured rows with a label, their labels (M,), and what was set aside, by reason.
+    """Join labels with captured rows.
 
-    Labels are int64 where all are whole numbers, float64 where they are numbers, and text otherwise.
+    Returns:
+        The M captured rows with a label; their labels (M,), int64 when all are whole numbers, float64 when all are
+        numbers, else text; and how many labels or files were not used, by reason.
     """
     keys = zip(captured.request_ids.tolist(), captured.rows.tolist(), strict=True)
-    found = [known.answers.get(key) for key in keys]
-    textual = sum(isinstance(label, str) for label in found)
-    numeric = sum(isinstance(label, int | float) for label in found)
+    labels = [known.answers.get(key) for key in keys]
+    textual = sum(isinstance(label, str) for label in labels)
+    numeric = sum(isinstance(label, int | float) for label in labels)
     kind: Any = str if textual > numeric else (int, float)
-    index = np.flatnonzero([isinstance(label, kind) for label in found])
+    indices = np.flatnonzero([isinstance(label, kind) for label in labels])
     set_aside = Counter(known.set_aside)
     if min(textual, numeric):
         set_aside["labels of another type than most"] += min(textual, numeric)
-    return captured.take(index), _as_array([found[place] for place in index]), dict(set_aside)
+    return captured.take(indices), _as_array([labels[index] for index in indices]), dict(set_aside)
 
 
 def read_labels(labels: Labels, *, since: float, into: Path, limit: int, among: Collection[str] | None = None) -> Known:
-    """Return labels, the newest file's for each row.
+    """Read labels. If several files have a label for the same row, the newest file's counts.
 
     Args:
-        labels: Where they lie.
-        since: Files that were not changed since then, in seconds since 1970, are passed over.
+        labels: URI and column of the labels.
+        since: Files that were last changed before this time, in seconds since 1970, are skipped.
         into: Folder for private copies.
-        limit: Labels that are kept at most.
-        among: Requests whose labels are wanted; None takes all.
+        limit: Most labels that are kept.
+        among: Request ids whose labels are wanted; None takes all.
 
     Raises:
-        JobError: The folder cannot be listed or its server not be read.
+        JobError: The folder cannot be listed, or its server cannot be read.
     """
-    found = [each for each in files.anywhere(labels.uri) if not 0 < each.changed < since - SKEW_SECONDS]
-    newest = sorted(found, key=lambda each: (each.changed, each.location.uri), reverse=True)
-    known, seen = Known(), set[Key]()
-    if len(newest) > files.FILES_LIMIT:
-        known.set_aside["files of labels beyond the limit"] += len(newest) - files.FILES_LIMIT
+    recent = [file for file in files.under(labels.uri) if not 0 < file.changed < since - SKEW_SECONDS]
+    newest = sorted(recent, key=lambda file: (file.changed, file.location.uri), reverse=True)
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=into) as scratch:
-        for each in newest[: files.FILES_LIMIT]:
-            fresh = _of_file(each, labels.column, known=known, into=Path(scratch), among=among, seen=seen)
-            _add(fresh, known, seen, limit=limit)
-    return known
+        gathering = _Gathering(labels.column, among, limit, Path(scratch))
+        if len(newest) > files.FILES_LIMIT:
+            gathering.set_aside["files of labels beyond the limit"] += len(newest) - files.FILES_LIMIT
+        for file in newest[: files.FILES_LIMIT]:
+            gathering.add(file)
+    return gathering.known
 
 
-def _add(fresh: Mapping[Key, Label | None], known: Known, seen: set[Key], *, limit: int) -> None:
-    for key, label in fresh.items():
-        if len(seen) >= limit:
-            known.set_aside["labels beyond the limit"] += 1
-            continue
-        seen.add(key)
-        if label is None:
-            known.set_aside[CONTRADICTING] += 1
-        else:
-            known.answers[key] = label
+class _Gathering:
+    """Collects the labels of files, which come newest first."""
 
+    def __init__(self, column: str, among: Collection[str] | None, limit: int, into: Path) -> None:
+        self._column, self._among, self._limit, self._into = column, among, limit, into
+        self._seen: set[Key] = set()
+        self.known = Known()
 
-def _of_file(
-    each: files.Found, column: str, *, known: Known, into: Path, among: Collection[str] | None, seen: set[Key]
-) -> Mapping[Key, Label | None]:
-    """Return the labels of one file that no newer one has; None for those that contradict each other."""
-    fresh: dict[Key, Label | None] = {}
-    if not 0 < each.size <= files.FILE_BYTES:
-        known.set_aside["files of labels that are empty or too large"] += 1
-        return fresh
-    try:
-        with files.opened(each, into=into) as source:
-            for key, label in _pairs(source, column, known.set_aside):
-                if among is not None and key[0] not in among:
-                    known.set_aside[UNKNOWN] += 1
-                elif key not in seen:
-                    fresh[key] = label if fresh.setdefault(key, label) == label else None
-    except _UNREADABLE:
-        known.set_aside["files of labels that cannot be read"] += 1
-    return fresh
+    @property
+    def set_aside(self) -> Counter[str]:
+        """How many labels or files were not used, by reason."""
+        return self.known.set_aside
+
+    def add(self, file: files.ListedFile) -> None:
+        """Take the labels of a file for rows that no newer file has labelled."""
+        for key, label in self._labels(file).items():
+            if len(self._seen) >= self._limit:
+                self.set_aside["labels beyond the limit"] += 1
+                continue
+            self._seen.add(key)
+            if label is None:
+                self.set_aside[CONTRADICTING] += 1
+            else:
+                self.known.answers[key] = label
+
+    def _labels(self, file: files.ListedFile) -> Mapping[Key, Label | None]:
+        """Return a file's labels for rows that no newer file has; None for labels that contradict each other."""
+        labels: dict[Key, Label | None] = {}
+        if not 0 < file.size <= files.FILE_BYTES:
+            self.set_aside["files of labels that are empty or too large"] += 1
+            return labels
+        try:
+            with files.opened(file, into=self._into) as source:
+                for key, label in _pairs(source, self._column, self.set_aside):
+                    if self._among is not None and key[0] not in self._among:
+                        self.set_aside[UNKNOWN] += 1
+                    elif key not in self._seen:
+                        labels[key] = label if labels.setdefault(key, label) == label else None
+        except _UNREADABLE:
+            self.set_aside["files of labels that cannot be read"] += 1
+        return labels
 
 
 def _pairs(source: IO[bytes], column: str, set_aside: Counter[str]) -> Iterator[tuple[Key, Label]]:
-    """Yield request id, row and label of every line that has all of them."""
-    with open_parquet(source, often_same=[layout.REQUEST_ID]) as file:
+    """Yield request id, row number and label of every line that has all three."""
+    with open_parquet(source, repetitive=[layout.REQUEST_ID]) as file:
         schema = file.schema_arrow
         if not _has_labels(schema, column):
             set_aside["files without labels"] += 1
@@ -150,13 +167,13 @@ def _pairs(source: IO[bytes], column: str, set_aside: Counter[str]) -> Iterator[
         numbered = row_kind is not None and pa.types.is_integer(row_kind)
         wanted = [layout.REQUEST_ID, column, *([layout.ROW] if numbered else [])]
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted, use_threads=False):
-            names = texts(batch.column(layout.REQUEST_ID))
+            request_ids = texts(batch.column(layout.REQUEST_ID))
             rows = batch.column(layout.ROW).to_pylist() if numbered else [0] * len(batch)
-            for name, row, label in zip(names, rows, _values(batch.column(column)), strict=True):
-                if not name or row is None or label is None:
+            for request_id, row, label in zip(request_ids, rows, _values(batch.column(column)), strict=True):
+                if not request_id or row is None or label is None:
                     set_aside["labels that are empty or of no row"] += 1
                 else:
-                    yield (name, row), label
+                    yield (request_id, row), label
 
 
 def _has_labels(schema: pa.Schema, column: str) -> bool:
@@ -177,7 +194,7 @@ def _values(column: pa.Array) -> list[Label | None]:
 
 
 def _plain(number: float) -> int | float:
-    """Return a whole number as one, whatever it was written as, so that 3 and 3.0 are the same label."""
+    """Return a whole number as int and any other as float, so that 3 and 3.0 are the same label."""
     return int(number) if float(number).is_integer() else float(number)
 
 

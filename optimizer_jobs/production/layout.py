@@ -1,18 +1,18 @@
-"""The capture format: where captured requests lie and which columns they have. The only definition of it.
+"""The capture format: names and columns of the files with captured requests. The only definition of it.
 
     <folder>/date=YYYY-MM-DD/hour=HH/<writer>-<sequence>.parquet
 
-A folder is the UTC hour of the request. A file is written under a name that begins with a dot, renamed when it is
-whole, and never written again. One line is one row of a request:
+A folder holds the requests of one UTC hour. A file is written under a name that begins with a dot, renamed when it is
+complete, and never changed again. Every line of the table is one row of a request:
 
     request_id        string                  the request's id, as its sender and the labels know it
-    row               int32                   row within the request, from 0
-    time              timestamp[us, UTC]      when the request came
+    row               int32                   number of the row within the request, from 0
+    time              timestamp[us, UTC]      when the request arrived
     model             string                  sha256:... of the bundle that answered, or of the model file as delivered
-    input.<name>      the input's element     one value a row; else list<element>, row-major, with the row's shape in
-    output.<name>     the same of an output   the field's metadata, such as shape=1,8,8
+    input.<name>      the input's type        plain when a row has one value; otherwise list<type> in row-major order,
+    output.<name>     the output's type       with the shape of a row in the field's metadata, such as shape=1,8,8
 
-All rows of a file have the same shapes. Further columns are ignored. File metadata: retune.capture=1.
+All rows of a file have the same shapes. Other columns are ignored. The file's metadata has retune.capture=1.
 """
 
 import re
@@ -31,13 +31,13 @@ KEYS = {REQUEST_ID: pa.string(), ROW: pa.int32(), TIME: pa.timestamp("us", tz="U
 """Columns that every file has, with their types."""
 
 INPUT, OUTPUT = "input.", "output."
-"""What the columns of tensors begin with."""
+"""Prefixes of the columns with inputs and outputs."""
 
 FORMAT = {"retune.capture": "1"}
-"""Metadata of a file."""
+"""Metadata of every file."""
 
 SHAPE = "shape"
-"""Metadata of a field: the shape of one row."""
+"""Key of the field's metadata that holds the shape of one row."""
 
 HOUR = 3600
 SUFFIX = ".parquet"
@@ -45,24 +45,24 @@ SUFFIX = ".parquet"
 _HOUR_FOLDER = re.compile(r"date=(\d{4}-\d{2}-\d{2})/hour=(\d{2})")
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""Shape of one row by column."""
+"""Shape of one row, by column."""
 
 
 def columns(signature: Signature) -> dict[str, TensorSpec]:
-    """Return the tensors of a model by the name of their column."""
+    """Return the inputs and outputs of a model by the name of their column."""
     inputs = {f"{INPUT}{spec.name}": spec for spec in signature.inputs}
     return inputs | {f"{OUTPUT}{spec.name}": spec for spec in signature.outputs}
 
 
 def schema(signature: Signature, shapes: Shapes | None = None) -> pa.Schema:
-    """Return the schema of files for a model.
+    """Return the schema of the files for a model.
 
     Args:
-        signature: What the model takes and answers.
-        shapes: Shape of one row by column, where the signature leaves sizes free.
+        signature: Inputs and outputs of the model.
+        shapes: Shape of one row by column; needed where the signature leaves sizes free.
 
     Raises:
-        ValueError: An element type has no place in Parquet.
+        ValueError: Parquet has no type for one of the element types.
     """
     fields = [pa.field(name, kind, nullable=False) for name, kind in KEYS.items()]
     for name, spec in columns(signature).items():
@@ -72,7 +72,7 @@ def schema(signature: Signature, shapes: Shapes | None = None) -> pa.Schema:
 
 
 def element(spec: TensorSpec) -> pa.DataType:
-    """Return the type of one value of a tensor; raises ValueError when Parquet has none."""
+    """Return the Parquet type of one value of a tensor; raises ValueError when there is none."""
     if spec.dtype == TEXT:
         return pa.string()
     try:
@@ -82,42 +82,53 @@ def element(spec: TensorSpec) -> pa.DataType:
 
 
 def scalar(spec: TensorSpec) -> bool:
-    """Whether a tensor has one value a row by its signature, and so a plain column."""
+    """Return whether every row of a tensor has exactly one value, which makes its column plain."""
     return all(size == 1 for size in spec.shape[1:])
 
 
 def folder_of(time: float) -> str:
-    """Return the folder of the hour in which a request came, in seconds since 1970."""
+    """Return the folder for a request that arrived at `time`, in seconds since 1970."""
     return datetime.fromtimestamp(time, UTC).strftime("date=%Y-%m-%d/hour=%H")
 
 
 def hour_of(folder: str) -> int | None:
-    """Return when the hour of a folder such as `date=2026-01-31/hour=07` begins; None for any other path."""
-    named = _HOUR_FOLDER.fullmatch(folder)
-    if named is None:
+    """Return when the hour of a folder such as `date=2026-01-31/hour=07` begins, in seconds since 1970.
+
+    None for any other path.
+    """
+    parts = _HOUR_FOLDER.fullmatch(folder)
+    if parts is None:
         return None
     try:
-        moment = datetime.strptime(f"{named[1]} {named[2]}", "%Y-%m-%d %H").replace(tzinfo=UTC)
+        moment = datetime.strptime(f"{parts[1]} {parts[2]}", "%Y-%m-%d %H").replace(tzinfo=UTC)
     except ValueError:
         return None
     return int(moment.timestamp())
 
 
 def partitions(start: int, end: int) -> Iterator[str]:
-    """Yield the folders of all hours that overlap [start, end), the oldest first."""
+    """Yield the folders of all hours that overlap [start, end), in seconds since 1970, the oldest first."""
     for hour in range(start - start % HOUR, end, HOUR):
         yield folder_of(hour)
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """Return a row's shape as it is written into a field's metadata."""
+    """Return the shape of one row as text for the field's metadata, such as `1,8,8`."""
     return ",".join(map(str, shape))
 
 
 def shape_of(field: Any, spec: TensorSpec) -> tuple[int, ...]:
-    """Return the shape of one row in a file's column: as the file says, else as the signature does.
+    """Return the shape of one row of a file's column: that of the field's metadata, or else the model's.
 
-    At most one size of the result may be -1. Raises ValueError with words for a shape that does not fit the model.
+    Args:
+        field: The column's field in the file's schema.
+        spec: The model's input or output.
+
+    Returns:
+        The shape; at most one of its sizes is -1, which means unknown.
+
+    Raises:
+        ValueError: The shape does not fit the model; the message continues a sentence that begins with the column.
     """
     written = (field.metadata or {}).get(SHAPE.encode())
     wanted = spec.shape[1:]
@@ -132,7 +143,7 @@ def shape_of(field: Any, spec: TensorSpec) -> tuple[int, ...]:
 
 
 def size_of(shape: tuple[int, ...]) -> int:
-    """Return how many values a row of a known shape has."""
+    """Return the number of values in a row of this shape."""
     return prod(shape)
 
 

@@ -1,11 +1,11 @@
-"""Read one captured file in parts, and say what does not fit instead of failing.
+"""Read one captured file in parts. Rows that cannot be used are counted by reason, and never raise an error.
 
-A file is looked at twice: first its keys, which decide which rows are wanted at all, then the tensors of those. Sizes
-that the file promises are held against the model's before anything is unpacked.
+A file is read in two steps: first the keys, which decide which rows are wanted, then the tensors of the wanted rows.
+The sizes that the file declares are checked against the model before anything is unpacked.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -22,7 +22,7 @@ from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 Array = NDArray[Any]
 
 GROUP_ROWS = 5_000_000
-"""Rows of a row group that is read."""
+"""Most rows in one Parquet row group; larger groups are not read."""
 
 UNFIT = "rows that do not fit the model"
 
@@ -33,50 +33,57 @@ _UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 @dataclass
 class Tally:
-    """What was set aside, by reason, and what does not fit the model."""
+    """Counts what was not used, by reason, and remembers how rows fail to fit the model."""
 
     set_aside: Counter[str] = field(default_factory=Counter)
-    _unfit: dict[str, list[Any]] = field(default_factory=dict)
+    """How many rows or files were not used, by reason."""
+    _faults: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """By fault, the number of rows and the file where it was first seen."""
 
-    def unfit(self, what: str, *, rows: int, file: str) -> None:
-        """Note rows that do not fit the model, in words such as `input.x is missing`."""
+    def unfit(self, fault: str, *, rows: int, file: str) -> None:
+        """Count rows that do not fit the model; `fault` says why, such as `input.x is missing`."""
         self.set_aside[UNFIT] += rows
-        known = self._unfit.setdefault(what, [0, file])
-        known[0] += rows
+        count, first_file = self._faults.get(fault, (0, file))
+        self._faults[fault] = (count + rows, first_file)
 
     @property
     def violations(self) -> tuple[str, ...]:
-        """One sentence for each kind, the most frequent first."""
-        ordered = sorted(self._unfit.items(), key=lambda item: -item[1][0])
-        return tuple(f"{what} ({rows} rows, such as in {file})." for what, (rows, file) in ordered)
+        """One sentence for each fault, the most frequent first."""
+        ordered = sorted(self._faults.items(), key=lambda fault: -fault[1][0])
+        return tuple(f"{fault} ({rows} rows, such as in {file})." for fault, (rows, file) in ordered)
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some rows of a file. `tensors` by column, each (N, ...); empty while only the keys are read."""
+    """N rows of a file."""
 
     request_ids: Array
+    """(N,) text."""
     rows: NDArray[np.int64]
+    """(N,): number of the row within its request."""
     times: Array
+    """(N,) datetime64[us], UTC."""
     models: Array
+    """(N,) text: digest of the model that answered."""
     tensors: Mapping[str, Array] = field(default_factory=dict)
+    """By column, with shape (N, ...); empty while only the keys are read."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, chosen: Array) -> "Part":
-        """Return the rows at `chosen`, a mask or whole numbers."""
+    def take(self, indices: Array) -> "Part":
+        """Return the rows at `indices`: a boolean mask (N,) or integers (M,)."""
         return Part(
-            self.request_ids[chosen],
-            self.rows[chosen],
-            self.times[chosen],
-            self.models[chosen],
-            {name: values[chosen] for name, values in self.tensors.items()},
+            self.request_ids[indices],
+            self.rows[indices],
+            self.times[indices],
+            self.models[indices],
+            {name: values[indices] for name, values in self.tensors.items()},
         )
 
 
 def joined(parts: Sequence[Part]) -> Part:
-    """Return the rows of all parts in one; there is at least one part, and rows have one shape."""
+    """Return the rows of all parts as one part. At least one part is needed, and all must have the same shapes."""
     return Part(
         np.concatenate([part.request_ids for part in parts]),
         np.concatenate([part.rows for part in parts]),
@@ -87,27 +94,35 @@ def joined(parts: Sequence[Part]) -> Part:
 
 
 Choose = Callable[[Part], Mask]
-"""Says which rows are wanted, from their keys."""
+"""Decides from the keys of N rows which of them are wanted; returns a mask (N,)."""
 
 
 def read_file(source: IO[bytes], signature: Signature, *, name: str, choose: Choose, tally: Tally) -> Iterator[Part]:
-    """Yield the wanted rows of a captured file; what is wrong with it goes into `tally`."""
+    """Yield the wanted rows of a captured file.
+
+    Args:
+        source: The open file.
+        signature: Inputs and outputs of the model.
+        name: Name by which people know the file.
+        choose: Decides which rows are wanted.
+        tally: Counts the rows and files that cannot be used.
+    """
     try:
-        wanted = layout.columns(signature)
-        words = [column for column, spec in wanted.items() if spec.dtype == TEXT and layout.scalar(spec)]
-        with open_parquet(source, often_same=[layout.REQUEST_ID, layout.MODEL, *words]) as file:
+        columns = layout.columns(signature)
+        words = [column for column, spec in columns.items() if spec.dtype == TEXT and layout.scalar(spec)]
+        with open_parquet(source, repetitive=[layout.REQUEST_ID, layout.MODEL, *words]) as file:
             if not _is_capture(file.schema_arrow):
                 tally.set_aside["files of another layout"] += 1
             elif not file.metadata.num_rows:
                 tally.set_aside["empty files"] += 1
             else:
-                yield from _Reader(file, wanted, name, tally).parts(choose)
+                yield from _Reader(file, columns, name, tally).parts(choose)
     except _UNREADABLE:
         tally.set_aside["files that cannot be read"] += 1
 
 
 def _is_capture(schema: pa.Schema) -> bool:
-    """Whether the keys are there, with types that can be read as theirs."""
+    """Return whether a file has the key columns, with types that can be converted to theirs."""
     kinds = {name: kind_of(schema, name) for name in layout.KEYS}
     if None in kinds.values():
         return False
@@ -116,84 +131,92 @@ def _is_capture(schema: pa.Schema) -> bool:
 
 
 class _Reader:
-    """One open file of the layout."""
+    """One open file in the capture format."""
 
-    def __init__(self, file: parquet.ParquetFile, wanted: Mapping[str, TensorSpec], name: str, tally: Tally) -> None:
-        self._file, self._wanted, self._name, self._tally = file, wanted, name, tally
+    def __init__(self, file: parquet.ParquetFile, columns: Mapping[str, TensorSpec], name: str, tally: Tally) -> None:
+        self._file, self._columns, self._name, self._tally = file, columns, name, tally
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._fault = self._unfit()
 
     def parts(self, choose: Choose) -> Iterator[Part]:
         """Yield the wanted rows of one row group after the other."""
         for group in range(self._file.metadata.num_row_groups):
-            promised = self._file.metadata.row_group(group).num_rows
-            if promised > GROUP_ROWS:
-                self._tally.set_aside["rows in parts too large to read"] += promised
+            rows = self._file.metadata.row_group(group).num_rows
+            if rows > GROUP_ROWS:
+                self._tally.set_aside["rows in parts too large to read"] += rows
                 continue
             yield from self._group(group, choose)
 
     def _group(self, group: int, choose: Choose) -> Iterator[Part]:
-        keys = [self._chosen(batch, choose) for batch in self._batches(group, list(layout.KEYS), _BATCH_ROWS)]
-        wanted = np.concatenate([mask for mask, _ in keys]) if keys else np.zeros(0, dtype=np.bool_)
+        chosen = [self._chosen(batch, choose) for batch in self._batches(group, list(layout.KEYS), _BATCH_ROWS)]
+        wanted = np.concatenate([mask for mask, _ in chosen]) if chosen else np.zeros(0, dtype=np.bool_)
         if not wanted.any():
             return
         fault = self._fault or self._oversized(group)
         if fault is not None:
             self._tally.unfit(fault, rows=int(wanted.sum()), file=self._name)
             return
-        part = joined([part for _, part in keys])
-        yield from self._with_tensors(group, wanted, part)
+        yield from self._with_tensors(group, wanted, joined([keys for _, keys in chosen]))
 
-    def _with_tensors(self, group: int, wanted: Mask, part: Part) -> Iterator[Part]:
+    def _with_tensors(self, group: int, wanted: Mask, keys: Part) -> Iterator[Part]:
+        """Yield the wanted rows of a row group with their tensors; `keys` are those of the wanted rows."""
         start = taken = 0
-        for batch in self._batches(group, list(self._wanted), self._batch_rows):
-            here = wanted[start : start + len(batch)]
+        for batch in self._batches(group, list(self._columns), self._batch_rows):
+            mask = wanted[start : start + len(batch)]
             start += len(batch)
-            count = int(here.sum())
+            count = int(mask.sum())
             if not count:
                 continue
-            keys = part.take(np.arange(taken, taken + count))
+            batch_keys = keys.take(np.arange(taken, taken + count))
             taken += count
-            yield from self._decoded(batch.filter(pa.array(here)), keys)
+            yield from self._decoded(batch.filter(pa.array(mask)), batch_keys)
 
     def _decoded(self, batch: pa.RecordBatch, keys: Part) -> Iterator[Part]:
-        good = np.ones(len(keys), dtype=np.bool_)
-        for name, spec in self._wanted.items():
-            sound = _sound(batch.column(name), spec, layout.size_of(self._shapes[name]))
-            if not sound.all():
-                self._tally.unfit(
-                    f"{name} has missing values or another number of them",
-                    rows=int((good & ~sound).sum()),
-                    file=self._name,
-                )
-            good &= sound
-        if not good.all():
-            batch, keys = batch.filter(pa.array(good)), keys.take(good)
+        complete = self._complete(batch)
+        if not complete.all():
+            batch, keys = batch.filter(pa.array(complete)), keys.take(complete)
         if not len(keys):
             return
+        tensors = self._tensors(batch)
+        if tensors is not None:
+            yield Part(keys.request_ids, keys.rows, keys.times, keys.models, tensors)
+
+    def _complete(self, batch: pa.RecordBatch) -> Mask:
+        """Return a mask (N,) of the rows that have all their values in every column; count the others."""
+        complete = np.ones(len(batch), dtype=np.bool_)
+        for name, spec in self._columns.items():
+            sound = _sound(batch.column(name), spec, layout.size_of(self._shapes[name]))
+            if not sound.all():
+                fault = f"{name} has missing values or another number of them"
+                self._tally.unfit(fault, rows=int((complete & ~sound).sum()), file=self._name)
+            complete &= sound
+        return complete
+
+    def _tensors(self, batch: pa.RecordBatch) -> Mapping[str, Array] | None:
+        """Return the tensors of a batch by column, or None when the model's types cannot hold the values."""
         tensors = {}
-        for name, spec in self._wanted.items():
+        for name, spec in self._columns.items():
             try:
                 tensors[name] = _array(batch.column(name), spec, self._shapes[name])
             except (pa.ArrowException, ValueError):
-                what = f"{name} has values that do not fit the model's {spec.dtype}"
-                self._tally.unfit(what, rows=len(keys), file=self._name)
-                return
-        yield Part(keys.request_ids, keys.rows, keys.times, keys.models, tensors)
+                fault = f"{name} has values that do not fit the model's {spec.dtype}"
+                self._tally.unfit(fault, rows=len(batch), file=self._name)
+                return None
+        return tensors
 
     def _chosen(self, batch: pa.RecordBatch, choose: Choose) -> tuple[Mask, Part]:
-        """Return which rows of a batch are wanted, and their keys."""
-        whole = np.ones(len(batch), dtype=np.bool_)
+        """Return a mask (N,) of the wanted rows of a batch, and the keys of the wanted rows."""
+        mask = np.ones(len(batch), dtype=np.bool_)
         for name in layout.KEYS:
-            whole &= ~np.asarray(batch.column(name).is_null())
-        part = _keys(batch.filter(pa.array(whole)))
-        named = np.asarray(part.request_ids != "", dtype=np.bool_)
-        nameless = len(batch) - int(named.sum())
-        if nameless:
-            self._tally.set_aside["rows without id, row, time or model"] += nameless
-        wanted = named & choose(part)
-        whole[whole] = wanted
-        return whole, part.take(wanted)
+            mask &= ~np.asarray(batch.column(name).is_null())
+        keys = _keys(batch.filter(pa.array(mask)))
+        identified = np.asarray(keys.request_ids != "", dtype=np.bool_)
+        incomplete = len(batch) - int(identified.sum())
+        if incomplete:
+            self._tally.set_aside["rows without id, row, time or model"] += incomplete
+        wanted = identified & choose(keys)
+        mask[mask] = wanted
+        return mask, keys.take(wanted)
 
     def _batches(self, group: int, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
         batches: Iterator[pa.RecordBatch] = self._file.iter_batches(
@@ -203,13 +226,13 @@ class _Reader:
 
     @property
     def _batch_rows(self) -> int:
-        size = sum(8 * layout.size_of(self._shapes[name]) for name in self._wanted)
-        return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(size, 1)))
+        row_bytes = sum(8 * layout.size_of(self._shapes[name]) for name in self._columns)
+        return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(row_bytes, 1)))
 
     def _unfit(self) -> str | None:
-        """Return what about the file's columns does not fit the model, or None; learn their shapes."""
+        """Find the shapes of the columns; return why a column does not fit the model, or None when all do."""
         schema = self._file.schema_arrow
-        for name, spec in self._wanted.items():
+        for name, spec in self._columns.items():
             kind = kind_of(schema, name)
             if kind is None:
                 return f"{name} is missing"
@@ -223,23 +246,24 @@ class _Reader:
         return None
 
     def _closed(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return a shape with its free size as the file's number of values implies."""
+        """Return a shape whose unknown size (-1) is computed from the number of values in the file."""
         if -1 not in shape:
             return shape
         known = -layout.size_of(shape)
         rows = max(self._file.metadata.num_rows, 1)
-        free = self._values(name, range(self._file.metadata.num_row_groups)) // (rows * max(known, 1))
-        return tuple(free if size == -1 else size for size in shape)
+        unknown = self._values(name, range(self._file.metadata.num_row_groups)) // (rows * max(known, 1))
+        return tuple(unknown if size == -1 else size for size in shape)
 
     def _oversized(self, group: int) -> str | None:
-        """Return which column promises more values than its rows have, or None."""
+        """Return which column of a row group declares more values than its rows can have, or None."""
         rows = self._file.metadata.row_group(group).num_rows
-        for name in self._wanted:
+        for name in self._columns:
             if self._values(name, [group]) > rows * max(1, layout.size_of(self._shapes[name])):
                 return f"{name} has more values than rows of shape {list(self._shapes[name])} have"
         return None
 
-    def _values(self, name: str, groups: Any) -> int:
+    def _values(self, name: str, groups: Iterable[int]) -> int:
+        """Return how many values a column declares in these row groups."""
         meta = self._file.metadata
         total = 0
         for group in groups:
@@ -251,7 +275,7 @@ class _Reader:
 
 
 def _can_be(kind: pa.DataType, spec: TensorSpec) -> bool:
-    """Whether a column of that type can hold the tensor."""
+    """Return whether a column of this type can hold the tensor."""
     nested = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     if nested is layout.scalar(spec):
         return False
@@ -265,7 +289,7 @@ def _can_be(kind: pa.DataType, spec: TensorSpec) -> bool:
 
 
 def _sound(column: pa.Array, spec: TensorSpec, size: int) -> Mask:
-    """Return which rows have all their values; a missing number of a float is no value but NaN."""
+    """Return a mask (N,) of the rows that have all their values; a missing float counts as the value NaN."""
     if spec.is_float and layout.scalar(spec):
         return np.ones(len(column), dtype=np.bool_)
     sound: Mask = ~np.asarray(column.is_null())
@@ -282,7 +306,10 @@ def _sound(column: pa.Array, spec: TensorSpec, size: int) -> Mask:
 
 
 def _array(column: pa.Array, spec: TensorSpec, shape: tuple[int, ...]) -> Array:
-    """Return sound rows as (N, ...) of the model's element type; raises for values that it cannot hold."""
+    """Return the values of complete rows, with shape (N, ...), in the model's element type.
+
+    Raises pyarrow's errors or ValueError for values that the type cannot hold.
+    """
     inner = column if layout.scalar(spec) else column.flatten()
     target = (len(column), *(spec.shape[1:] if layout.scalar(spec) else shape))
     if spec.dtype == TEXT:

@@ -1,6 +1,7 @@
-"""What a window is compared with: rows with the model's answers in the captured layout, and labels where known.
+"""The reference: rows with the model's answers that live windows are compared with, and their labels where known.
 
-Written once beside a bundle or a run's data, with the signature's columns and a column `label` that may be empty.
+A reference is written once for a bundle or a run, as a file in the capture format with a further column `label`, which
+may have missing values.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from pyarrow import parquet
 from optimizer_jobs.data.fetch import fetch
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.production import layout
-from optimizer_jobs.production.reading import Tally, joined, read_file
+from optimizer_jobs.production.columns import Mask
+from optimizer_jobs.production.reading import Part, Tally, joined, read_file
 from optimizer_jobs.production.windows import Captured, captured_of
 from optimizer_jobs.production.writer import column
 from optimizer_jobs.signature import Signature
@@ -25,22 +27,29 @@ Array = NDArray[Any]
 
 LABEL = "label"
 ROWS_LIMIT = 20_000
-"""Rows of a reference."""
+"""Most rows in a reference."""
 
 _BYTES_LIMIT = 2 << 30
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Rows with answers; `labelled` (N,) says which have a label, `labels` (M,) are those."""
+    """N rows with the model's answers, of which M have a label."""
 
     rows: Captured
     labelled: NDArray[np.bool_]
+    """(N,): whether the row has a label."""
     labels: Array
+    """(M,): the labels of the labelled rows, in their order."""
 
 
 def of_bundle(store: str, digest: str) -> str:
-    """Return where the reference of a bundle lies that was measured on spec.data.validation."""
+    """Return the URI of a bundle's reference on the validation rows.
+
+    Args:
+        store: URI of the store.
+        digest: Digest of the bundle.
+    """
     return f"{store.rstrip('/')}/references/{digest.removeprefix('sha256:')}{layout.SUFFIX}"
 
 
@@ -54,8 +63,8 @@ def write_reference(path: Path, reference: Reference, signature: Signature) -> N
     arrays = [pa.array(values, kind) for values, kind in zip(keys, layout.KEYS.values(), strict=True)]
     arrays += [column(tensors[name], spec) for name, spec in layout.columns(signature).items()]
     labels: list[Any] = [None] * len(rows)
-    for place, label in zip(np.flatnonzero(reference.labelled), reference.labels.tolist(), strict=True):
-        labels[place] = label
+    for index, label in zip(np.flatnonzero(reference.labelled), reference.labels.tolist(), strict=True):
+        labels[index] = label
     table = pa.Table.from_arrays(arrays, schema=schema).append_column(LABEL, pa.array(labels))
     parquet.write_table(table, path, compression="zstd", row_group_size=4096)
 
@@ -63,17 +72,19 @@ def write_reference(path: Path, reference: Reference, signature: Signature) -> N
 def read_reference(uri: str, signature: Signature, *, into: Path, digest: str | None = None) -> Reference:
     """Return the reference at `uri`.
 
+    Args:
+        uri: URI of the file.
+        signature: Inputs and outputs of the model.
+        into: Folder for a private copy.
+        digest: Digest that the file must have; None accepts any.
+
     Raises:
-        JobError: DataNotFound when it is not there, DigestMismatch, or DataInvalid when it is not one of this model.
+        JobError: DataNotFound, DigestMismatch, or DataInvalid when the file is not a reference of this model.
     """
     copy = fetch(uri, digest=digest, limit_bytes=_BYTES_LIMIT, into=into, what="Data").path
     tally = Tally()
     with copy.open("rb") as source:
-        parts = list(
-            read_file(
-                source, signature, name=copy.name, tally=tally, choose=lambda part: np.ones(len(part), dtype=np.bool_)
-            )
-        )
+        parts = list(read_file(source, signature, name=copy.name, tally=tally, choose=_all))
     if not parts or tally.set_aside:
         why = next(iter([*tally.violations, *tally.set_aside]), "no rows")
         raise JobError(
@@ -84,6 +95,10 @@ def read_reference(uri: str, signature: Signature, *, into: Path, digest: str | 
         )
     labels = parquet.read_table(copy, columns=[LABEL]).column(LABEL) if _has_labels(copy) else pa.nulls(0)
     return _with_labels(captured_of(joined(parts), signature), labels)
+
+
+def _all(part: Part) -> Mask:
+    return np.ones(len(part), dtype=np.bool_)
 
 
 def _has_labels(path: Path) -> bool:

@@ -1,6 +1,6 @@
-"""Remove captured files that are older than they are kept. Touches nothing that the layout does not name.
+"""Remove captured files after their retention. Never touches a file or folder that is not named by the capture format.
 
-A bucket has rules of its own for this, and the Job's credentials only need to read it; so volumes alone are tidied.
+Only volumes are cleaned. A bucket has its own lifecycle rules, and the Job's credentials need no right to delete there.
 """
 
 import os
@@ -18,21 +18,28 @@ _FILE = re.compile(r"\.?[A-Za-z0-9_][A-Za-z0-9_.=:+-]{0,250}\.parquet")
 
 
 def prune(production: Production, *, now: int) -> int:
-    """Remove the files of whole hours that ended longer ago than the retention; return how many files are gone.
+    """Remove the files of all hours that ended longer ago than the retention.
+
+    Args:
+        production: URI and retention of the captured requests.
+        now: Current time in seconds since 1970.
+
+    Returns:
+        The number of removed files.
 
     Raises:
         JobError: A file cannot be removed.
     """
-    kept = seconds(production.retention)
+    retention = seconds(production.retention)
     base = files.folder(production.uri)
-    if not kept or base.remote:
+    if not retention or base.remote:
         return 0
     with store_access(production.uri):
-        return sum(_remove(folder) for folder in _ended(base.local, before=now - kept))
+        return sum(_remove(folder) for folder in _ended(base.local, before=now - retention))
 
 
 def _ended(base: Path, *, before: float) -> Iterator[Path]:
-    """Yield the folders of hours that ended before a moment, in seconds since 1970."""
+    """Yield the folders of all hours that ended at or before `before`, in seconds since 1970."""
     for day in _folders(base):
         for hour in _folders(day):
             begins = layout.hour_of(f"{day.name}/{hour.name}")
@@ -40,16 +47,16 @@ def _ended(base: Path, *, before: float) -> Iterator[Path]:
                 yield hour
 
 
-def _folders(place: Path) -> list[Path]:
+def _folders(parent: Path) -> list[Path]:
     try:
-        with os.scandir(place) as entries:
+        with os.scandir(parent) as entries:
             return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
 
 
 def _remove(hour: Path) -> int:
-    """Remove an hour's files, and the folders that are empty then."""
+    """Remove the files of one hour, then its folder and the day's folder if they are empty."""
     removed = 0
     with os.scandir(hour) as entries:
         regular = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
@@ -57,7 +64,7 @@ def _remove(hour: Path) -> int:
         with suppress(FileNotFoundError):
             (hour / name).unlink()
             removed += 1
-    with suppress(OSError):  # something else is in it, and stays
+    with suppress(OSError):  # not empty: other files in it stay
         hour.rmdir()
         hour.parent.rmdir()
     return removed

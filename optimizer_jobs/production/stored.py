@@ -1,6 +1,6 @@
-"""Store what a bundle answers on the validation rows, so that drift and quality have something to be compared with.
+"""Store the answers of a bundle on the validation rows, as the reference for drift and live quality.
 
-Written by whoever publishes a champion. Nothing depends on it: without it, a check says that the reference is missing.
+Commands that publish a champion call it. Without the reference, a check reports that the reference is missing.
 """
 
 import os
@@ -22,7 +22,14 @@ _BATCH = 64
 
 
 def store_reference(store: str, digest: str, session: Session, rows: Rows, *, seed: int = 0) -> None:
-    """Write the reference of the bundle `digest`, whose open model is `session`; one that is there is left alone.
+    """Write a bundle's reference, unless it exists already.
+
+    Args:
+        store: URI of the store.
+        digest: Digest of the bundle.
+        session: The bundle's open model.
+        rows: The validation rows.
+        seed: Seed of the random sample when there are too many rows.
 
     Raises:
         JobError: StoreFull or StoreNotWritable.
@@ -31,7 +38,7 @@ def store_reference(store: str, digest: str, session: Session, rows: Rows, *, se
     target = resolve(uri).local
     if target.exists():
         return
-    reference = _reference(session, _some(rows, seed=seed), digest)
+    reference = _reference(session, _sample(rows, seed=seed), digest)
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with store_access(uri):
@@ -45,10 +52,10 @@ def store_reference(store: str, digest: str, session: Session, rows: Rows, *, se
             beside.unlink(missing_ok=True)
 
 
-def _some(rows: Rows, *, seed: int) -> Rows:
-    """Return all rows, or a random part that is not too large."""
-    each = max(1, sum(values.nbytes for values in rows.inputs.values()) // len(rows))
-    limit = max(1, min(ROWS_LIMIT, _BYTES // each))
+def _sample(rows: Rows, *, seed: int) -> Rows:
+    """Return all rows, or a random sample within the limits of rows and bytes."""
+    row_bytes = max(1, sum(values.nbytes for values in rows.inputs.values()) // len(rows))
+    limit = max(1, min(ROWS_LIMIT, _BYTES // row_bytes))
     if len(rows) <= limit:
         return rows
     return rows.take(np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit]))
@@ -57,7 +64,7 @@ def _some(rows: Rows, *, seed: int) -> Rows:
 def _reference(session: Session, rows: Rows, digest: str) -> Reference:
     count = len(rows)
     captured = Captured(
-        request_ids=np.asarray([f"validation-{place}" for place in range(count)], dtype=object),
+        request_ids=np.asarray([f"validation-{number}" for number in range(count)], dtype=object),
         rows=np.zeros(count, dtype=np.int64),
         times=np.zeros(count, dtype="datetime64[us]"),
         models=np.full(count, digest, dtype=object),

@@ -1,7 +1,7 @@
-"""Read the captured rows of a span of time, as they are: bounded, each once, and nothing of them is believed.
+"""Read the captured rows of a span of time. The files are hostile input.
 
-What is broken is counted and passed over, because production data must never stop whoever watches it. Of more rows
-than wanted, a random sample is kept that depends on the rows and the seed only, not on the order of files.
+Broken rows and files are counted and skipped, because bad production data must never stop monitoring. If there are more
+rows than wanted, a random sample is kept; it depends on the rows and the seed only, not on the order of files.
 """
 
 import hashlib
@@ -25,15 +25,16 @@ from retune.api.monitoring import Production
 Array = NDArray[Any]
 
 FUTURE_SECONDS = 300
-"""How far ahead a server's clock may be."""
+"""How far the clock of a server may be ahead."""
 
 SKEW_SECONDS = layout.HOUR
-"""How far from its folder's hour a row may lie, because a server's clock or its name for the hour was off."""
+"""How far a row's time may lie outside the hour of its folder, because a server's clock was wrong."""
 
 POOL_BYTES = 512 << 20
-"""Bytes of rows that are kept at most; where rows are large, fewer than asked for."""
+"""Most memory for the sampled rows; if rows are large, fewer are kept than wanted."""
 
 VIOLATIONS_LIMIT = 8
+"""Most sentences about rows that do not fit the model."""
 
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -41,31 +42,32 @@ _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 @dataclass(frozen=True)
 class Captured:
-    """Captured rows in the order of time, each once."""
+    """N captured rows in the order of time, without duplicates."""
 
     request_ids: Array
     """(N,) text."""
     rows: Array
-    """(N,) int64: row within the request."""
+    """(N,) int64: number of the row within its request."""
     times: Array
     """(N,) datetime64[us], UTC."""
     models: Array
-    """(N,) text: digest of what answered."""
+    """(N,) text: digest of the model that answered."""
     inputs: Mapping[str, Array]
-    """By name, each (N, ...), in the model's element type."""
+    """By name, with shape (N, ...), in the model's element type."""
     outputs: Mapping[str, Array]
+    """By name, with shape (N, ...), in the model's element type."""
     violations: tuple[str, ...] = ()
-    """What does not fit the model, as sentences."""
+    """How rows fail to fit the model, as sentences."""
     set_aside: Mapping[str, int] = field(default_factory=dict)
-    """How many rows or files were passed over, by reason."""
+    """How many rows or files were skipped, by reason."""
     seen: int = 0
-    """Rows of the span that could be read; more than are here when these are a sample."""
+    """Rows that were wanted and could be read; more than N when these rows are a sample."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def take(self, indices: Array | slice) -> "Captured":
-        """Return the rows at `indices` (whole numbers, a mask or a slice), in that order."""
+        """Return the rows at `indices`, in their order: integers (M,), a boolean mask (N,) or a slice."""
         return Captured(
             self.request_ids[indices],
             self.rows[indices],
@@ -79,123 +81,108 @@ class Captured:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which captured rows are wanted."""
+
+    start: int
+    """Rows from this time on, in seconds since 1970."""
+    end: int
+    """Rows before this time, in seconds since 1970."""
+    now: int
+    """Current time in seconds since 1970; rows that lie in the future are wrong."""
+    models: Collection[str] | None = None
+    """Digests of the models that answered; None takes the rows of all models."""
+    request_ids: Collection[str] | None = None
+    """None takes the rows of all requests."""
+
+
 def answering(manifest: Manifest, digest: str) -> frozenset[str]:
-    """Return what captured rows of a bundle name as their model: the bundle, or its model file where served bare."""
+    """Return the digests by which captured rows name a bundle's model: the bundle's and its model file's."""
     return frozenset({digest, manifest.model_digest})
 
 
-def read_window(  # noqa: PLR0913 - each by name
-    production: Production,
-    *,
-    start: int,
-    end: int,
-    signature: Signature,
-    model: str | Collection[str] | None,
-    now: int,
-    max_rows: int,
-    into: Path,
-    seed: int,
-    among: Collection[str] | None = None,
+def read_window(
+    production: Production, signature: Signature, selection: Selection, *, max_rows: int, into: Path, seed: int
 ) -> Captured:
-    """Return the rows captured in [start, end), seconds since 1970.
+    """Return the captured rows of a selection.
 
     Args:
-        production: Where they lie.
-        start: Begin of the span.
-        end: End of the span.
-        signature: What the model takes and answers.
-        model: Digests of the model whose rows are wanted; None takes those of every model.
-        now: The time, to know what is of the future.
-        max_rows: Rows that are wanted; of more, a random sample.
+        production: URI of the captured requests.
+        signature: Inputs and outputs of the model.
+        selection: Which rows are wanted.
+        max_rows: Most rows that are returned; if there are more, a random sample of this size.
         into: Folder for private copies.
-        seed: Makes the sample.
-        among: Request ids that are wanted; None takes all.
+        seed: Seed of the sample.
 
     Raises:
-        JobError: The folder cannot be listed or its server not be read.
+        JobError: The folder cannot be listed, or its server cannot be read.
     """
     tally = Tally()
-    wanted = _Wanted(start, end, now, _digests(model), among, tally)
-    sample = _Sample(max_rows, seed, wanted)
-    found = list(files.below(production.uri, layout.partitions(start - SKEW_SECONDS, end + SKEW_SECONDS)))
-    if len(found) > files.FILES_LIMIT:
-        tally.set_aside["files beyond the limit"] += len(found) - files.FILES_LIMIT
+    sample = _Sample(max_rows, seed, selection, tally)
+    hours = layout.partitions(selection.start - SKEW_SECONDS, selection.end + SKEW_SECONDS)
+    listed = list(files.in_folders(production.uri, hours))
+    if len(listed) > files.FILES_LIMIT:
+        tally.set_aside["files beyond the limit"] += len(listed) - files.FILES_LIMIT
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=into) as scratch:
-        for each in files.some(found, limit=files.FILES_LIMIT, seed=seed):
-            _read(each, signature, sample=sample, tally=tally, into=Path(scratch))
+        for file in files.sample(listed, limit=files.FILES_LIMIT, seed=seed):
+            _read(file, signature, sample=sample, tally=tally, into=Path(scratch))
     rows = captured_of(sample.finish() or _none(signature), signature)
     seen = max(len(rows), sample.seen - tally.set_aside[UNFIT])
     return replace(rows, violations=tally.violations[:VIOLATIONS_LIMIT], set_aside=dict(+tally.set_aside), seen=seen)
 
 
-def _digests(model: str | Collection[str] | None) -> Collection[str] | None:
-    return (model,) if isinstance(model, str) else model
-
-
-def _read(each: files.Found, signature: Signature, *, sample: "_Sample", tally: Tally, into: Path) -> None:
-    if not each.size:
+def _read(file: files.ListedFile, signature: Signature, *, sample: "_Sample", tally: Tally, into: Path) -> None:
+    if not file.size:
         tally.set_aside["empty files"] += 1
         return
-    if each.size > files.FILE_BYTES:
+    if file.size > files.FILE_BYTES:
         tally.set_aside["files too large to read"] += 1
         return
     try:
-        with files.opened(each, into=into) as source:
-            name = "/".join(each.location.uri.split("/")[-3:])
+        with files.opened(file, into=into) as source:
+            name = "/".join(file.location.uri.split("/")[-3:])
             for part in read_file(source, signature, name=name, choose=sample.choose, tally=tally):
                 sample.add(part)
     except OSError:
         tally.set_aside["files that cannot be read"] += 1
 
 
-@dataclass
-class _Wanted:
-    """Which rows belong to the span."""
-
-    start: int
-    end: int
-    now: int
-    models: Collection[str] | None
-    among: Collection[str] | None
-    tally: Tally
-
-    def __call__(self, part: Part) -> Mask:
-        seconds = part.times.astype("datetime64[us]").astype(np.int64) / 1e6
-        future = seconds > self.now + FUTURE_SECONDS
-        inside = (seconds >= self.start) & (seconds < self.end) & ~future
-        self._count("rows of the future", future)
-        if self.models is not None:
-            ours = np.isin(part.models.astype(str), list(self.models))
-            self._count("rows of another model", inside & ~ours)
-            inside &= ours
-        if self.among is not None:
-            inside &= np.fromiter((each in self.among for each in part.request_ids), np.bool_, len(part))
-        return np.asarray(inside)
-
-    def _count(self, reason: str, mask: Mask) -> None:
-        if mask.any():
-            self.tally.set_aside[reason] += int(mask.sum())
+def _wanted(part: Part, selection: Selection, tally: Tally) -> Mask:
+    """Return a mask (N,) of the rows of a part that belong to the selection; count rows that are odd."""
+    seconds = part.times.astype("datetime64[us]").astype(np.int64) / 1e6
+    future = seconds > selection.now + FUTURE_SECONDS
+    wanted = (seconds >= selection.start) & (seconds < selection.end) & ~future
+    tally.set_aside["rows of the future"] += int(future.sum())
+    if selection.models is not None:
+        ours = np.isin(part.models.astype(str), list(selection.models))
+        tally.set_aside["rows of another model"] += int((wanted & ~ours).sum())
+        wanted &= ours
+    if selection.request_ids is not None:
+        ids = selection.request_ids
+        wanted &= np.fromiter((request_id in ids for request_id in part.request_ids), np.bool_, len(part))
+    return np.asarray(wanted)
 
 
 class _Sample:
-    """Keeps the rows whose hash is smallest: a random sample in which the same row cannot be twice."""
+    """Keeps the rows with the smallest hashes: a random sample that holds no row twice."""
 
-    def __init__(self, size: int, seed: int, wanted: _Wanted) -> None:
-        self._size, self._seed, self._wanted = size, seed, wanted
+    def __init__(self, size: int, seed: int, selection: Selection, tally: Tally) -> None:
+        self._size, self._seed, self._selection, self._tally = size, seed, selection, tally
         self._parts: list[Part] = []
         self._limit = np.uint64(np.iinfo(np.uint64).max)
         self._held = self._bytes = 0
         self.seen = 0
 
     def choose(self, part: Part) -> Mask:
-        """Return which rows may still be of the sample."""
-        mask = self._wanted(part)
+        """Return a mask (N,) of the rows that may still become part of the sample."""
+        mask = _wanted(part, self._selection, self._tally)
         self.seen += int(mask.sum())
         return np.asarray(mask & (self._ranked(part) <= self._limit))
 
     def add(self, part: Part) -> None:
-        """Take rows that were chosen."""
+        """Add rows that `choose` chose."""
         self._parts.append(part)
         self._held += len(part)
         self._bytes += _bytes_of(part)
@@ -203,7 +190,7 @@ class _Sample:
             self._shrink()
 
     def finish(self) -> Part | None:
-        """Return the sample in the order of time; None when there is no row."""
+        """Return the sample in the order of time, or None when there are no rows."""
         if not self._parts:
             return None
         self._shrink()
@@ -211,15 +198,16 @@ class _Sample:
         return part.take(np.lexsort((part.rows, part.request_ids.astype(str), part.times)))
 
     def _shrink(self) -> None:
-        parts = _of_one_shape(self._parts, self._wanted.tally)
+        """Drop duplicates, and all but the rows with the smallest hashes."""
+        parts = _of_one_shape(self._parts, self._tally)
         ranks = np.concatenate([self._ranked(part) for part in parts])
         first = np.unique(ranks, return_index=True)[1]
-        doubled = len(ranks) - len(first)
-        if doubled:
-            self._wanted.tally.set_aside["doubled rows"] += doubled
-            self.seen -= doubled
-        each = max(1, sum(map(_bytes_of, parts)) // len(ranks))
-        kept = first[: min(self._size, POOL_BYTES // each)]
+        duplicates = len(ranks) - len(first)
+        if duplicates:
+            self._tally.set_aside["doubled rows"] += duplicates
+            self.seen -= duplicates
+        row_bytes = max(1, sum(map(_bytes_of, parts)) // len(ranks))
+        kept = first[: min(self._size, POOL_BYTES // row_bytes)]
         if len(kept) < len(first):
             self._limit = np.uint64(ranks[kept[-1]]) if len(kept) else np.uint64(0)
         part = joined(parts).take(kept)
@@ -227,17 +215,17 @@ class _Sample:
         self._held, self._bytes = len(part), _bytes_of(part)
 
     def _ranked(self, part: Part) -> NDArray[np.uint64]:
-        """Return a number for each row that looks random and is the same for the same request and row."""
-        known = {name: _hash(name, self._seed) for name in set(part.request_ids.tolist())}
-        mixed = np.fromiter((known[name] for name in part.request_ids), np.uint64, len(part))
+        """Return a hash (N,) of request id and row number for each row."""
+        hashes = {request_id: _hash(request_id, self._seed) for request_id in set(part.request_ids.tolist())}
+        mixed = np.fromiter((hashes[request_id] for request_id in part.request_ids), np.uint64, len(part))
         mixed = mixed + part.rows.astype(np.uint64) * _SPREAD
         for shift, factor in zip((30, 27), _MIX, strict=True):
             mixed = (mixed ^ (mixed >> np.uint64(shift))) * factor
         return np.asarray(mixed ^ (mixed >> np.uint64(31)))
 
 
-def _hash(name: str, seed: int) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little")
+def _hash(request_id: str, seed: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{request_id}".encode(), digest_size=8).digest(), "little")
 
 
 def _bytes_of(part: Part) -> int:
@@ -245,7 +233,7 @@ def _bytes_of(part: Part) -> int:
 
 
 def _of_one_shape(parts: list[Part], tally: Tally) -> list[Part]:
-    """Return the parts whose rows have the shapes that most rows have; a model may leave sizes free."""
+    """Return the parts whose rows have the most frequent shapes; rows differ when the model leaves sizes free."""
     counts: Counter[tuple[tuple[int, ...], ...]] = Counter()
     for part in parts:
         counts[_shapes(part)] += len(part)
@@ -260,7 +248,7 @@ def _shapes(part: Part) -> tuple[tuple[int, ...], ...]:
 
 
 def captured_of(part: Part, signature: Signature) -> Captured:
-    """Return the rows of a part, with inputs and outputs by their own names."""
+    """Return the rows of a part, with inputs and outputs by the names that the model gives them."""
     inputs, outputs = (
         {spec.name: part.tensors[prefix + spec.name] for spec in specs}
         for prefix, specs in ((layout.INPUT, signature.inputs), (layout.OUTPUT, signature.outputs))

@@ -1,7 +1,7 @@
-"""Write captured requests beside the work of a server, and never in its way.
+"""Write captured requests in the background of a model server, without ever disturbing it.
 
-A request is put on a bounded queue and forgotten; one thread writes. What does not fit, or cannot be written, is
-counted and dropped: a server must not slow down, fill its memory or fail because of what is captured.
+Requests go into a bounded queue, and one thread writes them. A request that does not fit into the queue, or cannot be
+written, is counted and dropped: the server must not slow down, fill its memory or fail because of capturing.
 """
 
 import logging
@@ -29,20 +29,27 @@ WRITTEN = Counter("retune_capture_rows", "Captured rows that are in a file.")
 DROPPED = Counter("retune_capture_dropped_rows", "Rows that were not captured, by reason.", ["reason"])
 
 QUEUE_BYTES = 64 << 20
-"""Bytes of inputs and outputs that may wait."""
+"""Most bytes of inputs and outputs in the queue."""
 
-_COMPLAIN_SECONDS = 60.0
+_WARNING_SECONDS = 60.0
+"""Shortest time between two warnings in the log."""
+
 _log = logging.getLogger(__name__)
+
+_Group = tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]
+"""What the rows of one file have in common: the folder, and the shape of one row by column."""
 
 
 @dataclass(frozen=True)
 class _Request:
-    """One request with its answer: arrays by column, each (N, ...)."""
+    """A request of N rows with its answer."""
 
     request_id: str
     model: str
     tensors: Mapping[str, Array]
+    """By column, with shape (N, ...)."""
     time: float
+    """When it arrived, in seconds since 1970."""
 
     @property
     def rows(self) -> int:
@@ -54,7 +61,7 @@ class _Request:
 
 
 class CaptureWriter:
-    """Takes requests from any thread, and writes them from one of its own."""
+    """Takes requests from any thread and writes them in a thread of its own."""
 
     def __init__(
         self,
@@ -68,14 +75,14 @@ class CaptureWriter:
         """Start the thread that writes.
 
         Args:
-            folder: Where the folders of days lie; made when the first rows are written.
-            signature: What the model takes and answers.
-            queue_rows: Rows that may wait; more are dropped.
-            flush_rows: Rows that are written without waiting any longer.
-            flush_seconds: Longest that a row waits.
+            folder: Folder that contains the folders of days; made when the first rows are written.
+            signature: Inputs and outputs of the model.
+            queue_rows: Most rows in the queue; requests beyond are dropped.
+            flush_rows: Number of rows that are written without waiting for more.
+            flush_seconds: Longest time that a row waits.
 
         Raises:
-            ValueError: The model has tensors that the format has no place for.
+            ValueError: The capture format cannot hold the model's element types.
         """
         layout.schema(signature)
         self._folder, self._signature = folder, signature
@@ -85,7 +92,7 @@ class CaptureWriter:
         self._rows = self._bytes = self._sequence = 0
         self._changed = threading.Condition()
         self._closed = False
-        self._complained = -_COMPLAIN_SECONDS
+        self._warned = -_WARNING_SECONDS
         self._name = f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
         self._thread = threading.Thread(target=self._work, name="capture", daemon=True)
         self._thread.start()
@@ -93,18 +100,21 @@ class CaptureWriter:
     def offer(
         self, request_id: str, model: str, inputs: Mapping[str, Array], outputs: Mapping[str, Array], time: float
     ) -> bool:
-        """Take a request and its answer without waiting; return whether there was room for it.
+        """Put a request with its answer into the queue, without waiting.
 
         Args:
             request_id: The request's id.
-            model: Digest of what answered.
-            inputs: By name, each (N, ...); not to be changed afterwards.
-            outputs: The same.
-            time: When the request came, in seconds since 1970.
+            model: Digest of the model that answered.
+            inputs: Values by name, with shape (N, ...); they must not be changed afterwards.
+            outputs: Values by name, with shape (N, ...); they must not be changed afterwards.
+            time: When the request arrived, in seconds since 1970.
+
+        Returns:
+            Whether there was room for it.
         """
-        given = {layout.INPUT + name: values for name, values in inputs.items()}
-        given |= {layout.OUTPUT + name: values for name, values in outputs.items()}
-        request = _Request(request_id, model, given, time)
+        tensors = {layout.INPUT + name: values for name, values in inputs.items()}
+        tensors |= {layout.OUTPUT + name: values for name, values in outputs.items()}
+        request = _Request(request_id, model, tensors, time)
         with self._changed:
             full = self._rows + request.rows > self._queue_rows or self._bytes + request.size > QUEUE_BYTES
             if full or self._closed:
@@ -119,7 +129,7 @@ class CaptureWriter:
         return True
 
     def close(self, *, timeout: float = 10.0) -> None:
-        """Write what waits and end; what cannot be written in `timeout` seconds is lost."""
+        """Write the queue and end the thread; rows that are not written after `timeout` seconds are lost."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -127,35 +137,33 @@ class CaptureWriter:
 
     def _work(self) -> None:
         while True:
-            taken = self._next()
-            if not taken:
+            requests = self._next()
+            if not requests:
                 return
-            self._write(taken)
+            self._write(requests)
 
     def _next(self) -> list[_Request]:
-        """Wait until rows are due and return them; none when the writer is closed and all is written."""
+        """Wait until requests are due and return them; an empty list when the writer is closed and all is written."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             self._changed.wait_for(lambda: self._rows >= self._flush_rows or self._closed, self._flush_seconds)
-            taken, self._waiting = self._waiting, []
+            requests, self._waiting = self._waiting, []
             self._rows = self._bytes = 0
-            return taken
+            return requests
 
-    def _write(self, taken: Sequence[_Request]) -> None:
-        """Write requests, those of each hour and shape into a file."""
-        for (folder, shapes), requests in self._sorted(taken).items():
-            rows = sum(request.rows for request in requests)
+    def _write(self, requests: Sequence[_Request]) -> None:
+        """Write a file for each hour and shape among the requests."""
+        for (folder, shapes), group in self._grouped(requests).items():
+            rows = sum(request.rows for request in group)
             try:
-                self._write_file(self._folder / folder, self._table(requests, dict(shapes)))
+                self._write_file(self._folder / folder, self._table(group, dict(shapes)))
                 WRITTEN.inc(rows)
             except Exception as error:  # noqa: BLE001 - whatever it is, the server goes on
                 self._drop("not written", rows, f"{type(error).__name__}: {error}")
 
-    def _sorted(
-        self, taken: Sequence[_Request]
-    ) -> Mapping[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]], list[_Request]]:
+    def _grouped(self, requests: Sequence[_Request]) -> Mapping[_Group, list[_Request]]:
         groups = defaultdict(list)
-        for request in taken:
+        for request in requests:
             why = self._unfit(request)
             if why is not None:
                 self._drop("unfit", request.rows, why)
@@ -165,7 +173,7 @@ class CaptureWriter:
         return groups
 
     def _unfit(self, request: _Request) -> str | None:
-        """Return why a request has no place in the format, or None."""
+        """Return why the capture format cannot hold a request, or None when it can."""
         for name, spec in self._columns.items():
             values = request.tensors.get(name)
             if values is None:
@@ -176,17 +184,18 @@ class CaptureWriter:
 
     def _drop(self, reason: str, rows: int, why: str) -> None:
         DROPPED.labels(reason).inc(rows)
-        if time.monotonic() - self._complained >= _COMPLAIN_SECONDS:
-            self._complained = time.monotonic()
+        if time.monotonic() - self._warned >= _WARNING_SECONDS:
+            self._warned = time.monotonic()
             _log.warning("captured rows are lost (%s): %s", reason, why)
 
     def _table(self, requests: Sequence[_Request], shapes: layout.Shapes) -> pa.Table:
         schema = layout.schema(self._signature, shapes)
+        rows = [request.rows for request in requests]
         keys = {
-            layout.REQUEST_ID: np.repeat([each.request_id for each in requests], [each.rows for each in requests]),
-            layout.ROW: np.concatenate([np.arange(each.rows, dtype=np.int32) for each in requests]),
-            layout.TIME: np.repeat([round(each.time * 1e6) for each in requests], [each.rows for each in requests]),
-            layout.MODEL: np.repeat([each.model for each in requests], [each.rows for each in requests]),
+            layout.REQUEST_ID: np.repeat([request.request_id for request in requests], rows),
+            layout.ROW: np.concatenate([np.arange(count, dtype=np.int32) for count in rows]),
+            layout.TIME: np.repeat([round(request.time * 1e6) for request in requests], rows),
+            layout.MODEL: np.repeat([request.model for request in requests], rows),
         }
         arrays = [pa.array(values, schema.field(name).type) for name, values in keys.items()]
         for name, spec in self._columns.items():
@@ -195,7 +204,7 @@ class CaptureWriter:
         return pa.Table.from_arrays(arrays, schema=schema)
 
     def _write_file(self, folder: Path, table: pa.Table) -> None:
-        """Write a file whole or not at all."""
+        """Write a file completely, or leave none."""
         self._sequence += 1
         name = f"{self._name}-{self._sequence:06d}{layout.SUFFIX}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -213,7 +222,7 @@ class CaptureWriter:
 
 
 def column(values: Array, spec: TensorSpec) -> pa.Array:
-    """Return (N, ...) values as a column of N."""
+    """Return values of shape (N, ...) as a column of N rows in the capture format."""
     kind = layout.element(spec)
     flat = values.reshape(-1) if spec.dtype == TEXT else np.ascontiguousarray(values, spec.dtype).reshape(-1)
     elements = pa.array([str(text) for text in flat] if spec.dtype == TEXT else flat, kind)

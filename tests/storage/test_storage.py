@@ -11,7 +11,7 @@ from optimizer_jobs.data.fetch import Fetched, fetch
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from optimizer_jobs.production.labels import join
 from optimizer_jobs.production.layout import folder_of
-from optimizer_jobs.production.windows import read_window
+from optimizer_jobs.production.windows import Selection, read_window
 from retune.api.monitoring import Labels, Production
 from retune.contract.exits import Exit
 from retune.contract.results import Reason
@@ -175,9 +175,13 @@ def test_captured_requests_in_a_bucket_are_read(
         server.put(f"shop/{path.relative_to(shop.root)}", path.read_bytes())
     server.put(f"shop/captured/{folder_of(NOW)}/cut.parquet", b"PAR1")
     found = read_window(
-        Production(uri=f"{bucket}/shop/captured"), start=NOW, end=NOW + HOUR, signature=shop.signature, model=None,
-        now=NOW + HOUR, max_rows=1000, into=tmp_path / "scratch", seed=0,
-    )  # fmt: skip
+        Production(uri=f"{bucket}/shop/captured"),
+        shop.signature,
+        Selection(start=NOW, end=NOW + HOUR, now=NOW + HOUR),
+        max_rows=1000,
+        into=tmp_path / "scratch",
+        seed=0,
+    )
     rows, labels, _ = join(found, Labels(uri=f"{bucket}/shop/labels"), into=tmp_path / "scratch", limit=1000)
     assert found.set_aside == {"files that cannot be read": 1}
     assert len(rows) == len(found) == 10 * REQUEST_ROWS

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optimizer_jobs.models.bundle import Manifest
-from optimizer_jobs.production.windows import Captured, answering, read_window
+from optimizer_jobs.production.windows import Captured, Selection, answering, read_window
 from retune.api.monitoring import Production
 from retune.contract.requests import CheckRequest, Window
 
@@ -21,13 +21,11 @@ class Check:
 
     def rows(self, window: Window) -> Captured:
         """Return the champion's captured rows of a window."""
+        models = answering(self.manifest, self.request.champion.digest)
         return read_window(
             self.production,
-            start=window.start,
-            end=window.end,
-            signature=self.manifest.signature,
-            model=answering(self.manifest, self.request.champion.digest),
-            now=self.now,
+            self.manifest.signature,
+            Selection(start=window.start, end=window.end, now=self.now, models=models),
             max_rows=self.request.max_samples,
             into=self.scratch / f"w{window.index}",
             seed=self.request.seed,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.production.labels import Known, match, read_labels
-from optimizer_jobs.production.windows import Captured, read_window
+from optimizer_jobs.production.windows import Captured, Selection, read_window
 from optimizer_jobs.signature import Signature
 from retune.api.base import seconds
 from retune.api.monitoring import Labels, Production
@@ -71,11 +71,11 @@ class Sources:
         return self._labelled(known, self.start, max_rows)
 
     def _labelled(self, known: Known, since: int, max_rows: int) -> Labelled:
-        found = self._window(since, max_rows, among=known.request_ids)
-        found, unsound = _sound(found, missing=bool(self.champion.manifest.accepts_missing))
-        rows, labels, set_aside = match(found, known)
+        captured = self._window(since, max_rows, request_ids=known.request_ids)
+        sound, unsound = _sound(captured, missing=bool(self.champion.manifest.accepts_missing))
+        rows, labels, set_aside = match(sound, known)
         extra = {"rows with missing or infinite values": unsound} if unsound else {}
-        return Labelled(rows, labels, since, {**found.set_aside, **set_aside, **extra})
+        return Labelled(rows, labels, since, {**captured.set_aside, **set_aside, **extra})
 
     def original(self) -> Rows | None:
         """Return the original training data, if there is any."""
@@ -90,16 +90,13 @@ class Sources:
             missing=bool(manifest.accepts_missing),
         )
 
-    def _window(self, start: int, max_rows: int, *, among: frozenset[str]) -> Captured:
+    def _window(self, start: int, max_rows: int, *, request_ids: frozenset[str]) -> Captured:
         production: Production = self.request.production
+        until = self.request.until
         return read_window(
             production,
-            start=start,
-            end=self.request.until,
-            signature=self.signature,
-            model=None,
-            among=among,
-            now=max(int(time.time()), self.request.until),
+            self.signature,
+            Selection(start=start, end=until, now=max(int(time.time()), until), request_ids=request_ids),
             max_rows=max_rows,
             into=self.scratch / "captured",
             seed=self.request.seed,

@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from optimizer_jobs.models.engine import Session
 from optimizer_jobs.production.layout import folder_of
-from optimizer_jobs.production.windows import Captured, read_window
+from optimizer_jobs.production.windows import Captured, Selection, read_window
 from optimizer_jobs.production.writer import CaptureWriter
 from optimizer_jobs.signature import Signature
 from retune.api.monitoring import Labels, Production
@@ -71,10 +71,9 @@ class Shop:
 
     def read(self, into: Path, *, start: int = NOW, end: int = NOW + HOUR, **changes: Any) -> Captured:
         """Read a window, the hour from NOW unless said otherwise."""
-        arguments = {
-            "signature": self.signature, "model": None, "now": NOW + HOUR, "max_rows": 100_000, "into": into, "seed": 0,
-        }  # fmt: skip
-        return read_window(self.production, start=start, end=end, **(arguments | changes))
+        limits = {"max_rows": changes.pop("max_rows", 100_000), "seed": changes.pop("seed", 0)}
+        selection = Selection(start=start, end=end, **({"now": NOW + HOUR} | changes))
+        return read_window(self.production, self.signature, selection, into=into, **limits)
 
     def file(self, name: str, *, hour: int = NOW) -> Path:
         """Return the path of a file in an hour's folder, which is made."""

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.production import files, layout
-from optimizer_jobs.production.windows import read_window
+from optimizer_jobs.production.windows import Selection, read_window
 from retune.api.monitoring import Production
 from retune.contract.results import Reason
 from tests.unit.jobs.captured_for_tests import DIGEST, HOUR, NOW, REQUEST_ROWS, Shop
@@ -67,7 +67,7 @@ def test_rows_of_another_model_are_counted(shop: Shop, tmp_path: Path) -> None:
     """During a rollout two versions answer; a champion is judged by its own rows."""
     shop.serve(range(5), since=NOW)
     shop.serve(range(5, 8), since=NOW, model="sha256:" + "cd" * 32)
-    found = shop.read(tmp_path, model=DIGEST)
+    found = shop.read(tmp_path, models={DIGEST})
     assert set(found.request_ids) == {f"r{number}" for number in range(5)}
     assert found.set_aside == {"rows of another model": 3 * REQUEST_ROWS}
 
@@ -268,9 +268,13 @@ def test_a_web_address_is_no_folder(shop: Shop, tmp_path: Path) -> None:
     """It says so, and what to give instead."""
     with pytest.raises(JobError, match="no way to list a folder"):
         read_window(
-            Production(uri="https://example.com/captured"), start=NOW, end=NOW + HOUR, signature=shop.signature,
-            model=None, now=NOW, max_rows=10, into=tmp_path, seed=0,
-        )  # fmt: skip
+            Production(uri="https://example.com/captured"),
+            shop.signature,
+            Selection(start=NOW, end=NOW + HOUR, now=NOW),
+            max_rows=10,
+            into=tmp_path,
+            seed=0,
+        )
 
 
 def test_a_huge_file_needs_no_huge_memory(shop: Shop, tmp_path: Path) -> None:
@@ -287,8 +291,8 @@ def test_a_huge_file_needs_no_huge_memory(shop: Shop, tmp_path: Path) -> None:
         "import resource, sys; from pathlib import Path; from tests.unit.jobs import captured_for_tests as c;"
         "from optimizer_jobs.signature import Signature; from optimizer_jobs.production.windows import *;"
         "s = Signature.model_validate_json(sys.argv[1]); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
-        "f = read_window(c.Shop.production, start=c.NOW, end=c.NOW + c.HOUR, signature=s, model=None,"
-        "now=c.NOW + c.HOUR, max_rows=1000, into=Path(sys.argv[2]), seed=0);"
+        "f = read_window(c.Shop.production, s, Selection(start=c.NOW, end=c.NOW + c.HOUR, now=c.NOW + c.HOUR),"
+        "max_rows=1000, into=Path(sys.argv[2]), seed=0);"
         "print(len(f), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     command: list[Any] = [sys.executable, "-c", script, shop.signature.model_dump_json(), tmp_path]

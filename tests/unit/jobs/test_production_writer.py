@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from optimizer_jobs.production import layout
-from optimizer_jobs.production.windows import read_window
+from optimizer_jobs.production.windows import Selection, read_window
 from optimizer_jobs.production.writer import DROPPED, WRITTEN, CaptureWriter
 from optimizer_jobs.signature import Signature, TensorSpec
 from retune.api.monitoring import Production
@@ -164,9 +164,13 @@ def test_texts_images_and_free_sizes_come_back(tmp_path: Path, monkeypatch: pyte
         writer.offer(f"r{number}", DIGEST, inputs, outputs, NOW + number)
     writer.close()
     found = read_window(
-        Production(uri="pvc://shop/captured"), start=NOW, end=NOW + 60, signature=signature, model=DIGEST, now=NOW + 60,
-        max_rows=100, into=tmp_path / "scratch", seed=0,
-    )  # fmt: skip
+        Production(uri="pvc://shop/captured"),
+        signature,
+        Selection(start=NOW, end=NOW + 60, now=NOW + 60, models={DIGEST}),
+        max_rows=100,
+        into=tmp_path / "scratch",
+        seed=0,
+    )
     np.testing.assert_array_equal(found.inputs["image"], PIXELS[:8].reshape(8, 1, 8, 8))
     assert found.inputs["word"].tolist() == words[:8].tolist()
     np.testing.assert_array_equal(found.inputs["steps"], counts[:8, :5])
