@@ -8,9 +8,9 @@ import pytest
 
 from tests import samples
 from tests.cluster.crds import path_of
-from tests.localcluster.api import Api
-from tests.localcluster.controlplane import ControlPlane
 from tools.kubectl import CommandError, Kubectl
+from tools.localcluster.api import Api
+from tools.localcluster.controlplane import ControlPlane
 
 PLUGIN = Path(sys.executable).with_name("kubectl-retune")
 """The command line as it is installed beside the Python that runs the tests."""
