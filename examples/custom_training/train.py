@@ -1,7 +1,7 @@
-"""A training program of one's own, for technique CustomTraining: a perceptron that stands in for a larger classifier.
+"""A training program of your own, for technique CustomTraining: a perceptron that stands in for a larger classifier.
 
-It shows all there is to the agreement: data, delivered model, parameters and seed come in by environment variables, one
-line of JSON an epoch goes out, and at the end a model that takes and answers what the delivered one does.
+It shows all that such a program has to do. Environment variables name data, delivered model, parameters and seed. It
+writes a line of JSON after each epoch, and at the end a model with the inputs and outputs of the delivered one.
 """
 
 import json
@@ -20,15 +20,16 @@ Array = NDArray[Any]
 EPOCHS = 25
 
 
-def rows(variable: str, taken: str) -> tuple[Array, Array]:
-    """Return inputs (N, F) and labels (N,) of the data file that a variable names; `taken` is the model's input."""
+def rows(variable: str, input_name: str) -> tuple[Array, Array]:
+    """Return inputs (N, F) and labels (N,) of the data file that an environment variable names."""
     file = np.load(os.environ[variable], allow_pickle=False)
-    return file[taken], file["label"]
+    return file[input_name], file["label"]
 
 
-def train(taken: str) -> MLPClassifier:
-    """Return the network after all epochs, each of which is told."""
-    (inputs, labels), (unseen, truth) = (rows(f"RETUNE_{part}_DATA", taken) for part in ("TRAINING", "VALIDATION"))
+def train(input_name: str) -> MLPClassifier:
+    """Return the network after all epochs; its quality after each of them is written to RETUNE_METRICS."""
+    inputs, labels = rows("RETUNE_TRAINING_DATA", input_name)
+    unseen, truth = rows("RETUNE_VALIDATION_DATA", input_name)
     network = MLPClassifier(
         (int(os.environ["RETUNE_PARAM_HIDDEN"]),),
         learning_rate_init=float(os.environ["RETUNE_PARAM_LEARNING_RATE"]),
@@ -42,13 +43,13 @@ def train(taken: str) -> MLPClassifier:
 
 
 def save(network: MLPClassifier, path: Path, delivered: onnx.GraphProto) -> None:
-    """Write the network as ONNX with the delivered model's input and outputs: labels if any, then scores."""
+    """Write the network as ONNX with the delivered model's input and outputs: labels if it has them, then scores."""
     (w1, w2), (b1, b2) = network.coefs_, network.intercepts_
     if w2.shape[1] == 1:  # scikit-learn keeps one score for two classes
         w2, b2 = np.hstack([-w2, w2]) / 2, np.concatenate([-b2, b2]) / 2
-    taken, *labels, scores = (each.name for each in (*delivered.input, *delivered.output))
+    input_name, *labels, scores = (value.name for value in (*delivered.input, *delivered.output))
     nodes = [
-        helper.make_node("Gemm", [taken, "w1", "b1"], ["h"]),
+        helper.make_node("Gemm", [input_name, "w1", "b1"], ["h"]),
         helper.make_node("Relu", ["h"], ["r"]),
         helper.make_node("Gemm", ["r", "w2", "b2"], ["z"]),
         helper.make_node("Softmax", ["z"], [scores], axis=-1),

@@ -121,7 +121,7 @@ def heading(number: int, text: str, about: str) -> None:
 
 
 def step(number: int, text: str, about: str, work: Callable[[], None]) -> None:
-    """Announce a step, do it, and say how long it took."""
+    """Announce a step, do its work, and say how long it took."""
     heading(number, text, about)
     began = time.monotonic()
     work()
@@ -134,13 +134,18 @@ def say(text: str) -> None:
 
 
 def some_rows() -> Split:
-    """Rows spread over the test split, as the training script cuts it."""
+    """Return ROWS rows spread over the test split, as the training script cuts it."""
     test = splits(SEED)["test"]
     return test.take(np.linspace(0, len(test.label) - 1, num=ROWS).astype(int))
 
 
 def install(tools: Tools, *more: str) -> None:
-    """Install or upgrade the chart with `more` values; a release that was killed half-way is repaired first."""
+    """Install or upgrade the chart; an interrupted helm operation is forgotten first.
+
+    Args:
+        tools: Where to install.
+        more: Further values of the chart, as `key=value`.
+    """
     _unstick(tools)
     values = {
         "image.repository": f"{tools.images}/operator",
@@ -223,7 +228,7 @@ def serve(tools: Tools) -> None:
 
 
 def predictions(tools: Tools, rows: Split) -> list[Answer]:
-    """Ask the Service, then every ready pod, for the same rows and print one line each; the Service's comes first."""
+    """Ask the Service and then every ready pod for the same rows; print and return the answers in this order."""
     say(f"{'labels':<30}{' '.join(map(str, rows.label))}")
     pods = tools.pods()
     if not pods:
@@ -245,7 +250,7 @@ def optimize(tools: Tools) -> Exit:
 
 
 def followed(tools: Tools) -> Exit:
-    """Follow the run under way to its end."""
+    """Follow the run under way to its end; raises DemoError where it does not come to one."""
     cluster = connect(tools)
     ended = follow(
         lambda: parsed(cluster.resource(NAME)), until=Until.FINISHED, timeout=FOLLOW_SECONDS, console=terminal()

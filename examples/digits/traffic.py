@@ -1,8 +1,8 @@
-"""Send the example's model server real digits, as people write them, and tell later which digit each one was.
+"""Send the example's model server real handwritten digits, and write later which digit each one was.
 
-Shifted traffic is the same digits written by another hand: slanted, with a thicker stroke, on noisy paper, and some
-digits more often than others. For a Job with the optimizer image; this file stands alone, the demo ships it in a
-ConfigMap. It knows nothing of the model and of what is made of its requests.
+Shifted traffic is the same digits in another handwriting: slanted, with a thicker stroke, on noisy paper, and some
+digits more often than others. For a pod of the optimizer image. This file stands alone: the demo ships it in a
+ConfigMap. It must know nothing of the model and of what is made of its requests.
 """
 
 import argparse
@@ -28,28 +28,29 @@ Array = NDArray[Any]
 PIXELS, LOGITS = "pixels", "logits"
 REQUEST_ROWS = 8
 TELL_SECONDS = 10.0
-"""Seconds between two lines of output, and between two files of labels."""
+"""Time between two lines of output, and between two files of labels."""
 
 
 @dataclass(frozen=True)
 class Hand:
-    """A way of writing. noise is a share of the brightest pixel, as no two scans are the same."""
+    """A handwriting."""
 
     slant: float = 0.0
-    """Degrees, on average."""
+    """Mean slant in degrees."""
     unsteadiness: float = 0.0
-    """Standard deviation of the slant, in degrees."""
+    """Standard deviation of the slant in degrees."""
     stroke: float = 0.0
     """How much thicker the stroke is, from 0 to 1."""
     noise: float = 0.03
+    """Standard deviation of the noise of a scan, as a share of the brightest pixel."""
     favourites: tuple[int, ...] = ()
     """Digits that come three times as often."""
 
     def write(self, pixels: Array, rng: np.random.Generator) -> Array:
-        """Return (N, 1, 8, 8) digits as this hand writes them."""
-        return np.stack([self._one(image[0], rng) for image in pixels])[:, np.newaxis].astype(np.float32)
+        """Return (N, 1, 8, 8) digits in this handwriting."""
+        return np.stack([self._digit(image[0], rng) for image in pixels])[:, np.newaxis].astype(np.float32)
 
-    def _one(self, image: Array, rng: np.random.Generator) -> Array:
+    def _digit(self, image: Array, rng: np.random.Generator) -> Array:
         angle = rng.normal(self.slant, self.unsteadiness)
         turned = ndimage.rotate(image, angle, reshape=False, order=1) if angle else image
         thick = ndimage.grey_dilation(turned, size=(2, 2))
@@ -88,13 +89,13 @@ class Server:
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=10)
 
     def ask(self, identity: str, pixels: Array) -> Array | None:
-        """Return the digits that the model sees; None where it did not answer."""
+        """Return the (N,) digits that the model predicts for (N, 1, 8, 8) pixels; None where it did not answer."""
         tensor = {"name": PIXELS, "shape": list(pixels.shape), "datatype": "FP32", "data": pixels.ravel().tolist()}
         body = json.dumps({"id": identity, "inputs": [tensor]})
         try:
             self._connection.request("POST", self._path, body, {"Content-Type": "application/json"})
             answer = json.loads(self._connection.getresponse().read())
-            output = next(each for each in answer["outputs"] if each["name"] == LOGITS)
+            output = next(output for output in answer["outputs"] if output["name"] == LOGITS)
         except (OSError, http.client.HTTPException, ValueError, KeyError, StopIteration):
             self.close()
             return None
@@ -106,7 +107,7 @@ class Server:
 
 
 class Truth:
-    """What the digits were, written to a folder some seconds after they were asked for."""
+    """Which digits they were, written to a folder some seconds after the model was asked."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -114,11 +115,11 @@ class Truth:
         folder.mkdir(parents=True, exist_ok=True)
 
     def learn(self, identity: str, labels: Array) -> None:
-        """Take the labels of a request's rows."""
+        """Take the (N,) labels of a request's rows."""
         self._known += [(identity, row, int(label)) for row, label in enumerate(labels)]
 
     def tell(self) -> None:
-        """Write what was learnt since the last time, whole or not at all."""
+        """Write the labels since the last time to a file of their own, whole or not at all."""
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -133,9 +134,16 @@ class Truth:
 
 
 def send(server: Server, truth: Truth, work: Iterator[tuple[Array, Array]], *, rate: float) -> NoReturn:
-    """Ask at `rate` rows a second for ever, and print how many answers were right."""
+    """Ask for ever, and print how many answers were right.
+
+    Args:
+        server: The model server.
+        truth: Takes the labels of rows that were answered.
+        work: Pixels and labels of one request after the other.
+        rate: Rows a second.
+    """
     right = asked = failed = 0
-    told = due = time.monotonic()
+    printed = due = time.monotonic()
     for pixels, labels in work:
         identity = str(uuid.uuid4())
         answers = server.ask(identity, pixels)
@@ -144,11 +152,11 @@ def send(server: Server, truth: Truth, work: Iterator[tuple[Array, Array]], *, r
         else:
             truth.learn(identity, labels)
             right, asked = right + int((answers == labels).sum()), asked + len(labels)
-        if time.monotonic() - told >= TELL_SECONDS:
+        if time.monotonic() - printed >= TELL_SECONDS:
             truth.tell()
             say(f"{asked} digits, {right / max(asked, 1):.1%} right" + (f", {failed} failed" if failed else ""))
             right = asked = failed = 0
-            told = time.monotonic()
+            printed = time.monotonic()
         due = max(due + len(labels) / rate, time.monotonic() - 1.0)
         time.sleep(max(0.0, due - time.monotonic()))
     raise AssertionError("the work never ends")
@@ -160,12 +168,12 @@ def say(text: str) -> None:
 
 
 def main() -> NoReturn:
-    """Send traffic until told to stop; what is known by then is told."""
+    """Send traffic until SIGTERM, and then write the last labels."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--url", required=True, help="http://HOST/v2/models/NAME/infer")
     parser.add_argument("--rows", type=Path, required=True, help="folder with the example's data")
-    parser.add_argument("--labels", type=Path, required=True, help="folder for what turns out to be true")
-    parser.add_argument("--hand", choices=sorted(HANDS), default="usual", help="who writes (default: %(default)s)")
+    parser.add_argument("--labels", type=Path, required=True, help="folder for the labels")
+    parser.add_argument("--hand", choices=sorted(HANDS), default="usual", help="handwriting (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=40.0, help="rows a second (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

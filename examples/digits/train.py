@@ -1,7 +1,7 @@
 """Train the example's digits classifier and write the model and its data, for a Job with the optimizer image.
 
-Real data: the 1,797 scanned digits that come with scikit-learn. The network is small in convolutions and large in one
-dense layer, so that 8-bit weights make a visible difference. A second run finds its files and does nothing.
+The data is real: the 1,797 scanned digits that come with scikit-learn. The network has small convolutions and one large
+dense layer, so that 8-bit weights make a visible difference. A second run does nothing where its files are there.
 
 This file stands alone: the demo ships it to the cluster in a ConfigMap. It must never touch the test rows for anything
 but the accuracy it prints at the end.
@@ -43,31 +43,27 @@ class Split:
     label: Array
 
     def take(self, rows: Array) -> "Split":
-        """The rows with these numbers."""
+        """Return the rows with these numbers."""
         return Split(self.pixels[rows], self.label[rows])
 
 
 def splits(seed: int) -> dict[str, Split]:
-    """Cut the digits into train (45 %), validation (15 %) and test (40 %), each with the same share of every digit."""
+    """Return the digits as train (45 %), validation (15 %) and test (40 %), each with the same share of every digit."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
     pixels = (digits.images / 16.0).astype(np.float32)[:, np.newaxis]
-    everything = Split(pixels, digits.target.astype(np.int64))
-    rest, test = train_test_split(
-        np.arange(len(pixels)), test_size=TEST_SHARE, stratify=everything.label, random_state=seed
-    )
+    rows = Split(pixels, digits.target.astype(np.int64))
+    rest, test = train_test_split(np.arange(len(pixels)), test_size=TEST_SHARE, stratify=rows.label, random_state=seed)
     train, validation = train_test_split(
-        rest, test_size=VALIDATION_SHARE / (1 - TEST_SHARE), stratify=everything.label[rest], random_state=seed
+        rest, test_size=VALIDATION_SHARE / (1 - TEST_SHARE), stratify=rows.label[rest], random_state=seed
     )
-    return {
-        name: everything.take(rows) for name, rows in (("train", train), ("validation", validation), ("test", test))
-    }
+    return {"train": rows.take(train), "validation": rows.take(validation), "test": rows.take(test)}
 
 
 def network() -> Any:
-    """Two convolutions and a large dense layer: 1.1 million parameters, 4.3 MB as 32-bit floats."""
+    """Return two convolutions and a large dense layer: 1.1 million parameters, 4.3 MB as 32-bit floats."""
     from torch import nn
 
     return nn.Sequential(
@@ -85,7 +81,7 @@ def network() -> Any:
 
 
 def train(rows: Split, validation: Split, *, seed: int) -> Any:
-    """Return a network trained on `rows`; `validation` is only reported."""
+    """Return a network trained on `rows`; accuracy on `validation` is only printed."""
     import torch
     from torch import nn
 
@@ -109,7 +105,7 @@ def train(rows: Split, validation: Split, *, seed: int) -> Any:
 
 
 def logits_of(model: Any, rows: Split) -> Array:
-    """Scores (N, 10) of a torch network."""
+    """Return the scores (N, 10) of a torch network."""
     import torch
 
     model.eval()
@@ -118,12 +114,16 @@ def logits_of(model: Any, rows: Split) -> Array:
 
 
 def accuracy(logits: Array, rows: Split) -> float:
-    """Share of rows whose highest score is their label's."""
+    """Return the share of rows whose highest score is their label's; `logits` are (N, 10)."""
     return float((logits.argmax(axis=1) == rows.label).mean())
 
 
 def export(model: Any, path: Path, *, check_on: Split) -> Array:
-    """Write the network as ONNX with a free batch size, prove the file equals it, and return the file's scores."""
+    """Write the network as ONNX with a free batch size, and return the file's scores (N, 10) on `check_on`.
+
+    Raises:
+        RuntimeError: The file does not answer as the network does.
+    """
     import onnx
     import onnxruntime
     import torch
@@ -150,13 +150,13 @@ def export(model: Any, path: Path, *, check_on: Split) -> Array:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal digits."""
+    """Return the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def finished(folder: Path) -> Mapping[str, str] | None:
-    """The recorded digests when every file is there as recorded by this version of the script, else None."""
+    """Return the recorded digests where this version of the script has written every file, else None."""
     try:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text())
         whole = record["script"] == digest(Path(__file__)) and all(
@@ -168,7 +168,10 @@ def finished(folder: Path) -> Mapping[str, str] | None:
 
 
 def write(folder: Path) -> Mapping[str, str]:
-    """Train, export and write everything; the record comes last, so that half a run is never taken for a whole one."""
+    """Train, export and write everything, and return the files' digests by name.
+
+    The record comes last, so that half a run is never taken for a whole one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)
     data = splits(SEED)

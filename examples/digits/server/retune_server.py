@@ -1,8 +1,8 @@
 """An MLServer runtime that serves a bundle with the very code and engine that judged it.
 
-What it serves: the bundle named by the environment variable MODEL_URI, which Retune owns, else the ONNX file as it was
-delivered, which model-settings.json names. A bundle's files and golden requests are checked before it reports ready;
-a server that cannot prove what it serves must never become ready, so it ends and says why.
+It serves the bundle that the environment variable MODEL_URI names, which Retune owns; else the ONNX file as it was
+delivered, which model-settings.json names. It checks a bundle's files and golden requests before it reports ready. A
+server that cannot prove what it serves must never become ready: it ends and says why.
 
 Where the environment variable CAPTURE_URI names a folder, requests and answers are captured there for monitoring.
 """
@@ -54,7 +54,7 @@ _BUNDLE = re.compile(r"(?P<uri>.*/(?P<digest>[0-9a-f]{64}))/?")
 
 
 class BundleModel(MLModel):  # type: ignore[misc]  # MLServer has no type information
-    """One served model; its version is the start of the digest of what it serves."""
+    """The served model; its version is the start of the digest of the bundle or file that it serves."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__(settings)
@@ -70,7 +70,7 @@ class BundleModel(MLModel):  # type: ignore[misc]  # MLServer has no type inform
         self.outputs = [_metadata(spec) for spec in self._session.signature.outputs]
 
     async def load(self) -> bool:
-        """Ask the golden requests by the same way as a client's, then report ready."""
+        """Ask the golden requests in the same way as a client's, then report ready."""
         if self._bundle is not None:
             reason = await self._unlike_golden(self._bundle)
             if reason:
@@ -87,8 +87,8 @@ class BundleModel(MLModel):  # type: ignore[misc]  # MLServer has no type inform
         """Answer one request of the Open Inference Protocol; raises InferenceError when it does not fit the model."""
         came, request_id = time.time(), payload.id or str(uuid.uuid4())
         signature = self._session.signature
-        given = {tensor.name: tensor for tensor in payload.inputs}
-        inputs = {spec.name: self._decoded(given.get(spec.name), spec) for spec in signature.inputs}
+        tensors = {tensor.name: tensor for tensor in payload.inputs}
+        inputs = {spec.name: self._decoded(tensors.get(spec.name), spec) for spec in signature.inputs}
         outputs = await asyncio.to_thread(self._run, inputs)
         if self._capture is not None and request_id != golden.GOLDEN_ID:
             self._capture.offer(request_id, self._digest, inputs, outputs, came)
@@ -129,7 +129,7 @@ class BundleModel(MLModel):  # type: ignore[misc]  # MLServer has no type inform
 def _opened(uri: str) -> tuple[Session, Bundle | None, str]:
     """Return session, bundle and digest of what `uri` names; a plain file has no bundle.
 
-    Ends the process when it is missing or damaged.
+    Ends the process where it is missing or damaged.
     """
     threads = max(1, int(os.environ.get(THREADS_VARIABLE, "1")))
     try:
@@ -149,9 +149,9 @@ def _opened(uri: str) -> tuple[Session, Bundle | None, str]:
 
 
 def _capturing(uri: str | None, signature: Signature) -> CaptureWriter | None:
-    """Return what captures into the folder at `uri`; None without one, or for a model that the format has no types for.
+    """Return what captures into the folder at `uri`; None without one, or where the format has no type for a tensor.
 
-    Ends the process when the URI is none.
+    Ends the process where the URI is malformed.
     """
     if not uri:
         return None
