@@ -68,13 +68,17 @@ def _gather(request: GatherRequest) -> GatherResult:
     words = "1000 labelled rows of the last 168 h"
     return GatherResult(
         spec_hash=request.spec_hash, run=request.run, fresh=FreshData(**sets, words=words), message=words
-    )  # fmt: skip
+    )
 
 
 def check(
-    request: CheckRequest, *, drift: Verdicts = Verdicts.CLEAR, quality: Verdicts | None = None,
-    estimated: bool = False, artifact: str | None = None,
-) -> CheckResult:  # fmt: skip
+    request: CheckRequest,
+    *,
+    drift: Verdicts = Verdicts.CLEAR,
+    quality: Verdicts | None = None,
+    estimated: bool = False,
+    artifact: str | None = None,
+) -> CheckResult:
     """Return what a check says of a window: nothing drifted, unless told otherwise."""
 
     def said(verdict: Verdicts, value: str) -> SignalVerdict:
@@ -84,12 +88,16 @@ def check(
 
     followed = request.followed.digest if request.followed else None
     return CheckResult(
-        spec_hash=request.spec_hash, window=request.window.index, champion_digest=request.champion.digest, samples=900,
+        spec_hash=request.spec_hash,
+        window=request.window.index,
+        champion_digest=request.champion.digest,
+        samples=900,
         drift=said(drift, "0.5" if drift is Verdicts.BREACH else "0"),
         quality=said(quality, "0.7").model_copy(update={"estimated": estimated}) if quality else None,
-        labelled_window=request.labelled.index if request.labelled else None, artifact_digest=artifact or followed,
+        labelled_window=request.labelled.index if request.labelled else None,
+        artifact_digest=artifact or followed,
         report=f"{request.store}/monitoring/w{request.window.index}/report.html",
-    )  # fmt: skip
+    )
 
 
 def _short(request: SearchRequest) -> str:

@@ -102,19 +102,34 @@ def check_request() -> CheckRequest:
     """What is asked about one hour of production data."""
     bundle = BundleRef(uri=f"{STORE}/bundles/{DIGEST[7:]}", digest=DIGEST)
     return CheckRequest(
-        resource="ml/digits", spec_hash="0123456789abcdef", window=Window(index=1, start=3600, end=7200),
-        champion=bundle, production=_production(), reference=_data().validation, drift=Drift(), quality=Quality(),
-        min_samples=500, max_samples=20000, store=STORE,
-    )  # fmt: skip
+        resource="ml/digits",
+        spec_hash="0123456789abcdef",
+        window=Window(index=1, start=3600, end=7200),
+        champion=bundle,
+        production=_production(),
+        reference=_data().validation,
+        drift=Drift(),
+        quality=Quality(),
+        min_samples=500,
+        max_samples=20000,
+        store=STORE,
+    )
 
 
 def gather_request() -> GatherRequest:
     """What builds the data of a run."""
     bundle = BundleRef(uri=f"{STORE}/bundles/{DIGEST[7:]}", digest=DIGEST)
     return GatherRequest(
-        resource="ml/digits", run="digits-r2", spec_hash="0123456789abcdef", data=_data(), production=_production(),
-        refresh=Refresh(), until=7200, champion=bundle, store=STORE,
-    )  # fmt: skip
+        resource="ml/digits",
+        run="digits-r2",
+        spec_hash="0123456789abcdef",
+        data=_data(),
+        production=_production(),
+        refresh=Refresh(),
+        until=7200,
+        champion=bundle,
+        store=STORE,
+    )
 
 
 def verify_request() -> VerifyRequest:

@@ -96,10 +96,15 @@ def _serving(name: str, model: Path) -> Iterator[Server]:
     http_port, grpc_port, metrics_port = free_ports(3)
     ports = {"http_port": http_port, "grpc_port": grpc_port, "metrics_port": metrics_port}
     _write(folder / "settings.json", {"debug": False, "parallel_workers": 0, "host": "127.0.0.1", **ports})
-    _write(folder / "model-settings.json", {
-        "name": "digits", "implementation": "retune_server.BundleModel", "platform": "onnxruntime",
-        "parameters": {"uri": f"pvc://{model.parent.name}/{model.name}"},
-    })  # fmt: skip
+    _write(
+        folder / "model-settings.json",
+        {
+            "name": "digits",
+            "implementation": "retune_server.BundleModel",
+            "platform": "onnxruntime",
+            "parameters": {"uri": f"pvc://{model.parent.name}/{model.name}"},
+        },
+    )
     captured = [f"CAPTURE_URI=pvc://{model.parent.name}/captured"] if name == CAPTURING else []
     path = ":".join(str(REPOSITORY / part) for part in ("operator", "", "examples/digits/server"))
     settings = [f"PYTHONPATH={path}", f"RETUNE_CLAIM_ROOT={model.parent.parent}", *captured]
@@ -122,8 +127,9 @@ def _until_ready(process: subprocess.Popen[bytes], port: int, *, log: Path) -> N
     try:
         until(
             lambda: process.poll() is not None or fetch(port, "/v2/models/digits/ready") is not None,
-            what="ready server", seconds=START_SECONDS,
-        )  # fmt: skip
+            what="ready server",
+            seconds=START_SECONDS,
+        )
     except SystemExit as late:
         raise SystemExit(f"{late}: {log.read_text()[-_LAST_WORDS:]}") from None
     if process.poll() is not None:
@@ -141,9 +147,11 @@ def _table(timings: Mapping[str, Timings], capturing: Server, *, seconds: float)
         plain, own = (timings[name].percentile(quantile) for name in (PLAIN, CAPTURING))
         found = ratio(timings[PLAIN], timings[CAPTURING], quantile)
         table.add_row(
-            f"p{100 * quantile:g}, ms", f"{plain.value:.3f}", f"{own.value:.3f}",
+            f"p{100 * quantile:g}, ms",
+            f"{plain.value:.3f}",
+            f"{own.value:.3f}",
             f"{found.value:.3f} ({found.low:.3f}..{found.high:.3f})",
-        )  # fmt: skip
+        )
     written, dropped = capturing.counted("retune_capture_rows"), capturing.counted("retune_capture_dropped_rows")
     table.add_row("rows captured", "", f"{written:.0f}", f"{written / seconds:.0f} a second of the whole bench")
     table.add_row("rows dropped", "", f"{dropped:.0f}", "")

@@ -29,8 +29,11 @@ from retune.api.model import Task
 ROWS = {"digits": 150, "diabetes": 100, "cancer": 60}
 DEPTH = {"digits": 1, "diabetes": 2, "cancer": 2}
 USUAL, BY_QUALITY, BY_LOSS, LEARNED = (
-    "usual settings", "random, best quality", "random, best loss", "hypergradients",
-)  # fmt: skip
+    "usual settings",
+    "random, best quality",
+    "random, best loss",
+    "hypergradients",
+)
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,14 @@ class Problem:
         torch.manual_seed(self.seed)
         settings = dataclasses.replace(Settings(epochs=40), **changes)
         return train(
-            mlp(**self.shape), self.training, self.validation, task=self.task, settings=settings,
-            seed=self.seed, threads=1,
-        )  # fmt: skip
+            mlp(**self.shape),
+            self.training,
+            self.validation,
+            task=self.task,
+            settings=settings,
+            seed=self.seed,
+            threads=1,
+        )
 
     def judged(self, trained: Trained, rows: Rows) -> tuple[float, float]:
         """Return quality and loss on rows."""

@@ -142,8 +142,11 @@ def server_writes(api: Api) -> float:
     for line in re.findall(r"^apiserver_request_total\{.*$", text, re.MULTILINE):
         labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
         ours = (labels["resource"], labels["subresource"]) in {
-            ("jobs", ""), ("leases", ""), ("modeloptimizations", "status"), ("events", ""),
-        }  # fmt: skip
+            ("jobs", ""),
+            ("leases", ""),
+            ("modeloptimizations", "status"),
+            ("events", ""),
+        }
         if ours and labels["verb"] in _WRITES and labels["scope"] == "resource" and not labels["group"].startswith("x"):
             total += float(line.rsplit(" ", 1)[1])
     return total
@@ -177,9 +180,14 @@ def server_cpu(plane: ControlPlane) -> float:
 
 
 def present(
-    prog: str, text: str, *, sizes: list[int], measure: Callable[[int], Row], table: Callable[[list[Row]], Table],
+    prog: str,
+    text: str,
+    *,
+    sizes: list[int],
+    measure: Callable[[int], Row],
+    table: Callable[[list[Row]], Table],
     width: int,
-) -> None:  # fmt: skip
+) -> None:
     """Measure the sizes that the command line asks for, and print the rows as a table or as JSON."""
     parser = argparse.ArgumentParser(prog=prog, description=text.partition("\n")[0])
     parser.add_argument("sizes", metavar="N", type=int, nargs="*", default=sizes, help="resources")

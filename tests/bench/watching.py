@@ -136,12 +136,23 @@ def _measured(plane: ControlPlane, node: "_Node", size: int, *, pid: int, port: 
     settled = sum(state.get("window") == due[-1] // WINDOW - 1 for state in states)
     rss, peak = memory(pid)
     return Row(
-        resources=size, windows=WINDOWS, checks=len(late), skipped=sum(each["skippedWindows"] for each in states),
-        late_p50=float(np.percentile(late, 50)), late_p99=float(np.percentile(late, 99)), late_most=float(late.max()),
-        settled=settled / size, writes=writes / len(late), writes_by_server=by_server / len(late),
-        writes_per_hour=writes * 3600 / (WINDOWS * WINDOW), operator_cpu=operator * 1000 / len(late),
-        operator_share=operator / (WINDOWS * WINDOW), server_cpu=server * 1000 / len(late), rss=rss, peak=peak,
-    )  # fmt: skip
+        resources=size,
+        windows=WINDOWS,
+        checks=len(late),
+        skipped=sum(each["skippedWindows"] for each in states),
+        late_p50=float(np.percentile(late, 50)),
+        late_p99=float(np.percentile(late, 99)),
+        late_most=float(late.max()),
+        settled=settled / size,
+        writes=writes / len(late),
+        writes_by_server=by_server / len(late),
+        writes_per_hour=writes * 3600 / (WINDOWS * WINDOW),
+        operator_cpu=operator * 1000 / len(late),
+        operator_share=operator / (WINDOWS * WINDOW),
+        server_cpu=server * 1000 / len(late),
+        rss=rss,
+        peak=peak,
+    )
 
 
 def _next_due() -> int:

@@ -54,18 +54,27 @@ class Shop:
         """Store the champion's answers to the rows that it has not learnt from."""
         count = len(self.inputs)
         rows = Captured(
-            np.asarray([f"v{place}" for place in range(count)], dtype=object), np.zeros(count, np.int64),
-            np.zeros(count, "datetime64[us]"), np.full(count, self.bundle.digest, dtype=object), {"x": self.inputs},
-            self.run(self.inputs), seen=count,
-        )  # fmt: skip
+            np.asarray([f"v{place}" for place in range(count)], dtype=object),
+            np.zeros(count, np.int64),
+            np.zeros(count, "datetime64[us]"),
+            np.full(count, self.bundle.digest, dtype=object),
+            {"x": self.inputs},
+            self.run(self.inputs),
+            seen=count,
+        )
         path = resolve(of_bundle(STORE, self.bundle.digest)).local
         path.parent.mkdir(parents=True, exist_ok=True)
         write_reference(path, Reference(rows, np.ones(count, dtype=np.bool_), self.truth), self.signature)
 
     def serve(
-        self, window: int, *, rows: int = 600, change: Change = np.asarray, labels: Change | None = np.asarray,
+        self,
+        window: int,
+        *,
+        rows: int = 600,
+        change: Change = np.asarray,
+        labels: Change | None = np.asarray,
         among: Array | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Capture a window of one-row requests, drawn among some rows or all, and write their labels."""
         generator = np.random.default_rng(window)
         pool = np.arange(len(self.inputs)) if among is None else among
@@ -97,11 +106,19 @@ class Shop:
         """Return the request for a window, whose own labels are due."""
         span = Window(index=window, start=window * HOUR, end=(window + 1) * HOUR)
         fields: dict[str, Any] = {
-            "resource": "ml/shop", "spec_hash": "0123456789abcdef", "window": span, "labelled": span,
-            "champion": self.bundle, "reference": Dataset(uri="pvc://shop/data/validation.npz"),
+            "resource": "ml/shop",
+            "spec_hash": "0123456789abcdef",
+            "window": span,
+            "labelled": span,
+            "champion": self.bundle,
+            "reference": Dataset(uri="pvc://shop/data/validation.npz"),
             "production": Production(uri="pvc://shop/captured", labels=Labels(uri="pvc://shop/labels"), retention="0s"),
-            "drift": Drift(), "quality": Quality(), "min_samples": 500, "max_samples": 20000, "store": STORE,
-        }  # fmt: skip
+            "drift": Drift(),
+            "quality": Quality(),
+            "min_samples": 500,
+            "max_samples": 20000,
+            "store": STORE,
+        }
         return CheckRequest(**(fields | changes))
 
     def _answer(self, one: Array) -> dict[str, Array]:
@@ -115,11 +132,15 @@ class Shop:
         for name in ("model.onnx", "golden.json"):
             (beside / name).write_bytes(name.encode())
         manifest = Manifest(
-            task=self.task, engine=EngineOptions(), signature=self.signature, techniques=(), size_bytes=10,
+            task=self.task,
+            engine=EngineOptions(),
+            signature=self.signature,
+            techniques=(),
+            size_bytes=10,
             model_digest="sha256:m",
             files={path.name: file_digest(path) for path in sorted(beside.iterdir())},
             lineage=Lineage(resource="ml/shop", original_model="sha256:o"),
-        )  # fmt: skip
+        )
         written = json.dumps(manifest.model_dump(mode="json", exclude_none=True)).encode()
         (beside / "bundle.json").write_bytes(written)
         digest = manifest_digest(written)

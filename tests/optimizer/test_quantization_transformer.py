@@ -51,17 +51,24 @@ def rows(split: str, count: int) -> Rows:
 def subject(*, calibration: bool = True) -> Subject:
     """Return what a technique sees of MiniLM."""
     return Subject(
-        graph=onnx.load(ensure().model), signature=check_onnx(ensure().model), task=Task.EMBEDDING,
-        calibration=calibration, cpu_flags=frozenset(fingerprint().features),
-    )  # fmt: skip
+        graph=onnx.load(ensure().model),
+        signature=check_onnx(ensure().model),
+        task=Task.EMBEDDING,
+        calibration=calibration,
+        cpu_flags=frozenset(fingerprint().features),
+    )
 
 
 def context(workdir: Path) -> Context:
     """Return what a step gets, with few calibration rows."""
     return Context(
-        workdir=workdir, signature=check_onnx(ensure().model), task=Task.EMBEDDING, calibration=rows("training", 64),
-        seed=0, cpu_flags=frozenset(fingerprint().features),
-    )  # fmt: skip
+        workdir=workdir,
+        signature=check_onnx(ensure().model),
+        task=Task.EMBEDDING,
+        calibration=rows("training", 64),
+        seed=0,
+        cpu_flags=frozenset(fingerprint().features),
+    )
 
 
 def offered() -> Iterator[tuple[str, Params]]:
@@ -123,8 +130,10 @@ def test_few_layers_in_float_halve_the_error_of_a_file_of_the_same_size(tmp_path
     assert made["mixed"].summary.count("/down/MatMul") == 3
     assert made["mixed"].model.stat().st_size <= 1.01 * made["plain"].model.stat().st_size
     for engine in ("onnxruntime", "openvino"):
-        error = {name: 1 - np.sum(vectors(each.model, engine) * vectors(ensure().model), axis=1).mean()
-                 for name, each in made.items()}  # fmt: skip
+        error = {
+            name: 1 - np.sum(vectors(each.model, engine) * vectors(ensure().model), axis=1).mean()
+            for name, each in made.items()
+        }
         assert error["mixed"] < 0.6 * error["plain"], engine
 
 

@@ -38,13 +38,29 @@ def s3(folder: Path) -> Iterator[Store]:
     bucket.mkdir(parents=True)
     (folder / "sidecar").mkdir()
     arguments = (
-        "--port", f"127.0.0.1:{port}", "--access", KEY, "--secret", SECRET, "--cert", pki / "server.crt",
-        "--key", pki / "server.key", "--quiet", "posix", "--sidecar", folder / "sidecar", folder / "root",
-    )  # fmt: skip
+        "--port",
+        f"127.0.0.1:{port}",
+        "--access",
+        KEY,
+        "--secret",
+        SECRET,
+        "--cert",
+        pki / "server.crt",
+        "--key",
+        pki / "server.key",
+        "--quiet",
+        "posix",
+        "--sidecar",
+        folder / "sidecar",
+        folder / "root",
+    )
     environment = {
-        "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"https://localhost:{port}", "CA_CERTIFICATES": (pki / "ca.crt").read_text(),
-    }  # fmt: skip
+        "AWS_ACCESS_KEY_ID": KEY,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"https://localhost:{port}",
+        "CA_CERTIFICATES": (pki / "ca.crt").read_text(),
+    }
     with _running("versitygw", arguments, port=port, log=folder / "log"):
         yield Store(port, lambda name, content: _write(bucket / name, content), environment)
 
@@ -55,9 +71,17 @@ def gcs(folder: Path) -> Iterator[Store]:
     bucket, (port,) = folder / "root" / BUCKET, free_ports(1)
     bucket.mkdir(parents=True)
     arguments = (
-        "-scheme", "http", "-host", "127.0.0.1", "-port", port, "-filesystem-root", folder / "root",
-        "-public-host", f"127.0.0.1:{port}",
-    )  # fmt: skip
+        "-scheme",
+        "http",
+        "-host",
+        "127.0.0.1",
+        "-port",
+        port,
+        "-filesystem-root",
+        folder / "root",
+        "-public-host",
+        f"127.0.0.1:{port}",
+    )
     with _running("fake-gcs-server", arguments, port=port, log=folder / "log"):
         server = f"http://127.0.0.1:{port}"
         yield Store(port, lambda name, content: _upload(server, name, content), {"STORAGE_EMULATOR_HOST": server})

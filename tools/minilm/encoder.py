@@ -97,9 +97,15 @@ def export(weights: Path, target: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter that ONNX Runtime's fusions know is called legacy
         torch.onnx.export(
-            encoder, example, str(target), input_names=list(INPUTS), output_names=[OUTPUT], dynamic_axes=axes,
-            opset_version=17, dynamo=False,
-        )  # fmt: skip
+            encoder,
+            example,
+            str(target),
+            input_names=list(INPUTS),
+            output_names=[OUTPUT],
+            dynamic_axes=axes,
+            opset_version=17,
+            dynamo=False,
+        )
         wanted = encoder(*example).numpy()
     session = ort.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     (got,) = session.run(None, {name: value.numpy() for name, value in zip(INPUTS, example, strict=True)})
@@ -110,12 +116,18 @@ def export(weights: Path, target: Path) -> None:
 def _delivered_name(name: str) -> str:
     """Return the name that a parameter has in the delivered file."""
     table = {
-        "words": "embeddings.word_embeddings", "types": "embeddings.token_type_embeddings",
-        "positions": "embeddings.position_embeddings", "norm": "embeddings.LayerNorm",
-        "attention.query": "attention.self.query", "attention.key": "attention.self.key",
-        "attention.value": "attention.self.value", "attention.out": "attention.output.dense",
-        "attention.norm": "attention.output.LayerNorm", "up": "intermediate.dense", "down": "output.dense",
-    }  # fmt: skip
+        "words": "embeddings.word_embeddings",
+        "types": "embeddings.token_type_embeddings",
+        "positions": "embeddings.position_embeddings",
+        "norm": "embeddings.LayerNorm",
+        "attention.query": "attention.self.query",
+        "attention.key": "attention.self.key",
+        "attention.value": "attention.self.value",
+        "attention.out": "attention.output.dense",
+        "attention.norm": "attention.output.LayerNorm",
+        "up": "intermediate.dense",
+        "down": "output.dense",
+    }
     module, _, kind = name.rpartition(".")
     if not module.startswith("layers."):
         return f"{table[module]}.{kind}"

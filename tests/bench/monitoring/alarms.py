@@ -57,12 +57,15 @@ def quiet(
             theirs += [evidently_share(before, now)] if len(theirs) < beside else []
     flat = [each.verdict for run in verdicts for each in run]
     return Alarms(
-        windows=len(flat), breaches=flat.count(Verdict.BREACH), unknown=flat.count(Verdict.UNKNOWN),
+        windows=len(flat),
+        breaches=flat.count(Verdict.BREACH),
+        unknown=flat.count(Verdict.UNKNOWN),
         raised=sum(len(list(raises(run, drift.consecutive))) for run in verdicts),
-        evidently_windows=len(theirs), evidently=sum(share >= 0.5 for share in theirs),
+        evidently_windows=len(theirs),
+        evidently=sum(share >= 0.5 for share in theirs),
         evidently_any=sum(share > 0 for share in theirs),
         evidently_columns=float(np.mean(theirs)) if theirs else float("nan"),
-    )  # fmt: skip
+    )
 
 
 def delays(

@@ -80,12 +80,17 @@ def curves(found: Sample) -> dict[str, list[Point]]:
     defaults = Drift()
     lines = {
         f"Retune, {consecutive} in a row": [
-            _point(found, _ours(Drift(false_discovery_rate=rate)), consecutive, f"rate {rate}",
-                   default=(rate, consecutive) == (defaults.false_discovery_rate, defaults.consecutive))
+            _point(
+                found,
+                _ours(Drift(false_discovery_rate=rate)),
+                consecutive,
+                f"rate {rate}",
+                default=(rate, consecutive) == (defaults.false_discovery_rate, defaults.consecutive),
+            )
             for rate in RATES
         ]
         for consecutive in (defaults.consecutive, 1)
-    }  # fmt: skip
+    }
     theirs = [_point(found, _theirs(share), 1, f"share {share}", default=share == 0.5) for share in SHARES]
     return lines | {"Evidently": theirs}
 

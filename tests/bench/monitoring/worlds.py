@@ -18,8 +18,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 LOADERS: Mapping[str, Callable[..., Any]] = {
-    "breast_cancer": load_breast_cancer, "wine": load_wine, "digits": load_digits,
-}  # fmt: skip
+    "breast_cancer": load_breast_cancer,
+    "wine": load_wine,
+    "digits": load_digits,
+}
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 

@@ -84,17 +84,29 @@ def _lines(subject: Subject, root: Path, searches: Mapping[str, float], threads:
         print(f"==> {subject.name}: {name}, {minutes:g} min of search at most", flush=True)
         outcome = ours.optimize(
             replace(subject, margin=subject.tighter) if name == TIGHTER else subject,
-            store=f"pvc://{subject.name}/store-{number}", threads=threads, minutes=minutes, trials=TRIALS,
+            store=f"pvc://{subject.name}/store-{number}",
+            threads=threads,
+            minutes=minutes,
+            trials=TRIALS,
             judged=name != TIGHTER,
-        )  # fmt: skip
+        )
         versions[name], seconds[name], notes[name] = outcome.made, outcome.seconds, outcome.words
     print(f"==> {subject.name}: measuring {len(versions)} versions side by side (about 2 min)", flush=True)
     measured = race(subject, versions, signature=signature, scratch=root / "scratch")
     return [
-        *(Line(name, quality, ratios, _size(versions[name]) / _size(versions[REFERENCE]), seconds.get(name),
-               notes.get(name, "")) for name, (quality, ratios) in measured.items()),
+        *(
+            Line(
+                name,
+                quality,
+                ratios,
+                _size(versions[name]) / _size(versions[REFERENCE]),
+                seconds.get(name),
+                notes.get(name, ""),
+            )
+            for name, (quality, ratios) in measured.items()
+        ),
         *(Line(peer.name, {}, (), float("nan"), None, notes[peer.name]) for peer in PEERS if peer.name not in measured),
-    ]  # fmt: skip
+    ]
 
 
 def _try(peer: Peer, subject: Subject, model: Path, rows: Rows, *, folder: Path, threads: int) -> Made | str:

@@ -29,9 +29,7 @@ class Outcome:
     seconds: float
 
 
-def optimize(
-    subject: Subject, *, store: str, threads: int, minutes: float, trials: int, judged: bool
-) -> Outcome:  # fmt: skip
+def optimize(subject: Subject, *, store: str, threads: int, minutes: float, trials: int, judged: bool) -> Outcome:
     """Return the outcome of one run within a time budget for the search, told nothing but the objectives.
 
     Not judged, it is what the search found best on validation, proven or not.
@@ -39,16 +37,32 @@ def optimize(
     began = time.monotonic()
     first = baseline.run(
         BaselineRequest(
-            resource=f"bench/{subject.name}", spec_hash="bench", model=subject.model, data=subject.data,
-            serving=SERVING, store=store, threads=threads, seed=SEED,
+            resource=f"bench/{subject.name}",
+            spec_hash="bench",
+            model=subject.model,
+            data=subject.data,
+            serving=SERVING,
+            store=store,
+            threads=threads,
+            seed=SEED,
         )
-    )  # fmt: skip
+    )
     request = JudgeRequest(
-        resource=f"bench/{subject.name}", run=f"{subject.name}-r1", spec_hash="bench", data=subject.data,
-        objectives=subject.objectives, selection=Selection(), serving=SERVING, champion=first.bundle,
+        resource=f"bench/{subject.name}",
+        run=f"{subject.name}-r1",
+        spec_hash="bench",
+        data=subject.data,
+        objectives=subject.objectives,
+        selection=Selection(),
+        serving=SERVING,
+        champion=first.bundle,
         search=Search(max_trials=trials, max_duration=f"{round(minutes * 60)}s", seed=SEED),
-        techniques=None, original=first.bundle, store=store, threads=threads, trigger="bench",
-    )  # fmt: skip
+        techniques=None,
+        original=first.bundle,
+        store=store,
+        threads=threads,
+        trigger="bench",
+    )
     search.run(request)
     chosen, said = _proven(request) if judged else _best(request)
     bundle = open_bundle(chosen.uri, digest=chosen.digest)

@@ -77,9 +77,14 @@ def ort_static(subject: Subject, model: Path, rows: Rows, folder: Path) -> Path:
     prepared, target = folder / "prepared.onnx", folder / "model.onnx"
     quant_pre_process(model, prepared, skip_symbolic_shape=subject.transformer)
     quantize_static(
-        prepared, target, _reader(rows), quant_format=QuantFormat.QDQ, activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8, per_channel=True,
-    )  # fmt: skip
+        prepared,
+        target,
+        _reader(rows),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+    )
     return target
 
 
@@ -104,9 +109,13 @@ def olive_dynamic(_: Subject, model: Path, _rows: Rows, folder: Path) -> Path:
     words = ["run-pass", "--pass-name", "OnnxDynamicQuantization", "--pass-config", config, "-m", str(model), "-o"]
     environment = {**os.environ, "OLIVE_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code, *words, str(folder / "out")], env=environment, capture_output=True, text=True,
-        check=False, cwd=folder,
-    )  # fmt: skip
+        [sys.executable, "-c", code, *words, str(folder / "out")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
     if done.returncode != 0:
         raise RuntimeError((done.stderr or done.stdout).strip().splitlines()[-1])
     return folder / "out" / "model.onnx"

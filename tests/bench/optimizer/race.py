@@ -75,9 +75,15 @@ def race(
     ratios: dict[str, list[Interval]] = {name: [] for name in sessions}
     for batch, split in subject.shapes:
         timings = interleave_until(
-            sessions, read(subject, split, signature, into=scratch), reference=REFERENCE, quantiles=(0.95,),
-            confidence=0.95, seed=0, batch=batch, effort=EFFORT,
-        )  # fmt: skip
+            sessions,
+            read(subject, split, signature, into=scratch),
+            reference=REFERENCE,
+            quantiles=(0.95,),
+            confidence=0.95,
+            seed=0,
+            batch=batch,
+            effort=EFFORT,
+        )
         for name in sessions:
             ratios[name].append(ratio(timings[REFERENCE], timings[name], 0.95))
     return {name: (_quality(subject, found, answers[REFERENCE], rows), ratios[name]) for name, found in answers.items()}

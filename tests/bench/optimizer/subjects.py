@@ -95,9 +95,16 @@ def _digits_net(folder: Path) -> None:
     _save(folder, splits)
     torch.manual_seed(SEED)
     net = nn.Sequential(
-        nn.Conv2d(1, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 128, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(128 * 16, 64), nn.ReLU(), nn.Linear(64, 10),
-    )  # fmt: skip
+        nn.Conv2d(1, 64, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(64, 128, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(128 * 16, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
     inputs, targets = (torch.from_numpy(each) for each in splits["training"])
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3)
     for _ in range(30):
@@ -114,9 +121,15 @@ def _export(net: Any, example: Any, target: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter that every peer reads is called legacy
         torch.onnx.export(
-            net, (example,), str(target), input_names=["x"], output_names=["scores"], opset_version=17, dynamo=False,
+            net,
+            (example,),
+            str(target),
+            input_names=["x"],
+            output_names=["scores"],
+            opset_version=17,
+            dynamo=False,
             dynamic_axes={"x": {0: "N"}, "scores": {0: "N"}},
-        )  # fmt: skip
+        )
 
 
 def _tabular_net(folder: Path) -> None:
@@ -163,10 +176,16 @@ def _save(folder: Path, splits: Mapping[str, tuple[Array, Array]]) -> None:
 
 SUBJECTS = (
     Subject(
-        name="minilm", task=Task.EMBEDDING, transformer=True, make=_minilm, shapes=((1, "test"), (16, "long")),
-        mark="NNCF + OpenVINO, int8", margin=_agreement("0.9"), tighter=_agreement("0.95"),
+        name="minilm",
+        task=Task.EMBEDDING,
+        transformer=True,
+        make=_minilm,
+        shapes=((1, "test"), (16, "long")),
+        mark="NNCF + OpenVINO, int8",
+        margin=_agreement("0.9"),
+        tighter=_agreement("0.95"),
     ),
     Subject(name="digits-net", task=Task.CLASSIFICATION, make=_digits_net, margin=_accuracy("0.02")),
     Subject(name="tabular-net", task=Task.CLASSIFICATION, make=_tabular_net, margin=_accuracy("0.03")),
     Subject(name="boosted-trees", task=Task.CLASSIFICATION, make=_boosted_trees, margin=_accuracy("0.02")),
-)  # fmt: skip
+)
