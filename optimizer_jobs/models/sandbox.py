@@ -32,6 +32,8 @@ START_SECONDS = 120.0
 CHECK_SECONDS = 300.0
 """Longest time for a model to be parsed, checked and opened."""
 
+_MORE_MEMORY = "Give the Job more memory, or deliver a smaller model."
+_EXPORT_AGAIN = "Check the file with the tool that made it, and export it again."
 _ANSWER_LIMIT = 4 << 20
 _NEEDED = frozenset({"PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH", "DO_NOT_TRACK", "MPLCONFIGDIR"})
 _NEEDED_PREFIXES = ("PYTHON", "LC_", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "ORT_", "KMP_", "CUDA_", "NVIDIA_")
@@ -75,7 +77,7 @@ def run_in_sandbox(function: str, question: Json, *, uri: str, seconds: float, m
             answer = _await_answer(ours, uri, seconds)
         except EOFError as error:
             child.join()
-            raise _invalid(uri, f"the process that opened the model died (exit code {child.exitcode}).") from error
+            raise _died(uri, child.exitcode) from error
         except (OSError, ValueError) as error:
             raise _nonsense(uri) from error
         finally:
@@ -89,7 +91,9 @@ def run_in_sandbox(function: str, question: Json, *, uri: str, seconds: float, m
 def _await_answer(answers: Connection, uri: str, seconds: float) -> Json:
     _await_start(answers)
     if not answers.poll(seconds):
-        raise _invalid(uri, f"the model is not open after {seconds:g} s.")
+        raise _invalid(
+            uri, f"the model is not open after {seconds:g} s.", "Deliver a smaller model, or export it again."
+        )
     answer: Json = json.loads(answers.recv_bytes(_ANSWER_LIMIT))
     return answer
 
@@ -99,9 +103,12 @@ def _checked(answer: Json, uri: str) -> Json:
     if not isinstance(answer, dict):
         raise _nonsense(uri)
     if "memory" in answer:
-        raise _invalid(uri, f"opening it takes more than the {int(answer['memory']) >> 20} MiB that are left to it.")
+        left = int(answer["memory"]) >> 20
+        raise _invalid(uri, f"opening it takes more than the {left} MiB that are left to it.", _MORE_MEMORY)
+    if "module" in answer:
+        raise _lacks_module(uri, printable(str(answer["module"]), limit=80))
     if "raised" in answer:
-        raise _invalid(uri, f"opening it raises {answer['raised']}.")
+        raise _invalid(uri, f"opening it raises {printable(str(answer['raised']), limit=300)}.", _EXPORT_AGAIN)
     if "failure" not in answer:
         return answer
     try:
@@ -174,14 +181,32 @@ def _answered(call: Callable[[Json], Json], question: Json) -> Json:
         return {"failure": error.failure().to_dict()}
     except MemoryError:
         raise
+    except ModuleNotFoundError as error:
+        traceback.print_exception(error)
+        return {"module": printable(str(error.name), limit=80)}
     except Exception as error:  # noqa: BLE001 - a hostile file may make a library raise anything
         traceback.print_exception(error)
         return {"raised": printable(f"{type(error).__name__}: {error}", limit=300)}
 
 
+def _died(uri: str, code: int | None) -> JobError:
+    """Return what the end of the child means; the kernel kills with SIGKILL what takes too much memory."""
+    message = f"the process that opened the model died (exit code {code})."
+    return _invalid(uri, message, _MORE_MEMORY if code == -signal.SIGKILL else _EXPORT_AGAIN)
+
+
+def _lacks_module(uri: str, module: str) -> JobError:
+    package = module.partition(".")[0]
+    return _invalid(
+        uri,
+        f"opening it needs the Python module {module}, which is not installed here.",
+        f"Use an optimizer image that has {package}, or, on a machine of your own, install it.",
+    )
+
+
 def _nonsense(uri: str) -> JobError:
-    return _invalid(uri, "the process that opened the model gave no sensible answer.")
+    return _invalid(uri, "the process that opened the model gave no sensible answer.", _EXPORT_AGAIN)
 
 
-def _invalid(uri: str, message: str) -> JobError:
-    return JobError(Reason.MODEL_INVALID, uri, message, "Export it again, or give the Job more memory if it is large.")
+def _invalid(uri: str, message: str, next_step: str) -> JobError:
+    return JobError(Reason.MODEL_INVALID, uri, message, next_step)

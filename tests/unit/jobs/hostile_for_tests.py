@@ -1,6 +1,7 @@
 """What a hostile model could do in the process that opens it; each takes a question and answers it, or not."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -30,6 +31,17 @@ def gorge(_: Json) -> Json:
     taken = []
     while True:
         taken.append(bytearray(16 << 20))
+
+
+def starve(_: Json) -> Json:
+    """End as the kernel ends a process that takes too much memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def lack(_: Json) -> Json:
+    """Need a package that is not there."""
+    raise ModuleNotFoundError("No module named 'no_such_package.inner'", name="no_such_package.inner")
 
 
 def flood(_: Json) -> Json:

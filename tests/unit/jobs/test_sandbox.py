@@ -40,6 +40,29 @@ def test_whatever_happens_there_is_a_sentence(function: str, says: str) -> None:
     assert (caught.value.reason, caught.value.object) == (Reason.MODEL_INVALID, URI)
 
 
+@pytest.mark.parametrize(
+    "function,next_step",
+    [
+        ("crash", "export it again"),
+        ("trip", "export it again"),
+        ("gorge", "Give the Job more memory"),
+        ("starve", "Give the Job more memory"),
+        ("lack", "install it"),
+    ],
+)
+def test_the_next_step_fits_what_happened(function: str, next_step: str) -> None:
+    """Memory is asked for only where memory was short; a module that is missing is named, and what brings it."""
+    with pytest.raises(JobError) as caught:
+        ask(function, memory=256 << 20)
+    assert next_step in caught.value.next_step
+
+
+def test_a_missing_module_is_named() -> None:
+    """Whoever reads the sentence knows which package to install."""
+    with pytest.raises(JobError, match=r"needs the Python module no_such_package\.inner"):
+        ask("lack")
+
+
 def test_processes_that_it_started_end_with_it(tmp_path: Path) -> None:
     """Nothing of a hostile file lives on beside the Job."""
     pid = ask("breed", note=str(tmp_path / "pid"))["pid"]
