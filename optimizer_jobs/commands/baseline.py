@@ -13,6 +13,7 @@ import numpy as np
 
 from optimizer_jobs.data.datasets import Rows, joined, read_dataset
 from optimizer_jobs.data.fetch import Fetched
+from optimizer_jobs.data.overlap import overlap
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.machinery.formats.delivery import Opened, fetch_model, open_delivered
 from optimizer_jobs.measure.fingerprint import fingerprint
@@ -26,7 +27,7 @@ from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.missing import unanswered
 from optimizer_jobs.models.runtime import open_model, open_session
 from optimizer_jobs.production.stored import store_reference
-from optimizer_jobs.progress import step
+from optimizer_jobs.progress import say, step
 from retune.api.model import Data, Dataset, Task
 from retune.api.objectives import Metric
 from retune.api.status import Measurement
@@ -39,6 +40,7 @@ SUBJECT = "model"
 LIBRARIES = ("onnxruntime", "onnx", "numpy")
 """Libraries whose versions a bundle records."""
 
+_UNSEEN = "Give test data that nothing else uses."
 _STEPS = 5
 _ROLES = {
     Task.CLASSIFICATION: "a classifier",
@@ -100,7 +102,7 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
 def read_splits(data: Data, opened: Opened, *, task: Task, into: Path) -> dict[str, Rows]:
     """Read every data set that is given, by split name, so that a fault in any shows before a run is spent on it.
 
-    Raises JobError, also when two splits are the same file under two names.
+    Raises JobError, also when the test set is another set, or holds many of its rows, in whatever order.
     """
     specs = {name: getattr(data, name) for name in ("training", "validation", "test", "calibration")}
     missing = opened.accepts_missing
@@ -117,9 +119,23 @@ def read_splits(data: Data, opened: Opened, *, task: Task, into: Path) -> dict[s
                 Reason.DATA_INVALID,
                 specs["test"].uri,
                 f"the test set is the same file as the {other} set, so it would prove nothing.",
-                "Give test data that nothing else uses.",
+                _UNSEEN,
             )
+    _check_leaks(splits, specs)
     return splits
+
+
+def _check_leaks(splits: Mapping[str, Rows], specs: Mapping[str, Dataset]) -> None:
+    """Refuse a test set that a search may have learned from; say where a few rows are the same."""
+    for name, rows in splits.items():
+        if name == "test" or "test" not in splits or rows.labels is None:
+            continue
+        shared = overlap(splits["test"], rows)
+        words = f"{shared.copies} of {shared.rows} test rows are rows of the {name} set too"
+        if shared.is_leak:
+            raise JobError(Reason.DATA_INVALID, specs["test"].uri, f"{words}, so they would prove nothing.", _UNSEEN)
+        if shared.copies:
+            say(f"  {words}: quality on them says nothing of rows that were never seen")
 
 
 def _check_missing(opened: Opened, splits: Mapping[str, Rows], specs: Mapping[str, Dataset]) -> None:

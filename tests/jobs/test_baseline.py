@@ -182,3 +182,19 @@ def test_what_the_model_answers_on_unseen_rows_is_kept(ask: Ask, claims: Claims,
     for output, values in answers.items():
         np.testing.assert_allclose(found.rows.outputs[output], values, rtol=1e-4, atol=1e-6)
     assert claims.path(uri).is_file()
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_a_test_set_of_rows_that_a_search_may_see_is_refused(ask: Ask, claims: Claims, split: str) -> None:
+    """The same rows in another order, among rows of its own, would prove nothing."""
+    (X, y), (own_X, own_y) = digits(split), digits("test")
+    order = np.random.default_rng(0).permutation(100)
+    np.savez(
+        claims.root / "digits" / "test.npz",
+        x=np.concatenate([own_X, X[order]]).astype(np.float32),
+        label=np.concatenate([own_y, y[order]]),
+    )
+    error = refused(ask(), claims)
+    assert (error.reason, error.object) == (Reason.DATA_INVALID, "pvc://digits/test.npz")
+    assert f"100 of {len(own_y) + 100} test rows are rows of the {split} set too" in error.message
+    assert error.next_step == "Give test data that nothing else uses."
