@@ -1,1 +1,1 @@
-"""Honest numbers: quality with paired intervals, interleaved latency, and what hardware they belong to."""
+"""Measurements with intervals: quality, latency, memory, CPU time and energy, and the hardware that they belong to."""

@@ -1,7 +1,7 @@
-"""The process that `measure.resources` starts for one model: it opens the model, and answers rows when told to.
+"""The program that `measure.resources` starts for each model: it opens the model and answers requests on command.
 
-It speaks JSON lines: one document in, one out, until its input ends. Nothing else of this process may write to its
-output, so that is moved out of the way of whatever an engine prints.
+It reads one JSON document per line and writes one JSON document per line, until its input ends. What an engine prints
+goes to stderr, because nothing else may appear on stdout.
 """
 
 import json
@@ -41,42 +41,43 @@ def main() -> None:
 
 
 def _serve(lines: Iterator[bytes], answers: BinaryIO) -> None:
-    told = json.loads(next(lines))
-    feeds = load_feeds(Path(told["feeds"]), told["inputs"])
-    options = EngineOptions.model_validate(told["engine"])
-    open_model(Path(told["empty"]), options)  # from here on the engine itself is in memory
+    setup = json.loads(next(lines))
+    feeds = load_feeds(Path(setup["feeds"]), setup["inputs"])
+    options = EngineOptions.model_validate(setup["engine"])
+    open_model(Path(setup["empty"]), options)  # from here on the engine itself is in memory
     before = _memory()
-    session = open_model(Path(told["model"]), options)
-    with ThreadPoolExecutor(told["callers"]) as callers:
-        crowd = _Crowd(session, feeds, callers, number=told["callers"])
-        crowd.answer(0.0)
+    session = open_model(Path(setup["model"]), options)
+    with ThreadPoolExecutor(setup["callers"]) as threads:
+        callers = _Callers(session, feeds, threads, number=setup["callers"])
+        callers.call_for(0.0)
         peak = _peak()
         _say(answers, {"peak": peak - before, "process": peak})
         for line in lines:
-            _say(answers, crowd.answer(float(json.loads(line)["seconds"])))
+            _say(answers, callers.call_for(float(json.loads(line)["seconds"])))
 
 
-class _Crowd:
-    """Callers that ask a model at the same time, each without pause."""
+class _Callers:
+    """Callers that call a model at the same time, each without pause."""
 
-    def __init__(self, session: Session, feeds: Sequence[Feed], callers: ThreadPoolExecutor, *, number: int) -> None:
-        self._session, self._feeds, self._callers, self._number = session, feeds, callers, number
+    def __init__(self, session: Session, feeds: Sequence[Feed], threads: ThreadPoolExecutor, *, number: int) -> None:
+        self._session, self._feeds, self._threads, self._number = session, feeds, threads, number
         self._batch = len(next(iter(feeds[0].values())))
 
-    def answer(self, seconds: float) -> dict[str, float]:
-        """Ask for that long; return rows answered, CPU seconds of all threads, and wall seconds."""
-        self._ask_until(0.0, least=_LEAD_IN_CALLS)
+    def call_for(self, seconds: float) -> dict[str, float]:
+        """Call the model for that long; return answered rows, CPU seconds of all threads, and wall seconds."""
+        self._call_until(0.0, least=_LEAD_IN_CALLS)
         began, cpu = time.monotonic(), time.process_time()
-        calls = self._ask_until(began + seconds, least=_LEAST_CALLS)
+        calls = self._call_until(began + seconds, least=_LEAST_CALLS)
         return {"rows": calls * self._batch, "cpu": time.process_time() - cpu, "wall": time.monotonic() - began}
 
-    def _ask_until(self, end: float, *, least: int) -> int:
+    def _call_until(self, end: float, *, least: int) -> int:
+        """Return the number of calls that all callers made until the time `end`; each makes at least `least`."""
         if self._number == 1:
-            return self._one(end, least)
-        asked = [self._callers.submit(self._one, end, least) for _ in range(self._number)]
-        return sum(each.result() for each in asked)
+            return self._one_caller(end, least)
+        counts = [self._threads.submit(self._one_caller, end, least) for _ in range(self._number)]
+        return sum(count.result() for count in counts)
 
-    def _one(self, end: float, least: int) -> int:
+    def _one_caller(self, end: float, least: int) -> int:
         calls = 0
         while calls < least or time.monotonic() < end:
             self._session.run(self._feeds[calls % len(self._feeds)])
@@ -85,31 +86,40 @@ class _Crowd:
 
 
 def save_feeds(path: Path, feeds: Sequence[Feed], inputs: Sequence[str]) -> None:
-    """Write inputs for single calls, without pickled objects."""
+    """Write the inputs of single calls as an NPZ file without pickled objects.
+
+    Args:
+        path: File to write.
+        feeds: Values of every input by name, with shape (batch, ...), for each call.
+        inputs: Names of the inputs, in order.
+    """
     arrays = {
-        f"{number}.{place}": np.asarray(feed[name], dtype=np.str_) if feed[name].dtype == object else feed[name]
-        for number, feed in enumerate(feeds)
-        for place, name in enumerate(inputs)
+        f"{call}.{position}": np.asarray(feed[name], dtype=np.str_) if feed[name].dtype == object else feed[name]
+        for call, feed in enumerate(feeds)
+        for position, name in enumerate(inputs)
     }
     np.savez(path, allow_pickle=False, **arrays)
 
 
 def load_feeds(path: Path, inputs: Sequence[str]) -> list[Feed]:
-    """Return what `save_feeds` wrote."""
+    """Return the inputs that `save_feeds` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
         count = len(arrays.files) // len(inputs)
         return [
-            {name: _as_given(arrays[f"{number}.{place}"]) for place, name in enumerate(inputs)}
-            for number in range(count)
+            {name: _text_as_objects(arrays[f"{call}.{position}"]) for position, name in enumerate(inputs)}
+            for call in range(count)
         ]
 
 
-def _as_given(values: NDArray[Any]) -> NDArray[Any]:
+def _text_as_objects(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(object) if values.dtype.kind == "U" else values
 
 
 def _memory() -> int:
-    """Forget the peak so far and return the bytes in memory now; where the kernel cannot forget, the peak so far."""
+    """Reset the kernel's record of peak memory and return the bytes in memory now.
+
+    If the kernel cannot reset it, return the peak so far.
+    """
     with suppress(OSError):
         CLEAR.write_text(_RESET_PEAK)
         return _status("VmRSS") or _peak()
@@ -117,15 +127,15 @@ def _memory() -> int:
 
 
 def _peak() -> int:
-    """Return the most bytes that were in memory since `_memory`.
+    """Return the peak memory of this process in bytes, since `_memory` reset it.
 
-    Not ru_maxrss where the kernel has better: that one remembers the size of the process that started this one.
+    ru_maxrss is only the fallback: it includes the memory of the parent process from before this program started.
     """
     return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _status(field: str) -> int | None:
-    """Return a size in bytes from the kernel's account of this process, or None where it has no such field."""
+    """Return a size in bytes from /proc/self/status, or None when it has no such field."""
     with suppress(OSError):
         for line in STATUS.read_text().splitlines():
             name, _, value = line.partition(":")

@@ -1,7 +1,7 @@
-"""Measure on as much machine as the model will serve on.
+"""Measure on as many CPUs as the model will serve on.
 
-A measuring process is confined to so many CPUs as the server has; its memory is not limited, because what a model needs
-is measured and then compared with the limit. What kind of machine it is also says which combinations come first.
+The measuring process is confined to the number of CPUs that the server has. Its memory is not limited: a model's memory
+is measured and then compared with the server's limit. The kind of machine also decides what a search tries first.
 """
 
 import os
@@ -35,19 +35,22 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True)
 class Confinement:
-    """What of a machine a model may use."""
+    """The part of a machine that a model may use."""
 
     profile: Profile
     cores: int
     """CPUs that measurements may run on."""
     memory: int | None
-    """Bytes that a process with the model must get along with; None without a limit."""
+    """Most bytes for a process with the model; None without a limit."""
 
 
 def confinement(serving: Serving, *, threads: int) -> Confinement:
-    """Return what the spec asks for, where it says nothing what the serving container has: `threads` CPUs.
+    """Return the confinement that the spec asks for.
 
-    Without a memory in the spec, this Job's own memory limit only says that a machine is small.
+    Args:
+        serving: What the spec says about the server. Without a memory in it, this Job's own memory limit only helps to
+            recognize a small machine; it does not become the model's limit.
+        threads: CPUs of the serving container, used when the spec does not say.
     """
     cores = serving.cores or threads
     memory = int(memory_bytes(serving.memory)) if serving.memory else None
@@ -65,9 +68,9 @@ def _profile(serving: Serving, cores: int, memory: int | None) -> Profile:
 
 @contextmanager
 def confined(cores: int) -> Iterator[int]:
-    """Let all threads of this process and its later children run on at most `cores` CPUs; yields how many there are.
+    """Let all threads of this process and its later children run on at most `cores` CPUs; yield their number.
 
-    Of the CPUs allowed, the idlest are taken, so that neighbours who measure too are not met on the first ones.
+    The CPUs that are least busy are chosen, so that several measuring processes do not all take the first ones.
     """
     allowed = os.sched_getaffinity(0)
     chosen = set(_idlest(allowed)[:cores]) if cores < len(allowed) else allowed
@@ -79,14 +82,14 @@ def confined(cores: int) -> Iterator[int]:
 
 
 def _move(cpus: set[int]) -> None:
-    """Set the CPUs of every thread there is; threads started later have those of the thread that starts them."""
+    """Set the CPUs of every thread of this process; later threads inherit them from the thread that starts them."""
     for task in TASKS.iterdir():
         with suppress(ProcessLookupError):
             os.sched_setaffinity(int(task.name), cpus)
 
 
 def _idlest(cpus: set[int]) -> list[int]:
-    """Return CPUs by how little they work right now; equal ones in random order."""
+    """Return CPUs sorted by how busy they are right now, the idlest first; equally busy CPUs in random order."""
     before = _busy()
     time.sleep(_LOOK_SECONDS)
     after = _busy()
@@ -94,6 +97,6 @@ def _idlest(cpus: set[int]) -> list[int]:
 
 
 def _busy() -> dict[int, int]:
-    """Return ticks that each CPU has worked."""
+    """Return the clock ticks that each CPU has worked since the machine started."""
     fields = [line.split() for line in STAT.read_text().splitlines() if line[:3] == "cpu" and line[3:4].isdigit()]
     return {int(name[3:]): sum(map(int, ticks[:3])) for name, *ticks in fields}

@@ -1,6 +1,7 @@
-"""What hardware and runtime a number belongs to.
+"""The hardware and runtime that a measurement belongs to.
 
-Numbers with different fingerprints must never be compared. Nothing here identifies a machine: no host name, no serial.
+Numbers with different fingerprints must never be compared. A fingerprint must not identify a single machine: it has no
+host name and no serial number.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ ISA = (
     "asimdhp",
     "bf16",
 )
-"""Instruction sets that decide how fast int8 and float kernels run, the best first; then those of 16-bit floats."""
+"""Instruction sets that decide the speed of int8 and float kernels, the best first; then those for 16-bit floats."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -43,11 +44,11 @@ class Fingerprint:
 
     architecture: str
     cpu: str
-    """Model name as the kernel gives it."""
+    """The processor's model name from /proc/cpuinfo."""
     features: tuple[str, ...]
-    """Instruction sets that matter here, the best first."""
+    """Instruction sets out of ISA, in its order."""
     runtimes: tuple[tuple[str, str], ...]
-    """Library and version."""
+    """Library and version, for each library of RUNTIMES that is installed."""
     cpu_limit: float | None
     """Cores that the container may use; None without a limit."""
     memory_limit: int | None
@@ -55,9 +56,9 @@ class Fingerprint:
     threads: int
     """CPUs that this process may run on; fewer while it is confined."""
     gpu: str | None = None
-    """Model of the NVIDIA GPU; None without one."""
+    """Model of the NVIDIA GPU; None without a GPU."""
     profile: str | None = None
-    """Kind of machine that was measured for, where measuring was confined to it."""
+    """Kind of machine that the measurement was confined to, if it was."""
 
     @cached_property
     def short(self) -> str:
@@ -68,7 +69,7 @@ class Fingerprint:
 
 
 def fingerprint(*, profile: str | None = None) -> Fingerprint:
-    """Return the fingerprint of this process's machine and container, while it is confined that of the confined one."""
+    """Return the fingerprint of this machine and container, with the CPUs that this process may run on now."""
     facts = _cpu_facts()
     flags = set(facts.get("flags", facts.get("Features", "")).split())
     machine = platform.machine()
@@ -76,7 +77,7 @@ def fingerprint(*, profile: str | None = None) -> Fingerprint:
         architecture=_ARCHITECTURES.get(machine, machine),
         cpu=facts.get("model name", facts.get("CPU part", "unknown")),
         features=tuple(name for name in ISA if name in flags),
-        runtimes=tuple((name, found) for name in RUNTIMES if (found := _version(name))),
+        runtimes=tuple((name, installed) for name in RUNTIMES if (installed := _version(name))),
         cpu_limit=cpu_limit(),
         memory_limit=memory_limit(),
         threads=len(os.sched_getaffinity(0)),
@@ -98,14 +99,14 @@ def memory_limit() -> int | None:
 
 
 def _gpu() -> str | None:
-    """Return the model of the first GPU as the driver gives it; nothing that is one card's own."""
-    found = next((_read(path) for path in sorted(GPUS.glob("*/information"))), "")
-    models = [line.partition(":")[2].strip() for line in found.splitlines() if line.startswith("Model:")]
+    """Return the model of the first GPU from the driver's information, and nothing that identifies the card."""
+    information = next((_read(path) for path in sorted(GPUS.glob("*/information"))), "")
+    models = [line.partition(":")[2].strip() for line in information.splitlines() if line.startswith("Model:")]
     return models[0] if models else None
 
 
 def _cpu_facts() -> dict[str, str]:
-    """Return the first processor's lines of /proc/cpuinfo."""
+    """Return what /proc/cpuinfo says of the first processor, by field."""
     first = _read(CPU_INFO).split("\n\n", maxsplit=1)[0]
     pairs = (line.partition(":") for line in first.splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}

@@ -1,6 +1,6 @@
-"""The interval that each quality metric gets, alone and compared with another model on the same rows.
+"""Which kind of interval each quality metric gets, for one model and for two models on the same rows.
 
-What is drawn at random is drawn once; the functions returned then give the interval at any confidence.
+Rows are resampled once; the returned functions then give the interval at any confidence.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from optimizer_jobs.measure.stats import Interval, PairedDifference, paired_diff
 from retune.api.objectives import Metric
 
 OwnInterval = Callable[[float], Interval]
-"""Takes a confidence."""
+"""Returns the interval at a confidence (0..1)."""
 Difference = Callable[[float], PairedDifference]
-"""Takes a confidence."""
+"""Returns the difference with its interval at a confidence (0..1)."""
 
 
 def own_interval(metric: Metric, scores: Floats) -> OwnInterval:
-    """Return a metric's figure from its scores (N,): Wilson's for a share of rows, resampled for everything else."""
+    """Return the interval of a metric from its scores (N,): Wilson's for shares of rows, resampled for all others."""
     if metric in SHARES:
         right, rows = int(scores.sum()), len(scores)
         return lambda confidence: wilson(right, rows, confidence=confidence)
@@ -26,12 +26,18 @@ def own_interval(metric: Metric, scores: Floats) -> OwnInterval:
 
 
 def difference(metric: Metric, champion: Floats, candidate: Floats) -> Difference:
-    """Return candidate minus champion on the same rows: Tango's for a share of rows, resampled for everything else."""
+    """Return candidate minus champion with its interval: Tango's for shares of rows, resampled for all others.
+
+    Args:
+        metric: A quality metric.
+        champion: Scores (N,) of the champion.
+        candidate: Scores (N,) of the candidate on the same rows, in the same order.
+    """
     if metric in SHARES:
-        both = champion > 0, candidate > 0
-        return lambda confidence: paired_difference(*both, confidence=confidence)
+        champion_right, candidate_right = champion > 0, candidate > 0
+        return lambda confidence: paired_difference(champion_right, candidate_right, confidence=confidence)
     better = candidate > champion if metric.higher_is_better else candidate < champion
     worse = candidate < champion if metric.higher_is_better else candidate > champion
-    found = resampled_difference(champion, candidate, root=metric is Metric.RMSE)
-    tell = partial(paired, found, gained=int(better.sum()), lost=int(worse.sum()))
-    return lambda confidence: tell(confidence=confidence)
+    resamples = resampled_difference(champion, candidate, root=metric is Metric.RMSE)
+    at = partial(paired, resamples, gained=int(better.sum()), lost=int(worse.sum()))
+    return lambda confidence: at(confidence=confidence)

@@ -1,8 +1,8 @@
-"""Latency of several models side by side, so that what disturbs one disturbs all.
+"""Latency of several models, measured alternately, so that a disturbance affects all of them alike.
 
-The models take turns in short blocks of calls, in random order, in one process. Ratios come from blocks of the same
-round, intervals from resampling whole rounds, because calls inside a block resemble each other. Numbers measured one
-after the other, or on different machines, must never be compared.
+In every round, each model gets one short block of calls, in random order, in one process. Ratios compare blocks of the
+same round. Intervals come from resampling whole rounds, because calls within a block are not independent. Numbers that
+were measured one after the other, or on different machines, must never be compared.
 """
 
 import gc
@@ -26,18 +26,18 @@ Feed = Mapping[str, NDArray[np.generic]]
 
 NS_PER_MS = 1e6
 MAX_FEEDS = 256
-"""Different inputs that the calls rotate through."""
+"""Most different inputs that the calls rotate through."""
 MIN_FEEDS = 8
 FEED_BYTES = 64 << 20
-"""Memory that the inputs may take before there are fewer of them."""
+"""Most memory for these inputs; if inputs are large, there are fewer, but at least MIN_FEEDS."""
 WARM_UP_SECONDS = 5.0
 LEAD_IN_CALLS = 3
 LEAD_IN_MS = 2.0
-"""Untimed start of a block: caches fill, and worker threads of the model before stop spinning."""
+"""Untimed start of a block, in which caches fill and the previous model's worker threads stop spinning."""
 STABLE = 0.02
-"""Relative difference of two successive warm-up medians that counts as warm."""
+"""A model is warm when two successive medians differ by less than this, relatively."""
 TRIM = 0.25
-"""Share of rounds cut at either end before log-ratios are averaged: a neighbour's burst must not decide."""
+"""Share of rounds that is cut at either end before log-ratios are averaged, against bursts of other processes."""
 DRAWS = 2000
 DRAWS_PER_LOOK = 300
 POOLED_DRAWS = 400
@@ -46,20 +46,20 @@ ROUNDS_BETWEEN_LOOKS = 40
 
 @dataclass(frozen=True)
 class Timings:
-    """Call times of one model; row i of every model measured together belongs to the same round."""
+    """Call times of one model. Row i of all models that were measured together belongs to the same round."""
 
     blocks: Milliseconds
     """(rounds, calls) in milliseconds."""
     first_call_ms: float
-    """The very first call, which also pays for lazy preparation."""
+    """Time of the very first call, which may include preparations of the engine."""
 
     @property
     def calls(self) -> int:
-        """Timed calls."""
+        """Number of timed calls."""
         return int(self.blocks.size)
 
     def percentile(self, q: float, *, confidence: float = 0.95, seed: int = 0) -> Interval:
-        """Return quantile `q` (0..1) of all calls in milliseconds, its interval from resampled blocks."""
+        """Return quantile `q` (0..1) of all calls in milliseconds, with an interval from resampled blocks."""
         generator = np.random.default_rng(seed)
         value = float(np.quantile(self.blocks, q))
         rounds = len(self.blocks)
@@ -69,17 +69,17 @@ class Timings:
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to go on measuring."""
+    """When to stop measuring."""
 
     half_width: float = 0.01
-    """Stop once every ratio is known this closely, relatively."""
+    """Stop when the interval of every ratio has at most this relative half width."""
     min_rounds: int = 20
     max_rounds: int = 1000
     max_seconds: float = 40.0
-    """Soft limit; `min_rounds` are measured in any case."""
+    """Stop after this time, but not before `min_rounds`."""
     calls_per_block: int = 50
     block_ms: float = 200.0
-    """Slow models get shorter blocks, down to 10 calls."""
+    """Longest block; slow models get fewer calls in a block, but at least 10."""
 
 
 def interleave(
@@ -92,16 +92,19 @@ def interleave(
     warmup: int = 20,
     seed: int,
 ) -> dict[str, Timings]:
-    """Return timings of `blocks` rounds in which every subject gets one block of calls, in random order.
+    """Time models in a fixed number of rounds, in each of which every model gets one block of calls, in random order.
 
     Args:
-        subjects: The models by name; all see the same inputs in the same order within a round.
+        subjects: The models by name; within a round, all get the same inputs in the same order.
         rows: Real inputs that the calls rotate through.
-        batch: Rows a call.
-        blocks: Rounds.
-        calls_per_block: Timed calls a block.
-        warmup: Most warm-up blocks a subject gets while its median still moves.
+        batch: Rows of one call.
+        blocks: Number of rounds, and so of blocks of each model.
+        calls_per_block: Timed calls of a block.
+        warmup: Most warm-up blocks of a model while its median still changes.
         seed: Seed of the order and of the choice of rows.
+
+    Returns:
+        Timings by the model's name.
     """
     race = _Race(subjects, rows, batch=batch, calls=calls_per_block, warmup=warmup, seed=seed)
     race.run(blocks)
@@ -119,7 +122,21 @@ def interleave_until(
     batch: int = 1,
     effort: Effort = Effort(),
 ) -> dict[str, Timings]:
-    """Return interleaved timings, measured until every ratio to `reference` is known closely or `effort` is spent."""
+    """Time models as `interleave` does, until all ratios are known closely or the effort is spent.
+
+    Args:
+        subjects: The models by name.
+        rows: Real inputs that the calls rotate through.
+        reference: Name of the model that the others are compared with.
+        quantiles: Quantiles (0..1) of the latency whose ratios must be known.
+        confidence: Confidence (0..1) of the ratios' intervals.
+        seed: Seed of the order and of the choice of rows.
+        batch: Rows of one call.
+        effort: When to stop.
+
+    Returns:
+        Timings by the model's name.
+    """
     race = _Race(subjects, rows, batch=batch, calls=effort.calls_per_block, warmup=20, seed=seed)
     race.shorten_blocks(effort.block_ms)
     began = monotonic()
@@ -128,56 +145,80 @@ def interleave_until(
         if len(race.rounds) < effort.min_rounds:
             race.run(effort.min_rounds - len(race.rounds))
         width = _widest(race.timings(), reference, quantiles, confidence)
-        known = f", ratios known to ±{100 * width:.1f} %" if len(subjects) > 1 else ""
-        say(f"  {len(race.rounds)} rounds{known}")
+        precision = f", ratios known to ±{100 * width:.1f} %" if len(subjects) > 1 else ""
+        say(f"  {len(race.rounds)} rounds{precision}")
         if width <= effort.half_width or monotonic() - began > effort.max_seconds:
             break
     return race.timings()
 
 
 def ratio(a: Timings, b: Timings, q: float, *, confidence: float = 0.95, seed: int = 0, draws: int = DRAWS) -> Interval:
-    """Return quantile `q` of `b` divided by that of `a`, both measured in the same rounds; below 1, `b` is faster."""
+    """Return the latency of `b` divided by that of `a`, at quantile `q`; below 1, `b` is faster.
+
+    Args:
+        a: Timings of one model.
+        b: Timings of another model, measured in the same rounds.
+        q: Quantile of the latency, 0..1.
+        confidence: Confidence of the interval, 0..1.
+        seed: Seed of the resampling.
+        draws: Number of resamples.
+
+    Raises:
+        ValueError: The two were not measured in the same rounds.
+    """
     if a.blocks.shape != b.blocks.shape:
         raise ValueError("a ratio needs two models that were measured in the same rounds")
     logs = np.log(np.quantile(b.blocks, q, axis=1)) - np.log(np.quantile(a.blocks, q, axis=1))
     generator = np.random.default_rng(seed)
     drawn = _trimmed_mean(logs[generator.integers(0, len(logs), (draws, len(logs)))])
-    found = _around(float(_trimmed_mean(logs)), drawn, confidence=confidence, samples=a.calls)
-    return Interval(math.exp(found.value), low=math.exp(found.low), high=math.exp(found.high), samples=a.calls)
+    log_ratio = _around(float(_trimmed_mean(logs)), drawn, confidence=confidence, samples=a.calls)
+    value, low, high = (math.exp(number) for number in (log_ratio.value, log_ratio.low, log_ratio.high))
+    return Interval(value, low=low, high=high, samples=a.calls)
 
 
 @dataclass(frozen=True)
 class Unrest:
-    """That this node does not give the same latency for the same model."""
+    """A finding that the same model does not have the same latency twice on this node."""
 
     factor: float
-    """How far a model may be from itself here, above 1."""
+    """How far the model's latency is from itself, as a factor above 1."""
     words: str
-    """The same as a sentence without a full stop."""
+    """The finding as a sentence without a full stop."""
 
 
 def aa_check(
     first: Timings, second: Timings, *, quantiles: Sequence[float], band: float, confidence: float = 0.95
 ) -> Unrest | None:
-    """Return how far one model, measured as two, is from itself; None where that stays within `band`."""
-    found = {q: ratio(first, second, q, confidence=confidence) for q in quantiles}
-    q, same = max(found.items(), key=lambda item: _off(item[1]))
-    if _off(same) <= 1 + band:
+    """Compare the timings of one model that was measured as two.
+
+    Args:
+        first: Timings of the model.
+        second: Timings of the same model, measured as if it were another one, in the same rounds.
+        quantiles: Quantiles (0..1) of the latency to compare.
+        band: Largest relative difference that is accepted, such as 0.05.
+        confidence: Confidence of the intervals, 0..1.
+
+    Returns:
+        None when all intervals stay within the band; otherwise the largest deviation.
+    """
+    ratios = {q: ratio(first, second, q, confidence=confidence) for q in quantiles}
+    q, worst = max(ratios.items(), key=lambda quantile: _deviation(quantile[1]))
+    if _deviation(worst) <= 1 + band:
         return None
     return Unrest(
-        _off(same),
-        f"the champion measured against itself came out at {same.low:.3f}..{same.high:.3f} of its own p{100 * q:g} "
+        _deviation(worst),
+        f"the champion measured against itself came out at {worst.low:.3f}..{worst.high:.3f} of its own p{100 * q:g} "
         f"latency, outside {1 / (1 + band):.3f}..{1 + band:.3f}",
     )
 
 
-def _off(same: Interval) -> float:
+def _deviation(ratio_to_itself: Interval) -> float:
     """Return how far the worse end of a ratio lies from 1, as a factor."""
-    return max(same.high, 1 / same.low)
+    return max(ratio_to_itself.high, 1 / ratio_to_itself.low)
 
 
 class _Race:
-    """Warmed-up subjects and the rounds they have run so far."""
+    """Models that are warmed up, and the rounds that were measured so far."""
 
     def __init__(
         self, subjects: Mapping[str, Session], rows: Rows, *, batch: int, calls: int, warmup: int, seed: int
@@ -191,7 +232,7 @@ class _Race:
         self._medians = {name: self._warm_up(name, warmup) for name in self._subjects}
 
     def _warm_up(self, name: str, most: int) -> float:
-        """Run blocks until two successive medians agree, or enough time has passed; return the last, in ms."""
+        """Run blocks until two successive medians agree, or the time is over; return the last median in ms."""
         calls = max(3, min(20, int(100 / self._first[name])))
         before, began = math.inf, monotonic()
         for _ in range(max(1, most)):
@@ -202,12 +243,12 @@ class _Race:
         return before
 
     def shorten_blocks(self, block_ms: float) -> None:
-        """Give slow subjects fewer calls a block, so that rounds stay short."""
+        """Reduce the calls of a block, at least to 10, so that the slowest model's block takes at most `block_ms`."""
         slowest = max(self._medians.values())
         self._calls = max(10, min(self._calls, int(block_ms / slowest)))
 
     def run(self, rounds: int, *, until: float = math.inf) -> None:
-        """Run that many more rounds, or fewer when the clock reaches `until`."""
+        """Measure more rounds; stop early when the clock (`monotonic`, in seconds) reaches `until`."""
         names = list(self._subjects)
         with _no_garbage_collection():
             for _ in range(rounds):
@@ -215,23 +256,22 @@ class _Race:
                     return
                 self._random.shuffle(names)
                 start = len(self.rounds) * self._calls
-                self.rounds.append(
-                    {name: _block(self._subjects[name], self._feeds, start, self._calls) for name in names}
-                )
+                blocks = {name: _block(self._subjects[name], self._feeds, start, self._calls) for name in names}
+                self.rounds.append(blocks)
 
     def timings(self) -> dict[str, Timings]:
-        """Return what was measured so far."""
+        """Return the timings so far, by the model's name."""
         return {
-            name: Timings(blocks=np.stack([each[name] for each in self.rounds]), first_call_ms=self._first[name])
+            name: Timings(blocks=np.stack([blocks[name] for blocks in self.rounds]), first_call_ms=self._first[name])
             for name in self._subjects
         }
 
 
-def _feeds(rows: Rows, batch: int, chosen: random.Random) -> list[Feed]:
-    """Return inputs for single calls, cut beforehand so that slicing is not timed."""
-    one = sum(values[:1].nbytes for values in rows.inputs.values()) * batch
-    count = max(MIN_FEEDS, min(MAX_FEEDS, FEED_BYTES // max(1, one)))
-    picks = np.asarray(chosen.choices(range(len(rows)), k=count * batch)).reshape(count, batch)
+def _feeds(rows: Rows, batch: int, generator: random.Random) -> list[Feed]:
+    """Return the inputs of single calls, cut beforehand so that slicing is not timed."""
+    call_bytes = sum(values[:1].nbytes for values in rows.inputs.values()) * batch
+    count = max(MIN_FEEDS, min(MAX_FEEDS, FEED_BYTES // max(1, call_bytes)))
+    picks = np.asarray(generator.choices(range(len(rows)), k=count * batch)).reshape(count, batch)
     return [rows.take(pick).inputs for pick in picks]
 
 
@@ -242,7 +282,7 @@ def _first_call(session: Session, feed: Feed) -> float:
 
 
 def _block(session: Session, feeds: Sequence[Feed], start: int, calls: int) -> Milliseconds:
-    """Return (calls,) milliseconds, after an untimed lead-in."""
+    """Return the times (calls,) in milliseconds of a block of calls, after an untimed lead-in."""
     _lead_in(session, feeds)
     times = np.empty(calls)
     for call in range(calls):
@@ -255,15 +295,15 @@ def _block(session: Session, feeds: Sequence[Feed], start: int, calls: int) -> M
 
 def _lead_in(session: Session, feeds: Sequence[Feed]) -> None:
     began = perf_counter_ns()
-    done = 0
-    while done < LEAD_IN_CALLS or (perf_counter_ns() - began) / NS_PER_MS < LEAD_IN_MS:
-        session.run(feeds[done % LEAD_IN_CALLS])
-        done += 1
+    calls = 0
+    while calls < LEAD_IN_CALLS or (perf_counter_ns() - began) / NS_PER_MS < LEAD_IN_MS:
+        session.run(feeds[calls % LEAD_IN_CALLS])
+        calls += 1
 
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Keep the collector of this harness out of the numbers."""
+    """Switch Python's garbage collector off, so that it does not run during timed calls."""
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -275,24 +315,24 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def _widest(timings: Mapping[str, Timings], reference: str, quantiles: Sequence[float], confidence: float) -> float:
-    """Return the largest relative half width of any ratio to the reference."""
+    """Return the largest relative half width among the intervals of all ratios to the reference."""
     ratios = [
         ratio(timings[reference], other, q, confidence=confidence, draws=DRAWS_PER_LOOK)
         for name, other in timings.items()
         for q in quantiles
         if name != reference
     ]
-    return max((math.sqrt(each.high / each.low) - 1 for each in ratios), default=0.0)
+    return max((math.sqrt(interval.high / interval.low) - 1 for interval in ratios), default=0.0)
 
 
 def _trimmed_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean along the last axis without the outer TRIM at either end."""
+    """Return the mean along the last axis, without the smallest and the largest values (a share of TRIM each)."""
     ordered = np.sort(values, axis=-1)
     cut = int(TRIM * ordered.shape[-1])
     return np.asarray(ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1))
 
 
 def _around(value: float, drawn: NDArray[np.float64], *, confidence: float, samples: int) -> Interval:
-    """Return the percentile interval of resampled estimates, made to contain the estimate."""
+    """Return the percentile interval of resampled estimates, widened to contain the estimate if necessary."""
     low, high = np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return Interval(value=value, low=min(float(low), value), high=max(float(high), value), samples=samples)

@@ -1,6 +1,7 @@
-"""What a model answers, and how good each answer is, row by row, for every task.
+"""The answers of a model, and a score for each answer, for every task.
 
-Everything is kept per row so that two models can be compared on the same rows. Nothing here averages before pairing.
+Scores are kept for each row, so that two models can be compared on the same rows. Never averages before two models are
+paired.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,42 +23,48 @@ _NEIGHBORS_AT_ONCE = 1024
 
 
 class UnfitAnswersError(ValueError):
-    """The model's outputs are not what its task asks for."""
+    """The model's outputs do not fit its task."""
 
 
 class NotAClassifierError(UnfitAnswersError):
-    """The model's outputs are neither labels nor scores per class."""
+    """The model's outputs are neither labels nor scores for classes."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """One answer a row."""
+    """A classifier's answers to N rows."""
 
     labels: Array
-    """(N,) class index or class name."""
+    """(N,): class index or class name."""
     scores: NDArray[np.floating] | None = None
-    """(N, classes) as the model gives them: probabilities or logits."""
+    """(N, classes) as the model gives them, probabilities or logits; None when it gives labels only."""
 
 
 def predict(session: Session, rows: Rows, *, batch: int = 256, classes: Sequence[object] | None = None) -> Predictions:
-    """Return the model's answer to every row, asked in batches of at most `batch`.
+    """Return a classifier's answers to all rows.
 
-    `classes` names the columns of the scores; without it the label is the column's index. A model with a fixed batch
-    is asked in that size. Raises NotAClassifierError when the outputs cannot be read as classes.
+    Args:
+        session: The open model.
+        rows: N rows.
+        batch: Rows of one call; a model with a fixed batch is called with that size instead.
+        classes: Label of each score column; None when the column's index is the label.
+
+    Raises:
+        NotAClassifierError: The outputs are neither labels nor scores for classes.
     """
     return predictions_of(outputs_of(session, rows, batch), rows=len(rows), classes=classes)
 
 
 def correct(predictions: Predictions, rows: Rows) -> BoolArray:
-    """Return (N,) whether each answer is the row's label; names and numbers are compared as what they spell."""
-    given, wanted = predictions.labels, rows.answers
-    if given.dtype.kind in "iufb" and wanted.dtype.kind in "iufb":
-        return np.asarray(given == wanted, dtype=np.bool_)
-    return np.asarray(_spelled(given) == _spelled(wanted), dtype=np.bool_)
+    """Return a mask (N,) of the correct answers; a number and a text are equal when they are written alike."""
+    predicted, expected = predictions.labels, rows.answers
+    if predicted.dtype.kind in "iufb" and expected.dtype.kind in "iufb":
+        return np.asarray(predicted == expected, dtype=np.bool_)
+    return np.asarray(_spelled(predicted) == _spelled(expected), dtype=np.bool_)
 
 
 def agreement(champion: Predictions, candidate: Predictions) -> BoolArray:
-    """Return (N,) whether two models give the same answer; needs no labels."""
+    """Return a mask (N,) of the rows on which two models give the same answer; needs no labels."""
     return np.asarray(_spelled(champion.labels) == _spelled(candidate.labels), dtype=np.bool_)
 
 
@@ -66,20 +73,20 @@ MAIN = {
     Task.REGRESSION: (Metric.RMSE, Metric.MAE),
     Task.EMBEDDING: (Metric.COSINE, Metric.NEIGHBOR_AGREEMENT),
 }
-"""Quality metrics that every model of a task is measured by, the one that stands for it first."""
+"""Quality metrics that are measured for every model of a task, the most important first."""
 
 SHARES = frozenset({Metric.ACCURACY, Metric.ROBUST_ACCURACY, Metric.NEIGHBOR_AGREEMENT})
-"""Metrics that count rows which are right."""
+"""Metrics that are a share of rows: each row is either right (1) or wrong (0)."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """One model's answers to some rows, as its task understands them."""
+    """A model's answers to N rows, in the form of its task."""
 
     predictions: Predictions | None = None
-    """Of a classification."""
+    """For classification."""
     values: Floats | None = None
-    """(N,) of a regression, (N, D) of an embedding."""
+    """(N,) for regression, (N, D) for an embedding."""
 
     @property
     def numbers(self) -> Floats:
@@ -88,23 +95,34 @@ class Answers:
             raise ValueError("these are answers of a classification")
         return self.values
 
-    def take(self, index: Array) -> "Answers":
-        """Return the answers to the rows at `index`."""
-        labels = None if self.predictions is None else Predictions(labels=self.predictions.labels[index])
-        return Answers(predictions=labels, values=None if self.values is None else self.values[index])
+    def take(self, indices: Array) -> "Answers":
+        """Return the answers to the rows at `indices`: integers (M,) or a mask (N,). Scores of classes are dropped."""
+        labels = None if self.predictions is None else Predictions(labels=self.predictions.labels[indices])
+        return Answers(predictions=labels, values=None if self.values is None else self.values[indices])
 
 
 def answer(
     session: Session, rows: Rows, *, task: Task, classes: Sequence[object] | None = None, batch: int = 256
 ) -> Answers:
-    """Return the model's answers; raises UnfitAnswersError when its outputs do not fit the task."""
+    """Return a model's answers to all rows.
+
+    Args:
+        session: The open model.
+        rows: N rows.
+        task: What the model does.
+        classes: Label of each score column of a classifier; None when the column's index is the label.
+        batch: Rows of one call.
+
+    Raises:
+        UnfitAnswersError: The outputs do not fit the task.
+    """
     if task is Task.CLASSIFICATION:
         return Answers(predictions=predict(session, rows, batch=batch, classes=classes))
-    outputs = outputs_of(session, rows, batch)
-    found = next((each for each in outputs.values() if each.dtype.kind == "f" and each.ndim <= 2), None)
-    if found is None:
+    outputs = outputs_of(session, rows, batch).values()
+    numbers = next((output for output in outputs if output.dtype.kind == "f" and output.ndim <= 2), None)
+    if numbers is None:
         raise UnfitAnswersError(f"a model of task {task} needs a floating point output of one row a row")
-    values = found.astype(np.float64)
+    values = numbers.astype(np.float64)
     if task is Task.REGRESSION:
         if values.size != len(rows):
             raise UnfitAnswersError(f"a regression answers one number a row, not {list(values.shape)}")
@@ -114,30 +132,44 @@ def answer(
     return Answers(values=values)
 
 
-def scores(metric: Metric, found: Answers, rows: Rows, *, reference: Answers | None = None) -> Floats:
-    """Return (N,) what a metric's figure is the mean of; `reference` is how the model as delivered answers."""
-    if found.predictions is not None:
-        right: Floats = correct(found.predictions, rows).astype(np.float64)
+def scores(metric: Metric, answers: Answers, rows: Rows, *, reference: Answers | None = None) -> Floats:
+    """Return a score for each row, of which `figure` computes the metric.
+
+    Args:
+        metric: A quality metric of the answers' task.
+        answers: A model's answers to the rows.
+        rows: N rows with labels; an embedding needs no labels.
+        reference: Answers of the model as delivered, with which an embedding is compared; None compares with itself.
+
+    Returns:
+        Scores (N,): 1 or 0 for metrics in SHARES, absolute or squared errors for MAE and RMSE, cosines for COSINE.
+    """
+    if answers.predictions is not None:
+        right: Floats = correct(answers.predictions, rows).astype(np.float64)
         return right
-    values = found.numbers
+    values = answers.numbers
     if metric in {Metric.MAE, Metric.RMSE}:
-        missed = values - rows.answers
-        return np.asarray(np.abs(missed) if metric is Metric.MAE else np.square(missed))
-    wanted = values if reference is None else reference.numbers
+        errors = values - rows.answers
+        return np.asarray(np.abs(errors) if metric is Metric.MAE else np.square(errors))
+    expected = values if reference is None else reference.numbers
     if metric is Metric.COSINE:
-        return _cosine(values, wanted)
-    same: Floats = (_neighbors(values) == _neighbors(wanted)).astype(np.float64)
+        return _cosine(values, expected)
+    same: Floats = (_neighbors(values) == _neighbors(expected)).astype(np.float64)
     return same
 
 
-def figure(metric: Metric, found: Floats) -> float:
-    """Return the number that people know a metric by, from its scores."""
-    mean = float(found.mean())
+def figure(metric: Metric, scores: Floats) -> float:
+    """Return a metric's value from its scores (N,): their mean, or for RMSE the square root of their mean."""
+    mean = float(scores.mean())
     return mean**0.5 if metric is Metric.RMSE else mean
 
 
 def alike(champion: Answers, candidate: Answers) -> Floats:
-    """Return (N,) from 0 to 1 how much two models answer the same; needs no labels."""
+    """Return for each row how alike two models answer, as (N,) from 0 (differently) to 1 (the same); needs no labels.
+
+    For a regression it is 1 minus the difference in units of the champion's standard deviation; for an embedding it is
+    the cosine.
+    """
     if champion.predictions is not None and candidate.predictions is not None:
         return agreement(champion.predictions, candidate.predictions).astype(np.float64)
     mine, theirs = candidate.numbers, champion.numbers
@@ -146,13 +178,14 @@ def alike(champion: Answers, candidate: Answers) -> Floats:
     return np.clip(_cosine(mine, theirs), 0.0, 1.0)
 
 
-def _cosine(one: Floats, other: Floats) -> Floats:
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return np.asarray((one * other).sum(axis=1) / np.maximum(lengths, 1e-12))
+def _cosine(left: Floats, right: Floats) -> Floats:
+    """Return the cosine (N,) between the rows of two arrays (N, D)."""
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    return np.asarray((left * right).sum(axis=1) / np.maximum(lengths, 1e-12))
 
 
 def _neighbors(vectors: Floats) -> NDArray[np.int64]:
-    """Return (N,) the row nearest to each by cosine, itself left out."""
+    """Return for each row the index (N,) of the nearest other row, by cosine."""
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     nearest = np.empty(len(unit), dtype=np.int64)
     for start in range(0, len(unit), _NEIGHBORS_AT_ONCE):
@@ -163,22 +196,31 @@ def _neighbors(vectors: Floats) -> NDArray[np.int64]:
 
 
 def outputs_of(session: Session, rows: Rows, batch: int) -> dict[str, Array]:
-    """Return every output for all rows, each (N, ...), asked in batches of at most `batch`."""
+    """Return every output by name for all rows, with shape (N, ...), called with at most `batch` rows at a time."""
     size = session.signature.batch or batch
     parts = [_ask(session, rows, start, size) for start in range(0, len(rows), size)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _ask(session: Session, rows: Rows, start: int, size: int) -> dict[str, Array]:
-    """Return the outputs for one batch; a short last batch of a fixed-size model is padded, then cut again."""
-    index = np.arange(start, min(start + size, len(rows)))
-    asked = np.resize(index, size) if session.signature.batch else index
+    """Return the outputs of one batch. For a model with a fixed batch, a short last batch is filled up, then cut."""
+    indices = np.arange(start, min(start + size, len(rows)))
+    asked = np.resize(indices, size) if session.signature.batch else indices
     outputs = session.run(rows.take(asked).inputs)
-    return {name: np.asarray(values)[: len(index)] for name, values in outputs.items()}
+    return {name: np.asarray(values)[: len(indices)] for name, values in outputs.items()}
 
 
 def predictions_of(outputs: Mapping[str, Array], *, rows: int, classes: Sequence[object] | None) -> Predictions:
-    """Return the answers in a model's outputs for that many rows; raises NotAClassifierError when there are none."""
+    """Find a classifier's answers among its outputs.
+
+    Args:
+        outputs: Values of every output by name, with shape (rows, ...).
+        rows: Number of rows.
+        classes: Label of each score column; None when the column's index is the label.
+
+    Raises:
+        NotAClassifierError: The outputs are neither labels nor scores for classes.
+    """
     scores = next((values.astype(np.float64) for values in outputs.values() if _is_scores(values, rows)), None)
     labels = next((values.reshape(rows) for values in outputs.values() if _is_labels(values, rows)), None)
     if labels is not None:
@@ -199,7 +241,7 @@ def _is_scores(values: Array, rows: int) -> bool:
 
 
 def _spelled(labels: Array) -> NDArray[np.str_]:
-    """Return labels as text, so that 3, 3.0 and "3" are one class."""
+    """Return labels as text, so that 3, 3.0 and "3" are the same class."""
     if labels.dtype.kind == "f" and np.all(labels == np.round(labels.astype(np.float64))):
         labels = labels.astype(np.int64)
     return labels.astype(str)

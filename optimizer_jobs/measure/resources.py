@@ -1,10 +1,8 @@
 """Memory, CPU time and throughput of several models, each in processes of its own.
 
-    measure_resources(subjects, rows, *, reference, batch, threads, serving, repeats, seed) -> dict[str, Usage]
-
-Every repeat starts a fresh process for each model, because memory once taken is not given back. The processes of one
-repeat live side by side and take turns in random order, so that what disturbs one disturbs all; ratios come from turns
-of the same round. Energy and cost are CPU time multiplied, and never more than estimates.
+Every repeat starts a fresh process for each model, because a process does not give memory back. The processes of a
+repeat take turns in random order, so that a disturbance affects all of them alike; ratios compare turns of the same
+round. Energy and cost are only estimates: CPU time multiplied by a factor.
 """
 
 import json
@@ -15,7 +13,7 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,17 +43,17 @@ RESOURCES = frozenset(
         Metric.COST_PER_1000,
     }
 )
-"""Metrics that are measured in processes of their own, and only when asked for."""
+"""Metrics that are measured in processes of their own, and only when an objective needs them."""
 TURNS = 8
-"""Turns of each process."""
+"""Turns of each process in a repeat."""
 TURN_SECONDS = 0.15
 FEEDS = 32
-"""Different requests that a process rotates through."""
+"""Most different requests that a process rotates through."""
 FEED_BYTES = 32 << 20
 ANSWER_SECONDS = 900.0
-"""Longest time to wait for a process; TensorRT builds for minutes."""
+"""Longest time to wait for an answer of a process; TensorRT takes minutes to build an engine."""
 _LEAST_BYTES = 4096
-"""A model that needs less than a page needs one page: a ratio to nothing says nothing."""
+"""Smallest memory of a model, one page: a ratio to 0 bytes would say nothing."""
 _PER_HOUR = 3600.0
 _KILLED = -9
 
@@ -78,104 +76,112 @@ class Usage:
     """What one model uses."""
 
     metrics: dict[Metric, Interval]
-    """THROUGHPUT_RPS, PEAK_MEMORY_BYTES, CPU_SECONDS_PER_1000, ENERGY_JOULES_PER_1000 and COST_PER_1000."""
+    """Values of the metrics in RESOURCES."""
     ratios: dict[Metric, Interval]
-    """The same divided by the reference's; exactly 1 for the reference itself."""
+    """Values divided by the reference's; exactly 1 for the reference itself."""
     process_bytes: int
-    """Most memory of the whole process, Python and engine included."""
+    """Peak memory of the whole process, including Python and the engine."""
 
 
-def measure_resources(  # noqa: PLR0913 - the conditions of a measurement, each by name
-    subjects: Mapping[str, Served],
-    rows: Rows,
-    *,
-    reference: str,
-    batch: int,
-    threads: int,
-    serving: Serving,
-    repeats: int,
-    seed: int,
-    confidence: float = 0.95,
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """The conditions of a measurement."""
+
+    batch: int
+    """Rows of one request."""
+    threads: int
+    """CPUs that the server may use; a model with fewer threads gets more callers at the same time."""
+    serving: Serving
+    """Watts and price of a CPU."""
+    repeats: int
+    """Fresh processes for each model; with only one, memory has no interval."""
+    seed: int
+    """Seed of the order and of the choice of rows."""
+    confidence: float = 0.95
+    """Confidence of the intervals, 0..1."""
+
+
+def measure_resources(
+    subjects: Mapping[str, Served], rows: Rows, *, reference: str, conditions: Conditions
 ) -> dict[str, Usage]:
-    """Return what each model uses, and how that compares with the model named `reference`.
+    """Measure what each model uses, and compare it with a reference model.
 
     Args:
         subjects: The models by name; all answer the same requests.
         rows: Real inputs.
-        reference: The name in `subjects` that ratios are to, usually the champion's.
-        batch: Rows a request.
-        threads: CPUs the server may use: models with fewer threads have more callers at the same time.
-        serving: Watts and price of a CPU.
-        repeats: Fresh processes for each model; one gives memory without an interval.
-        seed: Seed of the order and of the choice of rows.
-        confidence: Confidence of the intervals.
+        reference: Name in `subjects` of the model that ratios are to, usually the champion.
+        conditions: How to measure.
+
+    Returns:
+        Usage by the model's name.
 
     Raises:
-        EngineError: A process died or its engine refuses model or rows, with the model's name.
+        EngineError: A process died, or its engine refuses model or rows; the message names the model.
     """
-    chosen = random.Random(seed)
+    generator = random.Random(conditions.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        bench = _Bench(Path(scratch), rows, batch=batch, threads=threads, chosen=chosen)
-        seen = [_repeat(subjects, bench, chosen) for _ in range(repeats)]
-    raw = {name: _Raw.of([each[name] for each in seen]) for name in subjects}
+        bench = _Bench(Path(scratch), rows, batch=conditions.batch, threads=conditions.threads, generator=generator)
+        repeats = [_repeat(subjects, bench, generator) for _ in range(conditions.repeats)]
+    readings = {name: _Readings.joined([repeat[name] for repeat in repeats]) for name in subjects}
     return {
         name: Usage(
-            metrics=_metrics(mine, serving, confidence),
-            ratios=_ratios(raw[reference], mine, confidence),
+            metrics=_metrics(mine, conditions.serving, conditions.confidence),
+            ratios=_ratios(readings[reference], mine, conditions.confidence),
             process_bytes=int(mine.process.max()),
         )
-        for name, mine in raw.items()
+        for name, mine in readings.items()
     }
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What one process told: (TURNS,) each, and two sizes in bytes."""
+class _Readings:
+    """What the R processes of one model measured."""
 
     rate: Values
+    """(R * TURNS,): rows per second."""
     cpu: Values
-    peak: float
-    process: float
-
-
-@dataclass(frozen=True)
-class _Raw:
-    """What all processes of one model told."""
-
-    rate: Values
-    """(repeats * TURNS,) rows a second."""
-    cpu: Values
-    """(repeats * TURNS,) CPU seconds a row."""
+    """(R * TURNS,): CPU seconds per row."""
     peak: Values
-    """(repeats,) bytes above the engine's own."""
+    """(R,): peak memory in bytes above that of the engine without a model, at least a page."""
     process: Values
-    """(repeats,) bytes of the whole process."""
+    """(R,): peak memory of the whole process in bytes."""
 
     @classmethod
-    def of(cls, seen: list[_Seen]) -> "_Raw":
+    def of_process(cls, opened: Mapping[str, float], turns: Sequence[Mapping[str, float]]) -> "_Readings":
+        """Return the readings of one process, from its answers after opening the model and after each turn."""
         return cls(
-            rate=np.concatenate([each.rate for each in seen]),
-            cpu=np.concatenate([each.cpu for each in seen]),
-            peak=np.maximum([each.peak for each in seen], _LEAST_BYTES),
-            process=np.asarray([each.process for each in seen]),
+            rate=np.asarray([turn["rows"] / turn["wall"] for turn in turns]),
+            cpu=np.asarray([turn["cpu"] / turn["rows"] for turn in turns]),
+            peak=np.maximum([opened["peak"]], _LEAST_BYTES),
+            process=np.asarray([opened["process"]]),
+        )
+
+    @classmethod
+    def joined(cls, processes: Sequence["_Readings"]) -> "_Readings":
+        """Return the readings of all processes of a model."""
+        return cls(
+            rate=np.concatenate([process.rate for process in processes]),
+            cpu=np.concatenate([process.cpu for process in processes]),
+            peak=np.concatenate([process.peak for process in processes]),
+            process=np.concatenate([process.process for process in processes]),
         )
 
 
 class _Bench:
     """The files that all processes of a measurement read."""
 
-    def __init__(self, folder: Path, rows: Rows, *, batch: int, threads: int, chosen: random.Random) -> None:
+    def __init__(self, folder: Path, rows: Rows, *, batch: int, threads: int, generator: random.Random) -> None:
         self._threads = threads
         self._inputs = list(rows.inputs)
         self._feeds, self._empty = folder / "feeds.npz", folder / "empty.onnx"
-        one = batch * sum(values[:1].nbytes for values in rows.inputs.values())
-        count = max(1, min(FEEDS, FEED_BYTES // max(1, one)))
-        picks = np.asarray(chosen.choices(range(len(rows)), k=count * batch)).reshape(count, batch)
+        request_bytes = batch * sum(values[:1].nbytes for values in rows.inputs.values())
+        count = max(1, min(FEEDS, FEED_BYTES // max(1, request_bytes)))
+        picks = np.asarray(generator.choices(range(len(rows)), k=count * batch)).reshape(count, batch)
         save_feeds(self._feeds, [rows.take(pick).inputs for pick in picks], self._inputs)
         _save_empty(self._empty)
 
-    def told(self, served: Served) -> dict[str, Any]:
-        """Return what a process is told about its model."""
+    def setup(self, served: Served) -> dict[str, Any]:
+        """Return the first document for a process: which model to open, and how."""
         options = limited(served.engine, self._threads)
         return {
             "model": str(served.model),
@@ -187,27 +193,19 @@ class _Bench:
         }
 
 
-def _repeat(subjects: Mapping[str, Served], bench: _Bench, chosen: random.Random) -> dict[str, _Seen]:
+def _repeat(subjects: Mapping[str, Served], bench: _Bench, generator: random.Random) -> dict[str, _Readings]:
     """Start a process for each model, one after the other, then let them take turns."""
     names = list(subjects)
     turns: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     with ExitStack() as stack:
-        chosen.shuffle(names)
+        generator.shuffle(names)
         processes = {name: stack.enter_context(_started(name)) for name in names}
-        opened = {name: processes[name].ask(bench.told(subjects[name])) for name in names}
+        opened = {name: processes[name].ask(bench.setup(subjects[name])) for name in names}
         for _ in range(TURNS):
-            chosen.shuffle(names)
+            generator.shuffle(names)
             for name in names:
                 turns[name].append(processes[name].ask({"seconds": TURN_SECONDS}))
-    return {
-        name: _Seen(
-            rate=np.asarray([turn["rows"] / turn["wall"] for turn in turns[name]]),
-            cpu=np.asarray([turn["cpu"] / turn["rows"] for turn in turns[name]]),
-            peak=opened[name]["peak"],
-            process=opened[name]["process"],
-        )
-        for name in subjects
-    }
+    return {name: _Readings.of_process(opened[name], turns[name]) for name in subjects}
 
 
 class _Process:
@@ -217,7 +215,7 @@ class _Process:
         self._name, self._child = name, child
 
     def ask(self, document: Mapping[str, Any]) -> dict[str, float]:
-        """Send one document and return the answer; raises EngineError when there is none."""
+        """Send one document and return the answer; raises EngineError when the process fails or does not answer."""
         requests, answers = self._child.stdin, self._child.stdout
         if requests is None or answers is None:
             raise RuntimeError("the process was started without pipes")
@@ -243,7 +241,7 @@ class _Process:
 
 @contextmanager
 def _started(name: str) -> Iterator[_Process]:
-    """Start a process that imports from where this one does, and end it."""
+    """Start a process with the same import path as this one, and kill it afterwards."""
     child = subprocess.Popen(
         [sys.executable, "-m", "optimizer_jobs.measure.answering"],
         stdin=subprocess.PIPE,
@@ -259,24 +257,24 @@ def _started(name: str) -> Iterator[_Process]:
 
 
 def _save_empty(path: Path) -> None:
-    """Write a model that does nothing, for what an engine needs by itself."""
-    sides = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 1]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "empty", sides[:1], sides[1:])
+    """Write a model that does nothing, to measure the memory of the engine alone."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 1]) for name in ("x", "y"))
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "empty", [x], [y])
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
-def _metrics(raw: _Raw, serving: Serving, confidence: float) -> dict[Metric, Interval]:
-    cpu = _mean(raw.cpu, confidence)
+def _metrics(readings: _Readings, serving: Serving, confidence: float) -> dict[Metric, Interval]:
+    cpu = _mean(readings.cpu, confidence)
     return {
-        Metric.THROUGHPUT_RPS: _mean(raw.rate, confidence),
-        Metric.PEAK_MEMORY_BYTES: _mean(raw.peak, confidence),
+        Metric.THROUGHPUT_RPS: _mean(readings.rate, confidence),
+        Metric.PEAK_MEMORY_BYTES: _mean(readings.peak, confidence),
         Metric.CPU_SECONDS_PER_1000: _times(cpu, 1000),
         Metric.ENERGY_JOULES_PER_1000: _times(cpu, 1000 * float(serving.watts_per_cpu)),
         Metric.COST_PER_1000: _times(cpu, 1000 * float(serving.price_per_cpu_hour) / _PER_HOUR),
     }
 
 
-def _ratios(base: _Raw, mine: _Raw, confidence: float) -> dict[Metric, Interval]:
+def _ratios(base: _Readings, mine: _Readings, confidence: float) -> dict[Metric, Interval]:
     cpu = _mean(mine.cpu / base.cpu, confidence)
     return {
         Metric.THROUGHPUT_RPS: _mean(mine.rate / base.rate, confidence),
@@ -288,13 +286,13 @@ def _ratios(base: _Raw, mine: _Raw, confidence: float) -> dict[Metric, Interval]
 
 
 def _mean(values: Values, confidence: float) -> Interval:
-    """Return the geometric mean with Student's interval, which stays honest for few values; one value has none."""
+    """Return the geometric mean with Student's interval, which holds for few values too; a single value has none."""
     logs = np.log(values)
-    middle = float(logs.mean())
+    mean = float(logs.mean())
     if len(logs) < 2:
-        return Interval.exact(math.exp(middle))
+        return Interval.exact(math.exp(mean))
     half = float(student.ppf(0.5 + confidence / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
-    return Interval(math.exp(middle), math.exp(middle - half), math.exp(middle + half), samples=len(logs))
+    return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half), samples=len(logs))
 
 
 def _times(interval: Interval, factor: float) -> Interval:

@@ -1,7 +1,7 @@
-"""Intervals and tests behind every number of a verdict.
+"""Intervals and tests by formula for shares of rows, and the number of rows that a judgement needs.
 
-A number without an interval must not decide anything, so each estimate here comes with one that stays honest where
-textbook formulas break down: few rows, shares near 0 or 1, and no disagreement at all. Nothing here draws at random.
+A number without an interval must never decide anything. The intervals here hold where simple textbook formulas fail:
+for few rows, for shares near 0 or 1, and for two models that never disagree. Nothing here is random.
 """
 
 import math
@@ -18,7 +18,7 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Interval:
-    """A point estimate between the two ends of its interval, and the number of rows or calls behind it."""
+    """An estimate with the two ends of its interval, and the number of rows or calls that it is based on."""
 
     value: float
     low: float
@@ -27,34 +27,34 @@ class Interval:
 
     @classmethod
     def exact(cls, value: float) -> "Interval":
-        """Return the interval of a number that is counted, not estimated, such as a size in bytes."""
+        """Return an interval without width for an exact number, such as a size in bytes."""
         return cls(value=value, low=value, high=value, samples=1)
 
     def widened(self, factor: float) -> "Interval":
-        """Return the interval with both ends further out by a factor of at least 1, for numbers above 0."""
+        """Return the interval of a positive number with the ends moved outwards by a factor of at least 1."""
         return Interval(self.value, low=self.low / factor, high=self.high * factor, samples=self.samples)
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A quality of the candidate minus the champion's, on the same rows, in the metric's unit."""
+    """The candidate's quality minus the champion's on the same rows, in the metric's unit."""
 
     value: float
     low: float
     high: float
     p_value: float
-    """Two-sided test of equal quality: exact McNemar for shares of rows, resampled for everything else."""
+    """Two-sided test of equal quality: exact McNemar for shares of rows, resampled for all other metrics."""
     gained: int
-    """Rows that only the candidate gets right, or answers better."""
+    """Rows that only the candidate gets right, or that it answers better."""
     lost: int
-    """Rows that only the champion gets right, or answers better."""
+    """Rows that only the champion gets right, or that it answers better."""
     rows: int
     spread: float = 0.0
-    """Standard deviation of what one row adds to the difference, for metrics that are no share of rows."""
+    """Standard deviation of one row's contribution to the difference; only for metrics that are no share of rows."""
 
     @property
     def discordant(self) -> int:
-        """Rows on which one of the two is better."""
+        """Rows on which one of the two models is better."""
         return self.gained + self.lost
 
     @property
@@ -64,12 +64,12 @@ class PairedDifference:
 
 
 def wilson(successes: int, rows: int, *, confidence: float) -> Interval:
-    """Return the Wilson score interval of a share; raises ValueError for no rows."""
+    """Return the share of successes among rows with its Wilson score interval; raises ValueError for no rows."""
     if rows < 1:
         raise ValueError("a share needs at least one row")
-    ends = binomtest(successes, rows).proportion_ci(confidence_level=confidence, method="wilson")
+    bounds = binomtest(successes, rows).proportion_ci(confidence_level=confidence, method="wilson")
     share = successes / rows
-    return Interval(value=share, low=min(float(ends.low), share), high=max(float(ends.high), share), samples=rows)
+    return Interval(value=share, low=min(float(bounds.low), share), high=max(float(bounds.high), share), samples=rows)
 
 
 def paired_difference(
@@ -77,8 +77,15 @@ def paired_difference(
 ) -> PairedDifference:
     """Return the paired difference of two accuracies with Tango's score interval and the exact McNemar test.
 
-    Both arrays are (N,) and speak of the same rows in the same order. Raises ValueError when they differ in length or
-    are empty. Source: T. Tango, Statistics in Medicine 17 (1998), 891-908.
+    Source: T. Tango, Statistics in Medicine 17 (1998), 891-908.
+
+    Args:
+        champion_correct: Mask (N,) of the rows that the champion gets right.
+        candidate_correct: Mask (N,) of the rows that the candidate gets right, in the same order.
+        confidence: Confidence of the interval, 0..1.
+
+    Raises:
+        ValueError: The two have different lengths, or no rows.
     """
     if champion_correct.shape != candidate_correct.shape or champion_correct.size == 0:
         raise ValueError("paired accuracies need the same rows for both models, and at least one")
@@ -94,7 +101,7 @@ def paired_difference(
 
 
 def tango_interval(gained: int, lost: int, rows: int, *, confidence: float) -> tuple[float, float]:
-    """Return both ends of the score interval for (gained - lost) / rows."""
+    """Return the low and high end of Tango's score interval for (gained - lost) / rows."""
     z = float(norm.ppf(0.5 + confidence / 2))
     high = _tango_upper(gained, lost, rows, z)
     low = -_tango_upper(lost, gained, rows, z)
@@ -102,14 +109,14 @@ def tango_interval(gained: int, lost: int, rows: int, *, confidence: float) -> t
 
 
 def _tango_upper(gained: int, lost: int, rows: int, z: float) -> float:
-    """Return the largest difference that the score test does not refuse at `z`."""
+    """Return the largest difference that the score test does not reject at the quantile `z`."""
     estimate = (gained - lost) / rows
 
     def excess(delta: float) -> float:
         deviation = gained - lost - rows * delta
         return deviation + z * math.sqrt(rows * _score_variance(gained, lost, rows, delta))
 
-    # At the estimate itself a fitted variance of 0 (no row, or every row, discordant) is a root that means nothing.
+    # At the estimate itself, a fitted variance of 0 (no row or every row is discordant) gives a meaningless root.
     start = estimate + 1e-9
     if start >= 1 or excess(start) <= 0:
         return estimate
@@ -117,7 +124,7 @@ def _tango_upper(gained: int, lost: int, rows: int, z: float) -> float:
 
 
 def _score_variance(gained: int, lost: int, rows: int, delta: float) -> float:
-    """Return the variance of one row's difference, with the share of lost rows fitted under the difference `delta`."""
+    """Return the variance of one row's difference, with the share of lost rows fitted to a true difference `delta`."""
     a = 2 * rows
     b = -gained - lost + (2 * rows - gained + lost) * delta
     c = -lost * delta * (1 - delta)
@@ -126,13 +133,13 @@ def _score_variance(gained: int, lost: int, rows: int, delta: float) -> float:
 
 
 def required_rows(*, margin: float, discordance: float, confidence: float, power: float = 0.9) -> int:
-    """Return the rows needed to show that an equally good candidate stays within `margin`.
+    """Return the number of rows that is needed to show that an equally good candidate loses at most `margin`.
 
     Args:
         margin: Allowed drop of accuracy, as a share above 0.
         discordance: Share of rows on which exactly one of the two models is right.
-        confidence: Confidence of the two-sided interval whose lower end is judged.
-        power: Probability of success when the two are truly equal.
+        confidence: Confidence (0..1) of the two-sided interval whose lower end is judged.
+        power: Probability (0..1) of success when the two models are equally good.
 
     Raises:
         ValueError: The margin is not above 0; no number of rows shows that two models are exactly equal.
@@ -147,25 +154,25 @@ def required_rows(*, margin: float, discordance: float, confidence: float, power
 
 
 def required_rows_of_mean(*, margin: float, spread: float, confidence: float, power: float = 0.9) -> int:
-    """Return the rows needed to show that a mean stays within `margin` of where it is.
+    """Return the number of rows that is needed to show that a mean gets worse by at most `margin`.
 
     Args:
-        margin: What may be lost, above 0, in the unit of the mean.
-        spread: Standard deviation of one row's part in it.
-        confidence: Confidence of the two-sided interval whose bad end is judged.
-        power: Probability of success.
+        margin: Allowed loss, above 0, in the unit of the mean.
+        spread: Standard deviation of one row's contribution to the mean.
+        confidence: Confidence (0..1) of the two-sided interval whose bad end is judged.
+        power: Probability (0..1) of success when the mean does not change.
 
     Raises:
         ValueError: The margin is not above 0.
     """
     if margin <= 0:
         raise ValueError("only a margin above 0 can be shown")
-    both = float(norm.ppf(0.5 + confidence / 2)) + float(norm.ppf(power))
-    return max(1, math.ceil((both * spread / margin) ** 2))
+    z_sum = float(norm.ppf(0.5 + confidence / 2)) + float(norm.ppf(power))
+    return max(1, math.ceil((z_sum * spread / margin) ** 2))
 
 
 def _null_variance(discordance: float, margin: float) -> float:
-    """Return the score variance at a true drop of `margin` when equal models disagree on `discordance` of the rows."""
+    """Return the score variance at a true drop of `margin`, for equal models that disagree on a share of rows."""
     scale = 10**9
     half = round(discordance * scale / 2)
     return _score_variance(half, half, scale, margin)
@@ -176,15 +183,23 @@ def holm_confidences(
 ) -> dict[str, float]:
     """Return the confidence at which each of several candidates is judged against the same limit (Holm's step-down).
 
-    `lower_end[name](c)` is the lower end of that candidate's interval at confidence `c`. Judging every candidate at
-    the confidence returned keeps the chance of accepting any bad one at 1 - `confidence`, however many there are.
+    If every candidate is judged at the returned confidence, the chance of accepting any bad candidate stays at
+    1 - `confidence`, however many candidates there are.
+
+    Args:
+        lower_end: By candidate, a function from a confidence to the lower end of the candidate's interval.
+        limit: Value that the lower end must reach.
+        confidence: Confidence for all candidates together, 0..1.
+
+    Returns:
+        Confidence by candidate.
     """
-    judged: dict[str, float] = {}
+    confidences: dict[str, float] = {}
     waiting = dict(lower_end)
     while waiting:
         strict = 1 - (1 - confidence) / len(waiting)
         passing = [name for name, low in waiting.items() if low(strict) >= limit]
         settled = passing or list(waiting)
-        judged |= dict.fromkeys(settled, strict)
-        waiting = {name: low for name, low in waiting.items() if name not in judged}
-    return judged
+        confidences |= dict.fromkeys(settled, strict)
+        waiting = {name: low for name, low in waiting.items() if name not in confidences}
+    return confidences

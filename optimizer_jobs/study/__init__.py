@@ -1,1 +1,1 @@
-"""The study of a run: its trials on disk, its objectives, and who its finalists are. What search and judge share."""
+"""The study of a run, which search and judge share: its trials on disk, its objectives and its finalists."""

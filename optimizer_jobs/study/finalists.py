@@ -1,7 +1,7 @@
-"""Which candidates of a study the judge gets to see.
+"""Which candidates of a study go to the judge.
 
-The search's numbers are of few rows, and the best of many is lucky: finalists are bold and cautious ones, so that a run
-does not end with nothing while something sure lay behind.
+The search measures on few rows, and the best of many candidates is partly lucky. So the finalists are a mixture: some
+gain much but may fail, others gain less but will almost surely pass, so that a run does not end without a result.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 import optuna
 
 from optimizer_jobs.study.objectives import ranked
-from optimizer_jobs.study.trials import Candidate, Found, candidates
+from optimizer_jobs.study.trials import Candidate, TrialResult, candidates
 from retune.api.objectives import Objective
 
-Chance = Callable[[Found], float]
-"""Returns how likely a candidate's quality is to be proven, 0 to 1."""
+Chance = Callable[[TrialResult], float]
+"""Returns the probability (0..1) that the judge can prove a candidate's quality."""
 
 EVEN, SURE = 0.5, 0.9
-"""Chances to be proven from which on a candidate is worth the judge's time, and is as good as proven."""
+"""Probability from which a candidate is worth judging, and probability from which it will almost surely pass."""
 
 
 def finalists(
@@ -27,10 +27,19 @@ def finalists(
     exclude_digests: Sequence[str] = (),
     chance: Chance | None = None,
 ) -> tuple[Candidate, ...]:
-    """Return at most `count` candidates, best first: feasible ones of the Pareto front, then of those behind it.
+    """Return the candidates of a study that go to the judge, in order of preference.
 
-    With chances they are bold and cautious ones: from likelier than not to be proven up to as good as sure. When no
-    candidate keeps the limits, the single least bad one is returned, for the judge to say why it fails.
+    Args:
+        study: The run's study.
+        objectives: Objectives of the spec.
+        count: Most candidates that are returned.
+        exclude_digests: Digests of bundles that must not be judged again.
+        chance: Probability that a candidate's quality can be proven; None ignores it.
+
+    Returns:
+        Feasible candidates: first those of the Pareto front, then those behind it. With `chance`, candidates of
+        different probability, from EVEN up to SURE. If no candidate is feasible, the one that violates the limits
+        least, so that the judge can say why it fails.
     """
     return finalists_of(candidates(study, exclude_digests), objectives, count=count, chance=chance)
 
@@ -41,63 +50,68 @@ def finalists_of(
     """Return the finalists among these candidates, as `finalists` does."""
     feasible = [candidate for candidate in every if candidate.feasible]
     if not feasible:
-        return tuple(sorted(every, key=lambda candidate: (candidate.found.violation, candidate.trial))[:1])
+        return tuple(sorted(every, key=lambda candidate: (candidate.result.violation, candidate.trial))[:1])
     front = [candidate for candidate in feasible if not _dominated(candidate, feasible)]
     behind = [candidate for candidate in feasible if candidate not in front]
     order = _by_importance(front, objectives) + _by_importance(behind, objectives)
-    return tuple(order[:count] if chance is None else _with_prospects(order, objectives, count=count, chance=chance))
+    return tuple(order[:count] if chance is None else _bold_and_cautious(order, objectives, count=count, chance=chance))
 
 
-def _with_prospects(
+def _bold_and_cautious(
     order: Sequence[Candidate], objectives: Sequence[Objective], *, count: int, chance: Chance
 ) -> list[Candidate]:
-    """Return the best of those likelier than not to be proven, the best of those as good as sure, and some between.
+    """Return `count` candidates of different probability to be proven, in the given order.
 
-    Near copies of one bold candidate would else take all places. Where nobody is likely enough, the likeliest is taken.
+    The required probability rises from EVEN to SURE, and each step takes the best remaining candidate that reaches it,
+    or else the most probable one. Otherwise near copies of one bold candidate would take all places.
     """
-    chances = {each.trial: chance(each.found) for each in order}
-    left = [each for each in order if _gains(each, objectives)]
+    chances = {candidate.trial: chance(candidate.result) for candidate in order}
+    remaining = [candidate for candidate in order if _gains(candidate, objectives)]
     chosen = set[int]()
-    for step in range(min(count, len(left))):
-        least = EVEN + (SURE - EVEN) * step / max(1, count - 1)
-        likely = next((each for each in left if chances[each.trial] >= least), None)
-        taken = likely or max(left, key=lambda each: chances[each.trial])
+    for step in range(min(count, len(remaining))):
+        required = EVEN + (SURE - EVEN) * step / max(1, count - 1)
+        likely = next((candidate for candidate in remaining if chances[candidate.trial] >= required), None)
+        taken = likely or max(remaining, key=lambda candidate: chances[candidate.trial])
         chosen.add(taken.trial)
-        left.remove(taken)
-    others = [each.trial for each in order if each.trial not in chosen]
+        remaining.remove(taken)
+    others = [candidate.trial for candidate in order if candidate.trial not in chosen]
     chosen |= set(others[: count - len(chosen)])
-    return [each for each in order if each.trial in chosen]
+    return [candidate for candidate in order if candidate.trial in chosen]
 
 
 def _gains(candidate: Candidate, objectives: Sequence[Objective]) -> bool:
-    """Return whether a candidate is better than the champion by something that is ranked."""
-    even = (0.0 if objective.metric.is_share else 1.0 for objective in ranked(objectives))
-    return any(cost < equal for cost, equal in zip(candidate.found.costs, even, strict=True))
+    """Return whether a candidate is better than the champion in at least one ranked objective."""
+    equals = (0.0 if objective.metric.is_share else 1.0 for objective in ranked(objectives))
+    return any(cost < equal for cost, equal in zip(candidate.result.costs, equals, strict=True))
 
 
 def _dominated(candidate: Candidate, others: Sequence[Candidate]) -> bool:
-    mine = candidate.found.costs
+    """Return whether another candidate is at least as good in every objective and better in one."""
+    mine = candidate.result.costs
     return any(
-        theirs != mine and all(one <= own for one, own in zip(theirs, mine, strict=True))
-        for theirs in (other.found.costs for other in others)
+        theirs != mine and all(their <= own for their, own in zip(theirs, mine, strict=True))
+        for theirs in (other.result.costs for other in others)
     )
 
 
 def _by_importance(candidates: Sequence[Candidate], objectives: Sequence[Objective]) -> list[Candidate]:
-    """Sort by the first objective; within its tolerance of the best left, by the next; then by the trial's number."""
+    """Sort candidates by the objectives in their order; costs within an objective's tolerance count as equal.
+
+    Of equal candidates, the one with fewer techniques comes first, then the one of the earlier trial.
+    """
     waiting, order = list(candidates), []
     while waiting:
         tied = waiting
         for position, objective in enumerate(ranked(objectives)):
-            best = min(candidate.found.costs[position] for candidate in tied)
+            best = min(candidate.result.costs[position] for candidate in tied)
             band = best + float(objective.tolerance) * _scale(objective, best)
-            tied = [candidate for candidate in tied if candidate.found.costs[position] <= band]
-        chosen = min(tied, key=lambda candidate: (len(candidate.found.techniques), candidate.trial))
+            tied = [candidate for candidate in tied if candidate.result.costs[position] <= band]
+        chosen = min(tied, key=lambda candidate: (len(candidate.result.techniques), candidate.trial))
         order.append(chosen)
         waiting.remove(chosen)
     return order
 
 
 def _scale(objective: Objective, best: float) -> float:
-    """Return what a relative tolerance is relative to: the ratio itself, or 1 for a difference of shares."""
+    """Return the number that a tolerance is multiplied with: the cost itself if it is a ratio, 1 for shares."""
     return 1.0 if objective.metric.is_share else best

@@ -1,6 +1,6 @@
-"""What the objectives say of one candidate: numbers to minimize, and limits kept or missed.
+"""How the objectives rate one candidate: costs to minimize, and limits that are kept or missed.
 
-Search looks at point estimates only; the judge applies the same limits to the pessimistic end of an interval.
+The search applies limits to point estimates; the judge applies the same limits to the bad end of an interval.
 """
 
 from collections.abc import Sequence
@@ -8,15 +8,21 @@ from collections.abc import Sequence
 from retune.api.objectives import GoalType, Metric, Objective, Role
 
 _EXACT = 1e-9
-"""Differences below this are rounding: a limit met exactly is kept."""
+"""Smaller differences are rounding errors: a limit that is met exactly is kept."""
 _LEAST = 1e-12
-"""What a ratio is to, where there is nothing, such as no error at all."""
+"""Smallest denominator of a ratio, for metrics that may be 0, such as an error."""
 
 
 def shortfall(objective: Objective, candidate: float, champion: float) -> float:
-    """Return how far `candidate` misses the objective's goal, in the metric's unit; 0 or less keeps it.
+    """Return by how much a candidate misses an objective's goal, in the metric's unit; 0 or less keeps the goal.
 
-    Raises ValueError when the objective has no goal.
+    Args:
+        objective: An objective with a goal.
+        candidate: The candidate's value of the metric.
+        champion: The champion's value of the metric.
+
+    Raises:
+        ValueError: The objective has no goal.
     """
     if objective.goal is None:
         raise ValueError(f"objective {objective.metric} has no goal")
@@ -33,17 +39,21 @@ def shortfall(objective: Objective, candidate: float, champion: float) -> float:
 
 
 def limits(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
-    """Return the objectives that carry a goal, whatever their role."""
+    """Return the objectives that have a goal, whatever their role."""
     return tuple(objective for objective in objectives if objective.goal is not None)
 
 
 def ranked(objectives: Sequence[Objective]) -> tuple[Objective, ...]:
-    """Return the objectives with role Optimize, most important first."""
+    """Return the objectives with the role Optimize, the most important first."""
     return tuple(objective for objective in objectives if objective.role is Role.OPTIMIZE)
 
 
 def cost(metric: Metric, candidate: float, champion: float) -> float:
-    """Return the number a study minimizes: the loss of a share, or the ratio to the champion (1 is equal)."""
+    """Return the number that a study minimizes.
+
+    For a metric that is a share, it is the champion's value minus the candidate's (0 means equal). For all others, it
+    is the ratio of the two, above 1 when the candidate is worse.
+    """
     if metric.is_share:
         return champion - candidate
     worse, better = (champion, candidate) if metric.higher_is_better else (candidate, champion)

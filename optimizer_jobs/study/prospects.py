@@ -1,7 +1,7 @@
-"""How likely the judge is to see a candidate's quality proven, by what its validation rows say.
+"""The probability that the judge can prove a candidate's quality, estimated from its results on validation.
 
-A search picks what looks best on few rows, and much of that is luck: what is worth judging is what a limit can be shown
-for with the test rows there are. Knows their number and never looks at them.
+A search chooses what looks best on few rows, and much of that is luck. A candidate is worth judging only if the test
+rows are enough to prove that it keeps the limits. Uses the number of test rows and never looks at them.
 """
 
 import math
@@ -11,35 +11,39 @@ from scipy.stats import norm
 
 from optimizer_jobs.measure.intervals import difference, own_interval
 from optimizer_jobs.measure.quality import SHARES, Floats
-from optimizer_jobs.study.trials import Found
+from optimizer_jobs.study.trials import TrialResult
 from retune.api.objectives import GoalType, Metric, Objective
 
 _CONFIDENCE = 0.95
-"""Of the interval that a standard error is taken from."""
+"""Confidence of the interval that a standard error is computed from."""
 
 
 def standard_error(objective: Objective, champion: Floats, candidate: Floats) -> float:
-    """Return the standard error, in the metric's unit, of what the judge holds against the objective's goal.
+    """Return the standard error of the number that the judge compares with the objective's goal.
 
-    Intervals of shares are not symmetric; it is taken from their bad end, which decides. For all other metrics it comes
-    from the spread of the rows: resampling, as the judge does it, takes too long for every trial.
+    The intervals of shares are not symmetric, so their bad end is used, because it decides. For all other metrics, the
+    spread of the rows is used, because resampling, which the judge uses, takes too long for every trial.
 
     Args:
-        objective: One with a goal on quality.
-        champion: Scores (N,) of the champion's answers to some rows.
-        candidate: Scores (N,) of the candidate's answers to the same rows.
+        objective: An objective with a goal on quality.
+        champion: Scores (N,) of the champion.
+        candidate: Scores (N,) of the candidate on the same rows.
+
+    Returns:
+        The standard error in the metric's unit.
     """
     absolute = objective.goal is not None and objective.goal.type is GoalType.THRESHOLD
     metric = objective.metric
     if metric not in SHARES:
-        each = _shares_of(metric, candidate) - (0.0 if absolute else _shares_of(metric, champion))
-        return float(each.std() / math.sqrt(len(each)))
-    found = (own_interval(metric, candidate) if absolute else difference(metric, champion, candidate))(_CONFIDENCE)
-    return (found.value - found.low) / _quantile(_CONFIDENCE)
+        parts = _contributions(metric, candidate) - (0.0 if absolute else _contributions(metric, champion))
+        return float(parts.std() / math.sqrt(len(parts)))
+    at = own_interval(metric, candidate) if absolute else difference(metric, champion, candidate)
+    interval = at(_CONFIDENCE)
+    return (interval.value - interval.low) / _quantile(_CONFIDENCE)
 
 
-def _shares_of(metric: Metric, scores: Floats) -> Floats:
-    """Return (N,) what each row adds to the figure: to a mean its score, to a root of a mean to first order."""
+def _contributions(metric: Metric, scores: Floats) -> Floats:
+    """Return the contribution (N,) of each row to a metric: its score, or for RMSE the first-order approximation."""
     if metric is not Metric.RMSE:
         return scores
     root = math.sqrt(scores.mean())
@@ -48,33 +52,41 @@ def _shares_of(metric: Metric, scores: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Hurdle:
-    """What a finalist has to take."""
+    """What the judge requires of a finalist."""
 
     rows: int
-    """Test rows."""
+    """Number of test rows."""
     confidence: float
-    """Of the judge's interval, whose bad end has to keep the limit."""
+    """Confidence (0..1) of the judge's intervals, whose bad ends must keep the limits."""
 
-    def chance(self, found: Found) -> float:
-        """Return how likely the bad ends of all intervals are to keep their limits; 1 where nothing is known."""
-        rows = found.rows or self.rows
-        return min((self._of(_slack(found, name), error, rows) for name, error in found.errors.items()), default=1.0)
+    def chance(self, result: TrialResult) -> float:
+        """Return the probability (0..1) that the bad ends of all intervals keep their limits; 1 if nothing is known."""
+        rows = result.rows or self.rows
+        slacks = ((_slack(result, name), error) for name, error in result.errors.items())
+        return min((self._chance(slack, error, rows) for slack, error in slacks), default=1.0)
 
-    def _of(self, slack: float, seen: float, rows: int) -> float:
-        """Return the chance by the distance to the limit on validation, its standard error there, and their rows."""
-        coming = seen * math.sqrt(rows / self.rows)
-        left, spread = slack - _quantile(self.confidence) * coming, math.hypot(seen, coming)
-        return float(norm.cdf(left / spread)) if spread else float(left >= 0)
+    def _chance(self, slack: float, error: float, rows: int) -> float:
+        """Return the probability for one limit.
+
+        Args:
+            slack: By how much the candidate keeps the limit on validation.
+            error: Standard error of this number.
+            rows: Number of validation rows.
+        """
+        test_error = error * math.sqrt(rows / self.rows)
+        margin = slack - _quantile(self.confidence) * test_error
+        spread = math.hypot(error, test_error)
+        return float(norm.cdf(margin / spread)) if spread else float(margin >= 0)
 
 
-def _slack(found: Found, name: str) -> float:
-    """Return how far a candidate keeps a limit, what it is better than the champion by not counted.
+def _slack(result: TrialResult, name: str) -> float:
+    """Return by how much a candidate keeps a limit, without its lead over the champion.
 
-    It was chosen among many for being good on these rows, so its lead is luck for the most part.
+    The candidate was chosen among many because it is good on these rows, so its lead is mostly luck.
     """
-    slack, lead = -found.shortfalls[name], found.values.get(name, 0.0) - found.champion.get(name, 0.0)
+    slack, lead = -result.shortfalls[name], result.values.get(name, 0.0) - result.champion.get(name, 0.0)
     lead = max(0.0, lead if Metric(name).higher_is_better else -lead)
-    return slack - lead if slack >= lead else slack  # a limit that the champion misses itself asks for a lead
+    return slack - lead if slack >= lead else slack  # below, the champion misses the limit, and a lead is required
 
 
 def _quantile(confidence: float) -> float:

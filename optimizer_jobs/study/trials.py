@@ -1,7 +1,7 @@
-"""The study on disk: one journal file per run, read by workers, judge and report.
+"""The study on disk: one journal file for each run, which workers, judge and report read.
 
-A study is never started over: whoever opens it finds what others finished. What a trial found lies in its user
-attributes as one document, so that a study can be read without the models it speaks of.
+A study is never started again from the beginning: a worker that opens it continues after the trials that are finished.
+The result of a trial is stored in its user attributes, so that a study can be read without its models.
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from optimizer_jobs.data.uris import resolve
@@ -24,67 +25,66 @@ from retune.contract.requests import BundleRef
 from retune.contract.results import Reason
 
 JOURNAL = "study.journal"
-FOUND = "found"
-"""User attribute of a trial that holds its `Found` as JSON."""
+RESULT = "found"
+"""User attribute of a trial that holds its `TrialResult` as JSON."""
 NUMBER = "number"
-"""User attribute of a trial that holds its number for people, 1 to the budget."""
+"""User attribute of a trial that holds its number for people, from 1 to the budget."""
 KEY = "key"
-"""User attribute of a trial that holds the same text as every trial of the same combination."""
+"""User attribute of a trial with a text that is the same for all trials of the same combination."""
 PLAN = "plan"
-"""User attribute of a trial that holds its combination exactly, as its own key."""
+"""User attribute of a trial that holds its exact combination, as the plan's own key."""
 LEFT_OUT = "left_out"
-"""User attribute of a study that says why techniques and engines are not in it, by name."""
+"""User attribute of a study that says why techniques and engines were left out, by name."""
 LOST = "lost:"
 """Prefix of the study's user attributes that name trials which must not count, with the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What a trial found. Fields that were not reached are empty."""
+class TrialResult:
+    """The result of a trial. Fields stay empty if the trial ended before they were known."""
 
     plan: str
-    """The combination, in words: `int8 static MinMax, all graph, 2 threads`."""
+    """The combination in words, such as `int8 static MinMax, all graph, 2 threads`."""
     steps: tuple[str, ...] = ()
-    """Names of the techniques in it, as the spec or the recipe calls them."""
+    """Names of its techniques, as in the spec or the recipe."""
     techniques: tuple[str, ...] = ()
-    """What changed the model, in order, one summary a step."""
+    """What changed the model, in order, with a summary for each step."""
     skipped: tuple[str, ...] = ()
-    """Steps that were asked for and left the model as it was, with the reason."""
+    """Steps that left the model as it was, with the reason."""
     idle: tuple[str, ...] = ()
-    """Names of these steps."""
+    """Names of the steps that left the model as it was."""
     broken: bool = False
-    """Whether it answered so unlike the champion that it was not measured."""
+    """Whether it was not measured because its answers differ too much from the champion's."""
     stopped: bool = False
-    """Whether it was ended while it was built: training fell behind, or a budget was spent."""
+    """Whether it was ended while it was built, because training fell behind or a budget was spent."""
     engine: dict[str, Any] = field(default_factory=dict)
     uri: str | None = None
     digest: str | None = None
     control: bool = False
-    """The champion itself, measured as a candidate: it shows how noisy the numbers are, and is never proposed."""
+    """Whether it is the champion itself, measured as a candidate to show the noise; it is never proposed."""
     size_bytes: int | None = None
     agreement: float | None = None
-    """Share of the proxy rows on which champion and candidate agree."""
+    """Share (0..1) of the proxy rows on which champion and candidate agree."""
     values: dict[str, float] = field(default_factory=dict)
-    """Metric name to the candidate's number on validation, in the metric's unit."""
+    """By metric, the candidate's value on validation, in the metric's unit."""
     champion: dict[str, float] = field(default_factory=dict)
-    """Metric name to the champion's number, measured beside it."""
+    """By metric, the champion's value, measured beside the candidate."""
     shortfalls: dict[str, float] = field(default_factory=dict)
-    """Metric name to how far its limit is missed; 0 or less keeps it."""
+    """By metric, how far its limit is missed; 0 or less keeps the limit."""
     errors: dict[str, float] = field(default_factory=dict)
-    """Quality metric with a limit to the standard error, on validation, of what the judge holds against the limit."""
+    """By quality metric with a limit, the standard error on validation of the number that the limit applies to."""
     rows: int | None = None
-    """Validation rows that these numbers are of."""
+    """Number of validation rows that were measured on."""
     costs: tuple[float, ...] = ()
-    """What the study minimized, in the order of the ranked objectives."""
+    """What the study minimizes, in the order of the ranked objectives."""
     reason: str | None = None
     """Why the trial ended early: discarded by the proxy, stopped, nothing new to try, or an error."""
 
     @property
     def violation(self) -> float:
-        """Sum of relative limit violations; 0 when every limit is kept."""
-        return sum(
-            max(0.0, missed) / max(abs(self.champion.get(name, 1.0)), 1e-12) for name, missed in self.shortfalls.items()
-        )
+        """Sum of the relative violations of all limits; 0 when every limit is kept."""
+        champion = {name: max(abs(self.champion.get(name, 1.0)), 1e-12) for name in self.shortfalls}
+        return sum(max(0.0, missed) / champion[name] for name, missed in self.shortfalls.items())
 
     @property
     def words(self) -> str:
@@ -94,21 +94,22 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A bundle that the judge may look at."""
+    """A bundle that the judge may choose."""
 
     bundle: BundleRef
     trial: int
-    found: Found
+    """Number of its trial for people."""
+    result: TrialResult
 
     @property
     def feasible(self) -> bool:
-        """Whether every limit holds by the point estimates of the search."""
-        return self.found.violation == 0
+        """Whether every limit is kept by the point estimates of the search."""
+        return self.result.violation == 0
 
     @property
     def words(self) -> str:
         """The candidate in one line."""
-        return f"{self.found.plan}: {self.found.words}"
+        return f"{self.result.plan}: {self.result.words}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,14 +119,15 @@ class TrialRow:
     number: int
     outcome: str
     """`feasible`, `infeasible`, `discarded`, `failed` or `running`."""
-    found: Found
+    result: TrialResult
     seconds: float | None
+    """How long the trial took; None while it runs."""
 
 
 class _Lock(JournalFileOpenLock):
-    """The journal's lock, which also cuts off a line that a killed writer left unfinished.
+    """The journal's lock, which also removes an incomplete last line that a killed writer left.
 
-    Without that, the next line would be glued to it and nobody could read the journal again.
+    Otherwise the next line would be appended to the incomplete one, and the journal could not be read any more.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -154,9 +156,15 @@ def journal_path(store: str, run: str) -> Path:
 
 
 def open_study(store: str, run: str, *, create: Sequence[Objective] | None = None) -> optuna.Study:
-    """Open a run's study; `create` gives the objectives of a study that may not exist yet.
+    """Open the study of a run.
 
-    Raises JobError when the store is not a shared folder, or when there is no study and none may be created.
+    Args:
+        store: URI of the store.
+        run: Name of the run.
+        create: Objectives of the study, which is created with them if there is none; None never creates it.
+
+    Raises:
+        JobError: The store is not a shared folder, or there is no study and it may not be created.
     """
     path = journal_path(store, run)
     if create is None and not path.exists():
@@ -171,39 +179,38 @@ def open_study(store: str, run: str, *, create: Sequence[Objective] | None = Non
     storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Lock(path)))
     if create is None:
         return optuna.load_study(study_name=run, storage=storage)
-    return optuna.create_study(
-        study_name=run, storage=storage, directions=["minimize"] * len(ranked(create)), load_if_exists=True
-    )
+    directions = [StudyDirection.MINIMIZE] * len(ranked(create))
+    return optuna.create_study(study_name=run, storage=storage, directions=directions, load_if_exists=True)
 
 
-def record(found: Found) -> dict[str, Any]:
-    """Return what is stored of a trial."""
-    return asdict(found)
+def record(result: TrialResult) -> dict[str, Any]:
+    """Return a result as it is stored in the trial's user attributes."""
+    return asdict(result)
 
 
-def constrain(trial: Trial, found: Found) -> None:
-    """Tell the sampler which limits a trial keeps; must come before the trial is told."""
-    for name, missed in found.shortfalls.items():
+def constrain(trial: Trial, result: TrialResult) -> None:
+    """Tell the sampler which limits a trial keeps; call it before the study is told that the trial ended."""
+    for name, missed in result.shortfalls.items():
         trial.set_constraint(name, missed)
 
 
-def read_found(trial: FrozenTrial) -> Found:
-    """Return what a trial found; a trial without a record has an empty one."""
-    stored = dict(trial.user_attrs.get(FOUND, {"plan": ""}))
+def read_result(trial: FrozenTrial) -> TrialResult:
+    """Return the stored result of a trial, or an empty result if none is stored."""
+    stored = dict(trial.user_attrs.get(RESULT, {"plan": ""}))
     for name in ("steps", "techniques", "skipped", "idle", "costs"):
         stored[name] = tuple(stored.get(name, ()))
     if trial.state is TrialState.FAIL and not stored.get("reason"):
         stored["reason"] = "workers died while they ran it; perhaps the Job needs more memory"
-    return Found(**stored)
+    return TrialResult(**stored)
 
 
 def number_of(trial: FrozenTrial) -> int:
-    """Return a trial's number for people; raises KeyError for a trial that nobody has taken yet."""
+    """Return a trial's number for people; raises KeyError for a trial that no worker has started."""
     return int(trial.user_attrs[NUMBER])
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that count against the budget: all but those handed back or lost with their worker."""
+    """Return the trials that count against the budget: all except those handed back or lost with their worker."""
     marked = study.user_attrs
     return [
         trial
@@ -213,21 +220,21 @@ def counted(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def failures(study: optuna.Study) -> str | None:
-    """Return how many trials failed and why the last one did, as a sentence; None when none did."""
+    """Return how many trials failed and why the last one failed, as a sentence; None when none failed."""
     trials = counted(study)
     failed = [trial for trial in trials if trial.state is TrialState.FAIL]
     if not failed:
         return None
-    return f"{len(failed)} of {len(trials)} trials failed, the last one so: {read_found(failed[-1]).reason}."
+    return f"{len(failed)} of {len(trials)} trials failed, the last one so: {read_result(failed[-1]).reason}."
 
 
 def trials_table(study: optuna.Study) -> tuple[TrialRow, ...]:
-    """Return every counted trial that somebody has taken, by number."""
+    """Return every counted trial that a worker has started, in the order of their numbers."""
     rows = [
         TrialRow(
             number=number_of(trial),
             outcome=_outcome(trial),
-            found=read_found(trial),
+            result=read_result(trial),
             seconds=trial.duration.total_seconds() if trial.duration else None,
         )
         for trial in counted(study)
@@ -237,22 +244,22 @@ def trials_table(study: optuna.Study) -> tuple[TrialRow, ...]:
 
 
 def candidates(study: optuna.Study, exclude: Sequence[str] = ()) -> list[Candidate]:
-    """Return one candidate per bundle, none of them excluded."""
+    """Return a candidate for each bundle of a complete trial, except those whose digest is in `exclude`."""
     unique: dict[str, Candidate] = {}
     for trial in counted(study):
-        found = read_found(trial)
-        if trial.state is not TrialState.COMPLETE or found.control or found.digest in exclude:
+        result = read_result(trial)
+        if trial.state is not TrialState.COMPLETE or result.control or result.digest in exclude:
             continue
-        if found.digest and found.uri:
-            bundle = BundleRef(uri=found.uri, digest=found.digest)
-            unique.setdefault(found.digest, Candidate(bundle=bundle, trial=number_of(trial), found=found))
+        if result.digest and result.uri:
+            bundle = BundleRef(uri=result.uri, digest=result.digest)
+            unique.setdefault(result.digest, Candidate(bundle=bundle, trial=number_of(trial), result=result))
     return list(unique.values())
 
 
 def _outcome(trial: FrozenTrial) -> str:
     match trial.state:
         case TrialState.COMPLETE:
-            return "feasible" if read_found(trial).violation == 0 else "infeasible"
+            return "feasible" if read_result(trial).violation == 0 else "infeasible"
         case TrialState.PRUNED:
             return "discarded"
         case TrialState.FAIL:
@@ -277,7 +284,7 @@ def _protocols(filesystem: Any) -> tuple[str, ...]:
 
 
 def _cut_unfinished_line(file: Any) -> None:
-    """Truncate after the last newline."""
+    """Truncate a file after its last newline."""
     end = file.seek(0, os.SEEK_END)
     if end == 0:
         return

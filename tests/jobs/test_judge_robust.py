@@ -99,7 +99,7 @@ def test_a_quantized_network_that_withstands_as_much_is_promoted(digits: Digits,
 @pytest.mark.usefixtures("quantized")
 def test_the_search_measures_champion_and_candidate_alike() -> None:
     """Every measured trial has both numbers, and what it misses the limit by is the difference between the two."""
-    measured = [each.found for each in trials_table(open_study(STORE, "quantized")) if each.found.values]
+    measured = [each.result for each in trials_table(open_study(STORE, "quantized")) if each.result.values]
 
     assert measured
     for found in measured:

@@ -15,7 +15,7 @@ from onnx import helper
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure import resources
 from optimizer_jobs.measure.answering import load_feeds, save_feeds
-from optimizer_jobs.measure.resources import Served, Usage, measure_resources
+from optimizer_jobs.measure.resources import Conditions, Served, Usage, measure_resources
 from optimizer_jobs.models.runtime import EngineError, EngineOptions
 from retune.api.objectives import Metric
 from retune.api.search import Serving
@@ -45,9 +45,8 @@ def found(delivered: Path, wide: Path, splits: dict[str, Rows]) -> dict[str, Usa
     """A small and a wide model measured side by side."""
     subjects = {"small": Served(delivered / "mlp.onnx", EngineOptions()), "wide": Served(wide, EngineOptions())}
     serving = Serving(watts_per_cpu="20", price_per_cpu_hour="0.36")
-    return measure_resources(
-        subjects, splits["validation"], reference="small", batch=4, threads=1, serving=serving, repeats=2, seed=0
-    )
+    conditions = Conditions(batch=4, threads=1, serving=serving, repeats=2, seed=0)
+    return measure_resources(subjects, splits["validation"], reference="small", conditions=conditions)
 
 
 def test_every_number_has_an_interval_and_a_ratio(found: dict[str, Usage]) -> None:
@@ -85,11 +84,10 @@ def test_a_model_that_refuses_the_rows_is_named(delivered: Path, splits: dict[st
     """The engine's words come back from the other process, with the model they are about."""
     rows = splits["test"]
     narrow = Rows(inputs={"x": rows.inputs["x"][:, :63]}, labels=rows.labels, digest=rows.digest)
+    subjects = {"candidate": Served(delivered / "mlp.onnx", EngineOptions())}
+    conditions = Conditions(batch=1, threads=1, serving=Serving(), repeats=1, seed=0)
     with pytest.raises(EngineError, match=r"candidate: [\s\S]*64"):
-        measure_resources(
-            {"candidate": Served(delivered / "mlp.onnx", EngineOptions())}, narrow,
-            reference="candidate", batch=1, threads=1, serving=Serving(), repeats=1, seed=0,
-        )  # fmt: skip
+        measure_resources(subjects, narrow, reference="candidate", conditions=conditions)
 
 
 def test_a_process_that_is_killed_is_told() -> None:

@@ -20,7 +20,7 @@ from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import EngineOptions, open_model, unavailable
 from optimizer_jobs.study.finalists import finalists
-from optimizer_jobs.study.trials import Found, counted, number_of, open_study, trials_table
+from optimizer_jobs.study.trials import TrialResult, counted, number_of, open_study, trials_table
 from optimizer_jobs.technique import Applied, Context, Params, Skipped
 from optimizer_jobs.techniques.registry import asked_for, recipe
 from retune.api.model import Data, Task
@@ -76,7 +76,7 @@ def test_search_finds_a_smaller_candidate_and_says_so(ask: Ask, capsys: pytest.C
     assert (result.trials, result.failed) == (6, 0)
     study = open_study(request.store, request.run)
     best = finalists(study, request.objectives, count=3)
-    assert min(one.found.costs[1] for one in best) < 0.4
+    assert min(one.result.costs[1] for one in best) < 0.4
     for one in best:
         assert open_bundle(one.bundle.uri, digest=one.bundle.digest).manifest.lineage.trial == one.trial
     assert result.best == best[0].words
@@ -104,8 +104,8 @@ def test_a_broken_candidate_is_discarded_before_it_is_measured(ask: Ask, claims:
     assert run(request).trials == 2
     row = trials_table(open_study(request.store, request.run))[1]
     assert row.outcome == "discarded"
-    assert "agrees with the champion on" in (row.found.reason or "")
-    assert (row.found.digest, row.found.values) == (None, {})
+    assert "agrees with the champion on" in (row.result.reason or "")
+    assert (row.result.digest, row.result.values) == (None, {})
 
 
 def test_the_fallback_saves_a_candidate_in_the_search(ask: Ask, claims: Claims) -> None:
@@ -117,19 +117,19 @@ def test_the_fallback_saves_a_candidate_in_the_search(ask: Ask, claims: Claims) 
     run(request)
     row = trials_table(open_study(request.store, request.run))[1]
     assert row.outcome == "feasible"
-    assert row.found.techniques == ("int8 static minmax: 2 of 5 layers reverted to float",)
+    assert row.result.techniques == ("int8 static minmax: 2 of 5 layers reverted to float",)
 
 
 def test_a_rejected_bundle_is_not_proposed_again(ask: Ask) -> None:
     """A later run over the same inputs recognizes the bundle by its digest."""
     request = ask(search=Search(max_trials=3))
     run(request)
-    digest = trials_table(open_study(request.store, request.run))[2].found.digest
+    digest = trials_table(open_study(request.store, request.run))[2].result.digest
     assert digest is not None
     later = request.model_copy(update={"run": "digits-2", "rejected": (digest,)})
     run(later)
     row = trials_table(open_study(later.store, later.run))[2]
-    assert (row.outcome, row.found.reason) == ("discarded", "this bundle was rejected before")
+    assert (row.outcome, row.result.reason) == ("discarded", "this bundle was rejected before")
 
 
 def test_steps_are_shared_while_a_run_lasts_and_gone_after(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +150,7 @@ def test_steps_are_shared_while_a_run_lasts_and_gone_after(ask: Ask, monkeypatch
     request = ask(search=Search(max_trials=14), techniques=(dynamic,))
     run(request)
     rows = trials_table(open_study(request.store, request.run))
-    assert sum(bool(row.found.techniques) for row in rows) > len(made)
+    assert sum(bool(row.result.techniques) for row in rows) > len(made)
     assert len(made) == len({json.dumps(params) for params in made})
     assert not resolve(f"{request.store}/runs/{request.run}/steps").local.exists()
 
@@ -200,7 +200,7 @@ def test_metrics_tell_how_far_the_search_is(ask: Ask) -> None:
         text = answer.read().decode()
     assert f"{METRIC_TRIALS_TOTAL} 3.0" in text
     assert f"{METRIC_TRIALS_DONE} 3.0" in text
-    best = finalists(open_study(request.store, request.run), request.objectives, count=1)[0].found
+    best = finalists(open_study(request.store, request.run), request.objectives, count=1)[0].result
     size = float(best.size_bytes or 0) / best.champion["size_bytes"]
     assert f'{METRIC_BEST}{{metric="size_bytes"}} {size}' in text
 
@@ -265,12 +265,14 @@ def test_listed_techniques_are_applied_in_their_own_order(delivered: Path) -> No
 
 def test_a_line_says_what_was_missed_or_why_a_trial_ended() -> None:
     """A person sees at a glance that a candidate is out, and why."""
-    missed = Found(plan="int8", values={"accuracy": 0.9}, champion={"accuracy": 0.95}, shortfalls={"accuracy": 0.04})
-    assert trial_line(2, 9, found=missed, state=TrialState.COMPLETE) == (
+    missed = TrialResult(
+        plan="int8", values={"accuracy": 0.9}, champion={"accuracy": 0.95}, shortfalls={"accuracy": 0.04}
+    )
+    assert trial_line(2, 9, result=missed, state=TrialState.COMPLETE) == (
         "trial 2/9  int8  accuracy 0.900 (-0.050)  misses the limit on accuracy"
     )
-    ended = Found(plan="int8", reason="it broke")
-    assert trial_line(3, 9, found=ended, state=TrialState.FAIL) == "trial 3/9  int8  failed: it broke"
+    ended = TrialResult(plan="int8", reason="it broke")
+    assert trial_line(3, 9, result=ended, state=TrialState.FAIL) == "trial 3/9  int8  failed: it broke"
 
 
 @pytest.mark.torch
@@ -285,11 +287,11 @@ def test_every_engine_that_the_server_has_is_searched(ask: Ask, capsys: pytest.C
     assert "engines: onnxruntime, openvino\n" in output
     assert f"engine TensorRT is left out: {unavailable('tensorrt')}" in output
     study = open_study(request.store, request.run)
-    assert {row.found.engine["engine"] for row in trials_table(study)} == {"onnxruntime", "openvino"}
+    assert {row.result.engine["engine"] for row in trials_table(study)} == {"onnxruntime", "openvino"}
     best = finalists(study, request.objectives, count=4)
     manifests = [open_bundle(one.bundle.uri, digest=one.bundle.digest).manifest for one in best]
     assert "openvino" in {manifest.engine.engine for manifest in manifests}
-    assert [one.found.engine for one in best] == [manifest.engine.model_dump(mode="json") for manifest in manifests]
+    assert [one.result.engine for one in best] == [manifest.engine.model_dump(mode="json") for manifest in manifests]
 
 
 def test_a_search_without_any_engine_says_why(ask: Ask) -> None:
@@ -308,7 +310,7 @@ def test_a_grid_ends_when_there_is_nothing_left(ask: Ask, capsys: pytest.Capture
     result = run(request)
     assert (result.trials, result.ended) == (6, None)
     rows = trials_table(open_study(request.store, request.run))
-    assert sorted(row.found.plan for row in rows) == sorted(
+    assert sorted(row.result.plan for row in rows) == sorted(
         f"as delivered, {level} graph, 1 thread{told}"
         for level in ("all", "extended", "basic")
         for told in ("", ", 1 rows a call")
@@ -324,10 +326,10 @@ def test_a_later_search_tries_the_best_of_the_one_before_first(ask: Ask, capsys:
     later = first.model_copy(update={"run": "digits-2", "warm_start": ("digits-1", "never-run")})
     run(later)
     rows = trials_table(open_study(later.store, later.run))
-    assert rows[0].found.control
-    assert rows[1].found.plan == best.found.plan
-    assert rows[1].found.values["latency_p95_ms"] != best.found.values["latency_p95_ms"]
-    assert len({row.found.plan for row in rows}) == 8
+    assert rows[0].result.control
+    assert rows[1].result.plan == best.result.plan
+    assert rows[1].result.values["latency_p95_ms"] != best.result.values["latency_p95_ms"]
+    assert len({row.result.plan for row in rows}) == 8
     output = capsys.readouterr().out
     assert "warm start: 2 of the best combinations of run digits-1" in output
     assert "warm start: run never-run is left out: " in output
@@ -345,7 +347,7 @@ def test_a_sampler_that_does_not_fit_is_refused_before_any_work(ask: Ask) -> Non
 
 def test_a_trial_that_was_stopped_says_only_why() -> None:
     """Early stopping is not a discarded candidate."""
-    stopped = Found(plan="tuned", reason="stopped early at epoch 3: behind the median of 7 trials", stopped=True)
-    assert trial_line(4, 9, found=stopped, state=TrialState.PRUNED) == (
+    stopped = TrialResult(plan="tuned", reason="stopped early at epoch 3: behind the median of 7 trials", stopped=True)
+    assert trial_line(4, 9, result=stopped, state=TrialState.PRUNED) == (
         "trial 4/9  tuned  stopped early at epoch 3: behind the median of 7 trials"
     )

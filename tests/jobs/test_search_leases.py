@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 from optimizer_jobs.commands.search.leases import Worker
-from optimizer_jobs.study.trials import Found, counted, journal_path, number_of, open_study, trials_table
+from optimizer_jobs.study.trials import TrialResult, counted, journal_path, number_of, open_study, trials_table
 from tests.unit.jobs import search_worker
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +113,7 @@ def test_a_trial_that_kills_its_workers_is_given_up(store: str) -> None:
         ended_well([last])
     (row,) = trials_table(open_study(store, "r1"))
     assert (row.number, row.outcome) == (1, "failed")
-    assert "more memory" in (row.found.reason or "")
+    assert "more memory" in (row.result.reason or "")
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_when_every_combination_was_tried_the_rest_repeats(store: str, journal: 
     repeats = []
     while (trial := claims.take(space.draw, space.fresh)) is not None:
         repeats.append(claims.repeats(trial))
-        claims.tell(trial, Found(plan="", costs=(0.0, 0.0)), state=TrialState.COMPLETE)
+        claims.tell(trial, TrialResult(plan="", costs=(0.0, 0.0)), state=TrialState.COMPLETE)
     assert repeats == [False] * 15 + [True] * 15
 
 

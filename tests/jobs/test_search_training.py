@@ -13,8 +13,8 @@ pytest.importorskip("torch")
 
 from optimizer_jobs.commands.search import command
 from optimizer_jobs.commands.search.budget import Budget
-from optimizer_jobs.commands.search.stopping import Watch
-from optimizer_jobs.study.trials import Found, counted, number_of, open_study, trials_table
+from optimizer_jobs.commands.search.early_stopping import Watch
+from optimizer_jobs.study.trials import TrialResult, counted, number_of, open_study, trials_table
 from optimizer_jobs.technique import StoppedEarlyError
 from retune.api.search import Search
 from retune.api.techniques import Parameter, Technique, TechniqueType, Tuning
@@ -98,7 +98,7 @@ def test_an_endless_training_has_its_share_of_the_time_and_counts(ask: Ask, tmp_
         assert worker.returncode == 0
     assert "it has had its share of the time" in output
     rows = trials_table(open_study(request.store, request.run))
-    trained = [row for row in rows if row.found.steps and row.outcome == "feasible"]
+    trained = [row for row in rows if row.result.steps and row.outcome == "feasible"]
     assert trained, output
     assert trained[0].number < len(rows), "no trial came after it"
 
@@ -116,7 +116,7 @@ def test_a_budget_ends_a_training_in_good_order(ask: Ask, tmp_path: Path) -> Non
     assert result.ended is not None
     assert result.ended.startswith("search.max")
     last = trials_table(open_study(request.store, request.run))[-1]
-    assert last.found.reason == f"given up: {result.ended}"
+    assert last.result.reason == f"given up: {result.ended}"
     assert f"given up: {result.ended}" in output
     assert f"({result.ended}), best: " in output
     with job(request, tmp_path / "0") as again:
@@ -129,7 +129,7 @@ def test_training_that_falls_behind_ends_early(ask: Ask, tmp_path: Path) -> None
     bench, space, _ = command._prepare(request, tmp_path)
     study = open_study(request.store, request.run, create=request.objectives)
 
-    def run(rate: float) -> Found:
+    def run(rate: float) -> TrialResult:
         study.enqueue_trial(space.control() | {"tune.mode": "Searched", "tune.start": "Scratch"} | {RATE: rate})
         trial = study.ask()
         budget = Budget(study, request.search, owner="0/a")

@@ -8,8 +8,8 @@ import pytest
 from optuna.trial import FixedTrial, TrialState, create_trial
 
 from optimizer_jobs.commands.search.space import Space
-from optimizer_jobs.commands.search.warm import IN_ALL, warm_start
-from optimizer_jobs.study.trials import FOUND, NUMBER, PLAN, Found, journal_path, open_study, record
+from optimizer_jobs.commands.search.warm_start import IN_ALL, warm_start
+from optimizer_jobs.study.trials import NUMBER, PLAN, RESULT, TrialResult, journal_path, open_study, record
 from optimizer_jobs.technique import Params
 from retune.api.model import Data, Task
 from retune.api.objectives import Metric, Objective, Role, Selection, default_objectives
@@ -38,16 +38,16 @@ def told(*parts: Mapping[str, Any], space: Space = SPACE) -> Params:
     return merged
 
 
-def found(digit: int, *, latency: float, size: float = 0.5, loses: float = 0.0) -> Found:
+def found(digit: int, *, latency: float, size: float = 0.5, loses: float = 0.0) -> TrialResult:
     """Return a measured candidate beside a champion of accuracy 0.95, 1 ms, 1000 bytes."""
-    return Found(
+    return TrialResult(
         plan="", uri=f"pvc://s/{digit}", digest="sha256:" + f"{digit:x}" * 64, costs=(latency, size),
         values={"accuracy": 0.95 - loses, LATENCY: latency, SIZE: 1000 * size},
         champion={"accuracy": 0.95, LATENCY: 1.0, SIZE: 1000.0}, shortfalls={"accuracy": loses - 0.01},
     )  # fmt: skip
 
 
-def earlier(store: str, run: str, *trials: tuple[Params, Found], space: Space = SPACE) -> None:
+def earlier(store: str, run: str, *trials: tuple[Params, TrialResult], space: Space = SPACE) -> None:
     """Leave the study of an earlier run with these trials."""
     study = open_study(store, run, create=OBJECTIVES)
     asked = study.ask()
@@ -57,7 +57,7 @@ def earlier(store: str, run: str, *trials: tuple[Params, Found], space: Space = 
         plan = space.draw(FixedTrial(params))
         study.add_trial(create_trial(
             values=list(what.costs), params=params, distributions=asked.distributions,
-            user_attrs={FOUND: record(what), NUMBER: number, PLAN: plan.key},
+            user_attrs={RESULT: record(what), NUMBER: number, PLAN: plan.key},
         ))  # fmt: skip
 
 

@@ -225,9 +225,9 @@ def test_memory_that_no_process_gets_along_with_refuses_every_candidate(
 
     assert (result.verdict, result.reason) == (Verdict.GATE_FAILED, "MemoryAboveLimit")
     assert "more than the 16.8 MB of serving.memory" in result.message
-    measured = [each for each in trials_table(open_study(STORE, RUN)) if each.found.values]
+    measured = [each for each in trials_table(open_study(STORE, RUN)) if each.result.values]
     assert measured
-    assert all(each.found.shortfalls["peak_memory_bytes"] > 0 for each in measured)
+    assert all(each.result.shortfalls["peak_memory_bytes"] > 0 for each in measured)
 
 
 def test_every_task_has_a_page(shrunk: tuple[JudgeResult, Report]) -> None:

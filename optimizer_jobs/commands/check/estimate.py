@@ -53,7 +53,7 @@ def _estimated(reference: Floats, right: Floats, current: Floats) -> Loss:
     before = wilson(int(right.sum()), len(right), confidence=CONFIDENCE)
     now, then = resampled(current), resampled(reference)
     promised = then.value - before.value
-    low, high = np.quantile(now.drawn - then.drawn[::-1], _LEVELS)
+    low, high = np.quantile(now.draws - then.draws[::-1], _LEVELS)
     change = now.value - then.value
     low, high = min(float(low), change), max(float(high), change)
     estimate = float(np.clip(now.value - promised, 0.0, 1.0))

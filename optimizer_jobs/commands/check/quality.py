@@ -146,7 +146,7 @@ def _ratio(metric: Metric, reference: Floats, current: Floats, before: Interval,
     root = metric is Metric.RMSE
     base = max(before.value, 1e-12)
     # Both bootstraps use one seed, so one is turned round: draws of equal rows must not hang together.
-    drawn = resampled(current, root=root).drawn / np.maximum(resampled(reference, root=root).drawn[::-1], 1e-12) - 1
+    drawn = resampled(current, root=root).draws / np.maximum(resampled(reference, root=root).draws[::-1], 1e-12) - 1
     low, high = np.quantile(drawn, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
     loss = now.value / base - 1
     return Loss(now, before, loss, min(float(low), loss), max(float(high), loss))

@@ -153,7 +153,7 @@ def _finalists(request: JudgeRequest, scratch: Path, *, rows: int) -> tuple[Entr
         Entrant(
             bundle=open_bundle(each.bundle.uri, digest=each.bundle.digest, into=_bundles(scratch)),
             ref=each.bundle,
-            plan=each.found.plan,
+            plan=each.result.plan,
             trial=each.trial,
         )
         for each in chosen

@@ -18,7 +18,7 @@ from optimizer_jobs.measure.bootstrap import resampled
 from optimizer_jobs.measure.intervals import Difference, OwnInterval, difference, own_interval
 from optimizer_jobs.measure.latency import Effort, Timings, aa_check, interleave_until, ratio
 from optimizer_jobs.measure.quality import MAIN, Answers, UnfitAnswersError, alike, answer, scores
-from optimizer_jobs.measure.resources import RESOURCES, Served, Usage, measure_resources
+from optimizer_jobs.measure.resources import RESOURCES, Conditions, Served, Usage, measure_resources
 from optimizer_jobs.measure.stats import Interval, holm_confidences, wilson
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_session
@@ -236,11 +236,8 @@ def _usage(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules) -> Mapping[
     """Return what resources everyone uses, if any objective or the serving memory asks."""
     if not rules.resources:
         return {}
-    subjects = {each.bundle.digest: Served.of(each.bundle) for each in entrants}
-    return measure_resources(
-        subjects,
-        rows,
-        reference=entrants[0].bundle.digest,
+    subjects = {entrant.bundle.digest: Served.of(entrant.bundle) for entrant in entrants}
+    conditions = Conditions(
         batch=min(rules.serving.batch_size, len(rows)),
         threads=rules.threads,
         serving=rules.serving,
@@ -248,6 +245,7 @@ def _usage(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules) -> Mapping[
         seed=rules.seed,
         confidence=rules.confidence,
     )
+    return measure_resources(subjects, rows, reference=entrants[0].bundle.digest, conditions=conditions)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The search Job: one study that many workers share, from proposal to measured, stored candidate."""
+"""The search Job: workers share one study, and turn proposed combinations into measured and stored candidates."""

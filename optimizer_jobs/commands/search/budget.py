@@ -1,7 +1,7 @@
-"""What a search may spend besides trials: wall time and CPU time, kept in the study so that no restart extends it.
+"""The wall time and CPU time that a search may spend, kept in the study so that a restart does not extend them.
 
-The study says when it was created and what every life of every worker has used. The first worker that sees a budget
-spent writes so, and from then on nobody starts a trial.
+The study records when it was created, and the CPU time of every process of every worker. The first worker that sees a
+budget spent records this, and from then on no worker starts a trial.
 """
 
 import math
@@ -21,11 +21,11 @@ _LOOK_SECONDS = 0.5
 
 
 class BudgetSpentError(StoppedEarlyError):
-    """The search may not spend any more; the trial under way is given up."""
+    """A budget of the search is spent; the running trial is given up."""
 
 
 class Budget:
-    """The budgets of a study as one worker sees them."""
+    """The budgets of a study, for one worker."""
 
     def __init__(self, study: optuna.Study, search: Search, *, owner: str) -> None:
         self._study, self._search, self._owner = study, search, owner
@@ -34,15 +34,15 @@ class Budget:
             study.set_user_attr(_CREATED, time.time())
 
     def spent(self) -> str | None:
-        """Return which budget is spent, as words without a full stop; said once, it stays so for all workers."""
-        known = self._study.user_attrs
-        if ENDED not in known:
-            reason = self._over(known)
+        """Return which budget is spent, in words without a full stop, or None; a spent budget is recorded for all."""
+        attributes = self._study.user_attrs
+        if ENDED not in attributes:
+            reason = self._over(attributes)
             if reason is None:
                 return None
             self._study.set_user_attr(ENDED, reason)
             return reason
-        return str(known[ENDED])
+        return str(attributes[ENDED])
 
     def left(self) -> float:
         """Return the seconds of wall time that are left; infinite without a limit."""
@@ -50,7 +50,7 @@ class Budget:
         return math.inf if duration is None else max(0.0, seconds(duration) - self._age(self._study.user_attrs))
 
     def check(self) -> None:
-        """Raise BudgetSpentError when a budget is spent; looks at most twice a second, however often it is asked."""
+        """Raise BudgetSpentError when a budget is spent; reads the study at most twice a second."""
         now = time.monotonic()
         if now - self._looked < _LOOK_SECONDS:
             return
@@ -60,28 +60,27 @@ class Budget:
             raise BudgetSpentError(f"given up: {reason}")
 
     def account(self) -> None:
-        """Write down the CPU time that this process has used, itself and its children that ended."""
+        """Record the CPU time of this process and of its children that ended."""
         if self._search.max_cpu_hours is not None:
             self._study.set_user_attr(f"{_CPU}{self._owner}", round(cpu_seconds(), 3))
 
-    def _over(self, known: dict[str, object]) -> str | None:
+    def _over(self, attributes: dict[str, object]) -> str | None:
         duration, hours = self._search.max_duration, self._search.max_cpu_hours
-        if duration is not None and self._age(known) >= seconds(duration):
+        if duration is not None and self._age(attributes) >= seconds(duration):
             return f"search.maxDuration of {duration} is spent"
-        if hours is not None and self._used(known) >= 3600 * float(hours):
+        if hours is not None and self._used(attributes) >= 3600 * float(hours):
             return f"search.maxCpuHours of {hours} is spent"
         return None
 
     @staticmethod
-    def _age(known: dict[str, object]) -> float:
-        return time.time() - float(str(known[_CREATED]))
+    def _age(attributes: dict[str, object]) -> float:
+        return time.time() - float(str(attributes[_CREATED]))
 
-    def _used(self, known: dict[str, object]) -> float:
-        """Return the CPU seconds of all lives of all workers; this one's as they are now."""
-        others = (
-            float(str(used)) for name, used in known.items() if name.startswith(_CPU) and name != f"{_CPU}{self._owner}"
-        )
-        return cpu_seconds() + sum(others)
+    def _used(self, attributes: dict[str, object]) -> float:
+        """Return the CPU seconds of all processes of all workers, this one's up to now."""
+        mine = f"{_CPU}{self._owner}"
+        others = [used for name, used in attributes.items() if name.startswith(_CPU) and name != mine]
+        return cpu_seconds() + sum(float(str(used)) for used in others)
 
 
 def cpu_seconds() -> float:

@@ -1,7 +1,7 @@
-"""The search Job: one worker takes trials of a run's study until the budget is spent, by it or by others.
+"""The search Job: a worker runs trials of a run's study until all workers together have spent the budget.
 
-Every worker gets the same request; its index comes from the Indexed Job. Started again under the same run name, it
-goes on where the study stands. Told to stop, it hands its trial back and leaves with a code that gets it restarted.
+Every worker gets the same request; its index comes from the Indexed Job. A worker that is started again for the same
+run continues the study. A worker that is stopped hands its trial back and exits with a code that gets it restarted.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,17 +21,17 @@ import optuna
 from optuna.trial import Trial, TrialState
 
 from optimizer_jobs.commands.search.budget import Budget
+from optimizer_jobs.commands.search.early_stopping import Watch
 from optimizer_jobs.commands.search.engines import OPENVINO, Engines, typical_request, unplannable, usable
+from optimizer_jobs.commands.search.equivalence import Equivalence
 from optimizer_jobs.commands.search.grid import Grid
-from optimizer_jobs.commands.search.known import Known
 from optimizer_jobs.commands.search.leases import LEASE_SECONDS, POLL_SECONDS, Leases, Worker
 from optimizer_jobs.commands.search.progress import Gauges, trial_line
 from optimizer_jobs.commands.search.samplers import refuse, sampler
 from optimizer_jobs.commands.search.space import Space
-from optimizer_jobs.commands.search.stop import undisturbed
-from optimizer_jobs.commands.search.stopping import Watch
+from optimizer_jobs.commands.search.termination import termination_held_back
 from optimizer_jobs.commands.search.trial import Bench, Discarded
-from optimizer_jobs.commands.search.warm import warm_start
+from optimizer_jobs.commands.search.warm_start import warm_start
 from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, printable, store_error
@@ -40,7 +41,7 @@ from optimizer_jobs.models.bundle import Bundle, Lineage, open_bundle
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.objectives import limits
-from optimizer_jobs.study.trials import LEFT_OUT, PLAN, Found, counted, journal_path, open_study
+from optimizer_jobs.study.trials import LEFT_OUT, PLAN, TrialResult, counted, journal_path, open_study
 from optimizer_jobs.technique import Params, StoppedEarlyError, Subject
 from optimizer_jobs.techniques.adversarial_training import attack_of
 from optimizer_jobs.techniques.registry import Recipe, asked_for, recipe
@@ -56,10 +57,10 @@ _LIBRARIES = ("onnx", "onnxruntime", "onnxslim")
 
 
 def run(request: SearchRequest) -> SearchResult:
-    """Take part in the run's search until its budget is spent.
+    """Take part in the search of a run until its budget is spent.
 
     Raises:
-        JobError: The store is no shared folder, the data or a bundle is unusable, or a technique cannot be used.
+        JobError: The store is not a shared folder, the data or a bundle is unusable, or a technique cannot be used.
     """
     with tempfile.TemporaryDirectory() as scratch:
         return _search(request, Path(scratch))
@@ -84,21 +85,20 @@ def _search(request: SearchRequest, scratch: Path) -> SearchResult:
 
 
 class _Search:
-    """One worker's part in a study."""
+    """The work of one worker on a study."""
 
     def __init__(
         self, request: SearchRequest, study: optuna.Study, worker: Worker, *, bench: Bench, space: Space
     ) -> None:
         self._request, self._study, self._bench, self._space = request, study, bench, space
-        self._known = Known(study, space)
+        self._equivalence = Equivalence(study, space)
         self.budget = Budget(study, request.search, owner=worker.owner)
         grid = Grid(space) if request.search.sampler == "Grid" else None
         first = grid.first if grid else _first(request, space)
-        self._any: Grid | Space = grid or space
+        self._source: Grid | Space = grid or space
         self.trials = min(request.search.max_trials, len(grid.first)) if grid else request.search.max_trials
-        study.sampler = sampler(
-            request.search, request.objectives, worker=worker.index, started=len(study.get_trials(deepcopy=False))
-        )
+        started = len(study.get_trials(deepcopy=False))
+        study.sampler = sampler(request.search, request.objectives, worker=worker.index, started=started)
         self._leases = Leases(
             study,
             worker,
@@ -110,97 +110,129 @@ class _Search:
         )
 
     def work(self) -> None:
-        """Run trials until none is left to run, and no other worker runs one."""
+        """Run trials until the budget is spent and no worker runs a trial any more."""
         gauges = Gauges(self._study, self._request.objectives, budget=self.trials)
         with ExitStack() as stack:
             stack.enter_context(gauges.served(int(os.environ.get(PORT_VARIABLE, METRICS_PORT))))
             stack.enter_context(self._leases.alive(also=self.budget.account))
             while not self._leases.finished():
                 gauges.refresh()
-                self._one()
+                self._next_trial()
             gauges.refresh()
         self.budget.account()
 
     def all_done(self) -> bool:
-        """Return whether every trial of the budget was run."""
+        """Return whether all trials of the budget are finished."""
         return sum(trial.state.is_finished() for trial in counted(self._study)) >= self.trials
 
-    def _one(self) -> None:
-        """Take a trial and run it to its end, or wait a little when others have the rest; a stop hands it back."""
+    def _next_trial(self) -> None:
+        """Take a trial and run it, or wait a little when none is left. A stopped worker hands its trial back."""
         trial = None
         try:
-            with undisturbed():
-                trial = self._leases.take(self._known.draw, self._fresh)
+            with termination_held_back():
+                trial = self._leases.take(self._equivalence.draw, self._fresh)
             if trial is None:
                 time.sleep(POLL_SECONDS)
                 return
-            found, state = self._attempt(trial)
-            with undisturbed():
-                told = self._leases.tell(trial, found, state=state)
+            result, state = self._attempt(trial)
+            with termination_held_back():
+                recorded = self._leases.tell(trial, result, state=state)
                 self.budget.account()
         except BaseException:
             if trial is not None:
-                with undisturbed():
+                with termination_held_back():
                     self._leases.hand_back(trial, "its worker stopped")
             raise
-        line = trial_line(self._leases.number(trial), self.trials, found=found, state=state)
-        say(line if told else f"{line}  not recorded: another worker has taken it over")
+        line = trial_line(self._leases.number(trial), self.trials, result=result, state=state)
+        say(line if recorded else f"{line}  not recorded: another worker has taken it over")
 
-    def _fresh(self, known: set[str]) -> Params | None:
-        return self._any.fresh(known, key=self._known.key)
+    def _fresh(self, tried: set[str]) -> Params | None:
+        return self._source.fresh(tried, key=self._equivalence.key)
 
-    def _attempt(self, trial: Trial) -> tuple[Found, TrialState]:
-        """Return how a trial ended. A store that cannot be written ends the Job, anything else only the trial."""
+    def _attempt(self, trial: Trial) -> tuple[TrialResult, TrialState]:
+        """Return the result of a trial. A store that cannot be written ends the Job; any other error only the trial."""
         plan, bench = self._space.draw(trial), self._bench
         trial.set_user_attr(PLAN, plan.key)
+        ended = partial(TrialResult, plan=plan.words, steps=plan.names)
         if self._leases.repeats(trial):
-            reason = "every combination has been tried"
-            return Found(plan=plan.words, steps=plan.names, reason=reason), TrialState.PRUNED
-        watch = Watch(
-            trial, self._study, rule=self._request.search.early_stopping, budget=self.budget, enough=bench.enough
-        )
+            return ended(reason="every combination has been tried"), TrialState.PRUNED
+        rule = self._request.search.early_stopping
+        watch = Watch(trial, self._study, rule=rule, budget=self.budget, enough=bench.enough)
         try:
             return bench.run(plan, number=self._leases.number(trial), watch=watch), TrialState.COMPLETE
         except Discarded as discarded:
-            return discarded.found, TrialState.PRUNED
+            return discarded.result, TrialState.PRUNED
         except StoppedEarlyError as stopped:
-            return Found(plan=plan.words, steps=plan.names, reason=str(stopped), stopped=True), TrialState.PRUNED
+            return ended(reason=str(stopped), stopped=True), TrialState.PRUNED
         except JobError:
             raise
         except Exception as error:
             if isinstance(error, OSError) and store_error(error, uri=bench.candidates_uri) is not None:
                 raise
-            reason = printable(f"{type(error).__name__}: {error}", limit=300)
-            return Found(plan=plan.words, steps=plan.names, reason=reason), TrialState.FAIL
+            return ended(reason=printable(f"{type(error).__name__}: {error}", limit=300)), TrialState.FAIL
 
 
 def _first(request: SearchRequest, space: Space) -> tuple[Params, ...]:
-    """Return what is tried before anything is sampled: the control, the best of earlier runs, the usual questions."""
-    control, *asked = space.first(request.search.max_trials)
-    return (control, *warm_start(request, space), *asked)
+    """Return what is tried before sampling begins: the control, the best of earlier runs, and the space's defaults."""
+    control, *defaults = space.first(request.search.max_trials)
+    return (control, *warm_start(request, space), *defaults)
 
 
 def _prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[str, str]]:
     """Open and check everything that the trials need; return also why techniques and engines are left out."""
     original = open_bundle(request.original.uri, digest=request.original.digest, into=scratch / "original")
     champion = open_bundle(request.champion.uri, digest=request.champion.digest, into=scratch / "champion")
-    signature = original.manifest.signature
     rows = _read(request, original, scratch)
-    subject = Subject(
+    subject = _subject(original, rows)
+    chosen = _recipe(subject, request)
+    bench = _bench(request, original, champion, subject=subject, rows=rows, scratch=scratch)
+    engines = _engines(request, original)
+    machine = confinement(request.serving, threads=request.threads)
+    say(f"profile: {machine.profile}, {machine.cores} cores")
+    useful, left_out = _useful(bench, chosen)
+    space = Space(
+        useful,
+        subject,
+        threads=request.threads,
+        engine_names=engines.names,
+        profile=machine.profile,
+        rows=request.serving.batch_size,
+        planned=_planned(request, original, engines, rows["validation"]),
+        seed=request.search.seed,
+    )
+    return bench, space, {**left_out, **engines.left_out}
+
+
+def _recipe(subject: Subject, request: SearchRequest) -> Recipe:
+    if request.techniques is None:
+        return recipe(subject, request.objectives)
+    return asked_for(subject, request.techniques)
+
+
+def _subject(original: Bundle, rows: Mapping[str, Rows]) -> Subject:
+    return Subject(
         graph=onnx.load(original.model, load_external_data=False),
-        signature=signature,
+        signature=original.manifest.signature,
         task=original.manifest.task,
         native=original.native,
         training="training" in rows,
         calibration="calibration" in rows,
         cpu_flags=frozenset(fingerprint().features),
     )
-    chosen = (
-        recipe(subject, request.objectives) if request.techniques is None else asked_for(subject, request.techniques)
-    )
+
+
+def _bench(
+    request: SearchRequest,
+    original: Bundle,
+    champion: Bundle,
+    *,
+    subject: Subject,
+    rows: Mapping[str, Rows],
+    scratch: Path,
+) -> Bench:
     folder = run_folder(request.store, request.run)
     data = {name: split.digest for name, split in rows.items()}
-    bench = Bench(
+    return Bench(
         original=original,
         champion=champion,
         subject=subject,
@@ -219,34 +251,19 @@ def _prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[
         lineage=_lineage(request, original, data),
         identity=_identity(request, data),
     )
-    engines = _engines(request, original)
-    machine = confinement(request.serving, threads=request.threads)
-    say(f"profile: {machine.profile}, {machine.cores} cores")
-    useful, idle = _useful(bench, chosen)
-    space = Space(
-        useful,
-        subject,
-        threads=request.threads,
-        engine_names=engines.names,
-        profile=machine.profile,
-        rows=request.serving.batch_size,
-        planned=_planned(request, original, engines, rows["validation"]),
-        seed=request.search.seed,
-    )
-    return bench, space, {**idle, **engines.left_out}
 
 
 def _engines(request: SearchRequest, original: Bundle) -> Engines:
-    """Return the engines to search, having said which they are and why others cannot be."""
-    found = usable(request.serving.engines, original.model)
-    say(f"engines: {', '.join(found.names)}")
-    for name, reason in found.left_out.items():
+    """Return the engines that can run the model; say which they are, and why others are left out."""
+    engines = usable(request.serving.engines, original.model)
+    say(f"engines: {', '.join(engines.names)}")
+    for name, reason in engines.left_out.items():
         say(f"engine {name} is left out: {reason}")
-    return found
+    return engines
 
 
 def _planned(request: SearchRequest, original: Bundle, engines: Engines, rows: Rows) -> dict[str, tuple[int, ...]]:
-    """Return the shape of a typical request where OpenVINO can plan for it, having said so."""
+    """Return the shape of a typical request by input if OpenVINO can plan for it, else nothing; say why not."""
     shapes = typical_request(rows, original.manifest.signature, batch=request.serving.batch_size)
     if not shapes or OPENVINO not in engines.names:
         return {}
@@ -257,24 +274,18 @@ def _planned(request: SearchRequest, original: Bundle, engines: Engines, rows: R
 
 
 def _read(request: SearchRequest, original: Bundle, scratch: Path) -> dict[str, Rows]:
-    """Return every split that the search may see; training rows also calibrate where no others are given."""
-    data = request.data
-    given = {"validation": data.validation, "training": data.training, "calibration": data.calibration}
-    manifest = original.manifest
-    rows = {
-        name: read_dataset(
-            spec, manifest.signature, into=scratch / name, task=manifest.task, missing=bool(manifest.accepts_missing)
-        )
-        for name, spec in given.items()
-        if spec
-    }
+    """Return every split that the search may see, by name. Without a calibration split, training rows calibrate."""
+    data, manifest = request.data, original.manifest
+    splits = {"validation": data.validation, "training": data.training, "calibration": data.calibration}
+    read = partial(read_dataset, task=manifest.task, missing=bool(manifest.accepts_missing))
+    rows = {name: read(spec, manifest.signature, into=scratch / name) for name, spec in splits.items() if spec}
     if "training" in rows:
         rows.setdefault("calibration", rows["training"])
     return rows
 
 
 def _useful(bench: Bench, chosen: Recipe) -> tuple[tuple[Technique, ...], dict[str, str]]:
-    """Return the techniques that do anything to this model and why others are left out, having said both."""
+    """Return the techniques that change this model, and why others are left out by name; say both."""
     idle = {spec.name: bench.does_nothing(spec) for spec in chosen.techniques}
     useful = tuple(spec for spec in chosen.techniques if idle[spec.name] is None)
     left_out = {**chosen.left_out, **{name: reason for name, reason in idle.items() if reason is not None}}
@@ -297,7 +308,7 @@ def _lineage(request: SearchRequest, original: Bundle, data: Mapping[str, str]) 
 
 
 def _identity(request: SearchRequest, data: Mapping[str, str]) -> str:
-    """Return the digest of what a step's result depends on besides model, parameters and seed."""
+    """Return a digest of everything that a step's result depends on besides model, parameters and seed."""
     goals = [objective.to_dict() for objective in limits(request.objectives)]
     parts = [goals, dict(data), request.champion.digest, {name: version(name) for name in _LIBRARIES}]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""The engine's part of the search space: which engine runs a model, and with which options.
+"""The part of the search space that is about engines: which engine runs a model, and with which options.
 
-What means nothing to the engine drawn is left at its default, so that it does not tell plans apart; what means nothing
-to any engine of the run is not asked.
+An option that the chosen engine ignores keeps its default, so that two plans do not differ only in it. An option that
+no engine of the run uses is not part of the space.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,19 +33,19 @@ ONE, AS_MANY_AS_FIT = "One", "AsManyAsFit"
 
 @dataclass(frozen=True)
 class Engines:
-    """The engines that can run a model here, and why others that the server has cannot."""
+    """The engines that can run a model on this machine, and why others of the spec cannot."""
 
     names: tuple[str, ...]
-    """As `EngineOptions` names them, in the order of the spec."""
+    """Names as in `EngineOptions`, in the order of the spec."""
     left_out: dict[str, str]
-    """Name in the spec to the reason."""
+    """Reason by the engine's name in the spec."""
 
 
 def usable(allowed: Sequence[EngineName], model: Path) -> Engines:
-    """Return which of the allowed engines are here and open `model`.
+    """Return which of the allowed engines can open the ONNX file at `model` on this machine.
 
     Raises:
-        JobError: EngineUnavailable when none does, with the reason of each.
+        JobError: EngineUnavailable when none can; the message has the reason of each.
     """
     reasons = {name: _unusable(name.lower(), model) for name in allowed}
     left_out = {str(name): reason for name, reason in reasons.items() if reason is not None}
@@ -72,14 +72,23 @@ def _unusable(engine: str, model: Path) -> str | None:
 
 
 def typical_request(rows: Rows, signature: Signature, *, batch: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every input of a request with `batch` such rows; empty where the file says it already."""
+    """Return the shape of every input, by name, of a request with `batch` rows.
+
+    Args:
+        rows: Rows that typical requests look like.
+        signature: Inputs and outputs of the model.
+        batch: Rows of a request; a model with a fixed batch has that size instead.
+
+    Returns:
+        Shapes by input name; empty when the signature fixes all shapes already.
+    """
     if all(size > 0 for spec in signature.inputs for size in spec.shape):
         return {}
     return {name: (signature.batch or batch, *values.shape[1:]) for name, values in rows.inputs.items()}
 
 
 def unplannable(model: Path, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """Return why OpenVINO cannot plan for calls of these shapes, as words without a full stop, or None when it can."""
+    """Return why OpenVINO cannot plan for calls of these shapes, in words without a full stop, or None when it can."""
     try:
         open_model(model, EngineOptions(engine=OPENVINO, planned=shapes))
     except EngineError as error:
@@ -94,37 +103,38 @@ class EngineSpace:
     threads: int
     """Most threads that the server may use."""
     names: tuple[str, ...] = (ORT,)
+    """Engines, the usual one first."""
     cpu_flags: frozenset[str] = frozenset()
     """Instruction set flags of this machine."""
     rows: int | None = None
-    """Rows of a typical request, where the model's first axis can be fixed to them."""
+    """Rows of a typical request, if the model's first axis can be fixed to them."""
     planned: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Shape of every input of a typical request, by name, where OpenVINO can plan for it."""
+    """Shape of every input of a typical request, by name, if OpenVINO can plan for it."""
 
     def draw(self, trial: BaseTrial) -> EngineOptions:
-        """Ask the trial for every parameter and return the options that matter."""
+        """Ask the trial for every parameter, and return the options without those that the engine ignores."""
         name: str = self._asked(trial, NAME, self.names)
-        told: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         threads = int(self._asked(trial, THREADS, self._thread_choices()))
         spinning, level = self._ort(trial)
         precision = self._asked(trial, PRECISION, self._all_precisions())
         streams = self._asked(trial, STREAMS, self._stream_choices())
         if precision in precisions(name, self.cpu_flags):
-            told = {"precision": precision}
+            options = {"precision": precision}
         if name == ORT:
-            told |= {"spinning": spinning or threads == 1, "graph_level": level}
+            options |= {"spinning": spinning or threads == 1, "graph_level": level}
         if self._asked(trial, SHAPE, self._shape_choices()) == TYPICAL:
-            told |= self._ahead(name)
+            options |= self._fixed_shape(name)
         if name == OPENVINO and streams == AS_MANY_AS_FIT:
-            told["streams"] = self.threads // threads
-        return EngineOptions.model_validate({"engine": name, "threads": threads, **told})
+            options["streams"] = self.threads // threads
+        return EngineOptions.model_validate({"engine": name, "threads": threads, **options})
 
     def defaults(self) -> tuple[Params, ...]:
-        """Return trial parameters that run a model well, once for each engine; the first engine comes first."""
+        """Return, for each engine, the trial parameters that usually run a model well; the usual engine comes first."""
         return tuple(self._default(name) for name in self.names)
 
     def _default(self, name: str) -> Params:
-        told: Params = {
+        params: Params = {
             NAME: name,
             THREADS: self._thread_choices()[-1],
             SPINNING: True,
@@ -133,18 +143,18 @@ class EngineSpace:
             STREAMS: ONE,
             SHAPE: TYPICAL if name == OPENVINO and self.planned else FREE,
         }
-        return {parameter: value for parameter, value in told.items() if parameter in self._parameters()}
+        return {parameter: value for parameter, value in params.items() if parameter in self._parameters()}
 
     def _parameters(self) -> set[str]:
-        """Return what trials are asked: what any engine of this run heeds and has a choice in."""
-        several = {
+        """Return the parameters that trials are asked for: those that an engine of this run uses and can choose."""
+        choices_of = {
             NAME: self.names,
             PRECISION: self._all_precisions(),
             STREAMS: self._stream_choices(),
             SHAPE: self._shape_choices(),
         }
-        asked = {parameter for parameter, choices in several.items() if len(choices) > 1}
-        return asked | {THREADS} | ({SPINNING, GRAPH_LEVEL} if ORT in self.names else set())
+        open_choices = {parameter for parameter, choices in choices_of.items() if len(choices) > 1}
+        return open_choices | {THREADS} | ({SPINNING, GRAPH_LEVEL} if ORT in self.names else set())
 
     def _ort(self, trial: BaseTrial) -> tuple[bool, str]:
         if ORT not in self.names:
@@ -157,21 +167,22 @@ class EngineSpace:
 
     def _all_precisions(self) -> tuple[Precision, ...]:
         """Return every precision that any engine of the run may compute in."""
-        return tuple(dict.fromkeys(one for name in self.names for one in precisions(name, self.cpu_flags)))
+        every = (precision for name in self.names for precision in precisions(name, self.cpu_flags))
+        return tuple(dict.fromkeys(every))
 
     def _stream_choices(self) -> tuple[str, ...]:
         return (ONE, AS_MANY_AS_FIT) if OPENVINO in self.names and self.threads > 1 else (ONE,)
 
     def _shape_choices(self) -> tuple[str, ...]:
-        return (FREE, TYPICAL) if any(self._ahead(name) for name in self.names) else (FREE,)
+        return (FREE, TYPICAL) if any(self._fixed_shape(name) for name in self.names) else (FREE,)
 
-    def _ahead(self, name: str) -> dict[str, Any]:
-        """Return what an engine is told of a typical request's shape; empty where that is of no use to it."""
+    def _fixed_shape(self, name: str) -> dict[str, Any]:
+        """Return the options that fix the shape of a typical request; empty when the engine cannot use them."""
         if name == OPENVINO and self.planned:
             return {"planned": self.planned}
         return {"rows": self.rows} if name == ORT and self.rows else {}
 
     def _thread_choices(self) -> tuple[int, ...]:
-        """Return the powers of two up to the limit, and the limit."""
+        """Return the powers of two below the limit, and the limit."""
         powers = [2**power for power in range(self.threads.bit_length()) if 2**power < self.threads]
         return (*powers, self.threads)

@@ -1,8 +1,8 @@
-"""CMA-ES over the numbers of a space, with its state rebuilt from the study's trials every time.
+"""CMA-ES over the numeric parameters of a space; its state is rebuilt from the study's trials for every proposal.
 
-Optuna's own sampler keeps its state as a pickle in the study, which any writer of the store could turn into code that
-runs here. Rebuilding costs milliseconds, loses nothing when a worker dies, and learns from trials that others proposed.
-What is no number is left to TPE.
+Optuna's own CMA-ES sampler stores its state as a pickle in the study, so whoever can write to the store could run code
+here. Rebuilding takes milliseconds, loses nothing when a worker dies, and also learns from trials that other samplers
+proposed. Parameters that are not numbers are sampled by TPE.
 """
 
 import math
@@ -23,11 +23,11 @@ _LEAST_DIMENSIONS = 2
 _SIGMA = 1 / 6
 _RESAMPLINGS = 100
 _PENALTY = 1e3
-"""Added to the cost of a trial that misses a limit, so that every one that keeps them ranks before it."""
+"""Added to the cost of a trial that misses a limit, so that it ranks behind every trial that keeps all limits."""
 
 
 class EvolutionSampler(BaseSampler):
-    """Proposes numbers by CMA-ES, for one objective to minimize; limits are kept by rank."""
+    """Proposes numbers by CMA-ES for one objective to minimize; trials that miss a limit rank last."""
 
     def __init__(self, *, seed: int) -> None:
         self._seed = seed
@@ -35,7 +35,7 @@ class EvolutionSampler(BaseSampler):
         self._others = TPESampler(seed=seed)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return the numbers; none when there are too few for CMA-ES, and all are then left to TPE."""
+        """Return the numeric parameters, or none when they are too few for CMA-ES; TPE then samples all of them."""
         shared = self._space.calculate(study)
         numbers = {
             name: kind
@@ -47,37 +47,41 @@ class EvolutionSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Ask an optimizer that was told all complete trials, a generation at a time."""
+        """Return a proposal of an optimizer that has seen all complete trials, in whole generations."""
         if not search_space:
             return {}
-        import cmaes
-
         axes = {
             name: kind for name, kind in search_space.items() if isinstance(kind, FloatDistribution | IntDistribution)
         }
-        seed = (self._seed + trial.number) % 2**31
-        optimizer = cmaes.CMA(
-            mean=np.full(len(axes), 0.5),
-            sigma=_SIGMA,
-            bounds=np.tile([0.0, 1.0], (len(axes), 1)),
-            n_max_resampling=_RESAMPLINGS,
-            seed=seed,
-        )
-        told = [(_point(past, axes), _cost(past)) for past in _complete(study, axes)]
+        optimizer = _optimizer(len(axes), seed=(self._seed + trial.number) % 2**31)
+        solutions = [(_point(past, axes), _cost(past)) for past in _complete(study, axes)]
         size = optimizer.population_size
-        for start in range(0, len(told) - size + 1, size):
-            optimizer.tell(told[start : start + size])
+        for start in range(0, len(solutions) - size + 1, size):
+            optimizer.tell(solutions[start : start + size])
         return _values(optimizer.ask(), axes)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Leave a choice to TPE."""
+        """Return TPE's proposal for a parameter that is not a number."""
         return self._others.sample_independent(study, trial, param_name, param_distribution)
 
 
+def _optimizer(dimensions: int, *, seed: int) -> Any:
+    """Return a CMA-ES optimizer over [0, 1] in every dimension, in its initial state."""
+    import cmaes
+
+    return cmaes.CMA(
+        mean=np.full(dimensions, 0.5),
+        sigma=_SIGMA,
+        bounds=np.tile([0.0, 1.0], (dimensions, 1)),
+        n_max_resampling=_RESAMPLINGS,
+        seed=seed,
+    )
+
+
 def _complete(study: optuna.Study, axes: Mapping[str, Numeric]) -> list[FrozenTrial]:
-    """Return the measured trials in the order in which they ended, the same for every worker."""
+    """Return the complete trials in the order in which they ended, which is the same for every worker."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     usable = [trial for trial in trials if axes.keys() <= trial.params.keys()]
     return sorted(usable, key=lambda trial: (trial.datetime_complete, trial.number))
@@ -89,7 +93,7 @@ def _cost(trial: FrozenTrial) -> float:
 
 
 def _point(trial: FrozenTrial, axes: Mapping[str, Numeric]) -> Point:
-    """Return a trial's numbers, each from 0 to 1."""
+    """Return a trial's numeric parameters (D,), each scaled to 0..1."""
     return np.array([_share(float(trial.params[name]), kind) for name, kind in axes.items()])
 
 
@@ -100,7 +104,7 @@ def _share(value: float, kind: Numeric) -> float:
 
 
 def _values(point: Point, axes: Mapping[str, Numeric]) -> dict[str, Any]:
-    """Return what a point from 0 to 1 means, as the distributions allow it."""
+    """Return the parameters at a point (D,) in 0..1, rounded to what the distributions allow."""
     return {name: _value(float(share), kind) for (name, kind), share in zip(axes.items(), point, strict=True)}
 
 

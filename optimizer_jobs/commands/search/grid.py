@@ -1,7 +1,7 @@
-"""Every combination of a space, one after the other, for a search that wants to know them all.
+"""All combinations of a space in a fixed order, for a search with the sampler Grid.
 
-Numbers without end are represented by their ends and the middle. Combinations come by cost: the delivered model under
-all engine options, then sets of techniques under the usual options, then these sets under the others.
+A continuous number is represented by its ends and its middle. Cheap combinations come first: the delivered model with
+all engine options, then all sets of techniques with the usual options, then these sets with all other options.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,37 +20,43 @@ from optimizer_jobs.commands.search.stages import CHEAPEST_FIRST, Stage, stage_o
 from optimizer_jobs.technique import Params
 
 LONGEST = 1000
-"""No budget is larger, so no more combinations are looked at."""
+"""Most combinations; no budget of trials is larger."""
 _RAW = 10_000
-"""Parameters that mean the same are told apart by trying them; so many are tried a technique."""
+"""Most parameter settings of one technique that are drawn to find those that make different plans."""
 _WHOLE = 8
-"""Of whole numbers, a range up to this long is taken as it is."""
+"""Longest range of whole numbers that is taken completely."""
 
 
 @dataclass(frozen=True)
 class _Group:
-    """What one technique, or the engine, can be told."""
+    """All settings of one technique, or of the engine."""
 
     variants: tuple[Params, ...]
-    dear: bool = False
+    trains: bool = False
+    """Whether a setting trains, which is expensive."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The combinations of a space in the order of trial."""
+    """The combinations of a space in the order in which they are tried."""
 
     space: Space
 
     @cached_property
     def first(self) -> tuple[Params, ...]:
-        """Trial parameters of all combinations, or of the first `LONGEST`."""
+        """Trial parameters of all combinations, at most `LONGEST`."""
         return tuple(islice(self._ordered(), LONGEST))
 
-    def fresh(self, known: set[str], *, key: Callable[[Plan], str] | None = None) -> Params | None:
-        """Return the first combination that is not known by its key, or None."""
+    def fresh(self, tried: set[str], *, key: Callable[[Plan], str] | None = None) -> Params | None:
+        """Return the trial parameters of the first combination that was not tried, or None.
+
+        Args:
+            tried: Keys of the plans that were tried.
+            key: Returns a plan's key; None takes the plan's own key.
+        """
         for params in self.first:
             plan = self._plan(params)
-            if (key(plan) if key else plan.key) not in known:
+            if (key(plan) if key else plan.key) not in tried:
                 return params
         return None
 
@@ -58,35 +64,40 @@ class Grid:
         control, engine = self.space.control(), self._group("engine", keep_control=True)
         yield from (control | options for options in engine.variants)
         for engines in (engine.variants[:1], engine.variants[1:]):
-            for chosen in self._sets():
-                for options, *variants in product(engines, *(group.variants for group in chosen)):
-                    yield control | options | {name: value for told in variants for name, value in told.items()}
+            for groups in self._sets():
+                for options, *variants in product(engines, *(group.variants for group in groups)):
+                    yield control | options | {name: value for params in variants for name, value in params.items()}
 
     def _sets(self) -> list[tuple[_Group, ...]]:
-        """Return every set of techniques, those that train last, small ones first."""
+        """Return every set of techniques: small sets first, and those that train behind all others."""
         specs = sorted(self.space.techniques, key=lambda spec: CHEAPEST_FIRST.index(spec.type))
         groups = [self._group(spec.name) for spec in specs]
-        sets = [one for size in range(1, len(groups) + 1) for one in combinations(groups, size)]
-        return sorted(sets, key=lambda one: any(group.dear for group in one))
+        sets = [groups_ for size in range(1, len(groups) + 1) for groups_ in combinations(groups, size)]
+        return sorted(sets, key=lambda groups_: any(group.trains for group in groups_))
 
     def _group(self, prefix: str, *, keep_control: bool = False) -> _Group:
-        """Return every way to set the parameters of a prefix that makes another plan; the control's own way first."""
+        """Return all settings of the parameters with a prefix that make different plans.
+
+        Args:
+            prefix: Name of the technique, or `engine`.
+            keep_control: Whether the control's own setting is among them, as the first.
+        """
         control = self.space.control()
         own = {name: value for name, value in control.items() if name.startswith(f"{prefix}.")}
-        seen, found, dear = {self._plan(control).key}, [own] if keep_control else [], False
+        seen, variants, trains = {self._plan(control).key}, [own] if keep_control else [], False
         choices = {name: _values(self._distributions[name]) for name in own}
         for values in islice(product(*choices.values()), _RAW):
-            told = dict(zip(choices, values, strict=True))
-            plan = self._plan(control | told)
-            if plan.key not in seen and len(found) < LONGEST:
-                found.append(told)
-                dear = dear or stage_of(plan.steps) is Stage.TRAINING
+            params = dict(zip(choices, values, strict=True))
+            plan = self._plan(control | params)
+            if plan.key not in seen and len(variants) < LONGEST:
+                variants.append(params)
+                trains = trains or stage_of(plan.steps) is Stage.TRAINING
             seen.add(plan.key)
-        return _Group(tuple(found), dear=dear)
+        return _Group(tuple(variants), trains=trains)
 
     @cached_property
     def _distributions(self) -> dict[str, BaseDistribution]:
-        """What each parameter may be; every trial is asked for all of them."""
+        """The distribution of each parameter; every trial is asked for all parameters."""
         trial = optuna.create_study(sampler=RandomSampler(seed=0)).ask()
         self.space.draw(trial)
         return trial.distributions
@@ -96,7 +107,7 @@ class Grid:
 
 
 def _values(kind: BaseDistribution) -> list[Any]:
-    """Return all values of a choice or a short range, and ends and middle of a long one."""
+    """Return all values of a choice or a short range, or the ends and the middle of a long range."""
     if isinstance(kind, CategoricalDistribution):
         return list(kind.choices)
     if isinstance(kind, IntDistribution):

@@ -1,11 +1,12 @@
-"""Who runs which trial: exactly as many as the budget, across workers that may be killed at any moment.
+"""Which worker runs which trial. Workers may be killed at any moment, and still exactly the budget of trials is run.
 
-The budget lies in the study as waiting trials, one per trial to run; a worker only ever takes one of these, and none
-once another budget is spent. A trial
-whose worker died, handed it back or drew what others already try is marked, does not count, and is replaced by a new
-waiting trial. A worker that comes back late from the dead cannot record anything: its trial is finished already.
+The budget is in the study as waiting trials. A worker takes one of them at a time, and none after a budget of time is
+spent. A trial is marked, does not count and is replaced by a new waiting trial when its worker died, handed it back, or
+drew a combination that was already tried. A worker that was taken for dead and returns cannot record anything, because
+its trial is finished already.
 
-A worker shows that it lives by a counter in the study that its observers see change; clocks are never compared.
+A worker shows that it is alive by increasing a counter in the study. Others only watch the counter change, and never
+compare clocks.
 """
 
 import threading
@@ -23,16 +24,16 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from optimizer_jobs.study.trials import FOUND, KEY, LOST, NUMBER, Found, constrain, counted, record
+from optimizer_jobs.study.trials import KEY, LOST, NUMBER, RESULT, TrialResult, constrain, counted, record
 
 BEAT_SECONDS = 10.0
 LEASE_SECONDS = 60.0
-"""A worker whose counter has not moved for this long is taken for dead."""
+"""A worker whose counter has not changed for this long is taken for dead."""
 POLL_SECONDS = 1.0
 
 _OWNER, _TICKET, _REPEATS, _DEATHS = "owner", "ticket", "repeats", "deaths"
 MOST_DEATHS = 2
-"""A trial that so many workers died of counts as failed: it probably needs more memory than there is."""
+"""A trial counts as failed when this many workers died while they ran it; it probably needs too much memory."""
 _BEAT = "beat:"
 
 
@@ -51,12 +52,12 @@ class Drawn(Protocol):
 Draw = Callable[[Trial], Drawn]
 """Samples a trial's parameters."""
 Fresh = Callable[[set[str]], Mapping[str, Any] | None]
-"""Returns trial parameters for a combination that is not among the keys, or None when there is none left."""
+"""Returns trial parameters for a combination whose key is not in the set, or None when none is left."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """One process of one worker: the index survives a restart, the life does not."""
+    """One process of a worker: a restarted worker has the same index and a new life."""
 
     index: int
     life: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
@@ -68,7 +69,7 @@ class Worker:
 
 
 class Leases:
-    """Takes trials of a study for one worker and gives them back."""
+    """Takes trials of a study for one worker, records their results and hands them back."""
 
     def __init__(
         self,
@@ -81,14 +82,24 @@ class Leases:
         lease_seconds: float = LEASE_SECONDS,
         closed: Callable[[], str | None] = lambda: None,
     ) -> None:
-        """`first` are trial parameters to run before anything is sampled; `closed` says why no trial may start."""
+        """Open the leases of a study for one worker.
+
+        Args:
+            study: The study.
+            worker: The worker.
+            journal: Path of the study's journal; the lock file lies beside it.
+            budget: Number of trials to run.
+            first: Trial parameters to run before any are sampled.
+            lease_seconds: Time without a sign of life after which a worker is taken for dead.
+            closed: Returns why no further trial may start, or None.
+        """
         self._study, self._worker, self._budget, self._first = study, worker, budget, first
         self._lock = JournalFileOpenLock(f"{journal}.leases")
         self._lease, self._closed = lease_seconds, closed
         self._seen: dict[str, tuple[Any, float]] = {}
 
     def take(self, draw: Draw, fresh: Fresh) -> Trial | None:
-        """Return a trial with its parameters drawn, or None when none waits; others may still be running."""
+        """Return a trial with drawn parameters, or None when no trial is waiting; others may still be running."""
         while True:
             with self._locked():
                 self._bury()
@@ -103,25 +114,25 @@ class Leases:
                     return trial
 
     def number(self, trial: Trial) -> int:
-        """Return the trial's number for people: 1 to the budget, each once among the trials that count."""
+        """Return the trial's number for people, from 1 to the budget; no two counted trials share a number."""
         return int(trial.user_attrs[NUMBER])
 
     def repeats(self, trial: Trial) -> bool:
-        """Return whether the trial's combination was tried before, because no other is left."""
+        """Return whether the trial's combination was tried before; this happens only when no other is left."""
         return bool(trial.user_attrs.get(_REPEATS))
 
     def finished(self) -> bool:
-        """Return whether the whole budget has been spent by whomever, or no trial may start and none is running."""
-        if len([trial for trial in counted(self._study) if trial.state.is_finished()]) >= self._budget:
+        """Return whether all trials of the budget are finished, or no trial may start and none is running."""
+        if sum(trial.state.is_finished() for trial in counted(self._study)) >= self._budget:
             return True
         return self._closed() is not None and not self._states(TrialState.RUNNING)
 
-    def tell(self, trial: Trial, found: Found, *, state: TrialState) -> bool:
-        """Record a trial's end; returns False when it was taken away meanwhile and nothing has been recorded."""
+    def tell(self, trial: Trial, result: TrialResult, *, state: TrialState) -> bool:
+        """Record the end of a trial; return False when another worker took it over and nothing was recorded."""
         try:
-            trial.set_user_attr(FOUND, record(found))
-            constrain(trial, found)
-            self._study.tell(trial, found.costs if state is TrialState.COMPLETE else None, state=state)
+            trial.set_user_attr(RESULT, record(result))
+            constrain(trial, result)
+            self._study.tell(trial, result.costs if state is TrialState.COMPLETE else None, state=state)
         except (UpdateFinishedTrialError, ValueError):
             if self._current(trial.number).state.is_finished():
                 return False
@@ -129,7 +140,7 @@ class Leases:
         return True
 
     def hand_back(self, trial: Trial, reason: str) -> None:
-        """Return a trial that cannot be finished here, with its parameters, for anyone to run."""
+        """Put a trial that cannot be finished here back, with its parameters, for any worker to run."""
         with self._locked():
             current = self._current(trial.number)
             if not current.state.is_finished():
@@ -137,12 +148,12 @@ class Leases:
 
     @contextmanager
     def alive(self, *, also: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Show that this worker lives and do what `also` says, from a thread of its own, until the block ends."""
+        """Until the block ends, a thread regularly shows that this worker is alive, and calls `also`."""
         done = threading.Event()
 
         def beat() -> None:
             for number in count(1):
-                with suppress(OSError):  # the disk may be full for a while; the next beat may be written
+                with suppress(OSError):  # the disk may be full for a while; the next beat may succeed
                     self._study.set_user_attr(f"{_BEAT}{self._worker.owner}", number)
                     also()
                 if done.wait(min(BEAT_SECONDS, self._lease / 4)):
@@ -165,26 +176,29 @@ class Leases:
             self._lock.release()
 
     def _accept(self, trial: Trial, draw: Draw, fresh: Fresh) -> bool:
-        """Draw the parameters; a combination that was tried before is replaced by one that was not, if there is any."""
+        """Draw a trial's parameters; return False when the trial was replaced.
+
+        It is replaced when it is beyond the budget, or when its combination was tried and an untried one is left.
+        """
         if not trial.user_attrs.get(_TICKET):
             self._replace(self._current(trial.number), "beyond the budget", params=None)
             return False
         drawn, present = draw(trial), counted(self._study)
-        known = {other.user_attrs[KEY] for other in present if KEY in other.user_attrs}
-        if drawn.key in known:
-            unseen = fresh(known)
-            if unseen is not None:
-                self._replace(self._current(trial.number), "combination already tried", params=unseen)
+        tried = {other.user_attrs[KEY] for other in present if KEY in other.user_attrs}
+        if drawn.key in tried:
+            untried = fresh(tried)
+            if untried is not None:
+                self._replace(self._current(trial.number), "combination already tried", params=untried)
                 return False
             trial.set_user_attr(_REPEATS, True)  # noqa: FBT003 - the library's own signature
         taken = {other.user_attrs[NUMBER] for other in present if NUMBER in other.user_attrs}
         trial.set_user_attr(NUMBER, next(number for number in count(1) if number not in taken))
-        trial.set_user_attr(FOUND, record(Found(plan=drawn.words)))
+        trial.set_user_attr(RESULT, record(TrialResult(plan=drawn.words)))
         trial.set_user_attr(KEY, drawn.key)
         return True
 
     def _refill(self) -> None:
-        """Make up the waiting trials that are missing, those to run first before the others."""
+        """Add the waiting trials that are missing from the budget, those to run first before the others."""
         present = counted(self._study)
         started = {trial.user_attrs[_TICKET] for trial in present if _TICKET in trial.user_attrs}
         for slot in range(1, self._budget + 1):
@@ -195,7 +209,7 @@ class Leases:
         self._study.enqueue_trial(dict(params), user_attrs={_TICKET: slot, _DEATHS: deaths})
 
     def _bury(self) -> None:
-        """Replace the running trials of dead workers, and finish what an interrupted replacement left half done."""
+        """Replace the running trials of dead workers, and complete replacements that were interrupted."""
         marked = self._study.user_attrs
         for trial in self._states(TrialState.RUNNING):
             deaths = int(trial.user_attrs.get(_DEATHS, 0)) + 1
@@ -208,7 +222,7 @@ class Leases:
                 self._replace(trial, f"worker {owner} died", params=trial.params, deaths=deaths)
 
     def _dead(self, trial: FrozenTrial, attributes: Mapping[str, Any]) -> bool:
-        """Return whether a running trial's worker is gone: an earlier life of this one, or silent for a lease."""
+        """Return whether a running trial's worker is dead: an earlier life of this worker, or silent for too long."""
         owner = str(trial.user_attrs.get(_OWNER, ""))
         if owner == self._worker.owner:
             return False
@@ -220,7 +234,7 @@ class Leases:
         return now - self._seen[subject][1] > self._lease
 
     def _replace(self, trial: FrozenTrial, reason: str, *, params: Mapping[str, Any] | None, deaths: int = 0) -> None:
-        """Mark a trial as not counting and put another with `params` in its place (None: in no place)."""
+        """Mark a trial as not counting, and add a waiting trial with `params` in its place; None adds none."""
         self._study.set_user_attr(f"{LOST}{trial.number}", reason)
         if not self._fail(trial.number):
             return
@@ -229,7 +243,7 @@ class Leases:
             self._enqueue(slot, params, deaths=deaths)
 
     def _fail(self, number: int) -> bool:
-        """End a trial as failed; returns False when its worker has finished it meanwhile."""
+        """End a trial as failed; return False when its worker has finished it in the meantime."""
         try:
             self._study.tell(number, state=TrialState.FAIL)
         except (UpdateFinishedTrialError, ValueError):

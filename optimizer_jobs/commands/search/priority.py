@@ -1,4 +1,4 @@
-"""Which steps a search tries first: what gains most on the kind of machine that the model will serve on."""
+"""Which steps a search tries first: those that gain most on the kind of machine that the model will serve on."""
 
 from collections.abc import Mapping
 
@@ -19,13 +19,13 @@ _FIRST: Mapping[Profile, tuple[TechniqueType | QuantizationScheme, ...]] = {
     Profile.SERVER_CPU: (TechniqueType.GRAPH_OPTIMIZATION, QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC),
     Profile.GPU: (QuantizationScheme.HALF, TechniqueType.GRAPH_OPTIMIZATION, TechniqueType.PRUNING),
 }
-"""What gains most on each kind of machine. Small machines run short of memory and of float units, GPUs of neither."""
+"""What gains most on each kind of machine. Small machines lack memory and fast float units; GPUs lack neither."""
 
 
 def priority(profile: Profile, kind: TechniqueType, params: Params) -> int:
-    """Return how early a step is worth a try on such a machine, 0 first; what gains nothing special comes last."""
-    liked = _FIRST[profile]
-    for place in (params.get("scheme"), kind):
-        if place in liked:
-            return liked.index(place)
-    return len(liked)
+    """Return the rank of a step on this kind of machine: 0 is tried first, and steps without a rank come last."""
+    order = _FIRST[profile]
+    for entry in (params.get("scheme"), kind):
+        if entry in order:
+            return order.index(entry)
+    return len(order)

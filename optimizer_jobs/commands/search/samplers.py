@@ -1,6 +1,6 @@
-"""Which sampler proposes the next plan, by the spec's choice and the budget.
+"""Which sampler proposes the next plan: the one in the spec, or with Auto the one that suits the budget.
 
-A sampler that cannot work on this study is refused with what to do; none is replaced silently by another.
+A sampler that cannot be used for the study is refused with advice, and never silently replaced by another.
 """
 
 import warnings
@@ -20,16 +20,22 @@ from retune.contract.results import Reason
 NSGA_FROM_TRIALS = 200
 GP_UP_TO_TRIALS = 50
 _LIBRARIES = {"GP": "torch", "CMAES": "cmaes"}
-"""What a sampler needs besides Optuna."""
+"""Library that a sampler needs besides Optuna."""
 
 
 def sampler(search: Search, objectives: Sequence[Objective], *, worker: int, started: int) -> BaseSampler:
-    """Return the sampler of one worker; `started` trials exist, so that a restarted worker does not repeat itself.
+    """Return the sampler of one worker.
 
-    Grid is not here: it is no sampler, but a list of what every worker tries. What is left of it is drawn at random.
+    With Grid, every worker takes its combinations from a list, and what is not in the list is drawn at random.
+
+    Args:
+        search: The search of the spec.
+        objectives: Objectives of the spec.
+        worker: Index of the worker.
+        started: Number of trials in the study; it changes the seed, so that a restarted worker does not repeat itself.
 
     Raises:
-        JobError: The sampler cannot be used: a library is absent, or the budget or the objectives do not fit it.
+        JobError: The sampler cannot be used: a library is missing, or the budget or the objectives do not fit it.
     """
     refuse(search, objectives)
     seed = (search.seed + 7919 * worker + 104729 * started) % 2**31
@@ -44,12 +50,12 @@ def sampler(search: Search, objectives: Sequence[Objective], *, worker: int, sta
         "NSGAIII": lambda: NSGAIIISampler(population_size=population(search.max_trials), seed=seed),
     }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # told of GP and NSGA-III, which have been there for years
+        warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna has warned of GP and NSGA-III for years
         return make[_kind(search)]()
 
 
 def refuse(search: Search, objectives: Sequence[Objective]) -> None:
-    """Raise JobError when the sampler of the spec cannot be used on these objectives with this budget here."""
+    """Raise JobError when the sampler of the spec cannot be used for these objectives, this budget or in this image."""
     reason = _unusable(search, objectives)
     if reason is not None:
         message, next_step = reason
@@ -57,7 +63,7 @@ def refuse(search: Search, objectives: Sequence[Objective]) -> None:
 
 
 def population(budget: int) -> int:
-    """Return a population that leaves about ten generations in the budget."""
+    """Return a population size that allows about ten generations in a budget of trials."""
     return min(50, max(4, budget // 10))
 
 

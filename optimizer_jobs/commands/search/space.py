@@ -1,7 +1,7 @@
 """The search space: every technique on or off with its parameters, and the engine's options, in one study.
 
-All parameters are asked of every trial, so that one sampler sees one space; what does not matter for a combination is
-left out of its plan. Two trials with the same plan are the same trial.
+Every trial is asked for all parameters, so that the sampler sees one space; parameters that do not matter for a
+combination are left out of its plan. Two trials with the same plan are the same combination.
 """
 
 import json
@@ -27,7 +27,10 @@ from retune.api.techniques import Technique as TechniqueSpec
 
 _FRESH_DRAWS = 400
 _LEAST_ASKED = 8
-"""So many of the first questions are asked whatever the budget is."""
+"""Number of first combinations that are tried even if they take more than two thirds of the budget."""
+
+_Proposal = tuple[int, Params]
+"""Trial parameters with their rank among the variants of a technique; rank 0 is the most important."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,9 @@ class Space:
     profile: Profile = field(default=Profile.SERVER_CPU, kw_only=True)
     """Kind of machine that the model serves on; it decides what is tried first."""
     rows: int | None = field(default=None, kw_only=True)
-    """Rows of a typical request, which ONNX Runtime may be told."""
+    """Rows of a typical request, to which ONNX Runtime's plan may be fixed."""
     planned: Mapping[str, tuple[int, ...]] = field(default_factory=dict, kw_only=True)
-    """Shape of every input of a typical request, by name, which OpenVINO may be told; empty where it cannot be."""
+    """Shape of every input of a typical request, by name, that OpenVINO may plan for; empty when it cannot."""
     seed: int = field(default=0, kw_only=True)
 
     def draw(self, trial: BaseTrial) -> Plan:
@@ -81,80 +84,94 @@ class Space:
         )
         return Plan(steps=steps, engine=self._engines.draw(trial))
 
-    def fresh(self, known: set[str], *, key: Callable[[Plan], str] | None = None) -> Params | None:
-        """Return the trial parameters of a random plan that is not known by its key; None when none was found.
+    def fresh(self, tried: set[str], *, key: Callable[[Plan], str] | None = None) -> Params | None:
+        """Return the trial parameters of a random plan that was not tried, or None when none is drawn in many attempts.
 
-        `key` tells plans apart; without it, two plans are the same when all they say is.
+        Args:
+            tried: Keys of the plans that were tried.
+            key: Returns a plan's key; None takes the plan's own key.
         """
-        study = optuna.create_study(sampler=RandomSampler(seed=self.seed + len(known)))
+        study = optuna.create_study(sampler=RandomSampler(seed=self.seed + len(tried)))
         for _ in range(_FRESH_DRAWS):
             trial = study.ask()
             plan = self.draw(trial)
-            if (key(plan) if key else plan.key) not in known:
+            if (key(plan) if key else plan.key) not in tried:
                 return dict(trial.params)
         return None
 
     def control(self) -> Params:
-        """Return the trial parameters of the model as delivered, run as it is run best by default."""
+        """Return the trial parameters of the model as delivered, with the usual engine's default options."""
         off = _merged([TECHNIQUES[spec.type].off(spec, self.subject) for spec in self.techniques])
         return self._engines.defaults()[0] | off
 
     def first(self, budget: int | None = None) -> tuple[Params, ...]:
-        """Return what every study tries first: control, other engines, each technique alone, several; cheap ones first.
+        """Return the trial parameters that every study tries first, the cheapest first.
 
-        At least a third of the budget is left to the sampler; then further variants of a technique are not asked.
+        These are the control, the other engines, each technique alone, and techniques together. At least a third of
+        the budget is left to the sampler; if there are too many combinations, further variants of a technique are
+        left out.
+
+        Args:
+            budget: Number of trials; None returns all combinations.
         """
-        asked = {self._key(self.control()): (0, self.control())}
-        for rank, params in sorted([*self._alone(), *self._together()], key=lambda one: (self._cost(one[1]), one[0])):
-            asked.setdefault(self._key(params), (rank, params))
-        room = len(asked) if budget is None else max(min(budget, _LEAST_ASKED), 2 * budget // 3)
-        chosen = sorted(asked.values(), key=lambda one: one[0])[:room]
-        return tuple(params for _, params in sorted(chosen, key=lambda one: self._cost(one[1])))
+        proposals = {self._key(self.control()): (0, self.control())}
+        others = sorted([*self._alone(), *self._together()], key=lambda other: (self._cost(other[1]), other[0]))
+        for rank, params in others:
+            proposals.setdefault(self._key(params), (rank, params))
+        room = len(proposals) if budget is None else max(min(budget, _LEAST_ASKED), 2 * budget // 3)
+        chosen = [params for _, params in sorted(proposals.values(), key=lambda proposal: proposal[0])[:room]]
+        return tuple(sorted(chosen, key=self._cost))
 
-    def _alone(self) -> list[tuple[int, Params]]:
-        """Return each other engine, and each variant of each technique, with its position among the variants.
+    def _alone(self) -> list[_Proposal]:
+        """Return every other engine with the delivered model, and every variant of every technique alone.
 
-        What only rewrites the file is asked in every engine: one 8-bit file may be slow in one and fast in another.
+        Techniques that only rewrite the file are proposed for every engine, because an 8-bit file may be slow in one
+        engine and fast in another; techniques that train only for the usual engine.
         """
         usual, *others = self._settings()
-        found = [(0, options) for options in others]
+        proposals = [(0, options) for options in others]
         for options in (usual, *others):
             for spec in self.techniques:
                 for rank, variant in enumerate(TECHNIQUES[spec.type].defaults(spec, self.subject)):
                     if options is usual or self._cost(options | variant)[0] is not Stage.TRAINING:
-                        found.append((rank, options | variant))
-        return found
+                        proposals.append((rank, options | variant))
+        return proposals
 
-    def _together(self) -> list[tuple[int, Params]]:
-        """Return all cheap techniques together, with each variant of the last; then a dear one upon the cheap ones.
+    def _together(self) -> list[_Proposal]:
+        """Return all cheap techniques together, and every technique that trains together with the cheap ones.
 
-        In engines other than the usual one, only the first variants of all are asked.
+        The last cheap technique is proposed in all its variants, but only in its first variant for other engines.
         """
         usual, *others = self._settings()
+        cheap, training = self._variants(usual)
+        varied = [_merged(variants) for variants in _last_varied([*cheap.values()])]
+        proposals = [(rank, usual | variant) for rank, variant in enumerate(varied)]
+        proposals += [(0, options | variant) for options in others for variant in varied[:1]]
+        base = _merged([variants[0] for variants in cheap.values()])
+        trained = [base | variants[0] for variants in training.values() if cheap]
+        return proposals + [(1, options | variant) for options in (usual, *others) for variant in trained]
+
+    def _variants(self, usual: Params) -> tuple[dict[str, list[Params]], dict[str, list[Params]]]:
+        """Return the variants of every technique by its name: first those that only rewrite, then those that train."""
         cheap: dict[str, list[Params]] = {}
-        dear: dict[str, list[Params]] = {}
+        training: dict[str, list[Params]] = {}
         for spec in self.techniques:
             for variant in TECHNIQUES[spec.type].defaults(spec, self.subject):
-                group = dear if self._cost(usual | variant)[0] is Stage.TRAINING else cheap
+                group = training if self._cost(usual | variant)[0] is Stage.TRAINING else cheap
                 group.setdefault(spec.name, []).append(variant)
-        base = _merged([variants[0] for variants in cheap.values()])
-        varied = [_merged(chosen) for chosen in _last_varied([*cheap.values()])]
-        found = [(rank, usual | chosen) for rank, chosen in enumerate(varied)]
-        found += [(0, options | chosen) for options in others for chosen in varied[:1]]
-        upon = [base | variants[0] for variants in dear.values() if cheap]
-        return found + [(1, options | chosen) for options in (usual, *others) for chosen in upon]
+        return cheap, training
 
     def _settings(self) -> list[Params]:
-        """Return the model as delivered in each engine, the usual one first."""
+        """Return the trial parameters of the model as delivered in each engine, the usual engine first."""
         control = self.control()
         return [control, *(control | options for options in self._engines.defaults()[1:])]
 
     def _cost(self, params: Params) -> tuple[Stage, int, int, int]:
-        """Return what sorts plans: what they cost, and among equals what the machine is likely to gain most from."""
+        """Return a sort key: cheap plans first, and among equally cheap ones those that gain most on the machine."""
         steps = self.draw(FixedTrial(params)).steps
         stage, count, dearest = cost_of(steps)
-        eager = min((priority(self.profile, step.type, step.params) for step in steps), default=0)
-        return stage, count, eager, dearest
+        rank = min((priority(self.profile, step.type, step.params) for step in steps), default=0)
+        return stage, count, rank, dearest
 
     def _key(self, params: Params) -> str:
         return self.draw(FixedTrial(params)).key
@@ -170,12 +187,12 @@ class Space:
         )
 
 
-def _merged(chosen: Sequence[Params]) -> Params:
-    return {name: value for params in chosen for name, value in params.items()}
+def _merged(parts: Sequence[Params]) -> Params:
+    return {name: value for params in parts for name, value in params.items()}
 
 
 def _last_varied(groups: Sequence[Sequence[Params]]) -> list[list[Params]]:
-    """Return the first variant of every group but the last, with each variant of the last; none for a single group."""
+    """Return each variant of the last group, together with the first variant of all others; none for a single group."""
     if len(groups) < 2:
         return []
     *before, last = groups

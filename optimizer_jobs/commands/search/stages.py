@@ -1,6 +1,6 @@
-"""What a plan costs to build, by stage, so that a search asks cheap questions first.
+"""How expensive a plan is to build, so that a search tries cheap plans first.
 
-Stage 0 only runs the delivered model differently, stage 1 rewrites its file, stage 2 trains.
+Stage 0 runs the delivered model with other engine options, stage 1 rewrites its file, and stage 2 trains.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from retune.api.techniques import QuantizationScheme, TechniqueType
 
 
 class Stage(IntEnum):
-    """How much work a plan is."""
+    """The most expensive kind of work in a plan."""
 
     ENGINE = 0
     POST_TRAINING = 1
@@ -32,13 +32,13 @@ CHEAPEST_FIRST = (
     TechniqueType.CUSTOM_TRAINING,
     TechniqueType.ADVERSARIAL_TRAINING,
 )
-"""Techniques by what one use of them costs."""
+"""Techniques in the order of what one use of them costs."""
 
 _TRAIN_ON = {TechniqueType.CUSTOM_TRAINING, TechniqueType.FACTORIZATION, TechniqueType.PRUNING}
 
 
 def trains(step: Step) -> bool:
-    """Return whether a step trains, by itself or to recover from what it changed."""
+    """Return whether a step trains, either as its purpose or to recover quality after its change."""
     aware = step.params.get("scheme") == QuantizationScheme.AWARE
     return TECHNIQUES[step.type].TRAINS or step.type in _TRAIN_ON or aware
 
@@ -51,6 +51,6 @@ def stage_of(steps: Sequence[Step]) -> Stage:
 
 
 def cost_of(steps: Sequence[Step]) -> tuple[Stage, int, int]:
-    """Return what sorts plans by cost: stage, number of steps, and the dearest technique among them."""
+    """Return a sort key of a plan's cost: its stage, its number of steps, and the rank of its dearest technique."""
     dearest = max((CHEAPEST_FIRST.index(step.type) for step in steps), default=0)
     return stage_of(steps), len(steps), dearest

@@ -1,7 +1,7 @@
-"""One trial: build the model, look at it cheaply, measure it beside the champion, store its bundle.
+"""One trial: build the model, check it on a few rows, measure it beside the champion, store its bundle.
 
-A trial sees training, calibration and validation rows, never the test split. Its latency is only a hint for the
-search: short, interleaved with the champion, and measured again by the judge.
+A trial never sees the test rows. Its latency is measured only briefly, interleaved with the champion; it guides the
+search, and the judge measures again.
 """
 
 import tempfile
@@ -13,21 +13,21 @@ from pathlib import Path
 import numpy as np
 from optuna.trial import FixedTrial
 
+from optimizer_jobs.commands.search.early_stopping import Watch
 from optimizer_jobs.commands.search.space import Plan
-from optimizer_jobs.commands.search.stopping import Watch
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.machinery.robust.attack import method_for, withstood
 from optimizer_jobs.measure.confinement import confined, confinement
 from optimizer_jobs.measure.latency import interleave, ratio
 from optimizer_jobs.measure.quality import MAIN, Answers, alike, answer, figure, scores
-from optimizer_jobs.measure.resources import RESOURCES, Served, Usage, measure_resources
+from optimizer_jobs.measure.resources import RESOURCES, Conditions, Served, Usage, measure_resources
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_model
 from optimizer_jobs.study.objectives import cost, limits, ranked, shortfall
 from optimizer_jobs.study.prospects import standard_error
-from optimizer_jobs.study.trials import Found
+from optimizer_jobs.study.trials import TrialResult
 from optimizer_jobs.technique import Context, Subject
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Built, Step, build
@@ -39,43 +39,46 @@ from retune.api.techniques import Adversarial
 from retune.api.techniques import Technique as TechniqueSpec
 
 PROXY_ROWS = 100
+"""Number of validation rows on which a candidate is checked before it is measured: the proxy rows."""
 PROXY_AGREEMENT = 0.8
-"""A candidate that answers fewer of the proxy rows like the champion is broken, not compressed."""
+"""Smallest share of the proxy rows that a candidate must answer like the champion; below, it is broken."""
 _BLOCKS, _CALLS = 12, 25
 _QUANTILES = {Metric.LATENCY_P50_MS: 0.5, Metric.LATENCY_P95_MS: 0.95}
 
 _REPORTED = {Task.CLASSIFICATION: Metric.ACCURACY, Task.EMBEDDING: Metric.COSINE}
-"""What training reports as quality, where objectives speak of the same."""
+"""By task, the metric that training reports as quality; for other tasks, it reports none of the objectives' metrics."""
 
 
 _CHAMPION, _CANDIDATE = "champion", "candidate"
 
 
 class Discarded(Exception):  # noqa: N818 - an outcome, not an error
-    """The candidate is not worth a full measurement; carries what was found so far."""
+    """The candidate is not worth a full measurement; carries the result so far."""
 
-    def __init__(self, found: Found) -> None:
-        super().__init__(found.reason)
-        self.found = found
+    def __init__(self, result: TrialResult) -> None:
+        super().__init__(result.reason)
+        self.result = result
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The champion as the search compares with it."""
+    """What candidates are compared with."""
 
     session: Session
+    """The champion, opened."""
     answers: Answers
-    """To the validation rows."""
+    """The champion's answers to the validation rows."""
     delivered: Answers
-    """The same of the model as delivered, which embeddings are compared with."""
+    """Answers of the model as delivered to the validation rows, with which embeddings are compared."""
     quality: Mapping[Metric, float]
-    """Figures on the validation rows."""
+    """The champion's quality on the validation rows."""
     size_bytes: int
+    """Size of the champion."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Everything the trials of one worker share."""
+    """Everything that the trials of one worker share."""
 
     original: Bundle
     champion: Bundle
@@ -87,117 +90,125 @@ class Bench:
     threads: int
     serving: Serving = field(default_factory=Serving)
     attack: Adversarial = field(default_factory=Adversarial)
-    """What robust accuracy is measured against."""
+    """The attack under which robust accuracy is measured."""
     seed: int
     scratch: Path
     kept_steps: Path
+    """Folder of finished steps, which trials with the same steps reuse."""
     candidates_uri: str
+    """URI of the folder for the candidates' bundles."""
     lineage: Lineage
     identity: str
+    """Digest of everything that a step's result depends on besides model, parameters and seed."""
     rejected: frozenset[str] = frozenset()
     """Digests of bundles that are not proposed again."""
 
     @cached_property
     def reference(self) -> Reference:
-        """The champion, opened and asked once."""
+        """The champion, opened, with its answers and its quality."""
         session = open_model(self.champion.model, self._limited(self.champion.manifest.engine))
-        found = self._answer(session, self.validation)
+        answers = self._answer(session, self.validation)
         original = open_model(self.original.model, self._limited(self.original.manifest.engine))
         delivered = self._answer(original, self.validation)
         return Reference(
             session=session,
-            answers=found,
+            answers=answers,
             delivered=delivered,
-            quality=self._quality(found, delivered),
+            quality=self._quality(answers, delivered),
             size_bytes=self.champion.manifest.size_bytes,
         )
 
-    def run(self, plan: Plan, *, number: int, watch: Watch | None = None) -> Found:
-        """Return what the plan is worth; raises Discarded when the proxy finds it broken.
+    def run(self, plan: Plan, *, number: int, watch: Watch | None = None) -> TrialResult:
+        """Build, check, measure and store the model of a plan.
 
-        `watch` hears of every step and epoch, and may raise StoppedEarlyError.
+        Args:
+            plan: What is done to the model, and how it is run.
+            number: The trial's number for people.
+            watch: Is told of every step and epoch, and may raise StoppedEarlyError.
+
+        Raises:
+            Discarded: The model is broken, or the same bundle was rejected before.
         """
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
-            context = self._context(Path(folder))
-            if watch is not None:
-                context = replace(context, report=watch.report, alive=watch.alive)
-            entering = watch.entering if watch else None
-            built = build(self.original.model, plan.steps, context=context, kept=self.kept_steps, entering=entering)
-            if watch is not None:
-                watch.entering("measuring")
+            built = self._built(plan, Path(folder), watch)
             session = open_model(built.model, plan.engine)
-            found = Found(
-                plan=plan.words,
-                steps=plan.names,
-                techniques=built.applied,
-                skipped=built.skipped,
-                idle=built.idle,
-                engine=plan.engine.model_dump(mode="json"),
-            )
-            found = self._looked_at(found, session)
+            result = self._checked(_result(plan, built), session)
             bundle = self._bundle(Path(folder) / "bundle", plan=plan, built=built, session=session, number=number)
             if bundle.digest in self.rejected:
-                raise Discarded(replace(found, reason="this bundle was rejected before"))
+                raise Discarded(replace(result, reason="this bundle was rejected before"))
             ref = publish(bundle, uri=self.candidates_uri)
-            return self._measured(found, session=session, bundle=bundle, uri=ref.uri)
+            return self._measured(result, session=session, bundle=bundle, uri=ref.uri)
 
-    def _looked_at(self, found: Found, session: Session) -> Found:
-        """Return what is found with the agreement on a few rows; raises Discarded when the model is broken.
+    def _built(self, plan: Plan, folder: Path, watch: Watch | None) -> Built:
+        context = self._context(folder)
+        if watch is None:
+            return build(self.original.model, plan.steps, context=context, kept=self.kept_steps)
+        context = replace(context, report=watch.report, alive=watch.alive)
+        built = build(self.original.model, plan.steps, context=context, kept=self.kept_steps, entering=watch.entering)
+        watch.entering("measuring")
+        return built
 
-        A model that answers otherwise and is better by its labels is not: training may well do that.
+    def _checked(self, result: TrialResult, session: Session) -> TrialResult:
+        """Return the result with the agreement on the proxy rows; raises Discarded when the model is broken.
+
+        A model is broken when it answers too differently from the champion and is worse by the labels. Training may
+        well change many answers for the better.
         """
         proxy, reference = self._proxy, self.reference
-        answers, champion = self._answer(session, proxy), reference.answers.take(self._proxy_index)
-        found = replace(found, agreement=float(alike(champion, answers).mean()))
-        metric, delivered = MAIN[self._task][0], reference.delivered.take(self._proxy_index)
-        mine, theirs = [
-            figure(metric, scores(metric, each, proxy, reference=delivered)) for each in (answers, champion)
-        ]
+        answers, champion = self._answer(session, proxy), reference.answers.take(self._proxy_indices)
+        agreement = float(alike(champion, answers).mean())
+        metric, delivered = MAIN[self._task][0], reference.delivered.take(self._proxy_indices)
+        scored = partial(scores, metric, rows=proxy, reference=delivered)
+        mine, theirs = figure(metric, scored(answers)), figure(metric, scored(champion))
         worse = mine < theirs if metric.higher_is_better else mine > theirs
-        if worse and (found.agreement or 0.0) < PROXY_AGREEMENT:
-            reason = f"agrees with the champion on {found.agreement:.0%} of {len(proxy)} rows only"
-            raise Discarded(replace(found, reason=reason, broken=True))
-        return found
+        if worse and agreement < PROXY_AGREEMENT:
+            reason = f"agrees with the champion on {agreement:.0%} of {len(proxy)} rows only"
+            raise Discarded(replace(result, agreement=agreement, reason=reason, broken=True))
+        return replace(result, agreement=agreement)
 
     def does_nothing(self, spec: TechniqueSpec) -> str | None:
-        """Return why a cheap technique leaves the model as it is, even at its most thorough; None for all others."""
+        """Return why a cheap technique leaves the model as it is, even in its most thorough variant.
+
+        None when it changes the model, or when the technique is not cheap.
+        """
         technique = TECHNIQUES[spec.type]
         if not technique.CHEAP:
             return None
-        told = technique.defaults(spec, self.subject)[-1]
-        params = technique.suggest(FixedTrial(told), spec, self.subject)
+        most_thorough = technique.defaults(spec, self.subject)[-1]
+        params = technique.suggest(FixedTrial(most_thorough), spec, self.subject)
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             step = Step(name=spec.name, type=spec.type, params=params or {})
             built = build(self.original.model, [step], context=self._context(Path(folder)), kept=self.kept_steps)
         return next(iter(built.skipped), None)
 
-    def _measured(self, found: Found, *, session: Session, bundle: Bundle, uri: str) -> Found:
+    def _measured(self, result: TrialResult, *, session: Session, bundle: Bundle, uri: str) -> TrialResult:
         reference, size = self.reference, bundle.manifest.size_bytes
-        answers = self._answer(session, self.validation)
+        answers, usage = self._answer(session, self.validation), self._usage(bundle)
         champion = {**reference.quality, Metric.SIZE_BYTES: float(reference.size_bytes)}
-        quality = self._quality(answers, reference.delivered)
-        values = {**quality, Metric.SIZE_BYTES: float(size)}
-        usage = self._usage(bundle)
-        compared = {**self._robust(bundle, session), **self._latency(session), **self._used(usage)}
+        values = {**self._quality(answers, reference.delivered), Metric.SIZE_BYTES: float(size)}
+        compared = {**self._robust(bundle, session), **self._latency(session), **self._resource_values(usage)}
         for metric, (theirs, ours) in compared.items():
             champion[metric], values[metric] = theirs, ours
-        missed = {o.metric.value: shortfall(o, values[o.metric], champion[o.metric]) for o in limits(self.objectives)}
+        rated = _Rated(self.objectives, values, champion)
         return replace(
-            found,
+            result,
             uri=uri,
             digest=bundle.digest,
             control=self._is_champion(bundle),
             size_bytes=size,
             values=_named(values),
             champion=_named(champion),
-            shortfalls=self._with_memory(missed, usage),
+            shortfalls=self._with_memory(rated.shortfalls, usage),
             errors=self._errors(answers),
             rows=len(self.validation),
-            costs=tuple(cost(o.metric, values[o.metric], champion[o.metric]) for o in ranked(self.objectives)),
+            costs=rated.costs,
         )
 
     def _latency(self, session: Session) -> dict[Metric, tuple[float, float]]:
-        """Return champion's and candidate's percentile in ms, the latter by its ratio within the same rounds."""
+        """Return the percentiles of champion and candidate in ms.
+
+        The candidate's is the champion's multiplied by their ratio, which is measured within the same rounds.
+        """
         with confined(confinement(self.serving, threads=self.threads).cores):
             timings = interleave(
                 {_CHAMPION: self.reference.session, _CANDIDATE: session},
@@ -207,73 +218,78 @@ class Bench:
                 calls_per_block=_CALLS,
                 seed=self.seed,
             )
-        found: dict[Metric, tuple[float, float]] = {}
+        percentiles: dict[Metric, tuple[float, float]] = {}
         for metric, quantile in _QUANTILES.items():
             champion = timings[_CHAMPION].percentile(quantile).value
-            found[metric] = (champion, champion * ratio(timings[_CHAMPION], timings[_CANDIDATE], quantile).value)
-        return found
+            factor = ratio(timings[_CHAMPION], timings[_CANDIDATE], quantile).value
+            percentiles[metric] = (champion, champion * factor)
+        return percentiles
 
     def _usage(self, bundle: Bundle) -> dict[str, Usage]:
-        """Return what champion and candidate use, where an objective or the serving memory asks for it."""
+        """Measure what champion and candidate use, if an objective or a memory limit of the server needs it."""
         if not self._resources and self.serving.memory is None:
             return {}
-        return measure_resources(
-            {_CHAMPION: Served.of(self.champion), _CANDIDATE: Served.of(bundle)},
-            self.validation,
-            reference=_CHAMPION,
+        conditions = Conditions(
             batch=min(self.serving.batch_size, len(self.validation)),
             threads=self.threads,
             serving=self.serving,
             repeats=1,
             seed=self.seed,
         )
+        subjects = {_CHAMPION: Served.of(self.champion), _CANDIDATE: Served.of(bundle)}
+        return measure_resources(subjects, self.validation, reference=_CHAMPION, conditions=conditions)
 
-    def _used(self, usage: Mapping[str, Usage]) -> dict[Metric, tuple[float, float]]:
-        """Return champion's and candidate's number of every resource asked for, the latter by their ratio."""
-        found = {metric: usage[_CHAMPION].metrics[metric].value for metric in self._resources}
-        return {metric: (base, base * usage[_CANDIDATE].ratios[metric].value) for metric, base in found.items()}
+    def _resource_values(self, usage: Mapping[str, Usage]) -> dict[Metric, tuple[float, float]]:
+        """Return the values of champion and candidate for every resource that an objective needs.
 
-    def _with_memory(self, missed: dict[str, float], usage: Mapping[str, Usage]) -> dict[str, float]:
-        """Return the limits missed, the serving memory that a process must get along with among them."""
+        The candidate's is the champion's multiplied by their ratio, which is measured within the same rounds.
+        """
+        bases = {metric: usage[_CHAMPION].metrics[metric].value for metric in self._resources}
+        return {metric: (base, base * usage[_CANDIDATE].ratios[metric].value) for metric, base in bases.items()}
+
+    def _with_memory(self, shortfalls: dict[str, float], usage: Mapping[str, Usage]) -> dict[str, float]:
+        """Return the shortfalls with that of the server's memory limit, which applies to the whole process."""
         if self.serving.memory is None:
-            return missed
+            return shortfalls
         name = Metric.PEAK_MEMORY_BYTES.value
         over = usage[_CANDIDATE].process_bytes - memory_bytes(self.serving.memory)
-        return {**missed, name: max(over, missed.get(name, over))}
+        return {**shortfalls, name: max(over, shortfalls.get(name, over))}
 
     @property
     def _resources(self) -> tuple[Metric, ...]:
-        asked = {each.metric for each in self.objectives}
-        return tuple(metric for metric in Metric if metric in asked & RESOURCES)
+        needed = {objective.metric for objective in self.objectives}
+        return tuple(metric for metric in Metric if metric in needed & RESOURCES)
 
-    def _quality(self, found: Answers, delivered: Answers) -> dict[Metric, float]:
-        """Return every quality figure of the task on validation."""
-        rows = self.validation
-        return {metric: figure(metric, scores(metric, found, rows, reference=delivered)) for metric in MAIN[self._task]}
+    def _quality(self, answers: Answers, delivered: Answers) -> dict[Metric, float]:
+        """Return the quality metrics of the task on the validation rows."""
+        scored = partial(scores, answers=answers, rows=self.validation, reference=delivered)
+        return {metric: figure(metric, scored(metric)) for metric in MAIN[self._task]}
 
-    def _errors(self, found: Answers) -> dict[str, float]:
-        """Return, for each limit on quality, the standard error of what the judge will hold against it."""
+    def _errors(self, answers: Answers) -> dict[str, float]:
+        """Return, by metric with a limit on quality, the standard error of the number that the limit applies to."""
         scored = partial(scores, rows=self.validation, reference=self.reference.delivered)
-        return {
-            o.metric.value: standard_error(o, scored(o.metric, self.reference.answers), scored(o.metric, found))
-            for o in limits(self.objectives)
-            if o.metric in MAIN[self._task]
-        }
+        errors = {}
+        for objective in limits(self.objectives):
+            metric = objective.metric
+            if metric in MAIN[self._task]:
+                champion, candidate = scored(metric, self.reference.answers), scored(metric, answers)
+                errors[metric.value] = standard_error(objective, champion, candidate)
+        return errors
 
     def _robust(self, bundle: Bundle, session: Session) -> dict[Metric, tuple[float, float]]:
-        """Return champion's and candidate's accuracy under the one attack on both, where an objective asks for it."""
-        if not any(each.metric is Metric.ROBUST_ACCURACY for each in self.objectives):
+        """Return the accuracy of champion and candidate under the same attack, if an objective needs it."""
+        if not any(objective.metric is Metric.ROBUST_ACCURACY for objective in self.objectives):
             return {}
         method = method_for((self.champion.model, bundle.model))
         return {Metric.ROBUST_ACCURACY: (self._champion_robust(method), self._withstood(bundle.model, session, method))}
 
     @cached_property
     def _champion_robust(self) -> Callable[[str], float]:
-        """The champion's accuracy by attack, measured once each."""
+        """A function from a method of attack to the champion's accuracy under it, which is measured once."""
         return cache(partial(self._withstood, self.champion.model, self.reference.session))
 
     def _withstood(self, model: Path, session: Session, method: str) -> float:
-        found = withstood(
+        right = withstood(
             model,
             session,
             self.validation,
@@ -283,7 +299,7 @@ class Bench:
             seed=self.seed,
             batch=self.serving.batch_size,
         )
-        return figure(Metric.ROBUST_ACCURACY, found)
+        return figure(Metric.ROBUST_ACCURACY, right)
 
     def _bundle(self, folder: Path, *, plan: Plan, built: Built, session: Session, number: int) -> Bundle:
         manifest = self.original.manifest
@@ -302,7 +318,7 @@ class Bench:
         )
 
     def _native(self, built: Built) -> Native | None:
-        """Return the candidate in the format of delivery, if its steps made it."""
+        """Return the candidate in the format that the model was delivered in, if its steps produced it."""
         native = self.original.native
         if native is None or built.native is None:
             return None
@@ -326,28 +342,24 @@ class Bench:
         )
 
     def enough(self, quality: float) -> bool:
-        """Return whether a quality that training reports keeps the limit on it; without a limit nothing does."""
+        """Return whether a quality that training reports keeps the limit on it; False when there is no limit."""
         metric = _REPORTED.get(self.original.manifest.task)
-        limit = next((o for o in limits(self.objectives) if o.metric is metric), None)
+        limit = next((limit for limit in limits(self.objectives) if limit.metric is metric), None)
         if limit is None:
             return False
         return shortfall(limit, quality, self.reference.quality[limit.metric]) <= 0
 
     def _quality_shortfall(self) -> Callable[[Path], float] | None:
-        """Return how far a model file misses the first quality limit on validation, if there is one."""
-        limit = next((o for o in limits(self.objectives) if o.metric in MAIN[self._task]), None)
+        """Return a function that says how far a model file misses the first quality limit; None without a limit."""
+        limit = next((limit for limit in limits(self.objectives) if limit.metric in MAIN[self._task]), None)
         if limit is None:
             return None
 
         def missed(model: Path) -> float:
             session = open_model(model, EngineOptions(threads=self.threads))
-            found = scores(
-                limit.metric,
-                self._answer(session, self.validation),
-                self.validation,
-                reference=self.reference.delivered,
-            )
-            return shortfall(limit, figure(limit.metric, found), self.reference.quality[limit.metric])
+            answers = self._answer(session, self.validation)
+            scored = scores(limit.metric, answers, self.validation, reference=self.reference.delivered)
+            return shortfall(limit, figure(limit.metric, scored), self.reference.quality[limit.metric])
 
         return missed
 
@@ -367,13 +379,47 @@ class Bench:
         return limited(engine, self.threads)
 
     @cached_property
-    def _proxy_index(self) -> np.ndarray:
+    def _proxy_indices(self) -> np.ndarray:
         drawn = np.random.default_rng(self.seed).permutation(len(self.validation))[:PROXY_ROWS]
         return np.sort(drawn)
 
     @cached_property
     def _proxy(self) -> Rows:
-        return self.validation.take(self._proxy_index)
+        return self.validation.take(self._proxy_indices)
+
+
+@dataclass(frozen=True)
+class _Rated:
+    """How the objectives rate a candidate, from its values and the champion's."""
+
+    objectives: Sequence[Objective]
+    values: Mapping[Metric, float]
+    champion: Mapping[Metric, float]
+
+    @property
+    def shortfalls(self) -> dict[str, float]:
+        """By metric, how far its limit is missed."""
+        return {
+            limit.metric.value: shortfall(limit, self.values[limit.metric], self.champion[limit.metric])
+            for limit in limits(self.objectives)
+        }
+
+    @property
+    def costs(self) -> tuple[float, ...]:
+        """What the study minimizes, in the order of the ranked objectives."""
+        metrics = [objective.metric for objective in ranked(self.objectives)]
+        return tuple(cost(metric, self.values[metric], self.champion[metric]) for metric in metrics)
+
+
+def _result(plan: Plan, built: Built) -> TrialResult:
+    return TrialResult(
+        plan=plan.words,
+        steps=plan.names,
+        techniques=built.applied,
+        skipped=built.skipped,
+        idle=built.idle,
+        engine=plan.engine.model_dump(mode="json"),
+    )
 
 
 def _named(values: Mapping[Metric, float]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from optimizer_jobs.commands.search.leases import Leases, Worker
 from optimizer_jobs.commands.search.space import Plan, Space
 from optimizer_jobs.models.engine import EngineOptions
-from optimizer_jobs.study.trials import Found, open_study
+from optimizer_jobs.study.trials import TrialResult, open_study
 from optimizer_jobs.techniques import registry
 from retune.api.model import Task
 from retune.api.objectives import default_objectives
@@ -31,10 +31,10 @@ def space(*, techniques: tuple[Technique, ...] = TECHNIQUES) -> Space:
     return Space(techniques, SUBJECT, threads=4)
 
 
-def found(plan: Plan) -> Found:
+def found(plan: Plan) -> TrialResult:
     """Return numbers that depend on the plan only."""
     score = sum(plan.key.encode()) % 97 / 97
-    return Found(plan=plan.words, engine=EngineOptions().model_dump(), costs=(score, 1 - score))
+    return TrialResult(plan=plan.words, engine=EngineOptions().model_dump(), costs=(score, 1 - score))
 
 
 def open_claims(store: str, run: str, *, index: int, budget: int, lease: float, journal: Path) -> Leases:

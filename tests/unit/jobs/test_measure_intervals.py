@@ -49,7 +49,7 @@ def test_same_rows_give_the_same_interval() -> None:
     """Nothing depends on when or where it is asked."""
     _, y = diabetes("test")
     assert resampled(y).interval(0.95) == resampled(y).interval(0.95)
-    assert len(resampled(y).drawn) == DRAWS
+    assert len(resampled(y).draws) == DRAWS
 
 
 def test_interval_of_a_mean_is_as_wide_as_theory_says() -> None:

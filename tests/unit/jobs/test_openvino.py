@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, save
 from optimizer_jobs.commands.search.engines import unplannable, usable
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.fingerprint import fingerprint
-from optimizer_jobs.measure.resources import Served, measure_resources
+from optimizer_jobs.measure.resources import Conditions, Served, measure_resources
 from optimizer_jobs.models.bundle import Bundle, Manifest
 from optimizer_jobs.models.engine import Array
 from optimizer_jobs.models.golden import check, record
@@ -178,9 +178,8 @@ def test_resources_of_both_engines_are_measured_side_by_side(delivered: Path, sp
     """OpenVINO's numbers come in the same units, with its ratio to ONNX Runtime's."""
     model = delivered / "conv.onnx"
     subjects = {"ort": Served(model, EngineOptions()), "openvino": Served(model, OPENVINO)}
-    found = measure_resources(
-        subjects, splits["test"], reference="ort", batch=4, threads=1, serving=Serving(), repeats=1, seed=0
-    )
+    conditions = Conditions(batch=4, threads=1, serving=Serving(), repeats=1, seed=0)
+    found = measure_resources(subjects, splits["test"], reference="ort", conditions=conditions)
     ratio = found["openvino"].ratios[Metric.PEAK_MEMORY_BYTES].value
     peaks = {name: usage.metrics[Metric.PEAK_MEMORY_BYTES].value for name, usage in found.items()}
     assert ratio == pytest.approx(peaks["openvino"] / peaks["ort"])

@@ -6,7 +6,7 @@ from optimizer_jobs.commands.judge.evidence import Contender
 from optimizer_jobs.commands.judge.report.document import StepLine, TechniqueLine
 from optimizer_jobs.commands.judge.report.steps import Searched, Told, steps, techniques
 from optimizer_jobs.commands.judge.verdict import Finding, decide
-from optimizer_jobs.study.trials import Found, TrialRow
+from optimizer_jobs.study.trials import TrialResult, TrialRow
 from retune.api.objectives import GoalType, Metric
 from tests.unit.jobs.judge_for_tests import contender, evidence, limit, wanted
 
@@ -21,11 +21,11 @@ def trial(
 ) -> TrialRow:  # fmt: skip
     """Return a measured trial by what its steps did."""
     values = {"accuracy": accuracy, "latency_p95_ms": 2.0 * latency, "size_bytes": 8_600_000 * size}
-    found = Found(
+    found = TrialResult(
         plan=", ".join(summaries), steps=steps, techniques=summaries, idle=idle, skipped=skipped, values=values,
         champion=CHAMPION, shortfalls={"accuracy": missed}, costs=(latency, size),
     )  # fmt: skip
-    return TrialRow(number=number, outcome="feasible", found=found, seconds=1.0)
+    return TrialRow(number=number, outcome="feasible", result=found, seconds=1.0)
 
 
 def finding(finalist: Contender) -> Finding:
@@ -76,7 +76,9 @@ def test_a_step_without_a_trial_is_counted_with_the_next() -> None:
 
 def test_the_fastest_of_equal_trials_stands_for_a_step() -> None:
     """Parameters differ between trials of one technique; the best one is shown."""
-    slow = replace(PRUNED, number=9, found=replace(PRUNED.found, values={**PRUNED.found.values, "latency_p95_ms": 9.0}))
+    slow = replace(
+        PRUNED, number=9, result=replace(PRUNED.result, values={**PRUNED.result.values, "latency_p95_ms": 9.0})
+    )
 
     assert lines(ENGINE, TUNED, slow, PRUNED, ALL)[2].trial == 3
 
@@ -139,7 +141,7 @@ def test_a_technique_without_effect_says_why() -> None:
 def test_a_technique_that_only_failed_says_how() -> None:
     """Trials that ended early leave their reason."""
     failed = TrialRow(
-        number=8, outcome="failed", found=Found(plan="p", steps=("distil",), reason="it broke"), seconds=None
+        number=8, outcome="failed", result=TrialResult(plan="p", steps=("distil",), reason="it broke"), seconds=None
     )
 
     assert (became(ALL, failed)["distil"].outcome, became(ALL, failed)["distil"].note) == ("Tried", "It broke.")

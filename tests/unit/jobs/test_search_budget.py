@@ -10,9 +10,9 @@ from optuna.trial import TrialState
 
 from optimizer_jobs.commands.search import budget as module
 from optimizer_jobs.commands.search.budget import ENDED, Budget, BudgetSpentError, cpu_seconds
+from optimizer_jobs.commands.search.early_stopping import Watch
 from optimizer_jobs.commands.search.leases import Leases, Worker
-from optimizer_jobs.commands.search.stopping import Watch
-from optimizer_jobs.study.trials import Found, journal_path, open_study, trials_table
+from optimizer_jobs.study.trials import TrialResult, journal_path, open_study, trials_table
 from retune.api.model import Task
 from retune.api.objectives import default_objectives
 from retune.api.search import Search
@@ -132,7 +132,7 @@ def test_nobody_starts_a_trial_when_a_budget_is_spent(study: optuna.Study, store
     spent.append("search.maxDuration of 1h is spent")
     assert leases.take(space.draw, space.fresh) is None
     assert not leases.finished()
-    leases.tell(trial, Found(plan="", reason="given up", stopped=True), state=TrialState.PRUNED)
+    leases.tell(trial, TrialResult(plan="", reason="given up", stopped=True), state=TrialState.PRUNED)
     assert leases.finished()
     assert [row.outcome for row in trials_table(open_study(store, "r1"))] == ["discarded"]
 

@@ -7,10 +7,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from optimizer_jobs.commands.search.known import Known
+from optimizer_jobs.commands.search.equivalence import Equivalence
 from optimizer_jobs.commands.search.space import Plan, Space
 from optimizer_jobs.models.engine import EngineOptions
-from optimizer_jobs.study.trials import FOUND, KEY, NUMBER, Found, record
+from optimizer_jobs.study.trials import KEY, NUMBER, RESULT, TrialResult, record
 from optimizer_jobs.technique import Params
 from optimizer_jobs.techniques.steps import Step
 from retune.api.techniques import Technique, TechniqueType
@@ -38,24 +38,24 @@ def plan(*parts: Mapping[str, Any]) -> Plan:
     return SPACE.draw(optuna.trial.FixedTrial(told(*parts)))
 
 
-def known(*trials: tuple[Params, Found]) -> Known:
+def known(*trials: tuple[Params, TrialResult]) -> Equivalence:
     """Return what a study with these trials teaches."""
     study = optuna.create_study(directions=["minimize"] * 2)
     asked = study.ask()
     SPACE.draw(asked)
     for number, (params, found) in enumerate(trials, start=1):
         key = SPACE.draw(optuna.trial.FixedTrial(params)).key
-        attributes = {FOUND: record(found), NUMBER: number, KEY: key}
+        attributes = {RESULT: record(found), NUMBER: number, KEY: key}
         study.add_trial(create_trial(
             state=TrialState.PRUNED, params=params, distributions=asked.distributions, user_attrs=attributes
         ))  # fmt: skip
-    taught = Known(study, SPACE)
+    taught = Equivalence(study, SPACE)
     taught.draw(study.ask())
     return taught
 
 
-IDLE = Found(plan="", idle=("graph",))
-BROKEN = Found(plan="", broken=True)
+IDLE = TrialResult(plan="", idle=("graph",))
+BROKEN = TrialResult(plan="", broken=True)
 
 
 def test_a_step_that_changed_nothing_is_the_plan_without_it() -> None:
@@ -79,7 +79,7 @@ def test_other_parameters_of_an_idle_step_are_tried() -> None:
 
 def test_a_step_idle_after_another_is_not_idle_alone() -> None:
     """What a step does depends on the model that it is given."""
-    taught = known((told(FOLD, DYNAMIC), Found(plan="", idle=("quantize",))))
+    taught = known((told(FOLD, DYNAMIC), TrialResult(plan="", idle=("quantize",))))
     assert taught.key(plan(DYNAMIC)) == plan(DYNAMIC).key
     assert taught.key(plan(FOLD, DYNAMIC, ONE_THREAD)) == plan(FOLD, ONE_THREAD).key
 
@@ -105,7 +105,7 @@ def test_training_may_mend_a_broken_model(
     kind: TechniqueType, params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     """Steps that train on after they changed a model are tried all the same."""
-    from optimizer_jobs.commands.search import known as module
+    from optimizer_jobs.commands.search import equivalence as module
     from optimizer_jobs.commands.search import stages
 
     for place in (module, stages):
@@ -135,12 +135,12 @@ def test_an_engine_that_breaks_the_delivered_model_says_nothing_of_others() -> N
 
 def test_training_that_gained_nothing_is_left_out_of_plans_that_do_not_train_again() -> None:
     """It is left out before steps that only rewrite; what trains on uses its settings and stays as it is."""
-    from optimizer_jobs.commands.search.known import _idle
+    from optimizer_jobs.commands.search.equivalence import _idle
 
     train = Step(name="tune", type=TechniqueType.HYPERPARAMETER_TUNING, params={"epochs": 3})
     fold = plan(FOLD).steps[0]
     taught = known()
-    taught._idle |= _idle((train, fold), Found(plan="", idle=("tune",)))
+    taught._idle |= _idle((train, fold), TrialResult(plan="", idle=("tune",)))
     prune = Step(name="prune", type=TechniqueType.PRUNING, params={})
     engine = plan().engine
     assert taught.key(Plan((train, fold), engine)) == plan(FOLD).key

@@ -10,7 +10,7 @@ from sklearn.linear_model import Ridge
 
 from optimizer_jobs.measure.intervals import difference, own_interval
 from optimizer_jobs.study.prospects import Hurdle, standard_error
-from optimizer_jobs.study.trials import Found
+from optimizer_jobs.study.trials import TrialResult
 from retune.api.objectives import GoalType, Metric
 from tests.unit.jobs.judge_for_tests import limit
 from tests.unit.jobs.models_for_tests import digits, fit_mlp
@@ -20,9 +20,9 @@ GOAL = limit(Metric.ACCURACY, GoalType.MAX_DEGRADATION, str(MARGIN))
 CONFIDENCE = 0.95
 
 
-def found(slack: float, error: float, rows: int = 300) -> Found:
+def found(slack: float, error: float, rows: int = 300) -> TrialResult:
     """Return a candidate this far on the good side of its limit."""
-    return Found(plan="p", shortfalls={"accuracy": -slack}, errors={"accuracy": error}, rows=rows)
+    return TrialResult(plan="p", shortfalls={"accuracy": -slack}, errors={"accuracy": error}, rows=rows)
 
 
 @given(st.floats(0, 0.05), st.floats(0.001, 0.05), st.integers(50, 5000), st.integers(50, 5000))
@@ -37,7 +37,7 @@ def test_distance_and_rows_speak_for_a_candidate(slack: float, error: float, see
 
 def test_what_is_not_known_is_no_obstacle() -> None:
     """A study of an earlier version, or a run without a limit on quality, chooses as if all were sure."""
-    assert Hurdle(100, CONFIDENCE).chance(Found(plan="p", shortfalls={"accuracy": -1.0})) == 1.0
+    assert Hurdle(100, CONFIDENCE).chance(TrialResult(plan="p", shortfalls={"accuracy": -1.0})) == 1.0
     assert Hurdle(100, CONFIDENCE).chance(found(0.0, 0.0)) == 1.0
     assert Hurdle(100, CONFIDENCE).chance(found(-0.01, 0.0)) == 0.0
 
@@ -48,7 +48,7 @@ def test_a_lead_on_few_rows_is_taken_for_luck(metric: str, sign: int) -> None:
 
     def chance(lead: float, slack: float) -> float:
         """Return the chance of a candidate that leads the champion, and keeps its limit, by so much."""
-        told = Found(
+        told = TrialResult(
             plan="p", values={metric: 0.5 + sign * lead}, champion={metric: 0.5}, shortfalls={metric: -slack},
             errors={metric: 0.02}, rows=300,
         )  # fmt: skip

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optimizer_jobs.commands.search.budget import Budget
-from optimizer_jobs.commands.search.stopping import Watch, below_best_share, below_median, curves_of, is_rung
+from optimizer_jobs.commands.search.early_stopping import Watch, below_best_share, below_median, curves_of, is_rung
 from optimizer_jobs.study.trials import open_study
 from optimizer_jobs.technique import StoppedEarlyError
 from retune.api.model import Task

@@ -12,7 +12,7 @@ from optimizer_jobs.data import uris
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.study import trials as studies
 from optimizer_jobs.study.finalists import finalists
-from optimizer_jobs.study.trials import FOUND, NUMBER, Found, open_study, read_found, record, trials_table
+from optimizer_jobs.study.trials import NUMBER, RESULT, TrialResult, open_study, read_result, record, trials_table
 from retune.api.model import Task
 from retune.api.objectives import Metric, Objective, default_objectives
 from retune.contract.results import Reason
@@ -24,9 +24,9 @@ LATENCY, SIZE = Metric.LATENCY_P95_MS.value, Metric.SIZE_BYTES.value
 
 def candidate(
     digit: int, *, latency: float, size: float, loses: float = 0.0, techniques: Sequence[str] = ("x",)
-) -> Found:
+) -> TrialResult:
     """Return a measured candidate with ratios to a champion of accuracy 0.95, 1 ms and 1000 bytes."""
-    return Found(
+    return TrialResult(
         plan=f"plan {digit}", techniques=tuple(techniques), uri=f"pvc://s/bundles/{digit}",
         digest="sha256:" + f"{digit:x}" * 64, size_bytes=int(1000 * size), costs=(latency, size),
         values={"accuracy": 0.95 - loses, LATENCY: latency, SIZE: 1000 * size},
@@ -34,11 +34,11 @@ def candidate(
     )  # fmt: skip
 
 
-def study_of(store: str, *found: Found) -> optuna.Study:
+def study_of(store: str, *found: TrialResult) -> optuna.Study:
     """Return a study on disk with these candidates as its trials, in order."""
     study = open_study(store, "r1", create=OBJECTIVES)
     for number, one in enumerate(found, start=1):
-        study.add_trial(create_trial(values=list(one.costs), user_attrs={FOUND: record(one), NUMBER: number}))
+        study.add_trial(create_trial(values=list(one.costs), user_attrs={RESULT: record(one), NUMBER: number}))
     return open_study(store, "r1")
 
 
@@ -71,7 +71,7 @@ def test_a_tie_goes_to_fewer_techniques(store: str) -> None:
 def judged(study: optuna.Study, count: int, *chances: float) -> list[int]:
     """Return the finalists by trial number, given the chances of plan 1, plan 2 and so on."""
 
-    def chance(found: Found) -> float:
+    def chance(found: TrialResult) -> float:
         return chances[int(found.plan.removeprefix("plan ")) - 1]
 
     return [one.trial for one in finalists(study, OBJECTIVES, count=count, chance=chance)]
@@ -134,10 +134,10 @@ def test_trials_table_gives_every_outcome_with_its_reason(store: str) -> None:
     for number, (state, reason) in enumerate(
         [(TrialState.PRUNED, "agrees on 40%"), (TrialState.FAIL, "broke")], start=3
     ):
-        attributes = {FOUND: record(Found(plan="p", reason=reason)), NUMBER: number}
+        attributes = {RESULT: record(TrialResult(plan="p", reason=reason)), NUMBER: number}
         study.add_trial(create_trial(state=state, user_attrs=attributes))
     rows = trials_table(study)
-    assert [(row.number, row.outcome, row.found.reason) for row in rows] == [
+    assert [(row.number, row.outcome, row.result.reason) for row in rows] == [
         (1, "feasible", None), (2, "infeasible", None), (3, "discarded", "agrees on 40%"), (4, "failed", "broke"),
     ]  # fmt: skip
 
@@ -146,7 +146,7 @@ def test_what_a_trial_found_survives_the_journal(store: str) -> None:
     """A record read back is the record written."""
     one = candidate(7, latency=0.5, size=0.5)
     (trial,) = study_of(store, one).get_trials()
-    assert read_found(trial) == one
+    assert read_result(trial) == one
 
 
 def test_infeasible_trials_are_known_to_the_sampler(store: str) -> None:

@@ -42,10 +42,10 @@ class Searched:
 
 def ratios(trial: TrialRow) -> dict[Metric, float]:
     """Return candidate divided by champion for what is no share."""
-    champion = trial.found.champion
+    champion = trial.result.champion
     return {
         Metric(name): value / champion[name]
-        for name, value in trial.found.values.items()
+        for name, value in trial.result.values.items()
         if not Metric(name).is_share and champion.get(name)
     }
 
@@ -67,7 +67,7 @@ def techniques(
 
     `chosen` is the candidate's trial, and `said` what the judge said of each finalist, by trial.
     """
-    names = dict.fromkeys(name for trial in searched.trials for name in trial.found.steps)
+    names = dict.fromkeys(name for trial in searched.trials for name in trial.result.steps)
     fates = _Fates(searched.trials, chosen, said, told)
     reasons = {name: reason for name, reason in searched.left_out.items() if name not in names}
     dropped = [fates.line(name, "LeftOut", (), note=f"{reason}.") for name, reason in reasons.items()]
@@ -111,13 +111,13 @@ class _Chain:
         if names == contender.techniques:
             same = [trial for trial in self.trials if trial.number == contender.trial]
         else:
-            same = [trial for trial in self.trials if trial.found.techniques == names and ratios(trial)]
+            same = [trial for trial in self.trials if trial.result.techniques == names and ratios(trial)]
         trial = min(same, key=lambda each: (ratios(each).get(self.latency, 1.0), each.number), default=None)
         return self._reached(trial) if trial else None
 
     def _reached(self, trial: TrialRow) -> _Reached:
         judged = next((each.contender for each in self.findings if each.contender.trial == trial.number), None)
-        quality = trial.found.values.get(self.subject.contender.main.value)
+        quality = trial.result.values.get(self.subject.contender.main.value)
         if judged is None:
             found, noise = ratios(trial), SEARCH_NOISE
         else:
@@ -186,19 +186,19 @@ class _Fates:
 
     def technique(self, name: str) -> TechniqueLine:
         """Return the line of a technique that at least one trial had."""
-        asked = [trial for trial in self.trials if name in trial.found.steps]
-        did = [trial for trial in asked if name not in trial.found.idle]
-        measured = [trial for trial in did if trial.found.values]
+        asked = [trial for trial in self.trials if name in trial.result.steps]
+        did = [trial for trial in asked if name not in trial.result.idle]
+        measured = [trial for trial in did if trial.result.values]
         used = next((trial for trial in measured if trial.number == self.chosen), None)
         if used is not None:
             return self.line(name, "Used", did, best=used)
         if measured:
-            best = min(measured, key=lambda trial: (trial.found.violation, trial.found.costs, trial.number))
+            best = min(measured, key=lambda trial: (trial.result.violation, trial.result.costs, trial.number))
             return self.line(name, "Tried", did, best=best, note=self._why(best))
         if did:
-            return self.line(name, "Tried", did, note=f"{did[0].found.reason or 'not finished'}.")
-        alone = min(asked, key=lambda trial: (len(trial.found.idle), trial.number))
-        return self.line(name, "NoEffect", asked, note=f"{'; '.join(alone.found.skipped)}.")
+            return self.line(name, "Tried", did, note=f"{did[0].result.reason or 'not finished'}.")
+        alone = min(asked, key=lambda trial: (len(trial.result.idle), trial.number))
+        return self.line(name, "NoEffect", asked, note=f"{'; '.join(alone.result.skipped)}.")
 
     def line(
         self, name: str, outcome: str, trials: Sequence[TrialRow], *, best: TrialRow | None = None, note: str = ""
@@ -211,7 +211,7 @@ class _Fates:
                 "outcome": outcome,
                 "trials": len(trials),
                 "trial": best.number if best else None,
-                "quality": best.found.values.get(self.told.main.value) if best else None,
+                "quality": best.result.values.get(self.told.main.value) if best else None,
                 "latency_ratio": found.get(self.told.latency),
                 "size_ratio": found.get(Metric.SIZE_BYTES),
                 "note": printable(f"{note[:1].upper()}{note[1:]}", limit=TEXT_LIMIT),
@@ -222,17 +222,17 @@ class _Fates:
         """Return why the best trial with a technique is not the candidate."""
         if trial.number in self.said:
             return f"Judged: {self.said[trial.number]}"
-        missed = [LABELS[Metric(name)] for name, amount in trial.found.shortfalls.items() if amount > 0]
+        missed = [LABELS[Metric(name)] for name, amount in trial.result.shortfalls.items() if amount > 0]
         if missed:
             return f"Misses the limit on {listed(missed)}."
-        if trial.found.control:
+        if trial.result.control:
             return "The model is the champion."
         candidate = next((each for each in self.trials if each.number == self.chosen), None)
         return "No finalist." if candidate is None else self._behind(trial, candidate)
 
     def _behind(self, trial: TrialRow, candidate: TrialRow) -> str:
         """Return by which objective a trial stands behind the candidate, the most important first."""
-        costs = zip(self.told.ranked, trial.found.costs, candidate.found.costs, strict=False)
+        costs = zip(self.told.ranked, trial.result.costs, candidate.result.costs, strict=False)
         worse = next((metric for metric, mine, theirs in costs if mine > theirs), None)
         if worse is None:
             return "As good as the candidate in the search, but no finalist."
@@ -241,4 +241,4 @@ class _Fates:
 
     def _shown(self, metric: Metric, trial: TrialRow) -> str:
         ratio = ratios(trial).get(metric)
-        return f"x{ratio:.2f}" if ratio is not None else value(metric, trial.found.values[metric.value])
+        return f"x{ratio:.2f}" if ratio is not None else value(metric, trial.result.values[metric.value])

@@ -1,8 +1,8 @@
-"""Ends training that falls behind or takes too long: own rules, since Optuna's know one objective only.
+"""Stops training that falls behind others or takes too long. Optuna's own rules work for a single objective only.
 
-Every training writes its curve into the study, an entry an epoch, where all workers see it. Only like is compared with
-like: trainings of the same techniques from the same kind of start. What already keeps the quality limits is never
-stopped, because a smaller model that learns more slowly may still be the better one.
+Every training writes its quality after each epoch into the study, where all workers see it. Only trainings of the same
+techniques from the same kind of start are compared. A training that already keeps the quality limits is never stopped,
+because a smaller model that learns more slowly may still be the better one.
 """
 
 import math
@@ -20,22 +20,22 @@ from optimizer_jobs.technique import StoppedEarlyError
 
 EarlyStopping = Literal["Auto", "None", "Median", "SuccessiveHalving"]
 Curve = Mapping[int, float]
-"""Epoch to quality on validation, higher is better."""
+"""Quality on validation by epoch; higher is better."""
 
 LEAST_CURVES = 4
-"""With fewer to compare with, nothing is stopped."""
+"""Smallest number of other trainings to compare with; with fewer, nothing is stopped."""
 WARM_UP = 3
 """No training is stopped before this epoch."""
 KEPT_SHARE = 3
-"""Successive halving keeps the best one of so many at each rung; rungs are as many times apart."""
+"""Successive halving keeps the best third at each rung, and the next rung is three times as many epochs later."""
 TIME_SHARE = 0.25
-"""Most of the search's time left that one training may take, so that other trials have theirs."""
+"""Largest share of the search's remaining time that one training may take."""
 _CURVE = "curve:"
 _COMPARED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 class Watch:
-    """What one trial reports to while it is built: stops it when it is behind, or when a budget is spent."""
+    """Follows one trial while it is built, and stops it when it falls behind or when a budget is spent."""
 
     def __init__(
         self,
@@ -46,14 +46,22 @@ class Watch:
         budget: Budget,
         enough: Callable[[float], bool],
     ) -> None:
-        """`enough` says whether a quality keeps the limits."""
+        """Watch a trial.
+
+        Args:
+            trial: The trial.
+            study: Its study.
+            rule: Rule of early stopping.
+            budget: The search's budgets.
+            enough: Returns whether a quality on validation keeps the limits.
+        """
         self._trial, self._study, self._rule, self._budget, self._enough = trial, study, rule, budget, enough
         self._group, self._phase, self._last = "", 0, 0
         self._until = math.inf
         self._seen: dict[str, dict[int, dict[int, float]]] = {}
 
     def entering(self, group: str) -> None:
-        """Hear of the next step; raises BudgetSpentError."""
+        """Note that the trial enters its next step, named `group`; raises BudgetSpentError."""
         self._budget.check()
         self._group, self._phase, self._last = group, 0, 0
         self._until = time.monotonic() + TIME_SHARE * self._budget.left()
@@ -63,9 +71,13 @@ class Watch:
         self._budget.check()
 
     def report(self, epoch: int, quality: float) -> bool:
-        """Write an epoch's quality down; return whether there is time for another one.
+        """Record the quality after an epoch.
 
-        Raises StoppedEarlyError when it is not worth going on.
+        Returns:
+            Whether there is time for another epoch.
+
+        Raises:
+            StoppedEarlyError: The training is behind others, or a budget is spent.
         """
         self._budget.check()
         if epoch <= self._last:
@@ -94,25 +106,40 @@ class Watch:
         return rule(mine, list(curves.values()), epoch)
 
     def _curves(self, name: str) -> dict[int, dict[int, float]]:
-        """Return all curves of a kind; those of trials that had ended at the first look are not read again."""
+        """Return all curves of one kind of training by trial; after the first call, only running trials are read."""
         states = _COMPARED if name not in self._seen else (TrialState.RUNNING,)
         self._seen.setdefault(name, {}).update(curves_of(self._study, name, states))
         return dict(self._seen[name])
 
 
 def curves_of(study: optuna.Study, name: str, states: Sequence[TrialState] = _COMPARED) -> dict[int, dict[int, float]]:
-    """Return the curves of one kind of training by the number of their trial."""
-    found: dict[int, dict[int, float]] = defaultdict(dict)
+    """Return the curves of one kind of training.
+
+    Args:
+        study: The study.
+        name: Kind of training: the step's group and the number of its phase, as `GROUP#PHASE`.
+        states: States of the trials to read.
+
+    Returns:
+        Curve by the number of its trial.
+    """
+    curves: dict[int, dict[int, float]] = defaultdict(dict)
     prefix = f"{_CURVE}{name}:"
     for trial in study.get_trials(deepcopy=False, states=tuple(states)):
         for attribute, quality in trial.user_attrs.items():
             if attribute.startswith(prefix):
-                found[trial.number][int(attribute.removeprefix(prefix))] = float(quality)
-    return dict(found)
+                curves[trial.number][int(attribute.removeprefix(prefix))] = float(quality)
+    return dict(curves)
 
 
 def below_median(mine: float, others: Sequence[Curve], epoch: int) -> str | None:
-    """Return why a training is behind when it is below the median of the others, each at its best until this epoch."""
+    """Return why a training is behind, in words, if it is below the median of the others.
+
+    Args:
+        mine: Best quality of this training so far.
+        others: Curves of the other trainings; the best quality up to this epoch counts.
+        epoch: Epoch that this training has finished.
+    """
     reached = _reached(others, epoch)
     if len(reached) < LEAST_CURVES or mine >= median(reached):
         return None
@@ -120,7 +147,13 @@ def below_median(mine: float, others: Sequence[Curve], epoch: int) -> str | None
 
 
 def below_best_share(mine: float, others: Sequence[Curve], epoch: int) -> str | None:
-    """Return why a training is behind when, at a rung, it is not among the best share of all that reached it."""
+    """Return why a training is behind, in words, if this epoch is a rung and it is not among the best third.
+
+    Args:
+        mine: Best quality of this training so far.
+        others: Curves of the other trainings; those that reached this epoch count, with their best quality up to it.
+        epoch: Epoch that this training has finished.
+    """
     reached = _reached(others, epoch)
     if not is_rung(epoch) or len(reached) < LEAST_CURVES:
         return None
@@ -138,7 +171,7 @@ def is_rung(epoch: int) -> bool:
 
 
 def _reached(curves: Sequence[Curve], epoch: int) -> list[float]:
-    """Return the best quality until this epoch of each curve that reached it."""
+    """Return the best quality up to this epoch of each curve that reached it."""
     bests = (_best(curve, epoch) for curve in curves if max(curve) >= epoch)
     return [best for best in bests if best is not None]
 

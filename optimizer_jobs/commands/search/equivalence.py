@@ -1,7 +1,8 @@
-"""What earlier trials say of plans that were not tried: which ones come to the same, or can only be broken too.
+"""Which plans are equivalent to a plan that was tried, so that no trial is spent on what is known.
 
-A plan whose steps left the model as it was is the plan without them. A plan that starts like a broken one, and goes on
-with steps that only rewrite, is broken: they keep what a model answers, and repair nothing. Everything else is tried.
+A plan is equivalent to the same plan without the steps that left the model as it was. A plan that begins with the steps
+of a broken plan and then only rewrites the file is broken too, because rewriting does not change what a model answers.
+All other plans are tried.
 """
 
 import json
@@ -13,32 +14,32 @@ from optuna.trial import BaseTrial, FixedTrial
 
 from optimizer_jobs.commands.search.space import Plan, Space
 from optimizer_jobs.commands.search.stages import trains
-from optimizer_jobs.study.trials import KEY, Found, counted, read_found
+from optimizer_jobs.study.trials import KEY, TrialResult, counted, read_result
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Step
 
 _PACE = {"threads", "streams", "spinning", "graph_level"}
-"""Engine options that decide how fast a model answers, and not what."""
+"""Engine options that change how fast a model answers, but not what it answers."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """A plan under the key of what it comes to."""
+class DrawnPlan:
+    """A plan with the key that all equivalent plans share."""
 
     key: str
     words: str
 
 
 @dataclass(frozen=True)
-class _Broken:
-    """A plan that was found broken."""
+class _BrokenPlan:
+    """A plan whose trial showed that its model is broken."""
 
     plan: Plan
     key: str
     answers: str
 
-    def says(self, plan: Plan) -> bool:
-        """Return whether the plan is broken as well."""
+    def breaks(self, plan: Plan) -> bool:
+        """Return whether another plan must be broken too."""
         mine, theirs = self.plan.steps, plan.steps
         if self.answers != _answers(plan) or theirs[: len(mine)] != mine:
             return False
@@ -46,43 +47,43 @@ class _Broken:
 
 
 @dataclass
-class Known:
-    """Draws plans of a space as the trials of a study let one see them."""
+class Equivalence:
+    """Draws plans of a space, and finds the key that equivalent plans share from the study's finished trials."""
 
     study: optuna.Study
     space: Space
     _idle: set[str] = field(default_factory=set)
-    _broken: list[_Broken] = field(default_factory=list)
+    _broken: list[_BrokenPlan] = field(default_factory=list)
     _tried: dict[int, tuple[Plan, str]] = field(default_factory=dict)
     _same: dict[str, str] = field(default_factory=dict)
 
-    def draw(self, trial: BaseTrial) -> Told:
-        """Ask the trial for its plan and return it under the key of what it comes to."""
+    def draw(self, trial: BaseTrial) -> DrawnPlan:
+        """Ask the trial for its plan, and return it with the key that equivalent plans share."""
         self._learn()
         plan = self.space.draw(trial)
-        return Told(key=self.key(plan), words=plan.words)
+        return DrawnPlan(key=self.key(plan), words=plan.words)
 
     def key(self, plan: Plan) -> str:
-        """Return the same text for plans that come to the same; that of the trial, when one of them was tried."""
+        """Return the key that equivalent plans share; if one of them was tried, it is the key of that trial."""
         reduced = self._reduced(plan)
-        broken = next((one.key for one in self._broken if one.says(reduced)), None)
+        broken = next((broken.key for broken in self._broken if broken.breaks(reduced)), None)
         return broken or self._same.get(reduced.key, reduced.key)
 
     def _learn(self) -> None:
-        """Read the trials that have ended since the last time."""
+        """Read the trials that ended since the last call."""
         ended = [trial for trial in counted(self.study) if trial.state.is_finished() and KEY in trial.user_attrs]
         new = [trial for trial in ended if trial.number not in self._tried]
         for trial in new:
-            plan, found = self.space.draw(FixedTrial(trial.params)), read_found(trial)
-            self._tried[trial.number] = plan, trial.user_attrs[KEY]
-            self._idle |= _idle(plan.steps, found)
-            if found.broken:
-                self._broken.append(_Broken(self._reduced(plan), key=trial.user_attrs[KEY], answers=_answers(plan)))
+            plan, result, key = self.space.draw(FixedTrial(trial.params)), read_result(trial), trial.user_attrs[KEY]
+            self._tried[trial.number] = plan, key
+            self._idle |= _idle(plan.steps, result)
+            if result.broken:
+                self._broken.append(_BrokenPlan(self._reduced(plan), key=key, answers=_answers(plan)))
         if new:
             self._same = {self._reduced(plan).key: key for plan, key in reversed(self._tried.values())}
 
     def _reduced(self, plan: Plan) -> Plan:
-        """Return the plan without the steps that are known to change nothing."""
+        """Return the plan without the steps that are known to leave the model as it was."""
         training, rewriting = _split(plan.steps)
         kept: list[Step] = []
         for step in rewriting:
@@ -93,13 +94,13 @@ class Known:
         return replace(plan, steps=(*training, *kept))
 
 
-def _idle(steps: Sequence[Step], found: Found) -> set[str]:
-    """Return what a trial showed to change nothing: a step after others, or the training as a whole."""
+def _idle(steps: Sequence[Step], result: TrialResult) -> set[str]:
+    """Return the facts that a trial showed: which step after which others, or which training, changes nothing."""
     training, rewriting = _split(steps)
-    facts = {_fact(training)} if training and all(step.name in found.idle for step in training) else set()
+    facts = {_fact(training)} if training and all(step.name in result.idle for step in training) else set()
     kept: list[Step] = []
     for step in rewriting:
-        if step.name in found.idle:
+        if step.name in result.idle:
             facts.add(_fact(training, kept, step))
         else:
             kept.append(step)
@@ -112,12 +113,12 @@ def _split(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
 
 
 def _fact(training: Sequence[Step], kept: Sequence[Step] = (), step: Step | None = None) -> str:
-    """Return a step with all that its result depends on within a run, as text."""
-    parts = [[one.key for one in training], [one.key for one in kept], step.key if step else None]
+    """Return, as text, a step with everything that its effect depends on within a run: the steps before it."""
+    parts = [[before.key for before in training], [before.key for before in kept], step.key if step else None]
     return json.dumps(parts, sort_keys=True)
 
 
 def _answers(plan: Plan) -> str:
-    """Return the engine options that what a model answers may depend on, as text."""
+    """Return, as text, the engine options that may change what a model answers."""
     options = plan.engine.model_dump(mode="json").items()
     return json.dumps({name: value for name, value in options if name not in _PACE}, sort_keys=True)

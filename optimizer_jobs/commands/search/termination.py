@@ -1,4 +1,4 @@
-"""Hold back a request to stop while the study is being written, so that every trial is either told or handed back."""
+"""Hold back SIGTERM while the study is being written, so that every trial is either recorded or handed back."""
 
 import signal
 import threading
@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Deliver a SIGTERM that comes during the block at its end; does nothing outside the main thread."""
+def termination_held_back() -> Iterator[None]:
+    """Deliver a SIGTERM that arrives during the block only at its end. Has no effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
