@@ -101,15 +101,15 @@ test-fast: $(STAMP) ## Lint and unit tests: no cluster, 2 min.
 	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 tests/unit)
 
 .PHONY: test-jobs
-test-jobs: $(STAMP) ## Tests of whole Jobs, run here as processes (3 min).
-	$(call stage,tests of whole Jobs,3 min,$(PY) -m pytest -n 2 tests/jobs)
+test-jobs: $(STAMP) ## Tests of whole Jobs, run here as processes (4 min).
+	$(call stage,tests of whole Jobs,4 min,$(PY) -m pytest -n 2 tests/jobs)
 
 .PHONY: test
 test: $(STAMP) ## Every test but test-windows, on a real API server and a real cluster (30 min the first time, 21 min after).
 	@printf 'Stages: lint, unit, whole Jobs, Kubernetes binaries, object stores, API server, faults, $(CLUSTER) cluster, optimizer image, end to end.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 tests/unit)
-	$(call stage,tests of whole Jobs,3 min,$(PY) -m pytest -n 2 tests/jobs)
+	$(call stage,tests of whole Jobs,4 min,$(PY) -m pytest -n 2 tests/jobs)
 	$(call stage,Kubernetes binaries,9 min the first time and nothing after,$(LOCALCLUSTER) binaries)
 	$(call stage,tests against object stores,20 s and 3 min more the first time,$(PY) -m pytest tests/storage)
 	$(call stage,tests against the API server,1 min,$(PY) -m pytest -n 2 --dist loadfile tests/cluster)

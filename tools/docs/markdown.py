@@ -95,6 +95,10 @@ class Page:
             if token.type == "fence" and (not languages or language in languages):
                 yield Block(language, token.content, _line(token), section)
 
+    def codes(self) -> Iterator[str]:
+        """Yield what is marked as code within sentences and cells."""
+        return (token.content for token in self._everything() if token.type == "code_inline")
+
     def rows(self) -> Iterator[Row]:
         """Yield the rows of all tables, without their headers."""
         line, header, cells = 0, list[str](), list[Token]()

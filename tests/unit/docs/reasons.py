@@ -160,7 +160,7 @@ class Reader:
                 for word in self._strings(value, Place(callee.module, callee), element=element)
             }
         match call.func:
-            case ast.Attribute(value=ast.Dict() | ast.Name() as words, attr="get"):
+            case ast.Attribute(value=words, attr="get") if self._is_table(words, place):
                 return self._any((words, *call.args[1:]), place)
             case ast.Attribute(value=ast.Constant() as between, attr="join"):
                 return self._any((between, *call.args), place)
@@ -170,6 +170,13 @@ class Reader:
                 return self._any(call.args, place)
             case _:
                 return set()
+
+    def _is_table(self, node: ast.expr, place: Place) -> bool:
+        """Whether this is a dictionary that is written out, here or as a constant."""
+        if isinstance(node, ast.Name):
+            module, name = self._resolved(node.id, place.module)
+            return module is not None and isinstance(module.constants.get(name), ast.Dict)
+        return isinstance(node, ast.Dict)
 
     # --- what a name stands for ---------------------------------------------------------------------------------------
 

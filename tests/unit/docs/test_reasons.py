@@ -11,6 +11,7 @@ GROUND = """
 from enum import StrEnum
 
 NAMED = "NamedConstant"
+WORDS = {1: "InTable"}
 
 class Why(StrEnum):
     MEMBER = "MemberOfEnumeration"
@@ -35,7 +36,7 @@ def both():
 
 IMPORTS = """
 from pack import ground
-from pack.ground import NAMED, Held, Refused, Why, both
+from pack.ground import NAMED, WORDS, Held, Refused, Why, both
 """
 
 
@@ -68,6 +69,7 @@ def reasons(tmp_path: Path, text: str) -> set[str]:
         ('tell(reason="Yes" if much else "No")', "No"),
         ('tell(reason=known or "Else")', "Else"),
         ('tell(reason={1: "InWords"}.get(1, "Missing"))', "Missing"),
+        ('tell(reason=WORDS.get(1, "Missing"))', "InTable"),
         ('tell(reason="And".join(["Smaller", *(["Faster"] if fast else [])]))', "Faster"),
         ('def f(held):\n    tell(reason=held.cause)\nHeld(1, "ThroughField")', "ThroughField"),
         ("def f(x):\n    tell(reason=x.stage)\nHeld(Why.MEMBER, 1)", "MemberOfEnumeration"),
