@@ -19,13 +19,13 @@ from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.cli.access import PODS, AccessError, Cluster
 from retune.contract.paths import CLAIM_ROOT
 from retune.kubelet import CANNOT_START
+from retune.workloads.security import CONTAINER_SECURITY, POD_SECURITY
 
 WAIT_SECONDS = 120.0
 """Longest that the pod may take to print the file."""
 _POLL_SECONDS = 0.5
 _LIFETIME_SECONDS = 300
 """Time after which the pod ends in any case."""
-_CONTAINER = "report"
 _PACK = (
     "import base64, gzip, pathlib, sys; "
     "print(base64.b64encode(gzip.compress(pathlib.Path(sys.argv[1]).read_bytes(), mtime=0)).decode())"
@@ -131,41 +131,33 @@ def _template(cluster: Cluster, report: Report) -> Json:
 
 
 def _pod(name: str, report: Report, *, image: str, template: Json) -> Json:
-    user, meta = 65532, report.owner.metadata
-    kind = type(report.owner).__name__
+    kind, meta = type(report.owner).__name__, report.owner.metadata
     owner = {"apiVersion": API_VERSION, "kind": kind, "name": meta.name, "uid": meta.uid}
-    folder = f"{CLAIM_ROOT}/{report.claim}"
-    container = {
-        "name": _CONTAINER,
-        "image": image,
-        "command": ["python", "-c", _PACK, f"{folder}/{report.path}"],
-        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [{"name": "store", "mountPath": folder, "readOnly": True}],
-    }
+    metadata = {"name": name, "labels": {"app.kubernetes.io/name": "retune-report"}, "ownerReferences": [owner]}
     spec = {key: template[key] for key in _INHERITED if template.get(key)} | {
         "restartPolicy": "Never",
         "activeDeadlineSeconds": _LIFETIME_SECONDS,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": user,
-            "runAsGroup": user,
-            "fsGroup": user,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
+        "securityContext": POD_SECURITY,
+        "containers": [_container(report, image)],
         "volumes": [{"name": "store", "persistentVolumeClaim": {"claimName": report.claim, "readOnly": True}}],
     }
-    metadata = {"name": name, "labels": {"app.kubernetes.io/name": "retune-report"}, "ownerReferences": [owner]}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _container(report: Report, image: str) -> Json:
+    """Return the container that prints the report, packed."""
+    folder = f"{CLAIM_ROOT}/{report.claim}"
+    return {
+        "name": "report",
+        "image": image,
+        "command": ["python", "-c", _PACK, f"{folder}/{report.path}"],
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "store", "mountPath": folder, "readOnly": True}],
+    }
 
 
 def _wait(cluster: Cluster, path: str) -> None:

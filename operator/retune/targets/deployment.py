@@ -20,7 +20,7 @@ class Deployment:
 
     def path(self, *, namespace: str, name: str | None = None) -> str:
         """Return the URL path of one Deployment, or of the namespace's list."""
-        folder = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+        folder = f"/apis/{self.api_version}/namespaces/{namespace}/{self.resource}"
         return f"{folder}/{name}" if name else folder
 
     def parse(self, raw: Json, *, variable: str) -> Target:

@@ -24,12 +24,12 @@ from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
 from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
 from retune.workloads.resources import container_resources
-from retune.workloads.training import CLOSED, EXCHANGE_MOUNT, training_container, training_of, training_volumes
+from retune.workloads.security import CONTAINER_SECURITY, POD_SECURITY
+from retune.workloads.training import EXCHANGE_MOUNT, training_container, training_of, training_volumes
 from retune.workloads.volumes import claims_of, reads_from_servers, volume_mounts, volumes
 
 CONTAINER = "optimizer"
 """Name of the one container in every Job's pod."""
-_USER = 65532
 _SCRATCH_LIMIT = "4Gi"
 _KILLED = 137
 """Exit code of a process that was killed, as it is when its container has too little memory."""
@@ -153,7 +153,7 @@ def _pod(action: CreateJob, execution: Execution, *, target: Target | None, sett
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "securityContext": _pod_security(),
+            "securityContext": POD_SECURITY,
             "containers": [_container(action, execution, settings)],
             "volumes": [
                 _request_volume(),
@@ -168,17 +168,6 @@ def _pod(action: CreateJob, execution: Execution, *, target: Target | None, sett
     )
 
 
-def _pod_security() -> Json:
-    return {
-        "runAsNonRoot": True,
-        "runAsUser": _USER,
-        "runAsGroup": _USER,
-        "fsGroup": _USER,
-        "fsGroupChangePolicy": "OnRootMismatch",
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-
-
 def _container(action: CreateJob, execution: Execution, settings: JobSettings) -> Json:
     container: Json = {
         "name": CONTAINER,
@@ -187,7 +176,7 @@ def _container(action: CreateJob, execution: Execution, settings: JobSettings) -
         "command": ["python", "-m", "optimizer_jobs", "--request", REQUEST_FILE],
         "env": _environment(action, settings),
         "resources": container_resources(action, execution.resources),
-        "securityContext": CLOSED,
+        "securityContext": CONTAINER_SECURITY,
         "terminationMessagePath": RESULT_FILE,
         "terminationMessagePolicy": "File",
         "volumeMounts": [

@@ -13,15 +13,10 @@ from retune.api.techniques import TrainingContainer
 from retune.contract.paths import SCRATCH_DIR
 from retune.contract.requests import JobRequest, JudgeRequest, SearchRequest
 from retune.contract.training import EXCHANGE_DIR, command
+from retune.workloads.security import CONTAINER_SECURITY
 
 CONTAINER: Final = "training"
 EXCHANGE_MOUNT: Final[Json] = {"name": "exchange", "mountPath": EXCHANGE_DIR}
-CLOSED: Final[Json] = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "capabilities": {"drop": ["ALL"]},
-}
-"""Security context of every container."""
 _LIMIT = "4Gi"
 _CPU, _MEMORY_REQUEST, _MEMORY_LIMIT = "1", "1Gi", "4Gi"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RETUNE_THREADS")
@@ -49,7 +44,7 @@ def training_container(spec: TrainingContainer, image_pull_policy: str) -> Json:
             *({"name": name, "valueFrom": threads} for name in _THREADS),
         ],
         "resources": _amounts(spec.resources),
-        "securityContext": CLOSED,
+        "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [EXCHANGE_MOUNT, {"name": "training-scratch", "mountPath": SCRATCH_DIR}],
     }
 

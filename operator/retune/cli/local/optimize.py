@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from retune.api.monitoring import TriggerReason
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.api.status import Outcome
 from retune.cli.access import AccessError
@@ -93,18 +94,24 @@ def optimize(resource: ModelOptimization, place: Place, *, threads: int, progres
         raise AccessError(f"the baseline answered with {baseline.kind}")
     name, earlier = next_run(place)
     common = _common(resource, place, threads=threads, original=baseline.bundle, run=name, earlier=earlier)
-    workers = resource.spec.search.parallelism
-    progress.stage(f"search: {resource.spec.search.max_trials} trials", about="5 s to a minute a trial")
-    with training_beside(resource, workers=workers, threads=threads) as beside:
-        request = SearchRequest.model_validate(common)
-        searches = [Job(request, {**environment, **more}, index=number) for number, more in enumerate(beside)]
-        run(searches, heard=progress.heard)
+    _search(resource, SearchRequest.model_validate(common), environment, progress)
     progress.stage("judge: champion and finalists side by side on the test data", about="1 min")
     judging: Document = JudgeRequest.model_validate(common | {"trigger": "started by hand"})
     (verdict,) = run([Job(judging, environment=environment)], heard=progress.heard)
     if not isinstance(verdict, JudgeResult):
         raise AccessError(f"the judge answered with {verdict.kind}")
     return _finished(resource, place, verdict, name)
+
+
+def _search(
+    resource: ModelOptimization, request: SearchRequest, environment: Mapping[str, str], progress: Progress
+) -> None:
+    """Run every worker of the search, with a training command beside each where the spec names one."""
+    search = resource.spec.search
+    progress.stage(f"search: {search.max_trials} trials", about="5 s to a minute a trial")
+    with training_beside(resource, workers=search.parallelism, threads=request.threads) as beside:
+        workers = [Job(request, {**environment, **more}, index=number) for number, more in enumerate(beside)]
+        run(workers, heard=progress.heard)
 
 
 def _baseline(resource: ModelOptimization, place: Place, threads: int) -> BaselineRequest:
@@ -155,7 +162,7 @@ def _finished(resource: ModelOptimization, place: Place, result: JudgeResult, na
     }
     spec = {
         "number": int(name.rpartition("-r")[2]),
-        "trigger": {"reason": "Manual", "message": "started by hand"},
+        "trigger": {"reason": TriggerReason.MANUAL, "message": "started by hand"},
         "spec_generation": 1,
         "spec_hash": result.spec_hash,
         "champion_version": 1,
