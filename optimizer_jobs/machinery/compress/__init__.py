@@ -1,1 +1,1 @@
-"""Rewriting ONNX files so that they are smaller or faster: quantization, its calibration, fusions, trees."""
+"""Making models smaller or faster: quantization, pruning, factorization, and passes over the graph."""

@@ -1,42 +1,44 @@
-"""Rows that a quantizer observes value ranges on. Calibration rows only: never validation, never test."""
+"""Rows on which a quantizer observes value ranges. These are calibration rows: never validation, never test."""
 
 import contextlib
 import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from onnx import ModelProto
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.technique import Context
 
-if TYPE_CHECKING:
-    from onnx import ModelProto
-
 _BATCH = 64
+"""Largest batch, where the model does not fix it."""
 
 
 def sample(rows: Rows, count: int, *, seed: int) -> Rows:
-    """Return `count` rows drawn without replacement, in their order; all of them when there are fewer."""
+    """Return `count` random rows in their order, or all of them when there are fewer."""
     drawn = np.random.default_rng(seed).permutation(len(rows))[:count]
     return rows.take(np.sort(drawn))
 
 
 def batches(rows: Rows, context: Context) -> list[dict[str, Any]]:
-    """Return the model's inputs in batches of one size, as histograms need it; a rest that fills none is left out."""
+    """Return the model's inputs in batches of equal size, as histograms need them.
+
+    The last rows are left out where they do not fill a batch.
+    """
     pieces = -(-len(rows) // _BATCH)
     size = context.signature.batch or len(rows) // pieces
     return [dict(rows.take(slice(at, at + size)).inputs) for at in range(0, len(rows) - size + 1, size)]
 
 
 def reader(pieces: Sequence[dict[str, Any]]) -> Any:
-    """Return what ONNX Runtime's quantizer reads batches from."""
+    """Return the batches as ONNX Runtime's quantizer reads them."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc] # the library has no types
-        """Hands the batches out one by one."""
+        """Returns the batches one by one."""
 
         def __init__(self) -> None:
             self._left = iter(pieces)
@@ -50,8 +52,8 @@ def reader(pieces: Sequence[dict[str, Any]]) -> Any:
     return Reader()
 
 
-def session_of(model: "ModelProto") -> Any:
-    """Return an ONNX Runtime session of a graph in memory, on one thread and silent but for errors."""
+def session_of(model: ModelProto) -> Any:
+    """Return an ONNX Runtime session of a graph in memory, on one thread, that logs errors only."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -61,7 +63,7 @@ def session_of(model: "ModelProto") -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back a library's advice in log, warnings and stdout; errors still pass."""
+    """Silence what libraries log below errors, warn of, and print."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,6 +1,6 @@
-"""What the quantizers look for in a graph: layers, embedding tables, attention, and how much there is to gain.
+"""What can be compressed in a graph: layers, embedding tables and attention, and how many bytes their weights have.
 
-Reads graphs without external data too, so it uses shapes and never values.
+Graphs may come without external data, so only shapes are read here, never values.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,40 +15,34 @@ from optimizer_jobs.nets.dense import is_dense
 PRODUCTS = ("Conv", "MatMul", "Gemm")
 """Operators that multiply by constant weights."""
 TABLE_BYTES = 64 << 10
-"""Bytes from which on an embedding table is worth to be quantized."""
+"""Bytes of an embedding table from which quantizing it is worth it."""
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "MatMulInteger", "MatMulNBits", "GatherBlockQuantized"}
 _FUSED_ATTENTION = {"Attention", "MultiHeadAttention", "GroupQueryAttention", "PackedAttention"}
 _BETWEEN = {"Add", "Sub", "Mul", "Div", "Where", "Cast", "Reshape", "Transpose", "Identity", "Dropout", "Expand"}
-"""Operators that may lie between the products of an attention and its Softmax: scaling, masks, other shapes."""
+"""Operators that may lie between the products of an attention and its Softmax: they scale, mask or reshape."""
 
 
 def graph_of(model: Path) -> ModelProto:
-    """Return the graph without external data, which is all that most questions need."""
+    """Return the graph without external data, which most questions do not need."""
     return onnx.load(model, load_external_data=False)
 
 
 def weighted(model: ModelProto, ops: Iterable[str] = PRODUCTS) -> list[NodeProto]:
-    """Return the layers: nodes of the ONNX domain and of these types that multiply by a constant."""
+    """Return the layers: nodes of these types of the ONNX standard that multiply by a constant."""
     constants = _constants(model)
-    wanted = set(ops)
+    types = set(ops)
     return [
         node
         for node in model.graph.node
-        if node.op_type in wanted and node.domain in {"", "ai.onnx"} and constants & set(node.input[:2])
+        if node.op_type in types and node.domain in {"", "ai.onnx"} and constants & set(node.input[:2])
     ]
 
 
 def tables(model: ModelProto) -> list[NodeProto]:
-    """Return the Gather nodes that look rows up in a large constant table of float32, shape (entries, width)."""
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    return [
-        node
-        for node in model.graph.node
-        if node.op_type == "Gather"
-        and node.input[0] in weights
-        and _is_table(weights[node.input[0]])
-        and all(attribute.i == 0 for attribute in node.attribute if attribute.name == "axis")
-    ]
+    """Return the Gather nodes that look up rows of a large constant table of float32, shape (entries, width)."""
+    large = {tensor.name for tensor in model.graph.initializer if _is_table(tensor)}
+    lookups = [node for node in model.graph.node if node.op_type == "Gather" and not is_set(node, "axis")]
+    return [node for node in lookups if node.input[0] in large]
 
 
 def float_bytes(model: ModelProto) -> int:
@@ -57,12 +51,12 @@ def float_bytes(model: ModelProto) -> int:
 
 
 def is_quantized(model: ModelProto) -> bool:
-    """Return whether the graph holds numbers of 8 bits or fewer already."""
+    """Return whether the graph computes with numbers of 8 bits or fewer already."""
     return any(node.op_type in _QUANTIZED for node in model.graph.node)
 
 
 def has_attention(model: ModelProto) -> bool:
-    """Return whether a Softmax stands between two products of activations, or an operator is attention itself."""
+    """Return whether the graph has attention: a Softmax between two products of activations, or one fused operator."""
     nodes = model.graph.node
     if any(node.op_type in _FUSED_ATTENTION for node in nodes):
         return True
@@ -77,19 +71,19 @@ def has_attention(model: ModelProto) -> bool:
 
 
 def has_dense(model: ModelProto) -> bool:
-    """Return whether a convolution filters images of several channels, each pair of channels on its own."""
+    """Return whether the graph has a dense convolution of images, which a separable one could replace."""
     sizes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     weights = [sizes[node.input[1]] for node in weighted(model, ("Conv",)) if node.input[1] in sizes]
     return any(len(dims) == 4 and is_dense(channels=dims[1], kernel=dims[2:]) for dims in weights)
 
 
 def is_set(node: NodeProto, name: str) -> bool:
-    """Return whether an attribute that is a switch, such as transB, is on."""
+    """Return whether a whole number among the attributes, such as transB, is there and not 0."""
     return any(attribute.name == name and attribute.i for attribute in node.attribute)
 
 
 def name_nodes(model: ModelProto) -> None:
-    """Give every node without a name one, as quantizers need it."""
+    """Give a name to every node without one, because quantizers select nodes by name."""
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
 

@@ -1,6 +1,7 @@
-"""Which quantization schemes a model, its data and this machine allow, and the variants of them that a search tries.
+"""Which quantization schemes a model, its data and this image allow, and the variants of them that a search tries.
 
-A scheme that the spec names is tried wherever it can work; left out, only where there is something to gain.
+A scheme that the spec lists is tried wherever it can work. When the spec lists none, a scheme is tried only where there
+is something to gain.
 """
 
 from collections.abc import Iterator
@@ -13,27 +14,31 @@ from retune.api.techniques import Quantization, QuantizationScheme
 from retune.api.techniques import Technique as TechniqueSpec
 
 DYNAMIC_OPS = ("MatMul", "Gemm")
+"""Operators that all schemes quantize."""
 STATIC_OPS = layers.PRODUCTS
+"""Operators that schemes with static ranges quantize."""
 SMOOTH = "Smooth"
-"""Outliers of activations moved into the weights first, as transformers need it; stands where other variants name their
-calibration method. For the static scheme, NNCF does it and quantizes products of activations too."""
+"""In place of a calibration method: outliers of activations are moved into the weights first, as transformers need it.
+For the static scheme, NNCF does that, and quantizes products of activations too."""
 SMOOTH_LAYERS = "SmoothLayers"
-"""The same for the static scheme with nothing but layers and embedding tables in 8 bits: fast in every engine."""
+"""The same for the static scheme, with nothing but layers and embedding tables in 8 bits: fast in every engine."""
 RANKED = frozenset({QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC})
-"""Schemes whose layers can be ranked by what they do to the answers; ranking wants calibration rows."""
+"""Schemes whose layers can be ranked by how much they hurt the answers, on calibration rows."""
 BITS = (8, 4)
+"""Bits of a weight, for the scheme WeightOnly."""
 BLOCK_SIZES = (32, 128)
+"""Numbers of weights that share a scale, for the scheme WeightOnly."""
 KEPT = (0, 1, 2, 4, 8)
-"""How many of the most sensitive layers may stay in float, up to half of all."""
+"""How many of the most sensitive layers may stay in float; at most half of all layers do."""
 FLOATS, CODES = "Floats", "Codes"
-"""How the weights of those layers are stored: as they are, or as 8-bit codes that engines unpack when they open the
+"""How weights of layers in float are stored: as they are, or as 8-bit codes that engines unpack when they open the
 file."""
 WORTH_BYTES = 1 << 20
-"""Bytes of float weights from which on a smaller file alone is worth a try."""
+"""Bytes of float weights from which a smaller file alone is worth a try."""
 
 
 def settings_of(spec: TechniqueSpec) -> Quantization:
-    """Return the settings of a spec, or their defaults."""
+    """Return the quantization settings of a spec, or their defaults."""
     return spec.quantization or Quantization()
 
 
@@ -60,18 +65,18 @@ def unavailable(spec: TechniqueSpec, subject: Subject) -> str | None:
         return "the model is quantized already"
     if schemes(spec, subject):
         return None
-    asked = settings_of(spec).schemes or (QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC)
-    reasons = dict.fromkeys(reason for scheme in asked if (reason := impossible(scheme, subject)) is not None)
+    listed = settings_of(spec).schemes or (QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC)
+    reasons = dict.fromkeys(reason for scheme in listed if (reason := impossible(scheme, subject)) is not None)
     return "; ".join(reasons)
 
 
 def schemes(spec: TechniqueSpec, subject: Subject) -> tuple[QuantizationScheme, ...]:
     """Return the schemes to try, in the order of the API."""
-    asked = settings_of(spec).schemes
+    listed = settings_of(spec).schemes
     return tuple(
         scheme
         for scheme in QuantizationScheme
-        if impossible(scheme, subject) is None and (scheme in asked if asked else _worth(scheme, subject))
+        if impossible(scheme, subject) is None and (scheme in listed if listed else _worth(scheme, subject))
     )
 
 
@@ -84,12 +89,12 @@ def kept_choices(spec: TechniqueSpec, subject: Subject) -> tuple[int, ...]:
     """Return how many of the most sensitive layers the search may leave in float; only 0 where no scheme ranks them."""
     ranked = [scheme for scheme in schemes(spec, subject) if scheme in RANKED]
     ops = STATIC_OPS if QuantizationScheme.STATIC in ranked else DYNAMIC_OPS
-    layers_of = len(layers.weighted(subject.graph, ops)) if ranked else 0
-    return tuple(count for count in KEPT if 2 * count <= layers_of)
+    total = len(layers.weighted(subject.graph, ops)) if ranked else 0
+    return tuple(count for count in KEPT if 2 * count <= total)
 
 
 def kept_as_choices(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:
-    """Return how the search may store what stays in float; a small file is not worth the question."""
+    """Return how the search may store layers that stay in float; a small file is always stored as it is."""
     ranked = RANKED & set(schemes(spec, subject))
     return (FLOATS, CODES) if ranked and layers.float_bytes(subject.graph) >= WORTH_BYTES else (FLOATS,)
 
@@ -106,13 +111,16 @@ def _variants(scheme: QuantizationScheme, spec: TechniqueSpec, subject: Subject)
 
 
 def _methods(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:
-    """Return how the static scheme finds ranges; a transformer quantized without smoothing keeps nothing it learned."""
+    """Return how the static scheme finds ranges; without smoothing, a transformer loses all that it has learned."""
     if not layers.has_attention(subject.graph):
         return settings_of(spec).calibration.methods
     return (SMOOTH_LAYERS,) if find_spec("nncf") is None else (SMOOTH, SMOOTH_LAYERS)
 
 
 def _worth(scheme: QuantizationScheme, subject: Subject) -> bool:
-    """Return whether a scheme that nobody asked for can pay; those that do not save arithmetic need a large file."""
+    """Return whether a scheme that the spec does not list is worth a try.
+
+    Schemes that make only the file smaller are worth it for a large file.
+    """
     weights_alone = scheme in {QuantizationScheme.WEIGHT_ONLY, QuantizationScheme.HALF}
     return not weights_alone or layers.float_bytes(subject.graph) >= WORTH_BYTES

@@ -1,9 +1,11 @@
-"""Quantization without calibration: ranges found while running, weights alone in blocks, and 16-bit floats.
+"""Quantization without calibration: ranges found while the model runs, weights alone in blocks, and 16-bit floats.
 
-Embedding tables become 8-bit in each of the first two: they are most of a language model's file and need no arithmetic.
-Dynamic quantization never touches convolutions: the engine's kernels for it are several times slower than floats.
+The first two also quantize embedding tables, which are most of a language model's file and take part in no arithmetic.
+Dynamic quantization never touches convolutions, because the engine's kernels for them are several times slower than
+those for floats.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,41 +22,51 @@ from optimizer_jobs.technique import Context, Params
 _INT8_ARITHMETIC = 4
 """Accuracy level of MatMulNBits at which activations are rounded to 8 bits, as the fast kernels need it."""
 _TABLE_BITS, _TABLE_OPSET, _TABLE_IR = 4, 21, 10
-"""Bits in which the block quantizer of ONNX Runtime takes embedding tables, and the first versions that know them."""
+"""The only number of bits in which ONNX Runtime's block quantizer takes embedding tables, and the first versions of
+operator set and file format that have such numbers."""
 
 
 def dynamic(prepared: Path, target: Path, params: Params, *, context: Context) -> str:
-    """Write the model with 8-bit products and embedding tables; return what was done."""
+    """Write the model with 8-bit products and embedding tables; return what was done.
+
+    Args:
+        prepared: The float file, with every node named.
+        target: The new file.
+        params: `per_channel`, and maybe `kept` and `kept_as` for layers that stay in float.
+        context: Flags of the machine, and rows to rank layers on.
+    """
     graph = onnx.load(prepared)
     layers, embeddings = weighted(graph, DYNAMIC_OPS), tables(graph)
-
-    def write(chosen: list[NodeProto]) -> None:
-        _to_int8(
-            prepared,
-            target,
-            [*chosen, *embeddings],
-            per_channel=bool(params["per_channel"]),
-            reduce_range=saturates(context.cpu_flags),
-        )
-
-    write(layers)
-    kept: tuple[str, ...] = ()
-    if "kept" in params and context.calibration is not None:
-        names = [node.name for node in layers]
-        kept = fallback.worst(
-            target, prepared, layers=names, count=int(params["kept"]), rows=context.calibration, context=context
-        )
-        write([node for node in layers if node.name not in kept])
+    per_channel, reduce_range = bool(params["per_channel"]), saturates(context.cpu_flags)
+    to_int8 = partial(_to_int8, prepared, target, per_channel=per_channel, reduce_range=reduce_range)
+    to_int8([*layers, *embeddings])
+    kept = _most_sensitive(target, prepared, [node.name for node in layers], params, context)
+    if kept:
+        to_int8([*(node for node in layers if node.name not in kept), *embeddings])
     if params.get("kept_as") == CODES:
         codes.store(target, [*kept, *map(_made_of_gemm, kept)])
-    done = _counted(len(layers) - len(kept), len(embeddings))
-    return f"{done}, {fallback.named(kept)} in float" if kept else done
+    counted = _counted(len(layers) - len(kept), len(embeddings))
+    return f"{counted}, {fallback.named(kept)} in float" if kept else counted
+
+
+def _most_sensitive(
+    quantized: Path, prepared: Path, layers: list[str], params: Params, context: Context
+) -> tuple[str, ...]:
+    """Return as many of the layers that quantization hurts most as the parameters keep in float."""
+    if "kept" not in params or context.calibration is None:
+        return ()
+    count, rows = int(params["kept"]), context.calibration
+    return fallback.worst(quantized, prepared, layers=layers, count=count, rows=rows, context=context)
 
 
 def weight_only(prepared: Path, target: Path, params: Params) -> str:
-    """Write the model with weights of products and embedding tables in few bits; return what was done."""
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+    """Write the model with weights of products and embedding tables in few bits; return what was done.
 
+    Args:
+        prepared: The float file, with every node named.
+        target: The new file.
+        params: `bits` of a weight, and `block_size`, the number of weights that share a scale.
+    """
     graph = onnx.load(prepared)
     embeddings = tables(graph)
     modern = _modern(graph) if embeddings and params["bits"] == _TABLE_BITS else None
@@ -64,7 +76,14 @@ def weight_only(prepared: Path, target: Path, params: Params) -> str:
     graph = modern or graph
     _unfold(graph)
     layers = weighted(graph, ("MatMul",))
-    in_blocks = [*layers, *(embeddings if modern else ())]
+    onnx.save(_in_blocks(graph, [*layers, *(embeddings if modern else ())], params), target)
+    return _counted(len(layers), len(embeddings))
+
+
+def _in_blocks(graph: ModelProto, nodes: list[NodeProto], params: Params) -> ModelProto:
+    """Return the graph with the weights of these nodes in blocks of few bits."""
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
     with quiet():
         quantizer = MatMulNBitsQuantizer(
             graph,
@@ -72,26 +91,31 @@ def weight_only(prepared: Path, target: Path, params: Params) -> str:
             block_size=int(params["block_size"]),
             accuracy_level=_INT8_ARITHMETIC,
             op_types_to_quantize=(),
-            nodes_to_include=[node.name for node in in_blocks],
+            nodes_to_include=[node.name for node in nodes],
         )
         quantizer.process()
-    onnx.save(quantizer.model.model, target)
-    return _counted(len(layers), len(embeddings))
+    quantized: ModelProto = quantizer.model.model
+    return quantized
 
 
 def half(model: Path, target: Path) -> str:
-    """Write the model with 16-bit floats inside; inputs and outputs keep their types."""
+    """Write the model with 16-bit floats inside; return what was done. Inputs and outputs keep their types."""
     from onnxruntime.quantization.onnx_model import ONNXModel
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     with quiet():
-        made = ONNXModel(convert_float_to_float16(onnx.load(model), keep_io_types=True))
-        made.topological_sort()  # the converter appends the casts of inputs
-    onnx.save(made.model, target)
+        halved = ONNXModel(convert_float_to_float16(onnx.load(model), keep_io_types=True))
+        halved.topological_sort()  # the converter appends the casts of inputs
+    onnx.save(halved.model, target)
     return f"{model.stat().st_size} to {target.stat().st_size} bytes"
 
 
 def _to_int8(prepared: Path, target: Path, nodes: list[NodeProto], *, per_channel: bool, reduce_range: bool) -> None:
+    """Write the model with the weights of these nodes in 8 bits.
+
+    The dynamic quantizer turns every Gemm into a MatMul first. So it is told which nodes to leave, under both names,
+    and not which to take.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     types, chosen = {node.op_type for node in nodes}, {node.name for node in nodes}
@@ -99,7 +123,7 @@ def _to_int8(prepared: Path, target: Path, nodes: list[NodeProto], *, per_channe
     others = [node.name for node in onnx.load(prepared).graph.node if node.op_type in types and node.name not in chosen]
     others += [*map(_made_of_gemm, others)]
     with quiet():
-        quantize_dynamic(  # it makes every Gemm a MatMul first, so it is told what to leave, not what to take
+        quantize_dynamic(
             prepared,
             target,
             op_types_to_quantize=sorted(types),
@@ -112,7 +136,7 @@ def _to_int8(prepared: Path, target: Path, nodes: list[NodeProto], *, per_channe
 
 
 def _made_of_gemm(name: str) -> str:
-    """Return what the dynamic quantizer calls the MatMul that it makes of a Gemm."""
+    """Return the name of the MatMul that the dynamic quantizer makes of a Gemm."""
     return f"{name}_MatMul"
 
 
@@ -120,15 +144,15 @@ def _modern(model: ModelProto) -> ModelProto | None:
     """Return the model in an operator set that has 4-bit numbers; None where onnx cannot convert it."""
     (version,) = [entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}]
     try:
-        made = model if version >= _TABLE_OPSET else version_converter.convert_version(model, _TABLE_OPSET)
+        converted = model if version >= _TABLE_OPSET else version_converter.convert_version(model, _TABLE_OPSET)
     except (RuntimeError, version_converter.ConvertError):
         return None
-    made.ir_version = max(made.ir_version, _TABLE_IR)
-    return made
+    converted.ir_version = max(converted.ir_version, _TABLE_IR)
+    return converted
 
 
 def _unfold(model: ModelProto) -> None:
-    """Make each Gemm that is a plain x W + b a MatMul and an Add, which is what the block quantizer knows."""
+    """Replace, in place, each Gemm that is a plain x W + b by MatMul and Add, which the block quantizer knows."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes: list[NodeProto] = []
     for node in model.graph.node:
@@ -137,9 +161,9 @@ def _unfold(model: ModelProto) -> None:
             continue
         weight = node.input[1]
         if is_set(node, "transB"):
-            turned = np.ascontiguousarray(numpy_helper.to_array(weights[weight]).T)
+            transposed = np.ascontiguousarray(numpy_helper.to_array(weights[weight]).T)
             weight = f"{weight}_{node.name}_turned"
-            model.graph.initializer.append(numpy_helper.from_array(turned, weight))
+            model.graph.initializer.append(numpy_helper.from_array(transposed, weight))
         biased = len(node.input) > 2 and bool(node.input[2])
         product = f"{node.output[0]}_product" if biased else node.output[0]
         nodes.append(helper.make_node("MatMul", [node.input[0], weight], [product], name=node.name))
@@ -150,11 +174,11 @@ def _unfold(model: ModelProto) -> None:
 
 
 def _is_plain(node: NodeProto) -> bool:
-    """Return whether a Gemm neither turns its input nor scales anything."""
+    """Return whether a Gemm neither transposes its input nor scales anything."""
     values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     return not values.get("transA", 0) and values.get("alpha", 1.0) == 1.0 and values.get("beta", 1.0) == 1.0
 
 
 def _counted(layers: int, embeddings: int) -> str:
-    named = f"{layers} layer{'s' * (layers != 1)}"
-    return named if not embeddings else f"{named}, {embeddings} embedding table{'s' * (embeddings != 1)}"
+    counted = f"{layers} layer{'s' * (layers != 1)}"
+    return counted if not embeddings else f"{counted}, {embeddings} embedding table{'s' * (embeddings != 1)}"
