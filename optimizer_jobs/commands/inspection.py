@@ -86,7 +86,7 @@ def _shown(request: InspectRequest) -> Dataset:
 def _open(data: Dataset, scratch: Path) -> tuple[str, Columns]:
     file = fetch(data.uri, limit_bytes=DATA_LIMIT_BYTES, into=scratch, what="Data")
     try:
-        return data.uri, open_columns(file.path, format_of(data), limit_bytes=DATA_LIMIT_BYTES)
+        return data.uri, open_columns(file.path, format_of(data), limit_bytes=DATA_LIMIT_BYTES, csv_format=data.csv)
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, data.uri, str(error), "Give Parquet, CSV or NPZ.") from error
 

@@ -90,7 +90,7 @@ def read_dataset(
     """
     file = fetch(spec.uri, digest=spec.digest, limit_bytes=limit_bytes, into=into, what="Data")
     try:
-        columns = open_columns(file.path, format_of(spec), limit_bytes=limit_bytes)
+        columns = open_columns(file.path, format_of(spec), limit_bytes=limit_bytes, csv_format=spec.csv)
         labels = _labels(columns, name=spec.label_column, signature=signature, task=task)
         inputs = _inputs(columns, signature, label=spec.label_column, missing=missing)
         _check_rows(inputs, labels)

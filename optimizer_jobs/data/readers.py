@@ -15,7 +15,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retune.api.model import DatasetFormat
+from optimizer_jobs.data.csv_dialect import Dialect, UnknownDialectError, dialect_of
+from optimizer_jobs.progress import say
+from retune.api.model import CsvFormat, DatasetFormat
 
 Array = NDArray[Any]
 
@@ -39,17 +41,22 @@ class Columns:
     """Whether every array is (N,): one number or text in each row, as in a table."""
 
 
-def open_columns(path: Path, format_: DatasetFormat, *, limit_bytes: int) -> Columns:
+def open_columns(
+    path: Path, format_: DatasetFormat, *, limit_bytes: int, csv_format: CsvFormat | None = None
+) -> Columns:
     """Open a data file.
 
     Args:
         path: The file.
         format_: Its format.
         limit_bytes: Largest size of its content once expanded.
+        csv_format: How a CSV file is written, where the spec says so.
 
     Raises:
         UnreadableDataError: The file is not valid in its format, or is too large.
     """
+    if format_ is DatasetFormat.CSV:
+        return _open_csv(path, limit_bytes, csv_format)
     return _READERS[format_](path, limit_bytes)
 
 
@@ -123,14 +130,24 @@ def _open_parquet(path: Path, limit_bytes: int) -> Columns:
     return _table_columns(table)
 
 
-def _open_csv(path: Path, limit_bytes: int) -> Columns:
+def _open_csv(path: Path, limit_bytes: int, csv_format: CsvFormat | None) -> Columns:
     import pyarrow as pa
     from pyarrow import csv
 
     try:
+        dialect = dialect_of(path, csv_format)
+        if dialect != Dialect():
+            say(f"  the table is read as {dialect.words}")
         with pa.OSFile(str(path)) as file:  # given a path, pyarrow would unpack files by their extension
-            table = csv.read_csv(file, read_options=csv.ReadOptions(use_threads=False))
-    except (pa.ArrowException, OSError) as error:
+            table = csv.read_csv(
+                file,
+                read_options=csv.ReadOptions(use_threads=False, encoding=dialect.encoding),
+                parse_options=csv.ParseOptions(delimiter=dialect.delimiter),
+                convert_options=csv.ConvertOptions(decimal_point=dialect.decimal),
+            )
+    except UnknownDialectError as error:
+        raise UnreadableDataError(str(error)) from error
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise UnreadableDataError(f"this is not a readable CSV file with a header line ({error}).") from error
     _check_table_size(rows=table.num_rows, columns=table.num_columns, limit_bytes=limit_bytes)
     return _table_columns(table)
@@ -171,5 +188,4 @@ def _table_columns(table: Any) -> Columns:
 _READERS: Mapping[DatasetFormat, Callable[[Path, int], Columns]] = {
     DatasetFormat.NPZ: _open_npz,
     DatasetFormat.PARQUET: _open_parquet,
-    DatasetFormat.CSV: _open_csv,
 }

@@ -118,6 +118,18 @@ class DatasetFormat(StrEnum):
     CSV = "CSV"
 
 
+class CsvFormat(ApiModel):
+    """How a CSV file is written, where that is not found by itself."""
+
+    encoding: str | None = Field(default=None, min_length=1, max_length=32)
+    """Encoding of the text, such as latin-1 or utf-16; when left out, a byte order mark decides, else UTF-8, else
+    Windows-1252."""
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    """What separates cells; when left out, whichever of comma, semicolon, tab and | splits the first lines evenly."""
+    decimal: Literal[".", ","] | None = None
+    """Decimal mark of numbers; when left out, a comma only where it stands in numbers and is no delimiter."""
+
+
 class Dataset(ApiModel):
     """One data set: a file with the model's inputs and, but for embeddings, labels."""
 
@@ -127,6 +139,8 @@ class Dataset(ApiModel):
     """SHA-256 that the file must have."""
     format: DatasetFormat | None = None
     """Format of the file; when left out, the extension decides (.npz, .parquet, .csv)."""
+    csv: CsvFormat | None = None
+    """How a CSV file is written, where that is not found by itself."""
     label_column: str = Field(default="label", min_length=1, max_length=128)
     """Column (of an NPZ file: array) with the label or the number to predict; an embedding model needs none. All other
     columns are inputs of the model."""

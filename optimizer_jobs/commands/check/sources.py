@@ -59,7 +59,7 @@ def names_of(request: CheckRequest, *, into: Path) -> tuple[str, ...] | None:
     data = request.reference
     try:
         file = fetch(data.uri, digest=data.digest, limit_bytes=DATA_LIMIT_BYTES, into=into / "names", what="Data")
-        columns = open_columns(file.path, format_of(data), limit_bytes=DATA_LIMIT_BYTES)
+        columns = open_columns(file.path, format_of(data), limit_bytes=DATA_LIMIT_BYTES, csv_format=data.csv)
     except (JobError, UnreadableDataError, OSError, pa.ArrowException) as error:
         if isinstance(error, JobError) and error.reason is Reason.SOURCE_UNREACHABLE:
             raise

@@ -11,7 +11,7 @@ from optimizer_jobs.data.fetch import Fetched, fetch
 from optimizer_jobs.data.readers import UnreadableDataError
 from optimizer_jobs.data.uris import sibling
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.machinery.formats.sandbox import convert_in_sandbox
+from optimizer_jobs.machinery.formats.sandbox import Sample, convert_in_sandbox
 from optimizer_jobs.models.external import external_files
 from optimizer_jobs.models.missing import accepts_missing
 from optimizer_jobs.models.native import Native
@@ -62,15 +62,15 @@ def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: P
     shown = fetch(rows.uri, digest=rows.digest, limit_bytes=DATA_LIMIT_BYTES, into=scratch / "shown", what="Data")
     native = Native(file.path, delivered.format, delivered.factory)
     try:
-        converted = convert_in_sandbox(
-            native,
-            uri=delivered.uri,
-            task=delivered.task,
-            rows=shown.path,
-            rows_format=format_of(rows),
+        sample = Sample(
+            path=shown.path,
+            format=format_of(rows),
+            csv=rows.csv,
             label=rows.label_column,
-            into=scratch / "converted",
             limit_bytes=DATA_LIMIT_BYTES,
+        )
+        converted = convert_in_sandbox(
+            native, uri=delivered.uri, task=delivered.task, sample=sample, into=scratch / "converted"
         )
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, rows.uri, str(error), "Correct the file.") from error

@@ -5,6 +5,7 @@ What goes over and comes back is plain JSON and files, never pickled objects.
 
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from optimizer_jobs.machinery.formats.registry import convert
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.sandbox import run_in_sandbox
 from optimizer_jobs.signature import Signature
-from retune.api.model import DatasetFormat, Factory, ModelFormat, Task
+from retune.api.model import CsvFormat, DatasetFormat, Factory, ModelFormat, Task
 from retune.contract.results import Reason
 
 CONVERT_SECONDS = 600.0
@@ -28,28 +29,35 @@ _CLASSES: TypeAdapter[tuple[int | str, ...]] = TypeAdapter(tuple[int | str, ...]
 Json = Mapping[str, Any]
 
 
-def convert_in_sandbox(
-    native: Native,
-    *,
-    uri: str,
-    task: Task,
-    rows: Path,
-    rows_format: DatasetFormat,
-    label: str,
-    into: Path,
-    limit_bytes: int,
-) -> Converted:
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Rows that show what a model's inputs are."""
+
+    path: Path
+    """Private copy of the file."""
+    format: DatasetFormat
+    csv: CsvFormat | None = None
+    """How it is written, where it is CSV and the spec says so."""
+    label: str
+    """Label column."""
+    limit_bytes: int
+    """Bytes that the file may have once expanded."""
+
+    def to_dict(self) -> Json:
+        """Return the sample as plain JSON."""
+        csv = self.csv.to_dict() if self.csv else None
+        return {"path": str(self.path), "format": self.format, "csv": csv, "limit_bytes": self.limit_bytes}
+
+
+def convert_in_sandbox(native: Native, *, uri: str, task: Task, sample: Sample, into: Path) -> Converted:
     """Return the ONNX file made of a delivered one.
 
     Args:
         native: The delivered file.
         uri: Name that people know it by.
         task: What the model does.
-        rows: Private copy of the validation data, which shows what the inputs are.
-        rows_format: Its format.
-        label: Its label column.
+        sample: Validation data, which shows what the inputs are.
         into: Folder for the ONNX file.
-        limit_bytes: Bytes that the data may have once expanded.
 
     Raises:
         JobError: ModelInvalid, also when the process dies or takes too long.
@@ -61,11 +69,9 @@ def convert_in_sandbox(
         "format": native.format,
         "uri": uri,
         "task": task,
-        "rows": str(rows),
-        "rows_format": rows_format,
-        "label": label,
+        "sample": sample.to_dict(),
+        "label": sample.label,
         "into": str(into),
-        "limit_bytes": limit_bytes,
         "factory": native.factory.to_dict() if native.factory else None,
     }
     answer = run_in_sandbox(f"{__name__}:answer", question, uri=uri, seconds=CONVERT_SECONDS)
@@ -110,8 +116,12 @@ def answer(question: Json) -> Json:
 
 def _converted(question: Json) -> Json:
     factory = Factory.model_validate(question["factory"]) if question["factory"] else None
+    sample = question["sample"]
     columns = open_columns(
-        Path(question["rows"]), DatasetFormat(question["rows_format"]), limit_bytes=question["limit_bytes"]
+        Path(sample["path"]),
+        DatasetFormat(sample["format"]),
+        limit_bytes=sample["limit_bytes"],
+        csv_format=CsvFormat.model_validate(sample["csv"]) if sample["csv"] else None,
     )
     converted = convert(
         Delivered(

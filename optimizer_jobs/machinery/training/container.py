@@ -133,18 +133,15 @@ def _checked(made: Native, validation: Path, run: Run, context: Context) -> Appl
     if made.format is ModelFormat.ONNX:
         _same(check_in_sandbox(made.path, uri="the trained model"), context.signature)
         return Applied(model=made.path, summary=run.summary)
-    from optimizer_jobs.machinery.formats.sandbox import convert_in_sandbox
+    from optimizer_jobs.machinery.formats.sandbox import Sample, convert_in_sandbox
 
     factory = context.native.factory if context.native else None
     converted = convert_in_sandbox(
         Native(made.path, made.format, factory),
         uri="the trained model",
         task=context.task,
-        rows=validation,
-        rows_format=DatasetFormat.NPZ,
-        label=LABEL,
+        sample=Sample(path=validation, format=DatasetFormat.NPZ, label=LABEL, limit_bytes=DATA_LIMIT_BYTES),
         into=context.workdir / "converted",
-        limit_bytes=DATA_LIMIT_BYTES,
     )
     _same(converted.signature, context.signature)
     if converted.classes != context.classes:

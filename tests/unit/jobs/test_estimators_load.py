@@ -25,7 +25,7 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.estimators.load import load
 from optimizer_jobs.machinery.estimators.save import save
 from optimizer_jobs.machinery.estimators.soundness import UnsoundError, make_sound
-from optimizer_jobs.machinery.formats.sandbox import convert_in_sandbox
+from optimizer_jobs.machinery.formats.sandbox import Sample, convert_in_sandbox
 from optimizer_jobs.models.native import Native
 from retune.api.model import DatasetFormat, ModelFormat, Task
 from retune.contract.results import Reason
@@ -216,10 +216,10 @@ def test_a_poisoned_pickle_does_not_run_without_trust(
 def _apart(native: Native, folder: Path) -> Any:
     data = split("wine")
     np.savez(folder / "rows.npz", x=data.unseen.astype(np.float32), label=data.unseen_labels)
+    sample = Sample(path=folder / "rows.npz", format=DatasetFormat.NPZ, label="label", limit_bytes=1 << 20)
     return convert_in_sandbox(
-        native, uri="pvc://models/model.pkl", task=Task.CLASSIFICATION, rows=folder / "rows.npz",
-        rows_format=DatasetFormat.NPZ, label="label", into=folder / "made", limit_bytes=1 << 20,
-    )  # fmt: skip
+        native, uri="pvc://models/model.pkl", task=Task.CLASSIFICATION, sample=sample, into=folder / "made"
+    )
 
 
 def test_a_trusted_pickle_that_kills_its_process_is_a_finding(tmp_path: Path) -> None:
