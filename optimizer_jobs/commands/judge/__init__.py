@@ -1,1 +1,1 @@
-"""The judge Job: champion and finalists side by side on the sealed test split, and one verdict with its numbers."""
+"""The judge Job: it compares champion and finalists on the test split, and gives one verdict with its numbers."""

@@ -1,7 +1,7 @@
 """The command `judge`: measure champion and finalists, give the verdict, publish the winner, write the report.
 
-A verdict is given once: a judge started again finds the recorded one and repeats it, because the candidates may be
-gone and the sealed test split must not be asked twice. Candidates are removed only after the verdict is on disk.
+A verdict is given only once. A judge that is started again returns the recorded verdict, because the test split must
+not be used twice and the candidates may be gone. Candidates are removed only after the verdict is on disk.
 """
 
 import os
@@ -33,8 +33,9 @@ from optimizer_jobs.production.stored import store_reference
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.prospects import Hurdle
-from optimizer_jobs.study.trials import LEFT_OUT, failures, open_study, trials_table
+from optimizer_jobs.study.trials import LEFT_OUT, Candidate, failures, open_study, trials_table
 from optimizer_jobs.techniques.adversarial_training import attack_of
+from retune.api.model import Dataset
 from retune.api.objectives import Metric, MetricKind
 from retune.api.objects import Comparison
 from retune.api.status import Measurement
@@ -48,20 +49,20 @@ CANDIDATES = "candidates"
 _STEPS = 5
 _MESSAGE_LIMIT = 1000
 _WHOLE = 1e6
-"""Numbers this large have no fraction that says anything."""
+"""From this size on, a number is written without a fraction."""
 
 
 class _Record(BaseModel):
-    """What is believed of a report that is there: its verdict, whichever version of this image wrote the rest."""
+    """The part of a stored report that is read back: its verdict. Another version may have written the rest."""
 
     result: JudgeResult
 
 
 def run(request: JudgeRequest, *, effort: Effort = THOROUGH) -> JudgeResult:
-    """Return the verdict of the run, from its record when it was given before.
+    """Return the verdict of the run; if it was given before, the recorded one.
 
     Raises:
-        JobError: data, bundles or store cannot be used; the champion stays.
+        JobError: Data, bundles or store cannot be used. The champion stays.
     """
     result = recorded(request)
     if result is None:
@@ -74,18 +75,24 @@ def run(request: JudgeRequest, *, effort: Effort = THOROUGH) -> JudgeResult:
 
 
 def recorded(request: JudgeRequest) -> JudgeResult | None:
-    """Return the verdict that an earlier start of this same judge left in the store."""
+    """Return the verdict that an earlier start of this judge recorded in the store, or None."""
     path = resolve(f"{_folder(request)}/{DOCUMENT}").local
     try:
         result = _Record.model_validate_json(path.read_bytes()).result
     except (FileNotFoundError, ValidationError):
         return None
-    asked = (request.run, request.spec_hash, request.champion.digest)
-    return result if (result.run, result.spec_hash, result.champion_digest) == asked else None
+    expected = (request.run, request.spec_hash, request.champion.digest)
+    return result if (result.run, result.spec_hash, result.champion_digest) == expected else None
 
 
 def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResult:
-    """Measure, decide, publish the winner and write the report; return the verdict."""
+    """Measure, decide, publish the winner, write the report, and return the verdict.
+
+    Args:
+        request: The request.
+        scratch: Folder for private copies.
+        effort: How long to measure latency when an objective depends on it.
+    """
     rules = _rules(request)
     step(1, _STEPS, text="opening the champion and reading the test split", about="5 s")
     champion = _champion(request, scratch)
@@ -98,20 +105,20 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     machine = confinement(request.serving, threads=request.threads)
     with confined(machine.cores):
         measured = measure(champion, entrants, rows, original=_original(request, scratch), rules=rules, effort=effort)
-        fingered = fingerprint(profile=machine.profile)
+        hardware = fingerprint(profile=machine.profile)
     decision = decide(measured.evidence, objectives=rules.objectives, min_gain=rules.min_gain)
     if not entrants:
         decision = _with_failures(decision, request)
     step(4, _STEPS, text=f"{decision.verdict}: storing the outcome", about="2 s")
-    result = _result(request, measured, decision, fingered, _summary(request, decision, entrants))
+    result = _result(request, measured, decision, hardware, _summary(request, decision, entrants))
     step(5, _STEPS, text="writing the report", about="5 s")
-    _write_report(request, measured, decision, result, fingered, rules)
+    _write_report(request, measured, decision, result, hardware, rules)
     say(decision.message)
     return result
 
 
 def _with_failures(decision: Decision, request: JudgeRequest) -> Decision:
-    """Return a decision without a finalist that says what became of the trials, if they failed."""
+    """Return the decision with a sentence about failed trials, if any failed."""
     words = failures(open_study(request.store, request.run))
     return replace(decision, message=f"{decision.message} {words}") if words else decision
 
@@ -139,7 +146,7 @@ def _champion(request: JudgeRequest, scratch: Path) -> Entrant:
 
 
 def _finalists(request: JudgeRequest, scratch: Path, *, rows: int) -> tuple[Entrant, ...]:
-    """Return private, verified copies of the study's finalists, chosen with so many test rows in mind."""
+    """Return private, verified copies of the study's finalists; `rows` is the number of test rows."""
     count = request.search.finalists
     hurdle = Hurdle(rows=rows, confidence=1 - (1 - float(request.selection.confidence)) / count)
     chosen = finalists(
@@ -149,15 +156,13 @@ def _finalists(request: JudgeRequest, scratch: Path, *, rows: int) -> tuple[Entr
         exclude_digests=(*request.rejected, request.champion.digest),
         chance=hurdle.chance,
     )
-    return tuple(
-        Entrant(
-            bundle=open_bundle(each.bundle.uri, digest=each.bundle.digest, into=_bundles(scratch)),
-            ref=each.bundle,
-            plan=each.result.plan,
-            trial=each.trial,
-        )
-        for each in chosen
-    )
+    return tuple(_entrant(candidate, scratch) for candidate in chosen)
+
+
+def _entrant(candidate: Candidate, scratch: Path) -> Entrant:
+    ref = candidate.bundle
+    bundle = open_bundle(ref.uri, digest=ref.digest, into=_bundles(scratch))
+    return Entrant(bundle=bundle, ref=ref, plan=candidate.result.plan, trial=candidate.trial)
 
 
 def _bundles(scratch: Path) -> Path:
@@ -167,7 +172,7 @@ def _bundles(scratch: Path) -> Path:
 
 
 def _original(request: JudgeRequest, scratch: Path) -> Entrant:
-    """Return the model as delivered, which embeddings are compared with."""
+    """Return the model as delivered, with which embeddings are compared."""
     folder = scratch / "original"
     bundle = open_bundle(request.original.uri, digest=request.original.digest, into=folder)
     return Entrant(bundle=bundle, ref=request.original, plan="as delivered")
@@ -178,24 +183,23 @@ def _test_rows(request: JudgeRequest, champion: Entrant, scratch: Path) -> Rows:
         raise JobError(
             Reason.REQUEST_INVALID, request.resource, "there is no test split to judge by.", "Set spec.data.test."
         )
-    manifest = champion.bundle.manifest
-    return read_dataset(
-        request.data.test,
-        manifest.signature,
-        into=scratch / "test",
-        task=manifest.task,
-        missing=bool(manifest.accepts_missing),
-    )
+    return _read(request.data.test, champion.bundle, into=scratch / "test")
+
+
+def _read(spec: Dataset, bundle: Bundle, *, into: Path) -> Rows:
+    manifest = bundle.manifest
+    missing = bool(manifest.accepts_missing)
+    return read_dataset(spec, manifest.signature, into=into, task=manifest.task, missing=missing)
 
 
 def _summary(request: JudgeRequest, decision: Decision, entrants: Sequence[Entrant]) -> CandidateSummary | None:
-    """Return the candidate the verdict speaks of; a winner is published first, so that its verdict finds it there."""
+    """Return the candidate that the verdict is about; publish the winner before its verdict is recorded."""
     if decision.subject is None:
         return None
     contender = decision.subject.contender
     ref = contender.bundle
     if decision.verdict is Verdict.PROMOTE:
-        bundle = next(each.bundle for each in entrants if each.bundle.digest == ref.digest)
+        bundle = next(entrant.bundle for entrant in entrants if entrant.bundle.digest == ref.digest)
         ref = publish(bundle, uri=bundles(request.store))
         try:
             _keep_reference(request, bundle)
@@ -205,27 +209,17 @@ def _summary(request: JudgeRequest, decision: Decision, entrants: Sequence[Entra
 
 
 def _keep_reference(request: JudgeRequest, bundle: Bundle) -> None:
-    """Store what the winner answers on the rows it was proven on, for whoever watches it once it is live."""
-    manifest = bundle.manifest
+    """Store the winner's answers on the validation and test rows, as the reference for monitoring once it is live."""
+    splits = {"validation": request.data.validation, "test": request.data.test}
     with tempfile.TemporaryDirectory(prefix="reference-") as scratch:
-        parts = [
-            read_dataset(
-                spec,
-                manifest.signature,
-                into=Path(scratch) / name,
-                task=manifest.task,
-                missing=bool(manifest.accepts_missing),
-            )
-            for name, spec in (("validation", request.data.validation), ("test", request.data.test))
-            if spec
-        ]
+        parts = [_read(spec, bundle, into=Path(scratch) / name) for name, spec in splits.items() if spec]
     session = open_session(bundle, threads_limit=request.threads)
     store_reference(request.store, bundle.digest, session, joined(parts), seed=request.search.seed)
 
 
 def _techniques(contender: Contender) -> tuple[str, ...]:
-    """Return the techniques in words short enough for a status field."""
-    return tuple(each[:64] for each in contender.techniques[:16])
+    """Return the techniques in words, cut to the length of a status field."""
+    return tuple(technique[:64] for technique in contender.techniques[:16])
 
 
 def _result(
@@ -253,7 +247,7 @@ def _result(
 
 
 def _short_enough(result: JudgeResult) -> JudgeResult:
-    """Return the result without its last comparisons where a termination message has no room; the report has all."""
+    """Return the result, without its last comparisons if it is too long for a termination message."""
     while result.comparisons and len(result.model_dump_json(by_alias=True, exclude_none=True).encode()) > RESULT_LIMIT:
         result = result.model_copy(update={"comparisons": result.comparisons[:-1]})
     return result
@@ -272,25 +266,25 @@ def _comparisons(champion: Standing, contender: Contender) -> tuple[Comparison, 
 
 
 def _change(metric: Metric, contender: Contender) -> Measurement:
-    """Return the paired comparison, which is sharper than two intervals side by side."""
+    """Return the paired comparison, whose interval is narrower than that of two separate intervals."""
     quality = metric.kind is MetricKind.QUALITY
     return _measured(metric, contender.differences[metric].interval if quality else contender.ratios[metric])
 
 
-def measurement(metric: Metric, found: Interval) -> Measurement:
-    """Return an interval as the API shows it; a counted number has no ends."""
+def measurement(metric: Metric, interval: Interval) -> Measurement:
+    """Return an interval in the form of the API; the size in bytes is exact and has no ends."""
     if metric is Metric.SIZE_BYTES:
-        return Measurement(name=metric.value, value=f"{found.value:.0f}")
-    return _measured(metric, found)
+        return Measurement(name=metric.value, value=f"{interval.value:.0f}")
+    return _measured(metric, interval)
 
 
-def _measured(metric: Metric, found: Interval) -> Measurement:
-    low, value, high = (decimal(number) for number in (found.low, found.value, found.high))
-    return Measurement(name=metric.value, value=value, low=low, high=high, samples=found.samples)
+def _measured(metric: Metric, interval: Interval) -> Measurement:
+    low, value, high = (decimal(number) for number in (interval.low, interval.value, interval.high))
+    return Measurement(name=metric.value, value=value, low=low, high=high, samples=interval.samples)
 
 
 def decimal(number: float) -> str:
-    """Return a number to six significant digits, whole from a million on, without exponent."""
+    """Return a number with six significant digits and no exponent; from a million on, without a fraction."""
     if abs(number) >= _WHOLE:
         return f"{number:.0f}"
     return str(np.format_float_positional(number + 0.0, precision=6, fractional=False, trim="-"))
@@ -304,15 +298,14 @@ def _write_report(
     machine: Fingerprint,
     rules: Rules,
 ) -> None:
-    """Write the page, then the document: whoever finds the document finds a finished verdict."""
+    """Write the page first and the document last, so that a stored document means a finished verdict."""
     study = open_study(request.store, request.run)
-    data = _data_digests(request, measured)
     report = build(
         request,
         measured=measured,
         decision=decision,
         result=result,
-        data=data,
+        data=_data_digests(request, measured),
         fingerprint=machine,
         rules=rules,
         searched=Searched(trials_table(study), study.user_attrs.get(LEFT_OUT, {})),
@@ -322,15 +315,15 @@ def _write_report(
 
 
 def _data_digests(request: JudgeRequest, measured: Measured) -> dict[str, str]:
-    """Return what is known of each split's digest; the test split's is the one that was read."""
+    """Return the digest of each split by name: from the spec, but for the test split from the file that was read."""
     data = request.data
-    given = {"training": data.training, "calibration": data.calibration, "validation": data.validation}
-    promised = {name: split.digest for name, split in given.items() if split is not None and split.digest}
-    return {**promised, "test": measured.rows.digest}
+    splits = {"training": data.training, "calibration": data.calibration, "validation": data.validation}
+    digests = {name: split.digest for name, split in splits.items() if split is not None and split.digest}
+    return {**digests, "test": measured.rows.digest}
 
 
 def _write(uri: str, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely, or leave it as it was."""
     target = resolve(uri).local
     with store_access(uri):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -346,5 +339,5 @@ def _write(uri: str, content: bytes) -> None:
 
 
 def _remove_candidates(request: JudgeRequest) -> None:
-    """Free the space of this run's candidates; a failure to do so changes no verdict."""
+    """Delete the candidates of this run; a failure is ignored, because it does not change the verdict."""
     shutil.rmtree(resolve(f"{_folder(request)}/{CANDIDATES}").local, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""Whether a finalist may be promoted at all: every limit, judged by the pessimistic end of its interval.
+"""Whether a finalist may be promoted at all: each limit is applied to the bad end of the interval.
 
-"No significant difference" is never enough: a limit counts as kept only when the data show it.
+"No significant difference" is never enough: a limit is kept only when the data prove it.
 """
 
 import math
@@ -17,11 +17,11 @@ from optimizer_jobs.study.objectives import limits, shortfall
 from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective, Role
 
 _FLIPS_UNSEEN = 2
-"""Rows added to the disagreements seen before their share is extrapolated, so that none seen is not taken for none."""
+"""Number of rows that are added to the disagreements before their share is estimated, in case none was observed."""
 
 
 class Refusal(StrEnum):
-    """Why a limit does not count as kept."""
+    """Why a limit is not proven to be kept."""
 
     ACCURACY_BELOW_MARGIN = "AccuracyBelowMargin"
     QUALITY_BELOW_MARGIN = "QualityBelowMargin"
@@ -36,22 +36,22 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One limit and what the measurement says of it."""
+    """One limit, and whether the measurement proves that it is kept."""
 
     objective: Objective
     limit: float
     """The worst value that keeps the goal, in the metric's unit."""
     estimate: float
-    """The finalist's number."""
+    """The finalist's value."""
     pessimistic: float
     """The bad end of its interval, which decides."""
     refusal: Refusal | None
     rows_needed: int | None = None
-    """For quality: test rows with which a model that deserves it would pass in nine cases of ten."""
+    """For quality, the number of test rows with which a good model passes in nine of ten cases."""
 
     @property
     def kept(self) -> bool:
-        """Whether the limit is shown to be kept."""
+        """Whether the limit is proven to be kept."""
         return self.refusal is None
 
 
@@ -63,13 +63,17 @@ def gate(
     noise: str | None,
     memory: int | None = None,
 ) -> tuple[Check, ...]:
-    """Return one check per objective that carries a goal, and one of `memory`; the contender passes when all are kept.
+    """Return a check for each objective with a goal, and one for the memory; the contender passes if all are kept.
 
-    `noise` says why latency cannot be judged on this node; a limit on it then counts as not shown. `memory` is what a
-    whole process with the model must get along with, in bytes.
+    Args:
+        contender: The finalist.
+        champion: The champion.
+        objectives: Objectives of the spec.
+        noise: Why latency cannot be judged on this node, which makes every limit on it unproven; None when it can.
+        memory: Most bytes for a whole process with the model; None without a limit.
     """
     checks = [_check(objective, contender, champion, noise) for objective in limits(objectives)]
-    return (*checks, *_fits(contender, memory))
+    return (*checks, *_memory_check(contender, memory))
 
 
 def limit_value(objective: Objective, champion: float) -> float:
@@ -81,29 +85,29 @@ def limit_value(objective: Objective, champion: float) -> float:
 
 def _check(objective: Objective, contender: Contender, champion: Standing, noise: str | None) -> Check:
     base = champion.metrics[objective.metric].value
-    found, worst = estimate(objective, contender, champion), pessimistic(objective, contender, champion)
-    missed_by_estimate = shortfall(objective, found, base) > 0
+    value, worst = estimate(objective, contender, champion), pessimistic(objective, contender, champion)
+    missed_by_estimate = shortfall(objective, value, base) > 0
     missed = shortfall(objective, worst, base) > 0
     unreliable = noise is not None and objective.metric in TIMED
     return Check(
         objective=objective,
         limit=limit_value(objective, base),
-        estimate=found,
+        estimate=value,
         pessimistic=worst,
         refusal=_refusal(objective.metric, missed=missed, for_sure=missed_by_estimate, unreliable=unreliable),
         rows_needed=_rows_needed(objective, contender, base),
     )
 
 
-def _fits(contender: Contender, memory: int | None) -> tuple[Check, ...]:
-    """Return the check of the memory that the spec's serving part gives a process, where it gives one."""
+def _memory_check(contender: Contender, memory: int | None) -> tuple[Check, ...]:
+    """Return the check of the memory that spec.serving allows a process, if there is such a limit."""
     needed = contender.process_bytes
     if memory is None or needed is None:
         return ()
     goal = Goal(type=GoalType.THRESHOLD, value=str(memory))
-    given = Objective(metric=Metric.PEAK_MEMORY_BYTES, role=Role.CONSTRAIN, goal=goal)
+    objective = Objective(metric=Metric.PEAK_MEMORY_BYTES, role=Role.CONSTRAIN, goal=goal)
     refusal = Refusal.MEMORY_ABOVE_LIMIT if needed > memory else None
-    return (Check(objective=given, limit=memory, estimate=needed, pessimistic=needed, refusal=refusal),)
+    return (Check(objective=objective, limit=memory, estimate=needed, pessimistic=needed, refusal=refusal),)
 
 
 def _refusal(metric: Metric, *, missed: bool, for_sure: bool, unreliable: bool) -> Refusal | None:
@@ -121,10 +125,10 @@ def _refusal(metric: Metric, *, missed: bool, for_sure: bool, unreliable: bool) 
 
 
 def _rows_needed(objective: Objective, contender: Contender, champion: float) -> int | None:
-    """Return the test rows that a limit on quality needs, at the disagreement and the spread seen here.
+    """Return how many test rows a limit on quality needs, given the disagreement and the spread on these rows.
 
-    So many that a model as good as this one looks passes, and for a limit relative to the champion also one as good as
-    the champion. None where no number of rows would do.
+    With so many rows, a model passes that is as good as the contender appears to be; for a limit relative to the
+    champion, a model passes that is as good as the champion. None when no number of rows is enough.
     """
     metric, goal = objective.metric, objective.goal
     if metric.kind is not MetricKind.QUALITY or goal is None:
@@ -135,16 +139,22 @@ def _rows_needed(objective: Objective, contender: Contender, champion: float) ->
         margin = sign * (own.value - limit)
         return None if margin <= 0 else _own_rows(metric, own, margin, confidence=contender.confidence)
     margin = sign * (champion - limit)
-    left = sign * (contender.metrics[metric].value - limit)
-    if min(margin, left) <= 0:
+    own_margin = sign * (contender.metrics[metric].value - limit)
+    if min(margin, own_margin) <= 0:
         return None
     spread = _spread(metric, contender)
-    as_seen = required_rows_of_mean(margin=left, spread=spread, confidence=contender.confidence)
-    return max(as_seen, margin_rows(metric, contender, margin))
+    own_rows = required_rows_of_mean(margin=own_margin, spread=spread, confidence=contender.confidence)
+    return max(own_rows, margin_rows(metric, contender, margin))
 
 
 def margin_rows(metric: Metric, contender: Contender, margin: float) -> int:
-    """Return the test rows with which a model as good as the champion is shown to stay within `margin`, above 0."""
+    """Return how many test rows prove that a model as good as the champion loses at most `margin`.
+
+    Args:
+        metric: A quality metric.
+        contender: The finalist, whose disagreement with the champion is used.
+        margin: Allowed loss, above 0, in the metric's unit.
+    """
     if metric in SHARES:
         discordance = _spread(metric, contender) ** 2
         return required_rows(margin=margin, discordance=discordance, confidence=contender.confidence)
@@ -152,15 +162,15 @@ def margin_rows(metric: Metric, contender: Contender, margin: float) -> int:
 
 
 def _spread(metric: Metric, contender: Contender) -> float:
-    """Return the standard deviation of one row's part in the difference to the champion."""
-    found = contender.differences[metric]
+    """Return the standard deviation of one row's contribution to the difference between contender and champion."""
+    difference = contender.differences[metric]
     if metric in SHARES:
-        return math.sqrt((found.discordant + _FLIPS_UNSEEN) / (found.rows + _FLIPS_UNSEEN))
-    return found.spread
+        return math.sqrt((difference.discordant + _FLIPS_UNSEEN) / (difference.rows + _FLIPS_UNSEEN))
+    return difference.spread
 
 
 def _own_rows(metric: Metric, own: Interval, margin: float, *, confidence: float) -> int:
-    """Return the rows with which a model's own figure is shown to be better than one that is worse by `margin`."""
+    """Return how many rows prove that a model's own value is at most `margin` worse than it appears."""
     if metric in SHARES:
         spread = math.sqrt(own.value * (1 - own.value) + 1 / own.samples)
     else:

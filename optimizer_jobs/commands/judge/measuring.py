@@ -1,6 +1,6 @@
 """Measure champion and finalists side by side: quality on the same rows, latency in the same rounds.
 
-The only part of the judge that runs models. It opens the test split once and hands on nothing but numbers.
+The only part of the judge that runs models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,55 +33,59 @@ from retune.contract.results import Reason
 Floats = NDArray[np.float64]
 
 TWIN = "champion again"
-"""The champion opened a second time, for the A/A check."""
+"""Name of the champion that is opened a second time, for the A/A check."""
 NARROWEST_BAND = 0.03
 WIDEST_BAND = 0.10
 TOO_RESTLESS = 1.5
-"""A node where a model may be this far from itself, as a factor, tells nothing of latency."""
+"""If a model's latency differs from itself by more than this factor, latency cannot be judged on the node."""
 THOROUGH = Effort()
 _GLANCE_WIDTH, _GLANCE_SECONDS = 0.05, 8.0
-"""How closely, and for how long, latency is measured that nothing is decided by."""
+"""Precision and time of a latency measurement on which no objective depends."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entrant:
-    """A verified bundle that takes part, with where it lies and where it came from."""
+    """A verified bundle that takes part in the comparison."""
 
     bundle: Bundle
     ref: BundleRef
     plan: str
+    """What was done to the model and how it is run, in words."""
     trial: int | None = None
+    """Number of the trial that made it; None for the champion and the model as delivered."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What the numbers are judged by."""
+    """The rules of the judgement."""
 
     objectives: tuple[Objective, ...]
     confidence: float
+    """Confidence of the intervals, 0..1."""
     min_gain: float
+    """Smallest relative gain that is worth replacing the champion."""
     threads: int
-    """Threads the serving container may use."""
+    """Threads that the serving container may use."""
     serving: Serving = field(default_factory=Serving)
     attack: Adversarial = field(default_factory=Adversarial)
-    """What robust accuracy is measured against."""
+    """The attack under which robust accuracy is measured."""
     seed: int
 
     @property
     def band(self) -> float:
-        """How far a model may differ from itself: noise must stay below the smallest gain that would be acted upon."""
+        """Largest relative difference of a model's latency from itself; it follows the smallest gain that counts."""
         return min(max(self.min_gain, NARROWEST_BAND), WIDEST_BAND)
 
     @property
     def memory(self) -> int | None:
-        """Bytes that a process with the model must get along with."""
+        """Most bytes for a process with the model; None without a limit."""
         return int(memory_bytes(self.serving.memory)) if self.serving.memory else None
 
     @property
     def resources(self) -> frozenset[Metric]:
-        """The resources that an objective asks for, and memory where it is limited."""
-        asked = {each.metric for each in self.objectives} & RESOURCES
-        return frozenset(asked | ({Metric.PEAK_MEMORY_BYTES} if self.memory is not None else set()))
+        """The resources that an objective needs, and memory if it is limited."""
+        needed = {objective.metric for objective in self.objectives} & RESOURCES
+        return frozenset(needed | ({Metric.PEAK_MEMORY_BYTES} if self.memory is not None else set()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +94,28 @@ class Measured:
 
     evidence: Evidence
     rows: Rows
+    """The N test rows."""
     answers: Mapping[str, Answers]
     scores: Mapping[str, Mapping[Metric, Floats]]
-    """(N,) what each quality metric is the mean of."""
+    """Scores (N,) by quality metric."""
     engines: Mapping[str, EngineOptions]
     timings: Mapping[str, Timings]
     self_ratio: Interval
-    """p95 of the champion divided by its own, measured as if it were two models."""
+    """p95 latency of the champion divided by its own, measured as if it were two models."""
     attack: str | None
-    """How robust accuracy was measured, the same for everyone, if an objective asks for it."""
+    """The attack that all models were put under for robust accuracy, if an objective needs it."""
+
+
+@dataclass(frozen=True)
+class _Node:
+    """What the A/A check says about latency on this node."""
+
+    noise: str | None = None
+    """Why latency cannot be judged; None when it can."""
+    doubt: str | None = None
+    """Why intervals of latency are widened; None when they are not."""
+    widening: float = 1.0
+    """Factor by which intervals of latency are widened."""
 
 
 def measure(
@@ -110,55 +127,75 @@ def measure(
     rules: Rules,
     effort: Effort = THOROUGH,
 ) -> Measured:
-    """Return the evidence for one verdict; raises JobError when a model does not answer as its task asks."""
+    """Measure all models, and return the evidence for a verdict.
+
+    Args:
+        champion: The champion.
+        finalists: The models that may replace it.
+        rows: The test rows.
+        original: The model as delivered, with which embeddings are compared.
+        rules: The rules of the judgement.
+        effort: How long to measure latency.
+
+    Raises:
+        JobError: The outputs of a model do not fit its task.
+    """
     entrants = (champion, *finalists)
     reference = _answers(original, rows, rules=rules)
-    answers = {each.bundle.digest: _answers(each, rows, rules=rules) for each in entrants}
+    answers = {entrant.bundle.digest: _answers(entrant, rows, rules=rules) for entrant in entrants}
     attack = _attack(entrants, rules)
-    scored = {
-        each.bundle.digest: _scores(each, answers, reference, rows, rules=rules, attack=attack) for each in entrants
-    }
+    score = partial(_scores, reference=reference, rows=rows, rules=rules, attack=attack)
+    scored = {entrant.bundle.digest: score(entrant, answers[entrant.bundle.digest]) for entrant in entrants}
     timings = _race(entrants, rows, rules=rules, effort=effort)
     usage = _usage(entrants, rows, rules=rules)
-    twin, first = timings[TWIN], timings[champion.bundle.digest]
-    unrest = aa_check(first, twin, quantiles=_quantiles(rules), band=rules.band, confidence=rules.confidence)
-    useless = unrest is not None and unrest.factor > TOO_RESTLESS
-    doubt = unrest if not useless else None
-    comparison = _Comparison(champion, answers, scored, timings, usage, rules, doubt.factor if doubt else 1.0)
-    contenders = comparison.contenders(finalists)
-    evidence = Evidence(
-        champion=comparison.standing,
-        contenders=contenders,
-        memory=rules.memory,
-        noise=unrest.words if unrest and useless else None,
-        doubt=doubt.words if doubt else None,
-    )
+    first, twin = timings[champion.bundle.digest], timings[TWIN]
+    comparison = _Comparison(champion, answers, scored, timings, usage, rules, _node(first, twin, rules))
     return Measured(
-        evidence=evidence,
+        evidence=comparison.evidence(finalists),
         rows=rows,
         answers=answers,
         scores=scored,
         timings=timings,
-        engines={each.bundle.digest: limited(each.bundle.manifest.engine, rules.threads) for each in entrants},
+        engines={entrant.bundle.digest: _engine(entrant, rules) for entrant in entrants},
         self_ratio=ratio(first, twin, 0.95, confidence=rules.confidence),
         attack=attack,
     )
 
 
 def fitting(effort: Effort, objectives: Sequence[Objective], *, compared: bool) -> Effort:
-    """Return how long to measure latency: as asked where it decides, and else no longer than it takes to tell it."""
+    """Return how long to measure latency: the full effort only if an objective depends on it.
+
+    Args:
+        effort: The full effort.
+        objectives: Objectives of the spec.
+        compared: Whether there is any finalist to compare the champion with.
+    """
     if not compared:
         return replace(effort, max_rounds=effort.min_rounds)
-    if any(each.metric in TIMED for each in objectives):
+    if any(objective.metric in TIMED for objective in objectives):
         return effort
     width, seconds = max(effort.half_width, _GLANCE_WIDTH), min(effort.max_seconds, _GLANCE_SECONDS)
     return replace(effort, half_width=width, max_seconds=seconds)
 
 
+def _node(first: Timings, twin: Timings, rules: Rules) -> _Node:
+    """Return what the A/A check says; `first` and `twin` are timings of the champion measured as two models."""
+    unrest = aa_check(first, twin, quantiles=_quantiles(rules), band=rules.band, confidence=rules.confidence)
+    if unrest is None:
+        return _Node()
+    if unrest.factor > TOO_RESTLESS:
+        return _Node(noise=unrest.words)
+    return _Node(doubt=unrest.words, widening=unrest.factor)
+
+
+def _engine(entrant: Entrant, rules: Rules) -> EngineOptions:
+    return limited(entrant.bundle.manifest.engine, rules.threads)
+
+
 def _quantiles(rules: Rules) -> tuple[float, ...]:
-    """Return the quantiles that objectives speak of; p95 when none does."""
-    asked = {LATENCIES[each.metric] for each in rules.objectives if each.metric in LATENCIES}
-    return tuple(sorted(asked)) or (0.95,)
+    """Return the quantiles of the latency metrics in the objectives; p95 when there are none."""
+    named = {LATENCIES[objective.metric] for objective in rules.objectives if objective.metric in LATENCIES}
+    return tuple(sorted(named)) or (0.95,)
 
 
 def _session(entrant: Entrant, rules: Rules) -> Session:
@@ -166,7 +203,7 @@ def _session(entrant: Entrant, rules: Rules) -> Session:
 
 
 def _answers(entrant: Entrant, rows: Rows, *, rules: Rules) -> Answers:
-    """Return the answers in requests of the size that is served: dynamic int8 answers depend on it."""
+    """Return the answers to requests of the served batch size, on which the answers of dynamic int8 models depend."""
     manifest, batch = entrant.bundle.manifest, rules.serving.batch_size
     try:
         return answer(_session(entrant, rules), rows, task=manifest.task, classes=manifest.classes or None, batch=batch)
@@ -177,28 +214,22 @@ def _answers(entrant: Entrant, rows: Rows, *, rules: Rules) -> Answers:
 
 
 def _scores(
-    entrant: Entrant,
-    answers: Mapping[str, Answers],
-    reference: Answers,
-    rows: Rows,
-    *,
-    rules: Rules,
-    attack: str | None,
+    entrant: Entrant, answers: Answers, *, reference: Answers, rows: Rows, rules: Rules, attack: str | None
 ) -> dict[Metric, Floats]:
-    """Return the scores of every quality metric of the task, those that objectives speak of first."""
-    found = answers[entrant.bundle.digest]
-    scored = {metric: scores(metric, found, rows, reference=reference) for metric in MAIN[entrant.bundle.manifest.task]}
+    """Return scores (N,) by quality metric of the task, the metrics of the objectives first."""
+    metrics = MAIN[entrant.bundle.manifest.task]
+    scored = {metric: scores(metric, answers, rows, reference=reference) for metric in metrics}
     if attack is not None:
         scored[Metric.ROBUST_ACCURACY] = _withstood(entrant, rows, rules, attack)
-    asked = [each.metric for each in rules.objectives if each.metric in scored]
-    return {metric: scored[metric] for metric in dict.fromkeys([*asked, *scored])}
+    named = [objective.metric for objective in rules.objectives if objective.metric in scored]
+    return {metric: scored[metric] for metric in dict.fromkeys([*named, *scored])}
 
 
 def _attack(entrants: Sequence[Entrant], rules: Rules) -> str | None:
-    """Return the attack that everyone is put to, if an objective asks for robust accuracy."""
-    if not any(each.metric is Metric.ROBUST_ACCURACY for each in rules.objectives):
+    """Return the attack that all models are put under, if an objective needs robust accuracy."""
+    if not any(objective.metric is Metric.ROBUST_ACCURACY for objective in rules.objectives):
         return None
-    return method_for(each.bundle.model for each in entrants)
+    return method_for(entrant.bundle.model for entrant in entrants)
 
 
 def _withstood(entrant: Entrant, rows: Rows, rules: Rules, attack: str) -> Floats:
@@ -215,9 +246,9 @@ def _withstood(entrant: Entrant, rows: Rows, rules: Rules, attack: str) -> Float
 
 
 def _race(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules, effort: Effort) -> dict[str, Timings]:
-    """Time everyone, and the champion a second time under the name TWIN."""
+    """Time all models, and the champion a second time under the name TWIN."""
     champion = entrants[0].bundle
-    sessions = {each.bundle.digest: _session(each, rules) for each in entrants}
+    sessions = {entrant.bundle.digest: _session(entrant, rules) for entrant in entrants}
     sessions[TWIN] = _session(entrants[0], rules)
     batch = sessions[TWIN].signature.batch or min(rules.serving.batch_size, len(rows))
     return interleave_until(
@@ -233,7 +264,7 @@ def _race(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules, effort: Effo
 
 
 def _usage(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules) -> Mapping[str, Usage]:
-    """Return what resources everyone uses, if any objective or the serving memory asks."""
+    """Measure what resources all models use, if an objective or a memory limit of the server needs it."""
     if not rules.resources:
         return {}
     subjects = {entrant.bundle.digest: Served.of(entrant.bundle) for entrant in entrants}
@@ -250,7 +281,7 @@ def _usage(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules) -> Mapping[
 
 @dataclass(frozen=True)
 class _Comparison:
-    """Finalists against one champion. Mappings are by bundle digest."""
+    """Compares finalists with the champion. Mappings are by bundle digest."""
 
     champion: Entrant
     answers: Mapping[str, Answers]
@@ -258,12 +289,21 @@ class _Comparison:
     timings: Mapping[str, Timings]
     usage: Mapping[str, Usage]
     rules: Rules
-    doubt: float
-    """How far a model may be from itself on this node: what intervals of times are widened by."""
+    node: _Node
+
+    def evidence(self, finalists: Sequence[Entrant]) -> Evidence:
+        """Return the evidence for a verdict on the finalists."""
+        return Evidence(
+            champion=self.standing,
+            contenders=self.contenders(finalists),
+            memory=self.rules.memory,
+            noise=self.node.noise,
+            doubt=self.node.doubt,
+        )
 
     @cached_property
     def standing(self) -> Standing:
-        """The champion's own numbers."""
+        """The champion's own measurements."""
         return Standing(
             bundle=self.champion.ref,
             plan=self.champion.plan,
@@ -272,73 +312,79 @@ class _Comparison:
         )
 
     def contenders(self, finalists: Sequence[Entrant]) -> tuple[Contender, ...]:
-        """Return the finalists with their numbers, each compared with the champion."""
-        confidences = self._confidences([each.bundle.digest for each in finalists])
-        return tuple(self._contender(each, confidences[each.bundle.digest]) for each in finalists)
+        """Return the finalists with their measurements, compared with the champion."""
+        confidences = self._confidences([finalist.bundle.digest for finalist in finalists])
+        return tuple(self._contender(finalist, confidences[finalist.bundle.digest]) for finalist in finalists)
 
     @property
     def _base(self) -> str:
         return self.champion.bundle.digest
 
     def _metrics(self, entrant: Entrant, confidence: float) -> dict[Metric, Interval]:
-        """Return a model's own numbers; quality has a confidence of its own."""
-        digest = entrant.bundle.digest
+        """Return a model's own measurements; `confidence` is that of the quality intervals."""
+        digest, timings = entrant.bundle.digest, self.timings[entrant.bundle.digest]
         quality = {metric: self._own[digest, metric](confidence) for metric in self.scored[digest]}
-        timed = {m: self.timings[digest].percentile(q, confidence=self.rules.confidence) for m, q in LATENCIES.items()}
-        used = self._asked_for(self.usage[digest].metrics) if digest in self.usage else {}
+        percentile = partial(timings.percentile, confidence=self.rules.confidence)
+        timed = {metric: percentile(quantile) for metric, quantile in LATENCIES.items()}
+        used = self._needed(self.usage[digest].metrics) if digest in self.usage else {}
         size = Interval.exact(entrant.bundle.manifest.size_bytes)
-        return {**quality, **self._doubted({**timed, Metric.SIZE_BYTES: size, **used})}
+        return {**quality, **self._widened({**timed, Metric.SIZE_BYTES: size, **used})}
 
     def _confidences(self, digests: Sequence[str]) -> dict[str, float]:
-        """Return the confidence of each finalist's quality intervals, by Holm over all of them.
+        """Return the confidence of each finalist's quality intervals, by Holm's method over all finalists.
 
-        A finalist passes a step when it keeps every limit on quality; without any, when it is not worse.
+        A finalist passes a step of the method if it keeps every limit on quality; without limits, if it is not worse
+        than the champion.
         """
-        goals = [each for each in limits(self.rules.objectives) if each.metric.kind is MetricKind.QUALITY]
+        goals = [limit for limit in limits(self.rules.objectives) if limit.metric.kind is MetricKind.QUALITY]
         slack = {digest: partial(self._slack, goals or [_no_worse(self.standing.main)], digest) for digest in digests}
         return holm_confidences(slack, limit=0.0, confidence=self.rules.confidence)
 
     def _slack(self, goals: Sequence[Objective], digest: str, confidence: float) -> float:
-        """Return how far a finalist keeps the limit that it keeps least, by the bad ends of its intervals."""
-        return min(-shortfall(goal, self._worst(goal, digest, confidence), self._figure(goal.metric)) for goal in goals)
+        """Return by how much a finalist keeps its limits, by the bad ends of its intervals; the least amount counts."""
+        missed = [shortfall(goal, self._worst(goal, digest, confidence), self._base_of(goal.metric)) for goal in goals]
+        return -max(missed)
 
     def _worst(self, goal: Objective, digest: str, confidence: float) -> float:
-        """Return the number that a goal is judged by: of the finalist's own interval where it is absolute."""
+        """Return the value that a goal applies to: the bad end of the finalist's own interval, or of the comparison."""
         metric = goal.metric
         if goal.goal is not None and goal.goal.type is GoalType.THRESHOLD:
             own = self._own[digest, metric](confidence)
             return own.low if metric.higher_is_better else own.high
-        found = self._compared[digest, metric](confidence)
-        return self._figure(metric) + (found.low if metric.higher_is_better else found.high)
+        change = self._compared[digest, metric](confidence)
+        return self._base_of(metric) + (change.low if metric.higher_is_better else change.high)
 
-    def _figure(self, metric: Metric) -> float:
+    def _base_of(self, metric: Metric) -> float:
+        """Return the champion's value of a metric."""
         return self.standing.metrics[metric].value
 
-    def _asked_for(self, used: Mapping[Metric, Interval]) -> dict[Metric, Interval]:
+    def _needed(self, used: Mapping[Metric, Interval]) -> dict[Metric, Interval]:
+        """Return the resources that an objective or a limit needs."""
         return {metric: used[metric] for metric in Metric if metric in self.rules.resources}
 
     @cached_property
     def _own(self) -> Mapping[tuple[str, Metric], OwnInterval]:
         """Own intervals by digest and metric."""
         return {
-            (digest, metric): own_interval(metric, found)
+            (digest, metric): own_interval(metric, scores_)
             for digest, scored in self.scored.items()
-            for metric, found in scored.items()
+            for metric, scores_ in scored.items()
         }
 
     @cached_property
     def _compared(self) -> Mapping[tuple[str, Metric], Difference]:
         """Differences to the champion by digest and metric."""
+        champion = self.scored[self._base]
         return {
-            (digest, metric): difference(metric, self.scored[self._base][metric], found)
+            (digest, metric): difference(metric, champion[metric], scores_)
             for digest, scored in self.scored.items()
-            for metric, found in scored.items()
+            for metric, scores_ in scored.items()
             if digest != self._base
         }
 
     def _contender(self, entrant: Entrant, confidence: float) -> Contender:
         digest = entrant.bundle.digest
-        same = alike(self.answers[self._base], self.answers[digest])
+        likeness = alike(self.answers[self._base], self.answers[digest])
         own = self._metrics(entrant, confidence)
         return Contender(
             bundle=entrant.ref,
@@ -348,24 +394,22 @@ class _Comparison:
             trial=entrant.trial or 0,
             differences={metric: self._compared[digest, metric](confidence) for metric in self.scored[digest]},
             confidence=confidence,
-            agreement=_agreed(same, self.rules.confidence),
+            agreement=_agreement(likeness, self.rules.confidence),
             ratios=self._ratios(digest, own[Metric.SIZE_BYTES].value),
             process_bytes=self.usage[digest].process_bytes if digest in self.usage else None,
         )
 
     def _ratios(self, digest: str, size: float) -> dict[Metric, Interval]:
-        base = self.timings[self._base]
-        timed = {
-            metric: ratio(base, self.timings[digest], q, confidence=self.rules.confidence)
-            for metric, q in LATENCIES.items()
-        }
-        used = self._asked_for(self.usage[digest].ratios) if digest in self.usage else {}
-        return self._doubted({**timed, Metric.SIZE_BYTES: Interval.exact(size / self.standing.size_bytes), **used})
+        to_champion = partial(ratio, self.timings[self._base], self.timings[digest], confidence=self.rules.confidence)
+        timed = {metric: to_champion(quantile) for metric, quantile in LATENCIES.items()}
+        used = self._needed(self.usage[digest].ratios) if digest in self.usage else {}
+        return self._widened({**timed, Metric.SIZE_BYTES: Interval.exact(size / self.standing.size_bytes), **used})
 
-    def _doubted(self, found: Mapping[Metric, Interval]) -> dict[Metric, Interval]:
-        """Return numbers with the intervals of times as wide as this node's unrest makes them."""
+    def _widened(self, intervals: Mapping[Metric, Interval]) -> dict[Metric, Interval]:
+        """Return the intervals, with those of times widened as the A/A check of this node requires."""
+        factor = self.node.widening
         return {
-            metric: interval.widened(self.doubt) if metric in TIMED else interval for metric, interval in found.items()
+            metric: interval.widened(factor) if metric in TIMED else interval for metric, interval in intervals.items()
         }
 
 
@@ -373,8 +417,8 @@ def _no_worse(metric: Metric) -> Objective:
     return Objective(metric=metric, goal=Goal(type=GoalType.MAX_DEGRADATION, value="0"))
 
 
-def _agreed(same: Floats, confidence: float) -> Interval:
-    whole = bool(np.isin(same, (0.0, 1.0)).all())
-    if whole:
-        return wilson(int(same.sum()), len(same), confidence=confidence)
-    return resampled(same).interval(confidence)
+def _agreement(likeness: Floats, confidence: float) -> Interval:
+    """Return the mean of how alike two models answer (N,), with its interval: Wilson's if each row is 0 or 1."""
+    if np.isin(likeness, (0.0, 1.0)).all():
+        return wilson(int(likeness.sum()), len(likeness), confidence=confidence)
+    return resampled(likeness).interval(confidence)

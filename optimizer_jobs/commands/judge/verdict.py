@@ -1,4 +1,4 @@
-"""The verdict: promote one finalist, or keep the champion and say why, in one sentence with the numbers.
+"""The verdict: promote one finalist, or keep the champion, with the reason and the numbers in a few sentences.
 
 Pure: the same evidence and rules give the same verdict. The champion stays unless a finalist passes every limit and
 beats it.
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optimizer_jobs.commands.judge import words
-from optimizer_jobs.commands.judge.evidence import LATENCIES, TIMED, Contender, Evidence, gain
+from optimizer_jobs.commands.judge.evidence import LATENCIES, TIMED, Contender, Evidence, Standing, gain
 from optimizer_jobs.commands.judge.gate import Check, Refusal, gate
-from optimizer_jobs.commands.judge.select import Duel, best, duel, gain_asked
+from optimizer_jobs.commands.judge.selection import Duel, best, duel, judged_objectives, required_gain
 from optimizer_jobs.measure.resources import RESOURCES
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.study.objectives import ranked
@@ -20,7 +20,7 @@ from retune.contract.results import Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What gate and duel say of one finalist."""
+    """The checks of one finalist's limits, and its comparison with the champion."""
 
     contender: Contender
     checks: tuple[Check, ...]
@@ -28,32 +28,34 @@ class Finding:
 
     @property
     def refusal(self) -> Check | None:
-        """The first limit that is not shown to be kept."""
+        """The first limit that is not proven to be kept, or None."""
         return next((check for check in self.checks if not check.kept), None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """The verdict with its reason; `subject` is the finalist it speaks of."""
+    """The verdict with its reason."""
 
     verdict: Verdict
     reason: str
+    """One word in CamelCase, for a condition."""
     message: str
+    """A few sentences."""
     subject: Finding | None
+    """The finalist that the verdict is about: the winner, or the best one that was not promoted."""
     findings: tuple[Finding, ...]
+    """All finalists."""
 
 
 def decide(evidence: Evidence, *, objectives: Sequence[Objective], min_gain: float) -> Decision:
-    """Return the verdict on the finalists."""
-    champion, noise = evidence.champion, evidence.noise
-    findings = tuple(
-        Finding(
-            contender=each,
-            checks=gate(each, champion, objectives=objectives, noise=noise, memory=evidence.memory),
-            duel=duel(each, evidence, objectives=objectives, min_gain=min_gain),
-        )
-        for each in evidence.contenders
-    )
+    """Return the verdict on the finalists.
+
+    Args:
+        evidence: All measurements.
+        objectives: Objectives of the spec.
+        min_gain: Required relative gain of objectives without their own.
+    """
+    findings = tuple(_finding(contender, evidence, objectives, min_gain) for contender in evidence.contenders)
     if not findings:
         return Decision(
             verdict=Verdict.NO_GAIN,
@@ -62,8 +64,8 @@ def decide(evidence: Evidence, *, objectives: Sequence[Objective], min_gain: flo
             findings=(),
             message="The search found no candidate that differs from the champion; the champion stays.",
         )
-    passed = [each for each in findings if each.refusal is None]
-    winners = [each for each in passed if each.duel.wins]
+    passed = [finding for finding in findings if finding.refusal is None]
+    winners = [finding for finding in passed if finding.duel.wins]
     subject = _best(winners or passed or findings, evidence, objectives)
     verdict = Verdict.PROMOTE if winners else Verdict.NO_GAIN if passed else Verdict.GATE_FAILED
     reason = _reason(verdict, subject, evidence, objectives)
@@ -71,8 +73,17 @@ def decide(evidence: Evidence, *, objectives: Sequence[Objective], min_gain: flo
     return Decision(verdict=verdict, reason=reason, message=message, subject=subject, findings=findings)
 
 
+def _finding(contender: Contender, evidence: Evidence, objectives: Sequence[Objective], min_gain: float) -> Finding:
+    noise, memory = evidence.noise, evidence.memory
+    return Finding(
+        contender=contender,
+        checks=gate(contender, evidence.champion, objectives=objectives, noise=noise, memory=memory),
+        duel=duel(contender, evidence, objectives=objectives, min_gain=min_gain),
+    )
+
+
 def why(finding: Finding, decision: Decision, evidence: Evidence) -> str:
-    """Return in one sentence why a finalist was chosen or not."""
+    """Return a sentence that says why a finalist was chosen or not."""
     refusal = finding.refusal
     if refusal is not None:
         return _refused(refusal, finding.contender, evidence)
@@ -86,8 +97,8 @@ def why(finding: Finding, decision: Decision, evidence: Evidence) -> str:
 
 
 def _best(findings: Sequence[Finding], evidence: Evidence, objectives: Sequence[Objective]) -> Finding:
-    chosen = best([each.contender for each in findings], evidence, objectives=objectives)
-    return next(each for each in findings if each.contender is chosen)
+    chosen = best([finding.contender for finding in findings], evidence, objectives=objectives)
+    return next(finding for finding in findings if finding.contender is chosen)
 
 
 def _reason(verdict: Verdict, subject: Finding, evidence: Evidence, objectives: Sequence[Objective]) -> str:
@@ -95,9 +106,13 @@ def _reason(verdict: Verdict, subject: Finding, evidence: Evidence, objectives: 
     if verdict is Verdict.GATE_FAILED and refusal is not None and refusal.refusal is not None:
         return refusal.refusal.value
     if verdict is Verdict.NO_GAIN:
-        blind = evidence.noise is not None and any(each.metric in TIMED for each in ranked(objectives))
-        return "MeasurementUnreliable" if blind else "NoRelevantGain"
-    gains = set(subject.duel.gains)
+        timed = any(objective.metric in TIMED for objective in ranked(objectives))
+        return "MeasurementUnreliable" if timed and evidence.noise is not None else "NoRelevantGain"
+    return _promotion_reason(set(subject.duel.gains))
+
+
+def _promotion_reason(gains: set[Metric]) -> str:
+    """Return the reason of a promotion from the metrics that gain, such as `SmallerAndFasterAtEqualQuality`."""
     better = [metric for metric in gains if metric.kind is MetricKind.QUALITY]
     leaner = gains - TIMED - {Metric.SIZE_BYTES, *better}
     parts = [
@@ -128,7 +143,7 @@ def _sentences(
 
 
 def _noise(evidence: Evidence) -> list[str]:
-    """Return what is to be said of the node, if anything."""
+    """Return a sentence about the noise of the node, if there is any."""
     if evidence.noise is not None:
         return [f"MeasurementUnreliable: {evidence.noise}; latency did not count."]
     if evidence.doubt is not None:
@@ -139,37 +154,38 @@ def _noise(evidence: Evidence) -> list[str]:
 def _comparison(subject: Finding, evidence: Evidence, objectives: Sequence[Objective]) -> str:
     """Return `3.9x smaller (8.6 MB → 2.2 MB) and p95 1.8x faster at accuracy 0.987 → 0.986 (paired ...)`."""
     contender, champion = subject.contender, evidence.champion
-    ratio = contender.ratios[Metric.SIZE_BYTES]
-    sizes = f"({words.size(champion.size_bytes)} → {words.size(contender.size_bytes)})"
-    shrunk = words.compared(Metric.SIZE_BYTES, ratio)
-    parts = [f"unchanged in size {sizes}" if shrunk == "unchanged" else f"{shrunk} {sizes}"]
-    if evidence.noise is None:
-        metric = latency_of(objectives)
-        parts.append(f"{words.LABELS[metric]} {words.compared(metric, contender.ratios[metric])}")
-    parts += [
-        f"{words.LABELS[each.metric]} {words.compared(each.metric, contender.ratios[each.metric])}"
-        for each in ranked(objectives)
-        if each.metric in RESOURCES and (evidence.noise is None or each.metric not in TIMED)
+    latency = [latency_of(objectives)] if evidence.noise is None else []
+    judged = [objective.metric for objective in judged_objectives(objectives, evidence)]
+    resources = [metric for metric in judged if metric in RESOURCES]
+    compared = [
+        f"{words.LABELS[metric]} {words.compared(metric, contender.ratios[metric])}"
+        for metric in (*latency, *resources)
     ]
+    parts = [_size_change(contender, champion), *compared]
     main = champion.main
-    before, after = (words.value(main, each.metrics[main].value) for each in (champion, contender))
+    before, after = (words.value(main, model.metrics[main].value) for model in (champion, contender))
     return f"{words.listed(parts)} at {words.LABELS[main]} {before} → {after} ({_difference(subject)})"
+
+
+def _size_change(contender: Contender, champion: Standing) -> str:
+    """Return `3.9x smaller (8.6 MB → 2.2 MB)`."""
+    sizes = f"({words.size(champion.size_bytes)} → {words.size(contender.size_bytes)})"
+    change = words.compared(Metric.SIZE_BYTES, contender.ratios[Metric.SIZE_BYTES])
+    return f"unchanged in size {sizes}" if change == "unchanged" else f"{change} {sizes}"
 
 
 def _difference(subject: Finding) -> str:
     contender, main = subject.contender, subject.contender.main
-    found = contender.difference
+    difference = contender.difference
     allowed = _margin(subject, main)
     limit = "" if allowed is None else f", margin {words.change(main, allowed)}"
     unit = " points" if main.is_share else ""
-    return (
-        f"paired difference {words.change(main, found.value)}{unit}, {words.percent(contender.confidence)} interval "
-        f"{words.change(main, found.low)}..{words.change(main, found.high)}{limit}"
-    )
+    value, low, high = (words.change(main, end) for end in (difference.value, difference.low, difference.high))
+    return f"paired difference {value}{unit}, {words.percent(contender.confidence)} interval {low}..{high}{limit}"
 
 
 def _margin(subject: Finding, main: Metric) -> float | None:
-    """Return the change of quality that a limit relative to the champion allows, if there is one."""
+    """Return the change of quality that a limit relative to the champion allows, or None without such a limit."""
     contender = subject.contender
     base = contender.metrics[main].value - contender.difference.value
     for check in subject.checks:
@@ -180,7 +196,7 @@ def _margin(subject: Finding, main: Metric) -> float | None:
 
 
 def _refused(check: Check, contender: Contender, evidence: Evidence) -> str:
-    """Return why a limit is not shown to be kept, and what would help."""
+    """Return why a limit is not proven to be kept, and what would help."""
     metric = check.objective.metric
     label, limit, worst = words.LABELS[metric], words.value(metric, check.limit), words.value(metric, check.pessimistic)
     side = "above" if metric.higher_is_better else "below"
@@ -213,36 +229,37 @@ def _agreement(contender: Contender) -> str:
 
 
 def _no_gain(subject: Finding, evidence: Evidence, objectives: Sequence[Objective], min_gain: float) -> str:
-    duelled = subject.duel
-    if duelled.decided_by is not None:
-        found = gain(duelled.decided_by, subject.contender, evidence.champion)
+    contender, decided_by = subject.contender, subject.duel.decided_by
+    if decided_by is not None:
+        gained = gain(decided_by, contender, evidence.champion)
         return (
-            f"The best finalist that keeps every limit ({subject.contender.plan}) loses to the champion by "
-            f"{words.LABELS[duelled.decided_by]} (gain {_gain(found)})."
+            f"The best finalist that keeps every limit ({contender.plan}) loses to the champion by "
+            f"{words.LABELS[decided_by]} (gain {_gain(gained)})."
         )
-    judged = [each for each in ranked(objectives) if evidence.noise is None or each.metric not in TIMED]
-    gains = ((each.metric, gain(each.metric, subject.contender, evidence.champion)) for each in judged)
-    shown = ", ".join(f"{words.LABELS[metric]} {_gain(found)}" for metric, found in gains)
-    return f"No finalist gains {_asked(judged, min_gain)}; the best ({subject.contender.plan}): {shown}."
+    judged = judged_objectives(objectives, evidence)
+    gains = {objective.metric: gain(objective.metric, contender, evidence.champion) for objective in judged}
+    shown = ", ".join(f"{words.LABELS[metric]} {_gain(gained)}" for metric, gained in gains.items())
+    return f"No finalist gains {_required(judged, min_gain)}; the best ({contender.plan}): {shown}."
 
 
-def _asked(judged: Sequence[Objective], min_gain: float) -> str:
-    """Return what is asked for, such as `the 5 % asked for`; where objectives differ, by each."""
-    asked = {each.metric: words.percent(gain_asked(each, min_gain)) for each in judged}
-    if len(set(asked.values())) <= 1:
-        return f"the {next(iter(asked.values()), words.percent(min_gain))} asked for"
-    return f"what is asked for ({', '.join(f'{words.LABELS[metric]} {share}' for metric, share in asked.items())})"
+def _required(judged: Sequence[Objective], min_gain: float) -> str:
+    """Return the required gain, such as `the 5 % asked for`; if objectives differ, for each of them."""
+    required = {objective.metric: words.percent(required_gain(objective, min_gain)) for objective in judged}
+    if len(set(required.values())) <= 1:
+        return f"the {next(iter(required.values()), words.percent(min_gain))} asked for"
+    return f"what is asked for ({', '.join(f'{words.LABELS[metric]} {share}' for metric, share in required.items())})"
 
 
-def _gain(found: Interval) -> str:
-    """Return a relative gain such as `+1.2 % (-0.5..+2.9)`; one that is counted has no interval."""
-    ends = "" if found.low == found.high else f" ({words.points(found.low)}..{words.points(found.high)})"
-    return f"{words.points(found.value)} %{ends}"
+def _gain(gained: Interval) -> str:
+    """Return a relative gain such as `+1.2 % (-0.5..+2.9)`; an exact number has no interval."""
+    ends = "" if gained.low == gained.high else f" ({words.points(gained.low)}..{words.points(gained.high)})"
+    return f"{words.points(gained.value)} %{ends}"
 
 
 def latency_of(objectives: Sequence[Objective]) -> Metric:
-    """Return the latency metric that the objectives name first; p95 when they name none."""
-    return next((each.metric for each in objectives if each.metric in LATENCIES), Metric.LATENCY_P95_MS)
+    """Return the first latency metric of the objectives; p95 when there is none."""
+    named = (objective.metric for objective in objectives if objective.metric in LATENCIES)
+    return next(named, Metric.LATENCY_P95_MS)
 
 
 def _metric_list(metrics: Sequence[Metric]) -> str:

@@ -1,4 +1,4 @@
-"""Numbers as people read them: bytes, ratios, points, intervals. One way to write each, for verdict and report."""
+"""Numbers in words for people: bytes, ratios, points, intervals. Verdict and report write each in the same way."""
 
 from collections.abc import Sequence
 
@@ -24,18 +24,18 @@ LABELS = {
     Metric.ENERGY_JOULES_PER_1000: "estimated energy per 1000",
     Metric.COST_PER_1000: "cost per 1000",
 }
-"""Metric names short enough for a sentence."""
+"""Names of the metrics, short enough for a sentence."""
 _COMPARED = {
     Metric.SIZE_BYTES: ("smaller", "larger"),
     Metric.LATENCY_P50_MS: ("faster", "slower"),
     Metric.LATENCY_P95_MS: ("faster", "slower"),
     Metric.THROUGHPUT_RPS: ("higher", "lower"),
 }
-"""How better and worse are called; the others are lower or higher."""
+"""Words for better and worse; for all other metrics they are `lower` and `higher`."""
 
 
 def size(count: float) -> str:
-    """Return bytes such as `8.6 MB`."""
+    """Return a number of bytes such as `8.6 MB`."""
     for unit, name in _UNITS:
         if count >= 0.9995 * unit:
             return f"{count / unit:.0f} {name}" if count >= 100 * unit else f"{count / unit:.1f} {name}"
@@ -43,23 +43,29 @@ def size(count: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Return a duration with three digits, such as `0.0213 ms` or `15.3 ms`."""
+    """Return a duration in milliseconds with about three digits, such as `0.0213 ms` or `15.3 ms`."""
     return f"{_three(value)} ms"
 
 
 def points(share: float, *, signed: bool = True) -> str:
-    """Return a difference of shares in points, such as `-0.1`; never minus zero."""
+    """Return a difference of shares (-1..1) in percentage points, such as `-0.1`; never minus zero."""
     value = round(100 * share, 1) + 0.0
     return f"{value:+.1f}" if signed else f"{value:.1f}"
 
 
 def percent(share: float) -> str:
-    """Return a share such as `95 %` or `97.5 %`."""
+    """Return a share (0..1) in percent, such as `95 %` or `97.5 %`."""
     return f"{100 * share:.3g} %"
 
 
 def times(ratio: Interval, *, better: str, worse: str) -> str:
-    """Return a ratio to the champion in words: `1.8x faster`, `1.2x slower`, or that no difference is seen."""
+    """Return a ratio to the champion in words, such as `1.8x faster`, `1.2x slower` or `not measurably different`.
+
+    Args:
+        ratio: The ratio; below 1 is better.
+        better: Word for a ratio below 1.
+        worse: Word for a ratio above 1.
+    """
     if ratio.low <= 1 <= ratio.high:
         return "unchanged" if ratio.low == ratio.high else "not measurably different"
     return f"{_two(1 / ratio.value)}x {better}" if ratio.value < 1 else f"{_two(ratio.value)}x {worse}"
@@ -72,7 +78,7 @@ def compared(metric: Metric, ratio: Interval) -> str:
 
 
 def inverse(ratio: Interval) -> Interval:
-    """Return one over a ratio."""
+    """Return 1 divided by a ratio."""
     return Interval(value=1 / ratio.value, low=1 / ratio.high, high=1 / ratio.low, samples=ratio.samples)
 
 
@@ -83,7 +89,7 @@ def listed(parts: Sequence[str]) -> str:
 
 
 def value(metric: Metric, number: float) -> str:
-    """Return a metric's number with its unit."""
+    """Return a metric's value with its unit."""
     if metric.is_share:
         return f"{number:.3f}" if metric is Metric.ACCURACY else f"{number:.4f}"
     if metric in {Metric.SIZE_BYTES, Metric.PEAK_MEMORY_BYTES}:
@@ -104,17 +110,17 @@ _UNIT = {
 
 
 def change(metric: Metric, difference: float) -> str:
-    """Return a difference of quality: in points for a share, in the metric's own unit for an error."""
+    """Return a difference of quality with its sign: in percentage points for a share, else in the metric's unit."""
     return points(difference) if metric.is_share else f"{'+' if difference >= 0 else '-'}{_three(abs(difference))}"
 
 
 def _two(number: float) -> str:
-    """Return a factor with enough digits to differ from 1."""
+    """Return a factor with one decimal, or with two if it is close to 1."""
     return f"{number:.1f}" if number >= 1.15 else f"{number:.2f}"
 
 
 def _three(number: float) -> str:
-    """Return a number of about three significant digits, without an exponent."""
+    """Return a number with about three significant digits, without an exponent."""
     if number >= 100:
         return f"{number:.0f}"
     if number >= 1:

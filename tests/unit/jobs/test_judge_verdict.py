@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optimizer_jobs.commands.judge.evidence import Contender, Evidence
-from optimizer_jobs.commands.judge.select import best, duel
+from optimizer_jobs.commands.judge.selection import best, duel
 from optimizer_jobs.commands.judge.verdict import Decision, decide, why
 from retune.api.objectives import GoalType, Metric, Objective
 from retune.contract.results import Verdict

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from optimizer_jobs.commands.judge.evidence import Contender
 from optimizer_jobs.commands.judge.report.document import StepLine, TechniqueLine
-from optimizer_jobs.commands.judge.report.steps import Searched, Told, steps, techniques
+from optimizer_jobs.commands.judge.report.steps import Searched, ShownMetrics, steps, techniques
 from optimizer_jobs.commands.judge.verdict import Finding, decide
 from optimizer_jobs.study.trials import TrialResult, TrialRow
 from retune.api.objectives import GoalType, Metric
@@ -88,7 +88,7 @@ def became(
 ) -> dict[str, TechniqueLine]:
     """Return what became of every technique, by name, when trial 4 became the candidate."""
     searched = Searched(trials, left_out or {})
-    found = techniques(searched, chosen=4, said=said or {}, told=Told(ACCURACY, P95, (P95, SIZE)))
+    found = techniques(searched, chosen=4, judgements=said or {}, metrics=ShownMetrics(ACCURACY, P95, (P95, SIZE)))
     return {each.name: each for each in found}
 
 

@@ -1,1 +1,1 @@
-"""The report of a run: one page for people, one document for machines, with the same content."""
+"""The report of a run: a page for people and a document for machines, with the same content."""

@@ -1,4 +1,4 @@
-"""Turn evidence, decision and study into the report's document. Arithmetic only: nothing is measured or written."""
+"""Build the report's document from evidence, decision and study. Nothing is measured or written here."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ from optimizer_jobs.commands.judge.report.document import (
     Report,
     TrialLine,
 )
-from optimizer_jobs.commands.judge.report.steps import TEXT_LIMIT, Searched, Told, ratios, steps, techniques
+from optimizer_jobs.commands.judge.report.steps import TEXT_LIMIT, Searched, ShownMetrics, ratios, steps, techniques
 from optimizer_jobs.commands.judge.verdict import Decision, Finding, latency_of, why
 from optimizer_jobs.errors import printable
 from optimizer_jobs.measure.fingerprint import Fingerprint
@@ -45,12 +45,24 @@ def build(
     fingerprint: Fingerprint,
     rules: Rules,
 ) -> Report:
-    """Return the document for one verdict."""
+    """Return the report of a run.
+
+    Args:
+        request: The judge's request.
+        measured: The measurements.
+        decision: The verdict with all findings.
+        result: The judge's result.
+        searched: What remains of the search.
+        data: Digest of each split by name.
+        fingerprint: Hardware and runtime of the measurements.
+        rules: The rules of the judgement.
+    """
     subject, trials = decision.subject, searched.trials
     main, latency = measured.evidence.champion.main, latency_of(request.objectives)
-    finalists = tuple(_finalist(each, decision, measured) for each in decision.findings)
-    told = Told(main, latency, [each.metric for each in ranked(request.objectives)])
-    said = {each.trial: each.why for each in finalists}
+    finalists = tuple(_finalist(finding, decision, measured) for finding in decision.findings)
+    metrics = ShownMetrics(main, latency, [objective.metric for objective in ranked(request.objectives)])
+    chosen = subject.contender.trial if subject else None
+    judgements = {finalist.trial: finalist.why for finalist in finalists}
     return Report(
         result=result,
         resource=request.resource,
@@ -60,10 +72,10 @@ def build(
         test_rows=len(measured.rows),
         champion=ModelRow(**_model(measured.evidence.champion, measured)),
         finalists=finalists,
-        trials=_trials(trials, {each.contender.trial for each in decision.findings}),
+        trials=_trials(trials, {finding.contender.trial for finding in decision.findings}),
         steps=steps(subject, decision.findings, trials, latency=latency) if subject else (),
-        start_quality=next((each.result.champion[main] for each in trials if main in each.result.champion), None),
-        techniques=techniques(searched, chosen=subject.contender.trial if subject else None, said=said, told=told),
+        start_quality=next((trial.result.champion[main] for trial in trials if main in trial.result.champion), None),
+        techniques=techniques(searched, chosen=chosen, judgements=judgements, metrics=metrics),
         classes=classes(subject, measured) if subject else (),
         distribution=distribution(subject, measured) if subject else None,
         margins=margins(subject, measured) if subject else (),
@@ -76,7 +88,7 @@ def _estimate(interval: Interval) -> Estimate:
 
 
 def _estimates(intervals: Mapping[Metric, Interval]) -> dict[Metric, Estimate]:
-    return {metric: _estimate(found) for metric, found in intervals.items()}
+    return {metric: _estimate(interval) for metric, interval in intervals.items()}
 
 
 def _model(standing: Standing, measured: Measured) -> dict[str, object]:
@@ -84,7 +96,7 @@ def _model(standing: Standing, measured: Measured) -> dict[str, object]:
     return {
         "digest": standing.bundle.digest,
         "plan": printable(standing.plan, limit=TEXT_LIMIT),
-        "techniques": tuple(printable(each, limit=TEXT_LIMIT) for each in standing.techniques),
+        "techniques": tuple(printable(technique, limit=TEXT_LIMIT) for technique in standing.techniques),
         "engine": ", ".join(engine_words(measured.engines[standing.bundle.digest])),
         "metrics": _estimates(standing.metrics),
         "latency": _profile(measured.timings[standing.bundle.digest]),
@@ -101,7 +113,7 @@ def _profile(timings: Timings) -> LatencyProfile:
 
 
 def _finalist(finding: Finding, decision: Decision, measured: Measured) -> FinalistRow:
-    contender, found = finding.contender, finding.contender.difference
+    contender, difference = finding.contender, finding.contender.difference
     chosen = decision.verdict is Verdict.PROMOTE and finding is decision.subject
     return FinalistRow(
         **_model(contender, measured),
@@ -109,11 +121,11 @@ def _finalist(finding: Finding, decision: Decision, measured: Measured) -> Final
         outcome="Chosen" if chosen else "Passed" if finding.refusal is None else "Refused",
         why=why(finding, decision, measured.evidence),
         ratios=_estimates(contender.ratios),
-        differences={metric: _estimate(each.interval) for metric, each in contender.differences.items()},
+        differences={metric: _estimate(paired.interval) for metric, paired in contender.differences.items()},
         confidence=contender.confidence,
-        p_value=found.p_value,
-        gained=found.gained,
-        lost=found.lost,
+        p_value=difference.p_value,
+        gained=difference.gained,
+        lost=difference.lost,
         agreement=_estimate(contender.agreement),
         checks=tuple(_check(check) for check in finding.checks),
     )
@@ -131,18 +143,20 @@ def _check(check: Check) -> CheckRow:
 
 
 def _trials(trials: Sequence[TrialRow], finalists: set[int]) -> tuple[TrialLine, ...]:
-    return tuple(
-        TrialLine(
-            number=trial.number,
-            outcome=trial.outcome,
-            plan=printable(trial.result.plan, limit=TEXT_LIMIT),
-            note=printable("; ".join(filter(None, (trial.result.reason, *trial.result.skipped))), limit=TEXT_LIMIT),
-            values={Metric(name): value for name, value in trial.result.values.items()},
-            ratios=ratios(trial),
-            seconds=trial.seconds,
-            finalist=trial.number in finalists,
-        )
-        for trial in trials
+    return tuple(_trial(trial, finalist=trial.number in finalists) for trial in trials)
+
+
+def _trial(trial: TrialRow, *, finalist: bool) -> TrialLine:
+    result = trial.result
+    return TrialLine(
+        number=trial.number,
+        outcome=trial.outcome,
+        plan=printable(result.plan, limit=TEXT_LIMIT),
+        note=printable("; ".join(filter(None, (result.reason, *result.skipped))), limit=TEXT_LIMIT),
+        values={Metric(name): value for name, value in result.values.items()},
+        ratios=ratios(trial),
+        seconds=trial.seconds,
+        finalist=finalist,
     )
 
 

@@ -1,4 +1,4 @@
-"""Where two models differ, beyond one number: by class, by residual, by similarity, and what a margin would need."""
+"""How two models differ in detail: by class, by residual or by similarity; and how many rows a margin needs."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,56 +13,67 @@ from optimizer_jobs.errors import printable
 from retune.api.objectives import GoalType, Metric
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 TEXT_LIMIT = 200
 MOST_CLASSES = 100
 USUAL_MARGINS = (0.005, 0.01, 0.02, 0.05)
-"""Points of a share; parts of an error."""
+"""Margins that the report shows: absolute for a metric that is a share, else relative to the champion's value."""
 BINS = 40
 
 
 def classes(subject: Finding, measured: Measured) -> tuple[ClassLine, ...]:
-    """Return quality by class, for the most frequent classes when there are very many."""
+    """Return a classifier's accuracy by class, for at most MOST_CLASSES classes, the most frequent ones."""
     if Metric.ACCURACY not in subject.contender.differences:
         return ()
     before, after = (measured.scores[digest][Metric.ACCURACY] > 0 for digest in _both(subject, measured))
     answers = measured.rows.answers
     labels, counts = np.unique(answers, return_counts=True)
-    shown = np.sort(np.argsort(-counts, kind="stable")[:MOST_CLASSES])
-    masks = [answers == labels[index] for index in shown]
-    flips = [(int((after & ~before & mask).sum()), int((before & ~after & mask).sum())) for mask in masks]
-    raw = [float(binomtest(lost, gained + lost).pvalue) if gained + lost else 1.0 for gained, lost in flips]
+    shown = labels[np.sort(np.argsort(-counts, kind="stable")[:MOST_CLASSES])]
+    lines = [_class_line(label, before[answers == label], after[answers == label]) for label in shown]
+    adjusted = false_discovery_control([line.p_value for line in lines])
     return tuple(
-        ClassLine(
-            label=printable(str(labels[index]), limit=TEXT_LIMIT),
-            rows=int(mask.sum()),
-            champion=float(before[mask].mean()),
-            candidate=float(after[mask].mean()),
-            gained=gained,
-            lost=lost,
-            p_value=float(adjusted),
-        )
-        for index, mask, (gained, lost), adjusted in zip(shown, masks, flips, false_discovery_control(raw), strict=True)
+        line.model_copy(update={"p_value": float(p_value)}) for line, p_value in zip(lines, adjusted, strict=True)
+    )
+
+
+def _class_line(label: object, before: Mask, after: Mask) -> ClassLine:
+    """Return the line of one class, with a p-value that is not adjusted yet.
+
+    Args:
+        label: The class.
+        before: Mask (M,) of the rows of the class that the champion gets right.
+        after: Mask (M,) of the rows of the class that the candidate gets right.
+    """
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    return ClassLine(
+        label=printable(str(label), limit=TEXT_LIMIT),
+        rows=len(before),
+        champion=float(before.mean()),
+        candidate=float(after.mean()),
+        gained=gained,
+        lost=lost,
+        p_value=float(binomtest(lost, gained + lost).pvalue) if gained + lost else 1.0,
     )
 
 
 def distribution(subject: Finding, measured: Measured) -> Distribution | None:
-    """Return how residuals (regression) or similarities to the model as delivered (embedding) are spread."""
+    """Return the distribution of residuals (regression) or of similarities to the model as delivered (embedding)."""
     digests = _both(subject, measured)
     if Metric.COSINE in subject.contender.differences:
-        return _spread("similarity", [measured.scores[digest][Metric.COSINE] for digest in digests])
+        return _distribution("similarity", [measured.scores[digest][Metric.COSINE] for digest in digests])
     answers = [measured.answers[digest].values for digest in digests]
-    found = [values - measured.rows.answers for values in answers if values is not None]
-    return _spread("residual", found) if len(found) == len(digests) else None
+    residuals = [values - measured.rows.answers for values in answers if values is not None]
+    return _distribution("residual", residuals) if len(residuals) == len(digests) else None
 
 
 def margins(subject: Finding, measured: Measured) -> tuple[MarginLine, ...]:
-    """Return the rows that usual margins and the chosen one need, for the main quality metric."""
+    """Return how many rows the usual margins and the margin of the spec need, for the main quality metric."""
     contender, champion = subject.contender, measured.evidence.champion
     main, base = contender.main, champion.metrics[contender.main].value
     chosen = _chosen_margin(subject, base)
     usual = USUAL_MARGINS if main.is_share else tuple(float(f"{base * part:.3g}") for part in USUAL_MARGINS)
-    found = sorted({margin for margin in (*usual, *([chosen] if chosen else [])) if margin > 0})
+    shown = sorted({margin for margin in (*usual, *([chosen] if chosen else [])) if margin > 0})
     return tuple(
         MarginLine(
             margin=margin,
@@ -70,12 +81,12 @@ def margins(subject: Finding, measured: Measured) -> tuple[MarginLine, ...]:
             rows=margin_rows(main, contender, margin),
             chosen=margin == chosen,
         )
-        for margin in found
+        for margin in shown
     )
 
 
 def _chosen_margin(subject: Finding, base: float) -> float | None:
-    """Return the loss of quality that is allowed, rounded so that 0.01 is 0.01; None without such a limit."""
+    """Return the loss of the main quality metric that the spec allows, rounded to 6 decimals; None without a limit."""
     main = subject.contender.main
     for check in subject.checks:
         goal = check.objective.goal
@@ -93,11 +104,12 @@ def _both(subject: Finding, measured: Measured) -> tuple[str, str]:
     return measured.evidence.champion.bundle.digest, subject.contender.bundle.digest
 
 
-def _spread(what: str, found: list[Floats]) -> Distribution:
-    champion, candidate = found
-    low, high = min(map(np.min, found)), max(map(np.max, found))
-    room = max(float(high - low), 1e-6)
-    edges = np.linspace(float(low), float(low) + room, BINS + 1)
+def _distribution(what: str, values: list[Floats]) -> Distribution:
+    """Return the distribution of the champion's and the candidate's values, each (N,), over the same bins."""
+    champion, candidate = values
+    low, high = min(map(np.min, values)), max(map(np.max, values))
+    width = max(float(high - low), 1e-6)
+    edges = np.linspace(float(low), float(low) + width, BINS + 1)
     return Distribution.model_validate(
         {
             "what": what,
@@ -114,11 +126,11 @@ def _summary(values: Floats, edges: Floats) -> Spread:
         mean=_short(values.mean()),
         low=_short(values.min()),
         high=_short(values.max()),
-        percentiles=tuple(_short(each) for each in percentiles),
+        percentiles=tuple(_short(percentile) for percentile in percentiles),
         counts=tuple(int(count) for count in np.histogram(values, bins=edges)[0]),
     )
 
 
 def _short(number: np.floating | float) -> float:
-    """Return a number to 12 digits: similarities differ only far behind the point."""
+    """Return a number rounded to 12 digits; similarities may differ only in their last digits."""
     return float(f"{number:.12g}")

@@ -1,7 +1,7 @@
-"""The content of report.json: everything the page shows, as numbers.
+"""The content of report.json: everything that the page shows, as numbers.
 
-The page is a pure function of this document, so neither can say what the other does not. No clock time is in it: the
-same measurements give the same document.
+The page is a pure function of this document, so both have the same content. The document contains no time of day, so
+that the same measurements give the same document.
 """
 
 from typing import Literal
@@ -13,7 +13,7 @@ from retune.contract.results import JudgeResult
 
 
 class Estimate(Document):
-    """A number with its interval and the rows or calls behind it."""
+    """A number with its interval, and the number of rows or calls that it is based on."""
 
     value: float
     low: float
@@ -22,29 +22,29 @@ class Estimate(Document):
 
 
 class LatencyProfile(Document):
-    """How long calls took, in milliseconds."""
+    """How long calls took."""
 
     calls: int
     rounds: int
     first_call_ms: float
     percentiles: tuple[float, ...]
-    """The 1st to the 99th percentile."""
+    """The 1st to the 99th percentile in milliseconds."""
 
 
 class ModelRow(Document):
-    """One model's own numbers."""
+    """A model's own measurements."""
 
     digest: str
     plan: str
     techniques: tuple[str, ...]
     engine: str
-    """How it runs, in words."""
+    """How it is run, in words."""
     metrics: dict[Metric, Estimate]
     latency: LatencyProfile
 
 
 class CheckRow(Document):
-    """One limit and how it was judged."""
+    """One limit, and whether it is proven to be kept."""
 
     metric: Metric
     limit: float
@@ -55,7 +55,7 @@ class CheckRow(Document):
 
 
 class FinalistRow(ModelRow):
-    """One finalist against the champion."""
+    """One finalist, compared with the champion."""
 
     trial: int
     outcome: Literal["Chosen", "Passed", "Refused"]
@@ -66,7 +66,7 @@ class FinalistRow(ModelRow):
     """Quality, candidate minus champion, on the same rows."""
     confidence: float
     p_value: float
-    """Two-sided test of equal quality: exact McNemar for shares of rows, resampled for everything else."""
+    """Two-sided test of equal quality: exact McNemar for shares of rows, resampled for all other metrics."""
     gained: int
     lost: int
     agreement: Estimate
@@ -74,7 +74,7 @@ class FinalistRow(ModelRow):
 
 
 class TrialLine(Document):
-    """One trial of the search, by its own short measurement on the validation split."""
+    """One trial of the search, with its own short measurement on the validation split."""
 
     number: int
     outcome: str
@@ -87,30 +87,33 @@ class TrialLine(Document):
 
 
 class StepLine(Document):
-    """What one more technique bought, relative to the champion."""
+    """What one more technique changed, relative to the champion."""
 
     step: str
     trial: int | None
-    """The trial that stopped after this step; none was run when absent."""
+    """The trial whose techniques end with this step; absent when there is none."""
     judged: bool
-    """Whether the ratios are the judge's; else they are the search's short measurement."""
+    """Whether the judge measured the ratios; otherwise they come from the search's short measurement."""
     quality: float | None
-    """The main quality metric, on the validation split."""
+    """The main quality metric on the validation split."""
     size_ratio: float | None
     latency_ratio: float | None
     noise: float
-    """Relative change of latency since the step before that means nothing."""
+    """Relative change of latency since the step before that may be noise."""
     bought: str
+    """What the step changed, in words."""
 
 
 class TechniqueLine(Document):
-    """What became of one technique of the run, by its best trial."""
+    """The outcome of one technique of the run, with the numbers of its best trial."""
 
     name: str
     outcome: Literal["Used", "Tried", "NoEffect", "LeftOut"]
-    """In the candidate; tried and not chosen; left the model as it was; or not in the search at all."""
+    """Part of the candidate; tried but not chosen; left the model as it was; or not part of the search."""
     trials: int
+    """Number of trials with it."""
     trial: int | None
+    """Its best trial."""
     quality: float | None
     latency_ratio: float | None
     size_ratio: float | None
@@ -131,38 +134,40 @@ class ClassLine(Document):
 
 
 class Spread(Document):
-    """How one model's numbers are spread over the test rows."""
+    """The distribution of one model's numbers over the test rows."""
 
     mean: float
     low: float
     high: float
     percentiles: tuple[float, ...]
-    """The 5th, 25th, 50th, 75th and 95th."""
+    """The 5th, 25th, 50th, 75th and 95th percentile."""
     counts: tuple[int, ...]
-    """Rows between two edges."""
+    """Number of rows in each bin."""
 
 
 class Distribution(Document):
-    """Residuals of a regression (answer minus truth), or an embedding's similarities to the model as delivered."""
+    """Residuals of a regression (answer minus truth), or similarities of an embedding to the model as delivered."""
 
     what: Literal["residual", "similarity"]
     edges: tuple[float, ...]
+    """Edges of the bins."""
     champion: Spread
     candidate: Spread
 
 
 class MarginLine(Document):
-    """Test rows that a margin needs, at the disagreement seen here."""
+    """How many test rows a margin needs, given how much the two models disagree."""
 
     margin: float
     shown: str
-    """The same with its unit: points of a share, else the metric's own."""
+    """The margin as text: in percentage points for a share, else in the metric's unit."""
     rows: int
     chosen: bool
+    """Whether it is the margin of the spec."""
 
 
 class Environment(Document):
-    """What the numbers belong to."""
+    """The conditions of the measurements."""
 
     fingerprint: str
     cpu: str
@@ -176,13 +181,13 @@ class Environment(Document):
     data: dict[str, str]
     """Digest by split."""
     noise: str | None
-    """Why latency did not count."""
+    """Why latency did not count, if it did not."""
     self_ratio: Estimate
     """p95 latency of the champion divided by its own, measured as if it were two models."""
     doubt: str | None = None
-    """Why intervals of latency are wider than they were measured."""
+    """Why intervals of latency were widened, if they were."""
     attack: str | None = None
-    """What every model was put to for robust accuracy, where an objective asks for it."""
+    """The attack that all models were put under for robust accuracy, if an objective needs it."""
 
 
 class Report(Document):
@@ -200,7 +205,7 @@ class Report(Document):
     trials: tuple[TrialLine, ...]
     steps: tuple[StepLine, ...]
     start_quality: float | None
-    """The champion's main quality metric where the steps start, on the validation split."""
+    """The champion's main quality metric on the validation split, from which the steps start."""
     techniques: tuple[TechniqueLine, ...]
     classes: tuple[ClassLine, ...]
     distribution: Distribution | None
@@ -209,17 +214,19 @@ class Report(Document):
 
     @property
     def main(self) -> Metric:
-        """The quality metric that the report speaks of first."""
+        """The quality metric that the report shows first."""
         return next(metric for metric in self.champion.metrics if metric.kind is MetricKind.QUALITY)
 
     @property
     def latency(self) -> Metric:
-        """The latency that the report speaks of: the first that an objective names, else p95."""
-        named = (each.metric for each in self.objectives if each.metric.kind is MetricKind.LATENCY)
-        return next(named, Metric.LATENCY_P95_MS)
+        """The latency metric that the report shows: the first one in the objectives, or else p95."""
+        metrics = (objective.metric for objective in self.objectives)
+        return next((metric for metric in metrics if metric.kind is MetricKind.LATENCY), Metric.LATENCY_P95_MS)
 
     @property
     def subject(self) -> FinalistRow | None:
-        """The finalist that the verdict speaks of."""
+        """The finalist that the verdict is about, or None."""
         summary = self.result.candidate
-        return next((each for each in self.finalists if summary and each.digest == summary.bundle.digest), None)
+        if summary is None:
+            return None
+        return next((finalist for finalist in self.finalists if finalist.digest == summary.bundle.digest), None)

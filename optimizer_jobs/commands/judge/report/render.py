@@ -1,7 +1,7 @@
-"""Render the report's document as one page that stands alone: styles and pictures inside, no script, no network.
+"""Render the report's document as a self-contained page: styles and pictures are inside, without script and network.
 
-Every text in it may come from a stranger; the template escapes all of them, and the page forbids itself to load or
-run anything.
+Every text in it may come from a stranger. The template escapes all texts, and the page's own policy forbids it to load
+or run anything.
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ from optimizer_jobs.measure.stats import Interval
 from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective, Role
 
 MOST_TRIALS = 300
-"""Trials shown on the page; report.json has all."""
+"""Most trials on the page; report.json has all of them."""
 
 _GOALS = {
     GoalType.THRESHOLD: "{better} {value}",
@@ -35,7 +35,7 @@ _OUTCOMES = {"Used": "in the candidate", "Tried": "not chosen", "NoEffect": "no 
 
 
 def render(report: Report) -> str:
-    """Return the page for a report."""
+    """Return the HTML page of a report."""
     trials = sorted(report.trials, key=lambda trial: (not trial.finalist, trial.number))[:MOST_TRIALS]
     return _template().render(
         report=report,
@@ -46,7 +46,7 @@ def render(report: Report) -> str:
         waterfall=pictures.waterfall(report),
         distribution=pictures.distribution(report),
         metrics=tuple(report.champion.metrics),
-        asked=tuple(dict.fromkeys(each.metric for each in report.objectives)),
+        asked=tuple(dict.fromkeys(objective.metric for objective in report.objectives)),
         main=report.main,
         latency=report.latency,
         QUALITY=MetricKind.QUALITY,
@@ -57,7 +57,7 @@ def render(report: Report) -> str:
 
 
 def title(metric: Metric) -> str:
-    """Return a metric's name at the head of a line."""
+    """Return a metric's name as the heading of a table row."""
     label = words.LABELS[metric]
     return _TITLES.get(metric, f"{label[:1].upper()}{label[1:]}")
 
@@ -93,14 +93,14 @@ def change(metric: Metric, estimate: Estimate) -> str:
 
 
 def describe(objective: Objective) -> str:
-    """Return an objective as a sentence, such as `accuracy: at most 0.01 worse than the champion (limit)`."""
+    """Return an objective in words, such as `accuracy, limit: at most 0.01 worse than the champion`."""
     label = words.LABELS[objective.metric]
     parts = []
     if objective.goal is not None:
         parts.append(f"limit: {_goal(objective.goal, objective.metric)}")
     if objective.role is Role.OPTIMIZE:
-        wanted = "higher is better" if objective.metric.higher_is_better else "lower is better"
-        parts.append(f"optimized: {wanted}, equal within {words.percent(float(objective.tolerance))}")
+        direction = "higher is better" if objective.metric.higher_is_better else "lower is better"
+        parts.append(f"optimized: {direction}, equal within {words.percent(float(objective.tolerance))}")
     return f"{label}, {'; '.join(parts)}"
 
 

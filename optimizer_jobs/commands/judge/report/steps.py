@@ -1,6 +1,6 @@
-"""What each step of the candidate bought, and what became of every technique that the search could use.
+"""What each step of the candidate changed, and the outcome of every technique that the search could use.
 
-Arithmetic on what search and judge measured; a step that no trial stopped after is said to be unknown, not guessed.
+Computed from the measurements of search and judge. If no trial ends with a step, its effect is reported as unknown.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,32 +16,34 @@ from retune.api.objectives import Metric
 
 TEXT_LIMIT = 200
 NOTHING = 0.01
-"""Relative change below which a step is said to have bought nothing."""
+"""Relative change below which a step is reported to have changed nothing."""
 SEARCH_NOISE = 0.10
-"""The same for a latency that only the search's short measurement saw."""
+"""Relative change of latency that may be noise if only the search has measured it."""
 ENGINE_ONLY = "engine options only"
 
 
 @dataclass(frozen=True)
-class Told:
-    """The metrics that a report tells a trial by."""
+class ShownMetrics:
+    """The metrics that the report shows of a trial."""
 
     main: Metric
+    """The main quality metric."""
     latency: Metric
     ranked: Sequence[Metric]
-    """What the search optimized, the most important first."""
+    """The metrics that the search optimized, the most important first."""
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What is left of a search: its trials, and name to reason of techniques and engines that were not in it."""
+    """What remains of a search."""
 
     trials: Sequence[TrialRow]
     left_out: Mapping[str, str]
+    """Reason by the name of each technique and engine that was not part of it."""
 
 
 def ratios(trial: TrialRow) -> dict[Metric, float]:
-    """Return candidate divided by champion for what is no share."""
+    """Return candidate divided by champion for every metric that is not a share."""
     champion = trial.result.champion
     return {
         Metric(name): value / champion[name]
@@ -53,43 +55,52 @@ def ratios(trial: TrialRow) -> dict[Metric, float]:
 def steps(
     subject: Finding, findings: Sequence[Finding], trials: Sequence[TrialRow], *, latency: Metric
 ) -> tuple[StepLine, ...]:
-    """Return one line per step of the subject, each compared with the last trial that stopped before it.
+    """Return a line for each step of the candidate, compared with the last known step before it.
 
-    `latency` is the metric that speed is told by.
+    Args:
+        subject: The candidate.
+        findings: All finalists.
+        trials: All trials of the search.
+        latency: The latency metric that is shown.
     """
     return tuple(_Chain(subject, findings, trials, latency).lines())
 
 
 def techniques(
-    searched: Searched, *, chosen: int | None, said: Mapping[int, str], told: Told
+    searched: Searched, *, chosen: int | None, judgements: Mapping[int, str], metrics: ShownMetrics
 ) -> tuple[TechniqueLine, ...]:
-    """Return one line per technique of the run: in the candidate, tried without success, without effect, or left out.
+    """Return a line for each technique of the run: used, tried without success, without effect, or left out.
 
-    `chosen` is the candidate's trial, and `said` what the judge said of each finalist, by trial.
+    Args:
+        searched: What remains of the search.
+        chosen: Number of the candidate's trial.
+        judgements: Why each finalist was chosen or not, by the number of its trial.
+        metrics: The metrics that are shown.
     """
     names = dict.fromkeys(name for trial in searched.trials for name in trial.result.steps)
-    fates = _Fates(searched.trials, chosen, said, told)
+    outcomes = _Outcomes(searched.trials, chosen, judgements, metrics)
     reasons = {name: reason for name, reason in searched.left_out.items() if name not in names}
-    dropped = [fates.line(name, "LeftOut", (), note=f"{reason}.") for name, reason in reasons.items()]
-    return (*map(fates.technique, names), *dropped)
+    left_out = [outcomes.line(name, "LeftOut", (), note=f"{reason}.") for name, reason in reasons.items()]
+    return (*map(outcomes.technique, names), *left_out)
 
 
 @dataclass(frozen=True)
 class _Reached:
-    """Where a chain of steps stands, relative to the champion: by the judge where it looked, else by the search."""
+    """Quality, size and latency after some steps; ratios to the champion by the judge, or else by the search."""
 
     trial: int | None
     quality: float | None
     size: float | None
     latency: float | None
     noise: float
-    """Relative differences of latency that mean nothing."""
+    """Relative difference of latency that may be noise."""
     judged: bool
+    """Whether the judge measured the ratios."""
 
 
 @dataclass(frozen=True)
 class _Chain:
-    """The trials that stopped after one, two and more steps of the subject."""
+    """Finds, for each step of the candidate, a trial whose techniques end with this step."""
 
     subject: Finding
     findings: Sequence[Finding]
@@ -97,7 +108,7 @@ class _Chain:
     latency: Metric
 
     def lines(self) -> Iterator[StepLine]:
-        """Return what each step changed since the last one that is known."""
+        """Yield what each step changed since the last step whose effect is known."""
         done = self.subject.contender.techniques
         before, unknown = _Reached(None, None, size=1.0, latency=1.0, noise=0.0, judged=True), False
         for count, name in enumerate((ENGINE_ONLY, *done)):
@@ -106,28 +117,32 @@ class _Chain:
             before, unknown = (reached, False) if reached else (before, True)
 
     def _after(self, names: tuple[str, ...]) -> _Reached | None:
-        """Return where the fastest measured trial with exactly these steps stands; the subject's own for all."""
+        """Return what the fastest measured trial with exactly these steps reached, or None without such a trial.
+
+        For all steps of the candidate, it is the candidate's own trial.
+        """
         contender = self.subject.contender
         if names == contender.techniques:
             same = [trial for trial in self.trials if trial.number == contender.trial]
         else:
             same = [trial for trial in self.trials if trial.result.techniques == names and ratios(trial)]
-        trial = min(same, key=lambda each: (ratios(each).get(self.latency, 1.0), each.number), default=None)
-        return self._reached(trial) if trial else None
+        fastest = min(same, key=lambda trial: (ratios(trial).get(self.latency, 1.0), trial.number), default=None)
+        return self._reached(fastest) if fastest else None
 
     def _reached(self, trial: TrialRow) -> _Reached:
-        judged = next((each.contender for each in self.findings if each.contender.trial == trial.number), None)
+        contenders = (finding.contender for finding in self.findings)
+        judged = next((contender for contender in contenders if contender.trial == trial.number), None)
         quality = trial.result.values.get(self.subject.contender.main.value)
         if judged is None:
-            found, noise = ratios(trial), SEARCH_NOISE
+            values, noise = ratios(trial), SEARCH_NOISE
         else:
-            found, noise = {metric: each.value for metric, each in judged.ratios.items()}, self._noise(judged)
-        size, latency = found.get(Metric.SIZE_BYTES), found.get(self.latency)
+            values, noise = {metric: ratio.value for metric, ratio in judged.ratios.items()}, self._noise(judged)
+        size, latency = values.get(Metric.SIZE_BYTES), values.get(self.latency)
         return _Reached(trial.number, quality, size, latency, noise, judged=judged is not None)
 
     def _noise(self, judged: Contender) -> float:
-        found = judged.ratios[self.latency]
-        return max(NOTHING, found.high / found.value - 1, 1 - found.low / found.value)
+        latency = judged.ratios[self.latency]
+        return max(NOTHING, latency.high / latency.value - 1, 1 - latency.low / latency.value)
 
 
 def _step(name: str, reached: _Reached | None, before: _Reached, *, together: bool) -> StepLine:
@@ -156,19 +171,25 @@ def _step(name: str, reached: _Reached | None, before: _Reached, *, together: bo
 
 
 def _bought(reached: _Reached, before: _Reached, *, together: bool) -> str:
-    """Return what a step changed, leaving out what may be noise."""
+    """Return what a step changed, in words, without changes that may be noise.
+
+    Args:
+        reached: Quality, size and latency after the step.
+        before: The same after the last known step before it.
+        together: Whether the effect of steps in between is not known on its own.
+    """
     noise = max(reached.noise, before.noise)
-    named = (
+    changes = (
         (_factor(reached.size, before.size), NOTHING, "smaller", "larger"),
         (_factor(reached.latency, before.latency), noise, "faster", "slower"),
     )
     parts = [
         f"{1 / factor:.2f}x {better}" if factor < 1 else f"{factor:.2f}x {worse}"
-        for factor, floor, better, worse in named
-        if factor is not None and abs(factor - 1) > floor
+        for factor, threshold, better, worse in changes
+        if factor is not None and abs(factor - 1) > threshold
     ]
-    found = ", ".join(parts) or "Nothing measurable"
-    return f"{found}, together with the steps before that were not tried on their own." if together else f"{found}."
+    text = ", ".join(parts) or "Nothing measurable"
+    return f"{text}, together with the steps before that were not tried on their own." if together else f"{text}."
 
 
 def _factor(now: float | None, before: float | None) -> float | None:
@@ -176,68 +197,68 @@ def _factor(now: float | None, before: float | None) -> float | None:
 
 
 @dataclass(frozen=True)
-class _Fates:
-    """What became of the techniques of a run."""
+class _Outcomes:
+    """The outcomes of the techniques of a run."""
 
     trials: Sequence[TrialRow]
     chosen: int | None
-    said: Mapping[int, str]
-    told: Told
+    judgements: Mapping[int, str]
+    metrics: ShownMetrics
 
     def technique(self, name: str) -> TechniqueLine:
-        """Return the line of a technique that at least one trial had."""
-        asked = [trial for trial in self.trials if name in trial.result.steps]
-        did = [trial for trial in asked if name not in trial.result.idle]
-        measured = [trial for trial in did if trial.result.values]
+        """Return the line of a technique that at least one trial tried."""
+        tried = [trial for trial in self.trials if name in trial.result.steps]
+        effective = [trial for trial in tried if name not in trial.result.idle]
+        measured = [trial for trial in effective if trial.result.values]
         used = next((trial for trial in measured if trial.number == self.chosen), None)
         if used is not None:
-            return self.line(name, "Used", did, best=used)
+            return self.line(name, "Used", effective, best=used)
         if measured:
             best = min(measured, key=lambda trial: (trial.result.violation, trial.result.costs, trial.number))
-            return self.line(name, "Tried", did, best=best, note=self._why(best))
-        if did:
-            return self.line(name, "Tried", did, note=f"{did[0].result.reason or 'not finished'}.")
-        alone = min(asked, key=lambda trial: (len(trial.result.idle), trial.number))
-        return self.line(name, "NoEffect", asked, note=f"{'; '.join(alone.result.skipped)}.")
+            return self.line(name, "Tried", effective, best=best, note=self._why(best))
+        if effective:
+            return self.line(name, "Tried", effective, note=f"{effective[0].result.reason or 'not finished'}.")
+        alone = min(tried, key=lambda trial: (len(trial.result.idle), trial.number))
+        return self.line(name, "NoEffect", tried, note=f"{'; '.join(alone.result.skipped)}.")
 
     def line(
         self, name: str, outcome: str, trials: Sequence[TrialRow], *, best: TrialRow | None = None, note: str = ""
     ) -> TechniqueLine:
         """Return a line with the numbers of the best trial, if there is one."""
-        found = ratios(best) if best else {}
+        values = ratios(best) if best else {}
         return TechniqueLine.model_validate(
             {
                 "name": printable(name, limit=TEXT_LIMIT),
                 "outcome": outcome,
                 "trials": len(trials),
                 "trial": best.number if best else None,
-                "quality": best.result.values.get(self.told.main.value) if best else None,
-                "latency_ratio": found.get(self.told.latency),
-                "size_ratio": found.get(Metric.SIZE_BYTES),
+                "quality": best.result.values.get(self.metrics.main.value) if best else None,
+                "latency_ratio": values.get(self.metrics.latency),
+                "size_ratio": values.get(Metric.SIZE_BYTES),
                 "note": printable(f"{note[:1].upper()}{note[1:]}", limit=TEXT_LIMIT),
             }
         )
 
     def _why(self, trial: TrialRow) -> str:
         """Return why the best trial with a technique is not the candidate."""
-        if trial.number in self.said:
-            return f"Judged: {self.said[trial.number]}"
+        if trial.number in self.judgements:
+            return f"Judged: {self.judgements[trial.number]}"
         missed = [LABELS[Metric(name)] for name, amount in trial.result.shortfalls.items() if amount > 0]
         if missed:
             return f"Misses the limit on {listed(missed)}."
         if trial.result.control:
             return "The model is the champion."
-        candidate = next((each for each in self.trials if each.number == self.chosen), None)
+        candidate = next((candidate for candidate in self.trials if candidate.number == self.chosen), None)
         return "No finalist." if candidate is None else self._behind(trial, candidate)
 
     def _behind(self, trial: TrialRow, candidate: TrialRow) -> str:
-        """Return by which objective a trial stands behind the candidate, the most important first."""
-        costs = zip(self.told.ranked, trial.result.costs, candidate.result.costs, strict=False)
+        """Return the most important objective in which a trial is worse than the candidate, as a sentence."""
+        costs = zip(self.metrics.ranked, trial.result.costs, candidate.result.costs, strict=False)
         worse = next((metric for metric, mine, theirs in costs if mine > theirs), None)
         if worse is None:
             return "As good as the candidate in the search, but no finalist."
-        shown = [self._shown(worse, each) for each in (trial, candidate)]
-        return f"Behind the candidate by {LABELS[worse]}: {shown[0]} against {shown[1]}."
+        mine, theirs = self._shown(worse, trial), self._shown(worse, candidate)
+        return f"Behind the candidate by {LABELS[worse]}: {mine} against {theirs}."
 
     def _shown(self, metric: Metric, trial: TrialRow) -> str:
         ratio = ratios(trial).get(metric)
