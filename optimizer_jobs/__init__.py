@@ -1,7 +1,7 @@
 """The Jobs: every command that opens a model or data.
 
-Never talks to the Kubernetes API; of the operator it imports only `retune.api` and `retune.contract`. Importing it
-silences libraries that report home unless told otherwise, before any of them can be imported.
+Never talks to the Kubernetes API, and imports only `retune.api` and `retune.contract` of the operator. Importing this
+package disables the telemetry of libraries, before any of them can be imported.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""`python -m optimizer_jobs --request FILE`: what every Job of the operator runs, and what a person runs by hand."""
+"""`python -m optimizer_jobs --request FILE`: the program that every Job runs, and that a person can run by hand."""
 
 import sys
 

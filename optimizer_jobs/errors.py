@@ -1,6 +1,6 @@
-"""How a Job says that it could not do its work: one exception that carries all a person needs to act.
+"""The error of a Job that cannot do its work, with everything that a person needs to act.
 
-Text from models, data and servers ends up in conditions and terminals, so a failure is cleaned and bounded here.
+Text from models, data and servers ends up in conditions and terminals, so it is cleaned and shortened here.
 """
 
 import errno
@@ -12,7 +12,7 @@ from retune.contract.exits import Exit
 from retune.contract.results import Failure, Reason
 
 RETRY_EXIT = 1
-"""Exit code of what may pass by itself; the Job's own policy retries it."""
+"""Exit code of a failure that may pass by itself; the Job's own policy tries again."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -22,11 +22,11 @@ _NAME_LIMIT = 400
 
 @dataclass(eq=False)
 class JobError(Exception):
-    """The work cannot be done: why, what is wrong, and what a person should do next."""
+    """The Job cannot do its work."""
 
     reason: Reason
     object: str
-    """What is wrong: a URI, a column, a pod."""
+    """The thing that is wrong, such as a URI, a column or a pod."""
     message: str
     """What is wrong with it, as a sentence."""
     next_step: str
@@ -41,7 +41,7 @@ class JobError(Exception):
         return self.failure().sentence
 
     def failure(self) -> Failure:
-        """Return the result document, printable and short enough for a termination message."""
+        """Return the failure as a result document, in printable text and short enough for a termination message."""
         return Failure(
             reason=self.reason,
             object=printable(self.object, limit=_NAME_LIMIT),
@@ -58,7 +58,7 @@ def printable(text: str, *, limit: int) -> str:
 
 
 def store_error(error: OSError, *, uri: str) -> JobError | None:
-    """Return what a failed write to the store means, or None when it is not about space or permission."""
+    """Return the JobError for a failed write to the store, or None when it is not about space or permission."""
     if error.errno in _FULL:
         return JobError(
             Reason.STORE_FULL, uri, "the store has no space left.", "Free space in its claim or enlarge the claim."

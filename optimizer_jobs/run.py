@@ -1,7 +1,6 @@
-"""Run one command of the contract and answer for it: a result document and an exit code, whatever happens.
+"""Run one command of the contract, and always end with a result document and an exit code.
 
-Works the same in a Job and by hand. Never lets a library report home, and never ends without a result unless it is
-told to stop.
+Works the same in a Job and by hand. Never ends without a result, unless a signal stops it.
 """
 
 import argparse
@@ -33,7 +32,7 @@ COMMANDS = {
     "verify": "optimizer_jobs.commands.verify:run",
     "check": "optimizer_jobs.commands.check.command:run",
 }
-"""Command to `module:function`, imported when it is run; the function takes the request and returns the result."""
+"""`module:function` by command, imported when it is run; the function takes the request and returns the result."""
 
 _REQUEST_LIMIT = 1 << 20
 
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def execute(request: Path) -> tuple[JobResult, int]:
-    """Return the result of the command in a request file, and the exit code that goes with it."""
+    """Run the command in a request file, and return its result and the exit code."""
     store = str(request)
     try:
         document = _load(request)
@@ -59,8 +58,8 @@ def execute(request: Path) -> tuple[JobResult, int]:
     except JobError as error:
         return error.failure(), int(error.exit)
     except OSError as error:
-        known = store_error(error, uri=store)
-        return (known.failure(), int(known.exit)) if known is not None else _unexpected(error)
+        job_error = store_error(error, uri=store)
+        return (job_error.failure(), int(job_error.exit)) if job_error is not None else _unexpected(error)
     except MemoryError:
         return _out_of_memory(), RETRY_EXIT
     except Exception as error:  # noqa: BLE001 - whatever it is, the operator must hear of it
@@ -123,5 +122,5 @@ def _deliver(payload: bytes, path: Path) -> None:
 
 
 def _stop(number: int, _frame: FrameType | None) -> NoReturn:
-    """End at once but in order: nothing half-written stays behind, and the operator starts another pod."""
+    """Exit at once through SystemExit, so that clean-up code runs; the operator starts another pod."""
     raise SystemExit(128 + number)

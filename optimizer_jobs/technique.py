@@ -1,8 +1,8 @@
-"""What a technique is: something that changes a model, for a stated reason or not at all.
+"""What a technique is: it changes a model, or says why it leaves the model as it is.
 
-Some techniques rewrite an ONNX file; others say how the model is trained anew, and all of those in one plan make one
-training. A technique must change only what it says: inputs, outputs and their meaning stay. It must give the same
-bytes for the same model, parameters, data and seed, because its result is reused under the hash of exactly these.
+Some techniques rewrite an ONNX file. Others define how the model is trained again; all of these in one plan form one
+training. A technique must keep the model's inputs and outputs and their meaning. It must give the same bytes for the
+same model, parameters, data and seed, because its result is reused under their hash.
 """
 
 import json
@@ -24,19 +24,19 @@ from retune.api.techniques import TechniqueType
 
 ParamValue = str | int | float | bool
 Params = dict[str, ParamValue]
-"""Parameters of one step: plain JSON values, only those that matter for the result."""
+"""Parameters of one step: plain JSON values, without those that do not affect the result."""
 
 TrainingPlan = Mapping[TechniqueType, Params]
-"""Everything that the techniques of one plan say about training, by technique."""
+"""The parameters of all techniques in a plan that define its training, by technique."""
 
 
 Report = Callable[[int, float], bool | None]
-"""Takes epoch and validation quality (higher is better); False when there is no time for another epoch, and what was
-learned so far is to count. Raises StoppedEarlyError when it is not worth going on."""
+"""Takes an epoch and its validation quality (higher is better). Returns False when there is no time for another epoch;
+the training then ends with what it has learned. Raises StoppedEarlyError when the training is given up."""
 
 
 class StoppedEarlyError(Exception):
-    """The training fell behind and is given up; the trial ends, and nothing of it is reused."""
+    """The training fell behind or a budget is spent, so the trial is given up and nothing of it is reused."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ class Applied:
     summary: str
     """What was done, in a few words, such as `int8 static MinMax, 2 of 7 layers kept in float`."""
     native: Path | None = None
-    """The same model in the format it was delivered in, where a step makes it."""
+    """The changed model in the format it was delivered in, if the step produces it."""
     factory: Factory | None = None
-    """What builds the network whose weights `native` holds; its arguments may differ from those delivered."""
+    """What builds the network whose weights are in `native`; its arguments may differ from the delivered ones."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What a technique looks at before it is used: the model as delivered, and what there is to work with."""
+    """What decides whether a technique can be used: the model as delivered, and the available data and machine."""
 
     graph: onnx.ModelProto
     """The ONNX graph, without external data."""
@@ -72,7 +72,7 @@ class Subject:
     native: Native | None = None
     """The model in the format it was delivered in, when that is not ONNX."""
     training: bool = False
-    """Whether there are labelled rows to train on."""
+    """Whether there are rows to train on."""
     calibration: bool = False
     """Whether there are rows to observe value ranges on."""
     cpu_flags: frozenset[str] = frozenset()
@@ -81,10 +81,10 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a step may use besides the model. `identity` names all of it for reuse of results."""
+    """Everything that a step may use besides the model."""
 
     workdir: Path
-    """Scratch folder of this step alone; the new file goes here."""
+    """Scratch folder of this step alone, for the new file."""
     signature: Signature
     """Inputs and outputs that must be kept."""
     task: Task = Task.CLASSIFICATION
@@ -95,11 +95,11 @@ class Context:
     training: Rows | None = None
     """Rows to train on."""
     validation: Rows | None = None
-    """Rows that say when training is to end; the search compares candidates on them. Never test."""
+    """Rows that decide when training ends; the search compares candidates on them. Never the test rows."""
     calibration: Rows | None = None
-    """Rows whose value ranges may be observed; never validation, never test."""
+    """Rows whose value ranges may be observed. Never the validation or test rows."""
     training_plan: TrainingPlan = field(default_factory=dict)
-    """How the model of this plan is trained, for steps that train on after they changed it."""
+    """How the model of this plan is trained, for steps that continue training after their change."""
     threads: int = 1
     """Threads that training may use."""
     seed: int
@@ -107,16 +107,22 @@ class Context:
     cpu_flags: frozenset[str]
     """Instruction set flags of this machine, as the kernel names them."""
     shortfall: Callable[[Path], float] | None = None
-    """How far a model file misses the quality limits on validation; 0 or less keeps them. None: no limit is set."""
+    """Returns how far a model file misses the quality limit on validation; 0 or less keeps it. None without a limit."""
     report: Report | None = None
-    """Hears of every epoch of a training."""
+    """Is called after every epoch of a training."""
     alive: Callable[[], None] | None = None
     """Raises StoppedEarlyError when no time is left; for steps that wait for others."""
     identity: str = ""
-    """Digest of data, limits and machine that the result may depend on."""
+    """Digest of data, limits and machine, on which the result may depend; it names the result for reuse."""
 
     def examples(self, count: int) -> Mapping[str, Array]:
-        """Return the first rows by input name, at most `count`, or as many as one call has, to run a network on.
+        """Return example rows to run a network on.
+
+        Args:
+            count: Most rows that are returned; a model with a fixed batch gets as many as its batch.
+
+        Returns:
+            Values by input name, with shape (M, ...).
 
         Raises:
             ValueError: The context has no rows.
@@ -133,27 +139,31 @@ class Technique(Protocol):
 
     TYPE: TechniqueType
     CHEAP: bool
-    """Whether it needs no data and little time, so that a search can see beforehand if it does anything at all."""
+    """Whether it needs no data and little time, so that a search can find out beforehand whether it has any effect."""
     TRAINS: bool
-    """Whether its parameters say how the model is trained; else it is a `Rewriting`."""
+    """Whether its parameters define how the model is trained; otherwise it is a `Rewriting`."""
 
     def unavailable(self, subject: Subject, spec: TechniqueSpec) -> str | None:
-        """Return why nothing of the technique can be used on this model with this data, or None."""
+        """Return why the technique cannot be used for this model and data, in words, or None when it can."""
         ...
 
     def suggest(self, trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params | None:
-        """Ask the trial for every parameter, used or not; return those that matter, or None when switched off.
+        """Ask the trial for every parameter, and return those that affect the result, or None when it is switched off.
 
-        A parameter is named `SPEC_NAME.PARAMETER`, and its choices depend on spec and subject only.
+        All parameters are asked for in every trial. A parameter is named `SPEC_NAME.PARAMETER`, and its choices depend
+        on spec and subject only.
         """
         ...
 
     def defaults(self, spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
-        """Return what the trial is told for each variant worth a try of its own, as the trial's parameters."""
+        """Return the trial parameters of each variant that is worth a try of its own, the most important first.
+
+        The last variant of a cheap technique is its most thorough one.
+        """
         ...
 
     def off(self, spec: TechniqueSpec, subject: Subject) -> Params:
-        """Return the trial's parameters that switch the technique off."""
+        """Return the trial parameters that switch the technique off."""
         ...
 
     def describe(self, params: Params) -> str:
@@ -162,15 +172,21 @@ class Technique(Protocol):
 
 
 class Rewriting(Technique, Protocol):
-    """A technique that rewrites an ONNX file, maybe training on afterwards."""
+    """A technique that rewrites an ONNX file, and may continue training afterwards."""
 
     def apply(self, model: Path, params: Params, context: Context) -> Applied | Skipped:
-        """Write the changed model into the context's workdir. The same arguments give the same bytes."""
+        """Write the changed model into the context's workdir; the same arguments give the same bytes.
+
+        Args:
+            model: The ONNX file to change.
+            params: Parameters from `suggest`.
+            context: What the step may use.
+        """
         ...
 
 
 def json_or_text(value: str) -> Any:
-    """Return what `value` says as JSON, or the text itself."""
+    """Return `value` parsed as JSON, or the text itself when it is not JSON."""
     try:
         return json.loads(value, parse_constant=_refuse)
     except ValueError:

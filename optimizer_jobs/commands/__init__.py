@@ -1,1 +1,1 @@
-"""What a Job can be asked, one folder or module a command, in the order of a run; no command imports another."""
+"""The commands that a Job can run, each in a module or folder of its own. No command imports another."""

@@ -1,7 +1,7 @@
-"""The baseline Job: check the delivered model and all data, put version 1's bundle into the store, and measure it.
+"""The baseline Job: check the delivered model and all data, publish version 1's bundle, and measure it.
 
-It changes nothing about the model: version 1 is the delivered ONNX file, byte by byte, or what the delivered file was
-converted to, with sensible engine options.
+The model is not changed: version 1 is the delivered ONNX file, byte for byte, or the conversion of the delivered file,
+with sensible engine options.
 """
 
 import tempfile
@@ -51,12 +51,12 @@ _QUANTILES = {Metric.LATENCY_P50_MS: 0.5, Metric.LATENCY_P95_MS: 0.95}
 
 
 def run(request: BaselineRequest) -> BaselineResult:
-    """Return the published bundle of version 1 and its numbers.
+    """Return the published bundle of version 1 and its measurements.
 
     Quality and latency are measured on the test split, or on validation when there is none.
 
     Raises:
-        JobError: Anything that is wrong with model, data or store, naming it.
+        JobError: Model, data or store cannot be used; the message says why.
     """
     with tempfile.TemporaryDirectory(prefix="baseline-") as scratch:
         return _baseline(request, Path(scratch))
@@ -72,26 +72,14 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
     step(4, _STEPS, text=f"publishing version 1 to {request.store}", about="5 s")
     try:
         bundle = _version_one(request, model, opened, rows=splits["validation"], folder=scratch / "bundle")
-        reference = publish(bundle, uri=bundles(request.store))
+        ref = publish(bundle, uri=bundles(request.store))
         step(5, _STEPS, text="measuring quality and latency", about="10 s")
-        session = open_session(bundle, threads_limit=request.threads)
-        proven = joined([splits[name] for name in ("validation", "test") if name in splits])
-        store_reference(request.store, reference.digest, session, proven, seed=request.seed)
-        rows = splits.get("test", splits["validation"])
-        metrics = measure(session, rows, bundle=bundle, seed=request.seed, batch=request.serving.batch_size)
+        metrics = _measured(request, bundle, splits)
     except (EngineError, UnfitAnswersError) as error:
-        message = f"the model cannot be run as {_ROLES[request.model.task]} on this data: " + printable(
-            str(error), limit=300
-        )
-        raise JobError(
-            Reason.MODEL_INVALID,
-            request.model.uri,
-            f"{message}.",
-            "Give a model whose outputs fit spec.model.task, and data of the shape it takes.",
-        ) from error
+        raise _cannot_run(request, error) from error
     return BaselineResult(
         spec_hash=request.spec_hash,
-        bundle=reference,
+        bundle=ref,
         model_digest=model.digest,
         size_bytes=bundle.manifest.size_bytes,
         metrics=metrics,
@@ -99,10 +87,39 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
     )
 
 
-def read_splits(data: Data, opened: Opened, *, task: Task, into: Path) -> dict[str, Rows]:
-    """Read every data set that is given, by split name, so that a fault in any shows before a run is spent on it.
+def _measured(request: BaselineRequest, bundle: Bundle, splits: Mapping[str, Rows]) -> tuple[Measurement, ...]:
+    """Store the reference for monitoring, and measure the bundle."""
+    session = open_session(bundle, threads_limit=request.threads)
+    held_out = joined([splits[name] for name in ("validation", "test") if name in splits])
+    store_reference(request.store, bundle.digest, session, held_out, seed=request.seed)
+    rows = splits.get("test", splits["validation"])
+    return measure(session, rows, bundle=bundle, seed=request.seed, batch=request.serving.batch_size)
 
-    Raises JobError, also when the test set is another set, or holds many of its rows, in whatever order.
+
+def _cannot_run(request: BaselineRequest, error: Exception) -> JobError:
+    role, reason = _ROLES[request.model.task], printable(str(error), limit=300)
+    return JobError(
+        Reason.MODEL_INVALID,
+        request.model.uri,
+        f"the model cannot be run as {role} on this data: {reason}.",
+        "Give a model whose outputs fit spec.model.task, and data of the shape it takes.",
+    )
+
+
+def read_splits(data: Data, opened: Opened, *, task: Task, into: Path) -> dict[str, Rows]:
+    """Read every data set of the spec, so that a fault in any of them shows before a run is spent on it.
+
+    Args:
+        data: The data sets.
+        opened: The delivered model.
+        task: What the model does.
+        into: Folder for private copies.
+
+    Returns:
+        Rows by split.
+
+    Raises:
+        JobError: A data set cannot be used, or the test set is another one, or holds many of its rows.
     """
     specs = {name: getattr(data, name) for name in ("training", "validation", "test", "calibration")}
     missing = opened.accepts_missing
@@ -113,6 +130,12 @@ def read_splits(data: Data, opened: Opened, *, task: Task, into: Path) -> dict[s
     }
     if missing:
         _check_missing(opened, splits, specs)
+    _check_test_is_separate(splits, specs)
+    _check_leaks(splits, specs)
+    return splits
+
+
+def _check_test_is_separate(splits: Mapping[str, Rows], specs: Mapping[str, Dataset]) -> None:
     for other in ("training", "validation", "calibration"):
         if "test" in splits and other in splits and splits[other].digest == splits["test"].digest:
             raise JobError(
@@ -121,8 +144,6 @@ def read_splits(data: Data, opened: Opened, *, task: Task, into: Path) -> dict[s
                 f"the test set is the same file as the {other} set, so it would prove nothing.",
                 _UNSEEN,
             )
-    _check_leaks(splits, specs)
-    return splits
 
 
 def _check_leaks(splits: Mapping[str, Rows], specs: Mapping[str, Dataset]) -> None:
@@ -139,7 +160,7 @@ def _check_leaks(splits: Mapping[str, Rows], specs: Mapping[str, Dataset]) -> No
 
 
 def _check_missing(opened: Opened, splits: Mapping[str, Rows], specs: Mapping[str, Dataset]) -> None:
-    """Refuse rows with missing values that the model does not answer after all."""
+    """Refuse rows with missing values to which the model gives no finite answer."""
     session = open_model(opened.model, EngineOptions(spinning=False))
     for name, rows in splits.items():
         reason = unanswered(session, rows)
@@ -153,15 +174,37 @@ def _check_missing(opened: Opened, splits: Mapping[str, Rows], specs: Mapping[st
 
 
 def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: int = 1) -> tuple[Measurement, ...]:
-    """Return the task's quality metrics with intervals, latency percentiles in milliseconds a request, and size."""
+    """Measure a model.
+
+    Args:
+        session: The open model.
+        rows: Rows with labels.
+        bundle: The model's bundle.
+        seed: Seed of the latency measurement.
+        batch: Rows of one request.
+
+    Returns:
+        The quality metrics of the task, latency percentiles in milliseconds for a request, and the size, each with its
+        interval.
+
+    Raises:
+        UnfitAnswersError: The outputs do not fit the task, or a classifier is right on no row at all.
+    """
     task = bundle.manifest.task
-    found = answer(session, rows, task=task, classes=bundle.manifest.classes or None, batch=batch)
-    scored = {metric: scores(metric, found, rows) for metric in MAIN[task]}
-    if task is Task.CLASSIFICATION and not scored[Metric.ACCURACY].any() and found.predictions is not None:
-        labels = found.predictions.labels
+    answers = answer(session, rows, task=task, classes=bundle.manifest.classes or None, batch=batch)
+    scored = {metric: scores(metric, answers, rows) for metric in MAIN[task]}
+    if task is Task.CLASSIFICATION and not scored[Metric.ACCURACY].any() and answers.predictions is not None:
+        labels = answers.predictions.labels
         raise UnfitAnswersError(
             f"right on none of {len(rows)} rows; labels are like {rows.answers[0]}, answers like {labels[0]}"
         )
+    quality = {metric: own_interval(metric, scored[metric])(CONFIDENCE) for metric in scored}
+    size = Interval.exact(bundle.manifest.size_bytes)
+    numbers = {**quality, **_latency(session, rows, seed=seed, batch=batch), Metric.SIZE_BYTES: size}
+    return tuple(_measurement(metric, interval) for metric, interval in numbers.items())
+
+
+def _latency(session: Session, rows: Rows, *, seed: int, batch: int) -> dict[Metric, Interval]:
     timings = interleave_until(
         {SUBJECT: session},
         rows,
@@ -171,12 +214,10 @@ def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: i
         seed=seed,
         batch=session.signature.batch or min(batch, len(rows)),
     )[SUBJECT]
-    numbers: Mapping[Metric, Interval] = {
-        **{metric: own_interval(metric, each)(CONFIDENCE) for metric, each in scored.items()},
-        **{metric: timings.percentile(q, confidence=CONFIDENCE, seed=seed) for metric, q in _QUANTILES.items()},
-        Metric.SIZE_BYTES: Interval.exact(bundle.manifest.size_bytes),
+    return {
+        metric: timings.percentile(quantile, confidence=CONFIDENCE, seed=seed)
+        for metric, quantile in _QUANTILES.items()
     }
-    return tuple(_measurement(metric, interval) for metric, interval in numbers.items())
 
 
 def _version_one(request: BaselineRequest, model: Fetched, opened: Opened, *, rows: Rows, folder: Path) -> Bundle:
@@ -209,7 +250,7 @@ def _measurement(metric: Metric, interval: Interval) -> Measurement:
 
 
 def _decimal(number: float) -> str:
-    """Return a number without exponent: whole, or to four significant digits."""
+    """Return a number without an exponent: whole numbers exactly, all others with four significant digits."""
     if float(number).is_integer():
         return str(int(number))
     return str(np.format_float_positional(number, precision=4, fractional=False, trim="-"))

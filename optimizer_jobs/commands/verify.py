@@ -1,6 +1,7 @@
-"""The verify Job: ask every live pod the bundle's golden requests, and answer whether it serves that bundle.
+"""The verify Job: it asks every live pod the bundle's golden requests, and checks that the pod serves this bundle.
 
-A server is hostile input: answers are bounded in size and time, and redirects and proxies are never followed.
+The answers of a server are hostile input: their size and time are limited, and redirects and proxies are never
+followed.
 """
 
 import http.client
@@ -20,21 +21,21 @@ from retune.contract.results import Reason, VerifyResult
 
 ANSWER_LIMIT_BYTES = 16 << 20
 CALL_SECONDS = 10.0
-"""Time one answer may take."""
+"""Longest time of one answer."""
 PATIENCE_SECONDS = 30.0
-"""Time a pod may refuse connections before it counts as unreachable."""
+"""Time after which a pod that refuses connections counts as unreachable."""
 
 _PAUSE_SECONDS = 0.5
 _SCHEMES = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
 
 
 class Unreachable(Exception):  # noqa: N818 - a state of the server, not a fault of ours
-    """The server did not answer; it may a moment later."""
+    """The server did not answer, but may answer a moment later."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for one answer, and for a pod that does not answer."""
+    """How long to wait for one answer, and for a pod that does not answer yet."""
 
     call_seconds: float = CALL_SECONDS
     total_seconds: float = PATIENCE_SECONDS
@@ -44,7 +45,7 @@ def run(request: VerifyRequest, *, patience: Patience = Patience()) -> VerifyRes
     """Ask every endpoint every golden request.
 
     Raises:
-        JobError: GoldenMismatch naming endpoint, request and value, ServerUnreachable, or a fault of the bundle.
+        JobError: GoldenMismatch, which names endpoint, request and value; ServerUnreachable; or a fault of the bundle.
     """
     bundle = open_bundle(request.bundle.uri, digest=request.bundle.digest)
     golden = bundle.golden
@@ -57,7 +58,18 @@ def run(request: VerifyRequest, *, patience: Patience = Patience()) -> VerifyRes
 
 
 def verify_endpoint(endpoint: str, *, model: str, golden: Golden, digest: str, patience: Patience) -> None:
-    """Ask one server every golden request; raises JobError on the first wrong answer."""
+    """Ask one server every golden request.
+
+    Args:
+        endpoint: Address of the server, such as http://HOST:PORT.
+        model: Name of the model on the server.
+        golden: The golden requests.
+        digest: Digest of the bundle that the server must serve.
+        patience: How long to wait.
+
+    Raises:
+        JobError: An answer is wrong, or the server does not answer.
+    """
     for number, expected in enumerate(golden.requests):
         answer = _patient(endpoint, model=model, request=expected, patience=patience)
         reason = _other_bundle(answer, digest) or check(answer, expected, golden=golden)
@@ -72,7 +84,7 @@ def verify_endpoint(endpoint: str, *, model: str, golden: Golden, digest: str, p
 
 
 def _patient(endpoint: str, *, model: str, request: GoldenRequest, patience: Patience) -> dict[str, Any]:
-    """Ask until the server answers or patience ends."""
+    """Ask until the server answers or the patience ends."""
     end = time.monotonic() + patience.total_seconds
     while True:
         try:
@@ -90,7 +102,7 @@ def _patient(endpoint: str, *, model: str, request: GoldenRequest, patience: Pat
 
 
 def _ask(endpoint: str, *, model: str, request: GoldenRequest, seconds: float) -> dict[str, Any]:
-    """Return the server's JSON answer; raises Unreachable, or JobError when it is no answer of the protocol."""
+    """Return the server's JSON answer; raises Unreachable, or JobError when the answer does not follow the protocol."""
     status, payload = _post(endpoint, f"/v2/models/{quote(model, safe='')}/infer", request.body(), seconds=seconds)
     if status >= http.client.INTERNAL_SERVER_ERROR or status == http.client.NOT_FOUND:
         raise Unreachable(f"the server answered {status}")
@@ -124,7 +136,7 @@ def _post(endpoint: str, path: str, body: dict[str, Any], *, seconds: float) -> 
 
 
 def _connection(endpoint: str, *, seconds: float) -> tuple[http.client.HTTPConnection, str]:
-    """Return a connection to the endpoint, not open yet, and the path that all its requests start with."""
+    """Return a connection to the endpoint, which is not opened yet, and the prefix of all paths."""
     try:
         url = urlsplit(endpoint)
         kind, host, port = _SCHEMES[url.scheme], url.hostname or "", url.port
@@ -140,7 +152,7 @@ def _no_address(endpoint: str) -> JobError:
 
 
 def _bounded(response: http.client.HTTPResponse, *, seconds: float) -> bytes:
-    """Read the whole answer, unless it is too long or comes too slowly."""
+    """Return the whole answer; raises Unreachable when it is too long or too slow."""
     end, payload = time.monotonic() + seconds, bytearray()
     while chunk := response.read1(1 << 16):
         payload += chunk
@@ -150,7 +162,7 @@ def _bounded(response: http.client.HTTPResponse, *, seconds: float) -> bytes:
 
 
 def _other_bundle(answer: dict[str, Any], digest: str) -> str | None:
-    """Return why the answer comes from another bundle, where the server says from which."""
+    """Return that another bundle answered, in words, or None; only servers that name their bundle can show it."""
     parameters = answer.get("parameters")
     served = parameters.get("bundle_digest", digest) if isinstance(parameters, dict) else digest
     return None if served == digest else f"the server serves bundle {served!s:.80}"

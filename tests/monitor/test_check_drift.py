@@ -9,10 +9,10 @@ from sklearn.datasets import load_digits
 
 from optimizer_jobs.commands.check import statistics
 from optimizer_jobs.commands.check.columns import Cause
+from optimizer_jobs.commands.check.components import components
 from optimizer_jobs.commands.check.drift import Findings, compare
-from optimizer_jobs.commands.check.embeddings import components
+from optimizer_jobs.commands.check.drift_verdict import columns, judge
 from optimizer_jobs.commands.check.statistics import Kind, effect, p_value
-from optimizer_jobs.commands.check.verdict import columns, judge
 from retune.api.monitoring import Drift, DriftMethod
 from retune.api.watched import Verdict
 from tests.bench.monitoring.alarms import delays, quiet
@@ -94,7 +94,7 @@ def test_one_column_that_breaks_the_library_is_its_own_unknown(cancer: World, mo
     monkeypatch.setattr("optimizer_jobs.commands.check.drift.effect", failing)
     findings = found(cancer)
     verdict = judge(findings, Drift(), samples=500)
-    assert [(each.name, each.cause) for each in findings.left] == [(broken, Cause.FAILED)]
+    assert [(each.name, each.cause) for each in findings.not_compared] == [(broken, Cause.FAILED)]
     assert len(findings.inputs) == 29
     assert verdict.verdict is Verdict.CLEAR
     assert broken in verdict.message

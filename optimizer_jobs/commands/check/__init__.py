@@ -1,1 +1,1 @@
-"""Judging one window of production data: drift, schema violations and quality, each with its numbers."""
+"""The check Job: it judges one window of production data by drift, schema violations and quality."""

@@ -1,24 +1,25 @@
 """The command `check`: judge one window of production data, once.
 
-Bad production data is a result and never a failure: whoever asks learns what the window says, or why it says nothing.
-Only what a person must mend, such as a store that cannot be written, ends the Job without a result.
+Bad production data is never a failure of the Job: the result says what the window shows, or why it shows nothing. Only
+problems that a person must fix, such as a store that cannot be written, end the Job without a result.
 """
 
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from optimizer_jobs.commands.check import page, verdict
+from optimizer_jobs.commands.check import drift_verdict, page
 from optimizer_jobs.commands.check.context import Check
+from optimizer_jobs.commands.check.delivered_file import current_digest
 from optimizer_jobs.commands.check.drift import Findings, compare
-from optimizer_jobs.commands.check.followed import digest_now
-from optimizer_jobs.commands.check.judging import judge_quality, labelled_of
-from optimizer_jobs.commands.check.result import fitted
+from optimizer_jobs.commands.check.quality_verdict import judge_quality, labelled_of
+from optimizer_jobs.commands.check.result import fitted, unknown
 from optimizer_jobs.commands.check.sources import Tables, names_of, reference_of, tables
-from optimizer_jobs.commands.check.target import Target, target_of
+from optimizer_jobs.commands.check.target_drift import TargetDrift, target_drift
 from optimizer_jobs.commands.check.violations import violations
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.models.bundle import open_bundle
@@ -34,12 +35,12 @@ from retune.contract.results import CheckResult, Reason, SignalVerdict
 
 _STEPS = 5
 _VIOLATIONS = 8
-_MENDED = frozenset({Reason.SOURCE_UNREACHABLE})
-"""Failures that pass by themselves: the Job is tried again."""
+_TEMPORARY = frozenset({Reason.SOURCE_UNREACHABLE})
+"""Failures that may pass by themselves, after which the Job is tried again."""
 
 
 def run(request: CheckRequest) -> CheckResult:
-    """Return what the window says.
+    """Return the result for a window.
 
     Raises:
         JobError: The champion's bundle or the store cannot be used, or the data cannot be reached now.
@@ -47,7 +48,7 @@ def run(request: CheckRequest) -> CheckResult:
     with tempfile.TemporaryDirectory(prefix="check-") as scratch:
         result = _blank(request) if request.production is None else _checked(request, request.production, Path(scratch))
     if request.followed is not None:
-        result = result.model_copy(update={"artifact_digest": digest_now(request.followed)})
+        result = result.model_copy(update={"artifact_digest": current_digest(request.followed)})
     return fitted(result)
 
 
@@ -65,65 +66,66 @@ def _checked(request: CheckRequest, production: Production, scratch: Path) -> Ch
     say(f"  {len(current)} of {current.seen} rows")
     reference, absent = _reference(check)
     labelled = labelled_of(check, current)
-    target = target_of(manifest.task, reference, labelled, request.drift)
+    labels = target_drift(manifest.task, reference, labelled, request.drift)
     result = _blank(request).model_copy(
         update={"samples": current.seen, "set_aside": sum(current.set_aside.values()), "violations": current.violations}
     )
     if request.drift is not None:
-        result = _with_drift(check, result, reference, absent, current, target=target)
+        step(2, _STEPS, text="comparing columns", about="10 s")
+        unknown_drift = _unknown_drift(request, reference, absent, current)
+        if unknown_drift is None and reference is not None:
+            result = _with_drift(check, request.drift, result, reference, current, labels=labels)
+        else:
+            result = _without_drift(result, unknown_drift, labels)
     if request.quality is not None:
         step(4, _STEPS, text="judging quality", about="5 s")
         drifted = result.drift is not None and result.drift.verdict is Verdict.BREACH
-        notes = target.words if target else ""
-        result = result.model_copy(
-            update=judge_quality(check, reference, current, labelled, drifted=drifted, notes=notes)
-        )
+        notes = labels.words if labels else ""
+        quality = judge_quality(check, reference, current, labelled, drifted=drifted, notes=notes)
+        result = result.model_copy(update=quality)
     step(5, _STEPS, text="removing captured files past their retention", about="1 s")
     say(f"  {prune(production, now=check.now)} files removed")
     return result
 
 
 def _reference(check: Check) -> tuple[Reference | None, str]:
-    """Return the reference, or why there is none."""
+    """Return the reference, or None and why there is none."""
     try:
         return reference_of(check.request, check.manifest, into=check.scratch), ""
     except JobError as error:
-        if error.reason in _MENDED:
+        if error.reason in _TEMPORARY:
             raise
         return None, str(error)
 
 
 def _with_drift(
     check: Check,
+    drift: Drift,
     result: CheckResult,
-    reference: Reference | None,
-    absent: str,
+    reference: Reference,
     current: Captured,
     *,
-    target: Target | None,
+    labels: TargetDrift | None,
 ) -> CheckResult:
-    """Return the result with drift, columns, violations and, where someone will want to look, the page."""
-    step(2, _STEPS, text="comparing columns", about="10 s")
-    silent = _silent(check.request, reference, absent, current)
-    if silent is not None or reference is None or check.request.drift is None:
-        say(f"  {silent.message if silent else ''}")
-        return result.model_copy(update={"drift": silent, "columns": verdict.columns(_alone(target))})
+    """Return the result with drift, columns and violations, and with a page if there is anything to look at."""
     names = names_of(check.request, into=check.scratch)
     both = tables(reference, current, check.manifest, names=names, seed=check.request.seed)
-    findings = replace(_findings(both, check.request.drift), target=target.found if target else None)
-    judged = verdict.judge(findings, check.request.drift, samples=len(current))
-    told = [*result.violations, *violations(*_without_parts(both))]
+    findings = replace(_findings(both, drift), target=labels.comparison if labels else None)
+    judged = drift_verdict.judge(findings, drift, samples=len(current))
+    violated = [*result.violations, *violations(*_without_parts(both))]
     say(f"  {judged.verdict}: {judged.message}")
-    update = {"drift": judged, "columns": verdict.columns(findings), "violations": tuple(told[:_VIOLATIONS])}
-    if judged.verdict in {Verdict.BREACH, Verdict.BETWEEN} or told or (target and target.found.drifted):
-        frames = target.beside(both) if target else (both.reference, both.current)
-        update["report"] = _page(check.request, findings, *frames, share=float(check.request.drift.share))
+    update = {"drift": judged, "columns": drift_verdict.columns(findings), "violations": tuple(violated[:_VIOLATIONS])}
+    if judged.verdict in {Verdict.BREACH, Verdict.BETWEEN} or violated or (labels and labels.comparison.drifted):
+        frames = labels.joined_to(both) if labels else (both.reference, both.current)
+        update["report"] = _page(check.request, findings, *frames, share=float(drift.share))
     return result.model_copy(update=update)
 
 
-def _alone(target: Target | None) -> Findings:
-    """Return what a window says whose rows say nothing, while labels of an earlier one may."""
-    return Findings((), (), (), sure=False, prediction=False, target=target.found if target else None)
+def _without_drift(result: CheckResult, drift: SignalVerdict | None, labels: TargetDrift | None) -> CheckResult:
+    """Return the result of a window whose rows cannot be compared; the labels of an earlier window may still be."""
+    say(f"  {drift.message if drift else ''}")
+    findings = Findings((), (), (), proven=False, prediction=False, target=labels.comparison if labels else None)
+    return result.model_copy(update={"drift": drift, "columns": drift_verdict.columns(findings)})
 
 
 def _findings(both: Tables, drift: Drift) -> Findings:
@@ -132,47 +134,41 @@ def _findings(both: Tables, drift: Drift) -> Findings:
 
 
 def _chosen(both: Tables, wanted: tuple[str, ...]) -> list[str]:
-    """Return the columns that count, with a wide input's parts in place of its name."""
-    return [name for each in wanted for name in both.wide.get(each, (each,))]
+    """Return the wanted columns, with the components of a wide input in place of its name."""
+    return [column for name in wanted for column in both.wide.get(name, (name,))]
 
 
 def _without_parts(both: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return both samples without the components of wide inputs."""
     parts = [name for names in both.wide.values() for name in names]
     return both.reference.drop(columns=parts), both.current.drop(columns=parts)
 
 
-def _silent(request: CheckRequest, reference: Reference | None, absent: str, current: Captured) -> SignalVerdict | None:
-    """Return why a window says nothing of drift, or None."""
+def _unknown_drift(
+    request: CheckRequest, reference: Reference | None, absent: str, current: Captured
+) -> SignalVerdict | None:
+    """Return the verdict Unknown with the reason why a window cannot be compared, or None when it can."""
     rows, unfit = len(current), current.set_aside.get(UNFIT, 0)
     if unfit and unfit >= rows:
         first = current.violations[0] if current.violations else "They do not fit the model."
-        return verdict.unknown(
-            "SchemaMismatch", f"{unfit} of {rows + unfit} rows cannot be used: {first}", samples=rows
-        )
+        return unknown("SchemaMismatch", f"{unfit} of {rows + unfit} rows cannot be used: {first}", samples=rows)
     if not rows:
-        passed = ", ".join(f"{count} {printable(why, limit=80)}" for why, count in current.set_aside.items())
-        words = f"The window has no captured rows of the champion{f' ({passed})' if passed else ''}."
-        return verdict.unknown("NoProductionData", words)
+        skipped = ", ".join(f"{count} {printable(why, limit=80)}" for why, count in current.set_aside.items())
+        words = f"The window has no captured rows of the champion{f' ({skipped})' if skipped else ''}."
+        return unknown("NoProductionData", words)
     if rows < request.min_samples:
-        return verdict.unknown("TooFewSamples", f"{rows} rows; {request.min_samples} are needed.", samples=rows)
-    return None if reference is not None else verdict.unknown("ReferenceMissing", absent, samples=rows)
+        return unknown("TooFewSamples", f"{rows} rows; {request.min_samples} are needed.", samples=rows)
+    return None if reference is not None else unknown("ReferenceMissing", absent, samples=rows)
 
 
 def _page(
     request: CheckRequest, findings: Findings, reference: pd.DataFrame, current: pd.DataFrame, *, share: float
 ) -> str | None:
-    """Return the URI of the window's page; a page that cannot be drawn is only said."""
+    """Write the window's page and return its URI, or None when it cannot be drawn."""
     step(3, _STEPS, text="writing the report", about="10 s")
+    write = partial(page.write, request.store, request.window.index, findings)
     try:
-        return page.write(
-            request.store,
-            request.window.index,
-            findings,
-            share=share,
-            reference=reference,
-            current=current,
-            keep=request.reports,
-        )
+        return write(share=share, reference=reference, current=current, keep=request.reports)
     except JobError:
         raise
     except Exception as error:  # noqa: BLE001 - a picture must not cost the verdict

@@ -1,4 +1,4 @@
-"""One check under way: what it was asked, and the rows of a window that it may look at."""
+"""What all parts of a check share: the request, the champion's manifest, and how to read the rows of a window."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,16 @@ from retune.contract.requests import CheckRequest, Window
 
 @dataclass(frozen=True)
 class Check:
-    """One check under way."""
+    """A check of one window."""
 
     request: CheckRequest
     production: Production
     manifest: Manifest
+    """Manifest of the champion."""
     scratch: Path
+    """Folder for private copies."""
     now: int
+    """Current time in seconds since 1970."""
 
     def rows(self, window: Window) -> Captured:
         """Return the champion's captured rows of a window."""

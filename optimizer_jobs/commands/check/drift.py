@@ -1,8 +1,9 @@
-"""Which columns of a window have moved: Evidently's numbers, held to a promise about false alarms.
+"""Which columns of a window have drifted: Evidently's numbers, with a guarantee about false alarms.
 
-The promise is about windows, not columns: without drift, at most one window in 1000 is called drifted, however the
-columns hang together (Benjamini-Yekutieli) and although every window is compared with one and the same reference. An
-unlucky reference makes all windows look alike, so a second window in a row proves little: the first must.
+The guarantee is about windows, not columns: without drift, at most one window in 1000 is called drifted, whatever the
+dependence between the columns (Benjamini-Yekutieli). All windows are compared with the same reference, so an unusual
+reference would make every window look drifted. A second drifted window in a row therefore proves little, and the
+evidence of a single window must be strong enough.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,72 +13,73 @@ import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
-from optimizer_jobs.commands.check.columns import Cause, Left, Pair, pairs
+from optimizer_jobs.commands.check.columns import Cause, NotCompared, Pair, pairs
 from optimizer_jobs.commands.check.statistics import Kind, effect, load, p_value
 from optimizer_jobs.errors import printable
 from optimizer_jobs.progress import say
 from retune.api.monitoring import Drift
 
 ANSWERS = ("prediction", "confidence")
-"""Columns that the model made: their drift counts alone."""
+"""Columns that the model answers; a single one that drifts is enough for a verdict."""
 TARGET = "label"
 """Column of the labels, which only some windows have."""
 _STRICTER = 20
-"""A window is called drifted only by evidence this many times rarer than a column's."""
+"""A whole window is called drifted only at a false discovery rate this many times smaller than for a column."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One column, or all components of one wide input: how far it moved, and how sure that is."""
+    """How far a column, or a wide input with all its components, moved, and how strong the evidence is."""
 
     name: str
     measure: str
-    """Name of the size."""
+    """Name of the measure of the size."""
     size: float
-    p: float
+    """How far it moved."""
+    p_value: float
     """p-value of the column alone."""
     rows: int
-    """Nearly independent rows of the window."""
+    """Number of nearly independent rows in the window."""
     kind: Kind
     adjusted: float = 1.0
-    """p-value with regard to the other columns."""
+    """p-value adjusted for the number of columns."""
     drifted: bool = False
     parts: tuple[str, ...] = ()
-    """Components of a wide input."""
+    """Names of the components of a wide input."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What all columns say; the most drifted first."""
+    """The comparison of all columns."""
 
     inputs: tuple[Compared, ...]
     answers: tuple[Compared, ...]
-    left: tuple[Left, ...]
-    sure: bool
-    """Whether some input moved so surely that it cannot be one of many chances."""
+    not_compared: tuple[NotCompared, ...]
+    proven: bool
+    """Whether the evidence for at least one input is strong enough for the whole window."""
     prediction: bool
-    """Whether what the model answers moved as surely."""
+    """Whether the evidence for a column that the model answers is strong enough for the whole window."""
     target: Compared | None = None
-    """What the labels themselves say, where they came: told, and never counted."""
+    """The comparison of the labels, if there are any; it is reported and never counts for the verdict."""
 
     @property
     def share(self) -> float:
-        """Share of the comparable inputs that drifted."""
-        return sum(each.drifted for each in self.inputs) / max(1, len(self.inputs))
+        """Share (0..1) of the compared inputs that drifted."""
+        return sum(column.drifted for column in self.inputs) / max(1, len(self.inputs))
 
     @property
     def compared(self) -> tuple[Compared, ...]:
-        """All columns, the most drifted first, the labels before their equals."""
+        """All compared columns: first those that drifted, then the largest sizes; the labels lead their group."""
         every = [*self.inputs, *self.answers, *([self.target] if self.target else [])]
-        return tuple(sorted(every, key=lambda each: (not each.drifted, each is not self.target, -each.size)))
+        return tuple(sorted(every, key=lambda column: (not column.drifted, column is not self.target, -column.size)))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of each column, before anything is decided."""
+    """The measurements of all columns, before it is decided which of them drifted."""
 
-    found: tuple[Compared, ...]
-    left: tuple[Left, ...]
+    columns: tuple[Compared, ...]
+    not_compared: tuple[NotCompared, ...]
 
 
 def compare(
@@ -88,7 +90,15 @@ def compare(
     names: Sequence[str],
     wide: Mapping[str, Sequence[str]] | None = None,
 ) -> Findings:
-    """Compare the named columns; those of a group in `wide` count as one column of the group's name."""
+    """Compare the columns of a window with the reference.
+
+    Args:
+        reference: Rows of the reference.
+        current: Rows of the window in the order of time.
+        drift: Drift settings of the spec.
+        names: Names of the columns.
+        wide: Names of the components of each wide input, by its name; they count as one column.
+    """
     return decide(measure(reference, current, drift, names=names, wide=wide), drift)
 
 
@@ -100,76 +110,80 @@ def measure(
     names: Sequence[str],
     wide: Mapping[str, Sequence[str]] | None = None,
 ) -> Measured:
-    """Measure how far the named columns moved, and how sure that is of each alone."""
+    """Measure how far the columns of a window moved, as `compare` does, without deciding which of them drifted."""
     load()
-    found: list[Compared] = []
-    left: list[Left] = []
+    columns: list[Compared] = []
+    not_compared: list[NotCompared] = []
     for pair in pairs(reference, current, names):
-        result = pair if isinstance(pair, Left) else _compared(pair, drift)
-        if isinstance(result, Left):
-            left.append(result)
+        result = pair if isinstance(pair, NotCompared) else _compared(pair, drift)
+        if isinstance(result, NotCompared):
+            not_compared.append(result)
         else:
-            found.append(result)
-    return Measured(tuple(_grouped(found, drift, wide or {})), tuple(left))
+            columns.append(result)
+    return Measured(tuple(_grouped(columns, drift, wide or {})), tuple(not_compared))
 
 
 def decide(measured: Measured, drift: Drift) -> Findings:
-    """Return which columns drifted, all of them regarded."""
+    """Decide which columns drifted, with p-values adjusted for the number of columns."""
     rate = float(drift.false_discovery_rate)
-    inputs = _adjusted([each for each in measured.found if each.name not in ANSWERS], drift, rate=rate)
-    answers = _adjusted([each for each in measured.found if each.name in ANSWERS], drift, rate=rate / _STRICTER)
+    inputs = [column for column in measured.columns if column.name not in ANSWERS]
+    answers = [column for column in measured.columns if column.name in ANSWERS]
+    adjusted = _adjusted(inputs, drift, rate=rate)
+    adjusted_answers = _adjusted(answers, drift, rate=rate / _STRICTER)
     return Findings(
-        inputs=inputs,
-        answers=answers,
-        left=measured.left,
-        sure=any(each.drifted and each.adjusted <= rate / _STRICTER for each in inputs),
-        prediction=any(each.drifted for each in answers),
+        inputs=adjusted,
+        answers=adjusted_answers,
+        not_compared=measured.not_compared,
+        proven=any(column.drifted and column.adjusted <= rate / _STRICTER for column in adjusted),
+        prediction=any(column.drifted for column in adjusted_answers),
     )
 
 
 def compare_target(reference: pd.Series, current: pd.Series, drift: Drift) -> Compared | None:
-    """Compare the labels themselves, as strictly as an answer; None where there are too few, or of another type."""
+    """Compare the labels, as strictly as the model's answers; None when there are too few, or of different types."""
     measured = measure(reference.to_frame(TARGET), current.to_frame(TARGET), drift, names=[TARGET])
     rate = float(drift.false_discovery_rate) / _STRICTER
-    return next(iter(_adjusted(measured.found, drift, rate=rate)), None)
+    return next(iter(_adjusted(measured.columns, drift, rate=rate)), None)
 
 
-def _compared(pair: Pair, drift: Drift) -> Compared | Left:
-    """Return what a column says; whatever a library raises is this column's alone."""
+def _compared(pair: Pair, drift: Drift) -> Compared | NotCompared:
+    """Compare one column; an error of the library affects this column only."""
     try:
         p = p_value(pair.reference, pair.current, pair.kind, drift.method)
         measure, size = effect(pair.reference, pair.current, pair.kind, drift.method)
     except Exception as error:  # noqa: BLE001 - one bad column must not sink the others
         say(f"  {printable(pair.name, limit=64)}: {printable(str(error), limit=200)}")
-        return Left(pair.name, Cause.FAILED, f"the comparison broke ({type(error).__name__})")
+        return NotCompared(pair.name, Cause.FAILED, f"the comparison broke ({type(error).__name__})")
     if not np.isfinite([p, size]).all():
-        return Left(pair.name, Cause.FAILED, "the comparison gives no number")
+        return NotCompared(pair.name, Cause.FAILED, "the comparison gives no number")
     return Compared(pair.name, measure, size, p, len(pair.current), pair.kind)
 
 
-def _grouped(found: list[Compared], drift: Drift, wide: Mapping[str, Sequence[str]]) -> list[Compared]:
-    """Return the columns, with one in place of each group."""
-    member = {column: group for group, columns in wide.items() for column in columns}
-    single = [each for each in found if each.name not in member]
-    groups = {name: [each for each in found if member.get(each.name) == name] for name in wide}
+def _grouped(columns: list[Compared], drift: Drift, wide: Mapping[str, Sequence[str]]) -> list[Compared]:
+    """Return the columns, with one column for each wide input in place of its components."""
+    input_of = {component: name for name, components in wide.items() for component in components}
+    single = [column for column in columns if column.name not in input_of]
+    groups = {name: [column for column in columns if input_of.get(column.name) == name] for name in wide}
     return single + [_together(name, parts, drift) for name, parts in groups.items() if parts]
 
 
 def _together(name: str, parts: Sequence[Compared], drift: Drift) -> Compared:
-    """Return a group as one column: as sure as its surest part that moved far enough, and as far as that."""
-    adjusted = false_discovery_control([part.p for part in parts], method="by")
-    ranked = sorted(zip(adjusted, parts, strict=True), key=lambda each: (each[1].size < _least(drift), each[0]))
-    p, part = ranked[0]
-    return replace(part, name=name, p=float(p), parts=tuple(each.name for each in parts))
+    """Return a wide input as one column, with the numbers of its most significant component.
+
+    Components that moved far enough are preferred. Its p-value is adjusted for the number of components.
+    """
+    adjusted = false_discovery_control([part.p_value for part in parts], method="by")
+    p, strongest = min(zip(adjusted, parts, strict=True), key=lambda part: (part[1].size < _least(drift), part[0]))
+    return replace(strongest, name=name, p_value=float(p), parts=tuple(part.name for part in parts))
 
 
-def _adjusted(found: Sequence[Compared], drift: Drift, *, rate: float) -> tuple[Compared, ...]:
-    if not found:
+def _adjusted(columns: Sequence[Compared], drift: Drift, *, rate: float) -> tuple[Compared, ...]:
+    if not columns:
         return ()
-    adjusted = false_discovery_control([each.p for each in found], method="by")
+    adjusted = false_discovery_control([column.p_value for column in columns], method="by")
     return tuple(
-        replace(each, adjusted=float(p), drifted=bool(p <= rate and each.size >= _least(drift)))
-        for each, p in zip(found, adjusted, strict=True)
+        replace(column, adjusted=float(p), drifted=bool(p <= rate and column.size >= _least(drift)))
+        for column, p in zip(columns, adjusted, strict=True)
     )
 
 

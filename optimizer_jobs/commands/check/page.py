@@ -1,7 +1,7 @@
-"""The page of a window: Evidently's own report, kept for the windows that someone will want to look at.
+"""The page of a window: Evidently's own report, for windows in which there is something to look at.
 
-It takes seconds and megabytes (7 MB for 50 columns), so a clear window has none, and of the others the newest few are
-kept. Each column's threshold in it is where our verdict drew the line, so that page and verdict say the same.
+A page takes seconds and megabytes (7 MB for 50 columns), so a clear window has none, and only the newest are kept. The
+thresholds of the columns are set so that the page marks the same columns as drifted as the verdict does.
 """
 
 import os
@@ -21,7 +21,7 @@ from optimizer_jobs.errors import store_access
 
 PAGE = "report.html"
 _COLUMNS = 60
-"""Columns on a page, the most drifted first."""
+"""Most columns on a page, the most drifted first."""
 _ROWS = 5000
 _BESIDE = ".writing-"
 _FOLDER = re.compile(r"w(\d{1,12})")
@@ -30,11 +30,11 @@ _POLICY = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline' "
     "'unsafe-eval'; style-src 'unsafe-inline'; font-src data:; img-src data: blob:\">"
 )
-"""Everything that the page needs is in it, and nothing that data may have brought in loads anything."""
+"""Policy of the page: it contains everything that it needs, and nothing in the data can make it load anything."""
 
 
 def monitoring(store: str) -> str:
-    """Return the folder of window pages."""
+    """Return the URI of the folder with the pages of all windows."""
     return f"{store.rstrip('/')}/monitoring"
 
 
@@ -48,14 +48,24 @@ def write(
     current: pd.DataFrame,
     keep: int,
 ) -> str | None:
-    """Write the page of window `index`, remove all but the newest `keep`, and return its URI; None without columns.
+    """Write the page of a window and remove old pages.
 
-    `share` of drifted columns is where the page's headline draws the line.
+    Args:
+        store: URI of the store.
+        index: Index of the window.
+        findings: The comparison of the columns.
+        share: Share (0..1) of drifted columns from which the page's headline reports drift.
+        reference: Rows of the reference.
+        current: Rows of the window.
+        keep: Number of pages to keep, the newest ones.
+
+    Returns:
+        The page's URI, or None when there are no columns to show.
 
     Raises:
         JobError: The store cannot be written.
     """
-    shown = [name for each in findings.compared for name in each.parts or (each.name,)][:_COLUMNS]
+    shown = [name for column in findings.compared for name in column.parts or (column.name,)][:_COLUMNS]
     frames = _frames(reference, current, shown)
     if frames is None:
         return None
@@ -78,16 +88,17 @@ def _frames(
     reference: pd.DataFrame, current: pd.DataFrame, shown: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]] | None:
     """Return both samples with the columns that can be shown, and which of them are categories."""
-    sound = [each for each in pairs(reference, current, shown) if isinstance(each, Pair)]
-    if not sound:
+    comparable = [pair for pair in pairs(reference, current, shown) if isinstance(pair, Pair)]
+    if not comparable:
         return None
-    before = pd.DataFrame({each.name: each.reference for each in sound}).head(_ROWS)
-    now = pd.DataFrame({each.name: each.current for each in sound}).head(_ROWS)
-    whole = [each.name for each in sound if before[each.name].notna().any() and now[each.name].notna().any()]
-    categories = [each.name for each in sound if each.kind is Kind.CATEGORICAL and each.name in whole]
+    before = pd.DataFrame({pair.name: pair.reference for pair in comparable}).head(_ROWS)
+    now = pd.DataFrame({pair.name: pair.current for pair in comparable}).head(_ROWS)
+    filled = [pair for pair in comparable if before[pair.name].notna().any() and now[pair.name].notna().any()]
+    names = [pair.name for pair in filled]
+    categories = [pair.name for pair in filled if pair.kind is Kind.CATEGORICAL]
     for frame in (before, now):
         frame[categories] = frame[categories].astype("object")
-    return (before[whole], now[whole], categories) if whole else None
+    return (before[names], now[names], categories) if names else None
 
 
 def _save(
@@ -115,15 +126,19 @@ def _save(
 
 
 def _thresholds(findings: Findings) -> dict[str, float]:
-    """Return for each column the p-value below which it counts as drifted: where it was found to, else none."""
-    lines = {each.name: max(2 * each.p, 1e-300) if each.drifted else -1.0 for each in findings.compared}
-    return lines | {name: lines[each.name] / len(each.parts) for each in findings.compared for name in each.parts}
+    """Return the p-value by column below which the page marks it as drifted, so that it agrees with the findings."""
+    thresholds = {}
+    for column in findings.compared:
+        threshold = max(2 * column.p_value, 1e-300) if column.drifted else -1.0
+        thresholds[column.name] = threshold
+        thresholds |= {name: threshold / len(column.parts) for name in column.parts}
+    return thresholds
 
 
 def _sweep(folder: Path, *, keep: int, but: int) -> None:
-    """Remove pages of the oldest windows, and what a page that was interrupted left behind."""
-    known = sorted(_windows(folder), reverse=True)
-    for index in [each for each in known if each != but][keep:]:
+    """Remove the pages of the oldest windows, and folders that an interrupted Job left behind."""
+    newest = sorted((index for index in _windows(folder) if index != but), reverse=True)
+    for index in newest[keep:]:
         shutil.rmtree(folder / f"w{index}", ignore_errors=True)
     for path in folder.glob(f"{_BESIDE}*"):
         shutil.rmtree(path, ignore_errors=True)
@@ -132,6 +147,6 @@ def _sweep(folder: Path, *, keep: int, but: int) -> None:
 def _windows(folder: Path) -> Iterator[int]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            named = _FOLDER.fullmatch(entry.name)
-            if named and entry.is_dir(follow_symlinks=False):
-                yield int(named[1])
+            match = _FOLDER.fullmatch(entry.name)
+            if match and entry.is_dir(follow_symlinks=False):
+                yield int(match[1])

@@ -1,16 +1,28 @@
-"""A check's result, short enough for a termination message: what matters least goes first."""
+"""The result of a check: the verdict of a signal that is not known, and the whole result cut to its largest size.
+
+A result must fit a termination message; the least important details are left out first.
+"""
 
 from collections.abc import Iterator
 
 from optimizer_jobs.errors import printable
+from retune.api.watched import Verdict
 from retune.contract.results import CheckResult, SignalVerdict, encode_result
 
+MESSAGE_LIMIT = 1000
+"""Most characters of a verdict's message."""
 _SIZES = ((16, 8, 240, 700), (10, 6, 180, 500), (6, 4, 120, 320), (3, 2, 100, 200), (0, 0, 0, 120))
-"""Columns, violations, letters of a violation, letters of a message: tried one after the other."""
+"""Number of columns, number of violations, characters of a violation, characters of a message; tried in this order."""
+
+
+def unknown(reason: str, message: str, *, samples: int = 0) -> SignalVerdict:
+    """Return the verdict Unknown on a signal; `samples` is the number of rows in the window."""
+    text = printable(message, limit=MESSAGE_LIMIT)
+    return SignalVerdict(verdict=Verdict.UNKNOWN, reason=reason, message=text, samples=samples)
 
 
 def fitted(result: CheckResult) -> CheckResult:
-    """Return the result with as much of its detail as fits; raises ValueError when not even its verdicts do."""
+    """Return the result with as many details as fit; raises ValueError when even the verdicts alone do not fit."""
     for shorter in _shortened(result):
         try:
             encode_result(shorter)
@@ -26,14 +38,14 @@ def _shortened(result: CheckResult) -> Iterator[CheckResult]:
         yield result.model_copy(
             update={
                 "columns": result.columns[:columns],
-                "violations": tuple(printable(each, limit=letters) for each in result.violations[:violations]),
-                "drift": _said(result.drift, message),
-                "quality": _said(result.quality, message),
+                "violations": tuple(printable(words, limit=letters) for words in result.violations[:violations]),
+                "drift": _cut(result.drift, message),
+                "quality": _cut(result.quality, message),
             }
         )
 
 
-def _said(verdict: SignalVerdict | None, limit: int) -> SignalVerdict | None:
+def _cut(verdict: SignalVerdict | None, limit: int) -> SignalVerdict | None:
     if verdict is None:
         return None
     return verdict.model_copy(update={"message": printable(verdict.message, limit=limit)})

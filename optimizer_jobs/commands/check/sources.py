@@ -1,4 +1,4 @@
-"""Where a check finds its rows: the reference as captured rows, a window's, and a table of columns made of both."""
+"""The rows that a check compares: the reference, the names of its columns, and both samples as tables."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from optimizer_jobs.commands.check.embeddings import components, is_wide
+from optimizer_jobs.commands.check.components import components, is_wide
 from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, format_of
 from optimizer_jobs.data.fetch import fetch
 from optimizer_jobs.data.readers import UnreadableDataError, open_columns
@@ -28,33 +28,34 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Tables:
-    """Both samples as columns, and which of these are parts of one wide input."""
+    """Both samples as tables."""
 
     reference: pd.DataFrame
     current: pd.DataFrame
     wide: Mapping[str, tuple[str, ...]]
+    """Names of the components of each wide input, by its name."""
 
     @property
     def names(self) -> list[str]:
-        """All columns of either."""
+        """All columns of either table."""
         return [str(name) for name in self.reference.columns.union(self.current.columns, sort=False)]
 
 
 def reference_of(request: CheckRequest, manifest: Manifest, *, into: Path) -> Reference:
-    """Return the reference: rows that the champion was proven on, with its answers.
+    """Return the champion's reference; `into` is a folder for a private copy.
 
     Raises:
-        JobError: It is not there, or cannot be read.
+        JobError: There is none, or it cannot be read.
     """
     uri = of_bundle(request.store, request.champion.digest)
     return read_reference(uri, manifest.signature, into=into / "reference")
 
 
 def names_of(request: CheckRequest, *, into: Path) -> tuple[str, ...] | None:
-    """Return the names of the feature columns that spec.data has; None where it is no table, or is gone.
+    """Return the names of the feature columns in spec.data; None when the data is no table or does not exist any more.
 
     Raises:
-        JobError: It cannot be reached now: a column must not change its name for one window.
+        JobError: The data cannot be reached now. Columns must not have other names in a single window.
     """
     data = request.reference
     try:
@@ -71,30 +72,57 @@ def names_of(request: CheckRequest, *, into: Path) -> tuple[str, ...] | None:
 def tables(
     reference: Reference, current: Captured, manifest: Manifest, *, names: Sequence[str] | None = None, seed: int = 0
 ) -> Tables:
-    """Return both samples as columns: tensors and wide inputs by their components."""
-    wide: dict[str, tuple[Array, Array]] = {
-        name: (values, current.inputs[name]) for name, values in reference.rows.inputs.items() if is_wide(values)
-    }
+    """Return both samples as tables.
+
+    Args:
+        reference: The reference.
+        current: Rows of the window.
+        manifest: Manifest of the champion.
+        names: Names of the feature columns, if they are known.
+        seed: Seed of the components.
+
+    Returns:
+        Tables in which tensors and wide inputs are represented by their principal components.
+    """
+    wide = _wide(reference.rows, current, manifest.task)
     narrow = tuple(spec for spec in manifest.signature.inputs if spec.name not in wide)
-    frames = [answers(each, manifest, narrow, names) for each in (reference.rows, current)]
-    if manifest.task is Task.EMBEDDING:
-        name = next((each for each, values in reference.rows.outputs.items() if values.dtype.kind == "f"), None)
-        wide |= {} if name is None else {PREDICTION: (reference.rows.outputs[name], current.outputs[name])}
+    before, now = (answers(rows, manifest, narrow, names) for rows in (reference.rows, current))
     groups = {}
-    for name, (before, now) in wide.items():
-        found = components(name, before, now, seed=seed)
-        frames = [pd.concat([frame, part], axis=1) for frame, part in zip(frames, found, strict=True)]
-        groups[name] = tuple(map(str, found[0].columns))
-    return Tables(frames[0], frames[1], groups)
+    for name, samples in wide.items():
+        before_parts, now_parts = components(name, *samples, seed=seed)
+        before, now = pd.concat([before, before_parts], axis=1), pd.concat([now, now_parts], axis=1)
+        groups[name] = tuple(map(str, before_parts.columns))
+    return Tables(before, now, groups)
+
+
+def _wide(reference: Captured, current: Captured, task: Task) -> dict[str, tuple[Array, Array]]:
+    """Return both samples of each wide input by its name, and those of an embedding as the prediction."""
+    wide: dict[str, tuple[Array, Array]] = {
+        name: (values, current.inputs[name]) for name, values in reference.inputs.items() if is_wide(values)
+    }
+    if task is Task.EMBEDDING:
+        output = next((name for name, values in reference.outputs.items() if values.dtype.kind == "f"), None)
+        wide |= {} if output is None else {PREDICTION: (reference.outputs[output], current.outputs[output])}
+    return wide
 
 
 def answers(
     rows: Captured, manifest: Manifest, inputs: Sequence[Any] = (), names: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Return what the model answered, and these inputs, as columns; classes are text, so that none is a number."""
-    some = replace(rows, inputs={spec.name: rows.inputs[spec.name] for spec in inputs})
+    """Return the model's answers to captured rows as a table, with the given inputs.
+
+    Args:
+        rows: Captured rows.
+        manifest: Manifest of the champion.
+        inputs: Specs of the inputs to include.
+        names: Names of the feature columns, if they are known.
+
+    Returns:
+        A table in which classes are text, so that they are compared as categories.
+    """
+    chosen = replace(rows, inputs={spec.name: rows.inputs[spec.name] for spec in inputs})
     signature = manifest.signature.model_copy(update={"inputs": tuple(inputs)})
-    frame = table(some, signature, names, task=manifest.task, classes=manifest.classes)
+    frame = table(chosen, signature, names, task=manifest.task, classes=manifest.classes)
     if manifest.task is Task.CLASSIFICATION and PREDICTION in frame:
         frame[PREDICTION] = frame[PREDICTION].astype(str)
     return frame

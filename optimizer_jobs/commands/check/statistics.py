@@ -1,8 +1,8 @@
-"""Evidently's statistics for one column, and the one test of ours where Evidently's is not valid.
+"""Evidently's statistics for one column, and a test of our own where Evidently's test is not valid.
 
-The stat tests are called as Evidently's own `ValueDrift` calls them, but without the pictures that it draws for every
-column: the same numbers at a twentieth of the time, and one bad column cannot sink the others. Each function takes
-columns that were checked before: not empty, no missing values, no infinities.
+Evidently's tests are called as its own `ValueDrift` calls them, but without the pictures that it draws for each column:
+this gives the same numbers in a twentieth of the time, and one bad column cannot affect the others. Each function takes
+columns without missing and infinite values that are not empty.
 """
 
 import warnings
@@ -16,7 +16,7 @@ from scipy.stats import chi2_contingency
 from retune.api.monitoring import DriftMethod
 
 _EXPECTED = 10.0
-"""Rows that a level must be expected to have on either side; rarer levels are counted together."""
+"""Smallest expected number of rows of a category in either sample; rarer categories are counted together."""
 _BINS = 10
 
 
@@ -35,17 +35,18 @@ _EFFECTS = {
     DriftMethod.JENSEN_SHANNON: {Kind.NUMERIC: "jensenshannon", Kind.CATEGORICAL: "jensenshannon"},
     DriftMethod.PSI: {Kind.NUMERIC: "psi", Kind.CATEGORICAL: "psi"},
 }
-"""Evidently's name of the size of a change. Only a p-value knows how many rows there are, so a size alone proves
-nothing, and a p-value alone says nothing of the size."""
+"""Evidently's name of the measure of a change's size. A size alone proves nothing, because it ignores the number of
+rows; a p-value alone says nothing about the size."""
 
 CONTINGENCY = "contingency"
-"""Name under which Evidently's report finds our test."""
+"""Name of our test in Evidently's report."""
 
 WORDS = {"wasserstein": "Wasserstein", "jensenshannon": "JensenShannon", "psi": "PSI"}
+"""Names of the measures in results."""
 
 
 def load() -> None:
-    """Import Evidently before the first column, so that its absence is no fault of a column's. Takes seconds."""
+    """Import Evidently, which takes seconds, so that its absence does not look like a fault of a column."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its dependencies use old names of NumPy's
         import evidently
@@ -54,7 +55,7 @@ def load() -> None:
 
 
 def p_value(reference: pd.Series, current: pd.Series, kind: Kind, method: DriftMethod) -> float:
-    """Return how likely so large a difference of two columns is without drift."""
+    """Return the probability of a difference at least as large between two columns (M,) and (N,) without drift."""
     if kind is Kind.CATEGORICAL:
         return contingency(reference, current)
     if method is DriftMethod.CHI_SQUARE:
@@ -64,16 +65,16 @@ def p_value(reference: pd.Series, current: pd.Series, kind: Kind, method: DriftM
 
 
 def effect(reference: pd.Series, current: pd.Series, kind: Kind, method: DriftMethod) -> tuple[str, float]:
-    """Return the name of the measure and the size of the difference."""
+    """Return the name of the measure, and the size of the difference between two columns (M,) and (N,)."""
     name = _EFFECTS[method][kind]
     return WORDS[name], _evidently(name, reference, current, kind)
 
 
 def contingency(reference: pd.Series, current: pd.Series) -> float:
-    """Return the p-value of a chi-square test of two samples, rare levels counted together; 1 where nothing differs.
+    """Return the p-value of a chi-square test of two samples (M,) and (N,); rare categories are counted together.
 
-    Evidently's `chisquare` takes the reference's shares for exact. With 500 rows, a reference of 150 and five levels,
-    that gives a p-value below 0.001 in 39 % of all windows without drift.
+    Evidently's `chisquare` treats the shares of the reference as exact. With 500 rows, a reference of 150 rows and five
+    categories, this gives a p-value below 0.001 in 39 % of all windows without drift.
     """
     table = pd.DataFrame({"r": reference.value_counts(), "c": current.value_counts()}).fillna(0).to_numpy(np.float64)
     merged = _merged(table)
@@ -81,7 +82,7 @@ def contingency(reference: pd.Series, current: pd.Series) -> float:
 
 
 def register() -> None:
-    """Let Evidently's report use our test of categories, under the name CONTINGENCY."""
+    """Register our test of categories with Evidently under the name CONTINGENCY."""
     from evidently.legacy.calculations.stattests import StatTest, register_stattest
     from evidently.legacy.core import ColumnType
 
@@ -98,7 +99,7 @@ def register() -> None:
 
 
 def _merged(table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Count rare levels of a table (K, 2) together: by both sides at once, so that neither side chooses them."""
+    """Count the rare categories of a table (K, 2) together; both samples decide together which categories are rare."""
     smallest = table.sum(axis=1) * table.sum(axis=0).min() / table.sum()
     rare = smallest < _EXPECTED
     rest = table[rare].sum(axis=0, keepdims=True)
@@ -116,5 +117,5 @@ def _evidently(name: str, reference: pd.Series, current: pd.Series, kind: Kind) 
     column_type = ColumnType.Numerical if kind is Kind.NUMERIC else ColumnType.Categorical
     test = get_stattest(reference, current, column_type, name)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # such as that an exact p-value takes too long, so that another is taken
+        warnings.simplefilter("ignore")  # for example, that an exact p-value takes too long and is approximated
         return float(test(reference, current, column_type, None).drift_score)

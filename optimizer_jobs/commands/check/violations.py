@@ -1,7 +1,7 @@
-"""What does not fit the reference apart from drift: columns, missing values, infinities, values never seen before.
+"""Violations of the reference's schema: columns, missing values, infinities, unseen categories, values out of range.
 
-Such things mostly come from a broken pipeline, so they are told as what they are and never make drift. Each is held
-against what chance alone brings: even without a change, some values of a window lie outside a finite reference.
+They mostly come from a broken pipeline, so they are reported as such and never count as drift. Each is compared with
+what happens by chance: even without a change, some values of a window lie outside a finite reference.
 """
 
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ from optimizer_jobs.errors import printable
 from optimizer_jobs.measure.stats import wilson
 
 _CHANCE = 1e-4
-"""How often chance alone may make a column look violated."""
+"""Probability that a column without a change is reported."""
 _LEAST_SHARE = 0.01
-"""Smaller shares of rows are not worth a sentence."""
+"""Smallest share of rows that is reported."""
 _SHOWN = 3
 
 
 def violations(reference: pd.DataFrame, current: pd.DataFrame) -> tuple[str, ...]:
-    """Return one sentence for each kind of violation and column, missing and retyped columns first."""
-    found = list(_columns(reference, current))
+    """Return a sentence for each violation; missing and new columns come first."""
+    sentences = list(_columns(reference, current))
     if len(current) and len(reference):
         for name in current.columns.intersection(reference.columns):
-            found += _values(str(name), reference[name], current[name])
-    return tuple(printable(sentence, limit=300) for sentence in found)
+            sentences += _values(str(name), reference[name], current[name])
+    return tuple(printable(sentence, limit=300) for sentence in sentences)
 
 
 def _columns(reference: pd.DataFrame, current: pd.DataFrame) -> Iterator[str]:
@@ -72,7 +72,7 @@ def _infinite(values: pd.Series) -> pd.Series:
 
 
 def _unseen(name: str, reference: pd.Series, current: pd.Series) -> Iterator[str]:
-    """Tell categories that the reference does not have, beyond those that it missed by chance (Good and Turing)."""
+    """Report categories that the reference does not have, if they are more than expected by chance (Good-Turing)."""
     known = set(reference.unique())
     new = current[~current.isin(known)]
     once = int((reference.value_counts() == 1).sum())
@@ -82,7 +82,7 @@ def _unseen(name: str, reference: pd.Series, current: pd.Series) -> Iterator[str
 
 
 def _outside(name: str, reference: pd.Series, current: pd.Series) -> Iterator[str]:
-    """Tell values beyond the reference's smallest and largest; without a change, their share follows a beta law."""
+    """Report values outside the reference's range, if they are more than expected by chance (a beta distribution)."""
     low, high = float(reference.min()), float(reference.max())
     outside = int(((current < low) | (current > high)).sum())
     expected = float(beta.isf(_CHANCE, 2, max(1, len(reference) - 1)))
@@ -94,7 +94,7 @@ def _outside(name: str, reference: pd.Series, current: pd.Series) -> Iterator[st
 
 
 def _more(count: int, rows: int, *, beyond: float) -> bool:
-    """Whether a share is worth a sentence, and surely above another one."""
+    """Return whether a share of rows is large enough to report, and proven to be larger than another share."""
     if count < _LEAST_SHARE * rows or not count:
         return False
     return wilson(count, rows, confidence=1 - 2 * _CHANCE).low > beyond

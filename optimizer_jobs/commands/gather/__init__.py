@@ -1,1 +1,1 @@
-"""Data of a run from recent production rows: what is true of them, split in the order of time."""
+"""The gather Job: it builds the data of a run from recent labelled production rows, split in the order of time."""

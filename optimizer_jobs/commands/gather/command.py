@@ -1,7 +1,7 @@
-"""The command `gather`: build a run's data from recent production rows, or say why the original data is better.
+"""The command `gather`: build a run's data from recent production rows, or say why the original data is used.
 
-What is built is built once: a Job started again finds its record and repeats it. Whatever keeps fresh data from being
-good enough is no failure, because the original data is there.
+The data is built only once; a Job that is started again returns the recorded result. It is not a failure when the
+production rows are not good enough, because the run can use the original data.
 """
 
 import os
@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from optimizer_jobs.commands.gather.mixing import mix, newest
 from optimizer_jobs.commands.gather.sources import Labelled, Sources
 from optimizer_jobs.commands.gather.splits import NAMES, SHARES, Splits, fingerprints, imbalance, split, without
-from optimizer_jobs.data.datasets import Rows, joined, read_dataset
+from optimizer_jobs.data.datasets import Rows, joined
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, printable, store_access
@@ -42,19 +42,21 @@ _WORDS = 1000
 
 
 class NotEnoughError(Exception):
-    """Why there is no fresh data, as a sentence."""
+    """The production rows cannot be used; the message is a sentence."""
 
 
 @dataclass(frozen=True)
 class Sets:
-    """What is written: rows by split, and what they were built from."""
+    """The data sets that are written."""
 
     rows: Mapping[str, Rows]
+    """Rows by split."""
     words: str
+    """A sentence on what they were built from."""
 
 
 def run(request: GatherRequest) -> GatherResult:
-    """Return the fresh data, or none and why.
+    """Return the fresh data, or why there is none.
 
     Raises:
         JobError: The champion, the original data, the folder of captured requests or the store cannot be used.
@@ -72,12 +74,12 @@ def run(request: GatherRequest) -> GatherResult:
 
 
 def recorded(request: GatherRequest) -> GatherResult | None:
-    """Return what an earlier start of this same Job built."""
+    """Return the result that an earlier start of this Job recorded, or None."""
     try:
-        found = GatherResult.model_validate_json((resolve(_folder(request)).local / RECORD).read_bytes())
+        result = GatherResult.model_validate_json((resolve(_folder(request)).local / RECORD).read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
-    return found if (found.run, found.spec_hash) == (request.run, request.spec_hash) else None
+    return result if (result.run, result.spec_hash) == (request.run, request.spec_hash) else None
 
 
 def _gather(request: GatherRequest, scratch: Path) -> GatherResult:
@@ -108,9 +110,9 @@ def _check_count(count: int, request: GatherRequest, set_aside: Mapping[str, int
 
 
 def _sets(request: GatherRequest, sources: Sources, labelled: Labelled) -> Sets:
-    found = split(labelled.rows)
-    fresh = {name: _rows(labelled, found.places[name]) for name in NAMES}
-    _check_count(sum(map(len, fresh.values())), request, {"rows that come again later": found.repeated})
+    splits = split(labelled.rows)
+    fresh = {name: _rows(labelled, splits.indices[name]) for name in NAMES}
+    _check_count(sum(map(len, fresh.values())), request, {"rows that come again later": splits.repeated})
     empty = [name for name, rows in fresh.items() if not len(rows)]
     if empty:
         raise NotEnoughError(f"The original data is used: no row is left for {', '.join(empty)}.")
@@ -118,12 +120,12 @@ def _sets(request: GatherRequest, sources: Sources, labelled: Labelled) -> Sets:
         _check_classes({name: rows.answers for name, rows in fresh.items()})
     original = sources.original()
     training, used = _training(request, fresh, original)
-    words = _words(_span(request, labelled), fresh, found, used=used, set_aside=labelled.set_aside)
+    words = _words(_span(request, labelled), fresh, splits, used=used, set_aside=labelled.set_aside)
     return Sets({**fresh, "training": training}, words)
 
 
 def _check_classes(labels: Mapping[str, Array]) -> None:
-    if len({found.dtype.kind for found in labels.values()}) > 1:
+    if len({values.dtype.kind for values in labels.values()}) > 1:
         raise NotEnoughError("The original data is used: some labels are numbers and some are text.")
     missing = imbalance(labels)
     if missing is not None:
@@ -131,32 +133,32 @@ def _check_classes(labels: Mapping[str, Array]) -> None:
 
 
 def _training(request: GatherRequest, fresh: Mapping[str, Rows], original: Rows | None) -> tuple[Rows, int]:
-    """Return the training rows and how many different ones of them are original."""
+    """Return the training rows, and how many different original rows are among them."""
     recent, limit = fresh["training"], request.refresh.max_rows
     if request.refresh.policy != "Mixed" or original is None:
         return recent.take(newest(len(recent), limit=limit)), 0
-    judged = {each for name in NAMES[1:] for each in fingerprints(fresh[name].inputs)}
+    judged = {fingerprint for name in NAMES[1:] for fingerprint in fingerprints(fresh[name].inputs)}
     old = without(original, judged)
-    if not len(old) or not _alike(recent, old):
+    if not len(old) or not _compatible(recent, old):
         return recent.take(newest(len(recent), limit=limit)), 0
     share = float(request.refresh.recent_share)
-    mine, theirs = mix(len(recent), len(old), share=share, limit=limit, seed=request.seed)
-    return joined([recent.take(mine), old.take(theirs)]), len(np.unique(theirs))
+    recent_rows, old_rows = mix(len(recent), len(old), share=share, limit=limit, seed=request.seed)
+    return joined([recent.take(recent_rows), old.take(old_rows)]), len(np.unique(old_rows))
 
 
-def _alike(one: Rows, other: Rows) -> bool:
-    """Whether rows can stand in one data set."""
-    shapes = all(values.shape[1:] == other.inputs[name].shape[1:] for name, values in one.inputs.items())
-    return shapes and (one.answers.dtype.kind == "U") == (other.answers.dtype.kind == "U")
+def _compatible(recent: Rows, old: Rows) -> bool:
+    """Return whether two sets of rows can be joined: equal shapes, and labels that are either all text or all not."""
+    shapes = all(values.shape[1:] == old.inputs[name].shape[1:] for name, values in recent.inputs.items())
+    return shapes and (recent.answers.dtype.kind == "U") == (old.answers.dtype.kind == "U")
 
 
-def _rows(labelled: Labelled, places: Array) -> Rows:
-    chosen = labelled.rows.take(places)
-    return Rows(inputs=chosen.inputs, labels=labelled.labels[places], digest="")
+def _rows(labelled: Labelled, indices: Array) -> Rows:
+    chosen = labelled.rows.take(indices)
+    return Rows(inputs=chosen.inputs, labels=labelled.labels[indices], digest="")
 
 
 def _write(request: GatherRequest, sets: Sets, signature: Signature, scratch: Path) -> Path:
-    """Write all files into a folder of this Job's own, and return it; their labels are called as validation's are."""
+    """Write all files into a scratch folder and return it; the label column is named as in the validation data."""
     folder = scratch / "written"
     folder.mkdir()
     for name, rows in sets.rows.items():
@@ -171,35 +173,21 @@ def _plain(values: Array, dtype: str) -> Array:
 
 
 def _check_readable(request: GatherRequest, sources: Sources, written: Path, scratch: Path) -> None:
-    """See that the search can read the files; whatever a model cannot learn from shows here."""
-    manifest = sources.champion.manifest
+    """Read the files as the search will read them; raises NotEnoughError when the search could not use them."""
+    label = request.data.validation.label_column
     for name in NAMES:
-        spec = Dataset.model_construct(
-            uri=f"file://{written}/{name}.npz",
-            digest=None,
-            format=None,
-            label_column=request.data.validation.label_column,
-        )
+        uri = f"file://{written}/{name}.npz"
+        spec = Dataset.model_construct(uri=uri, digest=None, format=None, label_column=label)
         try:
-            read_dataset(
-                spec,
-                manifest.signature,
-                into=scratch / "again" / name,
-                task=manifest.task,
-                missing=bool(manifest.accepts_missing),
-            )
+            sources.read(spec, into=scratch / "again" / name)
         except JobError as error:
             raise NotEnoughError(f"The original data is used: in the {name} rows, {error.message}") from error
 
 
 def _publish(request: GatherRequest, sets: Sets, written: Path) -> GatherResult:
-    """Put the folder into the store whole or not at all."""
+    """Copy the folder into the store, completely or not at all."""
     uri = _folder(request)
-    files = {name: f"{name}.npz" for name in NAMES}
-    stored = {
-        name: StoredData(uri=f"{uri}/{file}", digest=file_digest(written / file), rows=len(sets.rows[name]))
-        for name, file in files.items()
-    }
+    stored = {name: _stored(f"{uri}/{name}.npz", written / f"{name}.npz", sets.rows[name]) for name in NAMES}
     fresh = FreshData(**stored, words=sets.words)
     result = GatherResult(spec_hash=request.spec_hash, run=request.run, fresh=fresh, message=sets.words)
     (written / RECORD).write_bytes(result.model_dump_json(by_alias=True, exclude_none=True).encode())
@@ -208,6 +196,10 @@ def _publish(request: GatherRequest, sets: Sets, written: Path) -> GatherResult:
         _place(written, target)
     say(sets.words)
     return result
+
+
+def _stored(uri: str, file: Path, rows: Rows) -> StoredData:
+    return StoredData(uri=uri, digest=file_digest(file), rows=len(rows))
 
 
 def _place(source: Path, target: Path) -> None:
@@ -235,11 +227,12 @@ def _span(request: GatherRequest, labelled: Labelled) -> str:
     return f"since {datetime.fromtimestamp(labelled.since, tz=UTC):%Y-%m-%d %H:%M:%S} UTC, when the live data changed"
 
 
-def _words(span: str, fresh: Mapping[str, Rows], found: Splits, *, used: int, set_aside: Mapping[str, int]) -> str:
+def _words(span: str, fresh: Mapping[str, Rows], splits: Splits, *, used: int, set_aside: Mapping[str, int]) -> str:
     counts = ", ".join(f"{len(fresh[name])} for {name}" for name in NAMES)
     mixed = f", training mixed with {used} original rows" if used else ""
-    aside = {**set_aside, **({"rows that come again later": found.repeated} if found.repeated else {})}
-    return printable(f"Labelled production rows {span}: {counts}{mixed}{_listed(aside)}.", limit=_WORDS)
+    repeated = {"rows that come again later": splits.repeated} if splits.repeated else {}
+    listed = _listed({**set_aside, **repeated})
+    return printable(f"Labelled production rows {span}: {counts}{mixed}{listed}.", limit=_WORDS)
 
 
 def _listed(set_aside: Mapping[str, int]) -> str:

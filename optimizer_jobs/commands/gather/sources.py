@@ -1,4 +1,4 @@
-"""What the command `gather` reads: recent rows with labels, and the original data."""
+"""The sources of a run's data: recent production rows with labels, and the original training data."""
 
 import time
 from collections.abc import Mapping
@@ -15,42 +15,46 @@ from optimizer_jobs.production.labels import Known, match, read_labels
 from optimizer_jobs.production.windows import Captured, Selection, read_window
 from optimizer_jobs.signature import Signature
 from retune.api.base import seconds
+from retune.api.model import Dataset
 from retune.api.monitoring import Labels, Production
 from retune.contract.requests import GatherRequest
 
 Array = NDArray[Any]
 
 LABELS_LIMIT = 2_000_000
-"""Labels that are kept in memory."""
+"""Most labels that are kept in memory."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Recent rows whose labels are known."""
+    """N recent rows with labels."""
 
     rows: Captured
     labels: Array
+    """(N,)"""
     since: int
-    """Begin of the span they are from, in seconds since 1970."""
+    """Start of the span that they are from, in seconds since 1970."""
     set_aside: Mapping[str, int]
+    """How many rows, labels or files were not used, by reason."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a run's data comes from."""
+    """The sources of a run's data."""
 
     request: GatherRequest
     champion: Bundle
     scratch: Path
+    """Folder for private copies."""
 
     @property
     def signature(self) -> Signature:
-        """What the model takes and answers."""
+        """Inputs and outputs of the model."""
         return self.champion.manifest.signature
 
     @property
     def start(self) -> int:
-        """Begin of the span that rows are taken from."""
+        """Start of the span that rows are taken from, in seconds since 1970."""
         return max(0, self.request.until - int(seconds(self.request.refresh.span)))
 
     def known(self, labels: Labels) -> Known:
@@ -58,10 +62,10 @@ class Sources:
         return read_labels(labels, since=float(self.start), into=self.scratch / "labels", limit=LABELS_LIMIT)
 
     def labelled(self, known: Known, *, max_rows: int) -> Labelled:
-        """Return the rows with labels, whichever model answered them, at most `max_rows`.
+        """Return at most `max_rows` rows with labels, whichever model answered them.
 
-        They are those since the live data changed, where that is known and they are enough to learn from and to judge
-        by: split by time, older ones would be all there is to learn from.
+        If it is known when the live data changed, and there are enough rows since then, only these are used. The split
+        is by time, so with older rows the training split would contain no row from after the change.
         """
         changed = self.request.changed
         if changed is not None and self.start < changed < self.request.until:
@@ -78,17 +82,15 @@ class Sources:
         return Labelled(rows, labels, since, {**captured.set_aside, **set_aside, **extra})
 
     def original(self) -> Rows | None:
-        """Return the original training data, if there is any."""
-        manifest, data = self.champion.manifest, self.request.data.training
-        if data is None:
-            return None
-        return read_dataset(
-            data,
-            manifest.signature,
-            into=self.scratch / "original",
-            task=manifest.task,
-            missing=bool(manifest.accepts_missing),
-        )
+        """Return the original training data, or None when there is none."""
+        data = self.request.data.training
+        return None if data is None else self.read(data, into=self.scratch / "original")
+
+    def read(self, data: Dataset, *, into: Path) -> Rows:
+        """Read a data set for the model; `into` is a folder for a private copy. Raises JobError as `read_dataset`."""
+        manifest = self.champion.manifest
+        missing = bool(manifest.accepts_missing)
+        return read_dataset(data, manifest.signature, into=into, task=manifest.task, missing=missing)
 
     def _window(self, start: int, max_rows: int, *, request_ids: frozenset[str]) -> Captured:
         production: Production = self.request.production
@@ -104,10 +106,10 @@ class Sources:
 
 
 def _sound(rows: Captured, *, missing: bool) -> tuple[Captured, int]:
-    """Return the rows that a model can learn from, and how many it cannot."""
-    good = np.ones(len(rows), dtype=np.bool_)
+    """Return the rows without infinite values (and without missing ones unless `missing`), and how many others."""
+    sound = np.ones(len(rows), dtype=np.bool_)
     for values in rows.inputs.values():
         if values.dtype.kind == "f":
-            fit = ~np.isinf(values) if missing else np.isfinite(values)
-            good &= fit.all(axis=tuple(range(1, fit.ndim)))
-    return (rows, 0) if good.all() else (rows.take(good), int((~good).sum()))
+            usable = ~np.isinf(values) if missing else np.isfinite(values)
+            sound &= usable.all(axis=tuple(range(1, usable.ndim)))
+    return (rows, 0) if sound.all() else (rows.take(sound), int((~sound).sum()))

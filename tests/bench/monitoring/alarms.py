@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from optimizer_jobs.commands.check.drift import compare
-from optimizer_jobs.commands.check.verdict import judge
+from optimizer_jobs.commands.check.drift_verdict import judge
 from retune.api.monitoring import Drift
 from retune.api.watched import Signal, Verdict
 from retune.contract.results import SignalVerdict

@@ -42,7 +42,7 @@ def rows(count: int, columns: int, *, seed: int) -> pd.DataFrame:
 def ours(reference: pd.DataFrame, current: pd.DataFrame) -> None:
     """Judge a window as the check does: of many rows a sample."""
     from optimizer_jobs.commands.check.drift import compare
-    from optimizer_jobs.commands.check.verdict import judge
+    from optimizer_jobs.commands.check.drift_verdict import judge
     from optimizer_jobs.commands.check.violations import violations
     from retune.api.monitoring import Drift
 

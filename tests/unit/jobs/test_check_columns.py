@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_wine
 
-from optimizer_jobs.commands.check.columns import Cause, Left, Pair, pairs
-from optimizer_jobs.commands.check.embeddings import components
+from optimizer_jobs.commands.check.columns import Cause, NotCompared, Pair, pairs
+from optimizer_jobs.commands.check.components import components
 from optimizer_jobs.commands.check.independence import correlation_time, stride
 from optimizer_jobs.commands.check.statistics import Kind, contingency
 from optimizer_jobs.commands.check.violations import violations
@@ -86,14 +86,14 @@ def test_a_column_that_cannot_be_compared_says_why(
     """It is set aside with its cause, and the others are compared all the same."""
     reference, current = halves()
     found = list(pairs(reference, damage(current), [NAME]))
-    assert [each.cause for each in found if isinstance(each, Left)] == [cause]
+    assert [each.cause for each in found if isinstance(each, NotCompared)] == [cause]
 
 
 def test_columns_of_many_categories_need_more_rows() -> None:
     """Ten rows a category, so that rare ones do not decide."""
     frame = pd.DataFrame({"city": np.random.default_rng(0).permutation([f"c{place % 40}" for place in range(300)])})
     (found,) = pairs(frame, frame, ["city"])
-    assert isinstance(found, Left)
+    assert isinstance(found, NotCompared)
     assert (found.cause, "400 are needed for its 40 categories" in found.words) == (Cause.TOO_FEW, True)
 
 
@@ -101,7 +101,7 @@ def test_values_that_repeat_each_other_are_told_as_what_they_count_for() -> None
     """A column that hardly moves from row to row has few values of its own, and the words have both numbers."""
     frame = pd.DataFrame({"level": np.cumsum(np.random.default_rng(0).normal(size=300))})
     (found,) = pairs(frame, frame, ["level"])
-    assert isinstance(found, Left)
+    assert isinstance(found, NotCompared)
     assert found.cause is Cause.TOO_FEW
     assert "its 300 values, each like the one before, count as" in found.words
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from optimizer_jobs.commands.check.estimate import judge_confidence
+from optimizer_jobs.commands.check.estimated_quality import judge_confidence
 from retune.api.monitoring import Quality
 from retune.api.watched import Verdict
 

@@ -1,4 +1,7 @@
-"""Whether a delivered file has changed since it was measured: its digest, read as a stream and kept nowhere."""
+"""The current digest of a delivered file, which shows whether it has changed since it was measured.
+
+The file is read as a stream, and no copy is kept.
+"""
 
 import hashlib
 import time
@@ -14,8 +17,8 @@ _LIMIT_BYTES = 64 << 30
 _LIMIT_SECONDS = 600.0
 
 
-def digest_now(followed: Followed) -> str | None:
-    """Return the digest that the file has now; None where it cannot be read, which says nothing about it."""
+def current_digest(followed: Followed) -> str | None:
+    """Return the digest that the file has now, or None when it cannot be read, which does not mean that it changed."""
     try:
         return _digest(followed.uri)
     except (JobError, ValueError) as error:

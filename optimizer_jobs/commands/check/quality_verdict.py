@@ -1,4 +1,4 @@
-"""Quality of a window from what a check has: labels where they came, else the model's confidence, else why neither."""
+"""The verdict on a window's quality: from labels if there are any, or else estimated from the model's confidence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from optimizer_jobs.commands.check import quality as labelled_quality
+from optimizer_jobs.commands.check import labelled_quality
 from optimizer_jobs.commands.check.context import Check
-from optimizer_jobs.commands.check.estimate import judge_confidence
+from optimizer_jobs.commands.check.estimated_quality import judge_confidence
+from optimizer_jobs.commands.check.result import unknown
 from optimizer_jobs.commands.check.sources import answers
-from optimizer_jobs.commands.check.verdict import unknown
 from optimizer_jobs.models.bundle import Manifest
 from optimizer_jobs.production.features import CONFIDENCE, PREDICTION
 from optimizer_jobs.production.labels import join
@@ -29,20 +29,27 @@ _LABELS = 2_000_000
 
 @dataclass(frozen=True)
 class Labelled:
-    """Rows of the newest window whose labels are due, and what is true of those that have a label."""
+    """Rows of the newest window whose labels are due."""
 
     rows: Captured
+    """All rows of the window."""
     known: Captured
+    """The M rows that have a label."""
     truth: NDArray[Any]
-    """(M,) of `known`."""
+    """Labels (M,) of the rows in `known`."""
     set_aside: Mapping[str, int]
+    """How many labels or files were not used, by reason."""
 
 
 def labelled_of(check: Check, current: Captured) -> Labelled | None:
-    """Return the labelled rows; None where no window's labels are due.
+    """Return the rows of the newest window whose labels are due, or None when there is no such window.
+
+    Args:
+        check: The check.
+        current: Rows of the window that is checked, which may be the same window.
 
     Raises:
-        JobError: The folder of labels cannot be listed or its server not be read.
+        JobError: The folder of labels cannot be listed, or its server cannot be read.
     """
     window, labels = check.request.labelled, check.production.labels
     if window is None or labels is None:
@@ -60,9 +67,17 @@ def judge_quality(
     drifted: bool,
     notes: str = "",
 ) -> dict[str, Any]:
-    """Return `quality` of the newest labelled window, or an estimate of this one's, and which window it is of.
+    """Return the fields `quality` and `labelled_window` of the result.
 
-    `notes` are sentences on the labels that belong to the former.
+    The quality is that of the newest labelled window, or else an estimate for the window that is checked.
+
+    Args:
+        check: The check.
+        reference: The reference, if there is one.
+        current: Rows of the window that is checked.
+        labelled: Rows of the newest window whose labels are due, if there is one.
+        drifted: Whether the inputs of the window have drifted.
+        notes: Sentences about the labels that are added to the message of a labelled window.
     """
     settings = check.request.quality or Quality()
     metric = labelled_quality.metric_of(check.manifest.task, settings)
@@ -84,24 +99,24 @@ def _measured(
     check: Check, labelled: Labelled, metric: Metric, reference: Reference | None, *, notes: str
 ) -> SignalVerdict:
     manifest, settings = check.manifest, check.request.quality or Quality()
-    before = (
-        None
-        if reference is None
-        else _scores(manifest, metric, reference.rows.take(reference.labelled), reference.labels)
-    )
+    before = None if reference is None else _reference_scores(manifest, metric, reference)
     now = _scores(manifest, metric, labelled.known, labelled.truth)
-    passed = "".join(f" {count} {why}." for why, count in sorted(labelled.set_aside.items())[:2])
+    skipped = "".join(f" {count} {why}." for why, count in sorted(labelled.set_aside.items())[:2])
     return labelled_quality.judge_labels(
         settings,
         metric,
         reference=before,
         current=np.zeros(0) if now is None else now,
-        notes=notes + _coverage(manifest, labelled.rows, labelled.known) + passed,
+        notes=notes + _coverage(manifest, labelled.rows, labelled.known) + skipped,
     )
 
 
+def _reference_scores(manifest: Manifest, metric: Metric, reference: Reference) -> Any:
+    return _scores(manifest, metric, reference.rows.take(reference.labelled), reference.labels)
+
+
 def _scores(manifest: Manifest, metric: Metric, rows: Captured, truth: Any) -> Any:
-    """Return each row's score; None where the answers cannot be read, or are of another type than the labels."""
+    """Return the scores (N,) of the rows; None when the answers cannot be read, or labels have another type."""
     table = answers(rows, manifest)
     if PREDICTION not in table or not len(truth):
         return None
@@ -115,19 +130,18 @@ def _coverage(manifest: Manifest, rows: Captured, labelled: Captured) -> str:
     known = set(zip(labelled.request_ids.tolist(), labelled.rows.tolist(), strict=True))
     keys = zip(rows.request_ids.tolist(), rows.rows.tolist(), strict=True)
     mask = np.fromiter((key in known for key in keys), np.bool_, len(rows))
-    told = answers(rows, manifest).get(PREDICTION, pd.Series(np.zeros(len(rows))))
-    return labelled_quality.coverage(told[mask], told[~mask])
+    predictions = answers(rows, manifest).get(PREDICTION, pd.Series(np.zeros(len(rows))))
+    return labelled_quality.coverage(predictions[mask], predictions[~mask])
 
 
 def _estimated(
     manifest: Manifest, settings: Quality, metric: Metric, reference: Reference | None, current: Captured
 ) -> SignalVerdict | None:
-    """Return the estimate, or None where confidence says nothing or there is nothing to correct it by."""
+    """Return the estimated quality, or None when the model has no confidence or the reference has no labels."""
     if settings.estimate == "Never" or metric is not Metric.ACCURACY or reference is None or not len(current):
         return None
-    known = reference.rows.take(reference.labelled)
-    before, now = answers(known, manifest), answers(current, manifest)
-    right = _scores(manifest, metric, known, reference.labels)
+    before, now = answers(reference.rows.take(reference.labelled), manifest), answers(current, manifest)
+    right = _reference_scores(manifest, metric, reference)
     if right is None or CONFIDENCE not in before or CONFIDENCE not in now:
         return None
     return judge_confidence(

@@ -1,7 +1,7 @@
-"""What labels that came late say of a window: its quality against the reference's, both with their uncertainty.
+"""The quality of a window with labels, compared with the quality on the reference.
 
-A loss counts only where the interval of the difference proves that there is one and the estimate is large enough. The
-reference's quality is an estimate like any other, so its rows are in the interval too.
+A loss counts only if the interval of the difference proves that there is one, and if the estimate is large enough. The
+reference's quality is an estimate too, so the interval includes its uncertainty.
 """
 
 import math
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from optimizer_jobs.commands.check.columns import is_text
 from optimizer_jobs.commands.check.independence import thinned
+from optimizer_jobs.commands.check.result import unknown
 from optimizer_jobs.commands.check.statistics import Kind, contingency, p_value
-from optimizer_jobs.commands.check.verdict import unknown
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import printable
 from optimizer_jobs.measure.bootstrap import resampled
@@ -32,44 +32,62 @@ Array = NDArray[Any]
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.998
-"""Of every interval: a loss that is none is proven once in 1000 windows, as with drift."""
+"""Confidence of every interval (0..1): without a loss, one is proven in one window of 1000, as with drift."""
 _LEAST_REFERENCE = 50
 _BIASED = 1e-3
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss of quality, positive for the worse: of accuracy as it is, of an error as a share of the reference's."""
+    """A loss of quality; positive is worse.
+
+    For accuracy, it is the difference; for an error, the difference divided by the reference's error.
+    """
 
     value: Interval
     """The window's quality."""
     reference: Interval
+    """The reference's quality."""
     loss: float
     low: float
+    """Low end of the loss's interval."""
     high: float
+    """High end of the loss's interval."""
 
 
 def metric_of(task: Task, quality: Quality) -> Metric | None:
-    """Return what is watched; None where labels say nothing about the task, or the metric is not of the task."""
-    own = {Task.CLASSIFICATION: (Metric.ACCURACY,), Task.REGRESSION: (Metric.RMSE, Metric.MAE)}.get(task, ())
+    """Return the metric that is monitored, or None when labels cannot measure the metric or anything of the task."""
+    measurable = {Task.CLASSIFICATION: (Metric.ACCURACY,), Task.REGRESSION: (Metric.RMSE, Metric.MAE)}.get(task, ())
     if quality.metric is None:
-        return own[0] if own else None
-    return quality.metric if quality.metric in own else None
+        return measurable[0] if measurable else None
+    return quality.metric if quality.metric in measurable else None
 
 
 def scores(metric: Metric, predicted: Array, labels: Array) -> Floats:
-    """Return (N,) whether each prediction is right, or its absolute or squared error; finite rows alone."""
+    """Return a score for each row.
+
+    Args:
+        metric: Accuracy, MAE or RMSE.
+        predicted: Predictions (N,).
+        labels: Labels (N,).
+
+    Returns:
+        For accuracy 1 or 0 (N,); for an error the absolute or squared errors (M,) of the M rows where it is finite.
+    """
     if metric is Metric.ACCURACY:
         return correct(Predictions(labels=predicted), Rows(inputs={}, labels=labels, digest="")).astype(np.float64)
-    missed = predicted.astype(np.float64) - labels.astype(np.float64)
-    missed = missed[np.isfinite(missed)]
-    return np.asarray(np.abs(missed) if metric is Metric.MAE else np.square(missed))
+    errors = predicted.astype(np.float64) - labels.astype(np.float64)
+    errors = errors[np.isfinite(errors)]
+    return np.asarray(np.abs(errors) if metric is Metric.MAE else np.square(errors))
 
 
 def lost(metric: Metric, reference: Floats, current: Floats) -> Loss:
-    """Return the loss from the reference's scores (M,) to the window's (N,), as they come from `scores`.
+    """Return the loss of quality from the reference to the window.
 
-    Rows of the window are in the order of time and count for less where they repeat each other.
+    Args:
+        metric: Accuracy, MAE or RMSE.
+        reference: Scores (M,) of the reference, from `scores`.
+        current: Scores (N,) of the window in the order of time; they are thinned if they are not independent.
     """
     independent = thinned(pd.Series(current)).to_numpy()
     before = own_interval(metric, reference)(CONFIDENCE)
@@ -80,13 +98,13 @@ def lost(metric: Metric, reference: Floats, current: Floats) -> Loss:
 
 
 def judge(loss: Loss, metric: Metric, quality: Quality, *, notes: str = "") -> SignalVerdict:
-    """Return the verdict on a loss."""
+    """Return the verdict on a loss; `notes` are sentences for the end of its message."""
     verdict, reason = _decide(loss, quality)
     unit = "points" if metric is Metric.ACCURACY else "% of the reference's error"
-    seen = f"{metric} is {loss.value.value:.4g} on {loss.value.samples} independent labelled rows"
+    measured = f"{metric} is {loss.value.value:.4g} on {loss.value.samples} independent labelled rows"
     span = f"{_percent(loss.low)} to {_percent(loss.high)}; limit {_percent(float(quality.max_degradation))}"
-    lost_words = f"a loss of {_percent(loss.loss)} {unit} ({span})"
-    message = f"{seen} and {loss.reference.value:.4g} on the reference: {lost_words}.{notes}"
+    loss_words = f"a loss of {_percent(loss.loss)} {unit} ({span})"
+    message = f"{measured} and {loss.reference.value:.4g} on the reference: {loss_words}.{notes}"
     return SignalVerdict(
         verdict=verdict,
         reason=reason,
@@ -102,10 +120,18 @@ def judge(loss: Loss, metric: Metric, quality: Quality, *, notes: str = "") -> S
 def judge_labels(
     quality: Quality, metric: Metric, *, reference: Floats | None, current: Floats, notes: str = ""
 ) -> SignalVerdict:
-    """Return the verdict of a window's labelled rows, Unknown where either side has too few."""
+    """Return the verdict on a window's labelled rows; Unknown when the reference or the window has too few.
+
+    Args:
+        quality: Quality settings of the spec.
+        metric: Accuracy, MAE or RMSE.
+        reference: Scores (M,) of the reference; None without a reference.
+        current: Scores (N,) of the window in the order of time.
+        notes: Sentences for the end of the message.
+    """
     if reference is None or len(reference) < _LEAST_REFERENCE:
-        has = 0 if reference is None else len(reference)
-        return unknown("ReferenceMissing", f"The reference has {has} labelled rows; {_LEAST_REFERENCE} are needed.")
+        rows = 0 if reference is None else len(reference)
+        return unknown("ReferenceMissing", f"The reference has {rows} labelled rows; {_LEAST_REFERENCE} are needed.")
     if len(current) < quality.min_labels:
         words = f"{len(current)} rows have a label; {quality.min_labels} are needed.{notes}"
         return unknown("TooFewLabels", words, samples=len(current))
@@ -113,7 +139,12 @@ def judge_labels(
 
 
 def coverage(labelled: pd.Series, unlabelled: pd.Series) -> str:
-    """Return words on how many rows have a label, and whether these are other rows than the rest."""
+    """Return a sentence on how many rows have a label, and on whether they differ from the rows without.
+
+    Args:
+        labelled: Predictions (M,) for the rows with a label.
+        unlabelled: Predictions (N,) for the rows without.
+    """
     rows = len(labelled) + len(unlabelled)
     words = f" {len(labelled) / max(1, rows):.0%} of the {rows} rows have a label"
     if min(len(labelled), len(unlabelled)) < _LEAST_REFERENCE:
@@ -134,7 +165,13 @@ def _decide(loss: Loss, quality: Quality) -> tuple[Verdict, str]:
 
 
 def _difference(before: Interval, now: Interval, *, exact: float) -> Loss:
-    """Return the loss of a share, with the interval that R. Newcombe (1998) makes of both Wilson intervals."""
+    """Return the loss of a share, with R. Newcombe's interval (1998), which combines both Wilson intervals.
+
+    Args:
+        before: Share on the reference.
+        now: Share on the window's independent rows.
+        exact: Share on all rows of the window.
+    """
     shown = Interval(exact, min(now.low, exact), max(now.high, exact), now.samples)
     loss = before.value - exact
     low = loss - math.hypot(before.value - before.low, now.high - now.value)
@@ -145,9 +182,9 @@ def _difference(before: Interval, now: Interval, *, exact: float) -> Loss:
 def _ratio(metric: Metric, reference: Floats, current: Floats, before: Interval, now: Interval) -> Loss:
     root = metric is Metric.RMSE
     base = max(before.value, 1e-12)
-    # Both bootstraps use one seed, so one is turned round: draws of equal rows must not hang together.
-    drawn = resampled(current, root=root).draws / np.maximum(resampled(reference, root=root).draws[::-1], 1e-12) - 1
-    low, high = np.quantile(drawn, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
+    # Both bootstraps use the same seed, so the order of one is reversed: draws must not depend on each other.
+    draws = resampled(current, root=root).draws / np.maximum(resampled(reference, root=root).draws[::-1], 1e-12) - 1
+    low, high = np.quantile(draws, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
     loss = now.value / base - 1
     return Loss(now, before, loss, min(float(low), loss), max(float(high), loss))
 

@@ -1,0 +1,64 @@
+"""Drift of the labels themselves (target drift), whether or not the model follows it.
+
+It is reported with the columns and on the page, and may explain a loss of quality. It does not count for the verdict on
+drift: labels arrive late and often for some rows only, and what they prove is judged as quality.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from numpy.typing import NDArray
+
+from optimizer_jobs.commands.check.drift import TARGET, Compared, compare_target
+from optimizer_jobs.commands.check.drift_verdict import column_words
+from optimizer_jobs.commands.check.quality_verdict import Labelled
+from optimizer_jobs.commands.check.sources import Tables
+from optimizer_jobs.production.reference import Reference
+from retune.api.model import Task
+from retune.api.monitoring import Drift
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TargetDrift:
+    """Labels of the reference and of the labelled window, and their comparison."""
+
+    reference: pd.Series
+    """(M,)"""
+    current: pd.Series
+    """(N,)"""
+    comparison: Compared
+
+    @property
+    def words(self) -> str:
+        """A sentence if the labels drifted, otherwise nothing."""
+        return f" The labels themselves drifted: {column_words(self.comparison)}." if self.comparison.drifted else ""
+
+    def joined_to(self, both: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return both tables with a column of labels; if labels arrive late, they belong to rows of another window."""
+        return _joined(both.reference, self.reference), _joined(both.current, self.current)
+
+
+def target_drift(
+    task: Task, reference: Reference | None, labelled: Labelled | None, drift: Drift | None
+) -> TargetDrift | None:
+    """Compare the labels of the labelled window with those of the reference; None when either has none or too few."""
+    if reference is None or labelled is None or drift is None or task is Task.EMBEDDING:
+        return None
+    before, now = (_column(labels, task) for labels in (reference.labels, labelled.truth))
+    comparison = compare_target(before, now, drift)
+    return None if comparison is None else TargetDrift(before, now, comparison)
+
+
+def _column(labels: Array, task: Task) -> pd.Series:
+    """Return labels (N,) as a column, classes as text, so that 1, 1.0 and "1" are the same class."""
+    if task is not Task.CLASSIFICATION:
+        return pd.Series(labels)
+    whole = [int(label) if isinstance(label, float) and label.is_integer() else label for label in labels.tolist()]
+    return pd.Series([str(label) for label in whole], dtype=object)
+
+
+def _joined(table: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
+    return table.drop(columns=TARGET, errors="ignore").join(labels.rename(TARGET), how="outer")
