@@ -1,0 +1,54 @@
+"""What the images carry of this repository: every module that a carried one imports is carried too."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+DOCKERFILES = sorted(
+    path for top in ("operator", "optimizer_jobs", "examples") for path in (REPOSITORY / top).rglob("*Dockerfile")
+)
+OURS = ("retune", "optimizer_jobs")
+COPY = re.compile(r"^COPY (?!--)(.+?) \S+$", flags=re.MULTILINE)
+
+
+def carried(dockerfile: Path) -> set[Path]:
+    """Return the Python files that an image is built with."""
+    instructions = dockerfile.read_text().replace("\\\n", " ")
+    sources = [REPOSITORY / source for copied in COPY.findall(instructions) for source in copied.split()]
+    files = {file for source in sources for file in ([source] if source.is_file() else source.rglob("*"))}
+    return {file for file in files if file.suffix == ".py"}
+
+
+def files_of(module: str) -> set[Path]:
+    """Return the file of one of our modules, and nothing for a name inside one."""
+    base = (REPOSITORY / "operator" if module.startswith("retune") else REPOSITORY) / module.replace(".", "/")
+    return {path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()}
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Yield each of our modules, or names in them, that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in OURS:
+            yield node.module
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name.split(".")[0] in OURS)
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_an_image_carries_whatever_it_imports(dockerfile: Path) -> None:
+    """A server or a Job never dies of a module that its image was built without."""
+    files = carried(dockerfile)
+    missing = {
+        (str(file.relative_to(REPOSITORY)), module)
+        for file in files
+        for module in imported(file)
+        for needed in files_of(module)
+        if needed not in files
+    }
+    assert files
+    assert missing == set()
