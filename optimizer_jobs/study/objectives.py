@@ -3,7 +3,8 @@
 The search applies limits to point estimates; the judge applies the same limits to the bad end of an interval.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from retune.api.objectives import GoalType, Metric, Objective, Role
 
@@ -58,3 +59,33 @@ def cost(metric: Metric, candidate: float, champion: float) -> float:
         return champion - candidate
     worse, better = (champion, candidate) if metric.higher_is_better else (candidate, champion)
     return worse / max(better, _LEAST)
+
+
+@dataclass(frozen=True)
+class Rating:
+    """How the objectives rate a candidate."""
+
+    costs: tuple[float, ...]
+    """What the study minimizes, in the order of the ranked objectives."""
+    shortfalls: dict[str, float]
+    """By metric with a goal, how far the goal is missed; 0 or less keeps it."""
+
+
+def rate(objectives: Sequence[Objective], *, values: Mapping[str, float], champion: Mapping[str, float]) -> Rating:
+    """Rate a candidate.
+
+    Args:
+        objectives: Objectives of the spec.
+        values: By metric, the candidate's value.
+        champion: By metric, the champion's value.
+
+    Raises:
+        KeyError: The value of a ranked metric or of one with a goal is missing.
+    """
+    metrics = [objective.metric for objective in ranked(objectives)]
+    costs = tuple(cost(metric, values[metric.value], champion[metric.value]) for metric in metrics)
+    shortfalls = {
+        limit.metric.value: shortfall(limit, values[limit.metric.value], champion[limit.metric.value])
+        for limit in limits(objectives)
+    }
+    return Rating(costs, shortfalls)

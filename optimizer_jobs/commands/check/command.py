@@ -72,17 +72,17 @@ def _checked(request: CheckRequest, production: Production, scratch: Path) -> Ch
     )
     if request.drift is not None:
         step(2, _STEPS, text="comparing columns", about="10 s")
-        unknown_drift = _unknown_drift(request, reference, absent, current)
-        if unknown_drift is None and reference is not None:
-            result = _with_drift(check, request.drift, result, reference, current, labels=labels)
+        undecided = _unknown_drift(request, reference, absent, current)
+        if undecided is not None or reference is None:
+            result = _without_drift(result, undecided, labels)
         else:
-            result = _without_drift(result, unknown_drift, labels)
+            result = _with_drift(check, request.drift, result, reference, current, labels=labels)
     if request.quality is not None:
         step(4, _STEPS, text="judging quality", about="5 s")
         drifted = result.drift is not None and result.drift.verdict is Verdict.BREACH
         notes = labels.words if labels else ""
-        quality = judge_quality(check, reference, current, labelled, drifted=drifted, notes=notes)
-        result = result.model_copy(update=quality)
+        update = judge_quality(check, reference, current, labelled, drifted=drifted, notes=notes)
+        result = result.model_copy(update=update)
     step(5, _STEPS, text="removing captured files past their retention", about="1 s")
     say(f"  {prune(production, now=check.now)} files removed")
     return result

@@ -15,10 +15,11 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from optimizer_jobs.commands.judge.evidence import Contender, Standing
-from optimizer_jobs.commands.judge.measuring import THOROUGH, Entrant, Measured, Rules, fitting, measure
+from optimizer_jobs.commands.judge.measuring import THOROUGH, Measured, fitting, measure
 from optimizer_jobs.commands.judge.report.build import build
 from optimizer_jobs.commands.judge.report.render import render
 from optimizer_jobs.commands.judge.report.steps import Searched
+from optimizer_jobs.commands.judge.rules import Entrant, Rules
 from optimizer_jobs.commands.judge.verdict import Decision, decide
 from optimizer_jobs.data.datasets import Rows, joined, read_dataset
 from optimizer_jobs.data.uris import resolve

@@ -1,31 +1,27 @@
 """One trial: build the model, check it on a few rows, measure it beside the champion, store its bundle.
 
-A trial never sees the test rows. Its latency is measured only briefly, interleaved with the champion; it guides the
-search, and the judge measures again.
+A trial never sees the test rows.
 """
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 from optuna.trial import FixedTrial
 
 from optimizer_jobs.commands.search.early_stopping import Watch
+from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.space import Plan
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.machinery.robust.attack import method_for, withstood
-from optimizer_jobs.measure.confinement import confined, confinement
-from optimizer_jobs.measure.latency import interleave, ratio
 from optimizer_jobs.measure.quality import MAIN, Answers, alike, answer, figure, scores
-from optimizer_jobs.measure.resources import RESOURCES, Conditions, Served, Usage, measure_resources
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_model
-from optimizer_jobs.study.objectives import cost, limits, ranked, shortfall
+from optimizer_jobs.study.objectives import limits, rate, shortfall
 from optimizer_jobs.study.prospects import standard_error
 from optimizer_jobs.study.trials import TrialResult
 from optimizer_jobs.technique import Context, Subject
@@ -33,7 +29,6 @@ from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Built, Step, build
 from retune.api.model import Task
 from retune.api.objectives import Metric, Objective
-from retune.api.quantities import memory_bytes
 from retune.api.search import Serving
 from retune.api.techniques import Adversarial
 from retune.api.techniques import Technique as TechniqueSpec
@@ -42,14 +37,9 @@ PROXY_ROWS = 100
 """Number of validation rows on which a candidate is checked before it is measured: the proxy rows."""
 PROXY_AGREEMENT = 0.8
 """Smallest share of the proxy rows that a candidate must answer like the champion; below, it is broken."""
-_BLOCKS, _CALLS = 12, 25
-_QUANTILES = {Metric.LATENCY_P50_MS: 0.5, Metric.LATENCY_P95_MS: 0.95}
 
 _REPORTED = {Task.CLASSIFICATION: Metric.ACCURACY, Task.EMBEDDING: Metric.COSINE}
 """By task, the metric that training reports as quality; for other tasks, it reports none of the objectives' metrics."""
-
-
-_CHAMPION, _CANDIDATE = "champion", "candidate"
 
 
 class Discarded(Exception):  # noqa: N818 - an outcome, not an error
@@ -183,13 +173,12 @@ class Bench:
 
     def _measured(self, result: TrialResult, *, session: Session, bundle: Bundle, uri: str) -> TrialResult:
         reference, size = self.reference, bundle.manifest.size_bytes
-        answers, usage = self._answer(session, self.validation), self._usage(bundle)
+        answers, usage = self._answer(session, self.validation), self._beside.usage(bundle)
         champion = {**reference.quality, Metric.SIZE_BYTES: float(reference.size_bytes)}
         values = {**self._quality(answers, reference.delivered), Metric.SIZE_BYTES: float(size)}
-        compared = {**self._robust(bundle, session), **self._latency(session), **self._resource_values(usage)}
-        for metric, (theirs, ours) in compared.items():
+        for metric, (theirs, ours) in self._beside.compare(bundle, session, usage).items():
             champion[metric], values[metric] = theirs, ours
-        rated = _Rated(self.objectives, values, champion)
+        rating = rate(self.objectives, values=_named(values), champion=_named(champion))
         return replace(
             result,
             uri=uri,
@@ -198,67 +187,25 @@ class Bench:
             size_bytes=size,
             values=_named(values),
             champion=_named(champion),
-            shortfalls=self._with_memory(rated.shortfalls, usage),
+            shortfalls=self._beside.with_memory(rating.shortfalls, usage),
             errors=self._errors(answers),
             rows=len(self.validation),
-            costs=rated.costs,
+            costs=rating.costs,
         )
 
-    def _latency(self, session: Session) -> dict[Metric, tuple[float, float]]:
-        """Return the percentiles of champion and candidate in ms.
-
-        The candidate's is the champion's multiplied by their ratio, which is measured within the same rounds.
-        """
-        with confined(confinement(self.serving, threads=self.threads).cores):
-            timings = interleave(
-                {_CHAMPION: self.reference.session, _CANDIDATE: session},
-                self.validation,
-                batch=session.signature.batch or min(self.serving.batch_size, len(self.validation)),
-                blocks=_BLOCKS,
-                calls_per_block=_CALLS,
-                seed=self.seed,
-            )
-        percentiles: dict[Metric, tuple[float, float]] = {}
-        for metric, quantile in _QUANTILES.items():
-            champion = timings[_CHAMPION].percentile(quantile).value
-            factor = ratio(timings[_CHAMPION], timings[_CANDIDATE], quantile).value
-            percentiles[metric] = (champion, champion * factor)
-        return percentiles
-
-    def _usage(self, bundle: Bundle) -> dict[str, Usage]:
-        """Measure what champion and candidate use, if an objective or a memory limit of the server needs it."""
-        if not self._resources and self.serving.memory is None:
-            return {}
-        conditions = Conditions(
-            batch=min(self.serving.batch_size, len(self.validation)),
+    @cached_property
+    def _beside(self) -> SideBySide:
+        return SideBySide(
+            champion=self.champion,
+            session=self.reference.session,
+            rows=self.validation,
+            objectives=self.objectives,
             threads=self.threads,
             serving=self.serving,
-            repeats=1,
+            attack=self.attack,
+            classes=self.original.manifest.classes,
             seed=self.seed,
         )
-        subjects = {_CHAMPION: Served.of(self.champion), _CANDIDATE: Served.of(bundle)}
-        return measure_resources(subjects, self.validation, reference=_CHAMPION, conditions=conditions)
-
-    def _resource_values(self, usage: Mapping[str, Usage]) -> dict[Metric, tuple[float, float]]:
-        """Return the values of champion and candidate for every resource that an objective needs.
-
-        The candidate's is the champion's multiplied by their ratio, which is measured within the same rounds.
-        """
-        bases = {metric: usage[_CHAMPION].metrics[metric].value for metric in self._resources}
-        return {metric: (base, base * usage[_CANDIDATE].ratios[metric].value) for metric, base in bases.items()}
-
-    def _with_memory(self, shortfalls: dict[str, float], usage: Mapping[str, Usage]) -> dict[str, float]:
-        """Return the shortfalls with that of the server's memory limit, which applies to the whole process."""
-        if self.serving.memory is None:
-            return shortfalls
-        name = Metric.PEAK_MEMORY_BYTES.value
-        over = usage[_CANDIDATE].process_bytes - memory_bytes(self.serving.memory)
-        return {**shortfalls, name: max(over, shortfalls.get(name, over))}
-
-    @property
-    def _resources(self) -> tuple[Metric, ...]:
-        needed = {objective.metric for objective in self.objectives}
-        return tuple(metric for metric in Metric if metric in needed & RESOURCES)
 
     def _quality(self, answers: Answers, delivered: Answers) -> dict[Metric, float]:
         """Return the quality metrics of the task on the validation rows."""
@@ -275,31 +222,6 @@ class Bench:
                 champion, candidate = scored(metric, self.reference.answers), scored(metric, answers)
                 errors[metric.value] = standard_error(objective, champion, candidate)
         return errors
-
-    def _robust(self, bundle: Bundle, session: Session) -> dict[Metric, tuple[float, float]]:
-        """Return the accuracy of champion and candidate under the same attack, if an objective needs it."""
-        if not any(objective.metric is Metric.ROBUST_ACCURACY for objective in self.objectives):
-            return {}
-        method = method_for((self.champion.model, bundle.model))
-        return {Metric.ROBUST_ACCURACY: (self._champion_robust(method), self._withstood(bundle.model, session, method))}
-
-    @cached_property
-    def _champion_robust(self) -> Callable[[str], float]:
-        """A function from a method of attack to the champion's accuracy under it, which is measured once."""
-        return cache(partial(self._withstood, self.champion.model, self.reference.session))
-
-    def _withstood(self, model: Path, session: Session, method: str) -> float:
-        right = withstood(
-            model,
-            session,
-            self.validation,
-            method=method,
-            settings=self.attack,
-            classes=self.original.manifest.classes,
-            seed=self.seed,
-            batch=self.serving.batch_size,
-        )
-        return figure(Metric.ROBUST_ACCURACY, right)
 
     def _bundle(self, folder: Path, *, plan: Plan, built: Built, session: Session, number: int) -> Bundle:
         manifest = self.original.manifest
@@ -386,29 +308,6 @@ class Bench:
     @cached_property
     def _proxy(self) -> Rows:
         return self.validation.take(self._proxy_indices)
-
-
-@dataclass(frozen=True)
-class _Rated:
-    """How the objectives rate a candidate, from its values and the champion's."""
-
-    objectives: Sequence[Objective]
-    values: Mapping[Metric, float]
-    champion: Mapping[Metric, float]
-
-    @property
-    def shortfalls(self) -> dict[str, float]:
-        """By metric, how far its limit is missed."""
-        return {
-            limit.metric.value: shortfall(limit, self.values[limit.metric], self.champion[limit.metric])
-            for limit in limits(self.objectives)
-        }
-
-    @property
-    def costs(self) -> tuple[float, ...]:
-        """What the study minimizes, in the order of the ranked objectives."""
-        metrics = [objective.metric for objective in ranked(self.objectives)]
-        return tuple(cost(metric, self.values[metric], self.champion[metric]) for metric in metrics)
 
 
 def _result(plan: Plan, built: Built) -> TrialResult:

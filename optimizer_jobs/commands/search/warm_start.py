@@ -16,10 +16,10 @@ from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.errors import printable
 from optimizer_jobs.progress import say
 from optimizer_jobs.study.finalists import finalists_of
-from optimizer_jobs.study.objectives import cost, limits, ranked, shortfall
+from optimizer_jobs.study.objectives import limits, ranked, rate
 from optimizer_jobs.study.trials import NUMBER, PLAN, Candidate, candidates, open_study
 from optimizer_jobs.technique import Params
-from retune.api.objectives import Metric, Objective
+from retune.api.objectives import Objective
 from retune.contract.requests import SearchRequest
 
 A_RUN, IN_ALL = 3, 5
@@ -90,10 +90,6 @@ def _rated(candidate: Candidate, objectives: Sequence[Objective]) -> Candidate |
     needed = {str(objective.metric) for objective in (*ranked(objectives), *limits(objectives))}
     if not needed <= values.keys() or not needed <= champion.keys():
         return None
-
-    def pair(metric: Metric) -> tuple[float, float]:
-        return values[metric.value], champion[metric.value]
-
-    costs = tuple(cost(objective.metric, *pair(objective.metric)) for objective in ranked(objectives))
-    shortfalls = {limit.metric.value: shortfall(limit, *pair(limit.metric)) for limit in limits(objectives)}
-    return replace(candidate, result=replace(candidate.result, costs=costs, shortfalls=shortfalls))
+    rating = rate(objectives, values=values, champion=champion)
+    result = replace(candidate.result, costs=rating.costs, shortfalls=rating.shortfalls)
+    return replace(candidate, result=result)

@@ -9,9 +9,10 @@ import pytest
 from onnx import numpy_helper
 from onnxruntime.quantization import quantize_dynamic
 
-from optimizer_jobs.commands.judge import measuring
+from optimizer_jobs.commands.judge import comparison, measuring
 from optimizer_jobs.commands.judge.evidence import Contender, Evidence
-from optimizer_jobs.commands.judge.measuring import THOROUGH, Entrant, Rules, fitting, measure
+from optimizer_jobs.commands.judge.measuring import THOROUGH, fitting, measure
+from optimizer_jobs.commands.judge.rules import Entrant, Rules
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.latency import Effort, Timings, Unrest, ratio
 from optimizer_jobs.measure.quality import answer
@@ -108,7 +109,7 @@ def test_a_restless_node_widens_latency_by_its_unrest_or_makes_it_worthless(
         return raw[-1]
 
     monkeypatch.setattr(measuring, "aa_check", lambda *_, **__: Unrest(factor, "busy") if factor > 1 else None)
-    monkeypatch.setattr(measuring, "ratio", told)
+    monkeypatch.setattr(comparison, "ratio", told)
     evidence = proven(MARGIN)
     found = evidence.contenders[0].ratios
     expected = [each.widened(factor if factor < 1.5 else 1.0) for each in raw]

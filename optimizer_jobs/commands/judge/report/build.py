@@ -6,7 +6,7 @@ import numpy as np
 
 from optimizer_jobs.commands.judge.evidence import Standing
 from optimizer_jobs.commands.judge.gate import Check
-from optimizer_jobs.commands.judge.measuring import Measured, Rules
+from optimizer_jobs.commands.judge.measuring import Measured
 from optimizer_jobs.commands.judge.report.details import classes, distribution, margins
 from optimizer_jobs.commands.judge.report.document import (
     CheckRow,
@@ -19,6 +19,7 @@ from optimizer_jobs.commands.judge.report.document import (
     TrialLine,
 )
 from optimizer_jobs.commands.judge.report.steps import TEXT_LIMIT, Searched, ShownMetrics, ratios, steps, techniques
+from optimizer_jobs.commands.judge.rules import Rules
 from optimizer_jobs.commands.judge.verdict import Decision, Finding, latency_of, why
 from optimizer_jobs.errors import printable
 from optimizer_jobs.measure.fingerprint import Fingerprint

@@ -1,0 +1,59 @@
+"""The models that take part in a judgement, and the rules that they are judged by."""
+
+from dataclasses import dataclass, field
+
+from optimizer_jobs.measure.resources import RESOURCES
+from optimizer_jobs.models.bundle import Bundle
+from retune.api.objectives import Metric, Objective
+from retune.api.quantities import memory_bytes
+from retune.api.search import Serving
+from retune.api.techniques import Adversarial
+from retune.contract.requests import BundleRef
+
+NARROWEST_BAND = 0.03
+WIDEST_BAND = 0.10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entrant:
+    """A verified bundle that takes part in the comparison."""
+
+    bundle: Bundle
+    ref: BundleRef
+    plan: str
+    """What was done to the model and how it is run, in words."""
+    trial: int | None = None
+    """Number of the trial that made it; None for the champion and the model as delivered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """The rules of the judgement."""
+
+    objectives: tuple[Objective, ...]
+    confidence: float
+    """Confidence of the intervals, 0..1."""
+    min_gain: float
+    """Smallest relative gain that is worth replacing the champion."""
+    threads: int
+    """Threads that the serving container may use."""
+    serving: Serving = field(default_factory=Serving)
+    attack: Adversarial = field(default_factory=Adversarial)
+    """The attack under which robust accuracy is measured."""
+    seed: int
+
+    @property
+    def band(self) -> float:
+        """Largest relative difference of a model's latency from itself; it follows the smallest gain that counts."""
+        return min(max(self.min_gain, NARROWEST_BAND), WIDEST_BAND)
+
+    @property
+    def memory(self) -> int | None:
+        """Most bytes for a process with the model; None without a limit."""
+        return int(memory_bytes(self.serving.memory)) if self.serving.memory else None
+
+    @property
+    def resources(self) -> frozenset[Metric]:
+        """The resources that an objective needs, and memory if it is limited."""
+        needed = {objective.metric for objective in self.objectives} & RESOURCES
+        return frozenset(needed | ({Metric.PEAK_MEMORY_BYTES} if self.memory is not None else set()))
