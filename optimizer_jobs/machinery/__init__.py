@@ -1,1 +1,1 @@
-"""What techniques are made of: trainers, rewriting of ONNX files, attacks, formats of delivery. Chooses nothing."""
+"""What techniques are made of: training, compression, attacks, formats of delivery. Nothing is chosen here."""

@@ -1,6 +1,6 @@
-"""Fit an estimator, in stages where it is an ensemble that can grow, so that a bad one is given up early.
+"""Fit an estimator, in stages where it is an ensemble that can grow, so that a bad one can be stopped early.
 
-The stages are always the same, watched or not: the result is.
+The stages are the same whether somebody watches or not, so the result is the same too.
 """
 
 from collections.abc import Callable
@@ -10,11 +10,19 @@ from optimizer_jobs.machinery.estimators.convert import final
 
 STAGES = 4
 _FEWEST = 20
-"""Trees below which there is nothing to give up early."""
+"""Trees below which fitting is fast enough to need no stages."""
 
 
 def grown(estimator: Any, X: Any, y: Any, *, report: Callable[[int, Any], object], threads: int) -> Any:
-    """Return the fitted estimator; `report` gets stage and estimator after each stage and may raise to stop it."""
+    """Fit the estimator and return it.
+
+    Args:
+        estimator: An estimator or pipeline; it is fitted in place.
+        X: Rows as the estimator takes them.
+        y: Labels or numbers to predict, (N,).
+        report: Called with stage and estimator after each stage; it may raise to stop.
+        threads: Threads of a forest.
+    """
     last = final(estimator)
     if _is_forest(last):
         last.set_params(n_jobs=threads)
@@ -31,7 +39,7 @@ def grown(estimator: Any, X: Any, y: Any, *, report: Callable[[int, Any], object
 
 
 def _grow(estimator: Any, X: Any, y: Any, *, count: str, total: int, report: Callable[[int, Any], object]) -> None:
-    """Fit the steps before once and then the last one, each time with more trees."""
+    """Fit the earlier steps once, and the last one several times, each time with more trees."""
     last = final(estimator)
     warm = last.get_params()["warm_start"]
     last.set_params(warm_start=True, **{count: -(-total // STAGES)})
@@ -54,7 +62,10 @@ def _before(estimator: Any, X: Any) -> Any:
 
 
 def _counter(last: Any) -> str | None:
-    """Return the parameter that says how many trees there are, for an ensemble that can go on and is to have all."""
+    """Return the parameter that says how many trees there are, or None when the ensemble cannot grow to that number.
+
+    It cannot when it has no `warm_start`, or when it may stop early by itself.
+    """
     params = last.get_params()
     if "warm_start" not in params or (params.get("n_iter_no_change") is not None and not _is_histograms(last)):
         return None

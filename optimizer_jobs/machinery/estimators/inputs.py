@@ -1,6 +1,6 @@
-"""What an estimator is asked with: one matrix, or one column a name, as tables of a data frame are.
+"""What an estimator takes: one matrix, or a table with named columns.
 
-The ONNX file takes the same: input `x` (N, F), or an input (N, 1) for every column.
+The ONNX file takes the same: input `x` (N, F), or one input (N, 1) for each column.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ MATRIX = "x"
 
 
 def inputs_of(estimator: Any, columns: Columns) -> tuple[TensorSpec, ...]:
-    """Return the inputs that the ONNX file of this estimator has; text columns are those that are text in the data."""
+    """Return the inputs that the ONNX file of this estimator has; columns that are text in the data are text inputs."""
     names = column_names(estimator)
     if names is None:
         return (TensorSpec(name=MATRIX, dtype="float32", shape=(-1, int(estimator.n_features_in_))),)
@@ -27,7 +27,7 @@ def inputs_of(estimator: Any, columns: Columns) -> tuple[TensorSpec, ...]:
 
 
 def column_names(estimator: Any) -> tuple[str, ...] | None:
-    """Return the columns that the estimator tells apart by name, or None when it takes a matrix."""
+    """Return the columns that the estimator finds by name, or None when it takes a matrix."""
     from sklearn.compose import ColumnTransformer
 
     from optimizer_jobs.machinery.estimators.soundness import parts
@@ -39,7 +39,12 @@ def column_names(estimator: Any) -> tuple[str, ...] | None:
 
 
 def asked_with(estimator: Any, inputs: Mapping[str, Array]) -> Any:
-    """Return rows by input name as the estimator takes them: a float64 matrix (N, F) or a table."""
+    """Return rows as the estimator takes them: a float64 matrix (N, F), or a table with the columns.
+
+    Args:
+        estimator: The fitted estimator.
+        inputs: Values by input name, as the ONNX file takes them.
+    """
     if column_names(estimator) is None:
         (matrix,) = inputs.values()
         return np.asarray(matrix, dtype=np.float64)
@@ -49,10 +54,21 @@ def asked_with(estimator: Any, inputs: Mapping[str, Array]) -> Any:
 
 
 def rows_of(columns: Columns, inputs: Sequence[TensorSpec], *, label: str, limit: int) -> dict[str, Array]:
-    """Return at most `limit` rows of the data by input name; raises UnreadableDataError or ValueError."""
+    """Return rows of the data by input name.
+
+    Args:
+        columns: The data file.
+        inputs: Inputs of the ONNX file.
+        label: Name of the label column, which is no input.
+        limit: Rows to return, at most.
+
+    Raises:
+        UnreadableDataError: A column is missing or cannot be read.
+        ValueError: A column does not hold what its input takes.
+    """
     if len(inputs) == 1 and inputs[0].name == MATRIX:
         return {MATRIX: _matrix(columns, label=label)[:limit].astype(np.float32)}
-    return {one.name: _column(columns.read(one.name)[:limit], one.dtype) for one in inputs}
+    return {tensor.name: _column(columns.read(tensor.name)[:limit], tensor.dtype) for tensor in inputs}
 
 
 def _matrix(columns: Columns, *, label: str) -> Array:

@@ -1,7 +1,8 @@
-"""Open a file that holds a fitted scikit-learn estimator, without letting the file do anything.
+"""Open a file that holds a fitted scikit-learn estimator, without running anything from the file.
 
-A skops file is data: its size is bounded before it is read, its types are held against a list, and what compiled code
-would follow blindly is checked. Joblib and Pickle run what their author put in: they are opened on a caller's word.
+A skops file is data: its size is bounded before it is read, its types are compared with a list, and arrays that
+compiled code follows unchecked are checked. Joblib and Pickle files run what their author put in, so they are opened
+only when the caller says that they are trusted.
 """
 
 import warnings
@@ -22,55 +23,54 @@ FILE_LIMIT_BYTES = 1 << 30
 EXPANDED_LIMIT_BYTES = 4 << 30
 SCHEMA_LIMIT_BYTES = 128 << 20
 ENTRIES_LIMIT = 200_000
-"""Bounds of a skops file: of the archive, of all it expands to, of its description, and of its arrays."""
+"""Bounds of a skops file: bytes of the archive, of all that it expands to and of its description, and its arrays."""
+
+_BITS = ("", "32", "64")
+_SPLITS = ("GroupKFold", "KFold", "ShuffleSplit", "StratifiedKFold", "StratifiedShuffleSplit")
+_DISTANCES = ("Chebyshev", "Euclidean", "Manhattan", "Minkowski")
+_SCORES = ("chi2", "f_classif", "f_regression")
 
 HARMLESS = frozenset(
     {
         "numpy.dtype",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.metrics._scorer._PassthroughScorer",
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
         "sklearn.tree._tree.Tree",
         "sklearn.utils._bunch.Bunch",
-        *(f"sklearn.feature_selection._univariate_selection.{name}" for name in ("chi2", "f_classif", "f_regression")),
         *(f"sklearn.feature_selection._mutual_info.mutual_info_{name}" for name in ("classif", "regression")),
-        "sklearn.metrics._scorer._PassthroughScorer",
-        *(
-            f"sklearn.model_selection._split.{name}"
-            for name in ("GroupKFold", "KFold", "ShuffleSplit", "StratifiedKFold", "StratifiedShuffleSplit")
-        ),
-        *(
-            f"sklearn.metrics._dist_metrics.{name}Distance{bits}"
-            for name in ("Chebyshev", "Euclidean", "Manhattan", "Minkowski")
-            for bits in ("", "32", "64")
-        ),
-        *(
-            f"sklearn.neighbors._{module}.{name}{bits}"
-            for module, name in (("kd_tree", "KDTree"), ("ball_tree", "BallTree"))
-            for bits in ("", "32", "64")
-        ),
+        *(f"sklearn.feature_selection._univariate_selection.{name}" for name in _SCORES),
+        *(f"sklearn.metrics._dist_metrics.{name}Distance{bits}" for name in _DISTANCES for bits in _BITS),
+        *(f"sklearn.model_selection._split.{name}" for name in _SPLITS),
+        *(f"sklearn.neighbors._ball_tree.BallTree{bits}" for bits in _BITS),
+        *(f"sklearn.neighbors._kd_tree.KDTree{bits}" for bits in _BITS),
     }
 )
-"""What estimators are made of and skops does not vouch for: numbers and plain functions of theirs. Those that compiled
-code follows without looking are checked or put aside after loading (`soundness`)."""
+"""Types of numbers and plain functions that estimators are made of, and that skops does not trust by itself. Trees,
+which compiled code follows unchecked, are checked or dropped after loading (`soundness`)."""
 
 _SAVE = "Save the fitted estimator again with skops.io.dump, with classes of scikit-learn only."
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An estimator that was in a file."""
+    """An estimator from a file."""
 
     estimator: Any
     saved_with: str | None = None
-    """Version of scikit-learn it was saved with, where that is another one than here."""
+    """Version of scikit-learn that it was saved with, when that is not the version here."""
 
 
 def load(native: Native, *, trusted: bool = False) -> Loaded:
-    """Return the estimator in the file; `trusted` allows formats that run code from the file.
+    """Return the estimator in the file.
+
+    Args:
+        native: The file and its format.
+        trusted: Whether the format may be one that runs code from the file.
 
     Raises:
-        JobError: ModelTooLarge, or ModelInvalid naming types, versions or what else is wrong, and the next step.
+        JobError: ModelTooLarge, or ModelInvalid with what is wrong, such as types or versions.
     """
     if native.format.runs_code and not trusted:
         raise _invalid(
@@ -79,15 +79,15 @@ def load(native: Native, *, trusted: bool = False) -> Loaded:
             "Save it with skops.io.dump and deliver format Skops, or set model.trust: RunsCodeFromFile.",
         )
     _check_size(native.path)
-    with _faults(native.path), warnings.catch_warnings(record=True) as told:
+    with _faults(native.path), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         estimator = _READERS[native.format](native.path)
-    saved_with = _other_version(told)
+    saved_with = _other_version(caught)
     return Loaded(_usable(estimator, native.path, saved_with=saved_with), saved_with)
 
 
 def _usable(estimator: Any, path: Path, *, saved_with: str | None) -> Any:
-    """Return the fitted estimator, the best one of a finished search, after checks."""
+    """Return the fitted estimator after checks; of a finished search, its best estimator."""
     from sklearn.base import BaseEstimator, is_classifier, is_regressor
     from sklearn.exceptions import NotFittedError
     from sklearn.utils.validation import check_is_fitted
@@ -101,7 +101,7 @@ def _usable(estimator: Any, path: Path, *, saved_with: str | None) -> Any:
     except NotFittedError as error:
         raise _invalid(path, f"{type(estimator).__name__} is not fitted.", "Fit it, then save it.") from error
     except (UnsoundError, AttributeError, TypeError, ValueError) as error:
-        raise _invalid(path, f"the estimator is damaged{_since(saved_with)}: {error}.", _SAVE) from error
+        raise _invalid(path, f"the estimator is damaged{_version_words(saved_with)}: {error}.", _SAVE) from error
     if not (is_classifier(estimator) or is_regressor(estimator)):
         raise _invalid(
             path,
@@ -126,15 +126,15 @@ def _read_skops(path: Path) -> Any:
     from skops import io
 
     _check_archive(path)
-    found = io.get_untrusted_types(file=path)
-    foreign = [name for name in found if name not in HARMLESS]
+    untrusted = io.get_untrusted_types(file=path)
+    foreign = [name for name in untrusted if name not in HARMLESS]
     if foreign:
         raise _invalid(path, f"the file holds types that are not loaded: {', '.join(foreign)}.", _SAVE)
-    return io.load(path, trusted=found)
+    return io.load(path, trusted=untrusted)
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse an archive that would expand beyond the bounds, before anything of it is expanded."""
+    """Refuse an archive that would expand beyond the bounds, before any of it is expanded."""
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
     expanded = sum(entry.file_size for entry in entries)
@@ -161,7 +161,7 @@ def _read_pickle(path: Path) -> Any:
     import pickle
 
     with path.open("rb") as file:
-        return pickle.load(file)  # noqa: S301 - on the user's word, in a process without network or token
+        return pickle.load(file)  # noqa: S301 - the user trusts it, and the process has no network and no token
 
 
 _READERS: Mapping[ModelFormat, Callable[[Path], Any]] = {
@@ -173,7 +173,7 @@ _READERS: Mapping[ModelFormat, Callable[[Path], Any]] = {
 
 @contextmanager
 def _faults(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged or hostile file sets off into a `JobError`."""
+    """Turn every exception that a damaged or hostile file causes into a `JobError`."""
     try:
         yield
     except JobError:
@@ -187,18 +187,20 @@ def _faults(path: Path) -> Iterator[None]:
             "Use classes of scikit-learn only, or add the module to the optimizer image.",
         ) from error
     except Exception as error:
-        said = printable(str(error), limit=300) or "no reason given"
-        raise _invalid(path, f"it cannot be opened ({type(error).__name__}: {said}).", _SAVE) from error
+        reason = printable(str(error), limit=300) or "no reason given"
+        raise _invalid(path, f"it cannot be opened ({type(error).__name__}: {reason}).", _SAVE) from error
 
 
-def _other_version(told: list[warnings.WarningMessage]) -> str | None:
+def _other_version(caught: list[warnings.WarningMessage]) -> str | None:
+    """Return the version of scikit-learn that a warning says the estimator was saved with, or None."""
     from sklearn.exceptions import InconsistentVersionWarning
 
-    found = (warning.message for warning in told)
-    return next((w.original_sklearn_version for w in found if isinstance(w, InconsistentVersionWarning)), None)
+    messages = (warning.message for warning in caught)
+    versions = (m.original_sklearn_version for m in messages if isinstance(m, InconsistentVersionWarning))
+    return next(versions, None)
 
 
-def _since(saved_with: str | None) -> str:
+def _version_words(saved_with: str | None) -> str:
     from sklearn import __version__
 
     return f" (it was saved with scikit-learn {saved_with}, here is {__version__})" if saved_with else ""

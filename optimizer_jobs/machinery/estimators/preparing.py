@@ -1,6 +1,6 @@
-"""Put the steps that a plan names before an estimator, in place of delivered ones of the same kind.
+"""Put preparing steps before an estimator, in place of delivered steps of the same kind.
 
-Only steps that become part of the ONNX file: what served requests go through is what training rows went through.
+Every step here becomes part of the ONNX file, so that requests go through the same preparation as training rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,9 +13,9 @@ from retune.api.model import Task
 from retune.api.techniques import PreparationKind
 
 DELIVERED = "Delivered"
-"""The steps of this kind as they were delivered, or none."""
+"""Choice: the steps of this kind stay as delivered, be there some or none."""
 ABSENT = "None"
-"""No step of this kind, even where one was delivered."""
+"""Choice: no step of this kind, even where one was delivered."""
 
 CHOICES: dict[PreparationKind, tuple[ParamValue, ...]] = {
     PreparationKind.IMPUTATION: (DELIVERED, "Mean", "Median", "MostFrequent"),
@@ -26,8 +26,8 @@ CHOICES: dict[PreparationKind, tuple[ParamValue, ...]] = {
     PreparationKind.SELECTION: (DELIVERED, 0.75, 0.5, 0.25),
     PreparationKind.PCA: (DELIVERED, 0.99, 0.95, 0.9),
 }
-"""In the order in which steps are put before the estimator. Numbers are bins of a column, the share of columns kept,
-and the share of variance kept."""
+"""Choices by kind, in the order in which steps are put before the estimator. Numbers are bins of a column (Binning),
+the share of columns kept (Selection), and the share of variance kept (PCA)."""
 
 _REPLACES: Mapping[PreparationKind, tuple[str, ...]] = {
     PreparationKind.IMPUTATION: ("SimpleImputer",),
@@ -44,16 +44,16 @@ _REPLACES: Mapping[PreparationKind, tuple[str, ...]] = {
     PreparationKind.SELECTION: ("SelectKBest", "SelectPercentile", "SelectFromModel", "VarianceThreshold"),
     PreparationKind.PCA: ("PCA",),
 }
-"""Delivered steps that make room for one of the kind."""
+"""Classes of delivered steps that a step of this kind replaces."""
 
 _MOST_CODES = 10
-"""Different whole numbers a column may have to be taken for codes of categories."""
+"""Different whole numbers that a column may have to be taken for codes of categories."""
 _MOST_FACTORS = 16
-"""Columns whose products are formed: the best ones, where there are more."""
+"""Columns whose products are computed, at most: the best ones, where there are more."""
 
 
 class NothingToPrepareError(ValueError):
-    """The rows have nothing that a step of the plan is for; the message says what is missing."""
+    """The rows have nothing for a step to prepare; the message says what is missing."""
 
 
 def words(params: Params) -> str:
@@ -64,25 +64,38 @@ def words(params: Params) -> str:
 
 
 def prepared(estimator: Any, params: Params, X: Any, *, task: Task) -> Any:
-    """Return an unfitted pipeline: the steps of `params`, then the estimator; `X` are the training rows.
+    """Return an unfitted pipeline: the steps of `params`, then the estimator.
 
-    Raises NothingToPrepareError.
+    Args:
+        estimator: A clone of the delivered estimator or pipeline.
+        params: Choice by kind.
+        X: Training rows as the estimator takes them.
+        task: Classification or Regression.
+
+    Raises:
+        NothingToPrepareError: The rows have no column for one of the steps.
     """
     from sklearn.pipeline import Pipeline
 
     delivered = list(estimator.steps) if hasattr(estimator, "steps") else [("estimator", estimator)]
     chosen = {kind: params[str(kind)] for kind in CHOICES if str(kind) in params}
-    gone = {name for kind in chosen for name in _REPLACES.get(kind, ())}
-    kept = [(name, step) for name, step in delivered[:-1] if type(step).__name__ not in gone]
+    replaced = {name for kind in chosen for name in _REPLACES.get(kind, ())}
+    kept = [(name, step) for name, step in delivered[:-1] if type(step).__name__ not in replaced]
     for _, step in kept:
         if type(step).__name__ == "ColumnTransformer":
             step.set_params(sparse_threshold=0)
-    made = [
-        (f"prepare_{kind.lower()}", _MAKERS[kind](value, X, task)) for kind, value in chosen.items() if value != ABSENT
-    ]
-    first = [step for step in made if step[0] in {"prepare_imputation", "prepare_encoding"}]
-    rest = [step for step in made if step not in first]
+    steps = {kind: _MAKERS[kind](value, X, task) for kind, value in chosen.items() if value != ABSENT}
+    first = [_named(kind, step) for kind, step in steps.items() if kind in _FIRST]
+    rest = [_named(kind, step) for kind, step in steps.items() if kind not in _FIRST]
     return Pipeline([*first, *kept, *rest, delivered[-1]])
+
+
+_FIRST = {PreparationKind.IMPUTATION, PreparationKind.ENCODING}
+"""Kinds whose steps come before the delivered ones."""
+
+
+def _named(kind: PreparationKind, step: Any) -> tuple[str, Any]:
+    return f"prepare_{kind.lower()}", step
 
 
 def _imputer(value: ParamValue, X: Any, task: Task) -> Any:  # noqa: ARG001
@@ -92,7 +105,7 @@ def _imputer(value: ParamValue, X: Any, task: Task) -> Any:  # noqa: ARG001
 
 
 def _encoder(value: ParamValue, X: Any, task: Task) -> Any:  # noqa: ARG001
-    """Return one column a code for columns of few whole numbers."""
+    """Return a step that replaces each column of codes by one column for each code."""
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import OneHotEncoder
 
@@ -104,8 +117,8 @@ def _encoder(value: ParamValue, X: Any, task: Task) -> Any:  # noqa: ARG001
 
 
 def _is_code(column: Any) -> bool:
-    found = np.unique(column)
-    return 3 <= len(found) <= _MOST_CODES and bool(np.all(found == np.round(found)))
+    values = np.unique(column)
+    return 3 <= len(values) <= _MOST_CODES and bool(np.all(values == np.round(values)))
 
 
 def _binner(value: ParamValue, X: Any, task: Task) -> Any:  # noqa: ARG001
@@ -117,7 +130,7 @@ def _binner(value: ParamValue, X: Any, task: Task) -> Any:  # noqa: ARG001
 
 
 def _interactions(value: ParamValue, X: Any, task: Task) -> Any:
-    """Return products of columns; where there are many, all columns and the products of the best ones."""
+    """Return a step that adds products of columns; where there are many columns, products of the best ones only."""
     from sklearn.feature_selection import SelectKBest
     from sklearn.pipeline import FeatureUnion, Pipeline
     from sklearn.preprocessing import PolynomialFeatures
@@ -130,7 +143,7 @@ def _interactions(value: ParamValue, X: Any, task: Task) -> Any:
 
 
 def _scaler(value: ParamValue, X: Any, task: Task) -> Any:  # noqa: ARG001
-    """Return a scaler; not by quantiles, which makes an ONNX file a dozen times slower (380 us for 30 columns)."""
+    """Return a scaler. None works by quantiles: that makes an ONNX file a dozen times slower (380 us, 30 columns)."""
     from sklearn import preprocessing as kinds
 
     name = "PowerTransformer" if value == "Power" else f"{value}Scaler"

@@ -1,6 +1,6 @@
-"""Round the thresholds of trees down to float32, so that an ONNX file decides every float32 number as they do.
+"""Round the thresholds of trees down to float32, so that an ONNX file decides like the trees for every float32 number.
 
-`x <= t` stays the same for each x that float32 holds, which rounding to the nearest would not promise.
+`x <= t` then stays the same for each x that float32 holds. Rounding to the nearest number would not guarantee that.
 """
 
 import copy
@@ -26,12 +26,12 @@ def rounded(estimator: Any) -> Any:
         if isinstance(part, BaseDecisionTree) and hasattr(part, "tree_"):
             _down(part.tree_.threshold)
         elif isinstance(part, BaseHistGradientBoosting) and hasattr(part, "_predictors"):
-            for tree in chain.from_iterable(part._predictors):  # noqa: SLF001 - nowhere else are its trees
+            for tree in chain.from_iterable(part._predictors):  # noqa: SLF001 - its trees are nowhere else
                 _down(tree.nodes["num_threshold"])
     return estimator
 
 
 def _down(thresholds: NDArray[np.float64]) -> None:
-    """Replace each number, in place, by the largest one that float32 holds and that is not above it."""
+    """Replace each number, in place, by the largest float32 number that is not above it."""
     near = thresholds.astype(np.float32)
     thresholds[:] = np.where(near > thresholds, np.nextafter(near, np.float32(-np.inf)), near)

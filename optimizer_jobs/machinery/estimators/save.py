@@ -1,6 +1,6 @@
-"""Write an estimator as a skops file that has the same bytes whenever it is the same estimator.
+"""Write an estimator as a skops file, with the same bytes for the same estimator.
 
-skops names arrays and objects after their place in memory and stamps the time; both are replaced here.
+skops names arrays and objects after their address in memory and writes the time; both are replaced here.
 """
 
 import json
@@ -14,7 +14,11 @@ _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def save(estimator: Any, path: Path) -> None:
-    """Write the estimator to `path`; raises skops' UnsupportedTypeException for what skops cannot keep."""
+    """Write the estimator to `path`.
+
+    Raises:
+        UnsupportedTypeException: skops cannot store some part of it.
+    """
     from skops import io
 
     with zipfile.ZipFile(BytesIO(io.dumps(estimator))) as source, zipfile.ZipFile(path, "w") as target:
@@ -28,7 +32,7 @@ def save(estimator: Any, path: Path) -> None:
 
 
 def _renumber(item: Any, numbers: dict[int, int], files: dict[str, str]) -> None:
-    """Replace, in place, each object's and each array's number by that of its first appearance."""
+    """Number objects and arrays, in place, in the order in which they appear first."""
     if isinstance(item, list):
         for value in item:
             _renumber(value, numbers, files)

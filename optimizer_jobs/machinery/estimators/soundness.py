@@ -1,6 +1,6 @@
-"""Check what compiled code of scikit-learn follows without looking: the trees of an estimator from an untrusted file.
+"""Check the trees of an estimator from an untrusted file, because compiled code of scikit-learn follows them unchecked.
 
-A child or feature number out of range would read foreign memory. Nothing here predicts.
+A child or feature number out of range would read memory outside of the arrays. Nothing here predicts.
 """
 
 from collections.abc import Iterator
@@ -14,14 +14,17 @@ Array = NDArray[Any]
 
 
 class UnsoundError(ValueError):
-    """The estimator's parts do not fit together; the message says which."""
+    """Parts of the estimator do not fit together; the message says which."""
 
 
 def make_sound(estimator: Any) -> None:
-    """Raise UnsoundError for trees that point outside of themselves or of the inputs.
+    """Check all trees, and switch off, in place, what cannot be checked.
 
-    Search trees of neighbours are put aside, the answers then come from comparing with all rows; caches on disk of
-    pipelines are switched off, because they hold pickles.
+    Search trees of neighbours are dropped, so that answers come from comparing with all rows. Caches of pipelines on
+    disk are switched off, because they hold pickles.
+
+    Raises:
+        UnsoundError: A tree points outside of itself or of the inputs.
     """
     from sklearn.ensemble._forest import BaseForest
     from sklearn.ensemble._gb import BaseGradientBoosting
@@ -37,7 +40,7 @@ def make_sound(estimator: Any) -> None:
             if any(_width(tree) != _width(part) for tree in np.ravel(part.estimators_)):
                 raise UnsoundError(f"trees of {type(part).__name__} take another number of inputs than itself")
         elif isinstance(part, BaseHistGradientBoosting) and hasattr(part, "_predictors"):
-            for tree in chain.from_iterable(part._predictors):  # noqa: SLF001 - nowhere else are its trees
+            for tree in chain.from_iterable(part._predictors):  # noqa: SLF001 - its trees are nowhere else
                 _check_predictor(tree, features=_width(part))
         elif isinstance(part, NeighborsBase) and getattr(part, "_tree", None) is not None:
             part._tree, part._fit_method = None, "brute"  # noqa: SLF001 - there is no other switch
@@ -46,7 +49,7 @@ def make_sound(estimator: Any) -> None:
 
 
 def parts(estimator: Any) -> Iterator[Any]:
-    """Yield the estimator and every one inside it, whatever list, array or attribute it is kept in."""
+    """Yield the estimator and every estimator inside it, in whatever list, array or attribute it is."""
     from sklearn.base import BaseEstimator
 
     stack, seen = [estimator], set()
@@ -94,7 +97,15 @@ def _check_predictor(predictor: Any, *, features: int) -> None:
 
 
 def _check_nodes(left: Array, right: Array, feature: Array, *, inner: Array, features: int) -> None:
-    """Every child comes after its parent and exists, so that each walk ends in a leaf; features exist."""
+    """Check that every child exists and comes after its parent, so that each walk ends in a leaf; and every feature.
+
+    Args:
+        left: Left child of each inner node.
+        right: Right child of each inner node.
+        feature: Feature that each inner node compares.
+        inner: Whether each node of the tree is an inner one.
+        features: Number of features.
+    """
     numbers = np.flatnonzero(inner)
     for child in (left.astype(np.int64), right.astype(np.int64)):
         if (child <= numbers).any() or (child >= len(inner)).any():

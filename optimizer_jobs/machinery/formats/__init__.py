@@ -1,1 +1,1 @@
-"""How a model of each format becomes an ONNX file: one module a format behind one Protocol, found in one registry."""
+"""How a model of each format becomes an ONNX file: a module for each format, one Protocol, and their registry."""

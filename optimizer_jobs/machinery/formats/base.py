@@ -1,7 +1,7 @@
-"""What a format is: something that turns a delivered file into an ONNX file that answers the same.
+"""What a format is: a way to turn a delivered file into an ONNX file that answers the same.
 
-A converter sees hostile files, so it runs in a process of its own (`formats.sandbox`), and loads what runs code only
-when the spec says so in words; that is checked before it is called.
+Files may be hostile, so a converter runs in a process of its own (`formats.sandbox`). A file that runs code when it is
+loaded reaches a converter only when the spec trusts it.
 """
 
 from dataclasses import dataclass
@@ -16,33 +16,37 @@ from retune.api.model import Task
 
 @dataclass(frozen=True)
 class Converted:
-    """An ONNX file made from a delivered one."""
+    """An ONNX file made from a delivered file."""
 
     model: Path
     signature: Signature
     classes: tuple[int | str, ...] = ()
     """Label of each score column; empty means that the column's number is the label."""
     native: Native | None = None
-    """What training starts from in the delivered file's place, where the converter made one; it runs no code."""
+    """A file that training starts from instead of the delivered one, where the converter made it. It runs no code."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivered:
-    """A delivered file and what is known of it."""
+    """A delivered file and what is known about it."""
 
     native: Native
     uri: str
     """Name that people know the file by."""
     task: Task
     columns: Columns
-    """Validation rows: they show which inputs the model is given."""
+    """Validation data: it shows which inputs the model has."""
     label: str
-    """Column that is no input."""
+    """Column of the data that is no input."""
 
 
 class Format(Protocol):
     """A module that converts one format."""
 
     def convert(self, delivered: Delivered, *, into: Path) -> Converted:
-        """Write the ONNX file into the folder `into`; raises JobError ModelInvalid with what is wrong."""
+        """Write the ONNX file into the folder `into`.
+
+        Raises:
+            JobError: ModelInvalid, with what is wrong.
+        """
         ...

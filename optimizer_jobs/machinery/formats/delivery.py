@@ -1,6 +1,6 @@
-"""The model as it was delivered: fetched with all that belongs to it, and opened as an ONNX file that has been checked.
+"""The model as it was delivered: fetched with all that belongs to it, and opened as a checked ONNX file.
 
-Nothing of it runs in this process: what is not ONNX is converted in a sandbox.
+Nothing from the file runs in this process: other formats than ONNX are converted in a sandbox.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from optimizer_jobs.data.fetch import Fetched, fetch
 from optimizer_jobs.data.readers import UnreadableDataError
 from optimizer_jobs.data.uris import sibling
 from optimizer_jobs.errors import JobError
+from optimizer_jobs.machinery.formats.base import Converted
 from optimizer_jobs.machinery.formats.sandbox import Sample, convert_in_sandbox
 from optimizer_jobs.models.external import external_files
 from optimizer_jobs.models.missing import accepts_missing
@@ -22,10 +23,10 @@ from retune.api.model import Dataset, Model, ModelFormat
 from retune.contract.results import Reason
 
 EXTERNAL_LIMIT_BYTES = 8 << 30
-"""Bytes a file of external data may have."""
+"""Bytes that a file of external data may have."""
 
 _ESTIMATORS = frozenset({ModelFormat.SKOPS, ModelFormat.JOBLIB, ModelFormat.PICKLE})
-"""Formats of scikit-learn, whose pipelines may fill missing values; what they answer then was held against theirs."""
+"""Formats of scikit-learn. Their pipelines may fill missing values, and the conversion has compared such answers."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +37,35 @@ class Opened:
     signature: Signature
     classes: tuple[int | str, ...] = ()
     native: Native | None = None
-    """The delivered file, when it is not ONNX, or what was made of it to train on."""
+    """The delivered file, when it is not ONNX, or the file that was made of it to train on."""
 
     @property
     def accepts_missing(self) -> bool:
-        """Whether inputs may have missing values, because the model says that it deals with them."""
+        """Whether inputs may have missing values, because the model can deal with them."""
         return (self.native is not None and self.native.format in _ESTIMATORS) or accepts_missing(self.model)
 
 
 def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: Path) -> Opened:
-    """Return the model as ONNX: as it is, or converted in a process of its own, with rows to show what its inputs are.
+    """Return the model as a checked ONNX file: as it is, or converted in a process of its own.
+
+    Args:
+        delivered: What the spec says about the model.
+        file: The fetched file.
+        rows: Data that shows which inputs the model has.
+        scratch: Folder for the data and the ONNX file.
 
     Raises:
-        JobError: ModelInvalid, or what is wrong with the rows.
+        JobError: ModelInvalid or DataInvalid, or the rows cannot be fetched.
     """
     if delivered.format is ModelFormat.ONNX:
         return Opened(file.path, check_in_sandbox(file.path, uri=delivered.uri))
+    native = Native(file.path, delivered.format, delivered.factory)
+    converted = _converted(delivered, native, rows, scratch=scratch)
+    signature = check_in_sandbox(converted.model, uri=delivered.uri)
+    return Opened(converted.model, signature, converted.classes, converted.native or native)
+
+
+def _converted(delivered: Model, native: Native, rows: Dataset, *, scratch: Path) -> Converted:
     if delivered.format.runs_code and delivered.trust is None:
         raise JobError(
             Reason.MODEL_INVALID,
@@ -60,7 +74,6 @@ def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: P
             "Deliver ONNX, SafeTensors or Skops, or set model.trust: RunsCodeFromFile.",
         )
     shown = fetch(rows.uri, digest=rows.digest, limit_bytes=DATA_LIMIT_BYTES, into=scratch / "shown", what="Data")
-    native = Native(file.path, delivered.format, delivered.factory)
     try:
         sample = Sample(
             path=shown.path,
@@ -69,17 +82,15 @@ def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: P
             label=rows.label_column,
             limit_bytes=DATA_LIMIT_BYTES,
         )
-        converted = convert_in_sandbox(
+        return convert_in_sandbox(
             native, uri=delivered.uri, task=delivered.task, sample=sample, into=scratch / "converted"
         )
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, rows.uri, str(error), "Correct the file.") from error
-    signature = check_in_sandbox(converted.model, uri=delivered.uri)
-    return Opened(converted.model, signature, converted.classes, converted.native or native)
 
 
 def fetch_model(delivered: Model, into: Path) -> Fetched:
-    """Fetch the delivered model, with the external data it wants beside it, into the folder `into`."""
+    """Fetch the delivered model into the folder `into`, with the files of external data that it names."""
     uri = delivered.uri
     model = fetch(uri, digest=delivered.digest, limit_bytes=MODEL_LIMIT_BYTES, into=into, what="Model")
     for name in external_files(model.path, uri=uri) if delivered.format is ModelFormat.ONNX else ():

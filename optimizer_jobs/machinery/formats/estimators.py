@@ -1,9 +1,10 @@
 """Formats Skops, Joblib and Pickle: a fitted scikit-learn estimator or pipeline.
 
-The delivered file is opened here and never again: what training starts from is a skops file made of it, which is data,
-so that a pickle that was trusted once runs once.
+The delivered file is opened once, here. Training starts from a skops file that is made of it and is data, so that a
+trusted pickle does not run a second time.
 """
 
+import dataclasses
 from pathlib import Path
 
 from optimizer_jobs.data.readers import UnreadableDataError
@@ -16,13 +17,14 @@ from retune.api.model import ModelFormat, Task
 from retune.contract.results import Reason
 
 _CHECKED_ROWS = 1000
+"""Rows on which the answers of file and estimator are compared, at most."""
 _CLASSES_ONLY = "Save the fitted estimator with skops.io.dump, with classes of scikit-learn only."
 
 
 def convert(delivered: Delivered, *, into: Path) -> Converted:
-    """Write the ONNX file and the skops file into the folder `into`."""
-    from optimizer_jobs.machinery.estimators.convert import NotConvertibleError, classes_of, refused, to_onnx
-    from optimizer_jobs.machinery.estimators.inputs import inputs_of, rows_of
+    """Write the ONNX file, and the skops file that training starts from, into the folder `into`."""
+    from optimizer_jobs.machinery.estimators.convert import classes_of
+    from optimizer_jobs.machinery.estimators.inputs import inputs_of
     from optimizer_jobs.models.onnx_file import check_onnx
 
     estimator = _opened(delivered)
@@ -30,6 +32,20 @@ def convert(delivered: Delivered, *, into: Path) -> Converted:
     inputs = inputs_of(estimator, delivered.columns)
     _check_columns(inputs, delivered)
     target = into / "model.onnx"
+    _write(estimator, inputs, delivered, target)
+    return Converted(
+        model=target,
+        signature=check_onnx(target, uri=delivered.uri),
+        classes=classes_of(estimator),
+        native=_kept(estimator, into, delivered),
+    )
+
+
+def _write(estimator: object, inputs: tuple[TensorSpec, ...], delivered: Delivered, target: Path) -> None:
+    """Write the ONNX file, and compare its answers with those of the estimator on the validation data."""
+    from optimizer_jobs.machinery.estimators.convert import NotConvertibleError, refused, to_onnx
+    from optimizer_jobs.machinery.estimators.inputs import rows_of
+
     try:
         rows = rows_of(delivered.columns, inputs, label=delivered.label, limit=_CHECKED_ROWS)
         to_onnx(estimator, inputs, target=target, rows=rows)
@@ -42,16 +58,10 @@ def convert(delivered: Delivered, *, into: Path) -> Converted:
             f"the estimator cannot be asked with the validation data ({printable(str(error), limit=300)}).",
             "Give data with the columns that the estimator was fitted on.",
         ) from error
-    return Converted(
-        model=target,
-        signature=check_onnx(target, uri=delivered.uri),
-        classes=classes_of(estimator),
-        native=_kept(estimator, into, delivered),
-    )
 
 
 def _opened(delivered: Delivered) -> object:
-    """Return the estimator, of the kind that the task wants."""
+    """Return the estimator, which must be of the kind that the task needs."""
     from sklearn import __version__
     from sklearn.base import is_regressor
 
@@ -60,7 +70,7 @@ def _opened(delivered: Delivered) -> object:
     try:
         loaded = load(delivered.native, trusted=delivered.native.format.runs_code)
     except JobError as error:
-        raise JobError(error.reason, delivered.uri, error.message, error.next_step, error.exit) from error
+        raise dataclasses.replace(error, object=delivered.uri) from error
     if loaded.saved_with is not None:
         say(f"the estimator was saved with scikit-learn {loaded.saved_with} and is opened with {__version__}")
     if is_regressor(loaded.estimator) != (delivered.task is Task.REGRESSION):
@@ -75,14 +85,14 @@ def _opened(delivered: Delivered) -> object:
 
 
 def _check_order(estimator: object, delivered: Delivered) -> None:
-    """Refuse a table whose columns are those of the fitted matrix in another order: every answer would be wrong."""
+    """Refuse a table with the columns of the fitted matrix in another order, because every answer would be wrong."""
     from optimizer_jobs.machinery.estimators.inputs import column_names
 
     fitted = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
-    given = [name for name in delivered.columns.names if name != delivered.label]
-    if not delivered.columns.tabular or column_names(estimator) is not None or fitted == given:
+    present = [name for name in delivered.columns.names if name != delivered.label]
+    if not delivered.columns.tabular or column_names(estimator) is not None or fitted == present:
         return
-    if sorted(fitted) == sorted(given):
+    if sorted(fitted) == sorted(present):
         raise JobError(
             Reason.DATA_INVALID,
             delivered.uri,
@@ -92,9 +102,10 @@ def _check_order(estimator: object, delivered: Delivered) -> None:
 
 
 def _check_columns(inputs: tuple[TensorSpec, ...], delivered: Delivered) -> None:
+    """Refuse a table that lacks columns of the estimator."""
     if len(inputs) == 1 or not delivered.columns.tabular:
         return
-    absent = [one.name for one in inputs if one.name not in delivered.columns.names]
+    absent = [tensor.name for tensor in inputs if tensor.name not in delivered.columns.names]
     if absent:
         raise JobError(
             Reason.DATA_INVALID,
@@ -105,7 +116,7 @@ def _check_columns(inputs: tuple[TensorSpec, ...], delivered: Delivered) -> None
 
 
 def _kept(estimator: object, into: Path, delivered: Delivered) -> Native:
-    """Write what training starts from, and see that it opens."""
+    """Write the skops file that training starts from, and see that it opens."""
     from optimizer_jobs.machinery.estimators.load import load
     from optimizer_jobs.machinery.estimators.save import save
 
@@ -114,8 +125,8 @@ def _kept(estimator: object, into: Path, delivered: Delivered) -> Native:
         save(estimator, kept.path)
         load(kept)
     except JobError as error:
-        raise JobError(error.reason, delivered.uri, error.message, error.next_step, error.exit) from error
+        raise dataclasses.replace(error, object=delivered.uri) from error
     except (TypeError, ValueError) as error:
-        said = printable(str(error), limit=300)
-        raise JobError(Reason.MODEL_INVALID, delivered.uri, f"skops cannot keep it ({said}).", _CLASSES_ONLY) from error
+        message = f"skops cannot keep it ({printable(str(error), limit=300)})."
+        raise JobError(Reason.MODEL_INVALID, delivered.uri, message, _CLASSES_ONLY) from error
     return kept

@@ -1,4 +1,4 @@
-"""Which module converts which format. A new format is a module and a line here."""
+"""The module that converts each format. A new format is a module and a line here."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -16,9 +16,9 @@ FORMATS: Mapping[ModelFormat, str] = {
     ModelFormat.TORCHSCRIPT: "optimizer_jobs.machinery.formats.scripted",
     ModelFormat.TORCH_EXPORT: "optimizer_jobs.machinery.formats.scripted",
 }
-"""Format of delivery to its module; ONNX itself needs no conversion. Imported when first used."""
+"""Module by format of delivery; it is imported when first used. ONNX itself needs no conversion."""
 
 
 def convert(delivered: Delivered, *, into: Path) -> Converted:
-    """Convert a file of any of these formats."""
+    """Convert a file of any of these formats; see `Format.convert`."""
     return cast("Format", import_module(FORMATS[delivered.native.format])).convert(delivered, into=into)

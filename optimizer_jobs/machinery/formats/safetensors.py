@@ -1,8 +1,9 @@
-"""Format SafeTensors: weights, and code in the Job's image that builds the network they belong to.
+"""Format SafeTensors: weights, and a factory in the Job's image that builds the network they belong to.
 
-The file is data. The factory is code of whoever made the image, and trusted as such.
+The file is data. The factory is code that whoever made the image put there, and it is trusted like the rest of it.
 """
 
+import dataclasses
 from pathlib import Path
 
 from optimizer_jobs.errors import JobError, printable
@@ -18,7 +19,7 @@ def convert(delivered: Delivered, *, into: Path) -> Converted:
     try:
         module = native.build(delivered.native)
     except JobError as error:
-        raise JobError(error.reason, delivered.uri, error.message, error.next_step, error.exit) from error
+        raise dataclasses.replace(error, object=delivered.uri) from error
     except Exception as error:
         raise JobError(
             Reason.MODEL_INVALID,

@@ -1,6 +1,6 @@
-"""Convert an untrusted model in a process of its own, so that what crashes or stalls there is a finding.
+"""Convert an untrusted model in a process of its own, so that a crash or a stall is reported and harms nothing else.
 
-What goes over and comes back is plain JSON and files, never pickled objects.
+Both processes exchange plain JSON and files, never pickled objects.
 """
 
 import stat
@@ -22,7 +22,7 @@ from retune.api.model import CsvFormat, DatasetFormat, Factory, ModelFormat, Tas
 from retune.contract.results import Reason
 
 CONVERT_SECONDS = 600.0
-"""Time a conversion may take."""
+"""Seconds that a conversion may take."""
 
 _CLASSES: TypeAdapter[tuple[int | str, ...]] = TypeAdapter(tuple[int | str, ...])
 
@@ -45,12 +45,17 @@ class Sample:
 
     def to_dict(self) -> Json:
         """Return the sample as plain JSON."""
-        csv = self.csv.to_dict() if self.csv else None
-        return {"path": str(self.path), "format": self.format, "csv": csv, "limit_bytes": self.limit_bytes}
+        return {
+            "path": str(self.path),
+            "format": self.format,
+            "csv": self.csv.to_dict() if self.csv else None,
+            "label": self.label,
+            "limit_bytes": self.limit_bytes,
+        }
 
 
 def convert_in_sandbox(native: Native, *, uri: str, task: Task, sample: Sample, into: Path) -> Converted:
-    """Return the ONNX file made of a delivered one.
+    """Convert a delivered file to ONNX.
 
     Args:
         native: The delivered file.
@@ -65,20 +70,17 @@ def convert_in_sandbox(native: Native, *, uri: str, task: Task, sample: Sample, 
     """
     into.mkdir(parents=True, exist_ok=True)
     question = {
-        "path": str(native.path),
-        "format": native.format,
+        "native": _to_json(native),
         "uri": uri,
         "task": task,
         "sample": sample.to_dict(),
-        "label": sample.label,
         "into": str(into),
-        "factory": native.factory.to_dict() if native.factory else None,
     }
-    answer = run_in_sandbox(f"{__name__}:answer", question, uri=uri, seconds=CONVERT_SECONDS)
-    if "unreadable" in answer:
-        raise UnreadableDataError(answer["unreadable"])
+    reply = run_in_sandbox(f"{__name__}:answer", question, uri=uri, seconds=CONVERT_SECONDS)
+    if "unreadable" in reply:
+        raise UnreadableDataError(reply["unreadable"])
     try:
-        return _read(answer, into)
+        return _read(reply, into)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise JobError(
             Reason.MODEL_INVALID,
@@ -88,26 +90,31 @@ def convert_in_sandbox(native: Native, *, uri: str, task: Task, sample: Sample, 
         ) from error
 
 
-def _read(answer: Json, into: Path) -> Converted:
-    """Return what an answer says; whoever wrote it may have been the model, so files are those of the folder."""
-    made = answer["native"]
+def _to_json(native: Native) -> Json:
+    factory = native.factory.to_dict() if native.factory else None
+    return {"path": str(native.path), "format": native.format, "factory": factory}
+
+
+def _read(reply: Json, into: Path) -> Converted:
+    """Return the conversion that a reply describes. The model may have forged it, so only files in `into` are taken."""
+    native = reply["native"]
     return Converted(
-        model=_file(answer["model"], into),
-        signature=Signature.model_validate(answer["signature"]),
-        classes=_CLASSES.validate_python(answer["classes"]),
-        native=Native(_file(made["path"], into), ModelFormat(made["format"])) if made else None,
+        model=_file(reply["model"], into),
+        signature=Signature.model_validate(reply["signature"]),
+        classes=_CLASSES.validate_python(reply["classes"]),
+        native=Native(_file(native["path"], into), ModelFormat(native["format"])) if native else None,
     )
 
 
-def _file(path: str, folder: Path) -> Path:
-    found = Path(path)
-    if found.parent != folder or not stat.S_ISREG(found.lstat().st_mode):
-        raise ValueError(f"{path} is no file that was made")
-    return found
+def _file(name: str, folder: Path) -> Path:
+    path = Path(name)
+    if path.parent != folder or not stat.S_ISREG(path.lstat().st_mode):
+        raise ValueError(f"{name} is no file that was made")
+    return path
 
 
 def answer(question: Json) -> Json:
-    """Do the conversion; called in the other process."""
+    """Do the conversion and return the answer; called in the other process."""
     try:
         return _converted(question)
     except UnreadableDataError as error:
@@ -115,28 +122,28 @@ def answer(question: Json) -> Json:
 
 
 def _converted(question: Json) -> Json:
-    factory = Factory.model_validate(question["factory"]) if question["factory"] else None
-    sample = question["sample"]
+    converted = convert(_delivered(question), into=Path(question["into"]))
+    return {
+        "model": str(converted.model),
+        "signature": converted.signature.to_dict(),
+        "classes": list(converted.classes),
+        "native": _to_json(converted.native) if converted.native else None,
+    }
+
+
+def _delivered(question: Json) -> Delivered:
+    native, sample = question["native"], question["sample"]
+    factory = Factory.model_validate(native["factory"]) if native["factory"] else None
     columns = open_columns(
         Path(sample["path"]),
         DatasetFormat(sample["format"]),
         limit_bytes=sample["limit_bytes"],
         csv_format=CsvFormat.model_validate(sample["csv"]) if sample["csv"] else None,
     )
-    converted = convert(
-        Delivered(
-            native=Native(Path(question["path"]), ModelFormat(question["format"]), factory),
-            uri=question["uri"],
-            task=Task(question["task"]),
-            columns=columns,
-            label=question["label"],
-        ),
-        into=Path(question["into"]),
+    return Delivered(
+        native=Native(Path(native["path"]), ModelFormat(native["format"]), factory),
+        uri=question["uri"],
+        task=Task(question["task"]),
+        columns=columns,
+        label=sample["label"],
     )
-    made = converted.native
-    return {
-        "model": str(converted.model),
-        "signature": converted.signature.to_dict(),
-        "classes": list(converted.classes),
-        "native": {"path": str(made.path), "format": made.format} if made else None,
-    }

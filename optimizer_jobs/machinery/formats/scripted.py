@@ -1,6 +1,6 @@
 """Formats TorchScript and TorchExport: networks saved with their code, which runs when they are loaded.
 
-Called only when the spec trusts the file in words, and then in a Job's sandbox.
+This happens in a sandbox, and only when the spec trusts the file.
 """
 
 from pathlib import Path

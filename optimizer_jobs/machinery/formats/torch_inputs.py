@@ -1,6 +1,6 @@
-"""Which inputs a torch network is given, and its export: what formats of torch share.
+"""Find the inputs of a torch network and export it: what all formats of torch share.
 
-A network does not say what it takes. The validation rows do: arrays by name, or a table as one matrix.
+A network does not say which inputs it has. The validation data does: arrays by name, or a table as one matrix.
 """
 
 import inspect
@@ -20,37 +20,42 @@ from optimizer_jobs.signature import Signature, TensorSpec
 from retune.api.model import Task
 from retune.contract.results import Reason
 
-OUTPUTS = {Task.CLASSIFICATION: "scores", Task.REGRESSION: "value", Task.EMBEDDING: "embedding"}
-FILE = "model.onnx"
+_OUTPUTS = {Task.CLASSIFICATION: "scores", Task.REGRESSION: "value", Task.EMBEDDING: "embedding"}
 _EXAMPLES = 4
+"""Rows to run the network on."""
 
 
 class Exported(nn.Module):  # type: ignore[misc] # the library has no types
-    """An exported program as a network: it evaluates already, and cannot be told to."""
+    """An exported program as a network. It is always in evaluation mode and raises when it is asked to change that."""
 
     def __init__(self, program: torch.export.ExportedProgram) -> None:
         super().__init__()
-        self.takes = tuple(program.graph_signature.user_inputs)
+        self.input_names = tuple(program.graph_signature.user_inputs)
         module = program.module()
         for parameter in module.parameters():
             parameter.requires_grad_(False)  # noqa: FBT003 - the library's form
-        self._call = [module]  # in a list, so that it is no part that is told to evaluate
+        self._program = [module]  # in a list, so that `eval()` of this network does not reach it
 
     def forward(self, *inputs: torch.Tensor) -> Any:
-        """Return what the program answers."""
-        return self._call[0](*inputs)
+        """Return the answers of the program."""
+        return self._program[0](*inputs)
 
 
 def export_network(module: nn.Module, delivered: Delivered, *, into: Path) -> Converted:
-    """Write the network as ONNX; raises JobError ModelInvalid when it does not take the rows or cannot be exported."""
-    examples = _in_order(module, _inputs(delivered))
+    """Write the network as ONNX into the folder `into`.
+
+    Raises:
+        JobError: ModelInvalid when the network does not take the rows or cannot be exported, DataInvalid when the
+            validation data has no inputs of numbers.
+    """
+    examples, target = _in_order(module, _inputs(delivered)), into / "model.onnx"
     try:
         with torch.no_grad():
             answer = scores_of(module.eval()(*(torch.from_numpy(values) for values in examples.values())))
-        output = TensorSpec(name=OUTPUTS[delivered.task], dtype="float32", shape=(-1, *answer.shape[1:]))
+        output = TensorSpec(name=_OUTPUTS[delivered.task], dtype="float32", shape=(-1, *answer.shape[1:]))
         inputs = tuple(_spec(name, values) for name, values in examples.items())
         signature = Signature(inputs=inputs, outputs=(output,))
-        export(module, signature=signature, examples=examples, target=into / FILE)
+        export(module, signature=signature, examples=examples, target=target)
     except (ExportError, RuntimeError, TypeError, ValueError, StopIteration) as error:
         raise JobError(
             Reason.MODEL_INVALID,
@@ -58,11 +63,11 @@ def export_network(module: nn.Module, delivered: Delivered, *, into: Path) -> Co
             f"the network cannot be run on the validation rows or written as ONNX: {printable(str(error), limit=300)}.",
             "Give rows of the shape that its forward takes, and see that torch.onnx.export takes the network.",
         ) from error
-    return Converted(model=into / FILE, signature=signature)
+    return Converted(model=target, signature=signature)
 
 
 def _inputs(delivered: Delivered) -> dict[str, Array]:
-    """Return a few rows of every input by name."""
+    """Return a few rows of every input, by input name."""
     columns = delivered.columns
     names = [name for name in columns.names if name != delivered.label]
     arrays = {name: columns.read(name)[:_EXAMPLES] for name in names}
@@ -76,7 +81,7 @@ def _inputs(delivered: Delivered) -> dict[str, Array]:
 
 
 def _typed(name: str, values: Array, delivered: Delivered) -> Array:
-    """Return numbers as torch networks take them: 32-bit floats, or 64-bit whole numbers."""
+    """Return the values as torch networks take them: 32-bit floats, or 64-bit whole numbers."""
     if values.dtype.kind not in "biuf":
         raise JobError(
             Reason.DATA_INVALID,
@@ -88,21 +93,21 @@ def _typed(name: str, values: Array, delivered: Delivered) -> Array:
 
 
 def _in_order(module: nn.Module, examples: dict[str, Array]) -> dict[str, Array]:
-    """Return the inputs in the order of forward's parameters, where all have their names; else as in the file."""
-    taken = [name for name in _parameters(module) if name in examples]
-    return {name: examples[name] for name in taken} if len(taken) == len(examples) else examples
+    """Return the inputs in the order of forward's parameters when all are named like them, else as in the file."""
+    names = [name for name in _parameters(module) if name in examples]
+    return {name: examples[name] for name in names} if len(names) == len(examples) else examples
 
 
 def _parameters(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of what forward takes."""
+    """Return the names of forward's parameters."""
     if isinstance(module, Exported):
-        return module.takes
+        return module.input_names
     if isinstance(module, torch.jit.ScriptModule):
         return tuple(argument.name for argument in module.forward.schema.arguments[1:])
     return tuple(inspect.signature(module.forward).parameters)
 
 
 def _spec(name: str, values: Array) -> TensorSpec:
-    """Return an input with a free batch; whole numbers in rows are tokens, as many as there are."""
+    """Return an input with a free batch. Whole numbers (N, L) are tokens, whose number L is free too."""
     tokens = values.dtype.kind == "i" and values.ndim == 2
     return TensorSpec(name=name, dtype=str(values.dtype), shape=(-1, -1) if tokens else (-1, *values.shape[1:]))

@@ -1,1 +1,1 @@
-"""Measuring whether a model holds when its inputs are changed to deceive it."""
+"""Measuring whether a model still answers right when its inputs are changed to deceive it."""

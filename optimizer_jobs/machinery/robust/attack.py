@@ -1,8 +1,8 @@
 """Rows that are changed to deceive one model, for metric robust_accuracy.
 
-White-box by gradients (PGD) where the files can be differentiated; otherwise corners of the allowed box are tried,
-which finds fewer weaknesses. A number from the one is never compared with a number from the other: models that are
-compared are all put to the one attack that fits all of them.
+A model whose file can be differentiated is attacked by gradients (PGD). For others, random corners of the allowed box
+are tried, which finds fewer weaknesses. Numbers of both attacks are never compared: models that are compared all face
+the one attack that is possible on all of them.
 """
 
 from collections.abc import Iterable
@@ -22,12 +22,12 @@ from retune.api.techniques import Adversarial
 
 WHITE_BOX, BLACK_BOX = "PGD", "random corners"
 CORNERS = 40
-"""Corners of the box that are tried a row, where there is no gradient."""
+"""Corners of the box that are tried for each row, where there is no gradient."""
 _BATCH = 256
 
 
 def method_for(models: Iterable[Path]) -> str:
-    """Return the strongest attack that every one of these models can be put to."""
+    """Return the strongest attack that is possible on all of these models."""
     return WHITE_BOX if all(map(_differentiable, models)) else BLACK_BOX
 
 
@@ -41,9 +41,16 @@ def attacked(
     classes: tuple[int | str, ...],
     seed: int,
 ) -> Rows:
-    """Return the rows after an attack on the model in the file, which `session` has open.
+    """Return the rows after an attack on the model. Labels stay, and rows that do not deceive it are changed as well.
 
-    A row that the attack cannot turn is returned changed all the same; labels stay.
+    Args:
+        model: The ONNX file.
+        session: The same model, opened.
+        rows: Labelled rows.
+        method: WHITE_BOX or BLACK_BOX.
+        settings: How far inputs may be changed, and in how many steps.
+        classes: Label of each score column; empty means that the column's number is the label.
+        seed: Seed of everything random.
     """
     if method == WHITE_BOX:
         return _white_box(model, rows, settings=settings, classes=classes, seed=seed)
@@ -61,7 +68,10 @@ def withstood(
     seed: int,
     batch: int = _BATCH,
 ) -> Floats:
-    """Return (N,) 1 for each row that is still answered right under attack: what robust_accuracy is the mean of."""
+    """Return, for each row, 1 when it is still answered right under attack and else 0, (N,).
+
+    The mean is robust_accuracy. Arguments are those of `attacked`; `batch` is the number of rows in a call.
+    """
     changed = attacked(model, session, rows, method=method, settings=settings, classes=classes, seed=seed)
     return correct(predict(session, changed, batch=batch, classes=classes or None), rows).astype(np.float64)
 
@@ -82,40 +92,53 @@ def _white_box(model: Path, rows: Rows, *, settings: Adversarial, classes: tuple
     from optimizer_jobs.nets.learning.rows import samples
 
     module = import_module(model).eval()
-    given = samples(rows, task=Task.CLASSIFICATION, classes=classes)
+    labelled = samples(rows, task=Task.CLASSIFICATION, classes=classes)
     params: Params = {"method": "PGD", "epsilon": float(settings.epsilon), "steps": settings.steps}
-    attack = Attack.of(params, given.inputs)
+    attack = Attack.of(params, labelled.inputs)
     generator = torch.Generator().manual_seed(seed)
-    if given.targets is None:
+    if labelled.targets is None:
         raise ValueError("an attack needs labels")
-    pieces = [
-        attack(module, piece.inputs, piece.targets, generator)[0]
-        for piece in (given.take(torch.arange(at, min(at + _BATCH, len(given)))) for at in range(0, len(given), _BATCH))
-        if piece.targets is not None
+    batches = (
+        labelled.take(torch.arange(start, min(start + _BATCH, len(labelled))))
+        for start in range(0, len(labelled), _BATCH)
+    )
+    attacked_batches = [
+        attack(module, batch.inputs, batch.targets, generator)[0] for batch in batches if batch.targets is not None
     ]
-    changed = {
-        name: torch.cat(parts).numpy() for name, parts in zip(rows.inputs, zip(*pieces, strict=True), strict=True)
-    }
+    columns = zip(*attacked_batches, strict=True)
+    changed = {name: torch.cat(parts).numpy() for name, parts in zip(rows.inputs, columns, strict=True)}
     return replace(rows, inputs=changed)
 
 
 def _black_box(
     session: Session, rows: Rows, *, settings: Adversarial, classes: tuple[int | str, ...], seed: int
 ) -> Rows:
-    """Return for each row the first corner at which the model errs, else the last one tried."""
-    generator = np.random.default_rng(seed)
+    """Return for each row the first corner at which the model errs, else the last one that was tried."""
+    generator, changed = np.random.default_rng(seed), rows
     bounds = {name: _bound(values, float(settings.epsilon)) for name, values in rows.inputs.items()}
-    found, holds = dict(rows.inputs), np.ones(len(rows), dtype=bool)
+    holds = np.ones(len(rows), dtype=bool)
     for _ in range(CORNERS):
-        tried = {
-            name: np.where(
-                _column(holds, values), values + bounds[name] * _signs(generator, values), found[name]
-            ).astype(values.dtype)
+        inputs = {
+            name: _moved(values, bounds[name], generator, where=holds, others=changed.inputs[name])
             for name, values in rows.inputs.items()
         }
-        found = tried
-        holds &= correct(predict(session, replace(rows, inputs=tried), classes=classes or None), rows)
-    return replace(rows, inputs=found)
+        changed = replace(rows, inputs=inputs)
+        holds &= correct(predict(session, changed, classes=classes or None), rows)
+    return changed
+
+
+def _moved(values: Array, bound: float, generator: np.random.Generator, *, where: Array, others: Array) -> Array:
+    """Return a random corner of the box around the values of each row in `where`, and `others` for the other rows.
+
+    Args:
+        values: Values of one input, (N, ...).
+        bound: Largest change of a number.
+        generator: Source of the corners.
+        where: Mask over rows, (N,).
+        others: Values of the rows that are not moved, (N, ...).
+    """
+    corners = values + bound * _signs(generator, values)
+    return np.where(_column(where, values), corners, others).astype(values.dtype)
 
 
 def _bound(values: Array, epsilon: float) -> float:
@@ -127,5 +150,5 @@ def _signs(generator: np.random.Generator, values: Array) -> Array:
 
 
 def _column(mask: Array, values: Array) -> Array:
-    """Return a mask over rows in a shape that spreads over all numbers of a row."""
+    """Return a mask over rows, (N,), in the shape (N, 1, ...) that spreads over all numbers of a row."""
     return mask.reshape(-1, *[1] * (values.ndim - 1))

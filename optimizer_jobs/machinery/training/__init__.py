@@ -1,1 +1,1 @@
-"""Training a model anew as all training techniques of one plan together say: one trainer a family of models."""
+"""Training a model as all training techniques of one plan together say, with one trainer for each family of models."""

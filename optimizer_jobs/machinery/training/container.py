@@ -1,7 +1,7 @@
-"""Have the user's own container train the model, and take back what it made.
+"""Have the user's own container train the model, and take back the model that it wrote.
 
-It gets data, delivered model and parameters as files and may do what it likes with them; what comes back is checked
-like a delivered model and must take and answer the same.
+The container gets data, delivered model and parameters as files, and may do with them as it likes. The model that comes
+back is checked like a delivered model, and must have the same inputs and outputs.
 """
 
 import json
@@ -23,7 +23,7 @@ from optimizer_jobs.technique import Applied, Context, Params, Skipped
 from retune.api.model import DatasetFormat, ModelFormat
 
 LABEL = "label"
-"""Array of the data files that is no input."""
+"""Array of the data files that holds the labels; all others are inputs."""
 EXTENSIONS = {
     ModelFormat.ONNX: ".onnx",
     ModelFormat.SAFETENSORS: ".safetensors",
@@ -34,25 +34,33 @@ EXTENSIONS = {
     ModelFormat.TORCH_EXPORT: ".pt2",
 }
 
+_URI = "the trained model"
+"""What messages call the trained model."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One training that the container is to do."""
+    """One training for the container to do."""
 
     parameters: Params
     """The trial's parameters, by the names that the spec gives them."""
     timeout: float
-    """Seconds it may take."""
+    """Seconds that it may take."""
     summary: str
-    """What it is called in the report."""
+    """What the report calls it."""
 
 
 def train(model: Path, run: Run, context: Context) -> Applied | Skipped:
-    """Have the container train, and return what it made as a model that takes and answers the same.
+    """Have the container train, and return the model that it wrote, with the inputs and outputs of the delivered one.
+
+    Args:
+        model: The ONNX file that the container starts from, where the model was delivered as ONNX.
+        run: What to train.
+        context: Rows, signature, and where the new file goes.
 
     Raises:
-        CustomTrainingError: It failed, took too long, or made something else.
-        StoppedEarlyError: The training fell behind or the budget is spent.
+        CustomTrainingError: The training failed, took too long, or wrote no such model.
+        StoppedEarlyError: The training fell behind, or the budget is spent.
     """
     folder = exchange.exchange()
     if folder is None or context.training is None or context.validation is None:
@@ -62,48 +70,43 @@ def train(model: Path, run: Run, context: Context) -> Applied | Skipped:
     trial = exchange.new_trial(folder)
     try:
         exchange.train(folder, trial, _work(trial, data, run, context))
-        return _made(trial / "output", data["validation"], run, context)
-    except JobError as error:  # whatever is wrong with the file is the trial's fault, not the run's
+        return _taken(trial / "output", data["validation"], run, context)
+    except JobError as error:  # a bad file fails this trial, not the whole run
         raise CustomTrainingError(f"the training made no model: {error}") from error
     finally:
         exchange.forget(trial)
 
 
 def _data(folder: Path, model: Path, context: Context) -> Mapping[str, Path]:
-    """Return the files that every trial of this worker reads, written when the first one is."""
-    rows = {"training": context.training, "validation": context.validation}
-    named = {name: folder / "data" / f"{name}-{_name(found)}.npz" for name, found in rows.items() if found}
-    for name, path in named.items():
-        found = rows[name]
-        if found is not None and not path.exists():
-            _save(found, path)
+    """Return the files that every trial of this worker reads; the first trial writes them."""
+    splits = {"training": context.training, "validation": context.validation}
+    files = {split: _saved(rows, split, folder / "data") for split, rows in splits.items() if rows}
     source = context.native.path if context.native else model
     delivered = folder / "data" / f"model{source.suffix}"
     if not delivered.exists():
         take(source, delivered, limit=MODEL_LIMIT_BYTES)
-    return {**named, "model": delivered}
+    return {**files, "model": delivered}
 
 
-def _name(rows: Rows) -> str:
-    return rows.digest.removeprefix("sha256:")[:16]
-
-
-def _save(rows: Rows, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}")
+def _saved(rows: Rows, split: str, folder: Path) -> Path:
+    """Return the NPZ file of these rows; it is written with one rename when it is not there yet."""
+    path = folder / f"{split}-{rows.digest.removeprefix('sha256:')[:16]}.npz"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    hidden = path.with_name(f".{path.name}")
     labels = {} if rows.labels is None else {LABEL: rows.labels}
-    np.savez(beside, allow_pickle=False, **rows.inputs, **labels)
-    beside.rename(path)
+    np.savez(hidden, allow_pickle=False, **rows.inputs, **labels)
+    return hidden.rename(path)
 
 
 def _work(trial: Path, data: Mapping[str, Path], run: Run, context: Context) -> Work:
+    """Write the parameters, and return what the container is told."""
     (trial / "parameters.json").write_text(json.dumps(run.parameters, indent=2) + "\n")
+    parameters = {f"RETUNE_PARAM_{name.upper()}": _text(value) for name, value in run.parameters.items()}
+    paths = {f"RETUNE_{name.upper()}{'' if name == 'model' else '_DATA'}": str(path) for name, path in data.items()}
     return Work(
-        variables={
-            **{f"RETUNE_PARAM_{name.upper()}": _text(value) for name, value in run.parameters.items()},
-            **{f"RETUNE_{name.upper()}{'' if name == 'model' else '_DATA'}": str(path) for name, path in data.items()},
-            "RETUNE_SEED": str(context.seed),
-        },
+        variables={**parameters, **paths, "RETUNE_SEED": str(context.seed)},
         files={"RETUNE_PARAMETERS": "parameters.json", "RETUNE_METRICS": "metrics.jsonl", "RETUNE_OUTPUT": "output"},
         timeout=run.timeout,
         report=context.report,
@@ -112,44 +115,48 @@ def _work(trial: Path, data: Mapping[str, Path], run: Run, context: Context) -> 
 
 
 def _text(value: object) -> str:
-    """Return a value for a variable: a text as it is, anything else as JSON, on one line."""
+    """Return the value of a variable: a text as it is, anything else as JSON, on one line."""
     return " ".join((value if isinstance(value, str) else json.dumps(value)).splitlines())
 
 
-def _made(output: Path, validation: Path, run: Run, context: Context) -> Applied:
-    """Return the model in the output folder, in the format of delivery where it is there, else as ONNX."""
+def _taken(output: Path, validation: Path, run: Run, context: Context) -> Applied:
+    """Return the model in the output folder: in the format of delivery when it is there, else as ONNX."""
     delivered = context.native.format if context.native else ModelFormat.ONNX
     for format_ in dict.fromkeys((delivered, ModelFormat.ONNX)):
         name = f"model{EXTENSIONS[format_]}"
         file = context.workdir / name
         if take(output / name, file, limit=MODEL_LIMIT_BYTES):
             return _checked(Native(file, format_), validation, run, context)
-    found = ", ".join(sorted(path.name for path in output.iterdir())[:5]) or "nothing"
-    raise CustomTrainingError(f"the training left no model{EXTENSIONS[delivered]} in RETUNE_OUTPUT, but {found}")
+    present = ", ".join(sorted(path.name for path in output.iterdir())[:5]) or "nothing"
+    raise CustomTrainingError(f"the training left no model{EXTENSIONS[delivered]} in RETUNE_OUTPUT, but {present}")
 
 
-def _checked(made: Native, validation: Path, run: Run, context: Context) -> Applied:
-    """Return the model as ONNX; raises CustomTrainingError when it takes or answers something else."""
-    if made.format is ModelFormat.ONNX:
-        _same(check_in_sandbox(made.path, uri="the trained model"), context.signature)
-        return Applied(model=made.path, summary=run.summary)
+def _checked(trained: Native, validation: Path, run: Run, context: Context) -> Applied:
+    """Return the trained model as ONNX.
+
+    Raises:
+        CustomTrainingError: Its inputs, outputs or classes differ from those of the delivered model.
+    """
+    if trained.format is ModelFormat.ONNX:
+        _check_signature(check_in_sandbox(trained.path, uri=_URI), context.signature)
+        return Applied(model=trained.path, summary=run.summary)
     from optimizer_jobs.machinery.formats.sandbox import Sample, convert_in_sandbox
 
     factory = context.native.factory if context.native else None
     converted = convert_in_sandbox(
-        Native(made.path, made.format, factory),
-        uri="the trained model",
+        Native(trained.path, trained.format, factory),
+        uri=_URI,
         task=context.task,
         sample=Sample(path=validation, format=DatasetFormat.NPZ, label=LABEL, limit_bytes=DATA_LIMIT_BYTES),
         into=context.workdir / "converted",
     )
-    _same(converted.signature, context.signature)
+    _check_signature(converted.signature, context.signature)
     if converted.classes != context.classes:
         raise CustomTrainingError(f"the trained model knows the classes {converted.classes}, not {context.classes}")
-    native = converted.native or made
+    native = converted.native or trained
     return Applied(model=converted.model, summary=run.summary, native=native.path, factory=factory)
 
 
-def _same(found: Signature, wanted: Signature) -> None:
-    if found != wanted:
-        raise CustomTrainingError(f"the trained model is {found.words}, not {wanted.words}")
+def _check_signature(trained: Signature, delivered: Signature) -> None:
+    if trained != delivered:
+        raise CustomTrainingError(f"the trained model is {trained.words}, not {delivered.words}")

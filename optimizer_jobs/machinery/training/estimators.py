@@ -1,6 +1,7 @@
 """Train an estimator as all training techniques of one plan together say, and write it as ONNX again.
 
-Inputs and outputs stay as they were delivered. Seeded, on a bounded number of threads: the same bytes again.
+Inputs and outputs stay as they were delivered. With a seed and a bounded number of threads, the same bytes come out
+again.
 """
 
 import warnings
@@ -26,11 +27,12 @@ from optimizer_jobs.machinery.training.estimator_spaces import decoded
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.progress import say
-from optimizer_jobs.technique import Applied, Context, Skipped, TrainingPlan
+from optimizer_jobs.technique import Applied, Context, ParamValue, Skipped, TrainingPlan
 from retune.api.model import Task
 from retune.api.techniques import TechniqueType
 
 _CHECKED_ROWS = 1000
+"""Rows on which the answers of file and estimator are compared, at most."""
 
 
 @dataclass(frozen=True)
@@ -46,81 +48,100 @@ class _Data:
         return cls(asked_with(estimator, rows.inputs), np.asarray(rows.answers, dtype=dtype))
 
 
-def fit(model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
-    """Write the trained estimator as ONNX into the context's workdir, and as skops where it was delivered so.
+@dataclass(frozen=True)
+class _Trained:
+    """An estimator after training."""
 
-    It is not taken when it is no better on validation and its file no smaller than `model`.
+    estimator: Any
+    quality: float
+    """Accuracy or R squared on validation."""
+    before: float
+    """The same for the delivered estimator."""
+
+
+def fit(model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
+    """Write the trained estimator into the context's workdir, as ONNX and as a skops file.
+
+    It is skipped when it is no better on validation and its file is no smaller than `model`.
+
+    Args:
+        model: The ONNX file of the delivered estimator.
+        plan: Parameters of every training technique.
+        context: Rows, signature, seed, and the delivered file.
     """
     if context.native is None or context.training is None:
         return Skipped(reason="there are no rows to train on")
     delivered = load(context.native, trusted=True).estimator
-    learned = _Data.of(delivered, context.training, context.task)
-    held = _Data.of(delivered, context.validation or context.training, context.task)
+    training = _Data.of(delivered, context.training, context.task)
+    validation = _Data.of(delivered, context.validation or context.training, context.task)
     say(f"training {type(final(delivered)).__name__} on {len(context.training)} rows")
     try:
-        with _bounded(context.threads):
-            before = _quality(delivered, held)
-            estimator = _fitted(delivered, learned, held, plan=plan, context=context)
-            after = _quality(estimator, held)
+        trained = _trained(delivered, training, validation, plan=plan, context=context)
     except NothingToPrepareError as error:
         return Skipped(reason=str(error))
     except (ValueError, MemoryError, np.linalg.LinAlgError) as error:
         return Skipped(reason=f"it cannot be trained so: {printable(str(error), limit=200).rstrip('.')}")
-    target = context.workdir / "model.onnx"
-    reason = _written(estimator, target, context) or _useless(target, model, before=before, after=after)
+    target, native = context.workdir / "model.onnx", context.workdir / "model.skops"
+    reason = _written(trained.estimator, target, context) or _useless(trained, target, model)
     if reason is not None:
         return Skipped(reason=reason)
-    native = context.workdir / "model.skops"
-    save(estimator, native)
-    return Applied(
-        model=target, summary=f"{_words(plan)}: {after:.4g} on validation, {before:.4g} before", native=native
-    )
+    save(trained.estimator, native)
+    summary = f"{_words(plan)}: {trained.quality:.4g} on validation, {trained.before:.4g} before"
+    return Applied(model=target, summary=summary, native=native)
 
 
-def _fitted(delivered: Any, learned: _Data, held: _Data, *, plan: TrainingPlan, context: Context) -> Any:
+def _trained(delivered: Any, training: _Data, validation: _Data, *, plan: TrainingPlan, context: Context) -> _Trained:
+    with _bounded(context.threads):
+        before = _quality(delivered, validation)
+        estimator = _fitted(delivered, training, validation, plan=plan, context=context)
+        return _Trained(estimator, quality=_quality(estimator, validation), before=before)
+
+
+def _fitted(delivered: Any, training: _Data, validation: _Data, *, plan: TrainingPlan, context: Context) -> Any:
+    """Return a clone of the delivered estimator, changed and fitted as the plan says."""
     from sklearn.base import clone
 
     estimator = clone(delivered)
     chosen = plan.get(TechniqueType.HYPERPARAMETER_TUNING, {}) | plan.get(TechniqueType.ARCHITECTURE, {})
     estimator.set_params(**decoded(chosen))
     if TechniqueType.DATA_PREPARATION in plan:
-        estimator = prepared(estimator, plan[TechniqueType.DATA_PREPARATION], learned.X, task=context.task)
+        estimator = prepared(estimator, plan[TechniqueType.DATA_PREPARATION], training.X, task=context.task)
     for part in parts(estimator):
         if "random_state" in part.get_params(deep=False):
             part.set_params(random_state=context.seed)
         if "n_jobs" in part.get_params(deep=False):
             part.set_params(n_jobs=None)
     report = context.report or (lambda _epoch, _quality: None)
-    return grown(
-        estimator,
-        learned.X,
-        learned.y,
-        report=lambda stage, whole: report(stage, _quality(whole, held)),
-        threads=context.threads,
-    )
+
+    def judge(stage: int, grown_so_far: Any) -> None:
+        report(stage, _quality(grown_so_far, validation))
+
+    return grown(estimator, training.X, training.y, report=judge, threads=context.threads)
 
 
 def _written(estimator: Any, target: Path, context: Context) -> str | None:
-    """Write the ONNX file; return why it cannot stand in for the delivered one, or None."""
+    """Write the ONNX file; return why it cannot replace the delivered one, or None."""
     rows = (context.validation or context.training).take(slice(_CHECKED_ROWS))  # type: ignore[union-attr] # fit checks
     try:
         to_onnx(estimator, context.signature.inputs, target=target, rows=rows.inputs)
     except NotConvertibleError as error:
         return str(error)
-    made = open_model(target, EngineOptions(spinning=False)).signature
-    if made != context.signature:
-        return f"its outputs changed to {made.words}: do the training rows have every class?"
+    signature = open_model(target, EngineOptions(spinning=False)).signature
+    if signature != context.signature:
+        return f"its outputs changed to {signature.words}: do the training rows have every class?"
     return None
 
 
-def _useless(target: Path, model: Path, *, before: float, after: float) -> str | None:
+def _useless(trained: _Trained, target: Path, model: Path) -> str | None:
+    """Return why the estimator is not worth taking, or None when it is better or its file is smaller."""
+    after, before = trained.quality, trained.before
     if after > before or target.stat().st_size < model.stat().st_size:
         return None
     return f"it gave {after:.4g} on validation, no better than {before:.4g} before, and its file is no smaller"
 
 
 def _quality(estimator: Any, data: _Data) -> float:
-    """Return accuracy or R squared on rows that were not learned from; higher is better."""
+    """Return accuracy or R squared; higher is better."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if hasattr(estimator, "classes_"):
@@ -130,6 +151,7 @@ def _quality(estimator: Any, data: _Data) -> float:
 
 @contextmanager
 def _bounded(threads: int) -> Iterator[None]:
+    """Bound the threads of numerical libraries, and silence warnings."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(threads), warnings.catch_warnings():
@@ -143,8 +165,9 @@ def _words(plan: TrainingPlan) -> str:
         if kind is TechniqueType.DATA_PREPARATION:
             words.append(words_of_steps(params))
         else:
-            words += [
-                f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-                for name, value in params.items()
-            ]
+            words += [f"{name} {_shown(value)}" for name, value in params.items()]
     return "trained with " + (", ".join(words) or "the same settings")
+
+
+def _shown(value: ParamValue) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

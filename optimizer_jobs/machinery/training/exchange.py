@@ -1,8 +1,7 @@
-"""The worker's side of a training in a container of the user's own: files go over, files come back.
+"""The worker's side of a training in the user's own container: both exchange files in one folder.
 
-Everything that comes back is hostile: it is bounded, read as data, and checked like a delivered model by whoever uses
-it. A trial that is given up, for whatever reason, is told so and waited for, so that the next one finds the container
-free.
+Everything that comes back may be hostile. It is bounded, read as data, and checked like a delivered model by whoever
+uses it. When a trial is stopped, the container is told so and waited for, so that it is free for the next trial.
 """
 
 import json
@@ -21,43 +20,53 @@ from optimizer_jobs.technique import Report
 from retune.contract.training import CANCEL, ENVIRONMENT, EXCHANGE_VARIABLE, EXIT, LOG, READY, REQUEST
 
 READY_SECONDS = 600.0
-"""How long a container may take to stand by: its image is pulled beside the worker's."""
+"""Seconds that a container may take to become ready; its image may have to be pulled first."""
 CANCEL_SECONDS = 30.0
+"""Seconds that a container gets to end a training that is stopped."""
 METRICS_LIMIT = 4 << 20
-"""Bytes of metrics that are read; a training that tells more is given up."""
+"""Bytes of metrics that are read; a training that writes more is stopped."""
 LINE_LIMIT = 4096
+"""Bytes of a line of the metrics."""
 LOG_TAIL = 600
-"""Characters of a failed training's last words that are told."""
+"""Characters of the end of a failed training's output that messages show."""
 _POLL_SECONDS = 0.2
 
 Alive = Callable[[], None]
 
 
 class CustomTrainingError(Exception):
-    """The training gave no model; the message is a sentence with its last words."""
+    """The training gave no model; the message says why, with the end of its output."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """One training. `variables` are told as they are; `files` are variables that name files of the trial's folder."""
+    """One training."""
 
     variables: Mapping[str, str]
+    """Environment variables of the command."""
     files: Mapping[str, str]
+    """Environment variables with paths, relative to the folder of the trial."""
     timeout: float
+    """Seconds that it may take."""
     report: Report | None = None
-    """Takes epoch and quality, and raises to give the training up."""
+    """Called with epoch and quality; it raises to stop the training."""
     alive: Alive | None = None
     """Raises when there is no time left."""
 
 
 def exchange() -> Path | None:
-    """Return the folder that a training container beside this process shares with it, or None."""
-    named = os.environ.get(EXCHANGE_VARIABLE)
-    return Path(named) if named else None
+    """Return the folder that this process shares with a training container, or None when there is no container."""
+    folder = os.environ.get(EXCHANGE_VARIABLE)
+    return Path(folder) if folder else None
 
 
 def wait_until_ready(folder: Path, alive: Alive | None) -> None:
-    """Wait for the container to stand by; raises CustomTrainingError when it does not."""
+    """Wait until the container is ready.
+
+    Raises:
+        CustomTrainingError: It is not ready after READY_SECONDS.
+        Exception: Whatever `alive` raises when there is no time left.
+    """
     deadline = time.monotonic() + READY_SECONDS
     while not (folder / READY).exists():
         if alive is not None:
@@ -75,11 +84,16 @@ def new_trial(folder: Path) -> Path:
 
 
 def train(folder: Path, trial: Path, work: Work) -> None:
-    """Have the container run its command in a trial's folder, to a good end.
+    """Have the container run its command in the folder of a trial, and wait until it has succeeded.
+
+    Args:
+        folder: The folder that is shared with the container.
+        trial: The folder of this trial, from `new_trial`.
+        work: What to run.
 
     Raises:
-        CustomTrainingError: It failed, took too long, or told metrics that are none.
-        Exception: Whatever `work.report` or `work.alive` raise to give it up.
+        CustomTrainingError: The command failed, took too long, or wrote metrics that cannot be read.
+        Exception: Whatever `work.report` or `work.alive` raise to stop the training.
     """
     _write(trial / ENVIRONMENT, _environment(trial, work))
     _write(folder / REQUEST, f"{trial.relative_to(folder)}\n")
@@ -99,20 +113,21 @@ def _environment(trial: Path, work: Work) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(text)
-    beside.rename(path)
+    """Write the file with one rename, so that the container never reads half of it."""
+    hidden = path.with_name(f".{path.name}")
+    hidden.write_text(text)
+    hidden.rename(path)
 
 
 def _follow(trial: Path, work: Work) -> None:
     """Report every epoch until the command has ended."""
     deadline, metrics = time.monotonic() + work.timeout, Metrics(trial / "metrics.jsonl")
     while True:
-        over = (trial / EXIT).exists()
+        ended = (trial / EXIT).exists()  # looked at before the metrics, so that none are missed
         for epoch, quality in metrics.new():
             if work.report is not None:
                 work.report(epoch, quality)
-        if over:
+        if ended:
             return
         if work.alive is not None:
             work.alive()
@@ -122,6 +137,7 @@ def _follow(trial: Path, work: Work) -> None:
 
 
 def _cancel(trial: Path) -> None:
+    """Tell the container to end the training, and wait for it."""
     (trial / CANCEL).touch()
     deadline = time.monotonic() + CANCEL_SECONDS
     while not (trial / EXIT).exists() and time.monotonic() < deadline:
@@ -129,7 +145,7 @@ def _cancel(trial: Path) -> None:
 
 
 class Metrics:
-    """A file that grows by lines of JSON with `epoch` and `quality`."""
+    """A growing file of metrics. Each line is JSON with `epoch` and `quality`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -137,7 +153,11 @@ class Metrics:
         self._lines = 0
 
     def new(self) -> Iterator[tuple[int, float]]:
-        """Yield epoch and quality of every whole line since the last call; raises CustomTrainingError."""
+        """Yield epoch and quality of every complete line since the last call.
+
+        Raises:
+            CustomTrainingError: A line is something else, or the file is too large.
+        """
         for line in self._new_lines():
             self._lines += 1
             yield self._parsed(line)
@@ -157,15 +177,15 @@ class Metrics:
 
     def _parsed(self, line: bytes) -> tuple[int, float]:
         try:
-            found = json.loads(line)
-            epoch, quality = int(found["epoch"]), float(found["quality"])
+            metrics = json.loads(line)
+            epoch, quality = int(metrics["epoch"]), float(metrics["quality"])
         except (ValueError, KeyError, TypeError, OverflowError):
-            raise self._unlike(line) from None
+            raise self._unreadable(line) from None
         if not (0 <= epoch < 1 << 31 and abs(quality) < 1e30):
-            raise self._unlike(line)
+            raise self._unreadable(line)
         return epoch, quality
 
-    def _unlike(self, line: bytes) -> CustomTrainingError:
+    def _unreadable(self, line: bytes) -> CustomTrainingError:
         shown = printable(line.decode(errors="replace"), limit=80)
         return CustomTrainingError(
             f'line {self._lines} of the metrics is {shown}, not like {{"epoch": 1, "quality": 0.9}}'
@@ -173,7 +193,11 @@ class Metrics:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a plain file for reading; raises FileNotFoundError where there is none, and never follows a link."""
+    """Open a regular file for reading, without following a link.
+
+    Raises:
+        FileNotFoundError: There is no regular file.
+    """
     try:
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
     except OSError as error:
@@ -185,7 +209,16 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def take(source: Path, target: Path, *, limit: int) -> bool:
-    """Copy a file that came back; returns False where there is none. Raises CustomTrainingError for one too large."""
+    """Copy a file that the container may have written; return whether it was there.
+
+    Args:
+        source: The file.
+        target: The copy.
+        limit: Bytes that the file may have.
+
+    Raises:
+        CustomTrainingError: The file is too large.
+    """
     try:
         file = open_regular(source)
     except FileNotFoundError:
@@ -201,12 +234,13 @@ def take(source: Path, target: Path, *, limit: int) -> bool:
 
 
 def last_words(trial: Path) -> str:
-    """Return the end of what a command printed, as the end of a sentence."""
+    """Return the end of the command's output, as the end of a sentence."""
     words = printable(_small(trial / LOG, limit=LOG_TAIL, tail=True).strip(), limit=LOG_TAIL)
     return f": ... {words}" if words else ""
 
 
 def _small(path: Path, *, limit: int, tail: bool = False) -> str:
+    """Return the first or the last `limit` bytes of a file as text; nothing when there is no file."""
     try:
         with open_regular(path) as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - limit) if tail else 0)
@@ -216,5 +250,5 @@ def _small(path: Path, *, limit: int, tail: bool = False) -> str:
 
 
 def forget(trial: Path) -> None:
-    """Remove a trial's folder; what cannot be removed is the container's own and goes with the pod."""
+    """Remove the folder of a trial. Files that only the container may remove stay until the pod goes."""
     shutil.rmtree(trial, ignore_errors=True)

@@ -1,6 +1,6 @@
 """Train a model as all training techniques of one plan together say, with the trainer of the model's family.
 
-Nothing is trained here; this only picks, and says why a model cannot be trained. A trainer gives the same file for the
+The trainer is chosen here, and the reason given why a model cannot be trained. A trainer gives the same file for the
 same arguments.
 """
 
@@ -27,27 +27,33 @@ TRAINERS: Mapping[ModelFormat, str] = {
     ModelFormat.JOBLIB: ESTIMATORS,
     ModelFormat.PICKLE: ESTIMATORS,
 }
-"""Format of delivery to the module that trains such models; imported when first used."""
+"""Module that trains models of each format of delivery; it is imported when first used."""
 
 
 class Trainer(Protocol):
     """A module that trains one family of models."""
 
     def fit(self, model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
-        """Write the trained model as ONNX into the context's workdir; `model` is the ONNX file to start from."""
+        """Train as the plan says, and write the model as ONNX into the context's workdir.
+
+        Args:
+            model: The ONNX file to start from.
+            plan: Parameters of every training technique.
+            context: Rows, signature and seed.
+        """
         ...
 
 
 def fit(model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
-    """Train as the plan says. A distilled student is always a network, whatever its teacher is.
+    """Train as the plan says, and write the model as ONNX into the context's workdir.
 
-    What the plan says of an estimator (its preparation, parameters and size) is done to the teacher first, since the
-    student has none of it: it learns from the teacher that comes out.
+    A distilled student is always a network, whatever its teacher is. Techniques that change an estimator (its
+    preparation, parameters and size) cannot be applied to a student, so they are applied to the teacher first.
     """
-    trained = family(context.native)
+    trainer = family(context.native)
     if TechniqueType.DISTILLATION not in plan:
-        return _trainer(trained).fit(model, plan, context)
-    of_teacher = {kind: plan[kind] for kind in _OF_ESTIMATORS if kind in plan} if trained == ESTIMATORS else {}
+        return _trainer(trainer).fit(model, plan, context)
+    of_teacher = {kind: plan[kind] for kind in _OF_ESTIMATORS if kind in plan} if trainer == ESTIMATORS else {}
     of_student = {kind: params for kind, params in plan.items() if kind not in of_teacher}
     if not of_teacher:
         return _trainer(NETWORKS).fit(model, plan, context)
@@ -60,13 +66,14 @@ _OF_ESTIMATORS = (TechniqueType.HYPERPARAMETER_TUNING, TechniqueType.ARCHITECTUR
 def _through_teacher(
     model: Path, of_teacher: TrainingPlan, of_student: TrainingPlan, context: Context
 ) -> Applied | Skipped:
-    """Train an estimator, then a student that learns from it; from the one delivered where that came to nothing."""
+    """Train an estimator, then a student of it, or of the delivered estimator when the trained one was skipped."""
     workdir = context.workdir / "teacher"
     workdir.mkdir()
-    taught = _trainer(ESTIMATORS).fit(model, of_teacher, dataclasses.replace(context, workdir=workdir, report=None))
-    teacher, words = (
-        (model, f"as delivered ({taught.reason})") if isinstance(taught, Skipped) else (taught.model, taught.summary)
-    )
+    trained = _trainer(ESTIMATORS).fit(model, of_teacher, dataclasses.replace(context, workdir=workdir, report=None))
+    if isinstance(trained, Skipped):
+        teacher, words = model, f"as delivered ({trained.reason})"
+    else:
+        teacher, words = trained.model, trained.summary
     outcome = _trainer(NETWORKS).fit(teacher, of_student, context)
     if isinstance(outcome, Skipped):
         return outcome
@@ -78,19 +85,22 @@ def _trainer(name: str) -> Trainer:
 
 
 def family(native: Native | None) -> str:
-    """Return what trains a model, NETWORKS or ESTIMATORS, by the form in which it was delivered."""
+    """Return the module that trains a model, NETWORKS or ESTIMATORS, by the format in which it was delivered."""
     return TRAINERS[ModelFormat.ONNX if native is None else native.format]
 
 
 def untaught(subject: Subject) -> str | None:
-    """Return why no network can learn the model's answers with this data in this image, or None."""
+    """Return why no network can learn the answers of the model with this data in this image, or None."""
     if not subject.training:
         return "there are no rows to learn on: set data.training"
     return "this image has no torch, which trains networks" if find_spec("torch") is None else None
 
 
 def unchangeable(subject: Subject) -> str | None:
-    """Return why the ONNX file cannot be taken apart, changed and trained on, whatever it was made from, or None."""
+    """Return why the ONNX file cannot become a network that is changed and trained on, or None.
+
+    It does not matter in which format the model was delivered.
+    """
     reason = untaught(subject)
     if reason is not None:
         return reason
