@@ -73,9 +73,11 @@ def running(folder: Path, targets: Mapping[str, int]) -> Iterator[Prometheus]:
     settings = {"global": {"scrape_interval": interval, "scrape_timeout": interval}, "scrape_configs": jobs}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(settings))
     arguments = (
-        f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
-        f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
-    )  # fmt: skip
+        f"--config.file={folder}/prometheus.yml",
+        f"--storage.tsdb.path={folder}/data",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=warn",
+    )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program("prometheus"), *arguments], stdout=log, stderr=log)
     try:

@@ -20,20 +20,32 @@ STATUS: Json = {
     "message": "12 of 24 trials",
     "conditions": [
         {
-            "type": "Ready", "status": "True", "reason": "ChampionServing", "message": "version 3 serves",
-            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1,
+            "type": "Ready",
+            "status": "True",
+            "reason": "ChampionServing",
+            "message": "version 3 serves",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "observedGeneration": 1,
         }
     ],
     "champion": {"version": 3, "uri": "pvc://a/bundles/3", "digest": samples.DIGEST},
     "run": {
-        "name": "table-r4", "number": 4, "trigger": "Manual", "specHash": "abc", "startTime": "2026-01-01T00:00:00Z",
+        "name": "table-r4",
+        "number": 4,
+        "trigger": "Manual",
+        "specHash": "abc",
+        "startTime": "2026-01-01T00:00:00Z",
         "trials": {"total": 24, "done": 12, "failed": 0},
     },
     "lastRun": {
-        "name": "table-r3", "outcome": "Promoted", "reason": "Smaller", "message": "4 times smaller", "specHash": "abc",
+        "name": "table-r3",
+        "outcome": "Promoted",
+        "reason": "Smaller",
+        "message": "4 times smaller",
+        "specHash": "abc",
         "completionTime": "2026-01-01T00:00:00Z",
     },
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

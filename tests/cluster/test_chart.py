@@ -17,16 +17,30 @@ from tools.localcluster.api import Api
 
 Json = dict[str, Any]
 EVERYTHING = (
-    "watchNamespaces={team-a,team-b}", "metrics.podMonitor.enabled=true", "networkPolicy.enabled=true",
+    "watchNamespaces={team-a,team-b}",
+    "metrics.podMonitor.enabled=true",
+    "networkPolicy.enabled=true",
     "networkPolicy.jobs.enabled=true",
-    "imagePullSecrets[0].name=pull", "priorityClassName=system-cluster-critical", "podLabels.a=b", "podAnnotations.c=d",
-    "nodeSelector.e=f", "tolerations[0].operator=Exists", "serviceAccount.annotations.g=h", "workers=3",
-    "image.digest=sha256:" + "0" * 64, "logLevel=DEBUG", "artifactStore=",
-    "metrics.prometheusRule.enabled=true", "metrics.dashboard.enabled=true",
-    "prometheus.servers[0].name=main", "prometheus.servers[0].url=https://prometheus.monitoring/prom",
-    "prometheus.servers[0].tokenSecret.name=prometheus", "prometheus.servers[0].tokenSecret.key=bearer",
-    "prometheus.servers[1].name=edge", "prometheus.servers[1].url=http://10.0.0.7:9090",
-)  # fmt: skip
+    "imagePullSecrets[0].name=pull",
+    "priorityClassName=system-cluster-critical",
+    "podLabels.a=b",
+    "podAnnotations.c=d",
+    "nodeSelector.e=f",
+    "tolerations[0].operator=Exists",
+    "serviceAccount.annotations.g=h",
+    "workers=3",
+    "image.digest=sha256:" + "0" * 64,
+    "logLevel=DEBUG",
+    "artifactStore=",
+    "metrics.prometheusRule.enabled=true",
+    "metrics.dashboard.enabled=true",
+    "prometheus.servers[0].name=main",
+    "prometheus.servers[0].url=https://prometheus.monitoring/prom",
+    "prometheus.servers[0].tokenSecret.name=prometheus",
+    "prometheus.servers[0].tokenSecret.key=bearer",
+    "prometheus.servers[1].name=edge",
+    "prometheus.servers[1].url=http://10.0.0.7:9090",
+)
 PATHS = {
     "ServiceAccount": "/api/v1/namespaces/{ns}/serviceaccounts",
     "ConfigMap": "/api/v1/namespaces/{ns}/configmaps",
@@ -108,8 +122,9 @@ def test_what_the_chart_sets_is_what_the_operator_reads() -> None:
     assert changed.defaults.artifact_store is None
     token = "/etc/retune/prometheus/main/token"
     assert changed.servers == {
-        "main": Server("https://prometheus.monitoring/prom", token), "edge": Server("http://10.0.0.7:9090"),
-    }  # fmt: skip
+        "main": Server("https://prometheus.monitoring/prom", token),
+        "edge": Server("http://10.0.0.7:9090"),
+    }
 
 
 def test_a_servers_token_is_where_the_operator_looks_for_it() -> None:
@@ -178,11 +193,13 @@ def test_jobs_are_closed_in_only_when_told_so() -> None:
 @pytest.mark.parametrize(
     "request_, closed",
     [
-        (samples.baseline_request(), True), (samples.search_request(), True), (samples.judge_request(), True),
+        (samples.baseline_request(), True),
+        (samples.search_request(), True),
+        (samples.judge_request(), True),
         (samples.verify_request(), False),
     ],
     ids=["baseline", "search", "judge", "verify"],
-)  # fmt: skip
+)
 def test_the_policy_is_about_jobs_that_open_models(request_: JobRequest, *, closed: bool) -> None:
     """It selects pods by the labels that Jobs really get; the one that asks the target's pods must reach them."""
     policy = of_kind(rendered("networkPolicy.jobs.enabled=true", "watchNamespaces={a}"), "NetworkPolicy")[0]["spec"]

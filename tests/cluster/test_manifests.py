@@ -63,10 +63,21 @@ def job(command: str, namespace: str, **execution: Any) -> Json:
 
 
 @every_command
-@pytest.mark.parametrize("execution", [{}, {
-    "queueName": "ml-batch", "nodeSelector": {"class": "edge"}, "backoffLimit": 0, "ttlAfterFinished": "10m",
-    "tolerations": [{"operator": "Exists"}], "resources": {"requests": {"memory": "3Gi"}, "limits": {"cpu": "2"}},
-}], ids=["plain", "everything"])  # fmt: skip
+@pytest.mark.parametrize(
+    "execution",
+    [
+        {},
+        {
+            "queueName": "ml-batch",
+            "nodeSelector": {"class": "edge"},
+            "backoffLimit": 0,
+            "ttlAfterFinished": "10m",
+            "tolerations": [{"operator": "Exists"}],
+            "resources": {"requests": {"memory": "3Gi"}, "limits": {"cpu": "2"}},
+        },
+    ],
+    ids=["plain", "everything"],
+)
 def test_every_job_is_accepted_as_it_is(api: Api, namespace: str, command: str, execution: Json) -> None:
     """No field is unknown, none is refused."""
     path = f"/apis/batch/v1/namespaces/{namespace}/jobs?dryRun=All&fieldValidation=Strict"

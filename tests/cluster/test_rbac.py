@@ -25,14 +25,26 @@ NEEDED: dict[tuple[str, str], str] = {
 }
 RIGHTS: list[Right] = [(group, resource, verb) for (group, resource), verbs in NEEDED.items() for verb in verbs.split()]
 FORBIDDEN: list[Right] = [
-    ("", "secrets", "get"), ("", "secrets", "list"), ("", "configmaps", "get"), ("", "pods", "create"),
+    ("", "secrets", "get"),
+    ("", "secrets", "list"),
+    ("", "configmaps", "get"),
+    ("", "pods", "create"),
     ("", "pods", "delete"),
-    ("", "pods/exec", "create"), ("", "pods/log", "get"), ("", "pods/ephemeralcontainers", "patch"),
-    ("", "serviceaccounts/token", "create"), ("", "nodes", "list"), ("", "namespaces", "list"),
-    ("", "persistentvolumeclaims", "get"), ("apps", "deployments", "create"), ("apps", "deployments", "delete"),
-    ("apps", "statefulsets", "patch"), ("batch", "cronjobs", "create"), ("retune.dev", "modeloptimizations", "create"),
-    ("retune.dev", "modeloptimizations", "delete"), ("rbac.authorization.k8s.io", "roles", "create"),
-]  # fmt: skip
+    ("", "pods/exec", "create"),
+    ("", "pods/log", "get"),
+    ("", "pods/ephemeralcontainers", "patch"),
+    ("", "serviceaccounts/token", "create"),
+    ("", "nodes", "list"),
+    ("", "namespaces", "list"),
+    ("", "persistentvolumeclaims", "get"),
+    ("apps", "deployments", "create"),
+    ("apps", "deployments", "delete"),
+    ("apps", "statefulsets", "patch"),
+    ("batch", "cronjobs", "create"),
+    ("retune.dev", "modeloptimizations", "create"),
+    ("retune.dev", "modeloptimizations", "delete"),
+    ("rbac.authorization.k8s.io", "roles", "create"),
+]
 
 
 @dataclass(frozen=True)
@@ -60,9 +72,11 @@ class Account:
         return {
             (group, resource, verb)
             for rule in answer["status"]["resourceRules"]
-            for group in rule["apiGroups"] for resource in rule["resources"] for verb in rule["verbs"]
+            for group in rule["apiGroups"]
+            for resource in rule["resources"]
+            for verb in rule["verbs"]
             if group not in {"authorization.k8s.io", "authentication.k8s.io"}
-        }  # fmt: skip
+        }
 
 
 @pytest.fixture(scope="module", params=["cluster", "namespace"])

@@ -138,8 +138,10 @@ async def test_a_check_knows_its_window_and_runs_in_the_monitor_image(watched: W
     job = watched.checks[index]
     request = request_of(job)
     assert (request.window.index, request.window.start, request.window.end) == (
-        index, index * WINDOW, (index + 1) * WINDOW,
-    )  # fmt: skip
+        index,
+        index * WINDOW,
+        (index + 1) * WINDOW,
+    )
     assert request.champion.digest == watched.bench.resource()["status"]["champion"]["digest"]
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["image"] == operator.settings.monitor_image

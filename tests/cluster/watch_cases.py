@@ -18,80 +18,213 @@ def live(**more: Any) -> Json:
     return {"performance": {"signals": [{"name": "p95", "kind": "Latency", "limit": "0.5", **more}]}}
 
 
-_DEGREES = (("drift", "share"), ("drift", "clearShare"), ("drift", "falseDiscoveryRate"), ("quality", "maxDegradation"),
-            ("quality", "clearDegradation"))  # fmt: skip
+_DEGREES = (
+    ("drift", "share"),
+    ("drift", "clearShare"),
+    ("drift", "falseDiscoveryRate"),
+    ("quality", "maxDegradation"),
+    ("quality", "clearDegradation"),
+)
 ACCEPTED = (
     Case("captured requests and no more", {"spec.monitoring": watching()}),
     Case("speed alone", {"spec.monitoring": {"performance": {}}}),
     Case("a delivered file that is followed", {"spec.model.updatePolicy": "Follow", "spec.monitoring": {}}),
-    Case("queries of a Prometheus", {"spec.monitoring": {"performance": {
-        "prometheus": {"server": "main"},
-        "signals": [{"name": "p95", "kind": "Latency", "query": "up", "maxDegradation": "0.2"},
-                    {"name": "busy", "kind": "Saturation", "query": "up"}]}}}),
-    Case("a schedule", {"spec.triggers": {
-        "signals": ["Schedule"], "schedule": "0 3 * * *", "timeZone": "Europe/Berlin"}}),
+    Case(
+        "queries of a Prometheus",
+        {
+            "spec.monitoring": {
+                "performance": {
+                    "prometheus": {"server": "main"},
+                    "signals": [
+                        {"name": "p95", "kind": "Latency", "query": "up", "maxDegradation": "0.2"},
+                        {"name": "busy", "kind": "Saturation", "query": "up"},
+                    ],
+                }
+            }
+        },
+    ),
+    Case(
+        "a schedule", {"spec.triggers": {"signals": ["Schedule"], "schedule": "0 3 * * *", "timeZone": "Europe/Berlin"}}
+    ),
     Case("recent data only", {"spec.refresh": {"policy": "RecentOnly", "span": "72h", "minRows": 500}}),
-)  # fmt: skip
+)
 REFUSED = (
-    refused("drift without captured requests", "spec.monitoring", {"drift": {}},
-            "monitoring.drift and monitoring.quality need monitoring.production"),
-    refused("windows of a second", "spec.monitoring", watching(window="1s"),
-            "monitoring.window must lie between 30s and 168h"),
+    refused(
+        "drift without captured requests",
+        "spec.monitoring",
+        {"drift": {}},
+        "monitoring.drift and monitoring.quality need monitoring.production",
+    ),
+    refused(
+        "windows of a second",
+        "spec.monitoring",
+        watching(window="1s"),
+        "monitoring.window must lie between 30s and 168h",
+    ),
     refused("a delay of days", "spec.monitoring", watching(delay="48h"), "monitoring.delay must not exceed 24h"),
-    refused("more samples than are looked at", "spec.monitoring", watching(minSamples=5000, maxSamples=1000),
-            "monitoring.minSamples must not exceed monitoring.maxSamples"),
-    *(refused(f"{field} of {value}", "spec.monitoring", watching(**{part: {field: value}}),
-              f"{field} lies above 0 and at most at 1", at=f"spec.monitoring.{part}")
-      for part, field in _DEGREES for value in ("0" if field.startswith("clear") else "1.5",)),
-    *(refused(f"{field} in percent", "spec.monitoring", watching(**{part: {field: "5 %"}}), DECIMAL,
-              at=f"spec.monitoring.{part}.{field}") for part, field in (*_DEGREES, ("drift", "minEffect"))),
-    refused("clear above drifted", "spec.monitoring", watching(drift={"share": "0.1", "clearShare": "0.2"}),
-            "clearShare must not exceed share", at="spec.monitoring.drift"),
-    refused("clear above degraded", "spec.monitoring",
-            watching(quality={"maxDegradation": "0.01", "clearDegradation": "0.02"}),
-            "clearDegradation must not exceed maxDegradation", at="spec.monitoring.quality"),
-    refused("latency as quality", "spec.monitoring", watching(quality={"metric": "latency_p95_ms"}),
-            "quality.metric is accuracy, mae or rmse", at="spec.monitoring.quality",
-            also={"spec.model.task": "Regression"}),
-    refused("an error of a classifier", "spec.monitoring", watching(quality={"metric": "rmse"}),
-            "monitoring.quality.metric must fit model.task", at="spec"),
-    refused("captured requests behind a colon", "spec.monitoring", {"production": {"uri": "file:///tmp/x"}}, FILE_URI,
-            at="spec.monitoring.production.uri"),
-    refused("labels behind a colon", "spec.monitoring",
-            {"production": PRODUCTION | {"labels": {"uri": "file:///tmp/x"}}}, FILE_URI,
-            at="spec.monitoring.production.labels.uri"),
-    *(refused(f"days in monitoring.{path}", "spec.monitoring", value, DURATION, at=f"spec.monitoring.{path}")
-      for path, value in (
-          ("window", watching(window="1d")), ("delay", watching(delay="1d")),
-          ("production.retention", {"production": PRODUCTION | {"retention": "30d"}}),
-          ("production.labels.maxDelay", {"production": {"uri": "pvc://data/p", "labels": {
-              "uri": "pvc://data/l", "maxDelay": "1d"}}}))),
-    *(refused(f"days in {path}", f"spec.{path}", "1d", DURATION)
-      for path in ("refresh.span", "triggers.cooldown", "triggers.maxCooldown")),
-    refused("a live signal without a limit", "spec.monitoring", {"performance": {"signals": [
-            {"name": "p95", "kind": "Latency"}]}},
-            "a live signal needs a limit, or maxDegradation", at="spec.monitoring.performance.signals[0]"),
-    refused("a live signal that never changes", "spec.monitoring", live(maxDegradation="0"),
-            "maxDegradation must be above 0", at="spec.monitoring.performance.signals[0]"),
-    refused("a live signal in capitals", "spec.monitoring", live(name="P95"),
-            "a signal's name has lower-case letters", at="spec.monitoring.performance.signals[0].name"),
-    *(refused(f"{field} of a live signal in words", "spec.monitoring", live(**{field: "fast"}), DECIMAL,
-              at=f"spec.monitoring.performance.signals[0].{field}")
-      for field in ("limit", "maxDegradation", "clearDegradation")),
-    refused("a query for nobody", "spec.monitoring", live(query="up"),
-            "a signal with a query needs performance.prometheus", at="spec.monitoring.performance"),
-    refused("a followed file that is pinned", "spec.model", {"uri": "pvc://models/m.onnx", "updatePolicy": "Follow",
-            "digest": samples.DIGEST}, "cannot be combined with model.updatePolicy: Follow",
-            also={"spec.monitoring": {}}),
-    refused("a followed file that nobody looks at", "spec.model.updatePolicy", "Follow",
-            "model.updatePolicy Follow looks once a monitoring window", at="spec"),
-    refused("all of a training set recent", "spec.refresh.recentShare", "1", "refresh.recentShare lies between 0 and 1",
-            at="spec.refresh"),
+    refused(
+        "more samples than are looked at",
+        "spec.monitoring",
+        watching(minSamples=5000, maxSamples=1000),
+        "monitoring.minSamples must not exceed monitoring.maxSamples",
+    ),
+    *(
+        refused(
+            f"{field} of {value}",
+            "spec.monitoring",
+            watching(**{part: {field: value}}),
+            f"{field} lies above 0 and at most at 1",
+            at=f"spec.monitoring.{part}",
+        )
+        for part, field in _DEGREES
+        for value in ("0" if field.startswith("clear") else "1.5",)
+    ),
+    *(
+        refused(
+            f"{field} in percent",
+            "spec.monitoring",
+            watching(**{part: {field: "5 %"}}),
+            DECIMAL,
+            at=f"spec.monitoring.{part}.{field}",
+        )
+        for part, field in (*_DEGREES, ("drift", "minEffect"))
+    ),
+    refused(
+        "clear above drifted",
+        "spec.monitoring",
+        watching(drift={"share": "0.1", "clearShare": "0.2"}),
+        "clearShare must not exceed share",
+        at="spec.monitoring.drift",
+    ),
+    refused(
+        "clear above degraded",
+        "spec.monitoring",
+        watching(quality={"maxDegradation": "0.01", "clearDegradation": "0.02"}),
+        "clearDegradation must not exceed maxDegradation",
+        at="spec.monitoring.quality",
+    ),
+    refused(
+        "latency as quality",
+        "spec.monitoring",
+        watching(quality={"metric": "latency_p95_ms"}),
+        "quality.metric is accuracy, mae or rmse",
+        at="spec.monitoring.quality",
+        also={"spec.model.task": "Regression"},
+    ),
+    refused(
+        "an error of a classifier",
+        "spec.monitoring",
+        watching(quality={"metric": "rmse"}),
+        "monitoring.quality.metric must fit model.task",
+        at="spec",
+    ),
+    refused(
+        "captured requests behind a colon",
+        "spec.monitoring",
+        {"production": {"uri": "file:///tmp/x"}},
+        FILE_URI,
+        at="spec.monitoring.production.uri",
+    ),
+    refused(
+        "labels behind a colon",
+        "spec.monitoring",
+        {"production": PRODUCTION | {"labels": {"uri": "file:///tmp/x"}}},
+        FILE_URI,
+        at="spec.monitoring.production.labels.uri",
+    ),
+    *(
+        refused(f"days in monitoring.{path}", "spec.monitoring", value, DURATION, at=f"spec.monitoring.{path}")
+        for path, value in (
+            ("window", watching(window="1d")),
+            ("delay", watching(delay="1d")),
+            ("production.retention", {"production": PRODUCTION | {"retention": "30d"}}),
+            (
+                "production.labels.maxDelay",
+                {"production": {"uri": "pvc://data/p", "labels": {"uri": "pvc://data/l", "maxDelay": "1d"}}},
+            ),
+        )
+    ),
+    *(
+        refused(f"days in {path}", f"spec.{path}", "1d", DURATION)
+        for path in ("refresh.span", "triggers.cooldown", "triggers.maxCooldown")
+    ),
+    refused(
+        "a live signal without a limit",
+        "spec.monitoring",
+        {"performance": {"signals": [{"name": "p95", "kind": "Latency"}]}},
+        "a live signal needs a limit, or maxDegradation",
+        at="spec.monitoring.performance.signals[0]",
+    ),
+    refused(
+        "a live signal that never changes",
+        "spec.monitoring",
+        live(maxDegradation="0"),
+        "maxDegradation must be above 0",
+        at="spec.monitoring.performance.signals[0]",
+    ),
+    refused(
+        "a live signal in capitals",
+        "spec.monitoring",
+        live(name="P95"),
+        "a signal's name has lower-case letters",
+        at="spec.monitoring.performance.signals[0].name",
+    ),
+    *(
+        refused(
+            f"{field} of a live signal in words",
+            "spec.monitoring",
+            live(**{field: "fast"}),
+            DECIMAL,
+            at=f"spec.monitoring.performance.signals[0].{field}",
+        )
+        for field in ("limit", "maxDegradation", "clearDegradation")
+    ),
+    refused(
+        "a query for nobody",
+        "spec.monitoring",
+        live(query="up"),
+        "a signal with a query needs performance.prometheus",
+        at="spec.monitoring.performance",
+    ),
+    refused(
+        "a followed file that is pinned",
+        "spec.model",
+        {"uri": "pvc://models/m.onnx", "updatePolicy": "Follow", "digest": samples.DIGEST},
+        "cannot be combined with model.updatePolicy: Follow",
+        also={"spec.monitoring": {}},
+    ),
+    refused(
+        "a followed file that nobody looks at",
+        "spec.model.updatePolicy",
+        "Follow",
+        "model.updatePolicy Follow looks once a monitoring window",
+        at="spec",
+    ),
+    refused(
+        "all of a training set recent",
+        "spec.refresh.recentShare",
+        "1",
+        "refresh.recentShare lies between 0 and 1",
+        at="spec.refresh",
+    ),
     refused("a share in words", "spec.refresh.recentShare", "half", DECIMAL),
-    refused("more rows needed than taken", "spec.refresh", {"minRows": 5000, "maxRows": 1000},
-            "refresh.minRows must not exceed refresh.maxRows"),
-    refused("a schedule that nobody heeds", "spec.triggers.schedule", "0 3 * * *",
-            "signal Schedule and triggers.schedule belong together", at="spec.triggers"),
-    refused("a cooldown above the longest", "spec.triggers", {"cooldown": "10h", "maxCooldown": "1h"},
-            "triggers.maxCooldown must be at least triggers.cooldown"),
-)  # fmt: skip
+    refused(
+        "more rows needed than taken",
+        "spec.refresh",
+        {"minRows": 5000, "maxRows": 1000},
+        "refresh.minRows must not exceed refresh.maxRows",
+    ),
+    refused(
+        "a schedule that nobody heeds",
+        "spec.triggers.schedule",
+        "0 3 * * *",
+        "signal Schedule and triggers.schedule belong together",
+        at="spec.triggers",
+    ),
+    refused(
+        "a cooldown above the longest",
+        "spec.triggers",
+        {"cooldown": "10h", "maxCooldown": "1h"},
+        "triggers.maxCooldown must be at least triggers.cooldown",
+    ),
+)

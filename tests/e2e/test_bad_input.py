@@ -39,7 +39,9 @@ CASES = (
     Case("model-missing", "ModelNotFound", ("models/none.onnx",), {"model": {"uri": f"{MODELS}/none.onnx"}}),
     Case("model-forbidden", "ModelForbidden", ("models/secret.onnx",), {"model": {"uri": f"{MODELS}/secret.onnx"}}),
     Case(
-        "model-digest", "DigestMismatch", ("models/good.onnx", "sha256:"),
+        "model-digest",
+        "DigestMismatch",
+        ("models/good.onnx", "sha256:"),
         {"model": {"uri": f"{MODELS}/good.onnx", "digest": "sha256:" + "0" * 64}},
     ),
     Case("model-truncated", "ModelInvalid", ("truncated.onnx",), {"model": {"uri": f"{MODELS}/truncated.onnx"}}),
@@ -53,28 +55,42 @@ CASES = (
     Case("data-narrow", "DataInvalid", ("narrow.npz", "12"), {"data": data(test="narrow.npz")}),
     Case("target-missing", "NotFound", ("Deployment target-missing", "create it"), kind="TargetResolved", target=None),
     Case(
-        "container-missing", "ContainerNotFound", ("no container engine", "server"), kind="TargetResolved",
+        "container-missing",
+        "ContainerNotFound",
+        ("no container engine", "server"),
+        kind="TargetResolved",
         spec={"target": {"ref": {"name": "container-missing"}, "container": "engine"}},
     ),
     Case(
-        "container-unclear", "ContainerNotFound", ("several containers", "spec.target.container"),
-        kind="TargetResolved", containers=("server", "sidecar"),
+        "container-unclear",
+        "ContainerNotFound",
+        ("several containers", "spec.target.container"),
+        kind="TargetResolved",
+        containers=("server", "sidecar"),
     ),
     Case(
-        "target-taken", "HeldByAnother", (f"{SOUND}",), kind="TargetOwned", target=SOUND,
+        "target-taken",
+        "HeldByAnother",
+        (f"{SOUND}",),
+        kind="TargetOwned",
+        target=SOUND,
     ),
     Case("store-full", "StoreFull", ("pvc://full",), {"execution": {"artifactStore": "pvc://full"}}),
     Case("store-read-only", "StoreNotWritable", ("pvc://locked",), {"execution": {"artifactStore": "pvc://locked"}}),
     Case(
-        "image-missing", "ImagePullFailed", ("localhost/retune/none:dev",),
+        "image-missing",
+        "ImagePullFailed",
+        ("localhost/retune/none:dev",),
         {"execution": {"image": "localhost/retune/none:dev"}},
     ),
     Case(
-        "memory-small", "OutOfMemory", ("spec.execution.resources.limits.memory",),
+        "memory-small",
+        "OutOfMemory",
+        ("spec.execution.resources.limits.memory",),
         {"execution": {"resources": {"requests": {"cpu": "50m", "memory": "24Mi"}, "limits": {"memory": "24Mi"}}}},
     ),
     Case("claim-missing", "Unschedulable", ("nowhere",), {"execution": {"artifactStore": "pvc://nowhere"}}),
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")

@@ -22,15 +22,18 @@ TORCH: dict[str, Any] = {
         "format": "SafeTensors",
         "factory": {
             "entryPoint": "optimizer_jobs.nets.catalogue:mlp",
-            "arguments": [{"name": "inputs", "value": "30"}, {"name": "outputs", "value": "2"},
-                          {"name": "width", "value": "256"}],
+            "arguments": [
+                {"name": "inputs", "value": "30"},
+                {"name": "outputs", "value": "2"},
+                {"name": "width", "value": "256"},
+            ],
         },
     },
     "techniques": [
         {"name": "prune", "type": "Pruning"},
         {"name": "quantize", "type": "Quantization", "quantization": {"schemes": ["Dynamic"]}},
     ],
-}  # fmt: skip
+}
 SKLEARN: dict[str, Any] = {
     "model": {"uri": f"{MODELS}/forest.skops", "format": "Skops"},
     "techniques": [
@@ -47,13 +50,15 @@ CUSTOM: dict[str, Any] = {
             "container": {
                 "image": OPTIMIZER,
                 "command": ["python", "-c", PROGRAM.read_text()],
-                "parameters": [{"name": "hidden", "min": "8", "max": "64", "integer": True},
-                               {"name": "learning_rate", "min": "0.001", "max": "0.1", "log": True}],
+                "parameters": [
+                    {"name": "hidden", "min": "8", "max": "64", "integer": True},
+                    {"name": "learning_rate", "min": "0.001", "max": "0.1", "log": True},
+                ],
                 "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
             },
         },
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.usefixtures("seeded")

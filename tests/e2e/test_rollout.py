@@ -123,6 +123,4 @@ def test_suspend_holds_a_run_in_place_and_takeover_force_takes_the_field() -> No
 
 def patch(name: str, **spec: Any) -> None:
     """Change a resource's spec as `kubectl patch` does."""
-    kube.kubectl(
-        "patch", "modeloptimization", name, "-n", NAMESPACE, "--type=merge", "-p", json.dumps({"spec": spec})
-    )  # fmt: skip
+    kube.kubectl("patch", "modeloptimization", name, "-n", NAMESPACE, "--type=merge", "-p", json.dumps({"spec": spec}))

@@ -19,9 +19,18 @@ from tools.localcluster.api import Api, ApiError
 
 Json = dict[str, Any]
 _TIMES = {
-    "lastTransitionTime", "startTime", "completionTime", "promotedAt", "bakeStartTime", "cooldownUntil", "starts",
-    "since", "windowEnd", "raisedAt", "scheduled",
-}  # fmt: skip
+    "lastTransitionTime",
+    "startTime",
+    "completionTime",
+    "promotedAt",
+    "bakeStartTime",
+    "cooldownUntil",
+    "starts",
+    "since",
+    "windowEnd",
+    "raisedAt",
+    "scheduled",
+}
 _PAUSE = 0.25
 MONITORING = {
     "production": {"uri": "pvc://store/production", "labels": {"uri": "pvc://store/labels", "maxDelay": "0s"}},
@@ -121,9 +130,15 @@ def judged(found: Json) -> bool:
 
 
 def run_until(
-    over: Callable[[Json], bool], api: Api, kubeconfig: Path, namespaces: Sequence[str], *,
-    kill_after: int | None = None, moment: datetime | None = None, seconds: float = 120,
-) -> bool:  # fmt: skip
+    over: Callable[[Json], bool],
+    api: Api,
+    kubeconfig: Path,
+    namespaces: Sequence[str],
+    *,
+    kill_after: int | None = None,
+    moment: datetime | None = None,
+    seconds: float = 120,
+) -> bool:
     """Run an operator process until it dies after so many calls or all is over; returns whether it died.
 
     moment: where its clock stands still; only writes are counted then.

@@ -86,10 +86,16 @@ class Stagehand:
     def _complete(self, job: Json) -> None:
         meta = job["metadata"]
         conditions = [
-            {"type": kind, "status": "True", "reason": "CompletionsReached", "message": "done", "lastProbeTime": now(),
-             "lastTransitionTime": now()}
+            {
+                "type": kind,
+                "status": "True",
+                "reason": "CompletionsReached",
+                "message": "done",
+                "lastProbeTime": now(),
+                "lastTransitionTime": now(),
+            }
             for kind in ("SuccessCriteriaMet", "Complete")
-        ]  # fmt: skip
+        ]
         status = {"startTime": now(), "completionTime": now(), "succeeded": 1, "conditions": conditions}
         if job["spec"].get("completionMode") == "Indexed":
             status["completedIndexes"] = "0"

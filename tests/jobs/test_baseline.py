@@ -33,9 +33,13 @@ def ask(data: Data, store: str) -> Ask:
 
     def request(model: str = "mlp.onnx", **parts: object) -> BaselineRequest:
         fields = {
-            "resource": "ml/digits", "spec_hash": "abc", "model": Model(uri=f"pvc://digits/{model}"), "data": data,
-            "store": store, "threads": 1,
-        }  # fmt: skip
+            "resource": "ml/digits",
+            "spec_hash": "abc",
+            "model": Model(uri=f"pvc://digits/{model}"),
+            "data": data,
+            "store": store,
+            "threads": 1,
+        }
         return BaselineRequest.model_validate({**fields, **parts})
 
     return request
@@ -98,9 +102,12 @@ def test_external_data_is_fetched_with_the_model(ask: Ask, claims: Claims) -> No
     """A model in two files is one delivery."""
     folder = claims.root / "digits"
     onnx.save(
-        onnx.load(folder / "mlp.onnx"), folder / "big.onnx",
-        save_as_external_data=True, location="big.bin", size_threshold=0,
-    )  # fmt: skip
+        onnx.load(folder / "mlp.onnx"),
+        folder / "big.onnx",
+        save_as_external_data=True,
+        location="big.bin",
+        size_threshold=0,
+    )
     bundle = open_bundle(run(ask("big.onnx")).bundle.uri)
     assert (bundle.folder / "big.bin").read_bytes() == (folder / "big.bin").read_bytes()
 
@@ -109,9 +116,12 @@ def test_external_data_out_of_the_claim_is_refused(ask: Ask, claims: Claims) -> 
     """A link beside the model to a file of the container is never read."""
     folder = claims.root / "digits"
     onnx.save(
-        onnx.load(folder / "mlp.onnx"), folder / "big.onnx",
-        save_as_external_data=True, location="big.bin", size_threshold=0,
-    )  # fmt: skip
+        onnx.load(folder / "mlp.onnx"),
+        folder / "big.onnx",
+        save_as_external_data=True,
+        location="big.bin",
+        size_threshold=0,
+    )
     (folder / "big.bin").unlink()
     (folder / "big.bin").symlink_to("/etc/shadow")
     error = refused(ask("big.onnx"), claims)

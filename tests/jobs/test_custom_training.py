@@ -51,9 +51,14 @@ def context(splits: dict[str, Rows], model: Path, workdir: Path, **more: Any) ->
     """What the step gets from a search."""
     workdir.mkdir(exist_ok=True)
     return Context(
-        workdir=workdir, signature=check_onnx(model), training=splits["training"], validation=splits["validation"],
-        seed=3, cpu_flags=frozenset(), **more,
-    )  # fmt: skip
+        workdir=workdir,
+        signature=check_onnx(model),
+        training=splits["training"],
+        validation=splits["validation"],
+        seed=3,
+        cpu_flags=frozenset(),
+        **more,
+    )
 
 
 @pytest.fixture
@@ -117,7 +122,7 @@ def tells(metrics: str) -> str:
         (tells("7" * 9000), "more than"),
         (PROGRAM.replace("graph = helper", "delivered.output[0].name = scores = 'z'; graph = helper"), "-> z float32"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_model_is_said(stand_by: StandBy, apply: Callable[..., Any], program: str, says: str) -> None:
     """Whatever comes back that is not the same kind of model fails the trial, with the program's own last words."""
     stand_by(program)
@@ -198,12 +203,14 @@ def test_a_search_shapes_the_parameters(stand_by: StandBy) -> None:
 
     subject = models.subject()
     spec = Technique(
-        name="mine", type=TechniqueType.CUSTOM_TRAINING,
+        name="mine",
+        type=TechniqueType.CUSTOM_TRAINING,
         container=TrainingContainer(
-            image="registry.example/train:1", command=("train",),
+            image="registry.example/train:1",
+            command=("train",),
             parameters=(Parameter(name="learning_rate", min="0.001", max="0.1", log=True),),
         ),
-    )  # fmt: skip
+    )
     assert "no training container stands beside" in (custom_training.unavailable(subject, spec) or "")
     stand_by()
     assert custom_training.unavailable(subject, spec) is None
@@ -234,13 +241,23 @@ def test_a_command_runs_here_only_when_allowed(
             {"metric": "accuracy", "role": "Constrain", "goal": {"type": "MaxDegradation", "value": "0.08"}},
             {"metric": "size_bytes"},
         ],
-        "techniques": [{"name": "mine", "type": "CustomTraining", "container": {
-            "image": "registry.example/train:1", "command": [sys.executable, "-c", PROGRAM],
-            "parameters": [{"name": "hidden", "values": ["32", "64"]}, {"name": "learning_rate", "values": ["0.01"]}],
-        }}],
+        "techniques": [
+            {
+                "name": "mine",
+                "type": "CustomTraining",
+                "container": {
+                    "image": "registry.example/train:1",
+                    "command": [sys.executable, "-c", PROGRAM],
+                    "parameters": [
+                        {"name": "hidden", "values": ["32", "64"]},
+                        {"name": "learning_rate", "values": ["0.01"]},
+                    ],
+                },
+            }
+        ],
         "search": {"maxTrials": 3, "parallelism": 2},
         "target": {"ref": {"name": "digits"}},
-    }  # fmt: skip
+    }
     document: dict[str, Any] = {"kind": "ModelOptimization", "metadata": {"name": "digits"}, "spec": spec}
     (tmp_path / "mo.yaml").write_text(yaml.safe_dump(document))
     words = ["optimize", "-f", "mo.yaml", "--threads", "1", "-o", "json"]

@@ -34,11 +34,17 @@ def ask(make: Callable[..., Bundle], data: Data, store: str, shop: Shop) -> Ask:
 
     def request(*, refresh: dict[str, Any] | None = None, **parts: Any) -> GatherRequest:
         fields = {
-            "resource": "ml/digits", "run": "digits-r7", "spec_hash": "abc", "data": data,
-            "production": shop.production, "refresh": {"span": "3h", "minRows": 100, **(refresh or {})},
-            "until": NOW, "champion": champion,
-            "store": store, "seed": 3,
-        }  # fmt: skip
+            "resource": "ml/digits",
+            "run": "digits-r7",
+            "spec_hash": "abc",
+            "data": data,
+            "production": shop.production,
+            "refresh": {"span": "3h", "minRows": 100, **(refresh or {})},
+            "until": NOW,
+            "champion": champion,
+            "store": store,
+            "seed": 3,
+        }
         return GatherRequest.model_validate(fields | parts)
 
     return request

@@ -59,9 +59,15 @@ def once(delivered: Path, tmp_path_factory: pytest.TempPathFactory) -> Searched:
         model = {"uri": "pvc://digits/mlp.onnx"}
         champion = baseline.run(BaselineRequest.model_validate({**shared, "model": model})).bundle.model_dump()
         asked = {
-            **shared, "run": RUN, "objectives": [MARGIN, SMALLER], "selection": {}, "techniques": None,
-            "search": {"max_trials": 5, "finalists": 2}, "champion": champion, "original": champion,
-        }  # fmt: skip
+            **shared,
+            "run": RUN,
+            "objectives": [MARGIN, SMALLER],
+            "selection": {},
+            "techniques": None,
+            "search": {"max_trials": 5, "finalists": 2},
+            "champion": champion,
+            "original": champion,
+        }
         search.run(SearchRequest.model_validate(asked))
     return Searched(root, asked)
 

@@ -27,10 +27,14 @@ def request_file(claims: Claims, tmp_path: Path, store: str) -> Path:
     """A baseline request in a file."""
     assert claims.root.is_dir()
     document: dict[str, Any] = {
-        "command": "baseline", "resource": "ml/digits", "specHash": "abc", "store": store, "threads": 1,
+        "command": "baseline",
+        "resource": "ml/digits",
+        "specHash": "abc",
+        "store": store,
+        "threads": 1,
         "model": {"uri": "pvc://digits/mlp.onnx"},
         "data": {split: {"uri": f"pvc://digits/{split}.npz"} for split in ("training", "validation", "test")},
-    }  # fmt: skip
+    }
     path = tmp_path / "request.json"
     path.write_text(json.dumps(document))
     return path

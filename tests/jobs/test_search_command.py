@@ -45,25 +45,40 @@ def publish_model(path: Path, store: str, rows: Rows, workdir: Path) -> BundleRe
     """Publish a model as version 1."""
     engine = EngineOptions(threads=2)
     bundle = make_bundle(
-        workdir / "bundle", model=path, engine=engine, signature=check_onnx(path), techniques=(),
+        workdir / "bundle",
+        model=path,
+        engine=engine,
+        signature=check_onnx(path),
+        techniques=(),
         lineage=Lineage(resource="default/digits", original_model=file_digest(path)),
         golden=record(open_model(path, engine), rows),
-    )  # fmt: skip
+    )
     return publish(bundle, uri=bundles(store))
 
 
 @pytest.fixture
-def ask(claims: Claims, store: str, data: Data, splits: dict[str, Rows], tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch) -> Ask:  # fmt: skip
+def ask(
+    claims: Claims, store: str, data: Data, splits: dict[str, Rows], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Ask:
     """Return a function that makes a request for a search over mlp.onnx, or another model file."""
     monkeypatch.setenv("RETUNE_METRICS_PORT", "0")
 
     def make(*, model: str = "mlp.onnx", search: Search = SIX_TRIALS, **fields: object) -> SearchRequest:
         ref = publish_model(claims.path(f"pvc://digits/{model}"), store, splits["validation"], tmp_path)
         request = SearchRequest(
-            resource="default/digits", run="digits-1", spec_hash="abc", data=data, objectives=OBJECTIVES,
-            selection=Selection(), techniques=None, search=search, champion=ref, original=ref, store=store, threads=2,
-        )  # fmt: skip
+            resource="default/digits",
+            run="digits-1",
+            spec_hash="abc",
+            data=data,
+            objectives=OBJECTIVES,
+            selection=Selection(),
+            techniques=None,
+            search=search,
+            champion=ref,
+            original=ref,
+            store=store,
+            threads=2,
+        )
         return request.model_copy(update=fields)
 
     return make

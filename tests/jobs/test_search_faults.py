@@ -26,10 +26,17 @@ from tests.unit.jobs.faults import mounted_tmpfs
 
 Ask = Callable[..., SearchRequest]
 QUANTIZE = Step(
-    name="int8", type=TechniqueType.QUANTIZATION,
-    params={"scheme": "Dynamic", "method": "MinMax", "per_channel": True, "scope": "LayersAndBetween", "samples": 64,
-            "fallback": "None"},
-)  # fmt: skip
+    name="int8",
+    type=TechniqueType.QUANTIZATION,
+    params={
+        "scheme": "Dynamic",
+        "method": "MinMax",
+        "per_channel": True,
+        "scope": "LayersAndBetween",
+        "samples": 64,
+        "fallback": "None",
+    },
+)
 
 
 @pytest.fixture
@@ -49,8 +56,10 @@ def answer_of(request: SearchRequest, folder: Path) -> tuple[Failure | SearchRes
 
 
 def test_a_full_disk_is_said_and_the_search_goes_on_when_there_is_room(
-    small_disk: Path, ask: Ask, tmp_path: Path  # noqa: F811
-) -> None:  # fmt: skip
+    small_disk: Path,
+    ask: Ask,  # noqa: F811
+    tmp_path: Path,
+) -> None:
     """StoreFull names the store; with a larger claim the same run has its budget of trials, each once."""
     request = ask(search=Search(max_trials=12))
     failure, code = answer_of(request, tmp_path)
@@ -108,9 +117,12 @@ def _older_record(entry: Path) -> None:
 
 @pytest.mark.parametrize("damage", [_truncated, _empty_record, _no_record, _no_model, _older_record])
 def test_a_kept_result_that_is_not_whole_is_made_anew(
-    make: Callable[..., object], delivered: Path, tmp_path: Path, damage: Callable[[Path], None],
+    make: Callable[..., object],
+    delivered: Path,
+    tmp_path: Path,
+    damage: Callable[[Path], None],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     """A machine that lost power left half of it; the step is done again and gives the same bytes."""
     context, kept = _context(make, tmp_path), tmp_path / "kept"
     first = build(delivered / "mlp.onnx", [QUANTIZE], context=context, kept=kept)
@@ -138,9 +150,7 @@ def test_a_step_names_what_it_left_as_it_was(make: Callable[..., object], delive
     heard: list[str] = []
     context, kept = _context(make, tmp_path), tmp_path / "kept"
     for _ in range(2):
-        built = build(
-            delivered / "mlp.onnx", [fold, QUANTIZE], context=context, kept=kept, entering=heard.append
-        )  # fmt: skip
+        built = build(delivered / "mlp.onnx", [fold, QUANTIZE], context=context, kept=kept, entering=heard.append)
         assert (built.idle, len(built.skipped), len(built.applied)) == (("clean",), 1, 1)
     assert heard == ["GraphOptimization", "Quantization"] * 2
 
@@ -153,9 +163,12 @@ def test_what_trains_on_is_compared_with_its_like(
     tune = Step(name="tune", type=TechniqueType.HYPERPARAMETER_TUNING, params={"start": "Scratch"})
     heard: list[str] = []
     built = build(
-        delivered / "mlp.onnx", [tune, QUANTIZE], context=_context(make, tmp_path), kept=tmp_path / "kept",
+        delivered / "mlp.onnx",
+        [tune, QUANTIZE],
+        context=_context(make, tmp_path),
+        kept=tmp_path / "kept",
         entering=heard.append,
-    )  # fmt: skip
+    )
     assert heard == ["HyperparameterTuning+Scratch", "HyperparameterTuning+Scratch+Quantization"]
     assert built.idle == ("tune",)
 

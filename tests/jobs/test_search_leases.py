@@ -24,9 +24,17 @@ BUDGET = 20
 def worker(store: str, index: int, *options: str, budget: int = BUDGET) -> Iterator[subprocess.Popen[str]]:
     """Run a worker process; it is killed when the block ends before it does."""
     command = [
-        sys.executable, "-m", "tests.unit.jobs.search_worker", store, str(journal_path(store, "r1")),
-        "--index", str(index), "--budget", str(budget), *options,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "tests.unit.jobs.search_worker",
+        store,
+        str(journal_path(store, "r1")),
+        "--index",
+        str(index),
+        "--budget",
+        str(budget),
+        *options,
+    ]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}"}
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -41,10 +41,14 @@ def told(*parts: Mapping[str, Any], space: Space = SPACE) -> Params:
 def found(digit: int, *, latency: float, size: float = 0.5, loses: float = 0.0) -> TrialResult:
     """Return a measured candidate beside a champion of accuracy 0.95, 1 ms, 1000 bytes."""
     return TrialResult(
-        plan="", uri=f"pvc://s/{digit}", digest="sha256:" + f"{digit:x}" * 64, costs=(latency, size),
+        plan="",
+        uri=f"pvc://s/{digit}",
+        digest="sha256:" + f"{digit:x}" * 64,
+        costs=(latency, size),
         values={"accuracy": 0.95 - loses, LATENCY: latency, SIZE: 1000 * size},
-        champion={"accuracy": 0.95, LATENCY: 1.0, SIZE: 1000.0}, shortfalls={"accuracy": loses - 0.01},
-    )  # fmt: skip
+        champion={"accuracy": 0.95, LATENCY: 1.0, SIZE: 1000.0},
+        shortfalls={"accuracy": loses - 0.01},
+    )
 
 
 def earlier(store: str, run: str, *trials: tuple[Params, TrialResult], space: Space = SPACE) -> None:
@@ -55,19 +59,32 @@ def earlier(store: str, run: str, *trials: tuple[Params, TrialResult], space: Sp
     study.tell(asked, state=TrialState.FAIL)
     for number, (params, what) in enumerate(trials, start=1):
         plan = space.draw(FixedTrial(params))
-        study.add_trial(create_trial(
-            values=list(what.costs), params=params, distributions=asked.distributions,
-            user_attrs={RESULT: record(what), NUMBER: number, PLAN: plan.key},
-        ))  # fmt: skip
+        study.add_trial(
+            create_trial(
+                values=list(what.costs),
+                params=params,
+                distributions=asked.distributions,
+                user_attrs={RESULT: record(what), NUMBER: number, PLAN: plan.key},
+            )
+        )
 
 
 def request(store: str, *runs: str, **fields: Any) -> SearchRequest:
     """Return a request that starts from these runs."""
     asked = SearchRequest(
-        resource="ml/digits", run="r9", spec_hash="h", data=DATA, objectives=OBJECTIVES,
-        selection=Selection(), search=Search(), champion=CHAMPION, original=CHAMPION, warm_start=runs, store=store,
+        resource="ml/digits",
+        run="r9",
+        spec_hash="h",
+        data=DATA,
+        objectives=OBJECTIVES,
+        selection=Selection(),
+        search=Search(),
+        champion=CHAMPION,
+        original=CHAMPION,
+        warm_start=runs,
+        store=store,
         threads=4,
-    )  # fmt: skip
+    )
     return asked.model_copy(update=fields)
 
 
@@ -81,12 +98,18 @@ def test_the_best_of_the_newest_run_comes_first(store: str) -> None:
 def test_only_so_many_are_taken(store: str) -> None:
     """Three of a run, five in all, and never more than a quarter of the budget."""
     for run in ("r1", "r2", "r3"):
-        variants = [{"engine.threads": threads, "engine.graph_level": run_level} for threads in (1, 2, 4)
-                    for run_level in ("all", "basic")]  # fmt: skip
+        variants = [
+            {"engine.threads": threads, "engine.graph_level": run_level}
+            for threads in (1, 2, 4)
+            for run_level in ("all", "basic")
+        ]
         part = DYNAMIC if run == "r1" else STATIC if run == "r2" else FOLD
-        earlier(store, run, *((told(part, one), found(9, latency=0.5)) for one in variants[:1]), *(
-            (told(part, one), found(number, latency=0.5 + number / 100)) for number, one in enumerate(variants[1:])
-        ))  # fmt: skip
+        earlier(
+            store,
+            run,
+            *((told(part, one), found(9, latency=0.5)) for one in variants[:1]),
+            *((told(part, one), found(number, latency=0.5 + number / 100)) for number, one in enumerate(variants[1:])),
+        )
     assert len(warm_start(request(store, "r1"), SPACE)) == 3
     assert len(warm_start(request(store, "r1", "r2", "r3"), SPACE)) == IN_ALL
     assert len(warm_start(request(store, "r1", "r2", search=Search(max_trials=8)), SPACE)) == 2
@@ -94,8 +117,13 @@ def test_only_so_many_are_taken(store: str) -> None:
 
 def test_what_missed_a_limit_or_was_rejected_is_left_out(store: str) -> None:
     """A combination that fails, or whose bundle was refused, is no good start."""
-    earlier(store, "r1", (told(FOLD), found(1, latency=0.2, loses=0.3)), (told(DYNAMIC), found(2, latency=0.3)),
-            (told(STATIC), found(3, latency=0.4)))  # fmt: skip
+    earlier(
+        store,
+        "r1",
+        (told(FOLD), found(1, latency=0.2, loses=0.3)),
+        (told(DYNAMIC), found(2, latency=0.3)),
+        (told(STATIC), found(3, latency=0.4)),
+    )
     rejected = found(2, latency=0.3).digest
     assert warm_start(request(store, "r1", rejected=(rejected,)), SPACE) == (told(STATIC),)
 

@@ -40,17 +40,30 @@ def rounded(task: Task, limit: dict[str, Any]) -> tuple[BaselineResult, JudgeRes
     data = Data.model_validate({split: {"uri": f"pvc://c/{split}.npz"} for split in ("training", "validation", "test")})
     first = baseline.run(
         BaselineRequest(
-            resource="ml/c", spec_hash="abc", model=Model(uri="pvc://c/model.onnx", task=task), data=data,
-            store="pvc://c/store", threads=1,
+            resource="ml/c",
+            spec_hash="abc",
+            model=Model(uri="pvc://c/model.onnx", task=task),
+            data=data,
+            store="pvc://c/store",
+            threads=1,
         )
-    )  # fmt: skip
+    )
     constraint = {"metric": limit["metric"], "role": "Constrain", "goal": {k: limit[k] for k in ("type", "value")}}
     request = JudgeRequest(
-        resource="ml/c", run="c-r1", spec_hash="abc", data=data, selection=Selection(), techniques=(INT8,),
+        resource="ml/c",
+        run="c-r1",
+        spec_hash="abc",
+        data=data,
+        selection=Selection(),
+        techniques=(INT8,),
         objectives=(Objective.model_validate(constraint), Objective.model_validate({"metric": "size_bytes"})),
-        search=Search(max_trials=3), champion=first.bundle, original=first.bundle, store="pvc://c/store", threads=1,
+        search=Search(max_trials=3),
+        champion=first.bundle,
+        original=first.bundle,
+        store="pvc://c/store",
+        threads=1,
         trigger="test",
-    )  # fmt: skip
+    )
     search.run(request)
     return first, judge.run(request, effort=QUICK)
 

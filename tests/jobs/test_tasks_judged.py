@@ -51,9 +51,16 @@ class Life:
         """Run all three Jobs."""
         original = self.delivered().bundle.model_dump()
         asked = {
-            **self._shared, "run": RUN, "objectives": objectives, "selection": {}, "techniques": TECHNIQUES,
-            "search": {"max_trials": trials, "finalists": 2}, "champion": original, "original": original, **changes,
-        }  # fmt: skip
+            **self._shared,
+            "run": RUN,
+            "objectives": objectives,
+            "selection": {},
+            "techniques": TECHNIQUES,
+            "search": {"max_trials": trials, "finalists": 2},
+            "champion": original,
+            "original": original,
+            **changes,
+        }
         search.run(SearchRequest.model_validate(asked))
         return command.run(JudgeRequest.model_validate({**asked, "trigger": "Initial"}), effort=SHORT)
 
@@ -203,9 +210,11 @@ def test_resources_are_measured_when_asked_for_and_only_then(
 ) -> None:
     """Throughput and memory are in the comparisons, cost is not; the result still fits a termination message."""
     objectives = [
-        limit("rmse", "PercentMaxDegradation", "5"), SMALLER, {"metric": "throughput_rps"},
+        limit("rmse", "PercentMaxDegradation", "5"),
+        SMALLER,
+        {"metric": "throughput_rps"},
         {"metric": "peak_memory_bytes"},
-    ]  # fmt: skip
+    ]
     result = live(network).judged(objectives, trials=2)
     names = {each.name for each in result.comparisons}
 

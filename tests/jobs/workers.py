@@ -20,9 +20,11 @@ def job(request: SearchRequest, folder: Path, *, index: int = 0) -> Iterator[sub
     words = [sys.executable, "-m", "optimizer_jobs"]
     words += ["--request", f"{folder}/request.json", "--result", f"{folder}/out"]
     environment = os.environ | {
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}", "JOB_COMPLETION_INDEX": str(index), "RETUNE_LEASE_SECONDS": "5",
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}",
+        "JOB_COMPLETION_INDEX": str(index),
+        "RETUNE_LEASE_SECONDS": "5",
         "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
+    }
     with subprocess.Popen(words, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE) as process:
         try:
             yield process

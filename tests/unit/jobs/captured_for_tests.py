@@ -60,10 +60,13 @@ class Shop:
         """Write what the digits of these requests are, or what `change` makes of it."""
         pairs = [(f"r{number}", row) for number in requests for row in range(REQUEST_ROWS)]
         labels = change(np.concatenate([self.digits[self.places(number)] for number in requests]))
-        table = pa.table({
-            "request_id": [request for request, _ in pairs], "row": pa.array([row for _, row in pairs], pa.int32()),
-            "label": labels,
-        })  # fmt: skip
+        table = pa.table(
+            {
+                "request_id": [request for request, _ in pairs],
+                "row": pa.array([row for _, row in pairs], pa.int32()),
+                "label": labels,
+            }
+        )
         path = self.root / "labels" / f"{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         parquet.write_table(table, path)

@@ -88,17 +88,28 @@ def delivered(estimator: Any, data: Split, folder: Path, *, task: Task = Task.CL
     io.dump(estimator, path)
     return convert(
         Delivered(
-            native=Native(path, ModelFormat.SKOPS), uri="pvc://models/delivered.skops", task=task,
-            columns=data.columns, label="label",
+            native=Native(path, ModelFormat.SKOPS),
+            uri="pvc://models/delivered.skops",
+            task=task,
+            columns=data.columns,
+            label="label",
         ),
         into=folder,
-    )  # fmt: skip
+    )
 
 
 def context(made: Converted, data: Split, workdir: Path, *, task: Task = Task.CLASSIFICATION) -> Context:
     """Return what a step may use on a delivered estimator."""
     workdir.mkdir()
     return Context(
-        workdir=workdir, signature=made.signature, classes=made.classes, task=task, native=made.native,
-        training=data.training, validation=data.validation, calibration=data.training, seed=3, cpu_flags=frozenset(),
-    )  # fmt: skip
+        workdir=workdir,
+        signature=made.signature,
+        classes=made.classes,
+        task=task,
+        native=made.native,
+        training=data.training,
+        validation=data.validation,
+        calibration=data.training,
+        seed=3,
+        cpu_flags=frozenset(),
+    )

@@ -91,13 +91,17 @@ class Encoder(Module):  # type: ignore[misc] # the library has no types
         super().__init__()
         self.words, self.places, self.size = nn.Embedding(17, width), nn.Embedding(64, width), width // heads
         self.layers = nn.ModuleList(
-            nn.ModuleDict({
-                **{name: nn.Linear(width, width) for name in ("query", "key", "value", "out")},
-                "up": nn.Linear(width, 2 * width), "down": nn.Linear(2 * width, width),
-                "norm": nn.LayerNorm(width), "last_norm": nn.LayerNorm(width),
-            })
+            nn.ModuleDict(
+                {
+                    **{name: nn.Linear(width, width) for name in ("query", "key", "value", "out")},
+                    "up": nn.Linear(width, 2 * width),
+                    "down": nn.Linear(2 * width, width),
+                    "norm": nn.LayerNorm(width),
+                    "last_norm": nn.LayerNorm(width),
+                }
+            )
             for _ in range(2)
-        )  # fmt: skip
+        )
         self.head = nn.Linear(width, 10)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -149,9 +153,13 @@ class Recurrent(Module):  # type: ignore[misc] # the library has no types
 
 
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
-    "perceptron": Perceptron, "convolutions": Convolutions, "residual": Residual, "sequence": Sequence,
-    "encoder": Encoder, "patches": Patches,
-}  # fmt: skip
+    "perceptron": Perceptron,
+    "convolutions": Convolutions,
+    "residual": Residual,
+    "sequence": Sequence,
+    "encoder": Encoder,
+    "patches": Patches,
+}
 """Those that can be imported, by name."""
 
 
@@ -184,9 +192,15 @@ def save(name: str, path: Path, *, dynamo: bool) -> Path:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # both exporters warn of themselves
         made = torch.onnx.export(
-            network(name), (inputs(name),), None if dynamo else str(path), dynamo=dynamo, verbose=False,
-            input_names=["x"], output_names=["scores"], **free,
-        )  # fmt: skip
+            network(name),
+            (inputs(name),),
+            None if dynamo else str(path),
+            dynamo=dynamo,
+            verbose=False,
+            input_names=["x"],
+            output_names=["scores"],
+            **free,
+        )
         if dynamo:
             made.save(str(path), external_data=False)
     return path

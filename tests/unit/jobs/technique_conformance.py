@@ -56,9 +56,13 @@ def rows_for(model: Path, rows: Rows) -> Rows:
 def subject_of(model: Path, *, calibration: bool = True, training: bool = True) -> facts.Subject:
     """Return what a technique sees of a model before it is used."""
     return facts.Subject(
-        graph=onnx.load(model), signature=check_onnx(model), task=Task.CLASSIFICATION, training=training,
-        calibration=calibration, cpu_flags=frozenset(fingerprint().features),
-    )  # fmt: skip
+        graph=onnx.load(model),
+        signature=check_onnx(model),
+        task=Task.CLASSIFICATION,
+        training=training,
+        calibration=calibration,
+        cpu_flags=frozenset(fingerprint().features),
+    )
 
 
 def variants(kind: TechniqueType, subject: facts.Subject) -> Iterator[tuple[Technique, Params]]:

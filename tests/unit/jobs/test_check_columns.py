@@ -47,7 +47,7 @@ DAMAGE: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "no values": (lambda frame: frame.assign(**{NAME: np.nan}), "mean radius has no value in all 285 rows"),
     "infinities": (lambda frame: _every_fifth(frame, np.inf), "infinite in 20."),
     "out of range": (lambda frame: frame.assign(**{NAME: frame[NAME] * 100}), "lies outside the reference's"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage, words", DAMAGE.values(), ids=DAMAGE.keys())

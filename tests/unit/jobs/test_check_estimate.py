@@ -35,9 +35,7 @@ def test_the_reference_s_own_confidence_is_its_accuracy(model: LogisticRegressio
     """What confidence promises too much is taken off."""
     confidence, right = answered(model, ROWS[KEPT])
     assert abs(confidence.mean() - right.mean()) > 0.01
-    verdict = judge_confidence(
-        Quality(), reference_confidence=confidence, reference_right=right, confidence=confidence
-    )  # fmt: skip
+    verdict = judge_confidence(Quality(), reference_confidence=confidence, reference_right=right, confidence=confidence)
     assert verdict is not None
     assert (verdict.verdict, verdict.estimated) == (Verdict.CLEAR, True)
     assert float(verdict.value or 0) == pytest.approx(right.mean(), abs=1e-3)
@@ -74,11 +72,13 @@ def test_quiet_windows_estimate_no_loss(model: LogisticRegression) -> None:
     known = order[: len(order) // 2]
     verdicts = [
         judge_confidence(
-            Quality(), reference_confidence=confidence[known], reference_right=right[known],
+            Quality(),
+            reference_confidence=confidence[known],
+            reference_right=right[known],
             confidence=confidence[generator.integers(0, len(confidence), 300)],
         )
         for _ in range(100)
-    ]  # fmt: skip
+    ]
     assert all(each is not None and each.verdict is not Verdict.BREACH for each in verdicts)
 
 

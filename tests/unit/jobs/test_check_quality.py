@@ -55,8 +55,11 @@ def test_points_of_accuracy_clear_keep_or_breach(right: Floats) -> None:
         worse[hit[np.linspace(0, len(hit) - 1, points * len(right) // 100, dtype=int)]] = 0.0
         told[points] = judge(lost(Metric.ACCURACY, right, worse), Metric.ACCURACY, Quality())
     assert {points: each.verdict for points, each in told.items()} == {
-        0: Verdict.CLEAR, 1: Verdict.CLEAR, 3: Verdict.BETWEEN, 10: Verdict.BREACH,
-    }  # fmt: skip
+        0: Verdict.CLEAR,
+        1: Verdict.CLEAR,
+        3: Verdict.BETWEEN,
+        10: Verdict.BREACH,
+    }
     assert told[10].reason == "LossProven"
 
 
@@ -103,8 +106,10 @@ def test_too_few_on_either_side_is_unknown(right: Floats) -> None:
     small = judge_labels(quality, Metric.ACCURACY, reference=right[:49], current=right)
     absent = judge_labels(quality, Metric.ACCURACY, reference=None, current=right)
     assert [(each.verdict, each.reason) for each in (few, small, absent)] == [
-        (Verdict.UNKNOWN, "TooFewLabels"), (Verdict.UNKNOWN, "ReferenceMissing"), (Verdict.UNKNOWN, "ReferenceMissing"),
-    ]  # fmt: skip
+        (Verdict.UNKNOWN, "TooFewLabels"),
+        (Verdict.UNKNOWN, "ReferenceMissing"),
+        (Verdict.UNKNOWN, "ReferenceMissing"),
+    ]
     assert enough.verdict is not Verdict.UNKNOWN
 
 
@@ -112,10 +117,13 @@ def test_a_metric_is_watched_only_of_its_own_task() -> None:
     """Left out, it is the task's first; that of another task, or of an embedding, is none."""
     found = {(task, metric): metric_of(task, Quality(metric=metric)) for task in Task for metric in (None, Metric.MAE)}
     assert found == {
-        (Task.CLASSIFICATION, None): Metric.ACCURACY, (Task.CLASSIFICATION, Metric.MAE): None,
-        (Task.REGRESSION, None): Metric.RMSE, (Task.REGRESSION, Metric.MAE): Metric.MAE,
-        (Task.EMBEDDING, None): None, (Task.EMBEDDING, Metric.MAE): None,
-    }  # fmt: skip
+        (Task.CLASSIFICATION, None): Metric.ACCURACY,
+        (Task.CLASSIFICATION, Metric.MAE): None,
+        (Task.REGRESSION, None): Metric.RMSE,
+        (Task.REGRESSION, Metric.MAE): Metric.MAE,
+        (Task.EMBEDDING, None): None,
+        (Task.EMBEDDING, Metric.MAE): None,
+    }
 
 
 def test_rows_without_a_finite_error_are_left_out(missed: tuple[Floats, Floats]) -> None:

@@ -29,9 +29,13 @@ pytestmark = pytest.mark.torch
 
 AWARE: Params = {"scheme": "Aware", "samples": 300, "per_channel": True}
 STATIC: Params = {
-    "scheme": "Static", "method": "MinMax", "samples": 300, "per_channel": True, "scope": "LayersAndBetween",
+    "scheme": "Static",
+    "method": "MinMax",
+    "samples": 300,
+    "per_channel": True,
+    "scope": "LayersAndBetween",
     "fallback": "None",
-}  # fmt: skip
+}
 SPEC = Technique(
     name="int8", type=TechniqueType.QUANTIZATION, quantization=Quantization(schemes=(QuantizationScheme.AWARE,))
 )
@@ -45,9 +49,14 @@ def _rows(split: str) -> Rows:
 def _context(folder: Path, model: Path, **changes: Any) -> Context:
     folder.mkdir()
     context = Context(
-        workdir=folder, signature=check_onnx(model), training=_rows("training"), validation=_rows("validation"),
-        calibration=_rows("training"), seed=0, cpu_flags=frozenset({"avx512_vnni"}),
-    )  # fmt: skip
+        workdir=folder,
+        signature=check_onnx(model),
+        training=_rows("training"),
+        validation=_rows("validation"),
+        calibration=_rows("training"),
+        seed=0,
+        cpu_flags=frozenset({"avx512_vnni"}),
+    )
     return dataclasses.replace(context, **changes)
 
 

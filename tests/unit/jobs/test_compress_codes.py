@@ -54,19 +54,24 @@ def test_codes_are_unpacked_when_the_file_is_opened(delivered: Path, tmp_path: P
 
 
 @given(
-    arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 6)),
-           elements=st.floats(-1e6, 1e6, width=32, allow_subnormal=False)),
+    arrays(
+        np.float32,
+        st.tuples(st.integers(1, 6), st.integers(1, 6)),
+        elements=st.floats(-1e6, 1e6, width=32, allow_subnormal=False),
+    ),
     st.booleans(),
-)  # fmt: skip
+)
 def test_no_weight_moves_by_more_than_half_a_level(weight: np.ndarray, turned: bool) -> None:  # noqa: FBT001 - drawn
     """A level is the largest weight of an output channel over 127, whichever way round the weight lies."""
     rows, width = weight.shape[::-1] if turned else weight.shape
     node = helper.make_node("Gemm", ["x", "w"], ["y"], name="layer", transB=int(turned))
     graph = helper.make_graph(
-        [node], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", rows])],
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", rows])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", width])],
         [numpy_helper.from_array(weight, "w")],
-    )  # fmt: skip
+    )
     found = unpacked(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     levels = np.abs(weight).max(axis=1 if turned else 0, keepdims=True) / 127
     assert np.all(np.abs(found - weight) <= levels * (0.5 + 1e-4))

@@ -25,9 +25,13 @@ from tests.unit.jobs.technique_conformance import subject_of
 
 LIMIT = 0.01
 PARAMS: Params = {
-    "scheme": "Static", "method": "MinMax", "per_channel": True, "scope": "LayersAndBetween", "samples": 300,
+    "scheme": "Static",
+    "method": "MinMax",
+    "per_channel": True,
+    "scope": "LayersAndBetween",
+    "samples": 300,
     "fallback": "RevertWorstLayers",
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +48,13 @@ def accuracy(model: Path, rows: Rows) -> float:
 def context(model: Path, splits: dict[str, Rows], workdir: Path, shortfall: Callable[[Path], float] | None) -> Context:
     """Return what a step gets on this machine."""
     return Context(
-        workdir=workdir, signature=check_onnx(model), calibration=splits["training"], seed=0,
-        cpu_flags=frozenset(fingerprint().features), shortfall=shortfall,
-    )  # fmt: skip
+        workdir=workdir,
+        signature=check_onnx(model),
+        calibration=splits["training"],
+        seed=0,
+        cpu_flags=frozenset(fingerprint().features),
+        shortfall=shortfall,
+    )
 
 
 def test_worst_layers_are_reverted_until_the_limit_holds(

@@ -33,9 +33,11 @@ def read(claims: Claims, tmp_path: Path) -> Read:
     """Write arrays or a table as a data set, and read it against inputs."""
 
     def read_it(
-        content: Mapping[str, Any] | pd.DataFrame, *inputs: tuple[str, str, tuple[int, ...]], task: Task,
+        content: Mapping[str, Any] | pd.DataFrame,
+        *inputs: tuple[str, str, tuple[int, ...]],
+        task: Task,
         missing: bool = False,
-    ) -> Rows:  # fmt: skip
+    ) -> Rows:
         if isinstance(content, pd.DataFrame):
             name = "set.parquet"
             content.to_parquet(claims.root / "digits" / name)
@@ -71,12 +73,15 @@ def test_numbers_to_predict_keep_their_fractions(read: Read) -> None:
         np.testing.assert_array_equal(rows.answers, targets)
 
 
-@pytest.mark.parametrize("spoil,says", [
-    (lambda y: np.where(np.arange(len(y)) < 3, np.nan, y), "missing or infinite in 3 of 442 rows"),
-    (lambda y: np.where(np.arange(len(y)) < 1, np.inf, y), "missing or infinite in 1 of 442 rows"),
-    (lambda y: y.astype(str), "a regression predicts numbers"),
-    (lambda y: np.full(len(y), 3.0), "is 3 in all 442 rows"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil,says",
+    [
+        (lambda y: np.where(np.arange(len(y)) < 3, np.nan, y), "missing or infinite in 3 of 442 rows"),
+        (lambda y: np.where(np.arange(len(y)) < 1, np.inf, y), "missing or infinite in 1 of 442 rows"),
+        (lambda y: y.astype(str), "a regression predicts numbers"),
+        (lambda y: np.full(len(y), 3.0), "is 3 in all 442 rows"),
+    ],
+)
 def test_what_cannot_be_predicted_is_refused(
     refused: Callable[..., str], spoil: Callable[[Any], Any], says: str
 ) -> None:
@@ -112,14 +117,21 @@ def test_other_tasks_do_need_labels(refused: Callable[..., str], task: Task) -> 
 def test_columns_of_numbers_and_text_feed_a_model_column_by_column(read: Read) -> None:
     """A pipeline with one input a column gets each (N, 1) in its own type, whatever the order of the file."""
     data = load_breast_cancer(as_frame=True).frame
-    table = pd.DataFrame({
-        "label": data["target"], "radius": data["mean radius"],
-        "size": np.where(data["mean area"] > 650, "large", "small"), "points": data["mean area"].astype(int),
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "label": data["target"],
+            "radius": data["mean radius"],
+            "size": np.where(data["mean area"] > 650, "large", "small"),
+            "points": data["mean area"].astype(int),
+        }
+    )
     rows = read(
-        table, ("size", "str", (-1, 1)), ("radius", "float32", (-1, 1)), ("points", "int64", (-1, 1)),
+        table,
+        ("size", "str", (-1, 1)),
+        ("radius", "float32", (-1, 1)),
+        ("points", "int64", (-1, 1)),
         task=Task.CLASSIFICATION,
-    )  # fmt: skip
+    )
     assert {name: values.shape for name, values in rows.inputs.items()} == dict.fromkeys(
         ("size", "radius", "points"), (569, 1)
     )
@@ -132,8 +144,9 @@ def test_tokens_are_whole_numbers_of_any_length(read: Read, refused: Callable[..
     """Several arrays of tokens become several inputs; a fraction is no token."""
     tokens = np.arange(60).reshape(10, 6)
     inputs = (("input_ids", "int64", (-1, -1)), ("attention_mask", "int64", (-1, -1)))
-    rows = read({"input_ids": tokens.astype(np.int32), "attention_mask": np.ones_like(tokens)}, *inputs,
-                task=Task.EMBEDDING)  # fmt: skip
+    rows = read(
+        {"input_ids": tokens.astype(np.int32), "attention_mask": np.ones_like(tokens)}, *inputs, task=Task.EMBEDDING
+    )
     assert rows.inputs["input_ids"].dtype == np.int64
     np.testing.assert_array_equal(rows.inputs["input_ids"], tokens)
     halves = {"input_ids": tokens + 0.5, "attention_mask": tokens}

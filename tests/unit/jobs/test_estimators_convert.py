@@ -145,9 +145,11 @@ def test_several_answers_a_row_are_refused(tmp_path: Path) -> None:
     both = np.stack([rows.y, rows.y], axis=1)
     with pytest.raises(NotConvertibleError, match="more than one label or number a row"):
         to_onnx(
-            DecisionTreeClassifier().fit(rows.X, both), matrix_input(rows.X.shape[1]), target=tmp_path / "model.onnx",
+            DecisionTreeClassifier().fit(rows.X, both),
+            matrix_input(rows.X.shape[1]),
+            target=tmp_path / "model.onnx",
             rows=rows.validation.inputs,
-        )  # fmt: skip
+        )
 
 
 def test_named_columns_become_named_inputs(tmp_path: Path) -> None:
@@ -156,16 +158,20 @@ def test_named_columns_become_named_inputs(tmp_path: Path) -> None:
     rows = split("wine")
     words = np.asarray(["pale", "rosy", "deep"], dtype=object)[np.digitize(rows.X[:, 9], [3.5, 6.0])]
     table = pa.table({"total phenols": rows.X[:, 5], "proline": rows.X[:, 12], "colour": words})
-    prepare = ColumnTransformer([
-        ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), ["total phenols", "proline"]),
-        ("words", OneHotEncoder(handle_unknown="ignore"), ["colour"]),
-    ])  # fmt: skip
+    prepare = ColumnTransformer(
+        [
+            ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), ["total phenols", "proline"]),
+            ("words", OneHotEncoder(handle_unknown="ignore"), ["colour"]),
+        ]
+    )
     estimator = make_pipeline(prepare, LogisticRegression()).fit(table, rows.y)
     file = columns({name: table[name].to_numpy() for name in table.column_names} | {"label": rows.y}, tabular=True)
     inputs = inputs_of(estimator, file)
     assert [(one.name, one.dtype) for one in inputs] == [
-        ("total phenols", "float32"), ("proline", "float32"), ("colour", "str"),
-    ]  # fmt: skip
+        ("total phenols", "float32"),
+        ("proline", "float32"),
+        ("colour", "str"),
+    ]
     asked = rows_of(file, inputs, label="label", limit=100)
     to_onnx(estimator, inputs, target=tmp_path / "model.onnx", rows=asked)
     assert check_onnx(tmp_path / "model.onnx").inputs == inputs

@@ -82,10 +82,13 @@ def _refusal(native: Native, *, trusted: bool = False) -> JobError:
 @pytest.mark.parametrize(
     "estimator",
     [
-        LogisticRegression(), RandomForestClassifier(5), HistGradientBoostingClassifier(max_iter=3),
-        MLPClassifier((8,), max_iter=20), KNeighborsClassifier(),
+        LogisticRegression(),
+        RandomForestClassifier(5),
+        HistGradientBoostingClassifier(max_iter=3),
+        MLPClassifier((8,), max_iter=20),
+        KNeighborsClassifier(),
     ],
-)  # fmt: skip
+)
 def test_usual_estimators_open_without_trust(estimator: Any, tmp_path: Path) -> None:
     """Their inner parts are known to be harmless, and answers are as before."""
     data = split("wine")
@@ -107,8 +110,10 @@ def test_a_planted_function_is_named_and_not_called(tmp_path: Path) -> None:
 
     def plant(schema: Json) -> None:
         schema["content"]["content"]["verbose"] = {
-            "__class__": "system", "__module__": "os", "__loader__": "FunctionNode",
-        }  # fmt: skip
+            "__class__": "system",
+            "__module__": "os",
+            "__loader__": "FunctionNode",
+        }
 
     refusal = _refusal(_edited(_skops(tmp_path / "model.skops", _fitted(LogisticRegression())), plant))
     assert refusal.reason is Reason.MODEL_INVALID
@@ -189,10 +194,14 @@ def test_another_version_of_the_library_is_named(tmp_path: Path) -> None:
     assert load(native).saved_with == "1.2.3"
 
 
-@pytest.mark.parametrize("made, says", [
-    (LogisticRegression(), "is not fitted"), ({"a": 1}, "not a scikit-learn estimator"),
-    (KMeans(2).fit(split("wine").X), "neither classifies nor predicts"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "made, says",
+    [
+        (LogisticRegression(), "is not fitted"),
+        ({"a": 1}, "not a scikit-learn estimator"),
+        (KMeans(2).fit(split("wine").X), "neither classifies nor predicts"),
+    ],
+)
 def test_what_cannot_answer_is_refused(made: Any, says: str, tmp_path: Path) -> None:
     """A file that opens may still not be a model."""
     assert says in _refusal(_skops(tmp_path / "model.skops", made)).message

@@ -45,9 +45,13 @@ def _forest(folder: Path) -> tuple[Converted, Split]:
 
 def _subject(made: Converted, task: Task = Task.CLASSIFICATION) -> Subject:
     return Subject(
-        graph=onnx.load(made.model), signature=made.signature, task=task, native=made.native, training=True,
+        graph=onnx.load(made.model),
+        signature=made.signature,
+        task=task,
+        native=made.native,
+        training=True,
         calibration=True,
-    )  # fmt: skip
+    )
 
 
 def _accuracy(model: Path, rows: Rows) -> float:
@@ -125,12 +129,22 @@ def test_preparation_repairs_an_estimator_that_lacks_scaling(tmp_path: Path) -> 
     assert "scaling Standard" in outcome.summary
 
 
-@pytest.mark.parametrize("value", [
-    {"Imputation": "Median"}, {"Binning": 4}, {"Interactions": "Products"}, {"Interactions": "Polynomial"},
-    {"Scaling": "MinMax"}, {"Scaling": "Robust"}, {"Scaling": "Power"}, {"Selection": 0.5},
-    {"PCA": 0.9}, {"Scaling": "None"},
-    {"Scaling": "Standard", "Interactions": "Products", "Selection": 0.5, "PCA": 0.95},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"Imputation": "Median"},
+        {"Binning": 4},
+        {"Interactions": "Products"},
+        {"Interactions": "Polynomial"},
+        {"Scaling": "MinMax"},
+        {"Scaling": "Robust"},
+        {"Scaling": "Power"},
+        {"Selection": 0.5},
+        {"PCA": 0.9},
+        {"Scaling": "None"},
+        {"Scaling": "Standard", "Interactions": "Products", "Selection": 0.5, "PCA": 0.95},
+    ],
+)
 def test_every_step_goes_into_the_file_or_says_why_not(value: dict[str, Any], tmp_path: Path) -> None:
     """Steps replace delivered ones of their kind; served rows go through what training rows went through."""
     data = split("breast_cancer")
@@ -210,8 +224,9 @@ def test_known_spaces_start_at_what_was_delivered(tmp_path: Path) -> None:
     data = split("wine")
     made = delivered(
         make_pipeline(StandardScaler(), GradientBoostingClassifier(n_estimators=40, max_depth=2)).fit(data.X, data.y),
-        data, tmp_path,
-    )  # fmt: skip
+        data,
+        tmp_path,
+    )
     found = spaces.hyperparameters(made.native, None)
     assert found.first()["gradientboostingclassifier__learning_rate"] == 0.1
     sizes = {one.name: one.values for one in spaces.architecture(made.native, None).parameters}
@@ -219,14 +234,17 @@ def test_known_spaces_start_at_what_was_delivered(tmp_path: Path) -> None:
     assert spaces.architecture(made.native, None).first()["gradientboostingclassifier__n_estimators"] == 40
 
 
-@pytest.mark.parametrize("parameter, says", [
-    (Parameter(name="C", min="0.1", max="10"), None),
-    (Parameter(name="class_weight", values=("None", '"balanced"')), None),
-    (Parameter(name="depth", values=("1",)), "takes no parameter depth; it takes C,"),
-    (Parameter(name="n_jobs", values=("4",)), "is set by Retune itself"),
-    (Parameter(name="C", values=("-1",)), "must be a float in the range"),
-    (Parameter(name="solver", values=('"magic"',)), "must be a str among"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "parameter, says",
+    [
+        (Parameter(name="C", min="0.1", max="10"), None),
+        (Parameter(name="class_weight", values=("None", '"balanced"')), None),
+        (Parameter(name="depth", values=("1",)), "takes no parameter depth; it takes C,"),
+        (Parameter(name="n_jobs", values=("4",)), "is set by Retune itself"),
+        (Parameter(name="C", values=("-1",)), "must be a float in the range"),
+        (Parameter(name="solver", values=('"magic"',)), "must be a str among"),
+    ],
+)
 def test_what_a_user_names_is_checked(parameter: Parameter, says: str | None, tmp_path: Path) -> None:
     """A mistake is found before a run is spent on it, in words that tell what is possible."""
     data = split("wine")

@@ -63,9 +63,14 @@ def test_a_redirect_on_the_same_host_is_followed(site: Site, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "target",
-    ["https://169.254.169.254/latest/meta-data", "http://localhost/model.onnx", "https://localhost:1/model.onnx",
-     "https://example.org/model.onnx", "file:///etc/passwd"],
-)  # fmt: skip
+    [
+        "https://169.254.169.254/latest/meta-data",
+        "http://localhost/model.onnx",
+        "https://localhost:1/model.onnx",
+        "https://example.org/model.onnx",
+        "file:///etc/passwd",
+    ],
+)
 def test_a_redirect_elsewhere_is_refused(site: Site, tmp_path: Path, target: str) -> None:
     """Another host, port or scheme is never asked."""
     site.redirects["/moved/model.onnx"] = target

@@ -60,8 +60,9 @@ def test_golden_requests_of_one_and_more_rows_hold(make: Callable[..., Bundle], 
     for request in recorded.requests:
         inputs = {one.name: np.asarray(one.data, np.float32).reshape(one.shape) for one in request.inputs}
         answered = session.run(inputs)
-        outputs = [{"name": name, "shape": list(each.shape), "data": each.ravel().tolist()}
-                   for name, each in answered.items()]  # fmt: skip
+        outputs = [
+            {"name": name, "shape": list(each.shape), "data": each.ravel().tolist()} for name, each in answered.items()
+        ]
         assert check({"outputs": outputs}, request, golden=recorded) is None
 
 

@@ -86,10 +86,13 @@ def answers_alike(request: BaselineRequest, module: nn.Module, inputs: dict[str,
     return bundle
 
 
-@pytest.mark.parametrize("entry,arguments", [
-    ("mlp", {"inputs": "64", "outputs": "10", "width": "16"}),
-    ("pixels_convnet", {"side": "8", "outputs": "10", "width": "4"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "entry,arguments",
+    [
+        ("mlp", {"inputs": "64", "outputs": "10", "width": "16"}),
+        ("pixels_convnet", {"side": "8", "outputs": "10", "width": "4"}),
+    ],
+)
 def test_weights_and_factory_become_version_one(
     ask: Ask, claims: Claims, entry: str, arguments: dict[str, str]
 ) -> None:
@@ -139,9 +142,12 @@ def test_a_table_is_one_input(ask: Ask, claims: Claims) -> None:
         X, y = digits(split)
         path = claims.root / "digits" / f"{split}.csv"
         np.savetxt(
-            path, np.column_stack([X, y]), delimiter=",", header=",".join([*(f"p{i}" for i in range(64)), "label"]),
+            path,
+            np.column_stack([X, y]),
+            delimiter=",",
+            header=",".join([*(f"p{i}" for i in range(64)), "label"]),
             comments="",
-        )  # fmt: skip
+        )
         specs[split] = {"uri": f"pvc://digits/{split}.csv"}
     request = ask("net.safetensors", ModelFormat.SAFETENSORS, built_by=MLP)
     request = request.model_copy(update={"data": Data.model_validate(specs)})
@@ -216,16 +222,19 @@ def test_a_hostile_header_is_refused(ask: Ask, claims: Claims, header: bytes, pr
     assert error.reason is Reason.MODEL_INVALID
 
 
-@pytest.mark.parametrize("built_by,says", [
-    (factory(f"{CATALOGUE}:mlp", inputs="63", outputs="10", width="16"), "shape"),
-    (factory(f"{CATALOGUE}:mlp", inputs="64"), "outputs"),
-    (factory(f"{CATALOGUE}:none"), "not there"),
-    (factory("no.such.package:build"), "not there"),
-    (factory("os:system", command='"true"'), "neither a class"),
-    (factory(f"{HERE}:raising", inputs="64"), "KeyError"),
-    (factory(f"{HERE}:exiting"), "died|SystemExit"),
-    (factory(f"{HERE}:number"), "neither a class"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "built_by,says",
+    [
+        (factory(f"{CATALOGUE}:mlp", inputs="63", outputs="10", width="16"), "shape"),
+        (factory(f"{CATALOGUE}:mlp", inputs="64"), "outputs"),
+        (factory(f"{CATALOGUE}:none"), "not there"),
+        (factory("no.such.package:build"), "not there"),
+        (factory("os:system", command='"true"'), "neither a class"),
+        (factory(f"{HERE}:raising", inputs="64"), "KeyError"),
+        (factory(f"{HERE}:exiting"), "died|SystemExit"),
+        (factory(f"{HERE}:number"), "neither a class"),
+    ],
+)
 def test_a_wrong_factory_is_named(ask: Ask, claims: Claims, built_by: Factory, says: str) -> None:
     """Whatever a factory does, the message says what, and nothing is published."""
     native.save(mlp(inputs=64, outputs=10, width=16), claims.root / "digits" / "net.safetensors")

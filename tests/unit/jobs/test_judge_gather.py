@@ -129,9 +129,7 @@ def test_quality_is_measured_in_requests_of_the_size_that_is_served(
     quantize_dynamic(encoder, tmp_path / "int8.onnx")
     original = entrant(make("encoder", model=encoder, task=Task.EMBEDDING), "original")
     rounded = entrant(make("int8", model=tmp_path / "int8.onnx", task=Task.EMBEDDING), "int8")
-    rules = Rules(
-        objectives=(), confidence=0.95, min_gain=0.05, threads=1, seed=0, serving=Serving(batch_size=batch)
-    )  # fmt: skip
+    rules = Rules(objectives=(), confidence=0.95, min_gain=0.05, threads=1, seed=0, serving=Serving(batch_size=batch))
     rows = splits["test"]
     found = measure(original, (rounded,), rows, original=original, rules=rules, effort=QUICK)
     session = open_model(tmp_path / "int8.onnx", EngineOptions())

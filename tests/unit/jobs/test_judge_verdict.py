@@ -175,10 +175,16 @@ finalists = st.lists(
         lambda name, gained, lost, latency, size: contender(
             f"finalist-{name}", gained=gained, lost=lost, latency=latency, size=size
         ),
-        st.integers(0, 10**6), st.integers(0, 15), st.integers(0, 40), st.floats(0.2, 2.0), st.floats(0.1, 1.5),
+        st.integers(0, 10**6),
+        st.integers(0, 15),
+        st.integers(0, 40),
+        st.floats(0.2, 2.0),
+        st.floats(0.1, 1.5),
     ),
-    min_size=1, max_size=4, unique_by=lambda each: each.plan,
-)  # fmt: skip
+    min_size=1,
+    max_size=4,
+    unique_by=lambda each: each.plan,
+)
 
 
 @given(finalists, st.sampled_from([None, BUSY]))
@@ -241,7 +247,11 @@ def test_duel_without_tolerance_is_not_lost_to_noise() -> None:
     """At tolerance 0 a finalist whose interval holds the champion's value is equal, not worse."""
     finalist = contender(latency=1.005, half_width=0.01, size=0.5)
     objectives = (wanted(P95, "0"), wanted(SIZE, "0"))
-    found = duel(finalist, Evidence(champion=evidence().champion, contenders=(finalist,), noise=None),
-                 objectives=objectives, min_gain=0.05)  # fmt: skip
+    found = duel(
+        finalist,
+        Evidence(champion=evidence().champion, contenders=(finalist,), noise=None),
+        objectives=objectives,
+        min_gain=0.05,
+    )
 
     assert (found.wins, found.decided_by) == (True, SIZE)

@@ -65,8 +65,10 @@ def test_threads_and_children_stay_on_the_chosen_cpus() -> None:
         done.wait()
         child = subprocess.run(
             [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert (cores, len(os.sched_getaffinity(0)), len(seen[0]), int(child.stdout)) == (1, 1, 1, 1)
         assert fingerprint().threads == 1
     thread.join()

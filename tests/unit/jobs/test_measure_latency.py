@@ -137,9 +137,14 @@ def test_least_rounds_are_measured_even_without_any_time_left(session: Session, 
     """A slow model on a short limit still gets rounds enough to have an interval."""
     hurried = Effort(half_width=0.0, min_rounds=4, max_rounds=50, max_seconds=0.0)
     found = interleave_until(
-        {"a": session, "b": session}, splits["test"], reference="a", quantiles=(0.5,), confidence=0.95, seed=0,
+        {"a": session, "b": session},
+        splits["test"],
+        reference="a",
+        quantiles=(0.5,),
+        confidence=0.95,
+        seed=0,
         effort=hurried,
-    )  # fmt: skip
+    )
 
     assert len(found["a"].blocks) == 4
 

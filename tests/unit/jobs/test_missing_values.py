@@ -31,9 +31,10 @@ PIPELINES: dict[str, Callable[[], object]] = {
     "plain": lambda: make_pipeline(StandardScaler(), LogisticRegression()),
     "half": lambda: make_pipeline(
         make_column_transformer((SimpleImputer(), slice(0, 15)), ("passthrough", slice(15, 30))),
-        StandardScaler(), LogisticRegression(),
+        StandardScaler(),
+        LogisticRegression(),
     ),
-}  # fmt: skip
+}
 
 Deliver = Callable[..., BaselineRequest]
 
@@ -55,9 +56,13 @@ def deliver(claims: Claims, store: str) -> Deliver:
         for split, rows in SPLITS.items():
             np.savez(folder / f"{split}.npz", x=X[rows], label=y[rows])
         return BaselineRequest(
-            resource="ml/cancer", spec_hash="abc", model=Model(uri="pvc://digits/model.onnx"), store=store, threads=1,
+            resource="ml/cancer",
+            spec_hash="abc",
+            model=Model(uri="pvc://digits/model.onnx"),
+            store=store,
+            threads=1,
             data=Data.model_validate({split: {"uri": f"pvc://digits/{split}.npz"} for split in SPLITS}),
-        )  # fmt: skip
+        )
 
     return write
 
@@ -95,12 +100,15 @@ def test_an_imputer_for_other_columns_does_not_help(deliver: Deliver, claims: Cl
     assert "25 of 250 rows" in error.message
 
 
-@pytest.mark.parametrize("operator,attributes,expected", [
-    ("TreeEnsembleRegressor", {"nodes_missing_value_tracks_true": [0, 1]}, True),
-    ("TreeEnsembleRegressor", {"nodes_missing_value_tracks_true": [0, 0]}, False),
-    ("Imputer", {"imputed_value_floats": [0.0]}, True),
-    ("Scaler", {}, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "operator,attributes,expected",
+    [
+        ("TreeEnsembleRegressor", {"nodes_missing_value_tracks_true": [0, 1]}, True),
+        ("TreeEnsembleRegressor", {"nodes_missing_value_tracks_true": [0, 0]}, False),
+        ("Imputer", {"imputed_value_floats": [0.0]}, True),
+        ("Scaler", {}, False),
+    ],
+)
 def test_a_graph_says_whether_it_treats_missing_values(
     tmp_path: Path, operator: str, attributes: dict[str, Any], *, expected: bool
 ) -> None:
@@ -118,9 +126,13 @@ def test_infinite_values_are_no_holes(deliver: Deliver, claims: Claims) -> None:
 def test_an_ordinary_bundle_says_nothing_of_holes(claims: Claims, data: Data, store: str) -> None:
     """A field that is not needed is not there."""
     request = BaselineRequest(
-        resource="ml/digits", spec_hash="abc", model=Model(uri="pvc://digits/mlp.onnx"), data=data, store=store,
+        resource="ml/digits",
+        spec_hash="abc",
+        model=Model(uri="pvc://digits/mlp.onnx"),
+        data=data,
+        store=store,
         threads=1,
-    )  # fmt: skip
+    )
     assert (claims.root / "digits").is_dir()
     folder = Path(open_bundle(run(request).bundle.uri).folder)
     assert "fillsHoles" not in json.loads((folder / "bundle.json").read_text())

@@ -207,17 +207,23 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
     "product": ("Gemm", [(6, 64), np.eye(10, 64, dtype=np.float32)], {"transB": 1, "alpha": 0.5}),
     "instance norm": ("InstanceNormalization", [IMAGE, np.array([2.0], np.float32), np.array([1.0], np.float32)], {}),
     "layer norm": (
-        "LayerNormalization", [IMAGE, np.ones((8, 8), np.float32), np.ones((8, 8), np.float32)], {"axis": 2},
+        "LayerNormalization",
+        [IMAGE, np.ones((8, 8), np.float32), np.ones((8, 8), np.float32)],
+        {"axis": 2},
     ),
     "mean of two": ("Mean", [(6, 64), np.ones((6, 64), np.float32)], {}),
     "triangle": ("Trilu", [IMAGE, np.int64(1)], {"upper": 0}),
     "convolution": (
-        "Conv", [IMAGE, np.ones((2, 1, 3, 3), np.float32)], {"auto_pad": "SAME_LOWER", "strides": [2, 2]},
+        "Conv",
+        [IMAGE, np.ones((2, 1, 3, 3), np.float32)],
+        {"auto_pad": "SAME_LOWER", "strides": [2, 2]},
     ),
     "convolution backwards": (
-        "ConvTranspose", [IMAGE, np.ones((1, 2, 3, 3), np.float32)], {"strides": [2, 2], "output_padding": [1, 1]},
+        "ConvTranspose",
+        [IMAGE, np.ones((1, 2, 3, 3), np.float32)],
+        {"strides": [2, 2], "output_padding": [1, 1]},
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", list(CASES))
@@ -231,9 +237,11 @@ def test_operator_computes_what_onnx_runtime_does(case: str, tmp_path: Path) -> 
     kinds = [helper.np_dtype_to_tensor_dtype(value.dtype) for value in values]
     described = zip(names, kinds, (value.shape for value in values), strict=True)
     graph = helper.make_graph(
-        [node], "one", [helper.make_tensor_value_info(*each) for each in described],
+        [node],
+        "one",
+        [helper.make_tensor_value_info(*each) for each in described],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-    )  # fmt: skip
+    )
     opset = 18 if operator == "Pad" else 17
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), tmp_path / "one.onnx"

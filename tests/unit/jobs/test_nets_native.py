@@ -126,12 +126,21 @@ def test_arguments_are_json_or_text() -> None:
     """As the spec says: 64, 0.5, true or relu."""
     given = named(f"{CATALOGUE}:mlp", inputs="64", dropout="0.5", flag="true", activation="relu", odd="NaN")
     assert native.arguments_of(given) == {
-        "inputs": 64, "dropout": 0.5, "flag": True, "activation": "relu", "odd": "NaN",
-    }  # fmt: skip
+        "inputs": 64,
+        "dropout": 0.5,
+        "flag": True,
+        "activation": "relu",
+        "odd": "NaN",
+    }
 
 
 def test_what_a_factory_takes_is_known_with_its_values() -> None:
     """Given ones win over those of the signature."""
     assert factory.usual(named(f"{CATALOGUE}:mlp", inputs="64", outputs="10", depth="1")) == {
-        "inputs": 64, "outputs": 10, "width": 128, "depth": 1, "dropout": 0.0, "activation": "relu",
-    }  # fmt: skip
+        "inputs": 64,
+        "outputs": 10,
+        "width": 128,
+        "depth": 1,
+        "dropout": 0.0,
+        "activation": "relu",
+    }

@@ -52,9 +52,13 @@ def _context(folder: Path, **changes: Any) -> Context:
     workdir = folder / f"work-{len(list(folder.iterdir()))}"
     workdir.mkdir()
     context = Context(
-        workdir=workdir, signature=DIGITS, training=split.training, validation=split.validation, seed=1,
+        workdir=workdir,
+        signature=DIGITS,
+        training=split.training,
+        validation=split.validation,
+        seed=1,
         cpu_flags=frozenset(),
-    )  # fmt: skip
+    )
     return dataclasses.replace(context, **changes)
 
 
@@ -135,8 +139,10 @@ def test_a_student_learns_from_any_onnx_file_and_answers_as_it_does(tmp_path: Pa
         Kind.DISTILLATION: {"width": 24, "depth": 1, "teacher_weight": 0.5},
         Kind.HYPERPARAMETER_TUNING: QUICK | {"epochs": 15},
     }
-    rows = {name: dataclasses.replace(split, inputs={signature.inputs[0].name: split.inputs["x"]})
-            for name, split in vars(tasks.digits()).items()}  # fmt: skip
+    rows = {
+        name: dataclasses.replace(split, inputs={signature.inputs[0].name: split.inputs["x"]})
+        for name, split in vars(tasks.digits()).items()
+    }
     context = _context(tmp_path, signature=signature, classes=tuple(range(10)), **rows)
     outcome = _applied(fit(teacher, plan, context))
     assert check_onnx(outcome.model) == signature

@@ -52,10 +52,14 @@ def test_inputs_and_outputs_are_told_apart_by_name(tmp_path: Path) -> None:
     sides = {
         name: helper.make_tensor_value_info(name, kind, ["N", 2])
         for name, kind in {
-            "b": TensorProto.FLOAT, "a": TensorProto.FLOAT, "spare": TensorProto.INT64, "z": TensorProto.FLOAT,
-            "y": TensorProto.FLOAT, "same": TensorProto.FLOAT,
+            "b": TensorProto.FLOAT,
+            "a": TensorProto.FLOAT,
+            "spare": TensorProto.INT64,
+            "z": TensorProto.FLOAT,
+            "y": TensorProto.FLOAT,
+            "same": TensorProto.FLOAT,
         }.items()
-    }  # fmt: skip
+    }
     nodes = [
         helper.make_node("Sub", ["b", "a"], ["z"]),
         helper.make_node("Mul", ["a", "a"], ["y"]),
@@ -81,8 +85,10 @@ def test_a_plan_for_one_shape_answers_like_the_plan_for_any(
     """Whatever shape a request has, it gets the same answers, and whoever serves still takes any number of rows."""
     rows = splits["test"].take(slice(0, count))
     planned = {"x": (8, *rows.inputs["x"].shape[1:])}
-    free, told = (open_model(delivered / "conv.onnx", options)
-                  for options in (OPENVINO, EngineOptions(engine="openvino", planned=planned)))  # fmt: skip
+    free, told = (
+        open_model(delivered / "conv.onnx", options)
+        for options in (OPENVINO, EngineOptions(engine="openvino", planned=planned))
+    )
     assert told.signature == free.signature
     np.testing.assert_allclose(told.run(rows.inputs)["scores"], free.run(rows.inputs)["scores"], atol=1e-3)
 
@@ -166,11 +172,16 @@ def test_a_bundle_answers_its_golden_requests(make: Callable[..., Bundle], split
     bundle = make("bundle", engine=options, golden=record(session, splits["validation"]))
     served = open_session(bundle, threads_limit=1)
     for request in bundle.golden.requests:
-        inputs = {spec["name"]: np.asarray(spec["data"], np.float32).reshape(spec["shape"])
-                  for spec in request.body()["inputs"]}  # fmt: skip
+        inputs = {
+            spec["name"]: np.asarray(spec["data"], np.float32).reshape(spec["shape"])
+            for spec in request.body()["inputs"]
+        }
         scores = served.run(inputs)["scores"]
-        answer = {"outputs": [{"name": "scores", "shape": list(scores.shape), "datatype": "FP32",
-                               "data": scores.reshape(-1).tolist()}]}  # fmt: skip
+        answer = {
+            "outputs": [
+                {"name": "scores", "shape": list(scores.shape), "datatype": "FP32", "data": scores.reshape(-1).tolist()}
+            ]
+        }
         assert check(answer, request, golden=bundle.golden) is None
 
 

@@ -65,9 +65,16 @@ def running(claims: Claims) -> Iterator[Running]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = (
-        sys.executable, "-m", "optimizer_jobs.production.collector", "--model", "pvc://digits/mlp.onnx", "--folder",
-        "pvc://shop/captured", "--port", str(port),
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "optimizer_jobs.production.collector",
+        "--model",
+        "pvc://digits/mlp.onnx",
+        "--folder",
+        "pvc://shop/captured",
+        "--port",
+        str(port),
+    )
     process = subprocess.Popen(command, env={**os.environ, "RETUNE_CLAIM_ROOT": str(claims.root)})
     found = Running(process, port)
     until = time.monotonic() + 30
@@ -85,9 +92,14 @@ def binary(kind: str, identity: str, *, at: float = NOW) -> Json:
     """The headers of an event whose body is the payload itself, as KServe's logger sends it."""
     moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
     return {
-        "Ce-Id": identity, "Ce-Type": kind, "Ce-Specversion": "1.0", "Ce-Source": "http://localhost:9081/",
-        "Ce-Time": f"{moment}.123456789Z", "Ce-Inferenceservicename": "digits", "Content-Type": "application/json",
-    }  # fmt: skip
+        "Ce-Id": identity,
+        "Ce-Type": kind,
+        "Ce-Specversion": "1.0",
+        "Ce-Source": "http://localhost:9081/",
+        "Ce-Time": f"{moment}.123456789Z",
+        "Ce-Inferenceservicename": "digits",
+        "Content-Type": "application/json",
+    }
 
 
 def bodies(shop: Shop, number: int, **more: Any) -> tuple[bytes, bytes]:
@@ -187,7 +199,7 @@ def test_an_answer_of_version_one_may_be_labels_alone(shop: Shop) -> None:
             TensorSpec(name="label", dtype="int64", shape=(-1,)),
             TensorSpec(name="scores", dtype="float32", shape=(-1, 10)),
         ),
-    )  # fmt: skip
+    )
     body = json.dumps({"predictions": shop.digits[:4].tolist()}).encode()
     found = tensors(event(body, RESPONSE_TYPE, "e"), signature)
     np.testing.assert_array_equal(found["label"], shop.digits[:4])

@@ -51,9 +51,7 @@ def test_no_labels_are_no_failure(captured: Captured, tmp_path: Path) -> None:
     assert (len(rows), len(labels), set_aside) == (0, 0, {})
 
 
-def test_labels_of_requests_that_were_not_captured_are_counted(
-    shop: Shop, captured: Captured, tmp_path: Path
-) -> None:  # fmt: skip
+def test_labels_of_requests_that_were_not_captured_are_counted(shop: Shop, captured: Captured, tmp_path: Path) -> None:
     """They belong to another window, or to nothing."""
     shop.label(range(8, 15))
     rows, _, set_aside = found(captured, tmp_path)
@@ -124,9 +122,11 @@ def test_broken_files_and_empty_labels_are_counted(shop: Shop, captured: Capture
     rows, labels, set_aside = found(captured, tmp_path)
     assert len(rows) == len(labels) == 10 * REQUEST_ROWS - 1
     assert set_aside == {
-        "labels that are empty or of no row": 1, "files of labels that cannot be read": 1,
-        "files of labels that are empty or too large": 1, "files without labels": 1,
-    }  # fmt: skip
+        "labels that are empty or of no row": 1,
+        "files of labels that cannot be read": 1,
+        "files of labels that are empty or too large": 1,
+        "files without labels": 1,
+    }
 
 
 def test_more_labels_than_the_limit_are_not_kept(shop: Shop, captured: Captured, tmp_path: Path) -> None:

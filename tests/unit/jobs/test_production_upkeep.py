@@ -81,9 +81,13 @@ def test_logits_become_shares(shop: Shop, tmp_path: Path) -> None:
     shop.serve(range(5), since=NOW)
     found = shop.read(tmp_path)
     logits = type(found)(
-        found.request_ids, found.rows, found.times, found.models, found.inputs,
+        found.request_ids,
+        found.rows,
+        found.times,
+        found.models,
+        found.inputs,
         {"scores": np.log(found.outputs["scores"] + 1e-9) + 3},
-    )  # fmt: skip
+    )
     confidence = table(logits, shop.signature)["confidence"]
     np.testing.assert_allclose(confidence, found.outputs["scores"].max(axis=1), rtol=1e-4)
 
@@ -93,9 +97,13 @@ def test_a_regression_has_a_prediction_only(shop: Shop, tmp_path: Path) -> None:
     shop.serve(range(5), since=NOW)
     found = shop.read(tmp_path)
     single = type(found)(
-        found.request_ids, found.rows, found.times, found.models, found.inputs,
+        found.request_ids,
+        found.rows,
+        found.times,
+        found.models,
+        found.inputs,
         {"value": found.outputs["scores"][:, :1]},
-    )  # fmt: skip
+    )
     frame = table(single, shop.signature, task=Task.REGRESSION)
     np.testing.assert_array_equal(frame["prediction"], found.outputs["scores"][:, 0])
     assert "confidence" not in frame

@@ -152,7 +152,7 @@ def test_texts_images_and_free_sizes_come_back(tmp_path: Path, monkeypatch: pyte
             TensorSpec(name="even", dtype="bool", shape=(-1,)),
             TensorSpec(name="sides", dtype="float16", shape=(-1, -1, 2)),
         ),
-    )  # fmt: skip
+    )
     monkeypatch.setenv("RETUNE_CLAIM_ROOT", str(tmp_path / "claims"))
     writer = CaptureWriter(tmp_path / "claims" / "shop" / "captured", signature)
     words = np.asarray([f"digit {label}" for label in LABELS], dtype=object)[:, np.newaxis]

@@ -40,22 +40,33 @@ RATIO = Estimate(value=0.5, low=0.49, high=0.52, samples=2000)
 PROFILE = LatencyProfile(calls=2000, rounds=40, first_call_ms=3.0, percentiles=tuple(1 + n / 100 for n in range(99)))
 DIGEST = "sha256:" + "a" * 64
 START = StepLine(
-    step="engine options only", trial=2, judged=False, quality=0.962, size_ratio=1.0, latency_ratio=0.99, noise=0.1,
+    step="engine options only",
+    trial=2,
+    judged=False,
+    quality=0.962,
+    size_ratio=1.0,
+    latency_ratio=0.99,
+    noise=0.1,
     bought="Nothing measurable.",
-)  # fmt: skip
+)
 BUNDLE = BundleRef(uri="pvc://a/b", digest=DIGEST)
 
 
 def model_fields(name: str) -> dict[str, Any]:
     """Return the fields that champion and finalists share."""
     return {
-        "digest": DIGEST, "plan": name, "techniques": (name,), "engine": name, "latency": PROFILE,
+        "digest": DIGEST,
+        "plan": name,
+        "techniques": (name,),
+        "engine": name,
+        "latency": PROFILE,
         "metrics": {
             Metric.ACCURACY: Estimate(value=0.96, low=0.94, high=0.98, samples=500),
-            Metric.LATENCY_P50_MS: RATIO, Metric.LATENCY_P95_MS: RATIO,
+            Metric.LATENCY_P50_MS: RATIO,
+            Metric.LATENCY_P95_MS: RATIO,
             Metric.SIZE_BYTES: Estimate(value=1e6, low=1e6, high=1e6, samples=1),
         },
-    }  # fmt: skip
+    }
 
 
 def document(
@@ -69,37 +80,77 @@ def document(
     """Return a report in which every text that a stranger may choose is `name`."""
     ratios = {Metric.LATENCY_P50_MS: RATIO, Metric.LATENCY_P95_MS: RATIO, Metric.SIZE_BYTES: EXACT}
     finalist = FinalistRow(
-        **model_fields(name), trial=1, outcome="Chosen", why=name, ratios=ratios, confidence=0.95, p_value=0.5,
-        differences={Metric.ACCURACY: Estimate(value=-0.002, low=-0.01, high=0.006, samples=500)}, gained=1, lost=2,
-        agreement=Estimate(value=0.99, low=0.98, high=1.0, samples=500), checks=(),
-    )  # fmt: skip
+        **model_fields(name),
+        trial=1,
+        outcome="Chosen",
+        why=name,
+        ratios=ratios,
+        confidence=0.95,
+        p_value=0.5,
+        differences={Metric.ACCURACY: Estimate(value=-0.002, low=-0.01, high=0.006, samples=500)},
+        gained=1,
+        lost=2,
+        agreement=Estimate(value=0.99, low=0.98, high=1.0, samples=500),
+        checks=(),
+    )
     line = {"outcome": "feasible", "plan": name, "note": name, "values": {Metric.ACCURACY: 0.96}, "seconds": 1.5}
-    step = StepLine(step=name, trial=1, judged=True, quality=0.96, size_ratio=0.3, latency_ratio=0.9, noise=0.02,
-                    bought=name)  # fmt: skip
+    step = StepLine(
+        step=name, trial=1, judged=True, quality=0.96, size_ratio=0.3, latency_ratio=0.9, noise=0.02, bought=name
+    )
     shrunk = {Metric.SIZE_BYTES: 0.3, Metric.LATENCY_P95_MS: 0.9}
     return Report(
         result=JudgeResult(
-            spec_hash=name, run=name, champion_digest=DIGEST, verdict=verdict, reason="Because", message=name,
+            spec_hash=name,
+            run=name,
+            champion_digest=DIGEST,
+            verdict=verdict,
+            reason="Because",
+            message=name,
             candidate=CandidateSummary(bundle=BUNDLE, size_bytes=1, techniques=(name[:64],)),
-            report="pvc://a/report.html", fingerprint="amd64",
+            report="pvc://a/report.html",
+            fingerprint="amd64",
         ),
-        resource=name, trigger=name, objectives=OBJECTIVES, selection=Selection(), test_rows=500,
-        champion=ModelRow(**model_fields(name)), finalists=(finalist,),
+        resource=name,
+        trigger=name,
+        objectives=OBJECTIVES,
+        selection=Selection(),
+        test_rows=500,
+        champion=ModelRow(**model_fields(name)),
+        finalists=(finalist,),
         trials=tuple(TrialLine(number=n, ratios=shrunk, finalist=n == 1, **line) for n in range(trials)),
-        steps=(START, step), start_quality=0.962,
+        steps=(START, step),
+        start_quality=0.962,
         techniques=(
-            TechniqueLine(name=name, outcome="LeftOut", trials=0, trial=None, quality=None, latency_ratio=None,
-                          size_ratio=None, note=name),
+            TechniqueLine(
+                name=name,
+                outcome="LeftOut",
+                trials=0,
+                trial=None,
+                quality=None,
+                latency_ratio=None,
+                size_ratio=None,
+                note=name,
+            ),
         ),
         distribution=None,
         classes=(ClassLine(label=name, rows=50, champion=0.9, candidate=0.8, gained=0, lost=5, p_value=0.01),),
         margins=(MarginLine(margin=0.01, shown="1.0", rows=2000, chosen=True),),
         environment=Environment(
-            fingerprint="amd64", cpu=name, features=("avx2",), cpu_limit=2.0, memory_limit=None, threads=1,
-            serving=Serving(), runtimes={name: name}, seed=0, data={name: name}, noise=noise, self_ratio=RATIO,
+            fingerprint="amd64",
+            cpu=name,
+            features=("avx2",),
+            cpu_limit=2.0,
+            memory_limit=None,
+            threads=1,
+            serving=Serving(),
+            runtimes={name: name},
+            seed=0,
+            data={name: name},
+            noise=noise,
+            self_ratio=RATIO,
             doubt=doubt,
         ),
-    )  # fmt: skip
+    )
 
 
 class Structure(HTMLParser):
@@ -258,9 +309,15 @@ def test_spread_of_a_regression_or_an_embedding_has_its_picture(what: str, title
 def test_techniques_that_are_not_in_the_candidate_say_why() -> None:
     """A technique that was left out is on the page with its reason."""
     line = TechniqueLine(
-        name="prune", outcome="LeftOut", trials=0, trial=None, quality=None, latency_ratio=None, size_ratio=None,
+        name="prune",
+        outcome="LeftOut",
+        trials=0,
+        trial=None,
+        quality=None,
+        latency_ratio=None,
+        size_ratio=None,
         note="there is no training data.",
-    )  # fmt: skip
+    )
     page = render(document().model_copy(update={"techniques": (line,)}))
 
     assert "left out" in page

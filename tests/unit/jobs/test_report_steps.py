@@ -16,15 +16,29 @@ CHAMPION = {"accuracy": 0.96, "latency_p95_ms": 2.0, "size_bytes": 8_600_000.0}
 
 
 def trial(
-    number: int, *summaries: str, steps: tuple[str, ...] = (), accuracy: float = 0.96, latency: float = 1.0,
-    size: float = 1.0, missed: float = -0.02, idle: tuple[str, ...] = (), skipped: tuple[str, ...] = (),
-) -> TrialRow:  # fmt: skip
+    number: int,
+    *summaries: str,
+    steps: tuple[str, ...] = (),
+    accuracy: float = 0.96,
+    latency: float = 1.0,
+    size: float = 1.0,
+    missed: float = -0.02,
+    idle: tuple[str, ...] = (),
+    skipped: tuple[str, ...] = (),
+) -> TrialRow:
     """Return a measured trial by what its steps did."""
     values = {"accuracy": accuracy, "latency_p95_ms": 2.0 * latency, "size_bytes": 8_600_000 * size}
     found = TrialResult(
-        plan=", ".join(summaries), steps=steps, techniques=summaries, idle=idle, skipped=skipped, values=values,
-        champion=CHAMPION, shortfalls={"accuracy": missed}, costs=(latency, size),
-    )  # fmt: skip
+        plan=", ".join(summaries),
+        steps=steps,
+        techniques=summaries,
+        idle=idle,
+        skipped=skipped,
+        values=values,
+        champion=CHAMPION,
+        shortfalls={"accuracy": missed},
+        costs=(latency, size),
+    )
     return TrialRow(number=number, outcome="feasible", result=found, seconds=1.0)
 
 

@@ -46,9 +46,11 @@ def known(*trials: tuple[Params, TrialResult]) -> Equivalence:
     for number, (params, found) in enumerate(trials, start=1):
         key = SPACE.draw(optuna.trial.FixedTrial(params)).key
         attributes = {RESULT: record(found), NUMBER: number, KEY: key}
-        study.add_trial(create_trial(
-            state=TrialState.PRUNED, params=params, distributions=asked.distributions, user_attrs=attributes
-        ))  # fmt: skip
+        study.add_trial(
+            create_trial(
+                state=TrialState.PRUNED, params=params, distributions=asked.distributions, user_attrs=attributes
+            )
+        )
     taught = Equivalence(study, SPACE)
     taught.draw(study.ask())
     return taught
@@ -101,18 +103,22 @@ def test_rewriting_does_not_mend_a_broken_model() -> None:
     ("kind", "params"),
     [(TechniqueType.PRUNING, {}), (TechniqueType.FACTORIZATION, {}), (TechniqueType.QUANTIZATION, {"scheme": "Aware"})],
 )
-def test_training_may_mend_a_broken_model(
-    kind: TechniqueType, params: Params, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+def test_training_may_mend_a_broken_model(kind: TechniqueType, params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps that train on after they changed a model are tried all the same."""
     from optimizer_jobs.commands.search import equivalence as module
     from optimizer_jobs.commands.search import stages
 
     for place in (module, stages):
-        monkeypatch.setattr(place, "TECHNIQUES", {
-            TechniqueType.GRAPH_OPTIMIZATION: _Rewriting, TechniqueType.PRUNING: _Rewriting,
-            TechniqueType.FACTORIZATION: _Rewriting, TechniqueType.QUANTIZATION: _Rewriting,
-        })  # fmt: skip
+        monkeypatch.setattr(
+            place,
+            "TECHNIQUES",
+            {
+                TechniqueType.GRAPH_OPTIMIZATION: _Rewriting,
+                TechniqueType.PRUNING: _Rewriting,
+                TechniqueType.FACTORIZATION: _Rewriting,
+                TechniqueType.QUANTIZATION: _Rewriting,
+            },
+        )
     taught = known((told(FOLD), BROKEN))
     after = Step(name="last", type=kind, params=params)
     mended = Plan(steps=(*plan(FOLD).steps, after), engine=plan().engine)

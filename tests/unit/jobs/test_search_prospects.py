@@ -49,9 +49,13 @@ def test_a_lead_on_few_rows_is_taken_for_luck(metric: str, sign: int) -> None:
     def chance(lead: float, slack: float) -> float:
         """Return the chance of a candidate that leads the champion, and keeps its limit, by so much."""
         told = TrialResult(
-            plan="p", values={metric: 0.5 + sign * lead}, champion={metric: 0.5}, shortfalls={metric: -slack},
-            errors={metric: 0.02}, rows=300,
-        )  # fmt: skip
+            plan="p",
+            values={metric: 0.5 + sign * lead},
+            champion={metric: 0.5},
+            shortfalls={metric: -slack},
+            errors={metric: 0.02},
+            rows=300,
+        )
         return Hurdle(300, CONFIDENCE).chance(told)
 
     assert chance(0.05, 0.03 + 0.05) == pytest.approx(chance(0.0, 0.03))

@@ -177,9 +177,11 @@ def test_values_stay_in_their_ranges() -> None:
     """Steps, logarithms and whole numbers come out as their distributions allow them."""
     study = optuna.create_study(sampler=EvolutionSampler(seed=0))
     ranges = {
-        "stepped": FloatDistribution(0, 1, step=0.25), "log": FloatDistribution(1e-3, 1, log=True),
-        "whole": IntDistribution(3, 9, step=2), "logwhole": IntDistribution(1, 100, log=True),
-    }  # fmt: skip
+        "stepped": FloatDistribution(0, 1, step=0.25),
+        "log": FloatDistribution(1e-3, 1, log=True),
+        "whole": IntDistribution(3, 9, step=2),
+        "logwhole": IntDistribution(1, 100, log=True),
+    }
     middle = {"stepped": 0.5, "log": 0.1, "whole": 5, "logwhole": 10}
     study.add_trial(create_trial(state=TrialState.COMPLETE, value=0.0, params=middle, distributions=ranges))
     for _ in range(30):

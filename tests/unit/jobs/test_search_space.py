@@ -104,9 +104,14 @@ def test_what_does_not_matter_does_not_tell_plans_apart() -> None:
     """Spinning means nothing to a single thread, and calibration nothing to dynamic quantization."""
     space = Space((QUANTIZE,), SUBJECT, threads=2)
     told = {
-        "quantize.variant": "Dynamic", "quantize.per_channel": True, "quantize.scope": "Layers", "quantize.kept": 0,
-        "engine.threads": 1, "engine.spinning": True, "engine.graph_level": "all",
-    }  # fmt: skip
+        "quantize.variant": "Dynamic",
+        "quantize.per_channel": True,
+        "quantize.scope": "Layers",
+        "quantize.kept": 0,
+        "engine.threads": 1,
+        "engine.spinning": True,
+        "engine.graph_level": "all",
+    }
     other = told | {"quantize.scope": "LayersAndBetween", "engine.spinning": False}
     assert space.draw(FixedTrial(told)).key == space.draw(FixedTrial(other)).key
     assert space.draw(FixedTrial(told | {"quantize.per_channel": False})).key != space.draw(FixedTrial(told)).key

@@ -27,11 +27,16 @@ def candidate(
 ) -> TrialResult:
     """Return a measured candidate with ratios to a champion of accuracy 0.95, 1 ms and 1000 bytes."""
     return TrialResult(
-        plan=f"plan {digit}", techniques=tuple(techniques), uri=f"pvc://s/bundles/{digit}",
-        digest="sha256:" + f"{digit:x}" * 64, size_bytes=int(1000 * size), costs=(latency, size),
+        plan=f"plan {digit}",
+        techniques=tuple(techniques),
+        uri=f"pvc://s/bundles/{digit}",
+        digest="sha256:" + f"{digit:x}" * 64,
+        size_bytes=int(1000 * size),
+        costs=(latency, size),
         values={"accuracy": 0.95 - loses, LATENCY: latency, SIZE: 1000 * size},
-        champion={"accuracy": 0.95, LATENCY: 1.0, SIZE: 1000.0}, shortfalls={"accuracy": loses - 0.01},
-    )  # fmt: skip
+        champion={"accuracy": 0.95, LATENCY: 1.0, SIZE: 1000.0},
+        shortfalls={"accuracy": loses - 0.01},
+    )
 
 
 def study_of(store: str, *found: TrialResult) -> optuna.Study:
@@ -50,8 +55,10 @@ def order(study: optuna.Study, count: int = 5, exclude: Sequence[str] = ()) -> l
 def test_finalists_come_by_importance_with_the_front_before_the_rest(store: str) -> None:
     """Latency first; what is beaten in everything comes last."""
     fast, small, beaten = (
-        candidate(1, latency=0.4, size=0.9), candidate(2, latency=0.6, size=0.2), candidate(3, latency=0.7, size=0.95)
-    )  # fmt: skip
+        candidate(1, latency=0.4, size=0.9),
+        candidate(2, latency=0.6, size=0.2),
+        candidate(3, latency=0.7, size=0.95),
+    )
     assert order(study_of(store, beaten, small, fast)) == [3, 2, 1]
 
 
@@ -138,8 +145,11 @@ def test_trials_table_gives_every_outcome_with_its_reason(store: str) -> None:
         study.add_trial(create_trial(state=state, user_attrs=attributes))
     rows = trials_table(study)
     assert [(row.number, row.outcome, row.result.reason) for row in rows] == [
-        (1, "feasible", None), (2, "infeasible", None), (3, "discarded", "agrees on 40%"), (4, "failed", "broke"),
-    ]  # fmt: skip
+        (1, "feasible", None),
+        (2, "infeasible", None),
+        (3, "discarded", "agrees on 40%"),
+        (4, "failed", "broke"),
+    ]
 
 
 def test_what_a_trial_found_survives_the_journal(store: str) -> None:

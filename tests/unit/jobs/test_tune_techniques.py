@@ -41,10 +41,13 @@ def _tuned(**settings: Any) -> TechniqueSpec:
 
 
 def _shaped(*parameters: Parameter) -> TechniqueSpec:
-    return TechniqueSpec.model_validate({
-        "name": "shape", "type": "Architecture",
-        "architecture": {"parameters": [one.model_dump(mode="json", exclude_none=True) for one in parameters]},
-    })  # fmt: skip
+    return TechniqueSpec.model_validate(
+        {
+            "name": "shape",
+            "type": "Architecture",
+            "architecture": {"parameters": [one.model_dump(mode="json", exclude_none=True) for one in parameters]},
+        }
+    )
 
 
 def _drawn(technique: Any, spec: TechniqueSpec, subject: Subject, *, count: int = 40) -> list[Params | None]:
@@ -78,8 +81,10 @@ def test_plain_retraining_comes_first_then_the_gradient_then_a_new_start() -> No
     assert [params.get("learned", False) for params in chosen] == [False, True, True]
     assert [params["start"] for params in chosen] == ["Delivered", "Delivered", "Scratch"]
     assert [hyperparameter_tuning.describe(params) for params in chosen] == [
-        "trained on", "trained on, hyperparameters by gradient", "trained from scratch, hyperparameters by gradient",
-    ]  # fmt: skip
+        "trained on",
+        "trained on, hyperparameters by gradient",
+        "trained from scratch, hyperparameters by gradient",
+    ]
 
 
 def test_every_suggestion_is_a_setting_that_training_takes() -> None:
@@ -96,10 +101,12 @@ def test_every_suggestion_is_a_setting_that_training_takes() -> None:
 
 def test_what_the_user_bounds_is_all_that_is_searched() -> None:
     """Within the bounds, and without a gradient that could leave them."""
-    spec = _tuned(parameters=[
-        {"name": "learning_rate", "min": "0.01", "max": "0.02", "log": True},
-        {"name": "batch_size", "values": ["8", "64"]},
-    ])  # fmt: skip
+    spec = _tuned(
+        parameters=[
+            {"name": "learning_rate", "min": "0.01", "max": "0.02", "log": True},
+            {"name": "batch_size", "values": ["8", "64"]},
+        ]
+    )
     drawn = [params for params in _drawn(hyperparameter_tuning, spec, _subject()) if params is not None]
     assert drawn
     for params in drawn:

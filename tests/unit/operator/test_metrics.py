@@ -192,9 +192,13 @@ def watched(window: int | None = None, *, skipped: int = 0, **spec: object) -> M
         signals=signals,
     )
     condition = Condition(
-        type=ConditionType.DRIFT_DETECTED, status=ConditionStatus.TRUE, reason="R", message="m",
-        last_transition_time=NOW, observed_generation=1,
-    )  # fmt: skip
+        type=ConditionType.DRIFT_DETECTED,
+        status=ConditionStatus.TRUE,
+        reason="R",
+        message="m",
+        last_transition_time=NOW,
+        observed_generation=1,
+    )
     status = ModelOptimizationStatus(monitoring=monitoring, conditions=(condition,))
     found = samples.resource(monitoring={"production": {"uri": "pvc://captured/digits"}}, **spec)
     return found.model_copy(update={"status": status})
@@ -217,8 +221,10 @@ def test_conditions_are_counted_over_all_resources() -> None:
     """Zeros included, so that an alert on them never finds nothing to look at."""
     registry = CollectorRegistry()
     registry.register(Conditions(lambda: [watched(FIRST), watched(FIRST), samples.resource()]))
-    told = {status: registry.get_sample_value("retune_conditions", {"type": "DriftDetected", "status": status})
-            for status in ("True", "False", "Unknown")}  # fmt: skip
+    told = {
+        status: registry.get_sample_value("retune_conditions", {"type": "DriftDetected", "status": status})
+        for status in ("True", "False", "Unknown")
+    }
     assert told == {"True": 2, "False": 0, "Unknown": 0}
 
 

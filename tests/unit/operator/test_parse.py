@@ -219,19 +219,28 @@ def deployment(**status: Any) -> Json:
     ]
     return {
         "metadata": {
-            "name": "digits-server", "namespace": "ml", "uid": "d-1", "resourceVersion": "5", "generation": 3,
-            "annotations": {"note": "x" * 1000}, "managedFields": managed,
+            "name": "digits-server",
+            "namespace": "ml",
+            "uid": "d-1",
+            "resourceVersion": "5",
+            "generation": 3,
+            "annotations": {"note": "x" * 1000},
+            "managedFields": managed,
         },
         "spec": {
             "replicas": 2,
             "selector": {"matchLabels": {"app": "digits"}},
-            "template": {"spec": {
-                "containers": [{"name": "server", "image": "i", "env": env, "resources": {"limits": {"cpu": "500m"}}}],
-                "nodeSelector": {"zone": "a"},
-            }},
+            "template": {
+                "spec": {
+                    "containers": [
+                        {"name": "server", "image": "i", "env": env, "resources": {"limits": {"cpu": "500m"}}}
+                    ],
+                    "nodeSelector": {"zone": "a"},
+                }
+            },
         },
         "status": {"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2, **status},
-    }  # fmt: skip
+    }
 
 
 def test_trimming_a_deployment_changes_nothing_that_the_target_is_judged_by() -> None:

@@ -217,8 +217,13 @@ def test_too_few_labels_leave_a_run_with_the_data_of_the_spec() -> None:
     assert world.runs["digits-r2"].status.data == "120 labelled rows; 1000 are needed"
 
 
-@pytest.mark.parametrize("changes", [{"refresh": {"policy": "Never"}}, {"monitoring": {
-    "production": {"uri": "pvc://store/production"}, "window": "1h", "delay": "1m"}}])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"refresh": {"policy": "Never"}},
+        {"monitoring": {"production": {"uri": "pvc://store/production"}, "window": "1h", "delay": "1m"}},
+    ],
+)
 def test_without_a_policy_or_labels_nothing_is_gathered(changes: dict[str, Any]) -> None:
     """The run starts at its search."""
     world = watched(triggers=QUICK, **changes)
