@@ -22,7 +22,7 @@ class NativeRecord(Document):
 
 @dataclass(frozen=True)
 class Native:
-    """A native file on this machine: its path, its format, and what builds the network that the weights belong to."""
+    """A native file on this machine."""
 
     path: Path
     format: ModelFormat

@@ -120,9 +120,9 @@ class Comparison:
     def _own(self) -> Mapping[tuple[str, Metric], OwnInterval]:
         """Own intervals by digest and metric."""
         return {
-            (digest, metric): own_interval(metric, scores_)
+            (digest, metric): own_interval(metric, values)
             for digest, scored in self.scored.items()
-            for metric, scores_ in scored.items()
+            for metric, values in scored.items()
         }
 
     @cached_property
@@ -130,9 +130,9 @@ class Comparison:
         """Differences to the champion by digest and metric."""
         champion = self.scored[self._base]
         return {
-            (digest, metric): difference(metric, champion[metric], scores_)
+            (digest, metric): difference(metric, champion[metric], values)
             for digest, scored in self.scored.items()
-            for metric, scores_ in scored.items()
+            for metric, values in scored.items()
             if digest != self._base
         }
 

@@ -72,7 +72,7 @@ def times(ratio: Interval, *, better: str, worse: str) -> str:
 
 
 def compared(metric: Metric, ratio: Interval) -> str:
-    """Return a metric's ratio to the champion in words."""
+    """Return a metric's ratio to the champion in words, such as `1.8x faster`, whichever direction is better."""
     better, worse = _COMPARED.get(metric, ("lower", "higher"))
     return times(inverse(ratio) if metric.higher_is_better else ratio, better=better, worse=worse)
 

@@ -72,8 +72,8 @@ class Grid:
         """Return every set of techniques: small sets first, and those that train behind all others."""
         specs = sorted(self.space.techniques, key=lambda spec: CHEAPEST_FIRST.index(spec.type))
         groups = [self._group(spec.name) for spec in specs]
-        sets = [groups_ for size in range(1, len(groups) + 1) for groups_ in combinations(groups, size)]
-        return sorted(sets, key=lambda groups_: any(group.trains for group in groups_))
+        sets = [chosen for size in range(1, len(groups) + 1) for chosen in combinations(groups, size)]
+        return sorted(sets, key=lambda chosen: any(group.trains for group in chosen))
 
     def _group(self, prefix: str, *, keep_control: bool = False) -> _Group:
         """Return all settings of the parameters with a prefix that make different plans.

@@ -42,7 +42,7 @@ class Drawn(Protocol):
 
     @property
     def key(self) -> str:
-        """The same text for the same combination."""
+        """A text that is the same for all trials of the same combination."""
 
     @property
     def words(self) -> str:
@@ -50,7 +50,7 @@ class Drawn(Protocol):
 
 
 Draw = Callable[[Trial], Drawn]
-"""Samples a trial's parameters."""
+"""Draws the parameters of a trial, and returns its combination."""
 Fresh = Callable[[set[str]], Mapping[str, Any] | None]
 """Returns trial parameters for a combination whose key is not in the set, or None when none is left."""
 

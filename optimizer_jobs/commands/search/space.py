@@ -42,7 +42,7 @@ class Plan:
 
     @cached_property
     def key(self) -> str:
-        """The same text for the same combination."""
+        """A text that is the same for all equal combinations."""
         steps = [(step.name, step.params) for step in self.steps]
         return json.dumps([steps, self.engine.model_dump(mode="json")], sort_keys=True)
 
