@@ -1,7 +1,7 @@
-"""Networks to name as a factory, and to take as students: small, plain, and built by a few numbers.
+"""Small, plain networks that a spec can name as a factory, and that students are made of.
 
-Every one is a function of numbers and texts alone, as a spec can write them. All answer one tensor: logits, a number
-(N, 1), or a vector.
+Their arguments are numbers and texts, as a spec can write them. All of them answer one tensor: logits (N, outputs), a
+number (N, 1), or a vector.
 """
 
 import torch
@@ -26,7 +26,16 @@ def mlp(
     dropout: float = 0.0,
     activation: str = "relu",
 ) -> nn.Sequential:
-    """Return a perceptron with `depth` hidden layers of `width` units; takes (N, ...) with `inputs` numbers a row."""
+    """Return a perceptron.
+
+    Args:
+        inputs: Numbers in a row; the network takes (N, ...) and flattens it.
+        outputs: Numbers that it answers for a row.
+        width: Units of a hidden layer.
+        depth: Hidden layers.
+        dropout: Share of units dropped after each hidden layer in training, 0 to 1.
+        activation: relu, gelu, silu, tanh or leaky_relu.
+    """
     layers: list[nn.Module] = [nn.Flatten()]
     for number in range(depth):
         layers += [nn.Linear(width if number else inputs, width), ACTIVATIONS[activation]()]
@@ -35,9 +44,14 @@ def mlp(
 
 
 def convnet(*, channels: int, outputs: int, width: int = 32, depth: int = 2, dropout: float = 0.0) -> nn.Sequential:
-    """Return a convolutional network; takes images (N, channels, H, W) of at least 2 ** (depth - 1) pixels a side.
+    """Return a convolutional network.
 
-    Each of the `depth` stages halves the image and doubles the filters, of which the first has `width`.
+    Args:
+        channels: Channels of the images (N, channels, H, W), which have at least 2 ** (depth - 1) pixels a side.
+        outputs: Numbers that it answers for an image.
+        width: Filters of the first stage; each further stage has twice as many.
+        depth: Stages; each one after the first works on an image of half the size.
+        dropout: Share of features dropped before the last layer in training, 0 to 1.
     """
     layers: list[nn.Module] = []
     for number in range(depth):
@@ -52,7 +66,7 @@ def convnet(*, channels: int, outputs: int, width: int = 32, depth: int = 2, dro
 def pixels_convnet(
     *, side: int, outputs: int, channels: int = 1, width: int = 32, depth: int = 2, dropout: float = 0.0
 ) -> nn.Sequential:
-    """Return `convnet` for square images that come as rows of channels * side * side numbers."""
+    """Return `convnet` for square images that come as rows (N, channels * side * side)."""
     net = convnet(channels=channels, outputs=outputs, width=width, depth=depth, dropout=dropout)
     return nn.Sequential(nn.Unflatten(1, (channels, side, side)), *net)
 
@@ -60,7 +74,19 @@ def pixels_convnet(
 def transformer(
     *, vocabulary: int, outputs: int, width: int = 64, depth: int = 2, heads: int = 4, longest: int = 512
 ) -> nn.Module:
-    """Return a small encoder; takes token numbers (N, L) with L up to `longest`, 0 where a row has ended."""
+    """Return a small transformer encoder.
+
+    Args:
+        vocabulary: Number of different tokens; the network takes tokens (N, L), 0 after the end of a text.
+        outputs: Numbers that it answers for a text.
+        width: Features of a token, a multiple of `heads`.
+        depth: Blocks of attention and perceptron.
+        heads: Heads of each attention.
+        longest: Largest L.
+
+    Raises:
+        ValueError: `width` is not a multiple of `heads`.
+    """
     if width % heads:
         raise ValueError(f"width {width} is not a multiple of heads {heads}")
     blocks = [_Block(width, heads) for _ in range(depth)]
@@ -73,7 +99,7 @@ def transformer(
 
 
 class _Encoder(nn.Module):  # type: ignore[misc] # the library has no types
-    """Tokens and places into blocks, then the mean over tokens into the head."""
+    """Embeds tokens and positions, runs the blocks, and puts the mean over the tokens into the head."""
 
     def __init__(self, *, tokens: nn.Embedding, places: nn.Embedding, blocks: nn.ModuleList, head: nn.Module) -> None:
         super().__init__()
@@ -90,7 +116,7 @@ class _Encoder(nn.Module):  # type: ignore[misc] # the library has no types
 
 
 class _Block(nn.Module):  # type: ignore[misc] # the library has no types
-    """Attention among the tokens that are there, then a perceptron, each after a norm and added to its input."""
+    """Attention among the tokens that are present, then a perceptron, each after a norm and added to its input."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -104,6 +130,6 @@ class _Block(nn.Module):  # type: ignore[misc] # the library has no types
         parts = self.asked(self.before(hidden)).reshape(batch, length, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
         mask = torch.zeros_like(present, dtype=hidden.dtype).masked_fill(~present, -1e4)[:, None, None, :]
-        seen = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        hidden = hidden + self.joined(seen.transpose(1, 2).reshape(batch, length, width))
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        hidden = hidden + self.joined(mixed.transpose(1, 2).reshape(batch, length, width))
         return torch.as_tensor(hidden + self.narrow(functional.gelu(self.wide(self.between(hidden)))))

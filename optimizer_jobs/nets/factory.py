@@ -1,7 +1,7 @@
-"""Find and call what builds a network: code in the Job's image, named by the spec.
+"""Find and call the factory that builds a network: code in the Job's image, named by the spec.
 
-Only what says that it returns a network is called: a class derived from torch.nn.Module, or a function annotated to
-return one. So no other function of the image can be reached by naming it.
+Only a factory that promises a network is called: a class derived from torch.nn.Module, or a function annotated to
+return one. So a spec cannot call any other function of the image.
 """
 
 import inspect
@@ -21,18 +21,22 @@ _FIX = "Correct model.factory, or build the optimizer image with a package that 
 
 
 def network(factory: Factory, *, overrides: Mapping[str, ParamValue] | None = None) -> nn.Module:
-    """Return the network that the factory builds from its arguments and `overrides`, which win.
+    """Return the network that the factory builds.
+
+    Args:
+        factory: Entry point and arguments.
+        overrides: Arguments that replace those of the factory.
 
     Raises:
-        JobError: ModelInvalid saying what is wrong with entry point or arguments.
+        JobError: ModelInvalid, with what is wrong with entry point or arguments.
     """
     build, arguments = _callable(factory), arguments_of(factory) | dict(overrides or {})
     try:
         inspect.signature(build).bind(**arguments)
         module = build(**arguments)
-    except Exception as error:  # a factory is foreign code: whatever it raises is its answer to these arguments
-        given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-        raise _invalid(factory, f"called with ({given}) it raises {type(error).__name__}: {error}.") from error
+    except Exception as error:  # a factory is foreign code, which may raise anything
+        call = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+        raise _invalid(factory, f"called with ({call}) it raises {type(error).__name__}: {error}.") from error
     if not isinstance(module, nn.Module):
         raise _invalid(factory, f"it returned a {type(module).__name__}, not a torch.nn.Module.")
     return module
@@ -44,44 +48,44 @@ def arguments_of(factory: Factory) -> dict[str, ParamValue]:
     Raises:
         JobError: ModelInvalid for an argument that is a list, an object or null.
     """
-    found: dict[str, ParamValue] = {}
+    arguments: dict[str, ParamValue] = {}
     for argument in factory.arguments:
         value = json_or_text(argument.value)
         if not isinstance(value, str | int | float):
             raise _invalid(factory, f"argument {argument.name} is {argument.value}, not a number, truth value or text.")
-        found[argument.name] = value
-    return found
+        arguments[argument.name] = value
+    return arguments
 
 
 def usual(factory: Factory) -> dict[str, ParamValue]:
-    """Return every argument that the factory takes as a number, truth value or text, with the value it has now.
+    """Return every argument of the factory that is a number, truth value or text, with the value that it has now.
 
     Raises:
-        JobError: ModelInvalid as `network`.
+        JobError: ModelInvalid, as from `network`.
     """
-    parameters, given = inspect.signature(_callable(factory)).parameters, arguments_of(factory)
-    values = {name: given.get(name, one.default) for name, one in parameters.items()}
+    parameters, arguments = inspect.signature(_callable(factory)).parameters, arguments_of(factory)
+    values = {name: arguments.get(name, parameter.default) for name, parameter in parameters.items()}
     return {name: value for name, value in values.items() if isinstance(value, str | int | float)}
 
 
 def _callable(factory: Factory) -> Callable[..., Any]:
     module_name, _, name = factory.entry_point.partition(":")
     try:
-        found = getattr(import_module(module_name), name)
+        entry = getattr(import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise _invalid(factory, f"it is not there: {error}.") from error
-    if not callable(found) or not _promises_network(found):
+    if not callable(entry) or not _promises_network(entry):
         raise _invalid(
             factory, "it is neither a class derived from torch.nn.Module nor a function annotated `-> torch.nn.Module`."
         )
-    return typing.cast("Callable[..., Any]", found)
+    return typing.cast("Callable[..., Any]", entry)
 
 
-def _promises_network(found: Any) -> bool:
-    if isinstance(found, type):
-        return issubclass(found, nn.Module)
+def _promises_network(entry: Any) -> bool:
+    if isinstance(entry, type):
+        return issubclass(entry, nn.Module)
     try:
-        promised = typing.get_type_hints(found).get("return")
+        promised = typing.get_type_hints(entry).get("return")
     except (NameError, TypeError):
         return False
     return isinstance(promised, type) and issubclass(promised, nn.Module)

@@ -1,6 +1,6 @@
-"""A network delivered as weights and the factory they belong to, and such weights written again.
+"""Load and save the weights of a network that is delivered as a safetensors file and a factory.
 
-The weights are data, never code: a safetensors file whose names, shapes and element types must be those of the network.
+The weights are data, never code. Their names, shapes and element types must be those of the network.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,18 +13,17 @@ from torch import Tensor, nn
 
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.native import Native
-from optimizer_jobs.nets.factory import arguments_of, network
+from optimizer_jobs.nets.factory import network
 from optimizer_jobs.technique import ParamValue
 from retune.api.model import Factory
 from retune.contract.results import Reason
 
-__all__ = ["FILE", "arguments_of", "build", "factory_of", "save", "weights_fit"]
-
 FILE = "model.safetensors"
 WEIGHTS_LIMIT_BYTES = 4 << 30
-"""Bytes a file of weights may have."""
+"""Bytes that a file of weights may have."""
 
 _SHOWN = 3
+"""Weights that a message names."""
 
 
 def build(native: Native, *, overrides: Mapping[str, ParamValue] | None = None) -> nn.Module:
@@ -32,11 +31,11 @@ def build(native: Native, *, overrides: Mapping[str, ParamValue] | None = None) 
 
     Args:
         native: Weights and factory.
-        overrides: Arguments of the factory in place of those given. A network of another shape keeps the weights it
-            starts with; `weights_fit` tells.
+        overrides: Arguments that replace those of the factory. When the delivered weights then do not fit (see
+            `weights_fit`), the network keeps the weights that the factory gave it.
 
     Raises:
-        JobError: ModelTooLarge, or ModelInvalid naming the weights that do not fit and what to do.
+        JobError: ModelTooLarge, or ModelInvalid with the weights that do not fit.
     """
     module = network(factory_of(native), overrides=overrides)
     misfits = list(_misfits(module, native.path))
@@ -54,18 +53,21 @@ def build(native: Native, *, overrides: Mapping[str, ParamValue] | None = None) 
 
 
 def weights_fit(module: nn.Module, native: Native) -> bool:
-    """Return whether the delivered weights are those of a network of this shape."""
+    """Return whether the delivered weights fit a network of this shape."""
     return next(_misfits(module, native.path), None) is None
 
 
 def save(module: nn.Module, target: Path) -> None:
-    """Write the network's weights; those that share memory are written once. The same weights give the same bytes."""
-    kept = {names[0]: tensor.detach().contiguous() for names, tensor in _tensors(module)}
-    save_file(kept, target)
+    """Write the weights of a network, those that share memory only once. The same weights give the same bytes."""
+    save_file({names[0]: tensor.detach().contiguous() for names, tensor in _tensors(module)}, target)
 
 
 def factory_of(native: Native) -> Factory:
-    """Return what builds the network; raises JobError ModelInvalid when nothing is named."""
+    """Return the factory of the network.
+
+    Raises:
+        JobError: ModelInvalid, when the spec names none.
+    """
     if native.factory is None:
         raise JobError(
             Reason.MODEL_INVALID,
@@ -77,19 +79,19 @@ def factory_of(native: Native) -> Factory:
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[list[str], Tensor]]:
-    """Yield every tensor of the state with all names it has; tied weights have more than one."""
+    """Yield every tensor of the state with all its names; tied weights have several."""
     shared: dict[tuple[int, int, tuple[int, ...], tuple[int, ...]], tuple[list[str], Tensor]] = {}
     for number, (name, tensor) in enumerate(module.state_dict().items()):
-        place = tensor.data_ptr() if tensor.numel() else -1 - number
-        key = (place, tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()))
+        address = tensor.data_ptr() if tensor.numel() else -1 - number
+        key = (address, tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()))
         shared.setdefault(key, ([], tensor))[0].append(name)
     yield from shared.values()
 
 
 def _misfits(module: nn.Module, path: Path) -> Iterator[str]:
-    """Yield what keeps the file's weights from being the network's, each as a part of a sentence."""
+    """Yield the reasons why the weights of the file do not fit the network, each as a part of a sentence."""
     in_file = dict(_described(path))
-    wanted = {name: tensor for names, tensor in _tensors(module) for name in names}
+    in_network = {name for names, _ in _tensors(module) for name in names}
     for names, tensor in _tensors(module):
         present = [name for name in names if name in in_file]
         if not present:
@@ -100,11 +102,11 @@ def _misfits(module: nn.Module, path: Path) -> Iterator[str]:
                 yield f"weight {name} has shape {shape} in the file and {list(tensor.shape)} in the network"
             elif kind != _name(tensor.dtype):
                 yield f"weight {name} has type {kind} in the file and {_name(tensor.dtype)} in the network"
-    yield from (f"weight {name} is not in the network" for name in in_file if name not in wanted)
+    yield from (f"weight {name} is not in the network" for name in in_file if name not in in_network)
 
 
 def _described(path: Path) -> Iterator[tuple[str, tuple[list[int], str]]]:
-    """Yield name, shape and element type of each weight, read from the header alone."""
+    """Yield name, shape and element type of each weight, read from the header of the file alone."""
     size = path.stat().st_size
     if size > WEIGHTS_LIMIT_BYTES:
         raise JobError(
@@ -128,6 +130,7 @@ def _described(path: Path) -> Iterator[tuple[str, tuple[list[int], str]]]:
 
 
 def _load(module: nn.Module, path: Path) -> None:
+    """Copy the weights of the file into the network."""
     with torch.no_grad(), safe_open(path, framework="pt") as file:
         names = set(file.keys())
         for tied, tensor in _tensors(module):
@@ -149,5 +152,5 @@ _NAMES = {
 
 
 def _name(dtype: torch.dtype) -> str:
-    """Return an element type as the header of the file spells it."""
+    """Return an element type as the header of the file writes it."""
     return _NAMES.get(dtype, str(dtype))

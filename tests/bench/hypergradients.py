@@ -21,9 +21,10 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.nets.catalogue import mlp
 from optimizer_jobs.nets.learning.hypergradient import RANGES
-from optimizer_jobs.nets.learning.loop import Settings, Trained, train
+from optimizer_jobs.nets.learning.loop import Trained, train
 from optimizer_jobs.nets.learning.losses import loss_for, quality
 from optimizer_jobs.nets.learning.rows import samples
+from optimizer_jobs.nets.learning.settings import Settings
 from retune.api.model import Task
 
 ROWS = {"digits": 150, "diabetes": 100, "cancer": 60}

@@ -1,7 +1,7 @@
 """Train a network as all training techniques of one plan together say, and write it as ONNX again.
 
-The network is what the factory builds, what the ONNX file holds, or a student of either. What is no better on
-validation than what was there is not taken.
+The network is built by the factory, or read from the ONNX file, or it is a student of either. A delivered network that
+is no better on validation after training is not taken.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ from retune.contract.results import Reason
 
 _EXAMPLES = 8
 _CHANGES = {TechniqueType.AUGMENTATION: augmented, TechniqueType.ADVERSARIAL_TRAINING: hardened}
-"""What is done to batches, in words."""
+"""Words for what is done to batches, by technique."""
 _OWN_SHAPE = "of a shape of its own: that of the model is not changed"
 
 
@@ -47,19 +47,26 @@ class _Start:
 
     module: nn.Module
     words: tuple[str, ...]
+    """What the summary says of it."""
     continued: bool = False
-    """Whether it is the model as delivered, weights and all, so that training must make it better."""
+    """Whether it is the model as delivered, with its weights, so that training must make it better."""
     factory: Factory | None = None
-    """What builds it, when its weights are to be kept as a file of their own."""
+    """Its factory, when its weights are written as a file of their own."""
     teacher: Teacher | None = None
     features: Features | None = None
-    """The teacher's hidden features, where the student learns them, too."""
+    """The teacher's hidden features, when the student learns them, too."""
     probabilities: bool = False
     """Whether the teacher answers probabilities."""
 
 
 def fit(model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
-    """Write the trained network as ONNX into the context's workdir; `model` is the ONNX file to start from."""
+    """Write the trained network as ONNX into the context's workdir, and its weights when it was delivered as such.
+
+    Args:
+        model: The ONNX file to start from, or to learn from.
+        plan: Parameters of every training technique.
+        context: Rows, signature, seed, and the delivered file.
+    """
     if context.training is None:
         return Skipped(reason="there are no rows to train on")
     with deterministic(seed=context.seed, threads=context.threads):
@@ -77,16 +84,19 @@ def _start(model: Path, plan: TrainingPlan, context: Context) -> _Start | Skippe
         start = _student(model, plan[TechniqueType.DISTILLATION], context)
         words = (_OWN_SHAPE,) if TechniqueType.ARCHITECTURE in plan else ()
         return dataclasses.replace(start, words=(*start.words, *words))
-    overrides = plan.get(TechniqueType.ARCHITECTURE, {})
     scratch = plan.get(TechniqueType.HYPERPARAMETER_TUNING, {}).get("start") == SCRATCH
-    if context.native is None or context.native.format is not ModelFormat.SAFETENSORS:
-        module = import_module(model)
-        return _Start(module=_anew(module) if scratch else module, words=_words(scratch, {}), continued=not scratch)
-    return _built(context.native, overrides, scratch=scratch)
+    if context.native is not None and context.native.format is ModelFormat.SAFETENSORS:
+        return _built(context.native, plan.get(TechniqueType.ARCHITECTURE, {}), scratch=scratch)
+    module = import_module(model)
+    return _Start(
+        module=_with_new_weights(module) if scratch else module,
+        words=_words({}, scratch=scratch),
+        continued=not scratch,
+    )
 
 
 def _built(delivered: Native, overrides: Params, *, scratch: bool) -> _Start | Skipped:
-    """Return the network of the factory, with the delivered weights where they fit and are wanted."""
+    """Return the network of the factory, with the delivered weights unless they do not fit or are not to be used."""
     try:
         module = native.build(delivered, overrides=overrides)
     except JobError as error:
@@ -95,8 +105,8 @@ def _built(delivered: Native, overrides: Params, *, scratch: bool) -> _Start | S
         return Skipped(reason=f"the factory does not build it with {reshaped(overrides)}: {error.message}")
     fits = not overrides or native.weights_fit(module, delivered)
     return _Start(
-        module=_anew(module) if scratch else module,
-        words=_words(scratch or not fits, overrides),
+        module=_with_new_weights(module) if scratch else module,
+        words=_words(overrides, scratch=scratch or not fits),
         continued=not scratch and not overrides,
         factory=_with_arguments(native.factory_of(delivered), overrides),
     )
@@ -106,12 +116,12 @@ def _student(model: Path, params: Params, context: Context) -> _Start:
     teacher = teacher_from(model, context.signature, threads=context.threads)
     module = student(params, context.signature)
     inputs = _examples(context)
-    answers, given = teacher(inputs), scores_of(module(*inputs))
-    if given.numel() != answers.numel():
+    answers, scores = teacher(inputs), scores_of(module(*inputs))
+    if scores.numel() != answers.numel():
         raise JobError(
             Reason.MODEL_INVALID,
             "the student",
-            f"it answers {list(given.shape)} where the model answers {list(answers.shape)}.",
+            f"it answers {list(scores.shape)} where the model answers {list(answers.shape)}.",
             "Correct the arguments in distillation.student.",
         )
     weights = sum(weight.numel() for weight in module.parameters())
@@ -126,7 +136,7 @@ def _student(model: Path, params: Params, context: Context) -> _Start:
 
 
 def _features(model: Path, student: nn.Module, params: Params) -> tuple[Features | None, tuple[str, ...]]:
-    """Return the features that the student is to learn, and what is said of them."""
+    """Return the hidden features that the student is to learn, and what the summary says of them."""
     if not params.get("feature_weight"):
         return None, ()
     reason = without_features(model)
@@ -169,7 +179,7 @@ def _useless(trained: Trained, start: _Start, *, transforms: tuple[BatchTransfor
 
 
 def _written(trained: Trained, start: _Start, *, plan: TrainingPlan, context: Context) -> Applied:
-    """Export the network, and its weights alone where it was delivered as such."""
+    """Export the network, and write its weights when it was delivered as weights and a factory."""
     target = context.workdir / "model.onnx"
     signature, examples = context.signature, context.examples(_EXAMPLES)
     if start.teacher is None:
@@ -186,18 +196,18 @@ def _written(trained: Trained, start: _Start, *, plan: TrainingPlan, context: Co
 
 
 def _export_student(module: nn.Module, start: _Start, *, signature: Signature, context: Context, target: Path) -> None:
-    """Export the student's scores, then add the label that the model answers, if it does."""
+    """Export the student's scores, and add the label when the model has one."""
     score = signature.score_output
     if score is None:
         raise ValueError("a student needs scores")
-    replaced = answering(module, probabilities=start.probabilities, column=len(score.shape) == 1)
+    alike = answering(module, probabilities=start.probabilities, column=len(score.shape) == 1)
     scores_only = signature.model_copy(update={"outputs": (score,)})
-    export(replaced, signature=scores_only, examples=context.examples(_EXAMPLES), target=target)
+    export(alike, signature=scores_only, examples=context.examples(_EXAMPLES), target=target)
     add_label(target, signature=signature, classes=context.classes)
 
 
-def _anew(module: nn.Module) -> nn.Module:
-    """Give every layer that knows how new weights."""
+def _with_new_weights(module: nn.Module) -> nn.Module:
+    """Give new weights, in place, to every layer that can reset them."""
     for layer in module.modules():
         reset = getattr(layer, "reset_parameters", None)
         if callable(reset):
@@ -205,18 +215,18 @@ def _anew(module: nn.Module) -> nn.Module:
     return module
 
 
-def _words(scratch: bool, overrides: Mapping[str, object]) -> tuple[str, ...]:  # noqa: FBT001 - private
+def _words(overrides: Mapping[str, object], *, scratch: bool) -> tuple[str, ...]:
     changed = [f"{name.replace('_', ' ')} {value}" for name, value in overrides.items()]
     return ("trained from scratch" if scratch else "trained on", *changed)
 
 
 def _with_arguments(factory: Factory, overrides: Params) -> Factory:
-    """Return the factory with these arguments in place of its own."""
+    """Return the factory with these arguments instead of its own."""
     kept = {argument.name: argument for argument in factory.arguments}
     kept |= {name: FactoryArgument(name=name, value=json.dumps(value)) for name, value in overrides.items()}
     return factory.model_copy(update={"arguments": tuple(kept.values())})
 
 
 def _examples(context: Context) -> tuple[Tensor, ...]:
-    """Return the first training rows as the network takes them, as many as one call may have."""
+    """Return a few rows as the network takes them, each input (N, ...)."""
     return tuple(torch.from_numpy(values) for values in context.examples(_EXAMPLES).values())

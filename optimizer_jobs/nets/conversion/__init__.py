@@ -1,1 +1,1 @@
-"""Networks from ONNX into torch modules, and from torch modules into ONNX."""
+"""From ONNX files to torch modules, and from torch modules to ONNX files."""

@@ -1,10 +1,10 @@
-"""A torch module as an ONNX file with the names, types and free axes of a signature.
+"""Write a torch module as an ONNX file with the names, types and free axes of a signature.
 
     export(module, signature=signature, examples={"x": rows}, target=folder / "model.onnx")
 
-Any module will do that takes the inputs by position; one from `conversion.importer` gets its labels back. The file is
-checked before it is handed on: it must answer as the module does, for other numbers of rows too. The same weights give
-the same bytes, and nothing of this machine or of the code's whereabouts is in them. Everything is in the one file.
+The module may be any that takes the inputs by position; one from `conversion.importer` gets its labels back. The file
+is checked before it is handed on: it must answer like the module, for other numbers of rows too. The same weights give
+the same bytes, without any trace of this machine or of where the code lies. All weights are in the one file.
 """
 
 import warnings
@@ -19,18 +19,22 @@ import torch
 from onnx import ModelProto, helper
 from torch import Tensor, nn
 
+from optimizer_jobs.nets.conversion.graph import Tail
 from optimizer_jobs.signature import Signature, TensorSpec
 
 OPSET = 17
 _NEWEST_OPSET = 20
-"""Newest one that the exporter writes whose graphs ONNX Runtime fuses best."""
+"""Newest operator set that torch's older exporter writes; ONNX Runtime fuses the graphs of that exporter best."""
 IR_VERSION = 8
 TOLERANCE = 1e-3
 _AXES = ("N", *(f"axis{number}" for number in range(1, 8)))
+"""Names of free axes, by their number."""
+_SHOWN = 200
+"""Characters of a library's message that are passed on."""
 
 
 class ExportError(RuntimeError):
-    """The module cannot be written, or the file does not answer as it does; the message says which."""
+    """The module cannot be written, or the file answers differently; the message says which."""
 
 
 def export(
@@ -46,41 +50,50 @@ def export(
 
     Args:
         module: Takes the inputs by position and answers the floating point outputs, as `importer.import_module` does.
-        signature: Inputs and outputs of the file; labels are made by the end of the graph that was imported.
-        examples: Real rows by input name, to trace and check with.
+        signature: Inputs and outputs of the file. Labels come from the end of the graph that was imported.
+        examples: Real rows by input name, each (N, ...), to trace and check with.
         target: The new file.
-        rewrite: Changes the graph before it is written and checked.
+        rewrite: Changes the graph, in place, before it is written and checked.
         tolerance: Largest difference between module and file, relative to the largest answer.
 
     Raises:
-        ExportError: The module has something that ONNX does not, or module and file answer differently.
+        ExportError: ONNX has no counterpart for some part of the module, or module and file answer differently.
     """
     module.eval()
     inputs = tuple(torch.from_numpy(np.ascontiguousarray(examples[spec.name])) for spec in signature.inputs)
-    tail = getattr(module, "tail", None)
+    tail: Tail | None = getattr(module, "tail", None)
     names = [spec.name for spec in signature.outputs if spec.is_float]
     names += list(tail.taps) if tail is not None else []
-    traced = [f"{name}_" for name in names]
-    opset = min(max(OPSET, module.opset), _NEWEST_OPSET) if tail is not None and tail.nodes else OPSET
-    _trace(module, inputs, signature, outputs=traced, opset=opset, target=target)
+    _trace(module, inputs, signature, outputs=[_traced(name) for name in names], opset=_opset(module), target=target)
     proto = _plain(onnx.load(target))
-    _rename(proto, dict(zip(traced, names, strict=True)))
+    _rename(proto, {_traced(name): name for name in names})
     if tail is not None:
         _append(proto, tail)
     _order_outputs(proto, signature)
     if rewrite is not None:
         rewrite(proto)
+    _write(proto, target)
+    _check(module, inputs, signature, target, tolerance)
+
+
+def _traced(name: str) -> str:
+    """Return the name that an output has while it is traced, so that it does not collide with a name inside."""
+    return f"{name}_"
+
+
+def _opset(module: nn.Module) -> int:
+    """Return the operator set to write: that of the imported graph, as near as possible, when its end is put back."""
+    tail: Tail | None = getattr(module, "tail", None)
+    return min(max(OPSET, module.opset), _NEWEST_OPSET) if tail is not None and tail.nodes else OPSET
+
+
+def _write(proto: ModelProto, target: Path) -> None:
     proto.ir_version = IR_VERSION
     try:
         onnx.checker.check_model(proto)
     except onnx.checker.ValidationError as error:
-        raise ExportError(f"the network makes no valid ONNX graph: {str(error)[:_TOLD]}") from error
+        raise ExportError(f"the network makes no valid ONNX graph: {str(error)[:_SHOWN]}") from error
     onnx.save(proto, target)
-    _check(module, inputs, signature, target, tolerance)
-
-
-_TOLD = 200
-"""Letters of somebody else's message that are passed on."""
 
 
 def _trace(
@@ -92,10 +105,11 @@ def _trace(
     opset: int,
     target: Path,
 ) -> None:
-    free = {spec.name: _free(spec) for spec in signature.inputs}
+    """Write what torch's older exporter makes of the module."""
+    free = {spec.name: _free_axes(spec) for spec in signature.inputs}
     batch = {name: {0: "N"} for name in outputs} if signature.batch is None else {}
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the exporter whose graphs ONNX Runtime fuses best is called legacy
+        warnings.simplefilter("ignore")  # torch calls this exporter deprecated; ONNX Runtime fuses its graphs best
         try:
             torch.onnx.export(
                 module,
@@ -108,15 +122,15 @@ def _trace(
                 dynamo=False,
             )
         except (RuntimeError, ValueError, TypeError) as error:
-            raise ExportError(f"the network cannot be written as ONNX: {str(error)[:_TOLD]}") from error
+            raise ExportError(f"the network cannot be written as ONNX: {str(error)[:_SHOWN]}") from error
 
 
-def _free(spec: TensorSpec) -> dict[int, str]:
+def _free_axes(spec: TensorSpec) -> dict[int, str]:
     return {axis: _AXES[axis] for axis, size in enumerate(spec.shape) if size < 0}
 
 
 def _plain(proto: ModelProto) -> ModelProto:
-    """Return the graph without what says where it was made, and with short names."""
+    """Return the graph without anything that says where it was made."""
     proto.doc_string, proto.producer_name, proto.producer_version = "", "retune", ""
     del proto.metadata_props[:]
     proto.graph.name, proto.graph.doc_string = "model", ""
@@ -128,7 +142,7 @@ def _plain(proto: ModelProto) -> ModelProto:
 
 
 def _rename(proto: ModelProto, names: Mapping[str, str]) -> None:
-    """Give traced outputs their own names; they had others so that none collides with a name inside."""
+    """Give outputs their own names; tensors inside that have such a name get another one."""
     taken = {name for node in proto.graph.node for name in (*node.input, *node.output)}
     clash = {name: f"{name}__inner" for name in names.values() if name in taken}
     table = {**clash, **names}
@@ -141,22 +155,20 @@ def _rename(proto: ModelProto, names: Mapping[str, str]) -> None:
         output.name = table.get(output.name, output.name)
 
 
-def _append(proto: ModelProto, tail: Any) -> None:
+def _append(proto: ModelProto, tail: Tail) -> None:
     """Put the end of the imported graph back."""
     graph = proto.graph
     graph.node.extend(tail.nodes)
-    have = {tensor.name for tensor in graph.initializer}
-    graph.initializer.extend(tensor for tensor in tail.initializers if tensor.name not in have)
+    present = {tensor.name for tensor in graph.initializer}
+    graph.initializer.extend(tensor for tensor in tail.initializers if tensor.name not in present)
     graph.output.extend(tail.outputs)
-    domains = {each.domain for each in proto.opset_import}
-    proto.opset_import.extend(
-        helper.make_opsetid(each.domain, each.version)
-        for each in tail.opsets
-        if each.domain not in {*domains, "ai.onnx"}
-    )
+    domains = {opset.domain for opset in proto.opset_import} | {"ai.onnx"}
+    new = [opset for opset in tail.opsets if opset.domain not in domains]
+    proto.opset_import.extend(helper.make_opsetid(opset.domain, opset.version) for opset in new)
 
 
 def _order_outputs(proto: ModelProto, signature: Signature) -> None:
+    """Put the outputs into the order of the signature, with its types and shapes."""
     outputs = {output.name: output for output in proto.graph.output}
     for spec in signature.outputs:
         if spec.is_float:
@@ -168,19 +180,20 @@ def _order_outputs(proto: ModelProto, signature: Signature) -> None:
 
 
 def _check(module: nn.Module, inputs: tuple[Tensor, ...], signature: Signature, target: Path, tolerance: float) -> None:
+    """Compare the answers of module and file, for the examples and for fewer of them."""
     session = _opened(target)
     names = [spec.name for spec in signature.outputs if spec.is_float]
-    for given in _variants(inputs, signature):
+    for variant in _variants(inputs, signature):
         try:
             with torch.no_grad():
-                answers = module(*given)
+                outputs = module(*variant)
         except RuntimeError:
-            if given is inputs:
+            if variant is inputs:
                 raise
             continue  # the network itself does not take this size
-        wanted = answers if isinstance(answers, tuple) else (answers,)
-        for name, file, own in zip(names, _answers(session, names, given, signature), wanted, strict=False):
-            _compare(name, file, own.numpy(), tolerance)
+        expected = outputs if isinstance(outputs, tuple) else (outputs,)
+        for name, answer, output in zip(names, _answers(session, names, variant, signature), expected, strict=False):
+            _compare(name, answer, output.numpy(), tolerance)
 
 
 def _opened(target: Path) -> ort.InferenceSession:
@@ -189,38 +202,46 @@ def _opened(target: Path) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(str(target), options, providers=["CPUExecutionProvider"])
     except (RuntimeError, NotImplementedError) as error:
-        raise ExportError(f"ONNX Runtime does not open the network's file: {str(error)[:_TOLD]}") from error
+        raise ExportError(f"ONNX Runtime does not open the network's file: {str(error)[:_SHOWN]}") from error
 
 
 def _answers(
-    session: ort.InferenceSession, names: Sequence[str], given: tuple[Tensor, ...], signature: Signature
+    session: ort.InferenceSession, names: Sequence[str], inputs: tuple[Tensor, ...], signature: Signature
 ) -> list[Any]:
-    feeds = {spec.name: values.numpy() for spec, values in zip(signature.inputs, given, strict=True)}
+    """Return the outputs of the file with these names."""
+    feeds = {spec.name: values.numpy() for spec, values in zip(signature.inputs, inputs, strict=True)}
     try:
         return list(session.run(list(names), feeds))
-    except Exception as error:  # ONNX Runtime raises classes of its own that have no common one
-        shapes = ", ".join(str(tuple(values.shape)) for values in given)
+    except Exception as error:  # ONNX Runtime raises classes of its own, without a common base
+        shapes = ", ".join(str(tuple(values.shape)) for values in inputs)
         raise ExportError(
-            f"the network's file does not run on inputs of shape {shapes}: {str(error)[:_TOLD]}"
+            f"the network's file does not run on inputs of shape {shapes}: {str(error)[:_SHOWN]}"
         ) from error
 
 
 def _variants(inputs: tuple[Tensor, ...], signature: Signature) -> Iterator[tuple[Tensor, ...]]:
-    """Yield the examples, and fewer of them along each free axis: a size that got stuck in the trace shows there."""
+    """Yield the examples, and then half of them along each free axis, where a size that the trace fixed would show."""
     yield inputs
-    free = {axis for spec in signature.inputs for axis, size in enumerate(spec.shape) if size < 0}
+    free = {axis for spec in signature.inputs for axis in _free_axes(spec)}
     for axis in sorted(free):
         yield tuple(
-            values.narrow(axis, 0, (values.shape[axis] + 1) // 2).contiguous()
-            if axis < len(spec.shape) and spec.shape[axis] < 0 and values.shape[axis] > 0
-            else values
+            _halved(values, axis) if axis in _free_axes(spec) else values
             for spec, values in zip(signature.inputs, inputs, strict=True)
         )
 
 
-def _compare(name: str, file: Any, own: Any, tolerance: float) -> None:
-    far = float(np.abs(file - own).max()) / max(1.0, float(np.abs(own).max())) if file.shape == own.shape else np.inf
-    if not far <= tolerance:
+def _halved(values: Tensor, axis: int) -> Tensor:
+    """Return the first half along an axis."""
+    size = values.shape[axis]
+    return values.narrow(axis, 0, (size + 1) // 2).contiguous() if size > 0 else values
+
+
+def _compare(name: str, answer: Any, output: Any, tolerance: float) -> None:
+    """Raise ExportError when an answer of the file differs from the output of the network."""
+    difference = np.inf
+    if answer.shape == output.shape:
+        difference = float(np.abs(answer - output).max()) / max(1.0, float(np.abs(output).max()))
+    if not difference <= tolerance:  # also true for NaN
         raise ExportError(
-            f"output {name} of the file, {file.shape}, differs from the network's, {own.shape}: {far:.2g}"
+            f"output {name} of the file, {answer.shape}, differs from the network's, {output.shape}: {difference:.2g}"
         )

@@ -1,6 +1,6 @@
-"""Reading an ONNX graph that is to become a network: the part up to its scores, its constants, and what comes behind.
+"""Read an ONNX graph that is to become a network: the part up to its scores, its constants, and the part behind.
 
-Everything that cannot be trained again is found here, by name, before any weight is looked at.
+Everything that cannot be trained again is found here, with its name, before any weight is read.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +12,6 @@ import onnx
 import torch
 from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, numpy_helper
-from torch import Tensor
 
 from optimizer_jobs.nets.conversion.operators import OPERATORS, PREPARING
 from optimizer_jobs.nets.conversion.values import DTYPES, Operator, as_tensor
@@ -23,13 +22,14 @@ Constants = dict[str, Array]
 STANDARD = {"", "ai.onnx"}
 PREPARING_DOMAIN = "ai.onnx.ml"
 WEIGHTED = frozenset({"Conv", "Gather", "Gemm", "MatMul"})
-"""Operators whose constant operand holds what is learned."""
+"""Operators whose constant operand holds learned weights."""
 
 _OLDEST_OPSET = 9
 _FLOATS = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
-_TRAINED = {TensorProto.FLOAT, TensorProto.DOUBLE}
-_FEW = 4096
-"""Elements up to which what follows from constants is worked out beforehand."""
+_TYPES = {"float32", "float64", "int8", "uint8", "int32", "int64", "bool"}
+"""Element types that constants may have."""
+_MOST_FOLDED = 4096
+"""Elements up to which nodes with constant inputs are computed beforehand."""
 _FOLDED = frozenset(
     {
         "Add",
@@ -57,33 +57,46 @@ _FOLDED = frozenset(
         "Where",
     }
 )
+"""Operators that are computed beforehand when their inputs are constant."""
+_SPARE_OUTPUTS = {"BatchNormalization", "Dropout", "LayerNormalization", "MaxPool"}
+"""Operators with further outputs that often nothing reads."""
 _MANY_OUTPUTS = {"Split"}
+"""Operators whose functions return several outputs."""
+
+
+def _has_unknown_padding(attributes: Mapping[str, Any]) -> bool:
+    """Return whether the padding of a transposed convolution is computed, or differs between the ends of an axis."""
+    pads = list(attributes.get("pads", ()))
+    uneven = pads[: len(pads) // 2] != pads[len(pads) // 2 :]
+    return "output_shape" in attributes or "auto_pad" in attributes or uneven
+
+
 _REFUSED: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
-    "ArgMax": lambda given: bool(given.get("select_last_index", 0)),
-    "ArgMin": lambda given: bool(given.get("select_last_index", 0)),
-    "AveragePool": lambda given: any(each != 1 for each in given.get("dilations", ())),
-    "ConvTranspose": lambda given: "output_shape" in given or "auto_pad" in given or _uneven(given.get("pads", ())),
-    "CumSum": lambda given: bool(given.get("exclusive", 0) or given.get("reverse", 0)),
-    "Pad": lambda given: given.get("mode", b"constant") not in {b"constant", b"reflect", b"edge"},
+    "ArgMax": lambda attributes: bool(attributes.get("select_last_index", 0)),
+    "ArgMin": lambda attributes: bool(attributes.get("select_last_index", 0)),
+    "AveragePool": lambda attributes: any(dilation != 1 for dilation in attributes.get("dilations", ())),
+    "ConvTranspose": _has_unknown_padding,
+    "CumSum": lambda attributes: bool(attributes.get("exclusive", 0) or attributes.get("reverse", 0)),
+    "Pad": lambda attributes: attributes.get("mode", b"constant") not in {b"constant", b"reflect", b"edge"},
 }
-"""Whether an operator has attributes that its function does not honour."""
+"""Whether an operator has attributes that its function does not support."""
 
 
 class NotImportableError(ValueError):
-    """The graph has something that cannot be trained; the message names it."""
+    """Something in the graph cannot be trained; the message names it."""
 
 
 @dataclass(frozen=True)
 class Tail:
-    """The end of a graph that turns scores into labels, as it was: no gradient passes it."""
+    """The end of a graph, which turns scores into labels. No gradient passes it, so it stays as it is."""
 
     nodes: tuple[NodeProto, ...] = ()
     initializers: tuple[TensorProto, ...] = ()
     opsets: tuple[Any, ...] = ()
     outputs: tuple[Any, ...] = ()
-    """Descriptions of the outputs that it makes."""
+    """Descriptions of its outputs."""
     taps: tuple[str, ...] = ()
-    """Tensors that it takes from the rest, besides the module's inputs and outputs."""
+    """Tensors that it reads from the rest of the graph, besides inputs and scores."""
 
 
 @dataclass(frozen=True)
@@ -91,74 +104,81 @@ class Body:
     """The part of a graph up to its scores."""
 
     nodes: tuple[NodeProto, ...]
+    """Nodes with names of their own, without those that are constant."""
     constants: Mapping[str, Array]
+    """Weights, and outputs of constant nodes."""
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    """Floating point outputs, the scores first."""
     tail: Tail
     opset: int
 
 
 def read(proto: ModelProto) -> Body:
-    """Return the body of a graph. Weights that are kept beside the file and not loaded are read as zeros.
+    """Return the body of a graph. Weights in external files that are not loaded are read as zeros.
 
     Raises:
         NotImportableError: The graph cannot be trained again.
     """
-    graph = proto.graph
-    opset = next((each.version for each in proto.opset_import if each.domain in STANDARD), 0)
-    if opset < _OLDEST_OPSET:
-        raise NotImportableError(f"the model is of opset {opset}; at least {_OLDEST_OPSET} can be trained again")
+    graph, opset = proto.graph, _opset(proto)
     if graph.sparse_initializer:
         raise NotImportableError("the model has sparse weights, which cannot be trained again")
     constants = {tensor.name: _array(tensor) for tensor in graph.initializer}
-    nodes = [_copy(node) for node in graph.node]
-    _name(nodes)
-    shown = {output.name for output in graph.output}
-    nodes = list(_folded(nodes, constants, opset=opset, shown=shown))
+    nodes = _folded_nodes(proto, constants, opset)
     floats = [output for output in graph.output if output.type.tensor_type.elem_type in _FLOATS]
     if not floats:
         raise NotImportableError("the model has no floating point output to learn by")
-    needed = _needed(nodes, [output.name for output in floats])
+    outputs = tuple(output.name for output in floats)
+    needed = _needed(nodes, outputs)
     body = tuple(node for node in nodes if node.name in needed)
     _check(body, constants)
-    inputs = tuple(each.name for each in graph.input if each.name not in constants)
+    inputs = tuple(value.name for value in graph.input if value.name not in constants)
     rest = [node for node in nodes if node.name not in needed]
-    return Body(
-        nodes=body,
-        constants=constants,
-        inputs=inputs,
-        outputs=tuple(output.name for output in floats),
-        tail=_tail(proto, rest, floats, constants=constants, inputs=inputs),
-        opset=opset,
-    )
+    tail = _tail(proto, rest, floats, constants=constants, inputs=inputs)
+    return Body(nodes=body, constants=constants, inputs=inputs, outputs=outputs, tail=tail, opset=opset)
 
 
 def function_of(node: NodeProto) -> Operator | None:
-    """Return what computes a node, None when nothing does."""
+    """Return the function that computes a node, or None when there is none."""
     table = PREPARING if node.domain == PREPARING_DOMAIN else OPERATORS if node.domain in STANDARD else {}
     return table.get(node.op_type)
 
 
 def attributes_of(node: NodeProto) -> dict[str, Any]:
-    """Return the attributes of a node; tensors are torch's."""
-    return dict(_each_attribute(node))
+    """Return the attributes of a node; tensors among them are torch's."""
+    return {attribute.name: _attribute_value(attribute) for attribute in node.attribute}
 
 
-def _each_attribute(node: NodeProto) -> Iterator[tuple[str, Any]]:
-    for attribute in node.attribute:
-        value = onnx.helper.get_attribute_value(attribute)
-        is_tensor = isinstance(value, TensorProto)
-        yield attribute.name, torch.from_numpy(numpy_helper.to_array(value).copy()) if is_tensor else value
+def _attribute_value(attribute: AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    return torch.from_numpy(numpy_helper.to_array(value).copy()) if isinstance(value, TensorProto) else value
+
+
+def _opset(proto: ModelProto) -> int:
+    """Return the version of the standard operator set; raises NotImportableError when it is too old."""
+    version = next((opset.version for opset in proto.opset_import if opset.domain in STANDARD), 0)
+    if version < _OLDEST_OPSET:
+        raise NotImportableError(f"the model is of opset {version}; at least {_OLDEST_OPSET} can be trained again")
+    return version
+
+
+def _folded_nodes(proto: ModelProto, constants: Constants, opset: int) -> list[NodeProto]:
+    """Return copies of the nodes that depend on inputs; outputs of the others are added to the constants."""
+    nodes = [_copy(node) for node in proto.graph.node]
+    _name(nodes)
+    exposed = {output.name for output in proto.graph.output}
+    return list(_folded(nodes, constants, opset=opset, exposed=exposed))
 
 
 def _check(nodes: Sequence[NodeProto], constants: Mapping[str, Array]) -> None:
+    """Raise NotImportableError for operators without a function, and for weights that cannot be trained."""
     unknown = sorted({node.op_type for node in nodes if not _known(node)})
     if unknown:
         raise NotImportableError(f"the model has operator {', '.join(unknown)}, which cannot be trained again")
     used = {name for node in nodes for name in node.input}
-    strange = sorted({str(values.dtype) for name, values in constants.items() if name in used} - _KINDS)
-    if strange:
-        raise NotImportableError(f"the model has weights of type {', '.join(strange)}; only 32-bit floats are trained")
+    types = sorted({str(values.dtype) for name, values in constants.items() if name in used} - _TYPES)
+    if types:
+        raise NotImportableError(f"the model has weights of type {', '.join(types)}; only 32-bit floats are trained")
     weights = [
         constants[name] for node in nodes if node.op_type in WEIGHTED for name in node.input[:2] if name in constants
     ]
@@ -166,11 +186,9 @@ def _check(nodes: Sequence[NodeProto], constants: Mapping[str, Array]) -> None:
         raise NotImportableError("the model has no layers with weights that could be trained")
 
 
-_KINDS = {"float32", "float64", "int8", "uint8", "int32", "int64", "bool"}
-
-
 def _known(node: NodeProto) -> bool:
-    if function_of(node) is None or any(each.type == AttributeProto.GRAPH for each in node.attribute):
+    """Return whether a function computes the node, with all its outputs and attributes."""
+    if function_of(node) is None or any(attribute.type == AttributeProto.GRAPH for attribute in node.attribute):
         return False
     if node.op_type not in _MANY_OUTPUTS and any(node.output[1:]):
         return False
@@ -180,12 +198,8 @@ def _known(node: NodeProto) -> bool:
     return refused is None or not refused(attributes_of(node))
 
 
-def _uneven(pads: Sequence[int]) -> bool:
-    return list(pads[: len(pads) // 2]) != list(pads[len(pads) // 2 :])
-
-
 def _array(tensor: TensorProto) -> Array:
-    """Return a constant; one whose data lies beside the file takes no memory."""
+    """Return a constant. One in an external file becomes zeros that take no memory."""
     if tensor.data_location != TensorProto.EXTERNAL:
         return np.asarray(numpy_helper.to_array(tensor))
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
@@ -193,7 +207,7 @@ def _array(tensor: TensorProto) -> Array:
 
 
 def _copy(node: NodeProto) -> NodeProto:
-    """Return a node that may be given a name; only outputs that something may read are kept."""
+    """Return a copy of a node, without its documentation, that may be changed."""
     copied = NodeProto()
     copied.CopyFrom(node)
     copied.doc_string = ""
@@ -201,23 +215,22 @@ def _copy(node: NodeProto) -> NodeProto:
 
 
 def _name(nodes: Sequence[NodeProto]) -> None:
-    """Give every node a name of its own, and drop outputs that nothing reads besides its first."""
+    """Give every node a name of its own, in place, and drop spare outputs that nothing reads."""
     taken: set[str] = set()
-    read_names = {name for node in nodes for name in node.input}
+    read_tensors = {name for node in nodes for name in node.input}
     for number, node in enumerate(nodes):
         if not node.name or node.name in taken:
             node.name = f"{node.op_type}_{number}"
         taken.add(node.name)
-        if node.op_type in {"BatchNormalization", "Dropout", "LayerNormalization", "MaxPool"}:
-            del node.output[
-                1 + max((place for place, name in enumerate(node.output[1:], 1) if name in read_names), default=0) :
-            ]
+        if node.op_type in _SPARE_OUTPUTS:
+            last = max((place for place, name in enumerate(node.output) if name in read_tensors), default=0)
+            del node.output[last + 1 :]
 
 
-def _folded(nodes: Sequence[NodeProto], constants: Constants, *, opset: int, shown: set[str]) -> Iterator[NodeProto]:
-    """Yield the nodes that depend on the inputs; what the others make is added to the constants."""
+def _folded(nodes: Sequence[NodeProto], constants: Constants, *, opset: int, exposed: set[str]) -> Iterator[NodeProto]:
+    """Yield the nodes that depend on inputs; outputs of the others are added to the constants, unless exposed."""
     for node in nodes:
-        value = None if shown.intersection(node.output) else _result(node, constants, opset)
+        value = None if exposed.intersection(node.output) else _result(node, constants, opset)
         if value is None:
             yield node
         else:
@@ -225,7 +238,7 @@ def _folded(nodes: Sequence[NodeProto], constants: Constants, *, opset: int, sho
 
 
 def _result(node: NodeProto, constants: Mapping[str, Array], opset: int) -> Array | None:
-    """Return what a node makes of constants; None when it takes others, or would take long."""
+    """Return the output of a node with constant inputs; None for other nodes, and where it would take long."""
     if node.domain not in STANDARD:
         return None
     if node.op_type == "Constant":
@@ -238,21 +251,22 @@ def _result(node: NodeProto, constants: Mapping[str, Array], opset: int) -> Arra
         return known[0]
     if node.op_type == "Transpose":
         return np.transpose(known[0], attributes_of(node).get("perm"))
-    if node.op_type not in _FOLDED or not _known(node) or any(value.size > _FEW for value in known):
+    if node.op_type not in _FOLDED or not _known(node) or any(value.size > _MOST_FOLDED for value in known):
         return None
     return _computed(node, values, opset)
 
 
 def _computed(node: NodeProto, values: Sequence[Array | None], opset: int) -> Array | None:
-    given = [None if value is None else torch.from_numpy(np.array(value)) for value in values]
-    if any(value is not None and str(value.dtype) not in _KINDS for value in values):
+    """Return the output of a node for these inputs, or None when it is large or an input has an unknown type."""
+    inputs = [None if value is None else torch.from_numpy(np.array(value)) for value in values]
+    if any(value is not None and str(value.dtype) not in _TYPES for value in values):
         return None
-    made = OPERATORS[node.op_type](given, attributes_of(node) | {"opset": opset, "outputs": 1})
-    tensor = made if isinstance(made, Tensor) else as_tensor(made)
-    return np.asarray(tensor.numpy()) if tensor.numel() <= _FEW else None
+    tensor = as_tensor(OPERATORS[node.op_type](inputs, attributes_of(node) | {"opset": opset, "outputs": 1}))
+    return np.asarray(tensor.numpy()) if tensor.numel() <= _MOST_FOLDED else None
 
 
 def _constant(node: NodeProto) -> Array | None:
+    """Return the value of a Constant node, or None for text and sparse tensors."""
     attribute = node.attribute[0]
     value = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, TensorProto):
@@ -264,13 +278,13 @@ def _constant(node: NodeProto) -> Array | None:
 
 def _needed(nodes: Sequence[NodeProto], outputs: Sequence[str]) -> set[str]:
     """Return the names of nodes that these outputs depend on."""
-    maker = {name: node for node in nodes for name in node.output}
-    wanted, needed = list(outputs), set[str]()
-    while wanted:
-        node = maker.get(wanted.pop())
+    makers = {name: node for node in nodes for name in node.output}
+    waiting, needed = list(outputs), set[str]()
+    while waiting:
+        node = makers.get(waiting.pop())
         if node is not None and node.name not in needed:
             needed.add(node.name)
-            wanted += node.input
+            waiting += node.input
     return needed
 
 
@@ -282,18 +296,19 @@ def _tail(
     constants: Mapping[str, Array],
     inputs: Sequence[str],
 ) -> Tail:
-    shown = [output for output in proto.graph.output if output not in floats]
-    needed = _needed(nodes, [output.name for output in shown])
-    kept = tuple(node for node in nodes if node.name in needed)
-    made = {name for node in kept for name in node.output}
-    taken = dict.fromkeys(name for node in kept for name in node.input if name and name not in made)
-    taken |= dict.fromkeys(output.name for output in shown if output.name not in made)
+    """Return the part of a graph behind its scores; `nodes` are those that the scores do not need."""
+    outputs = [output for output in proto.graph.output if output not in floats]
+    needed = _needed(nodes, [output.name for output in outputs])
+    tail = tuple(node for node in nodes if node.name in needed)
+    computed = {name for node in tail for name in node.output}
+    taken = dict.fromkeys(name for node in tail for name in node.input if name and name not in computed)
+    taken |= dict.fromkeys(output.name for output in outputs if output.name not in computed)
     fixed = [name for name in taken if name in constants]
     present = {*fixed, *inputs, *(output.name for output in floats)}
     return Tail(
-        nodes=kept,
+        nodes=tail,
         initializers=tuple(numpy_helper.from_array(np.array(constants[name]), name) for name in fixed),
         opsets=tuple(proto.opset_import),
-        outputs=tuple(shown),
+        outputs=tuple(outputs),
         taps=tuple(name for name in taken if name not in present),
     )

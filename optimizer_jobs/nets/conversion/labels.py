@@ -1,6 +1,6 @@
-"""Give an ONNX file that answers scores the label output of the classifier it replaces.
+"""Add, to an ONNX file that answers scores, the label output of the classifier that it replaces.
 
-The label is the class of the largest score, as whole numbers or text; torch has no text, so this is done to the graph.
+The label is the class of the largest score, a whole number or text. torch has no text, so this is done in the graph.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,12 @@ from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 
 
 def add_label(model: Path, *, signature: Signature, classes: Sequence[int | str]) -> None:
-    """Write the label into the file at `model`, and put the outputs into the signature's order.
+    """Add the label to the file, and put the outputs into the order of the signature.
 
-    `classes` has the label of each score column; empty means that the column's number is the label.
+    Args:
+        model: The ONNX file; it is rewritten, unless the signature has no label.
+        signature: Inputs and outputs that the file is to have.
+        classes: Label of each score column; empty means that the column's number is the label.
     """
     label, score = signature.label_output, signature.score_output
     if label is None or score is None:
@@ -37,19 +40,20 @@ def add_label(model: Path, *, signature: Signature, classes: Sequence[int | str]
 
 
 def _look_up(proto: onnx.ModelProto, best: str, *, label: TensorSpec, classes: Sequence[int | str]) -> None:
-    """Add the nodes from column numbers to labels, (N,) or (N, 1) as the label output is."""
-    values: list[Any] = [str(one).encode() if label.dtype == TEXT else int(one) for one in classes]
-    names, found = f"{label.name}_classes", f"{label.name}_found"
-    proto.graph.initializer.append(helper.make_tensor(names, _kind(label), [len(values)], values))
-    last = found if len(label.shape) == 2 else label.name
-    proto.graph.node.append(helper.make_node("Gather", [names, best], [last], name=last, axis=0))
-    if last == found:
+    """Add the nodes from column numbers to labels, with the shape (N,) or (N, 1) of the label output."""
+    values: list[Any] = [str(name).encode() if label.dtype == TEXT else int(name) for name in classes]
+    table, flat = f"{label.name}_classes", f"{label.name}_found"
+    proto.graph.initializer.append(helper.make_tensor(table, _kind(label), [len(values)], values))
+    looked_up = flat if len(label.shape) == 2 else label.name
+    proto.graph.node.append(helper.make_node("Gather", [table, best], [looked_up], name=looked_up, axis=0))
+    if looked_up == flat:
         axis = f"{label.name}_axis"
         proto.graph.initializer.append(helper.make_tensor(axis, TensorProto.INT64, [1], [1]))
-        proto.graph.node.append(helper.make_node("Unsqueeze", [found, axis], [label.name], name=label.name))
+        proto.graph.node.append(helper.make_node("Unsqueeze", [flat, axis], [label.name], name=label.name))
 
 
 def _kind(label: TensorSpec) -> int:
+    """Return the ONNX element type of the labels."""
     if label.dtype == TEXT:
         return int(TensorProto.STRING)
     return int(helper.np_dtype_to_tensor_dtype(np.dtype(label.dtype)))

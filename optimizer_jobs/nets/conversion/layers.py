@@ -1,6 +1,6 @@
-"""Nodes with weights as torch's own layers: linear, convolution, batch and layer norm, embedding.
+"""Turn nodes with constant weights into torch's own layers: linear, convolution, batch and layer norm, embedding.
 
-A product and the sum with a bias that follows are one linear layer. Whatever does not fit a layer stays an operator.
+A product and the sum with a bias behind it become one linear layer. Nodes that fit no layer stay operators.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -21,74 +21,89 @@ Constants = Mapping[str, np.ndarray[Any, Any]]
 _VECTOR_AXES = 2
 _FLOATS = {np.dtype(np.float32), np.dtype(np.float64)}
 _SHARED = {"Conv", "Gather", "Gemm", "MatMul"}
-"""Operators whose layers are one where their weights are: exporters merge equal weights of other layers by chance."""
+"""Operators whose nodes share a layer when they share weights. For others, exporters merge equal weights by chance."""
 
 
 @dataclass
 class Built:
-    """Layers by the name of the node they stand for; nodes with the same weights have the same layer."""
+    """The layers of a graph."""
 
     layers: dict[str, nn.Module] = field(default_factory=dict)
+    """Layer by the name of its node; nodes with the same weights have the same layer."""
     absorbed: set[str] = field(default_factory=set)
-    """Nodes that another node's layer does too."""
+    """Names of nodes that the layer of the node before computes too."""
     renamed: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Outputs of a node whose layer also does the next node."""
+    """Outputs of nodes whose layers also compute the next node, by name of the node."""
 
     @staticmethod
     def argument(node: NodeProto) -> int:
-        """Return which input of a node its layer takes: the second of an embedding, the first of all others."""
+        """Return the index of the input that a node's layer takes: 1 for an embedding, 0 for all others."""
         return 1 if node.op_type == "Gather" else 0
 
 
 def build(nodes: Sequence[NodeProto], constants: Constants, *, read_by_others: Collection[str] = ()) -> Built:
-    """Return the layers of a graph; `read_by_others` are tensors that are needed outside of it, too."""
-    built = Built()
-    readers: dict[str, list[NodeProto]] = {}
+    """Return the layers of a graph.
+
+    Args:
+        nodes: Its nodes, in order.
+        constants: Its weights by name.
+        read_by_others: Tensors that are needed outside of these nodes, too.
+    """
+    built, shared = Built(), dict[tuple[Any, ...], nn.Module]()
+    readers = _readers(nodes)
     for node in nodes:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    known: dict[tuple[Any, ...], nn.Module] = {}
-    for node in nodes:
-        maker = _MAKERS.get(node.op_type) if node.domain in STANDARD else None
         alone = node.output[0] not in read_by_others
         add = _bias_after(node, constants, readers.get(node.output[0], ())) if alone else None
         key = _key(node, add, constants)
-        layer = known.get(key) or (maker(node, constants) if maker else None)
+        layer = shared.get(key) or _layer(node, add, constants)
         if layer is None:
             continue
-        if add is not None and key not in known:
-            _set_bias(layer, constants[_other(add, node.output[0])])
         if add is not None:
             built.absorbed.add(add.name)
             built.renamed[node.name] = tuple(add.output)
         built.layers[node.name] = layer
         if node.op_type in _SHARED:
-            known[key] = layer
+            shared[key] = layer
     return built
 
 
+def _readers(nodes: Sequence[NodeProto]) -> dict[str, list[NodeProto]]:
+    """Return the nodes that read each tensor."""
+    readers: dict[str, list[NodeProto]] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
+def _layer(node: NodeProto, add: NodeProto | None, constants: Constants) -> nn.Module | None:
+    """Return a new layer for a node, with the bias that `add` adds, or None when it fits no layer."""
+    maker = _MAKERS.get(node.op_type) if node.domain in STANDARD else None
+    layer = maker(node, constants) if maker is not None else None
+    if layer is not None and add is not None:
+        layer.bias = nn.Parameter(torch.from_numpy(constants[_other_input(add, node.output[0])].copy()))
+    return layer
+
+
 def _key(node: NodeProto, add: NodeProto | None, constants: Constants) -> tuple[Any, ...]:
-    """Return what two nodes have in common that are the same layer."""
+    """Return what nodes that share a layer have in common: operator, weights, bias and attributes."""
     weights = tuple(name if name in constants else "" for name in node.input)
-    bias = _other(add, node.output[0]) if add is not None else ""
-    return (node.op_type, weights, bias, *sorted(each.SerializeToString() for each in node.attribute))
+    bias = _other_input(add, node.output[0]) if add is not None else ""
+    return (node.op_type, weights, bias, *sorted(attribute.SerializeToString() for attribute in node.attribute))
 
 
 def _bias_after(node: NodeProto, constants: Constants, readers: Sequence[NodeProto]) -> NodeProto | None:
     """Return the only reader of a product, when it adds a constant vector."""
     if node.op_type != "MatMul" or len(readers) != 1 or readers[0].op_type != "Add":
         return None
-    weight, bias = constants.get(node.input[1]), constants.get(_other(readers[0], node.output[0]))
+    weight, bias = constants.get(node.input[1]), constants.get(_other_input(readers[0], node.output[0]))
     fits = weight is not None and weight.ndim == _VECTOR_AXES and bias is not None and weight.dtype == bias.dtype
     return readers[0] if fits and bias is not None and weight is not None and bias.shape == weight.shape[1:] else None
 
 
-def _other(add: NodeProto, name: str) -> str:
-    return next((each for each in add.input if each != name), "")
-
-
-def _set_bias(layer: nn.Module, bias: np.ndarray[Any, Any]) -> None:
-    layer.bias = nn.Parameter(torch.from_numpy(bias.copy()))
+def _other_input(add: NodeProto, name: str) -> str:
+    """Return the other input of a sum."""
+    return next((tensor for tensor in add.input if tensor != name), "")
 
 
 def _linear(weight: np.ndarray[Any, Any], bias: np.ndarray[Any, Any] | None) -> nn.Linear:
@@ -122,7 +137,7 @@ def _gemm(node: NodeProto, constants: Constants) -> nn.Module | None:
 
 
 class _Padded(nn.Module):  # type: ignore[misc] # the library has no types
-    """A convolution after a padding that differs between the ends of an axis, or depends on the size."""
+    """A convolution behind a padding that differs between the ends of an axis, or depends on the size."""
 
     def __init__(self, conv: nn.Module, attributes: Mapping[str, Any]) -> None:
         super().__init__()
@@ -139,27 +154,37 @@ def _conv(node: NodeProto, constants: Constants) -> nn.Module | None:
     if weight is None or weight.dtype not in _FLOATS or (len(node.input) > 2 and bias is None):
         return None
     attributes, axes = _attributes(node), weight.ndim - 2
-    kinds = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-    if axes not in kinds:
+    if axes not in _CONVOLUTIONS:
         return None
     pads = list(attributes.get("pads") or [0] * 2 * axes)
     fixed = attributes.get("auto_pad", b"NOTSET") in {b"NOTSET", b"VALID"}
-    even, groups = fixed and pads[:axes] == pads[axes:], attributes.get("group", 1)
-    ones = [1] * axes
-    conv = kinds[axes](
+    even = fixed and pads[:axes] == pads[axes:]
+    conv = _convolution(weight, attributes, padding=tuple(pads[:axes]) if even else 0, bias=bias is not None)
+    conv.weight = nn.Parameter(torch.from_numpy(weight.copy()))
+    if bias is not None:
+        conv.bias = nn.Parameter(torch.from_numpy(bias.copy()))
+    return conv if even else _Padded(conv, attributes)
+
+
+_CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+"""Layer by number of axes."""
+
+
+def _convolution(
+    weight: np.ndarray[Any, Any], attributes: Mapping[str, Any], *, padding: tuple[int, ...] | int, bias: bool
+) -> nn.Module:
+    """Return the layer for a weight (outputs, inputs of a group, ...), which it does not have yet."""
+    groups, ones = attributes.get("group", 1), [1] * (weight.ndim - 2)
+    return _CONVOLUTIONS[weight.ndim - 2](
         weight.shape[1] * groups,
         weight.shape[0],
         tuple(weight.shape[2:]),
         stride=tuple(attributes.get("strides") or ones),
         dilation=tuple(attributes.get("dilations") or ones),
-        padding=tuple(pads[:axes]) if even else 0,
+        padding=padding,
         groups=groups,
-        bias=bias is not None,
+        bias=bias,
     )
-    conv.weight = nn.Parameter(torch.from_numpy(weight.copy()))
-    if bias is not None:
-        conv.bias = nn.Parameter(torch.from_numpy(bias.copy()))
-    return conv if even else _Padded(conv, attributes)
 
 
 def _batch_norm(node: NodeProto, constants: Constants) -> nn.Module | None:
@@ -181,10 +206,10 @@ def _batch_norm(node: NodeProto, constants: Constants) -> nn.Module | None:
 
 
 class _BatchNorm(nn.BatchNorm2d):  # type: ignore[misc] # the library has no types
-    """A batch norm over any number of axes."""
+    """A batch norm for any number of axes."""
 
     def _check_input_dim(self, tensor: Tensor) -> None:
-        """Accept all: the graph has been checked."""
+        """Accept any input, because the graph has been checked."""
 
 
 def _layer_norm(node: NodeProto, constants: Constants) -> nn.Module | None:
@@ -202,7 +227,7 @@ class _Embedding(nn.Embedding):  # type: ignore[misc] # the library has no types
     """Rows of a table by number."""
 
     def forward(self, places: Any) -> Tensor:
-        """Return the rows; numbers that were worked out as sizes are taken, too."""
+        """Return the rows; numbers may be sizes, too."""
         return torch.as_tensor(super().forward(as_tensor(places)))
 
 

@@ -1,7 +1,7 @@
-"""ONNX operators in torch, one function each: what the importer's module computes node by node.
+"""ONNX operators in torch, one function for each: an imported module computes its nodes with them.
 
-Only operators are here that a gradient passes, or that work on sizes. Those that move values about are in `shapes`,
-those with a window in `padding`.
+All of them let a gradient pass, or work on sizes. Operators that only move values are in `shapes`, those with a window
+in `padding`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,25 +21,26 @@ from optimizer_jobs.nets.conversion.values import (
     Value,
     as_sizes,
     as_tensor,
-    given,
     number_of,
+    optional_input,
 )
 
 
 def _elementwise(function: Callable[..., Any]) -> Operator:
-    """Two operands or more, tensors or sizes."""
+    """Return an operator of two or more operands, which are tensors or sizes."""
 
     def pair(left: Value, right: Value) -> Value:
         if isinstance(left, Tensor) or isinstance(right, Tensor):
             return function(as_tensor(left), as_tensor(right))
         if not isinstance(left, tuple) and not isinstance(right, tuple):
             return function(left, right)
-        return tuple(function(one, other) for one, other in _paired(as_sizes(left), as_sizes(right)))
+        return tuple(function(*sizes) for sizes in _paired(as_sizes(left), as_sizes(right)))
 
     return lambda inputs, _: reduce(pair, inputs)
 
 
 def _paired(left: Sizes, right: Sizes) -> list[tuple[Any, Any]]:
+    """Return sizes in pairs; a single one is repeated."""
     length = max(len(left), len(right))
     return list(zip(left * (length // len(left)), right * (length // len(right)), strict=True))
 
@@ -65,7 +66,7 @@ def _unary(function: Callable[[Tensor], Tensor]) -> Operator:
 
 
 def _with(function: Callable[..., Tensor], **defaults: float) -> Operator:
-    """An activation with numbers that attributes may change."""
+    """Return an activation whose parameters are attributes with these defaults."""
     return lambda inputs, attributes: function(inputs[0], *(attributes.get(name, defaults[name]) for name in defaults))
 
 
@@ -98,13 +99,16 @@ def _gemm(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
     left = left.transpose(0, 1) if attributes.get("transA", 0) else left
     right = right.transpose(0, 1) if attributes.get("transB", 0) else right
     product = attributes.get("alpha", 1.0) * (left @ right)
-    if given(inputs, 2) is not None:
+    if optional_input(inputs, 2) is not None:
         product = product + attributes.get("beta", 1.0) * as_tensor(inputs[2])
     return product
 
 
 def _clip(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
-    bounds = [given(inputs, 1), given(inputs, 2)] if len(inputs) > 1 else [attributes.get("min"), attributes.get("max")]
+    if len(inputs) > 1:
+        bounds = [optional_input(inputs, 1), optional_input(inputs, 2)]
+    else:
+        bounds = [attributes.get("min"), attributes.get("max")]
     low, high = (None if bound is None else number_of(bound) for bound in bounds)
     tensor = as_tensor(inputs[0])
     return tensor if low is None and high is None else tensor.clamp(low, high)
@@ -113,7 +117,7 @@ def _clip(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
 def _where(inputs: Sequence[Value], _: Attributes) -> Value:
     if not any(isinstance(value, Tensor) for value in inputs):
         chosen, left, right = (as_sizes(value) for value in inputs)
-        return tuple(one if pick else other for pick, one, other in zip(chosen, left, right, strict=True))
+        return tuple(yes if choice else no for choice, yes, no in zip(chosen, left, right, strict=True))
     return torch.where(*(as_tensor(value) for value in inputs))
 
 
@@ -137,7 +141,7 @@ def _layer_norm(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
     tensor, scale = as_tensor(inputs[0]), as_tensor(inputs[1])
     shape = tensor.shape[attributes.get("axis", -1) :]
     normal = functional.layer_norm(tensor, list(shape), eps=attributes.get("epsilon", 1e-5)) * scale
-    return normal if given(inputs, 2) is None else normal + as_tensor(inputs[2])
+    return normal if optional_input(inputs, 2) is None else normal + as_tensor(inputs[2])
 
 
 def _instance_norm(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
@@ -273,7 +277,7 @@ LAYERS: dict[str, Operator] = {
 }
 
 OPERATORS: Mapping[str, Operator] = {**MOVES, **ARITHMETIC, **REDUCTIONS, **ACTIVATIONS, **LAYERS}
-"""Operator to its function; layers with constant weights are modules of their own (`conversion.layers`)."""
+"""Function of each operator. Nodes with constant weights are layers of torch instead (`conversion.layers`)."""
 
 PREPARING: Mapping[str, Operator] = {"Normalizer": _normalizer, "Scaler": _scaler}
-"""The same for operators of scikit-learn pipelines, set ai.onnx.ml."""
+"""The same for operators of the domain ai.onnx.ml, which scikit-learn pipelines start with."""

@@ -8,13 +8,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from optimizer_jobs.nets.conversion.values import Attributes, Operator, Value, as_sizes, as_tensor, given, number_of
+from optimizer_jobs.nets.conversion.values import (
+    Attributes,
+    Operator,
+    Value,
+    as_sizes,
+    as_tensor,
+    number_of,
+    optional_input,
+)
 
 _SAME = {b"SAME_UPPER", b"SAME_LOWER"}
 
 
 def padded(tensor: Tensor, pads: Sequence[int], value: float = 0.0) -> Tensor:
-    """Return a tensor with padding around its last axes: all sizes before, then all sizes behind, as ONNX has them."""
+    """Return a tensor with padding around its last axes.
+
+    Args:
+        tensor: Values (..., H, W) or with other last axes.
+        pads: Padding before each axis, then padding behind each axis, as ONNX orders it.
+        value: What is filled in.
+    """
     axes = len(pads) // 2
     if not any(pads):
         return tensor
@@ -23,7 +37,7 @@ def padded(tensor: Tensor, pads: Sequence[int], value: float = 0.0) -> Tensor:
 
 
 def pads_of(attributes: Attributes, tensor: Tensor, kernel: Sequence[int]) -> list[int]:
-    """Return the padding of a window, all sizes before and then all behind; SAME depends on the tensor's size."""
+    """Return the padding for a window: before each axis, then behind each axis. SAME depends on the tensor's size."""
     axes = len(kernel)
     if attributes.get("auto_pad", b"NOTSET") not in _SAME:
         return list(attributes.get("pads") or [0] * 2 * axes)
@@ -43,7 +57,7 @@ def _per_axis(attributes: Attributes, name: str, axes: int) -> list[int]:
 
 
 def convolution(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
-    """Convolve, with any padding; weights may come from the graph."""
+    """Return the convolution of input and weight, with any padding; the weight need not be constant."""
     tensor, weight = as_tensor(inputs[0]), as_tensor(inputs[1])
     axes = weight.ndim - 2
     function = (functional.conv1d, functional.conv2d, functional.conv3d)[axes - 1]
@@ -51,7 +65,7 @@ def convolution(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
     return function(
         tensor,
         weight,
-        given(inputs, 2),
+        optional_input(inputs, 2),
         stride=_per_axis(attributes, "strides", axes),
         dilation=_per_axis(attributes, "dilations", axes),
         groups=attributes.get("group", 1),
@@ -59,14 +73,14 @@ def convolution(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
 
 
 def transposed_convolution(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
-    """Convolve backwards, with even padding."""
+    """Return the transposed convolution of input and weight, with the same padding on both sides."""
     tensor, weight = as_tensor(inputs[0]), as_tensor(inputs[1])
     axes = weight.ndim - 2
     function = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[axes - 1]
     return function(
         tensor,
         weight,
-        given(inputs, 2),
+        optional_input(inputs, 2),
         stride=_per_axis(attributes, "strides", axes),
         padding=list(attributes.get("pads") or [0] * 2 * axes)[:axes],
         output_padding=list(attributes.get("output_padding") or [0] * axes),
@@ -76,7 +90,7 @@ def transposed_convolution(inputs: Sequence[Value], attributes: Attributes) -> T
 
 
 def max_pool(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
-    """Return the largest value in each window."""
+    """Return the largest value of each window."""
     tensor, kernel = as_tensor(inputs[0]), list(attributes["kernel_shape"])
     function = getattr(functional, f"max_pool{len(kernel)}d")
     return function(
@@ -105,18 +119,18 @@ def average_pool(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
 
 
 def over_image(function: Any) -> Operator:
-    """Return the operator that makes one number of each channel."""
+    """Return the operator that reduces each channel, (N, C, ...), to one number, (N, C, 1, ...)."""
     return lambda inputs, _: function(inputs[0], dim=tuple(range(2, inputs[0].ndim)), keepdim=True)
 
 
 def pad(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
-    """Return a padded tensor; all axes may be, or those listed."""
+    """Return the padded tensor; the padding is for all axes, or for the listed ones."""
     tensor = as_tensor(inputs[0])
     pads = [int(size) for size in (as_sizes(inputs[1]) if len(inputs) > 1 else attributes["pads"])]
-    axes = given(inputs, 3)
+    axes = optional_input(inputs, 3)
     if axes is not None:
         pads = _of_all_axes(pads, [int(axis) % tensor.ndim for axis in as_sizes(axes)], tensor.ndim)
-    value = given(inputs, 2)
+    value = optional_input(inputs, 2)
     mode = {b"constant": "constant", b"reflect": "reflect", b"edge": "replicate"}[attributes.get("mode", b"constant")]
     if mode == "constant":
         return padded(tensor, pads, float(attributes.get("value", 0.0) if value is None else number_of(value)))
@@ -128,7 +142,8 @@ def pad(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
 
 
 def _of_all_axes(pads: Sequence[int], axes: Sequence[int], ndim: int) -> list[int]:
-    every = [0] * 2 * ndim
+    """Return the padding of all axes, when `pads` are those of the listed ones."""
+    padding = [0] * 2 * ndim
     for place, axis in enumerate(axes):
-        every[axis], every[ndim + axis] = pads[place], pads[len(axes) + place]
-    return every
+        padding[axis], padding[ndim + axis] = pads[place], pads[len(axes) + place]
+    return padding

@@ -1,4 +1,4 @@
-"""ONNX operators that move values about without changing them, in torch; they work on tensors and on sizes."""
+"""ONNX operators that move values without changing them, in torch. They work on tensors and on sizes."""
 
 import math
 from collections.abc import Sequence
@@ -15,12 +15,17 @@ from optimizer_jobs.nets.conversion.values import (
     Value,
     as_sizes,
     as_tensor,
-    given,
     is_number,
     is_size,
+    optional_input,
 )
 
 _LARGEST = 2**31
+"""A slice that ends here or later has no end."""
+_MOST_SIZES = 16
+"""Whole numbers up to which a constant tensor is taken for sizes."""
+_WHOLE = {6, 7}
+"""ONNX element types int32 and int64, which sizes may have."""
 
 
 def _reshape(inputs: Sequence[Value], attributes: Attributes) -> Value:
@@ -35,14 +40,14 @@ def _reshape(inputs: Sequence[Value], attributes: Attributes) -> Value:
 
 
 def _batch_kept(tensor: Tensor, sizes: list[Any]) -> list[Any]:
-    """Return the sizes with the batch, left open, taken from the tensor."""
+    """Return the sizes with the size of the batch, when it is left open, taken from the tensor."""
     return [tensor.size(0), *sizes[1:]] if sizes and is_number(sizes[0], -1) else sizes
 
 
 def _one_open(sizes: list[Any], *, split: bool) -> list[Any]:
-    """Return the sizes with one that follows from the others left open: the number of heads or channels, usually.
+    """Return the sizes with one left open that follows from the others, usually the number of heads or channels.
 
-    So that the layers before it can lose some of theirs without anything else to change.
+    Layers before it can then lose channels without a change of the reshape.
     """
     place = len(sizes) - (2 if split else 1)
     known = place > 0 and (isinstance(sizes[place], Tensor) or sizes[place] > 0)
@@ -59,9 +64,9 @@ def _flatten(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
 
 
 def axes_of(inputs: Sequence[Value], attributes: Attributes, place: int = 1) -> tuple[int, ...] | None:
-    """Return the axes that an operator is told, by input or by attribute."""
-    told = given(inputs, place)
-    axes = attributes.get("axes") if told is None else as_sizes(told)
+    """Return the axes of an operator, from the input at this place or from its attribute, or None for the default."""
+    value = optional_input(inputs, place)
+    axes = attributes.get("axes") if value is None else as_sizes(value)
     return None if axes is None else tuple(int(axis) for axis in axes)
 
 
@@ -96,7 +101,7 @@ def _slice(inputs: Sequence[Value], attributes: Attributes) -> Value:
     if len(inputs) > 1:
         starts, ends = as_sizes(inputs[1]), as_sizes(inputs[2])
         axes = axes_of(inputs, attributes, 3) or tuple(range(len(starts)))
-        steps = (1,) * len(starts) if given(inputs, 4) is None else as_sizes(inputs[4])
+        steps = (1,) * len(starts) if optional_input(inputs, 4) is None else as_sizes(inputs[4])
     else:
         starts, ends = attributes["starts"], attributes["ends"]
         axes = tuple(attributes.get("axes") or range(len(starts)))
@@ -108,7 +113,7 @@ def _slice(inputs: Sequence[Value], attributes: Attributes) -> Value:
 
 
 def _end(place: Any) -> Any:
-    """Return one end of a slice; a number beyond any size means that there is no end."""
+    """Return one end of a slice, or None when the number is beyond any size."""
     return None if isinstance(place, int) and abs(place) >= _LARGEST else place
 
 
@@ -136,7 +141,7 @@ def _gather(inputs: Sequence[Value], attributes: Attributes) -> Value:
 
 def _split(inputs: Sequence[Value], attributes: Attributes) -> tuple[Tensor, ...]:
     tensor, axis = as_tensor(inputs[0]), attributes.get("axis", 0)
-    sizes = attributes.get("split") if given(inputs, 1) is None else as_sizes(inputs[1])
+    sizes = attributes.get("split") if optional_input(inputs, 1) is None else as_sizes(inputs[1])
     if sizes is not None:
         return tuple(tensor.split([int(size) for size in sizes], dim=axis))
     return tuple(tensor.chunk(attributes["outputs"], dim=axis))
@@ -167,19 +172,15 @@ def _expand(inputs: Sequence[Value], _: Attributes) -> Value:
     tensor = as_tensor(value)
     missing = len(wanted) - tensor.ndim
     wanted = (1,) * -missing + wanted
-    have = (1,) * missing + tuple(tensor.shape)
-    return tensor.expand([there if is_number(size, 1) else size for size, there in zip(wanted, have, strict=True)])
+    present = (1,) * missing + tuple(tensor.shape)
+    return tensor.expand([own if is_number(size, 1) else size for size, own in zip(wanted, present, strict=True)])
 
 
 def _constant_of_shape(inputs: Sequence[Value], attributes: Attributes) -> Value:
     value, wanted = attributes.get("value", torch.zeros(1)), as_sizes(inputs[0])
-    if not value.is_floating_point() and len(wanted) == 1 and isinstance(wanted[0], int) and wanted[0] <= _FEW:
+    if not value.is_floating_point() and len(wanted) == 1 and isinstance(wanted[0], int) and wanted[0] <= _MOST_SIZES:
         return (value.item(),) * wanted[0]
     return torch.full(wanted, value.item(), dtype=value.dtype)
-
-
-_FEW = 16
-"""More whole numbers than that are no sizes."""
 
 
 def _tile(inputs: Sequence[Value], _: Attributes) -> Tensor:
@@ -192,7 +193,7 @@ def _range(inputs: Sequence[Value], _: Attributes) -> Tensor:
 
 
 def _trilu(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
-    offset = 0 if given(inputs, 1) is None else int(as_sizes(inputs[1])[0])
+    offset = 0 if optional_input(inputs, 1) is None else int(as_sizes(inputs[1])[0])
     return (torch.triu if attributes.get("upper", 1) else torch.tril)(as_tensor(inputs[0]), offset)
 
 
@@ -202,8 +203,6 @@ def _cast(inputs: Sequence[Value], attributes: Attributes) -> Value:
         return value.to(kind)
     return value if attributes["to"] in _WHOLE else as_tensor(value).to(kind)
 
-
-_WHOLE = {6, 7}
 
 MOVES: dict[str, Operator] = {
     "Cast": _cast,
@@ -224,4 +223,4 @@ MOVES: dict[str, Operator] = {
     "Trilu": _trilu,
     "Unsqueeze": _unsqueeze,
 }
-"""Operator to its function."""
+"""Function of each operator."""

@@ -1,9 +1,8 @@
-"""Inputs changed so that a network errs, by the gradient of its loss: one step (FGSM) or several (PGD).
+"""Inputs changed by the gradient of the loss so that a network errs: in one step (FGSM) or in several (PGD).
 
-No number moves further than its bound, and none leaves the range that training rows have.
+No number moves further than its bound, and none leaves the range of the training rows.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,23 +14,29 @@ from optimizer_jobs.technique import Params
 from retune.api.model import Task
 
 _STEP = 2.5
-"""Total length of all steps of PGD, as a multiple of the bound: enough to reach it from anywhere inside."""
+"""Length of all steps of PGD together, as a multiple of the bound: enough to reach it from anywhere inside."""
 
 
 @dataclass(frozen=True)
 class Attack:
-    """An attack on rows of one kind; also what is done to training batches when a model is to withstand it."""
+    """An attack on rows of one model. As a transform, it changes training batches so that the model withstands it."""
 
     method: Literal["FGSM", "PGD"]
     steps: int
     bounds: tuple[float, ...]
-    """Largest change of each input; 0 for one that is no floating point number."""
+    """Largest change of a number of each input; 0 for inputs that are not floating point."""
     ranges: tuple[tuple[float, float], ...]
+    """Smallest and largest number of each input in the training rows."""
     judged: bool = True
 
     @classmethod
     def of(cls, params: Params, inputs: tuple[Tensor, ...]) -> "Attack":
-        """Return the attack with these parameters on inputs like the training rows `inputs`, each (N, ...)."""
+        """Return the attack on rows like these.
+
+        Args:
+            params: `method` (PGD or FGSM), `epsilon` (the bound as a share of an input's range), `steps` of PGD.
+            inputs: Training rows by input, each (N, ...).
+        """
         ranges = tuple((float(values.min()), float(values.max())) for values in inputs)
         bounds = tuple(
             float(params["epsilon"]) * (high - low) if values.is_floating_point() else 0.0
@@ -43,50 +48,52 @@ class Attack:
     def __call__(
         self, module: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor, generator: torch.Generator
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Return inputs that deceive the module as it is now, with the same targets."""
+        """Return inputs that deceive the module as it is now, with the same targets: (N,), or shares (N, C)."""
         training = module.training
         module.eval()
         try:
-            return self.deceive(lambda given: scores_of(module(*given)), inputs, targets, generator), targets
+            return self._deceive(module, inputs, targets, generator), targets
         finally:
             module.train(training)
 
-    def deceive(
-        self,
-        ask: Callable[[tuple[Tensor, ...]], Tensor],
-        inputs: tuple[Tensor, ...],
-        targets: Tensor,
-        generator: torch.Generator,
+    def _deceive(
+        self, module: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, ...]:
-        """Return changed inputs; targets are column numbers (N,) or shares (N, C)."""
         changed = tuple(
-            self._inside(values + bound * self._start(values, generator), values, place) if bound else values
-            for place, (values, bound) in enumerate(zip(inputs, self.bounds, strict=True))
+            self._inside(number, values + bound * self._start(values, generator), values) if bound else values
+            for number, (values, bound) in enumerate(zip(inputs, self.bounds, strict=True))
         )
-        loss = loss_for(Task.CLASSIFICATION)
         for _ in range(self.steps):
-            asked = tuple(values.detach().requires_grad_(values.is_floating_point()) for values in changed)
-            moved = [place for place, bound in enumerate(self.bounds) if bound]
-            with torch.enable_grad():
-                slopes = torch.autograd.grad(loss(ask(asked), targets), [asked[place] for place in moved])
-            stepped = dict(zip(moved, slopes, strict=True))
+            slopes = self._slopes(module, changed, targets)
             changed = tuple(
-                self._inside(values.detach() + self._length(place) * stepped[place].sign(), inputs[place], place)
-                if place in stepped
+                self._stepped(number, values.detach(), slopes[number], inputs[number])
+                if number in slopes
                 else values.detach()
-                for place, values in enumerate(asked)
+                for number, values in enumerate(changed)
             )
         return changed
 
+    def _slopes(self, module: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor) -> dict[int, Tensor]:
+        """Return the gradient of the loss by each input that may change, by the number of the input."""
+        leaves = tuple(values.detach().requires_grad_(values.is_floating_point()) for values in inputs)
+        numbers = [number for number, bound in enumerate(self.bounds) if bound]
+        with torch.enable_grad():
+            loss = loss_for(Task.CLASSIFICATION)(scores_of(module(*leaves)), targets)
+            slopes = torch.autograd.grad(loss, [leaves[number] for number in numbers])
+        return dict(zip(numbers, slopes, strict=True))
+
     def _start(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        """Return where an attack starts, as shares of the bound."""
         if self.method == "FGSM":
             return torch.zeros_like(values)
         return 2 * torch.rand(values.shape, generator=generator, dtype=values.dtype) - 1
 
-    def _length(self, place: int) -> float:
-        return self.bounds[place] * (1.0 if self.method == "FGSM" else _STEP / self.steps)
+    def _stepped(self, number: int, changed: Tensor, slope: Tensor, values: Tensor) -> Tensor:
+        length = self.bounds[number] * (1.0 if self.method == "FGSM" else _STEP / self.steps)
+        return self._inside(number, changed + length * slope.sign(), values)
 
-    def _inside(self, changed: Tensor, values: Tensor, place: int) -> Tensor:
-        bound, (low, high) = self.bounds[place], self.ranges[place]
+    def _inside(self, number: int, changed: Tensor, values: Tensor) -> Tensor:
+        """Return the changed numbers of an input, cut to the bound around its values and to its range."""
+        bound, (low, high) = self.bounds[number], self.ranges[number]
         near = torch.minimum(torch.maximum(changed, values - bound), values + bound)
         return near.clamp(min(low, float(values.min())), max(high, float(values.max())))

@@ -1,6 +1,7 @@
-"""Changed copies of training rows: what a network should answer the same, or in between.
+"""Changed copies of training rows, which a network should answer like the originals, or in between two of them.
 
-Only floating point inputs are changed, and only by the generator given: the same seed gives the same copies.
+Only floating point inputs are changed, and all randomness comes from a generator, so that the same seed gives the same
+copies.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,17 +15,19 @@ from optimizer_jobs.technique import Params
 from retune.api.techniques import AugmentationKind
 
 Batch = tuple[tuple[Tensor, ...], Tensor]
+"""Inputs, each (N, ...), and targets, (N,) or (N, C)."""
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Every change of one plan, each with its strength from 0 to 1, made in the API's order."""
+    """All changes of one plan."""
 
     strengths: Mapping[AugmentationKind, float]
+    """Strength of each change, 0 to 1, in the order in which they are made."""
     spreads: tuple[Tensor, ...]
     """Standard deviation of each number of each input over the training rows."""
     classes: int
-    """Score columns, for rows that are mixed; 0 for a regression."""
+    """Number of score columns, for targets that are mixed; 0 for a regression."""
     judged: bool = False
 
     def __call__(
@@ -35,10 +38,10 @@ class Augment:
             if kind is AugmentationKind.MIXUP:
                 inputs, targets = self._mixed(inputs, targets, strength, generator)
             else:
-                inputs = self._each(_CHANGES[kind], inputs, strength, generator)
+                inputs = self._changed(_CHANGES[kind], inputs, strength, generator)
         return inputs, targets
 
-    def _each(
+    def _changed(
         self, change: "Change", inputs: tuple[Tensor, ...], strength: float, generator: torch.Generator
     ) -> tuple[Tensor, ...]:
         return tuple(
@@ -47,21 +50,27 @@ class Augment:
         )
 
     def _mixed(self, inputs: tuple[Tensor, ...], targets: Tensor, strength: float, generator: torch.Generator) -> Batch:
-        """Mix every row with another: up to half of it at full strength."""
+        """Mix every row with another one, which makes up at most half of the result at full strength."""
         share = 0.5 * strength * float(torch.rand((), generator=generator))
-        other = torch.randperm(len(targets), generator=generator)
-        mixed = self._each(lambda values, *_: torch.lerp(values, values[other], share), inputs, strength, generator)
+        partners = torch.randperm(len(targets), generator=generator)
+        mixed = self._changed(lambda rows, *_: torch.lerp(rows, rows[partners], share), inputs, strength, generator)
         if not targets.is_floating_point():
             targets = functional.one_hot(targets.clamp_min(0), self.classes).float()
-        return mixed, torch.lerp(targets, targets[other], share)
+        return mixed, torch.lerp(targets, targets[partners], share)
 
 
 Change = Callable[[Tensor, float, Tensor, torch.Generator], Tensor]
-"""Takes values (N, ...), strength, the values' own spread, and a generator; returns changed values."""
+"""Takes values (N, ...), strength, standard deviation of the values, and a generator; returns changed values."""
 
 
 def augment(params: Params, inputs: tuple[Tensor, ...], *, classes: int) -> Augment:
-    """Return the transform for strengths by kind, such as {"Noise": 0.1}, on training inputs each (N, ...)."""
+    """Return the transform that makes the changes of a plan.
+
+    Args:
+        params: Strength by kind, 0 to 1, such as {"Noise": 0.1}.
+        inputs: Training rows by input, each (N, ...).
+        classes: Number of score columns; 0 for a regression.
+    """
     strengths = {kind: float(params[kind]) for kind in AugmentationKind if params.get(kind)}
     spreads = tuple(_spread(values) for values in inputs)
     return Augment(strengths=strengths, spreads=spreads, classes=classes)
@@ -76,7 +85,7 @@ def _noise(values: Tensor, strength: float, spread: Tensor, generator: torch.Gen
 
 
 def _shift(values: Tensor, strength: float, _: Tensor, generator: torch.Generator) -> Tensor:
-    """Move images or sequences along every axis but batch and channel by up to a quarter, and fill with zeros."""
+    """Move images or sequences by up to a quarter along every axis but batch and channel, and fill with zeros."""
     axes = range(2, values.ndim) if values.ndim > 3 else range(1, values.ndim - 1)
     for axis in axes:
         most = max(1, round(0.25 * strength * values.shape[axis]))
@@ -102,10 +111,10 @@ def _erase(values: Tensor, strength: float, _: Tensor, generator: torch.Generato
 
 
 def _corrupt(values: Tensor, strength: float, _: Tensor, generator: torch.Generator) -> Tensor:
-    """Replace numbers by those of another row, each with a chance of up to one half."""
-    other = values[torch.randperm(len(values), generator=generator)]
-    chosen = torch.rand(values.shape, generator=generator) < 0.5 * strength
-    return torch.where(chosen, other, values)
+    """Replace numbers by those of another row, each with a probability of up to one half."""
+    partners = values[torch.randperm(len(values), generator=generator)]
+    replaced = torch.rand(values.shape, generator=generator) < 0.5 * strength
+    return torch.where(replaced, partners, values)
 
 
 _CHANGES: Mapping[AugmentationKind, Change] = {

@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def deterministic(*, seed: int, threads: int) -> Iterator[None]:
-    """Seed torch, fix its threads and ask for deterministic kernels; all of it is as before afterwards."""
+    """Seed torch, set its threads and ask for deterministic kernels; afterwards all of it is as before."""
     before, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -1,8 +1,8 @@
-"""What a network holds just before its last layer, and how far a student's are from its teacher's.
+"""Hidden features of a network, the input of its last layer, and how far those of a student are from its teacher's.
 
-Similarity-preserving knowledge distillation (Tung and Mori, ICCV 2019): rows that a teacher finds alike should be alike
-for the student, too. Only likenesses within a batch are compared, so both may have any number of features and nothing
-has to be learned to bring them to one size.
+Similarity-preserving knowledge distillation (Tung and Mori, ICCV 2019): rows that are similar for the teacher should be
+similar for the student, too. Only similarities within a batch are compared, so student and teacher may have different
+numbers of features, and nothing has to be learned to map one to the other.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from torch.nn import functional
 from optimizer_jobs.nets.conversion.importer import GraphModule, import_module, not_importable
 
 Features = Callable[[tuple[Tensor, ...]], Tensor]
-"""Answers a batch of inputs with the teacher's features, one row each."""
+"""Returns the teacher's features, (N, F), for a batch of inputs."""
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class Watch:
-    """Keeps what the last layer of a network was given when the network ran last; gradients go through it."""
+    """Keeps the input of the last layer of a network from its last run; gradients go through it."""
 
     def __init__(self, module: nn.Module) -> None:
         layer = last_layer(module)
@@ -33,21 +33,21 @@ class Watch:
 
     @property
     def seen(self) -> Tensor:
-        """Features of each row, (N, F)."""
+        """Features of each row of the last run, (N, F)."""
         if self._seen is None:
             raise ValueError("the network has not run")
         return self._seen.flatten(1)
 
     def remove(self) -> None:
-        """Leave the network as it was."""
+        """Stop watching; the network is as before."""
         self._handle.remove()
 
-    def _keep(self, _layer: nn.Module, given: tuple[Tensor, ...]) -> None:
-        self._seen = given[0]
+    def _keep(self, _layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._seen = inputs[0]
 
 
 def last_layer(module: nn.Module) -> nn.Module | None:
-    """Return the layer that makes the scores: the last linear layer, or else the last convolution."""
+    """Return the layer that computes the scores: the last linear layer, or else the last convolution."""
     layers = (
         [module.layer_of(step) for step in module.steps] if isinstance(module, GraphModule) else list(module.modules())
     )
@@ -57,28 +57,33 @@ def last_layer(module: nn.Module) -> nn.Module | None:
 
 
 def without_features(model: Path) -> str | None:
-    """Return why an ONNX file does not show its features, or None."""
+    """Return why the features of an ONNX file cannot be seen, or None."""
     return not_importable(onnx.load(model, load_external_data=False))
 
 
 def features_of(model: Path) -> Features:
-    """Return an ONNX file's features for a batch; `without_features` says why there are none."""
+    """Return what computes the features of an ONNX file for a batch.
+
+    Raises:
+        NotImportableError: `without_features` says why.
+        ValueError: The file has no layers.
+    """
     module = import_module(model).requires_grad_(requires_grad=False)
     watch = Watch(module)
 
-    def ask(inputs: tuple[Tensor, ...]) -> Tensor:
+    def features(inputs: tuple[Tensor, ...]) -> Tensor:
         with torch.no_grad():
             module(*inputs)
         return watch.seen
 
-    return ask
+    return features
 
 
 def unlike(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return how far the likenesses of rows differ, from 0 to 2; features are (N, F) and (N, G)."""
-    return (_likeness(student) - _likeness(teacher)).square().sum() / len(student)
+    """Return how much the similarities of rows differ, 0 when they are the same; features are (N, F) and (N, G)."""
+    return (_similarities(student) - _similarities(teacher)).square().sum() / len(student)
 
 
-def _likeness(features: Tensor) -> Tensor:
-    """Return the product of each row with each other, (N, N), every row of length 1."""
+def _similarities(features: Tensor) -> Tensor:
+    """Return the products of all pairs of rows, (N, N), with each line scaled to length 1."""
     return functional.normalize(features @ features.T, dim=1)

@@ -1,6 +1,6 @@
-"""What one training works with: rows, loss, transforms and teacher, and how a batch and an epoch are judged by them.
+"""What one training works with: rows, loss, transforms and teacher, and how batches and epochs are judged.
 
-Shared by the loop that trains and by the gradients that find hyperparameters, so that both see the same training.
+The loop that trains and the gradients that find hyperparameters share it, so that both see the same training.
 """
 
 import math
@@ -13,30 +13,40 @@ from torch import Tensor, nn
 
 from optimizer_jobs.nets.learning.features import Features, Watch, unlike
 from optimizer_jobs.nets.learning.losses import Loss, loss_for, quality, scores_of, taught
-from optimizer_jobs.nets.learning.rows import Ask, Samples, answers, filled
+from optimizer_jobs.nets.learning.rows import Predict, Samples, filled, scores_for
 from optimizer_jobs.nets.learning.settings import Settings
 from retune.api.model import Task
 
-Teacher = Ask
-"""Answers a batch of inputs, changed ones included, with the scores that a student should give."""
+Teacher = Predict
+"""Returns, for a batch of inputs, the scores that a student should give; the inputs may be changed by transforms."""
 Hidden = tuple[Watch, Features]
-"""What a student holds inside, and what its teacher does."""
+"""Hidden features of a student, watched while it runs, and those of its teacher."""
 
 
 class BatchTransform(Protocol):
-    """Changes a batch before the network learns from it, as augmentation and adversarial training do."""
+    """Changes a batch before the network learns from it: augmentation, or an attack."""
 
     @property
     def judged(self) -> bool:
-        """Whether an epoch is judged by changed validation rows too, half and half.
+        """Whether an epoch is judged on changed validation rows as well, half and half.
 
-        Hardening needs it: else the epoch before it began would be the best one.
+        Adversarial training needs it: otherwise the best epoch would be the one before it began.
         """
 
     def __call__(
         self, module: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor, generator: torch.Generator
     ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """Return changed inputs and their targets, random by `generator` only; classes may become shares (N, C)."""
+        """Return changed inputs and their targets.
+
+        Args:
+            module: The network as it is now.
+            inputs: Inputs of the network, each (N, ...).
+            targets: Column numbers or numbers to predict, (N,), or shares of classes (N, C).
+            generator: Source of everything random.
+
+        Returns:
+            Inputs and targets. Column numbers may have become shares of classes, (N, C).
+        """
         ...
 
 
@@ -45,20 +55,20 @@ class Lesson:
     """Everything that one training works with."""
 
     module: nn.Module
-    learned: Samples
+    training: Samples
     """Rows to learn from."""
-    held: Samples
-    """Rows that an epoch is judged by."""
+    validation: Samples
+    """Rows that an epoch is judged on."""
     task: Task
     settings: Settings
     transforms: tuple[BatchTransform, ...] = ()
     loss: Loss | None = None
-    """What is made small for labels; None: the task's own loss."""
+    """Loss on labels; None: that of the task."""
     teacher: Teacher | None = None
     hidden: Hidden | None = None
-    """Features of student and teacher, to be made alike."""
+    """Features of student and teacher that are to become alike."""
     noise: tuple[Tensor, ...] | None = None
-    """Noise of each number of each input, where it was learned; None: the same for all, as in the settings."""
+    """Noise for each number of each input, where it was learned. None: one noise for all, from the settings."""
     seed: int
 
     def prepared(self, batch: Samples, generator: torch.Generator) -> Samples:
@@ -67,25 +77,28 @@ class Lesson:
         if self.noise is not None or self.settings.input_noise:
             levels = self.noise or (self.settings.input_noise,) * len(inputs)
             inputs = tuple(
-                values + level * spread * torch.randn(values.shape, generator=generator, dtype=values.dtype)
-                if values.is_floating_point()
-                else values
+                _noisy(values, level * spread, generator) if values.is_floating_point() else values
                 for values, level, spread in zip(inputs, levels, self._spreads, strict=True)
             )
         return self._changed(Samples(inputs, batch.targets), self.transforms, generator)
 
-    def batch_loss(self, batch: Samples, *, ask: Ask | None = None, smoothing: float | Tensor | None = None) -> Tensor:
+    def batch_loss(
+        self, batch: Samples, *, predict: Predict | None = None, smoothing: float | Tensor | None = None
+    ) -> Tensor:
         """Return the loss of one batch: distance to the labels, to the teacher's answers, or to both.
 
-        `ask` answers in the module's place, `smoothing` is the label smoothing in the settings' place.
+        Args:
+            batch: Rows after `prepared`.
+            predict: Returns scores in place of the module.
+            smoothing: Label smoothing in place of that in the settings.
         """
-        scores = (ask or self.ask)(batch.inputs)
+        scores = (predict or self.predict)(batch.inputs)
         level = self.settings.label_smoothing if smoothing is None else smoothing
         if self.teacher is None:
             return self._labelled(level)(scores, cast("Tensor", batch.targets))
         with torch.no_grad():
-            wanted = self.teacher(batch.inputs)
-        distance = taught(self.task, scores, wanted, temperature=self.settings.temperature)
+            answers = self.teacher(batch.inputs)
+        distance = taught(self.task, scores, answers, temperature=self.settings.temperature)
         if batch.targets is not None:
             weight = self.settings.teacher_weight
             distance = weight * distance + (1 - weight) * self._labelled(level)(scores, batch.targets)
@@ -94,66 +107,67 @@ class Lesson:
         watch, features = self.hidden
         return distance + self.settings.feature_weight * unlike(watch.seen, features(batch.inputs))
 
-    def ask(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Return the module's scores."""
+    def predict(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Return the module's scores for a batch of inputs."""
         return scores_of(self.module(*inputs))
 
-    def held_loss(self, held: Samples, scores: Tensor) -> Tensor:
-        """Return the loss of scores on rows that are not learned from: of the labels alone, where there are some."""
-        if held.targets is not None:
-            return self._labelled(0.0)(scores, held.targets)
-        return taught(self.task, scores, self._wanted, temperature=self.settings.temperature)
+    def validation_loss(self, rows: Samples, scores: Tensor) -> Tensor:
+        """Return the loss of scores on validation rows: to their labels alone, or without labels to the teacher."""
+        if rows.targets is not None:
+            return self._labelled(0.0)(scores, rows.targets)
+        return taught(self.task, scores, self._taught_answers, temperature=self.settings.temperature)
 
     def judged(self) -> tuple[float, float]:
-        """Return quality on validation, higher is better, and the loss there with its sign turned, to break ties."""
+        """Return the quality on validation, higher is better, and the negative loss there, to break ties."""
         self.module.eval()
-        plain, rank = self._judged(self.held)
+        plain, plain_rank = self._judged(self.validation)
         judging = tuple(transform for transform in self.transforms if transform.judged)
         if not judging:
-            return plain, rank
-        hard, hard_rank = self._judged(self._hardened(judging))
-        return (plain + hard) / 2, (rank + hard_rank) / 2
+            return plain, plain_rank
+        changed, changed_rank = self._judged(self._changed_validation(judging))
+        return (plain + changed) / 2, (plain_rank + changed_rank) / 2
 
     @cached_property
     def unit(self) -> float:
-        """Return the unit of the answers: a regression's standard deviation of labels, else 1."""
-        if self.task is not Task.REGRESSION or self.learned.targets is None:
+        """The unit of the answers: for a regression, the standard deviation of the labels, else 1."""
+        if self.task is not Task.REGRESSION or self.training.targets is None:
             return 1.0
-        return float(self.learned.targets.double().std(correction=0)) or 1.0
+        return float(self.training.targets.double().std(correction=0)) or 1.0
 
     @property
     def steps(self) -> int:
-        """Steps of the whole training, should it not end early."""
-        return max(1, len(self.learned) // self.settings.batch_size) * self.settings.epochs
+        """Steps of the whole training when it does not end early."""
+        return max(1, len(self.training) // self.settings.batch_size) * self.settings.epochs
 
     def share(self, step: int) -> float:
-        """Return the learning rate of a step as a share of the largest: a rise, then a cosine down to 0."""
+        """Return the learning rate of a step as a share of the largest: it rises, then falls along a cosine to 0."""
         warm = max(1, round(self.settings.warmup * self.steps))
         if step < warm:
             return (step + 1) / warm
         return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, self.steps - warm)))
 
-    def _judged(self, held: Samples) -> tuple[float, float]:
-        scores = answers(self.ask, held, self.settings.batch_size)
+    def _judged(self, rows: Samples) -> tuple[float, float]:
+        scores = scores_for(self.predict, rows, self.settings.batch_size)
         with torch.no_grad():
-            loss = self.held_loss(held, scores)
-        return quality(self.task, scores, self._wanted if held.targets is None else held.targets), -float(loss)
+            loss = self.validation_loss(rows, scores)
+        expected = self._taught_answers if rows.targets is None else rows.targets
+        return quality(self.task, scores, expected), -float(loss)
 
-    def _hardened(self, transforms: tuple[BatchTransform, ...]) -> Samples:
-        """Return the validation rows after transforms, the same at every call."""
-        generator = torch.Generator().manual_seed(self.seed)
-        changed = [self._changed(batch, transforms, generator) for batch in filled(self.held, self.settings.batch_size)]
-        inputs = tuple(
-            torch.cat(values)[: len(self.held)] for values in zip(*(one.inputs for one in changed), strict=True)
-        )
-        targets = [one.targets for one in changed if one.targets is not None]
-        return Samples(inputs, torch.cat(targets)[: len(self.held)] if targets else None)
+    def _changed_validation(self, transforms: tuple[BatchTransform, ...]) -> Samples:
+        """Return the validation rows after transforms, the same at every call for the same module."""
+        generator, count = torch.Generator().manual_seed(self.seed), len(self.validation)
+        batches = filled(self.validation, self.settings.batch_size)
+        changed = [self._changed(batch, transforms, generator) for batch in batches]
+        columns = zip(*(batch.inputs for batch in changed), strict=True)
+        inputs = tuple(torch.cat(values)[:count] for values in columns)
+        targets = [batch.targets for batch in changed if batch.targets is not None]
+        return Samples(inputs, torch.cat(targets)[:count] if targets else None)
 
     def _changed(self, batch: Samples, transforms: tuple[BatchTransform, ...], generator: torch.Generator) -> Samples:
         inputs, targets = batch.inputs, batch.targets
         for transform in transforms:
-            given = torch.zeros(len(batch)) if targets is None else targets
-            inputs, changed = transform(self.module, inputs, given, generator)
+            labels = torch.zeros(len(batch)) if targets is None else targets
+            inputs, changed = transform(self.module, inputs, labels, generator)
             targets = None if targets is None else changed
         return Samples(inputs, targets)
 
@@ -161,14 +175,18 @@ class Lesson:
         return self.loss or loss_for(self.task, label_smoothing=smoothing, scale=self.unit)
 
     @cached_property
-    def _wanted(self) -> Tensor:
+    def _taught_answers(self) -> Tensor:
         """The teacher's answers on the validation rows."""
-        return answers(cast("Teacher", self.teacher), self.held, self.settings.batch_size)
+        return scores_for(cast("Teacher", self.teacher), self.validation, self.settings.batch_size)
 
     @cached_property
     def _spreads(self) -> tuple[Tensor, ...]:
         """The standard deviation of each number of each input over the training rows."""
         return tuple(
             values.std(0, correction=0) if values.is_floating_point() else torch.zeros(())
-            for values in self.learned.inputs
+            for values in self.training.inputs
         )
+
+
+def _noisy(values: Tensor, spread: float | Tensor, generator: torch.Generator) -> Tensor:
+    return values + spread * torch.randn(values.shape, generator=generator, dtype=values.dtype)

@@ -1,7 +1,8 @@
-"""Training of a network: epochs over rows until validation gets no better, and the best epoch kept.
+"""Training of a network: epochs over rows until validation gets no better, and then the weights of the best epoch.
 
-The one loop for retraining, students and recovery after pruning, factorization or rounding. Validation rows decide when
-to end and are never learned from. The same arguments, seed and threads give the same weights, unless time ends it.
+It is the one loop for training again, for students, and for recovery after pruning, factorization or rounding.
+Validation rows decide when to end and are never learned from. The same arguments, seed and threads give the same
+weights, unless the time is up.
 """
 
 import copy
@@ -21,9 +22,9 @@ from optimizer_jobs.nets.learning import hypergradient
 from optimizer_jobs.nets.learning.determinism import deterministic
 from optimizer_jobs.nets.learning.features import Features, Watch
 from optimizer_jobs.nets.learning.lesson import BatchTransform, Hidden, Lesson, Teacher
-from optimizer_jobs.nets.learning.losses import Loss, column, loss_for, scores_of
+from optimizer_jobs.nets.learning.losses import Loss, column, scores_of
 from optimizer_jobs.nets.learning.parts import parts
-from optimizer_jobs.nets.learning.rows import Samples, answers, samples, shuffled
+from optimizer_jobs.nets.learning.rows import Samples, samples, scores_for, shuffled
 from optimizer_jobs.nets.learning.settings import Settings
 from optimizer_jobs.nets.learning.transforms import transforms_of
 from optimizer_jobs.progress import say
@@ -32,9 +33,8 @@ from retune.api.model import Task
 from retune.api.techniques import TechniqueType
 from retune.contract.results import Reason
 
-__all__ = ["BatchTransform", "Loss", "Settings", "Teacher", "Trained", "loss_for", "train", "train_on"]
-
 _HELD_BACK = 0.2
+"""Share of the training rows to validate on, where there are no validation rows."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,18 @@ class Trained:
     """A network after training."""
 
     module: nn.Module
-    """The module given, with the weights of its best epoch, in evaluation mode."""
+    """The same module, with the weights of its best epoch, in evaluation mode."""
     epochs: int
-    """Epochs that went into these weights; 0 when the first one already diverged and nothing was changed."""
+    """Epochs that went into these weights; 0 when the first epoch diverged and the weights are as before."""
     quality: float
     """On validation: accuracy, R squared, or mean cosine with the teacher."""
     before: float
     """The same before training."""
     settings: Settings
-    """The settings trained with: those given, or what was learned from them."""
+    """The settings of the training: those asked for, or those that were learned from them."""
 
 
-def train(  # noqa: PLR0913 - one training has that many sides
+def train(  # noqa: PLR0913 - all that one training depends on
     module: nn.Module,
     training: Rows,
     validation: Rows | None = None,
@@ -69,25 +69,25 @@ def train(  # noqa: PLR0913 - one training has that many sides
     threads: int,
     report: Report | None = None,
 ) -> Trained:
-    """Train in place and return the module with its best epoch.
+    """Train the module in place, and return it with the weights of its best epoch.
 
     Args:
-        module: Takes the inputs in the rows' order, answers scores first among its floating point outputs.
+        module: Takes the inputs in the order of the rows; the first of its floating point outputs are the scores.
         training: Rows to learn from; those with a class that the model does not have are left out.
-        validation: Rows that say which epoch is best. None: a fifth of the training rows is held back for it.
+        validation: Rows that say which epoch is best. None: a fifth of the training rows is used for it.
         task: Classification, Regression, or Embedding, which needs a teacher instead of labels.
         classes: Label of each score column; empty means that the column's number is the label.
         settings: Hyperparameters.
-        transforms: What is done to every batch, in this order.
-        loss: What is made small for labels; None: what `loss_for` says.
-        teacher: Answers to come close to, besides the labels or instead of them.
-        features: The teacher's hidden features, to be made alike with `settings.feature_weight`.
-        seed: Seed of order, transforms, dropout.
+        transforms: Changes to every batch, in this order.
+        loss: Loss on labels; None: that of `loss_for`.
+        teacher: Its answers are learned besides the labels or instead of them.
+        features: The teacher's hidden features, learned with the weight `settings.feature_weight`.
+        seed: Seed of the order of rows, transforms and dropout.
         threads: Threads of torch.
-        report: Hears of every epoch; what it raises passes through.
+        report: Called after every epoch; what it raises passes through.
 
     Raises:
-        JobError: TechniqueUnavailable when there is nothing to learn from: no labels and no teacher.
+        JobError: TechniqueUnavailable when there are neither labels nor a teacher to learn from.
     """
     learned = _known(samples(training, task=task, classes=classes))
     if learned.targets is None and teacher is None:
@@ -98,14 +98,14 @@ def train(  # noqa: PLR0913 - one training has that many sides
             "Name the label column in data.training, or remove the techniques that train.",
         )
     if validation is None:
-        learned, held = _split(learned, seed)
+        learned, judged = _split(learned, seed)
     else:
-        held = samples(validation, task=task, classes=classes)
-    with deterministic(seed=seed, threads=threads), _hidden(module, features) as hidden:
+        judged = samples(validation, task=task, classes=classes)
+    with deterministic(seed=seed, threads=threads), _watched(module, features) as hidden:
         lesson = Lesson(
             module=module,
-            learned=learned,
-            held=held,
+            training=learned,
+            validation=judged,
             task=task,
             settings=settings,
             transforms=tuple(transforms),
@@ -118,8 +118,8 @@ def train(  # noqa: PLR0913 - one training has that many sides
 
 
 @contextmanager
-def _hidden(module: nn.Module, features: Features | None) -> Iterator[Hidden | None]:
-    """Watch the module's features while it learns those of a teacher."""
+def _watched(module: nn.Module, features: Features | None) -> Iterator[Hidden | None]:
+    """Watch the module's hidden features while it learns those of a teacher."""
     if features is None:
         yield None
         return
@@ -131,15 +131,19 @@ def _hidden(module: nn.Module, features: Features | None) -> Iterator[Hidden | N
 
 
 def train_on(module: nn.Module, context: Context, *, model: Path | None = None, epochs: int | None = None) -> Trained:
-    """Train a module on after it was changed, with the hyperparameters and transforms of the context's plan.
+    """Train a module further after it was changed, with the hyperparameters and transforms of the context's plan.
 
-    Hyperparameters are not learned again by gradient: this is called once a round, and recovery takes few epochs.
+    Hyperparameters are not learned by gradient here, because this is called for every round of a change and takes few
+    epochs.
 
     Args:
-        module: The changed module; trained in place.
-        context: Rows, task and plan; its training rows must be there.
-        model: The ONNX file as it was before the change, which then teaches; needed for an embedding.
-        epochs: Epochs at most, instead of the plan's.
+        module: The changed module; it is trained in place.
+        context: Rows, task and plan; there must be training rows.
+        model: The ONNX file before the change, as a teacher. An embedding needs it.
+        epochs: Largest number of epochs, instead of that of the plan.
+
+    Raises:
+        ValueError: There are no training rows.
     """
     if context.training is None:
         raise ValueError("training on needs training rows")
@@ -153,46 +157,58 @@ def train_on(module: nn.Module, context: Context, *, model: Path | None = None, 
         classes=context.classes,
         settings=settings if epochs is None else dataclasses.replace(settings, epochs=epochs),
         transforms=transforms_of(context.training_plan, context),
-        teacher=None if model is None else imported_teacher(model),
+        teacher=None if model is None else _teacher(model),
         seed=context.seed,
         threads=context.threads,
         report=context.report,
     )
 
 
-def imported_teacher(model: Path) -> Teacher:
-    """Return an ONNX file as the teacher of a module made from it."""
+def _teacher(model: Path) -> Teacher:
+    """Return an ONNX file as the teacher of a module that was made from it."""
     from optimizer_jobs.nets.conversion.importer import import_module
 
     module = import_module(model).eval().requires_grad_(requires_grad=False)
     return lambda inputs: scores_of(module(*inputs))
 
 
+@dataclass
+class _Best:
+    """The best epoch so far, with the weights after it; 0 are the weights before training."""
+
+    weights: dict[str, Tensor]
+    epoch: int = 0
+    judged: tuple[float, float] = (-math.inf, -math.inf)
+
+
 def _run(lesson: Lesson, report: Report | None) -> Trained:
-    module, before = lesson.module, lesson.judged()
-    best, kept, weights = (-math.inf, -math.inf), 0, copy.deepcopy(module.state_dict())
+    module, (before, _) = lesson.module, lesson.judged()
+    best = _Best(copy.deepcopy(module.state_dict()))
     _centre(lesson)
     if lesson.settings.learned:
         lesson = hypergradient.learned(lesson)
-    settings, generator = lesson.settings, torch.Generator().manual_seed(lesson.seed)
-    optimizer = _optimizer(lesson)
+    _epochs(lesson, report, best)
+    module.load_state_dict(best.weights)
+    module.eval()
+    quality = best.judged[0] if best.epoch else before
+    return Trained(module=module, epochs=best.epoch, quality=quality, before=before, settings=lesson.settings)
+
+
+def _epochs(lesson: Lesson, report: Report | None, best: _Best) -> None:
+    """Train epoch by epoch until validation gets no better, and keep the best epoch in `best`."""
+    generator, optimizer = torch.Generator().manual_seed(lesson.seed), _optimizer(lesson)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lesson.share)
-    for epoch in range(1, settings.epochs + 1):
+    for epoch in range(1, lesson.settings.epochs + 1):
         if not _epoch(lesson, optimizer, schedule, generator):
             break
         judged = lesson.judged()
-        if judged > best:
-            best, kept, weights = judged, epoch, copy.deepcopy(module.state_dict())
+        if judged > best.judged:
+            best.epoch, best.judged, best.weights = epoch, judged, copy.deepcopy(lesson.module.state_dict())
         if report is not None and report(epoch, judged[0]) is False:
             say(f"training ends after epoch {epoch}: it has had its share of the time")
             break
-        if epoch - kept >= settings.patience:
+        if epoch - best.epoch >= lesson.settings.patience:
             break
-    module.load_state_dict(weights)
-    module.eval()
-    return Trained(
-        module=module, epochs=kept, quality=best[0] if kept else before[0], before=before[0], settings=settings
-    )
 
 
 def _epoch(
@@ -201,8 +217,8 @@ def _epoch(
     schedule: torch.optim.lr_scheduler.LRScheduler,
     generator: torch.Generator,
 ) -> bool:
-    """Learn from all batches once; return False as soon as the loss is no number any more."""
-    for batch in shuffled(lesson.learned, lesson.settings.batch_size, generator):
+    """Learn from all batches once; return False as soon as the loss is infinite or NaN."""
+    for batch in shuffled(lesson.training, lesson.settings.batch_size, generator):
         lesson.module.train()
         loss = lesson.batch_loss(lesson.prepared(batch, generator))
         if not bool(torch.isfinite(loss)):
@@ -216,24 +232,25 @@ def _epoch(
 
 
 def _centre(lesson: Lesson) -> None:
-    """Give a regression's last layer the bias that makes its mean answer right, unless the answers get no better."""
+    """Give the last layer of a regression the bias that makes the mean answer right, unless answers get worse by it."""
     head = next((layer for layer in reversed(list(lesson.module.modules())) if isinstance(layer, nn.Linear)), None)
-    wanted = lesson.learned.targets
-    if lesson.task is not Task.REGRESSION or head is None or head.bias is None or wanted is None:
+    targets = lesson.training.targets
+    if lesson.task is not Task.REGRESSION or head is None or head.bias is None or targets is None:
         return
 
-    def missed() -> Tensor:
-        return wanted - column(answers(lesson.ask, lesson.learned, lesson.settings.batch_size))
+    def errors() -> Tensor:
+        return targets - column(scores_for(lesson.predict, lesson.training, lesson.settings.batch_size))
 
     lesson.module.eval()
     with torch.no_grad():
-        before, bias = missed(), head.bias.clone()
+        before, bias = errors(), head.bias.clone()
         head.bias += before.mean()
-        if missed().square().mean() > before.square().mean():
+        if errors().square().mean() > before.square().mean():
             head.bias.copy_(bias)
 
 
 def _optimizer(lesson: Lesson) -> torch.optim.Optimizer:
+    """Return AdamW with the learning rate and decay of each weight."""
     weights, settings = dict(lesson.module.named_parameters()), lesson.settings
     return torch.optim.AdamW(
         {
@@ -250,14 +267,14 @@ def _known(rows: Samples) -> Samples:
     if rows.targets is None or rows.targets.is_floating_point():
         return rows
     known = rows.targets >= 0
-    strange = len(rows) - int(known.sum())
-    if strange:
-        say(f"{strange} of {len(rows)} training rows have a class that the model does not know; they are left out")
+    unknown = len(rows) - int(known.sum())
+    if unknown:
+        say(f"{unknown} of {len(rows)} training rows have a class that the model does not know; they are left out")
     return rows.take(known.nonzero().squeeze(1))
 
 
 def _split(rows: Samples, seed: int) -> tuple[Samples, Samples]:
-    """Return the rows to learn from and those held back, drawn by the seed."""
+    """Return the rows to learn from and those held back for validation, drawn at random by the seed."""
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    held = max(1, round(_HELD_BACK * len(rows)))
-    return rows.take(order[held:]), rows.take(order[:held])
+    count = max(1, round(_HELD_BACK * len(rows)))
+    return rows.take(order[count:]), rows.take(order[:count])

@@ -1,6 +1,6 @@
-"""What training makes small, and what an epoch is judged by, for each task.
+"""The loss that training minimizes for each task, and the quality that an epoch is judged by.
 
-A classifier may answer logits or probabilities: both are read as logits, so that no loss meets a softmax twice.
+A classifier may answer logits or probabilities. Both are read as logits, so that no loss applies a softmax twice.
 """
 
 from collections.abc import Callable
@@ -13,44 +13,44 @@ from optimizer_jobs.signature import Signature
 from retune.api.model import Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Takes scores and targets of a batch, returns their mean loss. Targets of classes are column numbers (N,) or shares
-(N, C); those of a regression are numbers (N,)."""
+"""Takes scores and targets of a batch, and returns the mean loss. Targets of a classifier are column numbers (N,) or
+shares of classes (N, C); those of a regression are numbers (N,)."""
 
 Answers: TypeAlias = Tensor | tuple[Tensor, ...]
-"""What a module returns: its one output, or all in the signature's order."""
+"""What a module returns: one output, or all outputs in the order of the signature."""
 
-_SURE = 1e-7
-"""Smallest probability that a logarithm is taken of."""
+_SMALLEST = 1e-7
+"""Smallest probability or variance to compute with."""
 
 
 def scores_of(answers: Answers) -> Tensor:
-    """Return the output that training is about: the first of floating point numbers, as `Signature.score_output`."""
+    """Return the output that training is about: the first floating point one, as `Signature.score_output` says."""
     if isinstance(answers, Tensor):
         return answers
     return next(answer for answer in answers if answer.is_floating_point())
 
 
 def logits(scores: Tensor) -> Tensor:
-    """Return the scores as logits, whichever they are."""
-    return scores.clamp_min(_SURE).log() if is_probabilities(scores) else scores
+    """Return scores, which may be probabilities, as logits (N, C)."""
+    return scores.clamp_min(_SMALLEST).log() if is_probabilities(scores) else scores
 
 
 def is_probabilities(scores: Tensor) -> bool:
-    """Return whether every row (N, C) is a distribution: nothing negative, and a sum of 1."""
-    seen = scores.detach()
-    return bool((seen >= 0).all()) and bool(((seen.sum(-1) - 1).abs() < 1e-4).all())
+    """Return whether every row of scores (N, C) is a distribution: nothing negative, and a sum of 1."""
+    values = scores.detach()
+    return bool((values >= 0).all()) and bool(((values.sum(-1) - 1).abs() < 1e-4).all())
 
 
 def loss_for(
     task: Task, signature: Signature | None = None, *, label_smoothing: float | Tensor = 0.0, scale: float = 1.0
 ) -> Loss:
-    """Return the loss of labelled rows; a row whose label is no class of the model (-1) counts for nothing.
+    """Return the loss of labelled rows. A row whose label is no class of the model (-1) does not count.
 
     Args:
-        task: Classification (cross entropy) or Regression (squared error). An embedding has no labels to learn from.
-        signature: The model's inputs and outputs, when it is to be checked that its score output suits the task.
-        label_smoothing: Share of a label spread over all classes; the loss can be differentiated by it.
-        scale: Standard deviation of the numbers to predict; errors are measured in it.
+        task: Classification (cross entropy) or Regression (squared error). An embedding has no labels.
+        signature: Inputs and outputs of the model; when it is there, its score output must suit the task.
+        label_smoothing: Share of a label that is spread over all classes; the loss can be differentiated by it.
+        scale: Standard deviation of the numbers to predict; it is the unit of errors.
 
     Raises:
         ValueError: The task has no loss, or the score output another shape.
@@ -65,7 +65,7 @@ def loss_for(
 
 
 def _cross_entropy(scores: Tensor, targets: Tensor, smoothing: float | Tensor) -> Tensor:
-    """Return the mean cross entropy with classes (N,) or shares (N, C)."""
+    """Return the mean cross entropy of scores (N, C) with column numbers (N,) or shares of classes (N, C)."""
     logs = functional.log_softmax(logits(scores), dim=-1)
     spread = -logs.mean(-1)
     if targets.is_floating_point():
@@ -73,8 +73,8 @@ def _cross_entropy(scores: Tensor, targets: Tensor, smoothing: float | Tensor) -
         return ((1 - smoothing) * sharp + smoothing * spread).mean()
     known = targets >= 0
     sharp = -logs.gather(-1, targets.clamp_min(0).unsqueeze(-1)).squeeze(-1)
-    each = ((1 - smoothing) * sharp + smoothing * spread) * known
-    return each.sum() / known.sum().clamp_min(1)
+    losses = ((1 - smoothing) * sharp + smoothing * spread) * known
+    return losses.sum() / known.sum().clamp_min(1)
 
 
 def column(scores: Tensor) -> Tensor:
@@ -83,25 +83,38 @@ def column(scores: Tensor) -> Tensor:
 
 
 def taught(task: Task, scores: Tensor, answers: Tensor, *, temperature: float) -> Tensor:
-    """Return how far a student's scores are from a teacher's answers; 0 where they are the same."""
+    """Return the distance of a student's scores from a teacher's answers; 0 when they are the same.
+
+    Args:
+        task: What the scores are.
+        scores: Scores of the student, (N, C), or (N,) or (N, 1) for a regression.
+        answers: Scores of the teacher in the same shape.
+        temperature: What logits of a classifier are divided by.
+    """
     if task is Task.CLASSIFICATION:
         student = functional.log_softmax(logits(scores) / temperature, dim=-1)
         teacher = functional.log_softmax(logits(answers) / temperature, dim=-1)
         return functional.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
-    spread = answers.var(correction=0).clamp_min(_SURE)
-    far = (scores - answers).square().mean() / spread
+    spread = answers.var(correction=0).clamp_min(_SMALLEST)
+    error = (scores - answers).square().mean() / spread
     if task is Task.REGRESSION:
-        return far
-    return far + (1 - functional.cosine_similarity(scores, answers, dim=-1)).mean()
+        return error
+    return error + (1 - functional.cosine_similarity(scores, answers, dim=-1)).mean()
 
 
 def quality(task: Task, scores: Tensor, targets: Tensor) -> float:
-    """Return the quality of answers, higher is better: share of right classes, R squared, or mean cosine."""
+    """Return the quality of answers, higher is better: share of right classes, R squared, or mean cosine.
+
+    Args:
+        task: What the scores are.
+        scores: Answers of the model, (N, C), or (N,) or (N, 1) for a regression.
+        targets: Column numbers or numbers (N,), shares of classes (N, C), or embeddings (N, C).
+    """
     if task is Task.CLASSIFICATION:
         expected = targets if targets.ndim == 1 else targets.argmax(-1)
         return float((scores.argmax(-1) == expected).double().mean())
     if task is Task.REGRESSION:
         numbers = targets.double()
-        missed = (column(scores).double() - numbers).square().mean()
-        return float(1 - missed / numbers.var(correction=0).clamp_min(1e-12))
+        error = (column(scores).double() - numbers).square().mean()
+        return float(1 - error / numbers.var(correction=0).clamp_min(1e-12))
     return float(functional.cosine_similarity(scores.double(), targets.double(), dim=-1).mean())

@@ -1,4 +1,4 @@
-"""Which weights of a network are stepped and decayed how: the last layer may differ, and only matrices decay.
+"""Learning rate and decay of each weight of a network: the last layer may differ, and only matrices decay.
 
 The last layer of a regression answers in the unit of its labels, so its steps are in that unit too.
 """
@@ -13,27 +13,33 @@ Number: TypeAlias = "float | Tensor"
 
 @dataclass(frozen=True)
 class Part:
-    """How one weight is trained, apart from the settings."""
+    """What sets the training of one weight apart from that of the others."""
 
     head: bool
     """Whether it belongs to the last layer."""
     unit: float
-    """Size of its steps."""
+    """What its steps are multiplied by."""
     decays: bool
+    """Whether weight decay applies to it."""
 
     def rate(self, learning_rate: Number, head_rate: Number) -> Number:
-        """Return the largest learning rate."""
+        """Return the largest learning rate of the weight."""
         return learning_rate * head_rate * self.unit if self.head else learning_rate * self.unit
 
     def decay(self, weight_decay: Number, head_decay: Number) -> Number:
-        """Return the weight decay; its product with the rate does not depend on the unit."""
+        """Return the weight decay. Its product with the learning rate does not depend on the unit."""
         if not self.decays:
             return 0.0
         return weight_decay * head_decay / self.unit if self.head else weight_decay / self.unit
 
 
 def parts(module: nn.Module, *, unit: float = 1.0) -> dict[str, Part]:
-    """Return how each trainable weight is trained, by name; `unit` is that of the last layer's answers."""
+    """Return how each trainable weight is trained, by name.
+
+    Args:
+        module: The network.
+        unit: Unit of the answers of the last layer.
+    """
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
     head = {id(weight) for weight in layers[-1].parameters()} if layers else set()
     return {

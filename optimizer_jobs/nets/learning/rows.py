@@ -1,7 +1,7 @@
-"""Rows as tensors, with labels as numbers that a loss understands, and cut into batches.
+"""Rows as tensors, with labels as numbers for a loss, and cut into batches.
 
-Every batch has the same size, as a model with a fixed batch needs it: while training a rest is left out of an epoch,
-while answering the last batch is filled up.
+Every batch has the same size, as a model with a fixed batch needs it. In training, rows that do not fill a batch are
+left out of an epoch; in prediction, the last batch is filled up.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,16 +16,18 @@ from optimizer_jobs.errors import JobError
 from retune.api.model import Task
 from retune.contract.results import Reason
 
-Ask = Callable[[tuple[Tensor, ...]], Tensor]
-"""Answers a batch of inputs with scores."""
+Predict = Callable[[tuple[Tensor, ...]], Tensor]
+"""Returns the scores for a batch of inputs."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows of a network: `inputs` in the signature's order, each (N, ...); `targets` (N,), or None without labels."""
+    """Rows as a network takes them."""
 
     inputs: tuple[Tensor, ...]
+    """Inputs in the order of the signature, each (N, ...)."""
     targets: Tensor | None
+    """Column numbers or numbers to predict, (N,); shares of classes, (N, C); None without labels."""
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -37,7 +39,13 @@ class Samples:
 
 
 def samples(rows: Rows, *, task: Task, classes: Sequence[int | str] = ()) -> Samples:
-    """Return rows as tensors. A label that is none of the classes becomes -1.
+    """Return rows as tensors.
+
+    Args:
+        rows: Rows with or without labels.
+        task: What the labels are; those of an embedding are ignored.
+        classes: Label of each score column; empty means that the column's number is the label. A label that is none
+            of them becomes -1.
 
     Raises:
         JobError: DataInvalid when an input is text.
@@ -61,12 +69,12 @@ def _targets(rows: Rows, *, task: Task, classes: Sequence[int | str]) -> Tensor 
         return torch.from_numpy(np.asarray(rows.answers, dtype=np.float32))
     if not classes:
         return torch.from_numpy(np.asarray(rows.answers, dtype=np.int64))
-    column = {str(name): number for number, name in enumerate(classes)}
-    return torch.tensor([column.get(str(label), -1) for label in rows.answers.tolist()], dtype=torch.int64)
+    columns = {str(name): number for number, name in enumerate(classes)}
+    return torch.tensor([columns.get(str(label), -1) for label in rows.answers.tolist()], dtype=torch.int64)
 
 
 def shuffled(data: Samples, size: int, generator: torch.Generator) -> Iterator[Samples]:
-    """Yield the rows in a random order, in batches of one size; fewer rows than one batch are one batch."""
+    """Yield the rows in a random order, in batches of `size`; fewer rows than that are one smaller batch."""
     order = torch.randperm(len(data), generator=generator)
     size = min(size, len(data))
     for start in range(0, len(data) - size + 1, size):
@@ -74,12 +82,12 @@ def shuffled(data: Samples, size: int, generator: torch.Generator) -> Iterator[S
 
 
 def filled(data: Samples, size: int) -> Iterator[Samples]:
-    """Yield the rows in their order, in batches of one size; the last is filled up with rows from the start."""
+    """Yield the rows in their order, in batches of `size`; the last one is filled up with rows from the start."""
     for start in range(0, len(data), size):
         yield data.take(torch.arange(start, start + size) % len(data))
 
 
-def answers(ask: Ask, data: Samples, size: int) -> Tensor:
-    """Return the scores for all rows, in their order, asked in batches of one size."""
+def scores_for(predict: Predict, data: Samples, size: int) -> Tensor:
+    """Return the scores for all rows, in their order, computed in batches of `size` and without gradients."""
     with torch.no_grad():
-        return torch.cat([ask(batch.inputs) for batch in filled(data, size)])[: len(data)]
+        return torch.cat([predict(batch.inputs) for batch in filled(data, size)])[: len(data)]

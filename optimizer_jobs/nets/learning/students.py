@@ -1,6 +1,6 @@
-"""Networks that learn another model's answers: what a student looks like, and how any model becomes a teacher.
+"""Networks that learn the answers of another model: how a student is built, and how any model becomes a teacher.
 
-A student answers exactly as the model it replaces: the same outputs in the same order, labels included.
+A student has the same outputs in the same order as the model that it replaces, labels included.
 """
 
 from math import prod
@@ -23,6 +23,7 @@ from retune.api.model import Factory
 
 _IMAGE_AXES = 4
 _SMALLEST_IMAGE = 4
+"""Pixels a side from which an input is treated as an image."""
 
 
 def not_learnable(signature: Signature) -> str | None:
@@ -36,7 +37,7 @@ def not_learnable(signature: Signature) -> str | None:
 
 
 def not_answerable(signature: Signature) -> str | None:
-    """Return why no student can give these outputs, or None: it answers scores, and the label that follows."""
+    """Return why no student can give these outputs, or None. It gives scores, and the label that follows from them."""
     score = signature.score_output
     if score is None or len(score.shape) not in {1, 2} or any(size < 0 for size in score.shape[1:]):
         return "the model has no output of one number, or of a fixed number of scores, a row to learn from"
@@ -47,24 +48,22 @@ def not_answerable(signature: Signature) -> str | None:
 def student(params: Params, signature: Signature) -> nn.Module:
     """Return a new network in evaluation mode, as the parameters of technique Distillation describe it.
 
-    `factory` holds the JSON text of a Factory; without it, the catalogue has a network for these inputs and outputs.
-    All others that do not concern the loss are arguments of it.
+    Args:
+        params: `factory`, the JSON of a Factory, or nothing for a network of the catalogue; arguments of the factory;
+            and hyperparameters, which do not matter here.
+        signature: Inputs and outputs of the model that the student replaces.
     """
     arguments = {name: value for name, value in params.items() if name != FACTORY and name not in LIMITS}
     if FACTORY in params:
         return network(Factory.model_validate_json(str(params[FACTORY])), overrides=arguments).eval()
-    return student_for(
-        signature,
-        width=int(arguments["width"]),
-        depth=int(arguments["depth"]),
-        dropout=float(arguments.get("dropout", 0.0)),
-    ).eval()
+    width, depth, dropout = int(arguments["width"]), int(arguments["depth"]), float(arguments.get("dropout", 0.0))
+    return student_for(signature, width=width, depth=depth, dropout=dropout).eval()
 
 
 def student_for(signature: Signature, *, width: int, depth: int, dropout: float = 0.0) -> nn.Module:
     """Return a new network that takes the inputs and gives as many scores as the model.
 
-    A convolutional one for one input of images (N, C, H, W), a perceptron over all inputs side by side otherwise.
+    It is a convolutional network for one input of images (N, C, H, W), else a perceptron over all inputs side by side.
 
     Raises:
         ValueError: `not_learnable` says why.
@@ -82,7 +81,11 @@ def student_for(signature: Signature, *, width: int, depth: int, dropout: float 
 
 
 def teacher_from(model: Path, signature: Signature, *, threads: int) -> Teacher:
-    """Return any ONNX file that the engine opens as a teacher; its answers are asked batch by batch."""
+    """Return an ONNX file as a teacher. The engine computes its answers, so any file that it opens will do.
+
+    Raises:
+        ValueError: The model has no floating point output.
+    """
     session = open_model(model, EngineOptions(threads=threads))
     score = signature.score_output
     if score is None:
@@ -97,19 +100,25 @@ def teacher_from(model: Path, signature: Signature, *, threads: int) -> Teacher:
 
 
 def answering(student: nn.Module, *, probabilities: bool, column: bool) -> nn.Module:
-    """Return the student with the answers of the model it replaces: probabilities instead of logits, (N,) or (N, 1)."""
+    """Return the student with answers in the form of the model that it replaces.
+
+    Args:
+        student: Answers logits (N, C), or one number (N, 1).
+        probabilities: Whether the model answers probabilities.
+        column: Whether the model answers one number as (N,).
+    """
     return _Answering(student, probabilities=probabilities, column=column).eval()
 
 
 class _Answering(nn.Module):  # type: ignore[misc] # the library has no types
-    """A student whose one output has the form of another model's."""
+    """A student whose output has the form of another model's."""
 
     def __init__(self, student: nn.Module, *, probabilities: bool, column: bool) -> None:
         super().__init__()
         self.student, self.probabilities, self.column = student, probabilities, column
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Return the scores in the model's form."""
+        """Return the scores in the form of the model."""
         scores = scores_of(self.student(*inputs))
         if self.column:
             return scores.reshape(-1)
@@ -117,12 +126,12 @@ class _Answering(nn.Module):  # type: ignore[misc] # the library has no types
 
 
 class SideBySide(nn.Module):  # type: ignore[misc] # the library has no types
-    """A network over all inputs, flattened and put side by side."""
+    """A network over all inputs of a row, flattened and joined."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Return the network's answer to all inputs of a row as one."""
+        """Return the network's answers to the joined inputs."""
         return torch.as_tensor(self.network(torch.cat([values.flatten(1).float() for values in inputs], dim=1)))

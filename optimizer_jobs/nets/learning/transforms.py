@@ -1,4 +1,4 @@
-"""What augmentation and adversarial training of one plan do to each batch."""
+"""The changes that augmentation and adversarial training of a plan make to each batch."""
 
 from collections.abc import Callable, Mapping
 
@@ -13,7 +13,7 @@ from retune.api.techniques import TechniqueType
 
 
 def transforms_of(plan: TrainingPlan, context: Context) -> tuple[BatchTransform, ...]:
-    """Return what is done to each batch, in order; nothing without training rows."""
+    """Return the changes to each batch, in order; none without training rows."""
     rows = context.training
     if rows is None:
         return ()
@@ -34,4 +34,4 @@ _MAKERS: Mapping[TechniqueType, Callable[[Params, Rows, Context], BatchTransform
     TechniqueType.AUGMENTATION: _augmentation,
     TechniqueType.ADVERSARIAL_TRAINING: _attack,
 }
-"""Augmentation first: an attack answers to the rows that the network would have seen."""
+"""Augmentation comes first, so that the attack starts from the rows that the network would otherwise learn from."""

@@ -1,6 +1,6 @@
 """What a plan does to a network, in the words of summaries and reports.
 
-No torch: techniques describe their parameters by this before anything heavy is imported.
+There is no torch in here, so that techniques can describe their parameters before anything heavy is imported.
 """
 
 from optimizer_jobs.technique import Params

@@ -1,1 +1,1 @@
-"""Taking networks apart: units that can go, layers as products of smaller ones."""
+"""Taking networks apart: removing units, and splitting layers into products of smaller ones."""

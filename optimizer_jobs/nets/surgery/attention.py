@@ -1,4 +1,4 @@
-"""Finding the attentions of an imported graph: linear layers around a product of shares (a softmax) with values."""
+"""Find the attentions of an imported graph: linear layers around a product of shares (from a Softmax) and values."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,99 +25,108 @@ _PASSED = {
     "Unsqueeze",
     "Where",
 }
-"""Operators between the linear layers and the products."""
+"""Operators that may lie between the linear layers and the products."""
 
 
 @dataclass(frozen=True)
 class Attention:
-    """The four linear layers around one attention; a head is a block of `size` channels of each."""
+    """The four linear layers around one attention. Each head is a block of `size` channels of all four."""
 
     query: nn.Linear
     key: nn.Linear
     value: nn.Linear
     joined: nn.Linear
+    """The layer that joins the heads."""
     size: int
+    """Channels of a head."""
 
     @property
     def split(self) -> tuple[nn.Linear, ...]:
-        """Those whose outputs are blocks of heads."""
+        """The layers whose outputs are blocks of heads."""
         return (self.query, self.key, self.value)
 
     @property
     def heads(self) -> int:
-        """How many there are now."""
+        """How many heads there are now."""
         return int(self.joined.in_features) // self.size
 
     def importance(self) -> Tensor:
-        """Return (heads,) how much each matters."""
-        rows = [_weighed(layer).sum(1) for layer in self.split]
-        each = torch.stack([*rows, _weighed(self.joined).sum(0)]).sum(0)
-        return each.reshape(-1, self.size).sum(1)
+        """Return how much each head matters, (heads,)."""
+        outputs = [_importance(layer).sum(1) for layer in self.split]
+        channels = torch.stack([*outputs, _importance(self.joined).sum(0)]).sum(0)
+        return channels.reshape(-1, self.size).sum(1)
 
     def remove(self, heads: Sequence[int]) -> None:
-        """Take heads out for good."""
+        """Remove the channels of these heads from all layers."""
         channels = [head * self.size + channel for head in sorted(heads) for channel in range(self.size)]
         for layer in self.split:
             torch_pruning.prune_linear_out_channels(layer, channels)
         torch_pruning.prune_linear_in_channels(self.joined, channels)
 
 
-def _weighed(layer: nn.Linear) -> Tensor:
-    """Return how much each weight matters: its change of the loss where there is a gradient, else its size."""
+def _importance(layer: nn.Linear) -> Tensor:
+    """Return how much each weight matters: what it changes in the loss where it has a gradient, else its square."""
     weight: Tensor = layer.weight.detach()
     return (weight * layer.weight.grad).abs() if layer.weight.grad is not None else weight.square()
 
 
-def attentions(module: GraphModule, given: tuple[Tensor, ...]) -> Iterator[Attention]:
-    """Yield every attention whose layers have blocks of one size. `given` are rows to run the module on."""
-    maker = {output: step for step in module.steps for output in step.outputs}
-    sizes = module.shapes(given)
+def attentions(module: GraphModule, examples: tuple[Tensor, ...]) -> Iterator[Attention]:
+    """Yield every attention whose layers consist of blocks of one size.
+
+    Args:
+        module: The imported graph.
+        examples: Rows to run it on, each input (N, ...).
+    """
+    makers = {output: step for step in module.steps for output in step.outputs}
+    shapes = module.shapes(examples)
     for step in module.steps:
-        found = _around(module, step, maker) if step.operator == "MatMul" and not step.layer else None
-        if found is None:
+        layers = _layers_around(module, step, makers) if step.operator == "MatMul" and not step.layer else None
+        if layers is None:
             continue
-        query, key, value, joined = found
-        size = int(sizes[step.outputs[0]][-1])
+        query, key, value, joined = layers
+        size = int(shapes[step.outputs[0]][-1])
         whole = {layer.out_features for layer in (query, key, value)} == {joined.in_features}
-        if whole and len({id(layer) for layer in found}) == len(found) and joined.in_features % size == 0:
+        distinct = len({id(layer) for layer in layers}) == len(layers)
+        if whole and distinct and joined.in_features % size == 0:
             yield Attention(query, key, value, joined, size)
 
 
-def _around(module: GraphModule, mix: Step, maker: Mapping[str, Step]) -> tuple[nn.Linear, ...] | None:
+def _layers_around(module: GraphModule, mix: Step, makers: Mapping[str, Step]) -> tuple[nn.Linear, ...] | None:
     """Return query, key, value and joining layer around the product `mix` of shares and values, or None."""
-    shares = _back(mix.inputs[0], maker, until="Softmax")
-    product = _back(shares.inputs[0], maker, until="MatMul") if shares is not None else None
+    shares = _step_before(mix.inputs[0], makers, operator="Softmax")
+    product = _step_before(shares.inputs[0], makers, operator="MatMul") if shares is not None else None
     if product is None or product.layer:
         return None
-    linear = [_linear_before(module, name, maker) for name in (*product.inputs, mix.inputs[1])]
-    found = [*linear, _linear_after(module, mix.outputs[0])]
-    return tuple(layer for layer in found if layer is not None) if None not in found else None
+    before = [_linear_before(module, name, makers) for name in (*product.inputs, mix.inputs[1])]
+    layers = [*before, _linear_after(module, mix.outputs[0])]
+    return tuple(layer for layer in layers if layer is not None) if None not in layers else None
 
 
-def _back(name: str, maker: Mapping[str, Step], *, until: str) -> Step | None:
-    """Return the nearest step of an operator that a tensor comes from by steps that are passed."""
-    step = maker.get(name)
-    if step is None or step.operator == until:
+def _step_before(name: str, makers: Mapping[str, Step], *, operator: str) -> Step | None:
+    """Return the nearest step with this operator from which a tensor comes, through operators that may lie between."""
+    step = makers.get(name)
+    if step is None or step.operator == operator:
         return step
     if step.layer or step.operator not in _PASSED:
         return None
-    found = (_back(given, maker, until=until) for given in step.inputs)
-    return next((each for each in found if each is not None), None)
+    steps = (_step_before(tensor, makers, operator=operator) for tensor in step.inputs)
+    return next((before for before in steps if before is not None), None)
 
 
-def _linear_before(module: GraphModule, name: str, maker: Mapping[str, Step]) -> nn.Linear | None:
-    """Return the nearest linear layer that a tensor comes from by steps that are passed."""
-    step = maker.get(name)
+def _linear_before(module: GraphModule, name: str, makers: Mapping[str, Step]) -> nn.Linear | None:
+    """Return the nearest linear layer from which a tensor comes, through operators that may lie between."""
+    step = makers.get(name)
     if step is None or (not step.layer and step.operator not in _PASSED):
         return None
     layer = module.layer_of(step)
     if layer is not None:
         return layer if isinstance(layer, nn.Linear) else None
-    found = (_linear_before(module, given, maker) for given in step.inputs)
-    return next((each for each in found if each is not None), None)
+    layers = (_linear_before(module, tensor, makers) for tensor in step.inputs)
+    return next((before for before in layers if before is not None), None)
 
 
 def _linear_after(module: GraphModule, name: str) -> nn.Linear | None:
+    """Return the linear layer that alone reads a tensor, through operators that may lie between, or None."""
     while True:
         readers = [step for step in module.steps if name in step.inputs and step.operator != "Shape"]
         if len(readers) != 1:

@@ -13,13 +13,15 @@ from optimizer_jobs.technique import Context
 from retune.api.model import Task
 
 _ROWS, _BATCH = 512, 16
+"""Rows in all, and in a batch where the model does not fix it."""
 
 
 @contextmanager
 def with_gradients(module: nn.Module, context: Context) -> Iterator[None]:
-    """Give every weight the root mean square of its gradients over some labelled batches.
+    """Give every weight the root of the sum of its squared gradients over labelled batches, while the context is open.
 
-    Their sum would say nothing: a trained network is where it is nearly 0. An embedding has no labels and gets none.
+    The plain sum would say nothing, because it is nearly 0 for a trained network. An embedding has no labels, so its
+    weights get no gradients.
     """
     rows = context.training
     try:

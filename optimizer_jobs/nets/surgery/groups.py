@@ -1,7 +1,7 @@
-"""Which neurons, channels and attention heads of a network can be removed, how much each matters, and removing them.
+"""Find the neurons, channels and attention heads of a network that can be removed, rank them, and remove them.
 
-A group is a set of units that can go one by one without anything else to change: what depends on what is found by
-torch-pruning, and tried on a copy before it is believed. Outputs keep their size.
+A group is a set of units that can be removed one by one without changing anything else. torch-pruning finds what
+depends on what, and its answer is tried on a copy before it counts. Outputs keep their size.
 """
 
 import copy
@@ -20,39 +20,46 @@ from optimizer_jobs.nets.surgery.attention import Attention, attentions
 NEURONS, CHANNELS, HEADS = "neurons", "channels", "heads"
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _WRONG = (RuntimeError, ValueError, IndexError, KeyError, AttributeError, TypeError, AssertionError)
-"""What torch-pruning and torch raise where a layer cannot lose any units."""
+"""What torch-pruning and torch raise when a layer cannot lose units."""
 _ROWS = 2
+"""Rows to run the module on."""
 
 
 class Group(Protocol):
-    """Units of one place in a network; stays valid while units of other places go."""
+    """Units of one place in a network. It stays valid when units of other places are removed."""
 
     @property
     def kind(self) -> str:
-        """What the units are."""
+        """What the units are: NEURONS, CHANNELS or HEADS."""
         ...
 
     @property
     def units(self) -> int:
-        """How many there are now."""
+        """How many units there are now."""
         ...
 
     def shrink(self, keep: int) -> None:
-        """Remove the units that matter least, by weights and, where there are, their gradients."""
+        """Remove the units that matter least, by their weights and the gradients of these where there are some."""
         ...
 
 
 def groups(module: GraphModule, examples: tuple[Tensor, ...]) -> list[Group]:
-    """Return every group of a module, in the order of its graph. `examples` are rows to try it on."""
-    given = tuple(values[:_ROWS] for values in examples)
-    module.keep_batch(given)
-    heads = [_Heads(each) for each in attentions(module, given) if _heads_are_blocks(module, each, given)]
-    taken = {id(layer) for each in heads for layer in each.attention.split}
-    return [*_layer_groups(module, given, taken), *heads]
+    """Return every group of a module, in the order of its graph.
+
+    Args:
+        module: The imported graph; its reshapes are changed so that layers before them can lose channels.
+        examples: Rows to try it on, each input (N, ...).
+    """
+    rows = tuple(values[:_ROWS] for values in examples)
+    module.keep_batch(rows)
+    blocks = (attention for attention in attentions(module, rows) if _heads_are_blocks(module, attention, rows))
+    heads = [_Heads(attention) for attention in blocks]
+    attended = {id(layer) for group in heads for layer in group.attention.split}
+    return [*_layer_groups(module, rows, attended), *heads]
 
 
 def runs(module: nn.Module, examples: tuple[Tensor, ...], shapes: Sequence[torch.Size]) -> bool:
-    """Return whether a module still runs, with outputs of these shapes."""
+    """Return whether a module runs on the examples, with outputs of these shapes."""
     try:
         return shapes_of(module, examples) == list(shapes)
     except _WRONG:
@@ -60,50 +67,52 @@ def runs(module: nn.Module, examples: tuple[Tensor, ...], shapes: Sequence[torch
 
 
 def shapes_of(module: nn.Module, examples: tuple[Tensor, ...]) -> list[torch.Size]:
-    """Return the shapes of a module's outputs."""
+    """Return the shapes of the outputs of a module for the examples."""
     with torch.no_grad():
         answers = module(*examples)
     return [answer.shape for answer in (answers if isinstance(answers, tuple) else (answers,))]
 
 
-def _layer_groups(module: GraphModule, given: tuple[Tensor, ...], taken: set[int]) -> Iterator["_Units"]:
-    seen = set(taken)
+def _layer_groups(module: GraphModule, rows: tuple[Tensor, ...], attended: set[int]) -> Iterator["_Units"]:
+    """Yield the groups of layers; `attended` are the ids of layers around attentions, which have heads instead."""
+    seen = set(attended)
     for path, layer in module.named_modules():
         if id(layer) in seen or not isinstance(layer, _LAYERS):
             continue
-        members, removable = _tried(module, path, given)
+        members, removable = _tried(module, path, rows)
         seen |= members
-        if removable and not members & taken:
-            yield _Units(module, layer, given)
+        if removable and not members & attended:
+            yield _Units(module, layer, rows)
 
 
-def _tried(module: GraphModule, path: str, given: tuple[Tensor, ...]) -> tuple[set[int], bool]:
-    """Return the layers that lose outputs together with the layer at this path, and whether they can at all."""
+def _tried(module: GraphModule, path: str, rows: tuple[Tensor, ...]) -> tuple[set[int], bool]:
+    """Remove one output of the layer at this path from a copy of the module.
+
+    Returns:
+        The ids of the layers that lose outputs together with it, and whether the copy still runs.
+    """
     trial = copy.deepcopy(module)
     layer = trial.get_submodule(path)
-    own = dict(zip(map(id, trial.modules()), module.modules(), strict=True))
+    originals = dict(zip(map(id, trial.modules()), module.modules(), strict=True))
     members = {id(module.get_submodule(path))}
     try:
-        shapes = shapes_of(trial, given)
-        group = _dependencies(trial, given).get_pruning_group(layer, _remover(layer), idxs=[0])
-        members |= {
-            id(own[id(dep.target.module)])
-            for dep, _ in group
-            if "out_channels" in str(dep.handler) and id(dep.target.module) in own
-        }
+        shapes = shapes_of(trial, rows)
+        group = _dependencies(trial, rows).get_pruning_group(layer, _remover(layer), idxs=[0])
+        losing = [id(dep.target.module) for dep, _ in group if "out_channels" in str(dep.handler)]
+        members |= {id(originals[number]) for number in losing if number in originals}
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of units that no longer divide; what counts is what then comes out
+            warnings.simplefilter("ignore")  # that units no longer divide into groups: whether it runs is seen below
             group.prune()
     except _WRONG:
         return members, False
-    return members, runs(trial, given, shapes)
+    return members, runs(trial, rows, shapes)
 
 
-def _dependencies(module: nn.Module, given: tuple[Tensor, ...]) -> torch_pruning.DependencyGraph:
+def _dependencies(module: nn.Module, rows: tuple[Tensor, ...]) -> torch_pruning.DependencyGraph:
     with warnings.catch_warnings(), torch.enable_grad():
-        warnings.simplefilter("ignore")  # of weights that stand alone, which is known
+        warnings.simplefilter("ignore")  # that some weights belong to no layer, which is known
         return torch_pruning.DependencyGraph().build_dependency(
-            module, example_inputs=given, output_transform=_differentiable
+            module, example_inputs=rows, output_transform=_differentiable
         )
 
 
@@ -113,6 +122,7 @@ def _differentiable(answers: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
 
 
 def _remover(layer: nn.Module) -> object:
+    """Return torch-pruning's function that removes outputs of a layer."""
     if isinstance(layer, nn.Linear):
         return torch_pruning.prune_linear_out_channels
     depthwise = layer.groups > 1 and layer.groups == layer.out_channels
@@ -121,11 +131,11 @@ def _remover(layer: nn.Module) -> object:
 
 @dataclass(frozen=True)
 class _Units:
-    """Outputs of one layer, and whatever goes with them."""
+    """Outputs of one layer, with everything that is removed together with them."""
 
     module: GraphModule
     layer: nn.Module
-    given: tuple[Tensor, ...]
+    rows: tuple[Tensor, ...]
 
     @property
     def kind(self) -> str:
@@ -136,26 +146,26 @@ class _Units:
         return int(self.layer.out_features if isinstance(self.layer, nn.Linear) else self.layer.out_channels)
 
     def shrink(self, keep: int) -> None:
-        graph, remover, units = _dependencies(self.module, self.given), _remover(self.layer), self.units
-        matters = _importance(graph.get_pruning_group(self.layer, remover, idxs=list(range(units))), self.layer)
-        least = matters.argsort(stable=True)[: units - keep].tolist()
+        graph, remover, units = _dependencies(self.module, self.rows), _remover(self.layer), self.units
+        importance = _importance(graph.get_pruning_group(self.layer, remover, idxs=list(range(units))), self.layer)
+        least = importance.argsort(stable=True)[: units - keep].tolist()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             graph.get_pruning_group(self.layer, remover, idxs=least).prune()
 
 
 def _importance(group: torch_pruning.Group, layer: nn.Module) -> Tensor:
-    """Return (units,) how much the loss would change without each, where gradients are; else how large it is."""
+    """Return how much each unit matters, (units,): what it changes in the loss, or its size without gradients."""
     measures = [torch_pruning.importance.GroupMagnitudeImportance(p=2, normalizer=None)]
     if layer.weight.grad is not None:
         measures.insert(0, torch_pruning.importance.GroupTaylorImportance(normalizer=None))
     for measure in measures:
         try:
-            found = measure(group)
+            importance = measure(group)
         except _WRONG:
-            continue  # something of the group has no gradient
-        if found is not None:
-            return torch.as_tensor(found)
+            continue  # a weight of the group has no gradient
+        if importance is not None:
+            return torch.as_tensor(importance)
     return torch.as_tensor(layer.weight.detach().flatten(1).norm(dim=1))
 
 
@@ -178,16 +188,16 @@ class _Heads:
         self.attention.remove(order[: self.units - keep].tolist())
 
 
-def _heads_are_blocks(module: GraphModule, attention: Attention, given: tuple[Tensor, ...]) -> bool:
-    """Return whether removing the first block of channels is the same as joining nothing of it."""
-    silenced, silent = copy.deepcopy((module, attention))
-    removed, cut = copy.deepcopy((module, attention))
+def _heads_are_blocks(module: GraphModule, attention: Attention, rows: tuple[Tensor, ...]) -> bool:
+    """Return whether the model answers the same without its first head as with weights of 0 for it."""
+    zeroed, zeroed_attention = copy.deepcopy((module, attention))
+    removed, removed_attention = copy.deepcopy((module, attention))
     with torch.no_grad():
-        silent.joined.weight[:, : attention.size] = 0
-        cut.remove([0])
+        zeroed_attention.joined.weight[:, : attention.size] = 0
+        removed_attention.remove([0])
         try:
-            one, other = silenced(*given), removed(*given)
+            answers = zeroed(*rows), removed(*rows)
         except _WRONG:
             return False
-    pairs = zip(*(each if isinstance(each, tuple) else (each,) for each in (one, other)), strict=True)
+    pairs = zip(*(outputs if isinstance(outputs, tuple) else (outputs,) for outputs in answers), strict=True)
     return all(left.shape == right.shape and torch.allclose(left, right, atol=1e-4) for left, right in pairs)

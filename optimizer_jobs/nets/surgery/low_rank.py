@@ -1,4 +1,4 @@
-"""Linear layers and convolutions split into two thinner ones by their singular values."""
+"""Split linear layers and convolutions into two thinner ones by their singular values."""
 
 import torch
 from torch import nn
@@ -6,19 +6,25 @@ from torch import nn
 from optimizer_jobs.nets.conversion.importer import GraphModule
 
 _LEAST_SIDE = 24
-"""Inputs or outputs below which a layer has no rank to spare."""
+"""Inputs or outputs below which a layer is not split."""
 _LEAST_RANK = 2
+"""Smallest rank that is kept."""
 
 
 def split_layers(module: GraphModule, share: float) -> tuple[int, int]:
-    """Split every layer of a module that gets smaller, in place; return how many, and how many there are.
+    """Split, in place, every layer of a module that gets smaller by it.
 
-    `share` is the rank kept, as a part of the full one.
+    Args:
+        module: The imported graph.
+        share: Rank that is kept, as a share of the full rank, 0 to 1.
+
+    Returns:
+        How many layers were split, and how many could be.
     """
     layers = [layer for layer in dict.fromkeys(module.layers.values()) if _can_be_split(layer)]
     pairs = {layer: pair for layer in layers if (pair := _split(layer, share)) is not None}
     for name, layer in module.layers.items():
-        module.layers[name] = pairs.get(layer, layer)  # nodes that shared a layer share the pair
+        module.layers[name] = pairs.get(layer, layer)  # nodes that share a layer then share its pair
     return len(pairs), len(layers)
 
 
@@ -27,7 +33,7 @@ def _can_be_split(layer: nn.Module) -> bool:
 
 
 def _split(layer: nn.Module, share: float) -> nn.Module | None:
-    """Return the pair that stands for a layer, or None when it would not be smaller."""
+    """Return two layers in place of one, or None when they would not be smaller."""
     weight = layer.weight.detach()
     matrix = weight.flatten(1)
     rank = max(_LEAST_RANK, round(share * min(matrix.shape)))
@@ -48,7 +54,7 @@ def _linear(layer: nn.Linear, inner: torch.Tensor, outer: torch.Tensor) -> nn.Se
 
 
 def _conv(layer: nn.Conv2d, inner: torch.Tensor, outer: torch.Tensor) -> nn.Sequential:
-    """Return a convolution into few channels, then one of single pixels out of them."""
+    """Return a convolution into few channels, then one of single pixels into all channels."""
     first = nn.Conv2d(
         layer.in_channels,
         len(inner),
@@ -65,6 +71,7 @@ def _conv(layer: nn.Conv2d, inner: torch.Tensor, outer: torch.Tensor) -> nn.Sequ
 def _filled(
     layer: nn.Module, first: nn.Module, second: nn.Module, inner: torch.Tensor, outer: torch.Tensor
 ) -> nn.Sequential:
+    """Return the pair with its weights, and the bias of the layer that it replaces."""
     with torch.no_grad():
         first.weight.copy_(inner)
         second.weight.copy_(outer)

@@ -1,8 +1,8 @@
-"""Dense convolutions as a depthwise one, which filters each channel, and a pointwise one, which mixes them.
+"""Split dense convolutions into a depthwise one, which filters each channel, and a pointwise one, which mixes channels.
 
-A dense convolution has a filter for each pair of channels; here every input channel has one that all outputs share
-(Howard et al., MobileNets, 2017), which is about k * k times less work. The shared filter is the first singular vector
-of all filters of its channel, so the pair starts as the closest one there is, and training goes on from there.
+A dense convolution has a filter for each pair of channels. Here every input channel has one filter that all outputs
+share (Howard et al., MobileNets, 2017), which is about k * k times less work. The shared filter is the first singular
+vector of all filters of its channel, so the pair starts as the closest approximation, and training goes on from there.
 """
 
 from math import prod
@@ -15,21 +15,27 @@ from optimizer_jobs.nets.dense import is_dense
 
 
 def separate_layers(module: GraphModule, share: float, examples: tuple[Tensor, ...]) -> tuple[int, int]:
-    """Replace the heaviest dense convolutions of a module, in place; return how many, and how many there are.
+    """Replace, in place, the heaviest dense convolutions of a module.
 
-    `share` is the part of them that is replaced, those with most multiplications on `examples` first and
-    then those with most weights, at least one.
+    Args:
+        module: The imported graph.
+        share: Share of the dense convolutions that is replaced, 0 to 1; at least one is. Those with the most
+            multiplications come first, and among equals those with the most weights.
+        examples: Rows to run it on, each input (N, ...).
+
+    Returns:
+        How many convolutions were replaced, and how many dense ones there were.
     """
     work = _work(module, examples)
     heaviest = sorted(work, key=lambda layer: (work[layer], layer.weight.numel()), reverse=True)
     pairs = {layer: _pair(layer) for layer in heaviest[: max(1, round(share * len(heaviest)))]}
     for name, layer in module.layers.items():
-        module.layers[name] = pairs.get(layer, layer)  # nodes that shared a layer share the pair
+        module.layers[name] = pairs.get(layer, layer)  # nodes that share a layer then share its pair
     return len(pairs), len(work)
 
 
 def _work(module: GraphModule, examples: tuple[Tensor, ...]) -> dict[nn.Module, int]:
-    """Return the multiplications of each dense convolution that can be replaced, in the order of the graph."""
+    """Return the multiplications of each dense convolution, in the order of the graph."""
     shapes = module.shapes(examples)
     work: dict[nn.Module, int] = {}
     for step in module.steps:
@@ -44,7 +50,7 @@ def _dense(layer: nn.Conv2d) -> bool:
 
 
 def _pair(layer: nn.Conv2d) -> nn.Sequential:
-    """Return the depthwise and pointwise convolutions that are closest to a dense one."""
+    """Return the depthwise and the pointwise convolution whose product is closest to a dense one."""
     outputs, inputs = layer.weight.shape[:2]
     filters = layer.weight.detach().transpose(0, 1).reshape(inputs, outputs, -1)
     left, values, right = torch.linalg.svd(filters, full_matrices=False)

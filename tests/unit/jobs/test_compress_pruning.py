@@ -21,7 +21,8 @@ from optimizer_jobs.models.onnx_file import check_onnx  # noqa: E402
 from optimizer_jobs.models.runtime import open_model  # noqa: E402
 from optimizer_jobs.nets.conversion.exporter import export  # noqa: E402
 from optimizer_jobs.nets.conversion.importer import import_module  # noqa: E402
-from optimizer_jobs.nets.learning.loop import Settings, train  # noqa: E402
+from optimizer_jobs.nets.learning.loop import train  # noqa: E402
+from optimizer_jobs.nets.learning.settings import Settings  # noqa: E402
 from optimizer_jobs.nets.surgery.groups import groups  # noqa: E402
 from optimizer_jobs.signature import Signature, TensorSpec  # noqa: E402
 from optimizer_jobs.technique import Applied, Context, Params, Skipped  # noqa: E402
@@ -45,9 +46,11 @@ def _rows(split: str, name: str = "pixels") -> Rows:
 
 
 def _signature(name: str) -> Signature:
-    taken = TensorSpec(name="x", dtype="int64", shape=(-1, -1)) if name == "encoder" else TensorSpec(
-        name="x", dtype="float32", shape=(-1, 64)
-    )  # fmt: skip
+    taken = (
+        TensorSpec(name="x", dtype="int64", shape=(-1, -1))
+        if name == "encoder"
+        else TensorSpec(name="x", dtype="float32", shape=(-1, 64))
+    )
     return Signature(inputs=(taken,), outputs=(TensorSpec(name="scores", dtype="float32", shape=(-1, 10)),))
 
 
@@ -67,9 +70,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 def _context(folder: Path, name: str = "pixels", **changes: Any) -> Context:
     folder.mkdir(exist_ok=True, parents=True)
     context = Context(
-        workdir=folder, signature=_signature(name), training=_rows("training", name),
-        validation=_rows("validation", name), seed=0, cpu_flags=frozenset(),
-    )  # fmt: skip
+        workdir=folder,
+        signature=_signature(name),
+        training=_rows("training", name),
+        validation=_rows("validation", name),
+        seed=0,
+        cpu_flags=frozenset(),
+    )
     return dataclasses.replace(context, **changes)
 
 
@@ -165,8 +172,11 @@ def test_search_asks_for_the_share_up_to_the_largest_ratio() -> None:
     both = Pruning(granularity=("Structured", "Unstructured"), max_ratio="0.6")
     told = pruning.defaults(PRUNING.model_copy(update={"pruning": both}), models.subject())
     assert [(each["prune.granularity"], each["prune.share"]) for each in told] == [
-        ("Structured", 0.5), ("Structured", 1.0), ("Unstructured", 0.5), ("Unstructured", 1.0),
-    ]  # fmt: skip
+        ("Structured", 0.5),
+        ("Structured", 1.0),
+        ("Unstructured", 0.5),
+        ("Unstructured", 1.0),
+    ]
 
 
 @pytest.mark.parametrize(("technique", "spec"), [(pruning, PRUNING), (factorization, FACTORIZATION)])
@@ -247,8 +257,12 @@ def test_dense_convolutions_become_separable(convnet: Path, tmp_path: Path) -> N
     """All but the first are a depthwise and a pointwise one; the file is a fifth, and digits are still read."""
     made = _applied(factorization.apply(convnet, {"separable": 1.0}, _context(tmp_path / "work")))
     assert _filters(made.model) == [
-        ((32, 1, 3, 3), 1), ((32, 1, 3, 3), 32), ((64, 32, 1, 1), 1), ((64, 1, 3, 3), 64), ((128, 64, 1, 1), 1),
-    ]  # fmt: skip
+        ((32, 1, 3, 3), 1),
+        ((32, 1, 3, 3), 32),
+        ((64, 32, 1, 1), 1),
+        ((64, 1, 3, 3), 64),
+        ((128, 64, 1, 1), 1),
+    ]
     assert made.model.stat().st_size < 0.2 * convnet.stat().st_size
     assert _accuracy(made.model) >= _accuracy(convnet) - 0.03
     assert made.summary.startswith("100 % of convolutions separable: 2 of 2 layers split, ")

@@ -11,8 +11,9 @@ torch = pytest.importorskip("torch")
 from optimizer_jobs.nets.catalogue import mlp  # noqa: E402
 from optimizer_jobs.nets.learning import hypergradient  # noqa: E402
 from optimizer_jobs.nets.learning.lesson import Lesson  # noqa: E402
-from optimizer_jobs.nets.learning.loop import Settings, train  # noqa: E402
+from optimizer_jobs.nets.learning.loop import train  # noqa: E402
 from optimizer_jobs.nets.learning.rows import samples  # noqa: E402
+from optimizer_jobs.nets.learning.settings import Settings  # noqa: E402
 from retune.api.model import Task  # noqa: E402
 from tests.unit.jobs import networks_for_tests as tasks  # noqa: E402
 
@@ -30,7 +31,7 @@ def _lesson(module: Any, settings: Settings, *, double: bool = False) -> Lesson:
     if double:
         module = module.double()
         learned, held = (dataclasses.replace(one, inputs=(one.inputs[0].double(),)) for one in (learned, held))
-    return Lesson(module=module, learned=learned, held=held, task=Task.CLASSIFICATION, settings=settings, seed=0)
+    return Lesson(module=module, training=learned, validation=held, task=Task.CLASSIFICATION, settings=settings, seed=0)
 
 
 def _hyper(at: dict[str, float]) -> dict[str, Any]:
@@ -50,9 +51,15 @@ def test_the_unrolled_training_is_the_one_of_the_loop() -> None:
     module = _net()
     last: dict[str, Any] = {}
     train(
-        module, SMALL.training, SMALL.validation, task=Task.CLASSIFICATION, settings=settings, seed=0, threads=1,
+        module,
+        SMALL.training,
+        SMALL.validation,
+        task=Task.CLASSIFICATION,
+        settings=settings,
+        seed=0,
+        threads=1,
         report=lambda *_: last.update({name: weight.detach().clone() for name, weight in module.named_parameters()}),
-    )  # fmt: skip
+    )
     for name, weight in weights.items():
         torch.testing.assert_close(weight.detach(), last[name], atol=2e-4, rtol=1e-3)
 
@@ -60,8 +67,14 @@ def test_the_unrolled_training_is_the_one_of_the_loop() -> None:
 def test_the_gradient_is_that_of_finite_differences() -> None:
     """In double precision, for every hyperparameter at once."""
     lesson = _lesson(_net(), Settings(epochs=3, warmup=0.2), double=True)
-    at = {"learning_rate": 1e-2, "weight_decay": 0.5, "head_rate": 1.5, "head_decay": 2.0,
-          "label_smoothing": 0.1, "input_noise.0": 0.2}  # fmt: skip
+    at = {
+        "learning_rate": 1e-2,
+        "weight_decay": 0.5,
+        "head_rate": 1.5,
+        "head_decay": 2.0,
+        "label_smoothing": 0.1,
+        "input_noise.0": 0.2,
+    }
     hyper = _hyper(at)
     hypergradient.validation_loss(lesson, hyper, steps=lesson.steps).backward()
     assert set(hyper) == set(hypergradient.start(lesson))
@@ -76,9 +89,14 @@ def test_what_is_learned_trains_better_than_the_usual_settings() -> None:
     results = {}
     for learned in (False, True):
         results[learned] = train(
-            _net(), SMALL.training, SMALL.validation, task=Task.CLASSIFICATION,
-            settings=Settings(epochs=10, learned=learned), seed=0, threads=1,
-        )  # fmt: skip
+            _net(),
+            SMALL.training,
+            SMALL.validation,
+            task=Task.CLASSIFICATION,
+            settings=Settings(epochs=10, learned=learned),
+            seed=0,
+            threads=1,
+        )
     assert results[True].quality > results[False].quality + 0.1
     assert not results[True].settings.learned
     assert results[True].settings.learning_rate > Settings().learning_rate

@@ -9,8 +9,9 @@ torch = pytest.importorskip("torch")
 
 from optimizer_jobs.errors import JobError  # noqa: E402
 from optimizer_jobs.nets.catalogue import convnet, mlp, pixels_convnet, transformer  # noqa: E402
-from optimizer_jobs.nets.learning.loop import Settings, Trained, loss_for, train  # noqa: E402
-from optimizer_jobs.nets.learning.losses import is_probabilities, scores_of  # noqa: E402
+from optimizer_jobs.nets.learning.loop import Trained, train  # noqa: E402
+from optimizer_jobs.nets.learning.losses import is_probabilities, loss_for, scores_of  # noqa: E402
+from optimizer_jobs.nets.learning.settings import Settings  # noqa: E402
 from optimizer_jobs.technique import StoppedEarlyError  # noqa: E402
 from retune.api.model import Task  # noqa: E402
 from tests.unit.jobs import networks_for_tests as tasks  # noqa: E402

@@ -125,7 +125,7 @@ def test_a_factory_that_cannot_be_called_says_why(given: Factory, says: str, tmp
 def test_arguments_are_json_or_text() -> None:
     """As the spec says: 64, 0.5, true or relu."""
     given = named(f"{CATALOGUE}:mlp", inputs="64", dropout="0.5", flag="true", activation="relu", odd="NaN")
-    assert native.arguments_of(given) == {
+    assert factory.arguments_of(given) == {
         "inputs": 64,
         "dropout": 0.5,
         "flag": True,

@@ -22,7 +22,8 @@ from optimizer_jobs.models.onnx_file import check_onnx  # noqa: E402
 from optimizer_jobs.models.runtime import open_model  # noqa: E402
 from optimizer_jobs.nets.conversion.exporter import export  # noqa: E402
 from optimizer_jobs.nets.learning.features import features_of, unlike, without_features  # noqa: E402
-from optimizer_jobs.nets.learning.loop import Settings, train  # noqa: E402
+from optimizer_jobs.nets.learning.loop import train  # noqa: E402
+from optimizer_jobs.nets.learning.settings import Settings  # noqa: E402
 from optimizer_jobs.technique import Applied, Context, Params, TrainingPlan  # noqa: E402
 from optimizer_jobs.techniques import distillation  # noqa: E402
 from retune.api.model import Task  # noqa: E402
@@ -63,12 +64,14 @@ def _taught(teacher: Path, folder: Path, params: Params, *, seed: int = 0, **cha
     folder.mkdir()
     rows = _rows("training").take(slice(90 * seed, 90 * seed + FEW))
     context = Context(
-        workdir=folder, signature=check_onnx(teacher), training=rows, validation=_rows("validation"), seed=seed,
+        workdir=folder,
+        signature=check_onnx(teacher),
+        training=rows,
+        validation=_rows("validation"),
+        seed=seed,
         cpu_flags=frozenset(),
-    )  # fmt: skip
-    plan: TrainingPlan = {
-        TechniqueType.DISTILLATION: params, TechniqueType.HYPERPARAMETER_TUNING: QUICK
-    }  # fmt: skip
+    )
+    plan: TrainingPlan = {TechniqueType.DISTILLATION: params, TechniqueType.HYPERPARAMETER_TUNING: QUICK}
     outcome = fit(teacher, plan, dataclasses.replace(context, **changes))
     assert isinstance(outcome, Applied), outcome
     return outcome
@@ -89,10 +92,12 @@ def _unlike(student: Path, teacher: Path) -> float:
 def test_hidden_features_become_like_the_teachers(teacher: Path, tmp_path: Path) -> None:
     """On unseen digits rows are alike for the student as for its teacher, and few rows to learn from go further."""
     found = {
-        weight: [_taught(teacher, tmp_path / f"{weight}-{seed}", STUDENT | {"feature_weight": weight}, seed=seed)
-                 for seed in range(3)]
+        weight: [
+            _taught(teacher, tmp_path / f"{weight}-{seed}", STUDENT | {"feature_weight": weight}, seed=seed)
+            for seed in range(3)
+        ]
         for weight in (0.0, 5.0)
-    }  # fmt: skip
+    }
     assert "answers and hidden features" in found[5.0][0].summary
     assert "features" not in found[0.0][0].summary
     apart = {weight: np.mean([_unlike(one.model, teacher) for one in made]) for weight, made in found.items()}
@@ -116,9 +121,11 @@ def test_student_of_features_is_the_same_again_and_ordinary(teacher: Path, tmp_p
 def test_features_follow_learned_hyperparameters(teacher: Path, tmp_path: Path) -> None:
     """Hyperparameters are found by the gradient of a training that compares features, too."""
     made = _taught(
-        teacher, tmp_path / "work", STUDENT | {"epochs": 6, "feature_weight": 5.0, "learned": True},
+        teacher,
+        tmp_path / "work",
+        STUDENT | {"epochs": 6, "feature_weight": 5.0, "learned": True},
         training=_rows("training").take(slice(0, 128)),
-    )  # fmt: skip
+    )
     assert "answers and hidden features" in made.summary
     assert "learning rate" in made.summary
 
@@ -144,8 +151,10 @@ def test_search_tries_features_where_a_model_shows_them() -> None:
         distillation.suggest(FixedTrial(told), SPEC, subject) or {} for told in distillation.defaults(SPEC, subject)
     ]
     assert [distillation.describe(params).rpartition(", ")[2] for params in tried] == [
-        "taught by answers 0.7 and hidden features", "taught by answers 0.7", "from labels alone",
-    ]  # fmt: skip
+        "taught by answers 0.7 and hidden features",
+        "taught by answers 0.7",
+        "from labels alone",
+    ]
     assert [params.get("feature_weight") for params in tried] == [5.0, None, None]
     never = SPEC.model_copy(update={"distillation": Distillation(features="Never")})
     assert not [name for told in distillation.defaults(never, subject) for name in told if "feature" in name]
@@ -206,9 +215,7 @@ def test_shape_of_a_network_is_the_students_own(teacher: Path, tmp_path: Path) -
     """A plan that also changes the delivered network's shape cannot have both, and the outcome says so."""
     rows = _rows("training").take(slice(0, 64))
     work = Context(workdir=tmp_path, signature=check_onnx(teacher), training=rows, seed=0, cpu_flags=frozenset())
-    plan: TrainingPlan = {
-        TechniqueType.ARCHITECTURE: {"width": 8}, TechniqueType.DISTILLATION: STUDENT | {"epochs": 1}
-    }  # fmt: skip
+    plan: TrainingPlan = {TechniqueType.ARCHITECTURE: {"width": 8}, TechniqueType.DISTILLATION: STUDENT | {"epochs": 1}}
     outcome = fit_plan(teacher, plan, work)
     assert isinstance(outcome, Applied)
     assert "of a shape of its own: that of the model is not changed" in outcome.summary
