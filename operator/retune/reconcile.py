@@ -53,7 +53,8 @@ class _Pass:
     """What this pass has done so far, and what was refused to it."""
 
     changed: bool = False
-    lease_held: bool = False
+    leased: str | None = None
+    """UID of the target whose Lease this pass has acquired."""
     refusals: tuple[Refusal, ...] = ()
     done: list[Action] = field(default_factory=list)
     refused: list[Action] = field(default_factory=list)
@@ -122,7 +123,7 @@ class Reconciler:
             if resource is None:
                 self._reader.forget(key)
                 return state.changed, None
-            observed = await self._reader.observe(resource, refusals=state.refusals, lease_held=state.lease_held)
+            observed = await self._reader.observe(resource, refusals=state.refusals, leased=state.leased)
             decision = self._decide(observed, self._clock())
             try:
                 if not await self._apply(observed, decision, state):
@@ -173,7 +174,8 @@ class Reconciler:
             return False
         state.done.append(action)
         state.changed = True
-        state.lease_held = state.lease_held or isinstance(action, AcquireLease)
+        if isinstance(action, AcquireLease):
+            state.leased = action.target_uid
         return True
 
     def _verbs(self, observed: Observed) -> dict[type[Any], Callable[[Any], Awaitable[None]]]:
@@ -189,7 +191,7 @@ class Reconciler:
             CreateRun: lambda action: writer.create_run(resource, action),
             RecordRun: lambda action: writer.record_run(resource, action),
             DeleteRun: lambda action: writer.delete_run(resource, action),
-            InjectModel: lambda action: writer.inject(resource, action),
+            InjectModel: lambda action: writer.inject(resource, action, target=target),
             SetFinalizer: lambda action: writer.set_finalizer(resource, action),
             EmitEvent: lambda action: writer.emit(resource, action),
         }

@@ -10,12 +10,14 @@ import pytest
 
 from retune.cluster.client import Request
 from retune.cluster.errors import Transient
+from retune.cluster.kinds import DEPLOYMENTS
 from retune.plan import Observed, Plan
 from retune.reconcile import ROUNDS
 from tests import samples
 from tests.cluster.harness import Bench, Crash, Spy, env_of, settle, transport_of
 
 Json = dict[str, Any]
+APPS = "/apis/apps/v1"
 BATCH = "/apis/batch/v1"
 CORE = "/api/v1"
 WHEN = "2026-11-25T12:00:00Z"
@@ -188,6 +190,27 @@ async def test_when_the_holder_is_gone_the_other_takes_over(bench: Bench) -> Non
     assert lease["spec"]["holderIdentity"] == "second"
     assert lease["metadata"]["ownerReferences"][0]["uid"] == bench.resource("second")["metadata"]["uid"]
     assert bench.resource("second")["status"]["stage"] == "Baselining"
+
+
+async def test_the_lease_on_a_target_that_was_replaced_does_not_count_for_the_new_one(bench: Bench) -> None:
+    """Fault 30: replaced while the Lease was asked for, the new target needs a Lease of its own before all else."""
+    bench.deploy()
+    key = bench.declare()
+    operator = bench.operator()
+    await operator.resync.once()
+
+    def replace(_: int, request: Request) -> None:
+        if request.method == "POST" and bench.spy.writes == ["POST leases"]:
+            path = bench.path("deployments", "digits-server", api=APPS)
+            bench.api.request("DELETE", path)
+            operator.cache.put(DEPLOYMENTS, bench.deploy())
+
+    bench.spy.after = replace
+    await operator.reconciler.run(key)
+    uid = bench.api.get(bench.path("deployments", "digits-server", api=APPS))["metadata"]["uid"]
+    assert bench.resource()["status"]["targetUID"] == uid
+    assert f"retune-{uid}" in {lease["metadata"]["name"] for lease in bench.leases}
+    assert len(bench.jobs) == 1
 
 
 async def test_a_quota_is_a_reason_to_wait(bench: Bench) -> None:

@@ -39,13 +39,32 @@ async def ready(bench: Bench, key: str, **settings: Any) -> tuple[Operator, Mode
     return operator, resource
 
 
+async def inject(operator: Operator, resource: ModelOptimization, value: str | None) -> None:
+    """Give the target that memory knows a value."""
+    target = (await operator.reader.observe(resource)).target
+    await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", value), target=target)
+
+
+async def test_a_target_that_came_after_the_decision_is_not_changed(bench: Bench) -> None:
+    """Fault 26: a watch may have told of it by then; whose Lease it is under, nobody has asked yet."""
+    bench.deploy()
+    key = bench.declare()
+    operator, resource = await ready(bench, key)
+    decided = (await operator.reader.observe(resource)).target
+    bench.api.request("DELETE", bench.path("deployments", "digits-server", api=APPS))
+    bench.deploy()
+    await operator.resync.once()
+    await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", "pvc://store/a"), target=decided)
+    assert env_of(bench) == []
+
+
 async def test_a_field_of_another_manager_is_a_refusal_that_names_it(bench: Bench) -> None:
     """Fault 26: nothing is forced unless it was asked for."""
     bench.deploy(value="file:///delivered")
     key = bench.declare()
     operator, resource = await ready(bench, key)
     with pytest.raises(Refused) as refused:
-        await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", "pvc://store/a"))
+        await inject(operator, resource, "pvc://store/a")
     assert refused.value.reason == "FieldConflict"
     assert "retune-localcluster" in refused.value.message
     assert env_of(bench)[0]["value"] == "file:///delivered"
@@ -56,10 +75,10 @@ async def test_a_field_that_others_keep_from_being_emptied_is_a_refusal_that_nam
     bench.deploy()
     key = bench.declare()
     operator, resource = await ready(bench, key)
-    await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", "pvc://store/a"))
+    await inject(operator, resource, "pvc://store/a")
     bench.deploy(value="file:///delivered")
     with pytest.raises(Refused, match="retune-localcluster owns MODEL_URI of Deployment digits-server") as refused:
-        await operator.writer.inject(resource, InjectModel("server", "MODEL_URI", None))
+        await inject(operator, resource, None)
     assert refused.value.reason == "FieldConflict"
 
 

@@ -52,9 +52,9 @@ class Reader:
         """Finished Jobs, by UID, as they were when their pods were read live."""
 
     async def observe(
-        self, resource: ModelOptimization, *, refusals: tuple[Refusal, ...] = (), lease_held: bool = False
+        self, resource: ModelOptimization, *, refusals: tuple[Refusal, ...] = (), leased: str | None = None
     ) -> Observed:
-        """Return everything one decision is made from."""
+        """Return everything one decision is made from; `leased` is the UID of the target whose Lease was acquired."""
         raw = self._cache.deployment(resource.metadata.namespace, resource.spec.target.ref.name)
         target = self._target(resource, raw)
         return Observed(
@@ -65,7 +65,7 @@ class Reader:
             pods=await self._serving_pods(resource, raw, target),
             trials=await self._scraper.trials(resource.key, self.searching(resource)),
             live=await self._live_numbers(resource, raw, target),
-            lease_held=lease_held,
+            lease_held=target is not None and target.uid == leased,
             refusals=refusals,
             defaults=self._defaults,
         )

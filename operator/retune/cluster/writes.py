@@ -168,19 +168,17 @@ class Writer:
             await self._client.call(Request("DELETE", kind.path(namespace, name), body=body))
         self._cache.forget(kind, namespace, name)
 
-    async def inject(self, resource: ModelOptimization, action: InjectModel) -> None:
-        """Own the target's field by server-side apply, or give it up.
+    async def inject(self, resource: ModelOptimization, action: InjectModel, *, target: Target | None) -> None:
+        """Own the field of the target that was decided on by server-side apply, or give it up.
 
         Raises Refused (FieldConflict) when another manager owns it, also where it cannot be emptied for that reason:
         the server lets everybody give up what is not theirs, and says nothing.
         """
-        target = self._cache.deployment(resource.metadata.namespace, resource.spec.target.ref.name)
         if target is None:
             return
-        name, uid = target["metadata"]["name"], target["metadata"]["uid"]
-        kind, namespace = kind_of(resource.spec.target.ref), resource.metadata.namespace
+        kind, namespace, name = kind_of(resource.spec.target.ref), resource.metadata.namespace, target.name
         body = kind.apply_body(
-            name=name, uid=uid, container=action.container, variable=action.variable, value=action.value
+            name=name, uid=target.uid, container=action.container, variable=action.variable, value=action.value
         )
         query = {"fieldManager": FIELD_MANAGER, "force": "true" if action.force else "false"}
         path = kind.path(namespace=namespace, name=name)

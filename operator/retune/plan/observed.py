@@ -186,6 +186,6 @@ class Observed:
     live: Live | None = None
     """Live numbers of the last window that ended; None when there is no news."""
     lease_held: bool = False
-    """Whether this pass has acquired (or confirmed) the Lease on the target."""
+    """Whether this pass has acquired (or confirmed) the Lease on this very target."""
     refusals: tuple[Refusal, ...] = ()
     defaults: Defaults = Defaults()

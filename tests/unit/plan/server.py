@@ -55,6 +55,9 @@ class Server:
     manager: str | None = None
     """Who owns it; where it is shared, the other one."""
     settled: bool = True
+    """Whether every pod wanted runs the newest template and is available."""
+    replacing: bool = False
+    """Whether the pods of the template before are still there, as during a rolling update."""
     wanted: int = 1
     target_uid: str | None = "target-1"
     """None while there is no target."""
@@ -73,6 +76,8 @@ class Server:
     namespace_ends: bool = False
     gone: bool = False
     """Whether the resource is there no more."""
+    incarnation: int = 0
+    """How many resources of the same name were there before it."""
     events: list[EmitEvent] = field(default_factory=list)
     requests: dict[str, Any] = field(default_factory=dict)
     """What each Job was asked, by name."""
@@ -85,8 +90,6 @@ class Server:
     """What somebody does just before the operator's next request arrives, once."""
     versions: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Changes of every object, by plural and name."""
-    heard_target: str | None = None
-    """UID of the target that the operator has heard of last."""
 
     def __post_init__(self) -> None:
         """Create the resource."""
@@ -118,6 +121,11 @@ class Server:
         self.heard_version = self.version
 
     @property
+    def suffix(self) -> str:
+        """What tells what belongs to this resource from what belonged to those of the same name before it."""
+        return f"-{self.incarnation}" if self.incarnation else ""
+
+    @property
     def version(self) -> int:
         """Version of the resource."""
         return self.versions["modeloptimizations", "digits"]
@@ -134,7 +142,7 @@ class Server:
             uid=self.target_uid,
             containers=(container,),
             settled=self.settled,
-            available=self.wanted if self.settled else 0,
+            available=self.wanted if self.settled or self.replacing else 0,
             wanted=self.wanted,
             progress="0 of 1 new pods available",
         )
@@ -167,7 +175,19 @@ class Server:
         else:
             self.gone = True
 
-    def edit_field(self, value: str, manager: str) -> None:
-        """Set the owned field, as a neighbour would who takes it."""
+    def declare_again(self, *, collected: bool) -> None:
+        """Declare a resource of the same name after it is gone, before or after the garbage of the old one went."""
+        if not collected:
+            self.taken = {"jobs": set(self.jobs), "optimizationruns": set(self.runs)}
+        self.jobs.clear()
+        self.runs.clear()
+        self.incarnation += 1
+        self.uid, self.gone = f"mo-1{self.suffix}", False
+        meta = ObjectMeta(name="digits", namespace="ml", uid=self.uid, generation=1)
+        self.resource = ModelOptimization(metadata=meta, spec=self.resource.spec, status=UNSEEN)
+        self.versions["modeloptimizations", "digits"] += 1
+
+    def edit_field(self, value: str | None, manager: str | None) -> None:
+        """Set the owned field, or take it out, as a neighbour would who owns it from then on."""
         self.value, self.manager = value, manager
         self.versions["deployments", "digits"] += 1

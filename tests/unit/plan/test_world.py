@@ -18,12 +18,13 @@ class MemoryScene:
 
     def __init__(self) -> None:
         self._world = World()
+        self._heard = self._world.observe()
 
     async def carry_out(self, action: Action) -> str:
         """Carry an action out as the reconciler does, which reads a resource anew that has moved on."""
         world = self._world
         resource = world.heard or world.resource
-        observed = Observed(resource=resource, target=world.target)
+        observed = Observed(resource=resource, target=self._heard.target)
         told = await outcome(world.reconciler._verbs(observed)[type(action)](action))
         if told == Conflict.__name__:
             world.hear()
@@ -36,7 +37,8 @@ class MemoryScene:
 
     async def look(self) -> Observed:
         """Hear of everything."""
-        return self._world.observe()
+        self._heard = self._world.observe()
+        return self._heard
 
     async def remember(self) -> Observed:
         """Observe without hearing of the resource."""
@@ -44,7 +46,7 @@ class MemoryScene:
 
     async def restart(self) -> None:
         """Hear of everything, as nothing is remembered."""
-        self._world.observe()
+        await self.look()
 
     def version(self, plural: str) -> str | None:
         """Return how often the object was changed."""

@@ -3,10 +3,10 @@
 Used by example tests and by the state machine that Hypothesis drives.
 """
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 from retune.api.objects import ModelOptimization
 from retune.cluster.cache import Cache
@@ -14,17 +14,17 @@ from retune.cluster.errors import NotFound
 from retune.cluster.kinds import Kind
 from retune.cluster.reads import Reader
 from retune.cluster.writes import Writer
-from retune.contract.requests import JudgeRequest
-from retune.contract.results import Failure, JobResult, Reason, Verdict
+from retune.contract.requests import BundleRef
+from retune.contract.results import CandidateSummary, Failure, JobResult, JudgeResult, Reason, Verdict
 from retune.metrics import Metrics
 from retune.plan import Observed, Plan, plan
 from retune.plan.observed import JobPhase, Live, Pods, Refusal
 from retune.reconcile import ROUNDS, Reconciler
-from tests.answers import answer, bundle_of
+from tests.answers import answer
 from tests.unit.plan.server import FINISHED, CrashError, Server, spec
 from tests.unit.plan.writer import MemoryWriter
 
-__all__ = ["CrashError", "World", "raw", "spec"]
+__all__ = ["CrashError", "World", "spec"]
 
 T = TypeVar("T")
 _METRICS = Metrics()
@@ -38,12 +38,6 @@ def at_once(work: Coroutine[None, None, T]) -> T:
         result: T = ended.value
         return result
     raise AssertionError("it waits for something")
-
-
-def raw(resource: ModelOptimization) -> dict[str, Any]:
-    """Return a resource as the API server would give it."""
-    document = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return document | {"status": resource.status.to_dict()}
 
 
 class MemoryCache:
@@ -68,10 +62,9 @@ class MemoryReader:
         self._world = world
 
     async def observe(
-        self, resource: ModelOptimization, *, refusals: tuple[Refusal, ...] = (), lease_held: bool = False
+        self, resource: ModelOptimization, *, refusals: tuple[Refusal, ...] = (), leased: str | None = None
     ) -> Observed:
         """Return the facts of this moment."""
-        self._world.heard_target = self._world.target_uid
         return Observed(
             resource=resource,
             target=self._world.target,
@@ -79,7 +72,7 @@ class MemoryReader:
             runs=dict(self._world.runs),
             pods=Pods(endpoints=("http://10.0.0.1:8080",)),
             live=self._world.live,
-            lease_held=lease_held,
+            lease_held=leased is not None and leased == self._world.target_uid,
             refusals=refusals,
         )
 
@@ -107,9 +100,13 @@ class World(Server):
 
     approved: set[str] = field(default_factory=set)
     """Bundles that passed the gate."""
+    bundles: int | None = None
+    """How many different bundles all runs together can make; None: every run makes its own."""
     live: Live | None = None
     look_again: float | None = None
     """When the last pass wanted the next one without an event."""
+    witness: Callable[[Observed, Plan], None] | None = None
+    """Who is told of every decision."""
 
     def __post_init__(self) -> None:
         """Create the resource, and start the operator."""
@@ -138,11 +135,15 @@ class World(Server):
 
     def _decide(self, observed: Observed, now: datetime) -> Plan:
         self._decisions += 1
-        return plan(observed, now)
+        decision = plan(observed, now)
+        if self.witness is not None:
+            self.witness(observed, decision)
+        return decision
 
     def reconcile(self) -> int:
         """Hear of everything and make a pass, which must come to rest; returns the number of writes."""
         before, self._decisions = self.writes, 0
+        self.replacing = self.replacing and not self.settled
         self.hear()
         _, self.look_again = at_once(self.reconciler.run(self.resource.key))
         assert self._decisions < ROUNDS, "the plan never comes to rest"
@@ -173,10 +174,21 @@ class World(Server):
 
     def answer(self, name: str, verdict: Verdict = Verdict.PROMOTE) -> JobResult:
         """Return an honest result for a Job's request."""
-        request = self.requests[name]
-        if isinstance(request, JudgeRequest) and verdict is Verdict.PROMOTE:
-            self.approved.add(bundle_of(request).uri)
-        return answer(request, verdict=verdict)
+        result = answer(self.requests[name], verdict=verdict)
+        if isinstance(result, JudgeResult) and result.candidate:
+            result = result.model_copy(update={"candidate": self._own(result.candidate)})
+        if isinstance(result, JudgeResult) and result.candidate and verdict is Verdict.PROMOTE:
+            self.approved.add(result.candidate.bundle.uri)
+        return result
+
+    def _own(self, candidate: CandidateSummary) -> CandidateSummary:
+        """Return the candidate with a bundle that no resource before this one has made."""
+        name = candidate.bundle.digest.removeprefix("sha256:")
+        if self.bundles is not None:
+            name = f"bundle-{self.resource.status.next_run % self.bundles}"
+        folder = candidate.bundle.uri.rpartition("/")[0]
+        made = BundleRef(uri=f"{folder}/{name}{self.suffix}", digest=f"sha256:{name}{self.suffix}")
+        return candidate.model_copy(update={"bundle": made})
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""

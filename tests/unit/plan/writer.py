@@ -130,16 +130,15 @@ class MemoryWriter:
             self._server.commit("optimizationruns", action.name)
             del self._server.runs[action.name]
 
-    async def inject(self, resource: ModelOptimization, action: InjectModel) -> None:
-        """Own the target's field, or give it up, as server-side apply does."""
+    async def inject(self, resource: ModelOptimization, action: InjectModel, *, target: Target | None) -> None:
+        """Own the field of the target that was decided on, or give it up, as server-side apply does."""
         server = self._server
-        if server.heard_target is None:
+        if target is None:
             return
         server.arrive()
         if server.inject_refused:
             raise Refused(server.inject_refused, "Retune may not patch deployments.apps")
-        if server.target_uid != server.heard_target:
-            server.heard_target = server.target_uid
+        if server.target_uid != target.uid:
             return
         if action.value is None:
             self._give_up()
@@ -170,7 +169,8 @@ class MemoryWriter:
     def _set(self, value: str | None, manager: str | None) -> None:
         server = self._server
         server.commit("deployments", "digits")
-        server.value, server.manager, server.settled = value, manager, False
+        server.value, server.manager = value, manager
+        server.settled, server.replacing = False, server.settled or server.replacing
         server.served.append(value)
 
     async def set_finalizer(self, resource: ModelOptimization, action: SetFinalizer) -> None:
