@@ -14,6 +14,8 @@ is not among Argo CD's `resource_customizations`; whoever wants its health there
 from enum import StrEnum
 from typing import Any
 
+from retune.api.objects import ModelOptimization
+
 Json = dict[str, Any]
 
 
@@ -48,3 +50,17 @@ def _ready(status: str | None) -> Kstatus:
 def argo_health(raw: Json) -> str | None:
     """Return the health of an object whose kind Argo CD has no script for; None where it computes none."""
     return "Progressing" if raw["metadata"].get("deletionTimestamp") else None
+
+
+def seen_by_kstatus(resource: ModelOptimization) -> Json:
+    """Return as much of a resource, as the API server would give it, as the rules look at."""
+    deleted = resource.metadata.deletion_timestamp
+    conditions = [{"type": str(each.type), "status": str(each.status)} for each in resource.status.conditions]
+    observed = resource.status.observed_generation
+    return {
+        "metadata": {
+            "generation": resource.metadata.generation,
+            "deletionTimestamp": str(deleted) if deleted else None,
+        },
+        "status": {"conditions": conditions} | ({} if observed is None else {"observedGeneration": observed}),
+    }

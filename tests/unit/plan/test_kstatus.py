@@ -11,8 +11,8 @@ from retune.api.status import ConditionStatus, ConditionType, Stage
 from retune.contract.results import Reason, Verdict
 from retune.plan.draft import condition_of
 from retune.plan.observed import JobPhase, Trouble
-from tests.kstatus import Kstatus, argo_health, kstatus
-from tests.unit.plan.world import World, raw, spec
+from tests.kstatus import Kstatus, argo_health, kstatus, seen_by_kstatus
+from tests.unit.plan.world import World, spec
 
 CURRENT, FAILED, IN_PROGRESS = Kstatus.CURRENT, Kstatus.FAILED, Kstatus.IN_PROGRESS
 
@@ -58,7 +58,7 @@ def test_argo_cd_has_no_health_for_a_kind_it_does_not_know() -> None:
 
 def status_of(world: World) -> Kstatus:
     """Return what Flux would say of the world's resource."""
-    return kstatus(raw(world.resource))
+    return kstatus(seen_by_kstatus(world.resource))
 
 
 def test_a_resource_that_nobody_has_looked_at_is_in_progress() -> None:
@@ -237,4 +237,4 @@ def test_a_deletion_that_undoes_a_rollout_is_terminating() -> None:
     world.delete()
     world.reconcile()
     assert status_of(world) is Kstatus.TERMINATING
-    assert argo_health(raw(world.resource)) == "Progressing"
+    assert argo_health(seen_by_kstatus(world.resource)) == "Progressing"

@@ -1,30 +1,124 @@
 """The promises of the planner, against whatever order of events Hypothesis finds."""
 
+from collections.abc import Callable
+from typing import Any
+
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from retune.api.status import Stage
+from retune.api.status import ModelOptimizationStatus, Stage
+from retune.api.watched import Verdict as Judged
+from retune.contract.requests import CheckRequest
 from retune.contract.results import Reason, Verdict
-from retune.plan.actions import EmitEvent
-from tests.unit.plan.world import CrashError, World
+from retune.plan import windows
+from retune.plan.observed import Live, LiveNumber
+from tests.answers import check
+from tests.unit.plan.promises import Promises
+from tests.unit.plan.world import CrashError, World, spec
+
+WINDOW = 3600
+MONITORING: dict[str, Any] = {
+    "production": {"uri": "pvc://store/production", "labels": {"uri": "pvc://store/labels", "maxDelay": "0s"}},
+    "window": "1h",
+    "drift": {"consecutive": 1},
+    "quality": {"consecutive": 1},
+    "performance": {"signals": [{"name": "p95", "kind": "Latency", "limit": "0.5", "consecutive": 1}]},
+}
+TRIGGERS: dict[str, Any] = {
+    "signals": ["Drift", "QualityDegradation", "PerformanceDegradation", "ArtifactChange", "Schedule"],
+    "schedule": "0 */6 * * *",
+    "cooldown": "30m",
+    "maxRunsPerDay": 3,
+}
+SOME_TRIGGERS = TRIGGERS | {"signals": ["PerformanceDegradation", "Schedule"]}
+UNWATCHED: dict[str, Any] = {"monitoring": None, "triggers": {"signals": ["Drift"]}}
+EDITS: tuple[dict[str, Any], ...] = (
+    *({"manualNonce": f"n{number}"} for number in range(3)),
+    *({"search": {"maxTrials": number}} for number in range(1, 3)),
+    *({"model": {"uri": f"pvc://store/digits/model-{number}.onnx"}} for number in range(1, 3)),
+    *({"mode": mode} for mode in ("Automatic", "RecommendOnly", "ObserveOnly")),
+    {"suspend": True},
+    {"suspend": False},
+    {"monitoring": MONITORING, "triggers": TRIGGERS},
+    {"triggers": SOME_TRIGGERS},
+    UNWATCHED,
+    {"execution": {"queueName": "team"}},
+)
+VERDICTS = {
+    "NoGain": Verdict.NO_GAIN,
+    "GateFailed": Verdict.GATE_FAILED,
+    "Promoted": Verdict.PROMOTE,
+    "RolledBack": Verdict.PROMOTE,
+}
+ENDINGS = tuple(VERDICTS)
 
 
 class Loop(RuleBasedStateMachine):
     """Users, Jobs, pods, time, crashes and neighbours do what they like; the promises hold after every step."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.world = World()
+    world: World
+    promises: Promises
+
+    @initialize(
+        watched=st.sampled_from([None, TRIGGERS, SOME_TRIGGERS]),
+        policy=st.sampled_from(["KeepChampion", "RestoreOriginal"]),
+        takeover=st.sampled_from(["Refuse", "Force"]),
+        delivered=st.sampled_from([None, "file:///delivered"]),
+        runs=st.lists(st.sampled_from(ENDINGS), max_size=3),
+        underway=st.booleans(),
+        refused=st.booleans(),
+    )
+    def declare(
+        self,
+        *,
+        watched: dict[str, Any] | None,
+        policy: str,
+        takeover: str,
+        delivered: str | None,
+        runs: list[str],
+        underway: bool,
+        refused: bool,
+    ) -> None:
+        """A user declares a resource for a Deployment; runs of it may have ended before the story begins."""
+        target = {"ref": {"name": "digits"}, "inference": {"modelName": "digits"}, "injection": {"takeover": takeover}}
+        more = {"monitoring": MONITORING, "triggers": watched} if watched else {}
+        manager = "kubectl" if delivered else None
+        declared = spec(deletionPolicy=policy, target=target, **more)
+        self.world = World(spec=declared, value=delivered, manager=manager, bundles=2)
+        self.promises = Promises(self.world)
+        self.world.witness = self.promises.decided
         self.foreign = 0
-        self.allowed: set[str | None] = {None}
         self.rested = False
+        for number, ending in enumerate(runs):
+            if number == 0:
+                self.end_run(ending)
+            elif watched:
+                self.relapse(ending, "quality")
+        self.world.inject_refused = "Forbidden" if refused else None
+        if underway:
+            self.begin_rollout()
+
+    @property
+    def status(self) -> ModelOptimizationStatus:
+        """The resource's status."""
+        return self.world.resource.status
+
+    def note(self) -> None:
+        """Count what was reached, for `--hypothesis-show-statistics`."""
+        status = self.status
+        event(f"stage {status.stage}")
+        event(f"last run {status.last_run.outcome if status.last_run else None}")
+        event(f"circuit {status.triggers.circuit}")
+
+    # --- the operator ------------------------------------------------------------------------------------------------
 
     @rule()
     def reconcile(self) -> None:
         """The operator makes a pass."""
         self.world.reconcile()
         self.rested = True
+        self.note()
 
     @rule(writes=st.integers(0, 6))
     def crash(self, writes: int) -> None:
@@ -35,6 +129,22 @@ class Loop(RuleBasedStateMachine):
         except CrashError:
             self.rested = False
         self.world.crash_after = None
+
+    @rule(deed=st.sampled_from(["edit", "delete", "take the field", "replace the target"]))
+    def interrupt(self, deed: str) -> None:
+        """Somebody does something between what a pass has read and what it writes."""
+        deeds: dict[str, Callable[[], None]] = {
+            "edit": lambda: self.world.change(search={"maxTrials": 7}),
+            "delete": self.world.delete,
+            "take the field": lambda: self.meddle("take the field"),
+            "replace the target": lambda: self.meddle("replace the target"),
+        }
+        self.world.meanwhile = deeds[deed]
+        self.world.reconcile()
+        self.world.meanwhile = None
+        self.rested = False
+
+    # --- Jobs and runs -----------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.world.active_jobs())
     @rule(pick=st.integers(0, 3), verdict=st.sampled_from(Verdict))
@@ -53,20 +163,6 @@ class Loop(RuleBasedStateMachine):
         self.world.fail(names[pick % len(names)], reason)
         self.rested = False
 
-    @rule(steps=st.integers(1, 8))
-    def go_well(self, steps: int) -> None:
-        """For a while everything goes as hoped, so that later stages are reached often."""
-        for _ in range(steps):
-            for name in self.world.active_jobs():
-                self.world.finish(name)
-            self.world.settled = True
-            self.world.wait(130)
-            self.world.reconcile()
-        self.rested = True
-        status = self.world.resource.status
-        event(f"stage {status.stage}")
-        event(f"last {status.last_run.outcome if status.last_run else None}")
-
     @precondition(lambda self: self.world.jobs)
     @rule(pick=st.integers(0, 9))
     def lose_job(self, pick: int) -> None:
@@ -75,16 +171,102 @@ class Loop(RuleBasedStateMachine):
         del self.world.jobs[names[pick % len(names)]]
         self.rested = False
 
-    @rule(settled=st.booleans())
-    def pods(self, *, settled: bool) -> None:
-        """The target's pods become ready, or stop being so."""
-        self.world.settled = settled
-        self.rested = False
+    @rule(steps=st.integers(1, 5), verdict=st.sampled_from([Verdict.PROMOTE, *Verdict]))
+    def go_on(self, steps: int, verdict: Verdict) -> None:
+        """For a while nothing goes wrong."""
+        for _ in range(steps):
+            for name in self.world.active_jobs():
+                self.world.finish(name, self.world.answer(name, verdict))
+            self.world.settled = True
+            self.world.wait(130)
+            self.world.reconcile()
+        self.rested = True
+        self.note()
 
-    @rule(wanted=st.integers(0, 1))
-    def scale(self, wanted: int) -> None:
-        """The target is scaled to zero, or up again."""
-        self.world.wanted = wanted
+    @rule(ending=st.sampled_from(ENDINGS))
+    def end_run(self, ending: str) -> None:
+        """Whatever is under way comes to an end like this, if nothing else is in its way."""
+        for _ in range(3):
+            self.go_on(2, VERDICTS[ending])
+            if ending == "RolledBack" and self.status.rollout:
+                self.disappoint(refused=False)
+        self.go_on(2, VERDICTS[ending])
+
+    def begin_rollout(self) -> None:
+        """A person asks for a run, and all goes well until the target is given what it found."""
+        self.world.change(manualNonce=f"n{self.world.writes}")
+        for _ in range(5):
+            self.go_on(1, Verdict.PROMOTE)
+            if self.status.rollout is not None:
+                break
+
+    @precondition(lambda self: self.status.rollout)
+    @rule(refused=st.booleans())
+    def disappoint(self, *, refused: bool) -> None:
+        """The new version's pods do not become ready in time; it may take a while until it may be taken back."""
+        self.world.settled = False
+        self.world.reconcile()
+        self.world.inject_refused = "Forbidden" if refused else None
+        self.world.wait(8000)
+        self.world.reconcile()
+        self.promises.check(rested=True)
+        self.world.inject_refused = None
+        self.world.reconcile()
+        self.promises.check(rested=True)
+        self.world.settled = True
+        self.world.reconcile()
+        self.rested = True
+
+    # --- what is watched ---------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.status.monitoring)
+    @rule(
+        drift=st.sampled_from(Judged),
+        quality=st.sampled_from([None, *Judged]),
+        estimated=st.booleans(),
+        seconds=st.sampled_from([0.1, 0.9]),
+    )
+    def end_window(self, drift: Judged, quality: Judged | None, *, estimated: bool, seconds: float) -> None:
+        """A window ends, is judged, and the pods tell how fast they were in it."""
+        now, delay = self.world.now, windows.own_delay("ml/digits", 60.0, WINDOW)
+        self.world.wait(windows.seconds_until_next(now, WINDOW, delay) + 1)
+        window = int(self.world.now.timestamp() // WINDOW) - 1
+        self.world.live = Live(window=window, numbers=(LiveNumber("p95", seconds, "Measured", "told"),), requests=1000)
+        self.world.reconcile()
+        for name in self.world.active_jobs():
+            request = self.world.requests[name]
+            if isinstance(request, CheckRequest) and not self.world.jobs[name].held:
+                self.world.finish(name, check(request, drift=drift, quality=quality, estimated=estimated))
+        self.world.reconcile()
+        self.rested = True
+
+    @precondition(lambda self: self.status.monitoring)
+    @rule(ending=st.sampled_from(ENDINGS), sign=st.sampled_from(["drift", "quality", "speed"]))
+    def relapse(self, ending: str, sign: str) -> None:
+        """The live model suffers until a run starts, unless something holds it back, and that run ends like this."""
+        drift = Judged.BREACH if sign == "drift" else Judged.CLEAR
+        quality = Judged.BREACH if sign == "quality" else None
+        for _ in range(4):
+            self.end_window(drift, quality, estimated=False, seconds=0.9 if sign == "speed" else 0.1)
+            if self.status.run is not None:
+                event(f"run by {self.status.run.trigger}")
+                self.end_run(ending)
+                break
+
+    # --- surroundings ------------------------------------------------------------------------------------------------
+
+    @rule(what=st.sampled_from(["pods", "scale", "quota", "rights"]), good=st.booleans())
+    def change_surroundings(self, what: str, *, good: bool) -> None:
+        """Pods become ready, replicas come, a quota has room, rights are granted; or the contrary."""
+        match what:
+            case "pods":
+                self.world.settled = good
+            case "scale":
+                self.world.wanted = int(good)
+            case "quota":
+                self.world.quota = not good
+            case _:
+                self.world.inject_refused = None if good else "Forbidden"
         self.rested = False
 
     @rule(seconds=st.sampled_from([1, 40, 700, 8000]))
@@ -93,115 +275,94 @@ class Loop(RuleBasedStateMachine):
         self.world.wait(seconds)
         self.rested = False
 
-    @rule(number=st.integers(0, 3))
-    def ask_for_a_run(self, number: int) -> None:
-        """A user sets manualNonce."""
-        self.world.change(manualNonce=f"n{number}")
-        self.rested = False
-
-    @rule(trials=st.integers(1, 3))
-    def change_spec(self, trials: int) -> None:
-        """A user changes the search."""
-        self.world.change(search={"maxTrials": trials})
-        self.rested = False
-
-    @rule(suspend=st.booleans(), mode=st.sampled_from(["Automatic", "RecommendOnly", "ObserveOnly"]))
-    def change_mode(self, *, suspend: bool, mode: str) -> None:
-        """A user suspends, resumes, or changes the mode."""
-        self.world.change(suspend=suspend, mode=mode)
-        self.rested = False
-
-    @rule(quota=st.booleans())
-    def quota(self, *, quota: bool) -> None:
-        """A quota is exceeded, or has room again."""
-        self.world.quota = quota
-        self.rested = False
-
-    @rule(refused=st.sampled_from([None, "Forbidden", "AdmissionDenied"]))
-    def rights(self, refused: str | None) -> None:
-        """The API server refuses to change the target, or lets it be changed again."""
-        self.world.inject_refused = refused
-        self.rested = False
-
-    @rule(number=st.integers(1, 2))
-    def deliver(self, number: int) -> None:
-        """A user delivers another model."""
-        self.world.change(model={"uri": f"pvc://store/digits/model-{number}.onnx"})
-        self.rested = False
-
     @rule()
-    def edit_field(self) -> None:
-        """A neighbour sets the owned field."""
+    def collect_garbage(self) -> None:
+        """Another resource goes, and what belonged to resources that are gone goes too."""
+        for names in self.world.taken.values():
+            names.clear()
+        self.world.rivals.clear()
+        self.rested = False
+
+    # --- users and neighbours ----------------------------------------------------------------------------------------
+
+    @rule(edit=st.sampled_from(EDITS))
+    def edit(self, edit: dict[str, Any]) -> None:
+        """A user edits the spec."""
+        self.world.change(**edit)
+        self.rested = False
+
+    @rule(policy=st.sampled_from(["KeepChampion", "RestoreOriginal"]), taken=st.booleans())
+    def delete(self, policy: str, *, taken: bool) -> None:
+        """A user deletes the resource, having said what it shall leave behind; a neighbour may take the field first."""
+        self.world.change(deletionPolicy=policy)
+        self.world.reconcile()
+        self.world.delete()
+        if taken:
+            self.meddle("take the field")
+        self.rested = False
+        event("deleted at once" if self.world.gone else "deleted with something to undo")
+
+    @precondition(lambda self: self.world.gone)
+    @rule(collected=st.booleans())
+    def declare_again(self, *, collected: bool) -> None:
+        """A user declares a resource of the same name; the garbage of the old one is gone, or not yet."""
+        self.world.declare_again(collected=collected)
+        self.promises.forget()
+        self.rested = False
+
+    @rule(
+        deed=st.sampled_from(
+            ["take the field", "put the original back", "replace the target", "delete the target", "claim a new target"]
+        )
+    )
+    def meddle(self, deed: str) -> None:
+        """A neighbour does something to the target."""
         self.foreign += 1
-        self.world.value, self.world.manager = f"foreign-{self.foreign}", "neighbour"
-        self.allowed.add(self.world.value)
+        original = self.status.original
+        match deed:
+            case "take the field":
+                self.promises.given.add(f"foreign-{self.foreign}")
+                self.world.edit_field(f"foreign-{self.foreign}", "neighbour")
+            case "put the original back":
+                value = original.injected_value if original else None
+                self.promises.given.add(value)
+                self.world.edit_field(value, None if value is None else "neighbour")
+            case _:
+                self.promises.given.add(None)
+                self.world.edit_field(None, None)
+                self.world.target_uid = None if deed == "delete the target" else f"new-target-{self.foreign}"
+        if deed == "claim a new target":
+            self.world.rivals.add("mo-rival")
+            self.world.leases[f"new-target-{self.foreign}"] = "mo-rival"
         self.rested = False
 
-    @rule(gone=st.booleans())
-    def target(self, *, gone: bool) -> None:
-        """The target is deleted, or created anew."""
-        self.world.target_uid = None if gone else f"target-{self.foreign}"
-        self.world.value, self.world.manager = None, None
-        self.rested = False
+    # --- promises ----------------------------------------------------------------------------------------------------
 
     @invariant()
-    def serving_never_points_at_an_ungated_artefact(self) -> None:
-        """What serves was there before, was set by others, or passed the gate."""
-        assert self.world.value in self.allowed | self.world.approved
-        assert set(self.world.served) <= self.allowed | self.world.approved
+    def the_promises_are_kept(self) -> None:
+        """At all times, and after a pass that was not cut short."""
+        self.promises.check(rested=self.rested)
 
-    @invariant()
-    def at_most_one_run_is_active(self) -> None:
-        """After a pass, unfinished search and judge Jobs belong to one run at most."""
-        if not self.rested or self.world.resource.spec.suspend:
+    def teardown(self) -> None:
+        """Whatever has happened: once nobody disturbs it any more, the resource comes to rest, or goes if it is to."""
+        if not hasattr(self, "world"):
             return
-        runs = {name.rsplit("-", 1)[0] for name in self.world.active_jobs() if name.endswith(("-search", "-judge"))}
-        assert len(runs) <= 1
-        run = self.world.resource.status.run
-        assert runs <= ({run.name} if run else set())
-
-    @invariant()
-    def a_plan_carried_out_leaves_nothing_to_write(self) -> None:
-        """Planning again without news gives the same status and no action."""
-        if not self.rested or self.world.gone:
-            return
-        decision = self.world.decide()
-        todo = [action for action in decision.actions if not isinstance(action, EmitEvent)]
-        assert decision.status == self.world.resource.status
-        refused = self.world.quota or self.world.inject_refused or self.world.manager == "neighbour"
-        assert refused or not todo
-
-    @invariant()
-    def a_rejected_bundle_does_not_come_back(self) -> None:
-        """No candidate waits whose digest is on the rejected list."""
-        status = self.world.resource.status
-        rejected = {entry.digest for entry in status.rejected}
-        if status.candidate and not (status.rollout and status.rollout.rollback_reason):
-            assert status.candidate.digest not in rejected
-
-    @invariant()
-    def what_we_gave_the_target_is_never_taken_for_the_delivered_model(self) -> None:
-        """The value to go back to is one that was there before, or that others have set."""
-        original = self.world.resource.status.original
-        assert original is None or original.injected_value in self.allowed
-
-    @invariant()
-    def an_unproven_version_serves_only_while_a_rollout_is_under_way(self) -> None:
-        """A candidate on the target is promoted, watched or being taken back, never forgotten."""
-        status, value = self.world.resource.status, self.world.value
-        if self.rested and value in self.world.approved and status.rollout is None:
-            assert status.champion is not None
-            assert value == status.champion.injected_value or status.stage is not Stage.MONITORING
-
-    @invariant()
-    def every_condition_has_a_reason_and_a_sentence(self) -> None:
-        """Nothing is False or Unknown without saying why."""
-        for condition in self.world.resource.status.conditions:
-            assert condition.reason
-            assert condition.message
+        world = self.world
+        world.quota, world.inject_refused, world.wanted = False, None, 1
+        world.target_uid = world.target_uid or "target-last"
+        self.collect_garbage()
+        if not world.gone:
+            world.change(suspend=False, **UNWATCHED)
+        self.go_on(16, Verdict.NO_GAIN)
+        self.promises.check(rested=True)
+        champion = self.status.champion
+        taken = world.owned_by_others or (champion is not None and world.value != champion.injected_value)
+        waits = self.status.stage is Stage.BLOCKED and taken
+        assert world.gone or not world.resource.metadata.deletion_timestamp
+        assert world.gone or waits or (self.status.run, self.status.rollout) == (None, None), self.status.message
 
 
 Loop.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=150, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestLoop = Loop.TestCase

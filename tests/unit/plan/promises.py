@@ -1,0 +1,210 @@
+"""What the planner promises, checked after every decision and after every step of whoever drives a World.
+
+A promise is told from what the World holds and from what was decided before, never from how the planner decides.
+"""
+
+from datetime import timedelta
+
+from retune.api.base import seconds
+from retune.api.objects import ModelOptimization
+from retune.api.spec import Mode
+from retune.api.status import (
+    ActiveRun,
+    ConditionStatus,
+    ConditionType,
+    ModelOptimizationStatus,
+    Outcome,
+    Stage,
+    Version,
+)
+from retune.plan import Observed, Plan
+from retune.plan.actions import AcquireLease, CreateJob, CreateRun, EmitEvent, InjectModel
+from retune.plan.draft import condition_of
+from retune.plan.hashing import snapshot_hash
+from tests.kstatus import Kstatus, kstatus, seen_by_kstatus
+from tests.unit.plan.world import World
+
+SIGNALS = {"Drift", "QualityDegradation", "PerformanceDegradation", "Schedule", "ArtifactChange"}
+_DAY = timedelta(days=1)
+
+
+class Promises:
+    """The promises about one World, and what has to be remembered to tell whether they are kept."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.given: set[str | None] = {world.value}
+        """Values of the owned field that were there before, or that others have set."""
+        self.promoted: set[str | None] = set()
+        """Values of every version that became champion."""
+        self.failed: set[str] = set()
+        """Digests of bundles that were rolled back."""
+        self.rollbacks = 0
+        """Runs in a row that were rolled back, since the last promotion or the last run that a person asked for."""
+
+    def forget(self) -> None:
+        """Begin anew with a resource of the same name, for which what serves by now is the delivered model."""
+        self.given |= {self.world.value}
+        self.promoted.clear()
+        self.failed.clear()
+        self.world.approved.clear()
+        self.world.served.clear()
+        self.rollbacks = 0
+
+    # After every decision
+
+    def decided(self, observed: Observed, decision: Plan) -> None:
+        """Check one decision against what it was made from."""
+        before, after, resource = observed.resource.status, decision.status, observed.resource
+        run = after.run if after.run and (before.run is None or before.run.name != after.run.name) else None
+        self._count_rollbacks(before, after, run)
+        if run is not None:
+            self._check_start(resource, after, run)
+        self._check_actions(observed, decision)
+        self._check_conditions(before, after)
+        if after.champion and after.champion.run_name and after.champion != before.champion:
+            self._check_promotion(observed, after.champion)
+
+    def _check_actions(self, observed: Observed, decision: Plan) -> None:
+        """Nothing is made or changed without the Lease, while suspended, or against what the spec says by now."""
+        resource, candidate, target = observed.resource, decision.status.candidate, observed.target
+        creates = any(isinstance(action, CreateJob | CreateRun) for action in decision.actions)
+        injected = [action.value for action in decision.actions if isinstance(action, InjectModel)]
+        if resource.metadata.deletion_timestamp:
+            assert not creates
+            return
+        assert not resource.spec.suspend or not (creates or injected)
+        if creates or injected:
+            leased = target is not None and self.world.leases.get(target.uid) == resource.metadata.uid
+            assert leased or any(isinstance(action, AcquireLease) for action in decision.actions)
+        if candidate and candidate.injected_value in injected:
+            assert resource.spec.mode is Mode.AUTOMATIC
+            assert candidate.spec_hash == snapshot_hash(resource.spec)
+
+    def _check_promotion(self, observed: Observed, champion: Version) -> None:
+        """A version is champion after it passed the gate, served from every pod, and was watched for its time."""
+        rollout, target = observed.resource.status.rollout, observed.target
+        assert champion.injected_value in self.world.approved
+        assert rollout is not None
+        assert rollout.bake_start_time is not None
+        baked = (self.world.now - rollout.bake_start_time).total_seconds()
+        assert baked >= seconds(observed.resource.spec.rollout.bake_time)
+        assert target is not None
+        assert target.settled
+        assert target.containers[0].value == champion.injected_value
+        self.promoted.add(champion.injected_value)
+
+    def _check_start(self, resource: ModelOptimization, after: ModelOptimizationStatus, run: ActiveRun) -> None:
+        """A run starts where none is under way; a signal's only if nothing holds it back."""
+        assert run.number == after.next_run - 1
+        assert after.rollout is None
+        assert resource.spec.mode is not Mode.OBSERVE_ONLY
+        if run.trigger not in SIGNALS:
+            return
+        triggers, spec, now = after.triggers, resource.spec.triggers, self.world.now
+        assert run.trigger in spec.signals
+        assert triggers.circuit is None
+        assert triggers.cooldown_until is None or triggers.cooldown_until <= now
+        assert len([start for start in triggers.starts if now - start < _DAY]) <= spec.max_runs_per_day
+
+    def _count_rollbacks(
+        self, before: ModelOptimizationStatus, after: ModelOptimizationStatus, run: ActiveRun | None
+    ) -> None:
+        """Two rollbacks in a row open the circuit, which only a promotion or a person's run closes."""
+        last = after.last_run
+        if last and (
+            before.last_run is None or (before.last_run.name, before.last_run.outcome) != (last.name, last.outcome)
+        ):
+            if last.outcome is Outcome.ROLLED_BACK and before.candidate is not None:
+                self.failed.add(before.candidate.digest)
+            counts = {Outcome.ROLLED_BACK: self.rollbacks + 1, Outcome.PROMOTED: 0}
+            self.rollbacks = counts.get(last.outcome, self.rollbacks)
+        if run is not None and run.trigger not in SIGNALS:
+            self.rollbacks = 0
+        assert (after.triggers.circuit == "RollbackLoop") is (self.rollbacks >= 2)
+
+    def _check_conditions(self, before: ModelOptimizationStatus, after: ModelOptimizationStatus) -> None:
+        """Nothing is said without reason and sentence; what says the same of one target and one run has not changed."""
+        about = [(status.target_uid, status.run and status.run.name) for status in (before, after)]
+        for condition in after.conditions:
+            assert condition.reason
+            assert condition.message
+            assert condition.last_transition_time <= self.world.now
+            old = condition_of(before, ConditionType(condition.type))
+            said = [(one.status, one.message) for one in (condition, old) if one]
+            if old and said[0] == said[1] and about[0] == about[1]:
+                assert condition.last_transition_time == old.last_transition_time, condition
+        both = (ConditionType.RECONCILING, ConditionType.STALLED)
+        true = [kind for kind in both if (one := condition_of(after, kind)) and one.status is ConditionStatus.TRUE]
+        assert len(true) < 2
+
+    # After every step
+
+    def check(self, *, rested: bool) -> None:
+        """Check what holds at all times, and, after a pass that was not cut short, what holds then."""
+        self._check_serving()
+        self._check_status()
+        if rested and not self.world.gone:
+            self._check_rest()
+            self._check_kstatus()
+
+    def _check_serving(self) -> None:
+        """What serves was there before, was set by others, or passed the gate; after a deletion, it was champion."""
+        world = self.world
+        assert world.value in self.given | world.approved
+        assert set(world.served) <= self.given | world.approved
+        if world.gone:
+            assert world.value in self.given | self.promoted
+
+    def _check_status(self) -> None:
+        """A rejected bundle does not come back; what we gave the target is never taken for the delivered model."""
+        status = self.world.resource.status
+        if status.candidate and not (status.rollout and status.rollout.rollback_reason):
+            assert status.candidate.digest not in self.failed | {entry.digest for entry in status.rejected}
+        assert status.original is None or status.original.injected_value in self.given
+
+    def _check_rest(self) -> None:
+        """Planning again without news changes nothing, at most one run is active, and no trial is forgotten."""
+        world, status = self.world, self.world.resource.status
+        decision = world.decide()
+        assert decision.status == status
+        held = world.leases.get(world.target_uid or "") in world.rivals
+        refused = held or world.quota or world.inject_refused or world.owned_by_others or any(world.taken.values())
+        assert refused or not [action for action in decision.actions if not isinstance(action, EmitEvent)]
+        if not world.resource.spec.suspend:
+            owners = {name.rsplit("-", 1)[0] for name in world.active_jobs() if not _is_of_no_run(name)}
+            assert owners <= ({status.run.name} if status.run else set())
+            assert len([name for name in world.active_jobs() if "-w" in name]) <= 1
+        if status.rollout is None and world.target_uid == status.target_uid:
+            assert world.value in self.given | self.promoted
+
+    def _check_kstatus(self) -> None:
+        """Current: nothing is under way, and the champion serves. In progress: something will go on by itself."""
+        world, status = self.world, self.world.resource.status
+        said = kstatus(seen_by_kstatus(world.resource))
+        ready = condition_of(status, ConditionType.READY)
+        assert (said is Kstatus.TERMINATING) is (status.stage is Stage.TERMINATING)
+        if ready is not None and ready.status is ConditionStatus.TRUE:
+            self._check_champion_serves()
+        if said is Kstatus.CURRENT:
+            self._check_champion_serves()
+            assert world.resource.spec.suspend or status.run is None
+        if said is Kstatus.IN_PROGRESS:
+            waits = world.active_jobs() or world.look_again is not None or not world.settled or not world.wanted
+            assert waits or world.resource.spec.suspend
+
+    def _check_champion_serves(self) -> None:
+        """A pod is available, unless none is wanted, and what serves is the champion, not a version on trial."""
+        target, status = self.world.target, self.world.resource.status
+        champion, candidate = status.champion, status.candidate
+        assert target is not None
+        assert target.available or not target.wanted
+        assert champion is not None
+        assert champion.run_name is None or self.world.value == champion.injected_value
+        assert candidate is None or self.world.value != candidate.injected_value
+        assert status.stage not in {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
+
+
+def _is_of_no_run(job: str) -> bool:
+    """Whether a Job is a baseline's or a window's."""
+    return "-r" not in job
