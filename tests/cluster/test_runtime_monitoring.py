@@ -44,16 +44,17 @@ class Watched:
     key: str
     clock: Clock = field(default_factory=Clock)
     said: Json = field(default_factory=dict)
+    verdict: Judged = Judged.NO_GAIN
 
     def operator(self, spy: Spy | None = None) -> Operator:
         """A new process at this clock."""
         return self.clock.drive(self.bench.operator(spy))
 
     def reply(self, request: JobRequest) -> JobResult:
-        """Answer as an honest Job would; no candidate is worth a rollout."""
+        """Answer as an honest Job would; no candidate is worth a rollout, unless told otherwise."""
         if isinstance(request, CheckRequest):
             return check(request, **self.said)
-        return answer(request, verdict=Judged.NO_GAIN)
+        return answer(request, verdict=self.verdict)
 
     def finish(self) -> None:
         """Let every Job that runs succeed."""
@@ -226,6 +227,54 @@ async def test_a_run_without_gain_is_not_repeated_while_it_cools_down(watched: W
     assert "run" not in status
     assert status["triggers"]["pending"][0]["reason"] == "QualityDegradation"
     assert status["triggers"]["held"].startswith("cooling down until")
+
+
+def settle_pods(bench: Bench) -> None:
+    """Say in the Deployment's status what its controller would when every pod is the newest and available."""
+    path = bench.path("deployments", "digits-server", api="/apis/apps/v1")
+    counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)
+    generation = bench.api.get(path)["metadata"]["generation"]
+    bench.patch(f"{path}/status", {"status": counts | {"observedGeneration": generation}})
+
+
+async def roll_back(watched: Watched, operator: Operator) -> None:
+    """Carry the run under way to a rollout whose pods do not become ready in time, and back."""
+    await watched.play(operator)
+    assert watched.bench.condition("RolledOut")["reason"] == "Progressing"
+    watched.clock.wait(601)
+    await watched.play(operator)
+    settle_pods(watched.bench)
+    await watched.play(operator)
+    assert watched.bench.condition("RolledOut")["reason"] == "RolledBack"
+
+
+async def test_two_rollbacks_in_a_row_stop_signals_until_a_person_asks(bench: Bench) -> None:
+    """Across a restart: the row is in the status. The condition says it, and what lets runs start again."""
+    bench.deploy(replicas=1)
+    settle_pods(bench)
+    key = bench.declare(execution={}, monitoring=MONITORING, triggers={"cooldown": "1s"})
+    watched = Watched(bench, key, said=BAD, verdict=Judged.PROMOTE)
+    await roll_back(watched, watched.operator())
+    assert bench.condition("CircuitOpen")["status"] == "False"
+    operator = watched.operator()
+    watched.next_window()
+    await roll_back(watched, operator)
+    assert bench.resource()["status"]["lastRun"]["name"] == "digits-r2"
+    assert (bench.condition("CircuitOpen")["status"], bench.condition("CircuitOpen")["reason"]) == (
+        "True",
+        "RollbackLoop",
+    )
+    operator = watched.operator()
+    watched.next_window()
+    watched.clock.wait(COOLED)
+    await watched.play(operator)
+    status = bench.resource()["status"]
+    assert ("run" in status, status["lastRun"]["name"]) == (False, "digits-r2")
+    assert status["triggers"]["held"].startswith("circuit open (RollbackLoop)")
+    bench.patch(bench.path("modeloptimizations", "digits"), {"spec": {"manualNonce": "again"}})
+    await settle(operator, key)
+    assert bench.resource()["status"]["run"]["trigger"] == "Manual"
+    assert bench.condition("CircuitOpen")["status"] == "False"
 
 
 async def test_a_check_that_is_refused_is_made_later_and_stops_nothing_else(watched: Watched) -> None:

@@ -154,6 +154,84 @@ def test_the_circuit_closes_when_the_signals_clear() -> None:
     assert running(world) == "QualityDegradation"
 
 
+def roll_back(world: World) -> None:
+    """Carry the run under way to a rollout whose pods do not become ready in time."""
+    for _ in range(5):
+        for name in world.active_jobs():
+            if "-w" not in name:
+                world.finish(name)
+        world.reconcile()
+    assert world.resource.status.rollout is not None
+    world.wait(700)
+    world.reconcile()
+    world.settled = True
+    world.reconcile()
+    assert world.resource.status.last_run is not None
+    assert world.resource.status.last_run.outcome is Outcome.ROLLED_BACK
+
+
+def rolled_back_twice() -> World:
+    """Return a world in which two runs in a row that signals had started were rolled back."""
+    world = watched(triggers=QUICK | {"maxRunsPerDay": 10})
+    for _ in range(2):
+        suffering(world)
+        roll_back(world)
+    return world
+
+
+def test_one_rollback_leaves_the_circuit_closed() -> None:
+    """The next signal starts a run."""
+    world = suffering(watched(triggers=QUICK))
+    roll_back(world)
+    assert condition(world, ConditionType.CIRCUIT_OPEN) == (ConditionStatus.FALSE, "Closed")
+    suffering(world)
+    assert running(world) == "QualityDegradation"
+
+
+def test_two_rollbacks_open_the_circuit() -> None:
+    """Whatever signals say, and however long: no run, and the reason is told. That they clear changes nothing."""
+    world = rolled_back_twice()
+    assert condition(world, ConditionType.CIRCUIT_OPEN) == (ConditionStatus.TRUE, "RollbackLoop")
+    runs = set(world.runs)
+    for quality in (Verdict.BREACH, Verdict.BREACH, Verdict.CLEAR, Verdict.BREACH, Verdict.BREACH):
+        world.wait(100 * HOUR)
+        judged(world, quality=quality)
+        assert running(world) is None
+    assert held(world).startswith("circuit open (RollbackLoop)")
+    assert set(world.runs) == runs
+
+
+@pytest.mark.parametrize(
+    ("change", "trigger"), [({"manualNonce": "again"}, "Manual"), ({"search": {"maxTrials": 5}}, "SpecChange")]
+)
+def test_a_person_closes_the_circuit_after_rollbacks(change: dict[str, Any], trigger: str) -> None:
+    """A run is theirs to ask for; from then on two more rollbacks are needed to open it again."""
+    world = rolled_back_twice()
+    world.change(**change)
+    world.reconcile()
+    assert running(world) == trigger
+    assert condition(world, ConditionType.CIRCUIT_OPEN) == (ConditionStatus.FALSE, "Closed")
+    roll_back(world)
+    assert condition(world, ConditionType.CIRCUIT_OPEN) == (ConditionStatus.FALSE, "Closed")
+
+
+def test_a_promotion_between_two_rollbacks_keeps_the_circuit_closed() -> None:
+    """Only rollbacks in a row count; runs without a candidate between them do not end the row."""
+    world = watched(triggers=QUICK | {"maxRunsPerDay": 10})
+    suffering(world)
+    roll_back(world)
+    suffering(world)
+    world.promote()
+    suffering(world)
+    roll_back(world)
+    assert condition(world, ConditionType.CIRCUIT_OPEN) == (ConditionStatus.FALSE, "Closed")
+    suffering(world)
+    finish(world, Judged.NO_GAIN)
+    suffering(world)
+    roll_back(world)
+    assert condition(world, ConditionType.CIRCUIT_OPEN) == (ConditionStatus.TRUE, "RollbackLoop")
+
+
 def test_signals_start_so_many_runs_a_day_and_no_more() -> None:
     """The cap counts starts by signals in 24 hours, whatever came of them."""
     world = suffering(watched(triggers={"cooldown": "1s", "maxRunsPerDay": 1}))
