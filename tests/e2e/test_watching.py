@@ -4,7 +4,9 @@ Traffic, labels, checks, training and rollout are the example's own; nothing is 
 """
 
 import json
+import os
 import random
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -121,11 +123,15 @@ def test_a_burst_of_odd_traffic_shorter_than_the_limit_starts_nothing(watched: T
 
 
 def test_a_lasting_change_is_learned_unattended_though_the_operator_is_killed(watched: Tools) -> None:
-    """From drift to a version that knows the new hand; the operator is killed at a random moment of the way."""
+    """From drift to a version that knows the new hand; the operator is killed at a random moment of the way.
+
+    The moment is drawn by a seed, which RETUNE_TEST_SEED gives and a failure's output names.
+    """
     before = status()
     live.change_hand(watched, "shifted")
-    moment = random.SystemRandom().uniform(0, 180)
-    print(f"the operator is killed {moment:.0f} s after the change")
+    seed = int(os.environ.get("RETUNE_TEST_SEED") or secrets.randbelow(1 << 32))
+    moment = random.Random(seed).uniform(0, 180)
+    print(f"RETUNE_TEST_SEED={seed}: the operator is killed {moment:.0f} s after the change")
     kill_at = time.monotonic() + moment
     until(lambda _: time.monotonic() >= kill_at, "moment to kill")
     kube.kill_operator()

@@ -97,6 +97,20 @@ def test_without_a_limit_quality_still_has_its_paired_difference(judged: Judged)
     assert found["spoilt"].metrics[ACCURACY].value < 0.1
 
 
+def test_each_latency_metric_is_its_own_quantile(proven: Proven, monkeypatch: pytest.MonkeyPatch) -> None:
+    """p50 is the median and p95 the 95th percentile, of champion and finalist alone and of one to the other."""
+    monkeypatch.setattr(measuring, "aa_check", lambda *_, **__: None)
+    monkeypatch.setattr(Timings, "percentile", lambda _, quantile, **__: Interval.exact(quantile))
+    monkeypatch.setattr(comparison, "ratio", lambda _first, _second, quantile, **__: Interval.exact(10 * quantile))
+    evidence = proven(MARGIN)
+    finalist = evidence.contenders[0]
+    for metrics in (evidence.champion.metrics, finalist.metrics):
+        assert metrics[Metric.LATENCY_P50_MS].value == 0.5
+        assert metrics[Metric.LATENCY_P95_MS].value == 0.95
+    assert finalist.ratios[Metric.LATENCY_P50_MS].value == 5
+    assert finalist.ratios[Metric.LATENCY_P95_MS].value == 9.5
+
+
 @pytest.mark.parametrize("factor", [1.0, 1.2, 2.0])
 def test_a_restless_node_widens_latency_by_its_unrest_or_makes_it_worthless(
     factor: float, proven: Proven, monkeypatch: pytest.MonkeyPatch

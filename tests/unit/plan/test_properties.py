@@ -11,8 +11,8 @@ from retune.api.status import ModelOptimizationStatus, Stage
 from retune.api.watched import Verdict as Judged
 from retune.contract.requests import CheckRequest
 from retune.contract.results import Reason, Verdict
-from retune.plan import windows
 from retune.plan.observed import Live, LiveNumber
+from retune.plan.watch import windows
 from tests.answers import check
 from tests.unit.plan.promises import Promises
 from tests.unit.plan.world import CrashError, World, spec
