@@ -4,13 +4,11 @@ Traffic, labels, checks, training and rollout are the example's own; nothing is 
 """
 
 import json
-import os
-import random
-import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +18,7 @@ from examples.digits import demo, live
 from examples.digits.kube import NAME, Tools, forwarded
 from examples.digits.traffic import HANDS, REQUEST_ROWS, Server, requests
 from examples.digits.train import SEED, splits
+from tests.dice import thrown
 from tests.e2e import kube, scenario
 
 pytestmark = [pytest.mark.timeout(1500), pytest.mark.windows]
@@ -34,7 +33,7 @@ PATIENCE = 600.0
 def watched(operator: str) -> Iterator[Tools]:
     """The example in a namespace of its own: its first run is over, and usual traffic was judged to be fine."""
     assert operator
-    tools = Tools.find(images=kube.REGISTRY, namespace=NAMESPACE)
+    tools = replace(Tools.find(images=kube.REGISTRY), namespace=NAMESPACE)
     left = (NAMESPACE, scenario.NAMESPACE)  # servers of the other tests would leave the example's Jobs no processor
     kube.kubectl("delete", "namespace", *left, "--ignore-not-found", "--wait", "--timeout=3m")
     kube.apply(kube.namespace(NAMESPACE))
@@ -123,15 +122,11 @@ def test_a_burst_of_odd_traffic_shorter_than_the_limit_starts_nothing(watched: T
 
 
 def test_a_lasting_change_is_learned_unattended_though_the_operator_is_killed(watched: Tools) -> None:
-    """From drift to a version that knows the new hand; the operator is killed at a random moment of the way.
-
-    The moment is drawn by a seed, which RETUNE_TEST_SEED gives and a failure's output names.
-    """
+    """From drift to a version that knows the new hand; chance decides at which moment the operator is killed."""
     before = status()
     live.change_hand(watched, "shifted")
-    seed = int(os.environ.get("RETUNE_TEST_SEED") or secrets.randbelow(1 << 32))
-    moment = random.Random(seed).uniform(0, 180)
-    print(f"RETUNE_TEST_SEED={seed}: the operator is killed {moment:.0f} s after the change")
+    moment = thrown().uniform(0, 180)
+    print(f"the operator is killed {moment:.0f} s after the change")
     kill_at = time.monotonic() + moment
     until(lambda _: time.monotonic() >= kill_at, "moment to kill")
     kube.kill_operator()

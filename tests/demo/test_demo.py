@@ -1,0 +1,162 @@
+"""`make demo` as its reader sees it: run once from nothing, then what it printed is held against what it left behind.
+
+What the demo claims must be true of the cluster, and what README promises of it must have come about: a smaller version
+goes live, another hand begins to write, and the model learns it without a person.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from examples.digits import demo, live
+from examples.digits.kube import NAME, NAMESPACE, RELEASE, REPOSITORY, SYSTEM, Tools
+from retune.api.objects import ModelOptimization
+from tests.e2e import kube
+from tests.kstatus import Kstatus, kstatus
+
+pytestmark = pytest.mark.timeout(2700)
+Json = dict[str, Any]
+STEP = re.compile(r"^\[(\d+)/(\d+)\] (.+) \(about .+\)$", re.MULTILINE)
+ANSWER = re.compile(r"^ +(service|pod)/(\S+) +((?:\d )+) +(\d+) right, serves (\w+)$", re.MULTILINE)
+VERSIONS = re.compile(r"^ +version (\d+) -> (\d+) without a person, \d+ s after the traffic began$", re.MULTILINE)
+RUN = re.compile(r"^ +run (digits-r\d+): (\w+): .+$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the demo printed, by its steps, how it ended, and the folder it was called from."""
+
+    code: int
+    text: str
+    folder: Path
+
+    def step(self, number: int) -> str:
+        """Return what was printed in a step."""
+        parts = re.split(rf"^\[(?=\d+/{demo.STEPS}\] )", self.text, flags=re.MULTILINE)
+        return next(part for part in parts if part.startswith(f"{number}/"))
+
+
+def call(folder: Path, *words: str) -> Shown:
+    """Call the demo from a folder, as `make demo` calls it from the repository; shows what it prints as it comes."""
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}/operator:{REPOSITORY}"}
+    command = [sys.executable, "-m", "examples.digits.demo", *words]
+    lines: list[str] = []
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as child:
+        for line in child.stdout or ():
+            print(line, end="", flush=True)
+            lines.append(line)
+    return Shown(child.returncode, "".join(lines), folder)
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    """The demo, from a cluster without a trace of it to its end; afterwards, there is no trace of it again."""
+    folder = tmp_path_factory.mktemp("demo")
+    assert call(folder, "--clean").code == 0
+    yield call(folder)
+    assert call(folder, "--clean").code == 0
+    tools = Tools.find(images=kube.REGISTRY)
+    assert tools.get("namespace", NAMESPACE) is None
+    assert RELEASE not in tools.helm("list", "--short").split()
+    assert tools.get("customresourcedefinition", "modeloptimizations.retune.dev") is not None
+
+
+@pytest.fixture(scope="module")
+def resource(shown: Shown) -> Json:
+    """The ModelOptimization as the demo left it, once the operator has seen that the demo judges by the hour now."""
+    assert shown.code == 0
+    path = "{.status.conditions[?(@.type=='Reconciling')].reason}=Settled"
+    kube.kubectl("wait", f"modeloptimization/{NAME}", "-n", NAMESPACE, f"--for=jsonpath={path}", "--timeout=3m")
+    return kube.get("modeloptimization", NAME, namespace=NAMESPACE)
+
+
+def runs() -> dict[str, Json]:
+    """Return the OptimizationRuns by name."""
+    return {each["metadata"]["name"]: each for each in kube.items("optimizationruns", namespace=NAMESPACE)}
+
+
+def test_every_step_is_announced_in_order_and_the_demo_ends_well(shown: Shown) -> None:
+    """With how long it takes; nothing of it ends in an excuse."""
+    steps = STEP.findall(shown.text)
+    assert [int(number) for number, _, _ in steps] == list(range(1, demo.STEPS + 1))
+    assert {total for _, total, _ in steps} == {str(demo.STEPS)}
+    assert shown.code == 0
+    assert "The demo stopped" not in shown.text
+    assert "Try next:" in shown.text
+
+
+def test_the_first_run_made_the_model_smaller_and_no_worse(shown: Shown) -> None:
+    """The comparison that is printed is the run's own, and the candidate keeps its limit by the proven end."""
+    first = runs()["digits-r1"]
+    assert first["status"]["outcome"] == "Promoted"
+    assert first["spec"]["trigger"]["reason"] == "Initial"
+    compared = {row["name"]: row for row in first["status"]["comparisons"]}
+    size, accuracy = compared["size_bytes"], compared["accuracy"]
+    assert float(size["candidate"]["value"]) < 0.5 * float(size["champion"]["value"])
+    assert float(accuracy["change"]["low"]) >= -0.02
+    table = shown.step(7)
+    assert "digits-r1: Promoted" in table
+    assert first["status"]["candidateDigest"].removeprefix("sha256:")[:12] in table
+    for name in ("accuracy", "latency_p50_ms", "latency_p95_ms", "size_bytes"):
+        assert re.search(rf"^ *{name} ", table, re.MULTILINE), name
+
+
+def test_every_pod_serves_the_version_that_is_shown(shown: Shown) -> None:
+    """Before, all serve what was delivered; after, all serve the winner; few of the test rows are told wrong."""
+    before, after = (ANSWER.findall(shown.step(number)) for number in (5, 7))
+    assert {kind for kind, *_ in before} == {kind for kind, *_ in after} == {"service", "pod"}
+    (delivered,), (winner,) = ({version for *_, version in answers} for answers in (before, after))
+    assert delivered != winner
+    assert runs()["digits-r1"]["status"]["candidateDigest"].removeprefix("sha256:").startswith(winner)
+    for *_, digits, right, _ in before + after:
+        assert len(digits.split()) == demo.ROWS
+        assert int(right) >= demo.ROWS - 2
+
+
+def test_the_report_is_left_where_the_demo_says(shown: Shown) -> None:
+    """A page of its own, about the run that was shown."""
+    report = shown.folder / demo.REPORT
+    assert str(demo.REPORT) in shown.step(7)
+    page = report.read_text(encoding="utf-8")
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    assert "digits-r1" in page
+    assert not re.search(r"<script|src=[\"']https?:", page)
+
+
+def test_the_other_hand_was_learned_without_a_person(shown: Shown, resource: Json) -> None:
+    """A signal started the run, on what was captured; the version that it says to serve is the one that serves."""
+    (told,) = RUN.findall(shown.step(9))
+    name, reason = told
+    run = runs()[name]
+    assert run["spec"]["trigger"]["reason"] == reason
+    assert reason in {"Drift", "QualityDegradation"}
+    assert run["status"]["outcome"] == "Promoted"
+    assert "labelled rows" in run["status"]["data"]
+    (versions,) = VERSIONS.findall(shown.step(11))
+    champion = resource["status"]["champion"]
+    assert (int(versions[1]), champion["runName"]) == (champion["version"], name)
+    assert int(versions[0]) < int(versions[1])
+    containers = kube.get("deployment", NAME, namespace=NAMESPACE)["spec"]["template"]["spec"]["containers"]
+    environment = {each["name"]: each.get("value") for each in containers[0]["env"]}
+    assert environment["MODEL_URI"] == champion["uri"]
+
+
+def test_the_cluster_is_left_at_rest(resource: Json) -> None:
+    """No traffic, windows of an hour, nothing under way, and a resource that Flux would call current."""
+    assert kube.get("deployment", live.TRAFFIC, namespace=NAMESPACE)["spec"]["replicas"] == 0
+    assert resource["spec"]["monitoring"]["window"] == "1h"
+    assert kstatus(resource) is Kstatus.CURRENT
+    status = ModelOptimization.model_validate(resource).status
+    assert (status.run, status.rollout, status.candidate) == (None, None, None)
+    pods = json.loads(kube.kubectl("get", "pods", "-n", SYSTEM, "-o", "json"))["items"]
+    assert sum(each["restartCount"] for pod in pods for each in pod["status"]["containerStatuses"]) == 0
