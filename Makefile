@@ -127,6 +127,11 @@ test-windows: $(STAMP) ## Journeys that take windows of real time, on a real clu
 	@$(MAKE) --no-print-directory $(CLUSTER)-cluster
 	$(call stage,journeys over windows,10 min,$(USE_CLUSTER) $(PY) -m pytest -s tests/e2e -m windows)
 
+.PHONY: test-demo
+test-demo: $(STAMP) ## make demo from nothing, and what it printed held against what it left; for every night (15 min).
+	@$(MAKE) --no-print-directory $(CLUSTER)-cluster
+	$(call stage,the demo,15 min,$(USE_CLUSTER) $(PY) -m pytest -s tests/demo)
+
 .PHONY: test-optimizer
 test-optimizer: $(STAMP) ## Tests of what needs torch or OpenVINO, inside the optimizer image (6 min, 6 more the first time).
 	$(call stage,tests in the optimizer image,6 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)

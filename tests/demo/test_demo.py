@@ -66,9 +66,9 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     yield call(folder)
     assert call(folder, "--clean").code == 0
     tools = Tools.find(images=kube.REGISTRY)
-    assert tools.get("namespace", NAMESPACE) is None
+    assert tools.kubectl.find("namespace", NAMESPACE) is None
     assert RELEASE not in tools.helm("list", "--short").split()
-    assert tools.get("customresourcedefinition", "modeloptimizations.retune.dev") is not None
+    assert tools.kubectl.find("customresourcedefinition", "modeloptimizations.retune.dev") is not None
 
 
 @pytest.fixture(scope="module")
