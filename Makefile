@@ -100,6 +100,12 @@ test-fast: $(STAMP) ## Lint and unit tests: no cluster, 2 min.
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 tests/unit)
 
+.PHONY: coverage
+coverage: $(STAMP) ## Which lines of the operator the unit and API server tests run: out/coverage/index.html (6 min).
+	@$(LOCALCLUSTER) binaries
+	$(call stage,unit and API server tests under coverage,6 min,$(PY) -m coverage run -m pytest tests/unit tests/cluster)
+	@$(PY) -m coverage html --quiet && $(PY) -m coverage report
+
 .PHONY: test-jobs
 test-jobs: $(STAMP) ## Tests of whole Jobs, run here as processes (4 min).
 	$(call stage,tests of whole Jobs,4 min,$(PY) -m pytest -n 2 tests/jobs)
