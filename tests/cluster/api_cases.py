@@ -64,20 +64,28 @@ def technique(**more: Any) -> list[Json]:
 
 
 SETTINGS = {
-    "tuning": "HyperparameterTuning", "architecture": "Architecture", "preparation": "DataPreparation",
-    "augmentation": "Augmentation", "adversarial": "AdversarialTraining", "distillation": "Distillation",
-    "factorization": "Factorization", "pruning": "Pruning", "graph": "GraphOptimization",
+    "tuning": "HyperparameterTuning",
+    "architecture": "Architecture",
+    "preparation": "DataPreparation",
+    "augmentation": "Augmentation",
+    "adversarial": "AdversarialTraining",
+    "distillation": "Distillation",
+    "factorization": "Factorization",
+    "pruning": "Pruning",
+    "graph": "GraphOptimization",
     "quantization": "Quantization",
-}  # fmt: skip
+}
 """Field of a technique's settings to the type it belongs to."""
 
 CONTAINER = {"image": "registry.example/train:1", "command": ["train"]}
 """A training container of the user's own."""
 
 PARAMETERS = {
-    "tuning": "HyperparameterTuning", "architecture": "Architecture", "distillation": "Distillation",
+    "tuning": "HyperparameterTuning",
+    "architecture": "Architecture",
+    "distillation": "Distillation",
     "container": "CustomTraining",
-}  # fmt: skip
+}
 """Fields of settings with parameters to search."""
 
 DATASETS = ("training", "validation", "test", "calibration")
@@ -112,11 +120,16 @@ def _of_parameter(field: str, kind: str) -> tuple[Case, ...]:
         bad("half a range", "a parameter has either values, or min and max", min="1"),
         bad("a range turned round", "min must not exceed max", min="2", max="1"),
         bad("a logarithm of zero", "a logarithmic scale needs a min above 0", min="0", max="1", log=True),
-        bad("a name with a dash", "a parameter's name has letters, digits and _", under=".name", name="max-depth",
-            values=["1"]),
+        bad(
+            "a name with a dash",
+            "a parameter's name has letters, digits and _",
+            under=".name",
+            name="max-depth",
+            values=["1"],
+        ),
         bad("a least in words", DECIMAL, under=".min", min="one", max="2"),
         bad("a most in words", DECIMAL, under=".max", min="1", max="two"),
-    )  # fmt: skip
+    )
 
 
 ACCEPTED = (
@@ -125,65 +138,133 @@ ACCEPTED = (
     Case("only watching needs no test data", {"spec.mode": "ObserveOnly", "spec.data.test": REMOVED}),
     Case("a name of forty characters", {"metadata.name": "a" * 40}),
     Case("a digest", {"spec.model.digest": samples.DIGEST}),
-    Case("every objective", {"spec.objectives": [*constraint("0.5", "PercentMaxDegradation"),
-            {"metric": "latency_p95_ms", "tolerance": "0.1"}]}),
+    Case(
+        "every objective",
+        {
+            "spec.objectives": [
+                *constraint("0.5", "PercentMaxDegradation"),
+                {"metric": "latency_p95_ms", "tolerance": "0.1"},
+            ]
+        },
+    ),
     Case("a threshold in bytes", {"spec.objectives": constraint("1000000", "Threshold", "size_bytes")}),
     Case("an exact margin", {"spec.objectives": constraint("0")}),
-    Case("static quantization with training data",
-            {"spec.techniques": technique(quantization={"schemes": ["Static"]})}),
-    Case("every scheme of quantization with training data", {"spec.techniques": technique(quantization={
-            "schemes": ["Static", "Dynamic", "WeightOnly", "Half", "Aware"]})}),
-    Case("a student that learns answers alone",
-            {"spec.techniques": technique(type="Distillation", distillation={"features": "Never"})}),
-    Case("separable convolutions alone", {"spec.techniques": technique(type="Factorization",
-            factorization={"forms": ["Separable"], "shares": ["0.25", "1"]})}),
-    Case("static quantization with calibration data",
-         {"spec.techniques": technique(), "spec.data.training": REMOVED,
-            "spec.data.calibration": {"uri": "pvc://data/c.npz"}}),
-    Case("dynamic quantization without training data",
-         {"spec.techniques": technique(quantization={"schemes": ["Dynamic"]}), "spec.data.training": REMOVED}),
-    Case("quantization by default without training data",
-         {"spec.techniques": technique(), "spec.data.training": REMOVED}),
+    Case(
+        "static quantization with training data", {"spec.techniques": technique(quantization={"schemes": ["Static"]})}
+    ),
+    Case(
+        "every scheme of quantization with training data",
+        {"spec.techniques": technique(quantization={"schemes": ["Static", "Dynamic", "WeightOnly", "Half", "Aware"]})},
+    ),
+    Case(
+        "a student that learns answers alone",
+        {"spec.techniques": technique(type="Distillation", distillation={"features": "Never"})},
+    ),
+    Case(
+        "separable convolutions alone",
+        {
+            "spec.techniques": technique(
+                type="Factorization", factorization={"forms": ["Separable"], "shares": ["0.25", "1"]}
+            )
+        },
+    ),
+    Case(
+        "static quantization with calibration data",
+        {
+            "spec.techniques": technique(),
+            "spec.data.training": REMOVED,
+            "spec.data.calibration": {"uri": "pvc://data/c.npz"},
+        },
+    ),
+    Case(
+        "dynamic quantization without training data",
+        {"spec.techniques": technique(quantization={"schemes": ["Dynamic"]}), "spec.data.training": REMOVED},
+    ),
+    Case(
+        "quantization by default without training data", {"spec.techniques": technique(), "spec.data.training": REMOVED}
+    ),
     Case("an object store", {"spec.model.uri": "s3://models/digits/model.onnx"}),
     Case("a web server", {"spec.data.test.uri": "https://data.example:8443/digits/test.npz"}),
-    Case("weights and their factory", {"spec.model": {
-        "uri": "pvc://models/digits.safetensors", "format": "SafeTensors", "factory": {
-            "entryPoint": "shop.nets:build", "arguments": [{"name": "width", "value": "64"}]}}}),
+    Case(
+        "weights and their factory",
+        {
+            "spec.model": {
+                "uri": "pvc://models/digits.safetensors",
+                "format": "SafeTensors",
+                "factory": {"entryPoint": "shop.nets:build", "arguments": [{"name": "width", "value": "64"}]},
+            }
+        },
+    ),
     Case("a pickle that is trusted", {"spec.model.format": "Pickle", "spec.model.trust": "RunsCodeFromFile"}),
-    Case("a regression with its own metric",
-         {"spec.model.task": "Regression", "spec.objectives": constraint("0.5", metric="rmse")}),
+    Case(
+        "a regression with its own metric",
+        {"spec.model.task": "Regression", "spec.objectives": constraint("0.5", metric="rmse")},
+    ),
     Case("an embedding by its defaults", {"spec.model.task": "Embedding"}),
-    Case("every technique", {"spec.techniques": [
-        {"name": kind.lower(), "type": kind, field: {}} for field, kind in SETTINGS.items()]}),
-    Case("a training container", {"spec.techniques": [
-        {"name": "mine", "type": "CustomTraining", "container": {**CONTAINER, "timeout": "30m"}}, *technique()]}),
-    Case("parameters of every form", {"spec.techniques": technique(type="HyperparameterTuning", tuning={"parameters": [
-        {"name": "learning_rate", "min": "0.0001", "max": "0.1", "log": True},
-        {"name": "classifier__max_depth", "min": "2", "max": "12", "integer": True},
-        {"name": "criterion", "values": ["gini", "entropy"]}]})}),
+    Case(
+        "every technique",
+        {"spec.techniques": [{"name": kind.lower(), "type": kind, field: {}} for field, kind in SETTINGS.items()]},
+    ),
+    Case(
+        "a training container",
+        {
+            "spec.techniques": [
+                {"name": "mine", "type": "CustomTraining", "container": {**CONTAINER, "timeout": "30m"}},
+                *technique(),
+            ]
+        },
+    ),
+    Case(
+        "parameters of every form",
+        {
+            "spec.techniques": technique(
+                type="HyperparameterTuning",
+                tuning={
+                    "parameters": [
+                        {"name": "learning_rate", "min": "0.0001", "max": "0.1", "log": True},
+                        {"name": "classifier__max_depth", "min": "2", "max": "12", "integer": True},
+                        {"name": "criterion", "values": ["gini", "entropy"]},
+                    ]
+                },
+            )
+        },
+    ),
     Case("budgets", {"spec.search": {"maxDuration": "20m", "maxCpuHours": "1.5", "sampler": "NSGAIII"}}),
-    Case("an edge device", {"spec.serving": {"profile": "EdgeCPU", "cores": 2, "memory": "512Mi",
-                                             "engines": ["ONNXRuntime", "OpenVINO"]}}),
+    Case(
+        "an edge device",
+        {"spec.serving": {"profile": "EdgeCPU", "cores": 2, "memory": "512Mi", "engines": ["ONNXRuntime", "OpenVINO"]}},
+    ),
     Case("two techniques", {"spec.techniques": [*technique(), {"name": "graph", "type": "GraphOptimization"}]}),
     Case("as many workers as trials", {"spec.search": {"parallelism": 4, "maxTrials": 4}}),
     Case("a composed duration", {"spec.execution.runTimeout": "1h30m", "spec.rollout.bakeTime": "0s"}),
-    Case("resources in every form", {"spec.execution.resources": {
-        "requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"cpu": "0.5", "memory": "1.5Gi"}}}),
+    Case(
+        "resources in every form",
+        {
+            "spec.execution.resources": {
+                "requests": {"cpu": "250m", "memory": "512Mi"},
+                "limits": {"cpu": "0.5", "memory": "1.5Gi"},
+            }
+        },
+    ),
     Case("only requests", {"spec.execution.resources.requests": {"cpu": "8", "memory": "16G"}}),
     Case("a toleration of everything", {"spec.execution.tolerations": [{"operator": "Exists"}]}),
-    Case("a toleration with a value", {"spec.execution.tolerations": [{"key": "gpu", "value": "no",
-            "effect": "NoSchedule"}]}),
+    Case(
+        "a toleration with a value",
+        {"spec.execution.tolerations": [{"key": "gpu", "value": "no", "effect": "NoSchedule"}]},
+    ),
     Case("a store that is a whole claim", {"spec.execution.artifactStore": "pvc://retune-artifacts"}),
     Case("a store below a claim", {"spec.execution.artifactStore": "pvc://artifacts/team-a/digits/"}),
     Case("a queue", {"spec.execution.queueName": "ml-batch"}),
-    Case("credentials for a bucket", {"spec.execution.credentials.secretName": "bucket",
-                                      "spec.model.uri": "s3://models/digits/model.onnx"}),
+    Case(
+        "credentials for a bucket",
+        {"spec.execution.credentials.secretName": "bucket", "spec.model.uri": "s3://models/digits/model.onnx"},
+    ),
     Case("golden requests", {"spec.target.inference": {"port": 9000, "modelName": "digits_v1.2"}}),
     Case("another variable", {"spec.target.injection": {"name": "_MODEL", "takeover": "Force"}}),
     Case("pause and resume", {"spec.suspend": True}, before={}),
     Case("a new nonce", {"spec.manualNonce": "2026-07-01T10:00"}, before={"spec.manualNonce": "first"}),
     Case("another container of the same target", {"spec.target.container": "server"}, before={}),
-)  # fmt: skip
+)
 
 _SHAPE = (
     refused("an unknown field", "spec.serch", {"maxTrials": 3}, 'unknown field "spec.serch"', at=""),
@@ -192,8 +273,13 @@ _SHAPE = (
     refused("no validation data", "spec.data.validation", REMOVED, "Required value"),
     refused("no target", "spec.target", REMOVED, "Required value"),
     refused("no name of the target", "spec.target.ref", {}, "Required value", at="spec.target.ref.name"),
-    refused("an unquoted margin", "spec.objectives", constraint(0.01), 'must be of type string: "number"',
-            at="spec.objectives[0].goal.value"),
+    refused(
+        "an unquoted margin",
+        "spec.objectives",
+        constraint(0.01),
+        'must be of type string: "number"',
+        at="spec.objectives[0].goal.value",
+    ),
     refused("an unquoted gain", "spec.selection.minGain", 0.05, 'must be of type string: "number"'),
     refused("an unquoted CPU", "spec.execution.resources.limits.cpu", 2, 'must be of type string: "integer"'),
     refused("a duration as a number", "spec.rollout.bakeTime", 120, 'must be of type string: "integer"'),
@@ -201,231 +287,600 @@ _SHAPE = (
     refused("another mode", "spec.mode", "Auto", 'supported values: "Automatic", "RecommendOnly", "ObserveOnly"'),
     refused("another format", "spec.model.format", "Keras", 'supported values: "ONNX", "SafeTensors", "Skops"'),
     refused("another kind of target", "spec.target.ref.kind", "StatefulSet", 'supported values: "Deployment"'),
-    refused("another metric", "spec.objectives", [{"metric": "f1"}], "supported values:",
-            at="spec.objectives[0].metric"),
-    refused("a metric twice", "spec.objectives", [{"metric": "accuracy"}, {"metric": "accuracy"}], "Duplicate value",
-            at="spec.objectives[1]"),
-    refused("a technique's name twice", "spec.techniques", technique() + technique(), "Duplicate value",
-            at="spec.techniques[1]"),
-    refused("a scheme twice", "spec.techniques", technique(quantization={"schemes": ["Static", "Static"]}),
-            "Duplicate value",
-            at="spec.techniques[0].quantization.schemes[1]"),
+    refused(
+        "another metric", "spec.objectives", [{"metric": "f1"}], "supported values:", at="spec.objectives[0].metric"
+    ),
+    refused(
+        "a metric twice",
+        "spec.objectives",
+        [{"metric": "accuracy"}, {"metric": "accuracy"}],
+        "Duplicate value",
+        at="spec.objectives[1]",
+    ),
+    refused(
+        "a technique's name twice",
+        "spec.techniques",
+        technique() + technique(),
+        "Duplicate value",
+        at="spec.techniques[1]",
+    ),
+    refused(
+        "a scheme twice",
+        "spec.techniques",
+        technique(quantization={"schemes": ["Static", "Static"]}),
+        "Duplicate value",
+        at="spec.techniques[0].quantization.schemes[1]",
+    ),
     refused("another strategy", "spec.rollout.strategy", "Canary", 'supported values: "RollingUpdate"'),
-    refused("another policy on deletion", "spec.deletionPolicy", "Delete",
-            'supported values: "KeepChampion", "RestoreOriginal"'),
-)  # fmt: skip
+    refused(
+        "another policy on deletion",
+        "spec.deletionPolicy",
+        "Delete",
+        'supported values: "KeepChampion", "RestoreOriginal"',
+    ),
+)
 
 _BOUNDS = (
     refused("no trials", "spec.search.maxTrials", 0, "should be greater than or equal to 1"),
     refused("too many trials", "spec.search.maxTrials", 1001, "should be less than or equal to 1000"),
-    refused("too many workers", "spec.search.parallelism", 65, "should be less than or equal to 64",
-            also={"spec.search.maxTrials": 100}),
+    refused(
+        "too many workers",
+        "spec.search.parallelism",
+        65,
+        "should be less than or equal to 64",
+        also={"spec.search.maxTrials": 100},
+    ),
     refused("no finalists", "spec.search.finalists", 0, "should be greater than or equal to 1"),
     refused("a negative seed", "spec.search.seed", -1, "should be greater than or equal to 0"),
     refused("no objectives", "spec.objectives", [], "should have at least 1 items"),
     refused("no techniques", "spec.techniques", [], "should have at least 1 items"),
-    refused("too few calibration rows", "spec.techniques", technique(quantization={"calibration": {"samples": 8}}),
-            "should be greater than or equal to 16", at="spec.techniques[0].quantization.calibration.samples"),
-    refused("a port that does not exist", "spec.target.inference", {"port": 70000, "modelName": "m"},
-            "should be less than or equal to 65535", at="spec.target.inference.port"),
-    refused("credentials without a name", "spec.execution.credentials", {}, "Required value",
-            at="spec.execution.credentials.secretName"),
+    refused(
+        "too few calibration rows",
+        "spec.techniques",
+        technique(quantization={"calibration": {"samples": 8}}),
+        "should be greater than or equal to 16",
+        at="spec.techniques[0].quantization.calibration.samples",
+    ),
+    refused(
+        "a port that does not exist",
+        "spec.target.inference",
+        {"port": 70000, "modelName": "m"},
+        "should be less than or equal to 65535",
+        at="spec.target.inference.port",
+    ),
+    refused(
+        "credentials without a name",
+        "spec.execution.credentials",
+        {},
+        "Required value",
+        at="spec.execution.credentials.secretName",
+    ),
     refused("too many retries", "spec.execution.backoffLimit", 11, "should be less than or equal to 10"),
     refused("no history", "spec.history.successfulRuns", 0, "should be greater than or equal to 1"),
     refused("an endless URI", "spec.model.uri", "pvc://data/" + "a" * 1100, LONG),
     refused("an endless nonce", "spec.manualNonce", "n" * 65, LONG),
-    refused("too many node labels", "spec.execution.nodeSelector", {f"k{n}": "v" for n in range(17)},
-            "must have at most 16 items"),
-)  # fmt: skip
+    refused(
+        "too many node labels",
+        "spec.execution.nodeSelector",
+        {f"k{n}": "v" for n in range(17)},
+        "must have at most 16 items",
+    ),
+)
 
 _WORDS = (
-    *(refused(f"a path outside the claim in {name}", f"spec.data.{name}.uri", "pvc://data/../secret.npz", FILE_URI)
-      for name in DATASETS),
-    *(refused(f"a short digest in {name}", f"spec.data.{name}.digest", "sha256:abc", DIGEST,
-              also={f"spec.data.{name}.uri": f"pvc://elsewhere/{name}.npz"}) for name in DATASETS),
+    *(
+        refused(f"a path outside the claim in {name}", f"spec.data.{name}.uri", "pvc://data/../secret.npz", FILE_URI)
+        for name in DATASETS
+    ),
+    *(
+        refused(
+            f"a short digest in {name}",
+            f"spec.data.{name}.digest",
+            "sha256:abc",
+            DIGEST,
+            also={f"spec.data.{name}.uri": f"pvc://elsewhere/{name}.npz"},
+        )
+        for name in DATASETS
+    ),
     refused("another scheme", "spec.model.uri", "ftp://models/digits/model.onnx", FILE_URI),
     refused("a query in an address", "spec.model.uri", "https://models.example/model.onnx?token=1", FILE_URI),
     refused("a claim without a file", "spec.model.uri", "pvc://models", FILE_URI),
     refused("a digest in capitals", "spec.model.digest", samples.DIGEST.upper(), DIGEST),
-    refused("a store on the web", "spec.execution.artifactStore", "https://x/y",
-            "a URI is pvc://CLAIM or pvc://CLAIM/PATH"),
-    refused("a margin in words", "spec.objectives", constraint("one point"), DECIMAL,
-            at="spec.objectives[0].goal.value"),
-    refused("a margin in percent signs", "spec.objectives", constraint("1%"), DECIMAL,
-            at="spec.objectives[0].goal.value"),
-    refused("a tolerance with a comma", "spec.objectives", constraint("0.01", tolerance="0,05"), DECIMAL,
-            at="spec.objectives[0].tolerance"),
+    refused(
+        "a store on the web", "spec.execution.artifactStore", "https://x/y", "a URI is pvc://CLAIM or pvc://CLAIM/PATH"
+    ),
+    refused(
+        "a margin in words", "spec.objectives", constraint("one point"), DECIMAL, at="spec.objectives[0].goal.value"
+    ),
+    refused(
+        "a margin in percent signs", "spec.objectives", constraint("1%"), DECIMAL, at="spec.objectives[0].goal.value"
+    ),
+    refused(
+        "a tolerance with a comma",
+        "spec.objectives",
+        constraint("0.01", tolerance="0,05"),
+        DECIMAL,
+        at="spec.objectives[0].tolerance",
+    ),
     refused("a gain in percent signs", "spec.selection.minGain", "5%", DECIMAL),
     refused("a confidence in scientific notation", "spec.selection.confidence", "9.5e-1", DECIMAL),
-    *(refused(f"{number} in percent signs", "spec.techniques", technique(type=kind, **{field: {number: "10%"}}),
-              DECIMAL, at=f"spec.techniques[0].{field}.{number}")
-      for field, (kind, number) in NUMBER_FIELDS.items()),
-    *(refused(f"{number} of a factorization in percent signs", "spec.techniques", technique(type="Factorization",
-              factorization={number: ["50%"]}), DECIMAL, at=f"spec.techniques[0].factorization.{number}[0]")
-      for number in ("ranks", "shares")),
-    *(refused(f"{number} in words", f"spec.{number}", "some", DECIMAL)
-      for number in ("search.maxCpuHours", "serving.wattsPerCpu", "serving.pricePerCpuHour")),
+    *(
+        refused(
+            f"{number} in percent signs",
+            "spec.techniques",
+            technique(type=kind, **{field: {number: "10%"}}),
+            DECIMAL,
+            at=f"spec.techniques[0].{field}.{number}",
+        )
+        for field, (kind, number) in NUMBER_FIELDS.items()
+    ),
+    *(
+        refused(
+            f"{number} of a factorization in percent signs",
+            "spec.techniques",
+            technique(type="Factorization", factorization={number: ["50%"]}),
+            DECIMAL,
+            at=f"spec.techniques[0].factorization.{number}[0]",
+        )
+        for number in ("ranks", "shares")
+    ),
+    *(
+        refused(f"{number} in words", f"spec.{number}", "some", DECIMAL)
+        for number in ("search.maxCpuHours", "serving.wattsPerCpu", "serving.pricePerCpuHour")
+    ),
     refused("days of search", "spec.search.maxDuration", "1d", DURATION),
     refused("memory in MB to serve with", "spec.serving.memory", "512MB", MEMORY),
-    refused("a factory without a module", "spec.model.factory", {"entryPoint": "build"}, FACTORY,
-            at="spec.model.factory.entryPoint", also={"spec.model.format": "SafeTensors"}),
-    refused("an argument with a dash", "spec.model.factory",
-            {"entryPoint": "a:b", "arguments": [{"name": "a-b", "value": "1"}]}, ARGUMENT,
-            at="spec.model.factory.arguments[0].name", also={"spec.model.format": "SafeTensors"}),
-    refused("a student without a module", "spec.techniques", technique(type="Distillation", distillation={
-            "student": {"entryPoint": "build"}}), FACTORY, at="spec.techniques[0].distillation.student.entryPoint"),
-    refused("an argument of a student with a dash", "spec.techniques", technique(type="Distillation", distillation={
-            "student": {"entryPoint": "a:b", "arguments": [{"name": "a-b", "value": "1"}]}}), ARGUMENT,
-            at="spec.techniques[0].distillation.student.arguments[0].name"),
-    refused("a technique named in capitals", "spec.techniques", technique(name="Quant"),
-            "a technique's name has lower-case letters, digits and '-'", at="spec.techniques[0].name"),
-    refused("a target named in capitals", "spec.target.ref.name", "Digits",
-            "a name has lower-case letters, digits, '-' and '.'"),
-    refused("a variable with a dash", "spec.target.injection.name", "MODEL-URI",
-            "an environment variable's name has letters, digits and _"),
-    refused("a model name that climbs", "spec.target.inference.modelName", "../admin",
-            "a served model's name has letters"),
-    refused("a Secret named in capitals", "spec.execution.credentials", {"secretName": "S3"},
-            "a name has lower-case letters, digits, '-' and '.'", at="spec.execution.credentials.secretName"),
-    refused("a queue with a slash", "spec.execution.queueName", "team/queue",
-            "a name has lower-case letters, digits and '-'"),
-    *(refused(f"days in {path}", f"spec.{path}", "1d", DURATION)
-      for path in ("execution.runTimeout", "execution.ttlAfterFinished", "rollout.progressDeadline",
-            "rollout.bakeTime")),
-    *(refused(f"CPU in words in {side}", f"spec.execution.resources.{side}.cpu", "two", CPU) for side in ("requests",
-            "limits")),
-    *(refused(f"memory in MB in {side}", f"spec.execution.resources.{side}.memory", "512MB", MEMORY)
-      for side in ("requests", "limits")),
-)  # fmt: skip
+    refused(
+        "a factory without a module",
+        "spec.model.factory",
+        {"entryPoint": "build"},
+        FACTORY,
+        at="spec.model.factory.entryPoint",
+        also={"spec.model.format": "SafeTensors"},
+    ),
+    refused(
+        "an argument with a dash",
+        "spec.model.factory",
+        {"entryPoint": "a:b", "arguments": [{"name": "a-b", "value": "1"}]},
+        ARGUMENT,
+        at="spec.model.factory.arguments[0].name",
+        also={"spec.model.format": "SafeTensors"},
+    ),
+    refused(
+        "a student without a module",
+        "spec.techniques",
+        technique(type="Distillation", distillation={"student": {"entryPoint": "build"}}),
+        FACTORY,
+        at="spec.techniques[0].distillation.student.entryPoint",
+    ),
+    refused(
+        "an argument of a student with a dash",
+        "spec.techniques",
+        technique(
+            type="Distillation",
+            distillation={"student": {"entryPoint": "a:b", "arguments": [{"name": "a-b", "value": "1"}]}},
+        ),
+        ARGUMENT,
+        at="spec.techniques[0].distillation.student.arguments[0].name",
+    ),
+    refused(
+        "a technique named in capitals",
+        "spec.techniques",
+        technique(name="Quant"),
+        "a technique's name has lower-case letters, digits and '-'",
+        at="spec.techniques[0].name",
+    ),
+    refused(
+        "a target named in capitals",
+        "spec.target.ref.name",
+        "Digits",
+        "a name has lower-case letters, digits, '-' and '.'",
+    ),
+    refused(
+        "a variable with a dash",
+        "spec.target.injection.name",
+        "MODEL-URI",
+        "an environment variable's name has letters, digits and _",
+    ),
+    refused(
+        "a model name that climbs", "spec.target.inference.modelName", "../admin", "a served model's name has letters"
+    ),
+    refused(
+        "a Secret named in capitals",
+        "spec.execution.credentials",
+        {"secretName": "S3"},
+        "a name has lower-case letters, digits, '-' and '.'",
+        at="spec.execution.credentials.secretName",
+    ),
+    refused(
+        "a queue with a slash",
+        "spec.execution.queueName",
+        "team/queue",
+        "a name has lower-case letters, digits and '-'",
+    ),
+    *(
+        refused(f"days in {path}", f"spec.{path}", "1d", DURATION)
+        for path in (
+            "execution.runTimeout",
+            "execution.ttlAfterFinished",
+            "rollout.progressDeadline",
+            "rollout.bakeTime",
+        )
+    ),
+    *(
+        refused(f"CPU in words in {side}", f"spec.execution.resources.{side}.cpu", "two", CPU)
+        for side in ("requests", "limits")
+    ),
+    *(
+        refused(f"memory in MB in {side}", f"spec.execution.resources.{side}.memory", "512MB", MEMORY)
+        for side in ("requests", "limits")
+    ),
+)
 
 _TOGETHER = (
-    refused("a name of forty-one characters", "metadata.name", "a" * 41,
-            "metadata.name must have at most 40 characters", at=""),
+    refused(
+        "a name of forty-one characters",
+        "metadata.name",
+        "a" * 41,
+        "metadata.name must have at most 40 characters",
+        at="",
+    ),
     refused("a name with a dot", "metadata.name", "a.b", "and no dot: the names of Jobs are made from it", at=""),
     refused("no test data", "spec.data.test", REMOVED, "data.test is required unless mode is ObserveOnly", at="spec"),
-    refused("the search's data as test", "spec.data.test.uri", "pvc://data/digits/validation.npz",
-            "data.test decides promotion and must not be the validation set", at="spec.data"),
-    refused("the search's data as training", "spec.data.training.uri", "pvc://data/digits/validation.npz",
-            "data.training must not be the validation set", at="spec.data"),
-    refused("training on the test", "spec.data.training.uri", "pvc://data/digits/test.npz",
-            "data.training must not be the test set", at="spec.data"),
-    refused("calibrating on the test", "spec.data.calibration", {"uri": "pvc://data/digits/test.npz"},
-            "data.calibration must not be the test set", at="spec.data"),
-    refused("static quantization without data", "spec.techniques", technique(quantization={"schemes": ["Static"]}),
-            "static quantization needs data.training or data.calibration", at="spec",
-            also={"spec.data.training": REMOVED}),
-    refused("quantization-aware training without data", "spec.techniques",
-            technique(quantization={"schemes": ["Aware"]}), "quantization-aware training needs data.training",
-            at="spec", also={"spec.data.training": REMOVED}),
-    *(refused(f"{kind} without data to train on", "spec.techniques", technique(type=kind),
-              "techniques that train need data.training", at="spec", also={"spec.data.training": REMOVED})
-      for kind in ("HyperparameterTuning", "AdversarialTraining")),
-    refused("a training container without data to train on", "spec.techniques",
-            technique(type="CustomTraining", container=CONTAINER), "techniques that train need data.training",
-            at="spec", also={"spec.data.training": REMOVED}),
-    refused("custom training without a container", "spec.techniques", technique(type="CustomTraining"),
-            "type CustomTraining needs container", at="spec.techniques[0]"),
-    refused("a container of another technique", "spec.techniques", technique(container=CONTAINER),
-            "container may only be set where type is CustomTraining", at="spec.techniques[0]"),
-    *(refused(f"custom training beside {kind}", "spec.techniques",
-              [{"name": "mine", "type": "CustomTraining", "container": CONTAINER},
-               {"name": "more", "type": kind, **more}],
-              "CustomTraining does all the training of a candidate", at="spec")
-      for kind, more in (("Distillation", {}), ("CustomTraining", {"container": CONTAINER}))),
-    refused("training for days", "spec.techniques", technique(type="CustomTraining", container={**CONTAINER,
-            "timeout": "1d"}), DURATION, at="spec.techniques[0].container.timeout"),
-    *(refused(f"{what} of a training container", "spec.techniques", technique(type="CustomTraining", container={
-        **CONTAINER, "resources": amounts}), says, at=f"spec.techniques[0].container.resources{under}")
-      for what, amounts, says, under in (
-          ("more CPU than allowed", {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}},
-           "requests.cpu must not exceed limits.cpu", ""),
-          ("more memory than allowed", {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}},
-           "requests.memory must not exceed limits.memory", ""),
-          ("no CPU", {"limits": {"cpu": "0"}}, "limits.cpu must be above zero", ""),
-          ("no memory", {"limits": {"memory": "0Gi"}}, "limits.memory must be above zero", ""),
-          ("CPU in words", {"requests": {"cpu": "two"}}, CPU, ".requests.cpu"),
-          ("CPU in words as limit", {"limits": {"cpu": "two"}}, CPU, ".limits.cpu"),
-          ("memory in MB", {"requests": {"memory": "1MB"}}, MEMORY, ".requests.memory"),
-          ("memory in MB as limit", {"limits": {"memory": "1MB"}}, MEMORY, ".limits.memory"))),
-    *(refused(f"{field} of another technique", "spec.techniques",
-              technique(type="Quantization" if kind != "Quantization" else "Pruning", **{field: {}}),
-              f"{field} may only be set where type is {kind}", at="spec.techniques[0]")
-      for field, kind in SETTINGS.items()),
-    refused("accuracy of a regression", "spec.model.task", "Regression", METRIC_OF_TASK, at="spec",
-            also={"spec.objectives": constraint("0.01")}),
-    refused("an error of a classification", "spec.objectives", constraint("0.01", metric="rmse"), METRIC_OF_TASK,
-            at="spec"),
-    refused("weights without a factory", "spec.model.format", "SafeTensors",
-            "format SafeTensors holds weights only and needs model.factory", at="spec.model"),
-    refused("a factory without weights", "spec.model.factory", {"entryPoint": "shop.nets:build"},
-            "the other formats have none", at="spec.model"),
-    *(refused(f"{format_} without a word of trust", "spec.model.format", format_,
-              "loading this format runs code from the file", at="spec.model")
-      for format_ in ("Joblib", "Pickle", "TorchScript", "TorchExport")),
-    refused("a search of a second", "spec.search.maxDuration", "1s", "search.maxDuration must be at least 30s",
-            at="spec.search"),
-    refused("a search without CPU", "spec.search.maxCpuHours", "0", "search.maxCpuHours must be above 0",
-            at="spec.search"),
-    refused("a Gaussian process for a day", "spec.search", {"sampler": "GP", "maxTrials": 51},
-            "search.sampler GP is too slow for more than 50 trials", at="spec.search"),
-    refused("CMA-ES for two objectives", "spec.search.sampler", "CMAES",
-            "search.sampler CMAES needs exactly one objective with role Optimize", at="spec"),
-    refused("a machine that makes power", "spec.serving.wattsPerCpu", "-1", "serving.wattsPerCpu must not be negative",
-            at="spec.serving"),
-    refused("a machine that pays", "spec.serving.pricePerCpuHour", "-0.1",
-            "serving.pricePerCpuHour must not be negative", at="spec.serving"),
+    refused(
+        "the search's data as test",
+        "spec.data.test.uri",
+        "pvc://data/digits/validation.npz",
+        "data.test decides promotion and must not be the validation set",
+        at="spec.data",
+    ),
+    refused(
+        "the search's data as training",
+        "spec.data.training.uri",
+        "pvc://data/digits/validation.npz",
+        "data.training must not be the validation set",
+        at="spec.data",
+    ),
+    refused(
+        "training on the test",
+        "spec.data.training.uri",
+        "pvc://data/digits/test.npz",
+        "data.training must not be the test set",
+        at="spec.data",
+    ),
+    refused(
+        "calibrating on the test",
+        "spec.data.calibration",
+        {"uri": "pvc://data/digits/test.npz"},
+        "data.calibration must not be the test set",
+        at="spec.data",
+    ),
+    refused(
+        "static quantization without data",
+        "spec.techniques",
+        technique(quantization={"schemes": ["Static"]}),
+        "static quantization needs data.training or data.calibration",
+        at="spec",
+        also={"spec.data.training": REMOVED},
+    ),
+    refused(
+        "quantization-aware training without data",
+        "spec.techniques",
+        technique(quantization={"schemes": ["Aware"]}),
+        "quantization-aware training needs data.training",
+        at="spec",
+        also={"spec.data.training": REMOVED},
+    ),
+    *(
+        refused(
+            f"{kind} without data to train on",
+            "spec.techniques",
+            technique(type=kind),
+            "techniques that train need data.training",
+            at="spec",
+            also={"spec.data.training": REMOVED},
+        )
+        for kind in ("HyperparameterTuning", "AdversarialTraining")
+    ),
+    refused(
+        "a training container without data to train on",
+        "spec.techniques",
+        technique(type="CustomTraining", container=CONTAINER),
+        "techniques that train need data.training",
+        at="spec",
+        also={"spec.data.training": REMOVED},
+    ),
+    refused(
+        "custom training without a container",
+        "spec.techniques",
+        technique(type="CustomTraining"),
+        "type CustomTraining needs container",
+        at="spec.techniques[0]",
+    ),
+    refused(
+        "a container of another technique",
+        "spec.techniques",
+        technique(container=CONTAINER),
+        "container may only be set where type is CustomTraining",
+        at="spec.techniques[0]",
+    ),
+    *(
+        refused(
+            f"custom training beside {kind}",
+            "spec.techniques",
+            [
+                {"name": "mine", "type": "CustomTraining", "container": CONTAINER},
+                {"name": "more", "type": kind, **more},
+            ],
+            "CustomTraining does all the training of a candidate",
+            at="spec",
+        )
+        for kind, more in (("Distillation", {}), ("CustomTraining", {"container": CONTAINER}))
+    ),
+    refused(
+        "training for days",
+        "spec.techniques",
+        technique(type="CustomTraining", container={**CONTAINER, "timeout": "1d"}),
+        DURATION,
+        at="spec.techniques[0].container.timeout",
+    ),
+    *(
+        refused(
+            f"{what} of a training container",
+            "spec.techniques",
+            technique(type="CustomTraining", container={**CONTAINER, "resources": amounts}),
+            says,
+            at=f"spec.techniques[0].container.resources{under}",
+        )
+        for what, amounts, says, under in (
+            (
+                "more CPU than allowed",
+                {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}},
+                "requests.cpu must not exceed limits.cpu",
+                "",
+            ),
+            (
+                "more memory than allowed",
+                {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}},
+                "requests.memory must not exceed limits.memory",
+                "",
+            ),
+            ("no CPU", {"limits": {"cpu": "0"}}, "limits.cpu must be above zero", ""),
+            ("no memory", {"limits": {"memory": "0Gi"}}, "limits.memory must be above zero", ""),
+            ("CPU in words", {"requests": {"cpu": "two"}}, CPU, ".requests.cpu"),
+            ("CPU in words as limit", {"limits": {"cpu": "two"}}, CPU, ".limits.cpu"),
+            ("memory in MB", {"requests": {"memory": "1MB"}}, MEMORY, ".requests.memory"),
+            ("memory in MB as limit", {"limits": {"memory": "1MB"}}, MEMORY, ".limits.memory"),
+        )
+    ),
+    *(
+        refused(
+            f"{field} of another technique",
+            "spec.techniques",
+            technique(type="Quantization" if kind != "Quantization" else "Pruning", **{field: {}}),
+            f"{field} may only be set where type is {kind}",
+            at="spec.techniques[0]",
+        )
+        for field, kind in SETTINGS.items()
+    ),
+    refused(
+        "accuracy of a regression",
+        "spec.model.task",
+        "Regression",
+        METRIC_OF_TASK,
+        at="spec",
+        also={"spec.objectives": constraint("0.01")},
+    ),
+    refused(
+        "an error of a classification", "spec.objectives", constraint("0.01", metric="rmse"), METRIC_OF_TASK, at="spec"
+    ),
+    refused(
+        "weights without a factory",
+        "spec.model.format",
+        "SafeTensors",
+        "format SafeTensors holds weights only and needs model.factory",
+        at="spec.model",
+    ),
+    refused(
+        "a factory without weights",
+        "spec.model.factory",
+        {"entryPoint": "shop.nets:build"},
+        "the other formats have none",
+        at="spec.model",
+    ),
+    *(
+        refused(
+            f"{format_} without a word of trust",
+            "spec.model.format",
+            format_,
+            "loading this format runs code from the file",
+            at="spec.model",
+        )
+        for format_ in ("Joblib", "Pickle", "TorchScript", "TorchExport")
+    ),
+    refused(
+        "a search of a second",
+        "spec.search.maxDuration",
+        "1s",
+        "search.maxDuration must be at least 30s",
+        at="spec.search",
+    ),
+    refused(
+        "a search without CPU", "spec.search.maxCpuHours", "0", "search.maxCpuHours must be above 0", at="spec.search"
+    ),
+    refused(
+        "a Gaussian process for a day",
+        "spec.search",
+        {"sampler": "GP", "maxTrials": 51},
+        "search.sampler GP is too slow for more than 50 trials",
+        at="spec.search",
+    ),
+    refused(
+        "CMA-ES for two objectives",
+        "spec.search.sampler",
+        "CMAES",
+        "search.sampler CMAES needs exactly one objective with role Optimize",
+        at="spec",
+    ),
+    refused(
+        "a machine that makes power",
+        "spec.serving.wattsPerCpu",
+        "-1",
+        "serving.wattsPerCpu must not be negative",
+        at="spec.serving",
+    ),
+    refused(
+        "a machine that pays",
+        "spec.serving.pricePerCpuHour",
+        "-0.1",
+        "serving.pricePerCpuHour must not be negative",
+        at="spec.serving",
+    ),
     *(case for place, kind in PARAMETERS.items() for case in _of_parameter(place, kind)),
-    refused("nothing to optimize", "spec.objectives", constraint("0.01")[:1],
-            "at least one objective must have role Optimize", at="spec.objectives"),
-    refused("a constraint without a limit", "spec.objectives", [{"metric": "accuracy", "role": "Constrain"},
-            {"metric": "size_bytes"}],
-            "an objective with role Constrain needs a goal", at="spec.objectives[0]"),
-    refused("a margin of one percent as 1.5", "spec.objectives", constraint("1.5"),
-            'this metric lies between 0 and 1: write a margin of one point as "0.01"', at="spec.objectives[0]"),
-    refused("a tolerance in percent", "spec.objectives", constraint("0.01", tolerance="5"),
-            'tolerance is a fraction of at least 0 and below 1: write 5 % as "0.05"', at="spec.objectives[0]"),
-    refused("least gain of 100 %", "spec.objectives", [{"metric": "accuracy", "minGain": "1"}],
-            'minGain is a fraction of at least 0 and below 1: write 5 % as "0.05"', at="spec.objectives[0]"),
-    refused("least gain with a unit", "spec.objectives", [{"metric": "accuracy", "minGain": "5 %"}],
-            "a decimal is a quoted string", at="spec.objectives[0].minGain"),
-    refused("least gain of a limit", "spec.objectives", constraint("0.01", minGain="0.02"),
-            "minGain belongs to an objective with role Optimize", at="spec.objectives[0]"),
-    refused("a negative margin", "spec.objectives", constraint("-0.01"), "goal.value must not be negative",
-            at="spec.objectives[0].goal"),
-    refused("more than all of it", "spec.objectives", constraint("150", "PercentMaxDegradation", "size_bytes"),
-            "is a percentage for this goal type and must not exceed 100", at="spec.objectives[0].goal"),
+    refused(
+        "nothing to optimize",
+        "spec.objectives",
+        constraint("0.01")[:1],
+        "at least one objective must have role Optimize",
+        at="spec.objectives",
+    ),
+    refused(
+        "a constraint without a limit",
+        "spec.objectives",
+        [{"metric": "accuracy", "role": "Constrain"}, {"metric": "size_bytes"}],
+        "an objective with role Constrain needs a goal",
+        at="spec.objectives[0]",
+    ),
+    refused(
+        "a margin of one percent as 1.5",
+        "spec.objectives",
+        constraint("1.5"),
+        'this metric lies between 0 and 1: write a margin of one point as "0.01"',
+        at="spec.objectives[0]",
+    ),
+    refused(
+        "a tolerance in percent",
+        "spec.objectives",
+        constraint("0.01", tolerance="5"),
+        'tolerance is a fraction of at least 0 and below 1: write 5 % as "0.05"',
+        at="spec.objectives[0]",
+    ),
+    refused(
+        "least gain of 100 %",
+        "spec.objectives",
+        [{"metric": "accuracy", "minGain": "1"}],
+        'minGain is a fraction of at least 0 and below 1: write 5 % as "0.05"',
+        at="spec.objectives[0]",
+    ),
+    refused(
+        "least gain with a unit",
+        "spec.objectives",
+        [{"metric": "accuracy", "minGain": "5 %"}],
+        "a decimal is a quoted string",
+        at="spec.objectives[0].minGain",
+    ),
+    refused(
+        "least gain of a limit",
+        "spec.objectives",
+        constraint("0.01", minGain="0.02"),
+        "minGain belongs to an objective with role Optimize",
+        at="spec.objectives[0]",
+    ),
+    refused(
+        "a negative margin",
+        "spec.objectives",
+        constraint("-0.01"),
+        "goal.value must not be negative",
+        at="spec.objectives[0].goal",
+    ),
+    refused(
+        "more than all of it",
+        "spec.objectives",
+        constraint("150", "PercentMaxDegradation", "size_bytes"),
+        "is a percentage for this goal type and must not exceed 100",
+        at="spec.objectives[0].goal",
+    ),
     refused("a gain in percent", "spec.selection.minGain", "5", 'write 5 % as "0.05"', at="spec.selection"),
     refused("a confidence in percent", "spec.selection.confidence", "95", 'write 95 % as "0.95"', at="spec.selection"),
-    refused("more workers than trials", "spec.search", {"parallelism": 8, "maxTrials": 4},
-            "search.parallelism must not exceed search.maxTrials"),
-    refused("a Job without time", "spec.execution.runTimeout", "10s",
-            "execution.runTimeout must lie between 1m and 168h",
-            at="spec.execution"),
-    refused("Jobs that go before they are read", "spec.execution.ttlAfterFinished", "1m",
-            "execution.ttlAfterFinished must lie between 10m", at="spec.execution"),
-    refused("a rollout without time", "spec.rollout.progressDeadline", "1s",
-            "rollout.progressDeadline must lie between 10s and 24h", at="spec.rollout"),
-    refused("baking for days", "spec.rollout.bakeTime", "48h", "rollout.bakeTime must not exceed 24h",
-            at="spec.rollout"),
-    refused("more CPU than allowed", "spec.execution.resources", {"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}},
-            "requests.cpu must not exceed limits.cpu"),
-    refused("more memory than allowed", "spec.execution.resources",
-            {"requests": {"memory": "2Gi"}, "limits": {"memory": "2G"}},
-            "requests.memory must not exceed limits.memory"),
+    refused(
+        "more workers than trials",
+        "spec.search",
+        {"parallelism": 8, "maxTrials": 4},
+        "search.parallelism must not exceed search.maxTrials",
+    ),
+    refused(
+        "a Job without time",
+        "spec.execution.runTimeout",
+        "10s",
+        "execution.runTimeout must lie between 1m and 168h",
+        at="spec.execution",
+    ),
+    refused(
+        "Jobs that go before they are read",
+        "spec.execution.ttlAfterFinished",
+        "1m",
+        "execution.ttlAfterFinished must lie between 10m",
+        at="spec.execution",
+    ),
+    refused(
+        "a rollout without time",
+        "spec.rollout.progressDeadline",
+        "1s",
+        "rollout.progressDeadline must lie between 10s and 24h",
+        at="spec.rollout",
+    ),
+    refused(
+        "baking for days", "spec.rollout.bakeTime", "48h", "rollout.bakeTime must not exceed 24h", at="spec.rollout"
+    ),
+    refused(
+        "more CPU than allowed",
+        "spec.execution.resources",
+        {"requests": {"cpu": "2"}, "limits": {"cpu": "1500m"}},
+        "requests.cpu must not exceed limits.cpu",
+    ),
+    refused(
+        "more memory than allowed",
+        "spec.execution.resources",
+        {"requests": {"memory": "2Gi"}, "limits": {"memory": "2G"}},
+        "requests.memory must not exceed limits.memory",
+    ),
     refused("no CPU at all", "spec.execution.resources", {"limits": {"cpu": "0"}}, "limits.cpu must be above zero"),
-    refused("no memory at all", "spec.execution.resources", {"limits": {"memory": "0Gi"}},
-            "limits.memory must be above zero"),
-    refused("a value that nothing compares", "spec.execution.tolerations", [{"key": "a", "operator": "Exists",
-            "value": "b"}],
-            "a toleration with operator Exists has no value", at="spec.execution.tolerations[0]"),
-    refused("a value of any key", "spec.execution.tolerations", [{"value": "b"}],
-            "a toleration without key needs operator Exists", at="spec.execution.tolerations[0]"),
-    refused("another target later", "spec.target.ref.name", "other",
-            "target.ref is immutable: create another ModelOptimization",
-            at="spec.target.ref", before={}),
-    refused("another variable later", "spec.target.injection", {"name": "OTHER_URI"},
-            "target.injection.name is immutable: create another ModelOptimization",
-            at="spec.target", before={}),
-)  # fmt: skip
+    refused(
+        "no memory at all",
+        "spec.execution.resources",
+        {"limits": {"memory": "0Gi"}},
+        "limits.memory must be above zero",
+    ),
+    refused(
+        "a value that nothing compares",
+        "spec.execution.tolerations",
+        [{"key": "a", "operator": "Exists", "value": "b"}],
+        "a toleration with operator Exists has no value",
+        at="spec.execution.tolerations[0]",
+    ),
+    refused(
+        "a value of any key",
+        "spec.execution.tolerations",
+        [{"value": "b"}],
+        "a toleration without key needs operator Exists",
+        at="spec.execution.tolerations[0]",
+    ),
+    refused(
+        "another target later",
+        "spec.target.ref.name",
+        "other",
+        "target.ref is immutable: create another ModelOptimization",
+        at="spec.target.ref",
+        before={},
+    ),
+    refused(
+        "another variable later",
+        "spec.target.injection",
+        {"name": "OTHER_URI"},
+        "target.injection.name is immutable: create another ModelOptimization",
+        at="spec.target",
+        before={},
+    ),
+)
 
 REFUSED = (*_SHAPE, *_BOUNDS, *_WORDS, *_TOGETHER)
