@@ -11,7 +11,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from retune.metrics import Freshness, Metrics
-from retune.queue import Queue
+from retune.work_queue import Queue
 
 LAG_LIMIT = 5.0
 """Seconds that the event loop may be late."""

@@ -19,7 +19,7 @@ from retune.api.watched import MonitoringStatus, Verdict
 from retune.cluster.kinds import WATCHED, Kind
 from retune.plan.watch.alarms import DRIFT, ESTIMATE, QUALITY
 from retune.plan.watch.lateness import lateness
-from retune.queue import Queue
+from retune.work_queue import Queue
 
 RESULTS = ("changed", "unchanged", "error")
 WATCHED_SIGNALS = (DRIFT, QUALITY, ESTIMATE, "Performance")

@@ -33,7 +33,7 @@ from retune.plan.actions import (
     SetFinalizer,
 )
 from retune.plan.observed import Refusal, Verb
-from retune.queue import Queue
+from retune.work_queue import Queue
 
 ROUNDS = 8
 """Rounds of one pass; a plan that still wants more then is tried again later, so that it cannot spin."""

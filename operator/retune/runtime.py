@@ -16,12 +16,12 @@ from retune.cluster.reads import Reader
 from retune.cluster.writes import Writer
 from retune.health import Health, Pulse, serve
 from retune.metrics import Conditions, Freshness, Gauges, Metrics
-from retune.queue import Queue, work
 from retune.reconcile import Reconciler, Worker
 from retune.settings import Settings
 from retune.signals.live import LiveReader
 from retune.signals.scrape import Scraper
 from retune.watch import Intake, Resync, kopf_settings, registry
+from retune.work_queue import Queue, work
 
 log = logging.getLogger("retune")
 

@@ -19,7 +19,7 @@ from retune.cluster.client import PAGE, Client, Connection
 from retune.cluster.errors import ApiError
 from retune.cluster.kinds import WATCHED, Kind
 from retune.metrics import Freshness, Metrics
-from retune.queue import Queue
+from retune.work_queue import Queue
 
 log = logging.getLogger("retune")
 

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
-from optimizer_jobs.commands.check import statistics
+from optimizer_jobs.commands.check import column_statistics as statistics
+from optimizer_jobs.commands.check.column_statistics import Kind, effect, p_value
 from optimizer_jobs.commands.check.columns import Cause
 from optimizer_jobs.commands.check.components import components
 from optimizer_jobs.commands.check.drift import Findings, compare
 from optimizer_jobs.commands.check.drift_verdict import columns, judge
-from optimizer_jobs.commands.check.statistics import Kind, effect, p_value
 from retune.api.monitoring import Drift, DriftMethod
 from retune.api.watched import Verdict
 from tests.bench.monitoring.alarms import delays, quiet

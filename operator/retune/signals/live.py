@@ -14,7 +14,7 @@ from retune.plan.observed import Live, LiveNumber, ServingPod
 from retune.plan.watch import windows
 from retune.settings import Server
 from retune.signals.bounded import UnreadableError, Web
-from retune.signals.numbers import no_number, number
+from retune.signals.live_numbers import no_number, number
 from retune.signals.pods import MAX_PODS, Ledger, scrape
 from retune.signals.prometheus import Prometheus
 

@@ -12,7 +12,7 @@ from retune.api.monitoring import PodMetrics
 from retune.plan.observed import ServingPod
 from retune.signals.bounded import UnreadableError, Web
 from retune.signals.exposition import Totals, added, increase, read
-from retune.signals.numbers import Window
+from retune.signals.live_numbers import Window
 
 MAX_PODS = 64
 """Most pods of a target that are scraped; of more, the first by uid."""

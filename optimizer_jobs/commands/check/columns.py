@@ -10,8 +10,8 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 
+from optimizer_jobs.commands.check.column_statistics import Kind
 from optimizer_jobs.commands.check.independence import thinned
-from optimizer_jobs.commands.check.statistics import Kind
 
 FEW_VALUES = 10
 """A column of numbers with at most this many different values is compared as categories."""

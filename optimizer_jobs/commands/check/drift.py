@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
+from optimizer_jobs.commands.check.column_statistics import Kind, effect, load, p_value
 from optimizer_jobs.commands.check.columns import Cause, NotCompared, Pair, pairs
-from optimizer_jobs.commands.check.statistics import Kind, effect, load, p_value
 from optimizer_jobs.errors import printable
 from optimizer_jobs.progress import say
 from retune.api.monitoring import Drift

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from optimizer_jobs.commands.check.column_statistics import Kind, contingency, p_value
 from optimizer_jobs.commands.check.columns import is_text
 from optimizer_jobs.commands.check.independence import thinned
 from optimizer_jobs.commands.check.result import unknown
-from optimizer_jobs.commands.check.statistics import Kind, contingency, p_value
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import printable
 from optimizer_jobs.measure.bootstrap import resampled

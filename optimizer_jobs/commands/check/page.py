@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from optimizer_jobs.commands.check.column_statistics import CONTINGENCY, Kind, register
 from optimizer_jobs.commands.check.columns import Pair, pairs
 from optimizer_jobs.commands.check.drift import Findings
-from optimizer_jobs.commands.check.statistics import CONTINGENCY, Kind, register
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import store_access
 

@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("rows", type=int)
     parser.add_argument("columns", type=int)
     options = parser.parse_args()
-    from optimizer_jobs.commands.check.statistics import load
+    from optimizer_jobs.commands.check.column_statistics import load
 
     load()
     reference, current = rows(REFERENCE_ROWS, options.columns, seed=0), rows(options.rows, options.columns, seed=1)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_wine
 
+from optimizer_jobs.commands.check.column_statistics import Kind, contingency
 from optimizer_jobs.commands.check.columns import Cause, NotCompared, Pair, pairs
 from optimizer_jobs.commands.check.components import components
 from optimizer_jobs.commands.check.independence import correlation_time, stride
-from optimizer_jobs.commands.check.statistics import Kind, contingency
 from optimizer_jobs.commands.check.violations import violations
 
 CANCER: pd.DataFrame = load_breast_cancer(as_frame=True).data

@@ -24,7 +24,7 @@ from retune.health import LAG_LIMIT, STUCK_LIMIT, Health, Pulse, serve
 from retune.metrics import Conditions, Freshness, Gauges, Metrics
 from retune.plan.watch.lateness import lateness
 from retune.plan.watch.windows import own_delay
-from retune.queue import Queue
+from retune.work_queue import Queue
 from tests import samples
 from tests.unit.operator.test_queue import Clock
 

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retune.queue import FIRST_BACKOFF, LAST_BACKOFF, Queue, work
+from retune.work_queue import FIRST_BACKOFF, LAST_BACKOFF, Queue, work
 
 
 class Clock:

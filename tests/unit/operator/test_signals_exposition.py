@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from retune.api.monitoring import LiveKind, LiveSignal, PodMetrics
 from retune.signals.bounded import UnreadableError
 from retune.signals.exposition import MAX_BUCKETS, MAX_SAMPLES, Totals, added, increase, read
-from retune.signals.numbers import Window, number, quantile
+from retune.signals.live_numbers import Window, number, quantile
 
 METRICS = PodMetrics()
 INFER, PROBE = "/v2/models/{model_name}/infer", "/v2/models/{model_name}/ready"
