@@ -60,7 +60,7 @@ class Station:
         )
 
 
-BROKEN = [
+BROKEN: list[Json] = [
     {"spec": {"model": "a word"}},
     {"spec": None},
     {"metadata": {"name": "broken", "namespace": "ml", "uid": "u", "resourceVersion": "not a number"}},
