@@ -1,1 +1,1 @@
-"""The techniques that a search may combine, one module each, their registry, and how those of one plan are applied."""
+"""The techniques that a search may combine: a module for each, their registry, and the steps that apply them."""

@@ -25,8 +25,8 @@ TRAINS = False  # the container trains alone: it knows nothing of the other tech
 
 OFF, ON = "Off", "On"
 _COMMAND, _TIMEOUT = "command", "timeout"
-"""What the result depends on besides the parameters: a digest of image and command, and the time limit in seconds.
-They are kept among the parameters, with a `#` before their names."""
+"""What the result depends on besides the user's parameters: a digest of image and command, and the time limit in
+seconds. They are kept among the parameters, with a `#` before their names."""
 
 
 def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:

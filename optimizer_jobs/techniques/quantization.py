@@ -1,7 +1,7 @@
 """Technique Quantization: smaller numbers in place of 32-bit floats.
 
-Which schemes a model, its data and the machine allow is in `machinery.compress.schemes`; here a search chooses among
-them, and how finely numbers share a scale, which layers stay in float, and how those are stored.
+`machinery.compress.schemes` says which schemes a model, its data and the image allow. A search chooses among them here,
+and how many numbers share a scale, which layers stay in float, and how those are stored.
 """
 
 from pathlib import Path

@@ -18,7 +18,7 @@ _BATCH = 64
 
 
 def sample(rows: Rows, count: int, *, seed: int) -> Rows:
-    """Return `count` random rows in their order, or all of them when there are fewer."""
+    """Return `count` random rows in their original order, or all of them when there are fewer."""
     drawn = np.random.default_rng(seed).permutation(len(rows))[:count]
     return rows.take(np.sort(drawn))
 
@@ -26,7 +26,12 @@ def sample(rows: Rows, count: int, *, seed: int) -> Rows:
 def batches(rows: Rows, context: Context) -> list[dict[str, Any]]:
     """Return the model's inputs in batches of equal size, as histograms need them.
 
-    The last rows are left out where they do not fill a batch.
+    Args:
+        rows: Rows to observe; the last ones are left out when they do not fill a batch.
+        context: Says how many rows one call of the model takes.
+
+    Returns:
+        Values (B, ...) by input name, for each batch.
     """
     pieces = -(-len(rows) // _BATCH)
     size = context.signature.batch or len(rows) // pieces

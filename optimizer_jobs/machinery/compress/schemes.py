@@ -14,9 +14,9 @@ from retune.api.techniques import Quantization, QuantizationScheme
 from retune.api.techniques import Technique as TechniqueSpec
 
 DYNAMIC_OPS = ("MatMul", "Gemm")
-"""Operators that all schemes quantize."""
+"""Operators that the schemes Dynamic and WeightOnly quantize."""
 STATIC_OPS = layers.PRODUCTS
-"""Operators that schemes with static ranges quantize."""
+"""Operators that the schemes Static and Aware quantize."""
 SMOOTH = "Smooth"
 """In place of a calibration method: outliers of activations are moved into the weights first, as transformers need it.
 For the static scheme, NNCF does that, and quantizes products of activations too."""

@@ -61,7 +61,7 @@ def _with_both(model: ModelProto, quantized: ModelProto, layers: Sequence[str]) 
 
 
 def _path(layer: NodeProto, nodes: Sequence[NodeProto], makers: Makers) -> list[NodeProto]:
-    """Return the layer and the nodes behind it that the quantizer made one with it."""
+    """Return the layer and the nodes behind it that the quantizer merged with it."""
     path = [layer]
     while path[-1].output[0] not in makers:
         path.append(next(node for node in nodes if path[-1].output[0] in node.input))

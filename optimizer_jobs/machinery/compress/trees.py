@@ -1,4 +1,4 @@
-"""Fewer trees in the TreeEnsemble nodes of an ONNX file: those are kept whose sum is most like the sum of all.
+"""Drop trees from the TreeEnsemble nodes of an ONNX file, and keep those whose sum is most like the sum of all.
 
 This needs only the file, whatever library made it, and training or calibration rows without labels. The trees that are
 kept are scaled so that their sum stays as large. Inputs, outputs and the trees themselves stay.

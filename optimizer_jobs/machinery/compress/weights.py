@@ -52,7 +52,7 @@ def dynamic(prepared: Path, target: Path, params: Params, *, context: Context) -
 def _most_sensitive(
     quantized: Path, prepared: Path, layers: list[str], params: Params, context: Context
 ) -> tuple[str, ...]:
-    """Return as many of the layers that quantization hurts most as the parameters keep in float."""
+    """Return the layers that stay in float: as many as the parameters say of those that quantization hurts most."""
     if "kept" not in params or context.calibration is None:
         return ()
     count, rows = int(params["kept"]), context.calibration

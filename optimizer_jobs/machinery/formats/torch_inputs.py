@@ -26,7 +26,7 @@ _EXAMPLES = 4
 
 
 class Exported(nn.Module):  # type: ignore[misc] # the library has no types
-    """An exported program as a network. It is always in evaluation mode and raises when it is asked to change that."""
+    """An exported program as a network. The program evaluates already, and its own `eval()` would raise."""
 
     def __init__(self, program: torch.export.ExportedProgram) -> None:
         super().__init__()

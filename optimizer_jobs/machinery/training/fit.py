@@ -1,7 +1,7 @@
 """Train a model as all training techniques of one plan together say, with the trainer of the model's family.
 
-The trainer is chosen here, and the reason given why a model cannot be trained. A trainer gives the same file for the
-same arguments.
+This module chooses the trainer, and says why a model cannot be trained. A trainer gives the same file for the same
+arguments.
 """
 
 import dataclasses

@@ -109,7 +109,7 @@ def _trace(
     free = {spec.name: _free_axes(spec) for spec in signature.inputs}
     batch = {name: {0: "N"} for name in outputs} if signature.batch is None else {}
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch calls this exporter deprecated; ONNX Runtime fuses its graphs best
+        warnings.simplefilter("ignore")  # torch warns of this exporter, but ONNX Runtime fuses its graphs best
         try:
             torch.onnx.export(
                 module,

@@ -228,7 +228,7 @@ def _names(lesson: Lesson) -> list[str]:
     names = ["learning_rate", "weight_decay"]
     if len({part.head for part in trained.values()}) == 2:
         names += ["head_rate", "head_decay"]
-    if lesson.task is Task.CLASSIFICATION and lesson.loss is None and lesson.training.targets is not None:
+    if lesson.task is Task.CLASSIFICATION and lesson.training.targets is not None:
         names.append("label_smoothing")
     return names
 

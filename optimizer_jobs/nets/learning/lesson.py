@@ -62,8 +62,6 @@ class Lesson:
     task: Task
     settings: Settings
     transforms: tuple[BatchTransform, ...] = ()
-    loss: Loss | None = None
-    """Loss on labels; None: that of the task."""
     teacher: Teacher | None = None
     hidden: Hidden | None = None
     """Features of student and teacher that are to become alike."""
@@ -172,7 +170,7 @@ class Lesson:
         return Samples(inputs, targets)
 
     def _labelled(self, smoothing: float | Tensor) -> Loss:
-        return self.loss or loss_for(self.task, label_smoothing=smoothing, scale=self.unit)
+        return loss_for(self.task, label_smoothing=smoothing, scale=self.unit)
 
     @cached_property
     def _taught_answers(self) -> Tensor:

@@ -22,7 +22,7 @@ from optimizer_jobs.nets.learning import hypergradient
 from optimizer_jobs.nets.learning.determinism import deterministic
 from optimizer_jobs.nets.learning.features import Features, Watch
 from optimizer_jobs.nets.learning.lesson import BatchTransform, Hidden, Lesson, Teacher
-from optimizer_jobs.nets.learning.losses import Loss, column, scores_of
+from optimizer_jobs.nets.learning.losses import column, scores_of
 from optimizer_jobs.nets.learning.parts import parts
 from optimizer_jobs.nets.learning.rows import Samples, samples, scores_for, shuffled
 from optimizer_jobs.nets.learning.settings import Settings
@@ -62,7 +62,6 @@ def train(  # noqa: PLR0913 - all that one training depends on
     classes: Sequence[int | str] = (),
     settings: Settings,
     transforms: Sequence[BatchTransform] = (),
-    loss: Loss | None = None,
     teacher: Teacher | None = None,
     features: Features | None = None,
     seed: int,
@@ -79,7 +78,6 @@ def train(  # noqa: PLR0913 - all that one training depends on
         classes: Label of each score column; empty means that the column's number is the label.
         settings: Hyperparameters.
         transforms: Changes to every batch, in this order.
-        loss: Loss on labels; None: that of `loss_for`.
         teacher: Its answers are learned besides the labels or instead of them.
         features: The teacher's hidden features, learned with the weight `settings.feature_weight`.
         seed: Seed of the order of rows, transforms and dropout.
@@ -109,7 +107,6 @@ def train(  # noqa: PLR0913 - all that one training depends on
             task=task,
             settings=settings,
             transforms=tuple(transforms),
-            loss=loss,
             teacher=teacher,
             hidden=hidden,
             seed=seed,

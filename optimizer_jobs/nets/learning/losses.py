@@ -9,7 +9,6 @@ from typing import TypeAlias
 from torch import Tensor
 from torch.nn import functional
 
-from optimizer_jobs.signature import Signature
 from retune.api.model import Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -41,27 +40,22 @@ def is_probabilities(scores: Tensor) -> bool:
     return bool((values >= 0).all()) and bool(((values.sum(-1) - 1).abs() < 1e-4).all())
 
 
-def loss_for(
-    task: Task, signature: Signature | None = None, *, label_smoothing: float | Tensor = 0.0, scale: float = 1.0
-) -> Loss:
+def loss_for(task: Task, *, label_smoothing: float | Tensor = 0.0, scale: float = 1.0) -> Loss:
     """Return the loss of labelled rows. A row whose label is no class of the model (-1) does not count.
 
     Args:
         task: Classification (cross entropy) or Regression (squared error). An embedding has no labels.
-        signature: Inputs and outputs of the model; when it is there, its score output must suit the task.
         label_smoothing: Share of a label that is spread over all classes; the loss can be differentiated by it.
         scale: Standard deviation of the numbers to predict; it is the unit of errors.
 
     Raises:
-        ValueError: The task has no loss, or the score output another shape.
+        ValueError: The task has no labels.
     """
-    output = None if signature is None else signature.score_output
-    axes = {Task.CLASSIFICATION: (2,), Task.REGRESSION: (1, 2)}.get(task, ())
-    if not axes or (signature is not None and (output is None or len(output.shape) not in axes)):
-        raise ValueError(f"a model of task {task} has no loss for {'its' if output is None else output.shape} scores")
     if task is Task.CLASSIFICATION:
         return lambda scores, targets: _cross_entropy(scores, targets, label_smoothing)
-    return lambda scores, targets: ((column(scores) - targets) / scale).square().mean()
+    if task is Task.REGRESSION:
+        return lambda scores, targets: ((column(scores) - targets) / scale).square().mean()
+    raise ValueError(f"a model of task {task} has no loss for its scores")
 
 
 def _cross_entropy(scores: Tensor, targets: Tensor, smoothing: float | Tensor) -> Tensor:

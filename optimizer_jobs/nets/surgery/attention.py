@@ -92,7 +92,7 @@ def attentions(module: GraphModule, examples: tuple[Tensor, ...]) -> Iterator[At
 
 
 def _layers_around(module: GraphModule, mix: Step, makers: Mapping[str, Step]) -> tuple[nn.Linear, ...] | None:
-    """Return query, key, value and joining layer around the product `mix` of shares and values, or None."""
+    """Return the query, key, value and joining layers around `mix`, the product of shares and values, or None."""
     shares = _step_before(mix.inputs[0], makers, operator="Softmax")
     product = _step_before(shares.inputs[0], makers, operator="MatMul") if shares is not None else None
     if product is None or product.layer:
