@@ -31,32 +31,6 @@ def method_for(models: Iterable[Path]) -> str:
     return WHITE_BOX if all(map(_differentiable, models)) else BLACK_BOX
 
 
-def attacked(
-    model: Path,
-    session: Session,
-    rows: Rows,
-    *,
-    method: str,
-    settings: Adversarial,
-    classes: tuple[int | str, ...],
-    seed: int,
-) -> Rows:
-    """Return the rows after an attack on the model. Labels stay, and rows that do not deceive it are changed as well.
-
-    Args:
-        model: The ONNX file.
-        session: The same model, opened.
-        rows: Labelled rows.
-        method: WHITE_BOX or BLACK_BOX.
-        settings: How far inputs may be changed, and in how many steps.
-        classes: Label of each score column; empty means that the column's number is the label.
-        seed: Seed of everything random.
-    """
-    if method == WHITE_BOX:
-        return _white_box(model, rows, settings=settings, classes=classes, seed=seed)
-    return _black_box(session, rows, settings=settings, classes=classes, seed=seed)
-
-
 def withstood(
     model: Path,
     session: Session,
@@ -68,11 +42,25 @@ def withstood(
     seed: int,
     batch: int = _BATCH,
 ) -> Floats:
-    """Return, for each row, 1 when it is still answered right under attack and else 0, (N,).
+    """Return, for each row, whether it is still answered right under attack. The mean is robust_accuracy.
 
-    The mean is robust_accuracy. Arguments are those of `attacked`; `batch` is the number of rows in a call.
+    Args:
+        model: The ONNX file.
+        session: The same model, opened.
+        rows: Labelled rows.
+        method: WHITE_BOX or BLACK_BOX.
+        settings: How far inputs may be changed, and in how many steps.
+        classes: Label of each score column; empty means that the column's number is the label.
+        seed: Seed of everything random.
+        batch: Rows in a call.
+
+    Returns:
+        1 for each row that is answered right, else 0, (N,).
     """
-    changed = attacked(model, session, rows, method=method, settings=settings, classes=classes, seed=seed)
+    if method == WHITE_BOX:
+        changed = _white_box(model, rows, settings=settings, classes=classes, seed=seed)
+    else:
+        changed = _black_box(session, rows, settings=settings, classes=classes, seed=seed)
     return correct(predict(session, changed, batch=batch, classes=classes or None), rows).astype(np.float64)
 
 
@@ -85,6 +73,7 @@ def _differentiable(model: Path) -> bool:
 
 
 def _white_box(model: Path, rows: Rows, *, settings: Adversarial, classes: tuple[int | str, ...], seed: int) -> Rows:
+    """Return the rows after PGD. Labels stay, and rows that do not deceive the model are changed as well."""
     import torch
 
     from optimizer_jobs.nets.conversion.importer import import_module
