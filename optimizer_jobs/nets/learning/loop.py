@@ -87,7 +87,7 @@ def train(  # noqa: PLR0913 - all that one training depends on
     Raises:
         JobError: TechniqueUnavailable when there are neither labels nor a teacher to learn from.
     """
-    learned = _known(samples(training, task=task, classes=classes))
+    learned, judged = _rows(training, validation, task=task, classes=classes, seed=seed)
     if learned.targets is None and teacher is None:
         raise JobError(
             Reason.TECHNIQUE_UNAVAILABLE,
@@ -95,10 +95,6 @@ def train(  # noqa: PLR0913 - all that one training depends on
             "the rows have no labels, and there is no teacher.",
             "Name the label column in data.training, or remove the techniques that train.",
         )
-    if validation is None:
-        learned, judged = _split(learned, seed)
-    else:
-        judged = samples(validation, task=task, classes=classes)
     with deterministic(seed=seed, threads=threads), _watched(module, features) as hidden:
         lesson = Lesson(
             module=module,
@@ -257,6 +253,16 @@ def _optimizer(lesson: Lesson) -> torch.optim.Optimizer:
         }
         for name, part in parts(lesson.module, unit=lesson.unit).items()
     )
+
+
+def _rows(
+    training: Rows, validation: Rows | None, *, task: Task, classes: Sequence[int | str], seed: int
+) -> tuple[Samples, Samples]:
+    """Return the rows to learn from, and those that epochs are judged on."""
+    learned = _known(samples(training, task=task, classes=classes))
+    if validation is None:
+        return _split(learned, seed)
+    return learned, samples(validation, task=task, classes=classes)
 
 
 def _known(rows: Samples) -> Samples:
