@@ -1,6 +1,6 @@
 """What is measured of champion and finalists, and how strictly, on real models and the real test split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -97,20 +97,6 @@ def test_without_a_limit_quality_still_has_its_paired_difference(judged: Judged)
     assert found["spoilt"].metrics[ACCURACY].value < 0.1
 
 
-def test_each_latency_metric_is_its_own_quantile(proven: Proven, monkeypatch: pytest.MonkeyPatch) -> None:
-    """p50 is the median and p95 the 95th percentile, of champion and finalist alone and of one to the other."""
-    monkeypatch.setattr(measuring, "aa_check", lambda *_, **__: None)
-    monkeypatch.setattr(Timings, "percentile", lambda _, quantile, **__: Interval.exact(quantile))
-    monkeypatch.setattr(comparison, "ratio", lambda _first, _second, quantile, **__: Interval.exact(10 * quantile))
-    evidence = proven(MARGIN)
-    finalist = evidence.contenders[0]
-    for metrics in (evidence.champion.metrics, finalist.metrics):
-        assert metrics[Metric.LATENCY_P50_MS].value == 0.5
-        assert metrics[Metric.LATENCY_P95_MS].value == 0.95
-    assert finalist.ratios[Metric.LATENCY_P50_MS].value == 5
-    assert finalist.ratios[Metric.LATENCY_P95_MS].value == 9.5
-
-
 @pytest.mark.parametrize("factor", [1.0, 1.2, 2.0])
 def test_a_restless_node_widens_latency_by_its_unrest_or_makes_it_worthless(
     factor: float, proven: Proven, monkeypatch: pytest.MonkeyPatch
@@ -131,6 +117,45 @@ def test_a_restless_node_widens_latency_by_its_unrest_or_makes_it_worthless(
     assert found[Metric.LATENCY_P95_MS] in expected
     assert found[Metric.LATENCY_P50_MS] in expected
     assert found[Metric.SIZE_BYTES].low == found[Metric.SIZE_BYTES].high
+
+
+def unlike(usual: float, slow: float) -> Timings:
+    """Return times of which eight in ten are usual and two are slow, in ms: the median is the first, p95 the second."""
+    return Timings(blocks=np.tile([usual] * 8 + [slow] * 2, (20, 1)), first_call_ms=slow)
+
+
+@pytest.mark.parametrize(
+    ("asked", "quantiles"),
+    [
+        ((), (0.95,)),
+        ((Metric.LATENCY_P50_MS,), (0.5,)),
+        ((Metric.LATENCY_P95_MS,), (0.95,)),
+        ((Metric.LATENCY_P95_MS, Metric.LATENCY_P50_MS), (0.5, 0.95)),
+    ],
+)
+def test_usual_and_slow_calls_are_told_apart(
+    asked: tuple[Metric, ...], quantiles: tuple[float, ...], proven: Proven, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The median is that of usual calls and p95 that of slow ones, of every model and against the champion.
+
+    What is measured until it is known closely is the quantile that an objective speaks of.
+    """
+    times = {"champion": unlike(1.0, 10.0), "same": unlike(2.0, 5.0), "spoilt": unlike(0.5, 40.0)}
+    closely: list[Sequence[float]] = []
+
+    def measured(subjects: Mapping[str, object], *_: object, quantiles: Sequence[float], **__: object) -> object:
+        closely.append(quantiles)
+        return dict(zip(subjects, (*times.values(), times["champion"]), strict=True))
+
+    monkeypatch.setattr(measuring, "interleave_until", measured)
+    evidence = proven(*(Objective(metric=metric) for metric in asked))
+    p50, p95 = Metric.LATENCY_P50_MS, Metric.LATENCY_P95_MS
+    assert closely == [quantiles]
+    assert [evidence.champion.metrics[metric].value for metric in (p50, p95)] == [1, 10]
+    same, spoilt = evidence.contenders
+    assert [same.metrics[metric].value for metric in (p50, p95)] == [2, 5]
+    assert [same.ratios[metric].value for metric in (p50, p95)] == pytest.approx([2, 0.5])
+    assert [spoilt.ratios[metric].value for metric in (p50, p95)] == pytest.approx([0.5, 4])
 
 
 @pytest.mark.parametrize("batch", [1, 64])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -365,4 +366,4 @@ class Loop(RuleBasedStateMachine):
 Loop.TestCase.settings = settings(
     max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestLoop = Loop.TestCase
+TestLoop = pytest.mark.timeout(600)(Loop.TestCase)
