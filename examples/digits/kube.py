@@ -45,17 +45,20 @@ class Tools:
     """kubectl for the example's namespace."""
     context: str | None
     """Context of the kubeconfig; None for the current one."""
-    namespace: str
-    """Namespace of the example."""
     images: str
     """Prefix of every image's name."""
+
+    @property
+    def namespace(self) -> str:
+        """Namespace of the example, which is that of its kubectl."""
+        return self.kubectl.namespace or NAMESPACE
 
     @classmethod
     def find(cls, *, images: str, namespace: str = NAMESPACE) -> "Tools":
         """Return the tools for the cluster of KUBECONFIG and RETUNE_KUBECONTEXT; raises CommandError without them."""
         for program in ("kubectl", "helm"):
             find_program(program)
-        return cls(Kubectl.of_environment().within(namespace), context_of_environment(), namespace, images)
+        return cls(Kubectl.of_environment().within(namespace), context_of_environment(), images)
 
     def helm(self, *words: str) -> str:
         """Run helm in the operator's namespace and return what it prints; raises CommandError."""

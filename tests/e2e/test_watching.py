@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -33,7 +32,7 @@ PATIENCE = 600.0
 def watched(operator: str) -> Iterator[Tools]:
     """The example in a namespace of its own: its first run is over, and usual traffic was judged to be fine."""
     assert operator
-    tools = replace(Tools.find(images=kube.REGISTRY), namespace=NAMESPACE)
+    tools = Tools.find(images=kube.REGISTRY, namespace=NAMESPACE)
     left = (NAMESPACE, scenario.NAMESPACE)  # servers of the other tests would leave the example's Jobs no processor
     kube.kubectl("delete", "namespace", *left, "--ignore-not-found", "--wait", "--timeout=3m")
     kube.apply(kube.namespace(NAMESPACE))

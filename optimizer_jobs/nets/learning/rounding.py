@@ -52,7 +52,7 @@ class Grid:
     per_channel: bool
     """Whether each output of a layer has a scale of its own."""
     signed: bool
-    """Whether activations are symmetric integers from -127 to 127; else they are 0 to 255 with a zero point."""
+    """Whether activations are -128 to 127 around zero; else they are 0 to 255 with a zero point."""
 
 
 class Rounded(nn.Module):  # type: ignore[misc] # the library has no types
