@@ -6,20 +6,25 @@ with sensible engine options.
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from optimizer_jobs.data.datasets import Rows, joined, read_dataset
 from optimizer_jobs.data.fetch import Fetched
 from optimizer_jobs.data.overlap import overlap
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.machinery.formats.delivery import Opened, fetch_model, open_delivered
+from optimizer_jobs.measure.answers import Answers, UnfitAnswersError, answer
+from optimizer_jobs.measure.chance import no_better_than_chance
+from optimizer_jobs.measure.finding import classes_of_graph, find_reading
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.latency import interleave_until
-from optimizer_jobs.measure.quality import MAIN, UnfitAnswersError, answer, scores
+from optimizer_jobs.measure.quality import MAIN, evaluate
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
 from optimizer_jobs.models.engine import EngineError, EngineOptions, Session
@@ -69,6 +74,7 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
     opened = open_delivered(request.model, model, request.data.validation, scratch=scratch)
     step(3, _STEPS, text="reading and checking the data", about="5 s")
     splits = read_splits(request.data, opened, task=request.model.task, into=scratch / "data")
+    opened = _read(request, opened, splits["validation"])
     step(4, _STEPS, text=f"publishing version 1 to {request.store}", about="5 s")
     try:
         bundle = _version_one(request, model, opened, rows=splits["validation"], folder=scratch / "bundle")
@@ -91,9 +97,49 @@ def _measured(request: BaselineRequest, bundle: Bundle, splits: Mapping[str, Row
     """Store the reference for monitoring, and measure the bundle."""
     session = open_session(bundle, threads_limit=request.threads)
     held_out = joined([splits[name] for name in ("validation", "test") if name in splits])
+    _check_chance(request, session, bundle, held_out)
     store_reference(request.store, bundle.digest, session, held_out, seed=request.seed)
     rows = splits.get("test", splits["validation"])
     return measure(session, rows, bundle=bundle, seed=request.seed, batch=request.serving.batch_size)
+
+
+def _check_chance(request: BaselineRequest, session: Session, bundle: Bundle, rows: Rows) -> None:
+    """Refuse a model whose answers cannot be told from chance: it would be a yardstick that everything passes."""
+    reason = no_better_than_chance(_answers(session, rows, bundle, request.serving.batch_size), rows)
+    if reason is not None:
+        raise JobError(
+            Reason.BASELINE_NOT_BETTER_THAN_CHANCE,
+            request.model.uri,
+            f"{reason}.",
+            "Name the right output in model.outputs, the classes in model.classes or the label in data.*.labelColumn, "
+            "or give more rows.",
+        )
+
+
+def _answers(session: Session, rows: Rows, bundle: Bundle, batch: int) -> Answers:
+    manifest = bundle.manifest
+    return answer(
+        session,
+        rows,
+        task=manifest.task,
+        classes=manifest.classes or None,
+        reading=manifest.signature.reading,
+        batch=batch,
+    )
+
+
+def _read(request: BaselineRequest, opened: Opened, rows: Rows) -> Opened:
+    """Return the model with how its outputs are read, found on the validation rows."""
+    hint = opened.classes or classes_of_graph(onnx.load(opened.model, load_external_data=False))
+    try:
+        session = open_model(opened.model, EngineOptions(spinning=False, threads=request.threads))
+        found = find_reading(session, request.model, rows, classes=hint, batch=request.serving.batch_size)
+    except (EngineError, UnfitAnswersError) as error:
+        raise _cannot_run(request, error) from error
+    for note in found.notes:
+        say(f"  {note}")
+    signature = opened.signature.model_copy(update={"reading": found.reading})
+    return replace(opened, signature=signature, classes=found.classes)
 
 
 def _cannot_run(request: BaselineRequest, error: Exception) -> JobError:
@@ -188,17 +234,11 @@ def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: i
         interval.
 
     Raises:
-        UnfitAnswersError: The outputs do not fit the task, or a classifier is right on no row at all.
+        UnfitAnswersError: The outputs do not fit the task.
     """
-    task = bundle.manifest.task
-    answers = answer(session, rows, task=task, classes=bundle.manifest.classes or None, batch=batch)
-    scored = {metric: scores(metric, answers, rows) for metric in MAIN[task]}
-    if task is Task.CLASSIFICATION and not scored[Metric.ACCURACY].any() and answers.predictions is not None:
-        labels = answers.predictions.labels
-        raise UnfitAnswersError(
-            f"right on none of {len(rows)} rows; labels are like {rows.answers[0]}, answers like {labels[0]}"
-        )
-    quality = {metric: own_interval(metric, scored[metric])(CONFIDENCE) for metric in scored}
+    answers = _answers(session, rows, bundle, batch)
+    measured = {metric: evaluate(metric, answers, rows) for metric in MAIN[bundle.manifest.task]}
+    quality = {metric: own_interval(measured[metric])(CONFIDENCE) for metric in measured}
     size = Interval.exact(bundle.manifest.size_bytes)
     numbers = {**quality, **_latency(session, rows, seed=seed, batch=batch), Metric.SIZE_BYTES: size}
     return tuple(_measurement(metric, interval) for metric, interval in numbers.items())

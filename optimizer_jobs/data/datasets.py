@@ -3,7 +3,7 @@
 Rows are never dropped, filled in or guessed: a silent repair would change what a model is judged by.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ DATA_LIMIT_BYTES = 2 << 30
 SINGLE_INPUT = "x"
 """Name that the array of an NPZ file may have when the model has a single input."""
 
+_TABLE_AXES, _LEAST_CLASSES = 2, 2
 _FORMATS = {".npz": DatasetFormat.NPZ, ".parquet": DatasetFormat.PARQUET, ".csv": DatasetFormat.CSV}
 _FIX = "Correct the file and, where the spec gives a digest, the digest."
 
@@ -40,6 +41,8 @@ class Rows:
     """Shape (N,): int64 or text for classification, float64 for regression; None for an embedding without labels."""
     digest: str
     """Digest of the file; of several joined data sets, their digests joined by `+`."""
+    groups: Array | None = None
+    """Group (N,) of each row, such as its user or query; None where the spec names no column of groups."""
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -55,15 +58,21 @@ class Rows:
         """Return the rows at `indices`, in their order: integers (M,), a boolean mask (N,) or a slice."""
         inputs = {name: values[indices] for name, values in self.inputs.items()}
         labels = None if self.labels is None else self.labels[indices]
-        return Rows(inputs=inputs, labels=labels, digest=self.digest)
+        groups = None if self.groups is None else self.groups[indices]
+        return Rows(inputs=inputs, labels=labels, digest=self.digest, groups=groups)
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """Return the rows of all parts, in order. They have labels only if every part has labels."""
+    """Return the rows of all parts, in order. They have labels or groups only if every part has."""
     inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
     labels = [part.labels for part in parts if part.labels is not None]
-    known = np.concatenate(labels) if len(labels) == len(parts) else None
-    return Rows(inputs=inputs, labels=known, digest="+".join(part.digest for part in parts))
+    groups = [part.groups for part in parts if part.groups is not None]
+    return Rows(
+        inputs=inputs,
+        labels=np.concatenate(labels) if len(labels) == len(parts) else None,
+        digest="+".join(part.digest for part in parts),
+        groups=np.concatenate(groups) if len(groups) == len(parts) else None,
+    )
 
 
 def read_dataset(
@@ -92,11 +101,13 @@ def read_dataset(
     try:
         columns = open_columns(file.path, format_of(spec), limit_bytes=limit_bytes, csv_format=spec.csv)
         labels = _labels(columns, name=spec.label_column, signature=signature, task=task)
-        inputs = _inputs(columns, signature, label=spec.label_column, missing=missing)
-        _check_rows(inputs, labels)
+        groups = None if spec.group_column is None else _groups(columns, spec.group_column)
+        aside = {spec.label_column, *([spec.group_column] if spec.group_column else [])}
+        inputs = _inputs(columns, signature, aside=aside, missing=missing)
+        _check_rows(inputs | ({} if groups is None else {spec.group_column or "": groups}), labels)
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, spec.uri, str(error), _FIX) from error
-    return Rows(inputs=inputs, labels=labels, digest=file.digest)
+    return Rows(inputs=inputs, labels=labels, digest=file.digest, groups=groups)
 
 
 def format_of(spec: Dataset) -> DatasetFormat:
@@ -107,6 +118,15 @@ def format_of(spec: Dataset) -> DatasetFormat:
     if extension not in _FORMATS:
         raise UnreadableDataError(f"extension {extension!r} shows no format: set format, or use {', '.join(_FORMATS)}.")
     return _FORMATS[extension]
+
+
+def _groups(columns: Columns, name: str) -> Array:
+    """Return the group (N,) of each row as text; refuse missing ones."""
+    values = _column(columns, name)
+    missing = int(_missing(values).sum())
+    if values.ndim != 1 or missing:
+        raise UnreadableDataError(f"group column {name!r} needs one value a row; {missing} of {len(values)} are empty.")
+    return np.asarray([str(value) for value in values])
 
 
 def _check_rows(inputs: Mapping[str, Array], labels: Array | None) -> None:
@@ -181,31 +201,38 @@ def _as_labels(values: Array, name: str) -> Array:
 
 def _check_classes(classes: Array, name: str, *, signature: Signature) -> None:
     """Refuse labels that the model can never answer: text instead of numbers, or a class without a score."""
-    answer, scores = signature.label_output, signature.score_output
+    answer = signature.label_output
+    widths = {spec.shape[-1] for spec in signature.outputs if spec.is_float and len(spec.shape) == _TABLE_AXES}
     textual = classes.dtype.kind == "U"
     if answer is not None and (answer.dtype == TEXT) != textual:
         wanted = "text" if answer.dtype == TEXT else "whole numbers"
         raise UnreadableDataError(f"label column {name!r} holds {classes.dtype}, but the model answers {wanted}.")
-    width = scores.shape[-1] if scores is not None and answer is None and len(scores.shape) == 2 else -1
-    if width > 1 and not textual and not (classes[0] >= 0 and classes[-1] < width):
+    if answer is not None or textual or not widths or min(widths) < _LEAST_CLASSES:
+        return
+    widest = max(widths)
+    if len(classes) > widest or (len(classes) not in widths and not (classes[0] >= 0 and classes[-1] < widest)):
         raise UnreadableDataError(
-            f"label column {name!r} has classes {classes[0]} to {classes[-1]}, but the model scores 0 to {width - 1}."
+            f"label column {name!r} has {len(classes)} classes from {classes[0]} to {classes[-1]}, but the model "
+            f"scores 0 to {widest - 1}: name the classes in model.classes."
         )
 
 
-def _inputs(columns: Columns, signature: Signature, *, label: str, missing: bool) -> dict[str, Array]:
+def _inputs(columns: Columns, signature: Signature, *, aside: Collection[str], missing: bool) -> dict[str, Array]:
     """Return the values of every model input by name."""
     inputs = {}
     for tensor in signature.inputs:
-        values = _values(columns, tensor, single=len(signature.inputs) == 1, label=label, missing=missing)
+        values = _values(columns, tensor, single=len(signature.inputs) == 1, aside=aside, missing=missing)
         inputs[tensor.name] = _fitted(values, tensor, missing=missing)
     return inputs
 
 
-def _values(columns: Columns, tensor: TensorSpec, *, single: bool, label: str, missing: bool) -> Array:
-    """Return the array of the file that holds one model input; `single` when the model has no other input."""
+def _values(columns: Columns, tensor: TensorSpec, *, single: bool, aside: Collection[str], missing: bool) -> Array:
+    """Return the array of the file that holds one model input; `single` when the model has no other input.
+
+    Columns in `aside` are no inputs.
+    """
     if columns.tabular and single and len(tensor.shape) == 2:
-        features = [name for name in columns.names if name != label]
+        features = [name for name in columns.names if name not in aside]
         return _feature_matrix(columns, features, tensor, missing=missing)
     if not columns.tabular and single and tensor.name not in columns.names:
         return _column(columns, SINGLE_INPUT, instead=f"or {tensor.name!r} ")

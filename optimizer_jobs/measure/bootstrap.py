@@ -1,22 +1,28 @@
-"""Bootstrap intervals of means and square roots of means over rows, for metrics without a formula for their interval.
+"""Bootstrap intervals of metrics, for one model and for two models on the same rows.
 
 Bias-corrected and accelerated (BCa), because errors are skewed. Seeded, so that the same rows give the same interval,
 and two models are always resampled together. Source: B. Efron, JASA 82 (1987), 171-185.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from optimizer_jobs.measure.metrics.evaluation import At, Evaluation
 from optimizer_jobs.measure.stats import Interval, PairedDifference
 
 Floats = NDArray[np.float64]
 DRAWS = 2000
 _NUMBERS_AT_ONCE = 2_000_000
-"""Numbers drawn at a time, so that memory does not grow with the rows."""
+"""Weights drawn at a time, so that memory does not grow with the rows."""
+_PARTS = 200
+"""Most parts of the rows that are left out in turn to find how much each contributes."""
+_LEAST_DEFINED = 0.5
+"""Share of the draws that must define the metric; below, nothing is known of it."""
 _TINY = 1e-300
 
 
@@ -27,25 +33,34 @@ class Resampled:
     value: float
     """The estimate on the rows themselves."""
     draws: Floats
-    """(DRAWS,): the estimate on each resample."""
+    """(M,): the estimate on each resample that defines it."""
     influence: Floats
-    """(N,): contribution of each row to the estimate, centred on 0."""
+    """(P,): contribution of each part of the rows to the estimate, centred on 0."""
+    rows: int
+    """The number of rows."""
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the estimate, from the contributions of the parts."""
+        return float(self.influence.std() / math.sqrt(len(self.influence)))
 
     @property
     def spread(self) -> float:
         """Standard deviation of one row's contribution."""
-        return float(self.influence.std())
+        return float(self.influence.std() * math.sqrt(self.rows / len(self.influence)))
 
     def interval(self, confidence: float) -> Interval:
         """Return the BCa interval at a confidence (0..1), widened to contain the estimate if necessary."""
+        if not len(self.draws):
+            return Interval(self.value, low=-math.inf, high=math.inf, samples=self.rows)
         low, high = np.quantile(self.draws, self._levels(confidence))
-        rows = len(self.influence)
-        return Interval(self.value, low=min(float(low), self.value), high=max(float(high), self.value), samples=rows)
+        least, most = min(float(low), self.value), max(float(high), self.value)
+        return Interval(self.value, low=least, high=most, samples=self.rows)
 
     @property
     def p_value(self) -> float:
         """Two-sided p-value, from the draws, of the hypothesis that the true value is 0."""
-        beyond = min(float((self.draws <= 0).mean()), float((self.draws >= 0).mean()))
+        beyond = min(float((self.draws <= 0).mean()), float((self.draws >= 0).mean())) if len(self.draws) else 1.0
         return min(1.0, max(2 * beyond, 1 / DRAWS))
 
     def _levels(self, confidence: float) -> Floats:
@@ -57,37 +72,55 @@ class Resampled:
         return np.asarray(norm.cdf(bias + shifted / np.maximum(1 - skew * shifted, 0.1)))
 
 
-def resampled(scores: Floats, *, root: bool = False) -> Resampled:
-    """Resample the mean of scores (N,), or with `root` the square root of the mean."""
-    return Resampled(
-        value=float(_figure(scores.mean(), root=root)),
-        draws=_figure(_means(scores), root=root),
-        influence=_influence(scores, root=root),
-    )
+def resampled(evaluation: Evaluation) -> Resampled:
+    """Resample a metric of one model."""
+    return _resampled(evaluation.at, evaluation, value=evaluation.value)
 
 
-def resampled_difference(champion: Floats, candidate: Floats, *, root: bool = False) -> Resampled:
-    """Resample the difference of two means over the same rows, candidate minus champion.
-
-    Args:
-        champion: Scores (N,) of the champion.
-        candidate: Scores (N,) of the candidate on the same rows, in the same order.
-        root: Whether to compare the square roots of the means.
+def resampled_difference(champion: Evaluation, candidate: Evaluation) -> Resampled:
+    """Resample the difference of a metric of two models on the same rows, candidate minus champion.
 
     Raises:
-        ValueError: The two have different lengths, or no rows.
+        ValueError: The two have different numbers of rows, or none.
     """
-    if champion.shape != candidate.shape or champion.size == 0:
+    if champion.rows != candidate.rows or not champion.rows:
         raise ValueError("a paired difference needs the same rows for both models, and at least one")
-    draws = _figure(_means(np.stack([champion, candidate])), root=root)
-    return Resampled(
-        value=float(_figure(candidate.mean(), root=root) - _figure(champion.mean(), root=root)),
-        draws=draws[1] - draws[0],
-        influence=_influence(candidate, root=root) - _influence(champion, root=root),
-    )
+    return _resampled(_minus(candidate, champion), champion, value=candidate.value - champion.value)
 
 
-def paired(difference: Resampled, *, confidence: float, gained: int, lost: int) -> PairedDifference:
+def standard_error(evaluation: Evaluation, champion: Evaluation | None = None) -> float:
+    """Return the standard error of a metric, or of its difference to the champion's, without resampling."""
+    at = evaluation.at if champion is None else _minus(evaluation, champion)
+    value = evaluation.value - (0.0 if champion is None else champion.value)
+    influence = _influence(_of_blocks(at, evaluation), value=value, rows=_blocks(evaluation))
+    return float(influence.std() / math.sqrt(len(influence)))
+
+
+def _minus(candidate: Evaluation, champion: Evaluation) -> At:
+    return lambda weights: candidate.at(weights) - champion.at(weights)
+
+
+def _resampled(at: At, evaluation: Evaluation, *, value: float) -> Resampled:
+    of_blocks, blocks = _of_blocks(at, evaluation), _blocks(evaluation)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        draws = np.concatenate([of_blocks(weights) for weights in _weights(blocks, rows=evaluation.rows)])
+    defined = draws[np.isfinite(draws)]
+    known = defined if len(defined) >= _LEAST_DEFINED * DRAWS else defined[:0]
+    return Resampled(value, known, _influence(of_blocks, value=value, rows=blocks), evaluation.rows)
+
+
+def _blocks(evaluation: Evaluation) -> int:
+    """Return the number of blocks, which is that of the rows where every row is one."""
+    return evaluation.rows if evaluation.blocks is None else int(evaluation.blocks.max()) + 1
+
+
+def _of_blocks(at: At, evaluation: Evaluation) -> At:
+    """Return a function of rows' weights as a function of blocks' weights."""
+    blocks = evaluation.blocks
+    return at if blocks is None else lambda weights: at(weights[:, blocks])
+
+
+def paired(difference: Resampled, *, confidence: float, gained: int, lost: int, unit: str) -> PairedDifference:
     """Return a resampled difference with its interval at a confidence.
 
     Args:
@@ -95,6 +128,7 @@ def paired(difference: Resampled, *, confidence: float, gained: int, lost: int) 
         confidence: Confidence of the interval, 0..1.
         gained: Rows that the candidate answers better.
         lost: Rows that the champion answers better.
+        unit: What the rows are, in words.
     """
     interval = difference.interval(confidence)
     return PairedDifference(
@@ -106,26 +140,29 @@ def paired(difference: Resampled, *, confidence: float, gained: int, lost: int) 
         lost=lost,
         rows=interval.samples,
         spread=difference.spread,
+        unit=unit,
     )
 
 
-def _means(scores: Floats) -> Floats:
-    """Return means (..., DRAWS) of scores (..., N) over rows drawn with replacement; all lines share the same draws."""
-    generator, rows = np.random.default_rng(0), scores.shape[-1]
+def _weights(blocks: int, *, rows: int) -> Iterator[Floats]:
+    """Yield how often each block is drawn, (D, blocks), for DRAWS resamples; the same ones for the same numbers."""
+    generator = np.random.default_rng(0)
     at_once = max(1, min(DRAWS, _NUMBERS_AT_ONCE // rows))
-    parts = [
-        scores[..., generator.integers(0, rows, (min(at_once, DRAWS - start), rows))].mean(axis=-1)
-        for start in range(0, DRAWS, at_once)
-    ]
-    return np.concatenate(parts, axis=-1)
+    for start in range(0, DRAWS, at_once):
+        draws = min(at_once, DRAWS - start)
+        drawn = generator.integers(0, blocks, (draws, blocks)) + np.arange(draws)[:, np.newaxis] * blocks
+        yield np.bincount(drawn.ravel(), minlength=draws * blocks).reshape(draws, blocks).astype(np.float64)
 
 
-def _figure(mean: Floats, *, root: bool) -> Floats:
-    return np.asarray(np.sqrt(np.maximum(mean, 0.0)) if root else mean)
-
-
-def _influence(scores: Floats, *, root: bool) -> Floats:
-    """Return the contribution (N,) of each row: the derivative of the estimate by the row's weight."""
-    mean = float(scores.mean())
-    centred = scores - mean
-    return np.asarray(centred / max(2 * math.sqrt(max(mean, 0.0)), 1e-12) if root else centred)
+def _influence(at: At, *, value: float, rows: int) -> Floats:
+    """Return the contribution (P,) of each of at most _PARTS parts of the rows, by leaving each out in turn."""
+    count = min(rows, _PARTS)
+    part = np.random.default_rng(1).permutation(rows) % count
+    left_out = np.ones((count, rows))
+    left_out[part, np.arange(rows)] = 0.0
+    if count == 1:
+        return np.zeros(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        without = at(left_out)
+    influence = np.where(np.isfinite(without), (count - 1) * (value - without), 0.0)
+    return np.asarray(influence - influence.mean())

@@ -4,12 +4,13 @@ Rows are resampled once; the returned functions then give the interval at any co
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from optimizer_jobs.measure.bootstrap import paired, resampled, resampled_difference
-from optimizer_jobs.measure.quality import SHARES, Floats
+from optimizer_jobs.measure.metrics.evaluation import Evaluation
 from optimizer_jobs.measure.stats import Interval, PairedDifference, paired_difference, wilson
-from retune.api.objectives import Metric
+from retune.api.metrics import Metric
 
 OwnInterval = Callable[[float], Interval]
 """Returns the interval at a confidence (0..1)."""
@@ -17,27 +18,28 @@ Difference = Callable[[float], PairedDifference]
 """Returns the difference with its interval at a confidence (0..1)."""
 
 
-def own_interval(metric: Metric, scores: Floats) -> OwnInterval:
-    """Return the interval of a metric from its scores (N,): Wilson's for shares of rows, resampled for all others."""
-    if metric in SHARES:
-        right, rows = int(scores.sum()), len(scores)
+def own_interval(evaluation: Evaluation) -> OwnInterval:
+    """Return the interval of a metric: Wilson's for shares of rows, resampled for all others."""
+    if evaluation.is_share:
+        right, rows = int(evaluation.scores.sum()), evaluation.rows
         return lambda confidence: wilson(right, rows, confidence=confidence)
-    return resampled(scores, root=metric is Metric.RMSE).interval
+    return resampled(evaluation).interval
 
 
-def difference(metric: Metric, champion: Floats, candidate: Floats) -> Difference:
+def difference(metric: Metric, champion: Evaluation, candidate: Evaluation) -> Difference:
     """Return candidate minus champion with its interval: Tango's for shares of rows, resampled for all others.
 
     Args:
-        metric: A quality metric.
-        champion: Scores (N,) of the champion.
-        candidate: Scores (N,) of the candidate on the same rows, in the same order.
+        metric: The quality metric.
+        champion: The metric of the champion.
+        candidate: The metric of the candidate on the same rows, in the same order.
     """
-    if metric in SHARES:
-        champion_right, candidate_right = champion > 0, candidate > 0
-        return lambda confidence: paired_difference(champion_right, candidate_right, confidence=confidence)
-    better = candidate > champion if metric.higher_is_better else candidate < champion
-    worse = candidate < champion if metric.higher_is_better else candidate > champion
-    resamples = resampled_difference(champion, candidate, root=metric is Metric.RMSE)
-    at = partial(paired, resamples, gained=int(better.sum()), lost=int(worse.sum()))
+    before, after = champion.scores, candidate.scores
+    if champion.is_share and candidate.is_share:
+        shares = partial(paired_difference, before > 0, after > 0)
+        return lambda confidence: replace(shares(confidence=confidence), unit=champion.unit)
+    rises = metric.higher_is_better
+    better, worse = (after > before, after < before) if rises else (after < before, after > before)
+    resamples = resampled_difference(champion, candidate)
+    at = partial(paired, resamples, gained=int(better.sum()), lost=int(worse.sum()), unit=champion.unit)
     return lambda confidence: at(confidence=confidence)

@@ -49,8 +49,11 @@ class PairedDifference:
     lost: int
     """Rows that only the champion gets right, or that it answers better."""
     rows: int
-    spread: float = 0.0
-    """Standard deviation of one row's contribution to the difference; only for metrics that are no share of rows."""
+    spread: float | None = None
+    """Standard deviation of one row's contribution to the difference; None for a share of rows, where it follows from
+    the discordant ones."""
+    unit: str = "test rows"
+    """What the rows are, in words."""
 
     @property
     def discordant(self) -> int:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.quality import UnfitAnswersError, predictions_of
+from optimizer_jobs.measure.answers import UnfitAnswersError, predictions_of
 from optimizer_jobs.production.windows import Captured
-from optimizer_jobs.signature import Signature, TensorSpec
+from optimizer_jobs.signature import Reading, Signature, TensorSpec
 from retune.api.model import Task
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def table(
 
     columns = dict(_inputs(rows, signature, names))
     if isinstance(rows, Captured):
-        columns |= _predicted(rows, task, classes)
+        columns |= _predicted(rows, task, classes, signature.reading)
     return pd.DataFrame(columns, copy=False)
 
 
@@ -68,18 +68,22 @@ def _inputs(rows: Captured | Rows, signature: Signature, names: Sequence[str] | 
     return columns
 
 
-def _predicted(rows: Captured, task: Task, classes: Sequence[int | str]) -> dict[str, Array]:
+def _predicted(rows: Captured, task: Task, classes: Sequence[int | str], reading: Reading | None) -> dict[str, Array]:
     if task is Task.EMBEDDING or not len(rows):
         return {}
     if task is Task.REGRESSION:
-        values = next((output for output in rows.outputs.values() if output.size == len(rows)), None)
+        named = None if reading is None or reading.scores is None else rows.outputs.get(reading.scores)
+        outputs = rows.outputs.values() if named is None else (named,)
+        values = next((output for output in outputs if output.size == len(rows)), None)
         return {} if values is None else {PREDICTION: values.reshape(len(rows))}
     try:
-        predictions = predictions_of(rows.outputs, rows=len(rows), classes=classes or None)
+        predictions = predictions_of(rows.outputs, rows=len(rows), classes=classes or None, reading=reading)
     except UnfitAnswersError:
         return {}
     columns: dict[str, Array] = {PREDICTION: np.asarray(predictions.labels)}
-    if predictions.scores is not None:
+    if predictions.probabilities is not None:
+        columns[CONFIDENCE] = predictions.probabilities.max(axis=1)
+    elif predictions.scores is not None:
         columns[CONFIDENCE] = _probabilities(np.asarray(predictions.scores, dtype=np.float64)).max(axis=1)
     return columns
 

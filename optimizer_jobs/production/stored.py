@@ -11,7 +11,7 @@ import numpy as np
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import store_access
-from optimizer_jobs.measure.quality import outputs_of
+from optimizer_jobs.measure.answers import outputs_of
 from optimizer_jobs.models.engine import Session
 from optimizer_jobs.production.reference import ROWS_LIMIT, Reference, of_bundle, write_reference
 from optimizer_jobs.production.windows import Captured

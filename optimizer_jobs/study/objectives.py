@@ -32,9 +32,9 @@ def shortfall(objective: Objective, candidate: float, champion: float) -> float:
     missed = {
         GoalType.THRESHOLD: sign * (limit - candidate),
         GoalType.MIN_IMPROVEMENT: limit - gain,
-        GoalType.PERCENT_MIN_IMPROVEMENT: limit / 100 * champion - gain,
+        GoalType.PERCENT_MIN_IMPROVEMENT: limit / 100 * abs(champion) - gain,
         GoalType.MAX_DEGRADATION: -limit - gain,
-        GoalType.PERCENT_MAX_DEGRADATION: -limit / 100 * champion - gain,
+        GoalType.PERCENT_MAX_DEGRADATION: -limit / 100 * abs(champion) - gain,
     }[objective.goal.type]
     return 0.0 if abs(missed) < _EXACT else missed
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from scipy.stats import norm
 
+from optimizer_jobs.measure import bootstrap
 from optimizer_jobs.measure.intervals import difference, own_interval
-from optimizer_jobs.measure.quality import SHARES, Floats
+from optimizer_jobs.measure.metrics.evaluation import Evaluation
 from optimizer_jobs.study.trials import TrialResult
 from retune.api.objectives import GoalType, Metric, Objective
 
@@ -18,36 +19,26 @@ _CONFIDENCE = 0.95
 """Confidence of the interval that a standard error is computed from."""
 
 
-def standard_error(objective: Objective, champion: Floats, candidate: Floats) -> float:
+def standard_error(objective: Objective, champion: Evaluation, candidate: Evaluation) -> float:
     """Return the standard error of the number that the judge compares with the objective's goal.
 
-    The intervals of shares are not symmetric, so their bad end is used, because it decides. For all other metrics, the
-    spread of the rows is used, because resampling, which the judge uses, takes too long for every trial.
+    The intervals of shares are not symmetric, so their bad end is used, because it decides. For all other metrics, rows
+    are left out in turn, because resampling, which the judge uses, takes too long for every trial.
 
     Args:
         objective: An objective with a goal on quality.
-        champion: Scores (N,) of the champion.
-        candidate: Scores (N,) of the candidate on the same rows.
+        champion: The metric of the champion.
+        candidate: The metric of the candidate on the same rows.
 
     Returns:
         The standard error in the metric's unit.
     """
     absolute = objective.goal is not None and objective.goal.type is GoalType.THRESHOLD
-    metric = objective.metric
-    if metric not in SHARES:
-        parts = _contributions(metric, candidate) - (0.0 if absolute else _contributions(metric, champion))
-        return float(parts.std() / math.sqrt(len(parts)))
-    at = own_interval(metric, candidate) if absolute else difference(metric, champion, candidate)
+    if not candidate.is_share:
+        return bootstrap.standard_error(candidate, None if absolute else champion)
+    at = own_interval(candidate) if absolute else difference(objective.metric, champion, candidate)
     interval = at(_CONFIDENCE)
     return (interval.value - interval.low) / _quantile(_CONFIDENCE)
-
-
-def _contributions(metric: Metric, scores: Floats) -> Floats:
-    """Return the contribution (N,) of each row to a metric: its score, or for RMSE the first-order approximation."""
-    if metric is not Metric.RMSE:
-        return scores
-    root = math.sqrt(scores.mean())
-    return scores / (2 * root) if root else scores
 
 
 @dataclass(frozen=True)

@@ -161,8 +161,8 @@ def test_labels_that_mean_something_else_are_refused(ask: Ask, claims: Claims) -
         np.savez(claims.root / "digits" / f"{split}.npz", x=X, label=(answers + 1) % 10)
     with pytest.raises(JobError) as caught:
         run(ask())
-    assert caught.value.reason is Reason.MODEL_INVALID
-    assert "right on none of 497 rows" in caught.value.message
+    assert caught.value.reason is Reason.BASELINE_NOT_BETTER_THAN_CHANCE
+    assert "balanced_accuracy 0 " in caught.value.message
 
 
 def test_a_model_that_is_no_classifier_is_refused(ask: Ask, claims: Claims) -> None:

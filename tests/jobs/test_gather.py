@@ -232,7 +232,7 @@ def test_a_class_that_nobody_asked_for_lately_is_noticed(ask: Ask, shop: Shop) -
 def test_labels_that_the_model_cannot_answer_are_no_truth_for_it(ask: Ask, busy: Shop) -> None:
     """Classes beyond its scores mean that these are labels of something else."""
     busy.label(range(REQUESTS), change=lambda labels: labels + 5)
-    assert "has classes 0 to 14, but the model scores 0 to 9" in kept(ask())
+    assert "has 15 classes from 0 to 14, but the model scores 0 to 9" in kept(ask())
 
 
 @pytest.mark.usefixtures("busy")

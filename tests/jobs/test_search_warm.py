@@ -18,7 +18,7 @@ from retune.api.techniques import Quantization, QuantizationScheme, Technique, T
 from retune.contract.requests import BundleRef, SearchRequest
 from tests.unit.jobs.models_for_tests import subject
 
-OBJECTIVES = default_objectives(Task.CLASSIFICATION)
+OBJECTIVES = tuple(goal for goal in default_objectives(Task.CLASSIFICATION) if goal.metric is not Metric.D2_BRIER)
 GRAPH = Technique(name="graph", type=TechniqueType.GRAPH_OPTIMIZATION)
 QUANTIZE = Technique(name="quantize", type=TechniqueType.QUANTIZATION)
 SPACE = Space((GRAPH, QUANTIZE), subject(), threads=4)

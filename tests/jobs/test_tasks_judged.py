@@ -149,7 +149,7 @@ def test_an_embedding_is_itself_at_first(encoder: Delivered, live: Callable[[Del
 def test_a_task_that_does_not_fit_the_outputs_is_refused(
     encoder: Delivered, live: Callable[[Delivered], Life], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """32 numbers a row are no prediction of one; the sentence says what a regression answers."""
+    """32 numbers a row are no prediction of one; the sentence names the outputs with their shapes."""
     folder = tmp_path_factory.mktemp("labelled")
     for split in ("training", "validation", "test"):
         path = encoder.folder / f"{split}.npz"
@@ -159,7 +159,7 @@ def test_a_task_that_does_not_fit_the_outputs_is_refused(
     shutil.copy(encoder.folder / encoder.model, folder / encoder.model)
     labelled = Delivered(folder, encoder.model, Task.REGRESSION)
 
-    with pytest.raises(JobError, match=r"one number a row, not \[497, 32\]") as caught:
+    with pytest.raises(JobError, match=r"no output answers task Regression .*embedding float32\[\d+, 32\]") as caught:
         live(labelled).delivered()
     assert caught.value.reason is Reason.MODEL_INVALID
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from retune.api.base import ApiModel, Digest, FileUri, Text, cel_list, map_list, rules
+from retune.api.base import ATOMIC, ApiModel, Decimal, Digest, FileUri, Text, cel_list, if_decimal, map_list, rules
 
 
 class ModelFormat(StrEnum):
@@ -71,6 +71,22 @@ class Factory(ApiModel):
     """Keyword arguments that it is called with."""
 
 
+Label = Annotated[str, Field(min_length=1, max_length=128)]
+OutputName = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class Outputs(ApiModel):
+    """Which of the model's outputs are its answer, where that is not found by itself."""
+
+    label: OutputName | None = None
+    """Output with one class a row."""
+    scores: OutputName | None = None
+    """Output with scores of the classes, one column each or one of the second of two classes; for other tasks, the
+    numbers or the embedding."""
+    scale: Literal["Probabilities", "Logits"] | None = None
+    """What the scores are. Left out: probabilities where they are between 0 and 1 and their sum is 1, else logits."""
+
+
 class Model(ApiModel):
     """The model as it was delivered; it becomes version 1."""
 
@@ -88,6 +104,16 @@ class Model(ApiModel):
             (
                 "self.updatePolicy != 'Follow' || !has(self.digest)",
                 "model.digest pins the file and cannot be combined with model.updatePolicy: Follow",
+            ),
+            (
+                "!(has(self.threshold) || has(self.positiveLabel) || has(self.classes)) || "
+                "self.task == 'Classification'",
+                "threshold, positiveLabel and classes belong to model.task Classification",
+            ),
+            (
+                "!has(self.threshold) || "
+                + if_decimal("self.threshold", "double(self.threshold) > 0.0 && double(self.threshold) < 1.0"),
+                'model.threshold is a probability above 0 and below 1, such as "0.3"',
             ),
         )
     )
@@ -108,6 +134,17 @@ class Model(ApiModel):
     in a process that has no credentials."""
     task: Task = Task.CLASSIFICATION
     """What the model does; it decides which quality metrics apply."""
+    outputs: Outputs = Outputs()
+    """Which outputs are the answer, where that is not found by itself."""
+    classes: tuple[Label, ...] | None = Field(default=None, min_length=2, max_length=1024, json_schema_extra=ATOMIC)
+    """The labels of the score columns, in their order. Left out: 0, 1, 2 and so on, or the labels of the data in their
+    sorted order."""
+    threshold: Decimal | None = None
+    """Probability from which on a row is answered with the second of two classes. Left out: the model's own label, or
+    the class with the larger probability."""
+    positive_label: Label | None = None
+    """The class that precision, recall, f1 and average_precision are about. Left out: of two classes the one with less
+    than a tenth of the rows, else the second."""
 
 
 class DatasetFormat(StrEnum):
@@ -144,6 +181,9 @@ class Dataset(ApiModel):
     label_column: str = Field(default="label", min_length=1, max_length=128)
     """Column (of an NPZ file: array) with the label or the number to predict; an embedding model needs none. All other
     columns are inputs of the model."""
+    group_column: str | None = Field(default=None, min_length=1, max_length=128)
+    """Column with what rows belong to, such as a user, session or query; no input of the model. Ranking metrics order
+    the rows of a group, and intervals take whole groups for independent, not single rows."""
 
 
 class Data(ApiModel):

@@ -5,7 +5,20 @@ from enum import StrEnum
 from pydantic import ConfigDict
 
 from retune.api.base import ApiModel, Decimal, cel_list, if_decimal, rules
+from retune.api.metrics import SHARES, Metric, MetricKind, quality_metrics
 from retune.api.model import Task
+
+__all__ = [
+    "Goal",
+    "GoalType",
+    "Metric",
+    "MetricKind",
+    "Objective",
+    "Role",
+    "Selection",
+    "default_objectives",
+    "quality_metrics",
+]
 
 
 class Role(StrEnum):
@@ -13,82 +26,6 @@ class Role(StrEnum):
 
     OPTIMIZE = "Optimize"
     CONSTRAIN = "Constrain"
-
-
-class MetricKind(StrEnum):
-    """What a metric says something about."""
-
-    QUALITY = "Quality"
-    LATENCY = "Latency"
-    RESOURCE = "Resource"
-
-
-class Metric(StrEnum):
-    """What a model is measured by."""
-
-    ACCURACY = "accuracy"
-    """Share of rows classified right."""
-    ROBUST_ACCURACY = "robust_accuracy"
-    """Share of rows classified right under the attack of technique AdversarialTraining's settings."""
-    MAE = "mae"
-    """Mean absolute error of a regression."""
-    RMSE = "rmse"
-    """Root of the mean squared error of a regression."""
-    COSINE = "cosine"
-    """Mean cosine between an embedding and that of the model as delivered."""
-    NEIGHBOR_AGREEMENT = "neighbor_agreement"
-    """Share of rows whose nearest neighbour is the one that the model as delivered finds."""
-    LATENCY_P50_MS = "latency_p50_ms"
-    LATENCY_P95_MS = "latency_p95_ms"
-    THROUGHPUT_RPS = "throughput_rps"
-    """Rows a second that one process answers with its threads busy."""
-    SIZE_BYTES = "size_bytes"
-    PEAK_MEMORY_BYTES = "peak_memory_bytes"
-    """Most memory of a process that opens the model and answers requests, above an empty process with the engine."""
-    CPU_SECONDS_PER_1000 = "cpu_seconds_per_1000"
-    ENERGY_JOULES_PER_1000 = "energy_joules_per_1000"
-    """Estimated: CPU seconds times serving.wattsPerCpu."""
-    COST_PER_1000 = "cost_per_1000"
-    """CPU seconds times serving.pricePerCpuHour."""
-
-    @property
-    def kind(self) -> MetricKind:
-        """What it says something about."""
-        if self in _QUALITY_OF:
-            return MetricKind.QUALITY
-        return MetricKind.LATENCY if self in _LATENCIES else MetricKind.RESOURCE
-
-    @property
-    def higher_is_better(self) -> bool:
-        """Whether a larger value is the better one."""
-        return self in _HIGHER
-
-    @property
-    def is_share(self) -> bool:
-        """Whether it lies between 0 and 1."""
-        return self in _SHARES
-
-    def fits(self, task: Task) -> bool:
-        """Return whether a model of this task has the metric."""
-        return _QUALITY_OF.get(self, task) is task
-
-
-_QUALITY_OF = {
-    Metric.ACCURACY: Task.CLASSIFICATION,
-    Metric.ROBUST_ACCURACY: Task.CLASSIFICATION,
-    Metric.MAE: Task.REGRESSION,
-    Metric.RMSE: Task.REGRESSION,
-    Metric.COSINE: Task.EMBEDDING,
-    Metric.NEIGHBOR_AGREEMENT: Task.EMBEDDING,
-}
-_SHARES = (Metric.ACCURACY, Metric.ROBUST_ACCURACY, Metric.COSINE, Metric.NEIGHBOR_AGREEMENT)
-_LATENCIES = frozenset({Metric.LATENCY_P50_MS, Metric.LATENCY_P95_MS})
-_HIGHER = frozenset({*_SHARES, Metric.THROUGHPUT_RPS})
-
-
-def quality_metrics(task: Task) -> tuple[Metric, ...]:
-    """Return the quality metrics of a task."""
-    return tuple(metric for metric, its_task in _QUALITY_OF.items() if its_task is task)
 
 
 class GoalType(StrEnum):
@@ -145,9 +82,9 @@ class Objective(ApiModel):
             ),
             ("!has(self.minGain) || self.role == 'Optimize'", "minGain belongs to an objective with role Optimize"),
             (
-                f"!has(self.goal) || !(self.metric in {cel_list(_SHARES)}) || self.goal.type.startsWith('Percent') || "
+                f"!has(self.goal) || !(self.metric in {cel_list(SHARES)}) || self.goal.type.startsWith('Percent') || "
                 + if_decimal("self.goal.value", "double(self.goal.value) <= 1.0"),
-                'this metric lies between 0 and 1: write a margin of one point as "0.01"',
+                'this metric is at most 1: write a margin of one point as "0.01"',
             ),
         )
     )
@@ -167,8 +104,11 @@ class Objective(ApiModel):
 
 
 def default_objectives(task: Task) -> tuple[Objective, ...]:
-    """Return what better means where the spec does not say: a limit on quality, then p95 latency, then size."""
-    return (_MARGINS[task], *_RANKING)
+    """Return what better means where the spec does not say: limits on quality, then p95 latency, then size.
+
+    Jobs fit the limits of a classifier to its labels and probabilities, which a spec does not show.
+    """
+    return (*_MARGINS[task], *_RANKING)
 
 
 def _margin(metric: Metric, type_: GoalType, value: str) -> Objective:
@@ -176,9 +116,12 @@ def _margin(metric: Metric, type_: GoalType, value: str) -> Objective:
 
 
 _MARGINS = {
-    Task.CLASSIFICATION: _margin(Metric.ACCURACY, GoalType.MAX_DEGRADATION, "0.01"),
-    Task.REGRESSION: _margin(Metric.RMSE, GoalType.PERCENT_MAX_DEGRADATION, "1"),
-    Task.EMBEDDING: _margin(Metric.NEIGHBOR_AGREEMENT, GoalType.THRESHOLD, "0.95"),
+    Task.CLASSIFICATION: (
+        _margin(Metric.ACCURACY, GoalType.MAX_DEGRADATION, "0.01"),
+        _margin(Metric.D2_BRIER, GoalType.PERCENT_MAX_DEGRADATION, "5"),
+    ),
+    Task.REGRESSION: (_margin(Metric.RMSE, GoalType.PERCENT_MAX_DEGRADATION, "1"),),
+    Task.EMBEDDING: (_margin(Metric.NEIGHBOR_AGREEMENT, GoalType.THRESHOLD, "0.95"),),
 }
 _RANKING = (
     Objective(metric=Metric.LATENCY_P95_MS, tolerance="0.05"),

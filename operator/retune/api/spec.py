@@ -12,9 +12,10 @@ from pydantic import ConfigDict, Field
 
 from retune.api.base import ApiModel, ObjectName, Text, cel_list, map_list, rules
 from retune.api.execution import Execution, History, Rollout
+from retune.api.metrics import unfit_metrics
 from retune.api.model import Data, Model, Task
 from retune.api.monitoring import Monitoring, Refresh, Triggers
-from retune.api.objectives import Objective, Selection, default_objectives, quality_metrics
+from retune.api.objectives import Objective, Selection, default_objectives
 from retune.api.search import Search, Serving
 from retune.api.techniques import QuantizationScheme, Technique, TechniqueType
 
@@ -129,8 +130,8 @@ def _has_type(kinds: Iterable[TechniqueType]) -> str:
 
 
 def _of_task(task: Task) -> str:
-    """Return the CEL expression that objective `o` is no quality metric of this task, or the model has the task."""
-    return f"(!(o.metric in {cel_list(quality_metrics(task))}) || self.model.task == '{task}')"
+    """Return the CEL expression that the model has another task, or objective `o` has a metric that fits it."""
+    return f"(self.model.task != '{task}' || !(o.metric in {cel_list(unfit_metrics(task))}))"
 
 
 _LEARNING = (
@@ -180,8 +181,8 @@ _ACROSS_FIELDS = rules(
     ),
     (
         f"!has(self.objectives) || self.objectives.all(o, {' && '.join(map(_of_task, Task))})",
-        "an objective's quality metric must fit model.task: accuracy for Classification, rmse or mae for Regression, "
-        "cosine or neighbor_agreement for Embedding",
+        "an objective's quality metric must fit model.task, such as accuracy for Classification, rmse for Regression, "
+        "neighbor_agreement for Embedding",
     ),
     (
         "self.model.updatePolicy != 'Follow' || has(self.monitoring)",
@@ -215,9 +216,10 @@ class ModelOptimizationSpec(ApiModel):
     objectives: tuple[Objective, ...] | None = Field(
         default=None, min_length=1, max_length=8, json_schema_extra=map_list("metric") | _SOME_RANKING
     )
-    """What better means. Left out: a limit on quality, then p95 latency, then size. The limit is accuracy at most 0.01
-    below the champion's, rmse at most 1 % above it, or for embeddings 95 % of the nearest neighbours that the delivered
-    model finds."""
+    """What better means. Left out: limits on quality, then p95 latency, then size. A classifier keeps its accuracy but
+    for 0.01, and 95 % of what its probabilities explain (d2_brier_score); where a class is rare, it keeps
+    average_precision and recall instead of accuracy. A regression's rmse rises by at most 1 %. An embedding finds 95 %
+    of the nearest neighbours that the delivered model finds."""
     selection: Selection = Selection()
     """How the winner is chosen."""
     techniques: tuple[Technique, ...] | None = Field(

@@ -66,6 +66,8 @@ class SearchRequest(Document):
     spec_hash: str
     data: Data
     objectives: tuple[Objective, ...]
+    chosen_by_default: bool = False
+    """Whether the spec names no objectives: the Job then fits the limits on quality to the model and its labels."""
     selection: Selection
     techniques: tuple[Technique, ...] | None = None
     """None: a recipe chosen from the model and the data."""

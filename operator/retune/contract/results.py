@@ -40,6 +40,7 @@ class Reason(StrEnum):
     REQUEST_INVALID = "RequestInvalid"
     TECHNIQUE_UNAVAILABLE = "TechniqueUnavailable"
     ENGINE_UNAVAILABLE = "EngineUnavailable"
+    BASELINE_NOT_BETTER_THAN_CHANCE = "BaselineNotBetterThanChance"
     NO_FEASIBLE_CANDIDATE = "NoFeasibleCandidate"
     GOLDEN_MISMATCH = "GoldenMismatch"
     SERVER_UNREACHABLE = "ServerUnreachable"

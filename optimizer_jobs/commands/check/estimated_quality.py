@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from optimizer_jobs.commands.check.independence import thinned
 from optimizer_jobs.commands.check.labelled_quality import CONFIDENCE, Loss, judge
 from optimizer_jobs.measure.bootstrap import resampled
+from optimizer_jobs.measure.metrics.evaluation import mean_of
 from optimizer_jobs.measure.stats import Interval, wilson
 from retune.api.monitoring import Quality
 from retune.api.objectives import Metric
@@ -50,7 +51,7 @@ def judge_confidence(
 def _estimated(reference: Floats, right: Floats, current: Floats) -> Loss:
     """Return the loss of mean confidence (M,) to (N,); it equals the loss of accuracy if the excess stays the same."""
     before = wilson(int(right.sum()), len(right), confidence=CONFIDENCE)
-    now, then = resampled(current), resampled(reference)
+    now, then = resampled(mean_of(current)), resampled(mean_of(reference))
     excess = then.value - before.value
     change = now.value - then.value
     low, high = np.quantile(now.draws - then.draws[::-1], _LEVELS)

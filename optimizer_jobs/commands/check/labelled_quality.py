@@ -18,9 +18,10 @@ from optimizer_jobs.commands.check.independence import thinned
 from optimizer_jobs.commands.check.result import unknown
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import printable
+from optimizer_jobs.measure.answers import Predictions, correct
 from optimizer_jobs.measure.bootstrap import resampled
 from optimizer_jobs.measure.intervals import own_interval
-from optimizer_jobs.measure.quality import Predictions, correct
+from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of, root_mean_of
 from optimizer_jobs.measure.stats import Interval
 from retune.api.model import Task
 from retune.api.monitoring import DriftMethod, Quality
@@ -90,11 +91,16 @@ def lost(metric: Metric, reference: Floats, current: Floats) -> Loss:
         current: Scores (N,) of the window in the order of time; they are thinned if they are not independent.
     """
     independent = thinned(pd.Series(current)).to_numpy()
-    before = own_interval(metric, reference)(CONFIDENCE)
-    now = own_interval(metric, independent)(CONFIDENCE)
+    before = own_interval(_evaluation(metric, reference))(CONFIDENCE)
+    now = own_interval(_evaluation(metric, independent))(CONFIDENCE)
     if metric is Metric.ACCURACY:
         return _difference(before, now, exact=float(current.mean()))
     return _ratio(metric, reference, independent, before, now)
+
+
+def _evaluation(metric: Metric, scores: Floats) -> Evaluation:
+    """Return the metric from the scores (N,) that `scores` returns."""
+    return root_mean_of(scores) if metric is Metric.RMSE else mean_of(scores, is_share=metric is Metric.ACCURACY)
 
 
 def judge(loss: Loss, metric: Metric, quality: Quality, *, notes: str = "") -> SignalVerdict:
@@ -180,10 +186,10 @@ def _difference(before: Interval, now: Interval, *, exact: float) -> Loss:
 
 
 def _ratio(metric: Metric, reference: Floats, current: Floats, before: Interval, now: Interval) -> Loss:
-    root = metric is Metric.RMSE
     base = max(before.value, 1e-12)
     # Both bootstraps use the same seed, so the order of one is reversed: draws must not depend on each other.
-    draws = resampled(current, root=root).draws / np.maximum(resampled(reference, root=root).draws[::-1], 1e-12) - 1
+    drawn, drawn_before = (resampled(_evaluation(metric, scores)).draws for scores in (current, reference))
+    draws = drawn / np.maximum(drawn_before[::-1], 1e-12) - 1
     low, high = np.quantile(draws, [0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2])
     loss = now.value / base - 1
     return Loss(now, before, loss, min(float(low), loss), max(float(high), loss))

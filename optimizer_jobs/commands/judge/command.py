@@ -34,6 +34,7 @@ from optimizer_jobs.production.stored import store_reference
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.prospects import Hurdle
+from optimizer_jobs.study.protection import fitted
 from optimizer_jobs.study.trials import LEFT_OUT, Candidate, failures, open_study, trials_table
 from optimizer_jobs.techniques.adversarial_training import attack_of
 from retune.api.model import Dataset
@@ -68,7 +69,7 @@ def run(request: JudgeRequest, *, effort: Effort = THOROUGH) -> JudgeResult:
     result = recorded(request)
     if result is None:
         with tempfile.TemporaryDirectory(prefix="judge-") as scratch:
-            result = judge(request, scratch=Path(scratch), effort=effort)
+            result = judge(fitted(request), scratch=Path(scratch), effort=effort)
     else:
         say(f"This run has its verdict already: {result.verdict}.")
     _remove_candidates(request)

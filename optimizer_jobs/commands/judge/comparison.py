@@ -7,18 +7,23 @@ from functools import cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer_jobs.commands.judge.by_class import by_class, losses
 from optimizer_jobs.commands.judge.evidence import LATENCIES, TIMED, Contender, Evidence, Standing
 from optimizer_jobs.commands.judge.rules import Entrant, Rules
+from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.measure.answers import Answers, alike, spread
 from optimizer_jobs.measure.bootstrap import resampled
 from optimizer_jobs.measure.intervals import Difference, OwnInterval, difference, own_interval
 from optimizer_jobs.measure.latency import Timings, ratio
-from optimizer_jobs.measure.quality import Answers, alike
+from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
 from optimizer_jobs.measure.resources import Usage
 from optimizer_jobs.measure.stats import Interval, holm_confidences, wilson
 from optimizer_jobs.study.objectives import limits, shortfall
 from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective
 
 Floats = NDArray[np.float64]
+
+_NO_SPREAD = 1e-12
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,9 @@ class Comparison:
     """Compares finalists with the champion. Mappings are by bundle digest."""
 
     champion: Entrant
+    rows: Rows
     answers: Mapping[str, Answers]
-    scored: Mapping[str, Mapping[Metric, Floats]]
+    scored: Mapping[str, Mapping[Metric, Evaluation]]
     timings: Mapping[str, Timings]
     usage: Mapping[str, Usage]
     rules: Rules
@@ -120,7 +126,7 @@ class Comparison:
     def _own(self) -> Mapping[tuple[str, Metric], OwnInterval]:
         """Own intervals by digest and metric."""
         return {
-            (digest, metric): own_interval(metric, values)
+            (digest, metric): own_interval(values)
             for digest, scored in self.scored.items()
             for metric, values in scored.items()
         }
@@ -138,7 +144,7 @@ class Comparison:
 
     def _contender(self, entrant: Entrant, confidence: float) -> Contender:
         digest = entrant.bundle.digest
-        likeness = alike(self.answers[self._base], self.answers[digest])
+        champion, candidate = self.answers[self._base], self.answers[digest]
         own = self._metrics(entrant, confidence)
         return Contender(
             bundle=entrant.ref,
@@ -148,7 +154,9 @@ class Comparison:
             trial=entrant.trial or 0,
             differences={metric: self._compared[digest, metric](confidence) for metric in self.scored[digest]},
             confidence=confidence,
-            agreement=_agreement(likeness, self.rules.confidence),
+            agreement=_agreement(alike(champion, candidate), self.rules.confidence),
+            spread=spread(candidate) / max(spread(champion), _NO_SPREAD),
+            class_losses=losses(by_class(champion, candidate, self.rows)),
             ratios=self._ratios(digest, own[Metric.SIZE_BYTES].value),
             process_bytes=self.usage[digest].process_bytes if digest in self.usage else None,
         )
@@ -175,4 +183,4 @@ def _agreement(likeness: Floats, confidence: float) -> Interval:
     """Return the mean of how alike two models answer (N,), with its interval: Wilson's if each row is 0 or 1."""
     if np.isin(likeness, (0.0, 1.0)).all():
         return wilson(int(likeness.sum()), len(likeness), confidence=confidence)
-    return resampled(likeness).interval(confidence)
+    return resampled(mean_of(likeness)).interval(confidence)

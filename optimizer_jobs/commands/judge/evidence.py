@@ -40,6 +40,17 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassLoss:
+    """A class that a finalist knows less well than the champion."""
+
+    label: str
+    rows: int
+    champion: float
+    """Share of the class's rows that the champion gets right."""
+    candidate: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contender(Standing):
     """A finalist, compared with the champion on the same rows and in the same rounds."""
 
@@ -52,6 +63,10 @@ class Contender(Standing):
     """How alike both models answer, from 0 to 1; needs no labels."""
     ratios: Mapping[Metric, Interval]
     """Candidate divided by champion, for latencies and resources."""
+    spread: float = 1.0
+    """How much its answers differ from row to row, divided by how much the champion's do."""
+    class_losses: tuple[ClassLoss, ...] = ()
+    """Classes of which it is proven to get fewer rows right than the champion, the largest loss first."""
     process_bytes: int | None = None
     """Peak memory of a whole process with the model; None when it was not measured."""
 
@@ -81,7 +96,7 @@ def gain(metric: Metric, contender: Contender, champion: Standing) -> Interval:
     For example, 0.5 means that latency is halved, or that throughput is half as much again.
     """
     if metric.kind is MetricKind.QUALITY:
-        base = max(champion.metrics[metric].value, 1e-12)
+        base = max(abs(champion.metrics[metric].value), 1e-12)
         difference = contender.differences[metric].interval
         better = difference if metric.higher_is_better else _negative(difference)
         return Interval(better.value / base, low=better.low / base, high=better.high / base, samples=better.samples)

@@ -11,13 +11,16 @@ from enum import StrEnum
 from scipy.stats import norm
 
 from optimizer_jobs.commands.judge.evidence import LATENCIES, TIMED, Contender, Standing, estimate, pessimistic
-from optimizer_jobs.measure.quality import SHARES
 from optimizer_jobs.measure.stats import Interval, required_rows, required_rows_of_mean
 from optimizer_jobs.study.objectives import limits, shortfall
 from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective, Role
 
 _FLIPS_UNSEEN = 2
 """Number of rows that are added to the disagreements before their share is estimated, in case none was observed."""
+
+
+LEAST_SPREAD = 0.1
+"""Spread of the answers over rows, relative to the champion's, below which a model answers all rows nearly alike."""
 
 
 class Refusal(StrEnum):
@@ -32,6 +35,7 @@ class Refusal(StrEnum):
     MEMORY_ABOVE_LIMIT = "MemoryAboveLimit"
     RESOURCE_LIMIT_MISSED = "ResourceLimitMissed"
     MEASUREMENT_UNRELIABLE = "MeasurementUnreliable"
+    NEARLY_CONSTANT = "NearlyConstant"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,18 @@ def gate(
         memory: Most bytes for a whole process with the model; None without a limit.
     """
     checks = [_check(objective, contender, champion, noise) for objective in limits(objectives)]
-    return (*checks, *_memory_check(contender, memory))
+    return (*_constant_check(contender), *checks, *_memory_check(contender, memory))
+
+
+def _constant_check(contender: Contender) -> tuple[Check, ...]:
+    """Return a check that fails where the answers hardly differ from row to row, though the champion's do."""
+    if contender.spread >= LEAST_SPREAD:
+        return ()
+    goal = Goal(type=GoalType.THRESHOLD, value=str(LEAST_SPREAD))
+    objective = Objective(metric=Metric.FIDELITY, role=Role.CONSTRAIN, goal=goal)
+    spread = contender.spread
+    refusal = Refusal.NEARLY_CONSTANT
+    return (Check(objective=objective, limit=LEAST_SPREAD, estimate=spread, pessimistic=spread, refusal=refusal),)
 
 
 def limit_value(objective: Objective, champion: float) -> float:
@@ -137,7 +152,8 @@ def _rows_needed(objective: Objective, contender: Contender, champion: float) ->
     if goal.type is GoalType.THRESHOLD:
         own = contender.metrics[metric]
         margin = sign * (own.value - limit)
-        return None if margin <= 0 else _own_rows(metric, own, margin, confidence=contender.confidence)
+        is_share = contender.differences[metric].spread is None
+        return None if margin <= 0 else _own_rows(own, margin, is_share=is_share, confidence=contender.confidence)
     margin = sign * (champion - limit)
     own_margin = sign * (contender.metrics[metric].value - limit)
     if min(margin, own_margin) <= 0:
@@ -155,7 +171,7 @@ def margin_rows(metric: Metric, contender: Contender, margin: float) -> int:
         contender: The finalist, whose disagreement with the champion is used.
         margin: Allowed loss, above 0, in the metric's unit.
     """
-    if metric in SHARES:
+    if contender.differences[metric].spread is None:
         discordance = _spread(metric, contender) ** 2
         return required_rows(margin=margin, discordance=discordance, confidence=contender.confidence)
     return required_rows_of_mean(margin=margin, spread=_spread(metric, contender), confidence=contender.confidence)
@@ -164,14 +180,14 @@ def margin_rows(metric: Metric, contender: Contender, margin: float) -> int:
 def _spread(metric: Metric, contender: Contender) -> float:
     """Return the standard deviation of one row's contribution to the difference between contender and champion."""
     difference = contender.differences[metric]
-    if metric in SHARES:
+    if difference.spread is None:
         return math.sqrt((difference.discordant + _FLIPS_UNSEEN) / (difference.rows + _FLIPS_UNSEEN))
     return difference.spread
 
 
-def _own_rows(metric: Metric, own: Interval, margin: float, *, confidence: float) -> int:
+def _own_rows(own: Interval, margin: float, *, is_share: bool, confidence: float) -> int:
     """Return how many rows prove that a model's own value is at most `margin` worse than it appears."""
-    if metric in SHARES:
+    if is_share:
         spread = math.sqrt(own.value * (1 - own.value) + 1 / own.samples)
     else:
         half = (own.high - own.low) / 2

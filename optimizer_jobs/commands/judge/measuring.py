@@ -16,8 +16,10 @@ from optimizer_jobs.commands.judge.rules import Entrant, Rules
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.robust.attack import method_for, withstood
+from optimizer_jobs.measure.answers import Answers, UnfitAnswersError, answer
 from optimizer_jobs.measure.latency import Effort, Timings, aa_check, interleave_until, ratio
-from optimizer_jobs.measure.quality import MAIN, Answers, UnfitAnswersError, answer, scores
+from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
+from optimizer_jobs.measure.quality import evaluate, measured_metrics
 from optimizer_jobs.measure.resources import Conditions, Served, Usage, measure_resources
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_session
@@ -43,8 +45,8 @@ class Measured:
     rows: Rows
     """The N test rows."""
     answers: Mapping[str, Answers]
-    scores: Mapping[str, Mapping[Metric, Floats]]
-    """Scores (N,) by quality metric."""
+    delivered: Answers
+    """Answers of the model as delivered."""
     engines: Mapping[str, EngineOptions]
     timings: Mapping[str, Timings]
     self_ratio: Interval
@@ -84,12 +86,12 @@ def measure(
     timings = _race(entrants, rows, rules=rules, effort=effort)
     usage = _usage(entrants, rows, rules=rules)
     first, twin = timings[champion.bundle.digest], timings[TWIN]
-    comparison = Comparison(champion, answers, scored, timings, usage, rules, _node(first, twin, rules))
+    comparison = Comparison(champion, rows, answers, scored, timings, usage, rules, _node(first, twin, rules))
     return Measured(
         evidence=comparison.evidence(finalists),
         rows=rows,
         answers=answers,
-        scores=scored,
+        delivered=reference,
         timings=timings,
         engines={entrant.bundle.digest: _engine(entrant, rules) for entrant in entrants},
         self_ratio=ratio(first, twin, 0.95, confidence=rules.confidence),
@@ -141,23 +143,36 @@ def _answers(entrant: Entrant, rows: Rows, *, rules: Rules) -> Answers:
     """Return the answers to requests of the served batch size, on which the answers of dynamic int8 models depend."""
     manifest, batch = entrant.bundle.manifest, rules.serving.batch_size
     try:
-        return answer(_session(entrant, rules), rows, task=manifest.task, classes=manifest.classes or None, batch=batch)
+        return answer(
+            _session(entrant, rules),
+            rows,
+            task=manifest.task,
+            classes=manifest.classes or None,
+            reading=manifest.signature.reading,
+            batch=batch,
+        )
     except UnfitAnswersError as error:
-        raise JobError(
-            Reason.MODEL_INVALID, entrant.ref.uri, f"{error}.", "Give a model whose outputs fit spec.model.task."
-        ) from error
+        raise _unfit(entrant, error) from error
 
 
 def _scores(
     entrant: Entrant, answers: Answers, *, reference: Answers, rows: Rows, rules: Rules, attack: str | None
-) -> dict[Metric, Floats]:
-    """Return scores (N,) by quality metric of the task, the metrics of the objectives first."""
-    metrics = MAIN[entrant.bundle.manifest.task]
-    scored = {metric: scores(metric, answers, rows, reference=reference) for metric in metrics}
+) -> dict[Metric, Evaluation]:
+    """Return the quality metrics of the objectives and of the task, those of the objectives first."""
+    metrics = measured_metrics(entrant.bundle.manifest.task, rules.objectives)
+    try:
+        scored = {metric: evaluate(metric, answers, rows, reference=reference) for metric in metrics}
+    except UnfitAnswersError as error:
+        raise _unfit(entrant, error) from error
     if attack is not None:
-        scored[Metric.ROBUST_ACCURACY] = _withstood(entrant, rows, rules, attack)
+        scored[Metric.ROBUST_ACCURACY] = mean_of(_withstood(entrant, rows, rules, attack), is_share=True)
     named = [objective.metric for objective in rules.objectives if objective.metric in scored]
     return {metric: scored[metric] for metric in dict.fromkeys([*named, *scored])}
+
+
+def _unfit(entrant: Entrant, error: UnfitAnswersError) -> JobError:
+    fix = "Give a model whose outputs fit spec.model.task and the objectives."
+    return JobError(Reason.MODEL_INVALID, entrant.ref.uri, f"{error}.", fix)
 
 
 def _attack(entrants: Sequence[Entrant], rules: Rules) -> str | None:
@@ -176,6 +191,7 @@ def _withstood(entrant: Entrant, rows: Rows, rules: Rules, attack: str) -> Float
         settings=rules.attack,
         classes=entrant.bundle.manifest.classes,
         seed=rules.seed,
+        reading=entrant.bundle.manifest.signature.reading,
         batch=rules.serving.batch_size,
     )
 

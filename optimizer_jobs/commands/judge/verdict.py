@@ -17,6 +17,8 @@ from optimizer_jobs.study.objectives import ranked
 from retune.api.objectives import GoalType, Metric, MetricKind, Objective
 from retune.contract.results import Verdict
 
+_CLASSES_TOLD = 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -132,14 +134,27 @@ def _sentences(
     comparison = _comparison(subject, evidence, objectives)
     noise = _noise(evidence)
     if verdict is Verdict.PROMOTE:
-        return [f"{comparison[:1].upper()}{comparison[1:]}.", *noise]
+        return [f"{comparison[:1].upper()}{comparison[1:]}.", *_class_losses(contender), *noise]
     if refusal is not None:
         return [
             f"The best finalist ({contender.plan}) is {comparison}.",
             _refused(refusal, contender, evidence),
+            *_class_losses(contender),
             *noise,
         ]
     return [_no_gain(subject, evidence, objectives, min_gain), f"It is {comparison}.", *noise]
+
+
+def _class_losses(contender: Contender) -> list[str]:
+    """Return a sentence about classes that lose, if any is proven to."""
+    if not contender.class_losses:
+        return []
+    told = [
+        f"{loss.label} ({words.percent(loss.champion)} → {words.percent(loss.candidate)} right of {loss.rows})"
+        for loss in contender.class_losses[:_CLASSES_TOLD]
+    ]
+    more = len(contender.class_losses) - len(told)
+    return [f"Worse in class{'es' if len(told) > 1 else ''} {words.listed(told)}{f' and {more} more' if more else ''}."]
 
 
 def _noise(evidence: Evidence) -> list[str]:
@@ -201,10 +216,14 @@ def _refused(check: Check, contender: Contender, evidence: Evidence) -> str:
     label, limit, worst = words.LABELS[metric], words.value(metric, check.limit), words.value(metric, check.pessimistic)
     side = "above" if metric.higher_is_better else "below"
     match check.refusal:
+        case Refusal.NEARLY_CONSTANT:
+            share = words.percent(contender.spread)
+            return f"It answers nearly the same for every row: its answers vary by {share} of what the champion's do."
         case Refusal.TOO_FEW_TEST_ROWS:
             needed = f": about {check.rows_needed} are needed" if check.rows_needed else ""
+            difference = contender.differences[metric]
             return (
-                f"{contender.difference.rows} test rows cannot show that {label} stays at or {side} {limit} (it may be "
+                f"{difference.rows} {difference.unit} cannot show that {label} stays at or {side} {limit} (it may be "
                 f"{worst}){needed}. {_agreement(contender)}"
             )
         case Refusal.ACCURACY_BELOW_MARGIN | Refusal.QUALITY_BELOW_MARGIN:

@@ -5,16 +5,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from optimizer_jobs.measure.stats import Interval
-from retune.api.objectives import Metric
+from retune.api.metrics import Metric, MetricKind
 
 _UNITS = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-LABELS = {
+LABELS = {metric: metric.value.replace("_", " ") for metric in Metric} | {
     Metric.ACCURACY: "accuracy",
     Metric.ROBUST_ACCURACY: "robust accuracy",
     Metric.MAE: "mean absolute error",
     Metric.RMSE: "RMSE",
-    Metric.COSINE: "cosine",
     Metric.NEIGHBOR_AGREEMENT: "neighbour agreement",
+    Metric.MATTHEWS: "Matthews correlation",
+    Metric.ROC_AUC: "ROC AUC",
+    Metric.BRIER_SCORE: "Brier score",
+    Metric.D2_LOG_LOSS: "explained log loss",
+    Metric.D2_BRIER: "explained Brier score",
+    Metric.R2: "R2",
+    Metric.MRR: "MRR",
     Metric.LATENCY_P50_MS: "p50",
     Metric.LATENCY_P95_MS: "p95",
     Metric.THROUGHPUT_RPS: "throughput",
@@ -91,21 +97,19 @@ def listed(parts: Sequence[str]) -> str:
 def value(metric: Metric, number: float) -> str:
     """Return a metric's value with its unit."""
     if metric.is_share:
-        return f"{number:.3f}" if metric is Metric.ACCURACY else f"{number:.4f}"
+        return f"{number:.3f}" if metric in _THREE_DIGITS else f"{number:.4f}"
     if metric in {Metric.SIZE_BYTES, Metric.PEAK_MEMORY_BYTES}:
         return size(number)
-    if metric in _UNIT:
-        return f"{_three(number)}{_UNIT[metric]}"
-    return milliseconds(number)
+    if metric.kind is MetricKind.LATENCY:
+        return milliseconds(number)
+    return f"{_three(number)}{_UNIT.get(metric, '')}"
 
 
+_THREE_DIGITS = frozenset({Metric.ACCURACY, Metric.BALANCED_ACCURACY, Metric.RECALL, Metric.PRECISION, Metric.F1})
 _UNIT = {
-    Metric.MAE: "",
-    Metric.RMSE: "",
     Metric.THROUGHPUT_RPS: " rows/s",
     Metric.CPU_SECONDS_PER_1000: " s",
     Metric.ENERGY_JOULES_PER_1000: " J (estimated)",
-    Metric.COST_PER_1000: "",
 }
 
 

@@ -41,6 +41,7 @@ from optimizer_jobs.models.bundle import Bundle, Lineage, open_bundle
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.objectives import limits
+from optimizer_jobs.study.protection import fitted
 from optimizer_jobs.study.trials import LEFT_OUT, PLAN, TrialResult, counted, journal_path, open_study
 from optimizer_jobs.technique import Params, StoppedEarlyError, Subject
 from optimizer_jobs.techniques.adversarial_training import attack_of
@@ -63,7 +64,7 @@ def run(request: SearchRequest) -> SearchResult:
         JobError: The store is not a shared folder, the data or a bundle is unusable, or a technique cannot be used.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        return _search(request, Path(scratch))
+        return _search(fitted(request), Path(scratch))
 
 
 def _search(request: SearchRequest, scratch: Path) -> SearchResult:

@@ -12,7 +12,6 @@ from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.machinery.robust.attack import method_for, withstood
 from optimizer_jobs.measure.confinement import confined, confinement
 from optimizer_jobs.measure.latency import interleave, ratio
-from optimizer_jobs.measure.quality import figure
 from optimizer_jobs.measure.resources import RESOURCES, Conditions, Served, Usage, measure_resources
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.runtime import Session
@@ -128,6 +127,7 @@ class SideBySide:
             settings=self.attack,
             classes=self.classes,
             seed=self.seed,
+            reading=self.champion.manifest.signature.reading,
             batch=self.serving.batch_size,
         )
-        return figure(Metric.ROBUST_ACCURACY, right)
+        return float(right.mean())

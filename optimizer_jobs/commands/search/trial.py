@@ -16,7 +16,9 @@ from optimizer_jobs.commands.search.early_stopping import Watch
 from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.space import Plan
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.quality import MAIN, Answers, alike, answer, figure, scores
+from optimizer_jobs.measure.answers import Answers, alike, answer
+from optimizer_jobs.measure.metrics.evaluation import Evaluation
+from optimizer_jobs.measure.quality import MAIN, evaluate, measured_metrics
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.native import Native
@@ -148,8 +150,8 @@ class Bench:
         answers, champion = self._answer(session, proxy), reference.answers.take(self._proxy_indices)
         agreement = float(alike(champion, answers).mean())
         metric, delivered = MAIN[self._task][0], reference.delivered.take(self._proxy_indices)
-        scored = partial(scores, metric, rows=proxy, reference=delivered)
-        mine, theirs = figure(metric, scored(answers)), figure(metric, scored(champion))
+        measured = partial(evaluate, metric, rows=proxy, reference=delivered)
+        mine, theirs = measured(answers).value, measured(champion).value
         worse = mine < theirs if metric.higher_is_better else mine > theirs
         if worse and agreement < PROXY_AGREEMENT:
             reason = f"agrees with the champion on {agreement:.0%} of {len(proxy)} rows only"
@@ -208,20 +210,26 @@ class Bench:
         )
 
     def _quality(self, answers: Answers, delivered: Answers) -> dict[Metric, float]:
-        """Return the quality metrics of the task on the validation rows."""
-        scored = partial(scores, answers=answers, rows=self.validation, reference=delivered)
-        return {metric: figure(metric, scored(metric)) for metric in MAIN[self._task]}
+        """Return the quality metrics of task and objectives on the validation rows."""
+        return {metric: self._evaluation(metric, answers, delivered).value for metric in self._metrics}
+
+    def _evaluation(self, metric: Metric, answers: Answers, delivered: Answers) -> Evaluation:
+        return evaluate(metric, answers, self.validation, reference=delivered)
+
+    @property
+    def _metrics(self) -> tuple[Metric, ...]:
+        return measured_metrics(self._task, self.objectives)
 
     def _errors(self, answers: Answers) -> dict[str, float]:
         """Return, by metric with a limit on quality, the standard error of the number that the limit applies to."""
-        scored = partial(scores, rows=self.validation, reference=self.reference.delivered)
-        errors = {}
-        for objective in limits(self.objectives):
-            metric = objective.metric
-            if metric in MAIN[self._task]:
-                champion, candidate = scored(metric, self.reference.answers), scored(metric, answers)
-                errors[metric.value] = standard_error(objective, champion, candidate)
-        return errors
+        at = partial(self._evaluation, delivered=self.reference.delivered)
+        return {
+            limit.metric.value: standard_error(
+                limit, at(limit.metric, self.reference.answers), at(limit.metric, answers)
+            )
+            for limit in limits(self.objectives)
+            if limit.metric in self._metrics
+        }
 
     def _bundle(self, folder: Path, *, plan: Plan, built: Built, session: Session, number: int) -> Bundle:
         manifest = self.original.manifest
@@ -273,15 +281,15 @@ class Bench:
 
     def _quality_shortfall(self) -> Callable[[Path], float] | None:
         """Return a function that says how far a model file misses the first quality limit; None without a limit."""
-        limit = next((limit for limit in limits(self.objectives) if limit.metric in MAIN[self._task]), None)
+        limit = next((limit for limit in limits(self.objectives) if limit.metric in self._metrics), None)
         if limit is None:
             return None
 
         def missed(model: Path) -> float:
             session = open_model(model, EngineOptions(threads=self.threads))
             answers = self._answer(session, self.validation)
-            scored = scores(limit.metric, answers, self.validation, reference=self.reference.delivered)
-            return shortfall(limit, figure(limit.metric, scored), self.reference.quality[limit.metric])
+            value = self._evaluation(limit.metric, answers, self.reference.delivered).value
+            return shortfall(limit, value, self.reference.quality[limit.metric])
 
         return missed
 
@@ -294,8 +302,15 @@ class Bench:
         return self.original.manifest.task
 
     def _answer(self, session: Session, rows: Rows) -> Answers:
-        classes = self.original.manifest.classes or None
-        return answer(session, rows, task=self._task, classes=classes, batch=self.serving.batch_size)
+        manifest = self.original.manifest
+        return answer(
+            session,
+            rows,
+            task=manifest.task,
+            classes=manifest.classes or None,
+            reading=manifest.signature.reading,
+            batch=self.serving.batch_size,
+        )
 
     def _limited(self, engine: EngineOptions) -> EngineOptions:
         return limited(engine, self.threads)

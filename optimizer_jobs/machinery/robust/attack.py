@@ -5,8 +5,9 @@ are tried, which finds fewer weaknesses. Numbers of both attacks are never compa
 the one attack that is possible on all of them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import numpy as np
 import onnx
 
 from optimizer_jobs.data.datasets import Array, Rows
-from optimizer_jobs.measure.quality import Floats, correct, predict
+from optimizer_jobs.measure.answers import Floats, Predictions, correct, predict
 from optimizer_jobs.models.engine import Session
+from optimizer_jobs.signature import Reading
 from optimizer_jobs.technique import Params
 from retune.api.model import Task
 from retune.api.techniques import Adversarial
@@ -31,7 +33,7 @@ def method_for(models: Iterable[Path]) -> str:
     return WHITE_BOX if all(map(_differentiable, models)) else BLACK_BOX
 
 
-def withstood(
+def withstood(  # noqa: PLR0913 - all that an attack depends on
     model: Path,
     session: Session,
     rows: Rows,
@@ -40,6 +42,7 @@ def withstood(
     settings: Adversarial,
     classes: tuple[int | str, ...],
     seed: int,
+    reading: Reading | None = None,
     batch: int = _BATCH,
 ) -> Floats:
     """Return, for each row, whether it is still answered right under attack. The mean is robust_accuracy.
@@ -52,6 +55,7 @@ def withstood(
         settings: How far inputs may be changed, and in how many steps.
         classes: Label of each score column; empty means that the column's number is the label.
         seed: Seed of everything random.
+        reading: Which outputs are the answer.
         batch: Rows in a call.
 
     Returns:
@@ -60,8 +64,10 @@ def withstood(
     if method == WHITE_BOX:
         changed = _white_box(model, rows, settings=settings, classes=classes, seed=seed)
     else:
-        changed = _black_box(session, rows, settings=settings, classes=classes, seed=seed)
-    return correct(predict(session, changed, batch=batch, classes=classes or None), rows).astype(np.float64)
+        answers = partial(predict, session, classes=classes or None, reading=reading)
+        changed = _black_box(answers, rows, settings=settings, seed=seed)
+    predictions = predict(session, changed, batch=batch, classes=classes or None, reading=reading)
+    return correct(predictions, rows).astype(np.float64)
 
 
 def _differentiable(model: Path) -> bool:
@@ -99,9 +105,7 @@ def _white_box(model: Path, rows: Rows, *, settings: Adversarial, classes: tuple
     return replace(rows, inputs=changed)
 
 
-def _black_box(
-    session: Session, rows: Rows, *, settings: Adversarial, classes: tuple[int | str, ...], seed: int
-) -> Rows:
+def _black_box(answers: Callable[[Rows], Predictions], rows: Rows, *, settings: Adversarial, seed: int) -> Rows:
     """Return for each row the first corner at which the model errs, else the last one that was tried."""
     generator, changed = np.random.default_rng(seed), rows
     bounds = {name: _bound(values, float(settings.epsilon)) for name, values in rows.inputs.items()}
@@ -112,7 +116,7 @@ def _black_box(
             for name, values in rows.inputs.items()
         }
         changed = replace(rows, inputs=inputs)
-        holds &= correct(predict(session, changed, classes=classes or None), rows)
+        holds &= correct(answers(changed), rows)
     return changed
 
 

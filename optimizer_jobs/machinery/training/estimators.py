@@ -127,7 +127,7 @@ def _written(estimator: Any, target: Path, context: Context) -> str | None:
     except NotConvertibleError as error:
         return str(error)
     signature = open_model(target, EngineOptions(spinning=False)).signature
-    if signature != context.signature:
+    if not signature.same_tensors(context.signature):
         return f"its outputs changed to {signature.words}: do the training rows have every class?"
     return None
 

@@ -12,8 +12,8 @@ from optuna.trial import FixedTrial
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.machinery.compress import schemes, sensitivity, static
 from optimizer_jobs.machinery.compress.layers import weighted
+from optimizer_jobs.measure.answers import correct, predict
 from optimizer_jobs.measure.fingerprint import fingerprint
-from optimizer_jobs.measure.quality import correct, predict
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model

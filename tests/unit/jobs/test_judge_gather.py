@@ -14,8 +14,8 @@ from optimizer_jobs.commands.judge.evidence import Contender, Evidence
 from optimizer_jobs.commands.judge.measuring import THOROUGH, fitting, measure
 from optimizer_jobs.commands.judge.rules import Entrant, Rules
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.measure.answers import answer
 from optimizer_jobs.measure.latency import Effort, Timings, Unrest, ratio
-from optimizer_jobs.measure.quality import answer
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import EngineOptions

@@ -9,7 +9,7 @@ import pytest
 from onnx import helper
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.quality import (
+from optimizer_jobs.measure.answers import (
     Answers,
     NotAClassifierError,
     Predictions,
@@ -18,10 +18,9 @@ from optimizer_jobs.measure.quality import (
     alike,
     answer,
     correct,
-    figure,
     predict,
-    scores,
 )
+from optimizer_jobs.measure.quality import evaluate
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import Session, open_model
 from retune.api.model import Task
@@ -128,8 +127,8 @@ def test_errors_of_a_regression_are_kept_row_by_row(tmp_path: Path) -> None:
     found = answer(opened(made.folder / made.model), patients(), task=Task.REGRESSION)
     missed = found.numbers - patients().answers
 
-    assert np.allclose(scores(Metric.MAE, found, patients()), np.abs(missed))
-    assert figure(Metric.RMSE, scores(Metric.RMSE, found, patients())) == pytest.approx(np.sqrt(np.mean(missed**2)))
+    assert np.allclose(evaluate(Metric.MAE, found, patients()).scores, np.abs(missed))
+    assert evaluate(Metric.RMSE, found, patients()).value == pytest.approx(np.sqrt(np.mean(missed**2)))
 
 
 def test_an_embedding_with_a_fixed_batch_answers_the_same(tmp_path: Path, splits: Splits) -> None:
@@ -144,7 +143,7 @@ def test_an_embedding_with_a_fixed_batch_answers_the_same(tmp_path: Path, splits
     fixed = answer(opened(tmp_path / "fixed.onnx"), rows, task=Task.EMBEDDING)
 
     for metric in (Metric.COSINE, Metric.NEIGHBOR_AGREEMENT):
-        assert figure(metric, scores(metric, fixed, rows, reference=free)) == pytest.approx(1.0, abs=1e-5)
+        assert evaluate(metric, fixed, rows, reference=free).value == pytest.approx(1.0, abs=1e-5)
 
 
 def test_nearest_neighbour_of_a_digit_is_seldom_another_digit(tmp_path: Path, splits: Splits) -> None:
@@ -159,9 +158,9 @@ def test_nearest_neighbour_of_a_digit_is_seldom_another_digit(tmp_path: Path, sp
     swapped = Answers(values=found[expected])
 
     assert np.mean(rows.answers[expected] == rows.answers) > 0.9
-    agreed = scores(Metric.NEIGHBOR_AGREEMENT, Answers(values=found), rows, reference=Answers(values=found))
-    assert agreed.all()
-    assert not scores(Metric.NEIGHBOR_AGREEMENT, swapped, rows, reference=Answers(values=found)).all()
+    agreed = evaluate(Metric.NEIGHBOR_AGREEMENT, Answers(values=found), rows, reference=Answers(values=found))
+    assert agreed.value == 1.0
+    assert evaluate(Metric.NEIGHBOR_AGREEMENT, swapped, rows, reference=Answers(values=found)).value < 1
 
 
 def test_neighbours_do_not_change_with_the_length_of_an_embedding(tmp_path: Path, splits: Splits) -> None:
@@ -171,8 +170,8 @@ def test_neighbours_do_not_change_with_the_length_of_an_embedding(tmp_path: Path
     found = answer(opened(made.folder / made.model), rows, task=Task.EMBEDDING)
     twice = Answers(values=2 * found.numbers)
 
-    assert scores(Metric.NEIGHBOR_AGREEMENT, twice, rows, reference=found).all()
-    assert scores(Metric.COSINE, twice, rows, reference=found) == pytest.approx(1.0)
+    assert evaluate(Metric.NEIGHBOR_AGREEMENT, twice, rows, reference=found).value == 1.0
+    assert evaluate(Metric.COSINE, twice, rows, reference=found).scores == pytest.approx(1.0)
 
 
 def test_regressions_are_alike_as_far_as_they_differ_by_less_than_the_spread() -> None:

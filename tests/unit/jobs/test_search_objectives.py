@@ -69,8 +69,9 @@ def test_a_better_candidate_never_costs_more(metric: Metric, value: float, bette
 def test_limits_hold_for_every_role() -> None:
     """A goal on an optimized objective is a limit too; ranking is by role."""
     optimized = Objective(metric=Metric.SIZE_BYTES, goal=Goal(type=GoalType.THRESHOLD, value="1000"))
-    objectives = (*OBJECTIVES[:2], optimized)
-    assert [item.metric for item in limits(objectives)] == [Metric.ACCURACY, Metric.SIZE_BYTES]
+    objectives = (*OBJECTIVES[:3], optimized)
+    limited = [Metric.ACCURACY, Metric.D2_BRIER, Metric.SIZE_BYTES]
+    assert [item.metric for item in limits(objectives)] == limited
     assert [item.metric for item in ranked(objectives)] == [Metric.LATENCY_P95_MS, Metric.SIZE_BYTES]
 
 

@@ -1,5 +1,7 @@
 """How likely a candidate is to be proven: chances rise with what speaks for it, and come true as often as they say."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
 
 from optimizer_jobs.measure.intervals import difference, own_interval
+from optimizer_jobs.measure.metrics.evaluation import mean_of, root_mean_of
 from optimizer_jobs.study.prospects import Hurdle, standard_error
 from optimizer_jobs.study.trials import TrialResult
 from retune.api.objectives import GoalType, Metric
@@ -65,7 +68,7 @@ def test_a_lead_on_few_rows_is_taken_for_luck(metric: str, sign: int) -> None:
 
 def test_an_absolute_limit_is_measured_by_the_candidates_own_error() -> None:
     """The champion's mistakes on the same rows cancel in a difference, and say nothing of an absolute limit."""
-    right = np.array([1.0] * 900 + [0.0] * 100)
+    right = mean_of(np.array([1.0] * 900 + [0.0] * 100), is_share=True)
     absolute = limit(Metric.ACCURACY, GoalType.THRESHOLD, "0.8")
     assert standard_error(absolute, right, right) > 2 * standard_error(GOAL, right, right)
 
@@ -78,9 +81,9 @@ def test_errors_of_means_are_those_that_resampling_gives(metric: Metric, goal: G
     errors = [
         np.abs(Ridge(alpha).fit(rows[:200], targets[:200]).predict(rows[200:]) - targets[200:]) for alpha in (0, 9)
     ]
-    champion, candidate = (error**2 if metric is Metric.RMSE else error for error in errors)
+    champion, candidate = (root_mean_of(error**2) if metric is Metric.RMSE else mean_of(error) for error in errors)
     absolute = goal is GoalType.THRESHOLD
-    judge = (own_interval(metric, candidate) if absolute else difference(metric, champion, candidate))(0.95)
+    judge = (own_interval(candidate) if absolute else difference(metric, champion, candidate))(0.95)
     expected = (judge.high - judge.low) / 2 / norm.ppf(0.975)
     assert standard_error(limit(metric, goal, "1"), champion, candidate) == pytest.approx(expected, rel=0.1)
 
@@ -101,7 +104,8 @@ def test_chances_come_true_about_as_often_as_they_say() -> None:
         drawn = [np.array_split(generator.integers(0, len(labels), len(labels)), 2) for _ in range(200)]
         chances = [expected(champion, candidate, seen, rows=len(coming)) for seen, coming in drawn]
         shown = [
-            difference(Metric.ACCURACY, champion[coming], candidate[coming])(CONFIDENCE).low for _, coming in drawn
+            difference(Metric.ACCURACY, share(champion[coming]), share(candidate[coming]))(CONFIDENCE).low
+            for _, coming in drawn
         ]
         proven.append(float(np.mean(np.array(shown) >= -MARGIN)))
         nearer = norm.cdf(norm.ppf(np.clip(proven[-1], 0.005, 0.995)) / np.sqrt(3))
@@ -109,8 +113,11 @@ def test_chances_come_true_about_as_often_as_they_say() -> None:
     assert (min(proven) < 0.3, max(proven) > 0.6) == (True, True), f"these networks show nothing: {proven}"
 
 
+share = partial(mean_of, is_share=True)
+
+
 def expected(champion: np.ndarray, candidate: np.ndarray, seen: np.ndarray, *, rows: int) -> float:
     """Return the chance that these rows promise."""
     gap = float(candidate[seen].mean() - champion[seen].mean())
-    error = standard_error(GOAL, champion[seen], candidate[seen])
+    error = standard_error(GOAL, share(champion[seen]), share(candidate[seen]))
     return Hurdle(rows, CONFIDENCE).chance(found(MARGIN + gap, error, len(seen)))

@@ -17,6 +17,7 @@ def asked_of(spec: ModelOptimizationSpec) -> dict[str, object]:
     return {
         "data": spec.data,
         "objectives": spec.better,
+        "chosen_by_default": spec.objectives is None,
         "selection": spec.selection,
         "techniques": spec.techniques,
         "search": spec.search,

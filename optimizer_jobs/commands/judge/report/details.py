@@ -1,69 +1,40 @@
 """How two models differ in detail: by class, by residual or by similarity; and how many rows a margin needs."""
 
+from dataclasses import asdict
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, false_discovery_control
 
+from optimizer_jobs.commands.judge.by_class import by_class
 from optimizer_jobs.commands.judge.gate import limit_value, margin_rows
 from optimizer_jobs.commands.judge.measuring import Measured
 from optimizer_jobs.commands.judge.report.document import ClassLine, Distribution, MarginLine, Spread
 from optimizer_jobs.commands.judge.verdict import Finding
 from optimizer_jobs.commands.judge.words import change
-from optimizer_jobs.errors import printable
+from optimizer_jobs.measure.answers import cosines
 from retune.api.objectives import GoalType, Metric
 
 Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
-TEXT_LIMIT = 200
-MOST_CLASSES = 100
 USUAL_MARGINS = (0.005, 0.01, 0.02, 0.05)
 """Margins that the report shows: absolute for a metric that is a share, else relative to the champion's value."""
 BINS = 40
 
 
 def classes(subject: Finding, measured: Measured) -> tuple[ClassLine, ...]:
-    """Return a classifier's accuracy by class, for at most MOST_CLASSES classes, the most frequent ones."""
-    if Metric.ACCURACY not in subject.contender.differences:
-        return ()
-    before, after = (measured.scores[digest][Metric.ACCURACY] > 0 for digest in _both(subject, measured))
-    answers = measured.rows.answers
-    labels, counts = np.unique(answers, return_counts=True)
-    shown = labels[np.sort(np.argsort(-counts, kind="stable")[:MOST_CLASSES])]
-    lines = [_class_line(label, before[answers == label], after[answers == label]) for label in shown]
-    adjusted = false_discovery_control([line.p_value for line in lines])
-    return tuple(
-        line.model_copy(update={"p_value": float(p_value)}) for line, p_value in zip(lines, adjusted, strict=True)
-    )
-
-
-def _class_line(label: object, before: Mask, after: Mask) -> ClassLine:
-    """Return the line of one class, with a p-value that is not adjusted yet.
-
-    Args:
-        label: The class.
-        before: Mask (M,) of the rows of the class that the champion gets right.
-        after: Mask (M,) of the rows of the class that the candidate gets right.
-    """
-    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    return ClassLine(
-        label=printable(str(label), limit=TEXT_LIMIT),
-        rows=len(before),
-        champion=float(before.mean()),
-        candidate=float(after.mean()),
-        gained=gained,
-        lost=lost,
-        p_value=float(binomtest(lost, gained + lost).pvalue) if gained + lost else 1.0,
-    )
+    """Return a classifier's accuracy by class, for the most frequent classes."""
+    champion, candidate = (measured.answers[digest] for digest in _both(subject, measured))
+    return tuple(ClassLine(**asdict(pair)) for pair in by_class(champion, candidate, measured.rows))
 
 
 def distribution(subject: Finding, measured: Measured) -> Distribution | None:
     """Return the distribution of residuals (regression) or of similarities to the model as delivered (embedding)."""
     digests = _both(subject, measured)
     if Metric.COSINE in subject.contender.differences:
-        return _distribution("similarity", [measured.scores[digest][Metric.COSINE] for digest in digests])
+        delivered = measured.delivered.numbers
+        return _distribution("similarity", [cosines(measured.answers[digest].numbers, delivered) for digest in digests])
     answers = [measured.answers[digest].values for digest in digests]
-    residuals = [values - measured.rows.answers for values in answers if values is not None]
+    residuals = [(values - measured.rows.answers).ravel() for values in answers if values is not None]
     return _distribution("residual", residuals) if len(residuals) == len(digests) else None
 
 

@@ -12,7 +12,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from optimizer_jobs.commands.judge import words
 from optimizer_jobs.commands.judge.report import pictures
 from optimizer_jobs.commands.judge.report.document import Estimate, Report
-from optimizer_jobs.measure.quality import SHARES
 from optimizer_jobs.measure.stats import Interval
 from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective, Role
 
@@ -30,6 +29,8 @@ _TITLES = {
     Metric.LATENCY_P50_MS: "Latency, p50",
     Metric.LATENCY_P95_MS: "Latency, p95",
 }
+_SHARES = frozenset({Metric.ACCURACY, Metric.ROBUST_ACCURACY, Metric.RECALL, Metric.NEIGHBOR_AGREEMENT})
+"""Metrics by which a row is either right or wrong."""
 _TIMED = {MetricKind.LATENCY: "calls", MetricKind.QUALITY: "rows", MetricKind.RESOURCE: "readings"}
 _OUTCOMES = {"Used": "in the candidate", "Tried": "not chosen", "NoEffect": "no effect", "LeftOut": "left out"}
 
@@ -51,7 +52,7 @@ def render(report: Report) -> str:
         latency=report.latency,
         QUALITY=MetricKind.QUALITY,
         RESOURCE=MetricKind.RESOURCE,
-        SHARES=SHARES,
+        SHARES=_SHARES,
         Metric=Metric,
     )
 

@@ -1,0 +1,65 @@
+"""Whether a model knows anything: answers that are no better than chance must not become a yardstick.
+
+Accuracy alone does not say: where one class in a hundred is rare, always answering the other is right in 99 %.
+"""
+
+from scipy.stats import spearmanr
+
+from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.measure.answers import Answers, Predictions, UnfitAnswersError, spelled
+from optimizer_jobs.measure.intervals import own_interval
+from optimizer_jobs.measure.metrics.evaluation import Evaluation
+from optimizer_jobs.measure.quality import evaluate
+from retune.api.metrics import Metric
+
+CONFIDENCE = 0.95
+_MOST_CURVES = 20
+"""Most classes of which each is told from the rest by its scores."""
+
+
+def no_better_than_chance(answers: Answers, rows: Rows) -> str | None:
+    """Return why a model's answers to labelled rows cannot be told from chance, or None when they can.
+
+    A classifier must beat chance by its labels or by the order of its scores. A regression must explain variance, or
+    be better than the mean and follow the values for sure.
+    """
+    if rows.labels is None or answers.is_embedding or _follows(answers, rows):
+        return None
+    said = []
+    for metric, chance in _bars(answers, rows):
+        evaluation = _evaluated(metric, answers, rows)
+        if evaluation is None:
+            continue
+        ends = own_interval(evaluation)(CONFIDENCE)
+        if ends.low > chance:
+            return None
+        said.append(f"{metric} {ends.value:.3g} ({ends.low:.3g} to {ends.high:.3g}), chance is {chance:.3g}")
+    return f"its answers to {len(rows)} rows cannot be told from chance: {'; '.join(said)}"
+
+
+def _bars(answers: Answers, rows: Rows) -> tuple[tuple[Metric, float], ...]:
+    """Return metrics with the value that chance reaches; the model must be above one of them."""
+    if answers.predictions is None:
+        return ((Metric.R2, 0.0),)
+    classes = len(set(spelled(rows.answers)))
+    return ((Metric.BALANCED_ACCURACY, 1 / classes), *_curves(answers.predictions, classes))
+
+
+def _follows(answers: Answers, rows: Rows) -> bool:
+    """Return whether answers of a regression err less than the mean and surely rise with the values."""
+    if answers.predictions is not None or answers.numbers.shape != rows.answers.shape:
+        return False
+    order = spearmanr(answers.numbers.ravel(), rows.answers.ravel())
+    surely = order.statistic > 0 and order.pvalue < 1 - CONFIDENCE
+    return bool(surely) and evaluate(Metric.R2, answers, rows).value > 0
+
+
+def _curves(predictions: Predictions, classes: int) -> tuple[tuple[Metric, float], ...]:
+    return ((Metric.ROC_AUC, 0.5),) if predictions.scores is not None and classes <= _MOST_CURVES else ()
+
+
+def _evaluated(metric: Metric, answers: Answers, rows: Rows) -> Evaluation | None:
+    try:
+        return evaluate(metric, answers, rows)
+    except UnfitAnswersError:
+        return None

@@ -1,0 +1,70 @@
+"""What one metric says of one model on N rows, for any weights of the rows.
+
+A resample of the rows is a weight for each of them, so one function of weights gives the value and all its resamples.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Array = NDArray[np.generic]
+
+At = Callable[[Floats], Floats]
+"""Takes weights (D, N) of the rows and returns the metric's values (D,); NaN where these rows do not define it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """A metric of one model on rows that count equally."""
+
+    value: float
+    """The metric's value on the rows themselves."""
+    scores: Floats
+    """(N,): how good or bad each answer is, in the direction of the metric; for people, and where `root` says so."""
+    at: At
+    """The metric's values for other weights of the rows."""
+    is_share: bool = False
+    """Whether the metric is the mean of scores that are all 0 or 1, so that formulas for shares hold."""
+    unit: str = "test rows"
+    """What the N rows are, in words."""
+    blocks: NDArray[np.int64] | None = None
+    """Block (N,) of each row, numbered from 0, where rows of a block depend on each other: whole blocks are drawn."""
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(self.scores)
+
+
+def mean_of(scores: Floats, *, is_share: bool = False, unit: str = "test rows") -> Evaluation:
+    """Return the evaluation of a metric that is the mean of one score (N,) a row."""
+
+    def at(weights: Floats) -> Floats:
+        return np.asarray(weights @ scores / weights.sum(axis=1))
+
+    return Evaluation(value=float(scores.mean()), scores=scores, at=at, is_share=is_share, unit=unit)
+
+
+def of_means(moments: Floats, figure: Callable[[Floats], Floats], *, scores: Floats, value: float) -> Evaluation:
+    """Return the evaluation of a metric that is a function of means over rows.
+
+    Args:
+        moments: Values (N, M) of each row.
+        figure: Takes means (D, M) and returns the metric's values (D,).
+        scores: Scores (N,) for people.
+        value: The metric's value as scikit-learn computes it.
+    """
+
+    def at(weights: Floats) -> Floats:
+        return figure(weights @ moments / weights.sum(axis=1, keepdims=True))
+
+    return Evaluation(value=value, scores=scores, at=at)
+
+
+def root_mean_of(scores: Floats) -> Evaluation:
+    """Return the evaluation of a metric that is the root of the mean of one score (N,) a row, none below 0."""
+    value = float(np.sqrt(scores.mean()))
+    return of_means(scores[:, np.newaxis], lambda means: np.asarray(np.sqrt(means[:, 0])), scores=scores, value=value)

@@ -1,0 +1,64 @@
+"""The limits on quality of a spec that names none, fitted to what the model answers and to its labels.
+
+Where one class is rare, accuracy says next to nothing: a constant keeps it. There, the order of the scores and the rows
+of the rare class that are found decide. Whatever the classes, the probabilities must keep what they explain, because
+what is built on them (thresholds, costs, rankings) feels a loss before accuracy does.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from optimizer_jobs.measure.finding import RARE
+from optimizer_jobs.models.bundle import Manifest, open_bundle
+from optimizer_jobs.signature import Reading
+from retune.api.metrics import Metric
+from retune.api.model import Task
+from retune.api.objectives import Goal, GoalType, Objective, Role
+from retune.contract.requests import SearchRequest
+
+Asked = TypeVar("Asked", bound=SearchRequest)
+
+RARE_OF_MANY = 0.02
+"""Share of the rows below which one of more than two classes is rare."""
+
+_PRECISION = Goal(type=GoalType.PERCENT_MAX_DEGRADATION, value="5")
+_RECALL = Objective(metric=Metric.RECALL, role=Role.CONSTRAIN, goal=Goal(type=GoalType.MAX_DEGRADATION, value="0.05"))
+_BALANCED = Objective(
+    metric=Metric.BALANCED_ACCURACY, role=Role.CONSTRAIN, goal=Goal(type=GoalType.MAX_DEGRADATION, value="0.03")
+)
+
+
+def fitted(request: Asked) -> Asked:
+    """Return a request with objectives that fit the delivered model, where its spec names none.
+
+    Raises:
+        JobError: The bundle of the delivered model is missing or broken.
+    """
+    if not request.chosen_by_default:
+        return request
+    delivered = open_bundle(request.original.uri, digest=request.original.digest).manifest
+    return request.model_copy(update={"objectives": fitted_objectives(request.objectives, delivered)})
+
+
+def fitted_objectives(objectives: Sequence[Objective], delivered: Manifest) -> tuple[Objective, ...]:
+    """Return the default objectives as they fit the delivered model; those of other tasks stay as they are."""
+    if delivered.task is not Task.CLASSIFICATION:
+        return tuple(objectives)
+    reading = delivered.signature.reading or Reading()
+    known = [each for each in objectives if each.metric is not Metric.D2_BRIER or reading.scale is not None]
+    if reading.rarest is None:
+        return tuple(known)
+    if reading.positive is None:
+        rare = reading.rarest < RARE_OF_MANY
+        return (*known, _BALANCED) if rare else tuple(known)
+    if reading.rarest >= RARE or reading.scores is None:
+        return tuple(known)
+    return (*(_of_the_rare(each) for each in known), _RECALL)
+
+
+def _of_the_rare(objective: Objective) -> Objective:
+    """Return average precision in the place of accuracy."""
+    if objective.metric is not Metric.ACCURACY:
+        return objective
+    goal = None if objective.goal is None else _PRECISION
+    return objective.model_copy(update={"metric": Metric.AVERAGE_PRECISION, "goal": goal})
