@@ -86,7 +86,7 @@ class Answers:
     predictions: Predictions | None = None
     """For classification."""
     values: Floats | None = None
-    """(N,) for regression, (N, D) for an embedding."""
+    """(N,) for regression, (N, D) for an embedding; images and sequences are vectors of all their numbers."""
 
     @property
     def numbers(self) -> Floats:
@@ -119,10 +119,10 @@ def answer(
     if task is Task.CLASSIFICATION:
         return Answers(predictions=predict(session, rows, batch=batch, classes=classes))
     outputs = outputs_of(session, rows, batch).values()
-    numbers = next((output for output in outputs if output.dtype.kind == "f" and output.ndim <= 2), None)
+    numbers = next((output for output in outputs if output.dtype.kind == "f" and len(output) == len(rows)), None)
     if numbers is None:
         raise UnfitAnswersError(f"a model of task {task} needs a floating point output of one row a row")
-    values = numbers.astype(np.float64)
+    values: Floats = numbers.astype(np.float64).reshape(len(rows), -1)
     if task is Task.REGRESSION:
         if values.size != len(rows):
             raise UnfitAnswersError(f"a regression answers one number a row, not {list(values.shape)}")

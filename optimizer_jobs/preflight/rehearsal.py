@@ -74,7 +74,7 @@ def rehearse(opened: Opened, rows: Rows, *, uri: str, task: Task, batch: int = 1
             if never_right(answers, few):
                 answers = answer(session, rows, task=task, classes=opened.classes or None)
                 check_ever_right(answers, rows)
-        with _stage("golden requests"):
+        with _stage("recording golden requests"):
             _replay(session, few)
     except (EngineError, UnfitAnswersError) as error:
         raise cannot_run(error, uri=uri, task=task) from error
@@ -138,8 +138,8 @@ def _stage(name: str) -> Iterator[None]:
     except UnfitAnswersError:
         raise
     except Exception as error:
-        kind = "" if isinstance(error, EngineError) else f"{type(error).__name__}: "
-        raise EngineError(f"{name} fails ({kind}{error})") from error
+        words = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {str(error)[:120]}"
+        raise EngineError(f"{name} fails ({words})") from error
 
 
 def _spread(rows: Rows) -> Rows:

@@ -16,6 +16,7 @@ from retune.cli import tables
 from retune.cli.access import AccessError
 from retune.cli.follow import Exit
 from retune.cli.local import init, look
+from retune.cli.local.ending import after
 from retune.cli.local.optimize import Finished, optimize, read_manifest
 from retune.cli.local.place import place
 from retune.cli.local.progress import Progress
@@ -133,9 +134,12 @@ def _tell(finished: Finished, console: Console) -> None:
     if finished.bundle is not None:
         console.print(f"bundle  {finished.bundle}", soft_wrap=True)
     console.print(f"report  {finished.report}", soft_wrap=True)
+    console.print()
+    console.print(after(finished), soft_wrap=True)
 
 
 def _document(finished: Finished) -> Mapping[str, Any]:
     """Return the result for programs, with the paths on this machine."""
-    paths = {"report": str(finished.report), "bundle": str(finished.bundle) if finished.bundle else None}
-    return finished.result.to_dict() | {"paths": paths}
+    folders = {"bundle": finished.bundle, "kept": finished.kept, "report": finished.report}
+    paths = {name: str(path) if path else None for name, path in folders.items()}
+    return finished.result.to_dict() | {"paths": paths, "next": after(finished)}
