@@ -135,7 +135,7 @@ def _example(request: InspectRequest, known: _Known) -> Dataset:
     """Return a file with example rows, from which the inputs of a model that is not ONNX are recognized."""
     specs = known.specs(request)
     if specs:
-        return next(iter(specs.values()))
+        return specs.get("validation", next(iter(specs.values())))
     if request.model.format is ModelFormat.ONNX:
         return Dataset(uri=request.model.uri)
     raise JobError(

@@ -58,10 +58,13 @@ def label_by_inputs(tables: Sequence[Columns], signature: Signature) -> Label:
     In a table of features for one input, any column may be the one.
     """
     inputs = {tensor.name for tensor in signature.inputs} | {SINGLE_INPUT}
+    others: list[str] = []
     for columns in tables:
         others = [name for name in columns.names if name not in inputs]
         if len(others) == 1 and not (columns.tabular and len(signature.inputs) == 1):
             return Label(others[0], f"column {others[0]!r}, because it is the only one that is no input")
+    if not others:
+        return Label(None, "none, because every column is an input of the model")
     return Label(None, f"none, because no column is named like one ({', '.join(LABELS)})")
 
 

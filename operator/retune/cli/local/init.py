@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from retune.api.model import Dataset, Factory, Model, ModelFormat, Task
 from retune.cli.access import AccessError
 from retune.cli.local.jobs import Job, job_environment, run
@@ -89,7 +91,7 @@ def guess(
         factory=Factory(entry_point=factory) if factory else None,
         trust="RunsCodeFromFile" if format_.runs_code else None,
     )
-    sets = {role: Dataset(uri=_uri(claim, root, path)) for role, path in files.items()}
+    sets = {role: Dataset(uri=_uri(claim, root, files[role])) for role in ROLES if role in files}
     return Guess(claim=claim, root=root, model=delivered, sets=sets)
 
 
@@ -171,6 +173,8 @@ def _data_files(places: Sequence[Path], *, roles_needed: bool) -> dict[str, Path
     """Return data files by role; raises AccessError when two files have one role or a named file has none."""
     files: dict[str, Path] = {}
     for place in places:
+        if not place.exists():
+            raise AccessError(f"{place} is no file or folder")
         candidates = sorted(place.iterdir()) if place.is_dir() else [place]
         for path in (candidate for candidate in candidates if candidate.suffix.lower() in _DATA):
             role = next((role for role, starts in ROLES.items() if path.stem.lower().startswith(starts)), None)
@@ -192,4 +196,9 @@ def _common_folder(paths: Sequence[Path]) -> Path:
 
 
 def _uri(claim: str, root: Path, path: Path) -> str:
-    return f"pvc://{claim}/{path.resolve().relative_to(root)}"
+    """Return the URI of a file; raises AccessError where no URI can name it."""
+    uri = f"pvc://{claim}/{path.resolve().relative_to(root)}"
+    try:
+        return Dataset(uri=uri).uri
+    except ValidationError as error:
+        raise AccessError(f"{uri} can be no URI: rename what is not letters, digits and _ . = : + -") from error
