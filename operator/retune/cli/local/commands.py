@@ -102,10 +102,9 @@ def run_init(arguments: argparse.Namespace, _: Console) -> int:
             file.write(text)
     except FileExistsError as error:
         raise AccessError(f"{arguments.file} exists already: name another file with -f, or remove it") from error
-    sys.stderr.write(
-        f"{arguments.file} written; try it here with: retune optimize -f {arguments.file} "
-        f"--claim {guess.claim}={guess.root}\n"
-    )
+    trust = " --allow-code" if guess.model.format.runs_code else ""
+    command = f"retune optimize -f {arguments.file} --claim {guess.claim}={guess.root}{trust}"
+    sys.stderr.write(f"{arguments.file} written; try it here with: {command}\n")
     return Exit.DONE
 
 
