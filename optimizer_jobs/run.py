@@ -24,7 +24,8 @@ from retune.contract.requests import AnyRequest, parse_request
 from retune.contract.results import Failure, JobResult, Reason, encode_result
 
 COMMANDS = {
-    "inspect": "optimizer_jobs.commands.inspection:run",
+    "inspect": "optimizer_jobs.commands.inspection.command:run",
+    "survey": "optimizer_jobs.commands.survey:run",
     "baseline": "optimizer_jobs.commands.baseline:run",
     "gather": "optimizer_jobs.commands.gather.command:run",
     "search": "optimizer_jobs.commands.search.command:run",

@@ -63,7 +63,8 @@ class Answers:
     predictions: Predictions | None = None
     """For classification."""
     values: Floats | None = None
-    """(N,) or (N, outputs) for regression, (N, D) for an embedding."""
+    """(N,) or (N, outputs) for regression, (N, D) for an embedding; images and sequences are vectors of all their
+    numbers."""
     is_embedding: bool = False
     """Whether the values of a row are one vector, whose direction counts."""
 
@@ -219,15 +220,14 @@ def _score_table(values: Array, rows: int) -> Floats:
 
 def _numbers_of(outputs: Mapping[str, Array], *, rows: int, task: Task, reading: Reading) -> Floats:
     named = None if reading.scores is None else _output(outputs, reading.scores)
-    floats = (output for output in outputs.values() if output.dtype.kind == "f" and output.ndim <= _TABLE_AXES)
+    floats = (output for output in outputs.values() if output.dtype.kind == "f" and len(output) == rows)
     numbers = named if named is not None else next(floats, None)
     if numbers is None:
         raise UnfitAnswersError(f"a model of task {task} needs a floating point output of one row a row")
     values = numbers.astype(np.float64)
     if len(values) != rows:
         raise UnfitAnswersError(f"a model of task {task} answers every row, not {list(values.shape)} for {rows} rows")
-    if task is Task.REGRESSION:
-        values = values.reshape(rows) if values.size == rows else values.reshape(rows, -1)
+    values = values.reshape(rows) if task is Task.REGRESSION and values.size == rows else values.reshape(rows, -1)
     if not np.isfinite(values).all():
         raise UnfitAnswersError(f"{int((~np.isfinite(values)).sum())} of its answers are not finite numbers")
     return values

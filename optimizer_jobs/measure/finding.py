@@ -138,13 +138,11 @@ def _scores(seen: _Seen, label: str | None) -> str | None:
 def _numbers(seen: _Seen) -> list[str]:
     """Return outputs that may be the numbers to predict or the embedding."""
     rows = len(seen.rows)
-    size = seen.rows.answers.size if seen.spec.task is Task.REGRESSION else None
-    return [
-        name
-        for name, values in seen.outputs.items()
-        if values.dtype.kind == "f" and len(values) == rows and values.ndim <= _TABLE_AXES
-        if size is None or values.size == size
-    ]
+    floats = [name for name, values in seen.outputs.items() if values.dtype.kind == "f" and len(values) == rows]
+    if seen.spec.task is Task.REGRESSION:
+        return [name for name in floats if seen.outputs[name].size == seen.rows.answers.size]
+    vectors = [name for name in floats if seen.outputs[name].ndim == _TABLE_AXES]
+    return vectors or floats
 
 
 def _only(seen: _Seen, candidates: Sequence[str], *, needed: bool = True) -> str:

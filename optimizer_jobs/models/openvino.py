@@ -2,7 +2,7 @@
 
 Names, types and free axes are those of the ONNX file. What OpenVINO would silently repair is refused: inputs of another
 type, missing inputs, and a precision that the processor does not have. Sends nothing anywhere: the package
-`openvino-telemetry` is not installed, and only OpenVINO's converter, unused here, would call it.
+`openvino-telemetry` is never imported, and only OpenVINO's converter, unused here, would call it.
 """
 
 from collections import deque

@@ -200,7 +200,7 @@ def _lacks_module(uri: str, module: str) -> JobError:
     return _invalid(
         uri,
         f"opening it needs the Python module {module}, which is not installed here.",
-        f"Use an optimizer image that has {package}, or, on a machine of your own, install it.",
+        f"Use an optimizer image that has {package}; on a machine of your own, `retune doctor` says how to install it.",
     )
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from retune.contract.paths import REQUEST_ANNOTATION
-from retune.contract.requests import InspectRequest, JobRequest, parse_request
+from retune.contract.requests import InspectRequest, JobRequest, SurveyRequest, parse_request
 from retune.contract.results import JobResult, encode_result
 from tests.answers import answer
 from tools.localcluster.api import Api, ApiError
@@ -72,7 +72,7 @@ class Stagehand:
     def _run_pod(self, job: Json) -> None:
         meta, template = job["metadata"], job["spec"]["template"]
         request = parse_request(template["metadata"]["annotations"][REQUEST_ANNOTATION])
-        assert not isinstance(request, InspectRequest), "no Job in the cluster looks at undescribed models"
+        assert not isinstance(request, InspectRequest | SurveyRequest), "no Job in the cluster does that"
         message = encode_result(self._reply(request)).decode()
         labels = template["metadata"]["labels"] | {"batch.kubernetes.io/controller-uid": meta["uid"]}
         name = f"{meta['name']}-pod"

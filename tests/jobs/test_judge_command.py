@@ -202,6 +202,19 @@ def test_limit_nobody_keeps_fails_the_gate_and_publishes_nothing(searched: Searc
     assert sorted(path.name for path in (searched.root / "retune-artifacts/digits/bundles").iterdir()) == published
 
 
+def test_a_candidate_that_only_lacks_test_rows_is_kept_for_a_person(searched: Searched) -> None:
+    """It is the only one left, it is where the result says, and it opens."""
+    margin = MARGIN | {"goal": {"type": "MaxDegradation", "value": "0.002"}}
+    result = judged(searched.request(objectives=[margin, SMALLER]))
+
+    assert (result.verdict, result.reason) == (Verdict.GATE_FAILED, "TooFewTestRows")
+    assert result.candidate is not None
+    kept = open_bundle(result.candidate.bundle.uri, digest=result.candidate.bundle.digest)
+    assert list(searched.path("candidates").iterdir()) == [kept.folder]
+    assert judged(searched.request(objectives=[margin, SMALLER])) == result
+    assert kept.folder.exists()
+
+
 def test_gain_that_is_not_worth_it_keeps_the_champion(searched: Searched) -> None:
     """A third of the size is no gain of 90 %."""
     result = judged(searched.request(selection={"min_gain": "0.9"}))

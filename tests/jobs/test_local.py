@@ -1,12 +1,17 @@
 """`retune optimize` and `retune init` with the real Jobs, real models and real data, and no cluster anywhere."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from skl2onnx import to_onnx
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import Ridge
 
 from retune.cli import main as command_line
 from retune.cli.follow import Exit
@@ -18,12 +23,12 @@ Write = Callable[..., Path]
 
 
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def files(tmp_path: Path, delivered: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a folder `digits` that holds a model and three data sets."""
     folder = tmp_path / "digits"
     folder.mkdir()
-    models.save_mlp(folder / "mlp.onnx", models.fit_mlp())
-    models.save_digits(folder)
+    for name in ("mlp.onnx", "training.npz", "validation.npz", "test.npz"):
+        shutil.copyfile(delivered / name, folder / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     return folder
@@ -107,7 +112,11 @@ def test_init_writes_what_optimize_takes(files: Path, capsys: pytest.CaptureFixt
     assert resource.spec.model.task == "Classification"
     assert resource.spec.data.validation.uri == "pvc://digits/validation.npz"
     assert resource.spec.data.test is not None
-    assert "Quantization" in Path("new.yaml").read_text()
+    written = Path("new.yaml").read_text()
+    assert "Quantization" in written
+    assert "# label: column 'label', because of its name." in written
+    assert "# task: Classification, because labels are whole numbers below 10" in written
+    assert resource.spec.objectives is None
     assert "--claim digits=" in capsys.readouterr().err
     assert command_line.main(["init", str(files / "mlp.onnx"), "-f", "new.yaml"]) == Exit.USAGE
     assert "new.yaml exists already" in capsys.readouterr().err
@@ -130,3 +139,89 @@ def test_init_says_what_it_cannot_tell(
         (tmp_path / name).write_bytes(b"x")
     assert command_line.main(["init", str(tmp_path / name)]) == Exit.USAGE
     assert says in capsys.readouterr().err
+
+
+def test_what_is_known_overrules_what_is_guessed(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--task` and `--label` are written, with themselves as the reason."""
+    for split in ("training", "validation", "test"):
+        with np.load(files / f"{split}.npz") as arrays:
+            np.savez(files / f"{split}.npz", x=arrays["x"], label=arrays["label"], parity=arrays["label"] % 2)
+    words = ["init", str(files / "mlp.onnx"), "--task", "Embedding", "--label", "parity"]
+    assert command_line.main(words) == Exit.DONE
+    written = capsys.readouterr().out
+    assert "# task: Embedding, because --task says so." in written
+    assert "# label: column 'parity', as --label says." in written
+    assert written.count('labelColumn: "parity"') == 3
+
+
+def test_a_regression_is_seen_by_its_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whole numbers to predict, in a column of a usual name: the task is a regression, and the reason is written."""
+    monkeypatch.chdir(tmp_path)
+    X, y = load_diabetes(return_X_y=True)
+    model = to_onnx(Ridge().fit(X, y), X[:1].astype(np.float32))
+    Path("model.onnx").write_bytes(model.SerializeToString())
+    names = [*(f"f{number}" for number in range(X.shape[1])), "target"]
+    for split, rows in {"train": slice(0, 200), "val": slice(200, 300), "test": slice(300, None)}.items():
+        table = np.column_stack([X[rows], y[rows]])
+        np.savetxt(f"{split}.csv", table, delimiter=",", header=",".join(names), comments="", fmt="%g")
+    assert command_line.main(["init", "model.onnx", "-f", "mo.yaml"]) == Exit.DONE
+    assert "different whole numbers in 200 rows, too many for classes" in Path("mo.yaml").read_text()
+    spec = read_manifest(Path("mo.yaml")).spec
+    assert (spec.model.task, spec.data.validation.label_column) == ("Regression", "target")
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_table_whose_labels_no_name_shows_asks_for_the_option(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One column too many, and none is called like a label."""
+    X, y = models.digits("test")
+    names = ",".join([*(f"p{number}" for number in range(64)), "digit"])
+    np.savetxt(files / "only.csv", np.column_stack([X, y])[:50], delimiter=",", header=names, comments="")
+    assert command_line.main(["inspect", str(files / "mlp.onnx"), "--data", str(files / "only.csv")]) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert "has 65 columns" in error
+    assert "Name it with --label." in error
+
+
+def test_a_look_at_a_model_says_what_applies_and_why_not(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a table for people and as JSON for programs, with a data file of any name, and nothing is written."""
+    (files / "test.npz").rename(files / "rows.npz")
+    words = ["inspect", str(files / "mlp.onnx"), "--data", str(files / "rows.npz")]
+    assert command_line.main(words) == Exit.DONE
+    shown = capsys.readouterr().out
+    assert "x float32 (N, 64)" in shown
+    assert "set data.training" in shown
+    assert command_line.main([*words, "-o", "json"]) == Exit.DONE
+    seen = json.loads(capsys.readouterr().out)
+    assert (seen["task"], seen["opset"], seen["files"][0]["rows"]) == ("Classification", models.OPSET, 497)
+    assert seen["techniques"]["Quantization"] is None
+
+
+def test_what_is_missing_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    """`doctor` ends with 0 and, where something is missing, with a command that brings it."""
+    assert command_line.main(["doctor", "-o", "json"]) == Exit.DONE
+    told = json.loads(capsys.readouterr().out)
+    states = {part["name"]: part["state"] for part in told["parts"]}
+    assert {states[name] for name in ("ONNX", "GraphOptimization", "ONNXRuntime")} == {"ready"}
+    absent = {package["name"] for package in told["packages"] if not package["fits"]}
+    assert all(any(name in command for command in told["install"].values()) for name in absent)
+    assert command_line.main(["doctor"]) == Exit.DONE
+    assert "Quantization" in capsys.readouterr().out
+
+
+def test_a_name_that_no_uri_can_hold_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Blanks are usual on a laptop."""
+    (tmp_path / "my model.onnx").touch()
+    assert command_line.main(["init", str(tmp_path / "my model.onnx")]) == Exit.USAGE
+    assert "rename what is not letters, digits" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("files")
+def test_a_run_without_test_data_ends_before_it_begins(manifest: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not after a search whose winner nobody can judge."""
+    sets = {name: {"uri": f"pvc://digits/{name}.npz"} for name in ("training", "validation")}
+    assert command_line.main(["optimize", "-f", str(manifest(data=sets))]) == Exit.USAGE
+    assert "set spec.data.test" in capsys.readouterr().err

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
-_WRAPPED = {"MESSAGE", "REASON", "CHANGE", "CHAMPION", "CANDIDATE", "ORIGINAL"}
+_WRAPPED = {"MESSAGE", "REASON", "CHANGE", "CHAMPION", "CANDIDATE", "ORIGINAL", "WHAT"}
 """Columns that may take several lines."""
 
 

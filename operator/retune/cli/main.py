@@ -21,10 +21,11 @@ from retune.cli.local import commands as local_commands
 from retune.cli.output import show, terminal
 
 _EPILOG = """exit codes:
-  0  done; `watch`: the run ended well (Promoted, Recommended or NoGain)
-  1  `watch`: the run ended otherwise, or was not promoted with --until Promoted; `optimize`: no candidate kept
-     every limit
-  2  wrong usage, or the cluster could not be read
+  0  done, whatever `doctor` finds missing; `watch` and `optimize`: the run ended well (Promoted, Recommended or
+     NoGain)
+  1  `watch`: the run ended otherwise, or was not promoted with --until Promoted; `optimize`: no candidate was
+     shown to keep every limit (GateFailed)
+  2  wrong usage, a Job that could not do its work, or a cluster that could not be read
   3  `watch`: --timeout is over
   4  `watch`: the resource is suspended or waits for a person
 """

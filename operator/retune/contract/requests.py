@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from retune.api.base import ApiModel
 from retune.api.bounds import Address, Hash
-from retune.api.model import Data, Dataset, Model
+from retune.api.model import Data, Dataset, Model, Task
 from retune.api.monitoring import Drift, Production, Quality, Refresh
 from retune.api.objectives import Objective, Selection
 from retune.api.search import Search, Serving
@@ -36,8 +36,22 @@ class InspectRequest(Document):
     resource: str
     model: Model
     """The model. Its task is only a default: the Job finds out what it is."""
-    data: tuple[Dataset, ...] = Field(default=(), max_length=8)
-    """Files that may hold rows for it. Their label column is only a default: the Job finds out which it is."""
+    data: dict[str, Dataset] = Field(default_factory=dict)
+    """Files with rows for it, by split: training, validation, test or calibration. Their label column is only a
+    default: the Job finds out which it is."""
+    task: Task | None = None
+    """What the model does; None: the Job finds out."""
+    label: str | None = None
+    """Column with the labels; None: the Job finds out."""
+    batch: int = Field(default=1, ge=1)
+    """Rows of a usual request, at which the model is tried."""
+
+
+class SurveyRequest(Document):
+    """Say what this Python environment and this machine can do."""
+
+    command: Literal["survey"] = "survey"
+    resource: str
 
 
 class BaselineRequest(Document):
@@ -171,7 +185,7 @@ class VerifyRequest(Document):
 JobRequest = BaselineRequest | GatherRequest | SearchRequest | JudgeRequest | VerifyRequest | CheckRequest
 """What the operator asks of a Job in the cluster."""
 
-AnyRequest = Annotated[InspectRequest | JobRequest, Field(discriminator="command")]
+AnyRequest = Annotated[InspectRequest | SurveyRequest | JobRequest, Field(discriminator="command")]
 
 _ADAPTER: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)
 

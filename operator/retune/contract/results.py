@@ -68,23 +68,88 @@ class Failure(Document):
 class InspectedFile(Document):
     """What a data file holds."""
 
+    split: str
+    """training, validation, test or calibration."""
     uri: str
     rows: int = Field(ge=0)
-    label_column: str | None
-    """Column that is no input of the model and holds one value a row; None when there is none."""
+    label_column: str | None = None
+    """Column with the labels; None when there is none."""
 
 
 class InspectResult(Document):
-    """What a model and its data look like."""
+    """What a model and its data look like, and what was guessed of them and why."""
 
     kind: Literal["Inspect"] = "Inspect"
     task: Task
+    task_because: str
+    """Why the task is this one, as words without a full stop."""
+    label_because: str
+    """Why the labels are in that column, or in none, as words without a full stop."""
     inputs: tuple[Word, ...]
     """Name, type and shape of each input, such as `x float32 (N, 64)`."""
     outputs: tuple[Word, ...]
+    size_bytes: int = Field(ge=0)
+    """Bytes of the delivered file."""
+    opset: int | None = None
+    """Version of ONNX's own operators in the model, as delivered or converted; None where it uses none of them."""
     files: tuple[InspectedFile, ...] = ()
     techniques: dict[str, str | None]
     """Every technique by type: None where it can be used, else why it cannot."""
+
+
+Kind = Literal["Format", "Technique", "Engine"]
+State = Literal["ready", "partly", "missing"]
+
+
+class Part(Document):
+    """Something that may be missing in this environment."""
+
+    name: str
+    kind: Kind
+    state: State
+    """Whether all, some or none of it can be used."""
+    words: str
+    """What can be used, and what cannot; or what it needs."""
+
+
+class Package(Document):
+    """A distribution that something here uses."""
+
+    name: str
+    brings: str
+    """What it is for, such as `networks of torch`."""
+    version: str | None = None
+    """None: it is not installed."""
+    wanted: str
+    """Versions that fit, as pip takes them, such as `>=2.9,<3`."""
+    fits: bool
+
+
+class Machine(Document):
+    """What this machine offers to this process."""
+
+    cpu: str
+    architecture: str
+    cores: int
+    """CPUs that this process may run on."""
+    cpu_limit: float | None = None
+    """Cores that a container may use; None without a limit."""
+    features: tuple[str, ...]
+    """Instruction sets that decide the speed of kernels, the best first."""
+    memory_bytes: int
+    """Memory of the machine, or of the container where that has less."""
+    available_bytes: int
+    gpu: str | None = None
+
+
+class SurveyResult(Document):
+    """What this Python environment and this machine can do."""
+
+    kind: Literal["Survey"] = "Survey"
+    python: str
+    packages: tuple[Package, ...]
+    parts: tuple[Part, ...]
+    machine: Machine
 
 
 class BaselineResult(Document):
@@ -221,10 +286,12 @@ class VerifyResult(Document):
     requests: int
 
 
-JobResult = Annotated[
-    Failure | InspectResult | BaselineResult | GatherResult | SearchResult | JudgeResult | VerifyResult | CheckResult,
-    Field(discriminator="kind"),
-]
+OfClusters = BaselineResult | GatherResult | SearchResult | JudgeResult | VerifyResult | CheckResult
+"""What a Job in the cluster answers when it has done its work."""
+OfMachines = InspectResult | SurveyResult
+"""What a Job answers to the command line, on a person's own machine: through a file, which may be longer."""
+
+JobResult = Annotated[Failure | OfMachines | OfClusters, Field(discriminator="kind")]
 
 _ADAPTER: TypeAdapter[JobResult] = TypeAdapter(JobResult)
 
@@ -241,11 +308,13 @@ def parse_result(payload: str | bytes) -> JobResult:
 def encode_result(result: JobResult) -> bytes:
     """Return the result as JSON of at most RESULT_LIMIT bytes, with a shorter message where it would not fit.
 
+    A result for the command line is no termination message and may be longer.
+
     Raises:
         ValueError: It does not fit even with an empty message.
     """
     payload = _dump(result)
-    if len(payload) <= RESULT_LIMIT:
+    if len(payload) <= RESULT_LIMIT or isinstance(result, OfMachines):
         return payload
     message = getattr(result, "message", "")
     room = max(0, len(message.encode()) - (len(payload) - RESULT_LIMIT) - 8)

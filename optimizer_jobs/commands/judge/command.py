@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from optimizer_jobs.commands.judge.evidence import Contender, Standing
+from optimizer_jobs.commands.judge.gate import Refusal
 from optimizer_jobs.commands.judge.measuring import THOROUGH, Measured, fitting, measure
 from optimizer_jobs.commands.judge.report.build import build
 from optimizer_jobs.commands.judge.report.render import render
@@ -72,7 +73,7 @@ def run(request: JudgeRequest, *, effort: Effort = THOROUGH) -> JudgeResult:
             result = judge(fitted(request), scratch=Path(scratch), effort=effort)
     else:
         say(f"This run has its verdict already: {result.verdict}.")
-    _remove_candidates(request)
+    _remove_candidates(request, result)
     return result
 
 
@@ -340,6 +341,17 @@ def _write(uri: str, content: bytes) -> None:
             beside.unlink(missing_ok=True)
 
 
-def _remove_candidates(request: JudgeRequest) -> None:
-    """Delete the candidates of this run; a failure is ignored, because it does not change the verdict."""
-    shutil.rmtree(resolve(f"{_folder(request)}/{CANDIDATES}").local, ignore_errors=True)
+def _remove_candidates(request: JudgeRequest, result: JudgeResult) -> None:
+    """Delete the candidates of this run; a failure is ignored, because it does not change the verdict.
+
+    A candidate that only lacks test rows stays, so that a person may accept it.
+    """
+    folder = resolve(f"{_folder(request)}/{CANDIDATES}").local
+    kept = None
+    if result.reason == Refusal.TOO_FEW_TEST_ROWS and result.candidate is not None:
+        kept = result.candidate.bundle.digest.removeprefix("sha256:")
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name != kept:
+            shutil.rmtree(path, ignore_errors=True)
+    if kept is None:
+        shutil.rmtree(folder, ignore_errors=True)

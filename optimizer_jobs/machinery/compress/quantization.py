@@ -84,6 +84,29 @@ def _smooth(graph: ModelProto, prepared: Path, params: Params, context: Context)
     return count
 
 
+READABLE_BYTES = 512 << 20
+"""Size up to which it is worth the time to see beforehand whether a quantizer can read a model."""
+
+
+def unreadable(model: Path, *, into: Path) -> str | None:
+    """Return why ONNX Runtime's quantizer cannot read a model, as words without a full stop, or None when it can.
+
+    Args:
+        model: The ONNX file.
+        into: Scratch folder.
+    """
+    if model.stat().st_size > READABLE_BYTES:
+        return None
+    try:
+        with quiet():
+            _prepare(model, into / "prepared.onnx")
+    except Exception as error:  # noqa: BLE001 - the library raises whatever its graph passes raise
+        return (
+            f"ONNX Runtime's quantizer cannot read the graph ({type(error).__name__}: {str(error)[:200].rstrip('.')})"
+        )
+    return None
+
+
 def _prepare(model: Path, target: Path) -> ModelProto:
     """Write the model with shapes inferred, constants folded and every node named, as quantizers need it."""
     from onnxruntime.quantization.shape_inference import quant_pre_process

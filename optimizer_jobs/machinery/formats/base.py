@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import Protocol
 
 from optimizer_jobs.data.readers import Columns
+from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.signature import Signature
 from retune.api.model import Task
+from retune.contract.results import Reason
+
+_SET_TASK = "Set spec.model.task: {}."
 
 
 @dataclass(frozen=True)
@@ -50,3 +54,20 @@ class Format(Protocol):
             JobError: ModelInvalid, with what is wrong.
         """
         ...
+
+
+def other_task(delivered: Delivered, *, what: str, does: Task) -> JobError:
+    """Return the refusal of a model that does something else than the spec says.
+
+    Args:
+        delivered: The delivered file.
+        what: Name of the thing in the file, such as its class.
+        does: What it does.
+    """
+    message = f"{what} does a {does.lower()}, and spec.model.task is {delivered.task}."
+    return JobError(Reason.MODEL_INVALID, delivered.uri, message, _SET_TASK.format(does))
+
+
+def task_named(error: JobError) -> Task | None:
+    """Return the task that a refusal says is the model's; None when it refuses for another reason."""
+    return next((task for task in Task if error.next_step == _SET_TASK.format(task)), None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from optimizer_jobs.data.readers import UnreadableDataError
 from optimizer_jobs.errors import JobError, printable
-from optimizer_jobs.machinery.formats.base import Converted, Delivered
+from optimizer_jobs.machinery.formats.base import Converted, Delivered, other_task
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.progress import say
 from optimizer_jobs.signature import TensorSpec
@@ -75,12 +75,7 @@ def _opened(delivered: Delivered) -> object:
         say(f"the estimator was saved with scikit-learn {loaded.saved_with} and is opened with {__version__}")
     if is_regressor(loaded.estimator) != (delivered.task is Task.REGRESSION):
         does = Task.REGRESSION if is_regressor(loaded.estimator) else Task.CLASSIFICATION
-        raise JobError(
-            Reason.MODEL_INVALID,
-            delivered.uri,
-            f"{type(loaded.estimator).__name__} does a {does.lower()}, and spec.model.task is {delivered.task}.",
-            f"Set spec.model.task: {does}.",
-        )
+        raise other_task(delivered, what=type(loaded.estimator).__name__, does=does)
     return loaded.estimator
 
 

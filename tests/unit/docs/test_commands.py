@@ -6,6 +6,7 @@ import io
 import os
 import re
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path, PurePath
@@ -40,6 +41,7 @@ CHARTS = ROOT / "charts" / "retune"
 OF_HELM = {"--namespace", "-n", "--set", "--set-string", "--values", "-f", "--version", "--timeout", "--kube-context"}
 """Options with a value."""
 MENTIONED = re.compile(r"(?:make (?P<target>[a-z-]+)|(?:kubectl )?retune (?P<command>[a-z]+))(?=\s|$)")
+EXTRAS = re.compile(r"^\.\[([a-z,]+)\]$")
 IN_TREE = re.compile(r"(charts|crds|docs|examples|operator|optimizer_jobs|requirements|tests|tools)/[\w/.-]+")
 
 
@@ -120,6 +122,13 @@ def _has(values: object, name: str) -> bool:
     return not rest or _has(values[first], rest) or values[first] == {}
 
 
+def of_pip(arguments: list[str]) -> str | None:
+    """Return which extra of ours is asked for and does not exist."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    asked = [extra for word in arguments for names in EXTRAS.findall(word) for extra in names.split(",")]
+    return next((f"there is no extra {extra}" for extra in asked if extra not in extras), None)
+
+
 READERS: dict[str, Check] = {
     "retune": of_retune,
     "kubectl-retune": of_retune,
@@ -128,6 +137,7 @@ READERS: dict[str, Check] = {
     "python": of_python,
     "python3": of_python,
     "helm": of_helm,
+    "pip": of_pip,
 }
 
 
@@ -176,6 +186,7 @@ def test_every_command_in_a_sentence_is_one(page: Path) -> None:
         ("helm install retune charts/retuna --set a=b", "there is no chart charts/retuna"),
         ("helm upgrade retune charts/retune --set optimizer.image.repo=x", "has no value optimizer.image.repo"),
         ("docker build --file operator/Dokkerfile .", "there is no operator/Dokkerfile"),
+        ("pip install '.[local,trainning]'", "there is no extra trainning"),
         ("retuna status", "nobody knows this command"),
     ],
 )

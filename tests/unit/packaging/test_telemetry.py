@@ -1,4 +1,4 @@
-"""Nothing reports home: not ONNX Runtime, whose Linux builds collect by default."""
+"""Nothing reports home: not ONNX Runtime, whose Linux builds collect by default, and not NNCF."""
 
 import os
 import subprocess
@@ -40,3 +40,27 @@ def test_opening_a_model_leaves_no_trace(tmp_path: Path) -> None:
     )
 
     assert list(home.rglob("*")) == []
+
+
+IMPORT_IT = """
+import optimizer_jobs
+try:
+    import openvino_telemetry
+except ImportError:
+    print("without")
+"""
+
+
+def test_the_package_through_which_nncf_reports_is_not_imported(tmp_path: Path) -> None:
+    """Pip installs it with OpenVINO; importing our package is enough to keep it out."""
+    (tmp_path / "openvino_telemetry.py").write_text("")
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_IT],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == "without\n"

@@ -15,7 +15,8 @@ from retune.api.objects import ModelOptimization
 from retune.cli import tables
 from retune.cli.access import AccessError
 from retune.cli.follow import Exit
-from retune.cli.local import init
+from retune.cli.local import init, look
+from retune.cli.local.ending import after
 from retune.cli.local.optimize import Finished, optimize, read_manifest
 from retune.cli.local.place import place
 from retune.cli.local.progress import Progress
@@ -25,9 +26,10 @@ from retune.contract.results import Verdict
 
 
 def add(commands: Any) -> None:
-    """Add both commands to the subparsers that argparse's `add_subparsers` returned."""
-    _add_optimize(commands)
+    """Add them to the subparsers that argparse's `add_subparsers` returned."""
+    look.add(commands)
     _add_init(commands)
+    _add_optimize(commands)
 
 
 def _add_optimize(commands: Any) -> None:
@@ -48,13 +50,9 @@ def _add_optimize(commands: Any) -> None:
 
 def _add_init(commands: Any) -> None:
     sub = commands.add_parser("init", help="write a starting ModelOptimization by looking at a model and its data")
-    sub.add_argument("model", type=Path, metavar="MODEL", help="model file")
-    data = "data file, or a folder of them, named train..., val... and test... (default: the model's folder)"
-    sub.add_argument("--data", action="append", type=Path, default=[], metavar="PATH", help=data)
+    look.add_model(sub)
     sub.add_argument("--claim", default="models", help="claim that will hold these files (default: %(default)s)")
     sub.add_argument("--name", help="name of the resource and of its Deployment (default: the model file's)")
-    sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a .safetensors file")
-    sub.add_argument("--allow-code", action="store_true", help="look into a format that runs code from the file")
     sub.add_argument("-f", "--file", type=Path, help="file to write; it must not exist (default: standard output)")
     sub.set_defaults(local=run_init)
 
@@ -94,7 +92,8 @@ def run_init(arguments: argparse.Namespace, _: Console) -> int:
     guess = init.guess(
         arguments.model, arguments.data, claim=arguments.claim, factory=arguments.factory, trusted=arguments.allow_code
     )
-    text = init.manifest(guess, init.inspect(guess), name=arguments.name or _resource_name(arguments.model.stem))
+    inspected = init.inspect(guess, task=arguments.task, label=arguments.label)
+    text = init.manifest(guess, inspected, name=arguments.name or _resource_name(arguments.model.stem))
     if arguments.file is None:
         sys.stdout.write(text)
         return Exit.DONE
@@ -103,10 +102,9 @@ def run_init(arguments: argparse.Namespace, _: Console) -> int:
             file.write(text)
     except FileExistsError as error:
         raise AccessError(f"{arguments.file} exists already: name another file with -f, or remove it") from error
-    sys.stderr.write(
-        f"{arguments.file} written; try it here with: retune optimize -f {arguments.file} "
-        f"--claim {guess.claim}={guess.root}\n"
-    )
+    trust = " --allow-code" if guess.model.format.runs_code else ""
+    command = f"retune optimize -f {arguments.file} --claim {guess.claim}={guess.root}{trust}"
+    sys.stderr.write(f"{arguments.file} written; try it here with: {command}\n")
     return Exit.DONE
 
 
@@ -135,9 +133,12 @@ def _tell(finished: Finished, console: Console) -> None:
     if finished.bundle is not None:
         console.print(f"bundle  {finished.bundle}", soft_wrap=True)
     console.print(f"report  {finished.report}", soft_wrap=True)
+    console.print()
+    console.print(after(finished), soft_wrap=True)
 
 
 def _document(finished: Finished) -> Mapping[str, Any]:
     """Return the result for programs, with the paths on this machine."""
-    paths = {"report": str(finished.report), "bundle": str(finished.bundle) if finished.bundle else None}
-    return finished.result.to_dict() | {"paths": paths}
+    folders = {"bundle": finished.bundle, "kept": finished.kept, "report": finished.report}
+    paths = {name: str(path) if path else None for name, path in folders.items()}
+    return finished.result.to_dict() | {"paths": paths, "next": after(finished)}

@@ -3,10 +3,13 @@
 What cannot be seen is left out or marked, never made up: comments in the file say what a person still has to fill in.
 """
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from retune.api.model import Dataset, Factory, Model, ModelFormat, Task
 from retune.cli.access import AccessError
@@ -28,11 +31,12 @@ ROLES = {"training": ("train",), "validation": ("val", "dev"), "test": ("test",)
 """How the file of a data set may begin, by the role of the data set."""
 
 _DATA = {".npz", ".parquet", ".csv"}
-_QUALITY = {
-    Task.CLASSIFICATION: '{metric: accuracy, role: Constrain, goal: {type: MaxDegradation, value: "0.01"}}',
-    Task.REGRESSION: '{metric: rmse, role: Constrain, goal: {type: PercentMaxDegradation, value: "1"}}',
-    Task.EMBEDDING: '{metric: neighbor_agreement, role: Constrain, goal: {type: Threshold, value: "0.95"}}',
+_DEFAULT = {
+    Task.CLASSIFICATION: "accuracy may fall by at most one point",
+    Task.REGRESSION: "the error (rmse) may grow by at most 1 %",
+    Task.EMBEDDING: "19 of 20 rows keep the nearest neighbour that the model as delivered gives them",
 }
+"""The limit on quality where the spec names no objectives."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,15 @@ class Guess:
     """Data sets by role."""
 
 
-def guess(model: Path, data: Sequence[Path], *, claim: str, factory: str | None, trusted: bool) -> Guess:
+def guess(
+    model: Path,
+    data: Sequence[Path],
+    *,
+    claim: str,
+    factory: str | None,
+    trusted: bool,
+    roles_needed: bool = True,
+) -> Guess:
     """Return what the names of the files say.
 
     Args:
@@ -57,6 +69,7 @@ def guess(model: Path, data: Sequence[Path], *, claim: str, factory: str | None,
         claim: Name of the PersistentVolumeClaim that is to hold the files.
         factory: `package.module:callable` that builds the network of a file of weights.
         trusted: Whether formats that run code from the file may be loaded.
+        roles_needed: Whether the name of every data file must say what it is for; else one that does not is validation.
 
     Raises:
         AccessError: The format of the model or the role of a data file cannot be told, or the format is not trusted.
@@ -70,7 +83,7 @@ def guess(model: Path, data: Sequence[Path], *, claim: str, factory: str | None,
         raise AccessError(f"loading format {format_} runs code from {model}: add --allow-code if you trust its author")
     if format_ is ModelFormat.SAFETENSORS and factory is None:
         raise AccessError(f"{model} holds weights only: name what builds the network with --factory MODULE:CALLABLE")
-    files = _data_files(data or [model.parent])
+    files = _data_files(data or [model.parent], roles_needed=roles_needed)
     root = _common_folder([model, *files.values()])
     delivered = Model(
         uri=_uri(claim, root, model),
@@ -78,13 +91,24 @@ def guess(model: Path, data: Sequence[Path], *, claim: str, factory: str | None,
         factory=Factory(entry_point=factory) if factory else None,
         trust="RunsCodeFromFile" if format_.runs_code else None,
     )
-    sets = {role: Dataset(uri=_uri(claim, root, path)) for role, path in files.items()}
+    sets = {role: Dataset(uri=_uri(claim, root, files[role])) for role in ROLES if role in files}
     return Guess(claim=claim, root=root, model=delivered, sets=sets)
 
 
-def inspect(files: Guess) -> InspectResult:
-    """Have a Job look at model and data; raises AccessError with the Job's sentence when it cannot open them."""
-    request = InspectRequest(resource="local/init", model=files.model, data=tuple(files.sets.values()))
+def inspect(files: Guess, *, task: Task | None = None, label: str | None = None) -> InspectResult:
+    """Have a Job look at model and data.
+
+    Args:
+        files: What the names of the files say.
+        task: What the model does; None to find out.
+        label: Column with the labels; None to find out.
+
+    Raises:
+        AccessError: The model or a file cannot be used; the sentence is the Job's.
+    """
+    request = InspectRequest.model_validate(
+        {"resource": "local/init", "model": files.model, "data": dict(files.sets), "task": task, "label": label}
+    )
     (result,) = run([Job(request, environment=job_environment({files.claim: files.root}))], heard=lambda _: None)
     if not isinstance(result, InspectResult):
         raise AccessError(f"the model could not be looked at: the Job answered with {result.kind}")
@@ -92,16 +116,19 @@ def inspect(files: Guess) -> InspectResult:
 
 
 def manifest(files: Guess, inspected: InspectResult, *, name: str) -> str:
-    """Return the YAML of a ModelOptimization, with comments on what was seen and on what is missing.
+    """Return the YAML of a ModelOptimization, with comments on what was seen, guessed and is missing.
 
     Args:
         files: What the names of the files say.
         inspected: What the Job has seen in them.
         name: Name of the resource and of the Deployment that serves the model.
     """
-    contents = {file.uri: file for file in inspected.files}
+    contents = {file.split: file for file in inspected.files}
     lines = [
         f"# Inputs: {'; '.join(inspected.inputs)}. Outputs: {'; '.join(inspected.outputs)}.",
+        f"# task: {inspected.task}, because {inspected.task_because}.",
+        f"# label: {inspected.label_because}.",
+        f"# objectives: none listed, so {_DEFAULT[inspected.task]}; then p95 latency decides, then size.",
         *_techniques(inspected),
         "apiVersion: retune.dev/v1alpha1",
         "kind: ModelOptimization",
@@ -111,10 +138,6 @@ def manifest(files: Guess, inspected: InspectResult, *, name: str) -> str:
         *_model(files.model, inspected.task),
         "  data:",
         *(line for role in ROLES for line in _dataset(role, files.sets.get(role), contents)),
-        "  objectives:",
-        f"    - {_QUALITY[inspected.task]}",
-        '    - {metric: latency_p95_ms, tolerance: "0.05"}',
-        '    - {metric: size_bytes, tolerance: "0.05"}',
         "  target:",
         f"    ref: {{kind: Deployment, name: {name}}} # the Deployment that serves the model",
     ]
@@ -125,7 +148,7 @@ def _techniques(inspected: InspectResult) -> list[str]:
     """Return comments on the techniques that can be used, and why others cannot."""
     usable = [kind for kind, reason in inspected.techniques.items() if reason is None]
     left_out = [f"#   {kind}: {reason}" for kind, reason in inspected.techniques.items() if reason is not None]
-    heading = ["# Not usable:"] if left_out else []
+    heading = ["# Not usable (`retune doctor` says what would bring more):"] if left_out else []
     return [f"# Techniques to be tried: {', '.join(usable) or 'none'}.", *heading, *left_out]
 
 
@@ -141,18 +164,22 @@ def _dataset(role: str, dataset: Dataset | None, contents: Mapping[str, Inspecte
     if dataset is None:
         missing = f"    # {role}: no file whose name begins with {' or '.join(ROLES[role])} was given"
         return [missing] if role != "calibration" else []
-    file = contents[dataset.uri]
-    label = [f"      labelColumn: {file.label_column}"] if file.label_column not in {None, "label"} else []
+    file = contents[role]
+    label = [f"      labelColumn: {json.dumps(file.label_column)}"] if file.label_column not in {None, "label"} else []
     return [f"    {role}: # {file.rows} rows", f"      uri: {dataset.uri}", *label]
 
 
-def _data_files(places: Sequence[Path]) -> dict[str, Path]:
+def _data_files(places: Sequence[Path], *, roles_needed: bool) -> dict[str, Path]:
     """Return data files by role; raises AccessError when two files have one role or a named file has none."""
     files: dict[str, Path] = {}
     for place in places:
+        if not place.exists():
+            raise AccessError(f"{place} is no file or folder")
         candidates = sorted(place.iterdir()) if place.is_dir() else [place]
         for path in (candidate for candidate in candidates if candidate.suffix.lower() in _DATA):
             role = next((role for role, starts in ROLES.items() if path.stem.lower().startswith(starts)), None)
+            if role is None and not place.is_dir() and not roles_needed:
+                role = "validation"
             if role is None and not place.is_dir():
                 raise AccessError(f"{path}: name it train..., val..., test... or calib..., so that its role is known")
             if role in files:
@@ -169,4 +196,9 @@ def _common_folder(paths: Sequence[Path]) -> Path:
 
 
 def _uri(claim: str, root: Path, path: Path) -> str:
-    return f"pvc://{claim}/{path.resolve().relative_to(root)}"
+    """Return the URI of a file; raises AccessError where no URI can name it."""
+    uri = f"pvc://{claim}/{path.resolve().relative_to(root)}"
+    try:
+        return Dataset(uri=uri).uri
+    except ValidationError as error:
+        raise AccessError(f"{uri} can be no URI: rename what is not letters, digits and _ . = : + -") from error

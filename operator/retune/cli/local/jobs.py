@@ -114,7 +114,7 @@ def _result(process: subprocess.Popen[str], path: Path) -> JobResult:
     if not path.exists():
         raise JobFailedError(
             f"a Job ended with exit code {process.returncode} and without a result: read what it said above; "
-            "`pip install 'retune[jobs]'` brings what Jobs need"
+            "`retune doctor` says what is missing and what brings it"
         )
     result = parse_result(path.read_bytes())
     if isinstance(result, Failure):

@@ -45,6 +45,10 @@ class Finished:
     """Path of the report."""
     bundle: Path | None
     """Folder of the winner; None when the champion stays."""
+    kept: Path | None
+    """Folder of a candidate that is not proven but was kept, so that a person may accept it."""
+    original: Path
+    """Folder of the model as delivered."""
 
 
 def read_manifest(path: Path) -> ModelOptimization:
@@ -87,6 +91,8 @@ def optimize(resource: ModelOptimization, place: Place, *, threads: int, progres
     Raises:
         AccessError: A Job failed; the message is its own sentence.
     """
+    if resource.spec.data.test is None:
+        raise AccessError("there is nothing to judge by: set spec.data.test to a data set that nothing else uses")
     environment = job_environment(place.claims)
     progress.stage("baseline: checking model and data, measuring the model as delivered", about="30 s")
     (baseline,) = run([Job(_baseline(resource, place, threads), environment=environment)], heard=progress.heard)
@@ -100,7 +106,7 @@ def optimize(resource: ModelOptimization, place: Place, *, threads: int, progres
     (verdict,) = run([Job(judging, environment=environment)], heard=progress.heard)
     if not isinstance(verdict, JudgeResult):
         raise AccessError(f"the judge answered with {verdict.kind}")
-    return _finished(resource, place, verdict, name)
+    return _finished(resource, place, verdict, name, original=baseline.bundle)
 
 
 def _search(
@@ -152,7 +158,9 @@ def _common(
     }
 
 
-def _finished(resource: ModelOptimization, place: Place, result: JudgeResult, name: str) -> Finished:
+def _finished(
+    resource: ModelOptimization, place: Place, result: JudgeResult, name: str, *, original: BundleRef
+) -> Finished:
     """Return the run as the operator would record it."""
     status = {
         "outcome": OUTCOMES[result.verdict],
@@ -170,10 +178,13 @@ def _finished(resource: ModelOptimization, place: Place, result: JudgeResult, na
         "snapshot": snapshot(resource.spec),
     }
     metadata = resource.metadata.model_copy(update={"name": name})
-    won = result.verdict is Verdict.PROMOTE and result.candidate is not None
+    candidate = place.local(result.candidate.bundle.uri) if result.candidate else None
+    won = result.verdict is Verdict.PROMOTE
     return Finished(
         run=OptimizationRun.model_validate({"metadata": metadata, "spec": spec, "status": status}),
         result=result,
         report=place.local(result.report),
-        bundle=place.local(result.candidate.bundle.uri) if won and result.candidate else None,
+        bundle=candidate if won else None,
+        kept=candidate if candidate is not None and not won and candidate.is_dir() else None,
+        original=place.local(original.uri),
     )

@@ -1,0 +1,75 @@
+"""`retune doctor` and `retune inspect`: look, and change nothing."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from retune.api.model import Task
+from retune.cli.access import AccessError
+from retune.cli.follow import Exit
+from retune.cli.local import init, pages
+from retune.cli.local.jobs import Job, job_environment, run
+from retune.cli.output import show
+from retune.contract.requests import SurveyRequest
+from retune.contract.results import SurveyResult
+
+
+def add(commands: Any) -> None:
+    """Add both commands to the subparsers that argparse's `add_subparsers` returned."""
+    sub = commands.add_parser(
+        "doctor", help="say what this Python environment and this machine can do, without a cluster"
+    )
+    sub.add_argument("-o", "--output", choices=("json",), help="for programs")
+    sub.set_defaults(local=run_doctor)
+    sub = commands.add_parser("inspect", help="show what a model is, and which techniques apply to it")
+    add_model(sub)
+    sub.add_argument("-o", "--output", choices=("json",), help="for programs")
+    sub.set_defaults(local=run_inspect)
+
+
+def add_model(sub: argparse.ArgumentParser) -> None:
+    """Add what names a model, its data, and what is known about them."""
+    sub.add_argument("model", type=Path, metavar="MODEL", help="model file")
+    data = "data file, or a folder of them, named train..., val... and test... (default: the model's folder)"
+    sub.add_argument("--data", action="append", type=Path, default=[], metavar="PATH", help=data)
+    sub.add_argument("--task", type=Task, choices=list(Task), help="what the model does (default: it is guessed)")
+    sub.add_argument("--label", metavar="COLUMN", help="column with the labels (default: it is guessed)")
+    sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a .safetensors file")
+    sub.add_argument("--allow-code", action="store_true", help="look into a format that runs code from the file")
+
+
+def run_doctor(arguments: argparse.Namespace, console: Console) -> int:
+    """Show what is ready and what is missing; what is missing is no failure."""
+    request = SurveyRequest(resource="local/doctor")
+    (survey,) = run([Job(request, environment=job_environment({}))], heard=lambda _: None)
+    if not isinstance(survey, SurveyResult):
+        raise AccessError(f"this environment could not be looked at: the Job answered with {survey.kind}")
+    if arguments.output:
+        sys.stdout.write(json.dumps(survey.to_dict() | {"install": pages.cures(survey)}, indent=2) + "\n")
+        return Exit.DONE
+    show(console, pages.doctor(survey))
+    for brings, command in pages.cures(survey).items():
+        console.print(f"\n{brings}:\n  {command}", soft_wrap=True)
+    return Exit.DONE
+
+
+def run_inspect(arguments: argparse.Namespace, console: Console) -> int:
+    """Show what a model and its data are."""
+    files = init.guess(
+        arguments.model,
+        arguments.data,
+        claim="local",
+        factory=arguments.factory,
+        trusted=arguments.allow_code,
+        roles_needed=False,
+    )
+    result = init.inspect(files, task=arguments.task, label=arguments.label)
+    if arguments.output:
+        sys.stdout.write(json.dumps(result.to_dict(), indent=2) + "\n")
+    else:
+        show(console, pages.inspection(result))
+    return Exit.DONE

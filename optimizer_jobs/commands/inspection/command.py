@@ -1,0 +1,195 @@
+"""The command `inspect`: it describes a model and data files for `retune init`, before there is a spec.
+
+It reports only what the files show, and guesses with a reason. What it accepts, the baseline accepts: both read the
+same splits and rehearse the same stages. It measures nothing and changes nothing.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from optimizer_jobs.commands.inspection.guesses import (
+    Guess,
+    Label,
+    from_labels,
+    label_by_inputs,
+    label_by_name,
+    of_outputs,
+    values_of,
+)
+from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, Rows, format_of
+from optimizer_jobs.data.fetch import Fetched, fetch
+from optimizer_jobs.data.readers import Columns, UnreadableDataError, open_columns
+from optimizer_jobs.errors import JobError
+from optimizer_jobs.machinery.formats.base import task_named
+from optimizer_jobs.machinery.formats.delivery import Opened, fetch_model, open_delivered
+from optimizer_jobs.preflight.reading import check_chance, with_reading
+from optimizer_jobs.preflight.rehearsal import rehearse, techniques
+from optimizer_jobs.preflight.rows_first import check_rows_first
+from optimizer_jobs.preflight.splits import read_splits
+from optimizer_jobs.signature import TensorSpec
+from retune.api.model import Dataset, ModelFormat, Task
+from retune.contract.requests import InspectRequest
+from retune.contract.results import InspectedFile, InspectResult, Reason
+
+_WORD_LIMIT = 64
+_DEFAULT_LABEL: str = Dataset.model_fields["label_column"].default
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of the data before and after the model is open."""
+
+    tables: Mapping[str, Columns]
+    label: Label
+
+    def specs(self, request: InspectRequest) -> dict[str, Dataset]:
+        """Return the data sets with the label column."""
+        column = self.label.column or _DEFAULT_LABEL
+        return {split: spec.model_copy(update={"label_column": column}) for split, spec in request.data.items()}
+
+
+def run(request: InspectRequest) -> InspectResult:
+    """Return what the model and each file are, and which techniques can be used.
+
+    Raises:
+        JobError: The model or a file cannot be used; it is named, in the words of the baseline.
+    """
+    with tempfile.TemporaryDirectory(prefix="inspect-") as scratch:
+        return _inspect(request, Path(scratch))
+
+
+def _inspect(request: InspectRequest, scratch: Path) -> InspectResult:
+    model = fetch_model(request.model, scratch / "model")
+    tables = {split: _open(spec, scratch / f"seen-{split}") for split, spec in request.data.items()}
+    opened, known, guess = _opened(request, model, tables, scratch)
+    splits = read_splits(known.specs(request), opened, task=guess.task, into=scratch / "data")
+    if splits:
+        spec = request.model.model_copy(update={"task": guess.task})
+        opened = with_reading(opened, spec, _rows(splits), batch=request.batch)
+        check_chance(opened, spec, splits, batch=request.batch)
+        rehearse(opened, _rows(splits), uri=request.model.uri, task=guess.task, batch=request.batch)
+    return InspectResult(
+        task=guess.task,
+        task_because=guess.because,
+        label_because=known.label.because,
+        inputs=tuple(_words(tensor) for tensor in opened.signature.inputs[:8]),
+        outputs=tuple(_words(tensor) for tensor in opened.signature.outputs[:8]),
+        size_bytes=model.path.stat().st_size,
+        opset=_opset(opened.model),
+        files=tuple(_file(split, request.data[split], splits[split], known) for split in request.data),
+        techniques={kind.value: reason for kind, reason in techniques(opened, splits, task=guess.task).items()},
+    )
+
+
+def _opened(
+    request: InspectRequest, model: Fetched, tables: Mapping[str, Columns], scratch: Path
+) -> tuple[Opened, _Known, Guess]:
+    """Open the model as what the labels suggest; where its converter or its outputs know better, as that."""
+    known = _Known(tables, _label_before(request, tables))
+    before = _asked(request) or from_labels(values_of(known.label, tables), known.label)
+    opened, guess = _converted(request, model, known, before, scratch)
+    check_rows_first(opened.signature, uri=request.model.uri)
+    if known.label.column is None and tables:
+        known = _Known(tables, label_by_inputs(list(tables.values()), opened.signature))
+    if request.task is None and guess is before:
+        guess = of_outputs(opened.signature, values_of(known.label, tables), known.label)
+    _check_label(known, opened, guess, request)
+    if request.model.format is not ModelFormat.ONNX and guess.task is not before.task and opened.native is not None:
+        opened, guess = _converted(request, model, known, guess, scratch / "again")
+    return opened, known, guess
+
+
+def _converted(
+    request: InspectRequest, model: Fetched, known: _Known, guess: Guess, scratch: Path
+) -> tuple[Opened, Guess]:
+    """Open the model as a guess says, or as its converter says when it knows that the guess is wrong."""
+    example = _example(request, known)
+    try:
+        return _open_as(request, model, guess.task, example, scratch / "first"), guess
+    except JobError as error:
+        task = task_named(error)
+        if task is None or request.task is not None:
+            raise
+        does = Guess(task, error.message.partition(",")[0])
+        return _open_as(request, model, task, example, scratch / "second"), does
+
+
+def _open_as(request: InspectRequest, model: Fetched, task: Task, example: Dataset, scratch: Path) -> Opened:
+    return open_delivered(request.model.model_copy(update={"task": task}), model, example, scratch=scratch)
+
+
+def _label_before(request: InspectRequest, tables: Mapping[str, Columns]) -> Label:
+    """Return the label column that was named, or that has a usual name; the model is not open yet."""
+    if request.label is not None:
+        return Label(request.label, f"column {request.label!r}, as --label says")
+    if not tables:
+        return Label(None, "none, because no data file was given")
+    return label_by_name(list(tables.values())) or Label(None, "none yet")
+
+
+def _asked(request: InspectRequest) -> Guess | None:
+    return None if request.task is None else Guess(request.task, "--task says so")
+
+
+def _example(request: InspectRequest, known: _Known) -> Dataset:
+    """Return a file with example rows, from which the inputs of a model that is not ONNX are recognized."""
+    specs = known.specs(request)
+    if specs:
+        return specs.get("validation", next(iter(specs.values())))
+    if request.model.format is ModelFormat.ONNX:
+        return Dataset(uri=request.model.uri)
+    raise JobError(
+        Reason.DATA_NOT_FOUND,
+        request.model.uri,
+        f"a model of format {request.model.format} needs rows to look at.",
+        "Name a data file with --data.",
+    )
+
+
+def _check_label(known: _Known, opened: Opened, guess: Guess, request: InspectRequest) -> None:
+    """Say which option names the labels of a table that has more columns than the model takes."""
+    inputs = opened.signature.inputs
+    if known.label.column is not None or guess.task is not Task.EMBEDDING or len(inputs) != 1:
+        return
+    for split, columns in known.tables.items():
+        width = inputs[0].shape[-1]
+        if columns.tabular and len(inputs[0].shape) == 2 and 0 <= width < len(columns.names):
+            raise JobError(
+                Reason.DATA_INVALID,
+                request.data[split].uri,
+                f"the table has {len(columns.names)} columns, input {inputs[0].words} takes {width}, and no name tells "
+                f"which column holds the labels: {', '.join(columns.names[:20])}.",
+                "Name it with --label.",
+            )
+
+
+def _open(data: Dataset, scratch: Path) -> Columns:
+    file = fetch(data.uri, limit_bytes=DATA_LIMIT_BYTES, into=scratch, what="Data")
+    try:
+        return open_columns(file.path, format_of(data), limit_bytes=DATA_LIMIT_BYTES, csv_format=data.csv)
+    except UnreadableDataError as error:
+        raise JobError(Reason.DATA_INVALID, data.uri, str(error), "Give Parquet, CSV or NPZ.") from error
+
+
+def _rows(splits: Mapping[str, Rows]) -> Rows:
+    """Return the rows that a baseline would measure the model on, else any."""
+    best = next((name for name in ("test", "validation") if name in splits), next(iter(splits)))
+    return splits[best]
+
+
+def _file(split: str, spec: Dataset, rows: Rows, known: _Known) -> InspectedFile:
+    column = known.label.column if known.label.column in known.tables[split].names else None
+    return InspectedFile(split=split, uri=spec.uri, rows=len(rows), label_column=column)
+
+
+def _opset(model: Path) -> int | None:
+    opsets = onnx.load(model, load_external_data=False).opset_import
+    return next((opset.version for opset in opsets if opset.domain in {"", "ai.onnx"}), None)
+
+
+def _words(tensor: TensorSpec) -> str:
+    return tensor.model_copy(update={"name": tensor.name[:32]}).words[:_WORD_LIMIT]

@@ -1,0 +1,136 @@
+"""Guess which column holds the labels and what a model does, and say why in words that a person can check.
+
+A guess is made from names, shapes and values that are there. Where they do not tell, it says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from optimizer_jobs.data.datasets import SINGLE_INPUT, Array
+from optimizer_jobs.data.readers import Columns
+from optimizer_jobs.signature import Signature
+from retune.api.model import Task
+
+LABELS = ("label", "labels", "target", "targets", "y", "class", "outcome")
+"""Usual names of a label column, the most likely first; capitals do not matter."""
+
+_FEW = 20
+"""Different whole numbers that are classes even where rows are few."""
+_ROWS_OF_A_CLASS = 50
+"""Rows for each different whole number from which on many of them are classes, too."""
+_MOST_CLASSES = 1000
+_UNLABELLED = "no column holds labels: answers are compared with those of the model as delivered"
+
+
+@dataclass(frozen=True)
+class Label:
+    """The column that holds the labels; None where there is none."""
+
+    column: str | None
+    because: str
+    """Why, as words without a full stop."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a model does."""
+
+    task: Task
+    because: str
+    """Why, as words without a full stop."""
+
+
+def label_by_name(tables: Sequence[Columns]) -> Label | None:
+    """Return the first column whose name says that it holds labels, or None."""
+    for usual in LABELS:
+        for columns in tables:
+            name = next((name for name in columns.names if name.lower() == usual), None)
+            if name is not None:
+                return Label(name, f"column {name!r}, because of its name")
+    return None
+
+
+def label_by_inputs(tables: Sequence[Columns], signature: Signature) -> Label:
+    """Return the only column that is no input of the model, where there is one.
+
+    In a table of features for one input, any column may be the one.
+    """
+    inputs = {tensor.name for tensor in signature.inputs} | {SINGLE_INPUT}
+    others: list[str] = []
+    for columns in tables:
+        others = [name for name in columns.names if name not in inputs]
+        if len(others) == 1 and not (columns.tabular and len(signature.inputs) == 1):
+            return Label(others[0], f"column {others[0]!r}, because it is the only one that is no input")
+    if not others:
+        return Label(None, "none, because every column is an input of the model")
+    return Label(None, f"none, because no column is named like one ({', '.join(LABELS)})")
+
+
+def from_labels(labels: Array | None, label: Label) -> Guess:
+    """Return what the labels alone say, where a model's outputs are not known yet.
+
+    Args:
+        labels: Labels (N,) or (N, K); None where there are none.
+        label: Where they are.
+    """
+    if labels is None:
+        return Guess(Task.EMBEDDING, _UNLABELLED)
+    where = f"column {label.column!r}"
+    several = labels.shape[1] if labels.ndim == 2 else 1
+    if several > 1:
+        return Guess(Task.REGRESSION, f"{where} holds {several} numbers a row")
+    if labels.dtype.kind not in "iuf":
+        return Guess(Task.CLASSIFICATION, f"{where} holds {'truth values' if labels.dtype.kind == 'b' else 'text'}")
+    values = labels.astype(np.float64).reshape(-1)
+    values = values[np.isfinite(values)]
+    if (values != np.round(values)).any():
+        return Guess(Task.REGRESSION, f"{where} holds numbers with fractions")
+    different = len(np.unique(values))
+    counted = f"{where} holds {different} different whole numbers in {len(values)} rows"
+    if _are_classes(different, len(values)):
+        return Guess(Task.CLASSIFICATION, counted)
+    return Guess(Task.REGRESSION, f"{counted}, too many for classes")
+
+
+def _are_classes(different: int, rows: int) -> bool:
+    if different <= 2:
+        return True
+    few = different <= _FEW or different * _ROWS_OF_A_CLASS <= rows
+    return few and 2 * different <= rows and different <= _MOST_CLASSES
+
+
+def of_outputs(signature: Signature, labels: Array | None, label: Label) -> Guess:
+    """Return what outputs and labels together say.
+
+    Args:
+        signature: Inputs and outputs of the model.
+        labels: Labels (N,) or (N, K); None where there are none.
+        label: Where they are.
+    """
+    answer, scores = signature.label_output, signature.score_output
+    if answer is not None:
+        return Guess(Task.CLASSIFICATION, f"output {answer.words} is one label a row")
+    guess = from_labels(labels, label)
+    if labels is None or scores is None or labels.ndim == 2 or labels.dtype.kind not in "iuf":
+        return guess
+    width = scores.shape[-1] if len(scores.shape) == 2 else scores.row_size
+    return _by_width(guess, labels, width=width, words=scores.words)
+
+
+def _by_width(guess: Guess, labels: Array, *, width: int, words: str) -> Guess:
+    """Return the guess, corrected by the number of scores: one for each class, or one number."""
+    values = labels[np.isfinite(labels)]
+    whole = bool((values == np.round(values)).all())
+    if width > 1 and whole and len(values) and values.min() >= 0 and values.max() < width:
+        return Guess(Task.CLASSIFICATION, f"labels are whole numbers below {width}, and output {words} scores each")
+    if width == 1 and guess.task is Task.CLASSIFICATION and len(np.unique(values)) > 2:
+        return Guess(Task.REGRESSION, f"output {words} is one number a row, and labels have more than two values")
+    return guess
+
+
+def values_of(label: Label, tables: Mapping[str, Columns]) -> Array | None:
+    """Return the labels of the first table that has them, or None."""
+    holder = next((columns for columns in tables.values() if label.column in columns.names), None)
+    return holder.read(label.column) if holder is not None and label.column is not None else None

@@ -1,0 +1,1 @@
+"""What `retune init` and the baseline both ask of a model and its data before anything is spent on them."""

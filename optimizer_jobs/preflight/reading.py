@@ -1,0 +1,76 @@
+"""Find how the outputs of a delivered model are read, and refuse one whose answers cannot be told from chance."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import onnx
+
+from optimizer_jobs.data.datasets import Rows, joined
+from optimizer_jobs.errors import JobError
+from optimizer_jobs.machinery.formats.delivery import Opened
+from optimizer_jobs.measure.answers import UnfitAnswersError, answer
+from optimizer_jobs.measure.chance import no_better_than_chance
+from optimizer_jobs.measure.finding import classes_of_graph, find_reading
+from optimizer_jobs.models.engine import EngineError, EngineOptions
+from optimizer_jobs.models.runtime import open_model
+from optimizer_jobs.preflight.refusal import cannot_run
+from optimizer_jobs.progress import say
+from retune.api.model import Model
+from retune.contract.results import Reason
+
+
+def with_reading(opened: Opened, spec: Model, rows: Rows, *, batch: int = 1) -> Opened:
+    """Return the model with how its outputs are read, and say what was found rather than told.
+
+    Args:
+        opened: The model as delivered.
+        spec: What the spec says about it.
+        rows: Validation rows.
+        batch: Rows of a usual request.
+
+    Raises:
+        JobError: ModelInvalid; no output is an answer of the task, or several could be.
+    """
+    hint = opened.classes or classes_of_graph(onnx.load(opened.model, load_external_data=False))
+    try:
+        session = open_model(opened.model, EngineOptions(spinning=False))
+        found = find_reading(session, spec, rows, classes=hint, batch=batch)
+    except (EngineError, UnfitAnswersError) as error:
+        raise cannot_run(error, uri=spec.uri, task=spec.task) from error
+    for note in found.notes:
+        say(f"  {note}")
+    signature = opened.signature.model_copy(update={"reading": found.reading})
+    return replace(opened, signature=signature, classes=found.classes)
+
+
+def check_chance(opened: Opened, spec: Model, splits: Mapping[str, Rows], *, batch: int = 1) -> None:
+    """Refuse a model whose answers cannot be told from chance: it would be a yardstick that everything passes.
+
+    Args:
+        opened: The model as delivered, with how its outputs are read.
+        spec: What the spec says about it.
+        splits: Rows by split; those are asked that it has not learned from.
+        batch: Rows of a usual request.
+
+    Raises:
+        JobError: BaselineNotBetterThanChance, with the numbers.
+    """
+    held_out = [splits[name] for name in ("validation", "test") if name in splits] or [*splits.values()]
+    rows = joined(held_out)
+    answers = answer(
+        open_model(opened.model, EngineOptions(spinning=False)),
+        rows,
+        task=spec.task,
+        classes=opened.classes or None,
+        reading=opened.signature.reading,
+        batch=batch,
+    )
+    reason = no_better_than_chance(answers, rows)
+    if reason is not None:
+        raise JobError(
+            Reason.BASELINE_NOT_BETTER_THAN_CHANCE,
+            spec.uri,
+            f"{reason}.",
+            "Name the right output in model.outputs, the classes in model.classes or the label in data.*.labelColumn, "
+            "or give more rows.",
+        )

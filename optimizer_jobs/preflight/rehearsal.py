@@ -1,0 +1,133 @@
+"""Run a model on a few rows through everything that later stages do with it, in seconds.
+
+`retune init` and the baseline call this one function, so whatever is refused is refused in the same words, and before
+hours are spent. It changes nothing and measures nothing.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.errors import printable
+from optimizer_jobs.machinery.compress.quantization import unreadable
+from optimizer_jobs.machinery.formats.delivery import Opened
+from optimizer_jobs.measure.answers import UnfitAnswersError, answer
+from optimizer_jobs.measure.fingerprint import fingerprint
+from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Session
+from optimizer_jobs.models.golden import Tensor, check, record
+from optimizer_jobs.models.runtime import open_model
+from optimizer_jobs.preflight.refusal import cannot_run
+from optimizer_jobs.signature import TEXT
+from optimizer_jobs.technique import Subject
+from optimizer_jobs.techniques.registry import TECHNIQUES
+from retune.api.model import Task
+from retune.api.techniques import Technique, TechniqueType
+
+FEW = 64
+"""Rows that a rehearsal asks, spread over all."""
+
+
+def rehearse(opened: Opened, rows: Rows, *, uri: str, task: Task, batch: int = 1) -> None:
+    """Open the model, ask it single rows and requests of the usual size, find its answers, and record golden requests.
+
+    Args:
+        opened: The model as delivered.
+        rows: Rows that it takes.
+        uri: Name by which people know it.
+        task: What it does.
+        batch: Rows of a usual request.
+
+    Raises:
+        JobError: ModelInvalid, with the first stage that fails and why.
+    """
+    few = _spread(rows)
+    try:
+        with _stage("opening it"):
+            session = open_model(opened.model, EngineOptions(spinning=False))
+        for size in _sizes(session, few, batch):
+            with _stage(f"a request of {size} row{'s' if size > 1 else ''}"):
+                session.run(few.take(np.arange(size) % len(few)).inputs)
+        with _stage("finding its answers"):
+            reading = opened.signature.reading
+            answer(session, few, task=task, classes=opened.classes or None, reading=reading, batch=FEW)
+        with _stage("recording golden requests"):
+            _replay(session, few)
+    except (EngineError, UnfitAnswersError) as error:
+        raise cannot_run(error, uri=uri, task=task) from error
+
+
+def techniques(opened: Opened, splits: Mapping[str, Rows], *, task: Task) -> dict[TechniqueType, str | None]:
+    """Return by technique why it cannot be used, as words without a full stop, or None when it can.
+
+    Args:
+        opened: The model as delivered.
+        splits: Rows by split; where there is no training split, validation rows do not stand in for it.
+        task: What the model does.
+    """
+    subject = Subject(
+        graph=onnx.load(opened.model, load_external_data=False),
+        signature=opened.signature,
+        task=task,
+        native=opened.native,
+        training="training" in splits,
+        calibration=bool({"training", "calibration"} & splits.keys()),
+        cpu_flags=frozenset(fingerprint().features),
+    )
+    reasons = {kind: _unavailable(kind, subject) for kind in TECHNIQUES}
+    if reasons[TechniqueType.QUANTIZATION] is None:
+        with tempfile.TemporaryDirectory(prefix="preflight-") as scratch:
+            reasons[TechniqueType.QUANTIZATION] = unreadable(opened.model, into=Path(scratch))
+    return reasons
+
+
+def _unavailable(kind: TechniqueType, subject: Subject) -> str | None:
+    """Return why a technique cannot be used; a graph that it cannot even look at is such a reason too."""
+    try:
+        return TECHNIQUES[kind].unavailable(subject, Technique(name="step", type=kind))
+    except Exception as error:  # noqa: BLE001 - one technique that breaks leaves the others
+        return f"looking at this graph raises {type(error).__name__}: {printable(str(error), limit=120)}"
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    """Turn whatever a stage raises into an EngineError that names the stage; refusals in words stay as they are."""
+    try:
+        yield
+    except UnfitAnswersError:
+        raise
+    except Exception as error:
+        words = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {str(error)[:120]}"
+        raise EngineError(f"{name} fails ({words})") from error
+
+
+def _spread(rows: Rows) -> Rows:
+    return rows.take(np.unique(np.linspace(0, len(rows) - 1, num=min(FEW, len(rows))).astype(int)))
+
+
+def _sizes(session: Session, rows: Rows, batch: int) -> tuple[int, ...]:
+    """Return the sizes of requests to try: that which the model fixes, or one row, the usual size, and several rows."""
+    fixed = session.signature.batch
+    return (fixed,) if fixed else tuple(sorted({1, batch, len(rows)}))
+
+
+def _replay(session: Session, rows: Rows) -> None:
+    """Record golden requests, ask them again as a server would, and compare; raises EngineError when answers differ."""
+    golden = record(session, rows)
+    names = {spec.name: spec for spec in session.signature.inputs}
+    for request in golden.requests:
+        feeds = {tensor.name: _array(tensor, names[tensor.name].dtype) for tensor in request.inputs}
+        answers = session.run(feeds)
+        outputs = [{"name": name, "data": np.asarray(values).tolist()} for name, values in answers.items()]
+        reason = check({"outputs": outputs}, request, golden=golden)
+        if reason is not None:
+            raise EngineError(f"the same request is answered differently a second time: {reason}")
+
+
+def _array(tensor: Tensor, dtype: str) -> Array:
+    values = np.asarray(tensor.data, dtype=object if dtype == TEXT else dtype)
+    return values.reshape(tensor.shape)

@@ -1,0 +1,102 @@
+"""Which column holds the labels and what a model does, and that every guess says why."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from optimizer_jobs.commands.inspection.guesses import (
+    Label,
+    from_labels,
+    label_by_inputs,
+    label_by_name,
+    of_outputs,
+    values_of,
+)
+from optimizer_jobs.data.readers import Columns
+from optimizer_jobs.signature import Signature, TensorSpec
+from retune.api.model import Task
+
+DRAW = np.random.default_rng(0)
+LABEL = Label("y", "column 'y', because of its name")
+
+
+def table(values: Mapping[str, np.ndarray], *, tabular: bool = True) -> Columns:
+    """Return these columns as an open file."""
+    return Columns(names=tuple(values), read=values.__getitem__, tabular=tabular)
+
+
+def model(*outputs: tuple[str, tuple[int, ...]], inputs: tuple[str, ...] = ("x",)) -> Signature:
+    """Return a signature with outputs of these element types and shapes."""
+    return Signature(
+        inputs=tuple(TensorSpec(name=name, dtype="float32", shape=(-1, 4)) for name in inputs),
+        outputs=tuple(TensorSpec(name=f"o{n}", dtype=kind, shape=shape) for n, (kind, shape) in enumerate(outputs)),
+    )
+
+
+SCORES, NUMBER = model(("float32", (-1, 10))), model(("float32", (-1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "signature", "task", "says"),
+    [
+        (np.arange(1000) % 10, SCORES, Task.CLASSIFICATION, "labels are whole numbers below 10"),
+        (np.arange(1000) % 10 / 1.0, SCORES, Task.CLASSIFICATION, "labels are whole numbers below 10"),
+        (np.arange(1000) % 5, NUMBER, Task.REGRESSION, "one number a row, and labels have more than two values"),
+        (np.arange(1000) % 2, NUMBER, Task.CLASSIFICATION, "2 different whole numbers in 1000 rows"),
+        (DRAW.integers(0, 400, 500), NUMBER, Task.REGRESSION, "too many for classes"),
+        (DRAW.normal(size=50), NUMBER, Task.REGRESSION, "fractions"),
+        (DRAW.normal(size=(50, 24)), model(("float32", (-1, 24))), Task.REGRESSION, "24 numbers a row"),
+        (np.array(["cat", "dog"] * 5, object), SCORES, Task.CLASSIFICATION, "text"),
+        (None, SCORES, Task.EMBEDDING, "no column holds labels"),
+        (DRAW.integers(0, 90, 100), model(("int64", (-1,))), Task.CLASSIFICATION, "is one label a row"),
+    ],
+)
+def test_the_task_follows_from_labels_and_outputs(
+    labels: np.ndarray | None, signature: Signature, task: Task, says: str
+) -> None:
+    """Few whole numbers are classes unless the model answers one number; the reason has the numbers in it."""
+    guess = of_outputs(signature, labels, LABEL)
+    assert guess.task is task
+    assert says in guess.because
+
+
+@pytest.mark.parametrize(
+    ("different", "rows", "task"),
+    [
+        (3, 20, Task.CLASSIFICATION),
+        (20, 25, Task.REGRESSION),
+        (60, 1000, Task.REGRESSION),
+        (100, 10_000, Task.CLASSIFICATION),
+        (2000, 1_000_000, Task.REGRESSION),
+    ],
+)
+def test_whole_numbers_are_classes_only_where_few_rows_differ(different: int, rows: int, task: Task) -> None:
+    """Ages, counts and prices are whole numbers too."""
+    assert from_labels(np.arange(rows) % different, LABEL).task is task
+
+
+def test_a_usual_name_shows_the_label_whatever_its_capitals() -> None:
+    """The most usual name wins."""
+    found = label_by_name([table({"a": np.zeros(3), "Y": np.zeros(3), "Target": np.zeros(3)})])
+    assert found == Label("Target", "column 'Target', because of its name")
+    assert label_by_name([table({"a": np.zeros(3)})]) is None
+
+
+def test_the_only_column_that_is_no_input_holds_the_labels() -> None:
+    """Inputs by name, or one array `x` in an NPZ file; a table of features for one input does not tell."""
+    two = model(("float32", (-1, 1)), inputs=("a", "b"))
+    rows = {"a": np.zeros(3), "b": np.zeros(3), "price": np.ones(3)}
+    assert label_by_inputs([table(rows)], two).column == "price"
+    assert label_by_inputs([table({"x": np.zeros((3, 4)), "z": np.ones(3)}, tabular=False)], NUMBER).column == "z"
+    assert label_by_inputs([table(rows)], NUMBER).column is None
+    assert label_by_inputs([table({"x": np.zeros(3)}, tabular=False)], NUMBER).because.endswith("input of the model")
+
+
+def test_labels_come_from_the_first_file_that_has_them() -> None:
+    """Training rows may lack them."""
+    tables = {"training": table({"x": np.zeros(3)}), "test": table({"x": np.zeros(3), "y": np.ones(3)})}
+    values = values_of(LABEL, tables)
+    assert values is not None
+    assert values.tolist() == [1, 1, 1]
+    assert values_of(Label(None, "none"), tables) is None
