@@ -6,6 +6,7 @@ same model, parameters, data and seed, because its result is reused under their 
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,9 +112,24 @@ class Context:
     report: Report | None = None
     """Is called after every epoch of a training."""
     alive: Callable[[], None] | None = None
-    """Raises StoppedEarlyError when no time is left; for steps that wait for others."""
+    """Raises StoppedEarlyError when no time is left. Costs nothing to call often; see `check_time`."""
+    seconds_left: Callable[[], float] | None = None
+    """Returns the seconds until `alive` raises for lack of wall time; infinite where only CPU time is limited."""
     identity: str = ""
     """Digest of data, limits and machine, on which the result may depend; it names the result for reuse."""
+
+    def check_time(self) -> None:
+        """Raise StoppedEarlyError when no time is left; called between batches, layers and other pieces of long work.
+
+        Work is also interrupted at the deadline itself, wherever it is in Python. A call into a library that takes
+        long is not, so it is cut into pieces, or its time is predicted from a first piece and held against `time_left`.
+        """
+        if self.alive is not None:
+            self.alive()
+
+    def time_left(self) -> float:
+        """Return the seconds of wall time that are left for everything; infinite without a limit."""
+        return math.inf if self.seconds_left is None else self.seconds_left()
 
     def examples(self, count: int) -> Mapping[str, Array]:
         """Return example rows to run a network on.

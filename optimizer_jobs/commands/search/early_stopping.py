@@ -70,6 +70,10 @@ class Watch:
         """Raise BudgetSpentError when a budget is spent."""
         self._budget.check()
 
+    def seconds_left(self) -> float:
+        """Return the seconds of wall time that the search has left; infinite without a limit."""
+        return self._budget.left()
+
     def report(self, epoch: int, quality: float) -> bool:
         """Record the quality after an epoch.
 

@@ -133,7 +133,7 @@ class Bench:
         context = self._context(folder)
         if watch is None:
             return build(self.original.model, plan.steps, context=context, kept=self.kept_steps)
-        context = replace(context, report=watch.report, alive=watch.alive)
+        context = replace(context, report=watch.report, alive=watch.alive, seconds_left=watch.seconds_left)
         built = build(self.original.model, plan.steps, context=context, kept=self.kept_steps, entering=watch.entering)
         watch.entering("measuring")
         return built
