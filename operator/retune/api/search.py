@@ -38,7 +38,8 @@ class Search(ApiModel):
     """Most trials of a run."""
     max_duration: Duration | None = None
     """Wall time of the search. When it is over, running trials are given up and the best so far is judged. One training
-    takes at most a quarter of what is left of it."""
+    takes at most a quarter of what is left of it. Without it and maxCpuHours, the limit is estimated from the model:
+    two minutes for a small one."""
     max_cpu_hours: Decimal | None = None
     """CPU hours of all workers together. When they are spent, running trials are given up and the best so far is
     judged."""

@@ -24,12 +24,14 @@ from optimizer_jobs.commands.search.budget import Budget
 from optimizer_jobs.commands.search.early_stopping import Watch
 from optimizer_jobs.commands.search.engines import OPENVINO, Engines, typical_request, unplannable, usable
 from optimizer_jobs.commands.search.equivalence import Equivalence
+from optimizer_jobs.commands.search.estimate import Estimate, estimate
 from optimizer_jobs.commands.search.grid import Grid
 from optimizer_jobs.commands.search.leases import LEASE_SECONDS, POLL_SECONDS, Leases, Worker
+from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.progress import Gauges, trial_line
 from optimizer_jobs.commands.search.samplers import refuse, sampler
 from optimizer_jobs.commands.search.space import Space
-from optimizer_jobs.commands.search.termination import termination_held_back
+from optimizer_jobs.commands.search.termination import given_up_when, termination_held_back
 from optimizer_jobs.commands.search.trial import Bench, Discarded
 from optimizer_jobs.commands.search.warm_start import warm_start
 from optimizer_jobs.data.datasets import Rows, read_dataset
@@ -63,10 +65,10 @@ def run(request: SearchRequest) -> SearchResult:
         JobError: The store is not a shared folder, the data or a bundle is unusable, or a technique cannot be used.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        return _search(request, Path(scratch))
+        return _search(request, Path(scratch), began=time.time())
 
 
-def _search(request: SearchRequest, scratch: Path) -> SearchResult:
+def _search(request: SearchRequest, scratch: Path, *, began: float) -> SearchResult:
     worker = Worker(index=int(os.environ.get(INDEX_VARIABLE, "0")))
     refuse(request.search, request.objectives)
     step(1, 3, text="opening champion, original and data", about="10 s")
@@ -77,8 +79,13 @@ def _search(request: SearchRequest, scratch: Path) -> SearchResult:
     study = open_study(request.store, request.run, create=request.objectives)
     if study.user_attrs.get(LEFT_OUT) != left_out:
         study.set_user_attr(LEFT_OUT, left_out)
-    search = _Search(request, study, worker, bench=bench, space=space)
-    step(3, 3, text=f"{search.trials} trials in all, worker {worker.index}", about="5 s to a minute a trial")
+    search = _Search(request, study, worker, bench=bench, space=space, began=began)
+    step(
+        3,
+        3,
+        text=f"{search.trials} trials in all, worker {worker.index}",
+        about=search.estimate.words(search.budget.left()),
+    )
     search.work()
     shutil.rmtree(bench.kept_steps, ignore_errors=True)
     return _result(request, study, ended=search.budget.spent() if not search.all_done() else None)
@@ -88,15 +95,30 @@ class _Search:
     """The work of one worker on a study."""
 
     def __init__(
-        self, request: SearchRequest, study: optuna.Study, worker: Worker, *, bench: Bench, space: Space
+        self,
+        request: SearchRequest,
+        study: optuna.Study,
+        worker: Worker,
+        *,
+        bench: Bench,
+        space: Space,
+        began: float,
     ) -> None:
         self._request, self._study, self._bench, self._space = request, study, bench, space
         self._equivalence = Equivalence(study, space)
-        self.budget = Budget(study, request.search, owner=worker.owner)
         grid = Grid(space) if request.search.sampler == "Grid" else None
         first = grid.first if grid else _first(request, space)
         self._source: Grid | Space = grid or space
         self.trials = min(request.search.max_trials, len(grid.first)) if grid else request.search.max_trials
+        self.estimate = _estimate(request, bench, space, trials=self.trials)
+        self.budget = Budget(
+            study,
+            request.search,
+            owner=worker.owner,
+            began=began,
+            estimated=self.estimate.limit,
+            trials=self.trials,
+        )
         started = len(study.get_trials(deepcopy=False))
         study.sampler = sampler(request.search, request.objectives, worker=worker.index, started=started)
         self._leases = Leases(
@@ -159,7 +181,8 @@ class _Search:
         rule = self._request.search.early_stopping
         watch = Watch(trial, self._study, rule=rule, budget=self.budget, enough=bench.enough)
         try:
-            return bench.run(plan, number=self._leases.number(trial), watch=watch), TrialState.COMPLETE
+            with given_up_when(self.budget.look):
+                return bench.run(plan, number=self._leases.number(trial), watch=watch), TrialState.COMPLETE
         except Discarded as discarded:
             return discarded.result, TrialState.PRUNED
         except StoppedEarlyError as stopped:
@@ -170,6 +193,21 @@ class _Search:
             if isinstance(error, OSError) and store_error(error, uri=bench.candidates_uri) is not None:
                 raise
             return ended(reason=printable(f"{type(error).__name__}: {error}", limit=300)), TrialState.FAIL
+
+
+def _estimate(request: SearchRequest, bench: Bench, space: Space, *, trials: int) -> Estimate:
+    """Return how long the search will take, from how fast the champion answers."""
+    row_seconds = bench.reference.seconds / len(bench.validation)
+    batch = min(request.serving.batch_size, len(bench.validation))
+    return estimate(
+        trials=trials,
+        workers=request.search.parallelism,
+        techniques=space.techniques,
+        row_seconds=row_seconds,
+        latency_seconds=SideBySide.latency_seconds(row_seconds * batch),
+        validation=len(bench.validation),
+        training=len(bench.training or ()),
+    )
 
 
 def _first(request: SearchRequest, space: Space) -> tuple[Params, ...]:

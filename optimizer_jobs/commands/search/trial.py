@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 from optuna.trial import FixedTrial
@@ -64,6 +65,8 @@ class Reference:
     """The champion's quality on the validation rows."""
     size_bytes: int
     """Size of the champion."""
+    seconds: float
+    """How long the champion took to answer the validation rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +100,9 @@ class Bench:
     def reference(self) -> Reference:
         """The champion, opened, with its answers and its quality."""
         session = open_model(self.champion.model, self._limited(self.champion.manifest.engine))
+        began = monotonic()
         answers = self._answer(session, self.validation)
+        seconds = monotonic() - began
         original = open_model(self.original.model, self._limited(self.original.manifest.engine))
         delivered = self._answer(original, self.validation)
         return Reference(
@@ -106,6 +111,7 @@ class Bench:
             delivered=delivered,
             quality=self._quality(answers, delivered),
             size_bytes=self.champion.manifest.size_bytes,
+            seconds=seconds,
         )
 
     def run(self, plan: Plan, *, number: int, watch: Watch | None = None) -> TrialResult:
