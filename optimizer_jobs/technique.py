@@ -27,6 +27,9 @@ ParamValue = str | int | float | bool
 Params = dict[str, ParamValue]
 """Parameters of one step: plain JSON values, without those that do not affect the result."""
 
+ONE_LINE = "one_line"
+"""Parameter of a step that calls a usual tool as its documentation does: what a search must not end with less than."""
+
 TrainingPlan = Mapping[TechniqueType, Params]
 """The parameters of all techniques in a plan that define its training, by technique."""
 
@@ -173,6 +176,8 @@ class Technique(Protocol):
 
     def defaults(self, spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
         """Return the trial parameters of each variant that is worth a try of its own, the most important first.
+
+        Steps with ONE_LINE come before all others.
 
         The last variant of a cheap technique is its most thorough one.
         """

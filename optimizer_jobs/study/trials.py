@@ -57,6 +57,8 @@ class TrialResult:
     """Names of the steps that left the model as it was."""
     broken: bool = False
     """Whether it was not measured because its answers differ too much from the champion's."""
+    one_line: bool = False
+    """Whether it is what a user would get in one line: a usual tool on the delivered file, in the usual engine."""
     stopped: bool = False
     """Whether it was ended while it was built, because training fell behind or a budget was spent."""
     engine: dict[str, Any] = field(default_factory=dict)

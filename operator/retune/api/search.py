@@ -47,7 +47,7 @@ class Search(ApiModel):
     """Workers that share one study."""
     finalists: int = Field(default=3, ge=1, le=5)
     """Candidates that the judge compares with the champion: from the boldest that the test rows are likely to prove to
-    one that is as good as sure to be proven."""
+    one that is as good as sure to be proven. The best that a user would get in one line is compared besides."""
     warm_start: bool = True
     """Whether the best combinations of earlier runs are tried first."""
     seed: int = Field(default=0, ge=0, le=2147483647)

@@ -20,7 +20,7 @@ from optimizer_jobs.measure.confinement import Profile
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.fixed import row_axis
 from optimizer_jobs.models.words import engine_words
-from optimizer_jobs.technique import Params, Subject
+from optimizer_jobs.technique import ONE_LINE, Params, Subject
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Step
 from retune.api.techniques import Technique as TechniqueSpec
@@ -126,13 +126,15 @@ class Space:
         """Return every other engine with the delivered model, and every variant of every technique alone.
 
         Techniques that only rewrite the file are proposed for every engine, because an 8-bit file may be slow in one
-        engine and fast in another; techniques that train only for the usual engine.
+        engine and fast in another; techniques that train only for the usual engine. So is what a user would try in one
+        line, which no budget is too small for.
         """
         usual, *others = self._settings()
         proposals = [(0, options) for options in others]
+        proposals += [(0, usual | variant) for spec in self.techniques for variant in self._defaults(spec)[0]]
         for options in (usual, *others):
             for spec in self.techniques:
-                for rank, variant in enumerate(TECHNIQUES[spec.type].defaults(spec, self.subject)):
+                for rank, variant in enumerate(self._defaults(spec)[1]):
                     if options is usual or self._cost(options | variant)[0] is not Stage.TRAINING:
                         proposals.append((rank, options | variant))
         return proposals
@@ -156,10 +158,19 @@ class Space:
         cheap: dict[str, list[Params]] = {}
         training: dict[str, list[Params]] = {}
         for spec in self.techniques:
-            for variant in TECHNIQUES[spec.type].defaults(spec, self.subject):
+            for variant in self._defaults(spec)[1]:
                 group = training if self._cost(usual | variant)[0] is Stage.TRAINING else cheap
                 group.setdefault(spec.name, []).append(variant)
         return cheap, training
+
+    def _defaults(self, spec: TechniqueSpec) -> tuple[list[Params], list[Params]]:
+        """Return the variants of a technique that a user would try in one line, and all others."""
+        as_one_line: list[Params] = []
+        others: list[Params] = []
+        for variant in TECHNIQUES[spec.type].defaults(spec, self.subject):
+            steps = self.draw(FixedTrial(self.control() | variant)).steps
+            (as_one_line if any(ONE_LINE in step.params for step in steps) else others).append(variant)
+        return as_one_line, others
 
     def _settings(self) -> list[Params]:
         """Return the trial parameters of the model as delivered in each engine, the usual engine first."""

@@ -25,7 +25,7 @@ from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_
 from optimizer_jobs.study.objectives import limits, rate, shortfall
 from optimizer_jobs.study.prospects import standard_error
 from optimizer_jobs.study.trials import TrialResult
-from optimizer_jobs.technique import Context, Subject
+from optimizer_jobs.technique import ONE_LINE, Context, Subject
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Built, Step, build
 from retune.api.model import Task
@@ -128,7 +128,8 @@ class Bench:
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             built = self._built(plan, Path(folder), watch)
             session = open_model(built.model, plan.engine)
-            result = self._checked(_result(plan, built), session)
+            result = replace(_result(plan, built), one_line=self._is_one_line(plan))
+            result = self._checked(result, session)
             bundle = self._bundle(Path(folder) / "bundle", plan=plan, built=built, session=session, number=number)
             if bundle.digest in self.rejected:
                 raise Discarded(replace(result, reason="this bundle was rejected before"))
@@ -290,6 +291,11 @@ class Bench:
             return shortfall(limit, figure(limit.metric, scored), self.reference.quality[limit.metric])
 
         return missed
+
+    def _is_one_line(self, plan: Plan) -> bool:
+        """Return whether a plan is what a user would try in one line, in the usual engine with its defaults."""
+        as_one_line = [bool(step.params.get(ONE_LINE)) for step in plan.steps] == [True]
+        return as_one_line and plan.engine == EngineOptions(threads=self.threads)
 
     def _is_champion(self, bundle: Bundle) -> bool:
         mine, theirs = bundle.manifest, self.champion.manifest
