@@ -204,6 +204,7 @@ def _estimate(request: SearchRequest, bench: Bench, space: Space, *, trials: int
         workers=request.search.parallelism,
         techniques=space.techniques,
         row_seconds=row_seconds,
+        bulk_seconds=bench.bulk_seconds() if bench.training else row_seconds,
         latency_seconds=SideBySide.latency_seconds(row_seconds * batch),
         validation=len(bench.validation),
         training=len(bench.training or ()),

@@ -60,6 +60,7 @@ def estimate(
     workers: int,
     techniques: Sequence[Technique],
     row_seconds: float,
+    bulk_seconds: float,
     latency_seconds: float,
     validation: int,
     training: int,
@@ -70,12 +71,13 @@ def estimate(
         trials: Number of trials.
         workers: Trials that run at the same time.
         techniques: Techniques of the search.
-        row_seconds: Time in which the champion answers a row.
+        row_seconds: Time in which the champion answers a row in requests of the usual size.
+        bulk_seconds: The same when many rows are asked together, as in training.
         latency_seconds: Time that latency of a candidate and the champion is measured for.
         validation: Number of validation rows.
         training: Number of training rows; 0 without any.
     """
     usual = _FIXED_SECONDS + _PASSES * validation * row_seconds + latency_seconds
     trains = bool(training) and any(TECHNIQUES[spec.type].TRAINS for spec in techniques)
-    trained = _TRAINED_SECONDS + _TRAINED_PASSES * training * row_seconds
+    trained = _TRAINED_SECONDS + _TRAINED_PASSES * training * bulk_seconds
     return Estimate(trials, usual + (_TRAINED_SHARE * trained if trains else 0.0), min(workers, trials))

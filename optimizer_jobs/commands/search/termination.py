@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from optimizer_jobs.commands.search.budget import BudgetSpentError
+from optimizer_jobs.technique import StoppedEarlyError
 
 LOOK_SECONDS = 0.5
 _AGAIN_SECONDS = 1.0
@@ -50,6 +51,12 @@ def given_up_when(spent: Callable[[], str | None]) -> Iterator[None]:
     overseer.begin()
     try:
         yield
+    except StoppedEarlyError:
+        raise
+    except Exception as error:
+        if overseer.reason is not None:  # a library made an error of its own of the interruption
+            raise overseer.interruption() from error
+        raise
     finally:
         overseer.end()
 
@@ -59,13 +66,16 @@ class _Overseer:
 
     def __init__(self, spent: Callable[[], str | None]) -> None:
         self._spent = spent
-        self._reason: str | None = None
+        self.reason: str | None = None
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, name="budget", daemon=True)
 
     def begin(self) -> None:
         self._before = signal.signal(signal.SIGALRM, self._interrupt)
         self._thread.start()
+
+    def interruption(self) -> BudgetSpentError:
+        return BudgetSpentError(f"given up: {self.reason}")
 
     def end(self) -> None:
         """Stop looking; a signal that is under way does nothing any more."""
@@ -81,14 +91,14 @@ class _Overseer:
         wait = LOOK_SECONDS
         while main is not None and not self._done.wait(wait):
             with suppress(OSError):  # the disk may be full for a while; the next look may succeed
-                self._reason = self._reason or self._spent()
-            if self._reason is not None:
+                self.reason = self.reason or self._spent()
+            if self.reason is not None:
                 signal.pthread_kill(main, signal.SIGALRM)
                 wait = _AGAIN_SECONDS
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         if not self._done.is_set():
-            raise BudgetSpentError(f"given up: {self._reason}")
+            raise self.interruption()
 
 
 def _in_main_thread() -> bool:

@@ -227,6 +227,22 @@ def test_work_that_never_asks_for_the_time_is_given_up(work: Callable[[], None])
         work()
 
 
+def _wrapping() -> None:
+    """Make another error of whatever is raised, as engines do."""
+    try:
+        _endless()
+    except Exception as error:
+        raise RuntimeError("the engine failed") from error
+
+
+def test_an_error_that_a_library_makes_of_the_interruption_is_the_interruption() -> None:
+    """The trial did not fail, it had no time left; without an interruption an error stays what it is."""
+    with pytest.raises(BudgetSpentError, match="given up: over"), given_up_when(lambda: "over"):
+        _wrapping()
+    with pytest.raises(KeyError), given_up_when(lambda: None):
+        raise KeyError("mine")
+
+
 def test_nothing_is_interrupted_while_the_study_is_written() -> None:
     """The trial is given up right after the write, and the handler of before is back."""
     before, written = signal.getsignal(signal.SIGALRM), []
