@@ -29,7 +29,7 @@ class Search(ApiModel):
     sampler: Literal["Auto", "Grid", "Random", "TPE", "GP", "CMAES", "NSGAII", "NSGAIII"] = "Auto"
     """Sampler of the study. Auto takes TPE below 200 trials and NSGAII from there on. Grid tries every combination, of
     numbers both ends and the middle, and ends when there are no more. GP is for at most 50 trials, CMAES for exactly
-    one objective with role Optimize."""
+    one objective with role Optimize; a run on fresh data, which optimizes quality besides, takes TPE instead."""
     early_stopping: Literal["Auto", "None", "Median", "SuccessiveHalving"] = "Auto"
     """When a training that falls behind trainings of its kind ends early; one that keeps the quality limits goes on.
     Median, which Auto means, ends those below the median of four trials or more. SuccessiveHalving lets only the best

@@ -29,7 +29,7 @@ from optimizer_jobs.commands.search.grid import Grid
 from optimizer_jobs.commands.search.leases import LEASE_SECONDS, POLL_SECONDS, Leases, Worker
 from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.progress import Gauges, trial_line
-from optimizer_jobs.commands.search.samplers import refuse, sampler
+from optimizer_jobs.commands.search.samplers import refuse, replaced, sampler
 from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.commands.search.termination import given_up_when, termination_held_back
 from optimizer_jobs.commands.search.trial import Bench, Discarded
@@ -70,7 +70,7 @@ def run(request: SearchRequest) -> SearchResult:
 
 def _search(request: SearchRequest, scratch: Path, *, began: float) -> SearchResult:
     worker = Worker(index=int(os.environ.get(INDEX_VARIABLE, "0")))
-    refuse(request.search, request.objectives)
+    refuse(request.search)
     step(1, 3, text="opening champion, original and data", about="10 s")
     bench, space, left_out = _prepare(request, scratch)
     step(2, 3, text="measuring the champion on validation", about="10 s")
@@ -120,6 +120,8 @@ class _Search:
             trials=self.trials,
         )
         started = len(study.get_trials(deepcopy=False))
+        if (words := replaced(request.search, request.objectives)) is not None:
+            say(words)
         study.sampler = sampler(request.search, request.objectives, worker=worker.index, started=started)
         self._leases = Leases(
             study,
