@@ -55,6 +55,8 @@ class TrialResult:
     """Steps that left the model as it was, with the reason."""
     idle: tuple[str, ...] = ()
     """Names of the steps that left the model as it was."""
+    broke: tuple[str, ...] = ()
+    """Names of the techniques that were at work when one of them raised something."""
     broken: bool = False
     """Whether it was not measured because its answers differ too much from the champion's."""
     one_line: bool = False
@@ -201,7 +203,7 @@ def constrain(trial: Trial, result: TrialResult) -> None:
 def read_result(trial: FrozenTrial) -> TrialResult:
     """Return the stored result of a trial, or an empty result if none is stored."""
     stored = dict(trial.user_attrs.get(RESULT, {"plan": ""}))
-    for name in ("steps", "techniques", "skipped", "idle", "costs"):
+    for name in ("steps", "techniques", "skipped", "idle", "broke", "costs"):
         stored[name] = tuple(stored.get(name, ()))
     if trial.state is TrialState.FAIL and not stored.get("reason"):
         stored["reason"] = "workers died while they ran it; perhaps the Job needs more memory"

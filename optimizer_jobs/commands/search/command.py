@@ -27,6 +27,7 @@ from optimizer_jobs.commands.search.equivalence import Equivalence
 from optimizer_jobs.commands.search.estimate import Estimate, estimate
 from optimizer_jobs.commands.search.grid import Grid
 from optimizer_jobs.commands.search.leases import LEASE_SECONDS, POLL_SECONDS, Leases, Worker
+from optimizer_jobs.commands.search.leaving import breaking, unusable
 from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.progress import Gauges, trial_line
 from optimizer_jobs.commands.search.samplers import refuse, replaced, sampler
@@ -46,6 +47,7 @@ from optimizer_jobs.study.objectives import limits
 from optimizer_jobs.study.trials import LEFT_OUT, PLAN, TrialResult, counted, journal_path, open_study
 from optimizer_jobs.technique import Params, StoppedEarlyError, Subject
 from optimizer_jobs.techniques.adversarial_training import attack_of
+from optimizer_jobs.techniques.containment import BrokenTechniqueError
 from optimizer_jobs.techniques.registry import Recipe, asked_for, recipe
 from retune.api.techniques import Technique
 from retune.contract.paths import METRICS_PORT, run_folder
@@ -77,8 +79,9 @@ def _search(request: SearchRequest, scratch: Path, *, began: float) -> SearchRes
     quality = ", ".join(f"{metric} {value:.4g}" for metric, value in bench.reference.quality.items())
     say(f"champion: {quality}, {bench.reference.size_bytes} bytes")
     study = open_study(request.store, request.run, create=request.objectives)
-    if study.user_attrs.get(LEFT_OUT) != left_out:
-        study.set_user_attr(LEFT_OUT, left_out)
+    before = study.user_attrs.get(LEFT_OUT, {})
+    if not left_out.items() <= before.items():
+        study.set_user_attr(LEFT_OUT, {**before, **left_out})
     search = _Search(request, study, worker, bench=bench, space=space, began=began)
     step(
         3,
@@ -149,11 +152,22 @@ class _Search:
         """Return whether all trials of the budget are finished."""
         return sum(trial.state.is_finished() for trial in counted(self._study)) >= self.trials
 
+    def _let_go(self) -> None:
+        """Have techniques that broke leave the search; say which and why, here and in the study."""
+        left, before = self._space.left, self._study.user_attrs.get(LEFT_OUT, {})
+        left |= {name: reason for name, reason in breaking(self._study).items() if name not in left}
+        new = {name: reason for name, reason in left.items() if name not in before}
+        if new:
+            self._study.set_user_attr(LEFT_OUT, {**before, **new})
+        for name, reason in new.items():
+            say(f"technique {name} leaves the search: {reason}")
+
     def _next_trial(self) -> None:
         """Take a trial and run it, or wait a little when none is left. A stopped worker hands its trial back."""
         trial = None
         try:
             with termination_held_back():
+                self._let_go()
                 trial = self._leases.take(self._equivalence.draw, self._fresh)
             if trial is None:
                 time.sleep(POLL_SECONDS)
@@ -189,6 +203,8 @@ class _Search:
             return discarded.result, TrialState.PRUNED
         except StoppedEarlyError as stopped:
             return ended(reason=str(stopped), stopped=True), TrialState.PRUNED
+        except BrokenTechniqueError as broken:
+            return ended(reason=str(broken), broke=broken.names), TrialState.FAIL
         except JobError:
             raise
         except Exception as error:
@@ -327,7 +343,8 @@ def _read(request: SearchRequest, original: Bundle, scratch: Path) -> dict[str, 
 
 def _useful(bench: Bench, chosen: Recipe) -> tuple[tuple[Technique, ...], dict[str, str]]:
     """Return the techniques that change this model, and why others are left out by name; say both."""
-    idle = {spec.name: bench.does_nothing(spec) for spec in chosen.techniques}
+    subject = bench.subject
+    idle = {spec.name: unusable(spec, subject) or bench.does_nothing(spec) for spec in chosen.techniques}
     useful = tuple(spec for spec in chosen.techniques if idle[spec.name] is None)
     left_out = {**chosen.left_out, **{name: reason for name, reason in idle.items() if reason is not None}}
     say(f"techniques: {', '.join(f'{spec.name} ({spec.type})' for spec in useful) or 'none, engine options only'}")

@@ -21,6 +21,7 @@ from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.fixed import row_axis
 from optimizer_jobs.models.words import engine_words
 from optimizer_jobs.technique import ONE_LINE, Params, Subject
+from optimizer_jobs.techniques.containment import BrokenTechniqueError, contained
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Step
 from retune.api.techniques import Technique as TechniqueSpec
@@ -75,10 +76,44 @@ class Space:
     planned: Mapping[str, tuple[int, ...]] = field(default_factory=dict, kw_only=True)
     """Shape of every input of a typical request, by name, that OpenVINO may plan for; empty when it cannot."""
     seed: int = field(default=0, kw_only=True)
+    left: dict[str, str] = field(default_factory=dict, kw_only=True)
+    """Why techniques have left the search under way, by name."""
 
     def draw(self, trial: BaseTrial) -> Plan:
-        """Ask the trial for every parameter and return its plan."""
-        drawn = [(spec, TECHNIQUES[spec.type].suggest(trial, spec, self.subject)) for spec in self.techniques]
+        """Ask the trial for every parameter and return its plan, without techniques that have left.
+
+        A technique that breaks while a sampler proposes leaves. Parameters that somebody wrote down are held to the
+        space: what they raise is raised.
+        """
+        proposed = isinstance(trial, optuna.trial.Trial)
+        drawn = [
+            (spec, self._asked(trial, spec) if proposed else self._suggested(trial, spec)) for spec in self._staying
+        ]
+        return self._plan(trial, drawn)
+
+    def recall(self, params: Params) -> Plan:
+        """Return the plan of a trial that was drawn, with techniques that have left since."""
+        trial = FixedTrial(params)
+        return self._plan(trial, [(spec, self._asked(trial, spec, leaves=False)) for spec in self.techniques])
+
+    @property
+    def _staying(self) -> list[TechniqueSpec]:
+        return [spec for spec in self.techniques if spec.name not in self.left]
+
+    def _asked(self, trial: BaseTrial, spec: TechniqueSpec, *, leaves: bool = True) -> Params | None:
+        """Return what a technique suggests; None when it breaks, after which it leaves."""
+        try:
+            with contained(spec.name):
+                return self._suggested(trial, spec)
+        except BrokenTechniqueError as broken:
+            if leaves:
+                self.left[spec.name] = str(broken)
+            return None
+
+    def _suggested(self, trial: BaseTrial, spec: TechniqueSpec) -> Params | None:
+        return TECHNIQUES[spec.type].suggest(trial, spec, self.subject)
+
+    def _plan(self, trial: BaseTrial, drawn: Sequence[tuple[TechniqueSpec, Params | None]]) -> Plan:
         steps = tuple(
             Step(name=spec.name, type=spec.type, params=params) for spec, params in drawn if params is not None
         )

@@ -26,6 +26,7 @@ from optimizer_jobs.study.objectives import limits, rate, shortfall
 from optimizer_jobs.study.prospects import standard_error
 from optimizer_jobs.study.trials import TrialResult
 from optimizer_jobs.technique import ONE_LINE, Context, Subject
+from optimizer_jobs.techniques.containment import BrokenTechniqueError
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Built, Step, build
 from retune.api.model import Task
@@ -191,7 +192,10 @@ class Bench:
         params = technique.suggest(FixedTrial(most_thorough), spec, self.subject)
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             step = Step(name=spec.name, type=spec.type, params=params or {})
-            built = build(self.original.model, [step], context=self._context(Path(folder)), kept=self.kept_steps)
+            try:
+                built = build(self.original.model, [step], context=self._context(Path(folder)), kept=self.kept_steps)
+            except BrokenTechniqueError as broken:
+                return str(broken)
         return next(iter(built.skipped), None)
 
     def _measured(self, result: TrialResult, *, session: Session, bundle: Bundle, uri: str) -> TrialResult:
