@@ -6,6 +6,7 @@ same model, parameters, data and seed, because its result is reused under their 
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,9 @@ from retune.api.techniques import TechniqueType
 ParamValue = str | int | float | bool
 Params = dict[str, ParamValue]
 """Parameters of one step: plain JSON values, without those that do not affect the result."""
+
+ONE_LINE = "one_line"
+"""Parameter of a step that calls a usual tool as its documentation does: what a search must not end with less than."""
 
 TrainingPlan = Mapping[TechniqueType, Params]
 """The parameters of all techniques in a plan that define its training, by technique."""
@@ -111,9 +115,24 @@ class Context:
     report: Report | None = None
     """Is called after every epoch of a training."""
     alive: Callable[[], None] | None = None
-    """Raises StoppedEarlyError when no time is left; for steps that wait for others."""
+    """Raises StoppedEarlyError when no time is left. Costs nothing to call often; see `check_time`."""
+    seconds_left: Callable[[], float] | None = None
+    """Returns the seconds until `alive` raises for lack of wall time; infinite where only CPU time is limited."""
     identity: str = ""
     """Digest of data, limits and machine, on which the result may depend; it names the result for reuse."""
+
+    def check_time(self) -> None:
+        """Raise StoppedEarlyError when no time is left; called between batches, layers and other pieces of long work.
+
+        Work is also interrupted at the deadline itself, wherever it is in Python. A call into a library that takes
+        long is not, so it is cut into pieces, or its time is predicted from a first piece and held against `time_left`.
+        """
+        if self.alive is not None:
+            self.alive()
+
+    def time_left(self) -> float:
+        """Return the seconds of wall time that are left for everything; infinite without a limit."""
+        return math.inf if self.seconds_left is None else self.seconds_left()
 
     def examples(self, count: int) -> Mapping[str, Array]:
         """Return example rows to run a network on.
@@ -157,6 +176,8 @@ class Technique(Protocol):
 
     def defaults(self, spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
         """Return the trial parameters of each variant that is worth a try of its own, the most important first.
+
+        Steps with ONE_LINE come before all others.
 
         The last variant of a cheap technique is its most thorough one.
         """

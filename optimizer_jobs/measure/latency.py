@@ -31,6 +31,9 @@ MIN_FEEDS = 8
 FEED_BYTES = 64 << 20
 """Most memory for these inputs; if inputs are large, there are fewer, but at least MIN_FEEDS."""
 WARM_UP_SECONDS = 5.0
+"""Longest warm-up of a model."""
+LEAST_CALLS = 10
+"""Fewest timed calls of a block."""
 LEAD_IN_CALLS = 3
 LEAD_IN_MS = 2.0
 """Untimed start of a block, in which caches fill and the previous model's worker threads stop spinning."""
@@ -79,7 +82,7 @@ class Effort:
     """Stop after this time, but not before `min_rounds`."""
     calls_per_block: int = 50
     block_ms: float = 200.0
-    """Longest block; slow models get fewer calls in a block, but at least 10."""
+    """Longest block; slow models get fewer calls in a block, but at least LEAST_CALLS."""
 
 
 def interleave(
@@ -89,6 +92,7 @@ def interleave(
     batch: int = 1,
     blocks: int,
     calls_per_block: int,
+    block_ms: float = math.inf,
     warmup: int = 20,
     seed: int,
 ) -> dict[str, Timings]:
@@ -100,6 +104,7 @@ def interleave(
         batch: Rows of one call.
         blocks: Number of rounds, and so of blocks of each model.
         calls_per_block: Timed calls of a block.
+        block_ms: Longest block; slow models get fewer calls, but at least LEAST_CALLS.
         warmup: Most warm-up blocks of a model while its median still changes.
         seed: Seed of the order and of the choice of rows.
 
@@ -107,6 +112,7 @@ def interleave(
         Timings by the model's name.
     """
     race = _Race(subjects, rows, batch=batch, calls=calls_per_block, warmup=warmup, seed=seed)
+    race.shorten_blocks(block_ms)
     race.run(blocks)
     return race.timings()
 
@@ -243,9 +249,10 @@ class _Race:
         return before
 
     def shorten_blocks(self, block_ms: float) -> None:
-        """Reduce the calls of a block, at least to 10, so that the slowest model's block takes at most `block_ms`."""
+        """Reduce the calls of a block, not below LEAST_CALLS, so that the slowest model takes at most `block_ms`."""
         slowest = max(self._medians.values())
-        self._calls = max(10, min(self._calls, int(block_ms / slowest)))
+        if self._calls > LEAST_CALLS and self._calls * slowest > block_ms:
+            self._calls = max(LEAST_CALLS, int(block_ms / slowest))
 
     def run(self, rounds: int, *, until: float = math.inf) -> None:
         """Measure more rounds; stop early when the clock (`monotonic`, in seconds) reaches `until`."""

@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.errors import printable
 from optimizer_jobs.machinery.compress.quantization import unreadable
 from optimizer_jobs.machinery.formats.delivery import Opened
 from optimizer_jobs.measure.answers import UnfitAnswersError, answer
@@ -24,7 +23,7 @@ from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.preflight.refusal import cannot_run
 from optimizer_jobs.signature import TEXT
 from optimizer_jobs.technique import Subject
-from optimizer_jobs.techniques.registry import TECHNIQUES
+from optimizer_jobs.techniques.registry import TECHNIQUES, unavailable
 from retune.api.model import Task
 from retune.api.techniques import Technique, TechniqueType
 
@@ -78,19 +77,11 @@ def techniques(opened: Opened, splits: Mapping[str, Rows], *, task: Task) -> dic
         calibration=bool({"training", "calibration"} & splits.keys()),
         cpu_flags=frozenset(fingerprint().features),
     )
-    reasons = {kind: _unavailable(kind, subject) for kind in TECHNIQUES}
+    reasons = {kind: unavailable(subject, Technique(name="step", type=kind)) for kind in TECHNIQUES}
     if reasons[TechniqueType.QUANTIZATION] is None:
         with tempfile.TemporaryDirectory(prefix="preflight-") as scratch:
             reasons[TechniqueType.QUANTIZATION] = unreadable(opened.model, into=Path(scratch))
     return reasons
-
-
-def _unavailable(kind: TechniqueType, subject: Subject) -> str | None:
-    """Return why a technique cannot be used; a graph that it cannot even look at is such a reason too."""
-    try:
-        return TECHNIQUES[kind].unavailable(subject, Technique(name="step", type=kind))
-    except Exception as error:  # noqa: BLE001 - one technique that breaks leaves the others
-        return f"looking at this graph raises {type(error).__name__}: {printable(str(error), limit=120)}"
 
 
 @contextmanager

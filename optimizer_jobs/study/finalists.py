@@ -1,7 +1,8 @@
 """Which candidates of a study go to the judge.
 
 The search measures on few rows, and the best of many candidates is partly lucky. So the finalists are a mixture: some
-gain much but may fail, others gain less but will almost surely pass, so that a run does not end without a result.
+gain much but may fail, others gain less but will almost surely pass, so that a run does not end without a result. The
+best that a user would get in one line is always among them, so that a run never ends with less.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,13 +33,14 @@ def finalists(
     Args:
         study: The run's study.
         objectives: Objectives of the spec.
-        count: Most candidates that are returned.
+        count: Most candidates that are returned, without the one that a user would get in one line.
         exclude_digests: Digests of bundles that must not be judged again.
         chance: Probability that a candidate's quality can be proven; None ignores it.
 
     Returns:
         Feasible candidates: first those of the Pareto front, then those behind it. With `chance`, candidates of
-        different probability, from EVEN up to SURE. If no candidate is feasible, the one that violates the limits
+        different probability, from EVEN up to SURE, and besides them the best of those that a user would get in one
+        line. If no candidate is feasible, the one that violates the limits
         least, so that the judge can say why it fails.
     """
     return finalists_of(candidates(study, exclude_digests), objectives, count=count, chance=chance)
@@ -54,7 +56,11 @@ def finalists_of(
     front = [candidate for candidate in feasible if not _dominated(candidate, feasible)]
     behind = [candidate for candidate in feasible if candidate not in front]
     order = _by_importance(front, objectives) + _by_importance(behind, objectives)
-    return tuple(order[:count] if chance is None else _bold_and_cautious(order, objectives, count=count, chance=chance))
+    if chance is None:
+        return tuple(order[:count])
+    chosen = _bold_and_cautious(order, objectives, count=count, chance=chance)
+    as_one_line = [candidate for candidate in order if candidate.result.one_line and _gains(candidate, objectives)][:1]
+    return tuple(candidate for candidate in order if candidate in (*chosen, *as_one_line))
 
 
 def _bold_and_cautious(

@@ -33,6 +33,8 @@ KEY = "key"
 """User attribute of a trial with a text that is the same for all trials of the same combination."""
 PLAN = "plan"
 """User attribute of a trial that holds its exact combination, as the plan's own key."""
+ENDED = "ended"
+"""User attribute of a study that says which budget ended it after how many trials, in words without a full stop."""
 LEFT_OUT = "left_out"
 """User attribute of a study that says why techniques and engines were left out, by name."""
 LOST = "lost:"
@@ -53,8 +55,12 @@ class TrialResult:
     """Steps that left the model as it was, with the reason."""
     idle: tuple[str, ...] = ()
     """Names of the steps that left the model as it was."""
+    broke: tuple[str, ...] = ()
+    """Names of the techniques that were at work when one of them raised something."""
     broken: bool = False
     """Whether it was not measured because its answers differ too much from the champion's."""
+    one_line: bool = False
+    """Whether it is what a user would get in one line: a usual tool on the delivered file, in the usual engine."""
     stopped: bool = False
     """Whether it was ended while it was built, because training fell behind or a budget was spent."""
     engine: dict[str, Any] = field(default_factory=dict)
@@ -197,7 +203,7 @@ def constrain(trial: Trial, result: TrialResult) -> None:
 def read_result(trial: FrozenTrial) -> TrialResult:
     """Return the stored result of a trial, or an empty result if none is stored."""
     stored = dict(trial.user_attrs.get(RESULT, {"plan": ""}))
-    for name in ("steps", "techniques", "skipped", "idle", "costs"):
+    for name in ("steps", "techniques", "skipped", "idle", "broke", "costs"):
         stored[name] = tuple(stored.get(name, ()))
     if trial.state is TrialState.FAIL and not stored.get("reason"):
         stored["reason"] = "workers died while they ran it; perhaps the Job needs more memory"

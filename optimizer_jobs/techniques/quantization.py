@@ -1,19 +1,20 @@
 """Technique Quantization: smaller numbers in place of 32-bit floats.
 
 `machinery.compress.schemes` says which schemes a model, its data and the image allow. A search chooses among them here,
-and how many numbers share a scale, which layers stay in float, and how those are stored.
+and how many numbers share a scale, which layers stay in float, and how those are stored. What ONNX Runtime's quantizers
+make of the file in one line is among them, so that a search never ends with less.
 """
 
 from pathlib import Path
 
 from optuna.trial import BaseTrial
 
-from optimizer_jobs.machinery.compress import schemes
+from optimizer_jobs.machinery.compress import one_line, schemes
 from optimizer_jobs.machinery.compress.quantization import quantize
 from optimizer_jobs.machinery.compress.schemes import BLOCK_SIZES, CODES, FLOATS, SMOOTH, SMOOTH_LAYERS
 from optimizer_jobs.machinery.compress.static import LAYERS, WHOLE
 from optimizer_jobs.machinery.training.parameters import trial_params
-from optimizer_jobs.technique import Applied, Context, Params, Skipped, Subject
+from optimizer_jobs.technique import ONE_LINE, Applied, Context, Params, Skipped, Subject
 from retune.api.techniques import Quantization, QuantizationScheme, TechniqueType
 from retune.api.techniques import Technique as TechniqueSpec
 
@@ -22,6 +23,7 @@ CHEAP = False
 TRAINS = False
 
 OFF = "Off"
+_AS_ONE_LINE = "OneLine"
 _METHOD_WORDS = {SMOOTH_LAYERS: "smooth layers"}
 
 
@@ -32,7 +34,7 @@ def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
 
 def suggest(trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params | None:
     """Choose scheme, calibration method or bits, how finely numbers share a scale, and how much stays in float."""
-    variant = str(trial.suggest_categorical(f"{spec.name}.variant", (OFF, *schemes.variants(spec, subject))))
+    variant = str(trial.suggest_categorical(f"{spec.name}.variant", (OFF, *_variants(spec, subject))))
     per_channel = bool(trial.suggest_categorical(f"{spec.name}.per_channel", (True, False)))
     scope = str(trial.suggest_categorical(f"{spec.name}.scope", (LAYERS, WHOLE)))
     block_size = BLOCK_SIZES[0]
@@ -54,13 +56,14 @@ def suggest(trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params |
 def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
     """Return every scheme with every calibration method and number of bits, per channel and in small blocks.
 
+    What a user would try in one line comes first.
     Transformers lose most by few layers. So the variant for them that can leave layers in float is tried with a few
     layers in float, too.
     """
     counts = schemes.kept_choices(spec, subject)
     few = trial_params(spec.name, {"kept": counts[min(len(counts) // 2 + 1, len(counts) - 1)]})
     variants = list[Params]()
-    for variant in schemes.variants(spec, subject):
+    for variant in _variants(spec, subject):
         variants.append(_trial_params(spec, subject, variant))
         if variant.endswith(SMOOTH_LAYERS) and len(counts) > 1:
             variants.append(variants[-1] | few)
@@ -74,6 +77,8 @@ def off(spec: TechniqueSpec, subject: Subject) -> Params:
 
 def describe(params: Params) -> str:
     """Return scheme, calibration and granularity in words, such as `int8 static minmax per tensor`."""
+    if ONE_LINE in params:
+        return f"quantize_{str(params['scheme']).lower()} as one line"
     match QuantizationScheme(str(params["scheme"])):
         case QuantizationScheme.HALF:
             return "float16"
@@ -97,9 +102,17 @@ def apply(model: Path, params: Params, context: Context) -> Applied | Skipped:
     return quantize(model, params, context, words=describe(params))
 
 
+def _variants(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:
+    as_one_line = (f"{scheme} {_AS_ONE_LINE}" for scheme in schemes.one_lines(spec, subject))
+    return (*as_one_line, *schemes.variants(spec, subject))
+
+
 def _that_matter(variant: str, settings: Quantization, *, per_channel: bool, scope: str, block_size: int) -> Params:
     """Return the parameters that the result of a variant depends on."""
     scheme, _, detail = variant.partition(" ")
+    if detail == _AS_ONE_LINE:
+        static = scheme == QuantizationScheme.STATIC
+        return {"scheme": scheme, ONE_LINE: True, **({"samples": one_line.ROWS} if static else {})}
     observed: Params = {"method": detail, "samples": settings.calibration.samples}
     match scheme:
         case QuantizationScheme.STATIC if detail == SMOOTH:
@@ -124,6 +137,8 @@ def _with_kept(params: Params, kept: int) -> Params:
     No further layers are then returned to float. NNCF follows a graph of its own whose layers are not ranked, and 4-bit
     weights have no activations to rank by.
     """
+    if ONE_LINE in params:
+        return params
     by_nncf = (params["scheme"], params.get("method")) == (QuantizationScheme.STATIC, SMOOTH)
     if not kept or by_nncf or params["scheme"] not in schemes.RANKED:
         return params

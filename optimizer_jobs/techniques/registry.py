@@ -22,6 +22,7 @@ from optimizer_jobs.techniques import (
     pruning,
     quantization,
 )
+from optimizer_jobs.techniques.containment import BrokenTechniqueError, contained
 from retune.api.objectives import Metric, Objective
 from retune.api.techniques import Technique as TechniqueSpec
 from retune.api.techniques import TechniqueType
@@ -72,7 +73,7 @@ _SERVES = {TechniqueType.ADVERSARIAL_TRAINING: Metric.ROBUST_ACCURACY}
 def recipe(subject: Subject, objectives: Sequence[Objective]) -> Recipe:
     """Choose every technique that this model and this data allow, and that costs nothing for what nobody asked for."""
     specs = [TechniqueSpec(name=_NAMES[kind], type=kind) for kind in TECHNIQUES]
-    reasons = {spec.name: _unavailable(subject, spec) or _unasked(spec.type, objectives) for spec in specs}
+    reasons = {spec.name: unavailable(subject, spec) or _unasked(spec.type, objectives) for spec in specs}
     return Recipe(
         techniques=tuple(spec for spec in specs if reasons[spec.name] is None),
         left_out={name: reason for name, reason in reasons.items() if reason is not None},
@@ -87,13 +88,18 @@ def _unasked(kind: TechniqueType, objectives: Sequence[Objective]) -> str | None
 
 
 def asked_for(subject: Subject, specs: Sequence[TechniqueSpec]) -> Recipe:
-    """Return the techniques that the user listed, in the order of application.
+    """Return the techniques that the user listed, in the order of application; one that breaks is left out.
 
     Raises:
         JobError: TechniqueUnavailable, when one of them cannot be used.
     """
+    left_out: dict[str, str] = {}
     for spec in specs:
-        reason = _unavailable(subject, spec)
+        try:
+            reason = _unavailable(subject, spec)
+        except BrokenTechniqueError as broken:
+            left_out[spec.name] = str(broken)
+            continue
         if reason is not None:
             raise JobError(
                 reason=Reason.TECHNIQUE_UNAVAILABLE,
@@ -102,10 +108,20 @@ def asked_for(subject: Subject, specs: Sequence[TechniqueSpec]) -> Recipe:
                 next_step="Remove it from spec.techniques, or leave spec.techniques out to have them chosen.",
             )
     order = list(TECHNIQUES)
-    return Recipe(techniques=tuple(sorted(specs, key=lambda spec: order.index(spec.type))), left_out={})
+    usable = [spec for spec in specs if spec.name not in left_out]
+    return Recipe(techniques=tuple(sorted(usable, key=lambda spec: order.index(spec.type))), left_out=left_out)
+
+
+def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
+    """Return why a technique cannot be used for this model and data, in words, or None; one that breaks cannot."""
+    try:
+        return _unavailable(subject, spec)
+    except BrokenTechniqueError as broken:
+        return str(broken)
 
 
 def _unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
     if spec.type not in TECHNIQUES:
         return f"this image does not have technique {spec.type}"
-    return TECHNIQUES[spec.type].unavailable(subject, spec)
+    with contained(spec.name):
+        return TECHNIQUES[spec.type].unavailable(subject, spec)

@@ -17,6 +17,7 @@ from typing import Any, cast
 from optimizer_jobs.machinery.training.fit import fit
 from optimizer_jobs.progress import say
 from optimizer_jobs.technique import Applied, Context, Params, Rewriting, Skipped
+from optimizer_jobs.techniques.containment import contained
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from retune.api.model import Factory
 from retune.api.techniques import TechniqueType
@@ -76,6 +77,9 @@ def build(
     model: Path, steps: Sequence[Step], *, context: Context, kept: Path, entering: Entering | None = None
 ) -> Built:
     """Train once with all training steps together, then apply the other steps in order.
+
+    Raises:
+        BrokenTechniqueError: A step raised something.
 
     Args:
         model: The ONNX file to start from.
@@ -177,7 +181,8 @@ def _read(entry: Path) -> Json | None:
 def _make(model: Path, step: Step | _Training, *, context: Context, entry: Path) -> None:
     """Apply a step and publish its result with one rename, unless another worker has published it meanwhile."""
     with tempfile.TemporaryDirectory(dir=context.workdir) as scratch:
-        outcome = step.apply(model, dataclasses.replace(context, workdir=Path(scratch)))
+        with contained(*step.names):
+            outcome = step.apply(model, dataclasses.replace(context, workdir=Path(scratch)))
         entry.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=entry.parent, prefix=_STAGED) as folder:
             staged = Path(folder) / "result"

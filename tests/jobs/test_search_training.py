@@ -114,7 +114,7 @@ def test_a_budget_ends_a_training_in_good_order(ask: Ask, tmp_path: Path) -> Non
     assert isinstance(result, SearchResult)
     assert result.trials < 9
     assert result.ended is not None
-    assert result.ended.startswith("search.max")
+    assert result.ended.startswith("the budget of 0.002 CPU hours (search.maxCpuHours) ended after ")
     last = trials_table(open_study(request.store, request.run))[-1]
     assert last.result.reason == f"given up: {result.ended}"
     assert f"given up: {result.ended}" in output

@@ -29,7 +29,7 @@ class Search(ApiModel):
     sampler: Literal["Auto", "Grid", "Random", "TPE", "GP", "CMAES", "NSGAII", "NSGAIII"] = "Auto"
     """Sampler of the study. Auto takes TPE below 200 trials and NSGAII from there on. Grid tries every combination, of
     numbers both ends and the middle, and ends when there are no more. GP is for at most 50 trials, CMAES for exactly
-    one objective with role Optimize."""
+    one objective with role Optimize; a run on fresh data, which optimizes quality besides, takes TPE instead."""
     early_stopping: Literal["Auto", "None", "Median", "SuccessiveHalving"] = "Auto"
     """When a training that falls behind trainings of its kind ends early; one that keeps the quality limits goes on.
     Median, which Auto means, ends those below the median of four trials or more. SuccessiveHalving lets only the best
@@ -38,7 +38,8 @@ class Search(ApiModel):
     """Most trials of a run."""
     max_duration: Duration | None = None
     """Wall time of the search. When it is over, running trials are given up and the best so far is judged. One training
-    takes at most a quarter of what is left of it."""
+    takes at most a quarter of what is left of it. Without it and maxCpuHours, the limit is estimated from the model:
+    two minutes for a small one."""
     max_cpu_hours: Decimal | None = None
     """CPU hours of all workers together. When they are spent, running trials are given up and the best so far is
     judged."""
@@ -46,7 +47,7 @@ class Search(ApiModel):
     """Workers that share one study."""
     finalists: int = Field(default=3, ge=1, le=5)
     """Candidates that the judge compares with the champion: from the boldest that the test rows are likely to prove to
-    one that is as good as sure to be proven."""
+    one that is as good as sure to be proven. The best that a user would get in one line is compared besides."""
     warm_start: bool = True
     """Whether the best combinations of earlier runs are tried first."""
     seed: int = Field(default=0, ge=0, le=2147483647)

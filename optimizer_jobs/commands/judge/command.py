@@ -36,7 +36,7 @@ from optimizer_jobs.progress import say, step
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.prospects import Hurdle
 from optimizer_jobs.study.protection import fitted
-from optimizer_jobs.study.trials import LEFT_OUT, Candidate, failures, open_study, trials_table
+from optimizer_jobs.study.trials import ENDED, LEFT_OUT, Candidate, failures, open_study, trials_table
 from optimizer_jobs.techniques.adversarial_training import attack_of
 from retune.api.model import Dataset
 from retune.api.objectives import Metric, MetricKind
@@ -111,7 +111,7 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
         hardware = fingerprint(profile=machine.profile)
     decision = decide(measured.evidence, objectives=rules.objectives, min_gain=rules.min_gain)
     if not entrants:
-        decision = _with_failures(decision, request)
+        decision = _explained(decision, request)
     step(4, _STEPS, text=f"{decision.verdict}: storing the outcome", about="2 s")
     result = _result(request, measured, decision, hardware, _summary(request, decision, entrants))
     step(5, _STEPS, text="writing the report", about="5 s")
@@ -120,10 +120,17 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     return result
 
 
-def _with_failures(decision: Decision, request: JudgeRequest) -> Decision:
-    """Return the decision with a sentence about failed trials, if any failed."""
-    words = failures(open_study(request.store, request.run))
-    return replace(decision, message=f"{decision.message} {words}") if words else decision
+def _explained(decision: Decision, request: JudgeRequest) -> Decision:
+    """Return a decision without finalists that says which budget ended the search, and how many trials failed."""
+    study = open_study(request.store, request.run)
+    ended, failed = study.user_attrs.get(ENDED), failures(study)
+    message = decision.message
+    if ended:
+        message = (
+            f"{ended[:1].upper()}{ended[1:]}, before one gave a candidate that differs from the champion; "
+            "the champion stays."
+        )
+    return replace(decision, message=f"{message} {failed}" if failed else message)
 
 
 def _rules(request: JudgeRequest) -> Rules:

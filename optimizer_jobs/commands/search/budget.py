@@ -1,7 +1,8 @@
 """The wall time and CPU time that a search may spend, kept in the study so that a restart does not extend them.
 
-The study records when it was created, and the CPU time of every process of every worker. The first worker that sees a
-budget spent records this, and from then on no worker starts a trial.
+The study records when its first worker began, and the CPU time of every process of every worker. Where the spec sets
+no budget, the study has a limit of wall time that was estimated from the model. The first worker that sees a budget
+spent records this with the number of trials that were done, and from then on no worker starts a trial.
 """
 
 import math
@@ -10,14 +11,16 @@ import time
 
 import optuna
 
+from optimizer_jobs.progress import duration_words
+from optimizer_jobs.study.trials import ENDED, counted
 from optimizer_jobs.technique import StoppedEarlyError
 from retune.api.base import seconds
 from retune.api.search import Search
 
-ENDED = "ended"
-"""User attribute of a study that says which budget ended it."""
-_CREATED, _CPU = "created", "cpu:"
+_CREATED, _LIMIT, _CPU = "created", "limit", "cpu:"
 _LOOK_SECONDS = 0.5
+_NOTED_SHARE = 0.01
+"""Share of the budget of CPU time after which a worker tells the others what it has used."""
 
 
 class BudgetSpentError(StoppedEarlyError):
@@ -27,27 +30,52 @@ class BudgetSpentError(StoppedEarlyError):
 class Budget:
     """The budgets of a study, for one worker."""
 
-    def __init__(self, study: optuna.Study, search: Search, *, owner: str) -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        search: Search,
+        *,
+        owner: str,
+        began: float | None = None,
+        estimated: float | None = None,
+        trials: int | None = None,
+    ) -> None:
+        """Open the budgets of a study; the first worker to do so fixes when they begin.
+
+        Args:
+            study: The study.
+            search: The search of the spec.
+            owner: The worker, as trials name it.
+            began: When this worker began, in seconds since 1970; None means now.
+            estimated: Limit of wall time in seconds where the spec sets no budget; None sets none.
+            trials: Number of trials in all; None means those of the spec.
+        """
         self._study, self._search, self._owner = study, search, owner
-        self._looked = 0.0
+        self._trials = search.max_trials if trials is None else trials
+        self._looked, self._noted = 0.0, 0.0
         if _CREATED not in study.user_attrs:
-            study.set_user_attr(_CREATED, time.time())
+            study.set_user_attr(_CREATED, time.time() if began is None else began)
+        unlimited = search.max_duration is None and search.max_cpu_hours is None
+        if unlimited and estimated is not None and _LIMIT not in study.user_attrs:
+            study.set_user_attr(_LIMIT, estimated)
 
     def spent(self) -> str | None:
         """Return which budget is spent, in words without a full stop, or None; a spent budget is recorded for all."""
         attributes = self._study.user_attrs
         if ENDED not in attributes:
-            reason = self._over(attributes)
-            if reason is None:
+            budget = self._over(attributes)
+            if budget is None:
                 return None
+            done = sum(trial.state.is_finished() for trial in counted(self._study))
+            reason = f"the budget of {budget} ended after {done} of {self._trials} trials"
             self._study.set_user_attr(ENDED, reason)
             return reason
         return str(attributes[ENDED])
 
     def left(self) -> float:
         """Return the seconds of wall time that are left; infinite without a limit."""
-        duration = self._search.max_duration
-        return math.inf if duration is None else max(0.0, seconds(duration) - self._age(self._study.user_attrs))
+        attributes = self._study.user_attrs
+        return max(0.0, self._limit(attributes) - self._age(attributes))
 
     def check(self) -> None:
         """Raise BudgetSpentError when a budget is spent; reads the study at most twice a second."""
@@ -62,15 +90,30 @@ class Budget:
     def account(self) -> None:
         """Record the CPU time of this process and of its children that ended."""
         if self._search.max_cpu_hours is not None:
-            self._study.set_user_attr(f"{_CPU}{self._owner}", round(cpu_seconds(), 3))
+            self._noted = cpu_seconds()
+            self._study.set_user_attr(f"{_CPU}{self._owner}", round(self._noted, 3))
+
+    def look(self) -> str | None:
+        """Return what `spent` does, after telling the other workers of CPU time worth telling."""
+        hours = self._search.max_cpu_hours
+        if hours is not None and cpu_seconds() - self._noted > _NOTED_SHARE * 3600 * float(hours):
+            self.account()
+        return self.spent()
 
     def _over(self, attributes: dict[str, object]) -> str | None:
-        duration, hours = self._search.max_duration, self._search.max_cpu_hours
-        if duration is not None and self._age(attributes) >= seconds(duration):
-            return f"search.maxDuration of {duration} is spent"
+        """Return the budget that is spent, in words with its field of the spec."""
+        hours = self._search.max_cpu_hours
+        if self._age(attributes) >= (limit := self._limit(attributes)):
+            named = "search.maxDuration" if self._search.max_duration else "set search.maxDuration for another"
+            return f"{duration_words(limit)} ({named})"
         if hours is not None and self._used(attributes) >= 3600 * float(hours):
-            return f"search.maxCpuHours of {hours} is spent"
+            return f"{hours} CPU hours (search.maxCpuHours)"
         return None
+
+    def _limit(self, attributes: dict[str, object]) -> float:
+        """Return the wall time of the search in seconds; infinite without a limit."""
+        duration = self._search.max_duration
+        return float(str(attributes.get(_LIMIT, math.inf))) if duration is None else seconds(duration)
 
     @staticmethod
     def _age(attributes: dict[str, object]) -> float:

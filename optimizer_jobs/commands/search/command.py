@@ -24,12 +24,15 @@ from optimizer_jobs.commands.search.budget import Budget
 from optimizer_jobs.commands.search.early_stopping import Watch
 from optimizer_jobs.commands.search.engines import OPENVINO, Engines, typical_request, unplannable, usable
 from optimizer_jobs.commands.search.equivalence import Equivalence
+from optimizer_jobs.commands.search.estimate import Estimate, estimate
 from optimizer_jobs.commands.search.grid import Grid
 from optimizer_jobs.commands.search.leases import LEASE_SECONDS, POLL_SECONDS, Leases, Worker
+from optimizer_jobs.commands.search.leaving import breaking, unusable
+from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.progress import Gauges, trial_line
-from optimizer_jobs.commands.search.samplers import refuse, sampler
+from optimizer_jobs.commands.search.samplers import refuse, replaced, sampler
 from optimizer_jobs.commands.search.space import Space
-from optimizer_jobs.commands.search.termination import termination_held_back
+from optimizer_jobs.commands.search.termination import given_up_when, termination_held_back
 from optimizer_jobs.commands.search.trial import Bench, Discarded
 from optimizer_jobs.commands.search.warm_start import warm_start
 from optimizer_jobs.data.datasets import Rows, read_dataset
@@ -45,6 +48,7 @@ from optimizer_jobs.study.protection import fitted
 from optimizer_jobs.study.trials import LEFT_OUT, PLAN, TrialResult, counted, journal_path, open_study
 from optimizer_jobs.technique import Params, StoppedEarlyError, Subject
 from optimizer_jobs.techniques.adversarial_training import attack_of
+from optimizer_jobs.techniques.containment import BrokenTechniqueError
 from optimizer_jobs.techniques.registry import Recipe, asked_for, recipe
 from retune.api.techniques import Technique
 from retune.contract.paths import METRICS_PORT, run_folder
@@ -64,22 +68,28 @@ def run(request: SearchRequest) -> SearchResult:
         JobError: The store is not a shared folder, the data or a bundle is unusable, or a technique cannot be used.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        return _search(fitted(request), Path(scratch))
+        return _search(fitted(request), Path(scratch), began=time.time())
 
 
-def _search(request: SearchRequest, scratch: Path) -> SearchResult:
+def _search(request: SearchRequest, scratch: Path, *, began: float) -> SearchResult:
     worker = Worker(index=int(os.environ.get(INDEX_VARIABLE, "0")))
-    refuse(request.search, request.objectives)
+    refuse(request.search)
     step(1, 3, text="opening champion, original and data", about="10 s")
     bench, space, left_out = _prepare(request, scratch)
     step(2, 3, text="measuring the champion on validation", about="10 s")
     quality = ", ".join(f"{metric} {value:.4g}" for metric, value in bench.reference.quality.items())
     say(f"champion: {quality}, {bench.reference.size_bytes} bytes")
     study = open_study(request.store, request.run, create=request.objectives)
-    if study.user_attrs.get(LEFT_OUT) != left_out:
-        study.set_user_attr(LEFT_OUT, left_out)
-    search = _Search(request, study, worker, bench=bench, space=space)
-    step(3, 3, text=f"{search.trials} trials in all, worker {worker.index}", about="5 s to a minute a trial")
+    before = study.user_attrs.get(LEFT_OUT, {})
+    if not left_out.items() <= before.items():
+        study.set_user_attr(LEFT_OUT, {**before, **left_out})
+    search = _Search(request, study, worker, bench=bench, space=space, began=began)
+    step(
+        3,
+        3,
+        text=f"{search.trials} trials in all, worker {worker.index}",
+        about=search.estimate.words(search.budget.left()),
+    )
     search.work()
     shutil.rmtree(bench.kept_steps, ignore_errors=True)
     return _result(request, study, ended=search.budget.spent() if not search.all_done() else None)
@@ -89,16 +99,33 @@ class _Search:
     """The work of one worker on a study."""
 
     def __init__(
-        self, request: SearchRequest, study: optuna.Study, worker: Worker, *, bench: Bench, space: Space
+        self,
+        request: SearchRequest,
+        study: optuna.Study,
+        worker: Worker,
+        *,
+        bench: Bench,
+        space: Space,
+        began: float,
     ) -> None:
         self._request, self._study, self._bench, self._space = request, study, bench, space
         self._equivalence = Equivalence(study, space)
-        self.budget = Budget(study, request.search, owner=worker.owner)
         grid = Grid(space) if request.search.sampler == "Grid" else None
         first = grid.first if grid else _first(request, space)
         self._source: Grid | Space = grid or space
         self.trials = min(request.search.max_trials, len(grid.first)) if grid else request.search.max_trials
+        self.estimate = _estimate(request, bench, space, trials=self.trials)
+        self.budget = Budget(
+            study,
+            request.search,
+            owner=worker.owner,
+            began=began,
+            estimated=self.estimate.limit,
+            trials=self.trials,
+        )
         started = len(study.get_trials(deepcopy=False))
+        if (words := replaced(request.search, request.objectives)) is not None:
+            say(words)
         study.sampler = sampler(request.search, request.objectives, worker=worker.index, started=started)
         self._leases = Leases(
             study,
@@ -126,11 +153,22 @@ class _Search:
         """Return whether all trials of the budget are finished."""
         return sum(trial.state.is_finished() for trial in counted(self._study)) >= self.trials
 
+    def _let_go(self) -> None:
+        """Have techniques that broke leave the search; say which and why, here and in the study."""
+        left, before = self._space.left, self._study.user_attrs.get(LEFT_OUT, {})
+        left |= {name: reason for name, reason in breaking(self._study).items() if name not in left}
+        new = {name: reason for name, reason in left.items() if name not in before}
+        if new:
+            self._study.set_user_attr(LEFT_OUT, {**before, **new})
+        for name, reason in new.items():
+            say(f"technique {name} leaves the search: {reason}")
+
     def _next_trial(self) -> None:
         """Take a trial and run it, or wait a little when none is left. A stopped worker hands its trial back."""
         trial = None
         try:
             with termination_held_back():
+                self._let_go()
                 trial = self._leases.take(self._equivalence.draw, self._fresh)
             if trial is None:
                 time.sleep(POLL_SECONDS)
@@ -160,17 +198,36 @@ class _Search:
         rule = self._request.search.early_stopping
         watch = Watch(trial, self._study, rule=rule, budget=self.budget, enough=bench.enough)
         try:
-            return bench.run(plan, number=self._leases.number(trial), watch=watch), TrialState.COMPLETE
+            with given_up_when(self.budget.look):
+                return bench.run(plan, number=self._leases.number(trial), watch=watch), TrialState.COMPLETE
         except Discarded as discarded:
             return discarded.result, TrialState.PRUNED
         except StoppedEarlyError as stopped:
             return ended(reason=str(stopped), stopped=True), TrialState.PRUNED
+        except BrokenTechniqueError as broken:
+            return ended(reason=str(broken), broke=broken.names), TrialState.FAIL
         except JobError:
             raise
         except Exception as error:
             if isinstance(error, OSError) and store_error(error, uri=bench.candidates_uri) is not None:
                 raise
             return ended(reason=printable(f"{type(error).__name__}: {error}", limit=300)), TrialState.FAIL
+
+
+def _estimate(request: SearchRequest, bench: Bench, space: Space, *, trials: int) -> Estimate:
+    """Return how long the search will take, from how fast the champion answers."""
+    row_seconds = bench.reference.seconds / len(bench.validation)
+    batch = min(request.serving.batch_size, len(bench.validation))
+    return estimate(
+        trials=trials,
+        workers=request.search.parallelism,
+        techniques=space.techniques,
+        row_seconds=row_seconds,
+        bulk_seconds=bench.bulk_seconds() if bench.training else row_seconds,
+        latency_seconds=SideBySide.latency_seconds(row_seconds * batch),
+        validation=len(bench.validation),
+        training=len(bench.training or ()),
+    )
 
 
 def _first(request: SearchRequest, space: Space) -> tuple[Params, ...]:
@@ -287,7 +344,8 @@ def _read(request: SearchRequest, original: Bundle, scratch: Path) -> dict[str, 
 
 def _useful(bench: Bench, chosen: Recipe) -> tuple[tuple[Technique, ...], dict[str, str]]:
     """Return the techniques that change this model, and why others are left out by name; say both."""
-    idle = {spec.name: bench.does_nothing(spec) for spec in chosen.techniques}
+    subject = bench.subject
+    idle = {spec.name: unusable(spec, subject) or bench.does_nothing(spec) for spec in chosen.techniques}
     useful = tuple(spec for spec in chosen.techniques if idle[spec.name] is None)
     left_out = {**chosen.left_out, **{name: reason for name, reason in idle.items() if reason is not None}}
     say(f"techniques: {', '.join(f'{spec.name} ({spec.type})' for spec in useful) or 'none, engine options only'}")

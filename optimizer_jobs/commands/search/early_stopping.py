@@ -16,6 +16,7 @@ import optuna
 from optuna.trial import Trial, TrialState
 
 from optimizer_jobs.commands.search.budget import Budget
+from optimizer_jobs.commands.search.termination import termination_held_back
 from optimizer_jobs.technique import StoppedEarlyError
 
 EarlyStopping = Literal["Auto", "None", "Median", "SuccessiveHalving"]
@@ -62,13 +63,18 @@ class Watch:
 
     def entering(self, group: str) -> None:
         """Note that the trial enters its next step, named `group`; raises BudgetSpentError."""
-        self._budget.check()
+        self.alive()
         self._group, self._phase, self._last = group, 0, 0
         self._until = time.monotonic() + TIME_SHARE * self._budget.left()
 
     def alive(self) -> None:
         """Raise BudgetSpentError when a budget is spent."""
-        self._budget.check()
+        with termination_held_back():
+            self._budget.check()
+
+    def seconds_left(self) -> float:
+        """Return the seconds of wall time that the search has left; infinite without a limit."""
+        return self._budget.left()
 
     def report(self, epoch: int, quality: float) -> bool:
         """Record the quality after an epoch.
@@ -79,11 +85,12 @@ class Watch:
         Raises:
             StoppedEarlyError: The training is behind others, or a budget is spent.
         """
-        self._budget.check()
+        self.alive()
         if epoch <= self._last:
             self._phase += 1
         self._last = epoch
-        self._compare(epoch, quality)
+        with termination_held_back():
+            self._compare(epoch, quality)
         return time.monotonic() < self._until
 
     def _compare(self, epoch: int, quality: float) -> None:

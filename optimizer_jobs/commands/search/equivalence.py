@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import optuna
-from optuna.trial import BaseTrial, FixedTrial
+from optuna.trial import BaseTrial
 
 from optimizer_jobs.commands.search.space import Plan, Space
 from optimizer_jobs.commands.search.stages import trains
@@ -74,7 +74,7 @@ class Equivalence:
         ended = [trial for trial in counted(self.study) if trial.state.is_finished() and KEY in trial.user_attrs]
         new = [trial for trial in ended if trial.number not in self._tried]
         for trial in new:
-            plan, result, key = self.space.draw(FixedTrial(trial.params)), read_result(trial), trial.user_attrs[KEY]
+            plan, result, key = self.space.recall(trial.params), read_result(trial), trial.user_attrs[KEY]
             self._tried[trial.number] = plan, key
             self._idle |= _idle(plan.steps, result)
             if result.broken:

@@ -11,7 +11,7 @@ from pathlib import Path
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.machinery.robust.attack import method_for, withstood
 from optimizer_jobs.measure.confinement import confined, confinement
-from optimizer_jobs.measure.latency import interleave, ratio
+from optimizer_jobs.measure.latency import LEAST_CALLS, WARM_UP_SECONDS, interleave, ratio
 from optimizer_jobs.measure.resources import RESOURCES, Conditions, Served, Usage, measure_resources
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.runtime import Session
@@ -21,6 +21,10 @@ from retune.api.search import Serving
 from retune.api.techniques import Adversarial
 
 _BLOCKS, _CALLS = 12, 25
+_BLOCK_MS = 500.0
+"""Longest block of timed calls; a slow model gets fewer calls."""
+_WARM_UP_CALLS = 60
+"""Calls that usually warm a model up."""
 _QUANTILES = {Metric.LATENCY_P50_MS: 0.5, Metric.LATENCY_P95_MS: 0.95}
 _CHAMPION, _CANDIDATE = "champion", "candidate"
 
@@ -70,6 +74,12 @@ class SideBySide:
         subjects = {_CHAMPION: Served.of(self.champion), _CANDIDATE: Served.of(bundle)}
         return measure_resources(subjects, self.rows, reference=_CHAMPION, conditions=conditions)
 
+    @staticmethod
+    def latency_seconds(call_seconds: float) -> float:
+        """Return how long latency is measured for a candidate that is as fast as the champion, by the champion's."""
+        calls = max(LEAST_CALLS, min(_CALLS, int(_BLOCK_MS / max(1e-6, 1e3 * call_seconds))))
+        return 2 * (calls * _BLOCKS * call_seconds + min(WARM_UP_SECONDS, _WARM_UP_CALLS * call_seconds))
+
     def with_memory(self, shortfalls: dict[str, float], usage: Mapping[str, Usage]) -> dict[str, float]:
         """Return the shortfalls with that of the server's memory limit, which applies to the whole process."""
         if self.serving.memory is None:
@@ -87,6 +97,7 @@ class SideBySide:
                 batch=session.signature.batch or min(self.serving.batch_size, len(self.rows)),
                 blocks=_BLOCKS,
                 calls_per_block=_CALLS,
+                block_ms=_BLOCK_MS,
                 seed=self.seed,
             )
         percentiles: Compared = {}

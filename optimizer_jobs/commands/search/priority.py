@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from optimizer_jobs.measure.confinement import Profile
-from optimizer_jobs.technique import Params
+from optimizer_jobs.technique import ONE_LINE, Params
 from retune.api.techniques import QuantizationScheme, TechniqueType
 
 _FIRST: Mapping[Profile, tuple[TechniqueType | QuantizationScheme, ...]] = {
@@ -23,7 +23,12 @@ _FIRST: Mapping[Profile, tuple[TechniqueType | QuantizationScheme, ...]] = {
 
 
 def priority(profile: Profile, kind: TechniqueType, params: Params) -> int:
-    """Return the rank of a step on this kind of machine: 0 is tried first, and steps without a rank come last."""
+    """Return the rank of a step on this kind of machine: the lowest is tried first.
+
+    What a user would try in one line has -1, and steps that gain nothing in particular come last.
+    """
+    if ONE_LINE in params:
+        return -1
     order = _FIRST[profile]
     for entry in (params.get("scheme"), kind):
         if entry in order:

@@ -1,6 +1,7 @@
 """Which sampler proposes the next plan: the one in the spec, or with Auto the one that suits the budget.
 
-A sampler that cannot be used for the study is refused with advice, and never silently replaced by another.
+A sampler that cannot be used for the study is refused with advice, or replaced with a sentence that says so: on fresh
+data, quality is optimized besides what the spec names, and the spec's author could not know.
 """
 
 import warnings
@@ -19,6 +20,8 @@ from retune.contract.results import Reason
 
 NSGA_FROM_TRIALS = 200
 GP_UP_TO_TRIALS = 50
+_SEVERAL = "TPE"
+"""Sampler that takes the place of one that knows a single objective."""
 _LIBRARIES = {"GP": "torch", "CMAES": "cmaes"}
 """Library that a sampler needs besides Optuna."""
 
@@ -35,9 +38,9 @@ def sampler(search: Search, objectives: Sequence[Objective], *, worker: int, sta
         started: Number of trials in the study; it changes the seed, so that a restarted worker does not repeat itself.
 
     Raises:
-        JobError: The sampler cannot be used: a library is missing, or the budget or the objectives do not fit it.
+        JobError: The sampler cannot be used: a library is missing, or the budget does not fit it.
     """
-    refuse(search, objectives)
+    refuse(search)
     seed = (search.seed + 7919 * worker + 104729 * started) % 2**31
     first = max(4, search.max_trials // 4)
     make: Mapping[str, Callable[[], BaseSampler]] = {
@@ -51,12 +54,20 @@ def sampler(search: Search, objectives: Sequence[Objective], *, worker: int, sta
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # Optuna has warned of GP and NSGA-III for years
-        return make[_kind(search)]()
+        return make[_kind(search, objectives)]()
 
 
-def refuse(search: Search, objectives: Sequence[Objective]) -> None:
-    """Raise JobError when the sampler of the spec cannot be used for these objectives, this budget or in this image."""
-    reason = _unusable(search, objectives)
+def replaced(search: Search, objectives: Sequence[Objective]) -> str | None:
+    """Return which sampler takes the place of the spec's for these objectives and why, in words, or None."""
+    optimized = [str(objective.metric) for objective in ranked(objectives)]
+    if search.sampler != "CMAES" or len(optimized) <= 1:
+        return None
+    return f"sampler {_SEVERAL} takes the place of CMAES, which optimizes one objective and not {', '.join(optimized)}"
+
+
+def refuse(search: Search) -> None:
+    """Raise JobError when the sampler of the spec cannot be used for this budget or in this image."""
+    reason = _unusable(search)
     if reason is not None:
         message, next_step = reason
         raise JobError(Reason.REQUEST_INVALID, f"search.sampler {search.sampler}", message, next_step)
@@ -67,25 +78,21 @@ def population(budget: int) -> int:
     return min(50, max(4, budget // 10))
 
 
-def _kind(search: Search) -> str:
+def _kind(search: Search, objectives: Sequence[Objective]) -> str:
+    if replaced(search, objectives) is not None:
+        return _SEVERAL
     if search.sampler != "Auto":
         return search.sampler
     return "TPE" if search.max_trials < NSGA_FROM_TRIALS else "NSGAII"
 
 
-def _unusable(search: Search, objectives: Sequence[Objective]) -> tuple[str, str] | None:
-    library, optimized = _LIBRARIES.get(search.sampler), ranked(objectives)
+def _unusable(search: Search) -> tuple[str, str] | None:
+    library = _LIBRARIES.get(search.sampler)
     if library is not None and find_spec(library) is None:
         return f"it needs {library}, which this image does not have.", "Use Auto, or an image that has it."
     if search.sampler == "GP" and search.max_trials > GP_UP_TO_TRIALS:
         return (
             f"a Gaussian process is too slow for {search.max_trials} trials.",
             f"Use Auto, or set search.maxTrials to at most {GP_UP_TO_TRIALS}.",
-        )
-    if search.sampler == "CMAES" and len(optimized) > 1:
-        names = ", ".join(objective.metric for objective in optimized)
-        return (
-            f"it optimizes one objective, and these have role Optimize: {names}.",
-            "Give all but one of them role Constrain and a goal, or use Auto.",
         )
     return None

@@ -20,7 +20,8 @@ from optimizer_jobs.measure.confinement import Profile
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.fixed import row_axis
 from optimizer_jobs.models.words import engine_words
-from optimizer_jobs.technique import Params, Subject
+from optimizer_jobs.technique import ONE_LINE, Params, Subject
+from optimizer_jobs.techniques.containment import BrokenTechniqueError, contained
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Step
 from retune.api.techniques import Technique as TechniqueSpec
@@ -75,10 +76,44 @@ class Space:
     planned: Mapping[str, tuple[int, ...]] = field(default_factory=dict, kw_only=True)
     """Shape of every input of a typical request, by name, that OpenVINO may plan for; empty when it cannot."""
     seed: int = field(default=0, kw_only=True)
+    left: dict[str, str] = field(default_factory=dict, kw_only=True)
+    """Why techniques have left the search under way, by name."""
 
     def draw(self, trial: BaseTrial) -> Plan:
-        """Ask the trial for every parameter and return its plan."""
-        drawn = [(spec, TECHNIQUES[spec.type].suggest(trial, spec, self.subject)) for spec in self.techniques]
+        """Ask the trial for every parameter and return its plan, without techniques that have left.
+
+        A technique that breaks while a sampler proposes leaves. Parameters that somebody wrote down are held to the
+        space: what they raise is raised.
+        """
+        proposed = isinstance(trial, optuna.trial.Trial)
+        drawn = [
+            (spec, self._asked(trial, spec) if proposed else self._suggested(trial, spec)) for spec in self._staying
+        ]
+        return self._plan(trial, drawn)
+
+    def recall(self, params: Params) -> Plan:
+        """Return the plan of a trial that was drawn, with techniques that have left since."""
+        trial = FixedTrial(params)
+        return self._plan(trial, [(spec, self._asked(trial, spec, leaves=False)) for spec in self.techniques])
+
+    @property
+    def _staying(self) -> list[TechniqueSpec]:
+        return [spec for spec in self.techniques if spec.name not in self.left]
+
+    def _asked(self, trial: BaseTrial, spec: TechniqueSpec, *, leaves: bool = True) -> Params | None:
+        """Return what a technique suggests; None when it breaks, after which it leaves."""
+        try:
+            with contained(spec.name):
+                return self._suggested(trial, spec)
+        except BrokenTechniqueError as broken:
+            if leaves:
+                self.left[spec.name] = str(broken)
+            return None
+
+    def _suggested(self, trial: BaseTrial, spec: TechniqueSpec) -> Params | None:
+        return TECHNIQUES[spec.type].suggest(trial, spec, self.subject)
+
+    def _plan(self, trial: BaseTrial, drawn: Sequence[tuple[TechniqueSpec, Params | None]]) -> Plan:
         steps = tuple(
             Step(name=spec.name, type=spec.type, params=params) for spec, params in drawn if params is not None
         )
@@ -126,13 +161,15 @@ class Space:
         """Return every other engine with the delivered model, and every variant of every technique alone.
 
         Techniques that only rewrite the file are proposed for every engine, because an 8-bit file may be slow in one
-        engine and fast in another; techniques that train only for the usual engine.
+        engine and fast in another; techniques that train only for the usual engine. So is what a user would try in one
+        line, which no budget is too small for.
         """
         usual, *others = self._settings()
         proposals = [(0, options) for options in others]
+        proposals += [(0, usual | variant) for spec in self.techniques for variant in self._defaults(spec)[0]]
         for options in (usual, *others):
             for spec in self.techniques:
-                for rank, variant in enumerate(TECHNIQUES[spec.type].defaults(spec, self.subject)):
+                for rank, variant in enumerate(self._defaults(spec)[1]):
                     if options is usual or self._cost(options | variant)[0] is not Stage.TRAINING:
                         proposals.append((rank, options | variant))
         return proposals
@@ -156,10 +193,19 @@ class Space:
         cheap: dict[str, list[Params]] = {}
         training: dict[str, list[Params]] = {}
         for spec in self.techniques:
-            for variant in TECHNIQUES[spec.type].defaults(spec, self.subject):
+            for variant in self._defaults(spec)[1]:
                 group = training if self._cost(usual | variant)[0] is Stage.TRAINING else cheap
                 group.setdefault(spec.name, []).append(variant)
         return cheap, training
+
+    def _defaults(self, spec: TechniqueSpec) -> tuple[list[Params], list[Params]]:
+        """Return the variants of a technique that a user would try in one line, and all others."""
+        as_one_line: list[Params] = []
+        others: list[Params] = []
+        for variant in TECHNIQUES[spec.type].defaults(spec, self.subject):
+            steps = self.draw(FixedTrial(self.control() | variant)).steps
+            (as_one_line if any(ONE_LINE in step.params for step in steps) else others).append(variant)
+        return as_one_line, others
 
     def _settings(self) -> list[Params]:
         """Return the trial parameters of the model as delivered in each engine, the usual engine first."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 from optuna.trial import FixedTrial
@@ -26,7 +27,8 @@ from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_
 from optimizer_jobs.study.objectives import limits, rate, shortfall
 from optimizer_jobs.study.prospects import standard_error
 from optimizer_jobs.study.trials import TrialResult
-from optimizer_jobs.technique import Context, Subject
+from optimizer_jobs.technique import ONE_LINE, Context, Subject
+from optimizer_jobs.techniques.containment import BrokenTechniqueError
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Built, Step, build
 from retune.api.model import Task
@@ -37,6 +39,8 @@ from retune.api.techniques import Technique as TechniqueSpec
 
 PROXY_ROWS = 100
 """Number of validation rows on which a candidate is checked before it is measured: the proxy rows."""
+_BULK = 64
+"""Rows of a call that is asked for many rows together."""
 PROXY_AGREEMENT = 0.8
 """Smallest share of the proxy rows that a candidate must answer like the champion; below, it is broken."""
 
@@ -66,6 +70,8 @@ class Reference:
     """The champion's quality on the validation rows."""
     size_bytes: int
     """Size of the champion."""
+    seconds: float
+    """How long the champion took to answer the validation rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,15 +105,20 @@ class Bench:
     def reference(self) -> Reference:
         """The champion, opened, with its answers and its quality."""
         session = open_model(self.champion.model, self._limited(self.champion.manifest.engine))
+        began = monotonic()
         answers = self._answer(session, self.validation)
-        original = open_model(self.original.model, self._limited(self.original.manifest.engine))
-        delivered = self._answer(original, self.validation)
+        seconds = monotonic() - began
+        delivered = answers
+        if self.original.digest != self.champion.digest:
+            original = open_model(self.original.model, self._limited(self.original.manifest.engine))
+            delivered = self._answer(original, self.validation)
         return Reference(
             session=session,
             answers=answers,
             delivered=delivered,
             quality=self._quality(answers, delivered),
             size_bytes=self.champion.manifest.size_bytes,
+            seconds=seconds,
         )
 
     def run(self, plan: Plan, *, number: int, watch: Watch | None = None) -> TrialResult:
@@ -124,18 +135,31 @@ class Bench:
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             built = self._built(plan, Path(folder), watch)
             session = open_model(built.model, plan.engine)
-            result = self._checked(_result(plan, built), session)
+            result = replace(_result(plan, built), one_line=self._is_one_line(plan))
+            result = self._checked(result, session)
             bundle = self._bundle(Path(folder) / "bundle", plan=plan, built=built, session=session, number=number)
             if bundle.digest in self.rejected:
                 raise Discarded(replace(result, reason="this bundle was rejected before"))
             ref = publish(bundle, uri=self.candidates_uri)
             return self._measured(result, session=session, bundle=bundle, uri=ref.uri)
 
+    def bulk_seconds(self) -> float:
+        """Return the time in which the champion answers a row when many are asked together, as in training."""
+        began, batch = monotonic(), self.original.manifest.signature.batch or _BULK
+        answer(
+            self.reference.session,
+            self._proxy,
+            task=self._task,
+            classes=self.original.manifest.classes or None,
+            batch=batch,
+        )
+        return (monotonic() - began) / len(self._proxy)
+
     def _built(self, plan: Plan, folder: Path, watch: Watch | None) -> Built:
         context = self._context(folder)
         if watch is None:
             return build(self.original.model, plan.steps, context=context, kept=self.kept_steps)
-        context = replace(context, report=watch.report, alive=watch.alive)
+        context = replace(context, report=watch.report, alive=watch.alive, seconds_left=watch.seconds_left)
         built = build(self.original.model, plan.steps, context=context, kept=self.kept_steps, entering=watch.entering)
         watch.entering("measuring")
         return built
@@ -170,7 +194,10 @@ class Bench:
         params = technique.suggest(FixedTrial(most_thorough), spec, self.subject)
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             step = Step(name=spec.name, type=spec.type, params=params or {})
-            built = build(self.original.model, [step], context=self._context(Path(folder)), kept=self.kept_steps)
+            try:
+                built = build(self.original.model, [step], context=self._context(Path(folder)), kept=self.kept_steps)
+            except BrokenTechniqueError as broken:
+                return str(broken)
         return next(iter(built.skipped), None)
 
     def _measured(self, result: TrialResult, *, session: Session, bundle: Bundle, uri: str) -> TrialResult:
@@ -292,6 +319,11 @@ class Bench:
             return shortfall(limit, value, self.reference.quality[limit.metric])
 
         return missed
+
+    def _is_one_line(self, plan: Plan) -> bool:
+        """Return whether a plan is what a user would try in one line, in the usual engine with its defaults."""
+        as_one_line = [bool(step.params.get(ONE_LINE)) for step in plan.steps] == [True]
+        return as_one_line and plan.engine == EngineOptions(threads=self.threads)
 
     def _is_champion(self, bundle: Bundle) -> bool:
         mine, theirs = bundle.manifest, self.champion.manifest

@@ -38,8 +38,8 @@ def batches(rows: Rows, context: Context) -> list[dict[str, Any]]:
     return [dict(rows.take(slice(at, at + size)).inputs) for at in range(0, len(rows) - size + 1, size)]
 
 
-def reader(pieces: Sequence[dict[str, Any]]) -> Any:
-    """Return the batches as ONNX Runtime's quantizer reads them."""
+def reader(pieces: Sequence[dict[str, Any]], context: Context) -> Any:
+    """Return the batches as ONNX Runtime's quantizer reads them, for as long as the context has time."""
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc] # the library has no types
@@ -49,6 +49,7 @@ def reader(pieces: Sequence[dict[str, Any]]) -> Any:
             self._left = iter(pieces)
 
         def get_next(self) -> dict[str, Any] | None:
+            context.check_time()
             return next(self._left, None)
 
         def rewind(self) -> None:

@@ -16,7 +16,22 @@ PRODUCTS = ("Conv", "MatMul", "Gemm")
 """Operators that multiply by constant weights."""
 TABLE_BYTES = 64 << 10
 """Bytes of an embedding table from which quantizing it is worth it."""
-_QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "MatMulInteger", "MatMulNBits", "GatherBlockQuantized"}
+_QUANTIZED = {
+    "ConvInteger",
+    "DequantizeLinear",
+    "DynamicQuantizeLSTM",
+    "DynamicQuantizeLinear",
+    "DynamicQuantizeMatMul",
+    "GatherBlockQuantized",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "MatMulNBits",
+    "QAttention",
+    "QGemm",
+    "QLinearConv",
+    "QLinearMatMul",
+    "QuantizeLinear",
+}
 _FUSED_ATTENTION = {"Attention", "MultiHeadAttention", "GroupQueryAttention", "PackedAttention"}
 _BETWEEN = {"Add", "Sub", "Mul", "Div", "Where", "Cast", "Reshape", "Transpose", "Identity", "Dropout", "Expand"}
 """Operators that may lie between the products of an attention and its Softmax: they scale, mask or reshape."""

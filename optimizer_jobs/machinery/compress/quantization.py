@@ -9,11 +9,12 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto
 
-from optimizer_jobs.machinery.compress import aware, layers, schemes, smoothing, static, weights
+from optimizer_jobs.machinery.compress import aware, layers, one_line, schemes, smoothing, static, weights
 from optimizer_jobs.machinery.compress.calibration import batches, quiet, sample
+from optimizer_jobs.machinery.compress.preparing import prepare
 from optimizer_jobs.models.engine import EngineError, EngineOptions
 from optimizer_jobs.models.runtime import open_model
-from optimizer_jobs.technique import Applied, Context, Params, Skipped
+from optimizer_jobs.technique import ONE_LINE, Applied, Context, Params, Skipped
 from retune.api.techniques import QuantizationScheme
 
 
@@ -27,10 +28,14 @@ def quantize(model: Path, params: Params, context: Context, *, words: str) -> Ap
         words: What the summary calls these parameters.
     """
     target = context.workdir / "model.onnx"
-    if params["scheme"] == QuantizationScheme.HALF:
+    if ONE_LINE in params:
+        done = one_line.quantize(model, target, params, context)
+    elif params["scheme"] == QuantizationScheme.HALF:
         done = _to_half(model, target)
     else:
         done = _to_integers(model, target, params, context)
+        if not isinstance(done, Skipped) and not layers.is_quantized(layers.graph_of(target)):
+            done = Skipped(reason="the quantizer left every layer in float")
     if isinstance(done, Skipped):
         return done
     try:
@@ -49,7 +54,7 @@ def _to_integers(model: Path, target: Path, params: Params, context: Context) ->
     """Quantize to 8 bits or fewer; return what was done."""
     prepared = context.workdir / "prepared.onnx"
     with quiet():
-        graph = _prepare(model, prepared)
+        graph = prepare(model, prepared)
     ops = schemes.layers_of(QuantizationScheme(str(params["scheme"])))
     names = tuple(node.name for node in layers.weighted(graph, ops))
     if not names:
@@ -99,32 +104,9 @@ def unreadable(model: Path, *, into: Path) -> str | None:
         return None
     try:
         with quiet():
-            _prepare(model, into / "prepared.onnx")
+            prepare(model, into / "prepared.onnx")
     except Exception as error:  # noqa: BLE001 - the library raises whatever its graph passes raise
         return (
             f"ONNX Runtime's quantizer cannot read the graph ({type(error).__name__}: {str(error)[:200].rstrip('.')})"
         )
     return None
-
-
-def _prepare(model: Path, target: Path) -> ModelProto:
-    """Write the model with shapes inferred, constants folded and every node named, as quantizers need it."""
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    quant_pre_process(model, target, skip_symbolic_shape=True)
-    prepared = onnx.load(target)
-    layers.name_nodes(prepared)
-    _flatten_biases(prepared)
-    onnx.save(prepared, target)
-    return prepared
-
-
-def _flatten_biases(model: ModelProto) -> None:
-    """Give the bias of a Gemm with shape (1, N) the shape (N,); the sum is the same.
-
-    The fusion of MatMul and Add leaves such a bias, and the per-channel quantizer of ONNX Runtime 1.32 fails on it.
-    """
-    biases = {node.input[2] for node in model.graph.node if node.op_type == "Gemm" and len(node.input) > 2}
-    for tensor in model.graph.initializer:
-        if tensor.name in biases and len(tensor.dims) == 2 and tensor.dims[0] == 1:
-            del tensor.dims[0]

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from optimizer_jobs.machinery.compress import layers
 from optimizer_jobs.machinery.training.fit import unchangeable
 from optimizer_jobs.technique import Subject
-from retune.api.techniques import Quantization, QuantizationScheme
+from retune.api.techniques import CalibrationMethod, Quantization, QuantizationScheme
 from retune.api.techniques import Technique as TechniqueSpec
 
 DYNAMIC_OPS = ("MatMul", "Gemm")
@@ -83,6 +83,15 @@ def schemes(spec: TechniqueSpec, subject: Subject) -> tuple[QuantizationScheme, 
 def variants(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:
     """Return `Static MinMax`, `Static Smooth`, `Dynamic`, `WeightOnly 8` and so on."""
     return tuple(variant for scheme in schemes(spec, subject) for variant in _variants(scheme, spec, subject))
+
+
+def one_lines(spec: TechniqueSpec, subject: Subject) -> tuple[QuantizationScheme, ...]:
+    """Return the schemes to try as one line of ONNX Runtime's quantizers: those that spec and data allow."""
+    settings = settings_of(spec)
+    listed = settings.schemes or (QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC)
+    static = subject.calibration and CalibrationMethod.MIN_MAX in settings.calibration.methods
+    usual = (QuantizationScheme.DYNAMIC, *((QuantizationScheme.STATIC,) if static else ()))
+    return tuple(scheme for scheme in usual if scheme in listed)
 
 
 def kept_choices(spec: TechniqueSpec, subject: Subject) -> tuple[int, ...]:

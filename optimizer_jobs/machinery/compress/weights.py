@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper, numpy_helper, version_converter
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from optimizer_jobs.machinery.compress import codes, fallback
 from optimizer_jobs.machinery.compress.calibration import quiet
 from optimizer_jobs.machinery.compress.layers import is_set, tables, weighted
+from optimizer_jobs.machinery.compress.preparing import upgraded
 from optimizer_jobs.machinery.compress.schemes import CODES, DYNAMIC_OPS
 from optimizer_jobs.machinery.compress.static import saturates
 from optimizer_jobs.technique import Context, Params
@@ -142,12 +143,9 @@ def _made_of_gemm(name: str) -> str:
 
 def _modern(model: ModelProto) -> ModelProto | None:
     """Return the model in an operator set that has 4-bit numbers; None where onnx cannot convert it."""
-    (version,) = [entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}]
-    try:
-        converted = model if version >= _TABLE_OPSET else version_converter.convert_version(model, _TABLE_OPSET)
-    except (RuntimeError, version_converter.ConvertError):
-        return None
-    converted.ir_version = max(converted.ir_version, _TABLE_IR)
+    converted = upgraded(model, _TABLE_OPSET)
+    if converted is not None:
+        converted.ir_version = max(converted.ir_version, _TABLE_IR)
     return converted
 
 

@@ -116,7 +116,14 @@ def _fitted(delivered: Any, training: _Data, validation: _Data, *, plan: Trainin
     def judge(stage: int, grown_so_far: Any) -> None:
         report(stage, _quality(grown_so_far, validation))
 
-    return grown(estimator, training.X, training.y, report=judge, threads=context.threads)
+    return grown(
+        estimator,
+        training.X,
+        training.y,
+        report=judge,
+        threads=context.threads,
+        check_time=context.check_time,
+    )
 
 
 def _written(estimator: Any, target: Path, context: Context) -> str | None:

@@ -178,7 +178,7 @@ def test_how_what_stays_in_float_is_stored_is_asked_of_large_files_only(outliers
     weight = numpy_helper.from_array(np.zeros((512, 1024), np.float32), "more")
     large.graph.graph.initializer.append(weight)
     assert "q.kept_as" not in quantization.defaults(spec, small)[0]
-    told = quantization.defaults(spec, large)[0]
+    told = quantization.defaults(spec, large)[0] | {"q.variant": "Static MinMax"}
     assert told["q.kept_as"] == schemes.CODES
     static = quantization.suggest(FixedTrial(told), spec, large)
     dynamic = quantization.suggest(FixedTrial(told | {"q.variant": "Dynamic"}), spec, large)
@@ -195,7 +195,7 @@ def test_how_much_stays_in_float_is_searched(outliers: Path) -> None:
     subject = subject_of(outliers)
     assert schemes.kept_choices(spec, subject) == (0, 1, 2)
     assert all(told["q.kept"] == 0 for told in quantization.defaults(spec, subject))
-    told = quantization.defaults(spec, subject)[0] | {"q.kept": 2}
+    told = quantization.defaults(spec, subject)[0] | {"q.variant": "Static MinMax", "q.kept": 2}
     params = quantization.suggest(FixedTrial(told), spec, subject)
     assert params is not None
     assert (params["kept"], params["fallback"]) == (2, "None")

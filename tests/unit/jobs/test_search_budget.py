@@ -1,7 +1,11 @@
 """Wall time and CPU time end a search in good order, whoever runs it and however often it is started."""
 
+import re
+import signal
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -9,16 +13,19 @@ import pytest
 from optuna.trial import TrialState
 
 from optimizer_jobs.commands.search import budget as module
-from optimizer_jobs.commands.search.budget import ENDED, Budget, BudgetSpentError, cpu_seconds
+from optimizer_jobs.commands.search.budget import Budget, BudgetSpentError, cpu_seconds
 from optimizer_jobs.commands.search.early_stopping import Watch
+from optimizer_jobs.commands.search.estimate import LEAST_SECONDS, Estimate
 from optimizer_jobs.commands.search.leases import Leases, Worker
-from optimizer_jobs.study.trials import TrialResult, journal_path, open_study, trials_table
+from optimizer_jobs.commands.search.termination import given_up_when, termination_held_back
+from optimizer_jobs.study.trials import ENDED, TrialResult, journal_path, open_study, trials_table
 from retune.api.model import Task
 from retune.api.objectives import default_objectives
 from retune.api.search import Search
 from tests.unit.jobs import search_worker
 
 HOUR = Search(max_duration="1h", max_cpu_hours="1")
+SPENT = "the budget of 1 h (search.maxDuration) ended after 0 of 24 trials"
 
 
 @pytest.fixture
@@ -57,7 +64,7 @@ def test_wall_time_counts_from_the_study_and_not_from_the_worker(study: optuna.S
     later = Budget(open_study(store, "r1"), HOUR, owner="0/b")
     assert later.spent() is None
     clock.wall += 601
-    assert later.spent() == "search.maxDuration of 1h is spent"
+    assert later.spent() == SPENT
 
 
 def test_one_training_may_take_a_quarter_of_the_time_left(study: optuna.Study, clock: Clock) -> None:
@@ -87,7 +94,7 @@ def test_cpu_time_is_that_of_all_workers_and_all_their_lives(study: optuna.Study
         worker.account()
         clock.cpu = 0.0
     newest = Budget(study, HOUR, owner="1/d")
-    assert newest.spent() == "search.maxCpuHours of 1 is spent"
+    assert newest.spent() == "the budget of 1 CPU hours (search.maxCpuHours) ended after 0 of 24 trials"
 
 
 def test_what_is_spent_stays_spent_for_everybody(study: optuna.Study, clock: Clock, store: str) -> None:
@@ -96,8 +103,8 @@ def test_what_is_spent_stays_spent_for_everybody(study: optuna.Study, clock: Clo
     clock.wall += 3601
     assert first.spent()
     clock.wall -= 3601
-    assert second.spent() == "search.maxDuration of 1h is spent"
-    assert open_study(store, "r1").user_attrs[ENDED] == "search.maxDuration of 1h is spent"
+    assert second.spent() == SPENT
+    assert open_study(store, "r1").user_attrs[ENDED] == SPENT
 
 
 def test_a_trial_under_way_is_told_and_the_study_is_not_read_at_every_epoch(study: optuna.Study, clock: Clock) -> None:
@@ -108,7 +115,7 @@ def test_a_trial_under_way_is_told_and_the_study_is_not_read_at_every_epoch(stud
     clock.wall += 3601
     budget.check()
     clock.ticks += 0.5
-    with pytest.raises(BudgetSpentError, match=r"given up: search.maxDuration of 1h is spent"):
+    with pytest.raises(BudgetSpentError, match=re.escape(f"given up: {SPENT}")):
         budget.check()
 
 
@@ -129,7 +136,7 @@ def test_nobody_starts_a_trial_when_a_budget_is_spent(study: optuna.Study, store
     leases = Leases(study, Worker(0), journal=path, budget=5, closed=lambda: spent[0] if spent else None)
     trial = leases.take(space.draw, space.fresh)
     assert trial is not None
-    spent.append("search.maxDuration of 1h is spent")
+    spent.append(SPENT)
     assert leases.take(space.draw, space.fresh) is None
     assert not leases.finished()
     leases.tell(trial, TrialResult(plan="", reason="given up", stopped=True), state=TrialState.PRUNED)
@@ -146,8 +153,117 @@ def test_a_search_over_its_time_does_not_wait_for_the_dead(study: optuna.Study, 
         return Leases(study, Worker(0, life), journal=path, budget=5, closed=lambda: spent[0] if spent else None)
 
     assert leases("first").take(space.draw, space.fresh) is not None
-    spent.append("search.maxCpuHours of 1 is spent")
+    spent.append(SPENT)
     restarted = leases("second")
     assert not restarted.finished()
     assert restarted.take(space.draw, space.fresh) is None
     assert restarted.finished()
+
+
+def test_where_the_spec_sets_no_budget_the_first_workers_estimate_is_the_limit(
+    study: optuna.Study, clock: Clock
+) -> None:
+    """A later worker's own estimate changes nothing, and the sentence names the field that would."""
+    Budget(study, Search(), owner="0/a", estimated=180)
+    later = Budget(study, Search(), owner="1/b", estimated=9999)
+    clock.wall += 179
+    assert later.spent() is None
+    clock.wall += 2
+    assert later.spent() == "the budget of 3 min (set search.maxDuration for another) ended after 0 of 24 trials"
+
+
+def test_a_budget_in_cpu_time_alone_sets_no_limit_of_wall_time(study: optuna.Study, clock: Clock) -> None:
+    """Who limits CPU hours has said what a search may cost."""
+    budget = Budget(study, Search(max_cpu_hours="1"), owner="0/a", estimated=180)
+    clock.wall += 1e6
+    assert budget.spent() is None
+
+
+def test_what_comes_before_the_first_trial_counts(study: optuna.Study, clock: Clock) -> None:
+    """Reading and measuring the champion is part of the search's hour."""
+    budget = Budget(study, HOUR, owner="0/a", began=clock.wall - 3000)
+    assert budget.left() == 600
+
+
+def test_workers_hear_of_cpu_time_soon_enough_to_keep_the_budget(study: optuna.Study, clock: Clock) -> None:
+    """A worker that looks tells the others what it used since, once it is a hundredth of the budget."""
+    mine, others = Budget(study, HOUR, owner="0/a"), Budget(study, HOUR, owner="1/b")
+    clock.cpu = 1801.0
+    assert mine.look() is None
+    clock.cpu = 1802.0
+    assert others.look() == "the budget of 1 CPU hours (search.maxCpuHours) ended after 0 of 24 trials"
+
+
+def test_a_small_model_has_two_minutes_and_a_large_one_what_it_needs() -> None:
+    """The limit follows the estimate, and the estimate is in words before the search begins."""
+    small, large = Estimate(24, trial_seconds=2), Estimate(30, trial_seconds=28)
+    assert small.limit == LEAST_SECONDS
+    assert large.limit > large.seconds == 840
+    assert large.words(large.limit) == "14 min: 30 trials of ~28 s"
+    assert large.words(240) == "4 min, its budget: 30 trials of ~28 s would take 14 min"
+
+
+def _endless() -> None:
+    while True:
+        time.sleep(0.01)
+
+
+def _waiting() -> None:
+    threading.Event().wait(60)
+
+
+def _stubborn() -> None:
+    """Go on after whatever is raised, as some libraries do, twice."""
+    for _ in range(2):
+        with suppress(Exception):
+            _endless()
+    _endless()
+
+
+@pytest.mark.parametrize("work", [_endless, _waiting, _stubborn])
+def test_work_that_never_asks_for_the_time_is_given_up(work: Callable[[], None]) -> None:
+    """Python code is interrupted wherever it is, and again when it goes on."""
+    with pytest.raises(BudgetSpentError, match="given up: over"), given_up_when(lambda: "over"):
+        work()
+
+
+def _wrapping() -> None:
+    """Make another error of whatever is raised, as engines do."""
+    try:
+        _endless()
+    except Exception as error:
+        raise RuntimeError("the engine failed") from error
+
+
+def test_an_error_that_a_library_makes_of_the_interruption_is_the_interruption() -> None:
+    """The trial did not fail, it had no time left; without an interruption an error stays what it is."""
+    with pytest.raises(BudgetSpentError, match="given up: over"), given_up_when(lambda: "over"):
+        _wrapping()
+    with pytest.raises(KeyError), given_up_when(lambda: None):
+        raise KeyError("mine")
+
+
+def test_nothing_is_interrupted_while_the_study_is_written() -> None:
+    """The trial is given up right after the write, and the handler of before is back."""
+    before, written = signal.getsignal(signal.SIGALRM), []
+    spent: list[str] = []
+
+    def trial() -> None:
+        with termination_held_back():
+            spent.append("over")
+            signal.sigtimedwait([], 1.2)
+            written.append(True)
+        _endless()
+
+    with pytest.raises(BudgetSpentError), given_up_when(lambda: spent[0] if spent else None):
+        trial()
+    assert written == [True]
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+def test_a_trial_within_its_budget_is_not_disturbed() -> None:
+    """No signal, no exception, and no thread stays behind."""
+    threads = threading.active_count()
+    with given_up_when(lambda: None):
+        assert threading.active_count() == threads + 1
+    assert threading.active_count() == threads

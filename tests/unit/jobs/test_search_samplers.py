@@ -12,7 +12,7 @@ from optuna.trial import TrialState, create_trial
 
 from optimizer_jobs.commands.search import samplers
 from optimizer_jobs.commands.search.evolution import EvolutionSampler
-from optimizer_jobs.commands.search.samplers import population, refuse, sampler
+from optimizer_jobs.commands.search.samplers import population, refuse, replaced, sampler
 from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.errors import JobError
 from retune.api.model import Task
@@ -20,6 +20,7 @@ from retune.api.objectives import Metric, Objective, Role, default_objectives
 from retune.api.search import Search
 from retune.api.techniques import Technique, TechniqueType
 from retune.contract.results import Reason
+from retune.plan.run.restoring import restoring
 from tests.unit.jobs.models_for_tests import subject
 
 OBJECTIVES = default_objectives(Task.CLASSIFICATION)
@@ -71,7 +72,7 @@ def test_a_sampler_without_its_library_is_refused(name: str, library: str, monke
     """An image without the library says which one it is."""
     monkeypatch.setattr(samplers, "find_spec", lambda _: None)
     with pytest.raises(JobError) as caught:
-        refuse(Search.model_validate({"sampler": name}), ONE)
+        refuse(Search.model_validate({"sampler": name}))
     assert caught.value.reason is Reason.REQUEST_INVALID
     assert f"needs {library}" in caught.value.message
 
@@ -79,20 +80,21 @@ def test_a_sampler_without_its_library_is_refused(name: str, library: str, monke
 def test_a_gaussian_process_is_for_small_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond 50 trials it would take longer than what it saves."""
     monkeypatch.setattr(samplers, "find_spec", lambda _: "there")
-    refuse(Search(sampler="GP", max_trials=50), OBJECTIVES)
+    refuse(Search(sampler="GP", max_trials=50))
     with pytest.raises(JobError) as caught:
-        refuse(Search(sampler="GP", max_trials=51), OBJECTIVES)
+        refuse(Search(sampler="GP", max_trials=51))
     assert "at most 50" in caught.value.next_step
 
 
-def test_cmaes_with_several_objectives_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaving one of them out silently would be a search for something else."""
+def test_cmaes_gives_way_where_fresh_data_adds_an_objective(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spec names one, and the run has quality besides: another sampler takes over, and the search says so."""
     monkeypatch.setattr(samplers, "find_spec", lambda _: "there")
-    with pytest.raises(JobError) as caught:
-        refuse(Search(sampler="CMAES"), OBJECTIVES)
-    assert caught.value.object == "search.sampler CMAES"
-    assert "latency_p95_ms, size_bytes" in caught.value.message
-    refuse(Search(sampler="CMAES"), ONE)
+    search, both = Search(sampler="CMAES"), restoring(ONE, Task.CLASSIFICATION)
+    assert replaced(search, ONE) is None
+    assert isinstance(sampler(search, ONE, worker=0, started=0), EvolutionSampler)
+    words = "sampler TPE takes the place of CMAES, which optimizes one objective and not accuracy, latency_p95_ms"
+    assert replaced(search, both) == words
+    assert isinstance(sampler(search, both, worker=0, started=0), TPESampler)
 
 
 @pytest.mark.torch

@@ -1,6 +1,7 @@
 """One space of techniques and engine options, sampled without repeats."""
 
 import optuna
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.samplers import RandomSampler
@@ -32,6 +33,8 @@ def test_every_study_starts_with_the_same_questions() -> None:
     space = Space((GRAPH, QUANTIZE), SUBJECT, threads=2)
     assert [plan.words for plan in plans(space)] == [
         "as delivered, all graph, 2 threads",
+        "quantize_dynamic as one line, all graph, 2 threads",
+        "quantize_static as one line, all graph, 2 threads",
         "slim and folded graph, all graph, 2 threads",
         "int8 static minmax, all graph, 2 threads",
         "int8 static percentile, all graph, 2 threads",
@@ -67,11 +70,33 @@ def test_the_first_variant_in_another_engine_outlives_a_small_budget(budget: int
         assert any(words.startswith("int8 static minmax, OpenVINO") for words, _ in asked)
 
 
+@pytest.mark.parametrize("budget", [3, 4, 8, 30])
+def test_what_a_user_would_try_in_one_line_is_tried_first_whatever_the_budget(budget: int) -> None:
+    """Only the delivered model itself, in every engine, comes before it: no search ends with less."""
+    prune = Technique(name="prune", type=TechniqueType.PRUNING)
+    space = Space((prune, GRAPH, QUANTIZE), SUBJECT, threads=2)
+    words = [space.draw(FixedTrial(params)).words for params in space.first(budget)]
+    assert words[1:3] == [f"quantize_{scheme} as one line, all graph, 2 threads" for scheme in ("dynamic", "static")]
+
+
+def test_one_line_stays_within_the_settings_of_the_spec() -> None:
+    """Who allows static quantization alone, or other ranges, gets nothing else in one line either."""
+    for allowed, expected in (
+        (Quantization(schemes=(QuantizationScheme.STATIC,)), ["static"]),
+        (Quantization(schemes=(QuantizationScheme.WEIGHT_ONLY,)), []),
+        (Quantization(calibration=Calibration(methods=(CalibrationMethod.ENTROPY,))), ["dynamic"]),
+    ):
+        space = Space((QUANTIZE.model_copy(update={"quantization": allowed}),), SUBJECT, threads=1)
+        words = [plan.words for plan in plans(space) if "as one line" in plan.words]
+        assert words == [f"quantize_{scheme} as one line, all graph, 1 thread" for scheme in expected]
+
+
 def test_without_calibration_rows_nothing_static_is_tried() -> None:
     """Static quantization needs data that the search may look at."""
     space = Space((QUANTIZE,), UNCALIBRATED, threads=1)
     assert [plan.words for plan in plans(space)] == [
         "as delivered, all graph, 1 thread",
+        "quantize_dynamic as one line, all graph, 1 thread",
         "int8 dynamic, all graph, 1 thread",
     ]
 

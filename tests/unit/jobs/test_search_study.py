@@ -111,6 +111,23 @@ def test_finalists_are_spread_from_bold_to_cautious(store: str) -> None:
     assert judged(study, 3, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0) == [1, 2, 3]
 
 
+def test_the_best_that_a_user_would_get_in_one_line_is_always_judged(store: str) -> None:
+    """It takes no other's place, and it is left out where it gains nothing or misses a limit."""
+    others = [candidate(digit, latency=0.1 * digit, size=0.1) for digit in (1, 2, 3)]
+    lines = [
+        replace(candidate(4, latency=0.8, size=0.3), one_line=True),
+        replace(candidate(5, latency=0.6, size=0.3), one_line=True),
+        replace(candidate(6, latency=0.05, size=0.3, loses=0.2), one_line=True),
+        replace(candidate(7, latency=1.2, size=1.2), one_line=True),
+    ]
+    certain = (1.0,) * 7
+    assert judged(study_of(store, *others, *lines), 2, *certain) == [1, 2, 5]
+    study = open_study(store, "r2", create=OBJECTIVES)
+    for number, result in enumerate((others[0], *lines[2:]), start=1):
+        study.add_trial(create_trial(values=list(result.costs), user_attrs={RESULT: record(result), NUMBER: number}))
+    assert judged(study, 1, *certain) == [1]
+
+
 def test_candidates_that_miss_a_limit_are_no_finalists(store: str) -> None:
     """The fastest of all is not proposed when it loses too much accuracy."""
     broken, good = candidate(1, latency=0.1, size=0.1, loses=0.2), candidate(2, latency=0.8, size=0.8)
