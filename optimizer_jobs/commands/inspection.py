@@ -14,6 +14,7 @@ from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, SINGLE_INPUT, format_
 from optimizer_jobs.data.fetch import fetch
 from optimizer_jobs.data.readers import Columns, UnreadableDataError, open_columns
 from optimizer_jobs.errors import JobError
+from optimizer_jobs.machinery.boosters.write import VALUE
 from optimizer_jobs.machinery.formats.delivery import Opened, fetch_model, open_delivered
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.signature import Signature, TensorSpec
@@ -43,11 +44,12 @@ def run(request: InspectRequest) -> InspectResult:
 
 def _inspect(request: InspectRequest, scratch: Path) -> InspectResult:
     model = fetch_model(request.model, scratch / "model")
-    opened = open_delivered(request.model, model, _example(request), scratch=scratch)
+    opened = open_delivered(request.model, model, _example(request), scratch=scratch, any_task=True)
     signature = opened.signature
     tables = [_open(data, scratch / str(number)) for number, data in enumerate(request.data)]
     files = [_described(data.uri, columns, signature) for data, columns in zip(request.data, tables, strict=True)]
-    task = _task(signature, list(zip(tables, files, strict=True)))
+    is_regressor = opened.native is not None and signature.outputs[0].name == VALUE
+    task = Task.REGRESSION if is_regressor else _task(signature, list(zip(tables, files, strict=True)))
     return InspectResult(
         task=task,
         inputs=tuple(_words(tensor) for tensor in signature.inputs[:8]),

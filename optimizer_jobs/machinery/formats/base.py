@@ -33,7 +33,8 @@ class Delivered:
     native: Native
     uri: str
     """Name that people know the file by."""
-    task: Task
+    task: Task | None
+    """What it is meant to do; None where that is to be seen from the model."""
     columns: Columns
     """Validation data: it shows which inputs the model has."""
     label: str

@@ -19,14 +19,17 @@ from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import MODEL_LIMIT_BYTES
 from optimizer_jobs.models.sandbox import check_in_sandbox
 from optimizer_jobs.signature import Signature
-from retune.api.model import Dataset, Model, ModelFormat
+from retune.api.model import Dataset, Model, ModelFormat, Task
 from retune.contract.results import Reason
 
 EXTERNAL_LIMIT_BYTES = 8 << 30
 """Bytes that a file of external data may have."""
 
-_ESTIMATORS = frozenset({ModelFormat.SKOPS, ModelFormat.JOBLIB, ModelFormat.PICKLE})
-"""Formats of scikit-learn. Their pipelines may fill missing values, and the conversion has compared such answers."""
+_MISSING_TRIED = frozenset(
+    {ModelFormat.SKOPS, ModelFormat.JOBLIB, ModelFormat.PICKLE, ModelFormat.XGBOOST, ModelFormat.LIGHTGBM}
+)
+"""Formats of scikit-learn, whose pipelines may fill missing values, and of boosted trees, which send them somewhere.
+The conversion has compared such answers."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,10 @@ class Opened:
     @property
     def accepts_missing(self) -> bool:
         """Whether inputs may have missing values, because the model can deal with them."""
-        return (self.native is not None and self.native.format in _ESTIMATORS) or accepts_missing(self.model)
+        return (self.native is not None and self.native.format in _MISSING_TRIED) or accepts_missing(self.model)
 
 
-def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: Path) -> Opened:
+def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: Path, any_task: bool = False) -> Opened:
     """Return the model as a checked ONNX file: as it is, or converted in a process of its own.
 
     Args:
@@ -53,6 +56,7 @@ def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: P
         file: The fetched file.
         rows: Data that shows which inputs the model has.
         scratch: Folder for the data and the ONNX file.
+        any_task: Whether the model may do something else than the spec says.
 
     Raises:
         JobError: ModelInvalid or DataInvalid, or the rows cannot be fetched.
@@ -60,18 +64,19 @@ def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: P
     if delivered.format is ModelFormat.ONNX:
         return Opened(file.path, check_in_sandbox(file.path, uri=delivered.uri))
     native = Native(file.path, delivered.format, delivered.factory)
-    converted = _converted(delivered, native, rows, scratch=scratch)
+    task = None if any_task else delivered.task
+    converted = _converted(delivered, native, rows, task=task, scratch=scratch)
     signature = check_in_sandbox(converted.model, uri=delivered.uri)
     return Opened(converted.model, signature, converted.classes, converted.native or native)
 
 
-def _converted(delivered: Model, native: Native, rows: Dataset, *, scratch: Path) -> Converted:
+def _converted(delivered: Model, native: Native, rows: Dataset, *, task: Task | None, scratch: Path) -> Converted:
     if delivered.format.runs_code and delivered.trust is None:
         raise JobError(
             Reason.MODEL_INVALID,
             delivered.uri,
             f"loading format {delivered.format} runs code from the file.",
-            "Deliver ONNX, SafeTensors or Skops, or set model.trust: RunsCodeFromFile.",
+            "Deliver ONNX, SafeTensors, Skops, XGBoost, LightGBM or CatBoost, or set model.trust: RunsCodeFromFile.",
         )
     shown = fetch(rows.uri, digest=rows.digest, limit_bytes=DATA_LIMIT_BYTES, into=scratch / "shown", what="Data")
     try:
@@ -82,9 +87,7 @@ def _converted(delivered: Model, native: Native, rows: Dataset, *, scratch: Path
             label=rows.label_column,
             limit_bytes=DATA_LIMIT_BYTES,
         )
-        return convert_in_sandbox(
-            native, uri=delivered.uri, task=delivered.task, sample=sample, into=scratch / "converted"
-        )
+        return convert_in_sandbox(native, uri=delivered.uri, task=task, sample=sample, into=scratch / "converted")
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, rows.uri, str(error), "Correct the file.") from error
 

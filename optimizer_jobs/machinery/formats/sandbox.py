@@ -54,13 +54,13 @@ class Sample:
         }
 
 
-def convert_in_sandbox(native: Native, *, uri: str, task: Task, sample: Sample, into: Path) -> Converted:
+def convert_in_sandbox(native: Native, *, uri: str, task: Task | None, sample: Sample, into: Path) -> Converted:
     """Convert a delivered file to ONNX.
 
     Args:
         native: The delivered file.
         uri: Name that people know it by.
-        task: What the model does.
+        task: What the model is meant to do; None where that is to be seen from the model.
         sample: Validation data, which shows what the inputs are.
         into: Folder for the ONNX file.
 
@@ -143,7 +143,7 @@ def _delivered(question: Json) -> Delivered:
     return Delivered(
         native=Native(Path(native["path"]), ModelFormat(native["format"]), factory),
         uri=question["uri"],
-        task=Task(question["task"]),
+        task=Task(question["task"]) if question["task"] else None,
         columns=columns,
         label=sample["label"],
     )

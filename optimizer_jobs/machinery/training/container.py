@@ -32,6 +32,9 @@ EXTENSIONS = {
     ModelFormat.PICKLE: ".pkl",
     ModelFormat.TORCHSCRIPT: ".pt",
     ModelFormat.TORCH_EXPORT: ".pt2",
+    ModelFormat.XGBOOST: ".ubj",
+    ModelFormat.LIGHTGBM: ".txt",
+    ModelFormat.CATBOOST: ".cbm",
 }
 
 _URI = "the trained model"
