@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from optimizer_jobs.machinery.boosters.forest import Array, Booster, BoosterError
+from optimizer_jobs.machinery.boosters.forest import Answer, Array, Booster, BoosterError
 from optimizer_jobs.machinery.boosters.write import MATRIX, PROBABILITIES, VALUE
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model
@@ -22,8 +22,8 @@ _MISSING_SHARE = 0.2
 _ZERO = 1e-34
 """Numbers up to here are not tried beside 0, because treelite and LightGBM disagree on the smallest of them."""
 
-Native = Callable[[Array], Array]
-"""Answers (N, outputs) of a library to rows (N, F) in which categories are codes."""
+Native = Callable[[Array], Array | None]
+"""Answers (N, outputs) of a library to rows (N, F) in which categories are codes; None when it takes no such rows."""
 
 
 def check(booster: Booster, model: Path, rows: Mapping[str, Array], *, native: Native) -> None:
@@ -41,10 +41,10 @@ def check(booster: Booster, model: Path, rows: Mapping[str, Array], *, native: N
     session = open_model(model, EngineOptions(spinning=False))
     name = PROBABILITIES if booster.forest.classes else VALUE
     for kind, matrix in _variants(booster, _coded(booster, rows)).items():
-        answers, expected = (
-            session.run(_inputs(booster, matrix))[name],
-            _shaped(native(_codes(booster, matrix)), booster),
-        )
+        theirs = native(_codes(booster, matrix))
+        if theirs is None:
+            continue
+        answers, expected = session.run(_inputs(booster, matrix))[name], _shaped(theirs, booster)
         limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
         differs = ~(np.abs(answers - expected) <= limit).all(axis=1)
         if differs.any():
@@ -66,7 +66,8 @@ def _variants(booster: Booster, rows: Array) -> dict[str, Array]:
         column = int(tree.feature[node])
         if node not in tree.categories:
             limit = tree.threshold[node] if abs(tree.threshold[node]) > _ZERO else np.float32(0)
-            beside = np.nextafter(limit, np.float32((-np.inf, np.inf)[row % 3 - 1]))
+            with np.errstate(over="ignore"):
+                beside = np.nextafter(limit, np.float32((-np.inf, np.inf)[row % 3 - 1]))
             borderline[row, column] = limit if row % 3 == 0 or not limit else beside
         elif column not in booster.categories:
             unknown[row, column] = (-1, max(tree.categories[node].inside, default=0) + 1, 1 << 23)[row % 3]
@@ -126,7 +127,8 @@ def _shaped(answers: Array, booster: Booster) -> Array:
 def native_of(booster: Booster, path: Path) -> Native | None:
     """Return what answers for the library: itself, or else treelite, which uses all trees; None where neither can."""
     if find_spec(booster.library.lower()) is not None:
-        return {"XGBoost": _by_xgboost, "LightGBM": _by_lightgbm}[booster.library](booster, path)
+        askers = {"XGBoost": _by_xgboost, "LightGBM": _by_lightgbm, "CatBoost": _by_catboost}
+        return askers[booster.library](booster, path)
     return _by_treelite(booster) if booster.rounds is None else None
 
 
@@ -151,6 +153,24 @@ def _by_lightgbm(_: Booster, path: Path) -> Native:
 
     model = lightgbm.Booster(model_file=path)
     return lambda matrix: np.asarray(model.predict(matrix, num_threads=1))
+
+
+def _by_catboost(booster: Booster, path: Path) -> Native:
+    import catboost
+
+    model = catboost.CatBoost().load_model(str(path))
+    kinds = {Answer.VALUE: "RawFormulaVal", Answer.EXP: "Exponent"}
+    kind = kinds.get(booster.forest.answer, "Probability")
+
+    def answers(matrix: Array) -> Array | None:
+        try:
+            return np.asarray(model.predict(matrix, prediction_type=kind, thread_count=1))
+        except catboost.CatBoostError:
+            if np.isnan(matrix).any():  # it takes missing values only where it has seen some in training
+                return None
+            raise
+
+    return answers
 
 
 def _by_treelite(booster: Booster) -> Native:

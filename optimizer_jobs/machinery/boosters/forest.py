@@ -128,15 +128,17 @@ class Booster:
 
     forest: Forest
     parsed: Any
-    """The same trees as treelite's model."""
+    """The same trees as treelite's model; None for CatBoost."""
     library: str
-    """XGBoost or LightGBM."""
+    """XGBoost, LightGBM or CatBoost."""
     objective: str
     """What it was trained for, in the library's words."""
     names: tuple[str, ...] = ()
     """Names of the columns; empty where the file has none."""
     categories: Mapping[int, tuple[str, ...] | tuple[float, ...]] = field(default_factory=dict)
     """By column, the category of each code, where the data holds the categories themselves and not their codes."""
+    labels: tuple[int, ...] | tuple[str, ...] = ()
+    """Label of each class; empty where the class's number is the label."""
     rounds: int | None = None
     """Rounds of the training whose trees are used; None where all are."""
 
@@ -150,3 +152,12 @@ class Booster:
         """By column whose categories are numbers in the data, the number of each code."""
         kept = {column: values for column, values in self.categories.items() if column not in self.textual}
         return {column: tuple(float(value) for value in values) for column, values in kept.items()}
+
+
+def labels_of(model: Any) -> tuple[int, ...] | tuple[str, ...]:
+    """Return the label of each class of a fitted object; none where they are the numbers of its classes."""
+    labels = np.asarray(getattr(model, "classes_", ())).tolist()
+    if any(isinstance(label, str) for label in labels):
+        return tuple(str(label) for label in labels)
+    numbers = tuple(int(label) for label in labels)
+    return () if numbers == tuple(range(len(numbers))) else numbers

@@ -20,12 +20,12 @@ MATRIX, LABEL, PROBABILITIES, VALUE = "x", "label", "probabilities", "value"
 _OPSETS = {"": 18, "ai.onnx.ml": 3}
 """Version 5 of the second has an operator for sets of categories, which ONNX Runtime takes for small sets only."""
 _IR_VERSION = 10
-_FEATURES, _SUMS = "features", "sums"
+_FEATURES, _SUMS, _ONE = "features", "sums", "one"
 
 Labels = Sequence[int] | Sequence[str]
 
 
-def write(booster: Booster, target: Path, *, classes: Labels | None = None) -> None:
+def write(booster: Booster, target: Path) -> None:
     """Write the trees to `target`, with the same bytes for the same trees.
 
     The file takes one matrix `x` (N, F), or, where categories are text, one input (N, 1) for each column. A classifier
@@ -34,10 +34,9 @@ def write(booster: Booster, target: Path, *, classes: Labels | None = None) -> N
     Args:
         booster: The trees.
         target: The new file.
-        classes: Label of each class; its number by default.
     """
     inputs, first, features = _inputs(booster)
-    nodes, outputs, constants = graph_of(booster, features, classes=classes)
+    nodes, outputs, constants = graph_of(booster, features)
     graph = helper.make_graph([*first, *nodes], "trees", inputs, outputs, constants)
     opsets = [helper.make_opsetid(*opset) for opset in _OPSETS.items()]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="retune")
@@ -45,9 +44,15 @@ def write(booster: Booster, target: Path, *, classes: Labels | None = None) -> N
 
 
 def graph_of(
-    booster: Booster, features: str, *, classes: Labels | None = None
+    booster: Booster, features: str, *, raw: bool = False
 ) -> tuple[list[NodeProto], list[onnx.ValueInfoProto], list[TensorProto]]:
-    """Return the nodes that answer to the matrix named `features`, their outputs, and their constants."""
+    """Return the nodes that answer to the matrix named `features`, their outputs, and their constants.
+
+    Args:
+        booster: The trees.
+        features: Name of a matrix (N, F).
+        raw: Whether a classifier answers sums in the place of probabilities.
+    """
     forest = booster.forest
     sums = helper.make_node(
         "TreeEnsembleRegressor",
@@ -61,8 +66,10 @@ def graph_of(
     if not forest.classes:
         value = helper.make_tensor_value_info(VALUE, TensorProto.FLOAT, [None, len(forest.base)])
         return [sums, *_valued(forest.answer)], [value], []
-    nodes, constants = _labelled(forest.answer, classes)
-    kind = TensorProto.STRING if classes and isinstance(classes[0], str) else TensorProto.INT64
+    nodes, constants = _labelled(
+        _raw_nodes(forest.answer) if raw else _probability_nodes(forest.answer), booster.labels
+    )
+    kind = TensorProto.STRING if booster.labels and isinstance(booster.labels[0], str) else TensorProto.INT64
     label = helper.make_tensor_value_info(LABEL, kind, [None])
     probabilities = helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [None, forest.classes])
     return [sums, *nodes], [label, probabilities], constants
@@ -83,30 +90,43 @@ _OPERATORS: Mapping[Answer, str] = {
 }
 
 
-def _labelled(answer: Answer, classes: Labels | None) -> tuple[list[NodeProto], list[TensorProto]]:
-    """Return the nodes that make probabilities and label of the sums, and their constants.
+def _probability_nodes(answer: Answer) -> list[NodeProto]:
+    """Return the nodes that make probabilities of the sums.
 
     A TreeEnsembleClassifier would do the same in one node, but what it answers for two classes depends on whether any
     leaf of any tree is negative.
     """
-    constants = []
-    if answer is Answer.BINARY:
-        constants.append(numpy_helper.from_array(np.ones(1, np.float32), "one"))
-        nodes = [
-            helper.make_node("Sigmoid", [_SUMS], ["second"]),
-            helper.make_node("Sub", ["one", "second"], ["first"]),
-            helper.make_node("Concat", ["first", "second"], [PROBABILITIES], axis=1),
-        ]
-    elif answer is Answer.SOFTMAX:
-        nodes = [helper.make_node("Softmax", [_SUMS], [PROBABILITIES], axis=1)]
-    else:
-        nodes = [helper.make_node("Sigmoid", [_SUMS], [PROBABILITIES])]
-    if classes is None:
+    if answer is Answer.SOFTMAX:
+        return [helper.make_node("Softmax", [_SUMS], [PROBABILITIES], axis=1)]
+    if answer is Answer.ONE_AGAINST_ALL:
+        return [helper.make_node("Sigmoid", [_SUMS], [PROBABILITIES])]
+    return [
+        helper.make_node("Sigmoid", [_SUMS], ["second"]),
+        helper.make_node("Sub", [_ONE, "second"], ["first"]),
+        helper.make_node("Concat", ["first", "second"], [PROBABILITIES], axis=1),
+    ]
+
+
+def _raw_nodes(answer: Answer) -> list[NodeProto]:
+    """Return the nodes that make one score for each class of the sums."""
+    if answer is not Answer.BINARY:
+        return [helper.make_node("Identity", [_SUMS], [PROBABILITIES])]
+    return [
+        helper.make_node("Neg", [_SUMS], ["first"]),
+        helper.make_node("Concat", ["first", _SUMS], [PROBABILITIES], axis=1),
+    ]
+
+
+def _labelled(nodes: list[NodeProto], labels: Labels) -> tuple[list[NodeProto], list[TensorProto]]:
+    """Return the nodes with those that make the label of scores, and the constants of all."""
+    needs_one = any(_ONE in node.input for node in nodes)
+    constants = [numpy_helper.from_array(np.ones(1, np.float32), _ONE)] if needs_one else []
+    if not labels:
         return [*nodes, helper.make_node("ArgMax", [PROBABILITIES], [LABEL], axis=1, keepdims=0)], constants
-    known = np.asarray(classes, dtype=object if isinstance(classes[0], str) else np.int64)
-    constants.append(numpy_helper.from_array(known, "classes"))
-    nodes.append(helper.make_node("ArgMax", [PROBABILITIES], ["best"], axis=1, keepdims=0))
-    return [*nodes, helper.make_node("Gather", ["classes", "best"], [LABEL])], constants
+    known = np.asarray(labels, dtype=object if isinstance(labels[0], str) else np.int64)
+    best = helper.make_node("ArgMax", [PROBABILITIES], ["best"], axis=1, keepdims=0)
+    label = helper.make_node("Gather", ["classes", "best"], [LABEL])
+    return [*nodes, best, label], [*constants, numpy_helper.from_array(known, "classes")]
 
 
 def _inputs(booster: Booster) -> tuple[list[onnx.ValueInfoProto], list[NodeProto], str]:

@@ -1,17 +1,20 @@
-"""Formats XGBoost and LightGBM: boosted trees in the files that their own libraries write.
+"""Formats XGBoost, LightGBM and CatBoost: boosted trees in the files that their own libraries write.
 
-Neither file runs code. treelite reads both, so neither library is needed; where it is installed, it is asked whether
-the ONNX file answers the same.
+No such file runs code. treelite reads the first two, so that neither library is needed; only CatBoost reads its own.
+Where the library is installed, it is asked whether the ONNX file answers the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from optimizer_jobs.data.readers import UnreadableDataError
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.machinery.boosters.agreement import check, native_of
-from optimizer_jobs.machinery.boosters.forest import Array, Booster, BoosterError
+from optimizer_jobs.machinery.boosters.estimators import saved
+from optimizer_jobs.machinery.boosters.forest import Array, Booster, BoosterError, labels_of
 from optimizer_jobs.machinery.boosters.write import MATRIX, write
 from optimizer_jobs.machinery.formats.base import Converted, Delivered
 from optimizer_jobs.machinery.formats.columns import check_columns, check_order, check_task
@@ -24,6 +27,7 @@ from retune.contract.results import Reason
 _READERS: Mapping[ModelFormat, str] = {
     ModelFormat.XGBOOST: "optimizer_jobs.machinery.boosters.xgboost",
     ModelFormat.LIGHTGBM: "optimizer_jobs.machinery.boosters.lightgbm",
+    ModelFormat.CATBOOST: "optimizer_jobs.machinery.boosters.catboost",
 }
 _CHECKED_ROWS = 1000
 """Rows on which the answers of file and library are compared, at most."""
@@ -31,16 +35,54 @@ _CHECKED_ROWS = 1000
 
 def convert(delivered: Delivered, *, into: Path) -> Converted:
     """Write the trees as ONNX into the folder `into`, and see that they answer as their library does."""
+    with _faults(delivered):
+        return _converted(delivered, into, labels=())
+
+
+def convert_object(model: object, delivered: Delivered, *, into: Path) -> Converted:
+    """Write an object of these libraries as ONNX by way of its library's file, which is kept to train on.
+
+    Args:
+        model: What the delivered file held.
+        delivered: The delivered file.
+        into: Folder for both files.
+
+    Raises:
+        JobError: ModelInvalid, with what is wrong.
+    """
+    with _faults(delivered):
+        native = saved(model, into)
+        made = _converted(replace(delivered, native=native), into, labels=labels_of(model))
+        return replace(made, native=native)
+
+
+def _converted(delivered: Delivered, into: Path, *, labels: tuple[int, ...] | tuple[str, ...]) -> Converted:
+    """Return the ONNX file; `labels` are those of the classes where the file does not have them."""
     target = into / "model.onnx"
+    booster: Booster = import_module(_READERS[delivered.native.format]).read(delivered.native.path)
+    booster = replace(booster, labels=booster.labels or labels)
+    check_task(delivered, regression=not booster.forest.classes, name=f"a model of objective {booster.objective}")
+    rows = _rows(booster, delivered)
+    write(booster, target)
+    _compare(booster, target, rows, delivered)
+    signature = check_onnx(target, uri=delivered.uri)
+    return Converted(model=target, signature=signature, classes=booster.labels)
+
+
+@contextmanager
+def _faults(delivered: Delivered) -> Iterator[None]:
+    """Turn what a damaged file causes, or one without a counterpart, into a `JobError`."""
     try:
-        booster: Booster = import_module(_READERS[delivered.native.format]).read(delivered.native.path)
-        check_task(delivered, regression=not booster.forest.classes, name=f"a model of objective {booster.objective}")
-        rows = _rows(booster, delivered)
-        write(booster, target)
-        _compare(booster, target, rows, delivered)
+        yield
     except (BoosterError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise _refused(error, delivered) from error
-    return Converted(model=target, signature=check_onnx(target, uri=delivered.uri))
+    except ModuleNotFoundError as error:
+        raise JobError(
+            Reason.MODEL_INVALID,
+            delivered.uri,
+            f"reading format {delivered.native.format} needs Python module {error.name}, which is not in this image.",
+            "Add it to the optimizer image (extra boosters), or deliver the model as ONNX.",
+        ) from error
 
 
 def _refused(error: Exception, delivered: Delivered) -> JobError:

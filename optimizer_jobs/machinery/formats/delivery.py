@@ -26,7 +26,14 @@ EXTERNAL_LIMIT_BYTES = 8 << 30
 """Bytes that a file of external data may have."""
 
 _MISSING_TRIED = frozenset(
-    {ModelFormat.SKOPS, ModelFormat.JOBLIB, ModelFormat.PICKLE, ModelFormat.XGBOOST, ModelFormat.LIGHTGBM}
+    {
+        ModelFormat.SKOPS,
+        ModelFormat.JOBLIB,
+        ModelFormat.PICKLE,
+        ModelFormat.XGBOOST,
+        ModelFormat.LIGHTGBM,
+        ModelFormat.CATBOOST,
+    }
 )
 """Formats of scikit-learn, whose pipelines may fill missing values, and of boosted trees, which send them somewhere.
 The conversion has compared such answers."""

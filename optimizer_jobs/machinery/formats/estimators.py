@@ -24,11 +24,18 @@ _CLASSES_ONLY = "Save the fitted estimator with skops.io.dump, with classes of s
 
 def convert(delivered: Delivered, *, into: Path) -> Converted:
     """Write the ONNX file, and the skops file that training starts from, into the folder `into`."""
+    from sklearn.base import is_regressor
+
+    from optimizer_jobs.machinery.boosters.estimators import needs_file
     from optimizer_jobs.machinery.estimators.convert import classes_of
     from optimizer_jobs.machinery.estimators.inputs import inputs_of
+    from optimizer_jobs.machinery.formats.boosters import convert_object
     from optimizer_jobs.models.onnx_file import check_onnx
 
     estimator = _opened(delivered)
+    if needs_file(estimator):
+        return convert_object(estimator, delivered, into=into)
+    check_task(delivered, regression=is_regressor(estimator), name=type(estimator).__name__)
     _check_order(estimator, delivered)
     inputs = inputs_of(estimator, delivered.columns)
     _check_columns(inputs, delivered)
@@ -62,9 +69,8 @@ def _write(estimator: object, inputs: tuple[TensorSpec, ...], delivered: Deliver
 
 
 def _opened(delivered: Delivered) -> object:
-    """Return the estimator, which must be of the kind that the task needs."""
+    """Return the estimator."""
     from sklearn import __version__
-    from sklearn.base import is_regressor
 
     from optimizer_jobs.machinery.estimators.load import load
 
@@ -74,7 +80,6 @@ def _opened(delivered: Delivered) -> object:
         raise dataclasses.replace(error, object=delivered.uri) from error
     if loaded.saved_with is not None:
         say(f"the estimator was saved with scikit-learn {loaded.saved_with} and is opened with {__version__}")
-    check_task(delivered, regression=is_regressor(loaded.estimator), name=type(loaded.estimator).__name__)
     return loaded.estimator
 
 

@@ -17,7 +17,7 @@ FORMATS: Mapping[ModelFormat, str] = {
     ModelFormat.TORCH_EXPORT: "optimizer_jobs.machinery.formats.scripted",
     ModelFormat.XGBOOST: "optimizer_jobs.machinery.formats.boosters",
     ModelFormat.LIGHTGBM: "optimizer_jobs.machinery.formats.boosters",
-    ModelFormat.CATBOOST: "optimizer_jobs.machinery.formats.catboost",
+    ModelFormat.CATBOOST: "optimizer_jobs.machinery.formats.boosters",
 }
 """Module by format of delivery; it is imported when first used. ONNX itself needs no conversion."""
 

@@ -53,9 +53,9 @@ def hard(X: Array, forest: Forest, *, codes: bool) -> Array:
         column, limit = tests[place]
         aside = (limit, np.nextafter(limit, np.float32(np.inf)), np.nextafter(limit, np.float32(-np.inf)))
         X[row, column] = aside[row % 3]
-    X[::5, 1] = np.resize(np.float32([0.0, -0.0, 1e-36, -1e-36, 1e-35, -1e-35, 2e-35, -2e-35]), len(X[::5]))
+    X[::5, 1] = np.resize(np.array([0.0, -0.0, 1e-36, -1e-36, 1e-35, -1e-35, 2e-35, -2e-35], np.float32), len(X[::5]))
     if codes:
-        X[::4, CODES] = np.resize(np.float32([-1, -0.5, 0.5, 41, 1e6, 3e7, np.nan, 2.5]), len(X[::4]))
+        X[::4, CODES] = np.resize(np.array([-1, -0.5, 0.5, 41, 1e6, 3e7, np.nan, 2.5], np.float32), len(X[::4]))
     return X
 
 

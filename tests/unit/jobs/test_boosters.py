@@ -150,8 +150,8 @@ def _table() -> tuple[pd.DataFrame, Array]:
     X, numbers = rows()
     codes = np.nan_to_num(X[:, CODES], nan=-1).astype(int)
     texts, whole = ["red", "green", "blue", "x", "y", "z", "0"], 10 * np.arange(40) + 3
-    color = pd.Categorical.from_codes(np.where(codes < 0, -1, codes % 7), texts)
-    shop = pd.Categorical.from_codes(codes, whole)
+    color = pd.Categorical.from_codes(np.where(codes < 0, -1, codes % 7), pd.Index(texts))
+    shop = pd.Categorical.from_codes(codes, pd.Index(whole))
     return pd.DataFrame({"size": X[:, 0], "color": color, "shop": shop}), np.digitize(numbers, [0, 1])
 
 
@@ -192,7 +192,7 @@ def _fitted(library: str, table: pd.DataFrame, y: Array, path: Path) -> Any:
         )
         classifier.fit(table, y).save_model(path)
         return classifier
-    chosen = {"min_data_per_group": 2, "cat_smooth": 1, "max_cat_to_onehot": 1, "verbose": -1}
+    chosen: dict[str, Any] = {"min_data_per_group": 2, "cat_smooth": 1, "max_cat_to_onehot": 1, "verbose": -1}
     classifier = lightgbm.LGBMClassifier(n_estimators=_ROUNDS, **chosen).fit(table, y)
     classifier.booster_.save_model(path)
     return classifier
