@@ -19,7 +19,7 @@ from optimizer_jobs.machinery.formats.delivery import Opened, fetch_model, open_
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.signature import Signature, TensorSpec
 from optimizer_jobs.technique import Subject
-from optimizer_jobs.techniques.registry import TECHNIQUES
+from optimizer_jobs.techniques.registry import TECHNIQUES, unavailable
 from retune.api.model import Dataset, ModelFormat, Task
 from retune.api.techniques import Technique
 from retune.contract.requests import InspectRequest
@@ -70,10 +70,7 @@ def _techniques(opened: Opened, task: Task, *, data: bool) -> dict[str, str | No
         calibration=data,
         cpu_flags=frozenset(fingerprint().features),
     )
-    return {
-        kind.value: technique.unavailable(subject, Technique(name="step", type=kind))
-        for kind, technique in TECHNIQUES.items()
-    }
+    return {kind.value: unavailable(subject, Technique(name="step", type=kind)) for kind in TECHNIQUES}
 
 
 def _example(request: InspectRequest) -> Dataset:

@@ -7,7 +7,7 @@ file, and quantization works on a graph that is already pruned and cleaned.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from optimizer_jobs.errors import JobError
+from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.technique import Subject, Technique
 from optimizer_jobs.techniques import (
     adversarial_training,
@@ -72,7 +72,7 @@ _SERVES = {TechniqueType.ADVERSARIAL_TRAINING: Metric.ROBUST_ACCURACY}
 def recipe(subject: Subject, objectives: Sequence[Objective]) -> Recipe:
     """Choose every technique that this model and this data allow, and that costs nothing for what nobody asked for."""
     specs = [TechniqueSpec(name=_NAMES[kind], type=kind) for kind in TECHNIQUES]
-    reasons = {spec.name: _unavailable(subject, spec) or _unasked(spec.type, objectives) for spec in specs}
+    reasons = {spec.name: unavailable(subject, spec) or _unasked(spec.type, objectives) for spec in specs}
     return Recipe(
         techniques=tuple(spec for spec in specs if reasons[spec.name] is None),
         left_out={name: reason for name, reason in reasons.items() if reason is not None},
@@ -93,7 +93,7 @@ def asked_for(subject: Subject, specs: Sequence[TechniqueSpec]) -> Recipe:
         JobError: TechniqueUnavailable, when one of them cannot be used.
     """
     for spec in specs:
-        reason = _unavailable(subject, spec)
+        reason = unavailable(subject, spec)
         if reason is not None:
             raise JobError(
                 reason=Reason.TECHNIQUE_UNAVAILABLE,
@@ -105,7 +105,11 @@ def asked_for(subject: Subject, specs: Sequence[TechniqueSpec]) -> Recipe:
     return Recipe(techniques=tuple(sorted(specs, key=lambda spec: order.index(spec.type))), left_out={})
 
 
-def _unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
+def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
+    """Return why a technique cannot be used for this model and data, or None; a technique that fails says so, too."""
     if spec.type not in TECHNIQUES:
         return f"this image does not have technique {spec.type}"
-    return TECHNIQUES[spec.type].unavailable(subject, spec)
+    try:
+        return TECHNIQUES[spec.type].unavailable(subject, spec)
+    except Exception as error:  # noqa: BLE001 - a strange graph costs one technique, not the search
+        return f"it fails on this model ({printable(f'{type(error).__name__}: {error}', limit=200)})"

@@ -44,7 +44,7 @@ from optimizer_jobs.study.objectives import limits
 from optimizer_jobs.study.trials import LEFT_OUT, PLAN, TrialResult, counted, journal_path, open_study
 from optimizer_jobs.technique import Params, StoppedEarlyError, Subject
 from optimizer_jobs.techniques.adversarial_training import attack_of
-from optimizer_jobs.techniques.registry import Recipe, asked_for, recipe
+from optimizer_jobs.techniques.registry import TECHNIQUES, Recipe, asked_for, recipe
 from retune.api.techniques import Technique
 from retune.contract.paths import METRICS_PORT, run_folder
 from retune.contract.requests import SearchRequest
@@ -286,13 +286,26 @@ def _read(request: SearchRequest, original: Bundle, scratch: Path) -> dict[str, 
 
 def _useful(bench: Bench, chosen: Recipe) -> tuple[tuple[Technique, ...], dict[str, str]]:
     """Return the techniques that change this model, and why others are left out by name; say both."""
-    idle = {spec.name: bench.does_nothing(spec) for spec in chosen.techniques}
+    idle = {spec.name: _idle(bench, spec) for spec in chosen.techniques}
     useful = tuple(spec for spec in chosen.techniques if idle[spec.name] is None)
     left_out = {**chosen.left_out, **{name: reason for name, reason in idle.items() if reason is not None}}
     say(f"techniques: {', '.join(f'{spec.name} ({spec.type})' for spec in useful) or 'none, engine options only'}")
     for name, reason in left_out.items():
         say(f"technique {name} is left out: {reason}")
     return useful, left_out
+
+
+def _idle(bench: Bench, spec: Technique) -> str | None:
+    """Return why a technique changes nothing, or that it fails on this model; None when it is of use."""
+    try:
+        TECHNIQUES[spec.type].defaults(spec, bench.subject)
+        return bench.does_nothing(spec)
+    except JobError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and store_error(error, uri=bench.candidates_uri) is not None:
+            raise
+        return f"it fails on this model ({printable(f'{type(error).__name__}: {error}', limit=200)})"
 
 
 def _lineage(request: SearchRequest, original: Bundle, data: Mapping[str, str]) -> Lineage:

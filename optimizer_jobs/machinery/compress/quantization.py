@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto
 
-from optimizer_jobs.machinery.compress import aware, layers, schemes, smoothing, static, weights
+from optimizer_jobs.machinery.compress import aware, dialect, layers, schemes, smoothing, static, weights
 from optimizer_jobs.machinery.compress.calibration import batches, quiet, sample
 from optimizer_jobs.models.engine import EngineError, EngineOptions
 from optimizer_jobs.models.runtime import open_model
@@ -50,6 +50,10 @@ def _to_integers(model: Path, target: Path, params: Params, context: Context) ->
     prepared = context.workdir / "prepared.onnx"
     with quiet():
         graph = _prepare(model, prepared)
+    if params.get("per_channel") and dialect.opset(graph) < dialect.PER_CHANNEL_OPSET:
+        return Skipped(
+            reason=f"its operator set {dialect.opset(graph)} has no scales for each channel, and onnx cannot upgrade it"
+        )
     ops = schemes.layers_of(QuantizationScheme(str(params["scheme"])))
     names = tuple(node.name for node in layers.weighted(graph, ops))
     if not names:
@@ -85,15 +89,28 @@ def _smooth(graph: ModelProto, prepared: Path, params: Params, context: Context)
 
 
 def _prepare(model: Path, target: Path) -> ModelProto:
-    """Write the model with shapes inferred, constants folded and every node named, as quantizers need it."""
+    """Write the model as quantizers need it.
+
+    Its operators are recent ones, its weights float32, its shapes inferred, its constants folded, every node named.
+    """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    quant_pre_process(model, target, skip_symbolic_shape=True)
+    quant_pre_process(_in_dialect(model, target.with_suffix(".dialect.onnx")), target, skip_symbolic_shape=True)
     prepared = onnx.load(target)
     layers.name_nodes(prepared)
     _flatten_biases(prepared)
     onnx.save(prepared, target)
     return prepared
+
+
+def _in_dialect(model: Path, target: Path) -> Path:
+    """Return the file, or a new one with operators that have scales for each channel, and with weights in float32."""
+    proto = onnx.load(model)
+    modern = dialect.upgraded(proto, dialect.PER_CHANNEL_OPSET) or proto
+    if not dialect.to_single(modern) and modern is proto:
+        return model
+    onnx.save(modern, target)
+    return target
 
 
 def _flatten_biases(model: ModelProto) -> None:

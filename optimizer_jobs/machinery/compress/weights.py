@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper, numpy_helper, version_converter
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from optimizer_jobs.machinery.compress import codes, fallback
 from optimizer_jobs.machinery.compress.calibration import quiet
+from optimizer_jobs.machinery.compress.dialect import upgraded
 from optimizer_jobs.machinery.compress.layers import is_set, tables, weighted
 from optimizer_jobs.machinery.compress.schemes import CODES, DYNAMIC_OPS
 from optimizer_jobs.machinery.compress.static import saturates
@@ -142,10 +143,8 @@ def _made_of_gemm(name: str) -> str:
 
 def _modern(model: ModelProto) -> ModelProto | None:
     """Return the model in an operator set that has 4-bit numbers; None where onnx cannot convert it."""
-    (version,) = [entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}]
-    try:
-        converted = model if version >= _TABLE_OPSET else version_converter.convert_version(model, _TABLE_OPSET)
-    except (RuntimeError, version_converter.ConvertError):
+    converted = upgraded(model, _TABLE_OPSET)
+    if converted is None:
         return None
     converted.ir_version = max(converted.ir_version, _TABLE_IR)
     return converted

@@ -11,6 +11,7 @@ from optimizer_jobs.data.fetch import Fetched, fetch
 from optimizer_jobs.data.readers import UnreadableDataError
 from optimizer_jobs.data.uris import sibling
 from optimizer_jobs.errors import JobError
+from optimizer_jobs.machinery.formats import onnx_files
 from optimizer_jobs.machinery.formats.base import Converted
 from optimizer_jobs.machinery.formats.sandbox import Sample, convert_in_sandbox
 from optimizer_jobs.models.external import external_files
@@ -69,7 +70,8 @@ def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: P
         JobError: ModelInvalid or DataInvalid, or the rows cannot be fetched.
     """
     if delivered.format is ModelFormat.ONNX:
-        return Opened(file.path, check_in_sandbox(file.path, uri=delivered.uri))
+        checked = onnx_files.check_in_sandbox(file.path, uri=delivered.uri)
+        return Opened(checked.path, checked.signature, checked.classes)
     native = Native(file.path, delivered.format, delivered.factory)
     task = None if any_task else delivered.task
     converted = _converted(delivered, native, rows, task=task, scratch=scratch)
