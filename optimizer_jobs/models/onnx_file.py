@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, NodeProto
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.models.engine import EngineError, EngineOptions, UnsupportedModelError
@@ -55,6 +55,19 @@ def check_onnx(path: Path, *, uri: str | None = None) -> Signature:
         return _open(path)
     except InvalidOnnxError as error:
         raise JobError(Reason.MODEL_INVALID, where, str(error), error.next_step) from error
+
+
+def parse_onnx(path: Path, *, uri: str) -> ModelProto:
+    """Return the model without its external data, before anything else in it is checked.
+
+    Raises:
+        JobError: ModelTooLarge, or ModelInvalid when the file is no ONNX model.
+    """
+    _check_size(path.stat().st_size, uri)
+    try:
+        return parse(path)
+    except InvalidOnnxError as error:
+        raise JobError(Reason.MODEL_INVALID, uri, str(error), error.next_step) from error
 
 
 def _check_size(size: int, where: str) -> None:
@@ -105,9 +118,24 @@ def _open(path: Path) -> Signature:
     """Open the model in the engine that serves it, and return its inputs and outputs."""
     try:
         return open_model(path, EngineOptions(spinning=False)).signature
-    except UnsupportedModelError as error:
-        raise InvalidOnnxError(
-            f"{error}.", "Export tensors only; for scikit-learn, convert with zipmap=False."
-        ) from error
     except EngineError as error:
+        if (name := _bfloat16(path)) is not None:
+            raise InvalidOnnxError(
+                f"{name!r} is bfloat16, and ONNX Runtime does not compute with such numbers on a CPU.",
+                "Export the model in float32 or float16.",
+            ) from error
+        if isinstance(error, UnsupportedModelError):
+            raise InvalidOnnxError(
+                f"{error}.", "Export tensors only; for scikit-learn, convert with zipmap=False."
+            ) from error
         raise InvalidOnnxError(f"ONNX Runtime cannot open it: {printable(str(error), limit=300)}.", EXPORT) from error
+
+
+def _bfloat16(path: Path) -> str | None:
+    """Return the name of an input, output or constant of type bfloat16, or None."""
+    for part in parts_of(parse(path)):
+        if isinstance(part, TensorProto) and part.data_type == TensorProto.BFLOAT16:
+            return part.name
+        if isinstance(part, ValueInfoProto) and part.type.tensor_type.elem_type == TensorProto.BFLOAT16:
+            return part.name
+    return None

@@ -21,6 +21,9 @@ class ModelFormat(StrEnum):
     PICKLE = "Pickle"
     TORCHSCRIPT = "TorchScript"
     TORCH_EXPORT = "TorchExport"
+    XGBOOST = "XGBoost"
+    LIGHTGBM = "LightGBM"
+    CATBOOST = "CatBoost"
 
     @property
     def runs_code(self) -> bool:
@@ -98,8 +101,8 @@ class Model(ApiModel):
             ),
             (
                 f"!(self.format in {cel_list(_RUN_CODE)}) || has(self.trust)",
-                "loading this format runs code from the file: deliver ONNX, SafeTensors or Skops instead, "
-                "or set model.trust: RunsCodeFromFile",
+                "loading this format runs code from the file: deliver ONNX, SafeTensors, Skops, XGBoost, LightGBM or "
+                "CatBoost instead, or set model.trust: RunsCodeFromFile",
             ),
             (
                 "self.updatePolicy != 'Follow' || !has(self.digest)",

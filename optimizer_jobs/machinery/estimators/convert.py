@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from optimizer_jobs.errors import JobError, printable
+from optimizer_jobs.machinery.boosters.estimators import register_steps
 from optimizer_jobs.machinery.estimators.inputs import Array, asked_with
 from optimizer_jobs.machinery.estimators.rounding import rounded
 from optimizer_jobs.models.engine import EngineError, EngineOptions
@@ -96,6 +97,7 @@ def _converted(estimator: Any, inputs: Sequence[TensorSpec]) -> onnx.ModelProto:
         (tensor.name, (StringTensorType if tensor.dtype == TEXT else FloatTensorType)([None, *tensor.shape[1:]]))
         for tensor in inputs
     ]
+    register_steps()
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")

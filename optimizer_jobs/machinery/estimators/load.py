@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from optimizer_jobs.errors import JobError, printable
+from optimizer_jobs.machinery.boosters.estimators import SKOPS_TYPES, needs_file
 from optimizer_jobs.machinery.estimators.soundness import UnsoundError, make_sound
 from optimizer_jobs.models.native import Native
 from retune.api.model import ModelFormat
@@ -30,7 +31,7 @@ _SPLITS = ("GroupKFold", "KFold", "ShuffleSplit", "StratifiedKFold", "Stratified
 _DISTANCES = ("Chebyshev", "Euclidean", "Manhattan", "Minkowski")
 _SCORES = ("chi2", "f_classif", "f_regression")
 
-HARMLESS = frozenset(
+HARMLESS = SKOPS_TYPES | frozenset(
     {
         "numpy.dtype",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
@@ -50,7 +51,7 @@ HARMLESS = frozenset(
 """Types of numbers and plain functions that estimators are made of, and that skops does not trust by itself. Trees,
 which compiled code follows unchecked, are checked or dropped after loading (`soundness`)."""
 
-_SAVE = "Save the fitted estimator again with skops.io.dump, with classes of scikit-learn only."
+_SAVE = "Save the fitted estimator again with skops.io.dump, with classes of scikit-learn, XGBoost and LightGBM only."
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def _usable(estimator: Any, path: Path, *, saved_with: str | None) -> Any:
     from sklearn.utils.validation import check_is_fitted
 
     estimator = getattr(estimator, "best_estimator_", estimator)
+    if needs_file(estimator):
+        return estimator
     if not isinstance(estimator, BaseEstimator):
         raise _invalid(path, f"the file holds {type(estimator).__name__}, not a scikit-learn estimator.", _SAVE)
     try:
@@ -184,7 +187,8 @@ def _faults(path: Path) -> Iterator[None]:
         raise _invalid(
             path,
             f"it needs module {error.name}, which is not in this image.",
-            "Use classes of scikit-learn only, or add the module to the optimizer image.",
+            "Add the module to the optimizer image, use classes of scikit-learn only, or deliver what the module "
+            "itself saves, such as model.ubj.",
         ) from error
     except Exception as error:
         reason = printable(str(error), limit=300) or "no reason given"

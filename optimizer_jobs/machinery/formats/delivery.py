@@ -11,6 +11,7 @@ from optimizer_jobs.data.fetch import Fetched, fetch
 from optimizer_jobs.data.readers import UnreadableDataError
 from optimizer_jobs.data.uris import sibling
 from optimizer_jobs.errors import JobError
+from optimizer_jobs.machinery.formats import onnx_files
 from optimizer_jobs.machinery.formats.base import Converted
 from optimizer_jobs.machinery.formats.sandbox import Sample, convert_in_sandbox
 from optimizer_jobs.models.external import external_files
@@ -25,8 +26,18 @@ from retune.contract.results import Reason
 EXTERNAL_LIMIT_BYTES = 8 << 30
 """Bytes that a file of external data may have."""
 
-_ESTIMATORS = frozenset({ModelFormat.SKOPS, ModelFormat.JOBLIB, ModelFormat.PICKLE})
-"""Formats of scikit-learn. Their pipelines may fill missing values, and the conversion has compared such answers."""
+_MISSING_TRIED = frozenset(
+    {
+        ModelFormat.SKOPS,
+        ModelFormat.JOBLIB,
+        ModelFormat.PICKLE,
+        ModelFormat.XGBOOST,
+        ModelFormat.LIGHTGBM,
+        ModelFormat.CATBOOST,
+    }
+)
+"""Formats of scikit-learn, whose pipelines may fill missing values, and of boosted trees, which send them somewhere.
+The conversion has compared such answers."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Opened:
     @property
     def accepts_missing(self) -> bool:
         """Whether inputs may have missing values, because the model can deal with them."""
-        return (self.native is not None and self.native.format in _ESTIMATORS) or accepts_missing(self.model)
+        return (self.native is not None and self.native.format in _MISSING_TRIED) or accepts_missing(self.model)
 
 
 def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: Path) -> Opened:
@@ -58,7 +69,8 @@ def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: P
         JobError: ModelInvalid or DataInvalid, or the rows cannot be fetched.
     """
     if delivered.format is ModelFormat.ONNX:
-        return Opened(file.path, check_in_sandbox(file.path, uri=delivered.uri))
+        checked = onnx_files.check_in_sandbox(file.path, uri=delivered.uri)
+        return Opened(checked.path, checked.signature, checked.classes)
     native = Native(file.path, delivered.format, delivered.factory)
     converted = _converted(delivered, native, rows, scratch=scratch)
     signature = check_in_sandbox(converted.model, uri=delivered.uri)
@@ -71,7 +83,7 @@ def _converted(delivered: Model, native: Native, rows: Dataset, *, scratch: Path
             Reason.MODEL_INVALID,
             delivered.uri,
             f"loading format {delivered.format} runs code from the file.",
-            "Deliver ONNX, SafeTensors or Skops, or set model.trust: RunsCodeFromFile.",
+            "Deliver ONNX, SafeTensors, Skops, XGBoost, LightGBM or CatBoost, or set model.trust: RunsCodeFromFile.",
         )
     shown = fetch(rows.uri, digest=rows.digest, limit_bytes=DATA_LIMIT_BYTES, into=scratch / "shown", what="Data")
     try:

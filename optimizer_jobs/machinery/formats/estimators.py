@@ -9,11 +9,12 @@ from pathlib import Path
 
 from optimizer_jobs.data.readers import UnreadableDataError
 from optimizer_jobs.errors import JobError, printable
-from optimizer_jobs.machinery.formats.base import Converted, Delivered, other_task
+from optimizer_jobs.machinery.formats.base import Converted, Delivered
+from optimizer_jobs.machinery.formats.columns import check_columns, check_order, check_task
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.progress import say
 from optimizer_jobs.signature import TensorSpec
-from retune.api.model import ModelFormat, Task
+from retune.api.model import ModelFormat
 from retune.contract.results import Reason
 
 _CHECKED_ROWS = 1000
@@ -23,11 +24,18 @@ _CLASSES_ONLY = "Save the fitted estimator with skops.io.dump, with classes of s
 
 def convert(delivered: Delivered, *, into: Path) -> Converted:
     """Write the ONNX file, and the skops file that training starts from, into the folder `into`."""
+    from sklearn.base import is_regressor
+
+    from optimizer_jobs.machinery.boosters.estimators import needs_file
     from optimizer_jobs.machinery.estimators.convert import classes_of
     from optimizer_jobs.machinery.estimators.inputs import inputs_of
+    from optimizer_jobs.machinery.formats.boosters import convert_object
     from optimizer_jobs.models.onnx_file import check_onnx
 
     estimator = _opened(delivered)
+    if needs_file(estimator):
+        return convert_object(estimator, delivered, into=into)
+    check_task(delivered, regression=is_regressor(estimator), name=type(estimator).__name__)
     _check_order(estimator, delivered)
     inputs = inputs_of(estimator, delivered.columns)
     _check_columns(inputs, delivered)
@@ -61,9 +69,8 @@ def _write(estimator: object, inputs: tuple[TensorSpec, ...], delivered: Deliver
 
 
 def _opened(delivered: Delivered) -> object:
-    """Return the estimator, which must be of the kind that the task needs."""
+    """Return the estimator."""
     from sklearn import __version__
-    from sklearn.base import is_regressor
 
     from optimizer_jobs.machinery.estimators.load import load
 
@@ -73,41 +80,21 @@ def _opened(delivered: Delivered) -> object:
         raise dataclasses.replace(error, object=delivered.uri) from error
     if loaded.saved_with is not None:
         say(f"the estimator was saved with scikit-learn {loaded.saved_with} and is opened with {__version__}")
-    if is_regressor(loaded.estimator) != (delivered.task is Task.REGRESSION):
-        does = Task.REGRESSION if is_regressor(loaded.estimator) else Task.CLASSIFICATION
-        raise other_task(delivered, what=type(loaded.estimator).__name__, does=does)
     return loaded.estimator
 
 
 def _check_order(estimator: object, delivered: Delivered) -> None:
-    """Refuse a table with the columns of the fitted matrix in another order, because every answer would be wrong."""
+    """Refuse a table with the columns of the fitted matrix in another order."""
     from optimizer_jobs.machinery.estimators.inputs import column_names
 
-    fitted = [str(name) for name in getattr(estimator, "feature_names_in_", ())]
-    present = [name for name in delivered.columns.names if name != delivered.label]
-    if not delivered.columns.tabular or column_names(estimator) is not None or fitted == present:
-        return
-    if sorted(fitted) == sorted(present):
-        raise JobError(
-            Reason.DATA_INVALID,
-            delivered.uri,
-            f"the estimator was fitted on columns {', '.join(fitted[:20])}, and the data has them in another order.",
-            "Write the data's columns in that order.",
-        )
+    if column_names(estimator) is None:
+        check_order([str(name) for name in getattr(estimator, "feature_names_in_", ())], delivered)
 
 
 def _check_columns(inputs: tuple[TensorSpec, ...], delivered: Delivered) -> None:
     """Refuse a table that lacks columns of the estimator."""
-    if len(inputs) == 1 or not delivered.columns.tabular:
-        return
-    absent = [tensor.name for tensor in inputs if tensor.name not in delivered.columns.names]
-    if absent:
-        raise JobError(
-            Reason.DATA_INVALID,
-            delivered.uri,
-            f"the estimator takes columns that the data lacks: {', '.join(absent)}.",
-            "Give data with the columns that the estimator was fitted on.",
-        )
+    if len(inputs) > 1 and delivered.columns.tabular:
+        check_columns(inputs, delivered)
 
 
 def _kept(estimator: object, into: Path, delivered: Delivered) -> Native:

@@ -15,6 +15,9 @@ FORMATS: Mapping[ModelFormat, str] = {
     ModelFormat.PICKLE: "optimizer_jobs.machinery.formats.estimators",
     ModelFormat.TORCHSCRIPT: "optimizer_jobs.machinery.formats.scripted",
     ModelFormat.TORCH_EXPORT: "optimizer_jobs.machinery.formats.scripted",
+    ModelFormat.XGBOOST: "optimizer_jobs.machinery.formats.boosters",
+    ModelFormat.LIGHTGBM: "optimizer_jobs.machinery.formats.boosters",
+    ModelFormat.CATBOOST: "optimizer_jobs.machinery.formats.boosters",
 }
 """Module by format of delivery; it is imported when first used. ONNX itself needs no conversion."""
 

@@ -52,7 +52,8 @@ def export_network(module: nn.Module, delivered: Delivered, *, into: Path) -> Co
     try:
         with torch.no_grad():
             answer = scores_of(module.eval()(*(torch.from_numpy(values) for values in examples.values())))
-        output = TensorSpec(name=_OUTPUTS[delivered.task], dtype="float32", shape=(-1, *answer.shape[1:]))
+        name = _OUTPUTS[delivered.task]
+        output = TensorSpec(name=name, dtype="float32", shape=(-1, *answer.shape[1:]))
         inputs = tuple(_spec(name, values) for name, values in examples.items())
         signature = Signature(inputs=inputs, outputs=(output,))
         export(module, signature=signature, examples=examples, target=target)

@@ -13,11 +13,11 @@ import numpy as np
 
 from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, Rows
 from optimizer_jobs.errors import JobError
+from optimizer_jobs.machinery.formats.onnx_files import check_in_sandbox
 from optimizer_jobs.machinery.training import exchange
 from optimizer_jobs.machinery.training.exchange import CustomTrainingError, Work, take
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import MODEL_LIMIT_BYTES
-from optimizer_jobs.models.sandbox import check_in_sandbox
 from optimizer_jobs.signature import Signature
 from optimizer_jobs.technique import Applied, Context, Params, Skipped
 from retune.api.model import DatasetFormat, ModelFormat
@@ -32,6 +32,9 @@ EXTENSIONS = {
     ModelFormat.PICKLE: ".pkl",
     ModelFormat.TORCHSCRIPT: ".pt",
     ModelFormat.TORCH_EXPORT: ".pt2",
+    ModelFormat.XGBOOST: ".ubj",
+    ModelFormat.LIGHTGBM: ".txt",
+    ModelFormat.CATBOOST: ".cbm",
 }
 
 _URI = "the trained model"
@@ -138,8 +141,9 @@ def _checked(trained: Native, validation: Path, run: Run, context: Context) -> A
         CustomTrainingError: Its inputs, outputs or classes differ from those of the delivered model.
     """
     if trained.format is ModelFormat.ONNX:
-        _check_signature(check_in_sandbox(trained.path, uri=_URI), context.signature)
-        return Applied(model=trained.path, summary=run.summary)
+        checked = check_in_sandbox(trained.path, uri=_URI)
+        _check_signature(checked.signature, context.signature)
+        return Applied(model=checked.path, summary=run.summary)
     from optimizer_jobs.machinery.formats.sandbox import Sample, convert_in_sandbox
 
     factory = context.native.factory if context.native else None

@@ -26,8 +26,12 @@ TRAINERS: Mapping[ModelFormat, str] = {
     ModelFormat.SKOPS: ESTIMATORS,
     ModelFormat.JOBLIB: ESTIMATORS,
     ModelFormat.PICKLE: ESTIMATORS,
+    ModelFormat.XGBOOST: NETWORKS,
+    ModelFormat.LIGHTGBM: NETWORKS,
+    ModelFormat.CATBOOST: NETWORKS,
 }
-"""Module that trains models of each format of delivery; it is imported when first used."""
+"""Module that trains models of each format of delivery; it is imported when first used. Boosted trees are no networks;
+theirs says so, and distills them."""
 
 
 class Trainer(Protocol):

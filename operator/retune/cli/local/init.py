@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from retune.api.model import Dataset, Factory, Model, ModelFormat, Task
 from retune.cli.access import AccessError
+from retune.cli.local.boosters import boosted_trees
 from retune.cli.local.jobs import Job, job_environment, run
 from retune.contract.requests import InspectRequest
 from retune.contract.results import InspectedFile, InspectResult
@@ -26,7 +27,11 @@ FORMATS = {
     ".pickle": ModelFormat.PICKLE,
     ".pt": ModelFormat.TORCHSCRIPT,
     ".pt2": ModelFormat.TORCH_EXPORT,
+    ".ubj": ModelFormat.XGBOOST,
+    ".cbm": ModelFormat.CATBOOST,
 }
+UNCERTAIN = (".json", ".txt", ".model", ".bin")
+"""Extensions of boosted trees that other files have too: the beginning of the file shows what it is."""
 ROLES = {"training": ("train",), "validation": ("val", "dev"), "test": ("test",), "calibration": ("calib",)}
 """How the file of a data set may begin, by the role of the data set."""
 
@@ -76,9 +81,7 @@ def guess(
     """
     if not model.is_file():
         raise AccessError(f"{model} is no file")
-    format_ = FORMATS.get(model.suffix.lower())
-    if format_ is None:
-        raise AccessError(f"{model}: extension {model.suffix!r} shows no format; known are {', '.join(FORMATS)}")
+    format_ = _format(model)
     if format_.runs_code and not trusted:
         raise AccessError(f"loading format {format_} runs code from {model}: add --allow-code if you trust its author")
     if format_ is ModelFormat.SAFETENSORS and factory is None:
@@ -93,6 +96,16 @@ def guess(
     )
     sets = {role: Dataset(uri=_uri(claim, root, files[role])) for role in ROLES if role in files}
     return Guess(claim=claim, root=root, model=delivered, sets=sets)
+
+
+def _format(model: Path) -> ModelFormat:
+    suffix = model.suffix.lower()
+    if suffix in UNCERTAIN:
+        return boosted_trees(model)
+    if suffix not in FORMATS:
+        known = ", ".join((*FORMATS, *UNCERTAIN))
+        raise AccessError(f"{model}: extension {model.suffix!r} shows no format; known are {known}")
+    return FORMATS[suffix]
 
 
 def inspect(files: Guess, *, task: Task | None = None, label: str | None = None) -> InspectResult:

@@ -1,0 +1,1 @@
+"""Boosted trees of XGBoost, LightGBM and CatBoost: their files read, and written as ONNX."""
