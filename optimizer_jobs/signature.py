@@ -61,3 +61,8 @@ class Signature(Document):
     def score_output(self) -> TensorSpec | None:
         """The first output with floating point numbers, such as scores (N, classes); None when there is none."""
         return next((spec for spec in self.outputs if spec.is_float), None)
+
+    @property
+    def score_place(self) -> int:
+        """Place of `score_output` among the floating point outputs."""
+        return [spec for spec in self.outputs if spec.is_float].index(self.score_output) if self.score_output else 0

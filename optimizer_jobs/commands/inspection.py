@@ -14,6 +14,7 @@ from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, SINGLE_INPUT, format_
 from optimizer_jobs.data.fetch import fetch
 from optimizer_jobs.data.readers import Columns, UnreadableDataError, open_columns
 from optimizer_jobs.errors import JobError
+from optimizer_jobs.machinery.formats.base import LABELS
 from optimizer_jobs.machinery.formats.delivery import Opened, fetch_model, open_delivered
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.signature import Signature, TensorSpec
@@ -23,9 +24,6 @@ from retune.api.model import Dataset, ModelFormat, Task
 from retune.api.techniques import Technique
 from retune.contract.requests import InspectRequest
 from retune.contract.results import InspectedFile, InspectResult, Reason
-
-LABELS = ("label", "target", "y", "class")
-"""Usual names of a label column, the most likely first."""
 
 _MOST_CLASSES = 1000
 _WORD_LIMIT = 64

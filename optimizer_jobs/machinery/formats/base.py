@@ -13,6 +13,9 @@ from optimizer_jobs.models.native import Native
 from optimizer_jobs.signature import Signature
 from retune.api.model import Task
 
+LABELS = ("label", "target", "y", "class", "labels")
+"""Usual names of a label column, the most likely first."""
+
 
 @dataclass(frozen=True)
 class Converted:

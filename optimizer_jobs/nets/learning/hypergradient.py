@@ -250,7 +250,7 @@ def _range(name: str) -> tuple[float, float]:
 
 def _predict(lesson: Lesson, weights: Weights, buffers: Weights) -> Predict:
     """Return what computes scores with these weights in the place of the module's own."""
-    return lambda inputs: scores_of(functional_call(lesson.module, (weights, buffers), inputs))
+    return lambda inputs: scores_of(functional_call(lesson.module, (weights, buffers), inputs), lesson.score)
 
 
 def _endless(lesson: Lesson, generator: torch.Generator) -> Iterator[Samples]:

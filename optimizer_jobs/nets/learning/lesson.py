@@ -67,6 +67,8 @@ class Lesson:
     """Features of student and teacher that are to become alike."""
     noise: tuple[Tensor, ...] | None = None
     """Noise for each number of each input, where it was learned. None: one noise for all, from the settings."""
+    score: int | None = None
+    """Place of the scores among the module's floating point outputs, where it is known."""
     seed: int
 
     def prepared(self, batch: Samples, generator: torch.Generator) -> Samples:
@@ -107,7 +109,7 @@ class Lesson:
 
     def predict(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return the module's scores for a batch of inputs."""
-        return scores_of(self.module(*inputs))
+        return scores_of(self.module(*inputs), self.score)
 
     def validation_loss(self, rows: Samples, scores: Tensor) -> Tensor:
         """Return the loss of scores on validation rows: to their labels alone, or without labels to the teacher."""

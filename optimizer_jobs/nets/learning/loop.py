@@ -64,6 +64,7 @@ def train(  # noqa: PLR0913 - all that one training depends on
     transforms: Sequence[BatchTransform] = (),
     teacher: Teacher | None = None,
     features: Features | None = None,
+    score: int | None = None,
     seed: int,
     threads: int,
     report: Report | None = None,
@@ -71,7 +72,7 @@ def train(  # noqa: PLR0913 - all that one training depends on
     """Train the module in place, and return it with the weights of its best epoch.
 
     Args:
-        module: Takes the inputs in the order of the rows; the first of its floating point outputs are the scores.
+        module: Takes the inputs in the order of the rows.
         training: Rows to learn from; those with a class that the model does not have are left out.
         validation: Rows that say which epoch is best. None: a fifth of the training rows is used for it.
         task: Classification, Regression, or Embedding, which needs a teacher instead of labels.
@@ -80,6 +81,7 @@ def train(  # noqa: PLR0913 - all that one training depends on
         transforms: Changes to every batch, in this order.
         teacher: Its answers are learned besides the labels or instead of them.
         features: The teacher's hidden features, learned with the weight `settings.feature_weight`.
+        score: Place of the scores among the module's floating point outputs, where it is known.
         seed: Seed of the order of rows, transforms and dropout.
         threads: Threads of torch.
         report: Called after every epoch; what it raises passes through.
@@ -105,6 +107,7 @@ def train(  # noqa: PLR0913 - all that one training depends on
             transforms=tuple(transforms),
             teacher=teacher,
             hidden=hidden,
+            score=score,
             seed=seed,
         )
         return _run(lesson, report)
@@ -141,7 +144,7 @@ def train_on(module: nn.Module, context: Context, *, model: Path | None = None, 
     if context.training is None:
         raise ValueError("training on needs training rows")
     params = context.training_plan.get(TechniqueType.HYPERPARAMETER_TUNING, {})
-    settings = dataclasses.replace(Settings.of(params), learned=False)
+    settings, score = dataclasses.replace(Settings.of(params), learned=False), context.signature.score_place
     return train(
         module,
         context.training,
@@ -150,19 +153,20 @@ def train_on(module: nn.Module, context: Context, *, model: Path | None = None, 
         classes=context.classes,
         settings=settings if epochs is None else dataclasses.replace(settings, epochs=epochs),
         transforms=transforms_of(context.training_plan, context),
-        teacher=None if model is None else _teacher(model),
+        teacher=None if model is None else _teacher(model, score),
+        score=score,
         seed=context.seed,
         threads=context.threads,
         report=context.report,
     )
 
 
-def _teacher(model: Path) -> Teacher:
+def _teacher(model: Path, score: int) -> Teacher:
     """Return an ONNX file as the teacher of a module that was made from it."""
     from optimizer_jobs.nets.conversion.importer import import_module
 
     module = import_module(model).eval().requires_grad_(requires_grad=False)
-    return lambda inputs: scores_of(module(*inputs))
+    return lambda inputs: scores_of(module(*inputs), score)
 
 
 @dataclass

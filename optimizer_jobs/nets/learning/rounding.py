@@ -142,6 +142,8 @@ def find_ranges(
     batches: Sequence[tuple[Tensor, ...]],
     answers: Sequence[Tensor],
     task: Task,
+    *,
+    score: int | None = None,
 ) -> None:
     """Give every rounding, in order, the range with which the answers stay closest to those of the float module.
 
@@ -152,11 +154,12 @@ def find_ranges(
         batches: Real inputs.
         answers: Scores of the float module for each batch.
         task: What the scores are.
+        score: Place of the scores among the module's floating point outputs.
     """
 
     def error() -> float:
         distances = [
-            taught(task, scores_of(module(*batch)), expected, temperature=1.0)
+            taught(task, scores_of(module(*batch), score), expected, temperature=1.0)
             for batch, expected in zip(batches[:_COMPARED], answers[:_COMPARED], strict=True)
         ]
         return float(torch.stack(distances).mean())
