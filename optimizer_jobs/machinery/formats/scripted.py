@@ -12,6 +12,9 @@ from optimizer_jobs.signature import TensorSpec
 from retune.api.model import ModelFormat
 from retune.contract.results import Reason
 
+_NO_PROGRAM = "constants.pkl"
+"""File that every script has, and that torch names where there is none."""
+
 
 def convert(delivered: Delivered, *, into: Path) -> Converted:
     """Load the network and write it as ONNX."""
@@ -20,11 +23,12 @@ def convert(delivered: Delivered, *, into: Path) -> Converted:
     try:
         module = _load(delivered)
     except Exception as error:
+        words = "it holds no program" if _NO_PROGRAM in str(error) else printable(str(error), limit=300)
         raise JobError(
             Reason.MODEL_INVALID,
             delivered.uri,
-            f"it cannot be loaded as {delivered.native.format}: {printable(str(error), limit=300)}.",
-            "Save it again, or deliver ONNX or SafeTensors.",
+            f"it cannot be loaded as {delivered.native.format}: {words}.",
+            "Save it again; deliver weights of torch.save as format StateDict with model.factory; or deliver ONNX.",
         ) from error
     return export_network(module, delivered, into=into)
 

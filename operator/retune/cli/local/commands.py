@@ -53,7 +53,7 @@ def _add_init(commands: Any) -> None:
     sub.add_argument("--data", action="append", type=Path, default=[], metavar="PATH", help=data)
     sub.add_argument("--claim", default="models", help="claim that will hold these files (default: %(default)s)")
     sub.add_argument("--name", help="name of the resource and of its Deployment (default: the model file's)")
-    sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a .safetensors file")
+    sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a file of weights")
     sub.add_argument("--allow-code", action="store_true", help="look into a format that runs code from the file")
     sub.add_argument("-f", "--file", type=Path, help="file to write; it must not exist (default: standard output)")
     sub.set_defaults(local=run_init)

@@ -23,6 +23,8 @@ FORMATS = {
     ".pickle": ModelFormat.PICKLE,
     ".pt": ModelFormat.TORCHSCRIPT,
     ".pt2": ModelFormat.TORCH_EXPORT,
+    ".pth": ModelFormat.STATE_DICT,
+    ".ckpt": ModelFormat.STATE_DICT,
 }
 ROLES = {"training": ("train",), "validation": ("val", "dev"), "test": ("test",), "calibration": ("calib",)}
 """How the file of a data set may begin, by the role of the data set."""
@@ -66,9 +68,11 @@ def guess(model: Path, data: Sequence[Path], *, claim: str, factory: str | None,
     format_ = FORMATS.get(model.suffix.lower())
     if format_ is None:
         raise AccessError(f"{model}: extension {model.suffix!r} shows no format; known are {', '.join(FORMATS)}")
+    if format_ is ModelFormat.TORCHSCRIPT and factory is not None:
+        format_ = ModelFormat.STATE_DICT  # both are .pt; a script needs no factory
     if format_.runs_code and not trusted:
         raise AccessError(f"loading format {format_} runs code from {model}: add --allow-code if you trust its author")
-    if format_ is ModelFormat.SAFETENSORS and factory is None:
+    if format_.weights_only and factory is None:
         raise AccessError(f"{model} holds weights only: name what builds the network with --factory MODULE:CALLABLE")
     files = _data_files(data or [model.parent])
     root = _common_folder([model, *files.values()])
