@@ -94,7 +94,7 @@ def _round(module: "GraphModule", grid: "Grid", pieces: Sequence[Mapping[str, An
     with torch.no_grad():
         answers = [scores_of(module(*batch), score) for batch in inputs]
     rounded = rounding.round_layers(module, grid)
-    rounding.find_ranges(module, rounded, inputs, answers, context.task, score=score)
+    rounding.find_ranges(module, rounded, inputs, answers, context.task, score=score, alive=context.alive)
     return bool(rounded)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from onnx import ModelProto
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.technique import Context
+from optimizer_jobs.technique import Alive, Context
 
 _BATCH = 64
 """Largest batch, where the model does not fix it."""
@@ -38,8 +38,13 @@ def batches(rows: Rows, context: Context) -> list[dict[str, Any]]:
     return [dict(rows.take(slice(at, at + size)).inputs) for at in range(0, len(rows) - size + 1, size)]
 
 
-def reader(pieces: Sequence[dict[str, Any]]) -> Any:
-    """Return the batches as ONNX Runtime's quantizer reads them."""
+def reader(pieces: Sequence[dict[str, Any]], alive: Alive | None = None) -> Any:
+    """Return the batches as ONNX Runtime's quantizer reads them.
+
+    Args:
+        pieces: The batches.
+        alive: Asked before each batch; what it raises ends the quantizer's work.
+    """
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc] # the library has no types
@@ -49,6 +54,8 @@ def reader(pieces: Sequence[dict[str, Any]]) -> Any:
             self._left = iter(pieces)
 
         def get_next(self) -> dict[str, Any] | None:
+            if alive is not None:
+                alive()
             return next(self._left, None)
 
         def rewind(self) -> None:

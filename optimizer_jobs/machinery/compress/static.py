@@ -134,7 +134,7 @@ class Static:
             quantize_static(
                 floats,
                 target,
-                reader(batches(self.rows, self.context)),
+                reader(batches(self.rows, self.context), self.context.alive),
                 nodes_to_exclude=[*kept, *self._beside(kept)],
                 **self._numbers(),
                 **(self._only_products() if self._smooths else self._whole_graph()),

@@ -174,6 +174,7 @@ def _train(start: _Start, transforms: tuple[BatchTransform, ...], *, plan: Train
         seed=context.seed,
         threads=context.threads,
         report=context.report,
+        alive=context.alive,
     )
 
 
@@ -196,6 +197,8 @@ def _written(trained: Trained, start: _Start, *, plan: TrainingPlan, context: Co
         _export_student(trained.module, start, signature=signature, context=context, target=target)
     changed = [words(plan[kind]) for kind, words in _CHANGES.items() if kind in plan]
     words = [*start.words, *changed, f"{trained.epochs} epochs", *filter(None, [trained.settings.words()])]
+    if trained.unlearned is not None:
+        words.append(f"hyperparameters were not learned: {trained.unlearned}")
     if start.factory is None:
         return Applied(model=target, summary=", ".join(words))
     weights = context.workdir / native.FILE
