@@ -97,5 +97,10 @@ class Signature(Document):
             return self._named(self.reading.scores)
         return next((spec for spec in self.outputs if spec.is_float), None)
 
+    @property
+    def score_place(self) -> int:
+        """Place of `score_output` among the floating point outputs."""
+        return [spec for spec in self.outputs if spec.is_float].index(self.score_output) if self.score_output else 0
+
     def _named(self, name: str | None) -> TensorSpec | None:
         return next((spec for spec in self.outputs if spec.name == name), None)

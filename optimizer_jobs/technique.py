@@ -38,6 +38,10 @@ Report = Callable[[int, float], bool | None]
 """Takes an epoch and its validation quality (higher is better). Returns False when there is no time for another epoch;
 the training then ends with what it has learned. Raises StoppedEarlyError when the training is given up."""
 
+Alive = Callable[[], float | None]
+"""Returns the seconds that the step may still take, or None where that is not known; what works for long asks it often,
+and ends with what it has when nothing is left. Raises StoppedEarlyError when a budget is spent."""
+
 
 class StoppedEarlyError(Exception):
     """The training fell behind or a budget is spent, so the trial is given up and nothing of it is reused."""
@@ -114,8 +118,9 @@ class Context:
     """Returns how far a model file misses the quality limit on validation; 0 or less keeps it. None without a limit."""
     report: Report | None = None
     """Is called after every epoch of a training."""
-    alive: Callable[[], None] | None = None
-    """Raises StoppedEarlyError when no time is left. Costs nothing to call often; see `check_time`."""
+    alive: Alive | None = None
+    """Says how long the step may still take, and raises StoppedEarlyError when no time is left. Costs nothing to call
+    often; see `check_time`."""
     seconds_left: Callable[[], float] | None = None
     """Returns the seconds until `alive` raises for lack of wall time; infinite where only CPU time is limited."""
     identity: str = ""

@@ -4,6 +4,8 @@ Their arguments are numbers and texts, as a spec can write them. All of them ans
 number (N, 1), or a vector.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -69,6 +71,53 @@ def pixels_convnet(
     """Return `convnet` for square images that come as rows (N, channels * side * side)."""
     net = convnet(channels=channels, outputs=outputs, width=width, depth=depth, dropout=dropout)
     return nn.Sequential(nn.Unflatten(1, (channels, side, side)), *net)
+
+
+def image_net(
+    *, channels: int, sides: tuple[int, int], outputs: int, width: int = 32, depth: int = 1, dropout: float = 0.0
+) -> nn.Sequential:
+    """Return a small convolutional network for images of one size (N, channels, *sides).
+
+    Images are halved, with more filters each time, until no side is longer than 4. What is left keeps its place: it is
+    flattened, not averaged.
+
+    Args:
+        channels: Channels of the images.
+        sides: Pixels of their height and width.
+        outputs: Numbers that it answers for an image.
+        width: Filters of the first stage; each further stage has twice as many, at most four times as many.
+        depth: Convolutions in a stage.
+        dropout: Share of features dropped before the last layer in training, 0 to 1.
+    """
+    layers: list[nn.Module] = []
+    sizes = list(_halved(sides))
+    for number, (size, smaller) in enumerate(zip(sizes, [*sizes[1:], sizes[-1]], strict=True)):
+        filters, steps = (
+            width * min(4, 2**number),
+            tuple(1 if s == t else 2 for s, t in zip(size, smaller, strict=True)),
+        )
+        early = max(size) > _LARGE_SIDE
+        for place in range(depth):
+            stride = steps if early and place == 0 else 1
+            convolution = nn.Conv2d(channels, filters, 3, stride=stride, padding=1, bias=False)
+            layers += [convolution, nn.BatchNorm2d(filters), nn.ReLU()]
+            channels = filters
+        layers += [] if early or size == smaller else [nn.MaxPool2d(steps, ceil_mode=True)]
+    layers += [nn.Flatten(), *([nn.Dropout(dropout)] if dropout else [])]
+    return nn.Sequential(*layers, nn.Linear(channels * sizes[-1][0] * sizes[-1][1], outputs))
+
+
+_LAST_SIDE, _LARGE_SIDE = 4, 32
+"""Side at which an image is halved no more, and side above which a convolution halves it itself, to save work."""
+
+
+def _halved(sides: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Yield the sides, and then halves of those that are longer than 4, rounded up, until none is."""
+    height, breadth = sides
+    yield height, breadth
+    while max(height, breadth) > _LAST_SIDE:
+        height, breadth = (-(-side // 2) if side > _LAST_SIDE else side for side in (height, breadth))
+        yield height, breadth
 
 
 def transformer(

@@ -1,6 +1,7 @@
 """Load and save the weights of a network that is delivered as a safetensors file and a factory.
 
-The weights are data, never code. Their names, shapes and element types must be those of the network.
+The weights are data, never code. Names, shapes and element types must be those of the network, but for what `weights`
+undoes. A network is computed in 32-bit floats, whatever it was stored in.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.nets.factory import network
+from optimizer_jobs.nets.weights import Stored, by_network_name, misfits
 from optimizer_jobs.technique import ParamValue
 from retune.api.model import Factory
 from retune.contract.results import Reason
@@ -24,6 +26,7 @@ WEIGHTS_LIMIT_BYTES = 4 << 30
 
 _SHOWN = 3
 """Weights that a message names."""
+_HALVES = (torch.float16, torch.bfloat16)
 
 
 def build(native: Native, *, overrides: Mapping[str, ParamValue] | None = None) -> nn.Module:
@@ -38,15 +41,17 @@ def build(native: Native, *, overrides: Mapping[str, ParamValue] | None = None) 
         JobError: ModelTooLarge, or ModelInvalid with the weights that do not fit.
     """
     module = network(factory_of(native), overrides=overrides)
-    misfits = list(_misfits(module, native.path))
-    if not misfits:
+    if any(tensor.dtype in _HALVES for tensor in module.state_dict().values()):
+        module.float()
+    reasons = list(_misfits(module, native.path))
+    if not reasons:
         _load(module, native.path)
     elif not overrides:
-        more = f" and {len(misfits) - _SHOWN} more" if len(misfits) > _SHOWN else ""
+        more = f" and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
         raise JobError(
             Reason.MODEL_INVALID,
             native.path.name,
-            f"{'; '.join(misfits[:_SHOWN])}{more}.",
+            f"{'; '.join(reasons[:_SHOWN])}{more}.",
             "Save the state_dict of the very network that model.factory builds, or correct its arguments.",
         )
     return module.eval()
@@ -90,23 +95,12 @@ def _tensors(module: nn.Module) -> Iterator[tuple[list[str], Tensor]]:
 
 def _misfits(module: nn.Module, path: Path) -> Iterator[str]:
     """Yield the reasons why the weights of the file do not fit the network, each as a part of a sentence."""
-    in_file = dict(_described(path))
-    in_network = {name for names, _ in _tensors(module) for name in names}
-    for names, tensor in _tensors(module):
-        present = [name for name in names if name in in_file]
-        if not present:
-            yield f"weight {names[0]} {list(tensor.shape)} of the network is missing in the file"
-        for name in present:
-            shape, kind = in_file[name]
-            if shape != list(tensor.shape):
-                yield f"weight {name} has shape {shape} in the file and {list(tensor.shape)} in the network"
-            elif kind != _name(tensor.dtype):
-                yield f"weight {name} has type {kind} in the file and {_name(tensor.dtype)} in the network"
-    yield from (f"weight {name} is not in the network" for name in in_file if name not in in_network)
+    network = list(_tensors(module))
+    return misfits(by_network_name(_described(path), network), network)
 
 
-def _described(path: Path) -> Iterator[tuple[str, tuple[list[int], str]]]:
-    """Yield name, shape and element type of each weight, read from the header of the file alone."""
+def _described(path: Path) -> list[Stored]:
+    """Return name, shape and element type of each weight, read from the header of the file alone."""
     size = path.stat().st_size
     if size > WEIGHTS_LIMIT_BYTES:
         raise JobError(
@@ -117,9 +111,8 @@ def _described(path: Path) -> Iterator[tuple[str, tuple[list[int], str]]]:
         )
     try:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                view = file.get_slice(name)
-                yield name, (list(view.get_shape()), str(view.get_dtype()))
+            views = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            return [Stored(name, tuple(view.get_shape()), str(view.get_dtype())) for name, view in views.items()]
     except SafetensorError as error:
         raise JobError(
             Reason.MODEL_INVALID,
@@ -131,26 +124,8 @@ def _described(path: Path) -> Iterator[tuple[str, tuple[list[int], str]]]:
 
 def _load(module: nn.Module, path: Path) -> None:
     """Copy the weights of the file into the network."""
+    network = list(_tensors(module))
+    stored = by_network_name(_described(path), network)
     with torch.no_grad(), safe_open(path, framework="pt") as file:
-        names = set(file.keys())
-        for tied, tensor in _tensors(module):
-            tensor.copy_(file.get_tensor(next(name for name in tied if name in names)))
-
-
-_NAMES = {
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-
-
-def _name(dtype: torch.dtype) -> str:
-    """Return an element type as the header of the file writes it."""
-    return _NAMES.get(dtype, str(dtype))
+        for tied, tensor in network:
+            tensor.copy_(file.get_tensor(next(stored[name].name for name in tied if name in stored)))

@@ -195,6 +195,16 @@ ACCEPTED = (
             }
         },
     ),
+    Case(
+        "weights of torch.save and their factory",
+        {
+            "spec.model": {
+                "uri": "pvc://models/digits.pth",
+                "format": "StateDict",
+                "factory": {"entryPoint": "shop.nets:build"},
+            }
+        },
+    ),
     Case("a pickle that is trusted", {"spec.model.format": "Pickle", "spec.model.trust": "RunsCodeFromFile"}),
     Case(
         "a regression with its own metric",

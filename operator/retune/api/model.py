@@ -17,6 +17,7 @@ class ModelFormat(StrEnum):
     ONNX = "ONNX"
     SAFETENSORS = "SafeTensors"
     SKOPS = "Skops"
+    STATE_DICT = "StateDict"
     JOBLIB = "Joblib"
     PICKLE = "Pickle"
     TORCHSCRIPT = "TorchScript"
@@ -30,8 +31,14 @@ class ModelFormat(StrEnum):
         """Whether loading such a file can run whatever its author put into it."""
         return self in _RUN_CODE
 
+    @property
+    def weights_only(self) -> bool:
+        """Whether such a file holds weights alone, so that a factory must build their network."""
+        return self in _WEIGHTS_ONLY
+
 
 _RUN_CODE = (ModelFormat.JOBLIB, ModelFormat.PICKLE, ModelFormat.TORCHSCRIPT, ModelFormat.TORCH_EXPORT)
+_WEIGHTS_ONLY = (ModelFormat.SAFETENSORS, ModelFormat.STATE_DICT)
 
 
 class Task(StrEnum):
@@ -96,8 +103,9 @@ class Model(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "has(self.factory) == (self.format == 'SafeTensors')",
-                "format SafeTensors holds weights only and needs model.factory; the other formats have none",
+                f"has(self.factory) == (self.format in {cel_list(_WEIGHTS_ONLY)})",
+                "format SafeTensors holds weights only and needs model.factory, as StateDict does; "
+                "the other formats have none",
             ),
             (
                 f"!(self.format in {cel_list(_RUN_CODE)}) || has(self.trust)",
@@ -131,7 +139,7 @@ class Model(ApiModel):
     format: ModelFormat = ModelFormat.ONNX
     """Format of the model file."""
     factory: Factory | None = None
-    """What builds the network, for format SafeTensors."""
+    """What builds the network, for formats SafeTensors and StateDict."""
     trust: Literal["RunsCodeFromFile"] | None = None
     """Needed for formats that run code from the file while it is loaded. The code runs in a Job without an API token,
     in a process that has no credentials."""

@@ -67,10 +67,11 @@ class Watch:
         self._group, self._phase, self._last = group, 0, 0
         self._until = time.monotonic() + TIME_SHARE * self._budget.left()
 
-    def alive(self) -> None:
-        """Raise BudgetSpentError when a budget is spent."""
+    def alive(self) -> float:
+        """Return the seconds that the trial's step may still take; raises BudgetSpentError when a budget is spent."""
         with termination_held_back():
             self._budget.check()
+        return self._until - time.monotonic()
 
     def seconds_left(self) -> float:
         """Return the seconds of wall time that the search has left; infinite without a limit."""

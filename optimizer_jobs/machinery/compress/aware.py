@@ -89,11 +89,12 @@ def _round(module: "GraphModule", grid: "Grid", pieces: Sequence[Mapping[str, An
     from optimizer_jobs.nets.learning import rounding
     from optimizer_jobs.nets.learning.losses import scores_of
 
+    score = context.signature.score_place
     inputs = [tuple(torch.from_numpy(piece[spec.name]) for spec in context.signature.inputs) for piece in pieces]
     with torch.no_grad():
-        answers = [scores_of(module(*batch)) for batch in inputs]
+        answers = [scores_of(module(*batch), score) for batch in inputs]
     rounded = rounding.round_layers(module, grid)
-    rounding.find_ranges(module, rounded, inputs, answers, context.task)
+    rounding.find_ranges(module, rounded, inputs, answers, context.task, score=score, alive=context.alive)
     return bool(rounded)
 
 

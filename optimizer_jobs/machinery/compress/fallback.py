@@ -92,7 +92,7 @@ def worst(
         context: Says how many rows one call of the model takes.
     """
     few = batches(rows.take(slice(min(len(rows), _RANKING_ROWS))), context)
-    return rank(quantized, floats, layers=layers, batches=few)[:count]
+    return rank(quantized, floats, layers=layers, batches=few, alive=context.alive)[:count]
 
 
 def named(layers: Sequence[str]) -> str:

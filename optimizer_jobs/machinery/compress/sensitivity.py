@@ -15,6 +15,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from optimizer_jobs.machinery.compress.calibration import session_of
+from optimizer_jobs.technique import Alive
 
 Makers = Mapping[str, NodeProto]
 """Tensor to the node that makes it."""
@@ -25,7 +26,12 @@ _NONE = -1
 
 
 def rank(
-    quantized: Path, prepared: Path, *, layers: Sequence[str], batches: Sequence[Mapping[str, Any]]
+    quantized: Path,
+    prepared: Path,
+    *,
+    layers: Sequence[str],
+    batches: Sequence[Mapping[str, Any]],
+    alive: Alive | None = None,
 ) -> tuple[str, ...]:
     """Return the layers by the error of the answers when only that layer is quantized, worst first.
 
@@ -34,10 +40,15 @@ def rank(
         prepared: The float model that it was made from.
         layers: Names of nodes of `prepared`. Layers with equal errors keep this order.
         batches: Inputs to run the model on.
+        alive: Asked before each layer; what it raises passes through.
     """
     session = session_of(_with_both(onnx.load(prepared), onnx.load(quantized), layers))
     exact = _answers(session, batches, _NONE)
-    errors = {name: _error(_answers(session, batches, number), exact) for number, name in enumerate(layers)}
+    errors = {}
+    for number, name in enumerate(layers):
+        if alive is not None:
+            alive()
+        errors[name] = _error(_answers(session, batches, number), exact)
     return tuple(sorted(layers, key=errors.__getitem__, reverse=True))
 
 

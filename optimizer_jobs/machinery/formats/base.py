@@ -17,6 +17,9 @@ from retune.contract.results import Reason
 
 _SET_TASK = "Set spec.model.task: {}."
 
+LABELS = ("label", "target", "y", "class", "labels")
+"""Usual names of a label column, the most likely first."""
+
 
 @dataclass(frozen=True)
 class Converted:

@@ -10,6 +10,7 @@ from retune.api.model import ModelFormat
 
 FORMATS: Mapping[ModelFormat, str] = {
     ModelFormat.SAFETENSORS: "optimizer_jobs.machinery.formats.safetensors",
+    ModelFormat.STATE_DICT: "optimizer_jobs.machinery.formats.state_dict",
     ModelFormat.SKOPS: "optimizer_jobs.machinery.formats.estimators",
     ModelFormat.JOBLIB: "optimizer_jobs.machinery.formats.estimators",
     ModelFormat.PICKLE: "optimizer_jobs.machinery.formats.estimators",

@@ -13,7 +13,7 @@ from retune.contract.results import Reason
 
 def convert(delivered: Delivered, *, into: Path) -> Converted:
     """Build the network, load the weights, and write it as ONNX."""
-    from optimizer_jobs.machinery.formats.torch_inputs import export_network
+    from optimizer_jobs.machinery.formats.torch_export import export_network
     from optimizer_jobs.nets import native
 
     try:

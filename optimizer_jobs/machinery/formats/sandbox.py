@@ -80,7 +80,7 @@ def convert_in_sandbox(native: Native, *, uri: str, task: Task, sample: Sample, 
     if "unreadable" in reply:
         raise UnreadableDataError(reply["unreadable"])
     try:
-        return _read(reply, into)
+        return _read(reply, into, native.factory)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise JobError(
             Reason.MODEL_INVALID,
@@ -95,14 +95,17 @@ def _to_json(native: Native) -> Json:
     return {"path": str(native.path), "format": native.format, "factory": factory}
 
 
-def _read(reply: Json, into: Path) -> Converted:
-    """Return the conversion that a reply describes. The model may have forged it, so only files in `into` are taken."""
+def _read(reply: Json, into: Path, factory: Factory | None) -> Converted:
+    """Return the conversion that a reply describes.
+
+    The model may have forged it, so only files in `into` are taken, and the factory is that of the delivered file.
+    """
     native = reply["native"]
     return Converted(
         model=_file(reply["model"], into),
         signature=Signature.model_validate(reply["signature"]),
         classes=_CLASSES.validate_python(reply["classes"]),
-        native=Native(_file(native["path"], into), ModelFormat(native["format"])) if native else None,
+        native=Native(_file(native["path"], into), ModelFormat(native["format"]), factory) if native else None,
     )
 
 

@@ -1,114 +1,197 @@
-"""Find the inputs of a torch network and export it: what all formats of torch share.
+"""Which inputs a torch network takes: their order, element types and free axes.
 
-A network does not say which inputs it has. The validation data does: arrays by name, or a table as one matrix.
+A network does not say it. The validation data shows arrays by name, or a table as one matrix. Forward's parameters have
+names, and the network itself is tried: with other element types where it refuses those of the data, and with shorter
+rows of whole numbers, to learn whether they are sequences of any length.
 """
 
 import inspect
-from pathlib import Path
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from optimizer_jobs.data.datasets import SINGLE_INPUT, Array
-from optimizer_jobs.errors import JobError, printable
-from optimizer_jobs.machinery.formats.base import Converted, Delivered
-from optimizer_jobs.nets.conversion.exporter import ExportError, export
-from optimizer_jobs.nets.learning.losses import scores_of
-from optimizer_jobs.signature import Signature, TensorSpec
-from retune.api.model import Task
+from optimizer_jobs.errors import JobError
+from optimizer_jobs.machinery.formats.base import LABELS, Delivered
+from optimizer_jobs.nets.outputs import parameters_of
+from optimizer_jobs.signature import TensorSpec
 from retune.contract.results import Reason
 
-_OUTPUTS = {Task.CLASSIFICATION: "scores", Task.REGRESSION: "value", Task.EMBEDDING: "embedding"}
+Arrays = dict[str, Array]
+Run = Callable[[Mapping[str, Array]], Mapping[str, Tensor]]
+"""Runs the network on inputs by name and returns its outputs by name; raises what the network raises."""
+
 _EXAMPLES = 4
-"""Rows to run the network on."""
+"""Rows to run the network on, where it does not fix their number."""
+_MOST_TYPES = 24
+"""Combinations of element types that are tried."""
+_KEPT_TYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float32")
+"""Element types that inputs keep; 64-bit and 16-bit floats become 32-bit ones, and other whole numbers int64."""
 
 
-class Exported(nn.Module):  # type: ignore[misc] # the library has no types
-    """An exported program as a network. The program evaluates already, and its own `eval()` would raise."""
+@dataclass(frozen=True)
+class Shown:
+    """A few rows of the validation data."""
 
-    def __init__(self, program: torch.export.ExportedProgram) -> None:
+    arrays: Arrays
+    """Rows by input name, in the order of forward's parameters where they are named alike."""
+    tabular: bool
+    """Whether one input is a table's columns side by side."""
+
+
+class Program(nn.Module):  # type: ignore[misc] # the library has no types
+    """A network that was saved with its code. It evaluates already, and its own `eval()` may raise."""
+
+    def __init__(self, call: Callable[..., Any], inputs: Sequence[str], specs: Sequence[TensorSpec] = ()) -> None:
         super().__init__()
-        self.input_names = tuple(program.graph_signature.user_inputs)
-        module = program.module()
-        for parameter in module.parameters():
-            parameter.requires_grad_(False)  # noqa: FBT003 - the library's form
-        self._program = [module]  # in a list, so that `eval()` of this network does not reach it
+        self.input_names, self.specs = tuple(inputs), tuple(specs)
+        self.script = call if isinstance(call, torch.jit.ScriptModule) else None  # a part, so that it can be traced
+        self._call = [call]  # in a list, so that `eval()` of this network does not reach an exported program
 
-    def forward(self, *inputs: torch.Tensor) -> Any:
+    def forward(self, *inputs: Tensor) -> Any:
         """Return the answers of the program."""
-        return self._program[0](*inputs)
+        return self._call[0](*inputs) if self.script is None else self.script(*inputs)
 
 
-def export_network(module: nn.Module, delivered: Delivered, *, into: Path) -> Converted:
-    """Write the network as ONNX into the folder `into`.
+def shown(module: nn.Module, delivered: Delivered) -> Shown:
+    """Return rows to run the network on, in the element types of the data.
 
     Raises:
-        JobError: ModelInvalid when the network does not take the rows or cannot be exported, DataInvalid when the
-            validation data has no inputs of numbers.
+        JobError: DataInvalid when there are no inputs, more than forward takes, or inputs that are no numbers.
     """
-    examples, target = _in_order(module, _inputs(delivered)), into / "model.onnx"
-    try:
-        with torch.no_grad():
-            answer = scores_of(module.eval()(*(torch.from_numpy(values) for values in examples.values())))
-        name = _OUTPUTS[delivered.task]
-        output = TensorSpec(name=name, dtype="float32", shape=(-1, *answer.shape[1:]))
-        inputs = tuple(_spec(name, values) for name, values in examples.items())
-        signature = Signature(inputs=inputs, outputs=(output,))
-        export(module, signature=signature, examples=examples, target=target)
-    except (ExportError, RuntimeError, TypeError, ValueError, StopIteration) as error:
-        raise JobError(
-            Reason.MODEL_INVALID,
-            delivered.uri,
-            f"the network cannot be run on the validation rows or written as ONNX: {printable(str(error), limit=300)}.",
-            "Give rows of the shape that its forward takes, and see that torch.onnx.export takes the network.",
-        ) from error
-    return Converted(model=target, signature=signature)
-
-
-def _inputs(delivered: Delivered) -> dict[str, Array]:
-    """Return a few rows of every input, by input name."""
     columns = delivered.columns
-    names = [name for name in columns.names if name != delivered.label]
-    arrays = {name: columns.read(name)[:_EXAMPLES] for name in names}
-    if columns.tabular:
-        arrays = {SINGLE_INPUT: np.stack(list(arrays.values()), axis=1)} if arrays else {}
-    if not arrays:
-        raise JobError(
-            Reason.DATA_INVALID, delivered.uri, "the validation rows hold nothing but labels.", "Add the inputs."
+    names = _inputs(delivered)
+    parameters = input_names(module)
+    by_name = [name for name in parameters if name in names]
+    side_by_side = columns.tabular and not (len(by_name) > 1 and set(_required(module)) <= set(names))
+    if not side_by_side and by_name and set(_required(module)) <= set(by_name):
+        names = by_name
+    if not names:
+        raise _invalid(delivered, "the validation rows hold nothing but labels.", "Add the inputs.")
+    count = next((spec.shape[0] for spec in specs_of(module) if spec.shape and spec.shape[0] > 0), _EXAMPLES)
+    arrays = {name: _numbers(name, columns.read(name)[:count], delivered) for name in names}
+    if side_by_side:
+        arrays = {SINGLE_INPUT: np.stack(list(arrays.values()), axis=1)}
+    if parameters and len(arrays) > len(parameters) and not takes_any_number(module):
+        raise _invalid(
+            delivered,
+            f"the network takes {', '.join(parameters)}, and the data holds {', '.join(arrays)}.",
+            "Name the array with the labels in labelColumn, and remove what is no input.",
         )
-    return {name: _typed(name, values, delivered) for name, values in arrays.items()}
+    return Shown(arrays, side_by_side)
 
 
-def _typed(name: str, values: Array, delivered: Delivered) -> Array:
-    """Return the values as torch networks take them: 32-bit floats, or 64-bit whole numbers."""
-    if values.dtype.kind not in "biuf":
-        raise JobError(
-            Reason.DATA_INVALID,
-            delivered.uri,
-            f"input {name!r} holds {values.dtype}, not numbers.",
-            "A torch network takes numbers: encode text before.",
-        )
-    return np.ascontiguousarray(values, dtype=np.float32 if values.dtype.kind == "f" else np.int64)
+def _inputs(delivered: Delivered) -> list[str]:
+    """Return the columns that are no label; where there is no column of the spec's name, none of a usual name."""
+    names = [name for name in delivered.columns.names if name != delivered.label]
+    if len(names) < len(delivered.columns.names):
+        return names
+    return [name for name in names if name not in LABELS] or names
 
 
-def _in_order(module: nn.Module, examples: dict[str, Array]) -> dict[str, Array]:
-    """Return the inputs in the order of forward's parameters when all are named like them, else as in the file."""
-    names = [name for name in _parameters(module) if name in examples]
-    return {name: examples[name] for name in names} if len(names) == len(examples) else examples
-
-
-def _parameters(module: nn.Module) -> tuple[str, ...]:
+def input_names(module: nn.Module) -> tuple[str, ...]:
     """Return the names of forward's parameters."""
-    if isinstance(module, Exported):
+    if isinstance(module, Program):
         return module.input_names
     if isinstance(module, torch.jit.ScriptModule):
         return tuple(argument.name for argument in module.forward.schema.arguments[1:])
-    return tuple(inspect.signature(module.forward).parameters)
+    return parameters_of(module.forward)
 
 
-def _spec(name: str, values: Array) -> TensorSpec:
-    """Return an input with a free batch. Whole numbers (N, L) are tokens, whose number L is free too."""
-    tokens = values.dtype.kind == "i" and values.ndim == 2
-    return TensorSpec(name=name, dtype=str(values.dtype), shape=(-1, -1) if tokens else (-1, *values.shape[1:]))
+def specs_of(module: nn.Module) -> tuple[TensorSpec, ...]:
+    """Return the inputs that an exported program names with type and shape; none for other networks."""
+    return module.specs if isinstance(module, Program) else ()
+
+
+def takes_any_number(module: nn.Module) -> bool:
+    """Return whether forward is written with `*inputs`."""
+    if isinstance(module, Program | torch.jit.ScriptModule):
+        return False
+    kinds = {parameter.kind for parameter in inspect.signature(module.forward).parameters.values()}
+    return inspect.Parameter.VAR_POSITIONAL in kinds
+
+
+def _required(module: nn.Module) -> tuple[str, ...]:
+    """Return the parameters of forward that have no default."""
+    if isinstance(module, Program | torch.jit.ScriptModule):
+        return input_names(module)
+    parameters = inspect.signature(module.forward).parameters
+    return tuple(name for name in input_names(module) if parameters[name].default is inspect.Parameter.empty)
+
+
+def _numbers(name: str, values: Array, delivered: Delivered) -> Array:
+    if values.dtype.kind not in "biuf":
+        raise _invalid(
+            delivered,
+            f"input {name!r} holds {values.dtype}, not numbers.",
+            "A torch network takes numbers: encode text before.",
+        )
+    kept = str(values.dtype) if str(values.dtype) in _KEPT_TYPES else "float32" if values.dtype.kind == "f" else "int64"
+    return np.ascontiguousarray(values, dtype=kept)
+
+
+def typed(rows: Shown, module: nn.Module) -> Iterator[Arrays]:
+    """Yield the rows in the element types that the network may take, the likeliest first.
+
+    These are the types of the data, or for a table 32-bit floats; then others, input by input.
+    """
+    specs = {spec.name: spec.dtype for spec in specs_of(module)}
+    if specs:
+        yield {name: values.astype(specs.get(name, values.dtype)) for name, values in rows.arrays.items()}
+        return
+    wide = any(weight.dtype == torch.float64 for weight in module.parameters())
+    choices = [_types(values, tabular=rows.tabular, wide=wide) for values in rows.arrays.values()]
+    for types in itertools.islice(itertools.product(*choices), _MOST_TYPES):
+        yield {name: values.astype(kind) for (name, values), kind in zip(rows.arrays.items(), types, strict=True)}
+
+
+def _types(values: Array, *, tabular: bool, wide: bool) -> list[str]:
+    own = str(values.dtype)
+    usual = ["float32", own, "int64"] if tabular else [own, *([] if own == "float32" else ["int64", "float32"])]
+    return [*dict.fromkeys(usual), *(["float64"] if wide else [])]
+
+
+def free_widths(run: Run, rows: Mapping[str, Array], *, tabular: bool) -> frozenset[str]:
+    """Return the inputs (N, L) whose L is free: whole numbers or truth values, and the network takes fewer too.
+
+    Args:
+        run: Runs the network.
+        rows: Rows that it takes.
+        tabular: Whether the input is a table, whose columns are never free.
+    """
+    wholes = [] if tabular else [name for name, values in rows.items() if values.ndim == 2 and values.dtype.kind != "f"]
+    alike = [[name for name in wholes if rows[name].shape == rows[first].shape] for first in wholes]
+    beside = [[name for name, values in rows.items() if values.shape == rows[first].shape] for first in wholes]
+    for group in [wholes, *alike, *beside] if wholes else ():
+        if _takes(run, narrowed(rows, group)):
+            rest = {name: values for name, values in rows.items() if name not in group}
+            others = free_widths(lambda more: run({**rows, **more}), rest, tabular=tabular)
+            return frozenset(group) | others
+    return frozenset()
+
+
+def narrowed(rows: Mapping[str, Array], names: Sequence[str] | frozenset[str]) -> Arrays:
+    """Return the rows with inputs of another width: half of it, or twice a width of 1."""
+    return {name: _narrowed(values) if name in names else values for name, values in rows.items()}
+
+
+def _narrowed(values: Array) -> Array:
+    width = values.shape[1]
+    return np.ascontiguousarray(values[:, : (width + 1) // 2]) if width > 1 else np.concatenate([values] * 2, axis=1)
+
+
+def _takes(run: Run, rows: Mapping[str, Array]) -> bool:
+    try:
+        run(rows)
+    except Exception:  # noqa: BLE001 - a network's code may raise anything
+        return False
+    return True
+
+
+def _invalid(delivered: Delivered, message: str, next_step: str) -> JobError:
+    return JobError(Reason.DATA_INVALID, delivered.uri, message, next_step)

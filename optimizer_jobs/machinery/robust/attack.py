@@ -62,7 +62,7 @@ def withstood(  # noqa: PLR0913 - all that an attack depends on
         1 for each row that is answered right, else 0, (N,).
     """
     if method == WHITE_BOX:
-        changed = _white_box(model, rows, settings=settings, classes=classes, seed=seed)
+        changed = _white_box(model, session, rows, settings=settings, classes=classes, seed=seed)
     else:
         answers = partial(predict, session, classes=classes or None, reading=reading)
         changed = _black_box(answers, rows, settings=settings, seed=seed)
@@ -78,7 +78,9 @@ def _differentiable(model: Path) -> bool:
     return not_importable(onnx.load(model, load_external_data=False)) is None
 
 
-def _white_box(model: Path, rows: Rows, *, settings: Adversarial, classes: tuple[int | str, ...], seed: int) -> Rows:
+def _white_box(
+    model: Path, session: Session, rows: Rows, *, settings: Adversarial, classes: tuple[int | str, ...], seed: int
+) -> Rows:
     """Return the rows after PGD. Labels stay, and rows that do not deceive the model are changed as well."""
     import torch
 
@@ -89,7 +91,7 @@ def _white_box(model: Path, rows: Rows, *, settings: Adversarial, classes: tuple
     module = import_module(model).eval()
     labelled = samples(rows, task=Task.CLASSIFICATION, classes=classes)
     params: Params = {"method": "PGD", "epsilon": float(settings.epsilon), "steps": settings.steps}
-    attack = Attack.of(params, labelled.inputs)
+    attack = Attack.of(params, labelled.inputs, score=session.signature.score_place)
     generator = torch.Generator().manual_seed(seed)
     if labelled.targets is None:
         raise ValueError("an attack needs labels")

@@ -27,6 +27,7 @@ LABEL = "label"
 EXTENSIONS = {
     ModelFormat.ONNX: ".onnx",
     ModelFormat.SAFETENSORS: ".safetensors",
+    ModelFormat.STATE_DICT: ".pt",
     ModelFormat.SKOPS: ".skops",
     ModelFormat.JOBLIB: ".joblib",
     ModelFormat.PICKLE: ".pkl",

@@ -31,7 +31,8 @@ LOG_TAIL = 600
 """Characters of the end of a failed training's output that messages show."""
 _POLL_SECONDS = 0.2
 
-Alive = Callable[[], None]
+Alive = Callable[[], object]
+"""Raises when no time is left; what it returns does not matter here."""
 
 
 class CustomTrainingError(Exception):

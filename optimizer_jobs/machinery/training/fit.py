@@ -21,6 +21,7 @@ NETWORKS, ESTIMATORS = "optimizer_jobs.machinery.training.networks", "optimizer_
 TRAINERS: Mapping[ModelFormat, str] = {
     ModelFormat.ONNX: NETWORKS,
     ModelFormat.SAFETENSORS: NETWORKS,
+    ModelFormat.STATE_DICT: NETWORKS,
     ModelFormat.TORCHSCRIPT: NETWORKS,
     ModelFormat.TORCH_EXPORT: NETWORKS,
     ModelFormat.SKOPS: ESTIMATORS,

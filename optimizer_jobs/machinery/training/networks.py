@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.native import Native
-from optimizer_jobs.nets import native
+from optimizer_jobs.nets import native, outputs
 from optimizer_jobs.nets.conversion.exporter import export
 from optimizer_jobs.nets.conversion.importer import import_module
 from optimizer_jobs.nets.conversion.labels import add_label
@@ -86,13 +86,20 @@ def _start(model: Path, plan: TrainingPlan, context: Context) -> _Start | Skippe
         return dataclasses.replace(start, words=(*start.words, *words))
     scratch = plan.get(TechniqueType.HYPERPARAMETER_TUNING, {}).get("start") == SCRATCH
     if context.native is not None and context.native.format is ModelFormat.SAFETENSORS:
-        return _built(context.native, plan.get(TechniqueType.ARCHITECTURE, {}), scratch=scratch)
+        built = _built(context.native, plan.get(TechniqueType.ARCHITECTURE, {}), scratch=scratch)
+        return built if isinstance(built, Skipped) else _answering(built, context.signature)
     module = import_module(model)
     return _Start(
         module=_with_new_weights(module) if scratch else module,
         words=_words({}, scratch=scratch),
         continued=not scratch,
     )
+
+
+def _answering(start: _Start, signature: Signature) -> _Start:
+    """Let the network of a factory answer its outputs in the order of the signature."""
+    outputs.answering(start.module, signature)
+    return start
 
 
 def _built(delivered: Native, overrides: Params, *, scratch: bool) -> _Start | Skipped:
@@ -163,9 +170,11 @@ def _train(start: _Start, transforms: tuple[BatchTransform, ...], *, plan: Train
         transforms=transforms,
         teacher=start.teacher,
         features=start.features,
+        score=context.signature.score_place if start.teacher is None else None,
         seed=context.seed,
         threads=context.threads,
         report=context.report,
+        alive=context.alive,
     )
 
 
@@ -188,6 +197,8 @@ def _written(trained: Trained, start: _Start, *, plan: TrainingPlan, context: Co
         _export_student(trained.module, start, signature=signature, context=context, target=target)
     changed = [words(plan[kind]) for kind, words in _CHANGES.items() if kind in plan]
     words = [*start.words, *changed, f"{trained.epochs} epochs", *filter(None, [trained.settings.words()])]
+    if trained.unlearned is not None:
+        words.append(f"hyperparameters were not learned: {trained.unlearned}")
     if start.factory is None:
         return Applied(model=target, summary=", ".join(words))
     weights = context.workdir / native.FILE

@@ -20,6 +20,7 @@ from onnx import ModelProto, helper
 from torch import Tensor, nn
 
 from optimizer_jobs.nets.conversion.graph import Tail
+from optimizer_jobs.nets.plain import plain
 from optimizer_jobs.signature import Signature, TensorSpec
 
 OPSET = 17
@@ -49,7 +50,8 @@ def export(
     """Write the module to `target`.
 
     Args:
-        module: Takes the inputs by position and answers the floating point outputs, as `importer.import_module` does.
+        module: Takes the inputs by position and answers the outputs in the order of the signature; one from
+            `importer.import_module` answers the floating point ones.
         signature: Inputs and outputs of the file. Labels come from the end of the graph that was imported.
         examples: Real rows by input name, each (N, ...), to trace and check with.
         target: The new file.
@@ -62,18 +64,27 @@ def export(
     module.eval()
     inputs = tuple(torch.from_numpy(np.ascontiguousarray(examples[spec.name])) for spec in signature.inputs)
     tail: Tail | None = getattr(module, "tail", None)
-    names = [spec.name for spec in signature.outputs if spec.is_float]
+    names = _answered(signature, tail)
     names += list(tail.taps) if tail is not None else []
-    _trace(module, inputs, signature, outputs=[_traced(name) for name in names], opset=_opset(module), target=target)
+    with plain():
+        _trace(
+            module, inputs, signature, outputs=[_traced(name) for name in names], opset=_opset(module), target=target
+        )
     proto = _plain(onnx.load(target))
     _rename(proto, {_traced(name): name for name in names})
     if tail is not None:
         _append(proto, tail)
-    _order_outputs(proto, signature)
+    _order_outputs(proto, signature, tail)
     if rewrite is not None:
         rewrite(proto)
     _write(proto, target)
-    _check(module, inputs, signature, target, tolerance)
+    with plain():
+        _check(module, inputs, signature, target, tolerance)
+
+
+def _answered(signature: Signature, tail: Tail | None) -> list[str]:
+    """Return the outputs that the module itself answers: all, or those that are not made by the end of a graph."""
+    return [spec.name for spec in signature.outputs if spec.is_float or tail is None]
 
 
 def _traced(name: str) -> str:
@@ -121,7 +132,7 @@ def _trace(
                 opset_version=opset,
                 dynamo=False,
             )
-        except (RuntimeError, ValueError, TypeError) as error:
+        except Exception as error:  # code of a network and of the exporter may raise anything
             raise ExportError(f"the network cannot be written as ONNX: {str(error)[:_SHOWN]}") from error
 
 
@@ -167,11 +178,11 @@ def _append(proto: ModelProto, tail: Tail) -> None:
     proto.opset_import.extend(helper.make_opsetid(opset.domain, opset.version) for opset in new)
 
 
-def _order_outputs(proto: ModelProto, signature: Signature) -> None:
+def _order_outputs(proto: ModelProto, signature: Signature, tail: Tail | None) -> None:
     """Put the outputs into the order of the signature, with its types and shapes."""
-    outputs = {output.name: output for output in proto.graph.output}
+    outputs, answered = {output.name: output for output in proto.graph.output}, _answered(signature, tail)
     for spec in signature.outputs:
-        if spec.is_float:
+        if spec.name in answered:
             kind = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
             shape = [_AXES[axis] if size < 0 else size for axis, size in enumerate(spec.shape)]
             outputs[spec.name] = helper.make_tensor_value_info(spec.name, kind, shape)
@@ -182,15 +193,15 @@ def _order_outputs(proto: ModelProto, signature: Signature) -> None:
 def _check(module: nn.Module, inputs: tuple[Tensor, ...], signature: Signature, target: Path, tolerance: float) -> None:
     """Compare the answers of module and file, for the examples and for fewer of them."""
     session = _opened(target)
-    names = [spec.name for spec in signature.outputs if spec.is_float]
+    names = _answered(signature, getattr(module, "tail", None))
     for variant in _variants(inputs, signature):
         try:
             with torch.no_grad():
                 outputs = module(*variant)
-        except RuntimeError:
+        except Exception:
             if variant is inputs:
                 raise
-            continue  # the network itself does not take this size
+            continue  # the network itself does not take this size, and its code may raise anything
         expected = outputs if isinstance(outputs, tuple) else (outputs,)
         for name, answer, output in zip(names, _answers(session, names, variant, signature), expected, strict=False):
             _compare(name, answer, output.numpy(), tolerance)
@@ -240,7 +251,10 @@ def _compare(name: str, answer: Any, output: Any, tolerance: float) -> None:
     """Raise ExportError when an answer of the file differs from the output of the network."""
     difference = np.inf
     if answer.shape == output.shape:
-        difference = float(np.abs(answer - output).max()) / max(1.0, float(np.abs(output).max()))
+        numbers = output.astype(np.float64)
+        difference = float(np.abs(answer - numbers).max(initial=0.0)) / max(
+            1.0, float(np.abs(numbers).max(initial=0.0))
+        )
     if not difference <= tolerance:  # also true for NaN
         raise ExportError(
             f"output {name} of the file, {answer.shape}, differs from the network's, {output.shape}: {difference:.2g}"

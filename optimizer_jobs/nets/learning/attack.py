@@ -27,15 +27,18 @@ class Attack:
     """Largest change of a number of each input; 0 for inputs that are not floating point."""
     ranges: tuple[tuple[float, float], ...]
     """Smallest and largest number of each input in the training rows."""
+    score: int | None = None
+    """Place of the scores among the network's floating point outputs, where it is known."""
     judged: bool = True
 
     @classmethod
-    def of(cls, params: Params, inputs: tuple[Tensor, ...]) -> "Attack":
+    def of(cls, params: Params, inputs: tuple[Tensor, ...], *, score: int | None = None) -> "Attack":
         """Return the attack on rows like these.
 
         Args:
             params: `method` (PGD or FGSM), `epsilon` (the bound as a share of an input's range), `steps` of PGD.
             inputs: Training rows by input, each (N, ...).
+            score: Place of the scores among the network's floating point outputs.
         """
         ranges = tuple((float(values.min()), float(values.max())) for values in inputs)
         bounds = tuple(
@@ -43,7 +46,8 @@ class Attack:
             for values, (low, high) in zip(inputs, ranges, strict=True)
         )
         method: Literal["FGSM", "PGD"] = "PGD" if params["method"] == "PGD" else "FGSM"
-        return cls(method=method, steps=int(params["steps"]) if method == "PGD" else 1, bounds=bounds, ranges=ranges)
+        steps = int(params["steps"]) if method == "PGD" else 1
+        return cls(method=method, steps=steps, bounds=bounds, ranges=ranges, score=score)
 
     def __call__(
         self, module: nn.Module, inputs: tuple[Tensor, ...], targets: Tensor, generator: torch.Generator
@@ -78,7 +82,7 @@ class Attack:
         leaves = tuple(values.detach().requires_grad_(values.is_floating_point()) for values in inputs)
         numbers = [number for number, bound in enumerate(self.bounds) if bound]
         with torch.enable_grad():
-            loss = loss_for(Task.CLASSIFICATION)(scores_of(module(*leaves)), targets)
+            loss = loss_for(Task.CLASSIFICATION)(scores_of(module(*leaves), self.score), targets)
             slopes = torch.autograd.grad(loss, [leaves[number] for number in numbers])
         return dict(zip(numbers, slopes, strict=True))
 

@@ -8,7 +8,8 @@ search: to compare hyperparameters, never to learn weights.
 
 import dataclasses
 import math
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,13 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from optimizer_jobs.errors import printable
 from optimizer_jobs.nets.learning.lesson import Lesson
 from optimizer_jobs.nets.learning.losses import scores_of
 from optimizer_jobs.nets.learning.parts import Number, Part, parts
 from optimizer_jobs.nets.learning.rows import Predict, Samples, filled, shuffled
 from optimizer_jobs.nets.learning.settings import Settings
+from optimizer_jobs.nets.plain import plain as plain_operations
 from optimizer_jobs.progress import say
 from retune.api.model import Task
 
@@ -37,8 +40,14 @@ FEWEST_STEPS = 20
 """Steps below which the end of training says too little about its hyperparameters."""
 MEMORY_BYTES = 1 << 30
 """Bytes that an unrolled training may take."""
-_COPIES = 16
-"""Tensors of the size of a weight that one unrolled step holds, about."""
+_COPIES = 2
+"""Tensors that one unrolled step takes for each that it keeps, about: gradients are as large as what they are of."""
+_JUDGING_SHARE = 0.25
+"""Share of the memory that the validation rows may take."""
+TIME_SHARE = 0.5
+"""Share of the training's time that may go into its hyperparameters."""
+_SHOWN = 160
+"""Characters of torch's message that are passed on."""
 _NOISE = "input_noise"
 _OUTER_RATE, _OUTER_BETAS = 1.0, (0.5, 0.8)
 """Learning rate and betas of Adam on the hyperparameters."""
@@ -63,40 +72,96 @@ MOST_NOISES = 4096
 def learned(lesson: Lesson) -> Lesson:
     """Return the lesson with the hyperparameters for which the validation loss after training was smallest.
 
-    When the network is too large to unroll its training, the lesson keeps its hyperparameters, and a line says so.
+    Where they cannot be learned, because of memory, time or a second derivative that torch lacks, the lesson keeps its
+    hyperparameters, and says why.
     """
     plain = dataclasses.replace(lesson, settings=dataclasses.replace(lesson.settings, learned=False))
-    steps = unrolled_steps(plain)
+    try:
+        with plain_operations():
+            return _learned(plain)
+    except _NotLearnedError as error:
+        reason = str(error)
+    except (RuntimeError, NotImplementedError) as error:
+        reason = f"torch cannot differentiate its training ({printable(str(error), limit=_SHOWN)})"
+    say(f"hyperparameters are not learned: {reason}")
+    return dataclasses.replace(plain, unlearned=reason)
+
+
+class _NotLearnedError(Exception):
+    """There are no better hyperparameters; the message says why, without a full stop."""
+
+
+class _LateError(Exception):
+    """The time for learning hyperparameters is up."""
+
+
+def _learned(lesson: Lesson) -> Lesson:
+    until = time.monotonic() + TIME_SHARE * lesson.time_left()
+    steps = unrolled_steps(lesson)
     if steps < FEWEST_STEPS:
-        say("hyperparameters are not learned: the network is too large to differentiate through its training")
-        return plain
+        raise _NotLearnedError("the network is too large to differentiate through its training")
     say(f"learning hyperparameters through {steps} steps of training, {OUTER_STEPS} times")
-    best = descend(plain, steps=steps, outer=OUTER_STEPS)
-    return plain if best is None else _with(plain, best)
+    best = descend(_judging(lesson), steps=steps, outer=OUTER_STEPS, until=until)
+    if best is None:
+        late = time.monotonic() >= until
+        raise _NotLearnedError("there is too little time" if late else "every training diverged")
+    return _with(lesson, best)
 
 
 def unrolled_steps(lesson: Lesson) -> int:
     """Return how many steps of the training are unrolled: all of them, or as many as fit into memory."""
-    size: int = sum(weight.numel() * weight.element_size() for weight in lesson.module.parameters())
-    return min(lesson.steps, MOST_STEPS, MEMORY_BYTES // max(1, _COPIES * size))
+    values = start(lesson)
+    step = _kept_bytes(lambda: unroll(lesson, values, steps=1))
+    return min(lesson.steps, MOST_STEPS, MEMORY_BYTES // max(1, _COPIES * step))
 
 
-def descend(lesson: Lesson, *, steps: int, outer: int) -> Hyper | None:
+def _judging(lesson: Lesson) -> Lesson:
+    """Return the lesson with as many validation rows as fit into memory beside the training."""
+    size, rows = lesson.settings.batch_size, lesson.validation
+    weights = {name: weight.detach().clone().requires_grad_() for name, weight in lesson.module.named_parameters()}
+    predict = _predict(lesson, weights, dict(lesson.module.named_buffers()))
+    lesson.module.eval()
+    batch = _kept_bytes(lambda: predict(next(iter(filled(rows, size))).inputs))
+    most = size * max(1, int(_JUDGING_SHARE * MEMORY_BYTES) // max(1, batch))
+    return lesson if len(rows) <= most else dataclasses.replace(lesson, validation=rows.take(torch.arange(most)))
+
+
+def _kept_bytes(run: Callable[[], object]) -> int:
+    """Return the bytes that autograd keeps of a computation, for the gradients of its result."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        run()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def descend(lesson: Lesson, *, steps: int, outer: int, until: float = math.inf) -> Hyper | None:
     """Follow the gradient from the lesson's hyperparameters, and return the best ones that were seen.
 
     Args:
         lesson: The training to unroll.
         steps: Steps of the training that are unrolled.
         outer: Steps of the hyperparameters.
+        until: Time, as of `time.monotonic`, when to end with the best so far.
 
     Returns:
-        The hyperparameters with the smallest validation loss, or None when every training diverged.
+        The hyperparameters with the smallest validation loss, or None when every training diverged or none was done.
     """
     hyper = start(lesson)
     optimizer = torch.optim.Adam(hyper.values(), lr=_OUTER_RATE, betas=_OUTER_BETAS)
     smallest, best = math.inf, None
+    began, longest = time.monotonic(), 0.0
     for _ in range(outer):
-        loss = validation_loss(lesson, hyper, steps=steps)
+        if began + longest > until:
+            break
+        try:
+            loss = validation_loss(lesson, hyper, steps=steps, until=until)
+        except _LateError:
+            break
         if not bool(torch.isfinite(loss)):
             hyper["learning_rate"].data -= 1.0
             continue
@@ -105,6 +170,7 @@ def descend(lesson: Lesson, *, steps: int, outer: int) -> Hyper | None:
         optimizer.zero_grad()
         loss.backward()
         _follow(hyper, optimizer)
+        longest, began = max(longest, time.monotonic() - began), time.monotonic()
     return best
 
 
@@ -137,18 +203,18 @@ def _noise(lesson: Lesson, values: Hyper) -> tuple[Tensor, ...] | None:
     return tuple(values[name].to(dtype) if name in values else torch.zeros(()) for name, dtype in names.items())
 
 
-def validation_loss(lesson: Lesson, hyper: Hyper, *, steps: int) -> Tensor:
+def validation_loss(lesson: Lesson, hyper: Hyper, *, steps: int, until: float = math.inf) -> Tensor:
     """Return the loss on validation at the end of training; it can be differentiated by the hyperparameters."""
     rows = lesson.validation
     with sdpa_kernel(SDPBackend.MATH):
-        weights, buffers = unroll(lesson, hyper, steps=steps)
+        weights, buffers = unroll(lesson, hyper, steps=steps, until=until)
         lesson.module.eval()
         predict = _predict(lesson, weights, buffers)
         scores = [predict(batch.inputs) for batch in filled(rows, lesson.settings.batch_size)]
         return lesson.validation_loss(rows, torch.cat(scores)[: len(rows)])
 
 
-def unroll(lesson: Lesson, hyper: Hyper, *, steps: int) -> tuple[Weights, Weights]:
+def unroll(lesson: Lesson, hyper: Hyper, *, steps: int, until: float = math.inf) -> tuple[Weights, Weights]:
     """Train for `steps` steps of AdamW, without changing the module.
 
     Returns:
@@ -166,6 +232,9 @@ def unroll(lesson: Lesson, hyper: Hyper, *, steps: int) -> tuple[Weights, Weight
     torch.manual_seed(lesson.seed)
     lesson.module.train()
     for step, batch in zip(range(steps), _endless(lesson, generator), strict=False):
+        lesson.time_left()  # raises when a budget is spent
+        if time.monotonic() >= until:
+            raise _LateError
         prepared, predict = plain.prepared(batch, generator), _predict(lesson, weights, buffers)
         loss = plain.batch_loss(prepared, predict=predict, smoothing=values.get("label_smoothing"))
         gradients = _clipped(_gradients(loss, weights), lesson.settings.clip_norm)
@@ -250,7 +319,7 @@ def _range(name: str) -> tuple[float, float]:
 
 def _predict(lesson: Lesson, weights: Weights, buffers: Weights) -> Predict:
     """Return what computes scores with these weights in the place of the module's own."""
-    return lambda inputs: scores_of(functional_call(lesson.module, (weights, buffers), inputs))
+    return lambda inputs: scores_of(functional_call(lesson.module, (weights, buffers), inputs), lesson.score)
 
 
 def _endless(lesson: Lesson, generator: torch.Generator) -> Iterator[Samples]:

@@ -15,6 +15,7 @@ from optimizer_jobs.nets.learning.features import Features, Watch, unlike
 from optimizer_jobs.nets.learning.losses import Loss, loss_for, quality, scores_of, taught
 from optimizer_jobs.nets.learning.rows import Predict, Samples, filled, scores_for
 from optimizer_jobs.nets.learning.settings import Settings
+from optimizer_jobs.technique import Alive
 from retune.api.model import Task
 
 Teacher = Predict
@@ -67,7 +68,13 @@ class Lesson:
     """Features of student and teacher that are to become alike."""
     noise: tuple[Tensor, ...] | None = None
     """Noise for each number of each input, where it was learned. None: one noise for all, from the settings."""
+    score: int | None = None
+    """Place of the scores among the module's floating point outputs, where it is known."""
     seed: int
+    alive: Alive | None = None
+    """Says how long the training may still take."""
+    unlearned: str | None = None
+    """Why hyperparameters were not learned, where they should have been; words without a full stop."""
 
     def prepared(self, batch: Samples, generator: torch.Generator) -> Samples:
         """Return a batch of training rows as the network sees it, after noise and transforms."""
@@ -107,7 +114,7 @@ class Lesson:
 
     def predict(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return the module's scores for a batch of inputs."""
-        return scores_of(self.module(*inputs))
+        return scores_of(self.module(*inputs), self.score)
 
     def validation_loss(self, rows: Samples, scores: Tensor) -> Tensor:
         """Return the loss of scores on validation rows: to their labels alone, or without labels to the teacher."""
@@ -131,6 +138,11 @@ class Lesson:
         if self.task is not Task.REGRESSION or self.training.targets is None:
             return 1.0
         return float(self.training.targets.double().std(correction=0)) or 1.0
+
+    def time_left(self) -> float:
+        """Return the seconds that the training may still take; raises StoppedEarlyError when a budget is spent."""
+        left = None if self.alive is None else self.alive()
+        return math.inf if left is None else left
 
     @property
     def steps(self) -> int:

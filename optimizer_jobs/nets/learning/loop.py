@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
 import torch
@@ -28,13 +29,15 @@ from optimizer_jobs.nets.learning.rows import Samples, samples, scores_for, shuf
 from optimizer_jobs.nets.learning.settings import Settings
 from optimizer_jobs.nets.learning.transforms import transforms_of
 from optimizer_jobs.progress import say
-from optimizer_jobs.technique import Context, Report
+from optimizer_jobs.technique import Alive, Context, Report
 from retune.api.model import Task
 from retune.api.techniques import TechniqueType
 from retune.contract.results import Reason
 
 _HELD_BACK = 0.2
 """Share of the training rows to validate on, where there are no validation rows."""
+_LEAST_BATCHES = 50
+"""Batches of an epoch that a network gets even when its share of the time is up, to recover from a change."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Trained:
     """On validation: accuracy, R squared, or mean cosine with the teacher."""
     before: float
     """The same before training."""
+    unlearned: str | None
+    """Why hyperparameters were not learned, where they should have been."""
     settings: Settings
     """The settings of the training: those asked for, or those that were learned from them."""
 
@@ -64,14 +69,16 @@ def train(  # noqa: PLR0913 - all that one training depends on
     transforms: Sequence[BatchTransform] = (),
     teacher: Teacher | None = None,
     features: Features | None = None,
+    score: int | None = None,
     seed: int,
     threads: int,
     report: Report | None = None,
+    alive: Alive | None = None,
 ) -> Trained:
     """Train the module in place, and return it with the weights of its best epoch.
 
     Args:
-        module: Takes the inputs in the order of the rows; the first of its floating point outputs are the scores.
+        module: Takes the inputs in the order of the rows.
         training: Rows to learn from; those with a class that the model does not have are left out.
         validation: Rows that say which epoch is best. None: a fifth of the training rows is used for it.
         task: Classification, Regression, or Embedding, which needs a teacher instead of labels.
@@ -80,9 +87,11 @@ def train(  # noqa: PLR0913 - all that one training depends on
         transforms: Changes to every batch, in this order.
         teacher: Its answers are learned besides the labels or instead of them.
         features: The teacher's hidden features, learned with the weight `settings.feature_weight`.
+        score: Place of the scores among the module's floating point outputs, where it is known.
         seed: Seed of the order of rows, transforms and dropout.
         threads: Threads of torch.
         report: Called after every epoch; what it raises passes through.
+        alive: Says, batch by batch, how long the training may still take; what it raises passes through.
 
     Raises:
         JobError: TechniqueUnavailable when there are neither labels nor a teacher to learn from.
@@ -105,7 +114,9 @@ def train(  # noqa: PLR0913 - all that one training depends on
             transforms=tuple(transforms),
             teacher=teacher,
             hidden=hidden,
+            score=score,
             seed=seed,
+            alive=alive,
         )
         return _run(lesson, report)
 
@@ -141,7 +152,7 @@ def train_on(module: nn.Module, context: Context, *, model: Path | None = None, 
     if context.training is None:
         raise ValueError("training on needs training rows")
     params = context.training_plan.get(TechniqueType.HYPERPARAMETER_TUNING, {})
-    settings = dataclasses.replace(Settings.of(params), learned=False)
+    settings, score = dataclasses.replace(Settings.of(params), learned=False), context.signature.score_place
     return train(
         module,
         context.training,
@@ -150,19 +161,21 @@ def train_on(module: nn.Module, context: Context, *, model: Path | None = None, 
         classes=context.classes,
         settings=settings if epochs is None else dataclasses.replace(settings, epochs=epochs),
         transforms=transforms_of(context.training_plan, context),
-        teacher=None if model is None else _teacher(model),
+        teacher=None if model is None else _teacher(model, score),
+        score=score,
         seed=context.seed,
         threads=context.threads,
         report=context.report,
+        alive=context.alive,
     )
 
 
-def _teacher(model: Path) -> Teacher:
+def _teacher(model: Path, score: int) -> Teacher:
     """Return an ONNX file as the teacher of a module that was made from it."""
     from optimizer_jobs.nets.conversion.importer import import_module
 
     module = import_module(model).eval().requires_grad_(requires_grad=False)
-    return lambda inputs: scores_of(module(*inputs))
+    return lambda inputs: scores_of(module(*inputs), score)
 
 
 @dataclass
@@ -184,7 +197,22 @@ def _run(lesson: Lesson, report: Report | None) -> Trained:
     module.load_state_dict(best.weights)
     module.eval()
     quality = best.judged[0] if best.epoch else before
-    return Trained(module=module, epochs=best.epoch, quality=quality, before=before, settings=lesson.settings)
+    return Trained(
+        module=module,
+        epochs=best.epoch,
+        quality=quality,
+        before=before,
+        settings=lesson.settings,
+        unlearned=lesson.unlearned,
+    )
+
+
+class _End(Enum):
+    """How an epoch ended."""
+
+    DONE = auto()
+    LATE = auto()
+    DIVERGED = auto()
 
 
 def _epochs(lesson: Lesson, report: Report | None, best: _Best) -> None:
@@ -192,13 +220,16 @@ def _epochs(lesson: Lesson, report: Report | None, best: _Best) -> None:
     generator, optimizer = torch.Generator().manual_seed(lesson.seed), _optimizer(lesson)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lesson.share)
     for epoch in range(1, lesson.settings.epochs + 1):
-        if not _epoch(lesson, optimizer, schedule, generator):
+        end = _epoch(lesson, optimizer, schedule, generator)
+        if end is _End.DIVERGED:
             break
         judged = lesson.judged()
         if judged > best.judged:
             best.epoch, best.judged, best.weights = epoch, judged, copy.deepcopy(lesson.module.state_dict())
-        if report is not None and report(epoch, judged[0]) is False:
-            say(f"training ends after epoch {epoch}: it has had its share of the time")
+        if end is _End.LATE or (report is not None and report(epoch, judged[0]) is False):
+            say(
+                f"training ends {'in' if end is _End.LATE else 'after'} epoch {epoch}: it has had its share of the time"
+            )
             break
         if epoch - best.epoch >= lesson.settings.patience:
             break
@@ -209,19 +240,21 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     generator: torch.Generator,
-) -> bool:
-    """Learn from all batches once; return False as soon as the loss is infinite or NaN."""
-    for batch in shuffled(lesson.training, lesson.settings.batch_size, generator):
+) -> _End:
+    """Learn from all batches once, unless the loss becomes infinite or NaN, or the time is up."""
+    for number, batch in enumerate(shuffled(lesson.training, lesson.settings.batch_size, generator), start=1):
         lesson.module.train()
         loss = lesson.batch_loss(lesson.prepared(batch, generator))
         if not bool(torch.isfinite(loss)):
-            return False
+            return _End.DIVERGED
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(lesson.module.parameters(), lesson.settings.clip_norm)
         optimizer.step()
         schedule.step()
-    return True
+        if lesson.time_left() <= 0 and number >= _LEAST_BATCHES:
+            return _End.LATE
+    return _End.DONE
 
 
 def _centre(lesson: Lesson) -> None:

@@ -4,29 +4,43 @@ A classifier may answer logits or probabilities. Both are read as logits, so tha
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
 
+from optimizer_jobs.nets.outputs import likely_scores, named
 from retune.api.model import Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Takes scores and targets of a batch, and returns the mean loss. Targets of a classifier are column numbers (N,) or
 shares of classes (N, C); those of a regression are numbers (N,)."""
 
-Answers: TypeAlias = Tensor | tuple[Tensor, ...]
-"""What a module returns: one output, or all outputs in the order of the signature."""
-
 _SMALLEST = 1e-7
 """Smallest probability or variance to compute with."""
 
 
-def scores_of(answers: Answers) -> Tensor:
-    """Return the output that training is about: the first floating point one, as `Signature.score_output` says."""
+def scores_of(answers: Any, place: int | None = None) -> Tensor:
+    """Return the output that training is about.
+
+    Args:
+        answers: What a network answers, in any form.
+        place: Place of the scores among the floating point outputs, as `Signature.score_place` says. None, or one that
+            the network does not have: the output whose name or shape says that it holds scores.
+
+    Raises:
+        ValueError: There is no floating point output.
+    """
     if isinstance(answers, Tensor):
         return answers
-    return next(answer for answer in answers if answer.is_floating_point())
+    outputs = named(answers)
+    floats = [values for values in outputs.values() if values.is_floating_point()]
+    if place is not None and place < len(floats):
+        return floats[place]
+    name = likely_scores(outputs)
+    if name is None:
+        raise ValueError("the network answers no floating point numbers")
+    return outputs[name]
 
 
 def logits(scores: Tensor) -> Tensor:

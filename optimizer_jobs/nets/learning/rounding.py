@@ -23,6 +23,7 @@ from torch.nn.utils import parametrize
 
 from optimizer_jobs.nets.conversion.importer import GraphModule, Step
 from optimizer_jobs.nets.learning.losses import scores_of, taught
+from optimizer_jobs.technique import Alive
 from retune.api.model import Task
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -142,6 +143,9 @@ def find_ranges(
     batches: Sequence[tuple[Tensor, ...]],
     answers: Sequence[Tensor],
     task: Task,
+    *,
+    score: int | None = None,
+    alive: Alive | None = None,
 ) -> None:
     """Give every rounding, in order, the range with which the answers stay closest to those of the float module.
 
@@ -152,11 +156,15 @@ def find_ranges(
         batches: Real inputs.
         answers: Scores of the float module for each batch.
         task: What the scores are.
+        score: Place of the scores among the module's floating point outputs.
+        alive: Asked before each range that is tried; what it raises passes through.
     """
 
     def error() -> float:
+        if alive is not None:
+            alive()
         distances = [
-            taught(task, scores_of(module(*batch)), expected, temperature=1.0)
+            taught(task, scores_of(module(*batch), score), expected, temperature=1.0)
             for batch, expected in zip(batches[:_COMPARED], answers[:_COMPARED], strict=True)
         ]
         return float(torch.stack(distances).mean())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model
-from optimizer_jobs.nets.catalogue import convnet, mlp
+from optimizer_jobs.nets.catalogue import image_net, mlp
 from optimizer_jobs.nets.factory import network
 from optimizer_jobs.nets.learning.lesson import Teacher
 from optimizer_jobs.nets.learning.losses import scores_of
@@ -22,6 +22,7 @@ from optimizer_jobs.technique import Params
 from retune.api.model import Factory
 
 _IMAGE_AXES = 4
+_PIXELS = "uint8"
 _SMALLEST_IMAGE = 4
 """Pixels a side from which an input is treated as an image."""
 
@@ -29,11 +30,17 @@ _SMALLEST_IMAGE = 4
 def not_learnable(signature: Signature) -> str | None:
     """Return why no student of the catalogue takes these inputs and gives these outputs, or None."""
     for tensor in signature.inputs:
-        if not tensor.is_float:
+        if not tensor.is_float and not (tensor.dtype == _PIXELS and _is_image(signature)):
             return f"input {tensor.name} holds {tensor.dtype}: name the student's factory in distillation.student"
         if any(size < 0 for size in tensor.shape[1:]):
             return f"input {tensor.name} has no fixed size: name the student's factory in distillation.student"
     return not_answerable(signature)
+
+
+def _is_image(signature: Signature) -> bool:
+    """Return whether the only input is an image (N, C, H, W)."""
+    shape = signature.inputs[0].shape if len(signature.inputs) == 1 else ()
+    return len(shape) == _IMAGE_AXES and min(shape[2:]) >= _SMALLEST_IMAGE
 
 
 def not_answerable(signature: Signature) -> str | None:
@@ -63,7 +70,8 @@ def student(params: Params, signature: Signature) -> nn.Module:
 def student_for(signature: Signature, *, width: int, depth: int, dropout: float = 0.0) -> nn.Module:
     """Return a new network that takes the inputs and gives as many scores as the model.
 
-    It is a convolutional network for one input of images (N, C, H, W), else a perceptron over all inputs side by side.
+    It is a convolutional network for one input of images (N, C, H, W), whose whole numbers are read as shares of 255;
+    else a perceptron over all inputs side by side.
 
     Raises:
         ValueError: `not_learnable` says why.
@@ -72,10 +80,12 @@ def student_for(signature: Signature, *, width: int, depth: int, dropout: float 
     score = signature.score_output
     if reason is not None or score is None:
         raise ValueError(reason)
-    image = signature.inputs[0].shape if len(signature.inputs) == 1 else ()
-    if len(image) == _IMAGE_AXES and min(image[2:]) >= _SMALLEST_IMAGE:
-        stages = min(depth, min(image[2:]).bit_length() - 1)
-        return convnet(channels=image[1], outputs=score.row_size, width=width, depth=stages, dropout=dropout)
+    if _is_image(signature):
+        (image,) = signature.inputs
+        _, channels, height, breadth = image.shape
+        sides, outputs = (height, breadth), score.row_size
+        net = image_net(channels=channels, sides=sides, outputs=outputs, width=width, depth=depth, dropout=dropout)
+        return net if image.is_float else nn.Sequential(_Shares(), *net)
     inputs = sum(prod(tensor.shape[1:]) for tensor in signature.inputs)
     return SideBySide(mlp(inputs=inputs, outputs=score.row_size, width=width, depth=depth, dropout=dropout))
 
@@ -123,6 +133,14 @@ class _Answering(nn.Module):  # type: ignore[misc] # the library has no types
         if self.column:
             return scores.reshape(-1)
         return scores.softmax(-1) if self.probabilities else scores
+
+
+class _Shares(nn.Module):  # type: ignore[misc] # the library has no types
+    """Reads pixels of 0 to 255 as shares."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return 0 to 1."""
+        return pixels.float() / 255
 
 
 class SideBySide(nn.Module):  # type: ignore[misc] # the library has no types

@@ -27,7 +27,8 @@ def _augmentation(params: Params, rows: Rows, context: Context) -> BatchTransfor
 
 
 def _attack(params: Params, rows: Rows, context: Context) -> BatchTransform:
-    return Attack.of(params, samples(rows, task=context.task, classes=context.classes).inputs)
+    inputs = samples(rows, task=context.task, classes=context.classes).inputs
+    return Attack.of(params, inputs, score=context.signature.score_place)
 
 
 _MAKERS: Mapping[TechniqueType, Callable[[Params, Rows, Context], BatchTransform]] = {

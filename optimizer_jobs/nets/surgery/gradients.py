@@ -40,7 +40,7 @@ def _fill(module: nn.Module, rows: Samples, context: Context) -> None:
         if batch.targets is None:
             return
         module.zero_grad(set_to_none=True)
-        loss(scores_of(module(*batch.inputs)), batch.targets).backward()
+        loss(scores_of(module(*batch.inputs), context.signature.score_place), batch.targets).backward()
         for weight in module.parameters():
             if weight.grad is not None:
                 squares[weight] = squares.get(weight, torch.zeros_like(weight)) + weight.grad.square()

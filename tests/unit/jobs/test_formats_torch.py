@@ -201,6 +201,38 @@ def test_an_exported_program_becomes_version_one(ask: Ask, claims: Claims) -> No
     answers_alike(ask("net.pt2", ModelFormat.TORCH_EXPORT), module, {"x": digits("test")[0][:9]})
 
 
+@pytest.mark.parametrize(
+    "around",
+    [lambda weights: weights, lambda weights: {"epoch": 3, "state_dict": weights}, lambda weights: {"model": weights}],
+    ids=["weights", "checkpoint", "model"],
+)
+def test_weights_of_torch_save_become_version_one(ask: Ask, claims: Claims, around: Callable[[Any], Any]) -> None:
+    """Alone or in a checkpoint; training starts from a safetensors file of the same weights and factory."""
+    module = taught(mlp(inputs=64, outputs=10, width=16), steps=5)
+    torch.save(around(module.state_dict()), claims.root / "digits" / "net.pth")
+    request = ask("net.pth", ModelFormat.STATE_DICT, built_by=MLP)
+    bundle = answers_alike(request, module, {"x": digits("test")[0][:33]})
+    assert (bundle.native.format, bundle.native.factory) == (ModelFormat.SAFETENSORS, MLP)
+    assert torch.equal(native.build(bundle.native)[1].weight, module[1].weight)
+
+
+def test_a_whole_network_of_torch_save_is_not_loaded(ask: Ask, claims: Claims) -> None:
+    """Its code would run; the message says what to save instead."""
+    torch.save(mlp(inputs=64, outputs=10, width=16), claims.root / "digits" / "net.pth")
+    error = refused(ask("net.pth", ModelFormat.STATE_DICT, built_by=MLP), claims)
+    assert "would run code" in error.message
+    assert "state_dict" in error.next_step
+
+
+@pytest.mark.parametrize("content", [b"", b"no", pickle.dumps({"a": 1}), pickle.dumps([1, 2])])
+def test_what_holds_no_weights_is_said_to_hold_none(ask: Ask, claims: Claims, content: bytes) -> None:
+    """Whatever it is, there is a sentence."""
+    (claims.root / "digits" / "net.pth").write_bytes(content)
+    error = refused(ask("net.pth", ModelFormat.STATE_DICT, built_by=MLP), claims)
+    assert error.reason is Reason.MODEL_INVALID
+    assert "torch.save(network.state_dict(), PATH)" in error.next_step
+
+
 @pytest.mark.parametrize("cut", [0, 4, 200, -1])
 def test_truncated_weights_are_refused(ask: Ask, claims: Claims, cut: int) -> None:
     """A file that ends too early is no safetensors file, wherever it ends."""

@@ -2,11 +2,15 @@
 
 import dataclasses
 import math
+import time
+from functools import partial
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from torch import autograd, nn  # noqa: E402
 
 from optimizer_jobs.nets.catalogue import mlp  # noqa: E402
 from optimizer_jobs.nets.learning import hypergradient  # noqa: E402
@@ -117,6 +121,92 @@ def test_the_network_is_as_before_while_hyperparameters_are_learned() -> None:
     before = [weight.clone() for weight in module.parameters()]
     hypergradient.learned(_lesson(module, Settings(epochs=5)))
     assert all(torch.equal(old, new) for old, new in zip(before, module.parameters(), strict=True))
+
+
+class _OnceOnly(autograd.Function):  # type: ignore[misc] # the library has no types
+    """An operation with a gradient that has no gradient itself, as some of torch's own are."""
+
+    @staticmethod
+    def forward(context: Any, values: Any) -> Any:
+        """Return the values doubled."""
+        del context
+        return values * 2
+
+    @staticmethod
+    @autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(context: Any, slopes: Any) -> Any:
+        """Return the gradient."""
+        del context
+        return slopes * 2
+
+
+class _Once(nn.Module):  # type: ignore[misc] # the library has no types
+    """A network with such an operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = _net()
+
+    def forward(self, x: Any) -> Any:
+        """Return class scores."""
+        return self.net(_OnceOnly.apply(self.net[:2](x)) @ self.net[1].weight)
+
+
+def test_a_network_without_a_second_derivative_keeps_its_settings() -> None:
+    """Training goes on with them, and the result says why they were not learned."""
+    trained = train(
+        _Once(),
+        SMALL.training,
+        SMALL.validation,
+        task=Task.CLASSIFICATION,
+        settings=Settings(epochs=5, learned=True),
+        seed=0,
+        threads=1,
+    )
+    assert trained.epochs
+    assert "cannot differentiate its training" in str(trained.unlearned)
+
+
+class _Bag(nn.Module):  # type: ignore[misc] # the library has no types
+    """A bag of words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bag, self.head = nn.EmbeddingBag(8, 6), nn.Linear(6, 10)
+
+    def forward(self, x: Any) -> Any:
+        """Return class scores."""
+        return self.head(self.bag((x * 7).long().clamp(0, 7)))
+
+
+def test_hyperparameters_of_a_bag_of_embeddings_are_learned() -> None:
+    """The form of torch itself has no second derivative; its plain form has one."""
+    torch.manual_seed(0)
+    lesson = hypergradient.learned(_lesson(_Bag(), Settings(epochs=5)))
+    assert lesson.unlearned is None
+    assert lesson.settings != Settings(epochs=5)
+
+
+@pytest.mark.parametrize("left", [0.5, 0.0])
+def test_learning_hyperparameters_keeps_to_its_share_of_the_time(left: float) -> None:
+    """It ends with the best so far, or without any, but never takes the time of the training itself."""
+    began = time.monotonic()
+    lesson = dataclasses.replace(
+        _lesson(_net(), Settings(epochs=200, batch_size=4)), alive=lambda: began + left - time.monotonic()
+    )
+    hypergradient.learned(lesson)
+    assert time.monotonic() - began < left + 3.0
+
+
+def test_memory_counts_what_a_step_keeps_not_weights_alone() -> None:
+    """Twice the rows in a batch are about twice the activations: fewer steps are unrolled."""
+    kept = []
+    for size in (8, 64):
+        lesson = _lesson(_net(), Settings(epochs=400, batch_size=size))
+        kept.append(
+            hypergradient._kept_bytes(partial(hypergradient.unroll, lesson, hypergradient.start(lesson), steps=1))
+        )
+    assert kept[1] > 1.5 * kept[0]
 
 
 def test_a_network_too_large_to_unroll_keeps_its_settings(

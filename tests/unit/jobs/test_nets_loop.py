@@ -136,6 +136,38 @@ def test_a_training_that_has_had_its_time_keeps_what_it_learned() -> None:
     assert trained.quality == max(reported) > trained.before
 
 
+def test_a_training_ends_in_the_middle_of_an_epoch() -> None:
+    """When its time is up it keeps what it learned since; an epoch of a large data set may be longer than the time."""
+    asked: list[int] = []
+
+    def alive() -> float:
+        asked.append(1)
+        return 60.0 - len(asked)
+
+    reported: list[int] = []
+    settings = Settings(epochs=40, batch_size=4)
+    trained = _trained(
+        _net(),
+        tasks.digits(),
+        settings=settings,
+        alive=alive,
+        report=lambda epoch, _: reported.append(epoch),
+    )
+    assert len(asked) == 60, "600 rows are 150 batches of 4"
+    assert not reported, "no epoch was finished"
+    assert (trained.epochs, trained.quality > trained.before) == (1, True)
+
+
+def test_a_spent_budget_ends_the_training_at_once() -> None:
+    """Between two batches, not after the epoch."""
+
+    def alive() -> float:
+        raise StoppedEarlyError("spent")
+
+    with pytest.raises(StoppedEarlyError, match="spent"):
+        _trained(_net(), tasks.digits(), settings=QUICK, alive=alive)
+
+
 def test_what_the_report_raises_ends_the_training() -> None:
     """Early stopping by the search passes through."""
 

@@ -53,6 +53,28 @@ def test_other_arguments_keep_the_weights_only_where_they_fit(tmp_path: Path) ->
     assert other[1].weight.shape == (8, 64)
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "model.module."])
+def test_half_precision_and_prefixes_of_wrappers_are_undone(tmp_path: Path, kind: Any, prefix: str) -> None:
+    """The network computes in 32-bit floats, with the weights by their own names."""
+    given = digits_mlp(tmp_path)
+    weights = native.build(given).state_dict()
+    save_file({f"{prefix}{name}": value.to(kind) for name, value in weights.items()}, given.path)
+    module = native.build(given)
+    for name, value in module.state_dict().items():
+        assert value.dtype is torch.float32
+        assert torch.equal(value, weights[name].to(kind).float()), name
+
+
+def test_a_prefix_that_makes_no_name_fit_is_left(tmp_path: Path) -> None:
+    """The message speaks of the names that are in the file, and names what they are nearest to."""
+    given = digits_mlp(tmp_path)
+    weights = native.build(given).state_dict() | {"4.bias": torch.zeros(3)}
+    save_file({f"module.{name}": value for name, value in weights.items()}, given.path)
+    message = _refused(given).message
+    assert "weight 1.weight [32, 64] of the network is missing in the file (the nearest is module.1.weight)" in message
+
+
 @pytest.mark.parametrize(
     "change, says",
     [

@@ -22,6 +22,8 @@ from optimizer_jobs.nets.conversion.exporter import export  # noqa: E402
 from optimizer_jobs.nets.conversion.labels import add_label  # noqa: E402
 from optimizer_jobs.nets.factory import network  # noqa: E402
 from optimizer_jobs.nets.learning import students  # noqa: E402
+from optimizer_jobs.nets.learning.loop import train  # noqa: E402
+from optimizer_jobs.nets.learning.settings import Settings  # noqa: E402
 from optimizer_jobs.signature import TEXT, Signature, TensorSpec  # noqa: E402
 from optimizer_jobs.technique import Applied, Context, Params, Skipped  # noqa: E402
 from retune.api.model import ModelFormat, Task  # noqa: E402
@@ -183,7 +185,7 @@ def _signature(*shapes: tuple[int, ...], dtype: str = "float32", outputs: tuple[
     return Signature(inputs=inputs, outputs=(TensorSpec(name="y", dtype="float32", shape=outputs),))
 
 
-@pytest.mark.parametrize("shapes", [[(-1, 12)], [(-1, 3, 8, 8)], [(-1, 1), (-1, 1), (-1, 4)]])
+@pytest.mark.parametrize("shapes", [[(-1, 12)], [(-1, 3, 8, 8)], [(-1, 1, 4, 70)], [(-1, 1), (-1, 4)]])
 def test_the_catalogue_has_a_student_for_rows_images_and_columns(shapes: list[tuple[int, ...]]) -> None:
     """Whatever the shape, it answers as many scores as the model."""
     signature = _signature(*shapes)
@@ -191,6 +193,51 @@ def test_the_catalogue_has_a_student_for_rows_images_and_columns(shapes: list[tu
     inputs = [torch.rand(5, *shape[1:]) for shape in shapes]
     assert student(*inputs).shape == (5, 3)
     assert students.not_learnable(signature) is None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_the_usual_student_of_images_sees_where_things_are(dtype: str) -> None:
+    """It learns digits nearly as well as their model, from pixels of 8 bits too."""
+    rows = {name: rows.inputs["x"].reshape(-1, 1, 8, 8) for name, rows in vars(tasks.digits()).items()}
+    scaled = {name: values if dtype == "float32" else (values * 255).astype(dtype) for name, values in rows.items()}
+    split = {
+        name: dataclasses.replace(part, inputs={"x0": scaled[name]}) for name, part in vars(tasks.digits()).items()
+    }
+    signature = _signature((-1, 1, 8, 8), dtype=dtype, outputs=(-1, 10))
+    assert students.not_learnable(signature) is None
+    torch.manual_seed(0)
+    student = students.student_for(signature, width=16, depth=1)
+    trained = train(
+        student,
+        split["training"],
+        split["validation"],
+        task=Task.CLASSIFICATION,
+        settings=Settings(epochs=15),
+        seed=0,
+        threads=1,
+    )
+    assert trained.quality > 0.93
+
+
+def test_a_network_with_features_first_is_trained_by_its_scores(tmp_path: Path) -> None:
+    """Every output stays, under its name and in its place; forward's own order does not matter."""
+    given = tasks.factory("tests.unit.jobs.torch_factories:FeaturesFirst")
+    torch.manual_seed(0)
+    native.save(network(given), tmp_path / native.FILE)
+    names = (("logits", 10), ("features", 12))
+    outputs = tuple(TensorSpec(name=name, dtype="float32", shape=(-1, size)) for name, size in names)
+    signature = DIGITS.model_copy(update={"outputs": outputs})
+    delivered = Native(tmp_path / native.FILE, ModelFormat.SAFETENSORS, given)
+    context = _context(tmp_path, signature=signature, native=delivered)
+    outcome = _applied(fit(tmp_path / "none.onnx", {Kind.HYPERPARAMETER_TUNING: QUICK | {"epochs": 15}}, context))
+    assert check_onnx(outcome.model) == signature
+    rows = tasks.digits().validation
+    answers = open_model(outcome.model, EngineOptions()).run(dict(rows.inputs))
+    assert (answers["logits"].argmax(-1) == rows.labels).mean() > 0.8
+    assert outcome.native is not None
+    again = native.build(dataclasses.replace(delivered, path=outcome.native))
+    again_answers = again(torch.from_numpy(rows.inputs["x"]))
+    np.testing.assert_allclose(answers["features"], again_answers["features"].detach().numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize(

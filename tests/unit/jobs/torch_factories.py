@@ -17,6 +17,19 @@ class Pair(nn.Module):  # type: ignore[misc] # the library has no types
         return torch.as_tensor(self.head(torch.relu(self.left(left) + self.right(right))))
 
 
+class FeaturesFirst(nn.Module):  # type: ignore[misc] # the library has no types
+    """Answers features and scores by name, the features first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = nn.Linear(64, 12), nn.Linear(12, 10)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor | None]:
+        """Return features (N, 12), no loss, and class scores (N, 10)."""
+        features = torch.relu(self.body(x))
+        return {"features": features, "loss": None, "logits": self.head(features)}
+
+
 def raising(*, inputs: int) -> nn.Module:
     """Raise what a user's code raises."""
     raise KeyError(f"no network with {inputs} inputs")

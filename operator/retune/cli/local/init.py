@@ -29,6 +29,8 @@ FORMATS = {
     ".pt2": ModelFormat.TORCH_EXPORT,
     ".ubj": ModelFormat.XGBOOST,
     ".cbm": ModelFormat.CATBOOST,
+    ".pth": ModelFormat.STATE_DICT,
+    ".ckpt": ModelFormat.STATE_DICT,
 }
 UNCERTAIN = (".json", ".txt", ".model", ".bin")
 """Extensions of boosted trees that other files have too: the beginning of the file shows what it is."""
@@ -82,9 +84,11 @@ def guess(
     if not model.is_file():
         raise AccessError(f"{model} is no file")
     format_ = _format(model)
+    if format_ is ModelFormat.TORCHSCRIPT and factory is not None:
+        format_ = ModelFormat.STATE_DICT  # both are .pt; a script needs no factory
     if format_.runs_code and not trusted:
         raise AccessError(f"loading format {format_} runs code from {model}: add --allow-code if you trust its author")
-    if format_ is ModelFormat.SAFETENSORS and factory is None:
+    if format_.weights_only and factory is None:
         raise AccessError(f"{model} holds weights only: name what builds the network with --factory MODULE:CALLABLE")
     files = _data_files(data or [model.parent], roles_needed=roles_needed)
     root = _common_folder([model, *files.values()])

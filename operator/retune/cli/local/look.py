@@ -38,7 +38,7 @@ def add_model(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--data", action="append", type=Path, default=[], metavar="PATH", help=data)
     sub.add_argument("--task", type=Task, choices=list(Task), help="what the model does (default: it is guessed)")
     sub.add_argument("--label", metavar="COLUMN", help="column with the labels (default: it is guessed)")
-    sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a .safetensors file")
+    sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a file of weights")
     sub.add_argument("--allow-code", action="store_true", help="look into a format that runs code from the file")
 
 
