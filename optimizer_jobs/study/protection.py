@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from optimizer_jobs.measure.finding import RARE
-from optimizer_jobs.models.bundle import Manifest, open_bundle
+from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.signature import Reading
 from retune.api.metrics import Metric
 from retune.api.model import Task
@@ -37,14 +37,14 @@ def fitted(request: Asked) -> Asked:
     if not request.chosen_by_default:
         return request
     delivered = open_bundle(request.original.uri, digest=request.original.digest).manifest
-    return request.model_copy(update={"objectives": fitted_objectives(request.objectives, delivered)})
-
-
-def fitted_objectives(objectives: Sequence[Objective], delivered: Manifest) -> tuple[Objective, ...]:
-    """Return the default objectives as they fit the delivered model; those of other tasks stay as they are."""
-    if delivered.task is not Task.CLASSIFICATION:
-        return tuple(objectives)
     reading = delivered.signature.reading or Reading()
+    return request.model_copy(update={"objectives": fitted_objectives(request.objectives, delivered.task, reading)})
+
+
+def fitted_objectives(objectives: Sequence[Objective], task: Task, reading: Reading) -> tuple[Objective, ...]:
+    """Return the default objectives as they fit the delivered model; those of other tasks stay as they are."""
+    if task is not Task.CLASSIFICATION:
+        return tuple(objectives)
     known = [each for each in objectives if each.metric is not Metric.D2_BRIER or reading.scale is not None]
     if reading.rarest is None:
         return tuple(known)
