@@ -21,8 +21,29 @@ MEMORY_INFO = Path("/proc/meminfo")
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^]]*\])?(?P<wanted>[^;]*)")
 _BOUND = re.compile(r"(>=|==|<)([0-9.]+)")
 
-_JOBS = ("numpy", "onnx", "onnxruntime", "onnxslim", "onnx-ir", "optuna", "scipy", "pyarrow")
-_ESTIMATORS = ("scikit-learn", "skl2onnx", "skops")
+_JOBS = (
+    "aiohttp",
+    "cmaes",
+    "cronsim",
+    "fsspec",
+    "jinja2",
+    "markupsafe",
+    "matplotlib",
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "onnxslim",
+    "optuna",
+    "prometheus-client",
+    "protobuf",
+    "pyarrow",
+    "scikit-learn",
+    "scipy",
+    "skl2onnx",
+)
+"""The extra `jobs`, without which no Job runs."""
+_ESTIMATORS = ("skops",)
 _NETWORKS = ("torch", "onnxscript", "safetensors", "torch-pruning")
 _BRINGS = {
     "every Job": _JOBS,
@@ -152,10 +173,16 @@ def _part(name: str, kind: Kind, ways: Ways, packages: Mapping[str, Package]) ->
     usable = [words for words, needs in ways.items() if not _lacking((*_JOBS, *needs), packages)]
     others = [words for words in ways if words not in usable]
     if not usable:
-        needs = [f"{', '.join(_lacking((*_JOBS, *needs), packages))} for {words}" for words, needs in ways.items()]
-        return Part(name=name, kind=kind, state="missing", words=f"needs {', or '.join(needs)}")
+        return Part(name=name, kind=kind, state="missing", words=f"needs {_needs(ways, packages)}")
     words = "; ".join(usable) + (f" (not: {'; '.join(others)})" if others else "")
     return Part(name=name, kind=kind, state="partly" if others else "ready", words=words)
+
+
+def _needs(ways: Ways, packages: Mapping[str, Package]) -> str:
+    """Return what is missing for each way, in words; what every Job needs is named as one."""
+    if _lacking(_JOBS, packages):
+        return "what every Job needs"
+    return ", or ".join(f"{', '.join(_lacking(needs, packages))} for {words}" for words, needs in ways.items())
 
 
 def _lacking(names: Sequence[str], packages: Mapping[str, Package]) -> list[str]:
