@@ -27,16 +27,16 @@ from optimizer_jobs.techniques.registry import TECHNIQUES, unavailable
 from retune.api.model import Task
 from retune.api.techniques import Technique, TechniqueType
 
-FEW = 64
+FEW = 16
 """Rows that a rehearsal asks, spread over all."""
 
 
-def rehearse(opened: Opened, rows: Rows, *, uri: str, task: Task, batch: int = 1) -> None:
+def rehearse(opened: Opened, splits: Mapping[str, Rows], *, uri: str, task: Task, batch: int = 1) -> None:
     """Open the model, ask it single rows and requests of the usual size, find its answers, and record golden requests.
 
     Args:
         opened: The model as delivered.
-        rows: Rows that it takes.
+        splits: Rows that it takes, by split; those that later stages use are preferred.
         uri: Name by which people know it.
         task: What it does.
         batch: Rows of a usual request.
@@ -44,6 +44,7 @@ def rehearse(opened: Opened, rows: Rows, *, uri: str, task: Task, batch: int = 1
     Raises:
         JobError: ModelInvalid, with the first stage that fails and why.
     """
+    rows = _preferred(splits, "test", "validation")
     few = _spread(rows)
     try:
         with _stage("opening it"):
@@ -55,7 +56,7 @@ def rehearse(opened: Opened, rows: Rows, *, uri: str, task: Task, batch: int = 1
             reading = opened.signature.reading
             answer(session, few, task=task, classes=opened.classes or None, reading=reading, batch=FEW)
         with _stage("recording golden requests"):
-            _replay(session, few)
+            _replay(session, _preferred(splits, "validation", "test"))
     except (EngineError, UnfitAnswersError) as error:
         raise cannot_run(error, uri=uri, task=task) from error
 
@@ -94,6 +95,11 @@ def _stage(name: str) -> Iterator[None]:
     except Exception as error:
         words = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {str(error)[:120]}"
         raise EngineError(f"{name} fails ({words})") from error
+
+
+def _preferred(splits: Mapping[str, Rows], *names: str) -> Rows:
+    """Return the first of these splits that is there, else any."""
+    return next((splits[name] for name in names if name in splits), next(iter(splits.values())))
 
 
 def _spread(rows: Rows) -> Rows:

@@ -26,9 +26,9 @@ AUDIO = TensorSpec(name="audio", dtype="float32", shape=(-1, 576))
 SCORES = TensorSpec(name="scores", dtype="float32", shape=(-1, 2))
 
 
-def rows(labels: np.ndarray | None, **inputs: np.ndarray) -> Rows:
-    """Return rows of these inputs."""
-    return Rows(inputs=inputs, labels=labels, digest="sha256:0")
+def rows(labels: np.ndarray | None, **inputs: np.ndarray) -> dict[str, Rows]:
+    """Return a test split of these inputs."""
+    return {"test": Rows(inputs=inputs, labels=labels, digest="sha256:0")}
 
 
 def saved(path: Path, nodes: list[onnx.NodeProto], *, width: int = 4, **weights: np.ndarray) -> Opened:
