@@ -41,18 +41,23 @@ _JOBS = (
     "scikit-learn",
     "scipy",
     "skl2onnx",
+    "treelite",
 )
 """The extra `jobs`, without which no Job runs."""
 _ESTIMATORS = ("skops",)
+_BOOSTERS = ("catboost", "lightgbm", "pandas", "xgboost-cpu")
 _NETWORKS = ("torch", "onnxscript", "safetensors", "torch-pruning")
 _BRINGS = {
     "every Job": _JOBS,
     "estimators of scikit-learn": _ESTIMATORS,
+    "estimators of boosted trees, and CatBoost's files": _BOOSTERS,
     "networks of torch": _NETWORKS,
     "smooth quantization of transformers": ("nncf",),
     "engine OpenVINO": ("openvino",),
 }
 """Distributions by what they bring. The first are needed by everything."""
+_SAME = {"xgboost-cpu": "xgboost"}
+"""Another distribution of the same library, by the name of ours."""
 _TRAINED = {"estimators": _ESTIMATORS, "networks": _NETWORKS}
 
 Ways = Mapping[str, tuple[str, ...]]
@@ -61,9 +66,15 @@ Ways = Mapping[str, tuple[str, ...]]
 _FORMATS: Mapping[str, Ways] = {
     ModelFormat.ONNX: {"as it is": ()},
     **{
-        format_: {"estimators of scikit-learn": _ESTIMATORS}
+        format_: {
+            "estimators of scikit-learn": _ESTIMATORS,
+            "of XGBoost, LightGBM and CatBoost": (*_ESTIMATORS, *_BOOSTERS),
+        }
         for format_ in (ModelFormat.SKOPS, ModelFormat.JOBLIB, ModelFormat.PICKLE)
     },
+    ModelFormat.XGBOOST: {"trees, read without the library": ()},
+    ModelFormat.LIGHTGBM: {"trees, read without the library": ()},
+    ModelFormat.CATBOOST: {"trees": ("catboost",)},
     **{
         format_: {"networks of torch": _NETWORKS}
         for format_ in (ModelFormat.SAFETENSORS, ModelFormat.TORCHSCRIPT, ModelFormat.TORCH_EXPORT)
@@ -161,11 +172,16 @@ def machine() -> Machine:
 
 
 def _package(name: str, wanted: str, *, brings: str) -> Package:
+    installed = _version(name) or _version(_SAME.get(name, name))
+    usable = installed is not None and fits(installed, wanted)
+    return Package(name=name, brings=brings, version=installed, wanted=wanted, fits=usable)
+
+
+def _version(name: str) -> str | None:
     try:
-        installed = version(name)
+        return version(name)
     except PackageNotFoundError:
-        return Package(name=name, brings=brings, wanted=wanted, fits=False)
-    return Package(name=name, brings=brings, version=installed, wanted=wanted, fits=fits(installed, wanted))
+        return None
 
 
 def _part(name: str, kind: Kind, ways: Ways, packages: Mapping[str, Package]) -> Part:
