@@ -77,7 +77,12 @@ _FORMATS: Mapping[str, Ways] = {
     ModelFormat.CATBOOST: {"trees": ("catboost",)},
     **{
         format_: {"networks of torch": _NETWORKS}
-        for format_ in (ModelFormat.SAFETENSORS, ModelFormat.TORCHSCRIPT, ModelFormat.TORCH_EXPORT)
+        for format_ in (
+            ModelFormat.SAFETENSORS,
+            ModelFormat.STATE_DICT,
+            ModelFormat.TORCHSCRIPT,
+            ModelFormat.TORCH_EXPORT,
+        )
     },
 }
 _TECHNIQUES: Mapping[str, Ways] = {
