@@ -63,6 +63,8 @@ def execute(request: Path) -> tuple[JobResult, int]:
         return (job_error.failure(), int(job_error.exit)) if job_error is not None else _unexpected(error)
     except MemoryError:
         return _out_of_memory(), RETRY_EXIT
+    except ModuleNotFoundError as error:
+        return _lacks_module(error), Exit.BAD_INPUT
     except Exception as error:  # noqa: BLE001 - whatever it is, the operator must hear of it
         return _unexpected(error)
 
@@ -106,6 +108,16 @@ def _unexpected(error: Exception) -> tuple[Failure, int]:
         Reason.UNEXPECTED, kind, f"the Job broke: {error}.", "It is tried again; if it stays, report its log as a bug."
     )
     return failure.failure(), RETRY_EXIT
+
+
+def _lacks_module(error: ModuleNotFoundError) -> Failure:
+    traceback.print_exception(error)
+    return JobError(
+        Reason.UNEXPECTED,
+        f"Python module {error.name}",
+        "it is not installed here.",
+        "Use the optimizer's image; on a machine of your own, `retune doctor` says how to install it.",
+    ).failure()
 
 
 def _out_of_memory() -> Failure:

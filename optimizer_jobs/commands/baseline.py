@@ -99,8 +99,7 @@ def _measured(request: BaselineRequest, bundle: Bundle, splits: Mapping[str, Row
 def _rehearse(request: BaselineRequest, opened: Opened, splits: Mapping[str, Rows]) -> None:
     """See on a few rows that later stages will not fail, and say which techniques cannot be used."""
     model = request.model
-    rows = splits.get("test", splits["validation"])
-    rehearse(opened, rows, uri=model.uri, task=model.task, batch=request.serving.batch_size)
+    rehearse(opened, splits, uri=model.uri, task=model.task, batch=request.serving.batch_size)
     for kind, reason in techniques(opened, splits, task=model.task).items():
         if reason is not None:
             say(f"  {kind} cannot be used: {reason}")

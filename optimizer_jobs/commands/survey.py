@@ -21,17 +21,43 @@ MEMORY_INFO = Path("/proc/meminfo")
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^]]*\])?(?P<wanted>[^;]*)")
 _BOUND = re.compile(r"(>=|==|<)([0-9.]+)")
 
-_JOBS = ("numpy", "onnx", "onnxruntime", "onnxslim", "onnx-ir", "optuna", "scipy", "pyarrow")
-_ESTIMATORS = ("scikit-learn", "skl2onnx", "skops")
+_JOBS = (
+    "aiohttp",
+    "cmaes",
+    "cronsim",
+    "fsspec",
+    "jinja2",
+    "markupsafe",
+    "matplotlib",
+    "numpy",
+    "onnx",
+    "onnx-ir",
+    "onnxruntime",
+    "onnxslim",
+    "optuna",
+    "prometheus-client",
+    "protobuf",
+    "pyarrow",
+    "scikit-learn",
+    "scipy",
+    "skl2onnx",
+    "treelite",
+)
+"""The extra `jobs`, without which no Job runs."""
+_ESTIMATORS = ("skops",)
+_BOOSTERS = ("catboost", "lightgbm", "pandas", "xgboost-cpu")
 _NETWORKS = ("torch", "onnxscript", "safetensors", "torch-pruning")
 _BRINGS = {
     "every Job": _JOBS,
     "estimators of scikit-learn": _ESTIMATORS,
+    "estimators of boosted trees, and CatBoost's files": _BOOSTERS,
     "networks of torch": _NETWORKS,
     "smooth quantization of transformers": ("nncf",),
     "engine OpenVINO": ("openvino",),
 }
 """Distributions by what they bring. The first are needed by everything."""
+_SAME = {"xgboost-cpu": "xgboost"}
+"""Another distribution of the same library, by the name of ours."""
 _TRAINED = {"estimators": _ESTIMATORS, "networks": _NETWORKS}
 
 Ways = Mapping[str, tuple[str, ...]]
@@ -40,12 +66,23 @@ Ways = Mapping[str, tuple[str, ...]]
 _FORMATS: Mapping[str, Ways] = {
     ModelFormat.ONNX: {"as it is": ()},
     **{
-        format_: {"estimators of scikit-learn": _ESTIMATORS}
+        format_: {
+            "estimators of scikit-learn": _ESTIMATORS,
+            "of XGBoost, LightGBM and CatBoost": (*_ESTIMATORS, *_BOOSTERS),
+        }
         for format_ in (ModelFormat.SKOPS, ModelFormat.JOBLIB, ModelFormat.PICKLE)
     },
+    ModelFormat.XGBOOST: {"trees, read without the library": ()},
+    ModelFormat.LIGHTGBM: {"trees, read without the library": ()},
+    ModelFormat.CATBOOST: {"trees": ("catboost",)},
     **{
         format_: {"networks of torch": _NETWORKS}
-        for format_ in (ModelFormat.SAFETENSORS, ModelFormat.TORCHSCRIPT, ModelFormat.TORCH_EXPORT)
+        for format_ in (
+            ModelFormat.SAFETENSORS,
+            ModelFormat.STATE_DICT,
+            ModelFormat.TORCHSCRIPT,
+            ModelFormat.TORCH_EXPORT,
+        )
     },
 }
 _TECHNIQUES: Mapping[str, Ways] = {
@@ -140,11 +177,16 @@ def machine() -> Machine:
 
 
 def _package(name: str, wanted: str, *, brings: str) -> Package:
+    installed = _version(name) or _version(_SAME.get(name, name))
+    usable = installed is not None and fits(installed, wanted)
+    return Package(name=name, brings=brings, version=installed, wanted=wanted, fits=usable)
+
+
+def _version(name: str) -> str | None:
     try:
-        installed = version(name)
+        return version(name)
     except PackageNotFoundError:
-        return Package(name=name, brings=brings, wanted=wanted, fits=False)
-    return Package(name=name, brings=brings, version=installed, wanted=wanted, fits=fits(installed, wanted))
+        return None
 
 
 def _part(name: str, kind: Kind, ways: Ways, packages: Mapping[str, Package]) -> Part:
@@ -152,10 +194,16 @@ def _part(name: str, kind: Kind, ways: Ways, packages: Mapping[str, Package]) ->
     usable = [words for words, needs in ways.items() if not _lacking((*_JOBS, *needs), packages)]
     others = [words for words in ways if words not in usable]
     if not usable:
-        needs = [f"{', '.join(_lacking((*_JOBS, *needs), packages))} for {words}" for words, needs in ways.items()]
-        return Part(name=name, kind=kind, state="missing", words=f"needs {', or '.join(needs)}")
+        return Part(name=name, kind=kind, state="missing", words=f"needs {_needs(ways, packages)}")
     words = "; ".join(usable) + (f" (not: {'; '.join(others)})" if others else "")
     return Part(name=name, kind=kind, state="partly" if others else "ready", words=words)
+
+
+def _needs(ways: Ways, packages: Mapping[str, Package]) -> str:
+    """Return what is missing for each way, in words; what every Job needs is named as one."""
+    if _lacking(_JOBS, packages):
+        return "what every Job needs"
+    return ", or ".join(f"{', '.join(_lacking(needs, packages))} for {words}" for words, needs in ways.items())
 
 
 def _lacking(names: Sequence[str], packages: Mapping[str, Package]) -> list[str]:

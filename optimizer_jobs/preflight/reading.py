@@ -13,7 +13,7 @@ from optimizer_jobs.measure.chance import no_better_than_chance
 from optimizer_jobs.measure.finding import classes_of_graph, find_reading
 from optimizer_jobs.models.engine import EngineError, EngineOptions
 from optimizer_jobs.models.runtime import open_model
-from optimizer_jobs.preflight.refusal import cannot_run
+from optimizer_jobs.preflight.refusal import cannot_run, stage
 from optimizer_jobs.progress import say
 from retune.api.model import Model
 from retune.contract.results import Reason
@@ -33,8 +33,9 @@ def with_reading(opened: Opened, spec: Model, rows: Rows, *, batch: int = 1) -> 
     """
     hint = opened.classes or classes_of_graph(onnx.load(opened.model, load_external_data=False))
     try:
-        session = open_model(opened.model, EngineOptions(spinning=False))
-        found = find_reading(session, spec, rows, classes=hint, batch=batch)
+        with stage("finding its answers"):
+            session = open_model(opened.model, EngineOptions(spinning=False))
+            found = find_reading(session, spec, rows, classes=hint, batch=batch)
     except (EngineError, UnfitAnswersError) as error:
         raise cannot_run(error, uri=spec.uri, task=spec.task) from error
     for note in found.notes:
@@ -57,14 +58,19 @@ def check_chance(opened: Opened, spec: Model, splits: Mapping[str, Rows], *, bat
     """
     held_out = [splits[name] for name in ("validation", "test") if name in splits] or [*splits.values()]
     rows = joined(held_out)
-    answers = answer(
-        open_model(opened.model, EngineOptions(spinning=False)),
-        rows,
-        task=spec.task,
-        classes=opened.classes or None,
-        reading=opened.signature.reading,
-        batch=batch,
-    )
+    try:
+        with stage("asking it rows that it has not learned from"):
+            session = open_model(opened.model, EngineOptions(spinning=False))
+            answers = answer(
+                session,
+                rows,
+                task=spec.task,
+                classes=opened.classes or None,
+                reading=opened.signature.reading,
+                batch=batch,
+            )
+    except (EngineError, UnfitAnswersError) as error:
+        raise cannot_run(error, uri=spec.uri, task=spec.task) from error
     reason = no_better_than_chance(answers, rows)
     if reason is not None:
         raise JobError(

@@ -1,9 +1,15 @@
 """The sentence that refuses a model that cannot be run on its data."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from optimizer_jobs.errors import JobError, printable
+from optimizer_jobs.measure.answers import UnfitAnswersError
+from optimizer_jobs.models.engine import EngineError
 from retune.api.model import Task
 from retune.contract.results import Reason
 
+_SHOWN = 120
 _ROLES = {
     Task.CLASSIFICATION: "a classifier",
     Task.REGRESSION: "a regression",
@@ -20,3 +26,15 @@ def cannot_run(error: Exception, *, uri: str, task: Task) -> JobError:
         f"the model cannot be run as {_ROLES[task]} on this data: {reason}.",
         "Give a model whose outputs fit spec.model.task, and data of the shape it takes.",
     )
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Turn whatever a stage raises into an EngineError that names the stage; refusals in words stay as they are."""
+    try:
+        yield
+    except UnfitAnswersError:
+        raise
+    except Exception as error:
+        words = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {str(error)[:_SHOWN]}"
+        raise EngineError(f"{name} fails ({words})") from error

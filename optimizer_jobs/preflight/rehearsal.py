@@ -5,8 +5,7 @@ hours are spent. It changes nothing and measures nothing.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +19,23 @@ from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Session
 from optimizer_jobs.models.golden import Tensor, check, record
 from optimizer_jobs.models.runtime import open_model
-from optimizer_jobs.preflight.refusal import cannot_run
+from optimizer_jobs.preflight.refusal import cannot_run, stage
 from optimizer_jobs.signature import TEXT
 from optimizer_jobs.technique import Subject
 from optimizer_jobs.techniques.registry import TECHNIQUES, unavailable
 from retune.api.model import Task
 from retune.api.techniques import Technique, TechniqueType
 
-FEW = 64
+FEW = 16
 """Rows that a rehearsal asks, spread over all."""
 
 
-def rehearse(opened: Opened, rows: Rows, *, uri: str, task: Task, batch: int = 1) -> None:
+def rehearse(opened: Opened, splits: Mapping[str, Rows], *, uri: str, task: Task, batch: int = 1) -> None:
     """Open the model, ask it single rows and requests of the usual size, find its answers, and record golden requests.
 
     Args:
         opened: The model as delivered.
-        rows: Rows that it takes.
+        splits: Rows that it takes, by split; those that later stages use are preferred.
         uri: Name by which people know it.
         task: What it does.
         batch: Rows of a usual request.
@@ -44,18 +43,19 @@ def rehearse(opened: Opened, rows: Rows, *, uri: str, task: Task, batch: int = 1
     Raises:
         JobError: ModelInvalid, with the first stage that fails and why.
     """
+    rows = _preferred(splits, "test", "validation")
     few = _spread(rows)
     try:
-        with _stage("opening it"):
+        with stage("opening it"):
             session = open_model(opened.model, EngineOptions(spinning=False))
         for size in _sizes(session, few, batch):
-            with _stage(f"a request of {size} row{'s' if size > 1 else ''}"):
+            with stage(f"a request of {size} row{'s' if size > 1 else ''}"):
                 session.run(few.take(np.arange(size) % len(few)).inputs)
-        with _stage("finding its answers"):
+        with stage("finding its answers"):
             reading = opened.signature.reading
             answer(session, few, task=task, classes=opened.classes or None, reading=reading, batch=FEW)
-        with _stage("recording golden requests"):
-            _replay(session, few)
+        with stage("recording golden requests"):
+            _replay(session, _preferred(splits, "validation", "test"))
     except (EngineError, UnfitAnswersError) as error:
         raise cannot_run(error, uri=uri, task=task) from error
 
@@ -84,16 +84,9 @@ def techniques(opened: Opened, splits: Mapping[str, Rows], *, task: Task) -> dic
     return reasons
 
 
-@contextmanager
-def _stage(name: str) -> Iterator[None]:
-    """Turn whatever a stage raises into an EngineError that names the stage; refusals in words stay as they are."""
-    try:
-        yield
-    except UnfitAnswersError:
-        raise
-    except Exception as error:
-        words = str(error) if isinstance(error, EngineError) else f"{type(error).__name__}: {str(error)[:120]}"
-        raise EngineError(f"{name} fails ({words})") from error
+def _preferred(splits: Mapping[str, Rows], *names: str) -> Rows:
+    """Return the first of these splits that is there, else any."""
+    return next((splits[name] for name in names if name in splits), next(iter(splits.values())))
 
 
 def _spread(rows: Rows) -> Rows:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import yaml
+from onnx import TensorProto, helper
 from skl2onnx import to_onnx
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
@@ -152,6 +154,21 @@ def test_what_is_known_overrules_what_is_guessed(files: Path, capsys: pytest.Cap
     assert "# task: Embedding, because --task says so." in written
     assert "# label: column 'parity', as --label says." in written
     assert written.count('labelColumn: "parity"') == 3
+
+
+def test_of_two_outputs_the_answer_is_asked_for_and_written(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two outputs that know the labels alike: a refusal names them, and `--output-name` chooses one."""
+    model = onnx.load(files / "mlp.onnx")
+    model.graph.node.append(helper.make_node("Neg", ["scores"], ["distances"]))
+    model.graph.node.append(helper.make_node("Neg", ["distances"], ["logits"]))
+    model.graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 10]))
+    onnx.save(model, files / "mlp.onnx")
+    assert command_line.main(["init", str(files / "mlp.onnx")]) == Exit.USAGE
+    assert "outputs scores, logits could each be the answer" in capsys.readouterr().err
+    assert command_line.main(["init", str(files / "mlp.onnx"), "--output-name", "logits"]) == Exit.DONE
+    written = capsys.readouterr().out
+    assert "# output: scores in 'logits', read as probabilities, as --output-name says." in written
+    assert '    outputs:\n      scores: "logits"' in written
 
 
 def test_a_regression_is_seen_by_its_labels(

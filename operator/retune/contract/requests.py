@@ -43,6 +43,8 @@ class InspectRequest(Document):
     """What the model does; None: the Job finds out."""
     label: str | None = None
     """Column with the labels; None: the Job finds out."""
+    output: str | None = None
+    """Output with the answer; None: the Job finds out."""
     batch: int = Field(default=1, ge=1)
     """Rows of a usual request, at which the model is tried."""
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from retune.api.bounds import Address, Number, Sentence, Word
-from retune.api.model import Task
+from retune.api.model import Outputs, Task
 from retune.api.objects import Comparison
 from retune.api.status import Measurement
 from retune.api.watched import FreshData
@@ -85,6 +85,10 @@ class InspectResult(Document):
     """Why the task is this one, as words without a full stop."""
     label_because: str
     """Why the labels are in that column, or in none, as words without a full stop."""
+    output_because: str
+    """Which outputs are the answer, and why where that was told, as words without a full stop."""
+    asked: Outputs = Outputs()
+    """The output that was asked for, as a spec names it."""
     inputs: tuple[Word, ...]
     """Name, type and shape of each input, such as `x float32 (N, 64)`."""
     outputs: tuple[Word, ...]

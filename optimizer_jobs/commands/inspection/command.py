@@ -30,8 +30,8 @@ from optimizer_jobs.preflight.reading import check_chance, with_reading
 from optimizer_jobs.preflight.rehearsal import rehearse, techniques
 from optimizer_jobs.preflight.rows_first import check_rows_first
 from optimizer_jobs.preflight.splits import read_splits
-from optimizer_jobs.signature import TensorSpec
-from retune.api.model import Dataset, ModelFormat, Task
+from optimizer_jobs.signature import Signature, TensorSpec
+from retune.api.model import Dataset, ModelFormat, Outputs, Task
 from retune.contract.requests import InspectRequest
 from retune.contract.results import InspectedFile, InspectResult, Reason
 
@@ -67,15 +67,18 @@ def _inspect(request: InspectRequest, scratch: Path) -> InspectResult:
     tables = {split: _open(spec, scratch / f"seen-{split}") for split, spec in request.data.items()}
     opened, known, guess = _opened(request, model, tables, scratch)
     splits = read_splits(known.specs(request), opened, task=guess.task, into=scratch / "data")
+    asked = _asked_output(request, opened)
     if splits:
-        spec = request.model.model_copy(update={"task": guess.task})
+        spec = request.model.model_copy(update={"task": guess.task, "outputs": asked})
         opened = with_reading(opened, spec, _rows(splits), batch=request.batch)
         check_chance(opened, spec, splits, batch=request.batch)
-        rehearse(opened, _rows(splits), uri=request.model.uri, task=guess.task, batch=request.batch)
+        rehearse(opened, splits, uri=request.model.uri, task=guess.task, batch=request.batch)
     return InspectResult(
         task=guess.task,
         task_because=guess.because,
         label_because=known.label.because,
+        output_because=_answer(opened, request.output),
+        asked=asked,
         inputs=tuple(_words(tensor) for tensor in opened.signature.inputs[:8]),
         outputs=tuple(_words(tensor) for tensor in opened.signature.outputs[:8]),
         size_bytes=model.path.stat().st_size,
@@ -96,7 +99,8 @@ def _opened(
     if known.label.column is None and tables:
         known = _Known(tables, label_by_inputs(list(tables.values()), opened.signature))
     if request.task is None and guess is before:
-        guess = of_outputs(opened.signature, values_of(known.label, tables), known.label)
+        signature = _answering(opened.signature, request.output)
+        guess = of_outputs(signature, values_of(known.label, tables), known.label)
     _check_label(known, opened, guess, request)
     if request.model.format is not ModelFormat.ONNX and guess.task is not before.task and opened.native is not None:
         opened, guess = _converted(request, model, known, guess, scratch / "again")
@@ -176,14 +180,39 @@ def _open(data: Dataset, scratch: Path) -> Columns:
 
 
 def _rows(splits: Mapping[str, Rows]) -> Rows:
-    """Return the rows that a baseline would measure the model on, else any."""
-    best = next((name for name in ("test", "validation") if name in splits), next(iter(splits)))
+    """Return the rows on which a baseline would find the outputs' meaning, else any."""
+    best = next((name for name in ("validation", "test") if name in splits), next(iter(splits)))
     return splits[best]
 
 
 def _file(split: str, spec: Dataset, rows: Rows, known: _Known) -> InspectedFile:
     column = known.label.column if known.label.column in known.tables[split].names else None
     return InspectedFile(split=split, uri=spec.uri, rows=len(rows), label_column=column)
+
+
+def _asked_output(request: InspectRequest, opened: Opened) -> Outputs:
+    """Return the output that was asked for: labels where it holds whole numbers or text, else scores or numbers."""
+    if request.output is None:
+        return Outputs()
+    names = {tensor.name: tensor for tensor in opened.signature.outputs}
+    whole = request.output in names and not names[request.output].is_float
+    return Outputs(label=request.output) if whole else Outputs(scores=request.output)
+
+
+def _answering(signature: Signature, output: str | None) -> Signature:
+    """Return the signature with only the output that was asked for, where one was and there is one."""
+    kept = tuple(tensor for tensor in signature.outputs if output in {None, tensor.name})
+    return signature.model_copy(update={"outputs": kept or signature.outputs})
+
+
+def _answer(opened: Opened, output: str | None) -> str:
+    reading = opened.signature.reading
+    if reading is None:
+        return "not looked for, because no data file was given"
+    label = [f"labels in {reading.label!r}"] if reading.label else []
+    scale = f", read as {reading.scale.lower()}" if reading.scale else ""
+    scores = [f"{'scores' if reading.scale else 'numbers'} in {reading.scores!r}{scale}"] if reading.scores else []
+    return " and ".join([*label, *scores]) + (", as --output-name says" if output else "")
 
 
 def _opset(model: Path) -> int | None:

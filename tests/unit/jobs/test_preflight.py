@@ -26,9 +26,9 @@ AUDIO = TensorSpec(name="audio", dtype="float32", shape=(-1, 576))
 SCORES = TensorSpec(name="scores", dtype="float32", shape=(-1, 2))
 
 
-def rows(labels: np.ndarray | None, **inputs: np.ndarray) -> Rows:
-    """Return rows of these inputs."""
-    return Rows(inputs=inputs, labels=labels, digest="sha256:0")
+def rows(labels: np.ndarray | None, **inputs: np.ndarray) -> dict[str, Rows]:
+    """Return a test split of these inputs."""
+    return {"test": Rows(inputs=inputs, labels=labels, digest="sha256:0")}
 
 
 def saved(path: Path, nodes: list[onnx.NodeProto], *, width: int = 4, **weights: np.ndarray) -> Opened:
@@ -86,7 +86,7 @@ def test_labels_that_the_model_never_answers_are_refused_with_the_numbers(tmp_pa
     asked = rows(1 - labels, x=np.eye(4, dtype=np.float32)[labels])
     model = Model(uri=URI)
     with pytest.raises(JobError, match=r"balanced_accuracy 0 \(.*chance is 0.5; roc_auc 0 ") as caught:
-        check_chance(with_reading(opened, model, asked), model, {"validation": asked})
+        check_chance(with_reading(opened, model, asked["test"]), model, asked)
     assert caught.value.reason is Reason.BASELINE_NOT_BETTER_THAN_CHANCE
 
 

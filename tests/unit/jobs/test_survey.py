@@ -1,7 +1,10 @@
 """What is ready and what is missing in a Python environment, in any environment."""
 
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +24,13 @@ def test_every_format_technique_and_engine_is_told_of() -> None:
     parts = {(part.kind, part.name) for part in survey.run(REQUEST).parts}
     every = {"Format": ModelFormat, "Technique": TechniqueType, "Engine": EngineName}
     assert parts == {(kind, name.value) for kind, names in every.items() for name in names}
+
+
+def test_what_every_job_needs_is_the_extra_of_the_jobs() -> None:
+    """A dependency that is added to one is missed by nobody in the other."""
+    project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["project"]
+    extra = {re.split(r"[\[<>=]", line, maxsplit=1)[0] for line in project["optional-dependencies"]["jobs"]}
+    assert set(survey._JOBS) == extra
 
 
 def test_it_answers_where_nothing_else_is_installed() -> None:

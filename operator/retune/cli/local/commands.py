@@ -92,7 +92,7 @@ def run_init(arguments: argparse.Namespace, _: Console) -> int:
     guess = init.guess(
         arguments.model, arguments.data, claim=arguments.claim, factory=arguments.factory, trusted=arguments.allow_code
     )
-    inspected = init.inspect(guess, task=arguments.task, label=arguments.label)
+    inspected = init.inspect(guess, task=arguments.task, label=arguments.label, output=arguments.output_name)
     text = init.manifest(guess, inspected, name=arguments.name or _resource_name(arguments.model.stem))
     if arguments.file is None:
         sys.stdout.write(text)

@@ -27,8 +27,8 @@ _ENGINES = {
 }
 """Lines of Python that answer rows with a model file, by engine; TensorRT runs through ONNX Runtime too."""
 _REFUSED = {
-    "AccuracyBelowMargin": "allow a larger loss in spec.objectives, or give spec.data.training so that it is regained",
-    "QualityBelowMargin": "allow a larger loss in spec.objectives, or give spec.data.training so that it is regained",
+    "AccuracyBelowMargin": "allow a larger loss in spec.objectives, or more trials in spec.search.maxTrials",
+    "QualityBelowMargin": "allow a larger loss in spec.objectives, or more trials in spec.search.maxTrials",
     "LatencyAboveLimit": "raise the limit on latency in spec.objectives, or allow more techniques",
     "LatencyUncertain": "measure again while nothing else runs on this machine",
     "MeasurementUnreliable": "measure again while nothing else runs on this machine",
@@ -76,6 +76,6 @@ def _more(spec: Snapshot, reason: str) -> str:
     """Return what could show a gain where none was shown."""
     if reason == "MeasurementUnreliable":
         return _REFUSED[reason]
-    training = [] if spec.data.training else ["give spec.data.training, which more techniques learn on"]
+    training = [] if spec.data.training else ["give spec.data.training, on which more techniques learn"]
     trials = f"allow more than {spec.search.max_trials} trials (spec.search.maxTrials)"
     return "; ".join([*training, trials, "or ask `retune doctor` which techniques are missing here"])

@@ -39,7 +39,7 @@ ROLES = {"training": ("train",), "validation": ("val", "dev"), "test": ("test",)
 
 _DATA = {".npz", ".parquet", ".csv"}
 _DEFAULT = {
-    Task.CLASSIFICATION: "accuracy may fall by at most one point",
+    Task.CLASSIFICATION: "accuracy may fall by at most one point and probabilities by little",
     Task.REGRESSION: "the error (rmse) may grow by at most 1 %",
     Task.EMBEDDING: "19 of 20 rows keep the nearest neighbour that the model as delivered gives them",
 }
@@ -112,19 +112,23 @@ def _format(model: Path) -> ModelFormat:
     return FORMATS[suffix]
 
 
-def inspect(files: Guess, *, task: Task | None = None, label: str | None = None) -> InspectResult:
+def inspect(
+    files: Guess, *, task: Task | None = None, label: str | None = None, output: str | None = None
+) -> InspectResult:
     """Have a Job look at model and data.
 
     Args:
         files: What the names of the files say.
         task: What the model does; None to find out.
         label: Column with the labels; None to find out.
+        output: Output with the answer; None to find out.
 
     Raises:
         AccessError: The model or a file cannot be used; the sentence is the Job's.
     """
+    known = {"task": task, "label": label, "output": output}
     request = InspectRequest.model_validate(
-        {"resource": "local/init", "model": files.model, "data": dict(files.sets), "task": task, "label": label}
+        {"resource": "local/init", "model": files.model, "data": dict(files.sets)} | known
     )
     (result,) = run([Job(request, environment=job_environment({files.claim: files.root}))], heard=lambda _: None)
     if not isinstance(result, InspectResult):
@@ -145,6 +149,7 @@ def manifest(files: Guess, inspected: InspectResult, *, name: str) -> str:
         f"# Inputs: {'; '.join(inspected.inputs)}. Outputs: {'; '.join(inspected.outputs)}.",
         f"# task: {inspected.task}, because {inspected.task_because}.",
         f"# label: {inspected.label_because}.",
+        f"# output: {inspected.output_because}.",
         f"# objectives: none listed, so {_DEFAULT[inspected.task]}; then p95 latency decides, then size.",
         *_techniques(inspected),
         "apiVersion: retune.dev/v1alpha1",
@@ -152,7 +157,7 @@ def manifest(files: Guess, inspected: InspectResult, *, name: str) -> str:
         "metadata:",
         f"  name: {name}",
         "spec:",
-        *_model(files.model, inspected.task),
+        *_model(files.model, inspected),
         "  data:",
         *(line for role in ROLES for line in _dataset(role, files.sets.get(role), contents)),
         "  target:",
@@ -169,8 +174,10 @@ def _techniques(inspected: InspectResult) -> list[str]:
     return [f"# Techniques to be tried: {', '.join(usable) or 'none'}.", *heading, *left_out]
 
 
-def _model(model: Model, task: Task) -> list[str]:
-    lines = ["  model:", f"    uri: {model.uri}", f"    format: {model.format}", f"    task: {task}"]
+def _model(model: Model, inspected: InspectResult) -> list[str]:
+    lines = ["  model:", f"    uri: {model.uri}", f"    format: {model.format}", f"    task: {inspected.task}"]
+    for field, name in inspected.asked.to_dict().items():
+        lines += ["    outputs:", f"      {field}: {json.dumps(name)}"]
     if model.factory:
         lines += ["    factory:", f"      entryPoint: {model.factory.entry_point}"]
     return [*lines, *([f"    trust: {model.trust}"] if model.trust else [])]

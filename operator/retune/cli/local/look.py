@@ -38,6 +38,7 @@ def add_model(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--data", action="append", type=Path, default=[], metavar="PATH", help=data)
     sub.add_argument("--task", type=Task, choices=list(Task), help="what the model does (default: it is guessed)")
     sub.add_argument("--label", metavar="COLUMN", help="column with the labels (default: it is guessed)")
+    sub.add_argument("--output-name", metavar="OUTPUT", help="output with the answer (default: it is guessed)")
     sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a file of weights")
     sub.add_argument("--allow-code", action="store_true", help="look into a format that runs code from the file")
 
@@ -67,7 +68,7 @@ def run_inspect(arguments: argparse.Namespace, console: Console) -> int:
         trusted=arguments.allow_code,
         roles_needed=False,
     )
-    result = init.inspect(files, task=arguments.task, label=arguments.label)
+    result = init.inspect(files, task=arguments.task, label=arguments.label, output=arguments.output_name)
     if arguments.output:
         sys.stdout.write(json.dumps(result.to_dict(), indent=2) + "\n")
     else:

@@ -59,6 +59,7 @@ def inspection(result: InspectResult) -> RenderableType:
         *(("output", words) for words in result.outputs),
         ("task", f"{result.task}, because {result.task_because}"),
         ("label", result.label_because),
+        ("answer", result.output_because),
         ("size", figures.size(result.size_bytes)),
         ("opset", str(result.opset) if result.opset else "none of ONNX's own"),
         *((file.split, f"{file.rows} rows in {file.uri.rpartition('/')[2]}") for file in result.files),
