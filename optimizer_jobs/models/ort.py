@@ -15,12 +15,13 @@ from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 
 ort.disable_telemetry_events()
 
-_LEVELS = {
+LEVELS = {
     "disabled": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
+"""ONNX Runtime's own constant for each graph level of the options."""
 _DTYPES = {
     "tensor(float16)": "float16",
     "tensor(float)": "float32",
@@ -105,7 +106,7 @@ def session_options(options: EngineOptions, path: Path) -> ort.SessionOptions:
     session.intra_op_num_threads = options.threads
     session.inter_op_num_threads = 1
     session.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    session.graph_optimization_level = _LEVELS[options.graph_level]
+    session.graph_optimization_level = LEVELS[options.graph_level]
     session.log_severity_level = _ERRORS_ONLY
     session.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
     if options.rows:

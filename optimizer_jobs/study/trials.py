@@ -37,6 +37,8 @@ ENDED = "ended"
 """User attribute of a study that says which budget ended it after how many trials, in words without a full stop."""
 LEFT_OUT = "left_out"
 """User attribute of a study that says why techniques and engines were left out, by name."""
+UNCHANGED = "unchanged:"
+"""Prefix of the study's user attributes that name trials which ran what an earlier one did, and so do not count."""
 LOST = "lost:"
 """Prefix of the study's user attributes that name trials which must not count, with the reason."""
 
@@ -64,6 +66,8 @@ class TrialResult:
     stopped: bool = False
     """Whether it was ended while it was built, because training fell behind or a budget was spent."""
     engine: dict[str, Any] = field(default_factory=dict)
+    runs: str | None = None
+    """Digest of what it runs: the same for trials that differ in nothing that has an effect."""
     uri: str | None = None
     digest: str | None = None
     control: bool = False
@@ -216,7 +220,15 @@ def number_of(trial: FrozenTrial) -> int:
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that count against the budget: all except those handed back or lost with their worker."""
+    """Return the trials that count against the budget: those that `known` returns and that ran something new."""
+    marked = study.user_attrs
+    return [
+        trial for trial in known(study) if not trial.state.is_finished() or f"{UNCHANGED}{trial.number}" not in marked
+    ]
+
+
+def known(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trials from which something is known: all except those handed back or lost with their worker."""
     marked = study.user_attrs
     return [
         trial

@@ -18,7 +18,7 @@ from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.production.reference import of_bundle, read_reference
 from optimizer_jobs.run import execute
 from optimizer_jobs.study.finalists import finalists
-from optimizer_jobs.study.trials import open_study
+from optimizer_jobs.study.trials import ENDED, open_study
 from retune.contract.requests import BaselineRequest, JudgeRequest, SearchRequest
 from retune.contract.results import JudgeResult, Reason, Verdict, encode_result
 from tests.unit.jobs.models_for_tests import digits
@@ -231,6 +231,21 @@ def test_rejected_bundles_are_not_judged_again(searched: Searched) -> None:
 
     assert (result.verdict, result.reason, result.candidate) == (Verdict.NO_GAIN, "NoFinalist", None)
     assert "no candidate to judge" in searched.path("report.html").read_text()
+
+
+def test_a_budget_that_ended_the_search_is_told_where_nothing_is_left_to_judge(searched: Searched) -> None:
+    """Nobody reads that no candidate differs where the time was over before there was one."""
+    request = searched.request()
+    study = open_study(STORE, RUN)
+    study.set_user_attr(ENDED, "the budget of 4 min (search.maxDuration) ended after 3 of 12 trials")
+    every = finalists(study, request.objectives, count=100)
+    result = judged(searched.request(rejected=[candidate.bundle.digest for candidate in every]))
+
+    assert (result.verdict, result.reason) == (Verdict.NO_GAIN, "NoFinalist")
+    assert result.message == (
+        "The budget of 4 min (search.maxDuration) ended after 3 of 12 trials, before one gave a candidate that differs "
+        "from the champion; the champion stays."
+    )
 
 
 def test_damaged_finalist_stops_the_judge_with_its_name(searched: Searched) -> None:

@@ -33,7 +33,7 @@ from optimizer_jobs.commands.search.progress import Gauges, trial_line
 from optimizer_jobs.commands.search.samplers import refuse, replaced, sampler
 from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.commands.search.termination import given_up_when, termination_held_back
-from optimizer_jobs.commands.search.trial import Bench, Discarded
+from optimizer_jobs.commands.search.trial import Bench, Discarded, Unchanged
 from optimizer_jobs.commands.search.warm_start import warm_start
 from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.data.uris import resolve
@@ -45,7 +45,16 @@ from optimizer_jobs.progress import say, step
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.objectives import limits
 from optimizer_jobs.study.protection import fitted
-from optimizer_jobs.study.trials import LEFT_OUT, PLAN, TrialResult, counted, journal_path, open_study
+from optimizer_jobs.study.trials import (
+    LEFT_OUT,
+    PLAN,
+    TrialResult,
+    counted,
+    journal_path,
+    number_of,
+    open_study,
+    read_result,
+)
 from optimizer_jobs.technique import Params, StoppedEarlyError, Subject
 from optimizer_jobs.techniques.adversarial_training import attack_of
 from optimizer_jobs.techniques.containment import BrokenTechniqueError
@@ -173,23 +182,32 @@ class _Search:
             if trial is None:
                 time.sleep(POLL_SECONDS)
                 return
-            result, state = self._attempt(trial)
+            result, state, unchanged = self._attempt(trial)
             with termination_held_back():
-                recorded = self._leases.tell(trial, result, state=state)
+                recorded = self._leases.tell(trial, result, state=state, counts=not unchanged)
                 self.budget.account()
         except BaseException:
             if trial is not None:
                 with termination_held_back():
                     self._leases.hand_back(trial, "its worker stopped")
             raise
-        line = trial_line(self._leases.number(trial), self.trials, result=result, state=state)
+        line = trial_line(self._leases.number(trial), self.trials, result=result, state=state, unchanged=unchanged)
         say(line if recorded else f"{line}  not recorded: another worker has taken it over")
 
     def _fresh(self, tried: set[str]) -> Params | None:
         return self._source.fresh(tried, key=self._equivalence.key)
 
-    def _attempt(self, trial: Trial) -> tuple[TrialResult, TrialState]:
-        """Return the result of a trial. A store that cannot be written ends the Job; any other error only the trial."""
+    def _attempt(self, trial: Trial) -> tuple[TrialResult, TrialState, bool]:
+        """Return the result of a trial, how it ended, and whether it ran nothing new.
+
+        A store that cannot be written ends the Job; any other error only the trial.
+        """
+        try:
+            return *self._result_of(trial), False
+        except Unchanged as unchanged:
+            return unchanged.result, TrialState.PRUNED, True
+
+    def _result_of(self, trial: Trial) -> tuple[TrialResult, TrialState]:
         plan, bench = self._space.draw(trial), self._bench
         trial.set_user_attr(PLAN, plan.key)
         ended = partial(TrialResult, plan=plan.words, steps=plan.names)
@@ -199,7 +217,10 @@ class _Search:
         watch = Watch(trial, self._study, rule=rule, budget=self.budget, enough=bench.enough)
         try:
             with given_up_when(self.budget.look):
-                return bench.run(plan, number=self._leases.number(trial), watch=watch), TrialState.COMPLETE
+                number = self._leases.number(trial)
+                return bench.run(plan, number=number, watch=watch, earlier=self._earlier), TrialState.COMPLETE
+        except Unchanged:
+            raise
         except Discarded as discarded:
             return discarded.result, TrialState.PRUNED
         except StoppedEarlyError as stopped:
@@ -212,6 +233,13 @@ class _Search:
             if isinstance(error, OSError) and store_error(error, uri=bench.candidates_uri) is not None:
                 raise
             return ended(reason=printable(f"{type(error).__name__}: {error}", limit=300)), TrialState.FAIL
+
+    def _earlier(self, runs: str) -> int | None:
+        """Return the number of a finished trial that runs what has this digest, or None; a grid tries everything."""
+        if isinstance(self._source, Grid):
+            return None
+        finished = [trial for trial in counted(self._study) if trial.state.is_finished()]
+        return next((number_of(trial) for trial in finished if read_result(trial).runs == runs), None)
 
 
 def _estimate(request: SearchRequest, bench: Bench, space: Space, *, trials: int) -> Estimate:

@@ -14,7 +14,7 @@ from optuna.trial import BaseTrial
 
 from optimizer_jobs.commands.search.space import Plan, Space
 from optimizer_jobs.commands.search.stages import trains
-from optimizer_jobs.study.trials import KEY, TrialResult, counted, read_result
+from optimizer_jobs.study.trials import KEY, TrialResult, known, read_result
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Step
 
@@ -71,7 +71,7 @@ class Equivalence:
 
     def _learn(self) -> None:
         """Read the trials that ended since the last call."""
-        ended = [trial for trial in counted(self.study) if trial.state.is_finished() and KEY in trial.user_attrs]
+        ended = [trial for trial in known(self.study) if trial.state.is_finished() and KEY in trial.user_attrs]
         new = [trial for trial in ended if trial.number not in self._tried]
         for trial in new:
             plan, result, key = self.space.recall(trial.params), read_result(trial), trial.user_attrs[KEY]

@@ -2,8 +2,8 @@
 
 The budget is in the study as waiting trials. A worker takes one of them at a time, and none after a budget of time is
 spent. A trial is marked, does not count and is replaced by a new waiting trial when its worker died, handed it back, or
-drew a combination that was already tried. A worker that was taken for dead and returns cannot record anything, because
-its trial is finished already.
+drew a combination that was already tried, and when it came out to run what an earlier trial did. A worker that was
+taken for dead and returns cannot record anything, because its trial is finished already.
 
 A worker shows that it is alive by increasing a counter in the study. Others only watch the counter change, and never
 compare clocks.
@@ -24,7 +24,18 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from optimizer_jobs.study.trials import KEY, LOST, NUMBER, RESULT, TrialResult, constrain, counted, record
+from optimizer_jobs.study.trials import (
+    KEY,
+    LOST,
+    NUMBER,
+    RESULT,
+    UNCHANGED,
+    TrialResult,
+    constrain,
+    counted,
+    known,
+    record,
+)
 
 BEAT_SECONDS = 10.0
 LEASE_SECONDS = 60.0
@@ -34,6 +45,8 @@ POLL_SECONDS = 1.0
 _OWNER, _TICKET, _REPEATS, _DEATHS = "owner", "ticket", "repeats", "deaths"
 MOST_DEATHS = 2
 """A trial counts as failed when this many workers died while they ran it; it probably needs too much memory."""
+UNCHANGED_A_TRIAL = 3
+"""Trials that need not count, for each trial of the budget; more of them count, so that a search ends."""
 _BEAT = "beat:"
 
 
@@ -127,8 +140,28 @@ class Leases:
             return True
         return self._closed() is not None and not self._states(TrialState.RUNNING)
 
-    def tell(self, trial: Trial, result: TrialResult, *, state: TrialState) -> bool:
-        """Record the end of a trial; return False when another worker took it over and nothing was recorded."""
+    def tell(self, trial: Trial, result: TrialResult, *, state: TrialState, counts: bool = True) -> bool:
+        """Record the end of a trial; return False when another worker took it over and nothing was recorded.
+
+        Args:
+            trial: The trial.
+            result: Its result.
+            state: How it ended.
+            counts: Whether it spends the budget. If not, another trial takes its place.
+        """
+        if counts or len(self._unchanged()) >= UNCHANGED_A_TRIAL * self._budget:
+            return self._tell(trial, result, state=state)
+        with self._locked():
+            self._study.set_user_attr(f"{UNCHANGED}{trial.number}", result.reason)
+            recorded = self._tell(trial, result, state=state)
+            if recorded:
+                self._enqueue(trial.user_attrs[_TICKET], {})
+        return recorded
+
+    def _unchanged(self) -> list[str]:
+        return [name for name in self._study.user_attrs if name.startswith(UNCHANGED)]
+
+    def _tell(self, trial: Trial, result: TrialResult, *, state: TrialState) -> bool:
         try:
             trial.set_user_attr(RESULT, record(result))
             constrain(trial, result)
@@ -184,7 +217,7 @@ class Leases:
             self._replace(self._current(trial.number), "beyond the budget", params=None)
             return False
         drawn, present = draw(trial), counted(self._study)
-        tried = {other.user_attrs[KEY] for other in present if KEY in other.user_attrs}
+        tried = {other.user_attrs[KEY] for other in known(self._study) if KEY in other.user_attrs}
         if drawn.key in tried:
             untried = fresh(tried)
             if untried is not None:

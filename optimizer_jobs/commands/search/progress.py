@@ -17,8 +17,13 @@ from retune.api.objectives import Objective
 from retune.contract.paths import METRIC_BEST, METRIC_TRIALS_DONE, METRIC_TRIALS_FAILED, METRIC_TRIALS_TOTAL
 
 
-def trial_line(number: int, budget: int, *, result: TrialResult, state: TrialState) -> str:
-    """Return a trial's line, such as `trial 7/24  int8 dynamic, 2 threads  accuracy 0.981 (-0.002)  size x0.26`."""
+def trial_line(number: int, budget: int, *, result: TrialResult, state: TrialState, unchanged: bool = False) -> str:
+    """Return a trial's line, such as `trial 7/24  int8 dynamic, 2 threads  accuracy 0.981 (-0.002)  size x0.26`.
+
+    A trial that ran nothing new has no number, because it does not count.
+    """
+    if unchanged:
+        return "  ".join(["does not count", result.plan, str(result.reason), *result.skipped])
     parts = [f"trial {number}/{budget}", result.plan]
     if state is TrialState.COMPLETE:
         missed = [f"misses the limit on {name}" for name, amount in result.shortfalls.items() if amount > 0]

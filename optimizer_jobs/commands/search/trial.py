@@ -15,6 +15,7 @@ from optuna.trial import FixedTrial
 
 from optimizer_jobs.commands.search.early_stopping import Watch
 from optimizer_jobs.commands.search.measuring import SideBySide
+from optimizer_jobs.commands.search.sameness import what_runs
 from optimizer_jobs.commands.search.space import Plan
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.answers import Answers, alike, answer
@@ -46,6 +47,14 @@ PROXY_AGREEMENT = 0.8
 
 _REPORTED = {Task.CLASSIFICATION: Metric.ACCURACY, Task.EMBEDDING: Metric.COSINE}
 """By task, the metric that training reports as quality; for other tasks, it reports none of the objectives' metrics."""
+
+
+class Unchanged(Exception):  # noqa: N818 - an outcome, not an error
+    """The candidate runs what an earlier trial ran; carries the result so far."""
+
+    def __init__(self, result: TrialResult) -> None:
+        super().__init__(result.reason)
+        self.result = result
 
 
 class Discarded(Exception):  # noqa: N818 - an outcome, not an error
@@ -121,21 +130,33 @@ class Bench:
             seconds=seconds,
         )
 
-    def run(self, plan: Plan, *, number: int, watch: Watch | None = None) -> TrialResult:
+    def run(
+        self,
+        plan: Plan,
+        *,
+        number: int,
+        watch: Watch | None = None,
+        earlier: Callable[[str], int | None] = lambda _: None,
+    ) -> TrialResult:
         """Build, check, measure and store the model of a plan.
 
         Args:
             plan: What is done to the model, and how it is run.
             number: The trial's number for people.
             watch: Is told of every step and epoch, and may raise StoppedEarlyError.
+            earlier: Returns the number of an earlier trial that runs what has this digest, or None.
 
         Raises:
+            Unchanged: An earlier trial runs the same.
             Discarded: The model is broken, or the same bundle was rejected before.
         """
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             built = self._built(plan, Path(folder), watch)
+            runs = what_runs(built.model, plan.engine, scratch=Path(folder))
+            result = replace(_result(plan, built), one_line=self._is_one_line(plan), runs=runs)
+            if (same := earlier(runs)) is not None:
+                raise Unchanged(replace(result, reason=f"it runs the same as trial {same}"))
             session = open_model(built.model, plan.engine)
-            result = replace(_result(plan, built), one_line=self._is_one_line(plan))
             result = self._checked(result, session)
             bundle = self._bundle(Path(folder) / "bundle", plan=plan, built=built, session=session, number=number)
             if bundle.digest in self.rejected:

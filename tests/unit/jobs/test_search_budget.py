@@ -16,9 +16,9 @@ from optimizer_jobs.commands.search import budget as module
 from optimizer_jobs.commands.search.budget import Budget, BudgetSpentError, cpu_seconds
 from optimizer_jobs.commands.search.early_stopping import Watch
 from optimizer_jobs.commands.search.estimate import LEAST_SECONDS, Estimate
-from optimizer_jobs.commands.search.leases import Leases, Worker
+from optimizer_jobs.commands.search.leases import UNCHANGED_A_TRIAL, Leases, Worker
 from optimizer_jobs.commands.search.termination import given_up_when, termination_held_back
-from optimizer_jobs.study.trials import ENDED, TrialResult, journal_path, open_study, trials_table
+from optimizer_jobs.study.trials import ENDED, KEY, TrialResult, journal_path, open_study, trials_table
 from retune.api.model import Task
 from retune.api.objectives import default_objectives
 from retune.api.search import Search
@@ -142,6 +142,22 @@ def test_nobody_starts_a_trial_when_a_budget_is_spent(study: optuna.Study, store
     leases.tell(trial, TrialResult(plan="", reason="given up", stopped=True), state=TrialState.PRUNED)
     assert leases.finished()
     assert [row.outcome for row in trials_table(open_study(store, "r1"))] == ["discarded"]
+
+
+def test_a_trial_that_ran_nothing_new_spends_no_budget(study: optuna.Study, store: str) -> None:
+    """Another takes its place, its combination is not drawn again, and it is in no table; this ends some time."""
+    space, budget = search_worker.space(), 3
+    leases = Leases(study, Worker(0), journal=journal_path(store, "r1"), budget=budget)
+    keys = []
+    while not leases.finished():
+        trial = leases.take(space.draw, space.fresh)
+        assert trial is not None
+        keys.append(trial.user_attrs[KEY])
+        leases.tell(
+            trial, TrialResult(plan="", reason="it runs the same as trial 1"), state=TrialState.PRUNED, counts=False
+        )
+    assert len(set(keys)) == len(keys) == (1 + UNCHANGED_A_TRIAL) * budget
+    assert [row.number for row in trials_table(open_study(store, "r1"))] == [1, 2, 3]
 
 
 def test_a_search_over_its_time_does_not_wait_for_the_dead(study: optuna.Study, store: str) -> None:
