@@ -205,6 +205,10 @@ ACCEPTED = (
             }
         },
     ),
+    *(
+        Case(f"boosted trees of {library}", {"spec.model.format": library})
+        for library in ("XGBoost", "LightGBM", "CatBoost")
+    ),
     Case("a pickle that is trusted", {"spec.model.format": "Pickle", "spec.model.trust": "RunsCodeFromFile"}),
     Case(
         "a regression with its own metric",

@@ -4,10 +4,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import lightgbm
 import numpy as np
 import onnx
 import pytest
+import xgboost
 from onnx import helper
+from skl2onnx import to_onnx
 
 from optimizer_jobs.commands.baseline import run
 from optimizer_jobs.data.fetch import file_digest
@@ -17,12 +20,12 @@ from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model, open_session
 from optimizer_jobs.production.reference import of_bundle, read_reference
-from retune.api.model import Data, Model
+from retune.api.model import Data, Model, ModelFormat
 from retune.api.objectives import Metric
 from retune.contract.requests import BaselineRequest
 from retune.contract.results import Reason, encode_result, parse_result
 from tests.unit.jobs.conftest import Claims
-from tests.unit.jobs.models_for_tests import digits, save_graph
+from tests.unit.jobs.models_for_tests import digits, fit_mlp, save_graph
 
 Ask = Callable[..., BaselineRequest]
 
@@ -31,11 +34,13 @@ Ask = Callable[..., BaselineRequest]
 def ask(data: Data, store: str) -> Ask:
     """Return a baseline request for a model of claim digits, with any part replaced."""
 
-    def request(model: str = "mlp.onnx", **parts: object) -> BaselineRequest:
+    def request(
+        model: str = "mlp.onnx", *, format_: ModelFormat = ModelFormat.ONNX, **parts: object
+    ) -> BaselineRequest:
         fields = {
             "resource": "ml/digits",
             "spec_hash": "abc",
-            "model": Model(uri=f"pvc://digits/{model}"),
+            "model": Model(uri=f"pvc://digits/{model}", format=format_),
             "data": data,
             "store": store,
             "threads": 1,
@@ -74,6 +79,33 @@ def test_a_delivered_model_becomes_version_one(ask: Ask, claims: Claims, model: 
         f"{end:.4g}" for end in (interval.value, interval.low, interval.high)
     ]
     assert accuracy.samples == len(y)
+
+
+@pytest.mark.parametrize("file", ["trees.ubj", "trees.txt", "maps.onnx"])
+def test_what_strangers_save_becomes_version_one(ask: Ask, claims: Claims, file: str) -> None:
+    """Files of boosted trees, and ONNX with maps for scores, answer `label` and one score a class, as they did."""
+    path, (X, y) = claims.root / "digits" / file, digits("training")
+    unseen, labels = digits("test")
+    if file == "trees.txt":
+        booster = lightgbm.train(
+            {"objective": "multiclass", "num_class": 10, "verbose": -1, "num_threads": 1}, lightgbm.Dataset(X, y), 10
+        )
+        booster.save_model(path)
+        expected = np.asarray(booster.predict(unseen))
+    elif file == "trees.ubj":
+        classifier = xgboost.XGBClassifier(n_estimators=10, max_depth=4, n_jobs=1).fit(X, y)
+        classifier.save_model(path)
+        expected = classifier.predict_proba(unseen)
+    else:
+        network = fit_mlp(hidden=8)
+        path.write_bytes(to_onnx(network, X[:1], target_opset=17).SerializeToString())
+        expected = network.predict_proba(unseen)
+    formats = {".ubj": "XGBoost", ".txt": "LightGBM", ".onnx": "ONNX"}
+    result = run(ask(file, format_=ModelFormat(formats[path.suffix])))
+    bundle = open_bundle(result.bundle.uri, digest=result.bundle.digest)
+    label, scores = open_session(bundle).run({bundle.manifest.signature.inputs[0].name: unseen}).values()
+    assert np.abs(scores - expected).max() < 1e-5
+    assert float(result.metrics[0].value) == pytest.approx((label == labels).mean(), rel=1e-3)
 
 
 def test_every_number_has_its_interval(ask: Ask) -> None:

@@ -14,6 +14,12 @@ def test_library_of_a_technique_is_there(name: str) -> None:
     import_module(name)
 
 
+@pytest.mark.parametrize("name", ["treelite", "xgboost", "lightgbm", "catboost"])
+def test_library_of_boosted_trees_is_there(name: str) -> None:
+    """Pickles of its classes open, and conversions are compared with its own answers."""
+    import_module(name)
+
+
 @pytest.mark.parametrize("name", ["openvino_telemetry", "wandb", "mlflow"])
 def test_nothing_that_reports_home_is_there(name: str) -> None:
     """Left out of the lock on purpose."""

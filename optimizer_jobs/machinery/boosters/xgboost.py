@@ -5,7 +5,7 @@ stopping found the best model. Nothing in the file is code.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,9 @@ def read(path: Path) -> Booster:
     else:
         form = "ubjson" if binary else "json"
         loaded = parsed(lambda: treelite.frontend.load_xgboost_model(path, format_choice=form))
-    rounds = _rounds(learner.get("attributes", {}), trees["model"])
-    first = int(trees["model"]["iteration_indptr"][rounds]) if rounds else None
+    ends = _ends(learner, trees["model"])
+    rounds = _rounds(learner.get("attributes", {}), ends)
+    first = ends[rounds - 1] if rounds else None
     return Booster(
         forest=forest_of(loaded, classifies=objective in _CLASSIFIERS, first=first),
         parsed=loaded,
@@ -99,12 +100,22 @@ def _texts(encoded: Json) -> list[Any]:
     return [content[begin:end].decode() for begin, end in pairwise(offsets)]
 
 
-def _rounds(attributes: Json, trees: Json) -> int | None:
+def _ends(learner: Json, trees: Json) -> list[int]:
+    """Return how many trees there are after each round of the training; XGBoost before 2.0 does not keep it."""
+    if "iteration_indptr" in trees:
+        return [int(end) for end in trees["iteration_indptr"][1:]]
+    settings, kept = learner["learner_model_param"], trees["gbtree_model_param"]
+    outputs = max(int(settings.get("num_class", 0)), int(settings.get("num_target", 1)), 1)
+    a_round = outputs * int(kept.get("num_parallel_tree", 1))
+    return list(range(a_round, int(kept["num_trees"]) + 1, a_round))
+
+
+def _rounds(attributes: Json, ends: Sequence[int]) -> int | None:
     """Return the rounds up to the best one, where scikit-learn's interface has saved the file; None for all.
 
     Its `predict` uses no tree after that round, while a Booster by itself uses all of them.
     """
-    best, rounds = attributes.get("best_iteration"), len(trees.get("iteration_indptr", ())) - 1
-    if best is None or "scikit_learn" not in attributes or not 0 <= int(best) < rounds - 1:
+    best = attributes.get("best_iteration")
+    if best is None or "scikit_learn" not in attributes or not 0 <= int(best) < len(ends) - 1:
         return None
     return int(best) + 1

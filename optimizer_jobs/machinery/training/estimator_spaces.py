@@ -47,6 +47,18 @@ _HISTOGRAMS = (
     between("l2_regularization", 1e-6, 10.0, log=True),
     between("min_samples_leaf", 2, 100, integer=True),
 )
+_XGBOOST = (
+    between("learning_rate", 0.01, 0.5, log=True),
+    between("min_child_weight", 0.5, 50.0, log=True),
+    between("subsample", 0.5, 1.0),
+    between("colsample_bytree", 0.4, 1.0),
+)
+_LIGHTGBM = (
+    between("learning_rate", 0.01, 0.5, log=True),
+    among("num_leaves", (7, 15, 31, 63, 127)),
+    between("min_child_samples", 2, 100, integer=True),
+    between("colsample_bytree", 0.4, 1.0),
+)
 _NETWORK = (
     between("alpha", 1e-6, 1e-1, log=True),
     between("learning_rate_init", 1e-4, 3e-2, log=True),
@@ -77,6 +89,8 @@ HYPERPARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
     "KNeighborsClassifier": _NEIGHBOURS,
     "KNeighborsRegressor": _NEIGHBOURS,
     "Lasso": _ALPHA,
+    "LGBMClassifier": _LIGHTGBM,
+    "LGBMRegressor": _LIGHTGBM,
     "LinearSVC": _C,
     "LinearSVR": (*_C, *_EPSILON),
     "LogisticRegression": _C,
@@ -91,6 +105,8 @@ HYPERPARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
     "SGDRegressor": _SGD,
     "SVC": _SVM,
     "SVR": (*_SVM, *_EPSILON),
+    "XGBClassifier": _XGBOOST,
+    "XGBRegressor": _XGBOOST,
     # steps before the estimator
     "PCA": (between("n_components", 0.8, 0.99),),
     "SelectPercentile": (among("percentile", (25, 50, 75, 100)),),
@@ -99,9 +115,11 @@ HYPERPARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
 """Parameters by the name of the class, which is the same in all versions of scikit-learn, unlike its module."""
 
 _COUNTS = ("max_iter", "n_estimators")
-_COUNTED = re.compile(r"(AdaBoost|Bagging|ExtraTrees|GradientBoosting|HistGradientBoosting|RandomForest)")
+_COUNTED = re.compile(r"(AdaBoost|Bagging|ExtraTrees|GradientBoosting|HistGradientBoosting|LGBM|RandomForest|XGB)")
 _DEEP = re.compile(r"(DecisionTree|ExtraTrees|GradientBoosting|HistGradientBoosting|RandomForest)")
 _COUNT_SHARES = (0.05, 0.1, 0.25, 0.5, 1.0, 1.5)
+_UNSAID = 100
+"""Trees of an ensemble of XGBoost that was given no number of them."""
 _WIDTH_SHARES = (0.125, 0.25, 0.5, 1.0, 1.5)
 _DEPTHS = (3, 4, 6, 8, 12, 16)
 _NAME_LIMIT = 96
@@ -189,7 +207,8 @@ def _sizes(step: Any) -> list[Parameter]:
     parameters = []
     if _COUNTED.match(name):
         count = next(parameter for parameter in _COUNTS if parameter in own)
-        parameters.append(among(count, dict.fromkeys(max(1, round(share * own[count])) for share in _COUNT_SHARES)))
+        total = own[count] or _UNSAID  # XGBoost leaves out what it is not given
+        parameters.append(among(count, dict.fromkeys(max(1, round(share * total)) for share in _COUNT_SHARES)))
     if _DEEP.match(name):
         deepest = own["max_depth"]
         shallower = [depth for depth in _DEPTHS if deepest is None or depth < deepest]

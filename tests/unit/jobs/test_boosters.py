@@ -12,12 +12,15 @@ import pandas as pd
 import pytest
 import xgboost
 
+from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.boosters import agreement, ubjson
 from optimizer_jobs.machinery.boosters import lightgbm as lightgbm_files
 from optimizer_jobs.machinery.boosters import xgboost as xgboost_files
 from optimizer_jobs.machinery.boosters.forest import Booster, BoosterError
 from optimizer_jobs.machinery.boosters.write import write
+from optimizer_jobs.technique import Applied, Context
+from optimizer_jobs.techniques import pruning
 from retune.api.model import ModelFormat, Task
 from retune.contract.results import Reason
 from tests.unit.jobs.boosters_for_tests import CODES, KINDS, Array, answers, columns, delivered, hard, rows
@@ -198,16 +201,22 @@ def _fitted(library: str, table: pd.DataFrame, y: Array, path: Path) -> Any:
     return classifier
 
 
+@pytest.mark.parametrize("version", ["1.7", "3"])
 def test_a_file_of_scikit_learns_interface_answers_up_to_its_best_round(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    version: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As its predict does after early stopping; the Job says so."""
+    """As its predict does after early stopping; the Job says so. Old files do not say which trees are of a round."""
     X, numbers = rows()
     y = np.digitize(numbers, [0, 1])
     model = xgboost.XGBClassifier(n_estimators=100, max_depth=3, early_stopping_rounds=2, learning_rate=1.0)
     model.fit(X[:400], y[:400], eval_set=[(X[400:], y[400:])], verbose=False)
-    model.save_model(tmp_path / "model.ubj")
-    made = delivered(tmp_path / "model.ubj", columns({"x": X, "label": y}), format_=ModelFormat.XGBOOST)
+    path = tmp_path / "model.json"
+    model.save_model(path)
+    if version == "1.7":
+        saved = json.loads(path.read_text())
+        del saved["learner"]["gradient_booster"]["model"]["iteration_indptr"]
+        path.write_text(json.dumps(saved))
+    made = delivered(path, columns({"x": X, "label": y}), format_=ModelFormat.XGBOOST)
     assert np.abs(answers(made.model, {"x": X})["probabilities"] - model.predict_proba(X)).max() < 1e-5
     assert f"up to round {model.best_iteration + 1} are used" in capsys.readouterr().out
 
@@ -337,6 +346,29 @@ def test_columns_in_another_order_or_number_are_refused(tmp_path: Path) -> None:
     fewer = columns({**{name: table[name].to_numpy() for name in "abcd"}, "label": y}, tabular=True)
     with pytest.raises(JobError, match=r"rows have shape \(4\), and the trees take 5 columns"):
         delivered(path, fewer, format_=ModelFormat.XGBOOST)
+
+
+@pytest.mark.parametrize("library", ["XGBoost", "LightGBM"])
+def test_trees_with_categories_can_be_dropped(library: str, tmp_path: Path) -> None:
+    """The trees that are kept answer like all: their nodes are compared as ONNX Runtime compares them."""
+    path = tmp_path / ("m.ubj" if library == "XGBoost" else "m.txt")
+    many = {"min_data_per_group": 2, "cat_smooth": 1, "max_cat_to_onehot": 1}
+    X, numbers = rows()
+    if library == "XGBoost":
+        data = xgboost.DMatrix(X, label=numbers, feature_types=KINDS, enable_categorical=True)
+        xgboost.train({"max_depth": 4, "max_cat_to_onehot": 1}, data, 40).save_model(path)
+    else:
+        dataset = lightgbm.Dataset(X, numbers, categorical_feature=[CODES], params={"verbose": -1})
+        lightgbm.train({"verbose": -1, "num_leaves": 15, **many}, dataset, 40).save_model(path)
+    made = delivered(path, columns({"x": X, "label": numbers}), format_=ModelFormat(library))
+    work, kept = tmp_path / "work", Rows(inputs={"x": X}, labels=numbers, digest="training")
+    work.mkdir()
+    context = Context(workdir=work, signature=made.signature, calibration=kept, seed=0, cpu_flags=frozenset())
+    done = pruning.apply(made.model, {"granularity": "Structured", "ratio": 0.25}, context)
+    assert isinstance(done, Applied)
+    assert done.summary.startswith("30 of 40 trees kept")
+    given, expected = (answers(file, {"x": X})["value"][:, 0] for file in (done.model, made.model))
+    assert np.corrcoef(given, expected)[0, 1] > 0.99
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,14 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 
+from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.estimators.convert import to_onnx
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.signature import TensorSpec
+from optimizer_jobs.technique import Applied, Context, TrainingPlan
 from retune.api.model import ModelFormat, Task
+from retune.api.techniques import TechniqueType
 from tests.unit.jobs.boosters_for_tests import Array, answers, columns, delivered, rows
 
 _FEW: dict[str, Any] = {"n_estimators": 5, "n_jobs": 1}
@@ -132,6 +135,41 @@ def test_skops_keeps_boosted_trees_of_a_pipeline(tmp_path: Path) -> None:
         made = delivered(tmp_path / "m.skops", columns({"x": X, "label": y}), format_=ModelFormat.SKOPS)
         assert made.native is not None
         assert made.native.format is ModelFormat.SKOPS
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("library", ["XGBoost", "LightGBM"])
+def test_a_pickled_classifier_is_trained_again(library: str, tmp_path: Path) -> None:
+    """With parameters of its own names, and fewer trees; the file answers as the new estimator does."""
+    pytest.importorskip("skops.io")
+    from optimizer_jobs.machinery.training import estimator_spaces, estimators
+
+    X, y = _classes()
+    model = xgboost.XGBClassifier(n_jobs=1) if library == "XGBoost" else lightgbm.LGBMClassifier(n_jobs=1, verbose=-1)
+    joblib.dump(model.fit(X, y), tmp_path / "m.joblib")
+    made = delivered(tmp_path / "m.joblib", columns({"x": X, "label": y}), format_=ModelFormat.JOBLIB)
+    assert made.native is not None
+    spaces = [space(made.native, None) for space in (estimator_spaces.hyperparameters, estimator_spaces.architecture)]
+    names = {parameter.name for space in spaces for parameter in space.parameters}
+    assert {"learning_rate", "colsample_bytree", "n_estimators"} <= names
+    kept = Rows(inputs={"x": X}, labels=y, digest="training")
+    (tmp_path / "work").mkdir()
+    context = Context(
+        workdir=tmp_path / "work",
+        signature=made.signature,
+        native=made.native,
+        training=kept,
+        validation=kept,
+        seed=0,
+        cpu_flags=frozenset(),
+    )
+    plan: TrainingPlan = {
+        TechniqueType.HYPERPARAMETER_TUNING: {"learning_rate": 0.3},
+        TechniqueType.ARCHITECTURE: {"n_estimators": 10},
+    }
+    trained = estimators.fit(made.model, plan, context)
+    assert isinstance(trained, Applied), trained
+    assert trained.model.stat().st_size < made.model.stat().st_size
 
 
 _TRAINING: dict[str, Any] = {"iterations": 5, "depth": 3, "verbose": 0, "allow_writing_files": False, "thread_count": 1}

@@ -178,17 +178,8 @@ def test_old_operators_and_16_bit_weights_are_quantized_to_8_bits(
     kind = TensorProto.FLOAT16 if dtype is np.float16 else TensorProto.FLOAT
     path = _save(tmp_path / "m.onnx", nodes, weights, opsets={"": opset}, kind=kind)
     context = _context(path, tmp_path / "work", dtype)
-    static: Params = {
-        "method": "MinMax",
-        "samples": 200,
-        "scope": "Layers",
-        "fallback": "None",
-    }
-    params: Params = {
-        "scheme": scheme,
-        "per_channel": True,
-        **(static if scheme == "Static" else {}),
-    }
+    static: Params = {"method": "MinMax", "samples": 200, "scope": "Layers", "fallback": "None"}
+    params: Params = {"scheme": scheme, "per_channel": True, **(static if scheme == "Static" else {})}
     done = quantization.apply(path, params, context)
     assert isinstance(done, Applied), done
     graph = onnx.load(done.model)
