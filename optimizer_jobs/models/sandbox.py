@@ -22,6 +22,7 @@ from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.models.memory import bound_memory, memory_left
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.signature import Signature
+from retune.contract.paths import CODE_VARIABLE
 from retune.contract.results import Failure, Reason
 
 Json = Mapping[str, Any]
@@ -34,8 +35,12 @@ CHECK_SECONDS = 300.0
 
 _MORE_MEMORY = "Give the Job more memory, or deliver a smaller model."
 _EXPORT_AGAIN = "Check the file with the tool that made it, and export it again."
+_TRAINING = frozenset({"torch", "safetensors", "skops", "onnxscript", "torch_pruning", "nncf"})
+"""Modules that extra `training` brings."""
 _ANSWER_LIMIT = 4 << 20
-_NEEDED = frozenset({"PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH", "DO_NOT_TRACK", "MPLCONFIGDIR"})
+_NEEDED = frozenset(
+    {"PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH", "DO_NOT_TRACK", "MPLCONFIGDIR", CODE_VARIABLE}
+)
 _NEEDED_PREFIXES = ("PYTHON", "LC_", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "ORT_", "KMP_", "CUDA_", "NVIDIA_")
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 
@@ -197,10 +202,11 @@ def _died(uri: str, code: int | None) -> JobError:
 
 def _lacks_module(uri: str, module: str) -> JobError:
     package = module.partition(".")[0]
+    wanted = "'retune[training]'" if package in _TRAINING else package
     return _invalid(
         uri,
         f"opening it needs the Python module {module}, which is not installed here.",
-        f"Use an optimizer image that has {package}, or, on a machine of your own, install it.",
+        f"Use an optimizer image that has {package}, or, on a machine of your own, install it: pip install {wanted}",
     )
 
 

@@ -40,6 +40,7 @@ def _add_optimize(commands: Any) -> None:
     sub.add_argument(
         "--allow-code", action="store_true", help="load a format that runs code from the file, with your own rights"
     )
+    sub.add_argument("--code", action="append", type=_folder, default=[], metavar="FOLDER", help=_CODE_HELP)
     train_here = "run the command of technique CustomTraining on this machine, with your own rights"
     sub.add_argument(OPTION, action="store_true", dest="train_here", help=train_here)
     sub.add_argument("-o", "--output", choices=("json",), help="for programs; progress goes to standard error")
@@ -54,9 +55,19 @@ def _add_init(commands: Any) -> None:
     sub.add_argument("--claim", default="models", help="claim that will hold these files (default: %(default)s)")
     sub.add_argument("--name", help="name of the resource and of its Deployment (default: the model file's)")
     sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a file of weights")
+    sub.add_argument("--code", action="append", type=_folder, default=[], metavar="FOLDER", help=_CODE_HELP)
     sub.add_argument("--allow-code", action="store_true", help="look into a format that runs code from the file")
     sub.add_argument("-f", "--file", type=Path, help="file to write; it must not exist (default: standard output)")
     sub.set_defaults(local=run_init)
+
+
+_CODE_HELP = "folder of your own Python code, in which model.factory is looked for; may be repeated"
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is no folder")
+    return Path(text)
 
 
 def _claim(text: str) -> tuple[str, Path]:
@@ -78,7 +89,8 @@ def run_optimize(arguments: argparse.Namespace, console: Console) -> int:
     _check_trust(resource, allowed=arguments.allow_code)
     check_allowed(resource, allowed=arguments.train_here)
     progress = Console(stderr=True) if arguments.output else console
-    where = place(dict(arguments.claim), spec=resource.spec, store=arguments.store, name=resource.metadata.name)
+    name, claims = resource.metadata.name, dict(arguments.claim)
+    where = place(claims, spec=resource.spec, store=arguments.store, name=name, code=arguments.code)
     with Progress(progress, trials=resource.spec.search.max_trials) as shown:
         threads = _threads(resource, asked=arguments.threads)
         finished = optimize(resource, where, threads=threads, progress=shown)
@@ -94,7 +106,9 @@ def run_init(arguments: argparse.Namespace, _: Console) -> int:
     guess = init.guess(
         arguments.model, arguments.data, claim=arguments.claim, factory=arguments.factory, trusted=arguments.allow_code
     )
-    text = init.manifest(guess, init.inspect(guess), name=arguments.name or _resource_name(arguments.model.stem))
+    text = init.manifest(
+        guess, init.inspect(guess, arguments.code), name=arguments.name or _resource_name(arguments.model.stem)
+    )
     if arguments.file is None:
         sys.stdout.write(text)
         return Exit.DONE

@@ -86,10 +86,15 @@ def guess(model: Path, data: Sequence[Path], *, claim: str, factory: str | None,
     return Guess(claim=claim, root=root, model=delivered, sets=sets)
 
 
-def inspect(files: Guess) -> InspectResult:
-    """Have a Job look at model and data; raises AccessError with the Job's sentence when it cannot open them."""
+def inspect(files: Guess, code: Sequence[Path] = ()) -> InspectResult:
+    """Have a Job look at model and data; raises AccessError with the Job's sentence when it cannot open them.
+
+    Args:
+        files: Model and data.
+        code: Folders of the owner's own code, where factories are looked for.
+    """
     request = InspectRequest(resource="local/init", model=files.model, data=tuple(files.sets.values()))
-    (result,) = run([Job(request, environment=job_environment({files.claim: files.root}))], heard=lambda _: None)
+    (result,) = run([Job(request, environment=job_environment({files.claim: files.root}, code))], heard=lambda _: None)
     if not isinstance(result, InspectResult):
         raise AccessError(f"the model could not be looked at: the Job answered with {result.kind}")
     return result

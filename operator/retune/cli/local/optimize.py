@@ -87,7 +87,7 @@ def optimize(resource: ModelOptimization, place: Place, *, threads: int, progres
     Raises:
         AccessError: A Job failed; the message is its own sentence.
     """
-    environment = job_environment(place.claims)
+    environment = job_environment(place.claims, place.code)
     progress.stage("baseline: checking model and data, measuring the model as delivered", about="30 s")
     (baseline,) = run([Job(_baseline(resource, place, threads), environment=environment)], heard=progress.heard)
     if not isinstance(baseline, BaselineResult):
