@@ -172,7 +172,7 @@ def test_token_sequences_of_any_length_are_one_model(ask: Ask, claims: Claims) -
 
 
 def test_inputs_of_their_own_types_become_version_one(ask: Ask, claims: Claims) -> None:
-    """Pixels of 8 bits, truth values and codes, all the way to golden requests; labels are text that the network says."""
+    """Pixels of 8 bits, truth values and codes, all the way to golden requests; labels are the text of `classes`."""
     torch.manual_seed(0)
     module = Typed().eval()
     native.save(module, claims.root / "digits" / "typed.safetensors")
