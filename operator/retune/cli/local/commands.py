@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def _add_optimize(commands: Any) -> None:
     sub.add_argument(
         "--allow-code", action="store_true", help="load a format that runs code from the file, with your own rights"
     )
-    sub.add_argument("--code", action="append", type=_folder, default=[], metavar="FOLDER", help=_CODE_HELP)
+    sub.add_argument("--code", action="append", type=Path, default=[], metavar="FOLDER", help=_CODE_HELP)
     train_here = "run the command of technique CustomTraining on this machine, with your own rights"
     sub.add_argument(OPTION, action="store_true", dest="train_here", help=train_here)
     sub.add_argument("-o", "--output", choices=("json",), help="for programs; progress goes to standard error")
@@ -55,19 +55,13 @@ def _add_init(commands: Any) -> None:
     sub.add_argument("--claim", default="models", help="claim that will hold these files (default: %(default)s)")
     sub.add_argument("--name", help="name of the resource and of its Deployment (default: the model file's)")
     sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a file of weights")
-    sub.add_argument("--code", action="append", type=_folder, default=[], metavar="FOLDER", help=_CODE_HELP)
+    sub.add_argument("--code", action="append", type=Path, default=[], metavar="FOLDER", help=_CODE_HELP)
     sub.add_argument("--allow-code", action="store_true", help="look into a format that runs code from the file")
     sub.add_argument("-f", "--file", type=Path, help="file to write; it must not exist (default: standard output)")
     sub.set_defaults(local=run_init)
 
 
 _CODE_HELP = "folder of your own Python code, in which model.factory is looked for; may be repeated"
-
-
-def _folder(text: str) -> Path:
-    if not Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is no folder")
-    return Path(text)
 
 
 def _claim(text: str) -> tuple[str, Path]:
@@ -88,6 +82,7 @@ def run_optimize(arguments: argparse.Namespace, console: Console) -> int:
     resource = read_manifest(arguments.file)
     _check_trust(resource, allowed=arguments.allow_code)
     check_allowed(resource, allowed=arguments.train_here)
+    _check_folders(arguments.code)
     progress = Console(stderr=True) if arguments.output else console
     name, claims = resource.metadata.name, dict(arguments.claim)
     where = place(claims, spec=resource.spec, store=arguments.store, name=name, code=arguments.code)
@@ -103,6 +98,7 @@ def run_optimize(arguments: argparse.Namespace, console: Console) -> int:
 
 def run_init(arguments: argparse.Namespace, _: Console) -> int:
     """Write a manifest to standard output or to a new file."""
+    _check_folders(arguments.code)
     guess = init.guess(
         arguments.model, arguments.data, claim=arguments.claim, factory=arguments.factory, trusted=arguments.allow_code
     )
@@ -135,6 +131,12 @@ def _check_trust(resource: ModelOptimization, *, allowed: bool) -> None:
             f"loading format {model.format} runs code from {model.uri}, here with your own rights and no sandbox: "
             "run it in the cluster, or add --allow-code if you trust whoever made the file"
         )
+
+
+def _check_folders(code: Sequence[Path]) -> None:
+    absent = next((folder for folder in code if not folder.is_dir()), None)
+    if absent is not None:
+        raise AccessError(f"{absent} is no folder: name the one that holds your Python code with --code FOLDER")
 
 
 def _threads(resource: ModelOptimization, *, asked: int | None) -> int:
