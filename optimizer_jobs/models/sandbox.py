@@ -22,6 +22,7 @@ from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.models.memory import bound_memory, memory_left
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.signature import Signature
+from retune.contract.paths import CODE_VARIABLE
 from retune.contract.results import Failure, Reason
 
 Json = Mapping[str, Any]
@@ -35,7 +36,9 @@ CHECK_SECONDS = 300.0
 _MORE_MEMORY = "Give the Job more memory, or deliver a smaller model."
 _EXPORT_AGAIN = "Check the file with the tool that made it, and export it again."
 _ANSWER_LIMIT = 4 << 20
-_NEEDED = frozenset({"PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH", "DO_NOT_TRACK", "MPLCONFIGDIR"})
+_NEEDED = frozenset(
+    {"PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH", "DO_NOT_TRACK", "MPLCONFIGDIR", CODE_VARIABLE}
+)
 _NEEDED_PREFIXES = ("PYTHON", "LC_", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "ORT_", "KMP_", "CUDA_", "NVIDIA_")
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 

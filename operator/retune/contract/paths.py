@@ -20,6 +20,9 @@ environment variable RETUNE_CLAIM_ROOT names another."""
 CLAIMS_VARIABLE = "RETUNE_CLAIMS"
 """Environment variable for a person's own machine: a JSON object of claims and the folders that they stand for."""
 
+CODE_VARIABLE = "RETUNE_CODE"
+"""Environment variable with folders of the owner's own code, separated as in PATH; factories are looked for there."""
+
 PRIVATE_ADDRESSES_VARIABLE = "RETUNE_PRIVATE_ADDRESSES"
 """Environment variable that is `Allow` where https:// URIs may lead to private addresses, such as the cluster's own."""
 

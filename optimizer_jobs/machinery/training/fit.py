@@ -33,6 +33,7 @@ TRAINERS: Mapping[ModelFormat, str] = {
 }
 """Module that trains models of each format of delivery; it is imported when first used. Boosted trees are no networks;
 theirs says so, and distills them."""
+NO_TORCH = "there is no torch here, which trains networks: use the optimizer image, or pip install 'retune[training]'"
 
 
 class Trainer(Protocol):
@@ -98,7 +99,7 @@ def untaught(subject: Subject) -> str | None:
     """Return why no network can learn the answers of the model with this data in this image, or None."""
     if not subject.training:
         return "there are no rows to learn on: set data.training"
-    return "this image has no torch, which trains networks" if find_spec("torch") is None else None
+    return NO_TORCH if find_spec("torch") is None else None
 
 
 def unchangeable(subject: Subject) -> str | None:
@@ -121,7 +122,7 @@ def untrainable(subject: Subject) -> str | None:
     if family(subject.native) == ESTIMATORS:
         return None
     if find_spec("torch") is None:
-        return "this image has no torch, which trains networks"
+        return NO_TORCH
     if subject.native is not None and subject.native.format is ModelFormat.SAFETENSORS:
         return None
     from optimizer_jobs.nets.conversion.importer import not_importable

@@ -270,7 +270,7 @@ def _centre(lesson: Lesson) -> None:
     lesson.module.eval()
     with torch.no_grad():
         before, bias = errors(), head.bias.clone()
-        head.bias += before.mean()
+        head.bias += before.mean(0)
         if errors().square().mean() > before.square().mean():
             head.bias.copy_(bias)
 

@@ -86,7 +86,7 @@ def _cross_entropy(scores: Tensor, targets: Tensor, smoothing: float | Tensor) -
 
 
 def column(scores: Tensor) -> Tensor:
-    """Return a regression's answers, (N,) or (N, 1), as (N,)."""
+    """Return a regression's answers, (N,) or (N, 1), as (N,); several numbers a row, (N, K), stay as they are."""
     return scores.reshape(len(scores), -1).squeeze(1)
 
 
@@ -116,7 +116,7 @@ def quality(task: Task, scores: Tensor, targets: Tensor) -> float:
     Args:
         task: What the scores are.
         scores: Answers of the model, (N, C), or (N,) or (N, 1) for a regression.
-        targets: Column numbers or numbers (N,), shares of classes (N, C), or embeddings (N, C).
+        targets: Column numbers or numbers (N,), several numbers (N, K), shares of classes (N, C), or embeddings (N, C).
     """
     if task is Task.CLASSIFICATION:
         expected = targets if targets.ndim == 1 else targets.argmax(-1)
@@ -124,5 +124,5 @@ def quality(task: Task, scores: Tensor, targets: Tensor) -> float:
     if task is Task.REGRESSION:
         numbers = targets.double()
         error = (column(scores).double() - numbers).square().mean()
-        return float(1 - error / numbers.var(correction=0).clamp_min(1e-12))
+        return float(1 - error / numbers.var(0, correction=0).mean().clamp_min(1e-12))
     return float(functional.cosine_similarity(scores.double(), targets.double(), dim=-1).mean())

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from retune.api.model import ModelFormat
 from retune.api.spec import ModelOptimizationSpec
 from retune.cli.access import AccessError
+from retune.cli.local.init import guess
+from retune.cli.local.jobs import job_environment
 from retune.cli.local.optimize import REPORT, next_run
 from retune.cli.local.place import STORE_CLAIM, Place, place
 from tests import samples
@@ -39,6 +42,24 @@ def test_a_claim_without_a_folder_says_which_option_names_it(
     with pytest.raises(AccessError, match="say where its files are with --claim data=FOLDER"):
         place({}, spec=spec, store=Path("retune-store"), name="digits")
     assert not Path("retune-store").exists()
+
+
+def test_folders_of_own_code_reach_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the variable that an image would set; without the option, the variable is left as it is."""
+    monkeypatch.setenv("RETUNE_CODE", "/code")
+    assert job_environment({}, (tmp_path, tmp_path / "more"))["RETUNE_CODE"] == f"{tmp_path}:{tmp_path / 'more'}"
+    assert job_environment({})["RETUNE_CODE"] == "/code"
+
+
+def test_weights_of_torch_save_need_a_factory(tmp_path: Path) -> None:
+    """A .pt file is a script, or weights where a factory is named; a .pth file is weights."""
+    for name in ("net.pt", "net.pth", "train.npz", "val.npz", "test.npz"):
+        (tmp_path / name).touch()
+    for name in ("net.pt", "net.pth"):
+        made = guess(tmp_path / name, (), claim="models", factory="shop.nets:build", trusted=False)
+        assert made.model.format is ModelFormat.STATE_DICT
+    with pytest.raises(AccessError, match="--factory"):
+        guess(tmp_path / "net.pth", (), claim="models", factory=None, trusted=True)
 
 
 @pytest.fixture

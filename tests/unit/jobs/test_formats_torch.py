@@ -30,7 +30,7 @@ from retune.contract.results import Reason
 from tests.unit.jobs.conftest import Claims
 from tests.unit.jobs.models_for_tests import digits
 from tests.unit.jobs.networks_for_tests import factory
-from tests.unit.jobs.torch_factories import Pair
+from tests.unit.jobs.torch_factories import Pair, Typed
 
 pytestmark = pytest.mark.torch
 
@@ -169,6 +169,22 @@ def test_token_sequences_of_any_length_are_one_model(ask: Ask, claims: Claims) -
     bundle = answers_alike(request, module, {"input_ids": tokens[:, :20]})
     (spec,) = bundle.manifest.signature.inputs
     assert (spec.dtype, spec.shape) == ("int64", (-1, -1))
+
+
+def test_inputs_of_their_own_types_become_version_one(ask: Ask, claims: Claims) -> None:
+    """Pixels of 8 bits, truth values and codes, all the way to golden requests; labels are the text of `classes`."""
+    torch.manual_seed(0)
+    module = Typed().eval()
+    native.save(module, claims.root / "digits" / "typed.safetensors")
+    inputs: dict[str, Any] = {}
+    for split in ("training", "validation", "test"):
+        X, y = digits(split)
+        inputs = {"pixels": (X * 255).astype(np.uint8), "lit": X > 0.5, "code": (X[:, 20] * 3).astype(np.int64)}
+        np.savez(claims.root / "digits" / f"{split}.npz", **inputs, label=np.array(module.classes)[y])
+    request = ask("typed.safetensors", ModelFormat.SAFETENSORS, built_by=factory(f"{HERE}:Typed"))
+    bundle = answers_alike(request, module, {name: values[:5] for name, values in inputs.items()})
+    assert [spec.dtype for spec in bundle.manifest.signature.inputs] == ["uint8", "bool", "int64"]
+    assert bundle.manifest.classes == module.classes
 
 
 def test_a_network_that_embeds_needs_no_labels(ask: Ask, claims: Claims) -> None:

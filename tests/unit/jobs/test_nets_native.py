@@ -1,6 +1,7 @@
 """Weights and their factory: read strictly, written the same again, and refused with a sentence that helps."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,47 @@ def test_a_factory_that_cannot_be_called_says_why(given: Factory, says: str, tmp
     assert error.object == f"factory {given.entry_point}"
     assert says in error.message
     assert not Path("PWNED").exists()
+
+
+@pytest.fixture
+def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the owner's own code, with a module `shopnets`."""
+    folder = tmp_path / "src"
+    folder.mkdir()
+    (folder / "shopnets.py").write_text(
+        "import os\nfrom torch import nn\n\n"
+        "def build(width=4):\n    return nn.Linear(3, width)\n\n"
+        "def number() -> int:\n    return 3\n\n"
+        "remove = os.remove\n"
+    )
+    (folder / "needy.py").write_text("import no_such_package.nets\n")
+    monkeypatch.setenv("RETUNE_CODE", str(folder))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return folder
+
+
+def test_a_function_in_the_owners_code_needs_no_annotation(own_code: Path) -> None:
+    """The folder was named by whoever trusts it; it is looked into after everything that is installed."""
+    assert factory.network(named("shopnets:build", width="5")).weight.shape == (5, 3)
+    assert sys.path[-1] == str(own_code)
+
+
+@pytest.mark.parametrize(
+    "entry, says, next_step",
+    [
+        ("shopnets:number", "neither a class", "-> torch.nn.Module"),
+        ("shopnets:remove", "neither a class", "-> torch.nn.Module"),
+        ("shop.nets:build", "it is not there", "--code"),
+        ("needy:build", "needs the Python module no_such_package", "pip install no_such_package"),
+    ],
+)
+@pytest.mark.usefixtures("own_code")
+def test_what_is_wrong_with_the_owners_code_has_a_next_step(entry: str, says: str, next_step: str) -> None:
+    """Functions that say that they build something else are not called there either, nor those of other modules."""
+    with pytest.raises(JobError) as caught:
+        factory.network(named(entry))
+    assert says in caught.value.message
+    assert next_step in caught.value.next_step
 
 
 def test_arguments_are_json_or_text() -> None:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def _add_optimize(commands: Any) -> None:
     sub.add_argument(
         "--allow-code", action="store_true", help="load a format that runs code from the file, with your own rights"
     )
+    sub.add_argument("--code", action="append", type=Path, default=[], metavar="FOLDER", help=look.CODE_HELP)
     train_here = "run the command of technique CustomTraining on this machine, with your own rights"
     sub.add_argument(OPTION, action="store_true", dest="train_here", help=train_here)
     sub.add_argument("-o", "--output", choices=("json",), help="for programs; progress goes to standard error")
@@ -75,8 +76,10 @@ def run_optimize(arguments: argparse.Namespace, console: Console) -> int:
     resource = read_manifest(arguments.file)
     _check_trust(resource, allowed=arguments.allow_code)
     check_allowed(resource, allowed=arguments.train_here)
+    _check_folders(arguments.code)
     progress = Console(stderr=True) if arguments.output else console
-    where = place(dict(arguments.claim), spec=resource.spec, store=arguments.store, name=resource.metadata.name)
+    name, claims = resource.metadata.name, dict(arguments.claim)
+    where = place(claims, spec=resource.spec, store=arguments.store, name=name, code=arguments.code)
     with Progress(progress, trials=resource.spec.search.max_trials) as shown:
         threads = _threads(resource, asked=arguments.threads)
         finished = optimize(resource, where, threads=threads, progress=shown)
@@ -89,10 +92,13 @@ def run_optimize(arguments: argparse.Namespace, console: Console) -> int:
 
 def run_init(arguments: argparse.Namespace, _: Console) -> int:
     """Write a manifest to standard output or to a new file."""
+    _check_folders(arguments.code)
     guess = init.guess(
         arguments.model, arguments.data, claim=arguments.claim, factory=arguments.factory, trusted=arguments.allow_code
     )
-    inspected = init.inspect(guess, task=arguments.task, label=arguments.label, output=arguments.output_name)
+    inspected = init.inspect(
+        guess, task=arguments.task, label=arguments.label, output=arguments.output_name, code=arguments.code
+    )
     text = init.manifest(guess, inspected, name=arguments.name or _resource_name(arguments.model.stem))
     if arguments.file is None:
         sys.stdout.write(text)
@@ -119,6 +125,12 @@ def _check_trust(resource: ModelOptimization, *, allowed: bool) -> None:
             f"loading format {model.format} runs code from {model.uri}, here with your own rights and no sandbox: "
             "run it in the cluster, or add --allow-code if you trust whoever made the file"
         )
+
+
+def _check_folders(code: Sequence[Path]) -> None:
+    absent = next((folder for folder in code if not folder.is_dir()), None)
+    if absent is not None:
+        raise AccessError(f"{absent} is no folder: name the one that holds your Python code with --code FOLDER")
 
 
 def _threads(resource: ModelOptimization, *, asked: int | None) -> int:

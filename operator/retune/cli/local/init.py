@@ -113,7 +113,12 @@ def _format(model: Path) -> ModelFormat:
 
 
 def inspect(
-    files: Guess, *, task: Task | None = None, label: str | None = None, output: str | None = None
+    files: Guess,
+    *,
+    task: Task | None = None,
+    label: str | None = None,
+    output: str | None = None,
+    code: Sequence[Path] = (),
 ) -> InspectResult:
     """Have a Job look at model and data.
 
@@ -122,6 +127,7 @@ def inspect(
         task: What the model does; None to find out.
         label: Column with the labels; None to find out.
         output: Output with the answer; None to find out.
+        code: Folders of the owner's own code, where factories are looked for.
 
     Raises:
         AccessError: The model or a file cannot be used; the sentence is the Job's.
@@ -130,7 +136,7 @@ def inspect(
     request = InspectRequest.model_validate(
         {"resource": "local/init", "model": files.model, "data": dict(files.sets)} | known
     )
-    (result,) = run([Job(request, environment=job_environment({files.claim: files.root}))], heard=lambda _: None)
+    (result,) = run([Job(request, environment=job_environment({files.claim: files.root}, code))], heard=lambda _: None)
     if not isinstance(result, InspectResult):
         raise AccessError(f"the model could not be looked at: the Job answered with {result.kind}")
     return result

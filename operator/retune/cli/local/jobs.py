@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retune.cli.access import AccessError
-from retune.contract.paths import CLAIMS_VARIABLE
+from retune.contract.paths import CLAIMS_VARIABLE, CODE_VARIABLE
 from retune.contract.requests import Document
 from retune.contract.results import Failure, JobResult, parse_result
 
@@ -32,14 +32,16 @@ class JobFailedError(AccessError):
     """A Job could not do its work; the message is its own."""
 
 
-def job_environment(claims: Mapping[str, Path]) -> dict[str, str]:
+def job_environment(claims: Mapping[str, Path], code: Sequence[Path] = ()) -> dict[str, str]:
     """Return the environment of Jobs: this process's own, the folders of claims, and what the Jobs' image would set.
 
     Args:
         claims: Folder that each PersistentVolumeClaim stands for, by the claim's name.
+        code: Folders of the owner's own code, where factories are looked for.
     """
     folders = json.dumps({name: str(folder.resolve()) for name, folder in claims.items()})
-    return {**os.environ, CLAIMS_VARIABLE: folders, **_AS_IN_THE_IMAGE}
+    own = {CODE_VARIABLE: os.pathsep.join(str(folder.resolve()) for folder in code)} if code else {}
+    return {**os.environ, CLAIMS_VARIABLE: folders, **own, **_AS_IN_THE_IMAGE}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from retune.cli.output import show
 from retune.contract.requests import SurveyRequest
 from retune.contract.results import SurveyResult
 
+CODE_HELP = "folder of your own Python code, in which model.factory is looked for; may be repeated"
+
 
 def add(commands: Any) -> None:
     """Add both commands to the subparsers that argparse's `add_subparsers` returned."""
@@ -40,6 +42,7 @@ def add_model(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--label", metavar="COLUMN", help="column with the labels (default: it is guessed)")
     sub.add_argument("--output-name", metavar="OUTPUT", help="output with the answer (default: it is guessed)")
     sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a file of weights")
+    sub.add_argument("--code", action="append", type=Path, default=[], metavar="FOLDER", help=CODE_HELP)
     sub.add_argument("--allow-code", action="store_true", help="look into a format that runs code from the file")
 
 
@@ -68,7 +71,9 @@ def run_inspect(arguments: argparse.Namespace, console: Console) -> int:
         trusted=arguments.allow_code,
         roles_needed=False,
     )
-    result = init.inspect(files, task=arguments.task, label=arguments.label, output=arguments.output_name)
+    result = init.inspect(
+        files, task=arguments.task, label=arguments.label, output=arguments.output_name, code=arguments.code
+    )
     if arguments.output:
         sys.stdout.write(json.dumps(result.to_dict(), indent=2) + "\n")
     else:

@@ -93,7 +93,7 @@ def optimize(resource: ModelOptimization, place: Place, *, threads: int, progres
     """
     if resource.spec.data.test is None:
         raise AccessError("there is nothing to judge by: set spec.data.test to a data set that nothing else uses")
-    environment = job_environment(place.claims)
+    environment = job_environment(place.claims, place.code)
     progress.stage("baseline: checking model and data, measuring the model as delivered", about="30 s")
     (baseline,) = run([Job(_baseline(resource, place, threads), environment=environment)], heard=progress.heard)
     if not isinstance(baseline, BaselineResult):

@@ -3,7 +3,7 @@
 A URI `pvc://CLAIM/PATH` means the same as in the cluster; the person who runs it says which folder is the claim.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ class Place:
     """Folder of the store."""
     name: str
     """Name of the resource."""
+    code: tuple[Path, ...] = ()
+    """Folders of the owner's own code."""
 
     @property
     def store_uri(self) -> str:
@@ -41,7 +43,9 @@ class Place:
         return tuple(sorted(names, key=lambda name: int(name.rpartition("-r")[2] or 0)))
 
 
-def place(claims: Mapping[str, Path], *, spec: ModelOptimizationSpec, store: Path, name: str) -> Place:
+def place(
+    claims: Mapping[str, Path], *, spec: ModelOptimizationSpec, store: Path, name: str, code: Sequence[Path] = ()
+) -> Place:
     """Return where the files of a run lie.
 
     Args:
@@ -49,6 +53,7 @@ def place(claims: Mapping[str, Path], *, spec: ModelOptimizationSpec, store: Pat
         spec: Names the claims that are needed.
         store: Folder of the store, which is made where it is absent.
         name: Name of the resource.
+        code: Folders of the owner's own code.
 
     Raises:
         AccessError: A claim has no folder.
@@ -60,7 +65,7 @@ def place(claims: Mapping[str, Path], *, spec: ModelOptimizationSpec, store: Pat
                 f"claim {claim} is no folder here ({folder}): say where its files are with --claim {claim}=FOLDER"
             )
     store.mkdir(parents=True, exist_ok=True)
-    return Place(claims=folders | {STORE_CLAIM: store}, store=store, name=name)
+    return Place(claims=folders | {STORE_CLAIM: store}, store=store, name=name, code=tuple(code))
 
 
 def _claims_of(spec: ModelOptimizationSpec) -> set[str]:
