@@ -43,11 +43,11 @@ def run(request: InspectRequest) -> InspectResult:
 
 def _inspect(request: InspectRequest, scratch: Path) -> InspectResult:
     model = fetch_model(request.model, scratch / "model")
-    opened = open_delivered(request.model, model, _example(request), scratch=scratch)
+    opened = open_delivered(request.model, model, _example(request), scratch=scratch, task_is_known=False)
     signature = opened.signature
     tables = [_open(data, scratch / str(number)) for number, data in enumerate(request.data)]
     files = [_described(data.uri, columns, signature) for data, columns in zip(request.data, tables, strict=True)]
-    task = _task(signature, list(zip(tables, files, strict=True)))
+    task = Task.REGRESSION if opened.is_regressor else _task(signature, list(zip(tables, files, strict=True)))
     return InspectResult(
         task=task,
         inputs=tuple(_words(tensor) for tensor in signature.inputs[:8]),

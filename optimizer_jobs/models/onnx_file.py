@@ -31,6 +31,8 @@ MODEL_LIMIT_BYTES = (2 << 30) - 1
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"}
 """Operator sets built into ONNX Runtime."""
 
+_LOCALE = "its StringNormalizer asks for a locale that this image does not have; without the attribute, en_US.UTF-8."
+
 _LOADERS = {"EPContext"}
 """Built-in operators that read further files."""
 
@@ -110,4 +112,6 @@ def _open(path: Path) -> Signature:
             f"{error}.", "Export tensors only; for scikit-learn, convert with zipmap=False."
         ) from error
     except EngineError as error:
+        if "locale" in str(error):
+            raise InvalidOnnxError(_LOCALE, "Set the attribute locale of StringNormalizer to C.UTF-8.") from error
         raise InvalidOnnxError(f"ONNX Runtime cannot open it: {printable(str(error), limit=300)}.", EXPORT) from error

@@ -6,7 +6,7 @@ The stages are the same whether somebody watches or not, so the result is the sa
 from collections.abc import Callable
 from typing import Any
 
-from optimizer_jobs.machinery.estimators.convert import final
+from optimizer_jobs.machinery.estimators.inputs import final
 
 STAGES = 4
 _FEWEST = 20

@@ -38,6 +38,10 @@ class Delivered:
     """Validation data: it shows which inputs the model has."""
     label: str
     """Column of the data that is no input."""
+    data: str = "the data"
+    """Name that people know the data by."""
+    task_is_known: bool = True
+    """Whether a person has said the task; otherwise an estimator says what it does itself."""
 
 
 class Format(Protocol):

@@ -40,12 +40,20 @@ class Opened:
     """The delivered file, when it is not ONNX, or the file that was made of it to train on."""
 
     @property
+    def is_regressor(self) -> bool:
+        """Whether it was delivered as an estimator of scikit-learn that predicts numbers."""
+        estimator = self.native is not None and self.native.format in _ESTIMATORS
+        return estimator and self.signature.label_output is None and not self.classes
+
+    @property
     def accepts_missing(self) -> bool:
         """Whether inputs may have missing values, because the model can deal with them."""
         return (self.native is not None and self.native.format in _ESTIMATORS) or accepts_missing(self.model)
 
 
-def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: Path) -> Opened:
+def open_delivered(
+    delivered: Model, file: Fetched, rows: Dataset, *, scratch: Path, task_is_known: bool = True
+) -> Opened:
     """Return the model as a checked ONNX file: as it is, or converted in a process of its own.
 
     Args:
@@ -53,6 +61,7 @@ def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: P
         file: The fetched file.
         rows: Data that shows which inputs the model has.
         scratch: Folder for the data and the ONNX file.
+        task_is_known: Whether a person has said the task; otherwise an estimator says what it does itself.
 
     Raises:
         JobError: ModelInvalid or DataInvalid, or the rows cannot be fetched.
@@ -60,12 +69,12 @@ def open_delivered(delivered: Model, file: Fetched, rows: Dataset, *, scratch: P
     if delivered.format is ModelFormat.ONNX:
         return Opened(file.path, check_in_sandbox(file.path, uri=delivered.uri))
     native = Native(file.path, delivered.format, delivered.factory)
-    converted = _converted(delivered, native, rows, scratch=scratch)
+    converted = _converted(delivered, native, rows, scratch=scratch, task_is_known=task_is_known)
     signature = check_in_sandbox(converted.model, uri=delivered.uri)
     return Opened(converted.model, signature, converted.classes, converted.native or native)
 
 
-def _converted(delivered: Model, native: Native, rows: Dataset, *, scratch: Path) -> Converted:
+def _converted(delivered: Model, native: Native, rows: Dataset, *, scratch: Path, task_is_known: bool) -> Converted:
     if delivered.format.runs_code and delivered.trust is None:
         raise JobError(
             Reason.MODEL_INVALID,
@@ -81,9 +90,15 @@ def _converted(delivered: Model, native: Native, rows: Dataset, *, scratch: Path
             csv=rows.csv,
             label=rows.label_column,
             limit_bytes=DATA_LIMIT_BYTES,
+            uri=rows.uri,
         )
         return convert_in_sandbox(
-            native, uri=delivered.uri, task=delivered.task, sample=sample, into=scratch / "converted"
+            native,
+            uri=delivered.uri,
+            task=delivered.task,
+            sample=sample,
+            into=scratch / "converted",
+            task_is_known=task_is_known,
         )
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, rows.uri, str(error), "Correct the file.") from error

@@ -42,6 +42,8 @@ class Sample:
     """Label column."""
     limit_bytes: int
     """Bytes that the file may have once expanded."""
+    uri: str = "the data"
+    """Name that people know the file by."""
 
     def to_dict(self) -> Json:
         """Return the sample as plain JSON."""
@@ -51,10 +53,13 @@ class Sample:
             "csv": self.csv.to_dict() if self.csv else None,
             "label": self.label,
             "limit_bytes": self.limit_bytes,
+            "uri": self.uri,
         }
 
 
-def convert_in_sandbox(native: Native, *, uri: str, task: Task, sample: Sample, into: Path) -> Converted:
+def convert_in_sandbox(
+    native: Native, *, uri: str, task: Task, sample: Sample, into: Path, task_is_known: bool = True
+) -> Converted:
     """Convert a delivered file to ONNX.
 
     Args:
@@ -63,6 +68,7 @@ def convert_in_sandbox(native: Native, *, uri: str, task: Task, sample: Sample, 
         task: What the model does.
         sample: Validation data, which shows what the inputs are.
         into: Folder for the ONNX file.
+        task_is_known: Whether a person has said the task.
 
     Raises:
         JobError: ModelInvalid, also when the process dies or takes too long.
@@ -73,6 +79,7 @@ def convert_in_sandbox(native: Native, *, uri: str, task: Task, sample: Sample, 
         "native": _to_json(native),
         "uri": uri,
         "task": task,
+        "task_is_known": task_is_known,
         "sample": sample.to_dict(),
         "into": str(into),
     }
@@ -146,4 +153,6 @@ def _delivered(question: Json) -> Delivered:
         task=Task(question["task"]),
         columns=columns,
         label=sample["label"],
+        data=sample["uri"],
+        task_is_known=question["task_is_known"],
     )
