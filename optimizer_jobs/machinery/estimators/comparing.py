@@ -21,6 +21,8 @@ SHARE = 1e-3
 FAR = 0.02
 """How far no row may be off, but where the last digit of double precision may decide, and so libraries and processors:
 in trees on numbers that earlier steps computed, and among neighbours that are equally near."""
+_NOISE = 1e-9
+"""Share of its size below which the spread of a number is noise."""
 _OTHER_LABEL = FAR
 """How far a row with another label is off where labels are all there is."""
 
@@ -67,6 +69,7 @@ def asked(estimator: Any, X: Any) -> Answers:
         if not is_classifier(estimator):
             return Answers(None, _columns(estimator.predict(X)))
         labels = np.asarray(estimator.predict(X))
+        labels = labels.astype(np.int64) if labels.dtype.kind in "bf" else labels
         several = labels.ndim == 2
         if hasattr(estimator, "predict_proba"):
             scores = estimator.predict_proba(X)
@@ -76,9 +79,15 @@ def asked(estimator: Any, X: Any) -> Answers:
     return Answers(labels, None if scores is None else _columns(scores))
 
 
-def difference(expected: Sequence[Answers], given: Answers) -> Difference:
-    """Return how far the given answers are from those that are expected, row by row from the nearest ones."""
-    apart = np.min([_rows_apart(answers, given) for answers in expected], axis=0)
+def difference(expected: Sequence[Answers], given: Answers, *, unit: Array | None = None) -> Difference:
+    """Return how far the given answers are from those that are expected, row by row from the nearest ones.
+
+    Args:
+        expected: Answers that are right, each of them.
+        given: Answers of the file.
+        unit: Spread of each number that is no probability, (K,); by default, that of the expected numbers.
+    """
+    apart = np.min([_rows_apart(answers, given, unit) for answers in expected], axis=0)
     return Difference(
         rows=len(apart),
         off=int((apart > CLOSE).sum()),
@@ -87,22 +96,34 @@ def difference(expected: Sequence[Answers], given: Answers) -> Difference:
     )
 
 
-def _rows_apart(expected: Answers, given: Answers) -> NDArray[np.float64]:
+def unit_of(answers: Answers) -> Array:
+    """Return the spread of each number, (K,): 1 for probabilities, else its standard deviation over the rows."""
+    if answers.numbers is None or answers.probabilities:
+        return np.ones(1)
+    finite = np.where(np.isfinite(answers.numbers), answers.numbers, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        spread, size = np.nanstd(finite, axis=0), np.nanmax(np.abs(finite), axis=0)
+    return np.asarray(np.where(spread > _NOISE * size, spread, np.fmax(size, 1.0)))
+
+
+def _rows_apart(expected: Answers, given: Answers, unit: Array | None) -> NDArray[np.float64]:
     """Return how far each row is off, (N,): infinitely, where it has another label."""
-    apart = _apart(expected, given)
+    unit = unit_of(expected) if unit is None else unit
+    apart = _apart(expected, given, unit)
     if expected.labels is not None and given.labels is not None:
         other = expected.labels.astype(str) != given.labels.reshape(-1).astype(str)
-        apart = np.where(other & ~_undecided(expected), _OTHER_LABEL if expected.numbers is None else np.inf, apart)
+        distance = _OTHER_LABEL if expected.numbers is None else np.inf
+        apart = np.where(other & ~_undecided(expected, unit), distance, apart)
     return apart
 
 
-def _apart(expected: Answers, given: Answers) -> NDArray[np.float64]:
+def _apart(expected: Answers, given: Answers, unit: Array) -> NDArray[np.float64]:
     """Return the largest difference (N,) of each row's numbers, as a probability or in standard deviations."""
     if expected.numbers is None or given.numbers is None or not _comparable(expected.numbers, given.numbers):
         labels = expected.labels if expected.labels is not None else expected.numbers
         return np.zeros(0 if labels is None else len(labels))
     numbers = given.numbers[:, -expected.numbers.shape[1] :]
-    unit = 1.0 if expected.probabilities else _spread(expected.numbers)
     with np.errstate(invalid="ignore"):
         apart = np.abs(numbers - expected.numbers) / unit
     same = (np.isnan(numbers) & np.isnan(expected.numbers)) | (numbers == expected.numbers)
@@ -114,24 +135,15 @@ def _comparable(expected: Array, given: Array) -> bool:
     return given.shape == expected.shape or (expected.shape[1] == 1 and given.shape[1] <= 2)
 
 
-def _spread(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the standard deviation of each column over its finite numbers, or 1 where that is zero."""
-    finite = np.where(np.isfinite(numbers), numbers, np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        spread = np.nanstd(finite, axis=0)
-    return np.asarray(np.where(spread > 0, spread, 1.0))
-
-
-def _undecided(expected: Answers) -> NDArray[np.bool_]:
+def _undecided(expected: Answers, unit: Array) -> NDArray[np.bool_]:
     """Return a mask (N,) of rows whose two best classes are so near that either label is right."""
     numbers = expected.numbers
     if numbers is None:
         return np.zeros(0 if expected.labels is None else len(expected.labels), dtype=bool)
     if numbers.shape[1] == 1:
-        return np.asarray(np.abs(numbers[:, 0]) <= CLOSE * _spread(numbers))
+        return np.asarray(np.abs(numbers[:, 0]) <= CLOSE * unit)
     best = np.sort(numbers, axis=1)[:, -2:]
-    return np.asarray(best[:, 1] - best[:, 0] <= 2 * CLOSE * (1.0 if expected.probabilities else best.std()))
+    return np.asarray(best[:, 1] - best[:, 0] <= 2 * CLOSE * unit.max())
 
 
 def _columns(numbers: Any) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from optimizer_jobs.errors import JobError, printable
-from optimizer_jobs.machinery.estimators.comparing import Answers, asked, difference
+from optimizer_jobs.machinery.estimators.comparing import Answers, Difference, asked, difference, unit_of
 from optimizer_jobs.machinery.estimators.converters.registry import own_for
 from optimizer_jobs.machinery.estimators.inputs import Array, asked_with, final
 from optimizer_jobs.machinery.estimators.missing_routes import route_missing
@@ -128,19 +128,20 @@ def compare(estimator: Any, exact: Any, session: Session, rows: Mapping[str, Arr
     """
     from threadpoolctl import threadpool_limits
 
-    answers = _compare([estimator], session, rows, X, kind="rows")
+    expected, given = asked(estimator, X), _answers(estimator, session, rows)
+    unit = unit_of(expected)
+    _check(difference([expected], given, unit=unit), estimator, kind="rows")
     with threadpool_limits(1):  # threads cost more than they gain on so few rows
         for kind, probe in probes(estimator, rows):
-            _compare([estimator, exact], session, probe, asked_with(estimator, probe), kind=kind)
-    return answers
-
-
-def _compare(estimators: Sequence[Any], session: Session, rows: Mapping[str, Array], X: Any, *, kind: str) -> Answers:
-    given = _answers(estimators[0], session, rows)
-    apart = difference([asked(estimator, X) for estimator in estimators], given)
-    if not apart.is_tolerable(jumps=_jumps(estimators[0])):
-        raise DiffersError(f"as ONNX, {_name(estimators[0])} {apart.words(kind)}")
+            probed = asked_with(estimator, probe)
+            right = [asked(estimator, probed), asked(exact, probed)]
+            _check(difference(right, _answers(estimator, session, probe), unit=unit), estimator, kind=kind)
     return given
+
+
+def _check(apart: Difference, estimator: Any, *, kind: str) -> None:
+    if not apart.is_tolerable(jumps=_jumps(estimator)):
+        raise DiffersError(f"as ONNX, {_name(estimator)} {apart.words(kind)}")
 
 
 def _jumps(estimator: Any) -> bool:

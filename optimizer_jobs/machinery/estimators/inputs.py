@@ -43,13 +43,9 @@ def inputs_of(estimator: Any, columns: Columns, *, label: str) -> tuple[TensorSp
     names = column_names(estimator, columns)
     if names is None:
         return (TensorSpec(name=MATRIX, dtype=_matrix_dtype(columns, label), shape=(-1, width_of(estimator))),)
-    known = _known_types(estimator)
-    used = unused(estimator)
-    return tuple(
-        TensorSpec(name=name, dtype=known.get(name) or _dtype(columns, name), shape=(-1, 1))
-        for name in names
-        if name not in used
-    )
+    needless = unused(estimator)
+    types = zip(names, _types(estimator, columns, names), strict=True)
+    return tuple(TensorSpec(name=name, dtype=type_, shape=(-1, 1)) for name, type_ in types if name not in needless)
 
 
 def takes_texts(estimator: Any) -> bool:
@@ -112,7 +108,7 @@ def column_names(estimator: Any, columns: Columns | None = None) -> tuple[str, .
     if names is None:
         return None
     chooses = any(isinstance(part, ColumnTransformer) for part in parts(estimator))
-    mixed = columns is not None and columns.tabular and any(_dtype(columns, name) == TEXT for name in names)
+    mixed = columns is not None and columns.tabular and TEXT in _types(estimator, columns, names)
     return names if chooses or mixed else None
 
 
@@ -124,7 +120,9 @@ def fitted_names(estimator: Any) -> tuple[str, ...] | None:
 
 def width_of(estimator: Any) -> int:
     """Return the columns of the matrix that the estimator takes; one that does not say so takes a single column."""
-    return int(getattr(estimator, "n_features_in_", 1))
+    names = fitted_names(estimator)
+    counted = getattr(estimator, "n_features_in_", getattr(first(estimator), "n_features_in_", 1))
+    return int(counted) if names is None else len(names)
 
 
 def asked_with(estimator: Any, inputs: Mapping[str, Array]) -> Any:
@@ -229,6 +227,12 @@ def encoders(estimator: Any) -> Iterator[tuple[str, Any]]:
         return
     for _, inner, chosen in step.transformers_:
         yield from zip(chosen_names(chosen, names), getattr(first(inner), "categories_", ()), strict=False)
+
+
+def _types(estimator: Any, columns: Columns, names: Sequence[str]) -> list[str]:
+    """Return the element type of each column: as a step says it, else as the data has it."""
+    known = _known_types(estimator)
+    return [known.get(name) or _dtype(columns, name) for name in names]
 
 
 def _known_types(estimator: Any) -> dict[str, str]:
@@ -352,4 +356,4 @@ def _texts(values: Array) -> Array:
 
 
 def _dtype(columns: Columns, name: str) -> str:
-    return TEXT if name in columns.names and columns.read(name).dtype.kind in "OUS" else "float32"
+    return TEXT if name in columns.names and _numbers(columns, name).dtype.kind in "OUS" else "float32"

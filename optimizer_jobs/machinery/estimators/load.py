@@ -60,7 +60,7 @@ HARMLESS = frozenset(
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
         "sklearn.tree._tree.Tree",
         "sklearn.utils._bunch.Bunch",
-        *(f"numpy.{name}" for name in sorted(KNOWN)),
+        *(f"numpy.{name}" for name in ("floating", "integer", "number", *sorted(KNOWN))),
         *(f"sklearn.gaussian_process.kernels.{name}" for name in _KERNELS),
         "sklearn.utils.validation.check_array",
         *(f"sklearn.feature_selection._mutual_info.mutual_info_{name}" for name in ("classif", "regression")),

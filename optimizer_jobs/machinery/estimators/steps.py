@@ -19,6 +19,8 @@ def named_steps(estimator: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         if not isinstance(steps, list):
             continue
         for name, step, *_ in (entry for entry in steps if isinstance(entry, tuple)):
+            if isinstance(step, str) or step is None:
+                continue
             inner = f"{path}__{name}" if path else str(name)
             yield inner, step
             yield from named_steps(step, inner)

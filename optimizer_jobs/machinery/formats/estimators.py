@@ -56,7 +56,7 @@ def _write(estimator: object, delivered: Delivered, target: Path) -> None:
                 raise error from None
     except NotConvertibleError as error:
         raise refused(error, name=delivered.uri) from error
-    except (UnreadableDataError, ValueError, TypeError, IndexError) as error:
+    except (UnreadableDataError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise JobError(
             Reason.MODEL_INVALID,
             delivered.uri,
