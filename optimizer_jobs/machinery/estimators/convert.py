@@ -66,21 +66,23 @@ def to_onnx(
         NotConvertibleError: A step has no counterpart in ONNX; as DiffersError when the answers differ, with numbers.
     """
     X = asked_with(estimator, rows) if X is None else X
-    for rounding in _roundings(inputs):
+    roundings = _roundings(estimator, inputs)
+    for rounding in roundings:
         try:
             _attempt(estimator, inputs, rounding, target=target, rows=rows, X=X)
         except DiffersError:
-            if rounding is not _roundings(inputs)[-1]:
-                continue
-            raise
+            if rounding is roundings[-1]:
+                raise
+            continue
         return
 
 
-def _roundings(inputs: Sequence[TensorSpec]) -> tuple[Rounding, ...]:
+def _roundings(estimator: Any, inputs: Sequence[TensorSpec]) -> tuple[Rounding, ...]:
     """Return how thresholds are rounded, the most exact for numbers of single precision first."""
     if any(tensor.dtype == "float64" for tensor in inputs):
         return (Rounding.SINGLE_TREES,)
-    return (Rounding.DOWN, Rounding.NEAREST)
+    by_rows = (Rounding.BY_ROWS,) if hasattr(estimator, "steps") and has_trees(estimator) else ()
+    return (Rounding.DOWN, Rounding.NEAREST, *by_rows)
 
 
 def _attempt(
@@ -88,7 +90,7 @@ def _attempt(
 ) -> None:
     """Write the estimator with rounded thresholds, and compare."""
     targets = _checked_targets(estimator, X)
-    exact = rounded(convertible(estimator), rounding)
+    exact = rounded(convertible(estimator), rounding, X)
     model = _converted(exact, inputs)
     route_missing(model, exact)
     _rename(model, _input_names(model, inputs) | _output_names(model, estimator))

@@ -29,6 +29,10 @@ _ESTIMATORS = frozenset({ModelFormat.SKOPS, ModelFormat.JOBLIB, ModelFormat.PICK
 """Formats of scikit-learn. Their pipelines may fill missing values, and the conversion has compared such answers."""
 
 
+_VALUE = "value"
+"""Output of a regression of scikit-learn, as the conversion names it."""
+
+
 @dataclass(frozen=True)
 class Opened:
     """The delivered model as an ONNX file that has been checked."""
@@ -43,7 +47,7 @@ class Opened:
     def is_regressor(self) -> bool:
         """Whether it was delivered as an estimator of scikit-learn that predicts numbers."""
         estimator = self.native is not None and self.native.format in _ESTIMATORS
-        return estimator and self.signature.label_output is None and not self.classes
+        return estimator and [output.name for output in self.signature.outputs] == [_VALUE]
 
     @property
     def accepts_missing(self) -> bool:

@@ -45,6 +45,7 @@ from optimizer_jobs.machinery.estimators.comparing import CLOSE, FAR, Answers, d
 from optimizer_jobs.machinery.estimators.convert import DiffersError, NotConvertibleError, to_onnx
 from optimizer_jobs.machinery.estimators.inputs import asked_with, inputs_of, original_rows, rows_of
 from optimizer_jobs.machinery.estimators.missing_routes import route_missing
+from optimizer_jobs.machinery.estimators.rounding import Rounding, rounded
 from optimizer_jobs.signature import TensorSpec
 from tests.unit.jobs.estimators_for_tests import answers, columns
 
@@ -228,6 +229,17 @@ def test_numbers_that_single_precision_cannot_tell_apart_are_refused_or_doubled(
     to_onnx(fitted, matrix(2, "float64"), target=tmp_path / "model.onnx", rows={"x": X}, X=X)
     wanted = fitted.predict(X)[:, np.newaxis]
     assert np.abs(last(tmp_path / "model.onnx", {"x": X}) - wanted).max() < CLOSE
+
+
+def test_computed_numbers_on_a_threshold_take_the_branch_of_most() -> None:
+    """Two numbers of double precision that are one of single precision, as sums in another order are."""
+    X = np.repeat([[0.3], [0.3 + 1e-12], [1.0]], [90, 30, 60], axis=0)
+    y = np.repeat([0, 1, 1], [90, 30, 60])
+    trees = HistGradientBoostingClassifier(max_iter=5, learning_rate=1.0)
+    steps = make_pipeline(FunctionTransformer(), trees).fit(X, y)
+    assert steps.predict(X[89:91]).tolist() == [0, 1]
+    by_rows = rounded(steps, Rounding.BY_ROWS, X)
+    assert by_rows.predict(X.astype(np.float32)[[0, 100, 170]]).tolist() == [0, 0, 1]
 
 
 def test_a_file_that_routes_missing_values_otherwise_is_found_by_probes(
