@@ -22,6 +22,8 @@ _LINES, _LINE_LIMIT = 50, 1 << 20
 _BLOCK, _START = 1 << 20, 1 << 12
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 """What no text has in an encoding of one byte a character."""
+_GROUPED_COMMA_NUMBER = re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+")
+"""A number with points between thousands and a decimal comma, which nothing else looks like."""
 _COMMA_NUMBER, _POINT_NUMBER = re.compile(r"[+-]?\d+,\d+"), re.compile(r"[+-]?\d+\.\d+")
 
 
@@ -112,8 +114,23 @@ def _decimal(lines: Sequence[str], delimiter: str) -> str:
     if delimiter == ",":
         return "."
     cells = [cell.strip() for row in _cells(lines[1:], delimiter) for cell in row]
+    if any(_GROUPED_COMMA_NUMBER.fullmatch(cell) for cell in cells):
+        return ","
     commas = any(_COMMA_NUMBER.fullmatch(cell) for cell in cells)
     return "," if commas and not any(_POINT_NUMBER.fullmatch(cell) for cell in cells) else "."
+
+
+def line_of(path: Path, dialect: Dialect, row: int) -> int:
+    """Return the line, from 1, on which the row at index `row` begins; the header and empty lines are no rows."""
+    with path.open(encoding=dialect.encoding, newline="") as file:
+        reader = csv.reader(file, delimiter=dialect.delimiter)
+        begins, rows = 1, -1
+        for cells in reader:
+            rows += bool(cells)
+            if rows > row:
+                return begins
+            begins = reader.line_num + 1
+    return begins
 
 
 def _cells(lines: Sequence[str], delimiter: str) -> list[list[str]]:

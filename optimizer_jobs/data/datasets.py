@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from optimizer_jobs.data.fetch import fetch
 from optimizer_jobs.data.readers import Columns, UnreadableDataError, open_columns
+from optimizer_jobs.data.spellings import words_as_numbers
 from optimizer_jobs.errors import JobError
+from optimizer_jobs.progress import say
 from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 from retune.api.model import Dataset, DatasetFormat, Task
 from retune.contract.results import Reason
@@ -28,6 +30,8 @@ SINGLE_INPUT = "x"
 
 _TABLE_AXES, _LEAST_CLASSES = 2, 2
 _FORMATS = {".npz": DatasetFormat.NPZ, ".parquet": DatasetFormat.PARQUET, ".csv": DatasetFormat.CSV}
+_SHOWN, _CELL = 20, 40
+"""Columns that a sentence names, and characters of a cell, at most."""
 _FIX = "Correct the file and, where the spec gives a digest, the digest."
 
 
@@ -148,11 +152,13 @@ def _labels(columns: Columns, *, name: str, signature: Signature, task: Task) ->
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != 1:
-        raise UnreadableDataError(f"label column {name!r} has shape {values.shape}; it needs one label a row.")
+        raise UnreadableDataError(
+            f"label column {name!r} has shape {values.shape}; it needs one label a row, and several cannot be judged."
+        )
     if not len(values):
         raise UnreadableDataError("the data set has no rows.")
     if task is Task.REGRESSION:
-        return _as_numbers(values, name)
+        return _as_numbers(_spelled(values, f"label column {name!r}"), name)
     labels = _as_labels(values, name)
     if task is Task.EMBEDDING:
         return labels
@@ -186,7 +192,7 @@ def _as_labels(values: Array, name: str) -> Array:
             f"label column {name!r} is missing (empty or NaN) in {missing.sum()} of {len(values)} rows."
         )
     if values.dtype.kind in "OUS":
-        return np.asarray([text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in values])
+        return np.asarray([_as_text(text) for text in values])
     if values.dtype.kind not in "biuf":
         raise UnreadableDataError(f"label column {name!r} has type {values.dtype}; a label is a whole number or text.")
     with np.errstate(invalid="ignore"):
@@ -222,7 +228,7 @@ def _inputs(columns: Columns, signature: Signature, *, aside: Collection[str], m
     inputs = {}
     for tensor in signature.inputs:
         values = _values(columns, tensor, single=len(signature.inputs) == 1, aside=aside, missing=missing)
-        inputs[tensor.name] = _fitted(values, tensor, missing=missing)
+        inputs[tensor.name] = _fitted(values, tensor, columns, missing=missing)
     return inputs
 
 
@@ -237,6 +243,8 @@ def _values(columns: Columns, tensor: TensorSpec, *, single: bool, aside: Collec
     if not columns.tabular and single and tensor.name not in columns.names:
         return _column(columns, SINGLE_INPUT, instead=f"or {tensor.name!r} ")
     values = _column(columns, tensor.name)
+    if tensor.dtype == TEXT:
+        values = columns.read_text(tensor.name)
     return values[:, np.newaxis] if values.ndim == 1 and len(tensor.shape) == 2 else values
 
 
@@ -244,33 +252,71 @@ def _feature_matrix(columns: Columns, names: list[str], tensor: TensorSpec, *, m
     width = tensor.shape[1]
     if not names or (width >= 0 and len(names) != width):
         raise UnreadableDataError(
-            f"the table has {len(names)} feature columns, but input {tensor.name!r} takes {width}."
+            f"the table has {len(names)} feature columns, but input {tensor.name!r} takes {width}"
+            f"{_surplus(columns, names, width)}."
         )
+    if tensor.dtype == TEXT:
+        return np.stack([columns.read_text(name) for name in names], axis=1)
     matrix = []
     for name in names:
-        values = columns.read(name)
-        _check_numbers(values, f"column {name!r}", tensor, missing=missing)
+        values = _spelled(columns.read(name), f"column {name!r}")
+        _check_numbers(values, f"column {name!r}", tensor, columns, missing=missing)
         matrix.append(values)
     return np.stack(matrix, axis=1)
 
 
+def _surplus(columns: Columns, names: Sequence[str], width: int) -> str:
+    """Return in words which columns may be too many: those with another value in every row, as ids have."""
+    if len(names) <= width:
+        return f"; it has {_listed(names)}"
+    ids = [name for name in names if _is_id(columns.read(name))]
+    if not ids:
+        return f"; it has {_listed(names)}, and the label column"
+    verb = "has" if len(ids) == 1 else "have"
+    return f"; {_listed(ids)} {verb} another value in every row, as ids have: leave out what the model does not take"
+
+
+def _is_id(values: Array) -> bool:
+    """Return whether a column holds whole numbers or text, another one in every row."""
+    return values.dtype.kind in "iuOUS" and len({str(value) for value in values}) == len(values) > 1
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "") or "none"
+
+
+def _spelled(values: Array, where: str) -> Array:
+    """Return numbers for a column of yes and no, or the like, and say so; other values as they are."""
+    spelled = words_as_numbers(values) if values.dtype.kind in "OUS" and values.ndim == 1 else None
+    if spelled is None:
+        return values
+    numbers, word = spelled
+    say(f"  {where} is read as 1 for {word} and 0 for its opposite")
+    return numbers
+
+
 def _column(columns: Columns, name: str, *, instead: str = "") -> Array:
     if name not in columns.names:
-        present = ", ".join(columns.names[:20]) or "none"
-        raise UnreadableDataError(f"column {name!r} {instead}is missing; found: {present}.")
+        raise UnreadableDataError(f"column {name!r} {instead}is missing; found: {_listed(columns.names)}.")
     return columns.read(name)
 
 
-def _fitted(values: Array, tensor: TensorSpec, *, missing: bool) -> Array:
-    """Return `values` with the input's element type, after checking shape and finiteness."""
+def _fitted(values: Array, tensor: TensorSpec, columns: Columns, *, missing: bool) -> Array:
+    """Return `values` with the input's element type, after checking shape and finiteness.
+
+    A tensor of text cannot say that a cell is missing, so that such a cell is an empty text.
+    """
     where = f"input {tensor.name!r}"
     if len(values.shape) != len(tensor.shape) or any(
         want not in (-1, have) for want, have in zip(tensor.shape[1:], values.shape[1:], strict=True)
     ):
         raise UnreadableDataError(f"{where} has shape {values.shape}, but the model takes {_shown(tensor)}.")
     if tensor.dtype == TEXT:
-        return np.asarray(values, dtype=object)
-    _check_numbers(values, where, tensor, missing=missing)
+        texts = [_as_text(cell) for cell in values.ravel()]
+        return np.asarray(texts, dtype=object).reshape(values.shape)
+    if values.dtype.kind in "OUS" and values.ndim == 2 and values.shape[1] == 1:
+        values = _spelled(values[:, 0], where)[:, np.newaxis]
+    _check_numbers(values, where, tensor, columns, missing=missing)
     with np.errstate(over="ignore"):
         fitted = np.ascontiguousarray(values, dtype=np.dtype(tensor.dtype))
     allowed = np.isnan(fitted) if missing and tensor.is_float else False
@@ -279,16 +325,45 @@ def _fitted(values: Array, tensor: TensorSpec, *, missing: bool) -> Array:
     return fitted
 
 
-def _check_numbers(values: Array, where: str, tensor: TensorSpec, *, missing: bool = False) -> None:
+def _check_numbers(values: Array, where: str, tensor: TensorSpec, columns: Columns, *, missing: bool) -> None:
     """Refuse text and infinite values in a numeric input, and missing values unless the model handles them."""
-    if tensor.dtype == TEXT:
-        return
     if values.dtype.kind not in "biuf":
-        raise UnreadableDataError(f"{where} has type {values.dtype}, but the model takes {tensor.dtype}.")
+        raise UnreadableDataError(
+            f"{where} has type {values.dtype}, but the model takes {tensor.dtype}{_example(values, columns)}."
+        )
     bad = np.isinf(values) if missing and tensor.is_float else ~np.isfinite(values)
     if bad.any():
-        lines = int(bad.reshape(len(values), -1).any(axis=1).sum())
-        raise UnreadableDataError(f"{where} is missing or infinite in {lines} of {len(values)} rows.")
+        rows = np.flatnonzero(bad.reshape(len(values), -1).any(axis=1))
+        raise UnreadableDataError(
+            f"{where} is missing or infinite in {len(rows)} of {len(values)} rows, "
+            f"the first in {columns.place(int(rows[0]))}."
+        )
+
+
+def _example(values: Array, columns: Columns) -> str:
+    """Return in words the first cell that is no number, and where it is."""
+    if values.dtype.kind == "M":
+        return "; dates are no numbers: write them as such, or leave the column out"
+    cells = values.reshape(len(values), -1)
+    for row, row_cells in enumerate(cells):
+        for cell in row_cells:
+            if not _is_number(cell):
+                return f"; {columns.place(row)} holds {_as_text(cell)[:_CELL]!r}"
+    return ""
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell or "nan")
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _as_text(cell: Any) -> str:
+    if cell is None or cell != cell:  # noqa: PLR0124 - NaN alone differs from itself
+        return ""
+    return cell.decode(errors="replace") if isinstance(cell, bytes) else str(cell)
 
 
 def _missing(values: Array) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ Declared sizes are checked before memory is taken, and pickled objects are never
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer_jobs.data.csv_dialect import Dialect, UnknownDialectError, dialect_of
+from optimizer_jobs.data.csv_dialect import Dialect, UnknownDialectError, dialect_of, line_of
+from optimizer_jobs.data.spellings import grouped_numbers
 from optimizer_jobs.progress import say
 from retune.api.model import CsvFormat, DatasetFormat
 
@@ -39,6 +40,18 @@ class Columns:
     """Reads the array of a name, with shape (N, ...)."""
     tabular: bool
     """Whether every array is (N,): one number or text in each row, as in a table."""
+    as_written: Callable[[str], Array] | None = None
+    """Reads a column of a text file as the text that it holds, such as `007`; None where files keep types."""
+    line: Callable[[int], int] | None = None
+    """Finds the line of a row in a text file, both counted from where they start: rows from 0, lines from 1."""
+
+    def read_text(self, name: str) -> Array:
+        """Return the array of a name for an input that takes text: as it is written, where the file is text."""
+        return (self.as_written or self.read)(name)
+
+    def place(self, row: int) -> str:
+        """Return where the row at index `row` is, in words: `line 3` of a text file, else `row 2`."""
+        return f"row {row + 1}" if self.line is None else f"line {self.line(row)}"
 
 
 def open_columns(
@@ -131,26 +144,48 @@ def _open_parquet(path: Path, limit_bytes: int) -> Columns:
 
 
 def _open_csv(path: Path, limit_bytes: int, csv_format: CsvFormat | None) -> Columns:
+    """Open a text table. Dates stay text, as they are written, because the file does not say what they are for."""
     import pyarrow as pa
-    from pyarrow import csv
 
     try:
         dialect = dialect_of(path, csv_format)
         if dialect != Dialect():
             say(f"  the table is read as {dialect.words}")
-        with pa.OSFile(str(path)) as file:  # given a path, pyarrow would unpack files by their extension
-            table = csv.read_csv(
-                file,
-                read_options=csv.ReadOptions(use_threads=False, encoding=dialect.encoding),
-                parse_options=csv.ParseOptions(delimiter=dialect.delimiter),
-                convert_options=csv.ConvertOptions(decimal_point=dialect.decimal),
-            )
+        table = _read_csv(path, dialect)
+        dates = [field.name for field in table.schema if pa.types.is_temporal(field.type)]
+        table = _read_csv(path, dialect, texts=dates) if dates else table
     except UnknownDialectError as error:
         raise UnreadableDataError(str(error)) from error
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise UnreadableDataError(f"this is not a readable CSV file with a header line ({error}).") from error
     _check_table_size(rows=table.num_rows, columns=table.num_columns, limit_bytes=limit_bytes)
-    return _table_columns(table)
+    typed = _table_columns(table)
+
+    def read(name: str) -> Array:
+        values = typed.read(name)
+        numbers = grouped_numbers(values, decimal=dialect.decimal) if values.dtype.kind == "O" else None
+        return values if numbers is None else numbers
+
+    def as_written(name: str) -> Array:
+        return np.asarray(_read_csv(path, dialect, texts=[name]).column(name).to_numpy())
+
+    return Columns(typed.names, read, tabular=True, as_written=as_written, line=lambda row: line_of(path, dialect, row))
+
+
+def _read_csv(path: Path, dialect: Dialect, *, texts: Sequence[str] = ()) -> Any:
+    """Return the Arrow table of a text file; the columns `texts` as they are written."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    with pa.OSFile(str(path)) as file:  # given a path, pyarrow would unpack files by their extension
+        return csv.read_csv(
+            file,
+            read_options=csv.ReadOptions(use_threads=False, encoding=dialect.encoding),
+            parse_options=csv.ParseOptions(delimiter=dialect.delimiter, newlines_in_values=True),
+            convert_options=csv.ConvertOptions(
+                decimal_point=dialect.decimal, column_types=dict.fromkeys(texts, pa.string())
+            ),
+        )
 
 
 def _check_table_size(*, rows: int, columns: int, limit_bytes: int) -> None:
@@ -177,6 +212,8 @@ def _table_columns(table: Any) -> Columns:
             raise UnreadableDataError(
                 f"column {name!r} holds {column.type}; give nested values as arrays of an NPZ file."
             )
+        if pa.types.is_null(column.type) or pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type):
+            column = column.cast(pa.float64()) if column.null_count or not pa.types.is_boolean(column.type) else column
         try:
             return np.asarray(column.to_numpy())
         except (pa.ArrowException, UnicodeDecodeError) as error:

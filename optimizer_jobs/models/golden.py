@@ -47,8 +47,8 @@ class Tensor(Document):
     shape: tuple[int, ...]
     datatype: str
     """The protocol's name of the element type, such as FP32."""
-    data: tuple[bool | int | float | str, ...]
-    """All elements as a flat list in row-major order."""
+    data: tuple[bool | int | float | str | None, ...]
+    """All elements as a flat list in row-major order; None, which JSON writes as null, is a missing number."""
 
 
 class GoldenRequest(Document):
@@ -75,15 +75,17 @@ class Golden(Document):
 def record(session: Session, rows: Rows, count: int = 8) -> Golden:
     """Return golden requests of one row each, spread evenly over the rows without missing values.
 
+    Where every row has some, requests are spread over all rows, and missing numbers are null.
+
     Args:
         session: The open model that answers them.
         rows: Rows to take the requests from.
         count: Largest number of requests. A model with a fixed batch gets requests of that many rows.
 
     Raises:
-        EngineError: An answer is not finite, or every row has missing values; JSON can write neither.
+        EngineError: An answer is not finite, which JSON cannot write.
     """
-    rows = _complete(rows)
+    rows = _most_complete(rows)
     size = session.signature.batch or 1
     row_numbers = sum(spec.row_size for spec in session.signature.inputs)
     affordable = min(count, max(1, _NUMBERS_LIMIT // (row_numbers * size)))
@@ -91,15 +93,13 @@ def record(session: Session, rows: Rows, count: int = 8) -> Golden:
     return Golden(requests=tuple(_ask(session, rows.take(slice(start, start + size))) for start in starts))
 
 
-def _complete(rows: Rows) -> Rows:
-    """Return the rows without missing values."""
+def _most_complete(rows: Rows) -> Rows:
+    """Return the rows without missing values, or all rows where each has some."""
     complete = np.ones(len(rows), dtype=bool)
     for values in rows.inputs.values():
         if values.dtype.kind == "f":
             complete &= np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-    if not complete.any():
-        raise EngineError("every row has missing values, and golden requests need some without")
-    return rows if complete.all() else rows.take(complete)
+    return rows.take(complete) if complete.any() and not complete.all() else rows
 
 
 def check(answer: Mapping[str, Any], expected: GoldenRequest, *, golden: Golden) -> str | None:
@@ -117,16 +117,18 @@ def check(answer: Mapping[str, Any], expected: GoldenRequest, *, golden: Golden)
 
 def _ask(session: Session, rows: Rows) -> GoldenRequest:
     answers = session.run(rows.inputs)
-    inputs = tuple(_tensor(spec, rows.inputs[spec.name]) for spec in session.signature.inputs)
+    inputs = tuple(_tensor(spec, rows.inputs[spec.name], missing=True) for spec in session.signature.inputs)
     outputs = tuple(_rounded(_tensor(spec, answers[spec.name])) for spec in session.signature.outputs)
     return GoldenRequest(inputs=inputs, outputs=outputs)
 
 
-def _tensor(spec: TensorSpec, values: Array) -> Tensor:
-    if spec.is_float and not np.isfinite(values).all():
+def _tensor(spec: TensorSpec, values: Array, *, missing: bool = False) -> Tensor:
+    """Return values in the form of the protocol; NaN is null where values may be `missing`."""
+    allowed = np.isnan(values) if missing and spec.is_float else False
+    if spec.is_float and not (np.isfinite(values) | allowed).all():
         raise EngineError(f"{spec.name!r} is not finite, which cannot be written in JSON")
-    data = tuple(values.reshape(-1).tolist())
-    return Tensor(name=spec.name, shape=values.shape, datatype=_DATATYPES[spec.dtype], data=data)
+    data = (None if isinstance(value, float) and math.isnan(value) else value for value in values.reshape(-1).tolist())
+    return Tensor(name=spec.name, shape=values.shape, datatype=_DATATYPES[spec.dtype], data=tuple(data))
 
 
 def _rounded(tensor: Tensor) -> Tensor:

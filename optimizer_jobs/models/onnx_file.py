@@ -31,6 +31,8 @@ MODEL_LIMIT_BYTES = (2 << 30) - 1
 _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc"}
 """Operator sets built into ONNX Runtime."""
 
+_LOCALE = "its StringNormalizer asks for a locale that this image does not have; without the attribute, en_US.UTF-8."
+
 _LOADERS = {"EPContext"}
 """Built-in operators that read further files."""
 
@@ -119,6 +121,8 @@ def _open(path: Path) -> Signature:
     try:
         return open_model(path, EngineOptions(spinning=False)).signature
     except EngineError as error:
+        if "locale" in str(error):
+            raise InvalidOnnxError(_LOCALE, "Set the attribute locale of StringNormalizer to C.UTF-8.") from error
         if (name := _bfloat16(path)) is not None:
             raise InvalidOnnxError(
                 f"{name!r} is bfloat16, and ONNX Runtime does not compute with such numbers on a CPU.",

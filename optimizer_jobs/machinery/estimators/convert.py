@@ -5,6 +5,7 @@ A file that answers differently is refused. The same estimator gives the same by
 
 import contextlib
 import io
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,9 +16,17 @@ import onnx
 
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.machinery.boosters.estimators import register_steps
-from optimizer_jobs.machinery.estimators.inputs import Array, asked_with
-from optimizer_jobs.machinery.estimators.rounding import rounded
-from optimizer_jobs.models.engine import EngineError, EngineOptions
+from optimizer_jobs.machinery.estimators.comparing import Answers, Difference, asked, difference, unit_of
+from optimizer_jobs.machinery.estimators.converters.registry import own_for
+from optimizer_jobs.machinery.estimators.inputs import Array, asked_with, final
+from optimizer_jobs.machinery.estimators.missing_routes import route_missing
+from optimizer_jobs.machinery.estimators.probes import probes
+from optimizer_jobs.machinery.estimators.ready import convertible
+from optimizer_jobs.machinery.estimators.rounding import Rounding, has_trees, rounded
+from optimizer_jobs.machinery.estimators.several import one_output, targets_of
+from optimizer_jobs.machinery.estimators.soundness import parts
+from optimizer_jobs.machinery.estimators.steps import refusal
+from optimizer_jobs.models.engine import EngineError, EngineOptions, Session
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.signature import TEXT, TensorSpec
 from retune.contract.results import Reason
@@ -25,46 +34,143 @@ from retune.contract.results import Reason
 LABEL, PROBABILITIES, SCORES, VALUE = "label", "probabilities", "scores", "value"
 """Names of outputs: a classifier has a label and probabilities, or else scores; a regressor has a value."""
 
-AGREEMENT = 0.99
-"""Share of rows on which file and estimator must answer the same. Not all, because a number very close to the threshold
-of a tree may fall on its other side in float32."""
+_AT_ONCE = 4096
+"""Rows that a file is asked with at once, at most: neighbours and kernels need memory for rows times rows."""
 
-CLOSENESS = 1e-3
-"""How far two predicted numbers may differ, as a share of the standard deviation of the predictions."""
-
+_LOCALE = "C.UTF-8"
+"""Locale in which letters become small: it has all alphabets, and every image has it."""
 _OPSETS = {"": 18, "ai.onnx.ml": 3}
-_KEEP = "Deliver an estimator that skl2onnx converts, or the model as ONNX."
+_KEEP = "Replace that step by one that skl2onnx converts, or deliver the model as ONNX."
 
 
 class NotConvertibleError(ValueError):
     """The estimator cannot be written as ONNX, or answers differently there; the message says why."""
 
 
-def to_onnx(estimator: Any, inputs: Sequence[TensorSpec], *, target: Path, rows: Mapping[str, Array]) -> None:
-    """Write the estimator to `target`.
+class DiffersError(NotConvertibleError):
+    """The file answers differently than the estimator."""
+
+
+def to_onnx(
+    estimator: Any, inputs: Sequence[TensorSpec], *, target: Path, rows: Mapping[str, Array], X: Any = None
+) -> None:
+    """Write the estimator to `target`, and compare the answers of both.
 
     Args:
         estimator: The fitted estimator or pipeline.
         inputs: Inputs that the file is to have.
         target: The new file.
         rows: Values by input name, on which the answers of file and estimator are compared.
+        X: The same rows as the estimator takes them, with the numbers of the data; by default, those of `rows`.
 
     Raises:
-        NotConvertibleError: A step has no counterpart in ONNX, or the answers differ, with numbers.
+        NotConvertibleError: A step has no counterpart in ONNX; as DiffersError when the answers differ, with numbers.
     """
-    _check_outputs(estimator)
-    model = _converted(rounded(estimator), inputs)
+    X = asked_with(estimator, rows) if X is None else X
+    roundings = _roundings(estimator, inputs)
+    for rounding in roundings:
+        try:
+            _attempt(estimator, inputs, rounding, target=target, rows=rows, X=X)
+        except DiffersError:
+            if rounding is roundings[-1]:
+                raise
+            continue
+        return
+
+
+def _roundings(estimator: Any, inputs: Sequence[TensorSpec]) -> tuple[Rounding, ...]:
+    """Return how thresholds are rounded, the most exact for numbers of single precision first."""
+    if any(tensor.dtype == "float64" for tensor in inputs):
+        return (Rounding.SINGLE_TREES,)
+    by_rows = (Rounding.BY_ROWS,) if hasattr(estimator, "steps") and has_trees(estimator) else ()
+    return (Rounding.DOWN, Rounding.NEAREST, *by_rows)
+
+
+def _attempt(
+    estimator: Any, inputs: Sequence[TensorSpec], rounding: Rounding, *, target: Path, rows: Mapping[str, Array], X: Any
+) -> None:
+    """Write the estimator with rounded thresholds, and compare."""
+    targets = _checked_targets(estimator, X)
+    exact = rounded(convertible(estimator), rounding, X)
+    model = _converted(exact, inputs)
+    route_missing(model, exact)
     _rename(model, _input_names(model, inputs) | _output_names(model, estimator))
+    if targets > 1:
+        name = model.graph.output[-1].name
+        _rename(model, {name: f"{name}_of_targets"})
+        one_output(model, targets=targets, name=name)
     _settle_opsets(model)
     _write(model, target)
     try:
         onnx.checker.check_model(model)
-        answers = _check_agreement(estimator, target, rows)
+        session = open_model(target, EngineOptions(spinning=False))
+        answers = compare(estimator, exact, session, rows, X)
     except (EngineError, onnx.checker.ValidationError) as error:
         raise NotConvertibleError(f"the converted file does not run: {printable(str(error), limit=200)}") from error
-    if len(answers) == 2 and answers[model.graph.output[1].name].shape[-1] != len(classes_of(estimator)):
+    scores = answers.numbers
+    if len(model.graph.output) == 2 and scores is not None and scores.shape[-1] != len(classes_of(estimator)):
         del model.graph.output[1:]  # one number for two classes, which are no scores to Retune
         _write(model, target)
+
+
+def compare(estimator: Any, exact: Any, session: Session, rows: Mapping[str, Array], X: Any) -> Answers:
+    """Compare the answers of an open file with those of the estimator, on the rows and on probes made of them.
+
+    Args:
+        estimator: The fitted estimator.
+        exact: The same with rounded thresholds. Probes have numbers of single precision, and either may be right.
+        session: The open file.
+        rows: Rows as the file takes them.
+        X: The same rows as the estimator takes them.
+
+    Returns:
+        The file's answers to the rows.
+
+    Raises:
+        DiffersError: They differ beyond what single precision explains, with numbers and the kind of rows.
+    """
+    from threadpoolctl import threadpool_limits
+
+    expected, given = asked(estimator, X), _answers(estimator, session, rows)
+    unit = unit_of(expected)
+    _check(difference([expected], given, unit=unit), estimator, kind="rows")
+    with threadpool_limits(1):  # threads cost more than they gain on so few rows
+        for kind, probe in probes(estimator, rows):
+            probed = asked_with(estimator, probe)
+            right = [asked(estimator, probed), asked(exact, probed)]
+            _check(difference(right, _answers(estimator, session, probe), unit=unit), estimator, kind=kind)
+    return given
+
+
+def _check(apart: Difference, estimator: Any, *, kind: str) -> None:
+    if not apart.is_tolerable(jumps=_jumps(estimator)):
+        raise DiffersError(f"as ONNX, {_name(estimator)} {apart.words(kind)}")
+
+
+def _jumps(estimator: Any) -> bool:
+    """Return whether the last digit may decide: in trees and bins of numbers that were computed, among neighbours."""
+    from sklearn.neighbors._base import NeighborsBase
+    from sklearn.preprocessing import KBinsDiscretizer
+
+    if any(isinstance(part, NeighborsBase | KBinsDiscretizer) for part in parts(estimator)):
+        return True
+    return any(hasattr(part, "steps") for part in parts(estimator)) and has_trees(estimator)
+
+
+def _answers(estimator: Any, session: Session, rows: Mapping[str, Array]) -> Answers:
+    """Return the answers of the file, asked with a bounded number of rows at a time."""
+    count = len(next(iter(rows.values())))
+    answered = [
+        session.run({name: values[start : start + _AT_ONCE] for name, values in rows.items()})
+        for start in range(0, count, _AT_ONCE)
+    ]
+    outputs = {name: np.concatenate([part[name] for part in answered]) for name in answered[0]}
+    numbers = next((outputs[name] for name in (PROBABILITIES, SCORES, VALUE) if name in outputs), None)
+    return Answers(
+        labels=outputs.get(LABEL),
+        numbers=None if numbers is None else numbers.reshape(count, -1).astype(np.float64),
+        probabilities=hasattr(estimator, "predict_proba"),
+    )
 
 
 def refused(error: Exception, *, name: str) -> JobError:
@@ -73,63 +179,85 @@ def refused(error: Exception, *, name: str) -> JobError:
 
 
 def classes_of(estimator: Any) -> tuple[int | str, ...]:
-    """Return the labels of a classifier in the order of its scores; nothing for a regressor."""
+    """Return the labels of a classifier in the order of its scores; nothing for a regressor or several targets."""
     labels = getattr(estimator, "classes_", None)
-    if labels is None:
+    if labels is None or isinstance(labels, list):
         return ()
     return tuple(label if isinstance(label, str) else int(label) for label in np.asarray(labels).tolist())
 
 
-def _check_outputs(estimator: Any) -> None:
-    from sklearn.base import is_classifier
-
+def _checked_targets(estimator: Any, X: Any) -> int:
+    """Return the number of targets; refuse labels of more than two kinds where there are several."""
+    targets = targets_of(estimator, X)
     classes = getattr(estimator, "classes_", None)
-    targets = 1 if is_classifier(estimator) else getattr(final(estimator), "n_outputs_", 1)
-    if isinstance(classes, list) or targets != 1:
-        raise NotConvertibleError(f"{_name(estimator)} predicts more than one label or number a row")
+    if targets > 1 and isinstance(classes, list) and any(len(kinds) != 2 for kinds in classes):
+        raise NotConvertibleError(f"{_name(estimator)} predicts several labels a row, and not each is one of two")
+    return targets
 
 
 def _converted(estimator: Any, inputs: Sequence[TensorSpec]) -> onnx.ModelProto:
     from skl2onnx import convert_sklearn
-    from skl2onnx.common.data_types import FloatTensorType, StringTensorType
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
-    types = [
-        (tensor.name, (StringTensorType if tensor.dtype == TEXT else FloatTensorType)([None, *tensor.shape[1:]]))
-        for tensor in inputs
-    ]
+    kinds = {TEXT: StringTensorType, "float64": DoubleTensorType, "float32": FloatTensorType}
+    types = [(tensor.name, kinds[tensor.dtype]([None, *tensor.shape[1:]])) for tensor in inputs]
     register_steps()
+    own = own_for(parts(estimator), doubles=any(tensor.dtype == "float64" for tensor in inputs))
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             model: onnx.ModelProto = convert_sklearn(
-                estimator, "model", types, options=_options(estimator), target_opset=dict(_OPSETS)
+                estimator,
+                "model",
+                types,
+                options=_options(estimator),
+                target_opset=dict(_OPSETS),
+                custom_conversion_functions=own.converters,
+                custom_shape_calculators=own.shapes,
             )
             return model
     except Exception as error:
-        reason = printable(str(error).split(" You may raise an is")[0], limit=300).rstrip(".")
-        raise NotConvertibleError(f"skl2onnx cannot convert {_name(estimator)} ({reason})") from error
+        raise NotConvertibleError(refusal(error, estimator, final(estimator))) from error
 
 
-def _options(estimator: Any) -> dict[int, dict[str, bool]]:
-    """Return the option for scores as a tensor, not as a list of dictionaries, where the converter has that option.
+def _options(estimator: Any) -> dict[int, dict[str, Any]]:
+    """Return options of converters by the id of the part that they are for.
 
-    The last step always gets an entry: without one, skl2onnx 1.20 sets the option itself for steps of pipelines, and
-    fails where the converter does not have it.
+    Scores are a tensor, not a list of dictionaries, where the converter has that option. The last step of each pipeline
+    gets an entry: without one, skl2onnx 1.20 sets the option itself, and fails where the converter does not have it.
+    Vectorizers split texts as Python does, and need no locale but the one that every system has.
     """
     from skl2onnx._supported_operators import sklearn_operator_name_map
     from skl2onnx.common._registration import get_converter
+    from sklearn.feature_extraction.text import CountVectorizer
 
-    last = final(estimator)
-    name = sklearn_operator_name_map.get(type(last))
-    known = name is not None and "zipmap" in (get_converter(name).get_allowed_options() or {})
-    return {id(last): {"zipmap": False} if known else {}}
+    options: dict[int, dict[str, Any]] = {}
+    for part in parts(estimator):
+        if part is estimator or hasattr(part, "steps"):
+            last = final(part)
+            name = sklearn_operator_name_map.get(type(last))
+            allowed = (name is not None and get_converter(name).get_allowed_options()) or {}
+            wanted = {"zipmap": False, **({"raw_scores": True} if _scores_are_turned(last) else {})}
+            options[id(last)] = {key: value for key, value in wanted.items() if key in allowed}
+        if isinstance(part, CountVectorizer):
+            words = {"tokenexp": _pattern(part)} if part.analyzer == "word" else {}
+            options[id(part)] = {"locale": _LOCALE, **words}
+    return options
 
 
-def final(estimator: Any) -> Any:
-    """Return the last step of a pipeline, at any depth, or the estimator itself."""
-    while hasattr(estimator, "steps"):
-        estimator = estimator.steps[-1][1]
-    return estimator
+def _scores_are_turned(last: Any) -> bool:
+    """Return whether skl2onnx gives the scores of two classes the wrong sign, unless it is asked for raw ones."""
+    from sklearn.svm._base import BaseSVC
+
+    return isinstance(last, BaseSVC) and not hasattr(last, "predict_proba")
+
+
+def _pattern(vectorizer: Any) -> str:
+    """Return the pattern of a word for an engine that knows letters of all alphabets only by their classes."""
+    pattern = str(vectorizer.token_pattern).removeprefix("(?u)")
+    if not re.fullmatch(r"(\\b)?(\\w[+*]?)+(\\b)?", pattern):
+        return pattern
+    return pattern.replace(r"\b", "").replace(r"\w", r"[\p{L}\p{N}_]")
 
 
 def _input_names(model: onnx.ModelProto, inputs: Sequence[TensorSpec]) -> dict[str, str]:
@@ -168,28 +296,6 @@ def _settle_opsets(model: onnx.ModelProto) -> None:
 
 def _write(model: onnx.ModelProto, target: Path) -> None:
     target.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def _check_agreement(estimator: Any, target: Path, rows: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the file's answers by output name; raises NotConvertibleError when they are not the estimator's."""
-    from sklearn.base import is_classifier
-
-    count = len(next(iter(rows.values())))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        expected = np.asarray(estimator.predict(asked_with(estimator, rows))).reshape(count)
-    answers = open_model(target, EngineOptions(spinning=False)).run(rows)
-    predicted = answers[LABEL if is_classifier(estimator) else VALUE].reshape(count)
-    same = predicted.astype(str) == expected.astype(str) if is_classifier(estimator) else _close(predicted, expected)
-    if np.mean(same) < AGREEMENT:
-        raise NotConvertibleError(
-            f"as ONNX, {_name(estimator)} answers {count - int(np.sum(same))} of {count} rows differently"
-        )
-    return answers
-
-
-def _close(predicted: Array, expected: Array) -> Array:
-    return np.asarray(np.abs(predicted - expected) <= CLOSENESS * (float(np.std(expected)) or 1.0))
 
 
 def _name(estimator: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from optimizer_jobs.machinery.estimators.convert import final
+from optimizer_jobs.machinery.estimators.inputs import final
 
 STAGES = 4
 _LOOK_SECONDS = 0.5

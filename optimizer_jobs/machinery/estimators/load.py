@@ -15,6 +15,7 @@ from typing import Any
 
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.machinery.boosters.estimators import SKOPS_TYPES, needs_file
+from optimizer_jobs.machinery.estimators.converters.functions import KNOWN
 from optimizer_jobs.machinery.estimators.soundness import UnsoundError, make_sound
 from optimizer_jobs.models.native import Native
 from retune.api.model import ModelFormat
@@ -29,17 +30,40 @@ ENTRIES_LIMIT = 200_000
 _BITS = ("", "32", "64")
 _SPLITS = ("GroupKFold", "KFold", "ShuffleSplit", "StratifiedKFold", "StratifiedShuffleSplit")
 _DISTANCES = ("Chebyshev", "Euclidean", "Manhattan", "Minkowski")
+_KERNELS = (
+    "ConstantKernel",
+    "DotProduct",
+    "ExpSineSquared",
+    "Exponentiation",
+    "Matern",
+    "Product",
+    "RBF",
+    "RationalQuadratic",
+    "Sum",
+    "WhiteKernel",
+)
 _SCORES = ("chi2", "f_classif", "f_regression")
 
 HARMLESS = SKOPS_TYPES | frozenset(
     {
+        "functools.partial",
         "numpy.dtype",
+        "scipy.interpolate._bsplines.BSpline",
+        "sklearn._loss.loss.HalfTweedieLoss",
+        "sklearn._loss.loss.HalfTweedieLossIdentity",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.calibration._TemperatureScaling",
+        "sklearn.compose._column_transformer.make_column_selector",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
         "sklearn.metrics._scorer._PassthroughScorer",
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
         "sklearn.tree._tree.Tree",
         "sklearn.utils._bunch.Bunch",
+        *(f"numpy.{name}" for name in ("floating", "integer", "number", *sorted(KNOWN))),
+        *(f"sklearn.gaussian_process.kernels.{name}" for name in _KERNELS),
+        "sklearn.utils.validation.check_array",
         *(f"sklearn.feature_selection._mutual_info.mutual_info_{name}" for name in ("classif", "regression")),
         *(f"sklearn.feature_selection._univariate_selection.{name}" for name in _SCORES),
         *(f"sklearn.metrics._dist_metrics.{name}Distance{bits}" for name in _DISTANCES for bits in _BITS),
@@ -48,7 +72,8 @@ HARMLESS = SKOPS_TYPES | frozenset(
         *(f"sklearn.neighbors._kd_tree.KDTree{bits}" for bits in _BITS),
     }
 )
-"""Types of numbers and plain functions that estimators are made of, and that skops does not trust by itself. Trees,
+"""Types of numbers and plain functions that estimators are made of, and that skops does not trust by itself. A partial
+binds arguments to a function that must itself be trusted, which estimators do with `kw_args` too. Trees,
 which compiled code follows unchecked, are checked or dropped after loading (`soundness`)."""
 
 _SAVE = "Save the fitted estimator again with skops.io.dump, with classes of scikit-learn, XGBoost and LightGBM only."

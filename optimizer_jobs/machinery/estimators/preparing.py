@@ -77,6 +77,8 @@ def prepared(estimator: Any, params: Params, X: Any, *, task: Task) -> Any:
     """
     from sklearn.pipeline import Pipeline
 
+    if getattr(X, "ndim", 2) != 2:
+        raise NothingToPrepareError("the rows are texts, for which there are no such steps")
     delivered = list(estimator.steps) if hasattr(estimator, "steps") else [("estimator", estimator)]
     chosen = {kind: params[str(kind)] for kind in CHOICES if str(kind) in params}
     replaced = {name for kind in chosen for name in _REPLACES.get(kind, ())}
@@ -109,7 +111,7 @@ def _encoder(value: ParamValue, X: Any, task: Task) -> Any:  # noqa: ARG001
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import OneHotEncoder
 
-    codes = [place for place in range(X.shape[1]) if _is_code(X[:, place])]
+    codes = [place for place in range(X.shape[1]) if _is_code(X.iloc[:, place] if hasattr(X, "iloc") else X[:, place])]
     if not codes:
         raise NothingToPrepareError("no column holds codes, three to ten different whole numbers, to encode")
     encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
@@ -117,7 +119,10 @@ def _encoder(value: ParamValue, X: Any, task: Task) -> Any:  # noqa: ARG001
 
 
 def _is_code(column: Any) -> bool:
-    values = np.unique(column)
+    values = np.asarray(column)
+    if values.dtype.kind not in "biuf":
+        return False
+    values = np.unique(values)
     return 3 <= len(values) <= _MOST_CODES and bool(np.all(values == np.round(values)))
 
 

@@ -60,6 +60,7 @@ def parts(estimator: Any) -> Iterator[Any]:
         seen.add(id(item))
         if isinstance(item, BaseEstimator):
             yield item
+        if isinstance(item, BaseEstimator) or _holds_parts(item):
             stack.extend(vars(item).values())
         elif isinstance(item, dict):
             stack.extend(item.values())
@@ -67,6 +68,11 @@ def parts(estimator: Any) -> Iterator[Any]:
             stack.extend(item)
         elif isinstance(item, np.ndarray) and item.dtype == object:
             stack.extend(item.ravel().tolist())
+
+
+def _holds_parts(item: Any) -> bool:
+    """Return whether an object of scikit-learn that is no estimator may hold some, as a calibrated classifier does."""
+    return type(item).__module__.startswith("sklearn.") and hasattr(item, "__dict__") and not isinstance(item, type)
 
 
 def _width(estimator: Any) -> int:

@@ -45,6 +45,8 @@ class Delivered:
     """Validation data: it shows which inputs the model has."""
     label: str
     """Column of the data that is no input."""
+    data: str = "the data"
+    """Name that people know the data by."""
 
 
 class Format(Protocol):

@@ -93,9 +93,14 @@ def _converted(delivered: Model, native: Native, rows: Dataset, *, scratch: Path
             csv=rows.csv,
             label=rows.label_column,
             limit_bytes=DATA_LIMIT_BYTES,
+            uri=rows.uri,
         )
         return convert_in_sandbox(
-            native, uri=delivered.uri, task=delivered.task, sample=sample, into=scratch / "converted"
+            native,
+            uri=delivered.uri,
+            task=delivered.task,
+            sample=sample,
+            into=scratch / "converted",
         )
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, rows.uri, str(error), "Correct the file.") from error

@@ -42,6 +42,8 @@ class Sample:
     """Label column."""
     limit_bytes: int
     """Bytes that the file may have once expanded."""
+    uri: str = "the data"
+    """Name that people know the file by."""
 
     def to_dict(self) -> Json:
         """Return the sample as plain JSON."""
@@ -51,6 +53,7 @@ class Sample:
             "csv": self.csv.to_dict() if self.csv else None,
             "label": self.label,
             "limit_bytes": self.limit_bytes,
+            "uri": self.uri,
         }
 
 
@@ -149,4 +152,5 @@ def _delivered(question: Json) -> Delivered:
         task=Task(question["task"]),
         columns=columns,
         label=sample["label"],
+        data=sample["uri"],
     )

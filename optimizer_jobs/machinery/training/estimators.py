@@ -15,9 +15,9 @@ import numpy as np
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import printable
-from optimizer_jobs.machinery.estimators.convert import NotConvertibleError, final, to_onnx
+from optimizer_jobs.machinery.estimators.convert import NotConvertibleError, to_onnx
 from optimizer_jobs.machinery.estimators.growth import grown
-from optimizer_jobs.machinery.estimators.inputs import asked_with
+from optimizer_jobs.machinery.estimators.inputs import asked_with, final
 from optimizer_jobs.machinery.estimators.load import load
 from optimizer_jobs.machinery.estimators.preparing import NothingToPrepareError, prepared
 from optimizer_jobs.machinery.estimators.preparing import words as words_of_steps

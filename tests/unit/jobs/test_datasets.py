@@ -5,6 +5,7 @@ import gzip
 import os
 import zipfile
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -265,9 +266,13 @@ def test_faulty_tables_are_refused(claims: Claims, refused: Callable[..., str]) 
     path = claims.root / "digits" / "t.csv"
     two = signature(("f", "float32", (-1, 2)), classes=2)
     write_table(path, [["a", "b", "label"], [1, "", 0], [2, 3, 1]])
-    assert "column 'b' is missing or infinite in 1 of 2 rows" in refused("t.csv", two)
+    assert "column 'b' is missing or infinite in 1 of 2 rows, the first in line 2" in refused("t.csv", two)
     write_table(path, [["a", "b", "label"], [1, "red", 0], [2, 3, 1]])
-    assert "column 'b' has type object" in refused("t.csv", two)
+    assert "column 'b' has type object, but the model takes float32; line 2 holds 'red'" in refused("t.csv", two)
+    write_table(path, [["a", "b", "label"], [1, "2026-01-02", 0], [2, "2026-01-03", 1]])
+    assert "line 2 holds '2026-01-02'" in refused("t.csv", two)
+    write_table(path, [["id", "a", "b", "label"], ["u1", 1, 2, 0], ["u2", 1, 2, 1]])
+    assert "has 3 feature columns, but input 'f' takes 2; id has another value in every row" in refused("t.csv", two)
     write_table(path, [["a", "a", "label"], [1, 2, 0], [2, 3, 1]])
     assert "column 'a' appears more than once" in refused("t.csv", two)
     write_table(path, [["a", "label"], [1, 0], [2, 1]])
@@ -276,6 +281,41 @@ def test_faulty_tables_are_refused(claims: Claims, refused: Callable[..., str]) 
     assert "no rows" in refused("t.csv", two)
     path.write_text("")
     assert "not a readable CSV" in refused("t.csv", two)
+
+
+def test_truth_values_as_words_are_numbers_to_a_model_of_numbers(
+    claims: Claims, read: Read, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log says how a column was read."""
+    write_table(claims.root / "digits" / "t.csv", [["a", "b", "label"], [1, "yes", 0], [2, "no", 1]])
+    rows = read("t.csv", signature(("f", "float32", (-1, 2)), classes=2))
+    np.testing.assert_array_equal(rows.inputs["f"], [[1, 1], [2, 0]])
+    assert "column 'b' is read as 1 for yes" in capsys.readouterr().out
+
+
+def test_missing_cells_of_text_are_empty_text(claims: Claims, read: Read) -> None:
+    """A tensor of text has no other way to say it; numbers of a column that the model takes as text are text."""
+    frame = pd.DataFrame({"plan": ["a", None, "b"], "zip": [7, 8, 9], "label": [0, 1, 1]})
+    frame.to_parquet(claims.root / "digits" / "t.parquet")
+    rows = read("t.parquet", signature(("plan", "str", (-1, 1)), ("zip", "str", (-1, 1)), classes=2))
+    assert rows.inputs["plan"].ravel().tolist() == ["a", "", "b"]
+    assert rows.inputs["zip"].ravel().tolist() == ["7", "8", "9"]
+
+
+def test_truth_values_with_missing_cells_and_decimals_are_numbers(claims: Claims) -> None:
+    """Parquet keeps types that NumPy has no missing value or no type for."""
+    table = pa.table(
+        {
+            "a": pa.array([True, None, False]),
+            "b": pa.array([Decimal("1.5"), None, Decimal("2.5")], pa.decimal128(5, 2)),
+            "label": [0, 1, 1],
+        }
+    )
+    parquet.write_table(table, claims.root / "digits" / "t.parquet")
+    spec = Dataset.model_validate({"uri": "pvc://digits/t.parquet"})
+    two = signature(("f", "float32", (-1, 2)), classes=2)
+    rows = read_dataset(spec, two, into=claims.root / "in", missing=True)
+    np.testing.assert_array_equal(rows.inputs["f"], [[1, 1.5], [np.nan, np.nan], [0, 2.5]])
 
 
 def test_a_compressed_table_is_not_unpacked(claims: Claims, refused: Callable[..., str]) -> None:

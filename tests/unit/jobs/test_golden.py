@@ -101,6 +101,46 @@ def test_a_fixed_batch_is_kept(tmp_path: Path, splits: dict[str, Rows]) -> None:
     assert {request.inputs[0].shape for request in requests} == {(4, 64)}
 
 
+def _with_missing(rows: Rows, *, everywhere: bool) -> Rows:
+    """Return the rows with one number missing in each of them, or in half of them."""
+    X = rows.inputs["x"].copy()
+    step = 1 if everywhere else 2
+    X[::step, 5] = np.nan
+    return Rows(inputs={"x": X}, labels=rows.labels, digest=rows.digest)
+
+
+@pytest.fixture
+def imputing(tmp_path: Path) -> Path:
+    """A model that takes missing numbers for zero."""
+    nodes = [
+        helper.make_node(
+            "Imputer", ["x"], ["full"], domain="ai.onnx.ml", imputed_value_floats=[0.0], replaced_value_float=np.nan
+        ),
+        helper.make_node("Gemm", ["full", "w"], ["scores"]),
+    ]
+    return save_graph(tmp_path / "imputing.onnx", nodes, {"w": np.eye(64, 10)})
+
+
+def test_rows_without_missing_values_are_preferred(imputing: Path, splits: dict[str, Rows]) -> None:
+    """A server that cannot read null is asked without it, where there are such rows."""
+    recorded = record(open_model(imputing, EngineOptions()), _with_missing(splits["test"], everywhere=False))
+    assert not any(None in request.inputs[0].data for request in recorded.requests)
+
+
+def test_missing_numbers_are_null_where_every_row_has_some(imputing: Path, splits: dict[str, Rows]) -> None:
+    """The requests are valid JSON, survive their file, and ask the session what was recorded."""
+    session = open_model(imputing, EngineOptions())
+    recorded = record(session, _with_missing(splits["test"], everywhere=True))
+    assert Golden.model_validate_json(recorded.model_dump_json(by_alias=True)) == recorded
+    for request in recorded.requests:
+        (tensor,) = json.loads(json.dumps(request.body(), allow_nan=False))["inputs"]
+        assert tensor["data"][5] is None
+        asked = np.asarray(tensor["data"], dtype=np.float32).reshape(tensor["shape"])
+        (given,) = session.run({"x": asked}).values()
+        recorded_answer = np.asarray(request.outputs[0].data, dtype=np.float32)
+        np.testing.assert_allclose(given.ravel(), recorded_answer, rtol=1e-5)
+
+
 def test_an_answer_that_json_cannot_hold_is_refused(tmp_path: Path, splits: dict[str, Rows]) -> None:
     """A model that answers infinity cannot be asked over the protocol, and that is said when it is recorded."""
     node = helper.make_node("Gemm", ["x", "w"], ["scores"])

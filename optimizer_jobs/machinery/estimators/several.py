@@ -1,0 +1,48 @@
+"""Estimators with several targets: their ONNX file gets one output (N, K), a number or a probability of each target."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+def targets_of(estimator: Any, X: Any) -> int:
+    """Return how many numbers or labels the estimator predicts for a row of `X`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        predicted = np.asarray(estimator.predict(X[:2]))
+    return int(predicted.shape[1]) if predicted.ndim == 2 else 1
+
+
+def one_output(model: onnx.ModelProto, *, targets: int, name: str) -> None:
+    """Leave, in place, one output (N, targets), called `name`: predicted numbers, or the probability of each label."""
+    last = model.graph.output[-1]
+    probabilities = len(model.graph.output) > 1
+    made = f"{last.name}_made"
+    if probabilities and (last.type.HasField("sequence_type") or len(last.type.tensor_type.shape.dim) == 3):
+        nodes = _of_lists(model, last, made)
+    else:
+        shape = numpy_helper.from_array(np.asarray([-1, targets], dtype=np.int64), "targets_shape")
+        model.graph.initializer.append(shape)
+        nodes = [helper.make_node("Reshape", [last.name, shape.name], [made])]
+    model.graph.node.extend([*nodes, helper.make_node("Cast", [made], [name], to=TensorProto.FLOAT)])
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, targets]))
+
+
+def _of_lists(model: onnx.ModelProto, last: onnx.ValueInfoProto, made: str) -> list[onnx.NodeProto]:
+    """Return nodes that take the second of two classes from probabilities (targets, N, classes)."""
+    second = numpy_helper.from_array(np.asarray(1, dtype=np.int64), "second_class")
+    model.graph.initializer.append(second)
+    stacked, nodes = last.name, []
+    if last.type.HasField("sequence_type"):
+        stacked = f"{last.name}_stacked"
+        nodes.append(helper.make_node("ConcatFromSequence", [last.name], [stacked], axis=0, new_axis=1))
+    chosen = f"{last.name}_chosen"
+    return [
+        *nodes,
+        helper.make_node("Gather", [stacked, second.name], [chosen], axis=2),
+        helper.make_node("Transpose", [chosen], [made], perm=[1, 0]),
+    ]
