@@ -176,7 +176,7 @@ def test_inputs_of_their_own_types_become_version_one(ask: Ask, claims: Claims) 
     torch.manual_seed(0)
     module = Typed().eval()
     native.save(module, claims.root / "digits" / "typed.safetensors")
-    inputs = {}
+    inputs: dict[str, Any] = {}
     for split in ("training", "validation", "test"):
         X, y = digits(split)
         inputs = {"pixels": (X * 255).astype(np.uint8), "lit": X > 0.5, "code": (X[:, 20] * 3).astype(np.int64)}
