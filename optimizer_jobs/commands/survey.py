@@ -35,6 +35,7 @@ _JOBS = (
     "onnxruntime",
     "onnxslim",
     "optuna",
+    "pandas",
     "prometheus-client",
     "protobuf",
     "pyarrow",

@@ -21,6 +21,8 @@ SHARE = 1e-3
 FAR = 0.02
 """How far no row may be off, but where the last digit of double precision may decide, and so libraries and processors:
 in trees on numbers that earlier steps computed, and among neighbours that are equally near."""
+_MISSED, _MISSED_SHARE = 0.1, 0.01
+"""How far a row of a new candidate may be off, and the share of rows that may be further: its file is judged anyway."""
 _NOISE = 1e-9
 """Share of its size below which the spread of a number is noise."""
 _OTHER_LABEL = FAR
@@ -45,6 +47,8 @@ class Difference:
     rows: int
     off: int
     """Rows that are off by more than `CLOSE`."""
+    missed: int
+    """Rows that are off by more than `_MISSED`."""
     worst: float
     """How far the worst row is off, as a probability or in standard deviations; infinite for another label."""
     probabilities: bool
@@ -52,6 +56,11 @@ class Difference:
     def is_tolerable(self, *, jumps: bool) -> bool:
         """Return whether the two may pass for the same model; `jumps` says that the last digit may decide."""
         return self.off <= max(1, SHARE * self.rows) and (jumps or self.worst <= FAR)
+
+    @property
+    def is_kin(self) -> bool:
+        """Whether the one may stand for the other where it is judged by itself."""
+        return self.missed <= max(1, _MISSED_SHARE * self.rows)
 
     def words(self, kind: str) -> str:
         """Return it in words, such as `answers 12 of 500 rows differently, by up to 0.3 in probability`."""
@@ -91,6 +100,7 @@ def difference(expected: Sequence[Answers], given: Answers, *, unit: Array | Non
     return Difference(
         rows=len(apart),
         off=int((apart > CLOSE).sum()),
+        missed=int((apart > _MISSED).sum()),
         worst=float(apart.max(initial=0.0)),
         probabilities=expected[0].probabilities,
     )

@@ -130,7 +130,7 @@ def _written(estimator: Any, target: Path, context: Context) -> str | None:
     """Write the ONNX file; return why it cannot replace the delivered one, or None."""
     rows = (context.validation or context.training).take(slice(_CHECKED_ROWS))  # type: ignore[union-attr] # fit checks
     try:
-        to_onnx(estimator, context.signature.inputs, target=target, rows=rows.inputs)
+        to_onnx(estimator, context.signature.inputs, target=target, rows=rows.inputs, delivered=False)
     except NotConvertibleError as error:
         return str(error)
     signature = open_model(target, EngineOptions(spinning=False)).signature

@@ -69,7 +69,8 @@ def matrix_input(width: int) -> tuple[TensorSpec, ...]:
 
 def converted(estimator: Any, data: Split, target: Path) -> Path:
     """Write an estimator as ONNX, checked on the validation rows."""
-    to_onnx(estimator, matrix_input(data.X.shape[1]), target=target, rows=data.validation.inputs)
+    inputs, rows = matrix_input(data.X.shape[1]), data.validation.inputs
+    to_onnx(estimator, inputs, target=target, rows=rows, delivered=False)
     return target
 
 
