@@ -42,7 +42,8 @@ class Rows:
     inputs: Mapping[str, Array]
     """Values by input name, with shape (N, ...)."""
     labels: Array | None
-    """Shape (N,): int64 or text for classification, float64 for regression; None for an embedding without labels."""
+    """Shape (N,): int64 or text for classification, float64 for regression, where (N, K) is for K numbers a row; None
+    for an embedding without labels."""
     digest: str
     """Digest of the file; of several joined data sets, their digests joined by `+`."""
     groups: Array | None = None
@@ -151,10 +152,10 @@ def _labels(columns: Columns, *, name: str, signature: Signature, task: Task) ->
     values = _column(columns, name)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
+    if values.ndim == _TABLE_AXES and task is Task.REGRESSION:
+        return np.stack([_as_numbers(part, name) for part in values.T], axis=1)
     if values.ndim != 1:
-        raise UnreadableDataError(
-            f"label column {name!r} has shape {values.shape}; it needs one label a row, and several cannot be judged."
-        )
+        raise UnreadableDataError(f"label column {name!r} has shape {values.shape}; it needs one label a row.")
     if not len(values):
         raise UnreadableDataError("the data set has no rows.")
     if task is Task.REGRESSION:

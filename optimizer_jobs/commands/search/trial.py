@@ -18,7 +18,7 @@ from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.sameness import what_runs
 from optimizer_jobs.commands.search.space import Plan
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.answers import Answers, alike, answer
+from optimizer_jobs.measure.answers import Answers, alike, answer, outputs_of
 from optimizer_jobs.measure.metrics.evaluation import Evaluation
 from optimizer_jobs.measure.quality import MAIN, evaluate, measured_metrics
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
@@ -167,13 +167,7 @@ class Bench:
     def bulk_seconds(self) -> float:
         """Return the time in which the champion answers a row when many are asked together, as in training."""
         began, batch = monotonic(), self.original.manifest.signature.batch or _BULK
-        answer(
-            self.reference.session,
-            self._proxy,
-            task=self._task,
-            classes=self.original.manifest.classes or None,
-            batch=batch,
-        )
+        outputs_of(self.reference.session, self._proxy, batch)
         return (monotonic() - began) / len(self._proxy)
 
     def _built(self, plan: Plan, folder: Path, watch: Watch | None) -> Built:

@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.technique import Applied, Context, Skipped, Subject, TrainingPlan
-from retune.api.model import ModelFormat
+from retune.api.model import ModelFormat, Task
 from retune.api.techniques import TechniqueType
 
 NETWORKS, ESTIMATORS = "optimizer_jobs.machinery.training.networks", "optimizer_jobs.machinery.training.estimators"
@@ -99,7 +99,7 @@ def untaught(subject: Subject) -> str | None:
     """Return why no network can learn the answers of the model with this data in this image, or None."""
     if not subject.training:
         return "there are no rows to learn on: set data.training"
-    return NO_TORCH if find_spec("torch") is None else None
+    return NO_TORCH if find_spec("torch") is None else _one_score(subject)
 
 
 def unchangeable(subject: Subject) -> str | None:
@@ -115,6 +115,14 @@ def unchangeable(subject: Subject) -> str | None:
     return not_importable(subject.graph)
 
 
+def _one_score(subject: Subject) -> str | None:
+    """Return why a classifier with one score a row cannot be taught: losses here take a score for each class."""
+    score = subject.signature.score_output
+    if subject.task is not Task.CLASSIFICATION or score is None or score.row_size > 1:
+        return None
+    return f"output {score.name} has one score for two classes, and training takes one for each"
+
+
 def untrainable(subject: Subject) -> str | None:
     """Return why the model as delivered cannot be trained with this data in this image, or None."""
     if not subject.training:
@@ -123,6 +131,8 @@ def untrainable(subject: Subject) -> str | None:
         return None
     if find_spec("torch") is None:
         return NO_TORCH
+    if (reason := _one_score(subject)) is not None:
+        return reason
     if subject.native is not None and subject.native.format is ModelFormat.SAFETENSORS:
         return None
     from optimizer_jobs.nets.conversion.importer import not_importable
