@@ -156,6 +156,10 @@ bench-watching: $(STAMP) ## Measure the watch over 10, 100 and 1000 champions: l
 	@$(LOCALCLUSTER) binaries
 	@$(PY) -m tests.bench.watching
 
+.PHONY: bench-verdicts
+bench-verdicts: $(STAMP) ## How often a verdict deceives on rare classes, with the old defaults beside (20 min; ARGS="--draws 15" for more).
+	@$(PY) -m tests.bench.verdicts $(ARGS)
+
 .PHONY: bench-capturing
 bench-capturing: $(STAMP) ## What capturing requests costs the example's server, in latency (3 min).
 	@$(PY) -m tests.bench.capturing
