@@ -149,6 +149,27 @@ ACCEPTED = (
     ),
     Case("a threshold in bytes", {"spec.objectives": constraint("1000000", "Threshold", "size_bytes")}),
     Case("an exact margin", {"spec.objectives": constraint("0")}),
+    *(
+        Case(f"quality by {metric}", {"spec.objectives": constraint("0.01", metric=metric)})
+        for metric in ("f1_macro", "roc_auc", "log_loss", "d2_brier_score", "top_5_accuracy", "ndcg@10", "fidelity")
+    ),
+    *(
+        Case(
+            f"quality of numbers by {metric}",
+            {"spec.model.task": "Regression", "spec.objectives": constraint("0.01", metric=metric)},
+        )
+        for metric in ("r2", "mape", "pinball@0.9", "mrr")
+    ),
+    Case(
+        "outputs, classes and threshold in words",
+        {
+            "spec.model.outputs": {"scores": "logits", "scale": "Logits"},
+            "spec.model.classes": ["ham", "spam"],
+            "spec.model.threshold": "0.3",
+            "spec.model.positiveLabel": "spam",
+            "spec.data.test.groupColumn": "user",
+        },
+    ),
     Case(
         "static quantization with training data", {"spec.techniques": technique(quantization={"schemes": ["Static"]})}
     ),
@@ -302,7 +323,11 @@ _SHAPE = (
     refused("another format", "spec.model.format", "Keras", 'supported values: "ONNX", "SafeTensors", "Skops"'),
     refused("another kind of target", "spec.target.ref.kind", "StatefulSet", 'supported values: "Deployment"'),
     refused(
-        "another metric", "spec.objectives", [{"metric": "f1"}], "supported values:", at="spec.objectives[0].metric"
+        "another metric",
+        "spec.objectives",
+        [{"metric": "happiness"}],
+        "supported values:",
+        at="spec.objectives[0].metric",
     ),
     refused(
         "a metric twice",
@@ -689,6 +714,38 @@ _TOGETHER = (
         "an error of a classification", "spec.objectives", constraint("0.01", metric="rmse"), METRIC_OF_TASK, at="spec"
     ),
     refused(
+        "an order of a vector",
+        "spec.model.task",
+        "Embedding",
+        METRIC_OF_TASK,
+        at="spec",
+        also={"spec.objectives": constraint("0.01", metric="mrr")},
+    ),
+    refused(
+        "a threshold of a regression",
+        "spec.model.threshold",
+        "0.3",
+        "threshold, positiveLabel and classes belong to model.task Classification",
+        at="spec.model",
+        also={"spec.model.task": "Regression"},
+    ),
+    refused(
+        "a threshold in percent",
+        "spec.model.threshold",
+        "30",
+        'model.threshold is a probability above 0 and below 1, such as "0.3"',
+        at="spec.model",
+    ),
+    refused("a threshold in words", "spec.model.threshold", "half", DECIMAL, at="spec.model.threshold"),
+    refused("one class", "spec.model.classes", ["spam"], "should have at least 2 items"),
+    refused(
+        "another scale",
+        "spec.model.outputs",
+        {"scale": "Percent"},
+        'supported values: "Probabilities", "Logits"',
+        at="spec.model.outputs.scale",
+    ),
+    refused(
         "weights without a factory",
         "spec.model.format",
         "SafeTensors",
@@ -769,7 +826,7 @@ _TOGETHER = (
         "a margin of one percent as 1.5",
         "spec.objectives",
         constraint("1.5"),
-        'this metric lies between 0 and 1: write a margin of one point as "0.01"',
+        'this metric is at most 1: write a margin of one point as "0.01"',
         at="spec.objectives[0]",
     ),
     refused(

@@ -193,3 +193,14 @@ def test_deciding_number_is_never_better_than_the_estimate(
 def test_limit_is_shown_in_the_metrics_unit(goal: GoalType, value: str, expected: float) -> None:
     """Whatever the goal's kind, the report can name the worst value that keeps it."""
     assert limit_value(limit(P95, goal, value), CHAMPION_P95) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("spread", "refusal"), [(0.0, Refusal.NEARLY_CONSTANT), (0.09, Refusal.NEARLY_CONSTANT), (0.1, None)]
+)
+def test_answers_that_hardly_vary_are_refused_whatever_else_is_kept(spread: float, refusal: Refusal | None) -> None:
+    """A constant keeps every limit on accuracy where one class is rare; no objective needs to name it."""
+    constant = replace(contender(gained=3, lost=0), spread=spread)
+    checks = gate(constant, champion(), objectives=(limit(ACCURACY, GoalType.MAX_DEGRADATION, "0.01"),), noise=None)
+
+    assert next((check.refusal for check in checks if not check.kept), None) is refusal

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizer_jobs.commands.judge.evidence import Contender, Evidence
+from optimizer_jobs.commands.judge.evidence import ClassLoss, Contender, Evidence
 from optimizer_jobs.commands.judge.selection import best, duel
 from optimizer_jobs.commands.judge.verdict import Decision, decide, why
 from retune.api.objectives import GoalType, Metric, Objective
@@ -105,6 +105,24 @@ def test_missed_margin_fails_the_gate_with_its_numbers() -> None:
 
     assert (decision.verdict, decision.reason) == (Verdict.GATE_FAILED, "AccuracyBelowMargin")
     assert "Accuracy 0.910 is below the limit of 0.940" in decision.message
+
+
+def test_a_constant_is_refused_in_words_though_it_is_tiny_and_keeps_its_accuracy() -> None:
+    """Smaller, faster, and accurate where one class is rare: it never passes."""
+    decision = decided(replace(contender(gained=4, latency=0.1, size=0.001), spread=0.004))
+
+    assert (decision.verdict, decision.reason) == (Verdict.GATE_FAILED, "NearlyConstant")
+    assert "its answers vary by 0.4 % of what the champion's do" in decision.message
+
+
+def test_classes_that_lose_are_named_in_a_promotion() -> None:
+    """The owner decides what a class is worth, and must hear of it; the largest losses are told."""
+    losses = tuple(ClassLoss(label=str(n), rows=40, champion=0.9, candidate=0.5 + n / 10) for n in range(4))
+    decision = decided(replace(contender(latency=0.5), class_losses=losses))
+
+    assert decision.verdict is Verdict.PROMOTE
+    worse = "Worse in classes 0 (90 % → 50 % right of 40), 1 (90 % → 60 % right of 40) and 2 (90 % → 70 % right of 40)"
+    assert f"{worse} and 1 more." in decision.message
 
 
 def test_margin_that_the_rows_cannot_show_names_rows_and_agreement() -> None:
