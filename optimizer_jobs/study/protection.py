@@ -11,9 +11,10 @@ from typing import TypeVar
 from optimizer_jobs.measure.finding import RARE
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.signature import Reading
+from optimizer_jobs.study.objectives import limits
 from retune.api.metrics import Metric
 from retune.api.model import Task
-from retune.api.objectives import Goal, GoalType, Objective, Role
+from retune.api.objectives import Goal, GoalType, Objective, Role, default_objectives
 from retune.contract.requests import SearchRequest
 
 Asked = TypeVar("Asked", bound=SearchRequest)
@@ -54,6 +55,32 @@ def fitted_objectives(objectives: Sequence[Objective], task: Task, reading: Read
     if reading.rarest >= RARE or reading.scores is None:
         return tuple(known)
     return (*(_of_the_rare(each) for each in known), _RECALL)
+
+
+def limits_in_words(task: Task, reading: Reading | None) -> str:
+    """Return what a spec without objectives holds a model by, and why, as words without a full stop."""
+    how = reading or Reading()
+    chosen = fitted_objectives(default_objectives(task), task, how)
+    kept = [_in_words(limit) for limit in limits(chosen)]
+    words = f"{', '.join(kept[:-1])} and {kept[-1]}" if len(kept) > 1 else kept[0]
+    is_rare = how.rarest is not None and any(limit.metric in _RARE for limit in chosen)
+    return f"{words}, because the rarest class has {how.rarest:.1%} of the rows" if is_rare else words
+
+
+_RARE = frozenset({Metric.RECALL, Metric.BALANCED_ACCURACY})
+"""Metrics that are held only where a class is rare."""
+
+
+def _in_words(limit: Objective) -> str:
+    """Return a limit such as `accuracy may fall by at most 0.01`."""
+    if limit.goal is None:
+        raise ValueError(f"objective {limit.metric} has no goal")
+    if limit.goal.type is GoalType.THRESHOLD:
+        return f"{limit.metric} stays at least {limit.goal.value}"
+    unit = " %" if limit.goal.type is GoalType.PERCENT_MAX_DEGRADATION else ""
+    return (
+        f"{limit.metric} may {'fall' if limit.metric.higher_is_better else 'rise'} by at most {limit.goal.value}{unit}"
+    )
 
 
 def _of_the_rare(objective: Objective) -> Objective:

@@ -87,6 +87,8 @@ class InspectResult(Document):
     """Why the labels are in that column, or in none, as words without a full stop."""
     output_because: str
     """Which outputs are the answer, and why where that was told, as words without a full stop."""
+    limits_because: str
+    """What a spec without objectives holds the model by, and why, as words without a full stop."""
     asked: Outputs = Outputs()
     """The output that was asked for, as a spec names it."""
     inputs: tuple[Word, ...]

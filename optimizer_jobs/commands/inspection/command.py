@@ -31,6 +31,7 @@ from optimizer_jobs.preflight.rehearsal import rehearse, techniques
 from optimizer_jobs.preflight.rows_first import check_rows_first
 from optimizer_jobs.preflight.splits import read_splits
 from optimizer_jobs.signature import Signature, TensorSpec
+from optimizer_jobs.study.protection import limits_in_words
 from retune.api.model import Dataset, ModelFormat, Outputs, Task
 from retune.contract.requests import InspectRequest
 from retune.contract.results import InspectedFile, InspectResult, Reason
@@ -78,6 +79,7 @@ def _inspect(request: InspectRequest, scratch: Path) -> InspectResult:
         task_because=guess.because,
         label_because=known.label.because,
         output_because=_answer(opened, request.output),
+        limits_because=limits_in_words(guess.task, opened.signature.reading),
         asked=asked,
         inputs=tuple(_words(tensor) for tensor in opened.signature.inputs[:8]),
         outputs=tuple(_words(tensor) for tensor in opened.signature.outputs[:8]),

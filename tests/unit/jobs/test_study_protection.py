@@ -3,7 +3,7 @@
 import pytest
 
 from optimizer_jobs.signature import Reading, Scale
-from optimizer_jobs.study.protection import fitted_objectives
+from optimizer_jobs.study.protection import fitted_objectives, limits_in_words
 from retune.api.metrics import Metric, MetricKind
 from retune.api.model import Task
 from retune.api.objectives import Goal, GoalType, Objective, Role, default_objectives
@@ -60,3 +60,31 @@ def test_tasks_without_classes_stay_as_they_are() -> None:
     """A regression has no rare class."""
     usual = default_objectives(Task.REGRESSION)
     assert fitted_objectives(usual, Task.REGRESSION, Reading()) == usual
+
+
+@pytest.mark.parametrize(
+    ("reading", "words"),
+    [
+        (
+            Reading(scores="p", scale=Scale.LOGITS, rarest=0.5, positive=1),
+            "accuracy may fall by at most 0.01 and d2_brier_score may fall by at most 5 %",
+        ),
+        (
+            Reading(scores="p", scale=Scale.LOGITS, rarest=0.015, positive=1),
+            (
+                "average_precision may fall by at most 5 %, d2_brier_score may fall by at most 5 % and recall may fall "
+                "by at most 0.05, because the rarest class has 1.5% of the rows"
+            ),
+        ),
+        (None, "accuracy may fall by at most 0.01"),
+    ],
+)
+def test_limits_are_told_with_their_reason(reading: Reading | None, words: str) -> None:
+    """What a person reads in the file that `retune init` writes is what a run holds the model by."""
+    assert limits_in_words(Task.CLASSIFICATION, reading) == words
+
+
+def test_limits_of_other_tasks_are_told_too() -> None:
+    """An error rises, and a share stays."""
+    assert limits_in_words(Task.REGRESSION, None) == "rmse may rise by at most 1 %"
+    assert limits_in_words(Task.EMBEDDING, None) == "neighbor_agreement stays at least 0.95"

@@ -38,12 +38,6 @@ ROLES = {"training": ("train",), "validation": ("val", "dev"), "test": ("test",)
 """How the file of a data set may begin, by the role of the data set."""
 
 _DATA = {".npz", ".parquet", ".csv"}
-_DEFAULT = {
-    Task.CLASSIFICATION: "accuracy may fall by at most one point and probabilities by little",
-    Task.REGRESSION: "the error (rmse) may grow by at most 1 %",
-    Task.EMBEDDING: "19 of 20 rows keep the nearest neighbour that the model as delivered gives them",
-}
-"""The limit on quality where the spec names no objectives."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +150,7 @@ def manifest(files: Guess, inspected: InspectResult, *, name: str) -> str:
         f"# task: {inspected.task}, because {inspected.task_because}.",
         f"# label: {inspected.label_because}.",
         f"# output: {inspected.output_because}.",
-        f"# objectives: none listed, so {_DEFAULT[inspected.task]}; then p95 latency decides, then size.",
+        f"# objectives: none listed, so {inspected.limits_because}; then p95 latency decides, then size.",
         *_techniques(inspected),
         "apiVersion: retune.dev/v1alpha1",
         "kind: ModelOptimization",
