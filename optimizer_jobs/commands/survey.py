@@ -132,7 +132,7 @@ def wanted_versions() -> dict[str, str]:
     except PackageNotFoundError:
         return {}
     parsed = (_REQUIREMENT.match(line) for line in lines)
-    return {found["name"]: _least_first(found["wanted"].strip()) for found in parsed if found is not None}
+    return {match["name"]: _least_first(match["wanted"].strip()) for match in parsed if match is not None}
 
 
 def _least_first(bounds: str) -> str:

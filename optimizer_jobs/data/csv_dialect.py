@@ -45,17 +45,17 @@ class Dialect:
         return f"{self.encoding}, cells separated by {self.delimiter!r}, decimal mark {self.decimal!r}"
 
 
-def dialect_of(path: Path, given: CsvFormat | None = None) -> Dialect:
-    """Return how the table at `path` is written; what `given` says is not looked for.
+def dialect_of(path: Path, asked: CsvFormat | None = None) -> Dialect:
+    """Return how the table at `path` is written; what `asked` says is not looked for.
 
     Raises:
         UnknownDialectError: The encoding is none that is known, or the bytes are not text in it.
     """
-    given = given or CsvFormat()
-    encoding = _known(given.encoding) if given.encoding else _encoding(path)
+    asked = asked or CsvFormat()
+    encoding = _known(asked.encoding) if asked.encoding else _encoding(path)
     lines = _first_lines(path, encoding)
-    delimiter = given.delimiter or _delimiter(lines)
-    decimal = given.decimal or _decimal(lines, delimiter)
+    delimiter = asked.delimiter or _delimiter(lines)
+    decimal = asked.decimal or _decimal(lines, delimiter)
     return Dialect(encoding, delimiter, decimal)
 
 

@@ -121,7 +121,7 @@ def in_order(module: nn.Module, signature: Signature) -> Iterator[None]:
 def parameters_of(forward: Callable[..., Any]) -> tuple[str, ...]:
     """Return the names of the parameters that can be given by position."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return tuple(name for name, one in inspect.signature(forward).parameters.items() if one.kind in kinds)
+    return tuple(name for name, parameter in inspect.signature(forward).parameters.items() if parameter.kind in kinds)
 
 
 def _by_name(names: Sequence[str]) -> Callable[..., Any]:

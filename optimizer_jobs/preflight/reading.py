@@ -35,13 +35,13 @@ def with_reading(opened: Opened, spec: Model, rows: Rows, *, batch: int = 1) -> 
     try:
         with stage("finding its answers"):
             session = open_model(opened.model, EngineOptions(spinning=False))
-            found = find_reading(session, spec, rows, classes=hint, batch=batch)
+            how = find_reading(session, spec, rows, classes=hint, batch=batch)
     except (EngineError, UnfitAnswersError) as error:
         raise cannot_run(error, uri=spec.uri, task=spec.task) from error
-    for note in found.notes:
+    for note in how.notes:
         say(f"  {note}")
-    signature = opened.signature.model_copy(update={"reading": found.reading})
-    return replace(opened, signature=signature, classes=found.classes)
+    signature = opened.signature.model_copy(update={"reading": how.reading})
+    return replace(opened, signature=signature, classes=how.classes)
 
 
 def check_chance(opened: Opened, spec: Model, splits: Mapping[str, Rows], *, batch: int = 1) -> None:

@@ -46,7 +46,8 @@ def fitted_objectives(objectives: Sequence[Objective], task: Task, reading: Read
     """Return the default objectives as they fit the delivered model; those of other tasks stay as they are."""
     if task is not Task.CLASSIFICATION:
         return tuple(objectives)
-    known = [each for each in objectives if each.metric is not Metric.D2_BRIER or reading.scale is not None]
+    unknown = {Metric.D2_BRIER} if reading.scale is None else set()
+    known = [objective for objective in objectives if objective.metric not in unknown]
     if reading.rarest is None:
         return tuple(known)
     if reading.positive is None:
@@ -54,7 +55,7 @@ def fitted_objectives(objectives: Sequence[Objective], task: Task, reading: Read
         return (*known, _BALANCED) if rare else tuple(known)
     if reading.rarest >= RARE or reading.scores is None:
         return tuple(known)
-    return (*(_of_the_rare(each) for each in known), _RECALL)
+    return (*(_of_the_rare(objective) for objective in known), _RECALL)
 
 
 def limits_in_words(task: Task, reading: Reading | None) -> str:

@@ -149,12 +149,13 @@ def _class_losses(contender: Contender) -> list[str]:
     """Return a sentence about classes that lose, if any is proven to."""
     if not contender.class_losses:
         return []
-    told = [
+    worst = [
         f"{loss.label} ({words.percent(loss.champion)} → {words.percent(loss.candidate)} right of {loss.rows})"
         for loss in contender.class_losses[:_CLASSES_TOLD]
     ]
-    more = len(contender.class_losses) - len(told)
-    return [f"Worse in class{'es' if len(told) > 1 else ''} {words.listed(told)}{f' and {more} more' if more else ''}."]
+    more = len(contender.class_losses) - len(worst)
+    noun, others = "classes" if len(worst) > 1 else "class", f" and {more} more" if more else ""
+    return [f"Worse in {noun} {words.listed(worst)}{others}."]
 
 
 def _noise(evidence: Evidence) -> list[str]:

@@ -88,15 +88,15 @@ def asked(estimator: Any, X: Any) -> Answers:
     return Answers(labels, None if scores is None else _columns(scores))
 
 
-def difference(expected: Sequence[Answers], given: Answers, *, unit: Array | None = None) -> Difference:
-    """Return how far the given answers are from those that are expected, row by row from the nearest ones.
+def difference(expected: Sequence[Answers], written: Answers, *, unit: Array | None = None) -> Difference:
+    """Return how far the answers of a file are from those that are expected, row by row from the nearest ones.
 
     Args:
         expected: Answers that are right, each of them.
-        given: Answers of the file.
+        written: Answers of the file.
         unit: Spread of each number that is no probability, (K,); by default, that of the expected numbers.
     """
-    apart = np.min([_rows_apart(answers, given, unit) for answers in expected], axis=0)
+    apart = np.min([_rows_apart(answers, written, unit) for answers in expected], axis=0)
     return Difference(
         rows=len(apart),
         off=int((apart > CLOSE).sum()),
@@ -117,32 +117,32 @@ def unit_of(answers: Answers) -> Array:
     return np.asarray(np.where(spread > _NOISE * size, spread, np.fmax(size, 1.0)))
 
 
-def _rows_apart(expected: Answers, given: Answers, unit: Array | None) -> NDArray[np.float64]:
+def _rows_apart(expected: Answers, written: Answers, unit: Array | None) -> NDArray[np.float64]:
     """Return how far each row is off, (N,): infinitely, where it has another label."""
     unit = unit_of(expected) if unit is None else unit
-    apart = _apart(expected, given, unit)
-    if expected.labels is not None and given.labels is not None:
-        other = expected.labels.astype(str) != given.labels.reshape(-1).astype(str)
+    apart = _apart(expected, written, unit)
+    if expected.labels is not None and written.labels is not None:
+        other = expected.labels.astype(str) != written.labels.reshape(-1).astype(str)
         distance = _OTHER_LABEL if expected.numbers is None else np.inf
         apart = np.where(other & ~_undecided(expected, unit), distance, apart)
     return apart
 
 
-def _apart(expected: Answers, given: Answers, unit: Array) -> NDArray[np.float64]:
+def _apart(expected: Answers, written: Answers, unit: Array) -> NDArray[np.float64]:
     """Return the largest difference (N,) of each row's numbers, as a probability or in standard deviations."""
-    if expected.numbers is None or given.numbers is None or not _comparable(expected.numbers, given.numbers):
+    if expected.numbers is None or written.numbers is None or not _comparable(expected.numbers, written.numbers):
         labels = expected.labels if expected.labels is not None else expected.numbers
         return np.zeros(0 if labels is None else len(labels))
-    numbers = given.numbers[:, -expected.numbers.shape[1] :]
+    numbers = written.numbers[:, -expected.numbers.shape[1] :]
     with np.errstate(invalid="ignore"):
         apart = np.abs(numbers - expected.numbers) / unit
     same = (np.isnan(numbers) & np.isnan(expected.numbers)) | (numbers == expected.numbers)
     return np.asarray(np.where(same, 0.0, np.nan_to_num(apart, nan=np.inf)).max(axis=1))
 
 
-def _comparable(expected: Array, given: Array) -> bool:
+def _comparable(expected: Array, written: Array) -> bool:
     """Whether both have as many columns, or one is the score of the second of two classes."""
-    return given.shape == expected.shape or (expected.shape[1] == 1 and given.shape[1] <= 2)
+    return written.shape == expected.shape or (expected.shape[1] == 1 and written.shape[1] <= 2)
 
 
 def _undecided(expected: Answers, unit: Array) -> NDArray[np.bool_]:

@@ -148,18 +148,18 @@ def compare(
     """
     from threadpoolctl import threadpool_limits
 
-    expected, given = asked(estimator, X), _answers(estimator, session, rows)
+    expected, written = asked(estimator, X), _answers(estimator, session, rows)
     unit = unit_of(expected)
-    apart = difference([expected], given, unit=unit)
+    apart = difference([expected], written, unit=unit)
     if not delivered and apart.is_kin:
-        return given
+        return written
     _check(apart, estimator, kind="rows")
     with threadpool_limits(1):  # threads cost more than they gain on so few rows
         for kind, probe in probes(estimator, rows):
             probed = asked_with(estimator, probe)
             right = [asked(estimator, probed), asked(exact, probed)]
             _check(difference(right, _answers(estimator, session, probe), unit=unit), estimator, kind=kind)
-    return given
+    return written
 
 
 def _check(apart: Difference, estimator: Any, *, kind: str) -> None:

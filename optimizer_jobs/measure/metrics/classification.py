@@ -256,7 +256,7 @@ def _of_ranks(metric: Metric, predictions: Predictions, columns: Columns) -> Eva
     curves = [curve(metric, scores[:, column], columns == column) for column in chosen]
 
     def at(weights: Floats) -> Floats:
-        return np.asarray(np.mean([each(weights) for each in curves], axis=0))
+        return np.asarray(np.mean([area(weights) for area in curves], axis=0))
 
     score = sk.roc_auc_score if metric is Metric.ROC_AUC else sk.average_precision_score
     value = float(np.mean([score(columns == column, scores[:, column]) for column in chosen]))

@@ -29,10 +29,10 @@ def evaluate_order(metric: Metric, scores: Floats, relevance: Floats, groups: Ar
     order = np.lexsort((-scores, groups))
     starts = np.flatnonzero(np.concatenate([[True], groups[order][1:] != groups[order][:-1]]))
     parts = np.split(relevance[order], starts[1:])
-    told = np.asarray([_GAINS[metric](part) for part in parts if (part > 0).any()])
-    if not len(told):
+    gains = np.asarray([_GAINS[metric](part) for part in parts if (part > 0).any()])
+    if not len(gains):
         raise UnfitAnswersError(f"no group has a relevant row, which {metric} needs")
-    return mean_of(told, is_share=metric in _HITS, unit="groups")
+    return mean_of(gains, is_share=metric in _HITS, unit="groups")
 
 
 def _ndcg(relevance: Floats, count: int) -> float:

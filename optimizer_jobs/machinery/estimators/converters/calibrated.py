@@ -15,11 +15,11 @@ def calibrate(scope: Any, operator: Any, container: Any) -> None:
 
     calibrated, opset = operator.raw_operator, container.target_opset
     precision = precision_of(operator)
-    each = [
+    parts = [
         _probabilities(inner, operator, scope, container, precision=precision, opset=opset)
         for inner in calibrated.calibrated_classifiers_
     ]
-    mean = each[0] if len(each) == 1 else OnnxMean(*each, op_version=opset)
+    mean = parts[0] if len(parts) == 1 else OnnxMean(*parts, op_version=opset)
     best = OnnxArgMax(mean, axis=1, keepdims=0, op_version=opset)
     label = OnnxGather(labels_of(calibrated), best, axis=0, op_version=opset, output_names=operator.outputs[:1])
     label.add_to(scope, container)
