@@ -292,7 +292,9 @@ def _mean(values: Values, confidence: float) -> Interval:
     if len(logs) < 2:
         return Interval.exact(math.exp(mean))
     half = float(student.ppf(0.5 + confidence / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
-    return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half), samples=len(logs))
+    with np.errstate(over="ignore"):  # two values that are worlds apart bound nothing
+        low, high = (float(end) for end in np.exp([mean - half, mean + half]))
+    return Interval(math.exp(mean), low, high, samples=len(logs))
 
 
 def _times(interval: Interval, factor: float) -> Interval:

@@ -44,7 +44,9 @@ def is_for_here(block: Block) -> bool:
 def steps(page: Path) -> list[Block]:
     """Return what a reader does on a page without a cluster, in order; of several optimizations, the last alone."""
     blocks = [
-        block for block in Page.read(page).blocks("python", *SHELL) if block.language == "python" or is_for_here(block)
+        block
+        for block in Page.read(page).blocks("python", *SHELL)
+        if not block.file and (block.language == "python" or is_for_here(block))
     ]
     optimizations = [block for block in blocks if block.language != "python" and "retune optimize" in block.text]
     return [block for block in blocks if block not in optimizations[:-1]]

@@ -36,6 +36,8 @@ class Block:
     """Line of its fence."""
     section: str
     """Text of the heading above it."""
+    file: str = ""
+    """Path of the file that it is the content of, where its fence says `file=PATH`; it is no command then."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,10 @@ class Page:
     def blocks(self, *languages: str) -> Iterator[Block]:
         """Yield the fenced blocks of these languages, of all where none is named."""
         for token, _, section in self._blocks():
-            language = token.info.strip().split(" ")[0]
+            language, *more = token.info.split() or [""]
+            file = next((word.removeprefix("file=") for word in more if word.startswith("file=")), "")
             if token.type == "fence" and (not languages or language in languages):
-                yield Block(language, token.content, _line(token), section)
+                yield Block(language, token.content, _line(token), section, file)
 
     def codes(self) -> Iterator[str]:
         """Yield what is marked as code within sentences and cells."""
