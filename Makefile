@@ -96,9 +96,9 @@ lint: $(STAMP) ## Style, types, import rules, fresh CRDs and references, links o
 	@$(PY) -m tools.docs.links
 
 .PHONY: test-fast
-test-fast: $(STAMP) ## Lint and unit tests: no cluster, 2 min.
+test-fast: $(STAMP) ## Lint and unit tests but the slow ones: no cluster, 2 min.
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
-	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 tests/unit)
+	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 -m 'not slow' tests/unit)
 
 .PHONY: coverage
 coverage: $(STAMP) ## Which lines of the operator the unit and API server tests run: out/coverage/index.html (6 min).
@@ -114,14 +114,14 @@ test-jobs: $(STAMP) ## Tests of whole Jobs, run here as processes (4 min).
 test: $(STAMP) ## Every test but test-windows, on a real API server and a real cluster (30 min the first time, 21 min after).
 	@printf 'Stages: lint, unit, whole Jobs, Kubernetes binaries, object stores, API server, faults, $(CLUSTER) cluster, optimizer image, end to end.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
-	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 tests/unit)
+	$(call stage,unit tests,2 min,$(PY) -m pytest -n 2 tests/unit)
 	$(call stage,tests of whole Jobs,4 min,$(PY) -m pytest -n 2 tests/jobs)
 	$(call stage,Kubernetes binaries,9 min the first time and nothing after,$(LOCALCLUSTER) binaries)
 	$(call stage,tests against object stores,20 s and 3 min more the first time,$(PY) -m pytest tests/storage)
 	$(call stage,tests against the API server,1 min,$(PY) -m pytest -n 2 --dist loadfile tests/cluster)
 	$(call stage,fault tests,3 min,$(PY) -m pytest tests/faults)
 	$(call stage,$(CLUSTER) cluster,8 min the first time and 1 min after,$(MAKE) --no-print-directory $(CLUSTER)-cluster)
-	$(call stage,tests in the optimizer image,6 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
+	$(call stage,tests in the optimizer image,10 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
 	$(call stage,tests in the monitor image,1 min,$(IN_MONITOR) -m tests.optimizer -n 2 tests/monitor)
 	$(call stage,end to end tests,7 min,$(USE_CLUSTER) $(E2E) -m 'not windows')
 
@@ -140,7 +140,7 @@ test-demo: $(STAMP) ## make demo from nothing, and what it printed held against 
 
 .PHONY: test-optimizer
 test-optimizer: $(STAMP) ## Tests of what needs torch or OpenVINO, inside the optimizer image (6 min, 6 more the first time).
-	$(call stage,tests in the optimizer image,6 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
+	$(call stage,tests in the optimizer image,10 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
 
 .PHONY: test-monitor
 test-monitor: $(STAMP) ## Tests of what needs Evidently, inside the monitor image (1 min, 3 more the first time).

@@ -348,6 +348,7 @@ def test_columns_in_another_order_or_number_are_refused(tmp_path: Path) -> None:
         delivered(path, fewer, format_=ModelFormat.XGBOOST)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["XGBoost", "LightGBM"])
 def test_trees_with_categories_can_be_dropped(library: str, tmp_path: Path) -> None:
     """The trees that are kept answer like all: their nodes are compared as ONNX Runtime compares them."""

@@ -26,6 +26,7 @@ def halves(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     return CANCER.iloc[first].reset_index(drop=True), CANCER.iloc[second].reset_index(drop=True)
 
 
+@pytest.mark.slow
 def test_two_halves_of_the_same_rows_violate_nothing() -> None:
     """A finite reference misses the largest values of a window by chance; that is no violation."""
     assert [violations(*halves(seed)) for seed in range(20)] == [()] * 20

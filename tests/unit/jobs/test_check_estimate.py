@@ -64,6 +64,7 @@ def test_a_model_that_is_merely_less_sure_is_estimated_as_worse(model: LogisticR
     assert (verdict.verdict, verdict.estimated) == (Verdict.BREACH, True), verdict.message
 
 
+@pytest.mark.slow
 def test_quiet_windows_estimate_no_loss(model: LogisticRegression) -> None:
     """A hundred windows of 300 rows, against a reference of half the rows."""
     confidence, right = answered(model, ROWS[KEPT])

@@ -37,6 +37,7 @@ def drawn(values: Floats, rows: int, seed: int) -> Floats:
     return values[np.random.default_rng(seed).integers(0, len(values), rows)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", [Metric.ACCURACY, Metric.RMSE, Metric.MAE])
 def test_windows_without_a_loss_prove_none(right: Floats, missed: tuple[Floats, Floats], metric: Metric) -> None:
     """200 windows of 300 rows each: the interval of the loss always holds what is true, which is none."""

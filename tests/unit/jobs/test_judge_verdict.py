@@ -205,6 +205,7 @@ finalists = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(finalists, st.sampled_from([None, BUSY]))
 def test_verdict_does_not_depend_on_the_order_of_finalists(contenders: list[Contender], noise: str | None) -> None:
     """Every order of the same evidence gives the same verdict on the same bundle."""

@@ -68,6 +68,7 @@ def test_interval_of_a_mean_is_as_wide_as_theory_says() -> None:
     assert (found.high - found.low) / 2 == pytest.approx(norm.ppf(0.975) * error, rel=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("root", [False, True])
 def test_simulated_coverage_is_what_is_promised(*, root: bool) -> None:
     """Of 300 samples of squared errors, whose truth is 1 and which are very skewed, about 95 % of intervals hold it."""
@@ -80,6 +81,7 @@ def test_simulated_coverage_is_what_is_promised(*, root: bool) -> None:
     assert 0.90 <= np.mean(held) <= 0.98
 
 
+@pytest.mark.slow
 def test_simulated_differences_are_covered_on_paired_rows() -> None:
     """Two models that share most of their error are told apart far better than apart, and the truth is held."""
     generator = np.random.default_rng(8)
@@ -123,6 +125,7 @@ def test_a_share_of_rows_keeps_its_exact_interval() -> None:
     assert 0.9 < found.low < 1.0
 
 
+@pytest.mark.slow
 def test_rows_named_for_a_mean_show_it_in_nine_of_ten_cases() -> None:
     """With as many rows as named, the interval of an equal model stays within the margin as often as promised."""
     generator = np.random.default_rng(9)

@@ -239,6 +239,7 @@ def real(metric: Metric) -> tuple[Evaluation, Evaluation]:
     return strong, weak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", [*OF_MANY, *OF_TWO, *OF_NUMBERS])
 def test_the_better_model_is_better_by_every_metric_and_its_interval(metric: Metric) -> None:
     """A model with more columns beats one with few on real rows; the interval holds the difference and excludes 0."""

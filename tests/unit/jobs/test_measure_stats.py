@@ -205,6 +205,7 @@ def test_holm_lies_between_no_correction_and_bonferroni(values: list[float], lim
     assert all(0.95 - 1e-12 <= level <= 1 - 0.05 / len(values) + 1e-12 for level in judged.values())
 
 
+@pytest.mark.slow
 def test_holm_keeps_the_chance_of_any_wrong_acceptance() -> None:
     """Of 800 simulated verdicts on five finalists that lie exactly on the margin, 2.5 % or so accept any."""
     generator = np.random.default_rng(3)

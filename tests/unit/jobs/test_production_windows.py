@@ -277,6 +277,7 @@ def test_a_web_address_is_no_folder(shop: Shop, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_huge_file_needs_no_huge_memory(shop: Shop, tmp_path: Path) -> None:
     """A file of rows that expand to gigabytes is read in parts; what a process needs grows by less than half of it."""
     shop.serve(range(100), since=NOW)

@@ -88,6 +88,7 @@ def test_errors_of_means_are_those_that_resampling_gives(metric: Metric, goal: G
     assert standard_error(limit(metric, goal, "1"), champion, candidate) == pytest.approx(expected, rel=0.1)
 
 
+@pytest.mark.slow
 def test_chances_come_true_about_as_often_as_they_say() -> None:
     """Real networks on real digits, split anew each time: a small one is hardly ever proven, a large one mostly is.
 

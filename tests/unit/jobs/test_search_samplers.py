@@ -55,6 +55,7 @@ def test_population_leaves_generations(budget: int) -> None:
     assert budget < 40 or budget // population(budget) >= 10
 
 
+@pytest.mark.slow
 def test_workers_and_restarts_sample_differently() -> None:
     """The same seed gives the same draws, but not to another worker and not after a restart."""
     search = Search(sampler="Random", max_trials=24)
@@ -123,6 +124,7 @@ def _hill(trial: optuna.Trial) -> float:
     return float((share - 0.3) ** 2 + ((width - 40) / 56) ** 2 + abs(rate - 0.01) ** 0.5)
 
 
+@pytest.mark.slow
 @needs_cmaes
 def test_cmaes_comes_closer_than_chance() -> None:
     """On a hill over numbers of all kinds, 120 trials end nearer to the top than as many random ones."""

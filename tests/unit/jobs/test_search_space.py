@@ -58,6 +58,7 @@ def test_a_rewritten_file_is_asked_in_every_engine_before_anything_trains() -> N
     assert len(found) == len(asked)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 30))
 def test_the_first_variant_in_another_engine_outlives_a_small_budget(budget: int) -> None:
