@@ -31,7 +31,7 @@ from optimizer_jobs.preflight.rows_first import check_rows_first
 from optimizer_jobs.preflight.splits import read_splits, specs_of
 from optimizer_jobs.production.stored import store_reference
 from optimizer_jobs.progress import say, step
-from retune.api.objectives import Metric
+from retune.api.metrics import Metric
 from retune.api.status import Measurement
 from retune.contract.paths import bundles
 from retune.contract.requests import BaselineRequest

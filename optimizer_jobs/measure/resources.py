@@ -29,7 +29,7 @@ from optimizer_jobs.measure.answering import save_feeds
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.runtime import EngineError, EngineOptions, limited
-from retune.api.objectives import Metric
+from retune.api.metrics import Metric
 from retune.api.search import Serving
 
 Values = NDArray[np.float64]

@@ -6,7 +6,8 @@ The search applies limits to point estimates; the judge applies the same limits 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from retune.api.objectives import GoalType, Metric, Objective, Role
+from retune.api.metrics import Metric
+from retune.api.objectives import GoalType, Objective, Role
 
 _EXACT = 1e-9
 """Smaller differences are rounding errors: a limit that is met exactly is kept."""

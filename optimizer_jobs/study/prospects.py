@@ -13,7 +13,8 @@ from optimizer_jobs.measure import bootstrap
 from optimizer_jobs.measure.intervals import difference, own_interval
 from optimizer_jobs.measure.metrics.evaluation import Evaluation
 from optimizer_jobs.study.trials import TrialResult
-from retune.api.objectives import GoalType, Metric, Objective
+from retune.api.metrics import Metric
+from retune.api.objectives import GoalType, Objective
 
 _CONFIDENCE = 0.95
 """Confidence of the interval that a standard error is computed from."""

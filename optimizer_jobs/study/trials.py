@@ -19,7 +19,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.study.objectives import ranked
-from retune.api.objectives import Metric, Objective
+from retune.api.metrics import Metric
+from retune.api.objectives import Objective
 from retune.contract.paths import run_folder
 from retune.contract.requests import BundleRef
 from retune.contract.results import Reason

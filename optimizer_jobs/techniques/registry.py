@@ -23,7 +23,8 @@ from optimizer_jobs.techniques import (
     quantization,
 )
 from optimizer_jobs.techniques.containment import BrokenTechniqueError, contained
-from retune.api.objectives import Metric, Objective
+from retune.api.metrics import Metric
+from retune.api.objectives import Objective
 from retune.api.techniques import Technique as TechniqueSpec
 from retune.api.techniques import TechniqueType
 from retune.contract.results import Reason

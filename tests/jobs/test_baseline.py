@@ -20,8 +20,8 @@ from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model, open_session
 from optimizer_jobs.production.reference import of_bundle, read_reference
+from retune.api.metrics import Metric
 from retune.api.model import Data, Model, ModelFormat
-from retune.api.objectives import Metric
 from retune.contract.requests import BaselineRequest
 from retune.contract.results import Reason, encode_result, parse_result
 from tests.unit.jobs.conftest import Claims

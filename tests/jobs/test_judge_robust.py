@@ -18,7 +18,7 @@ from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.study.trials import open_study, trials_table
-from retune.api.objectives import Metric
+from retune.api.metrics import Metric
 from retune.api.techniques import Adversarial
 from retune.contract.requests import BaselineRequest, JudgeRequest, SearchRequest
 from retune.contract.results import JudgeResult, Verdict

@@ -17,7 +17,7 @@ from optimizer_jobs.measure import resources
 from optimizer_jobs.measure.answering import load_feeds, save_feeds
 from optimizer_jobs.measure.resources import Conditions, Served, Usage, measure_resources
 from optimizer_jobs.models.runtime import EngineError, EngineOptions
-from retune.api.objectives import Metric
+from retune.api.metrics import Metric
 from retune.api.search import Serving
 from tests.unit.jobs.models_for_tests import save_graph
 

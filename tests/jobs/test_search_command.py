@@ -23,8 +23,9 @@ from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.trials import TrialResult, counted, number_of, open_study, trials_table
 from optimizer_jobs.technique import Applied, Context, Params, Skipped
 from optimizer_jobs.techniques.registry import asked_for, recipe
+from retune.api.metrics import Metric
 from retune.api.model import Data, Task
-from retune.api.objectives import Metric, Objective, Selection, default_objectives
+from retune.api.objectives import Objective, Selection, default_objectives
 from retune.api.search import EngineName, Search, Serving
 from retune.api.techniques import Quantization, QuantizationScheme, Technique, TechniqueType
 from retune.contract.paths import METRIC_BEST, METRIC_TRIALS_DONE, METRIC_TRIALS_TOTAL, bundles

@@ -11,8 +11,9 @@ from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.commands.search.warm_start import IN_ALL, warm_start
 from optimizer_jobs.study.trials import NUMBER, PLAN, RESULT, TrialResult, journal_path, open_study, record
 from optimizer_jobs.technique import Params
+from retune.api.metrics import Metric
 from retune.api.model import Data, Task
-from retune.api.objectives import Metric, Objective, Role, Selection, default_objectives
+from retune.api.objectives import Objective, Role, Selection, default_objectives
 from retune.api.search import Search
 from retune.api.techniques import Quantization, QuantizationScheme, Technique, TechniqueType
 from retune.contract.requests import BundleRef, SearchRequest

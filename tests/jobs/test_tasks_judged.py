@@ -19,8 +19,8 @@ from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.runtime import open_session
 from optimizer_jobs.study.trials import open_study, trials_table
+from retune.api.metrics import Metric
 from retune.api.model import Task
-from retune.api.objectives import Metric
 from retune.contract.requests import BaselineRequest, JudgeRequest, SearchRequest
 from retune.contract.results import BaselineResult, JudgeResult, Reason, Verdict, encode_result
 from tests.unit.jobs.tasks_for_tests import Delivered, diabetes, save_embedding, save_regression

@@ -9,9 +9,9 @@ from pyarrow import csv
 
 from optimizer_jobs.commands.check.command import run
 from optimizer_jobs.data.uris import resolve
+from retune.api.metrics import Metric
 from retune.api.model import Dataset, Task
 from retune.api.monitoring import Drift, Quality
-from retune.api.objectives import Metric
 from retune.api.watched import Verdict
 from retune.contract.results import CheckResult, SignalVerdict
 from tests.monitor.shop import FIRST, Array, Shop

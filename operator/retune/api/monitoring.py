@@ -22,7 +22,7 @@ from retune.api.base import (
     map_list,
     rules,
 )
-from retune.api.objectives import Metric
+from retune.api.metrics import Metric
 
 
 class TriggerReason(StrEnum):

@@ -5,20 +5,8 @@ from enum import StrEnum
 from pydantic import ConfigDict
 
 from retune.api.base import ApiModel, Decimal, cel_list, if_decimal, rules
-from retune.api.metrics import SHARES, Metric, MetricKind, quality_metrics
+from retune.api.metrics import SHARES, Metric
 from retune.api.model import Task
-
-__all__ = [
-    "Goal",
-    "GoalType",
-    "Metric",
-    "MetricKind",
-    "Objective",
-    "Role",
-    "Selection",
-    "default_objectives",
-    "quality_metrics",
-]
 
 
 class Role(StrEnum):

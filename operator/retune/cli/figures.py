@@ -3,7 +3,7 @@
 from datetime import datetime
 from math import floor, log10
 
-from retune.api.objectives import Metric, MetricKind
+from retune.api.metrics import Metric, MetricKind
 from retune.api.objects import Comparison
 from retune.api.status import Measurement, Version
 

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from retune.api.objectives import Metric
+from retune.api.metrics import Metric
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.api.status import (
     ActiveRun,

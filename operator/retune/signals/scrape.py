@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from retune.api.objectives import Metric
+from retune.api.metrics import Metric
 from retune.api.status import Trials
 from retune.contract.paths import (
     METRIC_BEST,

@@ -17,8 +17,8 @@ from optimizer_jobs.commands.check.labelled_quality import CONFIDENCE, Loss, jud
 from optimizer_jobs.measure.bootstrap import resampled
 from optimizer_jobs.measure.metrics.evaluation import mean_of
 from optimizer_jobs.measure.stats import Interval, wilson
+from retune.api.metrics import Metric
 from retune.api.monitoring import Quality
-from retune.api.objectives import Metric
 from retune.contract.results import SignalVerdict
 
 Floats = NDArray[np.float64]

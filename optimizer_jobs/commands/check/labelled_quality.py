@@ -23,9 +23,9 @@ from optimizer_jobs.measure.bootstrap import resampled
 from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of, root_mean_of
 from optimizer_jobs.measure.stats import Interval
+from retune.api.metrics import Metric
 from retune.api.model import Task
 from retune.api.monitoring import DriftMethod, Quality
-from retune.api.objectives import Metric
 from retune.api.watched import Verdict
 from retune.contract.results import SignalVerdict
 

@@ -19,8 +19,8 @@ from optimizer_jobs.production.labels import join
 from optimizer_jobs.production.reference import Reference
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.progress import say
+from retune.api.metrics import Metric
 from retune.api.monitoring import Quality
-from retune.api.objectives import Metric
 from retune.api.watched import Verdict
 from retune.contract.results import SignalVerdict
 

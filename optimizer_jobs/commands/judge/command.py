@@ -38,8 +38,8 @@ from optimizer_jobs.study.prospects import Hurdle
 from optimizer_jobs.study.protection import fitted
 from optimizer_jobs.study.trials import ENDED, LEFT_OUT, Candidate, failures, open_study, trials_table
 from optimizer_jobs.techniques.adversarial_training import attack_of
+from retune.api.metrics import Metric, MetricKind
 from retune.api.model import Dataset
-from retune.api.objectives import Metric, MetricKind
 from retune.api.objects import Comparison
 from retune.api.status import Measurement
 from retune.contract.paths import RESULT_LIMIT, bundles, run_folder

@@ -19,7 +19,8 @@ from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
 from optimizer_jobs.measure.resources import Usage
 from optimizer_jobs.measure.stats import Interval, holm_confidences, wilson
 from optimizer_jobs.study.objectives import limits, shortfall
-from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective
+from retune.api.metrics import Metric, MetricKind
+from retune.api.objectives import Goal, GoalType, Objective
 
 Floats = NDArray[np.float64]
 

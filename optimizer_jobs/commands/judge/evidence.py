@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from optimizer_jobs.measure.stats import Interval, PairedDifference
-from retune.api.objectives import GoalType, Metric, MetricKind, Objective
+from retune.api.metrics import Metric, MetricKind
+from retune.api.objectives import GoalType, Objective
 from retune.contract.requests import BundleRef
 
 LATENCIES = {Metric.LATENCY_P50_MS: 0.50, Metric.LATENCY_P95_MS: 0.95}

@@ -13,7 +13,8 @@ from scipy.stats import norm
 from optimizer_jobs.commands.judge.evidence import LATENCIES, TIMED, Contender, Standing, estimate, pessimistic
 from optimizer_jobs.measure.stats import Interval, required_rows, required_rows_of_mean
 from optimizer_jobs.study.objectives import limits, shortfall
-from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective, Role
+from retune.api.metrics import Metric, MetricKind
+from retune.api.objectives import Goal, GoalType, Objective, Role
 
 _FLIPS_UNSEEN = 2
 """Number of rows that are added to the disagreements before their share is estimated, in case none was observed."""

@@ -23,7 +23,8 @@ from optimizer_jobs.measure.quality import evaluate, measured_metrics
 from optimizer_jobs.measure.resources import Conditions, Served, Usage, measure_resources
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_session
-from retune.api.objectives import Metric, Objective
+from retune.api.metrics import Metric
+from retune.api.objectives import Objective
 from retune.contract.results import Reason
 
 Floats = NDArray[np.float64]

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from optimizer_jobs.measure.resources import RESOURCES
 from optimizer_jobs.models.bundle import Bundle
-from retune.api.objectives import Metric, Objective
+from retune.api.metrics import Metric
+from retune.api.objectives import Objective
 from retune.api.quantities import memory_bytes
 from retune.api.search import Serving
 from retune.api.techniques import Adversarial

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from optimizer_jobs.commands.judge.evidence import TIMED, Contender, Evidence, gain
 from optimizer_jobs.study.objectives import ranked
-from retune.api.objectives import Metric, Objective
+from retune.api.metrics import Metric
+from retune.api.objectives import Objective
 
 
 @dataclass(frozen=True, kw_only=True)

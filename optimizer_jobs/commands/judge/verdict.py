@@ -14,7 +14,8 @@ from optimizer_jobs.commands.judge.selection import Duel, best, duel, judged_obj
 from optimizer_jobs.measure.resources import RESOURCES
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.study.objectives import ranked
-from retune.api.objectives import GoalType, Metric, MetricKind, Objective
+from retune.api.metrics import Metric, MetricKind
+from retune.api.objectives import GoalType, Objective
 from retune.contract.results import Verdict
 
 _CLASSES_TOLD = 3

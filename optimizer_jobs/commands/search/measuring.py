@@ -15,7 +15,8 @@ from optimizer_jobs.measure.latency import LEAST_CALLS, WARM_UP_SECONDS, interle
 from optimizer_jobs.measure.resources import RESOURCES, Conditions, Served, Usage, measure_resources
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.runtime import Session
-from retune.api.objectives import Metric, Objective
+from retune.api.metrics import Metric
+from retune.api.objectives import Objective
 from retune.api.quantities import memory_bytes
 from retune.api.search import Serving
 from retune.api.techniques import Adversarial

@@ -32,8 +32,9 @@ from optimizer_jobs.technique import ONE_LINE, Context, Subject
 from optimizer_jobs.techniques.containment import BrokenTechniqueError
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Built, Step, build
+from retune.api.metrics import Metric
 from retune.api.model import Task
-from retune.api.objectives import Metric, Objective
+from retune.api.objectives import Objective
 from retune.api.search import Serving
 from retune.api.techniques import Adversarial
 from retune.api.techniques import Technique as TechniqueSpec

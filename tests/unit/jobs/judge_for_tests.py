@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from optimizer_jobs.commands.judge.evidence import Contender, Evidence, Standing
 from optimizer_jobs.measure.stats import Interval, PairedDifference, tango_interval, wilson
-from retune.api.objectives import Goal, GoalType, Metric, Objective, Role
+from retune.api.metrics import Metric
+from retune.api.objectives import Goal, GoalType, Objective, Role
 from retune.contract.requests import BundleRef
 
 ROWS = 1000

@@ -8,9 +8,9 @@ from sklearn.datasets import load_diabetes, load_digits
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from optimizer_jobs.commands.check.labelled_quality import coverage, judge, judge_labels, lost, metric_of, scores
+from retune.api.metrics import Metric
 from retune.api.model import Task
 from retune.api.monitoring import Quality
-from retune.api.objectives import Metric
 from retune.api.watched import Verdict
 
 Floats = NDArray[np.float64]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from optimizer_jobs.commands.judge.evidence import Contender, pessimistic
 from optimizer_jobs.commands.judge.gate import Check, Refusal, gate, limit_value
-from retune.api.objectives import GoalType, Metric, Objective
+from retune.api.metrics import Metric
+from retune.api.objectives import GoalType, Objective
 from tests.unit.jobs.judge_for_tests import CHAMPION_P95, CHAMPION_SIZE, champion, contender, limit
 
 ACCURACY, P95, SIZE = Metric.ACCURACY, Metric.LATENCY_P95_MS, Metric.SIZE_BYTES

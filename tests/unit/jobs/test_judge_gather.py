@@ -20,8 +20,9 @@ from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model
+from retune.api.metrics import Metric
 from retune.api.model import Task
-from retune.api.objectives import GoalType, Metric, Objective
+from retune.api.objectives import GoalType, Objective
 from retune.api.search import Serving
 from retune.contract.requests import BundleRef
 from tests.unit.jobs.judge_for_tests import limit

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from optimizer_jobs.commands.judge.evidence import ClassLoss, Contender, Evidence
 from optimizer_jobs.commands.judge.selection import best, duel
 from optimizer_jobs.commands.judge.verdict import Decision, decide, why
-from retune.api.objectives import GoalType, Metric, Objective
+from retune.api.metrics import Metric
+from retune.api.objectives import GoalType, Objective
 from retune.contract.results import Verdict
 from tests.unit.jobs.judge_for_tests import contender, evidence, limit, ref, wanted
 

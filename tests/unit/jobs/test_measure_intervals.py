@@ -10,7 +10,7 @@ from optimizer_jobs.measure.bootstrap import DRAWS, resampled, resampled_differe
 from optimizer_jobs.measure.intervals import difference, own_interval
 from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of, root_mean_of
 from optimizer_jobs.measure.stats import required_rows_of_mean
-from retune.api.objectives import Metric, MetricKind
+from retune.api.metrics import Metric, MetricKind
 from tests.unit.jobs.tasks_for_tests import diabetes
 
 QUALITY = [metric for metric in Metric if metric.kind is MetricKind.QUALITY]

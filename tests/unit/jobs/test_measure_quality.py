@@ -23,8 +23,8 @@ from optimizer_jobs.measure.answers import (
 from optimizer_jobs.measure.quality import evaluate
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import Session, open_model
+from retune.api.metrics import Metric
 from retune.api.model import Task
-from retune.api.objectives import Metric
 from tests.unit.jobs import models_for_tests as models
 from tests.unit.jobs.tasks_for_tests import diabetes, save_embedding, save_regression
 

@@ -19,7 +19,7 @@ from optimizer_jobs.models.golden import check, record
 from optimizer_jobs.models.names import MANIFEST
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import EngineError, EngineOptions, open_model, open_session, precisions
-from retune.api.objectives import Metric
+from retune.api.metrics import Metric
 from retune.api.search import EngineName, Serving
 
 pytest.importorskip("openvino")

@@ -26,8 +26,9 @@ from optimizer_jobs.commands.judge.report.document import (
 )
 from optimizer_jobs.commands.judge.report.render import render
 from optimizer_jobs.measure.stats import Interval
+from retune.api.metrics import Metric
 from retune.api.model import Task
-from retune.api.objectives import Metric, Selection, default_objectives
+from retune.api.objectives import Selection, default_objectives
 from retune.api.search import Serving
 from retune.contract.requests import BundleRef
 from retune.contract.results import CandidateSummary, JudgeResult, Verdict

@@ -7,7 +7,8 @@ from optimizer_jobs.commands.judge.report.document import StepLine, TechniqueLin
 from optimizer_jobs.commands.judge.report.steps import Searched, ShownMetrics, steps, techniques
 from optimizer_jobs.commands.judge.verdict import Finding, decide
 from optimizer_jobs.study.trials import TrialResult, TrialRow
-from retune.api.objectives import GoalType, Metric
+from retune.api.metrics import Metric
+from retune.api.objectives import GoalType
 from tests.unit.jobs.judge_for_tests import contender, evidence, limit, wanted
 
 ACCURACY, P95, SIZE = Metric.ACCURACY, Metric.LATENCY_P95_MS, Metric.SIZE_BYTES

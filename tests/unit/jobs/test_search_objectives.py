@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optimizer_jobs.study.objectives import cost, limits, ranked, shortfall
+from retune.api.metrics import Metric
 from retune.api.model import Task
-from retune.api.objectives import Goal, GoalType, Metric, Objective, Role, default_objectives
+from retune.api.objectives import Goal, GoalType, Objective, Role, default_objectives
 
 OBJECTIVES = default_objectives(Task.CLASSIFICATION)
 

@@ -14,7 +14,8 @@ from optimizer_jobs.measure.intervals import difference, own_interval
 from optimizer_jobs.measure.metrics.evaluation import mean_of, root_mean_of
 from optimizer_jobs.study.prospects import Hurdle, standard_error
 from optimizer_jobs.study.trials import TrialResult
-from retune.api.objectives import GoalType, Metric
+from retune.api.metrics import Metric
+from retune.api.objectives import GoalType
 from tests.unit.jobs.judge_for_tests import limit
 from tests.unit.jobs.models_for_tests import digits, fit_mlp
 

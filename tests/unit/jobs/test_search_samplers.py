@@ -15,8 +15,9 @@ from optimizer_jobs.commands.search.evolution import EvolutionSampler
 from optimizer_jobs.commands.search.samplers import population, refuse, replaced, sampler
 from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.errors import JobError
+from retune.api.metrics import Metric
 from retune.api.model import Task
-from retune.api.objectives import Metric, Objective, Role, default_objectives
+from retune.api.objectives import Objective, Role, default_objectives
 from retune.api.search import Search
 from retune.api.techniques import Technique, TechniqueType
 from retune.contract.results import Reason

@@ -13,8 +13,9 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.study import trials as studies
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.trials import NUMBER, RESULT, TrialResult, open_study, read_result, record, trials_table
+from retune.api.metrics import Metric
 from retune.api.model import Task
-from retune.api.objectives import Metric, Objective, default_objectives
+from retune.api.objectives import Objective, default_objectives
 from retune.contract.results import Reason
 
 OBJECTIVES = default_objectives(Task.CLASSIFICATION)

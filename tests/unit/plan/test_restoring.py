@@ -2,8 +2,9 @@
 
 import pytest
 
+from retune.api.metrics import Metric, MetricKind
 from retune.api.model import Task
-from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective, Role, default_objectives
+from retune.api.objectives import Goal, GoalType, Objective, Role, default_objectives
 from retune.plan.run.restoring import LEAST_GAIN, TOLERANCE, restoring
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from retune.api.objectives import Metric, Role
+from retune.api.metrics import Metric
+from retune.api.objectives import Role
 from retune.api.status import ConditionStatus, ConditionType, Outcome
 from retune.api.watched import Verdict
 from retune.contract.requests import GatherRequest, SearchRequest

@@ -6,8 +6,9 @@ a candidate that only keeps the champion's lost quality restores nothing.
 
 from collections.abc import Sequence
 
+from retune.api.metrics import Metric, MetricKind
 from retune.api.model import Task
-from retune.api.objectives import Metric, MetricKind, Objective, Role
+from retune.api.objectives import Objective, Role
 
 LEAST_GAIN = "0.01"
 """Relative gain of quality that is worth a change, where the user's objectives do not say."""

@@ -28,7 +28,7 @@ from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.words import engine_words
 from optimizer_jobs.study.objectives import ranked
 from optimizer_jobs.study.trials import TrialRow
-from retune.api.objectives import Metric
+from retune.api.metrics import Metric
 from retune.contract.requests import JudgeRequest
 from retune.contract.results import JudgeResult, Verdict
 

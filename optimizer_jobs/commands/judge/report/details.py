@@ -12,7 +12,8 @@ from optimizer_jobs.commands.judge.report.document import ClassLine, Distributio
 from optimizer_jobs.commands.judge.verdict import Finding
 from optimizer_jobs.commands.judge.words import change
 from optimizer_jobs.measure.answers import cosines
-from retune.api.objectives import GoalType, Metric
+from retune.api.metrics import Metric
+from retune.api.objectives import GoalType
 
 Floats = NDArray[np.float64]
 

@@ -6,7 +6,8 @@ that the same measurements give the same document.
 
 from typing import Literal
 
-from retune.api.objectives import Metric, MetricKind, Objective, Selection
+from retune.api.metrics import Metric, MetricKind
+from retune.api.objectives import Objective, Selection
 from retune.api.search import Serving
 from retune.contract.requests import Document
 from retune.contract.results import JudgeResult

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from optimizer_jobs.commands.judge import words
 from optimizer_jobs.commands.judge.report.document import FinalistRow, ModelRow, Report, TrialLine
 from optimizer_jobs.errors import printable
-from retune.api.objectives import Metric, MetricKind
+from retune.api.metrics import Metric, MetricKind
 
 INK, QUIET, GRID = "#1f2933", "#6b7785", "#e4e7eb"
 CHOSEN, REFUSED, OTHER = "#0f766e", "#b45309", "#8fa3b8"

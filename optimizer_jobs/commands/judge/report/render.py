@@ -13,7 +13,8 @@ from optimizer_jobs.commands.judge import words
 from optimizer_jobs.commands.judge.report import pictures
 from optimizer_jobs.commands.judge.report.document import Estimate, Report
 from optimizer_jobs.measure.stats import Interval
-from retune.api.objectives import Goal, GoalType, Metric, MetricKind, Objective, Role
+from retune.api.metrics import Metric, MetricKind
+from retune.api.objectives import Goal, GoalType, Objective, Role
 
 MOST_TRIALS = 300
 """Most trials on the page; report.json has all of them."""

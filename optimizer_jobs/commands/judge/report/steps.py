@@ -12,7 +12,7 @@ from optimizer_jobs.commands.judge.verdict import Finding
 from optimizer_jobs.commands.judge.words import LABELS, listed, value
 from optimizer_jobs.errors import printable
 from optimizer_jobs.study.trials import TrialRow
-from retune.api.objectives import Metric
+from retune.api.metrics import Metric
 
 TEXT_LIMIT = 200
 NOTHING = 0.01
