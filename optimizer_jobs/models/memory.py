@@ -2,16 +2,18 @@
 
 import os
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+MEMINFO = Path("/proc/meminfo")
 _SHARE = 0.9
 _LEAST = 512 << 20
 
 
 def memory_left() -> int:
     """Return the bytes that a child process may take: nine tenths of the container's free memory, at least 512 MiB."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = _available()
     limit, used = _number("memory.max"), _number("memory.current")
     if limit is not None and used is not None:
         free = min(free, limit - used + _reclaimable())
@@ -21,6 +23,14 @@ def memory_left() -> int:
 def bound_memory(size: int) -> None:
     """Limit this process to `size` bytes of private memory from now on; more raises MemoryError."""
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+
+def _available() -> int:
+    """Return the bytes that the machine can give: those that are free, and file cache that it drops when asked."""
+    with suppress(OSError, StopIteration, ValueError):
+        lines = MEMINFO.read_text(encoding="ascii").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _number(name: str) -> int | None:

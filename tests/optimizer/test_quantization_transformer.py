@@ -19,7 +19,7 @@ from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model
-from optimizer_jobs.technique import Applied, Context, Params, Skipped, Subject
+from optimizer_jobs.technique import ONE_LINE, Applied, Context, Params, Skipped, Subject
 from optimizer_jobs.techniques import graph_optimization, quantization
 from retune.api.model import Task
 from retune.api.techniques import GraphOptimization, Quantization, QuantizationScheme, Technique, TechniqueType
@@ -72,12 +72,14 @@ def context(workdir: Path) -> Context:
 
 
 def offered() -> Iterator[tuple[str, Params]]:
-    """Yield every variant that a study tries when the spec names no schemes, with every layer quantized."""
+    """Yield every variant of ours that a study tries when the spec names no schemes, with every layer quantized."""
     for told in quantization.defaults(QUANTIZE, subject()):
         if told["quantize.kept"]:
             continue
         params = quantization.suggest(FixedTrial(told), QUANTIZE, subject())
         assert params is not None
+        if ONE_LINE in params:
+            continue
         yield str(told["quantize.variant"]), params
 
 

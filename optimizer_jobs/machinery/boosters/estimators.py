@@ -5,6 +5,7 @@ pandas, rankers, Boosters without that interface, CatBoost) is saved as a file o
 """
 
 import math
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -83,15 +84,15 @@ def booster_of(model: Any) -> Booster:
 
 
 def register_steps() -> None:
-    """Tell skl2onnx how the classes of the installed libraries are written, so that they may be steps of pipelines."""
-    from importlib import import_module
-    from importlib.util import find_spec
+    """Tell skl2onnx how the classes of these libraries are written, so that they may be steps of pipelines.
 
+    A library that nothing has imported has no object in any pipeline.
+    """
     from skl2onnx import update_registered_converter
 
     for library, names in _STEPS.items():
-        for name in names if find_spec(library) else ():
-            kind = getattr(import_module(library), name)
+        for name in names if library in sys.modules else ():
+            kind = getattr(sys.modules[library], name)
             shapes = _label_shapes if name.endswith("Classifier") else _value_shape
             update_registered_converter(kind, f"Boosted{name}", shapes, _add_nodes, options=_options(kind))
 
