@@ -11,9 +11,9 @@ from optuna.trial import TrialState
 
 pytest.importorskip("torch")
 
-from optimizer_jobs.commands.search import command
 from optimizer_jobs.commands.search.budget import Budget
 from optimizer_jobs.commands.search.early_stopping import Watch
+from optimizer_jobs.commands.search.preparation import prepare
 from optimizer_jobs.study.trials import TrialResult, counted, number_of, open_study, trials_table
 from optimizer_jobs.technique import StoppedEarlyError
 from retune.api.search import Search
@@ -126,7 +126,7 @@ def test_a_budget_ends_a_training_in_good_order(ask: Ask, tmp_path: Path) -> Non
 def test_training_that_falls_behind_ends_early(ask: Ask, tmp_path: Path) -> None:  # noqa: F811
     """After four trainings from nothing at a good rate, one at a rate far too small is stopped and says why."""
     request = ask(threads=1, search=Search(), techniques=(training(12, batch=64),))
-    bench, space, _ = command._prepare(request, tmp_path)
+    bench, space, _ = prepare(request, tmp_path)
     study = open_study(request.store, request.run, create=request.objectives)
 
     def run(rate: float) -> TrialResult:

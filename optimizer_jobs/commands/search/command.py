@@ -4,46 +4,35 @@ Every worker gets the same request; its index comes from the Indexed Job. A work
 run continues the study. A worker that is stopped hands its trial back and exits with a code that gets it restarted.
 """
 
-import hashlib
-import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
-import onnx
 import optuna
 from optuna.trial import Trial, TrialState
 
 from optimizer_jobs.commands.search.budget import Budget
 from optimizer_jobs.commands.search.early_stopping import Watch
-from optimizer_jobs.commands.search.engines import OPENVINO, Engines, typical_request, unplannable, usable
 from optimizer_jobs.commands.search.equivalence import Equivalence
 from optimizer_jobs.commands.search.estimate import Estimate, estimate
 from optimizer_jobs.commands.search.grid import Grid
 from optimizer_jobs.commands.search.leases import LEASE_SECONDS, POLL_SECONDS, Leases, Worker
-from optimizer_jobs.commands.search.leaving import breaking, unusable
+from optimizer_jobs.commands.search.leaving import breaking
 from optimizer_jobs.commands.search.measuring import SideBySide
+from optimizer_jobs.commands.search.preparation import prepare
 from optimizer_jobs.commands.search.progress import Gauges, trial_line
 from optimizer_jobs.commands.search.samplers import refuse, replaced, sampler
 from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.commands.search.termination import given_up_when, termination_held_back
 from optimizer_jobs.commands.search.trial import Bench, Discarded, Unchanged
 from optimizer_jobs.commands.search.warm_start import warm_start
-from optimizer_jobs.data.datasets import Rows, read_dataset
-from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, printable, store_error
-from optimizer_jobs.measure.confinement import confinement
-from optimizer_jobs.measure.fingerprint import fingerprint
-from optimizer_jobs.models.bundle import Bundle, Lineage, open_bundle
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.study.finalists import finalists
-from optimizer_jobs.study.objectives import limits
 from optimizer_jobs.study.protection import fitted
 from optimizer_jobs.study.trials import (
     LEFT_OUT,
@@ -55,19 +44,15 @@ from optimizer_jobs.study.trials import (
     open_study,
     read_result,
 )
-from optimizer_jobs.technique import Params, StoppedEarlyError, Subject
-from optimizer_jobs.techniques.adversarial_training import attack_of
+from optimizer_jobs.technique import Params, StoppedEarlyError
 from optimizer_jobs.techniques.containment import BrokenTechniqueError
-from optimizer_jobs.techniques.registry import Recipe, asked_for, recipe
-from retune.api.techniques import Technique
-from retune.contract.paths import METRICS_PORT, run_folder
+from retune.contract.paths import METRICS_PORT
 from retune.contract.requests import SearchRequest
 from retune.contract.results import SearchResult
 
 INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
 PORT_VARIABLE = "RETUNE_METRICS_PORT"
 LEASE_VARIABLE = "RETUNE_LEASE_SECONDS"
-_LIBRARIES = ("onnx", "onnxruntime", "onnxslim")
 
 
 def run(request: SearchRequest) -> SearchResult:
@@ -84,7 +69,7 @@ def _search(request: SearchRequest, scratch: Path, *, began: float) -> SearchRes
     worker = Worker(index=int(os.environ.get(INDEX_VARIABLE, "0")))
     refuse(request.search)
     step(1, 3, text="opening champion, original and data", about="10 s")
-    bench, space, left_out = _prepare(request, scratch)
+    bench, space, left_out = prepare(request, scratch)
     step(2, 3, text="measuring the champion on validation", about="10 s")
     quality = ", ".join(f"{metric} {value:.4g}" for metric, value in bench.reference.quality.items())
     say(f"champion: {quality}, {bench.reference.size_bytes} bytes")
@@ -262,143 +247,6 @@ def _first(request: SearchRequest, space: Space) -> tuple[Params, ...]:
     """Return what is tried before sampling begins: the control, the best of earlier runs, and the space's defaults."""
     control, *defaults = space.first(request.search.max_trials)
     return (control, *warm_start(request, space), *defaults)
-
-
-def _prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[str, str]]:
-    """Open and check everything that the trials need; return also why techniques and engines are left out."""
-    original = open_bundle(request.original.uri, digest=request.original.digest, into=scratch / "original")
-    champion = open_bundle(request.champion.uri, digest=request.champion.digest, into=scratch / "champion")
-    rows = _read(request, original, scratch)
-    subject = _subject(original, rows)
-    chosen = _recipe(subject, request)
-    bench = _bench(request, original, champion, subject=subject, rows=rows, scratch=scratch)
-    engines = _engines(request, original)
-    machine = confinement(request.serving, threads=request.threads)
-    say(f"profile: {machine.profile}, {machine.cores} cores")
-    useful, left_out = _useful(bench, chosen)
-    space = Space(
-        useful,
-        subject,
-        threads=request.threads,
-        engine_names=engines.names,
-        profile=machine.profile,
-        rows=request.serving.batch_size,
-        planned=_planned(request, original, engines, rows["validation"]),
-        seed=request.search.seed,
-    )
-    return bench, space, {**left_out, **engines.left_out}
-
-
-def _recipe(subject: Subject, request: SearchRequest) -> Recipe:
-    if request.techniques is None:
-        return recipe(subject, request.objectives)
-    return asked_for(subject, request.techniques)
-
-
-def _subject(original: Bundle, rows: Mapping[str, Rows]) -> Subject:
-    return Subject(
-        graph=onnx.load(original.model, load_external_data=False),
-        signature=original.manifest.signature,
-        task=original.manifest.task,
-        native=original.native,
-        training="training" in rows,
-        calibration="calibration" in rows,
-        cpu_flags=frozenset(fingerprint().features),
-    )
-
-
-def _bench(
-    request: SearchRequest,
-    original: Bundle,
-    champion: Bundle,
-    *,
-    subject: Subject,
-    rows: Mapping[str, Rows],
-    scratch: Path,
-) -> Bench:
-    folder = run_folder(request.store, request.run)
-    data = {name: split.digest for name, split in rows.items()}
-    return Bench(
-        original=original,
-        champion=champion,
-        subject=subject,
-        training=rows.get("training"),
-        validation=rows["validation"],
-        calibration=rows.get("calibration"),
-        objectives=request.objectives,
-        threads=request.threads,
-        serving=request.serving,
-        attack=attack_of(request.techniques),
-        seed=request.search.seed,
-        scratch=scratch,
-        kept_steps=resolve(f"{folder}/steps").local,
-        candidates_uri=f"{folder}/candidates",
-        rejected=frozenset(request.rejected),
-        lineage=_lineage(request, original, data),
-        identity=_identity(request, data),
-    )
-
-
-def _engines(request: SearchRequest, original: Bundle) -> Engines:
-    """Return the engines that can run the model; say which they are, and why others are left out."""
-    engines = usable(request.serving.engines, original.model)
-    say(f"engines: {', '.join(engines.names)}")
-    for name, reason in engines.left_out.items():
-        say(f"engine {name} is left out: {reason}")
-    return engines
-
-
-def _planned(request: SearchRequest, original: Bundle, engines: Engines, rows: Rows) -> dict[str, tuple[int, ...]]:
-    """Return the shape of a typical request by input if OpenVINO can plan for it, else nothing; say why not."""
-    shapes = typical_request(rows, original.manifest.signature, batch=request.serving.batch_size)
-    if not shapes or OPENVINO not in engines.names:
-        return {}
-    if (reason := unplannable(original.model, shapes)) is not None:
-        say(f"a plan for the shape of a typical request is left out: {reason}")
-        return {}
-    return shapes
-
-
-def _read(request: SearchRequest, original: Bundle, scratch: Path) -> dict[str, Rows]:
-    """Return every split that the search may see, by name. Without a calibration split, training rows calibrate."""
-    data, manifest = request.data, original.manifest
-    splits = {"validation": data.validation, "training": data.training, "calibration": data.calibration}
-    read = partial(read_dataset, task=manifest.task, missing=bool(manifest.accepts_missing))
-    rows = {name: read(spec, manifest.signature, into=scratch / name) for name, spec in splits.items() if spec}
-    if "training" in rows:
-        rows.setdefault("calibration", rows["training"])
-    return rows
-
-
-def _useful(bench: Bench, chosen: Recipe) -> tuple[tuple[Technique, ...], dict[str, str]]:
-    """Return the techniques that change this model, and why others are left out by name; say both."""
-    subject = bench.subject
-    idle = {spec.name: unusable(spec, subject) or bench.does_nothing(spec) for spec in chosen.techniques}
-    useful = tuple(spec for spec in chosen.techniques if idle[spec.name] is None)
-    left_out = {**chosen.left_out, **{name: reason for name, reason in idle.items() if reason is not None}}
-    say(f"techniques: {', '.join(f'{spec.name} ({spec.type})' for spec in useful) or 'none, engine options only'}")
-    for name, reason in left_out.items():
-        say(f"technique {name} is left out: {reason}")
-    return useful, left_out
-
-
-def _lineage(request: SearchRequest, original: Bundle, data: Mapping[str, str]) -> Lineage:
-    return Lineage(
-        resource=request.resource,
-        run=request.run,
-        parent=original.digest,
-        original_model=original.manifest.lineage.original_model,
-        data=data,
-        seed=request.search.seed,
-        versions={name: version(name) for name in _LIBRARIES},
-    )
-
-
-def _identity(request: SearchRequest, data: Mapping[str, str]) -> str:
-    """Return a digest of everything that a step's result depends on besides model, parameters and seed."""
-    goals = [objective.to_dict() for objective in limits(request.objectives)]
-    parts = [goals, dict(data), request.champion.digest, {name: version(name) for name in _LIBRARIES}]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _result(request: SearchRequest, study: optuna.Study, *, ended: str | None) -> SearchResult:

@@ -1,0 +1,167 @@
+"""Everything that a worker of a search needs before its first trial: models, data, engines, techniques that apply."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import onnx
+
+from optimizer_jobs.commands.search.engines import OPENVINO, Engines, typical_request, unplannable, usable
+from optimizer_jobs.commands.search.leaving import unusable
+from optimizer_jobs.commands.search.space import Space
+from optimizer_jobs.commands.search.trial import Bench
+from optimizer_jobs.data.datasets import Rows, read_dataset
+from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.measure.confinement import confinement
+from optimizer_jobs.measure.fingerprint import fingerprint
+from optimizer_jobs.models.bundle import Bundle, Lineage, open_bundle
+from optimizer_jobs.progress import say
+from optimizer_jobs.study.objectives import limits
+from optimizer_jobs.technique import Subject
+from optimizer_jobs.techniques.adversarial_training import attack_of
+from optimizer_jobs.techniques.registry import Recipe, asked_for, recipe
+from retune.api.techniques import Technique
+from retune.contract.paths import run_folder
+from retune.contract.requests import SearchRequest
+
+_LIBRARIES = ("onnx", "onnxruntime", "onnxslim")
+
+
+def prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[str, str]]:
+    """Open and check everything that the trials need; return also why techniques and engines are left out."""
+    original = open_bundle(request.original.uri, digest=request.original.digest, into=scratch / "original")
+    champion = open_bundle(request.champion.uri, digest=request.champion.digest, into=scratch / "champion")
+    rows = _read(request, original, scratch)
+    subject = _subject(original, rows)
+    chosen = _recipe(subject, request)
+    bench = _bench(request, original, champion, subject=subject, rows=rows, scratch=scratch)
+    engines = _engines(request, original)
+    machine = confinement(request.serving, threads=request.threads)
+    say(f"profile: {machine.profile}, {machine.cores} cores")
+    useful, left_out = _useful(bench, chosen)
+    space = Space(
+        useful,
+        subject,
+        threads=request.threads,
+        engine_names=engines.names,
+        profile=machine.profile,
+        rows=request.serving.batch_size,
+        planned=_planned(request, original, engines, rows["validation"]),
+        seed=request.search.seed,
+    )
+    return bench, space, {**left_out, **engines.left_out}
+
+
+def _recipe(subject: Subject, request: SearchRequest) -> Recipe:
+    if request.techniques is None:
+        return recipe(subject, request.objectives)
+    return asked_for(subject, request.techniques)
+
+
+def _subject(original: Bundle, rows: Mapping[str, Rows]) -> Subject:
+    return Subject(
+        graph=onnx.load(original.model, load_external_data=False),
+        signature=original.manifest.signature,
+        task=original.manifest.task,
+        native=original.native,
+        training="training" in rows,
+        calibration="calibration" in rows,
+        cpu_flags=frozenset(fingerprint().features),
+    )
+
+
+def _bench(
+    request: SearchRequest,
+    original: Bundle,
+    champion: Bundle,
+    *,
+    subject: Subject,
+    rows: Mapping[str, Rows],
+    scratch: Path,
+) -> Bench:
+    folder = run_folder(request.store, request.run)
+    data = {name: split.digest for name, split in rows.items()}
+    return Bench(
+        original=original,
+        champion=champion,
+        subject=subject,
+        training=rows.get("training"),
+        validation=rows["validation"],
+        calibration=rows.get("calibration"),
+        objectives=request.objectives,
+        threads=request.threads,
+        serving=request.serving,
+        attack=attack_of(request.techniques),
+        seed=request.search.seed,
+        scratch=scratch,
+        kept_steps=resolve(f"{folder}/steps").local,
+        candidates_uri=f"{folder}/candidates",
+        rejected=frozenset(request.rejected),
+        lineage=_lineage(request, original, data),
+        identity=_identity(request, data),
+    )
+
+
+def _engines(request: SearchRequest, original: Bundle) -> Engines:
+    """Return the engines that can run the model; say which they are, and why others are left out."""
+    engines = usable(request.serving.engines, original.model)
+    say(f"engines: {', '.join(engines.names)}")
+    for name, reason in engines.left_out.items():
+        say(f"engine {name} is left out: {reason}")
+    return engines
+
+
+def _planned(request: SearchRequest, original: Bundle, engines: Engines, rows: Rows) -> dict[str, tuple[int, ...]]:
+    """Return the shape of a typical request by input if OpenVINO can plan for it, else nothing; say why not."""
+    shapes = typical_request(rows, original.manifest.signature, batch=request.serving.batch_size)
+    if not shapes or OPENVINO not in engines.names:
+        return {}
+    if (reason := unplannable(original.model, shapes)) is not None:
+        say(f"a plan for the shape of a typical request is left out: {reason}")
+        return {}
+    return shapes
+
+
+def _read(request: SearchRequest, original: Bundle, scratch: Path) -> dict[str, Rows]:
+    """Return every split that the search may see, by name. Without a calibration split, training rows calibrate."""
+    data, manifest = request.data, original.manifest
+    splits = {"validation": data.validation, "training": data.training, "calibration": data.calibration}
+    read = partial(read_dataset, task=manifest.task, missing=bool(manifest.accepts_missing))
+    rows = {name: read(spec, manifest.signature, into=scratch / name) for name, spec in splits.items() if spec}
+    if "training" in rows:
+        rows.setdefault("calibration", rows["training"])
+    return rows
+
+
+def _useful(bench: Bench, chosen: Recipe) -> tuple[tuple[Technique, ...], dict[str, str]]:
+    """Return the techniques that change this model, and why others are left out by name; say both."""
+    subject = bench.subject
+    idle = {spec.name: unusable(spec, subject) or bench.does_nothing(spec) for spec in chosen.techniques}
+    useful = tuple(spec for spec in chosen.techniques if idle[spec.name] is None)
+    left_out = {**chosen.left_out, **{name: reason for name, reason in idle.items() if reason is not None}}
+    say(f"techniques: {', '.join(f'{spec.name} ({spec.type})' for spec in useful) or 'none, engine options only'}")
+    for name, reason in left_out.items():
+        say(f"technique {name} is left out: {reason}")
+    return useful, left_out
+
+
+def _lineage(request: SearchRequest, original: Bundle, data: Mapping[str, str]) -> Lineage:
+    return Lineage(
+        resource=request.resource,
+        run=request.run,
+        parent=original.digest,
+        original_model=original.manifest.lineage.original_model,
+        data=data,
+        seed=request.search.seed,
+        versions={name: version(name) for name in _LIBRARIES},
+    )
+
+
+def _identity(request: SearchRequest, data: Mapping[str, str]) -> str:
+    """Return a digest of everything that a step's result depends on besides model, parameters and seed."""
+    goals = [objective.to_dict() for objective in limits(request.objectives)]
+    parts = [goals, dict(data), request.champion.digest, {name: version(name) for name in _LIBRARIES}]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
