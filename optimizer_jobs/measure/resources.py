@@ -25,8 +25,8 @@ from onnx import TensorProto, helper, save
 from scipy.stats import t as student
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.answering import save_feeds
 from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.measure.subject_process import save_feeds
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.runtime import EngineError, EngineOptions, limited
 from retune.api.metrics import Metric
@@ -243,7 +243,7 @@ class _Process:
 def _started(name: str) -> Iterator[_Process]:
     """Start a process with the same import path as this one, and kill it afterwards."""
     child = subprocess.Popen(
-        [sys.executable, "-m", "optimizer_jobs.measure.answering"],
+        [sys.executable, "-m", "optimizer_jobs.measure.subject_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,

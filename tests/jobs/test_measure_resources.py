@@ -14,8 +14,8 @@ from onnx import helper
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure import resources
-from optimizer_jobs.measure.answering import load_feeds, save_feeds
 from optimizer_jobs.measure.resources import Conditions, Served, Usage, measure_resources
+from optimizer_jobs.measure.subject_process import load_feeds, save_feeds
 from optimizer_jobs.models.runtime import EngineError, EngineOptions
 from retune.api.metrics import Metric
 from retune.api.search import Serving
