@@ -14,7 +14,7 @@ import numpy as np
 from optimizer_jobs.data.datasets import Rows, joined
 from optimizer_jobs.data.fetch import Fetched
 from optimizer_jobs.machinery.formats.delivery import Opened, fetch_model, open_delivered
-from optimizer_jobs.measure.answers import Answers, UnfitAnswersError, answer
+from optimizer_jobs.measure.answers import UnfitAnswersError, answer_as
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.latency import interleave_until
@@ -122,24 +122,12 @@ def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: i
     Raises:
         UnfitAnswersError: The outputs do not fit the task.
     """
-    answers = _answers(session, rows, bundle, batch)
+    answers = answer_as(bundle.manifest, session, rows, batch=batch)
     measured = {metric: evaluate(metric, answers, rows) for metric in MAIN[bundle.manifest.task]}
     quality = {metric: own_interval(measured[metric])(CONFIDENCE) for metric in measured}
     size = Interval.exact(bundle.manifest.size_bytes)
     numbers = {**quality, **_latency(session, rows, seed=seed, batch=batch), Metric.SIZE_BYTES: size}
     return tuple(_measurement(metric, interval) for metric, interval in numbers.items())
-
-
-def _answers(session: Session, rows: Rows, bundle: Bundle, batch: int) -> Answers:
-    manifest = bundle.manifest
-    return answer(
-        session,
-        rows,
-        task=manifest.task,
-        classes=manifest.classes or None,
-        reading=manifest.signature.reading,
-        batch=batch,
-    )
 
 
 def _latency(session: Session, rows: Rows, *, seed: int, batch: int) -> dict[Metric, Interval]:

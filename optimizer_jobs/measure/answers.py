@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.models.bundle import Manifest
 from optimizer_jobs.models.engine import Session
 from optimizer_jobs.signature import Reading, Scale
 from retune.api.model import Task
@@ -106,6 +107,18 @@ def answer(
     """
     outputs = outputs_of(session, rows, batch)
     return answers_of(outputs, rows=len(rows), task=task, classes=classes, reading=reading)
+
+
+def answer_as(manifest: Manifest, session: Session, rows: Rows, *, batch: int) -> Answers:
+    """Return the answers of a session of a bundle as its manifest says; errors are those of `answer`."""
+    return answer(
+        session,
+        rows,
+        task=manifest.task,
+        classes=manifest.classes or None,
+        reading=manifest.signature.reading,
+        batch=batch,
+    )
 
 
 def answers_of(

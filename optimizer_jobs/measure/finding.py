@@ -84,7 +84,7 @@ def find_reading(session: Session, spec: Model, rows: Rows, *, classes: Classes 
     Raises:
         UnfitAnswersError: No output is an answer of the task, or several could be; the message says what to set.
     """
-    some = rows.take(slice(0, _MOST_ROWS))
+    some = _spread(rows)
     seen = _Seen(spec, outputs_of(session, some, batch), some, classes)
     _check_names(seen)
     if spec.task is Task.CLASSIFICATION:
@@ -92,6 +92,11 @@ def find_reading(session: Session, spec: Model, rows: Rows, *, classes: Classes 
     scores = spec.outputs.scores or _only(seen, _numbers(seen))
     answers_of(seen.outputs, rows=len(some), task=spec.task, reading=Reading(scores=scores))
     return Found(Reading(scores=scores), (), _chosen(seen, scores))
+
+
+def _spread(rows: Rows) -> Rows:
+    """Return some rows from beginning to end: a file may be sorted by its labels."""
+    return rows.take(np.unique(np.linspace(0, len(rows) - 1, num=min(_MOST_ROWS, len(rows))).astype(np.int64)))
 
 
 def _check_names(seen: _Seen) -> None:
@@ -181,11 +186,12 @@ def _knows(seen: _Seen, name: str) -> bool:
 
 
 def _scale(values: Array) -> Scale:
-    """Return what scores are: probabilities where all are between 0 and 1 and the sum of a row is 1, else logits."""
-    table = values.astype(np.float64).reshape(len(values), -1)
-    inside = bool(((table >= 0) & (table <= 1)).all())
-    whole = table.shape[1] == 1 or bool(np.allclose(table.sum(axis=1), 1.0, atol=1e-3))
-    return Scale.PROBABILITIES if inside and whole else Scale.LOGITS
+    """Return what scores are: probabilities where all are between 0 and 1, else logits.
+
+    Where a row's sum is not 1, as of one sigmoid for each class, its probabilities are the shares of the sum.
+    """
+    numbers = values.astype(np.float64)
+    return Scale.PROBABILITIES if bool(((numbers >= 0) & (numbers <= 1)).all()) else Scale.LOGITS
 
 
 def _classes(seen: _Seen, scores: str) -> Classes:
@@ -220,7 +226,7 @@ def _positive(seen: _Seen, classes: Classes, reading: Reading) -> int | str | No
     """Return the positive class: as named, else of two classes the rare one, else the second."""
     true = spelled(seen.rows.answers)
     names, counts = np.unique(true, return_counts=True)
-    known = [str(name) for name in classes] or [str(name) for name in names]
+    known = [str(name) for name in classes] or [str(name) for name in spelled(np.unique(seen.rows.answers))]
     asked = seen.spec.positive_label
     if asked is not None:
         if asked not in {*known, *names}:

@@ -48,7 +48,11 @@ def evaluate(metric: Metric, answers: Answers, rows: Rows, *, reference: Answers
     Raises:
         UnfitAnswersError: The answers or the rows lack what the metric needs.
     """
-    evaluation = _evaluate(metric, answers, rows, answers if reference is None else reference)
+    return by_groups(_evaluate(metric, answers, rows, answers if reference is None else reference), rows)
+
+
+def by_groups(evaluation: Evaluation, rows: Rows) -> Evaluation:
+    """Return the evaluation with whole groups as evidence, where the rows have groups and are what it is made of."""
     if rows.groups is None or evaluation.rows != len(rows):
         return evaluation
     return replace(evaluation, is_share=False, blocks=np.unique(rows.groups, return_inverse=True)[1])

@@ -223,18 +223,9 @@ def test_a_search_shapes_the_parameters(stand_by: StandBy) -> None:
     assert "needs techniques[].container" in (custom_training.unavailable(subject, bare) or "")
 
 
-def test_a_command_runs_here_only_when_allowed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`retune optimize` refuses to run a user's command unless told to in words, and then finds what it trained."""
-    import yaml
-
-    folder = tmp_path / "digits"
-    folder.mkdir()
-    models.save_mlp(folder / "mlp.onnx", models.fit_mlp())
-    models.save_digits(folder)
-    monkeypatch.chdir(tmp_path)
-    spec = {
+def own_training() -> dict[str, Any]:
+    """Return a spec whose models a command of its owner trains."""
+    return {
         "model": {"uri": "pvc://digits/mlp.onnx"},
         "data": {name: {"uri": f"pvc://digits/{name}.npz"} for name in ("training", "validation", "test")},
         "objectives": [
@@ -258,7 +249,20 @@ def test_a_command_runs_here_only_when_allowed(
         "search": {"maxTrials": 3, "parallelism": 2},
         "target": {"ref": {"name": "digits"}},
     }
-    document: dict[str, Any] = {"kind": "ModelOptimization", "metadata": {"name": "digits"}, "spec": spec}
+
+
+def test_a_command_runs_here_only_when_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`retune optimize` refuses to run a user's command unless told to in words, and then finds what it trained."""
+    import yaml
+
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    models.save_mlp(folder / "mlp.onnx", models.fit_mlp())
+    models.save_digits(folder)
+    monkeypatch.chdir(tmp_path)
+    document: dict[str, Any] = {"kind": "ModelOptimization", "metadata": {"name": "digits"}, "spec": own_training()}
     (tmp_path / "mo.yaml").write_text(yaml.safe_dump(document))
     words = ["optimize", "-f", "mo.yaml", "--threads", "1", "-o", "json"]
     assert command_line.main(words) == Exit.USAGE

@@ -94,7 +94,7 @@ class Outputs(ApiModel):
     """Output with scores of the classes, one column each or one of the second of two classes; for other tasks, the
     numbers or the embedding."""
     scale: Literal["Probabilities", "Logits"] | None = None
-    """What the scores are. Left out: probabilities where they are between 0 and 1 and their sum is 1, else logits."""
+    """What the scores are. Left out: probabilities where they are between 0 and 1, else logits."""
 
 
 class Model(ApiModel):

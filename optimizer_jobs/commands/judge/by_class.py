@@ -1,7 +1,5 @@
 """How two classifiers differ by class: a loss in one class may hide behind the mean over all."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest, false_discovery_control
@@ -10,6 +8,7 @@ from optimizer_jobs.commands.judge.evidence import ClassLoss
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import printable
 from optimizer_jobs.measure.answers import Answers, correct
+from retune.contract.requests import Document
 
 Mask = NDArray[np.bool_]
 
@@ -19,9 +18,8 @@ FALSE_DISCOVERIES = 0.1
 """Share of the named losses that may be chance."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClassPair:
-    """One class's rows as both models answer them."""
+class ClassLine(Document):
+    """One class's rows as both models answer them; a line of the report."""
 
     label: str
     rows: int
@@ -31,10 +29,10 @@ class ClassPair:
     gained: int
     lost: int
     p_value: float
-    """Of no difference, adjusted for the number of classes."""
+    """Exact test, adjusted for the number of classes (Benjamini and Hochberg)."""
 
 
-def by_class(champion: Answers, candidate: Answers, rows: Rows) -> tuple[ClassPair, ...]:
+def by_class(champion: Answers, candidate: Answers, rows: Rows) -> tuple[ClassLine, ...]:
     """Return both models' results on at most MOST_CLASSES classes, the most frequent ones; () without classes."""
     if champion.predictions is None or candidate.predictions is None or rows.labels is None:
         return ()
@@ -45,7 +43,7 @@ def by_class(champion: Answers, candidate: Answers, rows: Rows) -> tuple[ClassPa
     flips = [(int((after & ~before & mask).sum()), int((before & ~after & mask).sum())) for mask in masks]
     p_values = false_discovery_control([_p_value(gained, lost) for gained, lost in flips])
     return tuple(
-        ClassPair(
+        ClassLine(
             label=printable(str(label), limit=TEXT_LIMIT),
             rows=int(mask.sum()),
             champion=float(before[mask].mean()),
@@ -58,7 +56,7 @@ def by_class(champion: Answers, candidate: Answers, rows: Rows) -> tuple[ClassPa
     )
 
 
-def losses(pairs: tuple[ClassPair, ...]) -> tuple[ClassLoss, ...]:
+def losses(pairs: tuple[ClassLine, ...]) -> tuple[ClassLoss, ...]:
     """Return the classes that the candidate is proven to know less well, the largest loss first."""
     worse = [pair for pair in pairs if pair.lost > pair.gained and pair.p_value <= FALSE_DISCOVERIES]
     return tuple(

@@ -16,10 +16,10 @@ from optimizer_jobs.commands.judge.rules import Entrant, Rules
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.robust.attack import method_for, withstood
-from optimizer_jobs.measure.answers import Answers, UnfitAnswersError, answer
+from optimizer_jobs.measure.answers import Answers, UnfitAnswersError, answer_as
 from optimizer_jobs.measure.latency import Effort, Timings, aa_check, interleave_until, ratio
 from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
-from optimizer_jobs.measure.quality import evaluate, measured_metrics
+from optimizer_jobs.measure.quality import by_groups, evaluate, measured_metrics
 from optimizer_jobs.measure.resources import Conditions, Served, Usage, measure_resources
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_session
@@ -142,16 +142,9 @@ def _session(entrant: Entrant, rules: Rules) -> Session:
 
 def _answers(entrant: Entrant, rows: Rows, *, rules: Rules) -> Answers:
     """Return the answers to requests of the served batch size, on which the answers of dynamic int8 models depend."""
-    manifest, batch = entrant.bundle.manifest, rules.serving.batch_size
+    batch = rules.serving.batch_size
     try:
-        return answer(
-            _session(entrant, rules),
-            rows,
-            task=manifest.task,
-            classes=manifest.classes or None,
-            reading=manifest.signature.reading,
-            batch=batch,
-        )
+        return answer_as(entrant.bundle.manifest, _session(entrant, rules), rows, batch=batch)
     except UnfitAnswersError as error:
         raise _unfit(entrant, error) from error
 
@@ -166,7 +159,8 @@ def _scores(
     except UnfitAnswersError as error:
         raise _unfit(entrant, error) from error
     if attack is not None:
-        scored[Metric.ROBUST_ACCURACY] = mean_of(_withstood(entrant, rows, rules, attack), is_share=True)
+        withstood_rows = mean_of(_withstood(entrant, rows, rules, attack), is_share=True)
+        scored[Metric.ROBUST_ACCURACY] = by_groups(withstood_rows, rows)
     named = [objective.metric for objective in rules.objectives if objective.metric in scored]
     return {metric: scored[metric] for metric in dict.fromkeys([*named, *scored])}
 

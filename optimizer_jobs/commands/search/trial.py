@@ -18,7 +18,7 @@ from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.sameness import what_runs
 from optimizer_jobs.commands.search.space import Plan
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.answers import Answers, alike, answer, outputs_of
+from optimizer_jobs.measure.answers import Answers, alike, answer_as, outputs_of
 from optimizer_jobs.measure.metrics.evaluation import Evaluation
 from optimizer_jobs.measure.quality import MAIN, evaluate, measured_metrics
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
@@ -350,15 +350,7 @@ class Bench:
         return self.original.manifest.task
 
     def _answer(self, session: Session, rows: Rows) -> Answers:
-        manifest = self.original.manifest
-        return answer(
-            session,
-            rows,
-            task=manifest.task,
-            classes=manifest.classes or None,
-            reading=manifest.signature.reading,
-            batch=self.serving.batch_size,
-        )
+        return answer_as(self.original.manifest, session, rows, batch=self.serving.batch_size)
 
     def _limited(self, engine: EngineOptions) -> EngineOptions:
         return limited(engine, self.threads)

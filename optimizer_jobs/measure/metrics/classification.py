@@ -65,7 +65,7 @@ def _of_labels(metric: Metric, predictions: Predictions, rows: Rows, right: Floa
     answered_codes, true_codes = codes[: len(true)], codes[len(true) :]
     positive = _positive(metric, predictions, true) if metric in _OF_TWO else None
     column = None if positive is None else int(np.searchsorted(names, positive))
-    if metric is Metric.RECALL:
+    if metric is Metric.RECALL and rows.groups is None:
         of_class = true_codes == column
         return mean_of(right[of_class], is_share=True, unit=f"test rows of class {positive}")
     indicators = _indicators(answered_codes, true_codes, len(names))
@@ -154,6 +154,7 @@ _FIGURES: Mapping[Metric, Callable[[Counts], Floats]] = {
     Metric.BALANCED_ACCURACY: _balanced,
     Metric.MATTHEWS: _matthews,
     Metric.PRECISION: lambda counts: _precision(counts)[:, 0],
+    Metric.RECALL: lambda counts: np.where(counts.true > 0, _recall(counts), np.nan)[:, 0],
     Metric.F1: lambda counts: _f1(counts)[:, 0],
     Metric.PRECISION_MACRO: _macro(_precision),
     Metric.RECALL_MACRO: _macro(_recall),
@@ -162,7 +163,7 @@ _FIGURES: Mapping[Metric, Callable[[Counts], Floats]] = {
     Metric.RECALL_WEIGHTED: _weighted(_recall),
     Metric.F1_WEIGHTED: _weighted(_f1),
 }
-_OF_LABELS = frozenset({*_FIGURES, Metric.RECALL})
+_OF_LABELS = frozenset(_FIGURES)
 
 
 def _value(metric: Metric, true: Array, answered: Array, positive: str | None) -> float:

@@ -85,6 +85,27 @@ def test_one_number_a_row_is_the_second_of_two_classes(scale: Scale, tumours: Tw
     assert accuracy(outputs, labels, how) == np.mean((logits > 0) == labels) > 0.95
 
 
+def test_one_sigmoid_for_each_class_gives_shares_of_their_sum(digits: Ten) -> None:
+    """Columns between 0 and 1 that do not add up are no logits: a softmax would make them nearly equal."""
+    probabilities, labels = digits
+    heads = {"heads": probabilities * 0.9}
+    how = found(heads, labels)
+    read = predictions_of(heads, rows=len(labels), classes=None, reading=how.reading)
+
+    assert how.reading.scale is Scale.PROBABILITIES
+    assert read.probabilities == pytest.approx(probabilities, abs=1e-5)
+
+
+def test_a_file_that_is_sorted_by_its_labels_is_read_like_any_other(digits: Ten) -> None:
+    """Its first thousands of rows would be of a few classes only."""
+    probabilities, labels = (np.repeat(part, 10, axis=0) for part in digits)
+    order = np.argsort(labels, kind="stable")
+    how = found({"other": probabilities[order][:, :3], "scores": probabilities[order]}, labels[order])
+
+    assert how.reading.scores == "scores"
+    assert how.reading.rarest == pytest.approx(0.097, abs=0.003)
+
+
 def test_a_threshold_decides_between_two_classes(tumours: Two) -> None:
     """From the named probability on, a row is positive; also where the file has a label of its own."""
     _, probabilities, labels = tumours

@@ -16,6 +16,7 @@ from sklearn.model_selection import cross_val_predict
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.answers import Answers, Predictions, UnfitAnswersError
 from optimizer_jobs.measure.bootstrap import resampled, resampled_difference, standard_error
+from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.metrics.evaluation import Evaluation
 from optimizer_jobs.measure.quality import evaluate
 from retune.api.metrics import RANKING, Metric, quality_metrics
@@ -162,6 +163,33 @@ def test_gain_of_an_order_is_that_of_scikit_learn(seed: int) -> None:
     assert ours == pytest.approx(linear)
 
 
+@settings(max_examples=12)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_gain_of_equal_scores_is_the_mean_over_their_orders_as_in_scikit_learn(seed: int) -> None:
+    """Scores of three values, as coarse quantization makes them."""
+    generator = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(4), 9)
+    scores, relevance = (generator.integers(0, 3, 36).astype(np.float64) for _ in range(2))
+    relevance[::9] = 1.0
+    ours = evaluate(Metric.NDCG_5, Answers(values=scores), rows_of(relevance, groups)).value
+    parts = [groups == group for group in range(4)]
+
+    theirs = [sk.ndcg_score(relevance[part][np.newaxis], scores[part][np.newaxis], k=5) for part in parts]
+    assert ours == pytest.approx(np.mean(theirs))
+
+
+@pytest.mark.parametrize("metric", RANKING)
+def test_a_constant_gains_nothing_from_a_file_with_the_relevant_rows_first(metric: Metric) -> None:
+    """All scores are equal, so the order of the file must not stand for that of the model."""
+    groups, relevance = np.repeat(np.arange(20), 20), np.tile([1.0] * 2 + [0.0] * 18, 20)
+    first, last = (
+        evaluate(metric, Answers(values=np.ones(400)), rows_of(labels, groups)).value
+        for labels in (relevance, relevance[::-1].copy())
+    )
+    assert first == pytest.approx(last)
+    assert first <= 0.51
+
+
 def test_places_of_the_first_relevant_row_are_counted_within_its_group() -> None:
     """Worked by hand: relevant at places 1 and 6 of two groups; a group without a relevant row does not count."""
     groups = np.asarray(["a"] * 3 + ["b"] * 7 + ["c"] * 2)
@@ -252,6 +280,19 @@ def test_the_better_model_is_better_by_every_metric_and_its_interval(metric: Met
     assert low > 0 or metric in {Metric.TOP_3_ACCURACY, Metric.TOP_5_ACCURACY}
     if low > 0:
         assert standard_error(strong, weak) == pytest.approx(gain.draws.std(), rel=0.25)
+
+
+def test_positive_rows_of_a_group_are_no_independent_evidence() -> None:
+    """Recall on rows that come ten times over is as uncertain as on the rows once."""
+    labels, *tables = classes("two")
+    ten = np.repeat(np.arange(len(labels)), 10)
+    once = own_interval(evaluate(Metric.RECALL, answers_of(tables[1]), rows_of(labels)))(0.95)
+    grouped = evaluate(Metric.RECALL, answers_of(tables[1][ten]), rows_of(labels[ten], ten))
+    ends = own_interval(grouped)(0.95)
+
+    assert not grouped.is_share
+    assert grouped.value == once.value
+    assert ends.high - ends.low == pytest.approx(once.high - once.low, rel=0.25)
 
 
 def test_rows_of_a_group_count_as_one_piece_of_evidence() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from optimizer_jobs.commands.judge import words
+from optimizer_jobs.commands.judge.by_class import ClassLine
 from optimizer_jobs.commands.judge.report import pictures
 from optimizer_jobs.commands.judge.report.document import (
-    ClassLine,
     Distribution,
     Environment,
     Estimate,
@@ -70,17 +70,10 @@ def model_fields(name: str) -> dict[str, Any]:
     }
 
 
-def document(
-    *,
-    name: str = "int8",
-    trials: int = 3,
-    verdict: Verdict = Verdict.PROMOTE,
-    noise: str | None = None,
-    doubt: str | None = None,
-) -> Report:
-    """Return a report in which every text that a stranger may choose is `name`."""
+def finalist(name: str) -> FinalistRow:
+    """Return a finalist of this name."""
     ratios = {Metric.LATENCY_P50_MS: RATIO, Metric.LATENCY_P95_MS: RATIO, Metric.SIZE_BYTES: EXACT}
-    finalist = FinalistRow(
+    return FinalistRow(
         **model_fields(name),
         trial=1,
         outcome="Chosen",
@@ -94,6 +87,36 @@ def document(
         agreement=Estimate(value=0.99, low=0.98, high=1.0, samples=500),
         checks=(),
     )
+
+
+def environment(name: str, *, noise: str | None, doubt: str | None) -> Environment:
+    """Return where a run was measured."""
+    return Environment(
+        fingerprint="amd64",
+        cpu=name,
+        features=("avx2",),
+        cpu_limit=2.0,
+        memory_limit=None,
+        threads=1,
+        serving=Serving(),
+        runtimes={name: name},
+        seed=0,
+        data={name: name},
+        noise=noise,
+        self_ratio=RATIO,
+        doubt=doubt,
+    )
+
+
+def document(
+    *,
+    name: str = "int8",
+    trials: int = 3,
+    verdict: Verdict = Verdict.PROMOTE,
+    noise: str | None = None,
+    doubt: str | None = None,
+) -> Report:
+    """Return a report in which every text that a stranger may choose is `name`."""
     line = {"outcome": "feasible", "plan": name, "note": name, "values": {Metric.ACCURACY: 0.96}, "seconds": 1.5}
     step = StepLine(
         step=name, trial=1, judged=True, quality=0.96, size_ratio=0.3, latency_ratio=0.9, noise=0.02, bought=name
@@ -117,7 +140,7 @@ def document(
         selection=Selection(),
         test_rows=500,
         champion=ModelRow(**model_fields(name)),
-        finalists=(finalist,),
+        finalists=(finalist(name),),
         trials=tuple(TrialLine(number=n, ratios=shrunk, finalist=n == 1, **line) for n in range(trials)),
         steps=(START, step),
         start_quality=0.962,
@@ -136,21 +159,7 @@ def document(
         distribution=None,
         classes=(ClassLine(label=name, rows=50, champion=0.9, candidate=0.8, gained=0, lost=5, p_value=0.01),),
         margins=(MarginLine(margin=0.01, shown="1.0", rows=2000, chosen=True),),
-        environment=Environment(
-            fingerprint="amd64",
-            cpu=name,
-            features=("avx2",),
-            cpu_limit=2.0,
-            memory_limit=None,
-            threads=1,
-            serving=Serving(),
-            runtimes={name: name},
-            seed=0,
-            data={name: name},
-            noise=noise,
-            self_ratio=RATIO,
-            doubt=doubt,
-        ),
+        environment=environment(name, noise=noise, doubt=doubt),
     )
 
 

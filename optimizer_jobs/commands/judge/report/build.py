@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from optimizer_jobs.commands.judge.evidence import Standing
-from optimizer_jobs.commands.judge.gate import Check
+from optimizer_jobs.commands.judge.gate import Check, Refusal
 from optimizer_jobs.commands.judge.measuring import Measured
 from optimizer_jobs.commands.judge.report.details import classes, distribution, margins
 from optimizer_jobs.commands.judge.report.document import (
@@ -128,7 +128,7 @@ def _finalist(finding: Finding, decision: Decision, measured: Measured) -> Final
         gained=difference.gained,
         lost=difference.lost,
         agreement=_estimate(contender.agreement),
-        checks=tuple(_check(check) for check in finding.checks),
+        checks=tuple(_check(check) for check in finding.checks if check.refusal is not Refusal.NEARLY_CONSTANT),
     )
 
 

@@ -1,14 +1,12 @@
 """How two models differ in detail: by class, by residual or by similarity; and how many rows a margin needs."""
 
-from dataclasses import asdict
-
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer_jobs.commands.judge.by_class import by_class
+from optimizer_jobs.commands.judge.by_class import ClassLine, by_class
 from optimizer_jobs.commands.judge.gate import limit_value, margin_rows
 from optimizer_jobs.commands.judge.measuring import Measured
-from optimizer_jobs.commands.judge.report.document import ClassLine, Distribution, MarginLine, Spread
+from optimizer_jobs.commands.judge.report.document import Distribution, MarginLine, Spread
 from optimizer_jobs.commands.judge.verdict import Finding
 from optimizer_jobs.commands.judge.words import change
 from optimizer_jobs.measure.answers import cosines
@@ -25,7 +23,7 @@ BINS = 40
 def classes(subject: Finding, measured: Measured) -> tuple[ClassLine, ...]:
     """Return a classifier's accuracy by class, for the most frequent classes."""
     champion, candidate = (measured.answers[digest] for digest in _both(subject, measured))
-    return tuple(ClassLine(**asdict(pair)) for pair in by_class(champion, candidate, measured.rows))
+    return by_class(champion, candidate, measured.rows)
 
 
 def distribution(subject: Finding, measured: Measured) -> Distribution | None:

@@ -6,6 +6,7 @@ that the same measurements give the same document.
 
 from typing import Literal
 
+from optimizer_jobs.commands.judge.by_class import ClassLine
 from retune.api.metrics import Metric, MetricKind
 from retune.api.objectives import Objective, Selection
 from retune.api.search import Serving
@@ -119,19 +120,6 @@ class TechniqueLine(Document):
     latency_ratio: float | None
     size_ratio: float | None
     note: str
-
-
-class ClassLine(Document):
-    """Quality on the rows of one class."""
-
-    label: str
-    rows: int
-    champion: float
-    candidate: float
-    gained: int
-    lost: int
-    p_value: float
-    """Exact test, adjusted for the number of classes (Benjamini and Hochberg)."""
 
 
 class Spread(Document):
