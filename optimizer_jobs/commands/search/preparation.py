@@ -19,10 +19,11 @@ from optimizer_jobs.measure.confinement import confinement
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.models.bundle import Bundle, Lineage, open_bundle
 from optimizer_jobs.progress import say
-from optimizer_jobs.study.objectives import limits
+from optimizer_jobs.study.objectives import limits, ranked
 from optimizer_jobs.technique import Subject
 from optimizer_jobs.techniques.adversarial_training import attack_of
 from optimizer_jobs.techniques.registry import Recipe, asked_for, recipe
+from retune.api.metrics import MetricKind
 from retune.api.techniques import Technique
 from retune.contract.paths import run_folder
 from retune.contract.requests import SearchRequest
@@ -50,6 +51,7 @@ def prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[s
         profile=machine.profile,
         rows=request.serving.batch_size,
         planned=_planned(request, original, engines, rows["validation"]),
+        restores=any(objective.metric.kind is MetricKind.QUALITY for objective in ranked(request.objectives)),
         seed=request.search.seed,
     )
     return bench, space, {**left_out, **engines.left_out}

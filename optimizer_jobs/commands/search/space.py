@@ -15,7 +15,7 @@ from optuna.trial import BaseTrial, FixedTrial
 
 from optimizer_jobs.commands.search.engines import ORT, EngineSpace
 from optimizer_jobs.commands.search.priority import priority
-from optimizer_jobs.commands.search.stages import Stage, cost_of
+from optimizer_jobs.commands.search.stages import Stage, cost_of, stage_of
 from optimizer_jobs.measure.confinement import Profile
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.fixed import row_axis
@@ -30,8 +30,15 @@ _FRESH_DRAWS = 400
 _LEAST_ASKED = 8
 """Number of first combinations that are tried even if they take more than two thirds of the budget."""
 
+_ALWAYS, _ALONE, _ELSEWHERE, _VARIED = range(4)
+"""Ranks of what every study tries first, the last to be left out of a small budget first.
+
+The control and what a user would try in one line; the first variant of every technique in the usual engine; other
+engines and all cheap techniques together; further variants, each rank after this one for one variant more.
+"""
+
 _Proposal = tuple[int, Params]
-"""Trial parameters with their rank among the variants of a technique; rank 0 is the most important."""
+"""Trial parameters with their rank."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,8 @@ class Space:
     """Rows of a typical request, to which ONNX Runtime's plan may be fixed."""
     planned: Mapping[str, tuple[int, ...]] = field(default_factory=dict, kw_only=True)
     """Shape of every input of a typical request, by name, that OpenVINO may plan for; empty when it cannot."""
+    restores: bool = field(default=False, kw_only=True)
+    """Whether quality is to rise, as in a run on fresh data. Only training can do that, so what trains comes first."""
     seed: int = field(default=0, kw_only=True)
     left: dict[str, str] = field(default_factory=dict, kw_only=True)
     """Why techniques have left the search under way, by name."""
@@ -143,35 +152,35 @@ class Space:
         """Return the trial parameters that every study tries first, the cheapest first.
 
         These are the control, the other engines, each technique alone, and techniques together. At least a third of
-        the budget is left to the sampler; if there are too many combinations, further variants of a technique are
-        left out.
+        the budget is left to the sampler; if there are too many combinations, further variants of a technique are left
+        out first, then other engines. Where quality is to rise, what trains follows the control.
 
         Args:
             budget: Number of trials; None returns all combinations.
         """
-        proposals = {self._key(self.control()): (0, self.control())}
-        others = sorted([*self._alone(), *self._together()], key=lambda other: (self._cost(other[1]), other[0]))
-        for rank, params in others:
-            proposals.setdefault(self._key(params), (rank, params))
-        room = len(proposals) if budget is None else max(min(budget, _LEAST_ASKED), 2 * budget // 3)
-        chosen = [params for _, params in sorted(proposals.values(), key=lambda proposal: proposal[0])[:room]]
-        return tuple(sorted(chosen, key=self._cost))
+        control = self.control()
+        important = sorted([*self._alone(), *self._together()], key=lambda other: (other[0], self._order(other[1])))
+        distinct = {self._key(control): control}
+        for _, params in important:
+            distinct.setdefault(self._key(params), params)
+        room = len(distinct) if budget is None else max(min(budget, _LEAST_ASKED), 2 * budget // 3)
+        return (control, *sorted(list(distinct.values())[1:room], key=self._order))
 
     def _alone(self) -> list[_Proposal]:
         """Return every other engine with the delivered model, and every variant of every technique alone.
 
         Techniques that only rewrite the file are proposed for every engine, because an 8-bit file may be slow in one
-        engine and fast in another; techniques that train only for the usual engine. So is what a user would try in one
-        line, which no budget is too small for.
+        engine and fast in another; techniques that train only for the usual engine.
         """
         usual, *others = self._settings()
-        proposals = [(0, options) for options in others]
-        proposals += [(0, usual | variant) for spec in self.techniques for variant in self._defaults(spec)[0]]
-        for options in (usual, *others):
-            for spec in self.techniques:
-                for rank, variant in enumerate(self._defaults(spec)[1]):
-                    if options is usual or self._cost(options | variant)[0] is not Stage.TRAINING:
-                        proposals.append((rank, options | variant))
+        proposals = [(_ELSEWHERE, options) for options in others]
+        for spec in self.techniques:
+            as_one_line, variants = self._defaults(spec)
+            proposals += [(_ALWAYS, usual | variant) for variant in as_one_line]
+            for number, variant in enumerate(variants):
+                proposals.append((_VARIED + number if number else _ALONE, usual | variant))
+                if self._stage(usual | variant) is not Stage.TRAINING:
+                    proposals += [(_VARIED + number if number else _ELSEWHERE, other | variant) for other in others]
         return proposals
 
     def _together(self) -> list[_Proposal]:
@@ -182,11 +191,14 @@ class Space:
         usual, *others = self._settings()
         cheap, training = self._variants(usual)
         varied = [_merged(variants) for variants in _last_varied([*cheap.values()])]
-        proposals = [(rank, usual | variant) for rank, variant in enumerate(varied)]
-        proposals += [(0, options | variant) for options in others for variant in varied[:1]]
+        proposals = [
+            (_VARIED + number if number else _ELSEWHERE, usual | variant) for number, variant in enumerate(varied)
+        ]
+        proposals += [(_ELSEWHERE, options | variant) for options in others for variant in varied[:1]]
         base = _merged([variants[0] for variants in cheap.values()])
         trained = [base | variants[0] for variants in training.values() if cheap]
-        return proposals + [(1, options | variant) for options in (usual, *others) for variant in trained]
+        proposals += [(_ALONE if self.restores else _VARIED, usual | variant) for variant in trained]
+        return proposals + [(_VARIED, options | variant) for options in others for variant in trained]
 
     def _variants(self, usual: Params) -> tuple[dict[str, list[Params]], dict[str, list[Params]]]:
         """Return the variants of every technique by its name: first those that only rewrite, then those that train."""
@@ -194,7 +206,7 @@ class Space:
         training: dict[str, list[Params]] = {}
         for spec in self.techniques:
             for variant in self._defaults(spec)[1]:
-                group = training if self._cost(usual | variant)[0] is Stage.TRAINING else cheap
+                group = training if self._stage(usual | variant) is Stage.TRAINING else cheap
                 group.setdefault(spec.name, []).append(variant)
         return cheap, training
 
@@ -212,12 +224,18 @@ class Space:
         control = self.control()
         return [control, *(control | options for options in self._engines.defaults()[1:])]
 
-    def _cost(self, params: Params) -> tuple[Stage, int, int, int]:
-        """Return a sort key: cheap plans first, and among equally cheap ones those that gain most on the machine."""
+    def _stage(self, params: Params) -> Stage:
+        return stage_of(self.draw(FixedTrial(params)).steps)
+
+    def _order(self, params: Params) -> tuple[bool, Stage, int, int, int]:
+        """Return a sort key: cheap plans first, and among equally cheap ones those that gain most on the machine.
+
+        Where quality is to rise, plans that train are before all others.
+        """
         steps = self.draw(FixedTrial(params)).steps
         stage, count, dearest = cost_of(steps)
         rank = min((priority(self.profile, step.type, step.params) for step in steps), default=0)
-        return stage, count, rank, dearest
+        return self.restores and stage is not Stage.TRAINING, stage, count, rank, dearest
 
     def _key(self, params: Params) -> str:
         return self.draw(FixedTrial(params)).key

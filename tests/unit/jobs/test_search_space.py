@@ -58,6 +58,29 @@ def test_a_rewritten_file_is_asked_in_every_engine_before_anything_trains() -> N
     assert len(found) == len(asked)
 
 
+TUNE = Technique(name="tune", type=TechniqueType.HYPERPARAMETER_TUNING)
+ENGINES = ("onnxruntime", "openvino")
+
+
+@pytest.mark.parametrize("budget", [8, 12])
+def test_a_small_budget_tries_every_technique_before_a_second_engine(budget: int) -> None:
+    """No technique that the owner names is left to the sampler's luck, however many engines there are."""
+    space = Space((TUNE, GRAPH, QUANTIZE), SUBJECT, threads=2, engine_names=ENGINES)
+    names = {space.draw(FixedTrial(params)).names for params in space.first(budget)}
+    assert {("tune",), ("graph",), ("quantize",)} <= names
+
+
+@pytest.mark.parametrize("budget", [6, 8, 12, None])
+def test_where_quality_is_to_rise_training_comes_first(budget: int | None) -> None:
+    """A rewritten file cannot know data that the model never saw; a budget may end before what comes last."""
+    space = Space((TUNE, GRAPH, QUANTIZE), SUBJECT, threads=2, engine_names=ENGINES, restores=True)
+    first = [space.draw(FixedTrial(params)).names for params in space.first(budget)]
+    tuned = ["tune" in names for names in first]
+    assert tuned == [False, *sorted(tuned[1:], reverse=True)]
+    assert tuned.count(True) >= 2
+    assert ("tune", "graph", "quantize") in first
+
+
 @pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 30))
