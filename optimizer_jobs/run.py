@@ -69,6 +69,9 @@ def execute(request: Path) -> tuple[JobResult, int]:
         return _unexpected(error)
 
 
+_CURE = "Correct these fields; where the image does not know one, use the optimizer image of the operator's release."
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m optimizer_jobs", description=__doc__)
     parser.add_argument("--request", default=REQUEST_FILE, help="JSON file with the request (default: %(default)s)")
@@ -85,7 +88,7 @@ def _load(path: Path) -> AnyRequest:
             Reason.REQUEST_INVALID, str(path), f"the request cannot be read ({error.strerror}).", "Check --request."
         ) from error
     except ValidationError as error:
-        raise JobError(Reason.REQUEST_INVALID, str(path), _faults(error), "Correct these fields.") from error
+        raise JobError(Reason.REQUEST_INVALID, str(path), _faults(error), _CURE) from error
 
 
 def _faults(error: ValidationError) -> str:

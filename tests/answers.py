@@ -1,9 +1,12 @@
 """What an honest Job would answer to a request, for tests that play the Jobs themselves."""
 
+import hashlib
+
 from retune.api.objects import Comparison
 from retune.api.status import Measurement
 from retune.api.watched import FreshData, StoredData
 from retune.api.watched import Verdict as Verdicts
+from retune.contract.paths import bundle_uri
 from retune.contract.requests import (
     BaselineRequest,
     BundleRef,
@@ -51,8 +54,8 @@ def answer(request: JobRequest, *, verdict: Verdict = Verdict.PROMOTE) -> JobRes
 def _baseline(request: BaselineRequest) -> BaselineResult:
     return BaselineResult(
         spec_hash=request.spec_hash,
-        bundle=BundleRef(uri=f"{request.store}/bundles/original", digest="sha256:original"),
-        model_digest="sha256:m",
+        bundle=stored(request.store, "original"),
+        model_digest=DIGEST,
         size_bytes=1000,
         metrics=(Measurement(name="accuracy", value="0.98"),),
         fingerprint="amd64",
@@ -107,7 +110,18 @@ def _short(request: SearchRequest) -> str:
 
 def bundle_of(request: SearchRequest) -> BundleRef:
     """Return the bundle that the judge of a run would publish."""
-    return BundleRef(uri=f"{request.store}/bundles/{_short(request)}", digest=f"sha256:{_short(request)}")
+    return stored(request.store, _short(request))
+
+
+def digest_of(name: str) -> str:
+    """Return the digest of the bundle that tests call by this name."""
+    return f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
+
+
+def stored(store: str, name: str) -> BundleRef:
+    """Return a bundle in a store, as its digest alone names it."""
+    digest = digest_of(name)
+    return BundleRef(uri=bundle_uri(store, digest), digest=digest)
 
 
 def _judge(request: JudgeRequest, verdict: Verdict) -> JudgeResult:

@@ -59,6 +59,7 @@ class Manifest(Document):
     """The content of bundle.json."""
 
     format_version: Literal[1] = 1
+    """Readers pass over fields that they do not know; what may not be passed over raises this number."""
     task: Task = Task.CLASSIFICATION
     engine: EngineOptions
     signature: Signature

@@ -16,8 +16,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.models.memory import bound_memory, memory_left
 from optimizer_jobs.models.onnx_file import check_onnx
@@ -116,9 +114,10 @@ def _checked(answer: Json, uri: str) -> Json:
         return answer
     try:
         failure = Failure.model_validate(answer["failure"])
-    except ValidationError as error:
+        reason = Reason(failure.reason)
+    except ValueError as error:
         raise _nonsense(uri) from error
-    raise JobError(failure.reason, failure.object, failure.message, failure.next_step)
+    raise JobError(reason, failure.object, failure.message, failure.next_step)
 
 
 @contextmanager

@@ -521,6 +521,24 @@ _WORDS = (
         "MODEL-URI",
         "an environment variable's name has letters, digits and _",
     ),
+    *(
+        refused(
+            f"the variable {name}",
+            "spec.target.injection.name",
+            name,
+            "is a variable that loaders, interpreters or network libraries read",
+            at="spec.target.injection",
+        )
+        for name in (
+            "LD_PRELOAD",
+            "ld_library_path",
+            "PYTHONPATH",
+            "PATH",
+            "https_proxy",
+            "JAVA_TOOL_OPTIONS",
+            "BASH_ENV",
+        )
+    ),
     refused(
         "a model name that climbs", "spec.target.inference.modelName", "../admin", "a served model's name has letters"
     ),

@@ -4,6 +4,7 @@ The smallest useful object names a model, the data it is judged by, and the Depl
 field has the default a careful engineer would choose. Only what the operator honours is here.
 """
 
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -53,8 +54,32 @@ class TargetRef(ApiModel):
     """Name of the workload."""
 
 
+_RESERVED = (
+    "PATH|HOME|SHELL|ENV|IFS|BASH_.*|LD_.*|DYLD_.*|GCONV_PATH|LOCPATH|GLIBC_TUNABLES|MALLOC_.*|HOSTALIASES|RES_OPTIONS|"
+    "NODE_PATH|CLASSPATH|JAVA_HOME|.*_OPTIONS|.*_OPTS|PYTHON.*|PERL.*|RUBY.*|PHP.*|LUA_.*|R_.*|GIT_.*|SSH_.*|"
+    ".*_PROXY|SSL_CERT_.*|.*_CA_BUNDLE|NODE_EXTRA_CA_CERTS|OPENSSL_.*|KUBERNETES_.*|KUBECONFIG|AWS_.*|GOOGLE_.*|AZURE_.*"
+)
+"""Variables that decide which code a process loads, which servers it talks to or whom it believes, without regard to
+upper and lower case."""
+
+
+def is_reserved(variable: str) -> bool:
+    """Return whether an environment variable may never name a model, because something else than a server reads it."""
+    return re.fullmatch(_RESERVED, variable, re.IGNORECASE) is not None
+
+
 class Injection(ApiModel):
     """The one field of the target that Retune owns: the environment variable that names the model."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                f"!self.name.matches('(?i)^({_RESERVED})$')",
+                "target.injection.name is a variable that loaders, interpreters or network libraries read: name one "
+                "that only the server reads, such as MODEL_URI",
+            )
+        )
+    )
 
     type: Literal["EnvVar"] = "EnvVar"
     """How the server learns which model to load: from an environment variable."""

@@ -44,6 +44,11 @@ def bundles(store: str) -> str:
     return f"{store.rstrip('/')}/bundles"
 
 
+def bundle_uri(store: str, digest: str) -> str:
+    """Return where a bundle is published: its digest, without `sha256:`, is the folder's name."""
+    return f"{bundles(store)}/{digest.removeprefix('sha256:')}"
+
+
 def run_folder(store: str, run: str) -> str:
     """Return the URI of the folder of one run: its study, candidates and report."""
     return f"{store.rstrip('/')}/runs/{run}"

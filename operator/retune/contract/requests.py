@@ -1,11 +1,14 @@
 """What the operator asks of a Job: one frozen document a command, which needs no other source.
 
-A request that one side writes and the other cannot read is an error, never half understood.
+A Job that does not know a field of its request refuses it, however deep the field lies: a wish that is passed over,
+such as a column of weights, would make the verdict one about something else. So that images of neighbouring releases
+understand each other, a request names only what differs from its default.
 """
 
+import json
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from retune.api.base import ApiModel
 from retune.api.bounds import Address, Hash
@@ -17,9 +20,7 @@ from retune.api.techniques import Technique
 
 
 class Document(ApiModel):
-    """A document of the contract: unknown fields are an error, so that versions cannot drift silently."""
-
-    model_config = ConfigDict(extra="forbid")
+    """A document of the contract between operator and Jobs."""
 
 
 class BundleRef(Document):
@@ -196,6 +197,13 @@ def parse_request(payload: str | bytes) -> AnyRequest:
     """Return the request in a JSON document.
 
     Raises:
-        pydantic.ValidationError: It is no request; the error names each bad field.
+        pydantic.ValidationError: It is no request, or asks for something that is not known here; the error names each
+            bad field.
     """
-    return _ADAPTER.validate_json(payload)
+    return _ADAPTER.validate_json(payload, extra="forbid")
+
+
+def encode_request(request: AnyRequest) -> str:
+    """Return the request as JSON, without what is at its default."""
+    document = request.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    return json.dumps({"command": request.command, **document}, separators=(",", ":"), ensure_ascii=False)

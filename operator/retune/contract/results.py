@@ -1,13 +1,16 @@
 """What a Job answers: at most 4096 bytes of JSON in its termination message, besides files in the store.
 
-Whatever ends up in a status has the bounds of the status here: what would not fit there is refused as a result.
+Whatever ends up in a status has the bounds of the status here: what would not fit there is refused as a result. A Job's
+image may be of a newer release: fields that only that one knows are passed over.
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
+from pydantic_core import from_json
 
+from retune.api.base import Text
 from retune.api.bounds import Address, Number, Sentence, Word
 from retune.api.model import Outputs, Task
 from retune.api.objects import Comparison
@@ -47,11 +50,15 @@ class Reason(StrEnum):
     UNEXPECTED = "UnexpectedError"
 
 
+ReasonWord = Annotated[str, Text(pattern=r"[A-Z][A-Za-z0-9]*", max_length=64, message="a reason is one CamelCase word")]
+
+
 class Failure(Document):
     """The work was not done."""
 
     kind: Literal["Failure"] = "Failure"
-    reason: Reason
+    reason: Annotated[Reason | ReasonWord, Field(union_mode="left_to_right")]
+    """A reason that only a newer release knows is told as it is."""
     object: str
     """What the fault is in: a URI, a column, a pod."""
     message: str
@@ -303,12 +310,25 @@ _ADAPTER: TypeAdapter[JobResult] = TypeAdapter(JobResult)
 
 
 def parse_result(payload: str | bytes) -> JobResult:
-    """Return the result in a termination message.
+    """Return the result in a termination message, with every text on one line and without control codes.
 
     Raises:
         pydantic.ValidationError: It holds no result.
     """
-    return _ADAPTER.validate_json(payload)
+    try:
+        document = from_json(payload)
+    except ValueError:
+        return _ADAPTER.validate_json(payload)  # it says what is wrong
+    return _ADAPTER.validate_python(_printable(document))
+
+
+def _printable(value: Any) -> Any:
+    """Return a JSON value with a space for every character that a terminal, a log or a page may act on."""
+    if isinstance(value, str):
+        return "".join(letter if letter.isprintable() else " " for letter in value)
+    if isinstance(value, list):
+        return [_printable(entry) for entry in value]
+    return {_printable(name): _printable(entry) for name, entry in value.items()} if isinstance(value, dict) else value
 
 
 def encode_result(result: JobResult) -> bytes:

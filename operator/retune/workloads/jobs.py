@@ -18,7 +18,7 @@ from retune.contract.paths import (
     RESULT_FILE,
     SCRATCH_DIR,
 )
-from retune.contract.requests import CheckRequest, VerifyRequest
+from retune.contract.requests import CheckRequest, VerifyRequest, encode_request
 from retune.contract.training import EXCHANGE_DIR, EXCHANGE_VARIABLE
 from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
@@ -93,7 +93,7 @@ def job_manifest(
         "template": {
             "metadata": {
                 "labels": labels(resource, command=command),
-                "annotations": {REQUEST_ANNOTATION: action.request.model_dump_json(by_alias=True, exclude_none=True)},
+                "annotations": {REQUEST_ANNOTATION: encode_request(action.request)},
             },
             "spec": _pod(action, execution, target=target, settings=settings),
         },

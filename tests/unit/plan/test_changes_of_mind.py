@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from retune.api.base import seconds
+from retune.api.spec import is_reserved
 from retune.api.status import ConditionStatus, ConditionType, Outcome, Stage
 from retune.contract.results import Reason, Verdict
 from retune.plan.draft import condition_of
@@ -271,6 +272,23 @@ def test_the_last_word_on_a_search_is_its_result() -> None:
     run = world.resource.status.run
     assert run is not None
     assert (run.trials.done, run.trials.total) == (24, 24)
+
+
+@pytest.mark.parametrize("variable", ["LD_PRELOAD", "PythonPath", "NO_PROXY", "MAVEN_OPTS", "PATH"])
+def test_a_variable_that_loaders_read_is_never_written(variable: str) -> None:
+    """The API server refuses it; a resource from before that rule is blocked with a sentence."""
+    world = World(spec=spec(target={"ref": {"name": "digits"}, "injection": {"name": variable, "takeover": "Force"}}))
+    world.reconcile()
+    told = condition_of(world.resource.status, ConditionType.TARGET_RESOLVED)
+    assert told is not None
+    assert told.reason == "VariableReserved"
+    assert not world.active_jobs()
+
+
+@pytest.mark.parametrize("variable", ["MODEL_URI", "MODEL_PATH", "STORAGE_URI", "model", "_MODEL", "PATHS"])
+def test_a_variable_of_the_servers_own_is_fine(variable: str) -> None:
+    """Only whole names that others read are reserved."""
+    assert not is_reserved(variable)
 
 
 def test_a_value_that_no_status_has_room_for_is_told_and_left_alone() -> None:

@@ -1,5 +1,6 @@
 """The operator's own look at a verdict: it counts only when it is about this run, this spec and this champion."""
 
+import re
 from typing import Any
 
 import pytest
@@ -36,7 +37,14 @@ def judged(**changes: Any) -> JudgeResult:
 
 def decided(result: JudgeResult, *, rejected: tuple[Rejected, ...] = ()) -> Accepted | Declined:
     """Return what the gate says of a verdict in the run that is under way."""
-    return decide(result, run="ml.digits.digits-r1", spec_hash="spec", champion=CHAMPION, rejected=rejected)
+    return decide(
+        result,
+        run="ml.digits.digits-r1",
+        spec_hash="spec",
+        champion=CHAMPION,
+        store="pvc://store",
+        rejected=rejected,
+    )
 
 
 def test_a_proven_candidate_of_this_run_may_go_live() -> None:
@@ -74,6 +82,26 @@ def test_a_foreign_verdict_is_foreign_whatever_it_says(verdict: Verdict) -> None
     refused = decided(judged(run="ml.other.other-r1", verdict=verdict))
     assert isinstance(refused, Declined)
     assert refused.reason == "ResultForeign"
+
+
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        BundleRef(uri="/mnt/x/evil.so", digest=BUNDLE.digest),
+        BundleRef(uri=BUNDLE.uri.replace("store", "other"), digest=BUNDLE.digest),
+        BundleRef(uri=f"pvc://store/bundles/{'c' * 64}", digest=BUNDLE.digest),
+        BundleRef(uri=f"{BUNDLE.uri}\n", digest=BUNDLE.digest),
+        BundleRef(uri=f"pvc://store/bundles/../x/{'b' * 64}", digest=BUNDLE.digest),
+        BundleRef(uri="pvc://store/bundles/latest", digest="latest"),
+        BundleRef(uri=f"pvc://store/bundles/{'b' * 64}\n", digest=f"{BUNDLE.digest}\n"),
+    ],
+)
+def test_only_a_bundle_of_this_store_under_its_own_digest_may_go_live(bundle: BundleRef) -> None:
+    """The URI ends up in a variable of the target's pods: a Job never chooses what is written there."""
+    refused = decided(judged(candidate=candidate(bundle)))
+    assert isinstance(refused, Declined)
+    assert (refused.outcome, refused.reason) == (Outcome.FAILED, "ResultForeign")
+    assert re.fullmatch("the result names a bundle [a-z ']+", refused.message)
 
 
 def test_a_bundle_that_was_rolled_back_does_not_come_again() -> None:

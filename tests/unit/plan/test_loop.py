@@ -6,10 +6,11 @@ import pytest
 
 from retune.api.base import seconds
 from retune.api.status import ConditionStatus, ConditionType, Outcome, Stage
-from retune.contract.results import Reason, Verdict
+from retune.contract.results import BaselineResult, Reason, Verdict
 from retune.plan import names
 from retune.plan.draft import condition_of
 from retune.plan.observed import JobPhase
+from tests.answers import digest_of
 from tests.unit.plan.world import World, spec
 
 
@@ -90,7 +91,7 @@ def test_a_wrong_golden_answer_rolls_back_and_the_bundle_is_not_proposed_again()
     assert status.last_run is not None
     assert status.last_run.outcome is Outcome.ROLLED_BACK
     assert status.last_run.reason == Reason.GOLDEN_MISMATCH
-    assert [entry.digest for entry in status.rejected] == ["sha256:digits-r1"]
+    assert [entry.digest for entry in status.rejected] == [digest_of("digits-r1")]
     assert status.champion is not None
     assert status.champion.version == 1
     assert state_of(world, ConditionType.READY) is ConditionStatus.TRUE
@@ -275,6 +276,21 @@ def test_a_foreign_verdict_is_refused() -> None:
     assert world.served == []
     assert world.resource.status.last_run is not None
     assert world.resource.status.last_run.reason == "ResultForeign"
+
+
+@pytest.mark.parametrize("uri", ["/mnt/x/evil.so", "pvc://other/digits/bundles/1", ""])
+def test_a_baseline_outside_the_store_is_not_believed(uri: str) -> None:
+    """Fault 22: version 1 is the bundle that this resource's own store has under its digest, or there is none."""
+    world = World()
+    world.reconcile()
+    (name,) = world.active_jobs()
+    honest = world.answer(name)
+    assert isinstance(honest, BaselineResult)
+    forged = honest.bundle.model_copy(update={"uri": uri})
+    world.finish(name, honest.model_copy(update={"bundle": forged}))
+    world.reconcile()
+    assert world.resource.status.champion is None
+    assert reason_of(world, ConditionType.BASELINED) == "ResultForeign"
 
 
 def test_suspend_holds_jobs_and_a_rollout_and_resume_gives_time_anew() -> None:

@@ -15,7 +15,7 @@ from retune.plan import names
 from retune.plan.draft import condition_of
 from retune.plan.observed import Live, LiveNumber
 from retune.plan.watch import alarms, windows
-from tests.answers import check
+from tests.answers import check, digest_of
 from tests.unit.plan.world import World, spec
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -369,7 +369,7 @@ def test_a_promotion_begins_a_new_watch() -> None:
     request = world.requests[name]
     assert isinstance(request, CheckRequest)
     assert request.window.start >= state.since.timestamp()
-    assert request.champion.uri.endswith("digits-r2")
+    assert request.champion.digest == digest_of("digits-r2")
 
 
 def test_a_live_number_of_windows_of_another_length_is_not_heard() -> None:

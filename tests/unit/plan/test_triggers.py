@@ -13,7 +13,7 @@ from retune.contract.results import BaselineResult, GatherResult
 from retune.contract.results import Verdict as Judged
 from retune.plan.run.schedule import ScheduleError, due_since
 from retune.plan.watch import windows
-from tests.answers import DIGEST, check
+from tests.answers import DIGEST, check, stored
 from tests.unit.plan.test_monitoring import HOUR, PRODUCTION, condition, judged, next_window, signal, watched
 from tests.unit.plan.world import World
 
@@ -281,6 +281,21 @@ def test_a_run_that_a_signal_starts_has_data_of_its_own() -> None:
     assert world.requests["digits-r2-judge"].data == search.data
 
 
+@pytest.mark.parametrize("uri", ["pvc://payroll/salaries.npz", "pvc://store/digits/runs/other/data/test.npz"])
+def test_gathered_data_outside_the_folder_of_the_run_is_not_believed(uri: str) -> None:
+    """Fault 22: what a Job names would become a volume of the next one, and what the judge takes for the truth."""
+    world = suffering(watched(triggers=QUICK))
+    honest = world.answer("digits-r2-gather")
+    assert isinstance(honest, GatherResult)
+    assert honest.fresh is not None
+    forged = honest.fresh.model_copy(update={"test": honest.fresh.test.model_copy(update={"uri": uri})})
+    world.finish("digits-r2-gather", honest.model_copy(update={"fresh": forged}))
+    world.reconcile()
+    assert "digits-r2-search" not in world.requests
+    assert world.resource.status.last_run is not None
+    assert world.resource.status.last_run.reason == "ResultForeign"
+
+
 def test_too_few_labels_leave_a_run_with_the_data_of_the_spec() -> None:
     """Why is told, and the run goes on."""
     world = suffering(watched(triggers=QUICK))
@@ -383,7 +398,7 @@ def test_another_delivered_file_is_measured_and_optimized() -> None:
     (baseline,) = world.active_jobs()
     honest = world.answer(baseline)
     assert isinstance(honest, BaselineResult)
-    bundle = honest.bundle.model_copy(update={"digest": "sha256:second"})
+    bundle = stored(world.requests[baseline].store, "second")
     world.finish(baseline, honest.model_copy(update={"bundle": bundle, "model_digest": "sha256:another"}))
     world.reconcile()
     assert world.resource.status.original is not None

@@ -14,13 +14,12 @@ from retune.cluster.errors import NotFound
 from retune.cluster.kinds import Kind
 from retune.cluster.reads import Reader
 from retune.cluster.writes import Writer
-from retune.contract.requests import BundleRef
 from retune.contract.results import CandidateSummary, Failure, JobResult, JudgeResult, Reason, Verdict
 from retune.metrics import Metrics
 from retune.plan import Observed, Plan, plan
 from retune.plan.observed import JobPhase, Live, Pods, Refusal
 from retune.reconcile import ROUNDS, Reconciler
-from tests.answers import answer
+from tests.answers import answer, stored
 from tests.unit.plan.server import FINISHED, CrashError, Server, spec
 from tests.unit.plan.writer import MemoryWriter
 
@@ -183,12 +182,13 @@ class World(Server):
 
     def _own(self, candidate: CandidateSummary) -> CandidateSummary:
         """Return the candidate with a bundle that no resource before this one has made."""
-        name = candidate.bundle.digest.removeprefix("sha256:")
+        digest = candidate.bundle.digest
         if self.bundles is not None:
-            name = f"bundle-{self.resource.status.next_run % self.bundles}"
-        folder = candidate.bundle.uri.rpartition("/")[0]
-        made = BundleRef(uri=f"{folder}/{name}{self.suffix}", digest=f"sha256:{name}{self.suffix}")
-        return candidate.model_copy(update={"bundle": made})
+            digest = f"bundle-{self.resource.status.next_run % self.bundles}"
+        if self.bundles is None and not self.suffix:
+            return candidate
+        store = candidate.bundle.uri.rpartition("/bundles/")[0]
+        return candidate.model_copy(update={"bundle": stored(store, f"{digest}{self.suffix}")})
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""

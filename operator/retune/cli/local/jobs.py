@@ -15,7 +15,7 @@ from pathlib import Path
 
 from retune.cli.access import AccessError
 from retune.contract.paths import CLAIMS_VARIABLE, CODE_VARIABLE
-from retune.contract.requests import Document
+from retune.contract.requests import AnyRequest, encode_request
 from retune.contract.results import Failure, JobResult, parse_result
 
 STOP_SECONDS = 30.0
@@ -48,7 +48,7 @@ def job_environment(claims: Mapping[str, Path], code: Sequence[Path] = ()) -> di
 class Job:
     """One process."""
 
-    request: Document
+    request: AnyRequest
     environment: Mapping[str, str]
     index: int = 0
     """Number of the worker, where several work on one search."""
@@ -82,7 +82,7 @@ def run(jobs: Sequence[Job], *, heard: Callable[[str], None]) -> list[JobResult]
 def _start(job: Job, folder: Path) -> tuple[subprocess.Popen[str], Path]:
     folder.mkdir()
     request, result = folder / "request.json", folder / "result.json"
-    request.write_text(job.request.model_dump_json(by_alias=True, exclude_none=True))
+    request.write_text(encode_request(job.request))
     environment = {**job.environment, "JOB_COMPLETION_INDEX": str(job.index), "RETUNE_METRICS_PORT": _ANY_PORT}
     words = [sys.executable, "-m", _MODULE, "--request", str(request), "--result", str(result)]
     process = subprocess.Popen(  # noqa: S603 - our own module with our own files

@@ -20,7 +20,7 @@ from retune.cli.local.jobs import Job, job_environment, run
 from retune.cli.local.place import Place
 from retune.cli.local.progress import Progress
 from retune.cli.local.training import training_beside
-from retune.contract.requests import BaselineRequest, BundleRef, Document, JudgeRequest, SearchRequest
+from retune.contract.requests import BaselineRequest, BundleRef, JudgeRequest, SearchRequest
 from retune.contract.results import BaselineResult, JudgeResult, Verdict
 from retune.plan.hashing import baseline_hash, snapshot, snapshot_hash
 from retune.plan.run.requests import asked_of
@@ -102,7 +102,7 @@ def optimize(resource: ModelOptimization, place: Place, *, threads: int, progres
     common = _common(resource, place, threads=threads, original=baseline.bundle, run=name, earlier=earlier)
     _search(resource, SearchRequest.model_validate(common), environment, progress)
     progress.stage("judge: champion and finalists side by side on the test data", about="1 min")
-    judging: Document = JudgeRequest.model_validate(common | {"trigger": "started by hand"})
+    judging = JudgeRequest.model_validate(common | {"trigger": "started by hand"})
     (verdict,) = run([Job(judging, environment=environment)], heard=progress.heard)
     if not isinstance(verdict, JudgeResult):
         raise AccessError(f"the judge answered with {verdict.kind}")

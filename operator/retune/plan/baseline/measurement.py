@@ -8,6 +8,7 @@ from retune.contract.requests import BaselineRequest
 from retune.contract.results import BaselineResult
 from retune.plan.actions import CreateJob
 from retune.plan.baseline.attempts import FIRST_RETRY_SECONDS, current_attempt, numbered, retry_later
+from retune.plan.belief import bundle_fault
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.hashing import baseline_hash
 from retune.plan.jobs import JobFailure, progress_of, starting
@@ -61,9 +62,13 @@ def _follow(draft: Draft, attempt: JobAttempt, job: Job) -> Hold | None:
     failure = draft.failure_of(job)
     if job.phase is JobPhase.SUCCEEDED:
         if isinstance(job.result, BaselineResult) and job.result.spec_hash == baseline_hash(draft.spec):
-            _adopt(draft, job.result)
-            return None
-        failure = JobFailure("ResultInvalid", f"Job {job.name} ended without a result that belongs to this spec")
+            fault = bundle_fault(job.result.bundle, store=draft.store)
+            if fault is None:
+                _adopt(draft, job.result)
+                return None
+            failure = JobFailure("ResultForeign", f"Job {job.name}: {fault}")
+        else:
+            failure = JobFailure("ResultInvalid", f"Job {job.name} ended without a result that belongs to this spec")
     if failure:
         retry_later(draft, attempt)
         return _not_baselined(draft, failure.reason, failure.message)

@@ -3,7 +3,7 @@
 The target belongs to its user: it is never created, never fought over, and never changed before its Lease is held.
 """
 
-from retune.api.spec import Takeover
+from retune.api.spec import Takeover, is_reserved
 from retune.api.status import ConditionStatus, ConditionType, Rejected, Stage
 from retune.plan.actions import AcquireLease
 from retune.plan.draft import Draft, Hold
@@ -41,7 +41,10 @@ def _obstacle(draft: Draft) -> tuple[str, str] | None:
         return "NotFound", f"{name} does not exist: create it, or correct spec.target.ref.name"
     if container is None:
         return "ContainerNotFound", _container_sentence(draft, name)
-    field = f"{draft.spec.target.injection.name} of container {container.name}"
+    variable = draft.spec.target.injection.name
+    if is_reserved(variable):
+        return "VariableReserved", f"{variable} is read by more than the server: name another in a new resource"
+    field = f"{variable} of container {container.name}"
     if container.indirect:
         return "FieldNotLiteral", f"{name} sets {field} from another object: give it a plain value"
     if len(container.value or "") > _VALUE_LIMIT:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from retune.api.status import Outcome, Rejected, Version
 from retune.contract.results import CandidateSummary, JudgeResult, Verdict
+from retune.plan.belief import bundle_fault
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,13 @@ class Declined:
 
 
 def decide(
-    result: JudgeResult, *, run: str, spec_hash: str, champion: Version, rejected: tuple[Rejected, ...]
+    result: JudgeResult,
+    *,
+    run: str,
+    spec_hash: str,
+    champion: Version,
+    store: str | None,
+    rejected: tuple[Rejected, ...],
 ) -> Accepted | Declined:
     """Return whether the judged candidate may go live.
 
@@ -38,6 +45,7 @@ def decide(
         run: Name of the run under way in the store.
         spec_hash: Hash of the spec that the run is for.
         champion: The version that serves.
+        store: This resource's folder in the artifact store.
         rejected: Bundles that must not go live again.
     """
     foreign = _foreign(result, run=run, spec_hash=spec_hash, champion=champion)
@@ -50,6 +58,9 @@ def decide(
     candidate = result.candidate
     if candidate is None:
         return Declined(Outcome.FAILED, "ResultInvalid", "the judge promoted nothing that can be named")
+    fault = bundle_fault(candidate.bundle, store=store)
+    if fault:
+        return Declined(Outcome.FAILED, "ResultForeign", fault)
     if candidate.bundle.digest == champion.digest:
         return Declined(Outcome.NO_GAIN, "ChampionAgain", "the best candidate is the champion itself")
     if any(entry.digest == candidate.bundle.digest for entry in rejected):

@@ -9,6 +9,7 @@ from retune.contract.requests import GatherRequest, SearchRequest
 from retune.contract.results import GatherResult, JudgeResult, SearchResult
 from retune.plan import names
 from retune.plan.actions import CreateJob, CreateRun, EmitEvent
+from retune.plan.belief import data_fault
 from retune.plan.draft import Draft, Hold
 from retune.plan.hashing import snapshot, snapshot_hash
 from retune.plan.jobs import JobFailure, progress_of, starting
@@ -86,6 +87,8 @@ def _gather(draft: Draft, run: ActiveRun) -> Hold | None:
     failure = draft.failure_of(job)
     if failure is None and job.phase is not JobPhase.SUCCEEDED:
         return _holding(draft, *progress_of(job))
+    if failure is None and isinstance(job.result, GatherResult) and (fault := _foreign_data(draft, run, job.result)):
+        failure = JobFailure("ResultForeign", f"Job {name}: {fault}")
     if failure is None and isinstance(job.result, GatherResult):
         gathered = {"stage": SEARCH, "fresh": job.result.fresh, "data": job.result.message}
         draft.update(run=run.model_copy(update=gathered))
@@ -93,6 +96,14 @@ def _gather(draft: Draft, run: ActiveRun) -> Hold | None:
         return None
     fail(draft, failure or JobFailure("ResultInvalid", f"Job {name} ended without data"))
     return None
+
+
+def _foreign_data(draft: Draft, run: ActiveRun, result: GatherResult) -> str | None:
+    """Return why a result's data cannot be this run's, or None."""
+    expected = name_in_store(draft, run)
+    if result.run != expected or result.spec_hash != run.spec_hash:
+        return f"the result belongs to run {result.run} and another spec"
+    return data_fault(result.fresh, store=draft.store, run=expected) if result.fresh else None
 
 
 def _record(draft: Draft, run: ActiveRun) -> bool:
@@ -192,6 +203,7 @@ def _pass_gate(draft: Draft, run: ActiveRun, result: JudgeResult) -> None:
         run=name_in_store(draft, run),
         spec_hash=run.spec_hash,
         champion=champion,
+        store=draft.store,
         rejected=draft.status.rejected,
     )
     if not isinstance(answer, Accepted):
