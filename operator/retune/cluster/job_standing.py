@@ -10,6 +10,10 @@ from retune.contract.results import JobResult, parse_result
 from retune.kubelet import IMAGE_PULL_FAILED
 from retune.plan.observed import Job, JobPhase, Trouble
 
+_NOT_CREATED = "FailedCreate"
+_OBSTACLES = frozenset({_NOT_CREATED, "FailedMount", "FailedAttachVolume"})
+"""Reasons of events that explain why a Job does not start."""
+
 
 def observed_job(facts: JobFacts, pods: Iterable[PodFacts], *, obstacle: Trouble | None = None) -> Job:
     """Return a Job together with what its pods said.
@@ -17,7 +21,7 @@ def observed_job(facts: JobFacts, pods: Iterable[PodFacts], *, obstacle: Trouble
     Args:
         facts: The Job.
         pods: Its pods.
-        obstacle: Why its pods cannot be created, where that is known.
+        obstacle: Why its pods cannot be created or prepared, where that is known.
     """
     ordered = sorted(pods, key=lambda pod: pod.ended.at if pod.ended else pod.started)
     result, garbled = _result(facts, ordered)
@@ -28,7 +32,7 @@ def observed_job(facts: JobFacts, pods: Iterable[PodFacts], *, obstacle: Trouble
         held=facts.held and facts.suspended,
         result=result,
         garbled=garbled,
-        trouble=_failure(facts, ordered) if facts.failure else _hindrance(facts, ordered) or obstacle,
+        trouble=_failure(facts, ordered) if facts.failure else obstacle or _hindrance(facts, ordered),
     )
 
 
@@ -97,14 +101,29 @@ def _pod_trouble(pod: PodFacts) -> Trouble | None:
         kubelets_reason, message = pod.waiting
         reason = "ImagePullFailed" if kubelets_reason in IMAGE_PULL_FAILED else "ContainerFailed"
         return Trouble(reason, f"pod {pod.name}: {kubelets_reason}: {message}", pod.started)
+    if pod.beside and pod.ended:
+        words = f"pod {pod.name} has done its work, but container {pod.beside} beside it runs on: have it not injected"
+        return Trouble("SidecarRunsOn", f"{words} into pods of Jobs, or as a native sidecar", pod.ended.at)
     return None
 
 
-def failed_create(events: Iterable[Json]) -> Trouble | None:
-    """Return why pods could not be created, by the newest of a Job's FailedCreate events."""
-    newest = max(events, key=lambda event: event.get("lastTimestamp") or "", default=None)
+def obstacle_in(events: Iterable[Json]) -> Trouble | None:
+    """Return what keeps a Job from starting, by the newest event of its own or of its pod's that says so, or None."""
+    telling = (event for event in events if event.get("reason") in _OBSTACLES)
+    newest = max(telling, key=lambda event: event.get("lastTimestamp") or "", default=None)
     if newest is None:
         return None
-    message = line(newest.get("message"))
-    reason = "QuotaExceeded" if "exceeded quota" in message else "AdmissionDenied"
-    return Trouble(reason, message, time_of(newest.get("firstTimestamp")))
+    message, since = line(newest.get("message")), time_of(newest.get("firstTimestamp"))
+    if newest["reason"] != _NOT_CREATED:
+        pod = (newest.get("involvedObject") or {}).get("name")
+        return Trouble("VolumeNotMounted", f"pod {pod}: {message}{_cure_of(message)}", since)
+    return Trouble("QuotaExceeded" if "exceeded quota" in message else "AdmissionDenied", message, since)
+
+
+def _cure_of(message: str) -> str:
+    """Return what to do about a volume, as a sentence after another."""
+    if "Multi-Attach" in message or "already" in message:
+        return ". The claim is in use on another node: take a ReadWriteMany claim, or keep its users on one node."
+    if "not found" in message:
+        return ". Create the claim in this namespace, or correct its name."
+    return ""

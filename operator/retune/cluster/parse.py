@@ -11,6 +11,7 @@ from typing import Any
 
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
+from retune.contract.paths import JOB_CONTAINER
 from retune.kubelet import CANNOT_START
 from retune.workloads.labels import COMMAND, HELD, RESOURCE
 
@@ -130,6 +131,7 @@ class PodFacts:
     """What is kept of a Job's pod."""
 
     name: str
+    uid: str
     owner: str | None
     phase: str
     address: str | None
@@ -139,17 +141,22 @@ class PodFacts:
     unschedulable: tuple[str, datetime] | None
     waiting: tuple[str, str] | None
     """Reason and message of a container that cannot start."""
+    being_prepared: bool
+    """Whether it has a node that has not begun to run it: it fetches images and mounts volumes."""
     ended: Ended | None
+    beside: str | None
+    """Container that somebody put beside ours and that runs on though ours has ended."""
 
 
 def pod(raw: Json) -> PodFacts:
     """Return the facts of a pod."""
     meta, status = raw["metadata"], raw.get("status") or {}
-    state = next((container.get("state") or {} for container in status.get("containerStatuses") or ()), {})
-    ended = state.get("terminated")
+    states = {entry.get("name"): entry.get("state") or {} for entry in status.get("containerStatuses") or ()}
+    ended = states.get(JOB_CONTAINER, {}).get("terminated")
     unscheduled = _condition(status, "PodScheduled", "False")
     return PodFacts(
         name=meta["name"],
+        uid=meta["uid"],
         owner=owner(raw),
         phase=status.get("phase") or "Pending",
         address=status.get("podIP"),
@@ -157,8 +164,16 @@ def pod(raw: Json) -> PodFacts:
         evicted=_evicted(status),
         unschedulable=_since(unscheduled) if unscheduled else None,
         waiting=_waiting(status),
+        being_prepared=_is_being_prepared(status),
         ended=_ended(ended) if ended else None,
+        beside=next((name for name, state in states.items() if ended and "running" in state), None),
     )
+
+
+def _is_being_prepared(status: Json) -> bool:
+    started = any(entry.get("state", {}).get("running") for entry in status.get("initContainerStatuses") or ())
+    scheduled = _condition(status, "PodScheduled") is not None
+    return status.get("phase") == "Pending" and scheduled and not started and _waiting(status) is None
 
 
 def _waiting(status: Json) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from retune.api.objects import ModelOptimization
 from retune.cluster.cache import Cache
 from retune.cluster.client import Client, Request
 from retune.cluster.errors import Refused
-from retune.cluster.job_standing import failed_create, observed_job, speaking_pod
+from retune.cluster.job_standing import observed_job, obstacle_in, speaking_pod
 from retune.cluster.kinds import EVENTS, MODEL_OPTIMIZATIONS, PODS
 from retune.cluster.parse import JobFacts
 from retune.plan.observed import Defaults, Job, Live, Observed, Pods, Refusal, ServingPod, Target, Trouble
@@ -23,8 +23,8 @@ from retune.signals.scrape import Scraper
 from retune.targets import kind_of
 
 _JOB_UID = "batch.kubernetes.io/controller-uid"
-_PODLESS_SECONDS = 10.0
-"""How long a Job may have no pod before its events are read."""
+_UNEXPLAINED_SECONDS = 10.0
+"""How long a Job may have no pod, or a pod may be prepared by its node, before events are read."""
 _LONGEST_WAIT_SECONDS = 300.0
 _SHORTEST_WAIT_SECONDS = 1.0
 
@@ -84,9 +84,9 @@ class Reader:
         self._cache.put(MODEL_OPTIMIZATIONS, await self._client.get(MODEL_OPTIMIZATIONS, namespace, name))
 
     def waits(self, resource: ModelOptimization) -> list[float]:
-        """Return in how many seconds to look again at Jobs without pods, ever less often, and at live pods' metrics."""
-        ages = [self._podless(job) for job in self._cache.jobs_of(resource).values()]
-        waits = [min(_LONGEST_WAIT_SECONDS, max(_PODLESS_SECONDS, age)) for age in ages if age is not None]
+        """Return in how many seconds to look again at Jobs that do not start, ever less often, and at live metrics."""
+        silent = [self._unexplained(job) for job in self._cache.jobs_of(resource).values()]
+        waits = [min(_LONGEST_WAIT_SECONDS, max(_UNEXPLAINED_SECONDS, entry[1])) for entry in silent if entry]
         scrape = self._live.wait(resource)
         return waits if scrape is None else [*waits, max(_SHORTEST_WAIT_SECONDS, scrape)]
 
@@ -103,23 +103,31 @@ class Reader:
             jobs[name] = observed_job(job, self._cache.pods_of(job), obstacle=obstacle)
         return jobs
 
-    def _podless(self, job: JobFacts) -> float | None:
-        """Return the seconds that a Job's controller has had it without making a pod; None when all is well."""
-        if job.started is None or job.finished or job.suspended or job.active or self._cache.pods_of(job):
+    def _unexplained(self, job: JobFacts) -> tuple[str, float] | None:
+        """Return whose events may say why a Job does not start, and for how many seconds it has not.
+
+        That is the UID of a Job without pods, or of a pod that its node does not get ready to run. None: all is well.
+        """
+        if job.started is None or job.finished or job.suspended:
             return None
-        return (self._clock() - job.started).total_seconds()
+        pods = self._cache.pods_of(job)
+        prepared = next((pod for pod in pods if pod.being_prepared), None)
+        if prepared is not None:
+            return prepared.uid, (self._clock() - prepared.started).total_seconds()
+        return None if job.active or pods else (job.uid, (self._clock() - job.started).total_seconds())
 
     async def _obstacle(self, resource: ModelOptimization, job: JobFacts) -> Trouble | None:
-        """Return why a Job's controller cannot create its pods, which only its events show."""
-        if (self._podless(job) or 0.0) < _PODLESS_SECONDS:
+        """Return why a Job's pods cannot be created or prepared, which only events show."""
+        silent = self._unexplained(job)
+        if silent is None or silent[1] < _UNEXPLAINED_SECONDS:
             return None
-        query = {"fieldSelector": f"involvedObject.uid={job.uid},reason=FailedCreate", "limit": "20"}
+        query = {"fieldSelector": f"involvedObject.uid={silent[0]}", "limit": "50"}
         path = EVENTS.path(resource.metadata.namespace)
         try:
             answer = await self._client.call(Request("GET", path, query))
         except Refused:
             return None  # an administrator has taken this right away: the Job just waits, unexplained
-        return failed_create(answer["items"])
+        return obstacle_in(answer["items"])
 
     def _end_is_known(self, job: JobFacts) -> bool:
         return speaking_pod(job, self._cache.pods_of(job)) is not None

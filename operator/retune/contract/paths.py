@@ -7,6 +7,9 @@ immutable object."""
 REQUEST_ANNOTATION = "retune.dev/request"
 """Annotation of the Job's pod template that holds the request."""
 
+JOB_CONTAINER = "optimizer"
+"""Name of the container in every Job's pod that does the work and leaves the result."""
+
 RESULT_FILE = "/dev/termination-log"
 """Where a Job writes its result for the kubelet to report."""
 

@@ -11,6 +11,7 @@ from retune.api.execution import Credentials, Execution
 from retune.api.objects import ModelOptimization
 from retune.contract.exits import Exit
 from retune.contract.paths import (
+    JOB_CONTAINER,
     METRICS_PORT,
     PRIVATE_ADDRESSES_VARIABLE,
     REQUEST_ANNOTATION,
@@ -28,8 +29,16 @@ from retune.workloads.security import CONTAINER_SECURITY, POD_SECURITY
 from retune.workloads.training import EXCHANGE_MOUNT, training_container, training_of, training_volumes
 from retune.workloads.volumes import claims_of, reads_from_servers, volume_mounts, volumes
 
-CONTAINER = "optimizer"
-"""Name of the one container in every Job's pod."""
+_NO_SIDECARS = {
+    "sidecar.istio.io/inject": "false",
+    "linkerd.io/inject": "disabled",
+    "kuma.io/sidecar-injection": "disabled",
+    "consul.hashicorp.com/connect-inject": "false",
+    "openservicemesh.io/sidecar-injection": "disabled",
+}
+"""Annotations by which pods ask meshes for no proxy beside them: where one runs on, the Job never ends."""
+_MESH_LABELS = {name: _NO_SIDECARS[name] for name in ("sidecar.istio.io/inject", "kuma.io/sidecar-injection")}
+"""The same as labels, which newer releases of these meshes read."""
 _SCRATCH_LIMIT = "4Gi"
 _KILLED = 137
 """Exit code of a process that was killed, as it is when its container has too little memory."""
@@ -92,8 +101,8 @@ def job_manifest(
         "ttlSecondsAfterFinished": _kept_seconds(action, execution),
         "template": {
             "metadata": {
-                "labels": labels(resource, command=command),
-                "annotations": {REQUEST_ANNOTATION: encode_request(action.request)},
+                "labels": labels(resource, command=command) | _MESH_LABELS,
+                "annotations": _NO_SIDECARS | {REQUEST_ANNOTATION: encode_request(action.request)},
             },
             "spec": _pod(action, execution, target=target, settings=settings),
         },
@@ -139,7 +148,7 @@ def _failure_rules() -> list[Json]:
 
 
 def _exits(*codes: int) -> Json:
-    return {"containerName": CONTAINER, "operator": "In", "values": [int(code) for code in codes]}
+    return {"containerName": JOB_CONTAINER, "operator": "In", "values": [int(code) for code in codes]}
 
 
 def _pod(action: CreateJob, execution: Execution, *, target: Target | None, settings: JobSettings) -> Json:
@@ -170,7 +179,7 @@ def _pod(action: CreateJob, execution: Execution, *, target: Target | None, sett
 
 def _container(action: CreateJob, execution: Execution, settings: JobSettings) -> Json:
     container: Json = {
-        "name": CONTAINER,
+        "name": JOB_CONTAINER,
         "image": _image(action, execution, settings),
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python", "-m", "optimizer_jobs", "--request", REQUEST_FILE],

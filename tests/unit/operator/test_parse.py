@@ -265,22 +265,78 @@ def test_a_change_that_does_not_matter_looks_like_none() -> None:
 def test_the_newest_failure_to_create_a_pod_says_why_there_is_none() -> None:
     """A quota on pods is a reason to wait, anything else needs whoever made the policy."""
     quota = 'Error creating: pods "a" is forbidden: exceeded quota: few, requested: pods=1'
-    old = {"message": "violates PodSecurity", "lastTimestamp": NOON, "firstTimestamp": NOON}
-    new = {"message": quota, "lastTimestamp": LATER, "firstTimestamp": NOON}
-    trouble = job_standing.failed_create([new, old])
+    old = {"reason": "FailedCreate", "message": "violates PodSecurity", "lastTimestamp": NOON, "firstTimestamp": NOON}
+    new = {"reason": "FailedCreate", "message": quota, "lastTimestamp": LATER, "firstTimestamp": NOON}
+    trouble = job_standing.obstacle_in([new, old])
     assert trouble is not None
     assert (trouble.reason, trouble.message) == ("QuotaExceeded", quota)
-    assert job_standing.failed_create([]) is None
-    only_old = job_standing.failed_create([old])
+    assert job_standing.obstacle_in([]) is None
+    only_old = job_standing.obstacle_in([old])
     assert only_old is not None
     assert only_old.reason == "AdmissionDenied"
 
 
 def test_a_job_without_pods_shows_what_keeps_it_from_having_any() -> None:
     """The obstacle that was read beside it becomes its trouble."""
-    obstacle = job_standing.failed_create(
-        [{"message": "exceeded quota", "lastTimestamp": NOON, "firstTimestamp": NOON}]
+    obstacle = job_standing.obstacle_in(
+        [{"reason": "FailedCreate", "message": "exceeded quota", "lastTimestamp": NOON, "firstTimestamp": NOON}]
     )
     job = job_standing.observed_job(parse.job(a_job()), [], obstacle=obstacle)
     assert job.trouble == obstacle
     assert job.phase is JobPhase.WAITING
+
+
+def beside(raw: Json, state: Json, name: str = "istio-proxy") -> Json:
+    """The pod with a container that a mesh put beside ours; the kubelet sorts their states by name."""
+    mesh = {"name": name, "state": state}
+    raw["status"]["containerStatuses"] = sorted([mesh, *raw["status"]["containerStatuses"]], key=lambda it: it["name"])
+    return raw
+
+
+@pytest.mark.parametrize("name", ["istio-proxy", "linkerd-proxy", "vault-agent", "zz-logger"])
+def test_the_result_is_that_of_our_own_container(name: str) -> None:
+    """A mesh's proxy beside it says nothing of the work, wherever its name sorts."""
+    done = a_pod(phase="Succeeded", state=ended(0, encode_result(VERIFIED)))
+    assert observed(a_job(condition("Complete")), beside(done, ended(0), name)).result == VERIFIED
+
+
+def test_a_proxy_that_runs_on_after_the_work_is_named() -> None:
+    """The Job would never end, and nobody would know why."""
+    done = beside(a_pod(state=ended(0, encode_result(VERIFIED))), {"running": {"startedAt": NOON}})
+    trouble = observed(a_job(active=1), done).trouble
+    assert trouble is not None
+    assert trouble.reason == "SidecarRunsOn"
+    assert "istio-proxy" in trouble.message
+
+
+@pytest.mark.parametrize(
+    "message,cure",
+    [
+        ('Multi-Attach error for volume "pvc-1": Volume is already used by pod(s) digits-5', "ReadWriteMany"),
+        ('MountVolume.SetUp failed for volume "claim-0": persistentvolumeclaim "m" not found', "Create the claim"),
+        ("Unable to attach or mount volumes: timed out waiting for the condition", "timed out"),
+    ],
+)
+def test_a_volume_that_cannot_be_mounted_is_told_with_what_to_do(message: str, cure: str) -> None:
+    """A pod whose node cannot attach its volume waits without a word in its own status."""
+    pulled = {"reason": "Pulled", "message": "image", "lastTimestamp": LATER, "firstTimestamp": LATER}
+    mount = {"reason": "FailedAttachVolume", "message": message, "lastTimestamp": NOON, "firstTimestamp": NOON}
+    trouble = job_standing.obstacle_in([pulled, mount | {"involvedObject": {"name": "p7"}}])
+    assert trouble is not None
+    assert trouble.reason == "VolumeNotMounted"
+    assert "p7" in trouble.message
+    assert cure in trouble.message
+
+
+@pytest.mark.parametrize(
+    "status,prepared",
+    [
+        ({"conditions": [condition("PodScheduled")]}, True),
+        ({"conditions": [condition("PodScheduled", status="False")]}, False),
+        ({"conditions": [condition("PodScheduled")], "phase": "Running"}, False),
+    ],
+)
+def test_only_a_pod_with_a_node_that_does_not_run_it_yet_is_being_prepared(status: Json, *, prepared: bool) -> None:
+    """Its events are read then, and never while it runs."""
+    raw = a_pod(phase=status.pop("phase", "Pending"), state={"waiting": {"reason": "ContainerCreating"}}, **status)
+    assert parse.pod(raw).being_prepared is prepared
