@@ -3,14 +3,30 @@
 An answer that is late, too large, a redirect or no text is an error with a sentence. It is never waited for or kept.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
+from typing import ParamSpec, TypeVar
 
 import aiohttp
 
 _CHUNK = 16 * 1024
 _CONNECTIONS = 1024
 """Most connections at once. Waiting for one counts as time of the answer, so slow pods must not use all of them."""
+
+
+_ASIDE = ThreadPoolExecutor(max_workers=2, thread_name_prefix="aside")
+"""Few threads: each takes turns with the event loop, and must not crowd it out."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def aside(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what `work` returns, done beside the event loop: what others wrote may take long to read."""
+    return await asyncio.get_running_loop().run_in_executor(_ASIDE, partial(work, *args, **kwargs))
 
 
 class UnreadableError(Exception):

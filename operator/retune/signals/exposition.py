@@ -1,11 +1,13 @@
 """From a pod's metrics in Prometheus' text format to the few totals that live numbers are made of.
 
-Only lines of wanted metrics are parsed, and only sums over their labels are kept, so that neither a large nor a strange
-exposition costs memory. A value that cannot be a total, negative or not finite, makes the whole scrape unusable.
+Only lines of wanted metrics are parsed, within bounds on their length, number and time, and only sums over their labels
+are kept: neither a large nor a strange exposition costs much memory or time. A value that cannot be a total, negative
+or not finite, makes the whole scrape unusable.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,6 +18,10 @@ from retune.signals.bounded import UnreadableError
 
 MAX_SAMPLES = 5000
 """Most wanted lines of one exposition."""
+LONGEST_LINE = 1024
+"""Most characters of a wanted line."""
+MOST_SECONDS = 0.3
+"""Most CPU time of the thread that reads one exposition."""
 MAX_BUCKETS = 200
 """Most different bounds of a histogram."""
 _CPU = "process_cpu_seconds_total"
@@ -59,11 +65,36 @@ def read(text: str, metrics: PodMetrics) -> Totals:
         UnreadableError: A wanted line is malformed or its value cannot be a total.
     """
     names = _names(metrics)
+    return _totals(list(samples_of(text, names, most=MAX_SAMPLES)), metrics)
+
+
+def samples_of(text: str, names: Container[str], *, most: int) -> Iterator[Sample]:
+    """Yield the samples of the metrics with these names; everything else, comments included, is passed over unread.
+
+    Args:
+        text: The exposition, in Prometheus' text format.
+        names: Names of the wanted samples.
+        most: Most samples.
+
+    Raises:
+        UnreadableError: A wanted line is malformed or too long, or there are too many of them.
+    """
+    began = time.thread_time()
+    for number, line in enumerate(_wanted(text, names)):
+        if number == most:
+            raise UnreadableError(f"the metrics have more than {most} samples of the metrics that are read")
+        if len(line) > LONGEST_LINE:
+            raise UnreadableError(f"the metrics have a line of more than {LONGEST_LINE} characters")
+        if time.thread_time() - began > MOST_SECONDS:
+            raise UnreadableError(f"the metrics take more than {MOST_SECONDS:g} s to read")
+        yield from _parsed(line)
+
+
+def _parsed(line: str) -> list[Sample]:
     try:
-        samples = list(_samples(_wanted(text, names)))
+        return [sample for family in text_string_to_metric_families(f"{line}\n") for sample in family.samples]
     except (ValueError, IndexError, KeyError, RecursionError) as error:
         raise UnreadableError(f"the metrics are malformed: {' '.join(str(error).split())[:120]}") from error
-    return _totals(samples, metrics)
 
 
 def _names(metrics: PodMetrics) -> frozenset[str]:
@@ -71,21 +102,10 @@ def _names(metrics: PodMetrics) -> frozenset[str]:
     return frozenset(of_requests | {_CPU, _STARTED, _PERIODS, _THROTTLED})
 
 
-def _wanted(text: str, names: frozenset[str]) -> Iterator[str]:
-    """Yield the lines of these metrics; everything else, comments included, is passed over unread."""
+def _wanted(text: str, names: Container[str]) -> Iterator[str]:
     for line in text.split("\n"):
         if line.partition("{")[0].split(" ", 1)[0].strip() in names:
             yield line
-
-
-def _samples(lines: Iterable[str]) -> Iterator[Sample]:
-    chosen: list[str] = []
-    for line in lines:
-        if len(chosen) == MAX_SAMPLES:
-            raise ValueError(f"there are more than {MAX_SAMPLES} samples of the metrics named in performance.pods")
-        chosen.append(line)
-    for family in text_string_to_metric_families("\n".join(chosen) + "\n"):
-        yield from family.samples
 
 
 def _totals(samples: list[Sample], metrics: PodMetrics) -> Totals:

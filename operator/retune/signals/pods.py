@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from retune.api.monitoring import PodMetrics
 from retune.plan.observed import ServingPod
-from retune.signals.bounded import UnreadableError, Web
+from retune.signals.bounded import UnreadableError, Web, aside
 from retune.signals.exposition import Totals, added, increase, read
 from retune.signals.live_numbers import Window
 
@@ -125,6 +125,6 @@ async def _totals_of(web: Web, pod: ServingPod, metrics: PodMetrics) -> Totals |
     host = f"[{pod.address}]" if ":" in pod.address else pod.address
     try:
         text = await web.text(f"http://{host}:{metrics.port}{metrics.path}")
-        return await asyncio.to_thread(read, text, metrics)
+        return await aside(read, text, metrics)
     except UnreadableError as error:
         return error

@@ -1,15 +1,13 @@
 """Progress of a running search, read from its workers' own metrics and put into words.
 
-Only pods of Jobs that Retune created are asked, on the port that the contract names, with bounds on time and size. A
-worker that is slow, silent or says too much is left out and never waited for.
+Only pods of Jobs that Retune created are asked, on the port that the contract names, with bounds on time and size. All
+workers tell of one study, so one is asked at a time, each in its turn. A worker that is slow, silent or says too much
+is never waited for.
 """
 
-import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-
-from prometheus_client.parser import text_string_to_metric_families
 
 from retune.api.metrics import Metric
 from retune.api.status import Trials
@@ -20,9 +18,12 @@ from retune.contract.paths import (
     METRIC_TRIALS_TOTAL,
     METRICS_PORT,
 )
-from retune.signals.bounded import UnreadableError, Web
+from retune.signals.bounded import UnreadableError, Web, aside
+from retune.signals.exposition import samples_of
 
 _METRICS = frozenset(Metric)
+_NAMES = frozenset({METRIC_TRIALS_TOTAL, METRIC_TRIALS_DONE, METRIC_TRIALS_FAILED, METRIC_BEST})
+_MOST_SAMPLES = 64
 TIMEOUT_SECONDS = 2.0
 """Longest that a worker may take to answer."""
 SIZE_LIMIT = 256 * 1024
@@ -31,7 +32,7 @@ SIZE_LIMIT = 256 * 1024
 
 @dataclass(frozen=True)
 class Progress:
-    """What one worker says of the study that all workers share."""
+    """What a worker says of the study that all workers share."""
 
     total: int = 0
     done: int = 0
@@ -44,16 +45,15 @@ def parse(text: str) -> Progress:
     """Return the progress in a Prometheus exposition.
 
     Raises:
-        ValueError: The text is no exposition.
+        UnreadableError: What it says of the study is malformed or too much.
     """
     values: dict[str, float] = {}
     best: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name != METRIC_BEST:
-                values[sample.name] = sample.value
-            elif sample.labels.get("metric") in _METRICS:
-                best[sample.labels["metric"]] = sample.value
+    for sample in samples_of(text, _NAMES, most=_MOST_SAMPLES):
+        if sample.name != METRIC_BEST:
+            values[sample.name] = sample.value
+        elif sample.labels.get("metric") in _METRICS:
+            best[sample.labels["metric"]] = sample.value
     return Progress(
         total=_count(values.get(METRIC_TRIALS_TOTAL)),
         done=_count(values.get(METRIC_TRIALS_DONE)),
@@ -67,18 +67,11 @@ def _count(value: float | None) -> int:
     return int(value) if value is not None and 0 <= value < 1e9 else 0
 
 
-def combine(workers: Iterable[Progress]) -> Trials | None:
-    """Return the progress of the study that workers share, as the furthest of them sees it; None if none began."""
-    started = [worker for worker in workers if worker.total]
-    if not started:
+def told(progress: Progress) -> Trials | None:
+    """Return progress as a status has it; None before the search has begun."""
+    if not progress.total:
         return None
-    best = max(started, key=lambda worker: (bool(worker.best), worker.done)).best
-    return Trials(
-        total=max(worker.total for worker in started),
-        done=max(worker.done for worker in started),
-        failed=max(worker.failed for worker in started),
-        best=words(best),
-    )
+    return Trials(total=progress.total, done=progress.done, failed=progress.failed, best=words(progress.best))
 
 
 def words(best: Iterable[tuple[str, float]]) -> str | None:
@@ -88,7 +81,7 @@ def words(best: Iterable[tuple[str, float]]) -> str | None:
 
 
 class Scraper:
-    """Asks the workers of each search at most once an interval.
+    """Asks one worker of each search at most once an interval.
 
     Args:
         interval: Seconds between two scrapes of the same search.
@@ -102,22 +95,23 @@ class Scraper:
         self.interval = interval
         self._port = port
         self._clock = clock
-        self._asked: dict[str, float] = {}
+        self._asked: dict[str, tuple[int, float]] = {}
+        """How often each search was asked, and when last."""
         self._web = Web(seconds=TIMEOUT_SECONDS, limit=SIZE_LIMIT)
 
-    async def trials(self, key: str, addresses: Iterable[str]) -> Trials | None:
+    async def trials(self, key: str, addresses: Sequence[str]) -> Trials | None:
         """Return the progress of a resource's search; None when nobody answered or the interval is not over.
 
         Args:
             key: `namespace/name` of the resource.
             addresses: IP addresses of the pods of its search.
         """
-        workers = list(addresses)
-        if not workers or self._clock() - self._asked.get(key, float("-inf")) < self.interval:
+        turn, asked = self._asked.get(key, (0, float("-inf")))
+        if not addresses or self._clock() - asked < self.interval:
             return None
-        self._asked[key] = self._clock()
-        answers = await asyncio.gather(*(self._ask(worker) for worker in workers))
-        return combine(answer for answer in answers if answer is not None)
+        self._asked[key] = (turn + 1, self._clock())
+        progress = await self._ask(addresses[turn % len(addresses)])
+        return told(progress) if progress else None
 
     def forget(self, key: str) -> None:
         """Drop what is remembered of a resource."""
@@ -130,6 +124,6 @@ class Scraper:
     async def _ask(self, address: str) -> Progress | None:
         host = f"[{address}]" if ":" in address else address
         try:
-            return parse(await self._web.text(f"http://{host}:{self._port}/metrics"))
-        except (UnreadableError, ValueError):
+            return await aside(parse, await self._web.text(f"http://{host}:{self._port}/metrics"))
+        except UnreadableError:
             return None

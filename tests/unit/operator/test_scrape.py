@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retune.contract.paths import METRIC_BEST, METRIC_TRIALS_DONE, METRIC_TRIALS_FAILED, METRIC_TRIALS_TOTAL
-from retune.signals.scrape import SIZE_LIMIT, Progress, Scraper, combine, parse, words
+from retune.signals.bounded import UnreadableError
+from retune.signals.scrape import SIZE_LIMIT, Progress, Scraper, parse, told, words
 
 EXPOSITION = f"""
 # HELP {METRIC_TRIALS_TOTAL} Trials the run may spend.
@@ -63,23 +64,43 @@ def test_an_exposition_is_read_into_progress() -> None:
     assert parse(EXPOSITION) == Progress(total=24, done=9, failed=2, best=best)
 
 
-def test_workers_that_share_a_study_are_not_added_up() -> None:
-    """The one who has seen most is right."""
-    trials = combine([Progress(24, 9, 2, (("size_bytes", 0.3),)), Progress(24, 11, 2, (("size_bytes", 0.25),))])
-    assert trials is not None
-    assert (trials.total, trials.done, trials.failed) == (24, 11, 2)
-    assert trials.best == "size_bytes -75.0 % against the champion"
-
-
 def test_a_metric_that_nobody_knows_is_left_out() -> None:
     """A worker of a foreign image cannot fill a status with words of its own."""
-    unknown = f'{METRIC_BEST}{{metric="{"x" * 2000}"}} 0.1\n'
+    unknown = f'{METRIC_BEST}{{metric="{"x" * 500}"}} 0.1\n'
     assert parse(EXPOSITION + unknown) == parse(EXPOSITION)
 
 
-def test_no_worker_is_no_news() -> None:
+def test_a_search_that_has_not_begun_is_no_news() -> None:
     """Silence does not set progress back to zero."""
-    assert combine([]) is None
+    assert told(Progress()) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{METRIC_BEST}{{metric="{chr(92)}{chr(34)}' * 3000 + '"} 1\n',
+        f'{METRIC_BEST}{{metric="size_bytes"}} 1\n' * 1000,
+        f"{METRIC_TRIALS_DONE} nine\n",
+        f"{METRIC_TRIALS_DONE}{{\n",
+    ],
+)
+def test_what_a_worker_says_is_bounded(text: str) -> None:
+    """One hostile worker must not keep the operator from the resources of others."""
+    with pytest.raises(UnreadableError):
+        parse(EXPOSITION + text)
+
+
+def test_what_nobody_asked_for_is_not_read() -> None:
+    """A quarter of a megabyte of other metrics, which may be malformed, costs a look at each line."""
+    noise = 'a{b="' + "\\\\" * 500 + '"} 1\nnot { an exposition\n'
+    assert parse(EXPOSITION + noise * 250) == parse(EXPOSITION)
+
+
+async def test_workers_are_asked_in_their_turn() -> None:
+    """They all tell of one study; one that is gone costs one interval."""
+    async with a_worker(in_good_order) as port, a_scraper(port) as scraper:
+        answers = [await scraper.trials("ml/a", ["127.0.0.1", "127.0.0.2"]) for _ in range(4)]
+    assert [answer is not None for answer in answers] == [True, False, True, False]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["accuracy", "size_bytes"]), st.floats())))

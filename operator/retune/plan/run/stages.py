@@ -141,8 +141,8 @@ def _search(draft: Draft, run: ActiveRun) -> Hold | None:
 
 
 def _with_progress(draft: Draft, run: ActiveRun) -> ActiveRun:
-    """Return the run with the trials that its workers were last seen at."""
-    if draft.observed.trials is None:
+    """Return the run with the trials that its workers were last seen at; a worker may know less than another before."""
+    if draft.observed.trials is None or draft.observed.trials.done < run.trials.done:
         return run
     run = run.model_copy(update={"trials": draft.observed.trials})
     draft.update(run=run)
