@@ -151,6 +151,10 @@ bench-control: $(STAMP) ## Measure the control loop on an API server of its own:
 	@$(LOCALCLUSTER) binaries
 	@$(PY) -m tests.bench.control
 
+.PHONY: bench-noisy
+bench-noisy: $(STAMP) ## What pods with hostile metrics cost the resources of others (2 min).
+	@$(PY) -m tests.bench.noisy
+
 .PHONY: bench-watching
 bench-watching: $(STAMP) ## Measure the watch over 10, 100 and 1000 champions: lateness, API writes, CPU, memory (25 min).
 	@$(LOCALCLUSTER) binaries

@@ -17,8 +17,8 @@ _CONNECTIONS = 1024
 """Most connections at once. Waiting for one counts as time of the answer, so slow pods must not use all of them."""
 
 
-_ASIDE = ThreadPoolExecutor(max_workers=2, thread_name_prefix="aside")
-"""Few threads: each takes turns with the event loop, and must not crowd it out."""
+_ASIDE = ThreadPoolExecutor(max_workers=1, thread_name_prefix="aside")
+"""One thread: it takes turns with the event loop, and must not crowd it out."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,9 +39,12 @@ class Web:
     Args:
         seconds: Longest that one answer may take.
         limit: Most bytes of one answer.
+        at_once: Most answers that are read at once by those who take turns.
     """
 
-    def __init__(self, *, seconds: float, limit: int) -> None:
+    def __init__(self, *, seconds: float, limit: int, at_once: int = _CONNECTIONS) -> None:
+        self.turns = asyncio.Semaphore(at_once)
+        """Turns of those who read large answers, whoever these belong to."""
         self._seconds = seconds
         self._limit = limit
         self._session: aiohttp.ClientSession | None = None

@@ -13,6 +13,7 @@ from retune.api.objects import ModelOptimization
 from retune.plan.observed import Live, LiveNumber, ServingPod
 from retune.plan.watch import windows
 from retune.settings import Server
+from retune.signals.allowance import Allowance
 from retune.signals.bounded import UnreadableError, Web
 from retune.signals.live_numbers import no_number, number
 from retune.signals.pods import MAX_PODS, Ledger, scrape
@@ -22,6 +23,8 @@ TIMEOUT_SECONDS = 3.0
 """Longest that a pod may take to answer."""
 SIZE_LIMIT = 1024 * 1024
 """Bytes of one pod's metrics; a larger exposition is not read."""
+_PODS_AT_ONCE = 8
+"""Pods that are read at once, whoever they belong to."""
 _LONGEST, _SHORTEST = 300.0, 2.0
 """Bounds of the seconds between two scrapes."""
 _SCRAPES = 12
@@ -38,11 +41,12 @@ class LiveReader:
 
     def __init__(self, servers: Mapping[str, Server], *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._web = Web(seconds=TIMEOUT_SECONDS, limit=SIZE_LIMIT)
+        self._web = Web(seconds=TIMEOUT_SECONDS, limit=SIZE_LIMIT, at_once=_PODS_AT_ONCE)
         self._prometheus = Prometheus(servers)
         self._ledgers: dict[str, Ledger] = {}
         self._judged: dict[str, Live] = {}
         self._busy: dict[str, asyncio.Lock] = {}
+        self._allowance = Allowance(clock)
 
     def wait(self, resource: ModelOptimization) -> float | None:
         """Return the seconds until the pods are to be observed again; None where live numbers are not watched."""
@@ -52,7 +56,8 @@ class LiveReader:
         if ledger.last_scrape is None:
             return 0.0
         boundary = (ledger.last_scrape // ledger.length + 1) * ledger.length
-        return max(0.0, min(ledger.last_scrape + _interval(ledger.length), boundary) - self._clock())
+        due = min(ledger.last_scrape + _interval(ledger.length), boundary) - self._clock()
+        return max(0.0, due, self._allowance.wait(resource.key))
 
     async def observe(self, resource: ModelOptimization, pods: Sequence[ServingPod]) -> None:
         """Scrape the target's pods, if it is time: at the boundaries of windows and several times between.
@@ -63,7 +68,7 @@ class LiveReader:
         """
         async with self._busy.setdefault(resource.key, asyncio.Lock()):
             if self.wait(resource) == 0.0:
-                await self._scrape(self._ledger(resource), pods)
+                self._allowance.charge(resource.key, await self._scrape(self._ledger(resource), pods))
 
     async def window(
         self, resource: ModelOptimization, pods: Sequence[ServingPod], *, index: int, start: float, end: float
@@ -94,6 +99,7 @@ class LiveReader:
         """Drop what is remembered of a resource."""
         for memory in (self._ledgers, self._judged, self._busy):
             memory.pop(key, None)
+        self._allowance.forget(key)
 
     async def close(self) -> None:
         """Close connections."""
@@ -109,17 +115,19 @@ class LiveReader:
             self._judged.pop(resource.key, None)
         return ledger
 
-    async def _scrape(self, ledger: Ledger, pods: Sequence[ServingPod]) -> None:
+    async def _scrape(self, ledger: Ledger, pods: Sequence[ServingPod]) -> float:
+        """Return the processor time that it took, in seconds."""
         chosen = sorted(pods, key=lambda pod: pod.uid)[:MAX_PODS]
         answers = await scrape(self._web, chosen, ledger.metrics)
         now = self._clock()
         troubles = []
         for pod, answer in zip(chosen, answers, strict=True):
-            if isinstance(answer, UnreadableError):
-                troubles.append(str(answer))
+            if isinstance(answer.totals, UnreadableError):
+                troubles.append(str(answer.totals))
             else:
-                ledger.note(pod, answer, now)
+                ledger.note(pod, answer.totals, now)
         ledger.scraped(chosen, now, trouble=troubles[0] if troubles else None)
+        return sum(answer.cost for answer in answers)
 
     async def _numbers(
         self,

@@ -5,6 +5,7 @@ that come, go or restart within a window count with what was seen of them, as in
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,10 @@ from retune.signals.live_numbers import Window
 
 MAX_PODS = 64
 """Most pods of a target that are scraped; of more, the first by uid."""
+TURN_SECONDS = 5.0
+"""Longest that asking one pod may take, with the wait for its turn."""
+_RECEIVING_SECONDS = 1e-8
+"""Processor time that it takes the event loop to receive one character."""
 SEEN_SHARE = 0.9
 """Share of a window in which some pod must have been seen."""
 
@@ -116,15 +121,43 @@ def _merged(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return merged
 
 
-async def scrape(web: Web, pods: Sequence[ServingPod], metrics: PodMetrics) -> list[Totals | UnreadableError]:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of asking one pod."""
+
+    totals: Totals | UnreadableError
+    """What it has counted, or why it could not be read."""
+    cost: float
+    """About how many seconds of processor time it took to read."""
+
+
+async def scrape(web: Web, pods: Sequence[ServingPod], metrics: PodMetrics) -> list[Answer]:
     """Return what each pod has counted, or why it could not be read, in the order of the pods."""
-    return await asyncio.gather(*(_totals_of(web, pod, metrics) for pod in pods))
+    return await asyncio.gather(*(_in_turn(web, pod, metrics) for pod in pods))
 
 
-async def _totals_of(web: Web, pod: ServingPod, metrics: PodMetrics) -> Totals | UnreadableError:
+async def _in_turn(web: Web, pod: ServingPod, metrics: PodMetrics) -> Answer:
+    """Ask a pod when few others are being asked; waiting for that counts as time of the answer."""
+    try:
+        async with asyncio.timeout(TURN_SECONDS), web.turns:
+            return await _asked(web, pod, metrics)
+    except TimeoutError:
+        return Answer(UnreadableError(f"pod {pod.address} was not read within {TURN_SECONDS:g} s"), 0.0)
+
+
+async def _asked(web: Web, pod: ServingPod, metrics: PodMetrics) -> Answer:
     host = f"[{pod.address}]" if ":" in pod.address else pod.address
     try:
         text = await web.text(f"http://{host}:{metrics.port}{metrics.path}")
-        return await aside(read, text, metrics)
     except UnreadableError as error:
-        return error
+        return Answer(error, 0.0)
+    return await aside(_timed, text, metrics)
+
+
+def _timed(text: str, metrics: PodMetrics) -> Answer:
+    began, received = time.thread_time(), _RECEIVING_SECONDS * len(text)
+    try:
+        totals: Totals | UnreadableError = read(text, metrics)
+    except UnreadableError as error:
+        totals = error
+    return Answer(totals, time.thread_time() - began + received)
