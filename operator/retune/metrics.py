@@ -131,12 +131,13 @@ class Gauges(Collector):
         freshness: Freshness,
         stages: Callable[[], Iterable[Stage | None]],
         lag: Callable[[], float],
+        jump: Callable[[], float],
         workers: int,
     ) -> None:
         self._queue = queue
         self._freshness = freshness
         self._stages = stages
-        self._lag = lag
+        self._lag, self._jump = lag, jump
         self._workers = workers
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -151,6 +152,7 @@ class Gauges(Collector):
             "retune_longest_pass_seconds", "How long the longest pass under way has taken.", self._queue.longest_pass
         )
         yield _gauge("retune_event_loop_lag_seconds", "How late the event loop lately was.", self._lag())
+        yield _gauge("retune_clock_jump_seconds", "By how much the node's clock has jumped ahead.", self._jump())
         yield _labelled(
             "retune_watch_age_seconds", "Time since a kind was last heard of.", "resource", self._freshness.ages()
         )

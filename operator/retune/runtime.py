@@ -20,6 +20,7 @@ from retune.reconcile import Reconciler, Worker
 from retune.settings import Settings
 from retune.signals.live import LiveReader
 from retune.signals.scrape import Scraper
+from retune.steady import SteadyClock
 from retune.watch import Intake, Resync, kopf_settings, registry
 from retune.work_queue import Queue, work
 
@@ -43,6 +44,7 @@ class Operator:
         self.queue = Queue()
         self.freshness = Freshness()
         self.pulse = Pulse()
+        self.clock = SteadyClock()
         self.port: int | None = None
         """Port of the metrics, once served."""
         self._login = login or (lambda: connection(configuration(context=settings.kubecontext)))
@@ -53,7 +55,7 @@ class Operator:
         self.intake = Intake(self.cache, self.queue, self.freshness)
         self.resync = self._make_resync()
         self.live = LiveReader(settings.servers)
-        self.reader = Reader(self.client, self.cache, self.scraper, live=self.live, defaults=settings.defaults)
+        self.reader = self._make_reader()
         self.writer = Writer(self.client, self.cache, settings, instance=socket.gethostname())
         self.reconciler = self._make_reconciler()
         self._stopping = asyncio.Event()
@@ -66,6 +68,7 @@ class Operator:
             freshness=self.freshness,
             stages=lambda: (resource.status.stage for resource in self.cache.resources.values()),
             lag=lambda: self.pulse.lag,
+            jump=lambda: self.clock.jump,
             workers=self.settings.workers,
         )
 
@@ -146,12 +149,23 @@ class Operator:
             silence_limit=_SILENT_RESYNCS * self.settings.resync_seconds,
         )
 
+    def _make_reader(self) -> Reader:
+        return Reader(
+            self.client,
+            self.cache,
+            self.scraper,
+            live=self.live,
+            defaults=self.settings.defaults,
+            clock=self.clock.now,
+        )
+
     def _make_reconciler(self) -> Reconciler:
         return Reconciler(
             cache=self.cache,
             reader=self.reader,
             writer=self.writer,
             metrics=self.metrics,
+            clock=self.clock.now,
             scrape_seconds=self.settings.scrape_seconds,
         )
 

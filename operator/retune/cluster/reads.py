@@ -43,6 +43,7 @@ class Reader:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._clock = clock
+        self._began = clock()
         self._client = client
         self._cache = cache
         self._scraper = scraper
@@ -65,6 +66,7 @@ class Reader:
             pods=await self._serving_pods(resource, raw, target),
             trials=await self._scraper.trials(resource.key, self.searching(resource)),
             live=await self._live_numbers(resource, raw, target),
+            watched_since=self._began,
             lease_held=target is not None and target.uid == leased,
             refusals=refusals,
             defaults=self._defaults,

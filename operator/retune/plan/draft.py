@@ -18,6 +18,10 @@ from retune.plan.observed import REFUSALS, Container, Job, Observed, Refusal, Ve
 _ORDER: dict[str, int] = {member.value: index for index, member in enumerate(ConditionType)}
 
 
+_LEAST_WATCHED_SECONDS = 30.0
+"""How much of a span an operator has watched itself before it takes the span to be over, if the span is as long."""
+
+
 @dataclass(frozen=True)
 class Hold:
     """Why the pass stops here: the stage to show, a reason and a sentence."""
@@ -105,11 +109,17 @@ class Draft:
     def remaining(self, since: datetime, seconds: float) -> float:
         """Return the seconds left of a span; zero or less when it is over.
 
+        Of a span that began before this operator, the end is watched at least: clocks may have been set meanwhile.
+
         Args:
             since: When the span began.
             seconds: How long it is.
         """
-        return (since + timedelta(seconds=seconds) - self.now).total_seconds()
+        left = (since + timedelta(seconds=seconds) - self.now).total_seconds()
+        begun = self.observed.watched_since
+        if begun is None or since >= begun:
+            return left
+        return max(left, min(seconds, _LEAST_WATCHED_SECONDS) - (self.now - begun).total_seconds())
 
     def condition(self, kind: ConditionType, status: ConditionStatus, reason: str, message: str) -> None:
         """Set a condition; its transition time moves only when its status does."""

@@ -185,6 +185,8 @@ class Observed:
     """Progress scraped from the search workers; None when there is no news."""
     live: Live | None = None
     """Live numbers of the last window that ended; None when there is no news."""
+    watched_since: datetime | None = None
+    """When this operator began to watch; None where that does not matter."""
     lease_held: bool = False
     """Whether this pass has acquired (or confirmed) the Lease on this very target."""
     refusals: tuple[Refusal, ...] = ()

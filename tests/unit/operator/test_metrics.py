@@ -88,7 +88,7 @@ def test_gauges_are_read_when_asked() -> None:
     queue, freshness = Queue(clock=clock), Freshness(clock=clock)
     stages = [Stage.MONITORING, Stage.MONITORING, Stage.BLOCKED, None]
     metrics.registry.register(
-        Gauges(queue=queue, freshness=freshness, stages=lambda: stages, lag=lambda: 0.25, workers=8)
+        Gauges(queue=queue, freshness=freshness, stages=lambda: stages, lag=lambda: 0.25, jump=lambda: -3.0, workers=8)
     )
     queue.add("ml/digits")
     clock.now += 4
@@ -98,6 +98,7 @@ def test_gauges_are_read_when_asked() -> None:
     assert sample(metrics, "retune_resources", stage="Monitoring") == 2
     assert sample(metrics, "retune_resources", stage="Gating") == 0
     assert sample(metrics, "retune_event_loop_lag_seconds") == 0.25
+    assert sample(metrics, "retune_clock_jump_seconds") == -3.0
     assert b"digits" not in metrics.expose()
 
 

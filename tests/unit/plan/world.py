@@ -71,6 +71,7 @@ class MemoryReader:
             runs=dict(self._world.runs),
             pods=Pods(endpoints=("http://10.0.0.1:8080",)),
             live=self._world.live,
+            watched_since=self._world.watched_since,
             lease_held=leased is not None and leased == self._world.target_uid,
             refusals=refusals,
         )
@@ -102,6 +103,8 @@ class World(Server):
     bundles: int | None = None
     """How many different bundles all runs together can make; None: every run makes its own."""
     live: Live | None = None
+    watched_since: datetime | None = None
+    """When the operator began to watch; None: it was always there."""
     look_again: float | None = None
     """When the last pass wanted the next one without an event."""
     witness: Callable[[Observed, Plan], None] | None = None
