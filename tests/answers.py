@@ -25,6 +25,7 @@ from retune.contract.results import (
     JobResult,
     JudgeResult,
     SearchResult,
+    ServedBundle,
     SignalVerdict,
     Verdict,
     VerifyResult,
@@ -58,8 +59,14 @@ def _baseline(request: BaselineRequest) -> BaselineResult:
         model_digest=DIGEST,
         size_bytes=1000,
         metrics=(Measurement(name="accuracy", value="0.98"),),
+        serves=_served() if request.serves else None,
         fingerprint="amd64",
     )
+
+
+def _served() -> ServedBundle:
+    metrics = (Measurement(name="accuracy", value="0.97"),)
+    return ServedBundle(run="digits-r7-mo1", size_bytes=250, techniques=("int8",), metrics=metrics)
 
 
 def _gather(request: GatherRequest) -> GatherResult:

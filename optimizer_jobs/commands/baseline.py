@@ -13,6 +13,7 @@ import numpy as np
 
 from optimizer_jobs.data.datasets import Rows, joined
 from optimizer_jobs.data.fetch import Fetched
+from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.formats.delivery import Opened, fetch_model, open_delivered
 from optimizer_jobs.measure.answers import UnfitAnswersError, answer_as
 from optimizer_jobs.measure.fingerprint import fingerprint
@@ -20,7 +21,7 @@ from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.latency import interleave_until
 from optimizer_jobs.measure.quality import MAIN, evaluate
 from optimizer_jobs.measure.stats import Interval
-from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
+from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, open_bundle, publish
 from optimizer_jobs.models.engine import EngineError, EngineOptions, Session
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.runtime import open_model, open_session
@@ -31,11 +32,12 @@ from optimizer_jobs.preflight.rows_first import check_rows_first
 from optimizer_jobs.preflight.splits import read_splits, specs_of
 from optimizer_jobs.production.stored import store_reference
 from optimizer_jobs.progress import say, step
+from optimizer_jobs.signature import Signature
 from retune.api.metrics import Metric
 from retune.api.status import Measurement
 from retune.contract.paths import bundles
 from retune.contract.requests import BaselineRequest
-from retune.contract.results import BaselineResult
+from retune.contract.results import BaselineResult, Reason, ServedBundle
 
 CONFIDENCE = 0.95
 SUBJECT = "model"
@@ -75,6 +77,7 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
         ref = publish(bundle, uri=bundles(request.store))
         step(5, _STEPS, text="measuring quality and latency", about="10 s")
         metrics = _measured(request, bundle, splits)
+        serves = _served(request, bundle.manifest.signature, splits, folder=scratch / "serves")
     except (EngineError, UnfitAnswersError) as error:
         raise cannot_run(error, uri=request.model.uri, task=request.model.task) from error
     return BaselineResult(
@@ -83,6 +86,7 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
         model_digest=model.digest,
         size_bytes=bundle.manifest.size_bytes,
         metrics=metrics,
+        serves=serves,
         fingerprint=fingerprint().short,
     )
 
@@ -94,6 +98,29 @@ def _measured(request: BaselineRequest, bundle: Bundle, splits: Mapping[str, Row
     store_reference(request.store, bundle.digest, session, held_out, seed=request.seed)
     rows = splits.get("test", splits["validation"])
     return measure(session, rows, bundle=bundle, seed=request.seed, batch=request.serving.batch_size)
+
+
+def _served(
+    request: BaselineRequest, signature: Signature, splits: Mapping[str, Rows], *, folder: Path
+) -> ServedBundle | None:
+    """Verify and measure the bundle that the target names already."""
+    if request.serves is None:
+        return None
+    say(f"the target names {request.serves.uri} already: verifying and measuring it too")
+    bundle = open_bundle(request.serves.uri, digest=request.serves.digest, into=folder)
+    if bundle.manifest.signature.inputs != signature.inputs:
+        raise JobError(
+            Reason.MODEL_INVALID,
+            request.serves.uri,
+            f"the target names this bundle, and its inputs are not those of {request.model.uri}.",
+            "Deliver the model that it was made from, or set the target's variable back to the delivered model.",
+        )
+    return ServedBundle(
+        run=bundle.manifest.lineage.run,
+        size_bytes=bundle.manifest.size_bytes,
+        techniques=tuple(words[:64] for words in bundle.manifest.techniques[:16]),
+        metrics=_measured(request, bundle, splits),
+    )
 
 
 def _rehearse(request: BaselineRequest, opened: Opened, splits: Mapping[str, Rows]) -> None:

@@ -143,7 +143,8 @@ def test_the_other_hand_was_learned_without_a_person(shown: Shown, resource: Jso
     assert run["spec"]["trigger"]["reason"] == reason
     assert reason in {"Drift", "QualityDegradation"}
     assert run["status"]["outcome"] == "Promoted"
-    assert "labelled rows" in run["status"]["data"]
+    assert "abelled production rows since" in run["status"]["data"]
+    assert "when the live data changed" in run["status"]["data"]
     (versions,) = VERSIONS.findall(shown.step(11))
     champion = resource["status"]["champion"]
     assert (int(versions[1]), champion["runName"]) == (champion["version"], name)

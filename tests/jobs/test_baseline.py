@@ -58,6 +58,30 @@ def refused(request: BaselineRequest, claims: Claims) -> JobError:
     return caught.value
 
 
+def test_a_bundle_that_serves_already_is_verified_and_measured_beside_version_one(ask: Ask, claims: Claims) -> None:
+    """A resource that lost its status learns what serves from the store, and never from the store's word alone."""
+    served = run(ask("mlp.onnx"))
+    result = run(ask("mlp.onnx", serves=served.bundle))
+    assert result.serves is not None
+    assert result.serves.size_bytes == served.size_bytes
+    accuracy = {metric.name: metric.value for metric in result.serves.metrics}[Metric.ACCURACY]
+    assert accuracy == {metric.name: metric.value for metric in served.metrics}[Metric.ACCURACY]
+    assert parse_result(encode_result(result)) == result
+    with (claims.path(served.bundle.uri) / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(JobError) as caught:
+        run(ask("mlp.onnx", serves=served.bundle))
+    assert caught.value.reason is Reason.BUNDLE_CORRUPT
+
+
+def test_a_bundle_of_another_model_that_serves_already_is_refused(ask: Ask) -> None:
+    """Measured on inputs that are not its own it would say nothing, and version 1 is not what serves either."""
+    served = run(ask("sklearn.onnx"))
+    with pytest.raises(JobError, match="inputs are not those of") as caught:
+        run(ask("mlp.onnx", serves=served.bundle))
+    assert caught.value.object == served.bundle.uri
+
+
 @pytest.mark.parametrize("model", ["mlp.onnx", "sklearn.onnx", "conv.onnx"])
 def test_a_delivered_model_becomes_version_one(ask: Ask, claims: Claims, model: str) -> None:
     """The bundle holds the delivered file byte by byte, and the accuracy is that of the test split."""

@@ -70,6 +70,9 @@ class BaselineRequest(Document):
     store: str
     threads: int = Field(ge=1)
     """Threads the serving container may use: its CPU limit, at least 1."""
+    serves: BundleRef | None = None
+    """Bundle of this store that the target names already, from an earlier resource of this name. It is verified and
+    measured beside version 1."""
     seed: int = 0
 
 

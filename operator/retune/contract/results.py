@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 
 from retune.api.base import Text
-from retune.api.bounds import Address, Number, Sentence, Word
+from retune.api.bounds import Address, Name, Number, Sentence, Word
 from retune.api.model import Outputs, Task
 from retune.api.objects import Comparison
 from retune.api.status import Measurement
@@ -165,6 +165,16 @@ class SurveyResult(Document):
     machine: Machine
 
 
+class ServedBundle(Document):
+    """A bundle that the target named before this resource knew of it."""
+
+    run: Name | None = None
+    """The run that made it; None for a model as delivered."""
+    size_bytes: int = Field(ge=0)
+    techniques: tuple[Word, ...] = Field(max_length=16)
+    metrics: Numbers
+
+
 class BaselineResult(Document):
     """Version 1 is in the store and measured."""
 
@@ -175,6 +185,8 @@ class BaselineResult(Document):
     """Digest of the delivered file."""
     size_bytes: int = Field(ge=0)
     metrics: Numbers
+    serves: ServedBundle | None = None
+    """The bundle that the request says the target names, verified and measured."""
     fingerprint: str
     """Hardware and runtime the numbers belong to."""
 

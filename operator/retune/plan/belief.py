@@ -13,6 +13,18 @@ from retune.contract.requests import BundleRef
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
+def bundle_in(value: str | None, *, store: str | None) -> BundleRef | None:
+    """Return the bundle that a value of the target's variable names, or None where it is no bundle of this store.
+
+    Args:
+        value: The variable's value.
+        store: This resource's folder in the artifact store.
+    """
+    digest = f"sha256:{(value or '').rpartition('/')[2]}"
+    bundle = BundleRef(uri=value, digest=digest) if value and _DIGEST.fullmatch(digest) else None
+    return bundle if bundle and bundle_fault(bundle, store=store) is None else None
+
+
 def bundle_fault(bundle: BundleRef, *, store: str | None) -> str | None:
     """Return what is wrong with a bundle that a Job names, as a sentence without a full stop, or None.
 

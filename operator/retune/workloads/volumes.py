@@ -56,6 +56,8 @@ def _read(request: JobRequest) -> Iterator[str]:
         return
     if isinstance(request, BaselineRequest):
         yield request.model.uri
+        if request.serves:
+            yield request.serves.uri
     else:
         yield request.champion.uri
     if isinstance(request, CheckRequest):

@@ -373,6 +373,70 @@ def test_a_target_that_goes_away_blocks_and_is_found_again() -> None:
     assert world.resource.status.target_uid == "target-2"
 
 
+@pytest.mark.parametrize("value", [None, "pvc://store/digits/model.onnx"])
+def test_a_target_that_was_created_again_is_given_the_champion(value: str | None) -> None:
+    """A reinstallation, a forced sync or a disaster is no wish to have the delivered model back."""
+    world = World(value=value)
+    world.run_to_promotion()
+    champion = world.resource.status.champion
+    assert champion is not None
+    world.target_uid, world.value, world.settled = "target-2", value, True
+    world.reconcile()
+    assert world.value == champion.injected_value
+    assert world.resource.status.champion == champion
+    assert not world.resource.status.rejected
+    assert reason_of(world, ConditionType.TARGET_OWNED) == "FieldOwned"
+    assert world.reconcile() == 0
+
+
+def test_a_new_target_whose_manifest_owns_the_variable_is_left_alone_and_told() -> None:
+    """Takeover Refuse holds for a target that was created again too."""
+    world = World()
+    world.run_to_promotion()
+    original = world.resource.status.original
+    assert original is not None
+    world.target_uid, world.value = "target-2", None
+    world.inject_refused = "helm owns it"
+    world.reconcile()
+    assert world.value is None
+    assert state_of(world, ConditionType.TARGET_OWNED) is ConditionStatus.FALSE
+    world.inject_refused = None
+    world.wait(60)
+    world.reconcile()
+    assert world.value is not None
+
+
+def test_a_resource_without_its_status_finds_the_version_that_serves() -> None:
+    """Restored from a backup without status, or created again after KeepChampion: what serves is champion, verified."""
+    before = World()
+    before.run_to_promotion()
+    served = before.value
+    world = World(uid="mo-2", value=served, manager="retune")
+    world.reconcile()
+    (name,) = world.active_jobs()
+    assert world.requests[name].serves.uri == served
+    world.finish(name)
+    world.reconcile()
+    status = world.resource.status
+    assert status.champion is not None
+    assert status.original is not None
+    assert (status.champion.version, status.champion.injected_value) == (2, served)
+    assert status.champion.digest == digest_of("digits-r1")
+    assert [metric.value for metric in status.champion.metrics] == ["0.97"]
+    assert (status.original.version, status.original.injected_value) == (1, status.original.uri)
+    assert world.served == []
+    assert reason_of(world, ConditionType.ROLLED_OUT) == "Readopted"
+
+
+@pytest.mark.parametrize("value", ["pvc://elsewhere/bundles/" + "a" * 64, "pvc://store/digits/bundles/latest", "x"])
+def test_only_a_bundle_of_the_own_store_is_found_again(value: str) -> None:
+    """Anything else in the variable is what the manifest calls the delivered model."""
+    world = World(value=value, manager="kubectl")
+    world.reconcile()
+    (name,) = world.active_jobs()
+    assert world.requests[name].serves is None
+
+
 def test_history_keeps_as_many_runs_as_told() -> None:
     """Finished runs beyond the limits are deleted, oldest first; the champion's run stays."""
     world = World(spec=spec(history={"successfulRuns": 1, "failedRuns": 1}))

@@ -4,11 +4,11 @@ A failed attempt is tried again, ever more slowly, and at once when the spec or 
 """
 
 from retune.api.status import ConditionStatus, ConditionType, JobAttempt, Stage, Version
-from retune.contract.requests import BaselineRequest
-from retune.contract.results import BaselineResult
+from retune.contract.requests import BaselineRequest, BundleRef
+from retune.contract.results import BaselineResult, ServedBundle
 from retune.plan.actions import CreateJob
 from retune.plan.baseline.attempts import FIRST_RETRY_SECONDS, current_attempt, numbered, retry_later
-from retune.plan.belief import bundle_fault
+from retune.plan.belief import bundle_fault, bundle_in
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.hashing import baseline_hash
 from retune.plan.jobs import JobFailure, progress_of, starting
@@ -54,8 +54,17 @@ def _request(draft: Draft, store: str) -> BaselineRequest:
         serving=draft.spec.serving,
         store=store,
         threads=draft.threads,
+        serves=_served_already(draft),
         seed=draft.spec.search.seed,
     )
+
+
+def _served_already(draft: Draft) -> BundleRef | None:
+    """Return the bundle of this store that the target names though this resource has no history, or None.
+
+    The resource was restored without its status, or created again after one that left its champion serving.
+    """
+    return _served(draft) if draft.status.original is None else None
 
 
 def _follow(draft: Draft, attempt: JobAttempt, job: Job) -> Hold | None:
@@ -95,8 +104,37 @@ def _adopt(draft: Draft, result: BaselineResult) -> None:
     draft.update(original=original, champion=promoted or original, baseline=None)
     if is_new_file:
         draft.update(next_version=number + 1)
+    if result.serves is not None:
+        _readopt(draft, result.serves)
     numbers = ", ".join(f"{metric.name} {metric.value}" for metric in result.metrics)
     draft.condition(ConditionType.BASELINED, ConditionStatus.TRUE, "Measured", f"version {number}: {numbers}")
+
+
+def _readopt(draft: Draft, served: ServedBundle) -> None:
+    """Make the bundle that serves already champion, under a number of its own; version 1 is given as a bundle too."""
+    original, bundle = draft.status.original, _served(draft)
+    if original is None or bundle is None or served.run is None or bundle.digest == original.digest:
+        return
+    number = draft.status.next_version
+    champion = Version(
+        version=number,
+        uri=bundle.uri,
+        digest=bundle.digest,
+        run_name=served.run,
+        spec_hash=original.spec_hash,
+        techniques=served.techniques,
+        size_bytes=served.size_bytes,
+        metrics=served.metrics,
+        injected_value=bundle.uri,
+    )
+    original = original.model_copy(update={"injected_value": original.uri})
+    draft.update(original=original, champion=champion, next_version=number + 1)
+    message = f"version {number} served already, from run {served.run} of an earlier resource; its bundle is verified"
+    draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.TRUE, "Readopted", message)
+
+
+def _served(draft: Draft) -> BundleRef | None:
+    return bundle_in(draft.container.value, store=draft.store) if draft.container else None
 
 
 def _wait_for_retry(draft: Draft, attempt: JobAttempt) -> Hold:

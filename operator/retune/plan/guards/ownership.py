@@ -3,9 +3,10 @@
 The target belongs to its user: it is never created, never fought over, and never changed before its Lease is held.
 """
 
-from retune.api.spec import Takeover, is_reserved
+from retune.api import FIELD_MANAGER
+from retune.api.spec import Mode, Takeover, is_reserved
 from retune.api.status import ConditionStatus, ConditionType, Rejected, Stage
-from retune.plan.actions import AcquireLease
+from retune.plan.actions import AcquireLease, InjectModel
 from retune.plan.draft import Draft, Hold
 from retune.plan.observed import Container, Verb
 
@@ -77,9 +78,52 @@ def hold_lease(draft: Draft) -> Hold | None:
         draft.wake(after=_RETRY_SECONDS)
         return Hold(Stage.BLOCKED, refusal.reason, refusal.message)
     if target and draft.status.target_uid != target.uid:
+        if _lacks_champion(draft):
+            return _give_champion(draft)
         draft.update(target_uid=target.uid)
         _lease_held(draft)
     return None
+
+
+def _lacks_champion(draft: Draft) -> bool:
+    """Whether the target is another one than the champion was given to, and runs what its manifest says.
+
+    It was deleted and created again, as by a reinstallation or after a disaster: nobody wants the delivered model back.
+    """
+    status, container = draft.status, draft.container
+    champion, original = status.champion, status.original
+    if status.target_uid is None or status.rollout or container is None or champion is None or original is None:
+        return False
+    fresh = container.value != champion.injected_value and container.value in {None, original.injected_value}
+    return fresh and champion.run_name is not None and draft.spec.mode is Mode.AUTOMATIC
+
+
+def _give_champion(draft: Draft) -> Hold:
+    """Give a new target what the one before it served. Its UID is noted once that is done."""
+    champion, container, name = draft.status.champion, draft.container, _deployment(draft)
+    conflict, refusal = field_conflict(draft), draft.refusal(Verb.INJECT_MODEL)
+    if conflict or refusal or champion is None or container is None:
+        reason = refusal.reason if refusal else "FieldConflict"
+        message = conflict or (refusal.message if refusal else "")
+        draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, reason, message)
+        draft.wake(after=_RETRY_SECONDS)
+        return Hold(Stage.BLOCKED, reason, message)
+    variable = draft.spec.target.injection.name
+    draft.do(InjectModel(container.name, variable, champion.injected_value, force=may_force(draft)))
+    message = f"{name} is new: it is given version {champion.version}, which the one before it served"
+    draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.UNKNOWN, "TargetRenewed", message)
+    return Hold(Stage.ROLLING_OUT, "TargetRenewed", message)
+
+
+def field_conflict(draft: Draft) -> str | None:
+    """Return why the owned field may not be changed: another manager has set it and takeover is Refuse."""
+    container = draft.container
+    if container is None or container.value is None or container.manager in {None, FIELD_MANAGER} or may_force(draft):
+        return None
+    return (
+        f"{draft.spec.target.injection.name} of Deployment {draft.spec.target.ref.name} is owned by "
+        f"{container.manager}: remove it from that manifest, or set spec.target.injection.takeover to Force"
+    )
 
 
 def respect_field(draft: Draft) -> Hold | None:

@@ -4,14 +4,13 @@ The owned field is changed once; readiness, golden requests and the bake decide;
 back. A version is champion only after all of it. Strategies with traffic shares take the place of `_observe`.
 """
 
-from retune.api import FIELD_MANAGER
 from retune.api.base import seconds
 from retune.api.spec import Mode
 from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, Stage, Version
 from retune.plan.actions import AcquireLease, InjectModel, SetFinalizer
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.deletion import FINALIZER
-from retune.plan.guards.ownership import may_force
+from retune.plan.guards.ownership import field_conflict, may_force
 from retune.plan.hashing import snapshot_hash
 from retune.plan.observed import Verb
 from retune.plan.rollout.baking import bake
@@ -32,22 +31,11 @@ def begin(draft: Draft) -> Hold | None:
     if candidate.spec_hash != snapshot_hash(draft.spec):
         draft.update(candidate=None)
         return None
-    conflict = _conflict(draft)
+    conflict = field_conflict(draft)
     if conflict:
         return blocked(draft, "FieldConflict", conflict)
     draft.update(rollout=ActiveRollout(version=candidate.version, start_time=draft.now))
     return carry_on(draft)
-
-
-def _conflict(draft: Draft) -> str | None:
-    """Return why the owned field may not be changed: another manager has set it and takeover is Refuse."""
-    container = draft.container
-    if container is None or container.value is None or container.manager in {None, FIELD_MANAGER} or may_force(draft):
-        return None
-    return (
-        f"{draft.spec.target.injection.name} of Deployment {draft.spec.target.ref.name} is owned by "
-        f"{container.manager}: remove it from that manifest, or set spec.target.injection.takeover to Force"
-    )
 
 
 def carry_on(draft: Draft) -> Hold | None:
