@@ -122,7 +122,8 @@ class Reconciler:
             resource = self._cache.resource(key)
             if resource is None:
                 self._reader.forget(key)
-                return state.changed, None
+                unread = key in self._cache.unreadable and await self._writer.say_unreadable(key)
+                return state.changed or unread, None
             observed = await self._reader.observe(resource, refusals=state.refusals, leased=state.leased)
             decision = self._decide(observed, self._clock())
             try:

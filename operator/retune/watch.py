@@ -17,7 +17,7 @@ from retune.api.base import Json
 from retune.cluster.cache import Cache, Name, names_of
 from retune.cluster.client import PAGE, Client, Connection
 from retune.cluster.errors import ApiError
-from retune.cluster.kinds import WATCHED, Kind
+from retune.cluster.kinds import MODEL_OPTIMIZATIONS, WATCHED, Kind
 from retune.metrics import Freshness, Metrics
 from retune.work_queue import Queue
 
@@ -42,8 +42,11 @@ class Intake:
         try:
             concerned = self._cache.put(kind, raw)
         except (ValidationError, KeyError, TypeError, ValueError) as error:
-            _unreadable(kind, raw, error)
-            return False
+            faults = _faults(error)
+            _log_unreadable(kind, raw, faults)
+            if kind is not MODEL_OPTIMIZATIONS or not str(raw["metadata"].get("resourceVersion")).isdecimal():
+                return False
+            concerned = self._cache.put_unreadable(raw, faults)
         self._enqueue(concerned)
         return bool(concerned)
 
@@ -57,10 +60,18 @@ class Intake:
             self._queue.add(key)
 
 
-def _unreadable(kind: Kind, raw: Json, error: Exception) -> None:
+def _faults(error: Exception) -> list[str]:
+    """Return what cannot be read, one sentence a field, without the values that are there."""
+    if not isinstance(error, ValidationError):
+        return [" ".join(str(error).split())[:200]]
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    return [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:5]]
+
+
+def _log_unreadable(kind: Kind, raw: Json, faults: list[str]) -> None:
     meta = raw.get("metadata") or {}
     where = f"{kind.name} {meta.get('namespace')}/{meta.get('name')}"
-    log.error("%s cannot be read and is left alone: %s", where, " ".join(str(error).split())[:500])
+    log.error("%s cannot be read and is left alone: %s", where, "; ".join(faults)[:500])
 
 
 def registry(intake: Intake, *, login: Callable[[], Connection]) -> kopf.OperatorRegistry:

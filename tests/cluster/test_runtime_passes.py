@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from retune.api.objects import ModelOptimization
+from retune.cluster import parse
 from retune.cluster.client import Request
 from retune.cluster.errors import Transient
 from retune.cluster.kinds import DEPLOYMENTS
@@ -53,6 +55,36 @@ async def test_a_second_pass_writes_nothing(bench: Bench) -> None:
         assert not changed
     assert len(bench.spy.writes) == written
     assert bench.resource()["metadata"]["resourceVersion"] == before
+
+
+async def test_a_resource_that_cannot_be_read_says_so_and_nothing_else_is_done(bench: Bench) -> None:
+    """Fault 32: this operator is older than the release that wrote a spec, which may have suspended everything."""
+    bench.deploy()
+    key = bench.declare()
+    operator = bench.operator()
+    await settle(operator, key)
+
+    def of_the_release_before(raw: Json, known: ModelOptimization | None) -> ModelOptimization:
+        newer = [{"name": "x", "type": "FromTheFuture"}] if raw["spec"].get("suspend") else None
+        spec = raw["spec"] | ({"techniques": newer} if newer else {})
+        return parse.resource(raw | {"spec": spec}, known)
+
+    operator.cache.resources._parser = of_the_release_before
+    written = len(bench.spy.writes)
+    bench.patch(bench.path("modeloptimizations", "digits"), {"spec": {"suspend": True}})
+    await settle(operator, key)
+    assert bench.spy.writes[written:] == ["PATCH modeloptimizations/status"]
+    ready = bench.condition("Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "Unreadable")
+    assert "techniques.0.type" in ready["message"]
+    assert bench.condition("Stalled")["status"] == "True"
+    assert bench.condition("Baselined")["reason"] != "Unreadable"
+    await settle(operator, key)
+    assert len(bench.spy.writes) == written + 1
+    bench.patch(bench.path("modeloptimizations", "digits"), {"spec": {"suspend": False}})
+    await settle(operator, key)
+    assert bench.condition("Ready")["reason"] != "Unreadable"
+    assert bench.condition("Stalled")["status"] == "False"
 
 
 async def test_a_restart_writes_nothing(bench: Bench) -> None:

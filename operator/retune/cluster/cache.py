@@ -15,6 +15,7 @@ from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.cluster import parse
 from retune.cluster.kinds import DEPLOYMENTS, JOBS, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, PODS, Kind
 from retune.cluster.parse import JobFacts, PodFacts, RunFacts
+from retune.cluster.unreadable import Unreadable, unreadable
 
 Name = tuple[str, str]
 """Namespace and name."""
@@ -118,6 +119,10 @@ class Shelf(Generic[T]):
             if namespace in {None, name[0]}:
                 self._entries[name] = Entry(entry.uid, 0, entry.value)
 
+    def drop(self, name: Name) -> None:
+        """Forget what is known of an object that is still there."""
+        self._forget(name)
+
     def _forget(self, name: Name) -> None:
         entry = self._entries.pop(name, None)
         if entry is None:
@@ -139,6 +144,8 @@ class Cache:
         self.jobs: Shelf[JobFacts] = Shelf(lambda raw, _: parse.job(raw), lambda _, job: job.owner)
         self.pods: Shelf[PodFacts] = Shelf(lambda raw, _: parse.pod(raw), lambda _, pod: pod.owner)
         self.deployments: Shelf[bytes] = Shelf(lambda raw, _: parse.trimmed_deployment(raw), lambda name, _: name)
+        self.unreadable: dict[str, Unreadable] = {}
+        """ModelOptimizations that this release cannot read, by key."""
         self._shelves: dict[Kind, Shelf[Any]] = {
             MODEL_OPTIMIZATIONS: self.resources,
             OPTIMIZATION_RUNS: self.runs,
@@ -149,17 +156,34 @@ class Cache:
 
     def put(self, kind: Kind, raw: Json) -> set[str]:
         """Take in an object; returns the keys of the ModelOptimizations it concerns, none when nothing changed."""
-        return self._concerned(kind, raw) if self._shelves[kind].put(raw) else set()
+        changed = self._shelves[kind].put(raw)
+        if kind is MODEL_OPTIMIZATIONS and self.resources.get(_name(raw)) is not None:
+            changed = self.unreadable.pop(_key(_name(raw)), None) is not None or changed
+        return self._concerned(kind, raw) if changed else set()
+
+    def put_unreadable(self, raw: Json, faults: Iterable[str]) -> set[str]:
+        """Take in a ModelOptimization that cannot be read: what was read of it before counts no more."""
+        key, known = _key(_name(raw)), self.unreadable.get(_key(_name(raw)))
+        seen = unreadable(raw, faults)
+        if known is not None and known.version >= seen.version:
+            return set()
+        self.resources.drop(_name(raw))
+        self.unreadable[key] = seen
+        return {key}
 
     def remove(self, kind: Kind, raw: Json) -> set[str]:
         """Drop an object; returns the keys of the ModelOptimizations it concerns."""
         concerned = self._concerned(kind, raw) | self._rivals(kind, _name(raw))
         removed = self._shelves[kind].remove(_name(raw), uid=raw["metadata"]["uid"])
+        if kind is MODEL_OPTIMIZATIONS:
+            self.unreadable.pop(_key(_name(raw)), None)
         return concerned if removed else set()
 
     def forget(self, kind: Kind, namespace: str, name: str) -> None:
         """Drop an object that the server says is not there."""
         self._shelves[kind].remove((namespace, name))
+        if kind is MODEL_OPTIMIZATIONS:
+            self.unreadable.pop(_key((namespace, name)), None)
 
     def newest(self, kind: Kind) -> int:
         """Return the highest resourceVersion seen of a kind."""

@@ -73,6 +73,19 @@ class Writer:
         await self._patch(MODEL_OPTIMIZATIONS, path, body)
         return True
 
+    async def say_unreadable(self, key: str) -> bool:
+        """Have a resource that cannot be read say so in its conditions; False where it does already."""
+        seen = self._cache.unreadable[key]
+        conditions = seen.told(datetime.now(UTC))
+        if conditions is None:
+            return False
+        namespace, name = key.split("/")
+        body = {"metadata": {"resourceVersion": str(seen.version)}, "status": {"conditions": conditions}}
+        path = MODEL_OPTIMIZATIONS.path(namespace, name, subresource="status")
+        with suppress(Conflict):  # it has changed meanwhile: the watch brings it
+            await self._client.call(Request("PATCH", path, {}, body, MERGE_PATCH))
+        return True
+
     async def acquire_lease(self, resource: ModelOptimization, action: AcquireLease) -> None:
         """Become the target's one writer; raises Refused (HeldByAnother) while another resource is."""
         namespace = resource.metadata.namespace

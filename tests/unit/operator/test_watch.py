@@ -64,16 +64,17 @@ BROKEN: list[Json] = [
     {"spec": {"model": "a word"}},
     {"spec": None},
     {"metadata": {"name": "broken", "namespace": "ml", "uid": "u", "resourceVersion": "not a number"}},
+    {"metadata": {"name": "broken", "namespace": "ml", "uid": "u"}},
 ]
 
 
-@pytest.mark.parametrize("wrong", BROKEN, ids=["invalid", "no spec", "odd version"])
+@pytest.mark.parametrize("wrong", BROKEN, ids=["invalid", "no spec", "odd version", "no version"])
 def test_an_object_that_cannot_be_read_is_left_alone_and_named(wrong: Json, caplog: pytest.LogCaptureFixture) -> None:
     """Fault 32: one that another version of the API admitted stops nobody else's watch."""
     station = Station(Listing())
-    assert not station.intake.seen(MODEL_OPTIMIZATIONS, stored("broken") | wrong)
+    station.intake.seen(MODEL_OPTIMIZATIONS, stored("broken") | wrong)
     assert "ModelOptimization ml/broken cannot be read" in caplog.text
-    assert station.queue.depth == 0
+    assert station.cache.resource_keys() == []
     assert station.intake.seen(MODEL_OPTIMIZATIONS, stored("digits"))
     assert station.cache.resource_keys() == ["ml/digits"]
 
@@ -83,9 +84,24 @@ async def test_a_list_with_an_object_that_cannot_be_read_brings_the_others() -> 
     station = Station(Listing(stored("broken") | BROKEN[0], stored("digits")))
     await station.resync.once()
     assert station.cache.resource_keys() == ["ml/digits"]
-    assert await station.queue.take() == "ml/digits"
-    repaired = {"resource": MODEL_OPTIMIZATIONS.plural}
-    assert station.metrics.registry.get_sample_value("retune_resync_repaired_total", repaired) == 1
+    assert {await station.queue.take(), await station.queue.take()} == {"ml/broken", "ml/digits"}
+    assert list(station.cache.unreadable) == ["ml/broken"]
+
+
+def test_what_was_read_before_does_not_count_once_a_resource_cannot_be_read() -> None:
+    """Fault 32: a newer spec may suspend what the older one let run."""
+    station = Station(Listing())
+    station.intake.seen(MODEL_OPTIMIZATIONS, stored("digits"))
+    newer = stored("digits", suspend=True, techniques=[{"name": "x", "type": "FromTheFuture"}])
+    newer["metadata"] |= {"resourceVersion": "6", "generation": 2}
+    assert station.intake.seen(MODEL_OPTIMIZATIONS, newer)
+    assert station.cache.resource("ml/digits") is None
+    assert "techniques.0.type" in station.cache.unreadable["ml/digits"].sentence
+    older = stored("digits", suspend=True)
+    older["metadata"] |= {"resourceVersion": "7", "generation": 3}
+    assert station.intake.seen(MODEL_OPTIMIZATIONS, older)
+    assert station.cache.resource("ml/digits") is not None
+    assert not station.cache.unreadable
 
 
 def test_an_unreadable_object_of_another_kind_says_which(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ from retune.cluster.cache import Cache
 from retune.cluster.errors import NotFound
 from retune.cluster.kinds import Kind
 from retune.cluster.reads import Reader
+from retune.cluster.unreadable import Unreadable
 from retune.cluster.writes import Writer
 from retune.contract.results import CandidateSummary, Failure, JobResult, JudgeResult, Reason, Verdict
 from retune.metrics import Metrics
@@ -44,6 +45,11 @@ class MemoryCache:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+
+    @property
+    def unreadable(self) -> dict[str, Unreadable]:
+        """All can be read."""
+        return {}
 
     def resource(self, key: str) -> ModelOptimization | None:
         """Return the resource as the operator has heard of it last."""
