@@ -19,6 +19,7 @@ from optimizer_jobs.measure.answers import UnfitAnswersError, answer_as
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.latency import interleave_until
+from optimizer_jobs.measure.mix import ONE_ROW, Mix, only, usual_size
 from optimizer_jobs.measure.quality import MAIN, evaluate
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, open_bundle, publish
@@ -68,8 +69,9 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
     check_rows_first(opened.signature, uri=request.model.uri)
     step(3, _STEPS, text="reading and checking the data, and asking the model a few rows", about="5 s")
     splits = read_splits(specs_of(request.data), opened, task=request.model.task, into=scratch / "data")
-    opened = with_reading(opened, request.model, splits["validation"], batch=request.serving.batch_size)
-    check_chance(opened, request.model, splits, batch=request.serving.batch_size)
+    usual = usual_size(request.serving.mix)
+    opened = with_reading(opened, request.model, splits["validation"], batch=usual)
+    check_chance(opened, request.model, splits, batch=usual)
     _rehearse(request, opened, splits)
     step(4, _STEPS, text=f"publishing version 1 to {request.store}", about="5 s")
     try:
@@ -97,7 +99,7 @@ def _measured(request: BaselineRequest, bundle: Bundle, splits: Mapping[str, Row
     held_out = joined([splits[name] for name in ("validation", "test") if name in splits])
     store_reference(request.store, bundle.digest, session, held_out, seed=request.seed)
     rows = splits.get("test", splits["validation"])
-    return measure(session, rows, bundle=bundle, seed=request.seed, batch=request.serving.batch_size)
+    return measure(session, rows, bundle=bundle, seed=request.seed, mix=request.serving.mix)
 
 
 def _served(
@@ -126,13 +128,13 @@ def _served(
 def _rehearse(request: BaselineRequest, opened: Opened, splits: Mapping[str, Rows]) -> None:
     """See on a few rows that later stages will not fail, and say which techniques cannot be used."""
     model = request.model
-    rehearse(opened, splits, uri=model.uri, task=model.task, batch=request.serving.batch_size)
+    rehearse(opened, splits, uri=model.uri, task=model.task, sizes=[size for size, _ in request.serving.mix])
     for kind, reason in techniques(opened, splits, task=model.task).items():
         if reason is not None:
             say(f"  {kind} cannot be used: {reason}")
 
 
-def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: int = 1) -> tuple[Measurement, ...]:
+def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, mix: Mix = ONE_ROW) -> tuple[Measurement, ...]:
     """Measure a model.
 
     Args:
@@ -140,7 +142,7 @@ def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: i
         rows: Rows with labels.
         bundle: The model's bundle.
         seed: Seed of the latency measurement.
-        batch: Rows of one request.
+        mix: Sizes of the requests, in rows, with their shares; quality is that of the most frequent size.
 
     Returns:
         The quality metrics of the task, latency percentiles in milliseconds for a request, and the size, each with its
@@ -149,15 +151,16 @@ def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: i
     Raises:
         UnfitAnswersError: The outputs do not fit the task.
     """
-    answers = answer_as(bundle.manifest, session, rows, batch=batch)
+    mix = only(session.signature.batch) if session.signature.batch else mix
+    answers = answer_as(bundle.manifest, session, rows, batch=usual_size(mix))
     measured = {metric: evaluate(metric, answers, rows) for metric in MAIN[bundle.manifest.task]}
     quality = {metric: own_interval(measured[metric])(CONFIDENCE) for metric in measured}
     size = Interval.exact(bundle.manifest.size_bytes)
-    numbers = {**quality, **_latency(session, rows, seed=seed, batch=batch), Metric.SIZE_BYTES: size}
+    numbers = {**quality, **_latency(session, rows, seed=seed, mix=mix), Metric.SIZE_BYTES: size}
     return tuple(_measurement(metric, interval) for metric, interval in numbers.items())
 
 
-def _latency(session: Session, rows: Rows, *, seed: int, batch: int) -> dict[Metric, Interval]:
+def _latency(session: Session, rows: Rows, *, seed: int, mix: Mix) -> dict[Metric, Interval]:
     timings = interleave_until(
         {SUBJECT: session},
         rows,
@@ -165,7 +168,7 @@ def _latency(session: Session, rows: Rows, *, seed: int, batch: int) -> dict[Met
         quantiles=tuple(_QUANTILES.values()),
         confidence=CONFIDENCE,
         seed=seed,
-        batch=session.signature.batch or min(batch, len(rows)),
+        mix=mix,
     )[SUBJECT]
     return {
         metric: timings.percentile(quantile, confidence=CONFIDENCE, seed=seed)
@@ -193,7 +196,7 @@ def _version_one(request: BaselineRequest, model: Fetched, opened: Opened, *, ro
         accepts_missing=opened.accepts_missing,
         techniques=(),
         lineage=lineage,
-        golden=record(open_model(opened.model, engine), rows),
+        golden=record(open_model(opened.model, engine), rows, sizes=[size for size, _ in request.serving.mix]),
     )
 
 

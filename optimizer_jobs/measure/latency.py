@@ -3,6 +3,9 @@
 In every round, each model gets one short block of calls, in random order, in one process. Ratios compare blocks of the
 same round. Intervals come from resampling whole rounds, because calls within a block are not independent. Numbers that
 were measured one after the other, or on different machines, must never be compared.
+
+Where requests differ in size, every block has each size at least once and otherwise in its share, in the same order for
+all models; a size that would be rarer counts by its share.
 """
 
 import gc
@@ -17,19 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.measure.mix import (
+    ONE_ROW,
+    Floats,
+    Mix,
+    Pooled,
+    quantile_of_each,
+    weights,
+)
 from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.measure.stream import Feed, Stream
 from optimizer_jobs.models.engine import Session
 from optimizer_jobs.progress import say
 
-Milliseconds = NDArray[np.float64]
-Feed = Mapping[str, NDArray[np.generic]]
-
+Milliseconds = Floats
 NS_PER_MS = 1e6
-MAX_FEEDS = 256
-"""Most different inputs that the calls rotate through."""
-MIN_FEEDS = 8
-FEED_BYTES = 64 << 20
-"""Most memory for these inputs; if inputs are large, there are fewer, but at least MIN_FEEDS."""
 WARM_UP_SECONDS = 5.0
 """Longest warm-up of a model."""
 LEAST_CALLS = 10
@@ -45,6 +50,8 @@ DRAWS = 2000
 DRAWS_PER_LOOK = 300
 POOLED_DRAWS = 400
 ROUNDS_BETWEEN_LOOKS = 40
+LEAST_GROUPS = 10
+"""Rounds are joined, for quantiles of a size with few calls in each, as long as so many groups of rounds remain."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +62,41 @@ class Timings:
     """(rounds, calls) in milliseconds."""
     first_call_ms: float
     """Time of the very first call, which may include preparations of the engine."""
+    mix: Mix = ONE_ROW
+    """Sizes of the requests."""
+    order: tuple[int, ...] = ()
+    """(calls,): the size of each call of a block; empty where all are alike."""
 
     @property
     def calls(self) -> int:
         """Number of timed calls."""
         return int(self.blocks.size)
 
+    @property
+    def pooled(self) -> Pooled:
+        """All calls together, in milliseconds."""
+        return Pooled(self.blocks, weights(self.mix, self.order))
+
     def percentile(self, q: float, *, confidence: float = 0.95, seed: int = 0) -> Interval:
         """Return quantile `q` (0..1) of all calls in milliseconds, with an interval from resampled blocks."""
         generator = np.random.default_rng(seed)
-        value = float(np.quantile(self.blocks, q))
-        rounds = len(self.blocks)
-        drawn = [np.quantile(self.blocks[generator.integers(0, rounds, rounds)], q) for _ in range(POOLED_DRAWS)]
-        return _around(value, np.asarray(drawn), confidence=confidence, samples=self.calls)
+        pooled, rounds = self.pooled, len(self.blocks)
+        drawn = [pooled.quantile(q, generator.integers(0, rounds, rounds)) for _ in range(POOLED_DRAWS)]
+        return _around(pooled.quantile(q), np.asarray(drawn), confidence=confidence, samples=self.calls)
+
+    def quantile_of_blocks(self, q: float) -> Milliseconds:
+        """Return quantile `q` (0..1) of each block in milliseconds, (rounds,)."""
+        return quantile_of_each(self.blocks, q, weighing=weights(self.mix, self.order))
+
+    def of_size(self, size: int) -> "Timings":
+        """Return the timings of the requests of one size; rounds that have few of them are joined."""
+        if len(self.mix) == 1:
+            return self
+        mine = self.blocks[:, np.asarray(self.order) == size]
+        rounds, calls = mine.shape
+        joined = max(1, min(math.ceil(LEAST_CALLS / calls), rounds // LEAST_GROUPS))
+        kept = rounds - rounds % joined
+        return Timings(mine[:kept].reshape(kept // joined, joined * calls), self.first_call_ms)
 
 
 @dataclass(frozen=True)
@@ -89,7 +118,7 @@ def interleave(
     subjects: Mapping[str, Session],
     rows: Rows,
     *,
-    batch: int = 1,
+    mix: Mix = ONE_ROW,
     blocks: int,
     calls_per_block: int,
     block_ms: float = math.inf,
@@ -101,7 +130,7 @@ def interleave(
     Args:
         subjects: The models by name; within a round, all get the same inputs in the same order.
         rows: Real inputs that the calls rotate through.
-        batch: Rows of one call.
+        mix: Sizes of the requests, in rows, with their shares.
         blocks: Number of rounds, and so of blocks of each model.
         calls_per_block: Timed calls of a block.
         block_ms: Longest block; slow models get fewer calls, but at least LEAST_CALLS.
@@ -111,7 +140,7 @@ def interleave(
     Returns:
         Timings by the model's name.
     """
-    race = _Race(subjects, rows, batch=batch, calls=calls_per_block, warmup=warmup, seed=seed)
+    race = _Race(subjects, rows, mix=mix, calls=calls_per_block, warmup=warmup, seed=seed)
     race.shorten_blocks(block_ms)
     race.run(blocks)
     return race.timings()
@@ -125,7 +154,7 @@ def interleave_until(
     quantiles: Sequence[float],
     confidence: float,
     seed: int,
-    batch: int = 1,
+    mix: Mix = ONE_ROW,
     effort: Effort = Effort(),
 ) -> dict[str, Timings]:
     """Time models as `interleave` does, until all ratios are known closely or the effort is spent.
@@ -137,13 +166,13 @@ def interleave_until(
         quantiles: Quantiles (0..1) of the latency whose ratios must be known.
         confidence: Confidence (0..1) of the ratios' intervals.
         seed: Seed of the order and of the choice of rows.
-        batch: Rows of one call.
+        mix: Sizes of the requests, in rows, with their shares.
         effort: When to stop.
 
     Returns:
         Timings by the model's name.
     """
-    race = _Race(subjects, rows, batch=batch, calls=effort.calls_per_block, warmup=20, seed=seed)
+    race = _Race(subjects, rows, mix=mix, calls=effort.calls_per_block, warmup=20, seed=seed)
     race.shorten_blocks(effort.block_ms)
     began = monotonic()
     while len(race.rounds) < effort.max_rounds:
@@ -174,7 +203,7 @@ def ratio(a: Timings, b: Timings, q: float, *, confidence: float = 0.95, seed: i
     """
     if a.blocks.shape != b.blocks.shape:
         raise ValueError("a ratio needs two models that were measured in the same rounds")
-    logs = np.log(np.quantile(b.blocks, q, axis=1)) - np.log(np.quantile(a.blocks, q, axis=1))
+    logs = np.log(b.quantile_of_blocks(q)) - np.log(a.quantile_of_blocks(q))
     generator = np.random.default_rng(seed)
     drawn = _trimmed_mean(logs[generator.integers(0, len(logs), (draws, len(logs)))])
     log_ratio = _around(float(_trimmed_mean(logs)), drawn, confidence=confidence, samples=a.calls)
@@ -208,17 +237,17 @@ def aa_check(
         None when all intervals stay within the band; otherwise the largest deviation.
     """
     ratios = {q: ratio(first, second, q, confidence=confidence) for q in quantiles}
-    q, worst = max(ratios.items(), key=lambda quantile: _deviation(quantile[1]))
-    if _deviation(worst) <= 1 + band:
+    q, worst = max(ratios.items(), key=lambda quantile: deviation(quantile[1]))
+    if deviation(worst) <= 1 + band:
         return None
     return Unrest(
-        _deviation(worst),
+        deviation(worst),
         f"the champion measured against itself came out at {worst.low:.3f}..{worst.high:.3f} of its own p{100 * q:g} "
         f"latency, outside {1 / (1 + band):.3f}..{1 + band:.3f}",
     )
 
 
-def _deviation(ratio_to_itself: Interval) -> float:
+def deviation(ratio_to_itself: Interval) -> float:
     """Return how far the worse end of a ratio lies from 1, as a factor."""
     return max(ratio_to_itself.high, 1 / ratio_to_itself.low)
 
@@ -227,32 +256,34 @@ class _Race:
     """Models that are warmed up, and the rounds that were measured so far."""
 
     def __init__(
-        self, subjects: Mapping[str, Session], rows: Rows, *, batch: int, calls: int, warmup: int, seed: int
+        self, subjects: Mapping[str, Session], rows: Rows, *, mix: Mix, calls: int, warmup: int, seed: int
     ) -> None:
         self._random = random.Random(seed)
         self._subjects = dict(subjects)
-        self._feeds = _feeds(rows, batch, self._random)
-        self._calls = calls
+        self._stream = Stream(rows, mix, self._random)
+        self._lead = self._stream.first(LEAD_IN_CALLS)
+        self._order = self._stream.order(calls)
         self.rounds: list[dict[str, Milliseconds]] = []
-        self._first = {name: _first_call(session, self._feeds[0]) for name, session in self._subjects.items()}
-        self._medians = {name: self._warm_up(name, warmup) for name in self._subjects}
+        self._first = {name: _first_call(session, self._lead[0]) for name, session in self._subjects.items()}
+        self._means = {name: self._warm_up(name, warmup) for name in self._subjects}
 
     def _warm_up(self, name: str, most: int) -> float:
-        """Run blocks until two successive medians agree, or the time is over; return the last median in ms."""
-        calls = max(3, min(20, int(100 / self._first[name])))
+        """Run blocks until the usual time of a call is the same twice, or the time is over; return it in ms."""
+        order = self._stream.order(max(3, min(20, int(100 / self._first[name]))))
+        requests = self._stream.requests(order, 0)
         before, began = math.inf, monotonic()
         for _ in range(max(1, most)):
-            median = float(np.median(_block(self._subjects[name], self._feeds, 0, calls)))
-            if abs(median / before - 1) < STABLE or monotonic() - began > WARM_UP_SECONDS:
-                return median
-            before = median
+            usual = _usual(self._stream.mix, order, _block(self._subjects[name], requests, self._lead))
+            if abs(usual / before - 1) < STABLE or monotonic() - began > WARM_UP_SECONDS:
+                return usual
+            before = usual
         return before
 
     def shorten_blocks(self, block_ms: float) -> None:
         """Reduce the calls of a block, not below LEAST_CALLS, so that the slowest model takes at most `block_ms`."""
-        slowest = max(self._medians.values())
-        if self._calls > LEAST_CALLS and self._calls * slowest > block_ms:
-            self._calls = max(LEAST_CALLS, int(block_ms / slowest))
+        slowest, calls = max(self._means.values()), len(self._order)
+        if calls > LEAST_CALLS and calls * slowest > block_ms:
+            self._order = self._stream.order(max(LEAST_CALLS, int(block_ms / slowest)))
 
     def run(self, rounds: int, *, until: float = math.inf) -> None:
         """Measure more rounds; stop early when the clock (`monotonic`, in seconds) reaches `until`."""
@@ -262,24 +293,26 @@ class _Race:
                 if monotonic() > until:
                     return
                 self._random.shuffle(names)
-                start = len(self.rounds) * self._calls
-                blocks = {name: _block(self._subjects[name], self._feeds, start, self._calls) for name in names}
-                self.rounds.append(blocks)
+                requests = self._stream.requests(self._order, len(self.rounds))
+                self.rounds.append({name: _block(self._subjects[name], requests, self._lead) for name in names})
 
     def timings(self) -> dict[str, Timings]:
         """Return the timings so far, by the model's name."""
         return {
-            name: Timings(blocks=np.stack([blocks[name] for blocks in self.rounds]), first_call_ms=self._first[name])
+            name: Timings(
+                blocks=np.stack([blocks[name] for blocks in self.rounds]),
+                first_call_ms=self._first[name],
+                mix=self._stream.mix,
+                order=self._order,
+            )
             for name in self._subjects
         }
 
 
-def _feeds(rows: Rows, batch: int, generator: random.Random) -> list[Feed]:
-    """Return the inputs of single calls, cut beforehand so that slicing is not timed."""
-    call_bytes = sum(values[:1].nbytes for values in rows.inputs.values()) * batch
-    count = max(MIN_FEEDS, min(MAX_FEEDS, FEED_BYTES // max(1, call_bytes)))
-    picks = np.asarray(generator.choices(range(len(rows)), k=count * batch)).reshape(count, batch)
-    return [rows.take(pick).inputs for pick in picks]
+def _usual(mix: Mix, order: Sequence[int], times: Milliseconds) -> float:
+    """Return the mean over sizes of the median time, by their shares."""
+    sizes = np.asarray(order)
+    return sum(float(share) * float(np.median(times[sizes == size])) for size, share in mix)
 
 
 def _first_call(session: Session, feed: Feed) -> float:
@@ -288,12 +321,11 @@ def _first_call(session: Session, feed: Feed) -> float:
     return (perf_counter_ns() - began) / NS_PER_MS
 
 
-def _block(session: Session, feeds: Sequence[Feed], start: int, calls: int) -> Milliseconds:
+def _block(session: Session, requests: Sequence[Feed], lead: Sequence[Feed]) -> Milliseconds:
     """Return the times (calls,) in milliseconds of a block of calls, after an untimed lead-in."""
-    _lead_in(session, feeds)
-    times = np.empty(calls)
-    for call in range(calls):
-        feed = feeds[(start + call) % len(feeds)]
+    _lead_in(session, lead)
+    times = np.empty(len(requests))
+    for call, feed in enumerate(requests):
         began = perf_counter_ns()
         session.run(feed)
         times[call] = perf_counter_ns() - began
@@ -303,8 +335,8 @@ def _block(session: Session, feeds: Sequence[Feed], start: int, calls: int) -> M
 def _lead_in(session: Session, feeds: Sequence[Feed]) -> None:
     began = perf_counter_ns()
     calls = 0
-    while calls < LEAD_IN_CALLS or (perf_counter_ns() - began) / NS_PER_MS < LEAD_IN_MS:
-        session.run(feeds[calls % LEAD_IN_CALLS])
+    while calls < len(feeds) or (perf_counter_ns() - began) / NS_PER_MS < LEAD_IN_MS:
+        session.run(feeds[calls % len(feeds)])
         calls += 1
 
 

@@ -2,7 +2,8 @@
 
 Every repeat starts a fresh process for each model, because a process does not give memory back. The processes of a
 repeat take turns in random order, so that a disturbance affects all of them alike; ratios compare turns of the same
-round. Energy and cost are only estimates: CPU time multiplied by a factor.
+round. Where requests differ in size, a turn has a part for each size, and the parts count by their shares. Energy and
+cost are only estimates: CPU time multiplied by a factor.
 """
 
 import json
@@ -16,6 +17,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ from onnx import TensorProto, helper, save
 from scipy.stats import t as student
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.measure.mix import Mix, mean_rows
 from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.measure.stream import feeds
 from optimizer_jobs.measure.subject_process import save_feeds
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.runtime import EngineError, EngineOptions, limited
@@ -48,7 +52,7 @@ TURNS = 8
 """Turns of each process in a repeat."""
 TURN_SECONDS = 0.15
 FEEDS = 32
-"""Most different requests that a process rotates through."""
+"""Most different requests of one size that a process rotates through."""
 FEED_BYTES = 32 << 20
 ANSWER_SECONDS = 900.0
 """Longest time to wait for an answer of a process; TensorRT takes minutes to build an engine."""
@@ -87,8 +91,8 @@ class Usage:
 class Conditions:
     """The conditions of a measurement."""
 
-    batch: int
-    """Rows of one request."""
+    mix: Mix
+    """Sizes of the requests, in rows, with their shares."""
     threads: int
     """CPUs that the server may use; a model with fewer threads gets more callers at the same time."""
     serving: Serving
@@ -120,7 +124,7 @@ def measure_resources(
     """
     generator = random.Random(conditions.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        bench = _Bench(Path(scratch), rows, batch=conditions.batch, threads=conditions.threads, generator=generator)
+        bench = _Bench(Path(scratch), rows, mix=conditions.mix, threads=conditions.threads, generator=generator)
         repeats = [_repeat(subjects, bench, generator) for _ in range(conditions.repeats)]
     readings = {name: _Readings.joined([repeat[name] for repeat in repeats]) for name in subjects}
     return {
@@ -147,11 +151,12 @@ class _Readings:
     """(R,): peak memory of the whole process in bytes."""
 
     @classmethod
-    def of_process(cls, opened: Mapping[str, float], turns: Sequence[Mapping[str, float]]) -> "_Readings":
-        """Return the readings of one process, from its answers after opening the model and after each turn."""
+    def of_process(cls, opened: Mapping[str, float], turns: Sequence["_Turn"], mix: Mix) -> "_Readings":
+        """Return the readings of one process, from its answers after opening the model and in each turn."""
+        rows = mean_rows(mix)
         return cls(
-            rate=np.asarray([turn["rows"] / turn["wall"] for turn in turns]),
-            cpu=np.asarray([turn["cpu"] / turn["rows"] for turn in turns]),
+            rate=np.asarray([rows / _per_request(turn, "wall", mix) for turn in turns]),
+            cpu=np.asarray([_per_request(turn, "cpu", mix) / rows for turn in turns]),
             peak=np.maximum([opened["peak"]], _LEAST_BYTES),
             process=np.asarray([opened["process"]]),
         )
@@ -167,17 +172,26 @@ class _Readings:
         )
 
 
+_Turn = Mapping[int, Mapping[str, float]]
+"""A process's answers in a turn, by the size of the requests."""
+
+
+def _per_request(turn: _Turn, what: str, mix: Mix) -> float:
+    """Return the seconds of wall time or CPU time that a request of the mix takes."""
+    return sum(float(share) * turn[size][what] / turn[size]["calls"] for size, share in mix)
+
+
 class _Bench:
     """The files that all processes of a measurement read."""
 
-    def __init__(self, folder: Path, rows: Rows, *, batch: int, threads: int, generator: random.Random) -> None:
+    def __init__(self, folder: Path, rows: Rows, *, mix: Mix, threads: int, generator: random.Random) -> None:
         self._threads = threads
+        self.mix = mix
         self._inputs = list(rows.inputs)
         self._feeds, self._empty = folder / "feeds.npz", folder / "empty.onnx"
-        request_bytes = batch * sum(values[:1].nbytes for values in rows.inputs.values())
-        count = max(1, min(FEEDS, FEED_BYTES // max(1, request_bytes)))
-        picks = np.asarray(generator.choices(range(len(rows)), k=count * batch)).reshape(count, batch)
-        save_feeds(self._feeds, [rows.take(pick).inputs for pick in picks], self._inputs)
+        room = FEED_BYTES // len(mix)
+        by_size = [feeds(rows, size, generator, least=1, most=FEEDS, room=room) for size, _ in mix]
+        save_feeds(self._feeds, list(chain.from_iterable(by_size)), self._inputs)
         _save_empty(self._empty)
 
     def setup(self, served: Served) -> dict[str, Any]:
@@ -196,16 +210,21 @@ class _Bench:
 def _repeat(subjects: Mapping[str, Served], bench: _Bench, generator: random.Random) -> dict[str, _Readings]:
     """Start a process for each model, one after the other, then let them take turns."""
     names = list(subjects)
-    turns: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    turns: dict[str, list[_Turn]] = {name: [] for name in names}
     with ExitStack() as stack:
         generator.shuffle(names)
         processes = {name: stack.enter_context(_started(name)) for name in names}
         opened = {name: processes[name].ask(bench.setup(subjects[name])) for name in names}
         for _ in range(TURNS):
             generator.shuffle(names)
+            turn: dict[str, dict[int, dict[str, float]]] = {name: {} for name in names}
+            for size, _ in bench.mix:
+                wanted = {"seconds": TURN_SECONDS / len(bench.mix), "size": size}
+                for name in names:
+                    turn[name][size] = processes[name].ask(wanted)
             for name in names:
-                turns[name].append(processes[name].ask({"seconds": TURN_SECONDS}))
-    return {name: _Readings.of_process(opened[name], turns[name]) for name in subjects}
+                turns[name].append(turn[name])
+    return {name: _Readings.of_process(opened[name], turns[name], bench.mix) for name in subjects}
 
 
 class _Process:

@@ -42,45 +42,57 @@ def main() -> None:
 
 def _serve(lines: Iterator[bytes], answers: BinaryIO) -> None:
     setup = json.loads(next(lines))
-    feeds = load_feeds(Path(setup["feeds"]), setup["inputs"])
+    feeds = _by_size(load_feeds(Path(setup["feeds"]), setup["inputs"]))
     options = EngineOptions.model_validate(setup["engine"])
     open_model(Path(setup["empty"]), options)  # from here on the engine itself is in memory
     before = _memory()
     session = open_model(Path(setup["model"]), options)
     with ThreadPoolExecutor(setup["callers"]) as threads:
         callers = _Callers(session, feeds, threads, number=setup["callers"])
-        callers.call_for(0.0)
+        for size in feeds:
+            callers.call_for(0.0, size=size)
         peak = _peak()
         _say(answers, {"peak": peak - before, "process": peak})
         for line in lines:
-            _say(answers, callers.call_for(float(json.loads(line)["seconds"])))
+            asked = json.loads(line)
+            _say(answers, callers.call_for(float(asked["seconds"]), size=int(asked["size"])))
+
+
+def _by_size(feeds: Sequence[Feed]) -> dict[int, list[Feed]]:
+    """Return the inputs of single calls by their number of rows."""
+    sizes: dict[int, list[Feed]] = {}
+    for feed in feeds:
+        sizes.setdefault(len(next(iter(feed.values()))), []).append(feed)
+    return sizes
 
 
 class _Callers:
     """Callers that call a model at the same time, each without pause."""
 
-    def __init__(self, session: Session, feeds: Sequence[Feed], threads: ThreadPoolExecutor, *, number: int) -> None:
+    def __init__(
+        self, session: Session, feeds: Mapping[int, Sequence[Feed]], threads: ThreadPoolExecutor, *, number: int
+    ) -> None:
         self._session, self._feeds, self._threads, self._number = session, feeds, threads, number
-        self._batch = len(next(iter(feeds[0].values())))
 
-    def call_for(self, seconds: float) -> dict[str, float]:
-        """Call the model for that long; return answered rows, CPU seconds of all threads, and wall seconds."""
-        self._call_until(0.0, least=_LEAD_IN_CALLS)
+    def call_for(self, seconds: float, *, size: int) -> dict[str, float]:
+        """Make requests of `size` rows for that long; return their number, CPU seconds of all threads, wall seconds."""
+        feeds = self._feeds[size]
+        self._call_until(0.0, feeds, least=_LEAD_IN_CALLS)
         began, cpu = time.monotonic(), time.process_time()
-        calls = self._call_until(began + seconds, least=_LEAST_CALLS)
-        return {"rows": calls * self._batch, "cpu": time.process_time() - cpu, "wall": time.monotonic() - began}
+        calls = self._call_until(began + seconds, feeds, least=_LEAST_CALLS)
+        return {"calls": calls, "cpu": time.process_time() - cpu, "wall": time.monotonic() - began}
 
-    def _call_until(self, end: float, *, least: int) -> int:
+    def _call_until(self, end: float, feeds: Sequence[Feed], *, least: int) -> int:
         """Return the number of calls that all callers made until the time `end`; each makes at least `least`."""
         if self._number == 1:
-            return self._one_caller(end, least)
-        counts = [self._threads.submit(self._one_caller, end, least) for _ in range(self._number)]
+            return self._one_caller(end, feeds, least)
+        counts = [self._threads.submit(self._one_caller, end, feeds, least) for _ in range(self._number)]
         return sum(count.result() for count in counts)
 
-    def _one_caller(self, end: float, least: int) -> int:
+    def _one_caller(self, end: float, feeds: Sequence[Feed], least: int) -> int:
         calls = 0
         while calls < least or time.monotonic() < end:
-            self._session.run(self._feeds[calls % len(self._feeds)])
+            self._session.run(feeds[calls % len(feeds)])
             calls += 1
         return calls
 

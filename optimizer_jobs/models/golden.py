@@ -5,14 +5,15 @@ Protocol v2.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, cycle, islice
 from typing import Any
 
 import numpy as np
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.models.engine import Array, EngineError, Session
-from optimizer_jobs.signature import TEXT, TensorSpec
+from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 from retune.contract.requests import Document
 
 _DATATYPES = {
@@ -34,7 +35,7 @@ GOLDEN_ID = "retune-golden"
 """Id of every golden request; a server that sees it knows that no user asks, and does not capture it."""
 
 _NUMBERS_LIMIT = 400_000
-"""Input numbers that all golden requests together may have; models with large inputs get fewer requests."""
+"""Numbers that all golden requests, or all answers, together may have; models with large rows get fewer requests."""
 
 _DIGITS = 7
 """Significant digits that are kept of a float: as many as a 32-bit float has."""
@@ -72,25 +73,40 @@ class Golden(Document):
     """Largest relative difference of a float."""
 
 
-def record(session: Session, rows: Rows, count: int = 8) -> Golden:
-    """Return golden requests of one row each, spread evenly over the rows without missing values.
+def record(session: Session, rows: Rows, count: int = 8, *, sizes: Sequence[int] = (1,)) -> Golden:
+    """Return golden requests of the sizes that serve, in turn, spread evenly over the rows without missing values.
 
     Where every row has some, requests are spread over all rows, and missing numbers are null.
 
     Args:
         session: The open model that answers them.
         rows: Rows to take the requests from.
-        count: Largest number of requests. A model with a fixed batch gets requests of that many rows.
+        count: Largest number of requests.
+        sizes: Rows of the requests that serve. A model with a fixed batch gets requests of that many rows instead.
 
     Raises:
         EngineError: An answer is not finite, which JSON cannot write.
     """
     rows = _most_complete(rows)
-    size = session.signature.batch or 1
-    row_numbers = sum(spec.row_size for spec in session.signature.inputs)
-    affordable = min(count, max(1, _NUMBERS_LIMIT // (row_numbers * size)))
-    starts = np.unique(np.linspace(0, max(0, len(rows) - size), num=affordable).astype(int))
-    return Golden(requests=tuple(_ask(session, rows.take(slice(start, start + size))) for start in starts))
+    fixed, most = session.signature.batch, _NUMBERS_LIMIT // _row_numbers(session.signature)
+    fitting = max(1, most // len(sizes))
+    wanted = [fixed] if fixed else [min(size, len(rows), fitting) for size in sizes]
+    asked = _affordable(dict.fromkeys(wanted), count, rows=most)
+    starts = np.linspace(0, max(0, len(rows) - min(wanted)), num=len(asked)).astype(int)
+    last = [max(0, len(rows) - size) for size in asked]
+    spans = dict.fromkeys(zip(np.minimum(starts, last).tolist(), asked, strict=True))
+    return Golden(requests=tuple(_ask(session, rows.take(slice(start, start + size))) for start, size in spans))
+
+
+def _row_numbers(signature: Signature) -> int:
+    """Return the numbers of a row, of its inputs or of its outputs, whichever are more."""
+    return max(sum(spec.row_size for spec in specs) for specs in (signature.inputs, signature.outputs))
+
+
+def _affordable(sizes: Iterable[int], count: int, *, rows: int) -> list[int]:
+    """Return at most `count` sizes in turn that have at most `rows` rows together, but always one."""
+    turns = list(islice(cycle(sizes), count))
+    return [size for size, total in zip(turns, accumulate(turns), strict=True) if total <= rows] or turns[:1]
 
 
 def _most_complete(rows: Rows) -> Rows:

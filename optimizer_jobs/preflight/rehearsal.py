@@ -5,7 +5,7 @@ hours are spent. It changes nothing and measures nothing.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,15 +30,15 @@ FEW = 16
 """Rows that a rehearsal asks, spread over all."""
 
 
-def rehearse(opened: Opened, splits: Mapping[str, Rows], *, uri: str, task: Task, batch: int = 1) -> None:
-    """Open the model, ask it single rows and requests of the usual size, find its answers, and record golden requests.
+def rehearse(opened: Opened, splits: Mapping[str, Rows], *, uri: str, task: Task, sizes: Sequence[int] = (1,)) -> None:
+    """Open the model, ask it single rows and requests as they serve, find its answers, and record golden requests.
 
     Args:
         opened: The model as delivered.
         splits: Rows that it takes, by split; those that later stages use are preferred.
         uri: Name by which people know it.
         task: What it does.
-        batch: Rows of a usual request.
+        sizes: Rows of the requests that serve.
 
     Raises:
         JobError: ModelInvalid, with the first stage that fails and why.
@@ -48,14 +48,14 @@ def rehearse(opened: Opened, splits: Mapping[str, Rows], *, uri: str, task: Task
     try:
         with stage("opening it"):
             session = open_model(opened.model, EngineOptions(spinning=False))
-        for size in _sizes(session, few, batch):
+        for size in _sizes(session, few, sizes):
             with stage(f"a request of {size} row{'s' if size > 1 else ''}"):
                 session.run(few.take(np.arange(size) % len(few)).inputs)
         with stage("finding its answers"):
             reading = opened.signature.reading
             answer(session, few, task=task, classes=opened.classes or None, reading=reading, batch=FEW)
         with stage("recording golden requests"):
-            _replay(session, _preferred(splits, "validation", "test"))
+            _replay(session, _preferred(splits, "validation", "test"), sizes)
     except (EngineError, UnfitAnswersError) as error:
         raise cannot_run(error, uri=uri, task=task) from error
 
@@ -93,15 +93,15 @@ def _spread(rows: Rows) -> Rows:
     return rows.take(np.unique(np.linspace(0, len(rows) - 1, num=min(FEW, len(rows))).astype(int)))
 
 
-def _sizes(session: Session, rows: Rows, batch: int) -> tuple[int, ...]:
-    """Return the sizes of requests to try: that which the model fixes, or one row, the usual size, and several rows."""
+def _sizes(session: Session, rows: Rows, served: Sequence[int]) -> tuple[int, ...]:
+    """Return the sizes to try: that which the model fixes, or one row, those that serve, and several rows."""
     fixed = session.signature.batch
-    return (fixed,) if fixed else tuple(sorted({1, batch, len(rows)}))
+    return (fixed,) if fixed else tuple(sorted({1, *served, len(rows)}))
 
 
-def _replay(session: Session, rows: Rows) -> None:
+def _replay(session: Session, rows: Rows, sizes: Sequence[int]) -> None:
     """Record golden requests, ask them again as a server would, and compare; raises EngineError when answers differ."""
-    golden = record(session, rows)
+    golden = record(session, rows, sizes=sizes)
     names = {spec.name: spec for spec in session.signature.inputs}
     for request in golden.requests:
         feeds = {tensor.name: _array(tensor, names[tensor.name].dtype) for tensor in request.inputs}

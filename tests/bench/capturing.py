@@ -27,6 +27,7 @@ from rich.table import Table
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.latency import Effort, Timings, interleave_until, ratio
+from optimizer_jobs.measure.mix import only
 from optimizer_jobs.models.engine import Array
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.signature import Signature
@@ -83,7 +84,7 @@ def main() -> None:
         print(f"asking both servers for {EFFORT.max_seconds:g} s at most ...", file=sys.stderr)
         began = time.monotonic()
         timings = interleave_until(
-            servers, rows, reference=PLAIN, quantiles=QUANTILES, confidence=0.95, seed=0, batch=ROWS, effort=EFFORT
+            servers, rows, reference=PLAIN, quantiles=QUANTILES, confidence=0.95, seed=0, mix=only(ROWS), effort=EFFORT
         )
         Console(width=100).print(_table(timings, servers[CAPTURING], seconds=time.monotonic() - began))
 

@@ -14,6 +14,7 @@ from onnx import helper
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure import resources
+from optimizer_jobs.measure.mix import ONE_ROW, only
 from optimizer_jobs.measure.resources import Conditions, Served, Usage, measure_resources
 from optimizer_jobs.measure.subject_process import load_feeds, save_feeds
 from optimizer_jobs.models.runtime import EngineError, EngineOptions
@@ -45,7 +46,7 @@ def found(delivered: Path, wide: Path, splits: dict[str, Rows]) -> dict[str, Usa
     """A small and a wide model measured side by side."""
     subjects = {"small": Served(delivered / "mlp.onnx", EngineOptions()), "wide": Served(wide, EngineOptions())}
     serving = Serving(watts_per_cpu="20", price_per_cpu_hour="0.36")
-    conditions = Conditions(batch=4, threads=1, serving=serving, repeats=2, seed=0)
+    conditions = Conditions(mix=only(4), threads=1, serving=serving, repeats=2, seed=0)
     return measure_resources(subjects, splits["validation"], reference="small", conditions=conditions)
 
 
@@ -85,7 +86,7 @@ def test_a_model_that_refuses_the_rows_is_named(delivered: Path, splits: dict[st
     rows = splits["test"]
     narrow = Rows(inputs={"x": rows.inputs["x"][:, :63]}, labels=rows.labels, digest=rows.digest)
     subjects = {"candidate": Served(delivered / "mlp.onnx", EngineOptions())}
-    conditions = Conditions(batch=1, threads=1, serving=Serving(), repeats=1, seed=0)
+    conditions = Conditions(mix=ONE_ROW, threads=1, serving=Serving(), repeats=1, seed=0)
     with pytest.raises(EngineError, match=r"candidate: [\s\S]*64"):
         measure_resources(subjects, narrow, reference="candidate", conditions=conditions)
 

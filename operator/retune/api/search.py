@@ -1,11 +1,12 @@
 """`spec.search` and `spec.serving`: how combinations are explored, and the conditions they are measured under."""
 
 from enum import StrEnum
-from typing import Literal
+from fractions import Fraction
+from typing import Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
-from retune.api.base import SET, ApiModel, Decimal, Duration, Memory, if_decimal, if_duration, rules
+from retune.api.base import SET, ApiModel, Decimal, Duration, Memory, if_decimal, if_duration, map_list, rules
 
 _LONG_ENOUGH = if_duration("self.maxDuration", "duration(self.maxDuration) >= duration('30s')")
 _SOME_HOURS = if_decimal("self.maxCpuHours", "double(self.maxCpuHours) > 0.0")
@@ -67,11 +68,46 @@ def _not_negative(field: str) -> tuple[str, str]:
     return if_decimal(f"self.{field}", f"double(self.{field}) >= 0.0"), f"serving.{field} must not be negative"
 
 
+_WEIGHS = "serving.batches: a weight must be above 0"
+_BATCHES_ONLY = "give serving.batchSize or serving.batches, not both"
+_ONCE = "serving.batches: each size may be given once"
+
+
+def _is_usual(size: int | None) -> bool:
+    """Return whether a size means the same as none. Stored objects have it from when 1 was the default."""
+    return size == 1
+
+
+class Batch(ApiModel):
+    """Requests of one size."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules((if_decimal("self.weight", "double(self.weight) > 0.0"), _WEIGHS)),
+    )
+
+    size: int = Field(ge=1, le=1024)
+    """Rows of a request."""
+    weight: Decimal = "1"
+    """How many requests have this size, relative to the weights of the other sizes."""
+
+    @model_validator(mode="after")
+    def _weighs(self) -> Self:
+        if Fraction(self.weight) <= 0:
+            raise ValueError(_WEIGHS)
+        return self
+
+
+def at_size(metric: str, size: int) -> str:
+    """Return the name of a latency metric in requests of `size` rows, such as `latency_p95_ms@32`."""
+    return f"{metric}@{size}"
+
+
 class Serving(ApiModel):
     """Where and how the model serves. Candidates are made for this and measured like this."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
+            ("!has(self.batchSize) || !has(self.batches)", _BATCHES_ONLY),
             _not_negative("wattsPerCpu"),
             _not_negative("pricePerCpuHour"),
         )
@@ -88,9 +124,38 @@ class Serving(ApiModel):
     """Cores that measurements may use; defaults to the serving container's CPU limit."""
     memory: Memory | None = None
     """Memory of a serving process; candidates that need more are refused."""
-    batch_size: int = Field(default=1, ge=1, le=1024)
-    """Rows of a typical request."""
+    batch_size: int | None = Field(default=None, ge=1, le=1024, exclude_if=_is_usual)
+    """Rows of every request, where all have the same size; 1 if batches is not given either."""
+    batches: tuple[Batch, ...] | None = Field(
+        default=None, min_length=1, max_length=8, json_schema_extra=map_list("size")
+    )
+    """Sizes of requests with their weights, where requests differ in size. Latency, throughput, CPU time, energy and
+    cost are measured on a stream of requests in these shares, memory with the largest, quality with each: the worst
+    counts."""
     watts_per_cpu: Decimal = "10"
     """Power of one busy core in watts, for the metric energy_joules_per_1000, which is an estimate."""
     price_per_cpu_hour: Decimal = "0.04"
     """Price of a CPU hour, in any currency, for the metric cost_per_1000."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.batch_size is not None and self.batches is not None:
+            raise ValueError(_BATCHES_ONLY)
+        if len({batch.size for batch in self.batches or ()}) < len(self.batches or ()):
+            raise ValueError(_ONCE)
+        return self
+
+    @property
+    def only_size(self) -> int | None:
+        """The rows of every request; None where requests differ in size."""
+        sizes = [size for size, _ in self.mix]
+        return sizes[0] if len(sizes) == 1 else None
+
+    @property
+    def mix(self) -> tuple[tuple[int, Fraction], ...]:
+        """The rows of a request and the share of the requests that have as many, smallest first; shares add up to 1."""
+        if self.batches is None:
+            return ((self.batch_size or 1, Fraction(1)),)
+        weights = {batch.size: Fraction(batch.weight) for batch in self.batches}
+        total = sum(weights.values())
+        return tuple((size, weights[size] / total) for size in sorted(weights))

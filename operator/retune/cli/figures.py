@@ -47,9 +47,21 @@ def size(count: int | None) -> str:
     return next((f"{count / unit:.2f} {name}" for unit, name in _UNITS if count >= unit), f"{count} B")
 
 
+def metric_name(name: str) -> str:
+    """Return a metric's name, and where it is of requests of one size, that in words: `latency_p95_ms, 32 rows`."""
+    metric, _, size = name.rpartition("@")
+    return f"{metric}, {size} row{'' if size == '1' else 's'}" if metric in _LATENCIES else name
+
+
+def _of_all_sizes(name: str) -> str:
+    """Return the metric that a name is about, whatever the size of the requests."""
+    metric, _, _ = name.rpartition("@")
+    return metric if metric in _LATENCIES else name
+
+
 def number(metric: str, text: str) -> str:
     """Return a value of a metric with its unit, such as `67.6 µs`; as it is where it is no number."""
-    value = _float(text)
+    metric, value = _of_all_sizes(metric), _float(text)
     return text if value is None else f"{_bare(metric, value, like=value)}{_unit(metric, value)}"
 
 
@@ -59,7 +71,8 @@ def measurement(measured: Measurement) -> str:
     value, low, high = (_float(decimal) for decimal in (measured.value, measured.low, measured.high))
     if value is None or low is None or high is None or low == high:
         return text
-    return f"{text} [{_bare(measured.name, low, like=value)}, {_bare(measured.name, high, like=value)}]"
+    metric = _of_all_sizes(measured.name)
+    return f"{text} [{_bare(metric, low, like=value)}, {_bare(metric, high, like=value)}]"
 
 
 def _float(text: str | None) -> float | None:
@@ -104,7 +117,7 @@ def change(row: Comparison) -> str:
     if compared is None or value is None:
         return NONE
     low, high = (value if end is None else end for end in (_float(compared.low), _float(compared.high)))
-    metric = _KNOWN.get(row.name)
+    metric = _KNOWN.get(_of_all_sizes(row.name))
     if metric is not None and metric.is_share:
         ends = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low != high else ""
         return f"{100 * value + 0.0:+.1f} points{ends}"
@@ -115,7 +128,7 @@ def change(row: Comparison) -> str:
         return NONE
     if low <= 1 <= high:
         return "equal" if low == high else "no difference seen"
-    return _times(value, row.name)
+    return _times(value, _of_all_sizes(row.name))
 
 
 def _times(ratio: float, metric: str) -> str:

@@ -138,7 +138,7 @@ def _versions(resource: ModelOptimization) -> Table:
     table.add_row("made by", *(figures.version(version) for version in versions))
     metrics = dict.fromkeys(measured.name for version in versions for measured in version.metrics)
     for metric in metrics:
-        table.add_row(metric, *(_measured(version, metric) for version in versions))
+        table.add_row(figures.metric_name(metric), *(_measured(version, metric) for version in versions))
     if Metric.SIZE_BYTES not in metrics:
         table.add_row(Metric.SIZE_BYTES, *(figures.size(version.size_bytes) for version in versions))
     table.add_row("bundle", *(figures.digest(version.digest) for version in versions))
@@ -185,7 +185,10 @@ def comparison(run: OptimizationRun) -> RenderableType:
     table = blank("METRIC", f"BEFORE (v{run.spec.champion_version})", after_name, "CHANGE")
     for row in run.status.comparisons:
         table.add_row(
-            row.name, figures.measurement(row.champion), figures.measurement(row.candidate), figures.change(row)
+            figures.metric_name(row.name),
+            figures.measurement(row.champion),
+            figures.measurement(row.candidate),
+            figures.change(row),
         )
     before, after = run.spec.champion_digest, run.status.candidate_digest
     table.add_row("bundle", figures.digest(before), figures.digest(after), "")

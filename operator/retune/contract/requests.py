@@ -102,6 +102,8 @@ class SearchRequest(Document):
     """Earlier runs in the store, newest first, whose best combinations are tried first."""
     store: str
     threads: int = Field(ge=1)
+    cpu_limit: float | None = Field(default=None, gt=0)
+    """CPU that the serving container may use, in cores; None where that is not known."""
 
 
 class JudgeRequest(SearchRequest):

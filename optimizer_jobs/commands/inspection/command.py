@@ -73,7 +73,7 @@ def _inspect(request: InspectRequest, scratch: Path) -> InspectResult:
         spec = request.model.model_copy(update={"task": guess.task, "outputs": asked})
         opened = with_reading(opened, spec, _rows(splits), batch=request.batch)
         check_chance(opened, spec, splits, batch=request.batch)
-        rehearse(opened, splits, uri=request.model.uri, task=guess.task, batch=request.batch)
+        rehearse(opened, splits, uri=request.model.uri, task=guess.task, sizes=(request.batch,))
     return InspectResult(
         task=guess.task,
         task_because=guess.because,

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from optimizer_jobs.commands.judge.evidence import Contender, Standing
+from optimizer_jobs.commands.judge.evidence import AtSize, Contender, Standing
 from optimizer_jobs.commands.judge.gate import Refusal
 from optimizer_jobs.commands.judge.measuring import THOROUGH, Measured, fitting, measure
 from optimizer_jobs.commands.judge.report.build import build
@@ -41,6 +41,7 @@ from optimizer_jobs.techniques.adversarial_training import attack_of
 from retune.api.metrics import Metric, MetricKind
 from retune.api.model import Dataset
 from retune.api.objects import Comparison
+from retune.api.search import at_size
 from retune.api.status import Measurement
 from retune.contract.paths import RESULT_LIMIT, bundles, run_folder
 from retune.contract.requests import JudgeRequest
@@ -51,6 +52,8 @@ DOCUMENT = "report.json"
 CANDIDATES = "candidates"
 _STEPS = 5
 _MESSAGE_LIMIT = 1000
+MOST_COMPARISONS = 16
+"""Most lines of a result, as the API takes them."""
 _WHOLE = 1e6
 """From this size on, a number is written without a fraction."""
 
@@ -96,7 +99,6 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
         scratch: Folder for private copies.
         effort: How long to measure latency when an objective depends on it.
     """
-    rules = _rules(request)
     step(1, _STEPS, text="opening the champion and reading the test split", about="5 s")
     champion = _champion(request, scratch)
     rows = _test_rows(request, champion, scratch)
@@ -106,9 +108,10 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     effort = fitting(effort, request.objectives, compared=bool(entrants))
     step(3, _STEPS, text=f"measuring {1 + len(entrants)} models side by side", about=f"{effort.max_seconds:.0f} s")
     machine = confinement(request.serving, threads=request.threads)
-    with confined(machine.cores):
-        measured = measure(champion, entrants, rows, original=_original(request, scratch), rules=rules, effort=effort)
+    with confined(machine.cores) as cpus:
         hardware = fingerprint(profile=machine.profile)
+        rules = _rules(request, cpus=min(cpus, hardware.cpu_limit or cpus))
+        measured = measure(champion, entrants, rows, original=_original(request, scratch), rules=rules, effort=effort)
     decision = decide(measured.evidence, objectives=rules.objectives, min_gain=rules.min_gain)
     if not entrants:
         decision = _explained(decision, request)
@@ -133,12 +136,14 @@ def _explained(decision: Decision, request: JudgeRequest) -> Decision:
     return replace(decision, message=f"{message} {failed}" if failed else message)
 
 
-def _rules(request: JudgeRequest) -> Rules:
+def _rules(request: JudgeRequest, *, cpus: float) -> Rules:
     return Rules(
         objectives=request.objectives,
         confidence=float(request.selection.confidence),
         min_gain=float(request.selection.min_gain),
         threads=request.threads,
+        container_cpus=request.cpu_limit,
+        judge_cpus=cpus,
         serving=request.serving,
         attack=attack_of(request.techniques),
         seed=request.search.seed,
@@ -264,7 +269,7 @@ def _short_enough(result: JudgeResult) -> JudgeResult:
 
 
 def _comparisons(champion: Standing, contender: Contender) -> tuple[Comparison, ...]:
-    return tuple(
+    metrics = tuple(
         Comparison(
             name=metric.value,
             champion=measurement(metric, champion.metrics[metric]),
@@ -272,6 +277,19 @@ def _comparisons(champion: Standing, contender: Contender) -> tuple[Comparison, 
             change=_change(metric, contender),
         )
         for metric in champion.metrics
+    )
+    return (*metrics, *map(_at_size, contender.sizes))[:MOST_COMPARISONS]
+
+
+def _at_size(at: AtSize) -> Comparison:
+    """Return p95 in requests of one size, in few words: there may be eight."""
+    name, ratio = at_size(Metric.LATENCY_P95_MS.value, at.size), at.ratio
+    low, value, high = (decimal(float(f"{number:.4g}")) for number in (ratio.low, ratio.value, ratio.high))
+    return Comparison(
+        name=name,
+        champion=Measurement(name=name, value=decimal(float(f"{at.champion.value:.4g}"))),
+        candidate=Measurement(name=name, value=decimal(float(f"{at.candidate.value:.4g}"))),
+        change=Measurement(name=name, value=value, low=low, high=high),
     )
 
 

@@ -1,21 +1,22 @@
 """Compare the measurements of finalists with the champion's, and give them intervals. Nothing here runs a model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from optimizer_jobs.commands.judge.by_class import by_class, losses
-from optimizer_jobs.commands.judge.evidence import LATENCIES, TIMED, Contender, Evidence, Standing
+from optimizer_jobs.commands.judge.evidence import LATENCIES, TIMED, AtSize, Contender, Evidence, Standing
 from optimizer_jobs.commands.judge.rules import Entrant, Rules
+from optimizer_jobs.commands.judge.scoring import Scored
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.answers import Answers, alike, spread
+from optimizer_jobs.measure.answers import alike, spread
 from optimizer_jobs.measure.bootstrap import resampled
 from optimizer_jobs.measure.intervals import Difference, OwnInterval, difference, own_interval
 from optimizer_jobs.measure.latency import Timings, ratio
-from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
+from optimizer_jobs.measure.metrics.evaluation import mean_of
 from optimizer_jobs.measure.resources import Usage
 from optimizer_jobs.measure.stats import Interval, holm_confidences, wilson
 from optimizer_jobs.study.objectives import limits, shortfall
@@ -37,6 +38,8 @@ class Node:
     """Why intervals of latency are widened; None when they are not."""
     widening: float = 1.0
     """Factor by which intervals of latency are widened."""
+    by_size: Mapping[int, float] = field(default_factory=dict)
+    """How far the champion's p95 is from itself in requests of each size, as a factor of at least 1."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,7 @@ class Comparison:
 
     champion: Entrant
     rows: Rows
-    answers: Mapping[str, Answers]
-    scored: Mapping[str, Mapping[Metric, Evaluation]]
+    quality: Scored
     timings: Mapping[str, Timings]
     usage: Mapping[str, Usage]
     rules: Rules
@@ -60,6 +62,7 @@ class Comparison:
             memory=self.rules.memory,
             noise=self.node.noise,
             doubt=self.node.doubt,
+            threads=self.rules.threads_doubt,
         )
 
     @cached_property
@@ -84,7 +87,7 @@ class Comparison:
     def _metrics(self, entrant: Entrant, confidence: float) -> dict[Metric, Interval]:
         """Return a model's own measurements; `confidence` is that of the quality intervals."""
         digest, timings = entrant.bundle.digest, self.timings[entrant.bundle.digest]
-        quality = {metric: self._own[digest, metric](confidence) for metric in self.scored[digest]}
+        quality = {metric: self._own[digest, metric](confidence) for metric in self.quality.own[digest]}
         percentile = partial(timings.percentile, confidence=self.rules.confidence)
         timed = {metric: percentile(quantile) for metric, quantile in LATENCIES.items()}
         used = self._needed(self.usage[digest].metrics) if digest in self.usage else {}
@@ -128,24 +131,22 @@ class Comparison:
         """Own intervals by digest and metric."""
         return {
             (digest, metric): own_interval(values)
-            for digest, scored in self.scored.items()
-            for metric, values in scored.items()
+            for digest, evaluations in self.quality.own.items()
+            for metric, values in evaluations.items()
         }
 
     @cached_property
     def _compared(self) -> Mapping[tuple[str, Metric], Difference]:
         """Differences to the champion by digest and metric."""
-        champion = self.scored[self._base]
         return {
-            (digest, metric): difference(metric, champion[metric], values)
-            for digest, scored in self.scored.items()
-            for metric, values in scored.items()
-            if digest != self._base
+            (digest, metric): difference(metric, champion, self.quality.own[digest][metric])
+            for digest, evaluations in self.quality.base.items()
+            for metric, champion in evaluations.items()
         }
 
     def _contender(self, entrant: Entrant, confidence: float) -> Contender:
         digest = entrant.bundle.digest
-        champion, candidate = self.answers[self._base], self.answers[digest]
+        champion, candidate = self.quality.answers[self._base], self.quality.answers[digest]
         own = self._metrics(entrant, confidence)
         return Contender(
             bundle=entrant.ref,
@@ -153,10 +154,12 @@ class Comparison:
             techniques=entrant.bundle.manifest.techniques,
             metrics=own,
             trial=entrant.trial or 0,
-            differences={metric: self._compared[digest, metric](confidence) for metric in self.scored[digest]},
+            differences={metric: self._compared[digest, metric](confidence) for metric in self.quality.base[digest]},
             confidence=confidence,
             agreement=_agreement(alike(champion, candidate), self.rules.confidence),
             spread=spread(candidate) / max(spread(champion), _NO_SPREAD),
+            sizes=self._sizes(digest),
+            worst_size=self.quality.worst.get(digest),
             class_losses=losses(by_class(champion, candidate, self.rows)),
             ratios=self._ratios(digest, own[Metric.SIZE_BYTES].value),
             process_bytes=self.usage[digest].process_bytes if digest in self.usage else None,
@@ -167,6 +170,21 @@ class Comparison:
         timed = {metric: to_champion(quantile) for metric, quantile in LATENCIES.items()}
         used = self._needed(self.usage[digest].ratios) if digest in self.usage else {}
         return self._widened({**timed, Metric.SIZE_BYTES: Interval.exact(size / self.standing.size_bytes), **used})
+
+    def _sizes(self, digest: str) -> tuple[AtSize, ...]:
+        """Return p95 by size of the requests, where they differ in size."""
+        before, after = self.timings[self._base], self.timings[digest]
+        return tuple(self._at(size, float(share), before, after) for size, share in before.mix if len(before.mix) > 1)
+
+    def _at(self, size: int, share: float, before: Timings, after: Timings) -> AtSize:
+        champion, candidate, confidence = before.of_size(size), after.of_size(size), self.rules.confidence
+        return AtSize(
+            size=size,
+            share=share,
+            champion=champion.percentile(0.95, confidence=confidence),
+            candidate=candidate.percentile(0.95, confidence=confidence),
+            ratio=ratio(champion, candidate, 0.95, confidence=confidence).widened(self.node.by_size.get(size, 1.0)),
+        )
 
     def _widened(self, intervals: Mapping[Metric, Interval]) -> dict[Metric, Interval]:
         """Return the intervals, with those of times widened as the A/A check of this node requires."""

@@ -52,6 +52,26 @@ class ClassLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AtSize:
+    """p95 latency of requests of one size, where requests differ in size."""
+
+    size: int
+    """Rows of a request."""
+    share: float
+    """Share of the requests, 0..1."""
+    champion: Interval
+    """In milliseconds, as `candidate`."""
+    candidate: Interval
+    ratio: Interval
+    """Candidate divided by champion, with the interval widened by what the champion differs from itself."""
+
+    @property
+    def slower(self) -> bool:
+        """Whether the candidate is slower by more than the noise."""
+        return self.ratio.low > 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Contender(Standing):
     """A finalist, compared with the champion on the same rows and in the same rounds."""
 
@@ -64,6 +84,10 @@ class Contender(Standing):
     """How alike both models answer, from 0 to 1; needs no labels."""
     ratios: Mapping[Metric, Interval]
     """Candidate divided by champion, for latencies and resources."""
+    sizes: tuple[AtSize, ...] = ()
+    """Latency by size of the requests; empty where all are alike."""
+    worst_size: int | None = None
+    """The size of requests at which its main metric counts, if its answers depend on the size."""
     spread: float = 1.0
     """How much its answers differ from row to row, divided by how much the champion's do."""
     class_losses: tuple[ClassLoss, ...] = ()
@@ -89,6 +113,8 @@ class Evidence:
     """Why the intervals of latency were widened; None when they were not."""
     memory: int | None = None
     """Most bytes for a process with the model; None without a limit."""
+    threads: str | None = None
+    """Why the threads that were judged are not those that were asked for or can run; None when they are."""
 
 
 def gain(metric: Metric, contender: Contender, champion: Standing) -> Interval:

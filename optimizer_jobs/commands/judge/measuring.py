@@ -5,29 +5,19 @@ The only part of the judge that runs models.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-
-import numpy as np
-from numpy.typing import NDArray
 
 from optimizer_jobs.commands.judge.comparison import Comparison, Node
 from optimizer_jobs.commands.judge.evidence import LATENCIES, TIMED, Evidence
 from optimizer_jobs.commands.judge.rules import Entrant, Rules
+from optimizer_jobs.commands.judge.scoring import scored
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.errors import JobError
-from optimizer_jobs.machinery.robust.attack import method_for, withstood
-from optimizer_jobs.measure.answers import Answers, UnfitAnswersError, answer_as
-from optimizer_jobs.measure.latency import Effort, Timings, aa_check, interleave_until, ratio
-from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
-from optimizer_jobs.measure.quality import by_groups, evaluate, measured_metrics
+from optimizer_jobs.measure.answers import Answers
+from optimizer_jobs.measure.latency import Effort, Timings, aa_check, deviation, interleave_until, ratio
+from optimizer_jobs.measure.mix import served_mix
 from optimizer_jobs.measure.resources import Conditions, Served, Usage, measure_resources
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_session
-from retune.api.metrics import Metric
 from retune.api.objectives import Objective
-from retune.contract.results import Reason
-
-Floats = NDArray[np.float64]
 
 TWIN = "champion again"
 """Name of the champion that is opened a second time, for the A/A check."""
@@ -79,24 +69,20 @@ def measure(
         JobError: The outputs of a model do not fit its task.
     """
     entrants = (champion, *finalists)
-    reference = _answers(original, rows, rules=rules)
-    answers = {entrant.bundle.digest: _answers(entrant, rows, rules=rules) for entrant in entrants}
-    attack = _attack(entrants, rules)
-    score = partial(_scores, reference=reference, rows=rows, rules=rules, attack=attack)
-    scored = {entrant.bundle.digest: score(entrant, answers[entrant.bundle.digest]) for entrant in entrants}
+    quality = scored(champion, finalists, rows, original=original, rules=rules)
     timings = _race(entrants, rows, rules=rules, effort=effort)
     usage = _usage(entrants, rows, rules=rules)
     first, twin = timings[champion.bundle.digest], timings[TWIN]
-    comparison = Comparison(champion, rows, answers, scored, timings, usage, rules, _node(first, twin, rules))
+    comparison = Comparison(champion, rows, quality, timings, usage, rules, _node(first, twin, rules))
     return Measured(
         evidence=comparison.evidence(finalists),
         rows=rows,
-        answers=answers,
-        delivered=reference,
+        answers=quality.answers,
+        delivered=quality.delivered,
         timings=timings,
         engines={entrant.bundle.digest: _engine(entrant, rules) for entrant in entrants},
         self_ratio=ratio(first, twin, 0.95, confidence=rules.confidence),
-        attack=attack,
+        attack=quality.attack,
     )
 
 
@@ -119,11 +105,18 @@ def fitting(effort: Effort, objectives: Sequence[Objective], *, compared: bool) 
 def _node(first: Timings, twin: Timings, rules: Rules) -> Node:
     """Return what the A/A check says; `first` and `twin` are timings of the champion measured as two models."""
     unrest = aa_check(first, twin, quantiles=_quantiles(rules), band=rules.band, confidence=rules.confidence)
+    sizes = [size for size, _ in first.mix] if len(first.mix) > 1 else []
+    apart = {size: _apart(first.of_size(size), twin.of_size(size), rules) for size in sizes}
     if unrest is None:
-        return Node()
+        return Node(by_size=apart)
     if unrest.factor > TOO_RESTLESS:
-        return Node(noise=unrest.words)
-    return Node(doubt=unrest.words, widening=unrest.factor)
+        return Node(noise=unrest.words, by_size=apart)
+    return Node(doubt=unrest.words, widening=unrest.factor, by_size=apart)
+
+
+def _apart(first: Timings, twin: Timings, rules: Rules) -> float:
+    """Return how far the champion's p95 is from itself in requests of one size, as a factor of at least 1."""
+    return deviation(ratio(first, twin, 0.95, confidence=rules.confidence))
 
 
 def _engine(entrant: Entrant, rules: Rules) -> EngineOptions:
@@ -140,63 +133,11 @@ def _session(entrant: Entrant, rules: Rules) -> Session:
     return open_session(entrant.bundle, threads_limit=rules.threads)
 
 
-def _answers(entrant: Entrant, rows: Rows, *, rules: Rules) -> Answers:
-    """Return the answers to requests of the served batch size, on which the answers of dynamic int8 models depend."""
-    batch = rules.serving.batch_size
-    try:
-        return answer_as(entrant.bundle.manifest, _session(entrant, rules), rows, batch=batch)
-    except UnfitAnswersError as error:
-        raise _unfit(entrant, error) from error
-
-
-def _scores(
-    entrant: Entrant, answers: Answers, *, reference: Answers, rows: Rows, rules: Rules, attack: str | None
-) -> dict[Metric, Evaluation]:
-    """Return the quality metrics of the objectives and of the task, those of the objectives first."""
-    metrics = measured_metrics(entrant.bundle.manifest.task, rules.objectives)
-    try:
-        scored = {metric: evaluate(metric, answers, rows, reference=reference) for metric in metrics}
-    except UnfitAnswersError as error:
-        raise _unfit(entrant, error) from error
-    if attack is not None:
-        withstood_rows = mean_of(_withstood(entrant, rows, rules, attack), is_share=True)
-        scored[Metric.ROBUST_ACCURACY] = by_groups(withstood_rows, rows)
-    named = [objective.metric for objective in rules.objectives if objective.metric in scored]
-    return {metric: scored[metric] for metric in dict.fromkeys([*named, *scored])}
-
-
-def _unfit(entrant: Entrant, error: UnfitAnswersError) -> JobError:
-    fix = "Give a model whose outputs fit spec.model.task and the objectives."
-    return JobError(Reason.MODEL_INVALID, entrant.ref.uri, f"{error}.", fix)
-
-
-def _attack(entrants: Sequence[Entrant], rules: Rules) -> str | None:
-    """Return the attack that all models are put under, if an objective needs robust accuracy."""
-    if not any(objective.metric is Metric.ROBUST_ACCURACY for objective in rules.objectives):
-        return None
-    return method_for(entrant.bundle.model for entrant in entrants)
-
-
-def _withstood(entrant: Entrant, rows: Rows, rules: Rules, attack: str) -> Floats:
-    return withstood(
-        entrant.bundle.model,
-        _session(entrant, rules),
-        rows,
-        method=attack,
-        settings=rules.attack,
-        classes=entrant.bundle.manifest.classes,
-        seed=rules.seed,
-        reading=entrant.bundle.manifest.signature.reading,
-        batch=rules.serving.batch_size,
-    )
-
-
 def _race(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules, effort: Effort) -> dict[str, Timings]:
     """Time all models, and the champion a second time under the name TWIN."""
     champion = entrants[0].bundle
     sessions = {entrant.bundle.digest: _session(entrant, rules) for entrant in entrants}
     sessions[TWIN] = _session(entrants[0], rules)
-    batch = sessions[TWIN].signature.batch or min(rules.serving.batch_size, len(rows))
     return interleave_until(
         sessions,
         rows,
@@ -204,7 +145,7 @@ def _race(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules, effort: Effo
         quantiles=_quantiles(rules),
         confidence=rules.confidence,
         seed=rules.seed,
-        batch=batch,
+        mix=served_mix(rules.serving, champion.manifest.signature),
         effort=effort,
     )
 
@@ -215,7 +156,7 @@ def _usage(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules) -> Mapping[
         return {}
     subjects = {entrant.bundle.digest: Served.of(entrant.bundle) for entrant in entrants}
     conditions = Conditions(
-        batch=min(rules.serving.batch_size, len(rows)),
+        mix=served_mix(rules.serving, entrants[0].bundle.manifest.signature),
         threads=rules.threads,
         serving=rules.serving,
         repeats=3,

@@ -37,7 +37,11 @@ class Rules:
     min_gain: float
     """Smallest relative gain that is worth replacing the champion."""
     threads: int
-    """Threads that the serving container may use."""
+    """Threads that the serving container may use. A server opens every bundle with at most as many."""
+    container_cpus: float | None = None
+    """CPU that the serving container may use, in cores; None where that is not known."""
+    judge_cpus: float | None = None
+    """CPU that the judge itself has; None where that is not known."""
     serving: Serving = field(default_factory=Serving)
     attack: Adversarial = field(default_factory=Adversarial)
     """The attack under which robust accuracy is measured."""
@@ -47,6 +51,19 @@ class Rules:
     def band(self) -> float:
         """Largest relative difference of a model's latency from itself; it follows the smallest gain that counts."""
         return min(max(self.min_gain, NARROWEST_BAND), WIDEST_BAND)
+
+    @property
+    def threads_doubt(self) -> str | None:
+        """Why the judged threads are not those of the spec or cannot all run, as words without a full stop, or None."""
+        judged = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
+        container, judge, cores = self.container_cpus, self.judge_cpus, self.serving.cores
+        if container is not None and container < self.threads:
+            return f"{judged} were judged, and the serving container may use {container:g} CPU only"
+        if judge is not None and judge < self.threads:
+            return f"{judged} were judged on {judge:g} CPU, all that the judge has: judge where there are as many"
+        if cores is not None and cores > self.threads:
+            return f"serving.cores is {cores}, and {judged} were judged, as many as the serving container may use"
+        return None
 
     @property
     def memory(self) -> int | None:

@@ -133,17 +133,41 @@ def _sentences(
     """Return the verdict's sentences, the most important first."""
     contender, refusal = subject.contender, subject.refusal
     comparison = _comparison(subject, evidence, objectives)
-    noise = _noise(evidence)
+    by_size, noise = _by_size(contender, evidence), _noise(evidence)
+    losses = [*_class_losses(contender), *by_size]
     if verdict is Verdict.PROMOTE:
-        return [f"{comparison[:1].upper()}{comparison[1:]}.", *_class_losses(contender), *noise]
+        return [f"{comparison[:1].upper()}{comparison[1:]}.", *losses, *noise]
     if refusal is not None:
         return [
             f"The best finalist ({contender.plan}) is {comparison}.",
             _refused(refusal, contender, evidence),
-            *_class_losses(contender),
+            *losses,
             *noise,
         ]
-    return [_no_gain(subject, evidence, objectives, min_gain), f"It is {comparison}.", *noise]
+    return [_no_gain(subject, evidence, objectives, min_gain), f"It is {comparison}.", *by_size, *noise]
+
+
+def _by_size(contender: Contender, evidence: Evidence) -> list[str]:
+    """Return sentences about what a mix of requests hides: sizes that are slower, answers that depend on the size."""
+    said = []
+    slower = [at for at in contender.sizes if at.slower and evidence.noise is None]
+    if slower:
+        told = [
+            f"{_rows(at.size)} (p95 {words.milliseconds(at.champion.value)} → {words.milliseconds(at.candidate.value)})"
+            for at in slower
+        ]
+        said.append(f"Slower in requests of {words.listed(told)}.")
+    if contender.worst_size is not None:
+        label = words.LABELS[contender.main]
+        said.append(
+            "Its answers depend on the rows beside them in a request: "
+            f"{label} is that of requests of {_rows(contender.worst_size)}, the worst."
+        )
+    return said
+
+
+def _rows(size: int) -> str:
+    return f"{size} row{'' if size == 1 else 's'}"
 
 
 def _class_losses(contender: Contender) -> list[str]:
@@ -160,12 +184,13 @@ def _class_losses(contender: Contender) -> list[str]:
 
 
 def _noise(evidence: Evidence) -> list[str]:
-    """Return a sentence about the noise of the node, if there is any."""
+    """Return sentences about the noise of the node and about its threads, if there is anything to say."""
+    threads = [] if evidence.threads is None else [f"{evidence.threads[:1].upper()}{evidence.threads[1:]}."]
     if evidence.noise is not None:
-        return [f"MeasurementUnreliable: {evidence.noise}; latency did not count."]
+        return [f"MeasurementUnreliable: {evidence.noise}; latency did not count.", *threads]
     if evidence.doubt is not None:
-        return [f"The node was restless: {evidence.doubt}; intervals of latency were widened by as much."]
-    return []
+        return [f"The node was restless: {evidence.doubt}; intervals of latency were widened by as much.", *threads]
+    return threads
 
 
 def _comparison(subject: Finding, evidence: Evidence, objectives: Sequence[Objective]) -> str:

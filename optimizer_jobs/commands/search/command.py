@@ -31,6 +31,7 @@ from optimizer_jobs.commands.search.termination import given_up_when, terminatio
 from optimizer_jobs.commands.search.trial import Bench, Discarded, Unchanged
 from optimizer_jobs.commands.search.warm_start import warm_start
 from optimizer_jobs.errors import JobError, printable, store_error
+from optimizer_jobs.measure.mix import mean_rows, served_mix
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.protection import fitted
@@ -229,15 +230,16 @@ class _Search:
 
 def _estimate(request: SearchRequest, bench: Bench, space: Space, *, trials: int) -> Estimate:
     """Return how long the search will take, from how fast the champion answers."""
-    row_seconds = bench.reference.seconds / len(bench.validation)
-    batch = min(request.serving.batch_size, len(bench.validation))
+    mix = served_mix(request.serving, bench.original.manifest.signature)
+    every_size = bench.reference.seconds / len(bench.validation)
+    row_seconds = every_size / len(mix)
     return estimate(
         trials=trials,
         workers=request.search.parallelism,
         techniques=space.techniques,
-        row_seconds=row_seconds,
+        row_seconds=every_size,
         bulk_seconds=bench.bulk_seconds() if bench.training else row_seconds,
-        latency_seconds=SideBySide.latency_seconds(row_seconds * batch),
+        latency_seconds=SideBySide.latency_seconds(row_seconds * mean_rows(mix)),
         validation=len(bench.validation),
         training=len(bench.training or ()),
     )

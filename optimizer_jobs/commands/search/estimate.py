@@ -71,7 +71,7 @@ def estimate(
         trials: Number of trials.
         workers: Trials that run at the same time.
         techniques: Techniques of the search.
-        row_seconds: Time in which the champion answers a row in requests of the usual size.
+        row_seconds: Time in which the champion answers a row, once in requests of each size that serves.
         bulk_seconds: The same when many rows are asked together, as in training.
         latency_seconds: Time that latency of a candidate and the champion is measured for.
         validation: Number of validation rows.

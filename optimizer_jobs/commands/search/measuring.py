@@ -12,6 +12,7 @@ from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.machinery.robust.attack import method_for, withstood
 from optimizer_jobs.measure.confinement import confined, confinement
 from optimizer_jobs.measure.latency import LEAST_CALLS, WARM_UP_SECONDS, interleave, ratio
+from optimizer_jobs.measure.mix import served_mix, usual_size
 from optimizer_jobs.measure.resources import RESOURCES, Conditions, Served, Usage, measure_resources
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.runtime import Session
@@ -66,7 +67,7 @@ class SideBySide:
         if not self._resources and self.serving.memory is None:
             return {}
         conditions = Conditions(
-            batch=min(self.serving.batch_size, len(self.rows)),
+            mix=served_mix(self.serving, self.session.signature),
             threads=self.threads,
             serving=self.serving,
             repeats=1,
@@ -95,7 +96,7 @@ class SideBySide:
             timings = interleave(
                 {_CHAMPION: self.session, _CANDIDATE: session},
                 self.rows,
-                batch=session.signature.batch or min(self.serving.batch_size, len(self.rows)),
+                mix=served_mix(self.serving, session.signature),
                 blocks=_BLOCKS,
                 calls_per_block=_CALLS,
                 block_ms=_BLOCK_MS,
@@ -140,6 +141,6 @@ class SideBySide:
             classes=self.classes,
             seed=self.seed,
             reading=self.champion.manifest.signature.reading,
-            batch=self.serving.batch_size,
+            batch=usual_size(self.serving.mix),
         )
         return float(right.mean())

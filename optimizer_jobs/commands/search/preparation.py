@@ -49,7 +49,7 @@ def prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[s
         threads=request.threads,
         engine_names=engines.names,
         profile=machine.profile,
-        rows=request.serving.batch_size,
+        rows=request.serving.only_size,
         planned=_planned(request, original, engines, rows["validation"]),
         restores=any(objective.metric.kind is MetricKind.QUALITY for objective in ranked(request.objectives)),
         seed=request.search.seed,
@@ -117,8 +117,9 @@ def _engines(request: SearchRequest, original: Bundle) -> Engines:
 
 
 def _planned(request: SearchRequest, original: Bundle, engines: Engines, rows: Rows) -> dict[str, tuple[int, ...]]:
-    """Return the shape of a typical request by input if OpenVINO can plan for it, else nothing; say why not."""
-    shapes = typical_request(rows, original.manifest.signature, batch=request.serving.batch_size)
+    """Return the shape of a typical request by input if all have one and OpenVINO can plan for it; say why not."""
+    size = original.manifest.signature.batch or request.serving.only_size
+    shapes = typical_request(rows, original.manifest.signature, batch=size) if size else {}
     if not shapes or OPENVINO not in engines.names:
         return {}
     if (reason := unplannable(original.model, shapes)) is not None:

@@ -18,8 +18,10 @@ from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.sameness import what_runs
 from optimizer_jobs.commands.search.space import Plan
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.answers import Answers, alike, answer_as, outputs_of
+from optimizer_jobs.measure.answers import Answers, alike, outputs_of
+from optimizer_jobs.measure.by_size import BySize, answers_by_size
 from optimizer_jobs.measure.metrics.evaluation import Evaluation
+from optimizer_jobs.measure.mix import served_mix
 from optimizer_jobs.measure.quality import MAIN, evaluate, measured_metrics
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
 from optimizer_jobs.models.golden import record
@@ -81,7 +83,7 @@ class Reference:
     size_bytes: int
     """Size of the champion."""
     seconds: float
-    """How long the champion took to answer the validation rows."""
+    """How long the champion took to answer the validation rows, once in requests of each size that serves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +118,12 @@ class Bench:
         """The champion, opened, with its answers and its quality."""
         session = open_model(self.champion.model, self._limited(self.champion.manifest.engine))
         began = monotonic()
-        answers = self._answer(session, self.validation)
+        answers = self._answers(session, self.validation).usual_answers
         seconds = monotonic() - began
         delivered = answers
         if self.original.digest != self.champion.digest:
             original = open_model(self.original.model, self._limited(self.original.manifest.engine))
-            delivered = self._answer(original, self.validation)
+            delivered = self._answers(original, self.validation).usual_answers
         return Reference(
             session=session,
             answers=answers,
@@ -187,7 +189,7 @@ class Bench:
         well change many answers for the better.
         """
         proxy, reference = self._proxy, self.reference
-        answers, champion = self._answer(session, proxy), reference.answers.take(self._proxy_indices)
+        answers, champion = self._answers(session, proxy).usual_answers, reference.answers.take(self._proxy_indices)
         agreement = float(alike(champion, answers).mean())
         metric, delivered = MAIN[self._task][0], reference.delivered.take(self._proxy_indices)
         measured = partial(evaluate, metric, rows=proxy, reference=delivered)
@@ -218,7 +220,7 @@ class Bench:
 
     def _measured(self, result: TrialResult, *, session: Session, bundle: Bundle, uri: str) -> TrialResult:
         reference, size = self.reference, bundle.manifest.size_bytes
-        answers, usage = self._answer(session, self.validation), self._beside.usage(bundle)
+        answers, usage = self._worst(session), self._beside.usage(bundle)
         champion = {**reference.quality, Metric.SIZE_BYTES: float(reference.size_bytes)}
         values = {**self._quality(answers, reference.delivered), Metric.SIZE_BYTES: float(size)}
         for metric, (theirs, ours) in self._beside.compare(bundle, session, usage).items():
@@ -287,7 +289,7 @@ class Bench:
             techniques=built.applied,
             accepts_missing=bool(manifest.accepts_missing),
             lineage=self.lineage.model_copy(update={"trial": number}),
-            golden=record(session, self.validation),
+            golden=record(session, self.validation, sizes=[size for size, _ in self.serving.mix]),
         )
 
     def _native(self, built: Built) -> Native | None:
@@ -330,7 +332,7 @@ class Bench:
 
         def missed(model: Path) -> float:
             session = open_model(model, EngineOptions(threads=self.threads))
-            answers = self._answer(session, self.validation)
+            answers = self._worst(session)
             value = self._evaluation(limit.metric, answers, self.reference.delivered).value
             return shortfall(limit, value, self.reference.quality[limit.metric])
 
@@ -349,8 +351,19 @@ class Bench:
     def _task(self) -> Task:
         return self.original.manifest.task
 
-    def _answer(self, session: Session, rows: Rows) -> Answers:
-        return answer_as(self.original.manifest, session, rows, batch=self.serving.batch_size)
+    def _answers(self, session: Session, rows: Rows) -> BySize:
+        return answers_by_size(self.original.manifest, session, rows, served_mix(self.serving, session.signature))
+
+    def _worst(self, session: Session) -> Answers:
+        """Return a candidate's answers to the validation rows, at the size of requests at which they are worst."""
+        held = (limit.metric for limit in limits(self.objectives) if limit.metric in self._metrics)
+        metric = next(held, MAIN[self._task][0])
+
+        def goodness(answers: Answers) -> float:
+            value = self._evaluation(metric, answers, self.reference.delivered).value
+            return value if metric.higher_is_better else -value
+
+        return self._answers(session, self.validation).worst(goodness)
 
     def _limited(self, engine: EngineOptions) -> EngineOptions:
         return limited(engine, self.threads)

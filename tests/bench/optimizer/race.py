@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.measure.latency import Effort, interleave_until, ratio
+from optimizer_jobs.measure.mix import only
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.engine import Session
 from optimizer_jobs.models.runtime import open_model
@@ -81,7 +82,7 @@ def race(
             quantiles=(0.95,),
             confidence=0.95,
             seed=0,
-            batch=batch,
+            mix=only(batch),
             effort=EFFORT,
         )
         for name in sessions:

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure import latency as module
+from optimizer_jobs.measure import stream
 from optimizer_jobs.measure.latency import Effort, Timings, aa_check, interleave, interleave_until, ratio
+from optimizer_jobs.measure.mix import only
 from optimizer_jobs.models.engine import Array, EngineOptions
 from optimizer_jobs.models.runtime import Session, open_model
 from optimizer_jobs.signature import Signature
@@ -89,18 +91,18 @@ def test_all_subjects_see_the_same_inputs(session: Session, splits: Splits) -> N
 def test_batch_is_the_number_of_rows_a_call(session: Session, splits: Splits) -> None:
     """Batches of 5 digits have 5 x 64 pixels of 4 bytes."""
     log: list[tuple[str, bytes]] = []
-    interleave({"a": Watched(session, "a", log)}, splits["test"], batch=5, blocks=1, calls_per_block=3, seed=0)
+    interleave({"a": Watched(session, "a", log)}, splits["test"], mix=only(5), blocks=1, calls_per_block=3, seed=0)
 
     assert {len(row) for _, row in log} == {5 * 64 * 4}
 
 
 def test_large_inputs_are_kept_few(session: Session, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inputs cut beforehand stay within their memory; some variety is kept in any case."""
-    monkeypatch.setattr(module, "FEED_BYTES", 1)
+    monkeypatch.setattr(stream, "FEED_BYTES", 1)
     log: list[tuple[str, bytes]] = []
     interleave({"a": Watched(session, "a", log)}, splits["test"], blocks=2, calls_per_block=40, seed=0)
 
-    assert len({row for _, row in log}) == module.MIN_FEEDS
+    assert len({row for _, row in log}) == stream.MIN_FEEDS
 
 
 def test_model_that_does_its_work_many_times_is_measured_as_slower(

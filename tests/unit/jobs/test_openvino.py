@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, save
 from optimizer_jobs.commands.search.engines import unplannable, usable
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.fingerprint import fingerprint
+from optimizer_jobs.measure.mix import only
 from optimizer_jobs.measure.resources import Conditions, Served, measure_resources
 from optimizer_jobs.models.bundle import Bundle, Manifest
 from optimizer_jobs.models.engine import Array
@@ -189,7 +190,7 @@ def test_resources_of_both_engines_are_measured_side_by_side(delivered: Path, sp
     """OpenVINO's numbers come in the same units, with its ratio to ONNX Runtime's."""
     model = delivered / "conv.onnx"
     subjects = {"ort": Served(model, EngineOptions()), "openvino": Served(model, OPENVINO)}
-    conditions = Conditions(batch=4, threads=1, serving=Serving(), repeats=1, seed=0)
+    conditions = Conditions(mix=only(4), threads=1, serving=Serving(), repeats=1, seed=0)
     found = measure_resources(subjects, splits["test"], reference="ort", conditions=conditions)
     ratio = found["openvino"].ratios[Metric.PEAK_MEMORY_BYTES].value
     peaks = {name: usage.metrics[Metric.PEAK_MEMORY_BYTES].value for name, usage in found.items()}

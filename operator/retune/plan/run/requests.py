@@ -52,6 +52,7 @@ def _fields(draft: Draft, run: ActiveRun) -> dict[str, object]:
         "warm_start": _earlier_runs(draft, run),
         "store": draft.store,
         "threads": draft.threads,
+        "cpu_limit": draft.cpu_limit,
     }
 
 

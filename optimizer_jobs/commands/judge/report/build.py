@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from optimizer_jobs.commands.judge.evidence import Standing
+from optimizer_jobs.commands.judge.evidence import AtSize, Standing
 from optimizer_jobs.commands.judge.gate import Check, Refusal
 from optimizer_jobs.commands.judge.measuring import Measured
 from optimizer_jobs.commands.judge.report.details import classes, distribution, margins
@@ -16,6 +16,7 @@ from optimizer_jobs.commands.judge.report.document import (
     LatencyProfile,
     ModelRow,
     Report,
+    SizeLine,
     TrialLine,
 )
 from optimizer_jobs.commands.judge.report.steps import TEXT_LIMIT, Searched, ShownMetrics, ratios, steps, techniques
@@ -105,11 +106,12 @@ def _model(standing: Standing, measured: Measured) -> dict[str, object]:
 
 
 def _profile(timings: Timings) -> LatencyProfile:
+    pooled = timings.pooled
     return LatencyProfile(
         calls=timings.calls,
         rounds=len(timings.blocks),
         first_call_ms=timings.first_call_ms,
-        percentiles=tuple(float(f"{value:.6g}") for value in np.quantile(timings.blocks, PERCENTILES)),
+        percentiles=tuple(float(f"{pooled.quantile(q):.6g}") for q in PERCENTILES),
     )
 
 
@@ -128,7 +130,19 @@ def _finalist(finding: Finding, decision: Decision, measured: Measured) -> Final
         gained=difference.gained,
         lost=difference.lost,
         agreement=_estimate(contender.agreement),
+        sizes=tuple(_size(at) for at in contender.sizes),
         checks=tuple(_check(check) for check in finding.checks if check.refusal is not Refusal.NEARLY_CONSTANT),
+    )
+
+
+def _size(at: AtSize) -> SizeLine:
+    return SizeLine(
+        size=at.size,
+        share=at.share,
+        champion=_estimate(at.champion),
+        candidate=_estimate(at.candidate),
+        ratio=_estimate(at.ratio),
+        slower=at.slower,
     )
 
 

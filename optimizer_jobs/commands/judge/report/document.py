@@ -56,6 +56,21 @@ class CheckRow(Document):
     rows_needed: int | None
 
 
+class SizeLine(Document):
+    """p95 latency in requests of one size, where requests differ in size."""
+
+    size: int
+    """Rows of a request."""
+    share: float
+    """Share of the requests."""
+    champion: Estimate
+    candidate: Estimate
+    ratio: Estimate
+    """Candidate divided by champion; the interval is widened by what the champion differs from itself."""
+    slower: bool
+    """Whether the candidate is slower by more than the noise."""
+
+
 class FinalistRow(ModelRow):
     """One finalist, compared with the champion."""
 
@@ -73,6 +88,8 @@ class FinalistRow(ModelRow):
     lost: int
     agreement: Estimate
     checks: tuple[CheckRow, ...]
+    sizes: tuple[SizeLine, ...] = ()
+    """Latency by size of the requests; empty where all are alike."""
 
 
 class TrialLine(Document):
