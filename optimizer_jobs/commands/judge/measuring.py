@@ -19,7 +19,7 @@ from optimizer_jobs.machinery.robust.attack import method_for, withstood
 from optimizer_jobs.measure.answers import Answers, UnfitAnswersError, answer_as
 from optimizer_jobs.measure.latency import Effort, Timings, aa_check, interleave_until, ratio
 from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
-from optimizer_jobs.measure.quality import by_groups, evaluate, measured_metrics
+from optimizer_jobs.measure.quality import counted, evaluate, measured_metrics
 from optimizer_jobs.measure.resources import Conditions, Served, Usage, measure_resources
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_session
@@ -160,7 +160,7 @@ def _scores(
         raise _unfit(entrant, error) from error
     if attack is not None:
         withstood_rows = mean_of(_withstood(entrant, rows, rules, attack), is_share=True)
-        scored[Metric.ROBUST_ACCURACY] = by_groups(withstood_rows, rows)
+        scored[Metric.ROBUST_ACCURACY] = counted(withstood_rows, rows)
     named = [objective.metric for objective in rules.objectives if objective.metric in scored]
     return {metric: scored[metric] for metric in dict.fromkeys([*named, *scored])}
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
 
+import numpy as np
+
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.machinery.robust.attack import method_for, withstood
 from optimizer_jobs.measure.confinement import confined, confinement
@@ -142,4 +144,4 @@ class SideBySide:
             reading=self.champion.manifest.signature.reading,
             batch=self.serving.batch_size,
         )
-        return float(right.mean())
+        return float(np.average(right, weights=self.rows.weights))
