@@ -32,6 +32,8 @@ _TABLE_AXES, _LEAST_CLASSES = 2, 2
 _FORMATS = {".npz": DatasetFormat.NPZ, ".parquet": DatasetFormat.PARQUET, ".csv": DatasetFormat.CSV}
 _SHOWN, _CELL = 20, 40
 """Columns that a sentence names, and characters of a cell, at most."""
+_ROUNDING = 1e-9
+"""What an effective number of rows may be off by, so that equal weights count whole rows."""
 _FIX = "Correct the file and, where the spec gives a digest, the digest."
 
 
@@ -48,6 +50,8 @@ class Rows:
     """Digest of the file; of several joined data sets, their digests joined by `+`."""
     groups: Array | None = None
     """Group (N,) of each row, such as its user or query; None where the spec names no column of groups."""
+    weights: NDArray[np.float64] | None = None
+    """How much each row counts (N,), at least 0 and not all 0; None where the spec names no column of weights."""
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -64,19 +68,33 @@ class Rows:
         inputs = {name: values[indices] for name, values in self.inputs.items()}
         labels = None if self.labels is None else self.labels[indices]
         groups = None if self.groups is None else self.groups[indices]
-        return Rows(inputs=inputs, labels=labels, digest=self.digest, groups=groups)
+        weights = None if self.weights is None else self.weights[indices]
+        return Rows(inputs=inputs, labels=labels, digest=self.digest, groups=groups, weights=weights)
+
+    @property
+    def effective(self) -> int:
+        """How many rows of equal weight are as much evidence, by L. Kish (1965); at least 1."""
+        return len(self) if self.weights is None else effective_rows(self.weights)
+
+
+def effective_rows(weights: NDArray[np.float64]) -> int:
+    """Return how many rows of equal weight are as much evidence as rows of these weights (N,), at least 1."""
+    largest = weights / max(float(weights.max()), float(np.finfo(np.float64).tiny))
+    return max(1, int(largest.sum() ** 2 / max(float(np.square(largest).sum()), 1.0) + _ROUNDING))
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
-    """Return the rows of all parts, in order. They have labels or groups only if every part has."""
+    """Return the rows of all parts, in order. They have labels, groups or weights only if every part has."""
     inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
     labels = [part.labels for part in parts if part.labels is not None]
     groups = [part.groups for part in parts if part.groups is not None]
+    weights = [part.weights for part in parts if part.weights is not None]
     return Rows(
         inputs=inputs,
         labels=np.concatenate(labels) if len(labels) == len(parts) else None,
         digest="+".join(part.digest for part in parts),
         groups=np.concatenate(groups) if len(groups) == len(parts) else None,
+        weights=np.concatenate(weights) if len(weights) == len(parts) else None,
     )
 
 
@@ -107,12 +125,13 @@ def read_dataset(
         columns = open_columns(file.path, format_of(spec), limit_bytes=limit_bytes, csv_format=spec.csv)
         labels = _labels(columns, name=spec.label_column, signature=signature, task=task)
         groups = None if spec.group_column is None else _groups(columns, spec.group_column)
-        aside = {spec.label_column, *([spec.group_column] if spec.group_column else [])}
-        inputs = _inputs(columns, signature, aside=aside, missing=missing)
-        _check_rows(inputs | ({} if groups is None else {spec.group_column or "": groups}), labels)
+        weights = None if spec.weight_column is None else _weights(columns, spec.weight_column)
+        inputs = _inputs(columns, signature, aside={spec.label_column, *spec.asides}, missing=missing)
+        beside = {spec.group_column: groups, spec.weight_column: weights}
+        _check_rows(inputs | {name: values for name, values in beside.items() if name and values is not None}, labels)
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, spec.uri, str(error), _FIX) from error
-    return Rows(inputs=inputs, labels=labels, digest=file.digest, groups=groups)
+    return Rows(inputs=inputs, labels=labels, digest=file.digest, groups=groups, weights=weights)
 
 
 def format_of(spec: Dataset) -> DatasetFormat:
@@ -132,6 +151,25 @@ def _groups(columns: Columns, name: str) -> Array:
     if values.ndim != 1 or missing:
         raise UnreadableDataError(f"group column {name!r} needs one value a row; {missing} of {len(values)} are empty.")
     return np.asarray([str(value) for value in values])
+
+
+def _weights(columns: Columns, name: str) -> NDArray[np.float64]:
+    """Return the weight (N,) of each row; refuse what is no number of at least 0, and weights that are all 0."""
+    values = _column(columns, name)
+    if values.ndim != 1 or values.dtype.kind not in "biuf":
+        raise UnreadableDataError(
+            f"weight column {name!r} has type {values.dtype}{list(values.shape)}; it needs one number a row."
+        )
+    weights = values.astype(np.float64)
+    bad = ~np.isfinite(weights) | (weights < 0)
+    if bad.any():
+        raise UnreadableDataError(
+            f"weight column {name!r} is missing, infinite or below 0 in {bad.sum()} of {len(weights)} rows, first in "
+            f"{columns.place(int(np.argmax(bad)))}."
+        )
+    if not weights.any():
+        raise UnreadableDataError(f"weight column {name!r} is 0 in all {len(weights)} rows, so nothing counts.")
+    return weights
 
 
 def _check_rows(inputs: Mapping[str, Array], labels: Array | None) -> None:

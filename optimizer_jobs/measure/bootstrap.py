@@ -37,7 +37,7 @@ class Resampled:
     influence: Floats
     """(P,): contribution of each part of the rows to the estimate, centred on 0."""
     rows: int
-    """The number of rows."""
+    """The number of rows of equal weight that are as much evidence."""
 
     @property
     def standard_error(self) -> float:
@@ -106,7 +106,7 @@ def _resampled(at: At, evaluation: Evaluation, *, value: float) -> Resampled:
         draws = np.concatenate([of_blocks(weights) for weights in _weights(blocks, rows=evaluation.rows)])
     defined = draws[np.isfinite(draws)]
     known = defined if len(defined) >= _LEAST_DEFINED * DRAWS else defined[:0]
-    return Resampled(value, known, _influence(of_blocks, value=value, rows=blocks), evaluation.rows)
+    return Resampled(value, known, _influence(of_blocks, value=value, rows=blocks), evaluation.effective)
 
 
 def _blocks(evaluation: Evaluation) -> int:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.answers import Answers, Floats, UnfitAnswersError, alike, cosines, spelled
 from optimizer_jobs.measure.metrics.classification import evaluate_classes
-from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
+from optimizer_jobs.measure.metrics.evaluation import ROWS, Evaluation, mean_of
 from optimizer_jobs.measure.metrics.ranking import evaluate_order
 from optimizer_jobs.measure.metrics.regression import evaluate_numbers
 from retune.api.metrics import RANKING, Metric, MetricKind
@@ -48,14 +48,24 @@ def evaluate(metric: Metric, answers: Answers, rows: Rows, *, reference: Answers
     Raises:
         UnfitAnswersError: The answers or the rows lack what the metric needs.
     """
-    return by_groups(_evaluate(metric, answers, rows, answers if reference is None else reference), rows)
+    evaluation = counted(_evaluate(metric, answers, rows, answers if reference is None else reference), rows)
+    if not np.isfinite(evaluation.value):
+        raise UnfitAnswersError(f"{metric} has no value on these {len(rows)} rows{_of_weights(rows)}")
+    return evaluation
 
 
-def by_groups(evaluation: Evaluation, rows: Rows) -> Evaluation:
-    """Return the evaluation with whole groups as evidence, where the rows have groups and are what it is made of."""
-    if rows.groups is None or evaluation.rows != len(rows):
+def _of_weights(rows: Rows) -> str:
+    return "" if rows.weights is None else f", of which {int((rows.weights > 0).sum())} have a weight above 0"
+
+
+def counted(evaluation: Evaluation, rows: Rows) -> Evaluation:
+    """Return the evaluation with the rows' weights, and with whole groups as evidence, where it is made of the rows."""
+    if evaluation.unit != ROWS:
         return evaluation
-    return replace(evaluation, is_share=False, blocks=np.unique(rows.groups, return_inverse=True)[1])
+    weighed = evaluation if rows.weights is None else evaluation.weighed(rows.weights)
+    if rows.groups is None:
+        return weighed
+    return replace(weighed, is_share=False, blocks=np.unique(rows.groups, return_inverse=True)[1])
 
 
 def _evaluate(metric: Metric, answers: Answers, rows: Rows, delivered: Answers) -> Evaluation:
@@ -63,7 +73,7 @@ def _evaluate(metric: Metric, answers: Answers, rows: Rows, delivered: Answers) 
         likeness = alike(delivered, answers)
         return mean_of(likeness, is_share=bool(np.isin(likeness, (0.0, 1.0)).all()))
     if metric in RANKING:
-        return evaluate_order(metric, *_ordering(answers, rows), rows.groups)
+        return evaluate_order(metric, *_ordering(answers, rows), rows.groups, rows.weights)
     if answers.predictions is not None:
         return evaluate_classes(metric, answers.predictions, rows)
     if metric is Metric.COSINE:

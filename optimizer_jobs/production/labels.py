@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,8 @@ Key = tuple[str, int]
 CONTRADICTING = "labels that contradict each other"
 UNKNOWN = "labels of requests that were not captured"
 
+UNWEIGHTED = "labels without a weight of at least 0"
+
 SKEW_SECONDS = 3600
 """How much older than the first request a file of labels may look, because clocks differ."""
 
@@ -34,12 +36,34 @@ _BATCH_ROWS = 8192
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
+class Entry(NamedTuple):
+    """What a file of labels says of one row."""
+
+    label: Label
+    group: str | None = None
+    """What the row belongs to; None where the spec names no column of groups."""
+    weight: float | None = None
+    """How much the row counts; None where the spec names no column of weights."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known by now of M captured rows."""
+
+    labels: Array
+    """(M,): int64 when all are whole numbers, float64 when all are numbers, else text."""
+    groups: Array | None = None
+    """(M,): what each row belongs to; None where the spec names no column of groups."""
+    weights: NDArray[np.float64] | None = None
+    """(M,): how much each row counts; None where the spec names no column of weights."""
+
+
 @dataclass
 class Known:
     """The labels that were read."""
 
-    answers: dict[Key, Label] = field(default_factory=dict)
-    """Label by request id and row number."""
+    answers: dict[Key, Entry] = field(default_factory=dict)
+    """What is said of a row, by request id and row number."""
     set_aside: Counter[str] = field(default_factory=Counter)
     """How many labels or files were not used, by reason."""
 
@@ -49,12 +73,12 @@ class Known:
         return frozenset(request for request, _ in self.answers)
 
 
-def join(captured: Captured, labels: Labels, *, into: Path, limit: int) -> tuple[Captured, Array, Mapping[str, int]]:
+def join(captured: Captured, labels: Labels, *, into: Path, limit: int) -> tuple[Captured, Truth, Mapping[str, int]]:
     """Read labels and join them with captured rows.
 
     Args:
         captured: Captured rows.
-        labels: URI and column of the labels.
+        labels: URI and columns of the labels.
         into: Folder for private copies.
         limit: Most labels that are kept.
 
@@ -69,23 +93,33 @@ def join(captured: Captured, labels: Labels, *, into: Path, limit: int) -> tuple
     return match(captured, known)
 
 
-def match(captured: Captured, known: Known) -> tuple[Captured, Array, Mapping[str, int]]:
+def match(captured: Captured, known: Known) -> tuple[Captured, Truth, Mapping[str, int]]:
     """Join labels with captured rows.
 
     Returns:
-        The M captured rows with a label; their labels (M,), int64 when all are whole numbers, float64 when all are
-        numbers, else text; and how many labels or files were not used, by reason.
+        The M captured rows with a label; what is known of them; and how many labels or files were not used, by reason.
     """
     keys = zip(captured.request_ids.tolist(), captured.rows.tolist(), strict=True)
-    labels = [known.answers.get(key) for key in keys]
-    textual = sum(isinstance(label, str) for label in labels)
-    numeric = sum(isinstance(label, int | float) for label in labels)
-    kind: Any = str if textual > numeric else (int, float)
-    indices = np.flatnonzero([isinstance(label, kind) for label in labels])
+    entries = [known.answers.get(key) for key in keys]
+    textual = sum(entry is not None and isinstance(entry.label, str) for entry in entries)
+    numeric = sum(entry is not None for entry in entries) - textual
+    wanted = textual > numeric
+    indices = [at for at, entry in enumerate(entries) if entry and isinstance(entry.label, str) is wanted]
     set_aside = Counter(known.set_aside)
     if min(textual, numeric):
         set_aside["labels of another type than most"] += min(textual, numeric)
-    return captured.take(indices), _as_array([labels[index] for index in indices]), dict(set_aside)
+    chosen = [entry for at in indices if (entry := entries[at]) is not None]
+    return captured.take(np.asarray(indices, dtype=np.int64)), _truth(chosen), dict(set_aside)
+
+
+def _truth(entries: list[Entry]) -> Truth:
+    groups = [entry.group for entry in entries if entry.group is not None]
+    weights = [entry.weight for entry in entries if entry.weight is not None]
+    return Truth(
+        labels=_as_array([entry.label for entry in entries]),
+        groups=np.asarray(groups) if groups else None,
+        weights=np.asarray(weights, dtype=np.float64) if weights else None,
+    )
 
 
 def read_labels(labels: Labels, *, since: float, into: Path, limit: int, among: Collection[str] | None = None) -> Known:
@@ -105,7 +139,7 @@ def read_labels(labels: Labels, *, since: float, into: Path, limit: int, among: 
     newest = sorted(recent, key=lambda file: (file.changed, file.location.uri), reverse=True)
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=into) as scratch:
-        gathering = _Gathering(labels.column, among, limit, Path(scratch))
+        gathering = _Gathering(labels, among, limit, Path(scratch))
         if len(newest) > files.FILES_LIMIT:
             gathering.set_aside["files of labels beyond the limit"] += len(newest) - files.FILES_LIMIT
         for file in newest[: files.FILES_LIMIT]:
@@ -116,8 +150,8 @@ def read_labels(labels: Labels, *, since: float, into: Path, limit: int, among: 
 class _Gathering:
     """Collects the labels of files, which come newest first."""
 
-    def __init__(self, column: str, among: Collection[str] | None, limit: int, into: Path) -> None:
-        self._column, self._among, self._limit, self._into = column, among, limit, into
+    def __init__(self, spec: Labels, among: Collection[str] | None, limit: int, into: Path) -> None:
+        self._spec, self._among, self._limit, self._into = spec, among, limit, into
         self._seen: set[Key] = set()
         self.known = Known()
 
@@ -138,15 +172,15 @@ class _Gathering:
             else:
                 self.known.answers[key] = label
 
-    def _labels(self, file: files.ListedFile) -> Mapping[Key, Label | None]:
+    def _labels(self, file: files.ListedFile) -> Mapping[Key, Entry | None]:
         """Return a file's labels for rows that no newer file has; None for labels that contradict each other."""
-        labels: dict[Key, Label | None] = {}
+        labels: dict[Key, Entry | None] = {}
         if not 0 < file.size <= files.FILE_BYTES:
             self.set_aside["files of labels that are empty or too large"] += 1
             return labels
         try:
             with files.opened(file, into=self._into) as source:
-                for key, label in _pairs(source, self._column, self.set_aside):
+                for key, label in _pairs(source, self._spec, self.set_aside):
                     if self._among is not None and key[0] not in self._among:
                         self.set_aside[UNKNOWN] += 1
                     elif key not in self._seen:
@@ -156,34 +190,73 @@ class _Gathering:
         return labels
 
 
-def _pairs(source: IO[bytes], column: str, set_aside: Counter[str]) -> Iterator[tuple[Key, Label]]:
-    """Yield request id, row number and label of every line that has all three."""
+def _pairs(source: IO[bytes], spec: Labels, set_aside: Counter[str]) -> Iterator[tuple[Key, Entry]]:
+    """Yield request id, row number and what is said of the row, for every line that has all of them."""
     with open_parquet(source, repetitive=[layout.REQUEST_ID]) as file:
         schema = file.schema_arrow
-        if not _has_labels(schema, column):
-            set_aside["files without labels"] += 1
+        lacking = _lacking(schema, spec)
+        if lacking:
+            set_aside[lacking] += 1
             return
         row_kind = kind_of(schema, layout.ROW)
         numbered = row_kind is not None and pa.types.is_integer(row_kind)
-        wanted = [layout.REQUEST_ID, column, *([layout.ROW] if numbered else [])]
+        named = (spec.column, spec.group_column, spec.weight_column, layout.ROW if numbered else None)
+        wanted = list(dict.fromkeys([layout.REQUEST_ID, *(name for name in named if name)]))
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted, use_threads=False):
             request_ids = texts(batch.column(layout.REQUEST_ID))
             rows = batch.column(layout.ROW).to_pylist() if numbered else [0] * len(batch)
-            for request_id, row, label in zip(request_ids, rows, _values(batch.column(column)), strict=True):
-                if not request_id or row is None or label is None:
+            for request_id, row, entry in zip(request_ids, rows, _entries(batch, spec), strict=True):
+                if not request_id or row is None or entry is None:
                     set_aside["labels that are empty or of no row"] += 1
+                elif entry.weight is not None and not (np.isfinite(entry.weight) and entry.weight >= 0):
+                    set_aside[UNWEIGHTED] += 1
                 else:
-                    yield (request_id, row), label
+                    yield (request_id, row), entry
+
+
+def _entries(batch: pa.RecordBatch, spec: Labels) -> list[Entry | None]:
+    """Return what each line says of its row; None where it has no label, or no group though there is a column of it."""
+    labels, count = _values(batch.column(spec.column)), len(batch)
+    groups = [None] * count if spec.group_column is None else _values(batch.column(spec.group_column))
+    weights = [None] * count if spec.weight_column is None else batch.column(spec.weight_column).to_pylist()
+    entries: list[Entry | None] = []
+    for label, group, weight in zip(labels, groups, weights, strict=True):
+        if label is None or (group is None and spec.group_column is not None):
+            entries.append(None)
+        else:
+            number = None if spec.weight_column is None else float("nan") if weight is None else float(weight)
+            entries.append(Entry(label, None if group is None else str(group), number))
+    return entries
+
+
+def _lacking(schema: pa.Schema, spec: Labels) -> str:
+    """Return why a file cannot be used, as what is counted; empty where it can."""
+    if not _has_labels(schema, spec.column):
+        return "files without labels"
+    if spec.group_column is not None and not _is_scalar(kind_of(schema, spec.group_column)):
+        return "files of labels without groups"
+    weight = None if spec.weight_column is None else kind_of(schema, spec.weight_column)
+    if spec.weight_column is not None and not _is_number(weight):
+        return "files of labels without weights"
+    return ""
 
 
 def _has_labels(schema: pa.Schema, column: str) -> bool:
-    kind, row = kind_of(schema, column), kind_of(schema, layout.ROW)
-    if kind is None or not is_text(kind_of(schema, layout.REQUEST_ID)):
+    row = kind_of(schema, layout.ROW)
+    if not is_text(kind_of(schema, layout.REQUEST_ID)):
         return False
     if row is not None and not (pa.types.is_integer(row) or pa.types.is_null(row)):
         return False
-    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-    return bool(number or is_text(kind))
+    return _is_scalar(kind_of(schema, column))
+
+
+def _is_scalar(kind: pa.DataType | None) -> bool:
+    return _is_number(kind) or is_text(kind)
+
+
+def _is_number(kind: pa.DataType | None) -> bool:
+    known = kind is not None
+    return known and bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def _values(column: pa.Array) -> list[Label | None]:
@@ -198,7 +271,7 @@ def _plain(number: float) -> int | float:
     return int(number) if float(number).is_integer() else float(number)
 
 
-def _as_array(labels: list[Label | None]) -> Array:
+def _as_array(labels: list[Label]) -> Array:
     if all(isinstance(label, int) for label in labels):
         return np.asarray(labels, dtype=np.int64)
     return np.asarray(labels)

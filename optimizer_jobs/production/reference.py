@@ -1,7 +1,7 @@
 """The reference: rows with the model's answers that live windows are compared with, and their labels where known.
 
 A reference is written once for a bundle or a run, as a file in the capture format with a further column `label`, which
-may have missing values.
+may have missing values, and with columns `group` and `weight` where the rows have them.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from retune.contract.results import Reason
 
 Array = NDArray[Any]
 
-LABEL = "label"
+LABEL, GROUP, WEIGHT = "label", "group", "weight"
 ROWS_LIMIT = 20_000
 """Most rows in a reference."""
 
@@ -41,6 +41,10 @@ class Reference:
     """(N,): whether the row has a label."""
     labels: Array
     """(M,): the labels of the labelled rows, in their order."""
+    groups: Array | None = None
+    """(N,): what each row belongs to; None where that is not known."""
+    weights: NDArray[np.float64] | None = None
+    """(N,): how much each row counts; None where all count alike."""
 
 
 def of_bundle(store: str, digest: str) -> str:
@@ -66,6 +70,8 @@ def write_reference(path: Path, reference: Reference, signature: Signature) -> N
     for index, label in zip(np.flatnonzero(reference.labelled), reference.labels.tolist(), strict=True):
         labels[index] = label
     table = pa.Table.from_arrays(arrays, schema=schema).append_column(LABEL, pa.array(labels))
+    for name, values in ((GROUP, reference.groups), (WEIGHT, reference.weights)):
+        table = table if values is None else table.append_column(name, pa.array(values.tolist()))
     parquet.write_table(table, path, compression="zstd", row_group_size=4096)
 
 
@@ -93,20 +99,25 @@ def read_reference(uri: str, signature: Signature, *, into: Path, digest: str | 
             f"this is not a reference of the model: {why}",
             "Remove the file; the next promotion writes another.",
         )
-    labels = parquet.read_table(copy, columns=[LABEL]).column(LABEL) if _has_labels(copy) else pa.nulls(0)
-    return _with_labels(captured_of(joined(parts), signature), labels)
+    rows = captured_of(joined(parts), signature)
+    labels, groups, weights = (_beside(copy, name, rows=len(rows)) for name in (LABEL, GROUP, WEIGHT))
+    labelled = np.zeros(len(rows), dtype=np.bool_) if labels is None else ~np.asarray(labels.is_null())
+    return Reference(
+        rows,
+        labelled,
+        np.empty(0) if labels is None else np.asarray(labels.drop_null().to_pylist()),
+        groups=None if groups is None else np.asarray(groups.to_pylist()),
+        weights=None if weights is None else np.asarray(weights.to_pylist(), dtype=np.float64),
+    )
 
 
 def _all(part: Part) -> Mask:
     return np.ones(len(part), dtype=np.bool_)
 
 
-def _has_labels(path: Path) -> bool:
-    return LABEL in parquet.read_schema(path).names
-
-
-def _with_labels(rows: Captured, labels: Any) -> Reference:
-    if len(labels) != len(rows):
-        return Reference(rows, np.zeros(len(rows), dtype=np.bool_), np.empty(0))
-    labelled = ~np.asarray(labels.is_null())
-    return Reference(rows, labelled, np.asarray(labels.drop_null().to_pylist()))
+def _beside(path: Path, name: str, *, rows: int) -> pa.ChunkedArray | None:
+    """Return a column (N,) that the capture format does not have; None where the file has no such column of N rows."""
+    if name not in parquet.read_schema(path).names:
+        return None
+    column: pa.ChunkedArray = parquet.read_table(path, columns=[name]).column(name)
+    return column if len(column) == rows else None

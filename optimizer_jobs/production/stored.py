@@ -73,4 +73,5 @@ def _reference(session: Session, rows: Rows, digest: str) -> Reference:
         seen=count,
     )
     labels = np.empty(0) if rows.labels is None else rows.labels
-    return Reference(captured, np.full(count, rows.labels is not None), labels)
+    known = np.full(count, rows.labels is not None)
+    return Reference(captured, known, labels, groups=rows.groups, weights=rows.weights)

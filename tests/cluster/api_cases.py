@@ -168,6 +168,7 @@ ACCEPTED = (
             "spec.model.threshold": "0.3",
             "spec.model.positiveLabel": "spam",
             "spec.data.test.groupColumn": "user",
+            "spec.data.test.weightColumn": "exposure",
         },
     ),
     Case(

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from optimizer_jobs.commands.gather.command import run
 from optimizer_jobs.commands.gather.splits import fingerprints
@@ -13,6 +15,7 @@ from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.models.bundle import Bundle, publish
 from retune.api.model import Data, Dataset
+from retune.api.monitoring import Labels
 from retune.api.watched import StoredData
 from retune.contract.paths import bundles
 from retune.contract.requests import GatherRequest
@@ -143,6 +146,26 @@ def test_original_rows_that_judge_do_not_teach(ask: Ask, busy: Shop, claims: Cla
     taught = set(fingerprints(rows_of(result.fresh.training, busy, tmp_path).inputs))
     asked = set(fingerprints(rows_of(result.fresh.test, busy, tmp_path).inputs))
     assert not taught & asked
+
+
+def test_fresh_data_is_judged_by_the_weights_of_the_labels(ask: Ask, busy: Shop, tmp_path: Path) -> None:
+    """Data that is judged by weights is replaced only by data that has them, and learning takes none."""
+    data = ask().data
+    assert data.test is not None
+    weighed = data.model_copy(update={"test": data.test.model_copy(update={"weight_column": "w"})})
+    assert "name their column in production.labels.weightColumn" in kept(ask(data=weighed))
+    (path,) = (busy.root / "labels").rglob("*.parquet")
+    table = parquet.read_table(path)
+    parquet.write_table(table.append_column("w", pa.array(np.arange(1.0, len(table) + 1))), path)
+    labels = Labels(uri="pvc://shop/labels", weight_column="w")
+    production = busy.production.model_copy(update={"labels": labels})
+    fresh = run(ask(data=weighed, production=production, refresh={"policy": "RecentOnly"})).fresh
+
+    assert fresh is not None
+    test = rows_of(fresh.test, busy, tmp_path, weight_column="w")
+    assert test.weights is not None
+    assert test.weights.tolist() == list(np.arange(385.0, 481.0))
+    assert rows_of(fresh.training, busy, tmp_path).weights is None
 
 
 def test_names_of_label_columns_are_kept(ask: Ask, busy: Shop, claims: Claims, tmp_path: Path) -> None:

@@ -182,8 +182,8 @@ def test_captured_requests_in_a_bucket_are_read(
         into=tmp_path / "scratch",
         seed=0,
     )
-    rows, labels, _ = join(found, Labels(uri=f"{bucket}/shop/labels"), into=tmp_path / "scratch", limit=1000)
+    rows, truth, _ = join(found, Labels(uri=f"{bucket}/shop/labels"), into=tmp_path / "scratch", limit=1000)
     assert found.set_aside == {"files that cannot be read": 1}
     assert len(rows) == len(found) == 10 * REQUEST_ROWS
-    assert labels.tolist() == shop.digits[: 10 * REQUEST_ROWS].tolist()
+    assert truth.labels.tolist() == shop.digits[: 10 * REQUEST_ROWS].tolist()
     assert not list((tmp_path / "scratch").rglob("*"))

@@ -195,6 +195,14 @@ class Dataset(ApiModel):
     group_column: str | None = Field(default=None, min_length=1, max_length=128)
     """Column with what rows belong to, such as a user, session or query; no input of the model. Ranking metrics order
     the rows of a group, and intervals take whole groups for independent, not single rows."""
+    weight_column: str | None = Field(default=None, min_length=1, max_length=128)
+    """Column with how much a row counts, a number of at least 0; no input of the model. Every quality metric is
+    weighted by it, as with scikit-learn's sample_weight, and rows count as evidence by their effective number."""
+
+    @property
+    def asides(self) -> tuple[str, ...]:
+        """Columns that are neither an input nor the label."""
+        return tuple(name for name in (self.group_column, self.weight_column) if name is not None)
 
 
 class Data(ApiModel):

@@ -50,8 +50,18 @@ class Labels(ApiModel):
     """Folder of Parquet files with the columns request_id, row (0 where left out) and the label."""
     column: str = Field(default="label", min_length=1, max_length=128)
     """Column with the true label or number."""
+    group_column: str | None = Field(default=None, min_length=1, max_length=128)
+    """Column of these files with what rows belong to, as data.*.groupColumn. Fresh data of a run has groups by it."""
+    weight_column: str | None = Field(default=None, min_length=1, max_length=128)
+    """Column of these files with how much a row counts, as data.*.weightColumn. Fresh data of a run has weights by
+    it."""
     max_delay: Duration = "24h"
     """How long after a prediction its label may come. A window's quality is judged when this time is over."""
+
+    @property
+    def beside(self) -> dict[str, str | None]:
+        """The fields of a data set that name the columns of groups and weights."""
+        return {"group_column": self.group_column, "weight_column": self.weight_column}
 
 
 class Production(ApiModel):

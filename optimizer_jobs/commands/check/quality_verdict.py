@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from optimizer_jobs.commands.check import labelled_quality
 from optimizer_jobs.commands.check.context import Check
@@ -15,7 +14,7 @@ from optimizer_jobs.commands.check.result import unknown
 from optimizer_jobs.commands.check.sources import answers
 from optimizer_jobs.models.bundle import Manifest
 from optimizer_jobs.production.features import CONFIDENCE, PREDICTION
-from optimizer_jobs.production.labels import join
+from optimizer_jobs.production.labels import Truth, join
 from optimizer_jobs.production.reference import Reference
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.progress import say
@@ -35,8 +34,8 @@ class Labelled:
     """All rows of the window."""
     known: Captured
     """The M rows that have a label."""
-    truth: NDArray[Any]
-    """Labels (M,) of the rows in `known`."""
+    truth: Truth
+    """What is known of the rows in `known`."""
     set_aside: Mapping[str, int]
     """How many labels or files were not used, by reason."""
 
@@ -100,7 +99,7 @@ def _measured(
 ) -> SignalVerdict:
     manifest, settings = check.manifest, check.request.quality or Quality()
     before = None if reference is None else _reference_scores(manifest, metric, reference)
-    now = _scores(manifest, metric, labelled.known, labelled.truth)
+    now = _scores(manifest, metric, labelled.known, labelled.truth.labels)
     skipped = "".join(f" {count} {why}." for why, count in sorted(labelled.set_aside.items())[:2])
     return labelled_quality.judge_labels(
         settings,

@@ -66,7 +66,8 @@ def names_of(request: CheckRequest, *, into: Path) -> tuple[str, ...] | None:
             raise
         say(f"  inputs have no names: {printable(str(error), limit=300)}")
         return None
-    return tuple(name for name in columns.names if name != data.label_column) if columns.tabular else None
+    aside = {data.label_column, *data.asides}
+    return tuple(name for name in columns.names if name not in aside) if columns.tabular else None
 
 
 def tables(

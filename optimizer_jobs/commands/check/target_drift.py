@@ -47,7 +47,7 @@ def target_drift(
     """Compare the labels of the labelled window with those of the reference; None when either has none or too few."""
     if reference is None or labelled is None or drift is None or task is Task.EMBEDDING:
         return None
-    before, now = (_column(labels, task) for labels in (reference.labels, labelled.truth))
+    before, now = (_column(labels, task) for labels in (reference.labels, labelled.truth.labels))
     comparison = compare_target(before, now, drift)
     return None if comparison is None else TargetDrift(before, now, comparison)
 

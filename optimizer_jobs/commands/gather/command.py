@@ -27,7 +27,8 @@ from optimizer_jobs.errors import JobError, printable, store_access
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.signature import TEXT, Signature
-from retune.api.model import Dataset, Task
+from retune.api.model import Data, Dataset, Task
+from retune.api.monitoring import Labels
 from retune.api.watched import FreshData, StoredData
 from retune.contract.paths import run_folder
 from retune.contract.requests import GatherRequest
@@ -37,6 +38,8 @@ Array = NDArray[Any]
 
 FOLDER = "data"
 RECORD = "gathered.json"
+JUDGED = NAMES[1:]
+"""Splits that models are judged by: they have the groups and weights of the labels."""
 _STEPS = 4
 _WORDS = 1000
 
@@ -85,6 +88,7 @@ def recorded(request: GatherRequest) -> GatherResult | None:
 def _gather(request: GatherRequest, scratch: Path) -> GatherResult:
     if request.production.labels is None or request.refresh.policy == "Never":
         raise NotEnoughError("No production rows are used: there are no labels for them, or refresh.policy is Never.")
+    _check_columns(request.data, request.production.labels)
     champion = open_bundle(request.champion.uri, digest=request.champion.digest, into=scratch / "champion")
     sources = Sources(request, champion, scratch)
     step(1, _STEPS, text="reading labels and captured rows", about="1 s per 50,000 rows")
@@ -99,6 +103,20 @@ def _gather(request: GatherRequest, scratch: Path) -> GatherResult:
     step(4, _STEPS, text="checking it as the search will read it", about="5 s")
     _check_readable(request, sources, written, scratch)
     return _publish(request, sets, written)
+
+
+def _check_columns(data: Data, labels: Labels) -> None:
+    """Refuse labels without the groups or weights that the original data is judged by: the yardstick would differ."""
+    judged = [spec for spec in (data.validation, data.test) if spec is not None]
+    for what, field, there in (
+        ("groups", "groupColumn", labels.group_column or not any(spec.group_column for spec in judged)),
+        ("weights", "weightColumn", labels.weight_column or not any(spec.weight_column for spec in judged)),
+    ):
+        if not there:
+            raise NotEnoughError(
+                f"The original data is used: it is judged by {what}, and production rows have none: name their column "
+                f"in production.labels.{field}."
+            )
 
 
 def _check_count(count: int, request: GatherRequest, set_aside: Mapping[str, int]) -> None:
@@ -153,8 +171,14 @@ def _compatible(recent: Rows, old: Rows) -> bool:
 
 
 def _rows(labelled: Labelled, indices: Array) -> Rows:
-    chosen = labelled.rows.take(indices)
-    return Rows(inputs=chosen.inputs, labels=labelled.labels[indices], digest="")
+    truth = labelled.truth
+    return Rows(
+        inputs=labelled.rows.take(indices).inputs,
+        labels=truth.labels[indices],
+        digest="",
+        groups=None if truth.groups is None else truth.groups[indices],
+        weights=None if truth.weights is None else truth.weights[indices],
+    )
 
 
 def _write(request: GatherRequest, sets: Sets, signature: Signature, scratch: Path) -> Path:
@@ -163,9 +187,17 @@ def _write(request: GatherRequest, sets: Sets, signature: Signature, scratch: Pa
     folder.mkdir()
     for name, rows in sets.rows.items():
         arrays = {spec.name: _plain(rows.inputs[spec.name], spec.dtype) for spec in signature.inputs}
+        beside = _beside(request, rows) if name in JUDGED else {}
         label = request.data.validation.label_column
-        np.savez_compressed(folder / f"{name}.npz", allow_pickle=False, **arrays, **{label: rows.answers})
+        np.savez_compressed(folder / f"{name}.npz", allow_pickle=False, **{**beside, **arrays, label: rows.answers})
     return folder
+
+
+def _beside(request: GatherRequest, rows: Rows) -> dict[str, Array]:
+    """Return the groups and weights of rows under the names of their columns."""
+    labels = request.production.labels
+    named = {} if labels is None else {labels.group_column: rows.groups, labels.weight_column: rows.weights}
+    return {name: values for name, values in named.items() if name is not None and values is not None}
 
 
 def _plain(values: Array, dtype: str) -> Array:
@@ -174,12 +206,13 @@ def _plain(values: Array, dtype: str) -> Array:
 
 def _check_readable(request: GatherRequest, sources: Sources, written: Path, scratch: Path) -> None:
     """Read the files as the search will read them; raises NotEnoughError when the search could not use them."""
-    label = request.data.validation.label_column
+    label, labels = request.data.validation.label_column, request.production.labels
     for name in NAMES:
         uri = f"file://{written}/{name}.npz"
+        columns = labels.beside if labels is not None and name in JUDGED else {}
         spec = Dataset.model_construct(uri=uri, digest=None, format=None, label_column=label)
         try:
-            sources.read(spec, into=scratch / "again" / name)
+            sources.read(spec.model_copy(update=columns), into=scratch / "again" / name)
         except JobError as error:
             raise NotEnoughError(f"The original data is used: in the {name} rows, {error.message}") from error
 

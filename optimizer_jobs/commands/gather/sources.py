@@ -4,22 +4,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.models.bundle import Bundle
-from optimizer_jobs.production.labels import Known, match, read_labels
+from optimizer_jobs.production.labels import Known, Truth, match, read_labels
 from optimizer_jobs.production.windows import Captured, Selection, read_window
 from optimizer_jobs.signature import Signature
 from retune.api.base import seconds
 from retune.api.model import Dataset
 from retune.api.monitoring import Labels, Production
 from retune.contract.requests import GatherRequest
-
-Array = NDArray[Any]
 
 LABELS_LIMIT = 2_000_000
 """Most labels that are kept in memory."""
@@ -30,8 +26,8 @@ class Labelled:
     """N recent rows with labels."""
 
     rows: Captured
-    labels: Array
-    """(N,)"""
+    truth: Truth
+    """What is known of them."""
     since: int
     """Start of the span that they are from, in seconds since 1970."""
     set_aside: Mapping[str, int]
@@ -77,9 +73,9 @@ class Sources:
     def _labelled(self, known: Known, since: int, max_rows: int) -> Labelled:
         captured = self._window(since, max_rows, request_ids=known.request_ids)
         sound, unsound = _sound(captured, missing=bool(self.champion.manifest.accepts_missing))
-        rows, labels, set_aside = match(sound, known)
+        rows, truth, set_aside = match(sound, known)
         extra = {"rows with missing or infinite values": unsound} if unsound else {}
-        return Labelled(rows, labels, since, {**captured.set_aside, **set_aside, **extra})
+        return Labelled(rows, truth, since, {**captured.set_aside, **set_aside, **extra})
 
     def original(self) -> Rows | None:
         """Return the original training data, or None when there is none."""

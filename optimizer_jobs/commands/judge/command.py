@@ -102,9 +102,9 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     step(1, _STEPS, text="opening the champion and reading the test split", about="5 s")
     champion = _champion(request, scratch)
     rows = _test_rows(request, champion, scratch)
-    say(f"  {len(rows)} rows")
+    say(f"  {len(rows)} rows{_weights_in_words(rows)}")
     step(2, _STEPS, text="opening finalists", about="5 s")
-    entrants = _finalists(request, scratch, rows=len(rows))
+    entrants = _finalists(request, scratch, rows=rows.effective)
     effort = fitting(effort, request.objectives, compared=bool(entrants))
     step(3, _STEPS, text=f"measuring {1 + len(entrants)} models side by side", about=f"{effort.max_seconds:.0f} s")
     machine = confinement(request.serving, threads=request.threads)
@@ -121,6 +121,10 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     _write_report(request, measured, decision, result, hardware, rules)
     say(decision.message)
     return result
+
+
+def _weights_in_words(rows: Rows) -> str:
+    return "" if rows.weights is None else f", by their weights as much evidence as {rows.effective} equal ones"
 
 
 def _explained(decision: Decision, request: JudgeRequest) -> Decision:

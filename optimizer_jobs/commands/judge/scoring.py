@@ -18,7 +18,7 @@ from optimizer_jobs.measure.answers import Answers, UnfitAnswersError
 from optimizer_jobs.measure.by_size import BySize, answers_by_size
 from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
 from optimizer_jobs.measure.mix import served_mix
-from optimizer_jobs.measure.quality import by_groups, evaluate, measured_metrics
+from optimizer_jobs.measure.quality import counted, evaluate, measured_metrics
 from optimizer_jobs.models.runtime import open_session
 from retune.api.metrics import Metric
 from retune.contract.results import Reason
@@ -117,7 +117,7 @@ class _Exam:
             raise _unfit(entrant, error) from error
         if self.attack is not None:
             right = mean_of(self._withstood(entrant, size, self.attack), is_share=True)
-            measured[Metric.ROBUST_ACCURACY] = by_groups(right, self.rows)
+            measured[Metric.ROBUST_ACCURACY] = counted(right, self.rows)
         named = [objective.metric for objective in objectives if objective.metric in measured]
         return {metric: measured[metric] for metric in dict.fromkeys([*named, *measured])}
 

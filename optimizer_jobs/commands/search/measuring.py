@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
 
+import numpy as np
+
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.machinery.robust.attack import method_for, withstood
 from optimizer_jobs.measure.confinement import confined, confinement
@@ -143,4 +145,4 @@ class SideBySide:
             reading=self.champion.manifest.signature.reading,
             batch=usual_size(self.serving.mix),
         )
-        return float(right.mean())
+        return float(np.average(right, weights=self.rows.weights))

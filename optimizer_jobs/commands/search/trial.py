@@ -236,7 +236,7 @@ class Bench:
             champion=_named(champion),
             shortfalls=self._beside.with_memory(rating.shortfalls, usage),
             errors=self._errors(answers),
-            rows=len(self.validation),
+            rows=self.validation.effective,
             costs=rating.costs,
         )
 
@@ -375,7 +375,7 @@ class Bench:
 
     @cached_property
     def _proxy(self) -> Rows:
-        return self.validation.take(self._proxy_indices)
+        return replace(self.validation.take(self._proxy_indices), weights=None)
 
 
 def _result(plan: Plan, built: Built) -> TrialResult:

@@ -4,7 +4,7 @@ Values come from scikit-learn. Resampling asks for the same number thousands of 
 rows here, and tests hold the two against each other.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +65,7 @@ def _of_labels(metric: Metric, predictions: Predictions, rows: Rows, right: Floa
     answered_codes, true_codes = codes[: len(true)], codes[len(true) :]
     positive = _positive(metric, predictions, true) if metric in _OF_TWO else None
     column = None if positive is None else int(np.searchsorted(names, positive))
-    if metric is Metric.RECALL and rows.groups is None:
+    if metric is Metric.RECALL and rows.groups is None and rows.weights is None:
         of_class = true_codes == column
         return mean_of(right[of_class], is_share=True, unit=f"test rows of class {positive}")
     indicators = _indicators(answered_codes, true_codes, len(names))
@@ -245,6 +245,15 @@ def _explained(metric: Metric, losses: Floats, columns: Columns, classes: int) -
     return Evaluation(value=float(at(np.ones((1, len(losses))))[0]), scores=-losses, at=at)
 
 
+def _check_both_sides(metric: Metric, columns: Columns, chosen: Sequence[tuple[int, str]]) -> None:
+    """Refuse rows of which all, or none, have the class that is told from the rest by its scores."""
+    for column, name in chosen:
+        positive = int((columns == column).sum())
+        if positive == 0 or (positive == len(columns) and metric is Metric.ROC_AUC):
+            which = "no" if positive == 0 else "every"
+            raise UnfitAnswersError(f"{which} row has the label {name}, so {metric} has no value")
+
+
 def _of_ranks(metric: Metric, predictions: Predictions, columns: Columns) -> Evaluation:
     """Return ROC AUC or average precision: of the positive class of two, else the mean of one against the rest."""
     scores = _scored(metric, predictions)
@@ -254,6 +263,7 @@ def _of_ranks(metric: Metric, predictions: Predictions, columns: Columns) -> Eva
     chosen = [names.index(str(predictions.positive))] if str(predictions.positive) in names else [len(names) - 1]
     if len(names) > _TWO and predictions.positive is None:
         chosen = [column for column in range(len(names)) if (columns == column).any()]
+    _check_both_sides(metric, columns, [(column, names[column]) for column in chosen])
     curves = [curve(metric, scores[:, column], columns == column) for column in chosen]
 
     def at(weights: Floats) -> Floats:

@@ -4,13 +4,18 @@ A resample of the rows is a weight for each of them, so one function of weights 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer_jobs.data.datasets import effective_rows
+
 Floats = NDArray[np.float64]
 Array = NDArray[np.generic]
+
+ROWS = "test rows"
+"""What an evaluation is made of, but where it says otherwise."""
 
 At = Callable[[Floats], Floats]
 """Takes weights (D, N) of the rows and returns the metric's values (D,); NaN where these rows do not define it."""
@@ -18,7 +23,7 @@ At = Callable[[Floats], Floats]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """A metric of one model on rows that count equally."""
+    """A metric of one model on some rows."""
 
     value: float
     """The metric's value on the rows themselves."""
@@ -28,18 +33,36 @@ class Evaluation:
     """The metric's values for other weights of the rows."""
     is_share: bool = False
     """Whether the metric is the mean of scores that are all 0 or 1, so that formulas for shares hold."""
-    unit: str = "test rows"
+    unit: str = ROWS
     """What the N rows are, in words."""
     blocks: NDArray[np.int64] | None = None
     """Block (N,) of each row, numbered from 0, where rows of a block depend on each other: whole blocks are drawn."""
+    weights: Floats | None = None
+    """How much each row counts (N,), which `value` and `at` already contain; None where all count alike."""
 
     @property
     def rows(self) -> int:
         """The number of rows."""
         return len(self.scores)
 
+    @property
+    def effective(self) -> int:
+        """How many rows of equal weight are as much evidence."""
+        return self.rows if self.weights is None else effective_rows(self.weights)
 
-def mean_of(scores: Floats, *, is_share: bool = False, unit: str = "test rows") -> Evaluation:
+    def weighed(self, weights: Floats) -> "Evaluation":
+        """Return the metric of rows that count by these weights (N,), of which some are above 0."""
+        at = self.at
+
+        def weighed_at(times: Floats) -> Floats:
+            return at(times * weights)
+
+        with np.errstate(invalid="ignore", divide="ignore"):
+            value = float(weighed_at(np.ones((1, self.rows)))[0])
+        return replace(self, value=value, at=weighed_at, is_share=False, weights=weights)
+
+
+def mean_of(scores: Floats, *, is_share: bool = False, unit: str = ROWS) -> Evaluation:
     """Return the evaluation of a metric that is the mean of one score (N,) a row."""
 
     def at(weights: Floats) -> Floats:

@@ -13,7 +13,9 @@ Gain = Callable[[Floats, Floats], float]
 the group's metric."""
 
 
-def evaluate_order(metric: Metric, scores: Floats, relevance: Floats, groups: Array | None) -> Evaluation:
+def evaluate_order(
+    metric: Metric, scores: Floats, relevance: Floats, groups: Array | None, weights: Floats | None = None
+) -> Evaluation:
     """Return a ranking metric; groups without a relevant row do not count.
 
     Rows with equal scores have no order, so the order of the file must not decide: the metrics that are means over
@@ -24,6 +26,7 @@ def evaluate_order(metric: Metric, scores: Floats, relevance: Floats, groups: Ar
         scores: Scores (N,) by which rows are ordered, the largest first.
         relevance: Relevance (N,) of each row, 0 or more.
         groups: Group (N,) of each row.
+        weights: How much each row counts (N,); a group counts by the mean of its rows' weights.
 
     Raises:
         UnfitAnswersError: There are no groups, or no group has a relevant row.
@@ -33,11 +36,20 @@ def evaluate_order(metric: Metric, scores: Floats, relevance: Floats, groups: Ar
     order = np.lexsort((relevance, -scores, groups))
     ordered = _shared_over_ties(metric, relevance[order], scores[order], groups[order])
     ends = np.flatnonzero(groups[order][1:] != groups[order][:-1]) + 1
-    pairs = zip(np.split(ordered, ends), np.split(relevance[order], ends), strict=True)
-    gains = np.asarray([_GAINS[metric](part, whole) for part, whole in pairs if (whole > 0).any()])
-    if not len(gains):
+    parts = list(zip(np.split(ordered, ends), np.split(relevance[order], ends), strict=True))
+    counted = np.asarray([(whole > 0).any() for _, whole in parts])
+    if not counted.any():
         raise UnfitAnswersError(f"no group has a relevant row, which {metric} needs")
-    return mean_of(gains, is_share=metric in _HITS, unit="groups")
+    gains = np.asarray(
+        [_GAINS[metric](part, whole) for (part, whole), counts in zip(parts, counted, strict=True) if counts]
+    )
+    evaluation = mean_of(gains, is_share=metric in _HITS, unit="groups")
+    if weights is None:
+        return evaluation
+    of_groups = np.asarray([part.mean() for part in np.split(weights[order], ends)])[counted]
+    if not of_groups.any():
+        raise UnfitAnswersError(f"no group with a relevant row has a weight above 0, which {metric} needs")
+    return evaluation.weighed(of_groups)
 
 
 def _shared_over_ties(metric: Metric, relevance: Floats, scores: Floats, groups: Array) -> Floats:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from optimizer_jobs.production.labels import CONTRADICTING, UNKNOWN, join, read_labels
+from optimizer_jobs.production.labels import CONTRADICTING, UNKNOWN, UNWEIGHTED, join, read_labels
 from optimizer_jobs.production.windows import Captured
 from retune.api.monitoring import Labels
 from tests.unit.jobs.captured_for_tests import NOW, REQUEST_ROWS, Shop
@@ -30,8 +30,8 @@ def captured(shop: Shop, tmp_path: Path) -> Captured:
 
 def found(captured: Captured, tmp_path: Path, labels: Labels = LABELS) -> tuple[Captured, Array, dict[str, int]]:
     """Join, with the reasons as a plain dictionary."""
-    rows, answers, set_aside = join(captured, labels, into=tmp_path, limit=LIMIT)
-    return rows, answers, dict(set_aside)
+    rows, truth, set_aside = join(captured, labels, into=tmp_path, limit=LIMIT)
+    return rows, truth.labels, dict(set_aside)
 
 
 def test_each_row_gets_its_own_label(shop: Shop, captured: Captured, tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_broken_files_and_empty_labels_are_counted(shop: Shop, captured: Capture
 def test_more_labels_than_the_limit_are_not_kept(shop: Shop, captured: Captured, tmp_path: Path) -> None:
     """Memory is bounded, and it is said."""
     shop.label(range(10))
-    rows, labels, set_aside = join(captured, LABELS, into=tmp_path, limit=15)
-    assert len(rows) == len(labels) == 15
+    rows, truth, set_aside = join(captured, LABELS, into=tmp_path, limit=15)
+    assert len(rows) == len(truth.labels) == 15
     assert set_aside == {"labels beyond the limit": 10 * REQUEST_ROWS - 15}
 
 
@@ -144,3 +144,36 @@ def test_files_from_long_before_are_not_opened(shop: Shop, captured: Captured, t
     known = read_labels(LABELS, since=float(NOW), into=tmp_path, limit=LIMIT)
     assert not known.answers
     assert len(captured) == 10 * REQUEST_ROWS
+
+
+def test_groups_and_weights_come_with_the_labels(shop: Shop, captured: Captured, tmp_path: Path) -> None:
+    """Of each row as its line says; a line without either, or with a weight below 0, is set aside."""
+    path = shop.label(range(10))
+    count = 10 * REQUEST_ROWS
+    weights: list[float | None] = [float(place) for place in range(count)]
+    weights[1], weights[2] = -1.0, None
+    groups = [None if place == 3 else f"user {place % 5}" for place in range(count)]
+    table = parquet.read_table(path).append_column("user", pa.array(groups)).append_column("w", pa.array(weights))
+    parquet.write_table(table, path)
+    named = Labels(uri=LABELS.uri, group_column="user", weight_column="w")
+    rows, truth, set_aside = join(captured, named, into=tmp_path, limit=LIMIT)
+
+    assert truth.groups is not None
+    assert truth.weights is not None
+    assert len(rows) == len(truth.groups) == count - 3
+    assert truth.groups[:3].tolist() == ["user 0", "user 4", "user 0"]
+    assert truth.weights[:3].tolist() == [0.0, 4.0, 5.0]
+    assert set_aside == {UNWEIGHTED: 2, "labels that are empty or of no row": 1}
+
+
+@pytest.mark.parametrize("column", ["group_column", "weight_column"])
+def test_a_file_without_the_column_that_is_named_is_set_aside(
+    shop: Shop, captured: Captured, tmp_path: Path, column: str
+) -> None:
+    """Rows that count alike in one file and by weight in another would be no sample of anything."""
+    shop.label(range(10))
+    what = "groups" if column == "group_column" else "weights"
+    rows, _, set_aside = join(captured, Labels(uri=LABELS.uri, **{column: "absent"}), into=tmp_path, limit=LIMIT)
+
+    assert len(rows) == 0
+    assert set_aside == {f"files of labels without {what}": 1}

@@ -110,14 +110,21 @@ def test_a_regression_has_a_prediction_only(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_a_reference_comes_back_with_the_labels_that_are_known(shop: Shop, tmp_path: Path) -> None:
-    """Rows, answers and labels survive; a row without a label stays without."""
+    """Rows, answers, labels, groups and weights survive; a row without a label stays without."""
     shop.serve(range(10), since=NOW)
     rows = shop.read(tmp_path)
     labelled = np.arange(len(rows)) % 3 == 0
     path = shop.root / "reference.parquet"
-    write_reference(path, Reference(rows, labelled, shop.digits[: len(rows)][labelled]), shop.signature)
+    beside = {
+        "groups": np.asarray([f"u{place % 3}" for place in range(len(rows))]),
+        "weights": np.arange(len(rows)) / 7,
+    }
+    reference = Reference(rows, labelled, shop.digits[: len(rows)][labelled], **beside)
+    write_reference(path, reference, shop.signature)
     found = read_reference("pvc://shop/reference.parquet", shop.signature, into=tmp_path / "in")
     np.testing.assert_array_equal(found.rows.inputs["x"], rows.inputs["x"])
     np.testing.assert_array_equal(found.rows.outputs["scores"], rows.outputs["scores"])
     np.testing.assert_array_equal(found.labelled, labelled)
     np.testing.assert_array_equal(found.labels, shop.digits[: len(rows)][labelled])
+    np.testing.assert_array_equal(found.groups, beside["groups"])
+    np.testing.assert_array_equal(found.weights, beside["weights"])

@@ -61,12 +61,16 @@ def data_of(draft: Draft, run: ActiveRun) -> Data:
     if fresh is None:
         return draft.spec.data
     label = draft.spec.data.validation.label_column
+    monitoring = draft.spec.monitoring
+    labels = monitoring.production.labels if monitoring and monitoring.production else None
+    beside = labels.beside if labels else {}
     return Data(
-        training=_dataset(fresh.training, label),
-        validation=_dataset(fresh.validation, label),
-        test=_dataset(fresh.test, label),
+        training=_dataset(fresh.training, label, {}),
+        validation=_dataset(fresh.validation, label, beside),
+        test=_dataset(fresh.test, label, beside),
     )
 
 
-def _dataset(stored: StoredData, label: str) -> Dataset:
-    return Dataset(uri=stored.uri, digest=stored.digest, format=DatasetFormat.NPZ, label_column=label)
+def _dataset(stored: StoredData, label: str, beside: dict[str, str | None]) -> Dataset:
+    """Return a stored data set; `beside` names its columns of groups and weights, of which learning takes none."""
+    return Dataset(uri=stored.uri, digest=stored.digest, format=DatasetFormat.NPZ, label_column=label, **beside)

@@ -72,6 +72,7 @@ def build(
         objectives=request.objectives,
         selection=request.selection,
         test_rows=len(measured.rows),
+        evidence_rows=measured.rows.effective,
         champion=ModelRow(**_model(measured.evidence.champion, measured)),
         finalists=finalists,
         trials=_trials(trials, {finding.contender.trial for finding in decision.findings}),

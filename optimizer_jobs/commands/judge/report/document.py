@@ -206,6 +206,8 @@ class Report(Document):
     objectives: tuple[Objective, ...]
     selection: Selection
     test_rows: int
+    evidence_rows: int | None = None
+    """How many rows of equal weight are as much evidence as the test rows; None in reports of earlier versions."""
     champion: ModelRow
     finalists: tuple[FinalistRow, ...]
     trials: tuple[TrialLine, ...]

@@ -41,6 +41,7 @@ def render(report: Report) -> str:
     trials = sorted(report.trials, key=lambda trial: (not trial.finalist, trial.number))[:MOST_TRIALS]
     return _template().render(
         report=report,
+        evidence=report.evidence_rows or report.test_rows,
         subject=report.subject,
         trials=sorted(trials, key=lambda trial: trial.number),
         pareto=pictures.pareto(report),
