@@ -16,12 +16,13 @@ from optimizer_jobs.commands.judge.rules import Entrant, Rules
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.robust.attack import method_for, withstood
-from optimizer_jobs.measure.answers import Answers, UnfitAnswersError, answer_as
+from optimizer_jobs.measure.answers import Answers, answer_as
 from optimizer_jobs.measure.latency import Effort, Timings, aa_check, interleave_until, ratio
 from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
 from optimizer_jobs.measure.quality import by_groups, evaluate, measured_metrics
 from optimizer_jobs.measure.resources import Conditions, Served, Usage, measure_resources
 from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_session
 from retune.api.metrics import Metric
 from retune.api.objectives import Objective
