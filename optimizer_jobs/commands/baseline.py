@@ -15,13 +15,14 @@ from optimizer_jobs.data.datasets import Rows, joined
 from optimizer_jobs.data.fetch import Fetched
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.formats.delivery import Opened, fetch_model, open_delivered
-from optimizer_jobs.measure.answers import UnfitAnswersError, answer_as
+from optimizer_jobs.measure.answers import answer_as
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.latency import interleave_until
 from optimizer_jobs.measure.mix import ONE_ROW, Mix, only, usual_size
 from optimizer_jobs.measure.quality import MAIN, evaluate
 from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, open_bundle, publish
 from optimizer_jobs.models.engine import EngineError, EngineOptions, Session
 from optimizer_jobs.models.golden import record

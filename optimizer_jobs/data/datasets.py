@@ -44,8 +44,8 @@ class Rows:
     inputs: Mapping[str, Array]
     """Values by input name, with shape (N, ...)."""
     labels: Array | None
-    """Shape (N,): int64 or text for classification, float64 for regression, where (N, K) is for K numbers a row; None
-    for an embedding without labels."""
+    """Shape (N,): int64 or text for classification, float64 for regression, where (N, K) is for K numbers a row; zeros
+    and ones (N, L) as int64 for L labels a row; None for an embedding or generic model without labels."""
     digest: str
     """Digest of the file; of several joined data sets, their digests joined by `+`."""
     groups: Array | None = None
@@ -113,7 +113,7 @@ def read_dataset(
         spec: URI, format, digest and label column.
         signature: Inputs and outputs of the model.
         into: Folder for the private copy of the file.
-        task: What the labels mean; a data set for an embedding may have no labels.
+        task: What the labels mean; a data set for an embedding or a generic model may have no labels.
         missing: Whether inputs may have missing values (NaN), because the model handles them itself.
         limit_bytes: Largest size of the file, and of its content once expanded.
 
@@ -185,9 +185,11 @@ def _check_rows(inputs: Mapping[str, Array], labels: Array | None) -> None:
 
 
 def _labels(columns: Columns, *, name: str, signature: Signature, task: Task) -> Array | None:
-    if task is Task.EMBEDDING and name not in columns.names:
+    if not task.has_labels and name not in columns.names:
         return None
     values = _column(columns, name)
+    if task is Task.MULTI_LABEL:
+        return _as_sets(values, name)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == _TABLE_AXES and task is Task.REGRESSION:
@@ -199,7 +201,7 @@ def _labels(columns: Columns, *, name: str, signature: Signature, task: Task) ->
     if task is Task.REGRESSION:
         return _as_numbers(_spelled(values, f"label column {name!r}"), name)
     labels = _as_labels(values, name)
-    if task is Task.EMBEDDING:
+    if not task.has_labels:
         return labels
     classes = np.unique(labels)
     if len(classes) < 2:
@@ -221,6 +223,19 @@ def _as_numbers(values: Array, name: str) -> Array:
     if numbers.min() == numbers.max():
         raise UnreadableDataError(f"label column {name!r} is {numbers[0]:g} in all {len(values)} rows.")
     return numbers
+
+
+def _as_sets(values: Array, name: str) -> Array:
+    """Return zeros and ones (N, L) as int64; refuse another shape and other values."""
+    if values.ndim != _TABLE_AXES or values.dtype.kind not in "biuf":
+        raise UnreadableDataError(
+            f"label column {name!r} has type {values.dtype} and shape {values.shape}; several labels a row are numbers "
+            "of shape (rows, labels)."
+        )
+    others = int((~np.isin(values, (0, 1))).any(axis=1).sum())
+    if others:
+        raise UnreadableDataError(f"label column {name!r} is neither 0 nor 1 in {others} of {len(values)} rows.")
+    return values.astype(np.int64)
 
 
 def _as_labels(values: Array, name: str) -> Array:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.measure.label_sets import LabelSets, label_sets_of
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.bundle import Manifest
 from optimizer_jobs.models.engine import Session
 from optimizer_jobs.signature import Reading, Scale
@@ -25,10 +27,6 @@ _ROUNDING = 1e-2
 """What probabilities may be off by, because integers round them."""
 _TABLE_AXES = 2
 _TWO_CLASSES = 2
-
-
-class UnfitAnswersError(ValueError):
-    """The model's outputs do not fit its task."""
 
 
 class NotAClassifierError(UnfitAnswersError):
@@ -68,19 +66,22 @@ class Answers:
     numbers."""
     is_embedding: bool = False
     """Whether the values of a row are one vector, whose direction counts."""
+    label_sets: LabelSets | None = None
+    """For several labels a row."""
 
     @property
     def numbers(self) -> Floats:
-        """The values; raises ValueError for a classification."""
+        """The values; raises ValueError for tasks that answer none."""
         if self.values is None:
-            raise ValueError("these are answers of a classification")
+            raise ValueError("these answers are no numbers")
         return self.values
 
     def take(self, indices: Array) -> "Answers":
         """Return the answers to the rows at `indices`: integers (M,) or a mask (N,)."""
         predictions = None if self.predictions is None else self.predictions.take(indices)
         values = None if self.values is None else self.values[indices]
-        return Answers(predictions, values, self.is_embedding)
+        label_sets = None if self.label_sets is None else self.label_sets.take(indices)
+        return Answers(predictions, values, self.is_embedding, label_sets)
 
 
 def answer(
@@ -132,6 +133,8 @@ def answers_of(
     """Return the answers in values of every output (rows, ...) by name; arguments and errors are those of `answer`."""
     if task is Task.CLASSIFICATION:
         return Answers(predictions=predictions_of(outputs, rows=rows, classes=classes, reading=reading))
+    if task is Task.MULTI_LABEL:
+        return Answers(label_sets=label_sets_of(outputs, rows=rows, reading=reading or _ANYTHING))
     values = _numbers_of(outputs, rows=rows, task=task, reading=reading or _ANYTHING)
     return Answers(values=values, is_embedding=task is Task.EMBEDDING)
 
@@ -299,8 +302,10 @@ def alike(champion: Answers, candidate: Answers) -> Floats:
     """Return for each row how alike two models answer, as (N,) from 0 (differently) to 1 (the same); needs no labels.
 
     For a regression it is 1 minus the difference in units of the champion's standard deviation, the mean over outputs;
-    for an embedding it is the cosine.
+    for an embedding it is the cosine; for several labels a row, the share of labels that are the same.
     """
+    if champion.label_sets is not None and candidate.label_sets is not None:
+        return np.asarray((champion.label_sets.decided == candidate.label_sets.decided).mean(axis=1))
     if champion.predictions is not None and candidate.predictions is not None:
         return agreement(champion.predictions, candidate.predictions).astype(np.float64)
     mine, theirs = candidate.numbers, champion.numbers
@@ -323,6 +328,9 @@ def spread(answers: Answers) -> float:
     It is the standard deviation of the probabilities or numbers, the mean over columns; for labels alone, the share of
     rows without the most frequent one.
     """
+    if (sets := answers.label_sets) is not None:
+        numbers = sets.decided.astype(np.float64) if sets.probabilities is None else sets.probabilities
+        return float(numbers.std(axis=0).mean())
     predictions = answers.predictions
     if predictions is None:
         return float(answers.numbers.std(axis=0).mean())

@@ -3,13 +3,16 @@
 Accuracy alone does not say: where one class in a hundred is rare, always answering the other is right in 99 %.
 """
 
+import numpy as np
 from scipy.stats import spearmanr
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.answers import Answers, Predictions, UnfitAnswersError, spelled
+from optimizer_jobs.measure.answers import Answers, Predictions, spelled
 from optimizer_jobs.measure.intervals import own_interval
+from optimizer_jobs.measure.label_sets import LabelSets
 from optimizer_jobs.measure.metrics.evaluation import Evaluation
 from optimizer_jobs.measure.quality import evaluate
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from retune.api.metrics import Metric
 
 CONFIDENCE = 0.95
@@ -20,7 +23,8 @@ _MOST_CURVES = 20
 def no_better_than_chance(answers: Answers, rows: Rows) -> str | None:
     """Return why a model's answers to labelled rows cannot be told from chance, or None when they can.
 
-    A classifier must beat chance by its labels or by the order of its scores. A regression must explain variance, or
+    A classifier must beat chance by its labels or by the order of its scores, and so must one of several labels a row.
+    A regression must explain variance, or
     be better than the mean and follow the values for sure.
     """
     if rows.labels is None or answers.is_embedding or _follows(answers, rows):
@@ -39,6 +43,8 @@ def no_better_than_chance(answers: Answers, rows: Rows) -> str | None:
 
 def _bars(answers: Answers, rows: Rows) -> tuple[tuple[Metric, float], ...]:
     """Return metrics with the value that chance reaches; the model must be above one of them."""
+    if answers.label_sets is not None:
+        return ((Metric.ROC_AUC, 0.5),)
     if answers.predictions is None:
         return ((Metric.R2, 0.0),)
     classes = len(set(spelled(rows.answers)))
@@ -47,7 +53,7 @@ def _bars(answers: Answers, rows: Rows) -> tuple[tuple[Metric, float], ...]:
 
 def _follows(answers: Answers, rows: Rows) -> bool:
     """Return whether answers of a regression err less than the mean and surely rise with the values."""
-    if answers.predictions is not None or answers.numbers.shape != rows.answers.shape:
+    if answers.predictions is not None or answers.label_sets is not None or answers.numbers.shape != rows.answers.shape:
         return False
     order = spearmanr(answers.numbers.ravel(), rows.answers.ravel())
     surely = order.statistic > 0 and order.pvalue < 1 - CONFIDENCE
@@ -59,6 +65,9 @@ def _curves(predictions: Predictions, classes: int) -> tuple[tuple[Metric, float
 
 
 def _evaluated(metric: Metric, answers: Answers, rows: Rows) -> Evaluation | None:
+    if answers.label_sets is not None and answers.label_sets.scores is None:
+        decided = answers.label_sets.decided
+        answers = Answers(label_sets=LabelSets(decided, scores=decided.astype(np.float64)))
     try:
         return evaluate(metric, answers, rows)
     except UnfitAnswersError:

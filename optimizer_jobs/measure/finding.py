@@ -14,16 +14,10 @@ import onnx
 from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.answers import (
-    Answers,
-    Array,
-    UnfitAnswersError,
-    answers_of,
-    outputs_of,
-    predictions_of,
-    spelled,
-)
+from optimizer_jobs.measure.answers import Answers, Array, answers_of, outputs_of, predictions_of, spelled
 from optimizer_jobs.measure.chance import no_better_than_chance
+from optimizer_jobs.measure.label_sets import label_sets_of
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.engine import Session
 from optimizer_jobs.signature import Reading, Scale
 from retune.api.model import Model, Task
@@ -41,6 +35,7 @@ _NAMES = {
     Task.CLASSIFICATION: re.compile(r"prob|score|logit|class|cls|pred", re.IGNORECASE),
     Task.REGRESSION: re.compile(r"pred|value|variable|output|^y|regress|forecast", re.IGNORECASE),
     Task.EMBEDDING: re.compile(r"embed|pool|feature|vector|sentence", re.IGNORECASE),
+    Task.MULTI_LABEL: re.compile(r"prob|score|logit|label|class|pred|tag", re.IGNORECASE),
 }
 
 
@@ -89,6 +84,8 @@ def find_reading(session: Session, spec: Model, rows: Rows, *, classes: Classes 
     _check_names(seen)
     if spec.task is Task.CLASSIFICATION:
         return _classifier(seen)
+    if spec.task is Task.MULTI_LABEL:
+        return _label_sets(seen)
     scores = spec.outputs.scores or _only(seen, _numbers(seen))
     answers_of(seen.outputs, rows=len(some), task=spec.task, reading=Reading(scores=scores))
     return Found(Reading(scores=scores), (), _chosen(seen, scores))
@@ -122,6 +119,34 @@ def _classifier(seen: _Seen) -> Found:
         return Found(reading.model_copy(update={"scores": None, "scale": None}), classes, (words,))
     notes = [*_chosen(seen, scores), *([f"{scores} is read as {scale}".lower()] if scale and not asked.scale else [])]
     return Found(reading, classes, tuple(notes))
+
+
+def _label_sets(seen: _Seen) -> Found:
+    """Return how the outputs of a model are read that has a zero or one, or a score, for each of several labels."""
+    asked = seen.spec.outputs
+    fitting = {name: values for name, values in seen.outputs.items() if values.shape == seen.rows.answers.shape}
+    label = asked.label or next((name for name, values in fitting.items() if values.dtype.kind in "iub"), None)
+    tables = [name for name, values in fitting.items() if values.dtype.kind == "f"]
+    scores = asked.scores or (_only(seen, tables) if tables or label is None else None)
+    scale = None if scores is None else Scale(asked.scale) if asked.scale else _scale(seen.outputs[scores])
+    threshold = None if seen.spec.threshold is None else float(seen.spec.threshold)
+    reading = Reading(label=label, scores=scores, scale=scale, threshold=threshold)
+    label_sets_of(seen.outputs, rows=len(seen.rows), reading=reading)
+    if label is not None and scores is not None and not _score_labels(seen, reading):
+        words = f"{scores} does not score the labels of {label}, so the model is judged by its labels alone"
+        return Found(Reading(label=label), (), (words,))
+    notes = [*_chosen(seen, scores), *([f"{scores} is read as {scale}".lower()] if scale and not asked.scale else [])]
+    return Found(reading, (), tuple(notes))
+
+
+def _score_labels(seen: _Seen, reading: Reading) -> bool:
+    """Return whether almost all labels of the label output are those that are more probable than not by the scores."""
+    rows = len(seen.rows)
+    by_scores = reading.model_copy(update={"label": None, "threshold": None})
+    own, scored = (
+        label_sets_of(seen.outputs, rows=rows, reading=how) for how in (Reading(label=reading.label), by_scores)
+    )
+    return float((own.decided == scored.decided).mean()) >= _ALMOST_ALL
 
 
 def _scores(seen: _Seen, label: str | None) -> str | None:

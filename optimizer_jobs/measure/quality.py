@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.answers import Answers, Floats, UnfitAnswersError, alike, cosines, spelled
+from optimizer_jobs.measure.answers import Answers, Floats, alike, cosines, spelled
 from optimizer_jobs.measure.metrics.classification import evaluate_classes
 from optimizer_jobs.measure.metrics.evaluation import ROWS, Evaluation, mean_of
+from optimizer_jobs.measure.metrics.multi_label import evaluate_label_sets
 from optimizer_jobs.measure.metrics.ranking import evaluate_order
 from optimizer_jobs.measure.metrics.regression import evaluate_numbers
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from retune.api.metrics import RANKING, Metric, MetricKind
 from retune.api.model import Task
 from retune.api.objectives import Objective
@@ -20,6 +22,8 @@ MAIN = {
     Task.CLASSIFICATION: (Metric.ACCURACY,),
     Task.REGRESSION: (Metric.RMSE, Metric.MAE),
     Task.EMBEDDING: (Metric.COSINE, Metric.NEIGHBOR_AGREEMENT),
+    Task.MULTI_LABEL: (Metric.F1_MICRO, Metric.HAMMING_LOSS),
+    Task.GENERIC: (Metric.FIDELITY,),
 }
 """Quality metrics that are measured for every model of a task, the most important first."""
 
@@ -74,6 +78,8 @@ def _evaluate(metric: Metric, answers: Answers, rows: Rows, delivered: Answers) 
         return mean_of(likeness, is_share=bool(np.isin(likeness, (0.0, 1.0)).all()))
     if metric in RANKING:
         return evaluate_order(metric, *_ordering(answers, rows), rows.groups, rows.weights)
+    if answers.label_sets is not None:
+        return evaluate_label_sets(metric, answers.label_sets, rows)
     if answers.predictions is not None:
         return evaluate_classes(metric, answers.predictions, rows)
     if metric is Metric.COSINE:

@@ -8,9 +8,10 @@ import onnx
 from optimizer_jobs.data.datasets import Rows, joined
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.formats.delivery import Opened
-from optimizer_jobs.measure.answers import UnfitAnswersError, answer
+from optimizer_jobs.measure.answers import answer
 from optimizer_jobs.measure.chance import no_better_than_chance
 from optimizer_jobs.measure.finding import classes_of_graph, find_reading
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.engine import EngineError, EngineOptions
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.preflight.refusal import cannot_run, stage

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from optimizer_jobs.errors import JobError, printable
-from optimizer_jobs.measure.answers import UnfitAnswersError
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.engine import EngineError
 from retune.api.model import Task
 from retune.contract.results import Reason
@@ -14,6 +14,8 @@ _ROLES = {
     Task.CLASSIFICATION: "a classifier",
     Task.REGRESSION: "a regression",
     Task.EMBEDDING: "an embedding",
+    Task.MULTI_LABEL: "a classifier of several labels a row",
+    Task.GENERIC: "a generic model",
 }
 
 

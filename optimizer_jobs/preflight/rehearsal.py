@@ -14,8 +14,9 @@ import onnx
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.machinery.compress.quantization import unreadable
 from optimizer_jobs.machinery.formats.delivery import Opened
-from optimizer_jobs.measure.answers import UnfitAnswersError, answer
+from optimizer_jobs.measure.answers import answer
 from optimizer_jobs.measure.fingerprint import fingerprint
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Session
 from optimizer_jobs.models.golden import Tensor, check, record
 from optimizer_jobs.models.runtime import open_model

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.answers import UnfitAnswersError, predictions_of
+from optimizer_jobs.measure.answers import predictions_of
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.signature import Reading, Signature, TensorSpec
 from retune.api.model import Task
@@ -36,7 +37,7 @@ def table(
         signature: Inputs and outputs of the model.
         names: Column names of the data set; used when the model has a single input with as many values in a row.
         task: What the model does. Classification adds a column `prediction` and, when there are scores, a column
-            `confidence` between 0 and 1. Regression adds `prediction` only, and an embedding adds nothing.
+            `confidence` between 0 and 1. Regression adds `prediction` only, and other tasks add nothing.
         classes: Label of each score column, as in the bundle's manifest.
 
     Returns:
@@ -69,7 +70,7 @@ def _inputs(rows: Captured | Rows, signature: Signature, names: Sequence[str] | 
 
 
 def _predicted(rows: Captured, task: Task, classes: Sequence[int | str], reading: Reading | None) -> dict[str, Array]:
-    if task is Task.EMBEDDING or not len(rows):
+    if task not in {Task.CLASSIFICATION, Task.REGRESSION} or not len(rows):
         return {}
     if task is Task.REGRESSION:
         named = None if reading is None or reading.scores is None else rows.outputs.get(reading.scores)

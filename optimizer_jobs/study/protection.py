@@ -44,6 +44,8 @@ def fitted(request: Asked) -> Asked:
 
 def fitted_objectives(objectives: Sequence[Objective], task: Task, reading: Reading) -> tuple[Objective, ...]:
     """Return the default objectives as they fit the delivered model; those of other tasks stay as they are."""
+    if task is Task.MULTI_LABEL and reading.scores is None:
+        return tuple(objective for objective in objectives if objective.metric not in _OF_SCORES)
     if task is not Task.CLASSIFICATION:
         return tuple(objectives)
     unknown = {Metric.D2_BRIER} if reading.scale is None else set()
@@ -64,10 +66,20 @@ def limits_in_words(task: Task, reading: Reading | None) -> str:
     chosen = fitted_objectives(default_objectives(task), task, how)
     kept = [_in_words(limit) for limit in limits(chosen)]
     words = f"{', '.join(kept[:-1])} and {kept[-1]}" if len(kept) > 1 else kept[0]
+    if task in _BECAUSE:
+        return f"{words}, because {_BECAUSE[task]}"
     is_rare = how.rarest is not None and any(limit.metric in _RARE for limit in chosen)
     return f"{words}, because the rarest class has {how.rarest:.1%} of the rows" if is_rare else words
 
 
+_BECAUSE = {
+    Task.MULTI_LABEL: "labels must stay right, rare ones be found among others, and probabilities keep what they "
+    "explain",
+    Task.GENERIC: "what the outputs mean is not known, so they must stay as the delivered model gives them",
+}
+"""Why these limits, by task."""
+_OF_SCORES = frozenset({Metric.AVERAGE_PRECISION, Metric.D2_BRIER})
+"""Default metrics that a model of several labels a row without scores does not have."""
 _RARE = frozenset({Metric.RECALL, Metric.BALANCED_ACCURACY})
 """Metrics that are held only where a class is rare."""
 

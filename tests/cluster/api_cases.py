@@ -237,6 +237,15 @@ ACCEPTED = (
         {"spec.model.task": "Regression", "spec.objectives": constraint("0.5", metric="rmse")},
     ),
     Case("an embedding by its defaults", {"spec.model.task": "Embedding"}),
+    Case("a generic model by its defaults", {"spec.model.task": "Generic"}),
+    Case(
+        "several labels a row, from a probability on",
+        {
+            "spec.model.task": "MultiLabel",
+            "spec.model.threshold": "0.3",
+            "spec.objectives": constraint("0.1", metric="hamming_loss"),
+        },
+    ),
     Case(
         "every technique",
         {"spec.techniques": [{"name": kind.lower(), "type": kind, field: {}} for field, kind in SETTINGS.items()]},
@@ -744,9 +753,25 @@ _TOGETHER = (
         "a threshold of a regression",
         "spec.model.threshold",
         "0.3",
-        "threshold, positiveLabel and classes belong to model.task Classification",
+        "threshold belongs to model.task Classification or MultiLabel",
         at="spec.model",
         also={"spec.model.task": "Regression"},
+    ),
+    refused(
+        "a positive label of several",
+        "spec.model.positiveLabel",
+        "spam",
+        "positiveLabel and classes belong to model.task Classification",
+        at="spec.model",
+        also={"spec.model.task": "MultiLabel"},
+    ),
+    refused(
+        "the correlation of several labels",
+        "spec.model.task",
+        "MultiLabel",
+        METRIC_OF_TASK,
+        at="spec",
+        also={"spec.objectives": constraint("0.01", metric="matthews_corrcoef")},
     ),
     refused(
         "a threshold in percent",

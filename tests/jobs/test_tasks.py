@@ -1,12 +1,13 @@
-"""A regression and an embedding go through baseline, search and judge, measured by what their task asks for."""
+"""Regressions, several labels a row and embeddings go through baseline, search and judge, by what their task asks."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_diabetes
-from sklearn.neural_network import MLPRegressor
+from sklearn.datasets import load_diabetes, make_multilabel_classification
+from sklearn.metrics import f1_score
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from optimizer_jobs.commands import baseline
 from optimizer_jobs.commands.judge import command as judge
@@ -85,6 +86,27 @@ def test_a_regression_is_judged_by_its_error(claim: Path) -> None:
     error = next(each for each in verdict.comparisons if each.name == "rmse")
     assert float(error.champion.low or 0) < float(error.champion.value) < float(error.champion.high or 0)
     assert "RMSE" in verdict.message
+
+
+def test_several_labels_a_row_are_judged_together(claim: Path) -> None:
+    """Rows with any of five labels: F1 over all of them is measured, and a smaller file is promoted within a limit."""
+    from skl2onnx import to_onnx
+
+    measures, marks = make_multilabel_classification(1200, 20, n_classes=5, random_state=0)
+    X = measures.astype(np.float32)
+    for split, rows in {"training": slice(0, 500), "validation": slice(500, 800), "test": slice(800, 1200)}.items():
+        np.savez(claim / f"{split}.npz", x=X[rows], label=marks[rows])
+    network = MLPClassifier(hidden_layer_sizes=(256, 256), max_iter=400, early_stopping=True, random_state=0)
+    network.fit(X[:500], marks[:500])
+    options = {id(network): {"zipmap": False}}
+    (claim / "model.onnx").write_bytes(to_onnx(network, X[:1], options=options, target_opset=17).SerializeToString())
+    limit = {"metric": "average_precision", "type": "PercentMaxDegradation", "value": "10"}
+    first, verdict = rounded(Task.MULTI_LABEL, limit)
+    delivered = {metric.name: float(metric.value) for metric in first.metrics}
+    expected = f1_score(marks[800:], network.predict(X[800:]), average="micro")
+    assert delivered["f1_micro"] == pytest.approx(expected, abs=1e-3)
+    assert verdict.verdict is Verdict.PROMOTE
+    assert {"average_precision", "f1_micro", "hamming_loss"} <= {each.name for each in verdict.comparisons}
 
 
 def test_an_embedding_without_labels_is_judged_by_likeness(claim: Path) -> None:

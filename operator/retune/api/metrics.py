@@ -21,7 +21,7 @@ class Metric(StrEnum):
     """What a model is measured by."""
 
     ACCURACY = "accuracy"
-    """Share of rows classified right."""
+    """Share of rows classified right; of several labels a row, all of them."""
     BALANCED_ACCURACY = "balanced_accuracy"
     """Mean over the classes of the share of their rows that is classified right."""
     PRECISION = "precision"
@@ -89,6 +89,8 @@ class Metric(StrEnum):
     HIT_RATE_10 = "hit_rate@10"
     MRR = "mrr"
     """Mean over the groups of one divided by the place of the first relevant row."""
+    HAMMING_LOSS = "hamming_loss"
+    """Share of all labels of all rows that are wrong."""
     FIDELITY = "fidelity"
     """How alike the answers are to those of the model as delivered, from 0 to 1; needs no labels."""
     LATENCY_P50_MS = "latency_p50_ms"
@@ -147,9 +149,29 @@ _OF_NUMBERS = (
     Metric.PINBALL_50,
     Metric.PINBALL_90,
 )
+_OF_SETS = (
+    Metric.ACCURACY,
+    Metric.PRECISION_MACRO,
+    Metric.PRECISION_MICRO,
+    Metric.PRECISION_WEIGHTED,
+    Metric.RECALL_MACRO,
+    Metric.RECALL_MICRO,
+    Metric.RECALL_WEIGHTED,
+    Metric.F1_MACRO,
+    Metric.F1_MICRO,
+    Metric.F1_WEIGHTED,
+    Metric.ROC_AUC,
+    Metric.AVERAGE_PRECISION,
+    Metric.LOG_LOSS,
+    Metric.BRIER_SCORE,
+    Metric.D2_BRIER,
+)
+"""Metrics of classifiers that several labels a row have too."""
 _OF_VECTORS = (Metric.COSINE, Metric.NEIGHBOR_AGREEMENT)
 _TASKS: dict[Metric, tuple[Task, ...]] = {
     **dict.fromkeys(_OF_CLASSES, (Task.CLASSIFICATION,)),
+    **dict.fromkeys(_OF_SETS, (Task.CLASSIFICATION, Task.MULTI_LABEL)),
+    Metric.HAMMING_LOSS: (Task.MULTI_LABEL,),
     **dict.fromkeys(_OF_NUMBERS, (Task.REGRESSION,)),
     **dict.fromkeys(_OF_VECTORS, (Task.EMBEDDING,)),
     **dict.fromkeys(RANKING, (Task.CLASSIFICATION, Task.REGRESSION)),

@@ -47,6 +47,18 @@ class Task(StrEnum):
     CLASSIFICATION = "Classification"
     REGRESSION = "Regression"
     EMBEDDING = "Embedding"
+    MULTI_LABEL = "MultiLabel"
+    """Any number of several labels a row, each of them yes or no."""
+    GENERIC = "Generic"
+    """Anything else, such as boxes, sequences or states: all outputs are held against those of the delivered model."""
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether a model of this task is measured by labels, which its data must have."""
+        return self not in _LABEL_FREE
+
+
+_LABEL_FREE = (Task.EMBEDDING, Task.GENERIC)
 
 
 class FactoryArgument(ApiModel):
@@ -89,10 +101,10 @@ class Outputs(ApiModel):
     """Which of the model's outputs are its answer, where that is not found by itself."""
 
     label: OutputName | None = None
-    """Output with one class a row."""
+    """Output with one class a row; for task MultiLabel, with a zero or one for each label."""
     scores: OutputName | None = None
-    """Output with scores of the classes, one column each or one of the second of two classes; for other tasks, the
-    numbers or the embedding."""
+    """Output with scores of the classes or labels, one column each or one of the second of two classes; for other
+    tasks, the numbers or the embedding."""
     scale: Literal["Probabilities", "Logits"] | None = None
     """What the scores are. Left out: probabilities where they are between 0 and 1, else logits."""
 
@@ -117,9 +129,12 @@ class Model(ApiModel):
                 "model.digest pins the file and cannot be combined with model.updatePolicy: Follow",
             ),
             (
-                "!(has(self.threshold) || has(self.positiveLabel) || has(self.classes)) || "
-                "self.task == 'Classification'",
-                "threshold, positiveLabel and classes belong to model.task Classification",
+                "!(has(self.positiveLabel) || has(self.classes)) || self.task == 'Classification'",
+                "positiveLabel and classes belong to model.task Classification",
+            ),
+            (
+                "!has(self.threshold) || self.task in ['Classification', 'MultiLabel']",
+                "threshold belongs to model.task Classification or MultiLabel",
             ),
             (
                 "!has(self.threshold) || "
@@ -151,8 +166,8 @@ class Model(ApiModel):
     """The labels of the score columns, in their order. Left out: 0, 1, 2 and so on, or the labels of the data in their
     sorted order."""
     threshold: Decimal | None = None
-    """Probability from which on a row is answered with the second of two classes. Left out: the model's own label, or
-    the class with the larger probability."""
+    """Probability from which on a row is answered with the second of two classes, or has a label of several. Left out:
+    the model's own label, or what is more probable than not."""
     positive_label: Label | None = None
     """The class that precision, recall, f1 and average_precision are about. Left out: of two classes the one with less
     than a tenth of the rows, else the second."""
@@ -179,7 +194,7 @@ class CsvFormat(ApiModel):
 
 
 class Dataset(ApiModel):
-    """One data set: a file with the model's inputs and, but for embeddings, labels."""
+    """One data set: a file with the model's inputs and, but for tasks Embedding and Generic, labels."""
 
     uri: FileUri
     """Where the file lies, such as pvc://CLAIM/PATH/test.npz."""
@@ -190,8 +205,8 @@ class Dataset(ApiModel):
     csv: CsvFormat | None = None
     """How a CSV file is written, where that is not found by itself."""
     label_column: str = Field(default="label", min_length=1, max_length=128)
-    """Column (of an NPZ file: array) with the label or the number to predict; an embedding model needs none. All other
-    columns are inputs of the model."""
+    """Column (of an NPZ file: array) with the label or the number to predict; several labels or numbers a row are an
+    array (rows, labels). Embedding and Generic models need none. All other columns are inputs of the model."""
     group_column: str | None = Field(default=None, min_length=1, max_length=128)
     """Column with what rows belong to, such as a user, session or query; no input of the model. Ranking metrics order
     the rows of a group, and intervals take whole groups for independent, not single rows."""

@@ -110,6 +110,12 @@ _MARGINS = {
     ),
     Task.REGRESSION: (_margin(Metric.RMSE, GoalType.PERCENT_MAX_DEGRADATION, "1"),),
     Task.EMBEDDING: (_margin(Metric.NEIGHBOR_AGREEMENT, GoalType.THRESHOLD, "0.95"),),
+    Task.MULTI_LABEL: (
+        _margin(Metric.F1_MICRO, GoalType.MAX_DEGRADATION, "0.01"),
+        _margin(Metric.AVERAGE_PRECISION, GoalType.PERCENT_MAX_DEGRADATION, "5"),
+        _margin(Metric.D2_BRIER, GoalType.PERCENT_MAX_DEGRADATION, "5"),
+    ),
+    Task.GENERIC: (_margin(Metric.FIDELITY, GoalType.THRESHOLD, "0.95"),),
 }
 _RANKING = (
     Objective(metric=Metric.LATENCY_P95_MS, tolerance="0.05"),

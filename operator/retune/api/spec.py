@@ -207,7 +207,7 @@ _ACROSS_FIELDS = rules(
     (
         f"!has(self.objectives) || self.objectives.all(o, {' && '.join(map(_of_task, Task))})",
         "an objective's quality metric must fit model.task, such as accuracy for Classification, rmse for Regression, "
-        "neighbor_agreement for Embedding",
+        "neighbor_agreement for Embedding, f1_micro for MultiLabel, fidelity for Generic",
     ),
     (
         "self.model.updatePolicy != 'Follow' || has(self.monitoring)",
@@ -244,7 +244,8 @@ class ModelOptimizationSpec(ApiModel):
     """What better means. Left out: limits on quality, then p95 latency, then size. A classifier keeps its accuracy but
     for 0.01, and 95 % of what its probabilities explain (d2_brier_score); where a class is rare, it keeps
     average_precision and recall instead of accuracy. A regression's rmse rises by at most 1 %. An embedding finds 95 %
-    of the nearest neighbours that the delivered model finds."""
+    of the nearest neighbours that the delivered model finds. A model of several labels keeps its f1_micro but for 0.01,
+    and 95 % of average_precision and d2_brier_score. A generic model keeps a fidelity of 0.95."""
     selection: Selection = Selection()
     """How the winner is chosen."""
     techniques: tuple[Technique, ...] | None = Field(

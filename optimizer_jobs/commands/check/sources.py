@@ -101,7 +101,7 @@ def _wide(reference: Captured, current: Captured, task: Task) -> dict[str, tuple
     wide: dict[str, tuple[Array, Array]] = {
         name: (values, current.inputs[name]) for name, values in reference.inputs.items() if is_wide(values)
     }
-    if task is Task.EMBEDDING:
+    if task in {Task.EMBEDDING, Task.MULTI_LABEL}:
         output = next((name for name, values in reference.outputs.items() if values.dtype.kind == "f"), None)
         wide |= {} if output is None else {PREDICTION: (reference.outputs[output], current.outputs[output])}
     return wide

@@ -45,7 +45,7 @@ def target_drift(
     task: Task, reference: Reference | None, labelled: Labelled | None, drift: Drift | None
 ) -> TargetDrift | None:
     """Compare the labels of the labelled window with those of the reference; None when either has none or too few."""
-    if reference is None or labelled is None or drift is None or task is Task.EMBEDDING:
+    if reference is None or labelled is None or drift is None or task not in {Task.CLASSIFICATION, Task.REGRESSION}:
         return None
     before, now = (_column(labels, task) for labels in (reference.labels, labelled.truth.labels))
     comparison = compare_target(before, now, drift)

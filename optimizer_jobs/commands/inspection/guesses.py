@@ -79,6 +79,8 @@ def from_labels(labels: Array | None, label: Label) -> Guess:
         return Guess(Task.EMBEDDING, _UNLABELLED)
     where = f"column {label.column!r}"
     several = labels.shape[1] if labels.ndim == 2 else 1
+    if several > 1 and labels.dtype.kind in "biuf" and bool(np.isin(labels, (0, 1)).all()):
+        return Guess(Task.MULTI_LABEL, f"{where} holds {several} zeros and ones a row")
     if several > 1:
         return Guess(Task.REGRESSION, f"{where} holds {several} numbers a row")
     if labels.dtype.kind not in "iuf":

@@ -14,11 +14,12 @@ from optimizer_jobs.commands.judge.rules import Entrant, Rules
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.robust.attack import method_for, withstood
-from optimizer_jobs.measure.answers import Answers, UnfitAnswersError
+from optimizer_jobs.measure.answers import Answers
 from optimizer_jobs.measure.by_size import BySize, answers_by_size
 from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
 from optimizer_jobs.measure.mix import served_mix
 from optimizer_jobs.measure.quality import counted, evaluate, measured_metrics
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.runtime import open_session
 from retune.api.metrics import Metric
 from retune.contract.results import Reason

@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from optimizer_jobs.machinery.estimators.inputs import final
+
 
 def targets_of(estimator: Any, X: Any) -> int:
     """Return how many numbers or labels the estimator predicts for a row of `X`."""
@@ -16,13 +18,26 @@ def targets_of(estimator: Any, X: Any) -> int:
     return int(predicted.shape[1]) if predicted.ndim == 2 else 1
 
 
+def gives_label_sets(estimator: Any) -> bool:
+    """Return whether a fitted classifier gives a row any number of several labels."""
+    last = final(getattr(estimator, "best_estimator_", estimator))
+    binarizer = getattr(last, "_label_binarizer", None)
+    kind = str(getattr(binarizer, "y_type_", ""))
+    return isinstance(getattr(last, "classes_", None), list) or kind.startswith("multilabel") or _is_split(last)
+
+
+def _is_split(last: Any) -> bool:
+    """Return whether there is a classifier for each label (OneVsRestClassifier, ClassifierChain)."""
+    return bool(getattr(last, "multilabel_", False)) or hasattr(last, "order_")
+
+
 def one_output(model: onnx.ModelProto, *, targets: int, name: str) -> None:
     """Leave, in place, one output (N, targets), called `name`: predicted numbers, or the probability of each label."""
     last = model.graph.output[-1]
     probabilities = len(model.graph.output) > 1
     made = f"{last.name}_made"
     if probabilities and (last.type.HasField("sequence_type") or len(last.type.tensor_type.shape.dim) == 3):
-        nodes = _of_lists(model, last, made)
+        nodes = of_lists(model, last, made)
     else:
         shape = numpy_helper.from_array(np.asarray([-1, targets], dtype=np.int64), "targets_shape")
         model.graph.initializer.append(shape)
@@ -32,7 +47,7 @@ def one_output(model: onnx.ModelProto, *, targets: int, name: str) -> None:
     model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, targets]))
 
 
-def _of_lists(model: onnx.ModelProto, last: onnx.ValueInfoProto, made: str) -> list[onnx.NodeProto]:
+def of_lists(model: onnx.ModelProto, last: onnx.ValueInfoProto, made: str) -> list[onnx.NodeProto]:
     """Return nodes that take the second of two classes from probabilities (targets, N, classes)."""
     second = numpy_helper.from_array(np.asarray(1, dtype=np.int64), "second_class")
     model.graph.initializer.append(second)

@@ -61,6 +61,15 @@ class Format(Protocol):
         ...
 
 
+_DOES = {
+    Task.CLASSIFICATION: "a classification",
+    Task.REGRESSION: "a regression",
+    Task.EMBEDDING: "an embedding",
+    Task.MULTI_LABEL: "a classification with several labels a row",
+    Task.GENERIC: "something else",
+}
+
+
 def other_task(delivered: Delivered, *, what: str, does: Task) -> JobError:
     """Return the refusal of a model that does something else than the spec says.
 
@@ -69,7 +78,7 @@ def other_task(delivered: Delivered, *, what: str, does: Task) -> JobError:
         what: Name of the thing in the file, such as its class.
         does: What it does.
     """
-    message = f"{what} does a {does.lower()}, and spec.model.task is {delivered.task}."
+    message = f"{what} does {_DOES[does]}, and spec.model.task is {delivered.task}."
     return JobError(Reason.MODEL_INVALID, delivered.uri, message, _SET_TASK.format(does))
 
 

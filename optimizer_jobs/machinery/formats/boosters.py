@@ -21,7 +21,7 @@ from optimizer_jobs.machinery.formats.columns import check_columns, check_order,
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.progress import say
 from optimizer_jobs.signature import TEXT, TensorSpec
-from retune.api.model import ModelFormat
+from retune.api.model import ModelFormat, Task
 from retune.contract.results import Reason
 
 _READERS: Mapping[ModelFormat, str] = {
@@ -61,7 +61,8 @@ def _converted(delivered: Delivered, into: Path, *, labels: tuple[int, ...] | tu
     target = into / "model.onnx"
     booster: Booster = import_module(_READERS[delivered.native.format]).read(delivered.native.path)
     booster = replace(booster, labels=booster.labels or labels)
-    check_task(delivered, regression=not booster.forest.classes, name=f"a model of objective {booster.objective}")
+    does = Task.CLASSIFICATION if booster.forest.classes else Task.REGRESSION
+    check_task(delivered, does=does, name=f"a model of objective {booster.objective}")
     rows = _rows(booster, delivered)
     write(booster, target)
     _compare(booster, target, rows, delivered)

@@ -12,10 +12,13 @@ _SHOWN = 20
 _FITTED = "Give data with the columns that the model was fitted on."
 
 
-def check_task(delivered: Delivered, *, regression: bool, name: str) -> None:
-    """Refuse a model that does not do what the spec says; raises JobError, ModelInvalid."""
-    if regression != (delivered.task is Task.REGRESSION):
-        raise other_task(delivered, what=name, does=Task.REGRESSION if regression else Task.CLASSIFICATION)
+def check_task(delivered: Delivered, *, does: Task, name: str) -> None:
+    """Refuse a model that does not do what the spec says; raises JobError, ModelInvalid.
+
+    Whatever it does, it may be held against itself as a generic model.
+    """
+    if delivered.task not in {does, Task.GENERIC}:
+        raise other_task(delivered, what=name, does=does)
 
 
 def check_order(fitted: Sequence[str], delivered: Delivered) -> None:

@@ -14,7 +14,7 @@ from optimizer_jobs.machinery.formats.columns import check_task
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.progress import say
 from optimizer_jobs.signature import TensorSpec
-from retune.api.model import ModelFormat
+from retune.api.model import ModelFormat, Task
 from retune.contract.results import Reason
 
 _CHECKED_ROWS = 100_000
@@ -24,8 +24,6 @@ _CLASSES_ONLY = "Save the fitted estimator with skops.io.dump, with classes of s
 
 def convert(delivered: Delivered, *, into: Path) -> Converted:
     """Write the ONNX file, and the skops file that training starts from, into the folder `into`."""
-    from sklearn.base import is_regressor
-
     from optimizer_jobs.machinery.boosters.estimators import needs_file
     from optimizer_jobs.machinery.estimators.convert import classes_of
     from optimizer_jobs.machinery.formats.boosters import convert_object
@@ -34,7 +32,7 @@ def convert(delivered: Delivered, *, into: Path) -> Converted:
     estimator = _opened(delivered)
     if needs_file(estimator):
         return convert_object(estimator, delivered, into=into)
-    check_task(delivered, regression=is_regressor(estimator), name=type(estimator).__name__)
+    check_task(delivered, does=_task_of(estimator), name=type(estimator).__name__)
     _check_order(estimator, delivered)
     target = into / "model.onnx"
     _write(estimator, delivered, target)
@@ -44,6 +42,17 @@ def convert(delivered: Delivered, *, into: Path) -> Converted:
         classes=classes_of(estimator),
         native=_kept(estimator, into, delivered),
     )
+
+
+def _task_of(estimator: object) -> Task:
+    """Return what the estimator does, by what it was fitted to."""
+    from sklearn.base import is_regressor
+
+    from optimizer_jobs.machinery.estimators.several import gives_label_sets
+
+    if is_regressor(estimator):
+        return Task.REGRESSION
+    return Task.MULTI_LABEL if gives_label_sets(estimator) else Task.CLASSIFICATION
 
 
 def _write(estimator: object, delivered: Delivered, target: Path) -> None:

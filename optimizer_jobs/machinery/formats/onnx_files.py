@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 from pydantic import TypeAdapter
 
+from optimizer_jobs.machinery.estimators.several import of_lists
 from optimizer_jobs.models.onnx_file import check_onnx, parse_onnx
 from optimizer_jobs.models.sandbox import CHECK_SECONDS, run_in_sandbox
 from optimizer_jobs.progress import say
@@ -110,6 +112,42 @@ def _replace(model: ModelProto, node: NodeProto, scores: str, output: str) -> No
         other.output[:] = [output if name == scores else name for name in other.output]
 
 
+def _stack_label_probabilities(model: ModelProto) -> list[str]:
+    """Let an output with two probabilities for each of several labels be one matrix (N, labels) of having them."""
+    value = next((value for value in model.graph.output if _is_of_lists(value)), None)
+    labels = _labels(model)
+    if value is None or labels is None:
+        return []
+    name, pairs = value.name, f"{value.name}_of_labels"
+    for node in model.graph.node:
+        node.input[:] = [pairs if other == name else other for other in node.input]
+        node.output[:] = [pairs if other == name else other for other in node.output]
+    before = onnx.ValueInfoProto()
+    before.CopyFrom(value)
+    before.name, made = pairs, f"{name}_made"
+    cast = helper.make_node("Cast", [made], [name], to=TensorProto.FLOAT)
+    model.graph.node.extend([*of_lists(model, before, made), cast])
+    value.CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, labels]))
+    return [f"output {name!r} is one matrix with the probability of each label, not two for each"]
+
+
+def _is_of_lists(value: onnx.ValueInfoProto) -> bool:
+    """Return whether an output is a list of tensors, or has two numbers for each label and row (labels, N, 2)."""
+    if value.type.HasField("sequence_type"):
+        return value.type.sequence_type.elem_type.HasField("tensor_type")
+    sizes = [size.dim_value for size in value.type.tensor_type.shape.dim]
+    return value.type.tensor_type.elem_type == TensorProto.FLOAT and len(sizes) == 3 and sizes[0] > 1 and sizes[2] == 2
+
+
+def _labels(model: ModelProto) -> int | None:
+    """Return how many labels a row has by the output that holds whole numbers (N, labels), or None."""
+    for value in model.graph.output:
+        sizes = [size.dim_value for size in value.type.tensor_type.shape.dim]
+        if value.type.tensor_type.elem_type == TensorProto.INT64 and len(sizes) == 2 and sizes[1] > 1:
+            return sizes[1]
+    return None
+
+
 def _inline_functions(model: ModelProto) -> list[str]:
     """Put the bodies of the model's own functions into its graph, where techniques look for layers."""
     if not model.functions:
@@ -132,6 +170,7 @@ def _name_standard_operators(model: ModelProto) -> list[str]:
 _REWRITES: Sequence[Callable[[ModelProto], list[str]]] = (
     _inline_functions,
     _strip_zip_maps,
+    _stack_label_probabilities,
     _name_standard_operators,
 )
 """Each changes the model in place and says in words what it has changed. In this order."""

@@ -36,9 +36,19 @@ from optimizer_jobs.signature import Signature, TensorSpec
 from retune.api.model import Task
 from retune.contract.results import Reason
 
-_OUTPUTS = {Task.CLASSIFICATION: "scores", Task.REGRESSION: "value", Task.EMBEDDING: "embedding"}
+_OUTPUTS = {
+    Task.CLASSIFICATION: "scores",
+    Task.REGRESSION: "value",
+    Task.EMBEDDING: "embedding",
+    Task.MULTI_LABEL: "scores",
+    Task.GENERIC: "output",
+}
 """Name of an output that has none, by task."""
-_USUAL: Mapping[Task, Sequence[str]] = {Task.CLASSIFICATION: SCORES, Task.EMBEDDING: EMBEDDINGS}
+_USUAL: Mapping[Task, Sequence[str]] = {
+    Task.CLASSIFICATION: SCORES,
+    Task.MULTI_LABEL: SCORES,
+    Task.EMBEDDING: EMBEDDINGS,
+}
 _SHOWN = 300
 """Characters of a network's own message that are passed on."""
 _PACKED = "the network packs sequences of different length (pack_padded_sequence), which ONNX does not hold"
@@ -157,9 +167,9 @@ def _output(name: str, values: Tensor, other: Tensor, batch: int) -> TensorSpec:
 def _width(delivered: Delivered) -> int:
     """Return how many numbers a row of the output has by the labels; 0 where it is not known."""
     labels = _labels(delivered)
-    if labels is None or delivered.task is Task.EMBEDDING:
+    if labels is None or not delivered.task.has_labels:
         return 0
-    if delivered.task is Task.REGRESSION:
+    if delivered.task in {Task.REGRESSION, Task.MULTI_LABEL}:
         return labels.shape[1] if labels.ndim == 2 else 1
     whole = labels.dtype.kind in "biu" or (labels.dtype.kind == "f" and bool((labels == np.round(labels)).all()))
     return int(labels.max()) + 1 if whole and labels.size else len(np.unique(labels.astype(str)))

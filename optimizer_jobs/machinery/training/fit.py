@@ -95,8 +95,17 @@ def family(native: Native | None) -> str:
     return TRAINERS[ModelFormat.ONNX if native is None else native.format]
 
 
+_NO_LOSS = {
+    Task.GENERIC: "nothing says what the outputs of a generic model mean, so nothing can be learned from them",
+    Task.MULTI_LABEL: "networks learn one class, numbers or an embedding a row here, not several labels",
+}
+"""Why networks of a task are not trained."""
+
+
 def untaught(subject: Subject) -> str | None:
     """Return why no network can learn the answers of the model with this data in this image, or None."""
+    if subject.task in _NO_LOSS:
+        return _NO_LOSS[subject.task]
     if not subject.training:
         return "there are no rows to learn on: set data.training"
     return NO_TORCH if find_spec("torch") is None else _one_score(subject)
@@ -127,8 +136,12 @@ def untrainable(subject: Subject) -> str | None:
     """Return why the model as delivered cannot be trained with this data in this image, or None."""
     if not subject.training:
         return "there are no labelled rows to train on: set data.training"
+    if subject.task is Task.GENERIC:
+        return _NO_LOSS[Task.GENERIC]
     if family(subject.native) == ESTIMATORS:
         return None
+    if subject.task in _NO_LOSS:
+        return _NO_LOSS[subject.task]
     if find_spec("torch") is None:
         return NO_TORCH
     if (reason := _one_score(subject)) is not None:

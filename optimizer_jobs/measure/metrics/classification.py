@@ -13,9 +13,10 @@ from scipy.sparse import csr_matrix
 from sklearn import metrics as sk
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.answers import Predictions, UnfitAnswersError, correct, spelled
+from optimizer_jobs.measure.answers import Predictions, correct, spelled
 from optimizer_jobs.measure.metrics.curves import curve
 from optimizer_jobs.measure.metrics.evaluation import Array, Evaluation, Floats, mean_of
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from retune.api.metrics import Metric
 
 Columns = NDArray[np.int64]

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from optimizer_jobs.measure.answers import UnfitAnswersError
 from optimizer_jobs.measure.metrics.evaluation import Array, Evaluation, Floats, mean_of
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from retune.api.metrics import Metric
 
 Gain = Callable[[Floats, Floats], float]

@@ -3,8 +3,8 @@
 import numpy as np
 from sklearn import metrics as sk
 
-from optimizer_jobs.measure.answers import UnfitAnswersError
 from optimizer_jobs.measure.metrics.evaluation import Evaluation, Floats, mean_of, of_means
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from retune.api.metrics import Metric
 
 _TINY = 1e-300

@@ -11,9 +11,10 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.linear_model import LogisticRegression
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.answers import UnfitAnswersError, answers_of, predictions_of
+from optimizer_jobs.measure.answers import answers_of, predictions_of
 from optimizer_jobs.measure.finding import Found, find_reading
 from optimizer_jobs.measure.quality import evaluate
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.signature import Scale, Signature
 from retune.api.metrics import Metric
 from retune.api.model import Model, Task

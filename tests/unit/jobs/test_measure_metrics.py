@@ -12,11 +12,12 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import cross_val_predict
 
-from optimizer_jobs.measure.answers import Answers, Predictions, UnfitAnswersError
+from optimizer_jobs.measure.answers import Answers, Predictions
 from optimizer_jobs.measure.bootstrap import resampled, resampled_difference, standard_error
 from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.metrics.evaluation import Evaluation
 from optimizer_jobs.measure.quality import evaluate
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from retune.api.metrics import RANKING, Metric, quality_metrics
 from retune.api.model import Task
 from tests.unit.jobs.metrics_for_tests import (

@@ -13,7 +13,6 @@ from optimizer_jobs.measure.answers import (
     Answers,
     NotAClassifierError,
     Predictions,
-    UnfitAnswersError,
     agreement,
     alike,
     answer,
@@ -21,6 +20,7 @@ from optimizer_jobs.measure.answers import (
     predict,
 )
 from optimizer_jobs.measure.quality import evaluate
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import Session, open_model
 from retune.api.metrics import Metric

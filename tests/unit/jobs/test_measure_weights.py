@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import effective_rows, joined
-from optimizer_jobs.measure.answers import Answers, UnfitAnswersError
+from optimizer_jobs.measure.answers import Answers
 from optimizer_jobs.measure.bootstrap import resampled, resampled_difference
 from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.quality import evaluate
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from retune.api.metrics import RANKING, Metric, quality_metrics
 from retune.api.model import Task
 from tests.unit.jobs.metrics_for_tests import (

@@ -15,7 +15,13 @@ LEAST_GAIN = "0.01"
 TOLERANCE = "0.01"
 """Relative difference of quality within which the user's own objectives decide."""
 
-_MAIN = {Task.CLASSIFICATION: Metric.ACCURACY, Task.REGRESSION: Metric.RMSE, Task.EMBEDDING: Metric.NEIGHBOR_AGREEMENT}
+_MAIN = {
+    Task.CLASSIFICATION: Metric.ACCURACY,
+    Task.REGRESSION: Metric.RMSE,
+    Task.EMBEDDING: Metric.NEIGHBOR_AGREEMENT,
+    Task.MULTI_LABEL: Metric.F1_MICRO,
+    Task.GENERIC: Metric.FIDELITY,
+}
 """The metric of quality that counts where the user's objectives name none."""
 
 

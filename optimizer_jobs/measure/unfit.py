@@ -1,0 +1,5 @@
+"""What is raised where a model's outputs, or the rows, are not what its task needs; the message is for its owner."""
+
+
+class UnfitAnswersError(ValueError):
+    """The model's outputs do not fit its task."""
