@@ -1,4 +1,4 @@
-"""What the demo does with a cluster: kubectl and helm, port-forwards, and questions to the model server.
+"""What examples do with a cluster: kubectl and helm, manifests, port-forwards, and questions to the model server.
 
 Every command is one that can be typed; a failed one is a `CommandError` with the program's own words.
 """
@@ -8,25 +8,19 @@ import json
 import re
 import subprocess
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from examples.digits.train import LOGITS, PIXELS, Split
 from tools.kubectl import CommandError, Kubectl, context_of_environment, find_program, run
 
 Json = dict[str, Any]
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-MANIFESTS = Path(__file__).resolve().parent / "manifests"
-NAMESPACE = "digits"
+REPOSITORY = Path(__file__).resolve().parents[1]
 SYSTEM = "retune-system"
 RELEASE = "retune"
-NAME = "digits"
 IMAGES = "localhost/retune"
 ASK_SECONDS = 10.0
 SERVICE_PORT = 80
@@ -38,9 +32,27 @@ class DemoError(CommandError):
 
 
 @dataclass(frozen=True)
+class Example:
+    """An example: a model that is trained, served and optimized in a namespace."""
+
+    name: str
+    """Name of its Deployment, its Service, its ModelOptimization and its served model."""
+    namespace: str
+    """Namespace that its manifests name."""
+    folder: Path
+    """Folder with its code and, in `manifests`, its manifests."""
+
+    @property
+    def training(self) -> str:
+        """Name of the Job that trains, and of the ConfigMap with its script."""
+        return f"{self.name}-training"
+
+
+@dataclass(frozen=True)
 class Tools:
     """kubectl and helm for one cluster, and what the example is installed with."""
 
+    example: Example
     kubectl: Kubectl
     """kubectl for the example's namespace."""
     context: str | None
@@ -51,14 +63,21 @@ class Tools:
     @property
     def namespace(self) -> str:
         """Namespace of the example, which is that of its kubectl."""
-        return self.kubectl.namespace or NAMESPACE
+        return self.kubectl.namespace or self.example.namespace
 
     @classmethod
-    def find(cls, *, images: str, namespace: str = NAMESPACE) -> "Tools":
-        """Return the tools for the cluster of KUBECONFIG and RETUNE_KUBECONTEXT; raises CommandError without them."""
+    def find(cls, example: Example, *, images: str, namespace: str | None = None) -> "Tools":
+        """Return the tools for the cluster of KUBECONFIG and RETUNE_KUBECONTEXT; raises CommandError without them.
+
+        Args:
+            example: What is run.
+            images: Prefix of every image's name.
+            namespace: Another namespace than that of the example.
+        """
         for program in ("kubectl", "helm"):
             find_program(program)
-        return cls(Kubectl.of_environment().within(namespace), context_of_environment(), images)
+        kubectl = Kubectl.of_environment().within(namespace or example.namespace)
+        return cls(example, kubectl, context_of_environment(), images)
 
     def helm(self, *words: str) -> str:
         """Run helm in the operator's namespace and return what it prints; raises CommandError."""
@@ -69,22 +88,23 @@ class Tools:
         """Apply files of the manifests folder, each as `manifest` returns it."""
         for name in names:
             text = self.manifest(name)
-            self.kubectl("apply", "--server-side", "--field-manager", "digits-demo", "--filename", "-", stdin=text)
+            manager = f"{self.example.name}-demo"
+            self.kubectl("apply", "--server-side", "--field-manager", manager, "--filename", "-", stdin=text)
 
-    def apply_script(self, name: str, script: Path) -> None:
-        """Apply a ConfigMap with a script, for a Job or a Deployment that runs it."""
-        data = {script.name: script.read_text()}
+    def apply_script(self, name: str, *scripts: Path) -> None:
+        """Apply a ConfigMap with scripts, for a Job or a Deployment that runs them."""
+        data = {script.name: script.read_text() for script in scripts}
         config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
         self.kubectl("apply", "--server-side", "--filename", "-", stdin=json.dumps(config))
 
     def manifest(self, name: str) -> str:
         """Return a file of the manifests folder, for this namespace and with the images of this cluster."""
-        text = (MANIFESTS / name).read_text().replace(f"{IMAGES}/", f"{self.images}/")
-        return text.replace(f"namespace: {NAMESPACE}\n", f"namespace: {self.namespace}\n")
+        text = (self.example.folder / "manifests" / name).read_text().replace(f"{IMAGES}/", f"{self.images}/")
+        return text.replace(f"namespace: {self.example.namespace}\n", f"namespace: {self.namespace}\n")
 
     def pods(self) -> list[str]:
         """Return the names of the model server's ready pods."""
-        pods = self.kubectl.items("pods", "--selector", f"app={NAME}")
+        pods = self.kubectl.items("pods", "--selector", f"app={self.example.name}")
         return [pod["metadata"]["name"] for pod in pods if _ready(pod)]
 
 
@@ -118,37 +138,23 @@ def forwarded(tools: Tools, place: str) -> Iterator[str]:
             child.terminate()
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the Service or a pod has answered."""
+def infer(tools: Tools, place: str, tensors: Sequence[Json]) -> Json:
+    """Ask the Service or a pod, `service/NAME` or `pod/NAME`, by the Open Inference Protocol.
 
-    place: str
-    """Where it was asked: `service/NAME` or `pod/NAME`."""
-    version: str
-    """The version that serves: the first 12 digits of the digest of its bundle."""
-    digits: tuple[int, ...]
-    """One predicted digit a row."""
-
-
-def ask(tools: Tools, place: str, rows: Split) -> Answer:
-    """Ask the Service or a pod for predictions by the Open Inference Protocol; raises DemoError without an answer."""
-    tensor = {
-        "name": PIXELS,
-        "shape": list(rows.pixels.shape),
-        "datatype": "FP32",
-        "data": rows.pixels.ravel().tolist(),
-    }
+    Raises:
+        DemoError: There is no answer.
+    """
+    name = tools.example.name
     with forwarded(tools, place) as url:
         request = urllib.request.Request(  # noqa: S310 - our own port-forward
-            f"{url}/v2/models/{NAME}/infer",
-            data=json.dumps({"inputs": [tensor]}).encode(),
+            f"{url}/v2/models/{name}/infer",
+            data=json.dumps({"inputs": tensors}).encode(),
             headers={"Content-Type": "application/json"},
         )
         try:
             with urllib.request.urlopen(request, timeout=ASK_SECONDS) as response:  # noqa: S310 - the same
                 answer: Json = json.load(response)
         except OSError as error:
-            raise DemoError(f"{place} does not answer: {error}", hint=f"kubectl -n {NAMESPACE} logs {place}") from error
-    output = next(output for output in answer["outputs"] if output["name"] == LOGITS)
-    scores = np.asarray(output["data"]).reshape(output["shape"])
-    return Answer(place, answer.get("model_version") or "?", tuple(scores.argmax(axis=1).tolist()))
+            hint = f"kubectl -n {tools.namespace} logs {place}"
+            raise DemoError(f"{place} does not answer: {error}", hint=hint) from error
+    return answer
