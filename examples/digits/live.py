@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from examples.digits.kube import NAME, NAMESPACE, DemoError, Json, Tools
+from examples.digits.kube import NAME, NAMESPACE
+from examples.kube import DemoError, Json, Tools
 
 TRAFFIC = "digits-traffic"
 PATIENCE_SECONDS = 900.0

@@ -1,8 +1,9 @@
-"""Technique Factorization: layers become products of two lighter ones, and the network trains on.
+"""Technique Factorization: layers become products of two lighter ones, and the network trains on; tables do likewise.
 
 A linear layer or convolution becomes two layers of a lower rank with few channels between them, or a dense convolution
-becomes a depthwise and a pointwise one. Both start as the best approximation that a singular value decomposition gives.
-The form, the rank, and the share of the heaviest convolutions to replace are searched.
+becomes a depthwise and a pointwise one. An embedding table becomes a narrower table and a matrix, without training. All
+start as the best approximation that a singular value decomposition gives. The form, the rank, and the share of the
+heaviest convolutions to replace are searched.
 """
 
 import dataclasses
@@ -10,8 +11,8 @@ from pathlib import Path
 
 from optuna.trial import BaseTrial
 
-from optimizer_jobs.machinery.compress.factorization import RANK, SEPARABLE, factorize
-from optimizer_jobs.machinery.compress.layers import has_dense
+from optimizer_jobs.machinery.compress.factorization import RANK, SEPARABLE, TABLES, factorize
+from optimizer_jobs.machinery.compress.layers import has_dense, tables
 from optimizer_jobs.machinery.training.fit import unchangeable
 from optimizer_jobs.machinery.training.parameters import trial_params
 from optimizer_jobs.technique import Applied, Context, Params, Skipped, Subject
@@ -23,16 +24,26 @@ CHEAP = False
 TRAINS = False
 
 OFF = "Off"
-_PARAMETERS = {"LowRank": RANK, "Separable": SEPARABLE}
+_PARAMETERS = {"LowRank": RANK, "Separable": SEPARABLE, "Tables": TABLES}
 """The parameter of each form that the API has."""
 
 
 def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
     """Return why no layer of this model can be split, or None. Without labels, it is split and not trained on."""
-    reason = unchangeable(dataclasses.replace(subject, training=subject.training or subject.calibration))
-    if reason is None and not _forms(spec, subject):
+    forms = _forms(spec, subject)
+    if any(form.startswith("Tables") for form in forms):
+        return None
+    if (spec.factorization or Factorization()).forms == ("Tables",):
+        return "the model has no embedding table to split"
+    reason = _unknown(subject)
+    if reason is None and not forms:
         return "the network has no dense convolution of several channels to make separable"
     return reason
+
+
+def _unknown(subject: Subject) -> str | None:
+    """Return why layers cannot be taken apart, or None. Embedding tables are split without knowing the rest."""
+    return unchangeable(dataclasses.replace(subject, training=subject.training or subject.calibration))
 
 
 def suggest(trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params | None:
@@ -44,8 +55,8 @@ def suggest(trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params |
 def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
     """Return the lightest variant of each form: the smallest rank, and all convolutions separable."""
     forms = _forms(spec, subject)
-    ranks, shares = ([form for form in forms if form.startswith(kind)] for kind in _PARAMETERS)
-    lightest = [*sorted(ranks, key=_share)[:1], *sorted(shares, key=_share)[-1:]]
+    ranks, shares, tables_alone = ([form for form in forms if form.startswith(kind)] for kind in _PARAMETERS)
+    lightest = [*sorted(ranks, key=_share)[:1], *sorted(shares, key=_share)[-1:], *sorted(tables_alone, key=_share)[:1]]
     return tuple(trial_params(spec.name, {"form": form}) for form in lightest)
 
 
@@ -56,6 +67,8 @@ def off(spec: TechniqueSpec, subject: Subject) -> Params:  # noqa: ARG001
 
 def describe(params: Params) -> str:
     """Return form and share, such as `layers of rank 0.25`."""
+    if TABLES in params:
+        return f"tables of rank {params[TABLES]:g}"
     if RANK in params:
         return f"layers of rank {params[RANK]:g}"
     return f"{100 * float(params[SEPARABLE]):.3g} % of convolutions separable"
@@ -69,7 +82,13 @@ def apply(model: Path, params: Params, context: Context) -> Applied | Skipped:
 def _forms(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:
     """Return forms with their shares, such as `LowRank 0.25`, that the spec allows and the model has layers for."""
     settings = spec.factorization or Factorization()
-    shares = {"LowRank": settings.ranks, "Separable": settings.shares if has_dense(subject.graph) else ()}
+    spare = "Tables" in settings.forms and bool(tables(subject.graph))
+    known = not spare or _unknown(subject) is None
+    shares = {
+        "LowRank": settings.ranks if known else (),
+        "Separable": settings.shares if known and has_dense(subject.graph) else (),
+        "Tables": settings.ranks if spare else (),
+    }
     return tuple(f"{form} {share}" for form in settings.forms for share in shares[form])
 
 

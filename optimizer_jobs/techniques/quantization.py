@@ -13,6 +13,7 @@ from optimizer_jobs.machinery.compress import one_line, schemes
 from optimizer_jobs.machinery.compress.quantization import quantize
 from optimizer_jobs.machinery.compress.schemes import BLOCK_SIZES, CODES, FLOATS, SMOOTH, SMOOTH_LAYERS
 from optimizer_jobs.machinery.compress.static import LAYERS, WHOLE
+from optimizer_jobs.machinery.compress.tables import TABLE_BITS
 from optimizer_jobs.machinery.training.parameters import trial_params
 from optimizer_jobs.technique import ONE_LINE, Applied, Context, Params, Skipped, Subject
 from retune.api.techniques import Quantization, QuantizationScheme, TechniqueType
@@ -24,6 +25,8 @@ TRAINS = False
 
 OFF = "Off"
 _AS_ONE_LINE = "OneLine"
+_WITH_TABLES = (str(QuantizationScheme.DYNAMIC), f"{QuantizationScheme.WEIGHT_ONLY} {schemes.TABLES}")
+"""Variants whose main gain may be embedding tables."""
 _METHOD_WORDS = {SMOOTH_LAYERS: "smooth layers"}
 
 
@@ -43,6 +46,9 @@ def suggest(trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params |
     kept, counts = 0, schemes.kept_choices(spec, subject)
     if len(counts) > 1:
         kept = int(trial.suggest_categorical(f"{spec.name}.kept", counts))
+    table_bits = 0
+    if bits := schemes.table_bits_choices(subject):
+        table_bits = int(trial.suggest_categorical(f"{spec.name}.{TABLE_BITS}", bits))
     kept_as, storages = FLOATS, schemes.kept_as_choices(spec, subject)
     if len(storages) > 1:
         kept_as = str(trial.suggest_categorical(f"{spec.name}.kept_as", storages))
@@ -50,7 +56,8 @@ def suggest(trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params |
         return None
     settings = schemes.settings_of(spec)
     params = _that_matter(variant, settings, per_channel=per_channel, scope=scope, block_size=block_size)
-    return _with_storage(_with_kept(params, kept if subject.calibration else 0), kept_as)
+    params = _with_kept(params, kept if subject.calibration else 0)
+    return _with_tables(_with_storage(params, kept_as), table_bits)
 
 
 def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
@@ -65,6 +72,8 @@ def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
     variants = list[Params]()
     for variant in _variants(spec, subject):
         variants.append(_trial_params(spec, subject, variant))
+        if variant in _WITH_TABLES and schemes.table_bits_choices(subject):
+            variants.append(variants[-1] | trial_params(spec.name, {TABLE_BITS: min(schemes.BITS)}))
         if variant.endswith(SMOOTH_LAYERS) and len(counts) > 1:
             variants.append(variants[-1] | few)
     return tuple(variants)
@@ -82,6 +91,8 @@ def describe(params: Params) -> str:
     match QuantizationScheme(str(params["scheme"])):
         case QuantizationScheme.HALF:
             return "float16"
+        case QuantizationScheme.WEIGHT_ONLY if params.get("scope") == schemes.TABLES:
+            return f"int{params[TABLE_BITS]} tables by row"
         case QuantizationScheme.WEIGHT_ONLY:
             return f"int{params['bits']} weights in blocks of {params['block_size']}"
         case QuantizationScheme.AWARE:
@@ -93,6 +104,7 @@ def describe(params: Params) -> str:
         words += ["layers only"] if params.get("scope") == LAYERS else []
     words += [] if params.get("per_channel", True) else ["per tensor"]
     words += [f"but {params['kept']} most sensitive"] if "kept" in params else []
+    words += [f"with int{params[TABLE_BITS]} tables"] if params.get(TABLE_BITS, 8) != 8 else []
     words += ["stored in 8-bit codes"] if {"kept", "kept_as"} <= params.keys() else []
     return " ".join(words)
 
@@ -125,7 +137,8 @@ def _that_matter(variant: str, settings: Quantization, *, per_channel: bool, sco
         case QuantizationScheme.DYNAMIC:
             return {"scheme": scheme, "per_channel": per_channel, **(observed if detail == SMOOTH else {})}
         case QuantizationScheme.WEIGHT_ONLY:
-            return {"scheme": scheme, "bits": int(detail), "block_size": block_size}
+            in_blocks: Params = {"bits": int(detail), "block_size": block_size} if detail != schemes.TABLES else {}
+            return {"scheme": scheme, **(in_blocks or {"scope": detail})}
         case QuantizationScheme.AWARE:
             return {"scheme": scheme, "samples": settings.calibration.samples, "per_channel": per_channel}
     return {"scheme": scheme}
@@ -151,6 +164,16 @@ def _with_storage(params: Params, kept_as: str) -> Params:
     return params | {"kept_as": kept_as} if floats and kept_as != FLOATS else params
 
 
+def _with_tables(params: Params, table_bits: int) -> Params:
+    """Return parameters with the bits of table rows, where there are tables and the scheme stores them by row.
+
+    NNCF has a way of its own with tables, and weights in blocks come with tables in blocks.
+    """
+    by_nncf = (params["scheme"], params.get("method")) == (QuantizationScheme.STATIC, SMOOTH)
+    otherwise = ONE_LINE in params or "bits" in params or params["scheme"] == QuantizationScheme.HALF
+    return params if by_nncf or otherwise or not table_bits else params | {TABLE_BITS: table_bits}
+
+
 def _trial_params(spec: TechniqueSpec, subject: Subject, variant: str) -> Params:
     """Return all parameters of the trial of a variant, everything else as it is tried first."""
     params: Params = {"variant": variant, "per_channel": True, "scope": WHOLE}
@@ -160,4 +183,6 @@ def _trial_params(spec: TechniqueSpec, subject: Subject, variant: str) -> Params
         params["kept_as"] = CODES
     if QuantizationScheme.WEIGHT_ONLY in schemes.schemes(spec, subject):
         params["block_size"] = BLOCK_SIZES[0]
+    if bits := schemes.table_bits_choices(subject):
+        params[TABLE_BITS] = bits[0]
     return trial_params(spec.name, params)

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from examples.digits import demo, live
-from examples.digits.kube import NAME, NAMESPACE, RELEASE, REPOSITORY, SYSTEM, Tools
+from examples.digits.kube import DIGITS, NAME, NAMESPACE
+from examples.kube import RELEASE, REPOSITORY, SYSTEM, Tools
 from retune.api.objects import ModelOptimization
 from tests.e2e import kube, scenario
 from tests.kstatus import Kstatus, kstatus
@@ -67,7 +68,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     assert call(folder, "--clean").code == 0
     yield call(folder)
     assert call(folder, "--clean").code == 0
-    tools = Tools.find(images=kube.REGISTRY)
+    tools = Tools.find(DIGITS, images=kube.REGISTRY)
     assert tools.kubectl.find("namespace", NAMESPACE) is None
     assert RELEASE not in tools.helm("list", "--short").split()
     assert tools.kubectl.find("customresourcedefinition", "modeloptimizations.retune.dev") is not None

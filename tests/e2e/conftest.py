@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.digits.kube import RELEASE, SYSTEM
+from examples.kube import RELEASE, SYSTEM
 from tests.e2e import kube
 from tests.e2e.scenario import DATA, NAMESPACE, STORE
 

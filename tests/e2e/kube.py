@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from examples.digits.demo import install
-from examples.digits.kube import IMAGES, RELEASE, SYSTEM, Tools
+from examples.digits.kube import DIGITS
+from examples.kube import IMAGES, RELEASE, SYSTEM, Tools
+from examples.steps import install
 from tools.kubectl import CommandError, Kubectl
 
 Json = dict[str, Any]
@@ -53,7 +54,7 @@ def wait_reason(name: str, kind: str, reason: str, *, namespace: str, seconds: i
 
 def install_operator(*settings: str) -> None:
     """Install the chart as the demo does, and start the operator anew, so that it runs the image built last."""
-    install(Tools.find(images=REGISTRY), *settings)
+    install(Tools.find(DIGITS, images=REGISTRY), *settings)
     kubectl("rollout", "restart", f"deployment/{RELEASE}", "-n", SYSTEM)
     kubectl("rollout", "status", f"deployment/{RELEASE}", "-n", SYSTEM, "--timeout=3m")
 

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from examples.digits import demo, live
-from examples.digits.kube import NAME, Tools, forwarded
+from examples.digits import live
+from examples.digits.kube import DIGITS, NAME
 from examples.digits.traffic import HANDS, REQUEST_ROWS, Server, requests
 from examples.digits.train import SEED, splits
+from examples.kube import Tools, forwarded
+from examples.steps import serve, train
 from tests.dice import thrown
 from tests.e2e import kube, scenario
 
@@ -32,13 +34,13 @@ PATIENCE = 600.0
 def watched(operator: str) -> Iterator[Tools]:
     """The example in a namespace of its own: its first run is over, and usual traffic was judged to be fine."""
     assert operator
-    tools = Tools.find(images=kube.REGISTRY, namespace=NAMESPACE)
+    tools = Tools.find(DIGITS, images=kube.REGISTRY, namespace=NAMESPACE)
     left = (NAMESPACE, scenario.NAMESPACE)  # servers of the other tests would leave the example's Jobs no processor
     kube.kubectl("delete", "namespace", *left, "--ignore-not-found", "--wait", "--timeout=3m")
     kube.apply(kube.namespace(NAMESPACE))
     tools.apply("10-storage.yaml")
-    demo.train(tools)
-    demo.serve(tools)
+    train(tools)
+    serve(tools)
     live.begin_traffic(tools)
     kube.apply(quick(yaml.safe_load(tools.manifest("40-modeloptimization.yaml"))))
     kube.wait_reason(NAME, "Reconciling", "Settled", namespace=NAMESPACE, seconds=420)

@@ -36,6 +36,7 @@ EXPECTED = {
     "Dynamic Smooth": (0.27, 0.995),
     "WeightOnly 8": (0.30, 0.995),
     "WeightOnly 4": (0.20, 0.95),
+    "WeightOnly Tables": (0.61, 0.995),
     "Half": (0.51, 0.999),
 }
 """Largest share of the file's size that is left, and smallest mean cosine to the float vectors, by variant."""
@@ -74,7 +75,7 @@ def context(workdir: Path) -> Context:
 def offered() -> Iterator[tuple[str, Params]]:
     """Yield every variant of ours that a study tries when the spec names no schemes, with every layer quantized."""
     for told in quantization.defaults(QUANTIZE, subject()):
-        if told["quantize.kept"]:
+        if told["quantize.kept"] or told["quantize.table_bits"] != 8:
             continue
         params = quantization.suggest(FixedTrial(told), QUANTIZE, subject())
         assert params is not None

@@ -181,29 +181,31 @@ class Distillation(ApiModel):
 class Factorization(ApiModel):
     """Layers replaced by products of two lighter ones, which train on with the model before the change as a teacher."""
 
-    forms: tuple[Literal["LowRank", "Separable"], ...] = Field(
-        default=("LowRank", "Separable"), min_length=1, max_length=2, json_schema_extra=SET
+    forms: tuple[Literal["LowRank", "Separable", "Tables"], ...] = Field(
+        default=("LowRank", "Separable", "Tables"), min_length=1, max_length=3, json_schema_extra=SET
     )
     """LowRank splits linear layers and convolutions into two of a lower rank; Separable replaces dense convolutions by
-    a depthwise and a pointwise one."""
+    a depthwise and a pointwise one; Tables splits embedding tables into a narrower table and a matrix."""
     ranks: tuple[Decimal, ...] = Field(
         default=("0.25", "0.5", "0.75"), min_length=1, max_length=8, json_schema_extra=SET
     )
-    """For LowRank: shares of the full rank to choose from. Layers that would not get smaller stay whole."""
+    """For LowRank and Tables: shares of the full rank to choose from. Layers and tables that would not get smaller stay
+    whole."""
     shares: tuple[Decimal, ...] = Field(default=("0.5", "1"), min_length=1, max_length=8, json_schema_extra=SET)
     """For Separable: shares of the dense convolutions to choose from; the heaviest are replaced first."""
 
 
 class Pruning(ApiModel):
-    """Fewer neurons, channels or attention heads, and training on; of ensembles, fewer trees."""
+    """Fewer neurons, channels or attention heads, and training on; of ensembles, fewer trees; fewer rows of tables."""
 
-    granularity: tuple[Literal["Structured", "Unstructured"], ...] = Field(
-        default=("Structured",), min_length=1, max_length=2, json_schema_extra=SET
+    granularity: tuple[Literal["Structured", "Unstructured", "Rows"], ...] = Field(
+        default=("Structured",), min_length=1, max_length=3, json_schema_extra=SET
     )
     """Structured removes whole units or trees and makes a model faster. Unstructured sets weights of a network to zero,
-    which only makes a compressed file smaller."""
+    which only makes a compressed file smaller. Rows lets the least used rows of each embedding table share one row,
+    where training or calibration rows show that hardly any lookup will meet it."""
     max_ratio: Decimal = "0.75"
-    """Largest share of units, trees or weights that is removed."""
+    """Largest share of units, trees, weights or rows that is removed."""
     iterations: int = Field(default=3, ge=1, le=10)
     """Rounds in which a network loses units and trains on."""
 

@@ -6,6 +6,8 @@ Stage 0 runs the delivered model with other engine options, stage 1 rewrites its
 from collections.abc import Sequence
 from enum import IntEnum
 
+from optimizer_jobs.machinery.compress.factorization import TABLES
+from optimizer_jobs.machinery.compress.pruning import ROWS
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Step
 from retune.api.techniques import QuantizationScheme, TechniqueType
@@ -39,6 +41,8 @@ _TRAIN_ON = {TechniqueType.CUSTOM_TRAINING, TechniqueType.FACTORIZATION, Techniq
 
 def trains(step: Step) -> bool:
     """Return whether a step trains, either as its purpose or to recover quality after its change."""
+    if step.params.get("granularity") == ROWS or TABLES in step.params:
+        return False
     aware = step.params.get("scheme") == QuantizationScheme.AWARE
     return TECHNIQUES[step.type].TRAINS or step.type in _TRAIN_ON or aware
 

@@ -1,20 +1,24 @@
 """Split the layers of a network into products of two lighter ones, train on, and write the network.
 
-Which layers become lighter by it is decided by `nets.surgery`. Inputs and outputs stay. Without rows to train on, the
-loss of quality stays too.
+Embedding tables are split too, without training. Which layers become lighter by it is decided by `nets.surgery`. Inputs
+and outputs stay. Without rows to train on, the loss of quality stays too.
 """
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
+
+from optimizer_jobs.machinery.compress import tables
 from optimizer_jobs.machinery.compress.layers import graph_of
 from optimizer_jobs.technique import Applied, Context, Params, Skipped
 
 if TYPE_CHECKING:
     from optimizer_jobs.nets.conversion.importer import GraphModule
 
-RANK, SEPARABLE = "rank", "separable"
-"""Parameters: the rank that is kept, as a share of the full one, or the share of convolutions made separable."""
+RANK, SEPARABLE, TABLES = "rank", "separable", "tables"
+"""Parameters: the rank that is kept, as a share of the full one, of layers; the share of convolutions made separable;
+the rank that is kept of embedding tables."""
 
 _EXAMPLES = 4
 _EPOCHS = {RANK: 15, SEPARABLE: 30}
@@ -25,10 +29,12 @@ def factorize(model: Path, params: Params, context: Context, *, words: str) -> A
 
     Args:
         model: The ONNX file.
-        params: `rank` or `separable`.
+        params: `rank`, `separable` or `tables`.
         context: Where the new file goes, and the rows to train on.
         words: What the summary calls these parameters.
     """
+    if TABLES in params:
+        return _factorize_tables(model, params, context, words=words)
     from optimizer_jobs.nets.conversion.exporter import ExportError, export
     from optimizer_jobs.nets.conversion.importer import import_module, not_importable
     from optimizer_jobs.nets.learning.determinism import deterministic
@@ -48,6 +54,17 @@ def factorize(model: Path, params: Params, context: Context, *, words: str) -> A
     except ExportError as error:
         return Skipped(reason=str(error).removesuffix("."))
     return Applied(model=target, summary=f"{words}: {split} of {total} layers split, {trained}")
+
+
+def _factorize_tables(model: Path, params: Params, context: Context, *, words: str) -> Applied | Skipped:
+    """Split embedding tables in the graph itself, so that the rest of it need not be known."""
+    graph = onnx.load(model)
+    replaced, total = tables.split(graph, float(params[TABLES]))
+    if not replaced:
+        return Skipped(reason=f"none of {total} embedding tables is smaller as a product of rank {params[TABLES]:g}")
+    target = context.workdir / "model.onnx"
+    onnx.save(graph, target)
+    return Applied(model=target, summary=f"{words}: {replaced} of {total} split, not trained on")
 
 
 def _split(module: "GraphModule", params: Params, context: Context) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from math import prod
 from pathlib import Path
 
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 from optimizer_jobs.nets.dense import is_dense
 
@@ -55,18 +55,19 @@ def weighted(model: ModelProto, ops: Iterable[str] = PRODUCTS) -> list[NodeProto
 
 def tables(model: ModelProto) -> list[NodeProto]:
     """Return the Gather nodes that look up rows of a large constant table of float32, shape (entries, width)."""
-    large = {tensor.name for tensor in model.graph.initializer if _is_table(tensor)}
-    lookups = [node for node in model.graph.node if node.op_type == "Gather" and not is_set(node, "axis")]
-    return [node for node in lookups if node.input[0] in large]
+    return _lookups(model, TensorProto.FLOAT, least=TABLE_BYTES // 4)
 
 
 def float_bytes(model: ModelProto) -> int:
     """Return the bytes of all constants of type float32."""
-    return sum(4 * prod(tensor.dims) for tensor in _tensors(model) if tensor.data_type == TensorProto.FLOAT)
+    return sum(4 * prod(tensor.dims) for _, tensor in _named_tensors(model) if tensor.data_type == TensorProto.FLOAT)
 
 
 def is_quantized(model: ModelProto) -> bool:
-    """Return whether the graph computes with numbers of 8 bits or fewer already."""
+    """Return whether the graph computes with numbers of 8 bits or fewer already, or looks up rows of them."""
+    codes = (TensorProto.INT8, TensorProto.UINT8)
+    if any(_lookups(model, kind, least=TABLE_BYTES // 8) for kind in codes):
+        return True
     return any(node.op_type in _QUANTIZED for node in model.graph.node)
 
 
@@ -97,6 +98,15 @@ def is_set(node: NodeProto, name: str) -> bool:
     return any(attribute.name == name and attribute.i for attribute in node.attribute)
 
 
+def graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """Yield a graph and those inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield from graphs(inner)
+
+
 def name_nodes(model: ModelProto) -> None:
     """Give a name to every node without one, because quantizers select nodes by name."""
     for number, node in enumerate(model.graph.node):
@@ -117,8 +127,15 @@ def _upstream(node: NodeProto, makers: Mapping[str, NodeProto]) -> Iterator[str]
             waiting.extend(maker.input)
 
 
-def _is_table(tensor: TensorProto) -> bool:
-    return tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 2 and 4 * prod(tensor.dims) >= TABLE_BYTES
+def _lookups(model: ModelProto, kind: int, *, least: int) -> list[NodeProto]:
+    """Return the Gather nodes that look up rows of a constant table of this type with at least so many numbers."""
+    large = {
+        name
+        for name, tensor in _named_tensors(model)
+        if tensor.data_type == kind and len(tensor.dims) == 2 and prod(tensor.dims) >= least
+    }
+    lookups = [node for node in model.graph.node if node.op_type == "Gather" and not is_set(node, "axis")]
+    return [node for node in lookups if node.input[0] in large]
 
 
 def _constants(model: ModelProto) -> set[str]:
@@ -126,8 +143,8 @@ def _constants(model: ModelProto) -> set[str]:
     return names | {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
 
 
-def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    yield from model.graph.initializer
+def _named_tensors(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
+    yield from ((tensor.name, tensor) for tensor in model.graph.initializer)
     for node in model.graph.node:
         if node.op_type == "Constant":
-            yield from (attribute.t for attribute in node.attribute if attribute.name == "value")
+            yield from ((node.output[0], attribute.t) for attribute in node.attribute if attribute.name == "value")

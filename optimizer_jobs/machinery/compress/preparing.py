@@ -3,7 +3,6 @@
 Inputs and outputs keep their names, types and shapes, and the answers stay those of the delivered file up to rounding.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +59,7 @@ def _opset(model: ModelProto) -> int:
 def widen(model: ModelProto) -> None:
     """Let a graph compute in float32 where it did in float16, in place; inputs and outputs are cast."""
     graph = model.graph
-    for part in _graphs(graph):
+    for part in layers.graphs(graph):
         _widen_constants(part)
         del part.value_info[:]
         for value in (*part.input, *part.output) if part is not graph else ():
@@ -71,15 +70,6 @@ def widen(model: ModelProto) -> None:
     nodes = [*casts, *graph.node, *ends]
     del graph.node[:]
     graph.node.extend(nodes)
-
-
-def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
-    """Yield a graph and those inside its nodes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                yield from _graphs(inner)
 
 
 def _widen_constants(graph: GraphProto) -> None:
@@ -111,7 +101,7 @@ def _cast_out(graph: GraphProto, name: str) -> NodeProto:
 
 
 def _rename(graph: GraphProto, name: str, new: str, *, outputs: bool) -> None:
-    for part in _graphs(graph):
+    for part in layers.graphs(graph):
         for node in part.node:
             node.input[:] = [new if tensor == name else tensor for tensor in node.input]
             if outputs:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from optimizer_jobs.nets.conversion.importer import GraphModule
 
 STRUCTURED = "Structured"
-"""Granularity: whole units are removed. The other one is Unstructured: single weights become zero."""
+"""Granularity: whole units are removed. Another one is Unstructured: single weights become zero."""
+ROWS = "Rows"
+"""Granularity: rows of embedding tables share one row; see `rows`."""
 WEIGHTS, GRADIENTS = "Weights", "Gradients"
 """What units are ranked by: the size of their weights, or that times the gradients of the loss on training rows."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto
 
-from optimizer_jobs.machinery.compress import aware, layers, one_line, schemes, smoothing, static, weights
+from optimizer_jobs.machinery.compress import aware, layers, one_line, schemes, smoothing, static, tables, weights
 from optimizer_jobs.machinery.compress.calibration import batches, quiet, sample
 from optimizer_jobs.machinery.compress.preparing import prepare
 from optimizer_jobs.models.engine import EngineError, EngineOptions
@@ -55,6 +55,8 @@ def _to_integers(model: Path, target: Path, params: Params, context: Context) ->
     prepared = context.workdir / "prepared.onnx"
     with quiet():
         graph = prepare(model, prepared)
+    if params.get("scope") == schemes.TABLES:
+        return weights.tables_alone(prepared, target, params)
     ops = schemes.layers_of(QuantizationScheme(str(params["scheme"])))
     names = tuple(node.name for node in layers.weighted(graph, ops))
     if not names:
@@ -63,7 +65,7 @@ def _to_integers(model: Path, target: Path, params: Params, context: Context) ->
         case QuantizationScheme.WEIGHT_ONLY:
             return weights.weight_only(prepared, target, params)
         case QuantizationScheme.AWARE:
-            return aware.quantize(prepared, target, params, context=context)
+            return _aware(prepared, target, params, context=context)
         case QuantizationScheme.DYNAMIC:
             return _dynamic(graph, prepared, target, params, context=context)
     if params["method"] == schemes.SMOOTH:
@@ -76,6 +78,14 @@ def _dynamic(graph: ModelProto, prepared: Path, target: Path, params: Params, *,
     if params.get("method") == schemes.SMOOTH and not _smooth(graph, prepared, params, context):
         return Skipped(reason="there are no calibration rows, or no layer whose input can be smoothed")
     return weights.dynamic(prepared, target, params, context=context)
+
+
+def _aware(prepared: Path, target: Path, params: Params, *, context: Context) -> str | Skipped:
+    """Quantize a network that trains on; its embedding tables are stored afterwards."""
+    done = aware.quantize(prepared, target, params, context=context)
+    if not isinstance(done, Skipped):
+        tables.store_in(target, params)
+    return done
 
 
 def _smooth(graph: ModelProto, prepared: Path, params: Params, context: Context) -> int:

@@ -26,6 +26,8 @@ RANKED = frozenset({QuantizationScheme.STATIC, QuantizationScheme.DYNAMIC})
 """Schemes whose layers can be ranked by how much they hurt the answers, on calibration rows."""
 BITS = (8, 4)
 """Bits of a weight, for the scheme WeightOnly."""
+TABLES = "Tables"
+"""In place of bits, for the scheme WeightOnly: embedding tables alone, all layers stay in float."""
 BLOCK_SIZES = (32, 128)
 """Numbers of weights that share a scale, for the scheme WeightOnly."""
 KEPT = (0, 1, 2, 4, 8)
@@ -46,6 +48,8 @@ def impossible(scheme: QuantizationScheme, subject: Subject) -> str | None:
     """Return why a scheme cannot work on this model with this data, as words without a full stop, or None."""
     if scheme is QuantizationScheme.HALF:
         return None if layers.float_bytes(subject.graph) else "the model has no float32 weights"
+    if scheme is QuantizationScheme.WEIGHT_ONLY and layers.tables(subject.graph):
+        return None
     ops = layers_of(scheme)
     if scheme is QuantizationScheme.STATIC and not subject.calibration:
         return "static quantization needs data.training or data.calibration to observe value ranges on"
@@ -102,6 +106,11 @@ def kept_choices(spec: TechniqueSpec, subject: Subject) -> tuple[int, ...]:
     return tuple(count for count in KEPT if 2 * count <= total)
 
 
+def table_bits_choices(subject: Subject) -> tuple[int, ...]:
+    """Return in how many bits the search may store rows of embedding tables; none where there are no tables."""
+    return BITS if layers.tables(subject.graph) else ()
+
+
 def kept_as_choices(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:
     """Return how the search may store layers that stay in float; a small file is always stored as it is."""
     ranked = RANKED & set(schemes(spec, subject))
@@ -112,7 +121,10 @@ def _variants(scheme: QuantizationScheme, spec: TechniqueSpec, subject: Subject)
     if scheme is QuantizationScheme.STATIC:
         yield from (f"{scheme} {method}" for method in _methods(spec, subject))
     elif scheme is QuantizationScheme.WEIGHT_ONLY:
-        yield from (f"{scheme} {bits}" for bits in BITS)
+        if layers.weighted(subject.graph, DYNAMIC_OPS):
+            yield from (f"{scheme} {bits}" for bits in BITS)
+        if layers.tables(subject.graph):
+            yield f"{scheme} {TABLES}"
     else:
         yield scheme
         if scheme is QuantizationScheme.DYNAMIC and subject.calibration and layers.has_attention(subject.graph):

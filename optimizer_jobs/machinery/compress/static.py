@@ -2,8 +2,8 @@
 
 Transformers need more care than other models, because a few activations are far larger than the others and would make
 the scale of all too coarse. They are moved into the weights first (SmoothQuant), and Softmax, normalization and sums
-stay in float. NNCF quantizes all products that way. ONNX Runtime's quantizer is used for layers and embedding tables
-alone, which every engine has fast kernels for.
+stay in float. NNCF quantizes all products that way. ONNX Runtime's quantizer is used for layers alone, which every
+engine has fast kernels for. Embedding tables are stored by row, apart from it.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,9 +14,9 @@ from typing import Any
 import onnx
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.machinery.compress import codes, fallback, smoothing
+from optimizer_jobs.machinery.compress import codes, fallback, smoothing, tables
 from optimizer_jobs.machinery.compress.calibration import batches, quiet, reader, sample
-from optimizer_jobs.machinery.compress.layers import tables, weighted
+from optimizer_jobs.machinery.compress.layers import weighted
 from optimizer_jobs.machinery.compress.schemes import CODES, DYNAMIC_OPS, SMOOTH_LAYERS, STATIC_OPS
 from optimizer_jobs.technique import Context, Params, Skipped
 from retune.api.techniques import CalibrationMethod
@@ -141,6 +141,7 @@ class Static:
             )
         if self.params.get("kept_as") == CODES:
             codes.store(target, kept)
+        tables.store_in(target, self.params)
 
     @property
     def _smooths(self) -> bool:
@@ -172,15 +173,14 @@ class Static:
         }
 
     def _only_products(self) -> dict[str, Any]:
-        """Return the quantizer's options for nothing but smoothed layers and embedding tables."""
-        graph, ops = onnx.load(self.prepared), [*DYNAMIC_OPS, "Gather"]
+        """Return the quantizer's options for nothing but smoothed layers."""
         return {
-            "op_types_to_quantize": ops,
-            "nodes_to_quantize": [node.name for node in (*weighted(graph, DYNAMIC_OPS), *tables(graph))],
+            "op_types_to_quantize": [*DYNAMIC_OPS],
+            "nodes_to_quantize": [node.name for node in weighted(onnx.load(self.prepared), DYNAMIC_OPS)],
             "calibrate_method": _method(CalibrationMethod.MIN_MAX),
             "extra_options": {
                 "ActivationSymmetric": self._arm,
-                "OpTypesToExcludeOutputQuantization": ops,
+                "OpTypesToExcludeOutputQuantization": [*DYNAMIC_OPS],
                 "DefaultTensorType": onnx.TensorProto.FLOAT,
             },
         }

@@ -5,6 +5,7 @@ Dynamic quantization never touches convolutions, because the engine's kernels fo
 those for floats.
 """
 
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import onnx
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from optimizer_jobs.machinery.compress import codes, fallback
+from optimizer_jobs.machinery.compress import tables as table_rows
 from optimizer_jobs.machinery.compress.calibration import quiet
 from optimizer_jobs.machinery.compress.layers import is_set, tables, weighted
 from optimizer_jobs.machinery.compress.preparing import upgraded
@@ -37,16 +39,16 @@ def dynamic(prepared: Path, target: Path, params: Params, *, context: Context) -
         context: Flags of the machine, and rows to rank layers on.
     """
     graph = onnx.load(prepared)
-    layers, embeddings = weighted(graph, DYNAMIC_OPS), tables(graph)
+    layers = weighted(graph, DYNAMIC_OPS)
     per_channel, reduce_range = bool(params["per_channel"]), saturates(context.cpu_flags)
     to_int8 = partial(_to_int8, prepared, target, per_channel=per_channel, reduce_range=reduce_range)
-    to_int8([*layers, *embeddings])
+    to_int8(layers)
     kept = _most_sensitive(target, prepared, [node.name for node in layers], params, context)
     if kept:
-        to_int8([*(node for node in layers if node.name not in kept), *embeddings])
+        to_int8([node for node in layers if node.name not in kept])
     if params.get("kept_as") == CODES:
         codes.store(target, [*kept, *map(_made_of_gemm, kept)])
-    counted = _counted(len(layers) - len(kept), len(embeddings))
+    counted = _counted(len(layers) - len(kept), table_rows.store_in(target, params))
     return f"{counted}, {fallback.named(kept)} in float" if kept else counted
 
 
@@ -71,14 +73,17 @@ def weight_only(prepared: Path, target: Path, params: Params) -> str:
     graph = onnx.load(prepared)
     embeddings = tables(graph)
     modern = _modern(graph) if embeddings and params["bits"] == _TABLE_BITS else None
-    if embeddings and modern is None:
-        _to_int8(prepared, target, embeddings, per_channel=False, reduce_range=False)
-        graph = onnx.load(target)
     graph = modern or graph
     _unfold(graph)
     layers = weighted(graph, ("MatMul",))
     onnx.save(_in_blocks(graph, [*layers, *(embeddings if modern else ())], params), target)
-    return _counted(len(layers), len(embeddings))
+    return _counted(len(layers), len(embeddings) if modern else table_rows.store_in(target, params))
+
+
+def tables_alone(prepared: Path, target: Path, params: Params) -> str:
+    """Write the model with nothing but its embedding tables in `table_bits` bits; return what was done."""
+    shutil.copyfile(prepared, target)
+    return _counted(0, table_rows.store_in(target, params))
 
 
 def _in_blocks(graph: ModelProto, nodes: list[NodeProto], params: Params) -> ModelProto:
@@ -178,5 +183,6 @@ def _is_plain(node: NodeProto) -> bool:
 
 
 def _counted(layers: int, embeddings: int) -> str:
-    counted = f"{layers} layer{'s' * (layers != 1)}"
-    return counted if not embeddings else f"{counted}, {embeddings} embedding table{'s' * (embeddings != 1)}"
+    counts = {"layer": layers, "embedding table": embeddings}
+    words = [f"{count} {kind}{'s' * (count != 1)}" for kind, count in counts.items() if count]
+    return ", ".join(words) or "nothing"

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from examples.digits.kube import IMAGES, MANIFESTS
+from examples.digits.kube import DIGITS
+from examples.kube import IMAGES
 
 Json = dict[str, Any]
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -89,7 +90,7 @@ def test_a_cluster_is_created_and_every_image_is_built_and_loaded(programs: Stan
     tags = list(dockerfiles(rest))
     assert [call.split()[-1] for call in builds] == ["."] * len(tags)
     assert loads == [f"kind load docker-image --name retune {tag}" for tag in tags]
-    text = "".join(path.read_text(encoding="utf-8") for path in MANIFESTS.iterdir())
+    text = "".join(path.read_text(encoding="utf-8") for path in (DIGITS.folder / "manifests").iterdir())
     named = set(re.findall(rf"{IMAGES}/[a-z-]+:dev", text))
     assert set(tags) == named | {f"{IMAGES}/{name}:dev" for name in ("operator", "optimizer", "monitor")}
 
