@@ -21,6 +21,9 @@ CACHE := $${RETUNE_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/retune}
 MINILM := RETUNE_CACHE="$(CACHE)/downloads" $(PY) -m tools.minilm.files
 IN_OPTIMIZER := $(MINILM) && $(LOCALCLUSTER) inside optimizer -- python -m tests.optimizer
 IN_MONITOR := $(LOCALCLUSTER) inside monitor -- python
+# What `pip install '.[local]'` brings, from the locks, in an environment of its own beside the tools of .venv.
+LOCAL := $(CACHE)/downloads/local
+IN_LOCAL := RETUNE_CACHE="$(CACHE)/downloads" "$(LOCAL)/bin/python"
 
 # Libraries that report home are told not to, here as in every image.
 export DO_NOT_TRACK := 1
@@ -51,6 +54,15 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	@$(PIP) --require-hashes --requirement requirements/dev.txt
 	@$(PIP) --no-build-isolation --no-index --editable .
 	@touch $@
+
+.PHONY: local-venv
+local-venv: $(STAMP) ## Build the environment of a person without a cluster, as `make test-foreign` needs it (2 min the first time).
+	@cat requirements/dev.txt requirements/optimizer.txt | cmp --silent - "$(LOCAL)/lock.txt" || { \
+		echo 'Installing what a person without a cluster has: about 2 min ...'; \
+		rm -rf "$(LOCAL)"; $(PYTHON) -m venv "$(LOCAL)"; \
+		for lock in dev optimizer; do "$(LOCAL)/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+			--require-hashes --requirement "requirements/$$lock.txt"; done; \
+		cat requirements/dev.txt requirements/optimizer.txt > "$(LOCAL)/lock.txt"; }
 
 # $(call lock,name,arguments): requirements/name.txt, complete and hashed, free of addresses and paths.
 define lock
@@ -111,11 +123,12 @@ test-jobs: $(STAMP) ## Tests of whole Jobs, run here as processes (4 min).
 	$(call stage,tests of whole Jobs,4 min,$(PY) -m pytest -n 2 tests/jobs)
 
 .PHONY: test
-test: $(STAMP) ## Every test but test-windows, on a real API server and a real cluster (30 min the first time, 21 min after).
-	@printf 'Stages: lint, unit, whole Jobs, Kubernetes binaries, object stores, API server, faults, $(CLUSTER) cluster, optimizer image, end to end.\n'
+test: $(STAMP) ## Every test but test-windows, on a real API server and a real cluster (37 min the first time, 26 min after).
+	@printf 'Stages: lint, unit, whole Jobs, foreign models, Kubernetes binaries, object stores, API server, faults, $(CLUSTER) cluster, optimizer image, end to end.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,2 min,$(PY) -m pytest -n 2 tests/unit)
 	$(call stage,tests of whole Jobs,4 min,$(PY) -m pytest -n 2 tests/jobs)
+	$(call stage,a slice of the models of others,5 min and 2 min more the first time,$(MAKE) --no-print-directory test-foreign-slice)
 	$(call stage,Kubernetes binaries,9 min the first time and nothing after,$(LOCALCLUSTER) binaries)
 	$(call stage,tests against object stores,20 s and 3 min more the first time,$(PY) -m pytest tests/storage)
 	$(call stage,tests against the API server,1 min,$(PY) -m pytest -n 2 --dist loadfile tests/cluster)
@@ -145,6 +158,14 @@ test-optimizer: $(STAMP) ## Tests of what needs torch or OpenVINO, inside the op
 .PHONY: test-monitor
 test-monitor: $(STAMP) ## Tests of what needs Evidently, inside the monitor image (1 min, 3 more the first time).
 	$(call stage,tests in the monitor image,1 min,$(IN_MONITOR) -m tests.optimizer -n 2 tests/monitor)
+
+.PHONY: test-foreign-slice
+test-foreign-slice: local-venv ## The same for six of the models (5 min).
+	@$(IN_LOCAL) -m pytest -n 2 -m slice tests/foreign
+
+.PHONY: test-foreign
+test-foreign: local-venv ## Optimize every model of tests/foreign, made by others, and check each without our code (50 min).
+	$(call stage,models of others,50 min,$(IN_LOCAL) -m pytest -n 2 tests/foreign)
 
 .PHONY: bench-control
 bench-control: $(STAMP) ## Measure the control loop on an API server of its own: latency, API writes, memory.
@@ -181,6 +202,10 @@ bench-optimizer: $(STAMP) ## Compare the optimizer with Olive, NNCF + OpenVINO a
 		$(PIP) --require-hashes --target "$(PEERS)" --requirement requirements/peers.txt \
 		&& cp requirements/peers.txt "$(PEERS)/lock.txt"; }
 	@$(MINILM) && $(LOCALCLUSTER) inside optimizer -- python -m tests.bench.optimizer $(ARGS)
+
+.PHONY: bench-foreign
+bench-foreign: local-venv ## The optimizer beside its peers over the networks of tests/foreign (50 min; ARGS="magika" for one).
+	@PYTHONPATH=operator:. $(IN_LOCAL) -m tests.bench.foreign $(ARGS)
 
 # --- clusters --------------------------------------------------------------------------------------------------------
 
