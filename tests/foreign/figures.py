@@ -199,10 +199,15 @@ def _brier(labels: Array, answers: Reading) -> float:
     return float(1 - error / ((hit.mean(axis=0) - hit) ** 2).sum())
 
 
+def _recall(labels: Array, answers: Reading) -> float:
+    """Return the share of the rows of the class that matters that are called so."""
+    return float((np.asarray(answers.labels) == labels)[labels == _positive(labels)].mean())
+
+
 _OF_CLASSES: Mapping[str, Callable[[Array, Reading], float]] = {
     "accuracy": lambda labels, answers: float((labels == answers.labels).mean()),
     "balanced_accuracy": lambda labels, answers: float(sk.balanced_accuracy_score(labels, answers.labels)),
-    "recall": lambda labels, answers: float(np.equal(answers.labels, labels)[labels == _positive(labels)].mean()),
+    "recall": lambda labels, answers: _recall(labels, answers),
     "average_precision": lambda labels, answers: float(
         sk.average_precision_score(labels == _positive(labels), _second(answers, labels))
     ),
