@@ -207,7 +207,7 @@ def _recall(labels: Array, answers: Reading) -> float:
 _OF_CLASSES: Mapping[str, Callable[[Array, Reading], float]] = {
     "accuracy": lambda labels, answers: float((labels == answers.labels).mean()),
     "balanced_accuracy": lambda labels, answers: float(sk.balanced_accuracy_score(labels, answers.labels)),
-    "recall": lambda labels, answers: _recall(labels, answers),
+    "recall": _recall,
     "average_precision": lambda labels, answers: float(
         sk.average_precision_score(labels == _positive(labels), _second(answers, labels))
     ),
