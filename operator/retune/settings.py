@@ -28,6 +28,15 @@ class Server:
     """Address without a trailing slash; paths such as /prometheus are kept."""
     token_file: str | None = None
     """File with a bearer token, read at each request."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces whose resources may ask it anything that its token may; `*` for all."""
+    parameter: str | None = None
+    """Parameter by which it confines an answer to the namespace of whoever asks, as prom-label-proxy and the tenancy
+    port of OpenShift's monitoring do."""
+
+    def answers(self, namespace: str) -> bool:
+        """Return whether a resource of this namespace may ask it."""
+        return self.parameter is not None or bool({"*", namespace} & set(self.namespaces))
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,10 @@ class Settings:
     """Prometheus servers that resources may name, each as name=https://host:port."""
     prometheus_tokens: tuple[str, ...] = ()
     """Files with a bearer token for some of them, each as name=/path."""
+    prometheus_namespaces: tuple[str, ...] = ()
+    """Namespaces whose resources may ask a server, each entry as name=namespace other-namespace; `*` for all."""
+    prometheus_parameters: tuple[str, ...] = ()
+    """Parameter by which a server confines answers to a namespace, each as name=parameter."""
     metrics_port: int = 8080
     """Port of /metrics, /healthz and /readyz; 0 picks a free one."""
     log_level: str = "INFO"
@@ -90,8 +103,17 @@ class Settings:
     def servers(self) -> Mapping[str, Server]:
         """The Prometheus servers that resources may name, by name; raises SettingsError."""
         tokens = _pairs("prometheus_tokens", self.prometheus_tokens)
-        urls = _pairs("prometheus", self.prometheus)
-        return {name: Server(url.rstrip("/"), tokens.get(name)) for name, url in urls.items()}
+        namespaces = _pairs("prometheus_namespaces", self.prometheus_namespaces)
+        parameters = _pairs("prometheus_parameters", self.prometheus_parameters)
+        return {
+            name: Server(
+                url.rstrip("/"),
+                tokens.get(name),
+                namespaces=tuple(namespaces.get(name, "").split()),
+                parameter=parameters.get(name),
+            )
+            for name, url in _pairs("prometheus", self.prometheus).items()
+        }
 
     @property
     def defaults(self) -> Defaults:
@@ -141,6 +163,11 @@ def _checked_servers(servers: Mapping[str, Server], tokens: Mapping[str, str]) -
     for name, server in servers.items():
         if not _is_address(server.url):
             raise SettingsError(f"{variable}: server {name} is {server.url!r}: give https://host:port or http://...")
+        if not (server.namespaces or server.parameter):
+            raise SettingsError(
+                f"{variable}: nobody may ask server {name}: name namespaces in {variable}_NAMESPACES, or in "
+                f"{variable}_PARAMETERS the parameter by which it confines answers to one"
+            )
     for name, path in tokens.items():
         if name not in servers or not path.startswith("/"):
             raise SettingsError(

@@ -1,5 +1,6 @@
-"""Remove captured files after their retention. Never touches a file or folder that is not named by the capture format.
+"""Remove captured files after their retention, where that is asked for. Never touches what Retune has not written.
 
+A captured file has a mark in its metadata. One that was never finished has none, but a name that only the writer gives.
 Only volumes are cleaned. A bucket has its own lifecycle rules, and the Job's credentials need no right to delete there.
 """
 
@@ -9,12 +10,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
+from pyarrow import parquet
+
 from optimizer_jobs.errors import store_access
 from optimizer_jobs.production import files, layout
-from retune.api.base import seconds
 from retune.api.monitoring import Production
 
-_FILE = re.compile(r"\.?[A-Za-z0-9_][A-Za-z0-9_.=:+-]{0,250}\.parquet")
+_UNFINISHED = re.compile(r"\.[A-Za-z0-9_.-]{1,200}-[0-9a-f]{8}-[0-9]{6,12}\.parquet")
+"""What the writer calls a file until it is complete: host, process and number."""
 
 
 def prune(production: Production, *, now: int) -> int:
@@ -30,12 +34,11 @@ def prune(production: Production, *, now: int) -> int:
     Raises:
         JobError: A file cannot be removed.
     """
-    retention = seconds(production.retention)
-    base = files.folder(production.uri)
-    if not retention or base.remote:
+    kept, base = production.kept_seconds, files.folder(production.uri)
+    if kept is None or base.remote:
         return 0
     with store_access(production.uri):
-        return sum(_remove(folder) for folder in _ended(base.local, before=now - retention))
+        return sum(_remove(folder) for folder in _ended(base.local, before=now - kept))
 
 
 def _ended(base: Path, *, before: float) -> Iterator[Path]:
@@ -56,15 +59,26 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def _remove(hour: Path) -> int:
-    """Remove the files of one hour, then its folder and the day's folder if they are empty."""
+    """Remove our files of one hour, then its folder and the day's folder if they are empty."""
     removed = 0
     with os.scandir(hour) as entries:
         regular = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
-    for name in filter(_FILE.fullmatch, regular):
+    for path in (hour / name for name in regular if name.endswith(layout.SUFFIX)):
         with suppress(FileNotFoundError):
-            (hour / name).unlink()
-            removed += 1
+            if _is_ours(path):
+                path.unlink()
+                removed += 1
     with suppress(OSError):  # not empty: other files in it stay
         hour.rmdir()
         hour.parent.rmdir()
     return removed
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether our writer has written a file; what cannot be read stays."""
+    if _UNFINISHED.fullmatch(path.name):
+        return True
+    with suppress(OSError, ValueError, pa.ArrowException):
+        written = parquet.read_schema(path).metadata or {}
+        return all(written.get(name.encode()) == value.encode() for name, value in layout.FORMAT.items())
+    return False

@@ -39,7 +39,9 @@ EVERYTHING = (
     "prometheus.servers[0].tokenSecret.name=prometheus",
     "prometheus.servers[0].tokenSecret.key=bearer",
     "prometheus.servers[1].name=edge",
+    "prometheus.servers[0].namespaces={team-a,team-b}",
     "prometheus.servers[1].url=http://10.0.0.7:9090",
+    "prometheus.servers[1].namespaceParameter=namespace",
 )
 PATHS = {
     "ServiceAccount": "/api/v1/namespaces/{ns}/serviceaccounts",
@@ -122,8 +124,8 @@ def test_what_the_chart_sets_is_what_the_operator_reads() -> None:
     assert changed.defaults.artifact_store is None
     token = "/etc/retune/prometheus/main/token"
     assert changed.servers == {
-        "main": Server("https://prometheus.monitoring/prom", token),
-        "edge": Server("http://10.0.0.7:9090"),
+        "main": Server("https://prometheus.monitoring/prom", token, namespaces=("team-a", "team-b")),
+        "edge": Server("http://10.0.0.7:9090", parameter="namespace"),
     }
 
 
@@ -246,6 +248,7 @@ def test_no_role_has_a_wildcard() -> None:
         ("watchNamespaces={Team}", "does not match pattern"),
         ("prometheus.servers[0].name=main", "missing property 'url'"),
         ("prometheus.servers[0].name=a,prometheus.servers[0].url=ftp://h", "does not match pattern"),
+        ("prometheus.servers[0].name=a,prometheus.servers[0].url=http://h", "missing property 'namespaces'"),
         ("serviceAccount.create=false", "serviceAccount.name is needed"),
         ("networkPolicy.jobs.enabled=true", "needs networkPolicy.jobs.namespaces or watchNamespaces"),
         ("networkPolicy.jobs.ports={0}", "minimum"),

@@ -186,7 +186,7 @@ async def test_live_numbers_are_those_that_prometheus_finds(tmp_path: Path) -> N
 
     async with serving(answer) as port:
         with prometheus.running(tmp_path, {"pods": port}) as server:
-            reader = LiveReader({"main": Server(server.url)})
+            reader = LiveReader({"main": Server(server.url, namespaces=("*",))})
             traffic = asyncio.create_task(_traffic(pod))
             try:
                 await until(lambda: server.number('up{job="pods"} == 1') is not None, traffic)

@@ -59,6 +59,22 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- join "," $found }}
 {{- end }}
 
+{{- define "retune.prometheusNamespaces" -}}
+{{- $found := list }}
+{{- range .Values.prometheus.servers }}
+{{- if .namespaces }}{{ $found = append $found (printf "%s=%s" .name (join " " .namespaces)) }}{{ end }}
+{{- end }}
+{{- join "," $found }}
+{{- end }}
+
+{{- define "retune.prometheusParameters" -}}
+{{- $found := list }}
+{{- range .Values.prometheus.servers }}
+{{- if .namespaceParameter }}{{ $found = append $found (printf "%s=%s" .name .namespaceParameter) }}{{ end }}
+{{- end }}
+{{- join "," $found }}
+{{- end }}
+
 {{/* Exactly what the operator does, and nothing else: no Secrets, no exec, no pods or workloads of its own making but Jobs. */}}
 {{- define "retune.rules" -}}
 - apiGroups: [retune.dev]

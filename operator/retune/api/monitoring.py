@@ -21,6 +21,7 @@ from retune.api.base import (
     if_duration,
     map_list,
     rules,
+    seconds,
 )
 from retune.api.metrics import Metric
 
@@ -71,8 +72,14 @@ class Production(ApiModel):
     """Folder of captured requests: Parquet files below date=YYYY-MM-DD/hour=HH, as the documentation describes."""
     labels: Labels | None = None
     """Where labels are found. Left out: quality is only estimated, from the model's own confidence."""
-    retention: Duration = "720h"
-    """How long captured files are kept; older ones on a volume are removed. Zero keeps them for ever."""
+    retention: Duration | None = None
+    """How long captured files are kept: older ones on a volume are removed, but only such as Retune's own writer has
+    marked. Left out, or zero: for ever."""
+
+    @property
+    def kept_seconds(self) -> float | None:
+        """How many seconds captured files are kept; None: for ever."""
+        return (seconds(self.retention) or None) if self.retention else None
 
 
 def _share(field: str) -> tuple[str, str]:

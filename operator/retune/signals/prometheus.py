@@ -1,7 +1,8 @@
 """One number from a Prometheus server that the administrator allowed, or why there is none.
 
-A resource names a server, never an address, and only Kubernetes' own names are filled into its query. Whatever the
-server answers, the outcome is a LiveNumber with a reason.
+A resource names a server, never an address, and only Kubernetes' own names are filled into its query. It may ask only
+where its namespace is named, or where the server confines every answer to a namespace. Whatever the server answers, the
+outcome is a LiveNumber with a reason.
 """
 
 import json
@@ -84,8 +85,12 @@ class Prometheus:
         allowed = self._servers.get(server)
         if allowed is None:
             return LiveNumber(name, None, "ServerNotAllowed", _not_allowed(server, self._servers))
+        if not allowed.answers(values["namespace"]):
+            return LiveNumber(name, None, "ServerNotAllowed", _not_for(server, values["namespace"]))
         try:
             form = {"query": filled(query, values), "time": f"{at:.3f}", "timeout": f"{TIMEOUT_SECONDS:g}s"}
+            if allowed.parameter:
+                form[allowed.parameter] = values["namespace"]
             text = await self._web.text(
                 f"{allowed.url}/api/v1/query", form=form, headers=_authorization(allowed), also=_REFUSED
             )
@@ -105,6 +110,13 @@ def _not_allowed(server: str, servers: Mapping[str, Server]) -> str:
     return (
         f"The operator's settings allow no Prometheus server named {server!r} (allowed: {known}); its administrator "
         "adds one with the chart's prometheus.servers."
+    )
+
+
+def _not_for(server: str, namespace: str) -> str:
+    return (
+        f"Prometheus {server} does not answer resources of namespace {namespace}; its administrator names it in the "
+        "chart's prometheus.servers[].namespaces."
     )
 
 

@@ -5,7 +5,7 @@ A URI `pvc://CLAIM/PATH` names a PersistentVolumeClaim. A Job must never be able
 
 from collections.abc import Iterator
 
-from retune.api.base import Json, seconds
+from retune.api.base import Json
 from retune.api.monitoring import Production
 from retune.contract.paths import CLAIM_ROOT
 from retune.contract.requests import (
@@ -45,7 +45,7 @@ def _written(request: JobRequest) -> Iterator[str]:
     """Yield every URI below which the Job writes."""
     if not isinstance(request, VerifyRequest):
         yield request.store
-    if isinstance(request, CheckRequest) and request.production and seconds(request.production.retention):
+    if isinstance(request, CheckRequest) and request.production and request.production.kept_seconds:
         yield request.production.uri
 
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
 from sklearn.datasets import load_breast_cancer
 
 from optimizer_jobs.data.datasets import Rows
@@ -21,12 +23,17 @@ def test_hours_older_than_the_retention_are_removed(shop: Shop) -> None:
     for hours in (0, 5, 6, 30):
         shop.serve([hours], since=NOW - hours * HOUR)
     shop.file("readme.txt", hour=NOW - 30 * HOUR).write_text("keep me")
-    shop.file(".server-000009.parquet", hour=NOW - 6 * HOUR).write_bytes(b"left behind")
+    shop.file(".server-1a2b3c4d-000009.parquet", hour=NOW - 6 * HOUR).write_bytes(b"left behind")
+    foreign = shop.file("part-0.parquet", hour=NOW - 30 * HOUR)
+    parquet.write_table(pa.table({"x": [1, 2]}), foreign)
+    shop.file("torn.parquet", hour=NOW - 30 * HOUR).write_bytes(b"PAR1 and no more")
     (shop.captured / "date=old").mkdir()
     (shop.captured / "date=2020-01-01" / "hour=99").mkdir(parents=True)
     kept = Production(uri="pvc://shop/captured", retention="5h")
     assert prune(kept, now=NOW) == 3
-    assert sorted(path.parent.name for path in shop.captured.rglob("*.parquet")) == ["hour=11", "hour=16"]
+    assert sorted(path.parent.name for path in shop.captured.rglob("*-*-*.parquet")) == ["hour=11", "hour=16"]
+    assert foreign.is_file()
+    assert foreign.with_name("torn.parquet").is_file()
     assert [folder_of(NOW), folder_of(NOW - 5 * HOUR)] == ["date=2025-11-24/hour=16", "date=2025-11-24/hour=11"]
     assert not (shop.captured / folder_of(NOW - 6 * HOUR)).exists()
     assert (shop.captured / folder_of(NOW - 30 * HOUR) / "readme.txt").read_text() == "keep me"
@@ -34,10 +41,11 @@ def test_hours_older_than_the_retention_are_removed(shop: Shop) -> None:
     assert prune(kept, now=NOW) == 0
 
 
-def test_zero_keeps_captures_for_ever(shop: Shop) -> None:
+def test_captures_are_kept_for_ever_unless_asked(shop: Shop) -> None:
     """And a folder that is not there yet is no failure."""
     assert prune(Production(uri="pvc://shop/captured", retention="1h"), now=NOW) == 0
     shop.serve([0], since=NOW - 9000 * HOUR)
+    assert prune(Production(uri="pvc://shop/captured"), now=NOW) == 0
     assert prune(Production(uri="pvc://shop/captured", retention="0s"), now=NOW) == 0
     assert len(list(shop.captured.rglob("*.parquet"))) == 1
 

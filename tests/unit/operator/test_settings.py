@@ -47,6 +47,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("RETUNE_PROMETHEUS", "main=http://user:secret@h", "give https://host:port"),
         ("RETUNE_PROMETHEUS", "main=http://h:99999", "give https://host:port"),
         ("RETUNE_PROMETHEUS", "main=http://", "give https://host:port"),
+        ("RETUNE_PROMETHEUS", "main=http://h", "nobody may ask server main"),
         ("RETUNE_PROMETHEUS_TOKENS", "main=/token", "for a server of RETUNE_PROMETHEUS"),
         ("RETUNE_LOG_LEVEL", "LOUD", "it must be one of DEBUG, INFO, WARNING, ERROR"),
     ],
@@ -65,9 +66,13 @@ def test_prometheus_servers_are_named_and_may_have_tokens() -> None:
         {
             "RETUNE_PROMETHEUS": "main=https://prometheus.monitoring:9090/prom/,edge=http://10.0.0.7:9090",
             "RETUNE_PROMETHEUS_TOKENS": "main=/etc/retune/prometheus/main/token",
+            "RETUNE_PROMETHEUS_NAMESPACES": "main=ml team-a",
+            "RETUNE_PROMETHEUS_PARAMETERS": "edge=namespace",
         }
     )
     assert settings.servers == {
-        "main": Server("https://prometheus.monitoring:9090/prom", "/etc/retune/prometheus/main/token"),
-        "edge": Server("http://10.0.0.7:9090"),
+        "main": Server(
+            "https://prometheus.monitoring:9090/prom", "/etc/retune/prometheus/main/token", ("ml", "team-a")
+        ),
+        "edge": Server("http://10.0.0.7:9090", parameter="namespace"),
     }

@@ -30,11 +30,18 @@ def a_sample(value: str) -> dict[str, Any]:
 
 
 async def ask(
-    answer: Answer, *, query: str = QUERY, server: str = "main", token: str | None = None, seconds: float = 5.0
+    answer: Answer,
+    *,
+    query: str = QUERY,
+    server: str = "main",
+    token: str | None = None,
+    seconds: float = 5.0,
+    **scope: Any,
 ) -> LiveNumber:
-    """Ask a server that answers so."""
+    """Ask a server that answers so, and that anybody may ask unless told otherwise."""
+    scope = scope or {"namespaces": ("*",)}
     async with serving(answer) as port:
-        prometheus = Prometheus({"main": Server(f"http://127.0.0.1:{port}/prom", token)}, seconds=seconds)
+        prometheus = Prometheus({"main": Server(f"http://127.0.0.1:{port}/prom", token, **scope)}, seconds=seconds)
         try:
             return await prometheus.number("rate", query, server=server, values=VALUES, at=1764000000.0)
         finally:
@@ -107,7 +114,7 @@ async def test_a_server_that_is_down_is_unreachable() -> None:
     """Nobody listens on the port."""
     async with serving(saying("")) as port:
         pass
-    prometheus = Prometheus({"main": Server(f"http://127.0.0.1:{port}")})
+    prometheus = Prometheus({"main": Server(f"http://127.0.0.1:{port}", namespaces=("*",))})
     number = await prometheus.number("rate", "up", server="main", values=VALUES, at=0.0)
     await prometheus.close()
     assert (number.value, number.reason) == (None, "Unreachable")
@@ -119,6 +126,32 @@ async def test_a_server_that_was_not_allowed_is_not_asked() -> None:
     assert (number.value, number.reason) == (None, "ServerNotAllowed")
     assert "allowed: main" in number.message
     assert "prometheus.servers" in number.message
+
+
+@pytest.mark.parametrize("namespaces", [(), ("other",), ("ml-2",)])
+async def test_a_server_is_not_asked_for_a_namespace_that_may_not(namespaces: tuple[str, ...]) -> None:
+    """The administrator's token sees everybody's series; who may ask with it is his to say."""
+    number = await ask(never_asked, namespaces=namespaces)
+    assert (number.value, number.reason) == (None, "ServerNotAllowed")
+    assert f"namespace {VALUES['namespace']}" in number.message
+
+
+async def never_asked(_: web.Request) -> web.Response:
+    """Fail: nobody may ask."""
+    raise AssertionError("it was asked")
+
+
+async def test_a_server_that_confines_answers_is_told_the_namespace() -> None:
+    """Whatever the query names: prom-label-proxy holds every series of the answer to that namespace."""
+    seen: dict[str, str] = {}
+
+    async def answer(request: web.Request) -> web.Response:
+        seen.update({key: str(value) for key, value in (await request.post()).items()})
+        return web.Response(text=answered([a_sample("1")]))
+
+    number = await ask(answer, query='sum(up{namespace="kube-system"})', parameter="namespace")
+    assert number.reason == "Measured"
+    assert seen["namespace"] == VALUES["namespace"]
 
 
 @pytest.mark.parametrize("content", [None, "", "a\nb"])
