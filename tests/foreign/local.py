@@ -30,6 +30,7 @@ class Budget:
     trials: int = 6
     seconds: int = 45
     threads: int = 1
+    engines: tuple[str, ...] = ("ONNXRuntime",)
 
     @property
     def longest(self) -> float:
@@ -92,6 +93,7 @@ def _limit(manifest: Path, budget: Budget) -> None:
     """Edit the manifest as a person with little time would."""
     resource = yaml.safe_load(manifest.read_text())
     resource["spec"]["search"] = {"maxTrials": budget.trials, "maxDuration": f"{budget.seconds}s"}
+    resource["spec"]["serving"] = {"engines": list(budget.engines)}
     manifest.write_text(yaml.safe_dump(resource))
 
 
