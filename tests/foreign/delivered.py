@@ -35,6 +35,8 @@ class Delivered:
     """What the model's own library answers to the test rows: `label`, `probabilities` or `value`, or an ONNX output."""
     answer: str | None = None
     """The ONNX output with the scores or numbers, where there are several."""
+    deviants: float = 0.001
+    """Share of the rows, or a single one, that version 1 may answer otherwise: single precision decides there."""
     options: tuple[str, ...] = ()
     """Further options of `retune init`, as a person who knows the model would give them."""
 

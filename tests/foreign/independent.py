@@ -17,8 +17,6 @@ from tests.foreign.local import Ended
 
 _PROBABILITY = 1e-4
 """What a probability of version 1 may differ by, and other numbers in units of their standard deviation."""
-_DEVIANTS = 1000
-"""One row in so many, or a single one, may differ by more: single precision decides there."""
 _PRINTED = 2e-4
 """What numbers of a verdict may differ by, relative to 1 or to themselves: they are printed with six digits."""
 _DRAWS = 200
@@ -38,7 +36,7 @@ def check_version_1(ended: Ended, delivered: Delivered) -> None:
     _check_files(ended.champion)
     outputs = answer_bundle(ended.champion, delivered.rows)
     for name, native in delivered.native.items():
-        _check_alike(_output(outputs, name), native, name)
+        _check_alike(_output(outputs, name), native, name, deviants=delivered.deviants)
 
 
 def check_candidate(ended: Ended, delivered: Delivered) -> None:
@@ -84,7 +82,7 @@ def _output(outputs: Outputs, name: str) -> Array:
     return fitting[0]
 
 
-def _check_alike(ours: Array, native: Array, name: str) -> None:
+def _check_alike(ours: Array, native: Array, name: str, *, deviants: float) -> None:
     ours = ours.reshape(native.shape)
     if is_text(native) or native.dtype.kind in "iub":
         differ = ours.astype(str) != native.astype(str)
@@ -92,7 +90,7 @@ def _check_alike(ours: Array, native: Array, name: str) -> None:
         allowed = _PROBABILITY if name == "probabilities" else _PROBABILITY * max(float(np.std(native)), 1e-6)
         differ = ~np.isclose(ours.astype(np.float64), native.astype(np.float64), rtol=0, atol=allowed, equal_nan=True)
     rows = differ.reshape(len(differ), -1).any(axis=1)
-    assert rows.sum() <= max(1, len(rows) // _DEVIANTS), f"{name} differs in {rows.sum()} of {len(rows)} rows"
+    assert rows.sum() <= max(1, deviants * len(rows)), f"{name} differs in {rows.sum()} of {len(rows)} rows"
 
 
 def _check_files(folder: Path) -> None:

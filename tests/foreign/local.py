@@ -17,9 +17,10 @@ from tests.foreign.delivered import Delivered
 
 REPOSITORY = Path(__file__).parents[2]
 STORE = "retune-store"
-_STARTING = 30.0
-"""Seconds that a search may need besides its budget: starting, opening the model, and measuring the champion."""
-_STAGE = re.compile(r"^(\d\d):(\d\d):(\d\d)\s+==> (\w+):", re.MULTILINE)
+_ENDING = 30.0
+"""Seconds that a search may need besides its budget and a tenth of it: to give a trial up, and to end its process."""
+_TRIALS = re.compile(r"^(\d\d):(\d\d):(\d\d)\s+\[3/3\] \d+ trials in all", re.MULTILINE)
+_JUDGE = re.compile(r"^(\d\d):(\d\d):(\d\d)\s+==> judge:", re.MULTILINE)
 _DAY = 24 * 3600
 
 
@@ -30,11 +31,12 @@ class Budget:
     trials: int = 6
     seconds: int = 45
     threads: int = 1
+    engines: tuple[str, ...] = ("ONNXRuntime",)
 
     @property
     def longest(self) -> float:
-        """Seconds that the stage of the search may take: a tenth more, and what starting it needs."""
-        return 1.1 * self.seconds + _STARTING
+        """Seconds that the trials may take: a tenth more than their budget, and what ending needs."""
+        return 1.1 * self.seconds + _ENDING
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,8 @@ class Ended:
 
     @property
     def searched(self) -> float:
-        """Seconds from the beginning of the search to that of the judge."""
-        began = {stage: int(h) * 3600 + int(m) * 60 + int(s) for h, m, s, stage in _STAGE.findall(self.said)}
-        return (began["judge"] - began["search"]) % _DAY
+        """Seconds from the beginning of the trials to that of the judge."""
+        return (_moment(_JUDGE, self.said) - _moment(_TRIALS, self.said)) % _DAY
 
     @property
     def champion(self) -> Path:
@@ -71,6 +72,12 @@ class Ended:
     def _bundles(self) -> Path:
         (resource,) = (self.folder / STORE).iterdir()
         return resource / "bundles"
+
+
+def _moment(line: re.Pattern[str], said: str) -> int:
+    """Return the second of the day at which a line was printed."""
+    ((hours, minutes, seconds),) = line.findall(said)
+    return int(hours) * 3600 + int(minutes) * 60 + int(seconds)
 
 
 def optimize(delivered: Delivered, folder: Path, budget: Budget) -> Ended:
@@ -92,6 +99,7 @@ def _limit(manifest: Path, budget: Budget) -> None:
     """Edit the manifest as a person with little time would."""
     resource = yaml.safe_load(manifest.read_text())
     resource["spec"]["search"] = {"maxTrials": budget.trials, "maxDuration": f"{budget.seconds}s"}
+    resource["spec"]["serving"] = {"engines": list(budget.engines)}
     manifest.write_text(yaml.safe_dump(resource))
 
 

@@ -31,6 +31,7 @@ def deliver(
     as_: Format = "npz",
     label: str = "label",
     options: tuple[str, ...] = (),
+    deviants: float = 0.001,
 ) -> Delivered:
     """Fit a model on the training rows, write model and data, and ask the model itself for the test rows.
 
@@ -43,6 +44,7 @@ def deliver(
         as_: Form of the data files.
         label: Column of the labels.
         options: Further options of `retune init`.
+        deviants: Share of the rows that version 1 may answer otherwise.
     """
     parts = split(len(labels))
     save(folder, columns, labels, parts=parts, as_=as_, label=label)
@@ -56,6 +58,7 @@ def deliver(
         labels=labels[parts["test"]],
         native=answers(model, _input(test), labels),
         options=options,
+        deviants=deviants,
     )
 
 

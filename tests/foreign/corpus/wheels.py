@@ -23,8 +23,6 @@ KHMER = Wheel("khmersm", "1.4.2", "62d198b369179b5ae3c6601b11f7633cc062f2dd120bf
 ROMANIZER = Wheel("arabic-name-romanizer", "0.2.0", "f70b89614d9b5866dcf911d098c5e45d2b1f559461f238e8c5259b731fcf2a7e")
 
 _MAGIKA = "magika/models/standard_v3_3"
-_PADLESS = 200
-"""Bytes of which a file of the corpus has more."""
 
 
 def _make(
@@ -68,7 +66,7 @@ def _file_types() -> tuple[Columns, Array]:
     """Return files as magika looks at them: their first and last kilobyte, without blanks at the ends, padded."""
     config = json.loads(MAGIKA.read(f"{_MAGIKA}/config.min.json"))
     known = config["target_labels_space"]
-    content = [(data, known.index(kind)) for kind, some in rows.files(120).items() for data in some]
+    content = [(data, known.index(kind)) for kind, some in rows.files(360).items() for data in some]
     return (
         {"bytes": np.stack([_ends(data, config) for data, _ in content])},
         np.array([label for _, label in content]),
@@ -85,27 +83,27 @@ def _ends(data: bytes, config: dict[str, int]) -> Array:
 
 def _directions() -> tuple[Columns, Array]:
     """Return lines of text, half of them turned by 180 degrees."""
-    pictures = rows.lines(1000)
+    pictures = rows.lines(1600)
     turned = np.random.default_rng(1).integers(0, 2, len(pictures))
     pictures[turned == 1] = pictures[turned == 1][:, :, ::-1, ::-1]
     return {"x": pictures}, turned
 
 
 def _lines() -> tuple[Columns, None]:
-    return {"x": rows.lines(240, width=160)}, None
+    return {"x": rows.lines(320, width=160)}, None
 
 
 def _pages() -> tuple[Columns, None]:
-    return {"x": rows.lines(240, height=96, width=160, lines_=2)}, None
+    return {"x": rows.lines(320, height=96, width=160, lines_=2)}, None
 
 
 def _photos() -> tuple[Columns, None]:
-    pages = rows.lines(40, height=320, width=320, lines_=6)
+    pages = rows.lines(320, height=160, width=160, lines_=3)
     return {"images": (pages + 1) / 2}, None
 
 
 def _music() -> tuple[Columns, None]:
-    sound, _ = rows.tones(60, 43844, rate=22050)
+    sound, _ = rows.tones(320, 43844, rate=22050)
     return {"serving_default_input_2:0": sound[:, :, np.newaxis]}, None
 
 
