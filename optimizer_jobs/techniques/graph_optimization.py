@@ -1,4 +1,4 @@
-"""Technique GraphOptimization: fold constants, drop what has no effect, fuse normalization into convolutions.
+"""Technique GraphOptimization: fold constants, drop what has no effect, fuse normalization, write trees shorter.
 
 Only operators of the ONNX standard come out, so that one file serves every machine; the engine adds fusions for its
 machine when it opens the file. Transformers may also get fused operators of ONNX Runtime, as a variant of its own that

@@ -1,4 +1,4 @@
-"""Technique Pruning: fewer trees, neurons, channels and attention heads, or zero weights; networks train on afterwards.
+"""Technique Pruning: fewer trees, neurons, channels and attention heads, or zero weights; what is left is fitted again.
 
 Structured pruning removes whole units, so that every engine becomes faster. Unstructured pruning leaves the graph as it
 is: only a compressed file becomes smaller, and the summary says by how much. Rows of embedding tables that are hardly
@@ -46,16 +46,19 @@ def _granularities(spec: TechniqueSpec, subject: Subject) -> tuple[str, ...]:
     allowed = _settings(spec).granularity
     if ROWS not in allowed:
         return allowed
-    whole = _whole(subject) is None
-    spare = bool(tables(subject.graph)) and rows.unavailable(subject) is None
+    whole, of_trees = _whole(subject) is None, trees.present(subject.graph)
+    spare = not of_trees and bool(tables(subject.graph)) and rows.unavailable(subject) is None
     return tuple(name for name in allowed if (spare if name == ROWS else whole))
 
 
 def suggest(trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params | None:
-    """Choose what is removed, how much of it, and what units are ranked by."""
+    """Choose what is removed, how much of it, and what units are ranked by or leaves of trees are fitted to."""
     settings = _settings(spec)
     granularity = str(trial.suggest_categorical(f"{spec.name}.granularity", (OFF, *_granularities(spec, subject))))
     share = float(trial.suggest_categorical(f"{spec.name}.share", _SHARES))
+    if trees.present(subject.graph):
+        chosen = _of_trees(trial, spec, subject, ratio=round(share * float(settings.max_ratio), 4))
+        return None if granularity == OFF or chosen is None else chosen | {"granularity": granularity}
     importance = str(trial.suggest_categorical(f"{spec.name}.importance", (WEIGHTS, GRADIENTS)))
     if granularity == OFF:
         return None
@@ -66,9 +69,23 @@ def suggest(trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params |
     return params | ranking | {"iterations": settings.iterations}
 
 
+def _of_trees(trial: BaseTrial, spec: TechniqueSpec, subject: Subject, *, ratio: float) -> Params | None:
+    """Choose what is cut of an ensemble and what its leaves are fitted to; None where that changes nothing."""
+    cut = str(trial.suggest_categorical(f"{spec.name}.cut", (trees.TREES, trees.FIRST, trees.LEAVES, trees.KEEP)))
+    hold = float(trial.suggest_categorical(f"{spec.name}.hold", trees.HOLDS))
+    fitted = str(trial.suggest_categorical(f"{spec.name}.refit", (trees.ANSWERS, trees.NOTHING)))
+    if cut != trees.KEEP:
+        return {"ratio": ratio, "cut": cut, "refit": fitted}
+    return {"ratio": 0.0, "cut": cut, "refit": trees.LABELS, "hold": hold} if trees.learns(subject) else None
+
+
 def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
-    """Return half of the largest ratio, and all of it, for each granularity."""
+    """Return half of the largest ratio, and all of it, for each granularity; of trees, also what is not cut."""
     usual = off(spec, subject)
+    if trees.present(subject.graph):
+        named = [trial_params(spec.name, {"granularity": granularity}) for granularity in _granularities(spec, subject)]
+        variants = [trial_params(spec.name, variant) for variant in trees.variants(subject)]
+        return tuple(usual | on | variant for on in named[:1] for variant in variants)
     return tuple(
         usual | trial_params(spec.name, {"granularity": granularity, "share": share})
         for granularity in _granularities(spec, subject)
@@ -76,15 +93,18 @@ def defaults(spec: TechniqueSpec, subject: Subject) -> tuple[Params, ...]:
     )
 
 
-def off(spec: TechniqueSpec, subject: Subject) -> Params:  # noqa: ARG001
+def off(spec: TechniqueSpec, subject: Subject) -> Params:
     """Return a model that keeps everything."""
-    return trial_params(spec.name, {"granularity": OFF, "share": 0.5, "importance": WEIGHTS})
+    how: Params = trees.variants(subject)[0] if trees.present(subject.graph) else {"share": 0.5, "importance": WEIGHTS}
+    return trial_params(spec.name, how, {"granularity": OFF})
 
 
 def describe(params: Params) -> str:
     """Return what is removed, such as `pruned by 50 %`."""
     if params["granularity"] == ROWS:
         return f"{100 * float(params['ratio']):.3g} % of table rows shared"
+    if "cut" in params:
+        return trees.describe(params)
     action = "pruned by" if params["granularity"] == STRUCTURED else "weights zeroed by"
     return f"{action} {100 * float(params['ratio']):.3g} %"
 

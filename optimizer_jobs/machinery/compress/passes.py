@@ -1,7 +1,7 @@
-"""Rewrite a graph with fewer nodes that computes the same: the passes of technique GraphOptimization.
+"""Rewrite a graph with fewer nodes or bytes that computes the same: the passes of technique GraphOptimization.
 
-Slim and Fold write operators of the ONNX standard only. Fuse writes operators of ONNX Runtime, and counts only when the
-answers stay the same (`fusions`).
+Slim and Fold write operators of the ONNX standard only, and trees in their short form. Fuse writes operators of ONNX
+Runtime, and counts only when the answers stay the same (`fusions`).
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import onnx
 from onnx import ModelProto
 
 from optimizer_jobs.machinery.compress.fusions import differs, fuse
+from optimizer_jobs.machinery.trees.compact import compact
 from optimizer_jobs.technique import Applied, Context, Skipped
 
 SLIM, FOLD, FUSE = "Slim", "SlimAndFold", "Fuse"
@@ -31,9 +32,10 @@ def rewrite(model: Path, passes: str, context: Context, *, words: str) -> Applie
     if reason is not None:
         return Skipped(reason=reason)
     before, after = _nodes(model), _nodes(target)
+    shortened = ", trees in their short form" if _shorten(target) else ""
     if before <= after and model.stat().st_size <= target.stat().st_size:
         return Skipped(reason=f"the graph of {before} nodes has nothing to fold or drop")
-    return Applied(model=target, summary=f"{words}: {before} to {after} nodes")
+    return Applied(model=target, summary=f"{words}: {before} to {after} nodes{shortened}")
 
 
 def _write(model: Path, target: Path, passes: str, context: Context) -> str | None:
@@ -71,6 +73,15 @@ def _fold(path: Path) -> None:
     options.optimized_model_filepath = str(folded)
     onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     folded.replace(path)
+
+
+def _shorten(path: Path) -> bool:
+    """Rewrite ensembles of trees in the file in the form that takes fewest bytes; return whether there are any."""
+    graph = onnx.load(path, load_external_data=False)
+    shortened = compact(graph) > 0
+    if shortened:
+        path.write_bytes(graph.SerializeToString(deterministic=True))
+    return shortened
 
 
 def _fuse(model: Path, target: Path, context: Context) -> str | None:

@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     console = Console(width=150)
     console.print(f"{fingerprint().short}, {options.threads} threads for everybody")
+    for words in engine_words(options.subjects or names):
+        console.print(words)
     with tempfile.TemporaryDirectory(prefix="retune-bench-") as folder:
         os.environ["RETUNE_CLAIM_ROOT"] = folder
         os.chdir(folder)  # peers leave files where they are called
@@ -60,6 +62,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 console.print(_table(subject, lines))
                 for words in beside_mark(lines, subject.mark, ours=tuple(searches)):
                     console.print(words)
+
+
+SLOW_TREES = ("1.23.",)
+"""Versions of ONNX Runtime, by their beginning, for which twice the time in trees was reported."""
+
+
+def engine_words(subjects: Sequence[str], version: str | None = None) -> list[str]:
+    """Return which ONNX Runtime answers, and a warning where trees are measured with a version that is slow at them.
+
+    Args:
+        subjects: Names of the models that are measured.
+        version: The version; by default, that of the installed one.
+    """
+    import onnxruntime
+
+    version = version or str(onnxruntime.__version__)
+    slow = "boosted-trees" in subjects and version.startswith(SLOW_TREES)
+    warning = f"WARNING: version {version} is known to be slow at trees: their times say nothing about other versions"
+    return [f"ONNX Runtime {version}", *([warning] if slow else [])]
 
 
 def _lines(subject: Subject, root: Path, searches: Mapping[str, float], threads: int) -> list[Line]:

@@ -1,8 +1,10 @@
 """What the optimizer bench says of our versions beside the mark."""
 
+import onnxruntime
 import pytest
 
 from optimizer_jobs.measure.stats import Interval
+from tests.bench.optimizer.__main__ import engine_words
 from tests.bench.optimizer.race import Line, beside_mark
 
 MARK = "NNCF"
@@ -33,3 +35,15 @@ def test_beaten_means_faster_somewhere_and_worse_nowhere(mine: Line, standing: s
 def test_without_a_mark_nothing_is_said() -> None:
     """A peer that failed has no latency to stand beside."""
     assert beside_mark([line("ours", (0.2, 0.3)), line(MARK)], MARK, ours=("ours",)) == []
+
+
+def test_trees_are_not_measured_with_a_slow_engine_unnoticed() -> None:
+    """The bench names the version of ONNX Runtime, and warns of one that is slow at trees where it measures some."""
+    assert (
+        engine_words(["digits-net"], "1.32.0") == engine_words(["boosted-trees"], "1.32.0") == ["ONNX Runtime 1.32.0"]
+    )
+    assert engine_words(["digits-net"], "1.23.2") == ["ONNX Runtime 1.23.2"]
+    (version, warning) = engine_words(["digits-net", "boosted-trees"], "1.23.2")
+    assert version == "ONNX Runtime 1.23.2"
+    assert "slow at trees" in warning
+    assert engine_words([]) == [f"ONNX Runtime {onnxruntime.__version__}"]

@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from optimizer_jobs.machinery.compress import trees
+from optimizer_jobs.machinery.trees import nodes
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.technique import Applied, Context, Skipped, Subject
 from optimizer_jobs.techniques import pruning
@@ -50,7 +51,7 @@ def test_a_quarter_of_a_forest_answers_nearly_as_well(forest: Path, tmp_path: Pa
     made = _pruned(forest, tmp_path / "work", "digits", ratio=0.75)
     assert check_onnx(made.model) == check_onnx(forest)
     assert made.model.stat().st_size < 0.3 * forest.stat().st_size
-    assert made.summary.startswith("25 of 100 trees kept")
+    assert made.summary.startswith("25 of 100 trees and ")
     before, after = (answers(path, data.validation.inputs) for path in (forest, made.model))
     assert np.mean(after["label"] == data.unseen_labels) >= np.mean(before["label"] == data.unseen_labels) - 0.02
     assert np.allclose(after["probabilities"].sum(axis=1), 1, atol=1e-4)
@@ -61,8 +62,9 @@ def test_chosen_trees_stand_for_the_forest_better_than_the_first_ones(forest: Pa
     data = split("digits")
     made = _pruned(forest, tmp_path / "work", "digits", ratio=0.9)
     first = onnx.load(forest)
-    node = next(one for one in first.graph.node if one.op_type in trees.OPERATORS)
-    trees._Ensemble(node).keep(range(10), scale=10.0)
+    (node,) = nodes.ensembles(first)
+    ten = nodes.read(node).trees(slice(10))
+    nodes.write(dataclasses.replace(ten, values=ten.values * 10), node)
     onnx.save(first, tmp_path / "first.onnx")
     wanted = answers(forest, data.validation.inputs)["probabilities"]
     missed = [
@@ -76,9 +78,10 @@ def test_our_walk_through_the_trees_is_the_engines(forest: Path) -> None:
     """The sum of all trees' answers is what ONNX Runtime answers, so that the measure is of the real thing."""
     data = split("digits")
     proto = onnx.load(forest)
-    node = next(one for one in proto.graph.node if one.op_type in trees.OPERATORS)
+    (node,) = nodes.ensembles(proto)
     (X,) = trees._inputs(proto, [node], data.validation)
-    total = trees._Ensemble(node).answers(X).sum(axis=0)
+    ensemble = nodes.read(node)
+    total = ensemble.sums(ensemble.walk(X)[0])
     assert np.allclose(total, answers(forest, data.validation.inputs)["probabilities"], atol=1e-5)
 
 
@@ -120,4 +123,4 @@ def test_technique_pruning_drops_trees_where_there_are_some(forest: Path, tmp_pa
     assert pruning.unavailable(dataclasses.replace(subject, calibration=False), spec) is not None
     made = pruning.apply(forest, HALF, _context(forest, tmp_path / "work", "digits"))
     assert isinstance(made, Applied)
-    assert made.summary.startswith("50 of 100 trees kept")
+    assert made.summary.startswith("50 of 100 trees and ")
