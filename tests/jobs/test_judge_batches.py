@@ -102,7 +102,7 @@ def test_the_size_that_got_slower_is_in_the_verdict(verdict: tuple[JudgeResult, 
 
 
 def test_a_line_for_each_size_is_in_the_result(verdict: tuple[JudgeResult, Path]) -> None:
-    """What `retune explain` shows: before, after and ratio at 1 row and at many."""
+    """What `retune compare` shows: before, after and ratio at 1 row and at many."""
     lines = {line.name: line for line in verdict[0].comparisons}
     small, large, mixed = (lines[f"latency_p95_ms{at}"] for at in ("@1", f"@{ROWS}", ""))
     assert small.change is not None
