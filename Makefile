@@ -185,6 +185,10 @@ bench-watching: $(STAMP) ## Measure the watch over 10, 100 and 1000 champions: l
 bench-verdicts: $(STAMP) ## How often a verdict deceives on rare classes, with the old defaults beside (20 min; ARGS="--draws 15" for more).
 	@$(PY) -m tests.bench.verdicts $(ARGS)
 
+.PHONY: bench-error-rates
+bench-error-rates: $(STAMP) ## 1,040 whole verdicts on candidates of known true loss, against the stated error rate (15 min).
+	@$(PY) -m tests.bench.error_rates $(ARGS)
+
 .PHONY: bench-capturing
 bench-capturing: $(STAMP) ## What capturing requests costs the example's server, in latency (3 min).
 	@$(PY) -m tests.bench.capturing

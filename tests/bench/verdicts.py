@@ -22,10 +22,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
 from optimizer_jobs.commands.judge.evidence import Contender, Evidence, Standing
-from optimizer_jobs.commands.judge.verdict import decide
+from optimizer_jobs.commands.judge.verdict import Decision, decide
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.answers import Answers, Predictions, spread
-from optimizer_jobs.measure.intervals import difference, own_interval
+from optimizer_jobs.measure.intervals import difference
 from optimizer_jobs.measure.quality import evaluate, measured_metrics
 from optimizer_jobs.measure.stats import Interval, wilson
 from optimizer_jobs.signature import Reading, Scale
@@ -141,22 +141,39 @@ def promotes(
     """
     truth = Rows(inputs={"x": rows}, labels=world.y[rows], digest="")
     before, after = (answers(world.models[model][rows]) for model in ("champion", name))
-    metrics = measured_metrics(Task.CLASSIFICATION, objectives)
+    decision = judged(before, after, truth, Task.CLASSIFICATION, objectives, guarded=guarded)
+    return decision.verdict is Verdict.PROMOTE
+
+
+def judged(
+    before: Answers, after: Answers, truth: Rows, task: Task, objectives: Sequence[Objective], *, guarded: bool = True
+) -> Decision:
+    """Return the judge's decision on one finalist, by the statistics of the Job; it has half of the size and latency.
+
+    Args:
+        before: The champion's answers.
+        after: The finalist's.
+        truth: The test rows.
+        task: The task of both.
+        objectives: What it is judged by; none has an absolute limit.
+        guarded: Whether candidates that answer nearly the same for every row are refused.
+    """
+    metrics = measured_metrics(task, objectives)
     old, new = ({metric: evaluate(metric, each, truth) for metric in metrics} for each in (before, after))
     halved = {metric: Interval(0.5, 0.49, 0.51, 1000) for metric in (Metric.LATENCY_P50_MS, Metric.LATENCY_P95_MS)}
     champion, candidate = (
-        {metric: own_interval(measured[metric])(CONFIDENCE) for metric in metrics} | times
+        {metric: Interval.exact(measured[metric].value) for metric in metrics} | times
         for measured, times in ((old, dict.fromkeys(halved, Interval.exact(1.0))), (new, halved))
     )
     contender = Contender(
         bundle=_REF,
-        plan=name,
+        plan="finalist",
         techniques=(),
         metrics={**candidate, Metric.SIZE_BYTES: Interval.exact(500)},
         trial=1,
         differences={metric: difference(metric, old[metric], new[metric])(CONFIDENCE) for metric in metrics},
         confidence=CONFIDENCE,
-        agreement=wilson(len(rows), len(rows), confidence=CONFIDENCE),
+        agreement=wilson(len(truth), len(truth), confidence=CONFIDENCE),
         ratios={**halved, Metric.SIZE_BYTES: Interval.exact(0.5)},
         spread=spread(after) / spread(before) if guarded else 1.0,
     )
@@ -164,17 +181,20 @@ def promotes(
         bundle=_REF, plan="champion", techniques=(), metrics={**champion, Metric.SIZE_BYTES: Interval.exact(1000)}
     )
     evidence = Evidence(champion=standing, contenders=(contender,), noise=None)
-    return decide(evidence, objectives=objectives, min_gain=0.05).verdict is Verdict.PROMOTE
+    return decide(evidence, objectives=objectives, min_gain=0.05)
 
 
 def harm(world: World, name: str, objectives: Sequence[Objective]) -> float:
     """Return by how much a candidate truly misses the limits, as a share of what they allow; 0 or less keeps all."""
     truth = Rows(inputs={"x": world.X}, labels=world.y, digest="")
+    return missed_by(answers(world.models["champion"]), answers(world.models[name]), truth, objectives)
+
+
+def missed_by(before: Answers, after: Answers, truth: Rows, objectives: Sequence[Objective]) -> float:
+    """Return by how much `after` misses the limits on these rows, as a share of what they allow; up to 0 keeps all."""
     missed = []
     for limit in limits(objectives):
-        champion, candidate = (
-            evaluate(limit.metric, answers(world.models[model]), truth).value for model in ("champion", name)
-        )
+        champion, candidate = (evaluate(limit.metric, each, truth).value for each in (before, after))
         allowed = max(-shortfall(limit, champion, champion), 1e-12)
         missed.append(shortfall(limit, candidate, champion) / allowed)
     return max(missed)

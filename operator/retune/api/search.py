@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from fractions import Fraction
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -73,11 +73,6 @@ _BATCHES_ONLY = "give serving.batchSize or serving.batches, not both"
 _ONCE = "serving.batches: each size may be given once"
 
 
-def _is_usual(size: int | None) -> bool:
-    """Return whether a size means the same as none. Stored objects have it from when 1 was the default."""
-    return size == 1
-
-
 class Batch(ApiModel):
     """Requests of one size."""
 
@@ -124,7 +119,7 @@ class Serving(ApiModel):
     """Cores that measurements may use; defaults to the serving container's CPU limit."""
     memory: Memory | None = None
     """Memory of a serving process; candidates that need more are refused."""
-    batch_size: int | None = Field(default=None, ge=1, le=1024, exclude_if=_is_usual)
+    batch_size: int | None = Field(default=None, ge=1, le=1024)
     """Rows of every request, where all have the same size; 1 if batches is not given either."""
     batches: tuple[Batch, ...] | None = Field(
         default=None, min_length=1, max_length=8, json_schema_extra=map_list("size")
@@ -137,10 +132,20 @@ class Serving(ApiModel):
     price_per_cpu_hour: Decimal = "0.04"
     """Price of a CPU hour, in any currency, for the metric cost_per_1000."""
 
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        if self.batch_size is not None and self.batches is not None:
+    @model_validator(mode="before")
+    @classmethod
+    def _one_way(cls, fields: Any) -> Any:
+        """Refuse both forms. One row is the same as nothing: stored objects have it from when it was the default."""
+        if not isinstance(fields, dict):
+            return fields
+        size = fields.get("batchSize", fields.get("batch_size"))
+        if size is not None and fields.get("batches") is not None:
             raise ValueError(_BATCHES_ONLY)
+        usual = {"batchSize", "batch_size"} if size == 1 else set()
+        return {name: value for name, value in fields.items() if name not in usual}
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
         if len({batch.size for batch in self.batches or ()}) < len(self.batches or ()):
             raise ValueError(_ONCE)
         return self

@@ -55,14 +55,14 @@ class Rules:
     @property
     def threads_doubt(self) -> str | None:
         """Why the judged threads are not those of the spec or cannot all run, as words without a full stop, or None."""
-        judged = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
+        judged = "1 thread was judged" if self.threads == 1 else f"{self.threads} threads were judged"
         container, judge, cores = self.container_cpus, self.judge_cpus, self.serving.cores
         if container is not None and container < self.threads:
-            return f"{judged} were judged, and the serving container may use {container:g} CPU only"
+            return f"{judged}, and the serving container may use {container:g} CPU only"
         if judge is not None and judge < self.threads:
-            return f"{judged} were judged on {judge:g} CPU, all that the judge has: judge where there are as many"
+            return f"{judged} on {judge:g} CPU, all that the judge has: judge where there are as many"
         if cores is not None and cores > self.threads:
-            return f"serving.cores is {cores}, and {judged} were judged, as many as the serving container may use"
+            return f"{judged}, and serving.cores asks for {cores}: the serving container may use no more"
         return None
 
     @property

@@ -78,6 +78,7 @@ def test_a_measurement_shows_its_interval_in_one_unit(
         (row("accuracy", "0.99", "0.98"), "-1.0 points"),
         (row("accuracy", "0.99", "0.99", change=("0", "-0.008", "0.008")), "+0.0 points [-0.8, +0.8]"),
         (row("latency_p95_ms", "2", "1", change=("0.4", "0.3", "0.5")), "2.50x faster"),
+        (row("latency_p95_ms@32", "1", "2", change=("2", "1.9", "2.1")), "2.00x slower"),
         (row("latency_p95_ms", "2", "1", change=("0.9", "0.7", "1.1")), "no difference seen"),
         (row("unknown_metric", "2", "1"), "2.00x lower"),
         (row("throughput_rps", "100", "250"), "2.50x higher"),
@@ -99,3 +100,18 @@ def test_a_change_never_points_the_wrong_way(before: float, after: float) -> Non
     words = figures.change(row("latency_p50_ms", f"{before:.9f}", f"{after:.9f}"))
     assert "slower" not in words or after >= before
     assert "faster" not in words or after <= before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("latency_p95_ms@32", "latency_p95_ms, 32 rows"),
+        ("latency_p95_ms@1", "latency_p95_ms, 1 row"),
+        ("latency_p95_ms", "latency_p95_ms"),
+        ("ndcg@5", "ndcg@5"),
+    ],
+)
+def test_latency_of_requests_of_one_size_is_named_in_words(name: str, text: str) -> None:
+    """A line of each size has its unit too; what stands behind the `@` of a ranking metric is no size."""
+    assert figures.metric_name(name) == text
+    assert figures.number(name, "0.5") == ("500 µs" if name.startswith("latency") else "0.5000")

@@ -9,6 +9,7 @@ import pytest
 from onnx import helper
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.models import golden as golden_module
 from optimizer_jobs.models.engine import EngineError, EngineOptions
 from optimizer_jobs.models.golden import Golden, GoldenRequest, check, record
 from optimizer_jobs.models.runtime import open_model
@@ -91,6 +92,21 @@ def test_few_rows_and_large_inputs_give_fewer_requests(delivered: Path, splits: 
     session = open_model(delivered / "mlp.onnx", EngineOptions())
     assert len(record(session, splits["test"].take(slice(0, 3))).requests) == 3
     assert len(record(session, splits["test"], count=5).requests) == 5
+
+
+def test_requests_have_the_sizes_that_serve(
+    delivered: Path, splits: dict[str, Rows], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sizes come in turn; where their numbers are too many, they are cut, and each still comes."""
+    session, rows = open_model(delivered / "mlp.onnx", EngineOptions()), splits["test"]
+
+    def sizes(*wanted: int) -> list[int]:
+        return [request.inputs[0].shape[0] for request in record(session, rows, sizes=wanted).requests]
+
+    assert sizes(1, 32) == [1, 32] * 4
+    assert sizes(100_000) == [len(rows)]
+    monkeypatch.setattr(golden_module, "_NUMBERS_LIMIT", 64 * 40)
+    assert sizes(1, 32) == [1, 20, 1]
 
 
 def test_a_fixed_batch_is_kept(tmp_path: Path, splits: dict[str, Rows]) -> None:

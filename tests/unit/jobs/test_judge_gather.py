@@ -1,6 +1,7 @@
 """What is measured of champion and finalists, and how strictly, on real models and the real test split."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from optimizer_jobs.commands.judge.rules import Entrant, Rules
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.answers import answer
 from optimizer_jobs.measure.latency import Effort, Timings, Unrest, ratio
+from optimizer_jobs.measure.quality import evaluate
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import EngineOptions
@@ -23,7 +25,7 @@ from optimizer_jobs.models.runtime import open_model
 from retune.api.metrics import Metric
 from retune.api.model import Task
 from retune.api.objectives import GoalType, Objective
-from retune.api.search import Serving
+from retune.api.search import Batch, Serving
 from retune.contract.requests import BundleRef
 from tests.unit.jobs.judge_for_tests import limit
 from tests.unit.jobs.tasks_for_tests import save_embedding
@@ -177,6 +179,35 @@ def test_quality_is_measured_in_requests_of_the_size_that_is_served(
 
     assert np.array_equal(found.answers[rounded.bundle.digest].numbers, expected)
     assert not np.array_equal(found.answers[rounded.bundle.digest].numbers, other)
+
+
+def test_answers_that_depend_on_the_rows_beside_them_count_at_the_worst_size(
+    make: Callable[..., Bundle], splits: dict[str, Rows], tmp_path: Path
+) -> None:
+    """Rows of very different scale: alone, 8 bits do for each; together, the largest takes the range of the others."""
+    random = np.random.default_rng(0)
+    scale = np.exp(random.normal(0, 3, (512, 1))).astype(np.float32)
+    rows = splits["test"].take(np.arange(512) % len(splits["test"]))
+    rows = replace(rows, inputs={"x": rows.inputs["x"] * scale})
+    made = save_embedding(tmp_path)
+    encoder = made.folder / made.model
+    quantize_dynamic(encoder, tmp_path / "int8.onnx")
+    original = entrant(make("encoder", model=encoder, task=Task.EMBEDDING), "original")
+    rounded = entrant(make("int8", model=tmp_path / "int8.onnx", task=Task.EMBEDDING), "int8")
+    same = entrant(make("same", model=encoder, task=Task.EMBEDDING, engine=EngineOptions(graph_level="basic")), "same")
+    serving = Serving(batches=(Batch(size=1, weight="99"), Batch(size=64)))
+    rules = Rules(objectives=(), confidence=0.95, min_gain=0.05, threads=1, seed=0, serving=serving)
+    measured = measure(original, (rounded, same), rows, original=original, rules=rules, effort=QUICK)
+    int8, untouched = measured.evidence.contenders
+
+    session = open_model(tmp_path / "int8.onnx", EngineOptions())
+    alone, together = (answer(session, rows, task=Task.EMBEDDING, batch=size) for size in (1, 64))
+    worst = evaluate(Metric.COSINE, together, rows, reference=measured.delivered).value
+    assert worst < evaluate(Metric.COSINE, alone, rows, reference=measured.delivered).value
+    assert int8.metrics[Metric.COSINE].value == worst
+    assert int8.differences[Metric.COSINE].value == pytest.approx(worst - 1)
+    assert (int8.worst_size, untouched.worst_size) == (64, None)
+    assert [(at.size, at.share) for at in int8.sizes] == [(1, 0.99), (64, 0.01)]
 
 
 def test_latency_that_decides_nothing_is_not_measured_at_length() -> None:

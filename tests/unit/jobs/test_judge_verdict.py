@@ -2,16 +2,20 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optimizer_jobs.commands.judge.evidence import ClassLoss, Contender, Evidence
+from optimizer_jobs.commands.judge.evidence import AtSize, ClassLoss, Contender, Evidence
+from optimizer_jobs.commands.judge.rules import Rules
 from optimizer_jobs.commands.judge.selection import best, duel
 from optimizer_jobs.commands.judge.verdict import Decision, decide, why
+from optimizer_jobs.measure.stats import Interval
 from retune.api.metrics import Metric
 from retune.api.objectives import GoalType, Objective
+from retune.api.search import Serving
 from retune.contract.results import Verdict
 from tests.unit.jobs.judge_for_tests import contender, evidence, limit, ref, wanted
 
@@ -35,6 +39,47 @@ def test_smaller_and_faster_at_equal_quality_is_promoted_with_its_numbers() -> N
         "3.9x smaller (8.6 MB → 2.2 MB) and p95 1.8x faster at accuracy 0.960 → 0.959 "
         "(paired difference -0.1 points, 95 % interval -0.6..+0.4, margin -2.0)."
     )
+
+
+def at(size: int, ratio: float) -> AtSize:
+    """Return p95 in requests of a size that half of the requests have, known to 1 %."""
+    champion = Interval(0.2, low=0.19, high=0.21, samples=400)
+    after = Interval(0.2 * ratio, low=0.19 * ratio, high=0.21 * ratio, samples=400)
+    known = Interval(ratio, low=0.99 * ratio, high=1.01 * ratio, samples=400)
+    return AtSize(size=size, share=0.5, champion=champion, candidate=after, ratio=known)
+
+
+def test_a_size_of_requests_that_got_slower_is_named() -> None:
+    """A loss that the mix of all sizes hides is in the sentence; a size within its noise is not."""
+    mixed = replace(contender(latency=0.55, size=0.25), sizes=(at(1, 1.4), at(8, 1.005), at(32, 0.5)))
+    assert "Slower in requests of 1 row (p95 0.200 ms → 0.280 ms)." in decided(mixed).message
+    assert "Slower in requests" not in decided(mixed, noise=BUSY).message
+    idle = replace(contender(), sizes=(at(1, 1.4), at(32, 1.3)))
+    assert "requests of 1 row (p95 0.200 ms → 0.280 ms) and 32 rows (p95" in decided(idle).message
+
+
+def test_answers_that_depend_on_the_size_of_requests_are_told() -> None:
+    """An owner learns that the same row is answered otherwise beside others, and which size counted."""
+    message = decided(replace(contender(latency=0.55, size=0.25), worst_size=32)).message
+    assert "Its answers depend on the rows beside them in a request: accuracy is that of requests of 32 rows" in message
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"container_cpus": 0.5}, "2 threads were judged, and the serving container may use 0.5 CPU only"),
+        ({"judge_cpus": 1.0}, "2 threads were judged on 1 CPU, all that the judge has"),
+        ({"serving": Serving(cores=4)}, "2 threads were judged, and serving.cores asks for 4"),
+        ({"container_cpus": 2.5, "judge_cpus": 2.0, "serving": Serving(cores=2)}, None),
+    ],
+)
+def test_threads_that_cannot_serve_as_judged_are_told(parts: dict[str, Any], words: str | None) -> None:
+    """Fewer CPUs than threads, or fewer threads than the spec asks for, are part of the verdict's sentences."""
+    doubt = Rules(objectives=(), confidence=0.95, min_gain=0.05, threads=2, seed=0, **parts).threads_doubt
+    assert (doubt or "").startswith(words or "")
+    assert (doubt is None) is (words is None)
+    found = decide(replace(evidence(contender(size=0.5)), threads=doubt), objectives=USUAL, min_gain=0.05)
+    assert (words or "margin") in found.message
 
 
 def test_champion_is_kept_on_a_tie() -> None:
