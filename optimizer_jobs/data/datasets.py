@@ -115,6 +115,23 @@ def read_dataset(
     return Rows(inputs=inputs, labels=labels, digest=file.digest, groups=groups)
 
 
+def open_dataset(spec: Dataset, *, into: Path) -> Columns:
+    """Fetch a data set and return its named arrays, which nothing has looked at yet.
+
+    Args:
+        spec: URI, format and digest.
+        into: Folder for the private copy of the file.
+
+    Raises:
+        JobError: DataNotFound, DataForbidden, DataTooLarge, DigestMismatch or DataInvalid.
+    """
+    file = fetch(spec.uri, digest=spec.digest, limit_bytes=DATA_LIMIT_BYTES, into=into, what="Data")
+    try:
+        return open_columns(file.path, format_of(spec), limit_bytes=DATA_LIMIT_BYTES, csv_format=spec.csv)
+    except UnreadableDataError as error:
+        raise JobError(Reason.DATA_INVALID, spec.uri, str(error), "Give Parquet, CSV or NPZ.") from error
+
+
 def format_of(spec: Dataset) -> DatasetFormat:
     """Return the format that the spec names, or else that of the file's extension; raises UnreadableDataError."""
     if spec.format is not None:
@@ -150,8 +167,8 @@ def _labels(columns: Columns, *, name: str, signature: Signature, task: Task) ->
     if not task.has_labels and name not in columns.names:
         return None
     values = _column(columns, name)
-    if task is Task.MULTI_LABEL:
-        return _as_sets(values, name)
+    if task in {Task.MULTI_LABEL, Task.GENERIC}:
+        return values if task is Task.GENERIC else _as_sets(values, name)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == _TABLE_AXES and task is Task.REGRESSION:
@@ -240,12 +257,44 @@ def _check_classes(classes: Array, name: str, *, signature: Signature) -> None:
 
 
 def _inputs(columns: Columns, signature: Signature, *, aside: Collection[str], missing: bool) -> dict[str, Array]:
-    """Return the values of every model input by name."""
-    inputs = {}
-    for tensor in signature.inputs:
-        values = _values(columns, tensor, single=len(signature.inputs) == 1, aside=aside, missing=missing)
+    """Return the values of every model input by name, each with shape (N, ...), in the model's order."""
+    fills = {name: value for name, value in (signature.fills or {}).items() if name not in columns.names}
+    axes, as_taken = signature.input_axes, {tensor.name: tensor for tensor in signature.inputs}
+    taken = [tensor for tensor in signature.rows_first.inputs if tensor.name not in fills]
+    settings, inputs = {}, {}
+    for tensor in taken:
+        values = _values(columns, tensor, single=len(taken) == 1, aside=aside, missing=missing)
+        if axes[tensor.name] is None and _has_shape(values, as_taken[tensor.name].shape):
+            settings[tensor.name] = values
+            continue
+        turned = axes[tensor.name] or 0
+        if turned and _has_shape(values, as_taken[tensor.name].shape):
+            values = np.moveaxis(values, turned, 0)
         inputs[tensor.name] = _fitted(values, tensor, columns, missing=missing)
-    return inputs
+    rows = len(next(iter(inputs.values()), ()))
+    return {
+        tensor.name: inputs[tensor.name]
+        if tensor.name in inputs
+        else _constant(settings.get(tensor.name, fills.get(tensor.name)), tensor, rows)
+        for tensor in signature.rows_first.inputs
+    }
+
+
+def _has_shape(values: Array, shape: Sequence[int]) -> bool:
+    """Return whether an array has the form in which the model takes it; -1 is any size."""
+    return values.ndim == len(shape) and all(want in {-1, have} for want, have in zip(shape, values.shape, strict=True))
+
+
+def _constant(value: Any, tensor: TensorSpec, rows: int) -> Array:
+    """Return a number, or an array, as an input (N, ...) that is the same for all rows."""
+    shape = (rows, *tensor.shape[1:])
+    if any(size < 0 for size in tensor.shape[1:]):
+        raise UnreadableDataError(f"input {tensor.name!r} has a free size, so the data must have it: {_shown(tensor)}.")
+    values = np.broadcast_to(np.asarray(value), shape)
+    fitted = values.astype(object if tensor.dtype == TEXT else np.dtype(tensor.dtype))
+    if tensor.dtype != TEXT and (fitted != values).any():
+        raise UnreadableDataError(f"input {tensor.name!r} is {tensor.dtype}, which {value} is not.")
+    return np.ascontiguousarray(fitted)
 
 
 def _values(columns: Columns, tensor: TensorSpec, *, single: bool, aside: Collection[str], missing: bool) -> Array:

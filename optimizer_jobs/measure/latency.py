@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.models.engine import Session
+from optimizer_jobs.models.layout import as_taken
 from optimizer_jobs.progress import say
+from optimizer_jobs.signature import Signature
 
 Milliseconds = NDArray[np.float64]
 Feed = Mapping[str, NDArray[np.generic]]
@@ -231,7 +233,7 @@ class _Race:
     ) -> None:
         self._random = random.Random(seed)
         self._subjects = dict(subjects)
-        self._feeds = _feeds(rows, batch, self._random)
+        self._feeds = _feeds(rows, batch, self._random, next(iter(self._subjects.values())).signature)
         self._calls = calls
         self.rounds: list[dict[str, Milliseconds]] = []
         self._first = {name: _first_call(session, self._feeds[0]) for name, session in self._subjects.items()}
@@ -274,12 +276,12 @@ class _Race:
         }
 
 
-def _feeds(rows: Rows, batch: int, generator: random.Random) -> list[Feed]:
-    """Return the inputs of single calls, cut beforehand so that slicing is not timed."""
+def _feeds(rows: Rows, batch: int, generator: random.Random, signature: Signature) -> list[Feed]:
+    """Return the inputs of single calls as the models take them, cut beforehand so that slicing is not timed."""
     call_bytes = sum(values[:1].nbytes for values in rows.inputs.values()) * batch
     count = max(MIN_FEEDS, min(MAX_FEEDS, FEED_BYTES // max(1, call_bytes)))
     picks = np.asarray(generator.choices(range(len(rows)), k=count * batch)).reshape(count, batch)
-    return [rows.take(pick).inputs for pick in picks]
+    return [as_taken(signature, rows.take(pick).inputs) for pick in picks]
 
 
 def _first_call(session: Session, feed: Feed) -> float:

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer_jobs.models.layout import as_taken
 from optimizer_jobs.models.runtime import EngineError, EngineOptions, Session, open_model
 
 Feed = Mapping[str, NDArray[Any]]
@@ -60,7 +61,8 @@ class _Callers:
     """Callers that call a model at the same time, each without pause."""
 
     def __init__(self, session: Session, feeds: Sequence[Feed], threads: ThreadPoolExecutor, *, number: int) -> None:
-        self._session, self._feeds, self._threads, self._number = session, feeds, threads, number
+        self._session, self._threads, self._number = session, threads, number
+        self._feeds = [as_taken(session.signature, feed) for feed in feeds]
         self._batch = len(next(iter(feeds[0].values())))
 
     def call_for(self, seconds: float) -> dict[str, float]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.models.engine import Array, EngineError, Session
+from optimizer_jobs.models.layout import as_taken
 from optimizer_jobs.signature import TEXT, TensorSpec
 from retune.contract.requests import Document
 
@@ -87,7 +88,7 @@ def record(session: Session, rows: Rows, count: int = 8) -> Golden:
     """
     rows = _most_complete(rows)
     size = session.signature.batch or 1
-    row_numbers = sum(spec.row_size for spec in session.signature.inputs)
+    row_numbers = sum(spec.row_size for spec in session.signature.rows_first.inputs)
     affordable = min(count, max(1, _NUMBERS_LIMIT // (row_numbers * size)))
     starts = np.unique(np.linspace(0, max(0, len(rows) - size), num=affordable).astype(int))
     return Golden(requests=tuple(_ask(session, rows.take(slice(start, start + size))) for start in starts))
@@ -116,8 +117,9 @@ def check(answer: Mapping[str, Any], expected: GoldenRequest, *, golden: Golden)
 
 
 def _ask(session: Session, rows: Rows) -> GoldenRequest:
-    answers = session.run(rows.inputs)
-    inputs = tuple(_tensor(spec, rows.inputs[spec.name], missing=True) for spec in session.signature.inputs)
+    taken = as_taken(session.signature, rows.inputs)
+    answers = session.run(taken)
+    inputs = tuple(_tensor(spec, taken[spec.name], missing=True) for spec in session.signature.inputs)
     outputs = tuple(_rounded(_tensor(spec, answers[spec.name])) for spec in session.signature.outputs)
     return GoldenRequest(inputs=inputs, outputs=outputs)
 

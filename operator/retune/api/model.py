@@ -97,6 +97,15 @@ Label = Annotated[str, Field(min_length=1, max_length=128)]
 OutputName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
+class InputValue(ApiModel):
+    """One value of an input that the data does not have."""
+
+    name: str = Field(min_length=1, max_length=256)
+    """Name of the input."""
+    value: Decimal
+    """What every number of the input is, such as "16000" for a sample rate, or "0" for a first state."""
+
+
 class Outputs(ApiModel):
     """Which of the model's outputs are its answer, where that is not found by itself."""
 
@@ -160,6 +169,9 @@ class Model(ApiModel):
     in a process that has no credentials."""
     task: Task = Task.CLASSIFICATION
     """What the model does; it decides which quality metrics apply."""
+    inputs: tuple[InputValue, ...] = Field(default=(), max_length=32, json_schema_extra=map_list("name"))
+    """Values of inputs that the data lacks. Left out: states that the model answers again, such as h0 and hn, are
+    zeros."""
     outputs: Outputs = Outputs()
     """Which outputs are the answer, where that is not found by itself."""
     classes: tuple[Label, ...] | None = Field(default=None, min_length=2, max_length=1024, json_schema_extra=ATOMIC)

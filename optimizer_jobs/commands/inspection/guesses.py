@@ -111,14 +111,29 @@ def of_outputs(signature: Signature, labels: Array | None, label: Label) -> Gues
         labels: Labels (N,) or (N, K); None where there are none.
         label: Where they are.
     """
+    if labels is None:
+        return _unlabelled(signature)
+    if signature.states:
+        words = f"{', '.join(signature.states)} is carried from call to call, and labels say nothing of how it goes on"
+        return Guess(Task.GENERIC, words)
     answer, scores = signature.label_output, signature.score_output
     if answer is not None:
         return Guess(Task.CLASSIFICATION, f"output {answer.words} is one label a row")
     guess = from_labels(labels, label)
-    if labels is None or scores is None or labels.ndim == 2 or labels.dtype.kind not in "iuf":
+    if scores is None or labels.ndim == 2 or labels.dtype.kind not in "iuf":
         return guess
     width = scores.shape[-1] if len(scores.shape) == 2 else scores.row_size
     return _by_width(guess, labels, width=width, words=scores.words)
+
+
+def _unlabelled(signature: Signature) -> Guess:
+    """Return what a model without labels is: an embedding where it answers one vector a row, and nothing else."""
+    others = [spec.words for spec in signature.outputs if not spec.is_float or len(spec.shape) > 2]
+    floats = [spec for spec in signature.outputs if spec.is_float]
+    if others or len(floats) != 1 or not signature.is_rows_first:
+        words = ", ".join(others or [spec.words for spec in floats])
+        return Guess(Task.GENERIC, f"{_UNLABELLED}, and outputs {words} are not one vector a row")
+    return Guess(Task.EMBEDDING, _UNLABELLED)
 
 
 def _by_width(guess: Guess, labels: Array, *, width: int, words: str) -> Guess:
