@@ -9,6 +9,7 @@ from pathlib import Path
 from optimizer_jobs.data.datasets import Rows, open_dataset, read_dataset
 from optimizer_jobs.data.overlap import overlap
 from optimizer_jobs.data.readers import Columns
+from optimizer_jobs.data.times import overlaps
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.formats.delivery import Opened
 from optimizer_jobs.models.engine import EngineOptions
@@ -77,6 +78,8 @@ def read_splits(specs: Mapping[str, Dataset], opened: Opened, *, task: Task, int
         _check_missing(opened, splits, specs)
     _check_test_is_separate(splits, specs)
     _check_leaks(splits, specs)
+    for words in overlaps({name: rows.times for name, rows in splits.items() if rows.times is not None}):
+        say(f"  {words}")
     return splits
 
 

@@ -237,6 +237,7 @@ ACCEPTED = (
     ),
     Case("an embedding by its defaults", {"spec.model.task": "Embedding"}),
     Case("a generic model by its defaults", {"spec.model.task": "Generic"}),
+    Case("rows with times", {"spec.data.test.timeColumn": "when"}),
     Case("a setting that the data lacks", {"spec.model.inputs": [{"name": "sr", "value": "16000"}]}),
     Case(
         "several labels a row, from a probability on",

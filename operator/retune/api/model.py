@@ -223,6 +223,15 @@ class Dataset(ApiModel):
     """Column with what rows belong to, such as a user, session or query; no input of the model. Ranking metrics order
     the rows of a group, and intervals take whole groups for independent, not single rows."""
 
+    time_column: str | None = Field(default=None, min_length=1, max_length=128)
+    """Column with the time of each row, as ISO 8601, dates or numbers; no input of the model. Splits that overlap in
+    time are named in the baseline's log."""
+
+    @property
+    def aside(self) -> frozenset[str]:
+        """The columns that are no inputs."""
+        return frozenset(name for name in (self.label_column, self.group_column, self.time_column) if name)
+
 
 class Data(ApiModel):
     """The data that a model learns from and is judged by. The search never sees test."""

@@ -116,7 +116,7 @@ def _opened(
     opened, guess = _converted(request, model, known, before, scratch)
     check_rows(opened.signature, uri=request.model.uri)
     if known.label.column is None and tables:
-        known = _Known(tables, label_by_inputs(list(tables.values()), opened.signature))
+        known = _Known(tables, label_by_inputs(list(tables.values()), opened.signature, aside=_times(request)))
     if request.task is None and guess is before:
         signature = _answering(opened.signature, request.output)
         guess = of_outputs(signature, values_of(known.label, tables), known.label)
@@ -177,6 +177,11 @@ def _example(request: InspectRequest, known: _Known) -> Dataset:
         f"a model of format {request.model.format} needs rows to look at.",
         "Name a data file with --data.",
     )
+
+
+def _times(request: InspectRequest) -> set[str]:
+    """Return the columns of times, which are no labels."""
+    return {spec.time_column for spec in request.data.values() if spec.time_column}
 
 
 def _check_label(known: _Known, opened: Opened, guess: Guess, request: InspectRequest) -> None:

@@ -3,7 +3,7 @@
 A guess is made from names, shapes and values that are there. Where they do not tell, it says so.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,12 +52,12 @@ def label_by_name(tables: Sequence[Columns]) -> Label | None:
     return None
 
 
-def label_by_inputs(tables: Sequence[Columns], signature: Signature) -> Label:
-    """Return the only column that is no input of the model, where there is one.
+def label_by_inputs(tables: Sequence[Columns], signature: Signature, *, aside: Collection[str] = ()) -> Label:
+    """Return the only column that is no input of the model, where there is one; columns in `aside` are no labels.
 
     In a table of features for one input, any column may be the one.
     """
-    inputs = {tensor.name for tensor in signature.inputs} | {SINGLE_INPUT}
+    inputs = {tensor.name for tensor in signature.inputs} | {SINGLE_INPUT, *aside}
     others: list[str] = []
     for columns in tables:
         others = [name for name in columns.names if name not in inputs]

@@ -92,6 +92,7 @@ def _converted(delivered: Model, native: Native, rows: Dataset, *, scratch: Path
             format=format_of(rows),
             csv=rows.csv,
             label=rows.label_column,
+            aside=tuple(sorted(rows.aside - {rows.label_column})),
             limit_bytes=DATA_LIMIT_BYTES,
             uri=rows.uri,
         )

@@ -5,7 +5,7 @@ Both processes exchange plain JSON and files, never pickled objects.
 
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class Sample:
     """How it is written, where it is CSV and the spec says so."""
     label: str
     """Label column."""
+    aside: tuple[str, ...] = ()
+    """Columns that are no inputs and no labels, such as groups and times."""
     limit_bytes: int
     """Bytes that the file may have once expanded."""
     uri: str = "the data"
@@ -52,6 +54,7 @@ class Sample:
             "format": self.format,
             "csv": self.csv.to_dict() if self.csv else None,
             "label": self.label,
+            "aside": list(self.aside),
             "limit_bytes": self.limit_bytes,
             "uri": self.uri,
         }
@@ -146,6 +149,7 @@ def _delivered(question: Json) -> Delivered:
         limit_bytes=sample["limit_bytes"],
         csv_format=CsvFormat.model_validate(sample["csv"]) if sample["csv"] else None,
     )
+    columns = replace(columns, names=tuple(name for name in columns.names if name not in sample["aside"]))
     return Delivered(
         native=Native(Path(native["path"]), ModelFormat(native["format"]), factory),
         uri=question["uri"],

@@ -100,6 +100,7 @@ def run_init(arguments: argparse.Namespace, _: Console) -> int:
         factory=arguments.factory,
         trusted=arguments.allow_code,
         inputs=arguments.input,
+        time=arguments.time,
     )
     inspected = init.inspect(
         guess, task=arguments.task, label=arguments.label, output=arguments.output_name, code=arguments.code

@@ -61,6 +61,7 @@ def guess(
     factory: str | None,
     trusted: bool,
     inputs: Sequence[InputValue] = (),
+    time: str | None = None,
     roles_needed: bool = True,
 ) -> Guess:
     """Return what the names of the files say.
@@ -72,6 +73,7 @@ def guess(
         factory: `package.module:callable` that builds the network of a file of weights.
         trusted: Whether formats that run code from the file may be loaded.
         inputs: Values of inputs that the data lacks.
+        time: Column with the time of each row.
         roles_needed: Whether the name of every data file must say what it is for; else one that does not is validation.
 
     Raises:
@@ -95,7 +97,7 @@ def guess(
         trust="RunsCodeFromFile" if format_.runs_code else None,
         inputs=tuple(inputs),
     )
-    sets = {role: Dataset(uri=_uri(claim, root, files[role])) for role in ROLES if role in files}
+    sets = {role: Dataset(uri=_uri(claim, root, files[role]), time_column=time) for role in ROLES if role in files}
     return Guess(claim=claim, root=root, model=delivered, sets=sets)
 
 
@@ -197,7 +199,8 @@ def _dataset(role: str, dataset: Dataset | None, contents: Mapping[str, Inspecte
         return [missing] if role != "calibration" else []
     file = contents[role]
     label = [f"      labelColumn: {json.dumps(file.label_column)}"] if file.label_column not in {None, "label"} else []
-    return [f"    {role}: # {file.rows} rows", f"      uri: {dataset.uri}", *label]
+    time = [f"      timeColumn: {json.dumps(dataset.time_column)}"] if dataset.time_column else []
+    return [f"    {role}: # {file.rows} rows", f"      uri: {dataset.uri}", *label, *time]
 
 
 def _data_files(places: Sequence[Path], *, roles_needed: bool) -> dict[str, Path]:

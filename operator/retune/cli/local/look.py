@@ -55,6 +55,7 @@ def add_model(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--data", action="append", type=Path, default=[], metavar="PATH", help=data)
     sub.add_argument("--task", type=Task, choices=list(Task), help="what the model does (default: it is guessed)")
     sub.add_argument("--label", metavar="COLUMN", help="column with the labels (default: it is guessed)")
+    sub.add_argument("--time", metavar="COLUMN", help="column with the time of each row, which is no input")
     sub.add_argument("--output-name", metavar="OUTPUT", help="output with the answer (default: it is guessed)")
     sub.add_argument("--input", action="append", type=input_value, default=[], metavar="NAME=VALUE", help=_INPUT_HELP)
     sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a file of weights")
@@ -86,6 +87,7 @@ def run_inspect(arguments: argparse.Namespace, console: Console) -> int:
         factory=arguments.factory,
         trusted=arguments.allow_code,
         inputs=arguments.input,
+        time=arguments.time,
         roles_needed=False,
     )
     result = init.inspect(
