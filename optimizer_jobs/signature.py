@@ -1,7 +1,14 @@
-"""The inputs and outputs of a model: names, element types and shapes, and which outputs are its answer."""
+"""The inputs and outputs of a model: names, element types and shapes, where their rows are, and which are its answer.
 
+Most tensors have the rows of a request as their first axis. States of a recurrent network may have them as a later one,
+and settings such as a sample rate have none: they are the same for all rows of a request.
+"""
+
+import re
+from collections.abc import Mapping
 from enum import StrEnum
 from math import prod
+from typing import Literal
 
 from retune.contract.requests import Document
 
@@ -16,7 +23,7 @@ class TensorSpec(Document):
     dtype: str
     """NumPy's name of the element type, such as float32 or int64, or `str` for text."""
     shape: tuple[int, ...]
-    """Sizes of all axes, with -1 for a free size; the first axis is the batch."""
+    """Sizes of all axes, with -1 for a free size; usually the first axis is the batch."""
 
     @property
     def words(self) -> str:
@@ -55,6 +62,8 @@ class Reading(Document):
     """Probability from which on a row is answered with the second of two classes; None is the larger one."""
     positive: int | str | None = None
     """The class that metrics of two classes call positive; None for other models."""
+    singly: Literal[True] | None = None
+    """Set when rows are asked one by one, because outputs do not have an entry for each row of a request."""
     rarest: float | None = None
     """Share of the rows that the rarest class had when the model was delivered."""
 
@@ -66,6 +75,8 @@ class Signature(Document):
     outputs: tuple[TensorSpec, ...]
     reading: Reading | None = None
     """How the outputs are read; None takes the first that fit."""
+    fills: Mapping[str, float] | None = None
+    """Values of inputs that the data does not have, by name; every number of such an input is that value."""
 
     @property
     def words(self) -> str:
@@ -80,8 +91,57 @@ class Signature(Document):
     @property
     def batch(self) -> int | None:
         """Number of rows that every call must have, or None when any number is allowed."""
-        fixed = [spec.shape[0] for spec in self.inputs if spec.shape and spec.shape[0] > 0]
-        return fixed[0] if fixed else None
+        size = self._batch_size
+        return size if size > 0 else None
+
+    @property
+    def input_axes(self) -> dict[str, int | None]:
+        """By input, the axis that has the rows; None where it has none and is the same for all rows of a request."""
+        return {spec.name: _row_axis(spec.shape, self._batch_size) for spec in self.inputs}
+
+    @property
+    def output_axes(self) -> dict[str, int | None]:
+        """By output, the axis that has the rows, as far as names and shapes say; None for a single number."""
+        return {spec.name: self._output_axis(spec) for spec in self.outputs}
+
+    @property
+    def is_rows_first(self) -> bool:
+        """Whether every input and output has the rows as its first axis."""
+        return all(axis == 0 for axes in (self.input_axes, self.output_axes) for axis in axes.values())
+
+    @property
+    def rows_first(self) -> "Signature":
+        """The signature with the rows as the first axis of every input, as data sets hold them."""
+        return self.model_copy(update={"inputs": tuple(map(self._with_rows_first, self.inputs))})
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The inputs that a caller carries over from an output of the call before, by name and shape."""
+        return tuple(spec.name for spec in self.inputs if any(_are_akin(spec, output) for output in self.outputs))
+
+    @property
+    def _batch_size(self) -> int:
+        """The number of rows of every call, -1 where it is free: the size that most inputs have, the first at best."""
+        shapes = [spec.shape for spec in self.inputs if spec.shape]
+        firsts = [shape[0] for shape in shapes]
+        if not firsts or -1 in firsts:
+            return -1
+        return max(firsts, key=lambda size: (sum(size in shape for shape in shapes), -firsts.index(size)))
+
+    def _output_axis(self, spec: TensorSpec) -> int | None:
+        states = [other for other in self.inputs if self.input_axes[other.name] and _are_akin(other, spec)]
+        if states:
+            return self.input_axes[states[0].name]
+        free = [axis for axis, size in enumerate(spec.shape) if size < 0]
+        is_turned = bool(spec.shape) and spec.shape[0] > 1 and self._batch_size < 0 and len(free) == 1
+        return free[0] if is_turned else 0 if spec.shape else None
+
+    def _with_rows_first(self, spec: TensorSpec) -> TensorSpec:
+        axis = self.input_axes[spec.name]
+        if axis == 0:
+            return spec
+        rest = spec.shape if axis is None else (*spec.shape[:axis], *spec.shape[axis + 1 :])
+        return spec.model_copy(update={"shape": (self._batch_size, *rest)})
 
     @property
     def label_output(self) -> TensorSpec | None:
@@ -104,3 +164,23 @@ class Signature(Document):
 
     def _named(self, name: str | None) -> TensorSpec | None:
         return next((spec for spec in self.outputs if spec.name == name), None)
+
+
+_CARRIED = re.compile(r"(_?(in|out|next|new|prev|old|n|\d+))+$", re.IGNORECASE)
+"""Endings by which a carried state is called differently as input and output, such as h0 and hn."""
+
+
+def _are_akin(state: TensorSpec, output: TensorSpec) -> bool:
+    """Return whether an output is the next value of an input: shapes agree, and names differ by their ending only."""
+    if len(state.shape) != len(output.shape) or len(state.shape) < 2 or state.dtype != output.dtype:
+        return False
+    sizes = zip(state.shape, output.shape, strict=True)
+    if any(mine != theirs and -1 not in (mine, theirs) for mine, theirs in sizes):
+        return False
+    stems = [_CARRIED.sub("", spec.name) for spec in (state, output)]
+    return stems[0] == stems[1] != ""
+
+
+def _row_axis(shape: tuple[int, ...], batch: int) -> int | None:
+    """Return the first axis whose size is that of the batch, or None."""
+    return shape.index(batch) if batch in shape else None

@@ -30,8 +30,8 @@ from optimizer_jobs.models.runtime import open_model, open_session
 from optimizer_jobs.preflight.reading import check_chance, with_reading
 from optimizer_jobs.preflight.refusal import cannot_run
 from optimizer_jobs.preflight.rehearsal import rehearse, techniques
-from optimizer_jobs.preflight.rows_first import check_rows_first
-from optimizer_jobs.preflight.splits import read_splits, specs_of
+from optimizer_jobs.preflight.rows_first import check_rows
+from optimizer_jobs.preflight.splits import read_splits, specs_of, with_lacking
 from optimizer_jobs.production.stored import store_reference
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.signature import Signature
@@ -67,8 +67,9 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
     model = fetch_model(request.model, scratch / "model")
     step(2, _STEPS, text="checking the model and opening it", about="5 s, a minute where it is converted")
     opened = open_delivered(request.model, model, request.data.validation, scratch=scratch)
-    check_rows_first(opened.signature, uri=request.model.uri)
+    check_rows(opened.signature, uri=request.model.uri)
     step(3, _STEPS, text="reading and checking the data, and asking the model a few rows", about="5 s")
+    opened = with_lacking(opened, request.model, specs_of(request.data), into=scratch / "names")
     splits = read_splits(specs_of(request.data), opened, task=request.model.task, into=scratch / "data")
     usual = usual_size(request.serving.mix)
     opened = with_reading(opened, request.model, splits["validation"], batch=usual)

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer_jobs.data.cells import as_text, column_of, listed, missing_of, spelled
 from optimizer_jobs.data.fetch import fetch
+from optimizer_jobs.data.labels import labels_of
 from optimizer_jobs.data.readers import Columns, UnreadableDataError, open_columns
-from optimizer_jobs.data.spellings import words_as_numbers
+from optimizer_jobs.data.times import Times, times_of
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.progress import say
 from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 from retune.api.model import Dataset, DatasetFormat, Task
 from retune.contract.results import Reason
@@ -52,6 +53,8 @@ class Rows:
     """Group (N,) of each row, such as its user or query; None where the spec names no column of groups."""
     weights: NDArray[np.float64] | None = None
     """How much each row counts (N,), at least 0 and not all 0; None where the spec names no column of weights."""
+    times: Times | None = None
+    """Time (N,) of each row of a file; None where the spec names no column of times, and for parts of a file."""
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
@@ -123,15 +126,33 @@ def read_dataset(
     file = fetch(spec.uri, digest=spec.digest, limit_bytes=limit_bytes, into=into, what="Data")
     try:
         columns = open_columns(file.path, format_of(spec), limit_bytes=limit_bytes, csv_format=spec.csv)
-        labels = _labels(columns, name=spec.label_column, signature=signature, task=task)
+        labels = labels_of(columns, name=spec.label_column, signature=signature, task=task)
         groups = None if spec.group_column is None else _groups(columns, spec.group_column)
         weights = None if spec.weight_column is None else _weights(columns, spec.weight_column)
+        times = None if spec.time_column is None else times_of(columns, spec.time_column)
         inputs = _inputs(columns, signature, aside={spec.label_column, *spec.asides}, missing=missing)
         beside = {spec.group_column: groups, spec.weight_column: weights}
         _check_rows(inputs | {name: values for name, values in beside.items() if name and values is not None}, labels)
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, spec.uri, str(error), _FIX) from error
-    return Rows(inputs=inputs, labels=labels, digest=file.digest, groups=groups, weights=weights)
+    return Rows(inputs=inputs, labels=labels, digest=file.digest, groups=groups, weights=weights, times=times)
+
+
+def open_dataset(spec: Dataset, *, into: Path) -> Columns:
+    """Fetch a data set and return its named arrays, which nothing has looked at yet.
+
+    Args:
+        spec: URI, format and digest.
+        into: Folder for the private copy of the file.
+
+    Raises:
+        JobError: DataNotFound, DataForbidden, DataTooLarge, DigestMismatch or DataInvalid.
+    """
+    file = fetch(spec.uri, digest=spec.digest, limit_bytes=DATA_LIMIT_BYTES, into=into, what="Data")
+    try:
+        return open_columns(file.path, format_of(spec), limit_bytes=DATA_LIMIT_BYTES, csv_format=spec.csv)
+    except UnreadableDataError as error:
+        raise JobError(Reason.DATA_INVALID, spec.uri, str(error), "Give Parquet, CSV or NPZ.") from error
 
 
 def format_of(spec: Dataset) -> DatasetFormat:
@@ -146,8 +167,8 @@ def format_of(spec: Dataset) -> DatasetFormat:
 
 def _groups(columns: Columns, name: str) -> Array:
     """Return the group (N,) of each row as text; refuse missing ones."""
-    values = _column(columns, name)
-    missing = int(_missing(values).sum())
+    values = column_of(columns, name)
+    missing = int(missing_of(values).sum())
     if values.ndim != 1 or missing:
         raise UnreadableDataError(f"group column {name!r} needs one value a row; {missing} of {len(values)} are empty.")
     return np.asarray([str(value) for value in values])
@@ -155,7 +176,7 @@ def _groups(columns: Columns, name: str) -> Array:
 
 def _weights(columns: Columns, name: str) -> NDArray[np.float64]:
     """Return the weight (N,) of each row; refuse what is no number of at least 0, and weights that are all 0."""
-    values = _column(columns, name)
+    values = column_of(columns, name)
     if values.ndim != 1 or values.dtype.kind not in "biuf":
         raise UnreadableDataError(
             f"weight column {name!r} has type {values.dtype}{list(values.shape)}; it needs one number a row."
@@ -184,106 +205,45 @@ def _check_rows(inputs: Mapping[str, Array], labels: Array | None) -> None:
         raise UnreadableDataError("the data set has no rows.")
 
 
-def _labels(columns: Columns, *, name: str, signature: Signature, task: Task) -> Array | None:
-    if not task.has_labels and name not in columns.names:
-        return None
-    values = _column(columns, name)
-    if task is Task.MULTI_LABEL:
-        return _as_sets(values, name)
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim == _TABLE_AXES and task is Task.REGRESSION:
-        return np.stack([_as_numbers(part, name) for part in values.T], axis=1)
-    if values.ndim != 1:
-        raise UnreadableDataError(f"label column {name!r} has shape {values.shape}; it needs one label a row.")
-    if not len(values):
-        raise UnreadableDataError("the data set has no rows.")
-    if task is Task.REGRESSION:
-        return _as_numbers(_spelled(values, f"label column {name!r}"), name)
-    labels = _as_labels(values, name)
-    if not task.has_labels:
-        return labels
-    classes = np.unique(labels)
-    if len(classes) < 2:
-        raise UnreadableDataError(
-            f"label column {name!r} has one class only ({classes[0]!s}) in all {len(labels)} rows."
-        )
-    _check_classes(classes, name, signature=signature)
-    return labels
-
-
-def _as_numbers(values: Array, name: str) -> Array:
-    """Return the numbers to predict as float64; refuse other types, missing values and a single constant."""
-    if values.dtype.kind not in "biuf":
-        raise UnreadableDataError(f"label column {name!r} has type {values.dtype}; a regression predicts numbers.")
-    numbers = values.astype(np.float64)
-    missing = int((~np.isfinite(numbers)).sum())
-    if missing:
-        raise UnreadableDataError(f"label column {name!r} is missing or infinite in {missing} of {len(values)} rows.")
-    if numbers.min() == numbers.max():
-        raise UnreadableDataError(f"label column {name!r} is {numbers[0]:g} in all {len(values)} rows.")
-    return numbers
-
-
-def _as_sets(values: Array, name: str) -> Array:
-    """Return zeros and ones (N, L) as int64; refuse another shape and other values."""
-    if values.ndim != _TABLE_AXES or values.dtype.kind not in "biuf":
-        raise UnreadableDataError(
-            f"label column {name!r} has type {values.dtype} and shape {values.shape}; several labels a row are numbers "
-            "of shape (rows, labels)."
-        )
-    others = int((~np.isin(values, (0, 1))).any(axis=1).sum())
-    if others:
-        raise UnreadableDataError(f"label column {name!r} is neither 0 nor 1 in {others} of {len(values)} rows.")
-    return values.astype(np.int64)
-
-
-def _as_labels(values: Array, name: str) -> Array:
-    """Return labels as int64 or text; refuse missing values and fractions."""
-    missing = _missing(values)
-    if missing.any():
-        raise UnreadableDataError(
-            f"label column {name!r} is missing (empty or NaN) in {missing.sum()} of {len(values)} rows."
-        )
-    if values.dtype.kind in "OUS":
-        return np.asarray([_as_text(text) for text in values])
-    if values.dtype.kind not in "biuf":
-        raise UnreadableDataError(f"label column {name!r} has type {values.dtype}; a label is a whole number or text.")
-    with np.errstate(invalid="ignore"):
-        whole = values.astype(np.int64)
-    fractional = whole != values
-    if fractional.any():
-        raise UnreadableDataError(
-            f"label column {name!r} is not a whole number in {fractional.sum()} of {len(values)} rows."
-        )
-    return whole
-
-
-def _check_classes(classes: Array, name: str, *, signature: Signature) -> None:
-    """Refuse labels that the model can never answer: text instead of numbers, or a class without a score."""
-    answer = signature.label_output
-    widths = {spec.shape[-1] for spec in signature.outputs if spec.is_float and len(spec.shape) == _TABLE_AXES}
-    textual = classes.dtype.kind == "U"
-    if answer is not None and (answer.dtype == TEXT) != textual:
-        wanted = "text" if answer.dtype == TEXT else "whole numbers"
-        raise UnreadableDataError(f"label column {name!r} holds {classes.dtype}, but the model answers {wanted}.")
-    if answer is not None or textual or not widths or min(widths) < _LEAST_CLASSES:
-        return
-    widest = max(widths)
-    if len(classes) > widest or (len(classes) not in widths and not (classes[0] >= 0 and classes[-1] < widest)):
-        raise UnreadableDataError(
-            f"label column {name!r} has {len(classes)} classes from {classes[0]} to {classes[-1]}, but the model "
-            f"scores 0 to {widest - 1}: name the classes in model.classes."
-        )
-
-
 def _inputs(columns: Columns, signature: Signature, *, aside: Collection[str], missing: bool) -> dict[str, Array]:
-    """Return the values of every model input by name."""
-    inputs = {}
-    for tensor in signature.inputs:
-        values = _values(columns, tensor, single=len(signature.inputs) == 1, aside=aside, missing=missing)
+    """Return the values of every model input by name, each with shape (N, ...), in the model's order."""
+    fills = {name: value for name, value in (signature.fills or {}).items() if name not in columns.names}
+    axes, as_taken = signature.input_axes, {tensor.name: tensor for tensor in signature.inputs}
+    taken = [tensor for tensor in signature.rows_first.inputs if tensor.name not in fills]
+    settings, inputs = {}, {}
+    for tensor in taken:
+        values = _values(columns, tensor, single=len(taken) == 1, aside=aside, missing=missing)
+        if axes[tensor.name] is None and _has_shape(values, as_taken[tensor.name].shape):
+            settings[tensor.name] = values
+            continue
+        turned = axes[tensor.name] or 0
+        if turned and _has_shape(values, as_taken[tensor.name].shape):
+            values = np.moveaxis(values, turned, 0)
         inputs[tensor.name] = _fitted(values, tensor, columns, missing=missing)
-    return inputs
+    rows = len(next(iter(inputs.values()), ()))
+    return {
+        tensor.name: inputs[tensor.name]
+        if tensor.name in inputs
+        else _constant(settings.get(tensor.name, fills.get(tensor.name)), tensor, rows)
+        for tensor in signature.rows_first.inputs
+    }
+
+
+def _has_shape(values: Array, shape: Sequence[int]) -> bool:
+    """Return whether an array has the form in which the model takes it; -1 is any size."""
+    return values.ndim == len(shape) and all(want in {-1, have} for want, have in zip(shape, values.shape, strict=True))
+
+
+def _constant(value: Any, tensor: TensorSpec, rows: int) -> Array:
+    """Return a number, or an array, as an input (N, ...) that is the same for all rows."""
+    shape = (rows, *tensor.shape[1:])
+    if any(size < 0 for size in tensor.shape[1:]):
+        raise UnreadableDataError(f"input {tensor.name!r} has a free size, so the data must have it: {_shown(tensor)}.")
+    values = np.broadcast_to(np.asarray(value), shape)
+    fitted = values.astype(object if tensor.dtype == TEXT else np.dtype(tensor.dtype))
+    if tensor.dtype != TEXT and (fitted != values).any():
+        raise UnreadableDataError(f"input {tensor.name!r} is {tensor.dtype}, which {value} is not.")
+    return np.ascontiguousarray(fitted)
 
 
 def _values(columns: Columns, tensor: TensorSpec, *, single: bool, aside: Collection[str], missing: bool) -> Array:
@@ -295,8 +255,8 @@ def _values(columns: Columns, tensor: TensorSpec, *, single: bool, aside: Collec
         features = [name for name in columns.names if name not in aside]
         return _feature_matrix(columns, features, tensor, missing=missing)
     if not columns.tabular and single and tensor.name not in columns.names:
-        return _column(columns, SINGLE_INPUT, instead=f"or {tensor.name!r} ")
-    values = _column(columns, tensor.name)
+        return column_of(columns, SINGLE_INPUT, instead=f"or {tensor.name!r} ")
+    values = column_of(columns, tensor.name)
     if tensor.dtype == TEXT:
         values = columns.read_text(tensor.name)
     return values[:, np.newaxis] if values.ndim == 1 and len(tensor.shape) == 2 else values
@@ -313,7 +273,7 @@ def _feature_matrix(columns: Columns, names: list[str], tensor: TensorSpec, *, m
         return np.stack([columns.read_text(name) for name in names], axis=1)
     matrix = []
     for name in names:
-        values = _spelled(columns.read(name), f"column {name!r}")
+        values = spelled(columns.read(name), f"column {name!r}")
         _check_numbers(values, f"column {name!r}", tensor, columns, missing=missing)
         matrix.append(values)
     return np.stack(matrix, axis=1)
@@ -322,37 +282,17 @@ def _feature_matrix(columns: Columns, names: list[str], tensor: TensorSpec, *, m
 def _surplus(columns: Columns, names: Sequence[str], width: int) -> str:
     """Return in words which columns may be too many: those with another value in every row, as ids have."""
     if len(names) <= width:
-        return f"; it has {_listed(names)}"
+        return f"; it has {listed(names)}"
     ids = [name for name in names if _is_id(columns.read(name))]
     if not ids:
-        return f"; it has {_listed(names)}, and the label column"
+        return f"; it has {listed(names)}, and the label column"
     verb = "has" if len(ids) == 1 else "have"
-    return f"; {_listed(ids)} {verb} another value in every row, as ids have: leave out what the model does not take"
+    return f"; {listed(ids)} {verb} another value in every row, as ids have: leave out what the model does not take"
 
 
 def _is_id(values: Array) -> bool:
     """Return whether a column holds whole numbers or text, another one in every row."""
     return values.dtype.kind in "iuOUS" and len({str(value) for value in values}) == len(values) > 1
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "") or "none"
-
-
-def _spelled(values: Array, where: str) -> Array:
-    """Return numbers for a column of yes and no, or the like, and say so; other values as they are."""
-    spelled = words_as_numbers(values) if values.dtype.kind in "OUS" and values.ndim == 1 else None
-    if spelled is None:
-        return values
-    numbers, word = spelled
-    say(f"  {where} is read as 1 for {word} and 0 for its opposite")
-    return numbers
-
-
-def _column(columns: Columns, name: str, *, instead: str = "") -> Array:
-    if name not in columns.names:
-        raise UnreadableDataError(f"column {name!r} {instead}is missing; found: {_listed(columns.names)}.")
-    return columns.read(name)
 
 
 def _fitted(values: Array, tensor: TensorSpec, columns: Columns, *, missing: bool) -> Array:
@@ -366,10 +306,10 @@ def _fitted(values: Array, tensor: TensorSpec, columns: Columns, *, missing: boo
     ):
         raise UnreadableDataError(f"{where} has shape {values.shape}, but the model takes {_shown(tensor)}.")
     if tensor.dtype == TEXT:
-        texts = [_as_text(cell) for cell in values.ravel()]
+        texts = [as_text(cell) for cell in values.ravel()]
         return np.asarray(texts, dtype=object).reshape(values.shape)
     if values.dtype.kind in "OUS" and values.ndim == 2 and values.shape[1] == 1:
-        values = _spelled(values[:, 0], where)[:, np.newaxis]
+        values = spelled(values[:, 0], where)[:, np.newaxis]
     _check_numbers(values, where, tensor, columns, missing=missing)
     with np.errstate(over="ignore"):
         fitted = np.ascontiguousarray(values, dtype=np.dtype(tensor.dtype))
@@ -402,7 +342,7 @@ def _example(values: Array, columns: Columns) -> str:
     for row, row_cells in enumerate(cells):
         for cell in row_cells:
             if not _is_number(cell):
-                return f"; {columns.place(row)} holds {_as_text(cell)[:_CELL]!r}"
+                return f"; {columns.place(row)} holds {as_text(cell)[:_CELL]!r}"
     return ""
 
 
@@ -412,18 +352,6 @@ def _is_number(cell: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def _as_text(cell: Any) -> str:
-    if cell is None or cell != cell:  # noqa: PLR0124 - NaN alone differs from itself
-        return ""
-    return cell.decode(errors="replace") if isinstance(cell, bytes) else str(cell)
-
-
-def _missing(values: Array) -> NDArray[np.bool_]:
-    if values.dtype.kind in "OUS":
-        return np.asarray([value in (None, "", b"") or value != value for value in values])  # noqa: PLR0124
-    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
 
 
 def _shown(tensor: TensorSpec) -> str:

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.measure.all_outputs import AllOutputs, all_outputs, likeness
 from optimizer_jobs.measure.label_sets import LabelSets, label_sets_of
 from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.bundle import Manifest
 from optimizer_jobs.models.engine import Session
+from optimizer_jobs.models.layout import ask
 from optimizer_jobs.signature import Reading, Scale
 from retune.api.model import Task
 
@@ -68,6 +70,8 @@ class Answers:
     """Whether the values of a row are one vector, whose direction counts."""
     label_sets: LabelSets | None = None
     """For several labels a row."""
+    outputs: AllOutputs | None = None
+    """For a generic model: all outputs."""
 
     @property
     def numbers(self) -> Floats:
@@ -81,7 +85,8 @@ class Answers:
         predictions = None if self.predictions is None else self.predictions.take(indices)
         values = None if self.values is None else self.values[indices]
         label_sets = None if self.label_sets is None else self.label_sets.take(indices)
-        return Answers(predictions, values, self.is_embedding, label_sets)
+        outputs = None if self.outputs is None else self.outputs.take(indices)
+        return Answers(predictions, values, self.is_embedding, label_sets, outputs)
 
 
 def answer(
@@ -106,6 +111,9 @@ def answer(
     Raises:
         UnfitAnswersError: The outputs do not fit the task.
     """
+    if task is Task.GENERIC:
+        singly = bool(reading and reading.singly)
+        return Answers(outputs=all_outputs(session, rows, batch=batch, singly=singly))
     outputs = outputs_of(session, rows, batch)
     return answers_of(outputs, rows=len(rows), task=task, classes=classes, reading=reading)
 
@@ -266,7 +274,7 @@ def _ask(session: Session, rows: Rows, start: int, size: int) -> dict[str, Array
     """Return the outputs of one batch. For a model with a fixed batch, a short last batch is filled up, then cut."""
     indices = np.arange(start, min(start + size, len(rows)))
     asked = np.resize(indices, size) if session.signature.batch else indices
-    outputs = session.run(rows.take(asked).inputs)
+    outputs = ask(session, rows.take(asked).inputs)
     return {name: np.asarray(values)[: len(indices)] for name, values in outputs.items()}
 
 
@@ -302,8 +310,11 @@ def alike(champion: Answers, candidate: Answers) -> Floats:
     """Return for each row how alike two models answer, as (N,) from 0 (differently) to 1 (the same); needs no labels.
 
     For a regression it is 1 minus the difference in units of the champion's standard deviation, the mean over outputs;
-    for an embedding it is the cosine; for several labels a row, the share of labels that are the same.
+    for an embedding it is the cosine; for several labels a row, the share of labels that are the same; for a generic
+    model, the likeness of its worst output.
     """
+    if champion.outputs is not None and candidate.outputs is not None:
+        return likeness(champion.outputs, candidate.outputs)
     if champion.label_sets is not None and candidate.label_sets is not None:
         return np.asarray((champion.label_sets.decided == candidate.label_sets.decided).mean(axis=1))
     if champion.predictions is not None and candidate.predictions is not None:
@@ -328,6 +339,8 @@ def spread(answers: Answers) -> float:
     It is the standard deviation of the probabilities or numbers, the mean over columns; for labels alone, the share of
     rows without the most frequent one.
     """
+    if answers.outputs is not None:
+        return answers.outputs.spread
     if (sets := answers.label_sets) is not None:
         numbers = sets.decided.astype(np.float64) if sets.probabilities is None else sets.probabilities
         return float(numbers.std(axis=0).mean())

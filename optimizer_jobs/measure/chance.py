@@ -24,10 +24,10 @@ def no_better_than_chance(answers: Answers, rows: Rows) -> str | None:
     """Return why a model's answers to labelled rows cannot be told from chance, or None when they can.
 
     A classifier must beat chance by its labels or by the order of its scores, and so must one of several labels a row.
-    A regression must explain variance, or
-    be better than the mean and follow the values for sure.
+    A regression must explain
+    variance, or be better than the mean and follow the values for sure. Of a generic model, nothing is known.
     """
-    if rows.labels is None or answers.is_embedding or _follows(answers, rows):
+    if rows.labels is None or answers.is_embedding or answers.outputs is not None or _follows(answers, rows):
         return None
     said = []
     for metric, chance in _bars(answers, rows):

@@ -14,10 +14,11 @@ import onnx
 from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.measure.all_outputs import answers_singly
 from optimizer_jobs.measure.answers import Answers, Array, answers_of, outputs_of, predictions_of, spelled
 from optimizer_jobs.measure.chance import no_better_than_chance
 from optimizer_jobs.measure.label_sets import label_sets_of
-from optimizer_jobs.measure.unfit import UnfitAnswersError
+from optimizer_jobs.measure.unfit import NotUnderstoodError, UnfitAnswersError
 from optimizer_jobs.models.engine import Session
 from optimizer_jobs.signature import Reading, Scale
 from retune.api.model import Model, Task
@@ -79,6 +80,8 @@ def find_reading(session: Session, spec: Model, rows: Rows, *, classes: Classes 
     Raises:
         UnfitAnswersError: No output is an answer of the task, or several could be; the message says what to set.
     """
+    if spec.task is Task.GENERIC:
+        return _generic(session, rows)
     some = _spread(rows)
     seen = _Seen(spec, outputs_of(session, some, batch), some, classes)
     _check_names(seen)
@@ -89,6 +92,14 @@ def find_reading(session: Session, spec: Model, rows: Rows, *, classes: Classes 
     scores = spec.outputs.scores or _only(seen, _numbers(seen))
     answers_of(seen.outputs, rows=len(some), task=spec.task, reading=Reading(scores=scores))
     return Found(Reading(scores=scores), (), _chosen(seen, scores))
+
+
+def _generic(session: Session, rows: Rows) -> Found:
+    """Return that all outputs count, and whether rows are asked one by one."""
+    singly = answers_singly(session, rows)
+    words = "rows are asked one by one, because outputs have no entry for each row of a request"
+    notes = (words,) if singly and session.signature.batch is None else ()
+    return Found(Reading(singly=True if singly else None), (), notes)
 
 
 def _spread(rows: Rows) -> Rows:
@@ -107,7 +118,7 @@ def _classifier(seen: _Seen) -> Found:
     label = asked.label or next((name for name, values in seen.outputs.items() if _is_label(values, seen.rows)), None)
     scores = asked.scores or _scores(seen, label)
     if label is None and scores is None:
-        raise UnfitAnswersError(f"outputs are neither one label a row nor scores of classes: {_shapes(seen)}")
+        raise NotUnderstoodError(f"outputs are neither one label a row nor scores of classes: {_shapes(seen)}")
     classes = (seen.classes or seen.hint) if scores is None else _classes(seen, scores)
     scale = None if scores is None else Scale(asked.scale) if asked.scale else _scale(seen.outputs[scores])
     reading = Reading(label=label, scores=scores, scale=scale, threshold=_threshold(seen, scores))
@@ -182,7 +193,7 @@ def _only(seen: _Seen, candidates: Sequence[str], *, needed: bool = True) -> str
         UnfitAnswersError: None or several remain.
     """
     if not candidates:
-        raise UnfitAnswersError(f"no output answers task {seen.spec.task} for these labels: {_shapes(seen)}")
+        raise NotUnderstoodError(f"no output answers task {seen.spec.task} for these labels: {_shapes(seen)}")
     named = [name for name in candidates if _NAMES[seen.spec.task].search(name)]
     for chosen in (candidates, named):
         if len(chosen) == 1:

@@ -260,7 +260,7 @@ class _Race:
     ) -> None:
         self._random = random.Random(seed)
         self._subjects = dict(subjects)
-        self._stream = Stream(rows, mix, self._random)
+        self._stream = Stream(rows, mix, self._random, signature=next(iter(self._subjects.values())).signature)
         self._lead = self._stream.first(LEAD_IN_CALLS)
         self._order = self._stream.order(calls)
         self.rounds: list[dict[str, Milliseconds]] = []

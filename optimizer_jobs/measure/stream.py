@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.mix import Mix, at_least_once, schedule, usual_size
+from optimizer_jobs.models.layout import as_taken
+from optimizer_jobs.signature import Signature
 
 Feed = Mapping[str, NDArray[np.generic]]
 
@@ -20,12 +22,12 @@ FEED_BYTES = 64 << 20
 
 
 class Stream:
-    """Requests of a mix, cut beforehand so that slicing is not timed."""
+    """Requests of a mix in the form that the models take, cut beforehand so that slicing is not timed."""
 
-    def __init__(self, rows: Rows, mix: Mix, generator: random.Random) -> None:
+    def __init__(self, rows: Rows, mix: Mix, generator: random.Random, *, signature: Signature) -> None:
         self.mix = mix
         cut = partial(feeds, least=MIN_FEEDS, most=MAX_FEEDS, room=FEED_BYTES // len(mix))
-        self._feeds = {size: cut(rows, size, generator) for size, _ in mix}
+        self._feeds = {size: [as_taken(signature, feed) for feed in cut(rows, size, generator)] for size, _ in mix}
 
     def order(self, calls: int) -> tuple[int, ...]:
         """Return the sizes of a block of so many calls, or of as many as there are sizes."""

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer_jobs.models.layout import as_taken
 from optimizer_jobs.models.runtime import EngineError, EngineOptions, Session, open_model
 
 Feed = Mapping[str, NDArray[Any]]
@@ -72,7 +73,8 @@ class _Callers:
     def __init__(
         self, session: Session, feeds: Mapping[int, Sequence[Feed]], threads: ThreadPoolExecutor, *, number: int
     ) -> None:
-        self._session, self._feeds, self._threads, self._number = session, feeds, threads, number
+        self._session, self._threads, self._number = session, threads, number
+        self._feeds = {size: [as_taken(session.signature, feed) for feed in cut] for size, cut in feeds.items()}
 
     def call_for(self, seconds: float, *, size: int) -> dict[str, float]:
         """Make requests of `size` rows for that long; return their number, CPU seconds of all threads, wall seconds."""

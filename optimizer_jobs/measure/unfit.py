@@ -3,3 +3,7 @@
 
 class UnfitAnswersError(ValueError):
     """The model's outputs do not fit its task."""
+
+
+class NotUnderstoodError(UnfitAnswersError):
+    """No output has the form that the task and the labels ask for."""

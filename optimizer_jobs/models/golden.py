@@ -13,6 +13,7 @@ import numpy as np
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.models.engine import Array, EngineError, Session
+from optimizer_jobs.models.layout import as_taken
 from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 from retune.contract.requests import Document
 
@@ -100,7 +101,8 @@ def record(session: Session, rows: Rows, count: int = 8, *, sizes: Sequence[int]
 
 def _row_numbers(signature: Signature) -> int:
     """Return the numbers of a row, of its inputs or of its outputs, whichever are more."""
-    return max(sum(spec.row_size for spec in specs) for specs in (signature.inputs, signature.outputs))
+    first = signature.rows_first
+    return max(sum(spec.row_size for spec in specs) for specs in (first.inputs, first.outputs))
 
 
 def _affordable(sizes: Iterable[int], count: int, *, rows: int) -> list[int]:
@@ -132,8 +134,9 @@ def check(answer: Mapping[str, Any], expected: GoldenRequest, *, golden: Golden)
 
 
 def _ask(session: Session, rows: Rows) -> GoldenRequest:
-    answers = session.run(rows.inputs)
-    inputs = tuple(_tensor(spec, rows.inputs[spec.name], missing=True) for spec in session.signature.inputs)
+    taken = as_taken(session.signature, rows.inputs)
+    answers = session.run(taken)
+    inputs = tuple(_tensor(spec, taken[spec.name], missing=True) for spec in session.signature.inputs)
     outputs = tuple(_rounded(_tensor(spec, answers[spec.name])) for spec in session.signature.outputs)
     return GoldenRequest(inputs=inputs, outputs=outputs)
 

@@ -13,6 +13,7 @@ from onnx import ModelProto, NodeProto
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.models.engine import Array, Session
+from optimizer_jobs.models.layout import ask
 
 _OPERATORS = frozenset({"Imputer", "IsNaN"})
 _BATCH = 1024
@@ -61,7 +62,7 @@ def _missing(values: Array) -> Array:
 def _finite(session: Session, rows: Rows) -> Array:
     """Return a mask (N,) of the rows whose outputs are all finite."""
     size = session.signature.batch or min(_BATCH, len(rows))
-    masks = [_finite_outputs(session.run(rows.take(batch).inputs)) for batch in _batches(len(rows), size)]
+    masks = [_finite_outputs(ask(session, rows.take(batch).inputs)) for batch in _batches(len(rows), size)]
     return np.concatenate(masks)[: len(rows)]
 
 

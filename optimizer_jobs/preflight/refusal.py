@@ -26,7 +26,7 @@ def cannot_run(error: Exception, *, uri: str, task: Task) -> JobError:
         Reason.MODEL_INVALID,
         uri,
         f"the model cannot be run as {_ROLES[task]} on this data: {reason}.",
-        "Give a model whose outputs fit spec.model.task, and data of the shape it takes.",
+        "Give a model whose outputs fit spec.model.task (any do for Generic), and data of the shape it takes.",
     )
 
 

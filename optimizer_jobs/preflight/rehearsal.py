@@ -19,6 +19,7 @@ from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Session
 from optimizer_jobs.models.golden import Tensor, check, record
+from optimizer_jobs.models.layout import ask
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.preflight.refusal import cannot_run, stage
 from optimizer_jobs.signature import TEXT
@@ -49,9 +50,9 @@ def rehearse(opened: Opened, splits: Mapping[str, Rows], *, uri: str, task: Task
     try:
         with stage("opening it"):
             session = open_model(opened.model, EngineOptions(spinning=False))
-        for size in _sizes(session, few, sizes):
+        for size in _sizes(opened, few, sizes):
             with stage(f"a request of {size} row{'s' if size > 1 else ''}"):
-                session.run(few.take(np.arange(size) % len(few)).inputs)
+                ask(session, few.take(np.arange(size) % len(few)).inputs)
         with stage("finding its answers"):
             reading = opened.signature.reading
             answer(session, few, task=task, classes=opened.classes or None, reading=reading, batch=FEW)
@@ -94,10 +95,16 @@ def _spread(rows: Rows) -> Rows:
     return rows.take(np.unique(np.linspace(0, len(rows) - 1, num=min(FEW, len(rows))).astype(int)))
 
 
-def _sizes(session: Session, rows: Rows, served: Sequence[int]) -> tuple[int, ...]:
-    """Return the sizes to try: that which the model fixes, or one row, those that serve, and several rows."""
-    fixed = session.signature.batch
-    return (fixed,) if fixed else tuple(sorted({1, *served, len(rows)}))
+def _sizes(opened: Opened, rows: Rows, served: Sequence[int]) -> tuple[int, ...]:
+    """Return the sizes to try: that which the model fixes, or one row, those that serve, and several rows.
+
+    Several rows are left out where rows are asked one by one.
+    """
+    fixed, reading = opened.signature.batch, opened.signature.reading
+    if fixed:
+        return (fixed,)
+    several = () if reading and reading.singly else (len(rows),)
+    return tuple(sorted({1, *served, *several}))
 
 
 def _replay(session: Session, rows: Rows, sizes: Sequence[int]) -> None:

@@ -3,18 +3,21 @@
 The test set must prove something: it may not be another set, nor hold many rows of one that a search learns from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from optimizer_jobs.data.datasets import Rows, read_dataset
+from optimizer_jobs.data.datasets import Rows, open_dataset, read_dataset
 from optimizer_jobs.data.overlap import overlap
+from optimizer_jobs.data.readers import Columns
+from optimizer_jobs.data.times import overlaps
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.formats.delivery import Opened
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.missing import unanswered
 from optimizer_jobs.models.runtime import open_model
+from optimizer_jobs.preflight.rows_first import with_fills
 from optimizer_jobs.progress import say
-from retune.api.model import Data, Dataset, Task
+from retune.api.model import Data, Dataset, Model, Task
 from retune.contract.results import Reason
 
 SPLITS = ("training", "validation", "test", "calibration")
@@ -24,6 +27,31 @@ _UNSEEN = "Give test data that nothing else uses."
 def specs_of(data: Data) -> dict[str, Dataset]:
     """Return the data sets that a spec names, by split."""
     return {name: spec for name in SPLITS if (spec := getattr(data, name)) is not None}
+
+
+def with_lacking(opened: Opened, model: Model, data: Mapping[str, Dataset], *, into: Path) -> Opened:
+    """Return the model with the values of inputs that the data lacks.
+
+    Args:
+        opened: The model as delivered.
+        model: What the spec says about it.
+        data: The data sets by split.
+        into: Folder for private copies.
+
+    Raises:
+        JobError: A data set cannot be opened, or nothing says what an input is.
+    """
+    signature = opened.signature
+    has_rows = all(axis is not None for axis in signature.input_axes.values())
+    if has_rows and not signature.states and not model.inputs:
+        return opened
+    tables = [open_dataset(spec, into=into / split) for split, spec in data.items()]
+    return with_fills(opened, model.inputs, common_names(tables), uri=model.uri)
+
+
+def common_names(tables: Sequence[Columns]) -> frozenset[str]:
+    """Return the names of the columns or arrays that every table has."""
+    return frozenset(set(tables[0].names).intersection(*(table.names for table in tables))) if tables else frozenset()
 
 
 def read_splits(specs: Mapping[str, Dataset], opened: Opened, *, task: Task, into: Path) -> dict[str, Rows]:
@@ -50,6 +78,8 @@ def read_splits(specs: Mapping[str, Dataset], opened: Opened, *, task: Task, int
         _check_missing(opened, splits, specs)
     _check_test_is_separate(splits, specs)
     _check_leaks(splits, specs)
+    for words in overlaps({name: rows.times for name, rows in splits.items() if rows.times is not None}):
+        say(f"  {words}")
     return splits
 
 

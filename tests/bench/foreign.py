@@ -191,7 +191,7 @@ def _measure(versions: Mapping[str, Version], rows: Rows, delivered: Delivered) 
     """Return quality, size and latency of all versions, timed in the same rounds."""
     sessions = {name: open_model(version.made.model, version.made.engine) for name, version in versions.items()}
     timings = interleave_until(
-        sessions, rows, reference=REFERENCE, quantiles=(0.95,), confidence=0.95, seed=0, batch=1, effort=EFFORT
+        sessions, rows, reference=REFERENCE, quantiles=(0.95,), confidence=0.95, seed=0, effort=EFFORT
     )
     answers = {name: read(_ask(session, rows), delivered) for name, session in sessions.items()}
     return {

@@ -238,6 +238,8 @@ ACCEPTED = (
     ),
     Case("an embedding by its defaults", {"spec.model.task": "Embedding"}),
     Case("a generic model by its defaults", {"spec.model.task": "Generic"}),
+    Case("rows with times", {"spec.data.test.timeColumn": "when"}),
+    Case("a setting that the data lacks", {"spec.model.inputs": [{"name": "sr", "value": "16000"}]}),
     Case(
         "several labels a row, from a probability on",
         {
@@ -756,6 +758,13 @@ _TOGETHER = (
         "threshold belongs to model.task Classification or MultiLabel",
         at="spec.model",
         also={"spec.model.task": "Regression"},
+    ),
+    refused(
+        "a setting in words",
+        "spec.model.inputs",
+        [{"name": "sr", "value": "high"}],
+        DECIMAL,
+        at="spec.model.inputs[0].value",
     ),
     refused(
         "a positive label of several",

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_diabetes, make_multilabel_classification
 from sklearn.metrics import f1_score
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -13,7 +15,8 @@ from optimizer_jobs.commands import baseline
 from optimizer_jobs.commands.judge import command as judge
 from optimizer_jobs.commands.search import command as search
 from optimizer_jobs.measure.latency import Effort
-from retune.api.model import Data, Model, Task
+from optimizer_jobs.models.bundle import open_bundle
+from retune.api.model import Data, InputValue, Model, Task
 from retune.api.objectives import Objective, Selection
 from retune.api.search import Search
 from retune.api.techniques import Quantization, QuantizationScheme, Technique, TechniqueType
@@ -36,14 +39,16 @@ def claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "c"
 
 
-def rounded(task: Task, limit: dict[str, Any]) -> tuple[BaselineResult, JudgeResult]:
+def rounded(
+    task: Task, limit: dict[str, Any], *, inputs: tuple[InputValue, ...] = ()
+) -> tuple[BaselineResult, JudgeResult]:
     """Return baseline and verdict of one run with int8 weights, judged by a quality limit and by size."""
     data = Data.model_validate({split: {"uri": f"pvc://c/{split}.npz"} for split in ("training", "validation", "test")})
     first = baseline.run(
         BaselineRequest(
             resource="ml/c",
             spec_hash="abc",
-            model=Model(uri="pvc://c/model.onnx", task=task),
+            model=Model(uri="pvc://c/model.onnx", task=task, inputs=inputs),
             data=data,
             store="pvc://c/store",
             threads=1,
@@ -107,6 +112,55 @@ def test_several_labels_a_row_are_judged_together(claim: Path) -> None:
     assert delivered["f1_micro"] == pytest.approx(expected, abs=1e-3)
     assert verdict.verdict is Verdict.PROMOTE
     assert {"average_precision", "f1_micro", "hamming_loss"} <= {each.name for each in verdict.comparisons}
+
+
+def recurrent(path: Path) -> None:
+    """Write a network that answers a number, a code, and its next state, whose rows are the second axis."""
+    random = np.random.default_rng(0)
+    shapes = {"w": (32, 256), "u": (64, 256), "v": (256, 64), "out": (64, 1)}
+    weights = [numpy_helper.from_array(random.normal(0, 0.1, s).astype(np.float32), name) for name, s in shapes.items()]
+    nodes = [
+        helper.make_node("Squeeze", ["state", "first"], ["before"]),
+        helper.make_node("MatMul", ["frame", "w"], ["seen"]),
+        helper.make_node("MatMul", ["before", "u"], ["kept"]),
+        helper.make_node("Add", ["seen", "kept"], ["sum"]),
+        helper.make_node("Tanh", ["sum"], ["wide"]),
+        helper.make_node("MatMul", ["wide", "v"], ["after"]),
+        helper.make_node("Unsqueeze", ["after", "first"], ["stateN"]),
+        helper.make_node("MatMul", ["after", "out"], ["value"]),
+        helper.make_node("ArgMax", ["after"], ["code"], axis=1, keepdims=0),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("frame", TensorProto.FLOAT, ["N", 32]),
+        helper.make_tensor_value_info("state", TensorProto.FLOAT, [1, "N", 64]),
+        helper.make_tensor_value_info("rate", TensorProto.INT64, []),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("value", TensorProto.FLOAT, ["N", 1]),
+        helper.make_tensor_value_info("code", TensorProto.INT64, ["N"]),
+        helper.make_tensor_value_info("stateN", TensorProto.FLOAT, [1, "N", 64]),
+    ]
+    weights.append(numpy_helper.from_array(np.array([0]), "first"))
+    graph = helper.make_graph(nodes, "recurrent", inputs, outputs, weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def test_a_model_with_states_and_settings_is_held_against_itself(claim: Path) -> None:
+    """No labels, states or sample rate in the data: all outputs keep their likeness, and the bundle its inputs."""
+    recurrent(claim / "model.onnx")
+    for number, split in enumerate(models.SPLITS):
+        frames = np.random.default_rng(number).normal(size=(300, 32)).astype(np.float32)
+        np.savez(claim / f"{split}.npz", frame=frames)
+    limit = {"metric": "fidelity", "type": "Threshold", "value": "0.5"}
+    inputs = (InputValue(name="rate", value="16000"),)
+    first, verdict = rounded(Task.GENERIC, limit, inputs=inputs)
+    assert (first.metrics[0].name, float(first.metrics[0].value)) == ("fidelity", 1.0)
+    assert verdict.verdict is Verdict.PROMOTE
+    assert verdict.candidate is not None
+    bundle = open_bundle(verdict.candidate.bundle.uri)
+    assert [spec.shape for spec in bundle.manifest.signature.inputs] == [(-1, 32), (1, -1, 64), ()]
+    assert bundle.manifest.signature.fills == {"rate": 16000.0, "state": 0.0}
+    assert {tensor.name: tensor.shape for tensor in bundle.golden.requests[0].inputs}["state"] == (1, 1, 64)
 
 
 def test_an_embedding_without_labels_is_judged_by_likeness(claim: Path) -> None:

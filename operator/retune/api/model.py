@@ -97,6 +97,15 @@ Label = Annotated[str, Field(min_length=1, max_length=128)]
 OutputName = Annotated[str, Field(min_length=1, max_length=256)]
 
 
+class InputValue(ApiModel):
+    """One value of an input that the data does not have."""
+
+    name: str = Field(min_length=1, max_length=256)
+    """Name of the input."""
+    value: Decimal
+    """What every number of the input is, such as "16000" for a sample rate, or "0" for a first state."""
+
+
 class Outputs(ApiModel):
     """Which of the model's outputs are its answer, where that is not found by itself."""
 
@@ -160,6 +169,9 @@ class Model(ApiModel):
     in a process that has no credentials."""
     task: Task = Task.CLASSIFICATION
     """What the model does; it decides which quality metrics apply."""
+    inputs: tuple[InputValue, ...] = Field(default=(), max_length=32, json_schema_extra=map_list("name"))
+    """Values of inputs that the data lacks. Left out: states that the model answers again, such as h0 and hn, are
+    zeros."""
     outputs: Outputs = Outputs()
     """Which outputs are the answer, where that is not found by itself."""
     classes: tuple[Label, ...] | None = Field(default=None, min_length=2, max_length=1024, json_schema_extra=ATOMIC)
@@ -214,10 +226,14 @@ class Dataset(ApiModel):
     """Column with how much a row counts, a number of at least 0; no input of the model. Every quality metric is
     weighted by it, as with scikit-learn's sample_weight, and rows count as evidence by their effective number."""
 
+    time_column: str | None = Field(default=None, min_length=1, max_length=128)
+    """Column with the time of each row, as ISO 8601, dates or numbers; no input of the model. Splits that overlap in
+    time are named in the baseline's log."""
+
     @property
     def asides(self) -> tuple[str, ...]:
         """Columns that are neither an input nor the label."""
-        return tuple(name for name in (self.group_column, self.weight_column) if name is not None)
+        return tuple(name for name in (self.group_column, self.weight_column, self.time_column) if name is not None)
 
 
 class Data(ApiModel):

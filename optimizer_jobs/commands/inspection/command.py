@@ -20,16 +20,17 @@ from optimizer_jobs.commands.inspection.guesses import (
     of_outputs,
     values_of,
 )
-from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, Rows, format_of
-from optimizer_jobs.data.fetch import Fetched, fetch
-from optimizer_jobs.data.readers import Columns, UnreadableDataError, open_columns
-from optimizer_jobs.errors import JobError
+from optimizer_jobs.data.datasets import Rows, open_dataset
+from optimizer_jobs.data.fetch import Fetched
+from optimizer_jobs.data.readers import Columns
+from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.machinery.formats.base import task_named
 from optimizer_jobs.machinery.formats.delivery import Opened, fetch_model, open_delivered
+from optimizer_jobs.measure.unfit import NotUnderstoodError
 from optimizer_jobs.preflight.reading import check_chance, with_reading
 from optimizer_jobs.preflight.rehearsal import rehearse, techniques
-from optimizer_jobs.preflight.rows_first import check_rows_first
-from optimizer_jobs.preflight.splits import read_splits
+from optimizer_jobs.preflight.rows_first import check_rows, with_fills
+from optimizer_jobs.preflight.splits import common_names, read_splits
 from optimizer_jobs.signature import Signature, TensorSpec
 from optimizer_jobs.study.protection import limits_in_words
 from retune.api.model import Dataset, ModelFormat, Outputs, Task
@@ -37,6 +38,8 @@ from retune.contract.requests import InspectRequest
 from retune.contract.results import InspectedFile, InspectResult, Reason
 
 _WORD_LIMIT = 64
+_SHOWN = 200
+"""Characters of a reason that are passed on."""
 _DEFAULT_LABEL: str = Dataset.model_fields["label_column"].default
 
 
@@ -65,20 +68,21 @@ def run(request: InspectRequest) -> InspectResult:
 
 def _inspect(request: InspectRequest, scratch: Path) -> InspectResult:
     model = fetch_model(request.model, scratch / "model")
-    tables = {split: _open(spec, scratch / f"seen-{split}") for split, spec in request.data.items()}
+    tables = {split: open_dataset(spec, into=scratch / f"seen-{split}") for split, spec in request.data.items()}
     opened, known, guess = _opened(request, model, tables, scratch)
-    splits = read_splits(known.specs(request), opened, task=guess.task, into=scratch / "data")
     asked = _asked_output(request, opened)
-    if splits:
-        spec = request.model.model_copy(update={"task": guess.task, "outputs": asked})
-        opened = with_reading(opened, spec, _rows(splits), batch=request.batch)
-        check_chance(opened, spec, splits, batch=request.batch)
-        rehearse(opened, splits, uri=request.model.uri, task=guess.task, sizes=(request.batch,))
+    try:
+        opened, splits = _rehearsed(request, opened, known, guess, scratch)
+    except JobError as error:
+        if request.task is not None or not isinstance(error.__cause__, NotUnderstoodError):
+            raise
+        guess = Guess(Task.GENERIC, f"as {guess.task}, {printable(str(error.__cause__), limit=_SHOWN)}")
+        opened, splits = _rehearsed(request, opened, known, guess, scratch / "generic")
     return InspectResult(
         task=guess.task,
         task_because=guess.because,
         label_because=known.label.because,
-        output_because=_answer(opened, request.output),
+        output_because=_answer(opened, guess.task, request.output),
         limits_because=limits_in_words(guess.task, opened.signature.reading),
         asked=asked,
         inputs=tuple(_words(tensor) for tensor in opened.signature.inputs[:8]),
@@ -90,6 +94,19 @@ def _inspect(request: InspectRequest, scratch: Path) -> InspectResult:
     )
 
 
+def _rehearsed(
+    request: InspectRequest, opened: Opened, known: _Known, guess: Guess, scratch: Path
+) -> tuple[Opened, dict[str, Rows]]:
+    """Return the model with how its outputs are read, and its rows, after all that a baseline asks of them."""
+    splits = read_splits(known.specs(request), opened, task=guess.task, into=scratch / "data")
+    if splits:
+        spec = request.model.model_copy(update={"task": guess.task, "outputs": _asked_output(request, opened)})
+        opened = with_reading(opened, spec, _rows(splits), batch=request.batch)
+        check_chance(opened, spec, splits, batch=request.batch)
+        rehearse(opened, splits, uri=request.model.uri, task=guess.task, sizes=(request.batch,))
+    return opened, splits
+
+
 def _opened(
     request: InspectRequest, model: Fetched, tables: Mapping[str, Columns], scratch: Path
 ) -> tuple[Opened, _Known, Guess]:
@@ -97,15 +114,18 @@ def _opened(
     known = _Known(tables, _label_before(request, tables))
     before = _asked(request) or from_labels(values_of(known.label, tables), known.label)
     opened, guess = _converted(request, model, known, before, scratch)
-    check_rows_first(opened.signature, uri=request.model.uri)
+    check_rows(opened.signature, uri=request.model.uri)
     if known.label.column is None and tables:
-        known = _Known(tables, label_by_inputs(list(tables.values()), opened.signature))
+        known = _Known(tables, label_by_inputs(list(tables.values()), opened.signature, aside=_times(request)))
     if request.task is None and guess is before:
         signature = _answering(opened.signature, request.output)
         guess = of_outputs(signature, values_of(known.label, tables), known.label)
     _check_label(known, opened, guess, request)
     if request.model.format is not ModelFormat.ONNX and guess.task is not before.task and opened.native is not None:
         opened, guess = _converted(request, model, known, guess, scratch / "again")
+    if tables:
+        names = common_names([*tables.values()])
+        opened = with_fills(opened, request.model.inputs, names, uri=request.model.uri)
     return opened, known, guess
 
 
@@ -121,6 +141,9 @@ def _converted(
         if task is None or request.task is not None:
             raise
         does = Guess(task, error.message.partition(",")[0])
+        if known.label.column is None and task.has_labels:
+            does = Guess(Task.GENERIC, f"{does.because}, and no column holds labels")
+            task = does.task
         return _open_as(request, model, task, example, scratch / "second"), does
 
 
@@ -156,6 +179,11 @@ def _example(request: InspectRequest, known: _Known) -> Dataset:
     )
 
 
+def _times(request: InspectRequest) -> set[str]:
+    """Return the columns of times, which are no labels."""
+    return {spec.time_column for spec in request.data.values() if spec.time_column}
+
+
 def _check_label(known: _Known, opened: Opened, guess: Guess, request: InspectRequest) -> None:
     """Say which option names the labels of a table that has more columns than the model takes."""
     inputs = opened.signature.inputs
@@ -171,14 +199,6 @@ def _check_label(known: _Known, opened: Opened, guess: Guess, request: InspectRe
                 f"which column holds the labels: {', '.join(columns.names[:20])}.",
                 "Name it with --label.",
             )
-
-
-def _open(data: Dataset, scratch: Path) -> Columns:
-    file = fetch(data.uri, limit_bytes=DATA_LIMIT_BYTES, into=scratch, what="Data")
-    try:
-        return open_columns(file.path, format_of(data), limit_bytes=DATA_LIMIT_BYTES, csv_format=data.csv)
-    except UnreadableDataError as error:
-        raise JobError(Reason.DATA_INVALID, data.uri, str(error), "Give Parquet, CSV or NPZ.") from error
 
 
 def _rows(splits: Mapping[str, Rows]) -> Rows:
@@ -207,10 +227,12 @@ def _answering(signature: Signature, output: str | None) -> Signature:
     return signature.model_copy(update={"outputs": kept or signature.outputs})
 
 
-def _answer(opened: Opened, output: str | None) -> str:
+def _answer(opened: Opened, task: Task, output: str | None) -> str:
     reading = opened.signature.reading
     if reading is None:
         return "not looked for, because no data file was given"
+    if task is Task.GENERIC:
+        return f"all of {', '.join(tensor.name for tensor in opened.signature.outputs)}"
     label = [f"labels in {reading.label!r}"] if reading.label else []
     scale = f", read as {reading.scale.lower()}" if reading.scale else ""
     scores = [f"{'scores' if reading.scale else 'numbers'} in {reading.scores!r}{scale}"] if reading.scores else []

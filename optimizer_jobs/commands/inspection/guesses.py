@@ -3,7 +3,7 @@
 A guess is made from names, shapes and values that are there. Where they do not tell, it says so.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,12 +52,12 @@ def label_by_name(tables: Sequence[Columns]) -> Label | None:
     return None
 
 
-def label_by_inputs(tables: Sequence[Columns], signature: Signature) -> Label:
-    """Return the only column that is no input of the model, where there is one.
+def label_by_inputs(tables: Sequence[Columns], signature: Signature, *, aside: Collection[str] = ()) -> Label:
+    """Return the only column that is no input of the model, where there is one; columns in `aside` are no labels.
 
     In a table of features for one input, any column may be the one.
     """
-    inputs = {tensor.name for tensor in signature.inputs} | {SINGLE_INPUT}
+    inputs = {tensor.name for tensor in signature.inputs} | {SINGLE_INPUT, *aside}
     others: list[str] = []
     for columns in tables:
         others = [name for name in columns.names if name not in inputs]
@@ -111,14 +111,29 @@ def of_outputs(signature: Signature, labels: Array | None, label: Label) -> Gues
         labels: Labels (N,) or (N, K); None where there are none.
         label: Where they are.
     """
+    if labels is None:
+        return _unlabelled(signature)
+    if signature.states:
+        words = f"{', '.join(signature.states)} is carried from call to call, and labels say nothing of how it goes on"
+        return Guess(Task.GENERIC, words)
     answer, scores = signature.label_output, signature.score_output
     if answer is not None:
         return Guess(Task.CLASSIFICATION, f"output {answer.words} is one label a row")
     guess = from_labels(labels, label)
-    if labels is None or scores is None or labels.ndim == 2 or labels.dtype.kind not in "iuf":
+    if scores is None or labels.ndim == 2 or labels.dtype.kind not in "iuf":
         return guess
     width = scores.shape[-1] if len(scores.shape) == 2 else scores.row_size
     return _by_width(guess, labels, width=width, words=scores.words)
+
+
+def _unlabelled(signature: Signature) -> Guess:
+    """Return what a model without labels is: an embedding where it answers one vector a row, and nothing else."""
+    others = [spec.words for spec in signature.outputs if not spec.is_float or len(spec.shape) > 2]
+    floats = [spec for spec in signature.outputs if spec.is_float]
+    if others or len(floats) != 1 or not signature.is_rows_first:
+        words = ", ".join(others or [spec.words for spec in floats])
+        return Guess(Task.GENERIC, f"{_UNLABELLED}, and outputs {words} are not one vector a row")
+    return Guess(Task.EMBEDDING, _UNLABELLED)
 
 
 def _by_width(guess: Guess, labels: Array, *, width: int, words: str) -> Guess:

@@ -80,9 +80,9 @@ def typical_request(rows: Rows, signature: Signature, *, batch: int) -> dict[str
         batch: Rows of a request; a model with a fixed batch has that size instead.
 
     Returns:
-        Shapes by input name; empty when the signature fixes all shapes already.
+        Shapes by input name; empty when the signature fixes all shapes already, or has rows on other axes.
     """
-    if all(size > 0 for spec in signature.inputs for size in spec.shape):
+    if not signature.is_rows_first or all(size > 0 for spec in signature.inputs for size in spec.shape):
         return {}
     return {name: (signature.batch or batch, *values.shape[1:]) for name, values in rows.inputs.items()}
 

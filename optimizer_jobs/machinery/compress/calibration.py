@@ -11,6 +11,7 @@ import numpy as np
 from onnx import ModelProto
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.models.layout import as_taken
 from optimizer_jobs.technique import Context
 
 _BATCH = 64
@@ -35,7 +36,8 @@ def batches(rows: Rows, context: Context) -> list[dict[str, Any]]:
     """
     pieces = -(-len(rows) // _BATCH)
     size = context.signature.batch or len(rows) // pieces
-    return [dict(rows.take(slice(at, at + size)).inputs) for at in range(0, len(rows) - size + 1, size)]
+    pieces_of_rows = (rows.take(slice(at, at + size)).inputs for at in range(0, len(rows) - size + 1, size))
+    return [dict(as_taken(context.signature, inputs)) for inputs in pieces_of_rows]
 
 
 def reader(pieces: Sequence[dict[str, Any]], context: Context) -> Any:

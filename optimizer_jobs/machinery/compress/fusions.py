@@ -10,6 +10,7 @@ import numpy as np
 
 from optimizer_jobs.machinery.compress.calibration import quiet
 from optimizer_jobs.models.engine import EngineError, EngineOptions
+from optimizer_jobs.models.layout import as_taken
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.technique import Context
 
@@ -33,7 +34,8 @@ def differs(original: Path, fused: Path, context: Context) -> str | None:
     """Return why the fused graph may not be used, as words without a full stop, or None when answers are the same."""
     if context.calibration is None:
         return "there are no rows to compare answers on"
-    rows = dict(context.calibration.take(slice(0, context.signature.batch or _ROWS)).inputs)
+    few = context.calibration.take(slice(0, context.signature.batch or _ROWS))
+    rows = dict(as_taken(context.signature, few.inputs))
     try:
         before, after = (open_model(path, EngineOptions(spinning=False)).run(rows) for path in (original, fused))
     except EngineError as error:

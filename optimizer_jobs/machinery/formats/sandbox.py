@@ -149,6 +149,7 @@ def _delivered(question: Json) -> Delivered:
         limit_bytes=sample["limit_bytes"],
         csv_format=CsvFormat.model_validate(sample["csv"]) if sample["csv"] else None,
     )
+    columns = replace(columns, names=tuple(name for name in columns.names if name not in sample["aside"]))
     return Delivered(
         native=Native(Path(native["path"]), ModelFormat(native["format"]), factory),
         uri=question["uri"],

@@ -102,10 +102,19 @@ _NO_LOSS = {
 """Why networks of a task are not trained."""
 
 
-def untaught(subject: Subject) -> str | None:
-    """Return why no network can learn the answers of the model with this data in this image, or None."""
+def _unlearned(subject: Subject) -> str | None:
+    """Return why no network of this task or with these inputs is trained, or None."""
     if subject.task in _NO_LOSS:
         return _NO_LOSS[subject.task]
+    if subject.signature.is_rows_first:
+        return None
+    return "networks are trained on inputs with their rows first, and states or settings of this model have them not"
+
+
+def untaught(subject: Subject) -> str | None:
+    """Return why no network can learn the answers of the model with this data in this image, or None."""
+    if (reason := _unlearned(subject)) is not None:
+        return reason
     if not subject.training:
         return "there are no rows to learn on: set data.training"
     return NO_TORCH if find_spec("torch") is None else _one_score(subject)
@@ -140,8 +149,8 @@ def untrainable(subject: Subject) -> str | None:
         return _NO_LOSS[Task.GENERIC]
     if family(subject.native) == ESTIMATORS:
         return None
-    if subject.task in _NO_LOSS:
-        return _NO_LOSS[subject.task]
+    if (reason := _unlearned(subject)) is not None:
+        return reason
     if find_spec("torch") is None:
         return NO_TORCH
     if (reason := _one_score(subject)) is not None:

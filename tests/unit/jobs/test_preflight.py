@@ -14,16 +14,12 @@ from optimizer_jobs.machinery.formats.delivery import Opened
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.preflight.reading import check_chance, with_reading
 from optimizer_jobs.preflight.rehearsal import rehearse, techniques
-from optimizer_jobs.preflight.rows_first import check_rows_first
-from optimizer_jobs.signature import Signature, TensorSpec
 from optimizer_jobs.techniques import pruning
 from retune.api.model import Model, Task
 from retune.api.techniques import TechniqueType
 from retune.contract.results import Reason
 
 URI = "pvc://models/model.onnx"
-AUDIO = TensorSpec(name="audio", dtype="float32", shape=(-1, 576))
-SCORES = TensorSpec(name="scores", dtype="float32", shape=(-1, 2))
 
 
 def rows(labels: np.ndarray | None, **inputs: np.ndarray) -> dict[str, Rows]:
@@ -42,30 +38,6 @@ def saved(path: Path, nodes: list[onnx.NodeProto], *, width: int = 4, **weights:
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return Opened(path, check_onnx(path))
-
-
-@pytest.mark.parametrize(
-    ("extra", "says"),
-    [
-        (TensorSpec(name="sr", dtype="int64", shape=()), "input `sr` is a scalar"),
-        (TensorSpec(name="state", dtype="float32", shape=(2, -1, 128)), "input `state float32 (2, N, 128)` has 2"),
-        (TensorSpec(name="anchors", dtype="float32", shape=(1, 9)), "input `anchors float32 (1, 9)` has 1"),
-    ],
-)
-def test_an_input_that_holds_no_rows_is_named(extra: TensorSpec, says: str) -> None:
-    """A setting, a carried state and a constant are no rows; the sentence says which input it is and what to do."""
-    with pytest.raises(JobError) as refused:
-        check_rows_first(Signature(inputs=(AUDIO, extra), outputs=(SCORES,)), uri=URI)
-    assert says in refused.value.message
-    assert "audio" not in refused.value.message
-    assert "constant of the graph" in refused.value.next_step
-
-
-@pytest.mark.parametrize("first", [-1, 1])
-def test_inputs_of_one_row_count_are_rows(first: int) -> None:
-    """A free batch, and a batch that all inputs fix alike."""
-    inputs = tuple(TensorSpec(name=name, dtype="float32", shape=(first, 3)) for name in ("a", "b"))
-    check_rows_first(Signature(inputs=inputs, outputs=(SCORES,)), uri=URI)
 
 
 def test_a_model_that_takes_one_row_only_is_refused_with_the_size_that_fails(tmp_path: Path) -> None:

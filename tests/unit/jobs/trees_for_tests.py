@@ -96,8 +96,9 @@ def graph_of(ensemble: Ensemble, *, version: int) -> onnx.ModelProto:
         ["value"],
         domain=nodes.DOMAIN,
         n_targets=len(ensemble.base),
-        **({} if older else {"post_transform": 0}),
     )
+    if not older:
+        node.attribute.append(helper.make_attribute("post_transform", 0))
     if older and ensemble.base.any():
         node.attribute.append(helper.make_attribute("base_values", ensemble.base.astype(np.float32).tolist()))
     nodes.write(ensemble, node)

@@ -94,7 +94,13 @@ def run_init(arguments: argparse.Namespace, _: Console) -> int:
     """Write a manifest to standard output or to a new file."""
     _check_folders(arguments.code)
     guess = init.guess(
-        arguments.model, arguments.data, claim=arguments.claim, factory=arguments.factory, trusted=arguments.allow_code
+        arguments.model,
+        arguments.data,
+        claim=arguments.claim,
+        factory=arguments.factory,
+        trusted=arguments.allow_code,
+        inputs=arguments.input,
+        time=arguments.time,
     )
     inspected = init.inspect(
         guess, task=arguments.task, label=arguments.label, output=arguments.output_name, code=arguments.code

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from retune.api.model import Dataset, Factory, Model, ModelFormat, Task
+from retune.api.model import Dataset, Factory, InputValue, Model, ModelFormat, Task
 from retune.cli.access import AccessError
 from retune.cli.local.boosters import boosted_trees
 from retune.cli.local.jobs import Job, job_environment, run
@@ -60,6 +60,8 @@ def guess(
     claim: str,
     factory: str | None,
     trusted: bool,
+    inputs: Sequence[InputValue] = (),
+    time: str | None = None,
     roles_needed: bool = True,
 ) -> Guess:
     """Return what the names of the files say.
@@ -70,6 +72,8 @@ def guess(
         claim: Name of the PersistentVolumeClaim that is to hold the files.
         factory: `package.module:callable` that builds the network of a file of weights.
         trusted: Whether formats that run code from the file may be loaded.
+        inputs: Values of inputs that the data lacks.
+        time: Column with the time of each row.
         roles_needed: Whether the name of every data file must say what it is for; else one that does not is validation.
 
     Raises:
@@ -91,8 +95,9 @@ def guess(
         format=format_,
         factory=Factory(entry_point=factory) if factory else None,
         trust="RunsCodeFromFile" if format_.runs_code else None,
+        inputs=tuple(inputs),
     )
-    sets = {role: Dataset(uri=_uri(claim, root, files[role])) for role in ROLES if role in files}
+    sets = {role: Dataset(uri=_uri(claim, root, files[role]), time_column=time) for role in ROLES if role in files}
     return Guess(claim=claim, root=root, model=delivered, sets=sets)
 
 
@@ -178,6 +183,10 @@ def _model(model: Model, inspected: InspectResult) -> list[str]:
     lines = ["  model:", f"    uri: {model.uri}", f"    format: {model.format}", f"    task: {inspected.task}"]
     for field, name in inspected.asked.to_dict().items():
         lines += ["    outputs:", f"      {field}: {json.dumps(name)}"]
+    if model.inputs:
+        lines += ["    inputs:"]
+    for given in model.inputs:
+        lines += [f"    - {{name: {json.dumps(given.name)}, value: {json.dumps(given.value)}}}"]
     if model.factory:
         lines += ["    factory:", f"      entryPoint: {model.factory.entry_point}"]
     return [*lines, *([f"    trust: {model.trust}"] if model.trust else [])]
@@ -190,7 +199,8 @@ def _dataset(role: str, dataset: Dataset | None, contents: Mapping[str, Inspecte
         return [missing] if role != "calibration" else []
     file = contents[role]
     label = [f"      labelColumn: {json.dumps(file.label_column)}"] if file.label_column not in {None, "label"} else []
-    return [f"    {role}: # {file.rows} rows", f"      uri: {dataset.uri}", *label]
+    time = [f"      timeColumn: {json.dumps(dataset.time_column)}"] if dataset.time_column else []
+    return [f"    {role}: # {file.rows} rows", f"      uri: {dataset.uri}", *label, *time]
 
 
 def _data_files(places: Sequence[Path], *, roles_needed: bool) -> dict[str, Path]:

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 
-from retune.api.model import Task
+from retune.api.model import InputValue, Task
 from retune.cli.access import AccessError
 from retune.cli.follow import Exit
 from retune.cli.local import init, pages
@@ -17,6 +18,7 @@ from retune.cli.output import show
 from retune.contract.requests import SurveyRequest
 from retune.contract.results import SurveyResult
 
+_INPUT_HELP = "value of an input that the data lacks, such as sr=16000; may be repeated"
 CODE_HELP = "folder of your own Python code, in which model.factory is looked for; may be repeated"
 
 
@@ -33,6 +35,19 @@ def add(commands: Any) -> None:
     sub.set_defaults(local=run_inspect)
 
 
+def input_value(text: str) -> InputValue:
+    """Return the value of an input that the data lacks, from NAME=VALUE.
+
+    Raises:
+        argparse.ArgumentTypeError: It has another form, or the value is no number.
+    """
+    name, _, value = text.rpartition("=")
+    try:
+        return InputValue(name=name, value=value)
+    except ValidationError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE with a number, such as sr=16000") from error
+
+
 def add_model(sub: argparse.ArgumentParser) -> None:
     """Add what names a model, its data, and what is known about them."""
     sub.add_argument("model", type=Path, metavar="MODEL", help="model file")
@@ -40,7 +55,9 @@ def add_model(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--data", action="append", type=Path, default=[], metavar="PATH", help=data)
     sub.add_argument("--task", type=Task, choices=list(Task), help="what the model does (default: it is guessed)")
     sub.add_argument("--label", metavar="COLUMN", help="column with the labels (default: it is guessed)")
+    sub.add_argument("--time", metavar="COLUMN", help="column with the time of each row, which is no input")
     sub.add_argument("--output-name", metavar="OUTPUT", help="output with the answer (default: it is guessed)")
+    sub.add_argument("--input", action="append", type=input_value, default=[], metavar="NAME=VALUE", help=_INPUT_HELP)
     sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a file of weights")
     sub.add_argument("--code", action="append", type=Path, default=[], metavar="FOLDER", help=CODE_HELP)
     sub.add_argument("--allow-code", action="store_true", help="look into a format that runs code from the file")
@@ -69,6 +86,8 @@ def run_inspect(arguments: argparse.Namespace, console: Console) -> int:
         claim="local",
         factory=arguments.factory,
         trusted=arguments.allow_code,
+        inputs=arguments.input,
+        time=arguments.time,
         roles_needed=False,
     )
     result = init.inspect(

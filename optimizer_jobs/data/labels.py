@@ -1,0 +1,119 @@
+"""Labels of a data set as its task has them: classes, numbers, zeros and ones; or a sentence on what is wrong."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optimizer_jobs.data.cells import as_text, column_of, missing_of, spelled
+from optimizer_jobs.data.readers import Columns, UnreadableDataError
+from optimizer_jobs.signature import TEXT, Signature
+from retune.api.model import Task
+
+Array = NDArray[Any]
+
+_TABLE_AXES, _LEAST_CLASSES = 2, 2
+
+
+def labels_of(columns: Columns, *, name: str, signature: Signature, task: Task) -> Array | None:
+    """Return the labels of all rows in the form of the task; None where a task needs none and there are none.
+
+    Args:
+        columns: The data file.
+        name: The label column.
+        signature: Inputs and outputs of the model, which may rule labels out.
+        task: What the labels mean.
+
+    Raises:
+        UnreadableDataError: The labels are missing, or of another form; the sentence names column and rows.
+    """
+    if not task.has_labels and name not in columns.names:
+        return None
+    values = column_of(columns, name)
+    if task in {Task.MULTI_LABEL, Task.GENERIC}:
+        return values if task is Task.GENERIC else _as_sets(values, name)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim == _TABLE_AXES and task is Task.REGRESSION:
+        return np.stack([_as_numbers(part, name) for part in values.T], axis=1)
+    if values.ndim != 1:
+        raise UnreadableDataError(f"label column {name!r} has shape {values.shape}; it needs one label a row.")
+    if not len(values):
+        raise UnreadableDataError("the data set has no rows.")
+    if task is Task.REGRESSION:
+        return _as_numbers(spelled(values, f"label column {name!r}"), name)
+    labels = _as_labels(values, name)
+    if not task.has_labels:
+        return labels
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        raise UnreadableDataError(
+            f"label column {name!r} has one class only ({classes[0]!s}) in all {len(labels)} rows."
+        )
+    _check_classes(classes, name, signature=signature)
+    return labels
+
+
+def _as_sets(values: Array, name: str) -> Array:
+    """Return zeros and ones (N, L) as int64; refuse another shape and other values."""
+    if values.ndim != _TABLE_AXES or values.dtype.kind not in "biuf":
+        raise UnreadableDataError(
+            f"label column {name!r} has type {values.dtype} and shape {values.shape}; several labels a row are numbers "
+            "of shape (rows, labels)."
+        )
+    others = int((~np.isin(values, (0, 1))).any(axis=1).sum())
+    if others:
+        raise UnreadableDataError(f"label column {name!r} is neither 0 nor 1 in {others} of {len(values)} rows.")
+    return values.astype(np.int64)
+
+
+def _as_numbers(values: Array, name: str) -> Array:
+    """Return the numbers to predict as float64; refuse other types, missing values and a single constant."""
+    if values.dtype.kind not in "biuf":
+        raise UnreadableDataError(f"label column {name!r} has type {values.dtype}; a regression predicts numbers.")
+    numbers = values.astype(np.float64)
+    missing = int((~np.isfinite(numbers)).sum())
+    if missing:
+        raise UnreadableDataError(f"label column {name!r} is missing or infinite in {missing} of {len(values)} rows.")
+    if numbers.min() == numbers.max():
+        raise UnreadableDataError(f"label column {name!r} is {numbers[0]:g} in all {len(values)} rows.")
+    return numbers
+
+
+def _as_labels(values: Array, name: str) -> Array:
+    """Return labels as int64 or text; refuse missing values and fractions."""
+    missing = missing_of(values)
+    if missing.any():
+        raise UnreadableDataError(
+            f"label column {name!r} is missing (empty or NaN) in {missing.sum()} of {len(values)} rows."
+        )
+    if values.dtype.kind in "OUS":
+        return np.asarray([as_text(text) for text in values])
+    if values.dtype.kind not in "biuf":
+        raise UnreadableDataError(f"label column {name!r} has type {values.dtype}; a label is a whole number or text.")
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int64)
+    fractional = whole != values
+    if fractional.any():
+        raise UnreadableDataError(
+            f"label column {name!r} is not a whole number in {fractional.sum()} of {len(values)} rows."
+        )
+    return whole
+
+
+def _check_classes(classes: Array, name: str, *, signature: Signature) -> None:
+    """Refuse labels that the model can never answer: text instead of numbers, or a class without a score."""
+    answer = signature.label_output
+    widths = {spec.shape[-1] for spec in signature.outputs if spec.is_float and len(spec.shape) == _TABLE_AXES}
+    textual = classes.dtype.kind == "U"
+    if answer is not None and (answer.dtype == TEXT) != textual:
+        wanted = "text" if answer.dtype == TEXT else "whole numbers"
+        raise UnreadableDataError(f"label column {name!r} holds {classes.dtype}, but the model answers {wanted}.")
+    if answer is not None or textual or not widths or min(widths) < _LEAST_CLASSES:
+        return
+    widest = max(widths)
+    if len(classes) > widest or (len(classes) not in widths and not (classes[0] >= 0 and classes[-1] < widest)):
+        raise UnreadableDataError(
+            f"label column {name!r} has {len(classes)} classes from {classes[0]} to {classes[-1]}, but the model "
+            f"scores 0 to {widest - 1}: name the classes in model.classes."
+        )
