@@ -18,13 +18,14 @@ from optimizer_jobs.measure.answers import UnfitAnswersError, answer_as
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.latency import interleave_until
-from optimizer_jobs.measure.quality import MAIN, evaluate
+from optimizer_jobs.measure.quality import evaluate, measured_metrics
 from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.measure.yardstick import PLAIN, Yardstick
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
 from optimizer_jobs.models.engine import EngineError, EngineOptions, Session
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.runtime import open_model, open_session
-from optimizer_jobs.preflight.reading import check_chance, with_reading
+from optimizer_jobs.preflight.reading import check_chance, check_costs, with_reading
 from optimizer_jobs.preflight.refusal import cannot_run
 from optimizer_jobs.preflight.rehearsal import rehearse, techniques
 from optimizer_jobs.preflight.rows_first import check_rows_first
@@ -67,6 +68,7 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
     step(3, _STEPS, text="reading and checking the data, and asking the model a few rows", about="5 s")
     splits = read_splits(specs_of(request.data), opened, task=request.model.task, into=scratch / "data")
     opened = with_reading(opened, request.model, splits["validation"], batch=request.serving.batch_size)
+    check_costs(opened, request.model, splits)
     check_chance(opened, request.model, splits, batch=request.serving.batch_size)
     _rehearse(request, opened, splits)
     step(4, _STEPS, text=f"publishing version 1 to {request.store}", about="5 s")
@@ -93,7 +95,14 @@ def _measured(request: BaselineRequest, bundle: Bundle, splits: Mapping[str, Row
     held_out = joined([splits[name] for name in ("validation", "test") if name in splits])
     store_reference(request.store, bundle.digest, session, held_out, seed=request.seed)
     rows = splits.get("test", splits["validation"])
-    return measure(session, rows, bundle=bundle, seed=request.seed, batch=request.serving.batch_size)
+    return measure(
+        session,
+        rows,
+        bundle=bundle,
+        seed=request.seed,
+        batch=request.serving.batch_size,
+        yardstick=Yardstick.of_model(request.model),
+    )
 
 
 def _rehearse(request: BaselineRequest, opened: Opened, splits: Mapping[str, Rows]) -> None:
@@ -105,7 +114,9 @@ def _rehearse(request: BaselineRequest, opened: Opened, splits: Mapping[str, Row
             say(f"  {kind} cannot be used: {reason}")
 
 
-def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: int = 1) -> tuple[Measurement, ...]:
+def measure(
+    session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: int = 1, yardstick: Yardstick = PLAIN
+) -> tuple[Measurement, ...]:
     """Measure a model.
 
     Args:
@@ -114,16 +125,18 @@ def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, batch: i
         bundle: The model's bundle.
         seed: Seed of the latency measurement.
         batch: Rows of one request.
+        yardstick: What the owner measures quality by.
 
     Returns:
-        The quality metrics of the task, latency percentiles in milliseconds for a request, and the size, each with its
-        interval.
+        The quality metrics of the task and of the owner, latency percentiles in milliseconds for a request, and the
+        size, each with its interval.
 
     Raises:
         UnfitAnswersError: The outputs do not fit the task.
     """
     answers = answer_as(bundle.manifest, session, rows, batch=batch)
-    measured = {metric: evaluate(metric, answers, rows) for metric in MAIN[bundle.manifest.task]}
+    metrics = measured_metrics(bundle.manifest.task, (), yardstick)
+    measured = {metric: evaluate(metric, answers, rows, yardstick=yardstick) for metric in metrics}
     quality = {metric: own_interval(measured[metric])(CONFIDENCE) for metric in measured}
     size = Interval.exact(bundle.manifest.size_bytes)
     numbers = {**quality, **_latency(session, rows, seed=seed, batch=batch), Metric.SIZE_BYTES: size}

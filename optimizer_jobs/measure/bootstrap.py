@@ -6,7 +6,7 @@ and two models are always resampled together. Source: B. Efron, JASA 82 (1987), 
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,14 @@ class Resampled:
     """(P,): contribution of each part of the rows to the estimate, centred on 0."""
     rows: int
     """The number of rows of equal weight that are as much evidence."""
+    flip: float = 0.0
+    """Most that one row can change by, where most rows do not change; 0 where all do a little."""
+    evidence: int = 1
+    """The number of independent pieces of evidence: of rows, or of blocks of them."""
+    least: float = -math.inf
+    """Smallest value that is possible."""
+    most: float = math.inf
+    """Largest value that is possible."""
 
     @property
     def standard_error(self) -> float:
@@ -46,16 +54,23 @@ class Resampled:
 
     @property
     def spread(self) -> float:
-        """Standard deviation of one row's contribution."""
-        return float(self.influence.std() * math.sqrt(self.rows / len(self.influence)))
+        """Standard deviation of one row's contribution; not below that of one row that changes."""
+        seen = float(self.influence.std() * math.sqrt(self.rows / len(self.influence)))
+        return max(seen, self.flip / math.sqrt(self.evidence + 1))
 
     def interval(self, confidence: float) -> Interval:
-        """Return the BCa interval at a confidence (0..1), widened to contain the estimate if necessary."""
+        """Return the BCa interval at a confidence (0..1), widened to contain the estimate if necessary.
+
+        Resampling cannot see what no row shows: without a single changed row, each resample is the same. So where rows
+        change rarely, the ends are at least as far off as Tango's and Wilson's are for rows that do not change.
+        """
         if not len(self.draws):
             return Interval(self.value, low=-math.inf, high=math.inf, samples=self.rows)
         low, high = np.quantile(self.draws, self._levels(confidence))
-        least, most = min(float(low), self.value), max(float(high), self.value)
-        return Interval(self.value, low=least, high=most, samples=self.rows)
+        squared = float(norm.ppf(0.5 + confidence / 2)) ** 2
+        unseen = self.flip * squared / (self.evidence + squared)
+        low, high = min(float(low), self.value - unseen), max(float(high), self.value + unseen)
+        return Interval(self.value, low=max(low, self.least), high=min(high, self.most), samples=self.rows)
 
     @property
     def p_value(self) -> float:
@@ -74,7 +89,8 @@ class Resampled:
 
 def resampled(evaluation: Evaluation) -> Resampled:
     """Resample a metric of one model."""
-    return _resampled(evaluation.at, evaluation, value=evaluation.value)
+    drawn = _resampled(evaluation.at, evaluation, value=evaluation.value)
+    return replace(drawn, least=0.0, most=evaluation.flip) if evaluation.flip else drawn
 
 
 def resampled_difference(champion: Evaluation, candidate: Evaluation) -> Resampled:
@@ -106,7 +122,14 @@ def _resampled(at: At, evaluation: Evaluation, *, value: float) -> Resampled:
         draws = np.concatenate([of_blocks(weights) for weights in _weights(blocks, rows=evaluation.rows)])
     defined = draws[np.isfinite(draws)]
     known = defined if len(defined) >= _LEAST_DEFINED * DRAWS else defined[:0]
-    return Resampled(value, known, _influence(of_blocks, value=value, rows=blocks), evaluation.effective)
+    return Resampled(
+        value=value,
+        draws=known,
+        influence=_influence(of_blocks, value=value, rows=blocks),
+        rows=evaluation.effective,
+        flip=evaluation.flip,
+        evidence=evaluation.evidence,
+    )
 
 
 def _blocks(evaluation: Evaluation) -> int:

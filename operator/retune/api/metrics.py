@@ -58,6 +58,8 @@ class Metric(StrEnum):
     """Share of the log loss of always answering the classes' shares that the model's probabilities take away."""
     D2_BRIER = "d2_brier_score"
     """Share of the Brier score of always answering the classes' shares that the model's probabilities take away."""
+    EXPECTED_COST = "expected_cost"
+    """Mean cost of a row's answer by model.costs; without them, the share of rows classified wrong."""
     ROBUST_ACCURACY = "robust_accuracy"
     """Share of rows classified right under the attack of technique AdversarialTraining's settings."""
     MAE = "mae"
@@ -155,7 +157,7 @@ _TASKS: dict[Metric, tuple[Task, ...]] = {
     **dict.fromkeys(RANKING, (Task.CLASSIFICATION, Task.REGRESSION)),
     Metric.FIDELITY: tuple(Task),
 }
-_LOSSES = frozenset({Metric.LOG_LOSS, Metric.BRIER_SCORE})
+_LOSSES = frozenset({Metric.LOG_LOSS, Metric.BRIER_SCORE, Metric.EXPECTED_COST})
 SHARES = (
     *(metric for metric in _OF_CLASSES if metric not in _LOSSES),
     Metric.R2,

@@ -97,6 +97,26 @@ class Outputs(ApiModel):
     """What the scores are. Left out: probabilities where they are between 0 and 1, else logits."""
 
 
+class Cost(ApiModel):
+    """What one kind of answer costs."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                if_decimal("self.cost", "double(self.cost) >= 0.0"),
+                "a cost is at least 0: add the same amount to all costs of a label, right answers included",
+            ),
+        )
+    )
+
+    actual: Label
+    """Label of the row."""
+    predicted: Label
+    """What the model answers."""
+    cost: Decimal
+    """What that costs, in whatever unit all costs share; at least 0."""
+
+
 class Model(ApiModel):
     """The model as it was delivered; it becomes version 1."""
 
@@ -117,9 +137,9 @@ class Model(ApiModel):
                 "model.digest pins the file and cannot be combined with model.updatePolicy: Follow",
             ),
             (
-                "!(has(self.threshold) || has(self.positiveLabel) || has(self.classes)) || "
+                "!(has(self.threshold) || has(self.positiveLabel) || has(self.classes) || has(self.costs)) || "
                 "self.task == 'Classification'",
-                "threshold, positiveLabel and classes belong to model.task Classification",
+                "threshold, positiveLabel, classes and costs belong to model.task Classification",
             ),
             (
                 "!has(self.threshold) || "
@@ -156,6 +176,11 @@ class Model(ApiModel):
     positive_label: Label | None = None
     """The class that precision, recall, f1 and average_precision are about. Left out: of two classes the one with less
     than a tenth of the rows, else the second."""
+    costs: tuple[Cost, ...] | None = Field(
+        default=None, min_length=1, max_length=256, json_schema_extra=map_list("actual", "predicted")
+    )
+    """What answers cost, for metric expected_cost. What is not listed costs 0 where it is right, and 1 where it is
+    wrong. Costs only measure: the model's own answer decides, or model.threshold."""
 
 
 class DatasetFormat(StrEnum):

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from retune.api.base import ApiModel
 from retune.api.bounds import Address, Hash
-from retune.api.model import Data, Dataset, Model, Task
+from retune.api.model import Cost, Data, Dataset, Model, Task
 from retune.api.monitoring import Drift, Production, Quality, Refresh
 from retune.api.objectives import Objective, Selection
 from retune.api.search import Search, Serving
@@ -72,7 +72,14 @@ class BaselineRequest(Document):
     seed: int = 0
 
 
-class SearchRequest(Document):
+class Measured(Document):
+    """A request whose Job measures by what the owner says of quality."""
+
+    costs: tuple[Cost, ...] = ()
+    """What answers of a classifier cost, for metric expected_cost."""
+
+
+class SearchRequest(Measured):
     """Explore combinations; every worker of the Indexed Job gets the same request."""
 
     command: Literal["search"] = "search"
@@ -125,7 +132,7 @@ class Followed(Document):
     """Digest of the file that was measured."""
 
 
-class CheckRequest(Document):
+class CheckRequest(Measured):
     """Judge one window of production data, once."""
 
     command: Literal["check"] = "check"

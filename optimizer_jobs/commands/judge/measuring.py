@@ -153,9 +153,10 @@ def _scores(
     entrant: Entrant, answers: Answers, *, reference: Answers, rows: Rows, rules: Rules, attack: str | None
 ) -> dict[Metric, Evaluation]:
     """Return the quality metrics of the objectives and of the task, those of the objectives first."""
-    metrics = measured_metrics(entrant.bundle.manifest.task, rules.objectives)
+    metrics = measured_metrics(entrant.bundle.manifest.task, rules.objectives, rules.yardstick)
+    score = partial(evaluate, answers=answers, rows=rows, reference=reference, yardstick=rules.yardstick)
     try:
-        scored = {metric: evaluate(metric, answers, rows, reference=reference) for metric in metrics}
+        scored = {metric: score(metric) for metric in metrics}
     except UnfitAnswersError as error:
         raise _unfit(entrant, error) from error
     if attack is not None:

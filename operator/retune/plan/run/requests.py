@@ -20,6 +20,7 @@ def asked_of(spec: ModelOptimizationSpec) -> dict[str, object]:
         "chosen_by_default": spec.objectives is None,
         "selection": spec.selection,
         "techniques": spec.techniques,
+        "costs": spec.model.costs or (),
         "search": spec.search,
         "serving": spec.serving,
     }

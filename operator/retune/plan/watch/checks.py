@@ -186,6 +186,7 @@ def _request(draft: Draft, spec: Monitoring, champion: Version, store: str, wind
         production=spec.production,
         drift=spec.drifting,
         quality=spec.judging,
+        costs=draft.spec.model.costs or (),
         reference=draft.spec.data.validation,
         min_samples=spec.min_samples,
         max_samples=spec.max_samples,
