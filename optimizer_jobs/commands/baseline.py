@@ -135,6 +135,8 @@ def measure(
         UnfitAnswersError: The outputs do not fit the task.
     """
     answers = answer_as(bundle.manifest, session, rows, batch=batch)
+    if yardstick.custom is not None:
+        evaluate(Metric.CUSTOM, answers, rows, yardstick=yardstick)  # a fault of the code shows before a run is spent
     metrics = measured_metrics(bundle.manifest.task, (), yardstick)
     measured = {metric: evaluate(metric, answers, rows, yardstick=yardstick) for metric in metrics}
     quality = {metric: own_interval(measured[metric])(CONFIDENCE) for metric in measured}

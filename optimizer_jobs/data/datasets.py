@@ -165,6 +165,8 @@ def _labels(columns: Columns, *, name: str, signature: Signature, task: Task) ->
     values = _column(columns, name)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
+    if values.ndim > 1 and task is Task.EMBEDDING and values.dtype.kind in "biufUS":
+        return values  # boxes, masks or sequences, which only a metric of the owner's own can read
     if values.ndim == _TABLE_AXES and task is Task.REGRESSION:
         return np.stack([_as_numbers(part, name) for part in values.T], axis=1)
     if values.ndim != 1:

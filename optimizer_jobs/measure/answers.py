@@ -4,7 +4,7 @@ Answers are kept row by row, so that two models can be compared on the same rows
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,8 @@ class Answers:
     numbers."""
     is_embedding: bool = False
     """Whether the values of a row are one vector, whose direction counts."""
+    outputs: Mapping[str, Array] = field(default_factory=dict)
+    """Every output by name, with shape (N, ...), for metrics of the owner's own; empty where they were not kept."""
 
     @property
     def numbers(self) -> Floats:
@@ -80,7 +82,8 @@ class Answers:
         """Return the answers to the rows at `indices`: integers (M,) or a mask (N,)."""
         predictions = None if self.predictions is None else self.predictions.take(indices)
         values = None if self.values is None else self.values[indices]
-        return Answers(predictions, values, self.is_embedding)
+        outputs = {name: output[indices] for name, output in self.outputs.items()}
+        return Answers(predictions, values, self.is_embedding, outputs)
 
 
 def answer(
@@ -131,9 +134,10 @@ def answers_of(
 ) -> Answers:
     """Return the answers in values of every output (rows, ...) by name; arguments and errors are those of `answer`."""
     if task is Task.CLASSIFICATION:
-        return Answers(predictions=predictions_of(outputs, rows=rows, classes=classes, reading=reading))
+        predictions = predictions_of(outputs, rows=rows, classes=classes, reading=reading)
+        return Answers(predictions=predictions, outputs=outputs)
     values = _numbers_of(outputs, rows=rows, task=task, reading=reading or _ANYTHING)
-    return Answers(values=values, is_embedding=task is Task.EMBEDDING)
+    return Answers(values=values, is_embedding=task is Task.EMBEDDING, outputs=outputs)
 
 
 def predict(

@@ -16,13 +16,14 @@ from optimizer_jobs.measure.answers import (
     cosines,
     spelled,
 )
+from optimizer_jobs.measure.custom import evaluate_custom
 from optimizer_jobs.measure.metrics.classification import evaluate_classes
 from optimizer_jobs.measure.metrics.costs import expected_cost
 from optimizer_jobs.measure.metrics.evaluation import ROWS, Evaluation, mean_of
 from optimizer_jobs.measure.metrics.ranking import evaluate_order
 from optimizer_jobs.measure.metrics.regression import evaluate_numbers
 from optimizer_jobs.measure.yardstick import PLAIN, Yardstick
-from retune.api.metrics import RANKING, Metric, MetricKind
+from retune.api.metrics import CUSTOM, RANKING, Metric, MetricKind
 from retune.api.model import Task
 from retune.api.objectives import Objective
 
@@ -66,7 +67,9 @@ def evaluate(
     Raises:
         UnfitAnswersError: The answers or the rows lack what the metric needs.
     """
-    if metric is Metric.EXPECTED_COST:
+    if metric in CUSTOM:
+        plain = evaluate_custom(metric, yardstick.custom, answers.outputs, rows)
+    elif metric is Metric.EXPECTED_COST:
         plain = expected_cost(_classified(metric, answers), rows, yardstick.costs)
     else:
         plain = _evaluate(metric, answers, rows, answers if reference is None else reference)

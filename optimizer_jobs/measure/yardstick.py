@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from retune.api.model import Cost, Model
+from retune.api.model import Cost, CustomMetric, Model
 from retune.contract.requests import Measured
 
 
@@ -13,20 +13,23 @@ class Yardstick:
 
     costs: tuple[Cost, ...] = ()
     """What answers of a classifier cost."""
+    custom: CustomMetric | None = None
+    """Code of the owner's own that measures quality."""
 
     @classmethod
     def of(cls, request: Measured) -> "Yardstick":
         """Return what a request says."""
-        return cls(costs=request.costs)
+        return cls(costs=request.costs, custom=request.custom_metric)
 
     @classmethod
     def of_model(cls, model: Model) -> "Yardstick":
         """Return what `spec.model` says."""
-        return cls(costs=model.costs or ())
+        return cls(costs=model.costs or (), custom=model.custom_metric)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON; empty where the owner says nothing."""
-        return {"costs": [cost.to_dict() for cost in self.costs]} if self.costs else {}
+        costs = {"costs": [cost.to_dict() for cost in self.costs]} if self.costs else {}
+        return costs | ({"custom": self.custom.to_dict()} if self.custom else {})
 
 
 PLAIN = Yardstick()

@@ -93,6 +93,10 @@ class Metric(StrEnum):
     """Mean over the groups of one divided by the place of the first relevant row."""
     FIDELITY = "fidelity"
     """How alike the answers are to those of the model as delivered, from 0 to 1; needs no labels."""
+    CUSTOM = "custom"
+    """What model.customMetric returns, where more is better."""
+    CUSTOM_LOSS = "custom_loss"
+    """What model.customMetric returns, where less is better."""
     LATENCY_P50_MS = "latency_p50_ms"
     LATENCY_P95_MS = "latency_p95_ms"
     THROUGHPUT_RPS = "throughput_rps"
@@ -138,6 +142,8 @@ RANKING = (
     Metric.MRR,
 )
 """Metrics of how rows are ordered within their group."""
+CUSTOM = (Metric.CUSTOM, Metric.CUSTOM_LOSS)
+"""Metrics that the owner's own code computes."""
 _OF_CLASSES = tuple(Metric)[: tuple(Metric).index(Metric.MAE)]
 _OF_NUMBERS = (
     Metric.RMSE,
@@ -156,6 +162,7 @@ _TASKS: dict[Metric, tuple[Task, ...]] = {
     **dict.fromkeys(_OF_VECTORS, (Task.EMBEDDING,)),
     **dict.fromkeys(RANKING, (Task.CLASSIFICATION, Task.REGRESSION)),
     Metric.FIDELITY: tuple(Task),
+    **dict.fromkeys(CUSTOM, tuple(Task)),
 }
 _LOSSES = frozenset({Metric.LOG_LOSS, Metric.BRIER_SCORE, Metric.EXPECTED_COST})
 SHARES = (
@@ -167,7 +174,7 @@ SHARES = (
 )
 """Metrics that are at most 1."""
 _LATENCIES = frozenset({Metric.LATENCY_P50_MS, Metric.LATENCY_P95_MS})
-_HIGHER = frozenset({*SHARES, Metric.THROUGHPUT_RPS})
+_HIGHER = frozenset({*SHARES, Metric.CUSTOM, Metric.THROUGHPUT_RPS})
 
 
 def quality_metrics(task: Task) -> tuple[Metric, ...]:

@@ -49,8 +49,17 @@ class Task(StrEnum):
     EMBEDDING = "Embedding"
 
 
+def _entry_point(what: str) -> Text:
+    """Return the marker of a text that names a callable; `what` is what it is called in a refusal."""
+    return Text(
+        pattern=r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*",
+        max_length=256,
+        message=f"a {what} is named package.module:callable",
+    )
+
+
 class FactoryArgument(ApiModel):
-    """One keyword argument of the factory."""
+    """One keyword argument."""
 
     name: Annotated[
         str,
@@ -68,14 +77,7 @@ class FactoryArgument(ApiModel):
 class Factory(ApiModel):
     """Code in the Job's image that builds the network whose weights the file holds."""
 
-    entry_point: Annotated[
-        str,
-        Text(
-            pattern=r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*",
-            max_length=256,
-            message="a factory is named package.module:callable",
-        ),
-    ]
+    entry_point: Annotated[str, _entry_point("factory")]
     """`package.module:callable`; called with the arguments, it returns a torch.nn.Module."""
     arguments: tuple[FactoryArgument, ...] = Field(default=(), max_length=32, json_schema_extra=map_list("name"))
     """Keyword arguments that it is called with."""
@@ -95,6 +97,18 @@ class Outputs(ApiModel):
     numbers or the embedding."""
     scale: Literal["Probabilities", "Logits"] | None = None
     """What the scores are. Left out: probabilities where they are between 0 and 1, else logits."""
+
+
+class CustomMetric(ApiModel):
+    """Code in the Job's image that says how good answers are, for metrics custom and custom_loss."""
+
+    entry_point: Annotated[str, _entry_point("metric")]
+    """`package.module:callable`, a function with parameters `outputs` (every output of the model by its name, a NumPy
+    array with one row a row), `labels` (an array with one row a row), and the arguments. It returns an array with one
+    number a row, whose mean is the metric, or one number for all rows, which is then computed on rows drawn again. A
+    metric is at least 0."""
+    arguments: tuple[FactoryArgument, ...] = Field(default=(), max_length=32, json_schema_extra=map_list("name"))
+    """Keyword arguments that it is called with."""
 
 
 class Cost(ApiModel):
@@ -181,6 +195,9 @@ class Model(ApiModel):
     )
     """What answers cost, for metric expected_cost. What is not listed costs 0 where it is right, and 1 where it is
     wrong. Costs only measure: the model's own answer decides, or model.threshold."""
+    custom_metric: CustomMetric | None = None
+    """Code of your own that measures quality, as metric custom or custom_loss. Labels of task Embedding may then have
+    any shape, such as boxes or masks."""
 
 
 class DatasetFormat(StrEnum):

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from retune.api.base import ApiModel
 from retune.api.bounds import Address, Hash
-from retune.api.model import Cost, Data, Dataset, Model, Task
+from retune.api.model import Cost, CustomMetric, Data, Dataset, Model, Task
 from retune.api.monitoring import Drift, Production, Quality, Refresh
 from retune.api.objectives import Objective, Selection
 from retune.api.search import Search, Serving
@@ -77,6 +77,8 @@ class Measured(Document):
 
     costs: tuple[Cost, ...] = ()
     """What answers of a classifier cost, for metric expected_cost."""
+    custom_metric: CustomMetric | None = None
+    """Code of the owner's own, for metrics custom and custom_loss."""
 
 
 class SearchRequest(Measured):

@@ -17,6 +17,7 @@ from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.robust.attack import method_for, withstood
 from optimizer_jobs.measure.answers import Answers, UnfitAnswersError, answer_as
+from optimizer_jobs.measure.custom import CustomMetricError
 from optimizer_jobs.measure.latency import Effort, Timings, aa_check, interleave_until, ratio
 from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
 from optimizer_jobs.measure.quality import counted, evaluate, measured_metrics
@@ -167,6 +168,8 @@ def _scores(
 
 
 def _unfit(entrant: Entrant, error: UnfitAnswersError) -> JobError:
+    if isinstance(error, CustomMetricError):
+        return error.refusal
     fix = "Give a model whose outputs fit spec.model.task and the objectives."
     return JobError(Reason.MODEL_INVALID, entrant.ref.uri, f"{error}.", fix)
 

@@ -40,6 +40,9 @@ class Evaluation:
     flip: float = 0.0
     """Most that one row's score can change by where scores are as coarse as right and wrong, so that rows without a
     change are little evidence that there is none; 0 where scores are fine."""
+    redrawn: Callable[[int], Floats] | None = None
+    """Takes a number D of draws and returns the metric's values (D,) on them, or fewer where time is over; for metrics
+    that are no function of weights. None where `at` gives them."""
     weights: Floats | None = None
     """How much each row counts (N,), which `value` and `at` already contain; None where all count alike."""
 

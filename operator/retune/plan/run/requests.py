@@ -21,6 +21,7 @@ def asked_of(spec: ModelOptimizationSpec) -> dict[str, object]:
         "selection": spec.selection,
         "techniques": spec.techniques,
         "costs": spec.model.costs or (),
+        "custom_metric": spec.model.custom_metric,
         "search": spec.search,
         "serving": spec.serving,
     }
