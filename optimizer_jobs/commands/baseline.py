@@ -20,14 +20,15 @@ from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.latency import interleave_until
 from optimizer_jobs.measure.mix import ONE_ROW, Mix, only, usual_size
-from optimizer_jobs.measure.quality import MAIN, evaluate
+from optimizer_jobs.measure.quality import evaluate, measured_metrics
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.measure.unfit import UnfitAnswersError
+from optimizer_jobs.measure.yardstick import PLAIN, Yardstick
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, open_bundle, publish
 from optimizer_jobs.models.engine import EngineError, EngineOptions, Session
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.runtime import open_model, open_session
-from optimizer_jobs.preflight.reading import check_chance, with_reading
+from optimizer_jobs.preflight.reading import check_chance, check_costs, with_reading
 from optimizer_jobs.preflight.refusal import cannot_run
 from optimizer_jobs.preflight.rehearsal import rehearse, techniques
 from optimizer_jobs.preflight.rows_first import check_rows
@@ -73,6 +74,7 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
     splits = read_splits(specs_of(request.data), opened, task=request.model.task, into=scratch / "data")
     usual = usual_size(request.serving.mix)
     opened = with_reading(opened, request.model, splits["validation"], batch=usual)
+    check_costs(opened, request.model, splits)
     check_chance(opened, request.model, splits, batch=usual)
     _rehearse(request, opened, splits)
     step(4, _STEPS, text=f"publishing version 1 to {request.store}", about="5 s")
@@ -101,7 +103,9 @@ def _measured(request: BaselineRequest, bundle: Bundle, splits: Mapping[str, Row
     held_out = joined([splits[name] for name in ("validation", "test") if name in splits])
     store_reference(request.store, bundle.digest, session, held_out, seed=request.seed)
     rows = splits.get("test", splits["validation"])
-    return measure(session, rows, bundle=bundle, seed=request.seed, mix=request.serving.mix)
+    yardstick = Yardstick.of_model(request.model)
+    mix, seed = request.serving.mix, request.seed
+    return measure(session, rows, bundle=bundle, seed=seed, mix=mix, yardstick=yardstick)
 
 
 def _served(
@@ -136,7 +140,9 @@ def _rehearse(request: BaselineRequest, opened: Opened, splits: Mapping[str, Row
             say(f"  {kind} cannot be used: {reason}")
 
 
-def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, mix: Mix = ONE_ROW) -> tuple[Measurement, ...]:
+def measure(
+    session: Session, rows: Rows, *, bundle: Bundle, seed: int, mix: Mix = ONE_ROW, yardstick: Yardstick = PLAIN
+) -> tuple[Measurement, ...]:
     """Measure a model.
 
     Args:
@@ -145,17 +151,21 @@ def measure(session: Session, rows: Rows, *, bundle: Bundle, seed: int, mix: Mix
         bundle: The model's bundle.
         seed: Seed of the latency measurement.
         mix: Sizes of the requests, in rows, with their shares; quality is that of the most frequent size.
+        yardstick: What the owner measures quality by.
 
     Returns:
-        The quality metrics of the task, latency percentiles in milliseconds for a request, and the size, each with its
-        interval.
+        The quality metrics of the task and of the owner, latency percentiles in milliseconds for a request, and the
+        size, each with its interval.
 
     Raises:
         UnfitAnswersError: The outputs do not fit the task.
     """
     mix = only(session.signature.batch) if session.signature.batch else mix
     answers = answer_as(bundle.manifest, session, rows, batch=usual_size(mix))
-    measured = {metric: evaluate(metric, answers, rows) for metric in MAIN[bundle.manifest.task]}
+    if yardstick.custom is not None:
+        evaluate(Metric.CUSTOM, answers, rows, yardstick=yardstick)  # a fault of the code shows before a run is spent
+    metrics = measured_metrics(bundle.manifest.task, (), yardstick)
+    measured = {metric: evaluate(metric, answers, rows, yardstick=yardstick) for metric in metrics}
     quality = {metric: own_interval(measured[metric])(CONFIDENCE) for metric in measured}
     size = Interval.exact(bundle.manifest.size_bytes)
     numbers = {**quality, **_latency(session, rows, seed=seed, mix=mix), Metric.SIZE_BYTES: size}

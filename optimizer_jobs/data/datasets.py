@@ -16,6 +16,7 @@ from optimizer_jobs.data.fetch import fetch
 from optimizer_jobs.data.labels import labels_of
 from optimizer_jobs.data.readers import Columns, UnreadableDataError, open_columns
 from optimizer_jobs.data.times import Times, times_of
+from optimizer_jobs.data.weights import effective_rows, weights_of
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 from retune.api.model import Dataset, DatasetFormat, Task
@@ -33,8 +34,6 @@ _TABLE_AXES, _LEAST_CLASSES = 2, 2
 _FORMATS = {".npz": DatasetFormat.NPZ, ".parquet": DatasetFormat.PARQUET, ".csv": DatasetFormat.CSV}
 _SHOWN, _CELL = 20, 40
 """Columns that a sentence names, and characters of a cell, at most."""
-_ROUNDING = 1e-9
-"""What an effective number of rows may be off by, so that equal weights count whole rows."""
 _FIX = "Correct the file and, where the spec gives a digest, the digest."
 
 
@@ -80,12 +79,6 @@ class Rows:
         return len(self) if self.weights is None else effective_rows(self.weights)
 
 
-def effective_rows(weights: NDArray[np.float64]) -> int:
-    """Return how many rows of equal weight are as much evidence as rows of these weights (N,), at least 1."""
-    largest = weights / max(float(weights.max()), float(np.finfo(np.float64).tiny))
-    return max(1, int(largest.sum() ** 2 / max(float(np.square(largest).sum()), 1.0) + _ROUNDING))
-
-
 def joined(parts: Sequence[Rows]) -> Rows:
     """Return the rows of all parts, in order. They have labels, groups or weights only if every part has."""
     inputs = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
@@ -128,7 +121,8 @@ def read_dataset(
         columns = open_columns(file.path, format_of(spec), limit_bytes=limit_bytes, csv_format=spec.csv)
         labels = labels_of(columns, name=spec.label_column, signature=signature, task=task)
         groups = None if spec.group_column is None else _groups(columns, spec.group_column)
-        weights = None if spec.weight_column is None else _weights(columns, spec.weight_column)
+        name = spec.weight_column
+        weights = None if name is None else weights_of(column_of(columns, name), name, place=columns.place)
         times = None if spec.time_column is None else times_of(columns, spec.time_column)
         inputs = _inputs(columns, signature, aside={spec.label_column, *spec.asides}, missing=missing)
         beside = {spec.group_column: groups, spec.weight_column: weights}
@@ -172,25 +166,6 @@ def _groups(columns: Columns, name: str) -> Array:
     if values.ndim != 1 or missing:
         raise UnreadableDataError(f"group column {name!r} needs one value a row; {missing} of {len(values)} are empty.")
     return np.asarray([str(value) for value in values])
-
-
-def _weights(columns: Columns, name: str) -> NDArray[np.float64]:
-    """Return the weight (N,) of each row; refuse what is no number of at least 0, and weights that are all 0."""
-    values = column_of(columns, name)
-    if values.ndim != 1 or values.dtype.kind not in "biuf":
-        raise UnreadableDataError(
-            f"weight column {name!r} has type {values.dtype}{list(values.shape)}; it needs one number a row."
-        )
-    weights = values.astype(np.float64)
-    bad = ~np.isfinite(weights) | (weights < 0)
-    if bad.any():
-        raise UnreadableDataError(
-            f"weight column {name!r} is missing, infinite or below 0 in {bad.sum()} of {len(weights)} rows, first in "
-            f"{columns.place(int(np.argmax(bad)))}."
-        )
-    if not weights.any():
-        raise UnreadableDataError(f"weight column {name!r} is 0 in all {len(weights)} rows, so nothing counts.")
-    return weights
 
 
 def _check_rows(inputs: Mapping[str, Array], labels: Array | None) -> None:

@@ -30,8 +30,10 @@ def labels_of(columns: Columns, *, name: str, signature: Signature, task: Task) 
     if not task.has_labels and name not in columns.names:
         return None
     values = column_of(columns, name)
-    if task in {Task.MULTI_LABEL, Task.GENERIC}:
-        return values if task is Task.GENERIC else _as_sets(values, name)
+    if task is Task.GENERIC or (task is Task.EMBEDDING and _are_arrays(values)):
+        return values
+    if task is Task.MULTI_LABEL:
+        return _as_sets(values, name)
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == _TABLE_AXES and task is Task.REGRESSION:
@@ -43,8 +45,11 @@ def labels_of(columns: Columns, *, name: str, signature: Signature, task: Task) 
     if task is Task.REGRESSION:
         return _as_numbers(spelled(values, f"label column {name!r}"), name)
     labels = _as_labels(values, name)
-    if not task.has_labels:
-        return labels
+    return _as_classes(labels, name, signature=signature) if task.has_labels else labels
+
+
+def _as_classes(labels: Array, name: str, *, signature: Signature) -> Array:
+    """Return labels of at least two classes that the model can answer."""
     classes = np.unique(labels)
     if len(classes) < 2:
         raise UnreadableDataError(
@@ -52,6 +57,11 @@ def labels_of(columns: Columns, *, name: str, signature: Signature, task: Task) 
         )
     _check_classes(classes, name, signature=signature)
     return labels
+
+
+def _are_arrays(values: Array) -> bool:
+    """Whether labels are boxes, masks or sequences, which only a metric of the owner's own can read."""
+    return values.ndim > 1 and values.shape[1:] != (1,) and values.dtype.kind in "biufUS"
 
 
 def _as_sets(values: Array, name: str) -> Array:

@@ -38,6 +38,11 @@ class AllOutputs:
         return AllOutputs({name: _taken(values, places) for name, values in self.values.items()})
 
     @property
+    def arrays(self) -> dict[str, Array]:
+        """Those outputs whose rows all have one shape, each (N, ...)."""
+        return {name: values for name, values in self.values.items() if isinstance(values, np.ndarray)}
+
+    @property
     def spread(self) -> float:
         """How much answers differ from row to row, the most of all outputs; 0 when all rows get the same answer."""
         return max((_spread(values) for values in self.values.values()), default=0.0)

@@ -4,7 +4,7 @@ Answers are kept row by row, so that two models can be compared on the same rows
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,8 +70,10 @@ class Answers:
     """Whether the values of a row are one vector, whose direction counts."""
     label_sets: LabelSets | None = None
     """For several labels a row."""
-    outputs: AllOutputs | None = None
+    everything: AllOutputs | None = None
     """For a generic model: all outputs."""
+    outputs: Mapping[str, Array] = field(default_factory=dict)
+    """Every output by name, with shape (N, ...), for metrics of the owner's own; empty where they were not kept."""
 
     @property
     def numbers(self) -> Floats:
@@ -85,8 +87,9 @@ class Answers:
         predictions = None if self.predictions is None else self.predictions.take(indices)
         values = None if self.values is None else self.values[indices]
         label_sets = None if self.label_sets is None else self.label_sets.take(indices)
-        outputs = None if self.outputs is None else self.outputs.take(indices)
-        return Answers(predictions, values, self.is_embedding, label_sets, outputs)
+        everything = None if self.everything is None else self.everything.take(indices)
+        outputs = {name: output[indices] for name, output in self.outputs.items()}
+        return Answers(predictions, values, self.is_embedding, label_sets, everything, outputs)
 
 
 def answer(
@@ -113,7 +116,8 @@ def answer(
     """
     if task is Task.GENERIC:
         singly = bool(reading and reading.singly)
-        return Answers(outputs=all_outputs(session, rows, batch=batch, singly=singly))
+        everything = all_outputs(session, rows, batch=batch, singly=singly)
+        return Answers(everything=everything, outputs=everything.arrays)
     outputs = outputs_of(session, rows, batch)
     return answers_of(outputs, rows=len(rows), task=task, classes=classes, reading=reading)
 
@@ -140,11 +144,13 @@ def answers_of(
 ) -> Answers:
     """Return the answers in values of every output (rows, ...) by name; arguments and errors are those of `answer`."""
     if task is Task.CLASSIFICATION:
-        return Answers(predictions=predictions_of(outputs, rows=rows, classes=classes, reading=reading))
+        predictions = predictions_of(outputs, rows=rows, classes=classes, reading=reading)
+        return Answers(predictions=predictions, outputs=outputs)
     if task is Task.MULTI_LABEL:
-        return Answers(label_sets=label_sets_of(outputs, rows=rows, reading=reading or _ANYTHING))
+        label_sets = label_sets_of(outputs, rows=rows, reading=reading or _ANYTHING)
+        return Answers(label_sets=label_sets, outputs=outputs)
     values = _numbers_of(outputs, rows=rows, task=task, reading=reading or _ANYTHING)
-    return Answers(values=values, is_embedding=task is Task.EMBEDDING)
+    return Answers(values=values, is_embedding=task is Task.EMBEDDING, outputs=outputs)
 
 
 def predict(
@@ -313,8 +319,8 @@ def alike(champion: Answers, candidate: Answers) -> Floats:
     for an embedding it is the cosine; for several labels a row, the share of labels that are the same; for a generic
     model, the likeness of its worst output.
     """
-    if champion.outputs is not None and candidate.outputs is not None:
-        return likeness(champion.outputs, candidate.outputs)
+    if champion.everything is not None and candidate.everything is not None:
+        return likeness(champion.everything, candidate.everything)
     if champion.label_sets is not None and candidate.label_sets is not None:
         return np.asarray((champion.label_sets.decided == candidate.label_sets.decided).mean(axis=1))
     if champion.predictions is not None and candidate.predictions is not None:
@@ -339,8 +345,8 @@ def spread(answers: Answers) -> float:
     It is the standard deviation of the probabilities or numbers, the mean over columns; for labels alone, the share of
     rows without the most frequent one.
     """
-    if answers.outputs is not None:
-        return answers.outputs.spread
+    if answers.everything is not None:
+        return answers.everything.spread
     if (sets := answers.label_sets) is not None:
         numbers = sets.decided.astype(np.float64) if sets.probabilities is None else sets.probabilities
         return float(numbers.std(axis=0).mean())

@@ -6,17 +6,21 @@ and two models are always resampled together. Source: B. Efron, JASA 82 (1987), 
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from optimizer_jobs.measure.metrics.evaluation import At, Evaluation
 from optimizer_jobs.measure.stats import Interval, PairedDifference
 
 Floats = NDArray[np.float64]
 DRAWS = 2000
+DRAWS_OF_CODE = 200
+"""Most draws on which code is called that returns one number for all rows."""
+_GLANCE = 40
+"""Draws of such code for a standard error."""
 _NUMBERS_AT_ONCE = 2_000_000
 """Weights drawn at a time, so that memory does not grow with the rows."""
 _PARTS = 200
@@ -38,6 +42,14 @@ class Resampled:
     """(P,): contribution of each part of the rows to the estimate, centred on 0."""
     rows: int
     """The number of rows of equal weight that are as much evidence."""
+    flip: float = 0.0
+    """Most that one row can change by, where most rows do not change; 0 where all do a little."""
+    evidence: int = 1
+    """The number of independent pieces of evidence: of rows, or of blocks of them."""
+    least: float = -math.inf
+    """Smallest value that is possible."""
+    most: float = math.inf
+    """Largest value that is possible."""
 
     @property
     def standard_error(self) -> float:
@@ -46,16 +58,23 @@ class Resampled:
 
     @property
     def spread(self) -> float:
-        """Standard deviation of one row's contribution."""
-        return float(self.influence.std() * math.sqrt(self.rows / len(self.influence)))
+        """Standard deviation of one row's contribution; not below that of one row that changes."""
+        seen = float(self.influence.std() * math.sqrt(self.rows / len(self.influence)))
+        return max(seen, self.flip / math.sqrt(self.evidence + 1))
 
     def interval(self, confidence: float) -> Interval:
-        """Return the BCa interval at a confidence (0..1), widened to contain the estimate if necessary."""
+        """Return the BCa interval at a confidence (0..1), widened to contain the estimate if necessary.
+
+        Resampling cannot see what no row shows: without a single changed row, each resample is the same. So where rows
+        change rarely, the ends are at least as far off as Tango's and Wilson's are for rows that do not change.
+        """
         if not len(self.draws):
             return Interval(self.value, low=-math.inf, high=math.inf, samples=self.rows)
         low, high = np.quantile(self.draws, self._levels(confidence))
-        least, most = min(float(low), self.value), max(float(high), self.value)
-        return Interval(self.value, low=least, high=most, samples=self.rows)
+        squared = float(norm.ppf(0.5 + confidence / 2)) ** 2
+        unseen = self.flip * squared / (self.evidence + squared)
+        low, high = min(float(low), self.value - unseen), max(float(high), self.value + unseen)
+        return Interval(self.value, low=max(low, self.least), high=min(high, self.most), samples=self.rows)
 
     @property
     def p_value(self) -> float:
@@ -72,9 +91,60 @@ class Resampled:
         return np.asarray(norm.cdf(bias + shifted / np.maximum(1 - skew * shifted, 0.1)))
 
 
+class Coarse(Resampled):
+    """An estimate and few resamples, which tell how far it spreads: its interval is a normal one (Student's t)."""
+
+    @classmethod
+    def of(cls, value: float, draws: Floats, *, rows: int) -> "Coarse":
+        """Return an estimate with its values (D,) on resamples, NaN where those do not define it."""
+        defined = draws[np.isfinite(draws)]
+        known = defined if len(defined) >= max(2, _LEAST_DEFINED * len(draws)) else defined[:0]
+        return cls(value=value, draws=known, influence=known, rows=rows)
+
+    @property
+    def standard_error(self) -> float:
+        """Standard deviation of the draws."""
+        return float(self.draws.std(ddof=1)) if len(self.draws) else math.inf
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of one row's contribution, as if the metric were a mean."""
+        return self.standard_error * math.sqrt(self.rows)
+
+    def interval(self, confidence: float) -> Interval:
+        """Return the interval at a confidence (0..1)."""
+        if not len(self.draws):
+            return Interval(self.value, low=-math.inf, high=math.inf, samples=self.rows)
+        half = float(t.ppf(0.5 + confidence / 2, len(self.draws) - 1)) * self.standard_error
+        return Interval(self.value, low=self.value - half, high=self.value + half, samples=self.rows)
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p-value of the hypothesis that the true value is 0."""
+        if not len(self.draws) or self.value == 0:
+            return 1.0
+        return float(2 * t.sf(abs(self.value) / max(self.standard_error, _TINY), len(self.draws) - 1))
+
+
+def _redrawn(evaluation: Evaluation, draws: int) -> Floats:
+    if evaluation.redrawn is None:
+        raise ValueError("two metrics of the same code are compared: one number for all rows, or one a row for both")
+    return evaluation.redrawn(draws)
+
+
+def _redrawn_difference(champion: Evaluation, candidate: Evaluation, draws: int) -> Floats:
+    """Return the differences (D,) on the draws that both models were asked on."""
+    before, after = _redrawn(champion, draws), _redrawn(candidate, draws)
+    both = min(len(before), len(after))
+    return after[:both] - before[:both]
+
+
 def resampled(evaluation: Evaluation) -> Resampled:
     """Resample a metric of one model."""
-    return _resampled(evaluation.at, evaluation, value=evaluation.value)
+    if evaluation.redrawn is not None:
+        return Coarse.of(evaluation.value, evaluation.redrawn(DRAWS_OF_CODE), rows=evaluation.rows)
+    drawn = _resampled(evaluation.at, evaluation, value=evaluation.value)
+    return replace(drawn, least=0.0, most=evaluation.flip) if evaluation.flip else drawn
 
 
 def resampled_difference(champion: Evaluation, candidate: Evaluation) -> Resampled:
@@ -85,11 +155,20 @@ def resampled_difference(champion: Evaluation, candidate: Evaluation) -> Resampl
     """
     if champion.rows != candidate.rows or not champion.rows:
         raise ValueError("a paired difference needs the same rows for both models, and at least one")
-    return _resampled(_minus(candidate, champion), champion, value=candidate.value - champion.value)
+    if champion.redrawn is not None or candidate.redrawn is not None:
+        draws = _redrawn_difference(champion, candidate, DRAWS_OF_CODE)
+        return Coarse.of(candidate.value - champion.value, draws, rows=champion.rows)
+    difference = _resampled(_minus(candidate, champion), champion, value=candidate.value - champion.value)
+    return replace(difference, flip=max(champion.flip, candidate.flip))
 
 
 def standard_error(evaluation: Evaluation, champion: Evaluation | None = None) -> float:
-    """Return the standard error of a metric, or of its difference to the champion's, without resampling."""
+    """Return the standard error of a metric, or of its difference to the champion's, with little or no resampling."""
+    if evaluation.redrawn is not None and champion is None:
+        return Coarse.of(evaluation.value, evaluation.redrawn(_GLANCE), rows=evaluation.rows).standard_error
+    if evaluation.redrawn is not None and champion is not None:
+        draws = _redrawn_difference(champion, evaluation, _GLANCE)
+        return Coarse.of(evaluation.value - champion.value, draws, rows=evaluation.rows).standard_error
     at = evaluation.at if champion is None else _minus(evaluation, champion)
     value = evaluation.value - (0.0 if champion is None else champion.value)
     influence = _influence(_of_blocks(at, evaluation), value=value, rows=_blocks(evaluation))
@@ -103,10 +182,17 @@ def _minus(candidate: Evaluation, champion: Evaluation) -> At:
 def _resampled(at: At, evaluation: Evaluation, *, value: float) -> Resampled:
     of_blocks, blocks = _of_blocks(at, evaluation), _blocks(evaluation)
     with np.errstate(invalid="ignore", divide="ignore"):
-        draws = np.concatenate([of_blocks(weights) for weights in _weights(blocks, rows=evaluation.rows)])
+        draws = np.concatenate([of_blocks(weights) for weights in times_drawn(blocks, rows=evaluation.rows)])
     defined = draws[np.isfinite(draws)]
     known = defined if len(defined) >= _LEAST_DEFINED * DRAWS else defined[:0]
-    return Resampled(value, known, _influence(of_blocks, value=value, rows=blocks), evaluation.effective)
+    return Resampled(
+        value=value,
+        draws=known,
+        influence=_influence(of_blocks, value=value, rows=blocks),
+        rows=evaluation.effective,
+        flip=evaluation.flip,
+        evidence=evaluation.evidence,
+    )
 
 
 def _blocks(evaluation: Evaluation) -> int:
@@ -144,7 +230,7 @@ def paired(difference: Resampled, *, confidence: float, gained: int, lost: int, 
     )
 
 
-def _weights(blocks: int, *, rows: int) -> Iterator[Floats]:
+def times_drawn(blocks: int, *, rows: int) -> Iterator[Floats]:
     """Yield how often each block is drawn, (D, blocks), for DRAWS resamples; the same ones for the same numbers."""
     generator = np.random.default_rng(0)
     at_once = max(1, min(DRAWS, _NUMBERS_AT_ONCE // rows))

@@ -27,7 +27,7 @@ def no_better_than_chance(answers: Answers, rows: Rows) -> str | None:
     A regression must explain
     variance, or be better than the mean and follow the values for sure. Of a generic model, nothing is known.
     """
-    if rows.labels is None or answers.is_embedding or answers.outputs is not None or _follows(answers, rows):
+    if rows.labels is None or answers.is_embedding or answers.everything is not None or _follows(answers, rows):
         return None
     said = []
     for metric, chance in _bars(answers, rows):

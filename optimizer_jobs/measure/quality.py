@@ -7,14 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.answers import Answers, Floats, alike, cosines, spelled
+from optimizer_jobs.measure.answers import Answers, Floats, Predictions, alike, cosines, spelled
+from optimizer_jobs.measure.custom import evaluate_custom
 from optimizer_jobs.measure.metrics.classification import evaluate_classes
+from optimizer_jobs.measure.metrics.costs import expected_cost
 from optimizer_jobs.measure.metrics.evaluation import ROWS, Evaluation, mean_of
 from optimizer_jobs.measure.metrics.multi_label import evaluate_label_sets
 from optimizer_jobs.measure.metrics.ranking import evaluate_order
 from optimizer_jobs.measure.metrics.regression import evaluate_numbers
 from optimizer_jobs.measure.unfit import UnfitAnswersError
-from retune.api.metrics import RANKING, Metric, MetricKind
+from optimizer_jobs.measure.yardstick import PLAIN, Yardstick
+from retune.api.metrics import CUSTOM, RANKING, Metric, MetricKind
 from retune.api.model import Task
 from retune.api.objectives import Objective
 
@@ -30,17 +33,24 @@ MAIN = {
 _NEIGHBORS_AT_ONCE = 1024
 
 
-def measured_metrics(task: Task, objectives: Sequence[Objective]) -> tuple[Metric, ...]:
-    """Return the quality metrics to evaluate: those of the objectives first, then the main ones of the task.
+def measured_metrics(task: Task, objectives: Sequence[Objective], yardstick: Yardstick = PLAIN) -> tuple[Metric, ...]:
+    """Return the quality metrics to evaluate: those of the objectives, the main ones of the task, the owner's own.
 
     Robust accuracy is left out, because it is no metric of answers to the rows as they are.
     """
     named = [objective.metric for objective in objectives if objective.metric.kind is MetricKind.QUALITY]
-    wanted = dict.fromkeys([*named, *MAIN[task]])
+    wanted = dict.fromkeys([*named, *MAIN[task], *([Metric.EXPECTED_COST] if yardstick.costs else [])])
     return tuple(metric for metric in wanted if metric is not Metric.ROBUST_ACCURACY)
 
 
-def evaluate(metric: Metric, answers: Answers, rows: Rows, *, reference: Answers | None = None) -> Evaluation:
+def evaluate(
+    metric: Metric,
+    answers: Answers,
+    rows: Rows,
+    *,
+    reference: Answers | None = None,
+    yardstick: Yardstick = PLAIN,
+) -> Evaluation:
     """Return a quality metric of a model.
 
     Args:
@@ -48,11 +58,18 @@ def evaluate(metric: Metric, answers: Answers, rows: Rows, *, reference: Answers
         answers: A model's answers to the rows.
         rows: N rows with labels; likeness to the delivered model needs no labels.
         reference: Answers of the model as delivered, for metrics that compare with it; None compares with itself.
+        yardstick: What the owner measures by.
 
     Raises:
         UnfitAnswersError: The answers or the rows lack what the metric needs.
     """
-    evaluation = counted(_evaluate(metric, answers, rows, answers if reference is None else reference), rows)
+    if metric in CUSTOM:
+        plain = evaluate_custom(metric, yardstick.custom, answers.outputs, rows)
+    elif metric is Metric.EXPECTED_COST:
+        plain = expected_cost(_classified(metric, answers), rows, yardstick.costs)
+    else:
+        plain = _evaluate(metric, answers, rows, answers if reference is None else reference)
+    evaluation = counted(plain, rows)
     if not np.isfinite(evaluation.value):
         raise UnfitAnswersError(f"{metric} has no value on these {len(rows)} rows{_of_weights(rows)}")
     return evaluation
@@ -88,6 +105,12 @@ def _evaluate(metric: Metric, answers: Answers, rows: Rows, delivered: Answers) 
         same = _neighbors(answers.numbers) == _neighbors(delivered.numbers)
         return mean_of(same.astype(np.float64), is_share=True)
     return evaluate_numbers(metric, answers.numbers, rows.answers.astype(np.float64))
+
+
+def _classified(metric: Metric, answers: Answers) -> Predictions:
+    if answers.predictions is None:
+        raise UnfitAnswersError(f"{metric} is of a classifier's answers")
+    return answers.predictions
 
 
 def _ordering(answers: Answers, rows: Rows) -> tuple[Floats, Floats]:

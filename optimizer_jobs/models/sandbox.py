@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from ctypes import CDLL
+from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,7 +32,6 @@ START_SECONDS = 120.0
 CHECK_SECONDS = 300.0
 """Longest time for a model to be parsed, checked and opened."""
 
-_MORE_MEMORY = "Give the Job more memory, or deliver a smaller model."
 _EXPORT_AGAIN = "Check the file with the tool that made it, and export it again."
 _ANSWER_LIMIT = 4 << 20
 _NEEDED = frozenset(
@@ -39,6 +39,27 @@ _NEEDED = frozenset(
 )
 _NEEDED_PREFIXES = ("PYTHON", "LC_", "OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "ORT_", "KMP_", "CUDA_", "NVIDIA_")
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a child does, in the words of its failures."""
+
+    doing: str = "opening it"
+    """What raised, or took too much memory."""
+    done: str = "the model is not open"
+    """What is not so when the time is over."""
+    process: str = "the process that opened the model"
+    smaller: str = "deliver a smaller model"
+    """What takes less time and memory."""
+    other: str = "export it again"
+    """What else may take less time."""
+    again: str = _EXPORT_AGAIN
+    """What to do where the file, or the code, is at fault."""
+
+
+OPENING = Errand()
+"""A child opens a model."""
 
 
 def check_in_sandbox(path: Path, *, uri: str, seconds: float = CHECK_SECONDS) -> Signature:
@@ -52,7 +73,15 @@ def check(question: Json) -> Json:
     return {"signature": check_onnx(Path(question["path"]), uri=question["uri"]).to_dict()}
 
 
-def run_in_sandbox(function: str, question: Json, *, uri: str, seconds: float, memory: int | None = None) -> Json:
+def run_in_sandbox(
+    function: str,
+    question: Json,
+    *,
+    uri: str,
+    seconds: float,
+    memory: int | None = None,
+    errand: Errand = OPENING,
+) -> Json:
     """Call a function with a question in a child process, and return its answer.
 
     Args:
@@ -61,6 +90,7 @@ def run_in_sandbox(function: str, question: Json, *, uri: str, seconds: float, m
         uri: Name by which people know the model.
         seconds: Longest time of the call.
         memory: Bytes that the child may take; by default what `memory_left` says.
+        errand: What the child does, in words.
 
     Raises:
         JobError: What the function raises, or ModelInvalid when the child dies, answers nonsense, or is not done
@@ -75,48 +105,47 @@ def run_in_sandbox(function: str, question: Json, *, uri: str, seconds: float, m
             child.start()
         theirs.close()
         try:
-            answer = _await_answer(ours, uri, seconds)
+            answer = _await_answer(ours, uri, seconds, errand)
         except EOFError as error:
             child.join()
-            raise _died(uri, child.exitcode) from error
+            raise _died(uri, child.exitcode, errand) from error
         except (OSError, ValueError) as error:
-            raise _nonsense(uri) from error
+            raise _nonsense(uri, errand) from error
         finally:
             _end(child.pid)
             child.kill()
             child.join()
             ours.close()
-    return _checked(answer, uri)
+    return _checked(answer, uri, errand)
 
 
-def _await_answer(answers: Connection, uri: str, seconds: float) -> Json:
+def _await_answer(answers: Connection, uri: str, seconds: float, errand: Errand) -> Json:
     _await_start(answers)
     if not answers.poll(seconds):
-        raise _invalid(
-            uri, f"the model is not open after {seconds:g} s.", "Deliver a smaller model, or export it again."
-        )
+        faster = f"{errand.smaller[:1].upper()}{errand.smaller[1:]}"
+        raise _invalid(uri, f"{errand.done} after {seconds:g} s.", f"{faster}, or {errand.other}.")
     answer: Json = json.loads(answers.recv_bytes(_ANSWER_LIMIT))
     return answer
 
 
-def _checked(answer: Json, uri: str) -> Json:
+def _checked(answer: Json, uri: str, errand: Errand) -> Json:
     """Return the child's answer, or raise the failure in it. The model may have forged the answer."""
     if not isinstance(answer, dict):
-        raise _nonsense(uri)
+        raise _nonsense(uri, errand)
     if "memory" in answer:
         left = int(answer["memory"]) >> 20
-        raise _invalid(uri, f"opening it takes more than the {left} MiB that are left to it.", _MORE_MEMORY)
+        raise _invalid(uri, f"{errand.doing} takes more than the {left} MiB that are left to it.", _more_memory(errand))
     if "module" in answer:
-        raise _lacks_module(uri, printable(str(answer["module"]), limit=80))
+        raise _lacks_module(uri, printable(str(answer["module"]), limit=80), errand)
     if "raised" in answer:
-        raise _invalid(uri, f"opening it raises {printable(str(answer['raised']), limit=300)}.", _EXPORT_AGAIN)
+        raise _invalid(uri, f"{errand.doing} raises {printable(str(answer['raised']), limit=300)}.", errand.again)
     if "failure" not in answer:
         return answer
     try:
         failure = Failure.model_validate(answer["failure"])
         reason = Reason(failure.reason)
     except ValueError as error:
-        raise _nonsense(uri) from error
+        raise _nonsense(uri, errand) from error
     raise JobError(reason, failure.object, failure.message, failure.next_step)
 
 
@@ -191,23 +220,27 @@ def _answered(call: Callable[[Json], Json], question: Json) -> Json:
         return {"raised": printable(f"{type(error).__name__}: {error}", limit=300)}
 
 
-def _died(uri: str, code: int | None) -> JobError:
+def _died(uri: str, code: int | None, errand: Errand) -> JobError:
     """Return what the end of the child means; the kernel kills with SIGKILL what takes too much memory."""
-    message = f"the process that opened the model died (exit code {code})."
-    return _invalid(uri, message, _MORE_MEMORY if code == -signal.SIGKILL else _EXPORT_AGAIN)
+    message = f"{errand.process} died (exit code {code})."
+    return _invalid(uri, message, _more_memory(errand) if code == -signal.SIGKILL else errand.again)
 
 
-def _lacks_module(uri: str, module: str) -> JobError:
+def _more_memory(errand: Errand) -> str:
+    return f"Give the Job more memory, or {errand.smaller}."
+
+
+def _lacks_module(uri: str, module: str, errand: Errand) -> JobError:
     package = module.partition(".")[0]
     return _invalid(
         uri,
-        f"opening it needs the Python module {module}, which is not installed here.",
+        f"{errand.doing} needs the Python module {module}, which is not installed here.",
         f"Use an optimizer image that has {package}; on a machine of your own, `retune doctor` says how to install it.",
     )
 
 
-def _nonsense(uri: str) -> JobError:
-    return _invalid(uri, "the process that opened the model gave no sensible answer.", _EXPORT_AGAIN)
+def _nonsense(uri: str, errand: Errand) -> JobError:
+    return _invalid(uri, f"{errand.process} gave no sensible answer.", errand.again)
 
 
 def _invalid(uri: str, message: str, next_step: str) -> JobError:

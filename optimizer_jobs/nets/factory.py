@@ -6,24 +6,18 @@ no annotation: whoever named the folder trusts what is in it.
 """
 
 import inspect
-import os
-import sys
 import typing
 from collections.abc import Callable, Mapping
-from importlib import import_module
-from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 from torch import nn
 
+from optimizer_jobs import owned_code
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.technique import ParamValue, json_or_text
+from optimizer_jobs.technique import ParamValue
 from retune.api.model import Factory
-from retune.contract.paths import CODE_VARIABLE
-from retune.contract.results import Reason
 
-_FIX = "Correct model.factory, or build the optimizer image with a package that has it."
+_FIELD = "model.factory"
 
 
 def network(factory: Factory, *, overrides: Mapping[str, ParamValue] | None = None) -> nn.Module:
@@ -49,18 +43,8 @@ def network(factory: Factory, *, overrides: Mapping[str, ParamValue] | None = No
 
 
 def arguments_of(factory: Factory) -> dict[str, ParamValue]:
-    """Return the factory's arguments as numbers, truth values and texts.
-
-    Raises:
-        JobError: ModelInvalid for an argument that is a list, an object or null.
-    """
-    arguments: dict[str, ParamValue] = {}
-    for argument in factory.arguments:
-        value = json_or_text(argument.value)
-        if not isinstance(value, str | int | float):
-            raise _invalid(factory, f"argument {argument.name} is {argument.value}, not a number, truth value or text.")
-        arguments[argument.name] = value
-    return arguments
+    """Return the factory's arguments as numbers, truth values and texts; raises JobError for any others."""
+    return owned_code.arguments_of(factory.arguments, where=f"factory {factory.entry_point}", field=_FIELD)
 
 
 def usual(factory: Factory) -> dict[str, ParamValue]:
@@ -75,14 +59,8 @@ def usual(factory: Factory) -> dict[str, ParamValue]:
 
 
 def _callable(factory: Factory) -> Callable[..., Any]:
-    module_name, _, name = factory.entry_point.partition(":")
-    sys.path.extend(folder for folder in _code_folders() if folder not in sys.path)
-    try:
-        entry = getattr(import_module(module_name), name)
-    except ModuleNotFoundError as error:
-        raise _not_found(factory, error) from error
-    except (ImportError, AttributeError) as error:
-        raise _invalid(factory, f"it is not there: {error}.") from error
+    name = factory.entry_point.partition(":")[2]
+    entry = owned_code.named(factory.entry_point, what="factory", field=_FIELD)
     if not callable(entry) or not (_promises_network(entry) or _is_own_code(entry)):
         raise _invalid(
             factory,
@@ -92,28 +70,9 @@ def _callable(factory: Factory) -> Callable[..., Any]:
     return typing.cast("Callable[..., Any]", entry)
 
 
-def _code_folders() -> list[str]:
-    """Return the folders of the owner's own code; they come last on the import path, so that they replace nothing."""
-    return [folder for folder in os.environ.get(CODE_VARIABLE, "").split(os.pathsep) if folder]
-
-
 def _is_own_code(entry: Any) -> bool:
     """Return whether this is a function without a promise either way that is written in the owner's own code."""
-    if not isinstance(entry, FunctionType) or "return" in entry.__annotations__:
-        return False
-    file = Path(entry.__code__.co_filename).resolve()
-    return any(file.is_relative_to(Path(folder).resolve()) for folder in _code_folders())
-
-
-def _not_found(factory: Factory, error: ModuleNotFoundError) -> JobError:
-    """Return which module is missing: that of the factory, or one that it imports."""
-    module, missing = factory.entry_point.partition(":")[0], str(error.name)
-    if f"{module}.".startswith(f"{missing}."):
-        next_step = f"Name the folder of {module.partition('.')[0]} with --code, or in {CODE_VARIABLE} of the image."
-        return _invalid(factory, f"it is not there: {error}.", next_step)
-    package = missing.partition(".")[0]
-    next_step = f"Build the optimizer image with it, or, on a machine of your own, install it: pip install {package}"
-    return _invalid(factory, f"its code needs the Python module {missing}, which is not installed here.", next_step)
+    return owned_code.is_own_function(entry) and "return" not in entry.__annotations__
 
 
 def _promises_network(entry: Any) -> bool:
@@ -126,5 +85,5 @@ def _promises_network(entry: Any) -> bool:
     return isinstance(promised, type) and issubclass(promised, nn.Module)
 
 
-def _invalid(factory: Factory, message: str, next_step: str = _FIX) -> JobError:
-    return JobError(Reason.MODEL_INVALID, f"factory {factory.entry_point}", message, next_step)
+def _invalid(factory: Factory, message: str, next_step: str | None = None) -> JobError:
+    return owned_code.invalid(f"factory {factory.entry_point}", message, next_step or owned_code.fix(_FIELD))

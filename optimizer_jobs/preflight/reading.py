@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 import onnx
 
 from optimizer_jobs.data.datasets import Rows, joined
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.formats.delivery import Opened
-from optimizer_jobs.measure.answers import answer
+from optimizer_jobs.measure.answers import answer, spelled
 from optimizer_jobs.measure.chance import no_better_than_chance
 from optimizer_jobs.measure.finding import classes_of_graph, find_reading
+from optimizer_jobs.measure.metrics.costs import unknown_labels
 from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.engine import EngineError, EngineOptions
 from optimizer_jobs.models.runtime import open_model
@@ -18,6 +20,8 @@ from optimizer_jobs.preflight.refusal import cannot_run, stage
 from optimizer_jobs.progress import say
 from retune.api.model import Model
 from retune.contract.results import Reason
+
+_SHOWN = 20
 
 
 def with_reading(opened: Opened, spec: Model, rows: Rows, *, batch: int = 1) -> Opened:
@@ -43,6 +47,34 @@ def with_reading(opened: Opened, spec: Model, rows: Rows, *, batch: int = 1) -> 
         say(f"  {note}")
     signature = opened.signature.model_copy(update={"reading": how.reading})
     return replace(opened, signature=signature, classes=how.classes)
+
+
+def check_costs(opened: Opened, spec: Model, splits: Mapping[str, Rows]) -> None:
+    """Refuse costs of labels that neither the model nor the data has: a misspelt label would count as not listed.
+
+    Args:
+        opened: The model as delivered, with how its outputs are read.
+        spec: What the spec says about the model.
+        splits: Rows by split.
+
+    Raises:
+        JobError: ModelInvalid, with the labels that nobody knows and those that are known.
+    """
+    reading = opened.signature.reading
+    scores = None if reading is None else reading.scores
+    widths = [output.shape[-1] for output in opened.signature.outputs if output.name == scores and not opened.classes]
+    seen = [str(label) for rows in splits.values() for label in spelled(np.unique(rows.answers))] if spec.costs else []
+    known = dict.fromkeys(
+        [*map(str, opened.classes), *(str(place) for width in widths for place in range(width)), *seen]
+    )
+    unknown = unknown_labels(spec.costs or (), tuple(known))
+    if unknown:
+        raise JobError(
+            Reason.MODEL_INVALID,
+            "model.costs",
+            f"it names {', '.join(unknown)}, and the labels are {', '.join(list(known)[:_SHOWN])}.",
+            "Spell labels as the data does.",
+        )
 
 
 def check_chance(opened: Opened, spec: Model, splits: Mapping[str, Rows], *, batch: int = 1) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from optimizer_jobs.errors import JobError, printable
+from optimizer_jobs.measure.custom import CustomMetricError
 from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.engine import EngineError
 from retune.api.model import Task
@@ -21,6 +22,8 @@ _ROLES = {
 
 def cannot_run(error: Exception, *, uri: str, task: Task) -> JobError:
     """Return the refusal of a model that cannot be run on its data; the error says why."""
+    if isinstance(error, CustomMetricError):
+        return error.refusal
     reason = printable(str(error), limit=300).rstrip(".")
     return JobError(
         Reason.MODEL_INVALID,

@@ -132,6 +132,8 @@ def _of_parameter(field: str, kind: str) -> tuple[Case, ...]:
     )
 
 
+COST = {"actual": "fraud", "predicted": "fine", "cost": "20"}
+
 ACCEPTED = (
     Case("the smallest useful object", {}),
     Case("no training data", {"spec.data.training": REMOVED}),
@@ -171,6 +173,17 @@ ACCEPTED = (
             "spec.data.test.weightColumn": "exposure",
         },
     ),
+    Case(
+        "costs of mistakes, as a limit and as what is optimized",
+        {
+            "spec.model.costs": [
+                {"actual": "fraud", "predicted": "fine", "cost": "20"},
+                {"actual": "fine", "predicted": "fraud", "cost": "0.5"},
+            ],
+            "spec.objectives": [{"metric": "expected_cost", "goal": {"type": "PercentMaxDegradation", "value": "5"}}],
+        },
+    ),
+    Case("costs of mistakes without a metric by them", {"spec.model.costs": [COST]}),
     Case(
         "static quantization with training data", {"spec.techniques": technique(quantization={"schemes": ["Static"]})}
     ),
@@ -788,6 +801,23 @@ _TOGETHER = (
         "30",
         'model.threshold is a probability above 0 and below 1, such as "0.3"',
         at="spec.model",
+    ),
+    refused(
+        "a negative cost",
+        "spec.model.costs",
+        [COST | {"cost": "-1"}],
+        "a cost is at least 0",
+        at="spec.model.costs[0]",
+    ),
+    refused("a cost in words", "spec.model.costs", [COST | {"cost": "much"}], DECIMAL, at="spec.model.costs[0].cost"),
+    refused("two costs of one mistake", "spec.model.costs", [COST, COST], "Duplicate value", at="spec.model.costs[1]"),
+    refused(
+        "costs of a regression",
+        "spec.model.costs",
+        [COST],
+        "threshold, positiveLabel, classes and costs belong to model.task Classification",
+        at="spec.model",
+        also={"spec.model.task": "Regression"},
     ),
     refused("a threshold in words", "spec.model.threshold", "half", DECIMAL, at="spec.model.threshold"),
     refused("one class", "spec.model.classes", ["spam"], "should have at least 2 items"),

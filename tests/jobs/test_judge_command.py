@@ -202,6 +202,23 @@ def test_limit_nobody_keeps_fails_the_gate_and_publishes_nothing(searched: Searc
     assert sorted(path.name for path in (searched.root / "retune-artifacts/digits/bundles").iterdir()) == published
 
 
+def test_costs_refuse_what_accuracy_would_promote(searched: Searched) -> None:
+    """The same finalists, and a mistake costs 500: what accuracy lets pass is not proven to cost as little."""
+    labels = [str(digit) for digit in range(10)]
+    costs = [{"actual": one, "predicted": other, "cost": "500"} for one in labels for other in labels if one != other]
+    limit = {"metric": "expected_cost", "role": "Constrain", "goal": {"type": "MaxDegradation", "value": "1"}}
+    by_cost = judged(searched.request(costs=costs, objectives=[limit, SMALLER]))
+    told = {each.name: each for each in by_cost.comparisons}
+    report = Report.model_validate_json(searched.path("report.json").read_text())
+
+    assert by_cost.verdict is Verdict.GATE_FAILED
+    assert "expected cost" in by_cost.message
+    assert told["expected_cost"].change is not None
+    assert float(told["expected_cost"].change.high or 0) > 1
+    assert "expected_cost" in report.champion.metrics
+    assert "Expected cost" in searched.path("report.html").read_text()
+
+
 def test_a_candidate_that_only_lacks_test_rows_is_kept_for_a_person(searched: Searched) -> None:
     """It is the only one left, it is where the result says, and it opens."""
     margin = MARGIN | {"goal": {"type": "MaxDegradation", "value": "0.002"}}

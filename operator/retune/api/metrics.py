@@ -58,6 +58,8 @@ class Metric(StrEnum):
     """Share of the log loss of always answering the classes' shares that the model's probabilities take away."""
     D2_BRIER = "d2_brier_score"
     """Share of the Brier score of always answering the classes' shares that the model's probabilities take away."""
+    EXPECTED_COST = "expected_cost"
+    """Mean cost of a row's answer by model.costs; without them, the share of rows classified wrong."""
     ROBUST_ACCURACY = "robust_accuracy"
     """Share of rows classified right under the attack of technique AdversarialTraining's settings."""
     MAE = "mae"
@@ -93,6 +95,10 @@ class Metric(StrEnum):
     """Share of all labels of all rows that are wrong."""
     FIDELITY = "fidelity"
     """How alike the answers are to those of the model as delivered, from 0 to 1; needs no labels."""
+    CUSTOM = "custom"
+    """What model.customMetric returns, where more is better."""
+    CUSTOM_LOSS = "custom_loss"
+    """What model.customMetric returns, where less is better."""
     LATENCY_P50_MS = "latency_p50_ms"
     LATENCY_P95_MS = "latency_p95_ms"
     THROUGHPUT_RPS = "throughput_rps"
@@ -138,6 +144,8 @@ RANKING = (
     Metric.MRR,
 )
 """Metrics of how rows are ordered within their group."""
+CUSTOM = (Metric.CUSTOM, Metric.CUSTOM_LOSS)
+"""Metrics that the owner's own code computes."""
 _OF_CLASSES = tuple(Metric)[: tuple(Metric).index(Metric.MAE)]
 _OF_NUMBERS = (
     Metric.RMSE,
@@ -176,8 +184,9 @@ _TASKS: dict[Metric, tuple[Task, ...]] = {
     **dict.fromkeys(_OF_VECTORS, (Task.EMBEDDING,)),
     **dict.fromkeys(RANKING, (Task.CLASSIFICATION, Task.REGRESSION)),
     Metric.FIDELITY: tuple(Task),
+    **dict.fromkeys(CUSTOM, tuple(Task)),
 }
-_LOSSES = frozenset({Metric.LOG_LOSS, Metric.BRIER_SCORE})
+_LOSSES = frozenset({Metric.LOG_LOSS, Metric.BRIER_SCORE, Metric.EXPECTED_COST})
 SHARES = (
     *(metric for metric in _OF_CLASSES if metric not in _LOSSES),
     Metric.R2,
@@ -187,7 +196,7 @@ SHARES = (
 )
 """Metrics that are at most 1."""
 _LATENCIES = frozenset({Metric.LATENCY_P50_MS, Metric.LATENCY_P95_MS})
-_HIGHER = frozenset({*SHARES, Metric.THROUGHPUT_RPS})
+_HIGHER = frozenset({*SHARES, Metric.CUSTOM, Metric.THROUGHPUT_RPS})
 
 
 def quality_metrics(task: Task) -> tuple[Metric, ...]:

@@ -61,8 +61,17 @@ class Task(StrEnum):
 _LABEL_FREE = (Task.EMBEDDING, Task.GENERIC)
 
 
+def _entry_point(what: str) -> Text:
+    """Return the marker of a text that names a callable; `what` is what it is called in a refusal."""
+    return Text(
+        pattern=r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*",
+        max_length=256,
+        message=f"a {what} is named package.module:callable",
+    )
+
+
 class FactoryArgument(ApiModel):
-    """One keyword argument of the factory."""
+    """One keyword argument."""
 
     name: Annotated[
         str,
@@ -80,14 +89,7 @@ class FactoryArgument(ApiModel):
 class Factory(ApiModel):
     """Code in the Job's image that builds the network whose weights the file holds."""
 
-    entry_point: Annotated[
-        str,
-        Text(
-            pattern=r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*",
-            max_length=256,
-            message="a factory is named package.module:callable",
-        ),
-    ]
+    entry_point: Annotated[str, _entry_point("factory")]
     """`package.module:callable`; called with the arguments, it returns a torch.nn.Module."""
     arguments: tuple[FactoryArgument, ...] = Field(default=(), max_length=32, json_schema_extra=map_list("name"))
     """Keyword arguments that it is called with."""
@@ -118,6 +120,38 @@ class Outputs(ApiModel):
     """What the scores are. Left out: probabilities where they are between 0 and 1, else logits."""
 
 
+class CustomMetric(ApiModel):
+    """Code in the Job's image that says how good answers are, for metrics custom and custom_loss."""
+
+    entry_point: Annotated[str, _entry_point("metric")]
+    """`package.module:callable`, a function with parameters `outputs` (every output of the model by its name, a NumPy
+    array with one row a row), `labels` (an array with one row a row), and the arguments. It returns an array with one
+    number a row, whose mean is the metric, or one number for all rows, which is then computed on rows drawn again. A
+    metric is at least 0."""
+    arguments: tuple[FactoryArgument, ...] = Field(default=(), max_length=32, json_schema_extra=map_list("name"))
+    """Keyword arguments that it is called with."""
+
+
+class Cost(ApiModel):
+    """What one kind of answer costs."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                if_decimal("self.cost", "double(self.cost) >= 0.0"),
+                "a cost is at least 0: add the same amount to all costs of a label, right answers included",
+            ),
+        )
+    )
+
+    actual: Label
+    """Label of the row."""
+    predicted: Label
+    """What the model answers."""
+    cost: Decimal
+    """What that costs, in whatever unit all costs share; at least 0."""
+
+
 class Model(ApiModel):
     """The model as it was delivered; it becomes version 1."""
 
@@ -138,8 +172,8 @@ class Model(ApiModel):
                 "model.digest pins the file and cannot be combined with model.updatePolicy: Follow",
             ),
             (
-                "!(has(self.positiveLabel) || has(self.classes)) || self.task == 'Classification'",
-                "positiveLabel and classes belong to model.task Classification",
+                "!(has(self.positiveLabel) || has(self.classes) || has(self.costs)) || self.task == 'Classification'",
+                "positiveLabel, classes and costs belong to model.task Classification",
             ),
             (
                 "!has(self.threshold) || self.task in ['Classification', 'MultiLabel']",
@@ -183,6 +217,14 @@ class Model(ApiModel):
     positive_label: Label | None = None
     """The class that precision, recall, f1 and average_precision are about. Left out: of two classes the one with less
     than a tenth of the rows, else the second."""
+    costs: tuple[Cost, ...] | None = Field(
+        default=None, min_length=1, max_length=256, json_schema_extra=map_list("actual", "predicted")
+    )
+    """What answers cost, for metric expected_cost. What is not listed costs 0 where it is right, and 1 where it is
+    wrong. Costs only measure: the model's own answer decides, or model.threshold."""
+    custom_metric: CustomMetric | None = None
+    """Code of your own that measures quality, as metric custom or custom_loss. Labels of task Embedding may then have
+    any shape, such as boxes or masks."""
 
 
 class DatasetFormat(StrEnum):

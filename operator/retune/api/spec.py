@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 
 from retune.api.base import ApiModel, ObjectName, Text, cel_list, map_list, rules
 from retune.api.execution import Execution, History, Rollout
-from retune.api.metrics import unfit_metrics
+from retune.api.metrics import CUSTOM, unfit_metrics
 from retune.api.model import Data, Model, Task
 from retune.api.monitoring import Monitoring, Refresh, Triggers
 from retune.api.objectives import Objective, Selection, default_objectives
@@ -169,6 +169,7 @@ _LEARNING = (
 _ONE_CUSTOM_TRAINING = "self.techniques.exists_one(t, t.type == 'CustomTraining')"
 _NO_OTHER_TRAINING = f"!{_has_type((*_LEARNING, TechniqueType.DISTILLATION))}"
 _ONE_OBJECTIVE = "(has(self.objectives) && self.objectives.filter(o, o.role == 'Optimize').size() == 1)"
+_IS_CUSTOM = f"o.metric in {cel_list(CUSTOM)}"
 _NO_QUALITY_METRIC = "!has(self.monitoring) || !has(self.monitoring.quality) || !has(self.monitoring.quality.metric)"
 
 _SOME_RANKING = rules(
@@ -208,6 +209,14 @@ _ACROSS_FIELDS = rules(
         f"!has(self.objectives) || self.objectives.all(o, {' && '.join(map(_of_task, Task))})",
         "an objective's quality metric must fit model.task, such as accuracy for Classification, rmse for Regression, "
         "neighbor_agreement for Embedding, f1_micro for MultiLabel, fidelity for Generic",
+    ),
+    (
+        f"!has(self.objectives) || has(self.model.customMetric) || !self.objectives.exists(o, {_IS_CUSTOM})",
+        "metrics custom and custom_loss need model.customMetric: the code that computes them",
+    ),
+    (
+        f"!has(self.objectives) || self.objectives.filter(o, {_IS_CUSTOM}).size() <= 1",
+        "model.customMetric is either metric custom, where more is better, or custom_loss, where less is",
     ),
     (
         "self.model.updatePolicy != 'Follow' || has(self.monitoring)",

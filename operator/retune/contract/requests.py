@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from retune.api.base import ApiModel
 from retune.api.bounds import Address, Hash
-from retune.api.model import Data, Dataset, Model, Task
+from retune.api.model import Cost, CustomMetric, Data, Dataset, Model, Task
 from retune.api.monitoring import Drift, Production, Quality, Refresh
 from retune.api.objectives import Objective, Selection
 from retune.api.search import Search, Serving
@@ -76,7 +76,16 @@ class BaselineRequest(Document):
     seed: int = 0
 
 
-class SearchRequest(Document):
+class Measured(Document):
+    """A request whose Job measures by what the owner says of quality."""
+
+    costs: tuple[Cost, ...] = ()
+    """What answers of a classifier cost, for metric expected_cost."""
+    custom_metric: CustomMetric | None = None
+    """Code of the owner's own, for metrics custom and custom_loss."""
+
+
+class SearchRequest(Measured):
     """Explore combinations; every worker of the Indexed Job gets the same request."""
 
     command: Literal["search"] = "search"
@@ -131,7 +140,7 @@ class Followed(Document):
     """Digest of the file that was measured."""
 
 
-class CheckRequest(Document):
+class CheckRequest(Measured):
     """Judge one window of production data, once."""
 
     command: Literal["check"] = "check"

@@ -29,6 +29,7 @@ from optimizer_jobs.measure.confinement import confined, confinement
 from optimizer_jobs.measure.fingerprint import Fingerprint, fingerprint
 from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.measure.yardstick import Yardstick
 from optimizer_jobs.models.bundle import Bundle, open_bundle, publish
 from optimizer_jobs.models.runtime import open_session
 from optimizer_jobs.production.stored import store_reference
@@ -151,6 +152,7 @@ def _rules(request: JudgeRequest, *, cpus: float) -> Rules:
         serving=request.serving,
         attack=attack_of(request.techniques),
         seed=request.search.seed,
+        yardstick=Yardstick.of(request),
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from optimizer_jobs.measure.resources import RESOURCES
+from optimizer_jobs.measure.yardstick import PLAIN, Yardstick
 from optimizer_jobs.models.bundle import Bundle
 from retune.api.metrics import Metric
 from retune.api.objectives import Objective
@@ -46,6 +47,8 @@ class Rules:
     attack: Adversarial = field(default_factory=Adversarial)
     """The attack under which robust accuracy is measured."""
     seed: int
+    yardstick: Yardstick = PLAIN
+    """What the owner measures quality by."""
 
     @property
     def band(self) -> float:

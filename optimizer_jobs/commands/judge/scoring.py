@@ -16,6 +16,7 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.robust.attack import method_for, withstood
 from optimizer_jobs.measure.answers import Answers
 from optimizer_jobs.measure.by_size import BySize, answers_by_size
+from optimizer_jobs.measure.custom import CustomMetricError
 from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
 from optimizer_jobs.measure.mix import served_mix
 from optimizer_jobs.measure.quality import counted, evaluate, measured_metrics
@@ -111,9 +112,11 @@ class _Exam:
     def scores(self, entrant: Entrant, size: int) -> Evaluations:
         """Return the quality metrics of the objectives and of the task, those of the objectives first."""
         objectives, answers = self.rules.objectives, self.answers[entrant.bundle.digest].at(size)
-        metrics, reference = measured_metrics(entrant.bundle.manifest.task, objectives), self.delivered.at(size)
+        yardstick, reference = self.rules.yardstick, self.delivered.at(size)
+        metrics = measured_metrics(entrant.bundle.manifest.task, objectives, yardstick)
+        score = partial(evaluate, answers=answers, rows=self.rows, reference=reference, yardstick=yardstick)
         try:
-            measured = {metric: evaluate(metric, answers, self.rows, reference=reference) for metric in metrics}
+            measured = {metric: score(metric) for metric in metrics}
         except UnfitAnswersError as error:
             raise _unfit(entrant, error) from error
         if self.attack is not None:
@@ -147,6 +150,8 @@ def _answers(entrant: Entrant, rows: Rows, rules: Rules) -> BySize:
 
 
 def _unfit(entrant: Entrant, error: UnfitAnswersError) -> JobError:
+    if isinstance(error, CustomMetricError):
+        return error.refusal
     fix = "Give a model whose outputs fit spec.model.task and the objectives."
     return JobError(Reason.MODEL_INVALID, entrant.ref.uri, f"{error}.", fix)
 

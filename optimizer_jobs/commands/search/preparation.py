@@ -17,6 +17,7 @@ from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.measure.confinement import confinement
 from optimizer_jobs.measure.fingerprint import fingerprint
+from optimizer_jobs.measure.yardstick import Yardstick
 from optimizer_jobs.models.bundle import Bundle, Lineage, open_bundle
 from optimizer_jobs.progress import say
 from optimizer_jobs.study.objectives import limits, ranked
@@ -97,6 +98,7 @@ def _bench(
         threads=request.threads,
         serving=request.serving,
         attack=attack_of(request.techniques),
+        yardstick=Yardstick.of(request),
         seed=request.search.seed,
         scratch=scratch,
         kept_steps=resolve(f"{folder}/steps").local,
@@ -167,4 +169,5 @@ def _identity(request: SearchRequest, data: Mapping[str, str]) -> str:
     """Return a digest of everything that a step's result depends on besides model, parameters and seed."""
     goals = [objective.to_dict() for objective in limits(request.objectives)]
     parts = [goals, dict(data), request.champion.digest, {name: version(name) for name in _LIBRARIES}]
+    parts += [own] if (own := Yardstick.of(request).to_dict()) else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

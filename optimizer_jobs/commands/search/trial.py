@@ -23,6 +23,7 @@ from optimizer_jobs.measure.by_size import BySize, answers_by_size
 from optimizer_jobs.measure.metrics.evaluation import Evaluation
 from optimizer_jobs.measure.mix import served_mix
 from optimizer_jobs.measure.quality import MAIN, evaluate, measured_metrics
+from optimizer_jobs.measure.yardstick import PLAIN, Yardstick
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.native import Native
@@ -101,6 +102,8 @@ class Bench:
     serving: Serving = field(default_factory=Serving)
     attack: Adversarial = field(default_factory=Adversarial)
     """The attack under which robust accuracy is measured."""
+    yardstick: Yardstick = PLAIN
+    """What the owner measures quality by."""
     seed: int
     scratch: Path
     kept_steps: Path
@@ -259,11 +262,11 @@ class Bench:
         return {metric: self._evaluation(metric, answers, delivered).value for metric in self._metrics}
 
     def _evaluation(self, metric: Metric, answers: Answers, delivered: Answers) -> Evaluation:
-        return evaluate(metric, answers, self.validation, reference=delivered)
+        return evaluate(metric, answers, self.validation, reference=delivered, yardstick=self.yardstick)
 
     @property
     def _metrics(self) -> tuple[Metric, ...]:
-        return measured_metrics(self._task, self.objectives)
+        return measured_metrics(self._task, self.objectives, self.yardstick)
 
     def _errors(self, answers: Answers) -> dict[str, float]:
         """Return, by metric with a limit on quality, the standard error of the number that the limit applies to."""

@@ -66,9 +66,8 @@ def _of_labels(metric: Metric, predictions: Predictions, rows: Rows, right: Floa
     answered_codes, true_codes = codes[: len(true)], codes[len(true) :]
     positive = _positive(metric, predictions, true) if metric in _OF_TWO else None
     column = None if positive is None else int(np.searchsorted(names, positive))
-    if metric is Metric.RECALL and rows.groups is None and rows.weights is None:
-        of_class = true_codes == column
-        return mean_of(right[of_class], is_share=True, unit=f"test rows of class {positive}")
+    if metric is Metric.RECALL and rows.groups is None:
+        return _recall_of(str(positive), right, true_codes == column, rows)
     indicators = _indicators(answered_codes, true_codes, len(names))
     figure = _FIGURES[metric]
 
@@ -78,6 +77,16 @@ def _of_labels(metric: Metric, predictions: Predictions, rows: Rows, right: Floa
         return figure(counts) if column is None else figure(_of_column(counts, column))
 
     return Evaluation(value=_value(metric, true, answered, positive), scores=right, at=at)
+
+
+def _recall_of(positive: str, right: Floats, of_class: NDArray[np.bool_], rows: Rows) -> Evaluation:
+    """Return the share of the rows of one class that are right; only they are its evidence."""
+    evaluation = mean_of(right[of_class], is_share=True, unit=f"test rows of class {positive}")
+    if rows.weights is None:
+        return evaluation
+    if not rows.weights[of_class].any():
+        raise UnfitAnswersError(f"no row with the positive label {positive} has a weight above 0, which recall needs")
+    return evaluation.weighed(rows.weights[of_class])
 
 
 def _positive(metric: Metric, predictions: Predictions, true: Array) -> str:

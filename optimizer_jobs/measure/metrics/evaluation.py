@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from optimizer_jobs.data.datasets import effective_rows
+from optimizer_jobs.data.weights import effective_rows
 
 Floats = NDArray[np.float64]
 Array = NDArray[np.generic]
@@ -37,6 +37,12 @@ class Evaluation:
     """What the N rows are, in words."""
     blocks: NDArray[np.int64] | None = None
     """Block (N,) of each row, numbered from 0, where rows of a block depend on each other: whole blocks are drawn."""
+    flip: float = 0.0
+    """Most that one row's score can change by where scores are as coarse as right and wrong, so that rows without a
+    change are little evidence that there is none; 0 where scores are fine."""
+    redrawn: Callable[[int], Floats] | None = None
+    """Takes a number D of draws and returns the metric's values (D,) on them, or fewer where time is over; for metrics
+    that are no function of weights. None where `at` gives them."""
     weights: Floats | None = None
     """How much each row counts (N,), which `value` and `at` already contain; None where all count alike."""
 
@@ -50,6 +56,11 @@ class Evaluation:
         """How many rows of equal weight are as much evidence."""
         return self.rows if self.weights is None else effective_rows(self.weights)
 
+    @property
+    def evidence(self) -> int:
+        """How many independent pieces of evidence the rows are at most."""
+        return self.effective if self.blocks is None else min(self.effective, int(self.blocks.max()) + 1)
+
     def weighed(self, weights: Floats) -> "Evaluation":
         """Return the metric of rows that count by these weights (N,), of which some are above 0."""
         at = self.at
@@ -62,13 +73,14 @@ class Evaluation:
         return replace(self, value=value, at=weighed_at, is_share=False, weights=weights)
 
 
-def mean_of(scores: Floats, *, is_share: bool = False, unit: str = ROWS) -> Evaluation:
-    """Return the evaluation of a metric that is the mean of one score (N,) a row."""
+def mean_of(scores: Floats, *, is_share: bool = False, unit: str = ROWS, flip: float = 0.0) -> Evaluation:
+    """Return the evaluation of a metric that is the mean of one score (N,) a row; `flip` is 1 for a share."""
 
     def at(weights: Floats) -> Floats:
         return np.asarray(weights @ scores / weights.sum(axis=1))
 
-    return Evaluation(value=float(scores.mean()), scores=scores, at=at, is_share=is_share, unit=unit)
+    most = 1.0 if is_share else flip
+    return Evaluation(value=float(scores.mean()), scores=scores, at=at, is_share=is_share, unit=unit, flip=most)
 
 
 def of_means(moments: Floats, figure: Callable[[Floats], Floats], *, scores: Floats, value: float) -> Evaluation:

@@ -46,6 +46,7 @@ def of_sklearn(metric: Metric, true: NDArray[np.int64], probabilities: Floats, w
         Metric.ACCURACY: sk.accuracy_score,
         Metric.BALANCED_ACCURACY: sk.balanced_accuracy_score,
         Metric.MATTHEWS: sk.matthews_corrcoef,
+        Metric.EXPECTED_COST: sk.zero_one_loss,
     }
     if metric in labelled:
         return float(labelled[metric](true, answered, **weigh))

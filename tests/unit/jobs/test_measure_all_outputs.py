@@ -20,7 +20,7 @@ from optimizer_jobs.measure.quality import evaluate
 from optimizer_jobs.models.engine import EngineOptions, Session
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.signature import Reading
-from retune.api.metrics import Metric, quality_metrics
+from retune.api.metrics import CUSTOM, Metric, quality_metrics
 from retune.api.model import Model, Task
 
 GENERIC = Model(uri="pvc://c/m.onnx", task=Task.GENERIC)
@@ -36,7 +36,9 @@ def numbers(*shape: int, seed: int = 0) -> NDArray[np.float64]:
 def test_likeness_is_a_share_and_the_same_is_the_same(rows: int, width: int, seed: int, noise: float) -> None:
     """From 0 to 1 for any other answers, and 1 for the same; rows that are taken are as alike as before."""
     theirs = AllOutputs({"f": numbers(rows, width, seed=seed), "i": np.arange(rows)})
-    mine = AllOutputs({"f": numbers(rows, width, seed=seed) + noise * numbers(rows, width, seed=seed + 1), "i": np.arange(rows)})
+    mine = AllOutputs(
+        {"f": numbers(rows, width, seed=seed) + noise * numbers(rows, width, seed=seed + 1), "i": np.arange(rows)}
+    )
     assert np.array_equal(likeness(theirs, theirs), np.ones(rows))
     values = likeness(theirs, mine)
     assert ((values >= 0) & (values <= 1)).all()
@@ -76,7 +78,7 @@ def test_an_answer_that_is_the_same_for_all_rows_is_held_by_its_size() -> None:
     theirs = np.full((6, 4), 10.0)
     values = likeness(AllOutputs({"f": theirs}), AllOutputs({"f": theirs * 1.01}))
     assert values == pytest.approx(np.full(6, 0.99))
-    assert spread(Answers(outputs=AllOutputs({"f": theirs}))) == 0.0
+    assert spread(Answers(everything=AllOutputs({"f": theirs}))) == 0.0
     assert likeness(AllOutputs({"f": np.zeros((2, 3))}), AllOutputs({"f": np.full((2, 3), 1e-3)})).max() == 0.0
 
 
@@ -124,16 +126,16 @@ def test_outputs_without_an_entry_for_each_row_are_asked_row_by_row(tmp_path: Pa
     assert found.reading == Reading(singly=True)
     assert "one by one" in found.notes[0]
     answers = answer(session, rows, task=Task.GENERIC, reading=found.reading)
-    assert answers.outputs is not None
-    counts = [len(row) for row in answers.outputs.values["places"]]
+    assert answers.everything is not None
+    counts = [len(row) for row in answers.everything.values["places"]]
     assert counts == (rows.inputs["x"] > 0).sum(axis=1).tolist()
     assert evaluate(Metric.FIDELITY, answers, rows, reference=answers).value == 1.0
     assert alike(answers.take(np.arange(3)), answers.take(np.arange(3))).tolist() == [1.0] * 3
 
 
-def test_a_generic_model_has_fidelity_alone() -> None:
+def test_a_generic_model_has_fidelity_and_the_owners_own_metrics() -> None:
     """Labels say nothing of it, so chance says nothing either, whatever is in the label column."""
-    assert quality_metrics(Task.GENERIC) == (Metric.FIDELITY,)
-    answers = Answers(outputs=AllOutputs({"f": numbers(40, 3)}))
+    assert set(quality_metrics(Task.GENERIC)) == {Metric.FIDELITY, *CUSTOM}
+    answers = Answers(everything=AllOutputs({"f": numbers(40, 3)}))
     rows = Rows(inputs={"x": np.zeros(40)}, labels=np.arange(40) % 2, digest="")
     assert no_better_than_chance(answers, rows) is None

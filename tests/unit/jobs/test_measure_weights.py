@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from optimizer_jobs.data.datasets import effective_rows, joined
+from optimizer_jobs.data.datasets import joined
+from optimizer_jobs.data.weights import effective_rows
 from optimizer_jobs.measure.answers import Answers
 from optimizer_jobs.measure.bootstrap import resampled, resampled_difference
 from optimizer_jobs.measure.intervals import own_interval
@@ -147,10 +148,24 @@ def test_weights_decide_which_of_two_models_is_better_and_groups_stay_whole() ->
     assert resampled(after).rows == rows.effective == 31
 
 
+@pytest.mark.parametrize("kind", ["weights", "groups"])
+def test_models_that_never_differ_are_not_proven_equal_by_few_rows(kind: str) -> None:
+    """Without a changed row, the interval is Tango's: z squared over n plus z squared, and Wilson's of each alone."""
+    true = np.tile([0, 1], 20)
+    rows = rows_of(true, weights=np.ones(40)) if kind == "weights" else rows_of(true, groups=np.arange(40))
+    same = evaluate(Metric.ACCURACY, answers_of(np.eye(2)[true]), rows)
+    unseen = 1.96**2 / (40 + 1.96**2)
+    ends, alone = resampled_difference(same, same).interval(0.95), own_interval(same)(0.95)
+
+    assert -ends.low == ends.high == pytest.approx(unseen, rel=1e-3)
+    assert alone.low == pytest.approx(1 - unseen, rel=1e-3)
+    assert alone.high == 1.0
+
+
 def test_a_metric_of_rows_without_weight_is_refused_not_guessed() -> None:
     """All positive rows have weight 0: recall is a number of nothing."""
     true = np.asarray([0, 0, 1, 1])
-    with pytest.raises(UnfitAnswersError, match="of which 2 have a weight above 0"):
+    with pytest.raises(UnfitAnswersError, match="no row with the positive label 1 has a weight above 0"):
         evaluate(Metric.RECALL, answers_of(np.eye(2)[true]), rows_of(true, weights=np.asarray([1.0, 1.0, 0.0, 0.0])))
 
 

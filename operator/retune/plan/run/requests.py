@@ -20,6 +20,8 @@ def asked_of(spec: ModelOptimizationSpec) -> dict[str, object]:
         "chosen_by_default": spec.objectives is None,
         "selection": spec.selection,
         "techniques": spec.techniques,
+        "costs": spec.model.costs or (),
+        "custom_metric": spec.model.custom_metric,
         "search": spec.search,
         "serving": spec.serving,
     }

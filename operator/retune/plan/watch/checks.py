@@ -186,6 +186,8 @@ def _request(draft: Draft, spec: Monitoring, champion: Version, store: str, wind
         production=spec.production,
         drift=spec.drifting,
         quality=spec.judging,
+        costs=draft.spec.model.costs or (),
+        custom_metric=draft.spec.model.custom_metric,
         reference=draft.spec.data.validation,
         min_samples=spec.min_samples,
         max_samples=spec.max_samples,
