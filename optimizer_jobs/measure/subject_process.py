@@ -45,7 +45,8 @@ def _serve(lines: Iterator[bytes], answers: BinaryIO) -> None:
     setup = json.loads(next(lines))
     feeds = _by_size(load_feeds(Path(setup["feeds"]), setup["inputs"]))
     options = EngineOptions.model_validate(setup["engine"])
-    open_model(Path(setup["empty"]), options)  # from here on the engine itself is in memory
+    unplanned = options.model_copy(update={"planned": None})  # the empty model has inputs of its own
+    open_model(Path(setup["empty"]), unplanned)  # from here on the engine itself is in memory
     before = _memory()
     session = open_model(Path(setup["model"]), options)
     with ThreadPoolExecutor(setup["callers"]) as threads:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +58,23 @@ def test_every_number_has_an_interval_and_a_ratio(found: dict[str, Usage]) -> No
         for interval in (*usage.metrics.values(), *usage.ratios.values()):
             assert 0 < interval.low <= interval.value <= interval.high
     assert {(one.low, one.value, one.high) for one in found["small"].ratios.values()} == {(1.0, 1.0, 1.0)}
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_a_plan_for_a_request_is_for_the_inputs_of_the_model_alone(
+    engine: str, delivered: Path, splits: dict[str, Rows], tmp_path: Path
+) -> None:
+    """A model whose inputs are named as those of no other model is measured as it is served, shape planned or not."""
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    model = onnx.load(delivered / "mlp.onnx")
+    model.graph.input[0].name = model.graph.node[0].input[0] = "pixels"
+    onnx.save(model, tmp_path / "pixels.onnx")
+    rows = Rows(inputs={"pixels": splits["validation"].inputs["x"]}, labels=None, digest="")
+    served = Served(tmp_path / "pixels.onnx", EngineOptions(engine=engine, planned={"pixels": (4, 64)}))
+    conditions = Conditions(batch=4, threads=1, serving=Serving(), repeats=1, seed=0)
+    (usage,) = measure_resources({"planned": served}, rows, reference="planned", conditions=conditions).values()
+    assert set(usage.metrics) == MEASURED
 
 
 def test_weights_count_as_memory(found: dict[str, Usage]) -> None:

@@ -217,15 +217,38 @@ def _replace(model: ModelProto, table: Table, constants: Mapping[str, Array], no
     """Put constants in place of a table, and the nodes that read them in place of its lookups."""
     graph, rows = model.graph, {lookup.output[0] for lookup in table.lookups}
     nodes = list(graph.node)
+    made = [nodes_of(node) if node.output and node.output[0] in rows else None for node in nodes]
+    names = _free_names(model, [*constants, *(node.output[0] for part in made for node in part or ())], rows)
     del graph.node[:]
-    for node in nodes:
-        graph.node.extend(nodes_of(node) if node.output and node.output[0] in rows else [node])
+    for node, part in zip(nodes, made, strict=True):
+        graph.node.extend([node] if part is None else [_renamed(new, names) for new in part])
     weights = [tensor for tensor in graph.initializer if tensor.name != table.name]
     inputs = [value for value in graph.input if value.name != table.name]  # old files list constants among them, too
     del graph.initializer[:], graph.input[:]
     graph.initializer.extend(weights)
     graph.input.extend(inputs)
-    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    graph.initializer.extend(numpy_helper.from_array(array, names[name]) for name, array in constants.items())
+
+
+def _free_names(model: ModelProto, wanted: Sequence[str], kept: set[str]) -> dict[str, str]:
+    """Return for each wanted name one that nothing in the graph has; those to be kept stay. Quantizers name alike."""
+    taken = {
+        name for graph in layers.graphs(model.graph) for node in graph.node for name in (*node.input, *node.output)
+    }
+    taken |= {value.name for value in (*model.graph.initializer, *model.graph.input)}
+    names = {name: name for name in kept}
+    for name in wanted:
+        free = name
+        while name not in kept and free in taken:
+            free += "_"
+        names[name] = free
+    return names
+
+
+def _renamed(node: NodeProto, names: Mapping[str, str]) -> NodeProto:
+    node.input[:] = [names.get(name, name) for name in node.input]
+    node.output[:] = [names.get(name, name) for name in node.output]
+    return node
 
 
 def _settle(model: ModelProto) -> None:

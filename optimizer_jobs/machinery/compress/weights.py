@@ -77,7 +77,8 @@ def weight_only(prepared: Path, target: Path, params: Params) -> str:
     _unfold(graph)
     layers = weighted(graph, ("MatMul",))
     onnx.save(_in_blocks(graph, [*layers, *(embeddings if modern else ())], params), target)
-    return _counted(len(layers), len(embeddings) if modern else table_rows.store_in(target, params))
+    in_blocks = len({node.input[0] for node in embeddings})
+    return _counted(len(layers), in_blocks if modern else table_rows.store_in(target, params))
 
 
 def tables_alone(prepared: Path, target: Path, params: Params) -> str:

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from optimizer_jobs.commands.search.stages import Stage, stage_of
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.machinery.compress.rows import MOST_SHARED, share_met
 from optimizer_jobs.models.engine import EngineOptions
@@ -14,6 +15,7 @@ from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.technique import Applied, Context, Params, Skipped, Subject
 from optimizer_jobs.techniques import pruning
+from optimizer_jobs.techniques.steps import Step
 from retune.api.model import Task
 from retune.api.techniques import Pruning, Technique, TechniqueType
 from tests.unit.jobs import recommenders_for_tests as recommenders
@@ -137,6 +139,15 @@ def test_the_estimate_is_close_to_what_comes_then(unseen: float) -> None:
     shared = counts == 0
     assert share_met(counts, shared) == pytest.approx(chances[shared].sum(), rel=0.25)
     assert (share_met(counts, shared) < MOST_SHARED) == (unseen < 0.1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "params"), [(TechniqueType.PRUNING, HALF), (TechniqueType.FACTORIZATION, {"tables": 0.5})]
+)
+def test_tables_are_tried_before_anything_trains(kind: TechniqueType, params: Params) -> None:
+    """What rewrites tables costs seconds, so a search asks it among the cheap questions."""
+    assert stage_of([Step(name="tables", type=kind, params=params)]) is Stage.POST_TRAINING
+    assert stage_of([Step(name="units", type=kind, params={"granularity": "Structured"})]) is Stage.TRAINING
 
 
 def test_rows_are_asked_for_by_name_and_need_data(tmp_path: Path) -> None:

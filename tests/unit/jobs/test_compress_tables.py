@@ -1,5 +1,6 @@
 """Embedding tables in few bits by row, and as products of lower rank."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -123,6 +124,39 @@ def test_a_table_in_a_constant_node_and_one_listed_as_an_input_are_tables() -> N
     assert np.corrcoef(answers(model, inputs).ravel(), exact.ravel())[0, 1] > 0.999
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+def test_names_that_the_graph_has_already_are_not_taken_again(bits: int) -> None:
+    """Quantizers give the scale of a tensor the name that the scale of a row might get."""
+    model, inputs = recommenders.recommender(), recommenders.requests(50)
+    (score,) = model.graph.output
+    taken = [f"{name}_{part}" for name in ("i", "items") for part in ("scale", "codes", "scales", "levels", "lowest")]
+    for name in taken:
+        model.graph.initializer.append(numpy_helper.from_array(np.ones(1, dtype=np.float32), name))
+        model.graph.node.append(helper.make_node("Mul", [score.name, name], [f"{name}_used"], name=f"{name}_used"))
+        model.graph.output.append(helper.make_tensor_value_info(f"{name}_used", onnx.TensorProto.FLOAT, ["N", 1]))
+    exact = answers(model, inputs)
+    assert tables.store(model, bits) == 2
+    onnx.checker.check_model(model)
+    assert np.corrcoef(answers(model, inputs).ravel(), exact.ravel())[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("method", ["MinMax", "Percentile"])
+def test_static_quantization_stores_tables_by_row(method: str, bits: int, tmp_path: Path) -> None:
+    """Its ranges are of activations; tables shrink apart from them."""
+    model = recommenders.save_recommender(tmp_path / "model.onnx")
+    whole: Params = {"per_channel": True, "scope": "LayersAndBetween", "fallback": "None", "table_bits": bits}
+    folder = tmp_path / "work"
+    observed = dataclasses.replace(context(model, folder), calibration=recommenders.rows(recommenders.requests(200)))
+    params: Params = {"scheme": "Static", "method": method, "samples": 200, **whole}
+    made = quantization.apply(model, params, observed)
+    assert isinstance(made, Applied), made.reason
+    assert {"users_codes", "items_codes"} <= {tensor.name for tensor in onnx.load(made.model).graph.initializer}
+    inputs = recommenders.requests(100, seed=1)
+    exact, found = (open_model(path, EngineOptions()).run(inputs)["score"] for path in (model, made.model))
+    assert np.corrcoef(exact.ravel(), found.ravel())[0, 1] > 0.98
+
+
 def test_a_product_of_the_rank_of_a_table_answers_the_same() -> None:
     """What lies in few directions is found whole, whatever the width of the table."""
     random = np.random.default_rng(1)
@@ -163,7 +197,8 @@ def test_tables_alone_run_in_every_engine_and_layers_stay_exact(bits: int, engin
     if engine == "openvino":
         pytest.importorskip("openvino")
     model = recommenders.save_recommender(tmp_path / "model.onnx")
-    made = quantization.apply(model, TABLES_ALONE | {"table_bits": bits}, context(model, tmp_path / "work"))
+    params: Params = {**TABLES_ALONE, "table_bits": bits}
+    made = quantization.apply(model, params, context(model, tmp_path / "work"))
     assert isinstance(made, Applied)
     assert made.summary == f"int{bits} tables by row: 2 embedding tables"
     assert is_quantized(onnx.load(made.model))
@@ -190,7 +225,7 @@ def test_a_model_of_tables_without_layers_can_be_quantized(tmp_path: Path) -> No
     offered = [params["quantize.variant"] for params in quantization.defaults(spec, subject)]
     assert offered == ["WeightOnly Tables", "WeightOnly Tables"]
     made = quantization.apply(
-        tmp_path / "model.onnx", TABLES_ALONE | {"table_bits": 8}, context(tmp_path / "model.onnx", tmp_path / "work")
+        tmp_path / "model.onnx", {**TABLES_ALONE, "table_bits": 8}, context(tmp_path / "model.onnx", tmp_path / "work")
     )
     assert isinstance(made, Applied)
     again = subject_of(made.model)
