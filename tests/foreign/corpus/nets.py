@@ -3,6 +3,7 @@
 Weights come from scikit-learn's perceptrons; the graphs are those that exporters of networks write.
 """
 
+import locale
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -197,6 +198,17 @@ def _picture(
     return Foreign(name=name, make=make, float_net=True, slice=name == "net-old-operators")
 
 
+def _has_english() -> bool:
+    """Whether this machine has the locale in which exporters have text made lower case."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        locale.setlocale(locale.LC_CTYPE, "en_US.UTF-8")
+    except locale.Error:
+        return False
+    locale.setlocale(locale.LC_CTYPE, before)
+    return True
+
+
 _PERCEPTRON = partial(MLPClassifier, (256,), max_iter=20, random_state=0)
 _FOREST = partial(RandomForestClassifier, 60, random_state=0)
 MODELS = (
@@ -209,5 +221,5 @@ MODELS = (
     Foreign(name="exported-perceptron-maps", make=partial(_exported, _PERCEPTRON, 17), float_net=True),
     Foreign(name="exported-forest-maps", make=partial(_exported, _FOREST, 11)),
     Foreign(name="exported-linear-maps", make=partial(_exported, LogisticRegression, 15)),
-    Foreign(name="exported-titles", make=_titles),
+    Foreign(name="exported-titles", make=_titles, refused=None if _has_english() else "asks for a locale"),
 )
