@@ -1,0 +1,72 @@
+"""Models as many people save them that no other test has: means of regressors, searches, and texts in an ONNX file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas as pd
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import GradientBoostingRegressor, VotingRegressor
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import SVC
+
+from optimizer_jobs.machinery.compress.trees import present
+from optimizer_jobs.machinery.estimators.convert import to_onnx
+from optimizer_jobs.machinery.estimators.inputs import inputs_of, original_rows, rows_of
+from optimizer_jobs.models.onnx_file import check_onnx
+from tests.unit.jobs.estimators_for_tests import answers, columns, matrix_input
+
+DAYS = pd.date_range("2024-01-01", periods=30).strftime("%Y-%m-%d").to_numpy()
+
+
+def test_a_mean_of_regressors_answers_as_fitted(tmp_path: Path) -> None:
+    """Lines and boosted trees vote on a table whose days are text; the trees inside can be pruned."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"day": random.choice(DAYS, 400), "price": random.normal(size=400).astype(np.float32)})
+    y = np.sin(frame["price"].to_numpy()) + (frame["day"] > DAYS[15]).to_numpy()
+    first = ColumnTransformer(
+        [("day", OneHotEncoder(handle_unknown="ignore"), ["day"]), ("rest", "passthrough", ["price"])]
+    )
+    voters = [("line", Ridge()), ("trees", GradientBoostingRegressor(n_estimators=20, random_state=0))]
+    fitted = make_pipeline(first, VotingRegressor(voters)).fit(frame, y)
+    file = columns({str(name): frame[name].to_numpy() for name in frame} | {"label": y}, tabular=True)
+    inputs = inputs_of(fitted, file, label="label")
+    assert [(tensor.name, tensor.dtype) for tensor in inputs] == [("day", "str"), ("price", "float32")]
+    rows = rows_of(file, inputs, label="label", limit=400)
+    X = original_rows(fitted, file, inputs, label="label", limit=400)
+    to_onnx(fitted, inputs, target=tmp_path / "model.onnx", rows=rows, X=X)
+    assert np.abs(answers(tmp_path / "model.onnx", rows)["value"][:, 0] - fitted.predict(frame)).max() < 1e-4
+    assert present(onnx.load(tmp_path / "model.onnx"))
+
+
+def test_the_best_of_a_search_over_support_vectors_answers_as_fitted(tmp_path: Path) -> None:
+    """A finished search is delivered as it is; of two classes, labels have to agree."""
+    random = np.random.default_rng(1)
+    X = random.normal(size=(200, 4)).astype(np.float32)
+    y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    search: Any = GridSearchCV(make_pipeline(StandardScaler(), SVC()), {"svc__C": [1, 10]}, cv=2)
+    fitted = search.fit(X, y).best_estimator_
+    to_onnx(fitted, matrix_input(4), target=tmp_path / "model.onnx", rows={"x": X})
+    assert np.array_equal(answers(tmp_path / "model.onnx", {"x": X})["label"], fitted.predict(X))
+
+
+def test_texts_in_an_onnx_file_of_the_owner_run(tmp_path: Path) -> None:
+    """A pipeline that its owner exported with a locale that every system has takes texts and answers class names."""
+    from skl2onnx import to_onnx as exported
+    from skl2onnx.common.data_types import StringTensorType
+
+    texts = np.asarray(["refund of my card", "it crashed again", "invoice and charge", "an error on login"] * 25)
+    labels = np.where(np.char.find(texts, "r") % 2 == 0, "billing", "bug")
+    fitted = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(texts, labels)
+    options = {id(fitted): {"zipmap": False}, id(fitted[0]): {"locale": "C.UTF-8", "tokenexp": r"[a-zA-Z0-9_]+"}}
+    model = exported(fitted, initial_types=[("text", StringTensorType([None, 1]))], options=options, target_opset=17)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert check_onnx(path).words.startswith("text str (N, 1) -> label")
+    got = next(iter(answers(path, {"text": texts[:, np.newaxis].astype(object)}).values()))
+    assert (got == fitted.predict(texts)).mean() > 0.95
