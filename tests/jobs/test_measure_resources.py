@@ -72,7 +72,7 @@ def test_a_plan_for_a_request_is_for_the_inputs_of_the_model_alone(
     onnx.save(model, tmp_path / "pixels.onnx")
     rows = Rows(inputs={"pixels": splits["validation"].inputs["x"]}, labels=None, digest="")
     served = Served(tmp_path / "pixels.onnx", EngineOptions(engine=engine, planned={"pixels": (4, 64)}))
-    conditions = Conditions(batch=4, threads=1, serving=Serving(), repeats=1, seed=0)
+    conditions = Conditions(mix=only(4), threads=1, serving=Serving(), repeats=1, seed=0)
     (usage,) = measure_resources({"planned": served}, rows, reference="planned", conditions=conditions).values()
     assert set(usage.metrics) == MEASURED
 
