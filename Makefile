@@ -1,4 +1,4 @@
-# Every command of this repository; CI runs `make test` and `make test-windows`.
+# Every command of this repository; CI runs `make test`, `make test-images`, `make test-journeys`, `make test-windows`.
 #
 # Where no cluster is given, a real one (API server, kubelet, containerd) is built and started on this machine by
 # tools/localcluster. With KUBECONFIG or RETUNE_KUBECONTEXT set, the demo and the end to end tests use that cluster
@@ -123,8 +123,8 @@ test-jobs: $(STAMP) ## Tests of whole Jobs, run here as processes (4 min).
 	$(call stage,tests of whole Jobs,4 min,$(PY) -m pytest -n 2 tests/jobs)
 
 .PHONY: test
-test: $(STAMP) ## Every test but test-windows, on a real API server and a real cluster (37 min the first time, 26 min after).
-	@printf 'Stages: lint, unit, whole Jobs, foreign models, Kubernetes binaries, object stores, API server, faults, $(CLUSTER) cluster, optimizer image, end to end.\n'
+test: $(STAMP) ## Every test that runs without containers: units, whole Jobs, models of others, a real API server (25 min the first time, 15 min after).
+	@printf 'Stages: lint, unit, whole Jobs, foreign models, Kubernetes binaries, object stores, API server, faults.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,2 min,$(PY) -m pytest -n 2 tests/unit)
 	$(call stage,tests of whole Jobs,4 min,$(PY) -m pytest -n 2 tests/jobs)
@@ -133,13 +133,14 @@ test: $(STAMP) ## Every test but test-windows, on a real API server and a real c
 	$(call stage,tests against object stores,20 s and 3 min more the first time,$(PY) -m pytest tests/storage)
 	$(call stage,tests against the API server,1 min,$(PY) -m pytest -n 2 --dist loadfile tests/cluster)
 	$(call stage,fault tests,3 min,$(PY) -m pytest tests/faults)
-	$(call stage,$(CLUSTER) cluster,8 min the first time and 1 min after,$(MAKE) --no-print-directory $(CLUSTER)-cluster)
-	$(call stage,tests in the optimizer image,10 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
-	$(call stage,tests in the monitor image,1 min,$(IN_MONITOR) -m tests.optimizer -n 2 tests/monitor)
-	$(call stage,end to end tests,7 min,$(USE_CLUSTER) $(E2E) -m 'not windows')
 
-# Files of tests run beside each other: they wait for pods, most of the time.
-E2E := $(PY) -m pytest -n 2 --dist loadfile tests/e2e
+.PHONY: test-images
+test-images: test-optimizer test-monitor ## Tests inside the images: what needs torch, OpenVINO or Evidently (11 min, 9 more the first time).
+
+.PHONY: test-journeys
+test-journeys: $(STAMP) ## Journeys on a real kubelet that take no windows of real time (8 min, 8 more the first time).
+	$(call stage,$(CLUSTER) cluster,8 min the first time and 1 min after,$(MAKE) --no-print-directory $(CLUSTER)-cluster)
+	$(call stage,end to end tests,8 min,$(USE_CLUSTER) $(PY) -m pytest -n 2 --dist loadfile tests/e2e -m 'not windows')
 
 .PHONY: test-windows
 test-windows: $(STAMP) ## Journeys that take windows of real time, on a real cluster: from drift to recovery (10 min).
@@ -152,7 +153,7 @@ test-demo: $(STAMP) ## make demo from nothing, and what it printed held against 
 	$(call stage,the demo,15 min,$(USE_CLUSTER) $(PY) -m pytest -s tests/demo)
 
 .PHONY: test-optimizer
-test-optimizer: $(STAMP) ## Tests of what needs torch or OpenVINO, inside the optimizer image (6 min, 6 more the first time).
+test-optimizer: $(STAMP) ## Tests of what needs torch or OpenVINO, inside the optimizer image (10 min, 6 more the first time).
 	$(call stage,tests in the optimizer image,10 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)
 
 .PHONY: test-monitor
