@@ -202,7 +202,9 @@ def _brier(labels: Array, answers: Reading) -> float:
 _OF_CLASSES: Mapping[str, Callable[[Array, Reading], float]] = {
     "accuracy": lambda labels, answers: float((labels == answers.labels).mean()),
     "balanced_accuracy": lambda labels, answers: float(sk.balanced_accuracy_score(labels, answers.labels)),
-    "recall": lambda labels, answers: float(np.equal(answers.labels, labels)[labels == _positive(labels)].mean()),
+    "recall": lambda labels, answers: float(
+        sk.recall_score(labels == _positive(labels), answers.labels == _positive(labels))
+    ),
     "average_precision": lambda labels, answers: float(
         sk.average_precision_score(labels == _positive(labels), _second(answers, labels))
     ),
