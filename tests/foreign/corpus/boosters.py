@@ -100,7 +100,12 @@ _UBJ, _JSON, _CBM = _own_file("model.ubj"), _own_file("model.json"), _own_file("
 _XGB, _LGBM, _CAT = ("xgboost",), ("lightgbm",), ("catboost",)
 MODELS = (
     _foreign(
-        "xgboost-rare", partial(_xgboost, "XGBClassifier"), _UBJ, partial(data.classes, rare=0.034), packages=_XGB
+        "xgboost-rare",
+        partial(_xgboost, "XGBClassifier"),
+        _UBJ,
+        partial(data.classes, rare=0.034),
+        packages=_XGB,
+        slice=True,
     ),
     _foreign("xgboost-many", partial(_xgboost, "XGBClassifier"), _JSON, data.classes, packages=_XGB),
     _foreign("xgboost-holes", partial(_xgboost, "XGBClassifier"), as_joblib, data.holes, packages=_XGB),

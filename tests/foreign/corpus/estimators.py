@@ -72,7 +72,9 @@ def _scaled(estimator: Any) -> Any:
 MODELS = (
     _foreign("forest-text-labels", lambda: RandomForestClassifier(120, random_state=0), data.words, slice=True),
     _foreign("forest-rare", lambda: RandomForestClassifier(80, random_state=0), partial(data.classes, rare=0.034)),
-    _foreign("logistic-rare", lambda: _scaled(LogisticRegression()), partial(data.classes, rows=8000, rare=0.015)),
+    _foreign(
+        "logistic-rare", lambda: _scaled(LogisticRegression()), partial(data.classes, rows=8000, rare=0.015), slice=True
+    ),
     _foreign("extra-trees", lambda: ExtraTreesRegressor(60, min_samples_leaf=2, random_state=0), data.friedman),
     _foreign(
         "forest-three-targets", lambda: RandomForestRegressor(40, random_state=0), partial(data.numbers, targets=3)

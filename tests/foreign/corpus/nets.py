@@ -216,7 +216,7 @@ MODELS = (
     _picture("net-one-row", rows=1, opset=13),
     _picture("net-old-operators", pixels="uint8", opset=11),
     Foreign(name="net-sigmoid", make=_sigmoid, float_net=True),
-    Foreign(name="net-forecast", make=_forecast, float_net=True, slice=True),
+    Foreign(name="net-forecast", make=_forecast, float_net=True),
     Foreign(name="net-two-heads", make=_two_heads, float_net=True),
     Foreign(name="exported-perceptron-maps", make=partial(_exported, _PERCEPTRON, 17), float_net=True),
     Foreign(name="exported-forest-maps", make=partial(_exported, _FOREST, 11)),

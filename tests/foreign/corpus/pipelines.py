@@ -181,7 +181,7 @@ def _foreign(
 
 
 MODELS = (
-    _foreign("shop-mixed", _mixed, _shop, deviants=_LAST_DIGIT, slice=True),
+    _foreign("shop-mixed", _mixed, _shop, deviants=_LAST_DIGIT),
     _foreign("shop-brand-codes", _ordinal, _shop, as_="parquet"),
     _foreign("titles-tfidf", titles_model, titles),
     _foreign("titles-counts", partial(_words, MultinomialNB(), CountVectorizer(ngram_range=(1, 2))), titles),

@@ -3,6 +3,7 @@
 import json
 import marshal
 import sysconfig
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -56,7 +57,7 @@ def files(each: int, *, seed: int = 0) -> dict[str, list[bytes]]:
     random = np.random.default_rng(seed)
     sources = _read(Path(sysconfig.get_path("stdlib")), ".py", each)
     headers = _read(Path(np.__file__).parent, ".h", each) + _read(Path(sysconfig.get_path("include")), ".h", each)
-    compiled = [b"\xa7\r\r\n" + bytes(12) + marshal.dumps(compile(source, "x", "exec")) for source in sources]
+    compiled = [_compiled(source) for source in sources]
     made: Mapping[str, Callable[[Any], bytes]] = {"json": _json, "csv": _csv, "gzip": _gzip, "zip": _zip, "xml": _xml}
     rows = {kind: [make(random) for _ in range(each)] for kind, make in made.items()}
     return {"python": sources, "c": headers[:each], "pythonbytecode": compiled, **rows}
@@ -69,6 +70,13 @@ def _read(folder: Path, suffix: str, most: int) -> list[bytes]:
     )
     contents = (path.read_bytes() for path in paths if "test" not in path.parts and path.stat().st_size > 2000)
     return [content for content, _ in zip(contents, range(most), strict=False)]
+
+
+def _compiled(source: bytes) -> bytes:
+    """Return what Python 3.11 caches of a source file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the style of sources that are not ours
+        return b"\xa7\r\r\n" + bytes(12) + marshal.dumps(compile(source, "x", "exec"))
 
 
 def _words(random: np.random.Generator, count: int) -> list[str]:

@@ -142,8 +142,8 @@ MODELS = (
         ROMANIZER,
         "arabic_name_romanizer/resources/encoder.onnx",
         partial(_letters, 4, 40, 12, "src", "src_mask"),
-        answer="hidden_out",
-        options=("--task", "Embedding", "--output-name", "hidden_out"),
+        answer="memory_out",
+        options=("--task", "Embedding", "--output-name", "memory_out"),
         float_net=True,
     ),
     _foreign(
