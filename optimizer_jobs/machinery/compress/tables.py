@@ -235,7 +235,7 @@ def _free_names(model: ModelProto, wanted: Sequence[str], kept: set[str]) -> dic
     taken = {
         name for graph in layers.graphs(model.graph) for node in graph.node for name in (*node.input, *node.output)
     }
-    taken |= {value.name for value in model.graph.initializer} | {value.name for value in model.graph.input}
+    taken |= {tensor.name for tensor in model.graph.initializer} | {value.name for value in model.graph.input}
     names = {name: name for name in kept}
     for name in wanted:
         free = name
