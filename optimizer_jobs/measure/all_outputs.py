@@ -6,6 +6,7 @@ labels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,9 @@ from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.engine import EngineError, Session
 from optimizer_jobs.models.layout import ask
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
+Entries = Array | Sequence[Array]
+"""An answer for each of N rows: one array (N, ...), or a list where rows differ in shape."""
 Floats = NDArray[np.float64]
 
 PROBED = 3
@@ -27,8 +30,8 @@ _TINY = 1e-12
 class AllOutputs:
     """Every output of a model for N rows."""
 
-    values: Mapping[str, Sequence[Array]]
-    """By output, the answer to each of N rows: one array (N, ...), or a list where rows differ in shape."""
+    values: Mapping[str, Entries]
+    """The answers by the output's name."""
 
     def take(self, indices: Array) -> "AllOutputs":
         """Return the answers to the rows at `indices`: integers (M,) or a mask (N,)."""
@@ -41,7 +44,7 @@ class AllOutputs:
         return max((_spread(values) for values in self.values.values()), default=0.0)
 
 
-def _taken(values: Sequence[Array], places: Array) -> Sequence[Array]:
+def _taken(values: Entries, places: Array) -> Entries:
     return values[places] if isinstance(values, np.ndarray) else [values[place] for place in places]
 
 
@@ -70,7 +73,7 @@ def all_outputs(session: Session, rows: Rows, *, batch: int, singly: bool) -> Al
     return AllOutputs({name: _joined(values) for name, values in parts.items()})
 
 
-def _joined(parts: list[Array]) -> Sequence[Array]:
+def _joined(parts: list[Array]) -> Entries:
     shapes = {part.shape[1:] for part in parts}
     return np.concatenate(parts) if len(shapes) == 1 else [row for part in parts for row in part]
 
@@ -100,10 +103,11 @@ def likeness(delivered: AllOutputs, mine: AllOutputs) -> Floats:
     Of floats, it is 1 minus the distance to the delivered answer, in units of the root mean square distance of the
     delivered answers from their mean over rows. Of everything else, it is the share of elements that are the same.
     """
-    return np.min([_of_output(values, mine.values.get(name, [])) for name, values in delivered.values.items()], axis=0)
+    by_output = [_of_output(values, mine.values.get(name, [])) for name, values in delivered.values.items()]
+    return np.asarray(np.min(by_output, axis=0))
 
 
-def _of_output(theirs: Sequence[Array], mine: Sequence[Array]) -> Floats:
+def _of_output(theirs: Entries, mine: Entries) -> Floats:
     if len(mine) != len(theirs):
         return np.zeros(len(theirs))
     if theirs[0].dtype.kind != "f":
@@ -129,7 +133,7 @@ def _near(theirs: Array, mine: Array, unit: float) -> float:
     return max(0.0, 1.0 - distance / unit)
 
 
-def _unit(rows: Sequence[Array]) -> float:
+def _unit(rows: Entries) -> float:
     """Return the root mean square distance of rows from their mean; of rows that are all the same, their size."""
     centre = _mean(rows) if len({row.shape for row in rows}) == 1 else 0.0
     for about in (centre, 0.0):
@@ -139,7 +143,7 @@ def _unit(rows: Sequence[Array]) -> float:
     return _TINY
 
 
-def _mean(rows: Sequence[Array]) -> Floats:
+def _mean(rows: Entries) -> Floats:
     total = np.zeros(rows[0].shape)
     for row in rows:
         total += _finite(row)
@@ -155,7 +159,7 @@ def _finite_like(about: Floats | float, row: Array) -> Floats | float:
     return about if isinstance(about, float) else np.where(np.isfinite(row), about, 0.0)
 
 
-def _spread(rows: Sequence[Array]) -> float:
+def _spread(rows: Entries) -> float:
     first = rows[0]
     if all(row.shape == first.shape and np.array_equal(row, first, equal_nan=row.dtype.kind == "f") for row in rows):
         return 0.0

@@ -71,7 +71,7 @@ def opened(tmp_path: Path) -> Opened:
 def saved(folder: Path, **arrays: NDArray[Any]) -> Dataset:
     """Write a data set and return its spec."""
     (folder / "c").mkdir(exist_ok=True)
-    np.savez(folder / "c" / "rows.npz", **arrays)
+    np.savez(folder / "c" / "rows.npz", allow_pickle=False, **arrays)
     return Dataset(uri="pvc://c/rows.npz")
 
 
@@ -183,7 +183,8 @@ def test_what_the_data_lacks_is_zero_or_told(
     filled = with_fills(opened, (InputValue(name="gain", value="16"),), {"x"}, uri=URI)
     assert "state begins with zeros" in capsys.readouterr().out
     rows = read_dataset(spec, filled.signature, into=tmp_path / "in", task=Task.GENERIC)
-    assert (rows.inputs["gain"].tolist(), rows.inputs["gain"].dtype) == ([16] * 4, np.int64)
+    assert rows.inputs["gain"].tolist() == [16] * 4
+    assert rows.inputs["gain"].dtype == np.dtype("int64")
     assert rows.inputs["state"].shape == (4, 2, 3)
     assert not rows.inputs["state"].any()
 
