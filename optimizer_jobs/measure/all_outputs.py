@@ -6,6 +6,7 @@ labels.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.engine import EngineError, Session
 from optimizer_jobs.models.layout import ask
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Entries = Array | list[Array]
 """The answer to each of N rows: one array (N, ...), or a list where rows differ in shape."""

@@ -21,6 +21,7 @@ from optimizer_jobs.models.onnx_file import MODEL_LIMIT_BYTES
 from optimizer_jobs.models.sandbox import check_in_sandbox
 from optimizer_jobs.signature import Signature
 from retune.api.model import Dataset, Model, ModelFormat
+from retune.contract.foreign import foreign
 from retune.contract.results import Reason
 
 EXTERNAL_LIMIT_BYTES = 8 << 30
@@ -108,8 +109,14 @@ def _converted(delivered: Model, native: Native, rows: Dataset, *, scratch: Path
 
 
 def fetch_model(delivered: Model, into: Path) -> Fetched:
-    """Fetch the delivered model into the folder `into`, with the files of external data that it names."""
+    """Fetch the delivered model into the folder `into`, with the files of external data that it names.
+
+    Raises:
+        JobError: ModelInvalid for a file that only another library reads; else as `fetch`.
+    """
     uri = delivered.uri
+    if (known := foreign(uri)) is not None:
+        raise JobError(Reason.MODEL_INVALID, uri, f"it {known[0]}.", f"{known[1][0].upper()}{known[1][1:]}.")
     model = fetch(uri, digest=delivered.digest, limit_bytes=MODEL_LIMIT_BYTES, into=into, what="Model")
     for name in external_files(model.path, uri=uri) if delivered.format is ModelFormat.ONNX else ():
         fetch(sibling(uri, name), limit_bytes=EXTERNAL_LIMIT_BYTES, into=into, what="Model")

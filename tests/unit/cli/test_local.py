@@ -91,3 +91,29 @@ def test_an_interrupted_run_is_taken_up_again(stored: Place) -> None:
     """It goes on under its own name, and does not start from itself."""
     begin(stored, 11)
     assert next_run(stored) == ("digits-r11", ("digits-r10", "digits-r2", "digits-r1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "says"),
+    [
+        ("net.keras", (), r"is a Keras model, which only Keras reads: write it as ONNX with model\.export"),
+        ("net.h5", (), "is a Keras model"),
+        ("net.tflite", (), "tf2onnx.convert --tflite FILE"),
+        ("saved", ("saved_model.pb", "keras_metadata.pb"), "tf2onnx.convert --saved-model FOLDER"),
+        ("bert", ("config.json", "model.safetensors", "tokenizer.json"), "a factory that builds the network"),
+        ("empty", ("README.md",), "is no file"),
+    ],
+)
+def test_models_that_only_another_library_reads_get_the_line_that_exports_them(
+    tmp_path: Path, name: str, members: tuple[str, ...], says: str
+) -> None:
+    """A file or folder of Keras, TensorFlow or Hugging Face is known by its name or content; others are as before."""
+    path = tmp_path / name
+    if members:
+        path.mkdir()
+        for member in members:
+            (path / member).touch()
+    else:
+        path.touch()
+    with pytest.raises(AccessError, match=says):
+        guess(path, (), claim="models", factory=None, trusted=False)

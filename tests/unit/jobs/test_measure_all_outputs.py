@@ -35,10 +35,9 @@ def numbers(*shape: int, seed: int = 0) -> NDArray[np.float64]:
 @given(rows=st.integers(1, 8), width=st.integers(1, 5), seed=st.integers(0, 99), noise=st.floats(0, 10))
 def test_likeness_is_a_share_and_the_same_is_the_same(rows: int, width: int, seed: int, noise: float) -> None:
     """From 0 to 1 for any other answers, and 1 for the same; rows that are taken are as alike as before."""
-    theirs = AllOutputs({"f": numbers(rows, width, seed=seed), "i": np.arange(rows)})
-    mine = AllOutputs(
-        {"f": numbers(rows, width, seed=seed) + noise * numbers(rows, width, seed=seed + 1), "i": np.arange(rows)}
-    )
+    floats, wholes = numbers(rows, width, seed=seed), np.arange(rows)
+    theirs = AllOutputs({"f": floats, "i": wholes})
+    mine = AllOutputs({"f": floats + noise * numbers(rows, width, seed=seed + 1), "i": wholes})
     assert np.array_equal(likeness(theirs, theirs), np.ones(rows))
     values = likeness(theirs, mine)
     assert ((values >= 0) & (values <= 1)).all()

@@ -13,10 +13,12 @@ from sklearn.ensemble import RandomForestClassifier
 
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.compress import preparing
+from optimizer_jobs.machinery.formats.delivery import fetch_model
 from optimizer_jobs.machinery.formats.onnx_files import REWRITTEN, Checked, answer, check_in_sandbox
 from optimizer_jobs.signature import Signature
 from optimizer_jobs.technique import Applied, Context, Params
 from optimizer_jobs.techniques import quantization
+from retune.api.model import Model
 from tests.unit.jobs import models_for_tests as models
 
 _URI = "pvc://models/model.onnx"
@@ -214,3 +216,10 @@ def test_numbers_in_inner_graphs_become_single_precision_too() -> None:
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     (answer,) = session.run(None, {"c": np.asarray(1, bool), "x": np.ones(3, np.float16)})
     assert (answer.dtype, answer.tolist()) == (np.float16, [2.0, 2.0, 2.0])
+
+
+def test_a_keras_file_is_refused_with_the_line_that_exports_it(tmp_path: Path) -> None:
+    """Whatever format the spec says: the Job says the same as `retune init`, and fetches nothing."""
+    with pytest.raises(JobError, match="it is a Keras model, which only Keras reads") as refused:
+        fetch_model(Model(uri="pvc://models/net.keras"), tmp_path)
+    assert 'format="onnx"' in refused.value.next_step

@@ -15,6 +15,7 @@ from retune.api.model import Dataset, Factory, InputValue, Model, ModelFormat, T
 from retune.cli.access import AccessError
 from retune.cli.local.boosters import boosted_trees
 from retune.cli.local.jobs import Job, job_environment, run
+from retune.contract.foreign import foreign
 from retune.contract.requests import InspectRequest
 from retune.contract.results import InspectedFile, InspectResult
 
@@ -79,6 +80,9 @@ def guess(
     Raises:
         AccessError: The format of the model or the role of a data file cannot be told, or the format is not trusted.
     """
+    members = frozenset(path.name for path in model.iterdir()) if model.is_dir() else frozenset()
+    if (known := foreign(str(model), members)) is not None:
+        raise AccessError(f"{model} {known[0]}: {known[1]}")
     if not model.is_file():
         raise AccessError(f"{model} is no file")
     format_ = _format(model)
