@@ -90,13 +90,14 @@ def by_hand(ensemble: Ensemble, X: Array) -> Array:
 def graph_of(ensemble: Ensemble, *, version: int) -> onnx.ModelProto:
     """Return a model of one node, in version 3 or 5 of its operator."""
     older = version < 5
+    more: dict[str, Any] = {} if older else {"post_transform": 0}
     node = helper.make_node(
         nodes.REGRESSOR if older else nodes.NEWER,
         ["x"],
         ["value"],
         domain=nodes.DOMAIN,
         n_targets=len(ensemble.base),
-        **({} if older else {"post_transform": 0}),
+        **more,
     )
     if older and ensemble.base.any():
         node.attribute.append(helper.make_attribute("base_values", ensemble.base.astype(np.float32).tolist()))
