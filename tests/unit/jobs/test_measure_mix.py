@@ -71,7 +71,7 @@ def test_the_mix_of_a_spec_has_shares_of_its_weights() -> None:
     mix = Serving(batches=(Batch(size=32, weight="0.5"), Batch(size=1, weight="1.5"))).mix
     assert mix == ((1, Fraction(3, 4)), (32, Fraction(1, 4)))
     assert usual_size(mix) == 1
-    assert (Serving(batch_size=16).mix, Serving().mix) == (((16, 1),), ((1, 1),))
+    assert (Serving(batch_size=16).mix, Serving().mix) == (((16, Fraction(1)),), ((1, Fraction(1)),))
     assert (Serving(batch_size=16).only_size, Serving(batches=(Batch(size=1), Batch(size=2))).only_size) == (16, None)
 
 
