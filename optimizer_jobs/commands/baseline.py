@@ -101,7 +101,8 @@ def _measured(request: BaselineRequest, bundle: Bundle, splits: Mapping[str, Row
     """Store the reference for monitoring, and measure the bundle."""
     session = open_session(bundle, threads_limit=request.threads)
     held_out = joined([splits[name] for name in ("validation", "test") if name in splits])
-    store_reference(request.store, bundle.digest, session, held_out, seed=request.seed)
+    usual = usual_size(request.serving.mix)
+    store_reference(request.store, bundle.digest, session, held_out, seed=request.seed, batch=usual)
     rows = splits.get("test", splits["validation"])
     yardstick = Yardstick.of_model(request.model)
     mix, seed = request.serving.mix, request.seed

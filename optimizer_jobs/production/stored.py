@@ -18,10 +18,9 @@ from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.progress import say
 
 _BYTES = 1 << 30
-_BATCH = 64
 
 
-def store_reference(store: str, digest: str, session: Session, rows: Rows, *, seed: int = 0) -> None:
+def store_reference(store: str, digest: str, session: Session, rows: Rows, *, seed: int = 0, batch: int = 64) -> None:
     """Write a bundle's reference, unless it exists already.
 
     Args:
@@ -30,6 +29,7 @@ def store_reference(store: str, digest: str, session: Session, rows: Rows, *, se
         session: The bundle's open model.
         rows: The validation rows.
         seed: Seed of the random sample when there are too many rows.
+        batch: Rows of a request, on which the answers of dynamic int8 models depend.
 
     Raises:
         JobError: StoreFull or StoreNotWritable.
@@ -38,7 +38,7 @@ def store_reference(store: str, digest: str, session: Session, rows: Rows, *, se
     target = resolve(uri).local
     if target.exists():
         return
-    reference = _reference(session, _sample(rows, seed=seed), digest)
+    reference = _reference(session, _sample(rows, seed=seed), digest, batch)
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         with store_access(uri):
@@ -61,7 +61,7 @@ def _sample(rows: Rows, *, seed: int) -> Rows:
     return rows.take(np.sort(np.random.default_rng(seed).permutation(len(rows))[:limit]))
 
 
-def _reference(session: Session, rows: Rows, digest: str) -> Reference:
+def _reference(session: Session, rows: Rows, digest: str, batch: int) -> Reference:
     count = len(rows)
     captured = Captured(
         request_ids=np.asarray([f"validation-{number}" for number in range(count)], dtype=object),
@@ -69,7 +69,7 @@ def _reference(session: Session, rows: Rows, digest: str) -> Reference:
         times=np.zeros(count, dtype="datetime64[us]"),
         models=np.full(count, digest, dtype=object),
         inputs=rows.inputs,
-        outputs=outputs_of(session, rows, _BATCH),
+        outputs=outputs_of(session, rows, batch),
         seen=count,
     )
     labels = np.empty(0) if rows.labels is None else rows.labels

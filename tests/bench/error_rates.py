@@ -3,8 +3,9 @@
 A population is drawn once and is the truth: what a model is worth on all of its rows is known exactly. Each verdict
 gets test rows of its own from it, as many as the judge itself says an equal candidate needs, and decides by the
 statistics of a Job and its default limits. Candidates are made to lose exactly so much: some rows are answered by a
-weaker model. An equal one has the champion's answers in another order among rows with the same label, so that it
-disagrees and no metric changes. Size and latency are taken as halved, so that quality alone decides.
+weaker model, or all rows by a mean of both. An equal one has the champion's answers in another order among rows with
+the same label, so that it disagrees and no metric changes. Size and latency are taken as halved, so that quality alone
+decides.
 """
 
 import argparse
@@ -47,6 +48,8 @@ LOSSES = (0.0, 0.5, 1.0, 1.5, 3.0)
 EXCHANGED = {Task.CLASSIFICATION: 0.05, Task.REGRESSION: 0.02}
 """Share of the rows whose answers an equal candidate has in another order."""
 FEWEST_ROWS, MOST_ROWS = 1000, 8000
+ROWS, EVERYWHERE = "rows", "everywhere"
+"""Where a candidate loses: in some rows that are answered much worse, or a little in all."""
 _STEPS = 14
 _TIMED = {Metric.LATENCY_P95_MS}
 
@@ -120,8 +123,8 @@ KINDS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 }
 
 
-def worlds(families: Sequence[str], *, seed: int) -> Iterator[World]:
-    """Yield a world for each of these families and each kind of champion."""
+def worlds(families: Sequence[str], *, where: str, seed: int) -> Iterator[World]:
+    """Yield a world for each of these families and kinds of champion; `where` says which rows lose."""
     for family in families:
         task, draw = FAMILIES[family]
         X, y = draw(seed=seed)
@@ -130,7 +133,9 @@ def worlds(families: Sequence[str], *, seed: int) -> Iterator[World]:
             champion = makers[task is Task.REGRESSION](seed).fit(*learned)
             weak = DecisionTreeRegressor if task is Task.REGRESSION else DecisionTreeClassifier
             weaker = weak(max_depth=2, random_state=seed).fit(*learned)
-            yield _world(family, kind, task, rest, _table(champion, rest[0]), _table(weaker, rest[0]), seed=seed)
+            yield _world(
+                family, kind, task, rest, _table(champion, rest[0]), _table(weaker, rest[0]), where=where, seed=seed
+            )
 
 
 def _table(model: Any, X: Floats) -> Floats:
@@ -145,6 +150,7 @@ def _world(
     champion: Floats,
     weaker: Floats,
     *,
+    where: str,
     seed: int,
 ) -> World:
     X, y = population
@@ -152,9 +158,11 @@ def _world(
     world = World(family, kind, task, truth, _objectives(task, y), champion, {})
     equal = _exchanged(champion, y, task, random)
     order = random.permutation(len(y))
+    in_rows = partial(_replaced, equal, weaker, order)
+    weakened = in_rows if where == ROWS else lambda share: (1 - share) * equal + share * weaker
     world.candidates[0.0] = equal
     for loss in LOSSES[1:]:
-        world.candidates[loss] = _losing(world, equal, weaker, order, loss)
+        world.candidates[loss] = _losing(world, weakened, loss)
     return world
 
 
@@ -183,14 +191,14 @@ def _exchanged(table: Floats, y: NDArray[Any], task: Task, random: np.random.Gen
     return exchanged
 
 
-def _losing(world: World, equal: Floats, weaker: Floats, order: NDArray[np.int64], loss: float) -> Floats:
-    """Return a candidate that loses so many margins on the population, with some rows answered by the weaker model."""
+def _losing(world: World, weakened: Callable[[float], Floats], loss: float) -> Floats:
+    """Return a candidate that loses so many margins on the population; `weakened` takes how much is weaker, 0..1."""
     before, low, high = world.answers(world.champion), 0.0, 1.0
     for _ in range(_STEPS):
         share = (low + high) / 2
-        missed = missed_by(before, world.answers(_replaced(equal, weaker, order, share)), world.truth, world.objectives)
+        missed = missed_by(before, world.answers(weakened(share)), world.truth, world.objectives)
         low, high = (share, high) if missed + 1 < loss else (low, share)
-    candidate = _replaced(equal, weaker, order, high)
+    candidate = weakened(high)
     lost = 1 + missed_by(before, world.answers(candidate), world.truth, world.objectives)
     if abs(lost - loss) > 0.05:
         raise ValueError(f"{world.family}, {world.kind}: the weaker model loses {lost:.2f} margins, not {loss}")
@@ -207,11 +215,11 @@ Counts = dict[tuple[str, float], list[int]]
 """By family and true loss: promotions, verdicts."""
 
 
-def tally(families: Sequence[str], draws: int, *, seed: int, console: Console) -> Counts:
+def tally(families: Sequence[str], draws: int, *, where: str, seed: int, console: Console) -> Counts:
     """Judge every candidate of every world on `draws` samples of test rows."""
     counts: Counts = {(family, loss): [0, 0] for family in families for loss in LOSSES}
     random = np.random.default_rng(seed)
-    for world in worlds(families, seed=seed):
+    for world in worlds(families, where=where, seed=seed):
         rows = min(MOST_ROWS, max(FEWEST_ROWS, world.rows_needed(random)))
         for loss in LOSSES:
             for _ in range(draws):
@@ -237,9 +245,10 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=13, help="verdicts on each candidate (default: 13, 1,040 in all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=list(FAMILIES))
+    parser.add_argument("--where", choices=(ROWS, EVERYWHERE), default=ROWS, help="which rows lose (default: rows)")
     arguments = parser.parse_args()
     console = Console(width=200)
-    counts = tally(arguments.families, arguments.draws, seed=arguments.seed, console=console)
+    counts = tally(arguments.families, arguments.draws, where=arguments.where, seed=arguments.seed, console=console)
     table = Table("family", title="Promotions by true loss, in multiples of the margin")
     for loss in LOSSES:
         table.add_column("equal" if loss == 0 else f"{loss:g}x", justify="right")

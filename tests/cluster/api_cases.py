@@ -140,6 +140,7 @@ ACCEPTED = (
     Case("only watching needs no test data", {"spec.mode": "ObserveOnly", "spec.data.test": REMOVED}),
     Case("a name of forty characters", {"metadata.name": "a" * 40}),
     Case("a digest", {"spec.model.digest": samples.DIGEST}),
+    Case("batches of two sizes", {"spec.serving.batches": [{"size": 1, "weight": "0.9"}, {"size": 32}]}),
     Case(
         "every objective",
         {
@@ -882,6 +883,34 @@ _TOGETHER = (
         "-1",
         "serving.wattsPerCpu must not be negative",
         at="spec.serving",
+    ),
+    refused(
+        "batches beside a batch size",
+        "spec.serving",
+        {"batchSize": 8, "batches": [{"size": 1}]},
+        "give serving.batchSize or serving.batches, not both",
+        at="spec.serving",
+    ),
+    refused(
+        "batches without any request of a size",
+        "spec.serving.batches",
+        [{"size": 1}, {"size": 8, "weight": "0.0"}],
+        "serving.batches: a weight must be above 0",
+        at="spec.serving.batches[1]",
+    ),
+    refused(
+        "batches with a weight in words",
+        "spec.serving.batches",
+        [{"size": 8, "weight": "often"}],
+        DECIMAL,
+        at="spec.serving.batches[0].weight",
+    ),
+    refused(
+        "batches of one size twice",
+        "spec.serving.batches",
+        [{"size": 8}, {"size": 8, "weight": "2"}],
+        "Duplicate value",
+        at="spec.serving.batches[1]",
     ),
     refused(
         "a machine that pays",

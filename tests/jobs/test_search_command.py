@@ -26,7 +26,7 @@ from optimizer_jobs.techniques.registry import asked_for, recipe
 from retune.api.metrics import Metric
 from retune.api.model import Data, Task
 from retune.api.objectives import Objective, Selection, default_objectives
-from retune.api.search import EngineName, Search, Serving
+from retune.api.search import Batch, EngineName, Search, Serving
 from retune.api.techniques import Quantization, QuantizationScheme, Technique, TechniqueType
 from retune.contract.paths import METRIC_BEST, METRIC_TRIALS_DONE, METRIC_TRIALS_TOTAL, bundles
 from retune.contract.requests import BundleRef, SearchRequest
@@ -290,6 +290,20 @@ def test_a_line_says_what_was_missed_or_why_a_trial_ended() -> None:
     )
     ended = TrialResult(plan="int8", reason="it broke")
     assert trial_line(3, 9, result=ended, state=TrialState.FAIL) == "trial 3/9  int8  failed: it broke"
+
+
+def test_a_search_for_requests_of_several_sizes_measures_their_mix(ask: Ask) -> None:
+    """No trial is planned for one size, every candidate has latency, and its golden requests have both sizes."""
+    serving = Serving(batches=(Batch(size=1, weight="3"), Batch(size=8)))
+    request = ask(search=Search(max_trials=4), serving=serving)
+    assert run(request).failed == 0
+    study = open_study(request.store, request.run)
+    results = [row.result for row in trials_table(study)]
+    assert {result.engine["rows"] for result in results} == {None}
+    assert all(result.values["latency_p95_ms"] > 0 for result in results if result.uri)
+    best = finalists(study, request.objectives, count=1)[0].bundle
+    golden = open_bundle(best.uri, digest=best.digest).golden
+    assert {golden_request.inputs[0].shape[0] for golden_request in golden.requests} == {1, 8}
 
 
 @pytest.mark.torch

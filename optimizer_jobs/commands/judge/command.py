@@ -28,6 +28,7 @@ from optimizer_jobs.errors import JobError, printable, store_access
 from optimizer_jobs.measure.confinement import confined, confinement
 from optimizer_jobs.measure.fingerprint import Fingerprint, fingerprint
 from optimizer_jobs.measure.latency import Effort
+from optimizer_jobs.measure.mix import usual_size
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.measure.yardstick import Yardstick
 from optimizer_jobs.models.bundle import Bundle, open_bundle, publish
@@ -235,7 +236,8 @@ def _keep_reference(request: JudgeRequest, bundle: Bundle) -> None:
     with tempfile.TemporaryDirectory(prefix="reference-") as scratch:
         parts = [_read(spec, bundle, into=Path(scratch) / name) for name, spec in splits.items() if spec]
     session = open_session(bundle, threads_limit=request.threads)
-    store_reference(request.store, bundle.digest, session, joined(parts), seed=request.search.seed)
+    usual = usual_size(request.serving.mix)
+    store_reference(request.store, bundle.digest, session, joined(parts), seed=request.search.seed, batch=usual)
 
 
 def _techniques(contender: Contender) -> tuple[str, ...]:
