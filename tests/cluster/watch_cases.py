@@ -107,7 +107,7 @@ REFUSED = (
         "latency as quality",
         "spec.monitoring",
         watching(quality={"metric": "latency_p95_ms"}),
-        "quality.metric is accuracy, mae or rmse",
+        "quality.metric is a quality metric that live labels tell, such as accuracy, average_precision or rmse",
         at="spec.monitoring.quality",
         also={"spec.model.task": "Regression"},
     ),

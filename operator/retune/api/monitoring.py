@@ -22,7 +22,7 @@ from retune.api.base import (
     map_list,
     rules,
 )
-from retune.api.metrics import Metric
+from retune.api.metrics import WATCHED, Metric
 
 
 class TriggerReason(StrEnum):
@@ -143,17 +143,18 @@ class Quality(ApiModel):
             _share("clearDegradation"),
             _clear_below("clearDegradation", "maxDegradation"),
             (
-                f"!has(self.metric) || self.metric in {cel_list((Metric.ACCURACY, Metric.MAE, Metric.RMSE))}",
-                "quality.metric is accuracy, mae or rmse",
+                f"!has(self.metric) || self.metric in {cel_list(WATCHED)}",
+                "quality.metric is a quality metric that live labels tell, such as accuracy, average_precision or rmse",
             ),
         )
     )
 
     metric: Metric | None = None
-    """What is watched. Left out: accuracy for task Classification, rmse for Regression. Embedding has none."""
+    """What is watched. Left out: the first quality metric of spec.objectives that live labels tell, else accuracy for
+    task Classification and rmse for Regression. Embedding has custom and custom_loss alone."""
     max_degradation: Decimal = "0.05"
-    """Loss against the reference that counts, if its confidence interval proves that there is a loss: for accuracy the
-    difference, for an error its growth as a share of the reference's."""
+    """Loss against the reference that counts, if its confidence interval proves that there is a loss: the difference
+    for a metric that is at most 1, else the change as a share of the reference's value."""
     clear_degradation: Decimal = "0.02"
     """Loss up to which a window counts as clear."""
     min_labels: int = Field(default=200, ge=20, le=1000000)
