@@ -164,7 +164,7 @@ def test_code_of_the_owners_own_watches(monkeypatch: pytest.MonkeyPatch) -> None
 
 def missed(outputs: dict[str, NDArray[Any]], labels: NDArray[Any]) -> NDArray[Any]:
     """Return by how much the probability of the true class falls short of 1."""
-    return 1 - outputs["scores"][np.arange(len(labels)), labels]
+    return np.asarray(1 - outputs["scores"][np.arange(len(labels)), labels])
 
 
 def test_rows_that_repeat_each_other_prove_less() -> None:
