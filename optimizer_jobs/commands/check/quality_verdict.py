@@ -12,7 +12,7 @@ from optimizer_jobs.commands.check.context import Check
 from optimizer_jobs.commands.check.estimated_quality import judge_confidence
 from optimizer_jobs.commands.check.result import unknown
 from optimizer_jobs.commands.check.sources import answers
-from optimizer_jobs.commands.check.watched_quality import Watched
+from optimizer_jobs.commands.check.watched_quality import NOT_MEASURABLE, Watched
 from optimizer_jobs.measure.yardstick import Yardstick
 from optimizer_jobs.models.bundle import Manifest
 from optimizer_jobs.production.features import CONFIDENCE, PREDICTION
@@ -85,10 +85,10 @@ def judge_quality(
     metric = labelled_quality.metric_of(check.manifest.task, settings, check.request.objectives)
     if metric is None:
         words = f"Labels say nothing about {settings.metric or 'the quality'} of a model of task {check.manifest.task}."
-        return {"quality": unknown("NotMeasurable", words)}
+        return {"quality": unknown(NOT_MEASURABLE, words)}
     window = check.request.labelled
     measured = None if labelled is None else _measured(check, labelled, metric, reference, notes=notes)
-    if measured is None or measured.verdict is Verdict.UNKNOWN:
+    if measured is None or (measured.verdict is Verdict.UNKNOWN and measured.reason != NOT_MEASURABLE):
         estimated = _estimated(check.manifest, settings, reference, current)
         if estimated is not None and drifted and estimated.verdict is Verdict.CLEAR:
             estimated = estimated.model_copy(update={"verdict": Verdict.BETWEEN, "reason": "EstimateUncertain"})

@@ -27,6 +27,9 @@ from retune.api.metrics import RANKING, Metric
 from retune.api.monitoring import Quality
 from retune.contract.results import SignalVerdict
 
+NOT_MEASURABLE = "NotMeasurable"
+"""Labels are there, and say nothing of the metric; an estimate of another one would hide that."""
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -83,10 +86,10 @@ class Watched:
             now = self._evaluated(self._independent(answered))
             loss = _loss(self.metric, *(own_interval(evaluation)(CONFIDENCE) for evaluation in (before, now)))
         except UnfitAnswersError as error:
-            return unknown("NotMeasurable", f"{self.metric} cannot be measured: {error}.{notes}", samples=known)
+            return unknown(NOT_MEASURABLE, f"{self.metric} cannot be measured: {error}.{notes}", samples=known)
         if loss is None:
             words = f"{self.metric} has no interval on {known} labelled rows and the reference's.{notes}"
-            return unknown("NotMeasurable", words, samples=known)
+            return unknown(NOT_MEASURABLE, words, samples=known)
         of = "groups" if self.metric in RANKING else "independent labelled rows"
         return judge(loss, self.metric, self.quality, notes=notes, of=of)
 
@@ -105,7 +108,7 @@ class Watched:
                 f"Rows of the {which} have weights and those of the {lacking} have none: name both columns, "
                 "data.*.weightColumn and production.labels.weightColumn."
             )
-            return unknown("NotMeasurable", words, samples=rows)
+            return unknown(NOT_MEASURABLE, words, samples=rows)
         return None
 
     def _evaluated(self, answered: Answered) -> Evaluation:
