@@ -53,8 +53,7 @@ class Labels(ApiModel):
     group_column: str | None = Field(default=None, min_length=1, max_length=128)
     """Column of these files with what rows belong to, as data.*.groupColumn. Fresh data of a run has groups by it."""
     weight_column: str | None = Field(default=None, min_length=1, max_length=128)
-    """Column of these files with how much a row counts, as data.*.weightColumn. Fresh data of a run has weights by
-    it."""
+    """Column of these files with how much a row counts, as data.*.weightColumn. Fresh data has weights by it."""
     max_delay: Duration = "24h"
     """How long after a prediction its label may come. A window's quality is judged when this time is over."""
 
