@@ -788,6 +788,13 @@ _TOGETHER = (
         at="spec",
     ),
     refused(
+        "an argument of code with a dash",
+        "spec.model.customMetric",
+        CODE | {"arguments": [{"name": "at-least", "value": "0.5"}]},
+        "an argument's name has letters, digits and _, and does not start with a digit",
+        at="spec.model.customMetric.arguments[0].name",
+    ),
+    refused(
         "one code that is better both ways",
         "spec.objectives",
         [{"metric": "custom"}, {"metric": "custom_loss"}],
