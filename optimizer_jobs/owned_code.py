@@ -3,6 +3,7 @@
 Nothing is called here: whoever calls decides which callables may be, and does so in a process without credentials.
 """
 
+import json
 import os
 import sys
 from collections.abc import Iterable
@@ -12,7 +13,6 @@ from types import FunctionType
 from typing import Any
 
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.technique import ParamValue, json_or_text
 from retune.api.model import FactoryArgument
 from retune.contract.paths import CODE_VARIABLE
 from retune.contract.results import Reason
@@ -39,7 +39,7 @@ def named(entry_point: str, *, what: str, field: str) -> Any:
         raise invalid(f"{what} {entry_point}", f"it is not there: {error}.", fix(field)) from error
 
 
-def arguments_of(arguments: Iterable[FactoryArgument], *, where: str, field: str) -> dict[str, ParamValue]:
+def arguments_of(arguments: Iterable[FactoryArgument], *, where: str, field: str) -> dict[str, str | int | float]:
     """Return arguments as numbers, truth values and texts.
 
     Args:
@@ -50,7 +50,7 @@ def arguments_of(arguments: Iterable[FactoryArgument], *, where: str, field: str
     Raises:
         JobError: ModelInvalid for an argument that is a list, an object or null.
     """
-    values: dict[str, ParamValue] = {}
+    values: dict[str, str | int | float] = {}
     for argument in arguments:
         value = json_or_text(argument.value)
         if not isinstance(value, str | int | float):
@@ -92,3 +92,15 @@ def _not_found(where: str, module: str, error: ModuleNotFoundError) -> JobError:
     package = missing.partition(".")[0]
     next_step = f"Build the optimizer image with it, or, on a machine of your own, install it: pip install {package}"
     return invalid(where, f"its code needs the Python module {missing}, which is not installed here.", next_step)
+
+
+def json_or_text(value: str) -> Any:
+    """Return `value` parsed as JSON, or the text itself when it is not JSON."""
+    try:
+        return json.loads(value, parse_constant=_refuse)
+    except ValueError:
+        return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

@@ -5,12 +5,11 @@ training. A technique must keep the model's inputs and outputs and their meaning
 same model, parameters, data and seed, because its result is reused under their hash.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -209,15 +208,3 @@ class Rewriting(Technique, Protocol):
             context: What the step may use.
         """
         ...
-
-
-def json_or_text(value: str) -> Any:
-    """Return `value` parsed as JSON, or the text itself when it is not JSON."""
-    try:
-        return json.loads(value, parse_constant=_refuse)
-    except ValueError:
-        return value
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")

@@ -19,7 +19,6 @@ from typing import Any
 
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.models.memory import bound_memory, memory_left
-from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.signature import Signature
 from retune.contract.paths import CODE_VARIABLE
 from retune.contract.results import Failure, Reason
@@ -70,6 +69,8 @@ def check_in_sandbox(path: Path, *, uri: str, seconds: float = CHECK_SECONDS) ->
 
 def check(question: Json) -> Json:
     """Check an ONNX file; called in the child process."""
+    from optimizer_jobs.models.onnx_file import check_onnx  # the monitor image, which has no ONNX, runs other code so
+
     return {"signature": check_onnx(Path(question["path"]), uri=question["uri"]).to_dict()}
 
 

@@ -5,15 +5,17 @@ Commands that publish a champion call it. Without the reference, a check reports
 
 import os
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
+from pyarrow import parquet
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import store_access
 from optimizer_jobs.measure.answers import outputs_of
 from optimizer_jobs.models.engine import Session
-from optimizer_jobs.production.reference import ROWS_LIMIT, Reference, of_bundle, write_reference
+from optimizer_jobs.production.reference import GROUP, ROWS_LIMIT, WEIGHT, Reference, of_bundle, write_reference
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.progress import say
 
@@ -36,7 +38,7 @@ def store_reference(store: str, digest: str, session: Session, rows: Rows, *, se
     """
     uri = of_bundle(store, digest)
     target = resolve(uri).local
-    if target.exists():
+    if target.exists() and is_complete(target, rows):
         return
     reference = _reference(session, _sample(rows, seed=seed), digest, batch)
     beside = target.with_name(f".{target.name}.{os.getpid()}")
@@ -50,6 +52,12 @@ def store_reference(store: str, digest: str, session: Session, rows: Rows, *, se
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def is_complete(path: Path, rows: Rows) -> bool:
+    """Return whether a stored reference has the groups and weights that the rows have now."""
+    stored = set(parquet.read_schema(path).names)
+    return (rows.groups is None or GROUP in stored) and (rows.weights is None or WEIGHT in stored)
 
 
 def _sample(rows: Rows, *, seed: int) -> Rows:

@@ -132,6 +132,7 @@ def _of_parameter(field: str, kind: str) -> tuple[Case, ...]:
     )
 
 
+CODE = {"entryPoint": "shop.quality:iou", "arguments": [{"name": "least", "value": "0.5"}]}
 COST = {"actual": "fraud", "predicted": "fine", "cost": "20"}
 
 ACCEPTED = (
@@ -183,6 +184,18 @@ ACCEPTED = (
             ],
             "spec.objectives": [{"metric": "expected_cost", "goal": {"type": "PercentMaxDegradation", "value": "5"}}],
         },
+    ),
+    Case("a metric by code that no objective names", {"spec.model.customMetric": CODE}),
+    *(
+        Case(
+            f"quality by {metric} of task {task}",
+            {
+                "spec.model.task": task,
+                "spec.model.customMetric": CODE,
+                "spec.objectives": [{"metric": metric, "goal": {"type": "Threshold", "value": "0.5"}}],
+            },
+        )
+        for metric, task in (("custom", "Embedding"), ("custom_loss", "Regression"))
     ),
     Case("costs of mistakes without a metric by them", {"spec.model.costs": [COST]}),
     Case(
@@ -819,6 +832,35 @@ _TOGETHER = (
         "threshold, positiveLabel, classes and costs belong to model.task Classification",
         at="spec.model",
         also={"spec.model.task": "Regression"},
+    ),
+    refused(
+        "a metric by code that is not there",
+        "spec.objectives",
+        [{"metric": "custom"}],
+        "metrics custom and custom_loss need model.customMetric: the code that computes them",
+        at="spec",
+    ),
+    refused(
+        "an argument of code with a dash",
+        "spec.model.customMetric",
+        CODE | {"arguments": [{"name": "at-least", "value": "0.5"}]},
+        "an argument's name has letters, digits and _, and does not start with a digit",
+        at="spec.model.customMetric.arguments[0].name",
+    ),
+    refused(
+        "one code that is better both ways",
+        "spec.objectives",
+        [{"metric": "custom"}, {"metric": "custom_loss"}],
+        "model.customMetric is either metric custom, where more is better, or custom_loss, where less is",
+        at="spec",
+        also={"spec.model.customMetric": CODE},
+    ),
+    refused(
+        "code by its file",
+        "spec.model.customMetric.entryPoint",
+        "shop/quality.py",
+        "a metric is named package.module:callable",
+        at="spec.model.customMetric.entryPoint",
     ),
     refused("a threshold in words", "spec.model.threshold", "half", DECIMAL, at="spec.model.threshold"),
     refused("one class", "spec.model.classes", ["spam"], "should have at least 2 items"),

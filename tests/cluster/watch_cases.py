@@ -27,6 +27,7 @@ _DEGREES = (
 )
 ACCEPTED = (
     Case("captured requests and no more", {"spec.monitoring": watching()}),
+    Case("any quality", {"spec.monitoring": watching(quality={"metric": "average_precision"})}),
     Case("speed alone", {"spec.monitoring": {"performance": {}}}),
     Case("a delivered file that is followed", {"spec.model.updatePolicy": "Follow", "spec.monitoring": {}}),
     Case(
@@ -107,9 +108,23 @@ REFUSED = (
         "latency as quality",
         "spec.monitoring",
         watching(quality={"metric": "latency_p95_ms"}),
-        "quality.metric is accuracy, mae or rmse",
+        "quality.metric is a quality metric that live labels tell, such as accuracy, average_precision or rmse",
         at="spec.monitoring.quality",
         also={"spec.model.task": "Regression"},
+    ),
+    refused(
+        "code that is not there",
+        "spec.monitoring",
+        watching(quality={"metric": "custom"}),
+        "monitoring.quality.metric custom and custom_loss need model.customMetric",
+        at="spec",
+    ),
+    refused(
+        "likeness to the model as delivered",
+        "spec.monitoring",
+        watching(quality={"metric": "fidelity"}),
+        "quality.metric is a quality metric that live labels tell",
+        at="spec.monitoring.quality",
     ),
     refused(
         "an error of a classifier",

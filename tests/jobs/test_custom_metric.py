@@ -1,5 +1,6 @@
 """A detector is optimized by code of its owner: boxes and labels of any shape, from the file to the verdict."""
 
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def asked(delivered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What all Jobs of the detector are asked."""
-    (tmp_path / "c").symlink_to(delivered)
+    shutil.copytree(delivered, tmp_path / "c")
     for name, value in (("CLAIM_ROOT", str(tmp_path)), ("METRICS_PORT", "0"), ("CODE", str(delivered / "src"))):
         monkeypatch.setenv(f"RETUNE_{name}", value)
     return {"resource": "ml/c", "spec_hash": "abc", "data": DATA, "store": STORE, "threads": 1}
@@ -86,13 +87,13 @@ def model(metric: str) -> dict[str, Any]:
     }
 
 
-def judged(asked: dict[str, Any], run: str, *, margin: str) -> JudgeResult:
+def judged(asked: dict[str, Any]) -> JudgeResult:
     """Run all three Jobs with a limit on the overlap of boxes, and size to be optimized."""
     spec = model("iou")
     original = baseline.run(BaselineRequest.model_validate(asked | {"model": spec})).bundle.model_dump()
-    limit = {"metric": "custom", "role": "Constrain", "goal": {"type": "MaxDegradation", "value": margin}}
+    limit = {"metric": "custom", "role": "Constrain", "goal": {"type": "MaxDegradation", "value": "0.05"}}
     request = asked | {
-        "run": run,
+        "run": "c-r1",
         "objectives": [limit, {"metric": "size_bytes"}],
         "selection": {},
         "techniques": [INT8],
@@ -105,11 +106,11 @@ def judged(asked: dict[str, Any], run: str, *, margin: str) -> JudgeResult:
     return judge.run(JudgeRequest.model_validate(request | {"trigger": "test"}), effort=SHORT)
 
 
-def test_a_detector_is_judged_by_the_overlap_of_its_boxes(asked: dict[str, Any], delivered: Path) -> None:
+def test_a_detector_is_judged_by_the_overlap_of_its_boxes(asked: dict[str, Any], tmp_path: Path) -> None:
     """A smaller detector is promoted while intersection over union stays; the report and the comparison have it."""
-    verdict = judged(asked, "c-r1", margin="0.05")
+    verdict = judged(asked)
     overlap = next(each for each in verdict.comparisons if each.name == "custom")
-    report = Report.model_validate_json((delivered / "store/runs/c-r1/report.json").read_text())
+    report = Report.model_validate_json((tmp_path / "c/store/runs/c-r1/report.json").read_text())
 
     assert verdict.verdict is Verdict.PROMOTE, verdict.message
     assert 0.5 < float(overlap.champion.low or 0) < float(overlap.champion.value) < 1
@@ -117,13 +118,6 @@ def test_a_detector_is_judged_by_the_overlap_of_its_boxes(asked: dict[str, Any],
     assert float(overlap.change.low or 0) > -0.05
     assert "custom" in verdict.message
     assert report.main == "custom"
-
-
-def test_a_margin_that_the_boxes_do_not_keep_refuses(asked: dict[str, Any]) -> None:
-    """No loss of overlap at all can be proven of a network that was rounded."""
-    verdict = judged(asked, "c-r2", margin="0")
-
-    assert verdict.verdict is Verdict.GATE_FAILED, verdict.message
 
 
 def test_code_that_fails_is_told_before_a_run_is_spent(asked: dict[str, Any]) -> None:

@@ -195,6 +195,13 @@ SHARES = (
     Metric.FIDELITY,
 )
 """Metrics that are at most 1."""
+WATCHED = (
+    *(metric for metric in _OF_CLASSES if metric is not Metric.ROBUST_ACCURACY),
+    *_OF_NUMBERS,
+    *RANKING,
+    *CUSTOM,
+)
+"""Quality metrics that captured answers and their labels tell, without the model or that which was delivered."""
 _LATENCIES = frozenset({Metric.LATENCY_P50_MS, Metric.LATENCY_P95_MS})
 _HIGHER = frozenset({*SHARES, Metric.CUSTOM, Metric.THROUGHPUT_RPS})
 

@@ -23,7 +23,7 @@ from retune.api.base import (
     rules,
     seconds,
 )
-from retune.api.metrics import Metric
+from retune.api.metrics import WATCHED, Metric
 
 
 class TriggerReason(StrEnum):
@@ -54,8 +54,7 @@ class Labels(ApiModel):
     group_column: str | None = Field(default=None, min_length=1, max_length=128)
     """Column of these files with what rows belong to, as data.*.groupColumn. Fresh data of a run has groups by it."""
     weight_column: str | None = Field(default=None, min_length=1, max_length=128)
-    """Column of these files with how much a row counts, as data.*.weightColumn. Fresh data of a run has weights by
-    it."""
+    """Column of these files with how much a row counts, as data.*.weightColumn. Fresh data has weights by it."""
     max_delay: Duration = "24h"
     """How long after a prediction its label may come. A window's quality is judged when this time is over."""
 
@@ -150,17 +149,18 @@ class Quality(ApiModel):
             _share("clearDegradation"),
             _clear_below("clearDegradation", "maxDegradation"),
             (
-                f"!has(self.metric) || self.metric in {cel_list((Metric.ACCURACY, Metric.MAE, Metric.RMSE))}",
-                "quality.metric is accuracy, mae or rmse",
+                f"!has(self.metric) || self.metric in {cel_list(WATCHED)}",
+                "quality.metric is a quality metric that live labels tell, such as accuracy, average_precision or rmse",
             ),
         )
     )
 
     metric: Metric | None = None
-    """What is watched. Left out: accuracy for task Classification, rmse for Regression. Embedding has none."""
+    """What is watched. Left out: the first quality metric of spec.objectives that live labels tell, else accuracy for
+    task Classification and rmse for Regression. Embedding has custom and custom_loss alone."""
     max_degradation: Decimal = "0.05"
-    """Loss against the reference that counts, if its confidence interval proves that there is a loss: for accuracy the
-    difference, for an error its growth as a share of the reference's."""
+    """Loss against the reference that counts, if its confidence interval proves that there is a loss: the difference
+    for a metric that is at most 1, else the change as a share of the reference's value."""
     clear_degradation: Decimal = "0.02"
     """Loss up to which a window counts as clear."""
     min_labels: int = Field(default=200, ge=20, le=1000000)

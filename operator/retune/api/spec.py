@@ -159,6 +159,11 @@ def _of_task(task: Task) -> str:
     return f"(self.model.task != '{task}' || !(o.metric in {cel_list(unfit_metrics(task))}))"
 
 
+def _watched_of(task: Task) -> str:
+    """Return the CEL expression that the model has another task, or what is watched fits it."""
+    return f"(self.model.task != '{task}' || !(self.monitoring.quality.metric in {cel_list(unfit_metrics(task))}))"
+
+
 _LEARNING = (
     TechniqueType.HYPERPARAMETER_TUNING,
     TechniqueType.ARCHITECTURE,
@@ -223,9 +228,13 @@ _ACROSS_FIELDS = rules(
         "model.updatePolicy Follow looks once a monitoring window: give spec.monitoring",
     ),
     (
-        f"{_NO_QUALITY_METRIC} || (self.monitoring.quality.metric == 'accuracy') == "
-        "(self.model.task == 'Classification')",
-        "monitoring.quality.metric must fit model.task: accuracy for Classification, rmse or mae for Regression",
+        f"{_NO_QUALITY_METRIC} || ({' && '.join(map(_watched_of, Task))})",
+        "monitoring.quality.metric must fit model.task, such as accuracy for Classification, rmse for Regression",
+    ),
+    (
+        f"{_NO_QUALITY_METRIC} || has(self.model.customMetric) || "
+        f"!(self.monitoring.quality.metric in {cel_list(CUSTOM)})",
+        "monitoring.quality.metric custom and custom_loss need model.customMetric: the code that computes them",
     ),
 )
 """Rules that hold fields of different parts of the spec against each other."""

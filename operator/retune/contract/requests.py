@@ -157,6 +157,8 @@ class CheckRequest(Measured):
     on; they lie in the store beside its bundle."""
     drift: Drift | None = None
     quality: Quality | None = None
+    objectives: tuple[Objective, ...] = ()
+    """The objectives that the spec names; the first quality among them is watched where `quality` names none."""
     min_samples: int = Field(ge=1)
     max_samples: int = Field(ge=1)
     followed: Followed | None = None

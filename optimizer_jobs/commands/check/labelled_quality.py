@@ -5,6 +5,7 @@ reference's quality is an estimate too, so the interval includes its uncertainty
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +24,10 @@ from optimizer_jobs.measure.bootstrap import resampled
 from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of, root_mean_of
 from optimizer_jobs.measure.stats import Interval
-from retune.api.metrics import Metric
+from retune.api.metrics import WATCHED, Metric
 from retune.api.model import Task
 from retune.api.monitoring import DriftMethod, Quality
+from retune.api.objectives import Objective
 from retune.api.watched import Verdict
 from retune.contract.results import SignalVerdict
 
@@ -34,7 +36,10 @@ Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.998
 """Confidence of every interval (0..1): without a loss, one is proven in one window of 1000, as with drift."""
-_LEAST_REFERENCE = 50
+LEAST_REFERENCE = 50
+"""Fewest labelled rows of a reference."""
+BY_FORMULA = (Metric.ACCURACY, Metric.RMSE, Metric.MAE)
+"""Metrics of rows that all count alike, which this module judges."""
 _BIASED = 1e-3
 
 
@@ -56,12 +61,16 @@ class Loss:
     """High end of the loss's interval."""
 
 
-def metric_of(task: Task, quality: Quality) -> Metric | None:
-    """Return the metric that is monitored, or None when labels cannot measure the metric or anything of the task."""
-    measurable = {Task.CLASSIFICATION: (Metric.ACCURACY,), Task.REGRESSION: (Metric.RMSE, Metric.MAE)}.get(task, ())
-    if quality.metric is None:
-        return measurable[0] if measurable else None
-    return quality.metric if quality.metric in measurable else None
+def metric_of(task: Task, quality: Quality, objectives: Sequence[Objective] = ()) -> Metric | None:
+    """Return the metric that is watched: as named, else the objectives' first that labels tell, else the task's first.
+
+    None when labels cannot measure the metric that is named, or anything of the task.
+    """
+    if quality.metric is not None:
+        return quality.metric if quality.metric in WATCHED and quality.metric.fits(task) else None
+    named = (objective.metric for objective in objectives if objective.metric in WATCHED)
+    first = {Task.CLASSIFICATION: Metric.ACCURACY, Task.REGRESSION: Metric.RMSE}.get(task)
+    return next((metric for metric in named if metric.fits(task)), first)
 
 
 def scores(metric: Metric, predicted: Array, labels: Array) -> Floats:
@@ -103,11 +112,14 @@ def _evaluation(metric: Metric, scores: Floats) -> Evaluation:
     return root_mean_of(scores) if metric is Metric.RMSE else mean_of(scores, is_share=metric is Metric.ACCURACY)
 
 
-def judge(loss: Loss, metric: Metric, quality: Quality, *, notes: str = "") -> SignalVerdict:
-    """Return the verdict on a loss; `notes` are sentences for the end of its message."""
+def judge(
+    loss: Loss, metric: Metric, quality: Quality, *, notes: str = "", of: str = "independent labelled rows"
+) -> SignalVerdict:
+    """Return the verdict on a loss; `notes` are sentences for the end of its message, `of` is what was counted."""
     verdict, reason = _decide(loss, quality)
-    unit = "points" if metric is Metric.ACCURACY else "% of the reference's error"
-    measured = f"{metric} is {loss.value.value:.4g} on {loss.value.samples} independent labelled rows"
+    shared = "% of the reference's value" if metric.higher_is_better else "% of the reference's error"
+    unit = "points" if metric.is_share else shared
+    measured = f"{metric} is {loss.value.value:.4g} on {loss.value.samples} {of}"
     span = f"{_percent(loss.low)} to {_percent(loss.high)}; limit {_percent(float(quality.max_degradation))}"
     loss_words = f"a loss of {_percent(loss.loss)} {unit} ({span})"
     message = f"{measured} and {loss.reference.value:.4g} on the reference: {loss_words}.{notes}"
@@ -135,9 +147,9 @@ def judge_labels(
         current: Scores (N,) of the window in the order of time.
         notes: Sentences for the end of the message.
     """
-    if reference is None or len(reference) < _LEAST_REFERENCE:
+    if reference is None or len(reference) < LEAST_REFERENCE:
         rows = 0 if reference is None else len(reference)
-        return unknown("ReferenceMissing", f"The reference has {rows} labelled rows; {_LEAST_REFERENCE} are needed.")
+        return unknown("ReferenceMissing", f"The reference has {rows} labelled rows; {LEAST_REFERENCE} are needed.")
     if len(current) < quality.min_labels:
         words = f"{len(current)} rows have a label; {quality.min_labels} are needed.{notes}"
         return unknown("TooFewLabels", words, samples=len(current))
@@ -153,7 +165,7 @@ def coverage(labelled: pd.Series, unlabelled: pd.Series) -> str:
     """
     rows = len(labelled) + len(unlabelled)
     words = f" {len(labelled) / max(1, rows):.0%} of the {rows} rows have a label"
-    if min(len(labelled), len(unlabelled)) < _LEAST_REFERENCE:
+    if min(len(labelled), len(unlabelled)) < LEAST_REFERENCE:
         return f"{words}."
     text = is_text(labelled) or labelled.nunique() <= 50
     p = contingency(unlabelled, labelled) if text else p_value(unlabelled, labelled, Kind.NUMERIC, DriftMethod.KS)

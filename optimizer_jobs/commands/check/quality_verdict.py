@@ -12,6 +12,8 @@ from optimizer_jobs.commands.check.context import Check
 from optimizer_jobs.commands.check.estimated_quality import judge_confidence
 from optimizer_jobs.commands.check.result import unknown
 from optimizer_jobs.commands.check.sources import answers
+from optimizer_jobs.commands.check.watched_quality import NOT_MEASURABLE, Watched
+from optimizer_jobs.measure.yardstick import Yardstick
 from optimizer_jobs.models.bundle import Manifest
 from optimizer_jobs.production.features import CONFIDENCE, PREDICTION
 from optimizer_jobs.production.labels import Truth, join
@@ -19,6 +21,7 @@ from optimizer_jobs.production.reference import Reference
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.progress import say
 from retune.api.metrics import Metric
+from retune.api.model import Task
 from retune.api.monitoring import Quality
 from retune.api.watched import Verdict
 from retune.contract.results import SignalVerdict
@@ -79,14 +82,14 @@ def judge_quality(
         notes: Sentences about the labels that are added to the message of a labelled window.
     """
     settings = check.request.quality or Quality()
-    metric = labelled_quality.metric_of(check.manifest.task, settings)
+    metric = labelled_quality.metric_of(check.manifest.task, settings, check.request.objectives)
     if metric is None:
         words = f"Labels say nothing about {settings.metric or 'the quality'} of a model of task {check.manifest.task}."
-        return {"quality": unknown("NotMeasurable", words)}
+        return {"quality": unknown(NOT_MEASURABLE, words)}
     window = check.request.labelled
     measured = None if labelled is None else _measured(check, labelled, metric, reference, notes=notes)
-    if measured is None or measured.verdict is Verdict.UNKNOWN:
-        estimated = _estimated(check.manifest, settings, metric, reference, current)
+    if measured is None or (measured.verdict is Verdict.UNKNOWN and measured.reason != NOT_MEASURABLE):
+        estimated = _estimated(check.manifest, settings, reference, current)
         if estimated is not None and drifted and estimated.verdict is Verdict.CLEAR:
             estimated = estimated.model_copy(update={"verdict": Verdict.BETWEEN, "reason": "EstimateUncertain"})
         measured = estimated or measured or unknown("NoLabels", "No window with labels is due, and none is estimated.")
@@ -98,16 +101,36 @@ def _measured(
     check: Check, labelled: Labelled, metric: Metric, reference: Reference | None, *, notes: str
 ) -> SignalVerdict:
     manifest, settings = check.manifest, check.request.quality or Quality()
+    skipped = "".join(f" {count} {why}." for why, count in sorted(labelled.set_aside.items())[:2])
+    notes = notes + _coverage(manifest, labelled.rows, labelled.known) + skipped
+    if not _by_formula(metric, reference, labelled):
+        watched = Watched(metric, settings, manifest, Yardstick.of(check.request))
+        return watched.verdict(_labelled_part(reference, labelled), (labelled.known, labelled.truth), notes=notes)
     before = None if reference is None else _reference_scores(manifest, metric, reference)
     now = _scores(manifest, metric, labelled.known, labelled.truth.labels)
-    skipped = "".join(f" {count} {why}." for why, count in sorted(labelled.set_aside.items())[:2])
     return labelled_quality.judge_labels(
         settings,
         metric,
         reference=before,
         current=np.zeros(0) if now is None else now,
-        notes=notes + _coverage(manifest, labelled.rows, labelled.known) + skipped,
+        notes=notes,
     )
+
+
+def _by_formula(metric: Metric, reference: Reference | None, labelled: Labelled) -> bool:
+    """Return whether rows count alike and stand alone, and the metric is one of those that formulas are known for."""
+    beside = (labelled.truth.groups, labelled.truth.weights, reference.weights if reference else None)
+    return metric in labelled_quality.BY_FORMULA and all(values is None for values in beside)
+
+
+def _labelled_part(reference: Reference | None, labelled: Labelled) -> tuple[Captured, Truth]:
+    """Return the rows of a reference that have a label, and what is known of them; none where there is no reference."""
+    if reference is None:
+        return labelled.known.take(np.arange(0)), Truth(np.zeros(0))
+    mask = reference.labelled
+    groups = None if reference.groups is None else reference.groups[mask]
+    weights = None if reference.weights is None else reference.weights[mask]
+    return reference.rows.take(mask), Truth(reference.labels, groups, weights)
 
 
 def _reference_scores(manifest: Manifest, metric: Metric, reference: Reference) -> Any:
@@ -134,13 +157,14 @@ def _coverage(manifest: Manifest, rows: Captured, labelled: Captured) -> str:
 
 
 def _estimated(
-    manifest: Manifest, settings: Quality, metric: Metric, reference: Reference | None, current: Captured
+    manifest: Manifest, settings: Quality, reference: Reference | None, current: Captured
 ) -> SignalVerdict | None:
-    """Return the estimated quality, or None when the model has no confidence or the reference has no labels."""
-    if settings.estimate == "Never" or metric is not Metric.ACCURACY or reference is None or not len(current):
+    """Return a classifier's estimated accuracy, or None when it has no confidence or the reference has no labels."""
+    classifies = manifest.task is Task.CLASSIFICATION
+    if settings.estimate == "Never" or not classifies or reference is None or not len(current):
         return None
     before, now = answers(reference.rows.take(reference.labelled), manifest), answers(current, manifest)
-    right = _reference_scores(manifest, metric, reference)
+    right = _reference_scores(manifest, Metric.ACCURACY, reference)
     if right is None or CONFIDENCE not in before or CONFIDENCE not in now:
         return None
     return judge_confidence(

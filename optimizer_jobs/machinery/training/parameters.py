@@ -12,7 +12,8 @@ from typing import cast
 
 from optuna.trial import BaseTrial
 
-from optimizer_jobs.technique import Params, ParamValue, json_or_text
+from optimizer_jobs.owned_code import json_or_text
+from optimizer_jobs.technique import Params, ParamValue
 from retune.api.techniques import Parameter
 
 

@@ -11,6 +11,7 @@ from optimizer_jobs.commands.check.labelled_quality import coverage, judge, judg
 from retune.api.metrics import Metric
 from retune.api.model import Task
 from retune.api.monitoring import Quality
+from retune.api.objectives import Objective
 from retune.api.watched import Verdict
 
 Floats = NDArray[np.float64]
@@ -115,7 +116,11 @@ def test_too_few_on_either_side_is_unknown(right: Floats) -> None:
 
 
 def test_a_metric_is_watched_only_of_its_own_task() -> None:
-    """Left out, it is the task's first; that of another task, or of an embedding, is none."""
+    """Left out, it is the objectives' first, else the task's; that of another task, or of an embedding, is none."""
+    asked = [Objective(metric=name) for name in (Metric.SIZE_BYTES, Metric.ROBUST_ACCURACY, Metric.F1)]
+    assert metric_of(Task.CLASSIFICATION, Quality(), asked) is Metric.F1
+    assert metric_of(Task.CLASSIFICATION, Quality(metric=Metric.LOG_LOSS), asked) is Metric.LOG_LOSS
+    assert metric_of(Task.CLASSIFICATION, Quality(), asked[:2]) is Metric.ACCURACY
     found = {(task, metric): metric_of(task, Quality(metric=metric)) for task in Task for metric in (None, Metric.MAE)}
     assert found == {
         (Task.CLASSIFICATION, None): Metric.ACCURACY,

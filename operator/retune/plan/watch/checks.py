@@ -186,6 +186,7 @@ def _request(draft: Draft, spec: Monitoring, champion: Version, store: str, wind
         production=spec.production,
         drift=spec.drifting,
         quality=spec.judging,
+        objectives=draft.spec.objectives or (),
         costs=draft.spec.model.costs or (),
         custom_metric=draft.spec.model.custom_metric,
         reference=draft.spec.data.validation,
