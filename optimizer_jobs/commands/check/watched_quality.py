@@ -14,11 +14,12 @@ from optimizer_jobs.commands.check.independence import stride
 from optimizer_jobs.commands.check.labelled_quality import CONFIDENCE, LEAST_REFERENCE, Loss, judge
 from optimizer_jobs.commands.check.result import unknown
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.answers import Answers, Floats, UnfitAnswersError, answers_of, correct
+from optimizer_jobs.measure.answers import Answers, Floats, answers_of, correct
 from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.metrics.evaluation import Evaluation
 from optimizer_jobs.measure.quality import evaluate
 from optimizer_jobs.measure.stats import Interval
+from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.measure.yardstick import Yardstick
 from optimizer_jobs.models.bundle import Manifest
 from optimizer_jobs.production.labels import Truth
