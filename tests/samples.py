@@ -95,7 +95,7 @@ def judge_request() -> JudgeRequest:
 
 
 def _production() -> Production:
-    return Production(uri="pvc://production/digits", labels=Labels(uri="pvc://labels/digits"))
+    return Production(uri="pvc://production/digits", labels=Labels(uri="pvc://labels/digits"), retention="720h")
 
 
 def check_request() -> CheckRequest:

@@ -9,13 +9,13 @@ from sklearn import metrics as sk
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.answers import Answers, Predictions
-from retune.api.metrics import RANKING, Metric, quality_metrics
+from retune.api.metrics import CUSTOM, RANKING, Metric, quality_metrics
 from retune.api.model import Task
 
 Floats = NDArray[np.float64]
 Theirs = Callable[..., float]
 
-NOT_OF_ANSWERS = {Metric.ROBUST_ACCURACY, *RANKING, Metric.FIDELITY}
+NOT_OF_ANSWERS = {Metric.ROBUST_ACCURACY, *RANKING, Metric.FIDELITY, *CUSTOM}
 OF_TWO = (Metric.PRECISION, Metric.RECALL, Metric.F1)
 OF_MANY = [metric for metric in quality_metrics(Task.CLASSIFICATION) if metric not in {*NOT_OF_ANSWERS, *OF_TWO}]
 

@@ -367,7 +367,7 @@ def test_trees_with_categories_can_be_dropped(library: str, tmp_path: Path) -> N
     context = Context(workdir=work, signature=made.signature, calibration=kept, seed=0, cpu_flags=frozenset())
     done = pruning.apply(made.model, {"granularity": "Structured", "ratio": 0.25}, context)
     assert isinstance(done, Applied)
-    assert done.summary.startswith("30 of 40 trees kept")
+    assert done.summary.startswith("30 of 40 trees and ")
     given, expected = (answers(file, {"x": X})["value"][:, 0] for file in (done.model, made.model))
     assert np.corrcoef(given, expected)[0, 1] > 0.99
 

@@ -29,12 +29,12 @@ from optimizer_jobs.models.engine import EngineOptions, Session
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.signature import Reading, Scale, Signature, TensorSpec
 from optimizer_jobs.study.protection import fitted_objectives, limits_in_words
-from retune.api.metrics import Metric, quality_metrics
+from retune.api.metrics import CUSTOM, Metric, quality_metrics
 from retune.api.model import Model, Outputs, Task
 from retune.api.objectives import default_objectives
 
 Floats = NDArray[np.float64]
-METRICS = [metric for metric in quality_metrics(Task.MULTI_LABEL) if metric is not Metric.FIDELITY]
+METRICS = [metric for metric in quality_metrics(Task.MULTI_LABEL) if metric not in {Metric.FIDELITY, *CUSTOM}]
 
 
 def rows_of(labels: NDArray[np.int64]) -> Rows:
