@@ -149,12 +149,12 @@ def _delivered(question: Json) -> Delivered:
         limit_bytes=sample["limit_bytes"],
         csv_format=CsvFormat.model_validate(sample["csv"]) if sample["csv"] else None,
     )
-    columns = replace(columns, names=tuple(name for name in columns.names if name not in sample["aside"]))
+    columns = replace(columns, names=tuple(name for name in columns.names if name not in sample["asides"]))
     return Delivered(
         native=Native(Path(native["path"]), ModelFormat(native["format"]), factory),
         uri=question["uri"],
         task=Task(question["task"]),
-        columns=replace(columns, names=tuple(name for name in columns.names if name not in sample["asides"])),
+        columns=columns,
         label=sample["label"],
         data=sample["uri"],
     )
