@@ -82,6 +82,7 @@ class Clock:
     def drive(self, operator: Operator) -> Operator:
         """Let an operator decide by this clock; returns it."""
         operator.reconciler._clock = operator.reader._clock = self
+        operator.reader._began = self()
         operator.live._clock = lambda: self().timestamp()
         return operator
 

@@ -119,7 +119,8 @@ class Draft:
         begun = self.observed.watched_since
         if begun is None or since >= begun:
             return left
-        return max(left, min(seconds, _LEAST_WATCHED_SECONDS) - (self.now - begun).total_seconds())
+        watched = max(0.0, (self.now - begun).total_seconds())
+        return max(left, min(seconds, _LEAST_WATCHED_SECONDS) - watched)
 
     def condition(self, kind: ConditionType, status: ConditionStatus, reason: str, message: str) -> None:
         """Set a condition; its transition time moves only when its status does."""

@@ -171,9 +171,13 @@ class Bench:
             return self._measured(result, session=session, bundle=bundle, uri=ref.uri)
 
     def bulk_seconds(self) -> float:
-        """Return the time in which the champion answers a row when many are asked together, as in training."""
-        began, batch = monotonic(), self.original.manifest.signature.batch or _BULK
-        outputs_of(self.reference.session, self._proxy, batch)
+        """Return the time in which the champion answers a row when many are asked together, as in training.
+
+        Rows that can only be asked one by one are.
+        """
+        began, signature = monotonic(), self.original.manifest.signature
+        singly = signature.reading is not None and signature.reading.singly
+        outputs_of(self.reference.session, self._proxy, signature.batch or (1 if singly else _BULK))
         return (monotonic() - began) / len(self._proxy)
 
     def _built(self, plan: Plan, folder: Path, watch: Watch | None) -> Built:

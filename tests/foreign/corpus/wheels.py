@@ -152,8 +152,6 @@ MODELS = (
         "khmersm/model.onnx",
         partial(_letters, 2, 90, 24, "x", "mask"),
         beside=("khmersm/model.onnx.data",),
-        runs=False,
-        refused="a request of 16 rows fails",
     ),
     _foreign("silero-vad", SILERO, f"{_VAD}/silero_vad.onnx", partial(_speech, rate=True), runs=False, refused=_STATE),
     _foreign(
