@@ -15,7 +15,7 @@ from tools.localcluster.api import Api
 
 pytestmark = pytest.mark.timeout(900)
 TOGETHER = 4
-MOST_WRITES = 26
+LEAST_WRITES, MOST_WRITES = 12, 26
 
 
 def _pass(api: Api, kubeconfig: Path, namespace: str, *, kill_after: int | None) -> bool:
@@ -40,8 +40,9 @@ def test_killed_after_any_write_a_window_is_judged_once(kubeconfig: Path, api: A
     with ThreadPoolExecutor(TOGETHER) as pool:
         died = pool.map(lambda kill: _pass(api, kubeconfig, kill[1], kill_after=kill[0]), kills.items())
         reached = [number for number, dead in zip(kills, died, strict=True) if dead]
-    assert reached == list(range(1, len(reached) + 1))
-    assert 12 <= len(reached) < len(kills), "the kills do not end where the way does"
+    # A look that comes late sees two steps of a Job as one: how many writes the way takes differs at its end.
+    assert reached[:LEAST_WRITES] == list(range(1, LEAST_WRITES + 1))
+    assert len(reached) < len(kills), "the kills do not end where the way does"
     print(f"killed after each of {len(reached)} writes")
     for namespace in kills.values():
         assert snapshot(api, namespace) == expected, namespace
