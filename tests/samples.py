@@ -4,8 +4,9 @@ import copy
 from typing import Any
 
 from retune.api.model import Data, Model
-from retune.api.monitoring import Drift, Labels, Production, Quality, Refresh
+from retune.api.monitoring import Drift, Quality, Refresh
 from retune.api.objects import ModelOptimization, ObjectMeta
+from retune.api.production import Labels, Production
 from retune.api.spec import ModelOptimizationSpec
 from retune.contract.requests import (
     BaselineRequest,

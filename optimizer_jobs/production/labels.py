@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from optimizer_jobs.production import files, layout
 from optimizer_jobs.production.columns import is_text, kind_of, open_parquet, texts
 from optimizer_jobs.production.windows import Captured
-from retune.api.monitoring import Labels
+from retune.api.production import Labels
 
 Array = NDArray[Any]
 Label = int | float | str

@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from optimizer_jobs.errors import store_access
 from optimizer_jobs.production import files, layout
-from retune.api.monitoring import Production
+from retune.api.production import Production
 
 _UNFINISHED = re.compile(r"\.[A-Za-z0-9_.-]{1,200}-[0-9a-f]{8}-[0-9]{6,12}\.parquet")
 """What the writer calls a file until it is complete: host, process and number."""

@@ -20,7 +20,7 @@ from optimizer_jobs.production import files, layout
 from optimizer_jobs.production.columns import Mask
 from optimizer_jobs.production.reading import UNFIT, Part, Tally, joined, read_file
 from optimizer_jobs.signature import Signature
-from retune.api.monitoring import Production
+from retune.api.production import Production
 
 Array = NDArray[Any]
 

@@ -15,7 +15,7 @@ from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.models.bundle import Bundle, publish
 from retune.api.model import Data, Dataset
-from retune.api.monitoring import Labels
+from retune.api.production import Labels
 from retune.api.watched import StoredData
 from retune.contract.paths import bundles
 from retune.contract.requests import GatherRequest

@@ -19,7 +19,8 @@ from optimizer_jobs.production.reference import Reference, of_bundle, write_refe
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.production.writer import CaptureWriter
 from retune.api.model import Dataset, Task
-from retune.api.monitoring import Drift, Labels, Production, Quality
+from retune.api.monitoring import Drift, Quality
+from retune.api.production import Labels, Production
 from retune.contract.requests import BundleRef, CheckRequest, Window
 from tests.monitor.trades import TRADES
 

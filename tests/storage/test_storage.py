@@ -12,7 +12,7 @@ from optimizer_jobs.errors import RETRY_EXIT, JobError
 from optimizer_jobs.production.labels import join
 from optimizer_jobs.production.layout import folder_of
 from optimizer_jobs.production.windows import Selection, read_window
-from retune.api.monitoring import Labels, Production
+from retune.api.production import Labels, Production
 from retune.contract.exits import Exit
 from retune.contract.results import Reason
 from tests.storage import servers

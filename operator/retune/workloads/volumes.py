@@ -6,7 +6,7 @@ A URI `pvc://CLAIM/PATH` names a PersistentVolumeClaim. A Job must never be able
 from collections.abc import Iterator
 
 from retune.api.base import Json
-from retune.api.monitoring import Production
+from retune.api.production import Production
 from retune.contract.paths import CLAIM_ROOT
 from retune.contract.requests import (
     BaselineRequest,

@@ -28,7 +28,8 @@ from optimizer_jobs.production.reference import Reference
 from optimizer_jobs.production.retention import prune
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.progress import say, step
-from retune.api.monitoring import Drift, Production
+from retune.api.monitoring import Drift
+from retune.api.production import Production
 from retune.api.watched import Verdict
 from retune.contract.requests import CheckRequest
 from retune.contract.results import CheckResult, Reason, SignalVerdict

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from optimizer_jobs.models.bundle import Manifest
 from optimizer_jobs.production.windows import Captured, Selection, answering, read_window
-from retune.api.monitoring import Production
+from retune.api.production import Production
 from retune.contract.requests import CheckRequest, Window
 
 

@@ -28,7 +28,7 @@ from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.signature import TEXT, Signature
 from retune.api.model import Data, Dataset, Task
-from retune.api.monitoring import Labels
+from retune.api.production import Labels
 from retune.api.watched import FreshData, StoredData
 from retune.contract.paths import run_folder
 from retune.contract.requests import GatherRequest

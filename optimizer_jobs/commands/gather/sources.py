@@ -14,7 +14,7 @@ from optimizer_jobs.production.windows import Captured, Selection, read_window
 from optimizer_jobs.signature import Signature
 from retune.api.base import seconds
 from retune.api.model import Dataset
-from retune.api.monitoring import Labels, Production
+from retune.api.production import Labels, Production
 from retune.contract.requests import GatherRequest
 
 LABELS_LIMIT = 2_000_000

@@ -15,7 +15,7 @@ from optimizer_jobs.production.layout import folder_of
 from optimizer_jobs.production.windows import Captured, Selection, read_window
 from optimizer_jobs.production.writer import CaptureWriter
 from optimizer_jobs.signature import Signature
-from retune.api.monitoring import Labels, Production
+from retune.api.production import Labels, Production
 
 Array = NDArray[Any]
 

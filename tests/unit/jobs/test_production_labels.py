@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from optimizer_jobs.production.labels import CONTRADICTING, UNKNOWN, UNWEIGHTED, join, read_labels
 from optimizer_jobs.production.windows import Captured
-from retune.api.monitoring import Labels
+from retune.api.production import Labels
 from tests.unit.jobs.captured_for_tests import NOW, REQUEST_ROWS, Shop
 
 Array = NDArray[Any]

@@ -14,7 +14,7 @@ from optimizer_jobs.production.reference import Reference, read_reference, write
 from optimizer_jobs.production.retention import prune
 from optimizer_jobs.signature import Signature, TensorSpec
 from retune.api.model import Task
-from retune.api.monitoring import Production
+from retune.api.production import Production
 from tests.unit.jobs.captured_for_tests import HOUR, NOW, Shop
 
 

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.production import files, layout
 from optimizer_jobs.production.windows import Selection, read_window
-from retune.api.monitoring import Production
+from retune.api.production import Production
 from retune.contract.results import Reason
 from tests.unit.jobs.captured_for_tests import DIGEST, HOUR, NOW, REQUEST_ROWS, Shop
 

@@ -14,7 +14,7 @@ from optimizer_jobs.production import layout
 from optimizer_jobs.production.windows import Selection, read_window
 from optimizer_jobs.production.writer import DROPPED, WRITTEN, CaptureWriter
 from optimizer_jobs.signature import Signature, TensorSpec
-from retune.api.monitoring import Production
+from retune.api.production import Production
 from tests.unit.jobs.captured_for_tests import DIGEST, HOUR, NOW
 from tests.unit.jobs.models_for_tests import digits
 
