@@ -60,6 +60,17 @@ def beside(world: World) -> Machine:
     return machine
 
 
+def run_to_bake(world: World) -> None:
+    """Go from nothing to a new version that serves and is watched."""
+    world.run_to_rollout()
+    world.settled = True
+    world.reconcile()
+    for name in world.active_jobs():
+        world.finish(name)
+    world.reconcile()
+    assert world.resource.status.stage is Stage.BAKING
+
+
 @pytest.mark.parametrize("jump", [HOUR, 24 * HOUR, -HOUR])
 def test_a_jump_during_a_rollout_does_not_end_it(jump: float) -> None:
     """Fault 29: a good candidate is neither rolled back nor rejected because a clock was set."""
@@ -78,13 +89,7 @@ def test_a_jump_during_a_bake_promotes_nothing_early(jump: float) -> None:
     """Fault 29: a version becomes champion when it was watched for its time, not when a clock says so."""
     world = World()
     machine = beside(world)
-    world.run_to_rollout()
-    world.settled = True
-    world.reconcile()
-    for name in world.active_jobs():
-        world.finish(name)
-    world.reconcile()
-    assert world.resource.status.stage is Stage.BAKING
+    run_to_bake(world)
     machine.set_by, machine.passed = jump, machine.passed + 5
     world.reconcile()
     assert world.resource.status.stage is Stage.BAKING
@@ -97,13 +102,7 @@ def test_a_jump_during_a_bake_promotes_nothing_early(jump: float) -> None:
 def test_a_jump_while_no_operator_ran_adds_only_so_much() -> None:
     """Fault 29: a process believes the time before it began only in part, so that it has watched before it decides."""
     world = World()
-    world.run_to_rollout()
-    world.settled = True
-    world.reconcile()
-    for name in world.active_jobs():
-        world.finish(name)
-    world.reconcile()
-    assert world.resource.status.stage is Stage.BAKING
+    run_to_bake(world)
     world.wait(HOUR)
     world.watched_since = world.now
     world.reconcile()
