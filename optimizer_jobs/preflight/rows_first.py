@@ -50,14 +50,14 @@ def with_fills(opened: Opened, asked: Sequence[InputValue], columns: Collection[
     """
     signature = opened.signature
     names = [spec.name for spec in signature.inputs]
-    told = {given.name: float(given.value) for given in asked}
-    if unknown := [name for name in told if name not in names]:
+    constants = {constant.name: float(constant.value) for constant in asked}
+    if unknown := [name for name in constants if name not in names]:
         message = f"model.inputs names {', '.join(unknown)}, and the inputs are {', '.join(names)}."
         raise JobError(Reason.MODEL_INVALID, uri, message, _UNKNOWN)
-    zeros = [name for name in _states(signature, columns) if name not in told]
+    zeros = [name for name in _states(signature, columns) if name not in constants]
     if zeros:
         say(f"  {', '.join(zeros)} begin{'s' if len(zeros) == 1 else ''} with zeros: the data has no such state")
-    fills = told | dict.fromkeys(zeros, 0.0)
+    fills = constants | dict.fromkeys(zeros, 0.0)
     _check_settings(signature, {*columns, *fills}, uri=uri)
     return replace(opened, signature=signature.model_copy(update={"fills": fills})) if fills else opened
 

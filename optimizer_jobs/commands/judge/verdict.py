@@ -152,11 +152,11 @@ def _by_size(contender: Contender, evidence: Evidence) -> list[str]:
     said = []
     slower = [at for at in contender.sizes if at.slower and evidence.noise is None]
     if slower:
-        told = [
+        sizes = [
             f"{_rows(at.size)} (p95 {words.milliseconds(at.champion.value)} → {words.milliseconds(at.candidate.value)})"
             for at in slower
         ]
-        said.append(f"Slower in requests of {words.listed(told)}.")
+        said.append(f"Slower in requests of {words.listed(sizes)}.")
     if contender.worst_size is not None:
         label = words.LABELS[contender.main]
         said.append(

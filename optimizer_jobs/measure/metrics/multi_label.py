@@ -56,10 +56,10 @@ def _of_counts(metric: Metric, answered: LabelSets, true: np.ndarray) -> Evaluat
     part, average = _FIGURES[metric]
 
     def figure(means: Floats) -> Floats:
-        right, given, present = np.split(means, 3, axis=1)
+        right, called, present = np.split(means, 3, axis=1)
         if average == "micro":
-            right, given, present = (sums.sum(axis=1, keepdims=True) for sums in (right, given, present))
-        values = part(right, given, present)
+            right, called, present = (sums.sum(axis=1, keepdims=True) for sums in (right, called, present))
+        values = part(right, called, present)
         if average == "weighted":
             return np.asarray((values * present).sum(axis=1) / np.maximum(present.sum(axis=1), _TINY))
         return np.asarray(values.mean(axis=1))
@@ -73,16 +73,16 @@ def _ratio(above: Floats, below: Floats) -> Floats:
     return np.asarray(np.where(below > 0, above / np.maximum(below, _TINY), 0.0))
 
 
-def _precision(right: Floats, given: Floats, present: Floats) -> Floats:  # noqa: ARG001
-    return _ratio(right, given)
+def _precision(right: Floats, called: Floats, present: Floats) -> Floats:  # noqa: ARG001
+    return _ratio(right, called)
 
 
-def _recall(right: Floats, given: Floats, present: Floats) -> Floats:  # noqa: ARG001
+def _recall(right: Floats, called: Floats, present: Floats) -> Floats:  # noqa: ARG001
     return _ratio(right, present)
 
 
-def _f1(right: Floats, given: Floats, present: Floats) -> Floats:
-    return _ratio(2 * right, given + present)
+def _f1(right: Floats, called: Floats, present: Floats) -> Floats:
+    return _ratio(2 * right, called + present)
 
 
 _FIGURES: Mapping[Metric, tuple[Part, str]] = {

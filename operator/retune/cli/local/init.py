@@ -189,8 +189,8 @@ def _model(model: Model, inspected: InspectResult) -> list[str]:
         lines += ["    outputs:", f"      {field}: {json.dumps(name)}"]
     if model.inputs:
         lines += ["    inputs:"]
-    for given in model.inputs:
-        lines += [f"    - {{name: {json.dumps(given.name)}, value: {json.dumps(given.value)}}}"]
+    for constant in model.inputs:
+        lines += [f"    - {{name: {json.dumps(constant.name)}, value: {json.dumps(constant.value)}}}"]
     if model.factory:
         lines += ["    factory:", f"      entryPoint: {model.factory.entry_point}"]
     return [*lines, *([f"    trust: {model.trust}"] if model.trust else [])]
