@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.answers import Answers, Predictions, spelled
+from optimizer_jobs.measure.answers import Answers, Predictions, spelled, spread
 from optimizer_jobs.measure.intervals import own_interval
 from optimizer_jobs.measure.label_sets import LabelSets
 from optimizer_jobs.measure.metrics.evaluation import Evaluation
@@ -16,6 +16,8 @@ from optimizer_jobs.measure.unfit import UnfitAnswersError
 from retune.api.metrics import Metric
 
 CONFIDENCE = 0.95
+_SAME = 1e-6
+"""Share of an embedding's size that its numbers differ by from row to row where they differ at all."""
 _MOST_CURVES = 20
 """Most classes of which each is told from the rest by its scores."""
 
@@ -24,10 +26,12 @@ def no_better_than_chance(answers: Answers, rows: Rows) -> str | None:
     """Return why a model's answers to labelled rows cannot be told from chance, or None when they can.
 
     A classifier must beat chance by its labels or by the order of its scores, and so must one of several labels a row.
-    A regression must explain
-    variance, or be better than the mean and follow the values for sure. Of a generic model, nothing is known.
+    A regression must explain variance, or be better than the mean and follow the values for sure. An embedding must
+    differ between rows. Of a generic model, nothing is known.
     """
-    if rows.labels is None or answers.is_embedding or answers.everything is not None or _follows(answers, rows):
+    if answers.is_embedding:
+        return _same_everywhere(answers)
+    if rows.labels is None or answers.everything is not None or _follows(answers, rows):
         return None
     said = []
     for metric, chance in _bars(answers, rows):
@@ -39,6 +43,14 @@ def no_better_than_chance(answers: Answers, rows: Rows) -> str | None:
             return None
         said.append(f"{metric} {ends.value:.3g} ({ends.low:.3g} to {ends.high:.3g}), chance is {chance:.3g}")
     return f"its answers to {len(rows)} rows cannot be told from chance: {'; '.join(said)}"
+
+
+def _same_everywhere(answers: Answers) -> str | None:
+    """Return that an embedding answers every row with the same vector, or None where it does not."""
+    size = float(np.abs(answers.numbers).mean())
+    if len(answers.numbers) < 2 or spread(answers) > _SAME * size:
+        return None
+    return f"its vector is the same for all {len(answers.numbers)} rows, so that no row is told from another"
 
 
 def _bars(answers: Answers, rows: Rows) -> tuple[tuple[Metric, float], ...]:

@@ -67,4 +67,13 @@ def test_a_regression_that_is_worse_than_the_mean_knows_nothing(useless: str) ->
 
 def test_an_embedding_is_not_asked() -> None:
     """It answers vectors, which labels say nothing about."""
-    assert no_better_than_chance(Answers(values=np.ones((4, 2)), is_embedding=True), rows(np.arange(4))) is None
+    vectors = np.random.default_rng(0).normal(size=(4, 2))
+    assert no_better_than_chance(Answers(values=vectors, is_embedding=True), rows(np.arange(4))) is None
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0, 1e6])
+def test_an_embedding_that_is_the_same_for_every_row_knows_nothing(size: float) -> None:
+    """Whatever takes its place would agree with it perfectly: the wrong output was named, or the model is broken."""
+    vectors = np.full((40, 3), size) * (1 + 1e-9 * np.random.default_rng(0).normal(size=(40, 3)))
+    told = no_better_than_chance(Answers(values=vectors, is_embedding=True), rows(np.arange(40)))
+    assert "same for all 40 rows" in str(told)
