@@ -12,6 +12,7 @@ import atexit
 import os
 import re
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -135,7 +136,7 @@ def _opened(uri: str) -> tuple[Session, Bundle | None, str]:
     try:
         named = _BUNDLE.fullmatch(uri)
         if named:
-            bundle = open_bundle(named["uri"], digest=f"sha256:{named['digest']}")
+            bundle = open_bundle(named["uri"], digest=f"sha256:{named['digest']}", into=_private_folder())
             return open_session(bundle, threads_limit=threads), bundle, bundle.digest
         model = resolve(uri).local
         if not model.is_file():
@@ -146,6 +147,13 @@ def _opened(uri: str) -> tuple[Session, Bundle | None, str]:
         _end(str(error))
     except EngineError as error:
         _end(f"{uri}: {error}")
+
+
+def _private_folder() -> Path:
+    """Return where the copy of a bundle goes that is verified and served: nobody else can change it in between."""
+    folder = tempfile.TemporaryDirectory(prefix="bundle-", ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    return Path(folder.name) / "bundle"
 
 
 def _capturing(uri: str | None, signature: Signature) -> CaptureWriter | None:
