@@ -192,6 +192,14 @@ def standard_error(evaluation: Evaluation, champion: Evaluation | None = None) -
     return float(influence.std() / math.sqrt(len(influence)))
 
 
+def allowance(champion: Evaluation, candidate: Evaluation) -> float:
+    """Return what the interval of a difference allows for unseen rows, as if it were part of its standard error."""
+    if champion.redrawn or candidate.redrawn or max(champion.flip, candidate.flip) > 0:
+        return 0.0
+    at, value = _minus(candidate, champion), candidate.value - champion.value
+    return _USUAL_QUANTILE * sum(_worst(_of_blocks(at, champion), value=value, rows=_blocks(champion))) / 2
+
+
 def _minus(candidate: Evaluation, champion: Evaluation) -> At:
     return lambda weights: candidate.at(weights) - champion.at(weights)
 

@@ -24,7 +24,8 @@ def standard_error(objective: Objective, champion: Evaluation, candidate: Evalua
     """Return the standard error of the number that the judge compares with the objective's goal.
 
     The intervals of shares are not symmetric, so their bad end is used, because it decides. For all other metrics, rows
-    are left out in turn, because resampling, which the judge uses, takes too long for every trial.
+    are left out in turn, because resampling, which the judge uses, takes too long for every trial. What the judge
+    allows for unseen rows is part of it, so that a candidate is not hoped for whose loss few rows carry.
 
     Args:
         objective: An objective with a goal on quality.
@@ -35,8 +36,10 @@ def standard_error(objective: Objective, champion: Evaluation, candidate: Evalua
         The standard error in the metric's unit.
     """
     absolute = objective.goal is not None and objective.goal.type is GoalType.THRESHOLD
+    if not candidate.is_share and absolute:
+        return bootstrap.standard_error(candidate)
     if not candidate.is_share:
-        return bootstrap.standard_error(candidate, None if absolute else champion)
+        return bootstrap.standard_error(candidate, champion) + bootstrap.allowance(champion, candidate)
     at = own_interval(candidate) if absolute else difference(objective.metric, champion, candidate)
     interval = at(_CONFIDENCE)
     return (interval.value - interval.low) / _quantile(_CONFIDENCE)
