@@ -59,14 +59,14 @@ def _baseline(request: BaselineRequest) -> BaselineResult:
         model_digest=DIGEST,
         size_bytes=1000,
         metrics=(Measurement(name="accuracy", value="0.98"),),
-        serves=_served() if request.serves else None,
+        serves=_served(request.serves) if request.serves else None,
         fingerprint="amd64",
     )
 
 
-def _served() -> ServedBundle:
+def _served(bundle: BundleRef) -> ServedBundle:
     metrics = (Measurement(name="accuracy", value="0.97"),)
-    return ServedBundle(run="digits-r7-mo1", size_bytes=250, techniques=("int8",), metrics=metrics)
+    return ServedBundle(bundle=bundle, run="digits-r7-mo1", size_bytes=250, techniques=("int8",), metrics=metrics)
 
 
 def _gather(request: GatherRequest) -> GatherResult:

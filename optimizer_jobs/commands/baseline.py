@@ -125,6 +125,7 @@ def _served(
             "Deliver the model that it was made from, or set the target's variable back to the delivered model.",
         )
     return ServedBundle(
+        bundle=request.serves,
         run=bundle.manifest.lineage.run,
         size_bytes=bundle.manifest.size_bytes,
         techniques=tuple(words[:64] for words in bundle.manifest.techniques[:16]),

@@ -168,6 +168,7 @@ class SurveyResult(Document):
 class ServedBundle(Document):
     """A bundle that the target named before this resource knew of it."""
 
+    bundle: BundleRef
     run: Name | None = None
     """The run that made it; None for a model as delivered."""
     size_bytes: int = Field(ge=0)

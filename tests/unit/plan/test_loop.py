@@ -10,7 +10,7 @@ from retune.contract.results import BaselineResult, Reason, Verdict
 from retune.plan import names
 from retune.plan.draft import condition_of
 from retune.plan.observed import JobPhase
-from tests.answers import digest_of
+from tests.answers import digest_of, stored
 from tests.unit.plan.world import World, spec
 
 
@@ -426,6 +426,29 @@ def test_a_resource_without_its_status_finds_the_version_that_serves() -> None:
     assert (status.original.version, status.original.injected_value) == (1, status.original.uri)
     assert world.served == []
     assert reason_of(world, ConditionType.ROLLED_OUT) == "Readopted"
+
+
+def test_numbers_of_one_bundle_are_never_those_of_another_that_serves_by_now() -> None:
+    """The variable is changed while a bundle is measured: nothing is adopted, and what serves now is measured."""
+    before = World()
+    before.run_to_promotion()
+    world = World(uid="mo-2", value=before.value, manager="retune")
+    world.reconcile()
+    (name,) = world.active_jobs()
+    world.value = stored(str(before.value).rpartition("/bundles/")[0], "another").uri
+    world.finish(name)
+    world.reconcile()
+    refused = world.resource.status
+    assert refused.champion is None
+    assert reason_of(world, ConditionType.BASELINED) == "ResultForeign"
+    world.wait(60)
+    world.reconcile()
+    (again,) = world.active_jobs()
+    assert world.requests[again].serves.uri == world.value
+    world.finish(again)
+    world.reconcile()
+    assert world.resource.status.champion is not None
+    assert world.resource.status.champion.digest == digest_of("another")
 
 
 @pytest.mark.parametrize("value", ["pvc://elsewhere/bundles/" + "a" * 64, "pvc://store/digits/bundles/latest", "x"])

@@ -71,7 +71,7 @@ def _follow(draft: Draft, attempt: JobAttempt, job: Job) -> Hold | None:
     failure = draft.failure_of(job)
     if job.phase is JobPhase.SUCCEEDED:
         if isinstance(job.result, BaselineResult) and job.result.spec_hash == baseline_hash(draft.spec):
-            fault = bundle_fault(job.result.bundle, store=draft.store)
+            fault = bundle_fault(job.result.bundle, store=draft.store) or _changed_meanwhile(draft, job.result)
             if fault is None:
                 _adopt(draft, job.result)
                 return None
@@ -110,10 +110,18 @@ def _adopt(draft: Draft, result: BaselineResult) -> None:
     draft.condition(ConditionType.BASELINED, ConditionStatus.TRUE, "Measured", f"version {number}: {numbers}")
 
 
+def _changed_meanwhile(draft: Draft, result: BaselineResult) -> str | None:
+    """Return that the target names another bundle than was measured; what is new there is measured in its turn."""
+    measured = result.serves.bundle if result.serves else None
+    if draft.status.original is not None or measured == _served(draft):
+        return None
+    return "the target's variable was changed while what it named was measured; what it names now is measured next"
+
+
 def _readopt(draft: Draft, served: ServedBundle) -> None:
     """Make the bundle that serves already champion, under a number of its own; version 1 is given as a bundle too."""
-    original, bundle = draft.status.original, _served(draft)
-    if original is None or bundle is None or served.run is None or bundle.digest == original.digest:
+    original, bundle = draft.status.original, served.bundle
+    if original is None or served.run is None or bundle.digest == original.digest:
         return
     number = draft.status.next_version
     champion = Version(
