@@ -37,6 +37,8 @@ class Promises:
         """Values of the owned field that were there before, or that others have set."""
         self.promoted: set[str | None] = set()
         """Values of every version that became champion."""
+        self.inherited: set[str | None] = set()
+        """Those of resources of the same name that are gone."""
         self.failed: set[str] = set()
         """Digests of bundles that were rolled back."""
         self.rollbacks = 0
@@ -45,6 +47,7 @@ class Promises:
     def forget(self) -> None:
         """Begin anew with a resource of the same name, for which what serves by now is the delivered model."""
         self.given |= {self.world.value}
+        self.inherited |= self.promoted
         self.promoted.clear()
         self.failed.clear()
         self.world.approved.clear()
@@ -63,7 +66,8 @@ class Promises:
         self._check_actions(observed, decision)
         self._check_conditions(before, after)
         if after.champion and after.champion.run_name and after.champion != before.champion:
-            self._check_promotion(observed, after.champion)
+            check = self._check_return if before.original is None else self._check_promotion
+            check(observed, after.champion)
 
     def _check_actions(self, observed: Observed, decision: Plan) -> None:
         """Nothing is made or changed without the Lease, while suspended, or against what the spec says by now."""
@@ -91,6 +95,14 @@ class Promises:
         assert baked >= seconds(observed.resource.spec.rollout.bake_time)
         assert target is not None
         assert target.settled
+        assert target.containers[0].value == champion.injected_value
+        self.promoted.add(champion.injected_value)
+
+    def _check_return(self, observed: Observed, champion: Version) -> None:
+        """What a new resource finds serving is champion at once only if it was so for one that is gone."""
+        target = observed.target
+        assert champion.injected_value in self.inherited
+        assert target is not None
         assert target.containers[0].value == champion.injected_value
         self.promoted.add(champion.injected_value)
 
@@ -151,17 +163,23 @@ class Promises:
     def _check_serving(self) -> None:
         """What serves was there before, was set by others, or passed the gate; after a deletion, it was champion."""
         world = self.world
-        assert world.value in self.given | world.approved
-        assert set(world.served) <= self.given | world.approved
+        served = self.given | self._delivered() | world.approved
+        assert world.value in served
+        assert set(world.served) <= served
         if world.gone:
-            assert world.value in self.given | self.promoted
+            assert world.value in self.given | self._delivered() | self.promoted
+
+    def _delivered(self) -> set[str | None]:
+        """The delivered model as a bundle: its name where a version was found serving in its place."""
+        original = self.world.resource.status.original
+        return {original.uri} - self.inherited - self.promoted if original else set()
 
     def _check_status(self) -> None:
         """A rejected bundle does not come back; what we gave the target is never taken for the delivered model."""
         status = self.world.resource.status
         if status.candidate and not (status.rollout and status.rollout.rollback_reason):
             assert status.candidate.digest not in self.failed | {entry.digest for entry in status.rejected}
-        assert status.original is None or status.original.injected_value in self.given
+        assert status.original is None or status.original.injected_value in self.given | self._delivered()
 
     def _check_rest(self) -> None:
         """Planning again without news changes nothing, at most one run is active, and no trial is forgotten."""
@@ -176,7 +194,7 @@ class Promises:
             assert owners <= ({status.run.name} if status.run else set())
             assert len([name for name in world.active_jobs() if "-w" in name]) <= 1
         if status.rollout is None and world.target_uid == status.target_uid:
-            assert world.value in self.given | self.promoted
+            assert world.value in self.given | self._delivered() | self.promoted
 
     def _check_kstatus(self) -> None:
         """Current: nothing is under way, and the champion serves. In progress: something will go on by itself."""
