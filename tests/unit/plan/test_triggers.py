@@ -1,5 +1,6 @@
 """What starts a run by itself, how often, on which data, and how every decision not to start one is told."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -279,6 +280,65 @@ def test_a_run_that_a_signal_starts_has_data_of_its_own() -> None:
     world.finish("digits-r2-search")
     world.reconcile()
     assert world.requests["digits-r2-judge"].data == search.data
+
+
+SPARSE = {"minRows": 2000}
+"""Windows of these tests have 900 labelled rows: the change is to be learned from three of them."""
+
+
+def test_a_run_waits_for_enough_labelled_rows_of_after_the_change() -> None:
+    """Sooner it would learn from rows of before the change and bring nothing; why it waits is told."""
+    world = suffering(watched(triggers=QUICK, refresh=SPARSE))
+    assert running(world) is None
+    assert "2000 rows of after the change" in held(world)
+    began = signal(world, "Quality").first_bad
+    assert began is not None
+    enough = (began + 3) * HOUR
+    assert world.look_again == pytest.approx(enough - world.now.timestamp())
+    world.wait(enough - world.now.timestamp())
+    world.reconcile()
+    assert running(world) == "QualityDegradation"
+    gather = world.requests["digits-r2-gather"]
+    assert isinstance(gather, GatherRequest)
+    assert gather.changed == began * HOUR
+    assert gather.until == enough
+
+
+def test_a_run_waits_for_labels_as_long_as_they_may_take() -> None:
+    """Rows of after the change cannot be learned from before their labels are there."""
+    labels = {"uri": "pvc://store/labels", "maxDelay": "6h"}
+    production = {"uri": "pvc://store/production", "labels": labels}
+    triggers = QUICK | {"corroboration": "None"}
+    world = watched(triggers=triggers, monitoring={"production": production, "window": "1h", "delay": "1m"})
+    for _ in range(2):
+        judged(world, drift=Verdict.BREACH)
+    began = signal(world, "Drift").first_bad
+    assert began is not None
+    assert f"{datetime.fromtimestamp((began + 8) * HOUR, tz=UTC):%Y-%m-%d %H:%M}" in held(world)
+    assert running(world) is None
+
+
+@pytest.mark.parametrize("refresh", [SPARSE | {"span": "2h"}, SPARSE | {"policy": "Never"}])
+def test_no_run_waits_for_rows_that_will_never_be_enough_or_are_not_wanted(refresh: dict[str, Any]) -> None:
+    """Where `span` is too short for so many rows, or no production rows are used, waiting would gain nothing."""
+    assert running(suffering(watched(triggers=QUICK, refresh=refresh))) == "QualityDegradation"
+
+
+def test_another_reason_does_not_wait_behind_one_that_does() -> None:
+    """A delivered file is optimized at once, while rows of after a change are being collected."""
+    model = {"uri": "pvc://store/digits/model.onnx", "updatePolicy": "Follow"}
+    world = suffering(watched(model=model, triggers=QUICK, refresh={"minRows": 20000}))
+    assert running(world) is None
+    name = next_window(world)
+    world.finish(name, check(world.requests[name], artifact="sha256:another", quality=Verdict.BREACH))
+    world.reconcile()
+    (baseline,) = world.active_jobs()
+    measured = world.answer(baseline)
+    assert isinstance(measured, BaselineResult)
+    bundle = stored(world.requests[baseline].store, "second")
+    world.finish(baseline, measured.model_copy(update={"bundle": bundle, "model_digest": "sha256:another"}))
+    world.reconcile()
+    assert running(world) == "ArtifactChange"
 
 
 @pytest.mark.parametrize("uri", ["pvc://payroll/salaries.npz", "pvc://store/digits/runs/other/data/test.npz"])

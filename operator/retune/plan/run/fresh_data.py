@@ -1,20 +1,23 @@
 """The data of a run: recent production rows where a signal, a schedule or a person starts it and labels are there.
 
-A run that follows a change of the spec is judged by the data that the spec names, as its author expects.
+A run that follows a change of the spec is judged by the data that the spec names, as its author expects. A run that
+follows a change of the live data waits until there is enough to learn the change from: sooner it could bring nothing.
 """
 
 import math
+from datetime import UTC, datetime, timedelta
 
 from retune.api.base import seconds
 from retune.api.model import Data, Dataset, DatasetFormat
 from retune.api.monitoring import TriggerReason
 from retune.api.status import ActiveRun
-from retune.api.watched import StoredData
+from retune.api.watched import MonitoringStatus, StoredData
 from retune.contract.requests import GatherRequest
 from retune.plan.draft import Draft, bundle_of
 from retune.plan.watch import alarms, windows
 
 _ON_SPEC_DATA = {TriggerReason.INITIAL, TriggerReason.SPEC_CHANGE}
+_ON_A_CHANGE = {TriggerReason.DRIFT, TriggerReason.QUALITY_DEGRADATION}
 
 
 def is_wanted(draft: Draft, reason: str) -> bool:
@@ -53,6 +56,42 @@ def _changed(draft: Draft) -> int | None:
     state = draft.status.monitoring
     window = alarms.first_bad(state.signals) if state else None
     return None if state is None or window is None else windows.window(window, state.window_seconds).start
+
+
+def why_wait(draft: Draft, reason: str) -> str | None:
+    """Return why a run for this reason starts later, or None: rows of after the change are too few to learn from yet.
+
+    How many there are is reckoned from the last window that was judged, and from the time that labels may take.
+    """
+    enough = _enough_at(draft) if reason in _ON_A_CHANGE and is_wanted(draft, reason) else None
+    if enough is None or draft.now >= enough:
+        return None
+    draft.wake(after=max(1.0, (enough - draft.now).total_seconds()))
+    least = draft.spec.refresh.min_rows
+    return (
+        f"waits until about {enough:%Y-%m-%d %H:%M:%S} UTC: by then {least} rows of after the change should have their "
+        "labels (refresh.minRows, production.labels.maxDelay)"
+    )
+
+
+def _enough_at(draft: Draft) -> datetime | None:
+    """Return when enough labelled rows of after the change should be there; None where nobody knows, or never."""
+    changed, state, monitoring = _changed(draft), draft.status.monitoring, draft.spec.monitoring
+    labels = monitoring.production.labels if monitoring and monitoring.production else None
+    rows = _labelled_rows(state) if state else None
+    if changed is None or state is None or labels is None or not rows:
+        return None
+    refresh = draft.spec.refresh
+    lasts = math.ceil(refresh.min_rows / rows) * state.window_seconds
+    if lasts > seconds(refresh.span):
+        return None
+    return datetime.fromtimestamp(changed, tz=UTC) + timedelta(seconds=lasts + seconds(labels.max_delay))
+
+
+def _labelled_rows(state: MonitoringStatus) -> int | None:
+    """Return how many labelled rows a window has; where labels were not seen yet, every captured row counts."""
+    quality = next((signal.samples for signal in state.signals if signal.name == alarms.QUALITY), None)
+    return quality or state.samples
 
 
 def data_of(draft: Draft, run: ActiveRun) -> Data:

@@ -7,7 +7,7 @@ from retune.api.monitoring import LiveKind, TriggerReason
 from retune.api.objects import Trigger
 from retune.api.watched import Pending, Signal, Verdict
 from retune.plan.draft import Draft
-from retune.plan.run import brakes
+from retune.plan.run import brakes, fresh_data
 from retune.plan.run.schedule import ScheduleError, due_since, seconds_until
 from retune.plan.watch.alarms import DRIFT, ESTIMATE, QUALITY
 from retune.plan.watch.live_verdicts import CAPACITY_LIMITED
@@ -123,11 +123,13 @@ def due(draft: Draft) -> Trigger | None:
     if not pending:
         _show_held(draft, _why_drift_waits(draft) or _schedule_error(draft))
         return None
-    held = brakes.held(draft)
+    waits = {reason.reason: fresh_data.why_wait(draft, reason.reason) for reason in pending}
+    ready = [reason for reason in pending if waits[reason.reason] is None]
+    held = brakes.held(draft) or (None if ready else waits[pending[0].reason])
     _show_held(draft, held)
     if held is not None:
         return None
-    first, *others = pending
+    first, others = ready[0], [reason for reason in pending if reason != ready[0]]
     also = f" (also {', '.join(other.reason for other in others)})" if others else ""
     return Trigger(reason=first.reason, message=f"{first.message}{also}"[:1024])
 
