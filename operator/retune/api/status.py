@@ -174,7 +174,7 @@ class Trials(ApiModel):
     best: Sentence | None = None
     """The best candidate so far, in words."""
     ended: Sentence | None = None
-    """Which budget ended the search before all trials were done, in words; absent where none did."""
+    """Which budget, or what else, ended the search before all trials were done, in words; absent where nothing did."""
 
 
 class ActiveRun(ApiModel):

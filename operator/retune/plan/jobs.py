@@ -17,6 +17,8 @@ class JobFailure:
     """The input is fine, but nothing can satisfy the request."""
     overtime: bool = False
     """It ran out of time; what it had stored until then still counts."""
+    starved: bool = False
+    """It ran out of memory; so does what it had stored until then, if there is anything."""
 
 
 def failure_of(job: Job, *, now: datetime, pull_seconds: float) -> JobFailure | None:
@@ -41,8 +43,9 @@ def _ended(job: Job) -> JobFailure:
         infeasible = job.result.reason is Reason.NO_FEASIBLE_CANDIDATE
         return JobFailure(job.result.reason, job.result.sentence, infeasible=infeasible)
     if job.trouble:
-        overtime = job.trouble.reason == "DeadlineExceeded"
-        return JobFailure(job.trouble.reason, f"Job {job.name}: {job.trouble.message}", overtime=overtime)
+        reason, message = job.trouble.reason, f"Job {job.name}: {job.trouble.message}"
+        overtime, starved = reason == "DeadlineExceeded", reason == "OutOfMemory"
+        return JobFailure(reason, message, overtime=overtime, starved=starved)
     if job.garbled:
         return JobFailure("ResultInvalid", f"Job {job.name}: {job.garbled}")
     return JobFailure("JobFailed", f"Job {job.name} failed without saying why: see its pods' logs")

@@ -140,6 +140,23 @@ class Patches(Module):  # type: ignore[misc] # the library has no types
         return self.head((hidden + self.out(mixed))[:, 0])
 
 
+class Products(Module):  # type: ignore[misc] # the library has no types
+    """Vectors of several layers that meet in dot products, as recommenders have them (DLRM)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 48), nn.Linear(48, 16)
+        self.vectors = nn.ModuleList(nn.Linear(64, 16) for _ in range(5))
+        self.top, self.head = nn.Linear(6 * 6 + 16, 32), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, 10) for pixels (N, 64)."""
+        bottom = self.last(functional.relu(self.first(x)))
+        stacked = torch.stack([bottom, *(vector(x) for vector in self.vectors)], dim=1)
+        products = torch.matmul(stacked, stacked.transpose(1, 2)).flatten(1)
+        return self.head(functional.relu(self.top(torch.cat([bottom, products], dim=1))))
+
+
 class Recurrent(Module):  # type: ignore[misc] # the library has no types
     """A recurrent network, which cannot be imported."""
 
@@ -159,6 +176,7 @@ NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "sequence": Sequence,
     "encoder": Encoder,
     "patches": Patches,
+    "products": Products,
 }
 """Those that can be imported, by name."""
 

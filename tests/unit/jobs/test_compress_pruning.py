@@ -129,6 +129,16 @@ def test_units_that_meet_in_a_sum_go_together(trained: Mapping[str, Path]) -> No
     assert sizes == [5, 5, 32, 24]
 
 
+def test_units_that_meet_in_dot_products_stay_and_those_before_and_after_go(tmp_path: Path) -> None:
+    """What depends on what would be looked for without end there, with ever more memory; it is given up soon."""
+    module = import_module(graphs.save("products", tmp_path / "products.onnx", dynamo=True))
+    free = groups(module, (graphs.pixels(4),))
+    assert [(group.kind, group.units) for group in free] == [("neurons", 48), ("neurons", 32)]
+    for group in free:
+        group.shrink(group.units // 2)
+    assert module(graphs.pixels(4)).shape == (4, 10)
+
+
 def test_transformer_loses_heads_and_inner_neurons(trained: Mapping[str, Path], tmp_path: Path) -> None:
     """Two of four heads go, half of each inner layer and of the width; rows and tokens stay free."""
     context = _context(tmp_path, "encoder", training=_rows("training", "encoder").take(slice(0, 200)))

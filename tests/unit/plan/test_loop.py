@@ -1,15 +1,16 @@
 """The planner by example: one pass through the loop, and each way it can end."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from retune.api.base import seconds
-from retune.api.status import ConditionStatus, ConditionType, Outcome, Stage
+from retune.api.status import ConditionStatus, ConditionType, Outcome, Stage, Trials
 from retune.contract.results import BaselineResult, Reason, Verdict
 from retune.plan import names
 from retune.plan.draft import condition_of
-from retune.plan.observed import JobPhase
+from retune.plan.observed import JobPhase, Trouble
 from tests.answers import digest_of, stored
 from tests.unit.plan.world import World, spec
 
@@ -458,6 +459,34 @@ def test_only_a_bundle_of_the_own_store_is_found_again(value: str) -> None:
     world.reconcile()
     (name,) = world.active_jobs()
     assert world.requests[name].serves is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "done", "active"),
+    [
+        ("OutOfMemory", 5, ["digits-r1-judge"]),
+        ("OutOfMemory", 1, []),
+        ("OutOfMemory", 0, []),
+        ("DeadlineExceeded", 0, ["digits-r1-judge"]),
+        ("Evicted", 5, []),
+    ],
+)
+def test_a_search_that_runs_out_loses_no_candidate(reason: str, done: int, active: list[str]) -> None:
+    """Trials that ended are judged, and the run says what ended the search; without any, the run fails with it."""
+    world = World()
+    world.reconcile()
+    (baseline,) = world.active_jobs()
+    world.finish(baseline)
+    world.reconcile()
+    world.trials = Trials(total=20, done=done)
+    world.reconcile()
+    trouble = Trouble(reason, "pod x needed more than its limit: raise it.", world.now)
+    world.jobs["digits-r1-search"] = replace(world.jobs["digits-r1-search"], phase=JobPhase.FAILED, trouble=trouble)
+    world.reconcile()
+    assert world.active_jobs() == active
+    run, last = world.resource.status.run, world.resource.status.last_run
+    told = run.trials.ended if run else last.message if last else ""
+    assert "raise it." in str(told)
 
 
 def test_history_keeps_as_many_runs_as_told() -> None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar, cast
 
 from retune.api.objects import ModelOptimization
+from retune.api.status import Trials
 from retune.cluster.cache import Cache
 from retune.cluster.errors import NotFound
 from retune.cluster.kinds import Kind
@@ -77,6 +78,7 @@ class MemoryReader:
             runs=dict(self._world.runs),
             pods=Pods(endpoints=("http://10.0.0.1:8080",)),
             live=self._world.live,
+            trials=self._world.trials,
             watched_since=self._world.watched_since,
             lease_held=leased is not None and leased == self._world.target_uid,
             refusals=refusals,
@@ -109,6 +111,8 @@ class World(Server):
     bundles: int | None = None
     """How many different bundles all runs together can make; None: every run makes its own."""
     live: Live | None = None
+    trials: Trials | None = None
+    """How far the search's workers say that they are."""
     watched_since: datetime | None = None
     """When the operator began to watch; None: it was always there."""
     look_again: float | None = None

@@ -21,6 +21,8 @@ from retune.plan.run.requests import judge_request, name_in_store, search_reques
 
 GATHER, SEARCH, JUDGE, ROLLOUT = "Gather", "Search", "Judge", "Rollout"
 _REFUSAL_RETRY_SECONDS = 30.0
+_CONTROL = 1
+"""Trials that say nothing of a candidate: the first one is the champion itself."""
 
 
 def cancel(draft: Draft) -> None:
@@ -133,11 +135,16 @@ def _search(draft: Draft, run: ActiveRun) -> Hold | None:
     failure = draft.failure_of(job)
     if failure is None and job.phase is not JobPhase.SUCCEEDED:
         return _holding(draft, *progress_of(job))
-    if failure and not failure.overtime:
+    if failure and not _is_worth_judging(run, failure):
         fail(draft, failure)
         return None
-    draft.update(run=run.model_copy(update={"stage": JUDGE, "trials": _final_trials(run, job)}))
+    draft.update(run=run.model_copy(update={"stage": JUDGE, "trials": _final_trials(run, job, failure)}))
     return None
+
+
+def _is_worth_judging(run: ActiveRun, failure: JobFailure) -> bool:
+    """Whether what a failed search had stored counts: it ran out of time, or out of memory after a candidate."""
+    return failure.overtime or (failure.starved and run.trials.done > _CONTROL)
 
 
 def _with_progress(draft: Draft, run: ActiveRun) -> ActiveRun:
@@ -149,11 +156,11 @@ def _with_progress(draft: Draft, run: ActiveRun) -> ActiveRun:
     return run
 
 
-def _final_trials(run: ActiveRun, job: Job) -> Trials:
+def _final_trials(run: ActiveRun, job: Job, failure: JobFailure | None) -> Trials:
     """Return the search's progress as its last worker reported it at its end, which a scrape may have missed."""
     result = job.result
     if not isinstance(result, SearchResult):
-        return run.trials
+        return run.trials.model_copy(update={"ended": failure.message[:1024] if failure else None})
     best = result.best or run.trials.best
     return Trials(total=run.trials.total, done=result.trials, failed=result.failed, best=best, ended=result.ended)
 
