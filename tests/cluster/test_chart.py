@@ -42,6 +42,8 @@ EVERYTHING = (
     "prometheus.servers[0].namespaces={team-a,team-b}",
     "prometheus.servers[1].url=http://10.0.0.7:9090",
     "prometheus.servers[1].namespaceParameter=namespace",
+    "admissionPolicy.allowedImages={registry.example/ml/}",
+    "admissionPolicy.allowedClaims={models,data}",
 )
 PATHS = {
     "ServiceAccount": "/api/v1/namespaces/{ns}/serviceaccounts",
@@ -53,6 +55,8 @@ PATHS = {
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{ns}/rolebindings",
     "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
     "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    "ValidatingAdmissionPolicy": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
 }
 ELSEWHERE = {"PodMonitor", "PrometheusRule", "CustomResourceDefinition"}
 """Kinds that this API server does not have, or has from the tests already."""
@@ -175,8 +179,9 @@ def test_the_crds_are_the_generated_ones_and_stay() -> None:
 
 
 def test_watching_some_namespaces_needs_nothing_cluster_wide() -> None:
-    """A Role in each namespace, and no ClusterRole when users' roles are left out."""
-    documents = rendered("watchNamespaces={a,b}", "rbac.aggregateToUserRoles=false", "crds.enabled=false")
+    """A Role in each namespace, and nothing else when users' roles and the policy about authors are left out."""
+    left_out = ("rbac.aggregateToUserRoles=false", "crds.enabled=false", "admissionPolicy.enabled=false")
+    documents = rendered("watchNamespaces={a,b}", *left_out)
     assert [role["metadata"]["namespace"] for role in of_kind(documents, "Role")] == ["a", "b"]
     assert [role["metadata"]["namespace"] for role in of_kind(documents, "RoleBinding")] == ["a", "b"]
     assert all("namespace" in document["metadata"] for document in documents)
@@ -252,6 +257,8 @@ def test_no_role_has_a_wildcard() -> None:
         ("serviceAccount.create=false", "serviceAccount.name is needed"),
         ("networkPolicy.jobs.enabled=true", "needs networkPolicy.jobs.namespaces or watchNamespaces"),
         ("networkPolicy.jobs.ports={0}", "minimum"),
+        ("admissionPolicy.allowedClaims={Team}", "does not match pattern"),
+        ("admissionPolicy.validationActions={Deny,Warn}", "'not'"),
     ],
 )
 def test_a_wrong_value_is_refused(setting: str, words: str) -> None:

@@ -75,6 +75,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- join "," $found }}
 {{- end }}
 
+{{/* The policy is cluster-wide, so its name says which release it belongs to. */}}
+{{- define "retune.admissionPolicyName" -}}
+{{ include "retune.fullname" . }}.{{ .Release.Namespace }}
+{{- end }}
+
+{{/*
+Not empty where the policy about authors is wanted and the API server serves its kind. Without a server to ask, as in
+`helm template`, only groups are known and no kinds; then the kind counts as served, because every version that the chart
+supports has it.
+*/}}
+{{- define "retune.admissionPolicyServed" -}}
+{{- $versions := .Capabilities.APIVersions }}
+{{- $asked := $versions.Has "v1/Pod" }}
+{{- if and .Values.admissionPolicy.enabled (or (not $asked) ($versions.Has "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy")) -}}
+true
+{{- end }}
+{{- end }}
+
 {{/* Exactly what the operator does, and nothing else: no Secrets, no exec, no pods or workloads of its own making but Jobs. */}}
 {{- define "retune.rules" -}}
 - apiGroups: [retune.dev]
