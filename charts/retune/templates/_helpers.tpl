@@ -93,6 +93,26 @@ true
 {{- end }}
 {{- end }}
 
+{{/* The namespaces whose Jobs are closed in, as a JSON list. */}}
+{{- define "retune.closedNamespaces" -}}
+{{- $jobs := .Values.networkPolicy.jobs }}
+{{- $namespaces := $jobs.namespaces | default .Values.watchNamespaces }}
+{{- $wanted := ne (toString $jobs.enabled) "false" }}
+{{- if and (eq (toString $jobs.enabled) "true") (not $namespaces) }}
+{{- fail "networkPolicy.jobs.enabled needs networkPolicy.jobs.namespaces or watchNamespaces: a NetworkPolicy counts in its own namespace only" }}
+{{- end }}
+{{- ternary $namespaces list $wanted | toJson }}
+{{- end }}
+
+{{/* Names are asked for at port 53; the DNS pods of OpenShift listen at 5353. */}}
+{{- define "retune.dnsEgress" -}}
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+    - {port: 5353, protocol: UDP}
+    - {port: 5353, protocol: TCP}
+{{- end }}
+
 {{/* Exactly what the operator does, and nothing else: no Secrets, no exec, no pods or workloads of its own making but Jobs. */}}
 {{- define "retune.rules" -}}
 - apiGroups: [retune.dev]
