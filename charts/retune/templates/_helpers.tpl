@@ -18,11 +18,31 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end }}
 
+{{/* Where everything of the release lives that is not cluster-wide. */}}
+{{- define "retune.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
 {{- define "retune.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{ include "retune.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- include "retune.labelsWith" (list . dict) }}
+{{- end }}
+
+{{/* The labels of every object, and more of its own: the root context and a dict. Nobody's labels replace the chart's. */}}
+{{- define "retune.labelsWith" -}}
+{{- $root := index . 0 }}
+{{- $own := include "retune.selectorLabels" $root | fromYaml }}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") }}
+{{- $_ := set $own "app.kubernetes.io/version" $root.Chart.AppVersion }}
+{{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service }}
+{{- toYaml (merge $own (index . 1) $root.Values.commonLabels) }}
+{{- end }}
+
+{{/* Secrets to pull the operator's image with: the chart's own, else those that a parent chart gives to all. */}}
+{{- define "retune.imagePullSecrets" -}}
+{{- $global := (.Values.global | default dict).imagePullSecrets }}
+{{- with .Values.imagePullSecrets | default $global }}
+{{- toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "retune.serviceAccountName" -}}
@@ -77,7 +97,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* The policy is cluster-wide, so its name says which release it belongs to. */}}
 {{- define "retune.admissionPolicyName" -}}
-{{ include "retune.fullname" . }}.{{ .Release.Namespace }}
+{{ include "retune.fullname" . }}.{{ include "retune.namespace" . }}
 {{- end }}
 
 {{/*
