@@ -16,6 +16,7 @@ from retune.cluster.reads import Reader
 from retune.cluster.writes import Writer
 from retune.health import Health, Pulse, serve
 from retune.metrics import Conditions, Freshness, Gauges, Metrics
+from retune.named_metrics import NamedResources
 from retune.reconcile import Reconciler, Worker
 from retune.settings import Settings
 from retune.signals.live import LiveReader
@@ -61,6 +62,7 @@ class Operator:
         self._stopping = asyncio.Event()
         self.metrics.registry.register(self._make_gauges())
         self.metrics.registry.register(Conditions(self.cache.resources.values))
+        self.metrics.registry.register(NamedResources(self.cache.resources.values, limit=settings.named_resources))
 
     def _make_gauges(self) -> Gauges:
         return Gauges(

@@ -73,6 +73,8 @@ class Settings:
     """Parameter by which a server confines answers to a namespace, each as name=parameter."""
     metrics_port: int = 8080
     """Port of /metrics, /healthz and /readyz; 0 picks a free one."""
+    named_resources: int = 500
+    """ModelOptimizations that metrics name at most, those that need a look first; 0 names none."""
     log_level: str = "INFO"
     """Least level that is logged."""
     kubecontext: str | None = None
@@ -94,6 +96,7 @@ class Settings:
         _within("resync_seconds", self.resync_seconds, 1, 86400)
         _within("scrape_seconds", self.scrape_seconds, 0.1, 3600)
         _within("metrics_port", self.metrics_port, 0, 65535)
+        _within("named_resources", self.named_resources, 0, 100_000)
         _one_of("image_pull_policy", self.image_pull_policy, _PULL_POLICIES)
         _one_of("private_addresses", self.private_addresses, _PRIVATE_ADDRESSES)
         _one_of("log_level", self.log_level, _LOG_LEVELS)

@@ -1,6 +1,7 @@
-"""The operator's service account as the chart makes it, on a real API server, with a kubeconfig of its own."""
+"""Accounts on a real API server: the operator's as the chart makes it, and people with chosen rights in a namespace."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ import yaml
 
 from tests.cluster.chart import rendered
 from tools.localcluster.api import Api
+from tools.localcluster.controlplane import ControlPlane
 
 Json = dict[str, Any]
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_PATIENCE_SECONDS = 30.0
 _PATHS = {
     "ServiceAccount": "/api/v1/namespaces/{ns}/serviceaccounts/{name}",
     "Role": _RBAC + "/namespaces/{ns}/roles/{name}",
@@ -38,6 +41,38 @@ def operator_account(
     finally:
         for path in paths:
             api.request("DELETE", path)
+
+
+def person(plane: ControlPlane, name: str, *, namespace: str, rules: Sequence[Json]) -> Api:
+    """The API as a user with these RBAC rules in a namespace, once the authorizer knows of them."""
+    grant(Api(plane.kubeconfig), name, namespace=namespace, rules=rules, subject={"kind": "User", "name": name})
+    user = Api(plane.user_kubeconfig(name))
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not all(_may(user, namespace, rule) for rule in rules):
+        assert time.monotonic() < deadline, f"the rights of {name} have not arrived"
+        time.sleep(0.05)
+    return user
+
+
+def grant(api: Api, name: str, *, namespace: str, rules: Sequence[Json], subject: Json) -> None:
+    """Bind a subject to a role of its own with these rules."""
+    group = "rbac.authorization.k8s.io"
+    where = {"metadata": {"name": name, "namespace": namespace}}
+    reference = {"apiGroup": group, "kind": "Role", "name": name}
+    for kind, content in (
+        ("Role", {"rules": list(rules)}),
+        ("RoleBinding", {"roleRef": reference, "subjects": [subject]}),
+    ):
+        document = {"apiVersion": f"{group}/v1", "kind": kind} | where | content
+        api.apply(_address(document), document)
+
+
+def _may(user: Api, namespace: str, rule: Json) -> bool:
+    resource, _, sub = rule["resources"][0].partition("/")
+    attributes = {"group": rule["apiGroups"][0], "resource": resource, "subresource": sub, "verb": rule["verbs"][0]}
+    attributes |= {"namespace": namespace, "name": rule.get("resourceNames", [""])[0]}
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    return bool(user.request("POST", path, {"spec": {"resourceAttributes": attributes}})["status"]["allowed"])
 
 
 def _address(document: Json) -> str:

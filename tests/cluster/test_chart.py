@@ -1,11 +1,13 @@
 """The chart renders with the real Helm into what the real API server takes, and says no to what it does not know."""
 
 import uuid
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
 import yaml
 
+from optimizer_jobs.data import addresses
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from retune.contract.paths import METRICS_PORT
 from retune.contract.requests import JobRequest
@@ -42,6 +44,8 @@ EVERYTHING = (
     "prometheus.servers[0].namespaces={team-a,team-b}",
     "prometheus.servers[1].url=http://10.0.0.7:9090",
     "prometheus.servers[1].namespaceParameter=namespace",
+    "admissionPolicy.allowedImages={registry.example/ml/}",
+    "admissionPolicy.allowedClaims={models,data}",
 )
 PATHS = {
     "ServiceAccount": "/api/v1/namespaces/{ns}/serviceaccounts",
@@ -53,8 +57,10 @@ PATHS = {
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{ns}/rolebindings",
     "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
     "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    "ValidatingAdmissionPolicy": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings",
 }
-ELSEWHERE = {"PodMonitor", "PrometheusRule", "CustomResourceDefinition"}
+ELSEWHERE = {"PodMonitor", "ServiceMonitor", "PrometheusRule", "CustomResourceDefinition"}
 """Kinds that this API server does not have, or has from the tests already."""
 
 
@@ -141,7 +147,7 @@ def test_a_servers_token_is_where_the_operator_looks_for_it() -> None:
 def test_the_network_policy_lets_live_numbers_in() -> None:
     """Metrics of live models in the cluster, and the ports of the Prometheus servers, given or by scheme."""
     every = of_kind(rendered(*EVERYTHING), "NetworkPolicy")
-    (policy,) = [each for each in every if each["metadata"]["namespace"] == "retune-system"]
+    (policy,) = [each for each in every if each["metadata"]["name"] == "retune"]
     ports = [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]]
     assert ports[-2:] == [[8082], [443, 9090]]
     (policy,) = of_kind(rendered("networkPolicy.enabled=true"), "NetworkPolicy")
@@ -175,57 +181,100 @@ def test_the_crds_are_the_generated_ones_and_stay() -> None:
 
 
 def test_watching_some_namespaces_needs_nothing_cluster_wide() -> None:
-    """A Role in each namespace, and no ClusterRole when users' roles are left out."""
-    documents = rendered("watchNamespaces={a,b}", "rbac.aggregateToUserRoles=false", "crds.enabled=false")
+    """A Role in each namespace, and nothing else when users' roles and the policy about authors are left out."""
+    left_out = ("rbac.aggregateToUserRoles=false", "crds.enabled=false", "admissionPolicy.enabled=false")
+    documents = rendered("watchNamespaces={a,b}", *left_out)
     assert [role["metadata"]["namespace"] for role in of_kind(documents, "Role")] == ["a", "b"]
     assert [role["metadata"]["namespace"] for role in of_kind(documents, "RoleBinding")] == ["a", "b"]
     assert all("namespace" in document["metadata"] for document in documents)
 
 
-def test_jobs_are_closed_in_only_when_told_so() -> None:
-    """The policy is off by default; switched on, it stands in every namespace named, else in those watched."""
-    jobs = "networkPolicy.jobs.enabled=true"
-    assert of_kind(rendered("networkPolicy.enabled=true", "watchNamespaces={a,b}"), "NetworkPolicy")[1:] == []
-    for settings in ((jobs, "watchNamespaces={a,b}"), (jobs, "networkPolicy.jobs.namespaces={a,b}")):
-        policies = of_kind(rendered(*settings), "NetworkPolicy")
-        assert [policy["metadata"]["namespace"] for policy in policies] == ["a", "b"]
-        assert {policy["metadata"]["name"] for policy in policies} == {"retune-jobs"}
+def policies(*settings: str) -> dict[tuple[str, str], Json]:
+    """The specs of network policies for Jobs, by namespace and name."""
+    every = of_kind(rendered(*settings), "NetworkPolicy")
+    names = [(each["metadata"]["namespace"], each["metadata"]["name"]) for each in every]
+    return {name: each["spec"] for name, each in zip(names, every, strict=True) if name[1] != "retune"}
+
+
+@pytest.mark.parametrize("enabled", ["Auto", "true"])
+@pytest.mark.parametrize("where", ["watchNamespaces", "networkPolicy.jobs.namespaces"])
+def test_jobs_are_closed_in_where_their_namespaces_are_known(enabled: str, where: str) -> None:
+    """By default and when told so, in every namespace named, else in those watched; false leaves them open."""
+    known = f"{where}={{a,b}}"
+    both = {(namespace, name) for namespace in ("a", "b") for name in ("retune-jobs", "retune-verify")}
+    assert policies(f"networkPolicy.jobs.enabled={enabled}", known).keys() == both
+    assert policies(known).keys() == both
+    assert policies(known, "networkPolicy.jobs.enabled=false") == {}
+    assert policies() == {}
+
+
+def selects(policy: Json, given: dict[str, str]) -> bool:
+    """Whether a network policy is about pods with these labels."""
+    selector = policy["podSelector"]
+    return selector["matchLabels"].items() <= given.items() and all(
+        _is_met(expression, given) for expression in selector.get("matchExpressions", [])
+    )
+
+
+def _is_met(expression: Json, given: dict[str, str]) -> bool:
+    if expression["operator"] == "Exists":
+        return expression["key"] in given
+    assert expression["operator"] == "NotIn"
+    return given.get(expression["key"]) not in expression["values"]
 
 
 @pytest.mark.parametrize(
-    "request_, closed",
+    "request_, name",
     [
-        (samples.baseline_request(), True),
-        (samples.search_request(), True),
-        (samples.judge_request(), True),
-        (samples.verify_request(), False),
+        (samples.baseline_request(), "retune-jobs"),
+        (samples.gather_request(), "retune-jobs"),
+        (samples.search_request(), "retune-jobs"),
+        (samples.judge_request(), "retune-jobs"),
+        (samples.check_request(), "retune-jobs"),
+        (samples.verify_request(), "retune-verify"),
     ],
-    ids=["baseline", "search", "judge", "verify"],
+    ids=["baseline", "gather", "search", "judge", "check", "verify"],
 )
-def test_the_policy_is_about_jobs_that_open_models(request_: JobRequest, *, closed: bool) -> None:
-    """It selects pods by the labels that Jobs really get; the one that asks the target's pods must reach them."""
-    policy = of_kind(rendered("networkPolicy.jobs.enabled=true", "watchNamespaces={a}"), "NetworkPolicy")[0]["spec"]
+def test_every_job_is_under_one_policy(request_: JobRequest, name: str) -> None:
+    """They select pods by the labels that Jobs really get. Two would add up, and let out what either does."""
     given = labels(samples.resource(), command=request_.command)
-    wanted = policy["podSelector"]["matchLabels"]
-    (present, absent) = policy["podSelector"]["matchExpressions"]
-    assert (present["operator"], absent["operator"]) == ("Exists", "NotIn")
-    selected = wanted.items() <= given.items() and present["key"] in given
-    assert (selected and given[absent["key"]] not in absent["values"]) is closed
+    matching = [key[1] for key, policy in policies("watchNamespaces={a}").items() if selects(policy, given)]
+    assert matching == [name]
+    assert not any(selects(policy, {"app": "x"}) for policy in policies("watchNamespaces={a}").values())
 
 
 def test_closed_jobs_reach_dns_and_the_ports_given() -> None:
     """Nothing else is let out, and nothing but the operator is let in, at the port that workers serve progress on."""
-    settings = ("networkPolicy.jobs.enabled=true", "watchNamespaces={a}")
-    policy = of_kind(rendered(*settings), "NetworkPolicy")[0]["spec"]
-    operator = deployment(*settings)["spec"]["template"]["metadata"]["labels"]
+    policy = policies("watchNamespaces={a}")["a", "retune-jobs"]
+    operator = deployment("watchNamespaces={a}")["spec"]["template"]["metadata"]["labels"]
     (let_in,) = policy["ingress"]
+    names = [53, 53, 5353, 5353]
 
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == [53, 53, 443]
+    assert [port["port"] for rule in policy["egress"] for port in rule["ports"]] == [*names, 443]
     assert [port["port"] for port in let_in["ports"]] == [METRICS_PORT]
     assert let_in["from"][0]["podSelector"]["matchLabels"].items() <= operator.items()
-    none = of_kind(rendered(*settings, "networkPolicy.jobs.ports=null"), "NetworkPolicy")[0]["spec"]
-    assert [port["port"] for rule in none["egress"] for port in rule["ports"]] == [53, 53]
+    none = policies("watchNamespaces={a}", "networkPolicy.jobs.ports=null")["a", "retune-jobs"]
+    assert [port["port"] for rule in none["egress"] for port in rule["ports"]] == names
+
+
+def test_closed_jobs_never_reach_the_machines_own_addresses() -> None:
+    """What the Job's own check of addresses refuses, its network refuses too, whoever names the address."""
+    (rule,) = policies("watchNamespaces={a}")["a", "retune-jobs"]["egress"][1:]
+    blocks = [each["ipBlock"] for each in rule["to"] if "ipBlock" in each]
+    for address in ("169.254.1.1", "fe80::1", *addresses._METADATA):
+        around = [block for block in blocks if ip_address(address) in ip_network(block["cidr"])]
+        assert around
+        assert all(any(ip_address(address) in ip_network(hole) for hole in block["except"]) for block in around)
+    own = policies("watchNamespaces={a}", "networkPolicy.jobs.cidrs={10.1.0.0/16}")["a", "retune-jobs"]
+    assert own["egress"][1]["to"] == [{"namespaceSelector": {}}, {"ipBlock": {"cidr": "10.1.0.0/16"}}]
+
+
+def test_the_job_that_asks_golden_requests_reaches_pods_of_its_namespace() -> None:
+    """Any port, because the target decides that; nothing outside of the namespace, and nothing is let in."""
+    policy = policies("watchNamespaces={a}")["a", "retune-verify"]
+    assert (policy["policyTypes"], policy["egress"]) == (["Ingress", "Egress"], [{"to": [{"podSelector": {}}]}])
+    assert "ingress" not in policy
 
 
 def test_no_role_has_a_wildcard() -> None:
@@ -251,7 +300,11 @@ def test_no_role_has_a_wildcard() -> None:
         ("prometheus.servers[0].name=a,prometheus.servers[0].url=http://h", "missing property 'namespaces'"),
         ("serviceAccount.create=false", "serviceAccount.name is needed"),
         ("networkPolicy.jobs.enabled=true", "needs networkPolicy.jobs.namespaces or watchNamespaces"),
+        ("networkPolicy.jobs.enabled=Always", "must be one of"),
         ("networkPolicy.jobs.ports={0}", "minimum"),
+        ("networkPolicy.jobs.cidrs={10.0.0.1}", "does not match pattern"),
+        ("admissionPolicy.allowedClaims={Team}", "does not match pattern"),
+        ("admissionPolicy.validationActions={Deny,Warn}", "'not'"),
     ],
 )
 def test_a_wrong_value_is_refused(setting: str, words: str) -> None:
@@ -262,10 +315,10 @@ def test_a_wrong_value_is_refused(setting: str, words: str) -> None:
 
 
 def test_the_schema_knows_every_value() -> None:
-    """What values.yaml documents is what the schema allows, no less and no more."""
+    """What values.yaml documents is what the schema allows, no less and no more but what a parent chart sets."""
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert schema["properties"].keys() - {"global"} == values.keys()
+    assert schema["properties"].keys() - {"enabled", "global"} == values.keys()
 
 
 def test_the_notes_lead_on() -> None:
@@ -276,3 +329,19 @@ def test_the_notes_lead_on() -> None:
     assert "kubectl --namespace ops rollout status deployment/retune" in done.stdout
     assert "get persistentvolumeclaim team\n" in done.stdout
     assert "metrics.podMonitor.enabled" in done.stdout
+    assert "name the namespaces in networkPolicy.jobs.namespaces" in done.stdout
+    assert "Careful" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        (("admissionPolicy.enabled=false",), "Careful: admissionPolicy.enabled is false"),
+        (("watchNamespaces={a,b}",), "Jobs in a, b reach DNS and port 443 only."),
+        (("watchNamespaces={a}", "networkPolicy.jobs.ports=null"), "Jobs in a reach DNS only."),
+    ],
+)
+def test_the_notes_say_what_is_closed_and_what_is_open(settings: tuple[str, ...], words: str) -> None:
+    """Whoever installs learns what holds now, not what could be set."""
+    flags = [flag for setting in settings for flag in ("--set", setting)]
+    assert words in helm("install", "retune", str(CHART), "--dry-run=client", *flags).stdout

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import time
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -27,29 +28,70 @@ from tests.unit.operator.web import serving
 
 Json = dict[str, Any]
 EVERYTHING = ("metrics.prometheusRule.enabled=true", "metrics.dashboard.enabled=true")
+MODEL = 'namespace="ml",name="digits"'
+
+
+def condition(kind: str, status: str) -> str:
+    """The series of a model of which a condition says this."""
+    return f'retune_resource_condition{{{MODEL},type="{kind}",status="{status}",reason="R"}}'
+
+
+def last_run(outcome: str) -> str:
+    """The series of a model whose last run ended so."""
+    return f'retune_resource_last_run_timestamp_seconds{{{MODEL},outcome="{outcome}"}}'
+
+
 FIRING: dict[str, tuple[dict[str, str], str]] = {
+    "RetuneDriftDetected": ({condition("DriftDetected", "True"): "1x90"}, "5m"),
+    "RetuneQualityDegraded": ({condition("QualityDegraded", "True"): "1x90"}, "5m"),
+    "RetunePerformanceDegraded": ({condition("PerformanceDegraded", "True"): "1x90"}, "5m"),
+    "RetuneMonitoringUnreliable": ({condition("MonitoringReliable", "False"): "1x90"}, "20m"),
+    "RetuneCheckLate": ({f"retune_resource_check_lateness_seconds{{{MODEL}}}": "0+60x90"}, "40m"),
+    "RetuneCircuitOpen": ({condition("CircuitOpen", "True"): "1x90"}, "5m"),
+    "RetuneStalled": ({condition("Stalled", "True"): "1x90"}, "65m"),
+    "RetuneRunFailed": ({last_run("Failed"): "_x10 600x80"}, "15m"),
+    "RetuneRolledBack": ({last_run("RolledBack"): "_x10 600x80"}, "15m"),
+    "RetuneRollbackStuck": ({f'retune_resource_stage{{{MODEL},stage="RollingBack"}}': "1x90"}, "35m"),
+    "RetuneReconcileErrors": ({"retune_reconcile_errors_total": "0+1x90"}, "40m"),
+    "RetuneOperatorAbsent": ({}, "15m"),
+}
+"""Series that make each alert fire, a value a minute, and when it does."""
+UNNAMED: dict[str, tuple[dict[str, str], str]] = {
     "RetuneDriftDetected": ({'retune_conditions{type="DriftDetected",status="True"}': "2x90"}, "5m"),
     "RetuneQualityDegraded": ({'retune_conditions{type="QualityDegraded",status="True"}': "1x90"}, "5m"),
     "RetunePerformanceDegraded": ({'retune_conditions{type="PerformanceDegraded",status="True"}': "1x90"}, "5m"),
     "RetuneMonitoringUnreliable": ({'retune_conditions{type="MonitoringReliable",status="False"}': "1x90"}, "20m"),
     "RetuneCheckLate": ({"retune_check_lateness_seconds": "0+60x90"}, "40m"),
     "RetuneCircuitOpen": ({'retune_conditions{type="CircuitOpen",status="True"}': "1x90"}, "5m"),
+    "RetuneStalled": ({'retune_conditions{type="Stalled",status="True"}': "1x90"}, "65m"),
     "RetuneRunFailed": ({'retune_runs_total{trigger="Drift",outcome="Failed"}': "0x10 1x80"}, "15m"),
+    "RetuneRolledBack": ({'retune_rollbacks_total{reason="GoldenMismatch"}': "0x10 1x80"}, "15m"),
     "RetuneRollbackStuck": ({'retune_resources{stage="RollingBack"}': "1x90"}, "35m"),
-    "RetuneOperatorAbsent": ({}, "15m"),
 }
-"""Series that make each alert fire, a value a minute, and when it does."""
+"""The same in a cluster with more models than metrics name."""
 QUIET = {
+    condition("DriftDetected", "False"): "1x90",
+    condition("QualityDegraded", "Unknown"): "1x90",
+    condition("MonitoringReliable", "True"): "1x30 _x5 1x50",
+    condition("MonitoringReliable", "False"): "_x31 1x5 _x50",  # a hiccup
+    condition("Stalled", "True"): "1x40 _x50",  # somebody came
+    condition("Stalled", "False"): "_x41 1x40",
+    f"retune_resource_check_lateness_seconds{{{MODEL}}}": "0x20 900x70",
+    last_run("Promoted"): "0x90",
+    f'retune_resource_stage{{{MODEL},stage="RollingBack"}}': "_x20 1x20 _x50",  # a rollback that ends
+    "retune_reconcile_errors_total": "0x20 3x70",
     'retune_conditions{type="DriftDetected",status="True"}': "0x90",
     'retune_conditions{type="DriftDetected",status="False"}': "3x90",
     'retune_conditions{type="QualityDegraded",status="Unknown"}': "3x90",
     'retune_conditions{type="MonitoringReliable",status="True"}': "3x90",
-    'retune_conditions{type="MonitoringReliable",status="False"}': "0x30 1x5 0x50",  # a hiccup
+    'retune_conditions{type="MonitoringReliable",status="False"}': "0x30 1x5 0x50",
     "retune_check_lateness_seconds": "0x20 900x70",
     'retune_runs_total{trigger="Drift",outcome="Promoted"}': "0+1x90",
-    'retune_resources{stage="RollingBack"}': "0x20 1x20 0x50",  # a rollback that ends
+    'retune_rollbacks_total{reason="GoldenMismatch"}': "0x90",
+    'retune_resources{stage="RollingBack"}': "0x20 1x20 0x50",
 }
 UP = {"retune_max_workers": "16x90"}
+ROOT = Path(__file__).parents[2]
 
 
 def rules() -> Json:
@@ -68,28 +110,34 @@ def queries() -> list[str]:
     """Every query of the dashboard, with the interval that Grafana would fill in."""
     (shown,) = of_kind(rendered(*EVERYTHING), "ConfigMap")
     panels = json.loads(shown["data"]["retune.json"])["panels"]
-    return [each["expr"].replace("$__rate_interval", "1m") for panel in panels for each in panel["targets"]]
+    filled = {"$__rate_interval": "1m", "$namespace": ".*", "$model": ".*"}
+    asked = [each["expr"] for panel in panels for each in panel["targets"]]
+    return [reduce(lambda text, variable: text.replace(variable, filled[variable]), filled, text) for text in asked]
 
 
 def _series(values: dict[str, str]) -> list[Json]:
-    """Series as promtool takes them, each of one operator's pod."""
+    """Series as promtool takes them, each of one operator's pod; a model's namespace is honoured."""
     found = []
     for name, numbers in values.items():
-        labels = 'namespace="ops",pod="retune-1",instance="10.0.0.1:8080"'
+        labels = 'pod="retune-1",instance="10.0.0.1:8080"' + ("" if "namespace=" in name else ',namespace="ops"')
         full = f"{name[:-1]},{labels}}}" if name.endswith("}") else f"{name}{{{labels}}}"
         found.append({"series": full, "values": numbers})
     return found
 
 
-def _loud(alert: str) -> Json:
-    """A test in which this alert fires, and fires only once."""
-    values, at = FIRING[alert]
-    up = {} if alert == "RetuneOperatorAbsent" else UP
-    query = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})'
+def _loud(alert: str, case: tuple[dict[str, str], str], *, unnamed: int) -> Json:
+    """A test in which this alert fires, and fires only once: for the model where it has a name."""
+    values, at = case
+    up = {} if alert == "RetuneOperatorAbsent" else UP | {"retune_unnamed_resources": f"{unnamed}x90"}
+    labels = f'alertname="{alert}",alertstate="firing"'
+    named = f",{MODEL}" if any(MODEL in name for name in values) else ""
     return {
         "interval": "1m",
         "input_series": _series(values | up),
-        "promql_expr_test": [{"expr": query, "eval_time": at, "exp_samples": [{"labels": "{}", "value": 1}]}],
+        "promql_expr_test": [
+            {"expr": f"count(ALERTS{{{of}}})", "eval_time": at, "exp_samples": [{"labels": "{}", "value": 1}]}
+            for of in (labels, labels + named)
+        ],
     }
 
 
@@ -100,18 +148,36 @@ def test_promtool_takes_the_rules(tmp_path: Path) -> None:
 
 
 def test_every_alert_fires_for_its_cause_and_for_nothing_else(tmp_path: Path) -> None:
-    """Each with the series that mean it; a healthy operator, hiccups included, raises none."""
+    """Each with the series that mean it, by the model's name where that is told; a healthy operator raises none."""
     assert FIRING.keys() == alert_names()
+    assert UNNAMED.keys() == {name for name in FIRING if any(MODEL in series for series in FIRING[name][0])}
     quiet = [
         {"eval_time": f"{minute}m", "alertname": alert, "exp_alerts": []}
         for alert in sorted(FIRING)
         for minute in (10, 32, 39, 60, 90)
     ]
-    tests = [{"interval": "1m", "input_series": _series(QUIET | UP), "alert_rule_test": quiet}, *map(_loud, FIRING)]
+    loud = [
+        *(_loud(alert, case, unnamed=0) for alert, case in FIRING.items()),
+        *(_loud(alert, case, unnamed=3) for alert, case in UNNAMED.items()),
+    ]
+    calm = {"interval": "1m", "input_series": _series(QUIET | UP), "alert_rule_test": quiet}
+    tests = [calm, *loud]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules()))
     document = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests}
     (tmp_path / "tests.yaml").write_text(yaml.safe_dump(document))
     assert "SUCCESS" in prometheus.promtool("test", "rules", tmp_path / "tests.yaml")
+
+
+def test_every_alert_leads_to_a_page_about_it() -> None:
+    """The page is in docs/, has that heading, and is below whatever address the administrator gives."""
+    for rule in (rule for group in rules()["groups"] for rule in group["rules"]):
+        page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+        headings = re.findall(r"^#+ (.*)$", (ROOT / page).read_text(), re.MULTILINE)
+        assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    base = "metrics.prometheusRule.runbookBase=https://wiki.example.org/retune/"
+    (moved,) = of_kind(rendered(*EVERYTHING, base), "PrometheusRule")
+    (first, *_) = moved["spec"]["groups"][0]["rules"]
+    assert first["annotations"]["runbook_url"] == "https://wiki.example.org/retune/operations.md#health"
 
 
 async def test_alerts_and_dashboard_ask_for_what_the_operator_tells(bench: Bench, tmp_path: Path) -> None:
@@ -127,10 +193,15 @@ async def test_alerts_and_dashboard_ask_for_what_the_operator_tells(bench: Bench
             asked = [*queries(), *(rule["expr"] for group in rules()["groups"] for rule in group["rules"])]
             answers = [await asyncio.to_thread(server.query, text) for text in asked]
             stages = await asyncio.to_thread(server.query, "retune_resources > 0")
+            named = await asyncio.to_thread(server.query, 'retune_resource_stage{name="digits"}')
+        told |= set(re.findall(r"^# TYPE (\w+)", operator.metrics.expose().decode(), re.MULTILINE))
     missing = {name for text in asked for name in re.findall(r"\bretune_\w+", text)} - told
     assert not missing
     assert sum(bool(answer) for answer in answers) >= len(queries()) / 2
     assert [(each["metric"]["stage"], each["value"][1]) for each in stages] == [("Baselining", "1")]
+    assert [(each["metric"]["namespace"], each["metric"]["stage"]) for each in named] == [
+        (bench.namespace, "Baselining")
+    ]
 
 
 WINDOW = 6.0

@@ -18,11 +18,31 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end }}
 
+{{/* Where everything of the release lives that is not cluster-wide. */}}
+{{- define "retune.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
 {{- define "retune.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-{{ include "retune.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- include "retune.labelsWith" (list . dict) }}
+{{- end }}
+
+{{/* The labels of every object, and more of its own: the root context and a dict. Nobody's labels replace the chart's. */}}
+{{- define "retune.labelsWith" -}}
+{{- $root := index . 0 }}
+{{- $own := include "retune.selectorLabels" $root | fromYaml }}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") }}
+{{- $_ := set $own "app.kubernetes.io/version" $root.Chart.AppVersion }}
+{{- $_ := set $own "app.kubernetes.io/managed-by" $root.Release.Service }}
+{{- toYaml (merge $own (index . 1) $root.Values.commonLabels) }}
+{{- end }}
+
+{{/* Secrets to pull the operator's image with: the chart's own, else those that a parent chart gives to all. */}}
+{{- define "retune.imagePullSecrets" -}}
+{{- $global := (.Values.global | default dict).imagePullSecrets }}
+{{- with .Values.imagePullSecrets | default $global }}
+{{- toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "retune.serviceAccountName" -}}
@@ -73,6 +93,44 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .namespaceParameter }}{{ $found = append $found (printf "%s=%s" .name .namespaceParameter) }}{{ end }}
 {{- end }}
 {{- join "," $found }}
+{{- end }}
+
+{{/* The policy is cluster-wide, so its name says which release it belongs to. */}}
+{{- define "retune.admissionPolicyName" -}}
+{{ include "retune.fullname" . }}.{{ include "retune.namespace" . }}
+{{- end }}
+
+{{/*
+Not empty where the policy about authors is wanted and the API server serves its kind. Without a server to ask, as in
+`helm template`, only groups are known and no kinds; then the kind counts as served, because every version that the chart
+supports has it.
+*/}}
+{{- define "retune.admissionPolicyServed" -}}
+{{- $versions := .Capabilities.APIVersions }}
+{{- $asked := $versions.Has "v1/Pod" }}
+{{- if and .Values.admissionPolicy.enabled (or (not $asked) ($versions.Has "admissionregistration.k8s.io/v1/ValidatingAdmissionPolicy")) -}}
+true
+{{- end }}
+{{- end }}
+
+{{/* The namespaces whose Jobs are closed in, as a JSON list. */}}
+{{- define "retune.closedNamespaces" -}}
+{{- $jobs := .Values.networkPolicy.jobs }}
+{{- $namespaces := $jobs.namespaces | default .Values.watchNamespaces }}
+{{- $wanted := ne (toString $jobs.enabled) "false" }}
+{{- if and (eq (toString $jobs.enabled) "true") (not $namespaces) }}
+{{- fail "networkPolicy.jobs.enabled needs networkPolicy.jobs.namespaces or watchNamespaces: a NetworkPolicy counts in its own namespace only" }}
+{{- end }}
+{{- ternary $namespaces list $wanted | toJson }}
+{{- end }}
+
+{{/* Names are asked for at port 53; the DNS pods of OpenShift listen at 5353. */}}
+{{- define "retune.dnsEgress" -}}
+- ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
+    - {port: 5353, protocol: UDP}
+    - {port: 5353, protocol: TCP}
 {{- end }}
 
 {{/* Exactly what the operator does, and nothing else: no Secrets, no exec, no pods or workloads of its own making but Jobs. */}}

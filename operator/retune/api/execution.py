@@ -98,9 +98,10 @@ class Credentials(ApiModel):
     """Credentials that Jobs show to the servers that hold the model or the data."""
 
     secret_name: ObjectName
-    """Secret in the same namespace whose keys become environment variables of the Jobs that read s3://, gs:// or
-    https:// URIs: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL; GOOGLE_CREDENTIALS (JSON key
-    of a service account); HTTPS_TOKEN and HTTPS_HOST; CA_CERTIFICATES (PEM). The operator never reads it."""
+    """Secret in the same namespace. These of its keys become environment variables of the Jobs that read such URIs, and
+    no others: for s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION (or AWS_DEFAULT_REGION)
+    and AWS_ENDPOINT_URL; for gs:// GOOGLE_CREDENTIALS (JSON key of a service account); for https:// HTTPS_TOKEN and
+    HTTPS_HOST; for all of them CA_CERTIFICATES (PEM). The operator never reads it."""
 
 
 class Execution(ApiModel):

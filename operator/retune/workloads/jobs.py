@@ -9,6 +9,7 @@ from typing import Protocol
 from retune.api.base import Json, seconds
 from retune.api.execution import Credentials, Execution
 from retune.api.objects import ModelOptimization
+from retune.contract.credentials import CREDENTIAL_KEYS
 from retune.contract.exits import Exit
 from retune.contract.paths import (
     JOB_CONTAINER,
@@ -19,7 +20,7 @@ from retune.contract.paths import (
     RESULT_FILE,
     SCRATCH_DIR,
 )
-from retune.contract.requests import CheckRequest, VerifyRequest, encode_request
+from retune.contract.requests import CheckRequest, JobRequest, VerifyRequest, encode_request
 from retune.contract.training import EXCHANGE_DIR, EXCHANGE_VARIABLE
 from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
@@ -27,7 +28,7 @@ from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
 from retune.workloads.resources import container_resources
 from retune.workloads.security import CONTAINER_SECURITY, POD_SECURITY
 from retune.workloads.training import EXCHANGE_MOUNT, training_container, training_of, training_volumes
-from retune.workloads.volumes import claims_of, reads_from_servers, volume_mounts, volumes
+from retune.workloads.volumes import claims_of, remote_schemes, volume_mounts, volumes
 
 _NO_SIDECARS = {
     "sidecar.istio.io/inject": "false",
@@ -194,8 +195,8 @@ def _container(action: CreateJob, execution: Execution, settings: JobSettings) -
             *volume_mounts(claims_of(action.request)),
         ],
     }
-    if execution.credentials and reads_from_servers(action.request):
-        container["envFrom"] = [_credentials(execution.credentials)]
+    if execution.credentials:
+        container["env"] += _credentials(execution.credentials, action.request)
     if training_of(action.request):
         container["env"].append({"name": EXCHANGE_VARIABLE, "value": EXCHANGE_DIR})
         container["volumeMounts"].append(EXCHANGE_MOUNT)
@@ -211,13 +212,18 @@ def _image(action: CreateJob, execution: Execution, settings: JobSettings) -> st
     return execution.image or settings.optimizer_image
 
 
-def _credentials(credentials: Credentials) -> Json:
-    """Return the Secret as environment variables; where it is absent, the Job starts and says what is missing."""
-    return {"secretRef": {"name": credentials.secret_name, "optional": True}}
+def _credentials(credentials: Credentials, request: JobRequest) -> list[Json]:
+    """Return the keys that the servers of the request are asked with; if one is absent, the Job says what is missing.
+
+    The Secret is named key by key, so that nothing else in it reaches a Job.
+    """
+    keys = dict.fromkeys(key for scheme in sorted(remote_schemes(request)) for key in CREDENTIAL_KEYS[scheme])
+    secret = {"name": credentials.secret_name, "optional": True}
+    return [{"name": key, "valueFrom": {"secretKeyRef": secret | {"key": key}}} for key in keys]
 
 
 def _environment(action: CreateJob, settings: JobSettings) -> list[Json]:
-    """Return the environment variables, which win over those of a Secret.
+    """Return the environment variables that the operator decides.
 
     Numerical libraries get the threads of the serving container, never the node's cores.
     """

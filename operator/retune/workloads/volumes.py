@@ -1,4 +1,4 @@
-"""Which volumes a Job needs and how they are mounted, read off its request; and whether it reads from servers.
+"""Which volumes a Job needs and how they are mounted, read off its request; and from what kinds of servers it reads.
 
 A URI `pvc://CLAIM/PATH` names a PersistentVolumeClaim. A Job must never be able to write to a claim that it only reads.
 """
@@ -31,9 +31,9 @@ def claims_of(request: JobRequest) -> dict[str, bool]:
     return dict(sorted((read | written).items()))
 
 
-def reads_from_servers(request: JobRequest) -> bool:
-    """Return whether the Job reads anything that is not on a volume."""
-    return any(_claim_of(uri) is None for uri in _read(request))
+def remote_schemes(request: JobRequest) -> frozenset[str]:
+    """Return the schemes, such as `s3`, of what the Job reads and what is not on a volume."""
+    return frozenset(uri.partition("://")[0] for uri in _read(request) if _claim_of(uri) is None)
 
 
 def _claim_of(uri: str) -> str | None:

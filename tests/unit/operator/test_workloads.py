@@ -1,16 +1,19 @@
 """Manifests of what the operator creates: closed, restricted, and the same for the same action."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retune.api.execution import Resources
+from retune.api.execution import Credentials, Resources
 from retune.api.model import Dataset
 from retune.api.objects import OptimizationRunSpec
 from retune.api.quantities import cores, memory_bytes
+from retune.contract.credentials import CREDENTIAL_KEYS
 from retune.contract.requests import BaselineRequest, JobRequest, JudgeRequest, SearchRequest, parse_request
 from retune.plan.actions import AcquireLease, CreateJob, CreateRun
 from retune.plan.observed import Target
@@ -32,6 +35,7 @@ class Settings:
     private_addresses: str = "Refuse"
 
 
+ROOT = Path(__file__).parents[3]
 REQUESTS: dict[str, JobRequest] = {
     "baseline": samples.baseline_request(),
     "search": samples.search_request(),
@@ -66,7 +70,7 @@ def container(manifest: Json) -> Json:
 
 def environment(manifest: Json) -> dict[str, str]:
     """The container's literal environment variables."""
-    return {variable["name"]: variable["value"] for variable in container(manifest)["env"]}
+    return {variable["name"]: variable["value"] for variable in container(manifest)["env"] if "value" in variable}
 
 
 def serving(**fields: Any) -> Target:
@@ -161,6 +165,7 @@ def test_a_training_container_sees_nothing_but_its_folder() -> None:
     assert sidecar["restartPolicy"] == "Always"
     assert sidecar["securityContext"] == worker["securityContext"]
     assert {mount["mountPath"] for mount in sidecar["volumeMounts"]} == {"/retune", "/tmp"}
+    assert not any("secretKeyRef" in variable.get("valueFrom", {}) for variable in sidecar["env"])
     assert "envFrom" not in sidecar
     assert sidecar["resources"] == {
         "requests": {"cpu": "3", "memory": "1Gi"},
@@ -211,12 +216,21 @@ def reading(uri: str, command: str = "baseline", **spec: Any) -> Json:
 CREDENTIALS: Json = {"execution": {"credentials": {"secretName": "bucket"}}}
 
 
+def secret_keys(manifest: Json) -> dict[str, Json]:
+    """Keys of Secrets that reach the Job's container, by variable."""
+    return {
+        each["name"]: each["valueFrom"]["secretKeyRef"] for each in container(manifest)["env"] if "valueFrom" in each
+    }
+
+
 @pytest.mark.parametrize("command", ["baseline", "search", "judge"])
 @pytest.mark.parametrize("uri", ["s3://data/v.npz", "gs://data/v.npz", "https://data.example.org/v.npz"])
 def test_credentials_reach_the_jobs_that_read_from_servers(command: str, uri: str) -> None:
-    """The Secret is named, never copied; a server's URI mounts nothing, and the claims stay as they were."""
+    """The documented keys of that kind of server, each by its name, and whatever else is in the Secret stays there."""
     manifest = reading(uri, command, **CREDENTIALS)
-    assert container(manifest)["envFrom"] == [{"secretRef": {"name": "bucket", "optional": True}}]
+    keys = CREDENTIAL_KEYS[uri.partition("://")[0]]
+    assert secret_keys(manifest) == {key: {"name": "bucket", "key": key, "optional": True} for key in keys}
+    assert "envFrom" not in container(manifest)
     assert {volume["name"] for volume in pod(manifest)["volumes"]} <= {
         volume["name"] for volume in pod(job(command))["volumes"]
     }
@@ -224,13 +238,37 @@ def test_credentials_reach_the_jobs_that_read_from_servers(command: str, uri: st
 
 @every_command
 def test_credentials_stay_away_from_jobs_that_need_none(command: str) -> None:
-    """A Job that reads claims only has no use for a Secret."""
-    assert "envFrom" not in container(job(command, **CREDENTIALS))
-    assert "envFrom" not in container(reading("s3://data/v.npz"))
+    """A Job that reads claims only has no use for a Secret, and one whose spec names none gets none."""
+    assert secret_keys(job(command, **CREDENTIALS)) == {}
+    assert secret_keys(reading("s3://data/v.npz")) == {}
+
+
+def test_the_page_and_the_field_name_every_key() -> None:
+    """What reaches a Job is what people are told, in the page on operation and in kubectl explain."""
+    page = (ROOT / "docs" / "operations.md").read_text()
+    field = Credentials.model_json_schema(by_alias=True)["properties"]["secretName"]["description"]
+    for key in {key for keys in CREDENTIAL_KEYS.values() for key in keys}:
+        assert f"`{key}`" in page
+        assert re.search(rf"\b{key}\b", field)
+
+
+def test_jobs_ask_for_no_key_that_never_reaches_them() -> None:
+    """Every variable that the code which reads from servers looks up is a documented key, or the operator's own."""
+    code = "".join(path.read_text() for path in (ROOT / "optimizer_jobs" / "data").glob("*.py"))
+    asked = set(re.findall(r'"((?:AWS|GOOGLE|HTTPS)_[A-Z0-9_]+|CA_[A-Z_]+)"', code))
+    keys = {key for keys in CREDENTIAL_KEYS.values() for key in keys}
+    assert asked - environment(job("search")).keys() <= keys
+    assert {"AWS_REGION", "GOOGLE_CREDENTIALS", "HTTPS_TOKEN", "CA_CERTIFICATES"} <= asked
+
+
+def test_no_key_wins_over_what_the_operator_sets() -> None:
+    """The names of the two never meet, so a Secret changes nothing that the installation decides."""
+    keys = {key for keys in CREDENTIAL_KEYS.values() for key in keys}
+    assert keys.isdisjoint(environment(job("search")))
 
 
 def test_a_secret_cannot_change_what_the_installation_decides() -> None:
-    """The administrator's word on addresses is set by name, and a name wins over a Secret's key."""
+    """The administrator's word on addresses, and that the machine's own credentials are never asked for."""
     env = environment(reading("https://a.example/v.npz", **CREDENTIALS))
     assert env["RETUNE_PRIVATE_ADDRESSES"] == "Refuse"
     assert env["AWS_EC2_METADATA_DISABLED"] == "true"
