@@ -42,6 +42,19 @@ METRIC_BEST = "retune_search_best"
 """Gauge with label `metric`, one for each objective: the best candidate's value divided by the champion's."""
 
 
+_CLAIM_SCHEME = "pvc://"
+
+
+def claim_of(uri: str) -> str | None:
+    """Return the claim's name in `pvc://CLAIM/PATH`; None for any other scheme."""
+    return uri.removeprefix(_CLAIM_SCHEME).split("/", 1)[0] if uri.startswith(_CLAIM_SCHEME) else None
+
+
+def is_below(uri: str, folder: str) -> bool:
+    """Return whether a URI is that of a folder or of anything in it."""
+    return f"{uri.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+
+
 def bundles(store: str) -> str:
     """Return the URI of the folder of published bundles, which are named by their digests."""
     return f"{store.rstrip('/')}/bundles"

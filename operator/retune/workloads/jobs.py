@@ -27,7 +27,7 @@ from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
 from retune.workloads.resources import container_resources
 from retune.workloads.security import CONTAINER_SECURITY, POD_SECURITY
 from retune.workloads.training import EXCHANGE_MOUNT, training_container, training_of, training_volumes
-from retune.workloads.volumes import claims_of, reads_from_servers, volume_mounts, volumes
+from retune.workloads.volumes import claims_of, preparing_container, reads_from_servers, volume_mounts, volumes
 
 _NO_SIDECARS = {
     "sidecar.istio.io/inject": "false",
@@ -157,6 +157,7 @@ def _pod(action: CreateJob, execution: Execution, *, target: Target | None, sett
     if not tolerations and target:
         tolerations = [dict(toleration) for toleration in target.tolerations]
     training = training_of(action.request)
+    before = _init_containers(action, settings)
     return (
         {
             "restartPolicy": "Never",
@@ -171,10 +172,18 @@ def _pod(action: CreateJob, execution: Execution, *, target: Target | None, sett
                 *(training_volumes() if training else []),
             ],
         }
-        | ({"initContainers": [training_container(training, settings.image_pull_policy)]} if training else {})
+        | ({"initContainers": before} if before else {})
         | ({"nodeSelector": selector} if selector else {})
         | ({"tolerations": tolerations} if tolerations else {})
     )
+
+
+def _init_containers(action: CreateJob, settings: JobSettings) -> list[Json]:
+    """Return what runs before the Job's own container: it makes the folders to write to, and trains beside a search."""
+    image = settings.monitor_image if isinstance(action.request, CheckRequest) else settings.optimizer_image
+    policy, training = settings.image_pull_policy, training_of(action.request)
+    preparing = preparing_container(claims_of(action.request), image=image, image_pull_policy=policy)
+    return [*([preparing] if preparing else []), *([training_container(training, policy)] if training else [])]
 
 
 def _container(action: CreateJob, execution: Execution, settings: JobSettings) -> Json:
