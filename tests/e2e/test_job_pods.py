@@ -54,6 +54,7 @@ class Settings:
     monitor_image: str = os.environ.get("RETUNE_SHELL_IMAGE", PAUSE_IMAGE)
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
+    records_key: str | None = None
 
 
 @pytest.fixture(scope="module")

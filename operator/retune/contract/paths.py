@@ -29,6 +29,14 @@ CODE_VARIABLE = "RETUNE_CODE"
 PRIVATE_ADDRESSES_VARIABLE = "RETUNE_PRIVATE_ADDRESSES"
 """Environment variable that is `Allow` where https:// URIs may lead to private addresses, such as the cluster's own."""
 
+SEAL_VARIABLE = "RETUNE_SEAL"
+"""Environment variable with the key by which a Job seals what it records for its own next start. No other Job gets it,
+and it is no part of the request, so that no request is a secret."""
+
+STUDY_SEAL_VARIABLE = "RETUNE_STUDY_SEAL"
+"""Environment variable with the key by which the workers of a search seal their trials. The judge of that run gets it
+too; its own verdict has another key."""
+
 SCRATCH_DIR = "/tmp"  # noqa: S108 - a size-limited emptyDir of the Job's own
 """The only writable folder besides the store."""
 

@@ -25,6 +25,7 @@ from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
 from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
 from retune.workloads.resources import container_resources
+from retune.workloads.seals import seals
 from retune.workloads.security import CONTAINER_SECURITY, POD_SECURITY
 from retune.workloads.training import EXCHANGE_MOUNT, training_container, training_of, training_volumes
 from retune.workloads.volumes import claims_of, preparing_container, reads_from_servers, volume_mounts, volumes
@@ -78,6 +79,10 @@ class JobSettings(Protocol):
     def private_addresses(self) -> str:
         """Allow where https:// URIs may lead to private addresses, else Refuse."""
 
+    @property
+    def records_key(self) -> str | None:
+        """The administrator's own part of the keys that records in stores are sealed by; None where there is none."""
+
 
 def job_manifest(
     action: CreateJob, *, resource: ModelOptimization, target: Target | None, settings: JobSettings
@@ -104,7 +109,7 @@ def job_manifest(
                 "labels": labels(resource, command=command) | _MESH_LABELS,
                 "annotations": _NO_SIDECARS | {REQUEST_ANNOTATION: encode_request(action.request)},
             },
-            "spec": _pod(action, execution, target=target, settings=settings),
+            "spec": _pod(action, resource, target=target, settings=settings),
         },
     }
     if execution.queue_name:
@@ -151,7 +156,8 @@ def _exits(*codes: int) -> Json:
     return {"containerName": JOB_CONTAINER, "operator": "In", "values": [int(code) for code in codes]}
 
 
-def _pod(action: CreateJob, execution: Execution, *, target: Target | None, settings: JobSettings) -> Json:
+def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | None, settings: JobSettings) -> Json:
+    execution = resource.spec.execution
     selector = execution.node_selector or (dict(target.node_selector) if target else {})
     tolerations = [toleration.to_dict() for toleration in execution.tolerations]
     if not tolerations and target:
@@ -164,7 +170,7 @@ def _pod(action: CreateJob, execution: Execution, *, target: Target | None, sett
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": POD_SECURITY,
-            "containers": [_container(action, execution, settings)],
+            "containers": [_container(action, resource, settings)],
             "volumes": [
                 _request_volume(),
                 _scratch_volume(),
@@ -186,13 +192,14 @@ def _init_containers(action: CreateJob, settings: JobSettings) -> list[Json]:
     return [*([preparing] if preparing else []), *([training_container(training, policy)] if training else [])]
 
 
-def _container(action: CreateJob, execution: Execution, settings: JobSettings) -> Json:
+def _container(action: CreateJob, resource: ModelOptimization, settings: JobSettings) -> Json:
+    execution = resource.spec.execution
     container: Json = {
         "name": JOB_CONTAINER,
         "image": _image(action, execution, settings),
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python", "-m", "optimizer_jobs", "--request", REQUEST_FILE],
-        "env": _environment(action, settings),
+        "env": _environment(action, resource, settings),
         "resources": container_resources(action, execution.resources),
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePath": RESULT_FILE,
@@ -225,7 +232,7 @@ def _credentials(credentials: Credentials) -> Json:
     return {"secretRef": {"name": credentials.secret_name, "optional": True}}
 
 
-def _environment(action: CreateJob, settings: JobSettings) -> list[Json]:
+def _environment(action: CreateJob, resource: ModelOptimization, settings: JobSettings) -> list[Json]:
     """Return the environment variables, which win over those of a Secret.
 
     Numerical libraries get the threads of the serving container, never the node's cores.
@@ -233,6 +240,7 @@ def _environment(action: CreateJob, settings: JobSettings) -> list[Json]:
     threads = getattr(action.request, "threads", 1)
     values = _ENVIRONMENT | dict.fromkeys(_THREADS, str(threads))
     values[PRIVATE_ADDRESSES_VARIABLE] = settings.private_addresses
+    values |= seals(action.request, uid=resource.metadata.uid, key=settings.records_key)
     return [{"name": name, "value": value} for name, value in values.items()]
 
 

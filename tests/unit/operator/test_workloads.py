@@ -1,5 +1,6 @@
 """Manifests of what the operator creates: closed, restricted, and the same for the same action."""
 
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,19 @@ from retune.api.model import Dataset
 from retune.api.objects import OptimizationRunSpec
 from retune.api.production import Labels, Production
 from retune.api.quantities import cores, memory_bytes
-from retune.contract.requests import BaselineRequest, JobRequest, JudgeRequest, SearchRequest, parse_request
+from retune.contract.requests import (
+    BaselineRequest,
+    GatherRequest,
+    JobRequest,
+    JudgeRequest,
+    SearchRequest,
+    parse_request,
+)
 from retune.plan.actions import AcquireLease, CreateJob, CreateRun
 from retune.plan.observed import Target
 from retune.workloads import job_manifest, lease_manifest, run_manifest
 from retune.workloads.resources import container_resources
+from retune.workloads.seals import seals
 from retune.workloads.volumes import claims_of
 from tests import samples
 
@@ -32,6 +41,7 @@ class Settings:
     monitor_image: str = "retune/monitor:dev"
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
+    records_key: str | None = None
 
 
 REQUESTS: dict[str, JobRequest] = {
@@ -398,6 +408,44 @@ def test_numerical_libraries_get_the_serving_threads() -> None:
     env = environment(job("judge"))
     assert {env[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} == {"2"}
     assert env["DO_NOT_TRACK"] == "1"
+
+
+def keys(command: str, *, uid: str = samples.RESOURCE_UID, run: str = "digits-r1", secret: str | None = None) -> Json:
+    """The keys that the Job of a command gets, by variable."""
+    request = REQUESTS[command]
+    if isinstance(request, SearchRequest | GatherRequest):
+        request = request.model_copy(update={"run": run})
+    return seals(request, uid=uid, key=secret)
+
+
+def test_a_key_is_that_of_one_resource_one_run_and_one_command() -> None:
+    """Nothing but the judge of the same run shares the search's key, and the judge's own is known to no other Job."""
+    every = itertools.product(("gather", "search", "judge"), "ab", "cd")
+    asked = [keys(command, uid=uid, run=run) for command, uid, run in every]
+    studies = [pair["RETUNE_STUDY_SEAL"] for pair in asked if "RETUNE_STUDY_SEAL" in pair]
+    own = [pair["RETUNE_SEAL"] for pair in asked if "RETUNE_SEAL" in pair]
+    assert sorted(studies) == sorted([*set(studies)] * 2)
+    assert len(set(studies)) == 4
+    assert len({*own, *studies}) == len(own) + 4
+    assert keys("search").keys() == {"RETUNE_STUDY_SEAL"}
+
+
+@every_command
+def test_a_job_finds_its_keys_under_the_same_names_after_a_restart(command: str) -> None:
+    """They follow from resource and run alone, are no part of the request, and Jobs without records get none."""
+    manifest, again = job(command), job(command)
+    given = {name: value for name, value in environment(manifest).items() if name.endswith("SEAL")}
+    assert given == {name: value for name, value in environment(again).items() if name.endswith("SEAL")}
+    assert bool(given) is (command in {"gather", "search", "judge"})
+    carried = manifest["spec"]["template"]["metadata"]["annotations"]["retune.dev/request"]
+    assert not any(value in carried for value in given.values())
+    assert samples.RESOURCE_UID not in json.dumps(manifest["spec"])
+
+
+def test_the_administrators_key_makes_other_keys() -> None:
+    """Whoever knows a resource's UID, but not that key, knows none of its keys."""
+    assert keys("judge", secret="s3cret") != keys("judge", secret="other") != keys("judge")
+    assert keys("judge", secret="s3cret") == keys("judge", secret="s3cret")
 
 
 def test_limits_of_time_come_from_the_spec_in_whole_seconds() -> None:
