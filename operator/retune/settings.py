@@ -53,6 +53,8 @@ class Settings:
     """When the kubelet pulls the Jobs' image."""
     private_addresses: str = "Refuse"
     """Whether the https:// URIs of models and data may lead to private addresses: Allow or Refuse."""
+    records_key: str | None = None
+    """A secret of the administrator, from which the keys are derived that Jobs seal their records in stores by."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to work in; empty means all."""
     workers: int = 16

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import optuna
 
+from optimizer_jobs.seal import Seal
 from optimizer_jobs.study.objectives import ranked
 from optimizer_jobs.study.trials import Candidate, TrialResult, candidates
 from retune.api.objectives import Objective
@@ -27,6 +28,7 @@ def finalists(
     count: int,
     exclude_digests: Sequence[str] = (),
     chance: Chance | None = None,
+    seal: Seal | None = None,
 ) -> tuple[Candidate, ...]:
     """Return the candidates of a study that go to the judge, in order of preference.
 
@@ -36,6 +38,7 @@ def finalists(
         count: Most candidates that are returned, without the one that a user would get in one line.
         exclude_digests: Digests of bundles that must not be judged again.
         chance: Probability that a candidate's quality can be proven; None ignores it.
+        seal: Seal of the run's search, which every candidate must have; None believes everything.
 
     Returns:
         Feasible candidates: first those of the Pareto front, then those behind it. With `chance`, candidates of
@@ -43,7 +46,7 @@ def finalists(
         line. If no candidate is feasible, the one that violates the limits
         least, so that the judge can say why it fails.
     """
-    return finalists_of(candidates(study, exclude_digests), objectives, count=count, chance=chance)
+    return finalists_of(candidates(study, exclude_digests, seal=seal), objectives, count=count, chance=chance)
 
 
 def finalists_of(

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError
+from optimizer_jobs.seal import Seal
 from optimizer_jobs.study.objectives import ranked
 from retune.api.metrics import Metric
 from retune.api.objectives import Objective
@@ -28,6 +29,8 @@ from retune.contract.results import Reason
 JOURNAL = "study.journal"
 RESULT = "found"
 """User attribute of a trial that holds its `TrialResult` as JSON."""
+SEALED = "seal"
+"""User attribute of a trial with the seal of its result. A result without it is no candidate."""
 NUMBER = "number"
 """User attribute of a trial that holds its number for people, from 1 to the budget."""
 KEY = "key"
@@ -262,12 +265,31 @@ def trials_table(study: optuna.Study) -> tuple[TrialRow, ...]:
     return tuple(sorted(rows, key=lambda row: row.number))
 
 
-def candidates(study: optuna.Study, exclude: Sequence[str] = ()) -> list[Candidate]:
-    """Return a candidate for each bundle of a complete trial, except those whose digest is in `exclude`."""
+def foreign_trials(study: optuna.Study, seal: Seal) -> int:
+    """Return how many complete trials the search that has this seal did not record."""
+    complete = (trial for trial in counted(study) if trial.state is TrialState.COMPLETE)
+    return sum(not _is_sealed(trial, seal) for trial in complete)
+
+
+def _is_sealed(trial: FrozenTrial, seal: Seal) -> bool:
+    return seal.fits(trial.user_attrs.get(RESULT), trial.user_attrs.get(SEALED))
+
+
+def candidates(study: optuna.Study, exclude: Sequence[str] = (), *, seal: Seal | None = None) -> list[Candidate]:
+    """Return a candidate for each bundle of a complete trial.
+
+    Args:
+        study: The study.
+        exclude: Digests of bundles that are none.
+        seal: Seal of the search that wrote the study: what has another one is left out. None believes everything, for
+            readers that measure anew whatever they take from it.
+    """
     unique: dict[str, Candidate] = {}
     for trial in counted(study):
+        if trial.state is not TrialState.COMPLETE or not (seal is None or _is_sealed(trial, seal)):
+            continue
         result = read_result(trial)
-        if trial.state is not TrialState.COMPLETE or result.control or result.digest in exclude:
+        if result.control or result.digest in exclude:
             continue
         if result.digest and result.uri:
             bundle = BundleRef(uri=result.uri, digest=result.digest)

@@ -1,7 +1,8 @@
 """Apply the steps of a plan, and keep each result under the hash of its inputs, so that trials and workers share work.
 
 A kept result is never changed, and two workers that make the same result at the same time write the same bytes. A
-result that is damaged, because the file system lost power or space, is made again.
+result that is damaged, because the file system lost power or space, or that no worker of this search has sealed, is
+made again.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from typing import Any, cast
 
 from optimizer_jobs.machinery.training.fit import fit
 from optimizer_jobs.progress import say
+from optimizer_jobs.seal import study_seal
 from optimizer_jobs.technique import Applied, Context, Params, Rewriting, Skipped
 from optimizer_jobs.techniques.containment import contained
 from optimizer_jobs.techniques.registry import TECHNIQUES
@@ -155,7 +157,7 @@ def _cached(model: Path, step: Step | _Training, *, context: Context, kept: Path
     outcome = _read(entry)
     if outcome is None:
         _make(model, step, context=context, entry=entry)
-        outcome = json.loads((entry / _OUTCOME).read_text())
+        outcome = _opened(entry)
     if "reason" in outcome:
         return Skipped(reason=outcome["reason"])
     native = entry / outcome["native"] if outcome["native"] else None
@@ -164,18 +166,26 @@ def _cached(model: Path, step: Step | _Training, *, context: Context, kept: Path
 
 
 def _read(entry: Path) -> Json | None:
-    """Return the record of a kept result, or None when it is missing or damaged. A damaged result is removed."""
+    """Return the record of a kept result, or None when it is missing, damaged or foreign. Such a result is removed."""
     if not entry.exists():
         return None
     try:
-        outcome = json.loads((entry / _OUTCOME).read_text())
+        outcome = _opened(entry)
         if all(digest(entry / name) == expected for name, expected in outcome["digests"].items()):
             return outcome
     except (OSError, ValueError, LookupError):
         pass
-    say(f"a kept result is damaged and is made anew: {entry.name[:12]}")
+    say(f"a kept result is damaged or foreign and is made anew: {entry.name[:12]}")
     shutil.rmtree(entry, ignore_errors=True)
     return None
+
+
+def _opened(entry: Path) -> Json:
+    """Return the record of a kept result, which belongs to its entry; raises ValueError where it has no right seal."""
+    record = study_seal().opened((entry / _OUTCOME).read_bytes())
+    if record is None or record["entry"] != entry.name:
+        raise ValueError("a record of another result")
+    return record
 
 
 def _make(model: Path, step: Step | _Training, *, context: Context, entry: Path) -> None:
@@ -187,7 +197,8 @@ def _make(model: Path, step: Step | _Training, *, context: Context, entry: Path)
         with tempfile.TemporaryDirectory(dir=entry.parent, prefix=_STAGED) as folder:
             staged = Path(folder) / "result"
             staged.mkdir()
-            (staged / _OUTCOME).write_text(json.dumps(_stage(outcome, staged)))
+            record = _stage(outcome, staged) | {"entry": entry.name}
+            (staged / _OUTCOME).write_bytes(study_seal().sealed(record))
             try:
                 staged.rename(entry)
             except OSError:

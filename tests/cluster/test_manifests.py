@@ -38,6 +38,7 @@ class Settings:
     monitor_image: str = "retune/monitor:dev"
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
+    records_key: str | None = None
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from tools.localcluster.settings import PAUSE_IMAGE, load
 
 Json = dict[str, Any]
 _PATIENCE_SECONDS = 120.0
-_CLAIMS = ("artifacts", "data", "models")
+_CLAIMS = ("artifacts", "data", "models", "narrow")
 REQUESTS: dict[str, JobRequest] = {
     "baseline": samples.baseline_request(),
     "search": samples.search_request(),
@@ -38,7 +38,8 @@ for claim in {readable}; do
   test -d "/mnt/pvc/$claim"
   ! touch "/mnt/pvc/$claim/probe" 2>/dev/null
 done
-for claim in {writable}; do touch "/mnt/pvc/$claim/probe-{command}-$HOSTNAME"; done
+for folder in {writable}; do touch "/mnt/pvc/$folder/probe-{command}-$HOSTNAME"; done
+! touch /mnt/pvc/artifacts/probe 2>/dev/null
 touch /tmp/probe
 ! touch /probe 2>/dev/null
 printf 'index %s' "${{JOB_COMPLETION_INDEX-none}}" > /dev/termination-log
@@ -53,6 +54,7 @@ class Settings:
     monitor_image: str = os.environ.get("RETUNE_SHELL_IMAGE", PAUSE_IMAGE)
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
+    records_key: str | None = None
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +97,21 @@ def terminated(pod: Json) -> Json:
     return found
 
 
-def run(api: Api, namespace: str, command: str, script: str, *, workers: int = 1, **execution: Any) -> Ended:
+def run(
+    api: Api,
+    namespace: str,
+    command: str,
+    script: str,
+    *,
+    workers: int = 1,
+    asked: JobRequest | None = None,
+    **execution: Any,
+) -> Ended:
     """Run the Job of a command with a script in place of the optimizer, and return how it ended."""
     resource = samples.resource(execution=execution)
     resource = resource.model_copy(update={"metadata": resource.metadata.model_copy(update={"namespace": namespace})})
     name = f"{command}-{uuid.uuid4().hex[:8]}"
-    action = CreateJob(name, REQUESTS[command], cpu_limit=0.2, workers=workers)
+    action = CreateJob(name, asked or REQUESTS[command], cpu_limit=0.2, workers=workers)
     manifest = job_manifest(action, resource=resource, target=None, settings=Settings())
     del manifest["metadata"]["ownerReferences"]
     manifest["spec"]["template"]["spec"]["containers"][0]["command"] = ["sh", "-c", script]
@@ -129,13 +140,65 @@ def pods_of(api: Api, namespace: str, job: str) -> list[Json]:
 
 @pytest.mark.parametrize("command", sorted(REQUESTS))
 def test_what_is_promised_to_a_command_is_there(api: Api, namespace: str, command: str) -> None:
-    """Request file, claims with their rights, scratch, no token, no other writable place, a way to answer."""
-    writable = {"artifacts"} - ({"artifacts"} if command == "verify" else set())
+    """Request file, claims with their rights, scratch, no token, no other writable place, a way to answer.
+
+    Of the store, the resource's own folder can be written, which nobody has made before.
+    """
+    writable = set() if command == "verify" else {"artifacts/digits"}
     readable = {"baseline": {"models", "data"}, "verify": {"artifacts"}}.get(command, {"data"})
     words = {"readable": " ".join(sorted(readable)), "writable": " ".join(writable), "command": command}
     ended = run(api, namespace, command, PROMISES.format(**words), workers=2 if command == "search" else 1)
     assert "Complete" in ended.conditions, ended
     assert ended.messages == (["index 0", "index 1"] if command == "search" else ["index none"])
+
+
+def test_resources_on_one_claim_cannot_touch_each_other(api: Api, namespace: str) -> None:
+    """A Job writes into its own folder, and what another resource keeps beside it can be neither changed nor removed.
+
+    The claim also holds data that the Job reads, so that it sees all of it, read-only.
+    """
+    shared, path = "pvc://artifacts/shared", "/mnt/pvc/artifacts/shared"
+    data = samples.baseline_request().data
+    theirs = data.model_copy(update={"test": data.validation.model_copy(update={"uri": f"{shared}/data/test.npz"})})
+    request = samples.baseline_request().model_copy(update={"data": theirs, "store": f"{shared}/victim"})
+    kept = run(
+        api, namespace, "baseline", f"mkdir {path}/victim/runs; echo mine > {path}/victim/runs/record", asked=request
+    )
+    assert "Complete" in kept.conditions, kept
+    attack = f"""
+    grep mine {path}/victim/runs/record
+    ! echo forged 2>/dev/null > {path}/victim/runs/record
+    ! rm -rf {path}/victim 2>/dev/null
+    ! mv {path}/victim {path}/away 2>/dev/null
+    ! touch {path}/planted 2>/dev/null
+    touch {path}/attacker/record
+    grep mine {path}/victim/runs/record && printf unharmed > /dev/termination-log
+    """
+    request = request.model_copy(update={"store": f"{shared}/attacker"})
+    ended = run(api, namespace, "baseline", f"set -eu{attack}", asked=request)
+    assert "Complete" in ended.conditions, ended
+    assert ended.messages == ["unharmed"]
+
+
+def test_the_first_job_can_write_where_only_its_user_may(api: Api, namespace: str) -> None:
+    """On an empty volume that belongs to the Jobs' user and takes no fsGroup, the folder is not made by root."""
+    claims = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
+    volume = api.get(f"/api/v1/persistentvolumes/{bound_volume(api, f'{claims}/narrow')}")
+    folder = Path(volume["spec"]["hostPath"]["path"])
+    os.chown(folder, 65532, 65532)
+    folder.chmod(0o755)
+    request = samples.baseline_request().model_copy(update={"store": "pvc://narrow/team/digits"})
+    script = "touch /mnt/pvc/narrow/team/digits/probe && printf written > /dev/termination-log"
+    assert run(api, namespace, "baseline", script, asked=request).messages == ["written"]
+
+
+def bound_volume(api: Api, claim: str) -> str:
+    """Name of the volume of a claim, once it has one."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not (name := api.get(claim)["spec"].get("volumeName")):
+        assert time.monotonic() < deadline, f"{claim} gets no volume"
+        time.sleep(0.3)
+    return str(name)
 
 
 @pytest.mark.parametrize("code", [64, 65])

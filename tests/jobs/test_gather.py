@@ -14,6 +14,7 @@ from optimizer_jobs.commands.gather.splits import fingerprints
 from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.models.bundle import Bundle, publish
+from optimizer_jobs.seal import Seal
 from retune.api.model import Data, Dataset
 from retune.api.production import Labels
 from retune.api.watched import StoredData
@@ -265,6 +266,23 @@ def test_a_result_that_is_no_record_is_built_anew(ask: Ask, claims: Claims) -> N
     folder = claims.path(f"{request.store}/runs/{request.run}/data")
     folder.mkdir(parents=True)
     (folder / "gathered.json").write_text("{}")
+    result = run(request)
+    assert result.fresh is not None
+    assert file_digest(claims.path(result.fresh.test.uri)) == result.fresh.test.digest
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_forged_record_is_no_data(ask: Ask, claims: Claims) -> None:
+    """Test rows that somebody else put there, with a record that fits them, are replaced by those that are gathered."""
+    request = ask()
+    first = run(request)
+    assert first.fresh is not None
+    test = claims.path(first.fresh.test.uri)
+    test.write_bytes(claims.path(first.fresh.validation.uri).read_bytes())
+    planted = first.fresh.test.model_copy(update={"digest": file_digest(test)})
+    record = first.model_copy(update={"fresh": first.fresh.model_copy(update={"test": planted})})
+    (test.parent / "gathered.json").write_bytes(Seal("somebody else's").sealed(record.to_dict()))
+    assert run(request) == first
     result = run(request)
     assert result.fresh is not None
     assert file_digest(claims.path(result.fresh.test.uri)) == result.fresh.test.digest

@@ -20,7 +20,8 @@ from optimizer_jobs.models.bundle import make_bundle, open_bundle, publish
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.golden import record as record_golden
 from optimizer_jobs.models.runtime import open_model
-from optimizer_jobs.study.trials import NUMBER, RESULT, TrialResult, open_study, record
+from optimizer_jobs.seal import study_seal
+from optimizer_jobs.study.trials import NUMBER, RESULT, SEALED, TrialResult, open_study, record
 from retune.contract.requests import BaselineRequest, BundleRef, JudgeRequest
 from retune.contract.results import JudgeResult, encode_result
 
@@ -90,7 +91,8 @@ def verdict(
             rows=400,
             costs=(0.5,),
         )
-        study.add_trial(create_trial(values=[0.5], user_attrs={RESULT: record(trial), NUMBER: 1}))
+        attributes = {RESULT: record(trial), SEALED: study_seal().of(record(trial)), NUMBER: 1}
+        study.add_trial(create_trial(values=[0.5], user_attrs=attributes))
         return command.run(request, effort=SHORT), root / "retune-artifacts/digits/runs" / RUN
 
 

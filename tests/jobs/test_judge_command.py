@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.trial import create_trial
 
 from optimizer_jobs.commands import baseline
 from optimizer_jobs.commands.judge import command
@@ -17,6 +18,7 @@ from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.production.reference import of_bundle, read_reference
 from optimizer_jobs.run import execute
+from optimizer_jobs.seal import Seal, own_seal, study_seal
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.trials import ENDED, open_study
 from retune.contract.requests import BaselineRequest, JudgeRequest, SearchRequest
@@ -174,19 +176,96 @@ def test_record_of_another_question_is_not_repeated(change: dict[str, Any], sear
     assert command.recorded(request.model_copy(update=changed)) is None
 
 
-def test_damaged_record_is_measured_again_not_believed(searched: Searched) -> None:
+NO_RECORDS = ("", "[]", '{"record": {}}', '{"record": {"verdict": "Promote"}, "seal": 1}', "\xff", "[" * 100_000)
+
+
+@pytest.mark.parametrize("content", NO_RECORDS)
+def test_damaged_record_is_measured_again_not_believed(content: str, searched: Searched) -> None:
     """A record that cannot be read is none."""
-    searched.path("report.json").write_text('{"result": {"verdict": "Promote"}}')
+    searched.path("verdict.json").write_text(content, encoding="latin-1")
 
     assert command.recorded(searched.request()) is None
+
+
+def forged(request: JudgeRequest) -> dict[str, Any]:
+    """Return a verdict that fits the request in everything, on a bundle that nobody has judged."""
+    digest = "sha256:" + "0" * 64
+    bundle = {"uri": f"{STORE}/bundles/{'0' * 64}", "digest": digest}
+    return {
+        "kind": "Judge",
+        "specHash": request.spec_hash,
+        "run": request.run,
+        "championDigest": request.champion.digest,
+        "verdict": "Promote",
+        "reason": "SmallerAtEqualQuality",
+        "message": "trust me",
+        "candidate": {"bundle": bundle, "sizeBytes": 1, "techniques": []},
+        "report": "x",
+        "fingerprint": "f",
+    }
+
+
+@pytest.mark.parametrize("key", ["another resource's", "the search's"])
+def test_a_forged_verdict_is_not_believed(
+    key: str, searched: Searched, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever can write to the folder but has another Job's key gets no verdict repeated: the finalists are judged."""
+    record = forged(searched.request())
+    searched.path("report.json").write_text(json.dumps({"result": record}))
+    searched.path("verdict.json").write_bytes(Seal(key).sealed(record))
+    monkeypatch.setenv("RETUNE_SEAL", "the judge's")
+    result = judged(searched.request())
+
+    assert result.message != "trust me"
+    assert result.candidate is not None
+    assert open_bundle(result.candidate.bundle.uri).digest == result.candidate.bundle.digest
+    assert "verdict.json was not sealed by this judge" in capsys.readouterr().out
+
+
+def test_a_verdict_of_an_earlier_run_is_no_record_of_this_one(
+    searched: Searched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sealed verdict that is put back, or copied from another run, was sealed by another key."""
+    monkeypatch.setenv("RETUNE_SEAL", "of run 1")
+    result = judged(searched.request())
+    assert command.recorded(searched.request()) == result
+    monkeypatch.setenv("RETUNE_SEAL", "of run 2")
+    assert command.recorded(searched.request()) is None
+
+
+def test_trials_that_the_search_has_not_sealed_are_no_finalists(
+    searched: Searched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study that others wrote brings no candidate before the judge; the message says what was not believed."""
+    monkeypatch.setenv("RETUNE_STUDY_SEAL", "of this search")
+    published = sorted(path.name for path in (searched.root / "retune-artifacts/digits/bundles").iterdir())
+    result = judged(searched.request())
+
+    assert (result.verdict, result.candidate) == (Verdict.NO_GAIN, None)
+    assert "were not sealed by this run's search" in result.message
+    assert sorted(path.name for path in (searched.root / "retune-artifacts/digits/bundles").iterdir()) == published
+
+
+def test_one_forged_trial_costs_the_others_nothing(searched: Searched) -> None:
+    """A trial whose record was changed, or added by others, is left out; those of the search are judged."""
+    study = open_study(STORE, RUN)
+    best = finalists(study, searched.request().objectives, count=1, seal=study_seal())[0]
+    copied = next(trial for trial in study.trials if trial.user_attrs.get("number") == best.trial)
+    changed = {**copied.user_attrs["found"], "digest": "sha256:" + "0" * 64, "costs": [0.0] * len(copied.values)}
+    attributes = {**copied.user_attrs, "found": changed, "number": 99}
+    study.add_trial(create_trial(values=[0.0] * len(copied.values), user_attrs=attributes))
+
+    assert finalists(study, searched.request().objectives, count=1)[0].trial == 99
+    assert finalists(study, searched.request().objectives, count=1, seal=study_seal()) == (best,)
+    assert judged(searched.request()).verdict is Verdict.PROMOTE
 
 
 def test_verdict_of_another_version_is_repeated(searched: Searched) -> None:
     """An image that was updated between two starts reads the verdict, though it knows other fields of the report."""
     first = judged(searched.request())
-    path = searched.path("report.json")
-    known = json.loads(path.read_bytes())
-    path.write_text(json.dumps({"formatVersion": 2, "result": known["result"], "novelty": {}}))
+    path = searched.path("verdict.json")
+    known = json.loads(path.read_bytes())["record"]
+    path.write_bytes(own_seal().sealed(known | {"novelty": {}}))
 
     assert judged(searched.request()) == first
 

@@ -11,10 +11,11 @@ from optuna.trial import TrialState
 from optimizer_jobs.commands.search.command import run
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.run import execute
+from optimizer_jobs.seal import Seal, study_seal
 from optimizer_jobs.study.trials import counted, number_of, open_study, trials_table
 from optimizer_jobs.technique import Applied, Context, Params, Skipped
 from optimizer_jobs.techniques.registry import TECHNIQUES
-from optimizer_jobs.techniques.steps import Step, build
+from optimizer_jobs.techniques.steps import Step, build, digest
 from retune.api.search import Search
 from retune.api.techniques import TechniqueType
 from retune.contract.paths import run_folder
@@ -115,7 +116,33 @@ def _older_record(entry: Path) -> None:
     (entry / "outcome.json").write_text(json.dumps({"reason": "of another format"}))
 
 
-@pytest.mark.parametrize("damage", [_truncated, _empty_record, _no_record, _no_model, _older_record])
+def _another_model(entry: Path) -> None:
+    """Put another file there, with a record that fits it, sealed by somebody else."""
+    (entry / "model.onnx").write_bytes(b"planted")
+    record = study_seal().opened((entry / "outcome.json").read_bytes())
+    assert record is not None
+    record["digests"]["model.onnx"] = digest(entry / "model.onnx")
+    (entry / "outcome.json").write_bytes(Seal("somebody else's").sealed(record))
+
+
+def _result_of_another_step(entry: Path) -> None:
+    record = study_seal().opened((entry / "outcome.json").read_bytes())
+    assert record is not None
+    (entry / "outcome.json").write_bytes(study_seal().sealed(record | {"entry": "0" * 64}))
+
+
+DAMAGES = (
+    _truncated,
+    _empty_record,
+    _no_record,
+    _no_model,
+    _older_record,
+    _another_model,
+    _result_of_another_step,
+)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_kept_result_that_is_not_whole_is_made_anew(
     make: Callable[..., object],
     delivered: Path,
@@ -123,7 +150,7 @@ def test_a_kept_result_that_is_not_whole_is_made_anew(
     damage: Callable[[Path], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A machine that lost power left half of it; the step is done again and gives the same bytes."""
+    """A machine that lost power left half of it, or others put theirs there; the step gives the same bytes again."""
     context, kept = _context(make, tmp_path), tmp_path / "kept"
     first = build(delivered / "mlp.onnx", [QUANTIZE], context=context, kept=kept)
     before, entry = first.model.read_bytes(), first.model.parent

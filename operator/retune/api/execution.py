@@ -120,7 +120,8 @@ class Execution(ApiModel):
     image: str | None = Field(default=None, min_length=1, max_length=512)
     """Image of all Jobs but those that check windows; defaults to the operator's setting."""
     artifact_store: Uri | None = None
-    """Where bundles, studies, gathered data and reports go; defaults to the operator's setting."""
+    """Where bundles, studies, gathered data and reports go; defaults to the operator's setting. On the claim of that
+    setting, no other folder may be named."""
     credentials: Credentials | None = None
     """Credentials for model and data that are not on a volume. Left out: they must be public."""
     resources: Resources = Resources()

@@ -29,6 +29,14 @@ CODE_VARIABLE = "RETUNE_CODE"
 PRIVATE_ADDRESSES_VARIABLE = "RETUNE_PRIVATE_ADDRESSES"
 """Environment variable that is `Allow` where https:// URIs may lead to private addresses, such as the cluster's own."""
 
+SEAL_VARIABLE = "RETUNE_SEAL"
+"""Environment variable with the key by which a Job seals what it records for its own next start. No other Job gets it,
+and it is no part of the request, so that no request is a secret."""
+
+STUDY_SEAL_VARIABLE = "RETUNE_STUDY_SEAL"
+"""Environment variable with the key by which the workers of a search seal their trials. The judge of that run gets it
+too; its own verdict has another key."""
+
 SCRATCH_DIR = "/tmp"  # noqa: S108 - a size-limited emptyDir of the Job's own
 """The only writable folder besides the store."""
 
@@ -40,6 +48,19 @@ METRIC_TRIALS_DONE = "retune_search_trials_done"
 METRIC_TRIALS_FAILED = "retune_search_trials_failed"
 METRIC_BEST = "retune_search_best"
 """Gauge with label `metric`, one for each objective: the best candidate's value divided by the champion's."""
+
+
+_CLAIM_SCHEME = "pvc://"
+
+
+def claim_of(uri: str) -> str | None:
+    """Return the claim's name in `pvc://CLAIM/PATH`; None for any other scheme."""
+    return uri.removeprefix(_CLAIM_SCHEME).split("/", 1)[0] if uri.startswith(_CLAIM_SCHEME) else None
+
+
+def is_below(uri: str, folder: str) -> bool:
+    """Return whether a URI is that of a folder or of anything in it."""
+    return f"{uri.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
 
 
 def bundles(store: str) -> str:

@@ -14,6 +14,7 @@ from retune.contract.requests import BundleRef
 from retune.plan.actions import Action, Plan
 from retune.plan.jobs import JobFailure, failure_of
 from retune.plan.observed import REFUSALS, Container, Job, Observed, Refusal, Verb
+from retune.plan.store import store_of
 
 _ORDER: dict[str, int] = {member.value: index for index, member in enumerate(ConditionType)}
 
@@ -53,9 +54,9 @@ class Draft:
 
     @property
     def store(self) -> str | None:
-        """This resource's folder in the artifact store."""
-        root = self.spec.execution.artifact_store or self.observed.defaults.artifact_store
-        return f"{root.rstrip('/')}/{self.resource.metadata.name}" if root else None
+        """This resource's folder in the artifact store; None where there is none that it may use."""
+        own, default = self.spec.execution.artifact_store, self.observed.defaults.artifact_store
+        return store_of(self.resource.metadata.name, own=own, default=default)
 
     @property
     def container(self) -> Container | None:

@@ -11,7 +11,7 @@ from retune.plan import baseline, rollout, run, watch
 from retune.plan.actions import Plan
 from retune.plan.closing import history, summary
 from retune.plan.draft import Draft, Hold
-from retune.plan.guards import deletion, ownership, suspension
+from retune.plan.guards import artifacts, deletion, ownership, suspension
 from retune.plan.observed import Observed
 
 Step = Callable[[Draft], Hold | None]
@@ -25,6 +25,7 @@ STEPS: tuple[Step, ...] = (
     run.note_pending,
     rollout.carry_on,
     run.cancel,
+    artifacts.require_store,
     baseline.measure_champion,
     ownership.respect_field,
     run.carry_on,

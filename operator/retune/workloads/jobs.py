@@ -26,9 +26,10 @@ from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
 from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
 from retune.workloads.resources import container_resources
+from retune.workloads.seals import seals
 from retune.workloads.security import CONTAINER_SECURITY, POD_SECURITY
 from retune.workloads.training import EXCHANGE_MOUNT, training_container, training_of, training_volumes
-from retune.workloads.volumes import claims_of, remote_schemes, volume_mounts, volumes
+from retune.workloads.volumes import claims_of, preparing_container, remote_schemes, volume_mounts, volumes
 
 _NO_SIDECARS = {
     "sidecar.istio.io/inject": "false",
@@ -79,6 +80,10 @@ class JobSettings(Protocol):
     def private_addresses(self) -> str:
         """Allow where https:// URIs may lead to private addresses, else Refuse."""
 
+    @property
+    def records_key(self) -> str | None:
+        """The administrator's own part of the keys that records in stores are sealed by; None where there is none."""
+
 
 def job_manifest(
     action: CreateJob, *, resource: ModelOptimization, target: Target | None, settings: JobSettings
@@ -105,7 +110,7 @@ def job_manifest(
                 "labels": labels(resource, command=command) | _MESH_LABELS,
                 "annotations": _NO_SIDECARS | {REQUEST_ANNOTATION: encode_request(action.request)},
             },
-            "spec": _pod(action, execution, target=target, settings=settings),
+            "spec": _pod(action, resource, target=target, settings=settings),
         },
     }
     if execution.queue_name:
@@ -152,19 +157,21 @@ def _exits(*codes: int) -> Json:
     return {"containerName": JOB_CONTAINER, "operator": "In", "values": [int(code) for code in codes]}
 
 
-def _pod(action: CreateJob, execution: Execution, *, target: Target | None, settings: JobSettings) -> Json:
+def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | None, settings: JobSettings) -> Json:
+    execution = resource.spec.execution
     selector = execution.node_selector or (dict(target.node_selector) if target else {})
     tolerations = [toleration.to_dict() for toleration in execution.tolerations]
     if not tolerations and target:
         tolerations = [dict(toleration) for toleration in target.tolerations]
     training = training_of(action.request)
+    before = _init_containers(action, settings)
     return (
         {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": POD_SECURITY,
-            "containers": [_container(action, execution, settings)],
+            "containers": [_container(action, resource, settings)],
             "volumes": [
                 _request_volume(),
                 _scratch_volume(),
@@ -172,19 +179,28 @@ def _pod(action: CreateJob, execution: Execution, *, target: Target | None, sett
                 *(training_volumes() if training else []),
             ],
         }
-        | ({"initContainers": [training_container(training, settings.image_pull_policy)]} if training else {})
+        | ({"initContainers": before} if before else {})
         | ({"nodeSelector": selector} if selector else {})
         | ({"tolerations": tolerations} if tolerations else {})
     )
 
 
-def _container(action: CreateJob, execution: Execution, settings: JobSettings) -> Json:
+def _init_containers(action: CreateJob, settings: JobSettings) -> list[Json]:
+    """Return what runs before the Job's own container: it makes the folders to write to, and trains beside a search."""
+    image = settings.monitor_image if isinstance(action.request, CheckRequest) else settings.optimizer_image
+    policy, training = settings.image_pull_policy, training_of(action.request)
+    preparing = preparing_container(claims_of(action.request), image=image, image_pull_policy=policy)
+    return [*([preparing] if preparing else []), *([training_container(training, policy)] if training else [])]
+
+
+def _container(action: CreateJob, resource: ModelOptimization, settings: JobSettings) -> Json:
+    execution = resource.spec.execution
     container: Json = {
         "name": JOB_CONTAINER,
         "image": _image(action, execution, settings),
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python", "-m", "optimizer_jobs", "--request", REQUEST_FILE],
-        "env": _environment(action, settings),
+        "env": _environment(action, resource, settings),
         "resources": container_resources(action, execution.resources),
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePath": RESULT_FILE,
@@ -222,7 +238,7 @@ def _credentials(credentials: Credentials, request: JobRequest) -> list[Json]:
     return [{"name": key, "valueFrom": {"secretKeyRef": secret | {"key": key}}} for key in keys]
 
 
-def _environment(action: CreateJob, settings: JobSettings) -> list[Json]:
+def _environment(action: CreateJob, resource: ModelOptimization, settings: JobSettings) -> list[Json]:
     """Return the environment variables that the operator decides.
 
     Numerical libraries get the threads of the serving container, never the node's cores.
@@ -230,6 +246,7 @@ def _environment(action: CreateJob, settings: JobSettings) -> list[Json]:
     threads = getattr(action.request, "threads", 1)
     values = _ENVIRONMENT | dict.fromkeys(_THREADS, str(threads))
     values[PRIVATE_ADDRESSES_VARIABLE] = settings.private_addresses
+    values |= seals(action.request, uid=resource.metadata.uid, key=settings.records_key)
     return [{"name": name, "value": value} for name, value in values.items()]
 
 

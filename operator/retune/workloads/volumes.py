@@ -1,13 +1,15 @@
 """Which volumes a Job needs and how they are mounted, read off its request; and from what kinds of servers it reads.
 
-A URI `pvc://CLAIM/PATH` names a PersistentVolumeClaim. A Job must never be able to write to a claim that it only reads.
+A URI `pvc://CLAIM/PATH` names a PersistentVolumeClaim. A Job must never be able to write to what it only reads, nor to
+another resource's folder of a claim that both keep their artifacts on: of the store it can write to its own folder.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from retune.api.base import Json
 from retune.api.production import Production
-from retune.contract.paths import CLAIM_ROOT
+from retune.contract.paths import CLAIM_ROOT, claim_of, is_below
 from retune.contract.requests import (
     BaselineRequest,
     CheckRequest,
@@ -16,37 +18,72 @@ from retune.contract.requests import (
     SearchRequest,
     VerifyRequest,
 )
+from retune.workloads.security import CONTAINER_SECURITY
 
-_SCHEME = "pvc://"
+PREPARING = "store"
+"""Name of the init container that makes the folders that the Job writes to."""
+_MAKE_FOLDERS = 'for folder in "$@"; do mkdir -p "$folder" || true; done'
+_PREPARING_RESOURCES = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}}
 
 
-def claims_of(request: JobRequest) -> dict[str, bool]:
-    """Return whether the Job may write to it, for each PersistentVolumeClaim that the request names.
+@dataclass(frozen=True)
+class Claim:
+    """What a Job sees of a PersistentVolumeClaim."""
 
-    A Job writes to the store; a check also removes captured requests that are past their retention. A claim that holds
-    such data beside other files is writable as a whole.
+    name: str
+    folders: tuple[str, ...] = ()
+    """Folders that it may write to, as paths in the claim; the empty path is the whole claim."""
+    read: bool = False
+    """Whether it reads anything outside of them, for which the whole claim is mounted read-only."""
+
+    @property
+    def path(self) -> str:
+        """Where the claim is mounted, as `retune.contract.paths` promises."""
+        return f"{CLAIM_ROOT}/{self.name}"
+
+
+def claims_of(request: JobRequest) -> tuple[Claim, ...]:
+    """Return what a Job sees of each PersistentVolumeClaim that its request names, in the order of their names.
+
+    A Job writes to the resource's own folder of the store. A check also removes captured requests that are past their
+    retention, from their folder alone, and never from another folder of the store's claim.
     """
-    read = {claim: False for uri in _read(request) if (claim := _claim_of(uri))}
-    written = {claim: True for uri in _written(request) if (claim := _claim_of(uri))}
-    return dict(sorted((read | written).items()))
+    written = _outermost(uri.rstrip("/") for uri in _written(request))
+    read = [uri for uri in _read(request) if claim_of(uri) and not any(is_below(uri, folder) for folder in written)]
+    names = {claim for uri in (*written, *read) if (claim := claim_of(uri))}
+    return tuple(
+        Claim(
+            name=name,
+            folders=tuple(_path_of(uri) for uri in written if claim_of(uri) == name),
+            read=any(claim_of(uri) == name for uri in read),
+        )
+        for name in sorted(names)
+    )
+
+
+def _outermost(uris: Iterable[str]) -> list[str]:
+    """Return the folders on claims among these, without those that lie in another one."""
+    folders = sorted({uri for uri in uris if claim_of(uri)})
+    return [uri for uri in folders if not any(is_below(uri, other) for other in folders if other != uri)]
+
+
+def _path_of(uri: str) -> str:
+    return uri.partition("://")[2].partition("/")[2]
 
 
 def remote_schemes(request: JobRequest) -> frozenset[str]:
     """Return the schemes, such as `s3`, of what the Job reads and what is not on a volume."""
-    return frozenset(uri.partition("://")[0] for uri in _read(request) if _claim_of(uri) is None)
-
-
-def _claim_of(uri: str) -> str | None:
-    """Return the claim's name in `pvc://CLAIM/PATH`; None for any other scheme."""
-    return uri.removeprefix(_SCHEME).split("/", 1)[0] if uri.startswith(_SCHEME) else None
+    return frozenset(uri.partition("://")[0] for uri in _read(request) if claim_of(uri) is None)
 
 
 def _written(request: JobRequest) -> Iterator[str]:
     """Yield every URI below which the Job writes."""
-    if not isinstance(request, VerifyRequest):
-        yield request.store
-    if isinstance(request, CheckRequest) and request.production and request.production.kept_seconds:
-        yield request.production.uri
+    if isinstance(request, VerifyRequest):
+        return
+    yield request.store
+    production = request.production if isinstance(request, CheckRequest) else None
+    if production and production.kept_seconds and claim_of(production.uri) != claim_of(request.store):
+        yield production.uri
 
 
 def _read(request: JobRequest) -> Iterator[str]:
@@ -85,30 +122,56 @@ def _captured(production: Production) -> Iterator[str]:
         yield production.labels.uri
 
 
-def volumes(claims: dict[str, bool]) -> list[Json]:
+def volumes(claims: tuple[Claim, ...]) -> list[Json]:
     """Return a volume for each claim.
 
     A claim that is only read is read-only in the volume too, so that the kubelet leaves its files' group alone.
-
-    Args:
-        claims: Whether the Job may write to it, by the claim's name.
     """
     return [
-        {"name": _volume_name(index), "persistentVolumeClaim": {"claimName": claim, "readOnly": not writable}}
-        for index, (claim, writable) in enumerate(claims.items())
+        {"name": _volume_name(index), "persistentVolumeClaim": {"claimName": claim.name, "readOnly": not claim.folders}}
+        for index, claim in enumerate(claims)
     ]
 
 
-def volume_mounts(claims: dict[str, bool]) -> list[Json]:
-    """Return a mount for each claim, at the path that `retune.contract.paths` promises.
+def volume_mounts(claims: tuple[Claim, ...]) -> list[Json]:
+    """Return the mounts of each claim: read-only where it lies, and over that each folder that may be written to."""
+    return [mount for index, claim in enumerate(claims) for mount in _mounts(_volume_name(index), claim)]
+
+
+def _mounts(volume: str, claim: Claim) -> Iterator[Json]:
+    if claim.read:
+        yield {"name": volume, "mountPath": claim.path, "readOnly": True}
+    for folder in claim.folders:
+        below = {"subPath": folder} if folder else {}
+        yield {"name": volume, "mountPath": f"{claim.path}/{folder}".rstrip("/"), "readOnly": False} | below
+
+
+def preparing_container(claims: tuple[Claim, ...], *, image: str, image_pull_policy: str) -> Json | None:
+    """Return the init container that makes the folders that the Job writes to; None where it writes to none.
+
+    The kubelet makes a missing folder too, but as root: on a volume whose own folder belongs to the Job's user and that
+    takes no fsGroup, the Job could not write to it. What this container cannot make is left to the kubelet.
 
     Args:
-        claims: Whether the Job may write to it, by the claim's name.
+        claims: What the Job sees of each claim.
+        image: An image of the operator's settings, never one of the spec: it sees the whole of these claims.
+        image_pull_policy: When the kubelet pulls it.
     """
-    return [
-        {"name": _volume_name(index), "mountPath": f"{CLAIM_ROOT}/{claim}", "readOnly": not writable}
-        for index, (claim, writable) in enumerate(claims.items())
-    ]
+    written = [(index, claim) for index, claim in enumerate(claims) if any(claim.folders)]
+    if not written:
+        return None
+    folders = [f"{claim.path}/{folder}" for _, claim in written for folder in claim.folders]
+    return {
+        "name": PREPARING,
+        "image": image,
+        "imagePullPolicy": image_pull_policy,
+        "command": ["/bin/sh", "-c", _MAKE_FOLDERS, "sh", *folders],
+        "resources": _PREPARING_RESOURCES,
+        "securityContext": CONTAINER_SECURITY,
+        "volumeMounts": [
+            {"name": _volume_name(index), "mountPath": claim.path, "readOnly": False} for index, claim in written
+        ],
+    }
 
 
 def _volume_name(index: int) -> str:

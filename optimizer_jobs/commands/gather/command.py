@@ -1,7 +1,7 @@
 """The command `gather`: build a run's data from recent production rows, or say why the original data is used.
 
-The data is built only once; a Job that is started again returns the recorded result. It is not a failure when the
-production rows are not good enough, because the run can use the original data.
+The data is built only once; a Job that is started again returns the recorded result, if it has sealed it itself. It is
+not a failure when the production rows are not good enough, because the run can use the original data.
 """
 
 import os
@@ -26,6 +26,7 @@ from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, printable, store_access
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.progress import say, step
+from optimizer_jobs.seal import own_seal
 from optimizer_jobs.signature import TEXT, Signature
 from retune.api.model import Data, Dataset, Task
 from retune.api.production import Labels
@@ -79,8 +80,12 @@ def run(request: GatherRequest) -> GatherResult:
 def recorded(request: GatherRequest) -> GatherResult | None:
     """Return the result that an earlier start of this Job recorded, or None."""
     try:
-        result = GatherResult.model_validate_json((resolve(_folder(request)).local / RECORD).read_bytes())
-    except (FileNotFoundError, ValidationError):
+        record = own_seal().opened((resolve(_folder(request)).local / RECORD).read_bytes())
+        result = GatherResult.model_validate(record)
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        say(f"{_folder(request)}/{RECORD} was not sealed by this Job: it is not believed, and the data is built again.")
         return None
     return result if (result.run, result.spec_hash) == (request.run, request.spec_hash) else None
 
@@ -223,7 +228,7 @@ def _publish(request: GatherRequest, sets: Sets, written: Path) -> GatherResult:
     stored = {name: _stored(f"{uri}/{name}.npz", written / f"{name}.npz", sets.rows[name]) for name in NAMES}
     fresh = FreshData(**stored, words=sets.words)
     result = GatherResult(spec_hash=request.spec_hash, run=request.run, fresh=fresh, message=sets.words)
-    (written / RECORD).write_bytes(result.model_dump_json(by_alias=True, exclude_none=True).encode())
+    (written / RECORD).write_bytes(own_seal().sealed(result.to_dict()))
     target = resolve(uri).local
     with store_access(uri):
         _place(written, target)

@@ -1,7 +1,8 @@
 """The command `judge`: measure champion and finalists, give the verdict, publish the winner, write the report.
 
 A verdict is given only once. A judge that is started again returns the recorded verdict, because the test split must
-not be used twice and the candidates may be gone. Candidates are removed only after the verdict is on disk.
+not be used twice and the candidates may be gone. Candidates are removed only after the verdict is on disk. A verdict
+that this judge has not sealed is not believed: then it judges again.
 """
 
 import os
@@ -12,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from optimizer_jobs.commands.judge.evidence import AtSize, Contender, Standing
 from optimizer_jobs.commands.judge.gate import Refusal
@@ -35,10 +36,11 @@ from optimizer_jobs.models.bundle import Bundle, open_bundle, publish
 from optimizer_jobs.models.runtime import open_session
 from optimizer_jobs.production.stored import store_reference
 from optimizer_jobs.progress import say, step
+from optimizer_jobs.seal import own_seal, study_seal
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.prospects import Hurdle
 from optimizer_jobs.study.protection import fitted
-from optimizer_jobs.study.trials import ENDED, LEFT_OUT, Candidate, failures, open_study, trials_table
+from optimizer_jobs.study.trials import ENDED, LEFT_OUT, Candidate, failures, foreign_trials, open_study, trials_table
 from optimizer_jobs.techniques.adversarial_training import attack_of
 from retune.api.metrics import Metric, MetricKind
 from retune.api.model import Dataset
@@ -51,6 +53,7 @@ from retune.contract.results import CandidateSummary, JudgeResult, Reason, Verdi
 
 PAGE = "report.html"
 DOCUMENT = "report.json"
+RECORD = "verdict.json"
 CANDIDATES = "candidates"
 _STEPS = 5
 _MESSAGE_LIMIT = 1000
@@ -58,12 +61,6 @@ MOST_COMPARISONS = 16
 """Most lines of a result, as the API takes them."""
 _WHOLE = 1e6
 """From this size on, a number is written without a fraction."""
-
-
-class _Record(BaseModel):
-    """The part of a stored report that is read back: its verdict. Another version may have written the rest."""
-
-    result: JudgeResult
 
 
 def run(request: JudgeRequest, *, effort: Effort = THOROUGH) -> JudgeResult:
@@ -84,10 +81,14 @@ def run(request: JudgeRequest, *, effort: Effort = THOROUGH) -> JudgeResult:
 
 def recorded(request: JudgeRequest) -> JudgeResult | None:
     """Return the verdict that an earlier start of this judge recorded in the store, or None."""
-    path = resolve(f"{_folder(request)}/{DOCUMENT}").local
+    uri = f"{_folder(request)}/{RECORD}"
     try:
-        result = _Record.model_validate_json(path.read_bytes()).result
-    except (FileNotFoundError, ValidationError):
+        record = own_seal().opened(resolve(uri).local.read_bytes())
+        result = JudgeResult.model_validate(record)
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        say(f"{uri} was not sealed by this judge: it is not believed, and the finalists are judged again.")
         return None
     expected = (request.run, request.spec_hash, request.champion.digest)
     return result if (result.run, result.spec_hash, result.champion_digest) == expected else None
@@ -134,6 +135,8 @@ def _explained(decision: Decision, request: JudgeRequest) -> Decision:
     study = open_study(request.store, request.run)
     ended, failed = study.user_attrs.get(ENDED), failures(study)
     message = decision.message
+    if foreign := foreign_trials(study, study_seal()):
+        message = f"{message} {foreign} trials of the study were not sealed by this run's search and are not believed."
     if ended:
         message = (
             f"{ended[:1].upper()}{ended[1:]}, before one gave a candidate that differs from the champion; "
@@ -177,6 +180,7 @@ def _finalists(request: JudgeRequest, scratch: Path, *, rows: int) -> tuple[Entr
         count=count,
         exclude_digests=(*request.rejected, request.champion.digest),
         chance=hurdle.chance,
+        seal=study_seal(),
     )
     return tuple(_entrant(candidate, scratch) for candidate in chosen)
 
@@ -334,7 +338,7 @@ def _write_report(
     machine: Fingerprint,
     rules: Rules,
 ) -> None:
-    """Write the page first and the document last, so that a stored document means a finished verdict."""
+    """Write the pages first and the sealed verdict last, so that a stored verdict means that all is there."""
     study = open_study(request.store, request.run)
     report = build(
         request,
@@ -348,6 +352,7 @@ def _write_report(
     )
     _write(f"{_folder(request)}/{PAGE}", render(report).encode())
     _write(f"{_folder(request)}/{DOCUMENT}", report.model_dump_json(by_alias=True, indent=1).encode())
+    _write(f"{_folder(request)}/{RECORD}", own_seal().sealed(result.to_dict()))
 
 
 def _data_digests(request: JudgeRequest, measured: Measured) -> dict[str, str]:

@@ -33,6 +33,7 @@ from optimizer_jobs.commands.search.warm_start import warm_start
 from optimizer_jobs.errors import JobError, printable, store_error
 from optimizer_jobs.measure.mix import mean_rows, served_mix
 from optimizer_jobs.progress import say, step
+from optimizer_jobs.seal import study_seal
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.protection import fitted
 from optimizer_jobs.study.trials import (
@@ -253,7 +254,7 @@ def _first(request: SearchRequest, space: Space) -> tuple[Params, ...]:
 
 def _result(request: SearchRequest, study: optuna.Study, *, ended: str | None) -> SearchResult:
     trials = [trial for trial in counted(study) if trial.state.is_finished()]
-    best = finalists(study, request.objectives, count=1, exclude_digests=request.rejected)
+    best = finalists(study, request.objectives, count=1, exclude_digests=request.rejected, seal=study_seal())
     words = None
     if best:
         words = best[0].words if best[0].feasible else f"none keeps every limit; the closest is {best[0].words}"

@@ -24,11 +24,13 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from optimizer_jobs.seal import study_seal
 from optimizer_jobs.study.trials import (
     KEY,
     LOST,
     NUMBER,
     RESULT,
+    SEALED,
     UNCHANGED,
     TrialResult,
     constrain,
@@ -163,7 +165,9 @@ class Leases:
 
     def _tell(self, trial: Trial, result: TrialResult, *, state: TrialState) -> bool:
         try:
-            trial.set_user_attr(RESULT, record(result))
+            recorded = record(result)
+            trial.set_user_attr(RESULT, recorded)
+            trial.set_user_attr(SEALED, study_seal().of(recorded))
             constrain(trial, result)
             self._study.tell(trial, result.costs if state is TrialState.COMPLETE else None, state=state)
         except (UpdateFinishedTrialError, ValueError):

@@ -1,5 +1,7 @@
 """Manifests of what the operator creates: closed, restricted, and the same for the same action."""
 
+import itertools
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +14,22 @@ from hypothesis import strategies as st
 from retune.api.execution import Credentials, Resources
 from retune.api.model import Dataset
 from retune.api.objects import OptimizationRunSpec
+from retune.api.production import Labels, Production
 from retune.api.quantities import cores, memory_bytes
 from retune.contract.credentials import CREDENTIAL_KEYS
-from retune.contract.requests import BaselineRequest, JobRequest, JudgeRequest, SearchRequest, parse_request
+from retune.contract.requests import (
+    BaselineRequest,
+    GatherRequest,
+    JobRequest,
+    JudgeRequest,
+    SearchRequest,
+    parse_request,
+)
 from retune.plan.actions import AcquireLease, CreateJob, CreateRun
 from retune.plan.observed import Target
 from retune.workloads import job_manifest, lease_manifest, run_manifest
 from retune.workloads.resources import container_resources
+from retune.workloads.seals import seals
 from retune.workloads.volumes import claims_of
 from tests import samples
 
@@ -33,6 +44,7 @@ class Settings:
     monitor_image: str = "retune/monitor:dev"
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
+    records_key: str | None = None
 
 
 ROOT = Path(__file__).parents[3]
@@ -160,8 +172,8 @@ def test_a_training_container_sees_nothing_but_its_folder() -> None:
         action = CreateJob("digits", request, cpu_limit=2.0)
         return pod(job_manifest(action, resource=resource, target=None, settings=Settings()))
 
-    assert "initContainers" not in pod_of(judge)
-    (sidecar,), (worker,) = pod_of(search)["initContainers"], pod_of(search)["containers"]
+    assert [before["name"] for before in pod_of(judge)["initContainers"]] == ["store"]
+    (_, sidecar), (worker,) = pod_of(search)["initContainers"], pod_of(search)["containers"]
     assert sidecar["restartPolicy"] == "Always"
     assert sidecar["securityContext"] == worker["securityContext"]
     assert {mount["mountPath"] for mount in sidecar["volumeMounts"]} == {"/retune", "/tmp"}
@@ -176,17 +188,106 @@ def test_a_training_container_sees_nothing_but_its_folder() -> None:
     assert {"scratch", "training-scratch"} <= {volume["name"] for volume in pod_of(search)["volumes"]}
 
 
-def test_a_claim_is_mounted_once_where_the_contract_says() -> None:
-    """Several files of one claim share a mount at /mnt/pvc/CLAIM."""
-    manifest = job("baseline")
-    paths = [mount["mountPath"] for mount in container(manifest)["volumeMounts"] if mount["name"].startswith("claim-")]
-    assert paths == ["/mnt/pvc/artifacts", "/mnt/pvc/data", "/mnt/pvc/models"]
+def mounts(manifest: Json) -> dict[str, tuple[bool, str | None]]:
+    """Whether each mount of a claim can be written to, and which folder of the claim it is, by its path."""
+    return {
+        mount["mountPath"]: (not mount["readOnly"], mount.get("subPath"))
+        for mount in container(manifest)["volumeMounts"]
+        if mount["name"].startswith("claim-")
+    }
 
 
-def test_a_claim_that_holds_both_store_and_data_is_writable() -> None:
-    """One claim for everything is one read-write mount."""
-    request = samples.baseline_request().model_copy(update={"store": "pvc://data"})
-    assert claims_of(request) == {"data": True, "models": False}
+def made(request: JobRequest) -> Json:
+    """The Job of a request."""
+    action = CreateJob("digits-job", request, cpu_limit=2.0)
+    return job_manifest(action, resource=samples.resource(), target=None, settings=Settings())
+
+
+def test_a_claim_is_mounted_where_the_contract_says() -> None:
+    """Several files of one claim share a mount at /mnt/pvc/CLAIM; of the store, there is only the resource's folder."""
+    assert mounts(job("baseline")) == {
+        "/mnt/pvc/artifacts/digits": (True, "digits"),
+        "/mnt/pvc/data": (False, None),
+        "/mnt/pvc/models": (False, None),
+    }
+
+
+def test_of_a_claim_with_store_and_data_only_the_own_folder_can_be_written() -> None:
+    """The whole claim is read-only, and the folder lies over it, so that every URI leads where it led before."""
+    request = samples.baseline_request().model_copy(update={"store": "pvc://data/team/digits"})
+    paths = mounts(made(request))
+    assert paths == {
+        "/mnt/pvc/data": (False, None),
+        "/mnt/pvc/data/team/digits": (True, "team/digits"),
+        "/mnt/pvc/models": (False, None),
+    }
+    assert list(paths) == sorted(paths)  # a mount comes after the one that it lies over
+
+
+def test_what_lies_in_the_own_folder_needs_no_more_of_the_claim() -> None:
+    """A model and data kept beside the artifacts are read through the same mount."""
+    fields = samples.baseline_request().to_dict()
+    text = json.dumps(fields).replace("pvc://models/digits", samples.STORE).replace("pvc://data/digits", samples.STORE)
+    assert mounts(made(BaselineRequest.model_validate_json(text))) == {"/mnt/pvc/artifacts/digits": (True, "digits")}
+
+
+def test_of_captured_requests_a_check_can_remove_what_lies_in_their_folder() -> None:
+    """Not what else lies on that claim; where they are kept for ever, it can remove nothing."""
+    assert mounts(job("check"))["/mnt/pvc/production/digits"] == (True, "digits")
+    assert "/mnt/pvc/production" not in mounts(job("check"))
+    request = samples.check_request()
+    production = request.production and request.production.model_copy(update={"retention": None})
+    assert mounts(made(request.model_copy(update={"production": production})))["/mnt/pvc/production"] == (False, None)
+
+
+@pytest.mark.parametrize("uri", ["pvc://artifacts/victim", "pvc://artifacts", "pvc://artifacts/digits-2/captured"])
+def test_captured_requests_are_no_way_into_the_folder_of_another(uri: str) -> None:
+    """Whatever a spec says of retention, of the store's claim a Job can write to its own folder only."""
+    request = samples.check_request()
+    production = request.production and request.production.model_copy(update={"uri": uri})
+    writable = {
+        path
+        for path, (can_write, _) in mounts(made(request.model_copy(update={"production": production}))).items()
+        if can_write
+    }
+    assert writable == {"/mnt/pvc/artifacts/digits"}
+
+
+paths = st.lists(st.sampled_from(["digits", "digits-2", "a", "captured"]), min_size=1, max_size=3).map("/".join)
+uris = st.builds(lambda claim, path: f"pvc://{claim}/{path}", st.sampled_from(["artifacts", "other"]), paths)
+
+
+@given(model=uris, captured=uris, labels=uris, retention=st.sampled_from([None, "1h"]))
+def test_no_uri_of_a_spec_opens_the_folder_of_another(
+    model: str, captured: str, labels: str, retention: str | None
+) -> None:
+    """Of the store's claim nothing but the own folder is writable, and everything that is named can be read."""
+    production = Production(uri=captured, labels=Labels(uri=labels), retention=retention)
+    check = samples.check_request().model_copy(update={"production": production})
+    baseline = samples.baseline_request()
+    baseline = baseline.model_copy(update={"model": baseline.model.model_copy(update={"uri": model})})
+    for request, named in ((check, (captured, labels)), (baseline, (model,))):
+        seen = {claim.name: claim for claim in claims_of(request)}
+        assert seen["artifacts"].folders == ("digits",)
+        for uri in named:
+            name, _, path = uri.removeprefix("pvc://").partition("/")
+            inside = any(f"{path}/".startswith(f"{folder}/") for folder in seen[name].folders)
+            assert seen[name].read or inside
+
+
+@every_command
+def test_folders_are_made_by_an_image_of_the_administrators(command: str) -> None:
+    """What makes the folder sees the whole claim, so that it is never an image that a spec names."""
+    manifest = job(command, execution={"image": "evil/x:1"})
+    preparing = [before for before in pod(manifest).get("initContainers", []) if before["name"] == "store"]
+    if command == "verify":
+        assert preparing == []
+        return
+    (store,) = preparing
+    assert store["image"] == ("retune/monitor:dev" if command == "check" else "retune/optimizer:dev")
+    assert store["securityContext"] == container(manifest)["securityContext"]
+    assert "/mnt/pvc/artifacts/digits" in store["command"]
+    assert "env" not in store
 
 
 @pytest.mark.parametrize("command", ["baseline", "judge"])
@@ -345,6 +446,44 @@ def test_numerical_libraries_get_the_serving_threads() -> None:
     env = environment(job("judge"))
     assert {env[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} == {"2"}
     assert env["DO_NOT_TRACK"] == "1"
+
+
+def keys(command: str, *, uid: str = samples.RESOURCE_UID, run: str = "digits-r1", secret: str | None = None) -> Json:
+    """The keys that the Job of a command gets, by variable."""
+    request = REQUESTS[command]
+    if isinstance(request, SearchRequest | GatherRequest):
+        request = request.model_copy(update={"run": run})
+    return seals(request, uid=uid, key=secret)
+
+
+def test_a_key_is_that_of_one_resource_one_run_and_one_command() -> None:
+    """Nothing but the judge of the same run shares the search's key, and the judge's own is known to no other Job."""
+    every = itertools.product(("gather", "search", "judge"), "ab", "cd")
+    asked = [keys(command, uid=uid, run=run) for command, uid, run in every]
+    studies = [pair["RETUNE_STUDY_SEAL"] for pair in asked if "RETUNE_STUDY_SEAL" in pair]
+    own = [pair["RETUNE_SEAL"] for pair in asked if "RETUNE_SEAL" in pair]
+    assert sorted(studies) == sorted([*set(studies)] * 2)
+    assert len(set(studies)) == 4
+    assert len({*own, *studies}) == len(own) + 4
+    assert keys("search").keys() == {"RETUNE_STUDY_SEAL"}
+
+
+@every_command
+def test_a_job_finds_its_keys_under_the_same_names_after_a_restart(command: str) -> None:
+    """They follow from resource and run alone, are no part of the request, and Jobs without records get none."""
+    manifest, again = job(command), job(command)
+    given = {name: value for name, value in environment(manifest).items() if name.endswith("SEAL")}
+    assert given == {name: value for name, value in environment(again).items() if name.endswith("SEAL")}
+    assert bool(given) is (command in {"gather", "search", "judge"})
+    carried = manifest["spec"]["template"]["metadata"]["annotations"]["retune.dev/request"]
+    assert not any(value in carried for value in given.values())
+    assert samples.RESOURCE_UID not in json.dumps(manifest["spec"])
+
+
+def test_the_administrators_key_makes_other_keys() -> None:
+    """Whoever knows a resource's UID, but not that key, knows none of its keys."""
+    assert keys("judge", secret="s3cret") != keys("judge", secret="other") != keys("judge")
+    assert keys("judge", secret="s3cret") == keys("judge", secret="s3cret")
 
 
 def test_limits_of_time_come_from_the_spec_in_whole_seconds() -> None:

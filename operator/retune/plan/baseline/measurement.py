@@ -35,24 +35,23 @@ def _start(draft: Draft, attempt: JobAttempt) -> Hold:
     if refusal:
         draft.wake(after=FIRST_RETRY_SECONDS)
         return _not_baselined(draft, refusal.reason, refusal.message)
-    if draft.store is None:
-        message = "no artifact store: set spec.execution.artifactStore, or a default in the operator's settings"
-        return _not_baselined(draft, "StoreNotConfigured", message)
-    draft.do(CreateJob(attempt.name, _request(draft, draft.store), cpu_limit=draft.cpu_limit))
+    draft.do(CreateJob(attempt.name, _request(draft), cpu_limit=draft.cpu_limit))
     earlier_refusal = draft.refused_before(ConditionType.BASELINED)
     if earlier_refusal:
         return _not_baselined(draft, *earlier_refusal)
     return _working(draft, *starting(attempt.name))
 
 
-def _request(draft: Draft, store: str) -> BaselineRequest:
+def _request(draft: Draft) -> BaselineRequest:
+    if draft.store is None:
+        raise ValueError("a baseline needs a store")
     return BaselineRequest(
         resource=draft.resource.key,
         spec_hash=baseline_hash(draft.spec),
         model=draft.spec.model,
         data=draft.spec.data,
         serving=draft.spec.serving,
-        store=store,
+        store=draft.store,
         threads=draft.threads,
         serves=_served_already(draft),
         seed=draft.spec.search.seed,

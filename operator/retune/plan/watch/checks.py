@@ -17,6 +17,7 @@ from retune.plan.baseline.attempts import measure_again
 from retune.plan.draft import Draft, bundle_of
 from retune.plan.hashing import monitoring_hash
 from retune.plan.observed import Job, JobPhase, Verb
+from retune.plan.store import retention_fault
 from retune.plan.watch import alarms, windows
 from retune.plan.watch.state import moved_to, state_of
 
@@ -167,13 +168,24 @@ def start(draft: Draft, spec: Monitoring, champion: Version) -> None:
     window = windows.newest_over(draft.now, state.window_seconds, delay)
     if window < windows.first_unjudged(state) or pending_checks(draft) or draft.status.rollout is not None:
         return
-    refusal = draft.refusal(Verb.CREATE_JOB)
+    refusal = _refusal(draft, spec)
     if refusal is not None:
-        draft.condition(ConditionType.MONITORING_RELIABLE, ConditionStatus.FALSE, refusal.reason, refusal.message)
+        draft.condition(ConditionType.MONITORING_RELIABLE, ConditionStatus.FALSE, *refusal)
     elif draft.store is not None:
         name = names.check_job(draft.resource.metadata.name, window)
         request = _request(draft, spec, champion, draft.store, window)
         draft.do(CreateJob(name, request, cpu_limit=None))
+
+
+def _refusal(draft: Draft, spec: Monitoring) -> tuple[str, str] | None:
+    """Return reason and sentence where a check may not be started, or could not do what the spec asks of it."""
+    refusal, default = draft.refusal(Verb.CREATE_JOB), draft.observed.defaults.artifact_store
+    if refusal is not None:
+        return refusal.reason, refusal.message
+    if spec.production is None or draft.store is None:
+        return None
+    fault = retention_fault(spec.production, store=draft.store, default=default)
+    return ("RetentionNotAllowed", fault) if fault else None
 
 
 def _request(draft: Draft, spec: Monitoring, champion: Version, store: str, window: int) -> CheckRequest:

@@ -1,0 +1,98 @@
+"""Where artifacts may lie: nobody's spec puts a folder around or into that of another resource."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retune.api.production import Production
+from retune.api.status import ConditionStatus, ConditionType, Stage
+from retune.contract.paths import claim_of, is_below
+from retune.plan.draft import condition_of
+from retune.plan.store import retention_fault, store_of
+from tests.unit.plan.world import World, spec
+
+NAMES = ("digits", "bundles", "runs", "a")
+ROOTS = (
+    "pvc://shared",
+    "pvc://shared/",
+    "pvc://shared/a",
+    "pvc://shared/digits",
+    "pvc://shared/digits/runs",
+    "pvc://own",
+)
+roots = st.none() | st.sampled_from(ROOTS)
+
+
+@given(
+    default=st.sampled_from(ROOTS),
+    mine=st.tuples(st.sampled_from(NAMES), roots),
+    theirs=st.tuples(st.sampled_from(NAMES), roots),
+)
+def test_no_two_resources_share_a_folder_of_the_administrators_claim(
+    default: str, mine: tuple[str, str | None], theirs: tuple[str, str | None]
+) -> None:
+    """Whatever two specs say, of that claim each has the folder of its own name, side by side."""
+    stores = {name: store_of(name, own=own, default=default) for name, own in (mine, theirs)}
+    shared = [store for store in stores.values() if store and claim_of(store) == claim_of(default)]
+    assert all(store.rpartition("/")[0] == default.rstrip("/") for store in shared)
+    assert len(shared) < 2 or not (is_below(shared[0], shared[1]) or is_below(shared[1], shared[0]))
+
+
+def test_a_store_inside_the_shared_one_is_refused_in_words() -> None:
+    """Nothing is started, and the sentence names both stores and what to do."""
+    world = World(spec=spec(execution={"artifactStore": "pvc://retune-artifacts/victim"}))
+    world.reconcile()
+    assert world.jobs == {}
+    ready = condition_of(world.resource.status, ConditionType.READY)
+    assert ready is not None
+    assert (ready.status, ready.reason) == (ConditionStatus.FALSE, "StoreNotAllowed")
+    assert "pvc://retune-artifacts/victim" in ready.message
+    assert "leave artifactStore out" in ready.message
+
+
+def test_a_store_that_is_not_allowed_any_more_stops_work_and_not_what_serves() -> None:
+    """A champion goes on serving, no Job is started, and the work goes on once the store may be used."""
+    world = World()
+    world.run_to_promotion()
+    served = world.value
+    world.change(execution={"artifactStore": "pvc://retune-artifacts/other"}, manualNonce="again")
+    world.reconcile()
+    assert world.resource.status.stage is Stage.BLOCKED
+    assert (world.value, world.active_jobs()) == (served, [])
+    world.change(execution={})
+    world.reconcile()
+    assert world.active_jobs() == ["digits-r2-search"]
+
+
+@pytest.mark.parametrize(
+    "uri,allowed",
+    [
+        ("pvc://retune-artifacts/digits/captured", True),
+        ("pvc://captured/digits", True),
+        ("s3://captured/digits", True),
+        ("pvc://retune-artifacts/victim/captured", False),
+        ("pvc://retune-artifacts/digits-2", False),
+        ("pvc://mine/captured", False),
+    ],
+)
+def test_captured_requests_are_removed_only_where_nobody_else_keeps_artifacts(uri: str, *, allowed: bool) -> None:
+    """Neither beside the own folder nor on the administrator's claim; the sentence names the folder to use."""
+    own = "pvc://mine/digits" if "mine" in uri else "pvc://retune-artifacts/digits"
+    fault = retention_fault(Production(uri=uri, retention="1h"), store=own, default="pvc://retune-artifacts")
+    assert (fault is None) is allowed
+    assert fault is None or f"Keep them below {own}" in fault
+    assert retention_fault(Production(uri=uri), store=own, default=None) is None
+
+
+def test_a_retention_that_cannot_be_kept_is_told_and_no_check_is_started() -> None:
+    """Captured requests that outlive their retention in silence would be worse than windows without a verdict."""
+    production = {"uri": "pvc://retune-artifacts/captured", "retention": "24h"}
+    world = World(spec=spec(monitoring={"production": production, "window": "1h", "drift": {}}))
+    world.settle()
+    world.wait(2 * 3600)
+    world.reconcile()
+    assert [name for name in world.jobs if "-w" in name] == []
+    reliable = condition_of(world.resource.status, ConditionType.MONITORING_RELIABLE)
+    assert reliable is not None
+    assert reliable.reason == "RetentionNotAllowed"
+    assert "pvc://retune-artifacts/captured" in reliable.message
