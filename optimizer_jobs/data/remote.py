@@ -15,6 +15,7 @@ from fsspec import AbstractFileSystem
 
 from optimizer_jobs.data.addresses import check_host
 from optimizer_jobs.data.transfer import CA_VARIABLE, CONNECT_SECONDS, SILENCE_SECONDS, CredentialsError
+from retune.contract.paths import CREDENTIALS_VARIABLE
 
 CREDENTIALS: Mapping[str, str] = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -23,6 +24,18 @@ CREDENTIALS: Mapping[str, str] = {
 }
 """The environment variables that a scheme reads its credentials from, in words."""
 
+_KEYS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_ENDPOINT_URL",
+    "GOOGLE_CREDENTIALS",
+    "HTTPS_TOKEN",
+    "HTTPS_HOST",
+    CA_VARIABLE,
+)
+"""What a Secret with credentials may hold."""
 _ATTEMPTS = 3
 _BLOCK = 8 << 20
 
@@ -32,8 +45,9 @@ def open_system(scheme: str, host: str) -> AbstractFileSystem:
 
     Raises:
         RefusedError: The host is an address that Jobs must not connect to.
-        CredentialsError: The credentials in the environment cannot be used.
+        CredentialsError: The credentials in the environment cannot be used, or their Secret is missing.
     """
+    _check_secret()
     return _SYSTEMS[scheme](host)
 
 
@@ -42,6 +56,13 @@ def has_credentials(scheme: str) -> bool:
     if scheme == "s3":
         return _aws_credentials() is not None
     return bool(os.environ.get({"gs": "GOOGLE_CREDENTIALS", "https": "HTTPS_TOKEN"}[scheme]))
+
+
+def _check_secret() -> None:
+    """Refuse to ask any server while the Secret is missing: what a server says to a stranger explains nothing."""
+    secret = os.environ.get(CREDENTIALS_VARIABLE)
+    if secret and not any(os.environ.get(key) for key in _KEYS):
+        raise CredentialsError(f"Secret {secret} does not exist in this namespace, or has none of {', '.join(_KEYS)}.")
 
 
 def _s3(bucket: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for all buckets

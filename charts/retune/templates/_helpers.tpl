@@ -89,7 +89,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [update]
 - apiGroups: [retune.dev]
   resources: [optimizationruns]
-  verbs: [get, list, watch, create, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [retune.dev]
   resources: [optimizationruns/status]
   verbs: [patch]

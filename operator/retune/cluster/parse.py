@@ -223,7 +223,7 @@ def trimmed_deployment(raw: Json) -> bytes:
             "managedFields": _env_owners(meta.get("managedFields") or ()),
         },
         "spec": {
-            **_picked(spec, "replicas", "selector", "paused"),
+            **_picked(spec, "replicas", "selector", "strategy", "paused"),
             "template": {"spec": _trimmed_pod(spec["template"]["spec"])},
         },
         "status": {

@@ -29,6 +29,10 @@ CODE_VARIABLE = "RETUNE_CODE"
 PRIVATE_ADDRESSES_VARIABLE = "RETUNE_PRIVATE_ADDRESSES"
 """Environment variable that is `Allow` where https:// URIs may lead to private addresses, such as the cluster's own."""
 
+CREDENTIALS_VARIABLE = "RETUNE_CREDENTIALS_SECRET"
+"""Environment variable with the name of the Secret that a Job's credentials come from, so that it can say that the
+Secret is missing."""
+
 SCRATCH_DIR = "/tmp"  # noqa: S108 - a size-limited emptyDir of the Job's own
 """The only writable folder besides the store."""
 

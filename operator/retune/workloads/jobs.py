@@ -11,6 +11,7 @@ from retune.api.execution import Credentials, Execution
 from retune.api.objects import ModelOptimization
 from retune.contract.exits import Exit
 from retune.contract.paths import (
+    CREDENTIALS_VARIABLE,
     JOB_CONTAINER,
     METRICS_PORT,
     PRIVATE_ADDRESSES_VARIABLE,
@@ -196,6 +197,7 @@ def _container(action: CreateJob, execution: Execution, settings: JobSettings) -
     }
     if execution.credentials and reads_from_servers(action.request):
         container["envFrom"] = [_credentials(execution.credentials)]
+        container["env"].append({"name": CREDENTIALS_VARIABLE, "value": execution.credentials.secret_name})
     if training_of(action.request):
         container["env"].append({"name": EXCHANGE_VARIABLE, "value": EXCHANGE_DIR})
         container["volumeMounts"].append(EXCHANGE_MOUNT)

@@ -217,6 +217,7 @@ def test_credentials_reach_the_jobs_that_read_from_servers(command: str, uri: st
     """The Secret is named, never copied; a server's URI mounts nothing, and the claims stay as they were."""
     manifest = reading(uri, command, **CREDENTIALS)
     assert container(manifest)["envFrom"] == [{"secretRef": {"name": "bucket", "optional": True}}]
+    assert environment(manifest)["RETUNE_CREDENTIALS_SECRET"] == "bucket"
     assert {volume["name"] for volume in pod(manifest)["volumes"]} <= {
         volume["name"] for volume in pod(job(command))["volumes"]
     }
