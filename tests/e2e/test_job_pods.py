@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from retune.contract.requests import JobRequest
+from retune.job_template import PodTemplate
 from retune.plan.actions import CreateJob
 from retune.workloads import job_manifest
 from tests import samples
@@ -45,6 +46,9 @@ printf 'index %s' "${{JOB_COMPLETION_INDEX-none}}" > /dev/termination-log
 """
 
 
+NOTHING_MORE = PodTemplate()
+
+
 @dataclass(frozen=True)
 class Settings:
     """A small image with a shell, which the local cluster has for its own needs."""
@@ -53,6 +57,7 @@ class Settings:
     monitor_image: str = os.environ.get("RETUNE_SHELL_IMAGE", PAUSE_IMAGE)
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
+    pod_template: PodTemplate = NOTHING_MORE
 
 
 @pytest.fixture(scope="module")

@@ -239,7 +239,9 @@ def trimmed_deployment(raw: Json) -> bytes:
 
 def _trimmed_pod(pod_spec: Json) -> Json:
     containers = [_picked(container, "name", "env", "resources") for container in pod_spec["containers"]]
-    return _picked(pod_spec, "nodeSelector", "tolerations") | {"containers": containers}
+    claims = [_picked(volume, "persistentVolumeClaim") for volume in pod_spec.get("volumes") or ()]
+    trimmed = _picked(pod_spec, "nodeSelector", "tolerations") | {"containers": containers}
+    return trimmed | ({"volumes": [claim for claim in claims if claim]} if any(claims) else {})
 
 
 def _picked(source: Mapping[str, Any], *names: str) -> Json:

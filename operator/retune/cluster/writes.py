@@ -34,7 +34,7 @@ from retune.plan.actions import (
 from retune.plan.guards.deletion import FINALIZER
 from retune.plan.observed import Target
 from retune.targets import kind_of
-from retune.workloads import job_manifest, lease_manifest, lease_name, run_manifest
+from retune.workloads import job_manifest, lease_manifest, lease_name, run_manifest, too_long
 from retune.workloads.jobs import JobSettings
 from retune.workloads.labels import HELD
 
@@ -120,7 +120,9 @@ class Writer:
         return bool(holder["metadata"]["uid"] == uid)
 
     async def create_job(self, resource: ModelOptimization, action: CreateJob, *, target: Target | None) -> None:
-        """Create a Job; raises Refused (NameConflict) when its name belongs to someone else."""
+        """Create a Job; raises Refused: NameConflict, RequestTooLong, or the server's own reason."""
+        if fault := too_long(action.request):
+            raise Refused("RequestTooLong", fault)
         manifest = job_manifest(action, resource=resource, target=target, settings=self._settings)
         await self._create(JOBS, resource, manifest)
 

@@ -47,6 +47,10 @@ class Target:
     """Why no pod may answer while a new version takes the place of the old one, and what to change; None if some do."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, object], ...] = ()
+    claims: frozenset[str] = frozenset()
+    """Volume claims that its pods mount."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels by which its pods are selected."""
 
     def container(self, wanted: str | None) -> Container | None:
         """Return the container of that name, or the only one when none is named; None when no single one fits."""
@@ -127,7 +131,16 @@ class Verb(StrEnum):
 
 
 REFUSALS = frozenset(
-    {"HeldByAnother", "FieldConflict", "Forbidden", "QuotaExceeded", "AdmissionDenied", "NameConflict", "Invalid"}
+    {
+        "HeldByAnother",
+        "FieldConflict",
+        "Forbidden",
+        "QuotaExceeded",
+        "AdmissionDenied",
+        "NameConflict",
+        "RequestTooLong",
+        "Invalid",
+    }
 )
 """The reasons a refusal can have."""
 

@@ -40,6 +40,8 @@ class Deployment:
             outage=_outage(raw["spec"].get("strategy", {}), wanted),
             node_selector=pod.get("nodeSelector", {}),
             tolerations=tuple(pod.get("tolerations", ())),
+            claims=_claims(pod),
+            labels=raw["spec"]["selector"].get("matchLabels", {}),
         )
 
     def apply_body(self, *, name: str, uid: str, container: str, variable: str, value: str | None) -> Json:
@@ -90,6 +92,11 @@ def _container(container: Json, raw: Json, variable: str) -> Container:
         manager=_manager(raw["metadata"].get("managedFields", ()), container["name"], variable),
         cpu_limit=_cpu_limit(container.get("resources", {})),
     )
+
+
+def _claims(pod: Json) -> frozenset[str]:
+    claims = (volume.get("persistentVolumeClaim") for volume in pod.get("volumes", ()))
+    return frozenset(claim["claimName"] for claim in claims if claim)
 
 
 def _cpu_limit(resources: Json) -> float | None:

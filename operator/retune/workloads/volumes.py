@@ -31,6 +31,11 @@ def claims_of(request: JobRequest) -> dict[str, bool]:
     return dict(sorted((read | written).items()))
 
 
+def store_claim_of(request: JobRequest) -> str | None:
+    """Return the volume claim of the store that the Job works on; None where it is on none."""
+    return _claim_of(request.bundle.uri if isinstance(request, VerifyRequest) else request.store)
+
+
 def reads_from_servers(request: JobRequest) -> bool:
     """Return whether the Job reads anything that is not on a volume."""
     return any(_claim_of(uri) is None for uri in _read(request))

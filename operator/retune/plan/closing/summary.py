@@ -18,6 +18,7 @@ _NEEDS_A_PERSON = {
     "AdmissionDenied",
     "Forbidden",
     "NameConflict",
+    "RequestTooLong",
     "Invalid",
 }
 """Reasons of a Hold that no waiting mends; those of stage Blocked need a person in any case."""
