@@ -13,8 +13,8 @@ from pathlib import Path
 
 from fsspec import AbstractFileSystem
 
-from optimizer_jobs.data.addresses import check_host
-from optimizer_jobs.data.transfer import CA_VARIABLE, CONNECT_SECONDS, SILENCE_SECONDS, CredentialsError
+from optimizer_jobs.data.addresses import check_endpoint, check_host
+from optimizer_jobs.data.transfer import CA_VARIABLE, CONNECT_SECONDS, SILENCE_SECONDS, CredentialsError, authorities
 from retune.contract.paths import CREDENTIALS_VARIABLE
 
 CREDENTIALS: Mapping[str, str] = {
@@ -36,6 +36,8 @@ _KEYS = (
     CA_VARIABLE,
 )
 """What a Secret with credentials may hold."""
+_S3_ENDPOINTS, _GS_ENDPOINT = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"), "STORAGE_EMULATOR_HOST"
+"""Variables by which the libraries ask another server than the cloud's own."""
 _ATTEMPTS = 3
 _BLOCK = 8 << 20
 
@@ -68,6 +70,10 @@ def _check_secret() -> None:
 def _s3(bucket: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for all buckets
     from s3fs import S3FileSystem
 
+    from optimizer_jobs.data.web import CheckedResolver
+
+    for variable in _S3_ENDPOINTS:
+        check_endpoint(variable)
     client = {"region_name": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"), "verify": _ca_file()}
     return S3FileSystem(
         anon=not has_credentials("s3"),
@@ -75,6 +81,7 @@ def _s3(bucket: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for al
         config_kwargs={
             "connect_timeout": CONNECT_SECONDS,
             "read_timeout": SILENCE_SECONDS,
+            "connector_args": {"resolver": CheckedResolver()},
             "retries": {"max_attempts": _ATTEMPTS, "mode": "standard"},
         },
         default_block_size=_BLOCK,
@@ -94,6 +101,7 @@ def _aws_credentials() -> object | None:
 def _gs(bucket: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for all buckets
     from gcsfs.core import GCSFileSystem
 
+    check_endpoint(_GS_ENDPOINT)
     return GCSFileSystem(
         token=_service_account() or "anon", block_size=_BLOCK, timeout=SILENCE_SECONDS, skip_instance_cache=True
     )
@@ -137,7 +145,7 @@ def _token(host: str) -> dict[str, str]:
 
 def _ca_file() -> str | None:
     """Return a file with all trusted certificates, or None without added ones; AWS's library wants a file."""
-    extra = os.environ.get(CA_VARIABLE)
+    extra = authorities()
     if not extra:
         return None
     usual = ssl.get_default_verify_paths().cafile
