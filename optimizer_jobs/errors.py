@@ -4,6 +4,7 @@ Text from models, data and servers ends up in conditions and terminals, so it is
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def store_error(error: OSError, *, uri: str) -> JobError | None:
             Reason.STORE_NOT_WRITABLE,
             uri,
             f"the store cannot be written ({error.strerror}).",
-            "Let user 65532 or group 65532 write to that folder, and mount the claim read-write.",
+            f"Let user {os.geteuid()} or group {os.getegid()} write to that folder, and mount the claim read-write.",
         )
     return None
 

@@ -125,7 +125,10 @@ def _lacks_module(error: ModuleNotFoundError) -> Failure:
 
 def _out_of_memory() -> Failure:
     return JobError(
-        Reason.UNEXPECTED, "memory", "the Job ran out of memory.", "Raise the Job's memory limit, or give less data."
+        Reason.UNEXPECTED,
+        "memory",
+        "the Job ran out of memory.",
+        "Raise spec.execution.resources.limits.memory, or give less data.",
     ).failure()
 
 

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
 from retune import __version__
+from retune.job_template import PodTemplate, TemplateError, parse_template
 from retune.plan.observed import Defaults
 
 _PREFIX = "RETUNE_"
@@ -55,6 +57,8 @@ class Settings:
     """Whether the https:// URIs of models and data may lead to private addresses: Allow or Refuse."""
     records_key: str | None = None
     """A secret of the administrator, from which the keys are derived that Jobs seal their records in stores by."""
+    job_template: str = "{}"
+    """What the pod of every Job is given, as the JSON document that `retune.job_template` describes."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to work in; empty means all."""
     workers: int = 16
@@ -102,7 +106,16 @@ class Settings:
         _one_of("image_pull_policy", self.image_pull_policy, _PULL_POLICIES)
         _one_of("private_addresses", self.private_addresses, _PRIVATE_ADDRESSES)
         _one_of("log_level", self.log_level, _LOG_LEVELS)
+        _ = self.pod_template
         _checked_servers(self.servers, _pairs("prometheus_tokens", self.prometheus_tokens))
+
+    @cached_property
+    def pod_template(self) -> PodTemplate:
+        """What the pod of every Job is given; raises SettingsError."""
+        try:
+            return parse_template(self.job_template)
+        except TemplateError as error:
+            raise SettingsError(f"{_PREFIX}JOB_TEMPLATE (the chart's jobs.podTemplate): {error}") from error
 
     @property
     def servers(self) -> Mapping[str, Server]:

@@ -6,9 +6,13 @@ allows them. The check is made on the resolved address, so a host name cannot ge
 
 import os
 import re
+import socket
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-from retune.contract.paths import PRIVATE_ADDRESSES_VARIABLE
+from retune.contract.paths import PRIVATE_ADDRESSES_VARIABLE, PROXIES_VARIABLE
 
 _METADATA = frozenset({"169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"})
 """Metadata services of the cloud providers, which hand out the machine's credentials."""
@@ -26,7 +30,8 @@ def check_address(address: str, *, name: str) -> None:
     never = target.is_link_local or target.is_multicast or target.is_unspecified or str(target) in _METADATA
     if never:
         raise RefusedError(f"{name} leads to {target}, an address of the machine's own network.")
-    if not target.is_global and os.environ.get(PRIVATE_ADDRESSES_VARIABLE) != "Allow":
+    allowed = os.environ.get(PRIVATE_ADDRESSES_VARIABLE) == "Allow" or name in _proxy_hosts()
+    if not target.is_global and not allowed:
         raise RefusedError(f"{name} leads to the private address {target}, which this installation does not allow.")
 
 
@@ -39,6 +44,33 @@ def check_host(host: str) -> None:
             raise RefusedError(f"{host} is neither a name nor an address of four numbers.") from None
         return
     check_address(host, name=host)
+
+
+def check_endpoint(variable: str) -> None:
+    """Hold the server that an environment variable names to the same rules as that of a URI.
+
+    Raises RefusedError. A name that does not resolve is left to the connection, which says so.
+    """
+    url = os.environ.get(variable)
+    if not url:
+        return
+    host = urlsplit(url if "://" in url else f"https://{url}").hostname
+    if host is None:
+        raise RefusedError(f"{variable} is {url!r}, which names no server.")
+    check_host(host)
+    with suppress(socket.gaierror):
+        for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+            check_address(str(address[0]), name=host)
+
+
+def trusts_proxies() -> bool:
+    """Return whether the administrator has named proxies; those of a user's Secret would lead around every check."""
+    return os.environ.get(PROXIES_VARIABLE) == "Trust"
+
+
+def _proxy_hosts() -> set[str | None]:
+    """Return the hosts of the administrator's proxies, which are usually private."""
+    return {urlsplit(url).hostname for url in getproxies().values()} if trusts_proxies() else set()
 
 
 def _embedded(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from optimizer_jobs.data.cells import as_text, column_of, listed, missing_of, spelled
 from optimizer_jobs.data.fetch import fetch
 from optimizer_jobs.data.labels import labels_of
+from optimizer_jobs.data.memory import room_for
 from optimizer_jobs.data.readers import Columns, UnreadableDataError, open_columns
 from optimizer_jobs.data.times import Times, times_of
 from optimizer_jobs.data.weights import effective_rows, weights_of
@@ -118,15 +119,18 @@ def read_dataset(
     """
     file = fetch(spec.uri, digest=spec.digest, limit_bytes=limit_bytes, into=into, what="Data")
     try:
-        columns = open_columns(file.path, format_of(spec), limit_bytes=limit_bytes, csv_format=spec.csv)
-        labels = labels_of(columns, name=spec.label_column, signature=signature, task=task)
-        groups = None if spec.group_column is None else _groups(columns, spec.group_column)
-        name = spec.weight_column
-        weights = None if name is None else weights_of(column_of(columns, name), name, place=columns.place)
-        times = None if spec.time_column is None else times_of(columns, spec.time_column)
-        inputs = _inputs(columns, signature, aside={spec.label_column, *spec.asides}, missing=missing)
-        beside = {spec.group_column: groups, spec.weight_column: weights}
-        _check_rows(inputs | {name: values for name, values in beside.items() if name and values is not None}, labels)
+        with room_for(spec.uri):
+            columns = open_columns(file.path, format_of(spec), limit_bytes=limit_bytes, csv_format=spec.csv)
+            labels = labels_of(columns, name=spec.label_column, signature=signature, task=task)
+            groups = None if spec.group_column is None else _groups(columns, spec.group_column)
+            name = spec.weight_column
+            weights = None if name is None else weights_of(column_of(columns, name), name, place=columns.place)
+            times = None if spec.time_column is None else times_of(columns, spec.time_column)
+            inputs = _inputs(columns, signature, aside={spec.label_column, *spec.asides}, missing=missing)
+            beside = {spec.group_column: groups, spec.weight_column: weights}
+            _check_rows(
+                inputs | {name: values for name, values in beside.items() if name and values is not None}, labels
+            )
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, spec.uri, str(error), _FIX) from error
     return Rows(inputs=inputs, labels=labels, digest=file.digest, groups=groups, weights=weights, times=times)
@@ -144,7 +148,8 @@ def open_dataset(spec: Dataset, *, into: Path) -> Columns:
     """
     file = fetch(spec.uri, digest=spec.digest, limit_bytes=DATA_LIMIT_BYTES, into=into, what="Data")
     try:
-        return open_columns(file.path, format_of(spec), limit_bytes=DATA_LIMIT_BYTES, csv_format=spec.csv)
+        with room_for(spec.uri):
+            return open_columns(file.path, format_of(spec), limit_bytes=DATA_LIMIT_BYTES, csv_format=spec.csv)
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, spec.uri, str(error), "Give Parquet, CSV or NPZ.") from error
 

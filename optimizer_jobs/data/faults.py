@@ -3,6 +3,7 @@
 Storage libraries wrap each other's errors, so the whole chain of causes is examined.
 """
 
+import os
 from collections.abc import Iterator
 from typing import Literal
 
@@ -32,8 +33,9 @@ def local_fault(error: Exception, *, uri: str, what: What) -> JobError | None:
         return JobError(
             reason(what, "FORBIDDEN"),
             uri,
-            "the Job's user (65532) may not read this file.",
-            "Make the file readable for group 65532 or for all (chmod a+r) and its folders searchable (chmod a+x).",
+            f"the Job's user ({os.geteuid()}) may not read this file.",
+            f"Make the file readable for group {os.getegid()} or for all (chmod a+r) and its folders searchable "
+            "(chmod a+x).",
         )
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return JobError(

@@ -5,6 +5,7 @@ The copy is private, so that the file that was verified is the file that is pars
 
 import errno
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +17,11 @@ from optimizer_jobs.data.faults import What, local_fault, reason, remote_fault, 
 from optimizer_jobs.data.transfer import TIME_LIMIT_SECONDS
 from optimizer_jobs.data.uris import Location, resolve
 from optimizer_jobs.errors import JobError
+from retune.contract.paths import SCRATCH_VARIABLE
 from retune.contract.results import Reason
 
-_CHUNK = 1 << 20
+_CHUNK, _GIB = 1 << 20, 1 << 30
+_COPIES_OF_A_MODEL = 3
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def bring(
     """Do what `fetch` does for a URI that is resolved already."""
     into.mkdir(parents=True, exist_ok=True)
     target = into / location.name
-    _check_kind(location, limit_bytes=limit_bytes, what=what)
+    size = _checked_size(location, limit_bytes=limit_bytes, what=what)
+    _check_room(location.uri, size=size, beside=into, what=what)
     try:
         actual, size = _copy(location, target, limit_bytes=limit_bytes, limit_seconds=limit_seconds, what=what)
         _check_digest(location.uri, expected=digest, actual=actual)
@@ -85,16 +89,40 @@ def file_digest(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def _check_kind(location: Location, *, limit_bytes: int, what: What) -> None:
-    """Refuse a file that is absent, not regular, or declared too large, before a byte is read."""
+def _checked_size(location: Location, *, limit_bytes: int, what: What) -> int:
+    """Return the declared size; refuses a file that is absent, not regular, or too large, before a byte is read."""
     with _reading(location, what):
         info = location.fs.info(location.path)
     if info["type"] != "file":
         raise JobError(
             reason(what, "NOT_FOUND"), location.uri, "this is not a regular file.", "Name the file, not its folder."
         )
-    if (info["size"] or 0) > limit_bytes:
-        raise _too_large(location.uri, size=info["size"], limit_bytes=limit_bytes, what=what)
+    size = int(info["size"] or 0)
+    if size > limit_bytes:
+        raise _too_large(location.uri, size=size, limit_bytes=limit_bytes, what=what)
+    return size
+
+
+def _check_room(uri: str, *, size: int, beside: Path, what: What) -> None:
+    """Refuse a file that fills the scratch folder: the pod would be evicted in the middle of its work, again and again.
+
+    Args:
+        uri: The file.
+        size: Its size in bytes.
+        beside: Folder that it is copied to, with the other files of the same model.
+        what: What it is: a model is copied, rewritten or converted, and copied into a bundle.
+    """
+    room = int(os.environ.get(SCRATCH_VARIABLE, "0"))
+    together = size + sum(entry.stat().st_size for entry in os.scandir(beside) if entry.is_file())
+    needed = together * (_COPIES_OF_A_MODEL if what == "Model" else 1)
+    if not room or needed <= room:
+        return
+    raise JobError(
+        reason(what, "TOO_LARGE"),
+        uri,
+        f"with it, {together} bytes need about {needed} in the scratch folder, which has {room}.",
+        f"Set spec.execution.scratchSize to {-(-needed // _GIB)}Gi or more.",
+    )
 
 
 def _copy(location: Location, target: Path, *, limit_bytes: int, limit_seconds: float, what: What) -> tuple[str, int]:
@@ -145,8 +173,8 @@ def _write(copy: IO[bytes], chunk: bytes, *, uri: str, what: What) -> None:
         raise JobError(
             reason(what, "TOO_LARGE"),
             uri,
-            "the file does not fit the Job's scratch volume.",
-            "Give a smaller file, or raise the Job's scratch size.",
+            "the file does not fit the Job's scratch folder.",
+            "Raise spec.execution.scratchSize, or give a smaller file.",
         ) from error
 
 

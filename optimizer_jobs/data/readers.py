@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer_jobs.data.csv_dialect import Dialect, UnknownDialectError, dialect_of, line_of
+from optimizer_jobs.data.memory import memory_told
 from optimizer_jobs.data.spellings import grouped_numbers
 from optimizer_jobs.progress import say
 from retune.api.model import CsvFormat, DatasetFormat
@@ -67,10 +68,22 @@ def open_columns(
 
     Raises:
         UnreadableDataError: The file is not valid in its format, or is too large.
+        MemoryError: There is too little memory for it.
     """
     if format_ is DatasetFormat.CSV:
-        return _open_csv(path, limit_bytes, csv_format)
-    return _READERS[format_](path, limit_bytes)
+        columns = _open_csv(path, limit_bytes, csv_format)
+    else:
+        columns = _READERS[format_](path, limit_bytes)
+    as_written = columns.as_written and _telling_memory(columns.as_written)
+    return replace(columns, read=_telling_memory(columns.read), as_written=as_written)
+
+
+def _telling_memory(read: Callable[[str], Array]) -> Callable[[str], Array]:
+    def told(name: str) -> Array:
+        with memory_told():
+            return read(name)
+
+    return told
 
 
 def _open_npz(path: Path, limit_bytes: int) -> Columns:
@@ -129,7 +142,7 @@ def _open_parquet(path: Path, limit_bytes: int) -> Columns:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        with memory_told(), parquet.ParquetFile(path) as file:
             _check_table_size(rows=file.metadata.num_rows, columns=file.metadata.num_columns, limit_bytes=limit_bytes)
             batches, total = [], 0
             for batch in file.iter_batches():
@@ -148,12 +161,9 @@ def _open_csv(path: Path, limit_bytes: int, csv_format: CsvFormat | None) -> Col
     import pyarrow as pa
 
     try:
-        dialect = dialect_of(path, csv_format)
-        if dialect != Dialect():
-            say(f"  the table is read as {dialect.words}")
-        table = _read_csv(path, dialect)
-        dates = [field.name for field in table.schema if pa.types.is_temporal(field.type)]
-        table = _read_csv(path, dialect, texts=dates) if dates else table
+        with memory_told():
+            dialect = dialect_of(path, csv_format)
+            table = _typed_table(path, dialect)
     except UnknownDialectError as error:
         raise UnreadableDataError(str(error)) from error
     except (pa.ArrowException, OSError, UnicodeError) as error:
@@ -170,6 +180,17 @@ def _open_csv(path: Path, limit_bytes: int, csv_format: CsvFormat | None) -> Col
         return np.asarray(_read_csv(path, dialect, texts=[name]).column(name).to_numpy())
 
     return Columns(typed.names, read, tabular=True, as_written=as_written, line=lambda row: line_of(path, dialect, row))
+
+
+def _typed_table(path: Path, dialect: Dialect) -> Any:
+    """Return the Arrow table of a text file, with dates as text."""
+    import pyarrow as pa
+
+    if dialect != Dialect():
+        say(f"  the table is read as {dialect.words}")
+    table = _read_csv(path, dialect)
+    dates = [field.name for field in table.schema if pa.types.is_temporal(field.type)]
+    return _read_csv(path, dialect, texts=dates) if dates else table
 
 
 def _read_csv(path: Path, dialect: Dialect, *, texts: Sequence[str] = ()) -> Any:
@@ -215,7 +236,8 @@ def _table_columns(table: Any) -> Columns:
         if pa.types.is_null(column.type) or pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type):
             column = column.cast(pa.float64()) if column.null_count or not pa.types.is_boolean(column.type) else column
         try:
-            return np.asarray(column.to_numpy())
+            with memory_told():
+                return np.asarray(column.to_numpy())
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise UnreadableDataError(f"column {name!r} cannot be read; is its text UTF-8? ({error}).") from error
 

@@ -13,8 +13,10 @@ from pathlib import Path
 
 from fsspec import AbstractFileSystem
 
-from optimizer_jobs.data.addresses import check_host
-from optimizer_jobs.data.transfer import CA_VARIABLE, CONNECT_SECONDS, SILENCE_SECONDS, CredentialsError
+from optimizer_jobs.data.addresses import check_endpoint, check_host
+from optimizer_jobs.data.transfer import CONNECT_SECONDS, SILENCE_SECONDS, CredentialsError, authorities
+from retune.contract.credentials import CREDENTIAL_KEYS
+from retune.contract.paths import CREDENTIALS_VARIABLE
 
 CREDENTIALS: Mapping[str, str] = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -23,6 +25,10 @@ CREDENTIALS: Mapping[str, str] = {
 }
 """The environment variables that a scheme reads its credentials from, in words."""
 
+_KEYS = tuple(dict.fromkeys(key for keys in CREDENTIAL_KEYS.values() for key in keys))
+"""What a Secret with credentials may hold."""
+_S3_ENDPOINTS, _GS_ENDPOINT = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"), "STORAGE_EMULATOR_HOST"
+"""Variables by which the libraries ask another server than the cloud's own."""
 _ATTEMPTS = 3
 _BLOCK = 8 << 20
 
@@ -32,8 +38,9 @@ def open_system(scheme: str, host: str) -> AbstractFileSystem:
 
     Raises:
         RefusedError: The host is an address that Jobs must not connect to.
-        CredentialsError: The credentials in the environment cannot be used.
+        CredentialsError: The credentials in the environment cannot be used, or their Secret is missing.
     """
+    _check_secret()
     return _SYSTEMS[scheme](host)
 
 
@@ -44,9 +51,20 @@ def has_credentials(scheme: str) -> bool:
     return bool(os.environ.get({"gs": "GOOGLE_CREDENTIALS", "https": "HTTPS_TOKEN"}[scheme]))
 
 
+def _check_secret() -> None:
+    """Refuse to ask any server while the Secret is missing: what a server says to a stranger explains nothing."""
+    secret = os.environ.get(CREDENTIALS_VARIABLE)
+    if secret and not any(os.environ.get(key) for key in _KEYS):
+        raise CredentialsError(f"Secret {secret} does not exist in this namespace, or has none of {', '.join(_KEYS)}.")
+
+
 def _s3(bucket: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for all buckets
     from s3fs import S3FileSystem
 
+    from optimizer_jobs.data.web import CheckedResolver
+
+    for variable in _S3_ENDPOINTS:
+        check_endpoint(variable)
     client = {"region_name": os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"), "verify": _ca_file()}
     return S3FileSystem(
         anon=not has_credentials("s3"),
@@ -54,6 +72,7 @@ def _s3(bucket: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for al
         config_kwargs={
             "connect_timeout": CONNECT_SECONDS,
             "read_timeout": SILENCE_SECONDS,
+            "connector_args": {"resolver": CheckedResolver()},
             "retries": {"max_attempts": _ATTEMPTS, "mode": "standard"},
         },
         default_block_size=_BLOCK,
@@ -73,6 +92,7 @@ def _aws_credentials() -> object | None:
 def _gs(bucket: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for all buckets
     from gcsfs.core import GCSFileSystem
 
+    check_endpoint(_GS_ENDPOINT)
     return GCSFileSystem(
         token=_service_account() or "anon", block_size=_BLOCK, timeout=SILENCE_SECONDS, skip_instance_cache=True
     )
@@ -116,7 +136,7 @@ def _token(host: str) -> dict[str, str]:
 
 def _ca_file() -> str | None:
     """Return a file with all trusted certificates, or None without added ones; AWS's library wants a file."""
-    extra = os.environ.get(CA_VARIABLE)
+    extra = authorities()
     if not extra:
         return None
     usual = ssl.get_default_verify_paths().cafile

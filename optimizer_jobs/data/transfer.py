@@ -1,4 +1,8 @@
-"""What all transfers from servers share: time limits, the variable of trusted certificates, the credentials error."""
+"""What all transfers from servers share: time limits, trusted certificates, the credentials error."""
+
+import os
+
+from retune.contract.paths import AUTHORITIES_VARIABLE
 
 CA_VARIABLE = "CA_CERTIFICATES"
 """Environment variable with certificates, as PEM text, that are trusted besides the usual ones."""
@@ -15,3 +19,8 @@ SILENCE_SECONDS = 60.0
 
 class CredentialsError(ValueError):
     """The credentials in the environment cannot be used; the message is a sentence."""
+
+
+def authorities() -> str:
+    """Return certificates, as PEM text, that are trusted besides the usual ones; empty where there are none."""
+    return "\n".join(text for name in (CA_VARIABLE, AUTHORITIES_VARIABLE) if (text := os.environ.get(name)))

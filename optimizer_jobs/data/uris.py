@@ -71,16 +71,18 @@ def resolve(uri: str, *, refused: Reason = Reason.REQUEST_INVALID, remote: bool 
         remote: Whether the file may lie on a server.
 
     Raises:
-        JobError: With reason `refused`, when the scheme is unknown, the path is not plain or leaves its claim, or the
-            server must not be connected to.
+        JobError: With reason `refused`, when the scheme is unknown, the path is not plain or leaves its claim, the
+            server must not be connected to, or the credentials are missing or cannot be used.
     """
     scheme = uri.partition("://")[0]
     try:
         if remote and scheme in REMOTE:
             return _remote(scheme, uri)
         return Location(fs=LocalFileSystem(), path=str(_path_of(scheme, uri, remote=remote)), uri=uri)
-    except (_RefusedError, RefusedError, CredentialsError) as error:
+    except (_RefusedError, RefusedError) as error:
         raise JobError(refused, uri, str(error), _HELP[remote]) from error
+    except CredentialsError as error:
+        raise JobError(refused, uri, str(error), _SECRET_HELP) from error
 
 
 def sibling(uri: str, name: str) -> str:
@@ -136,6 +138,7 @@ def _file_path(uri: str) -> Path:
 _SCHEMES: dict[str, Callable[[str], Path]] = {"pvc": _claim_path, "file": _file_path}
 """`pvc` is a claim in the cluster; `file` is for a person's own machine and for bundles inside an image."""
 
+_SECRET_HELP = "Create or correct the Secret that spec.execution.credentials.secretName names."  # noqa: S105 - a sentence
 _HELP = {
     False: "Give a plain path inside a claim: pvc://CLAIM/PATH.",
     True: "Give pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH.",

@@ -3,7 +3,6 @@
 Imported when such a URI is opened, because the library is slow to import.
 """
 
-import os
 import socket
 import ssl
 from types import SimpleNamespace
@@ -20,34 +19,31 @@ from aiohttp import (
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from optimizer_jobs.data.addresses import RefusedError, check_address
+from optimizer_jobs.data.addresses import RefusedError, check_address, trusts_proxies
 from optimizer_jobs.data.transfer import (
     CA_VARIABLE,
     CONNECT_SECONDS,
     SILENCE_SECONDS,
     TIME_LIMIT_SECONDS,
     CredentialsError,
+    authorities,
 )
 
 
 class CheckedResolver(AbstractResolver):
     """Resolves host names, and refuses a host with an address that a Job must not connect to."""
 
-    def __init__(self) -> None:
-        self._resolver = ThreadedResolver()
-
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Return the addresses of a host; raises RefusedError when any of them is refused."""
-        answers = await self._resolver.resolve(host, port, family)
+        answers = await ThreadedResolver().resolve(host, port, family)
         for answer in answers:
             check_address(answer["host"], name=host)
         return answers
 
     async def close(self) -> None:
-        """Close the resolver underneath."""
-        await self._resolver.close()
+        """Nothing is kept open."""
 
 
 async def open_client(**_: Any) -> ClientSession:
@@ -58,6 +54,7 @@ async def open_client(**_: Any) -> ClientSession:
         connector=TCPConnector(resolver=CheckedResolver(), ssl=_trust()),
         timeout=ClientTimeout(total=TIME_LIMIT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS),
         trace_configs=[trace],
+        trust_env=trusts_proxies(),
     )
 
 
@@ -72,7 +69,7 @@ async def _stay(_: ClientSession, __: SimpleNamespace, step: TraceRequestRedirec
 
 def _trust() -> ssl.SSLContext:
     context = ssl.create_default_context()
-    extra = os.environ.get(CA_VARIABLE)
+    extra = authorities()
     if extra:
         try:
             context.load_verify_locations(cadata=extra)

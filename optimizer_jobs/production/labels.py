@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from optimizer_jobs.data.memory import memory_told
 from optimizer_jobs.production import files, layout
 from optimizer_jobs.production.columns import is_text, kind_of, open_parquet, texts
 from optimizer_jobs.production.windows import Captured
@@ -179,7 +180,7 @@ class _Gathering:
             self.set_aside["files of labels that are empty or too large"] += 1
             return labels
         try:
-            with files.opened(file, into=self._into) as source:
+            with memory_told(), files.opened(file, into=self._into) as source:
                 for key, label in _pairs(source, self._spec, self.set_aside):
                     if self._among is not None and key[0] not in self._among:
                         self.set_aside[UNKNOWN] += 1

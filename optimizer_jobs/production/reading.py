@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from optimizer_jobs.data.memory import memory_told
 from optimizer_jobs.production import layout
 from optimizer_jobs.production.columns import Mask, is_text, kind_of, open_parquet, short, texts
 from optimizer_jobs.signature import TEXT, Signature, TensorSpec
@@ -110,7 +111,7 @@ def read_file(source: IO[bytes], signature: Signature, *, name: str, choose: Cho
     try:
         columns = layout.columns(signature)
         words = [column for column, spec in columns.items() if spec.dtype == TEXT and layout.scalar(spec)]
-        with open_parquet(source, repetitive=[layout.REQUEST_ID, layout.MODEL, *words]) as file:
+        with memory_told(), open_parquet(source, repetitive=[layout.REQUEST_ID, layout.MODEL, *words]) as file:
             if not _is_capture(file.schema_arrow):
                 tally.set_aside["files of another layout"] += 1
             elif not file.metadata.num_rows:
@@ -197,7 +198,8 @@ class _Reader:
         tensors = {}
         for name, spec in self._columns.items():
             try:
-                tensors[name] = _array(batch.column(name), spec, self._shapes[name])
+                with memory_told():
+                    tensors[name] = _array(batch.column(name), spec, self._shapes[name])
             except (pa.ArrowException, ValueError):
                 fault = f"{name} has values that do not fit the model's {spec.dtype}"
                 self._tally.unfit(fault, rows=len(batch), file=self._name)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer_jobs.data.memory import memory_told
 from optimizer_jobs.models.bundle import Manifest
 from optimizer_jobs.production import files, layout
 from optimizer_jobs.production.columns import Mask
@@ -141,7 +142,7 @@ def _read(file: files.ListedFile, signature: Signature, *, sample: "_Sample", ta
         tally.set_aside["files too large to read"] += 1
         return
     try:
-        with files.opened(file, into=into) as source:
+        with memory_told(), files.opened(file, into=into) as source:
             name = "/".join(file.location.uri.split("/")[-3:])
             for part in read_file(source, signature, name=name, choose=sample.choose, tally=tally):
                 sample.add(part)

@@ -275,6 +275,12 @@ ACCEPTED = (
             "spec.objectives": constraint("0.1", metric="hamming_loss"),
         },
     ),
+    Case("the smallest scratch folder", {"spec.execution.scratchSize": "64Mi"}),
+    Case("the largest scratch folder", {"spec.execution.scratchSize": "1Ti"}),
+    Case(
+        "the longest command",
+        {"spec.techniques": technique(type="CustomTraining", container={**CONTAINER, "command": ["a" * 4096] * 16})},
+    ),
     Case(
         "every technique",
         {"spec.techniques": [{"name": kind.lower(), "type": kind, field: {}} for field, kind in SETTINGS.items()]},
@@ -714,6 +720,13 @@ _TOGETHER = (
         for kind, more in (("Distillation", {}), ("CustomTraining", {"container": CONTAINER}))
     ),
     refused(
+        "a program as command",
+        "spec.techniques",
+        technique(type="CustomTraining", container={**CONTAINER, "command": ["a" * 4096] * 17}),
+        "container.command has at most 65536 characters altogether",
+        at="spec.techniques[0].container",
+    ),
+    refused(
         "training for days",
         "spec.techniques",
         technique(type="CustomTraining", container={**CONTAINER, "timeout": "1d"}),
@@ -1047,6 +1060,17 @@ _TOGETHER = (
         "execution.ttlAfterFinished must lie between 10m",
         at="spec.execution",
     ),
+    *(
+        refused(
+            f"a scratch folder of {size}",
+            "spec.execution.scratchSize",
+            size,
+            "execution.scratchSize must lie between 64Mi and 1Ti",
+            at="spec.execution",
+        )
+        for size in ("1Mi", "2Ti")
+    ),
+    refused("a scratch folder in MB", "spec.execution.scratchSize", "512MB", MEMORY),
     refused(
         "a rollout without time",
         "spec.rollout.progressDeadline",

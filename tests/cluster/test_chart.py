@@ -31,6 +31,10 @@ EVERYTHING = (
     "tolerations[0].operator=Exists",
     "serviceAccount.annotations.g=h",
     "workers=3",
+    "jobs.podTemplate.runAsUser=1000680000",
+    "jobs.podTemplate.scratchSize=8Gi",
+    "jobs.podTemplate.env[0].name=HTTPS_PROXY",
+    "jobs.podTemplate.env[0].value=http://proxy.example:3128",
     "image.digest=sha256:" + "0" * 64,
     "logLevel=DEBUG",
     "artifactStore=",
@@ -128,6 +132,8 @@ def test_what_the_chart_sets_is_what_the_operator_reads() -> None:
     changed = Settings.from_environment(environment(*EVERYTHING))
     assert (changed.namespaces, changed.workers, changed.log_level) == (("team-a", "team-b"), 3, "DEBUG")
     assert changed.defaults.artifact_store is None
+    assert (changed.pod_template.run_as_user, changed.pod_template.scratch_size) == (1000680000, "8Gi")
+    assert changed.pod_template.names_proxies
     token = "/etc/retune/prometheus/main/token"
     assert changed.servers == {
         "main": Server("https://prometheus.monitoring/prom", token, namespaces=("team-a", "team-b")),

@@ -12,6 +12,7 @@ from retune.api import FIELD_MANAGER
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
 from retune.contract.requests import JobRequest
+from retune.job_template import PodTemplate
 from retune.plan.actions import AcquireLease, CreateJob
 from retune.plan.observed import Container
 from retune.targets.deployment import Deployment
@@ -30,6 +31,9 @@ REQUESTS: dict[str, JobRequest] = {
 every_command = pytest.mark.parametrize("command", sorted(REQUESTS))
 
 
+NOTHING_MORE = PodTemplate()
+
+
 @dataclass(frozen=True)
 class Settings:
     """What Jobs need of the operator's settings."""
@@ -39,6 +43,7 @@ class Settings:
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
     records_key: str | None = None
+    pod_template: PodTemplate = NOTHING_MORE
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ NEEDED: dict[tuple[str, str], str] = {
     ("retune.dev", "modeloptimizations"): "get list watch patch",
     ("retune.dev", "modeloptimizations/status"): "patch",
     ("retune.dev", "modeloptimizations/finalizers"): "update",
-    ("retune.dev", "optimizationruns"): "get list watch create delete",
+    ("retune.dev", "optimizationruns"): "get list watch create patch delete",
     ("retune.dev", "optimizationruns/status"): "patch",
     ("batch", "jobs"): "get list watch create patch delete",
     ("", "pods"): "list watch",

@@ -126,6 +126,10 @@ class RealScene:
         body = {"apiVersion": APIS[plural].removeprefix("/apis/"), "kind": kind, "metadata": meta, "spec": spec}
         self._bench.create(plural, body, api=APIS[plural])
 
+    def leave_behind(self, plural: str) -> None:
+        """Do what the garbage collector does, which does not run here."""
+        self._bench.patch(self._path(plural), {"metadata": {"ownerReferences": None}})
+
     def finish_job(self) -> None:
         """Say in the status what a Job controller would."""
         conditions = [

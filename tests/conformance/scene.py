@@ -85,6 +85,9 @@ class Scene(Protocol):
     def take_name(self, plural: str) -> None:
         """Give the name of our Job or run to an object of another owner, in place of ours where there is one."""
 
+    def leave_behind(self, plural: str) -> None:
+        """Take its owner from our Job or run, as `kubectl delete --cascade=orphan` of the resource does."""
+
     def finish_job(self) -> None:
         """Let the Job end well."""
 
@@ -123,6 +126,8 @@ def attempt() -> OptimizationRunSpec:
 
 CREATE_JOB = CreateJob(JOB, samples.baseline_request(), cpu_limit=None)
 CREATE_RUN = CreateRun(RUN, attempt())
+CREATE_OTHER_JOB = CreateJob(JOB, samples.baseline_request().model_copy(update={"threads": 7}), cpu_limit=None)
+CREATE_OTHER_RUN = CreateRun(RUN, attempt().model_copy(update={"spec_hash": "4567"}))
 HOLD_JOB, RELEASE_JOB = HoldJob(JOB, held=True), HoldJob(JOB, held=False)
 RECORD_RUN = RecordRun(RUN, OptimizationRunStatus(outcome=Outcome.NO_GAIN, message="nothing better"))
 INJECT, GIVE_UP = InjectModel("server", "MODEL_URI", BUNDLE), InjectModel("server", "MODEL_URI", None)
@@ -156,6 +161,8 @@ VERBS = (
 """Every verb whose repetition changes nothing; events are told as often as they are emitted."""
 ON_CHILDREN = tuple(verb for verb in VERBS if verb.plural in {JOBS, RUNS})
 CREATING = tuple(verb for verb in ON_CHILDREN if not verb.before)
+OTHERWISE = (Verb(CREATE_OTHER_JOB, JOBS, before=(CREATE_JOB,)), Verb(CREATE_OTHER_RUN, RUNS, before=(CREATE_RUN,)))
+"""Creating what has the same name and asks for something else."""
 CHANGING = tuple(verb for verb in ON_CHILDREN if verb.before)
 
 

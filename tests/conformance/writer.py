@@ -28,6 +28,7 @@ from tests.conformance.scene import (
     CHANGING,
     CONFLICT,
     CREATE_JOB,
+    CREATE_OTHER_RUN,
     CREATE_RUN,
     CREATING,
     DELIVERED,
@@ -43,6 +44,7 @@ from tests.conformance.scene import (
     LEASES,
     NAMESPACE_GONE,
     NOT_FOUND,
+    OTHERWISE,
     RECORD_RUN,
     RELEASE_JOB,
     RESOURCE,
@@ -52,7 +54,6 @@ from tests.conformance.scene import (
     VERBS,
     Scene,
     Verb,
-    attempt,
     every,
     field,
     prepared,
@@ -133,6 +134,33 @@ class WriterConformance:
         await scene.look()
         assert await scene.carry_out(verb.action) == "NameConflict"
         assert scene.version(verb.plural) == theirs
+
+    @every(CREATING)
+    async def test_what_an_earlier_resource_left_behind_is_adopted(self, scene: Scene, verb: Verb) -> None:
+        """It has no owner and is what would have been created: nobody has to delete it by hand."""
+        await prepared(scene, verb.action)
+        scene.leave_behind(verb.plural)
+        seen = await scene.look()
+        assert (JOB in seen.jobs, RUN in seen.runs) == (False, False)
+        left = scene.version(verb.plural)
+        assert await scene.carry_out(verb.action) == DONE
+        assert scene.version(verb.plural) not in {None, left}
+        remembered = await scene.remember()
+        assert (JOB in remembered.jobs, RUN in remembered.runs) == (verb.plural == JOBS, verb.plural != JOBS)
+        assert remembered == await scene.look()
+        adopted = scene.version(verb.plural)
+        assert await scene.carry_out(verb.action) == DONE
+        assert scene.version(verb.plural) == adopted
+
+    @every(OTHERWISE)
+    async def test_what_was_left_behind_and_asks_for_something_else_is_refused(self, scene: Scene, verb: Verb) -> None:
+        """Its result would answer another question."""
+        await prepared(scene, *verb.before)
+        scene.leave_behind(verb.plural)
+        await scene.look()
+        left = scene.version(verb.plural)
+        assert await scene.carry_out(verb.action) == "NameConflict"
+        assert scene.version(verb.plural) == left
 
     @pytest.mark.parametrize("heard", [True, False])
     @every(CHANGING)
@@ -234,8 +262,7 @@ class WriterConformance:
     async def test_a_run_keeps_what_it_was_started_with(self, scene: Scene) -> None:
         """Created again with another spec, it is still the first."""
         await prepared(scene, CREATE_RUN)
-        other = CreateRun(RUN, attempt().model_copy(update={"spec_hash": "4567"}))
-        assert await scene.carry_out(other) == DONE
+        assert await scene.carry_out(CREATE_OTHER_RUN) == DONE
         assert (await scene.look()).runs[RUN].spec == CREATE_RUN.spec
 
     async def test_a_run_tells_what_was_recorded_last(self, scene: Scene) -> None:

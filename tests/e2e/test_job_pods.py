@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from retune.contract.requests import JobRequest
+from retune.job_template import PodTemplate
 from retune.plan.actions import CreateJob
 from retune.workloads import job_manifest
 from tests import samples
@@ -46,6 +47,9 @@ printf 'index %s' "${{JOB_COMPLETION_INDEX-none}}" > /dev/termination-log
 """
 
 
+NOTHING_MORE = PodTemplate()
+
+
 @dataclass(frozen=True)
 class Settings:
     """A small image with a shell, which the local cluster has for its own needs."""
@@ -55,6 +59,7 @@ class Settings:
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
     records_key: str | None = None
+    pod_template: PodTemplate = NOTHING_MORE
 
 
 @pytest.fixture(scope="module")

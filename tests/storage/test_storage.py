@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from optimizer_jobs.data import remote
 from optimizer_jobs.data.fetch import Fetched, fetch
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from optimizer_jobs.production.labels import join
@@ -14,6 +15,7 @@ from optimizer_jobs.production.layout import folder_of
 from optimizer_jobs.production.windows import Selection, read_window
 from retune.api.production import Labels, Production
 from retune.contract.exits import Exit
+from retune.contract.paths import PRIVATE_ADDRESSES_VARIABLE
 from retune.contract.results import Reason
 from tests.storage import servers
 from tests.storage.servers import Store
@@ -45,6 +47,12 @@ def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     with servers.gcs(tmp_path_factory.mktemp("gcs")) as store:
         store.put(NAME, CONTENT)
         yield store
+
+
+@pytest.fixture(autouse=True)
+def _private_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers are this machine's, which an installation has to allow."""
+    monkeypatch.setenv(PRIVATE_ADDRESSES_VARIABLE, "Allow")
 
 
 @pytest.fixture
@@ -162,6 +170,45 @@ def test_a_server_that_is_gone_is_tried_again(s3: Store, tmp_path: Path, monkeyp
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://localhost:1")
     error = refused(f"s3://{servers.BUCKET}/{NAME}", tmp_path)
     assert (error.reason, error.exit) == (Reason.SOURCE_UNREACHABLE, RETRY_EXIT)
+
+
+def test_a_private_server_is_refused_unless_the_installation_allows_it(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever server the Secret names is held to the same rules as that of an https:// URI."""
+    monkeypatch.setenv(PRIVATE_ADDRESSES_VARIABLE, "Refuse")
+    error = _not_opened(f"{bucket}/{NAME}", tmp_path)
+    assert (error.reason, error.exit) == (Reason.MODEL_FORBIDDEN, Exit.BAD_INPUT)
+    assert "private address" in error.message
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fd00:ec2::254]", "0xa9fea9fe", "100.100.100.200"])
+def test_the_machines_own_network_is_refused_always(
+    s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """Metadata services hand out the machine's credentials, and no server stands there."""
+    assert s3.port
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}/latest")
+    assert _not_opened(f"s3://{servers.BUCKET}/{NAME}", tmp_path).reason is Reason.MODEL_FORBIDDEN
+
+
+def test_a_server_that_moves_to_a_private_address_is_refused(
+    s3: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address that is connected to is checked, not only the one that the name had before."""
+    assert s3.port
+    monkeypatch.setattr(remote, "check_endpoint", lambda variable: None)
+    monkeypatch.setenv(PRIVATE_ADDRESSES_VARIABLE, "Refuse")
+    error = refused(f"s3://{servers.BUCKET}/{NAME}", tmp_path)
+    assert error.reason is Reason.MODEL_FORBIDDEN
+    assert "private address" in error.message
+
+
+def _not_opened(uri: str, into: Path) -> JobError:
+    with pytest.raises(JobError) as caught:
+        get(uri, into)
+    assert caught.value.object == uri
+    return caught.value
 
 
 def test_captured_requests_in_a_bucket_are_read(

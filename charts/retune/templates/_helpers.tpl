@@ -147,7 +147,7 @@ true
   verbs: [update]
 - apiGroups: [retune.dev]
   resources: [optimizationruns]
-  verbs: [get, list, watch, create, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [retune.dev]
   resources: [optimizationruns/status]
   verbs: [patch]

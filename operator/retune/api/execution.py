@@ -100,8 +100,8 @@ class Credentials(ApiModel):
     secret_name: ObjectName
     """Secret in the same namespace. These of its keys become environment variables of the Jobs that read such URIs, and
     no others: for s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION (or AWS_DEFAULT_REGION)
-    and AWS_ENDPOINT_URL; for gs:// GOOGLE_CREDENTIALS (JSON key of a service account); for https:// HTTPS_TOKEN and
-    HTTPS_HOST; for all of them CA_CERTIFICATES (PEM). The operator never reads it."""
+    and AWS_ENDPOINT_URL (or AWS_ENDPOINT_URL_S3); for gs:// GOOGLE_CREDENTIALS (JSON key of a service account); for
+    https:// HTTPS_TOKEN and HTTPS_HOST; for all of them CA_CERTIFICATES (PEM). The operator never reads it."""
 
 
 class Execution(ApiModel):
@@ -113,6 +113,12 @@ class Execution(ApiModel):
             (
                 _between("ttlAfterFinished", "10m", "720h"),
                 "execution.ttlAfterFinished must lie between 10m, so that results are read before they go, and 720h",
+            ),
+            (
+                "!has(self.scratchSize) || !isQuantity(self.scratchSize)"
+                " || (quantity(self.scratchSize).compareTo(quantity('64Mi')) >= 0"
+                " && quantity(self.scratchSize).compareTo(quantity('1Ti')) <= 0)",
+                "execution.scratchSize must lie between 64Mi and 1Ti",
             ),
         )
     )
@@ -127,6 +133,9 @@ class Execution(ApiModel):
     resources: Resources = Resources()
     """Resources of the Jobs. Those that measure, baseline and judge, always run under the serving container's CPU
     limit; the others do where limits.cpu is left out."""
+    scratch_size: Memory | None = None
+    """Size of the scratch folder of the Jobs, such as "16Gi", in which files are copied, converted and trained; a model
+    needs about three times its size. Defaults to the operator's setting."""
     node_selector: dict[str, Annotated[str, Field(max_length=63)]] = Field(default={}, max_length=16)
     """Nodes for the Jobs; defaults to the target's own selector, so that they measure where the model serves."""
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16, json_schema_extra=ATOMIC)

@@ -72,9 +72,20 @@ class Parameter(ApiModel):
 
 Parameters = tuple[Parameter, ...]
 
+_COMMAND_LIMIT = 64 << 10
+
 
 class TrainingContainer(ApiModel):
     """A container of your own that trains the model, one trial at a time."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                f"self.command.map(part, size(part)).sum() <= {_COMMAND_LIMIT}",
+                f"container.command has at most {_COMMAND_LIMIT} characters altogether: put programs into the image",
+            )
+        )
+    )
 
     image: str = Field(min_length=1, max_length=512)
     """Image of the container. It needs /bin/sh with mv, rm, sleep and cat. It runs as another user than root, without

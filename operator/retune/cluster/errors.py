@@ -56,7 +56,7 @@ class Refused(ApiError):  # noqa: N818
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-        """Forbidden, QuotaExceeded, AdmissionDenied, FieldConflict or Invalid."""
+        """Forbidden, QuotaExceeded, AdmissionDenied, FieldConflict, NameConflict, RequestTooLong or Invalid."""
         self.message = message
 
 

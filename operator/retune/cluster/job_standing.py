@@ -1,6 +1,8 @@
 """How a Job stands: its own conditions, together with what its pods and its events say."""
 
+import re
 from collections.abc import Iterable
+from datetime import datetime
 
 from pydantic import ValidationError
 
@@ -8,11 +10,24 @@ from retune.api.base import Json
 from retune.cluster.parse import EPOCH, JobFacts, PodFacts, line, time_of
 from retune.contract.results import JobResult, parse_result
 from retune.kubelet import IMAGE_PULL_FAILED
-from retune.plan.observed import Job, JobPhase, Trouble
+from retune.plan.observed import OBJECT_MISSING, Job, JobPhase, Trouble
 
 _NOT_CREATED = "FailedCreate"
 _OBSTACLES = frozenset({_NOT_CREATED, "FailedMount", "FailedAttachVolume"})
 """Reasons of events that explain why a Job does not start."""
+_KINDS = {
+    "persistentvolumeclaim": "PersistentVolumeClaim",
+    "secret": "Secret",
+    "configmap": "ConfigMap",
+    "serviceaccount": "ServiceAccount",
+    "runtimeclass": "RuntimeClass",
+    "priorityclass": "PriorityClass",
+}
+"""What a pod may need that others have to create, as Kubernetes' own sentences call it in lower case."""
+_ABSENT = re.compile(rf'\b(?P<kind>{"|".join(_KINDS)})s? "(?P<name>[^"]+)" not found', re.IGNORECASE)
+_NO_PRIORITY_CLASS = re.compile(r"no (?P<kind>PriorityClass) with name (?P<name>\S+) was found")
+_OF_THE_CLUSTER = frozenset({"RuntimeClass", "PriorityClass"})
+"""Kinds of no namespace."""
 
 
 def observed_job(facts: JobFacts, pods: Iterable[PodFacts], *, obstacle: Trouble | None = None) -> Job:
@@ -96,11 +111,12 @@ def _hindrance(facts: JobFacts, pods: list[PodFacts]) -> Trouble | None:
 def _pod_trouble(pod: PodFacts) -> Trouble | None:
     if pod.unschedulable:
         message, since = pod.unschedulable
-        return Trouble("Unschedulable", f"pod {pod.name}: {message}", since)
+        return _missing(pod.name, message, since) or Trouble("Unschedulable", f"pod {pod.name}: {message}", since)
     if pod.waiting:
         kubelets_reason, message = pod.waiting
         reason = "ImagePullFailed" if kubelets_reason in IMAGE_PULL_FAILED else "ContainerFailed"
-        return Trouble(reason, f"pod {pod.name}: {kubelets_reason}: {message}", pod.started)
+        words = f"pod {pod.name}: {kubelets_reason}: {message}"
+        return _missing(pod.name, message, pod.started) or Trouble(reason, words, pod.started)
     if pod.beside and pod.ended:
         words = f"pod {pod.name} has done its work, but container {pod.beside} beside it runs on: have it not injected"
         return Trouble("SidecarRunsOn", f"{words} into pods of Jobs, or as a native sidecar", pod.ended.at)
@@ -114,16 +130,33 @@ def obstacle_in(events: Iterable[Json]) -> Trouble | None:
     if newest is None:
         return None
     message, since = line(newest.get("message")), time_of(newest.get("firstTimestamp"))
-    if newest["reason"] != _NOT_CREATED:
-        pod = (newest.get("involvedObject") or {}).get("name")
+    pod = (newest.get("involvedObject") or {}).get("name") if newest["reason"] != _NOT_CREATED else None
+    if missing := _missing(pod, message, since):
+        return missing
+    if pod is not None:
         return Trouble("VolumeNotMounted", f"pod {pod}: {message}{_cure_of(message)}", since)
     return Trouble("QuotaExceeded" if "exceeded quota" in message else "AdmissionDenied", message, since)
+
+
+def _missing(pod: str | None, message: str, since: datetime) -> Trouble | None:
+    """Return what a pod waits for that somebody has to create, if Kubernetes' own sentence says so.
+
+    Args:
+        pod: Name of the pod; None where it could not even be created.
+        message: What the scheduler, the kubelet or the API server says.
+        since: When it was first said.
+    """
+    absent = _ABSENT.search(message) or _NO_PRIORITY_CLASS.search(message)
+    if absent is None:
+        return None
+    kind, whose = _KINDS[absent["kind"].lower()], f"pod {pod}: " if pod else "its pods cannot be created: "
+    place = "" if kind in _OF_THE_CLUSTER else " in this namespace"
+    words = f"{whose}{kind} {absent['name']} does not exist{place}: create it, or correct its name."
+    return Trouble(OBJECT_MISSING, words, since)
 
 
 def _cure_of(message: str) -> str:
     """Return what to do about a volume, as a sentence after another."""
     if "Multi-Attach" in message or "already" in message:
         return ". The claim is in use on another node: take a ReadWriteMany claim, or keep its users on one node."
-    if "not found" in message:
-        return ". Create the claim in this namespace, or correct its name."
     return ""

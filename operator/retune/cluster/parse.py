@@ -223,7 +223,7 @@ def trimmed_deployment(raw: Json) -> bytes:
             "managedFields": _env_owners(meta.get("managedFields") or ()),
         },
         "spec": {
-            **_picked(spec, "replicas", "selector", "paused"),
+            **_picked(spec, "replicas", "selector", "strategy", "paused"),
             "template": {"spec": _trimmed_pod(spec["template"]["spec"])},
         },
         "status": {
@@ -239,7 +239,9 @@ def trimmed_deployment(raw: Json) -> bytes:
 
 def _trimmed_pod(pod_spec: Json) -> Json:
     containers = [_picked(container, "name", "env", "resources") for container in pod_spec["containers"]]
-    return _picked(pod_spec, "nodeSelector", "tolerations") | {"containers": containers}
+    claims = [_picked(volume, "persistentVolumeClaim") for volume in pod_spec.get("volumes") or ()]
+    trimmed = _picked(pod_spec, "nodeSelector", "tolerations") | {"containers": containers}
+    return trimmed | ({"volumes": [claim for claim in claims if claim]} if any(claims) else {})
 
 
 def _picked(source: Mapping[str, Any], *names: str) -> Json:

@@ -1,7 +1,8 @@
 """Every write of the operator, one method a verb, each safe to repeat: what is done already counts as done.
 
 What the server answers goes into the cache at once, so that the next decision knows of it before any watch does.
-An object that exists already belongs to the resource only if its owner's UID says so; its name proves nothing.
+An object that exists already belongs to the resource only if its owner's UID says so; its name proves nothing. One
+without an owner is adopted where it is what would have been created in its place.
 """
 
 import time
@@ -15,6 +16,7 @@ from retune.api.status import ModelOptimizationStatus
 from retune.cluster.cache import Cache
 from retune.cluster.client import APPLY_PATCH, MERGE_PATCH, Client, Request
 from retune.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, Refused, Transient
+from retune.cluster.heritage import is_left_behind
 from retune.cluster.kinds import DEPLOYMENTS, EVENTS, JOBS, LEASES, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, Kind
 from retune.cluster.parse import owner
 from retune.plan.actions import (
@@ -32,7 +34,7 @@ from retune.plan.actions import (
 from retune.plan.guards.deletion import FINALIZER
 from retune.plan.observed import Target
 from retune.targets import kind_of
-from retune.workloads import job_manifest, lease_manifest, lease_name, run_manifest
+from retune.workloads import job_manifest, lease_manifest, lease_name, run_manifest, too_long
 from retune.workloads.jobs import JobSettings
 from retune.workloads.labels import HELD
 
@@ -118,7 +120,9 @@ class Writer:
         return bool(holder["metadata"]["uid"] == uid)
 
     async def create_job(self, resource: ModelOptimization, action: CreateJob, *, target: Target | None) -> None:
-        """Create a Job; raises Refused (NameConflict) when its name belongs to someone else."""
+        """Create a Job; raises Refused: NameConflict, RequestTooLong, or the server's own reason."""
+        if fault := too_long(action.request):
+            raise Refused("RequestTooLong", fault)
         manifest = job_manifest(action, resource=resource, target=target, settings=self._settings)
         await self._create(JOBS, resource, manifest)
 
@@ -133,9 +137,19 @@ class Writer:
         except AlreadyExists:
             raw = await self._existing(kind, namespace, name)
             if owner(raw) != resource.metadata.uid:
-                text = f"{kind.name} {name} belongs to something else: delete it, or rename this resource"
-                raise Refused("NameConflict", text) from None
+                raw = await self._adopt(kind, manifest, raw)
         self._cache.put(kind, raw)
+
+    async def _adopt(self, kind: Kind, manifest: Json, raw: Json) -> Json:
+        """Become the owner of what a resource of this name left behind; raises Refused (NameConflict) for all else."""
+        meta = raw["metadata"]
+        if not is_left_behind(raw, manifest):
+            text = f"{kind.name} {meta['name']} belongs to something else: delete it, or rename this resource"
+            raise Refused("NameConflict", text) from None
+        owners = [*(meta.get("ownerReferences") or ()), *manifest["metadata"]["ownerReferences"]]
+        body = {"metadata": {"resourceVersion": meta["resourceVersion"], "ownerReferences": owners}}
+        path = kind.path(meta["namespace"], meta["name"])
+        return await self._client.call(Request("PATCH", path, body=body, content_type=MERGE_PATCH))
 
     async def _existing(self, kind: Kind, namespace: str, name: str) -> Json:
         try:

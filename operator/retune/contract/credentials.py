@@ -16,6 +16,7 @@ CREDENTIAL_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
         "AWS_REGION",
         "AWS_DEFAULT_REGION",
         "AWS_ENDPOINT_URL",
+        "AWS_ENDPOINT_URL_S3",
         *_TRUST,
     ),
     "gs": ("GOOGLE_CREDENTIALS", *_TRUST),

@@ -37,6 +37,20 @@ STUDY_SEAL_VARIABLE = "RETUNE_STUDY_SEAL"
 """Environment variable with the key by which the workers of a search seal their trials. The judge of that run gets it
 too; its own verdict has another key."""
 
+CREDENTIALS_VARIABLE = "RETUNE_CREDENTIALS_SECRET"
+"""Environment variable with the name of the Secret that a Job's credentials come from, so that it can say that the
+Secret is missing."""
+
+AUTHORITIES_VARIABLE = "RETUNE_CA_CERTIFICATES"
+"""Environment variable with certificates, as PEM text, that the administrator lets every Job trust besides the usual
+ones and those of its own Secret."""
+
+SCRATCH_VARIABLE = "RETUNE_SCRATCH_BYTES"
+"""Environment variable with the size of the scratch folder in bytes; a pod that fills more of it is evicted."""
+
+PROXIES_VARIABLE = "RETUNE_PROXIES"
+"""Environment variable that is `Trust` where the administrator has named proxies in HTTPS_PROXY and its like."""
+
 SCRATCH_DIR = "/tmp"  # noqa: S108 - a size-limited emptyDir of the Job's own
 """The only writable folder besides the store."""
 

@@ -220,6 +220,10 @@ def parse_request(payload: str | bytes) -> AnyRequest:
     return _ADAPTER.validate_json(payload, extra="forbid")
 
 
+REQUEST_LIMIT = 224 << 10
+"""Bytes that a request may have: it is an annotation of a pod, and all annotations of one have 256 KiB together."""
+
+
 def encode_request(request: AnyRequest) -> str:
     """Return the request as JSON, without what is at its default."""
     document = request.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)

@@ -43,8 +43,14 @@ class Target:
     """Pods wanted."""
     progress: str
     """Progress in words, such as `1 of 2 new pods available`."""
+    outage: str | None = None
+    """Why no pod may answer while a new version takes the place of the old one, and what to change; None if some do."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, object], ...] = ()
+    claims: frozenset[str] = frozenset()
+    """Volume claims that its pods mount."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Labels by which its pods are selected."""
 
     def container(self, wanted: str | None) -> Container | None:
         """Return the container of that name, or the only one when none is named; None when no single one fits."""
@@ -83,12 +89,17 @@ class JobPhase(StrEnum):
     FAILED = "Failed"
 
 
+OBJECT_MISSING = "ObjectMissing"
+"""Reason of a Trouble: the pod needs a claim, a Secret or the like that somebody has to create."""
+
+
 @dataclass(frozen=True)
 class Trouble:
     """What keeps a Job's pod from doing its work, or has ended it."""
 
     reason: str
-    """ImagePullFailed, Unschedulable, OutOfMemory, ContainerFailed, QuotaExceeded, DeadlineExceeded, Evicted."""
+    """ObjectMissing, ImagePullFailed, Unschedulable, VolumeNotMounted, OutOfMemory, ContainerFailed, QuotaExceeded,
+    AdmissionDenied, SidecarRunsOn, DeadlineExceeded, Evicted."""
     message: str
     since: datetime
 
@@ -120,7 +131,16 @@ class Verb(StrEnum):
 
 
 REFUSALS = frozenset(
-    {"HeldByAnother", "FieldConflict", "Forbidden", "QuotaExceeded", "AdmissionDenied", "NameConflict", "Invalid"}
+    {
+        "HeldByAnother",
+        "FieldConflict",
+        "Forbidden",
+        "QuotaExceeded",
+        "AdmissionDenied",
+        "NameConflict",
+        "RequestTooLong",
+        "Invalid",
+    }
 )
 """The reasons a refusal can have."""
 

@@ -1,7 +1,8 @@
 """A Deployment as target: its pods read the model's URI from an environment variable, which is the field we own."""
 
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from retune.api import FIELD_MANAGER
@@ -36,8 +37,11 @@ class Deployment:
             available=status.get("availableReplicas", 0),
             wanted=wanted,
             progress=_progress(raw, wanted),
+            outage=_outage(raw["spec"].get("strategy", {}), wanted),
             node_selector=pod.get("nodeSelector", {}),
             tolerations=tuple(pod.get("tolerations", ())),
+            claims=_claims(pod),
+            labels=raw["spec"]["selector"].get("matchLabels", {}),
         )
 
     def apply_body(self, *, name: str, uid: str, container: str, variable: str, value: str | None) -> Json:
@@ -88,6 +92,11 @@ def _container(container: Json, raw: Json, variable: str) -> Container:
         manager=_manager(raw["metadata"].get("managedFields", ()), container["name"], variable),
         cpu_limit=_cpu_limit(container.get("resources", {})),
     )
+
+
+def _claims(pod: Json) -> frozenset[str]:
+    claims = (volume.get("persistentVolumeClaim") for volume in pod.get("volumes", ()))
+    return frozenset(claim["claimName"] for claim in claims if claim)
 
 
 def _cpu_limit(resources: Json) -> float | None:
@@ -146,6 +155,25 @@ def _progress(raw: Json, wanted: int) -> str:
     if available - old < wanted:
         return f"{max(0, available - old)} of {wanted} new pods available" + _hindrance(raw)
     return f"{old} old pods still ending" if old > 0 else f"{available} of {wanted} pods available"
+
+
+def _outage(strategy: Json, wanted: int) -> str | None:
+    """Return why no pod may answer while the pods are replaced, or None where enough of them stay."""
+    if strategy.get("type") == "Recreate":
+        return "its strategy is Recreate, which ends all pods before new ones start: take RollingUpdate"
+    limits = strategy.get("rollingUpdate") or {}
+    unavailable = _share(limits.get("maxUnavailable", "25%"), wanted, math.floor)
+    if _share(limits.get("maxSurge", "25%"), wanted, math.ceil) == 0:
+        unavailable = max(1, unavailable)  # as its controller does, which could else replace nothing
+    if unavailable < wanted or wanted == 0:
+        return None
+    pods = "its only pod" if wanted == 1 else f"all {wanted} pods"
+    return f"its strategy may end {pods} before a new one is ready: raise replicas, or set maxUnavailable to 0"
+
+
+def _share(amount: int | str, wanted: int, rounded: Callable[[float], int]) -> int:
+    """Return a number of pods that is given as such, or as a percentage of those wanted."""
+    return rounded(int(amount.rstrip("%")) * wanted / 100) if isinstance(amount, str) else amount
 
 
 def _hindrance(raw: Json) -> str:

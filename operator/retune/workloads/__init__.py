@@ -3,7 +3,7 @@
 Nothing here reads the cluster, the clock or the environment.
 """
 
-from retune.workloads.jobs import job_manifest
+from retune.workloads.jobs import job_manifest, too_long
 from retune.workloads.records import lease_manifest, lease_name, run_manifest
 
-__all__ = ["job_manifest", "lease_manifest", "lease_name", "run_manifest"]
+__all__ = ["job_manifest", "lease_manifest", "lease_name", "run_manifest", "too_long"]

@@ -3,33 +3,48 @@
 A user chooses resources, nodes and queue, never anything else of the pod: the operator creates it with its own rights.
 """
 
+import json
 import math
 from typing import Protocol
 
 from retune.api.base import Json, seconds
 from retune.api.execution import Credentials, Execution
 from retune.api.objects import ModelOptimization
+from retune.api.quantities import memory_bytes
 from retune.contract.credentials import CREDENTIAL_KEYS
 from retune.contract.exits import Exit
 from retune.contract.paths import (
+    AUTHORITIES_VARIABLE,
+    CREDENTIALS_VARIABLE,
     JOB_CONTAINER,
     METRICS_PORT,
     PRIVATE_ADDRESSES_VARIABLE,
+    PROXIES_VARIABLE,
     REQUEST_ANNOTATION,
     REQUEST_FILE,
     RESULT_FILE,
     SCRATCH_DIR,
+    SCRATCH_VARIABLE,
 )
-from retune.contract.requests import CheckRequest, JobRequest, VerifyRequest, encode_request
+from retune.contract.requests import REQUEST_LIMIT, CheckRequest, JobRequest, VerifyRequest, encode_request
 from retune.contract.training import EXCHANGE_DIR, EXCHANGE_VARIABLE
+from retune.job_template import PodTemplate
 from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
 from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
-from retune.workloads.resources import container_resources
+from retune.workloads.placement import affinity, store_label
+from retune.workloads.resources import container_resources, node_storage
 from retune.workloads.seals import seals
-from retune.workloads.security import CONTAINER_SECURITY, POD_SECURITY
+from retune.workloads.security import CONTAINER_SECURITY, pod_security
 from retune.workloads.training import EXCHANGE_MOUNT, training_container, training_of, training_volumes
-from retune.workloads.volumes import claims_of, preparing_container, remote_schemes, volume_mounts, volumes
+from retune.workloads.volumes import (
+    claims_of,
+    preparing_container,
+    remote_schemes,
+    store_claim_of,
+    volume_mounts,
+    volumes,
+)
 
 _NO_SIDECARS = {
     "sidecar.istio.io/inject": "false",
@@ -41,7 +56,6 @@ _NO_SIDECARS = {
 """Annotations by which pods ask meshes for no proxy beside them: where one runs on, the Job never ends."""
 _MESH_LABELS = {name: _NO_SIDECARS[name] for name in ("sidecar.istio.io/inject", "kuma.io/sidecar-injection")}
 """The same as labels, which newer releases of these meshes read."""
-_SCRATCH_LIMIT = "4Gi"
 _KILLED = 137
 """Exit code of a process that was killed, as it is when its container has too little memory."""
 _LEAST_ASKING_SECONDS = 300.0
@@ -84,6 +98,10 @@ class JobSettings(Protocol):
     def records_key(self) -> str | None:
         """The administrator's own part of the keys that records in stores are sealed by; None where there is none."""
 
+    @property
+    def pod_template(self) -> PodTemplate:
+        """What the administrator gives every Job's pod."""
+
 
 def job_manifest(
     action: CreateJob, *, resource: ModelOptimization, target: Target | None, settings: JobSettings
@@ -97,8 +115,9 @@ def job_manifest(
             measurements are made where the model serves.
         settings: Images and policies of the operator.
     """
-    command = action.request.command
+    command, template = action.request.command, settings.pod_template
     execution = resource.spec.execution
+    own_labels = labels(resource, command=command) | _MESH_LABELS | store_label(store_claim_of(action.request))
     head = metadata(resource, action.name, command=command)
     spec = _completions(action) | {
         "backoffLimit": execution.backoff_limit,
@@ -107,8 +126,10 @@ def job_manifest(
         "ttlSecondsAfterFinished": _kept_seconds(action, execution),
         "template": {
             "metadata": {
-                "labels": labels(resource, command=command) | _MESH_LABELS,
-                "annotations": _NO_SIDECARS | {REQUEST_ANNOTATION: encode_request(action.request)},
+                "labels": template.labels | own_labels,
+                "annotations": template.annotations
+                | _NO_SIDECARS
+                | {REQUEST_ANNOTATION: encode_request(action.request)},
             },
             "spec": _pod(action, resource, target=target, settings=settings),
         },
@@ -117,6 +138,20 @@ def job_manifest(
         head["labels"] |= {KUEUE_QUEUE: execution.queue_name}
         spec["suspend"] = True
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": head, "spec": spec}
+
+
+def too_long(request: JobRequest) -> str | None:
+    """Return why a request has no room in the annotation that carries it, and what to shorten; None where it has."""
+    size = len(encode_request(request).encode())
+    if size <= REQUEST_LIMIT:
+        return None
+    document = request.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    parts = {name: len(json.dumps(part, ensure_ascii=False).encode()) for name, part in document.items()}
+    longest = max(parts, key=lambda name: parts[name])
+    return (
+        f"what the Job is to do takes {size} bytes, and there is room for {REQUEST_LIMIT}: shorten spec.{longest}, "
+        f"which takes {parts[longest]} of them"
+    )
 
 
 def _kept_seconds(action: CreateJob, execution: Execution) -> int:
@@ -165,16 +200,17 @@ def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | Non
         tolerations = [dict(toleration) for toleration in target.tolerations]
     training = training_of(action.request)
     before = _init_containers(action, settings)
+    near = affinity(settings.pod_template, claim=store_claim_of(action.request), target=target)
     return (
         {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "securityContext": POD_SECURITY,
+            "securityContext": pod_security(settings.pod_template),
             "containers": [_container(action, resource, settings)],
             "volumes": [
                 _request_volume(),
-                _scratch_volume(),
+                {"name": "scratch", "emptyDir": {"sizeLimit": _scratch_size(execution, settings)}},
                 *volumes(claims_of(action.request)),
                 *(training_volumes() if training else []),
             ],
@@ -182,6 +218,8 @@ def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | Non
         | ({"initContainers": before} if before else {})
         | ({"nodeSelector": selector} if selector else {})
         | ({"tolerations": tolerations} if tolerations else {})
+        | ({"affinity": near} if near else {})
+        | settings.pod_template.pod_fields
     )
 
 
@@ -201,7 +239,11 @@ def _container(action: CreateJob, resource: ModelOptimization, settings: JobSett
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python", "-m", "optimizer_jobs", "--request", REQUEST_FILE],
         "env": _environment(action, resource, settings),
-        "resources": container_resources(action, execution.resources),
+        "resources": container_resources(
+            action,
+            execution.resources,
+            storage=node_storage(settings.pod_template.ephemeral_storage, scratch=_scratch_size(execution, settings)),
+        ),
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePath": RESULT_FILE,
         "terminationMessagePolicy": "File",
@@ -235,7 +277,8 @@ def _credentials(credentials: Credentials, request: JobRequest) -> list[Json]:
     """
     keys = dict.fromkeys(key for scheme in sorted(remote_schemes(request)) for key in CREDENTIAL_KEYS[scheme])
     secret = {"name": credentials.secret_name, "optional": True}
-    return [{"name": key, "valueFrom": {"secretKeyRef": secret | {"key": key}}} for key in keys]
+    named = [{"name": CREDENTIALS_VARIABLE, "value": credentials.secret_name}] if keys else []
+    return [*named, *({"name": key, "valueFrom": {"secretKeyRef": secret | {"key": key}}} for key in keys)]
 
 
 def _environment(action: CreateJob, resource: ModelOptimization, settings: JobSettings) -> list[Json]:
@@ -243,17 +286,23 @@ def _environment(action: CreateJob, resource: ModelOptimization, settings: JobSe
 
     Numerical libraries get the threads of the serving container, never the node's cores.
     """
-    threads = getattr(action.request, "threads", 1)
+    threads, template = getattr(action.request, "threads", 1), settings.pod_template
     values = _ENVIRONMENT | dict.fromkeys(_THREADS, str(threads))
     values[PRIVATE_ADDRESSES_VARIABLE] = settings.private_addresses
+    values[PROXIES_VARIABLE] = "Trust" if template.names_proxies else "Ignore"
+    values[SCRATCH_VARIABLE] = str(int(memory_bytes(_scratch_size(resource.spec.execution, settings))))
     values |= seals(action.request, uid=resource.metadata.uid, key=settings.records_key)
-    return [{"name": name, "value": value} for name, value in values.items()]
+    given = [variable.to_dict() for variable in template.env]
+    if template.ca_certificates:
+        key = {"name": template.ca_certificates.name, "key": template.ca_certificates.key}
+        given.append({"name": AUTHORITIES_VARIABLE, "valueFrom": {"configMapKeyRef": key}})
+    return [*({"name": name, "value": value} for name, value in values.items()), *given]
+
+
+def _scratch_size(execution: Execution, settings: JobSettings) -> str:
+    return execution.scratch_size or settings.pod_template.scratch_size
 
 
 def _request_volume() -> Json:
     field = {"fieldPath": f"metadata.annotations['{REQUEST_ANNOTATION}']"}
     return {"name": "request", "downwardAPI": {"items": [{"path": _REQUEST_NAME, "fieldRef": field}]}}
-
-
-def _scratch_volume() -> Json:
-    return {"name": "scratch", "emptyDir": {"sizeLimit": _SCRATCH_LIMIT}}

@@ -1,5 +1,6 @@
 """Labels, annotations and owner references of everything that the operator creates, so that it is found and removed."""
 
+import hashlib
 from typing import Final
 
 from retune.api import API_VERSION
@@ -9,15 +10,26 @@ from retune.api.objects import ModelOptimization
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 RESOURCE: Final = "retune.dev/resource"
 COMMAND: Final = "retune.dev/command"
+STORE: Final = "retune.dev/store"
+"""Label of a pod with the volume claim of its store, so that others that mount the claim are put beside it."""
 HELD: Final = "retune.dev/held"
 """Annotation of a Job that the operator suspended, as opposed to one that waits in a queue."""
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+
+_VALUE_LIMIT = 63
 
 
 def labels(resource: ModelOptimization, *, command: str | None = None) -> dict[str, str]:
     """Return the labels of an object that belongs to `resource`."""
     common = {MANAGED_BY: "retune", RESOURCE: resource.metadata.name}
     return common | ({COMMAND: command} if command else {})
+
+
+def label_value(text: str) -> str:
+    """Return a text as a label's value: one that is too long is cut, and told from others by its hash."""
+    if len(text) <= _VALUE_LIMIT:
+        return text
+    return f"{text[: _VALUE_LIMIT - 9].rstrip('.-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def metadata(resource: ModelOptimization, name: str, *, command: str | None = None) -> Json:

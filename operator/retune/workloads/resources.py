@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from retune.api.base import Json
 from retune.api.execution import Resources
 from retune.api.quantities import cores, memory_bytes
+from retune.job_template import Storage
 from retune.plan.actions import CreateJob
 
 _MEASURING = frozenset({"baseline", "judge"})
@@ -28,6 +29,7 @@ _WORK = _Default(cpu_request=1.0, cpu_limit=1.0, memory_request="1Gi", memory_li
 _TRAIN = _Default(cpu_request=1.0, cpu_limit=1.0, memory_request="1Gi", memory_limit="4Gi")
 _CHECK = _Default(cpu_request=0.25, cpu_limit=1.0, memory_request="512Mi", memory_limit="2Gi")
 _ASK = _Default(cpu_request=0.1, cpu_limit=1.0, memory_request="256Mi", memory_limit="1Gi")
+_EPHEMERAL, _STORAGE_REQUEST = "ephemeral-storage", "1Gi"
 _DEFAULTS = {
     "baseline": _TRAIN,
     "gather": _WORK,
@@ -38,15 +40,32 @@ _DEFAULTS = {
 }
 
 
-def container_resources(action: CreateJob, spec: Resources) -> Json:
-    """Return requests and limits of the Job's container; a request never exceeds its limit."""
+def container_resources(action: CreateJob, spec: Resources, *, storage: Json) -> Json:
+    """Return requests and limits of the Job's container; a request never exceeds its limit.
+
+    Args:
+        action: The Job.
+        spec: What the resource says.
+        storage: Requests and limits of the node's storage, as `node_storage` returns them.
+    """
     default = _DEFAULTS[action.request.command]
     cpu_request, cpu_limit = _cpu(action, spec, default)
     memory_request, memory_limit = _memory(spec, default)
     return {
-        "requests": {"cpu": format_cores(cpu_request), "memory": memory_request},
-        "limits": {"cpu": format_cores(cpu_limit), "memory": memory_limit},
+        "requests": {"cpu": format_cores(cpu_request), "memory": memory_request} | storage["requests"],
+        "limits": {"cpu": format_cores(cpu_limit), "memory": memory_limit} | storage["limits"],
     }
+
+
+def node_storage(storage: Storage, *, scratch: str) -> Json:
+    """Return requests and limits of the node's storage, where the scratch folder lies.
+
+    Without a request, a node with a full disk would be as good as any; what nobody has set fits a small model.
+    """
+    most = min(storage.limit or scratch, scratch, key=memory_bytes)
+    request = storage.request or min(_STORAGE_REQUEST, most, key=memory_bytes)
+    limits = {_EPHEMERAL: storage.limit} if storage.limit else {}
+    return {"requests": {_EPHEMERAL: request}, "limits": limits}
 
 
 def _cpu(action: CreateJob, spec: Resources, default: _Default) -> tuple[float, float]:

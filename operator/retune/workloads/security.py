@@ -3,19 +3,20 @@
 from typing import Final
 
 from retune.api.base import Json
+from retune.job_template import PodTemplate
 
-_USER: Final = 65532
-
-POD_SECURITY: Final[Json] = {
-    "runAsNonRoot": True,
-    "runAsUser": _USER,
-    "runAsGroup": _USER,
-    "fsGroup": _USER,
-    "fsGroupChangePolicy": "OnRootMismatch",
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
+_POD: Final[Json] = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 CONTAINER_SECURITY: Final[Json] = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
     "capabilities": {"drop": ["ALL"]},
 }
+
+
+def pod_security(template: PodTemplate) -> Json:
+    """Return the security context of a Job's pod."""
+    return _POD | template.security
+
+
+POD_SECURITY: Final[Json] = pod_security(PodTemplate())
+"""The same for pods that people create themselves, who know nothing of the administrator's template."""

@@ -61,6 +61,11 @@ def claims_of(request: JobRequest) -> tuple[Claim, ...]:
     )
 
 
+def store_claim_of(request: JobRequest) -> str | None:
+    """Return the volume claim of the store that the Job works on; None where it is on none."""
+    return claim_of(request.bundle.uri if isinstance(request, VerifyRequest) else request.store)
+
+
 def _outermost(uris: Iterable[str]) -> list[str]:
     """Return the folders on claims among these, without those that lie in another one."""
     folders = sorted({uri for uri in uris if claim_of(uri)})

@@ -10,6 +10,7 @@ import pytest
 
 from optimizer_jobs.data.fetch import fetch, file_digest
 from optimizer_jobs.errors import JobError
+from retune.contract.paths import SCRATCH_VARIABLE
 from retune.contract.results import Reason
 from tests.unit.jobs.conftest import Claims
 from tests.unit.jobs.faults import mounted_tmpfs
@@ -129,3 +130,21 @@ def test_a_full_scratch_volume_is_told_from_a_full_store(claims: Claims, tmp_pat
         assert not list(scratch.iterdir())
     assert caught.value.reason is Reason.MODEL_TOO_LARGE
     assert "scratch" in caught.value.message
+
+
+def test_a_model_that_the_scratch_folder_cannot_hold_is_refused_before_it_is_copied(
+    claims: Claims, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is copied, converted and copied again; a pod that fills its scratch folder is evicted without a word."""
+    size = (claims.root / "digits" / "mlp.onnx").stat().st_size
+    monkeypatch.setenv(SCRATCH_VARIABLE, str(3 * size - 1))
+    with pytest.raises(JobError) as caught:
+        fetch("pvc://digits/mlp.onnx", limit_bytes=LIMIT, into=tmp_path / "in", what="Model")
+    assert caught.value.reason is Reason.MODEL_TOO_LARGE
+    assert "spec.execution.scratchSize to 1Gi" in caught.value.next_step
+    assert not list((tmp_path / "in").iterdir())
+    monkeypatch.setenv(SCRATCH_VARIABLE, str(3 * size))
+    fetch("pvc://digits/mlp.onnx", limit_bytes=LIMIT, into=tmp_path / "in", what="Model")
+    with pytest.raises(JobError):  # a second file beside it, as weights have, counts with it
+        fetch("pvc://digits/mlp.onnx", limit_bytes=LIMIT, into=tmp_path / "in", what="Model")
+    assert fetch("pvc://digits/mlp.onnx", limit_bytes=LIMIT, into=tmp_path / "data", what="Data").size == size

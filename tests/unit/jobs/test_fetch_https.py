@@ -10,7 +10,7 @@ from optimizer_jobs.data.addresses import RefusedError, check_address
 from optimizer_jobs.data.fetch import Fetched, fetch
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from retune.contract.exits import Exit
-from retune.contract.paths import PRIVATE_ADDRESSES_VARIABLE
+from retune.contract.paths import CREDENTIALS_VARIABLE, PRIVATE_ADDRESSES_VARIABLE
 from retune.contract.results import Reason
 from tests.unit.jobs.web_for_tests import Site, serving
 
@@ -111,6 +111,26 @@ def test_a_token_goes_to_its_host_only(site: Site, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("HTTPS_HOST", f"localhost:{site.port}")
     get(site.uri("/models/model.onnx"), tmp_path)
     assert site.asked[-1][2]["Authorization"] == "Bearer s3cret"
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs", "https"])
+def test_a_missing_secret_is_named_before_any_server_is_asked(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong is the Secret; a host that cannot be resolved or a file that is not public is only what follows."""
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL", "AWS_REGION", "CA_CERTIFICATES", "HTTPS_TOKEN"):
+        monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv(CREDENTIALS_VARIABLE, "bucket-keys")
+    error = refused(f"{scheme}://models.invalid/digits/model.onnx", tmp_path)
+    assert (error.reason, error.exit) == (Reason.MODEL_FORBIDDEN, Exit.BAD_INPUT)
+    assert "Secret bucket-keys does not exist" in error.message
+    assert "Create" in error.next_step
+
+
+def test_a_secret_with_one_key_is_there(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is public needs no more than its authority's certificate."""
+    monkeypatch.setenv(CREDENTIALS_VARIABLE, "bucket-keys")
+    assert get(site.uri("/models/model.onnx"), tmp_path).size == 300_000
 
 
 def test_a_broken_server_is_tried_again(site: Site, tmp_path: Path) -> None:

@@ -313,7 +313,6 @@ def test_a_proxy_that_runs_on_after_the_work_is_named() -> None:
     "message,cure",
     [
         ('Multi-Attach error for volume "pvc-1": Volume is already used by pod(s) digits-5', "ReadWriteMany"),
-        ('MountVolume.SetUp failed for volume "claim-0": persistentvolumeclaim "m" not found', "Create the claim"),
         ("Unable to attach or mount volumes: timed out waiting for the condition", "timed out"),
     ],
 )
@@ -326,6 +325,53 @@ def test_a_volume_that_cannot_be_mounted_is_told_with_what_to_do(message: str, c
     assert trouble.reason == "VolumeNotMounted"
     assert "p7" in trouble.message
     assert cure in trouble.message
+
+
+SCHEDULER = 'persistentvolumeclaim "models" not found. preemption: 0/3 nodes are available: 3 not eligible.'
+KUBELET = 'MountVolume.SetUp failed for volume "claim-0" : failed to fetch PVC: persistentvolumeclaims "m" not found'
+CONTROLLER = 'Error creating: pods "digits-" is forbidden: '
+
+
+@pytest.mark.parametrize(
+    "message,missing",
+    [
+        (KUBELET, "PersistentVolumeClaim m does not exist in this namespace"),
+        ('MountVolume.SetUp failed for volume "ca" : configmap "company-ca" not found', "ConfigMap company-ca"),
+        (f'{CONTROLLER}error looking up service account ml/r: serviceaccount "r" not found', "ServiceAccount r "),
+        (f"{CONTROLLER}no PriorityClass with name batch was found", "PriorityClass batch does not exist: create"),
+        (f'{CONTROLLER}pod rejected: RuntimeClass "gvisor" not found', "RuntimeClass gvisor does not exist: create"),
+    ],
+)
+def test_what_an_event_says_is_missing_is_named_with_what_to_do(message: str, missing: str) -> None:
+    """Whatever kind of object a pod needs: a person has to create it, and reads its kind and name."""
+    reason = "FailedCreate" if message.startswith(CONTROLLER) else "FailedMount"
+    event = {"reason": reason, "message": message, "lastTimestamp": NOON, "firstTimestamp": NOON}
+    trouble = job_standing.obstacle_in([event | {"involvedObject": {"name": "p7"}}])
+    assert trouble is not None
+    assert trouble.reason == "ObjectMissing"
+    assert missing in trouble.message
+    assert "create it" in trouble.message
+
+
+@pytest.mark.parametrize(
+    "status,missing",
+    [
+        (
+            {"conditions": [condition("PodScheduled", status="False", reason="Unschedulable", message=SCHEDULER)]},
+            "PersistentVolumeClaim models",
+        ),
+        (
+            {"state": {"waiting": {"reason": "CreateContainerConfigError", "message": 'secret "keys" not found'}}},
+            "Secret keys",
+        ),
+    ],
+)
+def test_what_a_pod_says_is_missing_is_named_with_what_to_do(status: Json, missing: str) -> None:
+    """The scheduler knows of claims, the kubelet of Secrets; neither is said to pass by itself."""
+    trouble = observed(a_job(active=1), a_pod(phase="Pending", **status)).trouble
+    assert trouble is not None
+    assert trouble.reason == "ObjectMissing"
+    assert f"{missing} does not exist in this namespace: create it" in trouble.message
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retune.api.spec import TargetRef
+from retune.cluster.parse import trimmed_deployment
 from retune.plan.observed import Pods, ServingPod, Target
 from retune.targets import TARGETS, TargetKind, kind_of
 from retune.targets.deployment import Deployment
@@ -369,3 +370,28 @@ def test_pods_that_serve_are_the_targets_own_running_ones() -> None:
         ServingPod("a", "10.0.0.7", 0.5),
         ServingPod("b", "10.0.0.7", None),
     )
+
+
+@pytest.mark.parametrize(
+    "strategy,replicas,outage",
+    [
+        ({"type": "Recreate"}, 3, "Recreate"),
+        ({"type": "RollingUpdate"}, 1, None),
+        ({}, 1, None),
+        ({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}, 1, None),
+        ({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}, 1, "its only pod"),
+        ({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": "25%"}}, 1, "its only pod"),
+        ({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}, 2, None),
+        ({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": "100%"}}, 4, "all 4 pods"),
+        ({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": "100%"}}, 0, None),
+    ],
+)
+def test_an_outage_at_each_promotion_is_foreseen(strategy: Json, replicas: int, outage: str | None) -> None:
+    """It is the strategy that decides, as the Deployment's controller reads it, together with the replicas."""
+    raw = deployment()
+    raw["spec"] |= {"replicas": replicas, "strategy": strategy}
+    raw["metadata"] |= {"resourceVersion": "1"}
+    for seen in (raw, json.loads(trimmed_deployment(raw))):
+        said = Deployment().parse(seen, variable=VARIABLE).outage
+        assert (said is None) == (outage is None)
+        assert outage is None or outage in (said or "")

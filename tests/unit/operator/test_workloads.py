@@ -25,15 +25,21 @@ from retune.contract.requests import (
     SearchRequest,
     parse_request,
 )
+from retune.job_template import PodTemplate, Storage, parse_template
 from retune.plan.actions import AcquireLease, CreateJob, CreateRun
 from retune.plan.observed import Target
-from retune.workloads import job_manifest, lease_manifest, run_manifest
-from retune.workloads.resources import container_resources
+from retune.workloads import job_manifest, lease_manifest, run_manifest, too_long
+from retune.workloads.labels import label_value
+from retune.workloads.resources import container_resources, node_storage
 from retune.workloads.seals import seals
 from retune.workloads.volumes import claims_of
 from tests import samples
+from tests.jobs_given import EVERYTHING
 
 Json = dict[str, Any]
+
+
+NOTHING_MORE = PodTemplate()
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Settings:
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
     records_key: str | None = None
+    pod_template: PodTemplate = NOTHING_MORE
 
 
 ROOT = Path(__file__).parents[3]
@@ -332,6 +339,7 @@ def test_credentials_reach_the_jobs_that_read_from_servers(command: str, uri: st
     keys = CREDENTIAL_KEYS[uri.partition("://")[0]]
     assert secret_keys(manifest) == {key: {"name": "bucket", "key": key, "optional": True} for key in keys}
     assert "envFrom" not in container(manifest)
+    assert environment(manifest)["RETUNE_CREDENTIALS_SECRET"] == "bucket"
     assert {volume["name"] for volume in pod(manifest)["volumes"]} <= {
         volume["name"] for volume in pod(job(command))["volumes"]
     }
@@ -396,7 +404,8 @@ def test_a_request_never_exceeds_its_limit(
     )
     if memory[0] and memory[1] and memory_bytes(memory[0]) > memory_bytes(memory[1]):
         return  # the CRD refuses this
-    resources = container_resources(CreateJob("j", REQUESTS[command], cpu_limit=serving_limit), spec)
+    action = CreateJob("j", REQUESTS[command], cpu_limit=serving_limit)
+    resources = container_resources(action, spec, storage=node_storage(Storage(), scratch="4Gi"))
     requests, limits = resources["requests"], resources["limits"]
     assert cores(requests["cpu"]) <= cores(limits["cpu"])
     assert memory_bytes(requests["memory"]) <= memory_bytes(limits["memory"])
@@ -565,3 +574,133 @@ def test_checks_go_soon(hours: float, kept: int) -> None:
     check = job_manifest(action, resource=samples.resource(), target=None, settings=Settings())
     assert check["spec"]["ttlSecondsAfterFinished"] == kept
     assert job("gather")["spec"]["ttlSecondsAfterFinished"] == 86400
+
+
+def templated(**template: Any) -> Settings:
+    """Settings with a template for Jobs' pods."""
+    return Settings(pod_template=parse_template(json.dumps(template)))
+
+
+def job_of(command: str, settings: Settings, *, target: Target | None = None, **spec: Any) -> Json:
+    """The Job of one command under these settings."""
+    action = CreateJob(f"digits-{command}", REQUESTS[command], cpu_limit=2.0)
+    return job_manifest(action, resource=samples.resource(**spec), target=target, settings=settings)
+
+
+@every_command
+def test_an_administrators_template_reaches_every_pod_and_takes_nothing_from_it(command: str) -> None:
+    """All that was given is there, and all that the Job needs of its own is as it was."""
+    manifest, plain = job_of(command, templated(**EVERYTHING)), job_of(command, Settings())
+    head, spec = manifest["spec"]["template"]["metadata"], pod(manifest)
+    assert EVERYTHING["labels"].items() <= head["labels"].items()
+    assert EVERYTHING["annotations"].items() <= head["annotations"].items()
+    for field in ("priorityClassName", "runtimeClassName", "serviceAccountName", "imagePullSecrets", "affinity"):
+        assert spec[field] == EVERYTHING[field]
+    assert spec["topologySpreadConstraints"] == EVERYTHING["topologySpreadConstraints"]
+    assert [variable for variable in container(manifest)["env"] if variable in EVERYTHING["env"]] == EVERYTHING["env"]
+    assert plain["spec"]["template"]["metadata"]["labels"].items() <= head["labels"].items()
+    assert spec["automountServiceAccountToken"] is False
+    assert container(manifest)["securityContext"] == container(plain)["securityContext"]
+    assert container(manifest)["command"] == container(plain)["command"]
+
+
+def test_a_companys_authorities_come_from_its_config_map() -> None:
+    """The key must be there: without it the Job would fail at its first connection, for a reason nobody sees."""
+    given_env = container(job_of("baseline", templated(caCertificates={"name": "ca"})))["env"]
+    (variable,) = [entry for entry in given_env if entry["name"] == "RETUNE_CA_CERTIFICATES"]
+    assert variable["valueFrom"] == {"configMapKeyRef": {"name": "ca", "key": "ca.crt"}}
+
+
+@pytest.mark.parametrize(
+    "user,ids",
+    [(1234, {"runAsUser": 1234, "runAsGroup": 1234, "fsGroup": 1234}), ("Assigned", {})],
+)
+def test_pods_run_as_the_user_that_the_platform_takes(user: Any, ids: Json) -> None:
+    """OpenShift's restricted-v2 refuses a fixed user; without one, the pod is as restricted as before."""
+    security = pod(job_of("judge", templated(runAsUser=user)))["securityContext"]
+    assert {key: value for key, value in security.items() if key in {"runAsUser", "runAsGroup", "fsGroup"}} == ids
+    assert security["runAsNonRoot"] is True
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+@pytest.mark.parametrize(
+    "execution,template,scratch,storage",
+    [
+        ({}, {}, "4Gi", {"requests": "1Gi"}),
+        ({}, {"scratchSize": "512Mi"}, "512Mi", {"requests": "512Mi"}),
+        ({"scratchSize": "32Gi"}, {"scratchSize": "8Gi"}, "32Gi", {"requests": "1Gi"}),
+        ({}, {"ephemeralStorage": {"request": "5Gi", "limit": "9Gi"}}, "4Gi", {"requests": "5Gi", "limits": "9Gi"}),
+    ],
+)
+def test_scratch_is_sized_by_the_spec_else_by_the_administrator(
+    execution: Json, template: Json, scratch: str, storage: Json
+) -> None:
+    """The Job knows how much there is, and its node is asked for some of it."""
+    manifest = job_of("search", templated(**template), execution=execution)
+    (volume,) = [volume for volume in pod(manifest)["volumes"] if volume["name"] == "scratch"]
+    assert volume["emptyDir"] == {"sizeLimit": scratch}
+    assert environment(manifest)["RETUNE_SCRATCH_BYTES"] == str(int(memory_bytes(scratch)))
+    resources = container(manifest)["resources"]
+    amounts = {kind: resources[kind].get("ephemeral-storage") for kind in ("requests", "limits")}
+    assert {kind: amount for kind, amount in amounts.items() if amount} == storage
+
+
+def near(manifest: Json) -> list[Json]:
+    """The labels of pods that the pod is preferably put beside."""
+    affinity = pod(manifest).get("affinity", {}).get("podAffinity", {})
+    terms = affinity.get("preferredDuringSchedulingIgnoredDuringExecution", [])
+    assert all(term["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname" for term in terms)
+    return [term["podAffinityTerm"]["labelSelector"]["matchLabels"] for term in terms]
+
+
+@every_command
+def test_pods_are_put_where_their_store_is_mounted(command: str) -> None:
+    """One node at a time has a volume; every pod that mounts the claim carries the label that draws the others."""
+    manifest = job(command)
+    (labels,) = near(manifest)
+    assert labels == {"retune.dev/store": "artifacts"}
+    assert labels.items() <= manifest["spec"]["template"]["metadata"]["labels"].items()
+    assert not near(job_of(command, templated(storeAccess="ReadWriteMany")))
+
+
+def test_pods_are_put_beside_a_server_that_has_mounted_the_store() -> None:
+    """Else the volume would never come to them: what serves is not moved."""
+    server = serving(claims=frozenset({"artifacts"}), labels={"app": "digits"})
+    assert near(job("judge", target=server)) == [{"retune.dev/store": "artifacts"}, {"app": "digits"}]
+    assert near(job("judge", target=serving(labels={"app": "digits"}))) == [{"retune.dev/store": "artifacts"}]
+
+
+def test_the_administrators_own_neighbours_stay() -> None:
+    """What is ours is added to what was given."""
+    template = {"affinity": EVERYTHING["affinity"]}
+    given_affinity, manifest = EVERYTHING["affinity"], job_of("judge", templated(**template))
+    affinity = pod(manifest)["affinity"]
+    assert affinity["nodeAffinity"] == given_affinity["nodeAffinity"]
+    assert near_app(affinity) == ["cache", None]
+
+
+def near_app(affinity: Json) -> list[str | None]:
+    """The label `app` in each preferred term for pods."""
+    terms = affinity["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    return [term["podAffinityTerm"]["labelSelector"]["matchLabels"].get("app") for term in terms]
+
+
+def test_a_claims_name_becomes_a_label_however_long_it_is() -> None:
+    """Names have up to 253 characters, labels 63; two long names with one beginning stay apart."""
+    one, other = (label_value(f"{'a.b-' * 20}{end}") for end in "xy")
+    assert one != other
+    assert max(len(one), len(other)) <= 63
+    assert label_value("my.claim") == "my.claim"
+
+
+def test_a_request_without_room_is_refused_with_what_to_shorten() -> None:
+    """All annotations of a pod have 256 KiB together; the largest part is named."""
+    request = REQUESTS["search"]
+    assert isinstance(request, SearchRequest)
+    techniques = [{"name": f"t{index}", "type": "CustomTraining", "container": COMMAND} for index in range(5)]
+    long = SearchRequest.model_validate(request.model_dump() | {"techniques": techniques})
+    assert too_long(request) is None
+    assert "shorten spec.techniques" in (too_long(long) or "")
+
+
+COMMAND = {"image": "x", "command": ["a" * 4096] * 16}

@@ -62,6 +62,16 @@ def test_every_image_runs_as_an_unprivileged_number(dockerfile: Path) -> None:
     assert "--require-hashes" in instructions
 
 
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_whatever_an_image_installs_is_held_to_a_hash(dockerfile: Path) -> None:
+    """Also where torch comes from another index, and nothing brings what the locks do not name."""
+    installs = re.sub(r"\\\n", " ", dockerfile.read_text()).split("pip install")[1:]
+    assert installs
+    for install in installs:
+        options = re.split(r"&&|;|\n", install)[0].split()
+        assert {"--require-hashes", "--no-deps"} <= set(options)
+
+
 def test_the_operator_folder_does_not_shadow_the_standard_library() -> None:
     """`operator` is a module of Python's own; our folder of that name is no package and holds exactly one."""
     names = {path.name for path in (REPOSITORY / "operator").iterdir()} - {"__pycache__"}

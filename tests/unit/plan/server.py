@@ -59,6 +59,8 @@ class Server:
     replacing: bool = False
     """Whether the pods of the template before are still there, as during a rolling update."""
     wanted: int = 1
+    outage: str | None = None
+    """Why no pod may answer while pods are replaced."""
     target_uid: str | None = "target-1"
     """None while there is no target."""
     jobs: dict[str, Job] = field(default_factory=dict)
@@ -69,6 +71,10 @@ class Server:
     """UIDs of other resources that live."""
     taken: dict[str, set[str]] = field(default_factory=lambda: {"jobs": set(), "optimizationruns": set()})
     """Names of objects of other owners, by plural."""
+    left_jobs: dict[str, Job] = field(default_factory=dict)
+    """Jobs that an earlier resource left behind, without an owner."""
+    left_runs: dict[str, OptimizationRun] = field(default_factory=dict)
+    """The same for runs."""
     quota: bool = False
     """Whether a quota admits no Job."""
     inject_refused: str | None = None
@@ -145,6 +151,7 @@ class Server:
             available=self.wanted if self.settled or self.replacing else 0,
             wanted=self.wanted,
             progress="0 of 1 new pods available",
+            outage=self.outage,
         )
 
     @property

@@ -133,18 +133,34 @@ def refuse_injection(world: World) -> None:
     world.run_to_rollout()
 
 
-def miss_image(world: World) -> None:
-    """The search's image cannot be pulled."""
-    world.reconcile()
-    world.finish(world.active_jobs()[0])
-    world.reconcile()
-    (search,) = world.active_jobs()
-    trouble = Trouble("ImagePullFailed", "pod x: ErrImagePull.", world.now)
-    world.jobs[search] = replace(world.jobs[search], phase=JobPhase.WAITING, trouble=trouble)
+def search_in_trouble(reason: str) -> Callable[[World], None]:
+    """The search's pod cannot do its work."""
+
+    def befall(world: World) -> None:
+        world.reconcile()
+        world.finish(world.active_jobs()[0])
+        world.reconcile()
+        (search,) = world.active_jobs()
+        trouble = Trouble(reason, "pod x: it waits.", world.now)
+        world.jobs[search] = replace(world.jobs[search], phase=JobPhase.WAITING, trouble=trouble)
+
+    return befall
+
+
+STUCK = ["ObjectMissing", "ImagePullFailed", "ContainerFailed", "SidecarRunsOn", "QuotaExceeded", "AdmissionDenied"]
+"""Troubles of a Job that no waiting mends."""
 
 
 @pytest.mark.parametrize(
-    "befall", [fail_baseline, lose_target, change_field, refuse_jobs, refuse_injection, miss_image]
+    "befall",
+    [
+        fail_baseline,
+        lose_target,
+        change_field,
+        refuse_jobs,
+        refuse_injection,
+        *map(search_in_trouble, STUCK),
+    ],
 )
 def test_what_waits_for_a_person_has_failed(befall: Callable[[World], None]) -> None:
     """Whoever waits is not kept waiting until a timeout: Stalled is True, says why, and Reconciling is not."""
@@ -155,6 +171,52 @@ def test_what_waits_for_a_person_has_failed(befall: Callable[[World], None]) -> 
     assert status_of(world) is FAILED
     assert stalled is not None
     assert stalled.message == world.resource.status.message
+
+
+def test_a_check_that_misses_an_object_waits_for_a_person_until_it_is_there() -> None:
+    """The champion serves and nobody watches it: what to create is told, and the check goes on by itself then."""
+    world = World(spec=spec(monitoring={"production": {"uri": "pvc://captured/digits"}, "window": "1h"}))
+    world.settle()
+    world.wait(2 * 3600)
+    world.reconcile()
+    (check,) = world.active_jobs()
+    trouble = Trouble("ObjectMissing", "pod x: PersistentVolumeClaim captured does not exist.", world.now)
+    world.jobs[check] = replace(world.jobs[check], phase=JobPhase.WAITING, trouble=trouble)
+    world.reconcile()
+    assert status_of(world) is FAILED
+    stalled = condition_of(world.resource.status, ConditionType.STALLED)
+    assert stalled is not None
+    assert "PersistentVolumeClaim captured" in stalled.message
+    world.jobs[check] = replace(world.jobs[check], phase=JobPhase.RUNNING, trouble=None)
+    world.reconcile()
+    assert status_of(world) is CURRENT
+    assert world.reconcile() == 0
+
+
+@pytest.mark.parametrize("reason", ["Unschedulable", "VolumeNotMounted"])
+def test_a_pod_that_may_still_be_started_is_in_progress(reason: str) -> None:
+    """Nodes become free, and a volume leaves another node: both pass without anybody's help."""
+    world = World()
+    search_in_trouble(reason)(world)
+    world.reconcile()
+    assert status_of(world) is IN_PROGRESS
+
+
+@pytest.mark.parametrize("reason", ["ImagePullFailed", "ContainerFailed"])
+def test_a_rollback_is_in_progress_whatever_it_was_begun_for(reason: str) -> None:
+    """Why the new version was given up is past: the champion returns by itself, and nobody has to do anything."""
+    world = World()
+    world.run_to_rollout()
+    world.settled = True
+    world.reconcile()
+    for _ in range(3):
+        (verify,) = world.active_jobs()
+        trouble = Trouble(reason, "pod x: it failed.", world.now)
+        world.jobs[verify] = replace(world.jobs[verify], phase=JobPhase.FAILED, trouble=trouble)
+        world.reconcile()
+        world.wait(10)
+        world.reconcile()
+    assert (world.resource.status.stage, status_of(world)) == (Stage.ROLLING_BACK, IN_PROGRESS)
 
 
 def test_a_rollback_is_in_progress_until_the_champion_serves_again() -> None:

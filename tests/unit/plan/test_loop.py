@@ -141,6 +141,19 @@ def test_a_field_that_another_manager_owns_is_refused_and_then_forced() -> None:
     assert world.value in world.approved
 
 
+def test_a_target_whose_users_will_notice_a_promotion_is_warned_of_once() -> None:
+    """The condition goes on saying it, the event is posted once, and nothing is held up by it."""
+    world = World(outage="its strategy is Recreate")
+    world.run_to_promotion()
+    assert reason_of(world, ConditionType.TARGET_RESOLVED) == "OutageExpected"
+    assert state_of(world, ConditionType.TARGET_RESOLVED) is ConditionStatus.TRUE
+    warnings = [event for event in world.events if event.reason == "OutageExpected"]
+    assert [(event.warning, "Recreate" in event.message) for event in warnings] == [(True, True)]
+    world.outage = None
+    world.reconcile()
+    assert reason_of(world, ConditionType.TARGET_RESOLVED) == "Resolved"
+
+
 def test_a_second_resource_on_one_target_only_watches() -> None:
     """The Lease decides; the loser starts no Job and says who holds it."""
     world = World(leases={"target-1": "mo-2"}, rivals={"mo-2"})

@@ -53,8 +53,8 @@ class MemoryScene:
         world = self._world
         names = {JOBS: JOB, RUNS: RUN, LEASES: TARGET_UID, TARGET: "digits", RESOURCE: "digits"}
         there = {
-            JOBS: JOB in world.jobs.keys() | world.taken[JOBS],
-            RUNS: RUN in world.runs.keys() | world.taken[RUNS],
+            JOBS: JOB in world.jobs.keys() | world.taken[JOBS] | world.left_jobs.keys(),
+            RUNS: RUN in world.runs.keys() | world.taken[RUNS] | world.left_runs.keys(),
             LEASES: TARGET_UID in world.leases,
             TARGET: world.target_uid is not None,
             RESOURCE: not world.gone,
@@ -100,6 +100,14 @@ class MemoryScene:
         self._world.jobs.pop(JOB, None)
         self._world.runs.pop(RUN, None)
         self._world.taken[plural].add(JOB if plural == JOBS else RUN)
+
+    def leave_behind(self, plural: str) -> None:
+        """Keep it apart from what is owned."""
+        world = self._world
+        if plural == JOBS:
+            world.left_jobs[JOB] = world.jobs.pop(JOB)
+        else:
+            world.left_runs[RUN] = world.runs.pop(RUN)
 
     def finish_job(self) -> None:
         """Finish it."""

@@ -73,17 +73,22 @@ class MemoryWriter:
         self._arrive_to_create()
         if self._server.quota:
             raise Refused("QuotaExceeded", "exceeded quota")
-        self._refuse_taken("jobs", action.name)
+        left = self._server.left_jobs.get(action.name)
+        is_another = left is not None and self._server.requests[action.name] != action.request
+        self._refuse_taken("jobs", action.name, is_another=is_another)
         if action.name in self._server.jobs:
             return
         self._server.commit("jobs", action.name)
+        if left is not None:
+            self._server.jobs[action.name] = self._server.left_jobs.pop(action.name)
+            return
         phase = JobPhase.SUSPENDED if resource.spec.execution.queue_name else JobPhase.WAITING
         uid = f"{action.name}-{self._server.versions['jobs', action.name]}"
         self._server.jobs[action.name] = Job(name=action.name, uid=uid, phase=phase)
         self._server.requests[action.name] = action.request
 
-    def _refuse_taken(self, plural: str, name: str) -> None:
-        if name in self._server.taken[plural]:
+    def _refuse_taken(self, plural: str, name: str, *, is_another: bool) -> None:
+        if is_another or name in self._server.taken[plural]:
             raise Refused("NameConflict", f"{name} belongs to something else")
 
     async def hold_job(self, resource: ModelOptimization, action: HoldJob) -> None:
@@ -108,9 +113,14 @@ class MemoryWriter:
     async def create_run(self, resource: ModelOptimization, action: CreateRun) -> None:
         """Have a run of this name."""
         self._arrive_to_create()
-        self._refuse_taken("optimizationruns", action.name)
-        if action.name not in self._server.runs:
-            self._server.commit("optimizationruns", action.name)
+        left = self._server.left_runs.get(action.name)
+        self._refuse_taken("optimizationruns", action.name, is_another=left is not None and left.spec != action.spec)
+        if action.name in self._server.runs:
+            return
+        self._server.commit("optimizationruns", action.name)
+        if left is not None:
+            self._server.runs[action.name] = self._server.left_runs.pop(action.name)
+        else:
             version = self._server.versions["optimizationruns", action.name]
             meta = ObjectMeta(name=action.name, namespace="ml", uid=f"{action.name}-{version}")
             self._server.runs[action.name] = OptimizationRun(metadata=meta, spec=action.spec)

@@ -4,10 +4,24 @@ from retune.api.status import Condition, ConditionStatus, ConditionType, Stage, 
 from retune.plan.actions import EmitEvent, SetFinalizer
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.deletion import FINALIZER, needs_finalizer
+from retune.plan.guards.ownership import OUTAGE_EXPECTED
+from retune.plan.observed import OBJECT_MISSING, REFUSALS
 
 _BETWEEN_VERSIONS = {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
 _WORKING = {Stage.PENDING, Stage.BASELINING, Stage.OPTIMIZING, Stage.GATING} | _BETWEEN_VERSIONS
-_NEEDS_A_PERSON = {"ImagePullFailed", "QuotaExceeded", "AdmissionDenied", "Forbidden", "NameConflict", "Invalid"}
+_NEEDS_A_PERSON = {
+    OBJECT_MISSING,
+    "ImagePullFailed",
+    "ContainerFailed",
+    "SidecarRunsOn",
+    "QuotaExceeded",
+    "AdmissionDenied",
+    "Forbidden",
+    "NameConflict",
+    "RequestTooLong",
+    "Invalid",
+}
+"""Reasons of a Hold that no waiting mends; those of stage Blocked need a person in any case."""
 _WITH_EVENTS = (
     ConditionType.TARGET_RESOLVED,
     ConditionType.TARGET_OWNED,
@@ -39,8 +53,9 @@ _GOOD = {"Resumed", "NoGain", "Recommended", "Promoted", "CandidateFound", "Canc
 def summarize(draft: Draft, hold: Hold) -> None:
     """Set the summary conditions, the finalizer, stage and message, and post an event for each transition, once."""
     _ready(draft, hold)
-    _reconciling(draft, hold)
-    _stalled(draft, hold)
+    stuck = _what_waits_for_a_person(draft, hold)
+    _reconciling(draft, hold, stuck)
+    _stalled(draft, stuck)
     draft.update(observed_generation=draft.resource.metadata.generation, stage=hold.stage, message=hold.message[:1024])
     _finalizer(draft)
     _events(draft)
@@ -80,25 +95,34 @@ def _champion_serves(draft: Draft, champion: Version) -> bool:
     return champion.run_name is None and (candidate is None or container.value != candidate.injected_value)
 
 
-def _reconciling(draft: Draft, hold: Hold) -> None:
+def _reconciling(draft: Draft, hold: Hold, stuck: tuple[str, str] | None) -> None:
     """True while work goes on by itself: kstatus looks at it before Stalled, so that both must not be True."""
-    if _is_stuck(hold):
-        draft.condition(ConditionType.RECONCILING, ConditionStatus.FALSE, "Stalled", hold.message)
+    if stuck:
+        draft.condition(ConditionType.RECONCILING, ConditionStatus.FALSE, "Stalled", stuck[1])
     elif hold.stage in _WORKING:
         draft.condition(ConditionType.RECONCILING, ConditionStatus.TRUE, hold.stage.value, hold.message)
     else:
         draft.condition(ConditionType.RECONCILING, ConditionStatus.FALSE, "Settled", "nothing is under way")
 
 
-def _stalled(draft: Draft, hold: Hold) -> None:
-    stuck = _is_stuck(hold)
+def _stalled(draft: Draft, stuck: tuple[str, str] | None) -> None:
     status = ConditionStatus.TRUE if stuck else ConditionStatus.FALSE
-    reason, message = (hold.reason, hold.message) if stuck else ("Moving", "nothing waits for a person")
+    reason, message = stuck or ("Moving", "nothing waits for a person")
     draft.condition(ConditionType.STALLED, status, reason, message)
 
 
-def _is_stuck(hold: Hold) -> bool:
-    return hold.stage is Stage.BLOCKED or hold.reason in _NEEDS_A_PERSON
+def _what_waits_for_a_person(draft: Draft, hold: Hold) -> tuple[str, str] | None:
+    """Return reason and sentence of what no waiting mends, or None.
+
+    A rollout that turns back shows why it did; that is past, and only a refusal keeps it from going on.
+    """
+    turning_back = hold.stage is Stage.ROLLING_BACK
+    if hold.stage is Stage.BLOCKED or hold.reason in (REFUSALS if turning_back else _NEEDS_A_PERSON):
+        return hold.reason, hold.message
+    watched = condition_of(draft.status, ConditionType.MONITORING_RELIABLE)
+    if watched and watched.reason == OBJECT_MISSING and hold.stage is Stage.MONITORING:
+        return watched.reason, watched.message
+    return None
 
 
 def _finalizer(draft: Draft) -> None:
@@ -129,7 +153,7 @@ def _is_news(kind: ConditionType, old: Condition | None, new: Condition) -> bool
 
 
 def _is_bad(kind: ConditionType, new: Condition) -> bool:
-    if kind in _ABNORMAL:
+    if kind in _ABNORMAL or new.reason == OUTAGE_EXPECTED:
         return new.status is ConditionStatus.TRUE
     bad = new.status is ConditionStatus.FALSE and new.reason not in _GOOD
     return bad and kind is not ConditionType.CANDIDATE_ACCEPTED

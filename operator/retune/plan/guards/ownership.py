@@ -13,6 +13,8 @@ from retune.plan.observed import Container, Verb
 _VALUE_LIMIT = 1024
 """Characters of the owned field's value that a status has room for."""
 
+OUTAGE_EXPECTED = "OutageExpected"
+"""Reason of a target that is there, and whose pods are replaced in a way that its users notice."""
 _RETRY_SECONDS = 60.0
 _REJECTED_LIMIT = 20
 """Rejected bundles that a status has room for."""
@@ -20,15 +22,23 @@ _REJECTED_LIMIT = 20
 
 def resolve_target(draft: Draft) -> Hold | None:
     """Find the workload and the container that loads the model."""
-    name, obstacle = _deployment(draft), _obstacle(draft)
+    obstacle = _obstacle(draft)
     if obstacle is not None:
         reason, message = obstacle
         draft.condition(ConditionType.TARGET_RESOLVED, ConditionStatus.FALSE, reason, message)
         return Hold(Stage.BLOCKED, f"Target{reason}", message)
-    container = draft.container.name if draft.container else ""
-    message = f"{name}, container {container}"
-    draft.condition(ConditionType.TARGET_RESOLVED, ConditionStatus.TRUE, "Resolved", message)
+    _say_resolved(draft)
     return None
+
+
+def _say_resolved(draft: Draft) -> None:
+    """Say that the target is there, and warn of an outage that its users would see."""
+    container, target = draft.container.name if draft.container else "", draft.observed.target
+    message, outage = f"{_deployment(draft)}, container {container}", target.outage if target else None
+    if outage:
+        message = f"{message}. Its users will see an outage at each promotion: {outage}"
+    reason = OUTAGE_EXPECTED if outage else "Resolved"
+    draft.condition(ConditionType.TARGET_RESOLVED, ConditionStatus.TRUE, reason, message)
 
 
 def _deployment(draft: Draft) -> str:

@@ -14,9 +14,10 @@ from retune.contract.results import CheckResult, SignalVerdict
 from retune.plan import names
 from retune.plan.actions import CreateJob
 from retune.plan.baseline.attempts import measure_again
-from retune.plan.draft import Draft, bundle_of
+from retune.plan.draft import Draft, bundle_of, condition_of
 from retune.plan.hashing import monitoring_hash
-from retune.plan.observed import Job, JobPhase, Verb
+from retune.plan.jobs import progress_of
+from retune.plan.observed import OBJECT_MISSING, Job, JobPhase, Verb
 from retune.plan.store import retention_fault
 from retune.plan.watch import alarms, windows
 from retune.plan.watch.state import moved_to, state_of
@@ -165,8 +166,10 @@ def start(draft: Draft, spec: Monitoring, champion: Version) -> None:
     state = state_of(draft)
     delay = windows.own_delay(draft.resource.key, seconds(spec.delay), state.window_seconds)
     draft.wake(after=max(1.0, windows.seconds_until_next(draft.now, state.window_seconds, delay)))
-    window = windows.newest_over(draft.now, state.window_seconds, delay)
-    if window < windows.first_unjudged(state) or pending_checks(draft) or draft.status.rollout is not None:
+    window, pending = windows.newest_over(draft.now, state.window_seconds, delay), pending_checks(draft)
+    if pending:
+        _show_what_is_missing(draft, pending[max(pending)])
+    if window < windows.first_unjudged(state) or pending or draft.status.rollout is not None:
         return
     refusal = _refusal(draft, spec)
     if refusal is not None:
@@ -186,6 +189,15 @@ def _refusal(draft: Draft, spec: Monitoring) -> tuple[str, str] | None:
         return None
     fault = retention_fault(spec.production, store=draft.store, default=default)
     return ("RetentionNotAllowed", fault) if fault else None
+
+
+def _show_what_is_missing(draft: Draft, job: Job) -> None:
+    """Say that a check waits for an object that somebody has to create, and that it does no more."""
+    shown = condition_of(draft.status, ConditionType.MONITORING_RELIABLE)
+    if job.trouble and job.trouble.reason == OBJECT_MISSING:
+        draft.condition(ConditionType.MONITORING_RELIABLE, ConditionStatus.FALSE, *progress_of(job))
+    elif shown and shown.reason == OBJECT_MISSING:
+        draft.condition(ConditionType.MONITORING_RELIABLE, ConditionStatus.UNKNOWN, *progress_of(job))
 
 
 def _request(draft: Draft, spec: Monitoring, champion: Version, store: str, window: int) -> CheckRequest:

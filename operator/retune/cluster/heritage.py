@@ -1,0 +1,46 @@
+"""Whether an object is what an earlier resource of this name left behind when it was deleted with `--cascade=orphan`.
+
+Nothing with a controller is ever taken: it is somebody's. What has none must carry our labels and do exactly what would
+have been asked of the object in its place, so that its result is an answer to the same question by the same image.
+"""
+
+from typing import Any
+
+from retune.api.base import Json
+from retune.cluster.parse import owner
+
+_OMITTED_IF_FALSE = frozenset({"readOnly"})
+"""Fields that the API server leaves out where they are false."""
+
+
+def is_left_behind(raw: Json, wanted: Json) -> bool:
+    """Return whether an object without an owner is the one that would have been created.
+
+    Args:
+        raw: The object that has the name.
+        wanted: The manifest that was to be created under it.
+    """
+    labels = raw["metadata"].get("labels") or {}
+    is_ours = owner(raw) is None and wanted["metadata"]["labels"].items() <= labels.items()
+    ends = "deletionTimestamp" in raw["metadata"]
+    return is_ours and not ends and _holds(raw["spec"], _asked(wanted["spec"]))
+
+
+def _asked(spec: Json) -> Json:
+    """Return what a spec asks for, without whether it waits: a queue may have admitted the Job since."""
+    return {name: value for name, value in spec.items() if name != "suspend"}
+
+
+def _holds(actual: Any, wanted: Any) -> bool:
+    """Return whether every value that is wanted is there; the API server adds defaults of its own."""
+    if isinstance(wanted, dict):
+        return isinstance(actual, dict) and all(_has(actual, name, value) for name, value in wanted.items())
+    if isinstance(wanted, list):
+        same_length = isinstance(actual, list) and len(actual) == len(wanted)
+        return same_length and all(_holds(*pair) for pair in zip(actual, wanted, strict=True))
+    return bool(actual == wanted)
+
+
+def _has(actual: Json, name: str, value: Any) -> bool:
+    omitted = value is False and name in _OMITTED_IF_FALSE
+    return _holds(actual.get(name, False if omitted else None), value)
