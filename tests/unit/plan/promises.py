@@ -214,7 +214,8 @@ class Promises:
     def _delivered(self) -> set[str | None]:
         """The delivered model as a bundle: its name where a version was found serving in its place."""
         original = self.world.resource.status.original
-        return {original.uri} - self.inherited - self.promoted if original else set()
+        bundle: set[str | None] = {original.uri} if original else set()
+        return bundle - self.inherited - self.promoted
 
     def _check_status(self) -> None:
         """A rejected bundle does not come back; what we gave the target is never taken for the delivered model."""

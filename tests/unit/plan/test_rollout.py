@@ -369,7 +369,7 @@ def test_a_person_lets_a_rejected_version_be_tried_again_once() -> None:
     digest = world.resource.status.rejected[0].digest
     world.change(rollout={"retry": digest})
     world.reconcile()
-    assert world.resource.status.rejected == ()
+    assert not world.resource.status.rejected
     for _ in range(2):
         world.finish(world.active_jobs()[0])
         world.reconcile()
@@ -431,7 +431,7 @@ def test_a_version_that_was_reverted_may_be_put_back_by_hand() -> None:
     world.edit_field(second.injected_value, "kubectl")
     world.reconcile()
     assert champion_of(world).version == 2
-    assert world.resource.status.rejected == ()
+    assert not world.resource.status.rejected
     assert world.resource.status.original is not None
     assert world.resource.status.original.injected_value is None
 
