@@ -49,7 +49,8 @@ def answer(request: JobRequest, *, verdict: Verdict = Verdict.PROMOTE) -> JobRes
         case CheckRequest():
             return check(request)
         case VerifyRequest():
-            return VerifyResult(bundle_digest=request.bundle.digest, pods=len(request.endpoints), requests=8)
+            pods = len(request.endpoints)
+            return VerifyResult(bundle_digest=request.bundle.digest, pods=pods, requests=8, shown_by="Digest")
 
 
 def _baseline(request: BaselineRequest) -> BaselineResult:

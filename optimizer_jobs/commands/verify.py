@@ -7,6 +7,7 @@ followed.
 import http.client
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -14,9 +15,9 @@ from urllib.parse import quote, urlsplit
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.golden import Golden, GoldenRequest, check
-from optimizer_jobs.progress import step
+from optimizer_jobs.progress import say, step
 from retune.contract.exits import Exit
-from retune.contract.requests import VerifyRequest
+from retune.contract.requests import BundleRef, VerifyRequest
 from retune.contract.results import Reason, VerifyResult
 
 ANSWER_LIMIT_BYTES = 16 << 20
@@ -45,42 +46,117 @@ def run(request: VerifyRequest, *, patience: Patience = Patience()) -> VerifyRes
     """Ask every endpoint every golden request.
 
     Raises:
-        JobError: GoldenMismatch, which names endpoint, request and value; ServerUnreachable; or a fault of the bundle.
+        JobError: GoldenMismatch or VariableIgnored, which name the endpoint; ServerUnreachable; a fault of the bundle.
     """
     bundle = open_bundle(request.bundle.uri, digest=request.bundle.digest)
     golden = bundle.golden
     if not request.endpoints or not golden.requests:
         raise JobError(Reason.REQUEST_INVALID, request.resource, "there is nothing to ask.", "Name a pod to verify.")
+    questions = _questions(golden, _golden_of(request.champion))
+    named = []
     for number, endpoint in enumerate(request.endpoints, start=1):
         step(number, len(request.endpoints), text=f"asking {endpoint}", about="1 s")
-        verify_endpoint(endpoint, model=request.model_name, golden=golden, digest=bundle.digest, patience=patience)
-    return VerifyResult(bundle_digest=bundle.digest, pods=len(request.endpoints), requests=len(golden.requests))
+        asked = Asked(endpoint, model=request.model_name, golden=golden, digest=bundle.digest)
+        named.append(verify_endpoint(asked, questions, patience=patience))
+    tells = any(question.differs for question in questions)
+    return VerifyResult(
+        bundle_digest=bundle.digest,
+        pods=len(request.endpoints),
+        requests=len(golden.requests),
+        shown_by="Digest" if all(named) else "Answers" if tells else None,
+    )
 
 
-def verify_endpoint(endpoint: str, *, model: str, golden: Golden, digest: str, patience: Patience) -> None:
-    """Ask one server every golden request.
+@dataclass(frozen=True)
+class Question:
+    """A golden request, and what the version before is known to answer to it."""
+
+    expected: GoldenRequest
+    before: GoldenRequest | None
+    """The same request with the answer of the version before, where its bundle has it."""
+    differs: bool
+    """Whether the two answers differ by more than servers may, so that a right answer shows who gave it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One server, and the bundle that it must serve."""
+
+    endpoint: str
+    """Address of the server, such as http://HOST:PORT."""
+    model: str
+    """Name of the model on the server."""
+    golden: Golden
+    digest: str
+    """Digest of the bundle."""
+
+
+def _golden_of(champion: BundleRef | None) -> Golden:
+    """Return the golden requests of the version before; none where its bundle cannot be read any more."""
+    try:
+        return open_bundle(champion.uri, digest=champion.digest).golden if champion else Golden()
+    except JobError as error:
+        say(f"  the version before cannot be compared with: {error.message}")
+        return Golden()
+
+
+def _questions(golden: Golden, before: Golden) -> list[Question]:
+    known = [next((other for other in before.requests if other.inputs == one.inputs), None) for one in golden.requests]
+    return [
+        Question(one, other, other is not None and check(_as_answer(other), one, golden=golden) is not None)
+        for one, other in zip(golden.requests, known, strict=True)
+    ]
+
+
+def _as_answer(request: GoldenRequest) -> dict[str, Any]:
+    return {"outputs": [tensor.model_dump(mode="json") for tensor in request.outputs]}
+
+
+def verify_endpoint(asked: Asked, questions: Sequence[Question], *, patience: Patience) -> bool:
+    """Ask one server every golden request; returns whether it named the bundle in every answer.
 
     Args:
-        endpoint: Address of the server, such as http://HOST:PORT.
-        model: Name of the model on the server.
-        golden: The golden requests.
-        digest: Digest of the bundle that the server must serve.
+        asked: The server.
+        questions: The golden requests.
         patience: How long to wait.
 
     Raises:
-        JobError: An answer is wrong, or the server does not answer.
+        JobError: An answer is wrong or another bundle's, or the server does not answer.
     """
-    for number, expected in enumerate(golden.requests):
-        answer = _patient(endpoint, model=model, request=expected, patience=patience)
-        reason = _other_bundle(answer, digest) or check(answer, expected, golden=golden)
+    named = []
+    for number, question in enumerate(questions):
+        answer = _patient(asked.endpoint, model=asked.model, request=question.expected, patience=patience)
+        served = _served(answer)
+        if served is not None and served != asked.digest:
+            raise _ignored(asked, f"the server serves bundle {served!s:.80}")
+        reason = check(answer, question.expected, golden=asked.golden)
         if reason is not None:
-            raise JobError(
-                Reason.GOLDEN_MISMATCH,
-                f"{endpoint} model {model}",
-                f"the answer to golden request {number} is not the recorded one: {reason}.",
-                "See that the server reads the model from the injected variable and runs on the judged hardware class.",
-                Exit.INFEASIBLE,
-            )
+            raise _wrong(asked, number, question, answer, reason)
+        named.append(served is not None)
+    return all(named)
+
+
+def _wrong(asked: Asked, number: int, question: Question, answer: dict[str, Any], reason: str) -> JobError:
+    """Return why an answer is not the expected one: it is that of the version before, or just wrong."""
+    if question.before is not None and check(answer, question.before, golden=asked.golden) is None:
+        return _ignored(asked, f"the server answers golden request {number} as the version before does")
+    return JobError(
+        Reason.GOLDEN_MISMATCH,
+        f"{asked.endpoint} model {asked.model}",
+        f"the answer to golden request {number} is not the recorded one: {reason}.",
+        "See that the server runs bundles with the code that judged them, on the judged hardware class.",
+        Exit.INFEASIBLE,
+    )
+
+
+def _ignored(asked: Asked, reason: str) -> JobError:
+    return JobError(
+        Reason.VARIABLE_IGNORED,
+        f"{asked.endpoint} model {asked.model}",
+        f"{reason}, not what its variable names.",
+        "See that the server reads the model from the injected variable each time it starts.",
+        Exit.INFEASIBLE,
+    )
 
 
 def _patient(endpoint: str, *, model: str, request: GoldenRequest, patience: Patience) -> dict[str, Any]:
@@ -161,8 +237,7 @@ def _bounded(response: http.client.HTTPResponse, *, seconds: float) -> bytes:
     return bytes(payload)
 
 
-def _other_bundle(answer: dict[str, Any], digest: str) -> str | None:
-    """Return that another bundle answered, in words, or None; only servers that name their bundle can show it."""
+def _served(answer: dict[str, Any]) -> object:
+    """Return the digest of the bundle that a server says it serves; None where it names none."""
     parameters = answer.get("parameters")
-    served = parameters.get("bundle_digest", digest) if isinstance(parameters, dict) else digest
-    return None if served == digest else f"the server serves bundle {served!s:.80}"
+    return parameters.get("bundle_digest") if isinstance(parameters, dict) else None

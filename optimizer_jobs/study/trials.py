@@ -39,6 +39,8 @@ PLAN = "plan"
 """User attribute of a trial that holds its exact combination, as the plan's own key."""
 ENDED = "ended"
 """User attribute of a study that says which budget ended it after how many trials, in words without a full stop."""
+REJECTED = "this bundle was rolled back before"
+"""Reason of a trial that has built a bundle again which must not be rolled out."""
 LEFT_OUT = "left_out"
 """User attribute of a study that says why techniques and engines were left out, by name."""
 UNCHANGED = "unchanged:"
@@ -248,6 +250,11 @@ def failures(study: optuna.Study) -> str | None:
     if not failed:
         return None
     return f"{len(failed)} of {len(trials)} trials failed, the last one so: {read_result(failed[-1]).reason}."
+
+
+def was_rejected(study: optuna.Study) -> bool:
+    """Whether some trial has built a bundle again that was rolled back before."""
+    return any(read_result(trial).reason == REJECTED for trial in counted(study) if trial.state.is_finished())
 
 
 def trials_table(study: optuna.Study) -> tuple[TrialRow, ...]:

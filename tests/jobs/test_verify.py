@@ -82,9 +82,13 @@ def reference(make: Callable[..., Bundle], store: str) -> BundleRef:
     return publish(make(), uri=bundles(store))
 
 
-def ask(reference: BundleRef, *endpoints: str, model: str = "digits") -> VerifyRequest:
+def ask(
+    reference: BundleRef, *endpoints: str, model: str = "digits", champion: BundleRef | None = None
+) -> VerifyRequest:
     """Return a verify request."""
-    return VerifyRequest(resource="ml/digits", bundle=reference, endpoints=endpoints, model_name=model)
+    return VerifyRequest(
+        resource="ml/digits", bundle=reference, champion=champion, endpoints=endpoints, model_name=model
+    )
 
 
 def failure(request: VerifyRequest) -> JobError:
@@ -115,11 +119,45 @@ def test_one_server_of_another_model_is_named(
 
 
 def test_a_server_that_names_another_bundle_is_refused(reference: BundleRef, make: Callable[..., Bundle]) -> None:
-    """Where a server says which bundle it runs, equal numbers are not enough."""
+    """Where a server says which bundle it runs, equal numbers are not enough, and the version is not to blame."""
     with serving(model_server(make("served"), parameters={"bundle_digest": "sha256:old"})) as endpoint:
-        assert "sha256:old" in failure(ask(reference, endpoint)).message
+        error = failure(ask(reference, endpoint))
+    assert (error.reason, error.exit) == (Reason.VARIABLE_IGNORED, Exit.INFEASIBLE)
+    assert "sha256:old" in error.message
     with serving(model_server(make("again"), parameters={"bundle_digest": reference.digest})) as endpoint:
-        assert run(ask(reference, endpoint)).pods == 1
+        assert run(ask(reference, endpoint)).shown_by == "Digest"
+
+
+def test_what_the_version_before_answers_too_shows_nothing(
+    reference: BundleRef, make: Callable[..., Bundle], delivered: Any, store: str
+) -> None:
+    """A right answer shows the version only where the one before is known to answer otherwise."""
+    other = publish(make("other", model=delivered / "conv.onnx"), uri=bundles(store))
+    with serving(model_server(make("served"))) as endpoint:
+        assert run(ask(reference, endpoint)).shown_by is None
+        assert run(ask(reference, endpoint, champion=reference)).shown_by is None
+        assert run(ask(reference, endpoint, champion=other)).shown_by == "Answers"
+
+
+def test_a_server_that_ignores_the_variable_is_told_from_a_wrong_version(
+    reference: BundleRef, make: Callable[..., Bundle], delivered: Any, store: str
+) -> None:
+    """It answers as the version before does, which the new one has no part in."""
+    other = make("other", model=delivered / "conv.onnx")
+    before = publish(make("before", model=delivered / "conv.onnx"), uri=bundles(store))
+    with serving(model_server(other)) as endpoint:
+        assert failure(ask(reference, endpoint, champion=before)).reason is Reason.VARIABLE_IGNORED
+        assert failure(ask(reference, endpoint)).reason is Reason.GOLDEN_MISMATCH
+
+
+def test_a_version_before_whose_bundle_is_lost_is_no_obstacle(
+    reference: BundleRef, make: Callable[..., Bundle]
+) -> None:
+    """It is compared with where it can be."""
+    lost = reference.model_copy(update={"uri": f"{reference.uri[:-1]}0"})
+    with serving(model_server(make("served"))) as endpoint:
+        result = run(ask(reference, endpoint, champion=lost))
+    assert (result.pods, result.shown_by) == (1, None)
 
 
 def test_a_server_that_is_not_there_is_unreachable(reference: BundleRef) -> None:

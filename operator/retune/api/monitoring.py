@@ -4,6 +4,7 @@ The defaults are those of a careful engineer: a verdict needs enough rows, a sig
 run starts only for what another model can mend.
 """
 
+import re
 from enum import StrEnum
 from typing import Annotated, Literal, get_args
 
@@ -150,6 +151,10 @@ class LiveKind(StrEnum):
         return self in {LiveKind.THROUGHPUT, LiveKind.QUALITY}
 
 
+_PERCENTILE = re.compile(r"(?:^|[-_])p(50|75|90|95|99)(?:[-_]|$)")
+_DEFAULT_SHARE = 0.95
+
+
 class LiveSignal(ApiModel):
     """One number of the live model, judged once a window."""
 
@@ -191,6 +196,12 @@ class LiveSignal(ApiModel):
     """Change up to which a window counts as clear; defaults to half of maxDegradation."""
     consecutive: int = Field(default=3, ge=1, le=24)
     """Bad windows in a row that raise the signal."""
+
+    @property
+    def percentile_share(self) -> float:
+        """The share of requests whose longest duration a latency is: what the name says, else 0.95."""
+        percentile = _PERCENTILE.search(self.name)
+        return int(percentile[1]) / 100 if percentile else _DEFAULT_SHARE
 
 
 class PodMetrics(ApiModel):

@@ -45,6 +45,27 @@ class RunStage(StrEnum):
     ROLLOUT = "Rollout"
 
 
+class RolloutStep(StrEnum):
+    """The steps of a rollout; which of them there are, and in what order, is the strategy's."""
+
+    GIVE = "Give"
+    FIRST_GOLDEN = "FirstGolden"
+    READY = "Ready"
+    GOLDEN = "Golden"
+    BAKE = "Bake"
+
+
+class Shown(StrEnum):
+    """What has shown that a version serves."""
+
+    DIGEST = "Digest"
+    """Every pod named the version's bundle in its answers."""
+    ANSWERS = "Answers"
+    """Every pod answered golden requests as this version does, and as the version before does not."""
+    NOTHING = "Nothing"
+    """Nothing: its pods are ready, which a server that ignores the variable is too."""
+
+
 class Outcome(StrEnum):
     """How a run ended."""
 
@@ -147,6 +168,7 @@ class Version(ApiModel):
     """Value of the owned field while this version serves; absent where the manifest does not set the field."""
     promoted_at: Time | None = None
     """When it became champion by a rollout."""
+    shown_by: Annotated[Word | None, Field(description=f"What has shown that it serves: {one_of(Shown)}.")] = None
 
 
 class JobAttempt(ApiModel):
@@ -207,12 +229,28 @@ class ActiveRollout(ApiModel):
     """Version that is going live."""
     start_time: Time
     """When it started, or when the time for its pods began anew."""
+    step: Annotated[Word | None, Field(description=f"What it waits for now: {one_of(RolloutStep)}.")] = None
+    step_start_time: Time | None = None
+    """When that step began; absent while the target is scaled to zero, so that its time stands still."""
     injected: bool = False
     """Whether the target was seen with the new version's value in the owned field."""
+    template: Hash | None = None
+    """Hash of the target's pod template without the owned field, by which a change of others is seen."""
+    edited: bool = False
+    """Whether others changed the pod template meanwhile: what fails then is not held against the version."""
     verify_attempt: int = Field(default=0, ge=0)
-    """Number of the Job that asks golden requests; 0 before the pods are ready."""
+    """Number of the Job that asks golden requests; 0 before the first one."""
+    step_jobs: int = Field(default=0, ge=0)
+    """Jobs that were asked in this step."""
+    asked: Hash | None = None
+    """Which pods the last of these Jobs asks: a hash of their addresses."""
+    shown_by: Annotated[
+        Word | None, Field(description=f"What has shown that the new version serves: {one_of(Shown)}.")
+    ] = None
     bake_start_time: Time | None = None
     """When the new version had answered right and the bake time began."""
+    unwell_since: Time | None = None
+    """Since when not all its pods are ready in the bake; absent while they are."""
     rollback_reason: Word | None = None
     """Why the rollout is being undone, as one word; absent while it goes forward."""
     rollback_message: Sentence | None = None
@@ -247,6 +285,12 @@ class Rejected(ApiModel):
     """Digest of the bundle."""
     reason: Word
     """Why it was rejected, as one word."""
+    version: int | None = Field(default=None, ge=1)
+    """Number of the version."""
+    message: Sentence | None = None
+    """Why it was rejected, as a sentence."""
+    time: Time | None = None
+    """When it was rejected."""
 
 
 class ModelOptimizationStatus(ApiModel):
@@ -288,3 +332,7 @@ class ModelOptimizationStatus(ApiModel):
     """The manualNonce of the newest run."""
     rejected: tuple[Rejected, ...] = Field(default=(), max_length=20, json_schema_extra=map_list("digest"))
     """Bundles that are not rolled out again, the newest 20."""
+    observed_retry: Hash | None = None
+    """The rollout.retry that was followed last."""
+    versions: tuple[Version, ...] = Field(default=(), max_length=8, json_schema_extra=map_list("digest"))
+    """Versions that were champion before, the newest 8: a person may put any of them back."""

@@ -13,6 +13,7 @@ from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.contract.paths import JOB_CONTAINER
 from retune.kubelet import CANNOT_START
+from retune.targets.deployment import template_digest
 from retune.workloads.labels import COMMAND, HELD, RESOURCE
 
 _MESSAGE_LIMIT = 400
@@ -224,7 +225,7 @@ def trimmed_deployment(raw: Json) -> bytes:
         },
         "spec": {
             **_picked(spec, "replicas", "selector", "strategy", "paused"),
-            "template": {"spec": _trimmed_pod(spec["template"]["spec"])},
+            "template": {"digest": template_digest(spec["template"]), "spec": _trimmed_pod(spec["template"]["spec"])},
         },
         "status": {
             **_picked(status, "observedGeneration", "replicas", "updatedReplicas", "availableReplicas"),

@@ -15,7 +15,7 @@ from retune.cluster.errors import Refused
 from retune.cluster.job_standing import observed_job, obstacle_in, speaking_pod
 from retune.cluster.kinds import EVENTS, MODEL_OPTIMIZATIONS, PODS
 from retune.cluster.parse import JobFacts
-from retune.plan.observed import Defaults, Job, Live, Observed, Pods, Refusal, ServingPod, Target, Trouble
+from retune.plan.observed import Defaults, Heard, Job, Live, Observed, Pods, Refusal, ServingPod, Target, Trouble
 from retune.plan.run.stages import SEARCH
 from retune.plan.watch import windows
 from retune.signals.live import LiveReader
@@ -58,14 +58,16 @@ class Reader:
         """Return everything one decision is made from; `leased` is the UID of the target whose Lease was acquired."""
         raw = self._cache.deployment(resource.metadata.namespace, resource.spec.target.ref.name)
         target = self._target(resource, raw)
+        pods = await self._serving_pods(resource, raw, target)
         return Observed(
             resource=resource,
             target=target,
             jobs=await self._jobs(resource),
             runs=self._cache.runs_of(resource),
-            pods=await self._serving_pods(resource, raw, target),
+            pods=pods,
             trials=await self._scraper.trials(resource.key, self.searching(resource)),
             live=await self._live_numbers(resource, raw, target),
+            heard=await self._heard(resource, pods),
             watched_since=self._began,
             lease_held=target is not None and target.uid == leased,
             refusals=refusals,
@@ -178,6 +180,13 @@ class Reader:
         port = wanted.inference.port if wanted.inference else 0
         variable = wanted.injection.name
         return kind_of(wanted.ref).pods(raw, pods, container=container.name, variable=variable, port=port)
+
+    async def _heard(self, resource: ModelOptimization, pods: Pods) -> Heard | None:
+        """Read what a version has answered while it bakes."""
+        rollout = resource.status.rollout
+        if rollout is None or rollout.bake_start_time is None or rollout.rollback_reason is not None:
+            return None
+        return await self._live.bake.heard(resource, pods.serving, since=rollout.bake_start_time.timestamp())
 
     def forget(self, key: str) -> None:
         """Drop what is remembered of a resource that is gone, and of Jobs that are."""

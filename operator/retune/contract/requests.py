@@ -197,6 +197,8 @@ class VerifyRequest(Document):
     command: Literal["verify"] = "verify"
     resource: str
     bundle: BundleRef
+    champion: BundleRef | None = None
+    """The bundle that served before: what it answers too does not show that `bundle` serves."""
     endpoints: tuple[str, ...]
     """Base URLs such as http://10.0.0.7:8080, one per pod."""
     model_name: str

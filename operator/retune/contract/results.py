@@ -46,6 +46,7 @@ class Reason(StrEnum):
     BASELINE_NOT_BETTER_THAN_CHANCE = "BaselineNotBetterThanChance"
     NO_FEASIBLE_CANDIDATE = "NoFeasibleCandidate"
     GOLDEN_MISMATCH = "GoldenMismatch"
+    VARIABLE_IGNORED = "VariableIgnored"
     SERVER_UNREACHABLE = "ServerUnreachable"
     UNEXPECTED = "UnexpectedError"
 
@@ -310,6 +311,8 @@ class VerifyResult(Document):
     bundle_digest: str
     pods: int
     requests: int
+    shown_by: Literal["Digest", "Answers"] | None = None
+    """What shows that every pod serves the bundle: they name it, or no other bundle that could serve answers so."""
 
 
 OfClusters = BaselineResult | GatherResult | SearchResult | JudgeResult | VerifyResult | CheckResult

@@ -51,21 +51,15 @@ class Target:
     """Volume claims that its pods mount."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Labels by which its pods are selected."""
+    template: str = ""
+    """Hash of the pod template without the owned variable."""
+    hindrance: str | None = None
+    """What keeps its controller from making pods, in words: it is paused, or a quota or an admission refuses them."""
 
     def container(self, wanted: str | None) -> Container | None:
         """Return the container of that name, or the only one when none is named; None when no single one fits."""
         matching = [container for container in self.containers if wanted in {None, container.name}]
         return matching[0] if len(matching) == 1 else None
-
-
-@dataclass(frozen=True)
-class Pods:
-    """The target's pods, read live while a rollout is under way."""
-
-    endpoints: tuple[str, ...] = ()
-    """Base URLs of the ready pods of the newest template."""
-    trouble: str | None = None
-    """What keeps a pod from becoming ready, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +71,30 @@ class ServingPod:
     """IP address."""
     cpu_limit: float | None = None
     """CPU of the serving container, as Container.cpu_limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """What a pod's own model container did, and when."""
+
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Pods:
+    """The target's pods of the newest value, read live while a rollout is under way."""
+
+    endpoints: tuple[str, ...] = ()
+    """Base URLs of the ready ones."""
+    trouble: str | None = None
+    """What keeps one from becoming ready, in words, whosever doing it is."""
+    crash: Incident | None = None
+    """The last time that the model's container ended with an error in a pod that nobody was taking away."""
+    unready: Incident | None = None
+    """The pod that runs the model's container for longest without being ready, and since when."""
+    serving: tuple[ServingPod, ...] = ()
+    """The running ones."""
 
 
 class JobPhase(StrEnum):
@@ -182,6 +200,26 @@ class Live:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What the pods of a version that is watched in its bake have counted since they started, all of them together."""
+
+    pods: int = 0
+    """Pods whose metrics could be read."""
+    requests: float | None = None
+    """Requests answered; None where they are not counted."""
+    errors: float | None = None
+    """Those answered with a status of 500 and above; None where no label holds the status."""
+    buckets: Mapping[float, float] = field(default_factory=dict)
+    """Requests that took at most so many seconds, by the upper bound of their bucket, ascending."""
+    saturation: float | None = None
+    """CPU used as a share of the limit, or the share of throttled periods, whichever is larger; None if unknown."""
+    numbers: tuple[LiveNumber, ...] = ()
+    """Answers to the signals that have a query, for the time since the bake began."""
+    trouble: str | None = None
+    """Why a pod could not be read, if that is so."""
+
+
+@dataclass(frozen=True)
 class Defaults:
     """Settings of the operator that decisions depend on."""
 
@@ -205,6 +243,8 @@ class Observed:
     """Progress scraped from the search workers; None when there is no news."""
     live: Live | None = None
     """Live numbers of the last window that ended; None when there is no news."""
+    heard: Heard | None = None
+    """What the pods of a version in its bake have counted; None outside a bake."""
     watched_since: datetime | None = None
     """When this operator began to watch; None where that does not matter."""
     lease_held: bool = False

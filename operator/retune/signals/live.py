@@ -14,6 +14,7 @@ from retune.plan.observed import Live, LiveNumber, ServingPod
 from retune.plan.watch import windows
 from retune.settings import Server
 from retune.signals.allowance import Allowance
+from retune.signals.bake import BakeReader
 from retune.signals.bounded import UnreadableError, Web
 from retune.signals.live_numbers import no_number, number
 from retune.signals.pods import MAX_PODS, Ledger, scrape
@@ -47,6 +48,8 @@ class LiveReader:
         self._judged: dict[str, Live] = {}
         self._busy: dict[str, asyncio.Lock] = {}
         self._allowance = Allowance(clock)
+        self.bake = BakeReader(self._web, self._prometheus, clock=clock)
+        """Reads versions in their bake, over the same connections."""
 
     def wait(self, resource: ModelOptimization) -> float | None:
         """Return the seconds until the pods are to be observed again; None where live numbers are not watched."""
@@ -100,6 +103,7 @@ class LiveReader:
         for memory in (self._ledgers, self._judged, self._busy):
             memory.pop(key, None)
         self._allowance.forget(key)
+        self.bake.forget(key)
 
     async def close(self) -> None:
         """Close connections."""

@@ -1,7 +1,6 @@
 """From totals of a window to live numbers: quantiles, shares and rates, or the reason why there is none."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -9,10 +8,6 @@ from itertools import accumulate
 from retune.api.monitoring import LiveKind, LiveSignal, PodMetrics
 from retune.plan.observed import LiveNumber
 from retune.signals.exposition import Totals
-
-_QUANTILE = re.compile(r"(?:^|[-_])p(50|75|90|95|99)(?:[-_]|$)")
-_DEFAULT_SHARE = 0.95
-"""Share of requests whose longest duration is read where the signal's name says no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +67,7 @@ def _measured(signal: LiveSignal, value: float, words: str) -> LiveNumber:
 
 
 def _latency(signal: LiveSignal, window: Window, metrics: PodMetrics) -> LiveNumber:
-    percentile = _QUANTILE.search(signal.name)
-    share = int(percentile[1]) / 100 if percentile else _DEFAULT_SHARE
+    share = signal.percentile_share
     if not window.grown.buckets:
         return no_number(signal, "NoData", f"The pods tell no histogram {metrics.latency}{_of_path(metrics)}.")
     value = quantile(share, window.grown.buckets)

@@ -1,5 +1,6 @@
 """A Deployment as target: its pods read the model's URI from an environment variable, which is the field we own."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -42,6 +43,8 @@ class Deployment:
             tolerations=tuple(pod.get("tolerations", ())),
             claims=_claims(pod),
             labels=raw["spec"]["selector"].get("matchLabels", {}),
+            template=_template(raw["spec"]["template"], variable),
+            hindrance=_hindrance(raw),
         )
 
     def apply_body(self, *, name: str, uid: str, container: str, variable: str, value: str | None) -> Json:
@@ -66,9 +69,15 @@ class Deployment:
             (pod for pod in pods if _belongs(pod, name) and _runs(pod, container, variable, value)),
             key=lambda pod: str(pod["metadata"]["name"]),
         )
-        ready = tuple(_endpoint(pod, port) for pod in present if troubles.ready(pod))
-        trouble = next((trouble for pod in present if (trouble := troubles.of_pod(pod))), None)
-        return Pods(endpoints=ready, trouble=trouble)
+        crashes = [crash for pod in present if (crash := troubles.crash_of(pod, container))]
+        unready = [waiting for pod in present if (waiting := troubles.unready(pod, container))]
+        return Pods(
+            endpoints=tuple(_endpoint(pod, port) for pod in present if troubles.ready(pod)),
+            trouble=next((trouble for pod in present if (trouble := troubles.of_pod(pod))), None),
+            crash=max(crashes, key=lambda crash: crash.at, default=None),
+            unready=min(unready, key=lambda waiting: waiting.at, default=None),
+            serving=self.serving(raw, present, container=container),
+        )
 
     def serving(self, raw: Json, pods: Iterable[Json], *, container: str) -> tuple[ServingPod, ...]:
         """Return the Deployment's own running pods, of any template."""
@@ -151,9 +160,9 @@ def _progress(raw: Json, wanted: int) -> str:
     if status.get("observedGeneration", 0) < raw["metadata"].get("generation", 0):
         return "its controller has not seen the change yet"
     if updated < wanted:
-        return f"{updated} of {wanted} pods replaced" + _hindrance(raw)
+        return f"{updated} of {wanted} pods replaced" + _obstacle(raw)
     if available - old < wanted:
-        return f"{max(0, available - old)} of {wanted} new pods available" + _hindrance(raw)
+        return f"{max(0, available - old)} of {wanted} new pods available" + _obstacle(raw)
     return f"{old} old pods still ending" if old > 0 else f"{available} of {wanted} pods available"
 
 
@@ -176,15 +185,44 @@ def _share(amount: int | str, wanted: int, rounded: Callable[[float], int]) -> i
     return rounded(int(amount.rstrip("%")) * wanted / 100) if isinstance(amount, str) else amount
 
 
-def _hindrance(raw: Json) -> str:
+def _obstacle(raw: Json) -> str:
     """Return what the Deployment itself says stands in the way, if anything."""
-    if raw["spec"].get("paused"):
-        return "; the Deployment is paused: resume it with `kubectl rollout resume`"
-    conditions = {condition["type"]: condition for condition in raw.get("status", {}).get("conditions", ())}
-    failure, progressing = conditions.get("ReplicaFailure", {}), conditions.get("Progressing", {})
-    if failure.get("status") == "True":
-        return f"; {failure.get('message', failure.get('reason', ''))}"
+    if hindrance := _hindrance(raw):
+        return f"; {hindrance}"
+    progressing = _conditions(raw).get("Progressing", {})
     return f"; {progressing.get('message', '')}" if progressing.get("status") == "False" else ""
+
+
+def _hindrance(raw: Json) -> str | None:
+    """Return why the Deployment's controller makes no pods: it is paused, or they are refused, as by a quota."""
+    if raw["spec"].get("paused"):
+        return "the Deployment is paused: resume it with `kubectl rollout resume`"
+    failure = _conditions(raw).get("ReplicaFailure", {})
+    return str(failure.get("message", failure.get("reason", ""))) if failure.get("status") == "True" else None
+
+
+def _conditions(raw: Json) -> dict[str, Json]:
+    return {condition["type"]: condition for condition in raw.get("status", {}).get("conditions", ())}
+
+
+def _template(template: Json, variable: str) -> str:
+    """Return a hash of the pod template that does not change with the variable."""
+    envs = [
+        [entry for entry in container.get("env", ()) if entry["name"] != variable]
+        for container in template["spec"]["containers"]
+    ]
+    return _hash([template.get("digest") or template_digest(template), envs])
+
+
+def template_digest(template: Json) -> str:
+    """Return a hash of a pod template but for its containers' variables."""
+    pod = template["spec"]
+    containers = [{name: part for name, part in entry.items() if name != "env"} for entry in pod["containers"]]
+    return _hash([template.get("metadata"), pod | {"containers": containers}])
+
+
+def _hash(document: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _expression(requirement: Json) -> str:

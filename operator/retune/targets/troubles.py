@@ -1,11 +1,15 @@
 """What keeps a pod from becoming ready, in words that name the pod, the container and the cause."""
 
+from datetime import datetime
 from typing import Any
 
 from retune.api.base import Json
 from retune.kubelet import STUCK
+from retune.plan.observed import Incident
 
 _MESSAGE_LIMIT = 300
+_LOST = {"ContainerStatusUnknown", "Unknown"}
+"""Reasons of an end that the kubelet has not seen: the node went, not the container."""
 
 
 def ready(pod: Json) -> bool:
@@ -17,6 +21,38 @@ def of_pod(pod: Json) -> str | None:
     """Return what is wrong with the pod, in one line; None while it is well or only starting."""
     trouble = _scheduling(pod) or _ended(pod) or _containers(pod)
     return f"pod {pod['metadata']['name']}: {trouble}" if trouble else None
+
+
+def crash_of(pod: Json, container: str) -> Incident | None:
+    """Return how the named container ended with an error last; None in a pod that was evicted or is taken away."""
+    status = _status_of(pod, container)
+    ends = [status.get(state, {}).get("terminated", {}) for state in ("state", "lastState")]
+    failed = [end for end in ends if end.get("exitCode", 0) != 0 and end.get("reason") not in _LOST]
+    if not failed or _is_disrupted(pod):
+        return None
+    at = datetime.fromisoformat(failed[0].get("finishedAt") or pod["metadata"]["creationTimestamp"])
+    return Incident(f"pod {pod['metadata']['name']}: container {container}: {_exit(failed[0])}", at)
+
+
+def unready(pod: Json, container: str) -> Incident | None:
+    """Return since when the named container runs without being ready; None where it is, or is not to blame."""
+    status = _status_of(pod, container)
+    running = status.get("state", {}).get("running", {})
+    if not running.get("startedAt") or status.get("ready") or _is_disrupted(pod):
+        return None
+    times = (running["startedAt"], condition(pod, "Ready").get("lastTransitionTime"))
+    at = max(datetime.fromisoformat(time) for time in times if time)
+    return Incident(f"pod {pod['metadata']['name']}: container {container} runs and is not ready", at)
+
+
+def _status_of(pod: Json, container: str) -> Json:
+    statuses: list[Json] = pod.get("status", {}).get("containerStatuses", [])
+    return next((status for status in statuses if status["name"] == container), {})
+
+
+def _is_disrupted(pod: Json) -> bool:
+    """Whether the pod was evicted, preempted or drained, or is lost with its node, whatever its containers did then."""
+    return pod.get("status", {}).get("phase") == "Failed" or condition(pod, "DisruptionTarget").get("status") == "True"
 
 
 def condition(pod: Json, kind: str) -> Json:

@@ -40,7 +40,16 @@ from optimizer_jobs.seal import own_seal, study_seal
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.prospects import Hurdle
 from optimizer_jobs.study.protection import fitted
-from optimizer_jobs.study.trials import ENDED, LEFT_OUT, Candidate, failures, foreign_trials, open_study, trials_table
+from optimizer_jobs.study.trials import (
+    ENDED,
+    LEFT_OUT,
+    Candidate,
+    failures,
+    foreign_trials,
+    open_study,
+    trials_table,
+    was_rejected,
+)
 from optimizer_jobs.techniques.adversarial_training import attack_of
 from retune.api.metrics import Metric, MetricKind
 from retune.api.model import Dataset
@@ -131,8 +140,11 @@ def _weights_in_words(rows: Rows) -> str:
 
 
 def _explained(decision: Decision, request: JudgeRequest) -> Decision:
-    """Return a decision without finalists that says which budget ended the search, and how many trials failed."""
+    """Return a decision without finalists that says what the search has found instead, and what ended it."""
     study = open_study(request.store, request.run)
+    if was_rejected(study):
+        message = "Whatever the search found that differs from the champion was rolled back before; the champion stays."
+        return replace(decision, reason="RejectedBefore", message=message)
     ended, failed = study.user_attrs.get(ENDED), failures(study)
     message = decision.message
     if foreign := foreign_trials(study, study_seal()):

@@ -30,7 +30,7 @@ from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_model
 from optimizer_jobs.study.objectives import limits, rate, shortfall
 from optimizer_jobs.study.prospects import standard_error
-from optimizer_jobs.study.trials import TrialResult
+from optimizer_jobs.study.trials import REJECTED, TrialResult
 from optimizer_jobs.technique import ONE_LINE, Context, Subject
 from optimizer_jobs.techniques.containment import BrokenTechniqueError
 from optimizer_jobs.techniques.registry import TECHNIQUES
@@ -166,7 +166,7 @@ class Bench:
             result = self._checked(result, session)
             bundle = self._bundle(Path(folder) / "bundle", plan=plan, built=built, session=session, number=number)
             if bundle.digest in self.rejected:
-                raise Discarded(replace(result, reason="this bundle was rejected before"))
+                raise Discarded(replace(result, reason=REJECTED))
             ref = publish(bundle, uri=self.candidates_uri)
             return self._measured(result, session=session, bundle=bundle, uri=ref.uri)
 

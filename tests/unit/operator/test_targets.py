@@ -2,6 +2,7 @@
 
 import copy
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -78,6 +79,8 @@ def pod(
     env = [] if value is None else [{"name": VARIABLE, "value": value}]
     metadata = {
         "name": name,
+        "uid": f"uid-of-{name}",
+        "creationTimestamp": "2026-01-01T00:00:00Z",
         "labels": {"app": "digits", "pod-template-hash": replica_set.rsplit("-", 1)[-1]},
         "ownerReferences": [{"kind": "ReplicaSet", "name": replica_set}],
     }
@@ -395,3 +398,83 @@ def test_an_outage_at_each_promotion_is_foreseen(strategy: Json, replicas: int, 
         said = Deployment().parse(seen, variable=VARIABLE).outage
         assert (said is None) == (outage is None)
         assert outage is None or outage in (said or "")
+
+
+# --- Deployment: whose doing it is -----------------------------------------------------------------------------------
+
+ENDED: Json = {"terminated": {"exitCode": 137, "reason": "Error", "finishedAt": "2026-01-02T00:00:00Z"}}
+RUNNING: Json = {"running": {"startedAt": "2026-01-02T00:00:00Z"}}
+
+
+def container_status(name: str = "server", *, ready: bool = False, **states: Json) -> Json:
+    """A pod's status with one container's."""
+    return {"containerStatuses": [{"name": name, "ready": ready, "restartCount": 1, **states}]}
+
+
+@pytest.mark.parametrize("states", [{"state": ENDED}, {"state": RUNNING, "lastState": ENDED}])
+def test_a_crash_of_the_model_is_known_by_its_time(states: Json) -> None:
+    """Also of a container that runs again."""
+    crash = pods_of(pod(status=container_status(ready=True, **states))).crash
+    assert crash is not None
+    assert crash.at == datetime(2026, 1, 2, tzinfo=UTC)
+    assert "exit code 137" in crash.message
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        container_status(state=ENDED) | {"phase": "Failed", "reason": "Evicted"},
+        container_status(state=ENDED) | {"conditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        container_status(state={"terminated": ENDED["terminated"] | {"reason": "ContainerStatusUnknown"}}),
+        container_status("sidecar", state=ENDED),
+        container_status(state={"terminated": {"exitCode": 0, "finishedAt": "2026-01-02T00:00:00Z"}}),
+        container_status(state={"waiting": {"reason": "ImagePullBackOff"}}),
+        container_status(state={"waiting": {"reason": "ContainerCreating"}}),
+    ],
+)
+def test_what_surroundings_do_to_a_pod_is_no_crash_of_the_model(status: Json) -> None:
+    """Fault 18: evicted, drained, lost, a neighbour's crash, an image that cannot be pulled: no model can help it."""
+    seen = pods_of(pod(ready=False, status=status))
+    assert (seen.crash, seen.unready) == (None, None)
+
+
+def test_a_container_that_runs_without_being_ready_is_known_since_when() -> None:
+    """What was ready before counts from when it was no more; a pod that is unready for other reasons does not count."""
+    since = {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-03T00:00:00Z"}]}
+    waiting = pods_of(pod(status=container_status(state=RUNNING) | since)).unready
+    assert waiting is not None
+    assert waiting.at == datetime(2026, 1, 3, tzinfo=UTC)
+    assert pods_of(pod(status=container_status(ready=True, state=RUNNING) | since)).unready is None
+
+
+def test_the_template_is_told_apart_by_everything_but_the_variable() -> None:
+    """Our own change is no change of others; another image, variable or annotation is."""
+    before = parsed(DEPLOYMENT).template
+    assert (
+        parsed(deployment(env=[{"name": "OTHER", "value": "x"}, {"name": VARIABLE, "value": "new"}])).template == before
+    )
+    assert parsed(deployment(env=[{"name": "OTHER", "value": "x"}])).template == before
+    changes: list[tuple[str, Any]] = [("image", "server:2"), ("env", [{"name": "OTHER", "value": "y"}])]
+    for name, value in changes:
+        raw = deployment()
+        raw["spec"]["template"]["spec"]["containers"][0][name] = value
+        assert parsed(raw).template != before
+    restarted = deployment()
+    restarted["spec"]["template"]["metadata"]["annotations"] = {"kubectl.kubernetes.io/restartedAt": "now"}
+    assert parsed(restarted).template != before
+
+
+def test_a_deployment_that_makes_no_pods_says_why() -> None:
+    """Paused, or refused by a quota."""
+    paused = deployment()
+    paused["spec"]["paused"] = True
+    refused = deployment(conditions=[{"type": "ReplicaFailure", "status": "True", "message": "exceeded quota: few"}])
+    assert parsed(DEPLOYMENT).hindrance is None
+    assert "paused" in (parsed(paused).hindrance or "")
+    assert parsed(refused).hindrance == "exceeded quota: few"
+
+
+def test_only_pods_of_the_present_value_are_listened_to() -> None:
+    """The old version's counts say nothing of the new one."""
+    old = pod("digits-old-1", replica_set="digits-old", value="pvc://a/bundles/1")
+    assert [serving.uid for serving in pods_of(pod(), old).serving] == ["uid-of-digits-new-1"]

@@ -17,6 +17,7 @@ from retune.api.status import (
     Stage,
     Version,
 )
+from retune.contract.results import Failure, Reason
 from retune.plan import Observed, Plan
 from retune.plan.actions import AcquireLease, CreateJob, CreateRun, EmitEvent, InjectModel
 from retune.plan.draft import condition_of
@@ -40,7 +41,9 @@ class Promises:
         self.inherited: set[str | None] = set()
         """Those of resources of the same name that are gone."""
         self.failed: set[str] = set()
-        """Digests of bundles that were rolled back."""
+        """Digests of bundles that must not come back."""
+        self.template: str | None = None
+        """The pod template when the rollout under way began."""
         self.rollbacks = 0
         """Runs in a row that were rolled back, since the last promotion or the last run that a person asked for."""
 
@@ -65,9 +68,50 @@ class Promises:
             self._check_start(resource, after, run)
         self._check_actions(observed, decision)
         self._check_conditions(before, after)
+        self._check_rejections(observed, after)
         if after.champion and after.champion.run_name and after.champion != before.champion:
-            check = self._check_return if before.original is None else self._check_promotion
+            returned = self._check_choice if before.rollout is None else self._check_promotion
+            check = self._check_return if before.original is None else returned
             check(observed, after.champion)
+
+    def _check_rejections(self, observed: Observed, after: ModelOptimizationStatus) -> None:
+        """A version is rejected for what it did itself, or because a person put another one back.
+
+        What others did to the pods or to their template meanwhile is never held against it.
+        """
+        before, target = observed.resource.status, observed.target
+        if after.rollout is not None and (before.rollout is None or not before.rollout.injected):
+            self.template = target.template if target else None
+        rejected = {entry.digest for entry in after.rejected}
+        for digest in rejected - self.failed:
+            value = target.containers[0].value if target else None
+            if before.rollout is None:
+                assert before.champion is not None
+                assert (before.champion.digest, value == before.champion.injected_value) == (digest, False)
+            else:
+                assert before.candidate is not None
+                assert before.candidate.digest == digest
+                assert target is not None
+                assert target.template == self.template
+                assert self._has_failed(observed)
+        for digest in self.failed - rejected:
+            assert digest in {observed.resource.spec.rollout.retry, after.champion and after.champion.digest}
+        self.failed = rejected
+
+    def _has_failed(self, observed: Observed) -> bool:
+        """Whether pods of the new version have crashed, never got ready, answered wrongly or with errors."""
+        pods, counts = observed.pods, observed.heard
+        results = [job.result for name, job in observed.jobs.items() if "-verify" in name]
+        wrong = any(isinstance(result, Failure) and result.reason is Reason.GOLDEN_MISMATCH for result in results)
+        errors = counts is not None and bool(counts.errors)
+        return wrong or errors or pods.crash is not None or pods.unready is not None
+
+    def _check_choice(self, observed: Observed, champion: Version) -> None:
+        """An earlier champion is champion again once somebody else has given it to the target."""
+        target = observed.target
+        assert target is not None
+        assert target.containers[0].value == champion.injected_value
+        assert champion.injected_value in self.promoted
 
     def _check_actions(self, observed: Observed, decision: Plan) -> None:
         """Nothing is made or changed without the Lease, while suspended, or against what the spec says by now."""
@@ -127,8 +171,6 @@ class Promises:
         if last and (
             before.last_run is None or (before.last_run.name, before.last_run.outcome) != (last.name, last.outcome)
         ):
-            if last.outcome is Outcome.ROLLED_BACK and before.candidate is not None:
-                self.failed.add(before.candidate.digest)
             counts = {Outcome.ROLLED_BACK: self.rollbacks + 1, Outcome.PROMOTED: 0}
             self.rollbacks = counts.get(last.outcome, self.rollbacks)
         if run is not None and run.trigger not in SIGNALS:
@@ -179,7 +221,7 @@ class Promises:
         """A rejected bundle does not come back; what we gave the target is never taken for the delivered model."""
         status = self.world.resource.status
         if status.candidate and not (status.rollout and status.rollout.rollback_reason):
-            assert status.candidate.digest not in self.failed | {entry.digest for entry in status.rejected}
+            assert status.candidate.digest not in {entry.digest for entry in status.rejected}
         assert status.original is None or status.original.injected_value in self.given | self._delivered()
 
     def _check_rest(self) -> None:

@@ -16,7 +16,7 @@ from retune.api.objects import ModelOptimization, ObjectMeta, OptimizationRun
 from retune.api.spec import ModelOptimizationSpec
 from retune.api.status import ModelOptimizationStatus
 from retune.plan.actions import EmitEvent
-from retune.plan.observed import Container, Job, JobPhase, Target
+from retune.plan.observed import Container, Incident, Job, JobPhase, Pods, Target
 
 CONTAINER = "server"
 _SCHEMA = modeloptimization_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -58,6 +58,18 @@ class Server:
     """Whether every pod wanted runs the newest template and is available."""
     replacing: bool = False
     """Whether the pods of the template before are still there, as during a rolling update."""
+    early: bool = False
+    """Whether a pod of the newest template is ready before all are."""
+    weather: str | None = None
+    """What keeps new pods from running that no model can help, in words; None: they run, and are not ready yet."""
+    paused: bool = False
+    """Whether the target's controller makes no pods."""
+    crash: Incident | None = None
+    """How the model's container ended last in a pod of the newest value."""
+    template: str = "template-1"
+    """The pod template but for the owned field."""
+    changed: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    """When pods were made anew for the last time."""
     wanted: int = 1
     outage: str | None = None
     """Why no pod may answer while pods are replaced."""
@@ -152,7 +164,20 @@ class Server:
             wanted=self.wanted,
             progress="0 of 1 new pods available",
             outage=self.outage,
+            template=self.template,
+            hindrance="the Deployment is paused" if self.paused else None,
         )
+
+    @property
+    def pods(self) -> Pods:
+        """The target's pods of the newest value."""
+        endpoints = ("http://10.0.0.1:8080",) if self.wanted and (self.settled or self.early) else ()
+        if self.settled:
+            return Pods(endpoints=endpoints, crash=self.crash)
+        if self.weather is not None or self.paused:
+            return Pods(endpoints=endpoints, crash=self.crash, trouble=self.weather)
+        unready = Incident("pod x: container server runs and is not ready", self.changed)
+        return Pods(endpoints=endpoints, crash=self.crash, trouble=unready.message, unready=unready)
 
     @property
     def owned_by_others(self) -> bool:
@@ -193,6 +218,13 @@ class Server:
         meta = ObjectMeta(name="digits", namespace="ml", uid=self.uid, generation=1)
         self.resource = ModelOptimization(metadata=meta, spec=self.resource.spec, status=UNSEEN)
         self.versions["modeloptimizations", "digits"] += 1
+
+    def edit_template(self) -> None:
+        """Change another part of the pod template than the owned field, so that all pods are made anew."""
+        number = int(self.template.rpartition("-")[2]) + 1
+        self.template, self.changed, self.crash = f"template-{number}", self.now, None
+        self.settled, self.replacing = False, self.settled or self.replacing
+        self.versions["deployments", "digits"] += 1
 
     def edit_field(self, value: str | None, manager: str | None) -> None:
         """Set the owned field, or take it out, as a neighbour would who owns it from then on."""

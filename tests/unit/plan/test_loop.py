@@ -10,7 +10,7 @@ from retune.api.status import ConditionStatus, ConditionType, Outcome, Stage, Tr
 from retune.contract.results import BaselineResult, Reason, Verdict
 from retune.plan import names
 from retune.plan.draft import condition_of
-from retune.plan.observed import JobPhase, Trouble
+from retune.plan.observed import Incident, JobPhase, Trouble
 from tests.answers import digest_of, stored
 from tests.unit.plan.world import World, spec
 
@@ -112,15 +112,12 @@ def test_pods_that_never_get_ready_roll_back_at_the_progress_deadline() -> None:
 
 
 def test_an_unhealthy_bake_rolls_back() -> None:
-    """A version whose pods all fail while it is watched is not promoted."""
+    """Fault 25: a version whose container ends with an error while it is watched is not promoted."""
     world = World()
-    world.run_to_rollout()
-    world.settled = True
-    world.reconcile()
-    world.finish(world.active_jobs()[0])
-    world.reconcile()
+    world.run_to_bake()
     assert stage_of(world) is Stage.BAKING
     world.settled = False
+    world.crash = Incident("pod x: container server ended with exit code 3", world.now)
     world.reconcile()
     assert stage_of(world) is Stage.ROLLING_BACK
     assert reason_of(world, ConditionType.ROLLED_OUT) == "UnhealthyDuringBake"

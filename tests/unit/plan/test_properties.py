@@ -12,7 +12,7 @@ from retune.api.status import ModelOptimizationStatus, Stage
 from retune.api.watched import Verdict as Judged
 from retune.contract.requests import CheckRequest
 from retune.contract.results import Reason, Verdict
-from retune.plan.observed import Live, LiveNumber
+from retune.plan.observed import Heard, Incident, Live, LiveNumber
 from retune.plan.watch import windows
 from tests.answers import check
 from tests.unit.plan.promises import Promises
@@ -178,6 +178,7 @@ class Loop(RuleBasedStateMachine):
         for _ in range(steps):
             for name in self.world.active_jobs():
                 self.world.finish(name, self.world.answer(name, verdict))
+            self.calm()
             self.world.settled = True
             self.world.wait(130)
             self.world.reconcile()
@@ -200,6 +201,60 @@ class Loop(RuleBasedStateMachine):
             self.go_on(1, Verdict.PROMOTE)
             if self.status.rollout is not None:
                 break
+
+    @rule(
+        deed=st.sampled_from(["evict", "pause", "edit", "crash", "fail half", "fail few", "show the first"]),
+        seconds=st.sampled_from([3, 130, 700]),
+        baking=st.booleans(),
+    )
+    def disturb(self, deed: str, seconds: int, *, baking: bool) -> None:
+        """Pods are taken away, held back, changed by others, or do wrong themselves while a version is on trial."""
+        if self.status.rollout is None and not self.world.gone:
+            self.begin_rollout()
+        if baking:
+            self.reach_bake()
+        match deed:
+            case "evict":
+                self.world.settled, self.world.weather = False, "pod x: Evicted"
+            case "pause":
+                self.world.paused = True
+            case "edit":
+                self.world.edit_template()
+            case "crash":
+                self.world.settled, self.world.crash = False, Incident("pod x: ended with exit code 3", self.world.now)
+            case "show the first":
+                self.world.early = True
+            case _:
+                self.world.counts = Heard(pods=1, requests=1000, errors=500 if deed == "fail half" else 3)
+        self.world.reconcile()
+        self.promises.check(rested=True)
+        self.world.wait(seconds)
+        self.world.reconcile()
+        self.rested = True
+        event(f"disturbed by {deed} in stage {self.status.stage}")
+
+    def reach_bake(self) -> None:
+        """Let every pod be ready and answer right, at once."""
+        for _ in range(2):
+            self.calm()
+            self.world.settled = True
+            self.world.reconcile()
+            for name in self.world.active_jobs():
+                self.world.finish(name)
+        self.world.reconcile()
+
+    @rule()
+    def calm(self) -> None:
+        """What disturbed pods is over."""
+        self.world.weather, self.world.paused, self.world.early, self.world.counts = None, False, False, None
+        self.rested = False
+
+    @precondition(lambda self: self.status.rejected)
+    @rule()
+    def retry(self) -> None:
+        """A person lets a rejected version be tried again."""
+        self.world.change(rollout={"retry": self.status.rejected[-1].digest})
+        self.rested = False
 
     @precondition(lambda self: self.status.rollout)
     @rule(refused=st.booleans())
@@ -313,7 +368,14 @@ class Loop(RuleBasedStateMachine):
 
     @rule(
         deed=st.sampled_from(
-            ["take the field", "put the original back", "replace the target", "delete the target", "claim a new target"]
+            [
+                "take the field",
+                "put the original back",
+                "put a version back",
+                "replace the target",
+                "delete the target",
+                "claim a new target",
+            ]
         )
     )
     def meddle(self, deed: str) -> None:
@@ -328,6 +390,9 @@ class Loop(RuleBasedStateMachine):
                 value = original.injected_value if original else None
                 self.promises.given.add(value)
                 self.world.edit_field(value, None if value is None else "neighbour")
+            case "put a version back":
+                if self.status.versions:
+                    self.world.edit_field(self.status.versions[-1].injected_value, "neighbour")
             case _:
                 self.promises.given.add(None)
                 self.world.edit_field(None, None)

@@ -19,7 +19,7 @@ from retune.cluster.writes import Writer
 from retune.contract.results import CandidateSummary, Failure, JobResult, JudgeResult, Reason, Verdict
 from retune.metrics import Metrics
 from retune.plan import Observed, Plan, plan
-from retune.plan.observed import JobPhase, Live, Pods, Refusal
+from retune.plan.observed import Heard, JobPhase, Live, Refusal
 from retune.reconcile import ROUNDS, Reconciler
 from tests.answers import answer, stored
 from tests.unit.plan.server import FINISHED, CrashError, Server, spec
@@ -76,9 +76,10 @@ class MemoryReader:
             target=self._world.target,
             jobs=dict(self._world.jobs),
             runs=dict(self._world.runs),
-            pods=Pods(endpoints=("http://10.0.0.1:8080",)),
+            pods=self._world.pods,
             live=self._world.live,
             trials=self._world.trials,
+            heard=self._world.counts,
             watched_since=self._world.watched_since,
             lease_held=leased is not None and leased == self._world.target_uid,
             refusals=refusals,
@@ -113,6 +114,8 @@ class World(Server):
     live: Live | None = None
     trials: Trials | None = None
     """How far the search's workers say that they are."""
+    counts: Heard | None = None
+    """What the new version's pods have counted in a bake."""
     watched_since: datetime | None = None
     """When the operator began to watch; None: it was always there."""
     look_again: float | None = None
@@ -217,14 +220,18 @@ class World(Server):
             self.finish(name)
             self.reconcile()
 
-    def run_to_promotion(self) -> None:
-        """Go from nothing to a promoted champion."""
+    def run_to_bake(self) -> None:
+        """Go from nothing to a version that every pod serves and that is watched."""
         self.run_to_rollout()
         self.settled = True
         self.reconcile()
         (verify,) = self.active_jobs()
         self.finish(verify)
         self.reconcile()
+
+    def run_to_promotion(self) -> None:
+        """Go from nothing to a promoted champion."""
+        self.run_to_bake()
         self.wait(600)
         self.reconcile()
 

@@ -179,7 +179,7 @@ class MemoryWriter:
     def _set(self, value: str | None, manager: str | None) -> None:
         server = self._server
         server.commit("deployments", "digits")
-        server.value, server.manager = value, manager
+        server.value, server.manager, server.changed, server.crash = value, manager, server.now, None
         server.settled, server.replacing = False, server.settled or server.replacing
         server.served.append(value)
 

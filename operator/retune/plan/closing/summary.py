@@ -1,6 +1,6 @@
 """What people and their tools read first: Ready, Reconciling and Stalled by kstatus, stage and message, and events."""
 
-from retune.api.status import Condition, ConditionStatus, ConditionType, Stage, Version
+from retune.api.status import Condition, ConditionStatus, ConditionType, Shown, Stage, Version
 from retune.plan.actions import EmitEvent, SetFinalizer
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.deletion import FINALIZER, needs_finalizer
@@ -46,7 +46,7 @@ _ABNORMAL = {
 """Conditions that are True when something is wrong."""
 _ROUTINE = {"Starting", "Running", "Queued", "Progressing", "Injecting", "Resolved", "LeaseHeld", "FieldOwned"}
 """Reasons that make no event."""
-_GOOD = {"Resumed", "NoGain", "Recommended", "Promoted", "CandidateFound", "Cancelled"}
+_GOOD = {"Resumed", "NoGain", "Recommended", "Promoted", "CandidateFound", "Cancelled", "RevertedByOthers"}
 """Reasons of a condition that is False although nothing is wrong."""
 
 
@@ -82,7 +82,13 @@ def _readiness(draft: Draft, hold: Hold) -> tuple[ConditionStatus, str, str]:
         return (ConditionStatus.FALSE if blocked else ConditionStatus.UNKNOWN), hold.reason, hold.message
     if target.available == 0 and target.wanted > 0:
         return ConditionStatus.FALSE, "TargetUnavailable", f"no pod of Deployment {target.name} is available"
-    return ConditionStatus.TRUE, "ChampionServing", f"version {champion.version} serves"
+    return ConditionStatus.TRUE, "ChampionServing", _serving(champion)
+
+
+def _serving(champion: Version) -> str:
+    if champion.shown_by == Shown.NOTHING:
+        return f"version {champion.version} is given to the target, whose pods are ready; it is not shown to serve"
+    return f"version {champion.version} serves"
 
 
 def _champion_serves(draft: Draft, champion: Version) -> bool:

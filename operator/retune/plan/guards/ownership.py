@@ -5,7 +5,7 @@ The target belongs to its user: it is never created, never fought over, and neve
 
 from retune.api import FIELD_MANAGER
 from retune.api.spec import Mode, Takeover, is_reserved
-from retune.api.status import ConditionStatus, ConditionType, Rejected, Stage
+from retune.api.status import ConditionStatus, ConditionType, Rejected, Stage, Version
 from retune.plan.actions import AcquireLease, InjectModel
 from retune.plan.draft import Draft, Hold
 from retune.plan.observed import Container, Verb
@@ -18,6 +18,8 @@ OUTAGE_EXPECTED = "OutageExpected"
 _RETRY_SECONDS = 60.0
 _REJECTED_LIMIT = 20
 """Rejected bundles that a status has room for."""
+_VERSIONS_LIMIT = 8
+"""Earlier champions that a status has room for."""
 
 
 def resolve_target(draft: Draft) -> Hold | None:
@@ -144,13 +146,14 @@ def respect_field(draft: Draft) -> Hold | None:
     if container.value == status.champion.injected_value:
         _owned(draft)
         return None
+    known = _known_version(draft, container.value)
+    if known is not None:
+        _adopt(draft, known, container.manager or "someone")
+        return None
     if status.champion.run_name is None:
         # No version of a run was ever live, so what the manifest names is the delivered model.
         original = status.champion.model_copy(update={"injected_value": container.value})
         draft.update(champion=original, original=original)
-        return None
-    if status.original and container.value == status.original.injected_value:
-        _adopt_original(draft, container)
         return None
     return _changed_by_others(draft, container)
 
@@ -171,17 +174,43 @@ def _lease_held(draft: Draft) -> None:
     draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "LeaseHeld", message)
 
 
-def _adopt_original(draft: Draft, container: Container) -> None:
-    """Make the delivered model champion again, as someone put it back; what it replaces is not proposed again."""
+def _known_version(draft: Draft, value: str | None) -> Version | None:
+    """Return the version of this resource that a value of the field names: delivered, or champion before."""
+    original = draft.status.original
+    if original is not None and value == original.injected_value:
+        return original
+    if original is not None and value == original.uri:
+        return original.model_copy(update={"injected_value": value})
+    return next((version for version in draft.status.versions if version.injected_value == value), None)
+
+
+def _adopt(draft: Draft, version: Version, who: str) -> None:
+    """Make a known version champion, as someone put it back; what it replaces is not proposed again."""
     champion, original = draft.status.champion, draft.status.original
     if champion is None or original is None:
         return
-    who = container.manager or "someone"
-    reject(draft, champion.digest, "RevertedByOthers")
-    draft.update(champion=original, candidate=None)
-    message = f"{who} put the delivered model back; version {champion.version} is not proposed again"
+    name = "the delivered model" if version.digest == original.digest else f"version {version.version}"
+    message = f"{who} put {name} back"
+    if champion.run_name is not None:
+        message += f"; version {champion.version} is not proposed again"
+        reject(draft, champion, "RevertedByOthers", message)
+    remember(draft)
+    rejected = tuple(entry for entry in draft.status.rejected if entry.digest != version.digest)
+    draft.update(champion=version, candidate=None, rejected=rejected)
+    _tell_of_run(draft, champion, message)
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, "RevertedByOthers", message)
     draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "LeaseHeld", message)
+
+
+def _tell_of_run(draft: Draft, replaced: Version, message: str) -> None:
+    """Have the last run say what has become of the version that it brought."""
+    last = draft.status.last_run
+    if last is None or last.name != replaced.run_name:
+        return
+    sentence = f"version {replaced.version} was promoted; later {message}"
+    draft.update(last_run=last.model_copy(update={"reason": "RevertedByOthers", "message": sentence[:1024]}))
+    told = f"run {last.name}: {sentence}"
+    draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, "RevertedByOthers", told)
 
 
 def _changed_by_others(draft: Draft, container: Container) -> Hold:
@@ -200,7 +229,18 @@ def may_force(draft: Draft) -> bool:
     return draft.spec.target.injection.takeover is Takeover.FORCE
 
 
-def reject(draft: Draft, digest: str, reason: str) -> None:
-    """Remember a bundle that must not be rolled out again; the oldest entries make room."""
-    others = tuple(entry for entry in draft.status.rejected if entry.digest != digest)
-    draft.update(rejected=(*others, Rejected(digest=digest, reason=reason))[-_REJECTED_LIMIT:])
+def reject(draft: Draft, version: Version, reason: str, message: str) -> None:
+    """Remember a version that must not be rolled out again, and why; the oldest entries make room."""
+    others = tuple(entry for entry in draft.status.rejected if entry.digest != version.digest)
+    entry = Rejected(
+        digest=version.digest, reason=reason, version=version.version, message=message[:1024], time=draft.now
+    )
+    draft.update(rejected=(*others, entry)[-_REJECTED_LIMIT:])
+
+
+def remember(draft: Draft) -> None:
+    """Keep the champion among the versions that a person may put back, as another one takes its place."""
+    champion = draft.status.champion
+    if champion is not None and champion.run_name is not None:
+        others = tuple(version for version in draft.status.versions if version.digest != champion.digest)
+        draft.update(versions=(*others, champion)[-_VERSIONS_LIMIT:])

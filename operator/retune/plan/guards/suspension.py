@@ -33,5 +33,7 @@ def _stop(draft: Draft, job: Job) -> DeleteJob | HoldJob:
 def _restart_clocks(draft: Draft) -> None:
     rollout = draft.status.rollout
     if rollout is not None:
-        bake = draft.now if rollout.bake_start_time else None
-        draft.update(rollout=rollout.model_copy(update={"start_time": draft.now, "bake_start_time": bake}))
+        now, unwell = draft.now, draft.now if rollout.unwell_since else None
+        bake, step = now if rollout.bake_start_time else None, now if rollout.step_start_time else None
+        clocks = {"start_time": now, "step_start_time": step, "bake_start_time": bake, "unwell_since": unwell}
+        draft.update(rollout=rollout.model_copy(update=clocks))

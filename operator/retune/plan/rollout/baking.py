@@ -1,43 +1,56 @@
-"""The bake: the new version serves and is watched for a while before it becomes champion."""
+"""The bake: the new version has every pod and all traffic, and is watched for a while before it becomes champion."""
 
 from retune.api.base import seconds
-from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, Stage, Version
-from retune.plan.draft import Draft, Hold, condition_of
-from retune.plan.rollout.progress import LOOK_SECONDS, pods_in_words, show
-from retune.plan.rollout.rollback import turn_back
-from retune.plan.run.conclusion import conclude
+from retune.api.status import ActiveRollout, Shown, Stage, Version
+from retune.plan.draft import Draft, Hold
+from retune.plan.rollout.blame import EDITED, excuse
+from retune.plan.rollout.listening import listen
+from retune.plan.rollout.progress import LOOK_SECONDS, pods_in_words, show, update
+from retune.plan.rollout.steps import Done, TurnBack
 
 
-def start_bake(draft: Draft, rollout: ActiveRollout, candidate: Version, proof: str) -> Hold:
-    """Begin to watch the new version; `proof` says in words what it has shown so far."""
-    draft.update(rollout=rollout.model_copy(update={"bake_start_time": draft.now}))
-    bake_time = draft.spec.rollout.bake_time
-    draft.wake(after=min(LOOK_SECONDS, seconds(bake_time)))
-    return show(draft, Stage.BAKING, "Baking", f"version {candidate.version}: {proof}; watched for {bake_time}")
-
-
-def bake(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
-    """Promote the new version when its time is over and it is well, or turn back."""
-    target, bake_time = draft.observed.target, draft.spec.rollout.bake_time
-    if target is not None and target.available == 0 and target.wanted > 0:
-        trouble = draft.observed.pods.trouble or "no pod is available"
-        return turn_back(draft, "UnhealthyDuringBake", f"version {candidate.version}: {trouble}")
-    left = draft.remaining(rollout.bake_start_time or draft.now, seconds(bake_time))
+def bake(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
+    """Watch the version's pods and what they answer, until its time is over and all of them are well."""
+    left = draft.remaining(rollout.step_start_time or draft.now, seconds(draft.spec.rollout.bake_time))
+    heard = listen(draft, candidate, last=left <= 0)
+    setback = _crashed(draft, rollout, candidate) or _unwell(draft, rollout, candidate)
+    if setback is None and heard.reason is not None:
+        setback = TurnBack(heard.reason, heard.message, EDITED if rollout.edited else heard.excuse)
+    if setback is not None:
+        return setback
+    target = draft.observed.target
     if left <= 0 and target is not None and target.settled:
-        _promote(draft, candidate)
-        return None
-    if -left > seconds(draft.spec.rollout.progress_deadline):
-        message = f"version {candidate.version} did not stay ready: {pods_in_words(draft)}"
-        return turn_back(draft, "UnhealthyDuringBake", message)
+        is_watched = seconds(draft.spec.rollout.bake_time) > 0
+        return Done(heard.message if is_watched else "It was not watched first: spec.rollout.bakeTime is 0s")
     draft.wake(after=max(1.0, min(LOOK_SECONDS, left)))
-    message = f"version {candidate.version} serves and is watched for {bake_time}"
-    return show(draft, Stage.BAKING, "Baking", message)
+    return show(draft, Stage.BAKING, "Baking", _in_words(draft, candidate))
 
 
-def _promote(draft: Draft, candidate: Version) -> None:
-    champion = candidate.model_copy(update={"promoted_at": draft.now})
-    accepted = condition_of(draft.status, ConditionType.CANDIDATE_ACCEPTED)
-    message = f"version {champion.version} is champion. {accepted.message if accepted else ''}".strip()
-    conclude(draft, Outcome.PROMOTED, accepted.reason if accepted else "Promoted", message)
-    draft.update(champion=champion, candidate=None, rollout=None)
-    draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.TRUE, "Promoted", message)
+def _crashed(draft: Draft, rollout: ActiveRollout, candidate: Version) -> TurnBack | None:
+    """Return that the model's container has ended with an error since the bake began."""
+    crash = draft.observed.pods.crash
+    if crash is None or crash.at < (rollout.step_start_time or draft.now):
+        return None
+    message = f"version {candidate.version}: {crash.message}"
+    return TurnBack("UnhealthyDuringBake", message, EDITED if rollout.edited else None)
+
+
+def _unwell(draft: Draft, rollout: ActiveRollout, candidate: Version) -> TurnBack | None:
+    """Note since when not all pods are ready, and return that this has lasted too long."""
+    target, deadline = draft.observed.target, draft.spec.rollout.progress_deadline
+    if target is not None and target.settled:
+        update(draft, rollout, unwell_since=None)
+        return None
+    rollout = update(draft, rollout, unwell_since=rollout.unwell_since or draft.now)
+    if draft.remaining(rollout.unwell_since or draft.now, seconds(deadline)) > 0:
+        return None
+    message = f"version {candidate.version} was not well for {deadline}: {pods_in_words(draft)}"
+    return TurnBack("UnhealthyDuringBake", message, excuse(draft, rollout))
+
+
+def _in_words(draft: Draft, candidate: Version) -> str:
+    rollout, target = draft.status.rollout, draft.observed.target
+    shown = rollout is None or rollout.shown_by != Shown.NOTHING
+    does = "serves" if shown else "is not shown to serve"
+    now = "" if target is not None and target.settled else f"; now: {pods_in_words(draft)}"
+    return f"version {candidate.version} {does} and is watched for {draft.spec.rollout.bake_time}{now}"

@@ -1,6 +1,8 @@
-"""What every step of a rollout shows: where it stands, why it is blocked, how the new pods are."""
+"""What every step of a rollout shows and writes down: where it stands, why it is blocked, how the new pods are."""
 
-from retune.api.status import ConditionStatus, ConditionType, Stage
+from typing import Any
+
+from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Stage
 from retune.plan.draft import Draft, Hold
 
 LOOK_SECONDS = 5.0
@@ -17,6 +19,18 @@ def blocked(draft: Draft, reason: str, message: str) -> Hold:
     """Hold the pass because the owned field may not be changed."""
     draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, reason, message)
     return Hold(Stage.BLOCKED, reason, message)
+
+
+def update(draft: Draft, rollout: ActiveRollout, **fields: Any) -> ActiveRollout:
+    """Change fields of the rollout under way; returns it as it is now."""
+    changed = rollout.model_copy(update=fields)
+    draft.update(rollout=changed)
+    return changed
+
+
+def present_value(draft: Draft) -> str | None:
+    """Return the value of the owned field."""
+    return draft.container.value if draft.container else None
 
 
 def pods_in_words(draft: Draft) -> str:

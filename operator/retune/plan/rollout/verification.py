@@ -1,6 +1,12 @@
-"""Golden requests: a Job asks every new pod what the bundle's own answers are known to, before the bake begins."""
+"""Golden requests: a Job asks pods what the bundle's own answers are known to, before the version is watched.
 
-from retune.api.status import ActiveRollout, ConditionType, Stage, Version
+The first pods that are ready are asked while others are still being replaced, and then every pod.
+"""
+
+import hashlib
+
+from retune.api.base import seconds
+from retune.api.status import ActiveRollout, ConditionType, Shown, Stage, Version
 from retune.contract.requests import VerifyRequest
 from retune.contract.results import Reason, VerifyResult
 from retune.plan import names
@@ -8,58 +14,96 @@ from retune.plan.actions import CreateJob
 from retune.plan.draft import Draft, Hold, bundle_of
 from retune.plan.jobs import JobFailure, progress_of, starting
 from retune.plan.observed import Job, JobPhase, Verb
-from retune.plan.rollout.baking import start_bake
-from retune.plan.rollout.progress import LOOK_SECONDS, show
-from retune.plan.rollout.rollback import turn_back
+from retune.plan.rollout.blame import EDITED, excuse
+from retune.plan.rollout.progress import LOOK_SECONDS, show, update
+from retune.plan.rollout.steps import Done, TurnBack, wait_for_pods
 
 _REFUSAL_RETRY_SECONDS = 30.0
+_LEAST_SECONDS = 300.0
+"""Time that asking has at least, however short the progress deadline is: a Job has to start first."""
 _ATTEMPTS = 3
 
 
-def verify(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
-    """Have the new pods asked; a wrong answer turns the rollout back, a Job that failed otherwise is repeated."""
+def first_golden(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
+    """Have the first ready pods asked, so that wrong answers are noticed before every pod gives them."""
+    target, endpoints = draft.observed.target, draft.observed.pods.endpoints
+    if rollout.step_jobs:
+        return _follow(draft, rollout, candidate)
+    if draft.spec.target.inference is None or (target is not None and target.settled):
+        return Done()
+    return _ask(draft, rollout, candidate) if endpoints else wait_for_pods(draft, rollout, candidate)
+
+
+def golden(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
+    """Have every pod asked, unless the first ones asked were all of them."""
     if draft.spec.target.inference is None:
-        proof = "ready; golden requests are not asked: set spec.target.inference"
-        return start_bake(draft, rollout, candidate, proof)
-    if rollout.verify_attempt == 0:
-        rollout = _at_attempt(draft, rollout, 1)
-    name = names.verify_job(candidate.run_name or "", rollout.verify_attempt)
-    job = draft.observed.jobs.get(name)
-    if job is None:
-        return _ask(draft, name, candidate)
-    if job.phase is JobPhase.SUCCEEDED and isinstance(job.result, VerifyResult):
-        proof = f"{job.result.pods} pods answered {job.result.requests} golden requests right"
-        return start_bake(draft, rollout, candidate, proof)
-    failure = _failure(draft, job)
-    if failure is None:
-        return show(draft, Stage.ROLLING_OUT, *progress_of(job))
-    return _failed(draft, rollout, failure)
+        update(draft, rollout, shown_by=Shown.NOTHING.value)
+        return Done()
+    all_asked = rollout.asked in {None, _hash(draft.observed.pods.endpoints)}
+    if not rollout.step_jobs:
+        return Done() if all_asked and rollout.shown_by else _ask(draft, rollout, candidate)
+    answer = _follow(draft, rollout, candidate)
+    if isinstance(answer, Done) and not all_asked and rollout.step_jobs < _ATTEMPTS:
+        return _ask(draft, rollout, candidate)
+    return answer
 
 
-def _at_attempt(draft: Draft, rollout: ActiveRollout, attempt: int) -> ActiveRollout:
-    rollout = rollout.model_copy(update={"verify_attempt": attempt})
-    draft.update(rollout=rollout)
-    return rollout
+def _hash(endpoints: tuple[str, ...]) -> str:
+    return hashlib.sha256(" ".join(endpoints).encode()).hexdigest()[:16]
 
 
-def _ask(draft: Draft, name: str, candidate: Version) -> Hold:
+def _ask(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | TurnBack:
+    """Have the pods asked by one more Job."""
+    endpoints = draft.observed.pods.endpoints
+    if not endpoints:
+        return _waiting(draft, rollout, candidate, "Verifying", "waiting for pod addresses")
+    attempt, asked = rollout.verify_attempt + 1, rollout.step_jobs + 1
+    rollout = update(draft, rollout, verify_attempt=attempt, step_jobs=asked, shown_by=None)
+    return _create(draft, rollout, candidate)
+
+
+def _create(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | TurnBack:
     endpoints, inference = draft.observed.pods.endpoints, draft.spec.target.inference
     refusal = draft.refusal(Verb.CREATE_JOB)
     if refusal:
-        draft.wake(after=_REFUSAL_RETRY_SECONDS)
-        return show(draft, Stage.ROLLING_OUT, refusal.reason, refusal.message)
+        return _waiting(draft, rollout, candidate, refusal.reason, refusal.message, look=_REFUSAL_RETRY_SECONDS)
     if not endpoints or inference is None:
-        draft.wake(after=LOOK_SECONDS)
-        return show(draft, Stage.ROLLING_OUT, "Verifying", "waiting for pod addresses")
+        return _waiting(draft, rollout, candidate, "Verifying", "waiting for pod addresses")
+    update(draft, rollout, asked=_hash(endpoints))
+    champion, name = draft.status.champion, _job_name(rollout, candidate)
     request = VerifyRequest(
         resource=draft.resource.key,
         bundle=bundle_of(candidate),
+        champion=bundle_of(champion) if champion else None,
         endpoints=endpoints,
         model_name=inference.model_name,
     )
     draft.do(CreateJob(name, request, cpu_limit=None))
     earlier_refusal = draft.refused_before(ConditionType.ROLLED_OUT)
-    return show(draft, Stage.ROLLING_OUT, *(earlier_refusal or starting(name)))
+    return _waiting(draft, rollout, candidate, *(earlier_refusal or starting(name)), look=None)
+
+
+def _job_name(rollout: ActiveRollout, candidate: Version) -> str:
+    return names.verify_job(candidate.run_name or "", rollout.verify_attempt)
+
+
+def _follow(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
+    """Wait for the Job's word; one that failed for other reasons than an answer is repeated."""
+    job = draft.observed.jobs.get(_job_name(rollout, candidate))
+    if job is None:
+        return _create(draft, rollout, candidate)
+    if job.phase is JobPhase.SUCCEEDED and isinstance(job.result, VerifyResult):
+        update(draft, rollout, shown_by=job.result.shown_by or Shown.NOTHING.value)
+        return Done(f"{job.result.pods} pods answered {job.result.requests} golden requests right")
+    failure = _failure(draft, job)
+    if failure is None:
+        return _waiting(draft, rollout, candidate, *progress_of(job))
+    turn = _judged(draft, rollout, failure)
+    if turn is not None:
+        return turn
+    attempt, asked = rollout.verify_attempt + 1, rollout.step_jobs + 1
+    rollout = update(draft, rollout, verify_attempt=attempt, step_jobs=asked)
+    return _waiting(draft, rollout, candidate, "VerifyingAgain", failure.message)
 
 
 def _failure(draft: Draft, job: Job) -> JobFailure | None:
@@ -69,9 +113,39 @@ def _failure(draft: Draft, job: Job) -> JobFailure | None:
     return failure
 
 
-def _failed(draft: Draft, rollout: ActiveRollout, failure: JobFailure) -> Hold | None:
-    if failure.reason == Reason.GOLDEN_MISMATCH or rollout.verify_attempt >= _ATTEMPTS:
-        return turn_back(draft, failure.reason, failure.message)
-    _at_attempt(draft, rollout, rollout.verify_attempt + 1)
-    draft.wake(after=LOOK_SECONDS)
-    return show(draft, Stage.ROLLING_OUT, "VerifyingAgain", failure.message)
+def _judged(draft: Draft, rollout: ActiveRollout, failure: JobFailure) -> TurnBack | None:
+    """Return that a failure ends the rollout; only a wrong answer is held against the version."""
+    if failure.reason == Reason.GOLDEN_MISMATCH:
+        return TurnBack(failure.reason, failure.message, EDITED if rollout.edited else None)
+    if failure.reason == Reason.VARIABLE_IGNORED:
+        return TurnBack(failure.reason, failure.message, "its own answers were never asked")
+    if rollout.step_jobs < _ATTEMPTS:
+        return None
+    return TurnBack(failure.reason, failure.message, _excuse(draft, rollout))
+
+
+def _excuse(draft: Draft, rollout: ActiveRollout) -> str | None:
+    """Return why the version is not to blame for requests that nobody could ask; None where it is."""
+    target, crash = draft.observed.target, draft.observed.pods.crash
+    crashed = crash is not None and crash.at >= (rollout.step_start_time or rollout.start_time)
+    is_well = target is not None and target.settled and not crashed
+    return "golden requests could not be asked, which says nothing of it" if is_well else excuse(draft, rollout)
+
+
+def _waiting(
+    draft: Draft,
+    rollout: ActiveRollout,
+    candidate: Version,
+    reason: str,
+    message: str,
+    *,
+    look: float | None = LOOK_SECONDS,
+) -> Hold | TurnBack:
+    """Wait for a Job or for a pod to ask, but not for ever: an unproven version serves."""
+    limit = max(_LEAST_SECONDS, seconds(draft.spec.rollout.progress_deadline))
+    left = draft.remaining(rollout.step_start_time or draft.now, limit)
+    if left <= 0:
+        sentence = f"version {candidate.version} was not proven within {limit:g} s: {message}"
+        return TurnBack("NotVerified", sentence, _excuse(draft, rollout))
+    draft.wake(after=left if look is None else min(look, left))
+    return show(draft, Stage.ROLLING_OUT, reason, message)

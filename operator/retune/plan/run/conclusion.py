@@ -11,8 +11,14 @@ from retune.plan.run import brakes
 
 
 def conclude(draft: Draft, outcome: Outcome, reason: str, message: str, *, report: str | None = None) -> None:
-    """End the run under way, or give an ended run whose candidate waited its final outcome."""
-    name, spec_hash = _subject(draft)
+    """End the run under way, or give an ended run whose candidate waited its final outcome.
+
+    What came to an end without a run, such as a rollout of a version that none has made, leaves no record of one.
+    """
+    subject = _subject(draft)
+    if subject is None:
+        return
+    name, spec_hash = subject
     original = draft.status.original
     last_run = LastRun(
         name=name,
@@ -30,13 +36,13 @@ def conclude(draft: Draft, outcome: Outcome, reason: str, message: str, *, repor
     draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, shown, f"run {name}: {message}")
 
 
-def _subject(draft: Draft) -> tuple[str, str]:
-    """Return name and spec hash of the run that ends."""
+def _subject(draft: Draft) -> tuple[str, str] | None:
+    """Return name and spec hash of the run that ends; None where there is none."""
     run, candidate = draft.status.run, draft.status.candidate
     if run is not None:
         return run.name, run.spec_hash
     if candidate is None or candidate.run_name is None:
-        raise ValueError("there is no run to conclude")
+        return None
     return candidate.run_name, candidate.spec_hash or ""
 
 

@@ -10,6 +10,9 @@ from retune.api.status import Outcome, Rejected, Version
 from retune.contract.results import CandidateSummary, JudgeResult, Verdict
 from retune.plan.belief import bundle_fault
 
+REJECTED_BEFORE = "RejectedBefore"
+"""Reason of a verdict that what was found is known and did not hold up."""
+
 
 @dataclass(frozen=True)
 class Accepted:
@@ -51,10 +54,10 @@ def decide(
     foreign = _foreign(result, run=run, spec_hash=spec_hash, champion=champion)
     if foreign:
         return Declined(Outcome.FAILED, "ResultForeign", foreign)
-    if result.verdict is Verdict.NO_GAIN:
-        return Declined(Outcome.NO_GAIN, result.reason, result.message)
-    if result.verdict is Verdict.GATE_FAILED:
-        return Declined(Outcome.GATE_FAILED, result.reason, result.message)
+    if result.verdict is not Verdict.PROMOTE:
+        outcome = Outcome.NO_GAIN if result.verdict is Verdict.NO_GAIN else Outcome.GATE_FAILED
+        known = _told(rejected[-1]) if rejected and result.reason == REJECTED_BEFORE else ""
+        return Declined(outcome, result.reason, f"{result.message} {known}".strip())
     candidate = result.candidate
     if candidate is None:
         return Declined(Outcome.FAILED, "ResultInvalid", "the judge promoted nothing that can be named")
@@ -63,9 +66,18 @@ def decide(
         return Declined(Outcome.FAILED, "ResultForeign", fault)
     if candidate.bundle.digest == champion.digest:
         return Declined(Outcome.NO_GAIN, "ChampionAgain", "the best candidate is the champion itself")
-    if any(entry.digest == candidate.bundle.digest for entry in rejected):
-        return Declined(Outcome.GATE_FAILED, "RejectedBefore", "the best candidate was rolled back before")
+    failed = next((entry for entry in rejected if entry.digest == candidate.bundle.digest), None)
+    if failed is not None:
+        return Declined(Outcome.GATE_FAILED, REJECTED_BEFORE, f"The best candidate does not go live. {_told(failed)}")
     return Accepted(candidate, result.reason, result.message)
+
+
+def _told(entry: Rejected) -> str:
+    """Return why a bundle does not go live again, and how it may, as sentences."""
+    name = f"Version {entry.version}" if entry.version else f"Bundle {entry.digest}"
+    when = f" on {entry.time:%Y-%m-%d}" if entry.time else ""
+    why = entry.message or entry.reason
+    return f"{name} was taken back{when}, because {why[:400]}. To try it again, set rollout.retry to {entry.digest}."
 
 
 def _foreign(result: JudgeResult, *, run: str, spec_hash: str, champion: Version) -> str | None:

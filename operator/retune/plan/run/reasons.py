@@ -2,7 +2,7 @@
 
 from retune.api.objects import Trigger
 from retune.api.spec import Mode
-from retune.api.status import Outcome
+from retune.api.status import Outcome, Rejected, RunStage
 from retune.plan.draft import Draft
 from retune.plan.hashing import snapshot_hash
 from retune.plan.run import pending
@@ -17,6 +17,10 @@ def due(draft: Draft) -> Trigger | None:
         return None
     if nonce_is_new(draft):
         return Trigger(reason="Manual", message=f"manualNonce was set to {draft.spec.manual_nonce}")
+    again = retried(draft)
+    if again is not None:
+        name = f"version {again.version}" if again.version else again.digest
+        return Trigger(reason="Manual", message=f"rollout.retry lets {name} be rolled out again")
     last = draft.status.last_run
     if last is None:
         return Trigger(reason="Initial", message="the model was never optimized under this resource")
@@ -27,6 +31,14 @@ def due(draft: Draft) -> Trigger | None:
     if last.outcome is Outcome.FAILED and _edited_since(draft, last.name):
         return Trigger(reason="SpecChange", message=f"the spec was edited after run {last.name} had failed")
     return pending.due(draft)
+
+
+def retried(draft: Draft) -> Rejected | None:
+    """Return the rejected version that a person wants to be tried again; None where that was followed already."""
+    retry = draft.spec.rollout.retry
+    if retry is None or retry == draft.status.observed_retry:
+        return None
+    return next((entry for entry in draft.status.rejected if entry.digest == retry), None)
 
 
 def _edited_since(draft: Draft, run_name: str) -> bool:
@@ -51,4 +63,6 @@ def why_cancel(draft: Draft) -> tuple[str, str] | None:
         return "SpecChanged", "the spec changed while the run was under way"
     if nonce_is_new(draft):
         return "Restarted", "manualNonce asked for a new run"
+    if run.stage == RunStage.ROLLOUT and draft.status.candidate is None:
+        return "CandidateDropped", "its candidate was dropped, because others changed what serves"
     return None

@@ -35,6 +35,8 @@ def cancel(draft: Draft) -> None:
 
 def carry_on(draft: Draft) -> Hold | None:
     """Carry the run under way one step further, or start one that is due."""
+    if draft.spec.rollout.retry is None and draft.status.observed_retry is not None:
+        draft.update(observed_retry=None)
     if draft.status.run is None:
         trigger = reasons.due(draft)
         if trigger is None:
@@ -43,7 +45,16 @@ def carry_on(draft: Draft) -> Hold | None:
     return _step(draft)
 
 
+def _follow_retry(draft: Draft) -> None:
+    """Let the version that a person wants to be tried again be found and rolled out, once for each time it is said."""
+    again = reasons.retried(draft)
+    if again is not None:
+        rejected = tuple(entry for entry in draft.status.rejected if entry.digest != again.digest)
+        draft.update(rejected=rejected, observed_retry=again.digest)
+
+
 def _begin(draft: Draft, trigger: Trigger) -> None:
+    _follow_retry(draft)
     number = draft.status.next_run
     run = ActiveRun(
         name=names.run(draft.resource.metadata.name, number),

@@ -37,7 +37,7 @@ def _judge_live_numbers(draft: Draft, spec: Monitoring) -> None:
     newest = windows.newest_over(draft.now, watch.window_seconds, 0.0)
     past = (signal.window for signal in signals if signal.window is not None and signal.window <= newest)
     first_new = max(max(past, default=-1) + 1, windows.first_since(watch.since, watch.window_seconds))
-    live = draft.observed.live
+    live = draft.observed.live if draft.status.rollout is None else None
     if live is None or not first_new <= live.window <= newest:
         return
     after = after_live_window(signals, performance, live, now=draft.now)

@@ -16,6 +16,12 @@ def begin(draft: Draft, spec: Monitoring, champion: Version) -> None:
     draft.update(monitoring=new)
 
 
+def begin_anew(draft: Draft) -> None:
+    """Let no window count that began before now: another version served in a part of it."""
+    if draft.status.monitoring is not None:
+        draft.update(monitoring=draft.status.monitoring.model_copy(update={"since": draft.now}))
+
+
 def state_of(draft: Draft) -> MonitoringStatus:
     """Return the watch as it stands; raises ValueError where there is none."""
     if draft.status.monitoring is None:

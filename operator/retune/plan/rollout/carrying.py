@@ -1,0 +1,177 @@
+"""From a candidate that passed the gate to the champion, and back when it does not hold up.
+
+The strategy's steps are taken in order; any of them may turn the rollout back. A version is champion only after all of
+them, and a field or a template that others change meanwhile is theirs.
+"""
+
+from datetime import datetime
+
+from retune.api.spec import Mode
+from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, RolloutStep, Stage, Version
+from retune.plan.actions import SetFinalizer
+from retune.plan.draft import Draft, Hold
+from retune.plan.guards.deletion import FINALIZER
+from retune.plan.guards.ownership import field_conflict, reject
+from retune.plan.hashing import snapshot_hash
+from retune.plan.rollout.progress import LOOK_SECONDS, blocked, present_value, show, update
+from retune.plan.rollout.promotion import promote
+from retune.plan.rollout.steps import TurnBack
+from retune.plan.rollout.strategies import STRATEGIES, step_of
+from retune.plan.rollout.undo import abandon, undo
+from retune.plan.run.conclusion import conclude
+from retune.plan.run.reasons import MODE_CHANGED, nonce_is_new
+
+
+def begin(draft: Draft) -> Hold | None:
+    """Start rolling out a candidate that passed the gate, if the mode allows it and nothing is in the way."""
+    candidate, target = draft.status.candidate, draft.observed.target
+    if candidate is None or draft.spec.mode is not Mode.AUTOMATIC:
+        return None
+    if candidate.spec_hash != snapshot_hash(draft.spec):
+        draft.update(candidate=None)
+        return None
+    conflict = field_conflict(draft)
+    if conflict:
+        return blocked(draft, "FieldConflict", conflict)
+    unfit = _unfit(draft, candidate)
+    if unfit is not None:
+        return unfit
+    rollout = ActiveRollout(
+        version=candidate.version,
+        start_time=draft.now,
+        step=RolloutStep.GIVE.value,
+        step_start_time=draft.now,
+        template=(target.template if target else None) or None,
+    )
+    draft.update(rollout=rollout)
+    return carry_on(draft)
+
+
+def _unfit(draft: Draft, candidate: Version) -> Hold | None:
+    """Wait while the pods that serve now are not well: what failed then could not be told from the version's doing."""
+    target = draft.observed.target
+    if target is None or (target.settled and target.hindrance is None):
+        return None
+    draft.wake(after=LOOK_SECONDS)
+    serving = target.hindrance or target.progress
+    message = f"version {candidate.version} waits until the pods of Deployment {target.name} are well: {serving}"
+    draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.UNKNOWN, "TargetUnsettled", message)
+    return Hold(Stage.GATING, "TargetUnsettled", message)
+
+
+def carry_on(draft: Draft) -> Hold | None:
+    """Carry the rollout under way, or its undoing, on as far as it goes."""
+    rollout, candidate, champion = draft.status.rollout, draft.status.candidate, draft.status.champion
+    if rollout is None:
+        return None
+    if candidate is None or champion is None:
+        draft.update(rollout=None)
+        return None
+    if not rollout.injected and not rollout.rollback_reason and _is_unwanted(draft, candidate):
+        _withdraw(draft, candidate)
+        return None
+    if FINALIZER not in draft.resource.metadata.finalizers:
+        draft.do(SetFinalizer(present=True))
+    if rollout.rollback_reason:
+        return undo(draft, rollout, candidate, destination=champion)
+    if rollout.injected and present_value(draft) != candidate.injected_value:
+        message = f"{draft.spec.target.injection.name} was changed by others meanwhile"
+        return abandon(draft, "FieldChanged", message)
+    return _without_pods(draft, rollout, candidate) or _take_steps(draft, candidate, champion)
+
+
+def _is_unwanted(draft: Draft, candidate: Version) -> bool:
+    if draft.spec.mode is Mode.AUTOMATIC and not _is_outdated(draft, candidate):
+        return False
+    return present_value(draft) != candidate.injected_value
+
+
+def _is_outdated(draft: Draft, candidate: Version) -> bool:
+    return candidate.spec_hash != snapshot_hash(draft.spec) or nonce_is_new(draft)
+
+
+def _withdraw(draft: Draft, candidate: Version) -> None:
+    """Give up a rollout that has not touched the target; a candidate that is still wanted is kept as recommended."""
+    draft.update(rollout=None)
+    if draft.spec.mode is Mode.RECOMMEND_ONLY and not _is_outdated(draft, candidate):
+        return
+    reason = MODE_CHANGED if draft.spec.mode is Mode.OBSERVE_ONLY else "SpecChanged"
+    conclude(draft, Outcome.CANCELLED, reason, "the spec changed before the candidate was given to the target")
+    draft.update(candidate=None)
+
+
+def _without_pods(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
+    """Let time stand still while the target is scaled to zero, and begin with its first pods again afterwards."""
+    target = draft.observed.target
+    if target is None or target.wanted > 0 or not rollout.injected:
+        return None
+    _anew(draft, rollout, since=None)
+    message = f"Deployment {target.name} is scaled to zero: version {candidate.version} is proven once a pod runs it"
+    return show(draft, Stage.ROLLING_OUT, "ScaledToZero", message)
+
+
+def _anew(draft: Draft, rollout: ActiveRollout, *, since: datetime | None, **fields: object) -> ActiveRollout:
+    """Go back to the step in which the first new pods are waited for, as all of them are others now."""
+    first = {"step": RolloutStep.FIRST_GOLDEN.value, "step_start_time": since, "step_jobs": 0, "asked": None}
+    clocks = {"bake_start_time": None, "unwell_since": None, "shown_by": None}
+    return update(draft, rollout, **first, **clocks, **fields)
+
+
+def _take_steps(draft: Draft, candidate: Version, champion: Version) -> Hold | None:
+    """Take step after step until one of them holds the pass or turns the rollout back."""
+    rollout = _with_present_template(draft)
+    strategy, heard = STRATEGIES[draft.spec.rollout.strategy], ""
+    for step in list(strategy)[list(strategy).index(step_of(rollout)) :]:
+        answer = strategy[step](draft, _entered(draft, step), candidate)
+        if isinstance(answer, Hold):
+            return answer
+        if isinstance(answer, TurnBack):
+            return _turn_back(draft, answer, candidate, champion)
+        heard = answer.message
+    promote(draft, _under_way(draft), candidate, heard)
+    return None
+
+
+def _under_way(draft: Draft) -> ActiveRollout:
+    if draft.status.rollout is None:
+        raise ValueError("no rollout is under way")
+    return draft.status.rollout
+
+
+def _with_present_template(draft: Draft) -> ActiveRollout:
+    """Note when others have changed the pod template: its pods are others then, and get their whole time."""
+    rollout, target = _under_way(draft), draft.observed.target
+    template = target.template if target and target.template else rollout.template
+    if rollout.template == template:
+        return rollout
+    if rollout.template is None or not rollout.injected:
+        return update(draft, rollout, template=template)
+    return _anew(draft, rollout, since=draft.now, start_time=draft.now, template=template, edited=True)
+
+
+def _entered(draft: Draft, step: RolloutStep) -> ActiveRollout:
+    """Return the rollout in this step, with the time that the step began."""
+    rollout = _under_way(draft)
+    if rollout.step == step and rollout.step_start_time is not None:
+        return rollout
+    if rollout.step is None:  # begun by a release that knew no steps
+        since, jobs = rollout.bake_start_time or rollout.start_time, rollout.verify_attempt
+        return update(draft, rollout, step=step.value, step_start_time=since, step_jobs=jobs)
+    fields: dict[str, object] = {"step": step.value, "step_start_time": draft.now}
+    if rollout.step == step:  # time stood still
+        fields["start_time"] = draft.now
+    else:
+        fields["step_jobs"] = 0
+    if step is RolloutStep.BAKE:
+        fields["bake_start_time"] = draft.now
+    return update(draft, rollout, **fields)
+
+
+def _turn_back(draft: Draft, answer: TurnBack, candidate: Version, champion: Version) -> Hold | None:
+    """Begin to undo the rollout; the version is rejected only for what it did itself."""
+    message = answer.message if answer.excuse is None else f"{answer.message}. Not rejected: {answer.excuse}"
+    rollout = update(draft, _under_way(draft), rollback_reason=answer.reason, rollback_message=message[:1024])
+    show(draft, Stage.ROLLING_BACK, answer.reason, message)
+    if answer.excuse is None:
+        reject(draft, candidate, answer.reason, answer.message)
+    return undo(draft, rollout, candidate, destination=champion)

@@ -1,0 +1,26 @@
+"""The end that every rollout hopes for: the version is champion, and what is said of it is what was seen."""
+
+from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, Shown, Version
+from retune.plan.draft import Draft, condition_of
+from retune.plan.guards.ownership import remember
+from retune.plan.run.conclusion import conclude
+
+_HOW_TO_SHOW = "set spec.target.inference, and have the server name its bundle in parameters.bundle_digest"
+
+
+def promote(draft: Draft, rollout: ActiveRollout, candidate: Version, heard: str) -> None:
+    """Make the candidate champion; `heard` says what live traffic has shown, as a sentence."""
+    champion = candidate.model_copy(update={"promoted_at": draft.now, "shown_by": rollout.shown_by})
+    accepted = condition_of(draft.status, ConditionType.CANDIDATE_ACCEPTED)
+    judged = accepted.message if accepted else ""
+    message = " ".join(part for part in (_claim(champion), judged, f"{heard}.") if part)
+    conclude(draft, Outcome.PROMOTED, accepted.reason if accepted else "Promoted", message)
+    remember(draft)
+    draft.update(champion=champion, candidate=None, rollout=None)
+    draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.TRUE, "Promoted", message)
+
+
+def _claim(champion: Version) -> str:
+    if champion.shown_by == Shown.NOTHING:
+        return f"version {champion.version} is champion but not shown to serve: {_HOW_TO_SHOW}."
+    return f"version {champion.version} is champion."
