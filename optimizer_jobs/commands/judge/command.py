@@ -9,7 +9,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 from optimizer_jobs.commands.judge.evidence import AtSize, Contender, Standing
 from optimizer_jobs.commands.judge.gate import Refusal
 from optimizer_jobs.commands.judge.measuring import THOROUGH, Measured, fitting, measure
+from optimizer_jobs.commands.judge.nothing_found import explained
 from optimizer_jobs.commands.judge.report.build import build
 from optimizer_jobs.commands.judge.report.render import render
 from optimizer_jobs.commands.judge.report.steps import Searched
@@ -41,14 +41,10 @@ from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.prospects import Hurdle
 from optimizer_jobs.study.protection import fitted
 from optimizer_jobs.study.trials import (
-    ENDED,
     LEFT_OUT,
     Candidate,
-    failures,
-    foreign_trials,
     open_study,
     trials_table,
-    was_rejected,
 )
 from optimizer_jobs.techniques.adversarial_training import attack_of
 from retune.api.metrics import Metric, MetricKind
@@ -126,7 +122,7 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
         measured = measure(champion, entrants, rows, original=_original(request, scratch), rules=rules, effort=effort)
     decision = decide(measured.evidence, objectives=rules.objectives, min_gain=rules.min_gain)
     if not entrants:
-        decision = _explained(decision, request)
+        decision = explained(decision, request)
     step(4, _STEPS, text=f"{decision.verdict}: storing the outcome", about="2 s")
     result = _result(request, measured, decision, hardware, _summary(request, decision, entrants))
     step(5, _STEPS, text="writing the report", about="5 s")
@@ -137,24 +133,6 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
 
 def _weights_in_words(rows: Rows) -> str:
     return "" if rows.weights is None else f", by their weights as much evidence as {rows.effective} equal ones"
-
-
-def _explained(decision: Decision, request: JudgeRequest) -> Decision:
-    """Return a decision without finalists that says what the search has found instead, and what ended it."""
-    study = open_study(request.store, request.run)
-    if was_rejected(study):
-        message = "Whatever the search found that differs from the champion was rolled back before; the champion stays."
-        return replace(decision, reason="RejectedBefore", message=message)
-    ended, failed = study.user_attrs.get(ENDED), failures(study)
-    message = decision.message
-    if foreign := foreign_trials(study, study_seal()):
-        message = f"{message} {foreign} trials of the study were not sealed by this run's search and are not believed."
-    if ended:
-        message = (
-            f"{ended[:1].upper()}{ended[1:]}, before one gave a candidate that differs from the champion; "
-            "the champion stays."
-        )
-    return replace(decision, message=f"{message} {failed}" if failed else message)
 
 
 def _rules(request: JudgeRequest, *, cpus: float) -> Rules:

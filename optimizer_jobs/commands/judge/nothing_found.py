@@ -1,0 +1,35 @@
+"""Why a search has given the judge no candidate, in the words of its verdict."""
+
+from dataclasses import replace
+
+import optuna
+
+from optimizer_jobs.commands.judge.verdict import Decision
+from optimizer_jobs.seal import study_seal
+from optimizer_jobs.study.trials import ENDED, failures, foreign_trials, open_study, was_rejected
+from retune.contract.requests import JudgeRequest
+
+
+def explained(decision: Decision, request: JudgeRequest) -> Decision:
+    """Return a decision without finalists that says what the search has found instead, and what ended it."""
+    study = open_study(request.store, request.run)
+    if was_rejected(study):
+        message = "Whatever the search found that differs from the champion was rolled back before; the champion stays."
+        return replace(decision, reason="RejectedBefore", message=message)
+    ended = study.user_attrs.get(ENDED)
+    sentences = (_cut_short(ended) if ended else decision.message, _not_believed(study), failures(study))
+    return replace(decision, message=" ".join(sentence for sentence in sentences if sentence))
+
+
+def _cut_short(ended: str) -> str:
+    return (
+        f"{ended[:1].upper()}{ended[1:]}, before one gave a candidate that differs from the champion; "
+        "the champion stays."
+    )
+
+
+def _not_believed(study: optuna.Study) -> str | None:
+    foreign = foreign_trials(study, study_seal())
+    if not foreign:
+        return None
+    return f"{foreign} trials of the study were not sealed by this run's search and are not believed."
