@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -48,6 +48,21 @@ async def running(bench: Bench, **settings: Any) -> AsyncIterator[Operator]:
     finally:
         operator.stop()
         await task
+
+
+@pytest.fixture(autouse=True)
+async def hung_up() -> AsyncIterator[None]:
+    """Wait until every socket of the test is closed: TLS connections need the loop for a moment to be."""
+    loop = asyncio.get_running_loop()
+    before = len(open_sockets(loop))
+    yield
+    await until(lambda: len(open_sockets(loop)) <= before)
+
+
+def open_sockets(loop: asyncio.AbstractEventLoop) -> Mapping[Any, Any]:
+    """The sockets that a loop waits for."""
+    sockets: Mapping[Any, Any] = loop._selector.get_map()  # type: ignore[attr-defined]
+    return sockets
 
 
 def idle(operator: Operator) -> bool:
