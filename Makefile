@@ -274,7 +274,7 @@ demo-clean: $(STAMP) ## Remove what the demo created; the cluster stays.
 	@$(USE_CLUSTER) $(PY) -m examples.digits.demo --clean
 
 .PHONY: example-recommender example-recommender-clean
-example-recommender: $(STAMP) $(CLUSTER)-cluster ## Make a recommender that is too slow and too large cheap, and tell before and after (40 min).
+example-recommender: $(STAMP) $(CLUSTER)-cluster ## Make a recommender that is too slow and too large cheap, and tell before and after (25 min).
 	@$(USE_CLUSTER) $(PY) -m examples.recommender.demo
 
 example-recommender-clean: $(STAMP) ## Remove what the recommender example created; the cluster stays.
