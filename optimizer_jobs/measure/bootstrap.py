@@ -55,8 +55,8 @@ class Resampled:
     most: float = math.inf
     """Largest value that is possible."""
     worst: tuple[float, float] = (0.0, 0.0)
-    """How much the row that lowers the estimate most takes from it, and the row that raises it most adds to it; 0 where
-    one row's contribution has a limit of its own."""
+    """How much a row like the one that lowers the estimate most takes from it, and how much one adds to it; 0 where one
+    row's contribution has a limit of its own."""
 
     @property
     def standard_error(self) -> float:
@@ -174,9 +174,8 @@ def resampled_difference(champion: Evaluation, candidate: Evaluation) -> Resampl
         draws = _redrawn_difference(champion, candidate, DRAWS_OF_CODE)
         return Coarse.of(candidate.value - champion.value, draws, rows=champion.rows)
     at, value, flip = _minus(candidate, champion), candidate.value - champion.value, max(champion.flip, candidate.flip)
-    difference = _resampled(at, champion, value=value)
-    worst = (0.0, 0.0) if flip else _worst(_of_blocks(at, champion), value=value, rows=_blocks(champion))
-    return replace(difference, flip=flip, worst=worst)
+    worst = (0.0, 0.0) if flip else _unseen(champion, candidate)
+    return replace(_resampled(at, champion, value=value), flip=flip, worst=worst)
 
 
 def standard_error(evaluation: Evaluation, champion: Evaluation | None = None) -> float:
@@ -196,8 +195,22 @@ def allowance(champion: Evaluation, candidate: Evaluation) -> float:
     """Return what the interval of a difference allows for unseen rows, as if it were part of its standard error."""
     if champion.redrawn or candidate.redrawn or max(champion.flip, candidate.flip) > 0:
         return 0.0
+    return _USUAL_QUANTILE * sum(_unseen(champion, candidate)) / 2
+
+
+def _unseen(champion: Evaluation, candidate: Evaluation) -> tuple[float, float]:
+    """Return how much one unseen row may take from the difference, and how much it may add.
+
+    It may be like the worst one that was seen, or one on which only one of the two models is wrong.
+    """
     at, value = _minus(candidate, champion), candidate.value - champion.value
-    return _USUAL_QUANTILE * sum(_worst(_of_blocks(at, champion), value=value, rows=_blocks(champion))) / 2
+    taken, added = _worst(_of_blocks(at, champion), value=value, rows=_blocks(champion))
+    return max(taken, _mistake(candidate)), max(added, _mistake(champion))
+
+
+def _mistake(evaluation: Evaluation) -> float:
+    """Return what one wrong piece of evidence more costs; rows of a block, and heavy ones, go wrong together."""
+    return evaluation.mistake * evaluation.rows / evaluation.evidence
 
 
 def _minus(candidate: Evaluation, champion: Evaluation) -> At:

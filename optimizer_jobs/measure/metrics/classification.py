@@ -71,12 +71,35 @@ def _of_labels(metric: Metric, predictions: Predictions, rows: Rows, right: Floa
     indicators = _indicators(answered_codes, true_codes, len(names))
     figure = _FIGURES[metric]
 
-    def at(weights: Floats) -> Floats:
-        right_by, answered_by, true_by = np.split(np.asarray((indicators.T @ weights.T).T), 3, axis=1)
-        counts = Counts(right_by, answered_by, true_by)
+    def of_counts(counts: Counts) -> Floats:
         return figure(counts) if column is None else figure(_of_column(counts, column))
 
-    return Evaluation(value=_value(metric, true, answered, positive), scores=right, at=at)
+    def at(weights: Floats) -> Floats:
+        return of_counts(Counts(*np.split(np.asarray((indicators.T @ weights.T).T), 3, axis=1)))
+
+    counts = Counts(*np.split(np.asarray(indicators.sum(axis=0)).reshape(1, -1), 3, axis=1))
+    mistake = _mistake(of_counts, counts, column)
+    return Evaluation(value=_value(metric, true, answered, positive), scores=right, at=at, mistake=mistake)
+
+
+def _mistake(figure: Callable[[Counts], Floats], counts: Counts, column: int | None) -> float:
+    """Return most that a metric falls by when a row of some class is answered with another one instead of its own.
+
+    The other class is the one answered least, the one answered most, or the positive one in `column`.
+    """
+    order = np.argsort(counts.answered[0], kind="stable").tolist()
+    others = [*order[:_TWO], order[-1], *([] if column is None else [column])]
+    right = np.flatnonzero(counts.right[0]).tolist()
+    changes = [(true, other) for true in right for other in dict.fromkeys(others) if other != true]
+    if not changes:
+        return 0.0
+    line, (true, other) = np.arange(len(changes)), np.asarray(changes).T
+    changed = Counts(*(np.repeat(part, len(changes), axis=0) for part in (counts.right, counts.answered, counts.true)))
+    changed.right[line, true] -= 1
+    changed.answered[line, true] -= 1
+    changed.answered[line, other] += 1
+    lost = figure(counts) - figure(changed)
+    return max(0.0, float(np.nanmax(lost, initial=0.0)))
 
 
 def _recall_of(positive: str, right: Floats, of_class: NDArray[np.bool_], rows: Rows) -> Evaluation:

@@ -40,6 +40,9 @@ class Evaluation:
     flip: float = 0.0
     """Most that one row's score can change by where scores are as coarse as right and wrong, so that rows without a
     change are little evidence that there is none; 0 where scores are fine."""
+    mistake: float = 0.0
+    """Most that the metric falls by when one more right answer becomes wrong, where labels alone decide: models that
+    agree on every row show nothing of the rows on which they would not. 0 where `flip` or fine scores say more."""
     redrawn: Callable[[int], Floats] | None = None
     """Takes a number D of draws and returns the metric's values (D,) on them, or fewer where time is over; for metrics
     that are no function of weights. None where `at` gives them."""

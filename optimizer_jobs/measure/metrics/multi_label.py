@@ -5,6 +5,7 @@ Averages over labels leave out those that no row has, where a label without a ro
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -65,7 +66,22 @@ def _of_counts(metric: Metric, answered: LabelSets, true: np.ndarray) -> Evaluat
         return np.asarray(values.mean(axis=1))
 
     value = float(figure(counts.mean(axis=0, keepdims=True))[0])
-    return of_means(counts, figure, scores=(answered.decided == true).mean(axis=1), value=value)
+    evaluation = of_means(counts, figure, scores=(answered.decided == true).mean(axis=1), value=value)
+    return replace(evaluation, mistake=_mistake(figure, counts))
+
+
+def _mistake(figure: Callable[[Floats], Floats], counts: Floats) -> float:
+    """Return most that a metric falls by when a label that is right is not answered, or one is answered that is not."""
+    rows, (right, called, _) = len(counts), np.split(counts.sum(axis=0), 3)
+    labels = len(right)
+    some = np.eye(labels)
+    missed = np.concatenate([-some, -some, 0 * some], axis=1)[right > 0]
+    wrong = np.concatenate([0 * some, some, 0 * some], axis=1)[called < rows]
+    changes = np.concatenate([missed, wrong])
+    if not len(changes):
+        return 0.0
+    means = counts.mean(axis=0, keepdims=True)
+    return max(0.0, float((figure(means) - figure(means + changes / rows)).max()))
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:

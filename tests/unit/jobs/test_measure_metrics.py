@@ -32,6 +32,19 @@ from tests.unit.jobs.metrics_for_tests import (
     rows_of,
 )
 
+OF_LABELS = [
+    Metric.BALANCED_ACCURACY,
+    Metric.MATTHEWS,
+    Metric.PRECISION,
+    Metric.F1,
+    Metric.PRECISION_MACRO,
+    Metric.RECALL_MACRO,
+    Metric.F1_MACRO,
+    Metric.PRECISION_WEIGHTED,
+    Metric.F1_WEIGHTED,
+]
+"""Metrics that labels alone decide and that are no share of rows."""
+
 
 @pytest.mark.parametrize("metric", OF_MANY)
 @settings(max_examples=12)
@@ -240,3 +253,31 @@ def test_rows_of_a_group_count_as_one_piece_of_evidence() -> None:
     widths = [ends.high - ends.low for ends in (resampled(grouped).interval(0.95), resampled(apart).interval(0.95))]
     assert widths[0] == pytest.approx(once.high - once.low, rel=0.1)
     assert widths[1] < widths[0] / 2
+
+
+@pytest.mark.parametrize("metric", OF_LABELS)
+@settings(max_examples=12)
+@given(case=classified(classes=2))
+def test_one_more_mistake_costs_what_scikit_learn_says(
+    metric: Metric, case: tuple[NDArray[np.int64], Floats, Floats]
+) -> None:
+    """The dearest of all right rows that could become wrong, each tried in turn."""
+    true, table, _ = case
+    evaluation, once = evaluate(metric, answers_of(table), rows_of(true)), np.ones(len(true))
+    answered, rows = table.argmax(axis=1), np.arange(len(true))
+    wrong = [np.eye(2)[np.where(rows == row, 1 - answered, answered)] for row in rows[answered == true]]
+    dearest = max((evaluation.value - of_sklearn(metric, true, answers, once) for answers in wrong), default=0.0)
+    assert evaluation.mistake == pytest.approx(max(0.0, dearest), abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", OF_LABELS)
+def test_agreeing_on_few_rows_is_no_proof_of_agreeing_on_all(metric: Metric) -> None:
+    """Two models with the same labels may still differ on rows to come; with ten times the rows it is known better."""
+    labels, _, table = classes("two" if metric in OF_TWO else "many")
+    widths = []
+    for times in (1, 10):
+        evaluation = evaluate(metric, answers_of(np.tile(table, (times, 1))), rows_of(np.tile(labels, times)))
+        ends = resampled_difference(evaluation, evaluation).interval(0.95)
+        assert ends.low < 0 < ends.high
+        widths.append(ends.high - ends.low)
+    assert widths[1] == pytest.approx(widths[0] / 10, rel=0.2)
