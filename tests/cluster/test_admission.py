@@ -4,129 +4,30 @@ Whoever writes a ModelOptimization must be allowed to do himself what the operat
 an object's life is held up.
 """
 
-import json
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from retune.api.crd import modeloptimization_crd
 from retune.api.spec import TargetRef
-from tests import samples
-from tests.cluster.accounts import grant, operator_account, person
-from tests.cluster.api_cases import changed
+from tests.cluster.accounts import grant, operator_account
 from tests.cluster.chart import CHART, helm, rendered
+from tests.cluster.governance import WRITE, Place, governed, opened, policies_of, refusal, rule
 from tests.cluster.harness import MERGE, RESOURCES
 from tests.cluster.test_api_cases import run_document
 from tools.localcluster.api import Api, ApiError
 from tools.localcluster.controlplane import ControlPlane
 
 Json = dict[str, Any]
-_FOLDER = "/apis/admissionregistration.k8s.io/v1"
-_PATHS = {
-    "ValidatingAdmissionPolicy": f"{_FOLDER}/validatingadmissionpolicies",
-    "ValidatingAdmissionPolicyBinding": f"{_FOLDER}/validatingadmissionpolicybindings",
-}
 _PATIENCE_SECONDS = 60.0
-
-
-def rule(group: str, resource: str, verbs: str, *names: str) -> Json:
-    """One RBAC rule."""
-    named = {"resourceNames": list(names)} if names else {}
-    return {"apiGroups": [group], "resources": [resource], "verbs": verbs.split()} | named
-
-
-WRITE = rule("retune.dev", "modeloptimizations", "create get update patch delete")
 PATCH = rule("apps", "deployments", "patch", "digits-server")
 PODS = rule("", "pods", "create")
 SECRET = rule("", "secrets", "get", "bucket")
 WITH_SECRET = {"execution": {"credentials": {"secretName": "bucket"}}}
-
-
-@dataclass(frozen=True)
-class Place:
-    """A namespace in which a policy counts."""
-
-    plane: ControlPlane
-    namespace: str
-
-    @property
-    def admin(self) -> Api:
-        """The cluster's administrator."""
-        return Api(self.plane.kubeconfig)
-
-    def person(self, name: str, *rules: Json) -> Api:
-        """A user who may write ModelOptimizations, and what these rules add."""
-        return person(self.plane, name, namespace=self.namespace, rules=[WRITE, *rules])
-
-    def path(self, name: str = "", query: str = "") -> str:
-        """URL path of the ModelOptimizations, or of one of them."""
-        return f"{RESOURCES}/namespaces/{self.namespace}/modeloptimizations" + (f"/{name}" if name else "") + query
-
-    def document(self, name: str, **spec: Any) -> Json:
-        """A ModelOptimization of this namespace."""
-        return samples.manifest(**spec) | {"metadata": {"name": name, "namespace": self.namespace}}
-
-    def refusal(self, user: Api, document: Json) -> str:
-        """What the server says to a user who creates this in a dry run; empty where it accepts."""
-        return refusal(user, "POST", self.path(query="?dryRun=All"), document)
-
-    def changes(self, user: Api, name: str, **spec: Any) -> str:
-        """What it says to a user who changes these fields of a spec in a dry run."""
-        return refusal(user, "PATCH", self.path(name, "?dryRun=All"), {"spec": spec}, kind=MERGE)
-
-
-def refusal(user: Api, method: str, path: str, body: Json, *, kind: str = "application/json") -> str:
-    """The words of a refusal; empty where the request is accepted."""
-    try:
-        user.request(method, path, body, kind=kind)
-    except ApiError as error:
-        return str(error)
-    return ""
-
-
-def opened(plane: ControlPlane) -> Place:
-    """A new namespace."""
-    place = Place(plane, f"authors-{uuid.uuid4().hex[:8]}")
-    place.admin.request("POST", "/api/v1/namespaces", {"metadata": {"name": place.namespace}})
-    return place
-
-
-@contextmanager
-def governed(place: Place, *settings: str) -> Iterator[Place]:
-    """The place, once a release's policy counts in it: when somebody without any right is refused."""
-    with enforced(
-        place, policies_of(rendered(f"watchNamespaces={{{place.namespace}}}", *settings, release=place.namespace))
-    ):
-        yield place
-
-
-@contextmanager
-def enforced(place: Place, policies: Sequence[Json]) -> Iterator[None]:
-    """The same with objects that are rendered already."""
-    for each in policies:
-        place.admin.request("POST", _PATHS[each["kind"]], each)
-    stranger = place.person(f"stranger-{place.namespace}")
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while "may not patch" not in place.refusal(stranger, place.document("probe")):
-        assert time.monotonic() < deadline, "the policy has not become effective"
-        time.sleep(0.05)
-    try:
-        yield
-    finally:
-        for each in policies:
-            place.admin.request("DELETE", f"{_PATHS[each['kind']]}/{each['metadata']['name']}")
-
-
-def policies_of(documents: Sequence[Json]) -> list[Json]:
-    """The policy and its binding."""
-    return [each for each in documents if each["kind"] in _PATHS]
 
 
 @pytest.fixture(scope="module")
@@ -289,146 +190,12 @@ def eventually(user: Api, method: str, path: str, document: Json, *, unlike: str
     return answer
 
 
-# --- allow lists -----------------------------------------------------------------------------------------------------
-
-CLAIMS = ("models", "data", "artifacts")
-IMAGES = ("registry.example/ml/", "registry.example/train")
-URIS = (
-    "model.uri",
-    "data.training.uri",
-    "data.validation.uri",
-    "data.test.uri",
-    "data.calibration.uri",
-    "monitoring.production.uri",
-    "monitoring.production.labels.uri",
-    "execution.artifactStore",
-)
-
-
-def given(value: str, path: str) -> Json:
-    """The sample with a URI at this path; where it needs neighbours, they are on an allowed claim."""
-    around = {"spec.monitoring.production": {"uri": "pvc://data/p"}} if path.startswith("monitoring") else {}
-    return changed(around | {f"spec.{path}": value})
-
-
-def training(image: str) -> list[Json]:
-    """Techniques with a training container."""
-    return [{"name": "own", "type": "CustomTraining", "container": {"image": image, "command": ["train"]}}]
-
-
-@pytest.fixture(scope="module")
-def listed(plane: ControlPlane) -> Iterator[Place]:
-    """A namespace in which only some claims and images may be named."""
-    claims, images = (f"{{{','.join(allowed)}}}" for allowed in (CLAIMS, IMAGES))
-    lists = (f"admissionPolicy.allowedClaims={claims}", f"admissionPolicy.allowedImages={images}")
-    with governed(opened(plane), *lists) as found:
-        yield found
-
-
-def says(place: Place, document: Json) -> str:
-    """What the server says to the administrator, who lacks no right."""
-    document["metadata"]["namespace"] = place.namespace
-    return place.refusal(place.admin, document)
-
-
-def fields(node: Json, path: str = "") -> Iterator[tuple[str, Json]]:
-    """Every field of a schema, with its dotted path."""
-    yield path, node
-    for name, inner in node.get("properties", {}).items():
-        yield from fields(inner, f"{path}.{name}".lstrip("."))
-    if "items" in node:
-        yield from fields(node["items"], path)
-
-
-def test_no_uri_and_no_image_of_a_spec_is_forgotten() -> None:
-    """The paths that are tried here are all that the schema has, so a new field cannot slip past the lists."""
-    schema = modeloptimization_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    every = dict(fields(schema))
-    uris = {path for path, node in every.items() if "pvc://" in str(node.get("x-kubernetes-validations"))}
-    assert uris == set(URIS)
-    assert {path for path in every if path.rpartition(".")[2] == "image"} == {
-        "execution.image",
-        "techniques.container.image",
-    }
-    assert {path for path in every if "secret" in path.lower()} == {"execution.credentials.secretName"}
-
-
 def test_every_kind_of_target_is_known_to_the_policy() -> None:
     """A kind that the spec can name has the resource whose patch is asked for."""
     (policy, _) = policies_of(rendered())
     (known,) = [each["expression"] for each in policy["spec"]["variables"] if each["name"] == "workloads"]
     kinds = TargetRef.model_json_schema()["properties"]["kind"]
     assert set(kinds.get("enum", [kinds.get("const")])) == set(yaml.safe_load(known))
-
-
-@pytest.mark.parametrize("path", URIS)
-def test_only_listed_claims_may_be_named(listed: Place, path: str) -> None:
-    """Wherever a spec names a claim; servers are no claims and stay free."""
-    answer = says(listed, given("pvc://private/x.npz", path))
-    assert "claim private is not among those that the administrator of Retune allows" in answer
-    assert says(listed, given("pvc://data/other.npz", path)) == ""
-    if path != "execution.artifactStore":
-        assert says(listed, given("s3://private/x.npz", path)) == ""
-
-
-@pytest.mark.parametrize(
-    ("image", "allowed"),
-    [
-        ("registry.example/ml/optimizer:1", True),
-        ("registry.example/train", True),
-        ("registry.example/train:2", True),
-        ("registry.example/train@sha256:" + "0" * 64, True),
-        ("registry.example/trainer:2", False),
-        ("registry.example/ml-evil/optimizer", False),
-        ("registry.example/train:1/evil", False),
-        ("evil/registry.example/ml/optimizer", False),
-        ("optimizer", False),
-    ],
-)
-def test_only_listed_images_may_be_named(listed: Place, image: str, *, allowed: bool) -> None:
-    """A repository with any tag or digest, or all below a path; for Jobs and for training containers alike."""
-    for spec in ({"execution": {"image": image}}, {"techniques": training(image)}):
-        answer = says(listed, samples.manifest(**spec))
-        assert (answer == "") is allowed, answer
-        assert allowed or f"image {image} is not among those that the administrator of Retune allows" in answer
-
-
-def test_a_list_that_came_later_holds_up_no_metadata(plane: ControlPlane) -> None:
-    """What was stored before the list stays as it is and can be labelled, suspended and deleted."""
-    place = opened(plane)
-    admin = place.admin
-    admin.request("POST", place.path(), place.document("old", execution={"image": "old:1"}))
-    with governed(place, "admissionPolicy.allowedImages={new}"):
-        label = {"metadata": {"labels": {"team": "a"}}}
-        assert refusal(admin, "PATCH", place.path("old"), label, kind=MERGE) == ""
-        assert place.changes(admin, "old", suspend=True) == ""
-        assert "image old:1 is not among those" in place.changes(admin, "old", mode="ObserveOnly")
-        assert refusal(admin, "DELETE", place.path("old"), {}) == ""
-
-
-HOSTILE = ("""x') || true || ('""", '''x"] || true || ["''', "a\\", "line\nbreak", "{{ .Release }}", "\u2028'<>&")
-_HOSTILE = json.dumps(HOSTILE)
-
-
-def test_values_never_leave_their_strings(plane: ControlPlane) -> None:
-    """Even where the schema is passed over, an entry is a string in the rule: it lets in itself and nothing else."""
-    place = opened(plane)
-    flags = (
-        "--set",
-        f"watchNamespaces={{{place.namespace}}}",
-        "--set-json",
-        f"admissionPolicy.allowedImages={_HOSTILE}",
-    )
-    assert helm("template", "hostile", str(CHART), *flags).returncode != 0
-    done = helm("template", "hostile", str(CHART), *flags, "--skip-schema-validation")
-    assert done.returncode == 0, done.stderr
-    with enforced(place, policies_of([each for each in yaml.safe_load_all(done.stdout) if each])):
-        assert "image evil:1 is not among those" in says(place, samples.manifest(execution={"image": "evil:1"}))
-        for entry in HOSTILE:
-            assert says(place, samples.manifest(execution={"image": entry})) == ""
-
-
-# --- the switch ------------------------------------------------------------------------------------------------------
 
 
 def test_the_policy_can_be_switched_off_and_softened() -> None:
