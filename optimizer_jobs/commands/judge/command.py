@@ -38,7 +38,16 @@ from optimizer_jobs.progress import say, step
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.prospects import Hurdle
 from optimizer_jobs.study.protection import fitted
-from optimizer_jobs.study.trials import ENDED, LEFT_OUT, Candidate, failures, open_study, trials_table, was_rejected
+from optimizer_jobs.study.trials import (
+    ENDED,
+    LEFT_OUT,
+    Candidate,
+    candidates,
+    failures,
+    open_study,
+    trials_table,
+    was_rejected,
+)
 from optimizer_jobs.techniques.adversarial_training import attack_of
 from retune.api.metrics import Metric, MetricKind
 from retune.api.model import Dataset
@@ -132,16 +141,14 @@ def _weights_in_words(rows: Rows) -> str:
 def _explained(decision: Decision, request: JudgeRequest) -> Decision:
     """Return a decision without finalists that says what the search has found instead, and what ended it."""
     study = open_study(request.store, request.run)
-    if was_rejected(study):
-        message = "Whatever the search found that differs from the champion was rolled back before; the champion stays."
-        return replace(decision, reason="RejectedBefore", message=message)
-    ended, failed = study.user_attrs.get(ENDED), failures(study)
-    message = decision.message
+    ended, failed, message = study.user_attrs.get(ENDED), failures(study), decision.message
+    is_known = was_rejected(study) or bool(candidates(study, [request.champion.digest]))
     if ended:
-        message = (
-            f"{ended[:1].upper()}{ended[1:]}, before one gave a candidate that differs from the champion; "
-            "the champion stays."
-        )
+        new = "differs from the champion" + (" and was not rolled back before" if is_known else "")
+        message = f"{ended[:1].upper()}{ended[1:]}, before one gave a candidate that {new}; the champion stays."
+    elif is_known:
+        message = "Whatever the search found that differs from the champion was rolled back before; the champion stays."
+        decision = replace(decision, reason="RejectedBefore")
     return replace(decision, message=f"{message} {failed}" if failed else message)
 
 
