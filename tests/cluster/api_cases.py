@@ -316,6 +316,7 @@ ACCEPTED = (
     ),
     Case("two techniques", {"spec.techniques": [*technique(), {"name": "graph", "type": "GraphOptimization"}]}),
     Case("as many workers as trials", {"spec.search": {"parallelism": 4, "maxTrials": 4}}),
+    Case("a rejected version tried again", {"spec.rollout.retry": samples.DIGEST}),
     Case("a composed duration", {"spec.execution.runTimeout": "1h30m", "spec.rollout.bakeTime": "0s"}),
     Case(
         "resources in every form",
@@ -470,6 +471,7 @@ _WORDS = (
     refused("a query in an address", "spec.model.uri", "https://models.example/model.onnx?token=1", FILE_URI),
     refused("a claim without a file", "spec.model.uri", "pvc://models", FILE_URI),
     refused("a digest in capitals", "spec.model.digest", samples.DIGEST.upper(), DIGEST),
+    refused("a version by its number", "spec.rollout.retry", "2", DIGEST),
     refused(
         "a store on the web", "spec.execution.artifactStore", "https://x/y", "a URI is pvc://CLAIM or pvc://CLAIM/PATH"
     ),

@@ -232,24 +232,67 @@ async def test_a_job_that_may_have_no_pods_says_why(bench: Bench) -> None:
     assert "exceeded quota: few" in condition["message"]
 
 
+def serving_pod(bench: Bench, name: str = "serving", **status: Any) -> None:
+    """Create a pod of the Deployment's present template, as its controllers and a kubelet would."""
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "digits-server-5d", "uid": "rs", "controller": True}
+    meta = {"name": name, "labels": {"app": "digits-server", "pod-template-hash": "5d"}, "ownerReferences": [owner]}
+    container = {"name": "server", "image": "server:test", "env": [{"name": "MODEL_URI", "value": "pvc://store/a"}]}
+    bench.create("pods", {"metadata": meta, "spec": {"containers": [container], "schedulerName": "nobody"}}, api=CORE)
+    running = {"phase": "Running", "podIP": "10.9.8.7", "podIPs": [{"ip": "10.9.8.7"}]}
+    bench.patch(bench.path("pods", name, api=CORE) + "/status", {"status": running | status})
+
+
+def rolling_out(resource: ModelOptimization) -> ModelOptimization:
+    """The resource in the middle of a rollout."""
+    rollout = ActiveRollout(version=2, start_time=datetime.now(UTC))
+    return resource.model_copy(update={"status": resource.status.model_copy(update={"rollout": rollout})})
+
+
 async def test_during_a_rollout_the_targets_pods_are_read_live(bench: Bench) -> None:
     """Only ready pods of the newest template are asked golden requests; outside a rollout no pod is read."""
     bench.deploy(value="pvc://store/a")
     key = bench.declare()
     operator, resource = await ready(bench, key)
-    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "digits-server-5d", "uid": "rs", "controller": True}
-    meta = {
-        "name": "serving",
-        "labels": {"app": "digits-server", "pod-template-hash": "5d"},
-        "ownerReferences": [owner],
-    }
-    container = {"name": "server", "image": "server:test", "env": [{"name": "MODEL_URI", "value": "pvc://store/a"}]}
-    bench.create("pods", {"metadata": meta, "spec": {"containers": [container], "schedulerName": "nobody"}}, api=CORE)
-    status = {"phase": "Running", "podIP": "10.9.8.7", "podIPs": [{"ip": "10.9.8.7"}]}
-    status |= {"conditions": [{"type": "Ready", "status": "True"}]}
-    bench.patch(bench.path("pods", "serving", api=CORE) + "/status", {"status": status})
+    serving_pod(bench, conditions=[{"type": "Ready", "status": "True"}])
     assert (await operator.reader.observe(resource)).pods.endpoints == ()
-    rollout = ActiveRollout(version=2, start_time=datetime.now(UTC))
-    moving = resource.model_copy(update={"status": resource.status.model_copy(update={"rollout": rollout})})
-    (endpoint,) = (await operator.reader.observe(moving)).pods.endpoints
+    (endpoint,) = (await operator.reader.observe(rolling_out(resource))).pods.endpoints
     assert endpoint.startswith("http://10.9.8.7:")
+
+
+async def test_a_crash_of_the_model_is_told_from_a_pod_that_was_taken_away(bench: Bench) -> None:
+    """Fault 18: in the fields that the API server really keeps of a pod."""
+    bench.deploy(value="pvc://store/a")
+    key = bench.declare()
+    operator, resource = await ready(bench, key)
+    ended = {"exitCode": 137, "reason": "Error", "startedAt": NOW, "finishedAt": NOW}
+    known = {"image": "x", "imageID": "x", "name": "server", "ready": False, "restartCount": 1}
+    crashed = [known | {"state": {"terminated": ended}}]
+    drained = [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}]
+    serving_pod(bench, "drained", containerStatuses=crashed, conditions=drained)
+    serving_pod(bench, "evicted", containerStatuses=crashed, phase="Failed", reason="Evicted")
+    assert (await operator.reader.observe(rolling_out(resource))).pods.crash is None
+    serving_pod(bench, "broken", containerStatuses=crashed)
+    crash = (await operator.reader.observe(rolling_out(resource))).pods.crash
+    assert crash is not None
+    assert crash.message.startswith("pod broken: container server")
+    assert crash.at == datetime.fromisoformat(NOW)
+
+
+async def test_a_template_that_others_change_is_told_from_our_own_change(bench: Bench) -> None:
+    """What memory keeps of a Deployment is enough to see it, and defaults that the API server sets are no change."""
+    bench.deploy()
+    key = bench.declare()
+    operator, resource = await ready(bench, key)
+
+    async def template() -> str:
+        await operator.resync.once()
+        target = (await operator.reader.observe(resource)).target
+        assert target is not None
+        return target.template
+
+    before = await template()
+    await inject(operator, resource, "pvc://store/a")
+    assert await template() == before
+    path = bench.path("deployments", "digits-server", api=APPS)
+    bench.patch(path, {"spec": {"template": {"metadata": {"annotations": {"restarted": "now"}}}}})
+    assert await template() != before

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 from tests.e2e.kube import CONTAINER_SECURITY, POD_SECURITY, SERVER
@@ -53,22 +54,29 @@ def idle_target(name: str, *, containers: tuple[str, ...] = ("server",)) -> Json
     return _deployment(name, [{"name": each, "image": SERVER} for each in containers], replicas=0, volumes=[])
 
 
-def server(name: str, *, model: str, claims: tuple[str, ...] = (DATA, STORE)) -> tuple[Json, Json]:
-    """Return a Deployment of one model server that was given `model`, with these claims mounted, and its settings."""
+def server(
+    name: str, *, model: str, claims: tuple[str, ...] = (DATA, STORE), code: Path | None = None
+) -> tuple[Json, Json]:
+    """Return a Deployment of one model server that was given `model`, with these claims mounted, and its settings.
+
+    `code` is a module with a class `Model` that serves in place of the example's.
+    """
     settings = {
         "name": "model",
-        "implementation": "retune_server.BundleModel",
+        "implementation": f"{code.stem}.Model" if code else "retune_server.BundleModel",
         "platform": "onnxruntime",
         "parameters": {"uri": f"{MODELS}/{model}"},
     }
-    source = {
+    source: Json = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": name, "namespace": NAMESPACE},
         "data": {"model-settings.json": json.dumps(settings)},
     }
+    if code:
+        source["data"][code.name] = code.read_text(encoding="utf-8")
     mounts = [{"name": each, "mountPath": f"/mnt/pvc/{each}", "readOnly": True} for each in claims]
-    file = {"name": "settings", "mountPath": "/app/server/model-settings.json", "subPath": "model-settings.json"}
+    files = [{"name": "settings", "mountPath": f"/app/server/{file}", "subPath": file} for file in source["data"]]
     container = {
         "name": "server",
         "image": SERVER,
@@ -76,7 +84,7 @@ def server(name: str, *, model: str, claims: tuple[str, ...] = (DATA, STORE)) ->
         "ports": [{"containerPort": 8080}],
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "1", "memory": "1Gi"}},
         "readinessProbe": {"httpGet": {"path": "/v2/models/model/ready", "port": 8080}, "periodSeconds": 1},
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, file, *mounts],
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *files, *mounts],
         "securityContext": CONTAINER_SECURITY,
     }
     volumes = [{"name": each, "persistentVolumeClaim": {"claimName": each}} for each in claims]

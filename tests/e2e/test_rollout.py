@@ -4,12 +4,14 @@ The server is MLServer with the code that judged the bundle; data and model are 
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e import kube
 from tests.e2e.scenario import DATA, NAMESPACE, STORE, resource, server
+from tools.kubectl import CommandError
 
 pytestmark = pytest.mark.timeout(600)
 Json = dict[str, Any]
@@ -78,6 +80,39 @@ def test_a_server_that_answers_golden_requests_wrongly_is_rolled_back() -> None:
     assert found["status"]["champion"]["version"] == 1
     assert found["status"]["rejected"]
     assert "UNREAD_URI" not in environment(name)
+    assert kube.condition(found, "Ready")["status"] == "True"
+
+
+def infer(name: str) -> bool:
+    """Ask the one pod of a target once; returns whether it answered."""
+    pod = next(each for each in pods(name) if "deletionTimestamp" not in each["metadata"])["metadata"]["name"]
+    tensor = {"name": "X", "shape": [1, 30], "datatype": "FP32", "data": [0.0] * 30}
+    path = f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy/v2/models/model/infer"
+    try:
+        kube.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps({"inputs": [tensor]}))
+    except CommandError:
+        return False
+    return True
+
+
+@pytest.mark.usefixtures("seeded")
+def test_a_version_that_fails_half_of_the_live_requests_in_its_bake_is_rolled_back() -> None:
+    """Fault 25: it is ready and answers golden requests right; its own counters give it away, and it is rejected."""
+    name = "failing"
+    kube.apply(*server(name, model="good.onnx", code=Path(__file__).parent / "failing_server.py"))
+    kube.kubectl("rollout", "status", f"deployment/{name}", "-n", NAMESPACE, "--timeout=3m")
+    target = {"ref": {"name": name}, "inference": INFERENCE}
+    kube.apply(resource(name, target=target, rollout={"progressDeadline": "90s", "bakeTime": "5m"}))
+    kube.wait_reason(name, "RolledOut", "Baking", namespace=NAMESPACE)
+    answered = [infer(name) for _ in range(60)]
+    assert answered.count(False) >= 20, answered
+    found = kube.wait_reason(name, "RolledOut", "RolledBack", namespace=NAMESPACE)
+    last = found["status"]["lastRun"]
+    assert (last["outcome"], last["reason"]) == ("RolledBack", "LiveErrors")
+    assert "requests failed" in last["message"]
+    assert [entry["version"] for entry in found["status"]["rejected"]] == [2]
+    assert "MODEL_URI" not in environment(name)
+    assert infer(name)
     assert kube.condition(found, "Ready")["status"] == "True"
 
 

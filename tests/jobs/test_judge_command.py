@@ -320,12 +320,13 @@ def test_gain_that_is_not_worth_it_keeps_the_champion(searched: Searched) -> Non
 
 
 def test_rejected_bundles_are_not_judged_again(searched: Searched) -> None:
-    """With every candidate rejected there is no finalist, and that is a verdict with a report."""
+    """With every candidate rejected there is no finalist, and that is a verdict with a report that says so."""
     request = searched.request()
     every = finalists(open_study(STORE, RUN), request.objectives, count=100)
     result = judged(searched.request(rejected=[each.bundle.digest for each in every]))
 
-    assert (result.verdict, result.reason, result.candidate) == (Verdict.NO_GAIN, "NoFinalist", None)
+    assert (result.verdict, result.reason, result.candidate) == (Verdict.NO_GAIN, "RejectedBefore", None)
+    assert "was rolled back before" in result.message
     assert "no candidate to judge" in searched.path("report.html").read_text()
 
 
@@ -340,7 +341,7 @@ def test_a_budget_that_ended_the_search_is_told_where_nothing_is_left_to_judge(s
     assert (result.verdict, result.reason) == (Verdict.NO_GAIN, "NoFinalist")
     assert result.message == (
         "The budget of 4 min (search.maxDuration) ended after 3 of 12 trials, before one gave a candidate that differs "
-        "from the champion; the champion stays."
+        "from the champion and was not rolled back before; the champion stays."
     )
 
 

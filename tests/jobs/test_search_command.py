@@ -146,7 +146,7 @@ def test_a_rejected_bundle_is_not_proposed_again(ask: Ask) -> None:
     later = request.model_copy(update={"run": "digits-2", "rejected": (digest,)})
     run(later)
     row = trials_table(open_study(later.store, later.run))[2]
-    assert (row.outcome, row.result.reason) == ("discarded", "this bundle was rejected before")
+    assert (row.outcome, row.result.reason) == ("discarded", "this bundle was rolled back before")
 
 
 def test_steps_are_shared_while_a_run_lasts_and_gone_after(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

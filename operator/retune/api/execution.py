@@ -8,6 +8,7 @@ from retune.api.base import (
     ATOMIC,
     ApiModel,
     Cpu,
+    Digest,
     DnsLabel,
     Duration,
     Memory,
@@ -168,7 +169,7 @@ class Rollout(ApiModel):
     """Time in which all new pods must become ready; else the previous version returns."""
     bake_time: Duration = "2m"
     """How long the new version is watched before it counts as champion."""
-    retry: str | None = Field(default=None, min_length=1, max_length=80)
+    retry: Digest | None = None
     """Digest of a version in status.rejected that may be rolled out again. Any new value starts one run; a version that
     does not hold up again is rejected again."""
 

@@ -20,6 +20,7 @@ from retune.api.status import (
     ConditionType,
     ModelOptimizationStatus,
     Outcome,
+    RolloutStep,
     Stage,
     Trials,
     Version,
@@ -106,14 +107,21 @@ def _run(run: ActiveRun) -> list[tuple[str, str]]:
     return [("Run", f"{run.name} ({run.trigger}), {run.stage}"), *why, *([("Data", run.data)] if run.data else [])]
 
 
+_STEPS = {
+    RolloutStep.FIRST_GOLDEN.value: "the first new pod is waited for and asked golden requests",
+    RolloutStep.GOLDEN.value: "every pod is asked golden requests",
+}
+
+
 def _rollout(resource: ModelOptimization) -> str:
     rollout = resource.status.rollout
     if rollout is None:
         return NONE
     if rollout.rollback_reason:
         return f"v{rollout.version} is undone: {rollout.rollback_message or rollout.rollback_reason}"
-    baking = f"bakes for {resource.spec.rollout.bake_time}" if rollout.bake_start_time else "pods are being replaced"
-    return f"v{rollout.version}: {baking}"
+    if rollout.bake_start_time:
+        return f"v{rollout.version}: bakes for {resource.spec.rollout.bake_time}"
+    return f"v{rollout.version}: {_STEPS.get(rollout.step or '', 'pods are being replaced')}"
 
 
 def trials_bar(trials: Trials) -> RenderableType:

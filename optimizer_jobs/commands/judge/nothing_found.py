@@ -6,26 +6,28 @@ import optuna
 
 from optimizer_jobs.commands.judge.verdict import Decision
 from optimizer_jobs.seal import study_seal
-from optimizer_jobs.study.trials import ENDED, failures, foreign_trials, open_study, was_rejected
+from optimizer_jobs.study.trials import ENDED, candidates, failures, foreign_trials, open_study, was_rejected
 from retune.contract.requests import JudgeRequest
 
 
 def explained(decision: Decision, request: JudgeRequest) -> Decision:
     """Return a decision without finalists that says what the search has found instead, and what ended it."""
     study = open_study(request.store, request.run)
-    if was_rejected(study):
-        message = "Whatever the search found that differs from the champion was rolled back before; the champion stays."
-        return replace(decision, reason="RejectedBefore", message=message)
     ended = study.user_attrs.get(ENDED)
-    sentences = (_cut_short(ended) if ended else decision.message, _not_believed(study), failures(study))
+    is_known = was_rejected(study) or bool(candidates(study, [request.champion.digest], seal=study_seal()))
+    message = decision.message
+    if ended:
+        message = _cut_short(ended, is_known=is_known)
+    elif is_known:
+        message = "Whatever the search found that differs from the champion was rolled back before; the champion stays."
+        decision = replace(decision, reason="RejectedBefore")
+    sentences = (message, _not_believed(study), failures(study))
     return replace(decision, message=" ".join(sentence for sentence in sentences if sentence))
 
 
-def _cut_short(ended: str) -> str:
-    return (
-        f"{ended[:1].upper()}{ended[1:]}, before one gave a candidate that differs from the champion; "
-        "the champion stays."
-    )
+def _cut_short(ended: str, *, is_known: bool) -> str:
+    new = "differs from the champion" + (" and was not rolled back before" if is_known else "")
+    return f"{ended[:1].upper()}{ended[1:]}, before one gave a candidate that {new}; the champion stays."
 
 
 def _not_believed(study: optuna.Study) -> str | None:

@@ -57,6 +57,25 @@ def test_a_message_is_told_once(moment: str) -> None:
         assert 1 <= shown <= max(1, stage + last + longer)
 
 
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (None, "pods are being replaced"),
+        ("FirstGolden", "first new pod"),
+        ("Ready", "pods are being replaced"),
+        ("Golden", "every pod is asked"),
+        ("StepOfALaterRelease", "pods are being replaced"),
+    ],
+)
+def test_a_rollout_says_what_it_waits_for(step: str | None, words: str) -> None:
+    """In words, whichever release has begun it."""
+    resource = shelf.resource("rolling_out")
+    assert resource.status.rollout is not None
+    rollout = resource.status.rollout.model_copy(update={"step": step})
+    moving = resource.model_copy(update={"status": resource.status.model_copy(update={"rollout": rollout})})
+    assert words in shelf.drawn(tables.picture(moving, now=shelf.NOW))
+
+
 def test_a_run_says_why_it_started_and_which_data_it_uses() -> None:
     """Other data than the spec's is told beside the run, and the reason is not repeated below."""
     resource = shelf.resource("optimizing")

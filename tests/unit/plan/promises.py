@@ -40,8 +40,6 @@ class Promises:
         """Values of every version that became champion."""
         self.inherited: set[str | None] = set()
         """Those of resources of the same name that are gone."""
-        self.failed: set[str] = set()
-        """Digests of bundles that must not come back."""
         self.template: str | None = None
         """The pod template when the rollout under way began."""
         self.rollbacks = 0
@@ -52,7 +50,6 @@ class Promises:
         self.given |= {self.world.value}
         self.inherited |= self.promoted
         self.promoted.clear()
-        self.failed.clear()
         self.world.approved.clear()
         self.world.served.clear()
         self.rollbacks = 0
@@ -82,8 +79,8 @@ class Promises:
         before, target = observed.resource.status, observed.target
         if after.rollout is not None and (before.rollout is None or not before.rollout.injected):
             self.template = target.template if target else None
-        rejected = {entry.digest for entry in after.rejected}
-        for digest in rejected - self.failed:
+        known, rejected = ({entry.digest for entry in status.rejected} for status in (before, after))
+        for digest in rejected - known:
             value = target.containers[0].value if target else None
             if before.rollout is None:
                 assert before.champion is not None
@@ -94,9 +91,8 @@ class Promises:
                 assert target is not None
                 assert target.template == self.template
                 assert self._has_failed(observed)
-        for digest in self.failed - rejected:
+        for digest in known - rejected:
             assert digest in {observed.resource.spec.rollout.retry, after.champion and after.champion.digest}
-        self.failed = rejected
 
     def _has_failed(self, observed: Observed) -> bool:
         """Whether pods of the new version have crashed, never got ready, answered wrongly or with errors."""

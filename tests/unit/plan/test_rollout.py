@@ -404,6 +404,7 @@ def test_a_known_version_that_a_person_sets_is_champion_again() -> None:
     assert "kubectl-set put version 2 back" in message_of(world, ConditionType.OPTIMIZING)
     assert [entry.version for entry in status.rejected] == [3]
     assert world.value == first.injected_value
+    assert reason_of(world, ConditionType.TARGET_OWNED) == "FieldSetByOthers"
     assert world.reconcile() == 0
 
 

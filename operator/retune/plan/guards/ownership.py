@@ -144,7 +144,7 @@ def respect_field(draft: Draft) -> Hold | None:
     if status.champion is None or container is None or status.rollout is not None:
         return None
     if container.value == status.champion.injected_value:
-        _owned(draft)
+        _owned(draft, container.manager)
         return None
     known = _known_version(draft, container.value)
     if known is not None:
@@ -158,13 +158,16 @@ def respect_field(draft: Draft) -> Hold | None:
     return _changed_by_others(draft, container)
 
 
-def _owned(draft: Draft) -> None:
+def _owned(draft: Draft, manager: str | None) -> None:
     """Say that the field is as it should be; a conflict over a candidate that still waits stays in the condition."""
-    champion = draft.status.champion
-    if champion and champion.run_name:
-        variable = draft.spec.target.injection.name
+    champion, variable = draft.status.champion, draft.spec.target.injection.name
+    if champion and champion.run_name and manager in {None, FIELD_MANAGER}:
         message = f"{variable} names version {champion.version} and is owned by Retune"
         draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "FieldOwned", message)
+    elif champion and champion.run_name and draft.status.candidate is None:
+        later = "a later version goes live with spec.target.injection.takeover: Force, or once they give it up"
+        message = f"{manager} has set {variable} to version {champion.version}; {later}"
+        draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "FieldSetByOthers", message)
     elif draft.status.candidate is None:
         _lease_held(draft)
 
