@@ -112,6 +112,10 @@ test-fast: $(STAMP) ## Lint and unit tests but the slow ones: no cluster, 2 min.
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 -m 'not slow' tests/unit)
 
+.PHONY: simulate
+simulate: $(STAMP) ## Play histories of the control loop in an unreliable cluster, from a printed seed (5 min; HISTORIES=1000 for fewer).
+	$(call stage,simulation,5 min,PYTHONPATH=operator:. $(PY) -m tests.unit.plan.simulation $(HISTORIES))
+
 .PHONY: coverage
 coverage: $(STAMP) ## Which lines of the operator the unit and API server tests run: out/coverage/index.html (6 min).
 	@$(LOCALCLUSTER) binaries
