@@ -106,6 +106,14 @@ async def test_a_server_that_asks_for_time_in_the_middle_gets_it(bench: Bench, p
     assert {"leases", "jobs", "optimizationruns", "modeloptimizations", "deployments"} <= kinds
 
 
+async def test_two_operators_make_one_rollout(bench: Bench, proxy: Proxy) -> None:
+    """Fault 30: both work from the first Job to the promotion, one of them late; the target changes once."""
+    proxy.lag = 0.3
+    async with running(bench) as other:
+        await promote_behind(proxy, bench)
+        await until(lambda: idle(other))
+
+
 async def promote_behind(proxy: Proxy, bench: Bench) -> None:
     """Let an operator behind the proxy take a resource to its champion, and check what it made on the way."""
     bench.deploy(replicas=1)
