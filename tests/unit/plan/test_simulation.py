@@ -1,9 +1,12 @@
 """Histories in a world whose operators are told late: some from fixed seeds, and what long simulations have shown."""
 
+from datetime import timedelta
+
 import pytest
 
+from retune.api.base import seconds
 from retune.api.objects import ModelOptimization
-from retune.api.status import Outcome
+from retune.api.status import Outcome, Stage
 from tests.unit.plan import late
 from tests.unit.plan.late import RESOURCE, TARGET, LateWorld
 from tests.unit.plan.simulation import BrokenError, History
@@ -79,3 +82,28 @@ def test_a_status_from_before_a_rollback_gives_nothing_again(world: LateWorld) -
     served = list(world.served)
     world.run(1)
     assert world.served == served
+
+
+def test_a_bake_lasts_no_longer_because_the_clock_is_set_back(world: LateWorld) -> None:
+    """Fault 29: it began by a clock that was a day ahead; the next process watches it for its time, and promotes."""
+    world.processes[0].ahead = world.wall = timedelta(days=1)
+    go_live(world, promoted=False)
+    for _ in range(2):
+        for name in world.active_jobs():
+            world.finish(name)
+        world.settled = True
+        world.resync(world.processes[0])
+        world.run(0)
+    assert world.resource.status.stage is Stage.BAKING
+    world.wall = timedelta()
+    world.restart(0)
+    world.run(0)
+    baked = seconds(world.resource.spec.rollout.bake_time)
+    world.wait(baked - 1)
+    world.run(0)
+    assert world.resource.status.stage is Stage.BAKING
+    world.wait(40)
+    world.run(0)
+    last = world.resource.status.last_run
+    assert last is not None
+    assert last.outcome is Outcome.PROMOTED
