@@ -52,6 +52,11 @@ def answer(request: JobRequest, *, verdict: Verdict = Verdict.PROMOTE) -> JobRes
             return VerifyResult(bundle_digest=request.bundle.digest, pods=len(request.endpoints), requests=8)
 
 
+def baseline_missing(request: BaselineRequest) -> BaselineResult:
+    """Return what a baseline says that does not find the bundle that it was to verify."""
+    return _baseline(request).model_copy(update={"serves": None, "lost": request.serves})
+
+
 def _baseline(request: BaselineRequest) -> BaselineResult:
     return BaselineResult(
         spec_hash=request.spec_hash,

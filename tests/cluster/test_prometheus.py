@@ -35,6 +35,7 @@ FIRING: dict[str, tuple[dict[str, str], str]] = {
     "RetuneCheckLate": ({"retune_check_lateness_seconds": "0+60x90"}, "40m"),
     "RetuneCircuitOpen": ({'retune_conditions{type="CircuitOpen",status="True"}': "1x90"}, "5m"),
     "RetuneRunFailed": ({'retune_runs_total{trigger="Drift",outcome="Failed"}': "0x10 1x80"}, "15m"),
+    "RetuneBundleLost": ({'retune_conditions{type="BundleAvailable",status="False"}': "1x90"}, "1m"),
     "RetuneRollbackStuck": ({'retune_resources{stage="RollingBack"}': "1x90"}, "35m"),
     "RetuneOperatorAbsent": ({}, "15m"),
 }
@@ -43,6 +44,8 @@ QUIET = {
     'retune_conditions{type="DriftDetected",status="True"}': "0x90",
     'retune_conditions{type="DriftDetected",status="False"}': "3x90",
     'retune_conditions{type="QualityDegraded",status="Unknown"}': "3x90",
+    'retune_conditions{type="BundleAvailable",status="True"}': "3x90",
+    'retune_conditions{type="BundleAvailable",status="Unknown"}': "1x90",
     'retune_conditions{type="MonitoringReliable",status="True"}': "3x90",
     'retune_conditions{type="MonitoringReliable",status="False"}': "0x30 1x5 0x50",  # a hiccup
     "retune_check_lateness_seconds": "0x20 900x70",

@@ -82,6 +82,7 @@ class ConditionType(StrEnum):
     OPTIMIZING = "Optimizing"
     CANDIDATE_ACCEPTED = "CandidateAccepted"
     ROLLED_OUT = "RolledOut"
+    BUNDLE_AVAILABLE = "BundleAvailable"
     DRIFT_DETECTED = "DriftDetected"
     QUALITY_DEGRADED = "QualityDegraded"
     PERFORMANCE_DEGRADED = "PerformanceDegraded"

@@ -72,8 +72,8 @@ class BaselineRequest(Document):
     threads: int = Field(ge=1)
     """Threads the serving container may use: its CPU limit, at least 1."""
     serves: BundleRef | None = None
-    """Bundle of this store that the target names already, from an earlier resource of this name. It is verified and
-    measured beside version 1."""
+    """Bundle of this store that the target names already: from an earlier resource of this name, or one that a Job has
+    missed. It is verified and measured beside version 1."""
     seed: int = 0
 
 

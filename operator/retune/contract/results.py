@@ -38,6 +38,7 @@ class Reason(StrEnum):
     DIGEST_MISMATCH = "DigestMismatch"
     BUNDLE_NOT_FOUND = "BundleNotFound"
     BUNDLE_CORRUPT = "BundleCorrupt"
+    BUNDLE_FORBIDDEN = "BundleForbidden"
     STORE_NOT_WRITABLE = "StoreNotWritable"
     STORE_FULL = "StoreFull"
     REQUEST_INVALID = "RequestInvalid"
@@ -188,6 +189,8 @@ class BaselineResult(Document):
     metrics: Numbers
     serves: ServedBundle | None = None
     """The bundle that the request says the target names, verified and measured."""
+    lost: BundleRef | None = None
+    """That bundle, where the store is there and has no such bundle, or one that is not what its digest says."""
     fingerprint: str
     """Hardware and runtime the numbers belong to."""
 

@@ -39,6 +39,8 @@ class Promises:
         """Values of every version that became champion."""
         self.inherited: set[str | None] = set()
         """Those of resources of the same name that are gone."""
+        self.lost: set[str] = set()
+        """Digests of bundles that the store has lost at some time."""
         self.failed: set[str] = set()
         """Digests of bundles that were rolled back."""
         self.rollbacks = 0
@@ -65,6 +67,7 @@ class Promises:
             self._check_start(resource, after, run)
         self._check_actions(observed, decision)
         self._check_conditions(before, after)
+        self._check_fallback(observed, decision)
         if after.champion and after.champion.run_name and after.champion != before.champion:
             check = self._check_return if before.original is None else self._check_promotion
             check(observed, after.champion)
@@ -105,6 +108,17 @@ class Promises:
         assert target is not None
         assert target.containers[0].value == champion.injected_value
         self.promoted.add(champion.injected_value)
+
+    def _check_fallback(self, observed: Observed, decision: Plan) -> None:
+        """A champion is given up for its bundle only where the store has lost it, and is no worse for it."""
+        before, after = observed.resource.status, decision.status
+        fell_back = before.champion != after.champion and _said(after, "FellBack") and not _said(before, "FellBack")
+        if fell_back and before.champion is not None:
+            assert before.champion.digest in self.lost
+            assert after.champion == after.original
+            assert after.rejected == before.rejected
+        if _said(after, "BundleLost") and after.champion is not None:
+            assert after.champion.digest in self.lost
 
     def _check_start(self, resource: ModelOptimization, after: ModelOptimizationStatus, run: ActiveRun) -> None:
         """A run starts where none is under way; a signal's only if nothing holds it back."""
@@ -172,7 +186,8 @@ class Promises:
     def _delivered(self) -> set[str | None]:
         """The delivered model as a bundle: its name where a version was found serving in its place."""
         original = self.world.resource.status.original
-        return ({original.uri} if original else set[str | None]()) - self.inherited - self.promoted
+        own: set[str | None] = {original.uri} if original else set()
+        return own - self.inherited - self.promoted
 
     def _check_status(self) -> None:
         """A rejected bundle does not come back; what we gave the target is never taken for the delivered model."""
@@ -221,6 +236,12 @@ class Promises:
         assert champion.run_name is None or self.world.value == champion.injected_value
         assert candidate is None or self.world.value != candidate.injected_value
         assert status.stage not in {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
+
+
+def _said(status: ModelOptimizationStatus, reason: str) -> bool:
+    """Whether the status says this of the champion's bundle."""
+    shown = condition_of(status, ConditionType.BUNDLE_AVAILABLE)
+    return shown is not None and shown.reason == reason
 
 
 def _is_of_no_run(job: str) -> bool:
