@@ -83,7 +83,7 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
         bundle = _version_one(request, model, opened, rows=splits["validation"], folder=scratch / "bundle")
         ref = publish(bundle, uri=bundles(request.store))
         step(5, _STEPS, text="measuring quality and latency", about="10 s")
-        metrics = _measured(request, bundle, splits)
+        metrics, reference = _measured(request, bundle, splits)
         serves, lost = _served(request, bundle.manifest.signature, splits, folder=scratch / "serves")
     except (EngineError, UnfitAnswersError) as error:
         raise cannot_run(error, uri=request.model.uri, task=request.model.task) from error
@@ -93,22 +93,34 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
         model_digest=model.digest,
         size_bytes=bundle.manifest.size_bytes,
         metrics=metrics,
+        reference=reference,
         serves=serves,
         lost=lost,
         fingerprint=fingerprint().short,
     )
 
 
-def _measured(request: BaselineRequest, bundle: Bundle, splits: Mapping[str, Rows]) -> tuple[Measurement, ...]:
-    """Store the reference for monitoring, and measure the bundle."""
+def _measured(
+    request: BaselineRequest, bundle: Bundle, splits: Mapping[str, Rows], *, keep: bool = False
+) -> tuple[tuple[Measurement, ...], str | None]:
+    """Store the reference for monitoring, and measure the bundle; return the measurements and the reference's digest.
+
+    Args:
+        request: The request.
+        bundle: The bundle.
+        splits: Rows by split.
+        keep: Whether a reference that is there already stays.
+    """
     session = open_session(bundle, threads_limit=request.threads)
     held_out = joined([splits[name] for name in ("validation", "test") if name in splits])
     usual = usual_size(request.serving.mix)
-    store_reference(request.store, bundle.digest, session, held_out, seed=request.seed, batch=usual)
+    reference = store_reference(
+        request.store, bundle.digest, session, held_out, keep=keep, seed=request.seed, batch=usual
+    )
     rows = splits.get("test", splits["validation"])
     yardstick = Yardstick.of_model(request.model)
     mix, seed = request.serving.mix, request.seed
-    return measure(session, rows, bundle=bundle, seed=seed, mix=mix, yardstick=yardstick)
+    return measure(session, rows, bundle=bundle, seed=seed, mix=mix, yardstick=yardstick), reference
 
 
 def _served(
@@ -141,12 +153,14 @@ def _measured_beside(
             f"the target names this bundle, and its inputs are not those of {request.model.uri}.",
             "Deliver the model that it was made from, or set the target's variable back to the delivered model.",
         )
+    metrics, reference = _measured(request, bundle, splits, keep=True)
     return ServedBundle(
         bundle=served,
         run=bundle.manifest.lineage.run,
         size_bytes=bundle.manifest.size_bytes,
         techniques=tuple(words[:64] for words in bundle.manifest.techniques[:16]),
-        metrics=_measured(request, bundle, splits),
+        metrics=metrics,
+        reference=reference,
     )
 
 

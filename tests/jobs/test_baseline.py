@@ -272,7 +272,16 @@ def test_what_the_model_answers_on_unseen_rows_is_kept(ask: Ask, claims: Claims,
     answers = open_session(bundle).run({name: X})
     for output, values in answers.items():
         np.testing.assert_allclose(found.rows.outputs[output], values, rtol=1e-4, atol=1e-6)
-    assert claims.path(uri).is_file()
+    assert result.reference == file_digest(claims.path(uri))
+
+
+def test_a_reference_that_was_there_before_is_not_taken_over(ask: Ask, claims: Claims) -> None:
+    """What others put in its place is replaced, so that the digest in the status is that of our own rows."""
+    first = run(ask("sklearn.onnx"))
+    path = claims.path(of_bundle("pvc://retune-artifacts/digits", first.bundle.digest))
+    path.write_bytes(b"planted")
+    again = run(ask("sklearn.onnx"))
+    assert again.reference == first.reference == file_digest(path)
 
 
 @pytest.mark.parametrize("split", ["training", "validation"])

@@ -144,6 +144,8 @@ class Version(ApiModel):
     """Size of the model file."""
     metrics: tuple[Measurement, ...] = Field(default=(), max_length=16, json_schema_extra=map_list("name"))
     """Measurements on the test data, or on validation where there is none, under the serving container's CPU limit."""
+    reference_digest: Hash | None = None
+    """Digest of the file with the rows that it was proven on, which its windows are compared with."""
     injected_value: str | None = Field(default=None, max_length=1024)
     """Value of the owned field while this version serves; absent where the manifest does not set the field."""
     promoted_at: Time | None = None

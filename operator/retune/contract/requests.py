@@ -156,6 +156,8 @@ class CheckRequest(Measured):
     reference: Dataset
     """spec.data.validation, for the names of columns. The window is compared with the rows that the champion was proven
     on; they lie in the store beside its bundle."""
+    reference_digest: Hash | None = None
+    """Digest of the file with those rows; None where it is not known: any is believed then."""
     drift: Drift | None = None
     quality: Quality | None = None
     objectives: tuple[Objective, ...] = ()

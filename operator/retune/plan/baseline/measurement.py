@@ -108,6 +108,7 @@ def _adopt(draft: Draft, result: BaselineResult) -> None:
         spec_hash=result.spec_hash,
         size_bytes=result.size_bytes,
         metrics=result.metrics,
+        reference_digest=result.reference,
         injected_value=known.injected_value if known else manifest_value,
     )
     promoted = status.champion if status.champion and status.champion.run_name else None
@@ -144,6 +145,7 @@ def _readopt(draft: Draft, served: ServedBundle) -> None:
         techniques=served.techniques,
         size_bytes=served.size_bytes,
         metrics=served.metrics,
+        reference_digest=served.reference,
         injected_value=bundle.uri,
     )
     original = original.model_copy(update={"injected_value": original.uri})

@@ -205,6 +205,7 @@ def _request(draft: Draft, spec: Monitoring, champion: Version, store: str, wind
         window=windows.window(window, state_of(draft).window_seconds),
         labelled=_labelled(draft, spec),
         champion=bundle_of(champion),
+        reference_digest=champion.reference_digest,
         production=spec.production,
         drift=spec.drifting,
         quality=spec.judging,
