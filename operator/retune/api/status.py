@@ -103,6 +103,7 @@ class ConditionType(StrEnum):
     OPTIMIZING = "Optimizing"
     CANDIDATE_ACCEPTED = "CandidateAccepted"
     ROLLED_OUT = "RolledOut"
+    BUNDLE_AVAILABLE = "BundleAvailable"
     DRIFT_DETECTED = "DriftDetected"
     QUALITY_DEGRADED = "QualityDegraded"
     PERFORMANCE_DEGRADED = "PerformanceDegraded"
@@ -164,6 +165,8 @@ class Version(ApiModel):
     """Size of the model file."""
     metrics: tuple[Measurement, ...] = Field(default=(), max_length=16, json_schema_extra=map_list("name"))
     """Measurements on the test data, or on validation where there is none, under the serving container's CPU limit."""
+    reference_digest: Hash | None = None
+    """Digest of the file with the rows that it was proven on, which its windows are compared with."""
     injected_value: str | None = Field(default=None, max_length=1024)
     """Value of the owned field while this version serves; absent where the manifest does not set the field."""
     promoted_at: Time | None = None

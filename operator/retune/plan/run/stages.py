@@ -244,6 +244,7 @@ def _accept(draft: Draft, run: ActiveRun, answer: Accepted, result: JudgeResult)
         techniques=answer.candidate.techniques,
         size_bytes=answer.candidate.size_bytes,
         metrics=tuple(row.candidate for row in result.comparisons),
+        reference_digest=answer.candidate.reference,
         injected_value=answer.candidate.bundle.uri,
     )
     draft.update(candidate=candidate, next_version=candidate.version + 1)
