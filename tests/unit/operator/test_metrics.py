@@ -88,7 +88,15 @@ def test_gauges_are_read_when_asked() -> None:
     queue, freshness = Queue(clock=clock), Freshness(clock=clock)
     stages = [Stage.MONITORING, Stage.MONITORING, Stage.BLOCKED, None]
     metrics.registry.register(
-        Gauges(queue=queue, freshness=freshness, stages=lambda: stages, lag=lambda: 0.25, jump=lambda: -3.0, workers=8)
+        Gauges(
+            queue=queue,
+            freshness=freshness,
+            stages=lambda: stages,
+            lag=lambda: 0.25,
+            jump=lambda: -3.0,
+            leads=lambda: True,
+            workers=8,
+        )
     )
     queue.add("ml/digits")
     clock.now += 4
