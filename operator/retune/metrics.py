@@ -132,13 +132,14 @@ class Gauges(Collector):
         stages: Callable[[], Iterable[Stage | None]],
         lag: Callable[[], float],
         jump: Callable[[], float],
+        skew: Callable[[], float],
         leads: Callable[[], bool],
         workers: int,
     ) -> None:
         self._queue = queue
         self._freshness = freshness
         self._stages = stages
-        self._lag, self._jump, self._leads = lag, jump, leads
+        self._lag, self._jump, self._skew, self._leads = lag, jump, skew, leads
         self._workers = workers
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -154,6 +155,9 @@ class Gauges(Collector):
         )
         yield _gauge("retune_event_loop_lag_seconds", "How late the event loop lately was.", self._lag())
         yield _gauge("retune_clock_jump_seconds", "By how much the node's clock has jumped ahead.", self._jump())
+        yield _gauge(
+            "retune_clock_skew_seconds", "By how much the node's clock is ahead of the API server's.", self._skew()
+        )
         yield _gauge("retune_leading", "1 while this operator works, 0 while it stands by.", self._leads())
         yield _labelled(
             "retune_watch_age_seconds", "Time since a kind was last heard of.", "resource", self._freshness.ages()

@@ -14,6 +14,7 @@ from retune.cluster.cache import Cache
 from retune.cluster.client import Client, Connection, Transport, configuration, connection, official_transport
 from retune.cluster.leadership import Leadership
 from retune.cluster.reads import Reader
+from retune.cluster.server_clock import ServerClock
 from retune.cluster.writes import Writer
 from retune.health import Health, Pulse, serve
 from retune.metrics import Conditions, Freshness, Gauges, Metrics
@@ -50,10 +51,15 @@ class Operator:
         """Port of the metrics, once served."""
         self._login = login or (lambda: connection(configuration(context=settings.kubecontext)))
         send = transport or _transport(settings)
+        self.server_clock = ServerClock()
         self.leadership = Leadership(send, settings.lease) if settings.lease else None
         write_seconds = self.leadership.seconds_left if self.leadership else None
         self.client = Client(
-            send, threads=settings.api_threads, count=self.metrics.request, write_seconds=write_seconds
+            send,
+            threads=settings.api_threads,
+            count=self.metrics.request,
+            write_seconds=write_seconds,
+            clock=self.server_clock,
         )
         self.scraper = Scraper(interval=settings.scrape_seconds)
         self.health = self._make_health()
@@ -74,6 +80,7 @@ class Operator:
             stages=lambda: (resource.status.stage for resource in self.cache.resources.values()),
             lag=lambda: self.pulse.lag,
             jump=lambda: self.clock.jump,
+            skew=lambda: self.server_clock.ahead,
             leads=lambda: self.leadership is None or self.leadership.leads,
             workers=self.settings.workers,
         )

@@ -19,6 +19,7 @@ from kubernetes import config as official_config
 from retune.api.base import Json
 from retune.cluster.errors import NoCluster, Transient, error_of
 from retune.cluster.kinds import Kind
+from retune.cluster.server_clock import ServerClock
 
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -144,6 +145,7 @@ class Client:
         threads: Calls in flight at most.
         count: Counts them.
         write_seconds: For how long a write that begins now may be under way, where that is limited.
+        clock: Is told the time of every answer.
     """
 
     def __init__(
@@ -153,7 +155,9 @@ class Client:
         threads: int = 16,
         count: Counter | None = None,
         write_seconds: Callable[[], float] | None = None,
+        clock: ServerClock | None = None,
     ) -> None:
+        self._clock = clock or ServerClock()
         self._transport = transport
         self._write_seconds = write_seconds
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="api")
@@ -193,12 +197,14 @@ class Client:
     def _call(self, request: Request) -> Json:
         if request.method != "GET" and self._write_seconds is not None:
             request = _in_time(request, self._write_seconds())
+        sent = self._clock.wall()
         try:
             response = self._transport(request)
         except (OSError, urllib3.exceptions.HTTPError) as error:
             self._counted(request, "error")
             raise Transient(f"{request.method} {request.path}: {type(error).__name__}: {error}") from error
         self._counted(request, str(response.status))
+        self._clock.heard(response.headers.get("Date"), sent=sent)
         return _json(request, response)
 
     def _counted(self, request: Request, code: str) -> None:

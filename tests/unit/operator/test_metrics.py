@@ -94,6 +94,7 @@ def test_gauges_are_read_when_asked() -> None:
             stages=lambda: stages,
             lag=lambda: 0.25,
             jump=lambda: -3.0,
+            skew=lambda: 7.0,
             leads=lambda: True,
             workers=8,
         )
