@@ -34,7 +34,15 @@ class Freshness:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._heard = {kind: clock() for kind in WATCHED}
+        self.begin()
+
+    def begin(self) -> None:
+        """Wait for every kind from now on."""
+        self._heard = {kind: self._clock() for kind in WATCHED}
+
+    def rest(self) -> None:
+        """Wait for none: another operator watches."""
+        self._heard = {}
 
     def heard(self, kind: Kind) -> None:
         """Note that the API server has just sent an object or a list of a kind."""

@@ -114,7 +114,9 @@ class Operator:
         if self.leadership is not None:
             self.health.standing_by = True
             log.info("standing by for Lease %s, metrics on port %s", self.settings.leader_lease, self.port)
+            self.freshness.rest()
             await _first_of(begin(self.leadership.acquire(), "election"), stopping)
+            self.freshness.begin()
             self.health.standing_by = False
         background = {begin(self.leadership.keep(), "leadership")} if self.leadership else set()
         if not self._stopping.is_set():

@@ -126,6 +126,24 @@ def test_a_quiet_process_is_healthy() -> None:
     assert health.ailments() == []
 
 
+def test_an_operator_that_stands_by_is_healthy_however_long_it_does() -> None:
+    """It watches nothing; from when it leads, it has to hear of everything again."""
+    clock, queue = Clock(), Queue()
+    freshness = Freshness(clock=clock)
+    health = Health(queue=queue, freshness=freshness, pulse=Pulse(), silence_limit=900)
+    freshness.rest()
+    health.standing_by = True
+    clock.now += 1_000_000
+    assert (health.ailments(), health.unready(), freshness.ages()) == ([], [], {})
+    freshness.begin()
+    health.standing_by = False
+    assert health.unready()
+    clock.now += 899
+    assert health.ailments() == []
+    clock.now += 2
+    assert "nothing was heard of" in health.ailments()[0]
+
+
 async def test_each_ailment_is_said_in_a_sentence() -> None:
     """A late loop, a stuck queue, an endless pass and a dead watch."""
     clock = Clock()
