@@ -395,3 +395,19 @@ def test_an_outage_at_each_promotion_is_foreseen(strategy: Json, replicas: int, 
         said = Deployment().parse(seen, variable=VARIABLE).outage
         assert (said is None) == (outage is None)
         assert outage is None or outage in (said or "")
+
+
+def test_the_claims_and_labels_of_its_pods_are_known() -> None:
+    """Jobs are put beside pods that have their store mounted; other volumes are of no interest, nor kept in memory."""
+    raw = deployment()
+    raw["spec"]["template"]["spec"]["volumes"] = [
+        {"name": "store", "persistentVolumeClaim": {"claimName": "artifacts", "readOnly": True}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
+    ]
+    raw["metadata"] |= {"resourceVersion": "1"}
+    kept = trimmed_deployment(raw)
+    assert b"emptyDir" not in kept
+    for seen in (raw, json.loads(kept)):
+        target = Deployment().parse(seen, variable=VARIABLE)
+        assert target.claims == {"artifacts"}
+        assert target.labels == {"app": "digits"}
