@@ -34,7 +34,15 @@ class Freshness:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._heard = {kind: clock() for kind in WATCHED}
+        self.begin()
+
+    def begin(self) -> None:
+        """Wait for every kind from now on."""
+        self._heard = {kind: self._clock() for kind in WATCHED}
+
+    def rest(self) -> None:
+        """Wait for none: another operator watches."""
+        self._heard = {}
 
     def heard(self, kind: Kind) -> None:
         """Note that the API server has just sent an object or a list of a kind."""
@@ -132,12 +140,14 @@ class Gauges(Collector):
         stages: Callable[[], Iterable[Stage | None]],
         lag: Callable[[], float],
         jump: Callable[[], float],
+        skew: Callable[[], float],
+        leads: Callable[[], bool],
         workers: int,
     ) -> None:
         self._queue = queue
         self._freshness = freshness
         self._stages = stages
-        self._lag, self._jump = lag, jump
+        self._lag, self._jump, self._skew, self._leads = lag, jump, skew, leads
         self._workers = workers
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -153,6 +163,10 @@ class Gauges(Collector):
         )
         yield _gauge("retune_event_loop_lag_seconds", "How late the event loop lately was.", self._lag())
         yield _gauge("retune_clock_jump_seconds", "By how much the node's clock has jumped ahead.", self._jump())
+        yield _gauge(
+            "retune_clock_skew_seconds", "By how much the node's clock is ahead of the API server's.", self._skew()
+        )
+        yield _gauge("retune_leading", "1 while this operator works, 0 while it stands by.", self._leads())
         yield _labelled(
             "retune_watch_age_seconds", "Time since a kind was last heard of.", "resource", self._freshness.ages()
         )

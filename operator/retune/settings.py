@@ -15,6 +15,7 @@ _PREFIX = "RETUNE_"
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _PRIVATE_ADDRESSES = ("Allow", "Refuse")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_LEASE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -61,6 +62,8 @@ class Settings:
     """What the pod of every Job is given, as the JSON document that `retune.job_template` describes."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to work in; empty means all."""
+    leader_lease: str = ""
+    """Lease as NAMESPACE/NAME, whose holder alone of several operators works; empty: this is the only one."""
     workers: int = 16
     """Resources looked at in parallel."""
     api_threads: int = 16
@@ -107,6 +110,8 @@ class Settings:
         _one_of("private_addresses", self.private_addresses, _PRIVATE_ADDRESSES)
         _one_of("log_level", self.log_level, _LOG_LEVELS)
         _ = self.pod_template
+        if self.leader_lease and not _LEASE.fullmatch(self.leader_lease):
+            raise SettingsError(f"{_PREFIX}LEADER_LEASE is {self.leader_lease!r}: give NAMESPACE/NAME")
         _checked_servers(self.servers, _pairs("prometheus_tokens", self.prometheus_tokens))
 
     @cached_property
@@ -116,6 +121,12 @@ class Settings:
             return parse_template(self.job_template)
         except TemplateError as error:
             raise SettingsError(f"{_PREFIX}JOB_TEMPLATE (the chart's jobs.podTemplate): {error}") from error
+
+    @property
+    def lease(self) -> tuple[str, str] | None:
+        """Namespace and name of the Lease whose holder works; None without an election."""
+        namespace, _, name = self.leader_lease.partition("/")
+        return (namespace, name) if name else None
 
     @property
     def servers(self) -> Mapping[str, Server]:
