@@ -460,16 +460,17 @@ def test_what_nobody_showed_to_serve_is_not_said_to_serve(*, is_asked: bool) -> 
     assert "not shown to serve" in message_of(world, ConditionType.READY)
 
 
-def test_a_server_that_serves_another_model_is_not_held_against_the_version() -> None:
-    """The variable was ignored: the version has never answered."""
+@pytest.mark.parametrize("reason", [Reason.VARIABLE_IGNORED, Reason.PROTOCOL_MISMATCH])
+def test_a_server_that_does_not_answer_for_the_version_is_not_held_against_it(reason: Reason) -> None:
+    """It ignores the variable, or does not speak the protocol: the version has never answered."""
     world = World()
     world.run_to_rollout()
     world.settled = True
     world.reconcile()
-    world.fail(world.active_jobs()[0], Reason.VARIABLE_IGNORED)
+    world.fail(world.active_jobs()[0], reason)
     world.reconcile()
     settle_back(world)
-    assert last_of(world).reason == Reason.VARIABLE_IGNORED
+    assert last_of(world).reason == reason
     assert not is_rejected(world)
 
 
@@ -552,6 +553,21 @@ def test_a_version_is_not_held_to_what_the_champion_did_not_keep() -> None:
     world.wait(seconds(world.spec.rollout.bake_time))
     world.reconcile()
     assert champion_of(world).version == 2
+
+
+def test_errors_that_the_champion_had_too_are_not_the_version_s() -> None:
+    """Clients that send what the server answers with 500 do so before and after; worse than that still turns back."""
+    world = World()
+    world.counts = Heard(pods=1, requests=10000, errors=1000)
+    world.run_to_bake()
+    assert rollout_of(world).errors_before == "0.100000"
+    world.counts = Heard(pods=1, requests=4000, errors=410)
+    world.wait(5)
+    world.reconcile()
+    assert stage_of(world) is Stage.BAKING
+    world.counts = Heard(pods=1, requests=4000, errors=2000)
+    world.reconcile()
+    assert stage_of(world) is Stage.ROLLING_BACK
 
 
 def test_a_query_without_a_count_is_a_doubt_and_no_proof() -> None:

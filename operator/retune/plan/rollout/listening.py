@@ -59,6 +59,16 @@ def listen(draft: Draft, candidate: Version, *, last: bool) -> Judgement:
     return Judgement(_in_words([finding for _, finding in findings], heard, is_asked=spec is not None))
 
 
+def errors_before(draft: Draft) -> str | None:
+    """Return the share of requests that the pods which serve now have failed, as a status has it; None if unknown."""
+    heard, spec = draft.observed.heard, draft.spec.monitoring.performance if draft.spec.monitoring else None
+    if heard is None or heard.requests is None or heard.errors is None:
+        return None
+    if heard.requests < (spec or ERRORS).min_requests:
+        return None
+    return f"{heard.errors / heard.requests:.6f}"
+
+
 def _in_words(findings: list[_Finding], heard: Heard, *, is_asked: bool) -> str:
     evidence = [finding.message for finding in findings if finding.is_evidence]
     if evidence:
@@ -79,7 +89,9 @@ def _finding(draft: Draft, signal: LiveSignal, heard: Heard, least: int) -> _Fin
     if signal.query:
         return _queried(signal, heard, limit, least)
     if signal.kind is LiveKind.ERROR_RATE:
-        return _errors(signal, heard, limit, least)
+        rollout = draft.status.rollout
+        shared = float(rollout.errors_before or 0) if rollout else 0.0
+        return _errors(signal, heard, max(limit, shared), least)
     if signal.kind is LiveKind.LATENCY:
         return _latency(signal, heard, limit, least)
     return _Finding(f"{signal.name}: pods do not tell it", is_evidence=False)
