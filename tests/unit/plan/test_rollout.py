@@ -585,8 +585,9 @@ def test_a_query_without_a_count_is_a_doubt_and_no_proof() -> None:
     ("counts", "words"),
     [
         (Heard(pods=1, requests=4000, errors=3), "In its bake: 3 of 4000 requests failed"),
-        (Heard(pods=1, requests=0, errors=0), "Baked without enough traffic: no request was answered"),
-        (Heard(pods=1, requests=43, errors=0), "a verdict needs 100 requests"),
+        (Heard(pods=1, requests=0, errors=0), "Baked without traffic: no request was answered"),
+        (Heard(pods=1, requests=43, errors=0), "Baked without a verdict on live traffic"),
+        (Heard(pods=1, requests=400, errors=0, trouble="pod z: silent"), "not every pod was read: pod z: silent"),
         (Heard(trouble="pod 10.0.0.1: no answer"), "Baked without being listened to: pod 10.0.0.1: no answer"),
         (None, "Baked without being listened to"),
     ],

@@ -72,13 +72,18 @@ def errors_before(draft: Draft) -> str | None:
 def _in_words(findings: list[_Finding], heard: Heard, *, is_asked: bool) -> str:
     evidence = [finding.message for finding in findings if finding.is_evidence]
     if evidence:
-        return f"In its bake: {'; '.join(evidence)}"
+        unread = f"; not every pod was read: {heard.trouble}" if heard.trouble else ""
+        return f"In its bake: {'; '.join(evidence)}{unread}"
     if heard.requests is not None:
         reason = "; ".join(finding.message for finding in findings) or "no signal is judged in a bake"
-        return f"Baked without enough traffic: {reason}"
+        return f"Baked without {_missing(heard)}: {reason}"
     trouble = heard.trouble or "its pods count no requests that Retune knows"
     hint = "" if is_asked else "; spec.monitoring.performance says where they do"
     return f"Baked without being listened to: {trouble}{hint}"
+
+
+def _missing(heard: Heard) -> str:
+    return "a verdict on live traffic (golden requests count as such)" if heard.requests else "traffic"
 
 
 def _finding(draft: Draft, signal: LiveSignal, heard: Heard, least: int) -> _Finding:
