@@ -278,6 +278,7 @@ async def test_in_a_bake_the_new_pods_own_counters_are_read(bench: Bench) -> Non
         baking = rollout.model_copy(update={"bake_start_time": datetime.now(UTC)})
         status = moving.status.model_copy(update={"rollout": baking})
         heard = (await operator.reader.observe(moving.model_copy(update={"status": status}))).heard
+        await operator.live.close()
     assert heard is not None
     assert (heard.pods, heard.requests, heard.errors) == (1, 50, 20)
 
