@@ -25,7 +25,18 @@ RESULTS = ("changed", "unchanged", "error")
 WATCHED_SIGNALS = (DRIFT, QUALITY, ESTIMATE, "Performance")
 """Performance stands for every live signal, whose names users choose."""
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-ROLLBACK_REASONS = ("ProgressDeadlineExceeded", "GoldenMismatch", "ServerUnreachable", "UnhealthyDuringBake")
+ROLLBACK_REASONS = (
+    "ProgressDeadlineExceeded",
+    "GoldenMismatch",
+    "VariableIgnored",
+    "ProtocolMismatch",
+    "ServerUnreachable",
+    "NotVerified",
+    "UnhealthyDuringBake",
+    "LiveErrors",
+    "LiveLatency",
+    "LiveQuality",
+)
 _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 

@@ -250,6 +250,8 @@ class ActiveRollout(ApiModel):
     shown_by: Annotated[
         Word | None, Field(description=f"What has shown that the new version serves: {one_of(Shown)}.")
     ] = None
+    errors_before: Number | None = None
+    """Share of requests that the pods of the version before had failed; absent where they count none."""
     bake_start_time: Time | None = None
     """When the new version had answered right and the bake time began."""
     unwell_since: Time | None = None

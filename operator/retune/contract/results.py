@@ -48,6 +48,7 @@ class Reason(StrEnum):
     NO_FEASIBLE_CANDIDATE = "NoFeasibleCandidate"
     GOLDEN_MISMATCH = "GoldenMismatch"
     VARIABLE_IGNORED = "VariableIgnored"
+    PROTOCOL_MISMATCH = "ProtocolMismatch"
     SERVER_UNREACHABLE = "ServerUnreachable"
     UNEXPECTED = "UnexpectedError"
 
