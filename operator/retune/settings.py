@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,7 +53,7 @@ class Settings:
     """When the kubelet pulls the Jobs' image."""
     private_addresses: str = "Refuse"
     """Whether the https:// URIs of models and data may lead to private addresses: Allow or Refuse."""
-    records_key: str | None = None
+    records_key: str | None = field(default=None, repr=False)
     """A secret of the administrator, from which the keys are derived that Jobs seal their records in stores by."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to work in; empty means all."""
