@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,7 +56,7 @@ class Settings:
     """When the kubelet pulls the Jobs' image."""
     private_addresses: str = "Refuse"
     """Whether the https:// URIs of models and data may lead to private addresses: Allow or Refuse."""
-    records_key: str | None = None
+    records_key: str | None = field(default=None, repr=False)
     """A secret of the administrator, from which the keys are derived that Jobs seal their records in stores by."""
     job_template: str = "{}"
     """What the pod of every Job is given, as the JSON document that `retune.job_template` describes."""

@@ -138,6 +138,14 @@ def test_several_operators_are_kept_apart_and_alive() -> None:
     assert Settings.from_environment(environment()).lease == ("retune-system", "retune")
 
 
+def test_the_key_of_records_comes_from_a_secret_and_is_never_in_a_manifest() -> None:
+    """Named, it is an environment variable of the operator; left out, there is none."""
+    (container,) = deployment("recordsKey.secretName=retune-records")["spec"]["template"]["spec"]["containers"]
+    (variable,) = [entry for entry in container["env"] if entry["name"] == "RETUNE_RECORDS_KEY"]
+    assert variable["valueFrom"] == {"secretKeyRef": {"name": "retune-records", "key": "key"}}
+    assert "RETUNE_RECORDS_KEY" not in environment()
+
+
 def test_what_the_chart_sets_is_what_the_operator_reads() -> None:
     """Every variable is a setting of the operator, with a value that it takes."""
     known = {f"RETUNE_{name.upper()}" for name in Settings.__dataclass_fields__}

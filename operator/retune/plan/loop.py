@@ -31,6 +31,7 @@ STEPS: tuple[Step, ...] = (
     ownership.respect_field,
     run.carry_on,
     rollout.begin,
+    rollout.wait_for_person,
 )
 
 _IDLE = Hold(

@@ -8,6 +8,7 @@ from retune.api.status import ConditionStatus, ConditionType, Outcome, Stage
 from retune.contract.requests import BaselineRequest
 from retune.contract.results import Reason, Verdict
 from retune.plan.draft import condition_of
+from tests.kstatus import Kstatus, kstatus, seen_by_kstatus
 from tests.unit.plan.world import CrashError, World, spec
 
 DELIVERED = "file:///delivered"
@@ -163,6 +164,7 @@ def test_a_champion_of_a_mode_that_changes_nothing_is_told_and_left() -> None:
     assert ready is not None
     assert (ready.status, ready.reason) == (ConditionStatus.FALSE, "BundleLost")
     assert "Restore it from a copy" in ready.message
+    assert kstatus(seen_by_kstatus(world.resource)) is Kstatus.FAILED
     assert world.value == served
     world.change(mode="Automatic")
     world.reconcile()
@@ -179,8 +181,6 @@ def test_a_bundle_that_was_restored_is_seen_again() -> None:
     work(world)
     world.lost.clear()
     world.change(manualNonce="restored")
-    world.reconcile()
-    world.fail(world.active_jobs()[0], Reason.BUNDLE_NOT_FOUND)  # a node that still sees the old folder
     work(world, passes=2)
     assert told(world) == (ConditionStatus.TRUE, "Stored")
     assert told(world, ConditionType.READY) == (ConditionStatus.TRUE, "ChampionServing")

@@ -33,6 +33,12 @@ def fall_back(draft: Draft) -> Hold | None:
     return _put_back(draft, container.name, champion, original)
 
 
+def wait_for_person(draft: Draft) -> Hold | None:
+    """Hold an idle pass where the champion's bundle is lost and nothing may be done about it without a person."""
+    shown = condition_of(draft.status, ConditionType.BUNDLE_AVAILABLE)
+    return Hold(Stage.BLOCKED, LOST, shown.message) if shown is not None and is_lost(draft) else None
+
+
 def _put_back(draft: Draft, container: str, champion: Version, original: Version) -> Hold:
     conflict, refusal = field_conflict(draft), draft.refusal(Verb.INJECT_MODEL)
     if conflict or refusal:
