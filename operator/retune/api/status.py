@@ -307,7 +307,7 @@ class ModelOptimizationStatus(ApiModel):
     """Where the resource stands, as a word for people. Programs read conditions."""
     message: Sentence | None = None
     """What is happening, as a sentence for people."""
-    conditions: tuple[Condition, ...] = Field(default=(), max_length=16, json_schema_extra=map_list("type"))
+    conditions: tuple[Condition, ...] = Field(default=(), max_length=32, json_schema_extra=map_list("type"))
     """What was observed, in the form of metav1.Condition."""
     target_uid: Word | None = Field(default=None, alias="targetUID")
     """UID of the target whose one writer this resource is."""
