@@ -53,6 +53,11 @@ def answer(request: JobRequest, *, verdict: Verdict = Verdict.PROMOTE) -> JobRes
             return VerifyResult(bundle_digest=request.bundle.digest, pods=pods, requests=8, shown_by="Digest")
 
 
+def baseline_missing(request: BaselineRequest) -> BaselineResult:
+    """Return what a baseline says that does not find the bundle that it was to verify."""
+    return _baseline(request).model_copy(update={"serves": None, "lost": request.serves})
+
+
 def _baseline(request: BaselineRequest) -> BaselineResult:
     return BaselineResult(
         spec_hash=request.spec_hash,
@@ -60,6 +65,7 @@ def _baseline(request: BaselineRequest) -> BaselineResult:
         model_digest=DIGEST,
         size_bytes=1000,
         metrics=(Measurement(name="accuracy", value="0.98"),),
+        reference=digest_of("rows of version 1"),
         serves=_served(request.serves) if request.serves else None,
         fingerprint="amd64",
     )
@@ -141,7 +147,12 @@ def _judge(request: JudgeRequest, verdict: Verdict) -> JudgeResult:
         reason="SmallerAtEqualQuality" if verdict is Verdict.PROMOTE else "NoRelevantGain",
         message="4x smaller",
         report=f"{request.store}/runs/{_short(request)}/report.html",
-        candidate=CandidateSummary(bundle=bundle_of(request), size_bytes=250, techniques=("int8",)),
+        candidate=CandidateSummary(
+            bundle=bundle_of(request),
+            size_bytes=250,
+            techniques=("int8",),
+            reference=digest_of(f"rows of {request.run}"),
+        ),
         comparisons=(Comparison(name="size_bytes", champion=SMALLER, candidate=SMALLER),),
         fingerprint="amd64",
     )

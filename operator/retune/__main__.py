@@ -7,6 +7,7 @@ import os
 import sys
 
 from retune.cluster.errors import NoCluster
+from retune.cluster.leadership import LostLeadership
 from retune.runtime import Operator
 from retune.settings import Settings, SettingsError
 
@@ -34,6 +35,9 @@ def main() -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         asyncio.run(_run(settings))
+    except LostLeadership as error:
+        sys.stderr.write(f"retune: {error}: another operator works from now on\n")
+        return 1
     except NoCluster as error:
         sys.stderr.write(f"retune: {error}\n")
         return 2

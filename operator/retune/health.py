@@ -53,6 +53,12 @@ class Health:
         self._silence_limit = silence_limit
         self.ready = False
         """Whether everything was listed once and is being watched."""
+        self.standing_by = False
+        """Whether another operator leads, and this one is ready to take its place."""
+
+    def unready(self) -> list[str]:
+        """Return why it is of no use yet, in a sentence; empty when it works or stands by."""
+        return [] if self.ready or self.standing_by else ["the first sync is not complete"]
 
     def ailments(self) -> list[str]:
         """Return what is wrong, in sentences; empty when all is well."""
@@ -81,7 +87,7 @@ async def serve(metrics: Metrics, health: Health, *, port: int) -> tuple[web.App
     app = web.Application()
     app.router.add_get("/metrics", _page(metrics.expose, content_type=CONTENT_TYPE_LATEST))
     app.router.add_get("/healthz", _verdict(health.ailments))
-    app.router.add_get("/readyz", _verdict(lambda: [] if health.ready else ["the first sync is not complete"]))
+    app.router.add_get("/readyz", _verdict(health.unready))
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, port=port).start()

@@ -40,6 +40,20 @@ _POD_FIELDS = (
     "imagePullSecrets",
     "topologySpreadConstraints",
 )
+_SHOWN = 3
+_WORDS = {
+    "extra_forbidden": "there is no such field",
+    "missing": "it is missing",
+    "model_type": "give a mapping of fields",
+    "dict_type": "give a mapping of fields",
+    "tuple_type": "give a list",
+    "string_type": "give a text",
+    "int_type": "give a whole number",
+    "greater_than_equal": "give {ge} or more",
+    "less_than_equal": "give {le} or less",
+    "literal_error": "give {expected}",
+    "string_pattern_mismatch": "it has characters that it must not have",
+}
 _METADATA_LIMIT = 16 << 10
 """Bytes of all annotations: the request needs most of the 256 KiB that Kubernetes allows."""
 
@@ -325,19 +339,26 @@ def parse_template(text: str) -> PodTemplate:
     try:
         return PodTemplate.model_validate(document)
     except ValidationError as error:
-        raise TemplateError("; ".join(_sentence(fault) for fault in error.errors(include_url=False)[:3])) from error
+        raise TemplateError(_sentence(error)) from error
 
 
 def _refused(why: str, word: str) -> Any:
     raise ValueError(f"{word} {why}")
 
 
-def _sentence(fault: Any) -> str:
-    """Return what is wrong with a field, without pydantic's own names of alternatives."""
-    path = ".".join(str(part) for part in fault["loc"] if not str(part).startswith(("constrained", "literal")))
-    if fault["type"] == "extra_forbidden":
-        return f"there is no field {path}"
-    return f"{path or 'it'}: {fault['msg'].removeprefix('Value error, ')}"
+def _sentence(error: ValidationError) -> str:
+    """Return what is wrong with each field; what a field of several forms could be is told once."""
+    faults: dict[str, list[str]] = {}
+    for fault in error.errors(include_url=False):
+        path = ".".join(str(part) for part in fault["loc"] if not str(part).startswith(("constrained", "literal")))
+        faults.setdefault(path or "it", []).append(_words(fault))
+    return "; ".join(f"{path}: {' or '.join(words)}" for path, words in list(faults.items())[:_SHOWN])
+
+
+def _words(fault: Any) -> str:
+    """Return what is wrong with one value in plain words, where pydantic's own are those of its library."""
+    known = _WORDS.get(fault["type"])
+    return known.format(**fault.get("ctx", {})) if known else fault["msg"].removeprefix("Value error, ")
 
 
 def _free(key: str) -> str:

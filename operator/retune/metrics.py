@@ -25,7 +25,18 @@ RESULTS = ("changed", "unchanged", "error")
 WATCHED_SIGNALS = (DRIFT, QUALITY, ESTIMATE, "Performance")
 """Performance stands for every live signal, whose names users choose."""
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-ROLLBACK_REASONS = ("ProgressDeadlineExceeded", "GoldenMismatch", "ServerUnreachable", "UnhealthyDuringBake")
+ROLLBACK_REASONS = (
+    "ProgressDeadlineExceeded",
+    "GoldenMismatch",
+    "VariableIgnored",
+    "ProtocolMismatch",
+    "ServerUnreachable",
+    "NotVerified",
+    "UnhealthyDuringBake",
+    "LiveErrors",
+    "LiveLatency",
+    "LiveQuality",
+)
 _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -34,7 +45,15 @@ class Freshness:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._heard = {kind: clock() for kind in WATCHED}
+        self.begin()
+
+    def begin(self) -> None:
+        """Wait for every kind from now on."""
+        self._heard = {kind: self._clock() for kind in WATCHED}
+
+    def rest(self) -> None:
+        """Wait for none: another operator watches."""
+        self._heard = {}
 
     def heard(self, kind: Kind) -> None:
         """Note that the API server has just sent an object or a list of a kind."""
@@ -132,12 +151,14 @@ class Gauges(Collector):
         stages: Callable[[], Iterable[Stage | None]],
         lag: Callable[[], float],
         jump: Callable[[], float],
+        skew: Callable[[], float],
+        leads: Callable[[], bool],
         workers: int,
     ) -> None:
         self._queue = queue
         self._freshness = freshness
         self._stages = stages
-        self._lag, self._jump = lag, jump
+        self._lag, self._jump, self._skew, self._leads = lag, jump, skew, leads
         self._workers = workers
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -153,6 +174,10 @@ class Gauges(Collector):
         )
         yield _gauge("retune_event_loop_lag_seconds", "How late the event loop lately was.", self._lag())
         yield _gauge("retune_clock_jump_seconds", "By how much the node's clock has jumped ahead.", self._jump())
+        yield _gauge(
+            "retune_clock_skew_seconds", "By how much the node's clock is ahead of the API server's.", self._skew()
+        )
+        yield _gauge("retune_leading", "1 while this operator works, 0 while it stands by.", self._leads())
         yield _labelled(
             "retune_watch_age_seconds", "Time since a kind was last heard of.", "resource", self._freshness.ages()
         )

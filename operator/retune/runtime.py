@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -12,7 +12,9 @@ import kopf
 
 from retune.cluster.cache import Cache
 from retune.cluster.client import Client, Connection, Transport, configuration, connection, official_transport
+from retune.cluster.leadership import Leadership
 from retune.cluster.reads import Reader
+from retune.cluster.server_clock import ServerClock
 from retune.cluster.writes import Writer
 from retune.health import Health, Pulse, serve
 from retune.metrics import Conditions, Freshness, Gauges, Metrics
@@ -50,7 +52,16 @@ class Operator:
         """Port of the metrics, once served."""
         self._login = login or (lambda: connection(configuration(context=settings.kubecontext)))
         send = transport or _transport(settings)
-        self.client = Client(send, threads=settings.api_threads, count=self.metrics.request)
+        self.server_clock = ServerClock()
+        self.leadership = Leadership(send, settings.lease) if settings.lease else None
+        write_seconds = self.leadership.seconds_left if self.leadership else None
+        self.client = Client(
+            send,
+            threads=settings.api_threads,
+            count=self.metrics.request,
+            write_seconds=write_seconds,
+            clock=self.server_clock,
+        )
         self.scraper = Scraper(interval=settings.scrape_seconds)
         self.health = self._make_health()
         self.intake = Intake(self.cache, self.queue, self.freshness)
@@ -71,6 +82,8 @@ class Operator:
             stages=lambda: (resource.status.stage for resource in self.cache.resources.values()),
             lag=lambda: self.pulse.lag,
             jump=lambda: self.clock.jump,
+            skew=lambda: self.server_clock.ahead,
+            leads=lambda: self.leadership is None or self.leadership.leads,
             workers=self.settings.workers,
         )
 
@@ -83,6 +96,9 @@ class Operator:
         async with AsyncExitStack() as stack:
             runner, self.port = await serve(self.metrics, self.health, port=self.settings.metrics_port)
             stack.push_async_callback(runner.cleanup)
+            if self.leadership is not None:
+                stack.push_async_callback(asyncio.to_thread, self.leadership.close)
+                stack.push_async_callback(self.leadership.release)  # after the last write: the client is closed before
             stack.push_async_callback(asyncio.to_thread, self.client.close)
             stack.push_async_callback(self.scraper.close)
             stack.push_async_callback(self.live.close)
@@ -91,18 +107,25 @@ class Operator:
             await self._run_parts(stack)
 
     async def _run_parts(self, stack: AsyncExitStack) -> None:
-        stopping = asyncio.create_task(self._stopping.wait(), name="stop")
-        beat = asyncio.create_task(self.pulse.beat(), name="pulse")
-        first = asyncio.create_task(self.resync.first(), name="first sync")
-        for task in (stopping, beat, first):
+        def begin(part: Coroutine[Any, Any, Any], name: str) -> "asyncio.Task[Any]":
+            task = asyncio.create_task(part, name=name)
             stack.push_async_callback(_cancelled, task)
-        await asyncio.wait({stopping, first}, return_when=asyncio.FIRST_COMPLETED)
-        if self._stopping.is_set():
-            return
-        first.result()
-        again = asyncio.create_task(self.resync.forever(every=self.settings.resync_seconds), name="resync")
-        stack.push_async_callback(_cancelled, again)
-        await self._work_and_watch(stopping, {beat, again})
+            return task
+
+        stopping, beat = begin(self._stopping.wait(), "stop"), begin(self.pulse.beat(), "pulse")
+        if self.leadership is not None:
+            self.health.standing_by = True
+            log.info("standing by for Lease %s, metrics on port %s", self.settings.leader_lease, self.port)
+            self.freshness.rest()
+            await _first_of(begin(self.leadership.acquire(), "election"), stopping)
+            self.freshness.begin()
+            self.health.standing_by = False
+        background = {begin(self.leadership.keep(), "leadership")} if self.leadership else set()
+        if not self._stopping.is_set():
+            await _first_of(begin(self.resync.first(), "first sync"), stopping, *background)
+        if not self._stopping.is_set():
+            again = begin(self.resync.forever(every=self.settings.resync_seconds), "resync")
+            await self._work_and_watch(stopping, {beat, again, *background})
 
     async def _work_and_watch(self, stopping: "asyncio.Task[bool]", background: set["asyncio.Task[None]"]) -> None:
         """Work and watch until asked to stop, then let passes finish before the watches end."""
@@ -185,6 +208,13 @@ class Operator:
 
 def _transport(settings: Settings) -> Transport:
     return official_transport(configuration(context=settings.kubecontext), threads=settings.api_threads)
+
+
+async def _first_of(*tasks: "asyncio.Task[Any]") -> None:
+    """Wait until one of the tasks has ended; raises what it raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
 
 
 async def _cancelled(task: "asyncio.Task[object]") -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ _PREFIX = "RETUNE_"
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _PRIVATE_ADDRESSES = ("Allow", "Refuse")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+_LEASE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
@@ -55,12 +56,14 @@ class Settings:
     """When the kubelet pulls the Jobs' image."""
     private_addresses: str = "Refuse"
     """Whether the https:// URIs of models and data may lead to private addresses: Allow or Refuse."""
-    records_key: str | None = None
+    records_key: str | None = field(default=None, repr=False)
     """A secret of the administrator, from which the keys are derived that Jobs seal their records in stores by."""
     job_template: str = "{}"
     """What the pod of every Job is given, as the JSON document that `retune.job_template` describes."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to work in; empty means all."""
+    leader_lease: str = ""
+    """Lease as NAMESPACE/NAME, whose holder alone of several operators works; empty: this is the only one."""
     workers: int = 16
     """Resources looked at in parallel."""
     api_threads: int = 16
@@ -107,6 +110,8 @@ class Settings:
         _one_of("private_addresses", self.private_addresses, _PRIVATE_ADDRESSES)
         _one_of("log_level", self.log_level, _LOG_LEVELS)
         _ = self.pod_template
+        if self.leader_lease and not _LEASE.fullmatch(self.leader_lease):
+            raise SettingsError(f"{_PREFIX}LEADER_LEASE is {self.leader_lease!r}: give NAMESPACE/NAME")
         _checked_servers(self.servers, _pairs("prometheus_tokens", self.prometheus_tokens))
 
     @cached_property
@@ -116,6 +121,12 @@ class Settings:
             return parse_template(self.job_template)
         except TemplateError as error:
             raise SettingsError(f"{_PREFIX}JOB_TEMPLATE (the chart's jobs.podTemplate): {error}") from error
+
+    @property
+    def lease(self) -> tuple[str, str] | None:
+        """Namespace and name of the Lease whose holder works; None without an election."""
+        namespace, _, name = self.leader_lease.partition("/")
+        return (namespace, name) if name else None
 
     @property
     def servers(self) -> Mapping[str, Server]:

@@ -39,7 +39,7 @@ from optimizer_jobs.signature import Signature
 from retune.api.metrics import Metric
 from retune.api.status import Measurement
 from retune.contract.paths import bundles
-from retune.contract.requests import BaselineRequest
+from retune.contract.requests import BaselineRequest, BundleRef
 from retune.contract.results import BaselineResult, Reason, ServedBundle
 
 CONFIDENCE = 0.95
@@ -47,6 +47,7 @@ SUBJECT = "model"
 LIBRARIES = ("onnxruntime", "onnx", "numpy")
 """Libraries whose versions a bundle records."""
 
+_LOST = frozenset({Reason.BUNDLE_NOT_FOUND, Reason.BUNDLE_CORRUPT})
 _STEPS = 5
 _QUANTILES = {Metric.LATENCY_P50_MS: 0.5, Metric.LATENCY_P95_MS: 0.95}
 
@@ -82,8 +83,8 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
         bundle = _version_one(request, model, opened, rows=splits["validation"], folder=scratch / "bundle")
         ref = publish(bundle, uri=bundles(request.store))
         step(5, _STEPS, text="measuring quality and latency", about="10 s")
-        metrics = _measured(request, bundle, splits)
-        serves = _served(request, bundle.manifest.signature, splits, folder=scratch / "serves")
+        metrics, reference = _measured(request, bundle, splits)
+        serves, lost = _served(request, bundle.manifest.signature, splits, folder=scratch / "serves")
     except (EngineError, UnfitAnswersError) as error:
         raise cannot_run(error, uri=request.model.uri, task=request.model.task) from error
     return BaselineResult(
@@ -92,44 +93,74 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
         model_digest=model.digest,
         size_bytes=bundle.manifest.size_bytes,
         metrics=metrics,
+        reference=reference,
         serves=serves,
+        lost=lost,
         fingerprint=fingerprint().short,
     )
 
 
-def _measured(request: BaselineRequest, bundle: Bundle, splits: Mapping[str, Rows]) -> tuple[Measurement, ...]:
-    """Store the reference for monitoring, and measure the bundle."""
+def _measured(
+    request: BaselineRequest, bundle: Bundle, splits: Mapping[str, Rows], *, keep: bool = False
+) -> tuple[tuple[Measurement, ...], str | None]:
+    """Store the reference for monitoring, and measure the bundle; return the measurements and the reference's digest.
+
+    Args:
+        request: The request.
+        bundle: The bundle.
+        splits: Rows by split.
+        keep: Whether a reference that is there already stays.
+    """
     session = open_session(bundle, threads_limit=request.threads)
     held_out = joined([splits[name] for name in ("validation", "test") if name in splits])
     usual = usual_size(request.serving.mix)
-    store_reference(request.store, bundle.digest, session, held_out, seed=request.seed, batch=usual)
+    reference = store_reference(
+        request.store, bundle.digest, session, held_out, keep=keep, seed=request.seed, batch=usual
+    )
     rows = splits.get("test", splits["validation"])
     yardstick = Yardstick.of_model(request.model)
     mix, seed = request.serving.mix, request.seed
-    return measure(session, rows, bundle=bundle, seed=seed, mix=mix, yardstick=yardstick)
+    return measure(session, rows, bundle=bundle, seed=seed, mix=mix, yardstick=yardstick), reference
 
 
 def _served(
     request: BaselineRequest, signature: Signature, splits: Mapping[str, Rows], *, folder: Path
-) -> ServedBundle | None:
-    """Verify and measure the bundle that the target names already."""
+) -> tuple[ServedBundle | None, BundleRef | None]:
+    """Verify and measure the bundle that the target names already; return it, or that the store has lost it.
+
+    Version 1 was published before, so the store is there.
+    """
     if request.serves is None:
-        return None
+        return None, None
     say(f"the target names {request.serves.uri} already: verifying and measuring it too")
-    bundle = open_bundle(request.serves.uri, digest=request.serves.digest, into=folder)
+    try:
+        bundle = open_bundle(request.serves.uri, digest=request.serves.digest, into=folder)
+    except JobError as error:
+        if error.reason not in _LOST:
+            raise
+        say(f"  {error}")
+        return None, request.serves
+    return _measured_beside(request, request.serves, bundle, signature, splits), None
+
+
+def _measured_beside(
+    request: BaselineRequest, served: BundleRef, bundle: Bundle, signature: Signature, splits: Mapping[str, Rows]
+) -> ServedBundle:
     if bundle.manifest.signature.inputs != signature.inputs:
         raise JobError(
             Reason.MODEL_INVALID,
-            request.serves.uri,
+            served.uri,
             f"the target names this bundle, and its inputs are not those of {request.model.uri}.",
             "Deliver the model that it was made from, or set the target's variable back to the delivered model.",
         )
+    metrics, reference = _measured(request, bundle, splits, keep=True)
     return ServedBundle(
-        bundle=request.serves,
+        bundle=served,
         run=bundle.manifest.lineage.run,
         size_bytes=bundle.manifest.size_bytes,
         techniques=tuple(words[:64] for words in bundle.manifest.techniques[:16]),
-        metrics=_measured(request, bundle, splits),
+        metrics=metrics,
+        reference=reference,
     )
 
 

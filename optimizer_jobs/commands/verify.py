@@ -46,7 +46,8 @@ def run(request: VerifyRequest, *, patience: Patience = Patience()) -> VerifyRes
     """Ask every endpoint every golden request.
 
     Raises:
-        JobError: GoldenMismatch or VariableIgnored, which name the endpoint; ServerUnreachable; a fault of the bundle.
+        JobError: GoldenMismatch, VariableIgnored, ProtocolMismatch or ServerUnreachable, which name the endpoint; or a
+            fault of the bundle.
     """
     bundle = open_bundle(request.bundle.uri, digest=request.bundle.digest)
     golden = bundle.golden
@@ -189,7 +190,7 @@ def _ask(endpoint: str, *, model: str, request: GoldenRequest, seconds: float) -
     if status != http.client.OK or not isinstance(answer, dict):
         shown = payload[:200].decode(errors="replace")
         raise JobError(
-            Reason.GOLDEN_MISMATCH,
+            Reason.PROTOCOL_MISMATCH,
             f"{endpoint} model {model}",
             f"the server answered {status} with {shown!r}.",
             "Check inference.modelName, and that the server speaks the Open Inference Protocol v2 over HTTP.",

@@ -54,13 +54,23 @@ def check_endpoint(variable: str) -> None:
     url = os.environ.get(variable)
     if not url:
         return
-    host = urlsplit(url if "://" in url else f"https://{url}").hostname
-    if host is None:
-        raise RefusedError(f"{variable} is {url!r}, which names no server.")
+    try:
+        host = urlsplit(url if "://" in url else f"https://{url}").hostname or ""
+        addresses = _addresses(host)
+    except ValueError as error:  # also of a name that is no host's
+        raise RefusedError(f"{variable} names no server: give https://host:port.") from error
     check_host(host)
+    for address in addresses:
+        check_address(address, name=host)
+
+
+def _addresses(host: str) -> set[str]:
+    """Return what a host's name stands for now; raises ValueError for what cannot be a host."""
+    if not host:
+        raise ValueError("there is no host")
     with suppress(socket.gaierror):
-        for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
-            check_address(str(address[0]), name=host)
+        return {str(address[0]) for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    return set()
 
 
 def trusts_proxies() -> bool:

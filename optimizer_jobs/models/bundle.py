@@ -180,22 +180,42 @@ def manifest_digest(written: bytes) -> str:
 
 
 def publish(bundle: Bundle, *, uri: str) -> BundleRef:
-    """Copy a bundle into the folder of bundles at `uri`; a bundle that is already there stays as it is.
+    """Copy a bundle into the folder of bundles at `uri`.
+
+    A bundle that is already there stays as it is. One that is not what its digest says is put aside and made anew.
 
     Raises:
-        JobError: StoreFull or StoreNotWritable, and nothing is left behind; or BundleCorrupt when the bundle that is
-            there cannot be verified.
+        JobError: StoreFull or StoreNotWritable, and nothing is left behind; or BundleForbidden or BundleCorrupt when
+            the bundle cannot be verified afterwards.
     """
     name = bundle.digest.removeprefix("sha256:")
     target_uri = f"{uri.rstrip('/')}/{name}"
     parent = resolve(uri).local
     with store_access(target_uri):
         parent.mkdir(parents=True, exist_ok=True)
+        if _is_damaged(target_uri, bundle.digest):
+            _put_aside(parent / name)
         if not (parent / name).exists():
             _sweep(parent)
             _place(bundle, parent / name)
     open_bundle(target_uri, digest=bundle.digest)
     return BundleRef(uri=target_uri, digest=bundle.digest)
+
+
+def _is_damaged(uri: str, digest: str) -> bool:
+    try:
+        open_bundle(uri, digest=digest)
+    except JobError as error:
+        return error.reason is Reason.BUNDLE_CORRUPT
+    return False
+
+
+def _put_aside(folder: Path) -> None:
+    """Remove a damaged bundle, which has its name until it is complete elsewhere: nobody sees half of it."""
+    aside = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder.parent))
+    with suppress(FileNotFoundError):
+        folder.rename(aside / folder.name)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def open_bundle(uri: str, *, digest: str | None = None, into: Path | None = None) -> Bundle:
@@ -207,7 +227,7 @@ def open_bundle(uri: str, *, digest: str | None = None, into: Path | None = None
         into: Folder for a private copy, which is then the one that is verified; None opens the bundle in place.
 
     Raises:
-        JobError: BundleNotFound, or BundleCorrupt naming the file.
+        JobError: BundleNotFound, BundleForbidden, or BundleCorrupt naming the file.
     """
     folder = resolve(uri).local
     if not folder.is_dir():
@@ -216,7 +236,7 @@ def open_bundle(uri: str, *, digest: str | None = None, into: Path | None = None
         return _open(folder, uri, digest=digest, into=into)
     except PermissionError as error:
         raise JobError(
-            Reason.BUNDLE_NOT_FOUND, uri, "this process may not read the bundle.", "Make its files readable for all."
+            Reason.BUNDLE_FORBIDDEN, uri, "this process may not read the bundle.", "Make its files readable for all."
         ) from error
 
 

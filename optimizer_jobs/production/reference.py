@@ -87,7 +87,7 @@ def read_reference(uri: str, signature: Signature, *, into: Path, digest: str | 
     Raises:
         JobError: DataNotFound, DigestMismatch, or DataInvalid when the file is not a reference of this model.
     """
-    copy = fetch(uri, digest=digest, limit_bytes=_BYTES_LIMIT, into=into, what="Data").path
+    copy = _private_copy(uri, digest=digest, into=into)
     tally = Tally()
     with copy.open("rb") as source:
         parts = list(read_file(source, signature, name=copy.name, tally=tally, choose=_all))
@@ -109,6 +109,20 @@ def read_reference(uri: str, signature: Signature, *, into: Path, digest: str | 
         groups=None if groups is None else np.asarray(groups.to_pylist()),
         weights=None if weights is None else np.asarray(weights.to_pylist(), dtype=np.float64),
     )
+
+
+def _private_copy(uri: str, *, digest: str | None, into: Path) -> Path:
+    try:
+        return fetch(uri, digest=digest, limit_bytes=_BYTES_LIMIT, into=into, what="Data").path
+    except JobError as error:
+        if error.reason is not Reason.DIGEST_MISMATCH:
+            raise
+        raise JobError(
+            error.reason,
+            uri,
+            "this is not the file that was written when the model was proven.",
+            "Restore it from a copy; the next promotion writes another.",
+        ) from error
 
 
 def _all(part: Part) -> Mask:

@@ -1,45 +1,51 @@
 """Store the answers of a bundle on the validation rows, as the reference for drift and live quality.
 
-Commands that publish a champion call it. Without the reference, a check reports that the reference is missing.
+Commands that publish a champion call it. Without the reference, a check reports that the reference is missing. The
+operator keeps the reference's digest with the version, so that no other file can take its place.
 """
 
 import os
 from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
-from pyarrow import parquet
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import store_access
 from optimizer_jobs.measure.answers import outputs_of
 from optimizer_jobs.models.engine import Session
-from optimizer_jobs.production.reference import GROUP, ROWS_LIMIT, WEIGHT, Reference, of_bundle, write_reference
+from optimizer_jobs.production.reference import ROWS_LIMIT, Reference, of_bundle, write_reference
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.progress import say
 
 _BYTES = 1 << 30
 
 
-def store_reference(store: str, digest: str, session: Session, rows: Rows, *, seed: int = 0, batch: int = 64) -> None:
-    """Write a bundle's reference, unless it exists already.
+def store_reference(
+    store: str, digest: str, session: Session, rows: Rows, *, keep: bool = False, seed: int = 0, batch: int = 64
+) -> str | None:
+    """Write a bundle's reference.
 
     Args:
         store: URI of the store.
         digest: Digest of the bundle.
         session: The bundle's open model.
         rows: The validation rows.
+        keep: Whether one that is there already stays, because the bundle was proven on other rows than these.
         seed: Seed of the random sample when there are too many rows.
         batch: Rows of a request, on which the answers of dynamic int8 models depend.
+
+    Returns:
+        Digest of the file; None where the model's answers cannot be stored.
 
     Raises:
         JobError: StoreFull or StoreNotWritable.
     """
     uri = of_bundle(store, digest)
     target = resolve(uri).local
-    if target.exists() and is_complete(target, rows):
-        return
+    if keep and target.exists():
+        return file_digest(target)
     reference = _reference(session, _sample(rows, seed=seed), digest, batch)
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -47,17 +53,13 @@ def store_reference(store: str, digest: str, session: Session, rows: Rows, *, se
             target.parent.mkdir(parents=True, exist_ok=True)
             write_reference(beside, reference, session.signature)
             beside.replace(target)
+            return file_digest(target)
     except ValueError as error:
         say(f"  drift cannot be compared with the validation rows: {error}")
+        return None
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-
-
-def is_complete(path: Path, rows: Rows) -> bool:
-    """Return whether a stored reference has the groups and weights that the rows have now."""
-    stored = set(parquet.read_schema(path).names)
-    return (rows.groups is None or GROUP in stored) and (rows.weights is None or WEIGHT in stored)
 
 
 def _sample(rows: Rows, *, seed: int) -> Rows:

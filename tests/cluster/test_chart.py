@@ -19,6 +19,7 @@ from tools.localcluster.api import Api
 
 Json = dict[str, Any]
 EVERYTHING = (
+    "replicas=2",
     "watchNamespaces={team-a,team-b}",
     "metrics.podMonitor.enabled=true",
     "networkPolicy.enabled=true",
@@ -55,6 +56,7 @@ PATHS = {
     "ServiceAccount": "/api/v1/namespaces/{ns}/serviceaccounts",
     "ConfigMap": "/api/v1/namespaces/{ns}/configmaps",
     "Service": "/api/v1/namespaces/{ns}/services",
+    "PodDisruptionBudget": "/apis/policy/v1/namespaces/{ns}/poddisruptionbudgets",
     "Deployment": "/apis/apps/v1/namespaces/{ns}/deployments",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{ns}/networkpolicies",
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{ns}/roles",
@@ -117,10 +119,31 @@ def test_the_operator_is_restricted(api: Api) -> None:
         api.request("DELETE", f"/api/v1/namespaces/{namespace}")
 
 
-def test_there_is_never_a_second_operator() -> None:
-    """One replica, and Recreate: during an upgrade the old one is gone before the new one starts."""
+def test_there_is_one_operator_unless_more_are_asked_for() -> None:
+    """Fault 30: one replica, and Recreate: during an upgrade the old one is gone before the new one starts."""
     spec = deployment()["spec"]
     assert (spec["replicas"], spec["strategy"]) == (1, {"type": "Recreate"})
+    assert not of_kind(rendered(), "PodDisruptionBudget")
+
+
+def test_several_operators_are_kept_apart_and_alive() -> None:
+    """They share one Lease, stand on different nodes where they can, and a drained node takes one at a time."""
+    spec = deployment("replicas=2")["spec"]
+    assert (spec["replicas"], spec["strategy"]) == (2, {"type": "RollingUpdate"})
+    (spread,) = spec["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+    (budget,) = of_kind(rendered("replicas=2"), "PodDisruptionBudget")
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert budget["spec"]["selector"] == {"matchLabels": spec["selector"]["matchLabels"]}
+    assert Settings.from_environment(environment()).lease == ("retune-system", "retune")
+
+
+def test_the_key_of_records_comes_from_a_secret_and_is_never_in_a_manifest() -> None:
+    """Named, it is an environment variable of the operator; left out, there is none."""
+    (container,) = deployment("recordsKey.secretName=retune-records")["spec"]["template"]["spec"]["containers"]
+    (variable,) = [entry for entry in container["env"] if entry["name"] == "RETUNE_RECORDS_KEY"]
+    assert variable["valueFrom"] == {"secretKeyRef": {"name": "retune-records", "key": "key"}}
+    assert "RETUNE_RECORDS_KEY" not in environment()
 
 
 def test_what_the_chart_sets_is_what_the_operator_reads() -> None:
@@ -128,7 +151,7 @@ def test_what_the_chart_sets_is_what_the_operator_reads() -> None:
     known = {f"RETUNE_{name.upper()}" for name in Settings.__dataclass_fields__}
     assert environment().keys() <= known
     settings = Settings.from_environment(environment())
-    assert settings == Settings()
+    assert settings == Settings(leader_lease="retune-system/retune")
     changed = Settings.from_environment(environment(*EVERYTHING))
     assert (changed.namespaces, changed.workers, changed.log_level) == (("team-a", "team-b"), 3, "DEBUG")
     assert changed.defaults.artifact_store is None
@@ -187,11 +210,11 @@ def test_the_crds_are_the_generated_ones_and_stay() -> None:
 
 
 def test_watching_some_namespaces_needs_nothing_cluster_wide() -> None:
-    """A Role in each namespace, and nothing else when users' roles and the policy about authors are left out."""
+    """A Role in each namespace and one for the election; users' roles and the policy about authors are left out."""
     left_out = ("rbac.aggregateToUserRoles=false", "crds.enabled=false", "admissionPolicy.enabled=false")
-    documents = rendered("watchNamespaces={a,b}", *left_out)
-    assert [role["metadata"]["namespace"] for role in of_kind(documents, "Role")] == ["a", "b"]
-    assert [role["metadata"]["namespace"] for role in of_kind(documents, "RoleBinding")] == ["a", "b"]
+    documents, places = rendered("watchNamespaces={a,b}", *left_out), ["a", "b", "retune-system"]
+    assert [role["metadata"]["namespace"] for role in of_kind(documents, "Role")] == places
+    assert [role["metadata"]["namespace"] for role in of_kind(documents, "RoleBinding")] == places
     assert all("namespace" in document["metadata"] for document in documents)
 
 
@@ -294,7 +317,8 @@ def test_no_role_has_a_wildcard() -> None:
 @pytest.mark.parametrize(
     "setting, words",
     [
-        ("replicas=2", "additional properties 'replicas' not allowed"),
+        ("replicas=many", "got string, want integer"),
+        ("replicaCount=2", "additional properties 'replicaCount' not allowed"),
         ("metrics.prot=1", "additional properties 'prot' not allowed"),
         ("workers=0", "minimum"),
         ("logLevel=loud", "must be one of"),

@@ -51,6 +51,7 @@ FIRING: dict[str, tuple[dict[str, str], str]] = {
     "RetuneStalled": ({condition("Stalled", "True"): "1x90"}, "65m"),
     "RetuneRunFailed": ({last_run("Failed"): "_x10 600x80"}, "15m"),
     "RetuneRolledBack": ({last_run("RolledBack"): "_x10 600x80"}, "15m"),
+    "RetuneBundleLost": ({condition("BundleAvailable", "False"): "1x90"}, "1m"),
     "RetuneRollbackStuck": ({f'retune_resource_stage{{{MODEL},stage="RollingBack"}}': "1x90"}, "35m"),
     "RetuneReconcileErrors": ({"retune_reconcile_errors_total": "0+1x90"}, "40m"),
     "RetuneOperatorAbsent": ({}, "15m"),
@@ -66,6 +67,7 @@ UNNAMED: dict[str, tuple[dict[str, str], str]] = {
     "RetuneStalled": ({'retune_conditions{type="Stalled",status="True"}': "1x90"}, "65m"),
     "RetuneRunFailed": ({'retune_runs_total{trigger="Drift",outcome="Failed"}': "0x10 1x80"}, "15m"),
     "RetuneRolledBack": ({'retune_rollbacks_total{reason="GoldenMismatch"}': "0x10 1x80"}, "15m"),
+    "RetuneBundleLost": ({'retune_conditions{type="BundleAvailable",status="False"}': "1x90"}, "1m"),
     "RetuneRollbackStuck": ({'retune_resources{stage="RollingBack"}': "1x90"}, "35m"),
 }
 """The same in a cluster with more models than metrics name."""
@@ -83,6 +85,8 @@ QUIET = {
     'retune_conditions{type="DriftDetected",status="True"}': "0x90",
     'retune_conditions{type="DriftDetected",status="False"}': "3x90",
     'retune_conditions{type="QualityDegraded",status="Unknown"}': "3x90",
+    'retune_conditions{type="BundleAvailable",status="True"}': "3x90",
+    'retune_conditions{type="BundleAvailable",status="Unknown"}': "1x90",
     'retune_conditions{type="MonitoringReliable",status="True"}': "3x90",
     'retune_conditions{type="MonitoringReliable",status="False"}': "0x30 1x5 0x50",
     "retune_check_lateness_seconds": "0x20 900x70",

@@ -161,6 +161,24 @@ async def test_a_foreign_job_of_the_same_name_is_a_conflict_not_a_result(bench: 
     assert len(bench.jobs) == 1
 
 
+async def test_what_a_deletion_with_cascade_orphan_leaves_is_adopted(bench: Bench) -> None:
+    """The next resource of that name goes on with the Job that is there, and nobody has to delete it first."""
+    bench.deploy()
+    key = bench.declare(execution={})
+    await settle(bench.operator(), key)
+    (left,) = bench.jobs
+    path = bench.path("jobs", left["metadata"]["name"], api=BATCH)
+    bench.api.request("DELETE", bench.path("modeloptimizations", "digits"))
+    bench.patch(path, {"metadata": {"ownerReferences": None}})  # as the garbage collector does, which does not run here
+    bench.declare(execution={})
+    await settle(bench.operator(), key)
+    (adopted,) = bench.jobs
+    assert adopted["metadata"]["uid"] == left["metadata"]["uid"]
+    (owner,) = adopted["metadata"]["ownerReferences"]
+    assert owner["uid"] == bench.resource()["metadata"]["uid"]
+    assert bench.condition("Baselined")["reason"] == "Starting"
+
+
 async def test_a_deleted_job_is_made_again(bench: Bench) -> None:
     """Faults 4 and 20: no watch told of the deletion; the next list finds it, says so in a metric, and repairs it."""
     bench.deploy()

@@ -22,6 +22,8 @@ from tests.cluster.harness import Bench, env_of, settle
 from tests.conformance.scene import CREATE_RUN, RECORD_RUN, RUN
 from tests.unit.operator.test_parse import BAD_MODEL
 from tests.unit.operator.test_scrape import EXPOSITION
+from tests.unit.operator.test_signals_exposition import Server
+from tests.unit.operator.web import saying, serving
 
 Json = dict[str, Any]
 APPS = "/apis/apps/v1"
@@ -257,6 +259,28 @@ async def test_during_a_rollout_the_targets_pods_are_read_live(bench: Bench) -> 
     assert (await operator.reader.observe(resource)).pods.endpoints == ()
     (endpoint,) = (await operator.reader.observe(rolling_out(resource))).pods.endpoints
     assert endpoint.startswith("http://10.9.8.7:")
+
+
+async def test_in_a_bake_the_new_pods_own_counters_are_read(bench: Bench) -> None:
+    """Fault 25: by the addresses that the API server has; outside a bake, and without a verdict, nobody is asked."""
+    bench.deploy(value="pvc://store/a")
+    counted = Server()
+    counted.answer(0.02, times=30)
+    counted.answer(0.02, status=500, times=20)
+    async with serving(saying(counted.text)) as port:
+        key = bench.declare(monitoring={"window": "1h", "performance": {"pods": {"port": port}}})
+        operator, resource = await ready(bench, key)
+        serving_pod(bench, podIP="127.0.0.1", podIPs=[{"ip": "127.0.0.1"}])
+        moving = rolling_out(resource)
+        assert (await operator.reader.observe(moving)).heard is None
+        rollout = moving.status.rollout
+        assert rollout is not None
+        baking = rollout.model_copy(update={"bake_start_time": datetime.now(UTC)})
+        status = moving.status.model_copy(update={"rollout": baking})
+        heard = (await operator.reader.observe(moving.model_copy(update={"status": status}))).heard
+        await operator.live.close()
+    assert heard is not None
+    assert (heard.pods, heard.requests, heard.errors) == (1, 50, 20)
 
 
 async def test_a_crash_of_the_model_is_told_from_a_pod_that_was_taken_away(bench: Bench) -> None:

@@ -89,7 +89,12 @@ CASES = (
         ("spec.execution.resources.limits.memory",),
         {"execution": {"resources": {"requests": {"cpu": "50m", "memory": "24Mi"}, "limits": {"memory": "24Mi"}}}},
     ),
-    Case("claim-missing", "Unschedulable", ("nowhere",), {"execution": {"artifactStore": "pvc://nowhere"}}),
+    Case(
+        "claim-missing",
+        "ObjectMissing",
+        ("PersistentVolumeClaim nowhere", "create it"),
+        {"execution": {"artifactStore": "pvc://nowhere"}},
+    ),
 )
 
 

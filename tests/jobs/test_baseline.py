@@ -58,7 +58,7 @@ def refused(request: BaselineRequest, claims: Claims) -> JobError:
     return caught.value
 
 
-def test_a_bundle_that_serves_already_is_verified_and_measured_beside_version_one(ask: Ask, claims: Claims) -> None:
+def test_a_bundle_that_serves_already_is_verified_and_measured_beside_version_one(ask: Ask) -> None:
     """A resource that lost its status learns what serves from the store, and never from the store's word alone."""
     served = run(ask("mlp.onnx"))
     result = run(ask("mlp.onnx", serves=served.bundle))
@@ -67,11 +67,36 @@ def test_a_bundle_that_serves_already_is_verified_and_measured_beside_version_on
     accuracy = {metric.name: metric.value for metric in result.serves.metrics}[Metric.ACCURACY]
     assert accuracy == {metric.name: metric.value for metric in served.metrics}[Metric.ACCURACY]
     assert parse_result(encode_result(result)) == result
-    with (claims.path(served.bundle.uri) / "model.onnx").open("ab") as file:
-        file.write(b"x")
+
+
+@pytest.mark.parametrize("damage", ["removed", "changed"])
+def test_a_bundle_that_the_store_has_lost_is_told_beside_version_one(damage: str, ask: Ask, claims: Claims) -> None:
+    """Fault 23: version 1 is in the store and measured, so the store is there, and the other bundle is not in it."""
+    served = run(ask("mlp.onnx", threads=2)).bundle
+    if damage == "removed":
+        shutil.rmtree(claims.path(served.uri))
+    else:
+        (claims.path(served.uri) / "model.onnx").write_bytes(b"x")
+    result = run(ask("mlp.onnx", serves=served))
+    assert (result.lost, result.serves) == (served, None)
+    assert open_bundle(result.bundle.uri).digest == result.bundle.digest
+    assert parse_result(encode_result(result)) == result
+
+
+def test_a_bundle_that_nobody_may_read_is_not_lost(ask: Ask, claims: Claims, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 23: it may well serve; a person is told to make it readable."""
+    served = run(ask("mlp.onnx", threads=2)).bundle
+    manifest, read = claims.path(served.uri) / "bundle.json", Path.read_bytes
+
+    def forbidden(path: Path) -> bytes:
+        if path == manifest:
+            raise PermissionError
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
     with pytest.raises(JobError) as caught:
-        run(ask("mlp.onnx", serves=served.bundle))
-    assert caught.value.reason is Reason.BUNDLE_CORRUPT
+        run(ask("mlp.onnx", serves=served))
+    assert caught.value.reason is Reason.BUNDLE_FORBIDDEN
 
 
 def test_a_bundle_of_another_model_that_serves_already_is_refused(ask: Ask) -> None:
@@ -247,7 +272,16 @@ def test_what_the_model_answers_on_unseen_rows_is_kept(ask: Ask, claims: Claims,
     answers = open_session(bundle).run({name: X})
     for output, values in answers.items():
         np.testing.assert_allclose(found.rows.outputs[output], values, rtol=1e-4, atol=1e-6)
-    assert claims.path(uri).is_file()
+    assert result.reference == file_digest(claims.path(uri))
+
+
+def test_a_reference_that_was_there_before_is_not_taken_over(ask: Ask, claims: Claims) -> None:
+    """What others put in its place is replaced, so that the digest in the status is that of our own rows."""
+    first = run(ask("sklearn.onnx"))
+    path = claims.path(of_bundle("pvc://retune-artifacts/digits", first.bundle.digest))
+    path.write_bytes(b"planted")
+    again = run(ask("sklearn.onnx"))
+    assert again.reference == first.reference == file_digest(path)
 
 
 @pytest.mark.parametrize("split", ["training", "validation"])

@@ -13,6 +13,8 @@ from optimizer_jobs.commands import baseline
 from optimizer_jobs.commands.judge import command
 from optimizer_jobs.commands.judge.report.document import Report
 from optimizer_jobs.commands.search import command as search
+from optimizer_jobs.data.fetch import file_digest
+from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.models.bundle import open_bundle
@@ -100,6 +102,7 @@ def test_quantized_network_is_promoted_and_published(searched: Searched) -> None
     assert bundle.manifest.size_bytes < champion.manifest.size_bytes / 2
     assert bundle.manifest.size_bytes == result.candidate.size_bytes
     reference = read_reference(of_bundle(STORE, bundle.digest), bundle.manifest.signature, into=searched.root / "copy")
+    assert result.candidate.reference == file_digest(resolve(of_bundle(STORE, bundle.digest)).local)
     assert reference.labels.tolist() == [*digits("validation")[1].tolist(), *digits("test")[1].tolist()]
 
 

@@ -204,7 +204,7 @@ def test_what_is_no_answer_of_the_protocol_is_refused(reference: BundleRef, payl
     """Other content, errors and redirects are no answers, and a redirect is not followed."""
     with serving(lambda handler, _: send(handler, payload, status=status, Location="http://127.0.0.1:1/")) as endpoint:
         error = failure(ask(reference, endpoint))
-    assert error.reason is Reason.GOLDEN_MISMATCH
+    assert error.reason is Reason.PROTOCOL_MISMATCH
     assert str(status) in error.message
 
 

@@ -103,6 +103,7 @@ class ConditionType(StrEnum):
     OPTIMIZING = "Optimizing"
     CANDIDATE_ACCEPTED = "CandidateAccepted"
     ROLLED_OUT = "RolledOut"
+    BUNDLE_AVAILABLE = "BundleAvailable"
     DRIFT_DETECTED = "DriftDetected"
     QUALITY_DEGRADED = "QualityDegraded"
     PERFORMANCE_DEGRADED = "PerformanceDegraded"
@@ -164,6 +165,8 @@ class Version(ApiModel):
     """Size of the model file."""
     metrics: tuple[Measurement, ...] = Field(default=(), max_length=16, json_schema_extra=map_list("name"))
     """Measurements on the test data, or on validation where there is none, under the serving container's CPU limit."""
+    reference_digest: Hash | None = None
+    """Digest of the file with the rows that it was proven on, which its windows are compared with."""
     injected_value: str | None = Field(default=None, max_length=1024)
     """Value of the owned field while this version serves; absent where the manifest does not set the field."""
     promoted_at: Time | None = None
@@ -247,6 +250,8 @@ class ActiveRollout(ApiModel):
     shown_by: Annotated[
         Word | None, Field(description=f"What has shown that the new version serves: {one_of(Shown)}.")
     ] = None
+    errors_before: Number | None = None
+    """Share of requests that the pods of the version before had failed; absent where they count none."""
     bake_start_time: Time | None = None
     """When the new version had answered right and the bake time began."""
     unwell_since: Time | None = None
@@ -302,7 +307,7 @@ class ModelOptimizationStatus(ApiModel):
     """Where the resource stands, as a word for people. Programs read conditions."""
     message: Sentence | None = None
     """What is happening, as a sentence for people."""
-    conditions: tuple[Condition, ...] = Field(default=(), max_length=16, json_schema_extra=map_list("type"))
+    conditions: tuple[Condition, ...] = Field(default=(), max_length=32, json_schema_extra=map_list("type"))
     """What was observed, in the form of metav1.Condition."""
     target_uid: Word | None = Field(default=None, alias="targetUID")
     """UID of the target whose one writer this resource is."""

@@ -9,7 +9,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import urllib3
@@ -19,12 +19,15 @@ from kubernetes import config as official_config
 from retune.api.base import Json
 from retune.cluster.errors import NoCluster, Transient, error_of
 from retune.cluster.kinds import Kind
+from retune.cluster.server_clock import ServerClock
 
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
+_LEAST_WRITE_SECONDS = 1.0
+"""Time without which a write is not begun."""
 PAGE = 100
 """Objects asked for at a time when a collection is listed: what is in memory at once, before it is trimmed."""
 
@@ -38,6 +41,8 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     body: Json | None = None
     content_type: str = "application/json"
+    timeout: tuple[float, float] = (CONNECT_SECONDS, READ_SECONDS)
+    """Seconds to connect, and to wait for an answer."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,6 @@ def official_transport(settings: official.Configuration, *, threads: int) -> Tra
     settings.connection_pool_maxsize = threads
     settings.keep_alive = True
     api = official.ApiClient(settings)
-    timeout = (CONNECT_SECONDS, READ_SECONDS)
 
     def send(request: Request) -> Response:
         _, url, headers, _, _ = api.param_serialize(
@@ -125,7 +129,7 @@ def official_transport(settings: official.Configuration, *, threads: int) -> Tra
             auth_settings=["BearerToken"],
         )
         try:
-            answer = api.call_api(request.method, url, headers, request.body, _request_timeout=timeout)
+            answer = api.call_api(request.method, url, headers, request.body, _request_timeout=request.timeout)
         except official.ApiException as error:  # the official client's wrapping of a TLS failure
             raise ConnectionError(" ".join(str(error.reason).split())) from error
         return Response(answer.status, answer.read(), answer.headers)
@@ -134,10 +138,28 @@ def official_transport(settings: official.Configuration, *, threads: int) -> Tra
 
 
 class Client:
-    """Asynchronous face of a transport: JSON in, JSON out, typed errors."""
+    """Asynchronous face of a transport: JSON in, JSON out, typed errors.
 
-    def __init__(self, transport: Transport, *, threads: int = 16, count: Counter | None = None) -> None:
+    Args:
+        transport: Sends requests.
+        threads: Calls in flight at most.
+        count: Counts them.
+        write_seconds: For how long a write that begins now may be under way, where that is limited.
+        clock: Is told the time of every answer.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        threads: int = 16,
+        count: Counter | None = None,
+        write_seconds: Callable[[], float] | None = None,
+        clock: ServerClock | None = None,
+    ) -> None:
+        self._clock = clock or ServerClock()
         self._transport = transport
+        self._write_seconds = write_seconds
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="api")
         self._count = count
 
@@ -173,17 +195,29 @@ class Client:
             query["continue"] = token
 
     def _call(self, request: Request) -> Json:
+        if request.method != "GET" and self._write_seconds is not None:
+            request = _in_time(request, self._write_seconds())
+        sent = self._clock.wall()
         try:
             response = self._transport(request)
         except (OSError, urllib3.exceptions.HTTPError) as error:
             self._counted(request, "error")
             raise Transient(f"{request.method} {request.path}: {type(error).__name__}: {error}") from error
         self._counted(request, str(response.status))
+        self._clock.heard(response.headers.get("Date"), sent=sent)
         return _json(request, response)
 
     def _counted(self, request: Request, code: str) -> None:
         if self._count is not None:
             self._count(request.method, code)
+
+
+def _in_time(request: Request, left: float) -> Request:
+    """Return a write that has ended, well or not, within `left` seconds; raises Transient where that is too little."""
+    if left < _LEAST_WRITE_SECONDS:
+        raise Transient("this operator does not lead any more, and writes nothing")
+    connect = min(request.timeout[0], left / 4)
+    return replace(request, timeout=(connect, min(request.timeout[1], left - connect)))
 
 
 def _json(request: Request, response: Response) -> Json:

@@ -14,16 +14,25 @@ _OMITTED_IF_FALSE = frozenset({"readOnly"})
 
 
 def is_left_behind(raw: Json, wanted: Json) -> bool:
-    """Return whether an object without an owner is the one that would have been created.
+    """Return whether nobody owns an object, and its labels say that a resource of the same name made it.
 
     Args:
         raw: The object that has the name.
         wanted: The manifest that was to be created under it.
     """
     labels = raw["metadata"].get("labels") or {}
-    is_ours = owner(raw) is None and wanted["metadata"]["labels"].items() <= labels.items()
+    return owner(raw) is None and wanted["metadata"]["labels"].items() <= labels.items()
+
+
+def answers_the_same(raw: Json, wanted: Json) -> bool:
+    """Return whether an object that was left behind does what would have been asked of the one in its place.
+
+    Args:
+        raw: The object that has the name.
+        wanted: The manifest that was to be created under it.
+    """
     ends = "deletionTimestamp" in raw["metadata"]
-    return is_ours and not ends and _holds(raw["spec"], _asked(wanted["spec"]))
+    return is_left_behind(raw, wanted) and not ends and _holds(raw["spec"], _asked(wanted["spec"]))
 
 
 def _asked(spec: Json) -> Json:

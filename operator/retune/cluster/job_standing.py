@@ -13,6 +13,8 @@ from retune.kubelet import IMAGE_PULL_FAILED
 from retune.plan.observed import OBJECT_MISSING, Job, JobPhase, Trouble
 
 _NOT_CREATED = "FailedCreate"
+_SUB_PATH = "subPath"
+"""Word of the kubelet's message about a folder of a claim, such as the resource's own one in the store."""
 _OBSTACLES = frozenset({_NOT_CREATED, "FailedMount", "FailedAttachVolume"})
 """Reasons of events that explain why a Job does not start."""
 _KINDS = {
@@ -114,6 +116,10 @@ def _pod_trouble(pod: PodFacts) -> Trouble | None:
         return _missing(pod.name, message, since) or Trouble("Unschedulable", f"pod {pod.name}: {message}", since)
     if pod.waiting:
         kubelets_reason, message = pod.waiting
+        if _SUB_PATH in message:
+            cure = "see that the claim has space left and is not read-only."
+            words = f"pod {pod.name}: the resource's folder cannot be made or mounted ({message}): {cure}"
+            return Trouble("StoreNotWritable", words, pod.started)
         reason = "ImagePullFailed" if kubelets_reason in IMAGE_PULL_FAILED else "ContainerFailed"
         words = f"pod {pod.name}: {kubelets_reason}: {message}"
         return _missing(pod.name, message, pod.started) or Trouble(reason, words, pod.started)

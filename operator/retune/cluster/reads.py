@@ -10,13 +10,27 @@ from datetime import UTC, datetime
 
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
+from retune.api.spec import Mode
 from retune.cluster.cache import Cache
 from retune.cluster.client import Client, Request
 from retune.cluster.errors import NotFound, Refused
 from retune.cluster.job_standing import observed_job, obstacle_in, speaking_pod
 from retune.cluster.kinds import DEPLOYMENTS, EVENTS, MODEL_OPTIMIZATIONS, PODS
 from retune.cluster.parse import JobFacts
-from retune.plan.observed import Defaults, Heard, Job, Live, Observed, Pods, Refusal, ServingPod, Target, Trouble
+from retune.plan import names
+from retune.plan.observed import (
+    Defaults,
+    Heard,
+    Job,
+    JobPhase,
+    Live,
+    Observed,
+    Pods,
+    Refusal,
+    ServingPod,
+    Target,
+    Trouble,
+)
 from retune.plan.run.stages import SEARCH
 from retune.plan.watch import windows
 from retune.signals.live import LiveReader
@@ -71,16 +85,16 @@ class Reader:
     ) -> Observed:
         """Return everything one decision is made from; `leased` is the UID of the target whose Lease was acquired."""
         raw, target = await self._look_at_target(resource)
-        pods = await self._serving_pods(resource, raw, target)
+        pods, jobs = await self._serving_pods(resource, raw, target), await self._jobs(resource)
         return Observed(
             resource=resource,
             target=target,
-            jobs=await self._jobs(resource),
+            jobs=jobs,
             runs=self._cache.runs_of(resource),
             pods=pods,
             trials=await self._scraper.trials(resource.key, self.searching(resource)),
             live=await self._live_numbers(resource, raw, target),
-            heard=await self._heard(resource, pods),
+            heard=await self._heard(resource, target, pods, jobs),
             watched_since=self._began,
             lease_held=target is not None and target.uid == leased,
             refusals=refusals,
@@ -109,7 +123,7 @@ class Reader:
 
     async def _look_at_target(self, resource: ModelOptimization) -> tuple[Json | None, Target | None]:
         """Return the target from memory, or as it is where memory does not show it as this resource left it."""
-        namespace, name = resource.metadata.namespace, resource.spec.target.ref.name
+        namespace, name = _deployment(resource)
         target = self._target(resource, self._cache.deployment(namespace, name))
         if must_be_read(resource, target):
             try:
@@ -206,12 +220,16 @@ class Reader:
         variable = wanted.injection.name
         return kind_of(wanted.ref).pods(raw, pods, container=container.name, variable=variable, port=port)
 
-    async def _heard(self, resource: ModelOptimization, pods: Pods) -> Heard | None:
-        """Read what a version has answered while it bakes."""
-        rollout = resource.status.rollout
-        if rollout is None or rollout.bake_start_time is None or rollout.rollback_reason is not None:
+    async def _heard(
+        self, resource: ModelOptimization, target: Target | None, pods: Pods, jobs: Mapping[str, Job]
+    ) -> Heard | None:
+        """Read what a version has answered while it bakes, or what serves now when another may take its place."""
+        rollout, raw = resource.status.rollout, self._cache.deployment(*_deployment(resource))
+        if rollout is not None and rollout.bake_start_time is not None and rollout.rollback_reason is None:
+            return await self._live.bake.heard(resource, pods.serving, since=rollout.bake_start_time.timestamp())
+        if raw is None or not _is_judged(resource, jobs):
             return None
-        return await self._live.bake.heard(resource, pods.serving, since=rollout.bake_start_time.timestamp())
+        return await self._live.bake.heard(resource, await self._live_pods(resource, raw, target), since=None)
 
     def forget(self, key: str) -> None:
         """Drop what is remembered of a resource that is gone, and of Jobs that are."""
@@ -219,3 +237,16 @@ class Reader:
         self._live.forget(key)
         present = {job.uid for job in self._cache.jobs.values()}
         self._pods_read = {uid: job for uid, job in self._pods_read.items() if uid in present}
+
+
+def _deployment(resource: ModelOptimization) -> tuple[str, str]:
+    return resource.metadata.namespace, resource.spec.target.ref.name
+
+
+def _is_judged(resource: ModelOptimization, jobs: Mapping[str, Job]) -> bool:
+    """Whether a run has come to its verdict, so that its candidate may go live in this pass."""
+    run, status = resource.status.run, resource.status
+    if run is None or status.rollout is not None or resource.spec.mode is not Mode.AUTOMATIC:
+        return False
+    judge = jobs.get(names.judge_job(run.name))
+    return status.candidate is not None or (judge is not None and judge.phase is JobPhase.SUCCEEDED)

@@ -16,7 +16,7 @@ from retune.api.status import ModelOptimizationStatus
 from retune.cluster.cache import Cache
 from retune.cluster.client import APPLY_PATCH, MERGE_PATCH, Client, Request
 from retune.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, Refused, Transient
-from retune.cluster.heritage import is_left_behind
+from retune.cluster.heritage import answers_the_same, is_left_behind
 from retune.cluster.kinds import DEPLOYMENTS, EVENTS, JOBS, LEASES, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, Kind
 from retune.cluster.parse import owner
 from retune.plan.actions import (
@@ -143,8 +143,11 @@ class Writer:
     async def _adopt(self, kind: Kind, manifest: Json, raw: Json) -> Json:
         """Become the owner of what a resource of this name left behind; raises Refused (NameConflict) for all else."""
         meta = raw["metadata"]
-        if not is_left_behind(raw, manifest):
-            text = f"{kind.name} {meta['name']} belongs to something else: delete it, or rename this resource"
+        if not answers_the_same(raw, manifest):
+            whose = "belongs to something else"
+            if is_left_behind(raw, manifest):
+                whose = "was left behind by an earlier resource of this name, and asks for something else"
+            text = f"{kind.name} {meta['name']} {whose}: delete it, or rename this resource"
             raise Refused("NameConflict", text) from None
         owners = [*(meta.get("ownerReferences") or ()), *manifest["metadata"]["ownerReferences"]]
         body = {"metadata": {"resourceVersion": meta["resourceVersion"], "ownerReferences": owners}}

@@ -72,8 +72,8 @@ class BaselineRequest(Document):
     threads: int = Field(ge=1)
     """Threads the serving container may use: its CPU limit, at least 1."""
     serves: BundleRef | None = None
-    """Bundle of this store that the target names already, from an earlier resource of this name. It is verified and
-    measured beside version 1."""
+    """Bundle of this store that the target names already: from an earlier resource of this name, or one that a Job has
+    missed. It is verified and measured beside version 1."""
     seed: int = 0
 
 
@@ -156,6 +156,8 @@ class CheckRequest(Measured):
     reference: Dataset
     """spec.data.validation, for the names of columns. The window is compared with the rows that the champion was proven
     on; they lie in the store beside its bundle."""
+    reference_digest: Hash | None = None
+    """Digest of the file with those rows; None where it is not known: any is believed then."""
     drift: Drift | None = None
     quality: Quality | None = None
     objectives: tuple[Objective, ...] = ()

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 
 from retune.api.base import Text
-from retune.api.bounds import Address, Name, Number, Sentence, Word
+from retune.api.bounds import Address, Hash, Name, Number, Sentence, Word
 from retune.api.model import Outputs, Task
 from retune.api.objects import Comparison
 from retune.api.status import Measurement
@@ -38,6 +38,7 @@ class Reason(StrEnum):
     DIGEST_MISMATCH = "DigestMismatch"
     BUNDLE_NOT_FOUND = "BundleNotFound"
     BUNDLE_CORRUPT = "BundleCorrupt"
+    BUNDLE_FORBIDDEN = "BundleForbidden"
     STORE_NOT_WRITABLE = "StoreNotWritable"
     STORE_FULL = "StoreFull"
     REQUEST_INVALID = "RequestInvalid"
@@ -47,6 +48,7 @@ class Reason(StrEnum):
     NO_FEASIBLE_CANDIDATE = "NoFeasibleCandidate"
     GOLDEN_MISMATCH = "GoldenMismatch"
     VARIABLE_IGNORED = "VariableIgnored"
+    PROTOCOL_MISMATCH = "ProtocolMismatch"
     SERVER_UNREACHABLE = "ServerUnreachable"
     UNEXPECTED = "UnexpectedError"
 
@@ -175,6 +177,8 @@ class ServedBundle(Document):
     size_bytes: int = Field(ge=0)
     techniques: tuple[Word, ...] = Field(max_length=16)
     metrics: Numbers
+    reference: Hash | None = None
+    """Digest of the file that windows are compared with while it serves."""
 
 
 class BaselineResult(Document):
@@ -187,8 +191,12 @@ class BaselineResult(Document):
     """Digest of the delivered file."""
     size_bytes: int = Field(ge=0)
     metrics: Numbers
+    reference: Hash | None = None
+    """Digest of the file that windows are compared with while version 1 serves."""
     serves: ServedBundle | None = None
     """The bundle that the request says the target names, verified and measured."""
+    lost: BundleRef | None = None
+    """That bundle, where the store is there and has no such bundle, or one that is not what its digest says."""
     fingerprint: str
     """Hardware and runtime the numbers belong to."""
 
@@ -222,6 +230,8 @@ class CandidateSummary(Document):
     bundle: BundleRef
     size_bytes: int = Field(ge=0)
     techniques: tuple[Word, ...] = Field(max_length=16)
+    reference: Hash | None = None
+    """Digest of the file that windows are compared with once it serves; None unless it is promoted."""
 
 
 class JudgeResult(Document):

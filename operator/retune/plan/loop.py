@@ -27,9 +27,11 @@ STEPS: tuple[Step, ...] = (
     run.cancel,
     artifacts.require_store,
     baseline.measure_champion,
+    rollout.fall_back,
     ownership.respect_field,
     run.carry_on,
     rollout.begin,
+    rollout.wait_for_person,
 )
 
 _IDLE = Hold(

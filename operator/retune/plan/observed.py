@@ -201,7 +201,7 @@ class Live:
 
 @dataclass(frozen=True)
 class Heard:
-    """What the pods of a version that is watched in its bake have counted since they started, all of them together."""
+    """What pods have counted since they started, all of them together: those of a version in its bake, or before it."""
 
     pods: int = 0
     """Pods whose metrics could be read."""
@@ -244,7 +244,7 @@ class Observed:
     live: Live | None = None
     """Live numbers of the last window that ended; None when there is no news."""
     heard: Heard | None = None
-    """What the pods of a version in its bake have counted; None outside a bake."""
+    """What the pods of a version in its bake have counted, or those that another one is about to replace; else None."""
     watched_since: datetime | None = None
     """When this operator began to watch; None where that does not matter."""
     lease_held: bool = False

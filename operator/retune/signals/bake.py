@@ -27,7 +27,7 @@ LOOK_SECONDS = 5.0
 class _Look:
     """What was heard of one bake when it was looked at last."""
 
-    since: float
+    since: float | None
     at: float
     heard: Heard
 
@@ -48,13 +48,13 @@ class BakeReader:
         self._looks: dict[str, _Look] = {}
         self._allowance = Allowance(clock)
 
-    async def heard(self, resource: ModelOptimization, pods: Sequence[ServingPod], *, since: float) -> Heard:
+    async def heard(self, resource: ModelOptimization, pods: Sequence[ServingPod], *, since: float | None) -> Heard:
         """Return what the version has answered until now, or until the last look where that was just now.
 
         Args:
             resource: The resource whose version is in its bake.
             pods: The running pods of that version.
-            since: When the bake began, in seconds since 1970.
+            since: When the bake began, in seconds since 1970; None before one, when no query is asked.
         """
         look, now = self._looks.get(resource.key), self._clock()
         if look is not None and look.since == since and not self._is_due(resource.key, look, now):
@@ -63,7 +63,7 @@ class BakeReader:
         chosen = sorted(pods, key=lambda pod: pod.uid)[:MAX_PODS]
         answers = await scrape(self._web, chosen, performance.pods)
         self._allowance.charge(resource.key, sum(answer.cost for answer in answers))
-        numbers = await self._asked(resource, performance, since=since, now=now)
+        numbers = () if since is None else await self._asked(resource, performance, since=since, now=now)
         heard = _added_up(chosen, answers, numbers, now=now)
         self._looks[resource.key] = _Look(since, now, heard)
         return heard

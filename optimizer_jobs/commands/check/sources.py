@@ -45,10 +45,10 @@ def reference_of(request: CheckRequest, manifest: Manifest, *, into: Path) -> Re
     """Return the champion's reference; `into` is a folder for a private copy.
 
     Raises:
-        JobError: There is none, or it cannot be read.
+        JobError: There is none, it cannot be read, or it is not the one that was written for the champion.
     """
     uri = of_bundle(request.store, request.champion.digest)
-    return read_reference(uri, manifest.signature, into=into / "reference")
+    return read_reference(uri, manifest.signature, into=into / "reference", digest=request.reference_digest)
 
 
 def names_of(request: CheckRequest, *, into: Path) -> tuple[str, ...] | None:

@@ -213,25 +213,26 @@ def _summary(request: JudgeRequest, decision: Decision, entrants: Sequence[Entra
     if decision.subject is None:
         return None
     contender = decision.subject.contender
-    ref = contender.bundle
+    ref, reference = contender.bundle, None
     if decision.verdict is Verdict.PROMOTE:
         bundle = next(entrant.bundle for entrant in entrants if entrant.bundle.digest == ref.digest)
         ref = publish(bundle, uri=bundles(request.store))
         try:
-            _keep_reference(request, bundle)
+            reference = _keep_reference(request, bundle)
         except JobError as error:
             say(f"  drift cannot be compared with the validation rows: {error}")
-    return CandidateSummary(bundle=ref, size_bytes=contender.size_bytes, techniques=_techniques(contender))
+    techniques = _techniques(contender)
+    return CandidateSummary(bundle=ref, size_bytes=contender.size_bytes, techniques=techniques, reference=reference)
 
 
-def _keep_reference(request: JudgeRequest, bundle: Bundle) -> None:
-    """Store the winner's answers on the validation and test rows, as the reference for monitoring once it is live."""
+def _keep_reference(request: JudgeRequest, bundle: Bundle) -> str | None:
+    """Store the winner's answers on the validation and test rows, which its windows are compared with; its digest."""
     splits = {"validation": request.data.validation, "test": request.data.test}
     with tempfile.TemporaryDirectory(prefix="reference-") as scratch:
         parts = [_read(spec, bundle, into=Path(scratch) / name) for name, spec in splits.items() if spec]
     session = open_session(bundle, threads_limit=request.threads)
     usual = usual_size(request.serving.mix)
-    store_reference(request.store, bundle.digest, session, joined(parts), seed=request.search.seed, batch=usual)
+    return store_reference(request.store, bundle.digest, session, joined(parts), seed=request.search.seed, batch=usual)
 
 
 def _techniques(contender: Contender) -> tuple[str, ...]:

@@ -109,6 +109,16 @@ def test_publishing_twice_changes_nothing(make: Make, claims: Claims, store: str
     assert len(list(claims.path(bundles(store)).iterdir())) == 1
 
 
+def test_publishing_mends_a_damaged_bundle(make: Make, claims: Claims, store: str) -> None:
+    """Fault 23: what is not what its digest says is nobody's bundle; the right one takes its place."""
+    bundle = make()
+    reference = publish(bundle, uri=bundles(store))
+    (claims.path(reference.uri) / "model.onnx").write_bytes(b"half")
+    assert publish(bundle, uri=bundles(store)) == reference
+    assert open_bundle(reference.uri, digest=reference.digest).digest == bundle.digest
+    assert len(list(claims.path(bundles(store)).iterdir())) == 1
+
+
 def test_many_writers_of_one_bundle_all_succeed(make: Make, claims: Claims, store: str) -> None:
     """Workers that find the same candidate at once publish it once, without leftovers."""
     bundle, found = make(), []

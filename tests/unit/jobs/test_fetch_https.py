@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from optimizer_jobs.data.addresses import RefusedError, check_address
+from optimizer_jobs.data.addresses import RefusedError, check_address, check_endpoint
 from optimizer_jobs.data.fetch import Fetched, fetch
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from retune.contract.exits import Exit
-from retune.contract.paths import CREDENTIALS_VARIABLE, PRIVATE_ADDRESSES_VARIABLE
+from retune.contract.paths import CREDENTIALS_VARIABLE, PRIVATE_ADDRESSES_VARIABLE, PROXIES_VARIABLE
 from retune.contract.results import Reason
 from tests.unit.jobs.web_for_tests import Site, serving
 
@@ -227,3 +227,49 @@ def test_a_public_address_is_fine() -> None:
     """The rule refuses only what it says."""
     check_address("93.184.216.34", name="example.org")
     check_address("2606:2800:220:1:248:1893:25c8:1946", name="example.org")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest",
+        "169.254.169.254",
+        "https://[fd00:ec2::254]:443",
+        "https://0xa9fea9fe",
+        "https://127.0.0.1:9000",
+        "https://localhost:9000",
+        "https://[::1",
+        "https://",
+        f"https://{'a' * 300}.example",
+        "https://a..b",
+    ],
+)
+def test_a_server_that_an_environment_names_is_held_to_the_same_rules(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Addresses and names alike; what names no server is refused in words too."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+    with pytest.raises(RefusedError):
+        check_endpoint("AWS_ENDPOINT_URL")
+
+
+def test_a_private_server_is_taken_where_the_installation_allows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storage inside the cluster is the usual case; a variable that is not set names none."""
+    monkeypatch.setenv(PRIVATE_ADDRESSES_VARIABLE, "Allow")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://localhost:9000")
+    check_endpoint("AWS_ENDPOINT_URL")
+    check_endpoint("AWS_ENDPOINT_URL_S3")
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_only_the_administrators_proxy_may_be_private(monkeypatch: pytest.MonkeyPatch, *, trusted: bool) -> None:
+    """One in a user's Secret would lead around the rules."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.internal:3128")
+    monkeypatch.setenv(PROXIES_VARIABLE, "Trust" if trusted else "Ignore")
+    if trusted:
+        check_address("10.0.0.7", name="proxy.internal")
+    for name in ["elsewhere.internal", *([] if trusted else ["proxy.internal"])]:
+        with pytest.raises(RefusedError):
+            check_address("10.0.0.7", name=name)
+    with pytest.raises(RefusedError):
+        check_address("169.254.169.254", name="proxy.internal")

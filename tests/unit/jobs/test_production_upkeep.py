@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from pyarrow import parquet
 from sklearn.datasets import load_breast_cancer
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.data.fetch import file_digest
+from optimizer_jobs.errors import JobError
 from optimizer_jobs.production.features import table
 from optimizer_jobs.production.layout import folder_of
 from optimizer_jobs.production.reference import Reference, read_reference, write_reference
@@ -15,6 +18,7 @@ from optimizer_jobs.production.retention import prune
 from optimizer_jobs.signature import Signature, TensorSpec
 from retune.api.model import Task
 from retune.api.production import Production
+from retune.contract.results import Reason
 from tests.unit.jobs.captured_for_tests import HOUR, NOW, Shop
 
 
@@ -136,3 +140,18 @@ def test_a_reference_comes_back_with_the_labels_that_are_known(shop: Shop, tmp_p
     np.testing.assert_array_equal(found.labels, shop.digits[: len(rows)][labelled])
     np.testing.assert_array_equal(found.groups, beside["groups"])
     np.testing.assert_array_equal(found.weights, beside["weights"])
+
+
+def test_a_reference_that_others_put_there_is_not_believed(shop: Shop, tmp_path: Path) -> None:
+    """Where its digest is known, a file of other rows is none, and the sentence says what to do."""
+    shop.serve(range(10), since=NOW)
+    rows = shop.read(tmp_path)
+    path, uri = shop.root / "reference.parquet", "pvc://shop/reference.parquet"
+    write_reference(path, Reference(rows, np.zeros(len(rows), dtype=np.bool_), np.empty(0)), shop.signature)
+    digest = file_digest(path)
+    assert len(read_reference(uri, shop.signature, into=tmp_path / "in", digest=digest).rows) == len(rows)
+    some = rows.take(np.arange(len(rows) // 2))
+    write_reference(path, Reference(some, np.zeros(len(some), dtype=np.bool_), np.empty(0)), shop.signature)
+    with pytest.raises(JobError, match="not the file that was written when the model was proven") as caught:
+        read_reference(uri, shop.signature, into=tmp_path / "again", digest=digest)
+    assert caught.value.reason is Reason.DIGEST_MISMATCH

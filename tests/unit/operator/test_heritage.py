@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from retune.cluster.heritage import is_left_behind
+from retune.cluster.heritage import answers_the_same
 from retune.plan.actions import CreateJob
 from retune.settings import Settings
 from retune.workloads import job_manifest
@@ -45,20 +45,20 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def test_what_the_server_has_added_to_does_not_matter() -> None:
     """Defaults, labels of the Job controller, and whether a queue lets it run."""
-    assert is_left_behind(left(), wanted())
+    assert answers_the_same(left(), wanted())
 
 
 @pytest.mark.parametrize("metadata", [{"labels": {}}, {"deletionTimestamp": "2026-01-01T00:00:00Z"}])
 def test_without_our_labels_or_while_it_ends_it_is_not_taken(metadata: Json) -> None:
     """The name proves nothing."""
-    assert not is_left_behind(left(**metadata), wanted())
+    assert not answers_the_same(left(**metadata), wanted())
 
 
 def test_what_has_a_controller_is_somebodys() -> None:
     """An owner that only wants it gone with itself is none."""
     owner = {"kind": "CronJob", "name": "x", "uid": "u-2"}
-    assert not is_left_behind(left(ownerReferences=[owner | {"controller": True}]), wanted())
-    assert is_left_behind(left(ownerReferences=[owner]), wanted())
+    assert not answers_the_same(left(ownerReferences=[owner | {"controller": True}]), wanted())
+    assert answers_the_same(left(ownerReferences=[owner]), wanted())
 
 
 def test_whatever_else_it_does_it_is_not_taken() -> None:
@@ -73,7 +73,7 @@ def test_whatever_else_it_does_it_is_not_taken() -> None:
             part = part[name]
         part[path[-1]] = "another"
         assert raw["spec"] != spec
-        assert not is_left_behind(raw, wanted()), path
+        assert not answers_the_same(raw, wanted()), path
 
 
 def test_a_container_beside_ours_is_not_taken() -> None:
@@ -81,4 +81,4 @@ def test_a_container_beside_ours_is_not_taken() -> None:
     raw = left()
     containers = raw["spec"]["template"]["spec"]["containers"]
     containers.append(containers[0] | {"name": "beside"})
-    assert not is_left_behind(raw, wanted())
+    assert not answers_the_same(raw, wanted())

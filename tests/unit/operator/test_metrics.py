@@ -88,7 +88,16 @@ def test_gauges_are_read_when_asked() -> None:
     queue, freshness = Queue(clock=clock), Freshness(clock=clock)
     stages = [Stage.MONITORING, Stage.MONITORING, Stage.BLOCKED, None]
     metrics.registry.register(
-        Gauges(queue=queue, freshness=freshness, stages=lambda: stages, lag=lambda: 0.25, jump=lambda: -3.0, workers=8)
+        Gauges(
+            queue=queue,
+            freshness=freshness,
+            stages=lambda: stages,
+            lag=lambda: 0.25,
+            jump=lambda: -3.0,
+            skew=lambda: 7.0,
+            leads=lambda: True,
+            workers=8,
+        )
     )
     queue.add("ml/digits")
     clock.now += 4
@@ -115,6 +124,24 @@ def test_a_quiet_process_is_healthy() -> None:
     queue.add("ml/a", delay=3000)
     clock.now += 800
     assert health.ailments() == []
+
+
+def test_an_operator_that_stands_by_is_healthy_however_long_it_does() -> None:
+    """It watches nothing; from when it leads, it has to hear of everything again."""
+    clock, queue = Clock(), Queue()
+    freshness = Freshness(clock=clock)
+    health = Health(queue=queue, freshness=freshness, pulse=Pulse(), silence_limit=900)
+    freshness.rest()
+    health.standing_by = True
+    clock.now += 1_000_000
+    assert (health.ailments(), health.unready(), freshness.ages()) == ([], [], {})
+    freshness.begin()
+    health.standing_by = False
+    assert health.unready()
+    clock.now += 899
+    assert health.ailments() == []
+    clock.now += 2
+    assert "nothing was heard of" in health.ailments()[0]
 
 
 async def test_each_ailment_is_said_in_a_sentence() -> None:

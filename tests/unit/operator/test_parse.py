@@ -141,6 +141,9 @@ def test_a_result_that_would_not_fit_a_status_is_no_result(fields: Json) -> None
     assert observed(a_job(condition("Complete")), a_pod(state=ended(0, json.dumps(honest)))).result is not None
 
 
+NO_FOLDER = 'failed to create subPath directory for volumeMount "claim-0" of container "optimizer"'
+
+
 @pytest.mark.parametrize(
     "job,pod,reason,says",
     [
@@ -162,6 +165,12 @@ def test_a_result_that_would_not_fit_a_status_is_no_result(fields: Json) -> None
             a_pod(phase="Pending", state={"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling"}}),
             "ImagePullFailed",
             "Back-off",
+        ),
+        (
+            a_job(active=1),
+            a_pod(phase="Pending", state={"waiting": {"reason": "CreateContainerConfigError", "message": NO_FOLDER}}),
+            "StoreNotWritable",
+            "see that the claim has space left",
         ),
         (
             a_job(active=1),

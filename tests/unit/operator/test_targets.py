@@ -400,6 +400,22 @@ def test_an_outage_at_each_promotion_is_foreseen(strategy: Json, replicas: int, 
         assert outage is None or outage in (said or "")
 
 
+def test_the_claims_and_labels_of_its_pods_are_known() -> None:
+    """Jobs are put beside pods that have their store mounted; other volumes are of no interest, nor kept in memory."""
+    raw = deployment()
+    raw["spec"]["template"]["spec"]["volumes"] = [
+        {"name": "store", "persistentVolumeClaim": {"claimName": "artifacts", "readOnly": True}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
+    ]
+    raw["metadata"] |= {"resourceVersion": "1"}
+    kept = trimmed_deployment(raw)
+    assert b"emptyDir" not in kept
+    for seen in (raw, json.loads(kept)):
+        target = Deployment().parse(seen, variable=VARIABLE)
+        assert target.claims == {"artifacts"}
+        assert target.labels == {"app": "digits"}
+
+
 # --- Deployment: whose doing it is -----------------------------------------------------------------------------------
 
 ENDED: Json = {"terminated": {"exitCode": 137, "reason": "Error", "finishedAt": "2026-01-02T00:00:00Z"}}

@@ -40,6 +40,8 @@ class Promises:
         """Values of every version that became champion."""
         self.inherited: set[str | None] = set()
         """Those of resources of the same name that are gone."""
+        self.lost: set[str] = set()
+        """Digests of bundles that the store has lost at some time."""
         self.template: str | None = None
         """The pod template when the rollout under way began."""
         self.rollbacks = 0
@@ -66,6 +68,7 @@ class Promises:
         self._check_actions(observed, decision)
         self._check_conditions(before, after)
         self._check_rejections(observed, after)
+        self._check_fallback(observed, decision)
         if after.champion and after.champion.run_name and after.champion != before.champion:
             returned = self._check_choice if before.rollout is None else self._check_promotion
             check = self._check_return if before.original is None else returned
@@ -145,6 +148,17 @@ class Promises:
         assert target is not None
         assert target.containers[0].value == champion.injected_value
         self.promoted.add(champion.injected_value)
+
+    def _check_fallback(self, observed: Observed, decision: Plan) -> None:
+        """A champion is given up for its bundle only where the store has lost it, and is no worse for it."""
+        before, after = observed.resource.status, decision.status
+        fell_back = before.champion != after.champion and _said(after, "FellBack") and not _said(before, "FellBack")
+        if fell_back and before.champion is not None:
+            assert before.champion.digest in self.lost
+            assert after.champion == after.original
+            assert after.rejected == before.rejected
+        if _said(after, "BundleLost") and after.champion is not None:
+            assert after.champion.digest in self.lost
 
     def _check_start(self, resource: ModelOptimization, after: ModelOptimizationStatus, run: ActiveRun) -> None:
         """A run starts where none is under way; a signal's only if nothing holds it back."""
@@ -260,6 +274,12 @@ class Promises:
         assert champion.run_name is None or self.world.value == champion.injected_value
         assert candidate is None or self.world.value != candidate.injected_value
         assert status.stage not in {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
+
+
+def _said(status: ModelOptimizationStatus, reason: str) -> bool:
+    """Whether the status says this of the champion's bundle."""
+    shown = condition_of(status, ConditionType.BUNDLE_AVAILABLE)
+    return shown is not None and shown.reason == reason
 
 
 def _is_of_no_run(job: str) -> bool:

@@ -93,6 +93,22 @@ def test_a_window_is_checked_when_it_is_over() -> None:
     assert request.window.start >= start
 
 
+def test_windows_are_compared_with_the_rows_that_the_champion_was_proven_on() -> None:
+    """The digest of their file is what the champion's own Job said, of version 1 and of a promoted version."""
+    world = watched()
+    asked = []
+    for _ in range(2):
+        check = next_window(world)
+        asked.append(world.requests[check].reference_digest)
+        world.finish(check)
+        world.change(manualNonce="promote")
+        world.promote()
+    champion = world.resource.status.champion
+    assert champion is not None
+    assert asked == [digest_of("rows of version 1"), champion.reference_digest]
+    assert champion.reference_digest not in {None, asked[0]}
+
+
 def test_a_window_costs_two_writes() -> None:
     """One Job, and one status when its word is in; nothing is written while it runs or between windows."""
     world = watched()

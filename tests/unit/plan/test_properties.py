@@ -8,10 +8,11 @@ from hypothesis import HealthCheck, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from retune.api.status import ModelOptimizationStatus, Stage
+from retune.api.status import ConditionType, ModelOptimizationStatus, Stage
 from retune.api.watched import Verdict as Judged
 from retune.contract.requests import CheckRequest
 from retune.contract.results import Reason, Verdict
+from retune.plan.draft import condition_of
 from retune.plan.observed import Heard, Incident, Live, LiveNumber
 from retune.plan.watch import windows
 from tests.answers import check
@@ -68,6 +69,7 @@ class Loop(RuleBasedStateMachine):
         delivered=st.sampled_from([None, "file:///delivered"]),
         runs=st.lists(st.sampled_from(ENDINGS), max_size=3),
         underway=st.booleans(),
+        forgotten=st.booleans(),
         refused=st.booleans(),
     )
     def declare(
@@ -79,6 +81,7 @@ class Loop(RuleBasedStateMachine):
         delivered: str | None,
         runs: list[str],
         underway: bool,
+        forgotten: bool,
         refused: bool,
     ) -> None:
         """A user declares a resource for a Deployment; runs of it may have ended before the story begins."""
@@ -97,6 +100,8 @@ class Loop(RuleBasedStateMachine):
             elif watched:
                 self.relapse(ending, "quality")
         self.world.inject_refused = "Forbidden" if refused else None
+        if forgotten and self.status.champion is not None:
+            self.lose_bundle(steps=0)
         if underway:
             self.begin_rollout()
 
@@ -111,6 +116,8 @@ class Loop(RuleBasedStateMachine):
         event(f"stage {status.stage}")
         event(f"last run {status.last_run.outcome if status.last_run else None}")
         event(f"circuit {status.triggers.circuit}")
+        stored = condition_of(status, ConditionType.BUNDLE_AVAILABLE)
+        event(f"bundle {stored.reason if stored else None}")
 
     # --- the operator ------------------------------------------------------------------------------------------------
 
@@ -171,6 +178,22 @@ class Loop(RuleBasedStateMachine):
         names = sorted(self.world.jobs)
         del self.world.jobs[names[pick % len(names)]]
         self.rested = False
+
+    @precondition(lambda self: self.status.champion)
+    @rule(steps=st.integers(0, 4))
+    def lose_bundle(self, steps: int) -> None:
+        """The store loses the champion's bundle (fault 23), and a person may ask for a run that needs it."""
+        self.promises.lost.add(self.world.lose())
+        champion = self.status.champion
+        event(f"the bundle of {'a promoted champion' if champion and champion.run_name else 'version 1'} is lost")
+        if steps:
+            self.world.change(manualNonce=f"n{self.world.writes}")
+            self.go_on(steps, Verdict.NO_GAIN)
+
+    @rule(away=st.booleans())
+    def reach_store(self, *, away: bool) -> None:
+        """No Job can reach the store for a while, or they can again."""
+        self.world.store_away = away
 
     @rule(steps=st.integers(1, 5), verdict=st.sampled_from([Verdict.PROMOTE, *Verdict]))
     def go_on(self, steps: int, verdict: Verdict) -> None:
@@ -414,16 +437,17 @@ class Loop(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         world = self.world
-        world.quota, world.inject_refused, world.wanted = False, None, 1
+        world.quota, world.inject_refused, world.wanted, world.store_away = False, None, 1, False
         world.target_uid = world.target_uid or "target-last"
         self.collect_garbage()
         if not world.gone:
-            world.change(suspend=False, **UNWATCHED)
+            world.change(suspend=False, mode="Automatic", manualNonce="last", **UNWATCHED)
         self.go_on(16, Verdict.NO_GAIN)
         self.promises.check(rested=True)
         champion = self.status.champion
         taken = world.owned_by_others or (champion is not None and world.value != champion.injected_value)
         waits = self.status.stage is Stage.BLOCKED and taken
+        assert world.gone or taken or champion is None or champion.digest not in world.lost
         assert world.gone or not world.resource.metadata.deletion_timestamp
         assert world.gone or waits or (self.status.run, self.status.rollout) == (None, None), self.status.message
 

@@ -16,12 +16,20 @@ from retune.cluster.kinds import Kind
 from retune.cluster.reads import Reader
 from retune.cluster.unreadable import Unreadable
 from retune.cluster.writes import Writer
-from retune.contract.results import CandidateSummary, Failure, JobResult, JudgeResult, Reason, Verdict
+from retune.contract.results import (
+    BaselineResult,
+    CandidateSummary,
+    Failure,
+    JobResult,
+    JudgeResult,
+    Reason,
+    Verdict,
+)
 from retune.metrics import Metrics
 from retune.plan import Observed, Plan, plan
 from retune.plan.observed import Heard, JobPhase, Live, Refusal
 from retune.reconcile import ROUNDS, Reconciler
-from tests.answers import answer, stored
+from tests.answers import answer, baseline_missing, stored
 from tests.unit.plan.server import FINISHED, CrashError, Server, spec
 from tests.unit.plan.writer import MemoryWriter
 
@@ -109,6 +117,10 @@ class World(Server):
 
     approved: set[str] = field(default_factory=set)
     """Bundles that passed the gate."""
+    lost: set[str] = field(default_factory=set)
+    """Digests of bundles that were in the store and are not any more."""
+    store_away: bool = False
+    """Whether no Job can reach the store."""
     bundles: int | None = None
     """How many different bundles all runs together can make; None: every run makes its own."""
     live: Live | None = None
@@ -178,9 +190,28 @@ class World(Server):
         return [job.name for job in self.jobs.values() if job.phase not in FINISHED]
 
     def finish(self, name: str, result: JobResult | None = None) -> None:
-        """Let a Job succeed with a result that fits its request."""
+        """Let a Job do its work, with a result that fits its request; it fails where it needs a bundle that is lost."""
         result = result or self.answer(name)
+        needed = [getattr(self.requests[name], field, None) for field in ("champion", "original", "bundle")]
+        if self.store_away or any(bundle.digest in self.lost for bundle in needed if bundle):
+            self.fail(name, Reason.BUNDLE_NOT_FOUND)
+            return
+        self._store(result)
         self.jobs[name] = replace(self.jobs[name], phase=JobPhase.SUCCEEDED, result=result)
+
+    def _store(self, result: JobResult) -> None:
+        """Have the bundles that a result brings in the store."""
+        if isinstance(result, BaselineResult):
+            self.lost.discard(result.bundle.digest)
+        if isinstance(result, JudgeResult) and result.candidate and result.verdict is Verdict.PROMOTE:
+            self.lost.discard(result.candidate.bundle.digest)
+
+    def lose(self) -> str:
+        """Let the store lose the champion's bundle; returns its digest."""
+        champion = self.resource.status.champion
+        assert champion is not None
+        self.lost.add(champion.digest)
+        return champion.digest
 
     def fail(self, name: str, reason: Reason = Reason.UNEXPECTED) -> None:
         """Let a Job fail with a reason."""
@@ -190,6 +221,8 @@ class World(Server):
     def answer(self, name: str, verdict: Verdict = Verdict.PROMOTE) -> JobResult:
         """Return an honest result for a Job's request."""
         result = answer(self.requests[name], verdict=verdict)
+        if isinstance(result, BaselineResult) and result.serves and result.serves.bundle.digest in self.lost:
+            result = baseline_missing(self.requests[name])
         if isinstance(result, JudgeResult) and result.candidate:
             result = result.model_copy(update={"candidate": self._own(result.candidate)})
         if isinstance(result, JudgeResult) and result.candidate and verdict is Verdict.PROMOTE:

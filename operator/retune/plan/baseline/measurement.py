@@ -5,9 +5,10 @@ A failed attempt is tried again, ever more slowly, and at once when the spec or 
 
 from retune.api.status import ConditionStatus, ConditionType, JobAttempt, Stage, Version
 from retune.contract.requests import BaselineRequest, BundleRef
-from retune.contract.results import BaselineResult, ServedBundle
+from retune.contract.results import BaselineResult, Reason, ServedBundle
 from retune.plan.actions import CreateJob
 from retune.plan.baseline.attempts import FIRST_RETRY_SECONDS, current_attempt, numbered, retry_later
+from retune.plan.baseline.stored import bundle_to_look_for, note_answer
 from retune.plan.belief import bundle_fault, bundle_in
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.hashing import baseline_hash
@@ -59,28 +60,38 @@ def _request(draft: Draft) -> BaselineRequest:
 
 
 def _served_already(draft: Draft) -> BundleRef | None:
-    """Return the bundle of this store that the target names though this resource has no history, or None.
+    """Return the bundle of this store that is to be verified, or None.
 
-    The resource was restored without its status, or created again after one that left its champion serving.
+    The target names it though this resource has no history: it was restored without its status, or created again after
+    one that left its champion serving. Or a Job has missed the bundle of the champion.
     """
-    return _served(draft) if draft.status.original is None else None
+    return _served(draft) if draft.status.original is None else bundle_to_look_for(draft)
 
 
 def _follow(draft: Draft, attempt: JobAttempt, job: Job) -> Hold | None:
     failure = draft.failure_of(job)
     if job.phase is JobPhase.SUCCEEDED:
         if isinstance(job.result, BaselineResult) and job.result.spec_hash == baseline_hash(draft.spec):
-            fault = bundle_fault(job.result.bundle, store=draft.store) or _changed_meanwhile(draft, job.result)
-            if fault is None:
+            failure = _unbelieved(draft, job.name, job.result)
+            if failure is None:
                 _adopt(draft, job.result)
                 return None
-            failure = JobFailure("ResultForeign", f"Job {job.name}: {fault}")
         else:
             failure = JobFailure("ResultInvalid", f"Job {job.name} ended without a result that belongs to this spec")
     if failure:
         retry_later(draft, attempt)
         return _not_baselined(draft, failure.reason, failure.message)
     return _working(draft, *progress_of(job))
+
+
+def _unbelieved(draft: Draft, name: str, result: BaselineResult) -> JobFailure | None:
+    """Return why a result of this spec is not adopted, or None."""
+    if draft.status.original is None and result.lost is not None:
+        message = f"{result.lost.uri}: the target names this bundle, which the store does not have or which is damaged."
+        cure = "Restore it, or set the target's variable back to the delivered model."
+        return JobFailure(Reason.BUNDLE_NOT_FOUND, f"{message} {cure}")
+    fault = bundle_fault(result.bundle, store=draft.store) or _changed_meanwhile(draft, result)
+    return JobFailure("ResultForeign", f"Job {name}: {fault}") if fault else None
 
 
 def _adopt(draft: Draft, result: BaselineResult) -> None:
@@ -97,14 +108,16 @@ def _adopt(draft: Draft, result: BaselineResult) -> None:
         spec_hash=result.spec_hash,
         size_bytes=result.size_bytes,
         metrics=result.metrics,
+        reference_digest=result.reference,
         injected_value=known.injected_value if known else manifest_value,
     )
     promoted = status.champion if status.champion and status.champion.run_name else None
     draft.update(original=original, champion=promoted or original, baseline=None)
     if is_new_file:
         draft.update(next_version=number + 1)
-    if result.serves is not None:
+    if known is None and result.serves is not None:
         _readopt(draft, result.serves)
+    note_answer(draft, result)
     numbers = ", ".join(f"{metric.name} {metric.value}" for metric in result.metrics)
     draft.condition(ConditionType.BASELINED, ConditionStatus.TRUE, "Measured", f"version {number}: {numbers}")
 
@@ -132,6 +145,7 @@ def _readopt(draft: Draft, served: ServedBundle) -> None:
         techniques=served.techniques,
         size_bytes=served.size_bytes,
         metrics=served.metrics,
+        reference_digest=served.reference,
         injected_value=bundle.uri,
     )
     original = original.model_copy(update={"injected_value": original.uri})

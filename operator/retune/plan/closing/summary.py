@@ -2,6 +2,7 @@
 
 from retune.api.status import Condition, ConditionStatus, ConditionType, Shown, Stage, Version
 from retune.plan.actions import EmitEvent, SetFinalizer
+from retune.plan.baseline.stored import LOST
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.deletion import FINALIZER, needs_finalizer
 from retune.plan.guards.ownership import OUTAGE_EXPECTED
@@ -29,6 +30,7 @@ _WITH_EVENTS = (
     ConditionType.OPTIMIZING,
     ConditionType.CANDIDATE_ACCEPTED,
     ConditionType.ROLLED_OUT,
+    ConditionType.BUNDLE_AVAILABLE,
     ConditionType.DRIFT_DETECTED,
     ConditionType.QUALITY_DEGRADED,
     ConditionType.PERFORMANCE_DEGRADED,
@@ -77,6 +79,9 @@ def _readiness(draft: Draft, hold: Hold) -> tuple[ConditionStatus, str, str]:
         return ConditionStatus.FALSE, hold.reason, hold.message
     if hold.stage in _BETWEEN_VERSIONS:
         return ConditionStatus.UNKNOWN, hold.stage, hold.message
+    lost = condition_of(draft.status, ConditionType.BUNDLE_AVAILABLE)
+    if lost is not None and lost.reason == LOST:
+        return ConditionStatus.FALSE, lost.reason, lost.message
     if not _champion_serves(draft, champion):
         blocked = hold.stage is Stage.BLOCKED
         return (ConditionStatus.FALSE if blocked else ConditionStatus.UNKNOWN), hold.reason, hold.message

@@ -1,5 +1,6 @@
 """Bringing a candidate that passed the gate to the target, and taking it back when it does not hold up."""
 
 from retune.plan.rollout.carrying import begin, carry_on
+from retune.plan.rollout.fallback import fall_back, wait_for_person
 
-__all__ = ["begin", "carry_on"]
+__all__ = ["begin", "carry_on", "fall_back", "wait_for_person"]

@@ -13,6 +13,7 @@ from retune.plan.draft import Draft, Hold
 from retune.plan.guards.deletion import FINALIZER
 from retune.plan.guards.ownership import field_conflict, reject
 from retune.plan.hashing import snapshot_hash
+from retune.plan.rollout.listening import errors_before
 from retune.plan.rollout.progress import LOOK_SECONDS, blocked, present_value, show, update
 from retune.plan.rollout.promotion import promote
 from retune.plan.rollout.steps import TurnBack
@@ -46,6 +47,7 @@ def begin(draft: Draft) -> Hold | None:
         step=RolloutStep.GIVE.value,
         step_start_time=draft.now,
         template=(target.template if target else None) or None,
+        errors_before=errors_before(draft),
     )
     draft.update(rollout=rollout)
     return carry_on(draft)

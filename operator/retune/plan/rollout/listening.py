@@ -59,16 +59,31 @@ def listen(draft: Draft, candidate: Version, *, last: bool) -> Judgement:
     return Judgement(_in_words([finding for _, finding in findings], heard, is_asked=spec is not None))
 
 
+def errors_before(draft: Draft) -> str | None:
+    """Return the share of requests that the pods which serve now have failed, as a status has it; None if unknown."""
+    heard, spec = draft.observed.heard, draft.spec.monitoring.performance if draft.spec.monitoring else None
+    if heard is None or heard.requests is None or heard.errors is None:
+        return None
+    if heard.requests < (spec or ERRORS).min_requests:
+        return None
+    return f"{heard.errors / heard.requests:.6f}"
+
+
 def _in_words(findings: list[_Finding], heard: Heard, *, is_asked: bool) -> str:
     evidence = [finding.message for finding in findings if finding.is_evidence]
     if evidence:
-        return f"In its bake: {'; '.join(evidence)}"
+        unread = f"; not every pod was read: {heard.trouble}" if heard.trouble else ""
+        return f"In its bake: {'; '.join(evidence)}{unread}"
     if heard.requests is not None:
         reason = "; ".join(finding.message for finding in findings) or "no signal is judged in a bake"
-        return f"Baked without enough traffic: {reason}"
+        return f"Baked without {_missing(heard)}: {reason}"
     trouble = heard.trouble or "its pods count no requests that Retune knows"
     hint = "" if is_asked else "; spec.monitoring.performance says where they do"
     return f"Baked without being listened to: {trouble}{hint}"
+
+
+def _missing(heard: Heard) -> str:
+    return "a verdict on live traffic (golden requests count as such)" if heard.requests else "traffic"
 
 
 def _finding(draft: Draft, signal: LiveSignal, heard: Heard, least: int) -> _Finding:
@@ -79,7 +94,9 @@ def _finding(draft: Draft, signal: LiveSignal, heard: Heard, least: int) -> _Fin
     if signal.query:
         return _queried(signal, heard, limit, least)
     if signal.kind is LiveKind.ERROR_RATE:
-        return _errors(signal, heard, limit, least)
+        rollout = draft.status.rollout
+        shared = float(rollout.errors_before or 0) if rollout else 0.0
+        return _errors(signal, heard, max(limit, shared), least)
     if signal.kind is LiveKind.LATENCY:
         return _latency(signal, heard, limit, least)
     return _Finding(f"{signal.name}: pods do not tell it", is_evidence=False)

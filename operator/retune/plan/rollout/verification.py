@@ -22,6 +22,8 @@ _REFUSAL_RETRY_SECONDS = 30.0
 _LEAST_SECONDS = 300.0
 """Time that asking has at least, however short the progress deadline is: a Job has to start first."""
 _ATTEMPTS = 3
+_OF_THE_SERVER = {Reason.VARIABLE_IGNORED, Reason.PROTOCOL_MISMATCH}
+"""Reasons that a server gives whatever the version is; asking again would change nothing."""
 
 
 def first_golden(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
@@ -117,8 +119,8 @@ def _judged(draft: Draft, rollout: ActiveRollout, failure: JobFailure) -> TurnBa
     """Return that a failure ends the rollout; only a wrong answer is held against the version."""
     if failure.reason == Reason.GOLDEN_MISMATCH:
         return TurnBack(failure.reason, failure.message, EDITED if rollout.edited else None)
-    if failure.reason == Reason.VARIABLE_IGNORED:
-        return TurnBack(failure.reason, failure.message, "its own answers were never asked")
+    if failure.reason in _OF_THE_SERVER:
+        return TurnBack(failure.reason, failure.message, "the server did not answer for it")
     if rollout.step_jobs < _ATTEMPTS:
         return None
     return TurnBack(failure.reason, failure.message, _excuse(draft, rollout))

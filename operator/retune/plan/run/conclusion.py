@@ -2,9 +2,9 @@
 
 from retune.api.spec import Mode
 from retune.api.status import ConditionStatus, ConditionType, LastRun, Outcome
-from retune.contract.results import JudgeResult, Reason
+from retune.contract.results import JudgeResult
 from retune.plan import names
-from retune.plan.baseline.attempts import measure_again
+from retune.plan.baseline.stored import look_for_bundles
 from retune.plan.draft import Draft, condition_of
 from retune.plan.jobs import JobFailure
 from retune.plan.run import brakes
@@ -55,11 +55,10 @@ def _known_report(draft: Draft, name: str) -> str | None:
 
 
 def fail(draft: Draft, failure: JobFailure) -> None:
-    """End a run whose Job has failed; a bundle that the store has lost is made anew."""
+    """End a run whose Job has failed; where it missed a bundle, that of the champion is looked for."""
     outcome = Outcome.GATE_FAILED if failure.infeasible else Outcome.FAILED
     conclude(draft, outcome, failure.reason, failure.message)
-    if failure.reason in {Reason.BUNDLE_NOT_FOUND, Reason.BUNDLE_CORRUPT}:
-        measure_again(draft)
+    look_for_bundles(draft, failure)
 
 
 def recommend(draft: Draft) -> None:

@@ -9,6 +9,7 @@ from retune.contract.requests import GatherRequest, SearchRequest
 from retune.contract.results import GatherResult, JudgeResult, SearchResult
 from retune.plan import names
 from retune.plan.actions import CreateJob, CreateRun, EmitEvent
+from retune.plan.baseline.stored import note_seen
 from retune.plan.belief import data_fault
 from retune.plan.draft import Draft, Hold
 from retune.plan.hashing import snapshot, snapshot_hash
@@ -224,6 +225,8 @@ def _pass_gate(draft: Draft, run: ActiveRun, result: JudgeResult) -> None:
         store=draft.store,
         rejected=draft.status.rejected,
     )
+    if result.champion_digest == champion.digest:
+        note_seen(draft)
     if not isinstance(answer, Accepted):
         draft.condition(ConditionType.CANDIDATE_ACCEPTED, ConditionStatus.FALSE, answer.reason, answer.message)
         conclude(draft, answer.outcome, answer.reason, answer.message, report=result.report)
@@ -244,6 +247,7 @@ def _accept(draft: Draft, run: ActiveRun, answer: Accepted, result: JudgeResult)
         techniques=answer.candidate.techniques,
         size_bytes=answer.candidate.size_bytes,
         metrics=tuple(row.candidate for row in result.comparisons),
+        reference_digest=answer.candidate.reference,
         injected_value=answer.candidate.bundle.uri,
     )
     draft.update(candidate=candidate, next_version=candidate.version + 1)

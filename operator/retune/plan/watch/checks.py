@@ -14,6 +14,7 @@ from retune.contract.results import CheckResult, SignalVerdict
 from retune.plan import names
 from retune.plan.actions import CreateJob
 from retune.plan.baseline.attempts import measure_again
+from retune.plan.baseline.stored import is_lost, look_for_bundles, note_seen
 from retune.plan.draft import Draft, bundle_of, condition_of
 from retune.plan.hashing import monitoring_hash
 from retune.plan.jobs import progress_of
@@ -87,6 +88,7 @@ def _take(draft: Draft, spec: Monitoring, result: CheckResult) -> None:
     }
     draft.update(monitoring=state.model_copy(update=changes))
     draft.condition(ConditionType.MONITORING_RELIABLE, *_reliability(result))
+    note_seen(draft)
     _follow_artifact(draft, result)
 
 
@@ -150,6 +152,14 @@ def _pass_over(draft: Draft, window: int, job: Job) -> None:
     )
     draft.update(monitoring=state.model_copy(update={"signals": signals, **_NOTHING_SEEN}))
     draft.condition(ConditionType.MONITORING_RELIABLE, ConditionStatus.FALSE, reason, message)
+    _look_for_bundles(draft, job)
+
+
+def _look_for_bundles(draft: Draft, job: Job) -> None:
+    """Have a bundle looked for that a check has missed, once; a run under way finds out by itself."""
+    failure, idle = draft.failure_of(job), draft.status.run is None and draft.status.rollout is None
+    if failure is not None and idle and not is_lost(draft):
+        look_for_bundles(draft, failure)
 
 
 def _why_no_verdict(draft: Draft, window: int, job: Job) -> tuple[str, str]:
@@ -207,6 +217,7 @@ def _request(draft: Draft, spec: Monitoring, champion: Version, store: str, wind
         window=windows.window(window, state_of(draft).window_seconds),
         labelled=_labelled(draft, spec),
         champion=bundle_of(champion),
+        reference_digest=champion.reference_digest,
         production=spec.production,
         drift=spec.drifting,
         quality=spec.judging,
