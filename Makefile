@@ -112,6 +112,12 @@ test-fast: $(STAMP) ## Lint and unit tests but the slow ones: no cluster, 2 min.
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 -m 'not slow' tests/unit)
 
+.PHONY: simulate
+simulate: $(STAMP) ## Play histories of the control loop in an unreliable cluster, and change specs at any moment, from printed seeds (12 min; HISTORIES=1000 for fewer).
+	$(call stage,simulation,6 min,PYTHONPATH=operator:. $(PY) -m tests.unit.plan.simulation $(HISTORIES))
+	$(call stage,changes of mind,4 min,RETUNE_TEST_SEQUENCES=80 $(PY) -m pytest -s tests/cluster/test_operations.py)
+	$(call stage,hostile specs,2 min,RETUNE_TEST_SPECS=200 $(PY) -m pytest -s tests/cluster/test_hostile_specs.py)
+
 .PHONY: coverage
 coverage: $(STAMP) ## Which lines of the operator the unit and API server tests run: out/coverage/index.html (6 min).
 	@$(LOCALCLUSTER) binaries

@@ -64,7 +64,10 @@ class Queue:
         count = self._failures[key] = self._failures.get(key, 0) + 1
         wait = min(LAST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(count - 1, 20))
         wait = max(wait * (0.5 + self._jitter() / 2), retry_after or 0.0)
-        self._held_until[key] = self._clock() + max(min(wait, _EVENT_BACKOFF), retry_after or 0.0)
+        held_until = self._held_until[key] = self._clock() + max(min(wait, _EVENT_BACKOFF), retry_after or 0.0)
+        if self._due.get(key, held_until) < held_until:  # an event came while the key was looked at
+            self._due[key] = held_until
+            self._push(key, held_until)
         self.add(key, delay=wait)
         return wait
 

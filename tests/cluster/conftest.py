@@ -3,7 +3,8 @@
 It is always a control plane of the session's own: nobody's cluster gets objects, operators and mutants of ours.
 """
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from tests.cluster.crds import install
 from tests.cluster.harness import Bench
+from tests.cluster.running import open_sockets, until
 from tools.localcluster.api import Api
 from tools.localcluster.controlplane import ControlPlane, control_plane
 
@@ -41,3 +43,12 @@ def bench(plane: ControlPlane) -> Iterator[Bench]:
     found = Bench(plane)
     yield found
     found.close()
+
+
+@pytest.fixture
+async def hung_up() -> AsyncIterator[None]:
+    """Wait until every socket of the test is closed: TLS connections need the loop for a moment to be."""
+    loop = asyncio.get_running_loop()
+    before = len(open_sockets(loop))
+    yield
+    await until(lambda: len(open_sockets(loop)) <= before)

@@ -22,7 +22,7 @@ from tests import samples
 from tests.cluster import prometheus
 from tests.cluster.chart import of_kind, rendered
 from tests.cluster.harness import Bench
-from tests.cluster.test_runtime_operator import idle, running, until
+from tests.cluster.running import idle, running, until
 from tests.unit.operator import test_signals_exposition as exposition
 from tests.unit.operator.web import serving
 

@@ -6,78 +6,19 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from retune.cluster.client import Connection, connection
 from retune.runtime import Operator
 from tests.cluster.crds import install
 from tests.cluster.harness import Bench
+from tests.cluster.running import PATIENCE, idle, running, until
 from tools.localcluster.controlplane import ControlPlane, control_plane
 from tools.localcluster.settings import REPOSITORY
 
-Json = dict[str, Any]
+pytestmark = pytest.mark.usefixtures("hung_up")
 APPS = "/apis/apps/v1"
-PATIENCE = 60.0
-
-
-def login_of(plane: ControlPlane) -> Callable[[], Connection]:
-    """The administrator's way to the API server, as kopf asks for it."""
-    from kubernetes import client as official
-    from kubernetes import config as official_config
-
-    def login() -> Connection:
-        found = official.Configuration()
-        official_config.load_kube_config(config_file=str(plane.kubeconfig), client_configuration=found)
-        return connection(found)
-
-    return login
-
-
-@asynccontextmanager
-async def running(bench: Bench, **settings: Any) -> AsyncIterator[Operator]:
-    """An operator that watches; only the watches and a resync once an hour tell it anything."""
-    operator = bench.operator(**({"resync_seconds": 3600} | settings), login=login_of(bench.plane))
-    task = asyncio.create_task(operator.run())
-    try:
-        await until(lambda: operator.health.ready, task)
-        yield operator
-    finally:
-        operator.stop()
-        await task
-
-
-@pytest.fixture(autouse=True)
-async def hung_up() -> AsyncIterator[None]:
-    """Wait until every socket of the test is closed: TLS connections need the loop for a moment to be."""
-    loop = asyncio.get_running_loop()
-    before = len(open_sockets(loop))
-    yield
-    await until(lambda: len(open_sockets(loop)) <= before)
-
-
-def open_sockets(loop: asyncio.AbstractEventLoop) -> Mapping[Any, Any]:
-    """The sockets that a loop waits for."""
-    sockets: Mapping[Any, Any] = loop._selector.get_map()  # type: ignore[attr-defined]
-    return sockets
-
-
-def idle(operator: Operator) -> bool:
-    """Whether nothing is due and nothing runs."""
-    return operator.queue.active == 0 and operator.queue.depth == 0
-
-
-async def until(true: Callable[[], bool], *tasks: asyncio.Task[Any]) -> None:
-    """Wait for a condition; a task that ends meanwhile fails the test with its own error."""
-    async with asyncio.timeout(PATIENCE):
-        while not await asyncio.to_thread(true):
-            for task in tasks:
-                if task.done():
-                    task.result()
-            await asyncio.sleep(0.05)
 
 
 async def test_an_event_is_enough(bench: Bench) -> None:

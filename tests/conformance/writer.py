@@ -104,13 +104,13 @@ class WriterConformance:
 
     @every(VERBS)
     async def test_a_resource_that_is_gone_is_not_written(self, scene: Scene, verb: Verb) -> None:
-        """Only what writes the resource itself ends the pass; the rest goes with the garbage collector."""
+        """What writes the resource or its target ends the pass; the rest goes with the garbage collector."""
         await prepared(scene, *verb.before)
         if verb.plural == RESOURCE and verb.before:
             await prepared(scene, SetFinalizer(present=False))
             verb = Verb(SetFinalizer(present=True), RESOURCE)
         scene.delete(RESOURCE)
-        assert await scene.carry_out(verb.action) == (NOT_FOUND if verb.plural == RESOURCE else DONE)
+        assert await scene.carry_out(verb.action) == (NOT_FOUND if verb.plural in {RESOURCE, TARGET} else DONE)
         assert scene.version(RESOURCE) is None
 
     @every(VERBS)
@@ -322,6 +322,14 @@ class WriterConformance:
         stray = InjectModel("sidecar", "MODEL_URI", BUNDLE)
         assert await scene.carry_out(stray) == "Invalid"
         assert await field(scene) == (None, None)
+
+    async def test_a_target_is_not_changed_by_what_was_decided_on_an_old_status(self, scene: Scene) -> None:
+        """Faults 8 and 30: an edit or another operator came first, and what serves is decided anew."""
+        await scene.look()
+        before = scene.version(TARGET)
+        scene.edit(suspend=True)
+        assert await scene.carry_out(INJECT) == CONFLICT
+        assert scene.version(TARGET) == before
 
     async def test_a_target_that_was_replaced_is_not_changed(self, scene: Scene) -> None:
         """Fault 26: the decision was about another object of that name; the next one sees the new object."""

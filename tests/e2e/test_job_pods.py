@@ -7,6 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,3 +236,34 @@ def test_time_that_is_over_ends_the_job(api: Api, namespace: str) -> None:
     ended = run(api, namespace, "judge", "trap 'exit 0' TERM; while :; do sleep 1; done", runTimeout="3s")
     assert ended.conditions["Failed"]["reason"] == "DeadlineExceeded"
     assert time.monotonic() - began < _PATIENCE_SECONDS
+
+
+def test_a_pod_that_is_drained_from_its_node_is_replaced_without_a_retry(api: Api, namespace: str) -> None:
+    """Fault 18: evicted in the middle of its work and ended by a signal, it is followed by a pod that completes."""
+    folder = "/mnt/pvc/artifacts/digits"
+    script = f"""
+    trap 'touch {folder}/drained; exit 143' TERM
+    test -e {folder}/drained && exit 0
+    while :; do sleep 1; done
+    """
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(run, api, namespace, "judge", script, backoffLimit=0)
+        evict(api, namespace, running_pod(api, namespace))
+        ended = job.result()
+    assert "Complete" in ended.conditions, ended
+
+
+def running_pod(api: Api, namespace: str) -> str:
+    """Name of the first pod that runs."""
+    path = f"/api/v1/namespaces/{namespace}/pods?fieldSelector=status.phase%3DRunning"
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not (pods := api.get(path)["items"]):
+        assert time.monotonic() < deadline, "no pod runs"
+        time.sleep(0.3)
+    return str(pods[0]["metadata"]["name"])
+
+
+def evict(api: Api, namespace: str, pod: str) -> None:
+    """Take a pod from its node as `kubectl drain` does."""
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
+    api.request("POST", f"/api/v1/namespaces/{namespace}/pods/{pod}/eviction", body)

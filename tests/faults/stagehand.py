@@ -27,11 +27,17 @@ def now() -> str:
 
 
 class Stagehand:
-    """Finishes every Job with an honest result and settles every Deployment, in all namespaces, until stopped."""
+    """Finishes every Job with an honest result and settles every Deployment until stopped.
 
-    def __init__(self, api: Api, *, reply: Callable[[JobRequest], JobResult] = answer) -> None:
+    namespace: where; in all namespaces when it is not given.
+    """
+
+    def __init__(
+        self, api: Api, *, reply: Callable[[JobRequest], JobResult] = answer, namespace: str | None = None
+    ) -> None:
         self.api = api
         self._reply = reply
+        self._within = f"/namespaces/{namespace}" if namespace else ""
         self.jobs_seen: dict[tuple[str, str], set[str]] = {}
         """UIDs that were seen under a namespace and Job name: more than one means that a Job was made twice."""
         self.values_seen: dict[str, list[str | None]] = {}
@@ -51,9 +57,9 @@ class Stagehand:
 
     def _play(self) -> None:
         while not self._stop.wait(_PAUSE):
-            for job in self.api.get("/apis/batch/v1/jobs?fieldSelector=status.successful%3D0")["items"]:
+            for job in self.api.get(f"/apis/batch/v1{self._within}/jobs?fieldSelector=status.successful%3D0")["items"]:
                 self.finish(job)
-            for deployment in self.api.get("/apis/apps/v1/deployments")["items"]:
+            for deployment in self.api.get(f"/apis/apps/v1{self._within}/deployments")["items"]:
                 self._deployment(deployment)
 
     def finish(self, job: Json) -> None:

@@ -1,7 +1,8 @@
 """What one pass sees of a resource: from memory, and from the API server only where memory cannot know.
 
-Such reads are rare by design: the target's pods while a rollout is under way or their own metrics are due, the pods of
-a Job whose end the watch has brought before theirs, and the events of a Job that has no pod.
+Such reads are rare by design: the target and its pods while a rollout is under way, the target where it is not as it
+was left, pods whose own metrics are due, the pods of a Job whose end the watch has brought before theirs, and the
+events of a Job that has no pod.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,9 +13,9 @@ from retune.api.objects import ModelOptimization
 from retune.api.spec import Mode
 from retune.cluster.cache import Cache
 from retune.cluster.client import Client, Request
-from retune.cluster.errors import Refused
+from retune.cluster.errors import NotFound, Refused
 from retune.cluster.job_standing import observed_job, obstacle_in, speaking_pod
-from retune.cluster.kinds import EVENTS, MODEL_OPTIMIZATIONS, PODS
+from retune.cluster.kinds import DEPLOYMENTS, EVENTS, MODEL_OPTIMIZATIONS, PODS
 from retune.cluster.parse import JobFacts
 from retune.plan import names
 from retune.plan.observed import (
@@ -41,6 +42,19 @@ _UNEXPLAINED_SECONDS = 10.0
 """How long a Job may have no pod, or a pod may be prepared by its node, before events are read."""
 _LONGEST_WAIT_SECONDS = 300.0
 _SHORTEST_WAIT_SECONDS = 1.0
+
+
+def must_be_read(resource: ModelOptimization, target: Target | None) -> bool:
+    """Return whether the target in memory may be older than the status that another process has written.
+
+    During a rollout, or where it does not name the champion, it decides what serves. Taken from a late watch, our own
+    last write would be missing, and its absence would look like the wish of whoever put the old value back.
+    """
+    status = resource.status
+    if status.champion is None:
+        return False
+    container = target.container(resource.spec.target.container) if target else None
+    return status.rollout is not None or container is None or container.value != status.champion.injected_value
 
 
 class Reader:
@@ -70,8 +84,7 @@ class Reader:
         self, resource: ModelOptimization, *, refusals: tuple[Refusal, ...] = (), leased: str | None = None
     ) -> Observed:
         """Return everything one decision is made from; `leased` is the UID of the target whose Lease was acquired."""
-        raw = self._cache.deployment(*_deployment(resource))
-        target = self._target(resource, raw)
+        raw, target = await self._look_at_target(resource)
         pods, jobs = await self._serving_pods(resource, raw, target), await self._jobs(resource)
         return Observed(
             resource=resource,
@@ -107,6 +120,18 @@ class Reader:
         waits = [min(_LONGEST_WAIT_SECONDS, max(_UNEXPLAINED_SECONDS, entry[1])) for entry in silent if entry]
         scrape = self._live.wait(resource)
         return waits if scrape is None else [*waits, max(_SHORTEST_WAIT_SECONDS, scrape)]
+
+    async def _look_at_target(self, resource: ModelOptimization) -> tuple[Json | None, Target | None]:
+        """Return the target from memory, or as it is where memory does not show it as this resource left it."""
+        namespace, name = _deployment(resource)
+        target = self._target(resource, self._cache.deployment(namespace, name))
+        if must_be_read(resource, target):
+            try:
+                self._cache.put(DEPLOYMENTS, await self._client.get(DEPLOYMENTS, namespace, name))
+            except NotFound:
+                self._cache.forget(DEPLOYMENTS, namespace, name)
+        raw = self._cache.deployment(namespace, name)
+        return raw, self._target(resource, raw)
 
     def _target(self, resource: ModelOptimization, raw: Json | None) -> Target | None:
         wanted = resource.spec.target

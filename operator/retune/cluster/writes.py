@@ -201,11 +201,13 @@ class Writer:
     async def inject(self, resource: ModelOptimization, action: InjectModel, *, target: Target | None) -> None:
         """Own the field of the target that was decided on by server-side apply, or give it up.
 
+        Raises Conflict when the resource has moved on, because what serves is decided on its newest status alone.
         Raises Refused (FieldConflict) when another manager owns it, also where it cannot be emptied for that reason:
         the server lets everybody give up what is not theirs, and says nothing.
         """
         if target is None:
             return
+        await self._refuse_outdated(resource)
         kind, namespace, name = kind_of(resource.spec.target.ref), resource.metadata.namespace, target.name
         body = kind.apply_body(
             name=name, uid=target.uid, container=action.container, variable=action.variable, value=action.value
@@ -222,6 +224,12 @@ class Writer:
             await self._look_again(DEPLOYMENTS, namespace, name)  # another object has the name by now
         if action.value is None:
             self._refuse_kept(resource, action)
+
+    async def _refuse_outdated(self, resource: ModelOptimization) -> None:
+        meta = resource.metadata
+        raw = await self._client.get(MODEL_OPTIMIZATIONS, meta.namespace, meta.name)
+        if raw["metadata"]["resourceVersion"] != meta.resource_version:
+            raise Conflict(f"ModelOptimization {meta.namespace}/{meta.name} has changed since it was decided on")
 
     def _refuse_kept(self, resource: ModelOptimization, action: InjectModel) -> None:
         """Raise Refused where the field that was given up has a value all the same."""

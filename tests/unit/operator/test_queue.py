@@ -115,6 +115,22 @@ async def test_a_server_that_asks_for_time_gets_it_whatever_happens() -> None:
     assert await taken(queue) == "ml/a"
 
 
+async def test_an_event_during_the_pass_that_was_refused_waits_too() -> None:
+    """Fault 6: the server asked for time while an event was waiting for the pass to end."""
+    queue, clock = a_queue()
+    queue.add("ml/a")
+    assert await taken(queue) == "ml/a"
+    queue.add("ml/a")
+    assert await taken(queue) is None
+    queue.failed("ml/a", retry_after=60)
+    queue.done("ml/a")
+    assert await taken(queue) is None
+    clock.now += 60
+    assert await taken(queue) == "ml/a"
+    queue.done("ml/a")
+    assert await taken(queue) is None
+
+
 async def test_an_event_cuts_a_long_wait_short_but_not_to_nothing() -> None:
     """A corrected spec is looked at in seconds, though a storm of events on a failing key stays bounded."""
     queue, clock = a_queue()

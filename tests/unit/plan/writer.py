@@ -145,7 +145,7 @@ class MemoryWriter:
         server = self._server
         if target is None:
             return
-        server.arrive()
+        self._arrive_at_resource()
         if server.inject_refused:
             raise Refused(server.inject_refused, "Retune may not patch deployments.apps")
         if server.target_uid != target.uid:

@@ -4,7 +4,7 @@ The strategy's steps are taken in order; any of them may turn the rollout back. 
 them, and a field or a template that others change meanwhile is theirs.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from retune.api.spec import Mode
 from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, RolloutStep, Stage, Version
@@ -21,6 +21,10 @@ from retune.plan.rollout.strategies import STRATEGIES, step_of
 from retune.plan.rollout.undo import abandon, undo
 from retune.plan.run.conclusion import conclude
 from retune.plan.run.reasons import MODE_CHANGED, nonce_is_new
+
+_BEGINNINGS = ("start_time", "step_start_time", "bake_start_time", "unwell_since")
+_SKEW_SECONDS = 60.0
+"""By how much the clock of another operator may be ahead without being taken for one that was set back."""
 
 
 def begin(draft: Draft) -> Hold | None:
@@ -69,6 +73,7 @@ def carry_on(draft: Draft) -> Hold | None:
     if candidate is None or champion is None:
         draft.update(rollout=None)
         return None
+    rollout = _begun(draft, rollout)
     if not rollout.injected and not rollout.rollback_reason and _is_unwanted(draft, candidate):
         _withdraw(draft, candidate)
         return None
@@ -80,6 +85,17 @@ def carry_on(draft: Draft) -> Hold | None:
         message = f"{draft.spec.target.injection.name} was changed by others meanwhile"
         return abandon(draft, "FieldChanged", message)
     return _without_pods(draft, rollout, candidate) or _take_steps(draft, candidate, champion)
+
+
+def _begun(draft: Draft, rollout: ActiveRollout) -> ActiveRollout:
+    """Let what is written down as beginning in the future begin now: the clock that wrote it has been set back since.
+
+    Its span would last until the clock has caught up. Begun anew, it is never cut short and lasts no longer than twice.
+    """
+    latest = draft.now + timedelta(seconds=_SKEW_SECONDS)
+    moments = {name: getattr(rollout, name) for name in _BEGINNINGS}
+    ahead = {name: draft.now for name, moment in moments.items() if moment is not None and moment > latest}
+    return update(draft, rollout, **ahead) if ahead else rollout
 
 
 def _is_unwanted(draft: Draft, candidate: Version) -> bool:
