@@ -10,9 +10,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Self
 
+from retune.contract.exits import Exit
 from retune.contract.paths import REQUEST_ANNOTATION
 from retune.contract.requests import InspectRequest, JobRequest, SurveyRequest, parse_request
-from retune.contract.results import JobResult, encode_result
+from retune.contract.results import Failure, JobResult, encode_result
 from tests.answers import answer
 from tools.localcluster.api import Api, ApiError
 
@@ -63,47 +64,50 @@ class Stagehand:
                 self._deployment(deployment)
 
     def finish(self, job: Json) -> None:
-        """Let a Job that runs succeed with the answer to its request."""
+        """Let a Job that runs end with the answer to its request, which may be that it failed."""
         meta = job["metadata"]
         self.jobs_seen.setdefault((meta["namespace"], meta["name"]), set()).add(meta["uid"])
         if job["spec"].get("suspend") or job.get("status", {}).get("conditions") or "deletionTimestamp" in meta:
             return
         try:
-            self._run_pod(job)
-            self._complete(job)
+            self._end(job, failed=self._run_pod(job))
         except ApiError as error:
             if error.status not in {404, 409}:
                 raise
 
-    def _run_pod(self, job: Json) -> None:
+    def _run_pod(self, job: Json) -> bool:
+        """Make the Job's pod and end it; returns whether it failed."""
         meta, template = job["metadata"], job["spec"]["template"]
         request = parse_request(template["metadata"]["annotations"][REQUEST_ANNOTATION])
         assert not isinstance(request, InspectRequest | SurveyRequest), "no Job in the cluster does that"
-        message = encode_result(self._reply(request)).decode()
+        result = self._reply(request)
+        failed, message = isinstance(result, Failure), encode_result(result).decode()
         labels = template["metadata"]["labels"] | {"batch.kubernetes.io/controller-uid": meta["uid"]}
         name = f"{meta['name']}-pod"
         self._make_pod(name, meta["namespace"], labels, template["spec"], _reference("batch/v1", "Job", meta))
-        ended = {"exitCode": 0, "reason": "Completed", "message": message, "startedAt": now(), "finishedAt": now()}
+        code, reason, phase = (Exit.BAD_INPUT, "Error", "Failed") if failed else (Exit.DONE, "Completed", "Succeeded")
+        ended = {"exitCode": int(code), "reason": reason, "message": message, "startedAt": now(), "finishedAt": now()}
         container = template["spec"]["containers"][0]["name"]
-        self._pod_status(
-            name, meta["namespace"], {"phase": "Succeeded", "containerStatuses": [_ended(container, ended)]}
-        )
+        self._pod_status(name, meta["namespace"], {"phase": phase, "containerStatuses": [_ended(container, ended)]})
+        return failed
 
-    def _complete(self, job: Json) -> None:
+    def _end(self, job: Json, *, failed: bool) -> None:
         meta = job["metadata"]
+        kinds = ("FailureTarget", "Failed") if failed else ("SuccessCriteriaMet", "Complete")
         conditions = [
             {
                 "type": kind,
                 "status": "True",
-                "reason": "CompletionsReached",
+                "reason": "PodFailurePolicy" if failed else "CompletionsReached",
                 "message": "done",
                 "lastProbeTime": now(),
                 "lastTransitionTime": now(),
             }
-            for kind in ("SuccessCriteriaMet", "Complete")
+            for kind in kinds
         ]
-        status = {"startTime": now(), "completionTime": now(), "succeeded": 1, "conditions": conditions}
-        if job["spec"].get("completionMode") == "Indexed":
+        counts = {"failed": 1} if failed else {"completionTime": now(), "succeeded": 1}
+        status = {"startTime": now(), "conditions": conditions} | counts
+        if not failed and job["spec"].get("completionMode") == "Indexed":
             status["completedIndexes"] = "0"
         path = f"/apis/batch/v1/namespaces/{meta['namespace']}/jobs/{meta['name']}/status"
         self.api.request("PATCH", path, {"status": status}, kind=_MERGE)

@@ -417,6 +417,24 @@ def test_a_new_target_whose_manifest_owns_the_variable_is_left_alone_and_told() 
     assert world.value is not None
 
 
+def test_a_status_that_is_older_than_the_target_does_not_tell_a_version_as_the_delivered_model() -> None:
+    """Restored from before the promotion: the bundle that the target names is verified, measured and champion."""
+    world = World()
+    world.run_to_promotion()
+    served, status = world.value, world.resource.status
+    old = status.model_copy(update={"champion": status.original, "next_version": 2})
+    world.resource = world.resource.model_copy(update={"status": old})
+    world.reconcile()
+    (name,) = world.active_jobs()
+    assert world.requests[name].serves.uri == served
+    world.finish(name)
+    world.reconcile()
+    champion = world.resource.status.champion
+    assert champion is not None
+    assert (champion.version, champion.digest, champion.injected_value) == (2, digest_of("digits-r1"), served)
+    assert reason_of(world, ConditionType.ROLLED_OUT) == "Readopted"
+
+
 def test_a_resource_without_its_status_finds_the_version_that_serves() -> None:
     """Restored from a backup without status, or created again after KeepChampion: what serves is champion, verified."""
     before = World()

@@ -90,6 +90,24 @@ def test_nothing_is_held_against_a_version_whose_bundle_was_lost() -> None:
     assert told(world) == (ConditionStatus.TRUE, "Stored")
 
 
+def test_a_lost_version_that_a_person_puts_back_is_not_taken_for_the_delivered_model() -> None:
+    """Its folder was restored and the variable set by hand: the bundle is verified and measured, and is champion."""
+    world = promoted()
+    served, lost = world.value, world.lose()
+    miss(world)
+    work(world)
+    assert world.value == DELIVERED
+    world.lost.clear()
+    world.edit_field(served, "kubectl")
+    work(world)
+    status = world.resource.status
+    assert status.champion is not None
+    assert status.original is not None
+    assert (world.value, status.champion.digest, status.champion.injected_value) == (served, lost, served)
+    assert status.original.injected_value != served
+    assert told(world, ConditionType.ROLLED_OUT) == (ConditionStatus.TRUE, "Readopted")
+
+
 def test_a_store_that_is_away_for_a_while_costs_no_champion() -> None:
     """Fault 23: no Job can say more than that it does not reach it; once it is back, the bundle is seen to be there."""
     world = promoted()

@@ -7,10 +7,11 @@ from retune.api.status import ConditionStatus, ConditionType, JobAttempt, Stage,
 from retune.contract.requests import BaselineRequest, BundleRef
 from retune.contract.results import BaselineResult, Reason, ServedBundle
 from retune.plan.actions import CreateJob
-from retune.plan.baseline.attempts import FIRST_RETRY_SECONDS, current_attempt, numbered, retry_later
+from retune.plan.baseline.attempts import FIRST_RETRY_SECONDS, current_attempt, measure_again, numbered, retry_later
 from retune.plan.baseline.stored import bundle_to_look_for, note_answer
 from retune.plan.belief import bundle_fault, bundle_in
 from retune.plan.draft import Draft, Hold, condition_of
+from retune.plan.guards.ownership import known_version
 from retune.plan.hashing import baseline_hash
 from retune.plan.jobs import JobFailure, progress_of, starting
 from retune.plan.observed import Job, JobPhase, Verb
@@ -18,6 +19,9 @@ from retune.plan.observed import Job, JobPhase, Verb
 
 def measure_champion(draft: Draft) -> Hold | None:
     """Make sure that the delivered model has a bundle and numbers."""
+    if _serves_unknown_bundle(draft):
+        measure_again(draft)
+        draft.update(original=None, champion=None, candidate=None)
     original = draft.status.original
     if original and original.spec_hash == baseline_hash(draft.spec):
         return None
@@ -29,6 +33,20 @@ def measure_champion(draft: Draft) -> Hold | None:
     draft.update(baseline=attempt)
     job = draft.observed.jobs.get(attempt.name)
     return _start(draft, attempt) if job is None else _follow(draft, attempt, job)
+
+
+def _serves_unknown_bundle(draft: Draft) -> bool:
+    """Whether the delivered model is said to serve, while the target names a bundle of this store that is no version.
+
+    The status is older than the target, as after a restore, or a person has put a bundle there that was forgotten. What
+    serves is never taken for the delivered model: it is verified and measured, as where there is no history.
+    """
+    champion, container = draft.status.champion, draft.container
+    if champion is None or champion.run_name is not None or container is None or draft.status.rollout is not None:
+        return False
+    if container.value == champion.injected_value or known_version(draft, container.value) is not None:
+        return False
+    return _served(draft) is not None
 
 
 def _start(draft: Draft, attempt: JobAttempt) -> Hold:

@@ -146,7 +146,7 @@ def respect_field(draft: Draft) -> Hold | None:
     if container.value == status.champion.injected_value:
         _owned(draft, container.manager)
         return None
-    known = _known_version(draft, container.value)
+    known = known_version(draft, container.value)
     if known is not None:
         _adopt(draft, known, container.manager or "someone")
         return None
@@ -177,7 +177,7 @@ def _lease_held(draft: Draft) -> None:
     draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "LeaseHeld", message)
 
 
-def _known_version(draft: Draft, value: str | None) -> Version | None:
+def known_version(draft: Draft, value: str | None) -> Version | None:
     """Return the version of this resource that a value of the field names: delivered, or champion before."""
     original = draft.status.original
     if original is not None and value == original.injected_value:
