@@ -21,6 +21,8 @@ from tools.localcluster.api import ApiError
 from tools.localcluster.controlplane import ControlPlane, control_plane, spawn
 from tools.localcluster.shell import wait_for
 
+pytestmark = pytest.mark.slow
+
 Json = dict[str, Any]
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 OWN = ("ModelOptimization", "OptimizationRun")

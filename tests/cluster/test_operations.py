@@ -24,7 +24,7 @@ from tests.faults.stage import timeless
 from tests.faults.stagehand import Stagehand
 from tests.samples import manifest
 
-pytestmark = [pytest.mark.usefixtures("hung_up"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("hung_up"), pytest.mark.timeout(900)]
 Json = dict[str, Any]
 SEQUENCES = int(os.environ.get("RETUNE_TEST_SEQUENCES", "12"))
 CHANGES = 5

@@ -16,7 +16,7 @@ from tests.cluster.harness import Bench, settle
 from tests.faults.stagehand import now
 from tools.localcluster.controlplane import ControlPlane, control_plane
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 Json = dict[str, Any]
 CORE = "/api/v1"
 PATIENCE = 60.0

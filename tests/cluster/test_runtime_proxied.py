@@ -11,7 +11,7 @@ from tests.cluster.proxy import Proxy, Refusal
 from tests.cluster.running import idle, running, until
 from tests.faults.stagehand import Stagehand
 
-pytestmark = pytest.mark.usefixtures("hung_up")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("hung_up")]
 Json = dict[str, Any]
 BATCH = "/apis/batch/v1"
 KINDS = 5
