@@ -151,7 +151,7 @@ def _judge(request: JudgeRequest, verdict: Verdict) -> JudgeResult:
             bundle=bundle_of(request),
             size_bytes=250,
             techniques=("int8",),
-            reference=digest_of(f"rows of {request.run}"),
+            reference=digest_of(f"rows of {_short(request)}"),
         ),
         comparisons=(Comparison(name="size_bytes", champion=SMALLER, candidate=SMALLER),),
         fingerprint="amd64",
