@@ -36,6 +36,8 @@ MONITORING = {
     "production": {"uri": "pvc://store/production", "labels": {"uri": "pvc://store/labels", "maxDelay": "0s"}},
     "quality": {"consecutive": 1},
 }
+REFRESH = {"minRows": 900}
+"""One window has as many rows with labels: a run need not wait for more of them."""
 PROMOTED_AT = datetime(2026, 11, 2, 0, 0, 1, tzinfo=UTC)
 WATCHED_AT = PROMOTED_AT + timedelta(days=1, minutes=10)
 """Windows of an hour are over then, and what signals rest after a run is too."""

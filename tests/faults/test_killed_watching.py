@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stage import MONITORING, PROMOTED_AT, WATCHED_AT, judged, prepare, run_until, snapshot, watched
+from tests.faults.stage import (
+    MONITORING,
+    PROMOTED_AT,
+    REFRESH,
+    WATCHED_AT,
+    judged,
+    prepare,
+    run_until,
+    snapshot,
+    watched,
+)
 from tests.faults.stagehand import Stagehand
 from tools.localcluster.api import Api
 
@@ -30,7 +40,7 @@ def test_killed_after_any_write_a_window_is_judged_once(kubeconfig: Path, api: A
     """Whatever write was the last: one check, adopted once; one run, with data gathered once; the same end."""
     kills = {number: f"watched-{number:03}" for number in range(1, MOST_WRITES)}
     for namespace in ("watched", *kills.values()):
-        prepare(api, namespace, monitoring=MONITORING)
+        prepare(api, namespace, monitoring=MONITORING, refresh=REFRESH)
     run_until(watched, api, kubeconfig, ["watched", *kills.values()], moment=PROMOTED_AT, seconds=300)
     _pass(api, kubeconfig, "watched", kill_after=None)
     expected = snapshot(api, "watched")

@@ -6,6 +6,7 @@ from tests.cluster.accounts import operator_account
 from tests.faults.stage import (
     MONITORING,
     PROMOTED_AT,
+    REFRESH,
     WATCHED_AT,
     judged,
     prepare,
@@ -37,7 +38,7 @@ def test_the_charts_rights_carry_the_watch_over_a_champion(
     kubeconfig: Path, api: Api, stagehand: Stagehand, tmp_path: Path
 ) -> None:
     """From a promoted champion to a run that a signal started: check, the pods' own numbers, gathering, events."""
-    prepare(api, WATCHED, monitoring=MONITORING | {"performance": {}})
+    prepare(api, WATCHED, monitoring=MONITORING | {"performance": {}}, refresh=REFRESH)
     with operator_account(api, kubeconfig, tmp_path, release="watch", home=WATCHED, watched=WATCHED) as own:
         run_until(watched, api, own, [WATCHED], moment=PROMOTED_AT)
         run_until(judged, api, own, [WATCHED], moment=WATCHED_AT)
