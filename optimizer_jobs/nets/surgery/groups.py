@@ -6,6 +6,7 @@ depends on what, and its answer is tried on a copy before it counts. Outputs kee
 
 import copy
 import itertools
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,9 +26,9 @@ _WRONG = (RuntimeError, ValueError, IndexError, KeyError, AttributeError, TypeEr
 """What torch-pruning and torch raise when a layer cannot lose units."""
 _ROWS = 2
 """Rows to run the module on."""
-_MOST_LOOKS = 2
-"""How often torch-pruning may look at each dependency, on average, to find a group. Chains, residual and dense networks
-take up to 1.5 looks. Where units meet in dot products it would never end, and each look has more of them.
+_USUAL_LOOKS, _PATIENCE = 2, 3.0
+"""How often torch-pruning looks at each dependency of a large network, on average, to find a group; and the seconds
+after which more looks are too many. Where units meet in dot products it never ends: each look has more of them.
 """
 
 
@@ -130,10 +131,10 @@ def _removal(
 def _bound(graph: torch_pruning.DependencyGraph) -> None:
     """Let a graph raise RuntimeError instead of looking for a group for ever."""
     dependencies = [dependency for node in graph.module2node.values() for dependency in node.dependencies]
-    looks = itertools.count(1)
+    looks, began = itertools.count(1), time.monotonic()
 
     def look(triggered: Callable[[object], bool], remover: object) -> bool:
-        if next(looks) > _MOST_LOOKS * len(dependencies):
+        if next(looks) > _USUAL_LOOKS * len(dependencies) and time.monotonic() - began > _PATIENCE:
             raise RuntimeError("units of this layer meet those of other layers again and again")
         return triggered(remover)
 
