@@ -312,8 +312,8 @@ def _mean(values: Values, confidence: float) -> Interval:
         return Interval.exact(math.exp(mean))
     half = float(student.ppf(0.5 + confidence / 2, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs)))
     with np.errstate(over="ignore"):  # two values that are worlds apart bound nothing
-        low, high = (float(end) for end in np.exp([mean - half, mean + half]))
-    return Interval(math.exp(mean), low, high, samples=len(logs))
+        low, value, high = (float(end) for end in np.exp([mean - half, mean, mean + half]))
+    return Interval(value, low, high, samples=len(logs))
 
 
 def _times(interval: Interval, factor: float) -> Interval:
