@@ -102,11 +102,13 @@ def _golden_of(champion: BundleRef | None) -> Golden:
 
 
 def _questions(golden: Golden, before: Golden) -> list[Question]:
-    known = [next((other for other in before.requests if other.inputs == one.inputs), None) for one in golden.requests]
-    return [
-        Question(one, other, other is not None and check(_as_answer(other), one, golden=golden) is not None)
-        for one, other in zip(golden.requests, known, strict=True)
-    ]
+    return [_question(request, golden, before) for request in golden.requests]
+
+
+def _question(request: GoldenRequest, golden: Golden, before: Golden) -> Question:
+    earlier = next((known for known in before.requests if known.inputs == request.inputs), None)
+    differs = earlier is not None and check(_as_answer(earlier), request, golden=golden) is not None
+    return Question(request, earlier, differs)
 
 
 def _as_answer(request: GoldenRequest) -> dict[str, Any]:

@@ -292,11 +292,11 @@ def _environment(action: CreateJob, resource: ModelOptimization, settings: JobSe
     values[PROXIES_VARIABLE] = "Trust" if template.names_proxies else "Ignore"
     values[SCRATCH_VARIABLE] = str(int(memory_bytes(_scratch_size(resource.spec.execution, settings))))
     values |= seals(action.request, uid=resource.metadata.uid, key=settings.records_key)
-    given = [variable.to_dict() for variable in template.env]
+    administrators = [variable.to_dict() for variable in template.env]
     if template.ca_certificates:
         key = {"name": template.ca_certificates.name, "key": template.ca_certificates.key}
-        given.append({"name": AUTHORITIES_VARIABLE, "valueFrom": {"configMapKeyRef": key}})
-    return [*({"name": name, "value": value} for name, value in values.items()), *given]
+        administrators.append({"name": AUTHORITIES_VARIABLE, "valueFrom": {"configMapKeyRef": key}})
+    return [*({"name": name, "value": value} for name, value in values.items()), *administrators]
 
 
 def _scratch_size(execution: Execution, settings: JobSettings) -> str:

@@ -212,8 +212,7 @@ def _tell_of_run(draft: Draft, replaced: Version, message: str) -> None:
         return
     sentence = f"version {replaced.version} was promoted; later {message}"
     draft.update(last_run=last.model_copy(update={"reason": "RevertedByOthers", "message": sentence[:1024]}))
-    told = f"run {last.name}: {sentence}"
-    draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, "RevertedByOthers", told)
+    draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, "RevertedByOthers", f"run {last.name}: {sentence}")
 
 
 def _changed_by_others(draft: Draft, container: Container) -> Hold:
