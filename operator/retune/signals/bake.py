@@ -18,6 +18,7 @@ from retune.signals.exposition import Totals, added
 from retune.signals.live_numbers import Window
 from retune.signals.pods import MAX_PODS, Answer, scrape
 from retune.signals.prometheus import Prometheus
+from retune.signals.queried import queried
 
 LOOK_SECONDS = 5.0
 """Least seconds between two looks at the same bake."""
@@ -79,20 +80,8 @@ class BakeReader:
     async def _asked(
         self, resource: ModelOptimization, performance: Performance, *, since: float, now: float
     ) -> tuple[LiveNumber, ...]:
-        values = {
-            "namespace": resource.metadata.namespace,
-            "target": resource.spec.target.ref.name,
-            "model": resource.metadata.name,
-            "window": f"{max(1, int(now - since))}s",
-        }
-        server = performance.prometheus.server if performance.prometheus else ""
-        return tuple(
-            [
-                await self._prometheus.number(signal.name, signal.query, server=server, values=values, at=now)
-                for signal in performance.signals
-                if signal.query
-            ]
-        )
+        seconds, signals = max(1, int(now - since)), [signal for signal in performance.signals if signal.query]
+        return tuple([await queried(self._prometheus, resource, signal, seconds=seconds, at=now) for signal in signals])
 
 
 def _added_up(

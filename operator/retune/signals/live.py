@@ -19,6 +19,7 @@ from retune.signals.bounded import UnreadableError, Web
 from retune.signals.live_numbers import no_number, number
 from retune.signals.pods import MAX_PODS, Ledger, scrape
 from retune.signals.prometheus import Prometheus
+from retune.signals.queried import queried
 
 TIMEOUT_SECONDS = 3.0
 """Longest that a pod may take to answer."""
@@ -145,7 +146,7 @@ class LiveReader:
     ) -> Live:
         seen = ledger.window(index)
         numbers = [
-            await self._asked(resource, performance, signal, query=signal.query, end=end)
+            await queried(self._prometheus, resource, signal, seconds=_length(resource), at=end)
             if signal.query
             else number(signal, seen, ledger.metrics)
             if seen
@@ -158,18 +159,6 @@ class LiveReader:
             requests=seen.grown.requests if seen else None,
             saturation=seen.saturation if seen else None,
         )
-
-    async def _asked(
-        self, resource: ModelOptimization, performance: Performance, signal: LiveSignal, *, query: str, end: float
-    ) -> LiveNumber:
-        values = {
-            "namespace": resource.metadata.namespace,
-            "target": resource.spec.target.ref.name,
-            "model": resource.metadata.name,
-            "window": f"{_length(resource)}s",
-        }
-        server = performance.prometheus.server if performance.prometheus else ""
-        return await self._prometheus.number(signal.name, query, server=server, values=values, at=end)
 
 
 def _performance(resource: ModelOptimization) -> Performance | None:

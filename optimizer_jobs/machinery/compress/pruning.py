@@ -116,13 +116,16 @@ class _Units:
 
     def remove(self, ratio: float, *, done: float, until: float) -> None:
         from optimizer_jobs.nets.surgery.gradients import with_gradients
-        from optimizer_jobs.nets.surgery.groups import runs
+        from optimizer_jobs.nets.surgery.groups import EndlessError, runs
 
-        with with_gradients(self._module, self._context) if self._by_gradients else nullcontext():
-            for group, units in self._groups:
-                keep = max(1, round(units * (1 - ratio * until)))
-                if group.units > keep:
-                    group.shrink(keep)
+        try:
+            with with_gradients(self._module, self._context) if self._by_gradients else nullcontext():
+                for group, units in self._groups:
+                    keep = max(1, round(units * (1 - ratio * until)))
+                    if group.units > keep:
+                        group.shrink(keep)
+        except EndlessError as error:
+            raise _CutError(str(error)) from error
         if not runs(self._module, self._examples, self._shapes):
             raise _CutError(f"the network no longer fits together without {100 * ratio * until:.3g} % of its units")
 

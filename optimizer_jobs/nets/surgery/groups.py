@@ -32,6 +32,10 @@ after which more looks are too many. Where units meet in dot products it never e
 """
 
 
+class EndlessError(RuntimeError):
+    """What goes with the units of a layer cannot be found in bounded time; the message says so."""
+
+
 class Group(Protocol):
     """Units of one place in a network. It stays valid when units of other places are removed."""
 
@@ -129,13 +133,13 @@ def _removal(
 
 
 def _bound(graph: torch_pruning.DependencyGraph) -> None:
-    """Let a graph raise RuntimeError instead of looking for a group for ever."""
+    """Let a graph raise EndlessError instead of looking for a group for ever."""
     dependencies = [dependency for node in graph.module2node.values() for dependency in node.dependencies]
     looks, began = itertools.count(1), time.monotonic()
 
     def look(triggered: Callable[[object], bool], remover: object) -> bool:
         if next(looks) > _USUAL_LOOKS * len(dependencies) and time.monotonic() - began > _PATIENCE:
-            raise RuntimeError("units of this layer meet those of other layers again and again")
+            raise EndlessError("units of a layer meet those of other layers again and again")
         return triggered(remover)
 
     for dependency in dependencies:

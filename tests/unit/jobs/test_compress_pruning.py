@@ -23,7 +23,7 @@ from optimizer_jobs.nets.conversion.exporter import export  # noqa: E402
 from optimizer_jobs.nets.conversion.importer import import_module  # noqa: E402
 from optimizer_jobs.nets.learning.loop import train  # noqa: E402
 from optimizer_jobs.nets.learning.settings import Settings  # noqa: E402
-from optimizer_jobs.nets.surgery.groups import groups  # noqa: E402
+from optimizer_jobs.nets.surgery.groups import EndlessError, groups  # noqa: E402
 from optimizer_jobs.signature import Signature, TensorSpec  # noqa: E402
 from optimizer_jobs.technique import Applied, Context, Params, Skipped  # noqa: E402
 from optimizer_jobs.techniques import factorization, pruning  # noqa: E402
@@ -137,6 +137,20 @@ def test_units_that_meet_in_dot_products_stay_and_those_before_and_after_go(tmp_
     for group in free:
         group.shrink(group.units // 2)
     assert module(graphs.pixels(4)).shape == (4, 10)
+
+
+def test_a_network_whose_units_are_lost_sight_of_is_skipped_in_words(
+    trained: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where what goes with them cannot be found in bounded time, the technique says so and breaks nothing."""
+
+    def endless(*_: object) -> None:
+        raise EndlessError("units of a layer meet those of other layers again and again")
+
+    monkeypatch.setattr("optimizer_jobs.nets.surgery.groups._Units.shrink", endless)
+    outcome = pruning.apply(trained["convolutions"], HALF, _context(tmp_path))
+    assert isinstance(outcome, Skipped)
+    assert "again and again" in outcome.reason
 
 
 def test_transformer_loses_heads_and_inner_neurons(trained: Mapping[str, Path], tmp_path: Path) -> None:

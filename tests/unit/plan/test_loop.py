@@ -517,6 +517,28 @@ def test_a_search_that_runs_out_loses_no_candidate(reason: str, done: int, activ
     assert "raise it." in str(told)
 
 
+@pytest.mark.parametrize("verdict", [Verdict.NO_GAIN, Verdict.GATE_FAILED])
+def test_a_run_without_gain_says_that_its_search_was_cut_short(verdict: Verdict) -> None:
+    """The judge sees the trials alone: what it does not find must not read as if nothing was to be found."""
+    world = World()
+    world.reconcile()
+    (baseline,) = world.active_jobs()
+    world.finish(baseline)
+    world.reconcile()
+    world.trials = Trials(total=20, done=5)
+    world.reconcile()
+    trouble = Trouble("OutOfMemory", "pod x needed more memory than its limit.", world.now)
+    world.jobs["digits-r1-search"] = replace(world.jobs["digits-r1-search"], phase=JobPhase.FAILED, trouble=trouble)
+    world.reconcile()
+    world.finish("digits-r1-judge", world.answer("digits-r1-judge", verdict))
+    world.reconcile()
+    last = world.resource.status.last_run
+    assert last is not None
+    assert last.message.endswith(
+        "The search was cut short: Job digits-r1-search: pod x needed more memory than its limit."
+    )
+
+
 def test_history_keeps_as_many_runs_as_told() -> None:
     """Finished runs beyond the limits are deleted, oldest first; the champion's run stays."""
     world = World(spec=spec(history={"successfulRuns": 1, "failedRuns": 1}))

@@ -170,14 +170,20 @@ def test_windows_that_miss_the_bundle_do_not_begin_the_search_for_it_anew() -> N
     assert [name for name in world.jobs if "-b" in name][1:] == [name for name in world.active_jobs() if "-b" in name]
 
 
-def test_a_champion_of_a_mode_that_changes_nothing_is_told_and_left() -> None:
-    """Without Automatic the value stays, Ready is False, and the message says both ways out."""
+def lost_for_a_person() -> World:
+    """A world whose champion's bundle is known to be lost, in a mode that puts nothing in its place."""
     world = promoted()
-    served = world.value
     world.lose()
     world.change(mode="RecommendOnly")
     miss(world)
     work(world)
+    return world
+
+
+def test_a_champion_of_a_mode_that_changes_nothing_is_told_and_left() -> None:
+    """Without Automatic the value stays, Ready is False, and the message says both ways out."""
+    world = lost_for_a_person()
+    served = world.value
     ready = condition_of(world.resource.status, ConditionType.READY)
     assert ready is not None
     assert (ready.status, ready.reason) == (ConditionStatus.FALSE, "BundleLost")
@@ -191,12 +197,8 @@ def test_a_champion_of_a_mode_that_changes_nothing_is_told_and_left() -> None:
 
 def test_a_bundle_that_was_restored_is_seen_again() -> None:
     """A person puts the folder back where the mode kept the champion: the next run finds it, and Ready is True."""
-    world = promoted()
+    world = lost_for_a_person()
     served = world.value
-    world.lose()
-    world.change(mode="RecommendOnly")
-    miss(world)
-    work(world)
     world.lost.clear()
     world.change(manualNonce="restored")
     work(world, passes=2)

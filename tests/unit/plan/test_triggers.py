@@ -29,6 +29,19 @@ def suffering(world: World, windows: int = 2) -> World:
     return world
 
 
+def deliver_another(world: World, quality: Verdict | None = None) -> None:
+    """Let the next window's check find another delivered file, and the baseline measure it."""
+    name = next_window(world)
+    world.finish(name, check(world.requests[name], artifact="sha256:another", quality=quality))
+    world.reconcile()
+    (baseline,) = world.active_jobs()
+    measured = world.answer(baseline)
+    assert isinstance(measured, BaselineResult)
+    bundle = stored(world.requests[baseline].store, "second")
+    world.finish(baseline, measured.model_copy(update={"bundle": bundle, "model_digest": "sha256:another"}))
+    world.reconcile()
+
+
 def running(world: World) -> str | None:
     """The trigger of the run under way."""
     run = world.resource.status.run
@@ -329,15 +342,7 @@ def test_another_reason_does_not_wait_behind_one_that_does() -> None:
     model = {"uri": "pvc://store/digits/model.onnx", "updatePolicy": "Follow"}
     world = suffering(watched(model=model, triggers=QUICK, refresh={"minRows": 20000}))
     assert running(world) is None
-    name = next_window(world)
-    world.finish(name, check(world.requests[name], artifact="sha256:another", quality=Verdict.BREACH))
-    world.reconcile()
-    (baseline,) = world.active_jobs()
-    measured = world.answer(baseline)
-    assert isinstance(measured, BaselineResult)
-    bundle = stored(world.requests[baseline].store, "second")
-    world.finish(baseline, measured.model_copy(update={"bundle": bundle, "model_digest": "sha256:another"}))
-    world.reconcile()
+    deliver_another(world, quality=Verdict.BREACH)
     assert running(world) == "ArtifactChange"
 
 
@@ -452,15 +457,7 @@ def test_another_delivered_file_is_measured_and_optimized() -> None:
     model = {"uri": "pvc://store/digits/model.onnx", "updatePolicy": "Follow"}
     world = watched(model=model, triggers=QUICK, monitoring={"window": "1h", "delay": "1m"})
     judged(world)
-    name = next_window(world)
-    world.finish(name, check(world.requests[name], artifact="sha256:another"))
-    world.reconcile()
-    (baseline,) = world.active_jobs()
-    honest = world.answer(baseline)
-    assert isinstance(honest, BaselineResult)
-    bundle = stored(world.requests[baseline].store, "second")
-    world.finish(baseline, honest.model_copy(update={"bundle": bundle, "model_digest": "sha256:another"}))
-    world.reconcile()
+    deliver_another(world)
     assert world.resource.status.original is not None
     assert world.resource.status.original.version == 2
     assert running(world) == "ArtifactChange"

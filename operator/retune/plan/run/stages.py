@@ -228,13 +228,21 @@ def _pass_gate(draft: Draft, run: ActiveRun, result: JudgeResult) -> None:
     if result.champion_digest == champion.digest:
         note_seen(draft)
     if not isinstance(answer, Accepted):
-        draft.condition(ConditionType.CANDIDATE_ACCEPTED, ConditionStatus.FALSE, answer.reason, answer.message)
-        conclude(draft, answer.outcome, answer.reason, answer.message, report=result.report)
+        message = f"{answer.message}{_cut_short(draft, run)}"
+        draft.condition(ConditionType.CANDIDATE_ACCEPTED, ConditionStatus.FALSE, answer.reason, message)
+        conclude(draft, answer.outcome, answer.reason, message, report=result.report)
         return
     _accept(draft, run, answer, result)
     draft.update(run=run.model_copy(update={"stage": ROLLOUT}))
     draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, "CandidateFound", answer.message)
     recommend(draft)
+
+
+def _cut_short(draft: Draft, run: ActiveRun) -> str:
+    """Return a sentence on a search whose Job failed midway, which the judge cannot know; empty where none did."""
+    job = draft.observed.jobs.get(names.search_job(run.name))
+    failed = job is not None and draft.failure_of(job) is not None
+    return f" The search was cut short: {run.trials.ended}" if failed and run.trials.ended else ""
 
 
 def _accept(draft: Draft, run: ActiveRun, answer: Accepted, result: JudgeResult) -> None:
