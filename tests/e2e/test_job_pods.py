@@ -14,15 +14,18 @@ from typing import Any
 
 import pytest
 
+from retune.cluster import parse
 from retune.contract.requests import JobRequest
 from retune.job_template import PodTemplate
 from retune.plan.actions import CreateJob
 from retune.workloads import job_manifest
+from retune.workloads.jobs import EXPIRED_SECONDS
 from tests import samples
 from tools.localcluster.api import Api
 from tools.localcluster.settings import PAUSE_IMAGE, load
 
 Json = dict[str, Any]
+_MERGE_PATCH = "application/merge-patch+json"
 _PATIENCE_SECONDS = 120.0
 _CLAIMS = ("artifacts", "data", "models", "narrow")
 REQUESTS: dict[str, JobRequest] = {
@@ -231,11 +234,19 @@ def test_memory_that_is_short_stays_short(api: Api, namespace: str) -> None:
 
 
 def test_time_that_is_over_ends_the_job(api: Api, namespace: str) -> None:
-    """A Job that runs longer than runTimeout fails with a reason of its own."""
-    began = time.monotonic()
-    ended = run(api, namespace, "judge", "trap 'exit 0' TERM; while :; do sleep 1; done", runTimeout="3s")
+    """A Job that is told to end while it runs fails with a reason of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(run, api, namespace, "judge", "trap 'exit 0' TERM; while :; do sleep 1; done")
+        expire(api, namespace, running_pod(api, namespace))
+        ended = job.result()
     assert ended.conditions["Failed"]["reason"] == "DeadlineExceeded"
-    assert time.monotonic() - began < _PATIENCE_SECONDS
+
+
+def expire(api: Api, namespace: str, pod: str) -> None:
+    """Give the Job of a pod the deadline of a Job that was told to end."""
+    labels = api.get(f"/api/v1/namespaces/{namespace}/pods/{pod}")["metadata"]["labels"]
+    path = f"/apis/batch/v1/namespaces/{namespace}/jobs/{labels['batch.kubernetes.io/job-name']}"
+    api.request("PATCH", path, {"spec": {"activeDeadlineSeconds": EXPIRED_SECONDS}}, kind=_MERGE_PATCH)
 
 
 def test_a_pod_that_is_drained_from_its_node_is_replaced_without_a_retry(api: Api, namespace: str) -> None:
@@ -251,6 +262,33 @@ def test_a_pod_that_is_drained_from_its_node_is_replaced_without_a_retry(api: Ap
         evict(api, namespace, running_pod(api, namespace))
         ended = job.result()
     assert "Complete" in ended.conditions, ended
+
+
+def test_a_pod_that_no_node_takes_runs_once_one_does(api: Api, namespace: str) -> None:
+    """Fault 16: the Job waits for as long as nodes lack what it asks for, says so, and does not fail."""
+    mark = f"retune.dev/test-{uuid.uuid4().hex[:8]}"
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(run, api, namespace, "judge", "exit 0", nodeSelector={mark: "yes"})
+        assert "node" in unschedulable(api, namespace)
+        node = api.get("/api/v1/nodes")["items"][0]["metadata"]["name"]
+        marked = f"/api/v1/nodes/{node}"
+        api.request("PATCH", marked, {"metadata": {"labels": {mark: "yes"}}}, kind=_MERGE_PATCH)
+        try:
+            assert "Complete" in job.result().conditions
+        finally:
+            api.request("PATCH", marked, {"metadata": {"labels": {mark: None}}}, kind=_MERGE_PATCH)
+
+
+def unschedulable(api: Api, namespace: str) -> str:
+    """What the first pod that finds no node says of it."""
+    path = f"/api/v1/namespaces/{namespace}/pods?fieldSelector=status.phase%3DPending"
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        facts = [parse.pod(pod) for pod in api.get(path)["items"]]
+        if said := next((pod.unschedulable[0] for pod in facts if pod.unschedulable), None):
+            return said
+        assert time.monotonic() < deadline, "no pod waits for a node"
+        time.sleep(0.3)
 
 
 def running_pod(api: Api, namespace: str) -> str:

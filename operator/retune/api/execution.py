@@ -144,8 +144,9 @@ class Execution(ApiModel):
     queue_name: DnsLabel | None = None
     """Kueue queue. The Jobs carry its label and wait for admission."""
     run_timeout: Duration = "2h"
-    """Longest time that one Job may run; time spent suspended does not count. A Job that asks golden requests may take
-    rollout.progressDeadline instead, and 5 minutes at least."""
+    """Longest time that one Job may run, from the start of its first pod: waiting for a queue, a node or an image does
+    not count, but ends after a day. A Job that asks golden requests may take rollout.progressDeadline instead, waiting
+    included, and 5 minutes at least."""
     backoff_limit: int = Field(default=2, ge=0, le=10)
     """Failed pods that a Job replaces. Bad input and too little memory are never tried again."""
     ttl_after_finished: Duration = "24h"

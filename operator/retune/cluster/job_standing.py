@@ -12,6 +12,8 @@ from retune.contract.results import JobResult, parse_result
 from retune.kubelet import IMAGE_PULL_FAILED
 from retune.plan.observed import OBJECT_MISSING, Job, JobPhase, Trouble
 
+_ASKING = "verify"
+"""Command of Jobs whose own deadline is all that bounds them."""
 _NOT_CREATED = "FailedCreate"
 _SUB_PATH = "subPath"
 """Word of the kubelet's message about a folder of a claim, such as the resource's own one in the store."""
@@ -47,10 +49,18 @@ def observed_job(facts: JobFacts, pods: Iterable[PodFacts], *, obstacle: Trouble
         uid=facts.uid,
         phase=_phase(facts, ordered),
         held=facts.held and facts.suspended,
+        running_since=_running_since(facts, ordered),
+        expired=facts.expired,
         result=result,
         garbled=garbled,
         trouble=_failure(facts, ordered) if facts.failure else obstacle or _hindrance(facts, ordered),
     )
+
+
+def _running_since(facts: JobFacts, pods: list[PodFacts]) -> datetime | None:
+    if facts.command == _ASKING:
+        return None
+    return min((pod.running_since for pod in pods if pod.running_since), default=None)
 
 
 def _phase(facts: JobFacts, pods: list[PodFacts]) -> JobPhase:
@@ -89,7 +99,7 @@ def _failure(facts: JobFacts, pods: list[PodFacts]) -> Trouble | None:
     """Return why a Job failed, by its own condition and by how its pods ended."""
     reason, message, since = facts.failure or ("", "", EPOCH)
     if reason == "DeadlineExceeded":
-        return Trouble("DeadlineExceeded", message or "it ran longer than spec.execution.runTimeout allows.", since)
+        return Trouble("DeadlineExceeded", _overtime(facts, pods), since)
     last = speaking_pod(facts, pods)
     ended = last.ended if last else None
     if last and ended and ended.reason == "OOMKilled":
@@ -101,6 +111,14 @@ def _failure(facts: JobFacts, pods: list[PodFacts]) -> Trouble | None:
         words = f"pod {last.name} ended with exit code {ended.code} ({ended.reason or 'Error'})"
         return Trouble("ContainerFailed", words, since)
     return Trouble(reason or "ContainerFailed", message or "it failed without saying why", since)
+
+
+def _overtime(facts: JobFacts, pods: list[PodFacts]) -> str:
+    if facts.command == _ASKING:
+        return "it did not end within spec.rollout.progressDeadline."
+    if facts.expired or any(pod.running_since for pod in pods):
+        return "it ran longer than spec.execution.runTimeout allows."
+    return "its pods waited for a day before they could run: see why in the events of its namespace."
 
 
 def _hindrance(facts: JobFacts, pods: list[PodFacts]) -> Trouble | None:

@@ -14,6 +14,7 @@ from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.contract.paths import JOB_CONTAINER
 from retune.kubelet import CANNOT_START
 from retune.targets.deployment import template_digest
+from retune.workloads.jobs import EXPIRED_SECONDS
 from retune.workloads.labels import COMMAND, HELD, RESOURCE
 
 _MESSAGE_LIMIT = 400
@@ -75,6 +76,8 @@ class JobFacts:
     command: str | None
     suspended: bool
     held: bool
+    expired: bool
+    """Whether it was told to end."""
     active: int
     started: datetime | None
     """When its controller took it up; None before that, and after a suspension."""
@@ -99,6 +102,7 @@ def job(raw: Json) -> JobFacts:
         command=(meta.get("labels") or {}).get(COMMAND),
         suspended=bool(spec.get("suspend")),
         held=(meta.get("annotations") or {}).get(HELD) == "true",
+        expired=spec.get("activeDeadlineSeconds") == EXPIRED_SECONDS,
         active=status.get("active") or 0,
         started=time_of(status["startTime"]) if status.get("startTime") else None,
         complete=bool(_condition(status, "Complete")),
@@ -137,6 +141,8 @@ class PodFacts:
     phase: str
     address: str | None
     started: datetime
+    running_since: datetime | None
+    """When its own container began to run, even if that has ended since."""
     evicted: str | None
     """Why the pod was taken from its node, if it was."""
     unschedulable: tuple[str, datetime] | None
@@ -153,7 +159,8 @@ def pod(raw: Json) -> PodFacts:
     """Return the facts of a pod."""
     meta, status = raw["metadata"], raw.get("status") or {}
     states = {entry.get("name"): entry.get("state") or {} for entry in status.get("containerStatuses") or ()}
-    ended = states.get(JOB_CONTAINER, {}).get("terminated")
+    own = states.get(JOB_CONTAINER, {})
+    ended, began = own.get("terminated"), (own.get("running") or own.get("terminated") or {}).get("startedAt")
     unscheduled = _condition(status, "PodScheduled", "False")
     return PodFacts(
         name=meta["name"],
@@ -162,6 +169,7 @@ def pod(raw: Json) -> PodFacts:
         phase=status.get("phase") or "Pending",
         address=status.get("podIP"),
         started=time_of(status.get("startTime") or meta.get("creationTimestamp")),
+        running_since=time_of(began) if began else None,
         evicted=_evicted(status),
         unschedulable=_since(unscheduled) if unscheduled else None,
         waiting=_waiting(status),

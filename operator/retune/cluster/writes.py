@@ -26,6 +26,7 @@ from retune.plan.actions import (
     DeleteJob,
     DeleteRun,
     EmitEvent,
+    ExpireJob,
     HoldJob,
     InjectModel,
     RecordRun,
@@ -35,7 +36,7 @@ from retune.plan.guards.deletion import FINALIZER
 from retune.plan.observed import Target
 from retune.targets import kind_of
 from retune.workloads import job_manifest, lease_manifest, lease_name, run_manifest, too_long
-from retune.workloads.jobs import JobSettings
+from retune.workloads.jobs import EXPIRED_SECONDS, JobSettings
 from retune.workloads.labels import HELD
 
 COMPONENT = "retune"
@@ -168,6 +169,13 @@ class Writer:
         note = {HELD: "true"} if action.held else {HELD: None}
         body = {"metadata": {"uid": job.uid, "annotations": note}, "spec": {"suspend": action.held}}
         await self._patch_child(JOBS, resource, action.name, body)
+
+    async def expire_job(self, resource: ModelOptimization, action: ExpireJob) -> None:
+        """Let the deadline of a Job of ours be over; one that is gone needs no end."""
+        job = self._cache.jobs_of(resource).get(action.name)
+        if job is not None:
+            body = {"metadata": {"uid": job.uid}, "spec": {"activeDeadlineSeconds": EXPIRED_SECONDS}}
+            await self._patch_child(JOBS, resource, action.name, body)
 
     async def record_run(self, resource: ModelOptimization, action: RecordRun) -> None:
         """Write what changed of the status of a run of ours; a run that was deleted stays so."""

@@ -38,6 +38,13 @@ class HoldJob:
 
 
 @dataclass(frozen=True)
+class ExpireJob:
+    """End a Job whose time is over, in the way its own deadline ends it."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class DeleteJob:
     """Remove a Job and its pods."""
 
@@ -97,6 +104,7 @@ Action = (
     AcquireLease
     | CreateJob
     | HoldJob
+    | ExpireJob
     | DeleteJob
     | CreateRun
     | RecordRun

@@ -11,7 +11,7 @@ from retune.plan import baseline, rollout, run, watch
 from retune.plan.actions import Plan
 from retune.plan.closing import history, summary
 from retune.plan.draft import Draft, Hold
-from retune.plan.guards import artifacts, deletion, ownership, suspension
+from retune.plan.guards import artifacts, deletion, overtime, ownership, suspension
 from retune.plan.observed import Observed
 
 Step = Callable[[Draft], Hold | None]
@@ -19,6 +19,7 @@ Step = Callable[[Draft], Hold | None]
 STEPS: tuple[Step, ...] = (
     deletion.undo,
     suspension.freeze,
+    overtime.end_overtime,
     ownership.resolve_target,
     ownership.hold_lease,
     watch.judge_windows,

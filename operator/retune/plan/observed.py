@@ -131,6 +131,10 @@ class Job:
     phase: JobPhase
     held: bool = False
     """Suspended by us, not by a queue."""
+    running_since: datetime | None = None
+    """When the first of its pods began to run; None before, and where its own deadline is all that bounds it."""
+    expired: bool = False
+    """Whether it was told to end, because its time is over."""
     result: JobResult | None = None
     """The parsed termination message: of a failed pod when the Job failed, else of the last one that finished."""
     garbled: str | None = None

@@ -58,6 +58,10 @@ _MESH_LABELS = {name: _NO_SIDECARS[name] for name in ("sidecar.istio.io/inject",
 """The same as labels, which newer releases of these meshes read."""
 _KILLED = 137
 """Exit code of a process that was killed, as it is when its container has too little memory."""
+EXPIRED_SECONDS = 1
+"""Deadline of a Job that was told to end; no other Job has one so short."""
+_WAITING_SECONDS = 24 * 3600.0
+"""How long the pods of a Job may wait before they run, all of them together."""
 _LEAST_ASKING_SECONDS = 300.0
 """Time that golden requests have at least."""
 _LEAST_KEPT_SECONDS = 600
@@ -163,10 +167,13 @@ def _kept_seconds(action: CreateJob, execution: Execution) -> int:
 
 
 def _deadline(action: CreateJob, resource: ModelOptimization) -> int:
-    """Return the seconds that a Job may take; golden requests have less time, because an unproven version serves."""
+    """Return the seconds that a Job may wait and run; how long it runs is bounded by the plan.
+
+    Golden requests have less time for both, because an unproven version serves.
+    """
     if isinstance(action.request, VerifyRequest):
         return math.ceil(max(_LEAST_ASKING_SECONDS, seconds(resource.spec.rollout.progress_deadline)))
-    return math.ceil(seconds(resource.spec.execution.run_timeout))
+    return math.ceil(_WAITING_SECONDS + seconds(resource.spec.execution.run_timeout))
 
 
 def _completions(action: CreateJob) -> Json:

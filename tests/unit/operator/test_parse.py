@@ -11,6 +11,7 @@ from retune.cluster import job_standing, parse
 from retune.contract.results import Failure, Reason, VerifyResult, encode_result
 from retune.plan.observed import Job, JobPhase
 from retune.targets import kind_of
+from retune.workloads.jobs import EXPIRED_SECONDS
 from tests import samples
 from tests.answers import answer
 
@@ -23,10 +24,10 @@ BAD_MODEL = Failure(
 )
 
 
-def a_job(*conditions: Json, **more: Any) -> Json:
+def a_job(*conditions: Json, command: str = "verify", **more: Any) -> Json:
     """A Job as the API server returns it."""
     owner = {"kind": "ModelOptimization", "name": "digits", "uid": samples.RESOURCE_UID, "controller": True}
-    labels = {"retune.dev/resource": "digits", "retune.dev/command": "verify"}
+    labels = {"retune.dev/resource": "digits", "retune.dev/command": command}
     meta: Json = {"name": "digits-r1-verify1", "namespace": "ml", "uid": "job-1", "resourceVersion": "7"}
     meta |= {"labels": labels, "ownerReferences": [owner], "annotations": more.pop("annotations", {})}
     return {"metadata": meta, "spec": more.pop("spec", {}), "status": {"conditions": list(conditions), **more}}
@@ -54,6 +55,10 @@ def ended(code: int = 0, message: str | bytes = "", *, at: str = NOON, reason: s
     return {"terminated": {"exitCode": code, "reason": reason, "message": text, "finishedAt": at}}
 
 
+TIME_OVER = condition("Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
+EXPIRED = {"activeDeadlineSeconds": EXPIRED_SECONDS}
+
+
 def observed(job: Json, *pods: Json) -> Job:
     """What the plan sees of them."""
     return job_standing.observed_job(parse.job(job), [parse.pod(pod) for pod in pods])
@@ -75,6 +80,16 @@ def observed(job: Json, *pods: Json) -> Job:
 def test_phase_follows_the_jobs_conditions(job: Json, pods: list[Json], phase: JobPhase) -> None:
     """A Job that is only about to fail still runs."""
     assert observed(job, *pods).phase is phase
+
+
+@pytest.mark.parametrize("command,since", [("search", NOON), ("verify", None)])
+def test_running_begins_with_the_first_pod_that_ran(command: str, since: str | None) -> None:
+    """Fault 16: what waits for a node does not run yet; golden requests have a deadline that counts both."""
+    waiting = a_pod("waiting", phase="Pending")
+    pods = [a_pod(name, state={"running": {"startedAt": at}}) for name, at in (("second", LATER), ("first", NOON))]
+    assert observed(a_job(active=1, command=command), waiting).running_since is None
+    running = observed(a_job(active=3, command=command), waiting, *pods)
+    assert running.running_since == (datetime.fromisoformat(since) if since else None)
 
 
 def test_the_last_finished_pod_speaks_for_a_job_that_succeeded() -> None:
@@ -147,7 +162,9 @@ NO_FOLDER = 'failed to create subPath directory for volumeMount "claim-0" of con
 @pytest.mark.parametrize(
     "job,pod,reason,says",
     [
-        (a_job(condition("Failed", "DeadlineExceeded", "Job was active longer")), None, "DeadlineExceeded", "longer"),
+        (a_job(TIME_OVER), None, "DeadlineExceeded", "within spec.rollout.progressDeadline"),
+        (a_job(TIME_OVER, command="search", spec=EXPIRED), None, "DeadlineExceeded", "longer than spec.execution"),
+        (a_job(TIME_OVER, command="search"), None, "DeadlineExceeded", "waited for a day before they could run"),
         (
             a_job(condition("Failed", "PodFailurePolicy")),
             a_pod(state=ended(137, reason="OOMKilled")),

@@ -15,7 +15,7 @@ from retune.cluster.errors import Conflict, Transient
 from retune.cluster.reads import Reader, must_be_read
 from retune.cluster.writes import Writer
 from retune.metrics import Metrics
-from retune.plan.actions import CreateJob, CreateRun, DeleteJob, DeleteRun, HoldJob, InjectModel, RecordRun
+from retune.plan.actions import CreateJob, CreateRun, DeleteJob, DeleteRun, ExpireJob, HoldJob, InjectModel, RecordRun
 from retune.plan.observed import Job, Observed, Refusal, Target
 from retune.reconcile import Reconciler
 from tests.unit.plan.server import CrashError
@@ -89,6 +89,12 @@ class LateWriter(MemoryWriter):
         """Change a Job that is remembered and is still that Job."""
         if self._is_the_same(JOBS, action.name, "uid"):
             await super().hold_job(resource, action)
+            self._late.tell(JOBS, action.name)
+
+    async def expire_job(self, resource: ModelOptimization, action: ExpireJob) -> None:
+        """End a Job that is remembered and is still that Job."""
+        if self._is_the_same(JOBS, action.name, "uid"):
+            await super().expire_job(resource, action)
             self._late.tell(JOBS, action.name)
 
     async def delete_job(self, resource: ModelOptimization, action: DeleteJob) -> None:

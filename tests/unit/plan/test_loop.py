@@ -331,6 +331,24 @@ def test_suspend_holds_running_jobs() -> None:
     assert (world.jobs[name].phase, world.active_jobs()) == (JobPhase.WAITING, [name])
 
 
+def test_time_that_a_job_waits_for_a_node_does_not_count() -> None:
+    """Fault 16: it may wait for longer than it may run, and is ended once it has run for as long, not before."""
+    world = World()
+    world.reconcile()
+    (name,) = world.active_jobs()
+    allowed = seconds(world.resource.spec.execution.run_timeout)
+    world.wait(3 * allowed)
+    assert world.reconcile() == 0
+    world.jobs[name] = replace(world.jobs[name], phase=JobPhase.RUNNING, running_since=world.now)
+    world.wait(allowed - 1)
+    world.reconcile()
+    assert (world.jobs[name].expired, world.look_again) == (False, 1)
+    world.wait(1)
+    world.reconcile()
+    assert world.jobs[name].expired
+    assert world.reconcile() == 0
+
+
 def test_deleting_in_the_middle_of_a_rollout_puts_the_champion_back_first() -> None:
     """Deleting never leaves an unproven version serving."""
     world = World()

@@ -16,6 +16,7 @@ from retune.plan.actions import (
     DeleteJob,
     DeleteRun,
     EmitEvent,
+    ExpireJob,
     HoldJob,
     InjectModel,
     RecordRun,
@@ -102,6 +103,14 @@ class MemoryWriter:
         if changed != job:
             self._server.commit("jobs", action.name)
             self._server.jobs[action.name] = changed
+
+    async def expire_job(self, resource: ModelOptimization, action: ExpireJob) -> None:
+        """End a Job of ours that is there; its controller does so at once."""
+        self._server.arrive()
+        job = self._server.jobs.get(action.name)
+        if job is not None and not job.expired:
+            self._server.commit("jobs", action.name)
+            self._server.jobs[action.name] = replace(job, expired=True)
 
     async def delete_job(self, resource: ModelOptimization, action: DeleteJob) -> None:
         """Remove a Job of ours that is there."""
