@@ -1,7 +1,9 @@
 """Progress of a search, from real HTTP answers of workers that may be anything."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from threading import Event
 
 import pytest
 from aiohttp import web
@@ -101,6 +103,30 @@ async def test_workers_are_asked_in_their_turn() -> None:
     async with a_worker(in_good_order) as port, a_scraper(port) as scraper:
         answers = [await scraper.trials("ml/a", ["127.0.0.1", "127.0.0.2"]) for _ in range(4)]
     assert [answer is not None for answer in answers] == [True, False, True, False]
+
+
+async def test_of_many_workers_one_is_read_while_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 34: however much 64 workers say and however long it takes to read, others are served meanwhile."""
+    requests, reading, served = 0, Event(), Event()
+
+    async def counted(_: web.Request) -> web.Response:
+        nonlocal requests
+        requests += 1
+        return web.Response(text=EXPOSITION)
+
+    def reads_once_others_are_served(text: str) -> Progress:
+        reading.set()
+        assert served.wait(timeout=10), "nothing else runs while an answer is read"
+        return parse(text)
+
+    monkeypatch.setattr("retune.signals.scrape.parse", reads_once_others_are_served)
+    async with a_worker(counted) as port, a_scraper(port) as scraper:
+        asking = asyncio.create_task(scraper.trials("ml/a", ["127.0.0.1"] * 64))
+        while not reading.is_set():
+            await asyncio.sleep(0)
+        served.set()
+        assert await asking is not None
+    assert requests == 1
 
 
 @given(st.lists(st.tuples(st.sampled_from(["accuracy", "size_bytes"]), st.floats())))
