@@ -1,9 +1,9 @@
 """Progress of a search, from real HTTP answers of workers that may be anything."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from threading import Event
 
 import pytest
 from aiohttp import web
@@ -107,7 +107,8 @@ async def test_workers_are_asked_in_their_turn() -> None:
 
 async def test_of_many_workers_one_is_read_while_the_loop_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fault 34: however much 64 workers say and however long it takes to read, others are served meanwhile."""
-    requests, reading, served = 0, Event(), Event()
+    requests, loop = 0, asyncio.get_running_loop()
+    reading, served = asyncio.Event(), threading.Event()
 
     async def counted(_: web.Request) -> web.Response:
         nonlocal requests
@@ -115,15 +116,14 @@ async def test_of_many_workers_one_is_read_while_the_loop_goes_on(monkeypatch: p
         return web.Response(text=EXPOSITION)
 
     def reads_once_others_are_served(text: str) -> Progress:
-        reading.set()
+        loop.call_soon_threadsafe(reading.set)
         assert served.wait(timeout=10), "nothing else runs while an answer is read"
         return parse(text)
 
     monkeypatch.setattr("retune.signals.scrape.parse", reads_once_others_are_served)
     async with a_worker(counted) as port, a_scraper(port) as scraper:
         asking = asyncio.create_task(scraper.trials("ml/a", ["127.0.0.1"] * 64))
-        while not reading.is_set():
-            await asyncio.sleep(0)
+        await reading.wait()
         served.set()
         assert await asking is not None
     assert requests == 1
@@ -179,7 +179,6 @@ async def test_an_answer_without_end_is_cut_off() -> None:
 
 async def test_a_silent_worker_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others' progress is shown, and the pass goes on."""
-    import asyncio
 
     monkeypatch.setattr("retune.signals.scrape.TIMEOUT_SECONDS", 0.2)
     over = asyncio.Event()
