@@ -179,7 +179,6 @@ async def test_an_answer_without_end_is_cut_off() -> None:
 
 async def test_a_silent_worker_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others' progress is shown, and the pass goes on."""
-
     monkeypatch.setattr("retune.signals.scrape.TIMEOUT_SECONDS", 0.2)
     over = asyncio.Event()
 
