@@ -12,6 +12,8 @@ from typing import Literal
 
 from retune.contract.requests import Document
 
+_LINE_AXES = 2
+"""Axes of one row of labels (1, N), as some exporters write them."""
 TEXT = "str"
 """Element type of text; all other types have NumPy's names."""
 
@@ -133,7 +135,7 @@ class Signature(Document):
         if states:
             return self.input_axes[states[0].name]
         free = [axis for axis, size in enumerate(spec.shape) if size < 0]
-        is_turned = bool(spec.shape) and spec.shape[0] > 1 and self._batch_size < 0 and len(free) == 1
+        is_turned = len(free) == 1 and self._batch_size < 0 and (spec.shape[0] > 1 or len(spec.shape) == _LINE_AXES)
         return free[0] if is_turned else 0 if spec.shape else None
 
     def _with_rows_first(self, spec: TensorSpec) -> TensorSpec:

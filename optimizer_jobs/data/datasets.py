@@ -233,7 +233,8 @@ def _values(columns: Columns, tensor: TensorSpec, *, single: bool, aside: Collec
     """
     if columns.tabular and single and len(tensor.shape) == 2:
         features = [name for name in columns.names if name not in aside]
-        return _feature_matrix(columns, features, tensor, missing=missing)
+        if tensor.shape[1] != 1 or tensor.name not in features:
+            return _feature_matrix(columns, features, tensor, missing=missing)
     if not columns.tabular and single and tensor.name not in columns.names:
         return column_of(columns, SINGLE_INPUT, instead=f"or {tensor.name!r} ")
     values = column_of(columns, tensor.name)

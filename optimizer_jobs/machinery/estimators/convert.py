@@ -109,6 +109,7 @@ def _attempt(
     model = _converted(exact, inputs)
     route_missing(model, exact)
     _rename(model, _input_names(model, inputs) | _output_names(model, estimator))
+    _stand_up_labels(model)
     if targets > 1:
         name = model.graph.output[-1].name
         _rename(model, {name: f"{name}_of_targets"})
@@ -303,6 +304,19 @@ def _rename(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
     for node in model.graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
+
+
+def _stand_up_labels(model: onnx.ModelProto) -> None:
+    """Have labels as (N,), where their converter writes them as one line (1, N), as that of discriminants does."""
+    label = model.graph.output[0]
+    sizes = [size.dim_value for size in label.type.tensor_type.shape.dim]
+    if label.name != LABEL or len(sizes) < 2 or sizes[0] != 1:
+        return
+    kind, line, shape = label.type.tensor_type.elem_type, f"{LABEL}_line", f"{LABEL}_shape"
+    _rename(model, {LABEL: line})
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray([-1], dtype=np.int64), shape))
+    model.graph.node.append(onnx.helper.make_node("Reshape", [line, shape], [LABEL]))
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info(LABEL, kind, [None]))
 
 
 def _settle_opsets(model: onnx.ModelProto) -> None:

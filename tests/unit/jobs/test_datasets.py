@@ -18,7 +18,7 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.signature import Signature, TensorSpec
+from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 from retune.api.model import Dataset
 from retune.contract.results import Reason
 from tests.unit.jobs.conftest import Claims
@@ -259,6 +259,16 @@ def write_table(path: Path, rows: list[list[object]]) -> None:
     """Write a CSV file as it is given."""
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
+
+
+def test_a_model_of_one_column_finds_it_among_others_by_its_name(claims: Claims, read: Read) -> None:
+    """A pipeline that drops the other columns is asked with the whole table; without that name, columns are counted."""
+    table = [["price", "brand", "label"], [1, "acme", 0], [2, "zeta", 1]]
+    write_table(claims.root / "digits" / "t.csv", table)
+    rows = read("t.csv", signature(("brand", TEXT, (-1, 1)), classes=2))
+    assert rows.inputs["brand"].tolist() == [["acme"], ["zeta"]]
+    rows = read("t.csv", signature(("price", "float32", (-1, 1)), classes=2))
+    assert rows.inputs["price"].tolist() == [[1.0], [2.0]]
 
 
 def test_faulty_tables_are_refused(claims: Claims, refused: Callable[..., str]) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 import pandas as pd
 from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_wine
+from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.ensemble import GradientBoostingRegressor, VotingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -53,6 +55,17 @@ def test_the_best_of_a_search_over_support_vectors_answers_as_fitted(tmp_path: P
     fitted = search.fit(X, y).best_estimator_
     to_onnx(fitted, matrix_input(4), target=tmp_path / "model.onnx", rows={"x": X})
     assert np.array_equal(answers(tmp_path / "model.onnx", {"x": X})["label"], fitted.predict(X))
+
+
+def test_labels_of_a_discriminant_are_one_a_row(tmp_path: Path) -> None:
+    """Its converter writes the labels of N rows as (1, N); the file has them as (N,), for any number of rows."""
+    X, y = load_wine(return_X_y=True)
+    fitted = QuadraticDiscriminantAnalysis(reg_param=0.1).fit(X, y)
+    rows = {"x": X.astype(np.float32)}
+    to_onnx(fitted, matrix_input(13), target=tmp_path / "model.onnx", rows=rows, X=rows["x"])
+    (label, _) = onnx.load(tmp_path / "model.onnx").graph.output
+    assert len(label.type.tensor_type.shape.dim) == 1
+    assert np.array_equal(answers(tmp_path / "model.onnx", rows)["label"], fitted.predict(X))
 
 
 def test_texts_in_an_onnx_file_of_the_owner_run(tmp_path: Path) -> None:

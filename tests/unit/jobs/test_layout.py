@@ -101,6 +101,13 @@ def test_the_axis_of_rows_follows_from_shapes(
     assert signature.is_rows_first == all(axis == 0 for axis in axes)
 
 
+def test_one_line_of_labels_has_the_rows_side_by_side() -> None:
+    """Some exporters write the labels of N rows as (1, N); rows are turned, whatever the number of one call."""
+    outputs = (tensor("label", 1, -1, dtype="int64"), tensor("probabilities", -1, 3), tensor("boxes", 1, -1, 6))
+    signature = Signature(inputs=(tensor("x", -1, 12),), outputs=outputs)
+    assert signature.output_axes == {"label": 1, "probabilities": 0, "boxes": 0}
+
+
 @pytest.mark.parametrize(
     ("state", "output", "carried"),
     [
