@@ -10,9 +10,9 @@ from pathlib import Path
 
 from optuna.trial import BaseTrial
 
+from optimizer_jobs.exchange import exchange
 from optimizer_jobs.machinery.training import parameters
 from optimizer_jobs.machinery.training.container import Run, train
-from optimizer_jobs.machinery.training.exchange import exchange
 from optimizer_jobs.machinery.training.parameters import Space, trial_params
 from optimizer_jobs.technique import Applied, Context, Params, Skipped, Subject
 from retune.api.base import seconds

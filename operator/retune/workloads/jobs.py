@@ -12,6 +12,7 @@ from retune.api.execution import Credentials, Execution
 from retune.api.objects import ModelOptimization
 from retune.api.quantities import memory_bytes
 from retune.contract.credentials import CREDENTIAL_KEYS
+from retune.contract.exchange import EXCHANGE_DIR, EXCHANGE_VARIABLE
 from retune.contract.exits import Exit
 from retune.contract.paths import (
     AUTHORITIES_VARIABLE,
@@ -27,16 +28,15 @@ from retune.contract.paths import (
     SCRATCH_VARIABLE,
 )
 from retune.contract.requests import REQUEST_LIMIT, CheckRequest, JobRequest, VerifyRequest, encode_request
-from retune.contract.training import EXCHANGE_DIR, EXCHANGE_VARIABLE
 from retune.job_template import PodTemplate
 from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
+from retune.workloads.beside import EXCHANGE_MOUNT, training_container, training_of, training_volumes
 from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
 from retune.workloads.placement import affinity, store_label
 from retune.workloads.resources import container_resources, node_storage
 from retune.workloads.seals import seals
 from retune.workloads.security import CONTAINER_SECURITY, pod_security
-from retune.workloads.training import EXCHANGE_MOUNT, training_container, training_of, training_volumes
 from retune.workloads.volumes import (
     claims_of,
     preparing_container,

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from optimizer_jobs import exchange
 from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, Rows
 from optimizer_jobs.errors import JobError
+from optimizer_jobs.exchange import CustomTrainingError, Work, take
 from optimizer_jobs.machinery.formats.onnx_files import check_in_sandbox
-from optimizer_jobs.machinery.training import exchange
-from optimizer_jobs.machinery.training.exchange import CustomTrainingError, Work, take
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import MODEL_LIMIT_BYTES
 from optimizer_jobs.signature import Signature

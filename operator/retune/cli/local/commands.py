@@ -16,11 +16,11 @@ from retune.cli import tables
 from retune.cli.access import AccessError
 from retune.cli.follow import Exit
 from retune.cli.local import init, look
+from retune.cli.local.beside import OPTION, check_allowed
 from retune.cli.local.ending import after
 from retune.cli.local.optimize import Finished, optimize, read_manifest
 from retune.cli.local.place import place
 from retune.cli.local.progress import Progress
-from retune.cli.local.training import OPTION, check_allowed
 from retune.cli.output import show
 from retune.contract.results import Verdict
 

@@ -16,10 +16,10 @@ from retune.api.monitoring import TriggerReason
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.api.status import Outcome
 from retune.cli.access import AccessError
+from retune.cli.local.beside import training_beside
 from retune.cli.local.jobs import Job, job_environment, run
 from retune.cli.local.place import Place
 from retune.cli.local.progress import Progress
-from retune.cli.local.training import training_beside
 from retune.contract.requests import BaselineRequest, BundleRef, JudgeRequest, SearchRequest
 from retune.contract.results import BaselineResult, JudgeResult, Verdict
 from retune.plan.hashing import baseline_hash, snapshot, snapshot_hash

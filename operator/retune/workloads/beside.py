@@ -10,9 +10,9 @@ from retune.api.base import Json
 from retune.api.execution import Resources
 from retune.api.quantities import cores, memory_bytes
 from retune.api.techniques import TrainingContainer
+from retune.contract.exchange import EXCHANGE_DIR, command
 from retune.contract.paths import SCRATCH_DIR
 from retune.contract.requests import JobRequest, JudgeRequest, SearchRequest
-from retune.contract.training import EXCHANGE_DIR, command
 from retune.workloads.security import CONTAINER_SECURITY
 
 CONTAINER: Final = "training"

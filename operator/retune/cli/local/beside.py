@@ -15,7 +15,7 @@ from pathlib import Path
 from retune.api.objects import ModelOptimization
 from retune.api.techniques import TrainingContainer
 from retune.cli.access import AccessError
-from retune.contract.training import EXCHANGE_VARIABLE, command
+from retune.contract.exchange import EXCHANGE_VARIABLE, command
 
 OPTION = "--run-training-here"
 """Option that allows the command to run."""

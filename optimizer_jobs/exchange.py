@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from optimizer_jobs.errors import printable
 from optimizer_jobs.technique import Report
-from retune.contract.training import CANCEL, ENVIRONMENT, EXCHANGE_VARIABLE, EXIT, LOG, READY, REQUEST
+from retune.contract.exchange import CANCEL, ENVIRONMENT, EXCHANGE_VARIABLE, EXIT, LOG, READY, REQUEST
 
 READY_SECONDS = 600.0
 """Seconds that a container may take to become ready; its image may have to be pulled first."""
