@@ -1,7 +1,7 @@
-"""The worker's side of a training in the user's own container: both exchange files in one folder.
+"""A Job's side of work in a container of the owner's own: both exchange files in one folder.
 
-Everything that comes back may be hostile. It is bounded, read as data, and checked like a delivered model by whoever
-uses it. When a trial is stopped, the container is told so and waited for, so that it is free for the next trial.
+Everything that comes back may be hostile. It is bounded, read as data, and checked by whoever uses it. When a trial is
+stopped, the container is told so and waited for, so that it is free for the next trial.
 """
 
 import json
@@ -10,38 +10,29 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from optimizer_jobs.errors import printable
-from optimizer_jobs.technique import Report
-from retune.contract.exchange import CANCEL, ENVIRONMENT, EXCHANGE_VARIABLE, EXIT, LOG, READY, REQUEST
+from retune.contract.exchange import CANCEL, ENVIRONMENT, EXIT, LOG, READY, REQUEST
 
 READY_SECONDS = 600.0
 """Seconds that a container may take to become ready; its image may have to be pulled first."""
 CANCEL_SECONDS = 30.0
-"""Seconds that a container gets to end a training that is stopped."""
-METRICS_LIMIT = 4 << 20
-"""Bytes of metrics that are read; a training that writes more is stopped."""
-LINE_LIMIT = 4096
-"""Bytes of a line of the metrics."""
+"""Seconds that a container gets to end a trial that is stopped."""
 LOG_TAIL = 600
-"""Characters of the end of a failed training's output that messages show."""
+"""Characters of the end of a failed trial's output that messages show."""
 _POLL_SECONDS = 0.2
 
 Alive = Callable[[], object]
 """Raises when no time is left; what it returns does not matter here."""
 
 
-class CustomTrainingError(Exception):
-    """The training gave no model; the message says why, with the end of its output."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """One training."""
+    """What a container is asked to do once."""
 
     variables: Mapping[str, str]
     """Environment variables of the command."""
@@ -49,63 +40,121 @@ class Work:
     """Environment variables with paths, relative to the folder of the trial."""
     timeout: float
     """Seconds that it may take."""
-    report: Report | None = None
-    """Called with epoch and quality; it raises to stop the training."""
     alive: Alive | None = None
     """Raises when there is no time left."""
+    watch: Callable[[], object] | None = None
+    """Called again and again while the command runs; it raises to stop it."""
 
 
-def exchange() -> Path | None:
-    """Return the folder that this process shares with a training container, or None when there is no container."""
-    folder = os.environ.get(EXCHANGE_VARIABLE)
+def shared_folder(variable: str) -> Path | None:
+    """Return the folder that an environment variable names, or None where no container stands by."""
+    folder = os.environ.get(variable)
     return Path(folder) if folder else None
 
 
-def wait_until_ready(folder: Path, alive: Alive | None) -> None:
-    """Wait until the container is ready.
+@dataclass(frozen=True)
+class Beside:
+    """A container of the owner's own that runs beside this process."""
 
-    Raises:
-        CustomTrainingError: It is not ready after READY_SECONDS.
-        Exception: Whatever `alive` raises when there is no time left.
-    """
-    deadline = time.monotonic() + READY_SECONDS
-    while not (folder / READY).exists():
-        if alive is not None:
-            alive()
-        if time.monotonic() > deadline:
-            raise CustomTrainingError(f"the training container did not stand by within {READY_SECONDS:g} s")
-        time.sleep(_POLL_SECONDS)
+    folder: Path
+    """The folder that is shared with it."""
+    work: str
+    """What it does, such as `the training`."""
+    fault: type[Exception]
+    """What is raised, with a sentence, when it does not do it."""
+    poll_seconds: float = field(default=_POLL_SECONDS, kw_only=True)
+    """How often it is looked at."""
+    lines: int | None = field(default=None, kw_only=True)
+    """Lines of the end of its log that messages show; None: as many as fit."""
 
+    def wait_until_ready(self, alive: Alive | None = None) -> None:
+        """Wait until the container is ready.
 
-def new_trial(folder: Path) -> Path:
-    """Return a new folder for one training."""
-    trial = folder / "trials" / uuid.uuid4().hex
-    (trial / "output").mkdir(parents=True)
-    return trial
+        Raises:
+            Exception: `fault` when it is not ready after READY_SECONDS, or whatever `alive` raises.
+        """
+        deadline = time.monotonic() + READY_SECONDS
+        while not (self.folder / READY).exists():
+            if alive is not None:
+                alive()
+            if time.monotonic() > deadline:
+                raise self.fault(f"the container of {self.work} did not stand by within {READY_SECONDS:g} s")
+            time.sleep(self.poll_seconds)
 
+    def new_trial(self) -> Path:
+        """Return a new folder for one piece of work."""
+        trial = self.folder / "trials" / uuid.uuid4().hex
+        (trial / "output").mkdir(parents=True)
+        return trial
 
-def train(folder: Path, trial: Path, work: Work) -> None:
-    """Have the container run its command in the folder of a trial, and wait until it has succeeded.
+    def do(self, trial: Path, work: Work) -> None:
+        """Have the container run its command in the folder of a trial, and wait until it has succeeded.
 
-    Args:
-        folder: The folder that is shared with the container.
-        trial: The folder of this trial, from `new_trial`.
-        work: What to run.
+        Raises:
+            Exception: `fault` when the command failed or took too long, or whatever `work` raises to stop it.
+        """
+        _write(trial / ENVIRONMENT, _environment(trial, work))
+        _write(self.folder / REQUEST, f"{trial.relative_to(self.folder)}\n")
+        try:
+            self._follow(trial, work)
+        except BaseException:
+            self._cancel(trial)
+            raise
+        code = _small(trial / EXIT, limit=16).strip()
+        if code != "0":
+            raise self.fault(f"{self.work} ended with exit code {printable(code, limit=16)}{self.last_words(trial)}")
 
-    Raises:
-        CustomTrainingError: The command failed, took too long, or wrote metrics that cannot be read.
-        Exception: Whatever `work.report` or `work.alive` raise to stop the training.
-    """
-    _write(trial / ENVIRONMENT, _environment(trial, work))
-    _write(folder / REQUEST, f"{trial.relative_to(folder)}\n")
-    try:
-        _follow(trial, work)
-    except BaseException:
-        _cancel(trial)
-        raise
-    code = _small(trial / EXIT, limit=16).strip()
-    if code != "0":
-        raise CustomTrainingError(f"the training ended with exit code {code}{last_words(trial)}")
+    def _follow(self, trial: Path, work: Work) -> None:
+        """Watch until the command has ended."""
+        deadline = time.monotonic() + work.timeout
+        while True:
+            ended = (trial / EXIT).exists()  # looked at before what is watched, so that nothing is missed
+            if work.watch is not None:
+                work.watch()
+            if ended:
+                return
+            if work.alive is not None:
+                work.alive()
+            if time.monotonic() > deadline:
+                raise self.fault(f"{self.work} took longer than {work.timeout:g} s{self.last_words(trial)}")
+            time.sleep(self.poll_seconds)
+
+    def _cancel(self, trial: Path) -> None:
+        """Tell the container to end the trial, and wait for it."""
+        (trial / CANCEL).touch()
+        deadline = time.monotonic() + CANCEL_SECONDS
+        while not (trial / EXIT).exists() and time.monotonic() < deadline:
+            time.sleep(self.poll_seconds)
+
+    def last_words(self, trial: Path) -> str:
+        """Return the end of the command's output, as the end of a sentence."""
+        lines = [line for line in _small(trial / LOG, limit=LOG_TAIL, tail=True).splitlines() if line.strip()]
+        words = printable(" ".join(lines[-self.lines :] if self.lines else lines), limit=LOG_TAIL)
+        return f": ... {words}" if words else ""
+
+    def take(self, source: Path, target: Path, *, limit: int) -> bool:
+        """Copy a file that the container may have written; return whether it was there.
+
+        Args:
+            source: The file.
+            target: The copy.
+            limit: Bytes that the file may have.
+
+        Raises:
+            Exception: `fault` when the file is too large.
+        """
+        try:
+            file = open_regular(source)
+        except FileNotFoundError:
+            return False
+        with file, created(target) as copy:
+            size = 0
+            while chunk := file.read(1 << 20):
+                size += len(chunk)
+                if size > limit:
+                    raise self.fault(f"{self.work} wrote {source.name} with more than {limit} bytes")
+                copy.write(chunk)
+        return True
 
 
 def _environment(trial: Path, work: Work) -> str:
@@ -116,81 +165,15 @@ def _environment(trial: Path, work: Work) -> str:
 def _write(path: Path, text: str) -> None:
     """Write the file with one rename, so that the container never reads half of it."""
     hidden = path.with_name(f".{path.name}")
-    hidden.write_text(text)
+    with created(hidden) as file:
+        file.write(text.encode())
     hidden.rename(path)
 
 
-def _follow(trial: Path, work: Work) -> None:
-    """Report every epoch until the command has ended."""
-    deadline, metrics = time.monotonic() + work.timeout, Metrics(trial / "metrics.jsonl")
-    while True:
-        ended = (trial / EXIT).exists()  # looked at before the metrics, so that none are missed
-        for epoch, quality in metrics.new():
-            if work.report is not None:
-                work.report(epoch, quality)
-        if ended:
-            return
-        if work.alive is not None:
-            work.alive()
-        if time.monotonic() > deadline:
-            raise CustomTrainingError(f"the training took longer than {work.timeout:g} s{last_words(trial)}")
-        time.sleep(_POLL_SECONDS)
-
-
-def _cancel(trial: Path) -> None:
-    """Tell the container to end the training, and wait for it."""
-    (trial / CANCEL).touch()
-    deadline = time.monotonic() + CANCEL_SECONDS
-    while not (trial / EXIT).exists() and time.monotonic() < deadline:
-        time.sleep(_POLL_SECONDS)
-
-
-class Metrics:
-    """A growing file of metrics. Each line is JSON with `epoch` and `quality`."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._read = 0
-        self._lines = 0
-
-    def new(self) -> Iterator[tuple[int, float]]:
-        """Yield epoch and quality of every complete line since the last call.
-
-        Raises:
-            CustomTrainingError: A line is something else, or the file is too large.
-        """
-        for line in self._new_lines():
-            self._lines += 1
-            yield self._parsed(line)
-
-    def _new_lines(self) -> list[bytes]:
-        try:
-            with open_regular(self._path) as file:
-                file.seek(self._read)
-                text = file.read(METRICS_LIMIT + 1 - self._read)
-        except FileNotFoundError:
-            return []
-        whole, _, rest = text.rpartition(b"\n")
-        self._read += len(text) - len(rest)
-        if self._read > METRICS_LIMIT or len(rest) > LINE_LIMIT:
-            raise CustomTrainingError(f"the metrics have more than {METRICS_LIMIT} bytes, or a line of {LINE_LIMIT}")
-        return whole.splitlines()
-
-    def _parsed(self, line: bytes) -> tuple[int, float]:
-        try:
-            metrics = json.loads(line)
-            epoch, quality = int(metrics["epoch"]), float(metrics["quality"])
-        except (ValueError, KeyError, TypeError, OverflowError):
-            raise self._unreadable(line) from None
-        if not (0 <= epoch < 1 << 31 and abs(quality) < 1e30):
-            raise self._unreadable(line)
-        return epoch, quality
-
-    def _unreadable(self, line: bytes) -> CustomTrainingError:
-        shown = printable(line.decode(errors="replace"), limit=80)
-        return CustomTrainingError(
-            f'line {self._lines} of the metrics is {shown}, not like {{"epoch": 1, "quality": 0.9}}'
-        )
+def created(path: Path) -> BinaryIO:
+    """Open a new file for writing, in place of what was there: never what a link of the container's leads to."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644), "wb")
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -209,37 +192,6 @@ def open_regular(path: Path) -> BinaryIO:
     return file
 
 
-def take(source: Path, target: Path, *, limit: int) -> bool:
-    """Copy a file that the container may have written; return whether it was there.
-
-    Args:
-        source: The file.
-        target: The copy.
-        limit: Bytes that the file may have.
-
-    Raises:
-        CustomTrainingError: The file is too large.
-    """
-    try:
-        file = open_regular(source)
-    except FileNotFoundError:
-        return False
-    with file, target.open("wb") as copy:
-        size = 0
-        while chunk := file.read(1 << 20):
-            size += len(chunk)
-            if size > limit:
-                raise CustomTrainingError(f"the training wrote {source.name} with more than {limit} bytes")
-            copy.write(chunk)
-    return True
-
-
-def last_words(trial: Path) -> str:
-    """Return the end of the command's output, as the end of a sentence."""
-    words = printable(_small(trial / LOG, limit=LOG_TAIL, tail=True).strip(), limit=LOG_TAIL)
-    return f": ... {words}" if words else ""
-
-
 def _small(path: Path, *, limit: int, tail: bool = False) -> str:
     """Return the first or the last `limit` bytes of a file as text; nothing when there is no file."""
     try:
@@ -253,3 +205,8 @@ def _small(path: Path, *, limit: int, tail: bool = False) -> str:
 def forget(trial: Path) -> None:
     """Remove the folder of a trial. Files that only the container may remove stay until the pod goes."""
     shutil.rmtree(trial, ignore_errors=True)
+
+
+def on_one_line(value: object) -> str:
+    """Return the value of a variable: a text as it is, anything else as JSON, on one line."""
+    return " ".join((value if isinstance(value, str) else json.dumps(value)).splitlines())

@@ -12,8 +12,8 @@ import pytest
 
 from optimizer_jobs import exchange
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.exchange import CustomTrainingError
 from optimizer_jobs.machinery.training import container
+from optimizer_jobs.machinery.training.exchange import CustomTrainingError
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.technique import Applied, Context, StoppedEarlyError
 from optimizer_jobs.techniques import custom_training

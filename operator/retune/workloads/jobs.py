@@ -12,7 +12,6 @@ from retune.api.execution import Credentials, Execution
 from retune.api.objects import ModelOptimization
 from retune.api.quantities import memory_bytes
 from retune.contract.credentials import CREDENTIAL_KEYS
-from retune.contract.exchange import EXCHANGE_DIR, EXCHANGE_VARIABLE
 from retune.contract.exits import Exit
 from retune.contract.paths import (
     AUTHORITIES_VARIABLE,
@@ -31,7 +30,7 @@ from retune.contract.requests import REQUEST_LIMIT, CheckRequest, JobRequest, Ve
 from retune.job_template import PodTemplate
 from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
-from retune.workloads.beside import EXCHANGE_MOUNT, training_container, training_of, training_volumes
+from retune.workloads import beside
 from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
 from retune.workloads.placement import affinity, store_label
 from retune.workloads.resources import container_resources, node_storage
@@ -198,7 +197,6 @@ def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | Non
     tolerations = [toleration.to_dict() for toleration in execution.tolerations]
     if not tolerations and target:
         tolerations = [dict(toleration) for toleration in target.tolerations]
-    training = training_of(action.request)
     before = _init_containers(action, settings)
     near = affinity(settings.pod_template, claim=store_claim_of(action.request), target=target)
     return (
@@ -212,7 +210,7 @@ def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | Non
                 _request_volume(),
                 {"name": "scratch", "emptyDir": {"sizeLimit": _scratch_size(execution, settings)}},
                 *volumes(claims_of(action.request)),
-                *(training_volumes() if training else []),
+                *(volume for own in beside.beside(action.request) for volume in beside.volumes(own)),
             ],
         }
         | ({"initContainers": before} if before else {})
@@ -224,11 +222,12 @@ def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | Non
 
 
 def _init_containers(action: CreateJob, settings: JobSettings) -> list[Json]:
-    """Return what runs before the Job's own container: it makes the folders to write to, and trains beside a search."""
+    """Return what runs before the Job's own container: what makes the folders to write to, and what works beside it."""
     image = settings.monitor_image if isinstance(action.request, CheckRequest) else settings.optimizer_image
-    policy, training = settings.image_pull_policy, training_of(action.request)
+    policy = settings.image_pull_policy
     preparing = preparing_container(claims_of(action.request), image=image, image_pull_policy=policy)
-    return [*([preparing] if preparing else []), *([training_container(training, policy)] if training else [])]
+    owned = [beside.container(own, policy) for own in beside.beside(action.request)]
+    return [*([preparing] if preparing else []), *owned]
 
 
 def _container(action: CreateJob, resource: ModelOptimization, settings: JobSettings) -> Json:
@@ -255,9 +254,9 @@ def _container(action: CreateJob, resource: ModelOptimization, settings: JobSett
     }
     if execution.credentials:
         container["env"] += _credentials(execution.credentials, action.request)
-    if training_of(action.request):
-        container["env"].append({"name": EXCHANGE_VARIABLE, "value": EXCHANGE_DIR})
-        container["volumeMounts"].append(EXCHANGE_MOUNT)
+    for own in beside.beside(action.request):
+        container["env"].append(own.environment)
+        container["volumeMounts"].append(own.mount)
     if action.request.command == "search":
         container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT}]
     return container

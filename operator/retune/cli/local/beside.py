@@ -1,6 +1,6 @@
-"""The user's own training command on this machine, in place of its container: only where an option allows it.
+"""The owner's own commands on this machine, in place of their containers: only where an option allows each.
 
-There is no sandbox here: the command runs with the rights of the person who started us. The shell loop of the cluster
+There is no sandbox here: a command runs with the rights of the person who started us. The shell loop of the cluster
 starts it, so that it behaves the same.
 """
 
@@ -12,52 +12,71 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from retune.api.model import MetricContainer
 from retune.api.objects import ModelOptimization
 from retune.api.techniques import TrainingContainer
 from retune.cli.access import AccessError
-from retune.contract.exchange import EXCHANGE_VARIABLE, command
+from retune.contract.exchange import EXCHANGE_VARIABLE, METRIC_VARIABLE, command
 
-OPTION = "--run-training-here"
-"""Option that allows the command to run."""
+TRAIN, MEASURE = "--run-training-here", "--run-metric-here"
+"""Options that allow a command to run."""
 STOP_SECONDS = 10.0
 """Time that the command has to stop before it is killed."""
 
 
-def check_allowed(resource: ModelOptimization, *, allowed: bool) -> None:
-    """Raise AccessError where a technique has a training container and its command may not run here."""
-    container = _container(resource)
-    if container is not None and not allowed:
-        raise AccessError(
-            f"technique CustomTraining trains in image {container.image}; without a cluster its command would run here "
-            f"with your own rights and no sandbox: run it in the cluster, or add {OPTION}"
-        )
+def check_allowed(resource: ModelOptimization, *, training: bool, metric: bool) -> None:
+    """Raise AccessError where a spec names a container of its owner's and its command may not run here."""
+    for what, own, allowed, option in (
+        ("technique CustomTraining trains", _training(resource), training, TRAIN),
+        ("model.customMetric measures", _metric(resource), metric, MEASURE),
+    ):
+        if own is not None and not allowed:
+            raise AccessError(
+                f"{what} in image {own.image}; without a cluster its command would run here with your own rights and "
+                f"no sandbox: run it in the cluster, or add {option}"
+            )
 
 
 @contextmanager
-def training_beside(resource: ModelOptimization, *, workers: int, threads: int) -> Iterator[list[Mapping[str, str]]]:
-    """Run a training command beside each worker, and yield the variables that each worker's environment gets.
+def measuring(resource: ModelOptimization, *, threads: int) -> Iterator[Mapping[str, str]]:
+    """Run what measures quality beside one Job, and yield the variables that the Job's environment gets.
 
     Args:
-        resource: May name a training container; without one nothing runs and there are no variables.
-        workers: Number of workers.
+        resource: May name a container that measures; without one nothing runs and there are no variables.
         threads: Threads that the command is told to use.
     """
-    container = _container(resource)
-    if container is None:
-        yield [{} for _ in range(workers)]
-        return
     with ExitStack() as stack:
-        folders = [Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="retune-x-"))) for _ in range(workers)]
-        for folder in folders:
-            stack.enter_context(_standing_by(container, folder, threads))
-        yield [{EXCHANGE_VARIABLE: str(folder)} for folder in folders]
+        yield _beside(stack, _metric(resource), METRIC_VARIABLE, threads)
 
 
 @contextmanager
-def _standing_by(container: TrainingContainer, folder: Path, threads: int) -> Iterator[None]:
+def working(resource: ModelOptimization, *, workers: int, threads: int) -> Iterator[list[Mapping[str, str]]]:
+    """Run what trains and what measures beside each worker of a search, and yield the variables of each."""
+    with ExitStack() as stack:
+        yield [
+            {
+                **_beside(stack, _training(resource), EXCHANGE_VARIABLE, threads),
+                **_beside(stack, _metric(resource), METRIC_VARIABLE, threads),
+            }
+            for _ in range(workers)
+        ]
+
+
+def _beside(
+    stack: ExitStack, own: TrainingContainer | MetricContainer | None, variable: str, threads: int
+) -> Mapping[str, str]:
+    if own is None:
+        return {}
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="retune-x-")))
+    stack.enter_context(_standing_by(own.command, folder, threads))
+    return {variable: str(folder)}
+
+
+@contextmanager
+def _standing_by(words: tuple[str, ...], folder: Path, threads: int) -> Iterator[None]:
     environment = {**os.environ, "RETUNE_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
     process = subprocess.Popen(  # noqa: S603 - what the user allowed by an option
-        command(str(folder), container.command),
+        command(str(folder), words),
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -74,5 +93,10 @@ def _standing_by(container: TrainingContainer, folder: Path, threads: int) -> It
             process.wait()
 
 
-def _container(resource: ModelOptimization) -> TrainingContainer | None:
+def _training(resource: ModelOptimization) -> TrainingContainer | None:
     return next((technique.container for technique in resource.spec.techniques or () if technique.container), None)
+
+
+def _metric(resource: ModelOptimization) -> MetricContainer | None:
+    custom = resource.spec.model.custom_metric
+    return custom.container if custom else None
