@@ -149,6 +149,8 @@ def answers_of(
     if task is Task.MULTI_LABEL:
         label_sets = label_sets_of(outputs, rows=rows, reading=reading or _ANYTHING)
         return Answers(label_sets=label_sets, outputs=outputs)
+    if task is Task.GENERIC:
+        return Answers(everything=AllOutputs(outputs), outputs=outputs)
     values = _numbers_of(outputs, rows=rows, task=task, reading=reading or _ANYTHING)
     return Answers(values=values, is_embedding=task is Task.EMBEDDING, outputs=outputs)
 

@@ -37,6 +37,20 @@ class LabelSets:
         return LabelSets(self.decided[indices], scores, probabilities)
 
 
+def true_sets(labels: Array) -> BoolArray:
+    """Return labels (N, L) as truth values.
+
+    Raises:
+        UnfitAnswersError: They are no zeros and ones, one for each label.
+    """
+    if labels.ndim != _TABLE_AXES:
+        raise UnfitAnswersError(f"labels have shape {list(labels.shape)}, and several a row are (rows, labels)")
+    others = int((~np.isin(labels, (0, 1))).any(axis=1).sum())
+    if others:
+        raise UnfitAnswersError(f"labels of {others} of {len(labels)} rows are not all 0 or 1")
+    return labels.astype(np.bool_)
+
+
 def label_sets_of(outputs: Mapping[str, Array], *, rows: int, reading: Reading) -> LabelSets:
     """Read the answers from the outputs that `reading` names.
 

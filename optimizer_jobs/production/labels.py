@@ -18,11 +18,23 @@ from numpy.typing import NDArray
 from optimizer_jobs.data.memory import memory_told
 from optimizer_jobs.production import files, layout
 from optimizer_jobs.production.columns import is_text, kind_of, open_parquet, texts
+from optimizer_jobs.production.label_columns import (
+    LIST_LIMIT,
+    Label,
+    are_there,
+    as_array,
+    columns_of,
+    form_of,
+    is_number,
+    is_scalar,
+    labels_of,
+    values_of,
+    width_of,
+)
 from optimizer_jobs.production.windows import Captured
 from retune.api.production import Labels
 
 Array = NDArray[Any]
-Label = int | float | str
 Key = tuple[str, int]
 
 CONTRADICTING = "labels that contradict each other"
@@ -30,10 +42,15 @@ UNKNOWN = "labels of requests that were not captured"
 
 UNWEIGHTED = "labels without a weight of at least 0"
 
+OTHERS = "labels of another type than most"
+"""Lists of another length are of another type, too."""
+
 SKEW_SECONDS = 3600
 """How much older than the first request a file of labels may look, because clocks differ."""
 
-_BATCH_ROWS = 8192
+_BATCH_ROWS, _BATCH_NUMBERS = 8192, 1 << 20
+_NUMBERS_PER_LABEL = 16
+"""Numbers of a list that take as much memory as a label of one value."""
 _UNREADABLE = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
@@ -52,7 +69,7 @@ class Truth:
     """What is known by now of M captured rows."""
 
     labels: Array
-    """(M,): int64 when all are whole numbers, float64 when all are numbers, else text."""
+    """(M,): int64 when all are whole numbers, float64 when all are numbers, else text; (M, L) for several a row."""
     groups: Array | None = None
     """(M,): what each row belongs to; None where the spec names no column of groups."""
     weights: NDArray[np.float64] | None = None
@@ -102,13 +119,13 @@ def match(captured: Captured, known: Known) -> tuple[Captured, Truth, Mapping[st
     """
     keys = zip(captured.request_ids.tolist(), captured.rows.tolist(), strict=True)
     entries = [known.answers.get(key) for key in keys]
-    textual = sum(entry is not None and isinstance(entry.label, str) for entry in entries)
-    numeric = sum(entry is not None for entry in entries) - textual
-    wanted = textual > numeric
-    indices = [at for at, entry in enumerate(entries) if entry and isinstance(entry.label, str) is wanted]
+    forms = [form_of(entry.label) if entry else None for entry in entries]
+    counts = Counter(form for form in forms if form)
+    most = max(counts, key=lambda form: (counts[form], form != form_of("")), default=None)
+    indices = [at for at, form in enumerate(forms) if form and form == most]
     set_aside = Counter(known.set_aside)
-    if min(textual, numeric):
-        set_aside["labels of another type than most"] += min(textual, numeric)
+    if len(counts) > 1:
+        set_aside[OTHERS] += counts.total() - len(indices)
     chosen = [entry for at in indices if (entry := entries[at]) is not None]
     return captured.take(np.asarray(indices, dtype=np.int64)), _truth(chosen), dict(set_aside)
 
@@ -117,7 +134,7 @@ def _truth(entries: list[Entry]) -> Truth:
     groups = [entry.group for entry in entries if entry.group is not None]
     weights = [entry.weight for entry in entries if entry.weight is not None]
     return Truth(
-        labels=_as_array([entry.label for entry in entries]),
+        labels=as_array([entry.label for entry in entries]),
         groups=np.asarray(groups) if groups else None,
         weights=np.asarray(weights, dtype=np.float64) if weights else None,
     )
@@ -154,6 +171,7 @@ class _Gathering:
     def __init__(self, spec: Labels, among: Collection[str] | None, limit: int, into: Path) -> None:
         self._spec, self._among, self._limit, self._into = spec, among, limit, into
         self._seen: set[Key] = set()
+        self._kept = 0
         self.known = Known()
 
     @property
@@ -164,10 +182,11 @@ class _Gathering:
     def add(self, file: files.ListedFile) -> None:
         """Take the labels of a file for rows that no newer file has labelled."""
         for key, label in self._labels(file).items():
-            if len(self._seen) >= self._limit:
+            if self._kept >= self._limit:
                 self.set_aside["labels beyond the limit"] += 1
                 continue
             self._seen.add(key)
+            self._kept += 1 if label is None else _size(label)
             if label is None:
                 self.set_aside[CONTRADICTING] += 1
             else:
@@ -191,19 +210,26 @@ class _Gathering:
         return labels
 
 
+def _size(entry: Entry) -> int:
+    """Return how many labels of one value take as much memory."""
+    return 1 + int(np.size(entry.label)) // _NUMBERS_PER_LABEL if isinstance(entry.label, tuple) else 1
+
+
 def _pairs(source: IO[bytes], spec: Labels, set_aside: Counter[str]) -> Iterator[tuple[Key, Entry]]:
     """Yield request id, row number and what is said of the row, for every line that has all of them."""
     with open_parquet(source, repetitive=[layout.REQUEST_ID]) as file:
         schema = file.schema_arrow
-        lacking = _lacking(schema, spec)
+        width = width_of(file, spec)
+        lacking = _lacking(schema, spec) or ("files of labels that are too long" if width > LIST_LIMIT else "")
         if lacking:
             set_aside[lacking] += 1
             return
         row_kind = kind_of(schema, layout.ROW)
         numbered = row_kind is not None and pa.types.is_integer(row_kind)
-        named = (spec.column, spec.group_column, spec.weight_column, layout.ROW if numbered else None)
+        named = (*columns_of(spec), spec.group_column, spec.weight_column, layout.ROW if numbered else None)
         wanted = list(dict.fromkeys([layout.REQUEST_ID, *(name for name in named if name)]))
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted, use_threads=False):
+        rows_at_once = min(_BATCH_ROWS, _BATCH_NUMBERS // max(1, width))
+        for batch in file.iter_batches(batch_size=rows_at_once, columns=wanted, use_threads=False):
             request_ids = texts(batch.column(layout.REQUEST_ID))
             rows = batch.column(layout.ROW).to_pylist() if numbered else [0] * len(batch)
             for request_id, row, entry in zip(request_ids, rows, _entries(batch, spec), strict=True):
@@ -217,8 +243,8 @@ def _pairs(source: IO[bytes], spec: Labels, set_aside: Counter[str]) -> Iterator
 
 def _entries(batch: pa.RecordBatch, spec: Labels) -> list[Entry | None]:
     """Return what each line says of its row; None where it has no label, or no group though there is a column of it."""
-    labels, count = _values(batch.column(spec.column)), len(batch)
-    groups = [None] * count if spec.group_column is None else _values(batch.column(spec.group_column))
+    labels, count = labels_of(batch, spec), len(batch)
+    groups = [None] * count if spec.group_column is None else values_of(batch.column(spec.group_column))
     weights = [None] * count if spec.weight_column is None else batch.column(spec.weight_column).to_pylist()
     entries: list[Entry | None] = []
     for label, group, weight in zip(labels, groups, weights, strict=True):
@@ -232,47 +258,20 @@ def _entries(batch: pa.RecordBatch, spec: Labels) -> list[Entry | None]:
 
 def _lacking(schema: pa.Schema, spec: Labels) -> str:
     """Return why a file cannot be used, as what is counted; empty where it can."""
-    if not _has_labels(schema, spec.column):
+    if not _has_labels(schema, spec):
         return "files without labels"
-    if spec.group_column is not None and not _is_scalar(kind_of(schema, spec.group_column)):
+    if spec.group_column is not None and not is_scalar(kind_of(schema, spec.group_column)):
         return "files of labels without groups"
     weight = None if spec.weight_column is None else kind_of(schema, spec.weight_column)
-    if spec.weight_column is not None and not _is_number(weight):
+    if spec.weight_column is not None and not is_number(weight):
         return "files of labels without weights"
     return ""
 
 
-def _has_labels(schema: pa.Schema, column: str) -> bool:
+def _has_labels(schema: pa.Schema, spec: Labels) -> bool:
     row = kind_of(schema, layout.ROW)
     if not is_text(kind_of(schema, layout.REQUEST_ID)):
         return False
     if row is not None and not (pa.types.is_integer(row) or pa.types.is_null(row)):
         return False
-    return _is_scalar(kind_of(schema, column))
-
-
-def _is_scalar(kind: pa.DataType | None) -> bool:
-    return _is_number(kind) or is_text(kind)
-
-
-def _is_number(kind: pa.DataType | None) -> bool:
-    known = kind is not None
-    return known and bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
-
-
-def _values(column: pa.Array) -> list[Label | None]:
-    if is_text(column.type):
-        return [label or None for label in texts(column)]
-    numbers: list[Any] = column.to_pylist()
-    return [None if number is None or not np.isfinite(number) else _plain(number) for number in numbers]
-
-
-def _plain(number: float) -> int | float:
-    """Return a whole number as int and any other as float, so that 3 and 3.0 are the same label."""
-    return int(number) if float(number).is_integer() else float(number)
-
-
-def _as_array(labels: list[Label]) -> Array:
-    if all(isinstance(label, int) for label in labels):
-        return np.asarray(labels, dtype=np.int64)
-    return np.asarray(labels)
+    return are_there(schema, spec)

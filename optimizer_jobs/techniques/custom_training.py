@@ -12,7 +12,7 @@ from optuna.trial import BaseTrial
 
 from optimizer_jobs.machinery.training import parameters
 from optimizer_jobs.machinery.training.container import Run, train
-from optimizer_jobs.machinery.training.exchange import exchange
+from optimizer_jobs.machinery.training.exchange import standing_by
 from optimizer_jobs.machinery.training.parameters import Space, trial_params
 from optimizer_jobs.technique import Applied, Context, Params, Skipped, Subject
 from retune.api.base import seconds
@@ -35,7 +35,7 @@ def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
         return "it needs techniques[].container: the image and the command that train the model"
     if not subject.training:
         return "there are no rows to train on: give data.training"
-    if exchange() is None:
+    if standing_by() is None:
         return (
             "no training container stands beside this process; on a machine of your own, allow its command explicitly"
         )

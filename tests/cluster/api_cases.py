@@ -132,8 +132,32 @@ def _of_parameter(field: str, kind: str) -> tuple[Case, ...]:
     )
 
 
-CODE = {"entryPoint": "shop.quality:iou", "arguments": [{"name": "least", "value": "0.5"}]}
+ARGUMENTS: Json = {"arguments": [{"name": "least", "value": "0.5"}]}
+CODE: Json = {"entryPoint": "shop.quality:iou", **ARGUMENTS}
+EITHER = "customMetric has either entryPoint, code in the Job's image, or container, an image of your own"
 COST = {"actual": "fraud", "predicted": "fine", "cost": "20"}
+
+_AMOUNTS: tuple[tuple[str, Json, str, str], ...] = (
+    (
+        "more CPU than allowed",
+        {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}},
+        "requests.cpu must not exceed limits.cpu",
+        "",
+    ),
+    (
+        "more memory than allowed",
+        {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}},
+        "requests.memory must not exceed limits.memory",
+        "",
+    ),
+    ("no CPU", {"limits": {"cpu": "0"}}, "limits.cpu must be above zero", ""),
+    ("no memory", {"limits": {"memory": "0Gi"}}, "limits.memory must be above zero", ""),
+    ("CPU in words", {"requests": {"cpu": "two"}}, CPU, ".requests.cpu"),
+    ("CPU in words as limit", {"limits": {"cpu": "two"}}, CPU, ".limits.cpu"),
+    ("memory in MB", {"requests": {"memory": "1MB"}}, MEMORY, ".requests.memory"),
+    ("memory in MB as limit", {"limits": {"memory": "1MB"}}, MEMORY, ".limits.memory"),
+)
+"""Resources that are wrong: what is, the sentence, and where below."""
 
 ACCEPTED = (
     Case("the smallest useful object", {}),
@@ -186,6 +210,14 @@ ACCEPTED = (
         },
     ),
     Case("a metric by code that no objective names", {"spec.model.customMetric": CODE}),
+    Case(
+        "a metric by a container",
+        {"spec.model.customMetric": {"container": {**CONTAINER, "resources": {"limits": {"cpu": "2"}}}, **ARGUMENTS}},
+    ),
+    Case(
+        "the longest command that measures",
+        {"spec.model.customMetric": {"container": {**CONTAINER, "command": ["a" * 4096] * 16}}},
+    ),
     *(
         Case(
             f"quality by {metric} of task {task}",
@@ -743,26 +775,17 @@ _TOGETHER = (
             says,
             at=f"spec.techniques[0].container.resources{under}",
         )
-        for what, amounts, says, under in (
-            (
-                "more CPU than allowed",
-                {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}},
-                "requests.cpu must not exceed limits.cpu",
-                "",
-            ),
-            (
-                "more memory than allowed",
-                {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}},
-                "requests.memory must not exceed limits.memory",
-                "",
-            ),
-            ("no CPU", {"limits": {"cpu": "0"}}, "limits.cpu must be above zero", ""),
-            ("no memory", {"limits": {"memory": "0Gi"}}, "limits.memory must be above zero", ""),
-            ("CPU in words", {"requests": {"cpu": "two"}}, CPU, ".requests.cpu"),
-            ("CPU in words as limit", {"limits": {"cpu": "two"}}, CPU, ".limits.cpu"),
-            ("memory in MB", {"requests": {"memory": "1MB"}}, MEMORY, ".requests.memory"),
-            ("memory in MB as limit", {"limits": {"memory": "1MB"}}, MEMORY, ".limits.memory"),
+        for what, amounts, says, under in _AMOUNTS
+    ),
+    *(
+        refused(
+            f"{what} of a container that measures",
+            "spec.model.customMetric",
+            {"container": {**CONTAINER, "resources": amounts}},
+            says,
+            at=f"spec.model.customMetric.container.resources{under}",
         )
+        for what, amounts, says, under in _AMOUNTS
     ),
     *(
         refused(
@@ -869,6 +892,15 @@ _TOGETHER = (
         "model.customMetric is either metric custom, where more is better, or custom_loss, where less is",
         at="spec",
         also={"spec.model.customMetric": CODE},
+    ),
+    refused("a metric by nothing", "spec.model.customMetric", ARGUMENTS, EITHER),
+    refused("a metric by code and by a container", "spec.model.customMetric", {**CODE, "container": CONTAINER}, EITHER),
+    refused(
+        "a command that measures and is a program",
+        "spec.model.customMetric",
+        {"container": {**CONTAINER, "command": ["a" * 4096] * 17}},
+        "container.command has at most 65536 characters altogether",
+        at="spec.model.customMetric.container",
     ),
     refused(
         "code by its file",

@@ -73,6 +73,7 @@ def test_no_uri_and_no_image_of_a_spec_is_forgotten() -> None:
     assert uris == set(URIS)
     assert {path for path in every if path.rpartition(".")[2] == "image"} == {
         "execution.image",
+        "model.customMetric.container.image",
         "techniques.container.image",
     }
     assert {path for path in every if "secret" in path.lower()} == {"execution.credentials.secretName"}
@@ -103,9 +104,15 @@ def test_only_listed_claims_may_be_named(listed: Place, path: str) -> None:
     ],
 )
 def test_only_listed_images_may_be_named(listed: Place, image: str, *, allowed: bool) -> None:
-    """A repository with any tag or digest, or all below a path; for Jobs and for training containers alike."""
-    for spec in ({"execution": {"image": image}}, {"techniques": training(image)}):
-        answer = says(listed, samples.manifest(**spec))
+    """A repository with any tag or digest, or all below a path; for Jobs and for containers of the owner's alike."""
+    metric = {"spec.model.customMetric": {"container": {"image": image, "command": ["iou"]}}}
+    named = (
+        samples.manifest(execution={"image": image}),
+        samples.manifest(techniques=training(image)),
+        changed(metric),
+    )
+    for document in named:
+        answer = says(listed, document)
         assert (answer == "") is allowed, answer
         assert allowed or f"image {image} is not among those that the administrator of Retune allows" in answer
 

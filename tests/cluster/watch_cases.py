@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests import samples
-from tests.cluster.api_cases import DECIMAL, DURATION, FILE_URI, Case, Json, refused
+from tests.cluster.api_cases import CODE, DECIMAL, DURATION, FILE_URI, Case, Json, constraint, refused
 
 PRODUCTION = {"uri": "pvc://data/production", "labels": {"uri": "pvc://data/labels"}}
 
@@ -28,6 +28,23 @@ _DEGREES = (
 ACCEPTED = (
     Case("captured requests and no more", {"spec.monitoring": watching()}),
     Case("any quality", {"spec.monitoring": watching(quality={"metric": "average_precision"})}),
+    Case(
+        "several labels a row, one column each",
+        {
+            "spec.model.task": "MultiLabel",
+            "spec.monitoring": watching(quality={"metric": "hamming_loss"})
+            | {"production": PRODUCTION | {"labels": {"uri": "pvc://data/labels", "columns": ["sports", "politics"]}}},
+        },
+    ),
+    Case(
+        "boxes, by code of the owner's own",
+        {
+            "spec.model.task": "Generic",
+            "spec.model.customMetric": CODE,
+            "spec.objectives": constraint("0.01", metric="custom"),
+            "spec.monitoring": watching(quality={}),
+        },
+    ),
     Case("speed alone", {"spec.monitoring": {"performance": {}}}),
     Case("a delivered file that is followed", {"spec.model.updatePolicy": "Follow", "spec.monitoring": {}}),
     Case(
@@ -132,6 +149,32 @@ REFUSED = (
         watching(quality={"metric": "rmse"}),
         "monitoring.quality.metric must fit model.task",
         at="spec",
+    ),
+    refused(
+        "boxes, by nothing",
+        "spec.monitoring",
+        watching(quality={}),
+        "labels tell the quality of tasks Embedding and Generic by model.customMetric only",
+        at="spec",
+        also={"spec.model.task": "Generic"},
+    ),
+    refused(
+        "one column a label of a classifier",
+        "spec.monitoring",
+        {"production": PRODUCTION | {"labels": {"uri": "pvc://data/labels", "columns": ["sports", "politics"]}}},
+        "monitoring.production.labels.columns belongs to model.task MultiLabel",
+        at="spec",
+    ),
+    refused(
+        "labels in one column and in several",
+        "spec.monitoring",
+        {
+            "production": PRODUCTION
+            | {"labels": {"uri": "pvc://data/labels", "column": "tags", "columns": ["sports", "politics"]}}
+        },
+        "labels.column is one column with everything, labels.columns are several",
+        at="spec.monitoring.production.labels",
+        also={"spec.model.task": "MultiLabel"},
     ),
     refused(
         "captured requests behind a colon",

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from optimizer_jobs import exchange
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.machinery.training import container, exchange
+from optimizer_jobs.machinery.training import container
 from optimizer_jobs.machinery.training.exchange import CustomTrainingError
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.technique import Applied, Context, StoppedEarlyError
@@ -20,7 +21,7 @@ from optimizer_jobs.techniques.steps import Step, build
 from retune.api.techniques import Parameter, Technique, TechniqueType, TrainingContainer
 from retune.cli import main as command_line
 from retune.cli.follow import Exit
-from retune.contract.training import EXCHANGE_VARIABLE, command
+from retune.contract.exchange import EXCHANGE_VARIABLE, command
 from tests.unit.jobs import models_for_tests as models
 
 PROGRAM = (Path(__file__).parents[2] / "examples" / "custom_training" / "train.py").read_text()

@@ -1,5 +1,6 @@
 """A run's data from production: true, new, split by time without a leak; or the original data, and why."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.models.bundle import Bundle, publish
 from optimizer_jobs.seal import Seal
-from retune.api.model import Data, Dataset
+from optimizer_jobs.signature import Reading, Scale
+from retune.api.model import Data, Dataset, Task
 from retune.api.production import Labels
 from retune.api.watched import StoredData
 from retune.contract.paths import bundles
@@ -257,6 +259,50 @@ def test_labels_that_the_model_cannot_answer_are_no_truth_for_it(ask: Ask, busy:
     """Classes beyond its scores mean that these are labels of something else."""
     busy.label(range(REQUESTS), change=lambda labels: labels + 5)
     assert "has 15 classes from 0 to 14, but the model scores 0 to 9" in kept(ask())
+
+
+@pytest.fixture
+def ask_of_sets(ask: Ask, make: Callable[..., Bundle], data: Data, store: str, shop: Shop) -> Ask:
+    """Return the same request for a model whose ten scores are of ten labels, any number of which a row may have."""
+    reading = Reading(scores="scores", scale=Scale.PROBABILITIES)
+    signature = shop.signature.model_copy(update={"reading": reading})
+    champion = publish(make("sets", task=Task.MULTI_LABEL, signature=signature), uri=bundles(store))
+    recent = {"champion": champion, "data": data.model_copy(update={"training": None})}
+    return lambda **parts: ask(**recent, **parts)
+
+
+def test_several_labels_a_row_are_split_as_one(ask_of_sets: Ask, busy: Shop, tmp_path: Path) -> None:
+    """Lists of zeros and ones become arrays (rows, labels) that the search reads."""
+    busy.label(range(REQUESTS), change=lambda digits: np.eye(10, dtype=np.int64)[digits].tolist())
+    result = run(ask_of_sets())
+    assert result.fresh is not None
+    for stored, place in ((result.fresh.training, slice(0, 288)), (result.fresh.test, slice(384, 480))):
+        dataset = Dataset(uri=stored.uri, digest=stored.digest)
+        rows = read_dataset(dataset, busy.signature, into=tmp_path / stored.digest[7:15], task=Task.MULTI_LABEL)
+        np.testing.assert_array_equal(rows.answers.argmax(axis=1), busy.digits[place])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda digits: np.eye(12)[digits].tolist(), "a row has 12 labels, and the model answers 10"),
+        (lambda digits: [[digit] * 10 for digit in digits], "labels of .* rows are not all 0 or 1"),
+        (lambda digits: [[0] * (1 + digit % 2) for digit in digits], "labels have another form than most"),
+        (lambda digits: (np.eye(10)[digits] * (np.arange(10) != 3) + _until(384, 3)).tolist(), "no row of label 3"),
+    ],
+    ids=["too many", "numbers of labels", "of any length", "missing in the test"],
+)
+def test_labels_that_are_no_sets_leave_the_original_data(
+    ask_of_sets: Ask, busy: Shop, change: Callable[[Any], Any], says: str
+) -> None:
+    """Each with its reason; a label that a split lacks is named."""
+    busy.label(range(REQUESTS), change=change)
+    assert re.search(says, kept(ask_of_sets()))
+
+
+def _until(row: int, label: int) -> Any:
+    """Return zeros, with ones for a label until a row."""
+    return (np.arange(REQUESTS * REQUEST_ROWS) < row)[:, None] * np.eye(10)[label]
 
 
 @pytest.mark.usefixtures("busy")

@@ -94,7 +94,7 @@ class Shop:
         """Write a file of labels."""
         path = self.root / "labels" / f"{file}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        parquet.write_table(pa.table({"request_id": names, "label": truth}), path)
+        parquet.write_table(pa.table({"request_id": names, "label": truth.tolist()}), path)
 
     def rewrite(self, change: Callable[[pa.Table], pa.Table]) -> None:
         """Replace every captured file by what `change` makes of its table."""

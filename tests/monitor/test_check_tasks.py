@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import csv
+from sklearn.metrics import f1_score
 
 from optimizer_jobs.commands.check.command import run
 from optimizer_jobs.data.uris import resolve
@@ -79,6 +80,52 @@ def test_an_embedding_is_one_column_that_drifts_with_its_vectors(open_shop: Open
     assert (said(other)[0].verdict, said(other)[0].reason) == (Verdict.BREACH, "PredictionDrifted")
     assert [each.name for each in other.columns if each.name.startswith("prediction")] == ["prediction"]
     assert (said(quiet)[1].verdict, said(quiet)[1].reason) == (Verdict.UNKNOWN, "NotMeasurable")
+
+
+def test_several_labels_are_judged_by_f1_and_drift_one_by_one(open_shop: Open) -> None:
+    """A quiet window is clear; where one label comes more often, its column drifts and the others do not."""
+    shop = open_shop(Task.MULTI_LABEL)
+    watched = Drift(columns=("prediction", "confidence", "x[20]", "x[21]"))
+    shop.serve(FIRST)
+    shop.serve(FIRST + 1, among=np.flatnonzero((shop.truth[:, 1] == 1) | (np.arange(len(shop.truth)) % 5 == 0)))
+    quiet, other = (
+        run(shop.request(window, drift=watched, labelled=shop.request(window).window)) for window in (FIRST, FIRST + 1)
+    )
+
+    drift, quality = said(quiet)
+    assert drift.verdict is Verdict.CLEAR, drift.message
+    assert quality.verdict is Verdict.CLEAR, quality.message
+    assert "f1_micro is" in quality.message
+    tags = shop.run(shop.inputs)["tags"] > 0.5
+    assert float(quality.reference or 0) == pytest.approx(f1_score(shop.truth, tags, average="micro"), rel=1e-3)
+    drift, quality = said(other)
+    assert (drift.verdict, drift.reason) == (Verdict.BREACH, "PredictionDrifted"), drift.message
+    drifted = {column.name for column in other.columns if column.drifted}
+    assert {"prediction[1]", "confidence[1]", "label[1]"} <= drifted
+    assert "prediction[0]" not in drifted
+    assert "The labels themselves drifted: label[1] by" in quality.message
+    assert other.report is not None
+    assert '"column_name": "label[1]"' in resolve(other.report).local.read_text()
+
+
+def test_labels_that_came_true_otherwise_are_a_proven_loss_of_several(open_shop: Open) -> None:
+    """By any metric that is named; and a list of label numbers is no list of zeros and ones."""
+    shop = open_shop(Task.MULTI_LABEL)
+    shop.serve(FIRST, labels=lambda truth: np.roll(truth, 1, axis=1))
+    result = run(shop.request(quality=Quality(metric=Metric.HAMMING_LOSS)))
+    assert (said(result)[1].verdict, said(result)[1].reason) == (Verdict.BREACH, "LossProven")
+    shop.label([f"{FIRST}-{place}" for place in range(600)], np.asarray([[0], [0, 2]] * 300, dtype=object), "later")
+    told = said(run(shop.request()))[1]
+    assert (told.verdict, told.reason) == (Verdict.UNKNOWN, "NotMeasurable")
+    assert "300 labels have another form than most" in told.message
+
+
+def test_without_labels_nothing_is_said_of_several(open_shop: Open) -> None:
+    """No confidence estimates which of several labels are right."""
+    shop = open_shop(Task.MULTI_LABEL)
+    shop.serve(FIRST, labels=None)
+    told = said(run(shop.request(labelled=None)))[1]
+    assert (told.verdict, told.reason, told.estimated) == (Verdict.UNKNOWN, "NoLabels", False)
 
 
 def _rare(shop: Shop) -> Array:

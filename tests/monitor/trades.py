@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 
-from optimizer_jobs.signature import Signature, TensorSpec
+from optimizer_jobs.signature import Reading, Scale, Signature, TensorSpec
 from retune.api.model import Task
 
 Array = NDArray[Any]
@@ -29,15 +30,22 @@ class Trade:
     load: Callable[[], Any]
     fit: Callable[[Array, Array], Answer]
     outputs: tuple[TensorSpec, ...]
+    reading: Reading | None = None
+    true: Callable[[Array], Array] = np.asarray
+    """What is true of rows with these targets."""
 
     def rows(self) -> tuple[Array, Array]:
-        """Return inputs (N, F) float32 and what is true (N,)."""
+        """Return inputs (N, F) float32 and what is true (N,), or (N, L) of several labels."""
         data = self.load()
-        return data.data.astype(np.float32), data.target
+        return data.data.astype(np.float32), self.true(data.target)
 
     def signature(self, width: int) -> Signature:
         """Return what the model takes and answers."""
-        return Signature(inputs=(TensorSpec(name="x", dtype="float32", shape=(-1, width)),), outputs=self.outputs)
+        return Signature(
+            inputs=(TensorSpec(name="x", dtype="float32", shape=(-1, width)),),
+            outputs=self.outputs,
+            reading=self.reading,
+        )
 
 
 def _classifier(inputs: Array, truth: Array) -> Answer:
@@ -60,6 +68,16 @@ def _embedding(inputs: Array, _truth: Array) -> Answer:
     return lambda rows: {"vector": normalize(model.transform(rows)).astype(np.float32)}
 
 
+def _tags(digits: Array) -> Array:
+    """Return three labels of each digit: whether it is even, below five, and written with a loop."""
+    return np.stack([digits % 2 == 0, digits < 5, np.isin(digits, [0, 6, 8, 9])], axis=1).astype(np.int64)
+
+
+def _tagger(inputs: Array, truth: Array) -> Answer:
+    model = MultiOutputClassifier(LogisticRegression(max_iter=2000)).fit(inputs, truth)
+    return lambda rows: {"tags": np.stack([one[:, 1] for one in model.predict_proba(rows)], axis=1).astype(np.float32)}
+
+
 def _one(name: str, dtype: str = "float32") -> TensorSpec:
     return TensorSpec(name=name, dtype=dtype, shape=(-1,))
 
@@ -73,5 +91,13 @@ TRADES: Mapping[Task, Trade] = {
         Task.CLASSIFICATION, load_breast_cancer, _classifier, (_one("label", "int64"), _many("scores", 2))
     ),
     Task.REGRESSION: Trade(Task.REGRESSION, load_diabetes, _regression, (_one("progression"),)),
+    Task.MULTI_LABEL: Trade(
+        Task.MULTI_LABEL,
+        load_digits,
+        _tagger,
+        (_many("tags", 3),),
+        reading=Reading(scores="tags", scale=Scale.PROBABILITIES),
+        true=_tags,
+    ),
     Task.EMBEDDING: Trade(Task.EMBEDDING, load_digits, _embedding, (_many("vector", _VECTOR),)),
 }

@@ -7,7 +7,6 @@ from pydantic import ConfigDict, Field
 from retune.api.base import (
     ATOMIC,
     ApiModel,
-    Cpu,
     Digest,
     DnsLabel,
     Duration,
@@ -18,49 +17,8 @@ from retune.api.base import (
     one_of,
     rules,
 )
+from retune.api.resources import Resources
 from retune.api.status import Outcome
-
-
-class ResourceList(ApiModel):
-    """Amounts of CPU and memory."""
-
-    cpu: Cpu | None = None
-    """CPU, such as "1" or "500m"."""
-    memory: Memory | None = None
-    """Memory, such as "2Gi"."""
-
-
-def _within(amount: str) -> str:
-    """Return the CEL rule that the request does not exceed the limit; the fields' own rules refuse malformed ones."""
-    request, limit = f"self.requests.{amount}", f"self.limits.{amount}"
-    return (
-        f"!has({request}) || !has({limit}) || !isQuantity({request}) || !isQuantity({limit})"
-        f" || quantity({request}).compareTo(quantity({limit})) <= 0"
-    )
-
-
-def _positive(amount: str) -> str:
-    """Return the CEL rule that the limit, if there is one, is above zero."""
-    limit = f"self.limits.{amount}"
-    return f"!has({limit}) || !isQuantity({limit}) || quantity({limit}).isGreaterThan(quantity('0'))"
-
-
-class Resources(ApiModel):
-    """CPU and memory of a container: what is reserved for it, and the most it may use."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (_within("cpu"), "requests.cpu must not exceed limits.cpu"),
-            (_within("memory"), "requests.memory must not exceed limits.memory"),
-            (_positive("cpu"), "limits.cpu must be above zero"),
-            (_positive("memory"), "limits.memory must be above zero"),
-        )
-    )
-
-    requests: ResourceList = ResourceList()
-    """Amounts reserved."""
-    limits: ResourceList = ResourceList()
-    """Amounts allowed."""
 
 
 class Toleration(ApiModel):

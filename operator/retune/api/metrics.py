@@ -197,6 +197,7 @@ SHARES = (
 """Metrics that are at most 1."""
 WATCHED = (
     *(metric for metric in _OF_CLASSES if metric is not Metric.ROBUST_ACCURACY),
+    Metric.HAMMING_LOSS,
     *_OF_NUMBERS,
     *RANKING,
     *CUSTOM,

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from retune.api.base import ATOMIC, ApiModel, Decimal, Digest, FileUri, Text, cel_list, if_decimal, map_list, rules
+from retune.api.resources import BOUNDED_COMMAND, Command, Resources
 
 
 class ModelFormat(StrEnum):
@@ -120,16 +121,48 @@ class Outputs(ApiModel):
     """What the scores are. Left out: probabilities where they are between 0 and 1, else logits."""
 
 
-class CustomMetric(ApiModel):
-    """Code in the Job's image that says how good answers are, for metrics custom and custom_loss."""
+class MetricContainer(ApiModel):
+    """A container of your own that measures, beside every Job that asks for the metric."""
 
-    entry_point: Annotated[str, _entry_point("metric")]
-    """`package.module:callable`, a function with parameters `outputs` (every output of the model by its name, a NumPy
-    array with one row a row), `labels` (an array with one row a row), and the arguments. It returns an array with one
-    number a row, whose mean is the metric, or one number for all rows, which is then computed on rows drawn again. A
-    metric is at least 0."""
+    model_config = ConfigDict(json_schema_extra=rules(BOUNDED_COMMAND))
+
+    image: str = Field(min_length=1, max_length=512)
+    """Image of the container. It needs /bin/sh with mv, rm, sleep and cat. It runs as another user than root, without
+    credentials, on a read-only root file system with /tmp to write to."""
+    command: Command = Field(min_length=1, max_length=64, json_schema_extra=ATOMIC)
+    """Command that measures once, within 300 s. It reads the NPZ files that RETUNE_OUTPUTS (every output of the model
+    by its name) and RETUNE_LABELS (labels, and groups where the data has them) name, each argument from
+    RETUNE_PARAM_<NAME>, and writes numbers to the NPY file RETUNE_RESULT: one a row, one a group, or one for all."""
+    resources: Resources = Resources()
+    """Resources of the container. RETUNE_THREADS and OMP_NUM_THREADS tell it its CPU limit."""
+
+
+class CustomMetric(ApiModel):
+    """Code of your own that says how good answers are, for metrics custom and custom_loss."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "has(self.entryPoint) != has(self.container)",
+                "customMetric has either entryPoint, code in the Job's image, or container, an image of your own",
+            ),
+        )
+    )
+
+    entry_point: Annotated[str, _entry_point("metric")] | None = None
+    """`package.module:callable` in the Job's image, a function with parameters `outputs` (every output of the model by
+    its name, a NumPy array with one row a row), `labels` (an array with one row a row), and the arguments. It returns
+    an array with one number a row, whose mean is the metric, or one number for all rows, which is then computed on rows
+    drawn again. A metric is at least 0."""
+    container: MetricContainer | None = None
+    """A container of your own in place of that function: no code of yours has to be in the Job's image."""
     arguments: tuple[FactoryArgument, ...] = Field(default=(), max_length=32, json_schema_extra=map_list("name"))
-    """Keyword arguments that it is called with."""
+    """Keyword arguments that the function is called with; variables of the container's command."""
+
+    @property
+    def words(self) -> str:
+        """What people know it by, such as `metric shop:iou` or `metric container registry.example/iou:1`."""
+        return f"metric container {self.container.image}" if self.container else f"metric {self.entry_point}"
 
 
 class Cost(ApiModel):

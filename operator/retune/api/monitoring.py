@@ -120,7 +120,8 @@ class Quality(ApiModel):
 
     metric: Metric | None = None
     """What is watched. Left out: the first quality metric of spec.objectives that live labels tell, else accuracy for
-    task Classification and rmse for Regression. Embedding has custom and custom_loss alone."""
+    task Classification, f1_micro for MultiLabel and rmse for Regression. Embedding and Generic have custom and
+    custom_loss alone."""
     max_degradation: Decimal = "0.05"
     """Loss against the reference that counts, if its confidence interval proves that there is a loss: the difference
     for a metric that is at most 1, else the change as a share of the reference's value."""

@@ -1,17 +1,34 @@
 """`spec.monitoring.production`: where captured requests and their labels lie, and how long they are kept."""
 
-from pydantic import Field
+from typing import Annotated
 
-from retune.api.base import ApiModel, Duration, FileUri, seconds
+from pydantic import ConfigDict, Field
+
+from retune.api.base import ATOMIC, ApiModel, Duration, FileUri, rules, seconds
 
 
 class Labels(ApiModel):
     """Labels of captured rows, known later than the prediction."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "!has(self.columns) || self.column == 'label'",
+                "labels.column is one column with everything, labels.columns are several: give one of them",
+            ),
+        )
+    )
+
     uri: FileUri
     """Folder of Parquet files with the columns request_id, row (0 where left out) and the label."""
     column: str = Field(default="label", min_length=1, max_length=128)
-    """Column with the true label or number."""
+    """Column with the true label or number; for several labels or numbers a row, a list of them, for task MultiLabel a
+    zero or one for each label in the model's order."""
+    columns: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] | None = Field(
+        default=None, min_length=2, max_length=1024, json_schema_extra=ATOMIC
+    )
+    """Several columns in place of that one, in the model's order: for task MultiLabel one with zeros and ones for each
+    label, for Regression one for each number. A row without a value in each of them has no label."""
     group_column: str | None = Field(default=None, min_length=1, max_length=128)
     """Column of these files with what rows belong to, as data.*.groupColumn. Fresh data of a run has groups by it."""
     weight_column: str | None = Field(default=None, min_length=1, max_length=128)

@@ -175,7 +175,12 @@ _ONE_CUSTOM_TRAINING = "self.techniques.exists_one(t, t.type == 'CustomTraining'
 _NO_OTHER_TRAINING = f"!{_has_type((*_LEARNING, TechniqueType.DISTILLATION))}"
 _ONE_OBJECTIVE = "(has(self.objectives) && self.objectives.filter(o, o.role == 'Optimize').size() == 1)"
 _IS_CUSTOM = f"o.metric in {cel_list(CUSTOM)}"
-_NO_QUALITY_METRIC = "!has(self.monitoring) || !has(self.monitoring.quality) || !has(self.monitoring.quality.metric)"
+_NO_QUALITY = "!has(self.monitoring) || !has(self.monitoring.quality)"
+_NO_QUALITY_METRIC = f"{_NO_QUALITY} || !has(self.monitoring.quality.metric)"
+_TOLD_BY_CODE = (Task.EMBEDDING, Task.GENERIC)
+"""Tasks whose answers are right or wrong only by code of the owner's own."""
+_SEVERAL_ANSWERS = (Task.MULTI_LABEL, Task.REGRESSION)
+"""Tasks whose labels may be several a row."""
 
 _SOME_RANKING = rules(
     ("self.exists(o, o.role == 'Optimize')", "at least one objective must have role Optimize: it ranks candidates")
@@ -229,7 +234,20 @@ _ACROSS_FIELDS = rules(
     ),
     (
         f"{_NO_QUALITY_METRIC} || ({' && '.join(map(_watched_of, Task))})",
-        "monitoring.quality.metric must fit model.task, such as accuracy for Classification, rmse for Regression",
+        "monitoring.quality.metric must fit model.task, such as accuracy for Classification, f1_micro for MultiLabel, "
+        "rmse for Regression",
+    ),
+    (
+        f"{_NO_QUALITY} || has(self.monitoring.quality.metric) || !(self.model.task in {cel_list(_TOLD_BY_CODE)}) || "
+        f"(has(self.objectives) && self.objectives.exists(o, {_IS_CUSTOM}))",
+        "labels tell the quality of tasks Embedding and Generic by model.customMetric only: set "
+        "monitoring.quality.metric to custom or custom_loss, or leave out monitoring.quality",
+    ),
+    (
+        "!has(self.monitoring) || !has(self.monitoring.production) || !has(self.monitoring.production.labels) || "
+        f"!has(self.monitoring.production.labels.columns) || self.model.task in {cel_list(_SEVERAL_ANSWERS)}",
+        "monitoring.production.labels.columns belongs to model.task MultiLabel, or Regression of several numbers: "
+        "name the one column in labels.column",
     ),
     (
         f"{_NO_QUALITY_METRIC} || has(self.model.customMetric) || "

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from retune.api.base import ATOMIC, SET, ApiModel, Decimal, Duration, Text, if_decimal, map_list, rules
-from retune.api.execution import Resources
 from retune.api.model import Factory
+from retune.api.resources import BOUNDED_COMMAND, Command, Resources
 
 
 class TechniqueType(StrEnum):
@@ -72,27 +72,16 @@ class Parameter(ApiModel):
 
 Parameters = tuple[Parameter, ...]
 
-_COMMAND_LIMIT = 64 << 10
-
 
 class TrainingContainer(ApiModel):
     """A container of your own that trains the model, one trial at a time."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                f"self.command.map(part, size(part)).sum() <= {_COMMAND_LIMIT}",
-                f"container.command has at most {_COMMAND_LIMIT} characters altogether: put programs into the image",
-            )
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=rules(BOUNDED_COMMAND))
 
     image: str = Field(min_length=1, max_length=512)
     """Image of the container. It needs /bin/sh with mv, rm, sleep and cat. It runs as another user than root, without
     credentials, on a read-only root file system with /tmp to write to."""
-    command: tuple[Annotated[str, Field(max_length=4096)], ...] = Field(
-        min_length=1, max_length=64, json_schema_extra=ATOMIC
-    )
+    command: Command = Field(min_length=1, max_length=64, json_schema_extra=ATOMIC)
     """Command that trains the model. It reads the files that RETUNE_TRAINING_DATA, RETUNE_VALIDATION_DATA (NPZ) and
     RETUNE_MODEL name, each parameter from RETUNE_PARAM_<NAME> or all from the JSON file RETUNE_PARAMETERS, and
     RETUNE_SEED. It may append a line of JSON with epoch and quality to the file RETUNE_METRICS. It writes model.onnx,

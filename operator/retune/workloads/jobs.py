@@ -27,16 +27,15 @@ from retune.contract.paths import (
     SCRATCH_VARIABLE,
 )
 from retune.contract.requests import REQUEST_LIMIT, CheckRequest, JobRequest, VerifyRequest, encode_request
-from retune.contract.training import EXCHANGE_DIR, EXCHANGE_VARIABLE
 from retune.job_template import PodTemplate
 from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
+from retune.workloads import beside
 from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
 from retune.workloads.placement import affinity, store_label
 from retune.workloads.resources import container_resources, node_storage
 from retune.workloads.seals import seals
 from retune.workloads.security import CONTAINER_SECURITY, pod_security
-from retune.workloads.training import EXCHANGE_MOUNT, training_container, training_of, training_volumes
 from retune.workloads.volumes import (
     claims_of,
     preparing_container,
@@ -205,7 +204,6 @@ def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | Non
     tolerations = [toleration.to_dict() for toleration in execution.tolerations]
     if not tolerations and target:
         tolerations = [dict(toleration) for toleration in target.tolerations]
-    training = training_of(action.request)
     before = _init_containers(action, settings)
     near = affinity(settings.pod_template, claim=store_claim_of(action.request), target=target)
     return (
@@ -219,7 +217,7 @@ def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | Non
                 _request_volume(),
                 {"name": "scratch", "emptyDir": {"sizeLimit": _scratch_size(execution, settings)}},
                 *volumes(claims_of(action.request)),
-                *(training_volumes() if training else []),
+                *(volume for own in beside.beside(action.request) for volume in beside.volumes(own)),
             ],
         }
         | ({"initContainers": before} if before else {})
@@ -231,11 +229,12 @@ def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | Non
 
 
 def _init_containers(action: CreateJob, settings: JobSettings) -> list[Json]:
-    """Return what runs before the Job's own container: it makes the folders to write to, and trains beside a search."""
+    """Return what runs before the Job's own container: what makes the folders to write to, and what works beside it."""
     image = settings.monitor_image if isinstance(action.request, CheckRequest) else settings.optimizer_image
-    policy, training = settings.image_pull_policy, training_of(action.request)
+    policy = settings.image_pull_policy
     preparing = preparing_container(claims_of(action.request), image=image, image_pull_policy=policy)
-    return [*([preparing] if preparing else []), *([training_container(training, policy)] if training else [])]
+    owned = [beside.container(own, policy) for own in beside.beside(action.request)]
+    return [*([preparing] if preparing else []), *owned]
 
 
 def _container(action: CreateJob, resource: ModelOptimization, settings: JobSettings) -> Json:
@@ -262,9 +261,9 @@ def _container(action: CreateJob, resource: ModelOptimization, settings: JobSett
     }
     if execution.credentials:
         container["env"] += _credentials(execution.credentials, action.request)
-    if training_of(action.request):
-        container["env"].append({"name": EXCHANGE_VARIABLE, "value": EXCHANGE_DIR})
-        container["volumeMounts"].append(EXCHANGE_MOUNT)
+    for own in beside.beside(action.request):
+        container["env"].append(own.environment)
+        container["volumeMounts"].append(own.mount)
     if action.request.command == "search":
         container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT}]
     return container

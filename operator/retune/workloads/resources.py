@@ -7,8 +7,8 @@ what serves. Everything else comes from the spec, then from defaults that fit a 
 from dataclasses import dataclass
 
 from retune.api.base import Json
-from retune.api.execution import Resources
 from retune.api.quantities import cores, memory_bytes
+from retune.api.resources import Resources
 from retune.job_template import Storage
 from retune.plan.actions import CreateJob
 

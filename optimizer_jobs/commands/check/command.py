@@ -111,12 +111,12 @@ def _with_drift(
     """Return the result with drift, columns and violations, and with a page if there is anything to look at."""
     names = names_of(check.request, into=check.scratch)
     both = tables(reference, current, check.manifest, names=names, seed=check.request.seed)
-    findings = replace(_findings(both, drift), target=labels.comparison if labels else None)
+    findings = replace(_findings(both, drift), targets=labels.comparisons if labels else ())
     judged = drift_verdict.judge(findings, drift, samples=len(current))
     violated = [*result.violations, *violations(*_without_parts(both))]
     say(f"  {judged.verdict}: {judged.message}")
     update = {"drift": judged, "columns": drift_verdict.columns(findings), "violations": tuple(violated[:_VIOLATIONS])}
-    if judged.verdict in {Verdict.BREACH, Verdict.BETWEEN} or violated or (labels and labels.comparison.drifted):
+    if judged.verdict in {Verdict.BREACH, Verdict.BETWEEN} or violated or (labels and labels.drifted):
         frames = labels.joined_to(both) if labels else (both.reference, both.current)
         update["report"] = _page(check.request, findings, *frames, share=float(drift.share))
     return result.model_copy(update=update)
@@ -125,18 +125,21 @@ def _with_drift(
 def _without_drift(result: CheckResult, drift: SignalVerdict | None, labels: TargetDrift | None) -> CheckResult:
     """Return the result of a window whose rows cannot be compared; the labels of an earlier window may still be."""
     say(f"  {drift.message if drift else ''}")
-    findings = Findings((), (), (), proven=False, prediction=False, target=labels.comparison if labels else None)
+    findings = Findings((), (), (), proven=False, prediction=False, targets=labels.comparisons if labels else ())
     return result.model_copy(update={"drift": drift, "columns": drift_verdict.columns(findings)})
 
 
 def _findings(both: Tables, drift: Drift) -> Findings:
     names = both.names if drift.columns is None else _chosen(both, drift.columns)
-    return compare(both.reference, both.current, drift, names=names, wide=both.wide)
+    findings = compare(both.reference, both.current, drift, names=names, wide=both.wide, answers=both.answered)
+    unlike = [column for column in both.unlike if drift.columns is None or column.name in drift.columns]
+    return replace(findings, not_compared=(*findings.not_compared, *unlike))
 
 
 def _chosen(both: Tables, wanted: tuple[str, ...]) -> list[str]:
-    """Return the wanted columns, with the components of a wide input in place of its name."""
-    return [column for name in wanted for column in both.wide.get(name, (name,))]
+    """Return the wanted columns, with the components of a wide input, or several answers, in place of their name."""
+    unlike = {column.name for column in both.unlike}
+    return [column for name in wanted if name not in unlike for column in both.parts_of(name)]
 
 
 def _without_parts(both: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:

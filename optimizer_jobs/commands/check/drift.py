@@ -6,7 +6,7 @@ reference would make every window look drifted. A second drifted window in a row
 evidence of a single window must be strong enough.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,7 +59,7 @@ class Findings:
     """Whether the evidence for at least one input is strong enough for the whole window."""
     prediction: bool
     """Whether the evidence for a column that the model answers is strong enough for the whole window."""
-    target: Compared | None = None
+    targets: tuple[Compared, ...] = ()
     """The comparison of the labels, if there are any; it is reported and never counts for the verdict."""
 
     @property
@@ -69,9 +69,10 @@ class Findings:
 
     @property
     def compared(self) -> tuple[Compared, ...]:
-        """All compared columns: first those that drifted, then the largest sizes; the labels lead their group."""
-        every = [*self.inputs, *self.answers, *([self.target] if self.target else [])]
-        return tuple(sorted(every, key=lambda column: (not column.drifted, column is not self.target, -column.size)))
+        """All compared columns: first those that drifted, then the largest sizes; one label a row leads its group."""
+        first = self.targets[0].name if len(self.targets) == 1 else None
+        every = [*self.inputs, *self.answers, *self.targets]
+        return tuple(sorted(every, key=lambda column: (not column.drifted, column.name != first, -column.size)))
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def compare(
     *,
     names: Sequence[str],
     wide: Mapping[str, Sequence[str]] | None = None,
+    answers: Collection[str] = ANSWERS,
 ) -> Findings:
     """Compare the columns of a window with the reference.
 
@@ -98,8 +100,9 @@ def compare(
         drift: Drift settings of the spec.
         names: Names of the columns.
         wide: Names of the components of each wide input, by its name; they count as one column.
+        answers: Columns that the model answers.
     """
-    return decide(measure(reference, current, drift, names=names, wide=wide), drift)
+    return decide(measure(reference, current, drift, names=names, wide=wide), drift, answers=answers)
 
 
 def measure(
@@ -123,13 +126,13 @@ def measure(
     return Measured(tuple(_grouped(columns, drift, wide or {})), tuple(not_compared))
 
 
-def decide(measured: Measured, drift: Drift) -> Findings:
-    """Decide which columns drifted, with p-values adjusted for the number of columns."""
+def decide(measured: Measured, drift: Drift, *, answers: Collection[str] = ANSWERS) -> Findings:
+    """Decide which columns drifted, with p-values adjusted for the number of columns; `answers` are the model's."""
     rate = float(drift.false_discovery_rate)
-    inputs = [column for column in measured.columns if column.name not in ANSWERS]
-    answers = [column for column in measured.columns if column.name in ANSWERS]
+    inputs = [column for column in measured.columns if column.name not in answers]
+    answered = [column for column in measured.columns if column.name in answers]
     adjusted = _adjusted(inputs, drift, rate=rate)
-    adjusted_answers = _adjusted(answers, drift, rate=rate / _STRICTER)
+    adjusted_answers = _adjusted(answered, drift, rate=rate / _STRICTER)
     return Findings(
         inputs=adjusted,
         answers=adjusted_answers,
@@ -139,11 +142,10 @@ def decide(measured: Measured, drift: Drift) -> Findings:
     )
 
 
-def compare_target(reference: pd.Series, current: pd.Series, drift: Drift) -> Compared | None:
-    """Compare the labels, as strictly as the model's answers; None when there are too few, or of different types."""
-    measured = measure(reference.to_frame(TARGET), current.to_frame(TARGET), drift, names=[TARGET])
-    rate = float(drift.false_discovery_rate) / _STRICTER
-    return next(iter(_adjusted(measured.columns, drift, rate=rate)), None)
+def compare_targets(reference: pd.DataFrame, current: pd.DataFrame, drift: Drift) -> tuple[Compared, ...]:
+    """Compare columns of labels, as strictly as the model's answers; none with too few, or of different types."""
+    measured = measure(reference, current, drift, names=[str(name) for name in reference])
+    return _adjusted(measured.columns, drift, rate=float(drift.false_discovery_rate) / _STRICTER)
 
 
 def _compared(pair: Pair, drift: Drift) -> Compared | NotCompared:

@@ -40,7 +40,11 @@ LEAST_REFERENCE = 50
 """Fewest labelled rows of a reference."""
 BY_FORMULA = (Metric.ACCURACY, Metric.RMSE, Metric.MAE)
 """Metrics of rows that all count alike, which this module judges."""
+_FIRST = {Task.CLASSIFICATION: Metric.ACCURACY, Task.MULTI_LABEL: Metric.F1_MICRO, Task.REGRESSION: Metric.RMSE}
+"""What is watched of a task where nothing is named."""
 _BIASED = 1e-3
+_FEW = 50
+"""Most different values of predictions that are compared as categories."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,7 @@ def metric_of(task: Task, quality: Quality, objectives: Sequence[Objective] = ()
     if quality.metric is not None:
         return quality.metric if quality.metric in WATCHED and quality.metric.fits(task) else None
     named = (objective.metric for objective in objectives if objective.metric in WATCHED)
-    first = {Task.CLASSIFICATION: Metric.ACCURACY, Task.REGRESSION: Metric.RMSE}.get(task)
-    return next((metric for metric in named if metric.fits(task)), first)
+    return next((metric for metric in named if metric.fits(task)), _FIRST.get(task))
 
 
 def scores(metric: Metric, predicted: Array, labels: Array) -> Floats:
@@ -156,22 +159,28 @@ def judge_labels(
     return judge(lost(metric, reference, current), metric, quality, notes=notes)
 
 
-def coverage(labelled: pd.Series, unlabelled: pd.Series) -> str:
+def coverage(labelled: pd.DataFrame, unlabelled: pd.DataFrame) -> str:
     """Return a sentence on how many rows have a label, and on whether they differ from the rows without.
 
     Args:
-        labelled: Predictions (M,) for the rows with a label.
-        unlabelled: Predictions (N,) for the rows without.
+        labelled: Columns of predictions for the M rows with a label.
+        unlabelled: The same columns for the N rows without.
     """
     rows = len(labelled) + len(unlabelled)
     words = f" {len(labelled) / max(1, rows):.0%} of the {rows} rows have a label"
     if min(len(labelled), len(unlabelled)) < LEAST_REFERENCE:
         return f"{words}."
-    text = is_text(labelled) or labelled.nunique() <= 50
-    p = contingency(unlabelled, labelled) if text else p_value(unlabelled, labelled, Kind.NUMERIC, DriftMethod.KS)
+    p = min((_alike(labelled[name], unlabelled[name]) for name in labelled), default=1.0) * labelled.shape[1]
     if p < _BIASED:
         return f"{words}, and their predictions differ from those without (p {p:.1g}): this may mislead."
     return f"{words}."
+
+
+def _alike(labelled: pd.Series, unlabelled: pd.Series) -> float:
+    """Return the probability of a difference at least as large between two samples (M,) and (N,) of one kind."""
+    if is_text(labelled) or labelled.nunique() <= _FEW:
+        return contingency(unlabelled, labelled)
+    return p_value(unlabelled, labelled, Kind.NUMERIC, DriftMethod.KS)
 
 
 def _decide(loss: Loss, quality: Quality) -> tuple[Verdict, str]:

@@ -16,7 +16,7 @@ from optimizer_jobs.commands.check.watched_quality import NOT_MEASURABLE, Watche
 from optimizer_jobs.measure.yardstick import Yardstick
 from optimizer_jobs.models.bundle import Manifest
 from optimizer_jobs.production.features import CONFIDENCE, PREDICTION
-from optimizer_jobs.production.labels import Truth, join
+from optimizer_jobs.production.labels import OTHERS, Truth, join
 from optimizer_jobs.production.reference import Reference
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.progress import say
@@ -103,7 +103,13 @@ def _measured(
     manifest, settings = check.manifest, check.request.quality or Quality()
     skipped = "".join(f" {count} {why}." for why, count in sorted(labelled.set_aside.items())[:2])
     notes = notes + _coverage(manifest, labelled.rows, labelled.known) + skipped
-    if not _by_formula(metric, reference, labelled):
+    others = labelled.set_aside.get(OTHERS, 0)
+    if manifest.task is Task.MULTI_LABEL and others:
+        words = (
+            f"{others} labels have another form than most; each is a zero or one for every label of the model.{notes}"
+        )
+        return unknown(NOT_MEASURABLE, words, samples=len(labelled.known))
+    if not _by_formula(manifest.task, metric, reference, labelled):
         watched = Watched(metric, settings, manifest, Yardstick.of(check.request))
         return watched.verdict(_labelled_part(reference, labelled), (labelled.known, labelled.truth), notes=notes)
     before = None if reference is None else _reference_scores(manifest, metric, reference)
@@ -117,10 +123,15 @@ def _measured(
     )
 
 
-def _by_formula(metric: Metric, reference: Reference | None, labelled: Labelled) -> bool:
-    """Return whether rows count alike and stand alone, and the metric is one of those that formulas are known for."""
+def _by_formula(task: Task, metric: Metric, reference: Reference | None, labelled: Labelled) -> bool:
+    """Return whether rows count alike and stand alone, and the metric is one of those that formulas are known for.
+
+    Formulas are of one answer a row.
+    """
     beside = (labelled.truth.groups, labelled.truth.weights, reference.weights if reference else None)
-    return metric in labelled_quality.BY_FORMULA and all(values is None for values in beside)
+    labels = (labelled.truth.labels, np.zeros(0) if reference is None else reference.labels)
+    single = task is not Task.MULTI_LABEL and all(values.ndim == 1 for values in labels)
+    return single and metric in labelled_quality.BY_FORMULA and all(values is None for values in beside)
 
 
 def _labelled_part(reference: Reference | None, labelled: Labelled) -> tuple[Captured, Truth]:
@@ -152,7 +163,9 @@ def _coverage(manifest: Manifest, rows: Captured, labelled: Captured) -> str:
     known = set(zip(labelled.request_ids.tolist(), labelled.rows.tolist(), strict=True))
     keys = zip(rows.request_ids.tolist(), rows.rows.tolist(), strict=True)
     mask = np.fromiter((key in known for key in keys), np.bool_, len(rows))
-    predictions = answers(rows, manifest).get(PREDICTION, pd.Series(np.zeros(len(rows))))
+    table = answers(rows, manifest)
+    named = [name for name in table if str(name).startswith(PREDICTION)]
+    predictions = table[named] if named else pd.DataFrame(index=range(len(rows)))
     return labelled_quality.coverage(predictions[mask], predictions[~mask])
 
 

@@ -9,7 +9,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from optimizer_jobs.commands.check.columns import Cause, NotCompared
 from optimizer_jobs.commands.check.components import components, is_wide
+from optimizer_jobs.commands.check.drift import ANSWERS
+from optimizer_jobs.commands.check.several_answers import columns_of, wide_of
 from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, format_of
 from optimizer_jobs.data.fetch import fetch
 from optimizer_jobs.data.readers import UnreadableDataError, open_columns
@@ -33,12 +36,21 @@ class Tables:
     reference: pd.DataFrame
     current: pd.DataFrame
     wide: Mapping[str, tuple[str, ...]]
-    """Names of the components of each wide input, by its name."""
+    """Names of the components of each wide input or answer, by its name."""
+    answered: tuple[str, ...] = ()
+    """Columns that the model answers, wide ones by their own name."""
+    unlike: tuple[NotCompared, ...] = ()
+    """Wide columns whose rows have another shape than in the reference."""
 
     @property
     def names(self) -> list[str]:
         """All columns of either table."""
         return [str(name) for name in self.reference.columns.union(self.current.columns, sort=False)]
+
+    def parts_of(self, name: str) -> tuple[str, ...]:
+        """Return the columns that a name stands for: components, the answers of one kind, or the column itself."""
+        several = [column for column in self.answered if name in ANSWERS and column.startswith(f"{name}[")]
+        return tuple(part for column in several or [name] for part in self.wide.get(column, (column,)))
 
 
 def reference_of(request: CheckRequest, manifest: Manifest, *, into: Path) -> Reference:
@@ -85,26 +97,35 @@ def tables(
     Returns:
         Tables in which tensors and wide inputs are represented by their principal components.
     """
-    wide = _wide(reference.rows, current, manifest.task)
+    wide = _wide(reference.rows, current, manifest)
+    unlike = {name: words for name, samples in wide.items() if (words := _unlike(*samples))}
     narrow = tuple(spec for spec in manifest.signature.inputs if spec.name not in wide)
     before, now = (answers(rows, manifest, narrow, names) for rows in (reference.rows, current))
+    answered = {*wide_of(reference.rows, manifest), *answers(reference.rows, manifest), *answers(current, manifest)}
     groups = {}
     for name, samples in wide.items():
+        if name in unlike:
+            continue
         before_parts, now_parts = components(name, *samples, seed=seed)
         before, now = pd.concat([before, before_parts], axis=1), pd.concat([now, now_parts], axis=1)
         groups[name] = tuple(map(str, before_parts.columns))
-    return Tables(before, now, groups)
+    left = tuple(NotCompared(name, Cause.SCHEMA, words) for name, words in unlike.items())
+    return Tables(before, now, groups, tuple(sorted(answered)), left)
 
 
-def _wide(reference: Captured, current: Captured, task: Task) -> dict[str, tuple[Array, Array]]:
-    """Return both samples of each wide input by its name, and those of an embedding as the prediction."""
+def _wide(reference: Captured, current: Captured, manifest: Manifest) -> dict[str, tuple[Array, Array]]:
+    """Return both samples of each wide input by its name, and those of wide answers."""
     wide: dict[str, tuple[Array, Array]] = {
         name: (values, current.inputs[name]) for name, values in reference.inputs.items() if is_wide(values)
     }
-    if task in {Task.EMBEDDING, Task.MULTI_LABEL}:
-        output = next((name for name, values in reference.outputs.items() if values.dtype.kind == "f"), None)
-        wide |= {} if output is None else {PREDICTION: (reference.outputs[output], current.outputs[output])}
-    return wide
+    before, now = (wide_of(rows, manifest) for rows in (reference, current))
+    return wide | {name: (values, now[name]) for name, values in before.items() if name in now}
+
+
+def _unlike(reference: Array, current: Array) -> str:
+    """Return that rows of both samples differ in shape; empty where they have the same one."""
+    before, now = (list(values.shape[1:]) for values in (reference, current))
+    return f"its rows have shape {now} in the window and {before} in the reference" if before != now else ""
 
 
 def answers(
@@ -126,4 +147,4 @@ def answers(
     frame = table(chosen, signature, names, task=manifest.task, classes=manifest.classes)
     if manifest.task is Task.CLASSIFICATION and PREDICTION in frame:
         frame[PREDICTION] = frame[PREDICTION].astype(str)
-    return frame
+    return frame.assign(**columns_of(rows, manifest))

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
-from optimizer_jobs.commands.check.drift import TARGET, Compared, compare_target
+from optimizer_jobs.commands.check.drift import TARGET, Compared, compare_targets
 from optimizer_jobs.commands.check.drift_verdict import column_words
 from optimizer_jobs.commands.check.quality_verdict import Labelled
 from optimizer_jobs.commands.check.sources import Tables
@@ -20,21 +20,31 @@ from retune.api.monitoring import Drift
 
 Array = NDArray[Any]
 
+_COMPARED = (Task.CLASSIFICATION, Task.MULTI_LABEL, Task.REGRESSION)
+_SHOWN = 3
+"""Labels that a sentence names."""
+
 
 @dataclass(frozen=True)
 class TargetDrift:
     """Labels of the reference and of the labelled window, and their comparison."""
 
-    reference: pd.Series
-    """(M,)"""
-    current: pd.Series
-    """(N,)"""
-    comparison: Compared
+    reference: pd.DataFrame
+    """M rows: a column `label`, or `label[k]` for each of several labels or numbers."""
+    current: pd.DataFrame
+    """N rows with the same columns."""
+    comparisons: tuple[Compared, ...]
+
+    @property
+    def drifted(self) -> tuple[Compared, ...]:
+        """The labels that drifted, the farthest first."""
+        return tuple(sorted((each for each in self.comparisons if each.drifted), key=lambda each: -each.size))
 
     @property
     def words(self) -> str:
-        """A sentence if the labels drifted, otherwise nothing."""
-        return f" The labels themselves drifted: {column_words(self.comparison)}." if self.comparison.drifted else ""
+        """A sentence if labels drifted, otherwise nothing."""
+        shown = "; ".join(map(column_words, self.drifted[:_SHOWN]))
+        return f" The labels themselves drifted: {shown}." if shown else ""
 
     def joined_to(self, both: Tables) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return both tables with a column of labels; if labels arrive late, they belong to rows of another window."""
@@ -45,11 +55,22 @@ def target_drift(
     task: Task, reference: Reference | None, labelled: Labelled | None, drift: Drift | None
 ) -> TargetDrift | None:
     """Compare the labels of the labelled window with those of the reference; None when either has none or too few."""
-    if reference is None or labelled is None or drift is None or task not in {Task.CLASSIFICATION, Task.REGRESSION}:
+    if reference is None or labelled is None or drift is None or task not in _COMPARED:
         return None
-    before, now = (_column(labels, task) for labels in (reference.labels, labelled.truth.labels))
-    comparison = compare_target(before, now, drift)
-    return None if comparison is None else TargetDrift(before, now, comparison)
+    before, now = (_columns(labels, task) for labels in (reference.labels, labelled.truth.labels))
+    if list(before) != list(now):
+        return None
+    comparisons = compare_targets(before, now, drift)
+    return TargetDrift(before, now, comparisons) if comparisons else None
+
+
+def _columns(labels: Array, task: Task) -> pd.DataFrame:
+    """Return labels (N,) or (N, L) as columns."""
+    if labels.ndim == 1:
+        return _column(labels, task).to_frame(TARGET)
+    return pd.DataFrame(
+        {f"{TARGET}[{place}]": column for place, column in enumerate(labels.reshape(len(labels), -1).T)}
+    )
 
 
 def _column(labels: Array, task: Task) -> pd.Series:
@@ -60,5 +81,5 @@ def _column(labels: Array, task: Task) -> pd.Series:
     return pd.Series([str(label) for label in whole], dtype=object)
 
 
-def _joined(table: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
-    return table.drop(columns=TARGET, errors="ignore").join(labels.rename(TARGET), how="outer")
+def _joined(table: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(columns=list(labels), errors="ignore").join(labels, how="outer")

@@ -5,6 +5,7 @@ where they say so (MOVER, G. Zou and A. Donner, 2008). Where a metric has no val
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -128,10 +129,24 @@ class Watched:
         answers, rows = answered.answers, replace(answered.rows, groups=None, weights=None)
         if answers.predictions is not None:
             return correct(answers.predictions, rows).astype(np.float64)
+        if (sets := answers.label_sets) is not None:
+            alike = sets.decided == rows.answers if sets.decided.shape == rows.answers.shape else sets.decided
+            return np.asarray(alike.mean(axis=1))
+        if answers.values is None:
+            return _mean_output(answers.outputs, len(rows))
         if rows.answers.dtype.kind in "biuf" and rows.answers.shape == answers.numbers.shape:
             errors = np.abs(answers.numbers - rows.answers)
             return errors if errors.ndim == 1 else np.asarray(errors.mean(axis=1))
         return np.asarray(answers.numbers.reshape(len(rows), -1).mean(axis=1))
+
+
+def _mean_output(outputs: Mapping[str, np.ndarray], rows: int) -> Floats:
+    """Return the mean (N,) of all numbers that a generic model answers to a row; what is not finite counts as 0."""
+    numeric = [values.reshape(rows, -1) for values in outputs.values() if values.dtype.kind in "biuf" and values.size]
+    if not numeric:
+        return np.zeros(rows)
+    table = np.concatenate(numeric, axis=1).astype(np.float64)
+    return np.asarray(np.nan_to_num(table, nan=0.0, posinf=0.0, neginf=0.0).mean(axis=1))
 
 
 def _numbered(groups: np.ndarray) -> np.ndarray:

@@ -19,12 +19,24 @@ from pydantic import ValidationError
 
 from optimizer_jobs.commands.gather.mixing import mix, newest
 from optimizer_jobs.commands.gather.sources import Labelled, Sources
-from optimizer_jobs.commands.gather.splits import NAMES, SHARES, Splits, fingerprints, imbalance, split, without
+from optimizer_jobs.commands.gather.splits import (
+    NAMES,
+    SHARES,
+    Splits,
+    fingerprints,
+    imbalance,
+    rare_label,
+    split,
+    without,
+)
 from optimizer_jobs.data.datasets import Rows, joined
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, printable, store_access
-from optimizer_jobs.models.bundle import open_bundle
+from optimizer_jobs.measure.label_sets import true_sets
+from optimizer_jobs.measure.unfit import UnfitAnswersError
+from optimizer_jobs.models.bundle import Manifest, open_bundle
+from optimizer_jobs.production.labels import OTHERS
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.seal import own_seal
 from optimizer_jobs.signature import TEXT, Signature
@@ -139,12 +151,44 @@ def _sets(request: GatherRequest, sources: Sources, labelled: Labelled) -> Sets:
     empty = [name for name, rows in fresh.items() if not len(rows)]
     if empty:
         raise NotEnoughError(f"The original data is used: no row is left for {', '.join(empty)}.")
-    if sources.champion.manifest.task is Task.CLASSIFICATION:
-        _check_classes({name: rows.answers for name, rows in fresh.items()})
+    _check_labels({name: rows.answers for name, rows in fresh.items()}, sources.champion.manifest, labelled)
     original = sources.original()
     training, used = _training(request, fresh, original)
     words = _words(_span(request, labelled), fresh, splits, used=used, set_aside=labelled.set_aside)
     return Sets({**fresh, "training": training}, words)
+
+
+def _check_labels(labels: Mapping[str, Array], manifest: Manifest, labelled: Labelled) -> None:
+    if manifest.task is Task.CLASSIFICATION:
+        _check_classes(labels)
+    if manifest.task is Task.MULTI_LABEL:
+        _check_sets(labels, manifest, labelled)
+
+
+def _check_sets(labels: Mapping[str, Array], manifest: Manifest, labelled: Labelled) -> None:
+    """Refuse labels that are not a zero or one for every label of the model, and labels that a split lacks."""
+    if labelled.set_aside.get(OTHERS):
+        raise NotEnoughError(
+            f"The original data is used: {labelled.set_aside[OTHERS]} labels have another form than most."
+        )
+    try:
+        labels_given = true_sets(labelled.truth.labels).shape[1]
+    except UnfitAnswersError as error:
+        raise NotEnoughError(f"The original data is used: {error}.") from error
+    answered = _labels_answered(manifest.signature, labelled)
+    if answered not in {None, labels_given}:
+        words = f"a row has {labels_given} labels, and the model answers {answered}"
+        raise NotEnoughError(f"The original data is used: {words}.")
+    missing = rare_label(labels)
+    if missing is not None:
+        raise NotEnoughError(f"The original data is used: {missing}.")
+
+
+def _labels_answered(signature: Signature, labelled: Labelled) -> int | None:
+    """Return how many labels the model answers for a row; None where no output is known to hold them."""
+    reading = signature.reading
+    name = None if reading is None else reading.scores or reading.label
+    return None if name is None else int(labelled.rows.outputs[name].shape[-1])
 
 
 def _check_classes(labels: Mapping[str, Array]) -> None:
@@ -172,7 +216,8 @@ def _training(request: GatherRequest, fresh: Mapping[str, Rows], original: Rows 
 def _compatible(recent: Rows, old: Rows) -> bool:
     """Return whether two sets of rows can be joined: equal shapes, and labels that are either all text or all not."""
     shapes = all(values.shape[1:] == old.inputs[name].shape[1:] for name, values in recent.inputs.items())
-    return shapes and (recent.answers.dtype.kind == "U") == (old.answers.dtype.kind == "U")
+    alike = recent.answers.shape[1:] == old.answers.shape[1:]
+    return shapes and alike and (recent.answers.dtype.kind == "U") == (old.answers.dtype.kind == "U")
 
 
 def _rows(labelled: Labelled, indices: Array) -> Rows:

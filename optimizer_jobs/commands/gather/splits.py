@@ -85,6 +85,23 @@ def imbalance(labels: Mapping[str, Array]) -> str | None:
     return None
 
 
+def rare_label(labels: Mapping[str, Array]) -> str | None:
+    """Return which of several labels no row of a split has, though other splits do, in words without a full stop.
+
+    Args:
+        labels: Zeros and ones (N, L) by split.
+
+    Returns:
+        None when every label but rare ones is in every split.
+    """
+    common = np.concatenate(list(labels.values())).mean(axis=0) >= RARE
+    for name, values in labels.items():
+        missing = np.flatnonzero(common & ~values.astype(np.bool_).any(axis=0))
+        if len(missing):
+            return f"no row of label {', '.join(map(str, missing[:5]))}, counted from 0, is in the {name} rows"
+    return None
+
+
 def without(rows: Rows, excluded: set[bytes]) -> Rows:
     """Return the rows whose fingerprints are not excluded."""
     kept = [fingerprint not in excluded for fingerprint in fingerprints(rows.inputs)]

@@ -13,9 +13,10 @@ import numpy as np
 
 from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, Rows
 from optimizer_jobs.errors import JobError
+from optimizer_jobs.exchange import Beside, Work, created, forget, on_one_line
 from optimizer_jobs.machinery.formats.onnx_files import check_in_sandbox
 from optimizer_jobs.machinery.training import exchange
-from optimizer_jobs.machinery.training.exchange import CustomTrainingError, Work, take
+from optimizer_jobs.machinery.training.exchange import CustomTrainingError
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import MODEL_LIMIT_BYTES
 from optimizer_jobs.signature import Signature
@@ -66,29 +67,30 @@ def train(model: Path, run: Run, context: Context) -> Applied | Skipped:
         CustomTrainingError: The training failed, took too long, or wrote no such model.
         StoppedEarlyError: The training fell behind, or the budget is spent.
     """
-    folder = exchange.exchange()
-    if folder is None or context.training is None or context.validation is None:
+    container = exchange.standing_by()
+    if container is None or context.training is None or context.validation is None:
         return Skipped("no training container stands by, or there are no rows to train on")
-    exchange.wait_until_ready(folder, context.alive)
-    data = _data(folder, model, context)
-    trial = exchange.new_trial(folder)
+    container.wait_until_ready(context.alive)
+    data = _data(container, model, context)
+    trial = container.new_trial()
     try:
-        exchange.train(folder, trial, _work(trial, data, run, context))
-        return _taken(trial / "output", data["validation"], run, context)
+        exchange.train(container, trial, _work(trial, data, run, context), context.report)
+        return _taken(container, trial / "output", data["validation"], run, context)
     except JobError as error:  # a bad file fails this trial, not the whole run
         raise CustomTrainingError(f"the training made no model: {error}") from error
     finally:
-        exchange.forget(trial)
+        forget(trial)
 
 
-def _data(folder: Path, model: Path, context: Context) -> Mapping[str, Path]:
+def _data(container: Beside, model: Path, context: Context) -> Mapping[str, Path]:
     """Return the files that every trial of this worker reads; the first trial writes them."""
+    folder = container.folder
     splits = {"training": context.training, "validation": context.validation}
     files = {split: _saved(rows, split, folder / "data") for split, rows in splits.items() if rows}
     source = context.native.path if context.native else model
     delivered = folder / "data" / f"model{source.suffix}"
     if not delivered.exists():
-        take(source, delivered, limit=MODEL_LIMIT_BYTES)
+        container.take(source, delivered, limit=MODEL_LIMIT_BYTES)
     return {**files, "model": delivered}
 
 
@@ -100,36 +102,32 @@ def _saved(rows: Rows, split: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     hidden = path.with_name(f".{path.name}")
     labels = {} if rows.labels is None else {LABEL: rows.labels}
-    np.savez(hidden, allow_pickle=False, **rows.inputs, **labels)
+    with created(hidden) as file:
+        np.savez(file, allow_pickle=False, **rows.inputs, **labels)
     return hidden.rename(path)
 
 
 def _work(trial: Path, data: Mapping[str, Path], run: Run, context: Context) -> Work:
     """Write the parameters, and return what the container is told."""
-    (trial / "parameters.json").write_text(json.dumps(run.parameters, indent=2) + "\n")
-    parameters = {f"RETUNE_PARAM_{name.upper()}": _text(value) for name, value in run.parameters.items()}
+    with created(trial / "parameters.json") as file:
+        file.write(f"{json.dumps(run.parameters, indent=2)}\n".encode())
+    parameters = {f"RETUNE_PARAM_{name.upper()}": on_one_line(value) for name, value in run.parameters.items()}
     paths = {f"RETUNE_{name.upper()}{'' if name == 'model' else '_DATA'}": str(path) for name, path in data.items()}
     return Work(
         variables={**parameters, **paths, "RETUNE_SEED": str(context.seed)},
-        files={"RETUNE_PARAMETERS": "parameters.json", "RETUNE_METRICS": "metrics.jsonl", "RETUNE_OUTPUT": "output"},
+        files={"RETUNE_PARAMETERS": "parameters.json", "RETUNE_METRICS": exchange.METRICS, "RETUNE_OUTPUT": "output"},
         timeout=run.timeout,
-        report=context.report,
         alive=context.alive,
     )
 
 
-def _text(value: object) -> str:
-    """Return the value of a variable: a text as it is, anything else as JSON, on one line."""
-    return " ".join((value if isinstance(value, str) else json.dumps(value)).splitlines())
-
-
-def _taken(output: Path, validation: Path, run: Run, context: Context) -> Applied:
+def _taken(container: Beside, output: Path, validation: Path, run: Run, context: Context) -> Applied:
     """Return the model in the output folder: in the format of delivery when it is there, else as ONNX."""
     delivered = context.native.format if context.native else ModelFormat.ONNX
     for format_ in dict.fromkeys((delivered, ModelFormat.ONNX)):
         name = f"model{EXTENSIONS[format_]}"
         file = context.workdir / name
-        if take(output / name, file, limit=MODEL_LIMIT_BYTES):
+        if container.take(output / name, file, limit=MODEL_LIMIT_BYTES):
             return _checked(Native(file, format_), validation, run, context)
     present = ", ".join(sorted(path.name for path in output.iterdir())[:5]) or "nothing"
     raise CustomTrainingError(f"the training left no model{EXTENSIONS[delivered]} in RETUNE_OUTPUT, but {present}")

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.measure.label_sets import LabelSets
+from optimizer_jobs.measure.label_sets import LabelSets, true_sets
 from optimizer_jobs.measure.metrics.curves import curve
 from optimizer_jobs.measure.metrics.evaluation import Evaluation, Floats, mean_of, of_means
 from optimizer_jobs.measure.unfit import UnfitAnswersError
@@ -30,7 +30,7 @@ def evaluate_label_sets(metric: Metric, answered: LabelSets, rows: Rows) -> Eval
     Raises:
         UnfitAnswersError: The labels have another shape, or the metric needs probabilities and there are none.
     """
-    true = np.asarray(rows.answers, dtype=np.bool_)
+    true = true_sets(rows.answers)
     if true.shape != answered.decided.shape:
         raise UnfitAnswersError(f"answers have shape {answered.decided.shape}, and the labels {true.shape}")
     right = answered.decided == true

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retune.api.execution import Credentials, Resources
+from retune.api.execution import Credentials
 from retune.api.model import Dataset
 from retune.api.objects import OptimizationRunSpec
 from retune.api.production import Labels, Production
 from retune.api.quantities import cores, memory_bytes
+from retune.api.resources import Resources
 from retune.contract.credentials import CREDENTIAL_KEYS
 from retune.contract.requests import (
     BaselineRequest,
@@ -193,6 +194,59 @@ def test_a_training_container_sees_nothing_but_its_folder() -> None:
     assert {"name": "RETUNE_EXCHANGE", "value": "/retune"} in worker["env"]
     assert {"name": "exchange", "mountPath": "/retune"} in worker["volumeMounts"]
     assert {"scratch", "training-scratch"} <= {volume["name"] for volume in pod_of(search)["volumes"]}
+
+
+METRIC = {"container": {"image": "registry.example/iou:1", "command": ["iou"]}}
+BY_CODE = [{"metric": "custom", "role": "Constrain", "goal": {"type": "MaxDegradation", "value": "0.01"}}]
+
+
+def measuring(command: str, **more: Any) -> Json:
+    """The pod of a Job whose request names a container that measures."""
+    request = getattr(samples, f"{command}_request")()
+    fields = request.to_dict() | {"command": command, "customMetric": METRIC, "objectives": BY_CODE} | more
+    if command == "baseline":
+        fields = request.to_dict() | {"model": request.model.to_dict() | {"customMetric": METRIC}}
+    return pod(made(type(request).model_validate(fields)))
+
+
+@pytest.mark.parametrize("command", ["baseline", "search", "judge", "check"])
+def test_a_container_that_measures_stands_beside_every_job_that_asks_it(command: str) -> None:
+    """It is as closed as the Job, sees its folder alone, and the Job is told where that is."""
+    (*_, sidecar), (worker,) = measuring(command)["initContainers"], measuring(command)["containers"]
+    assert (sidecar["name"], sidecar["image"], sidecar["restartPolicy"]) == (
+        "metric",
+        "registry.example/iou:1",
+        "Always",
+    )
+    assert sidecar["securityContext"] == worker["securityContext"]
+    assert {mount["mountPath"] for mount in sidecar["volumeMounts"]} == {"/retune-metric", "/tmp"}
+    assert not any("secretKeyRef" in variable.get("valueFrom", {}) for variable in sidecar["env"])
+    assert {"name": "RETUNE_METRIC_EXCHANGE", "value": "/retune-metric"} in worker["env"]
+    assert {"name": "metric-exchange", "mountPath": "/retune-metric"} in worker["volumeMounts"]
+    assert {"metric-exchange", "metric-scratch"} <= {volume["name"] for volume in measuring(command)["volumes"]}
+    assert not measuring(command).get("automountServiceAccountToken")
+
+
+def test_a_job_that_does_not_ask_a_metric_has_no_container_for_it() -> None:
+    """Where no objective names it, or the window is judged by another one."""
+    quality = {"quality": {"metric": "accuracy"}}
+    for unasked in (
+        measuring("search", objectives=[]),
+        measuring("judge", objectives=[]),
+        measuring("check", **quality),
+    ):
+        assert "metric" not in {container["name"] for container in unasked["initContainers"]}
+    asked = measuring("check", objectives=[], quality={"metric": "custom_loss"})
+    assert "metric" in {container["name"] for container in asked["initContainers"]}
+
+
+def test_training_and_measuring_stand_side_by_side() -> None:
+    """Each with a folder of its own: neither sees what the other gets."""
+    technique = {"name": "mine", "type": "CustomTraining", "container": {"image": "train:1", "command": ["train"]}}
+    both = measuring("search", techniques=[technique])["initContainers"][-2:]
+    shared = [{mount["name"] for mount in container["volumeMounts"]} for container in both]
+    assert [container["name"] for container in both] == ["training", "metric"]
+    assert not shared[0] & shared[1]
 
 
 def mounts(manifest: Json) -> dict[str, tuple[bool, str | None]]:

@@ -16,11 +16,11 @@ from retune.cli import tables
 from retune.cli.access import AccessError
 from retune.cli.follow import Exit
 from retune.cli.local import init, look
+from retune.cli.local.beside import MEASURE, TRAIN, check_allowed
 from retune.cli.local.ending import after
 from retune.cli.local.optimize import Finished, optimize, read_manifest
 from retune.cli.local.place import place
 from retune.cli.local.progress import Progress
-from retune.cli.local.training import OPTION, check_allowed
 from retune.cli.output import show
 from retune.contract.results import Verdict
 
@@ -44,7 +44,9 @@ def _add_optimize(commands: Any) -> None:
     )
     sub.add_argument("--code", action="append", type=Path, default=[], metavar="FOLDER", help=look.CODE_HELP)
     train_here = "run the command of technique CustomTraining on this machine, with your own rights"
-    sub.add_argument(OPTION, action="store_true", dest="train_here", help=train_here)
+    sub.add_argument(TRAIN, action="store_true", dest="train_here", help=train_here)
+    measure_here = "run the command of model.customMetric.container on this machine, with your own rights"
+    sub.add_argument(MEASURE, action="store_true", dest="measure_here", help=measure_here)
     sub.add_argument("-o", "--output", choices=("json",), help="for programs; progress goes to standard error")
     sub.set_defaults(local=run_optimize)
 
@@ -75,7 +77,7 @@ def run_optimize(arguments: argparse.Namespace, console: Console) -> int:
     """Run one optimization; the exit code is 1 when no candidate kept every limit."""
     resource = read_manifest(arguments.file)
     _check_trust(resource, allowed=arguments.allow_code)
-    check_allowed(resource, allowed=arguments.train_here)
+    check_allowed(resource, training=arguments.train_here, metric=arguments.measure_here)
     _check_folders(arguments.code)
     progress = Console(stderr=True) if arguments.output else console
     name, claims = resource.metadata.name, dict(arguments.claim)

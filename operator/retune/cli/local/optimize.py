@@ -16,10 +16,10 @@ from retune.api.monitoring import TriggerReason
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.api.status import Outcome
 from retune.cli.access import AccessError
+from retune.cli.local.beside import measuring, working
 from retune.cli.local.jobs import Job, job_environment, run
 from retune.cli.local.place import Place
 from retune.cli.local.progress import Progress
-from retune.cli.local.training import training_beside
 from retune.contract.requests import BaselineRequest, BundleRef, JudgeRequest, SearchRequest
 from retune.contract.results import BaselineResult, JudgeResult, Verdict
 from retune.plan.hashing import baseline_hash, snapshot, snapshot_hash
@@ -95,7 +95,9 @@ def optimize(resource: ModelOptimization, place: Place, *, threads: int, progres
         raise AccessError("there is nothing to judge by: set spec.data.test to a data set that nothing else uses")
     environment = job_environment(place.claims, place.code)
     progress.stage("baseline: checking model and data, measuring the model as delivered", about="30 s")
-    (baseline,) = run([Job(_baseline(resource, place, threads), environment=environment)], heard=progress.heard)
+    with measuring(resource, threads=threads) as more:
+        first = Job(_baseline(resource, place, threads), environment={**environment, **more})
+        (baseline,) = run([first], heard=progress.heard)
     if not isinstance(baseline, BaselineResult):
         raise AccessError(f"the baseline answered with {baseline.kind}")
     name, earlier = next_run(place)
@@ -103,7 +105,8 @@ def optimize(resource: ModelOptimization, place: Place, *, threads: int, progres
     _search(resource, SearchRequest.model_validate(common), environment, progress)
     progress.stage("judge: champion and finalists side by side on the test data", about="1 min")
     judging = JudgeRequest.model_validate(common | {"trigger": "started by hand"})
-    (verdict,) = run([Job(judging, environment=environment)], heard=progress.heard)
+    with measuring(resource, threads=threads) as more:
+        (verdict,) = run([Job(judging, environment={**environment, **more})], heard=progress.heard)
     if not isinstance(verdict, JudgeResult):
         raise AccessError(f"the judge answered with {verdict.kind}")
     return _finished(resource, place, verdict, name, original=baseline.bundle)
@@ -112,10 +115,10 @@ def optimize(resource: ModelOptimization, place: Place, *, threads: int, progres
 def _search(
     resource: ModelOptimization, request: SearchRequest, environment: Mapping[str, str], progress: Progress
 ) -> None:
-    """Run every worker of the search, with a training command beside each where the spec names one."""
+    """Run every worker of the search, with the owner's own commands beside each where the spec names some."""
     search = resource.spec.search
     progress.stage(f"search: {search.max_trials} trials", about="5 s to a minute a trial")
-    with training_beside(resource, workers=search.parallelism, threads=request.threads) as beside:
+    with working(resource, workers=search.parallelism, threads=request.threads) as beside:
         workers = [Job(request, {**environment, **more}, index=number) for number, more in enumerate(beside)]
         run(workers, heard=progress.heard)
 

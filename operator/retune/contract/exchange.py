@@ -1,15 +1,20 @@
-"""How a search worker and a user's own training container work together: by files in a folder that both see.
+"""How a Job and a container of the owner's own work together: by files in a folder that both see.
 
-The worker never runs the user's code, and the user's code never sees the store, credentials or the API server. Here are
-the names of the files and the shell loop that runs in the container and starts the user's command for each trial.
+The Job never runs the owner's code, and the owner's code never sees the store, credentials or the API server. Here are
+the names of the files and the shell loop that runs in the container and starts the owner's command for each trial: a
+training, or a measurement.
 """
 
 from typing import Final
 
 EXCHANGE_DIR: Final = "/retune"
-"""Path of the folder in both containers."""
+"""Path of the folder that a search worker and a training container share, in both containers."""
 EXCHANGE_VARIABLE: Final = "RETUNE_EXCHANGE"
 """Environment variable of the worker that names the folder. Not set where no training container runs beside it."""
+METRIC_DIR: Final = "/retune-metric"
+"""Path of the folder that a Job and a container that measures share, in both containers."""
+METRIC_VARIABLE: Final = "RETUNE_METRIC_EXCHANGE"
+"""Environment variable of the Job that names that folder. Not set where no such container runs beside it."""
 
 REQUEST: Final = "request"
 """File that names the folder of the trial to run; removed when the trial starts."""
@@ -65,11 +70,11 @@ done
 """
 
 
-def command(exchange: str, user_command: tuple[str, ...]) -> list[str]:
-    """Return the command of the container: the loop, which starts the user's command for each trial.
+def command(exchange: str, own_command: tuple[str, ...]) -> list[str]:
+    """Return the command of the container: the loop, which starts the owner's command for each trial.
 
     Args:
         exchange: Path of the shared folder in the container.
-        user_command: Words of the user's command.
+        own_command: Words of the owner's command.
     """
-    return ["/bin/sh", "-c", LOOP, "sh", exchange, *user_command]
+    return ["/bin/sh", "-c", LOOP, "sh", exchange, *own_command]
