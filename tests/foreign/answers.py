@@ -36,23 +36,29 @@ class Tensor:
 
 
 def answer_bundle(folder: Path, rows: Columns) -> Outputs:
-    """Return what the bundle in a folder answers, by the engine that its manifest names."""
+    """Return what the bundle in a folder answers, by the engine that its manifest names, as it serves: row by row.
+
+    A file that is quantized dynamically rounds a row otherwise in the company of others.
+    """
     engine = json.loads((folder / MANIFEST).read_text())["engine"]
-    return answer_file(folder / MODEL, rows, engine)
+    return answer_file(folder / MODEL, rows, engine, at_once=1)
 
 
-def answer_file(model: Path, rows: Columns, engine: Mapping[str, Any] | None = None) -> Outputs:
+def answer_file(
+    model: Path, rows: Columns, engine: Mapping[str, Any] | None = None, *, at_once: int = _AT_ONCE
+) -> Outputs:
     """Return every output of a model file for N rows, with N entries in the first axis.
 
     Args:
         model: The ONNX file.
         rows: Inputs by name, or the columns of a table.
         engine: Engine and options as a bundle's manifest has them; ONNX Runtime's defaults where there are none.
+        at_once: Rows of one request, where the file leaves that open.
     """
     inputs, ask = open_file(model, engine or {})
     fed = feeds(inputs, rows)
     count = len(next(iter(fed.values())))
-    size = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else _AT_ONCE
+    size = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else at_once
     parts = [ask({name: values[at : at + size] for name, values in fed.items()}) for at in range(0, count, size)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -118,13 +118,14 @@ def unit_of(answers: Answers) -> Array:
 
 
 def _rows_apart(expected: Answers, written: Answers, unit: Array | None) -> NDArray[np.float64]:
-    """Return how far each row is off, (N,): infinitely, where it has another label."""
+    """Return how far each row is off, (N,): infinitely, where it has another label, and not by the last digit alone."""
     unit = unit_of(expected) if unit is None else unit
     apart = _apart(expected, written, unit)
     if expected.labels is not None and written.labels is not None:
         other = expected.labels.astype(str) != written.labels.reshape(-1).astype(str)
         distance = _OTHER_LABEL if expected.numbers is None else np.inf
-        apart = np.where(other & ~_undecided(expected, unit), distance, apart)
+        luck = _undecided(expected, unit) & ~_tied(written)
+        apart = np.where(other & ~luck, distance, apart)
     return apart
 
 
@@ -154,6 +155,19 @@ def _undecided(expected: Answers, unit: Array) -> NDArray[np.bool_]:
         return np.asarray(np.abs(numbers[:, 0]) <= CLOSE * unit)
     best = np.sort(numbers, axis=1)[:, -2:]
     return np.asarray(best[:, 1] - best[:, 0] <= 2 * CLOSE * unit.max())
+
+
+def _tied(written: Answers) -> NDArray[np.bool_]:
+    """Return a mask (N,) of rows whose best classes have the very same number in the file.
+
+    No last digit decides there. Another label than the estimator's means that the estimator breaks the tie by something
+    that its probabilities do not show.
+    """
+    numbers = written.numbers
+    if numbers is None or numbers.shape[1] == 1:
+        return np.zeros(0 if written.labels is None else len(written.labels), dtype=bool)
+    best = np.sort(numbers, axis=1)[:, -2:]
+    return np.asarray(best[:, 1] == best[:, 0])
 
 
 def _columns(numbers: Any) -> NDArray[np.float64]:

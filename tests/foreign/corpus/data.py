@@ -66,7 +66,7 @@ def noise() -> tuple[Array, Array]:
 
 
 def amounts() -> tuple[Array, Array]:
-    """Return rows with an amount to predict, which is never negative and often 0."""
+    """Return rows with an amount to predict, which is never negative, and 0 where little happens."""
     X, y = friedman()
     random = np.random.default_rng(0)
-    return X, np.where(random.random(len(y)) < 0.3, 0.0, np.exp(y / 8))
+    return X, np.where(y + random.normal(0, 3, len(y)) < np.quantile(y, 0.3), 0.0, np.exp(y / 8))

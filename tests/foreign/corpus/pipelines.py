@@ -198,7 +198,7 @@ MODELS = (
         refused="FunctionTransformer",
     ),
     _foreign("sales-target-encoder", _targets, _sales, deviants=_LAST_DIGIT),
-    _foreign("stock-log-target", _logarithm, _stock, refused="TransformedTargetRegressor"),
+    _foreign("stock-log-target", _logarithm, _stock),
     _foreign("form-empty-cells", _one_hot, _cells),
     _foreign("shop-bins", _bins, _numbers_of_shop),
 )

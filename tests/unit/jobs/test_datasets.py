@@ -263,7 +263,7 @@ def write_table(path: Path, rows: list[list[object]]) -> None:
 
 def test_a_model_of_one_column_finds_it_among_others_by_its_name(claims: Claims, read: Read) -> None:
     """A pipeline that drops the other columns is asked with the whole table; without that name, columns are counted."""
-    table = [["price", "brand", "label"], [1, "acme", 0], [2, "zeta", 1]]
+    table: list[list[object]] = [["price", "brand", "label"], [1, "acme", 0], [2, "zeta", 1]]
     write_table(claims.root / "digits" / "t.csv", table)
     rows = read("t.csv", signature(("brand", TEXT, (-1, 1)), classes=2))
     assert rows.inputs["brand"].tolist() == [["acme"], ["zeta"]]

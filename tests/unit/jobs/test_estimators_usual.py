@@ -6,19 +6,20 @@ from typing import Any
 import numpy as np
 import onnx
 import pandas as pd
+import pytest
 from sklearn.compose import ColumnTransformer
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_wine, make_classification
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.ensemble import GradientBoostingRegressor, VotingRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
 from optimizer_jobs.machinery.compress.trees import present
-from optimizer_jobs.machinery.estimators.convert import to_onnx
+from optimizer_jobs.machinery.estimators.convert import NotConvertibleError, to_onnx
 from optimizer_jobs.machinery.estimators.inputs import inputs_of, original_rows, rows_of
 from optimizer_jobs.models.onnx_file import check_onnx
 from tests.unit.jobs.estimators_for_tests import answers, columns, matrix_input
@@ -66,6 +67,15 @@ def test_labels_of_a_discriminant_are_one_a_row(tmp_path: Path) -> None:
     (label, _) = onnx.load(tmp_path / "model.onnx").graph.output
     assert len(label.type.tensor_type.shape.dim) == 1
     assert np.array_equal(answers(tmp_path / "model.onnx", rows)["label"], fitted.predict(X))
+
+
+def test_ties_that_the_estimator_breaks_by_other_numbers_are_no_luck(tmp_path: Path) -> None:
+    """Its probabilities are equal in one row of ten, and its labels follow from scores that the file does not have."""
+    X, y = make_classification(1500, n_informative=6, n_classes=3, class_sep=0.6, random_state=0)
+    rows = {"x": X.astype(np.float32)}
+    fitted = make_pipeline(StandardScaler(), SGDClassifier(loss="modified_huber", random_state=0)).fit(rows["x"], y)
+    with pytest.raises(NotConvertibleError, match=r"SGDClassifier answers \d+ of 1500 rows differently"):
+        to_onnx(fitted, matrix_input(20), target=tmp_path / "model.onnx", rows=rows, X=rows["x"])
 
 
 def test_texts_in_an_onnx_file_of_the_owner_run(tmp_path: Path) -> None:
