@@ -79,7 +79,7 @@ AS_OPTIMIZER := --constraints requirements/optimizer.txt
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
-	$(call lock,optimizer,--extra jobs --extra training --extra boosters --extra engines --extra remote --excludes <(printf 'torch\nopenvino-telemetry\nplotly\ngraphviz\n'))
+	$(call lock,optimizer,--extra jobs --extra training --extra boosters --extra engines --extra remote --excludes <(printf 'torch\nopenvino-telemetry\nplotly\ngraphviz\nhf-xet\ntyper\n'))
 	$(call lock,torch,--extra torch $(AS_OPTIMIZER))
 	$(call lock,monitor,--extra monitor --extra remote $(AS_OPTIMIZER))
 	$(call lock,server,--extra server --extra engines --excludes <(echo openvino-telemetry) $(AS_OPTIMIZER))

@@ -48,11 +48,13 @@ _JOBS = (
 _ESTIMATORS = ("skops",)
 _BOOSTERS = ("catboost", "lightgbm", "pandas", "xgboost-cpu")
 _NETWORKS = ("torch", "onnxscript", "safetensors", "torch-pruning")
+_FOLDERS = ("transformers",)
 _BRINGS = {
     "every Job": _JOBS,
     "estimators of scikit-learn": _ESTIMATORS,
     "estimators of boosted trees, and CatBoost's files": _BOOSTERS,
     "networks of torch": _NETWORKS,
+    "folders of Hugging Face, beside networks of torch": _FOLDERS,
     "smooth quantization of transformers": ("nncf",),
     "engine OpenVINO": ("openvino",),
 }
@@ -85,6 +87,7 @@ _FORMATS: Mapping[str, Ways] = {
             ModelFormat.TORCH_EXPORT,
         )
     },
+    ModelFormat.HUGGING_FACE: {"encoders, and classifiers of texts and images": (*_NETWORKS, *_FOLDERS)},
 }
 _TECHNIQUES: Mapping[str, Ways] = {
     TechniqueType.CUSTOM_TRAINING: {"your own command, with --run-training-here": ()},

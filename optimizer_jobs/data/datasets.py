@@ -132,7 +132,7 @@ def read_dataset(
                 inputs | {name: values for name, values in beside.items() if name and values is not None}, labels
             )
     except UnreadableDataError as error:
-        raise JobError(Reason.DATA_INVALID, spec.uri, str(error), _FIX) from error
+        raise JobError(Reason.DATA_INVALID, spec.uri, str(error), error.next_step or _FIX) from error
     return Rows(inputs=inputs, labels=labels, digest=file.digest, groups=groups, weights=weights, times=times)
 
 

@@ -67,20 +67,40 @@ def bring(
     into: Path,
     what: What,
     digest: str | None = None,
+    name: str | None = None,
     limit_seconds: float = TIME_LIMIT_SECONDS,
 ) -> Fetched:
-    """Do what `fetch` does for a URI that is resolved already."""
+    """Do what `fetch` does for a URI that is resolved already; `name` is the copy's where it is not the file's own."""
     into.mkdir(parents=True, exist_ok=True)
-    target = into / location.name
+    target = into / (name or location.name)
     size = _checked_size(location, limit_bytes=limit_bytes, what=what)
     _check_room(location.uri, size=size, beside=into, what=what)
     try:
         actual, size = _copy(location, target, limit_bytes=limit_bytes, limit_seconds=limit_seconds, what=what)
-        _check_digest(location.uri, expected=digest, actual=actual)
+        check_digest(location.uri, expected=digest, actual=actual)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
     return Fetched(path=target, digest=actual, size=size)
+
+
+def is_there(location: Location, *, what: What) -> bool:
+    """Return whether a file is there; raises JobError where that cannot be known."""
+    try:
+        with _reading(location, what):
+            return bool(location.fs.info(location.path)["type"] == "file")
+    except JobError as error:
+        if error.reason is not reason(what, "NOT_FOUND"):
+            raise
+        return False
+
+
+def digest_of(
+    location: Location, *, limit_bytes: int, what: What, limit_seconds: float = TIME_LIMIT_SECONDS
+) -> tuple[str, int]:
+    """Return digest and size in bytes of a file, of which no copy is kept; raises JobError as `fetch` does."""
+    _checked_size(location, limit_bytes=limit_bytes, what=what)
+    return _copy(location, Path(os.devnull), limit_bytes=limit_bytes, limit_seconds=limit_seconds, what=what)
 
 
 def file_digest(path: Path) -> str:
@@ -187,12 +207,13 @@ def _too_large(uri: str, *, size: int, limit_bytes: int, what: What) -> JobError
     )
 
 
-def _check_digest(uri: str, *, expected: str | None, actual: str) -> None:
+def check_digest(uri: str, *, expected: str | None, actual: str) -> None:
+    """Refuse another digest than the promised one; raises JobError, DigestMismatch."""
     if expected in {None, actual}:
         return
     raise JobError(
         Reason.DIGEST_MISMATCH,
         uri,
-        f"the file has digest {actual}, but {expected} was promised.",
-        "Restore the file, or give its new digest in the spec.",
+        f"the digest is {actual}, but {expected} was promised.",
+        "Restore what was there, or give the new digest in the spec.",
     )

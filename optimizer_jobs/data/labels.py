@@ -13,6 +13,7 @@ from retune.api.model import Task
 Array = NDArray[Any]
 
 _TABLE_AXES, _LEAST_CLASSES = 2, 2
+_NO_LABELS = "Name the column in labelColumn, or set spec.model.task: Embedding or Generic, which need no labels."
 
 
 def labels_of(columns: Columns, *, name: str, signature: Signature, task: Task) -> Array | None:
@@ -29,7 +30,7 @@ def labels_of(columns: Columns, *, name: str, signature: Signature, task: Task) 
     """
     if not task.has_labels and name not in columns.names:
         return None
-    values = column_of(columns, name)
+    values = _values(columns, name)
     if task is Task.GENERIC or (task is Task.EMBEDDING and _are_arrays(values)):
         return values
     if task is Task.MULTI_LABEL:
@@ -39,13 +40,36 @@ def labels_of(columns: Columns, *, name: str, signature: Signature, task: Task) 
     if values.ndim == _TABLE_AXES and task is Task.REGRESSION:
         return np.stack([_as_numbers(part, name) for part in values.T], axis=1)
     if values.ndim != 1:
-        raise UnreadableDataError(f"label column {name!r} has shape {values.shape}; it needs one label a row.")
+        several = f"label column {name!r} has shape {values.shape}; task {task} needs one label a row."
+        raise UnreadableDataError(several, _task_of_several(values))
     if not len(values):
         raise UnreadableDataError("the data set has no rows.")
     if task is Task.REGRESSION:
         return _as_numbers(spelled(values, f"label column {name!r}"), name)
-    labels = _as_labels(values, name)
+    labels = _as_labels(values, name, task=task)
     return _as_classes(labels, name, signature=signature) if task.has_labels else labels
+
+
+def _values(columns: Columns, name: str) -> Array:
+    """Return the label column, and say where a model without labels is told of."""
+    try:
+        return column_of(columns, name)
+    except UnreadableDataError as error:
+        absent = name not in columns.names
+        raise UnreadableDataError(str(error), _NO_LABELS if absent else error.next_step) from error
+
+
+def _set_task(task: Task, has: str) -> str:
+    return f"Set spec.model.task: {task} where a row {has}; else correct the file."
+
+
+def _task_of_several(values: Array) -> str | None:
+    """Return what to do about several labels or numbers a row that a task does not have."""
+    if values.ndim != _TABLE_AXES or values.dtype.kind not in "biuf":
+        return None
+    if np.isin(values, (0, 1)).all():
+        return _set_task(Task.MULTI_LABEL, "has any number of several labels")
+    return _set_task(Task.REGRESSION, "has several numbers to predict")
 
 
 def _as_classes(labels: Array, name: str, *, signature: Signature) -> Array:
@@ -69,7 +93,8 @@ def _as_sets(values: Array, name: str) -> Array:
     if values.ndim != _TABLE_AXES or values.dtype.kind not in "biuf":
         raise UnreadableDataError(
             f"label column {name!r} has type {values.dtype} and shape {values.shape}; several labels a row are numbers "
-            "of shape (rows, labels)."
+            "of shape (rows, labels).",
+            _set_task(Task.CLASSIFICATION, "has one label") if values.ndim == 1 else None,
         )
     others = int((~np.isin(values, (0, 1))).any(axis=1).sum())
     if others:
@@ -80,7 +105,10 @@ def _as_sets(values: Array, name: str) -> Array:
 def _as_numbers(values: Array, name: str) -> Array:
     """Return the numbers to predict as float64; refuse other types, missing values and a single constant."""
     if values.dtype.kind not in "biuf":
-        raise UnreadableDataError(f"label column {name!r} has type {values.dtype}; a regression predicts numbers.")
+        raise UnreadableDataError(
+            f"label column {name!r} has type {values.dtype}; a regression predicts numbers.",
+            _set_task(Task.CLASSIFICATION, "has a class as its label"),
+        )
     numbers = values.astype(np.float64)
     missing = int((~np.isfinite(numbers)).sum())
     if missing:
@@ -90,7 +118,7 @@ def _as_numbers(values: Array, name: str) -> Array:
     return numbers
 
 
-def _as_labels(values: Array, name: str) -> Array:
+def _as_labels(values: Array, name: str, *, task: Task) -> Array:
     """Return labels as int64 or text; refuse missing values and fractions."""
     missing = missing_of(values)
     if missing.any():
@@ -106,7 +134,9 @@ def _as_labels(values: Array, name: str) -> Array:
     fractional = whole != values
     if fractional.any():
         raise UnreadableDataError(
-            f"label column {name!r} is not a whole number in {fractional.sum()} of {len(values)} rows."
+            f"label column {name!r} is not a whole number in {fractional.sum()} of {len(values)} rows, and the task is "
+            f"{task}.",
+            _set_task(Task.REGRESSION, "has a number to predict"),
         )
     return whole
 

@@ -31,6 +31,11 @@ _HEADER_LIMIT = 10_000
 class UnreadableDataError(ValueError):
     """The file is not valid in its format, or is too large; the message is a sentence."""
 
+    def __init__(self, message: str, next_step: str | None = None) -> None:
+        super().__init__(message)
+        self.next_step = next_step
+        """What to do, as a sentence, where it is something else than to correct the file."""
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -229,9 +234,12 @@ def _table_columns(table: Any) -> Columns:
 
     def read(name: str) -> Array:
         column = table.column(name)
+        if _is_list(column.type):
+            with memory_told():
+                return _array_of_lists(column, name)
         if column.type.num_fields:
             raise UnreadableDataError(
-                f"column {name!r} holds {column.type}; give nested values as arrays of an NPZ file."
+                f"column {name!r} holds {column.type}; give lists of numbers, or arrays of an NPZ file."
             )
         if pa.types.is_null(column.type) or pa.types.is_boolean(column.type) or pa.types.is_decimal(column.type):
             column = column.cast(pa.float64()) if column.null_count or not pa.types.is_boolean(column.type) else column
@@ -241,7 +249,32 @@ def _table_columns(table: Any) -> Columns:
         except (pa.ArrowException, UnicodeDecodeError) as error:
             raise UnreadableDataError(f"column {name!r} cannot be read; is its text UTF-8? ({error}).") from error
 
-    return Columns(names=names, read=read, tabular=True)
+    return Columns(names=names, read=read, tabular=not any(_is_list(field.type) for field in table.schema))
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _array_of_lists(column: Any, name: str) -> Array:
+    """Return a column of lists of one length as an array (N, L), and of lists of lists as one of more axes."""
+    from pyarrow import compute
+
+    values, shape = column.combine_chunks(), [len(column)]
+    while _is_list(values.type):
+        if values.null_count:
+            raise UnreadableDataError(f"column {name!r} has no list in {values.null_count} places.")
+        lengths = np.unique(compute.list_value_length(values).to_numpy(zero_copy_only=False))
+        if len(lengths) > 1:
+            raise UnreadableDataError(
+                f"column {name!r} has lists of {lengths[0]} to {lengths[-1]} values: pad them to one length, and where "
+                "the model takes a mask, write 0 into it there."
+            )
+        shape.extend(map(int, lengths))
+        values = values.flatten()
+    return np.asarray(values.to_numpy(zero_copy_only=False)).reshape(shape)
 
 
 _READERS: Mapping[DatasetFormat, Callable[[Path, int], Columns]] = {

@@ -118,7 +118,9 @@ def _classifier(seen: _Seen) -> Found:
     label = asked.label or next((name for name, values in seen.outputs.items() if _is_label(values, seen.rows)), None)
     scores = asked.scores or _scores(seen, label)
     if label is None and scores is None:
-        raise NotUnderstoodError(f"outputs are neither one label a row nor scores of classes: {_shapes(seen)}")
+        raise NotUnderstoodError(
+            f"outputs are neither one label a row nor scores of classes: {_shapes(seen)}{_one_number(seen)}"
+        )
     classes = (seen.classes or seen.hint) if scores is None else _classes(seen, scores)
     scale = None if scores is None else Scale(asked.scale) if asked.scale else _scale(seen.outputs[scores])
     reading = Reading(label=label, scores=scores, scale=scale, threshold=_threshold(seen, scores))
@@ -130,6 +132,15 @@ def _classifier(seen: _Seen) -> Found:
         return Found(reading.model_copy(update={"scores": None, "scale": None}), classes, (words,))
     notes = [*_chosen(seen, scores), *([f"{scores} is read as {scale}".lower()] if scale and not asked.scale else [])]
     return Found(reading, classes, tuple(notes))
+
+
+def _one_number(seen: _Seen) -> str:
+    """Return which task a model has that answers one number a row where labels are numbers, as words to append."""
+    rows, labels = len(seen.rows), seen.rows.answers
+    single = any(values.dtype.kind == "f" and values.size == rows for values in seen.outputs.values())
+    return (
+        "; one number a row is an answer of spec.model.task: Regression" if single and labels.dtype.kind == "i" else ""
+    )
 
 
 def _label_sets(seen: _Seen) -> Found:

@@ -265,6 +265,8 @@ ACCEPTED = (
         "quantization by default without training data", {"spec.techniques": technique(), "spec.data.training": REMOVED}
     ),
     Case("an object store", {"spec.model.uri": "s3://models/digits/model.onnx"}),
+    Case("a folder", {"spec.model.uri": "pvc://models/bert", "spec.model.format": "HuggingFace"}),
+    Case("a folder with a slash", {"spec.model.uri": "s3://models/bert/", "spec.model.format": "HuggingFace"}),
     Case("a web server", {"spec.data.test.uri": "https://data.example:8443/digits/test.npz"}),
     Case(
         "weights and their factory",
@@ -917,6 +919,13 @@ _TOGETHER = (
         {"scale": "Percent"},
         'supported values: "Probabilities", "Logits"',
         at="spec.model.outputs.scale",
+    ),
+    refused(
+        "a folder of a format that is a file",
+        "spec.model.uri",
+        "pvc://models/digits/",
+        "a uri with / at its end names a folder, and only format HuggingFace is one",
+        at="spec.model",
     ),
     refused(
         "weights without a factory",

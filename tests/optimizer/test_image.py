@@ -8,7 +8,9 @@ import pytest
 pytestmark = pytest.mark.torch
 
 
-@pytest.mark.parametrize("name", ["torch", "torch_pruning", "onnxscript", "openvino", "nncf", "skops", "safetensors"])
+@pytest.mark.parametrize(
+    "name", ["torch", "torch_pruning", "onnxscript", "openvino", "nncf", "skops", "safetensors", "transformers"]
+)
 def test_library_of_a_technique_is_there(name: str) -> None:
     """A technique that is offered does not fail for want of its library."""
     import_module(name)

@@ -9,6 +9,7 @@ import pytest
 
 from optimizer_jobs.data import remote
 from optimizer_jobs.data.fetch import Fetched, fetch
+from optimizer_jobs.data.hugging_face import digest_of_folder, fetch_folder
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from optimizer_jobs.production.labels import join
 from optimizer_jobs.production.layout import folder_of
@@ -109,6 +110,21 @@ def test_an_absent_file_or_bucket_is_bad_input(bucket: str, tmp_path: Path, path
 def test_a_folder_is_no_file(bucket: str, tmp_path: Path) -> None:
     """What has files below it is not read."""
     assert refused(f"{bucket}/digits", tmp_path).reason is Reason.MODEL_NOT_FOUND
+
+
+def test_a_folder_of_hugging_face_arrives_as_from_a_volume(
+    bucket: str, s3_server: Store, gcs_server: Store, tmp_path: Path
+) -> None:
+    """Its digest is that of the same files on a volume, and what is not its model is not read."""
+    files = {"config.json": b"{}", "model.safetensors": CONTENT[:5000], "tokenizer.json": b"{}"}
+    (tmp_path / "net").mkdir()
+    for name, content in files.items():
+        (s3_server if bucket.startswith("s3") else gcs_server).put(f"net/{name}", content)
+        (tmp_path / "net" / name).write_bytes(content)
+    fetched = fetch_folder(f"{bucket}/net/", into=tmp_path / "in")
+    assert {path.name for path in fetched.path.iterdir()} == {"config.json", "model.safetensors"}
+    assert fetched.digest == digest_of_folder(f"file://{tmp_path}/net", scratch=tmp_path / "looked")
+    assert digest_of_folder(f"{bucket}/net", scratch=tmp_path / "again") == fetched.digest
 
 
 def test_a_file_that_is_too_large_is_not_begun(bucket: str, tmp_path: Path) -> None:

@@ -147,15 +147,27 @@ Uri = Annotated[
         "and does not start with a dot",
     ),
 ]
+_FILE_URI = (
+    "a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH; a path segment has "
+    "letters, digits and _ . = : + - and does not start with a dot"
+)
 FileUri = Annotated[
     str,
     Text(
         pattern=f"({_CLAIM}|{_REMOTE})({_SEGMENT})+",
         max_length=1024,
-        message="a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH; a path "
-        "segment has letters, digits and _ . = : + - and does not start with a dot",
+        message=_FILE_URI,
     ),
 ]
+FolderUri = Annotated[
+    str,
+    Text(
+        pattern=f"({_CLAIM}|{_REMOTE})({_SEGMENT})+/?",
+        max_length=1024,
+        message=_FILE_URI,
+    ),
+]
+"""URI of a file, or of a folder, which may have a slash at its end."""
 ObjectName = Annotated[
     str,
     Text(

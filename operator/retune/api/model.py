@@ -8,7 +8,19 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from retune.api.base import ATOMIC, ApiModel, Decimal, Digest, FileUri, Text, cel_list, if_decimal, map_list, rules
+from retune.api.base import (
+    ATOMIC,
+    ApiModel,
+    Decimal,
+    Digest,
+    FileUri,
+    FolderUri,
+    Text,
+    cel_list,
+    if_decimal,
+    map_list,
+    rules,
+)
 from retune.api.resources import BOUNDED_COMMAND, Command, Resources
 
 
@@ -26,6 +38,12 @@ class ModelFormat(StrEnum):
     XGBOOST = "XGBoost"
     LIGHTGBM = "LightGBM"
     CATBOOST = "CatBoost"
+    HUGGING_FACE = "HuggingFace"
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether a model of this format is a folder of several files."""
+        return self is ModelFormat.HUGGING_FACE
 
     @property
     def runs_code(self) -> bool:
@@ -201,6 +219,10 @@ class Model(ApiModel):
                 "CatBoost instead, or set model.trust: RunsCodeFromFile",
             ),
             (
+                f"!self.uri.endsWith('/') || self.format == '{ModelFormat.HUGGING_FACE}'",
+                "a uri with / at its end names a folder, and only format HuggingFace is one",
+            ),
+            (
                 "self.updatePolicy != 'Follow' || !has(self.digest)",
                 "model.digest pins the file and cannot be combined with model.updatePolicy: Follow",
             ),
@@ -220,15 +242,17 @@ class Model(ApiModel):
         )
     )
 
-    uri: FileUri
-    """Where the model file lies, such as pvc://CLAIM/PATH/model.onnx or s3://BUCKET/model.onnx."""
+    uri: FolderUri
+    """Where the model file lies, such as pvc://CLAIM/PATH/model.onnx or s3://BUCKET/model.onnx; of format HuggingFace,
+    its folder, such as pvc://CLAIM/PATH/bert."""
     digest: Digest | None = None
-    """SHA-256 that the file must have. Left out: the file that is there at the first look becomes version 1."""
+    """SHA-256 that the file must have. Left out: the file that is there at the first look becomes version 1. That of a
+    folder covers every file that is read: the SHA-256 of what sha256sum prints for them, sorted by name."""
     update_policy: Literal["Pinned", "Follow"] = "Pinned"
     """Pinned keeps the file of the first look. Follow looks once a monitoring window whether the file has changed, and
     then measures and optimizes the new one; it needs spec.monitoring."""
     format: ModelFormat = ModelFormat.ONNX
-    """Format of the model file."""
+    """Format of the model file. HuggingFace is a folder as save_pretrained writes it, with model.safetensors."""
     factory: Factory | None = None
     """What builds the network, for formats SafeTensors and StateDict."""
     trust: Literal["RunsCodeFromFile"] | None = None

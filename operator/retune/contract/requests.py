@@ -134,11 +134,13 @@ class Window(Document):
 
 
 class Followed(Document):
-    """A delivered file that is checked for a change."""
+    """A delivered file or folder that is checked for a change."""
 
     uri: str
     digest: str
     """Digest of the file that was measured."""
+    folder: Literal[True] | None = None
+    """Set where it is a folder, whose digest covers every file that is read."""
 
 
 class CheckRequest(Measured):

@@ -1,11 +1,14 @@
-"""The current digest of a delivered file, which shows whether it has changed since it was measured.
+"""The current digest of a delivered file or folder, which shows whether it has changed since it was measured.
 
-The file is read as a stream, and no copy is kept.
+Weights are read as a stream, and no copy of them is kept.
 """
 
 import hashlib
+import tempfile
 import time
+from pathlib import Path
 
+from optimizer_jobs.data.hugging_face import digest_of_folder
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.progress import say
@@ -20,12 +23,17 @@ _LIMIT_SECONDS = 600.0
 def current_digest(followed: Followed) -> str | None:
     """Return the digest that the file has now, or None when it cannot be read, which does not mean that it changed."""
     try:
-        return _digest(followed.uri)
+        return _folder_digest(followed.uri) if followed.folder else _digest(followed.uri)
     except (JobError, ValueError) as error:
         say(f"{printable(followed.uri, limit=200)}: {printable(str(error), limit=300)}")
     except Exception as error:  # noqa: BLE001 - each file system has errors of its own
         say(f"{printable(followed.uri, limit=200)} cannot be read now ({type(error).__name__}).")
     return None
+
+
+def _folder_digest(uri: str) -> str:
+    with tempfile.TemporaryDirectory(prefix="folder-") as scratch:
+        return digest_of_folder(uri, scratch=Path(scratch))
 
 
 def _digest(uri: str) -> str:

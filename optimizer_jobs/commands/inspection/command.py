@@ -87,7 +87,7 @@ def _inspect(request: InspectRequest, scratch: Path) -> InspectResult:
         asked=asked,
         inputs=tuple(_words(tensor) for tensor in opened.signature.inputs[:8]),
         outputs=tuple(_words(tensor) for tensor in opened.signature.outputs[:8]),
-        size_bytes=model.path.stat().st_size,
+        size_bytes=model.size,
         opset=_opset(opened.model),
         files=tuple(_file(split, request.data[split], splits[split], known) for split in request.data),
         techniques={kind.value: reason for kind, reason in techniques(opened, splits, task=guess.task).items()},

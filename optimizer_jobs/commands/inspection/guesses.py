@@ -16,6 +16,10 @@ from retune.api.model import Task
 LABELS = ("label", "labels", "target", "targets", "y", "class", "outcome")
 """Usual names of a label column, the most likely first; capitals do not matter."""
 
+_OF_TOKENIZERS = frozenset(
+    {"attention_mask", "offset_mapping", "position_ids", "special_tokens_mask", "token_type_ids"}
+)
+"""Columns that tokenizers make besides the tokens, whatever of them a model takes."""
 _FEW = 20
 """Different whole numbers that are classes even where rows are few."""
 _ROWS_OF_A_CLASS = 50
@@ -57,7 +61,7 @@ def label_by_inputs(tables: Sequence[Columns], signature: Signature, *, aside: C
 
     In a table of features for one input, any column may be the one.
     """
-    inputs = {tensor.name for tensor in signature.inputs} | {SINGLE_INPUT, *aside}
+    inputs = {tensor.name for tensor in signature.inputs} | {SINGLE_INPUT, *aside, *_OF_TOKENIZERS}
     others: list[str] = []
     for columns in tables:
         others = [name for name in columns.names if name not in inputs]

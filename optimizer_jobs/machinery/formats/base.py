@@ -1,4 +1,4 @@
-"""What a format is: a way to turn a delivered file into an ONNX file that answers the same.
+"""What a format is: a way to turn a delivered file, or folder, into an ONNX file that answers the same.
 
 Files may be hostile, so a converter runs in a process of its own (`formats.sandbox`). A file that runs code when it is
 loaded reaches a converter only when the spec trusts it.
@@ -41,6 +41,8 @@ class Delivered:
     uri: str
     """Name that people know the file by."""
     task: Task
+    classes: tuple[str, ...] = ()
+    """The labels of the score columns, where the spec names them."""
     columns: Columns
     """Validation data: it shows which inputs the model has."""
     label: str

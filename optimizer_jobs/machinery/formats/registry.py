@@ -19,6 +19,7 @@ FORMATS: Mapping[ModelFormat, str] = {
     ModelFormat.XGBOOST: "optimizer_jobs.machinery.formats.boosters",
     ModelFormat.LIGHTGBM: "optimizer_jobs.machinery.formats.boosters",
     ModelFormat.CATBOOST: "optimizer_jobs.machinery.formats.boosters",
+    ModelFormat.HUGGING_FACE: "optimizer_jobs.machinery.formats.hugging_face",
 }
 """Module by format of delivery; it is imported when first used. ONNX itself needs no conversion."""
 

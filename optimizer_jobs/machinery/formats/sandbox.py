@@ -4,7 +4,7 @@ Both processes exchange plain JSON and files, never pickled objects.
 """
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,9 @@ class Sample:
         }
 
 
-def convert_in_sandbox(native: Native, *, uri: str, task: Task, sample: Sample, into: Path) -> Converted:
+def convert_in_sandbox(
+    native: Native, *, uri: str, task: Task, sample: Sample, into: Path, classes: Sequence[str] = ()
+) -> Converted:
     """Convert a delivered file to ONNX.
 
     Args:
@@ -69,6 +71,7 @@ def convert_in_sandbox(native: Native, *, uri: str, task: Task, sample: Sample, 
         task: What the model does.
         sample: Validation data, which shows what the inputs are.
         into: Folder for the ONNX file.
+        classes: The labels of the score columns, where the spec names them.
 
     Raises:
         JobError: ModelInvalid, also when the process dies or takes too long.
@@ -79,6 +82,7 @@ def convert_in_sandbox(native: Native, *, uri: str, task: Task, sample: Sample, 
         "native": _to_json(native),
         "uri": uri,
         "task": task,
+        "classes": list(classes),
         "sample": sample.to_dict(),
         "into": str(into),
     }
@@ -154,6 +158,7 @@ def _delivered(question: Json) -> Delivered:
         native=Native(Path(native["path"]), ModelFormat(native["format"]), factory),
         uri=question["uri"],
         task=Task(question["task"]),
+        classes=tuple(question["classes"]),
         columns=columns,
         label=sample["label"],
         data=sample["uri"],

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from optimizer_jobs.data.datasets import Array
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.machinery.formats.base import Converted, Delivered
+from optimizer_jobs.machinery.formats.classes import labels_in, named_classes
 from optimizer_jobs.machinery.formats.torch_inputs import (
     Arrays,
     Program,
@@ -166,7 +167,7 @@ def _output(name: str, values: Tensor, other: Tensor, batch: int) -> TensorSpec:
 
 def _width(delivered: Delivered) -> int:
     """Return how many numbers a row of the output has by the labels; 0 where it is not known."""
-    labels = _labels(delivered)
+    labels = labels_in(delivered)
     if labels is None or not delivered.task.has_labels:
         return 0
     if delivered.task in {Task.REGRESSION, Task.MULTI_LABEL}:
@@ -175,30 +176,11 @@ def _width(delivered: Delivered) -> int:
     return int(labels.max()) + 1 if whole and labels.size else len(np.unique(labels.astype(str)))
 
 
-def _labels(delivered: Delivered) -> Array | None:
-    columns = delivered.columns
-    return columns.read(delivered.label) if delivered.label in columns.names else None
-
-
 def _classes(module: nn.Module, delivered: Delivered) -> tuple[str, ...]:
-    """Return the names of the score columns, where labels are text; the network itself must say them.
-
-    Raises:
-        JobError: DataInvalid when labels are text, and the network does not say to which column a label belongs.
-    """
-    labels = _labels(delivered)
-    if delivered.task is not Task.CLASSIFICATION or labels is None or labels.dtype.kind not in "OUS":
-        return ()
+    """Return the names of the score columns, where labels are text; the network itself, or the spec, must say them."""
     by_number = getattr(getattr(module, "config", None), "id2label", None)
     names = [by_number[number] for number in sorted(by_number)] if by_number else getattr(module, "classes", None)
-    if names is not None and {str(label) for label in labels} <= {str(name) for name in names}:
-        return tuple(str(name) for name in names)
-    raise JobError(
-        Reason.DATA_INVALID,
-        delivered.uri,
-        f"column {delivered.label!r} holds text, and nothing says which column of the scores a label belongs to.",
-        "Write labels as the numbers of the columns, from 0, or give the network an attribute `classes`.",
-    )
+    return named_classes(names, delivered)
 
 
 def _refused(module: nn.Module, rows: Shown, failures: Sequence[Exception], delivered: Delivered) -> JobError:

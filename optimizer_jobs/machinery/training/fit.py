@@ -30,6 +30,7 @@ TRAINERS: Mapping[ModelFormat, str] = {
     ModelFormat.XGBOOST: NETWORKS,
     ModelFormat.LIGHTGBM: NETWORKS,
     ModelFormat.CATBOOST: NETWORKS,
+    ModelFormat.HUGGING_FACE: NETWORKS,
 }
 """Module that trains models of each format of delivery; it is imported when first used. Boosted trees are no networks;
 theirs says so, and distills them."""

@@ -78,6 +78,30 @@ def export(
     if rewrite is not None:
         rewrite(proto)
     _write(proto, target)
+    check(module, signature=signature, examples=examples, target=target, tolerance=tolerance)
+
+
+def check(
+    module: nn.Module,
+    *,
+    signature: Signature,
+    examples: Mapping[str, Any],
+    target: Path,
+    tolerance: float = TOLERANCE,
+) -> None:
+    """Hold the answers of a file against those of its module, for these examples and for half of them along free axes.
+
+    Args:
+        module: As for `export`.
+        signature: Inputs and outputs of the file.
+        examples: Rows by input name, each (N, ...).
+        target: The file.
+        tolerance: Largest difference, relative to the largest answer.
+
+    Raises:
+        ExportError: They differ, or the file does not run on them.
+    """
+    inputs = tuple(torch.from_numpy(np.ascontiguousarray(examples[spec.name])) for spec in signature.inputs)
     with plain():
         _check(module, inputs, signature, target, tolerance)
 

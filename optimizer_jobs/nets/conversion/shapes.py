@@ -139,6 +139,11 @@ def _gather(inputs: Sequence[Value], attributes: Attributes) -> Value:
     return flat.reshape(*value.shape[:axis], *places.shape, *value.shape[axis % value.ndim + 1 :])
 
 
+def _gather_elements(inputs: Sequence[Value], attributes: Attributes) -> Tensor:
+    tensor, axis = as_tensor(inputs[0]), attributes.get("axis", 0)
+    return tensor.gather(axis, as_tensor(inputs[1], tensor) % tensor.shape[axis])
+
+
 def _split(inputs: Sequence[Value], attributes: Attributes) -> tuple[Tensor, ...]:
     tensor, axis = as_tensor(inputs[0]), attributes.get("axis", 0)
     sizes = attributes.get("split") if optional_input(inputs, 1) is None else as_sizes(inputs[1])
@@ -211,6 +216,7 @@ MOVES: dict[str, Operator] = {
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
+    "GatherElements": _gather_elements,
     "Range": _range,
     "Reshape": _reshape,
     "Shape": _shape,

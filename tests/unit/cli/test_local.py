@@ -100,8 +100,14 @@ def test_an_interrupted_run_is_taken_up_again(stored: Place) -> None:
         ("net.h5", (), "is a Keras model"),
         ("net.tflite", (), "tf2onnx.convert --tflite FILE"),
         ("saved", ("saved_model.pb", "keras_metadata.pb"), "tf2onnx.convert --saved-model FOLDER"),
-        ("bert", ("config.json", "model.safetensors", "tokenizer.json"), "a factory that builds the network"),
-        ("empty", ("README.md",), "is no file"),
+        (
+            "bert",
+            ("config.json", "pytorch_model.bin"),
+            r"pytorch_model\.bin is a pickle, which can run code: where you",
+        ),
+        ("large", ("config.json", "pytorch_model.bin.index.json"), r"write safetensors with save_pretrained\(FOLDER\)"),
+        ("lora", ("adapter_config.json", "adapter_model.safetensors"), "merge it into its model"),
+        ("empty", ("README.md",), "is no file, and no folder with config.json and model.safetensors"),
     ],
 )
 def test_models_that_only_another_library_reads_get_the_line_that_exports_them(
@@ -117,3 +123,34 @@ def test_models_that_only_another_library_reads_get_the_line_that_exports_them(
         path.touch()
     with pytest.raises(AccessError, match=says):
         guess(path, (), claim="models", factory=None, trusted=False)
+
+
+def hugging_face(folder: Path, *names: str) -> Path:
+    """Make a folder of Hugging Face with rows beside it."""
+    folder.mkdir(parents=True)
+    for name in ("config.json", *(names or ("model.safetensors", "tokenizer.json"))):
+        (folder / name).touch()
+    (folder.parent / "val.npz").touch()
+    return folder
+
+
+@pytest.mark.parametrize("names", [("model.safetensors",), ("model.safetensors.index.json", "model-1.safetensors")])
+def test_a_folder_of_hugging_face_is_a_model(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Weights in one file or in several; data is looked for beside it."""
+    made = guess(hugging_face(tmp_path / "bert", *names), (), claim="models", factory=None, trusted=False)
+    assert (made.model.uri, made.model.format) == ("pvc://models/bert", ModelFormat.HUGGING_FACE)
+    assert made.root == tmp_path
+    assert made.sets["validation"].uri == "pvc://models/val.npz"
+
+
+def test_a_folder_of_links_out_of_the_claim_is_to_be_copied(tmp_path: Path) -> None:
+    """As in the cache of downloads, whose files are links to others; links inside are fine."""
+    folder = hugging_face(tmp_path / "nets" / "bert")
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to("config.json")
+    assert guess(folder, (), claim="models", factory=None, trusted=False).model.format is ModelFormat.HUGGING_FACE
+    (folder / "model.safetensors").unlink()
+    (tmp_path / "blob").touch()
+    (folder / "model.safetensors").symlink_to(tmp_path / "blob")
+    with pytest.raises(AccessError, match=r"is a link that leads out of .*cp -rL"):
+        guess(folder, (), claim="models", factory=None, trusted=False)

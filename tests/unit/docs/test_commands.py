@@ -33,6 +33,7 @@ NOT_READ = {
     "git": "asks a server, or a repository of the reader's",
     "jq": "reads what another command writes",
     "kind": "makes a cluster",
+    "sha256sum": "computes digests of the reader's files",
     "mkdir": "makes a folder of the reader's",
     "sort": "reads what another command writes",
 }

@@ -350,11 +350,32 @@ def test_text_that_is_not_utf_8_is_refused(claims: Claims, refused: Callable[...
     assert "column 'b' cannot be read; is its text UTF-8?" in refused("t.parquet", two)
 
 
-def test_a_nested_table_column_is_refused(claims: Claims, refused: Callable[..., str]) -> None:
-    """A Parquet column of lists is told to come as an NPZ array."""
-    table = pd.DataFrame({"pixels": [[0.1, 0.2], [0.3, 0.4]], "label": [0, 1]})
-    table.to_parquet(claims.root / "digits" / "nested.parquet")
-    assert "NPZ" in refused("nested.parquet", signature(("pixels", "float32", (-1, 1)), classes=2))
+def test_columns_of_lists_are_arrays(claims: Claims, read: Read) -> None:
+    """Lists of one length are the rows of an array, and lists of lists one of more axes."""
+    tokens, pixels = np.arange(6).reshape(2, 3), np.arange(16, dtype=np.float32).reshape(2, 2, 4) / 16
+    table = pd.DataFrame({"tokens": list(tokens), "pixels": pixels.tolist(), "label": [0, 1]})
+    table.to_parquet(claims.root / "digits" / "lists.parquet", row_group_size=1)
+    rows = read("lists.parquet", signature(("tokens", "int64", (-1, -1)), ("pixels", "float32", (-1, 2, 4)), classes=2))
+    np.testing.assert_array_equal(rows.inputs["tokens"], tokens)
+    np.testing.assert_array_equal(rows.inputs["pixels"], pixels)
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ([[1, 2], [3]], "has lists of 1 to 2 values: pad them to one length"),
+        ([[1, 2], None], "has no list in 1 places"),
+        ([[1, None], [3, 4]], "is missing or infinite in 1 of 2 rows"),
+        ([{"a": 1}, {"a": 2}], "give lists of numbers, or arrays of an NPZ file"),
+        ([["a", "b"], ["c", "d"]], "holds 'a'"),
+    ],
+)
+def test_lists_that_are_no_array_are_refused(
+    claims: Claims, refused: Callable[..., str], column: list[object], says: str
+) -> None:
+    """Rows of different lengths are padded by whoever knows how, and nothing else than numbers is read."""
+    pd.DataFrame({"tokens": column, "label": [0, 1]}).to_parquet(claims.root / "digits" / "lists.parquet")
+    assert says in refused("lists.parquet", signature(("tokens", "int64", (-1, -1)), classes=2))
 
 
 def test_a_table_beyond_the_limit_is_refused(claims: Claims, refused: Callable[..., str]) -> None:

@@ -1,5 +1,6 @@
 """Data of every task and shape: numbers to predict, no labels at all, columns of text, tokens, and holes."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,26 @@ def test_what_cannot_be_predicted_is_refused(
     message = refused({"x": X, "label": spoil(y)}, *TEN, task=Task.REGRESSION)
     assert says in message
     assert "'label'" in message
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "says"),
+    [
+        (Task.CLASSIFICATION, np.linspace(0, 1, 442), "Set spec.model.task: Regression where a row has a number to"),
+        (Task.CLASSIFICATION, np.eye(442)[:, :3], "Set spec.model.task: MultiLabel where"),
+        (Task.CLASSIFICATION, np.ones((442, 3)) / 3, "Set spec.model.task: Regression where a row has several numbers"),
+        (Task.REGRESSION, np.asarray(["a", "b"] * 221), "Set spec.model.task: Classification where"),
+        (Task.MULTI_LABEL, np.arange(442) % 2, "Set spec.model.task: Classification where"),
+        (Task.CLASSIFICATION, None, "or set spec.model.task: Embedding or Generic, which need no labels"),
+    ],
+)
+def test_labels_of_another_task_say_which_it_is(
+    read: Read, task: Task, labels: np.ndarray[Any, Any] | None, says: str
+) -> None:
+    """Whoever left the task out learns of the option in the sentence that refuses the data."""
+    X, _ = load_diabetes(return_X_y=True)
+    with pytest.raises(JobError, match=re.escape(says)):
+        read({"x": X} | ({} if labels is None else {"label": labels}), *TEN, task=task)
 
 
 def test_an_embedding_needs_no_labels(read: Read) -> None:

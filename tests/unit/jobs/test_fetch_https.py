@@ -8,6 +8,7 @@ import pytest
 
 from optimizer_jobs.data.addresses import RefusedError, check_address, check_endpoint
 from optimizer_jobs.data.fetch import Fetched, fetch
+from optimizer_jobs.data.hugging_face import fetch_folder
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from retune.contract.exits import Exit
 from retune.contract.paths import CREDENTIALS_VARIABLE, PRIVATE_ADDRESSES_VARIABLE, PROXIES_VARIABLE
@@ -53,6 +54,20 @@ def test_a_file_arrives_whole(site: Site, tmp_path: Path) -> None:
     fetched = get(site.uri("/models/model.onnx"), tmp_path)
     assert fetched.path.read_bytes() == site.files["/models/model.onnx"]
     assert fetched.path.name == "model.onnx"
+
+
+def test_a_folder_arrives_file_by_file(site: Site, tmp_path: Path) -> None:
+    """No list of a folder is needed: its own files name the others, and what is absent is asked for and left out."""
+    files = {"config.json": b"{}", "model-1.safetensors": os.urandom(3000)}
+    index = b'{"weight_map": {"a": "model-1.safetensors"}}'
+    files |= {"model.safetensors.index.json": index, "tokenizer.json": b"{}"}
+    site.files.update({f"/models/net/{name}": content for name, content in files.items()})
+    fetched = fetch_folder(site.uri("/models/net/"), into=tmp_path / "in")
+    copied = {path.name: path.read_bytes() for path in fetched.path.iterdir()}
+    assert copied == {name: content for name, content in files.items() if name != "tokenizer.json"}
+    with pytest.raises(JobError, match=r"there is no folder with config\.json there") as caught:
+        fetch_folder(site.uri("/models/none"), into=tmp_path / "none")
+    assert caught.value.reason is Reason.MODEL_NOT_FOUND
 
 
 def test_a_redirect_on_the_same_host_is_followed(site: Site, tmp_path: Path) -> None:

@@ -100,3 +100,12 @@ def test_labels_come_from_the_first_file_that_has_them() -> None:
     assert values is not None
     assert values.tolist() == [1, 1, 1]
     assert values_of(Label(None, "none"), tables) is None
+
+
+def test_what_a_tokenizer_makes_is_no_label() -> None:
+    """A model that takes fewer of its arrays leaves one over, which says nothing of an answer."""
+    rows = table(
+        {name: np.zeros((3, 4), int) for name in ("input_ids", "attention_mask", "token_type_ids")}, tabular=False
+    )
+    signature = model(("float32", (-1, 10)), inputs=("input_ids", "attention_mask"))
+    assert label_by_inputs([rows], signature).column is None

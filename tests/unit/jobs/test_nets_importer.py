@@ -186,6 +186,7 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
     "slice to the end": ("Slice", [(6, 64), *(np.array([n]) for n in (10, 2**63 - 1, 1))], {}),
     "split unevenly": ("Split", [(6, 64), np.array([10, 54])], {"axis": 1}),
     "gather rows": ("Gather", [(6, 64), np.array([[0, -1], [2, 3]])], {"axis": 1}),
+    "gather elements": ("GatherElements", [(6, 64), np.array([[0, -1], [2, 3]] * 3)], {"axis": 1}),
     "gather one": ("Gather", [(6, 64), np.int64(5)], {"axis": 1}),
     "clip below": ("Clip", [(6, 64), np.float32(0.25)], {}),
     "mean over some": ("ReduceMean", [IMAGE], {"axes": [1, 3], "keepdims": 0}),

@@ -9,7 +9,7 @@ from retune.api.metrics import Metric
 from retune.api.objectives import Role
 from retune.api.status import ConditionStatus, ConditionType, Outcome
 from retune.api.watched import Verdict
-from retune.contract.requests import GatherRequest, SearchRequest
+from retune.contract.requests import CheckRequest, GatherRequest, SearchRequest
 from retune.contract.results import BaselineResult, GatherResult
 from retune.contract.results import Verdict as Judged
 from retune.plan.run.schedule import ScheduleError, due_since
@@ -461,6 +461,17 @@ def test_another_delivered_file_is_measured_and_optimized() -> None:
     assert world.resource.status.original is not None
     assert world.resource.status.original.version == 2
     assert running(world) == "ArtifactChange"
+
+
+@pytest.mark.parametrize(("format_", "folder"), [("ONNX", None), ("HuggingFace", True)])
+def test_a_check_is_told_whether_it_follows_a_file_or_a_folder(format_: str, *, folder: bool | None) -> None:
+    """The digest of a folder is that of several files, and the check does not know the spec."""
+    model = {"uri": "pvc://store/digits/net", "format": format_, "updatePolicy": "Follow"}
+    world = watched(model=model, triggers=QUICK, monitoring={"window": "1h", "delay": "1m"})
+    request = world.requests[next_window(world)]
+    assert isinstance(request, CheckRequest)
+    assert request.followed is not None
+    assert request.followed.folder is folder
 
 
 def test_a_manual_run_does_not_wait() -> None:

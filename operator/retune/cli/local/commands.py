@@ -6,11 +6,12 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rich.console import Console
 
+from retune.api.model import Model
 from retune.api.objects import ModelOptimization
 from retune.cli import tables
 from retune.cli.access import AccessError
@@ -107,7 +108,7 @@ def run_init(arguments: argparse.Namespace, _: Console) -> int:
     inspected = init.inspect(
         guess, task=arguments.task, label=arguments.label, output=arguments.output_name, code=arguments.code
     )
-    text = init.manifest(guess, inspected, name=arguments.name or _resource_name(arguments.model.stem))
+    text = init.manifest(guess, inspected, name=arguments.name or _resource_name(guess.model))
     if arguments.file is None:
         sys.stdout.write(text)
         return Exit.DONE
@@ -122,7 +123,10 @@ def run_init(arguments: argparse.Namespace, _: Console) -> int:
     return Exit.DONE
 
 
-def _resource_name(text: str) -> str:
+def _resource_name(model: Model) -> str:
+    """Return a name after the model's file without its extension, or after its folder."""
+    path = PurePosixPath(model.uri)
+    text = path.name if model.format.is_folder else path.stem
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "model"
 
 

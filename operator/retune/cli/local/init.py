@@ -13,28 +13,12 @@ from pydantic import ValidationError
 
 from retune.api.model import Dataset, Factory, InputValue, Model, ModelFormat, Task
 from retune.cli.access import AccessError
-from retune.cli.local.boosters import boosted_trees
 from retune.cli.local.jobs import Job, job_environment, run
-from retune.contract.foreign import foreign
+from retune.contract.file_formats import UnknownFormatError, format_of
+from retune.contract.foreign import foreign, is_hugging_face
 from retune.contract.requests import InspectRequest
 from retune.contract.results import InspectedFile, InspectResult
 
-FORMATS = {
-    ".onnx": ModelFormat.ONNX,
-    ".safetensors": ModelFormat.SAFETENSORS,
-    ".skops": ModelFormat.SKOPS,
-    ".joblib": ModelFormat.JOBLIB,
-    ".pkl": ModelFormat.PICKLE,
-    ".pickle": ModelFormat.PICKLE,
-    ".pt": ModelFormat.TORCHSCRIPT,
-    ".pt2": ModelFormat.TORCH_EXPORT,
-    ".ubj": ModelFormat.XGBOOST,
-    ".cbm": ModelFormat.CATBOOST,
-    ".pth": ModelFormat.STATE_DICT,
-    ".ckpt": ModelFormat.STATE_DICT,
-}
-UNCERTAIN = (".json", ".txt", ".model", ".bin")
-"""Extensions of boosted trees that other files have too: the beginning of the file shows what it is."""
 ROLES = {"training": ("train",), "validation": ("val", "dev"), "test": ("test",), "calibration": ("calib",)}
 """How the file of a data set may begin, by the role of the data set."""
 
@@ -68,8 +52,8 @@ def guess(
     """Return what the names of the files say.
 
     Args:
-        model: Model file.
-        data: Data files, or folders of them; the model's folder where there are none.
+        model: Model file, or a folder of Hugging Face.
+        data: Data files, or folders of them; the folder that the model lies in where there are none.
         claim: Name of the PersistentVolumeClaim that is to hold the files.
         factory: `package.module:callable` that builds the network of a file of weights.
         trusted: Whether formats that run code from the file may be loaded.
@@ -80,11 +64,6 @@ def guess(
     Raises:
         AccessError: The format of the model or the role of a data file cannot be told, or the format is not trusted.
     """
-    members = frozenset(path.name for path in model.iterdir()) if model.is_dir() else frozenset()
-    if (known := foreign(str(model), members)) is not None:
-        raise AccessError(f"{model} {known[0]}: {known[1]}")
-    if not model.is_file():
-        raise AccessError(f"{model} is no file")
     format_ = _format(model)
     if format_ is ModelFormat.TORCHSCRIPT and factory is not None:
         format_ = ModelFormat.STATE_DICT  # both are .pt; a script needs no factory
@@ -94,6 +73,8 @@ def guess(
         raise AccessError(f"{model} holds weights only: name what builds the network with --factory MODULE:CALLABLE")
     files = _data_files(data or [model.parent], roles_needed=roles_needed)
     root = _common_folder([model, *files.values()])
+    if format_.is_folder:
+        _check_links(model, root)
     delivered = Model(
         uri=_uri(claim, root, model),
         format=format_,
@@ -106,13 +87,29 @@ def guess(
 
 
 def _format(model: Path) -> ModelFormat:
-    suffix = model.suffix.lower()
-    if suffix in UNCERTAIN:
-        return boosted_trees(model)
-    if suffix not in FORMATS:
-        known = ", ".join((*FORMATS, *UNCERTAIN))
-        raise AccessError(f"{model}: extension {model.suffix!r} shows no format; known are {known}")
-    return FORMATS[suffix]
+    """Return the format of a file or folder; raises AccessError where it shows none that is read."""
+    members = frozenset(path.name for path in model.iterdir()) if model.is_dir() else frozenset()
+    if is_hugging_face(members):
+        return ModelFormat.HUGGING_FACE
+    if (known := foreign(str(model), members)) is not None:
+        raise AccessError(f"{model} {known[0]}: {known[1]}")
+    if not model.is_file():
+        raise AccessError(f"{model} is no file, and no folder with config.json and model.safetensors")
+    try:
+        return format_of(model)
+    except UnknownFormatError as error:
+        raise AccessError(str(error)) from error
+
+
+def _check_links(folder: Path, root: Path) -> None:
+    """Refuse a folder of links that lead out of what is to be the claim, as a cache of downloads has them."""
+    parts = [path for pattern in ("*.json", "*.safetensors", "*/config.json") for path in sorted(folder.glob(pattern))]
+    astray = next((path for path in parts if not path.resolve().is_relative_to(root)), None)
+    if astray is not None:
+        raise AccessError(
+            f"{astray} is a link that leads out of {root}, which is to be the claim: copy the folder with its files, "
+            f"cp -rL {folder} COPY, and name the copy"
+        )
 
 
 def inspect(

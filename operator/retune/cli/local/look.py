@@ -50,7 +50,7 @@ def input_value(text: str) -> InputValue:
 
 def add_model(sub: argparse.ArgumentParser) -> None:
     """Add what names a model, its data, and what is known about them."""
-    sub.add_argument("model", type=Path, metavar="MODEL", help="model file")
+    sub.add_argument("model", type=Path, metavar="MODEL", help="model file, or folder of Hugging Face")
     data = "data file, or a folder of them, named train..., val... and test... (default: the model's folder)"
     sub.add_argument("--data", action="append", type=Path, default=[], metavar="PATH", help=data)
     sub.add_argument("--task", type=Task, choices=list(Task), help="what the model does (default: it is guessed)")
