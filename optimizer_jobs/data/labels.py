@@ -1,5 +1,6 @@
 """Labels of a data set as its task has them: classes, numbers, zeros and ones; or a sentence on what is wrong."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ Array = NDArray[Any]
 _TABLE_AXES, _LEAST_CLASSES = 2, 2
 
 
-def labels_of(columns: Columns, *, name: str, signature: Signature, task: Task) -> Array | None:
+def labels_of(
+    columns: Columns, *, name: str, signature: Signature, task: Task, parts: Sequence[str] = ()
+) -> Array | None:
     """Return the labels of all rows in the form of the task; None where a task needs none and there are none.
 
     Args:
@@ -23,6 +26,7 @@ def labels_of(columns: Columns, *, name: str, signature: Signature, task: Task) 
         name: The label column.
         signature: Inputs and outputs of the model, which may rule labels out.
         task: What the labels mean.
+        parts: Columns that the label column was put together from.
 
     Raises:
         UnreadableDataError: The labels are missing, or of another form; the sentence names column and rows.
@@ -37,7 +41,8 @@ def labels_of(columns: Columns, *, name: str, signature: Signature, task: Task) 
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == _TABLE_AXES and task is Task.REGRESSION:
-        return np.stack([_as_numbers(part, name) for part in values.T], axis=1)
+        names = parts if len(parts) == values.shape[1] else [f"{name}[{place}]" for place in range(values.shape[1])]
+        return np.stack([_as_numbers(*pair) for pair in zip(values.T, names, strict=True)], axis=1)
     if values.ndim != 1:
         raise UnreadableDataError(f"label column {name!r} has shape {values.shape}; it needs one label a row.")
     if not len(values):

@@ -181,6 +181,13 @@ def test_names_of_label_columns_are_kept(ask: Ask, busy: Shop, claims: Claims, t
     assert len(rows_of(result.fresh.test, busy, tmp_path, label_column="digit")) == 96
 
 
+def test_labels_of_several_columns_keep_the_original_data(ask: Ask) -> None:
+    """A row of production has one label, and one is not made of several in silence."""
+    data = ask().data
+    several = data.validation.model_copy(update={"label_column": None, "label_columns": ("h1", "h2")})
+    assert "its labels are several columns" in kept(ask(data=data.model_copy(update={"validation": several})))
+
+
 def test_a_job_started_again_repeats_its_answer(ask: Ask, busy: Shop, claims: Claims) -> None:
     """What was built is not built again from newer rows; the digests stay those of the files."""
     first = run(ask())

@@ -83,7 +83,9 @@ class InspectedFile(Document):
     uri: str
     rows: int = Field(ge=0)
     label_column: str | None = None
-    """Column with the labels; None when there is none."""
+    """Column with the labels; None when there is none, or several."""
+    label_columns: tuple[str, ...] | None = None
+    """Columns that are together the labels of a row; None when there is one, or none."""
 
 
 class InspectResult(Document):

@@ -20,7 +20,7 @@ from optimizer_jobs.production.labels import Truth, join
 from optimizer_jobs.production.reference import Reference
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.progress import say
-from retune.api.metrics import Metric
+from retune.api.metrics import CUSTOM, Metric
 from retune.api.model import Task
 from retune.api.monitoring import Quality
 from retune.api.watched import Verdict
@@ -83,6 +83,8 @@ def judge_quality(
     """
     settings = check.request.quality or Quality()
     metric = labelled_quality.metric_of(check.manifest.task, settings, check.request.objectives)
+    if metric is not None and metric not in CUSTOM and (several := _several(check.manifest)) is not None:
+        return {"quality": unknown(NOT_MEASURABLE, several)}
     if metric is None:
         words = f"Labels say nothing about {settings.metric or 'the quality'} of a model of task {check.manifest.task}."
         return {"quality": unknown(NOT_MEASURABLE, words)}
@@ -95,6 +97,14 @@ def judge_quality(
         measured = estimated or measured or unknown("NoLabels", "No window with labels is due, and none is estimated.")
     say(f"  {measured.verdict}: {measured.message}")
     return {"quality": measured, "labelled_window": None if window is None else window.index}
+
+
+def _several(manifest: Manifest) -> str | None:
+    """Return why labels of production do not measure a regression of several numbers a row, or None."""
+    score = manifest.signature.score_output
+    if manifest.task is not Task.REGRESSION or score is None or score.row_size <= 1:
+        return None
+    return f"The model answers {score.row_size} numbers a row, and a row of production.labels has one label."
 
 
 def _measured(

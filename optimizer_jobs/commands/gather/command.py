@@ -113,6 +113,11 @@ def _gather(request: GatherRequest, scratch: Path) -> GatherResult:
 def _check_columns(data: Data, labels: Labels) -> None:
     """Refuse labels without the groups or weights that the original data is judged by: the yardstick would differ."""
     judged = [spec for spec in (data.validation, data.test) if spec is not None]
+    if any(spec.label_columns for spec in judged):
+        raise NotEnoughError(
+            "The original data is used: its labels are several columns (data.*.labelColumns), and a row of "
+            "production.labels has one label."
+        )
     for what, field, there in (
         ("groups", "groupColumn", labels.group_column or not any(spec.group_column for spec in judged)),
         ("weights", "weightColumn", labels.weight_column or not any(spec.weight_column for spec in judged)),
@@ -193,7 +198,7 @@ def _write(request: GatherRequest, sets: Sets, signature: Signature, scratch: Pa
     for name, rows in sets.rows.items():
         arrays = {spec.name: _plain(rows.inputs[spec.name], spec.dtype) for spec in signature.inputs}
         beside = _beside(request, rows) if name in JUDGED else {}
-        label = request.data.validation.label_column
+        label = request.data.validation.label
         np.savez_compressed(folder / f"{name}.npz", allow_pickle=False, **{**beside, **arrays, label: rows.answers})
     return folder
 
@@ -211,7 +216,7 @@ def _plain(values: Array, dtype: str) -> Array:
 
 def _check_readable(request: GatherRequest, sources: Sources, written: Path, scratch: Path) -> None:
     """Read the files as the search will read them; raises NotEnoughError when the search could not use them."""
-    label, labels = request.data.validation.label_column, request.production.labels
+    label, labels = request.data.validation.label, request.production.labels
     for name in NAMES:
         uri = f"file://{written}/{name}.npz"
         columns = labels.beside if labels is not None and name in JUDGED else {}

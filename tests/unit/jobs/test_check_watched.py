@@ -1,5 +1,7 @@
 """What labels prove of a window by any metric: without a loss nothing, and nothing where a metric has no value."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from optimizer_jobs.commands.check.context import Check
+from optimizer_jobs.commands.check.quality_verdict import judge_quality
 from optimizer_jobs.commands.check.watched_quality import Watched
 from optimizer_jobs.measure import custom
 from optimizer_jobs.measure.yardstick import PLAIN, Yardstick
@@ -19,10 +23,11 @@ from optimizer_jobs.production.labels import Truth
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.signature import Reading, Scale, Signature, TensorSpec
 from retune.api.metrics import Metric
-from retune.api.model import Cost, CustomMetric
+from retune.api.model import Cost, CustomMetric, Task
 from retune.api.monitoring import Quality
 from retune.api.watched import Verdict
 from retune.contract.results import SignalVerdict
+from tests import samples
 
 Part = tuple[Captured, Truth]
 SIGNATURE = Signature(
@@ -175,3 +180,19 @@ def test_rows_that_repeat_each_other_prove_less() -> None:
 
     assert (ten.samples or 0) < 600
     assert (once.samples or 0) <= 300
+
+
+def test_one_label_says_nothing_of_several_numbers_a_row(tmp_path: Path) -> None:
+    """A forecast of 24 steps is not held against one of them; a metric of the owner's own may know what to do."""
+    steps = SIGNATURE.model_copy(update={"outputs": (TensorSpec(name="steps", dtype="float32", shape=(-1, 24)),)})
+    signature = steps.model_copy(update={"reading": Reading(scores="steps")})
+    manifest = MANIFEST.model_copy(update={"signature": signature, "task": Task.REGRESSION})
+    request = samples.check_request()
+    assert request.production is not None
+    check = Check(request, request.production, manifest, tmp_path, now=0)
+    rows, _ = part(X[:5], Y[:5])
+    verdict = judge_quality(check, None, rows, None, drifted=False)["quality"]
+    assert (verdict.verdict, verdict.reason) == (Verdict.UNKNOWN, "NotMeasurable")
+    assert verdict.message == "The model answers 24 numbers a row, and a row of production.labels has one label."
+    own = replace(check, request=request.model_copy(update={"quality": Quality(metric=Metric.CUSTOM)}))
+    assert judge_quality(own, None, rows, None, drifted=False)["quality"].reason == "NoLabels"

@@ -103,7 +103,7 @@ def run_init(arguments: argparse.Namespace, _: Console) -> int:
         time=arguments.time,
     )
     inspected = init.inspect(
-        guess, task=arguments.task, label=arguments.label, output=arguments.output_name, code=arguments.code
+        guess, task=arguments.task, labels=arguments.label, output=arguments.output_name, code=arguments.code
     )
     text = init.manifest(guess, inspected, name=arguments.name or _resource_name(arguments.model.stem))
     if arguments.file is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from retune.api.model import Dataset, Factory, InputValue, Model, ModelFormat, Task
+from retune.api.model import USUAL_LABEL, Dataset, Factory, InputValue, Model, ModelFormat, Task
 from retune.cli.access import AccessError
 from retune.cli.local.boosters import boosted_trees
 from retune.cli.local.jobs import Job, job_environment, run
@@ -119,7 +119,7 @@ def inspect(
     files: Guess,
     *,
     task: Task | None = None,
-    label: str | None = None,
+    labels: Sequence[str] = (),
     output: str | None = None,
     code: Sequence[Path] = (),
 ) -> InspectResult:
@@ -128,14 +128,14 @@ def inspect(
     Args:
         files: What the names of the files say.
         task: What the model does; None to find out.
-        label: Column with the labels; None to find out.
+        labels: Columns with the labels; none to find out.
         output: Output with the answer; None to find out.
         code: Folders of the owner's own code, where factories are looked for.
 
     Raises:
         AccessError: The model or a file cannot be used; the sentence is the Job's.
     """
-    known = {"task": task, "label": label, "output": output}
+    known = {"task": task, "labels": tuple(labels), "output": output}
     request = InspectRequest.model_validate(
         {"resource": "local/init", "model": files.model, "data": dict(files.sets)} | known
     )
@@ -202,9 +202,17 @@ def _dataset(role: str, dataset: Dataset | None, contents: Mapping[str, Inspecte
         missing = f"    # {role}: no file whose name begins with {' or '.join(ROLES[role])} was given"
         return [missing] if role != "calibration" else []
     file = contents[role]
-    label = [f"      labelColumn: {json.dumps(file.label_column)}"] if file.label_column not in {None, "label"} else []
     time = [f"      timeColumn: {json.dumps(dataset.time_column)}"] if dataset.time_column else []
-    return [f"    {role}: # {file.rows} rows", f"      uri: {dataset.uri}", *label, *time]
+    return [f"    {role}: # {file.rows} rows", f"      uri: {dataset.uri}", *_labels(file), *time]
+
+
+def _labels(file: InspectedFile) -> list[str]:
+    """Return the line that names the label columns, where they are not the usual one."""
+    if file.label_columns:
+        return [f"      labelColumns: {json.dumps(file.label_columns)}"]
+    return (
+        [f"      labelColumn: {json.dumps(file.label_column)}"] if file.label_column not in {None, USUAL_LABEL} else []
+    )
 
 
 def _data_files(places: Sequence[Path], *, roles_needed: bool) -> dict[str, Path]:
