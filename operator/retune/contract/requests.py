@@ -47,6 +47,9 @@ class InspectRequest(Document):
     """Columns with the labels, several of which are together the labels of a row; none: the Job finds out."""
     output: str | None = None
     """Output with the answer; None: the Job finds out."""
+    divide: bool = False
+    """Whether the only file is a dated table that is to become training, validation and test data in the order of time,
+    written beside it."""
     batch: int = Field(default=1, ge=1)
     """Rows of a usual request, at which the model is tried."""
 

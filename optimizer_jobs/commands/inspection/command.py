@@ -1,7 +1,8 @@
 """The command `inspect`: it describes a model and data files for `retune init`, before there is a spec.
 
 It reports only what the files show, and guesses with a reason. What it accepts, the baseline accepts: both read the
-same splits and rehearse the same stages. It measures nothing and changes nothing.
+same splits and rehearse the same stages. It measures nothing, and writes nothing but the splits of one dated table,
+where it is asked to.
 """
 
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import onnx
 
+from optimizer_jobs.commands.inspection.dividing import divided
 from optimizer_jobs.commands.inspection.guesses import (
     Guess,
     Label,
@@ -99,6 +101,9 @@ def _inspect(request: InspectRequest, scratch: Path) -> InspectResult:
     model = fetch_model(request.model, scratch / "model")
     tables = {split: open_dataset(spec, into=scratch / f"seen-{split}") for split, spec in request.data.items()}
     opened, known, guess = _opened(request, model, tables, scratch)
+    request, known, divided_because = (
+        _divided(request, known, guess, scratch) if request.divide else (request, known, None)
+    )
     asked = _asked_output(request, opened)
     try:
         opened, splits = _rehearsed(request, opened, known, guess, scratch)
@@ -118,9 +123,20 @@ def _inspect(request: InspectRequest, scratch: Path) -> InspectResult:
         outputs=tuple(_words(tensor) for tensor in opened.signature.outputs[:8]),
         size_bytes=model.path.stat().st_size,
         opset=_opset(opened.model),
+        divided_because=divided_because,
         files=tuple(_file(split, request.data[split], splits[split], known) for split in request.data),
         techniques={kind.value: reason for kind, reason in techniques(opened, splits, task=guess.task).items()},
     )
+
+
+def _divided(request: InspectRequest, known: _Known, guess: Guess, scratch: Path) -> tuple[InspectRequest, _Known, str]:
+    """Return the request and what is known of the data after its one dated table became three; and how it did."""
+    ((split, whole),) = request.data.items()
+    numbers = known.values(request) if guess.task is Task.REGRESSION else None
+    made = divided(whole, known.tables[split], numbers)
+    request = request.model_copy(update={"data": dict(made.data)})
+    tables = {name: open_dataset(spec, into=scratch / f"made-{name}") for name, spec in made.data.items()}
+    return request, _Known.of(request, tables, known.label), made.words
 
 
 def _rehearsed(

@@ -56,7 +56,8 @@ def add_model(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--task", type=Task, choices=list(Task), help="what the model does (default: it is guessed)")
     label = "column with the labels (default: it is guessed); repeated, the columns are together the labels of a row"
     sub.add_argument("--label", action="append", default=[], metavar="COLUMN", help=label)
-    sub.add_argument("--time", metavar="COLUMN", help="column with the time of each row, which is no input")
+    time = "column with the time of each row, which is no input; init divides one table without a role by it"
+    sub.add_argument("--time", metavar="COLUMN", help=time)
     sub.add_argument("--output-name", metavar="OUTPUT", help="output with the answer (default: it is guessed)")
     sub.add_argument("--input", action="append", type=input_value, default=[], metavar="NAME=VALUE", help=_INPUT_HELP)
     sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a file of weights")
