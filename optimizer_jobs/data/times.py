@@ -19,6 +19,8 @@ SHARES = (0.6, 0.8)
 NAMES = ("training", "validation", "test")
 """The splits in the order of time, the oldest first."""
 _ROUNDING = 1e-9
+_COUNTS = 1_000_000
+"""Numbers below which times are counted, such as years or steps: as seconds, they would be days of January 1970."""
 ORDER = (("training", "validation"), ("training", "test"), ("calibration", "test"), ("validation", "test"))
 """Splits of which the first must end before the second begins."""
 
@@ -67,7 +69,10 @@ def _time(cell: object) -> np.datetime64:
 
 
 def shown(moment: np.datetime64) -> str:
-    """Return a time for a sentence: to the second, and a date alone at midnight."""
+    """Return a time for a sentence: to the second, a date alone at midnight, and a count such as a year as a number."""
+    seconds = moment.astype("datetime64[us]").astype(np.int64) / 1e6
+    if abs(seconds) < _COUNTS:
+        return f"{seconds:.10g}"
     return str(moment.astype("datetime64[s]")).removesuffix("T00:00:00")
 
 

@@ -70,3 +70,25 @@ def test_test_data_from_before_training_is_refused(forecasts: Path, capsys: pyte
     error = capsys.readouterr().err
     assert "all 100 test rows are earlier than every training row (they end at 2026-01-05T03:00:00" in error
     assert "Give the newest rows as test data" in error
+
+
+def test_years_are_told_as_years_and_are_no_label(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A number is a time too: it is told as it is written, and is not among the columns that may be labels."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"year": np.repeat(np.arange(1990, 2010), 30), "a": random.normal(size=600)})
+    table["b"] = random.normal(size=600)
+    table["size"] = table.a + 2 * table.b + random.normal(scale=0.1, size=600)
+    X = table[["a", "b"]].to_numpy(np.float32)
+    Path("model.onnx").write_bytes(to_onnx(Ridge().fit(X, table["size"]), X[:1]).SerializeToString())
+    table.to_csv("sizes.csv", index=False)
+    assert command_line.main(["init", "model.onnx", "--time", "year"]) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert "the table has 3 columns" in error
+    assert "which column holds the labels: a, b, size. Name it with --label." in error
+    assert command_line.main(["init", "model.onnx", "--time", "year", "--label", "size"]) == Exit.DONE
+    told = capsys.readouterr().err
+    assert "training until 2001, validation until 2005, test until 2009" in told
+    assert "left out" not in told

@@ -24,7 +24,7 @@ from optimizer_jobs.errors import JobError
 from retune.api.model import Dataset
 from retune.contract.results import Reason
 
-_NEXT = "Give files named train..., val... and test... instead."
+_NEXT = "Correct --time, or give files named train..., val... and test... instead."
 
 
 @dataclass(frozen=True)
