@@ -164,6 +164,11 @@ class Signature(Document):
         """Place of `score_output` among the floating point outputs."""
         return [spec for spec in self.outputs if spec.is_float].index(self.score_output) if self.score_output else 0
 
+    @property
+    def score_scale(self) -> Scale | None:
+        """What the numbers of `score_output` are; None where that is not known."""
+        return None if self.reading is None else self.reading.scale
+
     def _named(self, name: str | None) -> TensorSpec | None:
         return next((spec for spec in self.outputs if spec.name == name), None)
 

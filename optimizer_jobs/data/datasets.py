@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from optimizer_jobs.data.cells import as_text, column_of, listed, missing_of, spelled
 from optimizer_jobs.data.fetch import fetch
+from optimizer_jobs.data.label_columns import together
 from optimizer_jobs.data.labels import labels_of
 from optimizer_jobs.data.memory import room_for
 from optimizer_jobs.data.readers import Columns, UnreadableDataError, open_columns
@@ -107,7 +108,7 @@ def read_dataset(
     """Fetch a data set and return its rows in the shapes and element types of the model's inputs.
 
     Args:
-        spec: URI, format, digest and label column.
+        spec: URI, format, digest and label columns.
         signature: Inputs and outputs of the model.
         into: Folder for the private copy of the file.
         task: What the labels mean; a data set for an embedding or a generic model may have no labels.
@@ -120,13 +121,13 @@ def read_dataset(
     file = fetch(spec.uri, digest=spec.digest, limit_bytes=limit_bytes, into=into, what="Data")
     try:
         with room_for(spec.uri):
-            columns = open_columns(file.path, format_of(spec), limit_bytes=limit_bytes, csv_format=spec.csv)
-            labels = labels_of(columns, name=spec.label_column, signature=signature, task=task)
+            columns = _columns_of(file.path, spec, limit_bytes=limit_bytes)
+            labels = labels_of(columns, name=spec.label, signature=signature, task=task, parts=spec.labels)
             groups = None if spec.group_column is None else _groups(columns, spec.group_column)
             name = spec.weight_column
             weights = None if name is None else weights_of(column_of(columns, name), name, place=columns.place)
             times = None if spec.time_column is None else times_of(columns, spec.time_column)
-            inputs = _inputs(columns, signature, aside={spec.label_column, *spec.asides}, missing=missing)
+            inputs = _inputs(columns, signature, aside={spec.label, *spec.asides}, missing=missing)
             beside = {spec.group_column: groups, spec.weight_column: weights}
             _check_rows(
                 inputs | {name: values for name, values in beside.items() if name and values is not None}, labels
@@ -149,9 +150,15 @@ def open_dataset(spec: Dataset, *, into: Path) -> Columns:
     file = fetch(spec.uri, digest=spec.digest, limit_bytes=DATA_LIMIT_BYTES, into=into, what="Data")
     try:
         with room_for(spec.uri):
-            return open_columns(file.path, format_of(spec), limit_bytes=DATA_LIMIT_BYTES, csv_format=spec.csv)
+            return _columns_of(file.path, spec, limit_bytes=DATA_LIMIT_BYTES)
     except UnreadableDataError as error:
         raise JobError(Reason.DATA_INVALID, spec.uri, str(error), "Give Parquet, CSV or NPZ.") from error
+
+
+def _columns_of(path: Path, spec: Dataset, *, limit_bytes: int) -> Columns:
+    """Open a data file; several label columns are one there."""
+    columns = open_columns(path, format_of(spec), limit_bytes=limit_bytes, csv_format=spec.csv)
+    return together(columns, spec.label_columns or (), name=spec.label)
 
 
 def format_of(spec: Dataset) -> DatasetFormat:

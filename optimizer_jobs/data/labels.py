@@ -1,5 +1,6 @@
 """Labels of a data set as its task has them: classes, numbers, zeros and ones; or a sentence on what is wrong."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ _TABLE_AXES, _LEAST_CLASSES = 2, 2
 _NO_LABELS = "Name the column in labelColumn, or set spec.model.task: Embedding or Generic, which need no labels."
 
 
-def labels_of(columns: Columns, *, name: str, signature: Signature, task: Task) -> Array | None:
+def labels_of(
+    columns: Columns, *, name: str, signature: Signature, task: Task, parts: Sequence[str] = ()
+) -> Array | None:
     """Return the labels of all rows in the form of the task; None where a task needs none and there are none.
 
     Args:
@@ -24,6 +27,7 @@ def labels_of(columns: Columns, *, name: str, signature: Signature, task: Task) 
         name: The label column.
         signature: Inputs and outputs of the model, which may rule labels out.
         task: What the labels mean.
+        parts: Columns that the label column was put together from.
 
     Raises:
         UnreadableDataError: The labels are missing, or of another form; the sentence names column and rows.
@@ -38,7 +42,8 @@ def labels_of(columns: Columns, *, name: str, signature: Signature, task: Task) 
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim == _TABLE_AXES and task is Task.REGRESSION:
-        return np.stack([_as_numbers(part, name) for part in values.T], axis=1)
+        names = parts if len(parts) == values.shape[1] else [f"{name}[{place}]" for place in range(values.shape[1])]
+        return np.stack([_as_numbers(*pair) for pair in zip(values.T, names, strict=True)], axis=1)
     if values.ndim != 1:
         several = f"label column {name!r} has shape {values.shape}; task {task} needs one label a row."
         raise UnreadableDataError(several, _task_of_several(values))

@@ -14,7 +14,14 @@ from optimizer_jobs.data.readers import Columns, UnreadableDataError
 
 Times = NDArray[np.datetime64]
 
-_ORDER = (("training", "validation"), ("training", "test"), ("calibration", "test"), ("validation", "test"))
+SHARES = (0.6, 0.8)
+"""Where training and validation end, as shares (0..1) of all rows in the order of time."""
+NAMES = ("training", "validation", "test")
+"""The splits in the order of time, the oldest first."""
+_ROUNDING = 1e-9
+_COUNTS = 1_000_000
+"""Numbers below which times are counted, such as years or steps: as seconds, they would be days of January 1970."""
+ORDER = (("training", "validation"), ("training", "test"), ("calibration", "test"), ("validation", "test"))
 """Splits of which the first must end before the second begins."""
 
 
@@ -61,19 +68,57 @@ def _time(cell: object) -> np.datetime64:
     return np.datetime64(moment, "us")
 
 
+def shown(moment: np.datetime64) -> str:
+    """Return a time for a sentence: to the second, a date alone at midnight, and a count such as a year as a number."""
+    seconds = moment.astype("datetime64[us]").astype(np.int64) / 1e6
+    if abs(seconds) < _COUNTS:
+        return f"{seconds:.10g}"
+    return str(moment.astype("datetime64[s]")).removesuffix("T00:00:00")
+
+
 def overlaps(times: Mapping[str, Times]) -> Iterator[str]:
     """Yield, in words, which splits overlap in time, and by how many rows.
 
     Args:
         times: Times (N,) of the rows of each split that has them.
     """
-    for before, after in _ORDER:
+    for before, after in ORDER:
         if before not in times or after not in times:
             continue
         end = times[before].max()
         early = int((times[after] <= end).sum())
         if early:
             yield (
-                f"{early} of {len(times[after])} {after} rows are not later than the last {before} row ({end}): "
+                f"{early} of {len(times[after])} {after} rows are not later than the last {before} row ({shown(end)}): "
                 f"quality on them says little of a time to come; split by time, {before} before {after}"
             )
+
+
+def backwards(times: Mapping[str, Times]) -> str | None:
+    """Return, in words, that the whole test split is earlier than the whole training split, or None."""
+    if "training" not in times or "test" not in times or times["test"].max() >= times["training"].min():
+        return None
+    end, begin = shown(times["test"].max()), shown(times["training"].min())
+    return (
+        f"all {len(times['test'])} test rows are earlier than every training row (they end at {end}, and training "
+        f"begins at {begin}), so a model that learned from later rows would be judged on a time that is past"
+    )
+
+
+def by_time(times: Times) -> dict[str, NDArray[np.int64]] | None:
+    """Return the indices of the rows of each split, in the order of time; rows of one time are in one split.
+
+    The splits end at `SHARES` of the rows, or with the next time. None where there are fewer times than splits.
+
+    Args:
+        times: Time (N,) of each row.
+    """
+    moments, counts = np.unique(times, return_counts=True)
+    if len(moments) < len(NAMES):
+        return None
+    shares = np.cumsum(counts) / len(times)
+    first = min(int(np.searchsorted(shares, SHARES[0] - _ROUNDING)) + 1, len(moments) - 2)
+    second = min(max(int(np.searchsorted(shares, SHARES[1] - _ROUNDING)) + 1, first + 1), len(moments) - 1)
+    order = np.argsort(times, kind="stable")
+    cuts = np.searchsorted(times[order], moments[[first, second]])
+    return dict(zip(NAMES, np.split(order, cuts), strict=True))

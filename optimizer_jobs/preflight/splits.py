@@ -6,10 +6,11 @@ The test set must prove something: it may not be another set, nor hold many rows
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from optimizer_jobs.data import horizons
 from optimizer_jobs.data.datasets import Rows, open_dataset, read_dataset
 from optimizer_jobs.data.overlap import overlap
 from optimizer_jobs.data.readers import Columns
-from optimizer_jobs.data.times import overlaps
+from optimizer_jobs.data.times import backwards, overlaps
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.formats.delivery import Opened
 from optimizer_jobs.models.engine import EngineOptions
@@ -67,7 +68,8 @@ def read_splits(specs: Mapping[str, Dataset], opened: Opened, *, task: Task, int
         Rows by split.
 
     Raises:
-        JobError: A data set cannot be used, or the test set is another one, or holds many of its rows.
+        JobError: A data set cannot be used, or the test set is another one, holds many of its rows, or is from before
+            all training rows.
     """
     missing = opened.accepts_missing
     splits = {
@@ -78,9 +80,24 @@ def read_splits(specs: Mapping[str, Dataset], opened: Opened, *, task: Task, int
         _check_missing(opened, splits, specs)
     _check_test_is_separate(splits, specs)
     _check_leaks(splits, specs)
-    for words in overlaps({name: rows.times for name, rows in splits.items() if rows.times is not None}):
-        say(f"  {words}")
+    _check_times(splits, specs)
     return splits
+
+
+def _check_times(splits: Mapping[str, Rows], specs: Mapping[str, Dataset]) -> None:
+    """Refuse a test set from before all training; say where splits, or what their labels are about, overlap in time."""
+    times = {name: rows.times for name, rows in splits.items() if rows.times is not None}
+    reverse = backwards(times)
+    if reverse is not None:
+        raise JobError(
+            Reason.DATA_INVALID,
+            specs["test"].uri,
+            f"{reverse}.",
+            "Give the newest rows as test data, or leave timeColumn out where the order of time says nothing.",
+        )
+    labels = {name: splits[name].labels for name in times}
+    for words in (*overlaps(times), *horizons.overlaps(times, labels)):
+        say(f"  {words}")
 
 
 def _check_test_is_separate(splits: Mapping[str, Rows], specs: Mapping[str, Dataset]) -> None:

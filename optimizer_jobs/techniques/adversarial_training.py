@@ -30,6 +30,8 @@ def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:  # noqa: A
     reason = untrainable(subject)
     if reason is not None:
         return reason
+    if subject.task is Task.MULTI_LABEL:
+        return "an attack turns one class into another, and the model gives a row any number of labels"
     if subject.task is not Task.CLASSIFICATION:
         return "an attack turns one class into another, and the model is no classifier"
     if family(subject.native) != NETWORKS:

@@ -25,6 +25,8 @@ OFF, ON = "Off", "On"
 _STUDENT = (among("width", (32, 16, 64, 128, 256)), among("depth", (1, 2, 3)))
 _TEACHING = (among("teacher_weight", (0.7, 0.0, 0.3, 1.0)), among("temperature", (2.0, 1.0, 4.0)))
 _FEATURES = among("feature_weight", (5.0, 0.0))
+_TEMPERED = (Task.CLASSIFICATION, Task.MULTI_LABEL)
+"""Tasks whose answers are probabilities, which a temperature makes softer."""
 _EPOCHS: Params = {"epochs": 60}
 """A student starts from new weights, so it gets more time than a model that is trained further."""
 
@@ -92,7 +94,7 @@ def _space(spec: TechniqueSpec, subject: Subject) -> Space:
     """Return the student's arguments, and how much it learns from the teacher where there are labels too."""
     settings = _settings(spec)
     shape: tuple[Parameter, ...] = _STUDENT if settings.student is None else settings.parameters or ()
-    teaching = () if subject.task is Task.EMBEDDING else _TEACHING[: 2 if subject.task is Task.CLASSIFICATION else 1]
+    teaching = () if subject.task is Task.EMBEDDING else _TEACHING[: 2 if subject.task in _TEMPERED else 1]
     features = (_FEATURES,) if _shows_features(spec, subject) else ()
     return Space((*shape, *teaching, *features))
 

@@ -300,6 +300,7 @@ ACCEPTED = (
     Case("an embedding by its defaults", {"spec.model.task": "Embedding"}),
     Case("a generic model by its defaults", {"spec.model.task": "Generic"}),
     Case("rows with times", {"spec.data.test.timeColumn": "when"}),
+    Case("several label columns", {"spec.data.validation.labelColumns": ["h1", "h2"]}),
     Case("a setting that the data lacks", {"spec.model.inputs": [{"name": "sr", "value": "16000"}]}),
     Case(
         "several labels a row, from a probability on",
@@ -981,6 +982,15 @@ _TOGETHER = (
         "-1",
         "serving.wattsPerCpu must not be negative",
         at="spec.serving",
+    ),
+    *(
+        refused(
+            f"label columns beside a label column of {split} data",
+            f"spec.data.{split}",
+            {"uri": f"pvc://models/{split}.npz", "labelColumn": "label", "labelColumns": ["h1", "h2"]},
+            "give labelColumn or labelColumns, not both",
+        )
+        for split in ("training", "validation", "test", "calibration")
     ),
     refused(
         "batches beside a batch size",

@@ -183,6 +183,15 @@ def test_names_of_label_columns_are_kept(ask: Ask, busy: Shop, claims: Claims, t
     assert len(rows_of(result.fresh.test, busy, tmp_path, label_column="digit")) == 96
 
 
+@pytest.mark.usefixtures("busy")
+def test_fewer_labels_a_row_than_label_columns_keep_the_original_data(ask: Ask) -> None:
+    """One label is not made of several in silence."""
+    data = ask().data
+    several = data.validation.model_copy(update={"label_column": None, "label_columns": ("h1", "h2")})
+    words = "its labels are 2 columns (data.*.labelColumns), and a row of production.labels has 1"
+    assert words in kept(ask(data=data.model_copy(update={"validation": several})))
+
+
 def test_a_job_started_again_repeats_its_answer(ask: Ask, busy: Shop, claims: Claims) -> None:
     """What was built is not built again from newer rows; the digests stay those of the files."""
     first = run(ask())

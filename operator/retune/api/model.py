@@ -3,10 +3,11 @@
 A format that runs code while it is loaded must be trusted explicitly, and is opened in a Job's sandbox only.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from retune.api.base import (
     ATOMIC,
@@ -304,8 +305,24 @@ class CsvFormat(ApiModel):
     """Decimal mark of numbers; when left out, a comma only where it stands in numbers and is no delimiter."""
 
 
+USUAL_LABEL = "label"
+"""Column with the labels where a data set names none."""
+
+
+def called(labels: Sequence[str]) -> str:
+    """Return what label columns are called together: one by its name, several by the first and the last."""
+    return labels[0] if len(labels) == 1 else f"{labels[0]}, ..., {labels[-1]}"
+
+
+_LABELS_ONLY = "give labelColumn or labelColumns, not both"
+
+
 class Dataset(ApiModel):
     """One data set: a file with the model's inputs and, but for tasks Embedding and Generic, labels."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(("!has(self.labelColumn) || !has(self.labelColumns)", _LABELS_ONLY))
+    )
 
     uri: FileUri
     """Where the file lies, such as pvc://CLAIM/PATH/test.npz."""
@@ -315,9 +332,15 @@ class Dataset(ApiModel):
     """Format of the file; when left out, the extension decides (.npz, .parquet, .csv)."""
     csv: CsvFormat | None = None
     """How a CSV file is written, where that is not found by itself."""
-    label_column: str = Field(default="label", min_length=1, max_length=128)
-    """Column (of an NPZ file: array) with the label or the number to predict; several labels or numbers a row are an
-    array (rows, labels). Embedding and Generic models need none. All other columns are inputs of the model."""
+    label_column: str | None = Field(default=None, min_length=1, max_length=128)
+    """Column (of an NPZ file: array) with the label or the number to predict; `label` if labelColumns is not given
+    either. Several labels or numbers a row are an array (rows, labels), or labelColumns. Embedding and Generic models
+    need none. All other columns are inputs of the model."""
+    label_columns: tuple[Label, ...] | None = Field(
+        default=None, min_length=2, max_length=256, json_schema_extra=ATOMIC
+    )
+    """Columns that are together the labels of a row, in the order of the model's answers: numbers of a Regression with
+    several outputs, such as the steps of a forecast, or zeros and ones of a MultiLabel model."""
     group_column: str | None = Field(default=None, min_length=1, max_length=128)
     """Column with what rows belong to, such as a user, session or query; no input of the model. Ranking metrics order
     the rows of a group, and intervals take whole groups for independent, not single rows."""
@@ -328,6 +351,28 @@ class Dataset(ApiModel):
     time_column: str | None = Field(default=None, min_length=1, max_length=128)
     """Column with the time of each row, as ISO 8601, dates or numbers; no input of the model. Splits that overlap in
     time are named in the baseline's log."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_way(cls, fields: Any) -> Any:
+        """Refuse both forms. Column `label` is the same as nothing: stored objects have it as an earlier default."""
+        if not isinstance(fields, dict):
+            return fields
+        column = fields.get("labelColumn", fields.get("label_column"))
+        if column is not None and fields.get("labelColumns", fields.get("label_columns")) is not None:
+            raise ValueError(_LABELS_ONLY)
+        usual = {"labelColumn", "label_column"} if column == USUAL_LABEL else set()
+        return {name: value for name, value in fields.items() if name not in usual}
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The columns with the labels."""
+        return self.label_columns or (self.label_column or USUAL_LABEL,)
+
+    @property
+    def label(self) -> str:
+        """What the labels are called, as one array of the file."""
+        return called(self.labels)
 
     @property
     def asides(self) -> tuple[str, ...]:

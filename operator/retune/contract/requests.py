@@ -39,14 +39,17 @@ class InspectRequest(Document):
     model: Model
     """The model. Its task is only a default: the Job finds out what it is."""
     data: dict[str, Dataset] = Field(default_factory=dict)
-    """Files with rows for it, by split: training, validation, test or calibration. Their label column is only a
-    default: the Job finds out which it is."""
+    """Files with rows for it, by split: training, validation, test or calibration. Their label columns are only a
+    default: the Job finds out which they are."""
     task: Task | None = None
     """What the model does; None: the Job finds out."""
-    label: str | None = None
-    """Column with the labels; None: the Job finds out."""
+    labels: tuple[str, ...] = ()
+    """Columns with the labels, several of which are together the labels of a row; none: the Job finds out."""
     output: str | None = None
     """Output with the answer; None: the Job finds out."""
+    divide: bool = False
+    """Whether the only file is a dated table that is to become training, validation and test data in the order of time,
+    written beside it."""
     batch: int = Field(default=1, ge=1)
     """Rows of a usual request, at which the model is tried."""
 

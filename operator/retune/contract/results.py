@@ -83,7 +83,9 @@ class InspectedFile(Document):
     uri: str
     rows: int = Field(ge=0)
     label_column: str | None = None
-    """Column with the labels; None when there is none."""
+    """Column with the labels; None when there is none, or several."""
+    label_columns: tuple[str, ...] | None = None
+    """Columns that are together the labels of a row; None when there is one, or none."""
 
 
 class InspectResult(Document):
@@ -109,6 +111,8 @@ class InspectResult(Document):
     opset: int | None = None
     """Version of ONNX's own operators in the model, as delivered or converted; None where it uses none of them."""
     files: tuple[InspectedFile, ...] = ()
+    divided_because: str | None = None
+    """How one dated table became these files, as words without a full stop; None where it was not divided."""
     techniques: dict[str, str | None]
     """Every technique by type: None where it can be used, else why it cannot."""
 

@@ -78,7 +78,7 @@ def names_of(request: CheckRequest, *, into: Path) -> tuple[str, ...] | None:
             raise
         say(f"  inputs have no names: {printable(str(error), limit=300)}")
         return None
-    aside = {data.label_column, *data.asides}
+    aside = {*data.labels, *data.asides}
     return tuple(name for name in columns.names if name not in aside) if columns.tabular else None
 
 

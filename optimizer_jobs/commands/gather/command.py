@@ -19,18 +19,10 @@ from pydantic import ValidationError
 
 from optimizer_jobs.commands.gather.mixing import mix, newest
 from optimizer_jobs.commands.gather.sources import Labelled, Sources
-from optimizer_jobs.commands.gather.splits import (
-    NAMES,
-    SHARES,
-    Splits,
-    fingerprints,
-    imbalance,
-    rare_label,
-    split,
-    without,
-)
+from optimizer_jobs.commands.gather.splits import Splits, fingerprints, imbalance, rare_label, split, without
 from optimizer_jobs.data.datasets import Rows, joined
 from optimizer_jobs.data.fetch import file_digest
+from optimizer_jobs.data.times import NAMES, SHARES
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, printable, store_access
 from optimizer_jobs.measure.label_sets import true_sets
@@ -151,11 +143,22 @@ def _sets(request: GatherRequest, sources: Sources, labelled: Labelled) -> Sets:
     empty = [name for name, rows in fresh.items() if not len(rows)]
     if empty:
         raise NotEnoughError(f"The original data is used: no row is left for {', '.join(empty)}.")
+    _check_width(request.data.validation, fresh["test"].answers)
     _check_labels({name: rows.answers for name, rows in fresh.items()}, sources.champion.manifest, labelled)
     original = sources.original()
     training, used = _training(request, fresh, original)
     words = _words(_span(request, labelled), fresh, splits, used=used, set_aside=labelled.set_aside)
     return Sets({**fresh, "training": training}, words)
+
+
+def _check_width(data: Dataset, answers: Array) -> None:
+    """Refuse rows of production with another number of labels than the original data has columns of them."""
+    columns, width = data.label_columns or (), answers.shape[1] if answers.ndim > 1 else 1
+    if columns and width != len(columns):
+        raise NotEnoughError(
+            f"The original data is used: its labels are {len(columns)} columns (data.*.labelColumns), and a row of "
+            f"production.labels has {width}."
+        )
 
 
 def _check_labels(labels: Mapping[str, Array], manifest: Manifest, labelled: Labelled) -> None:
@@ -238,7 +241,7 @@ def _write(request: GatherRequest, sets: Sets, signature: Signature, scratch: Pa
     for name, rows in sets.rows.items():
         arrays = {spec.name: _plain(rows.inputs[spec.name], spec.dtype) for spec in signature.inputs}
         beside = _beside(request, rows) if name in JUDGED else {}
-        label = request.data.validation.label_column
+        label = request.data.validation.label
         np.savez_compressed(folder / f"{name}.npz", allow_pickle=False, **{**beside, **arrays, label: rows.answers})
     return folder
 
@@ -256,7 +259,7 @@ def _plain(values: Array, dtype: str) -> Array:
 
 def _check_readable(request: GatherRequest, sources: Sources, written: Path, scratch: Path) -> None:
     """Read the files as the search will read them; raises NotEnoughError when the search could not use them."""
-    label, labels = request.data.validation.label_column, request.production.labels
+    label, labels = request.data.validation.label, request.production.labels
     for name in NAMES:
         uri = f"file://{written}/{name}.npz"
         columns = labels.beside if labels is not None and name in JUDGED else {}

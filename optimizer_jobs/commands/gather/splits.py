@@ -13,18 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.data.times import NAMES, SHARES
 from optimizer_jobs.production.windows import Captured
 
 Array = NDArray[Any]
 
-SHARES = (0.6, 0.8)
-"""Where training and validation end, as shares (0..1) of all rows."""
-
 RARE = 0.01
 """A class with a smaller share of the rows may be missing in a split."""
-
-NAMES = ("training", "validation", "test")
-"""The splits, the oldest first."""
 
 
 @dataclass(frozen=True)

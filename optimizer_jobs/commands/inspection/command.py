@@ -1,28 +1,36 @@
 """The command `inspect`: it describes a model and data files for `retune init`, before there is a spec.
 
 It reports only what the files show, and guesses with a reason. What it accepts, the baseline accepts: both read the
-same splits and rehearse the same stages. It measures nothing and changes nothing.
+same splits and rehearse the same stages. It measures nothing, and writes nothing but the splits of one dated table,
+where it is asked to.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
+from optimizer_jobs.commands.inspection.dividing import divided
 from optimizer_jobs.commands.inspection.guesses import (
     Guess,
     Label,
     from_labels,
     label_by_inputs,
     label_by_name,
+    labels_by_number,
+    labels_by_width,
+    labels_together,
     of_outputs,
     values_of,
 )
-from optimizer_jobs.data.datasets import Rows, open_dataset
+from optimizer_jobs.data.cells import listed
+from optimizer_jobs.data.datasets import Array, Rows, open_dataset
 from optimizer_jobs.data.fetch import Fetched
-from optimizer_jobs.data.readers import Columns
+from optimizer_jobs.data.label_columns import together
+from optimizer_jobs.data.readers import Columns, UnreadableDataError
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.machinery.formats.base import task_named
 from optimizer_jobs.machinery.formats.delivery import Opened, fetch_model, open_delivered
@@ -38,9 +46,9 @@ from retune.contract.requests import InspectRequest
 from retune.contract.results import InspectedFile, InspectResult, Reason
 
 _WORD_LIMIT = 64
+_NAME_LABELS = "Name the columns with the labels with --label, once for each."
 _SHOWN = 200
 """Characters of a reason that are passed on."""
-_DEFAULT_LABEL: str = Dataset.model_fields["label_column"].default
 
 
 @dataclass(frozen=True)
@@ -50,10 +58,33 @@ class _Known:
     tables: Mapping[str, Columns]
     label: Label
 
+    @classmethod
+    def of(cls, request: InspectRequest, tables: Mapping[str, Columns], label: Label) -> "_Known":
+        """Return tables in which several label columns are one; raises JobError where they cannot be."""
+        parts, name = label.parts, label.column or ""
+        with _faults_of(request):
+            return cls({split: together(columns, parts, name=name) for split, columns in tables.items()}, label)
+
     def specs(self, request: InspectRequest) -> dict[str, Dataset]:
         """Return the data sets with the label column."""
-        column = self.label.column or _DEFAULT_LABEL
-        return {split: spec.model_copy(update={"label_column": column}) for split, spec in request.data.items()}
+        parts = self.label.parts or None
+        known = {"label_column": None if parts else self.label.column, "label_columns": parts}
+        return {split: spec.model_copy(update=known) for split, spec in request.data.items()}
+
+    def values(self, request: InspectRequest) -> Array | None:
+        """Return the labels of the first table that has them; None where there are none."""
+        with _faults_of(request):
+            return values_of(self.label, self.tables)
+
+
+@contextmanager
+def _faults_of(request: InspectRequest) -> Iterator[None]:
+    """Tell a fault of the label columns as one of the data."""
+    try:
+        yield
+    except UnreadableDataError as error:
+        uri = next(iter(request.data.values())).uri
+        raise JobError(Reason.DATA_INVALID, uri, str(error), _NAME_LABELS) from error
 
 
 def run(request: InspectRequest) -> InspectResult:
@@ -70,6 +101,9 @@ def _inspect(request: InspectRequest, scratch: Path) -> InspectResult:
     model = fetch_model(request.model, scratch / "model")
     tables = {split: open_dataset(spec, into=scratch / f"seen-{split}") for split, spec in request.data.items()}
     opened, known, guess = _opened(request, model, tables, scratch)
+    request, known, divided_because = (
+        _divided(request, known, guess, scratch) if request.divide else (request, known, None)
+    )
     asked = _asked_output(request, opened)
     try:
         opened, splits = _rehearsed(request, opened, known, guess, scratch)
@@ -89,9 +123,20 @@ def _inspect(request: InspectRequest, scratch: Path) -> InspectResult:
         outputs=tuple(_words(tensor) for tensor in opened.signature.outputs[:8]),
         size_bytes=model.size,
         opset=_opset(opened.model),
+        divided_because=divided_because,
         files=tuple(_file(split, request.data[split], splits[split], known) for split in request.data),
         techniques={kind.value: reason for kind, reason in techniques(opened, splits, task=guess.task).items()},
     )
+
+
+def _divided(request: InspectRequest, known: _Known, guess: Guess, scratch: Path) -> tuple[InspectRequest, _Known, str]:
+    """Return the request and what is known of the data after its one dated table became three; and how it did."""
+    ((split, whole),) = request.data.items()
+    numbers = known.values(request) if guess.task is Task.REGRESSION else None
+    made = divided(whole, known.tables[split], numbers)
+    request = request.model_copy(update={"data": dict(made.data)})
+    tables = {name: open_dataset(spec, into=scratch / f"made-{name}") for name, spec in made.data.items()}
+    return request, _Known.of(request, tables, known.label), made.words
 
 
 def _rehearsed(
@@ -111,15 +156,16 @@ def _opened(
     request: InspectRequest, model: Fetched, tables: Mapping[str, Columns], scratch: Path
 ) -> tuple[Opened, _Known, Guess]:
     """Open the model as what the labels suggest; where its converter or its outputs know better, as that."""
-    known = _Known(tables, _label_before(request, tables))
-    before = _asked(request) or from_labels(values_of(known.label, tables), known.label)
+    known = _Known.of(request, tables, _label_before(request, tables))
+    before = _asked(request) or from_labels(known.values(request), known.label)
     opened, guess = _converted(request, model, known, before, scratch)
     check_rows(opened.signature, uri=request.model.uri)
     if known.label.column is None and tables:
-        known = _Known(tables, label_by_inputs(list(tables.values()), opened.signature, aside=_times(request)))
+        known = _Known.of(request, tables, _label_after(opened.signature, request, tables))
     if request.task is None and guess is before:
         signature = _answering(opened.signature, request.output)
-        guess = of_outputs(signature, values_of(known.label, tables), known.label)
+        guess = of_outputs(signature, known.values(request), known.label)
+    _check_answers(known, opened.signature, request)
     _check_label(known, opened, guess, request)
     if request.model.format is not ModelFormat.ONNX and guess.task is not before.task and opened.native is not None:
         opened, guess = _converted(request, model, known, guess, scratch / "again")
@@ -153,11 +199,49 @@ def _open_as(request: InspectRequest, model: Fetched, task: Task, example: Datas
 
 def _label_before(request: InspectRequest, tables: Mapping[str, Columns]) -> Label:
     """Return the label column that was named, or that has a usual name; the model is not open yet."""
-    if request.label is not None:
-        return Label(request.label, f"column {request.label!r}, as --label says")
+    if request.labels:
+        return _label_asked(request, tables)
     if not tables:
         return Label(None, "none, because no data file was given")
-    return label_by_name(list(tables.values())) or Label(None, "none yet")
+    named = list(tables.values())
+    return label_by_name(named) or labels_by_number(named) or Label(None, "none yet")
+
+
+def _label_asked(request: InspectRequest, tables: Mapping[str, Columns]) -> Label:
+    """Return the label columns that were named; raises JobError where no file has one of them."""
+    present = {name for columns in tables.values() for name in columns.names}
+    absent = [name for name in request.labels if name not in present]
+    if absent and tables:
+        raise JobError(
+            Reason.DATA_INVALID,
+            next(iter(request.data.values())).uri,
+            f"column {absent[0]!r}, as --label says, is missing; there are {listed(sorted(present))}.",
+            "Correct --label.",
+        )
+    if len(request.labels) == 1:
+        return Label(request.labels[0], f"column {request.labels[0]!r}, as --label says")
+    return labels_together(request.labels, "as --label says")
+
+
+def _label_after(signature: Signature, request: InspectRequest, tables: Mapping[str, Columns]) -> Label:
+    """Return the label columns that the open model's inputs and outputs show."""
+    named, aside = list(tables.values()), _times(request)
+    return labels_by_width(named, signature, aside=aside) or label_by_inputs(named, signature, aside=aside)
+
+
+def _check_answers(known: _Known, signature: Signature, request: InspectRequest) -> None:
+    """Refuse to guess that several columns are labels where no output answers as many numbers or labels a row."""
+    if request.labels or not known.label.parts:
+        return
+    count = len(known.label.parts)
+    if any(count in {spec.shape[-1], spec.row_size} for spec in signature.outputs if len(spec.shape) > 1):
+        return
+    raise JobError(
+        Reason.DATA_INVALID,
+        next(iter(request.data.values())).uri,
+        f"columns {listed(known.label.parts)} are named like labels, and no output has {count} values a row.",
+        _NAME_LABELS,
+    )
 
 
 def _asked(request: InspectRequest) -> Guess | None:
@@ -191,13 +275,15 @@ def _check_label(known: _Known, opened: Opened, guess: Guess, request: InspectRe
         return
     for split, columns in known.tables.items():
         width = inputs[0].shape[-1]
-        if columns.tabular and len(inputs[0].shape) == 2 and 0 <= width < len(columns.names):
+        names = [name for name in columns.names if name not in _times(request)]
+        one = len(names) == width + 1
+        if columns.tabular and len(inputs[0].shape) == 2 and 0 <= width < len(names):
             raise JobError(
                 Reason.DATA_INVALID,
                 request.data[split].uri,
-                f"the table has {len(columns.names)} columns, input {inputs[0].words} takes {width}, and no name tells "
-                f"which column holds the labels: {', '.join(columns.names[:20])}.",
-                "Name it with --label.",
+                f"the table has {len(names)} columns, input {inputs[0].words} takes {width}, and no name tells "
+                f"which {'column holds' if one else 'columns hold'} the labels: {listed(names)}.",
+                "Name it with --label." if one else _NAME_LABELS,
             )
 
 
@@ -208,8 +294,10 @@ def _rows(splits: Mapping[str, Rows]) -> Rows:
 
 
 def _file(split: str, spec: Dataset, rows: Rows, known: _Known) -> InspectedFile:
-    column = known.label.column if known.label.column in known.tables[split].names else None
-    return InspectedFile(split=split, uri=spec.uri, rows=len(rows), label_column=column)
+    known_as = known.label if known.label.column in known.tables[split].names else Label(None, "")
+    parts = known_as.parts or None
+    column = None if parts else known_as.column
+    return InspectedFile(split=split, uri=spec.uri, rows=len(rows), label_column=column, label_columns=parts)
 
 
 def _asked_output(request: InspectRequest, opened: Opened) -> Outputs:

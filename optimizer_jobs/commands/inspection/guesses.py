@@ -3,15 +3,17 @@
 A guess is made from names, shapes and values that are there. Where they do not tell, it says so.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from optimizer_jobs.data.cells import listed
 from optimizer_jobs.data.datasets import SINGLE_INPUT, Array
 from optimizer_jobs.data.readers import Columns
 from optimizer_jobs.signature import Signature
-from retune.api.model import Task
+from retune.api.model import Task, called
 
 LABELS = ("label", "labels", "target", "targets", "y", "class", "outcome")
 """Usual names of a label column, the most likely first; capitals do not matter."""
@@ -25,6 +27,7 @@ _FEW = 20
 _ROWS_OF_A_CLASS = 50
 """Rows for each different whole number from which on many of them are classes, too."""
 _MOST_CLASSES = 1000
+_COUNTED = re.compile(r"(?P<stem>.*?[^0-9])0*(?P<number>[0-9]+)")
 _UNLABELLED = "no column holds labels: answers are compared with those of the model as delivered"
 
 
@@ -35,6 +38,18 @@ class Label:
     column: str | None
     because: str
     """Why, as words without a full stop."""
+    parts: tuple[str, ...] = ()
+    """Columns that are together the labels, where there are several; `column` is what they are called."""
+
+    @property
+    def where(self) -> str:
+        """The column, or the columns, in words."""
+        return f"columns {self.column}" if self.parts else f"column {self.column!r}"
+
+    @property
+    def holds(self) -> str:
+        """The verb after `where`."""
+        return "hold" if self.parts else "holds"
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,56 @@ def label_by_name(tables: Sequence[Columns]) -> Label | None:
             if name is not None:
                 return Label(name, f"column {name!r}, because of its name")
     return None
+
+
+def labels_by_number(tables: Sequence[Columns]) -> Label | None:
+    """Return the only numbered columns that are named like labels, such as target_1 and target_2, or None."""
+    series = [parts for stem, parts in _numbered(tables) if stem in LABELS]
+    return labels_together(series[0], "because of their names") if len(series) == 1 else None
+
+
+def labels_by_width(tables: Sequence[Columns], signature: Signature, *, aside: Collection[str] = ()) -> Label | None:
+    """Return the columns that can only be the labels, because an output has a number for each; None where others may.
+
+    In a table for one input, they are the only numbered columns, such as h1 to h24, that leave the input's width. Where
+    inputs have names, they are all columns that are no input. Columns in `aside` are no labels.
+    """
+    wide = {spec.shape[1]: spec.words for spec in signature.outputs if len(spec.shape) == 2 and spec.shape[1] > 1}
+    if not tables or not all(columns.tabular for columns in tables):
+        return None
+    present = [name for name in tables[0].names if name not in aside]
+    if len(signature.inputs) == 1 and len(signature.inputs[0].shape) == 2 and signature.inputs[0].shape[1] > 1:
+        count = len(present) - signature.inputs[0].shape[1]
+        series = [parts for _, parts in _numbered(tables) if len(parts) == count]
+        if len(series) != 1 or count not in wide:
+            return None
+        return labels_together(
+            series[0], f"because input {signature.inputs[0].words} leaves them, and output {wide[count]} has as many"
+        )
+    inputs = {tensor.name for tensor in signature.inputs}
+    others = tuple(name for name in present if name not in inputs)
+    if len(others) not in wide:
+        return None
+    return labels_together(others, f"because they are no input, and output {wide[len(others)]} has as many")
+
+
+def labels_together(parts: Sequence[str], because: str) -> Label:
+    """Return several columns as the labels, with the reason."""
+    return Label(called(parts), f"columns {listed([repr(part) for part in parts])}, {because}", tuple(parts))
+
+
+def _numbered(tables: Sequence[Columns]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the columns of all tables that are counted from 0 or 1 without a gap, by the small letters before."""
+    shared = [name for name in tables[0].names if all(name in columns.names for columns in tables)] if tables else []
+    series: dict[str, dict[int, str]] = {}
+    for name in shared:
+        if match := _COUNTED.fullmatch(name):
+            series.setdefault(match["stem"].lower(), {})[int(match["number"])] = name
+    return [
+        (stem.rstrip("_.- "), tuple(numbers[number] for number in sorted(numbers)))
+        for stem, numbers in series.items()
+        if len(numbers) > 1 and sorted(numbers) in [list(range(first, first + len(numbers))) for first in (0, 1)]
+    ]
 
 
 def label_by_inputs(tables: Sequence[Columns], signature: Signature, *, aside: Collection[str] = ()) -> Label:
@@ -81,12 +146,12 @@ def from_labels(labels: Array | None, label: Label) -> Guess:
     """
     if labels is None:
         return Guess(Task.EMBEDDING, _UNLABELLED)
-    where = f"column {label.column!r}"
+    where = label.where
     several = labels.shape[1] if labels.ndim == 2 else 1
     if several > 1 and labels.dtype.kind in "biuf" and bool(np.isin(labels, (0, 1)).all()):
-        return Guess(Task.MULTI_LABEL, f"{where} holds {several} zeros and ones a row")
+        return Guess(Task.MULTI_LABEL, f"{where} {label.holds} {several} zeros and ones a row")
     if several > 1:
-        return Guess(Task.REGRESSION, f"{where} holds {several} numbers a row")
+        return Guess(Task.REGRESSION, f"{where} {label.holds} {several} numbers a row")
     if labels.dtype.kind not in "iuf":
         return Guess(Task.CLASSIFICATION, f"{where} holds {'truth values' if labels.dtype.kind == 'b' else 'text'}")
     values = labels.astype(np.float64).reshape(-1)

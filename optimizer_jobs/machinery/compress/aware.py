@@ -7,6 +7,7 @@ and DequantizeLinear with the trained ranges, which engines run as integer kerne
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,14 +88,16 @@ def _round(module: "GraphModule", grid: "Grid", pieces: Sequence[Mapping[str, An
     import torch
 
     from optimizer_jobs.nets.learning import rounding
-    from optimizer_jobs.nets.learning.losses import scores_of
+    from optimizer_jobs.nets.learning.losses import task_scores
 
-    score = context.signature.score_place
+    scores = partial(
+        task_scores, context.task, place=context.signature.score_place, scale=context.signature.score_scale
+    )
     inputs = [tuple(torch.from_numpy(piece[spec.name]) for spec in context.signature.inputs) for piece in pieces]
     with torch.no_grad():
-        answers = [scores_of(module(*batch), score) for batch in inputs]
+        answers = [scores(module(*batch)) for batch in inputs]
     rounded = rounding.round_layers(module, grid)
-    rounding.find_ranges(module, rounded, inputs, answers, context.task, score=score, alive=context.alive)
+    rounding.find_ranges(module, rounded, inputs, answers, context.task, scores=scores, alive=context.alive)
     return bool(rounded)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from optimizer_jobs.data.label_columns import together
 from optimizer_jobs.data.readers import UnreadableDataError, open_columns
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.formats.base import Converted, Delivered
@@ -39,7 +40,9 @@ class Sample:
     csv: CsvFormat | None = None
     """How it is written, where it is CSV and the spec says so."""
     label: str
-    """Label column."""
+    """Label column, or what several are called together."""
+    label_columns: tuple[str, ...] = ()
+    """Columns that are together the labels; empty where there is one."""
     asides: tuple[str, ...] = ()
     """Columns that are neither an input nor the label."""
     limit_bytes: int
@@ -54,6 +57,7 @@ class Sample:
             "format": self.format,
             "csv": self.csv.to_dict() if self.csv else None,
             "label": self.label,
+            "label_columns": list(self.label_columns),
             "asides": list(self.asides),
             "limit_bytes": self.limit_bytes,
             "uri": self.uri,
@@ -153,6 +157,7 @@ def _delivered(question: Json) -> Delivered:
         limit_bytes=sample["limit_bytes"],
         csv_format=CsvFormat.model_validate(sample["csv"]) if sample["csv"] else None,
     )
+    columns = together(columns, sample["label_columns"], name=sample["label"])
     columns = replace(columns, names=tuple(name for name in columns.names if name not in sample["asides"]))
     return Delivered(
         native=Native(Path(native["path"]), ModelFormat(native["format"]), factory),

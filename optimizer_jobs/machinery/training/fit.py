@@ -96,17 +96,13 @@ def family(native: Native | None) -> str:
     return TRAINERS[ModelFormat.ONNX if native is None else native.format]
 
 
-_NO_LOSS = {
-    Task.GENERIC: "nothing says what the outputs of a generic model mean, so nothing can be learned from them",
-    Task.MULTI_LABEL: "networks learn one class, numbers or an embedding a row here, not several labels",
-}
-"""Why networks of a task are not trained."""
+_NO_MEANING = "nothing says what the outputs of a generic model mean, so nothing can be learned from them"
 
 
 def _unlearned(subject: Subject) -> str | None:
     """Return why no network of this task or with these inputs is trained, or None."""
-    if subject.task in _NO_LOSS:
-        return _NO_LOSS[subject.task]
+    if subject.task is Task.GENERIC:
+        return _NO_MEANING
     if subject.signature.is_rows_first:
         return None
     return "networks are trained on inputs with their rows first, and states or settings of this model have them not"
@@ -118,7 +114,7 @@ def untaught(subject: Subject) -> str | None:
         return reason
     if not subject.training:
         return "there are no rows to learn on: set data.training"
-    return NO_TORCH if find_spec("torch") is None else _one_score(subject)
+    return NO_TORCH if find_spec("torch") is None else _untaught_scores(subject)
 
 
 def unchangeable(subject: Subject) -> str | None:
@@ -134,9 +130,11 @@ def unchangeable(subject: Subject) -> str | None:
     return not_importable(subject.graph)
 
 
-def _one_score(subject: Subject) -> str | None:
-    """Return why a classifier with one score a row cannot be taught: losses here take a score for each class."""
+def _untaught_scores(subject: Subject) -> str | None:
+    """Return why a classifier's scores cannot be taught: losses here take a score for each class, or for each label."""
     score = subject.signature.score_output
+    if subject.task is Task.MULTI_LABEL and score is None:
+        return "the model answers labels without scores, and training takes a score for each label"
     if subject.task is not Task.CLASSIFICATION or score is None or score.row_size > 1:
         return None
     return f"output {score.name} has one score for two classes, and training takes one for each"
@@ -147,14 +145,14 @@ def untrainable(subject: Subject) -> str | None:
     if not subject.training:
         return "there are no labelled rows to train on: set data.training"
     if subject.task is Task.GENERIC:
-        return _NO_LOSS[Task.GENERIC]
+        return _NO_MEANING
     if family(subject.native) == ESTIMATORS:
         return None
     if (reason := _unlearned(subject)) is not None:
         return reason
     if find_spec("torch") is None:
         return NO_TORCH
-    if (reason := _one_score(subject)) is not None:
+    if (reason := _untaught_scores(subject)) is not None:
         return reason
     if subject.native is not None and subject.native.format is ModelFormat.SAFETENSORS:
         return None

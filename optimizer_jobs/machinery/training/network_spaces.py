@@ -55,7 +55,7 @@ def _hyperparameters(subject: Subject) -> list[Parameter]:
         among("batch_size", (16, 32, 64, 128)),
         among("epochs", (15, 30, 60)),
     ]
-    if subject.task is Task.CLASSIFICATION:
+    if subject.task in {Task.CLASSIFICATION, Task.MULTI_LABEL}:
         parameters.append(between("label_smoothing", 0.0, 0.2))
     if any(tensor.is_float for tensor in subject.signature.inputs):
         parameters.append(between("input_noise", 0.0, 0.5))

@@ -8,6 +8,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,20 +19,20 @@ from optimizer_jobs.models.native import Native
 from optimizer_jobs.nets import native, outputs
 from optimizer_jobs.nets.conversion.exporter import export
 from optimizer_jobs.nets.conversion.importer import import_module
-from optimizer_jobs.nets.conversion.labels import add_label
+from optimizer_jobs.nets.conversion.labels import add_label, add_label_sets
 from optimizer_jobs.nets.learning.determinism import deterministic
 from optimizer_jobs.nets.learning.features import Features, features_of, last_layer, without_features
 from optimizer_jobs.nets.learning.lesson import BatchTransform, Teacher
 from optimizer_jobs.nets.learning.loop import Trained, train
-from optimizer_jobs.nets.learning.losses import is_probabilities, scores_of
+from optimizer_jobs.nets.learning.losses import is_probabilities, label_logits, scores_of
 from optimizer_jobs.nets.learning.settings import SCRATCH, Settings
-from optimizer_jobs.nets.learning.students import answering, student, teacher_from
+from optimizer_jobs.nets.learning.students import Activation, answering, student, teacher_from
 from optimizer_jobs.nets.learning.transforms import transforms_of
 from optimizer_jobs.nets.learning.words import augmented, hardened, reshaped
 from optimizer_jobs.progress import say
-from optimizer_jobs.signature import Signature
+from optimizer_jobs.signature import Scale, Signature
 from optimizer_jobs.technique import Applied, Context, Params, Skipped, TrainingPlan
-from retune.api.model import Factory, FactoryArgument, ModelFormat
+from retune.api.model import Factory, FactoryArgument, ModelFormat, Task
 from retune.api.techniques import TechniqueType
 from retune.contract.results import Reason
 
@@ -55,8 +56,8 @@ class _Start:
     teacher: Teacher | None = None
     features: Features | None = None
     """The teacher's hidden features, when the student learns them, too."""
-    probabilities: bool = False
-    """Whether the teacher answers probabilities."""
+    activation: Activation | None = None
+    """What makes probabilities of the student's logits, where the teacher answers such."""
 
 
 def fit(model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
@@ -131,15 +132,23 @@ def _student(model: Path, params: Params, context: Context) -> _Start:
             f"it answers {list(scores.shape)} where the model answers {list(answers.shape)}.",
             "Correct the arguments in distillation.student.",
         )
+    scale = context.signature.score_scale if context.task is Task.MULTI_LABEL else None
     weights = sum(weight.numel() for weight in module.parameters())
     features, words = _features(model, module, params)
     return _Start(
         module=module,
         words=(f"student with {weights} weights", *words),
-        teacher=teacher,
+        teacher=lambda rows: label_logits(teacher(rows), scale),
         features=features,
-        probabilities=answers.ndim == 2 and is_probabilities(answers),
+        activation=_activation(answers, scale, context.task),
     )
+
+
+def _activation(answers: Tensor, scale: Scale | None, task: Task) -> Activation | None:
+    """Return what makes probabilities of logits, where a teacher's answers are such."""
+    if task is Task.MULTI_LABEL:
+        return torch.sigmoid if scale is Scale.PROBABILITIES else None
+    return partial(torch.softmax, dim=-1) if answers.ndim == 2 and is_probabilities(answers) else None
 
 
 def _features(model: Path, student: nn.Module, params: Params) -> tuple[Features | None, tuple[str, ...]]:
@@ -171,6 +180,7 @@ def _train(start: _Start, transforms: tuple[BatchTransform, ...], *, plan: Train
         teacher=start.teacher,
         features=start.features,
         score=context.signature.score_place if start.teacher is None else None,
+        scale=context.signature.score_scale if start.teacher is None else None,
         seed=context.seed,
         threads=context.threads,
         report=context.report,
@@ -211,10 +221,13 @@ def _export_student(module: nn.Module, start: _Start, *, signature: Signature, c
     score = signature.score_output
     if score is None:
         raise ValueError("a student needs scores")
-    alike = answering(module, probabilities=start.probabilities, column=len(score.shape) == 1)
+    alike = answering(module, activation=start.activation, column=len(score.shape) == 1)
     scores_only = signature.model_copy(update={"outputs": (score,)})
     export(alike, signature=scores_only, examples=context.examples(_EXAMPLES), target=target)
-    add_label(target, signature=signature, classes=context.classes)
+    if context.task is Task.MULTI_LABEL:
+        add_label_sets(target, signature=signature)
+    else:
+        add_label(target, signature=signature, classes=context.classes)
 
 
 def _with_new_weights(module: nn.Module) -> nn.Module:

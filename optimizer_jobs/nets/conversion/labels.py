@@ -1,6 +1,7 @@
 """Add, to an ONNX file that answers scores, the label output of the classifier that it replaces.
 
-The label is the class of the largest score, a whole number or text. torch has no text, so this is done in the graph.
+The label is the class of the largest score, a whole number or text. torch has no text, so this is done in the graph. Of
+several labels a row, each is given where it is more probable than not.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from optimizer_jobs.signature import TEXT, Signature, TensorSpec
+from optimizer_jobs.signature import TEXT, Scale, Signature, TensorSpec
 
 
 def add_label(model: Path, *, signature: Signature, classes: Sequence[int | str]) -> None:
@@ -29,9 +30,37 @@ def add_label(model: Path, *, signature: Signature, classes: Sequence[int | str]
     best = f"{label.name}_column"
     proto.graph.node.append(helper.make_node("ArgMax", [score.name], [best], name=best, axis=-1, keepdims=0))
     _look_up(proto, best, label=label, classes=classes or range(score.row_size))
+    _save(proto, model, signature, row=[1] if len(label.shape) == 2 else [])
+
+
+def add_label_sets(model: Path, *, signature: Signature) -> None:
+    """Add zeros and ones for several labels a row to the file, and put the outputs into the order of the signature.
+
+    Args:
+        model: The ONNX file; it is rewritten, unless the signature has no such output.
+        signature: Inputs and outputs that the file is to have.
+    """
+    label, score = signature.label_output, signature.score_output
+    if label is None or score is None:
+        return
+    proto = onnx.load(model)
+    even = 0.5 if signature.score_scale is Scale.PROBABILITIES else 0.0
+    limit, given = f"{label.name}_limit", f"{label.name}_given"
+    kind = next(output.type.tensor_type.elem_type for output in proto.graph.output if output.name == score.name)
+    proto.graph.initializer.append(helper.make_tensor(limit, kind, [], [even]))
+    proto.graph.node.append(helper.make_node("Greater", [score.name, limit], [given], name=given))
+    proto.graph.node.append(helper.make_node("Cast", [given], [label.name], name=label.name, to=_kind(label)))
+    _save(proto, model, signature, row=list(label.shape[1:]))
+
+
+def _save(proto: onnx.ModelProto, model: Path, signature: Signature, *, row: Sequence[int]) -> None:
+    """Write the file with the label, of which a row has the shape `row`, as an output in the signature's order."""
+    label, score = signature.label_output, signature.score_output
+    if label is None or score is None:
+        raise ValueError("there is no label to be an output")
     outputs = {output.name: output for output in proto.graph.output}
     batch = outputs[score.name].type.tensor_type.shape.dim[0]
-    shape = [batch.dim_param or batch.dim_value, *([1] if len(label.shape) == 2 else [])]
+    shape = [batch.dim_param or batch.dim_value, *row]
     outputs[label.name] = helper.make_tensor_value_info(label.name, _kind(label), shape)
     del proto.graph.output[:]
     proto.graph.output.extend(outputs[tensor.name] for tensor in signature.outputs)

@@ -20,7 +20,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from optimizer_jobs.errors import printable
 from optimizer_jobs.nets.learning.lesson import Lesson
-from optimizer_jobs.nets.learning.losses import scores_of
 from optimizer_jobs.nets.learning.parts import Number, Part, parts
 from optimizer_jobs.nets.learning.rows import Predict, Samples, filled, shuffled
 from optimizer_jobs.nets.learning.settings import Settings
@@ -297,7 +296,7 @@ def _names(lesson: Lesson) -> list[str]:
     names = ["learning_rate", "weight_decay"]
     if len({part.head for part in trained.values()}) == 2:
         names += ["head_rate", "head_decay"]
-    if lesson.task is Task.CLASSIFICATION and lesson.training.targets is not None:
+    if lesson.task in {Task.CLASSIFICATION, Task.MULTI_LABEL} and lesson.training.targets is not None:
         names.append("label_smoothing")
     return names
 
@@ -319,7 +318,7 @@ def _range(name: str) -> tuple[float, float]:
 
 def _predict(lesson: Lesson, weights: Weights, buffers: Weights) -> Predict:
     """Return what computes scores with these weights in the place of the module's own."""
-    return lambda inputs: scores_of(functional_call(lesson.module, (weights, buffers), inputs), lesson.score)
+    return lambda inputs: lesson.scores(functional_call(lesson.module, (weights, buffers), inputs))
 
 
 def _endless(lesson: Lesson, generator: torch.Generator) -> Iterator[Samples]:

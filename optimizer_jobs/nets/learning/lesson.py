@@ -6,20 +6,22 @@ The loop that trains and the gradients that find hyperparameters share it, so th
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from optimizer_jobs.nets.learning.features import Features, Watch, unlike
-from optimizer_jobs.nets.learning.losses import Loss, loss_for, quality, scores_of, taught
+from optimizer_jobs.nets.learning.losses import Loss, loss_for, quality, task_scores, taught
 from optimizer_jobs.nets.learning.rows import Predict, Samples, filled, scores_for
 from optimizer_jobs.nets.learning.settings import Settings
+from optimizer_jobs.signature import Scale
 from optimizer_jobs.technique import Alive
 from retune.api.model import Task
 
 Teacher = Predict
-"""Returns, for a batch of inputs, the scores that a student should give; the inputs may be changed by transforms."""
+"""Returns, for a batch of inputs, the scores that a student should give, of several labels a row their logits. The
+inputs may be changed by transforms."""
 Hidden = tuple[Watch, Features]
 """Hidden features of a student, watched while it runs, and those of its teacher."""
 
@@ -70,6 +72,8 @@ class Lesson:
     """Noise for each number of each input, where it was learned. None: one noise for all, from the settings."""
     score: int | None = None
     """Place of the scores among the module's floating point outputs, where it is known."""
+    scale: Scale | None = None
+    """What the module's scores of several labels a row are; None: logits."""
     seed: int
     alive: Alive | None = None
     """Says how long the training may still take."""
@@ -114,7 +118,11 @@ class Lesson:
 
     def predict(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Return the module's scores for a batch of inputs."""
-        return scores_of(self.module(*inputs), self.score)
+        return self.scores(self.module(*inputs))
+
+    def scores(self, answers: Any) -> Tensor:
+        """Return the scores among a network's answers, in any form; of several labels a row, their logits."""
+        return task_scores(self.task, answers, place=self.score, scale=self.scale)
 
     def validation_loss(self, rows: Samples, scores: Tensor) -> Tensor:
         """Return the loss of scores on validation rows: to their labels alone, or without labels to the teacher."""

@@ -23,12 +23,13 @@ from optimizer_jobs.nets.learning import hypergradient
 from optimizer_jobs.nets.learning.determinism import deterministic
 from optimizer_jobs.nets.learning.features import Features, Watch
 from optimizer_jobs.nets.learning.lesson import BatchTransform, Hidden, Lesson, Teacher
-from optimizer_jobs.nets.learning.losses import column, scores_of
+from optimizer_jobs.nets.learning.losses import column, task_scores
 from optimizer_jobs.nets.learning.parts import parts
 from optimizer_jobs.nets.learning.rows import Samples, samples, scores_for, shuffled
 from optimizer_jobs.nets.learning.settings import Settings
 from optimizer_jobs.nets.learning.transforms import transforms_of
 from optimizer_jobs.progress import say
+from optimizer_jobs.signature import Scale
 from optimizer_jobs.technique import Alive, Context, Report
 from retune.api.model import Task
 from retune.api.techniques import TechniqueType
@@ -49,7 +50,7 @@ class Trained:
     epochs: int
     """Epochs that went into these weights; 0 when the first epoch diverged and the weights are as before."""
     quality: float
-    """On validation: accuracy, R squared, or mean cosine with the teacher."""
+    """On validation: accuracy, F1 over all labels, R squared, or mean cosine with the teacher."""
     before: float
     """The same before training."""
     unlearned: str | None
@@ -70,6 +71,7 @@ def train(  # noqa: PLR0913 - all that one training depends on
     teacher: Teacher | None = None,
     features: Features | None = None,
     score: int | None = None,
+    scale: Scale | None = None,
     seed: int,
     threads: int,
     report: Report | None = None,
@@ -81,13 +83,14 @@ def train(  # noqa: PLR0913 - all that one training depends on
         module: Takes the inputs in the order of the rows.
         training: Rows to learn from; those with a class that the model does not have are left out.
         validation: Rows that say which epoch is best. None: a fifth of the training rows is used for it.
-        task: Classification, Regression, or Embedding, which needs a teacher instead of labels.
+        task: Classification, MultiLabel, Regression, or Embedding, which needs a teacher instead of labels.
         classes: Label of each score column; empty means that the column's number is the label.
         settings: Hyperparameters.
         transforms: Changes to every batch, in this order.
         teacher: Its answers are learned besides the labels or instead of them.
         features: The teacher's hidden features, learned with the weight `settings.feature_weight`.
         score: Place of the scores among the module's floating point outputs, where it is known.
+        scale: What the module's scores of several labels a row are; None: logits.
         seed: Seed of the order of rows, transforms and dropout.
         threads: Threads of torch.
         report: Called after every epoch; what it raises passes through.
@@ -115,6 +118,7 @@ def train(  # noqa: PLR0913 - all that one training depends on
             teacher=teacher,
             hidden=hidden,
             score=score,
+            scale=scale,
             seed=seed,
             alive=alive,
         )
@@ -161,8 +165,9 @@ def train_on(module: nn.Module, context: Context, *, model: Path | None = None, 
         classes=context.classes,
         settings=settings if epochs is None else dataclasses.replace(settings, epochs=epochs),
         transforms=transforms_of(context.training_plan, context),
-        teacher=None if model is None else _teacher(model, score),
+        teacher=None if model is None else _teacher(model, context),
         score=score,
+        scale=context.signature.score_scale,
         seed=context.seed,
         threads=context.threads,
         report=context.report,
@@ -170,12 +175,13 @@ def train_on(module: nn.Module, context: Context, *, model: Path | None = None, 
     )
 
 
-def _teacher(model: Path, score: int) -> Teacher:
+def _teacher(model: Path, context: Context) -> Teacher:
     """Return an ONNX file as the teacher of a module that was made from it."""
     from optimizer_jobs.nets.conversion.importer import import_module
 
     module = import_module(model).eval().requires_grad_(requires_grad=False)
-    return lambda inputs: scores_of(module(*inputs), score)
+    place, scale = context.signature.score_place, context.signature.score_scale
+    return lambda inputs: task_scores(context.task, module(*inputs), place=place, scale=scale)
 
 
 @dataclass

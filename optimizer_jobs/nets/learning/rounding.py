@@ -13,9 +13,10 @@ range of their input, so that an engine can run them on the integers.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -144,7 +145,7 @@ def find_ranges(
     answers: Sequence[Tensor],
     task: Task,
     *,
-    score: int | None = None,
+    scores: Callable[[Any], Tensor] = scores_of,
     alive: Alive | None = None,
 ) -> None:
     """Give every rounding, in order, the range with which the answers stay closest to those of the float module.
@@ -156,7 +157,7 @@ def find_ranges(
         batches: Real inputs.
         answers: Scores of the float module for each batch.
         task: What the scores are.
-        score: Place of the scores among the module's floating point outputs.
+        scores: Takes the scores of the module from its answers, as `answers` were taken from those of the float module.
         alive: Asked before each range that is tried; what it raises passes through.
     """
 
@@ -164,7 +165,7 @@ def find_ranges(
         if alive is not None:
             alive()
         distances = [
-            taught(task, scores_of(module(*batch), score), expected, temperature=1.0)
+            taught(task, scores(module(*batch)), expected, temperature=1.0)
             for batch, expected in zip(batches[:_COMPARED], answers[:_COMPARED], strict=True)
         ]
         return float(torch.stack(distances).mean())

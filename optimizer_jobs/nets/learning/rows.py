@@ -27,7 +27,8 @@ class Samples:
     inputs: tuple[Tensor, ...]
     """Inputs in the order of the signature, each (N, ...)."""
     targets: Tensor | None
-    """Column numbers or numbers to predict, (N,); shares of classes, (N, C); None without labels."""
+    """Column numbers or numbers to predict, (N,); shares of classes, (N, C); zeros and ones, (N, L); None without
+    labels."""
 
     def __len__(self) -> int:
         return len(self.inputs[0])
@@ -65,7 +66,7 @@ def samples(rows: Rows, *, task: Task, classes: Sequence[int | str] = ()) -> Sam
 def _targets(rows: Rows, *, task: Task, classes: Sequence[int | str]) -> Tensor | None:
     if task is Task.EMBEDDING:
         return None
-    if task is Task.REGRESSION:
+    if task in {Task.REGRESSION, Task.MULTI_LABEL}:
         return torch.from_numpy(np.asarray(rows.answers, dtype=np.float32))
     if not classes:
         return torch.from_numpy(np.asarray(rows.answers, dtype=np.int64))

@@ -3,6 +3,7 @@
 A student has the same outputs in the same order as the model that it replaces, labels included.
 """
 
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from optimizer_jobs.nets.learning.settings import FACTORY, LIMITS
 from optimizer_jobs.signature import Signature
 from optimizer_jobs.technique import Params
 from retune.api.model import Factory
+
+Activation = Callable[[Tensor], Tensor]
+"""Makes probabilities of logits (N, C)."""
 
 _IMAGE_AXES = 4
 _PIXELS = "uint8"
@@ -109,30 +113,30 @@ def teacher_from(model: Path, signature: Signature, *, threads: int) -> Teacher:
     return answer
 
 
-def answering(student: nn.Module, *, probabilities: bool, column: bool) -> nn.Module:
+def answering(student: nn.Module, *, activation: Activation | None, column: bool) -> nn.Module:
     """Return the student with answers in the form of the model that it replaces.
 
     Args:
         student: Answers logits (N, C), or one number (N, 1).
-        probabilities: Whether the model answers probabilities.
+        activation: What makes probabilities of logits, where the model answers such.
         column: Whether the model answers one number as (N,).
     """
-    return _Answering(student, probabilities=probabilities, column=column).eval()
+    return _Answering(student, activation=activation, column=column).eval()
 
 
 class _Answering(nn.Module):  # type: ignore[misc] # the library has no types
     """A student whose output has the form of another model's."""
 
-    def __init__(self, student: nn.Module, *, probabilities: bool, column: bool) -> None:
+    def __init__(self, student: nn.Module, *, activation: Activation | None, column: bool) -> None:
         super().__init__()
-        self.student, self.probabilities, self.column = student, probabilities, column
+        self.student, self.activation, self.column = student, activation, column
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Return the scores in the form of the model."""
         scores = scores_of(self.student(*inputs))
         if self.column:
             return scores.reshape(-1)
-        return scores.softmax(-1) if self.probabilities else scores
+        return scores if self.activation is None else self.activation(scores)
 
 
 class _Shares(nn.Module):  # type: ignore[misc] # the library has no types

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from optimizer_jobs.nets.learning.losses import loss_for, scores_of
+from optimizer_jobs.nets.learning.losses import loss_for, task_scores
 from optimizer_jobs.nets.learning.rows import Samples, samples, shuffled
 from optimizer_jobs.technique import Context
 from retune.api.model import Task
@@ -40,7 +40,9 @@ def _fill(module: nn.Module, rows: Samples, context: Context) -> None:
         if batch.targets is None:
             return
         module.zero_grad(set_to_none=True)
-        loss(scores_of(module(*batch.inputs), context.signature.score_place), batch.targets).backward()
+        answers = module(*batch.inputs)
+        place, scale = context.signature.score_place, context.signature.score_scale
+        loss(task_scores(context.task, answers, place=place, scale=scale), batch.targets).backward()
         for weight in module.parameters():
             if weight.grad is not None:
                 squares[weight] = squares.get(weight, torch.zeros_like(weight)) + weight.grad.square()

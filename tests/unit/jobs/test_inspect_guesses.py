@@ -10,6 +10,9 @@ from optimizer_jobs.commands.inspection.guesses import (
     from_labels,
     label_by_inputs,
     label_by_name,
+    labels_by_number,
+    labels_by_width,
+    labels_together,
     of_outputs,
     values_of,
 )
@@ -109,3 +112,42 @@ def test_what_a_tokenizer_makes_is_no_label() -> None:
     )
     signature = model(("float32", (-1, 10)), inputs=("input_ids", "attention_mask"))
     assert label_by_inputs([rows], signature).column is None
+
+
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (("a", "y_0", "y_1", "y_2"), ("y_0", "y_1", "y_2")),
+        (("Target 2", "Target 1", "a"), ("Target 1", "Target 2")),
+        ((*(f"label{n:02d}" for n in range(1, 12)), "a"), tuple(f"label{n:02d}" for n in range(1, 12))),
+        (("a", "y_1", "y_3"), None),
+        (("a", "y_2", "y_3"), None),
+        (("a", "y_1"), None),
+        (("a_1", "a_2"), None),
+        (("y_1", "y_2", "class_1", "class_2"), None),
+    ],
+)
+def test_numbered_columns_of_a_usual_name_are_the_labels(names: tuple[str, ...], parts: tuple[str, ...] | None) -> None:
+    """Counted from 0 or 1 without a gap, in the order of their numbers, and only where there is one such series."""
+    label = labels_by_number([table(dict.fromkeys(names, np.zeros(3)))])
+    assert (label.parts if label else None) == parts
+
+
+def test_columns_that_inputs_leave_are_labels_where_an_output_has_as_many() -> None:
+    """Of a matrix, the only numbered ones that fit; of inputs by name, all others; else none."""
+    matrix = model(("float32", (-1, 3)))
+    rows = dict.fromkeys(("a", "b", "c", "d", "h1", "h2", "h3"), np.zeros(3))
+    assert labels_by_width([table(rows)], matrix) == labels_together(
+        ("h1", "h2", "h3"), "because input x float32 (N, 4) leaves them, and output o0 float32 (N, 3) has as many"
+    )
+    assert labels_by_width([table(rows | {"when": np.zeros(3)})], matrix, aside={"when"}) is not None
+    assert labels_by_width([table(rows | {"id": np.zeros(3)})], matrix) is None
+    assert labels_by_width([table(rows)], model(("float32", (-1, 2)))) is None
+    two_series = dict.fromkeys(("a", "h1", "h2", "h3", "k1", "k2", "k3"), np.zeros(3))
+    assert labels_by_width([table(two_series)], matrix) is None
+    named = model(("float32", (-1, 2)), inputs=("a", "b"))
+    by_name = dict.fromkeys(("a", "b", "low", "high"), np.zeros(3))
+    label = labels_by_width([table(by_name)], named)
+    assert label is not None
+    assert label.parts == ("low", "high")
+    assert labels_by_width([table(by_name | {"id": np.zeros(3)})], named) is None

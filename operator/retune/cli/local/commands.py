@@ -106,8 +106,10 @@ def run_init(arguments: argparse.Namespace, _: Console) -> int:
         time=arguments.time,
     )
     inspected = init.inspect(
-        guess, task=arguments.task, label=arguments.label, output=arguments.output_name, code=arguments.code
+        guess, task=arguments.task, labels=arguments.label, output=arguments.output_name, code=arguments.code
     )
+    if inspected.divided_because is not None:
+        sys.stderr.write(f"the dated table is {inspected.divided_because}\n")
     text = init.manifest(guess, inspected, name=arguments.name or _resource_name(guess.model))
     if arguments.file is None:
         sys.stdout.write(text)

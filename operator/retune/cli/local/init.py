@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from retune.api.model import Dataset, Factory, InputValue, Model, ModelFormat, Task
+from retune.api.model import USUAL_LABEL, Dataset, Factory, InputValue, Model, ModelFormat, Task
 from retune.cli.access import AccessError
 from retune.cli.local.jobs import Job, job_environment, run
 from retune.contract.file_formats import UnknownFormatError, format_of
@@ -22,6 +22,7 @@ from retune.contract.results import InspectedFile, InspectResult
 ROLES = {"training": ("train",), "validation": ("val", "dev"), "test": ("test",), "calibration": ("calib",)}
 """How the file of a data set may begin, by the role of the data set."""
 
+_WHOLE = "whole"
 _DATA = {".npz", ".parquet", ".csv"}
 
 
@@ -36,6 +37,8 @@ class Guess:
     model: Model
     sets: Mapping[str, Dataset]
     """Data sets by role."""
+    whole: Dataset | None = None
+    """The one dated table that is to become all of them."""
 
 
 def guess(
@@ -58,7 +61,7 @@ def guess(
         factory: `package.module:callable` that builds the network of a file of weights.
         trusted: Whether formats that run code from the file may be loaded.
         inputs: Values of inputs that the data lacks.
-        time: Column with the time of each row.
+        time: Column with the time of each row. One data file without a role is then divided by it.
         roles_needed: Whether the name of every data file must say what it is for; else one that does not is validation.
 
     Raises:
@@ -71,7 +74,9 @@ def guess(
         raise AccessError(f"loading format {format_} runs code from {model}: add --allow-code if you trust its author")
     if format_.weights_only and factory is None:
         raise AccessError(f"{model} holds weights only: name what builds the network with --factory MODULE:CALLABLE")
-    files = _data_files(data or [model.parent], roles_needed=roles_needed)
+    places = data or [model.parent]
+    whole = _only_table(places) if time and roles_needed else None
+    files = {_WHOLE: whole} if whole else _data_files(places, roles_needed=roles_needed)
     root = _common_folder([model, *files.values()])
     if format_.is_folder:
         _check_links(model, root)
@@ -82,8 +87,9 @@ def guess(
         trust="RunsCodeFromFile" if format_.runs_code else None,
         inputs=tuple(inputs),
     )
-    sets = {role: Dataset(uri=_uri(claim, root, files[role]), time_column=time) for role in ROLES if role in files}
-    return Guess(claim=claim, root=root, model=delivered, sets=sets)
+    sets = {role: Dataset(uri=_uri(claim, root, file), time_column=time) for role, file in files.items()}
+    ordered = {role: sets[role] for role in ROLES if role in sets}
+    return Guess(claim=claim, root=root, model=delivered, sets=ordered, whole=sets.get(_WHOLE))
 
 
 def _format(model: Path) -> ModelFormat:
@@ -116,7 +122,7 @@ def inspect(
     files: Guess,
     *,
     task: Task | None = None,
-    label: str | None = None,
+    labels: Sequence[str] = (),
     output: str | None = None,
     code: Sequence[Path] = (),
 ) -> InspectResult:
@@ -125,17 +131,16 @@ def inspect(
     Args:
         files: What the names of the files say.
         task: What the model does; None to find out.
-        label: Column with the labels; None to find out.
+        labels: Columns with the labels; none to find out.
         output: Output with the answer; None to find out.
         code: Folders of the owner's own code, where factories are looked for.
 
     Raises:
         AccessError: The model or a file cannot be used; the sentence is the Job's.
     """
-    known = {"task": task, "label": label, "output": output}
-    request = InspectRequest.model_validate(
-        {"resource": "local/init", "model": files.model, "data": dict(files.sets)} | known
-    )
+    data = dict(files.sets) if files.whole is None else {"validation": files.whole}
+    known = {"task": task, "labels": tuple(labels), "output": output, "divide": files.whole is not None}
+    request = InspectRequest.model_validate({"resource": "local/init", "model": files.model, "data": data} | known)
     (result,) = run([Job(request, environment=job_environment({files.claim: files.root}, code))], heard=lambda _: None)
     if not isinstance(result, InspectResult):
         raise AccessError(f"the model could not be looked at: the Job answered with {result.kind}")
@@ -157,6 +162,7 @@ def manifest(files: Guess, inspected: InspectResult, *, name: str) -> str:
         f"# label: {inspected.label_because}.",
         f"# output: {inspected.output_because}.",
         f"# objectives: none listed, so {inspected.limits_because}; then p95 latency decides, then size.",
+        *([f"# data: {inspected.divided_because}."] if inspected.divided_because else []),
         *_techniques(inspected),
         "apiVersion: retune.dev/v1alpha1",
         "kind: ModelOptimization",
@@ -165,7 +171,7 @@ def manifest(files: Guess, inspected: InspectResult, *, name: str) -> str:
         "spec:",
         *_model(files.model, inspected),
         "  data:",
-        *(line for role in ROLES for line in _dataset(role, files.sets.get(role), contents)),
+        *(line for role in ROLES for line in _dataset(role, _set_of(role, files, contents), contents)),
         "  target:",
         f"    ref: {{kind: Deployment, name: {name}}} # the Deployment that serves the model",
     ]
@@ -193,15 +199,42 @@ def _model(model: Model, inspected: InspectResult) -> list[str]:
     return [*lines, *([f"    trust: {model.trust}"] if model.trust else [])]
 
 
+def _set_of(role: str, files: Guess, contents: Mapping[str, InspectedFile]) -> Dataset | None:
+    """Return the data set of a role, which a Job may have made of the one table."""
+    if files.whole is None or role not in contents:
+        return files.sets.get(role)
+    return files.whole.model_copy(update={"uri": contents[role].uri})
+
+
 def _dataset(role: str, dataset: Dataset | None, contents: Mapping[str, InspectedFile]) -> list[str]:
     """Return the lines of a data set, or a comment where there is none; calibration data may be missing."""
     if dataset is None:
         missing = f"    # {role}: no file whose name begins with {' or '.join(ROLES[role])} was given"
         return [missing] if role != "calibration" else []
     file = contents[role]
-    label = [f"      labelColumn: {json.dumps(file.label_column)}"] if file.label_column not in {None, "label"} else []
     time = [f"      timeColumn: {json.dumps(dataset.time_column)}"] if dataset.time_column else []
-    return [f"    {role}: # {file.rows} rows", f"      uri: {dataset.uri}", *label, *time]
+    return [f"    {role}: # {file.rows} rows", f"      uri: {dataset.uri}", *_labels(file), *time]
+
+
+def _labels(file: InspectedFile) -> list[str]:
+    """Return the line that names the label columns, where they are not the usual one."""
+    if file.label_columns:
+        return [f"      labelColumns: {json.dumps(file.label_columns)}"]
+    return (
+        [f"      labelColumn: {json.dumps(file.label_column)}"] if file.label_column not in {None, USUAL_LABEL} else []
+    )
+
+
+def _role(path: Path) -> str | None:
+    """Return what a data file is for, by the beginning of its name."""
+    return next((role for role, starts in ROLES.items() if path.stem.lower().startswith(starts)), None)
+
+
+def _only_table(places: Sequence[Path]) -> Path | None:
+    """Return the only data file there is, where its name does not say what it is for; else None."""
+    inside = [path for place in places for path in (sorted(place.iterdir()) if place.is_dir() else [place])]
+    files = [path for path in inside if path.suffix.lower() in _DATA]
+    return files[0] if len(files) == 1 and _role(files[0]) is None else None
 
 
 def _data_files(places: Sequence[Path], *, roles_needed: bool) -> dict[str, Path]:
@@ -212,11 +245,14 @@ def _data_files(places: Sequence[Path], *, roles_needed: bool) -> dict[str, Path
             raise AccessError(f"{place} is no file or folder")
         candidates = sorted(place.iterdir()) if place.is_dir() else [place]
         for path in (candidate for candidate in candidates if candidate.suffix.lower() in _DATA):
-            role = next((role for role, starts in ROLES.items() if path.stem.lower().startswith(starts)), None)
+            role = _role(path)
             if role is None and not place.is_dir() and not roles_needed:
                 role = "validation"
             if role is None and not place.is_dir():
-                raise AccessError(f"{path}: name it train..., val..., test... or calib..., so that its role is known")
+                raise AccessError(
+                    f"{path}: name it train..., val..., test... or calib..., so that its role is known; one dated "
+                    "table is divided by time with --time COLUMN"
+                )
             if role in files:
                 raise AccessError(
                     f"{files[role]} and {path} both look like {role} data: give the files, not the folder"

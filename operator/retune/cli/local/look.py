@@ -54,8 +54,10 @@ def add_model(sub: argparse.ArgumentParser) -> None:
     data = "data file, or a folder of them, named train..., val... and test... (default: the model's folder)"
     sub.add_argument("--data", action="append", type=Path, default=[], metavar="PATH", help=data)
     sub.add_argument("--task", type=Task, choices=list(Task), help="what the model does (default: it is guessed)")
-    sub.add_argument("--label", metavar="COLUMN", help="column with the labels (default: it is guessed)")
-    sub.add_argument("--time", metavar="COLUMN", help="column with the time of each row, which is no input")
+    label = "column with the labels (default: it is guessed); repeated, the columns are together the labels of a row"
+    sub.add_argument("--label", action="append", default=[], metavar="COLUMN", help=label)
+    time = "column with the time of each row, which is no input; init divides one table without a role by it"
+    sub.add_argument("--time", metavar="COLUMN", help=time)
     sub.add_argument("--output-name", metavar="OUTPUT", help="output with the answer (default: it is guessed)")
     sub.add_argument("--input", action="append", type=input_value, default=[], metavar="NAME=VALUE", help=_INPUT_HELP)
     sub.add_argument("--factory", metavar="MODULE:CALLABLE", help="what builds the network of a file of weights")
@@ -91,7 +93,7 @@ def run_inspect(arguments: argparse.Namespace, console: Console) -> int:
         roles_needed=False,
     )
     result = init.inspect(
-        files, task=arguments.task, label=arguments.label, output=arguments.output_name, code=arguments.code
+        files, task=arguments.task, labels=arguments.label, output=arguments.output_name, code=arguments.code
     )
     if arguments.output:
         sys.stdout.write(json.dumps(result.to_dict(), indent=2) + "\n")

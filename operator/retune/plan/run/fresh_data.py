@@ -110,6 +110,6 @@ def data_of(draft: Draft, run: ActiveRun) -> Data:
     )
 
 
-def _dataset(stored: StoredData, label: str, beside: dict[str, str | None]) -> Dataset:
+def _dataset(stored: StoredData, label: str | None, beside: dict[str, str | None]) -> Dataset:
     """Return a stored data set; `beside` names its columns of groups and weights, of which learning takes none."""
     return Dataset(uri=stored.uri, digest=stored.digest, format=DatasetFormat.NPZ, label_column=label, **beside)

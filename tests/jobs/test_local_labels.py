@@ -1,0 +1,64 @@
+"""`retune init` on tables with several label columns: asked for, guessed where nothing else fits, or refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from skl2onnx import to_onnx
+from sklearn.datasets import load_linnerud
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.tree import DecisionTreeRegressor
+
+from retune.cli import main as command_line
+from retune.cli.follow import Exit
+from retune.cli.local.optimize import read_manifest
+
+
+@pytest.fixture
+def gym(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A regression of three numbers by scikit-learn as ONNX, and its tables; their last columns are the labels."""
+    monkeypatch.chdir(tmp_path)
+    bunch = load_linnerud(as_frame=True)
+    rng = np.random.default_rng(0)
+    X = np.repeat(bunch.data.to_numpy(), 15, axis=0) + rng.normal(size=(300, 3))
+    Y = np.repeat(bunch.target.to_numpy(), 15, axis=0) + rng.normal(scale=0.5, size=(300, 3))
+    model = MultiOutputRegressor(DecisionTreeRegressor(max_depth=6)).fit(X, Y)
+    Path("model.onnx").write_bytes(to_onnx(model, X[:1].astype(np.float32)).SerializeToString())
+    order = rng.permutation(300)
+    for split, rows in {"train": order[:150], "val": order[150:220], "test": order[220:]}.items():
+        names = [*bunch.feature_names, *bunch.target_names]
+        pd.DataFrame(np.column_stack([X[rows], Y[rows]]), columns=names).to_csv(f"{split}.csv", index=False)
+    return tmp_path
+
+
+def test_several_label_columns_are_asked_for_and_written(gym: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No name tells them; `--label` for each names them in the order of the outputs, and what is written is read."""
+    assert command_line.main(["init", "model.onnx"]) == Exit.USAGE
+    assert "Name the columns with the labels with --label, once for each." in capsys.readouterr().err
+    options = [word for name in ("Weight", "Waist", "Pulse") for word in ("--label", name)]
+    assert command_line.main(["init", "model.onnx", "-f", "mo.yaml", *options]) == Exit.DONE
+    written = (gym / "mo.yaml").read_text()
+    assert "# label: columns 'Weight', 'Waist', 'Pulse', as --label says." in written
+    spec = read_manifest(Path("mo.yaml")).spec
+    assert (spec.model.task, spec.data.validation.labels) == ("Regression", ("Weight", "Waist", "Pulse"))
+    assert command_line.main(["inspect", "model.onnx", "--label", "Wight"]) == Exit.USAGE
+    assert "column 'Wight', as --label says, is missing" in capsys.readouterr().err
+
+
+def test_numbered_labels_are_guessed_only_where_the_model_has_as_many(
+    gym: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three columns target_1 to target_3 and three numbers a row; with one of them gone, the option is named."""
+    for path in gym.glob("*.csv"):
+        table = pd.read_csv(path)
+        table.columns = [*table.columns[:3], *(f"target_{number}" for number in (1, 2, 3))]
+        table.to_csv(path, index=False)
+    assert command_line.main(["init", "model.onnx"]) == Exit.DONE
+    assert capsys.readouterr().out.count('labelColumns: ["target_1", "target_2", "target_3"]') == 3
+    for path in gym.glob("*.csv"):
+        pd.read_csv(path).drop(columns="target_3").to_csv(path, index=False)
+    assert command_line.main(["init", "model.onnx"]) == Exit.USAGE
+    error = capsys.readouterr().err
+    assert "columns target_1, target_2 are named like labels, and no output has 2 values a row" in error
+    assert "--label, once for each" in error
