@@ -9,9 +9,12 @@ from typing import cast
 from optuna.trial import BaseTrial
 
 from optimizer_jobs.machinery.estimators import preparing
+from optimizer_jobs.machinery.estimators.inputs import takes_texts
 from optimizer_jobs.machinery.estimators.preparing import CHOICES, DELIVERED
+from optimizer_jobs.machinery.training.estimator_spaces import delivered
 from optimizer_jobs.machinery.training.fit import ESTIMATORS, family, untrainable
 from optimizer_jobs.machinery.training.parameters import trial_params
+from optimizer_jobs.signature import TEXT
 from optimizer_jobs.technique import Params, ParamValue, Subject
 from retune.api.techniques import Preparation, PreparationKind, TechniqueType
 from retune.api.techniques import Technique as TechniqueSpec
@@ -39,9 +42,17 @@ def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
     if family(subject.native) != ESTIMATORS:
         return "steps are put before scikit-learn estimators only; a network's first layers learn its scaling"
     reason = untrainable(subject)
-    if reason is None and not _kinds(spec, subject):
+    if reason is not None:
+        return reason
+    if not _kinds(spec, subject):
         return "the pipeline fills and encodes its named columns itself: choose other kinds in preparation.kinds"
-    return reason
+    return preparing.OF_TEXTS if _reads_texts(subject) else None
+
+
+def _reads_texts(subject: Subject) -> bool:
+    """Return whether each row is one text, before whose vectorizer no step of these kinds can stand."""
+    inputs = subject.signature.inputs
+    return len(inputs) == 1 and inputs[0].dtype == TEXT and takes_texts(delivered(subject.native))
 
 
 def suggest(trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params | None:

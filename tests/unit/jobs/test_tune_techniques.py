@@ -5,15 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import pandas as pd
 import pytest
 from optuna import create_study
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.nets.learning.settings import LIMITS, Settings, wrong
+from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 from optimizer_jobs.technique import Params, Subject
-from optimizer_jobs.techniques import architecture, hyperparameter_tuning
+from optimizer_jobs.techniques import architecture, data_preparation, hyperparameter_tuning
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from retune.api.model import Factory, ModelFormat, Task
 from retune.api.techniques import Parameter, TechniqueType
@@ -21,6 +27,7 @@ from retune.api.techniques import Technique as TechniqueSpec
 from tests.unit.jobs import models_for_tests as models
 
 TUNE = TechniqueSpec(name="tune", type=TechniqueType.HYPERPARAMETER_TUNING)
+PREPARE = TechniqueSpec(name="prepare", type=TechniqueType.DATA_PREPARATION)
 SHAPE = TechniqueSpec(name="shape", type=TechniqueType.ARCHITECTURE)
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="only the optimizer image has torch")
@@ -208,3 +215,30 @@ def test_an_operator_that_cannot_be_imported_is_named() -> None:
     strange.graph.node[0].domain = "ai.onnx.ml"
     reason = hyperparameter_tuning.unavailable(Subject(**{**vars(subject), "graph": strange}), TUNE)
     assert "TreeEnsembleClassifier" in str(reason)
+
+
+def _estimator_of_texts(folder: Path, vectorizer: Any) -> Subject:
+    """Return an estimator of one column of text, delivered as a joblib file."""
+    import joblib
+
+    frame = pd.DataFrame({"text": ["good and new", "bad and old", "new", "old"] * 10})
+    taken = frame["text"] if isinstance(vectorizer, TfidfVectorizer) else frame
+    estimator = make_pipeline(vectorizer, LogisticRegression()).fit(taken, [1, 0, 1, 0] * 10)
+    joblib.dump(estimator, folder / "model.joblib")
+    text = TensorSpec(name="text", dtype=TEXT, shape=(-1, 1))
+    return Subject(
+        graph=onnx.ModelProto(),
+        signature=Signature(inputs=(text,), outputs=models.subject().signature.outputs),
+        task=Task.CLASSIFICATION,
+        native=Native(folder / "model.joblib", ModelFormat.JOBLIB),
+        training=True,
+    )
+
+
+def test_preparation_of_texts_leaves_the_search_before_its_first_trial(tmp_path: Path) -> None:
+    """Nothing can stand before a vectorizer; a column of categories is encoded, and can be scaled and selected."""
+    texts = _estimator_of_texts(tmp_path, TfidfVectorizer())
+    assert data_preparation.unavailable(texts, PREPARE) == "the rows are texts, for which there are no such steps"
+    (tmp_path / "other").mkdir()
+    categories = _estimator_of_texts(tmp_path / "other", OneHotEncoder())
+    assert data_preparation.unavailable(categories, PREPARE) is None
