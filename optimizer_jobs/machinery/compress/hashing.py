@@ -84,7 +84,10 @@ def _folded(model: ModelProto, table: Table, share: float, weights: rows.Array) 
 
 
 def _trained_on(folded: Path, model: Path, context: Context) -> str:
-    """Train the folded file on, with the model before as a teacher beside the labels; return what was done."""
+    """Train the folded file on, with the model before as a teacher beside the labels; return what was done.
+
+    What training made is taken only where it is better on validation: few rows may cost more than folding did.
+    """
     subject = Subject(
         graph=layers.graph_of(folded),
         signature=context.signature,
@@ -102,10 +105,14 @@ def _trained_on(folded: Path, model: Path, context: Context) -> str:
     with deterministic(seed=context.seed, threads=context.threads):
         module = import_module(folded)
     trained = context.workdir / "trained.onnx"
-    epochs = train_on(module, context, model=model, epochs=_EPOCHS).epochs
+    training = train_on(module, context, model=model, epochs=_EPOCHS)
     try:
         export(module, signature=context.signature, examples=context.examples(_EXAMPLES), target=trained)
     except ExportError as error:
         return f"not trained on, because {str(error).removesuffix('.')}"
+    missed = context.shortfall
+    better = training.quality > training.before if missed is None else missed(trained) < missed(folded)
+    if not better:
+        return "not trained on, because that brought no quality back"
     trained.replace(folded)
-    return f"{epochs} epochs"
+    return f"{training.epochs} epochs"

@@ -135,7 +135,7 @@ def test_hashing_is_asked_for_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.torch
 def test_a_folded_network_trains_on(tmp_path: Path) -> None:
-    """Of a table without sums in it, training brings back a good part of what folding costs."""
+    """Training brings back a good part of what folding costs; where it does not, the folded file stays as it is."""
     pytest.importorskip("torch")
     model = recommenders.save_recommender(tmp_path / "model.onnx")
     asked = recommenders.requests(2000, items=300)
@@ -150,6 +150,13 @@ def test_a_folded_network_trains_on(tmp_path: Path) -> None:
     assert taught.summary.endswith("epochs")
     assert check_onnx(taught.model) == check_onnx(model)
     assert taught.model.stat().st_size < 0.35 * model.stat().st_size
+    worse = dataclasses.replace(
+        _context(model, tmp_path / "worse", training=rows), shortfall=lambda path: float(path.name == "trained.onnx")
+    )
+    kept = factorization.apply(model, QUARTER, worse)
+    assert isinstance(kept, Applied)
+    assert kept.summary.endswith("not trained on, because that brought no quality back")
+    assert kept.model.read_bytes() == blind.model.read_bytes()
     missed = [
         float(np.square(open_model(made.model, EngineOptions()).run(asked)["score"].ravel() - labels).mean())
         for made in (blind, taught)
