@@ -7,6 +7,7 @@ rows count as numbers at their rim, because a network must not extrapolate where
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ LEAST_KNOWN = 0.9
 """Share of the training rows whose texts must be among these."""
 _RIM = 6.0
 """Standard deviations from the mean at which a number stops to count as further away."""
+_ROUNDING = 1e-12
+"""Standard deviation, as a share of the mean, up to which numbers are all alike and only sums were rounded."""
 _LEAST_SPREAD = 1e-30
 """Smallest standard deviation, so that a 32-bit float can hold what numbers are multiplied by."""
 _WIDE = frozenset({"float64", "int32", "int64", "uint32", "uint64"})
@@ -77,25 +80,47 @@ def columns(graph: Graph, inputs: Sequence[TensorSpec], rows: Mapping[str, Array
     Raises:
         NotLearnableError: A column of texts has too many different ones.
     """
+    numbers = [spec for spec in inputs if spec.dtype != TEXT]
     parts: list[str] = []
+    for wide in (
+        False,
+        True,
+    ):  # side by side first: a step of many columns takes hardly longer than one of a single column
+        alike = [spec for spec in numbers if (spec.dtype in _WIDE) is wide]
+        if alike:
+            values = np.concatenate([_flat(rows[spec.name]) for spec in alike], axis=1)
+            parts += _numbers(graph, _joined(graph, alike, wide), values, fills=fills, wide=wide)
     for spec in inputs:
-        values = rows[spec.name].reshape(len(rows[spec.name]), -1)
-        table = spec.name if len(spec.shape) > 1 else _as_table(graph, spec.name, width=1)
-        parts += _texts(graph, table, values, spec) if spec.dtype == TEXT else _numbers(graph, table, values, fills)
+        if spec.dtype == TEXT:
+            parts += _texts(graph, _as_table(graph, spec), _flat(rows[spec.name]), spec)
     return parts[0] if len(parts) == 1 else graph.add("Concat", *parts, axis=1)
 
 
-def _as_table(graph: Graph, name: str, *, width: int) -> str:
+def _flat(values: Array) -> Array:
+    return values.reshape(len(values), -1)
+
+
+def _as_table(graph: Graph, spec: TensorSpec) -> str:
+    """Return an input as a table (N, F)."""
+    return spec.name if len(spec.shape) > 1 else _reshaped(graph, spec.name, width=1)
+
+
+def _reshaped(graph: Graph, name: str, *, width: int) -> str:
     return graph.add("Reshape", name, graph.constant(np.array([-1, width], dtype=np.int64)))
 
 
-def _numbers(graph: Graph, table: str, values: Array, fills: bool) -> list[str]:  # noqa: FBT001
+def _joined(graph: Graph, inputs: Sequence[TensorSpec], wide: bool) -> str:  # noqa: FBT001 - the loop's own variable
+    """Return inputs of numbers side by side, in the precision in which they are centred."""
+    kind = "float64" if wide else "float32"
+    cast = partial(graph.add, "Cast", to=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
+    tables = [_as_table(graph, spec) for spec in inputs]
+    tables = [name if spec.dtype == kind else cast(name) for name, spec in zip(tables, inputs, strict=True)]
+    return tables[0] if len(tables) == 1 else graph.add("Concat", *tables, axis=1)
+
+
+def _numbers(graph: Graph, table: str, values: Array, *, fills: bool, wide: bool) -> list[str]:
     """Return numbers as distances from their mean in standard deviations, and marks of those that were missing."""
-    wide = values.dtype.name in _WIDE
-    kind = np.float64 if wide else np.float32
-    if values.dtype != kind:
-        table = graph.add("Cast", table, to=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
-    numbers = values.astype(np.float64)
+    numbers, kind = values.astype(np.float64), np.float64 if wide else np.float32
     centre, spread = _moments(numbers)
     mean, missing = graph.constant(centre.astype(kind)), np.isnan(numbers).any(axis=0)
     marks: list[str] = []
@@ -122,7 +147,7 @@ def _moments(numbers: Array) -> tuple[Array, Array]:
     known = known / unit
     centre = known.sum(axis=0) / count
     spread = np.sqrt(np.where(finite, np.square(known - centre), 0.0).sum(axis=0) / count)
-    spread = np.where(spread > np.finfo(np.float32).eps * np.abs(centre), spread, 1.0)
+    spread = np.where(spread > _ROUNDING * np.abs(centre), spread, 1.0)
     return centre * unit, np.maximum(spread * unit, _LEAST_SPREAD)
 
 
@@ -138,9 +163,11 @@ def _texts(graph: Graph, table: str, values: Array, spec: TensorSpec) -> list[st
     parts = []
     for place in range(values.shape[1]):
         known = _categories(values[:, place], spec)
-        column = graph.add("Gather", table, graph.constant(np.array([place], dtype=np.int64)), axis=1)
+        column = table
+        if values.shape[1] > 1:
+            column = graph.add("Gather", table, graph.constant(np.array([place], dtype=np.int64)), axis=1)
         encoded = graph.add("OneHotEncoder", column, domain=DOMAIN, cats_strings=known, zeros=1)
-        parts.append(_as_table(graph, encoded, width=len(known)))
+        parts.append(_reshaped(graph, encoded, width=len(known)))
     return parts
 
 

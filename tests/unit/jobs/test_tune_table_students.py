@@ -265,6 +265,42 @@ def test_labels_are_not_mixed_with_scores_that_are_no_probabilities(forest: Path
     assert distillation.describe(params) == "student of width 32, depth 1, taught by answers alone"
 
 
+def test_columns_of_one_kind_take_one_way_and_large_numbers_keep_their_digits(tmp_path: Path) -> None:
+    """Ten inputs of numbers cost no more steps than one; a time in seconds is centred before it becomes a float32."""
+    random = np.random.default_rng(0)
+    names = [f"n{number}" for number in range(10)]
+    inputs: dict[str, Any] = {name: random.normal(size=(600, 1)).astype(np.float32) for name in names}
+    inputs["flag"] = random.integers(0, 2, (600, 1)).astype(np.bool_)
+    inputs["at"] = 1_700_000_000 + random.integers(0, 600, (600, 1))
+    labels = (inputs["at"].ravel() > 1_700_000_300).astype(np.int64)
+    kinds = {"flag": TensorProto.BOOL, "at": TensorProto.INT64}
+    nodes = [
+        helper.make_node("Greater", ["at", "limit"], ["late"]),
+        helper.make_node("Cast", ["late"], ["number"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["one", "number"], ["other"]),
+        helper.make_node("Concat", ["other", "number"], ["probabilities"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "late",
+        [helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), ["N", 1]) for name in inputs],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 2])],
+        [
+            helper.make_tensor("limit", TensorProto.INT64, [], [1_700_000_300]),
+            helper.make_tensor("one", TensorProto.FLOAT, [], [1.0]),
+        ],
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    rows = Rows(inputs=inputs, labels=labels, digest="")
+    native = Native(path, ModelFormat.JOBLIB)
+    made = _taught(path, _context(path, rows, rows, tmp_path / "work", native=native))
+    assert check_onnx(made.model) == check_onnx(path)
+    assert len(onnx.load(made.model).graph.node) < 20
+    right = answers(made.model, inputs)["probabilities"].argmax(axis=1) == labels
+    assert right.mean() > 0.95
+
+
 @pytest.mark.parametrize("scale", [Scale.PROBABILITIES, Scale.LOGITS])
 def test_one_score_for_two_classes_is_learned_where_nothing_else_is_answered(scale: Scale, tmp_path: Path) -> None:
     """A score (N, 1): the student answers a score of the same scale; with a label beside it, it is refused."""
