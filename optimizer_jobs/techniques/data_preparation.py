@@ -9,11 +9,10 @@ from typing import cast
 from optuna.trial import BaseTrial
 
 from optimizer_jobs.machinery.estimators import preparing
-from optimizer_jobs.machinery.estimators.inputs import takes_texts
 from optimizer_jobs.machinery.estimators.preparing import CHOICES, DELIVERED
-from optimizer_jobs.machinery.training.estimator_spaces import delivered
 from optimizer_jobs.machinery.training.fit import ESTIMATORS, family, untrainable
 from optimizer_jobs.machinery.training.parameters import trial_params
+from optimizer_jobs.machinery.training.tabular import reads_words
 from optimizer_jobs.signature import TEXT
 from optimizer_jobs.technique import Params, ParamValue, Subject
 from retune.api.techniques import Preparation, PreparationKind, TechniqueType
@@ -25,7 +24,7 @@ TRAINS = True
 
 OFF, ON = "Off", "On"
 _MATRIX_ONLY = {PreparationKind.IMPUTATION, PreparationKind.ENCODING}
-"""Kinds that need one matrix as input. A pipeline that takes named columns has steps of its own for each column."""
+"""Kinds that need a matrix of numbers as input. A pipeline that takes named columns has steps of its own for each."""
 _USUAL: dict[PreparationKind, ParamValue] = {
     PreparationKind.IMPUTATION: "Median",
     PreparationKind.ENCODING: "OneHot",
@@ -50,9 +49,8 @@ def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
 
 
 def _reads_texts(subject: Subject) -> bool:
-    """Return whether each row is one text, before whose vectorizer no step of these kinds can stand."""
-    inputs = subject.signature.inputs
-    return len(inputs) == 1 and inputs[0].dtype == TEXT and takes_texts(delivered(subject.native))
+    """Return whether all that the model takes is texts of which it reads words."""
+    return all(spec.dtype == TEXT for spec in subject.signature.inputs) and reads_words(subject.graph)
 
 
 def suggest(trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params | None:
@@ -84,6 +82,7 @@ def describe(params: Params) -> str:
 
 def _kinds(spec: TechniqueSpec, subject: Subject) -> tuple[PreparationKind, ...]:
     """Return the kinds that the user allows and the inputs of the model permit."""
-    allowed = (spec.preparation or Preparation()).kinds
-    possible = set(CHOICES) - (_MATRIX_ONLY if len(subject.signature.inputs) > 1 else set())
+    allowed, inputs = (spec.preparation or Preparation()).kinds, subject.signature.inputs
+    by_columns = len(inputs) > 1 or any(spec.dtype == TEXT for spec in inputs)
+    possible = set(CHOICES) - (_MATRIX_ONLY if by_columns else set())
     return tuple(kind for kind in CHOICES if kind in allowed and kind in possible)

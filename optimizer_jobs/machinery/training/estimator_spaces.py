@@ -137,7 +137,7 @@ def architecture(native: Native | None, listed: tuple[Parameter, ...] | None) ->
 
 def unknown(native: Native | None, listed: tuple[Parameter, ...]) -> str | None:
     """Return which of the user's parameters this estimator does not have, or may not have with a value, or None."""
-    estimator = delivered(native)
+    estimator = _delivered(native)
     known = estimator.get_params()
     for parameter in listed:
         if parameter.name.rpartition("__")[2] in RESERVED:
@@ -172,7 +172,7 @@ def _space(
     native: Native | None, listed: tuple[Parameter, ...] | None, known: Callable[[Any], Iterable[Parameter]]
 ) -> Space:
     """Return the user's parameters, or the `known` ones of each step that it really has."""
-    estimator = delivered(native)
+    estimator = _delivered(native)
     usual = _usual(estimator)
     if listed is not None:
         return Space(listed, usual)
@@ -256,8 +256,7 @@ def _wrong_value(estimator: Any, name: str, value: ParamValue) -> str | None:
     return None
 
 
-def delivered(native: Native | None) -> Any:
-    """Return the estimator as delivered; it is kept for the next question."""
+def _delivered(native: Native | None) -> Any:
     if native is None:
         raise ValueError("there is no estimator")
     info = native.path.stat()

@@ -139,7 +139,7 @@ class _Student:
     def answers(self, prepared: Floats) -> Floats:
         """Return the numbers (N, K) that it gives to columns (N, W)."""
         scaled = np.asarray(self._network.predict(prepared)).reshape(len(prepared), -1)
-        return scaled * self._scale + self._centre
+        return np.asarray(scaled * self._scale + self._centre)
 
     def learn(self, prepared: Floats, quality: Any) -> _Learned:
         """Learn epoch by epoch until `quality` gets no better or the time is up, and return the best epoch."""

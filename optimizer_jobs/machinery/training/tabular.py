@@ -61,6 +61,11 @@ def teaches_by_tables(graph: ModelProto, signature: Signature, *, native: Native
     return any(node.op_type in _LEARNERS for node in graph.graph.node)
 
 
+def reads_words(graph: ModelProto) -> bool:
+    """Return whether a model reads words of a text."""
+    return any(node.op_type in _OF_TEXTS for node in graph.graph.node)
+
+
 def unteachable(subject: Subject) -> str | None:
     """Return why no student can learn the answers of this model of tables with this data, or None."""
     if not subject.training:
@@ -73,7 +78,7 @@ def _strange_rows(subject: Subject) -> str | None:
     signature = subject.signature
     if not signature.is_rows_first or (signature.reading is not None and signature.reading.singly):
         return "a student answers rows of a table, and states or settings of this model are none"
-    if any(node.op_type in _OF_TEXTS for node in subject.graph.graph.node):
+    if reads_words(subject.graph):
         return "the model reads words of texts, and a student of tables takes a text for the name of a category"
     for spec in signature.inputs:
         if spec.dtype != TEXT and not spec.dtype.startswith(_NUMBERS):

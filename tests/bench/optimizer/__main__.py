@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(f"{fingerprint().short}, {options.threads} threads for everybody")
     for words in engine_words(options.subjects or names):
         console.print(words)
-    if TREES in (options.subjects or names) and (words := missing()) is not None:
-        raise SystemExit(words)
+    if TREES in (options.subjects or names) and (reason := missing()) is not None:
+        raise SystemExit(reason)
     with tempfile.TemporaryDirectory(prefix="retune-bench-") as folder:
         os.environ["RETUNE_CLAIM_ROOT"] = folder
         os.chdir(folder)  # peers leave files where they are called

@@ -10,14 +10,17 @@ import pytest
 from optuna import create_study
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
+from sklearn.compose import ColumnTransformer
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from optimizer_jobs.machinery.estimators.convert import to_onnx
 from optimizer_jobs.models.native import Native
+from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.nets.learning.settings import LIMITS, Settings, wrong
-from optimizer_jobs.signature import TEXT, Signature, TensorSpec
+from optimizer_jobs.signature import TEXT, TensorSpec
 from optimizer_jobs.technique import Params, Subject
 from optimizer_jobs.techniques import architecture, data_preparation, hyperparameter_tuning
 from optimizer_jobs.techniques.registry import TECHNIQUES
@@ -217,28 +220,34 @@ def test_an_operator_that_cannot_be_imported_is_named() -> None:
     assert "TreeEnsembleClassifier" in str(reason)
 
 
-def _estimator_of_texts(folder: Path, vectorizer: Any) -> Subject:
-    """Return an estimator of one column of text, delivered as a joblib file."""
-    import joblib
-
+def _of_texts(folder: Path, step: Any) -> Subject:
+    """Return an estimator of a column of text, after this step, as a search sees it."""
     frame = pd.DataFrame({"text": ["good and new", "bad and old", "new", "old"] * 10})
-    taken = frame["text"] if isinstance(vectorizer, TfidfVectorizer) else frame
-    estimator = make_pipeline(vectorizer, LogisticRegression()).fit(taken, [1, 0, 1, 0] * 10)
-    joblib.dump(estimator, folder / "model.joblib")
-    text = TensorSpec(name="text", dtype=TEXT, shape=(-1, 1))
+    taken = frame["text"] if isinstance(step, TfidfVectorizer) else frame
+    estimator = make_pipeline(step, LogisticRegression()).fit(taken, [1, 0, 1, 0] * 10)
+    text, path = TensorSpec(name="text", dtype=TEXT, shape=(-1, 1)), folder / "model.onnx"
+    rows = {"text": frame.to_numpy(dtype=object)}
+    to_onnx(estimator, [text], target=path, rows=rows, delivered=False)
     return Subject(
-        graph=onnx.ModelProto(),
-        signature=Signature(inputs=(text,), outputs=models.subject().signature.outputs),
+        graph=onnx.load(path),
+        signature=check_onnx(path),
         task=Task.CLASSIFICATION,
         native=Native(folder / "model.joblib", ModelFormat.JOBLIB),
         training=True,
     )
 
 
-def test_preparation_of_texts_leaves_the_search_before_its_first_trial(tmp_path: Path) -> None:
-    """Nothing can stand before a vectorizer; a column of categories is encoded, and can be scaled and selected."""
-    texts = _estimator_of_texts(tmp_path, TfidfVectorizer())
-    assert data_preparation.unavailable(texts, PREPARE) == "the rows are texts, for which there are no such steps"
-    (tmp_path / "other").mkdir()
-    categories = _estimator_of_texts(tmp_path / "other", OneHotEncoder())
+@pytest.mark.parametrize("step", [TfidfVectorizer(), ColumnTransformer([("text", TfidfVectorizer(), "text")])])
+def test_preparation_of_texts_leaves_the_search_before_its_first_trial(step: Any, tmp_path: Path) -> None:
+    """There is nothing to scale or select before words are counted, however the vectorizer comes by the column."""
+    reason = data_preparation.unavailable(_of_texts(tmp_path, step), PREPARE)
+    assert reason == "the rows are texts, for which there are no such steps"
+
+
+def test_a_column_of_categories_is_neither_filled_nor_encoded_anew(tmp_path: Path) -> None:
+    """The pipeline does that itself; its codes can still be scaled and selected."""
+    categories = _of_texts(tmp_path, OneHotEncoder())
     assert data_preparation.unavailable(categories, PREPARE) is None
+    told = data_preparation.off(PREPARE, categories)
+    assert not {"prepare.Imputation", "prepare.Encoding"} & told.keys()
+    assert "prepare.Scaling" in told
