@@ -30,6 +30,8 @@ Floats = NDArray[np.floating]
 
 _OPSETS = {"": 18, DOMAIN: 3}
 _IR_VERSION = 10
+MOST_ROWS = 50_000
+"""Training rows that a student learns from, at most: a small one learns no more from more of them."""
 _PART = 8192
 """Rows learned between two looks at the time."""
 _RATE, _BATCH, _PATIENCE = 3e-3, 64, 8
@@ -92,12 +94,11 @@ def _taught(model: Path, rows: Rows, params: Params, context: Context) -> Applie
 
 
 def _split(rows: Rows, context: Context) -> tuple[Rows, Rows]:
-    """Return the rows to learn from and those that say which epoch is best."""
-    if context.validation is not None:
-        return rows, context.validation
+    """Return the rows to learn from, drawn where there are many, and those that say which epoch is best."""
     order = np.random.default_rng(context.seed).permutation(len(rows))
-    aside = max(1, round(_JUDGED_SHARE * len(rows)))
-    return rows.take(np.sort(order[aside:])), rows.take(np.sort(order[:aside]))
+    aside = 0 if context.validation is not None else max(1, round(_JUDGED_SHARE * len(rows)))
+    learned = rows.take(np.sort(order[aside : aside + MOST_ROWS]))
+    return learned, context.validation or rows.take(np.sort(order[:aside]))
 
 
 def _computed(graph: Graph, prepared: str, parts: Sequence[Rows], context: Context) -> list[Floats]:

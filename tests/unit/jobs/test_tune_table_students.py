@@ -19,6 +19,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.machinery.estimators.convert import to_onnx
+from optimizer_jobs.machinery.training import table_students
 from optimizer_jobs.machinery.training.fit import fit
 from optimizer_jobs.models.missing import accepts_missing
 from optimizer_jobs.models.native import Native
@@ -112,6 +113,16 @@ def test_student_is_the_same_again(forest: Path, tmp_path: Path) -> None:
     made = [_taught(forest, context, STUDENT | {"epochs": 3}).model.read_bytes() for context in (first, watched)]
     assert made[0] == made[1]
     assert [epoch for epoch, _ in seen] == [1, 2, 3]
+
+
+def test_of_many_rows_some_are_drawn(
+    forest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A small student learns no more from more rows, and the teacher need not be asked all of them."""
+    monkeypatch.setattr(table_students, "MOST_ROWS", 200)
+    data = split("digits")
+    _taught(forest, _context(forest, data.training, data.validation, tmp_path / "few"), STUDENT | {"epochs": 1})
+    assert "teaching a student on 200 rows" in capsys.readouterr().out
 
 
 def test_teaching_ends_with_its_time(forest: Path, tmp_path: Path) -> None:
