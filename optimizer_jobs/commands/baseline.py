@@ -194,7 +194,8 @@ def measure(
         UnfitAnswersError: The outputs do not fit the task.
     """
     mix = only(session.signature.batch) if session.signature.batch else mix
-    answers = answer_as(bundle.manifest, session, rows, batch=usual_size(mix))
+    batch, keep_outputs = usual_size(mix), yardstick.reads_outputs
+    answers = answer_as(bundle.manifest, session, rows, batch=batch, keep_outputs=keep_outputs)
     if yardstick.custom is not None:
         evaluate(Metric.CUSTOM, answers, rows, yardstick=yardstick)  # a fault of the code shows before a run is spent
     metrics = measured_metrics(bundle.manifest.task, (), yardstick)

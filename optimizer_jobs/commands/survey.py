@@ -96,7 +96,7 @@ _TECHNIQUES: Mapping[str, Ways] = {
     TechniqueType.DATA_PREPARATION: {"estimators": _ESTIMATORS},
     TechniqueType.AUGMENTATION: {"networks": _NETWORKS},
     TechniqueType.ADVERSARIAL_TRAINING: {"networks": _NETWORKS},
-    TechniqueType.DISTILLATION: {"every model, to a network": _NETWORKS},
+    TechniqueType.DISTILLATION: {"models of tables": (), "networks": _NETWORKS},
     TechniqueType.FACTORIZATION: {"networks": _NETWORKS},
     TechniqueType.PRUNING: {"ensembles of trees": (), "networks": _NETWORKS},
     TechniqueType.GRAPH_OPTIMIZATION: {"every graph": ()},

@@ -3,7 +3,7 @@
 Answers are kept row by row, so that two models can be compared on the same rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -73,7 +73,7 @@ class Answers:
     everything: AllOutputs | None = None
     """For a generic model: all outputs."""
     outputs: Mapping[str, Array] = field(default_factory=dict)
-    """Every output by name, with shape (N, ...), for metrics of the owner's own; empty where they were not kept."""
+    """Every output by name, with shape (N, ...), for metrics of the owner's own; empty where nothing asks for them."""
 
     @property
     def numbers(self) -> Floats:
@@ -100,6 +100,7 @@ def answer(
     classes: Sequence[object] | None = None,
     reading: Reading | None = None,
     batch: int = 256,
+    keep_outputs: bool = False,
 ) -> Answers:
     """Return a model's answers to all rows.
 
@@ -110,6 +111,8 @@ def answer(
         classes: Label of each score column of a classifier; None when the column's index is the label.
         reading: Which outputs are the answer; None takes the first that fit.
         batch: Rows of one call; a model with a fixed batch is called with that size instead.
+        keep_outputs: Whether every output is kept, as a metric of the owner's own needs. Else those that are no answer
+            are dropped call by call, because hidden states may be larger than everything else together.
 
     Raises:
         UnfitAnswersError: The outputs do not fit the task.
@@ -117,13 +120,14 @@ def answer(
     if task is Task.GENERIC:
         singly = bool(reading and reading.singly)
         everything = all_outputs(session, rows, batch=batch, singly=singly)
-        return Answers(everything=everything, outputs=everything.arrays)
-    outputs = outputs_of(session, rows, batch)
-    return answers_of(outputs, rows=len(rows), task=task, classes=classes, reading=reading)
+        return Answers(everything=everything, outputs=everything.arrays if keep_outputs else {})
+    read = None if keep_outputs or reading is None else {reading.label, reading.scores}
+    outputs = outputs_of(session, rows, batch, only=read)
+    return answers_of(outputs, rows=len(rows), task=task, classes=classes, reading=reading, keep_outputs=keep_outputs)
 
 
-def answer_as(manifest: Manifest, session: Session, rows: Rows, *, batch: int) -> Answers:
-    """Return the answers of a session of a bundle as its manifest says; errors are those of `answer`."""
+def answer_as(manifest: Manifest, session: Session, rows: Rows, *, batch: int, keep_outputs: bool = False) -> Answers:
+    """Return the answers of a session of a bundle as its manifest says; arguments and errors are those of `answer`."""
     return answer(
         session,
         rows,
@@ -131,6 +135,7 @@ def answer_as(manifest: Manifest, session: Session, rows: Rows, *, batch: int) -
         classes=manifest.classes or None,
         reading=manifest.signature.reading,
         batch=batch,
+        keep_outputs=keep_outputs,
     )
 
 
@@ -141,18 +146,20 @@ def answers_of(
     task: Task,
     classes: Sequence[object] | None = None,
     reading: Reading | None = None,
+    keep_outputs: bool = False,
 ) -> Answers:
     """Return the answers in values of every output (rows, ...) by name; arguments and errors are those of `answer`."""
+    kept = outputs if keep_outputs else {}
     if task is Task.CLASSIFICATION:
         predictions = predictions_of(outputs, rows=rows, classes=classes, reading=reading)
-        return Answers(predictions=predictions, outputs=outputs)
+        return Answers(predictions=predictions, outputs=kept)
     if task is Task.MULTI_LABEL:
         label_sets = label_sets_of(outputs, rows=rows, reading=reading or _ANYTHING)
-        return Answers(label_sets=label_sets, outputs=outputs)
+        return Answers(label_sets=label_sets, outputs=kept)
     if task is Task.GENERIC:
-        return Answers(everything=AllOutputs(outputs), outputs=outputs)
+        return Answers(everything=AllOutputs(outputs), outputs=kept)
     values = _numbers_of(outputs, rows=rows, task=task, reading=reading or _ANYTHING)
-    return Answers(values=values, is_embedding=task is Task.EMBEDDING, outputs=outputs)
+    return Answers(values=values, is_embedding=task is Task.EMBEDDING, outputs=kept)
 
 
 def predict(
@@ -271,11 +278,26 @@ def _output(outputs: Mapping[str, Array], name: str) -> Array:
     return np.asarray(outputs[name])
 
 
-def outputs_of(session: Session, rows: Rows, batch: int) -> dict[str, Array]:
-    """Return every output by name for all rows, with shape (N, ...), called with at most `batch` rows at a time."""
+def outputs_of(
+    session: Session, rows: Rows, batch: int, *, only: Collection[str | None] | None = None
+) -> dict[str, Array]:
+    """Return outputs by name for all rows, with shape (N, ...), called with at most `batch` rows at a time.
+
+    Args:
+        session: The open model.
+        rows: N rows.
+        batch: Rows of one call; a model with a fixed batch is called with that size instead.
+        only: Names of the outputs to return; None, or names that are no outputs, return all.
+    """
     size = session.signature.batch or batch
-    parts = [_ask(session, rows, start, size) for start in range(0, len(rows), size)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    parts: dict[str, list[Array]] = {}
+    for start in range(0, len(rows), size):
+        outputs = _ask(session, rows, start, size)
+        wanted = (only or set()) & outputs.keys() or outputs.keys()
+        for name in outputs:
+            if name in wanted:
+                parts.setdefault(name, []).append(outputs[name])
+    return {name: np.concatenate(parts.pop(name)) for name in list(parts)}
 
 
 def _ask(session: Session, rows: Rows, start: int, size: int) -> dict[str, Array]:

@@ -6,6 +6,7 @@ Most models answer a row alike, whatever rows are beside it. One that scales its
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,16 +45,19 @@ class BySize:
         return min(every, key=goodness) if len(every) > 1 else every[0]
 
 
-def answers_by_size(manifest: Manifest, session: Session, rows: Rows, mix: Mix) -> BySize:
-    """Return a model's answers to rows in requests of each size of a mix.
+def answers_by_size(
+    manifest: Manifest, session: Session, rows: Rows, mix: Mix, *, keep_outputs: bool = False
+) -> BySize:
+    """Return a model's answers to rows in requests of each size of a mix, with every output where they are to be kept.
 
     Raises:
         UnfitAnswersError: The outputs do not fit the task.
     """
     usual = usual_size(mix)
-    answers = {usual: answer_as(manifest, session, rows, batch=usual)}
+    asked = partial(answer_as, manifest, session, rows, keep_outputs=keep_outputs)
+    answers = {usual: asked(batch=usual)}
     for size in (size for size, _ in mix if size != usual):
-        other = answer_as(manifest, session, rows, batch=size)
+        other = asked(batch=size)
         if not _same(answers[usual], other):
             answers[size] = other
     return BySize(usual, answers)

@@ -26,6 +26,11 @@ class Yardstick:
         """Return what `spec.model` says."""
         return cls(costs=model.costs or (), custom=model.custom_metric)
 
+    @property
+    def reads_outputs(self) -> bool:
+        """Whether quality is measured by every output of a model, and not by its answers alone."""
+        return self.custom is not None
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON; empty where the owner says nothing."""
         costs = {"costs": [cost.to_dict() for cost in self.costs]} if self.costs else {}

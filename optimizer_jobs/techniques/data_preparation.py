@@ -12,6 +12,8 @@ from optimizer_jobs.machinery.estimators import preparing
 from optimizer_jobs.machinery.estimators.preparing import CHOICES, DELIVERED
 from optimizer_jobs.machinery.training.fit import ESTIMATORS, family, untrainable
 from optimizer_jobs.machinery.training.parameters import trial_params
+from optimizer_jobs.machinery.training.tabular import reads_words
+from optimizer_jobs.signature import TEXT
 from optimizer_jobs.technique import Params, ParamValue, Subject
 from retune.api.techniques import Preparation, PreparationKind, TechniqueType
 from retune.api.techniques import Technique as TechniqueSpec
@@ -22,7 +24,7 @@ TRAINS = True
 
 OFF, ON = "Off", "On"
 _MATRIX_ONLY = {PreparationKind.IMPUTATION, PreparationKind.ENCODING}
-"""Kinds that need one matrix as input. A pipeline that takes named columns has steps of its own for each column."""
+"""Kinds that need a matrix of numbers as input. A pipeline that takes named columns has steps of its own for each."""
 _USUAL: dict[PreparationKind, ParamValue] = {
     PreparationKind.IMPUTATION: "Median",
     PreparationKind.ENCODING: "OneHot",
@@ -39,9 +41,16 @@ def unavailable(subject: Subject, spec: TechniqueSpec) -> str | None:
     if family(subject.native) != ESTIMATORS:
         return "steps are put before scikit-learn estimators only; a network's first layers learn its scaling"
     reason = untrainable(subject)
-    if reason is None and not _kinds(spec, subject):
+    if reason is not None:
+        return reason
+    if not _kinds(spec, subject):
         return "the pipeline fills and encodes its named columns itself: choose other kinds in preparation.kinds"
-    return reason
+    return preparing.OF_TEXTS if _reads_texts(subject) else None
+
+
+def _reads_texts(subject: Subject) -> bool:
+    """Return whether all that the model takes is texts of which it reads words."""
+    return all(spec.dtype == TEXT for spec in subject.signature.inputs) and reads_words(subject.graph)
 
 
 def suggest(trial: BaseTrial, spec: TechniqueSpec, subject: Subject) -> Params | None:
@@ -73,6 +82,7 @@ def describe(params: Params) -> str:
 
 def _kinds(spec: TechniqueSpec, subject: Subject) -> tuple[PreparationKind, ...]:
     """Return the kinds that the user allows and the inputs of the model permit."""
-    allowed = (spec.preparation or Preparation()).kinds
-    possible = set(CHOICES) - (_MATRIX_ONLY if len(subject.signature.inputs) > 1 else set())
+    allowed, inputs = (spec.preparation or Preparation()).kinds, subject.signature.inputs
+    by_columns = len(inputs) > 1 or any(spec.dtype == TEXT for spec in inputs)
+    possible = set(CHOICES) - (_MATRIX_ONLY if by_columns else set())
     return tuple(kind for kind in CHOICES if kind in allowed and kind in possible)

@@ -110,10 +110,13 @@ def describe(params: Params) -> str:
 
 
 def apply(model: Path, params: Params, context: Context) -> Applied | Skipped:
-    """Remove trees, units, weights or rows, and write what is left; a network trains on after each round."""
+    """Remove trees, units, weights or rows, and write what is left; a network trains on after each round.
+
+    Parameters of trees mean nothing to a network that learned the answers of these trees earlier in the plan.
+    """
     if params["granularity"] == ROWS:
         return rows.prune(model, params, context, words=describe(params))
-    if trees.present(graph_of(model)):
+    if "cut" in params or trees.present(graph_of(model)):
         return trees.prune(model, params, context)
     return pruning.prune(model, params, context, words=describe(params))
 

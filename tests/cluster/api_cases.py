@@ -250,6 +250,14 @@ ACCEPTED = (
         },
     ),
     Case(
+        "every form of factorization",
+        {
+            "spec.techniques": technique(
+                type="Factorization", factorization={"forms": ["LowRank", "Separable", "Tables", "Hashed"]}
+            )
+        },
+    ),
+    Case(
         "static quantization with calibration data",
         {
             "spec.techniques": technique(),

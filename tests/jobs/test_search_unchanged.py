@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from optimizer_jobs.commands.search import estimate as estimate_module
 from optimizer_jobs.commands.search.command import run
+from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.sameness import what_runs
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.study.trials import counted, open_study, read_result
@@ -47,6 +49,24 @@ def test_what_changes_nothing_is_no_trial(
     assert f"does not count  level 1, {same}  nothing was left to do" in output
     assert f"does not count  level 2, {same}" in output
     assert len([line for line in output.splitlines() if line.startswith("trial ")]) == 4
+
+
+def test_a_first_trial_that_takes_longer_than_estimated_lengthens_the_search(
+    ask: Ask,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without a budget in the spec, the limit follows what a trial really takes here; with one, it stays."""
+    estimated = 1e-3
+    monkeypatch.setattr(estimate_module, "_FIXED_SECONDS", estimated)
+    monkeypatch.setattr(SideBySide, "latency_seconds", staticmethod(lambda _: estimated))
+    monkeypatch.setattr(estimate_module, "LEAST_SECONDS", 1.0)
+    monkeypatch.setattr(estimate_module, "_MOST_PACE", 1e6)
+    free = ask(techniques=(), search=Search(max_trials=2))
+    assert run(free).trials == 2
+    assert " here: the search may take " in capsys.readouterr().out
+    run(free.model_copy(update={"run": "other", "search": Search(max_trials=2, max_duration="1h")}))
+    assert " here: the search may take " not in capsys.readouterr().out
 
 
 def test_engine_options_without_effect_run_the_same(delivered: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class Search(ApiModel):
     max_duration: Duration | None = None
     """Wall time of the search. When it is over, running trials are given up and the best so far is judged. One training
     takes at most a quarter of what is left of it. Without it and maxCpuHours, the limit is estimated from the model:
-    two minutes for a small one."""
+    two minutes for a small one, more where the first trial shows that the machine is busy."""
     max_cpu_hours: Decimal | None = None
     """CPU hours of all workers together. When they are spent, running trials are given up and the best so far is
     judged."""

@@ -181,16 +181,17 @@ class Distillation(ApiModel):
 class Factorization(ApiModel):
     """Layers replaced by products of two lighter ones, which train on with the model before the change as a teacher."""
 
-    forms: tuple[Literal["LowRank", "Separable", "Tables"], ...] = Field(
-        default=("LowRank", "Separable", "Tables"), min_length=1, max_length=3, json_schema_extra=SET
+    forms: tuple[Literal["LowRank", "Separable", "Tables", "Hashed"], ...] = Field(
+        default=("LowRank", "Separable", "Tables"), min_length=1, max_length=4, json_schema_extra=SET
     )
     """LowRank splits linear layers and convolutions into two of a lower rank; Separable replaces dense convolutions by
-    a depthwise and a pointwise one; Tables splits embedding tables into a narrower table and a matrix."""
+    a depthwise and a pointwise one; Tables splits embedding tables into a narrower table and a matrix; Hashed lets rows
+    of embedding tables share rows by their number."""
     ranks: tuple[Decimal, ...] = Field(
         default=("0.25", "0.5", "0.75"), min_length=1, max_length=8, json_schema_extra=SET
     )
-    """For LowRank and Tables: shares of the full rank to choose from. Layers and tables that would not get smaller stay
-    whole."""
+    """For LowRank and Tables: shares of the full rank to choose from; for Hashed: shares of the rows. Layers and tables
+    that would not get smaller stay whole."""
     shares: tuple[Decimal, ...] = Field(default=("0.5", "1"), min_length=1, max_length=8, json_schema_extra=SET)
     """For Separable: shares of the dense convolutions to choose from; the heaviest are replaced first."""
 

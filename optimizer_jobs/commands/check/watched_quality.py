@@ -41,7 +41,7 @@ class Answered:
     rows: Rows
 
     @classmethod
-    def of(cls, captured: Captured, truth: Truth, manifest: Manifest) -> "Answered":
+    def of(cls, captured: Captured, truth: Truth, manifest: Manifest, yardstick: Yardstick) -> "Answered":
         """Return captured rows with their labels; raises UnfitAnswersError where the answers cannot be read."""
         answers = answers_of(
             captured.outputs,
@@ -49,6 +49,7 @@ class Answered:
             task=manifest.task,
             classes=manifest.classes or None,
             reading=manifest.signature.reading,
+            keep_outputs=yardstick.reads_outputs,
         )
         groups = None if truth.groups is None else _numbered(truth.groups)
         rows = Rows(captured.inputs, truth.labels, digest="", groups=groups, weights=truth.weights)
@@ -83,8 +84,8 @@ class Watched:
         if refusal is not None:
             return refusal
         try:
-            before = self._evaluated(Answered.of(*reference, self.manifest))
-            answered = Answered.of(*window, self.manifest)
+            before = self._evaluated(Answered.of(*reference, self.manifest, self.yardstick))
+            answered = Answered.of(*window, self.manifest, self.yardstick)
             now = self._evaluated(self._independent(answered))
             loss = _loss(self.metric, *(own_interval(evaluation)(CONFIDENCE) for evaluation in (before, now)))
         except UnfitAnswersError as error:

@@ -143,8 +143,9 @@ class _Exam:
 def _answers(entrant: Entrant, rows: Rows, rules: Rules) -> BySize:
     manifest = entrant.bundle.manifest
     session = open_session(entrant.bundle, threads_limit=rules.threads)
+    mix, keep_outputs = served_mix(rules.serving, session.signature), rules.yardstick.reads_outputs
     try:
-        return answers_by_size(manifest, session, rows, served_mix(rules.serving, session.signature))
+        return answers_by_size(manifest, session, rows, mix, keep_outputs=keep_outputs)
     except UnfitAnswersError as error:
         raise _unfit(entrant, error) from error
 

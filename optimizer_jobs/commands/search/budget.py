@@ -1,7 +1,8 @@
 """The wall time and CPU time that a search may spend, kept in the study so that a restart does not extend them.
 
 The study records when its first worker began, and the CPU time of every process of every worker. Where the spec sets
-no budget, the study has a limit of wall time that was estimated from the model. The first worker that sees a budget
+no budget, the study has a limit of wall time that was estimated from the model, and again after a first trial; what the
+spec sets is never changed. The first worker that sees a budget
 spent records this with the number of trials that were done, and from then on no worker starts a trial.
 """
 
@@ -17,7 +18,7 @@ from optimizer_jobs.technique import StoppedEarlyError
 from retune.api.base import seconds
 from retune.api.search import Search
 
-_CREATED, _LIMIT, _CPU = "created", "limit", "cpu:"
+_CREATED, _LIMIT, _LENGTHENED, _CPU = "created", "limit", "lengthened", "cpu:"
 _LOOK_SECONDS = 0.5
 _NOTED_SHARE = 0.01
 """Share of the budget of CPU time after which a worker tells the others what it has used."""
@@ -71,6 +72,17 @@ class Budget:
             self._study.set_user_attr(ENDED, reason)
             return reason
         return str(attributes[ENDED])
+
+    def lengthen(self, limit: float) -> bool:
+        """Raise an estimated limit of wall time to `limit` seconds, once in a study; return whether that is longer."""
+        attributes = self._study.user_attrs
+        if self._search.max_duration is not None or _LIMIT not in attributes or _LENGTHENED in attributes:
+            return False
+        longer = limit > self._limit(attributes)
+        self._study.set_user_attr(_LENGTHENED, longer)
+        if longer:
+            self._study.set_user_attr(_LIMIT, limit)
+        return longer
 
     def left(self) -> float:
         """Return the seconds of wall time that are left; infinite without a limit."""

@@ -32,7 +32,7 @@ from optimizer_jobs.commands.search.trial import Bench, Discarded, Unchanged
 from optimizer_jobs.commands.search.warm_start import warm_start
 from optimizer_jobs.errors import JobError, printable, store_error
 from optimizer_jobs.measure.mix import mean_rows, served_mix
-from optimizer_jobs.progress import say, step
+from optimizer_jobs.progress import duration_words, say, step
 from optimizer_jobs.seal import study_seal
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.protection import fitted
@@ -169,10 +169,13 @@ class _Search:
             if trial is None:
                 time.sleep(POLL_SECONDS)
                 return
+            began = time.monotonic()
             result, state, unchanged = self._attempt(trial)
             with termination_held_back():
                 recorded = self._leases.tell(trial, result, state=state, counts=not unchanged)
                 self.budget.account()
+                if state is TrialState.COMPLETE and not result.steps:
+                    self._pace(time.monotonic() - began)
         except BaseException:
             if trial is not None:
                 with termination_held_back():
@@ -180,6 +183,12 @@ class _Search:
             raise
         line = trial_line(self._leases.number(trial), self.trials, result=result, state=state, unchanged=unchanged)
         say(line if recorded else f"{line}  not recorded: another worker has taken it over")
+
+    def _pace(self, seconds: float) -> None:
+        """Lengthen an estimated budget where the delivered model itself, as a trial, took longer than estimated."""
+        paced = self.estimate.after(seconds)
+        if self.budget.lengthen(paced.limit):
+            say(f"a trial takes ~{duration_words(seconds)} here: the search may take {duration_words(paced.limit)} now")
 
     def _fresh(self, tried: set[str]) -> Params | None:
         return self._source.fresh(tried, key=self._equivalence.key)

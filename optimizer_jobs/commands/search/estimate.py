@@ -1,11 +1,12 @@
 """How long a search will take, estimated from the model before the first trial; from it, the limit where none is set.
 
 The estimate is rough: it is there so that a person knows whether to wait, and so that a search of a small model ends
-while they do. It never decides what is tried.
+while they do. Where the machine is busy, or measuring takes long, the first trial shows it, and the limit grows with
+it. The estimate never decides what is tried.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from optimizer_jobs.progress import duration_words
 from optimizer_jobs.techniques.registry import TECHNIQUES
@@ -19,6 +20,8 @@ _PASSES = 4
 """How often a usual trial runs over the validation rows: calibration, quality limit, proxy rows, quality."""
 _FIXED_SECONDS = 1.5
 """What a trial takes for opening, storing and measuring a model that answers at once."""
+_MOST_PACE = 10.0
+"""How much longer than estimated the first trial may take and still count: beyond, something was in its way once."""
 _TRAINED_SHARE = 0.5
 """Share of the trials that train, where a technique does."""
 _TRAINED_PASSES, _TRAINED_SECONDS = 60, 3.0
@@ -33,6 +36,8 @@ class Estimate:
     """Number of trials."""
     trial_seconds: float
     """Wall time of a usual trial."""
+    untrained_seconds: float
+    """Wall time of a trial that trains nothing."""
     workers: int = 1
     """Trials that run at the same time."""
 
@@ -45,6 +50,11 @@ class Estimate:
     def limit(self) -> float:
         """Limit of wall time where the spec sets none, in seconds."""
         return max(LEAST_SECONDS, _SLACK * self.seconds)
+
+    def after(self, seconds: float) -> "Estimate":
+        """Return the estimate after a first trial, which trained nothing, took `seconds`; it never becomes shorter."""
+        pace = min(max(1.0, seconds / self.untrained_seconds), _MOST_PACE)
+        return replace(self, trial_seconds=pace * self.trial_seconds, untrained_seconds=pace * self.untrained_seconds)
 
     def words(self, limit: float) -> str:
         """Return the estimate in words, such as `14 min: 30 trials of ~25 s`; `limit` is the search's, in seconds."""
@@ -80,4 +90,5 @@ def estimate(
     usual = _FIXED_SECONDS + _PASSES * validation * row_seconds + latency_seconds
     trains = bool(training) and any(TECHNIQUES[spec.type].TRAINS for spec in techniques)
     trained = _TRAINED_SECONDS + _TRAINED_PASSES * training * bulk_seconds
-    return Estimate(trials, usual + (_TRAINED_SHARE * trained if trains else 0.0), min(workers, trials))
+    trial_seconds = usual + (_TRAINED_SHARE * trained if trains else 0.0)
+    return Estimate(trials, trial_seconds, untrained_seconds=usual, workers=min(workers, trials))

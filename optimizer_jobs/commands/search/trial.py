@@ -359,7 +359,8 @@ class Bench:
         return self.original.manifest.task
 
     def _answers(self, session: Session, rows: Rows) -> BySize:
-        return answers_by_size(self.original.manifest, session, rows, served_mix(self.serving, session.signature))
+        mix, keep_outputs = served_mix(self.serving, session.signature), self.yardstick.reads_outputs
+        return answers_by_size(self.original.manifest, session, rows, mix, keep_outputs=keep_outputs)
 
     def _worst(self, session: Session) -> Answers:
         """Return a candidate's answers to the validation rows, at the size of requests at which they are worst."""

@@ -50,7 +50,7 @@ def prune(model: Path, params: Params, context: Context, *, words: str) -> Appli
     if not everything or not observed:
         return Skipped(reason="there is no embedding table" if observed else "there are no rows to count lookups on")
     done, refused = list[str](), list[float]()
-    for table, counts in _counted(proto, everything, max(observed, key=len), context):
+    for table, counts in counted(proto, everything, max(observed, key=len), context):
         shared = _least_used(counts, float(params["ratio"]))
         met = share_met(counts, shared)
         if met > MOST_SHARED:
@@ -89,7 +89,7 @@ def _least_used(counts: Array, ratio: float) -> NDArray[np.bool_]:
     return shared
 
 
-def _counted(
+def counted(
     proto: ModelProto, everything: Sequence[Table], rows: Rows, context: Context
 ) -> Iterator[tuple[Table, NDArray[np.int64]]]:
     """Yield tables with how often each of their rows is looked up, (entries,).

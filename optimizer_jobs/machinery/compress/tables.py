@@ -32,6 +32,8 @@ _LEVELS = 15
 _NARROW = 8
 """Width up to which the two numbers that each row in 4 bits needs outweigh its codes."""
 _LEAST_RANK = 2
+_TURNS = 5
+"""How often the two parts of folded rows are fitted to each other."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,61 @@ def merge(model: ModelProto, table: Table, shared: NDArray[np.bool_], weights: A
         return [_gather(places_name, lookup.input[1], place), _gather(rows_name, place, row)]
 
     _replace(model, table, {places_name: places, rows_name: rows}, nodes_of)
+
+
+def fold(model: ModelProto, table: Table, slots: int, weights: Array) -> None:
+    """Let all rows of a table share `slots` rows by their number, in place (Shi et al., 2020).
+
+    A row becomes the sum of a row that it shares with every `slots`-th one, and of one that it shares with the rows
+    whose number has the same quotient. Both are means of what they stand for. A number that is far too large is still
+    refused, and numbers from the end count as before.
+
+    Args:
+        model: The graph.
+        table: One of its tables, all of whose lookups read inputs of the graph.
+        slots: Rows that are shared by the remainder, fewer than the table has.
+        weights: What each row counts in the means, (entries,), all positive.
+    """
+    shared, offsets = _sums(table.values, slots, weights)
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    kind = helper.tensor_dtype_to_np_dtype(types[table.lookups[0].input[1]])
+    names = {part: f"{table.name}_{part}" for part in ("shared", "offsets", "entries", "slots", "first")}
+    constants: dict[str, Array] = {names["shared"]: shared, names["offsets"]: offsets}
+    constants |= {names["entries"]: np.array(len(table.values), dtype=kind)}
+    constants |= {names["slots"]: np.array(slots, dtype=kind), names["first"]: np.array(0, dtype=kind)}
+
+    def nodes_of(lookup: NodeProto) -> list[NodeProto]:
+        ids, row = lookup.input[1], lookup.output[0]
+        return [
+            _node("Less", [ids, names["first"]], f"{row}_from_the_end"),
+            _node("Add", [ids, names["entries"]], f"{row}_counted"),
+            _node("Where", [f"{row}_from_the_end", f"{row}_counted", ids], f"{row}_id"),
+            _node("Mod", [f"{row}_id", names["slots"]], f"{row}_slot"),
+            _node("Div", [f"{row}_id", names["slots"]], f"{row}_quotient"),
+            _gather(names["shared"], f"{row}_slot", f"{row}_shared"),
+            _gather(names["offsets"], f"{row}_quotient", f"{row}_offset"),
+            _node("Add", [f"{row}_shared", f"{row}_offset"], row),
+        ]
+
+    _replace(model, table, constants, nodes_of)
+
+
+def _sums(values: Floats, slots: int, weights: Array) -> tuple[Floats, Floats]:
+    """Return rows (slots, width) and (quotients, width) whose sums come close to the rows (entries, width).
+
+    They are weighted means in turn of what the other ones leave over, which is least squares by coordinates.
+    """
+    entries, width = values.shape
+    quotients = -(-entries // slots)
+    grid, counts = np.zeros((quotients * slots, width)), np.zeros(quotients * slots)
+    grid[:entries], counts[:entries] = values, weights
+    rows, share = grid.reshape(quotients, slots, width), counts.reshape(quotients, slots, 1)
+    offsets = np.zeros((quotients, 1, width))
+    shared = np.zeros((1, slots, width))
+    for _ in range(_TURNS):
+        shared = (share * (rows - offsets)).sum(axis=0, keepdims=True) / share.sum(axis=0, keepdims=True)
+        offsets = (share * (rows - shared)).sum(axis=1, keepdims=True) / share.sum(axis=1, keepdims=True)
+    return shared[0].astype(np.float32), offsets[:, 0].astype(np.float32)
 
 
 NodesOf = Callable[[NodeProto], list[NodeProto]]

@@ -95,6 +95,8 @@ def prune(model: Path, params: Params, context: Context) -> Applied | Skipped:
     if params["granularity"] != STRUCTURED:
         return Skipped(reason="trees have no weights to set to zero; they can be dropped (granularity Structured)")
     proto = onnx.load(model)
+    if not _prunable(proto):
+        return Skipped(reason=f"no ensemble of {FEWEST} trees or more is left to prune")
     work = _Work(proto, params, context)
     outcome = work.learn() if params.get("refit") == LABELS else work.cut(rows)
     if isinstance(outcome, Skipped):

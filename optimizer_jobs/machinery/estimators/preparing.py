@@ -52,6 +52,9 @@ _MOST_FACTORS = 16
 """Columns whose products are computed, at most: the best ones, where there are more."""
 
 
+OF_TEXTS = "the rows are texts, for which there are no such steps"
+
+
 class NothingToPrepareError(ValueError):
     """The rows have nothing for a step to prepare; the message says what is missing."""
 
@@ -78,7 +81,7 @@ def prepared(estimator: Any, params: Params, X: Any, *, task: Task) -> Any:
     from sklearn.pipeline import Pipeline
 
     if getattr(X, "ndim", 2) != 2:
-        raise NothingToPrepareError("the rows are texts, for which there are no such steps")
+        raise NothingToPrepareError(OF_TEXTS)
     delivered = list(estimator.steps) if hasattr(estimator, "steps") else [("estimator", estimator)]
     chosen = {kind: params[str(kind)] for kind in CHOICES if str(kind) in params}
     replaced = {name for kind in chosen for name in _REPLACES.get(kind, ())}

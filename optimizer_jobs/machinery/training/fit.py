@@ -11,12 +11,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, cast
 
+import onnx
+
+from optimizer_jobs.machinery.training.tabular import teaches_by_tables
 from optimizer_jobs.models.native import Native
+from optimizer_jobs.nets.learning.settings import FACTORY
 from optimizer_jobs.technique import Applied, Context, Skipped, Subject, TrainingPlan
 from retune.api.model import ModelFormat, Task
 from retune.api.techniques import TechniqueType
 
 NETWORKS, ESTIMATORS = "optimizer_jobs.machinery.training.networks", "optimizer_jobs.machinery.training.estimators"
+TABLE_STUDENTS = "optimizer_jobs.machinery.training.table_students"
 
 TRAINERS: Mapping[ModelFormat, str] = {
     ModelFormat.ONNX: NETWORKS,
@@ -54,8 +59,9 @@ class Trainer(Protocol):
 def fit(model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
     """Train as the plan says, and write the model as ONNX into the context's workdir.
 
-    A distilled student is always a network, whatever its teacher is. Techniques that change an estimator (its
-    preparation, parameters and size) cannot be applied to a student, so they are applied to the teacher first.
+    A distilled student is always a network, of torch or of scikit-learn as its teacher asks for. Techniques that change
+    an estimator (its preparation, parameters and size) cannot be applied to a student, so they are applied to the
+    teacher first.
     """
     trainer = family(context.native)
     if TechniqueType.DISTILLATION not in plan:
@@ -63,7 +69,7 @@ def fit(model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
     of_teacher = {kind: plan[kind] for kind in _OF_ESTIMATORS if kind in plan} if trainer == ESTIMATORS else {}
     of_student = {kind: params for kind, params in plan.items() if kind not in of_teacher}
     if not of_teacher:
-        return _trainer(NETWORKS).fit(model, plan, context)
+        return _trainer(_student_trainer(model, plan, context)).fit(model, plan, context)
     return _through_teacher(model, of_teacher, of_student, context)
 
 
@@ -81,10 +87,19 @@ def _through_teacher(
         teacher, words = model, f"as delivered ({trained.reason})"
     else:
         teacher, words = trained.model, trained.summary
-    outcome = _trainer(NETWORKS).fit(teacher, of_student, context)
+    outcome = _trainer(_student_trainer(teacher, of_student, context)).fit(teacher, of_student, context)
     if isinstance(outcome, Skipped):
         return outcome
     return dataclasses.replace(outcome, summary=f"{outcome.summary}; teacher {words}")
+
+
+def _student_trainer(teacher: Path, plan: TrainingPlan, context: Context) -> str:
+    """Return the module that trains a student of this ONNX file; one of the owner's own is a network of torch."""
+    if FACTORY in plan[TechniqueType.DISTILLATION]:
+        return NETWORKS
+    graph = onnx.load(teacher, load_external_data=False)
+    by_tables = teaches_by_tables(graph, context.signature, native=context.native, task=context.task)
+    return TABLE_STUDENTS if by_tables else NETWORKS
 
 
 def _trainer(name: str) -> Trainer:

@@ -15,6 +15,7 @@ from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.nets.catalogue import image_net, mlp
 from optimizer_jobs.nets.factory import network
+from optimizer_jobs.nets.learning.answerable import not_answerable
 from optimizer_jobs.nets.learning.lesson import Teacher
 from optimizer_jobs.nets.learning.losses import scores_of
 from optimizer_jobs.nets.learning.settings import FACTORY, LIMITS
@@ -45,15 +46,6 @@ def _is_image(signature: Signature) -> bool:
     """Return whether the only input is an image (N, C, H, W)."""
     shape = signature.inputs[0].shape if len(signature.inputs) == 1 else ()
     return len(shape) == _IMAGE_AXES and min(shape[2:]) >= _SMALLEST_IMAGE
-
-
-def not_answerable(signature: Signature) -> str | None:
-    """Return why no student can give these outputs, or None. It gives scores, and the label that follows from them."""
-    score = signature.score_output
-    if score is None or len(score.shape) not in {1, 2} or any(size < 0 for size in score.shape[1:]):
-        return "the model has no output of one number, or of a fixed number of scores, a row to learn from"
-    others = [tensor.name for tensor in signature.outputs if tensor not in (score, signature.label_output)]
-    return f"the model also answers {', '.join(others)}, which a student cannot" if others else None
 
 
 def student(params: Params, signature: Signature) -> nn.Module:

@@ -26,6 +26,7 @@ from tests.bench.optimizer import ours
 from tests.bench.optimizer.peers import PEERS, Made, Peer
 from tests.bench.optimizer.race import REFERENCE, Line, beside_mark, race, read
 from tests.bench.optimizer.subjects import SUBJECTS, Subject
+from tests.bench.optimizer.trees import missing
 
 OURS, TIGHTER = "Retune", "Retune's search, tighter limit"
 """The second is not judged: its limit lies nearer to what it found than 400 rows can tell apart."""
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(f"{fingerprint().short}, {options.threads} threads for everybody")
     for words in engine_words(options.subjects or names):
         console.print(words)
+    if TREES in (options.subjects or names) and (reason := missing()) is not None:
+        raise SystemExit(reason)
     with tempfile.TemporaryDirectory(prefix="retune-bench-") as folder:
         os.environ["RETUNE_CLAIM_ROOT"] = folder
         os.chdir(folder)  # peers leave files where they are called
@@ -64,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     console.print(words)
 
 
+TREES = "boosted-trees"
+"""The subject that has trees."""
 SLOW_TREES = ("1.23.",)
 """Versions of ONNX Runtime, by their beginning, for which twice the time in trees was reported."""
 
@@ -78,7 +83,7 @@ def engine_words(subjects: Sequence[str], version: str | None = None) -> list[st
     import onnxruntime
 
     version = version or str(onnxruntime.__version__)
-    slow = "boosted-trees" in subjects and version.startswith(SLOW_TREES)
+    slow = TREES in subjects and version.startswith(SLOW_TREES)
     warning = f"WARNING: version {version} is known to be slow at trees: their times say nothing about other versions"
     return [f"ONNX Runtime {version}", *([warning] if slow else [])]
 

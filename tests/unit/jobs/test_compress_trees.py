@@ -9,6 +9,7 @@ import onnx
 import pytest
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -113,6 +114,18 @@ def test_what_has_no_trees_or_no_rows_is_left_alone(forest: Path, tmp_path: Path
     context = _context(forest, tmp_path / "work", "digits")
     assert isinstance(trees.prune(forest, HALF, dataclasses.replace(context, calibration=None)), Skipped)
     assert isinstance(trees.prune(forest, HALF | {"granularity": "Unstructured"}, context), Skipped)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_student_of_trees_has_no_trees_to_prune(tmp_path: Path) -> None:
+    """A plan may distill trees first: what is said of trees then changes nothing, and breaks nothing."""
+    data = split("digits")
+    network = MLPClassifier((8,), max_iter=5, random_state=0).fit(data.X, data.y)
+    student = converted(network, data, tmp_path / "network.onnx")
+    cut: dict[str, Any] = {"granularity": "Structured", "ratio": 0.5, "cut": trees.TREES, "refit": trees.ANSWERS}
+    for parameters in (cut, cut | {"cut": trees.KEEP, "refit": trees.LABELS}):
+        outcome = pruning.apply(student, parameters, _context(student, tmp_path / parameters["cut"], "digits"))
+        assert outcome == Skipped(reason="no ensemble of 8 trees or more is left to prune")
 
 
 def test_technique_pruning_drops_trees_where_there_are_some(forest: Path, tmp_path: Path) -> None:

@@ -212,11 +212,50 @@ def test_workers_hear_of_cpu_time_soon_enough_to_keep_the_budget(study: optuna.S
 
 def test_a_small_model_has_two_minutes_and_a_large_one_what_it_needs() -> None:
     """The limit follows the estimate, and the estimate is in words before the search begins."""
-    small, large = Estimate(24, trial_seconds=2), Estimate(30, trial_seconds=28)
+    small = Estimate(24, trial_seconds=2, untrained_seconds=2)
+    large = Estimate(30, trial_seconds=28, untrained_seconds=10)
     assert small.limit == LEAST_SECONDS
     assert large.limit > large.seconds == 840
     assert large.words(large.limit) == "14 min: 30 trials of ~28 s"
     assert large.words(240) == "4 min, its budget: 30 trials of ~28 s would take 14 min"
+
+
+def test_a_busy_machine_has_the_time_that_its_first_trial_asks_for() -> None:
+    """Three times as long for the first trial is three times as long for all; a free machine stays under 3 minutes."""
+    small = Estimate(24, trial_seconds=3, untrained_seconds=2)
+    assert small.after(6).limit == 3 * 24 * 3 * 1.5
+    assert small.after(1).limit == small.limit == LEAST_SECONDS
+    assert small.after(2.5).limit < 180
+    assert small.after(1e6).seconds == 10 * small.seconds
+
+
+def test_only_an_estimated_limit_is_lengthened_and_only_once(study: optuna.Study, clock: Clock, store: str) -> None:
+    """The first worker that knows better tells all; nothing is taken away, and what the spec sets stays."""
+    budget = Budget(study, Search(), owner="0/a", estimated=120.0)
+    assert budget.lengthen(300.0)
+    assert not Budget(open_study(store, "r1"), Search(), owner="1/b", estimated=120.0).lengthen(900.0)
+    assert budget.left() == 300
+    clock.wall += 301
+    assert budget.spent() == "the budget of 5 min (set search.maxDuration for another) ended after 0 of 24 trials"
+
+
+@pytest.mark.parametrize("search", [HOUR, Search(max_duration="1h"), Search(max_cpu_hours="1")])
+@pytest.mark.usefixtures("clock")
+def test_what_the_spec_sets_is_never_lengthened(study: optuna.Study, search: Search) -> None:
+    """Wall time or CPU time of the owner's own stays what it is, however slow the first trial was."""
+    budget = Budget(study, search, owner="0/a", estimated=120.0)
+    before = budget.left()
+    assert not budget.lengthen(1e6)
+    assert budget.left() == before
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_limit_is_never_shortened(study: optuna.Study) -> None:
+    """A fast first trial proves nothing of those that follow it, and no later trial is asked again."""
+    budget = Budget(study, Search(), owner="0/a", estimated=120.0)
+    assert not budget.lengthen(60.0)
+    assert not budget.lengthen(600.0)
+    assert budget.left() == 120
 
 
 def _endless() -> None:

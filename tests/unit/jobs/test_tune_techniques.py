@@ -5,15 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import pandas as pd
 import pytest
 from optuna import create_study
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
+from optimizer_jobs.machinery.estimators.convert import to_onnx
 from optimizer_jobs.models.native import Native
+from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.nets.learning.settings import LIMITS, Settings, wrong
+from optimizer_jobs.signature import TEXT, TensorSpec
 from optimizer_jobs.technique import Params, Subject
-from optimizer_jobs.techniques import architecture, hyperparameter_tuning
+from optimizer_jobs.techniques import architecture, data_preparation, hyperparameter_tuning
 from optimizer_jobs.techniques.registry import TECHNIQUES
 from retune.api.model import Factory, ModelFormat, Task
 from retune.api.techniques import Parameter, TechniqueType
@@ -21,6 +30,7 @@ from retune.api.techniques import Technique as TechniqueSpec
 from tests.unit.jobs import models_for_tests as models
 
 TUNE = TechniqueSpec(name="tune", type=TechniqueType.HYPERPARAMETER_TUNING)
+PREPARE = TechniqueSpec(name="prepare", type=TechniqueType.DATA_PREPARATION)
 SHAPE = TechniqueSpec(name="shape", type=TechniqueType.ARCHITECTURE)
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="only the optimizer image has torch")
@@ -208,3 +218,36 @@ def test_an_operator_that_cannot_be_imported_is_named() -> None:
     strange.graph.node[0].domain = "ai.onnx.ml"
     reason = hyperparameter_tuning.unavailable(Subject(**{**vars(subject), "graph": strange}), TUNE)
     assert "TreeEnsembleClassifier" in str(reason)
+
+
+def _of_texts(folder: Path, step: Any) -> Subject:
+    """Return an estimator of a column of text, after this step, as a search sees it."""
+    frame = pd.DataFrame({"text": ["good and new", "bad and old", "new", "old"] * 10})
+    taken = frame["text"] if isinstance(step, TfidfVectorizer) else frame
+    estimator = make_pipeline(step, LogisticRegression()).fit(taken, [1, 0, 1, 0] * 10)
+    text, path = TensorSpec(name="text", dtype=TEXT, shape=(-1, 1)), folder / "model.onnx"
+    rows = {"text": frame.to_numpy(dtype=object)}
+    to_onnx(estimator, [text], target=path, rows=rows, delivered=False)
+    return Subject(
+        graph=onnx.load(path),
+        signature=check_onnx(path),
+        task=Task.CLASSIFICATION,
+        native=Native(folder / "model.joblib", ModelFormat.JOBLIB),
+        training=True,
+    )
+
+
+@pytest.mark.parametrize("step", [TfidfVectorizer(), ColumnTransformer([("text", TfidfVectorizer(), "text")])])
+def test_preparation_of_texts_leaves_the_search_before_its_first_trial(step: Any, tmp_path: Path) -> None:
+    """There is nothing to scale or select before words are counted, however the vectorizer comes by the column."""
+    reason = data_preparation.unavailable(_of_texts(tmp_path, step), PREPARE)
+    assert reason == "the rows are texts, for which there are no such steps"
+
+
+def test_a_column_of_categories_is_neither_filled_nor_encoded_anew(tmp_path: Path) -> None:
+    """The pipeline does that itself; its codes can still be scaled and selected."""
+    categories = _of_texts(tmp_path, OneHotEncoder())
+    assert data_preparation.unavailable(categories, PREPARE) is None
+    told = data_preparation.off(PREPARE, categories)
+    assert not {"prepare.Imputation", "prepare.Encoding"} & told.keys()
+    assert "prepare.Scaling" in told
