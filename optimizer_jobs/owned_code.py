@@ -13,7 +13,7 @@ from types import FunctionType
 from typing import Any
 
 from optimizer_jobs.errors import JobError
-from retune.api.model import FactoryArgument
+from retune.api.own_code import FactoryArgument
 from retune.contract.paths import CODE_VARIABLE
 from retune.contract.results import Reason
 

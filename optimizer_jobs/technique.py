@@ -18,7 +18,8 @@ from optuna.trial import BaseTrial
 from optimizer_jobs.data.datasets import Array, Rows
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.signature import Signature
-from retune.api.model import Factory, Task
+from retune.api.model import Task
+from retune.api.own_code import Factory
 from retune.api.techniques import Technique as TechniqueSpec
 from retune.api.techniques import TechniqueType
 

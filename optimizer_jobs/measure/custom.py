@@ -27,7 +27,7 @@ from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
 from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.sandbox import Errand, run_in_sandbox
 from retune.api.metrics import Metric
-from retune.api.model import CustomMetric
+from retune.api.own_code import CustomMetric
 
 CALL_SECONDS = 300.0
 """Longest time of one call."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from optimizer_jobs import owned_code
 from optimizer_jobs.exchange import Beside, Work, created, forget, on_one_line, open_regular, shared_folder
-from retune.api.model import CustomMetric
+from retune.api.own_code import CustomMetric
 from retune.contract.exchange import METRIC_VARIABLE
 
 Array = NDArray[Any]

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from retune.api.model import Cost, CustomMetric, Model
+from retune.api.model import Cost, Model
+from retune.api.own_code import CustomMetric
 from retune.contract.requests import Measured
 
 

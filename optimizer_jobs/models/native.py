@@ -6,7 +6,8 @@ Nothing here opens such a file: model servers import this package, and must not 
 from dataclasses import dataclass
 from pathlib import Path
 
-from retune.api.model import Factory, ModelFormat
+from retune.api.model import ModelFormat
+from retune.api.own_code import Factory
 from retune.contract.requests import Document
 
 

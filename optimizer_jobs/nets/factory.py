@@ -15,7 +15,7 @@ from torch import nn
 from optimizer_jobs import owned_code
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.technique import ParamValue
-from retune.api.model import Factory
+from retune.api.own_code import Factory
 
 _FIELD = "model.factory"
 

@@ -17,7 +17,7 @@ from optimizer_jobs.models.native import Native
 from optimizer_jobs.nets.factory import network
 from optimizer_jobs.nets.weights import Stored, by_network_name, misfits
 from optimizer_jobs.technique import ParamValue
-from retune.api.model import Factory
+from retune.api.own_code import Factory
 from retune.contract.results import Reason
 
 FILE = "model.safetensors"

@@ -11,7 +11,8 @@ from optimizer_jobs.machinery.training.fit import ESTIMATORS, family, untrainabl
 from optimizer_jobs.machinery.training.parameters import Space, trial_params
 from optimizer_jobs.nets.learning.words import reshaped
 from optimizer_jobs.technique import Params, ParamValue, Subject
-from retune.api.model import Factory, ModelFormat, Task
+from retune.api.model import ModelFormat, Task
+from retune.api.own_code import Factory
 from retune.api.techniques import Parameter, TechniqueType
 from retune.api.techniques import Technique as TechniqueSpec
 

@@ -28,7 +28,6 @@ OFF, ON = "Off", "On"
 _STUDENT = (among("width", (32, 16, 64, 128, 256)), among("depth", (1, 2, 3)))
 _TEACHING = (among("teacher_weight", (0.7, 0.0, 0.3, 1.0)), among("temperature", (2.0, 1.0, 4.0)))
 _FEATURES = among("feature_weight", (5.0, 0.0))
-"""Tasks whose answers are probabilities, which a temperature makes softer."""
 _EPOCHS: Params = {"epochs": 60}
 """A student starts from new weights, so it gets more time than a model that is trained further."""
 

@@ -21,7 +21,7 @@ from optimizer_jobs.seal import study_seal
 from optimizer_jobs.technique import Applied, Context, Params, Rewriting, Skipped
 from optimizer_jobs.techniques.containment import contained
 from optimizer_jobs.techniques.registry import TECHNIQUES
-from retune.api.model import Factory
+from retune.api.own_code import Factory
 from retune.api.techniques import TechniqueType
 
 Json = Any

@@ -21,7 +21,7 @@ from optimizer_jobs.measure.metrics.evaluation import Evaluation
 from optimizer_jobs.measure.quality import evaluate
 from optimizer_jobs.measure.yardstick import Yardstick
 from retune.api.metrics import Metric
-from retune.api.model import CustomMetric
+from retune.api.own_code import CustomMetric
 from retune.cli import main as command_line
 from retune.cli.follow import Exit
 from retune.contract.exchange import METRIC_VARIABLE, command

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from retune.api.base import ATOMIC, SET, ApiModel, Decimal, Duration, Text, if_decimal, map_list, rules
-from retune.api.model import Factory
+from retune.api.own_code import Factory
 from retune.api.resources import BOUNDED_COMMAND, Command, Resources
 
 

@@ -12,9 +12,10 @@ from pydantic import Field, TypeAdapter
 
 from retune.api.base import ApiModel
 from retune.api.bounds import Address, Hash
-from retune.api.model import Cost, CustomMetric, Data, Dataset, Model, Task
+from retune.api.model import Cost, Data, Dataset, Model, Task
 from retune.api.monitoring import Drift, Quality, Refresh
 from retune.api.objectives import Objective, Selection
+from retune.api.own_code import CustomMetric
 from retune.api.production import Production
 from retune.api.search import Search, Serving
 from retune.api.techniques import Technique

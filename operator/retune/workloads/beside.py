@@ -9,7 +9,7 @@ from typing import Final
 
 from retune.api.base import Json
 from retune.api.metrics import CUSTOM
-from retune.api.model import CustomMetric
+from retune.api.own_code import CustomMetric
 from retune.api.quantities import cores, memory_bytes
 from retune.api.resources import Resources
 from retune.contract.exchange import EXCHANGE_DIR, EXCHANGE_VARIABLE, METRIC_DIR, METRIC_VARIABLE, command

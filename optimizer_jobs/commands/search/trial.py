@@ -378,8 +378,7 @@ class Bench:
 
     @cached_property
     def _proxy_indices(self) -> np.ndarray:
-        drawn = np.random.default_rng(self.seed).permutation(len(self.validation))[:PROXY_ROWS]
-        return np.sort(drawn)
+        return np.sort(np.random.default_rng(self.seed).permutation(len(self.validation))[:PROXY_ROWS])
 
     @cached_property
     def _proxy(self) -> Rows:

@@ -19,7 +19,8 @@ from optimizer_jobs.machinery.formats.registry import convert
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.sandbox import run_in_sandbox
 from optimizer_jobs.signature import Signature
-from retune.api.model import CsvFormat, DatasetFormat, Factory, ModelFormat, Task
+from retune.api.model import CsvFormat, DatasetFormat, ModelFormat, Task
+from retune.api.own_code import Factory
 from retune.contract.results import Reason
 
 CONVERT_SECONDS = 600.0

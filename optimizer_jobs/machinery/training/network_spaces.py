@@ -7,7 +7,8 @@ from optimizer_jobs.machinery.training.parameters import Space, among, between, 
 from optimizer_jobs.nets.learning.settings import LIMITS, Settings
 from optimizer_jobs.nets.learning.settings import wrong as wrong_setting
 from optimizer_jobs.technique import Params, ParamValue, Subject
-from retune.api.model import Factory, Task
+from retune.api.model import Task
+from retune.api.own_code import Factory
 from retune.api.techniques import Parameter
 
 RATES = ("dropout", "dropout_rate")

@@ -32,7 +32,8 @@ from optimizer_jobs.nets.learning.words import augmented, hardened, reshaped
 from optimizer_jobs.progress import say
 from optimizer_jobs.signature import Scale, Signature
 from optimizer_jobs.technique import Applied, Context, Params, Skipped, TrainingPlan
-from retune.api.model import Factory, FactoryArgument, ModelFormat, Task
+from retune.api.model import ModelFormat, Task
+from retune.api.own_code import Factory, FactoryArgument
 from retune.api.techniques import TechniqueType
 from retune.contract.results import Reason
 

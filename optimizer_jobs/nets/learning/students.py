@@ -21,7 +21,7 @@ from optimizer_jobs.nets.learning.losses import scores_of
 from optimizer_jobs.nets.learning.settings import FACTORY, LIMITS
 from optimizer_jobs.signature import Signature
 from optimizer_jobs.technique import Params
-from retune.api.model import Factory
+from retune.api.own_code import Factory
 
 Activation = Callable[[Tensor], Tensor]
 """Makes probabilities of logits (N, C)."""

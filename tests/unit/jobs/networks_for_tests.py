@@ -8,7 +8,8 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.models.native import Native
-from retune.api.model import Factory, FactoryArgument, ModelFormat
+from retune.api.model import ModelFormat
+from retune.api.own_code import Factory, FactoryArgument
 
 CATALOGUE = "optimizer_jobs.nets.catalogue"
 

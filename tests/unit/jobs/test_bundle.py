@@ -19,7 +19,8 @@ from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.names import MANIFEST
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.onnx_file import check_onnx
-from retune.api.model import Factory, ModelFormat
+from retune.api.model import ModelFormat
+from retune.api.own_code import Factory
 from retune.contract.paths import bundles
 from retune.contract.results import Reason
 from tests.unit.jobs.conftest import Claims

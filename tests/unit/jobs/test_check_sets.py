@@ -22,8 +22,9 @@ from optimizer_jobs.production.labels import Truth
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.signature import Reading, Scale, Signature, TensorSpec
 from retune.api.metrics import WATCHED, Metric, quality_metrics
-from retune.api.model import CustomMetric, Task
+from retune.api.model import Task
 from retune.api.monitoring import Quality
+from retune.api.own_code import CustomMetric
 from retune.api.watched import Verdict
 from retune.contract.results import SignalVerdict
 from tests.unit.jobs.test_measure_multi_label import METRICS, of_sklearn

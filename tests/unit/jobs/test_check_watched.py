@@ -19,8 +19,9 @@ from optimizer_jobs.production.labels import Truth
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.signature import Reading, Scale, Signature, TensorSpec
 from retune.api.metrics import Metric
-from retune.api.model import Cost, CustomMetric
+from retune.api.model import Cost
 from retune.api.monitoring import Quality
+from retune.api.own_code import CustomMetric
 from retune.api.watched import Verdict
 from retune.contract.results import SignalVerdict
 

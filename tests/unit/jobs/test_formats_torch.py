@@ -24,7 +24,8 @@ from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.runtime import open_session
 from optimizer_jobs.nets import native
 from optimizer_jobs.nets.catalogue import convnet, mlp, transformer
-from retune.api.model import Data, Factory, Model, ModelFormat, Task
+from retune.api.model import Data, Model, ModelFormat, Task
+from retune.api.own_code import Factory
 from retune.contract.requests import BaselineRequest
 from retune.contract.results import Reason
 from tests.unit.jobs.conftest import Claims

@@ -14,7 +14,7 @@ from optimizer_jobs.measure.quality import evaluate
 from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.measure.yardstick import Yardstick
 from retune.api.metrics import Metric
-from retune.api.model import CustomMetric, FactoryArgument
+from retune.api.own_code import CustomMetric, FactoryArgument
 from tests.unit.jobs.metric_code_for_tests import SOURCE
 from tests.unit.jobs.metrics_for_tests import Floats, rows_of
 

@@ -13,7 +13,8 @@ from optimizer_jobs.measure.yardstick import PLAIN, Yardstick
 from optimizer_jobs.models.engine import EngineOptions, Session
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.signature import Reading, Scale
-from retune.api.model import CustomMetric, Task
+from retune.api.model import Task
+from retune.api.own_code import CustomMetric
 
 ROWS, WIDTH = 512, 1 << 13
 HIDDEN_BYTES = ROWS * WIDTH * 4

@@ -16,7 +16,8 @@ from safetensors.torch import save_file  # noqa: E402
 from optimizer_jobs.errors import JobError  # noqa: E402
 from optimizer_jobs.models.native import Native  # noqa: E402
 from optimizer_jobs.nets import factory, native  # noqa: E402
-from retune.api.model import Factory, ModelFormat  # noqa: E402
+from retune.api.model import ModelFormat  # noqa: E402
+from retune.api.own_code import Factory  # noqa: E402
 from retune.contract.results import Reason  # noqa: E402
 from tests.unit.jobs.networks_for_tests import CATALOGUE, digits_mlp  # noqa: E402
 from tests.unit.jobs.networks_for_tests import factory as named  # noqa: E402

@@ -27,7 +27,8 @@ from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.signature import TEXT, Reading, Scale, Signature, TensorSpec
 from optimizer_jobs.technique import Applied, Context, Params, Skipped, StoppedEarlyError, Subject
 from optimizer_jobs.techniques import distillation
-from retune.api.model import Factory, ModelFormat, Task
+from retune.api.model import ModelFormat, Task
+from retune.api.own_code import Factory
 from retune.api.techniques import Distillation, Technique, TechniqueType
 from tests.unit.jobs.estimators_for_tests import Split, answers, converted, split
 

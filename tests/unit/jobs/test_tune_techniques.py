@@ -24,7 +24,8 @@ from optimizer_jobs.signature import TEXT, TensorSpec
 from optimizer_jobs.technique import Params, Subject
 from optimizer_jobs.techniques import architecture, data_preparation, hyperparameter_tuning
 from optimizer_jobs.techniques.registry import TECHNIQUES
-from retune.api.model import Factory, ModelFormat, Task
+from retune.api.model import ModelFormat, Task
+from retune.api.own_code import Factory
 from retune.api.techniques import Parameter, TechniqueType
 from retune.api.techniques import Technique as TechniqueSpec
 from tests.unit.jobs import models_for_tests as models

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from retune.api.model import MetricContainer
 from retune.api.objects import ModelOptimization
+from retune.api.own_code import MetricContainer
 from retune.api.techniques import TrainingContainer
 from retune.cli.access import AccessError
 from retune.contract.exchange import EXCHANGE_VARIABLE, METRIC_VARIABLE, command

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from retune.api.model import USUAL_LABEL, Dataset, Factory, InputValue, Model, ModelFormat, Task
+from retune.api.model import USUAL_LABEL, Dataset, InputValue, Model, ModelFormat, Task
+from retune.api.own_code import Factory
 from retune.cli.access import AccessError
 from retune.cli.local.jobs import Job, job_environment, run
 from retune.contract.file_formats import UnknownFormatError, format_of
