@@ -272,6 +272,8 @@ def _surplus(columns: Columns, names: Sequence[str], width: int) -> str:
     if len(names) <= width:
         return f"; it has {listed(names)}"
     ids = [name for name in names if _is_id(columns.read(name))]
+    if not ids and len(names) == len(columns.names):
+        return f"; it has {listed(names)}: name the one with the labels in labelColumn (--label)"
     if not ids:
         return f"; it has {listed(names)}, and the label column"
     verb = "has" if len(ids) == 1 else "have"

@@ -1,14 +1,15 @@
-"""`retune init` on tables with several label columns: asked for, guessed where nothing else fits, or refused."""
+"""`retune init` on tables whose labels have no usual name: asked for, guessed where nothing else fits, or refused."""
 
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
 from skl2onnx import to_onnx
-from sklearn.datasets import load_linnerud
+from sklearn.datasets import load_breast_cancer, load_linnerud
 from sklearn.multioutput import MultiOutputRegressor
-from sklearn.tree import DecisionTreeRegressor
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from retune.cli import main as command_line
 from retune.cli.follow import Exit
@@ -62,3 +63,30 @@ def test_numbered_labels_are_guessed_only_where_the_model_has_as_many(
     error = capsys.readouterr().err
     assert "columns target_1, target_2 are named like labels, and no output has 2 values a row" in error
     assert "--label, once for each" in error
+
+
+@pytest.mark.parametrize("kind", ["LightGBM", "scikit-learn"])
+def test_a_model_that_knows_its_columns_shows_the_label_by_what_is_left(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a matrix any column could be the label, but the file names those it was fitted on; an id beside it is told."""
+    monkeypatch.chdir(tmp_path)
+    frame = load_breast_cancer(as_frame=True).frame.rename(columns={"target": "benign"})
+    frame.columns = frame.columns.str.replace(" ", "_")
+    features = frame.drop(columns="benign")
+    for split, rows in {"train": frame[:300], "val": frame[300:430], "test": frame[430:]}.items():
+        rows.to_csv(f"{split}.csv", index=False)
+    if kind == "LightGBM":
+        lightgbm = pytest.importorskip("lightgbm")
+        fitted = lightgbm.LGBMClassifier(n_estimators=20, verbose=-1).fit(features, frame["benign"])
+        fitted.booster_.save_model("model.txt")
+    else:
+        pytest.importorskip("skops")
+        joblib.dump(DecisionTreeClassifier(max_depth=4).fit(features, frame["benign"]), "model.joblib")
+    model = next(tmp_path.glob("model.*")).name
+    assert command_line.main(["init", model, "--allow-code"]) == Exit.DONE
+    assert "# label: column 'benign', because the model knows all others." in capsys.readouterr().out
+    for path in tmp_path.glob("*.csv"):
+        pd.read_csv(path).assign(batch="b7").to_csv(path, index=False)
+    assert command_line.main(["init", model, "--allow-code"]) == Exit.USAGE
+    assert "not fitted on benign, batch. Name the one with the labels" in capsys.readouterr().err

@@ -33,6 +33,7 @@ from optimizer_jobs.data.label_columns import together
 from optimizer_jobs.data.readers import Columns, UnreadableDataError
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.machinery.formats.base import task_named
+from optimizer_jobs.machinery.formats.columns import label_named
 from optimizer_jobs.machinery.formats.delivery import Opened, fetch_model, open_delivered
 from optimizer_jobs.measure.unfit import NotUnderstoodError
 from optimizer_jobs.preflight.reading import check_chance, with_reading
@@ -158,7 +159,12 @@ def _opened(
     """Open the model as what the labels suggest; where its converter or its outputs know better, as that."""
     known = _Known.of(request, tables, _label_before(request, tables))
     before = _asked(request) or from_labels(known.values(request), known.label)
-    opened, guess = _converted(request, model, known, before, scratch)
+    try:
+        opened, guess = _converted(request, model, known, before, scratch)
+    except JobError as error:
+        known = _with_label_named(error, request, known)
+        before = _asked(request) or from_labels(known.values(request), known.label)
+        opened, guess = _converted(request, model, known, before, scratch / "labelled")
     check_rows(opened.signature, uri=request.model.uri)
     if known.label.column is None and tables:
         known = _Known.of(request, tables, _label_after(opened.signature, request, tables))
@@ -173,6 +179,15 @@ def _opened(
         names = common_names([*tables.values()])
         opened = with_fills(opened, request.model.inputs, names, uri=request.model.uri)
     return opened, known, guess
+
+
+def _with_label_named(error: JobError, request: InspectRequest, known: _Known) -> _Known:
+    """Return what is known with the label column that a refusal names; raises the refusal where it names none."""
+    names = [name for columns in known.tables.values() for name in columns.names]
+    column = label_named(error, names)
+    if column is None or request.labels:
+        raise error
+    return _Known.of(request, known.tables, Label(column, f"column {column!r}, because the model knows all others"))
 
 
 def _converted(

@@ -10,6 +10,8 @@ from retune.contract.results import Reason
 
 _SHOWN = 20
 _FITTED = "Give data with the columns that the model was fitted on."
+_SET_LABEL = "Set spec.data.*.labelColumn, or --label: {}."
+_NAME_LABEL = "Name the one with the labels in spec.data.*.labelColumn, or with --label, and leave the others out."
 
 
 def check_task(delivered: Delivered, *, does: Task, name: str) -> None:
@@ -21,12 +23,37 @@ def check_task(delivered: Delivered, *, does: Task, name: str) -> None:
         raise other_task(delivered, what=name, does=does)
 
 
+def check_label(fitted: Sequence[str], delivered: Delivered) -> None:
+    """Refuse a table that lacks the label column and has others that the model was not fitted on.
+
+    Raises:
+        JobError: DataInvalid; `label_named` returns the column if there is only one, which can only be the label.
+    """
+    present = delivered.columns.names
+    others = [name for name in present if name not in fitted]
+    if not fitted or not delivered.columns.tabular or delivered.label in present:
+        return
+    if others and set(fitted) <= set(present):
+        raise JobError(
+            Reason.DATA_INVALID,
+            delivered.data,
+            f"there is no column {delivered.label!r}, and the model was not fitted on {', '.join(others[:_SHOWN])}.",
+            _SET_LABEL.format(others[0]) if len(others) == 1 else _NAME_LABEL,
+        )
+
+
+def label_named(error: JobError, names: Sequence[str]) -> str | None:
+    """Return which of these columns a refusal says is the label; None when it refuses for another reason."""
+    return next((name for name in names if error.next_step == _SET_LABEL.format(name)), None)
+
+
 def check_order(fitted: Sequence[str], delivered: Delivered) -> None:
     """Refuse a table with the columns of the fitted matrix in another order, because every answer would be wrong.
 
     Raises:
         JobError: DataInvalid.
     """
+    check_label(fitted, delivered)
     present = [name for name in delivered.columns.names if name != delivered.label]
     if not delivered.columns.tabular or list(fitted) == present or sorted(fitted) != sorted(present):
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 from optimizer_jobs.data.readers import UnreadableDataError
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.machinery.formats.base import Converted, Delivered
-from optimizer_jobs.machinery.formats.columns import check_task
+from optimizer_jobs.machinery.formats.columns import check_label, check_task
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.progress import say
 from optimizer_jobs.signature import TensorSpec
@@ -124,6 +124,7 @@ def _check_order(estimator: object, delivered: Delivered) -> None:
     from optimizer_jobs.machinery.estimators.inputs import column_names, fitted_names, takes_texts
 
     fitted = fitted_names(estimator)
+    check_label(fitted or (), delivered)
     present = [name for name in delivered.columns.names if name != delivered.label]
     if not delivered.columns.tabular or fitted is None or takes_texts(estimator):
         return
