@@ -1,5 +1,6 @@
 """`spec.execution`, `spec.rollout` and `spec.history`: how Jobs run, how a winner goes live, what is kept."""
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -112,6 +113,70 @@ class Execution(ApiModel):
     that is shorter."""
 
 
+class CanaryStep(ApiModel):
+    """One share of the requests, and what has to be seen of the new version before the next one."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules((_between("hold", "0s", "24h"), "a canary's hold must not exceed 24h"))
+    )
+
+    weight: int = Field(ge=1, le=99)
+    """Share of the requests, in percent."""
+    hold: Duration = "5m"
+    """How long the canary's pods are watched at this share, from when all of them are ready."""
+    min_requests: int = Field(default=100, ge=0, le=1000000)
+    """Requests that the canary's pods must have answered at this share. It is held for as long as they have not. Where
+    pods count no requests that Retune knows of, `hold` alone decides."""
+
+
+class Overlap(StrEnum):
+    """Whether the target's selector may match the canary's pods too."""
+
+    REFUSE = "Refuse"
+    ALLOW = "Allow"
+
+
+class CanaryTraffic(ApiModel):
+    """Who gives the canary its share of the requests."""
+
+    kind: Literal["Replicas"] = "Replicas"
+    """Replicas: the Services of the target, whose requests go to each ready pod alike. The share is as fine as the
+    number of pods allows, and status.rollout.effectiveWeight says what it is."""
+    max_surge: int = Field(default=100, ge=1, le=100)
+    """Most pods of the canary, as a percentage of those that the target wants, rounded down; one is always allowed."""
+    overlap: Overlap = Overlap.REFUSE
+    """Whether a canary may be made where the target's selector matches its pods too, because a Service selects by every
+    label of that selector. Kubernetes tells whose pods are whose by their owner, but a HorizontalPodAutoscaler of the
+    target counts by selector."""
+
+
+class Canary(ApiModel):
+    """The way of a new version with strategy Canary, before the target is given it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("self.steps.map(step, step.weight).isSorted()", "the weights of canary.steps must not fall")
+        )
+    )
+
+    steps: tuple[CanaryStep, ...] = Field(
+        default=(CanaryStep(weight=10), CanaryStep(weight=50)),
+        min_length=1,
+        max_length=8,
+        json_schema_extra=ATOMIC,
+    )
+    """Shares of the requests, from the first to the last one before all."""
+    traffic: CanaryTraffic = CanaryTraffic()
+    """Who gives the canary its share of the requests."""
+
+
+class Strategy(StrEnum):
+    """How a version takes the place of the one before it."""
+
+    ROLLING_UPDATE = "RollingUpdate"
+    CANARY = "Canary"
+
+
 class Rollout(ApiModel):
     """How a winner goes live."""
 
@@ -122,8 +187,11 @@ class Rollout(ApiModel):
         )
     )
 
-    strategy: Literal["RollingUpdate"] = "RollingUpdate"
-    """RollingUpdate changes the owned field and lets the workload replace its pods."""
+    strategy: Strategy = Strategy.ROLLING_UPDATE
+    """RollingUpdate changes the owned field and lets the workload replace its pods. Canary first gives a growing share
+    of the requests to pods beside the target's, in a Deployment of Retune's own, and goes on as RollingUpdate does."""
+    canary: Canary = Canary()
+    """Shares of the requests that strategy Canary tries a new version at."""
     progress_deadline: Duration = "10m"
     """Time in which all new pods must become ready; else the previous version returns."""
     bake_time: Duration = "2m"

@@ -48,10 +48,15 @@ class RunStage(StrEnum):
 class RolloutStep(StrEnum):
     """The steps of a rollout; which of them there are, and in what order, is the strategy's."""
 
+    CANARY_GIVE = "CanaryGive"
+    CANARY_READY = "CanaryReady"
+    CANARY_GOLDEN = "CanaryGolden"
+    WEIGHT = "Weight"
     GIVE = "Give"
     FIRST_GOLDEN = "FirstGolden"
     READY = "Ready"
     GOLDEN = "Golden"
+    CANARY_END = "CanaryEnd"
     BAKE = "Bake"
 
 
@@ -103,6 +108,7 @@ class ConditionType(StrEnum):
     OPTIMIZING = "Optimizing"
     CANDIDATE_ACCEPTED = "CandidateAccepted"
     ROLLED_OUT = "RolledOut"
+    CANARY_POSSIBLE = "CanaryPossible"
     BUNDLE_AVAILABLE = "BundleAvailable"
     DRIFT_DETECTED = "DriftDetected"
     QUALITY_DEGRADED = "QualityDegraded"
@@ -235,6 +241,17 @@ class ActiveRollout(ApiModel):
     step: Annotated[Word | None, Field(description=f"What it waits for now: {one_of(RolloutStep)}.")] = None
     step_start_time: Time | None = None
     """When that step began; absent while the target is scaled to zero, so that its time stands still."""
+    weight_index: int | None = Field(default=None, ge=0)
+    """Number of the canary's step that is tried, from 0; how many there are, once all have passed; absent before there
+    is a canary."""
+    weight: int | None = Field(default=None, ge=1, le=99)
+    """Share of the requests that the step wants for the canary, in percent; absent while there is none."""
+    effective_weight: int | None = Field(default=None, ge=0, le=100)
+    """Share that the canary's ready pods get by their number, in percent. With few pods it is not what was wanted."""
+    weight_start_time: Time | None = None
+    """When all of the canary's pods were ready at this weight and its hold began."""
+    requests_before: Number | None = None
+    """Requests that the canary's pods had answered then; absent where they were not heard to count any."""
     injected: bool = False
     """Whether the target was seen with the new version's value in the owned field."""
     template: Hash | None = None

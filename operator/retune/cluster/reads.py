@@ -17,6 +17,7 @@ from retune.cluster.errors import NotFound, Refused
 from retune.cluster.job_standing import observed_job, obstacle_in, speaking_pod
 from retune.cluster.kinds import DEPLOYMENTS, EVENTS, MODEL_OPTIMIZATIONS, PODS
 from retune.cluster.parse import JobFacts
+from retune.cluster.traffic import TrafficReader
 from retune.plan import names
 from retune.plan.observed import (
     Defaults,
@@ -77,6 +78,7 @@ class Reader:
         self._scraper = scraper
         self._live = live
         self._defaults = defaults
+        self._traffic = TrafficReader(client, cache, live.beside)
         self._pods_read: dict[str, JobFacts] = {}
         """Finished Jobs, by UID, as they were when their pods were read live."""
 
@@ -95,6 +97,7 @@ class Reader:
             trials=await self._scraper.trials(resource.key, self.searching(resource)),
             live=await self._live_numbers(resource, raw, target),
             heard=await self._heard(resource, target, pods, jobs),
+            traffic=await self._traffic.observe(resource, pods),
             watched_since=self._began,
             lease_held=target is not None and target.uid == leased,
             refusals=refusals,

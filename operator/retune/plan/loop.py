@@ -17,6 +17,7 @@ from retune.plan.observed import Observed
 Step = Callable[[Draft], Hold | None]
 
 STEPS: tuple[Step, ...] = (
+    rollout.remove_unwanted,
     deletion.undo,
     suspension.freeze,
     overtime.end_overtime,

@@ -88,6 +88,7 @@ class MemoryReader:
             live=self._world.live,
             trials=self._world.trials,
             heard=self._world.counts,
+            traffic=self._world.traffic,
             watched_since=self._world.watched_since,
             lease_held=leased is not None and leased == self._world.target_uid,
             refusals=refusals,

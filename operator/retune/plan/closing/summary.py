@@ -19,6 +19,7 @@ _NEEDS_A_PERSON = {
     "AdmissionDenied",
     "Forbidden",
     "NameConflict",
+    "CanaryImpossible",
     "RequestTooLong",
     "Invalid",
 }
@@ -30,6 +31,7 @@ _WITH_EVENTS = (
     ConditionType.OPTIMIZING,
     ConditionType.CANDIDATE_ACCEPTED,
     ConditionType.ROLLED_OUT,
+    ConditionType.CANARY_POSSIBLE,
     ConditionType.BUNDLE_AVAILABLE,
     ConditionType.DRIFT_DETECTED,
     ConditionType.QUALITY_DEGRADED,
@@ -46,7 +48,17 @@ _ABNORMAL = {
     ConditionType.CIRCUIT_OPEN,
 }
 """Conditions that are True when something is wrong."""
-_ROUTINE = {"Starting", "Running", "Queued", "Progressing", "Injecting", "Resolved", "LeaseHeld", "FieldOwned"}
+_ROUTINE = {
+    "Starting",
+    "Running",
+    "Queued",
+    "Progressing",
+    "Injecting",
+    "Resolved",
+    "LeaseHeld",
+    "FieldOwned",
+    "Possible",
+}
 """Reasons that make no event."""
 _GOOD = {"Resumed", "NoGain", "Recommended", "Promoted", "CandidateFound", "Cancelled", "RevertedByOthers"}
 """Reasons of a condition that is False although nothing is wrong."""

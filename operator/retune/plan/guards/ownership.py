@@ -104,7 +104,8 @@ def _lacks_champion(draft: Draft) -> bool:
     """
     status, container = draft.status, draft.container
     champion, original = status.champion, status.original
-    if status.target_uid is None or status.rollout or container is None or champion is None or original is None:
+    is_touched = status.rollout is not None and (status.rollout.injected or status.rollout.weight_index is None)
+    if status.target_uid is None or is_touched or container is None or champion is None or original is None:
         return False
     fresh = container.value != champion.injected_value and container.value in {None, original.injected_value}
     return fresh and champion.run_name is not None and draft.spec.mode is Mode.AUTOMATIC

@@ -2,5 +2,6 @@
 
 from retune.plan.rollout.carrying import begin, carry_on
 from retune.plan.rollout.fallback import fall_back, wait_for_person
+from retune.plan.rollout.removal import remove_unwanted
 
-__all__ = ["begin", "carry_on", "fall_back", "wait_for_person"]
+__all__ = ["begin", "carry_on", "fall_back", "remove_unwanted", "wait_for_person"]

@@ -13,16 +13,18 @@ from retune.plan.draft import Draft, Hold
 from retune.plan.guards.deletion import FINALIZER
 from retune.plan.guards.ownership import field_conflict, reject
 from retune.plan.hashing import snapshot_hash
+from retune.plan.rollout.canary import stand_still
 from retune.plan.rollout.listening import errors_before
 from retune.plan.rollout.progress import LOOK_SECONDS, blocked, present_value, show, update
 from retune.plan.rollout.promotion import promote
+from retune.plan.rollout.removal import lingering, remove
 from retune.plan.rollout.steps import TurnBack
 from retune.plan.rollout.strategies import STRATEGIES, step_of
 from retune.plan.rollout.undo import abandon, undo
 from retune.plan.run.conclusion import conclude
 from retune.plan.run.reasons import MODE_CHANGED, nonce_is_new
 
-_BEGINNINGS = ("start_time", "step_start_time", "bake_start_time", "unwell_since")
+_BEGINNINGS = ("start_time", "step_start_time", "weight_start_time", "bake_start_time", "unwell_since")
 _SKEW_SECONDS = 60.0
 """By how much the clock of another operator may be ahead without being taken for one that was set back."""
 
@@ -44,7 +46,7 @@ def begin(draft: Draft) -> Hold | None:
     rollout = ActiveRollout(
         version=candidate.version,
         start_time=draft.now,
-        step=RolloutStep.GIVE.value,
+        step=next(iter(STRATEGIES[draft.spec.rollout.strategy])).value,
         step_start_time=draft.now,
         template=(target.template if target else None) or None,
         errors_before=errors_before(draft),
@@ -80,7 +82,7 @@ def carry_on(draft: Draft) -> Hold | None:
     if FINALIZER not in draft.resource.metadata.finalizers:
         draft.do(SetFinalizer(present=True))
     if rollout.rollback_reason:
-        return undo(draft, rollout, candidate, destination=champion)
+        return _go_back(draft, rollout, candidate, champion)
     if rollout.injected and present_value(draft) != candidate.injected_value:
         message = f"{draft.spec.target.injection.name} was changed by others meanwhile"
         return abandon(draft, "FieldChanged", message)
@@ -121,8 +123,10 @@ def _withdraw(draft: Draft, candidate: Version) -> None:
 def _without_pods(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
     """Let time stand still while the target is scaled to zero, and begin with its first pods again afterwards."""
     target = draft.observed.target
-    if target is None or target.wanted > 0 or not rollout.injected:
+    if target is None or target.wanted > 0:
         return None
+    if not rollout.injected:
+        return stand_still(draft, rollout, candidate, target)
     _anew(draft, rollout, since=None)
     message = f"Deployment {target.name} is scaled to zero: version {candidate.version} is proven once a pod runs it"
     return show(draft, Stage.ROLLING_OUT, "ScaledToZero", message)
@@ -139,7 +143,7 @@ def _take_steps(draft: Draft, candidate: Version, champion: Version) -> Hold | N
     """Take step after step until one of them holds the pass or turns the rollout back."""
     rollout = _with_present_template(draft)
     strategy, heard = STRATEGIES[draft.spec.rollout.strategy], ""
-    for step in list(strategy)[list(strategy).index(step_of(rollout)) :]:
+    for step in list(strategy)[list(strategy).index(step_of(rollout, strategy)) :]:
         answer = strategy[step](draft, _entered(draft, step), candidate)
         if isinstance(answer, Hold):
             return answer
@@ -163,7 +167,8 @@ def _with_present_template(draft: Draft) -> ActiveRollout:
     if rollout.template == template:
         return rollout
     if rollout.template is None or not rollout.injected:
-        return update(draft, rollout, template=template)
+        is_tried = rollout.template is not None and rollout.weight_index is not None
+        return update(draft, rollout, template=template, edited=rollout.edited or is_tried)
     return _anew(draft, rollout, since=draft.now, start_time=draft.now, template=template, edited=True)
 
 
@@ -192,4 +197,13 @@ def _turn_back(draft: Draft, answer: TurnBack, candidate: Version, champion: Ver
     show(draft, Stage.ROLLING_BACK, answer.reason, message)
     if answer.excuse is None:
         reject(draft, candidate, answer.reason, answer.message)
-    return undo(draft, rollout, candidate, destination=champion)
+    return _go_back(draft, rollout, candidate, champion)
+
+
+def _go_back(draft: Draft, rollout: ActiveRollout, candidate: Version, champion: Version) -> Hold | None:
+    """Have the champion serve again: first a canary goes, and nothing is over while it gives the version a share."""
+    canary = draft.observed.traffic.canary
+    if canary is not None:
+        remove(draft, canary)
+    linger = lingering(draft) if present_value(draft) == champion.injected_value else None
+    return linger or undo(draft, rollout, candidate, destination=champion)

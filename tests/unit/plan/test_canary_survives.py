@@ -1,0 +1,401 @@
+"""What a canary must survive: killed anywhere, and whatever others do to target, spec and canary in each of its steps.
+
+However it ends, none is left that nobody tries, and what serves is what a gate has passed or a person has set.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from retune.api.status import ConditionType, Outcome, Stage
+from retune.plan.observed import Heard
+from tests.unit.plan.reading import champion_of, is_rejected, last_of, rollout_of
+from tests.unit.plan.server import Beside
+from tests.unit.plan.test_loop import reason_of, stage_of
+from tests.unit.plan.trial import answered, at_weight, hold, prove, strategy, to_last_weight, to_promotion, with_canary
+from tests.unit.plan.world import CrashError, World, spec
+
+
+def made() -> World:
+    """Return a world with a canary that golden requests are asked of."""
+    return with_canary()
+
+
+def first() -> World:
+    """Return a world with a canary at its first weight."""
+    return at_weight()
+
+
+def last() -> World:
+    """Return a world with a canary at its last weight."""
+    world = at_weight()
+    to_last_weight(world)
+    return world
+
+
+def given() -> World:
+    """Return a world whose target is being given the version, while its canary still serves."""
+    world = last()
+    hold(world)
+    return world
+
+
+TRIED = pytest.mark.parametrize("step", [made, first, last])
+"""Steps in which nothing of the target has been changed."""
+ANYWHERE = pytest.mark.parametrize("step", [made, first, last, given])
+Step = Callable[[], World]
+
+
+# --- killed ----------------------------------------------------------------------------------------------------------
+
+
+def _whole(world: World, reconcile: Callable[[], None], *, fails: bool) -> None:
+    """Drive a world from nothing to a version that was tried and promoted, or that failed at its last weight."""
+    reconcile()
+    for number in range(12):
+        world.settled = True
+        if fails and number == 4:
+            world.beside_counts = answered(400, 200)
+        reconcile()
+        for name in world.active_jobs():
+            world.finish(name)
+        world.wait(301)
+        reconcile()
+
+
+def _uninterrupted(*, fails: bool) -> World:
+    world = World(spec=spec(rollout=strategy(), execution={"runTimeout": "24h"}), wanted=9)
+    _whole(world, lambda: (world.reconcile(), None)[1], fails=fails)
+    return world
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_killed_after_any_write_a_trial_ends_in_the_same_state(*, fails: bool) -> None:
+    """Faults 1 and 2: status, runs, Jobs, target and canary are as without the kill, whichever write was the last."""
+    expected = _uninterrupted(fails=fails)
+    outcome = last_of(expected).outcome
+    assert outcome is (Outcome.ROLLED_BACK if fails else Outcome.PROMOTED)
+    assert expected.tried
+    for kill_after in range(expected.writes):
+        world = World(spec=expected.spec, wanted=9)
+        world.crash_after = kill_after
+        _whole(world, world.survive, fails=fails)
+        assert world.resource == expected.resource, kill_after
+        assert (world.value, world.beside, world.tried) == (expected.value, None, expected.tried), kill_after
+        assert world.jobs.keys() == expected.jobs.keys(), kill_after
+
+
+def test_deleted_after_any_write_no_canary_is_left() -> None:
+    """Fault 31: the champion's value stays; the canary goes before the finalizer, or with its owner."""
+    for delete_after in range(_uninterrupted(fails=False).writes):
+        world = World(spec=spec(rollout=strategy()), wanted=9)
+        world.crash_after = delete_after
+        try:
+            _whole(world, lambda world=world: (world.reconcile(), None)[1], fails=False)  # type: ignore[misc]
+        except CrashError:
+            world.crash_after = None
+        world.delete()
+        world.reconcile()
+        champion = world.resource.status.champion
+        assert world.gone
+        assert world.value == (champion.injected_value if champion else None)
+        assert world.beside is None or world.beside.owner == world.uid
+
+
+# --- the resource ----------------------------------------------------------------------------------------------------
+
+
+@ANYWHERE
+def test_a_deleted_resource_leaves_no_canary(step: Step) -> None:
+    """Removed by us, whatever a garbage collector does later."""
+    world = step()
+    world.delete()
+    world.reconcile()
+    assert (world.gone, world.beside, world.value) == (True, None, None)
+
+
+@TRIED
+def test_a_spec_that_wants_no_canary_any_more_has_it_removed_and_goes_on(step: Step) -> None:
+    """The target is given the version by a rolling update."""
+    world = step()
+    world.change(rollout={"strategy": "RollingUpdate"})
+    world.reconcile()
+    assert (world.beside, rollout_of(world).injected, rollout_of(world).weight_index) == (None, True, None)
+    to_promotion(world)
+    assert champion_of(world).version == 2
+
+
+def test_a_spec_that_wants_a_canary_after_all_gets_one_before_the_target_is_touched() -> None:
+    """Also where it wanted one before, and the trial had been given up."""
+    world = first()
+    world.inject_refused = "Forbidden"
+    world.change(rollout={"strategy": "RollingUpdate"})
+    world.reconcile()
+    assert (rollout_of(world).step, world.beside) == ("Give", None)
+    world.change(rollout=strategy())
+    world.inject_refused = None
+    world.reconcile()
+    assert (rollout_of(world).step, world.value) == ("CanaryGolden", None)
+    assert world.beside is not None
+
+
+@TRIED
+@pytest.mark.parametrize("change", [{"mode": "ObserveOnly"}, {"mode": "RecommendOnly"}, {"manualNonce": "again"}])
+def test_a_trial_that_is_not_wanted_any_more_is_given_up(step: Step, change: dict[str, str]) -> None:
+    """Nothing of the target was changed, so that nothing is undone."""
+    world = step()
+    world.change(**change)
+    world.reconcile()
+    assert (world.beside, world.value, world.resource.status.rollout) == (None, None, None)
+
+
+@TRIED
+def test_a_trial_that_is_suspended_stands_still_and_gets_its_time_anew(step: Step) -> None:
+    """What serves goes on serving, the canary too."""
+    world = step()
+    before = world.beside
+    world.change(suspend=True)
+    world.reconcile()
+    world.wait(100_000)
+    world.reconcile()
+    assert (world.beside, stage_of(world)) == (before, Stage.SUSPENDED)
+    world.change(suspend=False)
+    world.reconcile()
+    assert rollout_of(world).weight_start_time in {None, world.now}
+    to_promotion(world)
+    assert champion_of(world).version == 2
+
+
+def test_fewer_weights_than_have_passed_end_the_trial_well() -> None:
+    """What was seen of the version is enough for what the spec asks by now."""
+    world = last()
+    world.change(rollout=strategy({"weight": 10, "hold": "300s"}))
+    world.reconcile()
+    assert rollout_of(world).injected
+
+
+def test_another_weight_for_the_step_that_is_tried_is_followed() -> None:
+    """The canary gets more pods or fewer."""
+    world = first()
+    world.change(rollout=strategy({"weight": 40, "hold": "300s"}, {"weight": 50, "hold": "300s"}))
+    world.reconcile()
+    assert world.beside is not None
+    assert (world.beside.replicas, rollout_of(world).weight) == (6, 40)
+
+
+# --- the target ------------------------------------------------------------------------------------------------------
+
+
+@TRIED
+def test_an_edited_template_begins_the_trial_anew_by_a_clone_of_it(step: Step) -> None:
+    """What fails then is not held against the version."""
+    world = step()
+    world.edit_template()
+    world.settled = True
+    world.reconcile()
+    assert world.beside is not None
+    assert (world.beside.template, world.beside.replicas) == (world.template, 1)
+    assert (rollout_of(world).edited, rollout_of(world).weight_index) == (True, 0)
+    prove(world)
+    world.beside_counts = answered(400, 200)
+    world.reconcile()
+    assert last_of(world).reason == "LiveErrors"
+    assert not is_rejected(world)
+
+
+@ANYWHERE
+def test_a_target_at_zero_has_no_canary_and_is_tried_again_with_its_first_pods(step: Step) -> None:
+    """Nobody who wants no pods gets one of ours, and time stands still."""
+    world = step()
+    world.wanted = 0
+    world.reconcile()
+    assert (world.beside, reason_of(world, ConditionType.ROLLED_OUT)) == (None, "ScaledToZero")
+    world.wait(100_000)
+    assert world.reconcile() == 0
+    world.wanted, world.settled = 9, True
+    world.reconcile()
+    to_promotion(world)
+    to_promotion(world)
+    assert champion_of(world).version == 2
+
+
+def test_a_target_that_is_scaled_is_followed() -> None:
+    """The weight stays, and the canary's pods with it."""
+    world = last()
+    world.wanted = 4
+    world.reconcile()
+    assert world.beside is not None
+    assert (world.beside.replicas, rollout_of(world).effective_weight) == (4, 50)
+
+
+def test_a_paused_target_keeps_its_canary_until_it_is_resumed() -> None:
+    """Given the version, a Deployment that makes no pods could not show it."""
+    world = last()
+    world.paused = True
+    hold(world)
+    assert (reason_of(world, ConditionType.ROLLED_OUT), world.value) == ("TargetUnsettled", None)
+    assert world.beside is not None
+    world.paused = False
+    world.reconcile()
+    assert rollout_of(world).injected
+
+
+def test_a_champion_that_is_not_well_is_not_replaced() -> None:
+    """Its pods crash: what the canary shows beside it goes on, and the target waits for its own."""
+    world = last()
+    world.settled = False
+    hold(world)
+    assert (reason_of(world, ConditionType.ROLLED_OUT), world.value) == ("TargetUnsettled", None)
+
+
+@ANYWHERE
+def test_a_deleted_target_leaves_no_canary(step: Step) -> None:
+    """Alone behind the Service, the version that is tried would get everything."""
+    world = step()
+    world.target_uid = None
+    world.reconcile()
+    assert (world.beside, reason_of(world, ConditionType.TARGET_RESOLVED)) == (None, "NotFound")
+
+
+@TRIED
+def test_a_target_that_is_made_anew_is_tried_anew(step: Step) -> None:
+    """With the model that its manifest names, as it was before."""
+    world = step()
+    world.target_uid = None
+    world.reconcile()
+    world.target_uid, world.settled = "target-2", True
+    world.reconcile()
+    assert world.beside is not None
+    assert (rollout_of(world).step, world.leases["target-2"]) == ("CanaryGolden", world.uid)
+    to_promotion(world)
+    assert champion_of(world).version == 2
+
+
+def test_a_new_target_gets_the_champion_before_the_next_version_is_tried_beside_it() -> None:
+    """What the one before it served, as at any other time."""
+    world = World(spec=spec(rollout=strategy({"weight": 50, "hold": "300s"})), wanted=9)
+    world.run_to_rollout()
+    to_promotion(world)
+    promoted = world.value
+    assert champion_of(world).version == 2
+    world.change(manualNonce="again")
+    world.reconcile()
+    for _ in range(2):
+        prove(world)
+    assert world.resource.status.rollout is not None
+    world.target_uid, world.value, world.manager = "target-2", None, None
+    world.reconcile()
+    assert (world.value, world.resource.status.champion) == (promoted, champion_of(world))
+    world.settled = True
+    world.reconcile()
+    assert champion_of(world).version == 2
+    assert rollout_of(world).version == 3
+
+
+def test_a_target_that_another_resource_holds_by_now_has_no_canary_of_ours() -> None:
+    """It was deleted, made anew, and claimed by another."""
+    world = first()
+    world.target_uid = "target-2"
+    world.rivals.add("mo-rival")
+    world.leases["target-2"] = "mo-rival"
+    world.reconcile()
+    assert (world.beside, reason_of(world, ConditionType.TARGET_OWNED)) == (None, "HeldByAnother")
+
+
+@TRIED
+def test_a_field_that_others_set_meanwhile_is_theirs(step: Step) -> None:
+    """The trial is over, the run cancelled, and nothing is written over."""
+    world = step()
+    world.edit_field("file:///foreign", "neighbour")
+    world.reconcile()
+    assert (world.beside, world.value, last_of(world).outcome) == (None, "file:///foreign", Outcome.CANCELLED)
+
+
+@TRIED
+def test_a_person_who_gives_the_target_the_version_by_hand_ends_the_trial(step: Step) -> None:
+    """It is proven there instead, as by any rolling update."""
+    world = step()
+    candidate = world.resource.status.candidate
+    assert candidate is not None
+    world.edit_field(candidate.injected_value, "kubectl")
+    world.settled = False
+    world.reconcile()
+    assert rollout_of(world).injected
+    to_promotion(world)
+    assert (champion_of(world).version, world.beside) == (2, None)
+
+
+# --- the canary ------------------------------------------------------------------------------------------------------
+
+
+@TRIED
+def test_a_canary_that_somebody_deletes_is_made_anew_and_tried_from_the_start(step: Step) -> None:
+    """Other pods have to show it all again."""
+    world = step()
+    world.beside = None
+    world.reconcile()
+    assert world.beside is not None
+    assert (rollout_of(world).step, rollout_of(world).weight) == ("CanaryGolden", None)
+
+
+def test_a_canary_that_is_missed_while_the_target_is_given_the_version_is_not_made_again() -> None:
+    """By then the target's own pods show what there is to see."""
+    world = given()
+    world.beside = None
+    to_promotion(world)
+    assert (champion_of(world).version, world.tried) == (2, [champion_of(world).injected_value])
+
+
+@TRIED
+def test_a_canary_that_somebody_scales_is_scaled_back(step: Step) -> None:
+    """Its share is the step's."""
+    world = step()
+    assert world.beside is not None
+    wanted = world.beside.replicas
+    world.beside = replace(world.beside, replicas=30)
+    prove(world)
+    world.reconcile()
+    assert world.beside is not None
+    assert world.beside.replicas == wanted
+
+
+def test_what_an_earlier_resource_left_behind_is_removed() -> None:
+    """Without an owner and with our labels: nobody else would, and it serves what was never proven."""
+    world = World(spec=spec(), beside=Beside("canary-0", "pvc://old", "template-1", 1, owner=None))
+    world.reconcile()
+    assert world.beside is None
+
+
+def test_a_canary_of_others_is_left_alone() -> None:
+    """A Deployment of its name that is not ours is no canary."""
+    theirs = Beside("canary-0", "pvc://old", "template-1", 1, owner="someone")
+    world = World(spec=spec(rollout=strategy()), wanted=9, beside=theirs)
+    world.run_to_rollout()
+    assert world.beside == theirs
+    assert reason_of(world, ConditionType.CANARY_POSSIBLE) == "NameConflict"
+    world.delete()
+    world.reconcile()
+    assert (world.gone, world.beside) == (True, theirs)
+
+
+def test_an_operator_that_was_away_in_a_hold_watches_its_end_itself() -> None:
+    """Nobody listened for an hour: the weight is not left before somebody has."""
+    world = first()
+    world.wait(3600)
+    world.watched_since = world.now
+    world.reconcile()
+    assert rollout_of(world).weight == 10
+    world.wait(31)
+    world.reconcile()
+    assert rollout_of(world).weight == 50
+
+
+def test_numbers_that_are_gone_judge_nothing() -> None:
+    """Pods that stop telling what they count are neither well nor bad for it."""
+    world = first()
+    world.beside_counts = Heard(trouble="pod y: no answer")
+    world.champion_counts = Heard(trouble="pod x: no answer")
+    to_last_weight(world)
+    hold(world)
+    assert rollout_of(world).injected

@@ -1,0 +1,74 @@
+"""Worlds with a canary, for tests that begin somewhere in its trial."""
+
+from typing import Any
+
+from retune.plan.observed import Heard
+from tests.unit.plan.reading import rollout_of
+from tests.unit.plan.world import World, spec
+
+HOLD = 300
+"""Seconds that each weight is held here."""
+STEPS: tuple[dict[str, Any], ...] = (
+    {"weight": 10, "hold": f"{HOLD}s", "minRequests": 100},
+    {"weight": 50, "hold": f"{HOLD}s", "minRequests": 100},
+)
+
+
+def strategy(*steps: dict[str, Any], **traffic: Any) -> dict[str, Any]:
+    """Return a spec.rollout with these steps of a canary, or the usual two."""
+    return {"strategy": "Canary", "canary": {"steps": list(steps or STEPS), "traffic": traffic}}
+
+
+def with_canary(*steps: dict[str, Any], wanted: int = 9, **traffic: Any) -> World:
+    """Return a world whose candidate has just got a pod beside the target, which is asked golden requests."""
+    world = World(spec=spec(rollout=strategy(*steps, **traffic)), wanted=wanted)
+    world.run_to_rollout()
+    return world
+
+
+def prove(world: World) -> None:
+    """Let golden requests be answered right."""
+    for name in world.active_jobs():
+        world.finish(name)
+    world.reconcile()
+
+
+def at_weight(*steps: dict[str, Any], wanted: int = 9, **traffic: Any) -> World:
+    """Return a world whose canary is at its first weight."""
+    world = with_canary(*steps, wanted=wanted, **traffic)
+    prove(world)
+    assert rollout_of(world).step == "Weight"
+    return world
+
+
+def hold(world: World) -> None:
+    """Let the time of a weight pass."""
+    world.wait(HOLD)
+    world.reconcile()
+
+
+def to_last_weight(world: World) -> None:
+    """Let every weight but the last pass."""
+    for _ in world.resource.spec.rollout.canary.steps[1:]:
+        hold(world)
+
+
+def to_target(world: World) -> None:
+    """Let every weight pass, so that the target is given the version."""
+    to_last_weight(world)
+    hold(world)
+    assert rollout_of(world).injected
+
+
+def to_promotion(world: World) -> None:
+    """Let all that is left of a rollout go well."""
+    for _ in range(9):
+        world.settled = world.beside_settled = True
+        prove(world)
+        world.wait(HOLD)
+        world.reconcile()
+
+
+def answered(requests: float, errors: float = 0.0) -> Heard:
+    """Return what pods have counted."""
+    return Heard(pods=1, requests=requests, errors=errors)
