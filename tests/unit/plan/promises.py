@@ -19,7 +19,16 @@ from retune.api.status import (
 )
 from retune.contract.results import Failure, Reason
 from retune.plan import Observed, Plan
-from retune.plan.actions import AcquireLease, CreateJob, CreateRun, EmitEvent, InjectModel
+from retune.plan.actions import (
+    AcquireLease,
+    CreateCanary,
+    CreateJob,
+    CreateRun,
+    EmitEvent,
+    InjectModel,
+    RemoveCanary,
+    ScaleCanary,
+)
 from retune.plan.draft import condition_of
 from retune.plan.hashing import snapshot_hash
 from tests.kstatus import Kstatus, kstatus, seen_by_kstatus
@@ -54,6 +63,7 @@ class Promises:
         self.promoted.clear()
         self.world.approved.clear()
         self.world.served.clear()
+        self.world.tried.clear()
         self.rollbacks = 0
 
     # After every decision
@@ -99,6 +109,10 @@ class Promises:
 
     def _has_failed(self, observed: Observed) -> bool:
         """Whether pods of the new version have crashed, never got ready, answered wrongly or with errors."""
+        traffic = observed.traffic
+        tried = traffic.heard is not None and bool(traffic.heard.errors)
+        if tried or traffic.pods.crash is not None or traffic.pods.unready is not None:
+            return True
         pods, counts = observed.pods, observed.heard
         results = [job.result for name, job in observed.jobs.items() if "-verify" in name]
         wrong = any(isinstance(result, Failure) and result.reason is Reason.GOLDEN_MISMATCH for result in results)
@@ -115,7 +129,7 @@ class Promises:
     def _check_actions(self, observed: Observed, decision: Plan) -> None:
         """Nothing is made or changed without the Lease, while suspended, or against what the spec says by now."""
         resource, candidate, target = observed.resource, decision.status.candidate, observed.target
-        creates = any(isinstance(action, CreateJob | CreateRun) for action in decision.actions)
+        creates = any(isinstance(action, CreateJob | CreateRun | CreateCanary) for action in decision.actions)
         injected = [action.value for action in decision.actions if isinstance(action, InjectModel)]
         if resource.metadata.deletion_timestamp:
             assert not creates
@@ -127,6 +141,28 @@ class Promises:
         if candidate and candidate.injected_value in injected:
             assert resource.spec.mode is Mode.AUTOMATIC
             assert candidate.spec_hash == snapshot_hash(resource.spec)
+        self._check_trial(observed, decision)
+
+    def _check_trial(self, observed: Observed, decision: Plan) -> None:
+        """A canary never gets more than its step's weight, and the target nothing that has not passed all of them."""
+        rollout, target, spec = decision.status.rollout, observed.target, observed.resource.spec.rollout
+        steps, before = spec.canary.steps, observed.resource.status.rollout
+        if rollout is not None and rollout.weight is not None:
+            assert rollout.weight in {step.weight for step in steps}
+        for action in decision.actions:
+            if isinstance(action, CreateCanary):
+                assert spec.strategy == "Canary"
+                assert (action.replicas, action.value in self.world.approved) == (1, True)
+            if isinstance(action, ScaleCanary) and action.replicas > 1:
+                assert target is not None
+                assert rollout is not None
+                assert 100 * action.replicas <= (rollout.weight or 0) * (action.replicas + target.wanted)
+            if isinstance(action, RemoveCanary):
+                assert self.world.beside is not None
+            if isinstance(action, InjectModel) and spec.strategy == "Canary" and before and not before.injected:
+                candidate = observed.resource.status.candidate
+                is_given = candidate is not None and action.value == candidate.injected_value
+                assert not is_given or (rollout is not None and rollout.weight_index == len(steps))
 
     def _check_promotion(self, observed: Observed, champion: Version) -> None:
         """A version is champion after it passed the gate, served from every pod, and was watched for its time."""
@@ -218,6 +254,7 @@ class Promises:
         served = self.given | self._delivered() | world.approved
         assert world.value in served
         assert set(world.served) <= served
+        assert set(world.tried) <= world.approved
         if world.gone:
             assert world.value in self.given | self._delivered() | self.promoted
 
@@ -241,11 +278,15 @@ class Promises:
         assert decision.status == status
         held = world.leases.get(world.target_uid or "") in world.rivals
         refused = held or world.quota or world.inject_refused or world.owned_by_others or any(world.taken.values())
+        theirs = world.beside is not None and world.beside.owner != world.uid
+        refused = refused or bool(world.beside_refused) or theirs
         assert refused or not [action for action in decision.actions if not isinstance(action, EmitEvent)]
         if not world.resource.spec.suspend:
             owners = {name.rsplit("-", 1)[0] for name in world.active_jobs() if not _is_of_no_run(name)}
             assert owners <= ({status.run.name} if status.run else set())
             assert len([name for name in world.active_jobs() if "-w" in name]) <= 1
+        if status.rollout is None and world.beside is not None and not world.resource.spec.suspend:
+            assert refused
         if status.rollout is None and world.target_uid == status.target_uid:
             assert world.value in self.given | self._delivered() | self.promoted
 

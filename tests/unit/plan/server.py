@@ -276,7 +276,9 @@ class Server:
 
     def declare_again(self, *, collected: bool) -> None:
         """Declare a resource of the same name after it is gone, before or after the garbage of the old one went."""
-        if not collected:
+        if collected:
+            self.collect_canary()
+        else:
             self.taken = {"jobs": set(self.jobs), "optimizationruns": set(self.runs)}
         self.jobs.clear()
         self.runs.clear()
@@ -285,6 +287,12 @@ class Server:
         meta = ObjectMeta(name="digits", namespace="ml", uid=self.uid, generation=1)
         self.resource = ModelOptimization(metadata=meta, spec=self.resource.spec, status=UNSEEN)
         self.versions["modeloptimizations", "digits"] += 1
+
+    def collect_canary(self) -> None:
+        """Remove a canary whose owner is gone, as a garbage collector does."""
+        owner = self.beside.owner if self.beside else None
+        if owner is not None and owner.startswith("mo-1") and (owner != self.resource.metadata.uid or self.gone):
+            self.beside = None
 
     def edit_template(self) -> None:
         """Change another part of the pod template than the owned field, so that all pods are made anew."""

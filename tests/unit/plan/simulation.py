@@ -20,10 +20,15 @@ from retune.contract.results import Reason, Verdict
 from retune.plan.observed import Heard, Incident
 from tests.dice import thrown
 from tests.unit.plan.late import LateWorld
+from tests.unit.plan.trial import busy
 from tests.unit.plan.world import spec
 
 STEPS = 40
 CALM_ROUNDS = 40
+CANARY: dict[str, Any] = {
+    "strategy": "Canary",
+    "canary": {"steps": [{"weight": 10, "hold": "1m"}, {"weight": 60, "hold": "1m"}]},
+}
 EDITS: tuple[dict[str, Any], ...] = (
     *({"manualNonce": f"n{number}"} for number in range(6)),
     *({"search": {"maxTrials": number}} for number in range(1, 3)),
@@ -31,6 +36,8 @@ EDITS: tuple[dict[str, Any], ...] = (
     *({"mode": mode} for mode in ("Automatic", "Automatic", "RecommendOnly", "ObserveOnly")),
     {"suspend": True},
     {"suspend": False},
+    {"rollout": CANARY},
+    {"rollout": {"strategy": "RollingUpdate"}},
 )
 
 
@@ -86,11 +93,18 @@ class History:
         target = {"ref": {"name": "digits"}, "inference": {"modelName": "digits"}}
         self.world = Watched(
             operators=self.dice.choice([1, 1, 2]),
-            spec=spec(target=target, deletionPolicy=self.dice.choice(["KeepChampion", "RestoreOriginal"])),
+            spec=spec(
+                target=target,
+                deletionPolicy=self.dice.choice(["KeepChampion", "RestoreOriginal"]),
+                rollout=self.dice.choice([{}, CANARY]),
+            ),
+            wanted=self.dice.choice([1, 9]),
             value=value,
             manager="kubectl" if value else None,
             bundles=self.dice.choice([None, 2]),
         )
+        self.counted = self.dice.random() < 0.5
+        """Whether a canary's pods can be heard."""
         self.log: list[str] = []
         self.given: set[str | None] = {value}
         self.foreign = 0
@@ -197,7 +211,20 @@ class History:
         world.settled = self.dice.random() < 0.6
         world.crash = Incident("pod x: ended with exit code 3", world.now) if self.dice.random() < 0.1 else None
         world.counts = Heard(pods=1, requests=1000, errors=500) if self.dice.random() < 0.1 else None
-        world.wanted = int(self.dice.random() < 0.9)
+        world.wanted = self.dice.choice([1, 9]) if self.dice.random() < 0.9 else 0
+
+    def canary_changes(self) -> None:
+        """A canary's pods are ready, or are not; they crash, answer with errors, or somebody takes them away."""
+        world = self.world
+        world.beside_settled, world.beside_slow = self.dice.random() < 0.6, self.dice.random() < 0.3
+        world.beside_trouble = self.dice.choice([None, "pod y: Evicted"])
+        crash = Incident("pod y: ended with exit code 3", world.now)
+        world.beside_crash = crash if self.dice.random() < 0.1 else None
+        errors = self.dice.choice([None, 0, 500]) if self.counted else None
+        world.beside_counts = None if errors is None else Heard(pods=1, requests=1000, errors=errors)
+        world.beside_refused = ("Forbidden", "may not") if self.dice.random() < 0.1 else None
+        if self.dice.random() < 0.2:
+            world.beside = None
 
     def target_is_edited(self) -> None:
         """Somebody changes another part of the pod template."""
@@ -236,6 +263,9 @@ class History:
         world = self.world
         world.settled, world.crash, world.counts, world.wanted = True, None, None, 1
         world.quota, world.inject_refused = False, None
+        world.beside_settled, world.beside_slow, world.beside_trouble = True, False, None
+        world.beside_crash, world.beside_refused = None, None
+        world.beside_counts = busy(world.now) if self.counted else None
 
     # What must hold
 
@@ -245,6 +275,8 @@ class History:
         delivered = {status.original.uri, status.original.injected_value} if status.original else set()
         if world.value not in self.given | world.approved | delivered:
             raise BrokenError(f"{world.value} serves, and nobody has approved or set it")
+        if world.beside is not None and world.beside.value not in world.approved:
+            raise BrokenError(f"{world.beside.value} is tried on users, and nobody has approved it")
         champion = status.champion.injected_value if status.champion else None
         if world.manager != FIELD_MANAGER or world.value in {champion, *world.human}:
             return
@@ -272,6 +304,8 @@ class History:
         world, status = self.world, self.status
         champion = status.champion.injected_value if status.champion else None
         taken = status.stage is Stage.BLOCKED and world.manager != FIELD_MANAGER
+        if world.beside is not None and not taken:
+            raise BrokenError(f"a canary is left at rest: {status.stage}, {status.message}")
         if (status.run, status.rollout) != (None, None) and not taken and not _recommends(status):
             raise BrokenError(f"it never comes to rest: {status.stage}, {status.message}")
         if world.value != champion and not taken:
@@ -303,6 +337,7 @@ _WEIGHED: dict[Callable[[History], None], int] = {
     History.job_is_lost: 1,
     History.goes_well: 3,
     History.pods_change: 4,
+    History.canary_changes: 2,
     History.target_is_edited: 1,
     History.surroundings_change: 1,
     History.is_edited: 3,

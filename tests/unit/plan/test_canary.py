@@ -302,7 +302,7 @@ def test_the_canary_goes_first_when_a_rollout_turns_back() -> None:
     world.crash_after = 2  # the status that names the rollback, and the write after it
     with pytest.raises(CrashError):
         world.reconcile()
-    assert (world.beside, world.value is None) == (None, False)
+    assert (world.traffic.canary, world.value is None) == (None, False)
     for _ in range(2):
         world.settled = True
         world.reconcile()

@@ -1,6 +1,7 @@
 """The promises of the planner, against whatever order of events Hypothesis finds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from retune.plan.observed import Heard, Incident, Live, LiveNumber
 from retune.plan.watch import windows
 from tests.answers import check
 from tests.unit.plan.promises import Promises
+from tests.unit.plan.server import Beside
+from tests.unit.plan.trial import busy
 from tests.unit.plan.world import CrashError, World, spec
 
 WINDOW = 3600
@@ -34,6 +37,10 @@ TRIGGERS: dict[str, Any] = {
     "maxRunsPerDay": 3,
 }
 SOME_TRIGGERS = TRIGGERS | {"signals": ["PerformanceDegradation", "Schedule"]}
+CANARY: dict[str, Any] = {
+    "strategy": "Canary",
+    "canary": {"steps": [{"weight": 10, "hold": "1m"}, {"weight": 60, "hold": "1m"}]},
+}
 UNWATCHED: dict[str, Any] = {"monitoring": None, "triggers": {"signals": ["Drift"]}}
 EDITS: tuple[dict[str, Any], ...] = (
     *({"manualNonce": f"n{number}"} for number in range(3)),
@@ -46,6 +53,8 @@ EDITS: tuple[dict[str, Any], ...] = (
     {"triggers": SOME_TRIGGERS},
     UNWATCHED,
     {"execution": {"queueName": "team"}},
+    {"rollout": CANARY},
+    {"rollout": {"strategy": "RollingUpdate"}},
 )
 VERDICTS = {
     "NoGain": Verdict.NO_GAIN,
@@ -71,6 +80,8 @@ class Loop(RuleBasedStateMachine):
         underway=st.booleans(),
         forgotten=st.booleans(),
         refused=st.booleans(),
+        tried=st.booleans(),
+        wanted=st.sampled_from([1, 1, 9]),
     )
     def declare(
         self,
@@ -83,13 +94,16 @@ class Loop(RuleBasedStateMachine):
         underway: bool,
         forgotten: bool,
         refused: bool,
+        tried: bool,
+        wanted: int,
     ) -> None:
         """A user declares a resource for a Deployment; runs of it may have ended before the story begins."""
         target = {"ref": {"name": "digits"}, "inference": {"modelName": "digits"}, "injection": {"takeover": takeover}}
         more = {"monitoring": MONITORING, "triggers": watched} if watched else {}
+        more |= {"rollout": CANARY} if tried else {}
         manager = "kubectl" if delivered else None
         declared = spec(deletionPolicy=policy, target=target, **more)
-        self.world = World(spec=declared, value=delivered, manager=manager, bundles=2)
+        self.world = World(spec=declared, value=delivered, manager=manager, bundles=2, wanted=wanted)
         self.promises = Promises(self.world)
         self.world.witness = self.promises.decided
         self.foreign = 0
@@ -266,17 +280,82 @@ class Loop(RuleBasedStateMachine):
                 self.world.finish(name)
         self.world.reconcile()
 
+    @rule(
+        deed=st.sampled_from(
+            ["crash", "hang", "evict", "fail half", "answer few", "lose", "scale", "edit", "be slow", "refuse", "take"]
+        ),
+        seconds=st.sampled_from([3, 130, 700]),
+        passes=st.integers(0, 4),
+    )
+    def disturb_canary(self, deed: str, seconds: int, passes: int) -> None:
+        """A canary, at whatever weight it is by now, does wrong, is taken away, or is changed by others."""
+        if self.status.rollout is None and not self.world.gone:
+            self.world.change(rollout=CANARY)
+            self.begin_rollout()
+        for _ in range(passes if self.world.beside else 0):
+            self.go_on(1, Verdict.PROMOTE)
+        if deed in {"lose", "scale", "edit", "refuse", "take"}:
+            self.meddle_with_canary(deed)
+        else:
+            self.fail_canary(deed)
+        world = self.world
+        world.reconcile()
+        self.promises.check(rested=True)
+        world.wait(seconds)
+        world.reconcile()
+        self.rested = True
+        step = self.status.rollout.step if self.status.rollout else None
+        event(f"canary disturbed by {deed} in step {step}")
+
+    def fail_canary(self, deed: str) -> None:
+        """Pods of the canary do wrong, or do not come."""
+        world = self.world
+        match deed:
+            case "crash":
+                world.beside_settled = False
+                world.beside_crash = Incident("pod y: ended with exit code 3", world.now)
+            case "hang":
+                world.beside_settled = False
+            case "evict":
+                world.beside_settled, world.beside_trouble = False, "pod y: Evicted"
+            case "be slow":
+                world.beside_slow = True
+            case _:
+                counts = {"fail half": (1000, 500), "answer few": (7, 0)}
+                requests, errors = counts[deed]
+                world.beside_counts = Heard(pods=1, requests=requests, errors=errors)
+
+    def meddle_with_canary(self, deed: str) -> None:
+        """Somebody does something to the canary, or keeps us from it."""
+        world, beside = self.world, self.world.beside
+        is_ours = beside is not None and beside.owner == world.uid
+        match deed:
+            case "lose":
+                world.beside = None if is_ours else beside
+            case "scale":
+                world.beside = replace(beside, replicas=30) if beside else None
+            case "edit":
+                world.edit_template()
+            case "refuse":
+                world.beside_refused = ("Forbidden", "Retune may not create deployments.apps")
+            case _:
+                world.beside = beside or Beside("theirs", "pvc://theirs", world.template, 1, owner="someone")
+
     @rule()
     def calm(self) -> None:
         """What disturbed pods is over."""
         self.world.weather, self.world.paused, self.world.early, self.world.counts = None, False, False, None
+        self.world.beside_settled, self.world.beside_slow, self.world.beside_trouble = True, False, None
+        self.world.beside_refused, self.world.beside_crash = None, None
+        self.world.beside_counts = self.world.beside_counts and busy(self.world.now)
         self.rested = False
 
     @precondition(lambda self: self.status.rejected)
     @rule()
     def retry(self) -> None:
         """A person lets a rejected version be tried again."""
-        self.world.change(rollout={"retry": self.status.rejected[-1].digest})
+        rollout = self.world.resource.spec.rollout.to_dict()
+        self.world.change(rollout=rollout | {"retry": self.status.rejected[-1].digest})
         self.rested = False
 
     @precondition(lambda self: self.status.rollout)
@@ -360,6 +439,7 @@ class Loop(RuleBasedStateMachine):
         for names in self.world.taken.values():
             names.clear()
         self.world.rivals.clear()
+        self.world.collect_canary()
         self.rested = False
 
     # --- users and neighbours ----------------------------------------------------------------------------------------
@@ -440,6 +520,8 @@ class Loop(RuleBasedStateMachine):
         world.quota, world.inject_refused, world.wanted, world.store_away = False, None, 1, False
         world.target_uid = world.target_uid or "target-last"
         self.collect_garbage()
+        if world.beside is not None and world.beside.owner == "someone":
+            world.beside = None
         if not world.gone:
             world.change(suspend=False, mode="Automatic", manualNonce="last", **UNWATCHED)
         self.go_on(16, Verdict.NO_GAIN)
@@ -449,6 +531,7 @@ class Loop(RuleBasedStateMachine):
         waits = self.status.stage is Stage.BLOCKED and taken
         assert world.gone or taken or champion is None or champion.digest not in world.lost
         assert world.gone or not world.resource.metadata.deletion_timestamp
+        assert waits or world.beside is None
         assert world.gone or waits or (self.status.run, self.status.rollout) == (None, None), self.status.message
 
 

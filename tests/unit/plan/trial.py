@@ -1,5 +1,6 @@
 """Worlds with a canary, for tests that begin somewhere in its trial."""
 
+from datetime import datetime
 from typing import Any
 
 from retune.plan.observed import Heard
@@ -67,6 +68,11 @@ def to_promotion(world: World) -> None:
         prove(world)
         world.wait(HOLD)
         world.reconcile()
+
+
+def busy(now: datetime) -> Heard:
+    """Return what pods have counted by now that answer ten requests a second, all of them well."""
+    return answered(10 * now.timestamp())
 
 
 def answered(requests: float, errors: float = 0.0) -> Heard:
