@@ -210,8 +210,8 @@ class MemoryWriter:
             if server.beside.owner != resource.metadata.uid:
                 raise Refused("NameConflict", "Deployment digits-canary belongs to something else")
             return
-        server.commit("canaries", "digits")
-        uid = f"canary-{server.versions['canaries', 'digits']}"
+        server.commit("canary", "digits")
+        uid = f"canary-{server.versions['canary', 'digits']}"
         server.beside = Beside(uid, action.value, action.template, action.replicas, resource.metadata.uid)
         server.beside_crash, server.changed_beside = None, server.now
         server.tried.append(action.value)
@@ -227,7 +227,7 @@ class MemoryWriter:
         self._refuse_beside()
         beside = server.beside
         if beside is not None and beside.uid == action.uid and beside.replicas != action.replicas:
-            server.commit("canaries", "digits")
+            server.commit("canary", "digits")
             server.beside, server.changed_beside = replace(beside, replicas=action.replicas), server.now
             server.beside_settled = server.beside_settled and not server.beside_slow
 
@@ -237,7 +237,7 @@ class MemoryWriter:
         server.arrive()
         self._refuse_beside()
         if server.beside is not None and server.beside.uid == action.uid:
-            server.commit("canaries", "digits")
+            server.commit("canary", "digits")
             server.beside = None
 
     async def set_finalizer(self, resource: ModelOptimization, action: SetFinalizer) -> None:
