@@ -180,12 +180,21 @@ class Bench:
         return self.create("services", {"metadata": {"name": "digits"}, "spec": spec}, api="/api/v1")
 
     def deploy(
-        self, name: str = "digits-server", *, value: str | None = None, replicas: int = 0, **metadata: Any
+        self,
+        name: str = "digits-server",
+        *,
+        value: str | None = None,
+        replicas: int = 0,
+        more: Json | None = None,
+        **metadata: Any,
     ) -> Json:
-        """Create the Deployment that serves, as kubectl would apply it; `metadata` may give it labels and owners."""
+        """Create the Deployment that serves, as kubectl would apply it.
+
+        more: labels that it selects its pods by, besides the one with its name. metadata: labels and owners of its own.
+        """
         env = [{"name": "MODEL_URI", "value": value}] if value is not None else []
         container = {"name": "server", "image": "server:test", "env": env, "resources": {"limits": {"cpu": "2"}}}
-        labels = {"app": name}
+        labels = {"app": name} | (more or {})
         body = {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
