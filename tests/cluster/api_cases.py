@@ -713,6 +713,13 @@ _WORDS = (
             "rollout.bakeTime",
         )
     ),
+    refused(
+        "days of a canary",
+        "spec.rollout.canary.steps",
+        [{"weight": 5, "hold": "1d"}],
+        DURATION,
+        at="spec.rollout.canary.steps[0].hold",
+    ),
     *(
         refused(f"CPU in words in {side}", f"spec.execution.resources.{side}.cpu", "two", CPU)
         for side in ("requests", "limits")
