@@ -108,6 +108,10 @@ def _run(run: ActiveRun) -> list[tuple[str, str]]:
 
 
 _STEPS = {
+    RolloutStep.CANARY_GIVE.value: "a canary is made beside the target",
+    RolloutStep.CANARY_READY.value: "the canary's pod is waited for",
+    RolloutStep.CANARY_GOLDEN.value: "the canary is asked golden requests",
+    RolloutStep.CANARY_END.value: "the canary is removed",
     RolloutStep.FIRST_GOLDEN.value: "the first new pod is waited for and asked golden requests",
     RolloutStep.GOLDEN.value: "every pod is asked golden requests",
 }
@@ -119,6 +123,9 @@ def _rollout(resource: ModelOptimization) -> str:
         return NONE
     if rollout.rollback_reason:
         return f"v{rollout.version} is undone: {rollout.rollback_message or rollout.rollback_reason}"
+    if rollout.weight is not None:
+        share = f"{rollout.weight} % of the requests ({rollout.effective_weight} % by its pods)"
+        return f"v{rollout.version}: a canary with {share}"
     if rollout.bake_start_time:
         return f"v{rollout.version}: bakes for {resource.spec.rollout.bake_time}"
     return f"v{rollout.version}: {_STEPS.get(rollout.step or '', 'pods are being replaced')}"

@@ -119,7 +119,7 @@ def _pod_labels(target: Json, services: Iterable[Json]) -> dict[str, str]:
     used = {key for service in _services_of(target, services) for key in service}
     free = sorted(key for key in selector.get("matchLabels") or {} if key not in used)
     if free:
-        labels[free[0]] = label_value(f"{labels[free[0]]}-{_TOLD_APART}")
+        labels[free[0]] = label_value(f"{labels[free[0]]}-{_TOLD_APART}".removeprefix("-"))
     return labels
 
 

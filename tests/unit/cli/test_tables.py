@@ -64,6 +64,7 @@ def test_a_message_is_told_once(moment: str) -> None:
         ("FirstGolden", "first new pod"),
         ("Ready", "pods are being replaced"),
         ("Golden", "every pod is asked"),
+        ("CanaryReady", "the canary's pod is waited for"),
         ("StepOfALaterRelease", "pods are being replaced"),
     ],
 )
@@ -74,6 +75,17 @@ def test_a_rollout_says_what_it_waits_for(step: str | None, words: str) -> None:
     rollout = resource.status.rollout.model_copy(update={"step": step})
     moving = resource.model_copy(update={"status": resource.status.model_copy(update={"rollout": rollout})})
     assert words in shelf.drawn(tables.picture(moving, now=shelf.NOW))
+
+
+def test_a_canary_tells_its_share_and_what_its_pods_make_of_it() -> None:
+    """The one is what the spec wants, the other what there is."""
+    resource = shelf.resource("rolling_out")
+    assert resource.status.rollout is not None
+    weights = {"step": "Weight", "weight": 10, "effective_weight": 25}
+    rollout = resource.status.rollout.model_copy(update=weights)
+    moving = resource.model_copy(update={"status": resource.status.model_copy(update={"rollout": rollout})})
+    words = "a canary with 10 % of the requests (25 % by its pods)"
+    assert words in shelf.drawn(tables.picture(moving, now=shelf.NOW), width=200)
 
 
 def test_a_run_says_why_it_started_and_which_data_it_uses() -> None:

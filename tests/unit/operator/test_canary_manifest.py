@@ -1,6 +1,7 @@
 """The canary's Deployment: a clone in everything but whose it is, whom the Services choose, and what it serves."""
 
 import copy
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -133,6 +134,17 @@ def test_a_label_that_no_service_selects_by_tells_the_pods_apart() -> None:
     assert labels(document) == {"app": "digits", "track": "stable-canary", "team": "ml", CANARY: "digits"}
     assert not selects(TARGET["spec"]["selector"], labels(document))
     assert impossibility(document, target=TARGET, services=[BY_APP], overlaps=False) is None
+
+
+@pytest.mark.parametrize(("value", "wanted"), [("", "canary"), ("canary", "canary-canary"), ("s" * 63, None)])
+def test_the_label_that_tells_them_apart_is_one_that_kubernetes_takes(value: str, wanted: str | None) -> None:
+    """Whatever its value was, which may be empty or as long as a label can be."""
+    target = copy.deepcopy(TARGET)
+    target["spec"]["selector"]["matchLabels"]["track"] = value
+    target["spec"]["template"]["metadata"]["labels"]["track"] = value
+    label = labels(manifest(target=target))["track"]
+    assert re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", label)
+    assert label == (wanted or label) != value
 
 
 def test_a_selector_that_excludes_the_canary_s_label_needs_no_other() -> None:
