@@ -5,6 +5,7 @@ However it ends, none is left that nobody tries, and what serves is what a gate 
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -148,6 +149,22 @@ def test_a_trial_that_is_not_wanted_any_more_is_given_up(step: Step, change: dic
     world.change(**change)
     world.reconcile()
     assert (world.beside, world.value, world.resource.status.rollout) == (None, None, None)
+
+
+@pytest.mark.parametrize("change", [{"mode": "ObserveOnly"}, {"rollout": {"strategy": "RollingUpdate"}}])
+def test_no_window_counts_in_which_a_canary_has_answered(change: dict[str, Any]) -> None:
+    """What is watched is the champion: a window that another version served in a part of says nothing of it."""
+    watched = {"performance": {"signals": [{"name": "errors", "kind": "ErrorRate", "limit": "0.05"}]}}
+    world = World(spec=spec(rollout=strategy(), monitoring=watched), wanted=9)
+    world.run_to_rollout()
+    prove(world)
+    hold(world)
+    world.inject_refused = "Forbidden"
+    world.change(**change)
+    world.reconcile()
+    monitoring = world.resource.status.monitoring
+    assert monitoring is not None
+    assert (world.beside, monitoring.since) == (None, world.now)
 
 
 @TRIED

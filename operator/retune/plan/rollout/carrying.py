@@ -23,6 +23,7 @@ from retune.plan.rollout.strategies import STRATEGIES, step_of
 from retune.plan.rollout.undo import abandon, undo
 from retune.plan.run.conclusion import conclude
 from retune.plan.run.reasons import MODE_CHANGED, nonce_is_new
+from retune.plan.watch.state import begin_anew
 
 _BEGINNINGS = ("start_time", "step_start_time", "weight_start_time", "bake_start_time", "unwell_since")
 _SKEW_SECONDS = 60.0
@@ -112,6 +113,8 @@ def _is_outdated(draft: Draft, candidate: Version) -> bool:
 
 def _withdraw(draft: Draft, candidate: Version) -> None:
     """Give up a rollout that has not touched the target; a candidate that is still wanted is kept as recommended."""
+    if _under_way(draft).weight_index is not None:
+        begin_anew(draft)
     draft.update(rollout=None)
     if draft.spec.mode is Mode.RECOMMEND_ONLY and not _is_outdated(draft, candidate):
         return

@@ -9,6 +9,7 @@ from retune.plan.actions import RemoveCanary
 from retune.plan.draft import Draft, Hold
 from retune.plan.observed import Canary, Verb
 from retune.plan.rollout.progress import LOOK_SECONDS, show
+from retune.plan.watch.state import begin_anew
 
 REFUSAL_RETRY_SECONDS = 60.0
 _NO_TRIAL = {"weight_index", "weight", "effective_weight", "weight_start_time", "requests_before"}
@@ -58,6 +59,7 @@ def _forget(draft: Draft) -> None:
     rollout = draft.status.rollout
     if rollout is not None and rollout.weight_index is not None:
         draft.update(rollout=rollout.model_copy(update=dict.fromkeys(_NO_TRIAL)))
+        begin_anew(draft)
 
 
 def lingering(draft: Draft) -> Hold | None:
