@@ -171,7 +171,7 @@ def test_no_window_counts_in_which_a_canary_has_answered(change: dict[str, Any])
 def test_a_trial_that_is_suspended_stands_still_and_gets_its_time_anew(step: Step) -> None:
     """What serves goes on serving, the canary too."""
     world = step()
-    before = world.beside
+    before, weight = world.beside, rollout_of(world).weight
     world.change(suspend=True)
     world.reconcile()
     world.wait(100_000)
@@ -180,8 +180,22 @@ def test_a_trial_that_is_suspended_stands_still_and_gets_its_time_anew(step: Ste
     world.change(suspend=False)
     world.reconcile()
     assert rollout_of(world).weight_start_time in {None, world.now}
+    assert rollout_of(world).weight == weight
     to_promotion(world)
     assert champion_of(world).version == 2
+
+
+def test_a_canary_that_nobody_wants_any_more_stays_while_suspended() -> None:
+    """Suspension freezes everything, also what would be tidied up."""
+    world = first()
+    before = world.beside
+    world.change(suspend=True)
+    world.edit_template()
+    world.reconcile()
+    assert world.beside == before
+    world.change(suspend=False)
+    world.reconcile()
+    assert world.beside != before
 
 
 def test_fewer_weights_than_have_passed_end_the_trial_well() -> None:
@@ -382,6 +396,17 @@ def test_what_an_earlier_resource_left_behind_is_removed() -> None:
     world = World(spec=spec(), beside=Beside("canary-0", "pvc://old", "template-1", 1, owner=None))
     world.reconcile()
     assert world.beside is None
+
+
+@TRIED
+def test_a_canary_that_has_lost_its_owner_is_made_anew(step: Step) -> None:
+    """Without one it would outlive the resource."""
+    world = step()
+    assert world.beside is not None
+    world.beside = replace(world.beside, owner=None)
+    world.reconcile()
+    assert world.beside is not None
+    assert world.beside.owner == world.uid
 
 
 def test_a_canary_of_others_is_left_alone() -> None:
