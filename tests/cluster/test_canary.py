@@ -153,6 +153,20 @@ async def test_who_scales_the_target_is_told_before_anything_is_tried(trial: Tri
     assert "HorizontalPodAutoscaler scaler" in trial.bench.condition("CanaryPossible")["message"]
 
 
+async def test_a_service_that_chooses_others_by_now_is_noticed(trial: Trial) -> None:
+    """The canary gets no requests then, and the status does not claim that it does."""
+    trial.bench.deploy(replicas=1, more=TRACK)
+    trial.bench.serve()
+    trial.begin()
+    await trial.passes_until(lambda: trial.rollout.get("effectiveWeight") == 50)
+    path = trial.bench.path("services", "digits", api=CORE)
+    trial.bench.patch(path, {"spec": {"selector": TRACK}})
+    await trial.passes_until(lambda: trial.reason("RolledOut") == "CanaryUnserved")
+    assert trial.rollout["effectiveWeight"] == 0
+    trial.bench.patch(path, {"spec": {"selector": {"track": None}}})
+    await trial.passes_until(lambda: trial.rollout.get("effectiveWeight") == 50)
+
+
 async def test_a_resource_that_is_deleted_in_its_trial_leaves_no_canary(trial: Trial) -> None:
     """No garbage collector runs here: the operator has removed it."""
     trial.bench.deploy(replicas=1, more=TRACK)

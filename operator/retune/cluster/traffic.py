@@ -10,13 +10,13 @@ from retune.api.status import RolloutStep
 from retune.cluster.cache import Cache
 from retune.cluster.client import Client
 from retune.cluster.errors import Refused
-from retune.cluster.kinds import AUTOSCALERS, PODS
+from retune.cluster.kinds import AUTOSCALERS, PODS, SERVICES
 from retune.cluster.parse import owner, resource_name
 from retune.plan import names
-from retune.plan.observed import Canary, Heard, Pods, Traffic
+from retune.plan.observed import Canary, Pods, Traffic
 from retune.signals.beside import BesideReader
 from retune.targets import kind_of
-from retune.workloads.canary import MADE_OF
+from retune.workloads.canary import MADE_OF, selecting
 
 
 class TrafficReader:
@@ -40,31 +40,29 @@ class TrafficReader:
         canary = _canary(resource, raw) if raw else None
         if raw is None or canary is None:
             return Traffic(autoscaler=await self._autoscaler(resource))
-        seen, heard, beside = Pods(), None, None
-        if resource.status.rollout is not None:
-            seen = await self._pods(resource, raw, canary)
-            heard, beside = await self._heard(resource, canary, seen, pods)
-        return Traffic(canary, seen, heard, beside, autoscaler=await self._autoscaler(resource))
+        if resource.status.rollout is None:
+            return Traffic(canary)
+        found = await self._pods(resource, raw)
+        seen = _seen(resource, raw, canary, found)
+        if not _is_weighed(resource):
+            return Traffic(canary, seen, autoscaler=await self._autoscaler(resource))
+        mark = f"{canary.workload.uid}/{resource.status.rollout.version}"
+        heard, beside = await self._beside.heard(resource, seen.serving, pods.serving, mark=mark)
+        return Traffic(canary, seen, await self._is_unserved(resource, found), heard, beside)
 
-    async def _pods(self, resource: ModelOptimization, raw: Json, canary: Canary) -> Pods:
-        wanted, kind = resource.spec.target, kind_of(resource.spec.target.ref)
-        container = canary.workload.container(wanted.container)
-        if container is None:
-            return Pods()
-        pages = self._client.pages(PODS, resource.metadata.namespace, selector=kind.pod_selector(raw))
-        pods = [pod async for page in pages for pod in page["items"]]
-        port = wanted.inference.port if wanted.inference else 0
-        return kind.pods(raw, pods, container=container.name, variable=wanted.injection.name, port=port)
+    async def _pods(self, resource: ModelOptimization, raw: Json) -> list[Json]:
+        selector = kind_of(resource.spec.target.ref).pod_selector(raw)
+        pages = self._client.pages(PODS, resource.metadata.namespace, selector=selector)
+        return [pod async for page in pages for pod in page["items"]]
 
-    async def _heard(
-        self, resource: ModelOptimization, canary: Canary, seen: Pods, pods: Pods
-    ) -> tuple[Heard | None, Heard | None]:
-        """Read what the canary and the target have answered, while a weight is tried."""
-        rollout = resource.status.rollout
-        if rollout is None or rollout.step != RolloutStep.WEIGHT or rollout.rollback_reason is not None:
-            return None, None
-        mark = f"{canary.workload.uid}/{rollout.version}"
-        return await self._beside.heard(resource, seen.serving, pods.serving, mark=mark)
+    async def _is_unserved(self, resource: ModelOptimization, pods: list[Json]) -> bool:
+        """Return whether there are pods of the canary and no Service selects them any more."""
+        try:
+            pages = self._client.pages(SERVICES, resource.metadata.namespace)
+            services = [service async for page in pages for service in page["items"]]
+        except Refused:
+            return False  # an administrator has taken this right away: one did when the canary was made
+        return bool(pods) and not any(selecting(services, pod["metadata"].get("labels") or {}) for pod in pods)
 
     async def _autoscaler(self, resource: ModelOptimization) -> str | None:
         """Return who scales the target of a canary that is about to be made."""
@@ -79,6 +77,23 @@ class TrafficReader:
             return None  # an administrator has taken this right away: nobody is warned
         named = (scaler for scaler in scalers if _scales(scaler, ref.kind, ref.name))
         return next((scaler["metadata"]["name"] for scaler in named), None)
+
+
+def _seen(resource: ModelOptimization, raw: Json, canary: Canary, pods: list[Json]) -> Pods:
+    """Return how the canary's pods are."""
+    wanted = resource.spec.target
+    container = canary.workload.container(wanted.container)
+    if container is None:
+        return Pods()
+    port = wanted.inference.port if wanted.inference else 0
+    kind, variable = kind_of(wanted.ref), wanted.injection.name
+    return kind.pods(raw, pods, container=container.name, variable=variable, port=port)
+
+
+def _is_weighed(resource: ModelOptimization) -> bool:
+    """Return whether a weight of the canary is tried."""
+    rollout = resource.status.rollout
+    return rollout is not None and rollout.step == RolloutStep.WEIGHT and rollout.rollback_reason is None
 
 
 def _canary(resource: ModelOptimization, raw: Json) -> Canary | None:

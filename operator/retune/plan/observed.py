@@ -252,6 +252,8 @@ class Traffic:
     """None while there is none of this resource."""
     pods: Pods = Pods()
     """The canary's pods, read live while a rollout is under way."""
+    unserved: bool = False
+    """Whether no Service sends requests to the canary's pods; looked at while a weight is tried."""
     heard: Heard | None = None
     """What the canary's pods have counted since they started; None when nobody listens."""
     beside: Heard | None = None

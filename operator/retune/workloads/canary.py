@@ -65,7 +65,7 @@ def impossibility(manifest: Json, *, target: Json, services: Iterable[Json], ove
         overlaps: Whether the target's selector may match the canary's pods.
     """
     name, selector = target["metadata"]["name"], target["spec"]["selector"]
-    if not _services_of(target, services):
+    if not selecting(services, _labels_of(target)):
         return f"no Service selects the pods of Deployment {name}, so that a canary would get no requests: make one"
     if overlaps or not selects(selector, manifest["spec"]["template"]["metadata"]["labels"]):
         return None
@@ -99,9 +99,8 @@ def _holds(term: Json, labels: Mapping[str, str]) -> bool:
             return value is None
 
 
-def _services_of(target: Json, services: Iterable[Json]) -> list[Mapping[str, str]]:
-    """Return the selectors of the Services that send requests to the target's pods."""
-    labels = _labels_of(target)
+def selecting(services: Iterable[Json], labels: Mapping[str, str]) -> list[Mapping[str, str]]:
+    """Return the selectors of the Services that send requests to pods with these labels."""
     selectors = [service["spec"].get("selector") or {} for service in services]
     return [selector for selector in selectors if selector and selector.items() <= labels.items()]
 
@@ -116,7 +115,7 @@ def _pod_labels(target: Json, services: Iterable[Json]) -> dict[str, str]:
     labels[CANARY] = label_value(target["metadata"]["name"])
     if not selects(selector, labels):
         return labels
-    used = {key for service in _services_of(target, services) for key in service}
+    used = {key for selected in selecting(services, _labels_of(target)) for key in selected}
     free = sorted(key for key in selector.get("matchLabels") or {} if key not in used)
     if free:
         labels[free[0]] = label_value(f"{labels[free[0]]}-{_TOLD_APART}".removeprefix("-"))

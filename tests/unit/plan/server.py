@@ -89,6 +89,8 @@ class Server:
     """Whether all of its pods are available."""
     beside_slow: bool = False
     """Whether more of them take their time."""
+    beside_unserved: bool = False
+    """Whether no Service selects them."""
     beside_crash: Incident | None = None
     """How the model's container ended last in one of them."""
     beside_trouble: str | None = None
@@ -236,6 +238,7 @@ class Server:
         return Traffic(
             canary=Canary(workload, made_of=beside.template, owned=beside.owner is not None),
             pods=Pods(endpoints, self.beside_trouble, self.beside_crash, unready if is_slow else None),
+            unserved=self.beside_unserved,
             heard=self.beside_counts,
             beside=self.champion_counts,
             autoscaler=self.autoscaler,

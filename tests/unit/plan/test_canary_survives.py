@@ -421,6 +421,21 @@ def test_a_canary_of_others_is_left_alone() -> None:
     assert (world.gone, world.beside) == (True, theirs)
 
 
+def test_a_service_that_chooses_others_by_now_leaves_the_weight_where_it_is() -> None:
+    """The share that there is is none, whatever the number of pods: time counts again once there are requests."""
+    world = first()
+    world.beside_unserved = True
+    hold(world)
+    assert reason_of(world, ConditionType.ROLLED_OUT) == "CanaryUnserved"
+    assert (rollout_of(world).weight, rollout_of(world).effective_weight) == (10, 0)
+    assert world.reconcile() == 0
+    world.beside_unserved = False
+    world.reconcile()
+    assert (rollout_of(world).weight_start_time, rollout_of(world).effective_weight) == (world.now, 10)
+    hold(world)
+    assert rollout_of(world).weight == 50
+
+
 def test_an_operator_that_was_away_in_a_hold_watches_its_end_itself() -> None:
     """Nobody listened for an hour: the weight is not left before somebody has."""
     world = first()

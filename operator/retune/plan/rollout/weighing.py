@@ -32,7 +32,8 @@ def weigh(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Do
         setback = _set_back(draft, rollout, candidate)
     if setback is not None:
         return setback
-    hold = _scaled(draft, canary, steps[index], candidate) or _held(draft, steps[index], candidate)
+    hold = _scaled(draft, canary, steps[index], candidate) or _unserved(draft, canary, candidate)
+    hold = hold or _held(draft, steps[index], candidate)
     if hold is not None:
         return hold
     with canary_in_place(draft):
@@ -51,6 +52,8 @@ def _shown(draft: Draft, rollout: ActiveRollout, step: CanaryStep) -> ActiveRoll
     target, canary = draft.observed.target, draft.observed.traffic.canary
     ready = Split(canary=canary.workload.available if canary else 0, target=target.available if target else 0)
     effective = kind_of(draft.spec.rollout.canary.traffic).effective(step.weight, ready)
+    if draft.observed.traffic.unserved:
+        effective = 0
     return update(draft, rollout, weight=step.weight, effective_weight=effective)
 
 
@@ -88,6 +91,19 @@ def _scaled(draft: Draft, canary: Canary, step: CanaryStep, candidate: Version) 
     with canary_in_place(draft):
         message = f"version {candidate.version} gets pods for {step.weight} % of the requests: {pods_in_words(draft)}"
     return show(draft, Stage.ROLLING_OUT, *(earlier or ("ScalingCanary", message)))
+
+
+def _unserved(draft: Draft, canary: Canary, candidate: Version) -> Hold | None:
+    """Let the time of a weight begin again with a Service that sends the canary requests, while there is none."""
+    if not draft.observed.traffic.unserved:
+        return None
+    update(draft, _under_way(draft), weight_start_time=None, requests_before=None)
+    draft.wake(after=LOOK_SECONDS)
+    message = (
+        f"no Service selects the pods of Deployment {canary.workload.name} any more, so that version "
+        f"{candidate.version} gets no requests: let one select them, or set spec.rollout.strategy to RollingUpdate"
+    )
+    return show(draft, Stage.ROLLING_OUT, "CanaryUnserved", message)
 
 
 def _held(draft: Draft, step: CanaryStep, candidate: Version) -> Hold | None:
