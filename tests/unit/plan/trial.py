@@ -1,7 +1,10 @@
 """Worlds with a canary, for tests that begin somewhere in its trial."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+
+import pytest
 
 from retune.plan.observed import Heard
 from tests.unit.plan.reading import rollout_of
@@ -78,3 +81,33 @@ def busy(now: datetime) -> Heard:
 def answered(requests: float, errors: float = 0.0) -> Heard:
     """Return what pods have counted."""
     return Heard(pods=1, requests=requests, errors=errors)
+
+
+def made() -> World:
+    """Return a world with a canary that golden requests are asked of."""
+    return with_canary()
+
+
+def first() -> World:
+    """Return a world with a canary at its first weight."""
+    return at_weight()
+
+
+def last() -> World:
+    """Return a world with a canary at its last weight."""
+    world = at_weight()
+    to_last_weight(world)
+    return world
+
+
+def given() -> World:
+    """Return a world whose target is being given the version, while its canary still serves."""
+    world = last()
+    hold(world)
+    return world
+
+
+TRIED = pytest.mark.parametrize("step", [made, first, last])
+"""Steps in which nothing of the target has been changed."""
+ANYWHERE = pytest.mark.parametrize("step", [made, first, last, given])
+Step = Callable[[], World]
