@@ -160,6 +160,19 @@ def test_counters_that_begin_again_count_from_nothing() -> None:
     assert rollout_of(world).weight == 50
 
 
+def test_large_numbers_of_requests_are_told_apart() -> None:
+    """The seven-digit total of one weight is not rounded away at the next."""
+    world = with_canary()
+    world.beside_counts = answered(1234567)
+    prove(world)
+    world.beside_counts = answered(1234566 + 100)
+    hold(world)
+    assert (rollout_of(world).weight, rollout_of(world).requests_before) == (10, "1234567")
+    world.beside_counts = answered(1234567 + 100)
+    world.reconcile()
+    assert rollout_of(world).weight == 50
+
+
 def test_a_trial_in_which_nothing_changes_is_not_written_about() -> None:
     """Looking again is no reason for a write."""
     world = at_weight()

@@ -155,6 +155,6 @@ def test_a_person_who_gives_the_target_the_version_by_hand_ends_the_trial(step: 
     world.edit_field(candidate.injected_value, "kubectl")
     world.settled = False
     world.reconcile()
-    assert rollout_of(world).injected
+    assert (rollout_of(world).injected, rollout_of(world).weight) == (True, None)
     to_promotion(world)
     assert (champion_of(world).version, world.beside) == (2, None)

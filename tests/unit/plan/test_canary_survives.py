@@ -238,6 +238,21 @@ def test_what_an_earlier_resource_left_behind_is_removed() -> None:
     assert world.beside is None
 
 
+def test_a_canary_of_an_earlier_trial_that_may_not_be_removed_is_told_of() -> None:
+    """Another one cannot be made in its place."""
+    world = first()
+    world.beside_refused = ("Forbidden", "Retune may not delete deployments.apps")
+    world.edit_template()
+    world.settled = True
+    world.reconcile()
+    assert reason_of(world, ConditionType.CANARY_POSSIBLE) == "Forbidden"
+    assert (stage_of(world), reason_of(world, ConditionType.STALLED)) == (Stage.BLOCKED, "Forbidden")
+    assert world.reconcile() == 0
+    world.beside_refused = None
+    world.reconcile()
+    assert reason_of(world, ConditionType.CANARY_POSSIBLE) == "Possible"
+
+
 @TRIED
 def test_a_canary_that_has_lost_its_owner_is_made_anew(step: Step) -> None:
     """Without one it would outlive the resource."""

@@ -38,6 +38,7 @@ def on_trial(step: Step) -> Step:
     def taken(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
         value = present_value(draft)
         if value == candidate.injected_value:
+            update(draft, rollout, **PASSED)
             return Done()  # somebody gave it to the target: there is nothing left to try beside it
         if draft.status.champion is not None and value != draft.status.champion.injected_value:
             variable = draft.spec.target.injection.name
@@ -87,19 +88,19 @@ def give_canary(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hol
         _say_possible(draft, target)
         update(draft, rollout, start_time=draft.now, weight_index=0)
         return Done()
+    refusal = draft.refusal(Verb.CANARY)
+    if refusal:
+        draft.wake(after=REFUSAL_RETRY_SECONDS)
+        return _impossible(draft, refusal.reason, refusal.message)
     if canary is not None:
         draft.wake(after=LOOK_SECONDS)
         message = f"Deployment {canary.workload.name} of an earlier trial is removed"
-        return show(draft, Stage.ROLLING_OUT, "RemovingCanary", message)
+        return _told(draft, "RemovingCanary", message)
     return _create(draft, update(draft, rollout, **_ANEW), candidate)
 
 
 def _create(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold:
     target, container = draft.observed.target, draft.container
-    refusal = draft.refusal(Verb.CANARY)
-    if refusal:
-        draft.wake(after=REFUSAL_RETRY_SECONDS)
-        return _impossible(draft, refusal.reason, refusal.message)
     if target and container:
         draft.do(
             AcquireLease(target.uid),
@@ -112,11 +113,13 @@ def _create(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold:
                 overlaps=draft.spec.rollout.canary.traffic.overlap is Overlap.ALLOW,
             ),
         )
+    return _told(draft, "CreatingCanary", f"version {rollout.version} gets a pod beside the target")
+
+
+def _told(draft: Draft, reason: str, message: str) -> Hold:
+    """Hold with what is being tried, or for as long as that has been refused, with why."""
     earlier_refusal = draft.refused_before(ConditionType.CANARY_POSSIBLE)
-    if earlier_refusal:
-        return _impossible(draft, *earlier_refusal)
-    message = f"version {rollout.version} gets a pod beside the target"
-    return show(draft, Stage.ROLLING_OUT, "CreatingCanary", message)
+    return _impossible(draft, *earlier_refusal) if earlier_refusal else show(draft, Stage.ROLLING_OUT, reason, message)
 
 
 def _impossible(draft: Draft, reason: str, message: str) -> Hold:

@@ -113,12 +113,10 @@ def _held(draft: Draft, step: CanaryStep, candidate: Version) -> Hold | None:
     if rollout.weight_start_time is None:
         rollout = update(draft, rollout, weight_start_time=draft.now)
     if rollout.requests_before is None and counted is not None:
-        rollout = update(draft, rollout, requests_before=f"{counted:g}")
-    version, left = (
-        f"version {candidate.version}",
-        draft.remaining(rollout.weight_start_time or draft.now, seconds(step.hold)),
-    )
-    share = f"{version} has {step.weight} % of the requests ({rollout.effective_weight} % by its pods)"
+        rollout = update(draft, rollout, requests_before=f"{counted:.0f}")
+    left = draft.remaining(rollout.weight_start_time or draft.now, seconds(step.hold))
+    share = f"{step.weight} % of the requests ({rollout.effective_weight} % by its pods)"
+    share = f"version {candidate.version} has {share}"
     if left > 0:
         draft.wake(after=max(1.0, min(LOOK_SECONDS, left)))
         return show(draft, Stage.ROLLING_OUT, "HoldingWeight", f"{share} and is watched for {step.hold}")
