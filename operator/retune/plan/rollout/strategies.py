@@ -39,13 +39,21 @@ STRATEGIES: Mapping[str, Strategy] = {"RollingUpdate": ROLLING_UPDATE, "Canary":
 def step_of(rollout: ActiveRollout, strategy: Strategy = ROLLING_UPDATE) -> RolloutStep:
     """Return the step that a rollout is in; of one that an earlier or later release began, the one to go on with.
 
-    A version that the target has not been given yet takes the strategy's steps from the first one, also where the spec
-    has changed to a strategy with a trial that it has not begun.
+    A version that the target has not been given yet is tried first where the strategy has a trial, also where the spec
+    has changed to that strategy meanwhile.
     """
-    if not rollout.injected and (rollout.step not in strategy or rollout.weight_index is None):
-        return next(iter(strategy))
     if rollout.step is not None and rollout.step in strategy:
-        return RolloutStep(rollout.step)
+        step = RolloutStep(rollout.step)
+        return RolloutStep.CANARY_GIVE if _skips_trial(rollout, step, list(strategy)) else step
+    if not rollout.injected:
+        return next(iter(strategy))
     if rollout.bake_start_time is not None:
         return RolloutStep.BAKE
     return RolloutStep.GOLDEN if rollout.verify_attempt else RolloutStep.FIRST_GOLDEN
+
+
+def _skips_trial(rollout: ActiveRollout, step: RolloutStep, steps: list[RolloutStep]) -> bool:
+    """Whether a version is past a trial that it has not begun, while the target could still be spared."""
+    if rollout.injected or rollout.weight_index is not None or RolloutStep.WEIGHT not in steps:
+        return False
+    return steps.index(step) > steps.index(RolloutStep.WEIGHT)
