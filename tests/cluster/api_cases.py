@@ -317,6 +317,10 @@ ACCEPTED = (
     Case("two techniques", {"spec.techniques": [*technique(), {"name": "graph", "type": "GraphOptimization"}]}),
     Case("as many workers as trials", {"spec.search": {"parallelism": 4, "maxTrials": 4}}),
     Case("a rejected version tried again", {"spec.rollout.retry": samples.DIGEST}),
+    Case(
+        "a version approved",
+        {"spec.rollout": {"approval": "Manual", "approvedVersion": samples.DIGEST, "approvalTimeout": "24h"}},
+    ),
     Case("a composed duration", {"spec.execution.runTimeout": "1h30m", "spec.rollout.bakeTime": "0s"}),
     Case(
         "resources in every form",
@@ -396,6 +400,7 @@ _SHAPE = (
         "Duplicate value",
         at="spec.techniques[0].quantization.schemes[1]",
     ),
+    refused("another approval", "spec.rollout.approval", "Ask", 'supported values: "Automatic", "Manual"'),
     refused("another strategy", "spec.rollout.strategy", "Canary", 'supported values: "RollingUpdate"'),
     refused(
         "another policy on deletion",
@@ -472,6 +477,7 @@ _WORDS = (
     refused("a claim without a file", "spec.model.uri", "pvc://models", FILE_URI),
     refused("a digest in capitals", "spec.model.digest", samples.DIGEST.upper(), DIGEST),
     refused("a version by its number", "spec.rollout.retry", "2", DIGEST),
+    refused("an approval by a number", "spec.rollout.approvedVersion", "2", DIGEST),
     refused(
         "a store on the web", "spec.execution.artifactStore", "https://x/y", "a URI is pvc://CLAIM or pvc://CLAIM/PATH"
     ),
@@ -609,6 +615,7 @@ _WORDS = (
             "execution.ttlAfterFinished",
             "rollout.progressDeadline",
             "rollout.bakeTime",
+            "rollout.approvalTimeout",
         )
     ),
     *(
@@ -1082,6 +1089,16 @@ _TOGETHER = (
     ),
     refused(
         "baking for days", "spec.rollout.bakeTime", "48h", "rollout.bakeTime must not exceed 24h", at="spec.rollout"
+    ),
+    *(
+        refused(
+            f"waiting {time} for approval",
+            "spec.rollout.approvalTimeout",
+            time,
+            "rollout.approvalTimeout must lie between 1m and 2160h",
+            at="spec.rollout",
+        )
+        for time in ("30s", "2161h")
     ),
     refused(
         "more CPU than allowed",

@@ -160,6 +160,7 @@ class Rollout(ApiModel):
         json_schema_extra=rules(
             (_between("progressDeadline", "10s", "24h"), "rollout.progressDeadline must lie between 10s and 24h"),
             (_between("bakeTime", "0s", "24h"), "rollout.bakeTime must not exceed 24h"),
+            (_between("approvalTimeout", "1m", "2160h"), "rollout.approvalTimeout must lie between 1m and 2160h"),
         )
     )
 
@@ -169,6 +170,15 @@ class Rollout(ApiModel):
     """Time in which all new pods must become ready; else the previous version returns."""
     bake_time: Duration = "2m"
     """How long the new version is watched before it counts as champion."""
+    approval: Literal["Automatic", "Manual"] = "Automatic"
+    """Manual holds every version that has passed the gate until approvedVersion names it. Nothing is given to the
+    target before that."""
+    approved_version: Digest | None = None
+    """Digest of the version in status.candidate that may go live. It speaks of this one alone: a later one waits anew.
+    Read where approval is Manual."""
+    approval_timeout: Duration = "168h"
+    """How long a run waits for approvedVersion. After that it ends as Recommended, so that signals may start runs
+    again; its version is kept, and may be approved until another run begins."""
     retry: Digest | None = None
     """Digest of a version in status.rejected that may be rolled out again. Any new value starts one run; a version that
     does not hold up again is rejected again."""

@@ -23,6 +23,7 @@ class Stage(StrEnum):
     BASELINING = "Baselining"
     OPTIMIZING = "Optimizing"
     GATING = "Gating"
+    AWAITING_APPROVAL = "AwaitingApproval"
     ROLLING_OUT = "RollingOut"
     BAKING = "Baking"
     ROLLING_BACK = "RollingBack"
@@ -48,6 +49,7 @@ class RunStage(StrEnum):
 class RolloutStep(StrEnum):
     """The steps of a rollout; which of them there are, and in what order, is the strategy's."""
 
+    APPROVAL = "Approval"
     GIVE = "Give"
     FIRST_GOLDEN = "FirstGolden"
     READY = "Ready"
@@ -109,6 +111,7 @@ class ConditionType(StrEnum):
     PERFORMANCE_DEGRADED = "PerformanceDegraded"
     MONITORING_RELIABLE = "MonitoringReliable"
     CIRCUIT_OPEN = "CircuitOpen"
+    COMMANDS_FOLLOWED = "CommandsFollowed"
     SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
 
@@ -169,6 +172,8 @@ class Version(ApiModel):
     """Digest of the file with the rows that it was proven on, which its windows are compared with."""
     injected_value: str | None = Field(default=None, max_length=1024)
     """Value of the owned field while this version serves; absent where the manifest does not set the field."""
+    accepted_at: Time | None = None
+    """When the gate accepted it; absent for a delivered model."""
     promoted_at: Time | None = None
     """When it became champion by a rollout."""
     shown_by: Annotated[Word | None, Field(description=f"What has shown that it serves: {one_of(Shown)}.")] = None

@@ -63,6 +63,8 @@ def ending(resource: ModelOptimization, *, until: Until, now: datetime) -> Endin
         return None
     if status.stage is Stage.SUSPENDED:
         return Ending(Exit.STALLED, "suspended: set spec.suspend to false to go on")
+    if status.stage is Stage.AWAITING_APPROVAL:
+        return Ending(Exit.STALLED, status.message or "a version waits for approval")
     stalled = _true_since(resource, ConditionType.STALLED)
     if stalled and (now - stalled).total_seconds() >= STALLED_SECONDS:
         return Ending(Exit.STALLED, f"waits for a person: {status.message}")

@@ -9,7 +9,7 @@ from datetime import datetime
 from retune.api.status import Stage
 from retune.plan import baseline, rollout, run, watch
 from retune.plan.actions import Plan
-from retune.plan.closing import history, summary
+from retune.plan.closing import commands, history, summary
 from retune.plan.draft import Draft, Hold
 from retune.plan.guards import artifacts, deletion, ownership, suspension
 from retune.plan.observed import Observed
@@ -47,6 +47,7 @@ def plan(observed: Observed, now: datetime) -> Plan:
     if lease is not None:
         return Plan(status=draft.status, actions=(lease,))
     hold = next((hold for step in STEPS if (hold := step(draft)) is not None), None) or _idle(draft)
+    commands.say_what_is_followed(draft)
     history.sweep(draft)
     history.record(draft)
     summary.summarize(draft, hold)

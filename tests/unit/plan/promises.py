@@ -127,6 +127,9 @@ class Promises:
         if candidate and candidate.injected_value in injected:
             assert resource.spec.mode is Mode.AUTOMATIC
             assert candidate.spec_hash == snapshot_hash(resource.spec)
+            asked = resource.spec.rollout
+            on_its_way = resource.status.rollout is not None and resource.status.rollout.injected
+            assert on_its_way or asked.approval == "Automatic" or asked.approved_version == candidate.digest
 
     def _check_promotion(self, observed: Observed, champion: Version) -> None:
         """A version is champion after it passed the gate, served from every pod, and was watched for its time."""
@@ -259,7 +262,8 @@ class Promises:
             self._check_champion_serves()
         if said is Kstatus.CURRENT:
             self._check_champion_serves()
-            assert world.resource.spec.suspend or status.run is None
+            asked = status.stage is Stage.AWAITING_APPROVAL
+            assert world.resource.spec.suspend or asked or status.run is None
         if said is Kstatus.IN_PROGRESS:
             waits = world.active_jobs() or world.look_again is not None or not world.settled or not world.wanted
             assert waits or world.resource.spec.suspend

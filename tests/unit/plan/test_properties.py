@@ -15,7 +15,7 @@ from retune.contract.results import Reason, Verdict
 from retune.plan.draft import condition_of
 from retune.plan.observed import Heard, Incident, Live, LiveNumber
 from retune.plan.watch import windows
-from tests.answers import check
+from tests.answers import check, digest_of
 from tests.unit.plan.promises import Promises
 from tests.unit.plan.world import CrashError, World, spec
 
@@ -272,6 +272,14 @@ class Loop(RuleBasedStateMachine):
         self.world.weather, self.world.paused, self.world.early, self.world.counts = None, False, False, None
         self.rested = False
 
+    @rule(approval=st.sampled_from(["Automatic", "Manual", "Manual"]), waiting=st.booleans())
+    def ask_people(self, approval: str, *, waiting: bool) -> None:
+        """People want to be asked, or not any more; some name the version that waits, others another one."""
+        candidate = self.status.candidate
+        digest = candidate.digest if candidate is not None and waiting else digest_of("nothing that waits")
+        self.world.change(rollout={"approval": approval, "approvedVersion": digest})
+        self.rested = False
+
     @precondition(lambda self: self.status.rejected)
     @rule()
     def retry(self) -> None:
@@ -441,7 +449,7 @@ class Loop(RuleBasedStateMachine):
         world.target_uid = world.target_uid or "target-last"
         self.collect_garbage()
         if not world.gone:
-            world.change(suspend=False, mode="Automatic", manualNonce="last", **UNWATCHED)
+            world.change(suspend=False, mode="Automatic", manualNonce="last", rollout={}, **UNWATCHED)
         self.go_on(16, Verdict.NO_GAIN)
         self.promises.check(rested=True)
         champion = self.status.champion

@@ -3,6 +3,7 @@
 from retune.api.status import Condition, ConditionStatus, ConditionType, Shown, Stage, Version
 from retune.plan.actions import EmitEvent, SetFinalizer
 from retune.plan.baseline.stored import LOST
+from retune.plan.closing.commands import FOLLOWED, NOT_APPROVED
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.deletion import FINALIZER, needs_finalizer
 from retune.plan.guards.ownership import OUTAGE_EXPECTED
@@ -36,6 +37,7 @@ _WITH_EVENTS = (
     ConditionType.PERFORMANCE_DEGRADED,
     ConditionType.MONITORING_RELIABLE,
     ConditionType.CIRCUIT_OPEN,
+    ConditionType.COMMANDS_FOLLOWED,
     ConditionType.SUSPENDED,
 )
 """Conditions whose transitions are posted as events, in this order."""
@@ -46,9 +48,28 @@ _ABNORMAL = {
     ConditionType.CIRCUIT_OPEN,
 }
 """Conditions that are True when something is wrong."""
-_ROUTINE = {"Starting", "Running", "Queued", "Progressing", "Injecting", "Resolved", "LeaseHeld", "FieldOwned"}
+_ROUTINE = {
+    "Starting",
+    "Running",
+    "Queued",
+    "Progressing",
+    "Injecting",
+    "Resolved",
+    "LeaseHeld",
+    "FieldOwned",
+    FOLLOWED,
+}
 """Reasons that make no event."""
-_GOOD = {"Resumed", "NoGain", "Recommended", "Promoted", "CandidateFound", "Cancelled", "RevertedByOthers"}
+_GOOD = {
+    "Resumed",
+    "NoGain",
+    "Recommended",
+    "Promoted",
+    "CandidateFound",
+    "Cancelled",
+    "RevertedByOthers",
+    NOT_APPROVED,
+}
 """Reasons of a condition that is False although nothing is wrong."""
 
 

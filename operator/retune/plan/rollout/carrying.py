@@ -13,6 +13,7 @@ from retune.plan.draft import Draft, Hold
 from retune.plan.guards.deletion import FINALIZER
 from retune.plan.guards.ownership import field_conflict, reject
 from retune.plan.hashing import snapshot_hash
+from retune.plan.rollout.approval import approval, is_approved
 from retune.plan.rollout.listening import errors_before
 from retune.plan.rollout.progress import LOOK_SECONDS, blocked, present_value, show, update
 from retune.plan.rollout.promotion import promote
@@ -38,17 +39,18 @@ def begin(draft: Draft) -> Hold | None:
     conflict = field_conflict(draft)
     if conflict:
         return blocked(draft, "FieldConflict", conflict)
-    unfit = _unfit(draft, candidate)
-    if unfit is not None:
-        return unfit
     rollout = ActiveRollout(
         version=candidate.version,
         start_time=draft.now,
-        step=RolloutStep.GIVE.value,
+        step=next(iter(STRATEGIES[draft.spec.rollout.strategy])).value,
         step_start_time=draft.now,
         template=(target.template if target else None) or None,
         errors_before=errors_before(draft),
     )
+    approved = approval(draft, rollout, candidate)
+    waiting = approved if isinstance(approved, Hold) else _unfit(draft, candidate)
+    if waiting is not None:
+        return waiting
     draft.update(rollout=rollout)
     return carry_on(draft)
 
@@ -99,7 +101,8 @@ def _begun(draft: Draft, rollout: ActiveRollout) -> ActiveRollout:
 
 
 def _is_unwanted(draft: Draft, candidate: Version) -> bool:
-    if draft.spec.mode is Mode.AUTOMATIC and not _is_outdated(draft, candidate):
+    may_go_live = draft.spec.mode is Mode.AUTOMATIC and is_approved(draft.spec, candidate)
+    if may_go_live and not _is_outdated(draft, candidate):
         return False
     return present_value(draft) != candidate.injected_value
 
@@ -111,7 +114,7 @@ def _is_outdated(draft: Draft, candidate: Version) -> bool:
 def _withdraw(draft: Draft, candidate: Version) -> None:
     """Give up a rollout that has not touched the target; a candidate that is still wanted is kept as recommended."""
     draft.update(rollout=None)
-    if draft.spec.mode is Mode.RECOMMEND_ONLY and not _is_outdated(draft, candidate):
+    if draft.spec.mode is not Mode.OBSERVE_ONLY and not _is_outdated(draft, candidate):
         return
     reason = MODE_CHANGED if draft.spec.mode is Mode.OBSERVE_ONLY else "SpecChanged"
     conclude(draft, Outcome.CANCELLED, reason, "the spec changed before the candidate was given to the target")

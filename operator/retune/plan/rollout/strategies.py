@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from retune.api.status import ActiveRollout, RolloutStep
+from retune.plan.rollout.approval import approval
 from retune.plan.rollout.baking import bake
 from retune.plan.rollout.steps import Step, give, ready
 from retune.plan.rollout.verification import first_golden, golden
@@ -10,6 +11,7 @@ from retune.plan.rollout.verification import first_golden, golden
 Strategy = Mapping[RolloutStep, Step]
 
 ROLLING_UPDATE: Strategy = {
+    RolloutStep.APPROVAL: approval,
     RolloutStep.GIVE: give,
     RolloutStep.FIRST_GOLDEN: first_golden,
     RolloutStep.READY: ready,
