@@ -317,6 +317,9 @@ ACCEPTED = (
     Case("two techniques", {"spec.techniques": [*technique(), {"name": "graph", "type": "GraphOptimization"}]}),
     Case("as many workers as trials", {"spec.search": {"parallelism": 4, "maxTrials": 4}}),
     Case("a rejected version tried again", {"spec.rollout.retry": samples.DIGEST}),
+    Case("a version by its number put back", {"spec.rollout.rollbackTo": 3}),
+    Case("a version by its quoted number put back", {"spec.rollout.rollbackTo": "12"}),
+    Case("a version by its digest put back", {"spec.rollout.rollbackTo": samples.DIGEST}),
     Case(
         "a version approved",
         {"spec.rollout": {"approval": "Manual", "approvedVersion": samples.DIGEST, "approvalTimeout": "24h"}},
@@ -477,6 +480,10 @@ _WORDS = (
     refused("a claim without a file", "spec.model.uri", "pvc://models", FILE_URI),
     refused("a digest in capitals", "spec.model.digest", samples.DIGEST.upper(), DIGEST),
     refused("a version by its number", "spec.rollout.retry", "2", DIGEST),
+    *(
+        refused(f"a rollback to {name!r}", "spec.rollout.rollbackTo", name, "a version is named by its number")
+        for name in (0, -1, "v3", "3 ", samples.DIGEST[:-1])
+    ),
     refused("an approval by a number", "spec.rollout.approvedVersion", "2", DIGEST),
     refused(
         "a store on the web", "spec.execution.artifactStore", "https://x/y", "a URI is pvc://CLAIM or pvc://CLAIM/PATH"

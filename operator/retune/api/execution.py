@@ -14,6 +14,7 @@ from retune.api.base import (
     Memory,
     ObjectName,
     Uri,
+    VersionName,
     if_duration,
     one_of,
     rules,
@@ -179,6 +180,10 @@ class Rollout(ApiModel):
     approval_timeout: Duration = "168h"
     """How long a run waits for approvedVersion. After that it ends as Recommended, so that signals may start runs
     again; its version is kept, and may be approved until another run begins."""
+    rollback_to: Annotated[str, VersionName()] | None = None
+    """Number or digest of a version that is to serve again: one of status.versions, or what was delivered. It is put
+    back at once, in any mode, and stays while the field is there: nothing else goes live, and no run starts. The
+    version that it replaces is rejected."""
     retry: Digest | None = None
     """Digest of a version in status.rejected that may be rolled out again. Any new value starts one run; a version that
     does not hold up again is rejected again."""

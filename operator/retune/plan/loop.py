@@ -23,6 +23,7 @@ STEPS: tuple[Step, ...] = (
     ownership.hold_lease,
     watch.judge_windows,
     run.note_pending,
+    rollout.roll_back,
     rollout.carry_on,
     run.cancel,
     artifacts.require_store,
@@ -30,6 +31,7 @@ STEPS: tuple[Step, ...] = (
     rollout.fall_back,
     ownership.respect_field,
     run.carry_on,
+    rollout.stay_pinned,
     rollout.begin,
     rollout.wait_for_person,
 )

@@ -22,6 +22,7 @@ from retune.plan import Observed, Plan
 from retune.plan.actions import AcquireLease, CreateJob, CreateRun, EmitEvent, InjectModel
 from retune.plan.draft import condition_of
 from retune.plan.hashing import snapshot_hash
+from retune.plan.kept import named
 from tests.kstatus import Kstatus, kstatus, seen_by_kstatus
 from tests.unit.plan.world import World
 
@@ -69,6 +70,7 @@ class Promises:
         self._check_conditions(before, after)
         self._check_rejections(observed, after)
         self._check_fallback(observed, decision)
+        self._check_pin(before, after, resource)
         if after.champion and after.champion.run_name and after.champion != before.champion:
             returned = self._check_choice if before.rollout is None else self._check_promotion
             check = self._check_return if before.original is None else returned
@@ -85,7 +87,9 @@ class Promises:
         known, rejected = ({entry.digest for entry in status.rejected} for status in (before, after))
         for digest in rejected - known:
             value = target.containers[0].value if target else None
-            if before.rollout is None:
+            if self._by_person(observed, after):
+                assert digest in {version.digest for version in (before.champion, before.candidate) if version}
+            elif before.rollout is None:
                 assert before.champion is not None
                 assert (before.champion.digest, value == before.champion.injected_value) == (digest, False)
             else:
@@ -96,6 +100,13 @@ class Promises:
                 assert self._has_failed(observed)
         for digest in known - rejected:
             assert digest in {observed.resource.spec.rollout.retry, after.champion and after.champion.digest}
+
+    def _by_person(self, observed: Observed, after: ModelOptimizationStatus) -> bool:
+        """Whether a person's rollback begins or ends in this decision."""
+        before = observed.resource.status
+        ended = before.last_rollback != after.last_rollback
+        begun = before.next_rollback != after.next_rollback or observed.resource.spec.rollout.rollback_to is not None
+        return ended or (begun and before.rollout is not None and after.rollout != before.rollout)
 
     def _has_failed(self, observed: Observed) -> bool:
         """Whether pods of the new version have crashed, never got ready, answered wrongly or with errors."""
@@ -136,6 +147,9 @@ class Promises:
         rollout, target = observed.resource.status.rollout, observed.target
         assert champion.injected_value in self.world.approved
         assert rollout is not None
+        if rollout.rollback_number is not None:
+            self._check_rollback(observed, champion)
+            return
         assert rollout.bake_start_time is not None
         baked = (self.world.now - rollout.bake_start_time).total_seconds()
         assert baked >= seconds(observed.resource.spec.rollout.bake_time)
@@ -143,6 +157,27 @@ class Promises:
         assert target.settled
         assert target.containers[0].value == champion.injected_value
         self.promoted.add(champion.injected_value)
+
+    def _check_rollback(self, observed: Observed, champion: Version) -> None:
+        """A person's version is one that was champion before, and is champion again once every pod serves it."""
+        target = observed.target
+        assert champion.injected_value in self.promoted
+        assert target is not None
+        assert target.settled
+        assert target.containers[0].value == champion.injected_value
+
+    def _check_pin(
+        self, before: ModelOptimizationStatus, after: ModelOptimizationStatus, resource: ModelOptimization
+    ) -> None:
+        """While a person keeps a version, no run starts, none of another version is promoted, and no rollout begins."""
+        if named(before, resource.spec.rollout.rollback_to) is None or resource.metadata.deletion_timestamp:
+            return
+        assert after.next_run == before.next_run
+        begun = after.rollout is not None and before.rollout is None
+        assert not begun or (after.rollout is not None and after.rollout.rollback_number is not None)
+        if after.last_run and after.last_run.outcome is Outcome.PROMOTED:
+            assert before.last_run is not None
+            assert before.last_run.name == after.last_run.name
 
     def _check_return(self, observed: Observed, champion: Version) -> None:
         """What a new resource finds serving is champion at once only if it was so for one that is gone."""

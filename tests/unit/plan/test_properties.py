@@ -13,6 +13,7 @@ from retune.api.watched import Verdict as Judged
 from retune.contract.requests import CheckRequest
 from retune.contract.results import Reason, Verdict
 from retune.plan.draft import condition_of
+from retune.plan.kept import kept
 from retune.plan.observed import Heard, Incident, Live, LiveNumber
 from retune.plan.watch import windows
 from tests.answers import check, digest_of
@@ -278,6 +279,24 @@ class Loop(RuleBasedStateMachine):
         candidate = self.status.candidate
         digest = candidate.digest if candidate is not None and waiting else digest_of("nothing that waits")
         self.world.change(rollout={"approval": approval, "approvedVersion": digest})
+        self.rested = False
+
+    @precondition(lambda self: self.status.champion)
+    @rule(pick=st.integers(0, 3), steps=st.integers(0, 3), lost=st.booleans(), stays=st.booleans())
+    def roll_back(self, pick: int, steps: int, *, lost: bool, stays: bool) -> None:
+        """A person wants a kept version back, or one that nobody knows; the store may have lost it."""
+        versions = kept(self.status)
+        version = versions[pick] if pick < len(versions) else None
+        if lost and version is not None:
+            self.world.lost.add(version.digest)
+            self.promises.lost.add(version.digest)
+        self.world.change(rollout={"rollbackTo": str(version.version) if version else "99"})
+        if steps:
+            self.go_on(steps, Verdict.PROMOTE)
+        last = self.status.last_rollback
+        event(f"rolled back by a person: {'never' if last is None else last.failed or 'done'}")
+        if not stays:
+            self.world.change(rollout={})
         self.rested = False
 
     @precondition(lambda self: self.status.rejected)

@@ -1,4 +1,4 @@
-"""Whether what a person has asked for by a version's name can be done: approvedVersion and retry of spec.rollout.
+"""Whether what a person has asked for by a version's name can be done: approvedVersion, rollbackTo and retry.
 
 A name that fits nothing changes nothing, and is told. The condition is there from the first such name on.
 """
@@ -6,7 +6,10 @@ A name that fits nothing changes nothing, and is told. The condition is there fr
 from retune.api.spec import Mode
 from retune.api.status import ConditionStatus, ConditionType, ModelOptimizationStatus
 from retune.plan.draft import Draft, condition_of
+from retune.plan.kept import named
 from retune.plan.rollout.approval import AWAITING
+from retune.plan.rollout.returned import has_failed
+from retune.plan.rollout.returning import unknown
 
 FOLLOWED, NOT_APPROVED = "Followed", "NotApproved"
 
@@ -14,12 +17,23 @@ FOLLOWED, NOT_APPROVED = "Followed", "NotApproved"
 def say_what_is_followed(draft: Draft) -> None:
     """Set CommandsFollowed, and end what is said of an approval that nobody waits for any more."""
     _end_waiting(draft)
-    fault = _approval_fault(draft) or _retry_fault(draft)
+    fault = _rollback_fault(draft) or _approval_fault(draft) or _retry_fault(draft)
     if fault is not None:
         draft.condition(ConditionType.COMMANDS_FOLLOWED, ConditionStatus.FALSE, *fault)
     elif condition_of(draft.status, ConditionType.COMMANDS_FOLLOWED) is not None:
         message = "every version that spec.rollout names is known"
         draft.condition(ConditionType.COMMANDS_FOLLOWED, ConditionStatus.TRUE, FOLLOWED, message)
+
+
+def _rollback_fault(draft: Draft) -> tuple[str, str] | None:
+    """Return reason and sentence where a version cannot be put back that a person names."""
+    name, last = draft.spec.rollout.rollback_to, draft.status.last_rollback
+    if name is None or draft.status.champion is None:
+        return None
+    version = named(draft.status, name)
+    if version is None:
+        return "RollbackUnknown", unknown(draft)
+    return ("RollbackFailed", last.message) if last is not None and has_failed(draft, version) else None
 
 
 def _approval_fault(draft: Draft) -> tuple[str, str] | None:

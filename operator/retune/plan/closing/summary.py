@@ -8,6 +8,7 @@ from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.deletion import FINALIZER, needs_finalizer
 from retune.plan.guards.ownership import OUTAGE_EXPECTED
 from retune.plan.observed import OBJECT_MISSING, REFUSALS
+from retune.plan.rollout.returned import BY_PERSON
 
 _BETWEEN_VERSIONS = {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
 _WORKING = {Stage.PENDING, Stage.BASELINING, Stage.OPTIMIZING, Stage.GATING} | _BETWEEN_VERSIONS
@@ -69,6 +70,8 @@ _GOOD = {
     "Cancelled",
     "RevertedByOthers",
     NOT_APPROVED,
+    BY_PERSON,
+    "Pinned",
 }
 """Reasons of a condition that is False although nothing is wrong."""
 

@@ -7,7 +7,7 @@ from retune.api import FIELD_MANAGER
 from retune.api.spec import Mode, Takeover, is_reserved
 from retune.api.status import ConditionStatus, ConditionType, Rejected, Stage, Version
 from retune.plan.actions import AcquireLease, InjectModel
-from retune.plan.draft import Draft, Hold
+from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.observed import Container, Verb
 
 _VALUE_LIMIT = 1024
@@ -200,19 +200,28 @@ def _adopt(draft: Draft, version: Version, who: str) -> None:
     remember(draft)
     rejected = tuple(entry for entry in draft.status.rejected if entry.digest != version.digest)
     draft.update(champion=version, candidate=None, rejected=rejected)
-    _tell_of_run(draft, champion, message)
+    tell_of_run(draft, champion, "RevertedByOthers", message)
+    say_stored(draft, version)
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, "RevertedByOthers", message)
     draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "LeaseHeld", message)
 
 
-def _tell_of_run(draft: Draft, replaced: Version, message: str) -> None:
+def tell_of_run(draft: Draft, replaced: Version, reason: str, message: str) -> None:
     """Have the last run say what has become of the version that it brought."""
     last = draft.status.last_run
     if last is None or last.name != replaced.run_name:
         return
     sentence = f"version {replaced.version} was promoted; later {message}"
-    draft.update(last_run=last.model_copy(update={"reason": "RevertedByOthers", "message": sentence[:1024]}))
-    draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, "RevertedByOthers", f"run {last.name}: {sentence}")
+    draft.update(last_run=last.model_copy(update={"reason": reason, "message": sentence[:1024]}))
+    draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, reason, f"run {last.name}: {sentence}")
+
+
+def say_stored(draft: Draft, version: Version) -> None:
+    """End what is said of the bundle of a champion that another version has replaced: it tells nothing of this one."""
+    shown = condition_of(draft.status, ConditionType.BUNDLE_AVAILABLE)
+    if shown is not None and shown.status is not ConditionStatus.TRUE:
+        message = f"no Job has missed the bundle of version {version.version}"
+        draft.condition(ConditionType.BUNDLE_AVAILABLE, ConditionStatus.TRUE, "Stored", message)
 
 
 def _changed_by_others(draft: Draft, container: Container) -> Hold:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
+from retune.api.execution import Rollout
 from retune.api.status import ActiveRollout, RolloutStep
 from retune.plan.rollout.approval import approval
 from retune.plan.rollout.baking import bake
+from retune.plan.rollout.looking import look
 from retune.plan.rollout.steps import Step, give, ready
 from retune.plan.rollout.verification import first_golden, golden
 
@@ -19,8 +21,22 @@ ROLLING_UPDATE: Strategy = {
     RolloutStep.BAKE: bake,
 }
 
+RETURN: Strategy = {
+    RolloutStep.LOOK: look,
+    RolloutStep.GIVE: give,
+    RolloutStep.FIRST_GOLDEN: first_golden,
+    RolloutStep.READY: ready,
+    RolloutStep.GOLDEN: golden,
+}
+"""A version that a person wants back was baked when it was new, and is wanted at once."""
+
 STRATEGIES: Mapping[str, Strategy] = {"RollingUpdate": ROLLING_UPDATE}
 """By spec.rollout.strategy."""
+
+
+def strategy_of(spec: Rollout, rollout: ActiveRollout) -> Strategy:
+    """Return the steps of a rollout."""
+    return STRATEGIES[spec.strategy] if rollout.rollback_number is None else RETURN
 
 
 def step_of(rollout: ActiveRollout) -> RolloutStep:
