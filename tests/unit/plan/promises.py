@@ -28,6 +28,8 @@ from tests.unit.plan.world import World
 
 SIGNALS = {"Drift", "QualityDegradation", "PerformanceDegradation", "Schedule", "ArtifactChange"}
 _DAY = timedelta(days=1)
+_ROLLBACKS = 2
+"""Versions in a row that open the circuit when they are taken back for their own doing."""
 
 
 class Promises:
@@ -46,7 +48,9 @@ class Promises:
         self.template: str | None = None
         """The pod template when the rollout under way began."""
         self.rollbacks = 0
-        """Runs in a row that were rolled back, since the last promotion or the last run that a person asked for."""
+        """Versions in a row taken back for their own doing, since the last promotion or since a person acted."""
+        self.opened = 0
+        """Generation of the spec when the second one was."""
 
     def forget(self) -> None:
         """Begin anew with a resource of the same name, for which what serves by now is the delivered model."""
@@ -63,7 +67,7 @@ class Promises:
         """Check one decision against what it was made from."""
         before, after, resource = observed.resource.status, decision.status, observed.resource
         run = after.run if after.run and (before.run is None or before.run.name != after.run.name) else None
-        self._count_rollbacks(before, after, run)
+        self._count_rollbacks(resource, after, run)
         if run is not None:
             self._check_start(resource, after, run)
         self._check_actions(observed, decision)
@@ -212,18 +216,23 @@ class Promises:
         assert len([start for start in triggers.starts if now - start < _DAY]) <= spec.max_runs_per_day
 
     def _count_rollbacks(
-        self, before: ModelOptimizationStatus, after: ModelOptimizationStatus, run: ActiveRun | None
+        self, resource: ModelOptimization, after: ModelOptimizationStatus, run: ActiveRun | None
     ) -> None:
-        """Two rollbacks in a row open the circuit, which only a promotion or a person's run closes."""
-        last = after.last_run
+        """Two versions in a row that are to blame open the circuit; a promotion or a person's word closes it."""
+        before, last, generation = resource.status, after.last_run, resource.metadata.generation
+        if self.rollbacks >= _ROLLBACKS and generation > self.opened:
+            self.rollbacks = 0
         if last and (
             before.last_run is None or (before.last_run.name, before.last_run.outcome) != (last.name, last.outcome)
         ):
-            counts = {Outcome.ROLLED_BACK: self.rollbacks + 1, Outcome.PROMOTED: 0}
+            rejected = {entry.digest for entry in after.rejected}
+            is_to_blame = before.candidate is not None and before.candidate.digest in rejected
+            counts = {Outcome.ROLLED_BACK: self.rollbacks + int(is_to_blame), Outcome.PROMOTED: 0}
             self.rollbacks = counts.get(last.outcome, self.rollbacks)
+            self.opened = generation
         if run is not None and run.trigger not in SIGNALS:
             self.rollbacks = 0
-        assert (after.triggers.circuit == "RollbackLoop") is (self.rollbacks >= 2)
+        assert (after.triggers.circuit == "RollbackLoop") is (self.rollbacks >= _ROLLBACKS)
 
     def _check_conditions(self, before: ModelOptimizationStatus, after: ModelOptimizationStatus) -> None:
         """Nothing is said without reason and sentence; what says the same of one target and one run has not changed."""

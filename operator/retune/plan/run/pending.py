@@ -14,7 +14,8 @@ from retune.plan.watch.live_verdicts import CAPACITY_LIMITED
 
 
 def note_pending(draft: Draft) -> None:
-    """Write down which reasons wait, and close the circuit when none does any more."""
+    """Write down which reasons wait, and close the circuit when none does any more, or when a person has acted."""
+    brakes.close_for_person(draft)
     state, messages = draft.status.triggers, _reasons(draft)
     since = {pending.reason: pending.since for pending in state.pending}
     pending = tuple(
@@ -26,7 +27,7 @@ def note_pending(draft: Draft) -> None:
     if not pending:
         changes["held"] = None
         if state.circuit == brakes.EXHAUSTED:
-            changes |= {"circuit": None, "no_gain_streak": 0}
+            changes |= {"circuit": None, "circuit_generation": None, "no_gain_streak": 0}
     draft.update(triggers=state.model_copy(update=changes))
     brakes.show_circuit(draft)
 
