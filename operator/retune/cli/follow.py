@@ -32,6 +32,7 @@ class Exit(IntEnum):
     USAGE = 2
     TIMEOUT = 3
     STALLED = 4
+    DECLARED_ELSEWHERE = 5
 
 
 class Until(StrEnum):
