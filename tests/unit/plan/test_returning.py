@@ -110,7 +110,7 @@ def test_a_person_is_obeyed_in_every_mode(world: World, mode: str) -> None:
 
 
 def test_a_lost_bundle_changes_nothing(world: World) -> None:
-    """It is told in words, as something that waits for a person, and tried again once the spec was edited."""
+    """Fault 23: told in words, as something that waits for a person, and tried again once the spec was edited."""
     world.lost.add(kept(world, 2).digest)
     ask(world, "2")
     carry_out(world)
@@ -289,6 +289,21 @@ def test_a_rollback_whose_pods_do_not_come_is_given_up(world: World) -> None:
     assert "was not ready within 10m" in message_of(world, ConditionType.COMMANDS_FOLLOWED)
 
 
+@pytest.mark.parametrize("writes", range(7))
+def test_killed_after_any_write_the_version_serves_all_the_same(world: World, writes: int) -> None:
+    """Fault 1: the status names the rollback and its Jobs before there are any, and the next process goes on."""
+    world.change(rollout={"rollbackTo": "2"})
+    world.crash_after = writes
+    for _ in range(6):
+        world.survive()
+        world.settled = True
+        for name in world.active_jobs():
+            world.finish(name)
+    assert (champion_of(world).version, world.value) == (2, kept(world, 2).injected_value)
+    assert world.resource.status.next_rollback == 2
+    assert world.reconcile() == 0
+
+
 def test_the_watch_begins_anew_with_the_version_that_serves() -> None:
     """Windows of the version before say nothing of this one."""
     world = World(spec=spec(monitoring={"production": {"uri": "pvc://store/production"}, "window": "1h"}))
@@ -308,7 +323,7 @@ def test_a_version_that_a_person_sets_by_hand_is_said_to_be_put_back(world: Worl
     world.settled = True
     world.reconcile()
     assert champion_of(world).version == 2
-    assert "put version 2 back" in message_of(world, ConditionType.ROLLED_OUT)
+    assert "version 2 was put back by hand (kubectl-edit)" in message_of(world, ConditionType.ROLLED_OUT)
 
 
 def test_a_candidate_that_waits_is_dropped_with_the_champion_that_it_was_compared_with(world: World) -> None:

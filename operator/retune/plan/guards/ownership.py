@@ -7,6 +7,7 @@ from retune.api import FIELD_MANAGER
 from retune.api.spec import Mode, Takeover, is_reserved
 from retune.api.status import ConditionStatus, ConditionType, Rejected, Stage, Version
 from retune.plan.actions import AcquireLease, InjectModel
+from retune.plan.belief import bundle_in
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.observed import Container, Verb
 
@@ -193,7 +194,7 @@ def _adopt(draft: Draft, version: Version, who: str) -> None:
     if champion is None or original is None:
         return
     name = "the delivered model" if version.digest == original.digest else f"version {version.version}"
-    message = f"{who} put {name} back"
+    message = f"{name} was put back by hand ({who})"
     if champion.run_name is not None:
         message += f"; version {champion.version} is not proposed again"
         reject(draft, champion, "RevertedByOthers", message)
@@ -228,11 +229,22 @@ def _changed_by_others(draft: Draft, container: Container) -> Hold:
     variable, who = draft.spec.target.injection.name, container.manager or "someone else"
     champion = draft.status.champion
     message = (
-        f"{variable} of Deployment {draft.spec.target.ref.name} was set to {container.value or 'nothing'} by {who}; "
-        f"Retune does not fight over it: restore {champion.injected_value if champion else ''} or delete this resource"
+        f"{variable} of Deployment {draft.spec.target.ref.name} was set to {container.value or 'nothing'} by {who}"
+        f"{_taken_back(draft, container.value)}; Retune does not fight over it: restore "
+        f"{champion.injected_value if champion else ''}, name another of the versions that are kept (status.versions), "
+        "or delete this resource"
     )
     draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, "FieldChanged", message)
     return Hold(Stage.BLOCKED, "FieldChanged", message)
+
+
+def _taken_back(draft: Draft, value: str | None) -> str:
+    """Return which rejected version a value of the field names, if it does: such a one is not believed in."""
+    bundle = bundle_in(value, store=draft.store)
+    rejected = next((entry for entry in draft.status.rejected if bundle and entry.digest == bundle.digest), None)
+    if rejected is None or rejected.version is None:
+        return ""
+    return f", which is version {rejected.version}, taken back before it was champion (rollout.retry tries it again)"
 
 
 def may_force(draft: Draft) -> bool:
