@@ -76,7 +76,7 @@ class Promises:
         self._check_fallback(observed, decision)
         self._check_pin(before, after, resource)
         if after.champion and after.champion.run_name and after.champion != before.champion:
-            returned = self._check_choice if before.rollout is None else self._check_promotion
+            returned = self._check_choice if _is_untouched(before, after) else self._check_promotion
             check = self._check_return if before.original is None else returned
             check(observed, after.champion)
 
@@ -93,7 +93,7 @@ class Promises:
             value = target.containers[0].value if target else None
             if self._by_person(observed, after):
                 assert digest in {version.digest for version in (before.champion, before.candidate) if version}
-            elif before.rollout is None:
+            elif _is_untouched(before, after):
                 assert before.champion is not None
                 assert (before.champion.digest, value == before.champion.injected_value) == (digest, False)
             else:
@@ -322,6 +322,11 @@ class Promises:
         assert champion.run_name is None or self.world.value == champion.injected_value
         assert candidate is None or self.world.value != candidate.injected_value
         assert status.stage not in {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
+
+
+def _is_untouched(before: ModelOptimizationStatus, after: ModelOptimizationStatus) -> bool:
+    """Whether no rollout was under way, or only one that was given up before the target knew of it."""
+    return before.rollout is None or (after.rollout is None and not before.rollout.injected)
 
 
 def _said(status: ModelOptimizationStatus, reason: str) -> bool:
