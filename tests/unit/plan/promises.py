@@ -220,8 +220,8 @@ class Promises:
     ) -> None:
         """Two versions in a row that are to blame open the circuit; a promotion or a person's word closes it."""
         before, last, generation = resource.status, after.last_run, resource.metadata.generation
-        if self.rollbacks >= _ROLLBACKS and generation > self.opened:
-            self.rollbacks = 0
+        if generation > self.opened and after.triggers.circuit != "RollbackLoop":
+            self.rollbacks = self.rollbacks if self.rollbacks < _ROLLBACKS else 0
         if last and (
             before.last_run is None or (before.last_run.name, before.last_run.outcome) != (last.name, last.outcome)
         ):

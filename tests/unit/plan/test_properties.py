@@ -70,6 +70,7 @@ class Loop(RuleBasedStateMachine):
         delivered=st.sampled_from([None, "file:///delivered"]),
         runs=st.lists(st.sampled_from(ENDINGS), max_size=3),
         underway=st.booleans(),
+        wanted=st.sampled_from([None, 0, 1]),
         forgotten=st.booleans(),
         refused=st.booleans(),
     )
@@ -82,6 +83,7 @@ class Loop(RuleBasedStateMachine):
         delivered: str | None,
         runs: list[str],
         underway: bool,
+        wanted: int | None,
         forgotten: bool,
         refused: bool,
     ) -> None:
@@ -100,6 +102,8 @@ class Loop(RuleBasedStateMachine):
                 self.end_run(ending)
             elif watched:
                 self.relapse(ending, "quality")
+        if wanted is not None and self.status.champion is not None:
+            self.roll_back(wanted, steps=3, lost=False, stays=False)
         self.world.inject_refused = "Forbidden" if refused else None
         if forgotten and self.status.champion is not None:
             self.lose_bundle(steps=0)
@@ -273,13 +277,17 @@ class Loop(RuleBasedStateMachine):
         self.world.weather, self.world.paused, self.world.early, self.world.counts = None, False, False, None
         self.rested = False
 
-    @rule(approval=st.sampled_from(["Automatic", "Manual", "Manual"]), waiting=st.booleans())
-    def ask_people(self, approval: str, *, waiting: bool) -> None:
+    @rule(approval=st.sampled_from(["Automatic", "Manual", "Manual"]), waiting=st.booleans(), steps=st.integers(0, 3))
+    def ask_people(self, approval: str, steps: int, *, waiting: bool) -> None:
         """People want to be asked, or not any more; some name the version that waits, others another one."""
+        if waiting:
+            self.world.change(rollout={"approval": approval})
+            self.go_on(steps, Verdict.PROMOTE)
         candidate = self.status.candidate
         digest = candidate.digest if candidate is not None and waiting else digest_of("nothing that waits")
         self.world.change(rollout={"approval": approval, "approvedVersion": digest})
         self.rested = False
+        event(f"asked with {'a' if candidate else 'no'} version that waits")
 
     @precondition(lambda self: self.status.champion)
     @rule(pick=st.integers(0, 3), steps=st.integers(0, 3), lost=st.booleans(), stays=st.booleans())
