@@ -377,6 +377,13 @@ ACCEPTED = (
         },
     ),
     Case("a rejected version tried again", {"spec.rollout.retry": samples.DIGEST}),
+    Case("a version by its number put back", {"spec.rollout.rollbackTo": 3}),
+    Case("a version by its quoted number put back", {"spec.rollout.rollbackTo": "12"}),
+    Case("a version by its digest put back", {"spec.rollout.rollbackTo": samples.DIGEST}),
+    Case(
+        "a version approved",
+        {"spec.rollout": {"approval": "Manual", "approvedVersion": samples.DIGEST, "approvalTimeout": "24h"}},
+    ),
     Case("a composed duration", {"spec.execution.runTimeout": "1h30m", "spec.rollout.bakeTime": "0s"}),
     Case(
         "resources in every form",
@@ -456,6 +463,7 @@ _SHAPE = (
         "Duplicate value",
         at="spec.techniques[0].quantization.schemes[1]",
     ),
+    refused("another approval", "spec.rollout.approval", "Ask", 'supported values: "Automatic", "Manual"'),
     refused("another strategy", "spec.rollout.strategy", "Magic", 'supported values: "RollingUpdate", "Canary"'),
     refused(
         "another way to share requests",
@@ -574,6 +582,11 @@ _WORDS = (
     refused("a claim without a file", "spec.model.uri", "pvc://models", FILE_URI),
     refused("a digest in capitals", "spec.model.digest", samples.DIGEST.upper(), DIGEST),
     refused("a version by its number", "spec.rollout.retry", "2", DIGEST),
+    *(
+        refused(f"a rollback to {name!r}", "spec.rollout.rollbackTo", name, "a version is named by its number")
+        for name in (0, -1, "v3", "3 ", samples.DIGEST[:-1])
+    ),
+    refused("an approval by a number", "spec.rollout.approvedVersion", "2", DIGEST),
     refused(
         "a store on the web", "spec.execution.artifactStore", "https://x/y", "a URI is pvc://CLAIM or pvc://CLAIM/PATH"
     ),
@@ -711,6 +724,7 @@ _WORDS = (
             "execution.ttlAfterFinished",
             "rollout.progressDeadline",
             "rollout.bakeTime",
+            "rollout.approvalTimeout",
         )
     ),
     refused(
@@ -1207,6 +1221,16 @@ _TOGETHER = (
     ),
     refused(
         "baking for days", "spec.rollout.bakeTime", "48h", "rollout.bakeTime must not exceed 24h", at="spec.rollout"
+    ),
+    *(
+        refused(
+            f"waiting {time} for approval",
+            "spec.rollout.approvalTimeout",
+            time,
+            "rollout.approvalTimeout must lie between 1m and 2160h",
+            at="spec.rollout",
+        )
+        for time in ("30s", "2161h")
     ),
     refused(
         "a canary that is held for days",

@@ -14,6 +14,7 @@ from retune.api.base import (
     Memory,
     ObjectName,
     Uri,
+    VersionName,
     if_duration,
     one_of,
     rules,
@@ -184,6 +185,7 @@ class Rollout(ApiModel):
         json_schema_extra=rules(
             (_between("progressDeadline", "10s", "24h"), "rollout.progressDeadline must lie between 10s and 24h"),
             (_between("bakeTime", "0s", "24h"), "rollout.bakeTime must not exceed 24h"),
+            (_between("approvalTimeout", "1m", "2160h"), "rollout.approvalTimeout must lie between 1m and 2160h"),
         )
     )
 
@@ -196,6 +198,19 @@ class Rollout(ApiModel):
     """Time in which all new pods must become ready; else the previous version returns."""
     bake_time: Duration = "2m"
     """How long the new version is watched before it counts as champion."""
+    approval: Literal["Automatic", "Manual"] = "Automatic"
+    """Manual holds every version that has passed the gate until approvedVersion names it. Nothing is given to the
+    target before that."""
+    approved_version: Digest | None = None
+    """Digest of the version in status.candidate that may go live. It speaks of this one alone: a later one waits anew.
+    Read where approval is Manual."""
+    approval_timeout: Duration = "168h"
+    """How long a run waits for approvedVersion. After that it ends as Recommended, so that signals may start runs
+    again; its version is kept, and may be approved until another run begins."""
+    rollback_to: Annotated[str, VersionName()] | None = None
+    """Number or digest of a version that is to serve again: one of status.versions, or what was delivered. It is put
+    back at once, in any mode, and stays while the field is there: nothing else goes live, and no run starts. The
+    version that it replaces is rejected."""
     retry: Digest | None = None
     """Digest of a version in status.rejected that may be rolled out again. Any new value starts one run; a version that
     does not hold up again is rejected again."""

@@ -249,7 +249,7 @@ def _deployment(resource: ModelOptimization) -> tuple[str, str]:
 def _is_judged(resource: ModelOptimization, jobs: Mapping[str, Job]) -> bool:
     """Whether a run has come to its verdict, so that its candidate may go live in this pass."""
     run, status = resource.status.run, resource.status
-    if run is None or status.rollout is not None or resource.spec.mode is not Mode.AUTOMATIC:
+    if status.rollout is not None or resource.spec.mode is not Mode.AUTOMATIC:
         return False
-    judge = jobs.get(names.judge_job(run.name))
+    judge = jobs.get(names.judge_job(run.name)) if run else None
     return status.candidate is not None or (judge is not None and judge.phase is JobPhase.SUCCEEDED)

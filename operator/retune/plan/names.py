@@ -66,3 +66,8 @@ def canary(target: str) -> str:
 def verify_job(run_name: str, attempt: int) -> str:
     """Return the name of a Job that asks golden requests."""
     return f"{run_name}-verify{attempt}"
+
+
+def rollback_job(resource: str, number: int, task: str) -> str:
+    """Return the name of a Job of a rollback that a person has asked for; `task` says what it does."""
+    return f"{resource}-back{number}-{task}"

@@ -3,6 +3,7 @@
 import pytest
 
 from retune.cli import tables
+from retune.cli.access import parsed
 from tests.unit.cli import shelf
 
 MOMENTS = ("blocked", "optimizing", "gating", "rolling_out", "baking", "promoted", "watched", "relearning")
@@ -97,3 +98,27 @@ def test_a_run_says_why_it_started_and_which_data_it_uses() -> None:
     resource = resource.model_copy(update={"status": resource.status.model_copy(update={"run": run})})
     lines = shelf.drawn(tables.picture(resource, now=shelf.NOW)).splitlines()
     assert [line.split()[0] for line in lines if any(text in line for text in words.values())] == ["Why", "Data"]
+
+
+def test_a_version_that_waits_is_seen_in_the_list_and_in_full() -> None:
+    """Its number beside the champion's, and in full its digest and numbers."""
+    raw = shelf.raw("promoted")
+    metrics = [{"name": "accuracy", "value": "0.9731"}]
+    raw["status"]["candidate"] = {"version": 3, "uri": "pvc://s/3", "digest": "sha256:" + "3c" * 32, "metrics": metrics}
+    raw["status"]["stage"] = "AwaitingApproval"
+    waiting = parsed(raw)
+    listed = shelf.drawn(tables.listing([waiting], now=shelf.NOW, everywhere=False), width=200)
+    assert "AwaitingApproval" in listed
+    assert "v2 (v3 waits)" in listed
+    full = shelf.drawn(tables.picture(waiting, now=shelf.NOW), width=200)
+    assert all(text in full for text in ("CANDIDATE", "0.9731", "3c3c3c3c3c3c"))
+
+
+@pytest.mark.parametrize(("step", "words"), [("Look", "looked for in the store"), ("Ready", "pods are being replaced")])
+def test_a_persons_rollback_is_told_as_one(step: str, words: str) -> None:
+    """It is no new version that goes live."""
+    raw = shelf.raw("promoted")
+    raw["status"]["rollout"] = {"version": 1, "rollbackNumber": 1, "startTime": "2026-11-25T04:59:00Z", "step": step}
+    full = shelf.drawn(tables.picture(parsed(raw), now=shelf.NOW), width=200)
+    assert "v1 is put back, as rollbackTo says" in full
+    assert words in full

@@ -17,6 +17,7 @@ from typing import Any
 from retune.api import FIELD_MANAGER
 from retune.api.status import ActiveRollout, ModelOptimizationStatus, Stage, Version
 from retune.contract.results import Reason, Verdict
+from retune.plan.kept import kept
 from retune.plan.observed import Heard, Incident
 from tests.dice import thrown
 from tests.unit.plan.late import LateWorld
@@ -34,6 +35,10 @@ EDITS: tuple[dict[str, Any], ...] = (
     *({"search": {"maxTrials": number}} for number in range(1, 3)),
     *({"model": {"uri": f"pvc://store/digits/model-{number}.onnx"}} for number in range(1, 3)),
     *({"mode": mode} for mode in ("Automatic", "Automatic", "RecommendOnly", "ObserveOnly")),
+    {"rollout": {"approval": "Manual"}},
+    {"rollout": {}},
+    {"rollout": {}},
+    {"rollout": {"rollbackTo": "99"}},
     {"suspend": True},
     {"suspend": False},
     {"rollout": CANARY},
@@ -78,7 +83,9 @@ class Watched(LateWorld):
 
 
 def _baked(rollout: ActiveRollout | None, candidate: Version | None, champion: Version) -> bool:
-    """Whether a rollout of this version has reached its bake."""
+    """Whether a rollout of this version has reached its bake, or a person has wanted it back."""
+    if rollout is not None and rollout.rollback_number is not None:
+        return True
     if rollout is None or candidate is None:
         return False
     return rollout.bake_start_time is not None and candidate.injected_value == champion.injected_value
@@ -245,6 +252,17 @@ class History:
         else:
             self.world.change(**change)
 
+    def person_speaks(self) -> None:
+        """A person approves what waits, or wants an earlier version back; the store may have lost that."""
+        candidate, versions = self.status.candidate, kept(self.status)
+        if candidate is not None:
+            self.world.change(rollout={"approval": "Manual", "approvedVersion": candidate.digest})
+        elif versions:
+            version = self.dice.choice(versions)
+            if self.dice.random() < 0.1:
+                self.world.lost.add(version.digest)
+            self.world.change(rollout={"rollbackTo": str(version.version)})
+
     def field_is_set(self) -> None:
         """A neighbour sets the owned field: to something new, to what was delivered, or to an earlier champion."""
         original, versions = self.status.original, self.status.versions
@@ -281,13 +299,15 @@ class History:
         if world.manager != FIELD_MANAGER or world.value in {champion, *world.human}:
             return
         candidate = status.candidate.injected_value if status.candidate and status.rollout else None
-        if world.value != candidate:
+        is_on_its_way = status.rollout is not None and status.rollout.rollback_number is not None
+        if world.value != candidate and not is_on_its_way:
             raise BrokenError(f"{world.value} serves, beside champion {champion} and candidate {candidate}")
 
     def _rest(self) -> None:
         """Once nothing disturbs it any more, the resource comes to rest, and stays there without a write."""
         world = self.world
-        world.change(suspend=False)
+        world.lost.clear()
+        world.change(suspend=False, rollout={})
         for _ in range(CALM_ROUNDS):
             self._calm()
             for name in world.active_jobs():
@@ -341,6 +361,7 @@ _WEIGHED: dict[Callable[[History], None], int] = {
     History.target_is_edited: 1,
     History.surroundings_change: 1,
     History.is_edited: 3,
+    History.person_speaks: 2,
     History.field_is_set: 1,
 }
 HAPPENINGS, WEIGHTS = list(_WEIGHED), list(_WEIGHED.values())

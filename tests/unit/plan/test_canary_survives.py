@@ -150,6 +150,30 @@ def test_no_window_counts_in_which_a_canary_has_answered(change: dict[str, Any])
 
 
 @TRIED
+def test_a_person_who_wants_the_delivered_model_ends_the_trial(step: Step) -> None:
+    """What is put back serves alone: nobody gets the version that was tried any more."""
+    world = step()
+    world.change(rollout=strategy() | {"rollbackTo": "1"})
+    world.reconcile()
+    assert (world.beside, world.value) == (None, None)
+    assert champion_of(world).version == 1
+
+
+def test_nothing_is_tried_before_it_is_approved() -> None:
+    """A canary's users are users."""
+    world = World(spec=spec(rollout=strategy() | {"approval": "Manual"}), wanted=9)
+    world.run_to_rollout()
+    candidate = world.resource.status.candidate
+    assert candidate is not None
+    assert (world.beside, world.value, stage_of(world)) == (None, None, Stage.AWAITING_APPROVAL)
+    world.change(rollout=strategy() | {"approval": "Manual", "approvedVersion": candidate.digest})
+    world.reconcile()
+    assert (world.beside is None, world.value) == (False, None)
+    to_promotion(world)
+    assert (champion_of(world).version, world.beside) == (2, None)
+
+
+@TRIED
 def test_a_trial_that_is_suspended_stands_still_and_gets_its_time_anew(step: Step) -> None:
     """What serves goes on serving, the canary too."""
     world = step()

@@ -14,9 +14,10 @@ from retune.api.watched import Verdict as Judged
 from retune.contract.requests import CheckRequest
 from retune.contract.results import Reason, Verdict
 from retune.plan.draft import condition_of
+from retune.plan.kept import kept
 from retune.plan.observed import Heard, Incident, Live, LiveNumber
 from retune.plan.watch import windows
-from tests.answers import check
+from tests.answers import check, digest_of
 from tests.unit.plan.promises import Promises
 from tests.unit.plan.server import Beside
 from tests.unit.plan.trial import busy
@@ -78,10 +79,11 @@ class Loop(RuleBasedStateMachine):
         delivered=st.sampled_from([None, "file:///delivered"]),
         runs=st.lists(st.sampled_from(ENDINGS), max_size=3),
         underway=st.booleans(),
+        wanted=st.sampled_from([None, 0, 1]),
         forgotten=st.booleans(),
         refused=st.booleans(),
         tried=st.booleans(),
-        wanted=st.sampled_from([1, 1, 9]),
+        replicas=st.sampled_from([1, 1, 9]),
     )
     def declare(
         self,
@@ -92,10 +94,11 @@ class Loop(RuleBasedStateMachine):
         delivered: str | None,
         runs: list[str],
         underway: bool,
+        wanted: int | None,
         forgotten: bool,
         refused: bool,
         tried: bool,
-        wanted: int,
+        replicas: int,
     ) -> None:
         """A user declares a resource for a Deployment; runs of it may have ended before the story begins."""
         target = {"ref": {"name": "digits"}, "inference": {"modelName": "digits"}, "injection": {"takeover": takeover}}
@@ -103,7 +106,7 @@ class Loop(RuleBasedStateMachine):
         more |= {"rollout": CANARY} if tried else {}
         manager = "kubectl" if delivered else None
         declared = spec(deletionPolicy=policy, target=target, **more)
-        self.world = World(spec=declared, value=delivered, manager=manager, bundles=2, wanted=wanted)
+        self.world = World(spec=declared, value=delivered, manager=manager, bundles=2, wanted=replicas)
         self.promises = Promises(self.world)
         self.world.witness = self.promises.decided
         self.foreign = 0
@@ -113,6 +116,8 @@ class Loop(RuleBasedStateMachine):
                 self.end_run(ending)
             elif watched:
                 self.relapse(ending, "quality")
+        if wanted is not None and self.status.champion is not None:
+            self.roll_back(wanted, steps=3, lost=False, stays=False)
         self.world.inject_refused = "Forbidden" if refused else None
         if forgotten and self.status.champion is not None:
             self.lose_bundle(steps=0)
@@ -350,6 +355,36 @@ class Loop(RuleBasedStateMachine):
         self.world.beside_counts = self.world.beside_counts and busy(self.world.now)
         self.rested = False
 
+    @rule(approval=st.sampled_from(["Automatic", "Manual", "Manual"]), waiting=st.booleans(), steps=st.integers(0, 3))
+    def ask_people(self, approval: str, steps: int, *, waiting: bool) -> None:
+        """People want to be asked, or not any more; some name the version that waits, others another one."""
+        if waiting:
+            self.world.change(rollout={"approval": approval})
+            self.go_on(steps, Verdict.PROMOTE)
+        candidate = self.status.candidate
+        digest = candidate.digest if candidate is not None and waiting else digest_of("nothing that waits")
+        self.world.change(rollout={"approval": approval, "approvedVersion": digest})
+        self.rested = False
+        event(f"asked with {'a' if candidate else 'no'} version that waits")
+
+    @precondition(lambda self: self.status.champion)
+    @rule(pick=st.integers(0, 3), steps=st.integers(0, 3), lost=st.booleans(), stays=st.booleans())
+    def roll_back(self, pick: int, steps: int, *, lost: bool, stays: bool) -> None:
+        """A person wants a kept version back, or one that nobody knows; the store may have lost it."""
+        versions = kept(self.status)
+        version = versions[pick] if pick < len(versions) else None
+        if lost and version is not None:
+            self.world.lost.add(version.digest)
+            self.promises.lost.add(version.digest)
+        self.world.change(rollout={"rollbackTo": str(version.version) if version else "99"})
+        if steps:
+            self.go_on(steps, Verdict.PROMOTE)
+        last = self.status.last_rollback
+        event(f"rolled back by a person: {'never' if last is None else last.failed or 'done'}")
+        if not stays:
+            self.world.change(rollout={})
+        self.rested = False
+
     @precondition(lambda self: self.status.rejected)
     @rule()
     def retry(self) -> None:
@@ -523,7 +558,7 @@ class Loop(RuleBasedStateMachine):
         if world.beside is not None and world.beside.owner == "someone":
             world.beside = None
         if not world.gone:
-            world.change(suspend=False, mode="Automatic", manualNonce="last", **UNWATCHED)
+            world.change(suspend=False, mode="Automatic", manualNonce="last", rollout={}, **UNWATCHED)
         self.go_on(16, Verdict.NO_GAIN)
         self.promises.check(rested=True)
         champion = self.status.champion

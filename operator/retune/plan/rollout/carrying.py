@@ -13,13 +13,16 @@ from retune.plan.draft import Draft, Hold
 from retune.plan.guards.deletion import FINALIZER
 from retune.plan.guards.ownership import field_conflict, reject
 from retune.plan.hashing import snapshot_hash
+from retune.plan.kept import named
+from retune.plan.rollout import returned
+from retune.plan.rollout.approval import approval, is_approved
 from retune.plan.rollout.canary import stand_still
 from retune.plan.rollout.listening import errors_before
 from retune.plan.rollout.progress import LOOK_SECONDS, blocked, present_value, show, update
 from retune.plan.rollout.promotion import promote
 from retune.plan.rollout.removal import lingering, remove
 from retune.plan.rollout.steps import TurnBack
-from retune.plan.rollout.strategies import STRATEGIES, step_of
+from retune.plan.rollout.strategies import STRATEGIES, step_of, strategy_of
 from retune.plan.rollout.undo import abandon, undo
 from retune.plan.run.conclusion import conclude
 from retune.plan.run.reasons import MODE_CHANGED, nonce_is_new
@@ -41,9 +44,6 @@ def begin(draft: Draft) -> Hold | None:
     conflict = field_conflict(draft)
     if conflict:
         return blocked(draft, "FieldConflict", conflict)
-    unfit = _unfit(draft, candidate)
-    if unfit is not None:
-        return unfit
     rollout = ActiveRollout(
         version=candidate.version,
         start_time=draft.now,
@@ -52,6 +52,10 @@ def begin(draft: Draft) -> Hold | None:
         template=(target.template if target else None) or None,
         errors_before=errors_before(draft),
     )
+    approved = approval(draft, rollout, candidate)
+    waiting = approved if isinstance(approved, Hold) else _unfit(draft, candidate)
+    if waiting is not None:
+        return waiting
     draft.update(rollout=rollout)
     return carry_on(draft)
 
@@ -70,14 +74,15 @@ def _unfit(draft: Draft, candidate: Version) -> Hold | None:
 
 def carry_on(draft: Draft) -> Hold | None:
     """Carry the rollout under way, or its undoing, on as far as it goes."""
-    rollout, candidate, champion = draft.status.rollout, draft.status.candidate, draft.status.champion
+    rollout, champion = draft.status.rollout, draft.status.champion
     if rollout is None:
         return None
+    candidate = _goes_live(draft, rollout)
     if candidate is None or champion is None:
         draft.update(rollout=None)
         return None
     rollout = _begun(draft, rollout)
-    if not rollout.injected and not rollout.rollback_reason and _is_unwanted(draft, candidate):
+    if not rollout.injected and not rollout.rollback_reason and _is_unwanted(draft, rollout, candidate):
         _withdraw(draft, candidate)
         return None
     if FINALIZER not in draft.resource.metadata.finalizers:
@@ -88,6 +93,11 @@ def carry_on(draft: Draft) -> Hold | None:
         message = f"{draft.spec.target.injection.name} was changed by others meanwhile"
         return abandon(draft, "FieldChanged", message)
     return _without_pods(draft, rollout, candidate) or _take_steps(draft, candidate, champion)
+
+
+def _goes_live(draft: Draft, rollout: ActiveRollout) -> Version | None:
+    """Return the version that a rollout gives to the target: a new one, or an earlier one that a person wants back."""
+    return draft.status.candidate if rollout.rollback_number is None else named(draft.status, str(rollout.version))
 
 
 def _begun(draft: Draft, rollout: ActiveRollout) -> ActiveRollout:
@@ -101,8 +111,13 @@ def _begun(draft: Draft, rollout: ActiveRollout) -> ActiveRollout:
     return update(draft, rollout, **ahead) if ahead else rollout
 
 
-def _is_unwanted(draft: Draft, candidate: Version) -> bool:
-    if draft.spec.mode is Mode.AUTOMATIC and not _is_outdated(draft, candidate):
+def _is_unwanted(draft: Draft, rollout: ActiveRollout, candidate: Version) -> bool:
+    if rollout.rollback_number is not None:  # what was on trial when it began is taken back with it
+        is_wanted = named(draft.status, draft.spec.rollout.rollback_to) == candidate
+        champion = draft.status.champion
+        return not is_wanted and champion is not None and present_value(draft) == champion.injected_value
+    may_go_live = draft.spec.mode is Mode.AUTOMATIC and is_approved(draft.spec, candidate)
+    if may_go_live and not _is_outdated(draft, candidate):
         return False
     return present_value(draft) != candidate.injected_value
 
@@ -116,7 +131,9 @@ def _withdraw(draft: Draft, candidate: Version) -> None:
     if _under_way(draft).weight_index is not None:
         begin_anew(draft)
     draft.update(rollout=None)
-    if draft.spec.mode is Mode.RECOMMEND_ONLY and not _is_outdated(draft, candidate):
+    if draft.status.candidate is None:
+        return
+    if draft.spec.mode is not Mode.OBSERVE_ONLY and not _is_outdated(draft, candidate):
         return
     reason = MODE_CHANGED if draft.spec.mode is Mode.OBSERVE_ONLY else "SpecChanged"
     conclude(draft, Outcome.CANCELLED, reason, "the spec changed before the candidate was given to the target")
@@ -145,7 +162,7 @@ def _anew(draft: Draft, rollout: ActiveRollout, *, since: datetime | None, **fie
 def _take_steps(draft: Draft, candidate: Version, champion: Version) -> Hold | None:
     """Take step after step until one of them holds the pass or turns the rollout back."""
     rollout = _with_present_template(draft)
-    strategy, heard = STRATEGIES[draft.spec.rollout.strategy], ""
+    strategy, heard = strategy_of(draft.spec.rollout, rollout), ""
     for step in list(strategy)[list(strategy).index(step_of(rollout, strategy)) :]:
         answer = strategy[step](draft, _entered(draft, step), candidate)
         if isinstance(answer, Hold):
@@ -153,7 +170,10 @@ def _take_steps(draft: Draft, candidate: Version, champion: Version) -> Hold | N
         if isinstance(answer, TurnBack):
             return _turn_back(draft, answer, candidate, champion)
         heard = answer.message
-    promote(draft, _under_way(draft), candidate, heard)
+    if rollout.rollback_number is not None:
+        returned.succeed(draft, _under_way(draft), candidate, champion)
+    else:
+        promote(draft, _under_way(draft), candidate, heard)
     return None
 
 
@@ -195,10 +215,12 @@ def _entered(draft: Draft, step: RolloutStep) -> ActiveRollout:
 
 def _turn_back(draft: Draft, answer: TurnBack, candidate: Version, champion: Version) -> Hold | None:
     """Begin to undo the rollout; the version is rejected only for what it did itself."""
-    message = answer.message if answer.excuse is None else f"{answer.message}. Not rejected: {answer.excuse}"
+    is_new = _under_way(draft).rollback_number is None
+    excused = f". Not rejected: {answer.excuse}" if is_new and answer.excuse is not None else ""
+    message = f"{answer.message}{excused}"
     rollout = update(draft, _under_way(draft), rollback_reason=answer.reason, rollback_message=message[:1024])
     show(draft, Stage.ROLLING_BACK, answer.reason, message)
-    if answer.excuse is None:
+    if is_new and answer.excuse is None:
         reject(draft, candidate, answer.reason, answer.message)
     return _go_back(draft, rollout, candidate, champion)
 

@@ -48,6 +48,8 @@ def _is_unwanted(draft: Draft, canary: Canary) -> bool:
         return True
     if rollout is None or candidate is None or rollout.rollback_reason or target is None or target.wanted == 0:
         return True
+    if rollout.rollback_number is not None:  # an earlier version comes back, which is tried on nobody
+        return True
     return draft.spec.rollout.strategy is not Strategy.CANARY or not is_as_wanted(draft, canary, candidate)
 
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
+from retune.api.execution import Rollout
 from retune.api.status import ActiveRollout, RolloutStep
+from retune.plan.rollout.approval import approval
 from retune.plan.rollout.baking import bake
 from retune.plan.rollout.canary import canary_golden, canary_ready, end_canary, give_canary, on_trial
+from retune.plan.rollout.looking import look
 from retune.plan.rollout.steps import Step, give, ready
 from retune.plan.rollout.verification import first_golden, golden
 from retune.plan.rollout.weighing import weigh
@@ -12,6 +15,7 @@ from retune.plan.rollout.weighing import weigh
 Strategy = Mapping[RolloutStep, Step]
 
 ROLLING_UPDATE: Strategy = {
+    RolloutStep.APPROVAL: approval,
     RolloutStep.GIVE: give,
     RolloutStep.FIRST_GOLDEN: first_golden,
     RolloutStep.READY: ready,
@@ -20,6 +24,7 @@ ROLLING_UPDATE: Strategy = {
 }
 
 CANARY: Strategy = {
+    RolloutStep.APPROVAL: approval,
     RolloutStep.CANARY_GIVE: on_trial(give_canary),
     RolloutStep.CANARY_READY: on_trial(canary_ready),
     RolloutStep.CANARY_GOLDEN: on_trial(canary_golden),
@@ -32,8 +37,22 @@ CANARY: Strategy = {
     RolloutStep.BAKE: bake,
 }
 
+RETURN: Strategy = {
+    RolloutStep.LOOK: look,
+    RolloutStep.GIVE: give,
+    RolloutStep.FIRST_GOLDEN: first_golden,
+    RolloutStep.READY: ready,
+    RolloutStep.GOLDEN: golden,
+}
+"""A version that a person wants back was baked when it was new, and is wanted at once."""
+
 STRATEGIES: Mapping[str, Strategy] = {"RollingUpdate": ROLLING_UPDATE, "Canary": CANARY}
 """By spec.rollout.strategy."""
+
+
+def strategy_of(spec: Rollout, rollout: ActiveRollout) -> Strategy:
+    """Return the steps of a rollout."""
+    return STRATEGIES[spec.strategy] if rollout.rollback_number is None else RETURN
 
 
 def step_of(rollout: ActiveRollout, strategy: Strategy = ROLLING_UPDATE) -> RolloutStep:
@@ -46,7 +65,7 @@ def step_of(rollout: ActiveRollout, strategy: Strategy = ROLLING_UPDATE) -> Roll
         step = RolloutStep(rollout.step)
         return RolloutStep.CANARY_GIVE if _skips_trial(rollout, step, list(strategy)) else step
     if not rollout.injected:
-        return next(iter(strategy))
+        return RolloutStep.CANARY_GIVE if RolloutStep.WEIGHT in strategy else RolloutStep.GIVE
     if rollout.bake_start_time is not None:
         return RolloutStep.BAKE
     return RolloutStep.GOLDEN if rollout.verify_attempt else RolloutStep.FIRST_GOLDEN
