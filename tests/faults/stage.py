@@ -22,6 +22,7 @@ _TIMES = {
     "lastTransitionTime",
     "startTime",
     "completionTime",
+    "acceptedAt",
     "promotedAt",
     "bakeStartTime",
     "cooldownUntil",
