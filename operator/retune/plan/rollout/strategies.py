@@ -46,7 +46,7 @@ def step_of(rollout: ActiveRollout, strategy: Strategy = ROLLING_UPDATE) -> Roll
         step = RolloutStep(rollout.step)
         return RolloutStep.CANARY_GIVE if _skips_trial(rollout, step, list(strategy)) else step
     if not rollout.injected:
-        return next(iter(strategy))
+        return RolloutStep.CANARY_GIVE if RolloutStep.WEIGHT in strategy else RolloutStep.GIVE
     if rollout.bake_start_time is not None:
         return RolloutStep.BAKE
     return RolloutStep.GOLDEN if rollout.verify_attempt else RolloutStep.FIRST_GOLDEN
