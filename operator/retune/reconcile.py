@@ -22,6 +22,7 @@ from retune.plan import Observed, Plan, plan
 from retune.plan.actions import (
     AcquireLease,
     Action,
+    CreateCanary,
     CreateJob,
     CreateRun,
     DeleteJob,
@@ -31,6 +32,8 @@ from retune.plan.actions import (
     HoldJob,
     InjectModel,
     RecordRun,
+    RemoveCanary,
+    ScaleCanary,
     SetFinalizer,
 )
 from retune.plan.observed import Refusal, Verb
@@ -44,6 +47,9 @@ _VERBS: dict[type[Any], Verb] = {
     CreateJob: Verb.CREATE_JOB,
     CreateRun: Verb.CREATE_RUN,
     InjectModel: Verb.INJECT_MODEL,
+    CreateCanary: Verb.CANARY,
+    ScaleCanary: Verb.CANARY,
+    RemoveCanary: Verb.CANARY,
 }
 
 log = logging.getLogger("retune")
@@ -195,6 +201,9 @@ class Reconciler:
             RecordRun: lambda action: writer.record_run(resource, action),
             DeleteRun: lambda action: writer.delete_run(resource, action),
             InjectModel: lambda action: writer.inject(resource, action, target=target),
+            CreateCanary: lambda action: writer.create_canary(resource, action, target=target),
+            ScaleCanary: lambda action: writer.scale_canary(resource, action),
+            RemoveCanary: lambda action: writer.remove_canary(resource, action),
             SetFinalizer: lambda action: writer.set_finalizer(resource, action),
             EmitEvent: lambda action: writer.emit(resource, action),
         }

@@ -26,11 +26,11 @@ _PATHS = {
 
 @contextmanager
 def operator_account(
-    api: Api, admin: Path, folder: Path, *, release: str, home: str, watched: str | None
+    api: Api, admin: Path, folder: Path, *, release: str, home: str, watched: str | None, values: Sequence[str] = ()
 ) -> Iterator[Path]:
     """Kubeconfig of the account that a release in namespace `home` gets; watched: its one namespace, None for all."""
     scope = [f"watchNamespaces={{{watched}}}"] if watched else []
-    settings = (*scope, "rbac.aggregateToUserRoles=false", f"fullnameOverride={release}", "crds.enabled=false")
+    settings = (*scope, *values, "rbac.aggregateToUserRoles=false", f"fullnameOverride={release}", "crds.enabled=false")
     objects = [each for each in rendered(*settings, release=release, namespace=home) if each["kind"] in _PATHS]
     paths = {_address(each): each for each in objects}
     for path, document in paths.items():

@@ -359,7 +359,31 @@ ACCEPTED = (
     ),
     Case("two techniques", {"spec.techniques": [*technique(), {"name": "graph", "type": "GraphOptimization"}]}),
     Case("as many workers as trials", {"spec.search": {"parallelism": 4, "maxTrials": 4}}),
+    Case("a canary by default", {"spec.rollout.strategy": "Canary"}),
+    Case(
+        "a canary of its own",
+        {
+            "spec.rollout": {
+                "strategy": "Canary",
+                "canary": {
+                    "steps": [
+                        {"weight": 5, "hold": "0s", "minRequests": 0},
+                        {"weight": 5},
+                        {"weight": 99, "hold": "24h"},
+                    ],
+                    "traffic": {"kind": "Replicas", "maxSurge": 25, "overlap": "Allow"},
+                },
+            }
+        },
+    ),
     Case("a rejected version tried again", {"spec.rollout.retry": samples.DIGEST}),
+    Case("a version by its number put back", {"spec.rollout.rollbackTo": 3}),
+    Case("a version by its quoted number put back", {"spec.rollout.rollbackTo": "12"}),
+    Case("a version by its digest put back", {"spec.rollout.rollbackTo": samples.DIGEST}),
+    Case(
+        "a version approved",
+        {"spec.rollout": {"approval": "Manual", "approvedVersion": samples.DIGEST, "approvalTimeout": "24h"}},
+    ),
     Case("a composed duration", {"spec.execution.runTimeout": "1h30m", "spec.rollout.bakeTime": "0s"}),
     Case(
         "resources in every form",
@@ -439,7 +463,20 @@ _SHAPE = (
         "Duplicate value",
         at="spec.techniques[0].quantization.schemes[1]",
     ),
-    refused("another strategy", "spec.rollout.strategy", "Canary", 'supported values: "RollingUpdate"'),
+    refused("another approval", "spec.rollout.approval", "Ask", 'supported values: "Automatic", "Manual"'),
+    refused("another strategy", "spec.rollout.strategy", "Magic", 'supported values: "RollingUpdate", "Canary"'),
+    refused(
+        "another way to share requests",
+        "spec.rollout.canary.traffic.kind",
+        "Magic",
+        'supported values: "Replicas"',
+    ),
+    refused(
+        "another word for overlaps",
+        "spec.rollout.canary.traffic.overlap",
+        "Yes",
+        'supported values: "Refuse", "Allow"',
+    ),
     refused(
         "another policy on deletion",
         "spec.deletionPolicy",
@@ -449,6 +486,36 @@ _SHAPE = (
 )
 
 _BOUNDS = (
+    refused("a canary without a step", "spec.rollout.canary.steps", [], "should have at least 1 items"),
+    refused("more steps than eight", "spec.rollout.canary.steps", [{"weight": 5}] * 9, "must have at most 8 items"),
+    refused(
+        "a weight of nothing",
+        "spec.rollout.canary.steps",
+        [{"weight": 0}],
+        "should be greater than or equal to 1",
+        at="spec.rollout.canary.steps[0].weight",
+    ),
+    refused(
+        "a weight of all",
+        "spec.rollout.canary.steps",
+        [{"weight": 100}],
+        "should be less than or equal to 99",
+        at="spec.rollout.canary.steps[0].weight",
+    ),
+    refused(
+        "fewer requests than none",
+        "spec.rollout.canary.steps",
+        [{"weight": 5, "minRequests": -1}],
+        "should be greater than or equal to 0",
+        at="spec.rollout.canary.steps[0].minRequests",
+    ),
+    refused("no surge", "spec.rollout.canary.traffic.maxSurge", 0, "should be greater than or equal to 1"),
+    refused(
+        "more pods than the target's",
+        "spec.rollout.canary.traffic.maxSurge",
+        101,
+        "should be less than or equal to 100",
+    ),
     refused("no trials", "spec.search.maxTrials", 0, "should be greater than or equal to 1"),
     refused("too many trials", "spec.search.maxTrials", 1001, "should be less than or equal to 1000"),
     refused(
@@ -515,6 +582,11 @@ _WORDS = (
     refused("a claim without a file", "spec.model.uri", "pvc://models", FILE_URI),
     refused("a digest in capitals", "spec.model.digest", samples.DIGEST.upper(), DIGEST),
     refused("a version by its number", "spec.rollout.retry", "2", DIGEST),
+    *(
+        refused(f"a rollback to {name!r}", "spec.rollout.rollbackTo", name, "a version is named by its number")
+        for name in (0, -1, "v3", "3 ", samples.DIGEST[:-1])
+    ),
+    refused("an approval by a number", "spec.rollout.approvedVersion", "2", DIGEST),
     refused(
         "a store on the web", "spec.execution.artifactStore", "https://x/y", "a URI is pvc://CLAIM or pvc://CLAIM/PATH"
     ),
@@ -652,7 +724,15 @@ _WORDS = (
             "execution.ttlAfterFinished",
             "rollout.progressDeadline",
             "rollout.bakeTime",
+            "rollout.approvalTimeout",
         )
+    ),
+    refused(
+        "days of a canary",
+        "spec.rollout.canary.steps",
+        [{"weight": 5, "hold": "1d"}],
+        DURATION,
+        at="spec.rollout.canary.steps[0].hold",
     ),
     *(
         refused(f"CPU in words in {side}", f"spec.execution.resources.{side}.cpu", "two", CPU)
@@ -1141,6 +1221,30 @@ _TOGETHER = (
     ),
     refused(
         "baking for days", "spec.rollout.bakeTime", "48h", "rollout.bakeTime must not exceed 24h", at="spec.rollout"
+    ),
+    *(
+        refused(
+            f"waiting {time} for approval",
+            "spec.rollout.approvalTimeout",
+            time,
+            "rollout.approvalTimeout must lie between 1m and 2160h",
+            at="spec.rollout",
+        )
+        for time in ("30s", "2161h")
+    ),
+    refused(
+        "a canary that is held for days",
+        "spec.rollout.canary.steps",
+        [{"weight": 5, "hold": "48h"}],
+        "a canary's hold must not exceed 24h",
+        at="spec.rollout.canary.steps[0]",
+    ),
+    refused(
+        "a canary that loses weight",
+        "spec.rollout.canary.steps",
+        [{"weight": 50}, {"weight": 10}],
+        "the weights of canary.steps must not fall",
+        at="spec.rollout.canary",
     ),
     refused(
         "more CPU than allowed",

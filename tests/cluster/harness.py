@@ -174,15 +174,31 @@ class Bench:
         self.api.request("POST", self.path("modeloptimizations"), document)
         return f"{self.namespace}/{name}"
 
-    def deploy(self, name: str = "digits-server", *, value: str | None = None, replicas: int = 0) -> Json:
-        """Create the Deployment that serves, as kubectl would apply it."""
+    def serve(self, **labels: str) -> Json:
+        """Create the Service of the Deployment that serves, which selects by these labels, or by its only one."""
+        spec = {"selector": labels or {"app": "digits-server"}, "ports": [{"port": 80}]}
+        return self.create("services", {"metadata": {"name": "digits"}, "spec": spec}, api="/api/v1")
+
+    def deploy(
+        self,
+        name: str = "digits-server",
+        *,
+        value: str | None = None,
+        replicas: int = 0,
+        more: Json | None = None,
+        **metadata: Any,
+    ) -> Json:
+        """Create the Deployment that serves, as kubectl would apply it.
+
+        more: labels that it selects its pods by, besides the one with its name. metadata: labels and owners of its own.
+        """
         env = [{"name": "MODEL_URI", "value": value}] if value is not None else []
         container = {"name": "server", "image": "server:test", "env": env, "resources": {"limits": {"cpu": "2"}}}
-        labels = {"app": name}
+        labels = {"app": name} | (more or {})
         body = {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": {"name": name},
+            "metadata": {"name": name, **metadata},
             "spec": {
                 "replicas": replicas,
                 "selector": {"matchLabels": labels},

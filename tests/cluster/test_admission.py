@@ -97,6 +97,18 @@ def test_who_lacks_a_right_is_told_which(
         assert "ask for a role with verb" in answer
 
 
+def test_a_canary_takes_the_right_to_make_one(place: Place) -> None:
+    """It is a Deployment of the author's choice; no other strategy makes one."""
+    canary = {"rollout": {"strategy": "Canary"}}
+    roller = place.person("roller", PATCH, PODS)
+    assert place.refusal(roller, place.document("digits")) == ""
+    answer = place.refusal(roller, place.document("digits", **canary))
+    assert f"roller may not create deployments in namespace {place.namespace}" in answer
+    assert "ask for a role with verb create on deployments" in answer
+    trier = place.person("trier", PATCH, PODS, rule("apps", "deployments", "create"))
+    assert place.refusal(trier, place.document("digits", **canary)) == ""
+
+
 def test_rights_elsewhere_do_not_count(place: Place) -> None:
     """The right to patch another workload, or to get another Secret, is no right to these."""
     other = place.person("neighbour", rule("apps", "deployments", "patch", "other"), PODS, SECRET)

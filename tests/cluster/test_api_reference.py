@@ -97,9 +97,22 @@ def test_explain_is_the_reference(api: Api, kubectl: Kubectl, field: str, words:
 def test_the_table_tells_how_it_stands(kubectl: Kubectl, stored: Json) -> None:
     """One line a resource: where it is, whether it is well, what serves, what runs, how the last run ended."""
     head, row = kubectl("get", "mo", stored["metadata"]["name"]).splitlines()
-    columns = ["NAME", "STAGE", "READY", "CHAMPION", "RUN", "TRIALS", "LAST", "DRIFT", "QUALITY", "AGE"]
-    assert head.split() == columns
+    columns = "NAME STAGE READY CHAMPION CANDIDATE RUN TRIALS LAST DRIFT QUALITY AGE"
+    assert head.split() == columns.split()
     assert row.split()[:-1] == ["table", "Optimizing", "True", "3", "table-r4", "12", "Promoted"]
+
+
+def test_a_version_that_waits_for_a_person_is_in_the_table(api: Api, kubectl: Kubectl, stored: Json) -> None:
+    """Stage and number say that somebody is asked; with `-o wide` the message has digest and command."""
+    path = f"{path_of('retune.dev', 'modeloptimizations')}/{stored['metadata']['name']}"
+    waiting = {"version": 4, "uri": "pvc://store/4", "digest": samples.DIGEST}
+    said = f"version 4 waits for approval: approve {samples.DIGEST}"
+    body = {"status": STATUS | {"stage": "AwaitingApproval", "candidate": waiting, "message": said}}
+    api.request("PATCH", f"{path}/status", body, kind="application/merge-patch+json")
+    head, row = kubectl("get", "mo", stored["metadata"]["name"], "-o", "wide").splitlines()
+    assert row.split()[1] == "AwaitingApproval"
+    assert row[head.index("CANDIDATE") :].split()[0] == "4"
+    assert row.endswith(said)
 
 
 def test_the_wide_table_adds_target_and_message(kubectl: Kubectl, stored: Json) -> None:

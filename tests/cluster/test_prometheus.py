@@ -53,6 +53,7 @@ FIRING: dict[str, tuple[dict[str, str], str]] = {
     "RetuneRolledBack": ({last_run("RolledBack"): "_x10 600x80"}, "15m"),
     "RetuneBundleLost": ({condition("BundleAvailable", "False"): "1x90"}, "1m"),
     "RetuneRollbackStuck": ({f'retune_resource_stage{{{MODEL},stage="RollingBack"}}': "1x90"}, "35m"),
+    "RetuneApprovalWaits": ({f'retune_resource_stage{{{MODEL},stage="AwaitingApproval"}}': "1x90"}, "65m"),
     "RetuneReconcileErrors": ({"retune_reconcile_errors_total": "0+1x90"}, "40m"),
     "RetuneOperatorAbsent": ({}, "15m"),
 }
@@ -69,6 +70,7 @@ UNNAMED: dict[str, tuple[dict[str, str], str]] = {
     "RetuneRolledBack": ({'retune_rollbacks_total{reason="GoldenMismatch"}': "0x10 1x80"}, "15m"),
     "RetuneBundleLost": ({'retune_conditions{type="BundleAvailable",status="False"}': "1x90"}, "1m"),
     "RetuneRollbackStuck": ({'retune_resources{stage="RollingBack"}': "1x90"}, "35m"),
+    "RetuneApprovalWaits": ({'retune_resources{stage="AwaitingApproval"}': "1x90"}, "65m"),
 }
 """The same in a cluster with more models than metrics name."""
 QUIET = {
@@ -81,6 +83,7 @@ QUIET = {
     f"retune_resource_check_lateness_seconds{{{MODEL}}}": "0x20 900x70",
     last_run("Promoted"): "0x90",
     f'retune_resource_stage{{{MODEL},stage="RollingBack"}}': "_x20 1x20 _x50",  # a rollback that ends
+    f'retune_resource_stage{{{MODEL},stage="AwaitingApproval"}}': "1x40 _x50",  # somebody came
     "retune_reconcile_errors_total": "0x20 3x70",
     'retune_conditions{type="DriftDetected",status="True"}': "0x90",
     'retune_conditions{type="DriftDetected",status="False"}': "3x90",

@@ -23,7 +23,20 @@ NEEDED: dict[tuple[str, str], str] = {
     ("coordination.k8s.io", "leases"): "get create update",
     ("", "events"): "create list",
 }
-RIGHTS: list[Right] = [(group, resource, verb) for (group, resource), verbs in NEEDED.items() for verb in verbs.split()]
+CANARIES: dict[tuple[str, str], str] = {
+    ("apps", "deployments"): "create delete",
+    ("", "services"): "list",
+    ("autoscaling", "horizontalpodautoscalers"): "list",
+}
+"""What canaries take in addition."""
+
+
+def rights(table: dict[tuple[str, str], str]) -> list[Right]:
+    """Each right by itself."""
+    return [(group, resource, verb) for (group, resource), verbs in table.items() for verb in verbs.split()]
+
+
+RIGHTS, MORE = rights(NEEDED), rights(CANARIES)
 FORBIDDEN: list[Right] = [
     ("", "secrets", "get"),
     ("", "secrets", "list"),
@@ -54,6 +67,8 @@ class Account:
     api: Api
     watched: str
     other: str
+    rights: frozenset[Right]
+    """What it should have."""
 
     def may(self, right: Right, namespace: str) -> bool:
         """What a SelfSubjectAccessReview answers."""
@@ -79,7 +94,7 @@ class Account:
         }
 
 
-@pytest.fixture(scope="module", params=["cluster", "namespace"])
+@pytest.fixture(scope="module", params=["cluster", "namespace", "namespace with canaries"])
 def account(
     request: pytest.FixtureRequest, api: Api, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Account]:
@@ -88,10 +103,14 @@ def account(
     watched, other = f"{release}-watched", f"{release}-other"
     for namespace in (watched, other):
         api.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
-    scope = watched if request.param == "namespace" else None
+    scope = None if request.param == "cluster" else watched
+    has_canaries = request.param.endswith("canaries")
+    values = ("canary.enabled=true",) if has_canaries else ()
+    expected = frozenset([*RIGHTS, *MORE] if has_canaries else RIGHTS)
     folder = tmp_path_factory.mktemp("account")
-    with operator_account(api, kubeconfig, folder, release=release, home=other, watched=scope) as own:
-        yield Account(Api(own), watched, other)
+    account = operator_account(api, kubeconfig, folder, release=release, home=other, watched=scope, values=values)
+    with account as own:
+        yield Account(Api(own), watched, other, expected)
     for namespace in (watched, other):
         api.request("DELETE", f"/api/v1/namespaces/{namespace}")
 
@@ -104,13 +123,19 @@ def test_the_operator_may_do_what_it_does(account: Account, right: Right) -> Non
 
 @pytest.mark.parametrize("right", FORBIDDEN, ids=" ".join)
 def test_the_operator_may_not_do_anything_else(account: Account, right: Right) -> None:
-    """No Secrets, no exec, no pods of its own, no rights to give away."""
-    assert not account.may(right, account.watched)
+    """No Secrets, no exec, no pods of its own, no rights to give away; no Deployments where there are no canaries."""
+    assert account.may(right, account.watched) is (right in account.rights)
+
+
+@pytest.mark.parametrize("right", MORE, ids=" ".join)
+def test_what_canaries_take_is_given_where_they_are_wanted(account: Account, right: Right) -> None:
+    """And nowhere else."""
+    assert account.may(right, account.watched) is (right in account.rights)
 
 
 def test_the_list_of_rights_is_complete(account: Account) -> None:
     """The server's own list of the account's rights is the list above: nothing came along unnoticed."""
-    assert account.rules(account.watched) == set(RIGHTS)
+    assert account.rules(account.watched) == account.rights
 
 
 def test_elsewhere_it_may_do_nothing_in_namespaced_mode(account: Account, request: pytest.FixtureRequest) -> None:

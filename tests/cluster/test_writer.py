@@ -11,7 +11,21 @@ from retune.plan.actions import Action
 from retune.plan.observed import Observed
 from retune.workloads import lease_name
 from tests.cluster.harness import Bench
-from tests.conformance.scene import EVENTS, JOB, JOBS, LEASES, RESOURCE, RUN, RUNS, TARGET, TARGET_UID, attempt, outcome
+from tests.conformance.scene import (
+    CANARY,
+    EVENTS,
+    JOB,
+    JOBS,
+    LEASES,
+    RESOURCE,
+    RUN,
+    RUNS,
+    TARGET,
+    TARGET_UID,
+    as_seen,
+    attempt,
+    outcome,
+)
 from tests.conformance.writer import WriterConformance
 from tools.localcluster.api import ApiError
 
@@ -30,6 +44,7 @@ NAMES = {
     LEASES: lease_name(TARGET_UID),
     RESOURCE: "digits",
     TARGET: "digits-server",
+    CANARY: "digits-server-canary",
 }
 POD = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x:test"}]}
 NOW = "2026-11-25T12:00:00Z"
@@ -40,6 +55,7 @@ class RealScene:
 
     def __init__(self, bench: Bench) -> None:
         bench.deploy()
+        bench.serve()
         self._bench = bench
         self._key = bench.declare(execution={})
         self._operator = bench.operator()
@@ -47,6 +63,7 @@ class RealScene:
     async def carry_out(self, action: Action) -> str:
         """Carry an action out as the reconciler does, which reads a resource anew that has moved on."""
         observed = await self.remember()
+        action = as_seen(action, observed)
         told = await outcome(self._operator.reconciler._verbs(observed)[type(action)](action))
         if told == Conflict.__name__:
             await self._operator.reader.refresh(self._bench.namespace, NAMES[RESOURCE])
@@ -76,7 +93,8 @@ class RealScene:
         await self._operator.resync.once()
 
     def _path(self, plural: str, name: str | None = None, subresource: str = "") -> str:
-        return self._bench.path(plural, name or NAMES[plural], api=APIS[plural]) + subresource
+        name, plural = name or NAMES[plural], TARGET if plural == CANARY else plural
+        return self._bench.path(plural, name, api=APIS[plural]) + subresource
 
     def _stored(self, plural: str) -> Json | None:
         try:
@@ -120,6 +138,9 @@ class RealScene:
             self.delete(plural)
         owner = {"apiVersion": "retune.dev/v1alpha1", "kind": "ModelOptimization", "name": "digits", "uid": "gone"}
         labels = {"app.kubernetes.io/managed-by": "retune", "retune.dev/resource": "digits"}
+        if plural == CANARY:
+            self._bench.deploy(NAMES[CANARY], ownerReferences=[owner | {"controller": True}], labels=labels)
+            return
         meta = {"name": NAMES[plural], "labels": labels, "ownerReferences": [owner | {"controller": True}]}
         spec = {"template": {"spec": POD}} if plural == JOBS else attempt().to_dict()
         kind = {JOBS: "Job", RUNS: "OptimizationRun"}[plural]
@@ -138,6 +159,11 @@ class RealScene:
         ]
         status = {"startTime": NOW, "completionTime": NOW, "succeeded": 1, "conditions": conditions}
         self._bench.patch(self._path(JOBS, subresource="/status"), {"status": status})
+
+    def edit_template(self) -> None:
+        """Patch an annotation of its pods."""
+        template = {"metadata": {"annotations": {"example.com/edited": "yes"}}}
+        self._bench.patch(self._path(TARGET), {"spec": {"template": template}})
 
     def set_field(self, value: str) -> None:
         """Apply the Deployment's manifest with the field in it."""

@@ -1,7 +1,7 @@
 """What the cases of `tests.conformance.writer` are told of and play with: a scene, and every verb on it."""
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pytest
@@ -12,6 +12,7 @@ from retune.cluster.errors import ApiError, Refused
 from retune.plan.actions import (
     AcquireLease,
     Action,
+    CreateCanary,
     CreateJob,
     CreateRun,
     DeleteJob,
@@ -21,6 +22,8 @@ from retune.plan.actions import (
     HoldJob,
     InjectModel,
     RecordRun,
+    RemoveCanary,
+    ScaleCanary,
     SetFinalizer,
 )
 from retune.plan.observed import Job, Observed
@@ -28,6 +31,8 @@ from tests import samples
 
 JOB, RUN, TARGET_UID = "digits-b1-0123", "digits-r1", "target-1"
 JOBS, RUNS, LEASES = "jobs", "optimizationruns", "leases"
+CANARY = "canary"
+"""The Deployment beside the target."""
 TARGET, RESOURCE, EVENTS = "deployments", "modeloptimizations", "events"
 DELIVERED, BUNDLE = "file:///delivered", "pvc://store/bundles/a"
 KEEP = "example.com/keep"
@@ -84,13 +89,16 @@ class Scene(Protocol):
         """Delete the object that the cases are about, as a person would."""
 
     def take_name(self, plural: str) -> None:
-        """Give the name of our Job or run to an object of another owner, in place of ours where there is one."""
+        """Give the name of our object to one of another owner, in place of ours where there is one."""
 
     def leave_behind(self, plural: str) -> None:
-        """Take its owner from our Job or run, as `kubectl delete --cascade=orphan` of the resource does."""
+        """Take its owner from our object, as `kubectl delete --cascade=orphan` of the resource does."""
 
     def finish_job(self) -> None:
         """Let the Job end well."""
+
+    def edit_template(self) -> None:
+        """Change the target's pod template, as a person would."""
 
     def set_field(self, value: str) -> None:
         """Set the owned field by another manager's manifest."""
@@ -133,6 +141,8 @@ HOLD_JOB, RELEASE_JOB = HoldJob(JOB, held=True), HoldJob(JOB, held=False)
 RECORD_RUN = RecordRun(RUN, OptimizationRunStatus(outcome=Outcome.NO_GAIN, message="nothing better"))
 INJECT, GIVE_UP = InjectModel("server", "MODEL_URI", BUNDLE), InjectModel("server", "MODEL_URI", None)
 FORCE = InjectModel("server", "MODEL_URI", BUNDLE, force=True)
+CREATE_CANARY = CreateCanary("server", "MODEL_URI", BUNDLE, template="as seen", replicas=1, overlaps=True)
+SCALE_CANARY, REMOVE_CANARY = ScaleCanary("as seen", 3), RemoveCanary("as seen")
 EMIT = EmitEvent("Promoted", "version 2 is champion")
 
 
@@ -157,6 +167,9 @@ VERBS = (
     Verb(DeleteRun(RUN), RUNS, before=(CREATE_RUN,)),
     Verb(INJECT, TARGET),
     Verb(GIVE_UP, TARGET, before=(INJECT,)),
+    Verb(CREATE_CANARY, CANARY),
+    Verb(SCALE_CANARY, CANARY, before=(CREATE_CANARY,)),
+    Verb(REMOVE_CANARY, CANARY, before=(CREATE_CANARY,)),
     Verb(SetFinalizer(present=True), RESOURCE),
     Verb(SetFinalizer(present=False), RESOURCE, before=(SetFinalizer(present=True),)),
 )
@@ -166,6 +179,17 @@ CREATING = tuple(verb for verb in ON_CHILDREN if not verb.before)
 OTHERWISE = (Verb(CREATE_OTHER_JOB, JOBS, before=(CREATE_JOB,)), Verb(CREATE_OTHER_RUN, RUNS, before=(CREATE_RUN,)))
 """Creating what has the same name and asks for something else."""
 CHANGING = tuple(verb for verb in ON_CHILDREN if verb.before)
+ON_CANARY = tuple(verb for verb in VERBS if verb.plural == CANARY)
+
+
+def as_seen(action: Action, observed: Observed) -> Action:
+    """Return an action as the next decision asks for it: about the target's template and the canary that it sees."""
+    canary, target = observed.traffic.canary, observed.target
+    if isinstance(action, CreateCanary):
+        return replace(action, template=target.template if target else "none")
+    if isinstance(action, ScaleCanary | RemoveCanary):
+        return replace(action, uid=canary.workload.uid if canary else "none")
+    return action
 
 
 def every(verbs: tuple[Verb, ...]) -> pytest.MarkDecorator:

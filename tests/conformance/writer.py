@@ -14,19 +14,23 @@ from retune.api.status import ModelOptimizationStatus, Outcome
 from retune.plan.actions import (
     AcquireLease,
     Action,
+    CreateCanary,
     CreateJob,
     CreateRun,
     EmitEvent,
     InjectModel,
     RecordRun,
+    ScaleCanary,
     SetFinalizer,
 )
 from retune.plan.guards.deletion import FINALIZER
 from retune.plan.observed import JobPhase
 from tests.conformance.scene import (
     BUNDLE,
+    CANARY,
     CHANGING,
     CONFLICT,
+    CREATE_CANARY,
     CREATE_JOB,
     CREATE_OTHER_RUN,
     CREATE_RUN,
@@ -44,11 +48,14 @@ from tests.conformance.scene import (
     LEASES,
     NAMESPACE_GONE,
     NOT_FOUND,
+    ON_CANARY,
     OTHERWISE,
     RECORD_RUN,
     RELEASE_JOB,
+    REMOVE_CANARY,
     RESOURCE,
     RUN,
+    SCALE_CANARY,
     TARGET,
     TARGET_UID,
     VERBS,
@@ -110,7 +117,10 @@ class WriterConformance:
             await prepared(scene, SetFinalizer(present=False))
             verb = Verb(SetFinalizer(present=True), RESOURCE)
         scene.delete(RESOURCE)
-        assert await scene.carry_out(verb.action) == (NOT_FOUND if verb.plural in {RESOURCE, TARGET} else DONE)
+        serves = isinstance(verb.action, CreateCanary | ScaleCanary)
+        assert await scene.carry_out(verb.action) == (
+            NOT_FOUND if serves or verb.plural in {RESOURCE, TARGET} else DONE
+        )
         assert scene.version(RESOURCE) is None
 
     @every(VERBS)
@@ -118,7 +128,7 @@ class WriterConformance:
         """Creating ends the pass; what is there may still be changed."""
         await prepared(scene, *verb.before)
         scene.end_namespace()
-        creates = isinstance(verb.action, AcquireLease | CreateJob | CreateRun)
+        creates = isinstance(verb.action, AcquireLease | CreateJob | CreateRun | CreateCanary)
         assert await scene.carry_out(verb.action) == (NAMESPACE_GONE if creates else DONE)
         if creates:
             assert scene.version(verb.plural) is None
@@ -337,6 +347,101 @@ class WriterConformance:
         scene.replace_target()
         assert await scene.carry_out(INJECT) == DONE
         assert await field(scene) == (None, None)
+
+    # --- the canary --------------------------------------------------------------------------------------------------
+
+    async def test_a_canary_is_seen_as_it_was_made(self, scene: Scene) -> None:
+        """It serves what it was given, and is made of the target's template."""
+        observed = await prepared(scene, CREATE_CANARY)
+        canary, target = observed.traffic.canary, observed.target
+        assert canary is not None
+        assert target is not None
+        assert (canary.serves("server"), canary.made_of, canary.owned) == (BUNDLE, target.template, True)
+        assert (canary.workload.wanted, target.containers[0].value) == (1, None)
+        assert not canary.leaving
+
+    async def test_a_canary_is_scaled(self, scene: Scene) -> None:
+        """Its pods are as many as were asked for."""
+        canary = (await prepared(scene, CREATE_CANARY, SCALE_CANARY)).traffic.canary
+        assert canary is not None
+        assert canary.workload.wanted == 3
+
+    async def test_a_canary_is_gone_once_it_is_removed(self, scene: Scene) -> None:
+        """And another one can be made."""
+        await prepared(scene, CREATE_CANARY)
+        before = scene.version(CANARY)
+        assert (await prepared(scene, REMOVE_CANARY)).traffic.canary is None
+        await prepared(scene, CREATE_CANARY)
+        assert scene.version(CANARY) not in {None, before}
+
+    async def test_the_name_of_a_canary_that_others_have_taken_is_refused(self, scene: Scene) -> None:
+        """Fault 3: whose a Deployment is, is told by its owner, and theirs is no canary."""
+        scene.take_name(CANARY)
+        theirs = scene.version(CANARY)
+        assert await scene.carry_out(CREATE_CANARY) == "NameConflict"
+        assert (await scene.look()).traffic.canary is None
+        assert await scene.carry_out(CREATE_CANARY) == "NameConflict"
+        assert scene.version(CANARY) == theirs
+
+    @pytest.mark.parametrize("heard", [True, False])
+    @every(ON_CANARY[1:])
+    async def test_a_deployment_that_took_the_canary_s_place_is_left_alone(
+        self, scene: Scene, verb: Verb, *, heard: bool
+    ) -> None:
+        """What was to be done with ours counts as done."""
+        await prepared(scene, *verb.before)
+        scene.take_name(CANARY)
+        theirs = scene.version(CANARY)
+        if heard:
+            await scene.look()
+        assert await scene.carry_out(verb.action) == DONE
+        assert scene.version(CANARY) == theirs
+        assert (await scene.look()).traffic.canary is None
+
+    @pytest.mark.parametrize("heard", [True, False])
+    @every(ON_CANARY[1:])
+    async def test_a_canary_that_is_gone_needs_nothing(self, scene: Scene, verb: Verb, *, heard: bool) -> None:
+        """It is not made again by the way."""
+        await prepared(scene, *verb.before)
+        scene.delete(CANARY)
+        if heard:
+            await scene.look()
+        assert await scene.carry_out(verb.action) == DONE
+        assert scene.version(CANARY) is None
+        assert await scene.remember() == await scene.look()
+
+    async def test_a_canary_that_was_left_behind_is_seen_as_that_and_can_be_removed(self, scene: Scene) -> None:
+        """It has no owner, and our labels."""
+        await prepared(scene, CREATE_CANARY)
+        scene.leave_behind(CANARY)
+        canary = (await scene.look()).traffic.canary
+        assert canary is not None
+        assert not canary.owned
+        assert (await prepared(scene, REMOVE_CANARY)).traffic.canary is None
+
+    async def test_no_canary_is_made_of_a_template_that_has_changed(self, scene: Scene) -> None:
+        """The next decision sees the new one."""
+        before = (await scene.look()).target
+        scene.edit_template()
+        assert await scene.carry_out(CREATE_CANARY) == DONE
+        assert scene.version(CANARY) is None
+        after = (await scene.look()).target
+        assert before is not None
+        assert after is not None
+        assert after.template != before.template
+        await prepared(scene, CREATE_CANARY)
+        assert scene.version(CANARY) is not None
+
+    @every(ON_CANARY[:2])
+    async def test_a_canary_is_not_given_more_by_what_was_decided_on_an_old_status(
+        self, scene: Scene, verb: Verb
+    ) -> None:
+        """Faults 8 and 30: an edit came first, and who gets what is decided anew."""
+        await prepared(scene, *verb.before)
+        before = scene.version(CANARY)
+        scene.edit(suspend=True)
+        assert await scene.carry_out(verb.action) == CONFLICT
+        assert scene.version(CANARY) == before
 
     # --- finalizer, status, events -----------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ _TIMES = {
     "lastTransitionTime",
     "startTime",
     "completionTime",
+    "acceptedAt",
     "promotedAt",
     "bakeStartTime",
     "cooldownUntil",
@@ -51,17 +52,23 @@ def reply(request: JobRequest) -> JobResult:
     return answer(request, verdict=Judged.NO_GAIN if mending else Judged.PROMOTE)
 
 
-def prepare(api: Api, namespace: str, **spec: Any) -> None:
-    """Make a namespace with a Deployment and a ModelOptimization that rolls out without a pause."""
+def prepare(api: Api, namespace: str, *, rollout: Json | None = None, **spec: Any) -> None:
+    """Make a namespace with a Deployment, its Service, and a ModelOptimization that rolls out without a pause.
+
+    rollout: what to add to its spec.rollout.
+    """
     api.apply(
         f"/api/v1/namespaces/{namespace}", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     )
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}}
     api.apply(f"/api/v1/namespaces/{namespace}/serviceaccounts/default", account)
     api.apply(f"/apis/apps/v1/namespaces/{namespace}/deployments/digits-server", deployment(namespace))
+    service: Json = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "digits", "namespace": namespace}}
+    service["spec"] = {"selector": {"app": "digits"}, "ports": [{"port": 80}]}
+    api.apply(f"/api/v1/namespaces/{namespace}/services/digits", service)
     resource = manifest(
         target={"ref": {"name": "digits-server"}, "inference": {"modelName": "digits"}},
-        rollout={"bakeTime": "0s"},
+        rollout={"bakeTime": "0s"} | (rollout or {}),
         **spec,
     )
     resource["metadata"]["namespace"] = namespace
@@ -93,6 +100,7 @@ def snapshot(api: Api, namespace: str) -> Json:
         return {}
     target = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/digits-server")
     runs = api.get(f"{retune}/optimizationruns")["items"]
+    deployments = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments")["items"]
     leases = api.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases")["items"]
     jobs = api.get(f"/apis/batch/v1/namespaces/{namespace}/jobs")["items"]
     status = resource.get("status", {}) | {"targetUID": None}
@@ -102,6 +110,7 @@ def snapshot(api: Api, namespace: str) -> Json:
         "env": target["spec"]["template"]["spec"]["containers"][0].get("env", []),
         "runs": {run["metadata"]["name"]: timeless(run.get("status", {})) for run in runs},
         "jobs": sorted(job["metadata"]["name"] for job in jobs),
+        "deployments": sorted(deployment["metadata"]["name"] for deployment in deployments),
         "leases": len(leases),
     }
 

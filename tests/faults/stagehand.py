@@ -42,7 +42,7 @@ class Stagehand:
         self.jobs_seen: dict[tuple[str, str], set[str]] = {}
         """UIDs that were seen under a namespace and Job name: more than one means that a Job was made twice."""
         self.values_seen: dict[str, list[str | None]] = {}
-        """Values of MODEL_URI that a namespace's Deployment has had, in order."""
+        """Values of MODEL_URI that the Deployment which a namespace's user made has had, in order."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._play, name="stagehand", daemon=True)
 
@@ -61,7 +61,7 @@ class Stagehand:
             for job in self.api.get(f"/apis/batch/v1{self._within}/jobs?fieldSelector=status.successful%3D0")["items"]:
                 self.finish(job)
             for deployment in self.api.get(f"/apis/apps/v1{self._within}/deployments")["items"]:
-                self._deployment(deployment)
+                self.settle(deployment)
 
     def finish(self, job: Json) -> None:
         """Let a Job that runs end with the answer to its request, which may be that it failed."""
@@ -112,12 +112,21 @@ class Stagehand:
         path = f"/apis/batch/v1/namespaces/{meta['namespace']}/jobs/{meta['name']}/status"
         self.api.request("PATCH", path, {"status": status}, kind=_MERGE)
 
+    def settle(self, deployment: Json) -> None:
+        """Let a Deployment have a pod of its newest template, and all pods that it wants available."""
+        try:
+            self._deployment(deployment)
+        except ApiError as error:
+            if error.status != 404:  # it was deleted meanwhile
+                raise
+
     def _deployment(self, deployment: Json) -> None:
         meta, template = deployment["metadata"], deployment["spec"]["template"]
         if deployment.get("status", {}).get("observedGeneration") == meta["generation"]:
             return
         environment = {each["name"]: each.get("value") for each in template["spec"]["containers"][0].get("env", ())}
-        self.values_seen.setdefault(meta["namespace"], []).append(environment.get("MODEL_URI"))
+        if "ownerReferences" not in meta:
+            self.values_seen.setdefault(meta["namespace"], []).append(environment.get("MODEL_URI"))
         mark = f"g{meta['generation']}"
         name = f"{meta['name']}-{mark}"
         labels = template["metadata"]["labels"] | {"pod-template-hash": mark}
@@ -125,7 +134,8 @@ class Stagehand:
         self._make_pod(name, meta["namespace"], labels, template["spec"], owner)
         ready = [{"type": "Ready", "status": "True", "lastTransitionTime": now()}]
         self._pod_status(name, meta["namespace"], {"phase": "Running", "podIP": "10.9.9.9", "conditions": ready})
-        counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 1)
+        number = deployment["spec"].get("replicas", 1)
+        counts = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), number)
         status = {"observedGeneration": meta["generation"]} | counts
         path = f"/apis/apps/v1/namespaces/{meta['namespace']}/deployments/{meta['name']}/status"
         self.api.request("PATCH", path, {"status": status}, kind=_MERGE)

@@ -258,3 +258,15 @@ def test_an_endpoint_that_is_no_http_address_is_refused(reference: BundleRef, en
 def test_nothing_to_ask_is_no_success(reference: BundleRef) -> None:
     """A rollout without pods has not been verified."""
     assert failure(ask(reference)).reason is Reason.REQUEST_INVALID
+
+
+def test_a_bundle_that_is_only_looked_at_needs_no_server(reference: BundleRef) -> None:
+    """It is there and whole, which says nothing of any pod."""
+    result = run(ask(reference).model_copy(update={"bundle_alone": True}))
+    assert (result.pods, result.requests, result.shown_by) == (0, 0, None)
+
+
+def test_a_bundle_that_is_only_looked_at_and_is_gone_is_missed(reference: BundleRef) -> None:
+    """The reason is the one by which a rollback is given up."""
+    gone = BundleRef(uri=reference.uri[:-4] + "beef", digest=reference.digest[:-4] + "beef")
+    assert failure(ask(gone).model_copy(update={"bundle_alone": True})).reason is Reason.BUNDLE_NOT_FOUND

@@ -135,6 +135,8 @@ class KindPage:
         if section is not None:
             words = f"[object{'s' if plural else ''}]({section.link(self._name)})"
             return words if (section.page, section.path) == (self._name, path) else f"{words} as {code(section.path)}"
+        if node.get("x-kubernetes-int-or-string"):
+            return "integers or strings" if plural else "integer or string"
         kind = "time" if node.get("format") == "date-time" else node["type"]
         return _PLURALS.get(kind, f"{kind}s") if plural else kind
 

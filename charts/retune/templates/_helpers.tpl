@@ -159,7 +159,21 @@ true
   verbs: [list, watch]
 - apiGroups: [apps]
   resources: [deployments]
+  {{- if .Values.canary.enabled }}
+  # Creating and deleting are for the canary beside a target, which no other strategy needs.
+  verbs: [get, list, watch, patch, create, delete]
+  {{- else }}
   verbs: [get, list, watch, patch]
+  {{- end }}
+{{- if .Values.canary.enabled }}
+# Which Services share requests between a target and its canary, and who scales the target meanwhile.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [list]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [list]
+{{- end }}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, create, update]

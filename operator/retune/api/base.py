@@ -97,6 +97,30 @@ class Text:
         return text
 
 
+class VersionName:
+    """Marker for `Annotated[str, VersionName()]`: a version by its number or by its bundle's digest.
+
+    People write a number without quotes, so the API takes an integer as well as a string; here it is always a string.
+    """
+
+    pattern = r"[1-9][0-9]{0,8}|sha256:[a-f0-9]{64}"
+    message = "a version is named by its number, such as 2, or by its digest"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return how pydantic validates the name."""
+        return core_schema.no_info_plain_validator_function(self.checked)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Json:
+        """Return the JSON schema with the CEL rule."""
+        return {"x-kubernetes-int-or-string": True} | rules((_matches("string(self)", self.pattern), self.message))
+
+    def checked(self, name: object) -> str:
+        """Return the name as a string; raises ValueError with the message when it is none."""
+        if isinstance(name, bool) or not re.fullmatch(self.pattern, str(name)):
+            raise ValueError(self.message)
+        return str(name)
+
+
 def _matches(path: str, pattern: str) -> str:
     """Return the CEL expression that the whole text at `path` matches the pattern."""
     quoted = pattern.replace("\\", "\\\\").replace("'", "\\'")

@@ -34,6 +34,7 @@ def modeloptimization_crd() -> Json:
         _column("Stage", "string", ".status.stage"),
         _column("Ready", "string", '.status.conditions[?(@.type=="Ready")].status'),
         _column("Champion", "integer", ".status.champion.version"),
+        _column("Candidate", "integer", ".status.candidate.version"),
         _column("Run", "string", ".status.run.name"),
         _column("Trials", "integer", ".status.run.trials.done"),
         _column("Last", "string", ".status.lastRun.outcome"),

@@ -1,5 +1,6 @@
 """`spec.execution`, `spec.rollout` and `spec.history`: how Jobs run, how a winner goes live, what is kept."""
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -13,6 +14,7 @@ from retune.api.base import (
     Memory,
     ObjectName,
     Uri,
+    VersionName,
     if_duration,
     one_of,
     rules,
@@ -112,6 +114,70 @@ class Execution(ApiModel):
     that is shorter."""
 
 
+class CanaryStep(ApiModel):
+    """One share of the requests, and what has to be seen of the new version before the next one."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules((_between("hold", "0s", "24h"), "a canary's hold must not exceed 24h"))
+    )
+
+    weight: int = Field(ge=1, le=99)
+    """Share of the requests, in percent."""
+    hold: Duration = "5m"
+    """How long the canary's pods are watched at this share, from when all of them are ready."""
+    min_requests: int = Field(default=100, ge=0, le=1000000)
+    """Requests that the canary's pods must have answered at this share. It is held for as long as they have not. Where
+    pods count no requests that Retune knows of, `hold` alone decides."""
+
+
+class Overlap(StrEnum):
+    """Whether the target's selector may match the canary's pods too."""
+
+    REFUSE = "Refuse"
+    ALLOW = "Allow"
+
+
+class CanaryTraffic(ApiModel):
+    """Who gives the canary its share of the requests."""
+
+    kind: Literal["Replicas"] = "Replicas"
+    """Replicas: the Services of the target, whose requests go to each ready pod alike. The share is as fine as the
+    number of pods allows, and status.rollout.effectiveWeight says what it is."""
+    max_surge: int = Field(default=100, ge=1, le=100)
+    """Most pods of the canary, as a percentage of those that the target wants, rounded down; one is always allowed."""
+    overlap: Overlap = Overlap.REFUSE
+    """Whether a canary may be made where the target's selector matches its pods too, because a Service selects by every
+    label of that selector. Kubernetes tells whose pods are whose by their owner, but a HorizontalPodAutoscaler of the
+    target counts by selector."""
+
+
+class Canary(ApiModel):
+    """The way of a new version with strategy Canary, before the target is given it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("self.steps.map(step, step.weight).isSorted()", "the weights of canary.steps must not fall")
+        )
+    )
+
+    steps: tuple[CanaryStep, ...] = Field(
+        default=(CanaryStep(weight=10), CanaryStep(weight=50)),
+        min_length=1,
+        max_length=8,
+        json_schema_extra=ATOMIC,
+    )
+    """Shares of the requests, from the first to the last one before all."""
+    traffic: CanaryTraffic = CanaryTraffic()
+    """Who gives the canary its share of the requests."""
+
+
+class Strategy(StrEnum):
+    """How a version takes the place of the one before it."""
+
+    ROLLING_UPDATE = "RollingUpdate"
+    CANARY = "Canary"
+
+
 class Rollout(ApiModel):
     """How a winner goes live."""
 
@@ -119,15 +185,32 @@ class Rollout(ApiModel):
         json_schema_extra=rules(
             (_between("progressDeadline", "10s", "24h"), "rollout.progressDeadline must lie between 10s and 24h"),
             (_between("bakeTime", "0s", "24h"), "rollout.bakeTime must not exceed 24h"),
+            (_between("approvalTimeout", "1m", "2160h"), "rollout.approvalTimeout must lie between 1m and 2160h"),
         )
     )
 
-    strategy: Literal["RollingUpdate"] = "RollingUpdate"
-    """RollingUpdate changes the owned field and lets the workload replace its pods."""
+    strategy: Strategy = Strategy.ROLLING_UPDATE
+    """RollingUpdate changes the owned field and lets the workload replace its pods. Canary first gives a growing share
+    of the requests to pods beside the target's, in a Deployment of Retune's own, and goes on as RollingUpdate does."""
+    canary: Canary = Canary()
+    """Shares of the requests that strategy Canary tries a new version at."""
     progress_deadline: Duration = "10m"
     """Time in which all new pods must become ready; else the previous version returns."""
     bake_time: Duration = "2m"
     """How long the new version is watched before it counts as champion."""
+    approval: Literal["Automatic", "Manual"] = "Automatic"
+    """Manual holds every version that has passed the gate until approvedVersion names it. Nothing is given to the
+    target before that."""
+    approved_version: Digest | None = None
+    """Digest of the version in status.candidate that may go live. It speaks of this one alone: a later one waits anew.
+    Read where approval is Manual."""
+    approval_timeout: Duration = "168h"
+    """How long a run waits for approvedVersion. After that it ends as Recommended, so that signals may start runs
+    again; its version is kept, and may be approved until another run begins."""
+    rollback_to: Annotated[str, VersionName()] | None = None
+    """Number or digest of a version that is to serve again: one of status.versions, or what was delivered. It is put
+    back at once, in any mode, and stays while the field is there: nothing else goes live, and no run starts. The
+    version that it replaces is rejected."""
     retry: Digest | None = None
     """Digest of a version in status.rejected that may be rolled out again. Any new value starts one run; a version that
     does not hold up again is rejected again."""

@@ -23,6 +23,7 @@ class Stage(StrEnum):
     BASELINING = "Baselining"
     OPTIMIZING = "Optimizing"
     GATING = "Gating"
+    AWAITING_APPROVAL = "AwaitingApproval"
     ROLLING_OUT = "RollingOut"
     BAKING = "Baking"
     ROLLING_BACK = "RollingBack"
@@ -48,10 +49,17 @@ class RunStage(StrEnum):
 class RolloutStep(StrEnum):
     """The steps of a rollout; which of them there are, and in what order, is the strategy's."""
 
+    APPROVAL = "Approval"
+    LOOK = "Look"
+    CANARY_GIVE = "CanaryGive"
+    CANARY_READY = "CanaryReady"
+    CANARY_GOLDEN = "CanaryGolden"
+    WEIGHT = "Weight"
     GIVE = "Give"
     FIRST_GOLDEN = "FirstGolden"
     READY = "Ready"
     GOLDEN = "Golden"
+    CANARY_END = "CanaryEnd"
     BAKE = "Bake"
 
 
@@ -103,12 +111,14 @@ class ConditionType(StrEnum):
     OPTIMIZING = "Optimizing"
     CANDIDATE_ACCEPTED = "CandidateAccepted"
     ROLLED_OUT = "RolledOut"
+    CANARY_POSSIBLE = "CanaryPossible"
     BUNDLE_AVAILABLE = "BundleAvailable"
     DRIFT_DETECTED = "DriftDetected"
     QUALITY_DEGRADED = "QualityDegraded"
     PERFORMANCE_DEGRADED = "PerformanceDegraded"
     MONITORING_RELIABLE = "MonitoringReliable"
     CIRCUIT_OPEN = "CircuitOpen"
+    COMMANDS_FOLLOWED = "CommandsFollowed"
     SUSPENDED = "Suspended"
     SUCCEEDED = "Succeeded"
 
@@ -169,6 +179,8 @@ class Version(ApiModel):
     """Digest of the file with the rows that it was proven on, which its windows are compared with."""
     injected_value: str | None = Field(default=None, max_length=1024)
     """Value of the owned field while this version serves; absent where the manifest does not set the field."""
+    accepted_at: Time | None = None
+    """When the gate accepted it; absent for a delivered model."""
     promoted_at: Time | None = None
     """When it became champion by a rollout."""
     shown_by: Annotated[Word | None, Field(description=f"What has shown that it serves: {one_of(Shown)}.")] = None
@@ -230,11 +242,24 @@ class ActiveRollout(ApiModel):
 
     version: int = Field(ge=1)
     """Version that is going live."""
+    rollback_number: int | None = Field(default=None, ge=1)
+    """Number of the rollback that puts back a version which a person has named; absent for a new version."""
     start_time: Time
     """When it started, or when the time for its pods began anew."""
     step: Annotated[Word | None, Field(description=f"What it waits for now: {one_of(RolloutStep)}.")] = None
     step_start_time: Time | None = None
     """When that step began; absent while the target is scaled to zero, so that its time stands still."""
+    weight_index: int | None = Field(default=None, ge=0)
+    """Number of the canary's step that is tried, from 0; how many there are, once all have passed; absent before there
+    is a canary."""
+    weight: int | None = Field(default=None, ge=1, le=99)
+    """Share of the requests that the step wants for the canary, in percent; absent while there is none."""
+    effective_weight: int | None = Field(default=None, ge=0, le=100)
+    """Share that the canary's ready pods get by their number, in percent. With few pods it is not what was wanted."""
+    weight_start_time: Time | None = None
+    """When all of the canary's pods were ready at this weight and its hold began."""
+    requests_before: Number | None = None
+    """Requests that the canary's pods had answered then; absent where they were not heard to count any."""
     injected: bool = False
     """Whether the target was seen with the new version's value in the owned field."""
     template: Hash | None = None
@@ -260,6 +285,25 @@ class ActiveRollout(ApiModel):
     """Why the rollout is being undone, as one word; absent while it goes forward."""
     rollback_message: Sentence | None = None
     """Why it is being undone, as a sentence."""
+
+
+class LastRollback(ApiModel):
+    """How the last rollback ended that a person has asked for."""
+
+    version: int = Field(ge=1)
+    """Version that was to serve again."""
+    digest: Hash
+    """Digest of its bundle."""
+    replaced_version: int = Field(ge=1)
+    """Version that was champion before."""
+    spec_generation: int = Field(ge=0)
+    """Generation of the spec when it ended: one that has failed is tried again after an edit."""
+    failed: Word | None = None
+    """Why the version does not serve, as one word; absent where it does."""
+    message: Sentence
+    """How it ended, as a sentence."""
+    completion_time: Time
+    """When it ended."""
 
 
 class LastRun(ApiModel):
@@ -329,6 +373,10 @@ class ModelOptimizationStatus(ApiModel):
     """The rollout under way."""
     last_run: LastRun | None = None
     """How the last run ended."""
+    next_rollback: int = Field(default=1, ge=1)
+    """Number that the next rollback gets that a person asks for."""
+    last_rollback: LastRollback | None = None
+    """How the last such rollback ended."""
     monitoring: MonitoringStatus | None = None
     """What watching the live model has shown; absent where it is not watched."""
     triggers: TriggersStatus = TriggersStatus()

@@ -136,11 +136,13 @@ class TriggersStatus(ApiModel):
     no_gain_streak: int = Field(default=0, ge=0)
     """Runs in a row that brought no gain: NoGain, GateFailed or Failed."""
     rollback_streak: int = Field(default=0, ge=0)
-    """Runs that were rolled back since the last promotion, or since a person started a run."""
+    """Versions taken back for their own doing since the last promotion, or since a person last acted."""
     starts: tuple[Time, ...] = Field(default=(), max_length=24, json_schema_extra=ATOMIC)
     """When signals started runs in the last 24 hours."""
     circuit: Word | None = None
     """Why the circuit is open, so that signals start no runs: Exhausted (runs in a row without gain; closes once no
-    reason is pending any more) or RollbackLoop. A change of the spec or of manualNonce closes it."""
+    reason is pending any more) or RollbackLoop. Any change of the spec, as of manualNonce, closes it."""
+    circuit_generation: int | None = Field(default=None, ge=0)
+    """Generation of the spec when the circuit opened: a later one is a person's word."""
     scheduled: Time | None = None
     """When a run last started because the schedule was due."""

@@ -1,1 +1,1 @@
-"""`retune` and `kubectl retune`: show what the operator does. They never change a spec or a status."""
+"""`retune` and `kubectl retune`: show what the operator does, and steer it by fields of the spec."""

@@ -1,4 +1,4 @@
-"""What the command line reads from a cluster, with the caller's own kubeconfig and rights.
+"""What the command line reads from a cluster and changes in a spec, with the caller's own kubeconfig and rights.
 
 One call at a time, because a person waits for it. Every error is an `AccessError` with the next step.
 """
@@ -12,7 +12,9 @@ from pydantic import ValidationError
 
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
-from retune.cluster.client import Request, Response, configuration, official_transport
+from retune.cli.declared import MANAGER
+from retune.cli.words import meant
+from retune.cluster.client import MERGE_PATCH, Request, Response, configuration, official_transport
 from retune.cluster.errors import NoCluster, NotFound, Transient, error_of
 from retune.cluster.kinds import MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, Kind
 from retune.cluster.kubeconfig import current_namespace
@@ -70,10 +72,17 @@ class Cluster:
         try:
             return self.call("GET", MODEL_OPTIMIZATIONS.path(self.namespace, name))
         except NotFound as error:
-            self.resources()  # says so when the kind itself is missing
-            raise AccessError(
-                f"there is no ModelOptimization {name} in namespace {self.namespace}: `retune status -A` shows all"
-            ) from error
+            others = [raw["metadata"]["name"] for raw in self.resources()]  # says so when the kind itself is missing
+            hint = meant(name, others) or "`retune status -A` shows all"
+            text = f"there is no ModelOptimization {name} in namespace {self.namespace}: {hint}"
+            raise AccessError(text) from error
+
+    def change(self, name: str, patch: Json) -> Json:
+        """Change one ModelOptimization by a JSON merge patch, and return it as it is then."""
+        path = MODEL_OPTIMIZATIONS.path(self.namespace, name)
+        request = Request("PATCH", path, {"fieldManager": MANAGER}, patch, MERGE_PATCH)
+        document: Json = json.loads(self._answer(request).body)
+        return document
 
     def runs(self, name: str) -> list[OptimizationRun]:
         """Return the runs of one ModelOptimization, oldest first."""

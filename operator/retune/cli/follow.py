@@ -32,6 +32,7 @@ class Exit(IntEnum):
     USAGE = 2
     TIMEOUT = 3
     STALLED = 4
+    DECLARED_ELSEWHERE = 5
 
 
 class Until(StrEnum):
@@ -63,6 +64,8 @@ def ending(resource: ModelOptimization, *, until: Until, now: datetime) -> Endin
         return None
     if status.stage is Stage.SUSPENDED:
         return Ending(Exit.STALLED, "suspended: set spec.suspend to false to go on")
+    if status.stage is Stage.AWAITING_APPROVAL:
+        return Ending(Exit.STALLED, status.message or "a version waits for approval")
     stalled = _true_since(resource, ConditionType.STALLED)
     if stalled and (now - stalled).total_seconds() >= STALLED_SECONDS:
         return Ending(Exit.STALLED, f"waits for a person: {status.message}")

@@ -1,33 +1,33 @@
 """The command line: one parser, a function for each command, and errors as a sentence on standard error."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 
 from retune.api.base import Duration, Json, seconds
 from retune.api.objects import OptimizationRun
-from retune.cli import reports, tables
+from retune.cli import completion, reports, tables, verbs, views
 from retune.cli.access import AccessError, Cluster, parsed
 from retune.cli.follow import Exit, Until, follow
 from retune.cli.local import commands as local_commands
-from retune.cli.output import show, terminal
+from retune.cli.output import dump, show, terminal
+from retune.cli.words import Parser, shared
 
 _EPILOG = """exit codes:
   0  done, whatever `doctor` finds missing; `watch` and `optimize`: the run ended well (Promoted, Recommended or
      NoGain)
   1  `watch`: the run ended otherwise, or was not promoted with --until Promoted; `optimize`: no candidate was
-     shown to keep every limit (GateFailed)
+     shown to keep every limit (GateFailed); verbs such as `approve` and `rollback`: there is nothing to do it to
   2  wrong usage, a Job that could not do its work, or a cluster that could not be read
   3  `watch`: --timeout is over
   4  `watch`: the resource is suspended or waits for a person
+  5  verbs such as `approve` and `rollback`: Git declares the field, so it must be changed there
 """
 
 Command = Callable[[Cluster, argparse.Namespace, Console], int]
@@ -59,12 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of every command."""
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("-n", "--namespace", help="namespace (default: the kubeconfig's)")
-    common.add_argument("--context", help="context of the kubeconfig (default: the current one)")
-    top = argparse.ArgumentParser(
+    common = shared(first=False)
+    top = Parser(
         prog="retune",
-        description="See what Retune does with your models, and do the same without a cluster.",
+        parents=[shared(first=True)],
+        description="See and steer what Retune does with your models, and do the same without a cluster.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -73,6 +72,9 @@ def parser() -> argparse.ArgumentParser:
     _add_watch(commands, common)
     _add_compare(commands, common)
     _add_report(commands, common)
+    views.add(commands, common)
+    verbs.add(commands, common)
+    completion.add(commands, top)
     local_commands.add(commands)
     return top
 
@@ -82,14 +84,17 @@ def _add_status(commands: Any, common: argparse.ArgumentParser) -> None:
     sub.add_argument("name", nargs="?", metavar="NAME", help="a ModelOptimization")
     sub.add_argument("-A", "--all-namespaces", action="store_true", help="list every namespace")
     sub.add_argument("-w", "--watch", action="store_true", help="with NAME: go on until its run has ended")
-    sub.add_argument("-o", "--output", choices=("json", "yaml"), help="the objects themselves, for programs")
-    sub.set_defaults(command=status, until=Until.FINISHED, timeout=None)
+    forms = "the objects themselves, for programs; name: without NAME, only their names"
+    sub.add_argument("-o", "--output", choices=("json", "yaml", "name"), help=forms)
+    sub.set_defaults(command=status, until=Until.FINISHED.value, timeout=None)
 
 
 def _add_watch(commands: Any, common: argparse.ArgumentParser) -> None:
     sub = commands.add_parser("watch", parents=[common], help="follow one resource until its run has ended")
     sub.add_argument("name", metavar="NAME", help="a ModelOptimization")
-    sub.add_argument("--until", type=Until, choices=list(Until), default=Until.FINISHED, help="what counts as success")
+    sub.add_argument(
+        "--until", choices=[end.value for end in Until], default=Until.FINISHED.value, help="what counts as success"
+    )
     sub.add_argument("--timeout", type=_duration, help="give up after this time, such as 90s or 1h30m")
     sub.set_defaults(command=watch)
 
@@ -100,7 +105,7 @@ def _add_compare(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("name", metavar="NAME", help="a ModelOptimization")
     sub.add_argument("--run", help="a run of it (default: the newest with a verdict)")
-    sub.add_argument("-o", "--output", choices=("json",), help="for programs")
+    sub.add_argument("-o", "--output", choices=("json", "yaml"), help="for programs")
     sub.set_defaults(command=compare)
 
 
@@ -139,8 +144,10 @@ def status(cluster: Cluster, arguments: argparse.Namespace, console: Console) ->
 
 
 def _show_one(resource: Json, arguments: argparse.Namespace, console: Console, now: datetime) -> int:
-    if arguments.output:
-        _dump(resource, arguments.output)
+    if arguments.output == "name":
+        sys.stdout.write(f"{resource['metadata']['name']}\n")
+    elif arguments.output:
+        dump(resource, arguments.output)
     else:
         show(console, tables.picture(parsed(resource), now=now))
     return Exit.DONE
@@ -148,8 +155,12 @@ def _show_one(resource: Json, arguments: argparse.Namespace, console: Console, n
 
 def _show_all(cluster: Cluster, arguments: argparse.Namespace, console: Console, now: datetime) -> int:
     resources = cluster.resources(everywhere=arguments.all_namespaces)
-    if arguments.output:
-        _dump({"apiVersion": "v1", "kind": "List", "items": resources}, arguments.output)
+    if arguments.output == "name":
+        names = (resource["metadata"] for resource in resources)
+        lines = (f"{meta['namespace']}/{meta['name']}" if arguments.all_namespaces else meta["name"] for meta in names)
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+    elif arguments.output:
+        dump({"apiVersion": "v1", "kind": "List", "items": resources}, arguments.output)
     elif resources:
         show(console, tables.listing(list(map(parsed, resources)), now=now, everywhere=arguments.all_namespaces))
     else:
@@ -158,19 +169,11 @@ def _show_all(cluster: Cluster, arguments: argparse.Namespace, console: Console,
     return Exit.DONE
 
 
-def _dump(document: Json, output: str) -> None:
-    """Print a document for programs, as JSON or YAML."""
-    if output == "json":
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
-    else:
-        sys.stdout.write(yaml.safe_dump(document, sort_keys=False))
-
-
 def watch(cluster: Cluster, arguments: argparse.Namespace, console: Console) -> int:
     """Follow one resource; the exit code tells how it ended."""
     ended = follow(
         lambda: parsed(cluster.resource(arguments.name)),
-        until=arguments.until,
+        until=Until(arguments.until),
         timeout=arguments.timeout,
         console=console,
     )
@@ -182,7 +185,10 @@ def compare(cluster: Cluster, arguments: argparse.Namespace, console: Console) -
     """Show champion against candidate of one run."""
     run = judged(cluster, arguments.name, run=arguments.run)
     if arguments.output:
-        _dump(run.status.to_dict() | {"run": run.metadata.name, "championDigest": run.spec.champion_digest}, "json")
+        dump(
+            run.status.to_dict() | {"run": run.metadata.name, "championDigest": run.spec.champion_digest},
+            arguments.output,
+        )
     else:
         show(console, tables.comparison(run))
     return Exit.DONE

@@ -1,8 +1,12 @@
 """The console that all commands print to."""
 
+import json
 import sys
 
+import yaml
 from rich.console import Console, RenderableType
+
+from retune.api.base import Json
 
 _WIDE = 160
 """Columns where there is no terminal to ask."""
@@ -22,3 +26,11 @@ def show(console: Console, shown: RenderableType) -> None:
         console.print(shown)
     for line in captured.get().splitlines():
         console.out(line.rstrip())
+
+
+def dump(document: Json | list[Json], output: str) -> None:
+    """Print a document for programs, as JSON or YAML."""
+    if output == "json":
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        sys.stdout.write(yaml.safe_dump(document, sort_keys=False))

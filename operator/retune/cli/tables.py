@@ -57,7 +57,7 @@ def listing(resources: Sequence[ModelOptimization], *, now: datetime, everywhere
             resource.metadata.name,
             status.stage or Stage.PENDING,
             _ready(resource),
-            f"v{status.champion.version}" if status.champion else NONE,
+            _champion(status),
             run.name if run else NONE,
             f"{run.trials.done}/{run.trials.total}" if run else NONE,
             status.last_run.outcome if status.last_run else NONE,
@@ -67,6 +67,13 @@ def listing(resources: Sequence[ModelOptimization], *, now: datetime, everywhere
         ]
         table.add_row(*([resource.metadata.namespace] if everywhere else []), *cells)
     return table
+
+
+def _champion(status: ModelOptimizationStatus) -> str:
+    """Return the champion, and the candidate that waits beside it while no rollout is under way."""
+    champion = f"v{status.champion.version}" if status.champion else NONE
+    waits = status.candidate is not None and status.rollout is None
+    return f"{champion} (v{status.candidate.version} waits)" if waits and status.candidate else champion
 
 
 def picture(resource: ModelOptimization, *, now: datetime) -> RenderableType:
@@ -108,6 +115,11 @@ def _run(run: ActiveRun) -> list[tuple[str, str]]:
 
 
 _STEPS = {
+    RolloutStep.LOOK.value: "its bundle is looked for in the store",
+    RolloutStep.CANARY_GIVE.value: "a canary is made beside the target",
+    RolloutStep.CANARY_READY.value: "the canary's pod is waited for",
+    RolloutStep.CANARY_GOLDEN.value: "the canary is asked golden requests",
+    RolloutStep.CANARY_END.value: "the canary is removed",
     RolloutStep.FIRST_GOLDEN.value: "the first new pod is waited for and asked golden requests",
     RolloutStep.GOLDEN.value: "every pod is asked golden requests",
 }
@@ -117,8 +129,14 @@ def _rollout(resource: ModelOptimization) -> str:
     rollout = resource.status.rollout
     if rollout is None:
         return NONE
+    if rollout.rollback_number is not None and not rollout.rollback_reason:
+        doing = _STEPS.get(rollout.step or "", "pods are being replaced")
+        return f"v{rollout.version} is put back, as rollbackTo says: {doing}"
     if rollout.rollback_reason:
         return f"v{rollout.version} is undone: {rollout.rollback_message or rollout.rollback_reason}"
+    if rollout.weight is not None:
+        share = f"{rollout.weight} % of the requests ({rollout.effective_weight} % by its pods)"
+        return f"v{rollout.version}: a canary with {share}"
     if rollout.bake_start_time:
         return f"v{rollout.version}: bakes for {resource.spec.rollout.bake_time}"
     return f"v{rollout.version}: {_STEPS.get(rollout.step or '', 'pods are being replaced')}"

@@ -239,7 +239,9 @@ class Cache:
     def _concerned(self, kind: Kind, raw: Json) -> set[str]:
         namespace, name = _name(raw)
         if kind is DEPLOYMENTS:
-            return {_key(resource) for resource in self.resources.having((namespace, name))}
+            targeting = {_key(resource) for resource in self.resources.having((namespace, name))}
+            owner = parse.resource_name(raw)
+            return targeting | ({_key((namespace, owner))} if owner else set())
         if kind is not MODEL_OPTIMIZATIONS:
             resource_name = parse.resource_name(raw)
             return {_key((namespace, resource_name))} if resource_name else set()

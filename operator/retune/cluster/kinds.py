@@ -34,6 +34,8 @@ PODS = Kind("", "v1", "pods", "Pod", MANAGED)
 DEPLOYMENTS = Kind("apps", "v1", "deployments", "Deployment")
 LEASES = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 EVENTS = Kind("", "v1", "events", "Event")
+SERVICES = Kind("", "v1", "services", "Service")
+AUTOSCALERS = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 
 WATCHED = (DEPLOYMENTS, OPTIMIZATION_RUNS, PODS, JOBS, MODEL_OPTIMIZATIONS)
 """Kinds kept in memory, in the order they are listed: what a decision needs comes before what asks for it."""

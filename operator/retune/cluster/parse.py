@@ -14,8 +14,9 @@ from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.contract.paths import JOB_CONTAINER
 from retune.kubelet import CANNOT_START
 from retune.targets.deployment import template_digest
+from retune.workloads.canary import MADE_OF
 from retune.workloads.jobs import EXPIRED_SECONDS
-from retune.workloads.labels import COMMAND, HELD, RESOURCE
+from retune.workloads.labels import COMMAND, HELD, MANAGED_BY, RESOURCE
 
 _MESSAGE_LIMIT = 400
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
@@ -230,6 +231,7 @@ def trimmed_deployment(raw: Json) -> bytes:
         "metadata": {
             **_picked(meta, "name", "namespace", "uid", "generation", "deletionTimestamp"),
             "managedFields": _env_owners(meta.get("managedFields") or ()),
+            **_of_canary(meta),
         },
         "spec": {
             **_picked(spec, "replicas", "selector", "strategy", "paused"),
@@ -244,6 +246,16 @@ def trimmed_deployment(raw: Json) -> bytes:
         },
     }
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _of_canary(meta: Json) -> Json:
+    """Return what tells whose a canary is, and what it was made of; nothing of other people's Deployments."""
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    if labels.get(MANAGED_BY) != "retune":
+        return {}
+    owners = [_picked(reference, "uid", "controller") for reference in meta.get("ownerReferences") or ()]
+    kept = {"labels": _picked(labels, RESOURCE), "annotations": _picked(annotations, MADE_OF)}
+    return kept | {"ownerReferences": owners}
 
 
 def _trimmed_pod(pod_spec: Json) -> Json:

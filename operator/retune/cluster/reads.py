@@ -17,6 +17,7 @@ from retune.cluster.errors import NotFound, Refused
 from retune.cluster.job_standing import observed_job, obstacle_in, speaking_pod
 from retune.cluster.kinds import DEPLOYMENTS, EVENTS, MODEL_OPTIMIZATIONS, PODS
 from retune.cluster.parse import JobFacts
+from retune.cluster.traffic import TrafficReader
 from retune.plan import names
 from retune.plan.observed import (
     Defaults,
@@ -77,6 +78,7 @@ class Reader:
         self._scraper = scraper
         self._live = live
         self._defaults = defaults
+        self._traffic = TrafficReader(client, cache, live.beside)
         self._pods_read: dict[str, JobFacts] = {}
         """Finished Jobs, by UID, as they were when their pods were read live."""
 
@@ -95,6 +97,7 @@ class Reader:
             trials=await self._scraper.trials(resource.key, self.searching(resource)),
             live=await self._live_numbers(resource, raw, target),
             heard=await self._heard(resource, target, pods, jobs),
+            traffic=await self._traffic.observe(resource, pods),
             watched_since=self._began,
             lease_held=target is not None and target.uid == leased,
             refusals=refusals,
@@ -246,7 +249,7 @@ def _deployment(resource: ModelOptimization) -> tuple[str, str]:
 def _is_judged(resource: ModelOptimization, jobs: Mapping[str, Job]) -> bool:
     """Whether a run has come to its verdict, so that its candidate may go live in this pass."""
     run, status = resource.status.run, resource.status
-    if run is None or status.rollout is not None or resource.spec.mode is not Mode.AUTOMATIC:
+    if status.rollout is not None or resource.spec.mode is not Mode.AUTOMATIC:
         return False
-    judge = jobs.get(names.judge_job(run.name))
+    judge = jobs.get(names.judge_job(run.name)) if run else None
     return status.candidate is not None or (judge is not None and judge.phase is JobPhase.SUCCEEDED)

@@ -14,8 +14,9 @@ from retune.api.base import Json
 from retune.api.objects import ModelOptimization
 from retune.api.status import ModelOptimizationStatus
 from retune.cluster.cache import Cache
+from retune.cluster.canary_writes import CanaryWriter
 from retune.cluster.client import APPLY_PATCH, MERGE_PATCH, Client, Request
-from retune.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, Refused, Transient
+from retune.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, Refused
 from retune.cluster.heritage import answers_the_same, is_left_behind
 from retune.cluster.kinds import DEPLOYMENTS, EVENTS, JOBS, LEASES, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, Kind
 from retune.cluster.parse import owner
@@ -56,12 +57,11 @@ def merge_patch(old: Json, new: Json) -> Json:
     return patch
 
 
-class Writer:
+class Writer(CanaryWriter):
     """Carries the plan's actions out."""
 
     def __init__(self, client: Client, cache: Cache, settings: JobSettings, *, instance: str = COMPONENT) -> None:
-        self._client = client
-        self._cache = cache
+        super().__init__(client, cache)
         self._settings = settings
         self._instance = instance
 
@@ -155,12 +155,6 @@ class Writer:
         path = kind.path(meta["namespace"], meta["name"])
         return await self._client.call(Request("PATCH", path, body=body, content_type=MERGE_PATCH))
 
-    async def _existing(self, kind: Kind, namespace: str, name: str) -> Json:
-        try:
-            return await self._client.get(kind, namespace, name)
-        except NotFound as error:
-            raise Transient(f"{kind.name} {namespace}/{name} went away while it was looked at") from error
-
     async def hold_job(self, resource: ModelOptimization, action: HoldJob) -> None:
         """Suspend or resume a Job of ours; one that is gone needs neither."""
         job = self._cache.jobs_of(resource).get(action.name)
@@ -233,12 +227,6 @@ class Writer:
         if action.value is None:
             self._refuse_kept(resource, action)
 
-    async def _refuse_outdated(self, resource: ModelOptimization) -> None:
-        meta = resource.metadata
-        raw = await self._client.get(MODEL_OPTIMIZATIONS, meta.namespace, meta.name)
-        if raw["metadata"]["resourceVersion"] != meta.resource_version:
-            raise Conflict(f"ModelOptimization {meta.namespace}/{meta.name} has changed since it was decided on")
-
     def _refuse_kept(self, resource: ModelOptimization, action: InjectModel) -> None:
         """Raise Refused where the field that was given up has a value all the same."""
         ref = resource.spec.target.ref
@@ -248,12 +236,6 @@ class Writer:
             who = container.manager or "another manager"
             text = f"{who} owns {action.variable} of {ref.kind} {ref.name}: it keeps its value {container.value}"
             raise Refused("FieldConflict", text)
-
-    async def _look_again(self, kind: Kind, namespace: str, name: str) -> None:
-        try:
-            self._cache.put(kind, await self._client.get(kind, namespace, name))
-        except NotFound:
-            self._cache.forget(kind, namespace, name)
 
     async def set_finalizer(self, resource: ModelOptimization, action: SetFinalizer) -> None:
         """Add or remove our finalizer, unless the resource has changed meanwhile (Conflict)."""

@@ -210,6 +210,8 @@ class VerifyRequest(Document):
     endpoints: tuple[str, ...]
     """Base URLs such as http://10.0.0.7:8080, one per pod."""
     model_name: str
+    bundle_alone: bool = False
+    """Ask nobody: only see that the bundle is in the store, and whole."""
 
 
 JobRequest = BaselineRequest | GatherRequest | SearchRequest | JudgeRequest | VerifyRequest | CheckRequest

@@ -85,6 +85,35 @@ class InjectModel:
 
 
 @dataclass(frozen=True)
+class CreateCanary:
+    """Have a Deployment beside the target whose pods are the target's own but for the version that they serve."""
+
+    container: str
+    variable: str
+    value: str | None
+    template: str
+    """Hash of the target's pod template that it is to be made of."""
+    replicas: int
+    overlaps: bool = False
+    """Whether the target's selector may match its pods."""
+
+
+@dataclass(frozen=True)
+class ScaleCanary:
+    """Have so many pods of the canary with this UID."""
+
+    uid: str
+    replicas: int
+
+
+@dataclass(frozen=True)
+class RemoveCanary:
+    """Remove the canary with this UID and its pods."""
+
+    uid: str
+
+
+@dataclass(frozen=True)
 class SetFinalizer:
     """Add or remove our finalizer: present only while deletion would leave something to undo."""
 
@@ -110,6 +139,9 @@ Action = (
     | RecordRun
     | DeleteRun
     | InjectModel
+    | CreateCanary
+    | ScaleCanary
+    | RemoveCanary
     | SetFinalizer
     | EmitEvent
 )

@@ -9,7 +9,7 @@ from datetime import datetime
 from retune.api.status import Stage
 from retune.plan import baseline, rollout, run, watch
 from retune.plan.actions import Plan
-from retune.plan.closing import history, summary
+from retune.plan.closing import commands, history, summary
 from retune.plan.draft import Draft, Hold
 from retune.plan.guards import artifacts, deletion, overtime, ownership, suspension
 from retune.plan.observed import Observed
@@ -17,6 +17,7 @@ from retune.plan.observed import Observed
 Step = Callable[[Draft], Hold | None]
 
 STEPS: tuple[Step, ...] = (
+    rollout.remove_unwanted,
     deletion.undo,
     suspension.freeze,
     overtime.end_overtime,
@@ -24,6 +25,7 @@ STEPS: tuple[Step, ...] = (
     ownership.hold_lease,
     watch.judge_windows,
     run.note_pending,
+    rollout.roll_back,
     rollout.carry_on,
     run.cancel,
     artifacts.require_store,
@@ -31,6 +33,7 @@ STEPS: tuple[Step, ...] = (
     rollout.fall_back,
     ownership.respect_field,
     run.carry_on,
+    rollout.stay_pinned,
     rollout.begin,
     rollout.wait_for_person,
 )
@@ -48,6 +51,7 @@ def plan(observed: Observed, now: datetime) -> Plan:
     if lease is not None:
         return Plan(status=draft.status, actions=(lease,))
     hold = next((hold for step in STEPS if (hold := step(draft)) is not None), None) or _idle(draft)
+    commands.say_what_is_followed(draft)
     history.sweep(draft)
     history.record(draft)
     summary.summarize(draft, hold)

@@ -2,6 +2,9 @@
 
 import hashlib
 
+_NAME_LIMIT = 253
+"""Characters of an object's name."""
+
 
 def baseline_job(resource: str, attempt: int, spec_hash: str) -> str:
     """Return the name of a baseline attempt's Job."""
@@ -52,6 +55,19 @@ def judge_job(run_name: str) -> str:
     return f"{run_name}-judge"
 
 
+def canary(target: str) -> str:
+    """Return the name of the Deployment that a target's next version is tried in."""
+    name = f"{target}-canary"
+    if len(name) <= _NAME_LIMIT:
+        return name
+    return f"{target[: _NAME_LIMIT - 16].rstrip('.-')}-{hashlib.sha256(target.encode()).hexdigest()[:8]}-canary"
+
+
 def verify_job(run_name: str, attempt: int) -> str:
     """Return the name of a Job that asks golden requests."""
     return f"{run_name}-verify{attempt}"
+
+
+def rollback_job(resource: str, number: int, task: str) -> str:
+    """Return the name of a Job of a rollback that a person has asked for; `task` says what it does."""
+    return f"{resource}-back{number}-{task}"

@@ -149,6 +149,7 @@ class Verb(StrEnum):
     CREATE_JOB = "CreateJob"
     CREATE_RUN = "CreateRun"
     INJECT_MODEL = "InjectModel"
+    CANARY = "Canary"
     OTHER = "Other"
 
 
@@ -160,6 +161,7 @@ REFUSALS = frozenset(
         "QuotaExceeded",
         "AdmissionDenied",
         "NameConflict",
+        "CanaryImpossible",
         "RequestTooLong",
         "Invalid",
     }
@@ -224,6 +226,43 @@ class Heard:
 
 
 @dataclass(frozen=True)
+class Canary:
+    """The Deployment of this resource beside the target, whose pods serve a new version first."""
+
+    workload: Target
+    """As its controller last reported it."""
+    made_of: str | None = None
+    """Hash of the target's pod template that it was made of."""
+    owned: bool = True
+    """Whether it belongs to this resource, and not to one of the same name that left it behind."""
+    leaving: bool = False
+    """Whether it is being deleted."""
+
+    def serves(self, container: str) -> str | None:
+        """Return the value of the owned variable that its pods are made with."""
+        serving = self.workload.container(container)
+        return serving.value if serving else None
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Who may get requests besides the target's pods, and what both have answered in the same time."""
+
+    canary: Canary | None = None
+    """None while there is none of this resource."""
+    pods: Pods = Pods()
+    """The canary's pods, read live while a rollout is under way."""
+    unserved: bool = False
+    """Whether no Service sends requests to the canary's pods; looked at while a weight is tried."""
+    heard: Heard | None = None
+    """What the canary's pods have counted since they started; None when nobody listens."""
+    beside: Heard | None = None
+    """What the target's pods have counted in the same time."""
+    autoscaler: str | None = None
+    """Name of the HorizontalPodAutoscaler of the target; looked for when a canary is about to be made."""
+
+
+@dataclass(frozen=True)
 class Defaults:
     """Settings of the operator that decisions depend on."""
 
@@ -249,6 +288,8 @@ class Observed:
     """Live numbers of the last window that ended; None when there is no news."""
     heard: Heard | None = None
     """What the pods of a version in its bake have counted, or those that another one is about to replace; else None."""
+    traffic: Traffic = Traffic()
+    """Who else gets requests, while a version is tried beside the champion or something is left of that."""
     watched_since: datetime | None = None
     """When this operator began to watch; None where that does not matter."""
     lease_held: bool = False

@@ -65,7 +65,7 @@ class BakeReader:
         answers = await scrape(self._web, chosen, performance.pods)
         self._allowance.charge(resource.key, sum(answer.cost for answer in answers))
         numbers = () if since is None else await self._asked(resource, performance, since=since, now=now)
-        heard = _added_up(chosen, answers, numbers, now=now)
+        heard = added_up(chosen, answers, numbers, now=now)
         self._looks[resource.key] = _Look(since, now, heard)
         return heard
 
@@ -84,7 +84,7 @@ class BakeReader:
         return tuple([await queried(self._prometheus, resource, signal, seconds=seconds, at=now) for signal in signals])
 
 
-def _added_up(
+def added_up(
     pods: Sequence[ServingPod], answers: Sequence[Answer], numbers: tuple[LiveNumber, ...], *, now: float
 ) -> Heard:
     """Return the sum of what the pods have counted since each of them started."""

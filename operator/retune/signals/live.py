@@ -15,6 +15,7 @@ from retune.plan.watch import windows
 from retune.settings import Server
 from retune.signals.allowance import Allowance
 from retune.signals.bake import BakeReader
+from retune.signals.beside import BesideReader
 from retune.signals.bounded import UnreadableError, Web
 from retune.signals.live_numbers import no_number, number
 from retune.signals.pods import MAX_PODS, Ledger, scrape
@@ -51,6 +52,8 @@ class LiveReader:
         self._allowance = Allowance(clock)
         self.bake = BakeReader(self._web, self._prometheus, clock=clock)
         """Reads versions in their bake, over the same connections."""
+        self.beside = BesideReader(self._web, clock=clock)
+        """Reads versions that are tried beside the champion, over the same connections."""
 
     def wait(self, resource: ModelOptimization) -> float | None:
         """Return the seconds until the pods are to be observed again; None where live numbers are not watched."""
@@ -105,6 +108,7 @@ class LiveReader:
             memory.pop(key, None)
         self._allowance.forget(key)
         self.bake.forget(key)
+        self.beside.forget(key)
 
     async def close(self) -> None:
         """Close connections."""

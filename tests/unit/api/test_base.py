@@ -1,13 +1,13 @@
 """The small words of the API: durations, amounts, and strings that are held to a pattern here as in the cluster."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from retune.api.base import Cpu, Decimal, Duration, FileUri, Uri, seconds
+from retune.api.base import Cpu, Decimal, Duration, FileUri, Uri, VersionName, seconds
 
 UNITS = {"h": 3600, "m": 60, "s": 1}
 
@@ -63,3 +63,16 @@ def test_what_the_cluster_refuses_is_refused_here_too(kind: Any, text: str) -> N
     """By hand, a Job reads its request without an API server in front; the same patterns hold."""
     with pytest.raises(ValidationError):
         TypeAdapter(kind).validate_python(text)
+
+
+@pytest.mark.parametrize(("written", "name"), [(3, "3"), ("3", "3"), ("sha256:" + "5a" * 32, "sha256:" + "5a" * 32)])
+def test_a_version_is_named_by_number_or_digest(written: object, name: str) -> None:
+    """People write the number without quotes, too."""
+    assert TypeAdapter(Annotated[str, VersionName()]).validate_python(written) == name
+
+
+@pytest.mark.parametrize("written", [0, -1, True, 1.5, "v3", "3 ", "03", "", None, "sha256:5a"])
+def test_what_names_no_version_is_refused_in_words(written: object) -> None:
+    """The same sentence as in a cluster."""
+    with pytest.raises(ValidationError, match="a version is named by its number"):
+        TypeAdapter(Annotated[str, VersionName()]).validate_python(written)

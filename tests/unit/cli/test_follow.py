@@ -83,6 +83,14 @@ def test_a_suspended_resource_ends_it_at_once() -> None:
     )
 
 
+def test_a_version_that_waits_for_approval_ends_it_at_once() -> None:
+    """A person has to act, and is told how."""
+    finished = shelf.resource("promoted")
+    asked = {"stage": Stage.AWAITING_APPROVAL, "message": "version 3 waits for approval: approve it"}
+    waiting = finished.model_copy(update={"status": finished.status.model_copy(update=asked)})
+    assert follow.ending(waiting, until=Until.FINISHED, now=shelf.NOW) == follow.Ending(Exit.STALLED, asked["message"])
+
+
 def reader(*answers: ModelOptimization | Unreachable) -> Callable[[], ModelOptimization]:
     """What reading the resource brings, one after the other."""
     coming: Iterator[ModelOptimization | Unreachable] = iter(answers)

@@ -3,6 +3,7 @@
 import pytest
 
 from retune.cli import tables
+from retune.cli.access import parsed
 from tests.unit.cli import shelf
 
 MOMENTS = ("blocked", "optimizing", "gating", "rolling_out", "baking", "promoted", "watched", "relearning")
@@ -64,6 +65,7 @@ def test_a_message_is_told_once(moment: str) -> None:
         ("FirstGolden", "first new pod"),
         ("Ready", "pods are being replaced"),
         ("Golden", "every pod is asked"),
+        ("CanaryReady", "the canary's pod is waited for"),
         ("StepOfALaterRelease", "pods are being replaced"),
     ],
 )
@@ -76,6 +78,17 @@ def test_a_rollout_says_what_it_waits_for(step: str | None, words: str) -> None:
     assert words in shelf.drawn(tables.picture(moving, now=shelf.NOW))
 
 
+def test_a_canary_tells_its_share_and_what_its_pods_make_of_it() -> None:
+    """The one is what the spec wants, the other what there is."""
+    resource = shelf.resource("rolling_out")
+    assert resource.status.rollout is not None
+    weights = {"step": "Weight", "weight": 10, "effective_weight": 25}
+    rollout = resource.status.rollout.model_copy(update=weights)
+    moving = resource.model_copy(update={"status": resource.status.model_copy(update={"rollout": rollout})})
+    words = "a canary with 10 % of the requests (25 % by its pods)"
+    assert words in shelf.drawn(tables.picture(moving, now=shelf.NOW), width=200)
+
+
 def test_a_run_says_why_it_started_and_which_data_it_uses() -> None:
     """Other data than the spec's is told beside the run, and the reason is not repeated below."""
     resource = shelf.resource("optimizing")
@@ -85,3 +98,27 @@ def test_a_run_says_why_it_started_and_which_data_it_uses() -> None:
     resource = resource.model_copy(update={"status": resource.status.model_copy(update={"run": run})})
     lines = shelf.drawn(tables.picture(resource, now=shelf.NOW)).splitlines()
     assert [line.split()[0] for line in lines if any(text in line for text in words.values())] == ["Why", "Data"]
+
+
+def test_a_version_that_waits_is_seen_in_the_list_and_in_full() -> None:
+    """Its number beside the champion's, and in full its digest and numbers."""
+    raw = shelf.raw("promoted")
+    metrics = [{"name": "accuracy", "value": "0.9731"}]
+    raw["status"]["candidate"] = {"version": 3, "uri": "pvc://s/3", "digest": "sha256:" + "3c" * 32, "metrics": metrics}
+    raw["status"]["stage"] = "AwaitingApproval"
+    waiting = parsed(raw)
+    listed = shelf.drawn(tables.listing([waiting], now=shelf.NOW, everywhere=False), width=200)
+    assert "AwaitingApproval" in listed
+    assert "v2 (v3 waits)" in listed
+    full = shelf.drawn(tables.picture(waiting, now=shelf.NOW), width=200)
+    assert all(text in full for text in ("CANDIDATE", "0.9731", "3c3c3c3c3c3c"))
+
+
+@pytest.mark.parametrize(("step", "words"), [("Look", "looked for in the store"), ("Ready", "pods are being replaced")])
+def test_a_persons_rollback_is_told_as_one(step: str, words: str) -> None:
+    """It is no new version that goes live."""
+    raw = shelf.raw("promoted")
+    raw["status"]["rollout"] = {"version": 1, "rollbackNumber": 1, "startTime": "2026-11-25T04:59:00Z", "step": step}
+    full = shelf.drawn(tables.picture(parsed(raw), now=shelf.NOW), width=200)
+    assert "v1 is put back, as rollbackTo says" in full
+    assert words in full

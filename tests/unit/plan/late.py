@@ -15,14 +15,26 @@ from retune.cluster.errors import Conflict, Transient
 from retune.cluster.reads import Reader, must_be_read
 from retune.cluster.writes import Writer
 from retune.metrics import Metrics
-from retune.plan.actions import CreateJob, CreateRun, DeleteJob, DeleteRun, ExpireJob, HoldJob, InjectModel, RecordRun
+from retune.plan.actions import (
+    CreateCanary,
+    CreateJob,
+    CreateRun,
+    DeleteJob,
+    DeleteRun,
+    ExpireJob,
+    HoldJob,
+    InjectModel,
+    RecordRun,
+    RemoveCanary,
+    ScaleCanary,
+)
 from retune.plan.observed import Job, Observed, Refusal, Target
 from retune.reconcile import Reconciler
-from tests.unit.plan.server import CrashError
+from tests.unit.plan.server import Beside, CrashError
 from tests.unit.plan.world import MemoryCache, MemoryReader, World, at_once
 from tests.unit.plan.writer import MemoryWriter
 
-JOBS, RUNS, TARGET, RESOURCE = "jobs", "runs", "target", "resource"
+JOBS, RUNS, TARGET, CANARY, RESOURCE = "jobs", "runs", "target", "canary", "resource"
 _FOLLOWED = 0.1
 """Share of the time that passes by which a running process follows a clock that was set."""
 _METRICS = Metrics()
@@ -38,6 +50,7 @@ class Process:
     resource: ModelOptimization | None = None
     version: int = -1
     target: Target | None = None
+    beside: Beside | None = None
     jobs: dict[str, Job] = field(default_factory=dict)
     runs: dict[str, OptimizationRun] = field(default_factory=dict)
 
@@ -63,6 +76,7 @@ class LateReader(MemoryReader):
             target=target,
             jobs=dict(process.jobs),
             runs=dict(process.runs),
+            traffic=self._late.traffic_by(process.beside),
             watched_since=process.began,
             lease_held=leased is not None and target is not None and leased == target.uid,
         )
@@ -125,6 +139,22 @@ class LateWriter(MemoryWriter):
         await super().inject(resource, action, target=target)
         self._late.tell(TARGET)
 
+    async def create_canary(self, resource: ModelOptimization, action: CreateCanary, *, target: Target | None) -> None:
+        """Create or find the canary, and remember it and the target."""
+        await super().create_canary(resource, action, target=target)
+        self._late.tell(TARGET)
+        self._late.tell(CANARY)
+
+    async def scale_canary(self, resource: ModelOptimization, action: ScaleCanary) -> None:
+        """Scale the canary, and remember it."""
+        await super().scale_canary(resource, action)
+        self._late.tell(CANARY)
+
+    async def remove_canary(self, resource: ModelOptimization, action: RemoveCanary) -> None:
+        """Remove the canary, and remember that."""
+        await super().remove_canary(resource, action)
+        self._late.tell(CANARY)
+
     def _is_the_same(self, plural: str, name: str, mark: str) -> bool:
         known, present = self._late.active.jobs.get(name), self._late.jobs.get(name)
         same = known is not None and present is not None and known.uid == present.uid
@@ -164,7 +194,8 @@ class LateWorld(World):
 
     def _list(self, process: Process) -> None:
         process.resource, process.version = (None if self.gone else self.resource), self.version
-        process.target, process.jobs, process.runs = self.target, dict(self.jobs), dict(self.runs)
+        process.target, process.beside = self.target, self.beside
+        process.jobs, process.runs = dict(self.jobs), dict(self.runs)
 
     def resync(self, process: Process) -> None:
         """Let a process list everything."""
@@ -177,6 +208,8 @@ class LateWorld(World):
             process.resource, process.version = (None if self.gone else self.resource), self.version
         elif what == TARGET:
             process.target = self.target
+        elif what == CANARY:
+            process.beside = self.beside
         else:
             present: dict[str, Any] = self.jobs if what == JOBS else self.runs
             remembered: dict[str, Any] = process.jobs if what == JOBS else process.runs
@@ -188,6 +221,7 @@ class LateWorld(World):
         """Return the objects of which a process does not know how they are."""
         late = [(RESOURCE, "")] if (process.resource, process.version) != (self.resource, self.version) else []
         late += [(TARGET, "")] if process.target != self.target else []
+        late += [(CANARY, "")] if process.beside != self.beside else []
         for what, present, known in ((JOBS, self.jobs, process.jobs), (RUNS, self.runs, process.runs)):
             names = sorted(present.keys() | known.keys())
             late += [(what, name) for name in names if present.get(name) != known.get(name)]

@@ -19,14 +19,26 @@ from retune.api.status import (
 )
 from retune.contract.results import Failure, Reason
 from retune.plan import Observed, Plan
-from retune.plan.actions import AcquireLease, CreateJob, CreateRun, EmitEvent, InjectModel
+from retune.plan.actions import (
+    AcquireLease,
+    CreateCanary,
+    CreateJob,
+    CreateRun,
+    EmitEvent,
+    InjectModel,
+    RemoveCanary,
+    ScaleCanary,
+)
 from retune.plan.draft import condition_of
 from retune.plan.hashing import snapshot_hash
+from retune.plan.kept import named
 from tests.kstatus import Kstatus, kstatus, seen_by_kstatus
 from tests.unit.plan.world import World
 
 SIGNALS = {"Drift", "QualityDegradation", "PerformanceDegradation", "Schedule", "ArtifactChange"}
 _DAY = timedelta(days=1)
+_ROLLBACKS = 2
+"""Versions in a row that open the circuit when they are taken back for their own doing."""
 
 
 class Promises:
@@ -45,7 +57,9 @@ class Promises:
         self.template: str | None = None
         """The pod template when the rollout under way began."""
         self.rollbacks = 0
-        """Runs in a row that were rolled back, since the last promotion or the last run that a person asked for."""
+        """Versions in a row taken back for their own doing, since the last promotion or since a person acted."""
+        self.opened = 0
+        """Generation of the spec when the second one was."""
 
     def forget(self) -> None:
         """Begin anew with a resource of the same name, for which what serves by now is the delivered model."""
@@ -54,6 +68,7 @@ class Promises:
         self.promoted.clear()
         self.world.approved.clear()
         self.world.served.clear()
+        self.world.tried.clear()
         self.rollbacks = 0
 
     # After every decision
@@ -62,15 +77,16 @@ class Promises:
         """Check one decision against what it was made from."""
         before, after, resource = observed.resource.status, decision.status, observed.resource
         run = after.run if after.run and (before.run is None or before.run.name != after.run.name) else None
-        self._count_rollbacks(before, after, run)
+        self._count_rollbacks(resource, after, run)
         if run is not None:
             self._check_start(resource, after, run)
         self._check_actions(observed, decision)
         self._check_conditions(before, after)
         self._check_rejections(observed, after)
         self._check_fallback(observed, decision)
+        self._check_pin(before, after, resource)
         if after.champion and after.champion.run_name and after.champion != before.champion:
-            returned = self._check_choice if before.rollout is None else self._check_promotion
+            returned = self._check_choice if _is_untouched(before, after) else self._check_promotion
             check = self._check_return if before.original is None else returned
             check(observed, after.champion)
 
@@ -85,7 +101,9 @@ class Promises:
         known, rejected = ({entry.digest for entry in status.rejected} for status in (before, after))
         for digest in rejected - known:
             value = target.containers[0].value if target else None
-            if before.rollout is None:
+            if self._by_person(observed, after):
+                assert digest in {version.digest for version in (before.champion, before.candidate) if version}
+            elif _is_untouched(before, after):
                 assert before.champion is not None
                 assert (before.champion.digest, value == before.champion.injected_value) == (digest, False)
             else:
@@ -97,8 +115,19 @@ class Promises:
         for digest in known - rejected:
             assert digest in {observed.resource.spec.rollout.retry, after.champion and after.champion.digest}
 
+    def _by_person(self, observed: Observed, after: ModelOptimizationStatus) -> bool:
+        """Whether a person's rollback begins or ends in this decision."""
+        before = observed.resource.status
+        ended = before.last_rollback != after.last_rollback
+        begun = before.next_rollback != after.next_rollback or observed.resource.spec.rollout.rollback_to is not None
+        return ended or (begun and before.rollout is not None and after.rollout != before.rollout)
+
     def _has_failed(self, observed: Observed) -> bool:
         """Whether pods of the new version have crashed, never got ready, answered wrongly or with errors."""
+        traffic = observed.traffic
+        tried = traffic.heard is not None and bool(traffic.heard.errors)
+        if tried or traffic.pods.crash is not None or traffic.pods.unready is not None:
+            return True
         pods, counts = observed.pods, observed.heard
         results = [job.result for name, job in observed.jobs.items() if "-verify" in name]
         wrong = any(isinstance(result, Failure) and result.reason is Reason.GOLDEN_MISMATCH for result in results)
@@ -115,7 +144,7 @@ class Promises:
     def _check_actions(self, observed: Observed, decision: Plan) -> None:
         """Nothing is made or changed without the Lease, while suspended, or against what the spec says by now."""
         resource, candidate, target = observed.resource, decision.status.candidate, observed.target
-        creates = any(isinstance(action, CreateJob | CreateRun) for action in decision.actions)
+        creates = any(isinstance(action, CreateJob | CreateRun | CreateCanary) for action in decision.actions)
         injected = [action.value for action in decision.actions if isinstance(action, InjectModel)]
         if resource.metadata.deletion_timestamp:
             assert not creates
@@ -127,12 +156,40 @@ class Promises:
         if candidate and candidate.injected_value in injected:
             assert resource.spec.mode is Mode.AUTOMATIC
             assert candidate.spec_hash == snapshot_hash(resource.spec)
+            asked = resource.spec.rollout
+            on_its_way = resource.status.rollout is not None and resource.status.rollout.injected
+            assert on_its_way or asked.approval == "Automatic" or asked.approved_version == candidate.digest
+        self._check_trial(observed, decision)
+
+    def _check_trial(self, observed: Observed, decision: Plan) -> None:
+        """A canary never gets more than its step's weight, and the target nothing that has not passed all of them."""
+        rollout, target, spec = decision.status.rollout, observed.target, observed.resource.spec.rollout
+        steps, before = spec.canary.steps, observed.resource.status.rollout
+        if rollout is not None and rollout.weight is not None:
+            assert rollout.weight in {step.weight for step in steps}
+        for action in decision.actions:
+            if isinstance(action, CreateCanary):
+                assert spec.strategy == "Canary"
+                assert (action.replicas, action.value in self.world.approved) == (1, True)
+            if isinstance(action, ScaleCanary) and action.replicas > 1:
+                assert target is not None
+                assert rollout is not None
+                assert 100 * action.replicas <= (rollout.weight or 0) * (action.replicas + target.wanted)
+            if isinstance(action, RemoveCanary):
+                assert self.world.beside is not None
+            if isinstance(action, InjectModel) and spec.strategy == "Canary" and before and not before.injected:
+                candidate = observed.resource.status.candidate
+                is_given = candidate is not None and action.value == candidate.injected_value
+                assert not is_given or (rollout is not None and rollout.weight_index == len(steps))
 
     def _check_promotion(self, observed: Observed, champion: Version) -> None:
         """A version is champion after it passed the gate, served from every pod, and was watched for its time."""
         rollout, target = observed.resource.status.rollout, observed.target
         assert champion.injected_value in self.world.approved
         assert rollout is not None
+        if rollout.rollback_number is not None:
+            self._check_rollback(observed, champion)
+            return
         assert rollout.bake_start_time is not None
         baked = (self.world.now - rollout.bake_start_time).total_seconds()
         assert baked >= seconds(observed.resource.spec.rollout.bake_time)
@@ -140,6 +197,27 @@ class Promises:
         assert target.settled
         assert target.containers[0].value == champion.injected_value
         self.promoted.add(champion.injected_value)
+
+    def _check_rollback(self, observed: Observed, champion: Version) -> None:
+        """A person's version is one that was champion before, and is champion again once every pod serves it."""
+        target = observed.target
+        assert champion.injected_value in self.promoted
+        assert target is not None
+        assert target.settled
+        assert target.containers[0].value == champion.injected_value
+
+    def _check_pin(
+        self, before: ModelOptimizationStatus, after: ModelOptimizationStatus, resource: ModelOptimization
+    ) -> None:
+        """While a person keeps a version, no run starts, none of another version is promoted, and no rollout begins."""
+        if named(before, resource.spec.rollout.rollback_to) is None or resource.metadata.deletion_timestamp:
+            return
+        assert after.next_run == before.next_run
+        begun = after.rollout is not None and before.rollout is None
+        assert not begun or (after.rollout is not None and after.rollout.rollback_number is not None)
+        if after.last_run and after.last_run.outcome is Outcome.PROMOTED:
+            assert before.last_run is not None
+            assert before.last_run.name == after.last_run.name
 
     def _check_return(self, observed: Observed, champion: Version) -> None:
         """What a new resource finds serving is champion at once only if it was so for one that is gone."""
@@ -174,18 +252,23 @@ class Promises:
         assert len([start for start in triggers.starts if now - start < _DAY]) <= spec.max_runs_per_day
 
     def _count_rollbacks(
-        self, before: ModelOptimizationStatus, after: ModelOptimizationStatus, run: ActiveRun | None
+        self, resource: ModelOptimization, after: ModelOptimizationStatus, run: ActiveRun | None
     ) -> None:
-        """Two rollbacks in a row open the circuit, which only a promotion or a person's run closes."""
-        last = after.last_run
+        """Two versions in a row that are to blame open the circuit; a promotion or a person's word closes it."""
+        before, last, generation = resource.status, after.last_run, resource.metadata.generation
+        if generation > self.opened and after.triggers.circuit != "RollbackLoop":
+            self.rollbacks = self.rollbacks if self.rollbacks < _ROLLBACKS else 0
         if last and (
             before.last_run is None or (before.last_run.name, before.last_run.outcome) != (last.name, last.outcome)
         ):
-            counts = {Outcome.ROLLED_BACK: self.rollbacks + 1, Outcome.PROMOTED: 0}
+            rejected = {entry.digest for entry in after.rejected}
+            is_to_blame = before.candidate is not None and before.candidate.digest in rejected
+            counts = {Outcome.ROLLED_BACK: self.rollbacks + int(is_to_blame), Outcome.PROMOTED: 0}
             self.rollbacks = counts.get(last.outcome, self.rollbacks)
+            self.opened = generation
         if run is not None and run.trigger not in SIGNALS:
             self.rollbacks = 0
-        assert (after.triggers.circuit == "RollbackLoop") is (self.rollbacks >= 2)
+        assert (after.triggers.circuit == "RollbackLoop") is (self.rollbacks >= _ROLLBACKS)
 
     def _check_conditions(self, before: ModelOptimizationStatus, after: ModelOptimizationStatus) -> None:
         """Nothing is said without reason and sentence; what says the same of one target and one run has not changed."""
@@ -218,6 +301,7 @@ class Promises:
         served = self.given | self._delivered() | world.approved
         assert world.value in served
         assert set(world.served) <= served
+        assert set(world.tried) <= world.approved
         if world.gone:
             assert world.value in self.given | self._delivered() | self.promoted
 
@@ -241,11 +325,15 @@ class Promises:
         assert decision.status == status
         held = world.leases.get(world.target_uid or "") in world.rivals
         refused = held or world.quota or world.inject_refused or world.owned_by_others or any(world.taken.values())
+        theirs = world.beside is not None and world.beside.owner != world.uid
+        refused = refused or bool(world.beside_refused) or theirs
         assert refused or not [action for action in decision.actions if not isinstance(action, EmitEvent)]
         if not world.resource.spec.suspend:
             owners = {name.rsplit("-", 1)[0] for name in world.active_jobs() if not _is_of_no_run(name)}
             assert owners <= ({status.run.name} if status.run else set())
             assert len([name for name in world.active_jobs() if "-w" in name]) <= 1
+        if status.rollout is None and world.beside is not None and not world.resource.spec.suspend:
+            assert refused
         if status.rollout is None and world.target_uid == status.target_uid:
             assert world.value in self.given | self._delivered() | self.promoted
 
@@ -259,7 +347,8 @@ class Promises:
             self._check_champion_serves()
         if said is Kstatus.CURRENT:
             self._check_champion_serves()
-            assert world.resource.spec.suspend or status.run is None
+            asked = status.stage is Stage.AWAITING_APPROVAL
+            assert world.resource.spec.suspend or asked or status.run is None
         if said is Kstatus.IN_PROGRESS:
             waits = world.active_jobs() or world.look_again is not None or not world.settled or not world.wanted
             assert waits or world.resource.spec.suspend
@@ -274,6 +363,11 @@ class Promises:
         assert champion.run_name is None or self.world.value == champion.injected_value
         assert candidate is None or self.world.value != candidate.injected_value
         assert status.stage not in {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
+
+
+def _is_untouched(before: ModelOptimizationStatus, after: ModelOptimizationStatus) -> bool:
+    """Whether no rollout was under way, or only one that was given up before the target knew of it."""
+    return before.rollout is None or (after.rollout is None and not before.rollout.injected)
 
 
 def _said(status: ModelOptimizationStatus, reason: str) -> bool:

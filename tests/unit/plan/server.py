@@ -16,7 +16,7 @@ from retune.api.objects import ModelOptimization, ObjectMeta, OptimizationRun
 from retune.api.spec import ModelOptimizationSpec
 from retune.api.status import ModelOptimizationStatus
 from retune.plan.actions import EmitEvent
-from retune.plan.observed import Container, Incident, Job, JobPhase, Pods, Target
+from retune.plan.observed import Canary, Container, Heard, Incident, Job, JobPhase, Pods, Target, Traffic
 
 CONTAINER = "server"
 _SCHEMA = modeloptimization_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -41,6 +41,19 @@ def spec(**changes: Any) -> ModelOptimizationSpec:
         "target": {"ref": {"name": "digits"}, "inference": {"modelName": "digits"}},
     }
     return ModelOptimizationSpec.model_validate(base | changes)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A Deployment of the canary's name."""
+
+    uid: str
+    value: str | None
+    template: str
+    """The target's template that it was made of."""
+    replicas: int
+    owner: str | None
+    """UID of the resource that it belongs to."""
 
 
 @dataclass
@@ -70,6 +83,30 @@ class Server:
     """The pod template but for the owned field."""
     changed: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     """When pods were made anew for the last time."""
+    beside: Beside | None = None
+    """The Deployment of the canary's name, whoever's it is."""
+    beside_settled: bool = True
+    """Whether all of its pods are available."""
+    beside_slow: bool = False
+    """Whether more of them take their time."""
+    beside_unserved: bool = False
+    """Whether no Service selects them."""
+    beside_crash: Incident | None = None
+    """How the model's container ended last in one of them."""
+    beside_trouble: str | None = None
+    """What keeps them from running that no model can help, in words."""
+    beside_counts: Heard | None = None
+    """What they have counted."""
+    champion_counts: Heard | None = None
+    """What the target's pods have counted in the same time."""
+    beside_refused: tuple[str, str] | None = None
+    """Reason and sentence with which every write of it is refused."""
+    autoscaler: str | None = None
+    """Who scales the target."""
+    changed_beside: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    """When its pods were made for the last time."""
+    tried: list[str | None] = field(default_factory=list)
+    """Every value that we made a canary of."""
     wanted: int = 1
     outage: str | None = None
     """Why no pod may answer while pods are replaced."""
@@ -179,6 +216,39 @@ class Server:
         unready = Incident("pod x: container server runs and is not ready", self.changed)
         return Pods(endpoints=endpoints, crash=self.crash, trouble=unready.message, unready=unready)
 
+    def traffic_by(self, beside: Beside | None) -> Traffic:
+        """Return who else gets requests, as far as that is a canary of this resource that is remembered like this."""
+        if beside is None or beside.owner not in {None, self.resource.metadata.uid}:
+            return Traffic(autoscaler=self.autoscaler)
+        container = Container(name=CONTAINER, value=beside.value, indirect=False, manager=None, cpu_limit=1.0)
+        available = beside.replicas if self.beside_settled else 0
+        workload = Target(
+            name="digits-canary",
+            uid=beside.uid,
+            containers=(container,),
+            settled=self.beside_settled,
+            available=available,
+            wanted=beside.replicas,
+            progress=f"{available} of {beside.replicas} pods available",
+            template=f"{beside.template} of a canary",
+        )
+        endpoints = tuple(f"http://10.0.1.{number}:8080" for number in range(available))
+        unready = Incident("pod y: container server runs and is not ready", self.changed_beside)
+        is_slow = not (self.beside_settled or self.beside_trouble)
+        return Traffic(
+            canary=Canary(workload, made_of=beside.template, owned=beside.owner is not None),
+            pods=Pods(endpoints, self.beside_trouble, self.beside_crash, unready if is_slow else None),
+            unserved=self.beside_unserved,
+            heard=self.beside_counts,
+            beside=self.champion_counts,
+            autoscaler=self.autoscaler,
+        )
+
+    @property
+    def traffic(self) -> Traffic:
+        """Who else gets requests."""
+        return self.traffic_by(self.beside)
+
     @property
     def owned_by_others(self) -> bool:
         """Whether another manager has set the field."""
@@ -209,7 +279,9 @@ class Server:
 
     def declare_again(self, *, collected: bool) -> None:
         """Declare a resource of the same name after it is gone, before or after the garbage of the old one went."""
-        if not collected:
+        if collected:
+            self.collect_canary()
+        else:
             self.taken = {"jobs": set(self.jobs), "optimizationruns": set(self.runs)}
         self.jobs.clear()
         self.runs.clear()
@@ -218,6 +290,12 @@ class Server:
         meta = ObjectMeta(name="digits", namespace="ml", uid=self.uid, generation=1)
         self.resource = ModelOptimization(metadata=meta, spec=self.resource.spec, status=UNSEEN)
         self.versions["modeloptimizations", "digits"] += 1
+
+    def collect_canary(self) -> None:
+        """Remove a canary whose owner is gone, as a garbage collector does."""
+        owner = self.beside.owner if self.beside else None
+        if owner is not None and owner.startswith("mo-1") and (owner != self.resource.metadata.uid or self.gone):
+            self.beside = None
 
     def edit_template(self) -> None:
         """Change another part of the pod template than the owned field, so that all pods are made anew."""

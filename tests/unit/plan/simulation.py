@@ -17,20 +17,32 @@ from typing import Any
 from retune.api import FIELD_MANAGER
 from retune.api.status import ActiveRollout, ModelOptimizationStatus, Stage, Version
 from retune.contract.results import Reason, Verdict
+from retune.plan.kept import kept
 from retune.plan.observed import Heard, Incident
 from tests.dice import thrown
 from tests.unit.plan.late import LateWorld
+from tests.unit.plan.trial import busy
 from tests.unit.plan.world import spec
 
 STEPS = 40
 CALM_ROUNDS = 40
+CANARY: dict[str, Any] = {
+    "strategy": "Canary",
+    "canary": {"steps": [{"weight": 10, "hold": "1m"}, {"weight": 60, "hold": "1m"}]},
+}
 EDITS: tuple[dict[str, Any], ...] = (
     *({"manualNonce": f"n{number}"} for number in range(6)),
     *({"search": {"maxTrials": number}} for number in range(1, 3)),
     *({"model": {"uri": f"pvc://store/digits/model-{number}.onnx"}} for number in range(1, 3)),
     *({"mode": mode} for mode in ("Automatic", "Automatic", "RecommendOnly", "ObserveOnly")),
+    {"rollout": {"approval": "Manual"}},
+    {"rollout": {}},
+    {"rollout": {}},
+    {"rollout": {"rollbackTo": "99"}},
     {"suspend": True},
     {"suspend": False},
+    {"rollout": CANARY},
+    {"rollout": {"strategy": "RollingUpdate"}},
 )
 
 
@@ -71,7 +83,9 @@ class Watched(LateWorld):
 
 
 def _baked(rollout: ActiveRollout | None, candidate: Version | None, champion: Version) -> bool:
-    """Whether a rollout of this version has reached its bake."""
+    """Whether a rollout of this version has reached its bake, or a person has wanted it back."""
+    if rollout is not None and rollout.rollback_number is not None:
+        return True
     if rollout is None or candidate is None:
         return False
     return rollout.bake_start_time is not None and candidate.injected_value == champion.injected_value
@@ -86,11 +100,18 @@ class History:
         target = {"ref": {"name": "digits"}, "inference": {"modelName": "digits"}}
         self.world = Watched(
             operators=self.dice.choice([1, 1, 2]),
-            spec=spec(target=target, deletionPolicy=self.dice.choice(["KeepChampion", "RestoreOriginal"])),
+            spec=spec(
+                target=target,
+                deletionPolicy=self.dice.choice(["KeepChampion", "RestoreOriginal"]),
+                rollout=self.dice.choice([{}, CANARY]),
+            ),
+            wanted=self.dice.choice([1, 9]),
             value=value,
             manager="kubectl" if value else None,
             bundles=self.dice.choice([None, 2]),
         )
+        self.counted = self.dice.random() < 0.5
+        """Whether a canary's pods can be heard."""
         self.log: list[str] = []
         self.given: set[str | None] = {value}
         self.foreign = 0
@@ -197,7 +218,20 @@ class History:
         world.settled = self.dice.random() < 0.6
         world.crash = Incident("pod x: ended with exit code 3", world.now) if self.dice.random() < 0.1 else None
         world.counts = Heard(pods=1, requests=1000, errors=500) if self.dice.random() < 0.1 else None
-        world.wanted = int(self.dice.random() < 0.9)
+        world.wanted = self.dice.choice([1, 9]) if self.dice.random() < 0.9 else 0
+
+    def canary_changes(self) -> None:
+        """A canary's pods are ready, or are not; they crash, answer with errors, or somebody takes them away."""
+        world = self.world
+        world.beside_settled, world.beside_slow = self.dice.random() < 0.6, self.dice.random() < 0.3
+        world.beside_trouble = self.dice.choice([None, "pod y: Evicted"])
+        crash = Incident("pod y: ended with exit code 3", world.now)
+        world.beside_crash = crash if self.dice.random() < 0.1 else None
+        errors = self.dice.choice([None, 0, 500]) if self.counted else None
+        world.beside_counts = None if errors is None else Heard(pods=1, requests=1000, errors=errors)
+        world.beside_refused = ("Forbidden", "may not") if self.dice.random() < 0.1 else None
+        if self.dice.random() < 0.2:
+            world.beside = None
 
     def target_is_edited(self) -> None:
         """Somebody changes another part of the pod template."""
@@ -218,6 +252,17 @@ class History:
         else:
             self.world.change(**change)
 
+    def person_speaks(self) -> None:
+        """A person approves what waits, or wants an earlier version back; the store may have lost that."""
+        candidate, versions = self.status.candidate, kept(self.status)
+        if candidate is not None:
+            self.world.change(rollout={"approval": "Manual", "approvedVersion": candidate.digest})
+        elif versions:
+            version = self.dice.choice(versions)
+            if self.dice.random() < 0.1:
+                self.world.lost.add(version.digest)
+            self.world.change(rollout={"rollbackTo": str(version.version)})
+
     def field_is_set(self) -> None:
         """A neighbour sets the owned field: to something new, to what was delivered, or to an earlier champion."""
         original, versions = self.status.original, self.status.versions
@@ -236,6 +281,9 @@ class History:
         world = self.world
         world.settled, world.crash, world.counts, world.wanted = True, None, None, 1
         world.quota, world.inject_refused = False, None
+        world.beside_settled, world.beside_slow, world.beside_trouble = True, False, None
+        world.beside_crash, world.beside_refused = None, None
+        world.beside_counts = busy(world.now) if self.counted else None
 
     # What must hold
 
@@ -245,17 +293,21 @@ class History:
         delivered = {status.original.uri, status.original.injected_value} if status.original else set()
         if world.value not in self.given | world.approved | delivered:
             raise BrokenError(f"{world.value} serves, and nobody has approved or set it")
+        if world.beside is not None and world.beside.value not in world.approved:
+            raise BrokenError(f"{world.beside.value} is tried on users, and nobody has approved it")
         champion = status.champion.injected_value if status.champion else None
         if world.manager != FIELD_MANAGER or world.value in {champion, *world.human}:
             return
         candidate = status.candidate.injected_value if status.candidate and status.rollout else None
-        if world.value != candidate:
+        is_on_its_way = status.rollout is not None and status.rollout.rollback_number is not None
+        if world.value != candidate and not is_on_its_way:
             raise BrokenError(f"{world.value} serves, beside champion {champion} and candidate {candidate}")
 
     def _rest(self) -> None:
         """Once nothing disturbs it any more, the resource comes to rest, and stays there without a write."""
         world = self.world
-        world.change(suspend=False)
+        world.lost.clear()
+        world.change(suspend=False, rollout={})
         for _ in range(CALM_ROUNDS):
             self._calm()
             for name in world.active_jobs():
@@ -272,6 +324,8 @@ class History:
         world, status = self.world, self.status
         champion = status.champion.injected_value if status.champion else None
         taken = status.stage is Stage.BLOCKED and world.manager != FIELD_MANAGER
+        if world.beside is not None and not taken:
+            raise BrokenError(f"a canary is left at rest: {status.stage}, {status.message}")
         if (status.run, status.rollout) != (None, None) and not taken and not _recommends(status):
             raise BrokenError(f"it never comes to rest: {status.stage}, {status.message}")
         if world.value != champion and not taken:
@@ -303,9 +357,11 @@ _WEIGHED: dict[Callable[[History], None], int] = {
     History.job_is_lost: 1,
     History.goes_well: 3,
     History.pods_change: 4,
+    History.canary_changes: 2,
     History.target_is_edited: 1,
     History.surroundings_change: 1,
     History.is_edited: 3,
+    History.person_speaks: 2,
     History.field_is_set: 1,
 }
 HAPPENINGS, WEIGHTS = list(_WEIGHED), list(_WEIGHED.values())

@@ -195,6 +195,32 @@ def test_a_champion_of_a_mode_that_changes_nothing_is_told_and_left() -> None:
     assert world.value == DELIVERED
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_lost_bundle_is_not_held_against_the_version_that_takes_its_place(*, by_hand: bool) -> None:
+    """A person puts an earlier version there, by the target's field or by rollbackTo: Ready tells of that one."""
+    world = promoted()
+    second = world.resource.status.champion
+    assert second is not None
+    world.change(manualNonce="better")
+    world.reconcile()
+    world.promote()
+    world.change(mode="RecommendOnly")
+    world.lose()
+    miss(world)
+    work(world)
+    assert told(world) == (ConditionStatus.FALSE, "BundleLost")
+    if by_hand:
+        world.edit_field(second.injected_value, "kubectl")
+    else:
+        world.change(rollout={"rollbackTo": 2})
+    for _ in range(5):
+        work(world)
+        world.settled = True
+    assert world.value == second.injected_value
+    assert told(world) == (ConditionStatus.TRUE, "Stored")
+    assert told(world, ConditionType.READY) == (ConditionStatus.TRUE, "ChampionServing")
+
+
 def test_a_bundle_that_was_restored_is_seen_again() -> None:
     """A person puts the folder back where the mode kept the champion: the next run finds it, and Ready is True."""
     world = lost_for_a_person()

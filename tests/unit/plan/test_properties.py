@@ -1,6 +1,7 @@
 """The promises of the planner, against whatever order of events Hypothesis finds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,10 +14,13 @@ from retune.api.watched import Verdict as Judged
 from retune.contract.requests import CheckRequest
 from retune.contract.results import Reason, Verdict
 from retune.plan.draft import condition_of
+from retune.plan.kept import kept
 from retune.plan.observed import Heard, Incident, Live, LiveNumber
 from retune.plan.watch import windows
-from tests.answers import check
+from tests.answers import check, digest_of
 from tests.unit.plan.promises import Promises
+from tests.unit.plan.server import Beside
+from tests.unit.plan.trial import busy
 from tests.unit.plan.world import CrashError, World, spec
 
 WINDOW = 3600
@@ -34,6 +38,10 @@ TRIGGERS: dict[str, Any] = {
     "maxRunsPerDay": 3,
 }
 SOME_TRIGGERS = TRIGGERS | {"signals": ["PerformanceDegradation", "Schedule"]}
+CANARY: dict[str, Any] = {
+    "strategy": "Canary",
+    "canary": {"steps": [{"weight": 10, "hold": "1m"}, {"weight": 60, "hold": "1m"}]},
+}
 UNWATCHED: dict[str, Any] = {"monitoring": None, "triggers": {"signals": ["Drift"]}}
 EDITS: tuple[dict[str, Any], ...] = (
     *({"manualNonce": f"n{number}"} for number in range(3)),
@@ -46,6 +54,8 @@ EDITS: tuple[dict[str, Any], ...] = (
     {"triggers": SOME_TRIGGERS},
     UNWATCHED,
     {"execution": {"queueName": "team"}},
+    {"rollout": CANARY},
+    {"rollout": {"strategy": "RollingUpdate"}},
 )
 VERDICTS = {
     "NoGain": Verdict.NO_GAIN,
@@ -69,8 +79,11 @@ class Loop(RuleBasedStateMachine):
         delivered=st.sampled_from([None, "file:///delivered"]),
         runs=st.lists(st.sampled_from(ENDINGS), max_size=3),
         underway=st.booleans(),
+        wanted=st.sampled_from([None, 0, 1]),
         forgotten=st.booleans(),
         refused=st.booleans(),
+        tried=st.booleans(),
+        replicas=st.sampled_from([1, 1, 9]),
     )
     def declare(
         self,
@@ -81,15 +94,19 @@ class Loop(RuleBasedStateMachine):
         delivered: str | None,
         runs: list[str],
         underway: bool,
+        wanted: int | None,
         forgotten: bool,
         refused: bool,
+        tried: bool,
+        replicas: int,
     ) -> None:
         """A user declares a resource for a Deployment; runs of it may have ended before the story begins."""
         target = {"ref": {"name": "digits"}, "inference": {"modelName": "digits"}, "injection": {"takeover": takeover}}
         more = {"monitoring": MONITORING, "triggers": watched} if watched else {}
+        more |= {"rollout": CANARY} if tried else {}
         manager = "kubectl" if delivered else None
         declared = spec(deletionPolicy=policy, target=target, **more)
-        self.world = World(spec=declared, value=delivered, manager=manager, bundles=2)
+        self.world = World(spec=declared, value=delivered, manager=manager, bundles=2, wanted=replicas)
         self.promises = Promises(self.world)
         self.world.witness = self.promises.decided
         self.foreign = 0
@@ -99,6 +116,8 @@ class Loop(RuleBasedStateMachine):
                 self.end_run(ending)
             elif watched:
                 self.relapse(ending, "quality")
+        if wanted is not None and self.status.champion is not None:
+            self.roll_back(wanted, steps=3, lost=False, stays=False)
         self.world.inject_refused = "Forbidden" if refused else None
         if forgotten and self.status.champion is not None:
             self.lose_bundle(steps=0)
@@ -266,17 +285,112 @@ class Loop(RuleBasedStateMachine):
                 self.world.finish(name)
         self.world.reconcile()
 
+    @rule(
+        deed=st.sampled_from(
+            ["crash", "hang", "evict", "fail half", "answer few", "lose", "scale", "edit", "be slow", "refuse", "take"]
+        ),
+        seconds=st.sampled_from([3, 130, 700]),
+        passes=st.integers(0, 4),
+    )
+    def disturb_canary(self, deed: str, seconds: int, passes: int) -> None:
+        """A canary, at whatever weight it is by now, does wrong, is taken away, or is changed by others."""
+        if self.status.rollout is None and not self.world.gone:
+            self.world.change(rollout=CANARY)
+            self.begin_rollout()
+        for _ in range(passes if self.world.beside else 0):
+            self.go_on(1, Verdict.PROMOTE)
+        if deed in {"lose", "scale", "edit", "refuse", "take"}:
+            self.meddle_with_canary(deed)
+        else:
+            self.fail_canary(deed)
+        world = self.world
+        world.reconcile()
+        self.promises.check(rested=True)
+        world.wait(seconds)
+        world.reconcile()
+        self.rested = True
+        step = self.status.rollout.step if self.status.rollout else None
+        event(f"canary disturbed by {deed} in step {step}")
+
+    def fail_canary(self, deed: str) -> None:
+        """Pods of the canary do wrong, or do not come."""
+        world = self.world
+        match deed:
+            case "crash":
+                world.beside_settled = False
+                world.beside_crash = Incident("pod y: ended with exit code 3", world.now)
+            case "hang":
+                world.beside_settled = False
+            case "evict":
+                world.beside_settled, world.beside_trouble = False, "pod y: Evicted"
+            case "be slow":
+                world.beside_slow = True
+            case _:
+                counts = {"fail half": (1000, 500), "answer few": (7, 0)}
+                requests, errors = counts[deed]
+                world.beside_counts = Heard(pods=1, requests=requests, errors=errors)
+
+    def meddle_with_canary(self, deed: str) -> None:
+        """Somebody does something to the canary, or keeps us from it."""
+        world, beside = self.world, self.world.beside
+        is_ours = beside is not None and beside.owner == world.uid
+        match deed:
+            case "lose":
+                world.beside = None if is_ours else beside
+            case "scale":
+                world.beside = replace(beside, replicas=30) if beside else None
+            case "edit":
+                world.edit_template()
+            case "refuse":
+                world.beside_refused = ("Forbidden", "Retune may not create deployments.apps")
+            case _:
+                world.beside = beside or Beside("theirs", "pvc://theirs", world.template, 1, owner="someone")
+
     @rule()
     def calm(self) -> None:
         """What disturbed pods is over."""
         self.world.weather, self.world.paused, self.world.early, self.world.counts = None, False, False, None
+        self.world.beside_settled, self.world.beside_slow, self.world.beside_trouble = True, False, None
+        self.world.beside_refused, self.world.beside_crash = None, None
+        self.world.beside_counts = self.world.beside_counts and busy(self.world.now)
+        self.rested = False
+
+    @rule(approval=st.sampled_from(["Automatic", "Manual", "Manual"]), waiting=st.booleans(), steps=st.integers(0, 3))
+    def ask_people(self, approval: str, steps: int, *, waiting: bool) -> None:
+        """People want to be asked, or not any more; some name the version that waits, others another one."""
+        if waiting:
+            self.world.change(rollout={"approval": approval})
+            self.go_on(steps, Verdict.PROMOTE)
+        candidate = self.status.candidate
+        digest = candidate.digest if candidate is not None and waiting else digest_of("nothing that waits")
+        self.world.change(rollout={"approval": approval, "approvedVersion": digest})
+        self.rested = False
+        event(f"asked with {'a' if candidate else 'no'} version that waits")
+
+    @precondition(lambda self: self.status.champion)
+    @rule(pick=st.integers(0, 3), steps=st.integers(0, 3), lost=st.booleans(), stays=st.booleans())
+    def roll_back(self, pick: int, steps: int, *, lost: bool, stays: bool) -> None:
+        """A person wants a kept version back, or one that nobody knows; the store may have lost it."""
+        versions = kept(self.status)
+        version = versions[pick] if pick < len(versions) else None
+        if lost and version is not None:
+            self.world.lost.add(version.digest)
+            self.promises.lost.add(version.digest)
+        self.world.change(rollout={"rollbackTo": str(version.version) if version else "99"})
+        if steps:
+            self.go_on(steps, Verdict.PROMOTE)
+        last = self.status.last_rollback
+        event(f"rolled back by a person: {'never' if last is None else last.failed or 'done'}")
+        if not stays:
+            self.world.change(rollout={})
         self.rested = False
 
     @precondition(lambda self: self.status.rejected)
     @rule()
     def retry(self) -> None:
         """A person lets a rejected version be tried again."""
-        self.world.change(rollout={"retry": self.status.rejected[-1].digest})
+        rollout = self.world.resource.spec.rollout.to_dict()
+        self.world.change(rollout=rollout | {"retry": self.status.rejected[-1].digest})
         self.rested = False
 
     @precondition(lambda self: self.status.rollout)
@@ -360,6 +474,7 @@ class Loop(RuleBasedStateMachine):
         for names in self.world.taken.values():
             names.clear()
         self.world.rivals.clear()
+        self.world.collect_canary()
         self.rested = False
 
     # --- users and neighbours ----------------------------------------------------------------------------------------
@@ -440,8 +555,10 @@ class Loop(RuleBasedStateMachine):
         world.quota, world.inject_refused, world.wanted, world.store_away = False, None, 1, False
         world.target_uid = world.target_uid or "target-last"
         self.collect_garbage()
+        if world.beside is not None and world.beside.owner == "someone":
+            world.beside = None
         if not world.gone:
-            world.change(suspend=False, mode="Automatic", manualNonce="last", **UNWATCHED)
+            world.change(suspend=False, mode="Automatic", manualNonce="last", rollout={}, **UNWATCHED)
         self.go_on(16, Verdict.NO_GAIN)
         self.promises.check(rested=True)
         champion = self.status.champion
@@ -449,6 +566,7 @@ class Loop(RuleBasedStateMachine):
         waits = self.status.stage is Stage.BLOCKED and taken
         assert world.gone or taken or champion is None or champion.digest not in world.lost
         assert world.gone or not world.resource.metadata.deletion_timestamp
+        assert waits or world.beside is None
         assert world.gone or waits or (self.status.run, self.status.rollout) == (None, None), self.status.message
 
 

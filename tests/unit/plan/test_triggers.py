@@ -230,6 +230,46 @@ def test_a_person_closes_the_circuit_after_rollbacks(change: dict[str, Any], tri
     assert condition(world, ConditionType.CIRCUIT_OPEN) == (ConditionStatus.FALSE, "Closed")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rollout": {"progressDeadline": "30m"}},
+        {"rollout": {"approval": "Manual", "approvedVersion": "sha256:" + "5a" * 32}},
+        {"execution": {"runTimeout": "3h"}},
+    ],
+)
+def test_any_change_of_the_spec_closes_the_circuit_and_starts_nothing(change: dict[str, Any]) -> None:
+    """Whoever mends the deadline that versions failed by has acted; the next signal may start a run again."""
+    world = rolled_back_twice()
+    world.change(**change)
+    world.reconcile()
+    assert condition(world, ConditionType.CIRCUIT_OPEN) == (ConditionStatus.FALSE, "Closed")
+    assert running(world) is None
+    suffering(world)
+    assert running(world) == "QualityDegradation"
+
+
+def test_rollbacks_that_are_no_fault_of_a_version_leave_the_circuit_closed() -> None:
+    """Evicted pods say nothing of what runs bring."""
+    world = watched(triggers=QUICK | {"maxRunsPerDay": 10})
+    for _ in range(3):
+        suffering(world)
+        world.weather = "pod x: Evicted"
+        roll_back(world)
+        world.weather = None
+    assert world.resource.status.rejected == ()
+    assert condition(world, ConditionType.CIRCUIT_OPEN) == (ConditionStatus.FALSE, "Closed")
+
+
+def test_a_circuit_that_opened_without_a_watch_is_told_to_close() -> None:
+    """A condition that is True stays so only while it is."""
+    world = rolled_back_twice()
+    world.change(monitoring=None, triggers={"signals": ["Drift"]})
+    world.reconcile()
+    assert world.resource.status.monitoring is None
+    assert condition(world, ConditionType.CIRCUIT_OPEN) == (ConditionStatus.FALSE, "Closed")
+
+
 def test_a_promotion_between_two_rollbacks_keeps_the_circuit_closed() -> None:
     """Only rollbacks in a row count; runs without a candidate between them do not end the row."""
     world = watched(triggers=QUICK | {"maxRunsPerDay": 10})

@@ -88,9 +88,9 @@ def test_a_known_version_that_a_person_sets_is_champion_again() -> None:
     status = world.resource.status
     assert champion_of(world) == first
     assert reason_of(world, ConditionType.ROLLED_OUT) == "RevertedByOthers"
-    assert "kubectl-set put version 2 back" in message_of(world, ConditionType.ROLLED_OUT)
-    assert "kubectl-set put version 2 back" in last_of(world).message
-    assert "kubectl-set put version 2 back" in message_of(world, ConditionType.OPTIMIZING)
+    assert "version 2 was put back by hand (kubectl-set)" in message_of(world, ConditionType.ROLLED_OUT)
+    assert "version 2 was put back by hand (kubectl-set)" in last_of(world).message
+    assert "version 2 was put back by hand (kubectl-set)" in message_of(world, ConditionType.OPTIMIZING)
     assert [entry.version for entry in status.rejected] == [3]
     assert world.value == first.injected_value
     assert reason_of(world, ConditionType.TARGET_OWNED) == "FieldSetByOthers"
@@ -124,6 +124,28 @@ def test_a_version_that_was_reverted_may_be_put_back_by_hand() -> None:
     assert not world.resource.status.rejected
     assert world.resource.status.original is not None
     assert world.resource.status.original.injected_value is None
+
+
+def test_a_version_that_was_taken_back_is_named_where_somebody_sets_it_by_hand() -> None:
+    """It is not believed in, and not fought over: the sentence says which one it is, and how it may be tried again."""
+    world = World()
+    world.run_to_promotion()
+    world.change(manualNonce="again")
+    world.reconcile()
+    for _ in range(2):
+        world.finish(world.active_jobs()[0])
+        world.reconcile()
+    third = world.value
+    world.settled = True
+    world.reconcile()
+    world.fail(world.active_jobs()[0], Reason.GOLDEN_MISMATCH)
+    world.reconcile()
+    settle_back(world)
+    world.edit_field(third, "kubectl-edit")
+    world.reconcile()
+    assert reason_of(world, ConditionType.TARGET_OWNED) == "FieldChanged"
+    assert "which is version 3, taken back before it was champion" in message_of(world, ConditionType.TARGET_OWNED)
+    assert (world.value, champion_of(world).version) == (third, 2)
 
 
 @pytest.mark.parametrize("is_asked", [True, False])

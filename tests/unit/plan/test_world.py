@@ -1,15 +1,29 @@
 """The world in which the planner is tested keeps every case of the suite that the Writer keeps on a real API server."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from retune.api.status import ModelOptimizationStatus
 from retune.cluster.errors import Conflict
-from retune.plan.actions import Action
+from retune.plan.actions import Action, CreateCanary, RemoveCanary, ScaleCanary
 from retune.plan.observed import Observed
-from tests.conformance.scene import JOB, JOBS, LEASES, RESOURCE, RUN, RUNS, TARGET, TARGET_UID, outcome
+from tests.conformance.scene import (
+    CANARY,
+    JOB,
+    JOBS,
+    LEASES,
+    RESOURCE,
+    RUN,
+    RUNS,
+    TARGET,
+    TARGET_UID,
+    as_seen,
+    outcome,
+)
 from tests.conformance.writer import WriterConformance
+from tests.unit.plan.server import Beside
 from tests.unit.plan.world import World
 
 
@@ -24,10 +38,13 @@ class MemoryScene:
         """Carry an action out as the reconciler does, which reads a resource anew that has moved on."""
         world = self._world
         resource = world.heard or world.resource
-        observed = Observed(resource=resource, target=self._heard.target)
+        observed = Observed(resource=resource, target=self._heard.target, traffic=self._heard.traffic)
+        action = as_seen(action, observed)
         told = await outcome(world.reconciler._verbs(observed)[type(action)](action))
         if told == Conflict.__name__:
             world.hear()
+        if isinstance(action, CreateCanary | ScaleCanary | RemoveCanary):
+            self._heard = replace(self._heard, traffic=world.traffic)  # an answer to a write is remembered at once
         return told
 
     async def write_status(self, status: ModelOptimizationStatus) -> str:
@@ -51,15 +68,16 @@ class MemoryScene:
     def version(self, plural: str) -> str | None:
         """Return how often the object was changed."""
         world = self._world
-        names = {JOBS: JOB, RUNS: RUN, LEASES: TARGET_UID, TARGET: "digits", RESOURCE: "digits"}
+        names = {JOBS: JOB, RUNS: RUN, LEASES: TARGET_UID}
         there = {
             JOBS: JOB in world.jobs.keys() | world.taken[JOBS] | world.left_jobs.keys(),
             RUNS: RUN in world.runs.keys() | world.taken[RUNS] | world.left_runs.keys(),
             LEASES: TARGET_UID in world.leases,
             TARGET: world.target_uid is not None,
             RESOURCE: not world.gone,
+            CANARY: world.beside is not None,
         }
-        return str(world.versions[plural, names[plural]]) if there[plural] else None
+        return str(world.versions[plural, names.get(plural, "digits")]) if there[plural] else None
 
     def events(self) -> list[tuple[str, str, str]]:
         """Return what was emitted."""
@@ -92,11 +110,17 @@ class MemoryScene:
                 del world.runs[RUN]
             case "deployments":
                 world.target_uid, world.value, world.manager = None, None, None
+            case "canary":
+                world.beside = None
             case _:
                 world.delete()
 
     def take_name(self, plural: str) -> None:
         """Mark the name as another owner's."""
+        if plural == CANARY:
+            self._world.beside = Beside("theirs", None, "another", 1, owner="someone")
+            self._changed(CANARY, "digits")
+            return
         self._world.jobs.pop(JOB, None)
         self._world.runs.pop(RUN, None)
         self._world.taken[plural].add(JOB if plural == JOBS else RUN)
@@ -104,7 +128,9 @@ class MemoryScene:
     def leave_behind(self, plural: str) -> None:
         """Keep it apart from what is owned."""
         world = self._world
-        if plural == JOBS:
+        if plural == CANARY and world.beside is not None:
+            world.beside = replace(world.beside, owner=None)
+        elif plural == JOBS:
             world.left_jobs[JOB] = world.jobs.pop(JOB)
         else:
             world.left_runs[RUN] = world.runs.pop(RUN)
@@ -112,6 +138,10 @@ class MemoryScene:
     def finish_job(self) -> None:
         """Finish it."""
         self._world.finish(JOB)
+
+    def edit_template(self) -> None:
+        """Change another part of it."""
+        self._world.edit_template()
 
     def set_field(self, value: str) -> None:
         """Set it as kubectl would."""

@@ -16,6 +16,7 @@ from retune.cluster.kinds import Kind
 from retune.cluster.reads import Reader
 from retune.cluster.unreadable import Unreadable
 from retune.cluster.writes import Writer
+from retune.contract.requests import VerifyRequest
 from retune.contract.results import (
     BaselineResult,
     CandidateSummary,
@@ -88,6 +89,7 @@ class MemoryReader:
             live=self._world.live,
             trials=self._world.trials,
             heard=self._world.counts,
+            traffic=self._world.traffic,
             watched_since=self._world.watched_since,
             lease_held=leased is not None and leased == self._world.target_uid,
             refusals=refusals,
@@ -192,7 +194,9 @@ class World(Server):
     def finish(self, name: str, result: JobResult | None = None) -> None:
         """Let a Job do its work, with a result that fits its request; it fails where it needs a bundle that is lost."""
         result = result or self.answer(name)
-        needed = [getattr(self.requests[name], field, None) for field in ("champion", "original", "bundle")]
+        request = self.requests[name]
+        fields = ("bundle",) if isinstance(request, VerifyRequest) else ("champion", "original")
+        needed = [getattr(request, field, None) for field in fields]
         if self.store_away or any(bundle.digest in self.lost for bundle in needed if bundle):
             self.fail(name, Reason.BUNDLE_NOT_FOUND)
             return

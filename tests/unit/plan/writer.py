@@ -11,6 +11,7 @@ from retune.api.status import ModelOptimizationStatus
 from retune.cluster.errors import Conflict, NamespaceGone, NotFound, Refused
 from retune.plan.actions import (
     AcquireLease,
+    CreateCanary,
     CreateJob,
     CreateRun,
     DeleteJob,
@@ -20,11 +21,13 @@ from retune.plan.actions import (
     HoldJob,
     InjectModel,
     RecordRun,
+    RemoveCanary,
+    ScaleCanary,
     SetFinalizer,
 )
 from retune.plan.guards.deletion import FINALIZER
 from retune.plan.observed import Job, JobPhase, Target
-from tests.unit.plan.server import CONTAINER, FINISHED, Server
+from tests.unit.plan.server import CONTAINER, FINISHED, Beside, Server
 
 
 class MemoryWriter:
@@ -191,6 +194,51 @@ class MemoryWriter:
         server.value, server.manager, server.changed, server.crash = value, manager, server.now, None
         server.settled, server.replacing = False, server.settled or server.replacing
         server.served.append(value)
+
+    async def create_canary(self, resource: ModelOptimization, action: CreateCanary, *, target: Target | None) -> None:
+        """Have a Deployment beside the target that was decided on."""
+        server = self._server
+        if target is None:
+            return
+        self._arrive_at_resource()
+        if (server.target_uid, server.template) != (target.uid, action.template):
+            return
+        if server.namespace_ends:
+            raise NamespaceGone("the namespace is being terminated")
+        self._refuse_beside()
+        if server.beside is not None:
+            if server.beside.owner != resource.metadata.uid:
+                raise Refused("NameConflict", "Deployment digits-canary belongs to something else")
+            return
+        server.commit("canary", "digits")
+        uid = f"canary-{server.versions['canary', 'digits']}"
+        server.beside = Beside(uid, action.value, action.template, action.replicas, resource.metadata.uid)
+        server.beside_crash, server.changed_beside = None, server.now
+        server.tried.append(action.value)
+
+    def _refuse_beside(self) -> None:
+        if self._server.beside_refused:
+            raise Refused(*self._server.beside_refused)
+
+    async def scale_canary(self, resource: ModelOptimization, action: ScaleCanary) -> None:
+        """Have so many pods of the canary, where it is still that one."""
+        server = self._server
+        self._arrive_at_resource()
+        self._refuse_beside()
+        beside = server.beside
+        if beside is not None and beside.uid == action.uid and beside.replicas != action.replicas:
+            server.commit("canary", "digits")
+            server.beside, server.changed_beside = replace(beside, replicas=action.replicas), server.now
+            server.beside_settled = server.beside_settled and not server.beside_slow
+
+    async def remove_canary(self, resource: ModelOptimization, action: RemoveCanary) -> None:
+        """Remove the canary, where it is still that one."""
+        server = self._server
+        server.arrive()
+        self._refuse_beside()
+        if server.beside is not None and server.beside.uid == action.uid:
+            server.commit("canary", "digits")
+            server.beside = None
 
     async def set_finalizer(self, resource: ModelOptimization, action: SetFinalizer) -> None:
         """Add or remove our finalizer beside those of others."""

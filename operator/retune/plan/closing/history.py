@@ -9,6 +9,7 @@ from retune.plan import names
 from retune.plan.actions import DeleteJob, DeleteRun, RecordRun
 from retune.plan.draft import Draft
 from retune.plan.observed import Job, JobPhase
+from retune.plan.rollout import looking, verification
 from retune.plan.run.stages import SEARCH
 from retune.plan.watch.checks import pending_checks
 
@@ -39,8 +40,8 @@ def _awaited(draft: Draft) -> set[str]:
     if status.run:
         awaited |= {name(status.run.name) for name in (names.gather_job, names.search_job, names.judge_job)}
     awaited |= {job.name for job in pending_checks(draft).values()}
-    if status.rollout and status.candidate and status.candidate.run_name:
-        awaited.add(names.verify_job(status.candidate.run_name, status.rollout.verify_attempt))
+    if status.rollout:
+        awaited |= {verification.job_name(draft, status.rollout), looking.job_name(draft, status.rollout)}
     return awaited
 
 

@@ -3,10 +3,12 @@
 from retune.api.status import Condition, ConditionStatus, ConditionType, Shown, Stage, Version
 from retune.plan.actions import EmitEvent, SetFinalizer
 from retune.plan.baseline.stored import LOST
+from retune.plan.closing.commands import FOLLOWED, NOT_APPROVED
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.deletion import FINALIZER, needs_finalizer
 from retune.plan.guards.ownership import OUTAGE_EXPECTED
 from retune.plan.observed import OBJECT_MISSING, REFUSALS
+from retune.plan.rollout.returned import BY_PERSON
 
 _BETWEEN_VERSIONS = {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
 _WORKING = {Stage.PENDING, Stage.BASELINING, Stage.OPTIMIZING, Stage.GATING} | _BETWEEN_VERSIONS
@@ -19,6 +21,7 @@ _NEEDS_A_PERSON = {
     "AdmissionDenied",
     "Forbidden",
     "NameConflict",
+    "CanaryImpossible",
     "RequestTooLong",
     "Invalid",
 }
@@ -30,12 +33,14 @@ _WITH_EVENTS = (
     ConditionType.OPTIMIZING,
     ConditionType.CANDIDATE_ACCEPTED,
     ConditionType.ROLLED_OUT,
+    ConditionType.CANARY_POSSIBLE,
     ConditionType.BUNDLE_AVAILABLE,
     ConditionType.DRIFT_DETECTED,
     ConditionType.QUALITY_DEGRADED,
     ConditionType.PERFORMANCE_DEGRADED,
     ConditionType.MONITORING_RELIABLE,
     ConditionType.CIRCUIT_OPEN,
+    ConditionType.COMMANDS_FOLLOWED,
     ConditionType.SUSPENDED,
 )
 """Conditions whose transitions are posted as events, in this order."""
@@ -46,9 +51,31 @@ _ABNORMAL = {
     ConditionType.CIRCUIT_OPEN,
 }
 """Conditions that are True when something is wrong."""
-_ROUTINE = {"Starting", "Running", "Queued", "Progressing", "Injecting", "Resolved", "LeaseHeld", "FieldOwned"}
+_ROUTINE = {
+    "Starting",
+    "Running",
+    "Queued",
+    "Progressing",
+    "Injecting",
+    "Resolved",
+    "LeaseHeld",
+    "FieldOwned",
+    "Possible",
+    FOLLOWED,
+}
 """Reasons that make no event."""
-_GOOD = {"Resumed", "NoGain", "Recommended", "Promoted", "CandidateFound", "Cancelled", "RevertedByOthers"}
+_GOOD = {
+    "Resumed",
+    "NoGain",
+    "Recommended",
+    "Promoted",
+    "CandidateFound",
+    "Cancelled",
+    "RevertedByOthers",
+    NOT_APPROVED,
+    BY_PERSON,
+    "Pinned",
+}
 """Reasons of a condition that is False although nothing is wrong."""
 
 

@@ -7,7 +7,8 @@ from retune.api import FIELD_MANAGER
 from retune.api.spec import Mode, Takeover, is_reserved
 from retune.api.status import ConditionStatus, ConditionType, Rejected, Stage, Version
 from retune.plan.actions import AcquireLease, InjectModel
-from retune.plan.draft import Draft, Hold
+from retune.plan.belief import bundle_in
+from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.observed import Container, Verb
 
 _VALUE_LIMIT = 1024
@@ -104,7 +105,8 @@ def _lacks_champion(draft: Draft) -> bool:
     """
     status, container = draft.status, draft.container
     champion, original = status.champion, status.original
-    if status.target_uid is None or status.rollout or container is None or champion is None or original is None:
+    is_touched = status.rollout is not None and (status.rollout.injected or status.rollout.weight_index is None)
+    if status.target_uid is None or is_touched or container is None or champion is None or original is None:
         return False
     fresh = container.value != champion.injected_value and container.value in {None, original.injected_value}
     return fresh and champion.run_name is not None and draft.spec.mode is Mode.AUTOMATIC
@@ -193,37 +195,57 @@ def _adopt(draft: Draft, version: Version, who: str) -> None:
     if champion is None or original is None:
         return
     name = "the delivered model" if version.digest == original.digest else f"version {version.version}"
-    message = f"{who} put {name} back"
+    message = f"{name} was put back by hand ({who})"
     if champion.run_name is not None:
         message += f"; version {champion.version} is not proposed again"
         reject(draft, champion, "RevertedByOthers", message)
     remember(draft)
     rejected = tuple(entry for entry in draft.status.rejected if entry.digest != version.digest)
     draft.update(champion=version, candidate=None, rejected=rejected)
-    _tell_of_run(draft, champion, message)
+    tell_of_run(draft, champion, "RevertedByOthers", message)
+    say_stored(draft, version)
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, "RevertedByOthers", message)
     draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "LeaseHeld", message)
 
 
-def _tell_of_run(draft: Draft, replaced: Version, message: str) -> None:
+def tell_of_run(draft: Draft, replaced: Version, reason: str, message: str) -> None:
     """Have the last run say what has become of the version that it brought."""
     last = draft.status.last_run
     if last is None or last.name != replaced.run_name:
         return
     sentence = f"version {replaced.version} was promoted; later {message}"
-    draft.update(last_run=last.model_copy(update={"reason": "RevertedByOthers", "message": sentence[:1024]}))
-    draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, "RevertedByOthers", f"run {last.name}: {sentence}")
+    draft.update(last_run=last.model_copy(update={"reason": reason, "message": sentence[:1024]}))
+    draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, reason, f"run {last.name}: {sentence}")
+
+
+def say_stored(draft: Draft, version: Version) -> None:
+    """End what is said of the bundle of a champion that another version has replaced: it tells nothing of this one."""
+    shown = condition_of(draft.status, ConditionType.BUNDLE_AVAILABLE)
+    if shown is not None and shown.status is not ConditionStatus.TRUE:
+        message = f"no Job has missed the bundle of version {version.version}"
+        draft.condition(ConditionType.BUNDLE_AVAILABLE, ConditionStatus.TRUE, "Stored", message)
 
 
 def _changed_by_others(draft: Draft, container: Container) -> Hold:
     variable, who = draft.spec.target.injection.name, container.manager or "someone else"
     champion = draft.status.champion
     message = (
-        f"{variable} of Deployment {draft.spec.target.ref.name} was set to {container.value or 'nothing'} by {who}; "
-        f"Retune does not fight over it: restore {champion.injected_value if champion else ''} or delete this resource"
+        f"{variable} of Deployment {draft.spec.target.ref.name} was set to {container.value or 'nothing'} by {who}"
+        f"{_taken_back(draft, container.value)}; Retune does not fight over it: restore "
+        f"{champion.injected_value if champion else ''}, name another of the versions that are kept (status.versions), "
+        "or delete this resource"
     )
     draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, "FieldChanged", message)
     return Hold(Stage.BLOCKED, "FieldChanged", message)
+
+
+def _taken_back(draft: Draft, value: str | None) -> str:
+    """Return which rejected version a value of the field names, if it does: such a one is not believed in."""
+    bundle = bundle_in(value, store=draft.store)
+    rejected = next((entry for entry in draft.status.rejected if bundle and entry.digest == bundle.digest), None)
+    if rejected is None or rejected.version is None:
+        return ""
+    return f", which is version {rejected.version}, taken back before it was champion (rollout.retry tries it again)"
 
 
 def may_force(draft: Draft) -> bool:

@@ -35,5 +35,6 @@ def _restart_clocks(draft: Draft) -> None:
     if rollout is not None:
         now, unwell = draft.now, draft.now if rollout.unwell_since else None
         bake, step = now if rollout.bake_start_time else None, now if rollout.step_start_time else None
+        weight = now if rollout.weight_start_time else None
         clocks = {"start_time": now, "step_start_time": step, "bake_start_time": bake, "unwell_since": unwell}
-        draft.update(rollout=rollout.model_copy(update=clocks))
+        draft.update(rollout=rollout.model_copy(update=clocks | {"weight_start_time": weight}))

@@ -13,7 +13,7 @@ def bake(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Don
     """Watch the version's pods and what they answer, until its time is over and all of them are well."""
     left = draft.remaining(rollout.step_start_time or draft.now, seconds(draft.spec.rollout.bake_time))
     heard = listen(draft, candidate, last=left <= 0)
-    setback = _crashed(draft, rollout, candidate) or _unwell(draft, rollout, candidate)
+    setback = crashed(draft, rollout, candidate) or unwell(draft, rollout, candidate)
     if setback is None and heard.reason is not None:
         setback = TurnBack(heard.reason, heard.message, EDITED if rollout.edited else heard.excuse)
     if setback is not None:
@@ -26,7 +26,7 @@ def bake(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Don
     return show(draft, Stage.BAKING, "Baking", _in_words(draft, candidate))
 
 
-def _crashed(draft: Draft, rollout: ActiveRollout, candidate: Version) -> TurnBack | None:
+def crashed(draft: Draft, rollout: ActiveRollout, candidate: Version) -> TurnBack | None:
     """Return that the model's container has ended with an error since the bake began."""
     crash = draft.observed.pods.crash
     if crash is None or crash.at < (rollout.step_start_time or draft.now):
@@ -35,7 +35,7 @@ def _crashed(draft: Draft, rollout: ActiveRollout, candidate: Version) -> TurnBa
     return TurnBack("UnhealthyDuringBake", message, EDITED if rollout.edited else None)
 
 
-def _unwell(draft: Draft, rollout: ActiveRollout, candidate: Version) -> TurnBack | None:
+def unwell(draft: Draft, rollout: ActiveRollout, candidate: Version) -> TurnBack | None:
     """Note since when not all pods are ready, and return that this has lasted too long."""
     target, deadline = draft.observed.target, draft.spec.rollout.progress_deadline
     if target is not None and target.settled:

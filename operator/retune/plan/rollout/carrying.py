@@ -13,16 +13,22 @@ from retune.plan.draft import Draft, Hold
 from retune.plan.guards.deletion import FINALIZER
 from retune.plan.guards.ownership import field_conflict, reject
 from retune.plan.hashing import snapshot_hash
+from retune.plan.kept import named
+from retune.plan.rollout import returned
+from retune.plan.rollout.approval import approval, is_approved
+from retune.plan.rollout.canary import stand_still
 from retune.plan.rollout.listening import errors_before
 from retune.plan.rollout.progress import LOOK_SECONDS, blocked, present_value, show, update
 from retune.plan.rollout.promotion import promote
+from retune.plan.rollout.removal import lingering, remove
 from retune.plan.rollout.steps import TurnBack
-from retune.plan.rollout.strategies import STRATEGIES, step_of
+from retune.plan.rollout.strategies import STRATEGIES, step_of, strategy_of
 from retune.plan.rollout.undo import abandon, undo
 from retune.plan.run.conclusion import conclude
 from retune.plan.run.reasons import MODE_CHANGED, nonce_is_new
+from retune.plan.watch.state import begin_anew
 
-_BEGINNINGS = ("start_time", "step_start_time", "bake_start_time", "unwell_since")
+_BEGINNINGS = ("start_time", "step_start_time", "weight_start_time", "bake_start_time", "unwell_since")
 _SKEW_SECONDS = 60.0
 """By how much the clock of another operator may be ahead without being taken for one that was set back."""
 
@@ -38,17 +44,18 @@ def begin(draft: Draft) -> Hold | None:
     conflict = field_conflict(draft)
     if conflict:
         return blocked(draft, "FieldConflict", conflict)
-    unfit = _unfit(draft, candidate)
-    if unfit is not None:
-        return unfit
     rollout = ActiveRollout(
         version=candidate.version,
         start_time=draft.now,
-        step=RolloutStep.GIVE.value,
+        step=next(iter(STRATEGIES[draft.spec.rollout.strategy])).value,
         step_start_time=draft.now,
         template=(target.template if target else None) or None,
         errors_before=errors_before(draft),
     )
+    approved = approval(draft, rollout, candidate)
+    waiting = approved if isinstance(approved, Hold) else _unfit(draft, candidate)
+    if waiting is not None:
+        return waiting
     draft.update(rollout=rollout)
     return carry_on(draft)
 
@@ -67,24 +74,30 @@ def _unfit(draft: Draft, candidate: Version) -> Hold | None:
 
 def carry_on(draft: Draft) -> Hold | None:
     """Carry the rollout under way, or its undoing, on as far as it goes."""
-    rollout, candidate, champion = draft.status.rollout, draft.status.candidate, draft.status.champion
+    rollout, champion = draft.status.rollout, draft.status.champion
     if rollout is None:
         return None
+    candidate = _goes_live(draft, rollout)
     if candidate is None or champion is None:
         draft.update(rollout=None)
         return None
     rollout = _begun(draft, rollout)
-    if not rollout.injected and not rollout.rollback_reason and _is_unwanted(draft, candidate):
+    if not rollout.injected and not rollout.rollback_reason and _is_unwanted(draft, rollout, candidate):
         _withdraw(draft, candidate)
         return None
     if FINALIZER not in draft.resource.metadata.finalizers:
         draft.do(SetFinalizer(present=True))
     if rollout.rollback_reason:
-        return undo(draft, rollout, candidate, destination=champion)
+        return _go_back(draft, rollout, candidate, champion)
     if rollout.injected and present_value(draft) != candidate.injected_value:
         message = f"{draft.spec.target.injection.name} was changed by others meanwhile"
         return abandon(draft, "FieldChanged", message)
     return _without_pods(draft, rollout, candidate) or _take_steps(draft, candidate, champion)
+
+
+def _goes_live(draft: Draft, rollout: ActiveRollout) -> Version | None:
+    """Return the version that a rollout gives to the target: a new one, or an earlier one that a person wants back."""
+    return draft.status.candidate if rollout.rollback_number is None else named(draft.status, str(rollout.version))
 
 
 def _begun(draft: Draft, rollout: ActiveRollout) -> ActiveRollout:
@@ -98,8 +111,13 @@ def _begun(draft: Draft, rollout: ActiveRollout) -> ActiveRollout:
     return update(draft, rollout, **ahead) if ahead else rollout
 
 
-def _is_unwanted(draft: Draft, candidate: Version) -> bool:
-    if draft.spec.mode is Mode.AUTOMATIC and not _is_outdated(draft, candidate):
+def _is_unwanted(draft: Draft, rollout: ActiveRollout, candidate: Version) -> bool:
+    if rollout.rollback_number is not None:  # what was on trial when it began is taken back with it
+        is_wanted = named(draft.status, draft.spec.rollout.rollback_to) == candidate
+        champion = draft.status.champion
+        return not is_wanted and champion is not None and present_value(draft) == champion.injected_value
+    may_go_live = draft.spec.mode is Mode.AUTOMATIC and is_approved(draft.spec, candidate)
+    if may_go_live and not _is_outdated(draft, candidate):
         return False
     return present_value(draft) != candidate.injected_value
 
@@ -110,8 +128,12 @@ def _is_outdated(draft: Draft, candidate: Version) -> bool:
 
 def _withdraw(draft: Draft, candidate: Version) -> None:
     """Give up a rollout that has not touched the target; a candidate that is still wanted is kept as recommended."""
+    if _under_way(draft).weight_index is not None:
+        begin_anew(draft)
     draft.update(rollout=None)
-    if draft.spec.mode is Mode.RECOMMEND_ONLY and not _is_outdated(draft, candidate):
+    if draft.status.candidate is None:
+        return
+    if draft.spec.mode is not Mode.OBSERVE_ONLY and not _is_outdated(draft, candidate):
         return
     reason = MODE_CHANGED if draft.spec.mode is Mode.OBSERVE_ONLY else "SpecChanged"
     conclude(draft, Outcome.CANCELLED, reason, "the spec changed before the candidate was given to the target")
@@ -121,8 +143,10 @@ def _withdraw(draft: Draft, candidate: Version) -> None:
 def _without_pods(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
     """Let time stand still while the target is scaled to zero, and begin with its first pods again afterwards."""
     target = draft.observed.target
-    if target is None or target.wanted > 0 or not rollout.injected:
+    if target is None or target.wanted > 0:
         return None
+    if not rollout.injected:
+        return stand_still(draft, rollout, candidate, target)
     _anew(draft, rollout, since=None)
     message = f"Deployment {target.name} is scaled to zero: version {candidate.version} is proven once a pod runs it"
     return show(draft, Stage.ROLLING_OUT, "ScaledToZero", message)
@@ -138,15 +162,18 @@ def _anew(draft: Draft, rollout: ActiveRollout, *, since: datetime | None, **fie
 def _take_steps(draft: Draft, candidate: Version, champion: Version) -> Hold | None:
     """Take step after step until one of them holds the pass or turns the rollout back."""
     rollout = _with_present_template(draft)
-    strategy, heard = STRATEGIES[draft.spec.rollout.strategy], ""
-    for step in list(strategy)[list(strategy).index(step_of(rollout)) :]:
+    strategy, heard = strategy_of(draft.spec.rollout, rollout), ""
+    for step in list(strategy)[list(strategy).index(step_of(rollout, strategy)) :]:
         answer = strategy[step](draft, _entered(draft, step), candidate)
         if isinstance(answer, Hold):
             return answer
         if isinstance(answer, TurnBack):
             return _turn_back(draft, answer, candidate, champion)
         heard = answer.message
-    promote(draft, _under_way(draft), candidate, heard)
+    if rollout.rollback_number is not None:
+        returned.succeed(draft, _under_way(draft), candidate, champion)
+    else:
+        promote(draft, _under_way(draft), candidate, heard)
     return None
 
 
@@ -163,7 +190,8 @@ def _with_present_template(draft: Draft) -> ActiveRollout:
     if rollout.template == template:
         return rollout
     if rollout.template is None or not rollout.injected:
-        return update(draft, rollout, template=template)
+        is_tried = rollout.template is not None and rollout.weight_index is not None
+        return update(draft, rollout, template=template, edited=rollout.edited or is_tried)
     return _anew(draft, rollout, since=draft.now, start_time=draft.now, template=template, edited=True)
 
 
@@ -187,9 +215,20 @@ def _entered(draft: Draft, step: RolloutStep) -> ActiveRollout:
 
 def _turn_back(draft: Draft, answer: TurnBack, candidate: Version, champion: Version) -> Hold | None:
     """Begin to undo the rollout; the version is rejected only for what it did itself."""
-    message = answer.message if answer.excuse is None else f"{answer.message}. Not rejected: {answer.excuse}"
+    is_new = _under_way(draft).rollback_number is None
+    excused = f". Not rejected: {answer.excuse}" if is_new and answer.excuse is not None else ""
+    message = f"{answer.message}{excused}"
     rollout = update(draft, _under_way(draft), rollback_reason=answer.reason, rollback_message=message[:1024])
     show(draft, Stage.ROLLING_BACK, answer.reason, message)
-    if answer.excuse is None:
+    if is_new and answer.excuse is None:
         reject(draft, candidate, answer.reason, answer.message)
-    return undo(draft, rollout, candidate, destination=champion)
+    return _go_back(draft, rollout, candidate, champion)
+
+
+def _go_back(draft: Draft, rollout: ActiveRollout, candidate: Version, champion: Version) -> Hold | None:
+    """Have the champion serve again: first a canary goes, and nothing is over while it gives the version a share."""
+    canary = draft.observed.traffic.canary
+    if canary is not None:
+        remove(draft, canary)
+    linger = lingering(draft) if present_value(draft) == champion.injected_value else None
+    return linger or undo(draft, rollout, candidate, destination=champion)

@@ -46,12 +46,21 @@ class _Finding:
     is_evidence: bool = True
 
 
-def listen(draft: Draft, candidate: Version, *, last: bool) -> Judgement:
-    """Return what live traffic has shown of the version so far; doubts count once nothing more is waited for."""
+def listen(draft: Draft, candidate: Version, *, last: bool, beside: Heard | None = None) -> Judgement:
+    """Return what live traffic has shown of the version so far; doubts count once nothing more is waited for.
+
+    Args:
+        draft: The plan in the making.
+        candidate: The version that is listened to.
+        last: Whether nothing more is waited for.
+        beside: What the champion's pods have answered in the same time, where they are asked: what they fail is
+            nothing that the version does.
+    """
     spec = draft.spec.monitoring.performance if draft.spec.monitoring else None
     heard = draft.observed.heard or Heard()
     watched = [signal for signal in (spec or ERRORS).signals if signal.kind in _REASONS]
-    findings = [(signal, _finding(draft, signal, heard, (spec or ERRORS).min_requests)) for signal in watched]
+    least = (spec or ERRORS).min_requests
+    findings = [(signal, _finding(draft, signal, heard, least, beside)) for signal in watched]
     for signal, finding in findings:
         if finding.bad and (finding.doubt is None or last):
             message = f"version {candidate.version}: {finding.message}"
@@ -86,7 +95,7 @@ def _missing(heard: Heard) -> str:
     return "a verdict on live traffic (golden requests count as such)" if heard.requests else "traffic"
 
 
-def _finding(draft: Draft, signal: LiveSignal, heard: Heard, least: int) -> _Finding:
+def _finding(draft: Draft, signal: LiveSignal, heard: Heard, least: int, beside: Heard | None) -> _Finding:
     before = _of_champion(draft, signal)
     limit = _limit(signal, before)
     if limit is None:
@@ -95,11 +104,18 @@ def _finding(draft: Draft, signal: LiveSignal, heard: Heard, least: int) -> _Fin
         return _queried(signal, heard, limit, least)
     if signal.kind is LiveKind.ERROR_RATE:
         rollout = draft.status.rollout
-        shared = float(rollout.errors_before or 0) if rollout else 0.0
+        shared = max(float(rollout.errors_before or 0) if rollout else 0.0, _failed_beside(beside, least))
         return _errors(signal, heard, max(limit, shared), least)
     if signal.kind is LiveKind.LATENCY:
         return _latency(signal, heard, limit, least)
     return _Finding(f"{signal.name}: pods do not tell it", is_evidence=False)
+
+
+def _failed_beside(beside: Heard | None, least: int) -> float:
+    """Return the share of requests that the champion's pods fail meanwhile; 0 where too few were heard to say."""
+    if beside is None or beside.errors is None or (beside.requests or 0) < least:
+        return 0.0
+    return beside.errors / (beside.requests or 1)
 
 
 def _of_champion(draft: Draft, signal: LiveSignal) -> Signal | None:
@@ -132,7 +148,7 @@ def _errors(signal: LiveSignal, heard: Heard, limit: float, least: int) -> _Find
 def _latency(signal: LiveSignal, heard: Heard, limit: float, least: int) -> _Finding:
     """Judge a percentile by the share of requests that took longer than its limit."""
     total = max(heard.buckets.values(), default=0.0)
-    slow = total - _at_most(limit, heard.buckets)
+    slow = total - at_most(limit, heard.buckets)
     words = f"{slow:.0f} of {total:.0f} requests took longer than {limit:.3g} s ({signal.name})"
     if not heard.buckets:
         return _Finding(f"{signal.name}: the pods tell no histogram", is_evidence=False)
@@ -143,7 +159,7 @@ def _latency(signal: LiveSignal, heard: Heard, limit: float, least: int) -> _Fin
     return _Finding(finding.message, bad=True, doubt=f"{heard.saturation:.0%} of the CPU limit is in use")
 
 
-def _at_most(limit: float, buckets: Mapping[float, float]) -> float:
+def at_most(limit: float, buckets: Mapping[float, float]) -> float:
     """Return the requests that took at most so long, interpolated within the bucket that the limit lies in."""
     low, below = 0.0, 0.0
     for bound, count in buckets.items():

@@ -10,7 +10,10 @@ LOOK_SECONDS = 5.0
 
 
 def show(draft: Draft, stage: Stage, reason: str, message: str) -> Hold:
-    """Hold the pass with the rollout where it stands."""
+    """Hold the pass with the rollout where it stands; a version that a person wants back is rolled back to."""
+    rollout = draft.status.rollout
+    if rollout is not None and rollout.rollback_number is not None:
+        stage = Stage.ROLLING_BACK
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.UNKNOWN, reason, message)
     return Hold(stage, reason, message)
 

@@ -43,6 +43,8 @@ def give(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Don
     if present_value(draft) != candidate.injected_value:
         return _inject(draft, candidate)
     update(draft, rollout, injected=True, start_time=draft.now)
+    if candidate.injected_value is None:
+        return Done()
     message = f"{draft.spec.target.injection.name} names version {candidate.version} and is owned by Retune"
     draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "FieldOwned", message)
     return Done()

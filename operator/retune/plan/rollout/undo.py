@@ -7,6 +7,7 @@ from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Out
 from retune.plan.actions import InjectModel
 from retune.plan.draft import Draft, Hold
 from retune.plan.observed import Verb
+from retune.plan.rollout import returned
 from retune.plan.rollout.progress import LOOK_SECONDS, pods_in_words, present_value, show
 from retune.plan.run.conclusion import conclude
 from retune.plan.watch.state import begin_anew
@@ -23,7 +24,7 @@ def undo(draft: Draft, rollout: ActiveRollout, candidate: Version, *, destinatio
         hold = _put_back(draft, draft.container.name, destination)
         if hold is not None:
             return hold
-    elif target.settled:
+    elif target.settled or not rollout.injected:
         _end(draft, rollout, candidate, destination)
         return None
     draft.wake(after=LOOK_SECONDS)
@@ -51,6 +52,9 @@ def _refused(draft: Draft, reason: str, message: str) -> Hold:
 
 
 def _end(draft: Draft, rollout: ActiveRollout, candidate: Version, destination: Version) -> None:
+    if rollout.rollback_number is not None:
+        returned.fail(draft, rollout, candidate, destination)
+        return
     reason = rollout.rollback_reason or "RolledBack"
     message = f"version {candidate.version} was rolled back: {rollout.rollback_message or ''}"
     conclude(draft, Outcome.ROLLED_BACK, reason, message)

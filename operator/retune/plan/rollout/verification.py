@@ -31,14 +31,14 @@ def first_golden(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Ho
     target, endpoints = draft.observed.target, draft.observed.pods.endpoints
     if rollout.step_jobs:
         return _follow(draft, rollout, candidate)
-    if draft.spec.target.inference is None or (target is not None and target.settled):
+    if not _can_be_asked(draft, candidate) or (target is not None and target.settled):
         return Done()
     return _ask(draft, rollout, candidate) if endpoints else wait_for_pods(draft, rollout, candidate)
 
 
 def golden(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
     """Have every pod asked, unless the first ones asked were all of them."""
-    if draft.spec.target.inference is None:
+    if not _can_be_asked(draft, candidate):
         update(draft, rollout, shown_by=Shown.NOTHING.value)
         return Done()
     all_asked = rollout.asked in {None, _hash(draft.observed.pods.endpoints)}
@@ -48,6 +48,11 @@ def golden(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | D
     if isinstance(answer, Done) and not all_asked and rollout.step_jobs < _ATTEMPTS:
         return _ask(draft, rollout, candidate)
     return answer
+
+
+def _can_be_asked(draft: Draft, candidate: Version) -> bool:
+    """Whether the version's bundle tells what pods must answer: a model served as delivered answers in its own way."""
+    return draft.spec.target.inference is not None and candidate.injected_value == candidate.uri
 
 
 def _hash(endpoints: tuple[str, ...]) -> str:
@@ -72,11 +77,11 @@ def _create(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | 
     if not endpoints or inference is None:
         return _waiting(draft, rollout, candidate, "Verifying", "waiting for pod addresses")
     update(draft, rollout, asked=_hash(endpoints))
-    champion, name = draft.status.champion, _job_name(rollout, candidate)
+    champion, name = draft.status.champion, job_name(draft, rollout)
     request = VerifyRequest(
         resource=draft.resource.key,
         bundle=bundle_of(candidate),
-        champion=bundle_of(champion) if champion else None,
+        champion=bundle_of(champion) if champion and champion.digest != candidate.digest else None,
         endpoints=endpoints,
         model_name=inference.model_name,
     )
@@ -85,13 +90,18 @@ def _create(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | 
     return _waiting(draft, rollout, candidate, *(earlier_refusal or starting(name)), look=None)
 
 
-def _job_name(rollout: ActiveRollout, candidate: Version) -> str:
-    return names.verify_job(candidate.run_name or "", rollout.verify_attempt)
+def job_name(draft: Draft, rollout: ActiveRollout) -> str:
+    """Return the name of the last Job that asks."""
+    if rollout.rollback_number is not None:
+        task = f"verify{rollout.verify_attempt}"
+        return names.rollback_job(draft.resource.metadata.name, rollout.rollback_number, task)
+    candidate = draft.status.candidate
+    return names.verify_job((candidate.run_name if candidate else None) or "", rollout.verify_attempt)
 
 
 def _follow(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
     """Wait for the Job's word; one that failed for other reasons than an answer is repeated."""
-    job = draft.observed.jobs.get(_job_name(rollout, candidate))
+    job = draft.observed.jobs.get(job_name(draft, rollout))
     if job is None:
         return _create(draft, rollout, candidate)
     if job.phase is JobPhase.SUCCEEDED and isinstance(job.result, VerifyResult):

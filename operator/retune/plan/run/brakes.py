@@ -1,7 +1,7 @@
 """What holds runs back that signals ask for: the wait after a run, the limit of a day, and the circuit breaker.
 
-A run that brings no gain doubles the wait; three of them in a row, or two rollbacks, open the circuit. A person is
-never held back: what they start closes the circuit.
+A run that brings no gain doubles the wait; three of them in a row, or two versions that were taken back for their own
+doing, open the circuit. A person is never held back: whatever they change in the spec closes it.
 """
 
 from datetime import datetime, timedelta
@@ -10,7 +10,7 @@ from retune.api.base import seconds
 from retune.api.monitoring import TriggerReason
 from retune.api.status import ConditionStatus, ConditionType, Outcome
 from retune.api.watched import TriggersStatus
-from retune.plan.draft import Draft
+from retune.plan.draft import Draft, condition_of
 
 _DAY = timedelta(days=1)
 _STARTS_LIMIT = 24
@@ -29,11 +29,28 @@ SIGNAL_REASONS = (
 _WITHOUT_GAIN = {Outcome.NO_GAIN, Outcome.GATE_FAILED, Outcome.FAILED}
 
 
+_CLOSED: dict[str, object] = {
+    "circuit": None,
+    "circuit_generation": None,
+    "no_gain_streak": 0,
+    "rollback_streak": 0,
+}
+
+
+def close_for_person(draft: Draft) -> None:
+    """Close a circuit that has opened before the spec was last changed: a person has seen to it."""
+    state = draft.status.triggers
+    if state.circuit is None or state.circuit_generation is None:
+        return
+    if draft.resource.metadata.generation > state.circuit_generation:
+        draft.update(triggers=state.model_copy(update=_CLOSED))
+
+
 def held(draft: Draft) -> str | None:
     """Return why no signal may start a run now; None when one may."""
     state, spec, now = draft.status.triggers, draft.spec.triggers, draft.now
     if state.circuit is not None:
-        return f"circuit open ({state.circuit}): change the spec, or set manualNonce, to let runs start again"
+        return f"circuit open ({state.circuit}): change the spec, as by a new manualNonce, to let runs start again"
     if state.cooldown_until is not None and now < state.cooldown_until:
         draft.wake(after=max(1.0, (state.cooldown_until - now).total_seconds()))
         return f"cooling down until {state.cooldown_until:%Y-%m-%d %H:%M:%S} UTC"
@@ -57,7 +74,7 @@ def note_start(draft: Draft, reason: str) -> None:
         if any(pending.reason == TriggerReason.SCHEDULE for pending in state.pending):
             changes["scheduled"] = draft.now
     else:
-        changes = {"circuit": None, "no_gain_streak": 0, "rollback_streak": 0, "held": None}
+        changes = _CLOSED | {"held": None}
     draft.update(triggers=state.model_copy(update=changes))
     show_circuit(draft)
 
@@ -68,13 +85,15 @@ def note_end(draft: Draft, outcome: Outcome) -> None:
         return
     spec, state = draft.spec.triggers, draft.status.triggers
     no_gains = _no_gains_in_a_row(state, outcome)
-    rollbacks = _rollbacks_in_a_row(state, outcome)
+    rollbacks = _rollbacks_in_a_row(draft, outcome)
     exhausted = EXHAUSTED if no_gains >= _NO_GAINS else state.circuit
+    circuit = ROLLBACK_LOOP if rollbacks >= _ROLLBACKS else exhausted
     wait = min(seconds(spec.max_cooldown), seconds(spec.cooldown) * 2 ** min(no_gains, 20))
     changes = {
         "no_gain_streak": no_gains,
         "rollback_streak": rollbacks,
-        "circuit": ROLLBACK_LOOP if rollbacks >= _ROLLBACKS else exhausted,
+        "circuit": circuit,
+        "circuit_generation": draft.resource.metadata.generation if circuit else None,
         "cooldown_until": draft.now + timedelta(seconds=wait),
     }
     draft.update(triggers=state.model_copy(update=changes))
@@ -88,24 +107,30 @@ def _no_gains_in_a_row(before: TriggersStatus, outcome: Outcome) -> int:
     return 0 if outcome.successful else before.no_gain_streak
 
 
-def _rollbacks_in_a_row(before: TriggersStatus, outcome: Outcome) -> int:
-    """Return the rollbacks in a row, which only a promotion ends: a run without a candidate has tried no rollout."""
-    if outcome is Outcome.ROLLED_BACK:
-        return before.rollback_streak + 1
-    return 0 if outcome is Outcome.PROMOTED else before.rollback_streak
+def _rollbacks_in_a_row(draft: Draft, outcome: Outcome) -> int:
+    """Return the rollbacks in a row, which only a promotion ends: a run without a candidate has tried no rollout.
+
+    One that was not the version's own doing says nothing of what runs bring.
+    """
+    before, candidate = draft.status.triggers.rollback_streak, draft.status.candidate
+    if outcome is not Outcome.ROLLED_BACK:
+        return 0 if outcome is Outcome.PROMOTED else before
+    is_to_blame = candidate is not None and candidate.digest in {entry.digest for entry in draft.status.rejected}
+    return before + int(is_to_blame)
 
 
 def show_circuit(draft: Draft) -> None:
-    """Set the condition CircuitOpen; a resource that is not watched has it only while the circuit is open."""
+    """Set the condition CircuitOpen; a resource that is not watched has it only once the circuit was open."""
     state = draft.status.triggers
     if state.circuit is not None:
         draft.condition(ConditionType.CIRCUIT_OPEN, ConditionStatus.TRUE, state.circuit, _why_open(state))
-    elif draft.status.monitoring is not None:
+    elif draft.status.monitoring is not None or condition_of(draft.status, ConditionType.CIRCUIT_OPEN) is not None:
         draft.condition(ConditionType.CIRCUIT_OPEN, ConditionStatus.FALSE, "Closed", "signals may start runs")
 
 
 def _why_open(state: TriggersStatus) -> str:
-    until = "the spec changes or manualNonce is set"
+    until = "the spec changes, as by a new manualNonce"
     if state.circuit == ROLLBACK_LOOP:
-        return f"{state.rollback_streak} runs in a row were rolled back: signals start no more until {until}"
+        taken_back = f"{state.rollback_streak} versions in a row were taken back for what they did themselves"
+        return f"{taken_back}: nothing goes live by itself, and signals start no more runs, until {until}"
     return f"{state.no_gain_streak} runs in a row brought nothing: signals start no more until they clear, {until}"

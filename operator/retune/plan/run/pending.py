@@ -14,7 +14,8 @@ from retune.plan.watch.live_verdicts import CAPACITY_LIMITED
 
 
 def note_pending(draft: Draft) -> None:
-    """Write down which reasons wait, and close the circuit when none does any more."""
+    """Write down which reasons wait, and close the circuit when none does any more, or when a person has acted."""
+    brakes.close_for_person(draft)
     state, messages = draft.status.triggers, _reasons(draft)
     since = {pending.reason: pending.since for pending in state.pending}
     pending = tuple(
@@ -26,7 +27,7 @@ def note_pending(draft: Draft) -> None:
     if not pending:
         changes["held"] = None
         if state.circuit == brakes.EXHAUSTED:
-            changes |= {"circuit": None, "no_gain_streak": 0}
+            changes |= {"circuit": None, "circuit_generation": None, "no_gain_streak": 0}
     draft.update(triggers=state.model_copy(update=changes))
     brakes.show_circuit(draft)
 
@@ -121,12 +122,12 @@ def due(draft: Draft) -> Trigger | None:
     """Return the run that waiting reasons start now, or None; why they wait is shown in the status."""
     pending = draft.status.triggers.pending
     if not pending:
-        _show_held(draft, _why_drift_waits(draft) or _schedule_error(draft))
+        show_held(draft, _why_drift_waits(draft) or _schedule_error(draft))
         return None
     waits = {reason.reason: fresh_data.why_wait(draft, reason.reason) for reason in pending}
     ready = [reason for reason in pending if waits[reason.reason] is None]
     held = brakes.held(draft) or (None if ready else waits[pending[0].reason])
-    _show_held(draft, held)
+    show_held(draft, held)
     if held is not None:
         return None
     first, others = ready[0], [reason for reason in pending if reason != ready[0]]
@@ -148,6 +149,7 @@ def _schedule_error(draft: Draft) -> str | None:
     return None
 
 
-def _show_held(draft: Draft, held: str | None) -> None:
+def show_held(draft: Draft, held: str | None) -> None:
+    """Show what keeps signals from starting a run."""
     if held != draft.status.triggers.held:
         draft.update(triggers=draft.status.triggers.model_copy(update={"held": held}))

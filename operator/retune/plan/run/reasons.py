@@ -5,15 +5,26 @@ from retune.api.spec import Mode
 from retune.api.status import Outcome, Rejected, RunStage
 from retune.plan.draft import Draft
 from retune.plan.hashing import snapshot_hash
+from retune.plan.kept import named
 from retune.plan.run import pending
 
 MODE_CHANGED = "ModeChanged"
 """Reason of a run that was cancelled because spec.mode allows none."""
+PINNED = "Pinned"
+"""Reason of a run that was cancelled because a person keeps a version by spec.rollout.rollbackTo."""
+_LET_AGAIN = {
+    MODE_CHANGED: "the mode lets runs start again",
+    PINNED: "no version is kept by rollbackTo any more",
+}
+"""Reasons of cancelled runs, and what is said once they hold no more."""
 
 
 def due(draft: Draft) -> Trigger | None:
     """Return the reason to start a run, or None."""
     if draft.spec.mode is Mode.OBSERVE_ONLY:
+        return None
+    if draft.spec.rollout.rollback_to is not None:
+        pending.show_held(draft, f"spec.rollout.rollbackTo keeps version {draft.spec.rollout.rollback_to}")
         return None
     if nonce_is_new(draft):
         return Trigger(reason="Manual", message=f"manualNonce was set to {draft.spec.manual_nonce}")
@@ -21,16 +32,21 @@ def due(draft: Draft) -> Trigger | None:
     if again is not None:
         name = f"version {again.version}" if again.version else again.digest
         return Trigger(reason="Manual", message=f"rollout.retry lets {name} be rolled out again")
+    return _of_the_spec(draft) or pending.due(draft)
+
+
+def _of_the_spec(draft: Draft) -> Trigger | None:
+    """Return what in the spec asks for a run that the last one was not for."""
     last = draft.status.last_run
     if last is None:
         return Trigger(reason="Initial", message="the model was never optimized under this resource")
     if last.spec_hash != snapshot_hash(draft.spec):
         return Trigger(reason="SpecChange", message="model, data, objectives, techniques or search changed")
-    if last.reason == MODE_CHANGED:
-        return Trigger(reason="SpecChange", message="the mode lets runs start again")
+    if last.reason in _LET_AGAIN:
+        return Trigger(reason="SpecChange", message=_LET_AGAIN[last.reason])
     if last.outcome is Outcome.FAILED and _edited_since(draft, last.name):
         return Trigger(reason="SpecChange", message=f"the spec was edited after run {last.name} had failed")
-    return pending.due(draft)
+    return None
 
 
 def retried(draft: Draft) -> Rejected | None:
@@ -59,6 +75,9 @@ def why_cancel(draft: Draft) -> tuple[str, str] | None:
         return None
     if draft.spec.mode is Mode.OBSERVE_ONLY:
         return MODE_CHANGED, "mode became ObserveOnly"
+    pinned = named(draft.status, draft.spec.rollout.rollback_to)
+    if pinned is not None:
+        return PINNED, f"spec.rollout.rollbackTo keeps version {pinned.version}"
     if run.spec_hash != snapshot_hash(draft.spec):
         return "SpecChanged", "the spec changed while the run was under way"
     if nonce_is_new(draft):

@@ -257,6 +257,7 @@ def _accept(draft: Draft, run: ActiveRun, answer: Accepted, result: JudgeResult)
         metrics=tuple(row.candidate for row in result.comparisons),
         reference_digest=answer.candidate.reference,
         injected_value=answer.candidate.bundle.uri,
+        accepted_at=draft.now,
     )
     draft.update(candidate=candidate, next_version=candidate.version + 1)
     draft.condition(ConditionType.CANDIDATE_ACCEPTED, ConditionStatus.TRUE, answer.reason, answer.message)

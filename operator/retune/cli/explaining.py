@@ -1,0 +1,135 @@
+"""Why something did or did not happen: what serves, what may go live, what holds runs back, and what to do.
+
+Pure: read off the resource alone, with the operator's own sentences where it has said why.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from retune.api.objects import ModelOptimization
+from retune.api.spec import Mode
+from retune.api.status import ConditionStatus, ConditionType, Stage
+from retune.cli import figures
+
+_BAD_WHEN_TRUE = (
+    ConditionType.STALLED,
+    ConditionType.DRIFT_DETECTED,
+    ConditionType.QUALITY_DEGRADED,
+    ConditionType.PERFORMANCE_DEGRADED,
+)
+_BAD_WHEN_FALSE = (
+    ConditionType.READY,
+    ConditionType.TARGET_RESOLVED,
+    ConditionType.TARGET_OWNED,
+    ConditionType.BASELINED,
+    ConditionType.BUNDLE_AVAILABLE,
+    ConditionType.MONITORING_RELIABLE,
+    ConditionType.COMMANDS_FOLLOWED,
+)
+
+
+def answers(resource: ModelOptimization, *, now: datetime) -> list[tuple[str, str]]:
+    """Return questions in a word or two, each with its answer; `now` is the present time, for ages."""
+    status = resource.status
+    rows = [("Now", f"{status.stage or Stage.PENDING}: {status.message or 'no operator has looked at it yet'}")]
+    rows += _serves(resource, now)
+    rows += [("Goes live", sentence) for sentence in _goes_live(resource)]
+    rows += [("Starts", sentence) for sentence in _starts(resource, now)]
+    rows += _past(resource, now)
+    rows += [("Trouble", sentence) for sentence in _troubles(resource) if sentence != status.message]
+    rows += [("To do", sentence) for sentence in _to_do(resource)]
+    return rows
+
+
+def _serves(resource: ModelOptimization, now: datetime) -> Iterator[tuple[str, str]]:
+    champion, status = resource.status.champion, resource.status
+    if champion is None:
+        yield "Serves", "what the manifest says: the delivered model is not measured yet"
+        return
+    since = f", champion for {figures.age(champion.promoted_at, now)}" if champion.promoted_at else ""
+    trial = f"; version {status.rollout.version} is on its way" if status.rollout else ""
+    yield "Serves", f"{figures.version(champion)}{since}{trial}"
+    shown = _condition(resource, ConditionType.ROLLED_OUT)
+    if shown is not None and shown[1] != status.message:
+        yield "Because", shown[1]
+
+
+def _goes_live(resource: ModelOptimization) -> Iterator[str]:
+    """Yield what keeps a version from going live by itself, the strongest first."""
+    spec, candidate = resource.spec, resource.status.candidate
+    reasons = []
+    if spec.suspend:
+        reasons.append("nothing: spec.suspend freezes everything")
+    if spec.rollout.rollback_to is not None:
+        reasons.append(f"nothing new: spec.rollout.rollbackTo keeps version {spec.rollout.rollback_to}")
+    if spec.mode is not Mode.AUTOMATIC:
+        reasons.append(f"nothing by itself: spec.mode is {spec.mode}")
+    if spec.rollout.approval == "Manual":
+        waiting = f"version {candidate.version} ({candidate.digest}) waits" if candidate else "none waits now"
+        reasons.append(f"what a person approves: {waiting}")
+    yield from reasons or ["a version that passes the gate, by itself"]
+    accepted = _condition(resource, ConditionType.CANDIDATE_ACCEPTED)
+    if accepted is not None:
+        word = "the last verdict accepted" if accepted[0] is ConditionStatus.TRUE else "the last verdict declined"
+        yield f"{word}: {accepted[1]}"
+    for entry in resource.status.rejected[-3:]:
+        name = f"version {entry.version}" if entry.version else entry.digest
+        yield f"not {name} again, without rollout.retry: {entry.message or entry.reason}"
+
+
+def _starts(resource: ModelOptimization, now: datetime) -> Iterator[str]:
+    """Yield what is under way, and what keeps runs from starting."""
+    spec, status = resource.spec, resource.status
+    triggers = status.triggers
+    if status.run is not None:
+        why = f": {status.run.why}" if status.run.why else ""
+        yield f"run {status.run.name} is under way ({status.run.trigger}{why}); one at a time"
+    if spec.suspend:
+        yield "no run: spec.suspend freezes everything"
+    if spec.mode is Mode.OBSERVE_ONLY:
+        yield "no run: spec.mode is ObserveOnly"
+    yield from (f"{pending.reason} waits: {pending.message}" for pending in triggers.pending)
+    if triggers.held:
+        yield f"held back: {triggers.held}"
+    elif triggers.circuit:
+        circuit = _condition(resource, ConditionType.CIRCUIT_OPEN)
+        yield f"held back: circuit open ({triggers.circuit}){f': {circuit[1]}' if circuit else ''}"
+    elif triggers.cooldown_until and triggers.cooldown_until > now:
+        yield f"no run by a signal before {triggers.cooldown_until:%Y-%m-%d %H:%M:%S} UTC (triggers.cooldown)"
+    if spec.monitoring is None and spec.triggers.schedule is None:
+        yield "runs by a change of the spec or of manualNonce alone: there is no spec.monitoring and no schedule"
+
+
+def _past(resource: ModelOptimization, now: datetime) -> Iterator[tuple[str, str]]:
+    last, back = resource.status.last_run, resource.status.last_rollback
+    if last is not None:
+        yield "Last run", f"{last.name} {last.outcome}, {figures.age(last.completion_time, now)} ago: {last.message}"
+    if back is not None:
+        yield "Last rollback", f"{figures.age(back.completion_time, now)} ago: {back.message}"
+
+
+def _troubles(resource: ModelOptimization) -> Iterator[str]:
+    for kinds, bad in ((_BAD_WHEN_TRUE, ConditionStatus.TRUE), (_BAD_WHEN_FALSE, ConditionStatus.FALSE)):
+        for kind in kinds:
+            shown = _condition(resource, kind)
+            if shown is not None and shown[0] is bad:
+                yield f"{kind} is {bad}: {shown[1]}"
+
+
+def _to_do(resource: ModelOptimization) -> Iterator[str]:
+    """Yield commands that change what is said above."""
+    meta, spec, status = resource.metadata, resource.spec, resource.status
+    tail = f"{meta.name} -n {meta.namespace}"
+    if spec.suspend:
+        yield f"retune resume {tail}"
+    if status.stage is Stage.AWAITING_APPROVAL and status.candidate:
+        yield f"retune approve {meta.name} {status.candidate.version} -n {meta.namespace}"
+    if spec.rollout.rollback_to is not None:
+        yield f"retune unpin {tail}"
+    if status.triggers.circuit:
+        yield f"retune run {tail}   (closes the circuit and starts a run)"
+
+
+def _condition(resource: ModelOptimization, kind: ConditionType) -> tuple[ConditionStatus, str] | None:
+    conditions = resource.status.conditions
+    return next(((shown.status, shown.message) for shown in conditions if shown.type == kind), None)

@@ -1,0 +1,115 @@
+"""What a pass sees of a canary: its Deployment from memory, and its pods and what they answer while it is tried.
+
+Nothing is read live for a resource without a canary, but who scales the target of one that is about to get its own.
+"""
+
+from retune.api.base import Json
+from retune.api.execution import Strategy
+from retune.api.objects import ModelOptimization
+from retune.api.status import RolloutStep
+from retune.cluster.cache import Cache
+from retune.cluster.client import Client
+from retune.cluster.errors import Refused
+from retune.cluster.kinds import AUTOSCALERS, PODS, SERVICES
+from retune.cluster.parse import owner, resource_name
+from retune.plan import names
+from retune.plan.observed import Canary, Pods, Traffic
+from retune.signals.beside import BesideReader
+from retune.targets import kind_of
+from retune.workloads.canary import MADE_OF, selecting
+
+
+class TrafficReader:
+    """Observes who gets requests besides the target's pods.
+
+    Args:
+        client: Reads pods and autoscalers.
+        cache: What is known of Deployments.
+        beside: Asks pods what they have answered.
+    """
+
+    def __init__(self, client: Client, cache: Cache, beside: BesideReader) -> None:
+        self._client = client
+        self._cache = cache
+        self._beside = beside
+
+    async def observe(self, resource: ModelOptimization, pods: Pods) -> Traffic:
+        """Return the facts; `pods` are the target's, of its present value."""
+        namespace, target = resource.metadata.namespace, resource.spec.target.ref.name
+        raw = self._cache.deployment(namespace, names.canary(target))
+        canary = _canary(resource, raw) if raw else None
+        if raw is None or canary is None:
+            return Traffic(autoscaler=await self._autoscaler(resource))
+        if resource.status.rollout is None:
+            return Traffic(canary)
+        found = await self._pods(resource, raw)
+        seen = _seen(resource, raw, canary, found)
+        if not _is_weighed(resource):
+            return Traffic(canary, seen, autoscaler=await self._autoscaler(resource))
+        mark = f"{canary.workload.uid}/{resource.status.rollout.version}"
+        heard, beside = await self._beside.heard(resource, seen.serving, pods.serving, mark=mark)
+        return Traffic(canary, seen, await self._is_unserved(resource, found), heard, beside)
+
+    async def _pods(self, resource: ModelOptimization, raw: Json) -> list[Json]:
+        selector = kind_of(resource.spec.target.ref).pod_selector(raw)
+        pages = self._client.pages(PODS, resource.metadata.namespace, selector=selector)
+        return [pod async for page in pages for pod in page["items"]]
+
+    async def _is_unserved(self, resource: ModelOptimization, pods: list[Json]) -> bool:
+        """Return whether there are pods of the canary and no Service selects them any more."""
+        try:
+            pages = self._client.pages(SERVICES, resource.metadata.namespace)
+            services = [service async for page in pages for service in page["items"]]
+        except Refused:
+            return False  # an administrator has taken this right away: one did when the canary was made
+        return bool(pods) and not any(selecting(services, pod["metadata"].get("labels") or {}) for pod in pods)
+
+    async def _autoscaler(self, resource: ModelOptimization) -> str | None:
+        """Return who scales the target of a canary that is about to be made."""
+        rollout, ref = resource.status.rollout, resource.spec.target.ref
+        is_begun = rollout is not None and rollout.step == RolloutStep.CANARY_GIVE and rollout.rollback_reason is None
+        if not is_begun or resource.spec.rollout.strategy is not Strategy.CANARY:
+            return None
+        try:
+            pages = self._client.pages(AUTOSCALERS, resource.metadata.namespace)
+            scalers = [scaler async for page in pages for scaler in page["items"]]
+        except Refused:
+            return None  # an administrator has taken this right away: nobody is warned
+        named = (scaler for scaler in scalers if _scales(scaler, ref.kind, ref.name))
+        return next((scaler["metadata"]["name"] for scaler in named), None)
+
+
+def _seen(resource: ModelOptimization, raw: Json, canary: Canary, pods: list[Json]) -> Pods:
+    """Return how the canary's pods are."""
+    wanted = resource.spec.target
+    container = canary.workload.container(wanted.container)
+    if container is None:
+        return Pods()
+    port = wanted.inference.port if wanted.inference else 0
+    kind, variable = kind_of(wanted.ref), wanted.injection.name
+    return kind.pods(raw, pods, container=container.name, variable=variable, port=port)
+
+
+def _is_weighed(resource: ModelOptimization) -> bool:
+    """Return whether a weight of the canary is tried."""
+    rollout = resource.status.rollout
+    return rollout is not None and rollout.step == RolloutStep.WEIGHT and rollout.rollback_reason is None
+
+
+def _canary(resource: ModelOptimization, raw: Json) -> Canary | None:
+    """Return a Deployment of the canary's name, unless it is somebody else's."""
+    whose, wanted = owner(raw), resource.spec.target
+    is_left_behind = whose is None and resource_name(raw) == resource.metadata.name
+    if whose != resource.metadata.uid and not is_left_behind:
+        return None
+    return Canary(
+        workload=kind_of(wanted.ref).parse(raw, variable=wanted.injection.name),
+        made_of=(raw["metadata"].get("annotations") or {}).get(MADE_OF),
+        owned=whose is not None,
+        leaving="deletionTimestamp" in raw["metadata"],
+    )
+
+
+def _scales(scaler: Json, kind: str, name: str) -> bool:
+    scaled = scaler["spec"]["scaleTargetRef"]
+    return (scaled.get("kind"), scaled.get("name")) == (kind, name)

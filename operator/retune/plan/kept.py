@@ -1,0 +1,15 @@
+"""The versions that can serve again: what was delivered, the champion, and the champions before it."""
+
+from retune.api.status import ModelOptimizationStatus, Version
+
+
+def kept(status: ModelOptimizationStatus) -> tuple[Version, ...]:
+    """Return each version that a person may have back, once, by number."""
+    known = (*status.versions, status.original, status.champion)
+    by_digest = {version.digest: version for version in known if version is not None}
+    return tuple(sorted(by_digest.values(), key=lambda version: version.version))
+
+
+def named(status: ModelOptimizationStatus, name: str | None) -> Version | None:
+    """Return the version that is called by this number or digest; None where none is kept."""
+    return next((version for version in kept(status) if name in {str(version.version), version.digest}), None)

@@ -1,0 +1,182 @@
+"""The canary: a Deployment of ours beside the target, whose pods serve the new version to a share of the users first.
+
+Nothing of the user's is changed while it is tried. It is a clone of the target's pods, so whatever changes these begins
+the trial anew; and whatever ends the trial removes it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from retune.api.execution import Overlap
+from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, RolloutStep, Stage, Version
+from retune.plan import names
+from retune.plan.actions import AcquireLease, CreateCanary, ScaleCanary
+from retune.plan.draft import Draft, Hold
+from retune.plan.observed import Canary, Target, Verb
+from retune.plan.rollout.progress import LOOK_SECONDS, present_value, show, update
+from retune.plan.rollout.removal import REFUSAL_RETRY_SECONDS, is_as_wanted, remove
+from retune.plan.rollout.steps import Done, Step, TurnBack, ready
+from retune.plan.rollout.undo import abandon
+from retune.plan.rollout.verification import golden
+from retune.traffic import kind_of
+
+AUTOSCALED = "Autoscaled"
+"""Reason of a canary that is possible, and whose share changes as the target is scaled."""
+_STEPS = {RolloutStep.CANARY_GIVE, RolloutStep.CANARY_READY, RolloutStep.CANARY_GOLDEN, RolloutStep.WEIGHT}
+"""Steps in which nothing of the target has been changed."""
+_NO_WEIGHT = {"weight": None, "effective_weight": None, "weight_start_time": None, "requests_before": None}
+_NOT_ASKED = {"step_jobs": 0, "asked": None, "shown_by": None, "unwell_since": None}
+_ANEW = {"step": RolloutStep.CANARY_GIVE.value, "weight_index": 0, **_NO_WEIGHT, **_NOT_ASKED}
+PASSED = _NO_WEIGHT | {"asked": None, "shown_by": None, "unwell_since": None}
+"""What is forgotten of a trial that has ended well: the target's own pods have to show everything again."""
+
+
+def on_trial(step: Step) -> Step:
+    """Return a step that is taken only while target and canary are as the trial needs them."""
+
+    def taken(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
+        value = present_value(draft)
+        if value == candidate.injected_value:
+            update(draft, rollout, **PASSED)
+            return Done()  # somebody gave it to the target: there is nothing left to try beside it
+        if draft.status.champion is not None and value != draft.status.champion.injected_value:
+            variable = draft.spec.target.injection.name
+            return abandon(draft, "FieldChanged", f"{variable} was changed by others meanwhile")
+        return _anew(draft, rollout, candidate) or step(draft, rollout, candidate)
+
+    return taken
+
+
+def _anew(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | None:
+    """Begin the trial again where the canary is not the one that was tried."""
+    canary = draft.observed.traffic.canary
+    if rollout.step == RolloutStep.CANARY_GIVE or is_as_wanted(draft, canary, candidate):
+        return None
+    update(draft, rollout, step_start_time=draft.now, **_ANEW)
+    name = names.canary(draft.spec.target.ref.name)
+    message = f"Deployment {name} is not the one that was tried: the trial begins again"
+    return show(draft, Stage.ROLLING_OUT, "CanaryLost", message)
+
+
+def stand_still(draft: Draft, rollout: ActiveRollout, candidate: Version, target: Target) -> Hold | None:
+    """Let the time of a trial stand still while the target is scaled to zero; with its pods it begins again."""
+    if rollout.step not in _STEPS:
+        return None
+    update(draft, rollout, step_start_time=None, **_ANEW)
+    message = f"Deployment {target.name} is scaled to zero: version {candidate.version} is tried once it has pods again"
+    return show(draft, Stage.ROLLING_OUT, "ScaledToZero", message)
+
+
+@contextmanager
+def canary_in_place(draft: Draft) -> Iterator[Canary]:
+    """Have a step see the canary where it looks at the target: its pods, and what they have answered."""
+    whole, traffic = draft.observed, draft.observed.traffic
+    if traffic.canary is None:
+        raise ValueError("there is no canary")
+    draft.observed = replace(whole, target=traffic.canary.workload, pods=traffic.pods, heard=traffic.heard)
+    try:
+        yield traffic.canary
+    finally:
+        draft.observed = whole
+
+
+def give_canary(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done:
+    """Have one pod beside the target that serves the new version."""
+    canary, target = draft.observed.traffic.canary, draft.observed.target
+    if target is not None and is_as_wanted(draft, canary, candidate):
+        _say_possible(draft, target)
+        update(draft, rollout, start_time=draft.now, weight_index=0)
+        return Done()
+    refusal = draft.refusal(Verb.CANARY)
+    if refusal:
+        draft.wake(after=REFUSAL_RETRY_SECONDS)
+        return _impossible(draft, refusal.reason, refusal.message)
+    if canary is not None:
+        draft.wake(after=LOOK_SECONDS)
+        message = f"Deployment {canary.workload.name} of an earlier trial is removed"
+        return _told(draft, "RemovingCanary", message)
+    return _create(draft, update(draft, rollout, **_ANEW), candidate)
+
+
+def _create(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold:
+    target, container = draft.observed.target, draft.container
+    if target and container:
+        draft.do(
+            AcquireLease(target.uid),
+            CreateCanary(
+                container.name,
+                draft.spec.target.injection.name,
+                candidate.injected_value,
+                template=target.template,
+                replicas=1,
+                overlaps=draft.spec.rollout.canary.traffic.overlap is Overlap.ALLOW,
+            ),
+        )
+    return _told(draft, "CreatingCanary", f"version {rollout.version} gets a pod beside the target")
+
+
+def _told(draft: Draft, reason: str, message: str) -> Hold:
+    """Hold with what is being tried, or for as long as that has been refused, with why."""
+    earlier_refusal = draft.refused_before(ConditionType.CANARY_POSSIBLE)
+    return _impossible(draft, *earlier_refusal) if earlier_refusal else show(draft, Stage.ROLLING_OUT, reason, message)
+
+
+def _impossible(draft: Draft, reason: str, message: str) -> Hold:
+    draft.condition(ConditionType.CANARY_POSSIBLE, ConditionStatus.FALSE, reason, message)
+    return Hold(Stage.BLOCKED, reason, message)
+
+
+def _say_possible(draft: Draft, target: Target) -> None:
+    """Say that the trial can be, and warn of who scales the target meanwhile."""
+    message = f"Deployment {names.canary(target.name)} takes a share of the requests to Deployment {target.name}"
+    autoscaler = draft.observed.traffic.autoscaler
+    if autoscaler:
+        message += f". HorizontalPodAutoscaler {autoscaler} scales the target meanwhile: the canary's pods follow"
+        if draft.spec.rollout.canary.traffic.overlap is Overlap.ALLOW:
+            message += ", and it may count them as the target's"
+    reason = AUTOSCALED if autoscaler else "Possible"
+    draft.condition(ConditionType.CANARY_POSSIBLE, ConditionStatus.TRUE, reason, message)
+
+
+def canary_ready(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
+    """Wait until the canary's pod is ready."""
+    with canary_in_place(draft) as canary:
+        have_pods(draft, canary, 1)
+        return ready(draft, rollout, candidate)
+
+
+def canary_golden(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
+    """Have the canary's pod asked, before it has company."""
+    with canary_in_place(draft) as canary:
+        have_pods(draft, canary, 1)
+        return golden(draft, rollout, candidate)
+
+
+def have_pods(draft: Draft, canary: Canary, number: int) -> None:
+    """Have so many pods of the canary, whoever has scaled it meanwhile."""
+    if canary.workload.wanted != number:
+        draft.do(ScaleCanary(canary.workload.uid, number))
+
+
+def pods_for(draft: Draft, weight: int) -> int:
+    """Return how many pods the canary is to have at a weight, as many as the target wants at most times the surge."""
+    traffic, target = draft.spec.rollout.canary.traffic, draft.observed.target
+    wanted = target.wanted if target else 1
+    return kind_of(traffic).pods(weight, wanted=wanted, most=max(1, wanted * traffic.max_surge // 100))
+
+
+def end_canary(draft: Draft, _: ActiveRollout, candidate: Version) -> Hold | Done:
+    """Remove the canary once every pod of the target serves the new version, and before it is watched alone."""
+    canary = draft.observed.traffic.canary
+    if canary is None:
+        return Done()
+    remove(draft, canary)
+    refusal = draft.refusal(Verb.CANARY)
+    draft.wake(after=REFUSAL_RETRY_SECONDS if refusal else LOOK_SECONDS)
+    message = f"version {candidate.version} serves from the target: Deployment {canary.workload.name} is removed"
+    if refusal:
+        return show(draft, Stage.ROLLING_OUT, refusal.reason, refusal.message)
+    return show(
+        draft, Stage.ROLLING_OUT, *(draft.refused_before(ConditionType.ROLLED_OUT) or ("RemovingCanary", message))
+    )
