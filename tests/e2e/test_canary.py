@@ -26,6 +26,8 @@ def start(name: str, *, code: Path | None = None, **canary: Any) -> None:
     spec["replicas"] = 2
     for labels in (spec["selector"]["matchLabels"], spec["template"]["metadata"]["labels"]):
         labels["track"] = "stable"
+    (container,) = spec["template"]["spec"]["containers"]
+    container["lifecycle"] = {"preStop": {"sleep": {"seconds": 5}}}  # until every client has heard that the pod goes
     service = {
         "apiVersion": "v1",
         "kind": "Service",
