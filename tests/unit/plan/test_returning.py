@@ -146,6 +146,21 @@ def test_a_name_that_fits_nothing_changes_nothing(world: World, name: str) -> No
     assert reason_of(world, ConditionType.COMMANDS_FOLLOWED) == "Followed"
 
 
+@pytest.mark.parametrize("is_baking", [False, True])
+def test_a_name_that_fits_nothing_lets_no_trial_go_on(*, is_baking: bool) -> None:
+    """Who mistypes the version to go back to gets the champion, and the version on trial is not held to be bad."""
+    world = World()
+    world.run_to_bake() if is_baking else world.run_to_rollout()
+    champion = champion_of(world)
+    ask(world, "99")
+    carry_out(world)
+    assert (world.value, champion_of(world)) == (champion.injected_value, champion)
+    assert world.resource.status.rollout is None
+    assert not world.resource.status.rejected
+    assert reason_of(world, ConditionType.COMMANDS_FOLLOWED) == "RollbackUnknown"
+    assert world.reconcile() == 0
+
+
 def test_a_version_that_answers_wrongly_is_not_put_back(world: World) -> None:
     """What served before serves on, and nothing is tried again without a person."""
     third = champion_of(world)

@@ -92,6 +92,10 @@ def carry_on(draft: Draft) -> Hold | None:
     if rollout.injected and present_value(draft) != candidate.injected_value:
         message = f"{draft.spec.target.injection.name} was changed by others meanwhile"
         return abandon(draft, "FieldChanged", message)
+    if _names_unknown(draft, rollout):
+        message = f"spec.rollout.rollbackTo names version {draft.spec.rollout.rollback_to}, which is not kept"
+        excuse = "a person wants another version than this one, and which one cannot be told"
+        return _turn_back(draft, TurnBack("RollbackUnknown", message, excuse), candidate, champion)
     return _without_pods(draft, rollout, candidate) or _take_steps(draft, candidate, champion)
 
 
@@ -111,12 +115,19 @@ def _begun(draft: Draft, rollout: ActiveRollout) -> ActiveRollout:
     return update(draft, rollout, **ahead) if ahead else rollout
 
 
+def _names_unknown(draft: Draft, rollout: ActiveRollout) -> bool:
+    """Whether a person wants a version that is not kept, while another one is on trial."""
+    name = draft.spec.rollout.rollback_to
+    return rollout.rollback_number is None and name is not None and named(draft.status, name) is None
+
+
 def _is_unwanted(draft: Draft, rollout: ActiveRollout, candidate: Version) -> bool:
     if rollout.rollback_number is not None:  # what was on trial when it began is taken back with it
         is_wanted = named(draft.status, draft.spec.rollout.rollback_to) == candidate
         champion = draft.status.champion
         return not is_wanted and champion is not None and present_value(draft) == champion.injected_value
-    may_go_live = draft.spec.mode is Mode.AUTOMATIC and is_approved(draft.spec, candidate)
+    is_wanted = is_approved(draft.spec, candidate) and not _names_unknown(draft, rollout)
+    may_go_live = draft.spec.mode is Mode.AUTOMATIC and is_wanted
     if may_go_live and not _is_outdated(draft, candidate):
         return False
     return present_value(draft) != candidate.injected_value
