@@ -22,7 +22,7 @@ from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.measure.answers import Array, Floats
 from optimizer_jobs.measure.bootstrap import DRAWS_OF_CODE, times_drawn
-from optimizer_jobs.measure.metric_container import Given, measured
+from optimizer_jobs.measure.metric_container import Answered, measured
 from optimizer_jobs.measure.metrics.evaluation import Evaluation, mean_of
 from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.sandbox import Errand, run_in_sandbox
@@ -129,14 +129,14 @@ def _ask(custom: CustomMetric, outputs: Mapping[str, Array], rows: Rows, *, draw
 
 def _beside(custom: CustomMetric, outputs: Mapping[str, Array], rows: Rows, *, draws: int) -> tuple[Floats, str]:
     """Return what a container of the owner's own answers, and what that is in words."""
-    given = Given(outputs, rows.answers, rows.groups)
+    answered = Answered(outputs, rows.answers, rows.groups)
     try:
         if not draws:
-            returned = measured(custom, given, seconds=CALL_SECONDS)
+            returned = measured(custom, answered, seconds=CALL_SECONDS)
             return returned, f"an array of shape {returned.shape}"
-        blocks = given.numbered
+        blocks = answered.numbered
         numbers = [
-            measured(custom, given.take(drawn, _regrouped(blocks, drawn, copies)), seconds=CALL_SECONDS)
+            measured(custom, answered.take(drawn, _regrouped(blocks, drawn, copies)), seconds=CALL_SECONDS)
             for drawn, copies in _draws(len(rows), blocks, draws=draws, seconds=RESAMPLING_SECONDS_BESIDE)
         ]
     except JobError as error:

@@ -36,7 +36,7 @@ class _FailedError(Exception):
 
 
 @dataclass(frozen=True)
-class Given:
+class Answered:
     """What a metric is computed from, for N rows."""
 
     outputs: Mapping[str, Array]
@@ -54,17 +54,17 @@ class Given:
         _, first, codes = np.unique(self.groups, return_index=True, return_inverse=True)
         return np.asarray(np.argsort(np.argsort(first))[codes])
 
-    def take(self, indices: Array, groups: Array | None) -> "Given":
+    def take(self, indices: Array, groups: Array | None) -> "Answered":
         """Return the rows at `indices` (M,), with other groups (M,)."""
-        return Given({name: values[indices] for name, values in self.outputs.items()}, self.labels[indices], groups)
+        return Answered({name: values[indices] for name, values in self.outputs.items()}, self.labels[indices], groups)
 
 
-def measured(custom: CustomMetric, given: Given, *, seconds: float) -> Floats:
+def measured(custom: CustomMetric, answered: Answered, *, seconds: float) -> Floats:
     """Have the container compute the metric once.
 
     Args:
         custom: The metric, which names a container.
-        given: N rows of G groups.
+        answered: N rows of G groups.
         seconds: Longest time that the command may take.
 
     Returns:
@@ -83,20 +83,20 @@ def measured(custom: CustomMetric, given: Given, *, seconds: float) -> Floats:
     container = Beside(folder, "the measurement", _FailedError, poll_seconds=0.05, lines=1)
     try:
         container.wait_until_ready()
-        return _once(container, custom, given, seconds)
+        return _once(container, custom, answered, seconds)
     except _FailedError as error:
         raise owned_code.invalid(custom.words, f"{error}.", _AGAIN) from error
 
 
-def _once(container: Beside, custom: CustomMetric, given: Given, seconds: float) -> Floats:
+def _once(container: Beside, custom: CustomMetric, answered: Answered, seconds: float) -> Floats:
     trial = container.new_trial()
     try:
-        groups = given.numbered
-        _save(trial / "outputs.npz", given.outputs)
-        _save(trial / "labels.npz", {"labels": given.labels} | ({} if groups is None else {"groups": groups}))
+        groups = answered.numbered
+        _save(trial / "outputs.npz", answered.outputs)
+        _save(trial / "labels.npz", {"labels": answered.labels} | ({} if groups is None else {"groups": groups}))
         container.do(trial, Work(variables=_variables(custom), files=_FILES, timeout=seconds))
         try:
-            return _numbers(trial / _FILES["RETUNE_RESULT"], rows=len(given.labels))
+            return _numbers(trial / _FILES["RETUNE_RESULT"], rows=len(answered.labels))
         except _FailedError as error:
             raise _FailedError(f"{error}{container.last_words(trial)}") from error
     finally:

@@ -97,8 +97,8 @@ def steer(cluster: Cluster, arguments: argparse.Namespace, console: Console) -> 
 
 
 def _declarer(raw: Json, change: Change) -> Declarer | None:
-    found = (declarer(raw, path) for path in paths_of({"spec": change.spec}))
-    return next((who for who in found if who is not None), None)
+    declarers = (declarer(raw, path) for path in paths_of({"spec": change.spec}))
+    return next((who for who in declarers if who is not None), None)
 
 
 def _fields(change: Change) -> str:

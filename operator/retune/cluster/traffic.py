@@ -42,13 +42,13 @@ class TrafficReader:
             return Traffic(autoscaler=await self._autoscaler(resource))
         if resource.status.rollout is None:
             return Traffic(canary)
-        found = await self._pods(resource, raw)
-        seen = _seen(resource, raw, canary, found)
+        listed = await self._pods(resource, raw)
+        seen = _seen(resource, raw, canary, listed)
         if not _is_weighed(resource):
             return Traffic(canary, seen, autoscaler=await self._autoscaler(resource))
         mark = f"{canary.workload.uid}/{resource.status.rollout.version}"
         heard, beside = await self._beside.heard(resource, seen.serving, pods.serving, mark=mark)
-        return Traffic(canary, seen, await self._is_unserved(resource, found), heard, beside)
+        return Traffic(canary, seen, await self._is_unserved(resource, listed), heard, beside)
 
     async def _pods(self, resource: ModelOptimization, raw: Json) -> list[Json]:
         selector = kind_of(resource.spec.target.ref).pod_selector(raw)

@@ -38,7 +38,7 @@ class TargetDrift:
     @property
     def drifted(self) -> tuple[Compared, ...]:
         """The labels that drifted, the farthest first."""
-        return tuple(sorted((each for each in self.comparisons if each.drifted), key=lambda each: -each.size))
+        return tuple(sorted((label for label in self.comparisons if label.drifted), key=lambda label: -label.size))
 
     @property
     def words(self) -> str:

@@ -291,14 +291,14 @@ def _check_label(known: _Known, opened: Opened, guess: Guess, request: InspectRe
     for split, columns in known.tables.items():
         width = inputs[0].shape[-1]
         names = [name for name in columns.names if name not in _times(request)]
-        one = len(names) == width + 1
+        single = len(names) == width + 1
         if columns.tabular and len(inputs[0].shape) == 2 and 0 <= width < len(names):
             raise JobError(
                 Reason.DATA_INVALID,
                 request.data[split].uri,
                 f"the table has {len(names)} columns, input {inputs[0].words} takes {width}, and no name tells "
-                f"which {'column holds' if one else 'columns hold'} the labels: {listed(names)}.",
-                "Name it with --label." if one else _NAME_LABELS,
+                f"which {'column holds' if single else 'columns hold'} the labels: {listed(names)}.",
+                "Name it with --label." if single else _NAME_LABELS,
             )
 
 

@@ -54,7 +54,7 @@ def _tasks(folder: Folder, kind: Kind) -> tuple[Task, ...]:
         return (Task.GENERIC,)
     if kind is Kind.ENCODER:
         return (Task.EMBEDDING,)
-    told = _PROBLEMS.get(str(folder.config.get("problem_type")))
+    stated = _PROBLEMS.get(str(folder.config.get("problem_type")))
     single = len(folder.names) == 1
     first = Task.REGRESSION if single else Task.CLASSIFICATION
-    return (told,) if told else (first, Task.CLASSIFICATION, Task.REGRESSION, Task.MULTI_LABEL)
+    return (stated,) if stated else (first, Task.CLASSIFICATION, Task.REGRESSION, Task.MULTI_LABEL)

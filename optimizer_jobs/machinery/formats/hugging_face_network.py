@@ -84,13 +84,13 @@ class Answering(nn.Module):  # type: ignore[misc] # the library has no types
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return scores, sentence vectors, or hidden states with the pooled vector where there is one."""
-        given = dict(zip(self.inputs, inputs, strict=True))
-        answer = self.network(**given, return_dict=True)
+        named = dict(zip(self.inputs, inputs, strict=True))
+        answer = self.network(**named, return_dict=True)
         if self.kind is not Kind.ENCODER:
             return answer.logits
         hidden, pooled = answer.last_hidden_state, answer.get("pooler_output")
         if self.sentences is not None:
-            return _sentence(hidden, given.get(_MASK), self.sentences)
+            return _sentence(hidden, named.get(_MASK), self.sentences)
         return hidden if pooled is None else (hidden, pooled)
 
     def outputs(self, answer: Tensor | tuple[Tensor, ...]) -> dict[str, Tensor]:

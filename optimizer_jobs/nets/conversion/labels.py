@@ -45,11 +45,11 @@ def add_label_sets(model: Path, *, signature: Signature) -> None:
         return
     proto = onnx.load(model)
     even = 0.5 if signature.score_scale is Scale.PROBABILITIES else 0.0
-    limit, given = f"{label.name}_limit", f"{label.name}_given"
+    limit, above = f"{label.name}_limit", f"{label.name}_given"
     kind = next(output.type.tensor_type.elem_type for output in proto.graph.output if output.name == score.name)
     proto.graph.initializer.append(helper.make_tensor(limit, kind, [], [even]))
-    proto.graph.node.append(helper.make_node("Greater", [score.name, limit], [given], name=given))
-    proto.graph.node.append(helper.make_node("Cast", [given], [label.name], name=label.name, to=_kind(label)))
+    proto.graph.node.append(helper.make_node("Greater", [score.name, limit], [above], name=above))
+    proto.graph.node.append(helper.make_node("Cast", [above], [label.name], name=label.name, to=_kind(label)))
     _save(proto, model, signature, row=list(label.shape[1:]))
 
 

@@ -177,8 +177,8 @@ def quality(task: Task, scores: Tensor, targets: Tensor) -> float:
     return float(functional.cosine_similarity(scores.double(), targets.double(), dim=-1).mean())
 
 
-def _f1(given: Tensor, true: Tensor) -> float:
-    """Return F1 of labels given and labels that are true, (N, L), over all of them alike; 1 where there are none."""
-    wrong = int((given != true).sum())
-    right = int((given & true).sum())
+def _f1(decided: Tensor, true: Tensor) -> float:
+    """Return F1 of decided labels and true ones, (N, L), over all of them alike; 1 where there are none."""
+    wrong = int((decided != true).sum())
+    right = int((decided & true).sum())
     return 2 * right / (2 * right + wrong) if right + wrong else 1.0
