@@ -1,4 +1,4 @@
-# Every command of this repository; CI runs `make test` and the four targets beside it, in `.ci/run`.
+# Every command of this repository; CI runs `make test` and the five targets beside it, in `.ci/run`.
 #
 # Where no cluster is given, a real one (API server, kubelet, containerd) is built and started on this machine by
 # tools/localcluster. With KUBECONFIG or RETUNE_KUBECONTEXT set, the demo and the end to end tests use that cluster
@@ -125,19 +125,23 @@ coverage: $(STAMP) ## Which lines of the operator the unit and API server tests 
 	@$(PY) -m coverage html --quiet && $(PY) -m coverage report
 
 .PHONY: test-jobs
-test-jobs: $(STAMP) ## Tests of whole Jobs, run here as processes (4 min).
-	$(call stage,tests of whole Jobs,4 min,$(PY) -m pytest -n 2 tests/jobs)
+test-jobs: $(STAMP) ## Tests of whole Jobs, guides among them, run here as processes (6 min).
+	$(call stage,tests of whole Jobs,6 min,$(PY) -m pytest -n 2 tests/jobs)
 
 .PHONY: test
 test: $(STAMP) ## Every test that runs without containers: units, whole Jobs, models of others, a real API server (25 min the first time, 15 min after).
 	@printf 'Stages: lint, unit, whole Jobs, foreign models, Kubernetes binaries, object stores, API server.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
-	$(call stage,unit tests,2 min,$(PY) -m pytest -n 2 tests/unit)
-	$(call stage,tests of whole Jobs,4 min,$(PY) -m pytest -n 2 tests/jobs)
+	$(call stage,unit tests,3 min,$(PY) -m pytest -n 2 tests/unit)
+	$(call stage,tests of whole Jobs,4 min,$(PY) -m pytest -n 2 -m 'not slow' tests/jobs)
 	$(call stage,a slice of the models of others,5 min and 2 min more the first time,$(MAKE) --no-print-directory test-foreign-slice)
 	$(call stage,Kubernetes binaries,9 min the first time and nothing after,$(LOCALCLUSTER) binaries)
 	$(call stage,tests against object stores,20 s and 3 min more the first time,$(PY) -m pytest tests/storage)
 	$(call stage,tests against the API server,2 min,$(PY) -m pytest -n 2 --dist loadfile -m 'not slow' tests/cluster)
+
+.PHONY: test-guides
+test-guides: $(STAMP) ## The guide for people without a cluster word by word, and the examples it leads to (3 min).
+	$(call stage,guides and examples,3 min,$(PY) -m pytest -n 2 -m slow tests/jobs)
 
 .PHONY: test-faults
 test-faults: $(STAMP) ## Faults and disasters on a real API server: killed anywhere, cut off, restored, changed at any moment (7 min).

@@ -15,7 +15,7 @@ import onnxruntime
 from tests.foreign.delivered import Array, Columns
 
 MODEL, MANIFEST = "model.onnx", "bundle.json"
-_AT_ONCE = 128
+AT_ONCE = 128
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _TYPES = {"float": "float32", "double": "float64"}
 _TABLE = 2
@@ -35,17 +35,17 @@ class Tensor:
     """Sizes; whatever is no number is free."""
 
 
-def answer_bundle(folder: Path, rows: Columns) -> Outputs:
+def answer_bundle(folder: Path, rows: Columns, *, at_once: int = 1) -> Outputs:
     """Return what the bundle in a folder answers, by the engine that its manifest names, as it serves: row by row.
 
     A file that is quantized dynamically rounds a row otherwise in the company of others.
     """
     engine = json.loads((folder / MANIFEST).read_text())["engine"]
-    return answer_file(folder / MODEL, rows, engine, at_once=1)
+    return answer_file(folder / MODEL, rows, engine, at_once=at_once)
 
 
 def answer_file(
-    model: Path, rows: Columns, engine: Mapping[str, Any] | None = None, *, at_once: int = _AT_ONCE
+    model: Path, rows: Columns, engine: Mapping[str, Any] | None = None, *, at_once: int = AT_ONCE
 ) -> Outputs:
     """Return every output of a model file for N rows, with N entries in the first axis.
 

@@ -252,6 +252,7 @@ def own_training() -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_a_command_runs_here_only_when_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

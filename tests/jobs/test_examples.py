@@ -58,6 +58,7 @@ def _optimized(
     return json.loads(said.out), said.err
 
 
+@pytest.mark.slow
 def test_frauds_are_found_as_well_by_a_smaller_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,6 +72,7 @@ def test_frauds_are_found_as_well_by_a_smaller_file(
     assert "average precision" in result["message"]
 
 
+@pytest.mark.slow
 def test_leaves_of_lightgbm_learn_what_changed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """LightGBM's own file on rows whose columns came to mean something else: a search has a candidate that learned."""
     import lightgbm

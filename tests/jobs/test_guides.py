@@ -106,6 +106,7 @@ def test_there_is_a_guide() -> None:
     assert LOCAL in GUIDES
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_guide_works_from_top_to_bottom(page: Path, reader: Reader) -> None:
