@@ -136,7 +136,7 @@ class TriggersStatus(ApiModel):
     no_gain_streak: int = Field(default=0, ge=0)
     """Runs in a row that brought no gain: NoGain, GateFailed or Failed."""
     rollback_streak: int = Field(default=0, ge=0)
-    """Versions taken back for their own doing since the last promotion, or since a person last acted."""
+    """Rollbacks since the last promotion, or since a person last acted."""
     starts: tuple[Time, ...] = Field(default=(), max_length=24, json_schema_extra=ATOMIC)
     """When signals started runs in the last 24 hours."""
     circuit: Word | None = None

@@ -38,7 +38,7 @@ from tests.unit.plan.world import World
 SIGNALS = {"Drift", "QualityDegradation", "PerformanceDegradation", "Schedule", "ArtifactChange"}
 _DAY = timedelta(days=1)
 _ROLLBACKS = 2
-"""Versions in a row that open the circuit when they are taken back for their own doing."""
+"""Rollbacks in a row that open the circuit."""
 
 
 class Promises:
@@ -57,7 +57,7 @@ class Promises:
         self.template: str | None = None
         """The pod template when the rollout under way began."""
         self.rollbacks = 0
-        """Versions in a row taken back for their own doing, since the last promotion or since a person acted."""
+        """Rollbacks in a row, since the last promotion or since a person acted."""
         self.opened = 0
         """Generation of the spec when the second one was."""
 
@@ -254,16 +254,14 @@ class Promises:
     def _count_rollbacks(
         self, resource: ModelOptimization, after: ModelOptimizationStatus, run: ActiveRun | None
     ) -> None:
-        """Two versions in a row that are to blame open the circuit; a promotion or a person's word closes it."""
+        """Two rollbacks in a row open the circuit; a promotion or a person's word closes it."""
         before, last, generation = resource.status, after.last_run, resource.metadata.generation
         if generation > self.opened and after.triggers.circuit != "RollbackLoop":
             self.rollbacks = self.rollbacks if self.rollbacks < _ROLLBACKS else 0
         if last and (
             before.last_run is None or (before.last_run.name, before.last_run.outcome) != (last.name, last.outcome)
         ):
-            rejected = {entry.digest for entry in after.rejected}
-            is_to_blame = before.candidate is not None and before.candidate.digest in rejected
-            counts = {Outcome.ROLLED_BACK: self.rollbacks + int(is_to_blame), Outcome.PROMOTED: 0}
+            counts = {Outcome.ROLLED_BACK: self.rollbacks + 1, Outcome.PROMOTED: 0}
             self.rollbacks = counts.get(last.outcome, self.rollbacks)
             self.opened = generation
         if run is not None and run.trigger not in SIGNALS:

@@ -1,7 +1,7 @@
 """What holds runs back that signals ask for: the wait after a run, the limit of a day, and the circuit breaker.
 
-A run that brings no gain doubles the wait; three of them in a row, or two versions that were taken back for their own
-doing, open the circuit. A person is never held back: whatever they change in the spec closes it.
+A run that brings no gain doubles the wait; three of them in a row, or two rollbacks, open the circuit. A person is
+never held back: whatever they change in the spec closes it.
 """
 
 from datetime import datetime, timedelta
@@ -110,13 +110,12 @@ def _no_gains_in_a_row(before: TriggersStatus, outcome: Outcome) -> int:
 def _rollbacks_in_a_row(draft: Draft, outcome: Outcome) -> int:
     """Return the rollbacks in a row, which only a promotion ends: a run without a candidate has tried no rollout.
 
-    One that was not the version's own doing says nothing of what runs bring.
+    Whosever doing a rollback was: where surroundings fail every rollout, trying on would move pods for ever.
     """
-    before, candidate = draft.status.triggers.rollback_streak, draft.status.candidate
+    before = draft.status.triggers.rollback_streak
     if outcome is not Outcome.ROLLED_BACK:
         return 0 if outcome is Outcome.PROMOTED else before
-    is_to_blame = candidate is not None and candidate.digest in {entry.digest for entry in draft.status.rejected}
-    return before + int(is_to_blame)
+    return before + 1
 
 
 def show_circuit(draft: Draft) -> None:
@@ -131,6 +130,6 @@ def show_circuit(draft: Draft) -> None:
 def _why_open(state: TriggersStatus) -> str:
     until = "the spec changes, as by a new manualNonce"
     if state.circuit == ROLLBACK_LOOP:
-        taken_back = f"{state.rollback_streak} versions in a row were taken back for what they did themselves"
+        taken_back = f"{state.rollback_streak} rollouts in a row were taken back"
         return f"{taken_back}: nothing goes live by itself, and signals start no more runs, until {until}"
     return f"{state.no_gain_streak} runs in a row brought nothing: signals start no more until they clear, {until}"
