@@ -255,6 +255,29 @@ def test_a_version_on_trial_gives_way_to_the_one_that_a_person_wants() -> None:
     assert second.injected_value not in world.served[-2:]
 
 
+@pytest.mark.parametrize("is_excused", [False, True])
+def test_a_version_that_had_failed_before_a_person_spoke_is_not_said_to_be_taken_back_by_one(
+    world: World, *, is_excused: bool
+) -> None:
+    """Run and rejection tell why it was on its way back; one that was not to blame is not rejected for the person."""
+    world.change(manualNonce="more")
+    world.reconcile()
+    for _ in range(2):
+        world.finish(world.active_jobs()[0])
+        world.reconcile()
+    world.inject_refused, world.settled, world.weather = "Forbidden", False, "pod x: Evicted" if is_excused else None
+    world.wait(601)
+    world.reconcile()
+    ask(world, "2")
+    last, rejected = last_of(world), world.resource.status.rejected
+    assert (last.outcome, last.reason) == (Outcome.ROLLED_BACK, "ProgressDeadlineExceeded")
+    assert last.message.startswith("version 4 was rolled back: version 4 was not ready within 10m")
+    assert [entry.reason for entry in rejected] == ([] if is_excused else ["ProgressDeadlineExceeded"])
+    world.inject_refused = world.weather = None
+    carry_out(world)
+    assert (champion_of(world).version, world.value) == (2, champion_of(world).injected_value)
+
+
 def test_a_rollback_to_the_champion_ends_a_trial(world: World) -> None:
     """That is how a person aborts; the champion was and stays the same."""
     third = champion_of(world)
