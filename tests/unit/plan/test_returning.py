@@ -5,6 +5,7 @@ import pytest
 from retune.api.status import ConditionType, Outcome, Stage, Version
 from retune.contract.requests import SearchRequest, VerifyRequest
 from retune.contract.results import Reason, Verdict
+from retune.metrics import ROLLBACK_REASONS
 from retune.plan.observed import Incident
 from tests.answers import digest_of
 from tests.kstatus import Kstatus, kstatus, seen_by_kstatus
@@ -158,6 +159,7 @@ def test_a_name_that_fits_nothing_lets_no_trial_go_on(*, is_baking: bool) -> Non
     assert world.resource.status.rollout is None
     assert not world.resource.status.rejected
     assert reason_of(world, ConditionType.COMMANDS_FOLLOWED) == "RollbackUnknown"
+    assert last_of(world).reason in ROLLBACK_REASONS
     assert world.reconcile() == 0
 
 
@@ -311,6 +313,18 @@ def test_a_field_that_others_own_is_not_fought_over(world: World) -> None:
     ask(world, "2")
     assert (world.value, stage_of(world)) == ("file:///other", Stage.BLOCKED)
     assert reason_of(world, ConditionType.TARGET_OWNED) == "FieldConflict"
+
+
+def test_a_rollback_that_others_kept_from_the_field_ends_once_nobody_wants_it(world: World) -> None:
+    """They came between its look into the store and its write: what they set stays, and no wish outlives its field."""
+    ask(world, "2")
+    world.edit_field("file:///other", "neighbour")
+    carry_out(world)
+    assert (stage_of(world), world.value) == (Stage.BLOCKED, "file:///other")
+    ask(world, None)
+    assert world.resource.status.rollout is None
+    assert reason_of(world, ConditionType.TARGET_OWNED) == "FieldChanged"
+    assert world.value == "file:///other"
 
 
 def test_a_rollback_whose_pods_do_not_come_is_given_up(world: World) -> None:

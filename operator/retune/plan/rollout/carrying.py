@@ -6,6 +6,7 @@ them, and a field or a template that others change meanwhile is theirs.
 
 from datetime import datetime, timedelta
 
+from retune.api import FIELD_MANAGER
 from retune.api.spec import Mode
 from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, RolloutStep, Stage, Version
 from retune.plan.actions import SetFinalizer
@@ -124,13 +125,19 @@ def _names_unknown(draft: Draft, rollout: ActiveRollout) -> bool:
 def _is_unwanted(draft: Draft, rollout: ActiveRollout, candidate: Version) -> bool:
     if rollout.rollback_number is not None:  # what was on trial when it began is taken back with it
         is_wanted = named(draft.status, draft.spec.rollout.rollback_to) == candidate
-        champion = draft.status.champion
-        return not is_wanted and champion is not None and present_value(draft) == champion.injected_value
+        return not is_wanted and _needs_nothing_back(draft)
     is_wanted = is_approved(draft.spec, candidate) and not _names_unknown(draft, rollout)
     may_go_live = draft.spec.mode is Mode.AUTOMATIC and is_wanted
     if may_go_live and not _is_outdated(draft, candidate):
         return False
     return present_value(draft) != candidate.injected_value
+
+
+def _needs_nothing_back(draft: Draft) -> bool:
+    """Whether the champion serves, or what others have set, who are not fought over it."""
+    champion, container = draft.status.champion, draft.container
+    serves = champion is not None and present_value(draft) == champion.injected_value
+    return serves or (container is not None and container.manager not in {None, FIELD_MANAGER})
 
 
 def _is_outdated(draft: Draft, candidate: Version) -> bool:
