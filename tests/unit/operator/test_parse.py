@@ -114,6 +114,16 @@ def test_a_worker_that_is_tried_again_does_not_get_its_time_anew() -> None:
     assert retried.running_since == datetime.fromisoformat(SOON)
 
 
+def test_a_job_whose_pods_have_ended_runs_no_more() -> None:
+    """Before its controller has counted that, it must not be ended as one that took too long; a sidecar may run on."""
+    done = {"terminated": ended(0)["terminated"] | {"startedAt": SOON, "finishedAt": LATER}}
+    pods = [a_pod("done", phase="Succeeded", state=done), a_pod("other", state={"running": {"startedAt": SOON}})]
+    job = a_job(active=1, command="search", startTime=NOON)
+    assert observed(job, pods[0]).running_since is None
+    for more in (pods[1], a_pod("beside", state=done)):
+        assert observed(job, pods[0], more).running_since == datetime.fromisoformat(SOON)
+
+
 def test_the_last_finished_pod_speaks_for_a_job_that_succeeded() -> None:
     """A worker that was retried is answered for by the one that made it."""
     early, late = encode_result(BAD_MODEL), encode_result(VERIFIED)
