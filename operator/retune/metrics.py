@@ -32,10 +32,12 @@ ROLLBACK_REASONS = (
     "ProtocolMismatch",
     "ServerUnreachable",
     "NotVerified",
+    "CanaryUnhealthy",
     "UnhealthyDuringBake",
     "LiveErrors",
     "LiveLatency",
     "LiveQuality",
+    "RollbackUnknown",
     "RollbackBundleLost",
 )
 _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)

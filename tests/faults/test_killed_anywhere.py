@@ -10,22 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stage import prepare, promoted, run_until, snapshot
+from tests.faults.kills import TOGETHER, go_on_after_a_kill
+from tests.faults.stage import prepare, promoted, snapshot
 from tests.faults.stagehand import Stagehand
 from tools.localcluster.api import Api
 
 pytestmark = pytest.mark.timeout(900)
-TOGETHER = 4
 MOST_CALLS = 200
 
 
 def _pass(api: Api, kubeconfig: Path, namespace: str, *, kill_after: int | None) -> bool:
-    """Make one pass with a kill, then let a second process finish it; returns whether the kill took place."""
+    """Make one pass with a kill on the way; returns whether that took place."""
     prepare(api, namespace)
-    died = run_until(promoted, api, kubeconfig, [namespace], kill_after=kill_after)
-    if died:
-        run_until(promoted, api, kubeconfig, [namespace])
-    return died
+    return go_on_after_a_kill(promoted, api, kubeconfig, namespace, kill_after=kill_after)
 
 
 def _every(api: Api, kubeconfig: Path) -> list[int]:

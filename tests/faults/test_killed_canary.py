@@ -4,19 +4,18 @@ The way is from a candidate that waits for a person by a canary to the champion.
 no weight is held, so that every process decides the same.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster.accounts import operator_account
+from tests.faults.kills import go_on_after_a_kill, kill_after_each_write
 from tests.faults.stage import PROMOTED_AT, prepare, promoted, run_until, snapshot
 from tests.faults.stagehand import Stagehand
 from tools.localcluster.api import Api
 
 pytestmark = pytest.mark.timeout(900)
-TOGETHER = 4
 LEAST_WRITES, MOST_WRITES = 12, 30
 STEPS = [{"weight": 40, "hold": "0s", "minRequests": 0}, {"weight": 50, "hold": "0s", "minRequests": 0}]
 CANARY = {"strategy": "Canary", "canary": {"steps": STEPS, "traffic": {"overlap": "Allow"}}}
@@ -33,34 +32,24 @@ def _live(found: dict[str, Any]) -> bool:
     return bool(found["status"]["champion"]["version"] == 2) and not found["finalizers"]
 
 
-def _pass(api: Api, kubeconfig: Path, namespace: str, *, kill_after: int | None) -> bool:
-    """Go the way with a kill, then let a second process finish it; returns whether the kill took place."""
-    path = f"/apis/retune.dev/v1alpha1/namespaces/{namespace}/modeloptimizations/digits"
-    api.request("PATCH", path, {"spec": {"mode": "Automatic"}}, kind=MERGE)
-    died = run_until(_live, api, kubeconfig, [namespace], kill_after=kill_after, moment=PROMOTED_AT)
-    if died:
-        run_until(_live, api, kubeconfig, [namespace], moment=PROMOTED_AT)
-    return died
-
-
 def test_killed_after_any_write_a_trial_ends_in_the_same_state(
     kubeconfig: Path, api: Api, stagehand: Stagehand
 ) -> None:
     """Whatever write was the last: the target is given the version once, and no canary is left."""
+
+    def go(namespace: str, kill_after: int | None) -> bool:
+        path = f"/apis/retune.dev/v1alpha1/namespaces/{namespace}/modeloptimizations/digits"
+        api.request("PATCH", path, {"spec": {"mode": "Automatic"}}, kind=MERGE)
+        return go_on_after_a_kill(_live, api, kubeconfig, namespace, kill_after=kill_after, moment=PROMOTED_AT)
+
     kills = {number: f"tried-{number:03}" for number in range(1, MOST_WRITES)}
     for namespace in ("tried", *kills.values()):
         prepare(api, namespace, rollout=CANARY, mode="RecommendOnly")
     run_until(_recommended, api, kubeconfig, ["tried", *kills.values()], moment=PROMOTED_AT, seconds=300)
-    _pass(api, kubeconfig, "tried", kill_after=None)
+    go("tried", None)
     expected = snapshot(api, "tried")
     assert expected["deployments"] == ["digits-server"]
-    with ThreadPoolExecutor(TOGETHER) as pool:
-        died = pool.map(lambda kill: _pass(api, kubeconfig, kill[1], kill_after=kill[0]), kills.items())
-        reached = [number for number, dead in zip(kills, died, strict=True) if dead]
-    # A look that comes late sees two steps as one: how many writes the way takes differs at its end.
-    assert reached[:LEAST_WRITES] == list(range(1, LEAST_WRITES + 1))
-    assert len(reached) < len(kills), "the kills do not end where the way does"
-    print(f"killed after each of {len(reached)} writes")
+    kill_after_each_write(go, kills, least=LEAST_WRITES)
     for namespace in kills.values():
         assert snapshot(api, namespace) == expected, namespace
         assert stagehand.values_seen[namespace] == stagehand.values_seen["tried"]

@@ -6,6 +6,7 @@ number, or by its digest or the beginning of it.
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,9 +20,11 @@ from retune.api.spec import Mode
 from retune.api.status import Rejected, Version
 from retune.cli.access import Cluster, parsed
 from retune.cli.declared import Declarer, declarer, manifest, paths_of
-from retune.cli.follow import Exit
+from retune.cli.follow import POLL_SECONDS, Exit
 from retune.plan.kept import kept
 
+_SEEN_SECONDS = 30.0
+"""How long the operator has to see that a field was taken out."""
 _LEAST_DIGITS = 6
 """Digits of a digest by which a version may be named."""
 
@@ -39,7 +42,7 @@ class Change:
     message: str
     """What follows from it, as a sentence."""
     again: bool = False
-    """Whether the field has this value already and is to be followed once more."""
+    """Whether the operator has followed this very rollout.retry before, and has to see it go first."""
 
 
 Verb = Callable[[ModelOptimization, argparse.Namespace], Change]
@@ -87,8 +90,12 @@ def steer(cluster: Cluster, arguments: argparse.Namespace, console: Console) -> 
             f"Change it in Git:\n{lines}\n"
         )
         return Exit.DECLARED_ELSEWHERE
-    if change.again:
-        cluster.change(arguments.name, {"spec": _taken_out(change.spec)})
+    if change.again and not _is_seen_to_go(cluster, arguments.name, change):
+        sys.stderr.write(
+            f"{_fields(change)} is taken out, and the operator has not seen that within {_SEEN_SECONDS:g} s: see "
+            f"`retune explain {arguments.name}`, then give this command again\n"
+        )
+        return Exit.TIMEOUT
     cluster.change(arguments.name, {"spec": change.spec})
     console.print(f"{_fields(change)} is set. {change.message}", markup=False, soft_wrap=True)
     if declaring is not None:
@@ -103,6 +110,17 @@ def _declarer(raw: Json, change: Change) -> Declarer | None:
 
 def _fields(change: Change) -> str:
     return " and ".join(".".join(path) for path in paths_of({"spec": change.spec}))
+
+
+def _is_seen_to_go(cluster: Cluster, name: str, change: Change) -> bool:
+    """Take a field out and wait for the operator to see that: set again before, it would seem never to have gone."""
+    cluster.change(name, {"spec": _taken_out(change.spec)})
+    end = time.monotonic() + _SEEN_SECONDS
+    while parsed(cluster.resource(name)).status.observed_retry is not None:
+        if time.monotonic() >= end:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
 
 
 def _taken_out(spec: Json) -> Json:
@@ -166,13 +184,16 @@ def _kept(resource: ModelOptimization, name: str) -> Version:
 
 def _pin(resource: ModelOptimization, version: Version, words: str) -> Change:
     meta, last = resource.metadata, resource.status.last_rollback
-    already = resource.spec.rollout.rollback_to in {str(version.version), version.digest}
+    named = resource.spec.rollout.rollback_to
+    already = named in {str(version.version), version.digest}
     has_failed = last is not None and last.failed is not None and last.digest == version.digest
     if already and not has_failed:
         raise NothingToDo(f"spec.rollout.rollbackTo names version {version.version} already ({_stage(resource)})")
     paused = f" It is paused: `retune resume {meta.name} -n {meta.namespace}` lets it happen." * resource.spec.suspend
     unpin = f"Nothing else goes live and no run starts until `retune unpin {meta.name} -n {meta.namespace}`."
-    return Change({"rollout": {"rollbackTo": version.version}}, f"{words}. {unpin}{paused}", again=already)
+    # After a failure an edit of the spec is what asks anew, so that the version is then called by its other name.
+    name = version.digest if named == str(version.version) else version.version
+    return Change({"rollout": {"rollbackTo": name}}, f"{words}. {unpin}{paused}")
 
 
 def unpin(resource: ModelOptimization, _: argparse.Namespace) -> Change:
@@ -203,10 +224,13 @@ def retry(resource: ModelOptimization, arguments: argparse.Namespace) -> Change:
     if entry is None:
         names = ", ".join(str(entry.version or entry.digest) for entry in known) or "none"
         raise NothingToDo(f"version {arguments.version} is not rejected (rejected: {names})")
-    already = resource.spec.rollout.retry == entry.digest
     name = f"Version {entry.version}" if entry.version else entry.digest
+    is_followed = resource.status.observed_retry == entry.digest
+    if resource.spec.rollout.retry == entry.digest and not is_followed:
+        text = f"{name} is to be tried again already, and no run has started for it yet ({_stage(resource)})"
+        raise NothingToDo(f"{text}.{_what_hinders(resource)}")
     message = f"{name} may win again in the run that starts now.{_what_hinders(resource)}{_follow(resource)}"
-    return Change({"rollout": {"retry": entry.digest}}, message, again=already)
+    return Change({"rollout": {"retry": entry.digest}}, message, again=is_followed)
 
 
 def run(resource: ModelOptimization, _: argparse.Namespace) -> Change:

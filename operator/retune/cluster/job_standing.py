@@ -58,9 +58,12 @@ def observed_job(facts: JobFacts, pods: Iterable[PodFacts], *, obstacle: Trouble
 
 
 def _running_since(facts: JobFacts, pods: list[PodFacts]) -> datetime | None:
-    if facts.command == _ASKING:
-        return None
-    return min((pod.running_since for pod in pods if pod.running_since), default=None)
+    """Return since when the Job has run; what it ran before a suspension does not count, as for its own deadline."""
+    if facts.command == _ASKING or facts.started is None or not any(pod.phase == "Running" for pod in pods):
+        return None  # also where all is done, and its controller has not counted it yet
+    present = (pod for pod in pods if pod.ended is None or pod.ended.at >= facts.started)
+    began = min((pod.running_since for pod in present if pod.running_since), default=None)
+    return max(began, facts.started) if began else None
 
 
 def _phase(facts: JobFacts, pods: list[PodFacts]) -> JobPhase:
@@ -99,7 +102,7 @@ def _failure(facts: JobFacts, pods: list[PodFacts]) -> Trouble | None:
     """Return why a Job failed, by its own condition and by how its pods ended."""
     reason, message, since = facts.failure or ("", "", EPOCH)
     if reason == "DeadlineExceeded":
-        return Trouble("DeadlineExceeded", _overtime(facts, pods), since)
+        return Trouble("DeadlineExceeded", _overtime(facts), since)
     last = speaking_pod(facts, pods)
     ended = last.ended if last else None
     if last and ended and ended.reason == "OOMKilled":
@@ -113,12 +116,15 @@ def _failure(facts: JobFacts, pods: list[PodFacts]) -> Trouble | None:
     return Trouble(reason or "ContainerFailed", message or "it failed without saying why", since)
 
 
-def _overtime(facts: JobFacts, pods: list[PodFacts]) -> str:
+def _overtime(facts: JobFacts) -> str:
     if facts.command == _ASKING:
         return "it did not end within spec.rollout.progressDeadline."
-    if facts.expired or any(pod.running_since for pod in pods):
+    if facts.expired:
         return "it ran longer than spec.execution.runTimeout allows."
-    return "its pods waited for a day before they could run: see why in the events of its namespace."
+    return (
+        "waiting and running, it took longer than its deadline allows: see in the events of its namespace what its "
+        "pods waited for, or raise spec.execution.runTimeout."
+    )
 
 
 def _hindrance(facts: JobFacts, pods: list[PodFacts]) -> Trouble | None:

@@ -132,7 +132,8 @@ class Job:
     held: bool = False
     """Suspended by us, not by a queue."""
     running_since: datetime | None = None
-    """When the first of its pods began to run; None before, and where its own deadline is all that bounds it."""
+    """When the first of its pods began to run, since it was resumed if it was suspended; None while none
+    runs, and where its own deadline is all that bounds it."""
     expired: bool = False
     """Whether it was told to end, because its time is over."""
     result: JobResult | None = None

@@ -74,8 +74,8 @@ def impossibility(manifest: Json, *, target: Json, services: Iterable[Json], ove
     )
     return (
         f"a Service selects by every label that Deployment {name} selects its pods by ({keys}), so that it could not "
-        "tell the canary's pods from its own: give its selector one more label, such as track: stable, or set "
-        "spec.rollout.canary.traffic.overlap to Allow"
+        "tell the canary's pods from its own: make it anew with one more label in its selector, which cannot be "
+        "changed, such as track: stable, or set spec.rollout.canary.traffic.overlap to Allow"
     )
 
 

@@ -1,6 +1,7 @@
 """The commands by which people steer: what they write, what they refuse in words, and what they leave to Git."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 
 from retune.api import FIELD_MANAGER
 from retune.cli import main as command_line
+from retune.cli import verbs
 from retune.cli.access import Cluster
 from retune.cli.follow import Exit
 from retune.cluster.client import Request, Response
@@ -126,14 +128,16 @@ def test_rollback_to_a_rejected_version_points_to_retry(server: Server, capsys: 
 
 
 def test_a_rollback_that_has_failed_is_asked_for_anew(server: Server) -> None:
-    """The same value again would be no change of the spec: it is taken out first."""
+    """The same value would be no change of the spec, and taken out for a moment it would let others go live."""
     status = server.raw["status"]
     digest = status["original"]["digest"]
     server.raw["spec"].setdefault("rollout", {})["rollbackTo"] = 1
     failed = {"version": 1, "digest": digest, "replacedVersion": 2, "specGeneration": 1, "failed": "GoldenMismatch"}
     status["lastRollback"] = failed | {"message": "no", "completionTime": "2026-11-25T05:00:00Z"}
     assert call("rollback", "digits") == Exit.DONE
-    assert server.specs == [{"rollout": {"rollbackTo": None}}, {"rollout": {"rollbackTo": 1}}]
+    server.raw["spec"]["rollout"]["rollbackTo"] = digest
+    assert call("rollback", "digits") == Exit.DONE
+    assert server.specs == [{"rollout": {"rollbackTo": digest}}, {"rollout": {"rollbackTo": 1}}]
 
 
 def test_unpin_takes_the_field_out(server: Server) -> None:
@@ -191,6 +195,34 @@ def test_retry_finds_the_digest_of_a_rejected_version(server: Server, capsys: py
     assert server.specs == [{"rollout": {"retry": THIRD}}]
     assert call("retry", "digits", "2") == Exit.BAD_OUTCOME
     assert "rejected: 3" in capsys.readouterr().err
+
+
+def test_a_retry_that_was_followed_is_set_anew_once_the_operator_has_seen_it_go(
+    server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken out and set again within one look of the operator, it would be followed by nothing."""
+    server.raw["status"]["rejected"] = [{"digest": THIRD, "version": 3, "reason": "GoldenMismatch"}]
+    server.raw["spec"].setdefault("rollout", {})["retry"] = server.raw["status"]["observedRetry"] = THIRD
+    monkeypatch.setattr(verbs, "_SEEN_SECONDS", 0.0)
+    assert call("retry", "digits", "3") == Exit.TIMEOUT
+    assert "the operator has not seen that" in capsys.readouterr().err
+    assert server.specs == [{"rollout": {"retry": None}}]
+    monkeypatch.setattr(verbs, "_SEEN_SECONDS", 30.0)
+    monkeypatch.setattr(time, "sleep", lambda _: server.raw["status"].pop("observedRetry"))
+    assert call("retry", "digits", "3") == Exit.DONE
+    assert server.specs[1:] == [{"rollout": {"retry": None}}, {"rollout": {"retry": THIRD}}]
+
+
+def test_a_retry_that_is_still_to_be_followed_is_not_set_anew(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What keeps it from being followed is said instead."""
+    server.raw["status"]["rejected"] = [{"digest": THIRD, "version": 3, "reason": "GoldenMismatch"}]
+    server.raw["spec"] |= {"rollout": {"retry": THIRD}, "suspend": True}
+    assert call("retry", "digits", "3") == Exit.BAD_OUTCOME
+    assert "no run has started for it yet" in (said := capsys.readouterr().err)
+    assert "It is paused" in said
+    assert server.patches == []
 
 
 def test_a_dry_run_shows_what_belongs_into_git(server: Server, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,9 @@ from tests.answers import answer
 
 Json = dict[str, Any]
 NOON = "2026-11-25T12:00:00Z"
+SOON = "2026-11-25T12:01:00Z"
 LATER = "2026-11-25T12:05:00Z"
+LATEST = "2026-11-25T12:06:00Z"
 VERIFIED = VerifyResult(bundle_digest=samples.DIGEST, pods=2, requests=16)
 BAD_MODEL = Failure(
     reason=Reason.MODEL_INVALID, object="pvc://m/x.onnx", message="is no ONNX file.", next_step="Export it."
@@ -87,9 +89,39 @@ def test_running_begins_with_the_first_pod_that_ran(command: str, since: str | N
     """Fault 16: what waits for a node does not run yet; golden requests have a deadline that counts both."""
     waiting = a_pod("waiting", phase="Pending")
     pods = [a_pod(name, state={"running": {"startedAt": at}}) for name, at in (("second", LATER), ("first", NOON))]
-    assert observed(a_job(active=1, command=command), waiting).running_since is None
-    running = observed(a_job(active=3, command=command), waiting, *pods)
+    assert observed(a_job(active=1, command=command, startTime=NOON), waiting).running_since is None
+    running = observed(a_job(active=3, command=command, startTime=NOON), waiting, *pods)
     assert running.running_since == (datetime.fromisoformat(since) if since else None)
+
+
+def test_what_a_job_ran_before_it_was_suspended_does_not_count() -> None:
+    """A worker that had failed by then is still listed, and one that is being ended may run on for a moment."""
+    began = {"startedAt": NOON}
+    failed = {"terminated": ended(1)["terminated"] | began | {"finishedAt": SOON}}
+    before = [a_pod("failed", phase="Failed", state=failed), a_pod("leaving", state={"running": began})]
+    resumed = a_job(active=2, command="search", startTime=LATER)
+    assert observed(resumed, before[0]).running_since is None
+    assert observed(resumed, *before).running_since == datetime.fromisoformat(LATER)
+    again = a_pod("again", state={"running": {"startedAt": LATEST}})
+    assert observed(resumed, before[0], again).running_since == datetime.fromisoformat(LATEST)
+
+
+def test_a_worker_that_is_tried_again_does_not_get_its_time_anew() -> None:
+    """Without a suspension, the Job's time goes on through its retries."""
+    failed = {"terminated": ended(1)["terminated"] | {"startedAt": SOON, "finishedAt": LATER}}
+    pods = [a_pod("failed", phase="Failed", state=failed), a_pod("again", state={"running": {"startedAt": LATEST}})]
+    retried = observed(a_job(active=1, command="search", startTime=NOON), *pods)
+    assert retried.running_since == datetime.fromisoformat(SOON)
+
+
+def test_a_job_whose_pods_have_ended_runs_no_more() -> None:
+    """Before its controller has counted that, it must not be ended as one that took too long; a sidecar may run on."""
+    done = {"terminated": ended(0)["terminated"] | {"startedAt": SOON, "finishedAt": LATER}}
+    pods = [a_pod("done", phase="Succeeded", state=done), a_pod("other", state={"running": {"startedAt": SOON}})]
+    job = a_job(active=1, command="search", startTime=NOON)
+    assert observed(job, pods[0]).running_since is None
+    for more in (pods[1], a_pod("beside", state=done)):
+        assert observed(job, pods[0], more).running_since == datetime.fromisoformat(SOON)
 
 
 def test_the_last_finished_pod_speaks_for_a_job_that_succeeded() -> None:
@@ -164,7 +196,7 @@ NO_FOLDER = 'failed to create subPath directory for volumeMount "claim-0" of con
     [
         (a_job(TIME_OVER), None, "DeadlineExceeded", "within spec.rollout.progressDeadline"),
         (a_job(TIME_OVER, command="search", spec=EXPIRED), None, "DeadlineExceeded", "longer than spec.execution"),
-        (a_job(TIME_OVER, command="search"), None, "DeadlineExceeded", "waited for a day before they could run"),
+        (a_job(TIME_OVER, command="search"), None, "DeadlineExceeded", "waiting and running, it took longer"),
         (
             a_job(condition("Failed", "PodFailurePolicy")),
             a_pod(state=ended(137, reason="OOMKilled")),

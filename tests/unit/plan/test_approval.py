@@ -116,6 +116,23 @@ def test_a_version_that_nobody_approves_in_time_is_kept_and_may_still_be_approve
     assert (champion_of(world).version, last_of(world).outcome) == (2, Outcome.PROMOTED)
 
 
+def test_a_version_that_an_earlier_release_accepted_waits_no_longer_than_others() -> None:
+    """Its status has no moment of that: the wait counts from when it is seen first, and is not written about."""
+    world = asked_for()
+    waiting(world)
+    status = world.resource.status
+    assert status.candidate is not None
+    accepted = status.candidate.model_copy(update={"accepted_at": None})
+    world.resource = world.resource.model_copy(update={"status": status.model_copy(update={"candidate": accepted})})
+    world.hear()
+    world.reconcile()
+    world.wait(3600)
+    assert world.reconcile() == 0
+    world.wait(WEEK)
+    world.reconcile()
+    assert (is_running(world), last_of(world).reason) == (False, "ApprovalExpired")
+
+
 def test_an_approval_that_is_taken_back_before_the_target_was_touched_counts_no_more() -> None:
     """A refused write must not be repeated by a word that nobody says any more."""
     world = asked_for()

@@ -4,6 +4,7 @@ import pytest
 
 from retune.api.status import ConditionType, Outcome, Stage
 from retune.contract.results import Reason
+from retune.metrics import ROLLBACK_REASONS
 from retune.plan import Observed, Plan
 from retune.plan.observed import Heard, Incident
 from tests.unit.plan.reading import champion_of, is_rejected, last_of, message_of, rollout_of
@@ -26,7 +27,8 @@ CRASH = "pod y: container server: ended with exit code 3"
 
 
 def is_over(world: World, reason: str) -> bool:
-    """Whether the champion serves alone again, after a rollback for this reason."""
+    """Whether the champion serves alone again, after a rollback for this reason, which metrics count from zero."""
+    assert reason in ROLLBACK_REASONS
     alone = (world.beside, world.value, world.resource.status.rollout) == (None, None, None)
     return alone and (last_of(world).outcome, last_of(world).reason) == (Outcome.ROLLED_BACK, reason)
 

@@ -3,8 +3,12 @@
 Whatever it is, the version that is tried never gets more than its share by it.
 """
 
+import pytest
+
 from retune.api.status import ConditionType, Outcome
+from retune.plan.actions import Action, CreateCanary
 from tests.unit.plan.reading import champion_of, is_rejected, last_of, rollout_of
+from tests.unit.plan.test_approval import waiting
 from tests.unit.plan.test_loop import reason_of
 from tests.unit.plan.trial import (
     ANYWHERE,
@@ -52,6 +56,24 @@ def test_a_target_at_zero_has_no_canary_and_is_tried_again_with_its_first_pods(s
     to_promotion(world)
     to_promotion(world)
     assert champion_of(world).version == 2
+
+
+@pytest.mark.parametrize("before", ["Canary", "RollingUpdate"])
+def test_a_target_that_is_at_zero_before_a_trial_gets_no_canary_either(before: str) -> None:
+    """Alone behind the Service, a version that nobody has tried would get everything for a moment."""
+    world = World(spec=spec(rollout=strategy() | {"strategy": before, "approval": "Manual"}), wanted=9)
+    digest = waiting(world)
+    world.wanted, world.inject_refused = 0, "Forbidden"
+    actions: list[Action] = []
+    world.witness = lambda _, plan: actions.extend(plan.actions)
+    for name in (before, "Canary"):
+        world.change(rollout=strategy() | {"strategy": name, "approval": "Manual", "approvedVersion": digest})
+        world.reconcile()
+    assert reason_of(world, ConditionType.ROLLED_OUT) == "ScaledToZero"
+    assert not [action for action in actions if isinstance(action, CreateCanary)]
+    world.wanted = 9
+    world.reconcile()
+    assert world.beside is not None
 
 
 def test_a_target_that_is_scaled_is_followed() -> None:

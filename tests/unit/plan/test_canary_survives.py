@@ -11,6 +11,7 @@ import pytest
 
 from retune.api.status import ConditionType, Outcome, Stage
 from retune.plan.observed import Heard
+from tests.kstatus import Kstatus, kstatus, seen_by_kstatus
 from tests.unit.plan.reading import champion_of, last_of, rollout_of
 from tests.unit.plan.server import Beside
 from tests.unit.plan.test_loop import reason_of, stage_of
@@ -131,6 +132,19 @@ def test_a_trial_that_is_not_wanted_any_more_is_given_up(step: Step, change: dic
     world.change(**change)
     world.reconcile()
     assert (world.beside, world.value, world.resource.status.rollout) == (None, None, None)
+    assert reason_of(world, ConditionType.ROLLED_OUT) == "Withdrawn"
+    assert world.reconcile() == 0
+
+
+@TRIED
+def test_a_trial_that_a_person_aborts_is_not_said_to_go_on(step: Step) -> None:
+    """The champion is kept, and no condition tells of a share that the version has no more."""
+    world = step()
+    world.change(rollout=strategy() | {"rollbackTo": 1})
+    world.reconcile()
+    assert (world.beside, world.resource.status.rollout, stage_of(world)) == (None, None, Stage.MONITORING)
+    assert reason_of(world, ConditionType.ROLLED_OUT) == "Withdrawn"
+    assert kstatus(seen_by_kstatus(world.resource)) is Kstatus.CURRENT
 
 
 @pytest.mark.parametrize("change", [{"mode": "ObserveOnly"}, {"rollout": {"strategy": "RollingUpdate"}}])

@@ -5,6 +5,7 @@ import pytest
 from retune.api.status import ConditionType, Outcome, Stage, Version
 from retune.contract.requests import SearchRequest, VerifyRequest
 from retune.contract.results import Reason, Verdict
+from retune.metrics import ROLLBACK_REASONS
 from retune.plan.observed import Incident
 from tests.answers import digest_of
 from tests.kstatus import Kstatus, kstatus, seen_by_kstatus
@@ -158,6 +159,7 @@ def test_a_name_that_fits_nothing_lets_no_trial_go_on(*, is_baking: bool) -> Non
     assert world.resource.status.rollout is None
     assert not world.resource.status.rejected
     assert reason_of(world, ConditionType.COMMANDS_FOLLOWED) == "RollbackUnknown"
+    assert last_of(world).reason in ROLLBACK_REASONS
     assert world.reconcile() == 0
 
 
@@ -255,6 +257,29 @@ def test_a_version_on_trial_gives_way_to_the_one_that_a_person_wants() -> None:
     assert second.injected_value not in world.served[-2:]
 
 
+@pytest.mark.parametrize("is_excused", [False, True])
+def test_a_version_that_had_failed_before_a_person_spoke_is_not_said_to_be_taken_back_by_one(
+    world: World, *, is_excused: bool
+) -> None:
+    """Run and rejection tell why it was on its way back; one that was not to blame is not rejected for the person."""
+    world.change(manualNonce="more")
+    world.reconcile()
+    for _ in range(2):
+        world.finish(world.active_jobs()[0])
+        world.reconcile()
+    world.inject_refused, world.settled, world.weather = "Forbidden", False, "pod x: Evicted" if is_excused else None
+    world.wait(601)
+    world.reconcile()
+    ask(world, "2")
+    last, rejected = last_of(world), world.resource.status.rejected
+    assert (last.outcome, last.reason) == (Outcome.ROLLED_BACK, "ProgressDeadlineExceeded")
+    assert last.message.startswith("version 4 was rolled back: version 4 was not ready within 10m")
+    assert [entry.reason for entry in rejected] == ([] if is_excused else ["ProgressDeadlineExceeded"])
+    world.inject_refused = world.weather = None
+    carry_out(world)
+    assert (champion_of(world).version, world.value) == (2, champion_of(world).injected_value)
+
+
 def test_a_rollback_to_the_champion_ends_a_trial(world: World) -> None:
     """That is how a person aborts; the champion was and stays the same."""
     third = champion_of(world)
@@ -288,6 +313,18 @@ def test_a_field_that_others_own_is_not_fought_over(world: World) -> None:
     ask(world, "2")
     assert (world.value, stage_of(world)) == ("file:///other", Stage.BLOCKED)
     assert reason_of(world, ConditionType.TARGET_OWNED) == "FieldConflict"
+
+
+def test_a_rollback_that_others_kept_from_the_field_ends_once_nobody_wants_it(world: World) -> None:
+    """They came between its look into the store and its write: what they set stays, and no wish outlives its field."""
+    ask(world, "2")
+    world.edit_field("file:///other", "neighbour")
+    carry_out(world)
+    assert (stage_of(world), world.value) == (Stage.BLOCKED, "file:///other")
+    ask(world, None)
+    assert world.resource.status.rollout is None
+    assert reason_of(world, ConditionType.TARGET_OWNED) == "FieldChanged"
+    assert world.value == "file:///other"
 
 
 def test_a_rollback_whose_pods_do_not_come_is_given_up(world: World) -> None:

@@ -249,6 +249,21 @@ def test_any_change_of_the_spec_closes_the_circuit_and_starts_nothing(change: di
     assert running(world) == "QualityDegradation"
 
 
+def test_a_circuit_that_an_earlier_release_opened_is_closed_by_a_change_of_the_spec() -> None:
+    """Its status has no generation of that; what is told of the circuit is true of it all the same."""
+    world = rolled_back_twice()
+    triggers = world.resource.status.triggers.model_copy(update={"circuit_generation": None})
+    world.resource = world.resource.model_copy(
+        update={"status": world.resource.status.model_copy(update={"triggers": triggers})}
+    )
+    world.hear()
+    world.reconcile()
+    assert condition(world, ConditionType.CIRCUIT_OPEN) == (ConditionStatus.TRUE, "RollbackLoop")
+    world.change(rollout={"progressDeadline": "30m"})
+    world.reconcile()
+    assert condition(world, ConditionType.CIRCUIT_OPEN) == (ConditionStatus.FALSE, "Closed")
+
+
 def test_rollbacks_that_are_no_fault_of_a_version_open_the_circuit_too() -> None:
     """Where surroundings fail every rollout, trying on would replace pods for ever; nothing is rejected for it."""
     world = watched(triggers=QUICK | {"maxRunsPerDay": 10})

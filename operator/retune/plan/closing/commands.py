@@ -8,10 +8,11 @@ from retune.api.status import ConditionStatus, ConditionType, ModelOptimizationS
 from retune.plan.draft import Draft, condition_of
 from retune.plan.kept import named
 from retune.plan.rollout.approval import AWAITING
+from retune.plan.rollout.progress import UNSETTLED
 from retune.plan.rollout.returned import has_failed
 from retune.plan.rollout.returning import unknown
 
-FOLLOWED, NOT_APPROVED = "Followed", "NotApproved"
+FOLLOWED, NOT_APPROVED, WITHDRAWN = "Followed", "NotApproved", "Withdrawn"
 
 
 def say_what_is_followed(draft: Draft) -> None:
@@ -72,10 +73,15 @@ def _unknown(status: ModelOptimizationStatus, field: str, digest: str, what: str
 
 
 def _end_waiting(draft: Draft) -> None:
-    """Say that a version does not wait for approval any more where it was dropped, or where nobody is asked now."""
+    """Say that a version is not on its way any more, and does not wait, where no rollout and nobody goes on with it."""
     shown = condition_of(draft.status, ConditionType.ROLLED_OUT)
-    is_asked = draft.spec.mode is Mode.AUTOMATIC and draft.spec.rollout.approval == "Manual"
-    if shown is None or shown.reason != AWAITING or (is_asked and draft.status.candidate is not None):
+    if shown is None or shown.status is not ConditionStatus.UNKNOWN or draft.status.rollout is not None:
         return
-    message = "the version that waited for approval was dropped, or nobody is asked any more"
-    draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, NOT_APPROVED, message)
+    may_begin = draft.spec.mode is Mode.AUTOMATIC and draft.status.candidate is not None
+    is_asked = draft.spec.rollout.approval == "Manual"
+    if may_begin and (shown.reason == UNSETTLED or (shown.reason == AWAITING and is_asked)):
+        return
+    reason, message = NOT_APPROVED, "the version that waited for approval was dropped, or nobody is asked any more"
+    if shown.reason != AWAITING:
+        reason, message = WITHDRAWN, "the version that was on its way was given up: the spec or a person wants another"
+    draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, reason, message)

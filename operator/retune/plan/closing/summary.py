@@ -3,7 +3,7 @@
 from retune.api.status import Condition, ConditionStatus, ConditionType, Shown, Stage, Version
 from retune.plan.actions import EmitEvent, SetFinalizer
 from retune.plan.baseline.stored import LOST
-from retune.plan.closing.commands import FOLLOWED, NOT_APPROVED
+from retune.plan.closing.commands import FOLLOWED, NOT_APPROVED, WITHDRAWN
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.deletion import FINALIZER, needs_finalizer
 from retune.plan.guards.ownership import OUTAGE_EXPECTED
@@ -73,6 +73,7 @@ _GOOD = {
     "Cancelled",
     "RevertedByOthers",
     NOT_APPROVED,
+    WITHDRAWN,
     BY_PERSON,
     "Pinned",
 }

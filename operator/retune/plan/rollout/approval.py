@@ -28,6 +28,9 @@ def approval(draft: Draft, _rollout: ActiveRollout, candidate: Version) -> Hold 
 
 
 def _waiting(draft: Draft, candidate: Version) -> Hold:
+    if candidate.accepted_at is None:  # by a release that did not note it
+        candidate = candidate.model_copy(update={"accepted_at": draft.now})
+        draft.update(candidate=candidate)
     _expire(draft, candidate)
     message = _in_words(draft, candidate)
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.UNKNOWN, AWAITING, message)

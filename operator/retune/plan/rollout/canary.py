@@ -23,8 +23,6 @@ from retune.traffic import kind_of
 
 AUTOSCALED = "Autoscaled"
 """Reason of a canary that is possible, and whose share changes as the target is scaled."""
-_STEPS = {RolloutStep.CANARY_GIVE, RolloutStep.CANARY_READY, RolloutStep.CANARY_GOLDEN, RolloutStep.WEIGHT}
-"""Steps in which nothing of the target has been changed."""
 _NO_WEIGHT = {"weight": None, "effective_weight": None, "weight_start_time": None, "requests_before": None}
 _NOT_ASKED = {"step_jobs": 0, "asked": None, "shown_by": None, "unwell_since": None}
 _ANEW = {"step": RolloutStep.CANARY_GIVE.value, "weight_index": 0, **_NO_WEIGHT, **_NOT_ASKED}
@@ -59,10 +57,8 @@ def _anew(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | No
     return show(draft, Stage.ROLLING_OUT, "CanaryLost", message)
 
 
-def stand_still(draft: Draft, rollout: ActiveRollout, candidate: Version, target: Target) -> Hold | None:
+def stand_still(draft: Draft, rollout: ActiveRollout, candidate: Version, target: Target) -> Hold:
     """Let the time of a trial stand still while the target is scaled to zero; with its pods it begins again."""
-    if rollout.step not in _STEPS:
-        return None
     update(draft, rollout, step_start_time=None, **_ANEW)
     message = f"Deployment {target.name} is scaled to zero: version {candidate.version} is tried once it has pods again"
     return show(draft, Stage.ROLLING_OUT, "ScaledToZero", message)

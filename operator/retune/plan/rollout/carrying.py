@@ -6,6 +6,7 @@ them, and a field or a template that others change meanwhile is theirs.
 
 from datetime import datetime, timedelta
 
+from retune.api import FIELD_MANAGER
 from retune.api.spec import Mode
 from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, RolloutStep, Stage, Version
 from retune.plan.actions import SetFinalizer
@@ -18,11 +19,11 @@ from retune.plan.rollout import returned
 from retune.plan.rollout.approval import approval, is_approved
 from retune.plan.rollout.canary import stand_still
 from retune.plan.rollout.listening import errors_before
-from retune.plan.rollout.progress import LOOK_SECONDS, blocked, present_value, show, update
+from retune.plan.rollout.progress import LOOK_SECONDS, UNSETTLED, blocked, present_value, show, under_way, update
 from retune.plan.rollout.promotion import promote
 from retune.plan.rollout.removal import lingering, remove
 from retune.plan.rollout.steps import TurnBack
-from retune.plan.rollout.strategies import STRATEGIES, step_of, strategy_of
+from retune.plan.rollout.strategies import STRATEGIES, is_before_target, step_of, strategy_of
 from retune.plan.rollout.undo import abandon, undo
 from retune.plan.run.conclusion import conclude
 from retune.plan.run.reasons import MODE_CHANGED, nonce_is_new
@@ -68,8 +69,8 @@ def _unfit(draft: Draft, candidate: Version) -> Hold | None:
     draft.wake(after=LOOK_SECONDS)
     serving = target.hindrance or target.progress
     message = f"version {candidate.version} waits until the pods of Deployment {target.name} are well: {serving}"
-    draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.UNKNOWN, "TargetUnsettled", message)
-    return Hold(Stage.GATING, "TargetUnsettled", message)
+    draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.UNKNOWN, UNSETTLED, message)
+    return Hold(Stage.GATING, UNSETTLED, message)
 
 
 def carry_on(draft: Draft) -> Hold | None:
@@ -124,13 +125,19 @@ def _names_unknown(draft: Draft, rollout: ActiveRollout) -> bool:
 def _is_unwanted(draft: Draft, rollout: ActiveRollout, candidate: Version) -> bool:
     if rollout.rollback_number is not None:  # what was on trial when it began is taken back with it
         is_wanted = named(draft.status, draft.spec.rollout.rollback_to) == candidate
-        champion = draft.status.champion
-        return not is_wanted and champion is not None and present_value(draft) == champion.injected_value
+        return not is_wanted and _needs_nothing_back(draft)
     is_wanted = is_approved(draft.spec, candidate) and not _names_unknown(draft, rollout)
     may_go_live = draft.spec.mode is Mode.AUTOMATIC and is_wanted
     if may_go_live and not _is_outdated(draft, candidate):
         return False
     return present_value(draft) != candidate.injected_value
+
+
+def _needs_nothing_back(draft: Draft) -> bool:
+    """Whether the champion serves, or what others have set, who are not fought over it."""
+    champion, container = draft.status.champion, draft.container
+    serves = champion is not None and present_value(draft) == champion.injected_value
+    return serves or (container is not None and container.manager not in {None, FIELD_MANAGER})
 
 
 def _is_outdated(draft: Draft, candidate: Version) -> bool:
@@ -139,7 +146,7 @@ def _is_outdated(draft: Draft, candidate: Version) -> bool:
 
 def _withdraw(draft: Draft, candidate: Version) -> None:
     """Give up a rollout that has not touched the target; a candidate that is still wanted is kept as recommended."""
-    if _under_way(draft).weight_index is not None:
+    if under_way(draft).weight_index is not None:
         begin_anew(draft)
     draft.update(rollout=None)
     if draft.status.candidate is None:
@@ -157,7 +164,8 @@ def _without_pods(draft: Draft, rollout: ActiveRollout, candidate: Version) -> H
     if target is None or target.wanted > 0:
         return None
     if not rollout.injected:
-        return stand_still(draft, rollout, candidate, target)
+        is_tried = is_before_target(rollout, strategy_of(draft.spec.rollout, rollout))
+        return stand_still(draft, rollout, candidate, target) if is_tried else None
     _anew(draft, rollout, since=None)
     message = f"Deployment {target.name} is scaled to zero: version {candidate.version} is proven once a pod runs it"
     return show(draft, Stage.ROLLING_OUT, "ScaledToZero", message)
@@ -182,21 +190,15 @@ def _take_steps(draft: Draft, candidate: Version, champion: Version) -> Hold | N
             return _turn_back(draft, answer, candidate, champion)
         heard = answer.message
     if rollout.rollback_number is not None:
-        returned.succeed(draft, _under_way(draft), candidate, champion)
+        returned.succeed(draft, under_way(draft), candidate, champion)
     else:
-        promote(draft, _under_way(draft), candidate, heard)
+        promote(draft, under_way(draft), candidate, heard)
     return None
-
-
-def _under_way(draft: Draft) -> ActiveRollout:
-    if draft.status.rollout is None:
-        raise ValueError("no rollout is under way")
-    return draft.status.rollout
 
 
 def _with_present_template(draft: Draft) -> ActiveRollout:
     """Note when others have changed the pod template: its pods are others then, and get their whole time."""
-    rollout, target = _under_way(draft), draft.observed.target
+    rollout, target = under_way(draft), draft.observed.target
     template = target.template if target and target.template else rollout.template
     if rollout.template == template:
         return rollout
@@ -208,7 +210,7 @@ def _with_present_template(draft: Draft) -> ActiveRollout:
 
 def _entered(draft: Draft, step: RolloutStep) -> ActiveRollout:
     """Return the rollout in this step, with the time that the step began."""
-    rollout = _under_way(draft)
+    rollout = under_way(draft)
     if rollout.step == step and rollout.step_start_time is not None:
         return rollout
     if rollout.step is None:  # begun by a release that knew no steps
@@ -226,10 +228,10 @@ def _entered(draft: Draft, step: RolloutStep) -> ActiveRollout:
 
 def _turn_back(draft: Draft, answer: TurnBack, candidate: Version, champion: Version) -> Hold | None:
     """Begin to undo the rollout; the version is rejected only for what it did itself."""
-    is_new = _under_way(draft).rollback_number is None
+    is_new = under_way(draft).rollback_number is None
     excused = f". Not rejected: {answer.excuse}" if is_new and answer.excuse is not None else ""
     message = f"{answer.message}{excused}"
-    rollout = update(draft, _under_way(draft), rollback_reason=answer.reason, rollback_message=message[:1024])
+    rollout = update(draft, under_way(draft), rollback_reason=answer.reason, rollback_message=message[:1024])
     show(draft, Stage.ROLLING_BACK, answer.reason, message)
     if is_new and answer.excuse is None:
         reject(draft, candidate, answer.reason, answer.message)

@@ -7,6 +7,8 @@ from retune.plan.draft import Draft, Hold
 
 LOOK_SECONDS = 5.0
 """How soon a rollout is looked at again, whether or not the target's controller says anything."""
+UNSETTLED = "TargetUnsettled"
+"""Reason of a version that waits until the target's own pods are well."""
 
 
 def show(draft: Draft, stage: Stage, reason: str, message: str) -> Hold:
@@ -29,6 +31,13 @@ def update(draft: Draft, rollout: ActiveRollout, **fields: Any) -> ActiveRollout
     changed = rollout.model_copy(update=fields)
     draft.update(rollout=changed)
     return changed
+
+
+def under_way(draft: Draft) -> ActiveRollout:
+    """Return the rollout as the steps before have left it; raises ValueError where there is none."""
+    if draft.status.rollout is None:
+        raise ValueError("no rollout is under way")
+    return draft.status.rollout
 
 
 def present_value(draft: Draft) -> str | None:

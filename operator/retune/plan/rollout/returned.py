@@ -39,7 +39,7 @@ def succeed(draft: Draft, rollout: ActiveRollout, version: Version, replaced: Ve
     draft.update(champion=_as_champion(draft, rollout, version, replaced), candidate=None, rejected=rejected)
     tell_of_run(draft, replaced, BY_PERSON, message)
     say_stored(draft, version)
-    _end(draft, rollout, version, replaced, message=message)
+    _end(draft, version, replaced, message=message)
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, BY_PERSON, message)
 
 
@@ -56,19 +56,11 @@ def fail(draft: Draft, rollout: ActiveRollout, version: Version, destination: Ve
     """Note why the version could not be put back; `destination` serves."""
     why = rollout.rollback_message or ""
     message = f"version {version.version} could not be put back: {why}. Version {destination.version} serves."
-    _end(draft, rollout, version, destination, message=message, failed=rollout.rollback_reason or FAILED)
+    _end(draft, version, destination, message=message, failed=rollout.rollback_reason or FAILED)
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, FAILED, message)
 
 
-def _end(
-    draft: Draft,
-    _rollout: ActiveRollout,
-    version: Version,
-    replaced: Version,
-    *,
-    message: str,
-    failed: str | None = None,
-) -> None:
+def _end(draft: Draft, version: Version, replaced: Version, *, message: str, failed: str | None = None) -> None:
     last = LastRollback(
         version=version.version,
         digest=version.digest,

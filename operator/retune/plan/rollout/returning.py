@@ -11,6 +11,7 @@ from retune.plan.guards.ownership import field_conflict, reject
 from retune.plan.kept import kept, named
 from retune.plan.rollout.progress import blocked, present_value
 from retune.plan.rollout.returned import BY_PERSON, has_failed
+from retune.plan.rollout.undo import conclude_rolled_back
 from retune.plan.run.conclusion import conclude
 from retune.plan.run.reasons import PINNED
 
@@ -49,19 +50,20 @@ def _end_what_is_under_way(draft: Draft, version: Version) -> None:
     """End run and rollout: what has served already is rejected, because a person has taken it back."""
     rollout, candidate = draft.status.rollout, draft.status.candidate
     message = f"spec.rollout.rollbackTo asks for version {version.version}"
-    on_trial = candidate if rollout is not None and _was_given(draft, rollout, candidate) else None
-    if on_trial is not None:
-        message = f"a person took version {on_trial.version} back: {message}"
-        if on_trial.digest not in {entry.digest for entry in draft.status.rejected}:
-            reject(draft, on_trial, BY_PERSON, message)
-    if draft.status.run is not None or on_trial is not None:
-        conclude(draft, Outcome.CANCELLED, BY_PERSON if on_trial else PINNED, message)
+    if rollout is not None and candidate is not None and rollout.rollback_reason is not None:
+        conclude_rolled_back(draft, rollout, candidate)  # before the person's word
+    elif rollout is not None and candidate is not None and _was_given(draft, rollout, candidate):
+        message = f"a person took version {candidate.version} back: {message}"
+        reject(draft, candidate, BY_PERSON, message)
+        conclude(draft, Outcome.CANCELLED, BY_PERSON, message)
+    elif draft.status.run is not None:
+        conclude(draft, Outcome.CANCELLED, PINNED, message)
     draft.update(rollout=None, candidate=None)
 
 
-def _was_given(draft: Draft, rollout: ActiveRollout, candidate: Version | None) -> bool:
+def _was_given(draft: Draft, rollout: ActiveRollout, candidate: Version) -> bool:
     """Whether the target was given the candidate of a rollout."""
-    return candidate is not None and (rollout.injected or present_value(draft) == candidate.injected_value)
+    return rollout.injected or present_value(draft) == candidate.injected_value
 
 
 def _begin(draft: Draft, version: Version) -> None:

@@ -71,6 +71,12 @@ def step_of(rollout: ActiveRollout, strategy: Strategy = ROLLING_UPDATE) -> Roll
     return RolloutStep.GOLDEN if rollout.verify_attempt else RolloutStep.FIRST_GOLDEN
 
 
+def is_before_target(rollout: ActiveRollout, strategy: Strategy) -> bool:
+    """Whether a version has a trial to begin or to end before the target may be given it."""
+    steps = list(strategy)
+    return RolloutStep.WEIGHT in steps and steps.index(step_of(rollout, strategy)) <= steps.index(RolloutStep.WEIGHT)
+
+
 def _skips_trial(rollout: ActiveRollout, step: RolloutStep, steps: list[RolloutStep]) -> bool:
     """Whether a version is past a trial that it has not begun, while the target could still be spared."""
     if rollout.injected or rollout.weight_index is not None or RolloutStep.WEIGHT not in steps:

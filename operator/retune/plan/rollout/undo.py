@@ -55,13 +55,18 @@ def _end(draft: Draft, rollout: ActiveRollout, candidate: Version, destination: 
     if rollout.rollback_number is not None:
         returned.fail(draft, rollout, candidate, destination)
         return
-    reason = rollout.rollback_reason or "RolledBack"
-    message = f"version {candidate.version} was rolled back: {rollout.rollback_message or ''}"
-    conclude(draft, Outcome.ROLLED_BACK, reason, message)
+    message = conclude_rolled_back(draft, rollout, candidate)
     draft.update(candidate=None, rollout=None)
     begin_anew(draft)
     serving = f"{message}. Version {destination.version} serves again."
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, "RolledBack", serving)
+
+
+def conclude_rolled_back(draft: Draft, rollout: ActiveRollout, candidate: Version) -> str:
+    """End the run by what its version has shown in the rollout; returns that as a sentence."""
+    message = f"version {candidate.version} was rolled back: {rollout.rollback_message or ''}"
+    conclude(draft, Outcome.ROLLED_BACK, rollout.rollback_reason or "RolledBack", message)
+    return message
 
 
 def abandon(draft: Draft, reason: str, message: str) -> Hold:

@@ -15,7 +15,7 @@ from retune.plan.rollout.blame import EDITED
 from retune.plan.rollout.canary import PASSED, canary_in_place, have_pods, pods_for
 from retune.plan.rollout.comparing import compare
 from retune.plan.rollout.listening import listen
-from retune.plan.rollout.progress import LOOK_SECONDS, pods_in_words, show, update
+from retune.plan.rollout.progress import LOOK_SECONDS, UNSETTLED, pods_in_words, show, under_way, update
 from retune.plan.rollout.removal import REFUSAL_RETRY_SECONDS
 from retune.plan.rollout.steps import Done, TurnBack
 from retune.traffic import Split, kind_of
@@ -37,14 +37,8 @@ def weigh(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Do
     if hold is not None:
         return hold
     with canary_in_place(draft):
-        setback = _judged(draft, _under_way(draft), candidate, last=True)
+        setback = _judged(draft, under_way(draft), candidate, last=True)
     return setback or _next(draft, candidate, index)
-
-
-def _under_way(draft: Draft) -> ActiveRollout:
-    if draft.status.rollout is None:
-        raise ValueError("no rollout is under way")
-    return draft.status.rollout
 
 
 def _shown(draft: Draft, rollout: ActiveRollout, step: CanaryStep) -> ActiveRollout:
@@ -62,7 +56,7 @@ def _set_back(draft: Draft, rollout: ActiveRollout, candidate: Version) -> TurnB
     setback = crashed(draft, rollout, candidate) or unwell(draft, rollout, candidate)
     if setback is not None:
         return replace(setback, reason="CanaryUnhealthy")
-    return _judged(draft, _under_way(draft), candidate, last=False)
+    return _judged(draft, under_way(draft), candidate, last=False)
 
 
 def _judged(draft: Draft, rollout: ActiveRollout, candidate: Version, *, last: bool) -> TurnBack | None:
@@ -97,7 +91,7 @@ def _unserved(draft: Draft, canary: Canary, candidate: Version) -> Hold | None:
     """Let the time of a weight begin again with a Service that sends the canary requests, while there is none."""
     if not draft.observed.traffic.unserved:
         return None
-    update(draft, _under_way(draft), weight_start_time=None, requests_before=None)
+    update(draft, under_way(draft), weight_start_time=None, requests_before=None)
     draft.wake(after=LOOK_SECONDS)
     message = (
         f"no Service selects the pods of Deployment {canary.workload.name} any more, so that version "
@@ -108,7 +102,7 @@ def _unserved(draft: Draft, canary: Canary, candidate: Version) -> Hold | None:
 
 def _held(draft: Draft, step: CanaryStep, candidate: Version) -> Hold | None:
     """Hold the weight for its time and until enough requests were answered at it."""
-    rollout, heard = _under_way(draft), draft.observed.traffic.heard
+    rollout, heard = under_way(draft), draft.observed.traffic.heard
     counted = heard.requests if heard else None
     if rollout.weight_start_time is None:
         rollout = update(draft, rollout, weight_start_time=draft.now)
@@ -135,13 +129,13 @@ def _answered(rollout: ActiveRollout, counted: float | None) -> float:
 
 def _next(draft: Draft, candidate: Version, index: int) -> Hold | Done | TurnBack:
     """Go on to the next weight, or past the last one once the target's own pods are well."""
-    rollout, target = _under_way(draft), draft.observed.target
+    rollout, target = under_way(draft), draft.observed.target
     if index + 1 == len(draft.spec.rollout.canary.steps) and (
         target is None or target.hindrance is not None or not target.settled
     ):
         draft.wake(after=LOOK_SECONDS)
         serving = (target.hindrance or target.progress) if target else "the target is gone"
         message = f"version {candidate.version} stays a canary until the target's pods are well: {serving}"
-        return show(draft, Stage.ROLLING_OUT, "TargetUnsettled", message)
+        return show(draft, Stage.ROLLING_OUT, UNSETTLED, message)
     fields = {"weight_index": index + 1, "weight_start_time": None, "requests_before": None}
     return weigh(draft, update(draft, rollout, **fields), candidate)

@@ -27,8 +27,6 @@ SIGNAL_REASONS = (
 )
 """Reasons that come from watching and not from a person, the most urgent first."""
 _WITHOUT_GAIN = {Outcome.NO_GAIN, Outcome.GATE_FAILED, Outcome.FAILED}
-
-
 _CLOSED: dict[str, object] = {
     "circuit": None,
     "circuit_generation": None,
@@ -39,11 +37,14 @@ _CLOSED: dict[str, object] = {
 
 def close_for_person(draft: Draft) -> None:
     """Close a circuit that has opened before the spec was last changed: a person has seen to it."""
-    state = draft.status.triggers
-    if state.circuit is None or state.circuit_generation is None:
+    state, generation = draft.status.triggers, draft.resource.metadata.generation
+    if state.circuit is None:
         return
-    if draft.resource.metadata.generation > state.circuit_generation:
-        draft.update(triggers=state.model_copy(update=_CLOSED))
+    opened = state.circuit_generation
+    if opened is None:  # a release opened it that did not note when: the last pass that it made is late enough
+        opened = draft.status.observed_generation or generation
+    changes = _CLOSED if generation > opened else {"circuit_generation": opened}
+    draft.update(triggers=state.model_copy(update=changes))
 
 
 def held(draft: Draft) -> str | None:
