@@ -106,6 +106,8 @@ def test_one_line_of_labels_has_the_rows_side_by_side() -> None:
     outputs = (tensor("label", 1, -1, dtype="int64"), tensor("probabilities", -1, 3), tensor("boxes", 1, -1, 6))
     signature = Signature(inputs=(tensor("x", -1, 12),), outputs=outputs)
     assert signature.output_axes == {"label": 1, "probabilities": 0, "boxes": 0}
+    tokens = Signature(inputs=(tensor("input_ids", -1, -1),), outputs=(tensor("mean", 1, -1),))
+    assert tokens.output_axes == {"mean": 0}, "what is free may be the tokens"
 
 
 @pytest.mark.parametrize(
