@@ -135,8 +135,12 @@ class Signature(Document):
         if states:
             return self.input_axes[states[0].name]
         free = [axis for axis, size in enumerate(spec.shape) if size < 0]
-        is_turned = len(free) == 1 and self._batch_size < 0 and (spec.shape[0] > 1 or len(spec.shape) == _LINE_AXES)
+        is_turned = len(free) == 1 and self._batch_size < 0 and (spec.shape[0] > 1 or self._is_line(spec))
         return free[0] if is_turned else 0 if spec.shape else None
+
+    def _is_line(self, spec: TensorSpec) -> bool:
+        """Whether an output (1, N) has a row in each place, because nothing but rows is free in the inputs."""
+        return len(spec.shape) == _LINE_AXES and all(other.shape.count(-1) < _LINE_AXES for other in self.inputs)
 
     def _with_rows_first(self, spec: TensorSpec) -> TensorSpec:
         axis = self.input_axes[spec.name]

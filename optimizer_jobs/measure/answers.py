@@ -301,11 +301,18 @@ def outputs_of(
 
 
 def _ask(session: Session, rows: Rows, start: int, size: int) -> dict[str, Array]:
-    """Return the outputs of one batch. For a model with a fixed batch, a short last batch is filled up, then cut."""
+    """Return the outputs of one batch. For a model with a fixed batch, a short last batch is filled up, then cut.
+
+    An output without rows is left out, and one of more rows than were asked is not cut: it is no answer to them.
+    """
     indices = np.arange(start, min(start + size, len(rows)))
     asked = np.resize(indices, size) if session.signature.batch else indices
-    outputs = ask(session, rows.take(asked).inputs)
-    return {name: np.asarray(values)[: len(indices)] for name, values in outputs.items()}
+    outputs = {name: np.asarray(values) for name, values in ask(session, rows.take(asked).inputs).items()}
+    return {
+        name: values[: len(indices)] if len(values) == len(asked) else values
+        for name, values in outputs.items()
+        if values.ndim
+    }
 
 
 def _is_label(values: Array, rows: int) -> bool:

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from skl2onnx import to_onnx
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_linnerud
 from sklearn.multioutput import MultiOutputRegressor
+from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from retune.cli import main as command_line
@@ -90,3 +92,24 @@ def test_a_model_that_knows_its_columns_shows_the_label_by_what_is_left(
         pd.read_csv(path).assign(batch="b7").to_csv(path, index=False)
     assert command_line.main(["init", model, "--allow-code"]) == Exit.USAGE
     assert "not fitted on benign, batch. Name the one with the labels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["model.onnx", "model.ubj"])
+def test_a_feature_that_is_called_like_a_label_is_none(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sizes of a stone are x, y and z; the model takes or was fitted on them, so that the price is left."""
+    monkeypatch.chdir(tmp_path)
+    sizes = pd.DataFrame(np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32), columns=list("xyz"))
+    stones = sizes.assign(price=sizes.sum(axis=1))
+    if model == "model.ubj":
+        xgboost = pytest.importorskip("xgboost")
+        xgboost.XGBRegressor(n_estimators=20).fit(sizes, stones["price"]).save_model(model)
+    else:
+        tree, named = DecisionTreeRegressor(max_depth=6), ColumnTransformer([("sizes", "passthrough", list("xyz"))])
+        fitted = make_pipeline(named, tree).fit(sizes, stones["price"])
+        Path(model).write_bytes(to_onnx(fitted, sizes[:1]).SerializeToString())
+    for split, rows in {"train": stones[:150], "val": stones[150:220], "test": stones[220:]}.items():
+        rows.to_csv(f"{split}.csv", index=False)
+    assert command_line.main(["init", model]) == Exit.DONE
+    assert "# label: column 'price', because" in capsys.readouterr().out

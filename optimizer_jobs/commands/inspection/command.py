@@ -18,6 +18,7 @@ from optimizer_jobs.commands.inspection.guesses import (
     Guess,
     Label,
     from_labels,
+    inputs_in,
     label_by_inputs,
     label_by_name,
     labels_by_number,
@@ -166,7 +167,8 @@ def _opened(
         before = _asked(request) or from_labels(known.values(request), known.label)
         opened, guess = _converted(request, model, known, before, scratch / "labelled")
     check_rows(opened.signature, uri=request.model.uri)
-    if known.label.column is None and tables:
+    is_input = bool(known.label.names & inputs_in(tables.values(), opened.signature))
+    if tables and (known.label.column is None or (is_input and not request.labels)):
         known = _Known.of(request, tables, _label_after(opened.signature, request, tables))
     if request.task is None and guess is before:
         signature = _answering(opened.signature, request.output)
@@ -218,8 +220,8 @@ def _label_before(request: InspectRequest, tables: Mapping[str, Columns]) -> Lab
         return _label_asked(request, tables)
     if not tables:
         return Label(None, "none, because no data file was given")
-    named = list(tables.values())
-    return label_by_name(named) or labels_by_number(named) or Label(None, "none yet")
+    named, aside = list(tables.values()), _times(request)
+    return label_by_name(named, aside=aside) or labels_by_number(named, aside=aside) or Label(None, "none yet")
 
 
 def _label_asked(request: InspectRequest, tables: Mapping[str, Columns]) -> Label:
@@ -240,8 +242,10 @@ def _label_asked(request: InspectRequest, tables: Mapping[str, Columns]) -> Labe
 
 def _label_after(signature: Signature, request: InspectRequest, tables: Mapping[str, Columns]) -> Label:
     """Return the label columns that the open model's inputs and outputs show."""
-    named, aside = list(tables.values()), _times(request)
-    return labels_by_width(named, signature, aside=aside) or label_by_inputs(named, signature, aside=aside)
+    named = list(tables.values())
+    aside = _times(request) | inputs_in(named, signature)
+    by_name = label_by_name(named, aside=aside) or labels_by_number(named, aside=aside)
+    return by_name or labels_by_width(named, signature, aside=aside) or label_by_inputs(named, signature, aside=aside)
 
 
 def _check_answers(known: _Known, signature: Signature, request: InspectRequest) -> None:

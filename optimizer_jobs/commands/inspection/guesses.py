@@ -42,6 +42,11 @@ class Label:
     """Columns that are together the labels, where there are several; `column` is what they are called."""
 
     @property
+    def names(self) -> frozenset[str]:
+        """The columns of the tables as they are written."""
+        return frozenset(self.parts or ([] if self.column is None else [self.column]))
+
+    @property
     def where(self) -> str:
         """The column, or the columns, in words."""
         return f"columns {self.column}" if self.parts else f"column {self.column!r}"
@@ -61,19 +66,31 @@ class Guess:
     """Why, as words without a full stop."""
 
 
-def label_by_name(tables: Sequence[Columns]) -> Label | None:
-    """Return the first column whose name says that it holds labels, or None."""
+def inputs_in(tables: Collection[Columns], signature: Signature) -> frozenset[str]:
+    """Return the columns that are inputs of the model by name; those of a table may be one input without names."""
+    first, names = signature.inputs[0], {tensor.name for tensor in signature.inputs}
+    is_matrix = len(signature.inputs) == 1 and len(first.shape) == 2 and first.shape[1] != 1
+    named = [columns for columns in tables if not (is_matrix and columns.tabular)]
+    return frozenset(name for columns in named for name in columns.names if name in names)
+
+
+def label_by_name(tables: Sequence[Columns], *, aside: Collection[str] = ()) -> Label | None:
+    """Return the first column whose name says that it holds labels, or None; columns in `aside` are no labels."""
     for usual in LABELS:
         for columns in tables:
-            name = next((name for name in columns.names if name.lower() == usual), None)
+            names = (name for name in columns.names if name not in aside)
+            name = next((name for name in names if name.lower() == usual), None)
             if name is not None:
                 return Label(name, f"column {name!r}, because of its name")
     return None
 
 
-def labels_by_number(tables: Sequence[Columns]) -> Label | None:
-    """Return the only numbered columns that are named like labels, such as target_1 and target_2, or None."""
-    series = [parts for stem, parts in _numbered(tables) if stem in LABELS]
+def labels_by_number(tables: Sequence[Columns], *, aside: Collection[str] = ()) -> Label | None:
+    """Return the only numbered columns that are named like labels, such as target_1 and target_2, or None.
+
+    None of them may be in `aside`.
+    """
+    series = [parts for stem, parts in _numbered(tables) if stem in LABELS and not set(aside).intersection(parts)]
     return labels_together(series[0], "because of their names") if len(series) == 1 else None
 
 

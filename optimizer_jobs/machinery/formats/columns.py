@@ -24,20 +24,22 @@ def check_task(delivered: Delivered, *, does: Task, name: str) -> None:
 
 
 def check_label(fitted: Sequence[str], delivered: Delivered) -> None:
-    """Refuse a table that lacks the label column and has others that the model was not fitted on.
+    """Refuse a table whose label column is absent or one that the model was fitted on, and that has other columns.
 
     Raises:
         JobError: DataInvalid; `label_named` returns the column if there is only one, which can only be the label.
     """
     present = delivered.columns.names
     others = [name for name in present if name not in fitted]
-    if not fitted or not delivered.columns.tabular or delivered.label in present:
+    if not fitted or not delivered.columns.tabular or (delivered.label in present and delivered.label not in fitted):
         return
     if others and set(fitted) <= set(present):
+        label = delivered.label
+        fault = f"the model was fitted on {label!r}" if label in present else f"there is no column {label!r}"
         raise JobError(
             Reason.DATA_INVALID,
             delivered.data,
-            f"there is no column {delivered.label!r}, and the model was not fitted on {', '.join(others[:_SHOWN])}.",
+            f"{fault}, and the model was not fitted on {', '.join(others[:_SHOWN])}.",
             _SET_LABEL.format(others[0]) if len(others) == 1 else _NAME_LABEL,
         )
 
@@ -48,15 +50,22 @@ def label_named(error: JobError, names: Sequence[str]) -> str | None:
 
 
 def check_order(fitted: Sequence[str], delivered: Delivered) -> None:
-    """Refuse a table with the columns of the fitted matrix in another order, because every answer would be wrong.
+    """Refuse a table with other columns than the fitted matrix, or in another order: every answer would be wrong.
+
+    One that has none of their names is taken in its own order, and one of another width is for others to refuse.
 
     Raises:
         JobError: DataInvalid.
     """
     check_label(fitted, delivered)
-    present = [name for name in delivered.columns.names if name != delivered.label]
-    if not delivered.columns.tabular or list(fitted) == present or sorted(fitted) != sorted(present):
+    present = [_unspaced(name) for name in delivered.columns.names if name != delivered.label]
+    wanted = [_unspaced(name) for name in fitted]
+    is_like = len(wanted) == len(present) and bool(set(wanted) & set(present))
+    if not delivered.columns.tabular or not is_like or wanted == present:
         return
+    absent = [name for name in fitted if _unspaced(name) not in present]
+    if absent:
+        raise _lacks_columns(absent, delivered)
     raise JobError(
         Reason.DATA_INVALID,
         delivered.uri,
@@ -65,13 +74,22 @@ def check_order(fitted: Sequence[str], delivered: Delivered) -> None:
     )
 
 
+def _unspaced(name: str) -> str:
+    """Return a column's name as LightGBM writes it."""
+    return "_".join(name.split(" "))
+
+
 def check_columns(inputs: Sequence[TensorSpec], delivered: Delivered) -> None:
     """Refuse data that lacks columns of the model; raises JobError, DataInvalid."""
     absent = [tensor.name for tensor in inputs if tensor.name not in delivered.columns.names]
     if absent:
-        raise JobError(
-            Reason.DATA_INVALID,
-            delivered.uri,
-            f"the model takes columns that the data lacks: {', '.join(absent[:_SHOWN])}.",
-            _FITTED,
-        )
+        raise _lacks_columns(absent, delivered)
+
+
+def _lacks_columns(absent: Sequence[str], delivered: Delivered) -> JobError:
+    return JobError(
+        Reason.DATA_INVALID,
+        delivered.uri,
+        f"the model takes columns that the data lacks: {', '.join(absent[:_SHOWN])}.",
+        _FITTED,
+    )

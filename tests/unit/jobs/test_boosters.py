@@ -348,6 +348,25 @@ def test_columns_in_another_order_or_number_are_refused(tmp_path: Path) -> None:
         delivered(path, fewer, format_=ModelFormat.XGBOOST)
 
 
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ("abcd label price", "was fitted on 'label', and the model was not fitted on price"),
+        ("abcdz label", "columns that the data lacks: e"),
+    ],
+)
+def test_a_table_of_as_many_columns_as_were_fitted_is_no_such_matrix(tmp_path: Path, names: str, says: str) -> None:
+    """One fitted column is called like the label, or is another one: their places would hold something else."""
+    X, y = rows()
+    letters, *more = names.split()
+    fitted = ["a", "b", "c", "d", "label" if "price" in more else "e"]
+    path = tmp_path / "m.ubj"
+    xgboost.XGBRegressor(n_estimators=2).fit(pd.DataFrame(X, columns=fitted), y).save_model(path)
+    table = columns(dict.fromkeys([*letters, *more], y), tabular=True)
+    with pytest.raises(JobError, match=says):
+        delivered(path, table, format_=ModelFormat.XGBOOST)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("library", ["XGBoost", "LightGBM"])
 def test_trees_with_categories_can_be_dropped(library: str, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from optimizer_jobs.commands.inspection.guesses import (
     Label,
     from_labels,
+    inputs_in,
     label_by_inputs,
     label_by_name,
     labels_by_number,
@@ -94,6 +95,16 @@ def test_the_only_column_that_is_no_input_holds_the_labels() -> None:
     assert label_by_inputs([table({"x": np.zeros((3, 4)), "z": np.ones(3)}, tabular=False)], NUMBER).column == "z"
     assert label_by_inputs([table(rows)], NUMBER).column is None
     assert label_by_inputs([table({"x": np.zeros(3)}, tabular=False)], NUMBER).because.endswith("input of the model")
+
+
+def test_an_input_that_is_called_like_a_label_is_none() -> None:
+    """Coordinates are called x and y, and classes of tickets are features; a table for one matrix has no such names."""
+    rows = table(dict.fromkeys(("x", "y", "target_1", "target_2", "price"), np.zeros(3)))
+    inputs = inputs_in([rows], model(("float32", (-1, 1)), inputs=("x", "y", "target_1", "target_2")))
+    assert inputs == {"x", "y", "target_1", "target_2"}
+    assert label_by_name([rows], aside=inputs) is None
+    assert labels_by_number([rows], aside=inputs) is None
+    assert inputs_in([rows], model(("float32", (-1, 1)), inputs=("y",))) == frozenset()
 
 
 def test_labels_come_from_the_first_file_that_has_them() -> None:

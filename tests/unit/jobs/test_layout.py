@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.formats.delivery import Opened
+from optimizer_jobs.measure.answers import outputs_of
 from optimizer_jobs.models.engine import EngineError, EngineOptions, Session
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.layout import as_taken, ask
@@ -106,6 +107,8 @@ def test_one_line_of_labels_has_the_rows_side_by_side() -> None:
     outputs = (tensor("label", 1, -1, dtype="int64"), tensor("probabilities", -1, 3), tensor("boxes", 1, -1, 6))
     signature = Signature(inputs=(tensor("x", -1, 12),), outputs=outputs)
     assert signature.output_axes == {"label": 1, "probabilities": 0, "boxes": 0}
+    tokens = Signature(inputs=(tensor("input_ids", -1, -1),), outputs=(tensor("mean", 1, -1),))
+    assert tokens.output_axes == {"mean": 0}, "what is free may be the tokens"
 
 
 @pytest.mark.parametrize(
@@ -236,3 +239,26 @@ def test_golden_requests_have_the_form_that_the_model_takes(session: Session) ->
     shapes = {tensor.name: tensor.shape for tensor in golden.requests[0].inputs}
     assert shapes == {"x": (1, 3), "state": (2, 1, 3), "gain": ()}
     assert {tensor.name: tensor.shape for tensor in golden.requests[0].outputs}["stateN"] == (2, 1, 3)
+
+
+def test_outputs_that_hold_no_rows_are_no_answers(tmp_path: Path) -> None:
+    """A number of the whole batch, such as a loss, is left out; a table of fixed length is not cut to the rows asked."""
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])]
+    outputs = [
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3]),
+        helper.make_tensor_value_info("mean", TensorProto.FLOAT, []),
+        helper.make_tensor_value_info("table", TensorProto.FLOAT, [5]),
+    ]
+    nodes = [
+        helper.make_node("Relu", ["x"], ["y"]),
+        helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
+        helper.make_node("Identity", ["kept"], ["table"]),
+    ]
+    kept = helper.make_tensor("kept", TensorProto.FLOAT, [5], [1.0, 2.0, 3.0, 4.0, 5.0])
+    graph = helper.make_graph(nodes, "beside", inputs, outputs, [kept])
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    session = open_model(path, EngineOptions(spinning=False))
+    rows = Rows({"x": np.eye(3, dtype=np.float32)}, None, "")
+    found = outputs_of(session, rows, 2)
+    assert {name: values.shape for name, values in found.items()} == {"y": (3, 3), "table": (10,)}
