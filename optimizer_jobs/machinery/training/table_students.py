@@ -126,8 +126,7 @@ class _Student:
         from sklearn.neural_network import MLPRegressor
 
         self._context, self._epochs = context, int(params.get("epochs", 1))
-        self._centre = lesson.targets.mean(axis=0)
-        self._scale = float(max(lesson.targets.std(axis=0).max(), _TINY))
+        self._centre, self._scale = _units(lesson)
         self._targets = ((lesson.targets - self._centre) / self._scale).astype(np.float32)
         self._random = np.random.RandomState(context.seed)
         self._network = MLPRegressor(
@@ -179,6 +178,13 @@ class _Student:
         weights[-1] = (self._network.coefs_[-1] * self._scale).astype(np.float32)
         biases[-1] = (self._network.intercepts_[-1] * self._scale + self._centre).astype(np.float32)
         return _Learned(tuple(weights), tuple(biases), epoch, quality)
+
+
+def _units(lesson: Lesson) -> tuple[Floats, Floats]:
+    """Return what is taken from the targets, and what they are divided by to be around 1, (K,) each."""
+    centre, spread = lesson.targets.mean(axis=0), lesson.targets.std(axis=0)
+    spread = spread.max() if lesson.compared else spread
+    return centre, np.maximum(spread, _TINY * np.maximum(np.abs(centre), 1.0))
 
 
 def _append(graph: Graph, prepared: str, learned: _Learned, lesson: Lesson, context: Context) -> None:

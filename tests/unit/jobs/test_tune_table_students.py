@@ -14,6 +14,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
@@ -151,6 +152,23 @@ def test_numbers_are_distilled_too(tmp_path: Path) -> None:
         (numbers,) = answers(path, data.validation.inputs).values()
         errors[path] = float(np.mean((numbers.ravel() - data.unseen_labels) ** 2))
     assert errors[made.model] < 1.1 * errors[forest]
+
+
+def test_each_of_several_numbers_is_learned_in_its_own_unit(tmp_path: Path) -> None:
+    """A number of hundredths is learned beside one of millions, and one that never changes stays what it is."""
+    X = np.random.default_rng(0).normal(size=(800, 3)).astype(np.float32)
+    y = np.stack([0.01 * X[:, 0], 1e4 * X[:, 1] + 1e6, np.full(800, 3.3e5)], axis=1)
+    data = Split(X[:600], y[:600], X[600:], y[600:])
+    forests = MultiOutputRegressor(RandomForestRegressor(20, random_state=0)).fit(data.X, data.y)
+    forest = converted(forests, data, tmp_path / "forest.onnx")
+    work = _context(forest, data.training, data.validation, tmp_path / "work", task=Task.REGRESSION)
+    (theirs,), (mine,) = (
+        answers(path, data.validation.inputs).values() for path in (forest, _taught(forest, work).model)
+    )
+    errors = np.square(mine - theirs).mean(axis=0) / np.square(theirs).mean(axis=0)
+    spread = theirs.var(axis=0) / np.square(theirs).mean(axis=0)
+    assert (errors[:2] < 0.1 * spread[:2]).all()
+    assert errors[2] < 1e-6
 
 
 def _table(count: int, *, seed: int) -> tuple[dict[str, Any], Any]:
