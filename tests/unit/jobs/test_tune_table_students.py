@@ -120,11 +120,12 @@ def test_student_is_the_same_again(forest: Path, tmp_path: Path) -> None:
 def test_of_many_rows_some_are_drawn(
     forest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A small student learns no more from more rows, and the teacher need not be asked all of them."""
+    """A small student learns no more from more rows, and neither teacher nor memory need take all of them."""
     monkeypatch.setattr(table_students, "MOST_ROWS", 200)
     data = split("digits")
     _taught(forest, _context(forest, data.training, data.validation, tmp_path / "few"), STUDENT | {"epochs": 1})
-    assert "teaching a student on 200 rows" in capsys.readouterr().out
+    assert min(len(data.training), len(data.validation)) > 200
+    assert "teaching a student on 200 rows, judged on 200" in capsys.readouterr().out
 
 
 def test_teaching_ends_with_its_time(forest: Path, tmp_path: Path) -> None:
