@@ -70,7 +70,7 @@ def fit(model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
         return Skipped(reason="there are no rows to learn on")
     try:
         with threadpool_limits(context.threads), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.filterwarnings("ignore", "Got `batch_size`")  # the last rows of an epoch may be fewer than a batch
             return _taught(model, context.training, plan[TechniqueType.DISTILLATION], context)
     except (NotLearnableError, UnfitAnswersError) as error:
         return Skipped(reason=str(error).removesuffix("."))

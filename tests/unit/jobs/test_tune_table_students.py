@@ -128,6 +128,13 @@ def test_of_many_rows_some_are_drawn(
     assert "teaching a student on 200 rows, judged on 200" in capsys.readouterr().out
 
 
+def test_fewer_rows_than_a_batch_are_learned(forest: Path, tmp_path: Path) -> None:
+    """No warning tells a person of a batch whose size they did not choose."""
+    few = split("digits").training.take(slice(0, 30))
+    made = _taught(forest, _context(forest, few, few, tmp_path / "few"), STUDENT | {"epochs": 2})
+    assert check_onnx(made.model) == check_onnx(forest)
+
+
 def test_teaching_ends_with_its_time(forest: Path, tmp_path: Path) -> None:
     """With no time left, the student is what the first rows made of it; a word to stop passes through."""
     data = split("digits")
