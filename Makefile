@@ -129,7 +129,7 @@ test-jobs: $(STAMP) ## Tests of whole Jobs, guides among them, run here as proce
 	$(call stage,tests of whole Jobs,6 min,$(PY) -m pytest -n 2 tests/jobs)
 
 .PHONY: test
-test: $(STAMP) ## Every test that runs without containers: units, whole Jobs, models of others, a real API server (25 min the first time, 15 min after).
+test: $(STAMP) ## What runs without containers, but for guides and faults: units, whole Jobs, models of others, a real API server (25 min the first time, 15 min after).
 	@printf 'Stages: lint, unit, whole Jobs, foreign models, Kubernetes binaries, object stores, API server.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,3 min,$(PY) -m pytest -n 2 tests/unit)

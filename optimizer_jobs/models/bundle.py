@@ -133,13 +133,8 @@ def make_bundle(  # noqa: PLR0913 - the parts of a bundle, each by name
         native: The model in the format it was delivered in, to be trained again.
         accepts_missing: Whether inputs may have missing values (NaN).
     """
-    from optimizer_jobs.models.external import external_files
-
     folder.mkdir(parents=True)
-    shutil.copyfile(model, folder / MODEL)
-    for name in external_files(model):
-        shutil.copyfile(model.parent / name, folder / name)
-    weights = list(folder.iterdir())
+    size_bytes = _add_model(folder, model)
     record = _add_native(folder, native)
     (folder / GOLDEN).write_bytes(_canonical(golden))
     manifest = Manifest(
@@ -150,7 +145,7 @@ def make_bundle(  # noqa: PLR0913 - the parts of a bundle, each by name
         accepts_missing=True if accepts_missing else None,
         classes=classes,
         techniques=techniques,
-        size_bytes=sum(path.stat().st_size for path in weights),
+        size_bytes=size_bytes,
         model_digest=file_digest(folder / MODEL),
         files={path.name: file_digest(path) for path in sorted(folder.iterdir())},
         lineage=lineage,
@@ -158,6 +153,16 @@ def make_bundle(  # noqa: PLR0913 - the parts of a bundle, each by name
     written = _canonical(manifest)
     (folder / MANIFEST).write_bytes(written)
     return Bundle(folder=folder, manifest=manifest, digest=manifest_digest(written))
+
+
+def _add_model(folder: Path, model: Path) -> int:
+    """Copy the ONNX file and its external data files into an empty folder, and return their bytes."""
+    from optimizer_jobs.models.external import external_files
+
+    shutil.copyfile(model, folder / MODEL)
+    for name in external_files(model):
+        shutil.copyfile(model.parent / name, folder / name)
+    return sum(path.stat().st_size for path in folder.iterdir())
 
 
 def _add_native(folder: Path, native: Native | None) -> NativeRecord | None:

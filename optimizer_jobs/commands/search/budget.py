@@ -2,8 +2,8 @@
 
 The study records when its first worker began, and the CPU time of every process of every worker. Where the spec sets
 no budget, the study has a limit of wall time that was estimated from the model, and again after a first trial; what the
-spec sets is never changed. The first worker that sees a budget
-spent records this with the number of trials that were done, and from then on no worker starts a trial.
+spec sets is never changed. The first worker that sees a budget spent records this with the number of trials that were
+done, and from then on no worker starts a trial.
 """
 
 import math

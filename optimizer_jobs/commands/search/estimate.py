@@ -21,7 +21,7 @@ _PASSES = 4
 _FIXED_SECONDS = 1.5
 """What a trial takes for opening, storing and measuring a model that answers at once."""
 _MOST_PACE = 10.0
-"""How much longer than estimated the first trial may take and still count: beyond, something was in its way once."""
+"""Most times that a slow first trial lengthens the estimate by: beyond, something was in its way once."""
 _TRAINED_SHARE = 0.5
 """Share of the trials that train, where a technique does."""
 _TRAINED_PASSES, _TRAINED_SECONDS = 60, 3.0

@@ -82,14 +82,12 @@ def columns(graph: Graph, inputs: Sequence[TensorSpec], rows: Mapping[str, Array
     """
     numbers = [spec for spec in inputs if spec.dtype != TEXT]
     parts: list[str] = []
-    for wide in (
-        False,
-        True,
-    ):  # side by side first: a step of many columns takes hardly longer than one of a single column
+    for wide in (False, True):
+        # Side by side first, because a step of many columns takes hardly longer than one of a single column.
         alike = [spec for spec in numbers if (spec.dtype in _WIDE) is wide]
         if alike:
             values = np.concatenate([_flat(rows[spec.name]) for spec in alike], axis=1)
-            parts += _numbers(graph, _joined(graph, alike, wide), values, fills=fills, wide=wide)
+            parts += _numbers(graph, _joined(graph, alike, wide=wide), values, fills=fills, wide=wide)
     for spec in inputs:
         if spec.dtype == TEXT:
             parts += _texts(graph, _as_table(graph, spec), _flat(rows[spec.name]), spec)
@@ -109,7 +107,7 @@ def _reshaped(graph: Graph, name: str, *, width: int) -> str:
     return graph.add("Reshape", name, graph.constant(np.array([-1, width], dtype=np.int64)))
 
 
-def _joined(graph: Graph, inputs: Sequence[TensorSpec], wide: bool) -> str:  # noqa: FBT001 - the loop's own variable
+def _joined(graph: Graph, inputs: Sequence[TensorSpec], *, wide: bool) -> str:
     """Return inputs of numbers side by side, in the precision in which they are centred."""
     kind = "float64" if wide else "float32"
     cast = partial(graph.add, "Cast", to=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))

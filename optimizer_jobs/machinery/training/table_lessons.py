@@ -39,6 +39,8 @@ class Lesson:
     """Centred logits, or plain numbers, (N, K)."""
     closing: str | None = None
     """Operator that makes the answer of what was learned: Softmax, Sigmoid or none."""
+    compared: bool = True
+    """Whether the columns are compared with each other, as scores are, so that all have one unit; numbers have none."""
 
 
 def answers_to(rows: Rows, model: Path, context: Context) -> Answers:
@@ -63,9 +65,9 @@ def lesson_of(answers: Answers, rows: Rows, context: Context, *, weight: float) 
     if answers.predictions is not None:
         return _of_classes(answers.predictions, rows, context, share)
     numbers = answers.numbers.reshape(len(rows), -1)
-    if share == 1.0:
-        return Lesson(numbers)
-    return Lesson(share * numbers + (1 - share) * rows.answers.astype(np.float64).reshape(numbers.shape))
+    if share < 1.0:
+        numbers = share * numbers + (1 - share) * rows.answers.astype(np.float64).reshape(numbers.shape)
+    return Lesson(numbers, compared=False)
 
 
 def _of_classes(answered: Predictions, rows: Rows, context: Context, share: float) -> Lesson:
@@ -135,9 +137,11 @@ class Judge:
         return float(np.average(labels == expected, weights=self._rows.weights))
 
     def _explained(self, numbers: Floats) -> float:
-        """Return R squared, the mean over columns."""
+        """Return R squared, the mean over columns; a column that never changes counts by its size."""
         labels = self._teacher.numbers if self._rows.labels is None else self._rows.answers.astype(np.float64)
         mean = partial(np.average, axis=0, weights=self._rows.weights)
         expected = labels.reshape(numbers.shape)
-        errors, spread = mean(np.square(numbers - expected)), mean(np.square(expected - mean(expected)))
+        errors, size = mean(np.square(numbers - expected)), mean(np.square(expected))
+        spread = mean(np.square(expected - mean(expected)))
+        spread = np.where(spread > _TINY * size, spread, size)
         return float(np.mean(1 - errors / np.maximum(spread, _TINY)))

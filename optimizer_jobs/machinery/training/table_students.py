@@ -31,7 +31,8 @@ Floats = NDArray[np.floating]
 _OPSETS = {"": 18, DOMAIN: 3}
 _IR_VERSION = 10
 MOST_ROWS = 50_000
-"""Training rows that a student learns from, at most: a small one learns no more from more of them."""
+"""Rows that a student learns from, and rows that it is judged on after each epoch, at most: a small one learns no more
+from more of them, and all their columns lie in memory."""
 _PART = 8192
 """Rows learned between two looks at the time."""
 _RATE, _BATCH, _PATIENCE = 3e-3, 64, 8
@@ -69,7 +70,7 @@ def fit(model: Path, plan: TrainingPlan, context: Context) -> Applied | Skipped:
         return Skipped(reason="there are no rows to learn on")
     try:
         with threadpool_limits(context.threads), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.filterwarnings("ignore", "Got `batch_size`")  # the last rows of an epoch may be fewer than a batch
             return _taught(model, context.training, plan[TechniqueType.DISTILLATION], context)
     except (NotLearnableError, UnfitAnswersError) as error:
         return Skipped(reason=str(error).removesuffix("."))
@@ -83,7 +84,7 @@ def _taught(model: Path, rows: Rows, params: Params, context: Context) -> Applie
     graph = Graph.beside([spec.name for spec in (*context.signature.inputs, *context.signature.outputs)])
     prepared = columns(graph, context.signature.inputs, training.inputs, fills=accepts_missing(model))
     seen, unseen = _computed(graph, prepared, (training, validation), context)
-    say(f"teaching a student on {len(training)} rows")
+    say(f"teaching a student on {len(training)} rows, judged on {len(validation)}")
     student = _Student(lesson, params, context)
     learned = student.learn(seen, lambda: judge.quality(student.answers(unseen)))
     _append(graph, prepared, learned, lesson, context)
@@ -94,11 +95,18 @@ def _taught(model: Path, rows: Rows, params: Params, context: Context) -> Applie
 
 
 def _split(rows: Rows, context: Context) -> tuple[Rows, Rows]:
-    """Return the rows to learn from, drawn where there are many, and those that say which epoch is best."""
-    order = np.random.default_rng(context.seed).permutation(len(rows))
-    aside = 0 if context.validation is not None else max(1, round(_JUDGED_SHARE * len(rows)))
-    learned = rows.take(np.sort(order[aside : aside + MOST_ROWS]))
-    return learned, context.validation or rows.take(np.sort(order[:aside]))
+    """Return the rows to learn from, and those that say which epoch is best; of many rows, some are drawn."""
+    random = np.random.default_rng(context.seed)
+    order = random.permutation(len(rows))
+    if context.validation is not None:
+        return _chosen(rows, order), _chosen(context.validation, random.permutation(len(context.validation)))
+    aside = max(1, round(_JUDGED_SHARE * len(rows)))
+    return _chosen(rows, order[aside:]), _chosen(rows, order[:aside])
+
+
+def _chosen(rows: Rows, order: NDArray[np.int64]) -> Rows:
+    """Return the first rows of a random order, in the order of the data."""
+    return rows.take(np.sort(order[:MOST_ROWS]))
 
 
 def _computed(graph: Graph, prepared: str, parts: Sequence[Rows], context: Context) -> list[Floats]:
@@ -126,8 +134,7 @@ class _Student:
         from sklearn.neural_network import MLPRegressor
 
         self._context, self._epochs = context, int(params.get("epochs", 1))
-        self._centre = lesson.targets.mean(axis=0)
-        self._scale = float(max(lesson.targets.std(axis=0).max(), _TINY))
+        self._centre, self._scale = _units(lesson)
         self._targets = ((lesson.targets - self._centre) / self._scale).astype(np.float32)
         self._random = np.random.RandomState(context.seed)
         self._network = MLPRegressor(
@@ -179,6 +186,13 @@ class _Student:
         weights[-1] = (self._network.coefs_[-1] * self._scale).astype(np.float32)
         biases[-1] = (self._network.intercepts_[-1] * self._scale + self._centre).astype(np.float32)
         return _Learned(tuple(weights), tuple(biases), epoch, quality)
+
+
+def _units(lesson: Lesson) -> tuple[Floats, Floats]:
+    """Return what is taken from the targets, and what they are divided by to be around 1, (K,) each."""
+    centre, spread = lesson.targets.mean(axis=0), lesson.targets.std(axis=0)
+    spread = spread.max() if lesson.compared else spread
+    return centre, np.maximum(spread, _TINY * np.maximum(np.abs(centre), 1.0))
 
 
 def _append(graph: Graph, prepared: str, learned: _Learned, lesson: Lesson, context: Context) -> None:

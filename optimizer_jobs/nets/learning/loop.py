@@ -100,13 +100,7 @@ def train(  # noqa: PLR0913 - all that one training depends on
         JobError: TechniqueUnavailable when there are neither labels nor a teacher to learn from.
     """
     learned, judged = _rows(training, validation, task=task, classes=classes, seed=seed)
-    if learned.targets is None and teacher is None:
-        raise JobError(
-            Reason.TECHNIQUE_UNAVAILABLE,
-            "training data",
-            "the rows have no labels, and there is no teacher.",
-            "Name the label column in data.training, or remove the techniques that train.",
-        )
+    _check_learnable(learned, teacher)
     with deterministic(seed=seed, threads=threads), _watched(module, features) as hidden:
         lesson = Lesson(
             module=module,
@@ -123,6 +117,17 @@ def train(  # noqa: PLR0913 - all that one training depends on
             alive=alive,
         )
         return _run(lesson, report)
+
+
+def _check_learnable(rows: Samples, teacher: Teacher | None) -> None:
+    """Raise JobError where neither labels nor a teacher say what to answer."""
+    if rows.targets is None and teacher is None:
+        raise JobError(
+            Reason.TECHNIQUE_UNAVAILABLE,
+            "training data",
+            "the rows have no labels, and there is no teacher.",
+            "Name the label column in data.training, or remove the techniques that train.",
+        )
 
 
 @contextmanager

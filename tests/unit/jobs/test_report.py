@@ -108,6 +108,35 @@ def environment(name: str, *, noise: str | None, doubt: str | None) -> Environme
     )
 
 
+def judged(name: str, verdict: Verdict) -> JudgeResult:
+    """Return what the judge says of a candidate made by this technique."""
+    return JudgeResult(
+        spec_hash=name,
+        run=name,
+        champion_digest=DIGEST,
+        verdict=verdict,
+        reason="Because",
+        message=name,
+        candidate=CandidateSummary(bundle=BUNDLE, size_bytes=1, techniques=(name[:64],)),
+        report="pvc://a/report.html",
+        fingerprint="amd64",
+    )
+
+
+def left_out(name: str) -> TechniqueLine:
+    """Return the line of a technique that was not tried."""
+    return TechniqueLine(
+        name=name,
+        outcome="LeftOut",
+        trials=0,
+        trial=None,
+        quality=None,
+        latency_ratio=None,
+        size_ratio=None,
+        note=name,
+    )
+
+
 def document(
     *,
     name: str = "int8",
@@ -123,17 +152,7 @@ def document(
     )
     shrunk = {Metric.SIZE_BYTES: 0.3, Metric.LATENCY_P95_MS: 0.9}
     return Report(
-        result=JudgeResult(
-            spec_hash=name,
-            run=name,
-            champion_digest=DIGEST,
-            verdict=verdict,
-            reason="Because",
-            message=name,
-            candidate=CandidateSummary(bundle=BUNDLE, size_bytes=1, techniques=(name[:64],)),
-            report="pvc://a/report.html",
-            fingerprint="amd64",
-        ),
+        result=judged(name, verdict),
         resource=name,
         trigger=name,
         objectives=OBJECTIVES,
@@ -144,18 +163,7 @@ def document(
         trials=tuple(TrialLine(number=n, ratios=shrunk, finalist=n == 1, **line) for n in range(trials)),
         steps=(START, step),
         start_quality=0.962,
-        techniques=(
-            TechniqueLine(
-                name=name,
-                outcome="LeftOut",
-                trials=0,
-                trial=None,
-                quality=None,
-                latency_ratio=None,
-                size_ratio=None,
-                note=name,
-            ),
-        ),
+        techniques=(left_out(name),),
         distribution=None,
         classes=(ClassLine(label=name, rows=50, champion=0.9, candidate=0.8, gained=0, lost=5, p_value=0.01),),
         margins=(MarginLine(margin=0.01, shown="1.0", rows=2000, chosen=True),),

@@ -14,6 +14,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
@@ -119,11 +120,19 @@ def test_student_is_the_same_again(forest: Path, tmp_path: Path) -> None:
 def test_of_many_rows_some_are_drawn(
     forest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A small student learns no more from more rows, and the teacher need not be asked all of them."""
+    """A small student learns no more from more rows, and neither teacher nor memory need take all of them."""
     monkeypatch.setattr(table_students, "MOST_ROWS", 200)
     data = split("digits")
     _taught(forest, _context(forest, data.training, data.validation, tmp_path / "few"), STUDENT | {"epochs": 1})
-    assert "teaching a student on 200 rows" in capsys.readouterr().out
+    assert min(len(data.training), len(data.validation)) > 200
+    assert "teaching a student on 200 rows, judged on 200" in capsys.readouterr().out
+
+
+def test_fewer_rows_than_a_batch_are_learned(forest: Path, tmp_path: Path) -> None:
+    """No warning tells a person of a batch whose size they did not choose."""
+    few = split("digits").training.take(slice(0, 30))
+    made = _taught(forest, _context(forest, few, few, tmp_path / "few"), STUDENT | {"epochs": 2})
+    assert check_onnx(made.model) == check_onnx(forest)
 
 
 def test_teaching_ends_with_its_time(forest: Path, tmp_path: Path) -> None:
@@ -151,6 +160,23 @@ def test_numbers_are_distilled_too(tmp_path: Path) -> None:
         (numbers,) = answers(path, data.validation.inputs).values()
         errors[path] = float(np.mean((numbers.ravel() - data.unseen_labels) ** 2))
     assert errors[made.model] < 1.1 * errors[forest]
+
+
+def test_each_of_several_numbers_is_learned_in_its_own_unit(tmp_path: Path) -> None:
+    """A number of hundredths is learned beside one of millions, and one that never changes stays what it is."""
+    X = np.random.default_rng(0).normal(size=(800, 3)).astype(np.float32)
+    y = np.stack([0.01 * X[:, 0], 1e4 * X[:, 1] + 1e6, np.full(800, 3.3e5)], axis=1)
+    data = Split(X[:600], y[:600], X[600:], y[600:])
+    forests = MultiOutputRegressor(RandomForestRegressor(20, random_state=0)).fit(data.X, data.y)
+    forest = converted(forests, data, tmp_path / "forest.onnx")
+    work = _context(forest, data.training, data.validation, tmp_path / "work", task=Task.REGRESSION)
+    (theirs,), (mine,) = (
+        answers(path, data.validation.inputs).values() for path in (forest, _taught(forest, work).model)
+    )
+    errors = np.square(mine - theirs).mean(axis=0) / np.square(theirs).mean(axis=0)
+    spread = theirs.var(axis=0) / np.square(theirs).mean(axis=0)
+    assert (errors[:2] < 0.1 * spread[:2]).all()
+    assert errors[2] < 1e-6
 
 
 def _table(count: int, *, seed: int) -> tuple[dict[str, Any], Any]:
