@@ -28,7 +28,8 @@ def ask(session: Session, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return session.run(inputs)
     outputs = session.run(as_taken(signature, inputs))
     axes = signature.output_axes
-    return {name: np.moveaxis(values, axes[name] or 0, 0) if values.ndim else values for name, values in outputs.items()}
+    turned = {name: np.moveaxis(values, axes[name] or 0, 0) for name, values in outputs.items() if values.ndim}
+    return outputs | turned
 
 
 def as_taken(signature: Signature, inputs: Mapping[str, Array]) -> Mapping[str, Array]:

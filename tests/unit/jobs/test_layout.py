@@ -242,7 +242,7 @@ def test_golden_requests_have_the_form_that_the_model_takes(session: Session) ->
 
 
 def test_outputs_that_hold_no_rows_are_no_answers(tmp_path: Path) -> None:
-    """A number of the whole batch, such as a loss, is left out; a table of fixed length is not cut to the rows asked."""
+    """A number of the whole batch, such as a loss, is left out; a table of fixed length is not cut."""
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])]
     outputs = [
         helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3]),
