@@ -154,7 +154,7 @@ def test_abort_keeps_the_champion(server: Server, capsys: pytest.CaptureFixture[
     server.raw["status"]["rollout"] = {"version": 3, "startTime": "2026-11-25T05:00:00Z", "step": "Bake"}
     assert call("abort", "digits") == Exit.DONE
     assert server.specs == [{"rollout": {"rollbackTo": 2}}]
-    assert "the rollout of version 3 ends; version 2 serves and is kept" in capsys.readouterr().out
+    assert "the rollout of version 3 ends; version 2 is champion and is kept" in capsys.readouterr().out
 
 
 def test_pause_and_resume_are_each_done_once(server: Server) -> None:

@@ -1,12 +1,13 @@
 """What people and their tools read first: Ready, Reconciling and Stalled by kstatus, stage and message, and events."""
 
-from retune.api.status import Condition, ConditionStatus, ConditionType, Shown, Stage, Version
+from retune.api.status import Condition, ConditionStatus, ConditionType, Stage, Version
 from retune.plan.actions import EmitEvent, SetFinalizer
 from retune.plan.baseline.stored import LOST
 from retune.plan.closing.commands import FOLLOWED, NOT_APPROVED, WITHDRAWN
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.deletion import FINALIZER, needs_finalizer
 from retune.plan.guards.ownership import OUTAGE_EXPECTED
+from retune.plan.kept import is_shown
 from retune.plan.observed import OBJECT_MISSING, REFUSALS
 from retune.plan.rollout.returned import BY_PERSON
 
@@ -119,7 +120,7 @@ def _readiness(draft: Draft, hold: Hold) -> tuple[ConditionStatus, str, str]:
 
 
 def _serving(champion: Version) -> str:
-    if champion.shown_by == Shown.NOTHING:
+    if not is_shown(champion):
         return f"version {champion.version} is given to the target, whose pods are ready; it is not shown to serve"
     return f"version {champion.version} serves"
 

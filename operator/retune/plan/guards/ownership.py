@@ -5,7 +5,7 @@ The target belongs to its user: it is never created, never fought over, and neve
 
 from retune.api import FIELD_MANAGER
 from retune.api.spec import Mode, Takeover, is_reserved
-from retune.api.status import ConditionStatus, ConditionType, Rejected, Stage, Version
+from retune.api.status import ConditionStatus, ConditionType, Rejected, Shown, Stage, Version
 from retune.plan.actions import AcquireLease, InjectModel
 from retune.plan.belief import bundle_in
 from retune.plan.draft import Draft, Hold, condition_of
@@ -93,9 +93,17 @@ def hold_lease(draft: Draft) -> Hold | None:
     if target and draft.status.target_uid != target.uid:
         if _lacks_champion(draft):
             return _give_champion(draft)
+        _forget_what_another_showed(draft)
         draft.update(target_uid=target.uid)
         _lease_held(draft)
     return None
+
+
+def _forget_what_another_showed(draft: Draft) -> None:
+    """Note that nobody has asked the pods of a new target, which may have another server than the one before it."""
+    champion = draft.status.champion
+    if draft.status.target_uid is not None and champion is not None and champion.run_name is not None:
+        draft.update(champion=champion.model_copy(update={"shown_by": Shown.NOTHING.value}))
 
 
 def _lacks_champion(draft: Draft) -> bool:
@@ -185,7 +193,7 @@ def known_version(draft: Draft, value: str | None) -> Version | None:
     if original is not None and value == original.injected_value:
         return original
     if original is not None and value == original.uri:
-        return original.model_copy(update={"injected_value": value})
+        return original.model_copy(update={"injected_value": value, "shown_by": Shown.NOTHING.value})
     return next((version for version in draft.status.versions if version.injected_value == value), None)
 
 

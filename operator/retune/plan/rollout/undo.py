@@ -6,6 +6,7 @@ A field that others took over in the meantime is theirs: it is left alone.
 from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, Stage, Version
 from retune.plan.actions import InjectModel
 from retune.plan.draft import Draft, Hold
+from retune.plan.kept import is_shown
 from retune.plan.observed import Verb
 from retune.plan.rollout import returned
 from retune.plan.rollout.progress import LOOK_SECONDS, pods_in_words, present_value, show
@@ -58,7 +59,8 @@ def _end(draft: Draft, rollout: ActiveRollout, candidate: Version, destination: 
     message = conclude_rolled_back(draft, rollout, candidate)
     draft.update(candidate=None, rollout=None)
     begin_anew(draft)
-    serving = f"{message}. Version {destination.version} serves again."
+    returns = "serves again" if is_shown(destination) else "is given to the target again and not shown to serve"
+    serving = f"{message}. Version {destination.version} {returns}."
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, "RolledBack", serving)
 
 
