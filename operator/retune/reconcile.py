@@ -33,6 +33,7 @@ from retune.plan.actions import (
     InjectModel,
     RecordRun,
     RemoveCanary,
+    ReplacePod,
     ScaleCanary,
     SetFinalizer,
 )
@@ -47,6 +48,7 @@ _VERBS: dict[type[Any], Verb] = {
     CreateJob: Verb.CREATE_JOB,
     CreateRun: Verb.CREATE_RUN,
     InjectModel: Verb.INJECT_MODEL,
+    ReplacePod: Verb.REPLACE_POD,
     CreateCanary: Verb.CANARY,
     ScaleCanary: Verb.CANARY,
     RemoveCanary: Verb.CANARY,
@@ -201,6 +203,7 @@ class Reconciler:
             RecordRun: lambda action: writer.record_run(resource, action),
             DeleteRun: lambda action: writer.delete_run(resource, action),
             InjectModel: lambda action: writer.inject(resource, action, target=target),
+            ReplacePod: lambda action: writer.replace_pod(resource, action),
             CreateCanary: lambda action: writer.create_canary(resource, action, target=target),
             ScaleCanary: lambda action: writer.scale_canary(resource, action),
             RemoveCanary: lambda action: writer.remove_canary(resource, action),

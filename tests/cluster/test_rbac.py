@@ -29,6 +29,8 @@ CANARIES: dict[tuple[str, str], str] = {
     ("autoscaling", "horizontalpodautoscalers"): "list",
 }
 """What canaries take in addition."""
+STATEFUL_SETS: dict[tuple[str, str], str] = {("apps", "statefulsets"): "get list watch patch", ("", "pods"): "delete"}
+"""What StatefulSets as targets take in addition."""
 
 
 def rights(table: dict[tuple[str, str], str]) -> list[Right]:
@@ -36,7 +38,12 @@ def rights(table: dict[tuple[str, str], str]) -> list[Right]:
     return [(group, resource, verb) for (group, resource), verbs in table.items() for verb in verbs.split()]
 
 
-RIGHTS, MORE = rights(NEEDED), rights(CANARIES)
+RIGHTS = rights(NEEDED)
+EXTRA: dict[str, tuple[str, list[Right]]] = {
+    "canaries": ("canary.enabled=true", rights(CANARIES)),
+    "StatefulSets": ("targets.kinds={StatefulSet}", rights(STATEFUL_SETS)),
+}
+"""What is turned on, by which value, and the rights that come with it."""
 FORBIDDEN: list[Right] = [
     ("", "secrets", "get"),
     ("", "secrets", "list"),
@@ -94,7 +101,7 @@ class Account:
         }
 
 
-@pytest.fixture(scope="module", params=["cluster", "namespace", "namespace with canaries"])
+@pytest.fixture(scope="module", params=["cluster", "namespace", *(f"namespace with {extra}" for extra in EXTRA)])
 def account(
     request: pytest.FixtureRequest, api: Api, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Account]:
@@ -104,9 +111,9 @@ def account(
     for namespace in (watched, other):
         api.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     scope = None if request.param == "cluster" else watched
-    has_canaries = request.param.endswith("canaries")
-    values = ("canary.enabled=true",) if has_canaries else ()
-    expected = frozenset([*RIGHTS, *MORE] if has_canaries else RIGHTS)
+    value, more = EXTRA.get(request.param.rpartition(" ")[2], ("", []))
+    values = (value,) if value else ()
+    expected = frozenset([*RIGHTS, *more])
     folder = tmp_path_factory.mktemp("account")
     account = operator_account(api, kubeconfig, folder, release=release, home=other, watched=scope, values=values)
     with account as own:
@@ -127,8 +134,8 @@ def test_the_operator_may_not_do_anything_else(account: Account, right: Right) -
     assert account.may(right, account.watched) is (right in account.rights)
 
 
-@pytest.mark.parametrize("right", MORE, ids=" ".join)
-def test_what_canaries_take_is_given_where_they_are_wanted(account: Account, right: Right) -> None:
+@pytest.mark.parametrize("right", sorted({right for _, more in EXTRA.values() for right in more}), ids=" ".join)
+def test_what_canaries_and_kinds_of_targets_take_is_given_where_they_are_wanted(account: Account, right: Right) -> None:
     """And nowhere else."""
     assert account.may(right, account.watched) is (right in account.rights)
 

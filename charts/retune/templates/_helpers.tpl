@@ -174,6 +174,15 @@ true
   resources: [horizontalpodautoscalers]
   verbs: [list]
 {{- end }}
+{{- if has "StatefulSet" .Values.targets.kinds }}
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [get, list, watch, patch]
+# A StatefulSet never replaces a broken pod, so a version that broke one could not be taken back.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [delete]
+{{- end }}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, create, update]

@@ -43,13 +43,17 @@ class DeletionPolicy(StrEnum):
     RESTORE_ORIGINAL = "RestoreOriginal"
 
 
+TARGET_KINDS = ("StatefulSet",)
+"""Kinds of targets that an operator has to be set up for; Deployment is not among them, as it always is."""
+
+
 class TargetRef(ApiModel):
     """The workload that serves the model, in the resource's own namespace."""
 
     api_version: Literal["apps/v1"] = "apps/v1"
     """API version of the workload."""
-    kind: Literal["Deployment"] = "Deployment"
-    """Kind of the workload."""
+    kind: Literal["Deployment", "StatefulSet"] = "Deployment"
+    """Kind of the workload. The chart's value targets says which kinds the operator is set up for."""
     name: ObjectName
     """Name of the workload."""
 
@@ -227,6 +231,11 @@ _ACROSS_FIELDS = rules(
     (
         f"!has(self.objectives) || self.objectives.filter(o, {_IS_CUSTOM}).size() <= 1",
         "model.customMetric is either metric custom, where more is better, or custom_loss, where less is",
+    ),
+    (
+        "!has(self.rollout) || self.rollout.strategy != 'Canary' || self.target.ref.kind == 'Deployment'",
+        "rollout.strategy Canary makes a Deployment beside the target, which must be one too: take RollingUpdate for "
+        "another kind of target",
     ),
     (
         "self.model.updatePolicy != 'Follow' || has(self.monitoring)",

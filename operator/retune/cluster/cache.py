@@ -13,9 +13,19 @@ from typing import Any, Generic, TypeVar
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.cluster import parse
-from retune.cluster.kinds import DEPLOYMENTS, JOBS, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, PODS, Kind
+from retune.cluster.kinds import (
+    DEPLOYMENTS,
+    JOBS,
+    MODEL_OPTIMIZATIONS,
+    OPTIMIZATION_RUNS,
+    PODS,
+    TARGET_KINDS,
+    Kind,
+    target_kind,
+)
 from retune.cluster.parse import JobFacts, PodFacts, RunFacts
 from retune.cluster.unreadable import Unreadable, unreadable
+from retune.targets import TARGETS, TargetKind
 
 Name = tuple[str, str]
 """Namespace and name."""
@@ -143,7 +153,7 @@ class Cache:
         self.runs: Shelf[RunFacts] = Shelf(lambda raw, _: parse.run(raw), lambda _, run: run.owner)
         self.jobs: Shelf[JobFacts] = Shelf(lambda raw, _: parse.job(raw), lambda _, job: job.owner)
         self.pods: Shelf[PodFacts] = Shelf(lambda raw, _: parse.pod(raw), lambda _, pod: pod.owner)
-        self.deployments: Shelf[bytes] = Shelf(lambda raw, _: parse.trimmed_deployment(raw), lambda name, _: name)
+        self.targets = {kind: _shelf_of(target) for kind, target in zip(TARGET_KINDS, TARGETS.values(), strict=True)}
         self.unreadable: dict[str, Unreadable] = {}
         """ModelOptimizations that this release cannot read, by key."""
         self._shelves: dict[Kind, Shelf[Any]] = {
@@ -151,7 +161,7 @@ class Cache:
             OPTIMIZATION_RUNS: self.runs,
             JOBS: self.jobs,
             PODS: self.pods,
-            DEPLOYMENTS: self.deployments,
+            **self.targets,
         }
 
     def put(self, kind: Kind, raw: Json) -> set[str]:
@@ -218,7 +228,15 @@ class Cache:
 
     def deployment(self, namespace: str, name: str) -> Json | None:
         """Return what is kept of a Deployment."""
-        kept = self.deployments.get((namespace, name))
+        return self._workload(DEPLOYMENTS, (namespace, name))
+
+    def target(self, resource: ModelOptimization) -> Json | None:
+        """Return what is kept of a resource's target."""
+        ref = resource.spec.target.ref
+        return self._workload(target_kind(ref), (resource.metadata.namespace, ref.name))
+
+    def _workload(self, kind: Kind, name: Name) -> Json | None:
+        kept = self.targets[kind].get(name)
         document: Json | None = json.loads(kept) if kept else None
         return document
 
@@ -238,9 +256,9 @@ class Cache:
 
     def _concerned(self, kind: Kind, raw: Json) -> set[str]:
         namespace, name = _name(raw)
-        if kind is DEPLOYMENTS:
-            targeting = {_key(resource) for resource in self.resources.having((namespace, name))}
-            owner = parse.resource_name(raw)
+        if kind in self.targets:
+            targeting = {_key(resource) for resource in self.resources.having((kind, namespace, name))}
+            owner = parse.resource_name(raw) if kind == DEPLOYMENTS else None
             return targeting | ({_key((namespace, owner))} if owner else set())
         if kind is not MODEL_OPTIMIZATIONS:
             resource_name = parse.resource_name(raw)
@@ -253,8 +271,13 @@ class Cache:
         return {_key(rival) for rival in self.resources.having(_target(name[0], known))} if known else set()
 
 
-def _target(namespace: str, resource: ModelOptimization) -> Name:
-    return namespace, resource.spec.target.ref.name
+def _target(namespace: str, resource: ModelOptimization) -> tuple[Kind, str, str]:
+    ref = resource.spec.target.ref
+    return target_kind(ref), namespace, ref.name
+
+
+def _shelf_of(target: TargetKind) -> Shelf[bytes]:
+    return Shelf(lambda raw, _: parse.trimmed_target(target, raw), lambda name, _: name)
 
 
 def _name(raw: Json) -> Name:

@@ -55,6 +55,8 @@ class Target:
     """Hash of the pod template without the owned variable."""
     hindrance: str | None = None
     """What keeps its controller from making pods, in words: it is paused, or a quota or an admission refuses them."""
+    unfit: str | None = None
+    """Why a new value of the field does not reach every pod by itself, and what to do; None where it does."""
 
     def container(self, wanted: str | None) -> Container | None:
         """Return the container of that name, or the only one when none is named; None when no single one fits."""
@@ -81,6 +83,16 @@ class Incident:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class LatePod:
+    """A pod of another value than the newest, which is not ready and is replaced only once it is."""
+
+    name: str
+    uid: str
+    value: str | None
+    """Value of the owned field that it was made with."""
+
+
 @dataclass(frozen=True)
 class Pods:
     """The target's pods of the newest value, read live while a rollout is under way."""
@@ -95,6 +107,8 @@ class Pods:
     """The pod that runs the model's container for longest without being ready, and since when."""
     serving: tuple[ServingPod, ...] = ()
     """The running ones."""
+    behind: tuple[LatePod, ...] = ()
+    """Pods of other values for which the controller waits before it replaces them."""
 
 
 class JobPhase(StrEnum):
@@ -151,6 +165,7 @@ class Verb(StrEnum):
     CREATE_RUN = "CreateRun"
     INJECT_MODEL = "InjectModel"
     CANARY = "Canary"
+    REPLACE_POD = "ReplacePod"
     OTHER = "Other"
 
 
@@ -270,6 +285,8 @@ class Defaults:
     artifact_store: str | None = "pvc://retune-artifacts"
     image_pull_seconds: float = 300.0
     """Seconds that a Job's image may fail to be pulled before the Job counts as failed."""
+    target_kinds: frozenset[str] = frozenset({"Deployment"})
+    """Kinds of targets that this operator is set up for."""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,6 @@ Nothing here does I/O: `cluster` reads and writes, a target kind knows what to r
 """
 
 from retune.targets.base import TargetKind
-from retune.targets.registry import TARGETS, kind_of
+from retune.targets.registry import DEPLOYMENT, TARGETS, kind_of
 
-__all__ = ["TARGETS", "TargetKind", "kind_of"]
+__all__ = ["DEPLOYMENT", "TARGETS", "TargetKind", "kind_of"]

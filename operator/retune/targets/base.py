@@ -20,6 +20,9 @@ class TargetKind(Protocol):
     def path(self, *, namespace: str, name: str | None = None) -> str:
         """Return the URL path of one object, or of the namespace's list when `name` is None."""
 
+    def trimmed(self, raw: Json) -> Json:
+        """Return the part of the workload's JSON that the other methods look at, equal where nothing of it changed."""
+
     def parse(self, raw: Json, *, variable: str) -> Target:
         """Return the workload as its controller last reported it.
 

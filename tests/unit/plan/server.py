@@ -6,7 +6,7 @@ answers. Every write can be counted, cut short, and preceded by somebody else's.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from retune.api.objects import ModelOptimization, ObjectMeta, OptimizationRun
 from retune.api.spec import ModelOptimizationSpec
 from retune.api.status import ModelOptimizationStatus
 from retune.plan.actions import EmitEvent
-from retune.plan.observed import Canary, Container, Heard, Incident, Job, JobPhase, Pods, Target, Traffic
+from retune.plan.observed import Canary, Container, Heard, Incident, Job, JobPhase, LatePod, Pods, Target, Traffic
 
 CONTAINER = "server"
 _SCHEMA = modeloptimization_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -107,6 +107,14 @@ class Server:
     """When its pods were made for the last time."""
     tried: list[str | None] = field(default_factory=list)
     """Every value that we made a canary of."""
+    unfit: str | None = None
+    """Why a new value does not reach every pod by itself."""
+    behind: tuple[LatePod, ...] = ()
+    """Pods of other values that its controller waits for."""
+    target_kinds: frozenset[str] = frozenset({"Deployment"})
+    """Kinds of targets that the operator is set up for."""
+    pods_kept: bool = False
+    """Whether the operator may delete no pod."""
     wanted: int = 1
     outage: str | None = None
     """Why no pod may answer while pods are replaced."""
@@ -203,18 +211,20 @@ class Server:
             outage=self.outage,
             template=self.template,
             hindrance="the Deployment is paused" if self.paused else None,
+            unfit=self.unfit,
         )
 
     @property
     def pods(self) -> Pods:
         """The target's pods of the newest value."""
         endpoints = ("http://10.0.0.1:8080",) if self.wanted and (self.settled or self.early) else ()
+        pods = Pods(endpoints=endpoints, crash=self.crash, behind=self.behind)
         if self.settled:
-            return Pods(endpoints=endpoints, crash=self.crash)
+            return pods
         if self.weather is not None or self.paused:
-            return Pods(endpoints=endpoints, crash=self.crash, trouble=self.weather)
+            return replace(pods, trouble=self.weather)
         unready = Incident("pod x: container server runs and is not ready", self.changed)
-        return Pods(endpoints=endpoints, crash=self.crash, trouble=unready.message, unready=unready)
+        return replace(pods, trouble=unready.message, unready=unready)
 
     def traffic_by(self, beside: Beside | None) -> Traffic:
         """Return who else gets requests, as far as that is a canary of this resource that is remembered like this."""

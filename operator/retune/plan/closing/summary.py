@@ -115,7 +115,7 @@ def _readiness(draft: Draft, hold: Hold) -> tuple[ConditionStatus, str, str]:
         blocked = hold.stage is Stage.BLOCKED
         return (ConditionStatus.FALSE if blocked else ConditionStatus.UNKNOWN), hold.reason, hold.message
     if target.available == 0 and target.wanted > 0:
-        return ConditionStatus.FALSE, "TargetUnavailable", f"no pod of Deployment {target.name} is available"
+        return ConditionStatus.FALSE, "TargetUnavailable", f"no pod of {draft.target_name} is available"
     return ConditionStatus.TRUE, "ChampionServing", _serving(champion)
 
 

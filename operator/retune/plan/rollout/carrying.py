@@ -68,7 +68,7 @@ def _unfit(draft: Draft, candidate: Version) -> Hold | None:
         return None
     draft.wake(after=LOOK_SECONDS)
     serving = target.hindrance or target.progress
-    message = f"version {candidate.version} waits until the pods of Deployment {target.name} are well: {serving}"
+    message = f"version {candidate.version} waits until the pods of {draft.target_name} are well: {serving}"
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.UNKNOWN, UNSETTLED, message)
     return Hold(Stage.GATING, UNSETTLED, message)
 
@@ -167,7 +167,7 @@ def _without_pods(draft: Draft, rollout: ActiveRollout, candidate: Version) -> H
         is_tried = is_before_target(rollout, strategy_of(draft.spec.rollout, rollout))
         return stand_still(draft, rollout, candidate, target) if is_tried else None
     _anew(draft, rollout, since=None)
-    message = f"Deployment {target.name} is scaled to zero: version {candidate.version} is proven once a pod runs it"
+    message = f"{draft.target_name} is scaled to zero: version {candidate.version} is proven once a pod runs it"
     return show(draft, Stage.ROLLING_OUT, "ScaledToZero", message)
 
 

@@ -12,6 +12,7 @@ from retune.plan.actions import AcquireLease, InjectModel
 from retune.plan.draft import Draft, Hold
 from retune.plan.guards.ownership import may_force
 from retune.plan.observed import Verb
+from retune.plan.rollout import late_pods
 from retune.plan.rollout.blame import excuse
 from retune.plan.rollout.progress import LOOK_SECONDS, blocked, pods_in_words, present_value, show, update
 from retune.plan.rollout.undo import INJECTION_RETRY_SECONDS
@@ -80,4 +81,6 @@ def wait_for_pods(draft: Draft, rollout: ActiveRollout, candidate: Version) -> H
         message = f"{version} was not ready within {deadline}: {pods_in_words(draft)}"
         return TurnBack("ProgressDeadlineExceeded", message, excuse(draft, rollout))
     draft.wake(after=min(LOOK_SECONDS, left))
+    if refused := late_pods.replace(draft):
+        return show(draft, Stage.ROLLING_OUT, *refused)
     return show(draft, Stage.ROLLING_OUT, "Progressing", f"{version}: {pods_in_words(draft)}")

@@ -8,7 +8,7 @@ from retune.plan.actions import InjectModel
 from retune.plan.draft import Draft, Hold
 from retune.plan.kept import is_shown
 from retune.plan.observed import Verb
-from retune.plan.rollout import returned
+from retune.plan.rollout import late_pods, returned
 from retune.plan.rollout.progress import LOOK_SECONDS, pods_in_words, present_value, show
 from retune.plan.run.conclusion import conclude
 from retune.plan.watch.state import begin_anew
@@ -28,6 +28,8 @@ def undo(draft: Draft, rollout: ActiveRollout, candidate: Version, *, destinatio
     elif target.settled or not rollout.injected:
         _end(draft, rollout, candidate, destination)
         return None
+    elif refused := late_pods.replace(draft):
+        return _refused(draft, *refused)
     draft.wake(after=LOOK_SECONDS)
     reason = rollout.rollback_reason or "RollingBack"
     returns = f"version {destination.version} returns ({pods_in_words(draft)})"
