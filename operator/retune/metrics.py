@@ -34,6 +34,7 @@ ROLLBACK_REASONS = (
     "ProtocolMismatch",
     "ServerUnreachable",
     "NotVerified",
+    "RolloutAborted",
     "CanaryUnhealthy",
     "UnhealthyDuringBake",
     "LiveErrors",

@@ -408,6 +408,10 @@ ACCEPTED = (
         {"spec.execution.credentials.secretName": "bucket", "spec.model.uri": "s3://models/digits/model.onnx"},
     ),
     Case("golden requests", {"spec.target.inference": {"port": 9000, "modelName": "digits_v1.2"}}),
+    Case(
+        "a Rollout",
+        {"spec.target.ref": {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "digits"}},
+    ),
     Case("a StatefulSet", {"spec.target.ref": {"kind": "StatefulSet", "name": "digits"}}),
     Case("another variable", {"spec.target.injection": {"name": "_MODEL", "takeover": "Force"}}),
     Case("pause and resume", {"spec.suspend": True}, before={}),
@@ -435,7 +439,7 @@ _SHAPE = (
     refused("a truth in words", "spec.suspend", "yes", 'must be of type boolean: "string"'),
     refused("another mode", "spec.mode", "Auto", 'supported values: "Automatic", "RecommendOnly", "ObserveOnly"'),
     refused("another format", "spec.model.format", "Keras", 'supported values: "ONNX", "SafeTensors", "Skops"'),
-    refused("another kind of target", "spec.target.ref.kind", "StatefulSet", 'supported values: "Deployment"'),
+    refused("another kind of target", "spec.target.ref.kind", "DaemonSet", 'supported values: "Deployment"'),
     refused(
         "another metric",
         "spec.objectives",
@@ -1279,6 +1283,18 @@ _TOGETHER = (
         [{"value": "b"}],
         "a toleration without key needs operator Exists",
         at="spec.execution.tolerations[0]",
+    ),
+    refused(
+        "a Rollout of another API",
+        "spec.target.ref",
+        {"kind": "Rollout", "name": "digits"},
+        "target.ref: kind Rollout is of apiVersion argoproj.io/v1alpha1, the others of apps/v1",
+    ),
+    refused(
+        "a Deployment of Argo's API",
+        "spec.target.ref",
+        {"apiVersion": "argoproj.io/v1alpha1", "name": "digits"},
+        "target.ref: kind Rollout is of apiVersion argoproj.io/v1alpha1, the others of apps/v1",
     ),
     refused(
         "strategy Canary for what is no Deployment",

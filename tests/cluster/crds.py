@@ -41,8 +41,11 @@ def established(api: Api, crds: Sequence[Json]) -> Iterator[None]:
 
 
 def _served(api: Api, crd: Json) -> bool:
+    spec = crd["spec"]
+    (version, *_) = [version["name"] for version in spec["versions"] if version["served"]]
+    scope = "namespaces/default/" if spec["scope"] == "Namespaced" else ""
     try:
-        api.get(path_of(crd["spec"]["group"], crd["spec"]["names"]["plural"]))
+        api.get(f"/apis/{spec['group']}/{version}/{scope}{spec['names']['plural']}")
     except ApiError:
         return False
     return True

@@ -31,6 +31,8 @@ CANARIES: dict[tuple[str, str], str] = {
 """What canaries take in addition."""
 STATEFUL_SETS: dict[tuple[str, str], str] = {("apps", "statefulsets"): "get list watch patch", ("", "pods"): "delete"}
 """What StatefulSets as targets take in addition."""
+ROLLOUTS: dict[tuple[str, str], str] = {("argoproj.io", "rollouts"): "get list watch patch"}
+"""What Argo's Rollouts as targets take in addition."""
 
 
 def rights(table: dict[tuple[str, str], str]) -> list[Right]:
@@ -41,6 +43,7 @@ def rights(table: dict[tuple[str, str], str]) -> list[Right]:
 RIGHTS = rights(NEEDED)
 EXTRA: dict[str, tuple[str, list[Right]]] = {
     "canaries": ("canary.enabled=true", rights(CANARIES)),
+    "Rollouts": ("targets.kinds={Rollout}", rights(ROLLOUTS)),
     "StatefulSets": ("targets.kinds={StatefulSet}", rights(STATEFUL_SETS)),
 }
 """What is turned on, by which value, and the rights that come with it."""

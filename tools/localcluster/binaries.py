@@ -6,6 +6,7 @@ No prebuilt binary is fetched and no Go source is ours: `gomods/*/go.mod` names 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -46,6 +47,8 @@ class Module:
     binaries: tuple[str, ...]
     stamp: tuple[str, ...] = ()
     renamed: dict[str, str] = field(default_factory=dict)
+    neighbour: str | None = None
+    """Module of a program that clusters have beside the operator, which is built only where a test names it."""
 
     @property
     def source(self) -> Path:
@@ -89,8 +92,15 @@ MODULES = (
         stamp=(f"-X helm.sh/helm/v4/internal/version.version={HELM_VERSION}",),
     ),
     Module(name="storage", minutes=3, binaries=("fake-gcs-server", "versitygw")),
+    Module(
+        name="argo-rollouts",
+        minutes=4,
+        binaries=("rollouts-controller",),
+        neighbour="github.com/argoproj/argo-rollouts",
+    ),
 )
-NAMES = tuple(module.name for module in MODULES)
+NAMES = tuple(module.name for module in MODULES if module.neighbour is None)
+NEIGHBOURS = tuple(module.name for module in MODULES if module.neighbour is not None)
 CLUSTER = ("kubernetes", "coredns", "helm")
 """The modules that a cluster needs."""
 
@@ -132,6 +142,14 @@ def build(settings: Settings, module: Module) -> None:
     if missing:
         raise ClusterError(f"{module.source}/go.mod builds no {', '.join(missing)}; check its tool lines")
     partial.rename(target)
+
+
+def files_of(settings: Settings, name: str) -> Path:
+    """Return the folder of a neighbour's own module, with its CRDs and charts; fetched where it is not there yet."""
+    (module,) = [module for module in MODULES if module.name == name and module.neighbour]
+    env = {**os.environ, "GOFLAGS": "", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+    answer = run([find_go(settings), "mod", "download", "-json", str(module.neighbour)], cwd=module.source, env=env)
+    return Path(json.loads(answer)["Dir"])
 
 
 def wanted_go() -> tuple[int, ...]:

@@ -183,6 +183,16 @@ true
   resources: [pods]
   verbs: [delete]
 {{- end }}
+{{- if has "Rollout" .Values.targets.kinds }}
+- apiGroups: [argoproj.io]
+  resources: [rollouts]
+  verbs: [get, list, watch, patch]
+{{- else if .Capabilities.APIVersions.Has "argoproj.io/v1alpha1/Rollout" }}
+# Whether a Rollout takes its pods from a target's template, so that the target's own replicas mean nothing.
+- apiGroups: [argoproj.io]
+  resources: [rollouts]
+  verbs: [list]
+{{- end }}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, create, update]

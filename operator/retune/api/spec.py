@@ -43,16 +43,25 @@ class DeletionPolicy(StrEnum):
     RESTORE_ORIGINAL = "RestoreOriginal"
 
 
-TARGET_KINDS = ("StatefulSet",)
+TARGET_KINDS = ("StatefulSet", "Rollout")
 """Kinds of targets that an operator has to be set up for; Deployment is not among them, as it always is."""
 
 
 class TargetRef(ApiModel):
     """The workload that serves the model, in the resource's own namespace."""
 
-    api_version: Literal["apps/v1"] = "apps/v1"
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "(self.kind == 'Rollout') == (self.apiVersion == 'argoproj.io/v1alpha1')",
+                "target.ref: kind Rollout is of apiVersion argoproj.io/v1alpha1, the others of apps/v1",
+            )
+        )
+    )
+
+    api_version: Literal["apps/v1", "argoproj.io/v1alpha1"] = "apps/v1"
     """API version of the workload."""
-    kind: Literal["Deployment", "StatefulSet"] = "Deployment"
+    kind: Literal["Deployment", "StatefulSet", "Rollout"] = "Deployment"
     """Kind of the workload. The chart's value targets says which kinds the operator is set up for."""
     name: ObjectName
     """Name of the workload."""

@@ -6,7 +6,7 @@ Nothing here talks to the API server.
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -25,7 +25,7 @@ from retune.cluster.kinds import (
 )
 from retune.cluster.parse import JobFacts, PodFacts, RunFacts
 from retune.cluster.unreadable import Unreadable, unreadable
-from retune.targets import TARGETS, TargetKind
+from retune.targets import BESIDE, DRIVER, TARGETS, TargetKind, kind_of
 
 Name = tuple[str, str]
 """Namespace and name."""
@@ -47,7 +47,9 @@ class Entry(Generic[T]):
 class Shelf(Generic[T]):
     """All objects of one kind, with an index by what they belong to: an owner, a target."""
 
-    def __init__(self, parser: Callable[[Json, T | None], T], indexed_by: Callable[[Name, T], object]) -> None:
+    def __init__(
+        self, parser: Callable[[Json, T | None], T], indexed_by: Callable[[Name, T], Iterable[object]]
+    ) -> None:
         self._parser = parser
         self._indexed_by = indexed_by
         self._entries: dict[Name, Entry[T]] = {}
@@ -86,7 +88,8 @@ class Shelf(Generic[T]):
         value = self._parser(raw, known.value if known and same else None)
         self._forget(name)
         self._entries[name] = Entry(uid, version, value)
-        self._index[self._indexed_by(name, value)].add(name)
+        for related in self._indexed_by(name, value):
+            self._index[related].add(name)
         return known is None or known.uid != uid or known.value != value
 
     def remove(self, name: Name, *, uid: str | None = None) -> bool:
@@ -137,10 +140,10 @@ class Shelf(Generic[T]):
         entry = self._entries.pop(name, None)
         if entry is None:
             return
-        related = self._indexed_by(name, entry.value)
-        self._index[related].discard(name)
-        if not self._index[related]:
-            del self._index[related]
+        for related in self._indexed_by(name, entry.value):
+            self._index[related].discard(name)
+            if not self._index[related]:
+                del self._index[related]
 
 
 class Cache:
@@ -148,12 +151,12 @@ class Cache:
 
     def __init__(self) -> None:
         self.resources: Shelf[ModelOptimization] = Shelf(
-            parse.resource, lambda name, resource: _target(name[0], resource)
+            parse.resource, lambda name, resource: _looks_at(name[0], resource)
         )
-        self.runs: Shelf[RunFacts] = Shelf(lambda raw, _: parse.run(raw), lambda _, run: run.owner)
-        self.jobs: Shelf[JobFacts] = Shelf(lambda raw, _: parse.job(raw), lambda _, job: job.owner)
-        self.pods: Shelf[PodFacts] = Shelf(lambda raw, _: parse.pod(raw), lambda _, pod: pod.owner)
-        self.targets = {kind: _shelf_of(target) for kind, target in zip(TARGET_KINDS, TARGETS.values(), strict=True)}
+        self.runs: Shelf[RunFacts] = Shelf(lambda raw, _: parse.run(raw), lambda _, run: (run.owner,))
+        self.jobs: Shelf[JobFacts] = Shelf(lambda raw, _: parse.job(raw), lambda _, job: (job.owner,))
+        self.pods: Shelf[PodFacts] = Shelf(lambda raw, _: parse.pod(raw), lambda _, pod: (pod.owner,))
+        self.targets = {kind: _shelf_of(target) for kind, target in _TARGETS.items()}
         self.unreadable: dict[str, Unreadable] = {}
         """ModelOptimizations that this release cannot read, by key."""
         self._shelves: dict[Kind, Shelf[Any]] = {
@@ -231,9 +234,21 @@ class Cache:
         return self._workload(DEPLOYMENTS, (namespace, name))
 
     def target(self, resource: ModelOptimization) -> Json | None:
-        """Return what is kept of a resource's target."""
-        ref = resource.spec.target.ref
-        return self._workload(target_kind(ref), (resource.metadata.namespace, ref.name))
+        """Return what is kept of a resource's target, of Deployments that say something of it, and of its driver."""
+        ref, namespace = resource.spec.target.ref, resource.metadata.namespace
+        raw = self._workload(target_kind(ref), (namespace, ref.name))
+        if raw is None:
+            return None
+        names = kind_of(ref).beside(ref.name)
+        beside = {name: kept for name in names if (kept := self.deployment(namespace, name)) is not None}
+        return raw | ({BESIDE: beside} if beside else {}) | self._driver(target_kind(ref), namespace, ref.name)
+
+    def _driver(self, kind: Kind, namespace: str, name: str) -> Json:
+        """Return who takes the pods of a Deployment for its own."""
+        if kind != DEPLOYMENTS:
+            return {}
+        drivers = [(kind.name, shelf.having((namespace, name))) for kind, shelf in self.targets.items()]
+        return next(({DRIVER: f"{kind} {names[0][1]}"} for kind, names in drivers if names), {})
 
     def _workload(self, kind: Kind, name: Name) -> Json | None:
         kept = self.targets[kind].get(name)
@@ -258,6 +273,8 @@ class Cache:
         namespace, name = _name(raw)
         if kind in self.targets:
             targeting = {_key(resource) for resource in self.resources.having((kind, namespace, name))}
+            driven = _TARGETS[kind].drives(raw)
+            targeting |= {_key(other) for other in self.resources.having((DEPLOYMENTS, namespace, driven))}
             owner = parse.resource_name(raw) if kind == DEPLOYMENTS else None
             return targeting | ({_key((namespace, owner))} if owner else set())
         if kind is not MODEL_OPTIMIZATIONS:
@@ -276,8 +293,24 @@ def _target(namespace: str, resource: ModelOptimization) -> tuple[Kind, str, str
     return target_kind(ref), namespace, ref.name
 
 
+def _looks_at(namespace: str, resource: ModelOptimization) -> list[tuple[Kind, str, str]]:
+    """Return which workloads concern a resource."""
+    ref = resource.spec.target.ref
+    beside = kind_of(ref).beside(ref.name)
+    return [_target(namespace, resource), *((DEPLOYMENTS, namespace, name) for name in beside)]
+
+
+_TARGETS: Mapping[Kind, TargetKind] = dict(zip(TARGET_KINDS, TARGETS.values(), strict=True))
+
+
 def _shelf_of(target: TargetKind) -> Shelf[bytes]:
-    return Shelf(lambda raw, _: parse.trimmed_target(target, raw), lambda name, _: name)
+    """Return a shelf of workloads, which finds them by the Deployment that they drive."""
+
+    def driven(name: Name, kept: bytes) -> tuple[Name, ...]:
+        other = target.drives(json.loads(kept))
+        return ((name[0], other),) if other else ()
+
+    return Shelf(lambda raw, _: parse.trimmed_target(target, raw), driven)
 
 
 def _name(raw: Json) -> Name:

@@ -48,6 +48,7 @@ def _of_target(target: TargetKind) -> Kind:
 _TARGETS: Mapping[tuple[str, str], Kind] = {ref: _of_target(target) for ref, target in TARGETS.items()}
 TARGET_KINDS = tuple(_TARGETS.values())
 DEPLOYMENTS = _TARGETS["apps/v1", "Deployment"]
+ROLLOUTS = _TARGETS["argoproj.io/v1alpha1", "Rollout"]
 
 
 def target_kind(ref: TargetRef) -> Kind:

@@ -4,9 +4,10 @@ Nothing here refers to Kubernetes' own dictionaries; `cluster` parses each kind 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.api.status import Trials
@@ -26,6 +27,15 @@ class Container:
     """Field manager that owns the variable's value, if any."""
     cpu_limit: float | None
     """CPU limit in cores; without one its CPU request, but at least one core; None where neither is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """That the target's own controller has given the newest value up."""
+
+    message: str
+    by_analysis: bool
+    """Whether an analysis that the target's owner has written has failed."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,14 @@ class Target:
     """What keeps its controller from making pods, in words: it is paused, or a quota or an admission refuses them."""
     unfit: str | None = None
     """Why a new value of the field does not reach every pod by itself, and what to do; None where it does."""
+    held: str | None = None
+    """Which step of its owner's own takes its time, and who ends it; None while there is none."""
+    aborted: Abort | None = None
+    """That its controller has gone back to the pods before; the field still has the newest value."""
+
+    def but(self, **changes: Any) -> "Target":
+        """Return the same with other fields."""
+        return replace(self, **changes)
 
     def container(self, wanted: str | None) -> Container | None:
         """Return the container of that name, or the only one when none is named; None when no single one fits."""

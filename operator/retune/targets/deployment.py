@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 
 from retune.api.base import Json
+from retune.targets.base import BESIDE, DRIVER
 from retune.targets.pod_template import PodTemplated, conditions_of, is_made_by
 
 
@@ -15,6 +16,34 @@ class Deployment(PodTemplated):
     resource = "deployments"
     spec_fields = ("strategy", "paused")
     status_fields = ("observedGeneration", "replicas", "updatedReplicas", "availableReplicas")
+
+    def trimmed(self, raw: Json) -> Json:
+        """Return what the other methods look at, and which Flagger Canary has made this one, if one has."""
+        document = super().trimmed(raw)
+        owners = raw["metadata"].get("ownerReferences") or ()
+        canary = next((owner["name"] for owner in owners if _is_canary(owner)), None)
+        document["metadata"] |= {"canary": canary} if canary else {}
+        return document
+
+    def beside(self, name: str) -> tuple[str, ...]:
+        """Return the name of the copy that Flagger makes, and whose pods serve then."""
+        return (f"{name}-primary",)
+
+    def unfit(self, raw: Json) -> str | None:
+        """Return who else decides which pods are made from its template."""
+        name, driver = raw["metadata"]["name"], raw.get(DRIVER)
+        if driver:
+            return (
+                f"{driver} takes its pods from it (spec.workloadRef): move the template into spec.template of the "
+                "Rollout, and make a ModelOptimization whose spec.target.ref names that"
+            )
+        primary = (raw.get(BESIDE) or {}).get(f"{name}-primary", {"metadata": {}})
+        if canary := primary["metadata"].get("canary"):
+            return (
+                f"Flagger's Canary {canary} gives its template to Deployment {name}-primary, whose pods serve, when it "
+                "wants to: take the Canary away, and have rollout.strategy Canary try versions"
+            )
+        return None
 
     def outage(self, spec: Json, wanted: int) -> str | None:
         """Return why no pod may answer while the pods are replaced, or None where enough of them stay."""
@@ -33,6 +62,10 @@ class Deployment(PodTemplated):
         """Return whether one of the Deployment's ReplicaSets made the pod and it is not being deleted."""
         label = pod["metadata"].get("labels", {}).get("pod-template-hash")
         return is_made_by(pod, "ReplicaSet", f"{name}-{label}")
+
+
+def _is_canary(owner: Json) -> bool:
+    return owner.get("kind") == "Canary" and str(owner.get("apiVersion")).startswith("flagger.app/")
 
 
 def refused_pods(raw: Json) -> str | None:

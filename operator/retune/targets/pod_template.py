@@ -42,14 +42,24 @@ class PodTemplated(ABC):
             },
             "spec": {
                 **picked(spec, "replicas", "selector", *self.spec_fields),
-                "template": _trimmed_template(spec["template"]),
+                "template": _trimmed_template(template_of(raw)),
             },
             "status": {**picked(status, *self.status_fields), "conditions": conditions},
         }
 
+    def beside(self, name: str) -> tuple[str, ...]:
+        """Return nothing: the workload says all of itself."""
+        del name
+        return ()
+
+    def drives(self, raw: Json) -> str | None:
+        """Return nothing: the pods are those of its own template."""
+        del raw
+        return None
+
     def parse(self, raw: Json, *, variable: str) -> Target:
         """Return the workload as its controller last reported it."""
-        pod = raw["spec"]["template"]["spec"]
+        pod = template_of(raw)["spec"]
         wanted = raw["spec"].get("replicas", 1)
         return Target(
             name=raw["metadata"]["name"],
@@ -63,24 +73,29 @@ class PodTemplated(ABC):
             node_selector=pod.get("nodeSelector", {}),
             tolerations=tuple(pod.get("tolerations", ())),
             claims=_claims(pod),
-            labels=raw["spec"]["selector"].get("matchLabels", {}),
-            template=_template(raw["spec"]["template"], variable),
+            labels=(raw["spec"].get("selector") or {}).get("matchLabels", {}),
+            template=_template(template_of(raw), variable),
             hindrance=self.hindrance(raw),
             unfit=self.unfit(raw),
         )
+
+    def is_seen(self, raw: Json) -> bool:
+        """Return whether the controller has seen the newest spec; what it says is of an older one otherwise."""
+        seen: int = raw.get("status", {}).get("observedGeneration", 0)
+        return seen >= int(raw["metadata"].get("generation", 0))
 
     def settled(self, raw: Json, wanted: int) -> bool:
         """Return whether the controller has seen the newest template, and it alone runs, wholly available."""
         status = raw.get("status", {})
         counts = (status.get(count, 0) for count in ("replicas", "updatedReplicas", "availableReplicas"))
-        return is_seen(raw) and all(count == wanted for count in counts)
+        return self.is_seen(raw) and all(count == wanted for count in counts)
 
     def progress(self, raw: Json, wanted: int) -> str:
         """Return how far the replacement of pods is, in words."""
         status = raw.get("status", {})
         updated, available = status.get("updatedReplicas", 0), status.get("availableReplicas", 0)
         old = status.get("replicas", 0) - updated
-        if not is_seen(raw):
+        if not self.is_seen(raw):
             return "its controller has not seen the change yet"
         if updated < wanted:
             return f"{updated} of {wanted} pods replaced" + self._obstacle(raw)
@@ -122,11 +137,11 @@ class PodTemplated(ABC):
 
     def pod_selector(self, raw: Json) -> str:
         """Return the workload's selector in the form of a query parameter."""
-        return serving.selector(raw["spec"]["selector"])
+        return serving.selector(raw["spec"].get("selector") or {})
 
     def pods(self, raw: Json, pods: Iterable[Json], *, container: str, variable: str, port: int) -> Pods:
         """Return the workload's pods whose container has the template's value of the variable."""
-        value = literal(serving.named(raw["spec"]["template"]["spec"]["containers"], container), variable)
+        value = literal(serving.named(template_of(raw)["spec"]["containers"], container), variable)
         own = [pod for pod in pods if self.belongs(pod, raw["metadata"]["name"])]
         present = [pod for pod in own if _runs(pod, container, variable, value)]
         return serving.seen(present, container=container, port=port)
@@ -137,17 +152,18 @@ class PodTemplated(ABC):
         return serving.running(own, container=container)
 
 
+def template_of(raw: Json) -> Json:
+    """Return the pod template; one without containers where the workload takes another object's."""
+    template: Json = raw["spec"].get("template") or {}
+    pod = template.get("spec") or {}
+    return template | {"spec": pod | {"containers": pod.get("containers") or []}}
+
+
 def is_made_by(pod: Json, kind: str, name: str) -> bool:
     """Return whether an owner of this kind and name made the pod, and it is not being deleted."""
     meta = pod["metadata"]
     owners = meta.get("ownerReferences", ())
     return any((owner["kind"], owner["name"]) == (kind, name) for owner in owners) and "deletionTimestamp" not in meta
-
-
-def is_seen(raw: Json) -> bool:
-    """Return whether the controller has seen the newest spec; what it says is of an older one otherwise."""
-    seen: int = raw.get("status", {}).get("observedGeneration", 0)
-    return seen >= int(raw["metadata"].get("generation", 0))
 
 
 def conditions_of(raw: Json) -> dict[str, Json]:

@@ -12,7 +12,7 @@ from retune.api.base import Json
 from retune.plan.observed import LatePod, Pods
 from retune.targets import serving, troubles
 from retune.targets.deployment import share
-from retune.targets.pod_template import PodTemplated, is_made_by, is_seen, literal
+from retune.targets.pod_template import PodTemplated, is_made_by, literal, template_of
 
 
 class StatefulSet(PodTemplated):
@@ -68,9 +68,9 @@ class StatefulSet(PodTemplated):
         """Return the pods of the template's value, and those of another one for which the controller waits."""
         own = [pod for pod in pods if self.belongs(pod, raw["metadata"]["name"])]
         seen = super().pods(raw, own, container=container, variable=variable, port=port)
-        if not is_seen(raw):
+        if not self.is_seen(raw):
             return seen
-        value = literal(serving.named(raw["spec"]["template"]["spec"]["containers"], container), variable)
+        value = literal(serving.named(template_of(raw)["spec"]["containers"], container), variable)
         values = [(pod, literal(serving.named(pod["spec"]["containers"], container), variable)) for pod in own]
         waited_for = [(pod, served) for pod, served in values if served != value and not troubles.ready(pod)]
         behind = (LatePod(pod["metadata"]["name"], pod["metadata"]["uid"], served) for pod, served in waited_for)

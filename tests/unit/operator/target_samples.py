@@ -71,6 +71,12 @@ def _of_stateful_set(name: str, *, value: str | None = VALUE, ready: bool = True
     return pod(name, ("StatefulSet", owner), value=value, ready=ready, labels=labels)
 
 
+def _of_rollout(name: str, *, value: str | None = VALUE, ready: bool = True, owner: str = "digits") -> Json:
+    mark = "old" if value == BEFORE else "new"
+    labels = {"rollouts-pod-template-hash": mark}
+    return pod(name, ("ReplicaSet", f"{owner}-{mark}"), value=value, ready=ready, labels=labels)
+
+
 @dataclass(frozen=True)
 class Sample:
     """A kind's workload, and how a pod of it looks."""
@@ -90,5 +96,26 @@ SAMPLES: dict[tuple[str, str], Sample] = {
             status={"currentRevision": "digits-5d4", "updateRevision": "digits-5d4", "currentReplicas": 2},
         ),
         _of_stateful_set,
+    ),
+    ("argoproj.io/v1alpha1", "Rollout"): Sample(
+        workload(
+            "argoproj.io/v1alpha1",
+            "Rollout",
+            spec={
+                "strategy": {
+                    "canary": {
+                        "steps": [{"setWeight": 25}, {"pause": {}}, {"setWeight": 50}, {"pause": {"duration": "1h"}}]
+                    }
+                }
+            },
+            status={
+                "observedGeneration": "4",
+                "phase": "Healthy",
+                "currentPodHash": "new",
+                "stableRS": "new",
+                "currentStepIndex": 4,
+            },
+        ),
+        _of_rollout,
     ),
 }

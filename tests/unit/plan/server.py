@@ -16,7 +16,19 @@ from retune.api.objects import ModelOptimization, ObjectMeta, OptimizationRun
 from retune.api.spec import ModelOptimizationSpec
 from retune.api.status import ModelOptimizationStatus
 from retune.plan.actions import EmitEvent
-from retune.plan.observed import Canary, Container, Heard, Incident, Job, JobPhase, LatePod, Pods, Target, Traffic
+from retune.plan.observed import (
+    Abort,
+    Canary,
+    Container,
+    Heard,
+    Incident,
+    Job,
+    JobPhase,
+    LatePod,
+    Pods,
+    Target,
+    Traffic,
+)
 
 CONTAINER = "server"
 _SCHEMA = modeloptimization_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -109,6 +121,10 @@ class Server:
     """Every value that we made a canary of."""
     unfit: str | None = None
     """Why a new value does not reach every pod by itself."""
+    held: str | None = None
+    """Which step of its owner's own takes its time."""
+    aborted: Abort | None = None
+    """That its controller has given the newest value up."""
     behind: tuple[LatePod, ...] = ()
     """Pods of other values that its controller waits for."""
     target_kinds: frozenset[str] = frozenset({"Deployment"})
@@ -212,6 +228,8 @@ class Server:
             template=self.template,
             hindrance="the Deployment is paused" if self.paused else None,
             unfit=self.unfit,
+            held=self.held,
+            aborted=self.aborted,
         )
 
     @property

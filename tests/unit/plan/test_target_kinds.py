@@ -2,8 +2,8 @@
 
 from retune.api.status import ConditionStatus, ConditionType, Stage
 from retune.contract.results import Reason
-from retune.plan.observed import LatePod
-from tests.unit.plan.reading import champion_of, last_of, message_of
+from retune.plan.observed import Abort, Incident, LatePod
+from tests.unit.plan.reading import champion_of, is_rejected, last_of, message_of
 from tests.unit.plan.test_loop import reason_of, state_of
 from tests.unit.plan.world import World, spec
 
@@ -113,3 +113,89 @@ def test_without_a_rollout_no_pod_is_touched() -> None:
     world.behind = (LatePod("digits-2", "c", world.value),)
     world.reconcile()
     assert world.behind
+
+
+PAUSE = "it is paused by step 2 of 4 of its own: whoever owns it lets it go on"
+
+
+def test_the_deadline_waits_while_the_owner_has_the_word_and_is_whole_afterwards() -> None:
+    """A person may take a week to promote, and the pods of the steps after it get their time all the same."""
+    world = World(spec=spec(target={"ref": {"name": "digits"}}))
+    world.run_to_rollout()
+    world.wait(300)
+    world.reconcile()
+    world.held = PAUSE
+    world.reconcile()
+    assert reason_of(world, ConditionType.ROLLED_OUT) == "HeldByTarget"
+    assert PAUSE in message_of(world, ConditionType.ROLLED_OUT)
+    for _ in range(7):
+        world.wait(24 * 3600)
+        assert world.reconcile() == 0
+    world.held = None
+    world.reconcile()
+    world.wait(590)
+    world.reconcile()
+    assert reason_of(world, ConditionType.ROLLED_OUT) == "Progressing"
+    world.wait(20)
+    world.reconcile()
+    assert reason_of(world, ConditionType.ROLLED_OUT) == "ProgressDeadlineExceeded"
+    assert world.value == champion_of(world).injected_value
+
+
+def test_the_first_pods_are_asked_while_the_owner_has_the_word() -> None:
+    """A wrong answer takes the version back before it gets more pods."""
+    world = World()
+    world.run_to_rollout()
+    world.held, world.early = PAUSE, True
+    world.reconcile()
+    (name,) = world.active_jobs()
+    assert "verify" in name
+    world.fail(name, Reason.GOLDEN_MISMATCH)
+    world.held = None
+    world.reconcile()
+    assert world.value == champion_of(world).injected_value
+    assert is_rejected(world)
+
+
+def given_up(*, by_analysis: bool, crash: bool = False) -> World:
+    """A rollout whose target has gone back by itself."""
+    world = World()
+    world.run_to_rollout()
+    world.reconcile()
+    if crash:
+        world.crash = Incident("pod x: container server: ended with exit code 1", world.now)
+    world.aborted = Abort("Rollout aborted update to revision 2", by_analysis=by_analysis)
+    world.reconcile()
+    assert world.value == champion_of(world).injected_value
+    world.settled, world.aborted, world.crash = True, None, None
+    world.reconcile()
+    return world
+
+
+def test_a_version_that_the_target_s_own_analysis_failed_is_rejected() -> None:
+    """The owner has written down what a version must keep."""
+    world = given_up(by_analysis=True)
+    assert last_of(world).reason == "RolloutAborted"
+    assert "Rollout aborted update to revision 2" in last_of(world).message
+    assert is_rejected(world)
+
+
+def test_a_version_that_was_given_up_for_no_known_reason_is_not_held_to_blame() -> None:
+    """A person, or a deadline: the sentence says that nothing shows whose doing it was."""
+    world = given_up(by_analysis=False)
+    assert not is_rejected(world)
+    assert "Not rejected: nothing shows" in last_of(world).message
+
+
+def test_a_version_that_crashed_before_it_was_given_up_is_rejected() -> None:
+    """Its own container says whose doing it was."""
+    assert is_rejected(given_up(by_analysis=False, crash=True))
+
+
+def test_a_rollback_that_the_owner_s_steps_hold_says_who_ends_it() -> None:
+    """The value is put back; the steps are not Retune's to take."""
+    world = World()
+    undone(world)
+    world.weather = PAUSE
+    world.reconcile()
+    assert PAUSE in (world.resource.status.message or "")
