@@ -20,6 +20,7 @@ from retune.plan.actions import (
     EmitEvent,
     InjectModel,
     RecordRun,
+    ReplacePod,
     ScaleCanary,
     SetFinalizer,
 )
@@ -117,7 +118,7 @@ class WriterConformance:
             await prepared(scene, SetFinalizer(present=False))
             verb = Verb(SetFinalizer(present=True), RESOURCE)
         scene.delete(RESOURCE)
-        serves = isinstance(verb.action, CreateCanary | ScaleCanary)
+        serves = isinstance(verb.action, CreateCanary | ScaleCanary | ReplacePod)
         assert await scene.carry_out(verb.action) == (
             NOT_FOUND if serves or verb.plural in {RESOURCE, TARGET} else DONE
         )

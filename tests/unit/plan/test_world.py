@@ -8,12 +8,14 @@ import pytest
 from retune.api.status import ModelOptimizationStatus
 from retune.cluster.errors import Conflict
 from retune.plan.actions import Action, CreateCanary, RemoveCanary, ScaleCanary
-from retune.plan.observed import Observed
+from retune.plan.observed import LatePod, Observed
 from tests.conformance.scene import (
     CANARY,
     JOB,
     JOBS,
+    LATE_POD,
     LEASES,
+    PODS,
     RESOURCE,
     RUN,
     RUNS,
@@ -31,7 +33,7 @@ class MemoryScene:
     """A World that nothing drives but the cases."""
 
     def __init__(self) -> None:
-        self._world = World()
+        self._world = World(behind=(LatePod(LATE_POD, "as made", None),))
         self._heard = self._world.observe()
 
     async def carry_out(self, action: Action) -> str:
@@ -68,7 +70,7 @@ class MemoryScene:
     def version(self, plural: str) -> str | None:
         """Return how often the object was changed."""
         world = self._world
-        names = {JOBS: JOB, RUNS: RUN, LEASES: TARGET_UID}
+        names = {JOBS: JOB, RUNS: RUN, LEASES: TARGET_UID, PODS: LATE_POD}
         there = {
             JOBS: JOB in world.jobs.keys() | world.taken[JOBS] | world.left_jobs.keys(),
             RUNS: RUN in world.runs.keys() | world.taken[RUNS] | world.left_runs.keys(),
@@ -76,6 +78,7 @@ class MemoryScene:
             TARGET: world.target_uid is not None,
             RESOURCE: not world.gone,
             CANARY: world.beside is not None,
+            PODS: bool(world.behind),
         }
         return str(world.versions[plural, names.get(plural, "digits")]) if there[plural] else None
 
