@@ -98,6 +98,7 @@ MODULES = (
         binaries=("rollouts-controller",),
         neighbour="github.com/argoproj/argo-rollouts",
     ),
+    Module(name="kserve", minutes=6, binaries=("manager",), neighbour="github.com/kserve/kserve"),
 )
 NAMES = tuple(module.name for module in MODULES if module.neighbour is None)
 NEIGHBOURS = tuple(module.name for module in MODULES if module.neighbour is not None)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from retune.api.metrics import Metric
 from retune.api.objects import ModelOptimization, OptimizationRun
+from retune.api.spec import Injection, InjectionType
 from retune.api.status import (
     ActiveRun,
     Condition,
@@ -95,7 +96,7 @@ def _head(resource: ModelOptimization) -> Table:
     rows = [
         ("Name", f"{resource.metadata.namespace}/{resource.metadata.name}"),
         ("Model", resource.spec.model.uri),
-        ("Target", f"{target.ref.kind} {target.ref.name}, variable {target.injection.name}"),
+        ("Target", f"{target.ref.kind} {target.ref.name}, {_field(target.injection)}"),
         ("Mode", "Suspended" if resource.spec.suspend else resource.spec.mode),
         ("Stage", f"{status.stage or Stage.PENDING}: {status.message or 'waits for the operator'}"),
     ]
@@ -106,6 +107,11 @@ def _head(resource: ModelOptimization) -> Table:
     if status.last_run:
         rows.append(("Last run", f"{status.last_run.name} {status.last_run.outcome}: {status.last_run.message}"))
     return grid(rows)
+
+
+def _field(injection: Injection) -> str:
+    is_variable = injection.type is InjectionType.ENV_VAR
+    return f"variable {injection.field}" if is_variable else injection.field
 
 
 def _run(run: ActiveRun) -> list[tuple[str, str]]:

@@ -43,7 +43,7 @@ def _put_back(draft: Draft, container: str, destination: Version) -> Hold | None
         return abandon(draft, refusal.reason, refusal.message)
     if refusal:
         return _refused(draft, refusal.reason, refusal.message)
-    draft.do(InjectModel(container, draft.spec.target.injection.name, destination.injected_value))
+    draft.do(InjectModel(container, draft.spec.target.injection.field, destination.injected_value))
     earlier_refusal = draft.refused_before(ConditionType.ROLLED_OUT)
     return _refused(draft, *earlier_refusal) if earlier_refusal else None
 
