@@ -108,9 +108,9 @@ lint: $(STAMP) ## Style, types, import rules, fresh CRDs and references, links o
 	@$(PY) -m tools.docs.links
 
 .PHONY: test-fast
-test-fast: $(STAMP) ## Lint and unit tests but the slow ones: no cluster, 2 min.
+test-fast: $(STAMP) ## Lint, and unit tests but the slow ones, with fewer examples of each property: no cluster, 2 min.
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
-	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 -m 'not slow' tests/unit)
+	$(call stage,unit tests,90 s,RETUNE_TEST_PROFILE=brief $(PY) -m pytest -n 2 -m 'not slow' tests/unit)
 
 .PHONY: simulate
 simulate: $(STAMP) ## Play histories of the control loop in an unreliable cluster, and change specs at any moment, from printed seeds (12 min; HISTORIES=1000 for fewer).

@@ -573,4 +573,4 @@ class Loop(RuleBasedStateMachine):
 Loop.TestCase.settings = settings(
     max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestLoop = pytest.mark.timeout(600)(Loop.TestCase)
+TestLoop = pytest.mark.slow(pytest.mark.timeout(600)(Loop.TestCase))
