@@ -11,6 +11,7 @@ import onnx
 import pytest
 import yaml
 from onnx import TensorProto, helper
+from onnxruntime.quantization import quantize_dynamic
 from skl2onnx import to_onnx
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
@@ -242,3 +243,20 @@ def test_a_run_without_test_data_ends_before_it_begins(manifest: Write, capsys: 
     sets = {name: {"uri": f"pvc://digits/{name}.npz"} for name in ("training", "validation")}
     assert command_line.main(["optimize", "-f", str(manifest(data=sets))]) == Exit.USAGE
     assert "set spec.data.test" in capsys.readouterr().err
+
+
+def test_a_network_of_single_rows_is_made_no_larger_than_one_line_makes_it(
+    files: Path, manifest: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a person gets by one call of quantize_dynamic is tried, judged, and in the report for comparison."""
+    network = onnx.load(files / "mlp.onnx")
+    for tensor in (*network.graph.input, *network.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(network, files / "mlp.onnx")
+    quantize_dynamic(files / "mlp.onnx", files / "by-hand.onnx")
+    assert command_line.main(["optimize", "-f", str(manifest()), "-o", "json"]) == Exit.DONE
+    result = json.loads(capsys.readouterr().out)
+    report = json.loads((Path(result["paths"]["report"]).parent / "report.json").read_text())
+    (line,) = (trial for trial in report["trials"] if "quantize_dynamic as one line" in trial["plan"])
+    assert line["finalist"]
+    assert result["candidate"]["sizeBytes"] <= (files / "by-hand.onnx").stat().st_size
