@@ -1,4 +1,4 @@
-"""What all tests share: properties have no deadline, because a busy machine is no fault, and fewer examples in haste."""
+"""What all tests share: properties have no deadline, because a busy machine is no fault; in haste, fewer examples."""
 
 import os
 

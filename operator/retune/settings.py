@@ -80,6 +80,8 @@ class Settings:
     """Namespaces whose resources may ask a server, each entry as name=namespace other-namespace; `*` for all."""
     prometheus_parameters: tuple[str, ...] = ()
     """Parameter by which a server confines answers to a namespace, each as name=parameter."""
+    notifications: str = ""
+    """File that names the receivers of notices; empty: nobody is told."""
     metrics_port: int = 8080
     """Port of /metrics, /healthz and /readyz; 0 picks a free one."""
     named_resources: int = 500

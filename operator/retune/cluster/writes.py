@@ -6,6 +6,7 @@ without an owner is adopted where it is what would have been created in its plac
 """
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -20,6 +21,7 @@ from retune.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, R
 from retune.cluster.heritage import answers_the_same, is_left_behind
 from retune.cluster.kinds import DEPLOYMENTS, EVENTS, JOBS, LEASES, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, Kind
 from retune.cluster.parse import owner
+from retune.notify import Notice
 from retune.plan.actions import (
     AcquireLease,
     CreateJob,
@@ -58,12 +60,29 @@ def merge_patch(old: Json, new: Json) -> Json:
 
 
 class Writer(CanaryWriter):
-    """Carries the plan's actions out."""
+    """Carries the plan's actions out.
 
-    def __init__(self, client: Client, cache: Cache, settings: JobSettings, *, instance: str = COMPONENT) -> None:
+    Args:
+        client: Talks to the API server.
+        cache: Gets what was written.
+        settings: What Jobs are made with.
+        instance: Name of this process in Events.
+        tell: Called with every Event that was posted.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        cache: Cache,
+        settings: JobSettings,
+        *,
+        instance: str = COMPONENT,
+        tell: Callable[[Notice], None] | None = None,
+    ) -> None:
         super().__init__(client, cache)
         self._settings = settings
         self._instance = instance
+        self._tell = tell
 
     async def status(self, resource: ModelOptimization, status: ModelOptimizationStatus) -> bool:
         """Write what changed of a status; False when nothing did. Raises Conflict when the resource has moved on."""
@@ -250,9 +269,11 @@ class Writer(CanaryWriter):
     async def emit(self, resource: ModelOptimization, action: EmitEvent) -> None:
         """Post an Event; where that fails, nobody hears of the transition, but it takes place."""
         try:
-            await self._post(EVENTS, resource.metadata.namespace, self._event(resource, action))
+            event = await self._post(EVENTS, resource.metadata.namespace, self._event(resource, action))
         except ApiError:
             return
+        if self._tell is not None:
+            self._tell(_notice(resource, action, event))
 
     def _event(self, resource: ModelOptimization, action: EmitEvent) -> Json:
         meta, moment = resource.metadata, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -311,3 +332,16 @@ class Writer(CanaryWriter):
         await self._look_again(kind, resource.metadata.namespace, name)
         children = self._cache.jobs_of(resource) if kind is JOBS else self._cache.runs_of(resource)
         return name in children
+
+
+def _notice(resource: ModelOptimization, action: EmitEvent, event: Json) -> Notice:
+    meta = resource.metadata
+    return Notice(
+        id=event["metadata"]["uid"],
+        namespace=meta.namespace,
+        name=meta.name,
+        reason=action.reason,
+        message=event["message"],
+        warning=action.warning,
+        time=datetime.fromisoformat(event["firstTimestamp"]),
+    )
