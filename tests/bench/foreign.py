@@ -4,7 +4,8 @@ Each network of the corpus is optimized by `retune optimize` as a person runs it
 peer takes the file of version 1 by its own recipe. All versions are then measured in the same rounds of one process,
 with one thread. A peer's version counts where it keeps the limits on quality that ours had to keep, without any
 interval: ours had to prove them. p95 and size are ratios to version 1. `faster` and `smaller` are the best of the
-peers, version 1 among them, divided by ours: above 1 ours is better.
+peers, version 1 among them, divided by ours: above 1 ours is better. The best in speed and the best in size may be two
+peers; `beaten by` names those that are better on one side and no worse on the other.
 """
 
 import argparse
@@ -43,6 +44,8 @@ ENGINES = ("ONNXRuntime", "OpenVINO")
 EFFORT = Effort(max_seconds=20.0, half_width=0.02)
 _AT_ONCE = 64
 _NOTHING = 1e-12
+_ALIKE = 0.01
+"""Sizes that differ by less are alike."""
 
 
 def _one_liner(_: Subject, model: Path, _rows: Rows, folder: Path) -> Path:
@@ -82,6 +85,12 @@ class Line:
     misses: tuple[str, ...]
     """Metrics whose limits it misses on the test rows; a version with none counts."""
 
+    def beats(self, other: "Line") -> bool:
+        """Return whether it is faster or smaller and neither slower nor larger, by more than the noise."""
+        is_faster, is_slower = self.p95.high < other.p95.low, self.p95.low > other.p95.high
+        is_smaller, is_larger = self.size < (1 - _ALIKE) * other.size, other.size < (1 - _ALIKE) * self.size
+        return (is_faster and not is_larger) or (is_smaller and not is_slower)
+
 
 @dataclass(frozen=True)
 class Raced:
@@ -106,6 +115,11 @@ class Raced:
     def smaller(self) -> float:
         """The same for size."""
         return min(line.size for line in self._others) / self.lines[OURS].size
+
+    @property
+    def beaten_by(self) -> list[str]:
+        """Versions of others that count and beat ours."""
+        return [line.name for line in self._others if line.beats(self.lines[OURS])]
 
     @property
     def _others(self) -> list[Line]:
@@ -234,12 +248,26 @@ def _misses(answers: Reading, reference: Reading, delivered: Delivered) -> tuple
 def _table(raced: Sequence[Raced]) -> Table:
     table = Table(box=None, pad_edge=False)
     names = [OURS, *(peer.name for peer in PEERS)]
-    for column in ("model", "verdict", *(f"{name}: p95, size, quality" for name in names), "faster", "smaller"):
+    for column in (
+        "model",
+        "verdict",
+        *(f"{name}: p95, size, quality" for name in names),
+        "faster",
+        "smaller",
+        "beaten by",
+    ):
         table.add_column(column, overflow="fold")
     for race in raced:
         cells = [_cell(race, name) for name in names]
         late = "" if race.within else ", over its budget"
-        table.add_row(race.foreign, race.verdict + late, *cells, f"{race.faster:.2f}x", f"{race.smaller:.2f}x")
+        table.add_row(
+            race.foreign,
+            race.verdict + late,
+            *cells,
+            f"{race.faster:.2f}x",
+            f"{race.smaller:.2f}x",
+            ", ".join(race.beaten_by) or "none",
+        )
     return table
 
 
@@ -264,6 +292,9 @@ def _summary(raced: Sequence[Raced]) -> list[str]:
         mean = math.exp(float(np.mean([math.log(max(of(race), _NOTHING)) for race in raced])))
         worst = min(raced, key=of)
         words.append(f"{side}: geometric mean {mean:.2f}x of the best peer, worst {of(worst):.2f}x ({worst.foreign})")
+    beaten = [race.foreign for race in raced if race.beaten_by]
+    named = f" ({', '.join(beaten)})" if beaten else ""
+    words.append(f"beaten by a peer on one side and not better on the other: {len(beaten)} of {len(raced)}{named}")
     return words
 
 
