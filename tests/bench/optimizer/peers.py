@@ -69,15 +69,27 @@ def ort_dynamic(_: Subject, model: Path, _rows: Rows, folder: Path) -> Path:
     return target
 
 
+def ort_prepared(model: Path, folder: Path, *, symbolic: bool) -> Path:
+    """ONNX Runtime's preprocessing; where its symbolic shape inference gives up, without that, as its own error says."""
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    target = folder / "prepared.onnx"
+    try:
+        quant_pre_process(model, target, skip_symbolic_shape=not symbolic)
+    except Exception:
+        if not symbolic:
+            raise
+        return ort_prepared(model, folder, symbolic=False)
+    return target
+
+
 def ort_static(subject: Subject, model: Path, rows: Rows, folder: Path) -> Path:
     """ONNX Runtime's static quantization: preprocessing, then QDQ per channel with MinMax."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    prepared, target = folder / "prepared.onnx", folder / "model.onnx"
-    quant_pre_process(model, prepared, skip_symbolic_shape=subject.transformer)
+    target = folder / "model.onnx"
     quantize_static(
-        prepared,
+        ort_prepared(model, folder, symbolic=not subject.transformer),
         target,
         _reader(rows),
         quant_format=QuantFormat.QDQ,
