@@ -70,7 +70,7 @@ def ort_dynamic(_: Subject, model: Path, _rows: Rows, folder: Path) -> Path:
 
 
 def ort_prepared(model: Path, folder: Path, *, symbolic: bool) -> Path:
-    """ONNX Runtime's preprocessing; where its symbolic shape inference gives up, without that, as its own error says."""
+    """ONNX Runtime's preprocessing; where its symbolic shape inference gives up, without that, as its error says."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     target = folder / "prepared.onnx"
