@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 SAMPLES = 128
+_PER_CHANNEL = 13
+"""First operator set whose quantization takes a scale for each channel."""
 PACKAGES = "peers"
 """Folder in the cache with the peers' own packages; `make bench-optimizer` installs them."""
 
@@ -87,6 +89,18 @@ def ort_prepared(model: Path, folder: Path, *, symbolic: bool) -> Path:
     return target
 
 
+def _with_new_operators(model: Path, folder: Path) -> Path:
+    """Return a model of an operator set that can be quantized per channel, as ONNX's own converter makes it."""
+    import onnx
+    from onnx import version_converter
+
+    loaded = onnx.load(model)
+    if any(entry.version >= _PER_CHANNEL for entry in loaded.opset_import if entry.domain in {"", "ai.onnx"}):
+        return model
+    onnx.save(version_converter.convert_version(loaded, _PER_CHANNEL), folder / "converted.onnx")
+    return folder / "converted.onnx"
+
+
 def ort_static(subject: Subject, model: Path, rows: Rows, folder: Path) -> Path:
     """ONNX Runtime's static quantization: preprocessing, then QDQ per channel with MinMax.
 
@@ -98,7 +112,7 @@ def ort_static(subject: Subject, model: Path, rows: Rows, folder: Path) -> Path:
     target = folder / "model.onnx"
     quantize = partial(
         quantize_static,
-        ort_prepared(model, folder, symbolic=not subject.transformer),
+        ort_prepared(_with_new_operators(model, folder), folder, symbolic=not subject.transformer),
         target,
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8,
