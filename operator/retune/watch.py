@@ -18,6 +18,7 @@ from retune.cluster.cache import Cache, Name, names_of
 from retune.cluster.client import PAGE, Client, Connection
 from retune.cluster.errors import ApiError
 from retune.cluster.kinds import MODEL_OPTIMIZATIONS, WATCHED, Kind
+from retune.cluster.unreadable import faults_of
 from retune.metrics import Freshness, Metrics
 from retune.work_queue import Queue
 
@@ -42,7 +43,7 @@ class Intake:
         try:
             concerned = self._cache.put(kind, raw)
         except (ValidationError, KeyError, TypeError, ValueError) as error:
-            faults = _faults(error)
+            faults = faults_of(error)
             _log_unreadable(kind, raw, faults)
             if kind is not MODEL_OPTIMIZATIONS or not str(raw["metadata"].get("resourceVersion")).isdecimal():
                 return False
@@ -58,14 +59,6 @@ class Intake:
     def _enqueue(self, keys: set[str]) -> None:
         for key in keys:
             self._queue.add(key)
-
-
-def _faults(error: Exception) -> list[str]:
-    """Return what cannot be read, one sentence a field, without the values that are there."""
-    if not isinstance(error, ValidationError):
-        return [" ".join(str(error).split())[:200]]
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    return [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:5]]
 
 
 def _log_unreadable(kind: Kind, raw: Json, faults: list[str]) -> None:

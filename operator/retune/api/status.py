@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from retune.api.base import ATOMIC, ApiModel, Time, map_list, one_of
+from retune.api.base import ATOMIC, ApiModel, StatusPart, Time, map_list, one_of
 from retune.api.bounds import Address, Hash, Name, Number, Sentence, Word
 from retune.api.monitoring import TriggerReason
 from retune.api.watched import FreshData, MonitoringStatus, TriggersStatus
@@ -154,7 +154,7 @@ class Measurement(ApiModel):
     """Rows or timed calls that it was measured on."""
 
 
-class Version(ApiModel):
+class Version(StatusPart):
     """One version of the model: a bundle in the store under its digest."""
 
     version: int = Field(ge=1)
@@ -186,7 +186,7 @@ class Version(ApiModel):
     shown_by: Annotated[Word | None, Field(description=f"What has shown that it serves: {one_of(Shown)}.")] = None
 
 
-class JobAttempt(ApiModel):
+class JobAttempt(StatusPart):
     """An attempt whose Job is named here before it is created, so that a restart finds it."""
 
     name: Name
@@ -214,7 +214,7 @@ class Trials(ApiModel):
     """Which budget, or what else, ended the search before all trials were done, in words; absent where nothing did."""
 
 
-class ActiveRun(ApiModel):
+class ActiveRun(StatusPart):
     """The one run that is under way."""
 
     name: Name
@@ -237,7 +237,7 @@ class ActiveRun(ApiModel):
     """Progress of its search."""
 
 
-class ActiveRollout(ApiModel):
+class ActiveRollout(StatusPart):
     """The rollout that is under way, or is being undone."""
 
     version: int = Field(ge=1)
@@ -287,7 +287,7 @@ class ActiveRollout(ApiModel):
     """Why it is being undone, as a sentence."""
 
 
-class LastRollback(ApiModel):
+class LastRollback(StatusPart):
     """How the last rollback ended that a person has asked for."""
 
     version: int = Field(ge=1)
@@ -306,7 +306,7 @@ class LastRollback(ApiModel):
     """When it ended."""
 
 
-class LastRun(ApiModel):
+class LastRun(StatusPart):
     """How the most recent run ended."""
 
     name: Name
@@ -327,7 +327,7 @@ class LastRun(ApiModel):
     """Where the report lies."""
 
 
-class Rejected(ApiModel):
+class Rejected(StatusPart):
     """A bundle that must not be rolled out again."""
 
     digest: Hash

@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from retune.api import API_VERSION, FIELD_MANAGER
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
@@ -20,6 +22,7 @@ from retune.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, R
 from retune.cluster.heritage import answers_the_same, is_left_behind
 from retune.cluster.kinds import DEPLOYMENTS, EVENTS, JOBS, LEASES, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, Kind
 from retune.cluster.parse import owner
+from retune.cluster.unreadable import faults_of
 from retune.plan.actions import (
     AcquireLease,
     CreateJob,
@@ -41,6 +44,7 @@ from retune.workloads.jobs import EXPIRED_SECONDS, JobSettings
 from retune.workloads.labels import HELD
 
 COMPONENT = "retune"
+_CURE = "use an operator of the release that wrote it, or delete it, and it is made anew"
 
 
 def merge_patch(old: Json, new: Json) -> Json:
@@ -139,7 +143,11 @@ class Writer(CanaryWriter):
             raw = await self._existing(kind, namespace, name)
             if owner(raw) != resource.metadata.uid:
                 raw = await self._adopt(kind, manifest, raw)
-        self._cache.put(kind, raw)
+        try:
+            self._cache.put(kind, raw)
+        except ValidationError as error:
+            text = f"this operator cannot read {kind.name} {name} ({'; '.join(faults_of(error))}): {_CURE}"
+            raise Refused("Unreadable", text) from error
 
     async def _adopt(self, kind: Kind, manifest: Json, raw: Json) -> Json:
         """Become the owner of what a resource of this name left behind; raises Refused (NameConflict) for all else."""

@@ -6,7 +6,7 @@ understand each other, a request names only what differs from its default.
 """
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, TypeAdapter
 
@@ -216,6 +216,9 @@ class VerifyRequest(Document):
 
 JobRequest = BaselineRequest | GatherRequest | SearchRequest | JudgeRequest | VerifyRequest | CheckRequest
 """What the operator asks of a Job in the cluster."""
+
+COMMANDS = frozenset(request.model_fields["command"].default for request in get_args(JobRequest))
+"""The commands of these Jobs. A Job with another one is asked by a newer release."""
 
 AnyRequest = Annotated[InspectRequest | SurveyRequest | JobRequest, Field(discriminator="command")]
 

@@ -129,6 +129,8 @@ class Job:
     name: str
     uid: str
     phase: JobPhase
+    command: str | None = None
+    """What its label says that it was asked; None where it has none."""
     held: bool = False
     """Suspended by us, not by a queue."""
     running_since: datetime | None = None
@@ -164,6 +166,7 @@ REFUSALS = frozenset(
         "NameConflict",
         "CanaryImpossible",
         "RequestTooLong",
+        "Unreadable",
         "Invalid",
     }
 )

@@ -23,6 +23,7 @@ _NEEDS_A_PERSON = {
     "NameConflict",
     "CanaryImpossible",
     "RequestTooLong",
+    "Unreadable",
     "Invalid",
 }
 """Reasons of a Hold that no waiting mends; those of stage Blocked need a person in any case."""

@@ -4,7 +4,7 @@ The status names the run and its stage before any object of it exists. A run end
 """
 
 from retune.api.objects import OptimizationRunSpec, Trigger
-from retune.api.status import ActiveRun, ConditionStatus, ConditionType, Outcome, Stage, Trials, Version
+from retune.api.status import ActiveRun, ConditionStatus, ConditionType, Outcome, RunStage, Stage, Trials, Version
 from retune.contract.requests import GatherRequest, SearchRequest
 from retune.contract.results import GatherResult, JudgeResult, SearchResult
 from retune.plan import names
@@ -13,7 +13,7 @@ from retune.plan.baseline.stored import note_seen
 from retune.plan.belief import data_fault
 from retune.plan.draft import Draft, Hold
 from retune.plan.hashing import snapshot, snapshot_hash
-from retune.plan.jobs import JobFailure, progress_of, starting
+from retune.plan.jobs import JobFailure, progress_of, starting, without_result
 from retune.plan.observed import Job, JobPhase, Refusal, Verb
 from retune.plan.run import brakes, fresh_data, reasons
 from retune.plan.run.conclusion import conclude, fail, recommend
@@ -82,11 +82,23 @@ def _step(draft: Draft) -> Hold | None:
         return None
     if run.name not in draft.observed.runs and not _record(draft, run):
         return _not_started(draft, draft.refusal(Verb.CREATE_RUN))
+    if run.stage not in set(RunStage):
+        return _stage_unknown(draft, run)
     for stage, step in ((GATHER, _gather), (SEARCH, _search), (JUDGE, _judge)):
         run = draft.status.run
         if run is not None and run.stage == stage and (hold := step(draft, run)) is not None:
             return hold
     return None
+
+
+def _stage_unknown(draft: Draft, run: ActiveRun) -> Hold:
+    """Leave a run alone that a newer release has brought to a stage of its own: that release may come back."""
+    message = (
+        f"run {run.name} is in stage {run.stage}, which this release of the operator does not know: go back to the "
+        "release that wrote it, or set spec.manualNonce to give the run up and start another"
+    )
+    draft.condition(ConditionType.OPTIMIZING, ConditionStatus.TRUE, "StageUnknown", message)
+    return Hold(Stage.BLOCKED, "StageUnknown", message)
 
 
 def _gather(draft: Draft, run: ActiveRun) -> Hold | None:
@@ -108,7 +120,7 @@ def _gather(draft: Draft, run: ActiveRun) -> Hold | None:
         draft.update(run=run.model_copy(update=gathered))
         draft.do(EmitEvent("DataGathered", f"run {run.name}: {job.result.message}"))
         return None
-    fail(draft, failure or JobFailure("ResultInvalid", f"Job {name} ended without data"))
+    fail(draft, failure or without_result(job, "data"))
     return None
 
 
@@ -188,7 +200,7 @@ def _judge(draft: Draft, run: ActiveRun) -> Hold | None:
     if failure is None and isinstance(job.result, JudgeResult):
         _pass_gate(draft, run, job.result)
         return None
-    fail(draft, failure or JobFailure("ResultInvalid", f"Job {name} ended without a verdict"))
+    fail(draft, failure or without_result(job, "a verdict"))
     return None
 
 
