@@ -217,17 +217,22 @@ class Rollout(ApiModel):
 
 
 class History(ApiModel):
-    """How many finished OptimizationRuns are kept, besides the last one and those of champion and candidate."""
+    """How much of the past is kept. What goes beyond it is removed from the store when the next run starts."""
+
+    versions: int = Field(default=5, ge=1, le=8)
+    """Earlier champions kept in status.versions, with their bundles, so that rollout.rollbackTo can name them. Besides
+    them are kept the champion, a candidate, what was delivered, and the version that rollbackTo names."""
 
     successful_runs: int = Field(
         default=3,
         ge=1,
         le=50,
-        description=f"Runs kept that ended {one_of(end for end in Outcome if end.successful)}.",
+        description="OptimizationRuns kept, with their folders in the store, besides the last one and those of champion "
+        f"and candidate, that ended {one_of(end for end in Outcome if end.successful)}.",
     )
     failed_runs: int = Field(
         default=3,
         ge=1,
         le=50,
-        description=f"Runs kept that ended {one_of(end for end in Outcome if not end.successful)}.",
+        description=f"The same of those that ended {one_of(end for end in Outcome if not end.successful)}.",
     )

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from retune.api.base import ATOMIC, ApiModel, StatusPart, Time, map_list, one_of
-from retune.api.bounds import Address, Hash, Name, Number, Sentence, Word
+from retune.api.bounds import LEFTOVERS_LIMIT, Address, Hash, Name, Number, Sentence, Word
 from retune.api.monitoring import TriggerReason
 from retune.api.watched import FreshData, MonitoringStatus, TriggersStatus
 
@@ -233,6 +233,8 @@ class ActiveRun(StatusPart):
     stage: Annotated[Word, Field(description=f"What is being done: {one_of(RunStage)}.")] = RunStage.SEARCH.value
     fresh: FreshData | None = None
     """Data gathered for this run; absent where it uses spec.data."""
+    retry_after: Time | None = None
+    """Not before this moment its Job is started again that found the store full; absent while none has."""
     trials: Trials = Trials()
     """Progress of its search."""
 
@@ -388,4 +390,7 @@ class ModelOptimizationStatus(ApiModel):
     observed_retry: Hash | None = None
     """The rollout.retry that was followed last."""
     versions: tuple[Version, ...] = Field(default=(), max_length=8, json_schema_extra=map_list("digest"))
-    """Versions that were champion before, the newest 8: a person may put any of them back."""
+    """Versions that were champion before, as many as spec.history.versions says: a person may put any of them back."""
+    leftovers: tuple[Address, ...] = Field(default=(), max_length=LEFTOVERS_LIMIT, json_schema_extra=ATOMIC)
+    """What nobody needs any more of the resource's folder in the store, by its path there: bundles/DIGEST, with the
+    reference of that name, and runs/NAME. The next search removes it. No version that can be put back is among it."""

@@ -15,13 +15,16 @@ from retune.plan.draft import Draft, Hold
 from retune.plan.hashing import snapshot, snapshot_hash
 from retune.plan.jobs import JobFailure, progress_of, starting, without_result
 from retune.plan.observed import Job, JobPhase, Refusal, Verb
-from retune.plan.run import brakes, fresh_data, reasons
+from retune.plan.run import brakes, fresh_data, reasons, room
 from retune.plan.run.conclusion import conclude, fail, recommend
 from retune.plan.run.gate import Accepted, decide
+from retune.plan.run.leftovers import note_removed
 from retune.plan.run.requests import judge_request, name_in_store, search_request
 
 GATHER, SEARCH, JUDGE, ROLLOUT = "Gather", "Search", "Judge", "Rollout"
 _REFUSAL_RETRY_SECONDS = 30.0
+_ROUTINE = {"Starting", "Queued", "Running"}
+"""What is said of a Job that nothing keeps from its work."""
 _CONTROL = 1
 """Trials that say nothing of a candidate: the first one is the champion itself."""
 
@@ -84,9 +87,13 @@ def _step(draft: Draft) -> Hold | None:
         return _not_started(draft, draft.refusal(Verb.CREATE_RUN))
     if run.stage not in set(RunStage):
         return _stage_unknown(draft, run)
-    for stage, step in ((GATHER, _gather), (SEARCH, _search), (JUDGE, _judge)):
+    for stage, name_of, step in _STEPS:
         run = draft.status.run
-        if run is not None and run.stage == stage and (hold := step(draft, run)) is not None:
+        if run is None or run.stage != stage:
+            continue
+        full = room.wait(draft, run, name_of(run.name))
+        hold = _holding(draft, *full) if full else step(draft, draft.status.run or run)
+        if hold is not None:
             return hold
     return None
 
@@ -162,6 +169,8 @@ def _search(draft: Draft, run: ActiveRun) -> Hold | None:
     if failure and not _is_worth_judging(run, failure):
         fail(draft, failure)
         return None
+    if isinstance(job.result, SearchResult):
+        note_removed(draft, job.result)
     draft.update(run=run.model_copy(update={"stage": JUDGE, "trials": _final_trials(run, job, failure)}))
     return None
 
@@ -220,6 +229,8 @@ def _not_started(draft: Draft, refusal: Refusal | None) -> Hold:
 
 
 def _holding(draft: Draft, reason: str, message: str) -> Hold:
+    if reason in _ROUTINE:
+        reason, message = room.shown_meanwhile(draft) or (reason, message)
     judging = draft.status.run is not None and draft.status.run.stage == JUDGE
     draft.condition(ConditionType.OPTIMIZING, ConditionStatus.TRUE, reason, message)
     return Hold(Stage.GATING if judging else Stage.OPTIMIZING, reason, message)
@@ -273,3 +284,11 @@ def _accept(draft: Draft, run: ActiveRun, answer: Accepted, result: JudgeResult)
     )
     draft.update(candidate=candidate, next_version=candidate.version + 1)
     draft.condition(ConditionType.CANDIDATE_ACCEPTED, ConditionStatus.TRUE, answer.reason, answer.message)
+
+
+_STEPS = (
+    (GATHER, names.gather_job, _gather),
+    (SEARCH, names.search_job, _search),
+    (JUDGE, names.judge_job, _judge),
+)
+"""The stages of a run that are a Job's work, in order."""
