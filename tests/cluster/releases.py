@@ -86,8 +86,8 @@ def older_was_here(site: Site) -> None:
     """Have an operator of an older release write the status, which has no field that came later."""
     status = site.status
     for part, later in _LATER_STATUS.items():
-        holder = status.get(part) if part else status
-        for name in later & set(holder or ()):
+        holder: Json = (status.get(part) if part else status) or {}
+        for name in later & set(holder):
             del holder[name]
     site.write_status(status)
 

@@ -227,8 +227,8 @@ class History(ApiModel):
         default=3,
         ge=1,
         le=50,
-        description="OptimizationRuns kept, with their folders in the store, besides the last one and those of champion "
-        f"and candidate, that ended {one_of(end for end in Outcome if end.successful)}.",
+        description="OptimizationRuns kept, with their folders in the store, besides the last one and those of "
+        f"champion and candidate, that ended {one_of(end for end in Outcome if end.successful)}.",
     )
     failed_runs: int = Field(
         default=3,
