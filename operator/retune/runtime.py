@@ -24,7 +24,7 @@ from retune.settings import Settings
 from retune.signals.live import LiveReader
 from retune.signals.scrape import Scraper
 from retune.steady import SteadyClock
-from retune.watch import Intake, Resync, kopf_settings, registry
+from retune.watch import Intake, Resync, kopf_settings, registry, watches_last
 from retune.work_queue import Queue, work
 
 log = logging.getLogger("retune")
@@ -134,11 +134,13 @@ class Operator:
         workers = asyncio.create_task(work(self.queue, worker, workers=self.settings.workers), name="workers")
         marker = asyncio.create_task(self._mark_ready(ready), name="ready")
         watches = asyncio.create_task(self._watch(ready, stop_watching), name="watches")
-        parts = {workers, watches, *background}
+        guard = asyncio.create_task(watches_last(), name="guard of watches")
+        parts = {workers, watches, guard, *background}
         done, _ = await asyncio.wait({stopping, *parts}, return_when=asyncio.FIRST_COMPLETED)
         self.health.ready = False
         self.queue.close()
         await asyncio.wait({workers}, timeout=DRAIN_SECONDS)
+        await _cancelled(guard)
         stop_watching.set()
         await asyncio.wait({watches})
         await _cancelled(marker)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import kopf
 from pydantic import ValidationError
@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from retune.api.base import Json
 from retune.cluster.cache import Cache, Name, names_of
 from retune.cluster.client import PAGE, Client, Connection
-from retune.cluster.errors import ApiError
+from retune.cluster.errors import ApiError, Transient
 from retune.cluster.kinds import MODEL_OPTIMIZATIONS, WATCHED, Kind
 from retune.cluster.unreadable import faults_of
 from retune.metrics import Freshness, Metrics
@@ -26,6 +26,9 @@ log = logging.getLogger("retune")
 
 _FIRST_SYNC_RETRY = 2.0
 """Seconds before a first sync that failed is tried again the first time."""
+_WATCHER = "watcher for "
+"""Beginning of the names that kopf gives to the tasks of its watches."""
+_LOOK_SECONDS = 2.0
 _HISTORY_WENT_BACK = "the API server's history went back, as after a restore: trusting what it says now"
 
 
@@ -168,6 +171,25 @@ def kopf_settings() -> kopf.OperatorSettings:
     return settings
 
 
+class WatchEndedError(Exception):
+    """A watch has ended that nobody has stopped: nothing more would be heard of its kind but by the resync."""
+
+
+async def watches_last() -> NoReturn:
+    """Look whether all watches go on for as long as they should; raises WatchEndedError once one of them has ended.
+
+    kopf begins a watch anew after most errors. It lets it end after others, such as a server that answers 410 where it
+    should have told so in the stream, and says so in its log alone.
+    """
+    begun: set[str] = set()
+    while True:
+        running = {task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(_WATCHER)}
+        if ended := begun - running:
+            raise WatchEndedError(f"{', '.join(sorted(ended))} has ended: the operator begins anew")
+        begun = running
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
 class Resync:
     """Lists everything and queues every resource, at the start and from time to time."""
 
@@ -198,8 +220,10 @@ class Resync:
                 await self.once()
                 return
             except ApiError as error:
-                log.warning("the first sync failed, trying again in %g s: %s", wait, error)
-                await asyncio.sleep(wait)
+                asked = error.retry_after if isinstance(error, Transient) else None
+                pause = max(wait, asked or 0.0)
+                log.warning("the first sync failed, trying again in %g s: %s", pause, error)
+                await asyncio.sleep(pause)
                 wait = min(60.0, 2 * wait)
 
     async def forever(self, *, every: float) -> None:

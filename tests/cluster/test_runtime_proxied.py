@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from retune.watch import WatchEndedError
 from tests.cluster.harness import Bench, env_of
 from tests.cluster.proxy import Proxy, Refusal
 from tests.cluster.running import idle, running, until
@@ -54,6 +55,20 @@ async def test_what_a_watch_lost_before_it_ended_is_told_by_the_list(bench: Benc
         await until(
             lambda: all(job["spec"].get("suspend") for job in bench.jobs if "digits" in job["metadata"]["name"])
         )
+
+
+async def test_a_watch_that_ends_for_good_ends_the_process(bench: Bench, proxy: Proxy) -> None:
+    """Fault 9: a 410 that is the answer itself and no event; a new process hears of what this one would not."""
+    bench.deploy()
+
+    async def lose_a_watch() -> None:
+        async with running(bench, proxy=proxy) as operator:
+            proxy.refuse = lambda _, path: (410, {}) if "watch=true" in path and "/jobs?" in path else None
+            proxy.expire()
+            await until(lambda: not operator.health.ready)
+
+    with pytest.raises(WatchEndedError, match="jobs"):
+        await lose_a_watch()
 
 
 async def test_writes_on_an_old_memory_are_decided_anew(bench: Bench, proxy: Proxy) -> None:

@@ -357,6 +357,8 @@ class ModelOptimizationStatus(ApiModel):
     """What was observed, in the form of metav1.Condition."""
     target_uid: Word | None = Field(default=None, alias="targetUID")
     """UID of the target whose one writer this resource is."""
+    holder_uid: Word | None = Field(default=None, alias="holderUID")
+    """UID that this resource had when it became that. One restored from a backup has another, and asks anew."""
     baseline: JobAttempt | None = None
     """The attempt to measure the delivered model; absent once it is measured."""
     original: Version | None = None

@@ -96,6 +96,7 @@ class Reader:
             target=target,
             jobs=jobs,
             runs=self._cache.runs_of(resource),
+            ended_before=self._cache.ended_before(resource),
             pods=pods,
             trials=await self._scraper.trials(resource.key, self.searching(resource)),
             live=await self._live_numbers(resource, raw, target),

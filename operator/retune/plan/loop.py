@@ -27,6 +27,7 @@ STEPS: tuple[Step, ...] = (
     run.note_pending,
     rollout.roll_back,
     rollout.carry_on,
+    rollout.follow_hand,
     run.cancel,
     artifacts.require_store,
     baseline.measure_champion,

@@ -285,6 +285,8 @@ class Observed:
     """By name; only those that this resource owns."""
     runs: Mapping[str, OptimizationRun] = field(default_factory=dict)
     """By name; only those that this resource owns."""
+    ended_before: int = 0
+    """Highest number of a run of this resource's name that has ended and that nobody owns, as one that was restored."""
     pods: Pods = Pods()
     trials: Trials | None = None
     """Progress scraped from the search workers; None when there is no news."""

@@ -59,7 +59,7 @@ def _follow_retry(draft: Draft) -> None:
 
 def _begin(draft: Draft, trigger: Trigger) -> None:
     _follow_retry(draft)
-    number = draft.status.next_run
+    number = max(draft.status.next_run, draft.observed.ended_before + 1)
     run = ActiveRun(
         name=names.run(draft.resource.metadata.name, number),
         number=number,
