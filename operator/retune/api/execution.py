@@ -101,6 +101,9 @@ class Execution(ApiModel):
     """Nodes for the Jobs; defaults to the target's own selector, so that they measure where the model serves."""
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16, json_schema_extra=ATOMIC)
     """Taints that the Jobs tolerate; defaults to the target's own tolerations."""
+    profile: DnsLabel | None = None
+    """Profile of nodes that the operator's administrator offers, such as one with a GPU: its labels and tolerations
+    come to those here, and its devices go to the container that trains, else to the Job's own."""
     queue_name: DnsLabel | None = None
     """Kueue queue. The Jobs carry its label and wait for admission."""
     run_timeout: Duration = "2h"

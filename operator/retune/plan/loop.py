@@ -30,6 +30,7 @@ STEPS: tuple[Step, ...] = (
     rollout.follow_hand,
     run.cancel,
     artifacts.require_store,
+    artifacts.require_profile,
     baseline.measure_champion,
     rollout.fall_back,
     ownership.respect_field,

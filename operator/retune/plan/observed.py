@@ -271,6 +271,8 @@ class Defaults:
     """Settings of the operator that decisions depend on."""
 
     artifact_store: str | None = "pvc://retune-artifacts"
+    profiles: tuple[str, ...] = ()
+    """Names of the profiles of nodes that a resource may name."""
     image_pull_seconds: float = 300.0
     """Seconds that a Job's image may fail to be pulled before the Job counts as failed."""
 
