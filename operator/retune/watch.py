@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import kopf
 from pydantic import ValidationError
@@ -26,9 +26,6 @@ log = logging.getLogger("retune")
 
 _FIRST_SYNC_RETRY = 2.0
 """Seconds before a first sync that failed is tried again the first time."""
-_WATCHER = "watcher for "
-"""Beginning of the names that kopf gives to the tasks of its watches."""
-_LOOK_SECONDS = 2.0
 _HISTORY_WENT_BACK = "the API server's history went back, as after a restore: trusting what it says now"
 
 
@@ -169,25 +166,6 @@ def kopf_settings() -> kopf.OperatorSettings:
         if kind.selector:  # never all Jobs or pods of the cluster
             settings.watching.label_selectors[kind.group, kind.version, kind.plural] = kind.selector
     return settings
-
-
-class WatchEndedError(Exception):
-    """A watch has ended that nobody has stopped: nothing more would be heard of its kind but by the resync."""
-
-
-async def watches_last() -> NoReturn:
-    """Look whether all watches go on for as long as they should; raises WatchEndedError once one of them has ended.
-
-    kopf begins a watch anew after most errors. It lets it end after others, such as a server that answers 410 where it
-    should have told so in the stream, and says so in its log alone.
-    """
-    begun: set[str] = set()
-    while True:
-        running = {task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith(_WATCHER)}
-        if ended := begun - running:
-            raise WatchEndedError(f"{', '.join(sorted(ended))} has ended: the operator begins anew")
-        begun = running
-        await asyncio.sleep(_LOOK_SECONDS)
 
 
 class Resync:
