@@ -1,8 +1,9 @@
 """Remove from the store what the operator says that nobody needs any more, before the search fills it again.
 
 Only what the request names is touched, and only where it is what Retune has written there: a folder into which anybody
-else has put a file stays whole, and so does one that cannot be read. A bundle is taken from its name at once, so that
-nobody opens half of it.
+else has put a file stays whole, and so does one that cannot be read. Where another resource has worked in the same
+store too, as one of the same name in another cluster, no bundle goes, because it may be that one's champion. A bundle
+loses its name before its files, so that nobody opens half of it.
 """
 
 from collections.abc import Iterator
@@ -23,14 +24,29 @@ _OF_A_RUN = frozenset({"data", "steps", "candidates", "report.html", "report.jso
 
 def remove_leftovers(request: SearchRequest) -> str | None:
     """Remove what the request names; return the last of it, or None where there is nothing or something resists."""
+    if not request.leftovers:
+        return None
+    store = request.store.rstrip("/")
     try:
-        with store_access(request.store):
+        with store_access(store):
+            other = _run_of_another(store, request.run)
             for path in request.leftovers:
-                _remove(request.store.rstrip("/"), path)
+                if other is None or path.startswith("runs/"):
+                    _remove(store, path)
     except JobError as error:
         say(f"what nobody needs any more was not all removed from the store: {error}")
         return None
-    return request.leftovers[-1] if request.leftovers else None
+    if other is not None:
+        say(f"no bundle is removed: {other} is of another resource, which may serve one. If none does, remove it")
+    return request.leftovers[-1] if other is None else None
+
+
+def _run_of_another(store: str, run: str) -> str | None:
+    """Return the folder of a run that another resource has made in this store, by the end of its name; else None."""
+    own = run.rpartition("-")[2]
+    names = sorted(_names(resolve(f"{store}/runs").local))
+    other = next((name for name in names if not name.startswith(".") and name.rpartition("-")[2] != own), None)
+    return f"{store}/runs/{other}" if other else None
 
 
 def _remove(store: str, path: str) -> None:

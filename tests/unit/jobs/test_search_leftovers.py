@@ -36,7 +36,8 @@ def stored(claims: Claims, make: Callable[..., Bundle]) -> BundleRef:
 
 def asked(*leftovers: str) -> SearchRequest:
     """Return a request to remove these."""
-    return samples.search_request().model_copy(update={"store": STORE, "leftovers": leftovers})
+    changes = {"store": STORE, "run": "digits-r9-1a2b3c4d", "leftovers": leftovers}
+    return samples.search_request().model_copy(update=changes)
 
 
 def files(claims: Claims) -> set[str]:
@@ -68,6 +69,22 @@ def test_what_anybody_else_has_put_there_stays_with_all_around_it(
     assert remove_leftovers(asked(leftover_bundle(stored.digest), leftover_run(RUN))) == leftover_run(RUN)
     assert files(claims) == before
     assert capsys.readouterr().out.count("holds what Retune has not written") == 2
+
+
+def test_where_another_resource_has_worked_too_no_bundle_goes(
+    claims: Claims, stored: BundleRef, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of the same name in another cluster may serve it; runs of one's own go, and nothing is said to be done."""
+    other = claims.path(f"{STORE}/runs/digits-r1-99999999")
+    other.mkdir()
+    request = asked(leftover_bundle(stored.digest), leftover_run(RUN))
+    assert remove_leftovers(request) is None
+    assert claims.path(stored.uri).is_dir()
+    assert not claims.path(f"{STORE}/runs/{RUN}").exists()
+    assert "digits-r1-99999999 is of another resource" in capsys.readouterr().out
+    other.rmdir()
+    assert remove_leftovers(request) == leftover_run(RUN)
+    assert not claims.path(stored.uri).exists()
 
 
 @pytest.mark.parametrize("disguise", ["other name", "link", "no manifest"])
