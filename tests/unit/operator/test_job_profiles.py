@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from retune.api.status import ConditionType
-from retune.contract.requests import SearchRequest
+from retune.contract.requests import JobRequest, SearchRequest
 from retune.plan import plan
 from retune.plan.actions import CreateJob
 from retune.plan.draft import condition_of
@@ -35,7 +35,7 @@ SERVING = Target(
     progress="",
     node_selector={"pool": "serving"},
 )
-REQUESTS = {
+REQUESTS: dict[str, JobRequest] = {
     "baseline": samples.baseline_request(),
     "search": samples.search_request(),
     "judge": samples.judge_request(),
