@@ -11,7 +11,7 @@ from retune.plan.draft import Draft
 
 
 def removable(draft: Draft) -> tuple[str, ...]:
-    """Return what the run's search may remove, the oldest first; nothing after what must stay for now."""
+    """Return what the run's search may remove, the oldest first."""
     canary, container = draft.observed.traffic.canary, draft.container
     values = [container.value] if container else []
     if canary is not None and container is not None:
