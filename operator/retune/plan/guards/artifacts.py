@@ -1,4 +1,7 @@
-"""Whether there is what every Job needs, a store and nodes; without, what serves goes on and nothing is begun."""
+"""Whether there is what every Job needs: a store, and the nodes that the resource names.
+
+Without them, what serves goes on serving and nothing is begun.
+"""
 
 from retune.api.status import ConditionStatus, ConditionType, Stage
 from retune.plan.draft import Draft, Hold
