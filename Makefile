@@ -242,6 +242,10 @@ cluster-status: $(STAMP) ## Say what runs and where its logs are.
 images: $(STAMP) ## Build the images and load them into the local cluster (8 min the first time).
 	@$(LOCALCLUSTER) images
 
+.PHONY: boms
+boms: $(STAMP) ## Write the bill of materials of every image to out/images, in CycloneDX (seconds).
+	@PYTHONPATH=operator:. $(PY) -m tools.bom
+
 .PHONY: local-cluster given-cluster
 local-cluster: cluster-up
 	@$(LOCALCLUSTER) images operator optimizer monitor digits-server

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from retune import __version__
+from retune.job_profiles import Profile, parse_profiles
 from retune.job_template import PodTemplate, TemplateError, parse_template
 from retune.plan.observed import Defaults
 
@@ -60,6 +61,8 @@ class Settings:
     """A secret of the administrator, from which the keys are derived that Jobs seal their records in stores by."""
     job_template: str = "{}"
     """What the pod of every Job is given, as the JSON document that `retune.job_template` describes."""
+    job_profiles: str = "{}"
+    """Nodes and devices that resources may name for their Jobs, as JSON that `retune.job_profiles` describes."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to work in; empty means all."""
     leader_lease: str = ""
@@ -111,7 +114,7 @@ class Settings:
         _one_of("image_pull_policy", self.image_pull_policy, _PULL_POLICIES)
         _one_of("private_addresses", self.private_addresses, _PRIVATE_ADDRESSES)
         _one_of("log_level", self.log_level, _LOG_LEVELS)
-        _ = self.pod_template
+        _ = self.pod_template, self.profiles
         if self.leader_lease and not _LEASE.fullmatch(self.leader_lease):
             raise SettingsError(f"{_PREFIX}LEADER_LEASE is {self.leader_lease!r}: give NAMESPACE/NAME")
         _checked_servers(self.servers, _pairs("prometheus_tokens", self.prometheus_tokens))
@@ -123,6 +126,14 @@ class Settings:
             return parse_template(self.job_template)
         except TemplateError as error:
             raise SettingsError(f"{_PREFIX}JOB_TEMPLATE (the chart's jobs.podTemplate): {error}") from error
+
+    @cached_property
+    def profiles(self) -> Mapping[str, Profile]:
+        """Profiles that resources may name, by name; raises SettingsError."""
+        try:
+            return parse_profiles(self.job_profiles)
+        except TemplateError as error:
+            raise SettingsError(f"{_PREFIX}JOB_PROFILES (the chart's jobs.profiles): {error}") from error
 
     @property
     def lease(self) -> tuple[str, str] | None:
@@ -149,7 +160,7 @@ class Settings:
     @property
     def defaults(self) -> Defaults:
         """The settings that decisions depend on."""
-        return Defaults(artifact_store=self.artifact_store or None)
+        return Defaults(artifact_store=self.artifact_store or None, profiles=tuple(self.profiles))
 
 
 def _parsed(name: str, text: str, *, like: object) -> object:

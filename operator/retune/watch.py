@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from retune.api.base import Json
 from retune.cluster.cache import Cache, Name, names_of
 from retune.cluster.client import PAGE, Client, Connection
-from retune.cluster.errors import ApiError
+from retune.cluster.errors import ApiError, Transient
 from retune.cluster.kinds import MODEL_OPTIMIZATIONS, WATCHED, Kind
+from retune.cluster.unreadable import faults_of
 from retune.metrics import Freshness, Metrics
 from retune.work_queue import Queue
 
@@ -42,7 +43,7 @@ class Intake:
         try:
             concerned = self._cache.put(kind, raw)
         except (ValidationError, KeyError, TypeError, ValueError) as error:
-            faults = _faults(error)
+            faults = faults_of(error)
             _log_unreadable(kind, raw, faults)
             if kind is not MODEL_OPTIMIZATIONS or not str(raw["metadata"].get("resourceVersion")).isdecimal():
                 return False
@@ -58,14 +59,6 @@ class Intake:
     def _enqueue(self, keys: set[str]) -> None:
         for key in keys:
             self._queue.add(key)
-
-
-def _faults(error: Exception) -> list[str]:
-    """Return what cannot be read, one sentence a field, without the values that are there."""
-    if not isinstance(error, ValidationError):
-        return [" ".join(str(error).split())[:200]]
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    return [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:5]]
 
 
 def _log_unreadable(kind: Kind, raw: Json, faults: list[str]) -> None:
@@ -165,7 +158,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.chunk_size = PAGE  # bounded memory at the first list
     settings.queueing.idle_timeout = 0.2  # an idle worker keeps the object it saw last, whole
     settings.execution.max_workers = 1  # only the login runs in a thread
-    settings.process.ultimate_exiting_timeout = 25  # below the pod's 30 s of grace
+    settings.process.ultimate_exiting_timeout = None  # it would kill a process whose watches have begun anew since
     settings.persistence.finalizer = "retune.dev/unused"  # never set by event handlers; never kopf's own name
     settings.persistence.progress_storage = _NoProgress()
     settings.persistence.diffbase_storage = _NoDiff()
@@ -205,8 +198,10 @@ class Resync:
                 await self.once()
                 return
             except ApiError as error:
-                log.warning("the first sync failed, trying again in %g s: %s", wait, error)
-                await asyncio.sleep(wait)
+                asked = error.retry_after if isinstance(error, Transient) else None
+                pause = max(wait, asked or 0.0)
+                log.warning("the first sync failed, trying again in %g s: %s", pause, error)
+                await asyncio.sleep(pause)
                 wait = min(60.0, 2 * wait)
 
     async def forever(self, *, every: float) -> None:

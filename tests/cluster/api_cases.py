@@ -552,6 +552,8 @@ _BOUNDS = (
     ),
     refused("too many retries", "spec.execution.backoffLimit", 11, "should be less than or equal to 10"),
     refused("no history", "spec.history.successfulRuns", 0, "should be greater than or equal to 1"),
+    refused("no version to go back to", "spec.history.versions", 0, "should be greater than or equal to 1"),
+    refused("more versions than a status holds", "spec.history.versions", 9, "should be less than or equal to 8"),
     refused("an endless URI", "spec.model.uri", "pvc://data/" + "a" * 1100, LONG),
     refused("an endless nonce", "spec.manualNonce", "n" * 65, LONG),
     refused(

@@ -103,7 +103,7 @@ def snapshot(api: Api, namespace: str) -> Json:
     deployments = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments")["items"]
     leases = api.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases")["items"]
     jobs = api.get(f"/apis/batch/v1/namespaces/{namespace}/jobs")["items"]
-    status = resource.get("status", {}) | {"targetUID": None}
+    status = resource.get("status", {}) | {"targetUID": None, "holderUID": None}
     return {
         "finalizers": resource["metadata"].get("finalizers", []),
         "status": timeless(status),

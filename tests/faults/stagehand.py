@@ -30,14 +30,20 @@ def now() -> str:
 class Stagehand:
     """Finishes every Job with an honest result and settles every Deployment until stopped.
 
+    reply, written: what a Job answers, and how its image writes that down.
     namespace: where; in all namespaces when it is not given.
     """
 
     def __init__(
-        self, api: Api, *, reply: Callable[[JobRequest], JobResult] = answer, namespace: str | None = None
+        self,
+        api: Api,
+        *,
+        reply: Callable[[JobRequest], JobResult] = answer,
+        written: Callable[[JobResult], bytes] = encode_result,
+        namespace: str | None = None,
     ) -> None:
         self.api = api
-        self._reply = reply
+        self._reply, self._written = reply, written
         self._within = f"/namespaces/{namespace}" if namespace else ""
         self.jobs_seen: dict[tuple[str, str], set[str]] = {}
         """UIDs that were seen under a namespace and Job name: more than one means that a Job was made twice."""
@@ -81,7 +87,7 @@ class Stagehand:
         request = parse_request(template["metadata"]["annotations"][REQUEST_ANNOTATION])
         assert not isinstance(request, InspectRequest | SurveyRequest), "no Job in the cluster does that"
         result = self._reply(request)
-        failed, message = isinstance(result, Failure), encode_result(result).decode()
+        failed, message = isinstance(result, Failure), self._written(result).decode()
         labels = template["metadata"]["labels"] | {"batch.kubernetes.io/controller-uid": meta["uid"]}
         name = f"{meta['name']}-pod"
         self._make_pod(name, meta["namespace"], labels, template["spec"], _reference("batch/v1", "Job", meta))

@@ -101,6 +101,9 @@ class Execution(ApiModel):
     """Nodes for the Jobs; defaults to the target's own selector, so that they measure where the model serves."""
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16, json_schema_extra=ATOMIC)
     """Taints that the Jobs tolerate; defaults to the target's own tolerations."""
+    profile: DnsLabel | None = None
+    """Profile of nodes that the operator's administrator offers, such as one with a GPU: its labels and tolerations
+    come to those here, and its devices go to the container that trains, else to the Job's own."""
     queue_name: DnsLabel | None = None
     """Kueue queue. The Jobs carry its label and wait for admission."""
     run_timeout: Duration = "2h"
@@ -217,17 +220,22 @@ class Rollout(ApiModel):
 
 
 class History(ApiModel):
-    """How many finished OptimizationRuns are kept, besides the last one and those of champion and candidate."""
+    """How much of the past is kept. What goes beyond it is removed from the store when the next run starts."""
+
+    versions: int = Field(default=5, ge=1, le=8)
+    """Earlier champions kept in status.versions, with their bundles, so that rollout.rollbackTo can name them. Besides
+    them are kept the champion, a candidate, what was delivered, and the version that rollbackTo names."""
 
     successful_runs: int = Field(
         default=3,
         ge=1,
         le=50,
-        description=f"Runs kept that ended {one_of(end for end in Outcome if end.successful)}.",
+        description="OptimizationRuns kept, with their folders in the store, besides the last one and those of "
+        f"champion and candidate, that ended {one_of(end for end in Outcome if end.successful)}.",
     )
     failed_runs: int = Field(
         default=3,
         ge=1,
         le=50,
-        description=f"Runs kept that ended {one_of(end for end in Outcome if not end.successful)}.",
+        description=f"The same of those that ended {one_of(end for end in Outcome if not end.successful)}.",
     )

@@ -9,8 +9,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from retune.api.base import ATOMIC, ApiModel, Time, map_list, one_of
-from retune.api.bounds import Address, Hash, Name, Number, Sentence, Word
+from retune.api.base import ATOMIC, ApiModel, StatusPart, Time, map_list, one_of
+from retune.api.bounds import LEFTOVERS_LIMIT, Address, Hash, Name, Number, Sentence, Word
 from retune.api.monitoring import TriggerReason
 from retune.api.watched import FreshData, MonitoringStatus, TriggersStatus
 
@@ -154,7 +154,7 @@ class Measurement(ApiModel):
     """Rows or timed calls that it was measured on."""
 
 
-class Version(ApiModel):
+class Version(StatusPart):
     """One version of the model: a bundle in the store under its digest."""
 
     version: int = Field(ge=1)
@@ -186,7 +186,7 @@ class Version(ApiModel):
     shown_by: Annotated[Word | None, Field(description=f"What has shown that it serves: {one_of(Shown)}.")] = None
 
 
-class JobAttempt(ApiModel):
+class JobAttempt(StatusPart):
     """An attempt whose Job is named here before it is created, so that a restart finds it."""
 
     name: Name
@@ -214,7 +214,7 @@ class Trials(ApiModel):
     """Which budget, or what else, ended the search before all trials were done, in words; absent where nothing did."""
 
 
-class ActiveRun(ApiModel):
+class ActiveRun(StatusPart):
     """The one run that is under way."""
 
     name: Name
@@ -233,11 +233,13 @@ class ActiveRun(ApiModel):
     stage: Annotated[Word, Field(description=f"What is being done: {one_of(RunStage)}.")] = RunStage.SEARCH.value
     fresh: FreshData | None = None
     """Data gathered for this run; absent where it uses spec.data."""
+    retry_after: Time | None = None
+    """Not before this moment its Job is started again that found the store full; absent while none has."""
     trials: Trials = Trials()
     """Progress of its search."""
 
 
-class ActiveRollout(ApiModel):
+class ActiveRollout(StatusPart):
     """The rollout that is under way, or is being undone."""
 
     version: int = Field(ge=1)
@@ -287,7 +289,7 @@ class ActiveRollout(ApiModel):
     """Why it is being undone, as a sentence."""
 
 
-class LastRollback(ApiModel):
+class LastRollback(StatusPart):
     """How the last rollback ended that a person has asked for."""
 
     version: int = Field(ge=1)
@@ -306,7 +308,7 @@ class LastRollback(ApiModel):
     """When it ended."""
 
 
-class LastRun(ApiModel):
+class LastRun(StatusPart):
     """How the most recent run ended."""
 
     name: Name
@@ -327,7 +329,7 @@ class LastRun(ApiModel):
     """Where the report lies."""
 
 
-class Rejected(ApiModel):
+class Rejected(StatusPart):
     """A bundle that must not be rolled out again."""
 
     digest: Hash
@@ -355,6 +357,8 @@ class ModelOptimizationStatus(ApiModel):
     """What was observed, in the form of metav1.Condition."""
     target_uid: Word | None = Field(default=None, alias="targetUID")
     """UID of the target whose one writer this resource is."""
+    holder_uid: Word | None = Field(default=None, alias="holderUID")
+    """UID that this resource had when it became that. One restored from a backup has another, and asks anew."""
     baseline: JobAttempt | None = None
     """The attempt to measure the delivered model; absent once it is measured."""
     original: Version | None = None
@@ -388,4 +392,7 @@ class ModelOptimizationStatus(ApiModel):
     observed_retry: Hash | None = None
     """The rollout.retry that was followed last."""
     versions: tuple[Version, ...] = Field(default=(), max_length=8, json_schema_extra=map_list("digest"))
-    """Versions that were champion before, the newest 8: a person may put any of them back."""
+    """Versions that were champion before, as many as spec.history.versions says: a person may put any of them back."""
+    leftovers: tuple[Address, ...] = Field(default=(), max_length=LEFTOVERS_LIMIT, json_schema_extra=ATOMIC)
+    """What nobody needs any more of the resource's folder in the store, by its path there: bundles/DIGEST, with the
+    reference of that name, and runs/NAME. The next search removes it. No version that can be put back is among it."""

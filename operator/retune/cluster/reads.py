@@ -8,6 +8,8 @@ events of a Job that has no pod.
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
 from retune.api.spec import Mode
@@ -18,6 +20,7 @@ from retune.cluster.job_standing import observed_job, obstacle_in, speaking_pod
 from retune.cluster.kinds import DEPLOYMENTS, EVENTS, MODEL_OPTIMIZATIONS, PODS
 from retune.cluster.parse import JobFacts
 from retune.cluster.traffic import TrafficReader
+from retune.cluster.unreadable import faults_of
 from retune.plan import names
 from retune.plan.observed import (
     Defaults,
@@ -93,6 +96,7 @@ class Reader:
             target=target,
             jobs=jobs,
             runs=self._cache.runs_of(resource),
+            ended_before=self._cache.ended_before(resource),
             pods=pods,
             trials=await self._scraper.trials(resource.key, self.searching(resource)),
             live=await self._live_numbers(resource, raw, target),
@@ -114,8 +118,12 @@ class Reader:
         return [pod.address for pod in pods if pod.phase == "Running" and pod.address]
 
     async def refresh(self, namespace: str, name: str) -> None:
-        """Read a resource live into memory; raises NotFound when it is gone."""
-        self._cache.put(MODEL_OPTIMIZATIONS, await self._client.get(MODEL_OPTIMIZATIONS, namespace, name))
+        """Read a resource live into memory, where it may turn out to be unreadable; raises NotFound when it is gone."""
+        raw = await self._client.get(MODEL_OPTIMIZATIONS, namespace, name)
+        try:
+            self._cache.put(MODEL_OPTIMIZATIONS, raw)
+        except ValidationError as error:
+            self._cache.put_unreadable(raw, faults_of(error))
 
     def waits(self, resource: ModelOptimization) -> list[float]:
         """Return in how many seconds to look again at Jobs that do not start, ever less often, and at live metrics."""

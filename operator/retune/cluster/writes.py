@@ -10,6 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from retune.api import API_VERSION, FIELD_MANAGER
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
@@ -21,6 +23,7 @@ from retune.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, R
 from retune.cluster.heritage import answers_the_same, is_left_behind
 from retune.cluster.kinds import DEPLOYMENTS, EVENTS, JOBS, LEASES, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, Kind
 from retune.cluster.parse import owner
+from retune.cluster.unreadable import faults_of
 from retune.notify import Notice
 from retune.plan.actions import (
     AcquireLease,
@@ -43,6 +46,7 @@ from retune.workloads.jobs import EXPIRED_SECONDS, JobSettings
 from retune.workloads.labels import HELD
 
 COMPONENT = "retune"
+_CURE = "use an operator of the release that wrote it, or delete it, and it is made anew"
 
 
 def merge_patch(old: Json, new: Json) -> Json:
@@ -158,7 +162,11 @@ class Writer(CanaryWriter):
             raw = await self._existing(kind, namespace, name)
             if owner(raw) != resource.metadata.uid:
                 raw = await self._adopt(kind, manifest, raw)
-        self._cache.put(kind, raw)
+        try:
+            self._cache.put(kind, raw)
+        except ValidationError as error:
+            text = f"this operator cannot read {kind.name} {name} ({'; '.join(faults_of(error))}): {_CURE}"
+            raise Refused("Unreadable", text) from error
 
     async def _adopt(self, kind: Kind, manifest: Json, raw: Json) -> Json:
         """Become the owner of what a resource of this name left behind; raises Refused (NameConflict) for all else."""

@@ -87,6 +87,16 @@ def bundle_uri(store: str, digest: str) -> str:
     return f"{bundles(store)}/{digest.removeprefix('sha256:')}"
 
 
+def leftover_bundle(digest: str) -> str:
+    """Return the path in the store of a bundle that nobody needs any more, which stands for its reference too."""
+    return f"bundles/{digest.removeprefix('sha256:')}"
+
+
+def leftover_run(run: str) -> str:
+    """Return the path in the store of the folder of a run that nobody needs any more."""
+    return f"runs/{run}"
+
+
 def run_folder(store: str, run: str) -> str:
     """Return the URI of the folder of one run: its study, candidates and report."""
     return f"{store.rstrip('/')}/runs/{run}"

@@ -6,12 +6,12 @@ understand each other, a request names only what differs from its default.
 """
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, TypeAdapter
 
-from retune.api.base import ApiModel
-from retune.api.bounds import Address, Hash
+from retune.api.base import ApiModel, Text
+from retune.api.bounds import LEFTOVERS_LIMIT, Address, Hash
 from retune.api.model import Cost, Data, Dataset, Model, Task
 from retune.api.monitoring import Drift, Quality, Refresh
 from retune.api.objectives import Objective, Selection
@@ -90,6 +90,15 @@ class Measured(Document):
     """Code of the owner's own, for metrics custom and custom_loss."""
 
 
+_LEFTOVER = Text(
+    pattern=r"bundles/[0-9a-f]{64}|runs/[a-z0-9]([-a-z0-9]{0,250}[a-z0-9])?",
+    max_length=260,
+    message="a leftover is bundles/DIGEST or runs/NAME, in the resource's folder",
+)
+Leftover = Annotated[str, _LEFTOVER]
+"""What nobody needs any more, by its path in the resource's folder of the store."""
+
+
 class SearchRequest(Measured):
     """Explore combinations; every worker of the Indexed Job gets the same request."""
 
@@ -115,6 +124,8 @@ class SearchRequest(Measured):
     warm_start: tuple[str, ...] = ()
     """Earlier runs in the store, newest first, whose best combinations are tried first."""
     store: str
+    leftovers: tuple[Leftover, ...] = Field(default=(), max_length=LEFTOVERS_LIMIT)
+    """What is removed before anything is tried, the oldest first: bundles with their references, folders of runs."""
     threads: int = Field(ge=1)
     cpu_limit: float | None = Field(default=None, gt=0)
     """CPU that the serving container may use, in cores; None where that is not known."""
@@ -216,6 +227,9 @@ class VerifyRequest(Document):
 
 JobRequest = BaselineRequest | GatherRequest | SearchRequest | JudgeRequest | VerifyRequest | CheckRequest
 """What the operator asks of a Job in the cluster."""
+
+COMMANDS = frozenset(request.model_fields["command"].default for request in get_args(JobRequest))
+"""The commands of these Jobs. A Job with another one is asked by a newer release."""
 
 AnyRequest = Annotated[InspectRequest | SurveyRequest | JobRequest, Field(discriminator="command")]
 

@@ -218,6 +218,8 @@ class SearchResult(Document):
     """The best candidate so far, in words."""
     ended: Sentence | None = None
     """Which budget ended the search before all trials were done; None when none did."""
+    removed: Address | None = None
+    """The last leftover of the request, once all of them are gone or were found to hold what others wrote."""
 
 
 class Verdict(StrEnum):

@@ -10,6 +10,12 @@ def kept(status: ModelOptimizationStatus) -> tuple[Version, ...]:
     return tuple(sorted(by_digest.values(), key=lambda version: version.version))
 
 
+def known(status: ModelOptimizationStatus) -> tuple[Version, ...]:
+    """Return each version whose bundle a status names: those that may serve again, and one that waits to go live."""
+    waiting = (status.candidate,) if status.candidate else ()
+    return (*kept(status), *waiting)
+
+
 def named(status: ModelOptimizationStatus, name: str | None) -> Version | None:
     """Return the version that is called by this number or digest; None where none is kept."""
     return next((version for version in kept(status) if name in {str(version.version), version.digest}), None)

@@ -9,7 +9,7 @@ from datetime import datetime
 from retune.api.status import Stage
 from retune.plan import baseline, rollout, run, watch
 from retune.plan.actions import Plan
-from retune.plan.closing import commands, history, summary
+from retune.plan.closing import commands, history, leftovers, summary
 from retune.plan.draft import Draft, Hold
 from retune.plan.guards import artifacts, deletion, overtime, ownership, suspension
 from retune.plan.observed import Observed
@@ -27,8 +27,10 @@ STEPS: tuple[Step, ...] = (
     run.note_pending,
     rollout.roll_back,
     rollout.carry_on,
+    rollout.follow_hand,
     run.cancel,
     artifacts.require_store,
+    artifacts.require_profile,
     baseline.measure_champion,
     rollout.fall_back,
     ownership.respect_field,
@@ -54,6 +56,7 @@ def plan(observed: Observed, now: datetime) -> Plan:
     commands.say_what_is_followed(draft)
     history.sweep(draft)
     history.record(draft)
+    leftovers.note(draft)
     summary.summarize(draft, hold)
     return draft.finish()
 

@@ -129,6 +129,8 @@ class Job:
     name: str
     uid: str
     phase: JobPhase
+    command: str | None = None
+    """What its label says that it was asked; None where it has none."""
     held: bool = False
     """Suspended by us, not by a queue."""
     running_since: datetime | None = None
@@ -164,6 +166,7 @@ REFUSALS = frozenset(
         "NameConflict",
         "CanaryImpossible",
         "RequestTooLong",
+        "Unreadable",
         "Invalid",
     }
 )
@@ -268,6 +271,8 @@ class Defaults:
     """Settings of the operator that decisions depend on."""
 
     artifact_store: str | None = "pvc://retune-artifacts"
+    profiles: tuple[str, ...] = ()
+    """Names of the profiles of nodes that a resource may name."""
     image_pull_seconds: float = 300.0
     """Seconds that a Job's image may fail to be pulled before the Job counts as failed."""
 
@@ -282,6 +287,8 @@ class Observed:
     """By name; only those that this resource owns."""
     runs: Mapping[str, OptimizationRun] = field(default_factory=dict)
     """By name; only those that this resource owns."""
+    ended_before: int = 0
+    """Highest number of a run of this resource's name that has ended and that nobody owns, as one that was restored."""
     pods: Pods = Pods()
     trials: Trials | None = None
     """Progress scraped from the search workers; None when there is no news."""

@@ -22,6 +22,7 @@ from optimizer_jobs.commands.search.estimate import Estimate, estimate
 from optimizer_jobs.commands.search.grid import Grid
 from optimizer_jobs.commands.search.leases import LEASE_SECONDS, POLL_SECONDS, Leases, Worker
 from optimizer_jobs.commands.search.leaving import breaking
+from optimizer_jobs.commands.search.leftovers import remove_leftovers
 from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.preparation import prepare
 from optimizer_jobs.commands.search.progress import Gauges, trial_line
@@ -70,6 +71,7 @@ def run(request: SearchRequest) -> SearchResult:
 def _search(request: SearchRequest, scratch: Path, *, began: float) -> SearchResult:
     worker = Worker(index=int(os.environ.get(INDEX_VARIABLE, "0")))
     refuse(request.search)
+    removed = remove_leftovers(request)
     step(1, 3, text="opening champion, original and data", about="10 s")
     bench, space, left_out = prepare(request, scratch)
     step(2, 3, text="measuring the champion on validation", about="10 s")
@@ -88,7 +90,8 @@ def _search(request: SearchRequest, scratch: Path, *, began: float) -> SearchRes
     )
     search.work()
     shutil.rmtree(bench.kept_steps, ignore_errors=True)
-    return _result(request, study, ended=search.budget.spent() if not search.all_done() else None)
+    ended = search.budget.spent() if not search.all_done() else None
+    return _result(request, study, ended=ended, removed=removed)
 
 
 class _Search:
@@ -261,7 +264,7 @@ def _first(request: SearchRequest, space: Space) -> tuple[Params, ...]:
     return (control, *warm_start(request, space), *defaults)
 
 
-def _result(request: SearchRequest, study: optuna.Study, *, ended: str | None) -> SearchResult:
+def _result(request: SearchRequest, study: optuna.Study, *, ended: str | None, removed: str | None) -> SearchResult:
     trials = [trial for trial in counted(study) if trial.state.is_finished()]
     best = finalists(study, request.objectives, count=1, exclude_digests=request.rejected, seal=study_seal())
     words = None
@@ -275,4 +278,5 @@ def _result(request: SearchRequest, study: optuna.Study, *, ended: str | None) -
         failed=sum(trial.state is TrialState.FAIL for trial in trials),
         best=words,
         ended=ended,
+        removed=removed,
     )

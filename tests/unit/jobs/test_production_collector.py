@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,8 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 
+from optimizer_jobs.errors import JobError
+from optimizer_jobs.models.bundle import Bundle, publish
 from optimizer_jobs.models.golden import GOLDEN_ID
 from optimizer_jobs.production import collector
 from optimizer_jobs.production.collector import Pairing
@@ -29,6 +31,18 @@ from tests.unit.jobs.captured_for_tests import DIGEST, HOUR, NOW, REQUEST_ROWS, 
 from tests.unit.jobs.conftest import Claims
 
 Json = dict[str, Any]
+
+
+def test_a_bundle_is_held_to_the_digest_that_its_folder_is_named_by(
+    claims: Claims, make: Callable[..., Bundle]
+) -> None:
+    """What others have put under the name of a version is not taken for it."""
+    bundle = publish(make(), uri="pvc://retune-artifacts/digits/bundles")
+    assert collector.described(bundle.uri)[1] == bundle.digest
+    other = f"{bundle.uri.rpartition('/')[0]}/{'0' * 64}"
+    claims.path(bundle.uri).rename(claims.path(other))
+    with pytest.raises(JobError, match="has digest"):
+        collector.described(other)
 
 
 @dataclass(frozen=True)

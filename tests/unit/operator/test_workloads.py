@@ -3,7 +3,8 @@
 import itertools
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from retune.contract.requests import (
     SearchRequest,
     parse_request,
 )
+from retune.job_profiles import Profile
 from retune.job_template import PodTemplate, Storage, parse_template
 from retune.plan.actions import AcquireLease, CreateJob, CreateRun
 from retune.plan.observed import Target
@@ -53,6 +55,7 @@ class Settings:
     private_addresses: str = "Refuse"
     records_key: str | None = None
     pod_template: PodTemplate = NOTHING_MORE
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
 
 
 ROOT = Path(__file__).parents[3]
@@ -648,8 +651,8 @@ def test_an_administrators_template_reaches_every_pod_and_takes_nothing_from_it(
     head, spec = manifest["spec"]["template"]["metadata"], pod(manifest)
     assert EVERYTHING["labels"].items() <= head["labels"].items()
     assert EVERYTHING["annotations"].items() <= head["annotations"].items()
-    for field in ("priorityClassName", "runtimeClassName", "serviceAccountName", "imagePullSecrets", "affinity"):
-        assert spec[field] == EVERYTHING[field]
+    for name in ("priorityClassName", "runtimeClassName", "serviceAccountName", "imagePullSecrets", "affinity"):
+        assert spec[name] == EVERYTHING[name]
     assert spec["topologySpreadConstraints"] == EVERYTHING["topologySpreadConstraints"]
     assert [variable for variable in container(manifest)["env"] if variable in EVERYTHING["env"]] == EVERYTHING["env"]
     assert plain["spec"]["template"]["metadata"]["labels"].items() <= head["labels"].items()

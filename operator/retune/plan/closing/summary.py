@@ -9,6 +9,7 @@ from retune.plan.guards.deletion import FINALIZER, needs_finalizer
 from retune.plan.guards.ownership import OUTAGE_EXPECTED
 from retune.plan.observed import OBJECT_MISSING, REFUSALS
 from retune.plan.rollout.returned import BY_PERSON
+from retune.plan.run.room import STORE_FULL
 
 _BETWEEN_VERSIONS = {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
 _WORKING = {Stage.PENDING, Stage.BASELINING, Stage.OPTIMIZING, Stage.GATING} | _BETWEEN_VERSIONS
@@ -17,12 +18,14 @@ _NEEDS_A_PERSON = {
     "ImagePullFailed",
     "ContainerFailed",
     "SidecarRunsOn",
+    STORE_FULL,
     "QuotaExceeded",
     "AdmissionDenied",
     "Forbidden",
     "NameConflict",
     "CanaryImpossible",
     "RequestTooLong",
+    "Unreadable",
     "Invalid",
 }
 """Reasons of a Hold that no waiting mends; those of stage Blocked need a person in any case."""

@@ -80,7 +80,8 @@ def lease_to_acquire(draft: Draft) -> AcquireLease | None:
     if target is None or draft.container is None or meta.deletion_timestamp or draft.spec.suspend:
         return None
     answered = draft.observed.lease_held or draft.refusal(Verb.ACQUIRE_LEASE) is not None
-    return None if answered or draft.status.target_uid == target.uid else AcquireLease(target.uid)
+    held = draft.status.target_uid == target.uid and draft.status.holder_uid == meta.uid
+    return None if answered or held else AcquireLease(target.uid)
 
 
 def hold_lease(draft: Draft) -> Hold | None:
@@ -95,6 +96,8 @@ def hold_lease(draft: Draft) -> Hold | None:
             return _give_champion(draft)
         draft.update(target_uid=target.uid)
         _lease_held(draft)
+    if target:
+        draft.update(holder_uid=draft.resource.metadata.uid)
     return None
 
 

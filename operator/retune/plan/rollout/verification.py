@@ -12,7 +12,7 @@ from retune.contract.results import Reason, VerifyResult
 from retune.plan import names
 from retune.plan.actions import CreateJob
 from retune.plan.draft import Draft, Hold, bundle_of
-from retune.plan.jobs import JobFailure, progress_of, starting
+from retune.plan.jobs import JobFailure, progress_of, starting, without_result
 from retune.plan.observed import Job, JobPhase, Verb
 from retune.plan.rollout.blame import EDITED, excuse
 from retune.plan.rollout.progress import LOOK_SECONDS, show, update
@@ -121,7 +121,7 @@ def _follow(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | 
 def _failure(draft: Draft, job: Job) -> JobFailure | None:
     failure = draft.failure_of(job)
     if failure is None and job.phase is JobPhase.SUCCEEDED:
-        return JobFailure("ResultInvalid", f"Job {job.name} ended without an answer")
+        return without_result(job, "an answer")
     return failure
 
 
