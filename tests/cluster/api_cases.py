@@ -164,6 +164,7 @@ ACCEPTED = (
     Case("no training data", {"spec.data.training": REMOVED}),
     Case("only watching needs no test data", {"spec.mode": "ObserveOnly", "spec.data.test": REMOVED}),
     Case("a name of forty characters", {"metadata.name": "a" * 40}),
+    Case("what Git merges", {"spec.mode": "Propose", "spec.rollout": {"bakeTime": "5m"}}),
     Case("a digest", {"spec.model.digest": samples.DIGEST}),
     Case("batches of two sizes", {"spec.serving.batches": [{"size": 1, "weight": "0.9"}, {"size": 32}]}),
     Case(
@@ -1280,6 +1281,14 @@ _TOGETHER = (
         [{"value": "b"}],
         "a toleration without key needs operator Exists",
         at="spec.execution.tolerations[0]",
+    ),
+    *(
+        Case(f"a {what} that Git decides on", {"spec.mode": "Propose", f"spec.{path}": value}, words, at="spec")
+        for what, path, value, words in (
+            ("word", "rollout", {"approval": "Manual"}, "mode Propose leaves the target to Git, where people approve"),
+            ("way back", "rollout", {"rollbackTo": "1"}, "mode Propose leaves the target to Git, where people approve"),
+            ("deletion", "deletionPolicy", "RestoreOriginal", "deletionPolicy must be KeepChampion"),
+        )
     ),
     refused(
         "another target later",

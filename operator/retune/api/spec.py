@@ -25,6 +25,7 @@ class Mode(StrEnum):
     """How far the operator may go by itself."""
 
     AUTOMATIC = "Automatic"
+    PROPOSE = "Propose"
     RECOMMEND_ONLY = "RecommendOnly"
     OBSERVE_ONLY = "ObserveOnly"
 
@@ -229,6 +230,16 @@ _ACROSS_FIELDS = rules(
         "model.customMetric is either metric custom, where more is better, or custom_loss, where less is",
     ),
     (
+        "self.mode != 'Propose' || !has(self.rollout) || (self.rollout.approval == 'Automatic' && "
+        "!has(self.rollout.rollbackTo))",
+        "mode Propose leaves the target to Git, where people approve and take back: rollout.approval must be "
+        "Automatic, and rollout.rollbackTo left out",
+    ),
+    (
+        "self.mode != 'Propose' || self.deletionPolicy != 'RestoreOriginal'",
+        "mode Propose leaves the target to Git: deletionPolicy must be KeepChampion",
+    ),
+    (
         "self.model.updatePolicy != 'Follow' || has(self.monitoring)",
         "model.updatePolicy Follow looks once a monitoring window: give spec.monitoring",
     ),
@@ -266,8 +277,9 @@ class ModelOptimizationSpec(ApiModel):
     suspend: bool = False
     """Freezes everything in place: Jobs are suspended, a rollout holds, what serves goes on serving."""
     mode: Mode = Mode.AUTOMATIC
-    """Automatic rolls winners out. RecommendOnly stops at a proven candidate. ObserveOnly starts no runs: it measures
-    the delivered model and watches what serves."""
+    """Automatic rolls winners out. Propose leaves the target to Git: it says what to change, and proves a version once
+    it is there. RecommendOnly stops at a proven candidate. ObserveOnly starts no runs: it measures the delivered model
+    and watches what serves."""
     manual_nonce: str | None = Field(default=None, min_length=1, max_length=64)
     """Any new value starts one run, and tries a failed baseline again at once."""
     model: Model

@@ -62,7 +62,9 @@ def _goes_live(resource: ModelOptimization) -> Iterator[str]:
         reasons.append("nothing: spec.suspend freezes everything")
     if spec.rollout.rollback_to is not None:
         reasons.append(f"nothing new: spec.rollout.rollbackTo keeps version {spec.rollout.rollback_to}")
-    if spec.mode is not Mode.AUTOMATIC:
+    if spec.mode is Mode.PROPOSE:
+        reasons.append("what the target is given by others: spec.mode is Propose, see `retune proposal`")
+    elif spec.mode is not Mode.AUTOMATIC:
         reasons.append(f"nothing by itself: spec.mode is {spec.mode}")
     if spec.rollout.approval == "Manual":
         waiting = f"version {candidate.version} ({candidate.digest}) waits" if candidate else "none waits now"

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from retune.api.base import Duration, Json, seconds
 from retune.api.objects import OptimizationRun
-from retune.cli import completion, reports, tables, verbs, views
+from retune.cli import completion, proposals, reports, tables, verbs, views
 from retune.cli.access import AccessError, Cluster, parsed
 from retune.cli.follow import Exit, Until, follow
 from retune.cli.local import commands as local_commands
@@ -73,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     _add_compare(commands, common)
     _add_report(commands, common)
     views.add(commands, common)
+    proposals.add(commands, common)
     verbs.add(commands, common)
     completion.add(commands, top)
     local_commands.add(commands)

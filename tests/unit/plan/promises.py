@@ -150,6 +150,7 @@ class Promises:
             assert not creates
             return
         assert not resource.spec.suspend or not (creates or injected)
+        assert resource.spec.mode is not Mode.PROPOSE or not injected
         if creates or injected:
             leased = target is not None and self.world.leases.get(target.uid) == resource.metadata.uid
             assert leased or any(isinstance(action, AcquireLease) for action in decision.actions)

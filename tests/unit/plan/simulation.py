@@ -34,7 +34,7 @@ EDITS: tuple[dict[str, Any], ...] = (
     *({"manualNonce": f"n{number}"} for number in range(6)),
     *({"search": {"maxTrials": number}} for number in range(1, 3)),
     *({"model": {"uri": f"pvc://store/digits/model-{number}.onnx"}} for number in range(1, 3)),
-    *({"mode": mode} for mode in ("Automatic", "Automatic", "RecommendOnly", "ObserveOnly")),
+    *({"mode": mode} for mode in ("Automatic", "Automatic", "Propose", "RecommendOnly", "ObserveOnly")),
     {"rollout": {"approval": "Manual"}},
     {"rollout": {}},
     {"rollout": {}},

@@ -8,6 +8,7 @@ from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.deletion import FINALIZER, needs_finalizer
 from retune.plan.guards.ownership import OUTAGE_EXPECTED
 from retune.plan.observed import OBJECT_MISSING, REFUSALS
+from retune.plan.rollout.proposing import REVERT_PROPOSED
 from retune.plan.rollout.returned import BY_PERSON
 from retune.plan.run.room import STORE_FULL
 
@@ -159,7 +160,9 @@ def _what_waits_for_a_person(draft: Draft, hold: Hold) -> tuple[str, str] | None
     A rollout that turns back shows why it did; that is past, and only a refusal keeps it from going on.
     """
     turning_back = hold.stage is Stage.ROLLING_BACK
-    if hold.stage is Stage.BLOCKED or hold.reason in (REFUSALS if turning_back else _NEEDS_A_PERSON):
+    if hold.stage is Stage.BLOCKED or hold.reason in (
+        REFUSALS | {REVERT_PROPOSED} if turning_back else _NEEDS_A_PERSON
+    ):
         return hold.reason, hold.message
     watched = condition_of(draft.status, ConditionType.MONITORING_RELIABLE)
     if watched and watched.reason == OBJECT_MISSING and hold.stage is Stage.MONITORING:

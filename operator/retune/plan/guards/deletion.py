@@ -4,7 +4,7 @@ The garbage collector removes Jobs and runs by their owner references. The final
 in flight or the original is to be restored, so that a deletion waits for nothing else; it never needs the store.
 """
 
-from retune.api.spec import DeletionPolicy
+from retune.api.spec import DeletionPolicy, Mode
 from retune.api.status import Stage, Version
 from retune.plan.actions import InjectModel, SetFinalizer
 from retune.plan.draft import Draft, Hold
@@ -38,6 +38,8 @@ def _restore(draft: Draft) -> None:
 def _version_to_leave(draft: Draft) -> Version | None:
     """Return the version that the owned field is to name when the resource is gone; None leaves the field alone."""
     status = draft.status
+    if draft.spec.mode is Mode.PROPOSE:
+        return None
     if draft.spec.deletion_policy is DeletionPolicy.RESTORE_ORIGINAL and status.original:
         return status.original
     return status.champion if status.rollout else None

@@ -170,8 +170,9 @@ def _owned(draft: Draft, manager: str | None) -> None:
         message = f"{variable} names version {champion.version} and is owned by Retune"
         draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "FieldOwned", message)
     elif champion and champion.run_name and draft.status.candidate is None:
-        later = "a later version goes live with spec.target.injection.takeover: Force, or once they give it up"
-        message = f"{manager} has set {variable} to version {champion.version}; {later}"
+        later = "; a later version goes live with spec.target.injection.takeover: Force, or once they give it up"
+        later = later if draft.spec.mode is not Mode.PROPOSE else ", as mode Propose leaves it to them"
+        message = f"{manager} has set {variable} to version {champion.version}{later}"
         draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "FieldSetByOthers", message)
     elif draft.status.candidate is None:
         _lease_held(draft)

@@ -21,6 +21,7 @@ from retune.plan.rollout.canary import stand_still
 from retune.plan.rollout.listening import errors_before
 from retune.plan.rollout.progress import LOOK_SECONDS, UNSETTLED, blocked, present_value, show, under_way, update
 from retune.plan.rollout.promotion import promote
+from retune.plan.rollout.proposing import is_for_git, propose
 from retune.plan.rollout.removal import lingering, remove
 from retune.plan.rollout.steps import TurnBack
 from retune.plan.rollout.strategies import STRATEGIES, is_before_target, step_of, strategy_of
@@ -37,11 +38,13 @@ _SKEW_SECONDS = 60.0
 def begin(draft: Draft) -> Hold | None:
     """Start rolling out a candidate that passed the gate, if the mode allows it and nothing is in the way."""
     candidate, target = draft.status.candidate, draft.observed.target
-    if candidate is None or draft.spec.mode is not Mode.AUTOMATIC:
+    if candidate is None or draft.spec.mode not in {Mode.AUTOMATIC, Mode.PROPOSE}:
         return None
     if candidate.spec_hash != snapshot_hash(draft.spec):
         draft.update(candidate=None)
         return None
+    if is_for_git(draft):
+        return propose(draft, candidate)
     conflict = field_conflict(draft)
     if conflict:
         return blocked(draft, "FieldConflict", conflict)

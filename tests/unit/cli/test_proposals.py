@@ -1,0 +1,104 @@
+"""What is to be changed in Git, in each form, and applied by the tools that people apply it with."""
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from retune.cli.follow import Exit
+from tests.unit.cli.test_steering import Server, call, server
+
+__all__ = ["server"]
+CANDIDATE = {
+    "version": 3,
+    "uri": "pvc://retune-artifacts/digits/bundles/3c",
+    "digest": "sha256:" + "3c" * 32,
+    "runName": "digits-r3",
+    "injectedValue": "pvc://retune-artifacts/digits/bundles/3c",
+}
+PROPOSED = {"reason": "Proposed", "status": "Unknown", "message": "version 3 is proposed: 4x smaller."}
+REVERT = {"reason": "RevertProposed", "status": "Unknown", "message": "version 3 serves and failed: wrong answers."}
+
+
+def proposes(server: Server, shown: dict[str, str] = PROPOSED) -> None:
+    """Let a version be proposed, or asked back."""
+    server.raw["spec"]["mode"] = "Propose"
+    server.raw["spec"]["target"]["container"] = "server"
+    status = server.raw["status"]
+    status["candidate"] = CANDIDATE
+    kept = [condition for condition in status["conditions"] if condition["type"] != "RolledOut"]
+    told = {"type": "RolledOut", "lastTransitionTime": "2026-11-25T04:00:00Z", "observedGeneration": 1} | shown
+    status["conditions"] = [*kept, told]
+
+
+def entry_in(patch: Any) -> Any:
+    """The one entry of the environment that a patch changes."""
+    (container,) = patch["spec"]["template"]["spec"]["containers"]
+    assert container["name"] == "server"
+    (entry,) = container["env"]
+    return entry
+
+
+def test_a_patch_changes_one_variable(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the reason as a comment, so that the commit can say it."""
+    proposes(server)
+    assert call("proposal", "digits") == Exit.DONE
+    text = capsys.readouterr().out
+    assert text.startswith("# version 3 is proposed: 4x smaller.\n")
+    patch = yaml.safe_load(text)
+    assert (patch["kind"], patch["metadata"]) == ("Deployment", {"name": "digits", "namespace": "digits"})
+    assert entry_in(patch) == {"name": "MODEL_URI", "value": CANDIDATE["injectedValue"]}
+    assert not server.patches
+
+
+def test_kustomize_gets_the_same_patch(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """As an entry of `patches`, with its target."""
+    proposes(server)
+    call("proposal", "digits", "-o", "kustomize")
+    (entry,) = yaml.safe_load(capsys.readouterr().out)["patches"]
+    assert entry["target"] == {"group": "apps", "version": "v1", "kind": "Deployment", "name": "digits"}
+    assert entry_in(yaml.safe_load(entry["patch"]))["value"] == CANDIDATE["injectedValue"]
+
+
+def test_helm_gets_values(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every chart has a key of its own for them, which is said."""
+    proposes(server)
+    call("proposal", "digits", "-o", "helm")
+    text = capsys.readouterr().out
+    assert "environment of container server" in text
+    assert yaml.safe_load(text) == {"env": [{"name": "MODEL_URI", "value": CANDIDATE["injectedValue"]}]}
+
+
+def test_programs_get_the_parts(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """A bot that opens a pull request needs no parsing of text."""
+    proposes(server)
+    call("proposal", "digits", "-o", "json")
+    document = json.loads(capsys.readouterr().out)
+    assert (document["version"], document["variable"]) == (3, "MODEL_URI")
+    assert entry_in(document["patch"])["value"] == CANDIDATE["injectedValue"]
+
+
+def test_the_way_back_is_shown_where_a_merged_version_failed(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It names what served before; where nothing was set before, the patch takes the variable out."""
+    proposes(server, REVERT)
+    server.raw["status"]["rollout"] = {"version": 3, "startTime": "2026-11-25T04:00:00Z", "injected": True}
+    call("proposal", "digits")
+    text = capsys.readouterr().out
+    champion = server.raw["status"]["champion"]
+    assert "failed: wrong answers" in text
+    assert entry_in(yaml.safe_load(text))["value"] == champion["injectedValue"]
+    del champion["injectedValue"]
+    call("proposal", "digits")
+    assert entry_in(yaml.safe_load(capsys.readouterr().out)) == {"name": "MODEL_URI", "$patch": "delete"}
+
+
+@pytest.mark.usefixtures("server")
+def test_where_nothing_is_proposed_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the stage, on standard error, so that nothing empty is committed."""
+    assert call("proposal", "digits") == Exit.BAD_OUTCOME
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "nothing is proposed for digits/digits" in said.err
