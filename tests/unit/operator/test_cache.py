@@ -123,8 +123,9 @@ def test_runs_that_were_restored_are_counted_and_no_others() -> None:
     resource = cache.resource("ml/digits")
     assert resource is not None
     assert cache.ended_before(resource) == 0
-    others = ({"outcome": None}, {"resource": "other"}, {"namespace": "elsewhere"}, {"owner": samples.RESOURCE_UID})
-    for number, changes in enumerate(({}, {}, *others), start=2):
+    others: list[dict[str, Any]] = [{"outcome": None}, {"resource": "other"}, {"namespace": "elsewhere"}]
+    others.append({"owner": samples.RESOURCE_UID})
+    for number, changes in enumerate([{}, {}, *others], start=2):
         cache.put(OPTIMIZATION_RUNS, a_run(number, **changes))
     assert cache.ended_before(resource) == 3
 
