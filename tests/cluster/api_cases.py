@@ -433,7 +433,8 @@ _SHAPE = (
     refused("an unquoted CPU", "spec.execution.resources.limits.cpu", 2, 'must be of type string: "integer"'),
     refused("a duration as a number", "spec.rollout.bakeTime", 120, 'must be of type string: "integer"'),
     refused("a truth in words", "spec.suspend", "yes", 'must be of type boolean: "string"'),
-    refused("another mode", "spec.mode", "Auto", 'supported values: "Automatic", "RecommendOnly", "ObserveOnly"'),
+    refused("a profile in capitals", "spec.execution.profile", "GPU", "a name has lower-case letters, digits and '-'"),
+    refused("another mode", "spec.mode", "Auto", 'supported values: "Automatic", "Propose", "RecommendOnly"'),
     refused("another format", "spec.model.format", "Keras", 'supported values: "ONNX", "SafeTensors", "Skops"'),
     refused("another kind of target", "spec.target.ref.kind", "StatefulSet", 'supported values: "Deployment"'),
     refused(
