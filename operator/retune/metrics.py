@@ -34,6 +34,8 @@ ROLLBACK_REASONS = (
     "NotVerified",
     "CanaryUnhealthy",
     "UnhealthyDuringBake",
+    "RouteChanged",
+    "RouteNotAccepted",
     "LiveErrors",
     "LiveLatency",
     "LiveQuality",

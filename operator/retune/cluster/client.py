@@ -21,6 +21,7 @@ from retune.cluster.errors import NoCluster, Transient, error_of
 from retune.cluster.kinds import Kind
 from retune.cluster.server_clock import ServerClock
 
+JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
@@ -39,7 +40,8 @@ class Request:
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
-    body: Json | None = None
+    body: Json | list[Json] | None = None
+    """A document, or the operations of a JSON patch."""
     content_type: str = "application/json"
     timeout: tuple[float, float] = (CONNECT_SECONDS, READ_SECONDS)
     """Seconds to connect, and to wait for an answer."""
