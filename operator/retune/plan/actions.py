@@ -114,6 +114,8 @@ class RemoveCanary:
     """Remove the canary with this UID and its pods."""
 
     uid: str
+    routed: bool = False
+    """Whether a route may give it requests, so that only what the newest status says of that counts."""
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,8 @@ class Server:
     """Reason and sentence with which every write of it is refused."""
     service: str | None = None
     """UID of the Service of the canary's pods; None while there is none."""
+    removed_while_named: bool = False
+    """Whether we have removed a canary that a rule named."""
     routed: list[tuple[Rule, ...]] = field(default_factory=list)
     """Every state of the rules that we made."""
     wanted: int = 1

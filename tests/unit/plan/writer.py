@@ -30,7 +30,7 @@ from retune.plan.actions import (
 )
 from retune.plan.guards.deletion import FINALIZER
 from retune.plan.observed import Job, JobPhase, Target
-from tests.unit.plan.server import CONTAINER, FINISHED, Beside, Server
+from tests.unit.plan.server import CONTAINER, FINISHED, TRIED, Beside, Server
 
 
 class MemoryWriter:
@@ -238,11 +238,16 @@ class MemoryWriter:
     async def remove_canary(self, resource: ModelOptimization, action: RemoveCanary) -> None:
         """Remove the canary, where it is still that one."""
         server = self._server
-        server.arrive()
+        if action.routed:
+            self._arrive_at_resource()
+        else:
+            server.arrive()
         self._refuse_beside()
         if server.beside is not None and server.beside.uid == action.uid:
             server.commit("canary", "digits")
             server.beside = None
+            names = {backend.name for rule in server.rules or () for backend in rule}
+            server.removed_while_named |= TRIED in names
 
     async def create_canary_service(self, resource: ModelOptimization, action: CreateCanaryService) -> None:
         """Have a Service of the canary's pods."""

@@ -45,7 +45,8 @@ def remove(draft: Draft, canary: Canary) -> None:
     """
     if withdraw(draft):
         forget_what_goes_with_owner(draft)
-        draft.do(*(() if canary.leaving else (RemoveCanary(canary.workload.uid),)))
+        if not canary.leaving:
+            draft.do(RemoveCanary(canary.workload.uid, routed=canary.service is not None))
     if draft.refusal(Verb.CANARY):
         draft.wake(after=REFUSAL_RETRY_SECONDS)
 
