@@ -35,7 +35,9 @@ def parser() -> argparse.ArgumentParser:
     add("kubeconfig", kubeconfig, "Print the kubeconfig's path.")
     add("env", env, "Print shell lines that set KUBECONFIG and PATH.")
     binaries_parser = add("binaries", build_binaries, "Build the binaries only and print their paths.")
-    binaries_parser.add_argument("names", nargs="*", metavar="MODULE", help=f"of {', '.join(binaries.NAMES)}; all")
+    binaries_parser.add_argument(
+        "names", nargs="*", metavar="MODULE", help=f"of {', '.join(binaries.ALL_NAMES)}; all but those on demand"
+    )
     images_parser = add("images", build_images, "Build the project's images and load them into the cluster.")
     images_parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(images.NAMES)}; all")
     inside_parser = add("inside", run_inside, "Run a command in the repository's root inside an image of the project.")
@@ -102,7 +104,7 @@ def env(settings: Settings, _: argparse.Namespace) -> None:
 
 def build_binaries(settings: Settings, arguments: argparse.Namespace) -> None:
     """Build binaries and print where they are."""
-    names = known(arguments.names, binaries.NAMES)
+    names = known(arguments.names, binaries.ALL_NAMES) if arguments.names else binaries.NAMES
     for path in binaries.ensure(settings, names).values():
         print(path)
 

@@ -33,6 +33,7 @@ from retune.plan.observed import (
 from retune.traffic import Rule
 
 CONTAINER = "server"
+THEIRS = "theirs"
 STABLE, TRIED = "digits", "digits-canary"
 """Services of the target and of its canary."""
 _SCHEMA = modeloptimization_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -250,7 +251,8 @@ class Server:
 
     def traffic_by(self, beside: Beside | None) -> Traffic:
         """Return who else gets requests, as far as that is a canary of this resource that is remembered like this."""
-        routed = {"route": self.route, "service": self.service if self._looks_at_route else None}
+        own = self.service if self._looks_at_route and self.service != THEIRS else None
+        routed = {"route": self.route, "service": own}
         if beside is None or beside.owner not in {None, self.resource.metadata.uid}:
             return Traffic(autoscaler=self.autoscaler, **routed)
         container = Container(name=CONTAINER, value=beside.value, indirect=False, manager=None, cpu_limit=1.0)

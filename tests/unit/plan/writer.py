@@ -30,7 +30,7 @@ from retune.plan.actions import (
 )
 from retune.plan.guards.deletion import FINALIZER
 from retune.plan.observed import Job, JobPhase, Target
-from tests.unit.plan.server import CONTAINER, FINISHED, TRIED, Beside, Server
+from tests.unit.plan.server import CONTAINER, FINISHED, THEIRS, TRIED, Beside, Server
 
 
 class MemoryWriter:
@@ -256,6 +256,8 @@ class MemoryWriter:
         if server.namespace_ends:
             raise NamespaceGone("the namespace is being terminated")
         self._refuse_beside()
+        if server.service == THEIRS:
+            raise Refused("NameConflict", "Service digits-canary belongs to something else")
         if server.service is None:
             server.commit("services", "digits")
             server.service = f"service-{server.versions['services', 'digits']}"
@@ -277,10 +279,12 @@ class MemoryWriter:
             return
         if server.route_refused:
             raise Refused(*server.route_refused)
-        server.commit("httproutes", "digits")
         changed = dict(action.rules)
-        server.rules = tuple(changed.get(index, rule) for index, rule in enumerate(server.rules))
-        server.routed.append(server.rules)
+        rules = tuple(changed.get(index, rule) for index, rule in enumerate(server.rules))
+        if rules != server.rules:
+            server.commit("httproutes", "digits")
+            server.rules = rules
+            server.routed.append(rules)
 
     async def set_finalizer(self, resource: ModelOptimization, action: SetFinalizer) -> None:
         """Add or remove our finalizer beside those of others."""
