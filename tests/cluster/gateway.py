@@ -5,22 +5,21 @@ from typing import Any
 
 import yaml
 
-from tools.localcluster import binaries
 from tools.localcluster.api import Api
+from tools.localcluster.gateway import crds
 from tools.localcluster.settings import load
 
 Json = dict[str, Any]
 ROUTES = "/apis/gateway.networking.k8s.io/v1"
 GATE = "gate"
 _MERGE = "application/merge-patch+json"
-_FILE = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"
+_FILE = "standard/gateway.networking.k8s.io_httproutes.yaml"
 
 
 @cache
 def http_route_crd() -> Json:
     """Return the CustomResourceDefinition of HTTPRoute, from the Go module that Envoy Gateway is built with."""
-    (module,) = (module for module in binaries.MODULES if module.name == binaries.ENVOY_GATEWAY)
-    folder = binaries.source_folder(load(), module, "sigs.k8s.io/gateway-api")
+    folder, _ = crds(load())
     document: Json = yaml.safe_load((folder / _FILE).read_text(encoding="utf-8"))
     return document
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tools.localcluster import binaries, cluster, images, inside
+from tools.localcluster import binaries, cluster, gateway, images, inside
 from tools.localcluster.settings import Settings, load
 from tools.localcluster.shell import ClusterError
 
@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     )
     images_parser = add("images", build_images, "Build the project's images and load them into the cluster.")
     images_parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(images.NAMES)}; all")
+    add("gateway", load_gateway, "Build Envoy Gateway and load its images into the cluster, for tests that need one.")
     inside_parser = add("inside", run_inside, "Run a command in the repository's root inside an image of the project.")
     inside_parser.add_argument("name", choices=images.NAMES)
     inside_parser.add_argument("words", nargs="+", metavar="WORD", help="the command, after --")
@@ -112,6 +113,12 @@ def build_binaries(settings: Settings, arguments: argparse.Namespace) -> None:
 def build_images(settings: Settings, arguments: argparse.Namespace) -> None:
     """Build and load images and print their names."""
     for tag in cluster.load_images(settings, known(arguments.names, images.NAMES)):
+        print(tag)
+
+
+def load_gateway(settings: Settings, _: argparse.Namespace) -> None:
+    """Build and load Envoy Gateway and its proxy, and print the names of the images."""
+    for tag in gateway.ensure(settings):
         print(tag)
 
 
