@@ -246,8 +246,10 @@ def every(verbs: tuple[Verb, ...]) -> pytest.MarkDecorator:
 async def prepared(scene: Scene, *actions: Action | ModelOptimizationStatus) -> Observed:
     """Carry out, or write as status, what a case begins with; returns what was heard of it."""
     for action in actions:
-        is_status = isinstance(action, ModelOptimizationStatus)
-        assert await (scene.write_status(action) if is_status else scene.carry_out(action)) == DONE
+        if isinstance(action, ModelOptimizationStatus):
+            assert await scene.write_status(action) == DONE
+        else:
+            assert await scene.carry_out(action) == DONE
     return await scene.look()
 
 

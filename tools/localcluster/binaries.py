@@ -150,7 +150,7 @@ def environment() -> dict[str, str]:
 
 def source_folder(settings: Settings, module: Module, path: str) -> Path:
     """Folder of a Go module's files, of the version that a go.mod of ours pins, fetched where it is not there."""
-    words = [find_go(settings, module), "mod", "download", "-json", path]
+    words: list[str | Path] = [find_go(settings, module), "mod", "download", "-json", path]
     return Path(json.loads(run(words, cwd=module.source, env=environment()))["Dir"])
 
 

@@ -6,7 +6,7 @@ answers. Every write can be counted, cut short, and preceded by somebody else's.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -251,10 +251,13 @@ class Server:
 
     def traffic_by(self, beside: Beside | None) -> Traffic:
         """Return who else gets requests, as far as that is a canary of this resource that is remembered like this."""
-        own = self.service if self._looks_at_route and self.service != THEIRS else None
-        routed = {"route": self.route, "service": own}
+        routed = Traffic(
+            autoscaler=self.autoscaler,
+            route=self.route,
+            service=self.service if self._looks_at_route and self.service != THEIRS else None,
+        )
         if beside is None or beside.owner not in {None, self.resource.metadata.uid}:
-            return Traffic(autoscaler=self.autoscaler, **routed)
+            return routed
         container = Container(name=CONTAINER, value=beside.value, indirect=False, manager=None, cpu_limit=1.0)
         available = beside.replicas if self.beside_settled else 0
         workload = Target(
@@ -270,14 +273,13 @@ class Server:
         endpoints = tuple(f"http://10.0.1.{number}:8080" for number in range(available))
         unready = Incident("pod y: container server runs and is not ready", self.changed_beside)
         is_slow = not (self.beside_settled or self.beside_trouble)
-        return Traffic(
+        return replace(
+            routed,
             canary=Canary(workload, made_of=beside.template, owned=beside.owner is not None, service=beside.service),
             pods=Pods(endpoints, self.beside_trouble, self.beside_crash, unready if is_slow else None),
             unserved=self.beside_unserved,
             heard=self.beside_counts,
             beside=self.champion_counts,
-            autoscaler=self.autoscaler,
-            **routed,
         )
 
     @property

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from retune.api.status import CanaryRoute, ConditionType, Outcome, Stage
+from retune.api.routed import CanaryRoute
+from retune.api.status import ConditionType, Outcome, Stage
 from retune.metrics import ROLLBACK_REASONS
 from retune.plan import Observed, Plan
 from retune.plan.actions import RemoveCanary, ScaleCanary
@@ -219,14 +220,14 @@ def test_a_spec_that_wants_no_canary_any_more_leaves_the_route_as_it_was(step: S
 def test_the_canary_loses_its_share_before_its_pods_go(step: Step) -> None:
     """They answer for a while after that: proxies hear of it a little later."""
     world = step()
-    gone_at: list[tuple[frozenset[int], float]] = []
+    gone_at: list[tuple[set[int], float]] = []
 
     def note(_: Observed, decision: Plan) -> None:
         if any(isinstance(action, RemoveCanary) for action in decision.actions):
             record = decision.status.canary_route
             assert record is not None
             assert record.released_time is not None
-            gone_at.append((frozenset(share(world)), (world.now - record.released_time).total_seconds()))
+            gone_at.append((share(world), (world.now - record.released_time).total_seconds()))
 
     world.witness = note
     world.delete()
