@@ -66,9 +66,9 @@ class RouteWriter(CanaryWriter):
         if raw is None:
             return
         patch = share_patch(raw, action, canary=names.canary_service(resource.spec.target.ref.name))
-        request = Request("PATCH", HTTP_ROUTES.path(namespace, action.route), body=patch, content_type=JSON_PATCH)
+        path = HTTP_ROUTES.path(namespace, action.route)
         try:
-            await self._client.call(request)
+            await self._client.call(Request("PATCH", path, content_type=JSON_PATCH, operations=patch))
         except NotFound:
             return
         except Refused as refused:
