@@ -15,13 +15,11 @@ from retune.cluster.errors import NotFound, Refused
 from retune.cluster.kinds import DEPLOYMENTS, HTTP_ROUTES, SERVICES
 from retune.cluster.parse import owner
 from retune.plan import names
-from retune.plan.observed import Refusal, Route, Verb
+from retune.plan.observed import UNKNOWN, Refusal, Route, Verb
 from retune.workloads.canary import selecting
 from retune.workloads.routes import backends
 
 IMPOSSIBLE = "CanaryImpossible"
-UNKNOWN = "unknown"
-"""UID of a Service that may be there and cannot be looked for."""
 _NEEDED = ("Accepted", "ResolvedRefs")
 _HELP = "canary.httpRoutes of the chart does that"
 

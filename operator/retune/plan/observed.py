@@ -248,6 +248,10 @@ class Canary:
         return serving.value if serving else None
 
 
+UNKNOWN = "unknown"
+"""In place of the UID of a Service that may be there and cannot be looked for."""
+
+
 @dataclass(frozen=True)
 class Route:
     """The HTTPRoute that gives a canary its share, read live for as long as there may be something of ours in it."""
@@ -286,7 +290,7 @@ class Traffic:
     route: Route | None = None
     """The route that shares requests; None where none does, or it was not looked at."""
     service: str | None = None
-    """UID of the Service of this resource that selects the canary's pods; None while there is none."""
+    """UID of the Service of this resource that selects the canary's pods, or UNKNOWN; None while there is none."""
 
 
 @dataclass(frozen=True)

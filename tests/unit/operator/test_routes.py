@@ -12,8 +12,8 @@ from retune.api.status import ActiveRollout, ModelOptimizationStatus, RolloutSte
 from retune.cluster.client import Client
 from retune.cluster.errors import NotFound, Refused
 from retune.cluster.kinds import HTTP_ROUTES, SERVICES, Kind
-from retune.cluster.routes import UNKNOWN, RouteReader, route_of
-from retune.plan.observed import Route
+from retune.cluster.routes import RouteReader, route_of
+from retune.plan.observed import UNKNOWN, Route
 from tests import samples
 from tests.cluster.gateway import http_route
 

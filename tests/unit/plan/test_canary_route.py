@@ -339,6 +339,21 @@ def test_a_gateway_that_does_not_take_the_route_any_more_ends_the_trial(step: St
 
 
 @TRIED_BY_ROUTE
+def test_a_gateway_that_has_yet_to_say_something_of_the_route_ends_nothing(step: Step) -> None:
+    """As one that was restarted: the share is held, and its time stands still until the Gateway has looked."""
+    world = step()
+    before, world.route_slow = rollout_of(world).weight, True
+    world.route_fault = "HTTPRoute digits is not Accepted by its parent gate: it has said nothing of it yet"
+    hold(world)
+    assert (rollout_of(world).weight, rollout_of(world).weight_start_time) == (before, None)
+    assert "said nothing" in message_of(world, ConditionType.ROLLED_OUT)
+    world.route_slow, world.route_fault = False, None
+    world.reconcile()
+    to_promotion(world)
+    assert (champion_of(world).version, is_back(world)) == (2, True)
+
+
+@TRIED_BY_ROUTE
 def test_a_service_of_the_canary_that_somebody_deletes_begins_the_trial_anew(step: Step) -> None:
     """The share goes first, then everything is made again."""
     world = step()

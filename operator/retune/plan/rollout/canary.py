@@ -99,7 +99,7 @@ def give_canary(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hol
         return _told(draft, "WithdrawingRoute", left)
     unreached = obstacle(draft)
     if unreached is not None:
-        draft.wake(after=LOOK_SECONDS)
+        draft.wake(after=REFUSAL_RETRY_SECONDS if draft.observed.traffic.route else LOOK_SECONDS)
         return _impossible(draft, unreached.reason, unreached.message)
     return _create(draft, update(draft, rollout, **_ANEW), candidate)
 

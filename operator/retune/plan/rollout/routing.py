@@ -90,7 +90,7 @@ def share(draft: Draft, canary: Canary, step: CanaryStep, candidate: Version) ->
     record, route = draft.status.canary_route, draft.observed.traffic.route
     if record is None:
         return None
-    if route is None or not (route.version or route.gone):
+    if route is None or (route.obstacle and not (route.gone or (route.version and route.looked_at))):
         return _unseen(draft, record, route)
     if route.obstacle:
         reason = "RouteChanged" if route.gone else "RouteNotAccepted"
@@ -107,6 +107,8 @@ def share(draft: Draft, canary: Canary, step: CanaryStep, candidate: Version) ->
 
 
 def _unseen(draft: Draft, record: CanaryRoute, route: Route | None) -> Hold:
+    """Let the time of a weight begin again once it is seen that requests come by the route."""
+    update(draft, under_way(draft), weight_start_time=None, requests_before=None)
     draft.wake(after=REFUSAL_RETRY_SECONDS if route else LOOK_SECONDS)
     if route is not None and route.obstacle is not None:
         return show(draft, Stage.ROLLING_OUT, route.obstacle.reason, route.obstacle.message)

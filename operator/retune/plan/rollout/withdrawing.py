@@ -11,7 +11,7 @@ from retune.api.status import ConditionStatus, ConditionType
 from retune.plan import names
 from retune.plan.actions import RemoveCanaryService, ShareRoute
 from retune.plan.draft import Draft
-from retune.plan.observed import Route, Verb
+from retune.plan.observed import UNKNOWN, Route, Verb
 from retune.plan.rollout.progress import LOOK_SECONDS
 from retune.traffic import Backend, Pair, Rule
 
@@ -108,8 +108,9 @@ def clear(draft: Draft) -> bool:
 
 
 def forget_what_goes_with_owner(draft: Draft) -> None:
-    """Let a resource that is deleted go where removing what it owns is refused: the garbage collector does that."""
-    if draft.refusal(Verb.CANARY) and draft.resource.metadata.deletion_timestamp is not None:
+    """Let a resource that is deleted go where it may not remove what it owns: the garbage collector does that."""
+    is_kept_from_it = draft.refusal(Verb.CANARY) is not None or draft.observed.traffic.service == UNKNOWN
+    if is_kept_from_it and draft.resource.metadata.deletion_timestamp is not None:
         draft.update(canary_route=None)
 
 
