@@ -25,6 +25,8 @@ from retune.plan.rollout.withdrawing import (
 from retune.traffic import Rule
 
 _NOT_ITS_DOING = "the route says nothing of it"
+Changes = list[tuple[int, Rule]]
+"""Rules by their place in the route."""
 
 
 def is_wanted(draft: Draft, record: CanaryRoute) -> bool:
@@ -93,17 +95,19 @@ def share(draft: Draft, canary: Canary, step: CanaryStep, candidate: Version) ->
     if route is None or (route.obstacle and not (route.gone or (route.version and route.looked_at))):
         return _unseen(draft, record, route)
     if route.obstacle:
-        reason = "RouteChanged" if route.gone else "RouteNotAccepted"
-        return TurnBack(reason, f"as a canary, version {candidate.version}: {route.obstacle.message}", _NOT_ITS_DOING)
+        return _ended("RouteChanged" if route.gone else "RouteNotAccepted", candidate, route.obstacle.message)
     if record.withdrawing:
         if not withdraw(draft):
             return _stopped(draft, canary, candidate)
         record = note(draft, record, rules=(), given=False, withdrawing=False, released_time=None)
     wanted = _wanted(draft, record, route, step.weight)
     if isinstance(wanted, str):
-        message = f"as a canary, version {candidate.version}: HTTPRoute {route.name} {wanted}"
-        return TurnBack("RouteChanged", message, _NOT_ITS_DOING)
+        return _ended("RouteChanged", candidate, f"HTTPRoute {route.name} {wanted}")
     return _asked(draft, route, wanted, f"version {candidate.version} gets {step.weight} % of the requests")
+
+
+def _ended(reason: str, candidate: Version, message: str) -> TurnBack:
+    return TurnBack(reason, f"as a canary, version {candidate.version}: {message}", _NOT_ITS_DOING)
 
 
 def _unseen(draft: Draft, record: CanaryRoute, route: Route | None) -> Hold:
@@ -125,30 +129,36 @@ def _stopped(draft: Draft, canary: Canary, candidate: Version) -> Hold:
     return show(draft, Stage.ROLLING_OUT, "WithdrawingRoute", message)
 
 
-def _wanted(draft: Draft, record: CanaryRoute, route: Route, percent: int) -> list[tuple[int, Rule]] | str:
-    """Return the rules that have to change for a share, or what others have done to them, as the end of a sentence."""
+def _wanted(draft: Draft, record: CanaryRoute, route: Route, percent: int) -> Changes | str:
+    """Return the rules that have to change for a share, or why there can be none, as the end of a sentence."""
     pair = pair_of(draft, record)
     naming = tried(pair, route)
-    if not naming and record.given:
+    if naming:
+        return _weighed(draft, record, naming, percent)
+    if record.given:
         return f"names Service {pair.canary} no more: others have changed its rules"
-    if not naming:
-        why = pair.obstacle(route.rules)
-        if why:
-            return why
-        naming = [(index, rule) for index, rule in enumerate(route.rules) if pair.is_served_by(rule)]
-        note(draft, record, rules=tuple(written(rule) for _, rule in naming))
-        return [(index, pair.shared(rule, percent)) for index, rule in naming]
-    before = originals(record)
-    if len(before) != len(naming) or any(
-        pair.percent(rule, known) is None for (_, rule), known in zip(naming, before, strict=True)
-    ):
+    why = pair.obstacle(route.rules)
+    if why is not None:
+        return why
+    serving = [(index, rule) for index, rule in enumerate(route.rules) if pair.is_served_by(rule)]
+    note(draft, record, rules=tuple(written(rule) for _, rule in serving))
+    return [(index, pair.shared(rule, percent)) for index, rule in serving]
+
+
+def _weighed(draft: Draft, record: CanaryRoute, naming: Changes, percent: int) -> Changes | str:
+    """Return the rules with a share of the canary that have another than the one that is wanted."""
+    pair, before = pair_of(draft, record), originals(record)
+    is_ours = len(before) == len(naming) and all(
+        pair.percent(rule, known) is not None for (_, rule), known in zip(naming, before, strict=True)
+    )
+    if not is_ours:
         return "has other weights than it was given: others have changed its rules"
     note(draft, record, given=True)
     shared = [(index, pair.shared(known, percent)) for (index, _), known in zip(naming, before, strict=True)]
     return [new for new, old in zip(shared, naming, strict=True) if new != old]
 
 
-def _asked(draft: Draft, route: Route, wanted: list[tuple[int, Rule]], message: str) -> Hold | None:
+def _asked(draft: Draft, route: Route, wanted: Changes, message: str) -> Hold | None:
     """Ask for the rules that have to change; wait for the Gateways where none has to."""
     record, refusal = draft.status.canary_route, draft.refusal(Verb.CANARY)
     if record is None or (not wanted and route.looked_at):
