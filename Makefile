@@ -113,9 +113,10 @@ test-fast: $(STAMP) ## Lint, and unit tests but the slow ones, with fewer exampl
 	$(call stage,unit tests,90 s,RETUNE_TEST_PROFILE=brief $(PY) -m pytest -n 2 -m 'not slow' tests/unit)
 
 .PHONY: simulate
-simulate: $(STAMP) ## Play histories of the control loop in an unreliable cluster, and change specs at any moment, from printed seeds (12 min; HISTORIES=1000 for fewer).
+simulate: $(STAMP) ## Play histories of the control loop in an unreliable cluster, and change specs at any moment, from printed seeds (14 min; HISTORIES=1000 for fewer).
 	$(call stage,simulation,6 min,PYTHONPATH=operator:. $(PY) -m tests.unit.plan.simulation $(HISTORIES))
 	$(call stage,changes of mind,4 min,RETUNE_TEST_SEQUENCES=80 $(PY) -m pytest -s tests/cluster/test_operations.py)
+	$(call stage,simulation of routes,2 min,PYTHONPATH=operator:. $(PY) -m tests.unit.plan.simulation_routed)
 	$(call stage,hostile specs,2 min,RETUNE_TEST_SPECS=200 $(PY) -m pytest -s tests/cluster/test_hostile_specs.py)
 
 .PHONY: coverage
@@ -156,6 +157,12 @@ test-images: test-optimizer test-monitor ## Tests inside the images: what needs 
 test-journeys: $(STAMP) ## Journeys on a real kubelet that take no windows of real time (8 min, 8 more the first time).
 	$(call stage,$(CLUSTER) cluster,8 min the first time and 1 min after,$(MAKE) --no-print-directory $(CLUSTER)-cluster)
 	$(call stage,end to end tests,8 min,$(USE_CLUSTER) $(PY) -m pytest -n 2 --dist loadfile tests/e2e -m 'not windows')
+
+.PHONY: test-neighbours-gateway
+test-neighbours-gateway: $(STAMP) ## A canary by the weights of a real Envoy Gateway on the local cluster, with its requests counted (8 min, 16 more the first time).
+	@$(MAKE) --no-print-directory local-cluster
+	$(call stage,Envoy Gateway,8 min the first time and nothing after,$(LOCALCLUSTER) gateway)
+	$(call stage,a canary by the weights of a real gateway,8 min,settings="$$($(LOCALCLUSTER) env)"; eval "$$settings"; $(PY) -m pytest -s tests/neighbours/test_gateway.py)
 
 .PHONY: test-windows
 test-windows: $(STAMP) ## Journeys that take windows of real time, on a real cluster: from drift to recovery (10 min).

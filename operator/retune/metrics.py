@@ -35,6 +35,8 @@ ROLLBACK_REASONS = (
     "NotVerified",
     "CanaryUnhealthy",
     "UnhealthyDuringBake",
+    "RouteChanged",
+    "RouteNotAccepted",
     "LiveErrors",
     "LiveLatency",
     "LiveQuality",

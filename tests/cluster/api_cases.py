@@ -377,6 +377,15 @@ ACCEPTED = (
             }
         },
     ),
+    Case(
+        "a canary by a route",
+        {
+            "spec.rollout": {
+                "strategy": "Canary",
+                "canary": {"traffic": {"kind": "HTTPRoute", "route": {"name": "digits.v2", "service": "digits"}}},
+            }
+        },
+    ),
     Case("a rejected version tried again", {"spec.rollout.retry": samples.DIGEST}),
     Case("a version by its number put back", {"spec.rollout.rollbackTo": 3}),
     Case("a version by its quoted number put back", {"spec.rollout.rollbackTo": "12"}),
@@ -471,7 +480,7 @@ _SHAPE = (
         "another way to share requests",
         "spec.rollout.canary.traffic.kind",
         "Magic",
-        'supported values: "Replicas"',
+        'supported values: "Replicas", "HTTPRoute"',
     ),
     refused(
         "another word for overlaps",
@@ -714,6 +723,20 @@ _WORDS = (
         {"secretName": "S3"},
         "a name has lower-case letters, digits, '-' and '.'",
         at="spec.execution.credentials.secretName",
+    ),
+    refused(
+        "a route named in capitals",
+        "spec.rollout.canary.traffic",
+        {"kind": "HTTPRoute", "route": {"name": "Digits"}},
+        "a name has lower-case letters, digits, '-' and '.'",
+        at="spec.rollout.canary.traffic.route.name",
+    ),
+    refused(
+        "a Service with a dot",
+        "spec.rollout.canary.traffic",
+        {"kind": "HTTPRoute", "route": {"name": "digits", "service": "digits.ml"}},
+        "a name has lower-case letters, digits and '-'",
+        at="spec.rollout.canary.traffic.route.service",
     ),
     refused(
         "a queue with a slash",
@@ -1249,6 +1272,18 @@ _TOGETHER = (
         [{"weight": 50}, {"weight": 10}],
         "the weights of canary.steps must not fall",
         at="spec.rollout.canary",
+    ),
+    refused(
+        "a canary by a route that is not named",
+        "spec.rollout.canary.traffic",
+        {"kind": "HTTPRoute"},
+        "traffic of kind HTTPRoute needs route.name",
+    ),
+    refused(
+        "a route that nobody uses",
+        "spec.rollout.canary.traffic",
+        {"kind": "Replicas", "route": {"name": "digits"}},
+        "only traffic of kind HTTPRoute has a route",
     ),
     refused(
         "more CPU than allowed",

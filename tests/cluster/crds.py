@@ -12,9 +12,9 @@ _FOLDER = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _PATIENCE_SECONDS = 60.0
 
 
-def path_of(group: str, plural: str, namespace: str = "default") -> str:
+def path_of(group: str, plural: str, namespace: str = "default", *, version: str = "v1alpha1") -> str:
     """URL path of a namespaced list."""
-    return f"/apis/{group}/v1alpha1/namespaces/{namespace}/{plural}"
+    return f"/apis/{group}/{version}/namespaces/{namespace}/{plural}"
 
 
 def install(api: Api, crds: Sequence[Json]) -> None:
@@ -41,8 +41,9 @@ def established(api: Api, crds: Sequence[Json]) -> Iterator[None]:
 
 
 def _served(api: Api, crd: Json) -> bool:
+    spec = crd["spec"]
     try:
-        api.get(path_of(crd["spec"]["group"], crd["spec"]["names"]["plural"]))
+        api.get(path_of(spec["group"], spec["names"]["plural"], version=spec["versions"][0]["name"]))
     except ApiError:
         return False
     return True

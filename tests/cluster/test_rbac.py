@@ -29,6 +29,11 @@ CANARIES: dict[tuple[str, str], str] = {
     ("autoscaling", "horizontalpodautoscalers"): "list",
 }
 """What canaries take in addition."""
+ROUTES: dict[tuple[str, str], str] = {
+    ("", "services"): "create delete",
+    ("gateway.networking.k8s.io", "httproutes"): "get patch",
+}
+"""What canaries by a route take besides."""
 
 
 def rights(table: dict[tuple[str, str], str]) -> list[Right]:
@@ -36,7 +41,7 @@ def rights(table: dict[tuple[str, str], str]) -> list[Right]:
     return [(group, resource, verb) for (group, resource), verbs in table.items() for verb in verbs.split()]
 
 
-RIGHTS, MORE = rights(NEEDED), rights(CANARIES)
+RIGHTS, MORE, BY_ROUTE = rights(NEEDED), rights(CANARIES), rights(ROUTES)
 FORBIDDEN: list[Right] = [
     ("", "secrets", "get"),
     ("", "secrets", "list"),
@@ -53,6 +58,9 @@ FORBIDDEN: list[Right] = [
     ("apps", "deployments", "create"),
     ("apps", "deployments", "delete"),
     ("apps", "statefulsets", "patch"),
+    ("", "services", "patch"),
+    ("gateway.networking.k8s.io", "httproutes", "list"),
+    ("gateway.networking.k8s.io", "gateways", "get"),
     ("batch", "cronjobs", "create"),
     ("retune.dev", "modeloptimizations", "create"),
     ("retune.dev", "modeloptimizations", "delete"),
@@ -94,7 +102,9 @@ class Account:
         }
 
 
-@pytest.fixture(scope="module", params=["cluster", "namespace", "namespace with canaries"])
+@pytest.fixture(
+    scope="module", params=["cluster", "namespace", "namespace with canaries", "namespace with canaries and routes"]
+)
 def account(
     request: pytest.FixtureRequest, api: Api, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Account]:
@@ -104,9 +114,9 @@ def account(
     for namespace in (watched, other):
         api.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     scope = None if request.param == "cluster" else watched
-    has_canaries = request.param.endswith("canaries")
-    values = ("canary.enabled=true",) if has_canaries else ()
-    expected = frozenset([*RIGHTS, *MORE] if has_canaries else RIGHTS)
+    has_canaries, has_routes = "canaries" in request.param, "routes" in request.param
+    values = [f"canary.{name}=true" for name, on in (("enabled", has_canaries), ("httpRoutes", has_routes)) if on]
+    expected = frozenset([*RIGHTS, *(MORE if has_canaries else ()), *(BY_ROUTE if has_routes else ())])
     folder = tmp_path_factory.mktemp("account")
     account = operator_account(api, kubeconfig, folder, release=release, home=other, watched=scope, values=values)
     with account as own:
@@ -127,7 +137,7 @@ def test_the_operator_may_not_do_anything_else(account: Account, right: Right) -
     assert account.may(right, account.watched) is (right in account.rights)
 
 
-@pytest.mark.parametrize("right", MORE, ids=" ".join)
+@pytest.mark.parametrize("right", [*MORE, *BY_ROUTE], ids=" ".join)
 def test_what_canaries_take_is_given_where_they_are_wanted(account: Account, right: Right) -> None:
     """And nowhere else."""
     assert account.may(right, account.watched) is (right in account.rights)

@@ -15,6 +15,7 @@ from retune.contract.paths import REQUEST_ANNOTATION
 from retune.contract.requests import InspectRequest, JobRequest, SurveyRequest, parse_request
 from retune.contract.results import Failure, JobResult, encode_result
 from tests.answers import answer
+from tests.cluster.gateway import ROUTES, look_at
 from tools.localcluster.api import Api, ApiError
 
 Json = dict[str, Any]
@@ -31,7 +32,7 @@ class Stagehand:
     """Finishes every Job with an honest result and settles every Deployment until stopped.
 
     reply, written: what a Job answers, and how its image writes that down.
-    namespace: where; in all namespaces when it is not given.
+    namespace: where; in all namespaces when it is not given. routes: whether HTTPRoutes are looked at, as by a Gateway.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class Stagehand:
         reply: Callable[[JobRequest], JobResult] = answer,
         written: Callable[[JobResult], bytes] = encode_result,
         namespace: str | None = None,
+        routes: bool = False,
     ) -> None:
         self.api = api
         self._reply, self._written = reply, written
+        self._routes = routes
         self._within = f"/namespaces/{namespace}" if namespace else ""
         self.jobs_seen: dict[tuple[str, str], set[str]] = {}
         """UIDs that were seen under a namespace and Job name: more than one means that a Job was made twice."""
@@ -68,6 +71,8 @@ class Stagehand:
                 self.finish(job)
             for deployment in self.api.get(f"/apis/apps/v1{self._within}/deployments")["items"]:
                 self.settle(deployment)
+            for route in self.api.get(f"{ROUTES}{self._within}/httproutes")["items"] if self._routes else ():
+                look_at(self.api, route)
 
     def finish(self, job: Json) -> None:
         """Let a Job that runs end with the answer to its request, which may be that it failed."""

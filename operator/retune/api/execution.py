@@ -140,12 +140,32 @@ class Overlap(StrEnum):
     ALLOW = "Allow"
 
 
+class CanaryRouteRef(ApiModel):
+    """The HTTPRoute by which requests reach the target."""
+
+    name: ObjectName
+    """Name of an HTTPRoute (gateway.networking.k8s.io/v1) in the resource's own namespace."""
+    service: DnsLabel | None = None
+    """Service that stands for the target in its rules. Left out: the one Service that selects the target's pods and
+    that a rule names."""
+
+
 class CanaryTraffic(ApiModel):
     """Who gives the canary its share of the requests."""
 
-    kind: Literal["Replicas"] = "Replicas"
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("self.kind != 'HTTPRoute' || has(self.route)", "traffic of kind HTTPRoute needs route.name"),
+            ("self.kind == 'HTTPRoute' || !has(self.route)", "only traffic of kind HTTPRoute has a route"),
+        )
+    )
+
+    kind: Literal["Replicas", "HTTPRoute"] = "Replicas"
     """Replicas: the Services of the target, whose requests go to each ready pod alike. The share is as fine as the
-    number of pods allows, and status.rollout.effectiveWeight says what it is."""
+    number of pods allows, and status.rollout.effectiveWeight says what it is. HTTPRoute: weights in a route of the
+    Gateway API. The share is exact, and the canary's pods are kept out of the target's Services."""
+    route: CanaryRouteRef | None = None
+    """The route whose rules give the target its requests, with kind HTTPRoute."""
     max_surge: int = Field(default=100, ge=1, le=100)
     """Most pods of the canary, as a percentage of those that the target wants, rounded down; one is always allowed."""
     overlap: Overlap = Overlap.REFUSE

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from retune.api.base import ATOMIC, ApiModel, StatusPart, Time, map_list, one_of
 from retune.api.bounds import LEFTOVERS_LIMIT, Address, Hash, Name, Number, Sentence, Word
 from retune.api.monitoring import TriggerReason
+from retune.api.routed import CanaryRoute
 from retune.api.watched import FreshData, MonitoringStatus, TriggersStatus
 
 
@@ -257,7 +258,8 @@ class ActiveRollout(StatusPart):
     weight: int | None = Field(default=None, ge=1, le=99)
     """Share of the requests that the step wants for the canary, in percent; absent while there is none."""
     effective_weight: int | None = Field(default=None, ge=0, le=100)
-    """Share that the canary's ready pods get by their number, in percent. With few pods it is not what was wanted."""
+    """Share that the canary gets, in percent: by the number of its ready pods, with few of which it is not what was
+    wanted, or by the weights that are in the route."""
     weight_start_time: Time | None = None
     """When all of the canary's pods were ready at this weight and its hold began."""
     requests_before: Number | None = None
@@ -375,6 +377,8 @@ class ModelOptimizationStatus(ApiModel):
     """The run under way."""
     rollout: ActiveRollout | None = None
     """The rollout under way."""
+    canary_route: CanaryRoute | None = None
+    """What a canary takes of an HTTPRoute; absent once all of it is put back."""
     last_run: LastRun | None = None
     """How the last run ended."""
     next_rollback: int = Field(default=1, ge=1)

@@ -36,6 +36,7 @@ LEASES = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 EVENTS = Kind("", "v1", "events", "Event")
 SERVICES = Kind("", "v1", "services", "Service")
 AUTOSCALERS = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+HTTP_ROUTES = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 
 WATCHED = (DEPLOYMENTS, OPTIMIZATION_RUNS, PODS, JOBS, MODEL_OPTIMIZATIONS)
 """Kinds kept in memory, in the order they are listed: what a decision needs comes before what asks for it."""

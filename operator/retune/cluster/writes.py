@@ -17,12 +17,12 @@ from retune.api.base import Json
 from retune.api.objects import ModelOptimization
 from retune.api.status import ModelOptimizationStatus
 from retune.cluster.cache import Cache
-from retune.cluster.canary_writes import CanaryWriter
 from retune.cluster.client import APPLY_PATCH, MERGE_PATCH, Client, Request
 from retune.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, Refused
 from retune.cluster.heritage import answers_the_same, is_left_behind
 from retune.cluster.kinds import DEPLOYMENTS, EVENTS, JOBS, LEASES, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, Kind
 from retune.cluster.parse import owner
+from retune.cluster.route_writes import RouteWriter
 from retune.cluster.unreadable import faults_of
 from retune.notify import Notice
 from retune.plan.actions import (
@@ -63,7 +63,7 @@ def merge_patch(old: Json, new: Json) -> Json:
     return patch
 
 
-class Writer(CanaryWriter):
+class Writer(RouteWriter):
     """Carries the plan's actions out.
 
     Args:

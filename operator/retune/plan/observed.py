@@ -11,6 +11,7 @@ from enum import StrEnum
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.api.status import Trials
 from retune.contract.results import JobResult
+from retune.traffic import Rule
 
 
 @dataclass(frozen=True)
@@ -241,11 +242,36 @@ class Canary:
     """Whether it belongs to this resource, and not to one of the same name that left it behind."""
     leaving: bool = False
     """Whether it is being deleted."""
+    service: str | None = None
+    """Service whose requests a route shares with it, and which does not select its pods; None where Services share."""
 
     def serves(self, container: str) -> str | None:
         """Return the value of the owned variable that its pods are made with."""
         serving = self.workload.container(container)
         return serving.value if serving else None
+
+
+UNKNOWN = "unknown"
+"""In place of the UID of a Service that may be there and cannot be looked for."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """The HTTPRoute that gives a canary its share, read live for as long as there may be something of ours in it."""
+
+    name: str
+    version: str = ""
+    """Its resourceVersion; empty where it could not be read."""
+    rules: tuple[Rule, ...] = ()
+    """The backends of its rules, in order."""
+    service: str | None = None
+    """Service that stands for the target in its rules."""
+    obstacle: Refusal | None = None
+    """Why a canary gets no requests by it, for a person."""
+    gone: bool = False
+    """Whether there is no such route."""
+    looked_at: bool = True
+    """Whether its Gateways have looked at its newest version."""
 
 
 @dataclass(frozen=True)
@@ -264,6 +290,10 @@ class Traffic:
     """What the target's pods have counted in the same time."""
     autoscaler: str | None = None
     """Name of the HorizontalPodAutoscaler of the target; looked for when a canary is about to be made."""
+    route: Route | None = None
+    """The route that shares requests; None where none does, or it was not looked at."""
+    service: str | None = None
+    """UID of the Service of this resource that selects the canary's pods, or UNKNOWN; None while there is none."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ answers. Every write can be counted, cut short, and preceded by somebody else's.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,11 +14,28 @@ from retune.api import FIELD_MANAGER
 from retune.api.crd import modeloptimization_crd
 from retune.api.objects import ModelOptimization, ObjectMeta, OptimizationRun
 from retune.api.spec import ModelOptimizationSpec
-from retune.api.status import ModelOptimizationStatus
+from retune.api.status import ModelOptimizationStatus, RolloutStep
 from retune.plan.actions import EmitEvent
-from retune.plan.observed import Canary, Container, Heard, Incident, Job, JobPhase, Pods, Target, Traffic
+from retune.plan.observed import (
+    Canary,
+    Container,
+    Heard,
+    Incident,
+    Job,
+    JobPhase,
+    Pods,
+    Refusal,
+    Route,
+    Target,
+    Traffic,
+    Verb,
+)
+from retune.traffic import Rule
 
 CONTAINER = "server"
+THEIRS = "theirs"
+STABLE, TRIED = "digits", "digits-canary"
+"""Services of the target and of its canary."""
 _SCHEMA = modeloptimization_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 UNSEEN = ModelOptimizationStatus.model_validate(_SCHEMA["properties"]["status"]["default"])
 """The status that the API server gives a new resource."""
@@ -54,6 +71,8 @@ class Beside:
     replicas: int
     owner: str | None
     """UID of the resource that it belongs to."""
+    service: str | None = None
+    """Service whose requests a route shares with it; None: it is behind the target's own."""
 
 
 @dataclass
@@ -107,6 +126,20 @@ class Server:
     """When its pods were made for the last time."""
     tried: list[str | None] = field(default_factory=list)
     """Every value that we made a canary of."""
+    rules: tuple[Rule, ...] | None = None
+    """Backends of the rules of HTTPRoute `digits`; None while there is none."""
+    route_slow: bool = False
+    """Whether its Gateway takes its time to look at it."""
+    route_fault: str | None = None
+    """Why its Gateway does not take it."""
+    route_refused: tuple[str, str] | None = None
+    """Reason and sentence with which every write of it is refused."""
+    service: str | None = None
+    """UID of the Service of the canary's pods; None while there is none."""
+    removed_while_named: bool = False
+    """Whether we have removed a canary that a rule named."""
+    routed: list[tuple[Rule, ...]] = field(default_factory=list)
+    """Every state of the rules that we made."""
     wanted: int = 1
     outage: str | None = None
     """Why no pod may answer while pods are replaced."""
@@ -218,8 +251,13 @@ class Server:
 
     def traffic_by(self, beside: Beside | None) -> Traffic:
         """Return who else gets requests, as far as that is a canary of this resource that is remembered like this."""
+        routed = Traffic(
+            autoscaler=self.autoscaler,
+            route=self.route,
+            service=self.service if self._looks_at_route and self.service != THEIRS else None,
+        )
         if beside is None or beside.owner not in {None, self.resource.metadata.uid}:
-            return Traffic(autoscaler=self.autoscaler)
+            return routed
         container = Container(name=CONTAINER, value=beside.value, indirect=False, manager=None, cpu_limit=1.0)
         available = beside.replicas if self.beside_settled else 0
         workload = Target(
@@ -235,14 +273,38 @@ class Server:
         endpoints = tuple(f"http://10.0.1.{number}:8080" for number in range(available))
         unready = Incident("pod y: container server runs and is not ready", self.changed_beside)
         is_slow = not (self.beside_settled or self.beside_trouble)
-        return Traffic(
-            canary=Canary(workload, made_of=beside.template, owned=beside.owner is not None),
+        return replace(
+            routed,
+            canary=Canary(workload, made_of=beside.template, owned=beside.owner is not None, service=beside.service),
             pods=Pods(endpoints, self.beside_trouble, self.beside_crash, unready if is_slow else None),
             unserved=self.beside_unserved,
             heard=self.beside_counts,
             beside=self.champion_counts,
-            autoscaler=self.autoscaler,
         )
+
+    @property
+    def _looks_at_route(self) -> bool:
+        """Whether the operator looks at the route: one is taken a share of, or will be."""
+        rollout, traffic = self.resource.status.rollout, self.resource.spec.rollout.canary.traffic
+        is_begun = rollout is not None and rollout.step == RolloutStep.CANARY_GIVE and traffic.route is not None
+        return is_begun or self.resource.status.canary_route is not None
+
+    @property
+    def route(self) -> Route | None:
+        """The route as it is read."""
+        if not self._looks_at_route:
+            return None
+        if self.rules is None:
+            missing = Refusal(Verb.CANARY, "CanaryImpossible", "there is no HTTPRoute digits")
+            return Route("digits", gone=True, obstacle=missing)
+        fault = Refusal(Verb.CANARY, "CanaryImpossible", self.route_fault) if self.route_fault else None
+        version = str(self.versions["httproutes", "digits"])
+        return Route("digits", version, self.rules, STABLE, fault, looked_at=not self.route_slow)
+
+    def edit_route(self, *rules: Rule) -> None:
+        """Change the rules, as somebody else does."""
+        self.rules = rules
+        self.versions["httproutes", "digits"] += 1
 
     @property
     def traffic(self) -> Traffic:
@@ -296,6 +358,8 @@ class Server:
         owner = self.beside.owner if self.beside else None
         if owner is not None and owner.startswith("mo-1") and (owner != self.resource.metadata.uid or self.gone):
             self.beside = None
+        if self.gone:
+            self.service = None
 
     def edit_template(self) -> None:
         """Change another part of the pod template than the owned field, so that all pods are made anew."""

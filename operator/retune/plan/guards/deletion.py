@@ -28,11 +28,17 @@ def _restore(draft: Draft) -> None:
     refusal = draft.refusal(Verb.INJECT_MODEL)
     taken = refusal is not None and refusal.reason == "FieldConflict"
     if container is None or version is None or taken or container.value == version.injected_value:
-        draft.do(SetFinalizer(present=False))
+        _let_go(draft)
     elif refusal is not None:  # an unproven model must not stay behind: try until it may be taken back
         draft.wake(after=_RETRY_SECONDS)
     else:
         draft.do(InjectModel(container.name, draft.spec.target.injection.name, version.injected_value))
+
+
+def _let_go(draft: Draft) -> None:
+    """Let the resource go, once no route of others gives a share to what goes with it."""
+    if draft.status.canary_route is None:
+        draft.do(SetFinalizer(present=False))
 
 
 def _version_to_leave(draft: Draft) -> Version | None:
@@ -50,4 +56,5 @@ def needs_finalizer(draft: Draft) -> bool:
     champion = draft.status.champion
     changed = champion is not None and champion.run_name is not None
     restore = draft.spec.deletion_policy is DeletionPolicy.RESTORE_ORIGINAL
-    return draft.status.rollout is not None or (restore and changed)
+    under_way = draft.status.rollout is not None or draft.status.canary_route is not None
+    return under_way or (restore and changed)

@@ -26,6 +26,7 @@ from retune.plan.rollout.removal import lingering, remove
 from retune.plan.rollout.steps import TurnBack
 from retune.plan.rollout.strategies import STRATEGIES, is_before_target, step_of, strategy_of
 from retune.plan.rollout.undo import abandon, undo
+from retune.plan.rollout.withdrawing import clear
 from retune.plan.run.conclusion import conclude
 from retune.plan.run.reasons import MODE_CHANGED, nonce_is_new
 from retune.plan.watch.state import begin_anew
@@ -246,5 +247,7 @@ def _go_back(draft: Draft, rollout: ActiveRollout, candidate: Version, champion:
     canary = draft.observed.traffic.canary
     if canary is not None:
         remove(draft, canary)
+    else:
+        clear(draft)
     linger = lingering(draft) if present_value(draft) == champion.injected_value else None
     return linger or undo(draft, rollout, candidate, destination=champion)

@@ -16,8 +16,9 @@ from retune.plan.rollout.canary import PASSED, canary_in_place, have_pods, pods_
 from retune.plan.rollout.comparing import compare
 from retune.plan.rollout.listening import listen
 from retune.plan.rollout.progress import LOOK_SECONDS, UNSETTLED, pods_in_words, show, under_way, update
-from retune.plan.rollout.removal import REFUSAL_RETRY_SECONDS
+from retune.plan.rollout.routing import present, share
 from retune.plan.rollout.steps import Done, TurnBack
+from retune.plan.rollout.withdrawing import REFUSAL_RETRY_SECONDS
 from retune.traffic import Split, kind_of
 
 
@@ -32,7 +33,7 @@ def weigh(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Do
         setback = _set_back(draft, rollout, candidate)
     if setback is not None:
         return setback
-    hold = _scaled(draft, canary, steps[index], candidate) or _unserved(draft, canary, candidate)
+    hold = _given(draft, canary, steps[index], candidate) or _unserved(draft, canary, candidate)
     hold = hold or _held(draft, steps[index], candidate)
     if hold is not None:
         return hold
@@ -45,7 +46,7 @@ def _shown(draft: Draft, rollout: ActiveRollout, step: CanaryStep) -> ActiveRoll
     """Have the status tell the share that is wanted, and the one that there is."""
     target, canary = draft.observed.target, draft.observed.traffic.canary
     ready = Split(canary=canary.workload.available if canary else 0, target=target.available if target else 0)
-    effective = kind_of(draft.spec.rollout.canary.traffic).effective(step.weight, ready)
+    effective = kind_of(draft.spec.rollout.canary.traffic).effective(present(draft, step.weight), ready)
     if draft.observed.traffic.unserved:
         effective = 0
     return update(draft, rollout, weight=step.weight, effective_weight=effective)
@@ -69,6 +70,15 @@ def _judged(draft: Draft, rollout: ActiveRollout, candidate: Version, *, last: b
         return None
     excuse = EDITED if rollout.edited else judgement.excuse
     return TurnBack(judgement.reason, f"as a canary, {judgement.message}", excuse)
+
+
+def _given(draft: Draft, canary: Canary, step: CanaryStep, candidate: Version) -> Hold | TurnBack | None:
+    """Have pods and share for a weight: more pods before a larger share, and a smaller share before fewer pods."""
+    acts = [_scaled, share]
+    if pods_for(draft, step.weight) < canary.workload.wanted:
+        acts.reverse()
+    answers = (act(draft, canary, step, candidate) for act in acts)
+    return next((answer for answer in answers if answer is not None), None)
 
 
 def _scaled(draft: Draft, canary: Canary, step: CanaryStep, candidate: Version) -> Hold | None:
@@ -109,14 +119,14 @@ def _held(draft: Draft, step: CanaryStep, candidate: Version) -> Hold | None:
     if rollout.requests_before is None and counted is not None:
         rollout = update(draft, rollout, requests_before=f"{counted:.0f}")
     left = draft.remaining(rollout.weight_start_time or draft.now, seconds(step.hold))
-    share = f"{step.weight} % of the requests ({rollout.effective_weight} % by its pods)"
-    share = f"version {candidate.version} has {share}"
+    by = "its pods" if draft.status.canary_route is None else "the route"
+    has = f"version {candidate.version} has {step.weight} % of the requests ({rollout.effective_weight} % by {by})"
     if left > 0:
         draft.wake(after=max(1.0, min(LOOK_SECONDS, left)))
-        return show(draft, Stage.ROLLING_OUT, "HoldingWeight", f"{share} and is watched for {step.hold}")
+        return show(draft, Stage.ROLLING_OUT, "HoldingWeight", f"{has} and is watched for {step.hold}")
     if rollout.requests_before is not None and _answered(rollout, counted) < step.min_requests:
         draft.wake(after=LOOK_SECONDS)
-        message = f"{share} and is watched until its pods have answered {step.min_requests} of them"
+        message = f"{has} and is watched until its pods have answered {step.min_requests} of them"
         return show(draft, Stage.ROLLING_OUT, "AwaitingRequests", message)
     return None
 
