@@ -13,6 +13,7 @@ from retune.api.base import ATOMIC, ApiModel, Time, map_list, one_of
 from retune.api.bounds import Address, Hash, Name, Number, Sentence, Word
 from retune.api.monitoring import TriggerReason
 from retune.api.watched import FreshData, MonitoringStatus, TriggersStatus
+from retune.api.worth import Worth
 
 
 class Stage(StrEnum):
@@ -363,6 +364,9 @@ class ModelOptimizationStatus(ApiModel):
     """The version that serves, or served before the rollout under way."""
     candidate: Version | None = None
     """A version that the judge has accepted and that is not champion yet."""
+    worth: tuple[Worth, ...] = Field(default=(), max_length=2, json_schema_extra=map_list("version"))
+    """What the same traffic needs with champion and candidate, as far as a judge has said it. A proposal: replicas are
+    changed by nobody but a person."""
     next_version: int = Field(default=2, ge=2)
     """Number that the next version gets."""
     next_run: int = Field(default=1, ge=1)
