@@ -142,12 +142,12 @@ def test_times_of_different_rounds_are_refused(shape: Callable[[Floats], Floats]
 
 
 def test_interval_of_the_ratio_covers_the_truth() -> None:
-    """Of 25 simulated models that take 0.7 of the time, 22 intervals at 95 % or more hold the true ratio."""
+    """Of 18 simulated models that take 0.7 of the time, 16 intervals at 95 % or more hold the true ratio."""
     held = 0
-    for seed in range(25):
+    for seed in range(18):
         answered = replayed(times(2 * seed, rounds=30), 0.7 * times(2 * seed + 1, rounds=30), seed=seed, draws=20)
         held += answered.ratio.low <= 1 / 0.7 <= answered.ratio.high
-    assert held >= 22
+    assert held >= 16
 
 
 def test_the_same_times_give_the_same_numbers() -> None:
