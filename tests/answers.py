@@ -1,6 +1,7 @@
 """What an honest Job would answer to a request, for tests that play the Jobs themselves."""
 
 import hashlib
+from typing import Any
 
 from retune.api.objects import Comparison
 from retune.api.status import Measurement
@@ -44,6 +45,23 @@ WORTH = JudgedWorth(
     ratio=Span(value=4.0, low=3.8, high=4.2),
 )
 """What the judge of a promotion says: four times as many requests, 3.8 times at least."""
+NOTED: dict[str, Any] = {
+    "version": 2,
+    "comparedWith": 1,
+    "limitMs": "5.25",
+    "limitOf": "Champion",
+    "requestsBefore": "120",
+    "requestsAfter": "480",
+    "ratio": "4",
+    "ratioLow": "3.8",
+    "ratioHigh": "4.2",
+    "replicas": 6,
+    "replicasNeeded": 2,
+    "cores": "1",
+    "costBefore": "175.2",
+    "costNeeded": "58.4",
+}
+"""The same in a status, of a target of six replicas with one core each."""
 
 
 def answer(request: JobRequest, *, verdict: Verdict = Verdict.PROMOTE) -> JobResult:

@@ -45,6 +45,15 @@ def _number(quantity: str) -> float:
     return float(Decimal(match["number"]) * scale)
 
 
+def finite(text: str | None) -> float | None:
+    """Return a number of a status; None where it is absent, no number or not finite."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
 def plain(value: float, *, digits: int = 4) -> str:
     """Return a number as a status has it: at least so many significant digits, and never an exponent."""
     if value == 0 or not math.isfinite(value):

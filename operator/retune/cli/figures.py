@@ -1,11 +1,11 @@
 """Numbers, ages and names in the form that people read. Pure; never rounds a difference away without saying so."""
 
 from datetime import datetime
-from math import floor, isfinite, log10
+from math import floor, log10
 
-from retune.api import quantities
 from retune.api.metrics import Metric, MetricKind
 from retune.api.objects import Comparison
+from retune.api.quantities import finite, plain
 from retune.api.status import Measurement, Version
 
 _UNITS = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"))
@@ -79,16 +79,7 @@ def measurement(measured: Measurement) -> str:
 def decimal(text: str | None) -> str:
     """Return a number of a status with four digits or more, such as `1234` or `0.02`; as it is where it is none."""
     value = finite(text)
-    return text or NONE if value is None else quantities.plain(value)
-
-
-def finite(text: str | None) -> float | None:
-    """Return a number of a status; None where it is absent, no number or not finite."""
-    try:
-        value = float(text or "nan")
-    except ValueError:
-        return None
-    return value if isfinite(value) else None
+    return text or NONE if value is None else plain(value)
 
 
 def _bare(metric: str, value: float, *, like: float) -> str:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
-from retune.api.quantities import plain
+from retune.api.quantities import finite, plain
 from retune.api.worth import Worth
 from retune.cli import figures
 from retune.cli.access import AccessError, Cluster, Unreachable, parsed
@@ -84,7 +84,7 @@ class Saving:
     def _cost(self, replicas: int | None) -> float | None:
         if self.worth is None or self.worth.replicas is None or replicas is None:
             return None
-        cost = figures.finite(self.worth.cost_before)
+        cost = finite(self.worth.cost_before)
         return None if cost is None else cost / self.worth.replicas * replicas
 
 

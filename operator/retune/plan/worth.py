@@ -8,7 +8,7 @@ import math
 from fractions import Fraction
 
 from retune.api.monitoring import LiveKind
-from retune.api.quantities import plain
+from retune.api.quantities import finite, plain
 from retune.api.status import Version
 from retune.api.worth import Worth
 from retune.contract.worth import JudgedWorth
@@ -130,8 +130,5 @@ def _fraction(text: str | None) -> Fraction | None:
 
     As a float first: as a fraction, `1e999999999` would take gigabytes.
     """
-    try:
-        is_sound = 0 < float(text or "0") <= _MOST_COST
-    except ValueError:
-        return None
-    return Fraction(text) if text and is_sound else None
+    number = finite(text)
+    return Fraction(text) if text and number is not None and 0 < number <= _MOST_COST else None

@@ -14,28 +14,12 @@ from retune.cli.follow import Exit
 from retune.cluster.client import Request, Response
 from retune.contract.results import JudgeResult
 from tests import samples
-from tests.answers import answer
+from tests.answers import NOTED, answer
 from tests.unit.cli import shelf
 
 MO = "/apis/retune.dev/v1alpha1/namespaces/digits/modeloptimizations"
 ALL = "/apis/retune.dev/v1alpha1/modeloptimizations"
 DEPLOYMENT = "/apis/apps/v1/namespaces/digits/deployments/digits"
-NOTED: dict[str, Any] = {
-    "version": 2,
-    "comparedWith": 1,
-    "limitMs": "5.25",
-    "limitOf": "Champion",
-    "requestsBefore": "120",
-    "requestsAfter": "480",
-    "ratio": "4",
-    "ratioLow": "3.8",
-    "ratioHigh": "4.2",
-    "replicas": 6,
-    "replicasNeeded": 2,
-    "cores": "1",
-    "costBefore": "175.2",
-    "costNeeded": "58.4",
-}
 WAITING = {"version": 3, "uri": "pvc://s/3", "digest": "sha256:" + "3c" * 32, "acceptedAt": "2026-11-25T04:00:00Z"}
 
 
