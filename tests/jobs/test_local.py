@@ -72,6 +72,15 @@ def test_a_better_model_is_found_here_as_in_the_cluster(
     assert (Path(result["paths"]["bundle"]) / "model.onnx").stat().st_size < (files / "mlp.onnx").stat().st_size
     assert Path(result["paths"]["report"]).read_text().startswith("<!doctype html>")
     assert "trial 3/3" in said.err
+    page = Path(result["paths"]["report"]).read_text()
+    if "worth" in result:
+        worth = result["worth"]
+        assert (worth["threads"], worth["limitOf"]) == (1, "Champion")
+        assert worth["ratio"]["low"] <= worth["after"]["value"] / worth["before"]["value"] <= worth["ratio"]["high"]
+        assert "A replay of the measured call times as a queue" in page
+    else:  # on a node that is too busy to judge latency
+        assert "latency cannot be judged on this node" in result["worthUnknown"]
+        assert "Nothing is said: latency cannot be judged" in page
 
 
 def test_a_jobs_own_sentence_is_the_error(files: Path, manifest: Write, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from retune.api.bounds import LEFTOVERS_LIMIT, Address, Hash, Name, Number, Sent
 from retune.api.monitoring import TriggerReason
 from retune.api.routed import CanaryRoute
 from retune.api.watched import FreshData, MonitoringStatus, TriggersStatus
+from retune.api.worth import Worth
 
 
 class Stage(StrEnum):
@@ -369,6 +370,9 @@ class ModelOptimizationStatus(ApiModel):
     """The version that serves, or served before the rollout under way."""
     candidate: Version | None = None
     """A version that the judge has accepted and that is not champion yet."""
+    worth: tuple[Worth, ...] = Field(default=(), max_length=2, json_schema_extra=map_list("version"))
+    """What the same traffic needs with champion and candidate, as far as a judge has said it. A proposal: replicas are
+    changed by nobody but a person."""
     next_version: int = Field(default=2, ge=2)
     """Number that the next version gets."""
     next_run: int = Field(default=1, ge=1)

@@ -25,7 +25,7 @@ from retune.api.status import (
     Trials,
     Version,
 )
-from retune.cli import figures, watching
+from retune.cli import figures, watching, worth
 from retune.cli.figures import NONE
 from retune.cli.grids import blank, grid
 
@@ -105,6 +105,7 @@ def _head(resource: ModelOptimization) -> Table:
         rows.append(("Rollout", _rollout(resource)))
     if status.last_run:
         rows.append(("Last run", f"{status.last_run.name} {status.last_run.outcome}: {status.last_run.message}"))
+    rows += [("Worth", worth.line(entry)) for entry in status.worth]
     return grid(rows)
 
 

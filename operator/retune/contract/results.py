@@ -19,6 +19,7 @@ from retune.api.watched import FreshData
 from retune.api.watched import Verdict as WindowVerdict
 from retune.contract.paths import RESULT_LIMIT
 from retune.contract.requests import BundleRef, Document
+from retune.contract.worth import JudgedWorth
 
 Numbers = Annotated[tuple[Measurement, ...], Field(max_length=16)]
 
@@ -254,6 +255,10 @@ class JudgeResult(Document):
     """One sentence with the numbers."""
     candidate: CandidateSummary | None = None
     comparisons: tuple[Comparison, ...] = Field(default=(), max_length=16)
+    worth: JudgedWorth | None = None
+    """What the winner is worth; None where nothing is promoted or nothing can be said."""
+    worth_unknown: Sentence | None = None
+    """Why nothing can be said of what a winner is worth, as words without a full stop."""
     report: Address
     """URI of report.html."""
     fingerprint: str

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from retune.api.status import Stage
-from retune.plan import baseline, rollout, run, watch
+from retune.plan import baseline, rollout, run, watch, worth
 from retune.plan.actions import Plan
 from retune.plan.closing import commands, history, leftovers, summary
 from retune.plan.draft import Draft, Hold
@@ -53,6 +53,7 @@ def plan(observed: Observed, now: datetime) -> Plan:
     if lease is not None:
         return Plan(status=draft.status, actions=(lease,))
     hold = next((hold for step in STEPS if (hold := step(draft)) is not None), None) or _idle(draft)
+    worth.forget(draft)
     commands.say_what_is_followed(draft)
     history.sweep(draft)
     history.record(draft)

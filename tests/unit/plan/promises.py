@@ -85,6 +85,7 @@ class Promises:
         self._check_rejections(observed, after)
         self._check_fallback(observed, decision)
         self._check_pin(before, after, resource)
+        self._check_worth(after)
         if after.champion and after.champion.run_name and after.champion != before.champion:
             returned = self._check_choice if _is_untouched(before, after) else self._check_promotion
             check = self._check_return if before.original is None else returned
@@ -114,6 +115,11 @@ class Promises:
                 assert self._has_failed(observed)
         for digest in known - rejected:
             assert digest in {observed.resource.spec.rollout.retry, after.champion and after.champion.digest}
+
+    def _check_worth(self, after: ModelOptimizationStatus) -> None:
+        """What a version is worth is said of what serves or waits, and of nothing else."""
+        present = {version.version for version in (after.champion, after.candidate) if version}
+        assert {worth.version for worth in after.worth} <= present
 
     def _by_person(self, observed: Observed, after: ModelOptimizationStatus) -> bool:
         """Whether a person's rollback begins or ends in this decision."""

@@ -1,6 +1,7 @@
 """The end that every rollout hopes for: the version is champion, and what is said of it is what was seen."""
 
 from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, Shown, Version
+from retune.plan import worth
 from retune.plan.draft import Draft, condition_of
 from retune.plan.guards.ownership import remember
 from retune.plan.run.conclusion import conclude
@@ -17,6 +18,7 @@ def promote(draft: Draft, rollout: ActiveRollout, candidate: Version, heard: str
     conclude(draft, Outcome.PROMOTED, accepted.reason if accepted else "Promoted", message)
     remember(draft)
     draft.update(champion=champion, candidate=None, rollout=None)
+    worth.note_promoted(draft, champion)
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.TRUE, "Promoted", message)
 
 

@@ -7,7 +7,7 @@ from retune.api.objects import OptimizationRunSpec, Trigger
 from retune.api.status import ActiveRun, ConditionStatus, ConditionType, Outcome, RunStage, Stage, Trials, Version
 from retune.contract.requests import GatherRequest, SearchRequest
 from retune.contract.results import GatherResult, JudgeResult, SearchResult
-from retune.plan import names
+from retune.plan import names, worth
 from retune.plan.actions import CreateJob, CreateRun, EmitEvent
 from retune.plan.baseline.stored import note_seen
 from retune.plan.belief import data_fault
@@ -283,6 +283,7 @@ def _accept(draft: Draft, run: ActiveRun, answer: Accepted, result: JudgeResult)
         accepted_at=draft.now,
     )
     draft.update(candidate=candidate, next_version=candidate.version + 1)
+    worth.note_accepted(draft, candidate, result.worth)
     draft.condition(ConditionType.CANDIDATE_ACCEPTED, ConditionStatus.TRUE, answer.reason, answer.message)
 
 
