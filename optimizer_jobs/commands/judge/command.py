@@ -117,8 +117,8 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     effort = fitting(effort, request.objectives, compared=bool(entrants))
     step(3, _STEPS, text=f"measuring {1 + len(entrants)} models side by side", about=f"{effort.max_seconds:.0f} s")
     machine = confinement(request.serving, threads=request.threads)
-    engines = {entrant.bundle.manifest.engine.engine for entrant in (champion, *entrants)}
-    with confined(machine.cores, engines=engines) as cpus:
+    loaded = {entrant.bundle.manifest.engine.engine for entrant in (champion, *entrants)}
+    with confined(machine.cores, engines=loaded) as cpus:
         hardware = fingerprint(profile=machine.profile)
         rules = _rules(request, cpus=min(cpus, hardware.cpu_limit or cpus))
         measured = measure(champion, entrants, rows, original=_original(request, scratch), rules=rules, effort=effort)
