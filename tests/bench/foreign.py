@@ -35,7 +35,7 @@ from tests.bench.optimizer.subjects import Subject
 from tests.foreign.answers import MODEL, Outputs
 from tests.foreign.corpus import CORPUS
 from tests.foreign.delivered import Delivered, Foreign
-from tests.foreign.figures import Reading, figure, limits, read
+from tests.foreign.figures import Limit, Reading, figure, limits, read
 from tests.foreign.local import Budget, Ended, optimize
 
 OURS, REFERENCE = "Retune", "version 1"
@@ -161,7 +161,8 @@ def _race(foreign: Foreign, budget: Budget) -> Raced:
         first = open_bundle(f"file://{ended.champion}")
         os.environ["RETUNE_CLAIM_ROOT"] = name
         versions, notes = _versions(foreign, ended, first, folder, budget.threads)
-        lines = _measure(versions, _rows(ended, first, "test"), delivered)
+        held = limits(delivered, is_generic=first.manifest.task == Task.GENERIC)
+        lines = _measure(versions, _rows(ended, first, "test"), delivered, held)
         within = ended.searched <= budget.longest
         return Raced(foreign.name, lines, notes, ended.document["verdict"], within, ended.seconds)
 
@@ -204,7 +205,9 @@ def _rows(ended: Ended, first: Bundle, split: str) -> Rows:
     )
 
 
-def _measure(versions: Mapping[str, Version], rows: Rows, delivered: Delivered) -> dict[str, Line]:
+def _measure(
+    versions: Mapping[str, Version], rows: Rows, delivered: Delivered, held: Sequence[Limit]
+) -> dict[str, Line]:
     """Return quality, size and latency of all versions, timed in the same rounds."""
     sessions = {name: open_model(version.made.model, version.made.engine) for name, version in versions.items()}
     timings = interleave_until(
@@ -216,8 +219,8 @@ def _measure(versions: Mapping[str, Version], rows: Rows, delivered: Delivered) 
             name,
             ratio(timings[REFERENCE], timings[name], 0.95),
             version.size / versions[REFERENCE].size,
-            _figures(answers[name], answers[REFERENCE], delivered),
-            _misses(answers[name], answers[REFERENCE], delivered),
+            _figures(answers[name], answers[REFERENCE], delivered, held),
+            _misses(answers[name], answers[REFERENCE], delivered, held),
         )
         for name, version in versions.items()
     }
@@ -234,18 +237,16 @@ def _ask(session: Session, rows: Rows) -> Outputs:
     return {name: np.concatenate([np.array(part[name]) for part in parts]) for name in parts[0]}
 
 
-def _figures(answers: Reading, reference: Reading, delivered: Delivered) -> dict[str, float]:
-    values = {
-        limit.metric: figure(limit.metric, answers, delivered, reference=reference) for limit in limits(delivered)
-    }
+def _figures(answers: Reading, reference: Reading, delivered: Delivered, held: Sequence[Limit]) -> dict[str, float]:
+    values = {limit.metric: figure(limit.metric, answers, delivered, reference=reference) for limit in held}
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _misses(answers: Reading, reference: Reading, delivered: Delivered) -> tuple[str, ...]:
+def _misses(answers: Reading, reference: Reading, delivered: Delivered, held: Sequence[Limit]) -> tuple[str, ...]:
     """Return the metrics whose limits answers do not keep on the test rows themselves."""
-    before, after = (_figures(each, reference, delivered) for each in (reference, answers))
-    held = (limit for limit in limits(delivered) if limit.metric in after)
-    return tuple(limit.metric for limit in held if not limit.kept(before[limit.metric], after[limit.metric]))
+    before, after = (_figures(reading, reference, delivered, held) for reading in (reference, answers))
+    known = (limit for limit in held if limit.metric in after)
+    return tuple(limit.metric for limit in known if not limit.kept(before[limit.metric], after[limit.metric]))
 
 
 def _table(raced: Sequence[Raced]) -> Table:
