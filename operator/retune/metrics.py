@@ -37,6 +37,7 @@ ROLLBACK_REASONS = (
     "LiveErrors",
     "LiveLatency",
     "LiveQuality",
+    "EvidenceMissing",
     "RollbackUnknown",
     "RollbackBundleLost",
 )

@@ -12,7 +12,7 @@ from retune.plan.rollout.progress import LOOK_SECONDS, show
 from retune.plan.watch.state import begin_anew
 
 REFUSAL_RETRY_SECONDS = 60.0
-_NO_TRIAL = {"weight_index", "weight", "effective_weight", "weight_start_time", "requests_before"}
+_NO_TRIAL = {"weight_index", "weight", "effective_weight", "weight_start_time", "requests_before", "analysis"}
 
 
 def remove_unwanted(draft: Draft) -> None:
