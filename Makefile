@@ -212,6 +212,10 @@ bench-verdicts: $(STAMP) ## How often a verdict deceives on rare classes, with t
 bench-error-rates: $(STAMP) ## 1,040 whole verdicts on candidates of known true loss, against the stated error rate (15 min).
 	@$(PY) -m tests.bench.error_rates $(ARGS)
 
+.PHONY: bench-analysis
+bench-analysis: $(STAMP) ## How often the judging of a canary errs, and how soon it sees harm, beside the rules of others (7 min; ARGS="--kept 2000" for narrower intervals).
+	@PYTHONPATH=operator:. nice $(PY) -m tests.bench.analysis $(ARGS)
+
 .PHONY: bench-capturing
 bench-capturing: $(STAMP) ## What capturing requests costs the example's server, in latency (3 min).
 	@$(PY) -m tests.bench.capturing

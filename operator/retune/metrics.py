@@ -40,6 +40,7 @@ ROLLBACK_REASONS = (
     "LiveErrors",
     "LiveLatency",
     "LiveQuality",
+    "EvidenceMissing",
     "RollbackUnknown",
     "RollbackBundleLost",
 )

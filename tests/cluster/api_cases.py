@@ -373,6 +373,14 @@ ACCEPTED = (
                         {"weight": 99, "hold": "24h"},
                     ],
                     "traffic": {"kind": "Replicas", "maxSurge": 25, "overlap": "Allow"},
+                    "evidenceTimeout": "168h",
+                    "onEvidenceTimeout": "Proceed",
+                },
+                "analysis": {
+                    "errorMargin": "0",
+                    "slowMargin": "0.5",
+                    "confidence": "0.9999",
+                    "require": "ProvenNotWorse",
                 },
             }
         },
@@ -487,6 +495,18 @@ _SHAPE = (
         "spec.rollout.canary.traffic.overlap",
         "Yes",
         'supported values: "Refuse", "Allow"',
+    ),
+    refused(
+        "another end of a wait for evidence",
+        "spec.rollout.canary.onEvidenceTimeout",
+        "Ask",
+        'supported values: "Return", "Proceed"',
+    ),
+    refused(
+        "another requirement of a canary",
+        "spec.rollout.analysis.require",
+        "Luck",
+        'supported values: "NoHarmShown", "ProvenNotWorse"',
     ),
     refused(
         "another policy on deletion",
@@ -752,7 +772,12 @@ _WORDS = (
             "rollout.progressDeadline",
             "rollout.bakeTime",
             "rollout.approvalTimeout",
+            "rollout.canary.evidenceTimeout",
         )
+    ),
+    *(
+        refused(f"a number for {field}", f"spec.rollout.analysis.{field}", "one percent", DECIMAL)
+        for field in ("errorMargin", "slowMargin", "confidence")
     ),
     refused(
         "days of a canary",
@@ -1258,6 +1283,29 @@ _TOGETHER = (
             at="spec.rollout",
         )
         for time in ("30s", "2161h")
+    ),
+    refused(
+        "weeks of waiting for evidence",
+        "spec.rollout.canary.evidenceTimeout",
+        "169h",
+        "canary.evidenceTimeout must not exceed 168h",
+        at="spec.rollout.canary",
+    ),
+    *(
+        refused(
+            f"{value} as {field}",
+            f"spec.rollout.analysis.{field}",
+            value,
+            f"analysis.{field} must lie between {bounds}",
+            at="spec.rollout.analysis",
+        )
+        for field, value, bounds in (
+            ("errorMargin", "-0.01", "0 and 0.5"),
+            ("errorMargin", "0.6", "0 and 0.5"),
+            ("slowMargin", "1", "0 and 0.5"),
+            ("confidence", "0.5", "0.8 and 0.9999"),
+            ("confidence", "1", "0.8 and 0.9999"),
+        )
     ),
     refused(
         "a canary that is held for days",

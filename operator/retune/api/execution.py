@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from retune.api.base import (
     ATOMIC,
     ApiModel,
+    Decimal,
     Digest,
     DnsLabel,
     Duration,
@@ -15,6 +16,7 @@ from retune.api.base import (
     ObjectName,
     Uri,
     VersionName,
+    if_decimal,
     if_duration,
     one_of,
     rules,
@@ -174,12 +176,23 @@ class CanaryTraffic(ApiModel):
     target counts by selector."""
 
 
+class OnEvidenceTimeout(StrEnum):
+    """What becomes of a version whose share has not shown in time what it has to."""
+
+    RETURN = "Return"
+    PROCEED = "Proceed"
+
+
 class Canary(ApiModel):
     """The way of a new version with strategy Canary, before the target is given it."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("self.steps.map(step, step.weight).isSorted()", "the weights of canary.steps must not fall")
+            ("self.steps.map(step, step.weight).isSorted()", "the weights of canary.steps must not fall"),
+            (
+                "!has(self.evidenceTimeout) || " + _between("evidenceTimeout", "0s", "168h"),
+                "canary.evidenceTimeout must not exceed 168h",
+            ),
         )
     )
 
@@ -190,8 +203,51 @@ class Canary(ApiModel):
         json_schema_extra=ATOMIC,
     )
     """Shares of the requests, from the first to the last one before all."""
+    evidence_timeout: Duration | None = None
+    """How long a share waits, once its hold is over, for its minRequests and for what analysis.require wants proved.
+    Left out: without limit."""
+    on_evidence_timeout: OnEvidenceTimeout = OnEvidenceTimeout.RETURN
+    """What happens then. Return takes the version back without rejecting it; Proceed goes on to the next share."""
     traffic: CanaryTraffic = CanaryTraffic()
     """Who gives the canary its share of the requests."""
+
+
+def _bounded(field: str, low: float, high: float) -> tuple[str, str]:
+    """Return the rule, with its sentence, that a decimal lies within these bounds."""
+    value = f"double(self.{field})"
+    rule = if_decimal(f"self.{field}", f"{value} >= {low:f} && {value} <= {high:f}")
+    return rule, f"analysis.{field} must lie between {low:g} and {high:g}"
+
+
+class Requirement(StrEnum):
+    """What a canary's answers have to show before its share grows."""
+
+    NO_HARM_SHOWN = "NoHarmShown"
+    PROVEN_NOT_WORSE = "ProvenNotWorse"
+
+
+class Analysis(ApiModel):
+    """How live answers are judged while a version goes live, by tests that hold however often one looks."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            _bounded("errorMargin", 0, 0.5),
+            _bounded("slowMargin", 0, 0.5),
+            _bounded("confidence", 0.8, 0.9999),
+        )
+    )
+
+    error_margin: Decimal = "0.01"
+    """By how much more of its requests a canary may fail than the champion in the same time, as a share of all."""
+    slow_margin: Decimal = "0.1"
+    """By how much more of its requests may take longer than 95 % of the champion's do, as a share of all."""
+    confidence: Decimal = "0.99"
+    """How sure the proofs of one rollout are, all together and however often one looks: a version that keeps limits and
+    margins is rejected for its answers with a chance of at most the rest to 1, and one that exceeds a margin is called
+    proved not worse with at most that chance."""
+    require: Requirement = Requirement.NO_HARM_SHOWN
+    """What has to be shown before a canary's share grows. NoHarmShown: nothing, unless the answers prove harm.
+    ProvenNotWorse: that it is not worse than the champion by more than the margins, in errors and in latency."""
 
 
 class Strategy(StrEnum):
@@ -217,6 +273,8 @@ class Rollout(ApiModel):
     of the requests to pods beside the target's, in a Deployment of Retune's own, and goes on as RollingUpdate does."""
     canary: Canary = Canary()
     """Shares of the requests that strategy Canary tries a new version at."""
+    analysis: Analysis = Analysis()
+    """How the answers of a canary, and of a version in its bake, are judged."""
     progress_deadline: Duration = "10m"
     """Time in which all new pods must become ready; else the previous version returns."""
     bake_time: Duration = "2m"

@@ -265,6 +265,8 @@ class ActiveRollout(StatusPart):
     """When all of the canary's pods were ready at this weight and its hold began."""
     requests_before: Number | None = None
     """Requests that the canary's pods had answered then; absent where they were not heard to count any."""
+    analysis: Sentence | None = None
+    """What the share that was left last has shown of the version, beside the champion in the same time."""
     injected: bool = False
     """Whether the target was seen with the new version's value in the owned field."""
     template: Hash | None = None

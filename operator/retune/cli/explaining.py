@@ -49,6 +49,8 @@ def _serves(resource: ModelOptimization, now: datetime) -> Iterator[tuple[str, s
     since = f", champion for {figures.age(champion.promoted_at, now)}" if champion.promoted_at else ""
     trial = f"; version {status.rollout.version} is on its way" if status.rollout else ""
     yield "Serves", f"{figures.version(champion)}{since}{trial}"
+    if status.rollout and status.rollout.analysis:
+        yield "On trial", status.rollout.analysis
     shown = _condition(resource, ConditionType.ROLLED_OUT)
     if shown is not None and shown[1] != status.message:
         yield "Because", shown[1]

@@ -55,9 +55,16 @@ class TrafficReader:
         seen = _seen(resource, raw, canary, listed)
         if not _is_weighed(resource):
             return Traffic(canary, seen, autoscaler=await self._autoscaler(resource))
-        mark = f"{canary.workload.uid}/{resource.status.rollout.version}"
-        heard, beside = await self._beside.heard(resource, seen.serving, pods.serving, mark=mark)
-        return Traffic(canary, seen, await self._is_unserved(resource, listed), heard, beside)
+        answered = await self._beside.heard(resource, seen.serving, pods.serving, mark=_mark(resource, canary))
+        return Traffic(
+            canary,
+            seen,
+            await self._is_unserved(resource, listed),
+            heard=answered.heard,
+            held=answered.held,
+            beside=answered.beside,
+            usual_seconds=answered.usual_seconds,
+        )
 
     async def _pods(self, resource: ModelOptimization, raw: Json) -> list[Json]:
         selector = kind_of(resource.spec.target.ref).pod_selector(raw)
@@ -103,6 +110,13 @@ def _is_weighed(resource: ModelOptimization) -> bool:
     """Return whether a weight of the canary is tried."""
     rollout = resource.status.rollout
     return rollout is not None and rollout.step == RolloutStep.WEIGHT and rollout.rollback_reason is None
+
+
+def _mark(resource: ModelOptimization, canary: Canary) -> str:
+    """Return what tells a weight from every other one, and the time before its pods were ready from that after it."""
+    rollout = resource.status.rollout
+    weight = (rollout.version, rollout.weight_index, rollout.weight_start_time) if rollout else ()
+    return "/".join(str(part) for part in (canary.workload.uid, *weight))
 
 
 def _canary(resource: ModelOptimization, raw: Json) -> Canary | None:

@@ -286,8 +286,13 @@ class Traffic:
     """Whether no Service sends requests to the canary's pods; looked at while a weight is tried."""
     heard: Heard | None = None
     """What the canary's pods have counted since they started; None when nobody listens."""
+    held: Heard | None = None
+    """What they have counted since this weight was given, or since all of them were ready at it."""
     beside: Heard | None = None
-    """What the target's pods have counted in the same time."""
+    """What the target's pods have counted in the same time as `held`."""
+    usual_seconds: float | None = None
+    """How long nearly all of the target's requests had taken at most before that, as a bound of its histogram; None
+    where that is not known."""
     autoscaler: str | None = None
     """Name of the HorizontalPodAutoscaler of the target; looked for when a canary is about to be made."""
     route: Route | None = None

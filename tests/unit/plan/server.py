@@ -116,8 +116,12 @@ class Server:
     """What keeps them from running that no model can help, in words."""
     beside_counts: Heard | None = None
     """What they have counted."""
+    beside_held: Heard | None = None
+    """What they were heard to count at the weight; None: all of it."""
     champion_counts: Heard | None = None
     """What the target's pods have counted in the same time."""
+    usual_seconds: float | None = None
+    """How long nearly all of the target's requests had taken at most before; None: not known."""
     beside_refused: tuple[str, str] | None = None
     """Reason and sentence with which every write of it is refused."""
     autoscaler: str | None = None
@@ -279,7 +283,9 @@ class Server:
             pods=Pods(endpoints, self.beside_trouble, self.beside_crash, unready if is_slow else None),
             unserved=self.beside_unserved,
             heard=self.beside_counts,
+            held=self.beside_held or self.beside_counts,
             beside=self.champion_counts,
+            usual_seconds=self.usual_seconds,
         )
 
     @property

@@ -27,7 +27,7 @@ AUTOSCALED = "Autoscaled"
 """Reason of a canary that is possible, and whose share changes as the target is scaled."""
 _NO_WEIGHT = {"weight": None, "effective_weight": None, "weight_start_time": None, "requests_before": None}
 _NOT_ASKED = {"step_jobs": 0, "asked": None, "shown_by": None, "unwell_since": None}
-_ANEW = {"step": RolloutStep.CANARY_GIVE.value, "weight_index": 0, **_NO_WEIGHT, **_NOT_ASKED}
+_ANEW = {"step": RolloutStep.CANARY_GIVE.value, "weight_index": 0, "analysis": None, **_NO_WEIGHT, **_NOT_ASKED}
 PASSED = _NO_WEIGHT | {"asked": None, "shown_by": None, "unwell_since": None}
 """What is forgotten of a trial that has ended well: the target's own pods have to show everything again."""
 
@@ -68,11 +68,11 @@ def stand_still(draft: Draft, rollout: ActiveRollout, candidate: Version, target
 
 @contextmanager
 def canary_in_place(draft: Draft) -> Iterator[Canary]:
-    """Have a step see the canary where it looks at the target: its pods, and what they have answered."""
+    """Have a step see the canary where it looks at the target: its pods, and what they have answered at this weight."""
     whole, traffic = draft.observed, draft.observed.traffic
     if traffic.canary is None:
         raise ValueError("there is no canary")
-    draft.observed = replace(whole, target=traffic.canary.workload, pods=traffic.pods, heard=traffic.heard)
+    draft.observed = replace(whole, target=traffic.canary.workload, pods=traffic.pods, heard=traffic.held)
     try:
         yield traffic.canary
     finally:

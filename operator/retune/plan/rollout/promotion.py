@@ -14,7 +14,8 @@ def promote(draft: Draft, rollout: ActiveRollout, candidate: Version, heard: str
     champion = candidate.model_copy(update={"promoted_at": draft.now, "shown_by": rollout.shown_by})
     accepted = condition_of(draft.status, ConditionType.CANDIDATE_ACCEPTED)
     judged = accepted.message if accepted else ""
-    message = " ".join(part for part in (_claim(champion), judged, f"{heard}.") if part)
+    beside = f"{rollout.analysis}." if rollout.analysis else ""
+    message = " ".join(part for part in (_claim(champion), judged, beside, f"{heard}.") if part)
     conclude(draft, Outcome.PROMOTED, accepted.reason if accepted else "Promoted", message)
     remember(draft)
     draft.update(champion=champion, candidate=None, rollout=None)

@@ -20,7 +20,7 @@ from retune.plan.rollout.withdrawing import (
 )
 from retune.plan.watch.state import begin_anew
 
-_NO_TRIAL = {"weight_index", "weight", "effective_weight", "weight_start_time", "requests_before"}
+_NO_TRIAL = {"weight_index", "weight", "effective_weight", "weight_start_time", "requests_before", "analysis"}
 
 
 def remove_unwanted(draft: Draft) -> None:
