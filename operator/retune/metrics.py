@@ -63,8 +63,9 @@ class Freshness:
         self._heard = {}
 
     def heard(self, kind: Kind) -> None:
-        """Note that the API server has just sent an object or a list of a kind."""
-        self._heard[kind] = self._clock()
+        """Note that the API server has just sent an object or a list of a kind, if it is one that is watched."""
+        if kind in self._kinds:
+            self._heard[kind] = self._clock()
 
     def ages(self) -> dict[str, float]:
         """Return the seconds since, by plural name."""

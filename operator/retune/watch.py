@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import kopf
@@ -16,8 +17,8 @@ from pydantic import ValidationError
 from retune.api.base import Json
 from retune.cluster.cache import Cache, Name, names_of
 from retune.cluster.client import PAGE, Client, Connection
-from retune.cluster.errors import ApiError, NotFound
-from retune.cluster.kinds import MODEL_OPTIMIZATIONS, TARGET_KINDS, Kind
+from retune.cluster.errors import ApiError, NotFound, Refused
+from retune.cluster.kinds import MODEL_OPTIMIZATIONS, ROLLOUTS, TARGET_KINDS, Kind
 from retune.metrics import Freshness, Metrics
 from retune.work_queue import Queue
 
@@ -230,8 +231,16 @@ class Resync:
         for kind in self._kinds:
             self._metrics.repaired.labels(kind.plural).inc(await self._list_everywhere(kind))
             self._freshness.heard(kind)
+        if ROLLOUTS not in self._kinds:
+            await self._glance()
         for key in self._cache.resource_keys():
             self._queue.add(key)
+
+    async def _glance(self) -> None:
+        """Look for Rollouts that take their pods from Deployments, as far as there are any and they may be listed."""
+        with suppress(NotFound, Refused):
+            for namespace in self._scopes:
+                await self._list(ROLLOUTS, namespace)
 
     async def _list_everywhere(self, kind: Kind) -> int:
         """List a kind; returns how many objects the memory had wrong. A kind of targets may not be served at all."""

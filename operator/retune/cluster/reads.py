@@ -13,10 +13,9 @@ from retune.api.objects import ModelOptimization
 from retune.api.spec import Mode
 from retune.cluster.cache import Cache
 from retune.cluster.client import Client, Request
-from retune.cluster.drivers import Drivers
 from retune.cluster.errors import NotFound, Refused
 from retune.cluster.job_standing import observed_job, obstacle_in, speaking_pod
-from retune.cluster.kinds import DEPLOYMENTS, EVENTS, MODEL_OPTIMIZATIONS, PODS, target_kind
+from retune.cluster.kinds import EVENTS, MODEL_OPTIMIZATIONS, PODS, target_kind
 from retune.cluster.parse import JobFacts
 from retune.cluster.traffic import TrafficReader
 from retune.plan import names
@@ -59,12 +58,6 @@ def must_be_read(resource: ModelOptimization, target: Target | None) -> bool:
     return status.rollout is not None or container is None or container.value != status.champion.injected_value
 
 
-def _may_be_driven(resource: ModelOptimization, target: Target | None) -> bool:
-    """Return whether it has to be known who else makes pods of a Deployment: before it is given one, or has none."""
-    status, is_idle = resource.status, target is None or target.wanted == 0
-    return is_idle or status.champion is None or status.candidate is not None
-
-
 class Reader:
     """Observes a resource and everything that belongs to it."""
 
@@ -85,7 +78,6 @@ class Reader:
         self._scraper = scraper
         self._live = live
         self._defaults = defaults
-        self._drivers = Drivers(client, watched=defaults.target_kinds, clock=lambda: clock().timestamp())
         self._traffic = TrafficReader(client, cache, live.beside)
         self._pods_read: dict[str, JobFacts] = {}
         """Finished Jobs, by UID, as they were when their pods were read live."""
@@ -144,8 +136,6 @@ class Reader:
             except NotFound:
                 self._cache.forget(kind, namespace, ref.name)
         raw = self._cache.target(resource)
-        if raw is not None and kind == DEPLOYMENTS and _may_be_driven(resource, target):
-            raw |= await self._drivers.of(namespace, ref.name)
         return raw, self._target(resource, raw)
 
     def _target(self, resource: ModelOptimization, raw: Json | None) -> Target | None:
