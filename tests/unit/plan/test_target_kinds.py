@@ -62,7 +62,8 @@ def test_a_broken_pod_of_a_version_that_git_has_taken_back_is_replaced() -> None
     world.edit_field(None, "kustomize-controller")
     world.settled, world.behind = False, (LatePod("digits-2", "c", candidate.injected_value),)
     world.reconcile()
-    assert not world.behind
+    left: tuple[LatePod, ...] = world.behind
+    assert left == ()
     world.settled = True
     world.reconcile()
     assert last_of(world).reason == "ProgressDeadlineExceeded"
