@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from retune.api import FIELD_MANAGER
@@ -22,6 +23,7 @@ from tools.kubectl import Kubectl
 from tools.localcluster.api import Api
 from tools.localcluster.controlplane import ControlPlane
 
+pytestmark = pytest.mark.usefixtures("routes")
 Json = dict[str, Any]
 WRONG = Failure(reason=Reason.GOLDEN_MISMATCH, object="the pods", message="answer otherwise.", next_step="See logs.")
 
