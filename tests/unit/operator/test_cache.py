@@ -124,7 +124,8 @@ def test_runs_that_were_restored_are_counted_and_no_others() -> None:
     assert resource is not None
     assert cache.ended_before(resource) == 0
     others = ({"outcome": None}, {"resource": "other"}, {"namespace": "elsewhere"}, {"owner": samples.RESOURCE_UID})
-    for number, changes in enumerate(({}, {}, *others), start=2):
+    everyone: list[Json] = [{}, {}, *others]
+    for number, changes in enumerate(everyone, start=2):
         cache.put(OPTIMIZATION_RUNS, a_run(number, **changes))
     assert cache.ended_before(resource) == 3
 
