@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from retune.api import FIELD_MANAGER
@@ -23,6 +24,7 @@ from tools.localcluster.api import Api
 from tools.localcluster.controlplane import ControlPlane
 
 Json = dict[str, Any]
+pytestmark = pytest.mark.usefixtures("routes")
 WRONG = Failure(reason=Reason.GOLDEN_MISMATCH, object="the pods", message="answer otherwise.", next_step="See logs.")
 
 
