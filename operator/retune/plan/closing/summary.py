@@ -1,6 +1,7 @@
 """What people and their tools read first: Ready, Reconciling and Stalled by kstatus, stage and message, and events."""
 
-from retune.api.status import Condition, ConditionStatus, ConditionType, Shown, Stage, Version
+from retune.api.shown import Shown
+from retune.api.status import Condition, ConditionStatus, ConditionType, Stage, Version
 from retune.plan.actions import EmitEvent, SetFinalizer
 from retune.plan.baseline.stored import LOST
 from retune.plan.closing.commands import FOLLOWED, NOT_APPROVED, WITHDRAWN
