@@ -34,9 +34,6 @@ log = logging.getLogger("retune")
 
 DRAIN_SECONDS = 8.0
 """How long passes under way may take to finish their writes when the process is asked to stop."""
-_FORGOTTEN = 410
-"""Status of an answer that what it asks for was forgotten."""
-_ANEW_SECONDS = 1.0
 _SILENT_RESYNCS = 3.0
 """Resync periods without a word of a kind after which its watch counts as dead."""
 
@@ -140,10 +137,11 @@ class Operator:
 
     async def _work_and_watch(self, stopping: "asyncio.Task[bool]", background: set["asyncio.Task[None]"]) -> None:
         """Work and watch until asked to stop, then let passes finish before the watches end."""
-        stop_watching = asyncio.Event()
+        ready, stop_watching = asyncio.Event(), asyncio.Event()
         worker = Worker(self.queue, self.reconciler, self.metrics)
         workers = asyncio.create_task(work(self.queue, worker, workers=self.settings.workers), name="workers")
-        watches = asyncio.create_task(self._watch(stop_watching), name="watches")
+        marker = asyncio.create_task(self._mark_ready(ready), name="ready")
+        watches = asyncio.create_task(self._watch(ready, stop_watching), name="watches")
         parts = {workers, watches, *background}
         done, _ = await asyncio.wait({stopping, *parts}, return_when=asyncio.FIRST_COMPLETED)
         self.health.ready = False
@@ -151,6 +149,7 @@ class Operator:
         await asyncio.wait({workers}, timeout=DRAIN_SECONDS)
         stop_watching.set()
         await asyncio.wait({watches})
+        await _cancelled(marker)
         await _cancelled(workers)
         for ended in done - {stopping}:
             ended.result()
@@ -163,27 +162,7 @@ class Operator:
         self.health.ready = True
         log.info("ready: %d resources, metrics on port %s", len(self.cache.resources), self.port)
 
-    async def _watch(self, stop: asyncio.Event) -> None:
-        """Watch until told to stop; begins anew, with lists, where the server has forgotten the point of a watch.
-
-        kopf does so itself where the server says it in the stream, and ends where it says it instead of one.
-        """
-        while True:
-            ready = asyncio.Event()
-            marker = asyncio.create_task(self._mark_ready(ready), name="ready")
-            try:
-                await self._watch_once(ready, stop)
-            except Exception as error:
-                if getattr(error, "status", None) != _FORGOTTEN:
-                    raise
-                log.warning("the API server has forgotten where a watch went on from: all are begun anew")
-                await asyncio.sleep(_ANEW_SECONDS)
-            else:
-                return
-            finally:
-                await _cancelled(marker)
-
-    async def _watch_once(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
+    async def _watch(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
         namespaces = self.settings.namespaces
         options: dict[str, Any] = {"namespaces": namespaces} if namespaces else {"clusterwide": True}
         options["identity"] = socket.gethostname()  # else kopf looks for a user's name, and the pod's UID has none

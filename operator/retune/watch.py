@@ -159,7 +159,7 @@ def kopf_settings(kinds: Iterable[Kind]) -> kopf.OperatorSettings:
     settings.watching.chunk_size = PAGE  # bounded memory at the first list
     settings.queueing.idle_timeout = 0.2  # an idle worker keeps the object it saw last, whole
     settings.execution.max_workers = 1  # only the login runs in a thread
-    settings.process.ultimate_exiting_timeout = None  # it would kill a process whose watches have begun anew since
+    settings.process.ultimate_exiting_timeout = 25  # below the pod's 30 s of grace
     settings.persistence.finalizer = "retune.dev/unused"  # never set by event handlers; never kopf's own name
     settings.persistence.progress_storage = _NoProgress()
     settings.persistence.diffbase_storage = _NoDiff()

@@ -56,32 +56,6 @@ async def test_what_a_watch_lost_before_it_ended_is_told_by_the_list(bench: Benc
         )
 
 
-async def test_a_watch_that_is_answered_with_410_begins_anew(bench: Bench, proxy: Proxy) -> None:
-    """Fault 9: the answer itself is 410, and no event tells of it; the operator goes on and hears of what comes."""
-    bench.deploy()
-    async with running(bench, proxy=proxy) as operator:
-        bench.declare(execution={})
-        await until(lambda: bool(bench.jobs) and idle(operator))
-        written, begun, refused = list(bench.spy.writes), len(proxy.watches), list[str]()
-
-        def forget(_: str, path: str) -> Refusal | None:
-            if "watch=true" not in path or "/jobs?" not in path or len(refused) == 2:
-                return None
-            refused.append(path)
-            return 410, {}
-
-        proxy.refuse = forget
-        proxy.expire()
-        await until(lambda: len(refused) == 2 and len(proxy.watches) >= begun + KINDS and idle(operator))
-        assert operator.health.ready
-        assert bench.spy.writes == written
-        (job,) = bench.jobs
-        path = bench.path("jobs", job["metadata"]["name"], api=BATCH)
-        await until(lambda: len([each for each in proxy.watches[begun:] if "/jobs?" in each]) > 0)
-        await asyncio.to_thread(bench.api.request, "DELETE", f"{path}?propagationPolicy=Background")
-        await until(lambda: [each["metadata"]["uid"] for each in bench.jobs] not in ([], [job["metadata"]["uid"]]))
-
-
 async def test_writes_on_an_old_memory_are_decided_anew(bench: Bench, proxy: Proxy) -> None:
     """Fault 3: an edit whose event is held back is met by the write, kept, and obeyed; late events change nothing."""
     bench.deploy()

@@ -18,7 +18,7 @@ from tools.localcluster.api import Api
 
 pytestmark = pytest.mark.timeout(900)
 LEAST_WRITES, MOST_WRITES = 12, 30
-LEAST_BY_ROUTE, MOST_BY_ROUTE = 18, 42
+LEAST_BY_ROUTE, MOST_BY_ROUTE = 18, 40
 STEPS = [{"weight": 40, "hold": "0s", "minRequests": 0}, {"weight": 50, "hold": "0s", "minRequests": 0}]
 CANARY = {"strategy": "Canary", "canary": {"steps": STEPS, "traffic": {"overlap": "Allow"}}}
 BY_ROUTE = {

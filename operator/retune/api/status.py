@@ -13,6 +13,7 @@ from retune.api.base import ATOMIC, ApiModel, StatusPart, Time, map_list, one_of
 from retune.api.bounds import LEFTOVERS_LIMIT, Address, Hash, Name, Number, Sentence, Word
 from retune.api.monitoring import TriggerReason
 from retune.api.routed import CanaryRoute
+from retune.api.shown import Shown
 from retune.api.watched import FreshData, MonitoringStatus, TriggersStatus
 from retune.api.worth import Worth
 
@@ -63,17 +64,6 @@ class RolloutStep(StrEnum):
     GOLDEN = "Golden"
     CANARY_END = "CanaryEnd"
     BAKE = "Bake"
-
-
-class Shown(StrEnum):
-    """What has shown that a version serves."""
-
-    DIGEST = "Digest"
-    """Every pod named the version's bundle in its answers."""
-    ANSWERS = "Answers"
-    """Every pod answered golden requests as this version does, and as the version before does not."""
-    NOTHING = "Nothing"
-    """Nothing: its pods are ready, which a server that ignores the variable is too."""
 
 
 class Outcome(StrEnum):

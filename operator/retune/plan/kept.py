@@ -1,6 +1,7 @@
 """The versions that can serve again: what was delivered, the champion, and the champions before it."""
 
-from retune.api.status import ModelOptimizationStatus, Shown, Version
+from retune.api.shown import Shown
+from retune.api.status import ModelOptimizationStatus, Version
 
 
 def kept(status: ModelOptimizationStatus) -> tuple[Version, ...]:

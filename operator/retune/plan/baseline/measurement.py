@@ -3,7 +3,8 @@
 A failed attempt is tried again, ever more slowly, and at once when the spec or the way its Job runs changes.
 """
 
-from retune.api.status import ConditionStatus, ConditionType, JobAttempt, Shown, Stage, Version
+from retune.api.shown import Shown
+from retune.api.status import ConditionStatus, ConditionType, JobAttempt, Stage, Version
 from retune.contract.requests import BaselineRequest, BundleRef
 from retune.contract.results import BaselineResult, Reason, ServedBundle
 from retune.plan.actions import CreateJob

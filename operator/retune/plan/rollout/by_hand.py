@@ -5,7 +5,8 @@ and nothing was baked, so it is not said to be shown to serve. What Retune itsel
 """
 
 from retune.api import FIELD_MANAGER
-from retune.api.status import ConditionStatus, ConditionType, Outcome, Shown, Version
+from retune.api.shown import Shown
+from retune.api.status import ConditionStatus, ConditionType, Outcome, Version
 from retune.plan.draft import Draft, Hold
 from retune.plan.guards.ownership import remember, say_stored
 from retune.plan.rollout.carrying import carry_on
