@@ -177,6 +177,7 @@ class _Search:
             with termination_held_back():
                 recorded = self._leases.tell(trial, result, state=state, counts=not unchanged)
                 self.budget.account()
+                self.budget.first_ended()
                 if state is TrialState.COMPLETE and not result.steps:
                     self._pace(time.monotonic() - began)
         except BaseException:
