@@ -169,6 +169,14 @@ test-windows: $(STAMP) ## Journeys that take windows of real time, on a real clu
 	@$(MAKE) --no-print-directory $(CLUSTER)-cluster
 	$(call stage,journeys over windows,10 min,$(USE_CLUSTER) $(PY) -m pytest -s tests/e2e -m windows)
 
+# What a neighbour does: first beside an API server without a kubelet, then on a real cluster under requests.
+.PHONY: test-neighbours-argo-rollouts
+test-neighbours-argo-rollouts: $(STAMP) ## A Rollout as target under Argo's own controller, built on first use (7 min, 4 more the first time).
+	$(call stage,Argo Rollouts,4 min the first time and nothing after,$(LOCALCLUSTER) binaries kubernetes argo-rollouts)
+	$(call stage,its controller beside an API server,1 min,$(PY) -m pytest tests/neighbours/controllers/test_argo_rollouts.py)
+	@$(MAKE) --no-print-directory $(CLUSTER)-cluster
+	$(call stage,journeys,6 min,$(USE_CLUSTER) $(PY) -m pytest -s tests/neighbours/journeys/test_argo_rollouts.py)
+
 .PHONY: test-demo
 test-demo: $(STAMP) ## make demo from nothing, and what it printed held against what it left; for every night (15 min).
 	@$(MAKE) --no-print-directory $(CLUSTER)-cluster

@@ -16,13 +16,15 @@ from retune.api.monitoring import TriggerReason
 from retune.api.objects import ModelOptimization
 from retune.api.status import ConditionStatus, ConditionType, ModelOptimizationStatus, Outcome, Stage
 from retune.api.watched import MonitoringStatus, Verdict
-from retune.cluster.kinds import WATCHED, Kind
+from retune.cluster.kinds import Kind, watched
 from retune.notify.delivery import OUTCOMES
 from retune.plan.watch.alarms import DRIFT, ESTIMATE, QUALITY
 from retune.plan.watch.lateness import lateness
 from retune.work_queue import Queue
 
 RESULTS = ("changed", "unchanged", "error")
+WATCHED = watched(["Deployment"])
+"""The kinds that every operator watches."""
 WATCHED_SIGNALS = (DRIFT, QUALITY, ESTIMATE, "Performance")
 """Performance stands for every live signal, whose names users choose."""
 VERBS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -33,6 +35,7 @@ ROLLBACK_REASONS = (
     "ProtocolMismatch",
     "ServerUnreachable",
     "NotVerified",
+    "RolloutAborted",
     "CanaryUnhealthy",
     "UnhealthyDuringBake",
     "RouteChanged",
@@ -50,21 +53,23 @@ _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 
 class Freshness:
     """When each watched kind was last heard of, by an event or a complete list."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, kinds: Iterable[Kind] = WATCHED, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._kinds = tuple(kinds)
         self._clock = clock
         self.begin()
 
     def begin(self) -> None:
         """Wait for every kind from now on."""
-        self._heard = {kind: self._clock() for kind in WATCHED}
+        self._heard = {kind: self._clock() for kind in self._kinds}
 
     def rest(self) -> None:
         """Wait for none: another operator watches."""
         self._heard = {}
 
     def heard(self, kind: Kind) -> None:
-        """Note that the API server has just sent an object or a list of a kind."""
-        self._heard[kind] = self._clock()
+        """Note that the API server has just sent an object or a list of a kind, if it is one that is watched."""
+        if kind in self._kinds:
+            self._heard[kind] = self._clock()
 
     def ages(self) -> dict[str, float]:
         """Return the seconds since, by plural name."""
@@ -75,7 +80,8 @@ class Freshness:
 class Metrics:
     """Counters and histograms, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Iterable[Kind] = WATCHED) -> None:
+        self._kinds = tuple(kinds)
         self.registry = CollectorRegistry()
         self.reconciles = self._counter("retune_reconcile", "Passes over a resource, by result.", "result")
         self.errors = self._counter("retune_reconcile_errors", "Passes that failed and are tried again.")
@@ -100,7 +106,7 @@ class Metrics:
             self.reconciles.labels(result)
         for verb in VERBS:
             self.requests.labels(verb, "200")
-        for kind in WATCHED:
+        for kind in self._kinds:
             self.repaired.labels(kind.plural)
         for trigger in TriggerReason:
             for outcome in Outcome:

@@ -13,6 +13,7 @@ import kopf
 
 from retune.cluster.cache import Cache
 from retune.cluster.client import Client, Connection, Transport, configuration, connection, official_transport
+from retune.cluster.kinds import watched
 from retune.cluster.leadership import Leadership
 from retune.cluster.reads import Reader
 from retune.cluster.server_clock import ServerClock
@@ -44,10 +45,11 @@ class Operator:
         self, settings: Settings, *, transport: Transport | None = None, login: Callable[[], Connection] | None = None
     ) -> None:
         self.settings = settings
-        self.metrics = Metrics()
+        self.kinds = watched(settings.defaults.target_kinds)
+        self.metrics = Metrics(self.kinds)
         self.cache = Cache()
         self.queue = Queue()
-        self.freshness = Freshness()
+        self.freshness = Freshness(self.kinds)
         self.pulse = Pulse()
         self.clock = SteadyClock()
         self.port: int | None = None
@@ -165,8 +167,8 @@ class Operator:
         options: dict[str, Any] = {"namespaces": namespaces} if namespaces else {"clusterwide": True}
         options["identity"] = socket.gethostname()  # else kopf looks for a user's name, and the pod's UID has none
         await kopf.operator(
-            registry=registry(self.intake, login=self._login),
-            settings=kopf_settings(),
+            registry=registry(self.intake, self.kinds, login=self._login),
+            settings=kopf_settings(self.kinds),
             ready_flag=ready,
             stop_flag=stop,
             **options,
@@ -213,6 +215,7 @@ class Operator:
             freshness=self.freshness,
             metrics=self.metrics,
             namespaces=self.settings.namespaces,
+            kinds=self.kinds,
         )
 
 

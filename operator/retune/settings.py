@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from retune import __version__
+from retune.api.spec import TARGET_KINDS
 from retune.job_profiles import Profile, parse_profiles
 from retune.job_template import PodTemplate, TemplateError, parse_template
 from retune.plan.observed import Defaults
@@ -67,6 +68,8 @@ class Settings:
     """Namespaces to work in; empty means all."""
     leader_lease: str = ""
     """Lease as NAMESPACE/NAME, whose holder alone of several operators works; empty: this is the only one."""
+    target_kinds: tuple[str, ...] = ()
+    """Kinds of targets beside Deployment that the operator has the rights for, and watches."""
     workers: int = 16
     """Resources looked at in parallel."""
     api_threads: int = 16
@@ -114,6 +117,8 @@ class Settings:
         _one_of("image_pull_policy", self.image_pull_policy, _PULL_POLICIES)
         _one_of("private_addresses", self.private_addresses, _PRIVATE_ADDRESSES)
         _one_of("log_level", self.log_level, _LOG_LEVELS)
+        for kind in self.target_kinds:
+            _one_of("target_kinds", kind, TARGET_KINDS)
         _ = self.pod_template, self.profiles
         if self.leader_lease and not _LEASE.fullmatch(self.leader_lease):
             raise SettingsError(f"{_PREFIX}LEADER_LEASE is {self.leader_lease!r}: give NAMESPACE/NAME")
@@ -160,7 +165,8 @@ class Settings:
     @property
     def defaults(self) -> Defaults:
         """The settings that decisions depend on."""
-        return Defaults(artifact_store=self.artifact_store or None, profiles=tuple(self.profiles))
+        kinds, profiles = frozenset({"Deployment", *self.target_kinds}), tuple(self.profiles)
+        return Defaults(artifact_store=self.artifact_store or None, profiles=profiles, target_kinds=kinds)
 
 
 def _parsed(name: str, text: str, *, like: object) -> object:

@@ -7,7 +7,8 @@ repairs whatever a watch has missed, so nothing depends on an event having been 
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import kopf
@@ -16,8 +17,8 @@ from pydantic import ValidationError
 from retune.api.base import Json
 from retune.cluster.cache import Cache, Name, names_of
 from retune.cluster.client import PAGE, Client, Connection
-from retune.cluster.errors import ApiError, Transient
-from retune.cluster.kinds import MODEL_OPTIMIZATIONS, WATCHED, Kind
+from retune.cluster.errors import ApiError, NotFound, Refused, Transient
+from retune.cluster.kinds import MODEL_OPTIMIZATIONS, ROLLOUTS, TARGET_KINDS, Kind
 from retune.cluster.unreadable import faults_of
 from retune.metrics import Freshness, Metrics
 from retune.work_queue import Queue
@@ -67,10 +68,10 @@ def _log_unreadable(kind: Kind, raw: Json, faults: list[str]) -> None:
     log.error("%s cannot be read and is left alone: %s", where, "; ".join(faults)[:500])
 
 
-def registry(intake: Intake, *, login: Callable[[], Connection]) -> kopf.OperatorRegistry:
+def registry(intake: Intake, kinds: Iterable[Kind], *, login: Callable[[], Connection]) -> kopf.OperatorRegistry:
     """Return the kopf handlers: one for each kind, and the login."""
     handlers = kopf.OperatorRegistry()
-    for kind in WATCHED:
+    for kind in kinds:
         register = kopf.on.event(kind.group, kind.version, kind.plural, registry=handlers, id=kind.plural)
         register(_handler(intake, kind))
     kopf.on.login(registry=handlers, id="login")(_login(login))
@@ -145,8 +146,8 @@ class _NoDiff(kopf.DiffBaseStorage):
         return None
 
 
-def kopf_settings() -> kopf.OperatorSettings:
-    """Return kopf's settings, each with its reason."""
+def kopf_settings(kinds: Iterable[Kind]) -> kopf.OperatorSettings:
+    """Return kopf's settings for these kinds, each with its reason."""
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True  # no watch on namespaces and CRDs: less to be allowed; the chart brings the CRDs
     settings.peering.standalone = True  # one replica; peering is no leader election, names are deterministic instead
@@ -162,7 +163,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.persistence.finalizer = "retune.dev/unused"  # never set by event handlers; never kopf's own name
     settings.persistence.progress_storage = _NoProgress()
     settings.persistence.diffbase_storage = _NoDiff()
-    for kind in WATCHED:
+    for kind in kinds:
         if kind.selector:  # never all Jobs or pods of the cluster
             settings.watching.label_selectors[kind.group, kind.version, kind.plural] = kind.selector
     return settings
@@ -181,7 +182,10 @@ class Resync:
         freshness: Freshness,
         metrics: Metrics,
         namespaces: tuple[str, ...],
+        kinds: tuple[Kind, ...],
     ) -> None:
+        self._kinds = kinds
+        self._unserved: set[Kind] = set()
         self._client = client
         self._cache = cache
         self._queue = queue
@@ -219,12 +223,31 @@ class Resync:
 
     async def once(self) -> None:
         """List every kind, repair the memory, queue every resource."""
-        for kind in WATCHED:
-            repaired = sum([await self._list(kind, namespace) for namespace in self._scopes])
+        for kind in self._kinds:
+            self._metrics.repaired.labels(kind.plural).inc(await self._list_everywhere(kind))
             self._freshness.heard(kind)
-            self._metrics.repaired.labels(kind.plural).inc(repaired)
+        if ROLLOUTS not in self._kinds:
+            await self._glance()
         for key in self._cache.resource_keys():
             self._queue.add(key)
+
+    async def _glance(self) -> None:
+        """Look for Rollouts that take their pods from Deployments, as far as there are any and they may be listed."""
+        with suppress(NotFound, Refused):
+            for namespace in self._scopes:
+                await self._list(ROLLOUTS, namespace)
+
+    async def _list_everywhere(self, kind: Kind) -> int:
+        """List a kind; returns how many objects the memory had wrong. A kind of targets may not be served at all."""
+        try:
+            return sum([await self._list(kind, namespace) for namespace in self._scopes])
+        except NotFound:
+            if kind not in TARGET_KINDS:
+                raise
+            if kind not in self._unserved:
+                log.warning("the API server serves no %s: once it does, restart the operator", kind.plural)
+            self._unserved.add(kind)
+            return 0
 
     async def _list(self, kind: Kind, namespace: str | None) -> int:
         """List a kind page by page; returns how many objects the memory had wrong."""

@@ -426,6 +426,11 @@ ACCEPTED = (
         {"spec.execution.credentials.secretName": "bucket", "spec.model.uri": "s3://models/digits/model.onnx"},
     ),
     Case("golden requests", {"spec.target.inference": {"port": 9000, "modelName": "digits_v1.2"}}),
+    Case(
+        "a Rollout",
+        {"spec.target.ref": {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "digits"}},
+    ),
+    Case("a StatefulSet", {"spec.target.ref": {"kind": "StatefulSet", "name": "digits"}}),
     Case("another variable", {"spec.target.injection": {"name": "_MODEL", "takeover": "Force"}}),
     Case("pause and resume", {"spec.suspend": True}, before={}),
     Case("a new nonce", {"spec.manualNonce": "2026-07-01T10:00"}, before={"spec.manualNonce": "first"}),
@@ -453,7 +458,7 @@ _SHAPE = (
     refused("a profile in capitals", "spec.execution.profile", "GPU", "a name has lower-case letters, digits and '-'"),
     refused("another mode", "spec.mode", "Auto", 'supported values: "Automatic", "Propose", "RecommendOnly"'),
     refused("another format", "spec.model.format", "Keras", 'supported values: "ONNX", "SafeTensors", "Skops"'),
-    refused("another kind of target", "spec.target.ref.kind", "StatefulSet", 'supported values: "Deployment"'),
+    refused("another kind of target", "spec.target.ref.kind", "DaemonSet", 'supported values: "Deployment"'),
     refused(
         "another metric",
         "spec.objectives",
@@ -1373,6 +1378,34 @@ _TOGETHER = (
             ("way back", "rollout", {"rollbackTo": "1"}, "mode Propose leaves the target to Git, where people approve"),
             ("deletion", "deletionPolicy", "RestoreOriginal", "deletionPolicy must be KeepChampion"),
         )
+    ),
+    refused(
+        "a Rollout of another API",
+        "spec.target.ref",
+        {"kind": "Rollout", "name": "digits"},
+        "target.ref: kind Rollout is of apiVersion argoproj.io/v1alpha1, the others of apps/v1",
+    ),
+    refused(
+        "a Deployment of Argo's API",
+        "spec.target.ref",
+        {"apiVersion": "argoproj.io/v1alpha1", "name": "digits"},
+        "target.ref: kind Rollout is of apiVersion argoproj.io/v1alpha1, the others of apps/v1",
+    ),
+    refused(
+        "strategy Canary for what is no Deployment",
+        "spec.target.ref",
+        {"kind": "StatefulSet", "name": "digits"},
+        "rollout.strategy Canary makes a Deployment beside the target, which must be one too",
+        at="spec",
+        also={"spec.rollout.strategy": "Canary"},
+    ),
+    refused(
+        "another kind of target later",
+        "spec.target.ref",
+        {"kind": "StatefulSet", "name": "digits-server"},
+        "target.ref is immutable: create another ModelOptimization",
+        at="spec.target.ref",
+        before={},
     ),
     refused(
         "another target later",

@@ -42,8 +42,10 @@ def established(api: Api, crds: Sequence[Json]) -> Iterator[None]:
 
 def _served(api: Api, crd: Json) -> bool:
     spec = crd["spec"]
+    (version, *_) = [version["name"] for version in spec["versions"] if version["served"]]
+    scope = "namespaces/default/" if spec["scope"] == "Namespaced" else ""
     try:
-        api.get(path_of(spec["group"], spec["names"]["plural"], version=spec["versions"][0]["name"]))
+        api.get(f"/apis/{spec['group']}/{version}/{scope}{spec['names']['plural']}")
     except ApiError:
         return False
     return True

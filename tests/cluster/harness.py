@@ -166,11 +166,16 @@ class Bench:
         found: Json = next(each for each in self.resource(name)["status"]["conditions"] if each["type"] == kind)
         return found
 
-    def declare(self, name: str = "digits", *, target: str = "digits-server", **spec: Any) -> str:
-        """Create a ModelOptimization; returns its key. Its Jobs wait for a queue that nobody serves."""
+    def declare(
+        self, name: str = "digits", *, target: str = "digits-server", ref: Json | None = None, **spec: Any
+    ) -> str:
+        """Create a ModelOptimization; returns its key. Its Jobs wait for a queue that nobody serves.
+
+        target: name of its target. ref: API version and kind of that, where it is no Deployment.
+        """
         document = samples.manifest(**({"execution": {"queueName": "nobody"}} | spec))
         document["metadata"] = {"name": name, "namespace": self.namespace}
-        document["spec"]["target"] = {"ref": {"name": target}}
+        document["spec"]["target"] = {"ref": {"name": target} | (ref or {})}
         self.api.request("POST", self.path("modeloptimizations"), document)
         return f"{self.namespace}/{name}"
 

@@ -23,6 +23,7 @@ from tools.kubectl import Kubectl
 from tools.localcluster.api import Api
 from tools.localcluster.controlplane import ControlPlane
 
+pytestmark = pytest.mark.usefixtures("routes")
 Json = dict[str, Any]
 pytestmark = pytest.mark.usefixtures("routes")
 WRONG = Failure(reason=Reason.GOLDEN_MISMATCH, object="the pods", message="answer otherwise.", next_step="See logs.")

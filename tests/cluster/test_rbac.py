@@ -34,6 +34,10 @@ ROUTES: dict[tuple[str, str], str] = {
     ("gateway.networking.k8s.io", "httproutes"): "get patch",
 }
 """What canaries by a route take besides."""
+STATEFUL_SETS: dict[tuple[str, str], str] = {("apps", "statefulsets"): "get list watch patch", ("", "pods"): "delete"}
+"""What StatefulSets as targets take in addition."""
+ROLLOUTS: dict[tuple[str, str], str] = {("argoproj.io", "rollouts"): "get list watch patch"}
+"""What Argo's Rollouts as targets take in addition."""
 
 
 def rights(table: dict[tuple[str, str], str]) -> list[Right]:
@@ -41,7 +45,14 @@ def rights(table: dict[tuple[str, str], str]) -> list[Right]:
     return [(group, resource, verb) for (group, resource), verbs in table.items() for verb in verbs.split()]
 
 
-RIGHTS, MORE, BY_ROUTE = rights(NEEDED), rights(CANARIES), rights(ROUTES)
+RIGHTS = rights(NEEDED)
+EXTRA: dict[str, tuple[tuple[str, ...], list[Right]]] = {
+    "canaries": (("canary.enabled=true",), rights(CANARIES)),
+    "routes": (("canary.enabled=true", "canary.httpRoutes=true"), [*rights(CANARIES), *rights(ROUTES)]),
+    "Rollouts": (("targets.kinds={Rollout}",), rights(ROLLOUTS)),
+    "StatefulSets": (("targets.kinds={StatefulSet}",), rights(STATEFUL_SETS)),
+}
+"""What is turned on, by which values, and the rights that come with it."""
 FORBIDDEN: list[Right] = [
     ("", "secrets", "get"),
     ("", "secrets", "list"),
@@ -102,9 +113,7 @@ class Account:
         }
 
 
-@pytest.fixture(
-    scope="module", params=["cluster", "namespace", "namespace with canaries", "namespace with canaries and routes"]
-)
+@pytest.fixture(scope="module", params=["cluster", "namespace", *(f"namespace with {extra}" for extra in EXTRA)])
 def account(
     request: pytest.FixtureRequest, api: Api, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Account]:
@@ -114,9 +123,8 @@ def account(
     for namespace in (watched, other):
         api.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     scope = None if request.param == "cluster" else watched
-    has_canaries, has_routes = "canaries" in request.param, "routes" in request.param
-    values = [f"canary.{name}=true" for name, on in (("enabled", has_canaries), ("httpRoutes", has_routes)) if on]
-    expected = frozenset([*RIGHTS, *(MORE if has_canaries else ()), *(BY_ROUTE if has_routes else ())])
+    values, more = EXTRA.get(request.param.rpartition(" ")[2], ((), []))
+    expected = frozenset([*RIGHTS, *more])
     folder = tmp_path_factory.mktemp("account")
     account = operator_account(api, kubeconfig, folder, release=release, home=other, watched=scope, values=values)
     with account as own:
@@ -137,8 +145,8 @@ def test_the_operator_may_not_do_anything_else(account: Account, right: Right) -
     assert account.may(right, account.watched) is (right in account.rights)
 
 
-@pytest.mark.parametrize("right", [*MORE, *BY_ROUTE], ids=" ".join)
-def test_what_canaries_take_is_given_where_they_are_wanted(account: Account, right: Right) -> None:
+@pytest.mark.parametrize("right", sorted({right for _, more in EXTRA.values() for right in more}), ids=" ".join)
+def test_what_canaries_and_kinds_of_targets_take_is_given_where_they_are_wanted(account: Account, right: Right) -> None:
     """And nowhere else."""
     assert account.may(right, account.watched) is (right in account.rights)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from retune.cluster.kinds import DEPLOYMENTS
 from retune.runtime import Operator
 from tests.cluster.crds import install
 from tests.cluster.harness import Bench
@@ -51,7 +52,7 @@ async def test_noise_on_the_target_costs_no_write(bench: Bench) -> None:
         path = bench.path("deployments", "digits-server", api=APPS)
         beats = [bench.patch(path, {"metadata": {"annotations": {"beat": str(number)}}}) for number in range(50)]
         last = int(beats[-1]["metadata"]["resourceVersion"])
-        await until(lambda: operator.cache.deployments.newest >= last)
+        await until(lambda: operator.cache.newest(DEPLOYMENTS) >= last)
         await until(lambda: idle(operator))
         assert len(bench.spy.writes) == written
 

@@ -1,5 +1,6 @@
 """The Writer on a real API server keeps every case of the suite that the planner's world keeps too."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from retune.api.objects import ModelOptimization
 from retune.api.status import ModelOptimizationStatus
 from retune.cluster.errors import Conflict
-from retune.plan.actions import Action
+from retune.plan.actions import Action, ReplacePod
 from retune.plan.observed import Observed
 from retune.workloads import lease_name
 from tests.cluster.gateway import ROUTES, http_route
@@ -17,7 +18,9 @@ from tests.conformance.scene import (
     EVENTS,
     JOB,
     JOBS,
+    LATE_POD,
     LEASES,
+    PODS,
     RESOURCE,
     ROUTE,
     RUN,
@@ -37,6 +40,7 @@ Json = dict[str, Any]
 APIS = {
     TARGET: "/apis/apps/v1",
     JOBS: "/apis/batch/v1",
+    PODS: "/api/v1",
     EVENTS: "/api/v1",
     LEASES: "/apis/coordination.k8s.io/v1",
     RESOURCE: "/apis/retune.dev/v1alpha1",
@@ -48,6 +52,7 @@ PLURALS = {CANARY: TARGET, SERVICE: "services"}
 """Of what the cases call otherwise."""
 NAMES = {
     JOBS: JOB,
+    PODS: LATE_POD,
     RUNS: RUN,
     LEASES: lease_name(TARGET_UID),
     RESOURCE: "digits",
@@ -68,6 +73,8 @@ class RealScene:
         bench.serve()
         backends = [{"name": name, "port": 80, "weight": 1} for name in (STABLE, "other")]
         bench.create(ROUTE, http_route("digits", backends), api=ROUTES)
+        pod = {"metadata": {"name": LATE_POD}, "spec": POD}
+        self._late_pod = bench.create(PODS, pod, api=APIS[PODS])["metadata"]["uid"]
         self._bench = bench
         self._key = bench.declare(execution={})
         self._operator = bench.operator()
@@ -76,6 +83,8 @@ class RealScene:
         """Carry an action out as the reconciler does, which reads a resource anew that has moved on."""
         observed = await self.remember()
         action = as_seen(action, observed)
+        if isinstance(action, ReplacePod):
+            action = replace(action, uid=self._late_pod)
         told = await outcome(self._operator.reconciler._verbs(observed)[type(action)](action))
         if told == Conflict.__name__:
             await self._operator.reader.refresh(self._bench.namespace, NAMES[RESOURCE])

@@ -27,6 +27,7 @@ from retune.plan.actions import (
     RecordRun,
     RemoveCanary,
     RemoveCanaryService,
+    ReplacePod,
     ScaleCanary,
     SetFinalizer,
     ShareRoute,
@@ -37,6 +38,8 @@ from tests import samples
 
 JOB, RUN, TARGET_UID = "digits-b1-0123", "digits-r1", "target-1"
 JOBS, RUNS, LEASES = "jobs", "optimizationruns", "leases"
+LATE_POD, PODS = "digits-late", "pods"
+"""A pod of the target, which is there from the beginning."""
 CANARY = "canary"
 """The Deployment beside the target."""
 SERVICE, ROUTE = "canary service", "httproutes"
@@ -194,6 +197,7 @@ VERBS = (
     Verb(DeleteRun(RUN), RUNS, before=(CREATE_RUN,)),
     Verb(INJECT, TARGET),
     Verb(GIVE_UP, TARGET, before=(INJECT,)),
+    Verb(ReplacePod(LATE_POD, "as made"), PODS),
     Verb(CREATE_CANARY, CANARY),
     Verb(SCALE_CANARY, CANARY, before=(CREATE_CANARY,)),
     Verb(REMOVE_CANARY, CANARY, before=(CREATE_CANARY,)),

@@ -21,6 +21,7 @@ from retune.plan.actions import (
     EmitEvent,
     InjectModel,
     RecordRun,
+    ReplacePod,
     ScaleCanary,
     SetFinalizer,
     ShareRoute,
@@ -129,7 +130,7 @@ class WriterConformance:
             await prepared(scene, SetFinalizer(present=False))
             verb = Verb(SetFinalizer(present=True), RESOURCE)
         scene.delete(RESOURCE)
-        serves = isinstance(verb.action, CreateCanary | ScaleCanary | CreateCanaryService | ShareRoute)
+        serves = isinstance(verb.action, CreateCanary | ScaleCanary | CreateCanaryService | ShareRoute | ReplacePod)
         serves |= verb.action == REMOVE_ROUTED
         assert await scene.carry_out(verb.action) == (
             NOT_FOUND if serves or verb.plural in {RESOURCE, TARGET} else DONE

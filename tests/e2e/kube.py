@@ -25,6 +25,11 @@ def apply(*documents: Json) -> None:
     kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
 
 
+def apply_whole(document: Json) -> None:
+    """Apply an object that is too large to be kept in an annotation of its own, as some CRDs are."""
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(document))
+
+
 def get(kind: str, name: str, *, namespace: str) -> Json:
     """Return one object."""
     return kubectl.within(namespace).get(kind, name)

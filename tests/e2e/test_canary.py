@@ -3,19 +3,18 @@
 A Service shares requests between the target's pods and the canary's; a Job asks it all the time and counts the answers.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e import kube
+from tests.e2e.asked import answers, ask, service
 from tests.e2e.scenario import NAMESPACE, resource, server
 
 pytestmark = pytest.mark.timeout(900)
 Json = dict[str, Any]
 INFERENCE = {"port": 8080, "modelName": "model"}
-ASKED_SECONDS = 240
 HERE = Path(__file__).parent
 
 
@@ -28,41 +27,10 @@ def start(name: str, *, code: Path | None = None, **canary: Any) -> None:
         labels["track"] = "stable"
     (container,) = spec["template"]["spec"]["containers"]
     container["lifecycle"] = {"preStop": {"sleep": {"seconds": 5}}}  # until every client has heard that the pod goes
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"selector": {"app": name}, "ports": [{"port": 8080}]},
-    }
-    kube.apply(settings, deployment, service)
+    kube.apply(settings, deployment, service(name))
     kube.kubectl("rollout", "status", f"deployment/{name}", "-n", NAMESPACE, "--timeout=4m")
     rollout = {"strategy": "Canary", "progressDeadline": "3m", "bakeTime": "5s", "canary": canary}
     kube.apply(resource(name, target={"ref": {"name": name}, "inference": INFERENCE}, rollout=rollout))
-
-
-def ask(name: str) -> str:
-    """Begin to ask the Service; returns the name of the Job that does."""
-    job, url = f"{name}-asking", f"http://{name}.{NAMESPACE}:8080/v2/models/model/infer"
-    script, asking = kube.python_job(
-        job, HERE / "asking.py", namespace=NAMESPACE, claims=(), arguments=(url, str(ASKED_SECONDS))
-    )
-    kube.apply(script, asking)
-    return job
-
-
-def answers(job: str) -> dict[str, int]:
-    """Wait until the Job has asked enough; returns the answers by their code."""
-    kube.kubectl(
-        "wait",
-        f"job/{job}",
-        "-n",
-        NAMESPACE,
-        "--for=condition=Complete",
-        f"--timeout={2 * ASKED_SECONDS}s",
-        seconds=600,
-    )
-    counts: dict[str, int] = json.loads(kube.kubectl("logs", f"job/{job}", "-n", NAMESPACE))
-    return counts
 
 
 def deployments(name: str) -> set[str]:

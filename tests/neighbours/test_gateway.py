@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.e2e import kube
+from tests.e2e.asked import HERE, answers, service
 from tests.e2e.scenario import NAMESPACE, resource, server
-from tests.e2e.test_canary import HERE, INFERENCE, answers
+from tests.e2e.test_canary import INFERENCE
 from tests.neighbours.envoy import Gateway
 
 pytestmark = pytest.mark.timeout(1200)
@@ -29,13 +30,7 @@ def start(name: str, gateway: Gateway) -> None:
     deployment["spec"]["replicas"] = 2
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     container["lifecycle"] = {"preStop": {"sleep": {"seconds": 5}}}  # until every proxy has heard that the pod goes
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"selector": {"app": name}, "ports": [{"port": 8080}]},
-    }
-    kube.apply(settings, deployment, service, route(name, gateway))
+    kube.apply(settings, deployment, service(name), route(name, gateway))
     kube.kubectl("rollout", "status", f"deployment/{name}", "-n", NAMESPACE, "--timeout=4m")
     accepted = '--for=jsonpath={.status.parents[0].conditions[?(@.type=="Accepted")].status}=True'
     kube.kubectl("wait", f"httproute/{name}", "-n", NAMESPACE, accepted, "--timeout=1m")

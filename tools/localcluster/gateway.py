@@ -99,5 +99,4 @@ def crds(settings: Settings) -> tuple[Path, Path]:
 
 
 def _source(settings: Settings, path: str) -> Path:
-    (module,) = (module for module in binaries.MODULES if module.name == binaries.ENVOY_GATEWAY)
-    return binaries.source_folder(settings, module, path)
+    return binaries.source_folder(settings, binaries.ENVOY_GATEWAY, path)

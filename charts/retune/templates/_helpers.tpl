@@ -187,6 +187,25 @@ true
   resources: [httproutes]
   verbs: [get, patch]
 {{- end }}
+{{- if has "StatefulSet" .Values.targets.kinds }}
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [get, list, watch, patch]
+# A StatefulSet never replaces a broken pod, so a version that broke one could not be taken back.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [delete]
+{{- end }}
+{{- if has "Rollout" .Values.targets.kinds }}
+- apiGroups: [argoproj.io]
+  resources: [rollouts]
+  verbs: [get, list, watch, patch]
+{{- else if .Capabilities.APIVersions.Has "argoproj.io/v1alpha1/Rollout" }}
+# Whether a Rollout takes its pods from a target's template, so that the target's own replicas mean nothing.
+- apiGroups: [argoproj.io]
+  resources: [rollouts]
+  verbs: [list]
+{{- end }}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, create, update]

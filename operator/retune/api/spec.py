@@ -44,13 +44,26 @@ class DeletionPolicy(StrEnum):
     RESTORE_ORIGINAL = "RestoreOriginal"
 
 
+TARGET_KINDS = ("StatefulSet", "Rollout")
+"""Kinds of targets that an operator has to be set up for; Deployment is not among them, as it always is."""
+
+
 class TargetRef(ApiModel):
     """The workload that serves the model, in the resource's own namespace."""
 
-    api_version: Literal["apps/v1"] = "apps/v1"
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (
+                "(self.kind == 'Rollout') == (self.apiVersion == 'argoproj.io/v1alpha1')",
+                "target.ref: kind Rollout is of apiVersion argoproj.io/v1alpha1, the others of apps/v1",
+            )
+        )
+    )
+
+    api_version: Literal["apps/v1", "argoproj.io/v1alpha1"] = "apps/v1"
     """API version of the workload."""
-    kind: Literal["Deployment"] = "Deployment"
-    """Kind of the workload."""
+    kind: Literal["Deployment", "StatefulSet", "Rollout"] = "Deployment"
+    """Kind of the workload. The chart's value targets says which kinds the operator is set up for."""
     name: ObjectName
     """Name of the workload."""
 
@@ -238,6 +251,11 @@ _ACROSS_FIELDS = rules(
     (
         "self.mode != 'Propose' || self.deletionPolicy != 'RestoreOriginal'",
         "mode Propose leaves the target to Git: deletionPolicy must be KeepChampion",
+    ),
+    (
+        "!has(self.rollout) || self.rollout.strategy != 'Canary' || self.target.ref.kind == 'Deployment'",
+        "rollout.strategy Canary makes a Deployment beside the target, which must be one too: take RollingUpdate for "
+        "another kind of target",
     ),
     (
         "self.model.updatePolicy != 'Follow' || has(self.monitoring)",

@@ -19,9 +19,9 @@ from retune.cli.follow import Exit
 from retune.cli.output import dump
 from retune.cluster.errors import NotFound
 from retune.plan.rollout.proposing import REVERT_PROPOSED
+from retune.targets import TargetKind, kind_of
 
 FORMS = ("patch", "kustomize", "helm", "json")
-_DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments/{}"
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,10 @@ class Proposal:
     version: int
     why: str
     """A sentence."""
+    target: TargetKind
     namespace: str
-    deployment: str
+    name: str
+    """Name of the target."""
     container: str
     variable: str
     value: str | None
@@ -47,12 +49,12 @@ class Proposal:
 
     @property
     def patch(self) -> Json:
-        """The strategic merge patch of the Deployment."""
+        """The patch of the target, whose lists are to be merged by name."""
         containers = [{"name": self.container, "env": [self.entry]}]
         return {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": {"name": self.deployment, "namespace": self.namespace},
+            "apiVersion": self.target.api_version,
+            "kind": self.target.kind,
+            "metadata": {"name": self.name, "namespace": self.namespace},
             "spec": {"template": {"spec": {"containers": containers}}},
         }
 
@@ -74,11 +76,31 @@ def show_proposal(cluster: Cluster, arguments: argparse.Namespace, _: Console) -
     if proposal is None:
         sys.stderr.write(f"nothing is proposed for {resource.key} ({resource.status.message or 'not looked at yet'})\n")
         return Exit.BAD_OUTCOME
+    if arguments.output == "patch" and not proposal.target.merges_lists:
+        raise AccessError(_no_patch(proposal))
     if arguments.output == "json":
-        dump(vars(proposal) | {"patch": proposal.patch}, "json")
+        dump(_document(proposal), "json")
     else:
         sys.stdout.write(_text(proposal, arguments.output))
     return Exit.DONE
+
+
+def _no_patch(proposal: Proposal) -> str:
+    """Return why there is no patch to apply, and what is to be changed, as a sentence."""
+    kind, variable = proposal.target.kind, f"{proposal.variable} of container {proposal.container}"
+    change = f"take {variable} out" if proposal.value is None else f"set {variable} to {proposal.value}"
+    return (
+        f"a patch of a {kind} replaces the list of containers whole: {change} in the manifest of {kind} "
+        f"{proposal.name}, or take -o kustomize, helm or json"
+    )
+
+
+def _document(proposal: Proposal) -> Json:
+    """Return the parts for programs; a patch only where it can be applied as it is."""
+    parts = {"version": proposal.version, "why": proposal.why, "namespace": proposal.namespace}
+    target = {"apiVersion": proposal.target.api_version, "kind": proposal.target.kind, "name": proposal.name}
+    entry = {"container": proposal.container, "variable": proposal.variable, "value": proposal.value}
+    return parts | {"target": target} | entry | ({"patch": proposal.patch} if proposal.target.merges_lists else {})
 
 
 def _proposal(cluster: Cluster, resource: ModelOptimization) -> Proposal | None:
@@ -91,8 +113,9 @@ def _proposal(cluster: Cluster, resource: ModelOptimization) -> Proposal | None:
     return Proposal(
         version=version.version,
         why=shown.message if shown else f"version {version.version} of {resource.key} has passed the gate",
+        target=kind_of(target.ref),
         namespace=resource.metadata.namespace,
-        deployment=target.ref.name,
+        name=target.ref.name,
         container=target.container or _only_container(cluster, resource),
         variable=target.injection.name,
         value=version.injected_value,
@@ -101,25 +124,25 @@ def _proposal(cluster: Cluster, resource: ModelOptimization) -> Proposal | None:
 
 def _only_container(cluster: Cluster, resource: ModelOptimization) -> str:
     """Return the container of a target that has one; raises AccessError where there is none or several."""
-    name = resource.spec.target.ref.name
+    target, namespace = resource.spec.target, resource.metadata.namespace
+    kind, name = kind_of(target.ref), f"{target.ref.kind} {target.ref.name}"
     try:
-        raw = cluster.call("GET", _DEPLOYMENTS.format(resource.metadata.namespace, name))
+        raw = cluster.call("GET", kind.path(namespace=namespace, name=target.ref.name))
     except NotFound as error:
-        raise AccessError(f"there is no Deployment {name} in namespace {resource.metadata.namespace}") from error
-    containers = [container["name"] for container in raw["spec"]["template"]["spec"]["containers"]]
+        raise AccessError(f"there is no {name} in namespace {namespace}") from error
+    containers = [container.name for container in kind.parse(raw, variable=target.injection.name).containers]
     if len(containers) != 1:
         raise AccessError(
-            f"Deployment {name} has containers {', '.join(containers)}: name one in spec.target.container"
+            f"{name} has containers {', '.join(containers) or 'of another object'}: name one in spec.target.container"
         )
-    return str(containers[0])
+    return containers[0]
 
 
 def _text(proposal: Proposal, form: str) -> str:
     """Return YAML for people and for Git, with the reason as a comment."""
     reason = " ".join(proposal.why.split())
     body = {"patch": proposal.patch, "kustomize": _kustomize(proposal), "helm": _helm(proposal)}[form]
-    hint = _HELM_HINT.format(proposal.container) if form == "helm" else ""
-    return f"# {reason}\n{hint}{yaml.safe_dump(body, sort_keys=False, width=10_000)}"
+    return f"# {reason}\n{_hint(proposal, form)}{yaml.safe_dump(body, sort_keys=False, width=10_000)}"
 
 
 _HELM_HINT = (
@@ -127,8 +150,23 @@ _HELM_HINT = (
 )
 
 
+_KUSTOMIZE_HINT = (
+    "# The kustomization needs the schema of {0}s (`openapi: {{path: ...}}`), by which lists are merged by name.\n"
+    "# Without it, kustomize puts these lists in place of the containers and variables that the {0} has.\n"
+)
+
+
+def _hint(proposal: Proposal, form: str) -> str:
+    """Return what is to be known before a form is used, as lines of comments."""
+    if form == "helm":
+        return _HELM_HINT.format(proposal.container)
+    is_replaced = form == "kustomize" and not proposal.target.merges_lists
+    return _KUSTOMIZE_HINT.format(proposal.target.kind) if is_replaced else ""
+
+
 def _kustomize(proposal: Proposal) -> Json:
-    target = {"group": "apps", "version": "v1", "kind": "Deployment", "name": proposal.deployment}
+    group, _, version = proposal.target.api_version.partition("/")
+    target = {"group": group, "version": version, "kind": proposal.target.kind, "name": proposal.name}
     return {"patches": [{"target": target, "patch": yaml.safe_dump(proposal.patch, sort_keys=False, width=10_000)}]}
 
 

@@ -233,7 +233,7 @@ def _why_nothing(row: Saving) -> str:
 
 
 def patch(row: Saving, worth: Worth) -> str:
-    """Return a strategic-merge patch of the target as YAML, with a comment on where its number comes from."""
+    """Return a merge patch of the target as YAML, with a comment on where its number comes from."""
     meta, ref = row.resource.metadata, row.resource.spec.target.ref
     body = {
         "apiVersion": ref.api_version,
@@ -261,4 +261,5 @@ def _reckoning(row: Saving, worth: Worth) -> Iterator[str]:
     yield f"This is {NO_LOAD_TEST}: look at latency after the change."
     autoscaler = f"A HorizontalPodAutoscaler of this {ref.kind} puts the number back"
     yield f"{autoscaler}: change its minReplicas and maxReplicas in place of this."
-    yield f"Apply it with: kubectl patch {ref.kind.lower()} {ref.name} -n {meta.namespace} --patch-file FILE"
+    to, how = f"{ref.kind.lower()} {ref.name} -n {meta.namespace}", "--type merge --patch-file FILE"
+    yield f"Apply it with: kubectl patch {to} {how}"

@@ -95,7 +95,7 @@ def _head(resource: ModelOptimization) -> Table:
     rows = [
         ("Name", f"{resource.metadata.namespace}/{resource.metadata.name}"),
         ("Model", resource.spec.model.uri),
-        ("Target", f"Deployment {target.ref.name}, variable {target.injection.name}"),
+        ("Target", f"{target.ref.kind} {target.ref.name}, variable {target.injection.name}"),
         ("Mode", "Suspended" if resource.spec.suspend else resource.spec.mode),
         ("Stage", f"{status.stage or Stage.PENDING}: {status.message or 'waits for the operator'}"),
     ]

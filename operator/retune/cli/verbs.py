@@ -211,7 +211,7 @@ def abort(resource: ModelOptimization, _: argparse.Namespace) -> Change:
     if status.champion is None or (status.run is None and status.rollout is None):
         raise NothingToDo(f"nothing of {resource.key} is under way ({_stage(resource)})")
     ended = " and ".join([*(["run " + status.run.name] if status.run else []), *_on_trial(resource)])
-    return _pin(resource, status.champion, f"{ended} ends; version {status.champion.version} serves and is kept")
+    return _pin(resource, status.champion, f"{ended} ends; version {status.champion.version} is champion and is kept")
 
 
 def _on_trial(resource: ModelOptimization) -> list[str]:

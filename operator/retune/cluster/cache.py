@@ -6,16 +6,26 @@ Nothing here talks to the API server.
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.cluster import parse
-from retune.cluster.kinds import DEPLOYMENTS, JOBS, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, PODS, Kind
+from retune.cluster.kinds import (
+    DEPLOYMENTS,
+    JOBS,
+    MODEL_OPTIMIZATIONS,
+    OPTIMIZATION_RUNS,
+    PODS,
+    TARGET_KINDS,
+    Kind,
+    target_kind,
+)
 from retune.cluster.parse import JobFacts, PodFacts, RunFacts
 from retune.cluster.unreadable import Unreadable, unreadable
+from retune.targets import BESIDE, DRIVER, TARGETS, TargetKind, kind_of
 from retune.workloads.labels import RESOURCE
 
 Name = tuple[str, str]
@@ -38,7 +48,9 @@ class Entry(Generic[T]):
 class Shelf(Generic[T]):
     """All objects of one kind, with an index by what they belong to: an owner, a target."""
 
-    def __init__(self, parser: Callable[[Json, T | None], T], indexed_by: Callable[[Name, T], object]) -> None:
+    def __init__(
+        self, parser: Callable[[Json, T | None], T], indexed_by: Callable[[Name, T], Iterable[object]]
+    ) -> None:
         self._parser = parser
         self._indexed_by = indexed_by
         self._entries: dict[Name, Entry[T]] = {}
@@ -77,7 +89,8 @@ class Shelf(Generic[T]):
         value = self._parser(raw, known.value if known and same else None)
         self._forget(name)
         self._entries[name] = Entry(uid, version, value)
-        self._index[self._indexed_by(name, value)].add(name)
+        for related in self._indexed_by(name, value):
+            self._index[related].add(name)
         return known is None or known.uid != uid or known.value != value
 
     def remove(self, name: Name, *, uid: str | None = None) -> bool:
@@ -128,10 +141,10 @@ class Shelf(Generic[T]):
         entry = self._entries.pop(name, None)
         if entry is None:
             return
-        related = self._indexed_by(name, entry.value)
-        self._index[related].discard(name)
-        if not self._index[related]:
-            del self._index[related]
+        for related in self._indexed_by(name, entry.value):
+            self._index[related].discard(name)
+            if not self._index[related]:
+                del self._index[related]
 
 
 class Cache:
@@ -139,12 +152,12 @@ class Cache:
 
     def __init__(self) -> None:
         self.resources: Shelf[ModelOptimization] = Shelf(
-            parse.resource, lambda name, resource: _target(name[0], resource)
+            parse.resource, lambda name, resource: _looks_at(name[0], resource)
         )
-        self.runs: Shelf[RunFacts] = Shelf(lambda raw, _: parse.run(raw), lambda _, run: run.owner)
-        self.jobs: Shelf[JobFacts] = Shelf(lambda raw, _: parse.job(raw), lambda _, job: job.owner)
-        self.pods: Shelf[PodFacts] = Shelf(lambda raw, _: parse.pod(raw), lambda _, pod: pod.owner)
-        self.deployments: Shelf[bytes] = Shelf(lambda raw, _: parse.trimmed_deployment(raw), lambda name, _: name)
+        self.runs: Shelf[RunFacts] = Shelf(lambda raw, _: parse.run(raw), lambda _, run: (run.owner,))
+        self.jobs: Shelf[JobFacts] = Shelf(lambda raw, _: parse.job(raw), lambda _, job: (job.owner,))
+        self.pods: Shelf[PodFacts] = Shelf(lambda raw, _: parse.pod(raw), lambda _, pod: (pod.owner,))
+        self.targets = {kind: _shelf_of(target) for kind, target in _TARGETS.items()}
         self.unreadable: dict[str, Unreadable] = {}
         """ModelOptimizations that this release cannot read, by key."""
         self._shelves: dict[Kind, Shelf[Any]] = {
@@ -152,7 +165,7 @@ class Cache:
             OPTIMIZATION_RUNS: self.runs,
             JOBS: self.jobs,
             PODS: self.pods,
-            DEPLOYMENTS: self.deployments,
+            **self.targets,
         }
 
     def put(self, kind: Kind, raw: Json) -> set[str]:
@@ -219,7 +232,27 @@ class Cache:
 
     def deployment(self, namespace: str, name: str) -> Json | None:
         """Return what is kept of a Deployment."""
-        kept = self.deployments.get((namespace, name))
+        return self._workload(DEPLOYMENTS, (namespace, name))
+
+    def target(self, resource: ModelOptimization) -> Json | None:
+        """Return what is kept of a resource's target, of Deployments that say something of it, and of its driver."""
+        ref, namespace = resource.spec.target.ref, resource.metadata.namespace
+        raw = self._workload(target_kind(ref), (namespace, ref.name))
+        if raw is None:
+            return None
+        names = kind_of(ref).beside(ref.name)
+        beside = {name: kept for name in names if (kept := self.deployment(namespace, name)) is not None}
+        return raw | ({BESIDE: beside} if beside else {}) | self._driver(target_kind(ref), namespace, ref.name)
+
+    def _driver(self, kind: Kind, namespace: str, name: str) -> Json:
+        """Return who takes the pods of a Deployment for its own."""
+        if kind != DEPLOYMENTS:
+            return {}
+        drivers = [(kind.name, shelf.having((namespace, name))) for kind, shelf in self.targets.items()]
+        return next(({DRIVER: f"{kind} {names[0][1]}"} for kind, names in drivers if names), {})
+
+    def _workload(self, kind: Kind, name: Name) -> Json | None:
+        kept = self.targets[kind].get(name)
         document: Json | None = json.loads(kept) if kept else None
         return document
 
@@ -246,9 +279,11 @@ class Cache:
 
     def _concerned(self, kind: Kind, raw: Json) -> set[str]:
         namespace, name = _name(raw)
-        if kind is DEPLOYMENTS:
-            targeting = {_key(resource) for resource in self.resources.having((namespace, name))}
-            owner = parse.resource_name(raw)
+        if kind in self.targets:
+            targeting = {_key(resource) for resource in self.resources.having((kind, namespace, name))}
+            driven = _TARGETS[kind].drives(raw)
+            targeting |= {_key(other) for other in self.resources.having((DEPLOYMENTS, namespace, driven))}
+            owner = parse.resource_name(raw) if kind == DEPLOYMENTS else None
             return targeting | ({_key((namespace, owner))} if owner else set())
         if kind is not MODEL_OPTIMIZATIONS:
             resource_name = parse.resource_name(raw)
@@ -261,8 +296,29 @@ class Cache:
         return {_key(rival) for rival in self.resources.having(_target(name[0], known))} if known else set()
 
 
-def _target(namespace: str, resource: ModelOptimization) -> Name:
-    return namespace, resource.spec.target.ref.name
+def _target(namespace: str, resource: ModelOptimization) -> tuple[Kind, str, str]:
+    ref = resource.spec.target.ref
+    return target_kind(ref), namespace, ref.name
+
+
+def _looks_at(namespace: str, resource: ModelOptimization) -> list[tuple[Kind, str, str]]:
+    """Return which workloads concern a resource."""
+    ref = resource.spec.target.ref
+    beside = kind_of(ref).beside(ref.name)
+    return [_target(namespace, resource), *((DEPLOYMENTS, namespace, name) for name in beside)]
+
+
+_TARGETS: Mapping[Kind, TargetKind] = dict(zip(TARGET_KINDS, TARGETS.values(), strict=True))
+
+
+def _shelf_of(target: TargetKind) -> Shelf[bytes]:
+    """Return a shelf of workloads, which finds them by the Deployment that they drive."""
+
+    def driven(name: Name, kept: bytes) -> tuple[Name, ...]:
+        other = target.drives(json.loads(kept))
+        return ((name[0], other),) if other else ()
+
+    return Shelf(lambda raw, _: parse.trimmed_target(target, raw), driven)
 
 
 def _name(raw: Json) -> Name:

@@ -15,7 +15,7 @@ from retune.cluster.parse import owner
 from retune.plan import names
 from retune.plan.actions import CreateCanary, RemoveCanary, ScaleCanary
 from retune.plan.observed import Target
-from retune.targets import kind_of
+from retune.targets import DEPLOYMENT
 from retune.workloads.canary import canary_manifest, impossibility
 
 
@@ -55,7 +55,7 @@ class CanaryWriter:
             self._cache.forget(DEPLOYMENTS, namespace, target.name)
             return None
         self._cache.put(DEPLOYMENTS, raw)
-        now = kind_of(resource.spec.target.ref).parse(raw, variable=action.variable)
+        now = DEPLOYMENT.parse(raw, variable=action.variable)
         return raw if (now.uid, now.template) == (target.uid, action.template) else None
 
     async def _services(self, namespace: str) -> list[Json]:

@@ -1,8 +1,11 @@
 """The kinds Retune reads and writes, and their paths in the API: one table, so that no path is spelled twice."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from retune.api import GROUP, VERSION
+from retune.api.spec import TargetRef
+from retune.targets import TARGETS, TargetKind
 
 MANAGED = "app.kubernetes.io/managed-by=retune"
 """Label selector of everything Retune creates."""
@@ -31,12 +34,34 @@ MODEL_OPTIMIZATIONS = Kind(GROUP, VERSION, "modeloptimizations", "ModelOptimizat
 OPTIMIZATION_RUNS = Kind(GROUP, VERSION, "optimizationruns", "OptimizationRun")
 JOBS = Kind("batch", "v1", "jobs", "Job", MANAGED)
 PODS = Kind("", "v1", "pods", "Pod", MANAGED)
-DEPLOYMENTS = Kind("apps", "v1", "deployments", "Deployment")
 LEASES = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 EVENTS = Kind("", "v1", "events", "Event")
 SERVICES = Kind("", "v1", "services", "Service")
 AUTOSCALERS = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 HTTP_ROUTES = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 
-WATCHED = (DEPLOYMENTS, OPTIMIZATION_RUNS, PODS, JOBS, MODEL_OPTIMIZATIONS)
-"""Kinds kept in memory, in the order they are listed: what a decision needs comes before what asks for it."""
+
+def _of_target(target: TargetKind) -> Kind:
+    group, _, version = target.api_version.partition("/")
+    return Kind(group, version, target.resource, target.kind)
+
+
+_TARGETS: Mapping[tuple[str, str], Kind] = {ref: _of_target(target) for ref, target in TARGETS.items()}
+TARGET_KINDS = tuple(_TARGETS.values())
+DEPLOYMENTS = _TARGETS["apps/v1", "Deployment"]
+ROLLOUTS = _TARGETS["argoproj.io/v1alpha1", "Rollout"]
+
+
+def target_kind(ref: TargetRef) -> Kind:
+    """Return the kind of the workload that `ref` names."""
+    return _TARGETS[ref.api_version, ref.kind]
+
+
+def watched(target_kinds: Iterable[str]) -> tuple[Kind, ...]:
+    """Return the kinds kept in memory, in the order they are listed: what a decision needs comes before what asks.
+
+    Args:
+        target_kinds: Names of the kinds of targets that the operator is set up for.
+    """
+    targets = (kind for kind in TARGET_KINDS if kind.name in set(target_kinds))
+    return (*targets, OPTIMIZATION_RUNS, PODS, JOBS, MODEL_OPTIMIZATIONS)

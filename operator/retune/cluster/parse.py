@@ -4,7 +4,7 @@ Objects of the same meaning compare equal, so that an event which changes nothin
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,7 +13,7 @@ from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.contract.paths import JOB_CONTAINER
 from retune.kubelet import CANNOT_START
-from retune.targets.deployment import template_digest
+from retune.targets import TargetKind
 from retune.workloads.canary import MADE_OF, REACHED_BY
 from retune.workloads.jobs import EXPIRED_SECONDS
 from retune.workloads.labels import COMMAND, HELD, MANAGED_BY, RESOURCE
@@ -224,27 +224,10 @@ def time_of(text: str | None) -> datetime:
     return datetime.fromisoformat(text) if text else EPOCH
 
 
-def trimmed_deployment(raw: Json) -> bytes:
+def trimmed_target(kind: TargetKind, raw: Json) -> bytes:
     """Return the compact JSON of what a target is judged by: equal when nothing of that changed."""
-    meta, spec, status = raw["metadata"], raw["spec"], raw.get("status") or {}
-    document = {
-        "metadata": {
-            **_picked(meta, "name", "namespace", "uid", "generation", "deletionTimestamp"),
-            "managedFields": _env_owners(meta.get("managedFields") or ()),
-            **_of_canary(meta),
-        },
-        "spec": {
-            **_picked(spec, "replicas", "selector", "strategy", "paused"),
-            "template": {"digest": template_digest(spec["template"]), "spec": _trimmed_pod(spec["template"]["spec"])},
-        },
-        "status": {
-            **_picked(status, "observedGeneration", "replicas", "updatedReplicas", "availableReplicas"),
-            "conditions": [
-                _picked(condition, "type", "status", "reason", "message")
-                for condition in status.get("conditions") or ()
-            ],
-        },
-    }
+    document = kind.trimmed(raw)
+    document["metadata"] |= _of_canary(raw["metadata"])
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 
@@ -258,30 +241,5 @@ def _of_canary(meta: Json) -> Json:
     return kept | {"ownerReferences": owners}
 
 
-def _trimmed_pod(pod_spec: Json) -> Json:
-    containers = [_picked(container, "name", "env", "resources") for container in pod_spec["containers"]]
-    claims = [_picked(volume, "persistentVolumeClaim") for volume in pod_spec.get("volumes") or ()]
-    trimmed = _picked(pod_spec, "nodeSelector", "tolerations") | {"containers": containers}
-    return trimmed | ({"volumes": [claim for claim in claims if claim]} if any(claims) else {})
-
-
 def _picked(source: Mapping[str, Any], *names: str) -> Json:
     return {name: source[name] for name in names if name in source}
-
-
-def _env_owners(entries: Iterable[Json]) -> list[Json]:
-    """Return the managed-field entries that speak of environment variables, with only that branch."""
-    owners = []
-    for entry in entries:
-        containers = _descend(entry.get("fieldsV1"), "f:spec", "f:template", "f:spec", "f:containers")
-        envs = {name: {"f:env": fields["f:env"]} for name, fields in containers.items() if "f:env" in fields}
-        if envs and "subresource" not in entry:
-            fields = {"f:spec": {"f:template": {"f:spec": {"f:containers": envs}}}}
-            owners.append({"manager": entry.get("manager"), "operation": entry.get("operation"), "fieldsV1": fields})
-    return owners
-
-
-def _descend(fields: Any, *path: str) -> Json:
-    for step in path:
-        fields = fields.get(step) if isinstance(fields, dict) else None
-    return fields if isinstance(fields, dict) else {}

@@ -17,7 +17,7 @@ from retune.cluster.cache import Cache
 from retune.cluster.client import Client, Request
 from retune.cluster.errors import NotFound, Refused
 from retune.cluster.job_standing import observed_job, obstacle_in, speaking_pod
-from retune.cluster.kinds import DEPLOYMENTS, EVENTS, MODEL_OPTIMIZATIONS, PODS
+from retune.cluster.kinds import EVENTS, MODEL_OPTIMIZATIONS, PODS, target_kind
 from retune.cluster.parse import JobFacts
 from retune.cluster.traffic import TrafficReader
 from retune.cluster.unreadable import faults_of
@@ -134,14 +134,16 @@ class Reader:
 
     async def _look_at_target(self, resource: ModelOptimization) -> tuple[Json | None, Target | None]:
         """Return the target from memory, or as it is where memory does not show it as this resource left it."""
-        namespace, name = _deployment(resource)
-        target = self._target(resource, self._cache.deployment(namespace, name))
+        ref, namespace = resource.spec.target.ref, resource.metadata.namespace
+        if ref.kind not in self._defaults.target_kinds:
+            return None, None
+        kind, target = target_kind(ref), self._target(resource, self._cache.target(resource))
         if must_be_read(resource, target):
             try:
-                self._cache.put(DEPLOYMENTS, await self._client.get(DEPLOYMENTS, namespace, name))
+                self._cache.put(kind, await self._client.get(kind, namespace, ref.name))
             except NotFound:
-                self._cache.forget(DEPLOYMENTS, namespace, name)
-        raw = self._cache.deployment(namespace, name)
+                self._cache.forget(kind, namespace, ref.name)
+        raw = self._cache.target(resource)
         return raw, self._target(resource, raw)
 
     def _target(self, resource: ModelOptimization, raw: Json | None) -> Target | None:
@@ -235,7 +237,7 @@ class Reader:
         self, resource: ModelOptimization, target: Target | None, pods: Pods, jobs: Mapping[str, Job]
     ) -> Heard | None:
         """Read what a version has answered while it bakes, or what serves now when another may take its place."""
-        rollout, raw = resource.status.rollout, self._cache.deployment(*_deployment(resource))
+        rollout, raw = resource.status.rollout, self._cache.target(resource)
         if rollout is not None and rollout.bake_start_time is not None and rollout.rollback_reason is None:
             return await self._live.bake.heard(resource, pods.serving, since=rollout.bake_start_time.timestamp())
         if raw is None or not _is_judged(resource, jobs):
@@ -248,10 +250,6 @@ class Reader:
         self._live.forget(key)
         present = {job.uid for job in self._cache.jobs.values()}
         self._pods_read = {uid: job for uid, job in self._pods_read.items() if uid in present}
-
-
-def _deployment(resource: ModelOptimization) -> tuple[str, str]:
-    return resource.metadata.namespace, resource.spec.target.ref.name
 
 
 def _is_judged(resource: ModelOptimization, jobs: Mapping[str, Job]) -> bool:

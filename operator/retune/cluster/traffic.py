@@ -18,7 +18,7 @@ from retune.cluster.routes import RouteReader
 from retune.plan import names
 from retune.plan.observed import Canary, Pods, Traffic
 from retune.signals.beside import BesideReader
-from retune.targets import kind_of
+from retune.targets import DEPLOYMENT
 from retune.workloads.canary import MADE_OF, REACHED_BY, selecting
 
 
@@ -67,7 +67,7 @@ class TrafficReader:
         )
 
     async def _pods(self, resource: ModelOptimization, raw: Json) -> list[Json]:
-        selector = kind_of(resource.spec.target.ref).pod_selector(raw)
+        selector = DEPLOYMENT.pod_selector(raw)
         pages = self._client.pages(PODS, resource.metadata.namespace, selector=selector)
         return [pod async for page in pages for pod in page["items"]]
 
@@ -102,8 +102,8 @@ def _seen(resource: ModelOptimization, raw: Json, canary: Canary, pods: list[Jso
     if container is None:
         return Pods()
     port = wanted.inference.port if wanted.inference else 0
-    kind, variable = kind_of(wanted.ref), wanted.injection.name
-    return kind.pods(raw, pods, container=container.name, variable=variable, port=port)
+    variable = wanted.injection.name
+    return DEPLOYMENT.pods(raw, pods, container=container.name, variable=variable, port=port)
 
 
 def _is_weighed(resource: ModelOptimization) -> bool:
@@ -127,7 +127,7 @@ def _canary(resource: ModelOptimization, raw: Json) -> Canary | None:
         return None
     annotations = raw["metadata"].get("annotations") or {}
     return Canary(
-        workload=kind_of(wanted.ref).parse(raw, variable=wanted.injection.name),
+        workload=DEPLOYMENT.parse(raw, variable=wanted.injection.name),
         made_of=annotations.get(MADE_OF),
         owned=whose is not None,
         leaving="deletionTimestamp" in raw["metadata"],

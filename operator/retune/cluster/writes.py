@@ -20,7 +20,7 @@ from retune.cluster.cache import Cache
 from retune.cluster.client import APPLY_PATCH, MERGE_PATCH, Client, Request
 from retune.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, Refused
 from retune.cluster.heritage import answers_the_same, is_left_behind
-from retune.cluster.kinds import DEPLOYMENTS, EVENTS, JOBS, LEASES, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, Kind
+from retune.cluster.kinds import EVENTS, JOBS, LEASES, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, PODS, Kind, target_kind
 from retune.cluster.parse import owner
 from retune.cluster.route_writes import RouteWriter
 from retune.cluster.unreadable import faults_of
@@ -36,6 +36,7 @@ from retune.plan.actions import (
     HoldJob,
     InjectModel,
     RecordRun,
+    ReplacePod,
     SetFinalizer,
 )
 from retune.plan.guards.deletion import FINALIZER
@@ -237,27 +238,34 @@ class Writer(RouteWriter):
         if target is None:
             return
         await self._refuse_outdated(resource)
-        kind, namespace, name = kind_of(resource.spec.target.ref), resource.metadata.namespace, target.name
-        body = kind.apply_body(
+        ref, namespace, name = resource.spec.target.ref, resource.metadata.namespace, target.name
+        body = kind_of(ref).apply_body(
             name=name, uid=target.uid, container=action.container, variable=action.variable, value=action.value
         )
-        query = {"fieldManager": FIELD_MANAGER, "force": "true" if action.force else "false"}
-        path = kind.path(namespace=namespace, name=name)
+        kind, query = target_kind(ref), {"fieldManager": FIELD_MANAGER, "force": "true" if action.force else "false"}
         try:
-            await self._patch(DEPLOYMENTS, path, body, content_type=APPLY_PATCH, query=query)
+            await self._patch(kind, kind.path(namespace, name), body, content_type=APPLY_PATCH, query=query)
         except (Conflict, NotFound):
-            await self._look_again(DEPLOYMENTS, namespace, name)
+            await self._look_again(kind, namespace, name)
         except Refused as refused:
             if "metadata.uid" not in refused.message:
                 raise
-            await self._look_again(DEPLOYMENTS, namespace, name)  # another object has the name by now
+            await self._look_again(kind, namespace, name)  # another object has the name by now
         if action.value is None:
             self._refuse_kept(resource, action)
+
+    async def replace_pod(self, resource: ModelOptimization, action: ReplacePod) -> None:
+        """Delete a pod of the target; raises Conflict when the resource has moved on."""
+        await self._refuse_outdated(resource)
+        body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": action.uid}}
+        with suppress(NotFound, Conflict):  # gone, or replaced already
+            path = PODS.path(resource.metadata.namespace, action.name)
+            await self._client.call(Request("DELETE", path, body=body))
 
     def _refuse_kept(self, resource: ModelOptimization, action: InjectModel) -> None:
         """Raise Refused where the field that was given up has a value all the same."""
         ref = resource.spec.target.ref
-        raw = self._cache.deployment(resource.metadata.namespace, ref.name)
+        raw = self._cache.target(resource)
         container = kind_of(ref).parse(raw, variable=action.variable).container(action.container) if raw else None
         if container is not None and container.value is not None:
             who = container.manager or "another manager"

@@ -86,6 +86,14 @@ class InjectModel:
 
 
 @dataclass(frozen=True)
+class ReplacePod:
+    """Take away the pod with this UID, so that its controller makes another of the newest template."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
 class CreateCanary:
     """Have a Deployment beside the target whose pods are the target's own but for the version that they serve."""
 
@@ -171,6 +179,7 @@ Action = (
     | RecordRun
     | DeleteRun
     | InjectModel
+    | ReplacePod
     | CreateCanary
     | ScaleCanary
     | RemoveCanary

@@ -59,6 +59,12 @@ class Draft:
         return store_of(self.resource.metadata.name, own=own, default=default)
 
     @property
+    def target_name(self) -> str:
+        """Kind and name of the target, as a sentence names it."""
+        ref = self.spec.target.ref
+        return f"{ref.kind} {ref.name}"
+
+    @property
     def container(self) -> Container | None:
         """The target's container that loads the model; None without a target or where no single one fits."""
         target = self.observed.target

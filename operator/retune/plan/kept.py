@@ -1,5 +1,6 @@
 """The versions that can serve again: what was delivered, the champion, and the champions before it."""
 
+from retune.api.shown import Shown
 from retune.api.status import ModelOptimizationStatus, Version
 
 
@@ -19,3 +20,8 @@ def known(status: ModelOptimizationStatus) -> tuple[Version, ...]:
 def named(status: ModelOptimizationStatus, name: str | None) -> Version | None:
     """Return the version that is called by this number or digest; None where none is kept."""
     return next((version for version in kept(status) if name in {str(version.version), version.digest}), None)
+
+
+def is_shown(version: Version) -> bool:
+    """Return whether a version may be said to serve: nothing has shown that of one whose server was only ready."""
+    return version.shown_by != Shown.NOTHING

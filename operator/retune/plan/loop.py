@@ -12,6 +12,7 @@ from retune.plan.actions import Plan
 from retune.plan.closing import commands, history, leftovers, summary
 from retune.plan.draft import Draft, Hold
 from retune.plan.guards import artifacts, deletion, overtime, ownership, suspension
+from retune.plan.kept import is_shown
 from retune.plan.observed import Observed
 
 Step = Callable[[Draft], Hold | None]
@@ -40,10 +41,8 @@ STEPS: tuple[Step, ...] = (
     rollout.wait_for_person,
 )
 
-_IDLE = Hold(
-    Stage.MONITORING, "ChampionServing", "the champion serves; a change of the spec or of manualNonce starts a run"
-)
-_WATCHED = "the champion serves and is watched; signals, a change of the spec or of manualNonce start a run"
+_STARTS = "a change of the spec or of manualNonce starts a run"
+_WATCHED = "signals, a change of the spec or of manualNonce start a run"
 
 
 def plan(observed: Observed, now: datetime) -> Plan:
@@ -64,7 +63,10 @@ def plan(observed: Observed, now: datetime) -> Plan:
 
 def _idle(draft: Draft) -> Hold:
     """Return where the loop stands when nothing is to be done, and why reasons to run wait, if any do."""
+    champion, held = draft.status.champion, draft.status.triggers.held
+    is_unshown = champion is not None and not is_shown(champion)
+    serves = "the champion is given to the target and not shown to serve" if is_unshown else "the champion serves"
     if draft.status.monitoring is None:
-        return _IDLE
-    held = draft.status.triggers.held
-    return Hold(Stage.MONITORING, "ChampionServing", f"{_WATCHED}. Now: {held}" if held else _WATCHED)
+        return Hold(Stage.MONITORING, "ChampionServing", f"{serves}; {_STARTS}")
+    message = f"{serves} and is watched; {_WATCHED}"
+    return Hold(Stage.MONITORING, "ChampionServing", f"{message}. Now: {held}" if held else message)

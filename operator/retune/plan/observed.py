@@ -4,9 +4,10 @@ Nothing here refers to Kubernetes' own dictionaries; `cluster` parses each kind 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.api.status import Trials
@@ -27,6 +28,15 @@ class Container:
     """Field manager that owns the variable's value, if any."""
     cpu_limit: float | None
     """CPU limit in cores; without one its CPU request, but at least one core; None where neither is set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """That the target's own controller has given the newest value up."""
+
+    message: str
+    by_analysis: bool
+    """Whether an analysis that the target's owner has written has failed."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +66,16 @@ class Target:
     """Hash of the pod template without the owned variable."""
     hindrance: str | None = None
     """What keeps its controller from making pods, in words: it is paused, or a quota or an admission refuses them."""
+    unfit: str | None = None
+    """Why a new value of the field does not reach every pod by itself, and what to do; None where it does."""
+    held: str | None = None
+    """Which step of its owner's own takes its time, and who ends it; None while there is none."""
+    aborted: Abort | None = None
+    """That its controller has gone back to the pods before; the field still has the newest value."""
+
+    def but(self, **changes: Any) -> "Target":
+        """Return the same with other fields."""
+        return replace(self, **changes)
 
     def container(self, wanted: str | None) -> Container | None:
         """Return the container of that name, or the only one when none is named; None when no single one fits."""
@@ -82,6 +102,16 @@ class Incident:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class LatePod:
+    """A pod of another value than the newest, which is not ready and is replaced only once it is."""
+
+    name: str
+    uid: str
+    value: str | None
+    """Value of the owned field that it was made with."""
+
+
 @dataclass(frozen=True)
 class Pods:
     """The target's pods of the newest value, read live while a rollout is under way."""
@@ -96,6 +126,8 @@ class Pods:
     """The pod that runs the model's container for longest without being ready, and since when."""
     serving: tuple[ServingPod, ...] = ()
     """The running ones."""
+    behind: tuple[LatePod, ...] = ()
+    """Pods of other values for which the controller waits before it replaces them."""
 
 
 class JobPhase(StrEnum):
@@ -154,6 +186,7 @@ class Verb(StrEnum):
     CREATE_RUN = "CreateRun"
     INJECT_MODEL = "InjectModel"
     CANARY = "Canary"
+    REPLACE_POD = "ReplacePod"
     OTHER = "Other"
 
 
@@ -310,6 +343,8 @@ class Defaults:
     """Names of the profiles of nodes that a resource may name."""
     image_pull_seconds: float = 300.0
     """Seconds that a Job's image may fail to be pulled before the Job counts as failed."""
+    target_kinds: frozenset[str] = frozenset({"Deployment"})
+    """Kinds of targets that this operator is set up for."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Nothing here does I/O: `cluster` reads and writes, a target kind knows what to read and what to write.
 """
 
-from retune.targets.base import TargetKind
-from retune.targets.registry import TARGETS, kind_of
+from retune.targets.base import BESIDE, DRIVER, TargetKind
+from retune.targets.registry import DEPLOYMENT, TARGETS, kind_of
 
-__all__ = ["TARGETS", "TargetKind", "kind_of"]
+__all__ = ["BESIDE", "DEPLOYMENT", "DRIVER", "TARGETS", "TargetKind", "kind_of"]

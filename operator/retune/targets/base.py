@@ -1,10 +1,16 @@
-"""What every kind of target can do. A new kind is a module that keeps this Protocol, and a line in the registry."""
+"""What every kind of target can do. A new kind is a module that keeps this Protocol, and a line in the registry.
+
+The JSON of a workload may have two fields more than its object: BESIDE, with the JSON of Deployments that say something
+of it, by name; and DRIVER, with kind and name of another workload that takes its pods from it.
+"""
 
 from collections.abc import Iterable
 from typing import Protocol
 
 from retune.api.base import Json
 from retune.plan.observed import Pods, ServingPod, Target
+
+BESIDE, DRIVER = "beside", "driver"
 
 
 class TargetKind(Protocol):
@@ -16,9 +22,20 @@ class TargetKind(Protocol):
     """Such as `Deployment`."""
     resource: str
     """Plural name in URLs and RBAC rules, such as `deployments`."""
+    merges_lists: bool
+    """Whether patches merge its lists by name. Those of a CustomResourceDefinition are replaced whole."""
 
     def path(self, *, namespace: str, name: str | None = None) -> str:
         """Return the URL path of one object, or of the namespace's list when `name` is None."""
+
+    def trimmed(self, raw: Json) -> Json:
+        """Return the part of the workload's JSON that the other methods look at, equal where nothing of it changed."""
+
+    def beside(self, name: str) -> tuple[str, ...]:
+        """Return the names of Deployments that say something of the workload of this name, where they are there."""
+
+    def drives(self, raw: Json) -> str | None:
+        """Return the name of the Deployment whose template the workload takes its own pods from, if it does."""
 
     def parse(self, raw: Json, *, variable: str) -> Target:
         """Return the workload as its controller last reported it.

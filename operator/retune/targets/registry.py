@@ -1,10 +1,16 @@
 """The one list of target kinds."""
 
+from typing import Final
+
 from retune.api.spec import TargetRef
+from retune.targets.argo_rollout import ArgoRollout
 from retune.targets.base import TargetKind
 from retune.targets.deployment import Deployment
+from retune.targets.stateful_set import StatefulSet
 
-TARGETS: dict[tuple[str, str], TargetKind] = {(kind.api_version, kind.kind): kind for kind in (Deployment(),)}
+DEPLOYMENT: Final = Deployment()
+_KINDS: tuple[TargetKind, ...] = (DEPLOYMENT, StatefulSet(), ArgoRollout())
+TARGETS: dict[tuple[str, str], TargetKind] = {(kind.api_version, kind.kind): kind for kind in _KINDS}
 
 
 def kind_of(ref: TargetRef) -> TargetKind:

@@ -8,6 +8,7 @@ import yaml
 
 from retune.cli.follow import Exit
 from tests.unit.cli.test_steering import Server, call, server
+from tests.unit.operator.target_samples import workload
 
 __all__ = ["server"]
 CANDIDATE = {
@@ -18,7 +19,11 @@ CANDIDATE = {
     "injectedValue": "pvc://retune-artifacts/digits/bundles/3c",
 }
 PROPOSED = {"reason": "Proposed", "status": "Unknown", "message": "version 3 is proposed: 4x smaller."}
-REVERT = {"reason": "RevertProposed", "status": "Unknown", "message": "version 3 serves and failed: wrong answers."}
+REVERT = {
+    "reason": "RevertProposed",
+    "status": "Unknown",
+    "message": "version 3 is on the target and failed: wrong answers.",
+}
 
 
 def proposes(server: Server, shown: dict[str, str] = PROPOSED) -> None:
@@ -76,6 +81,7 @@ def test_programs_get_the_parts(server: Server, capsys: pytest.CaptureFixture[st
     call("proposal", "digits", "-o", "json")
     document = json.loads(capsys.readouterr().out)
     assert (document["version"], document["variable"]) == (3, "MODEL_URI")
+    assert document["target"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "digits"}
     assert entry_in(document["patch"])["value"] == CANDIDATE["injectedValue"]
 
 
@@ -93,6 +99,81 @@ def test_the_way_back_is_shown_where_a_merged_version_failed(
     del champion["injectedValue"]
     call("proposal", "digits")
     assert entry_in(yaml.safe_load(capsys.readouterr().out)) == {"name": "MODEL_URI", "$patch": "delete"}
+
+
+def of_kind(server: Server, api_version: str, kind: str) -> None:
+    """Let the target be of another kind, and its container the only one that it has."""
+    proposes(server)
+    server.raw["spec"]["target"] = {"ref": {"apiVersion": api_version, "kind": kind, "name": "digits"}}
+    target = workload(api_version, kind, spec={}, status={})
+    target["spec"]["template"]["spec"]["containers"].pop()
+    server.targets[f"/apis/{api_version}/namespaces/digits/{kind.lower()}s/digits"] = target
+
+
+def test_a_stateful_set_is_patched_as_what_it_is(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its one container is read from it, and every form names its kind."""
+    of_kind(server, "apps/v1", "StatefulSet")
+    assert call("proposal", "digits") == Exit.DONE
+    patch = yaml.safe_load(capsys.readouterr().out)
+    assert (patch["apiVersion"], patch["kind"]) == ("apps/v1", "StatefulSet")
+    assert entry_in(patch)["value"] == CANDIDATE["injectedValue"]
+    call("proposal", "digits", "-o", "kustomize")
+    (entry,) = yaml.safe_load(capsys.readouterr().out)["patches"]
+    assert entry["target"]["kind"] == "StatefulSet"
+
+
+def test_a_rollout_gets_no_patch_that_would_replace_its_containers(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing merges lists of a kind that a CustomResourceDefinition brings: words say what to set."""
+    of_kind(server, "argoproj.io/v1alpha1", "Rollout")
+    assert call("proposal", "digits") == Exit.USAGE
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert (
+        f"set MODEL_URI of container server to {CANDIDATE['injectedValue']} in the manifest of Rollout digits"
+        in said.err
+    )
+    call("proposal", "digits", "-o", "json")
+    assert "patch" not in json.loads(capsys.readouterr().out)
+
+
+def test_the_kustomization_of_a_rollout_says_what_it_needs(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without the schema it would take the image out; of kinds that Kubernetes knows nothing is said."""
+    of_kind(server, "argoproj.io/v1alpha1", "Rollout")
+    call("proposal", "digits", "-o", "kustomize")
+    text = capsys.readouterr().out
+    (entry,) = yaml.safe_load(text)["patches"]
+    assert "needs the schema of Rollouts" in text
+    assert entry["target"] == {"group": "argoproj.io", "version": "v1alpha1", "kind": "Rollout", "name": "digits"}
+    of_kind(server, "apps/v1", "StatefulSet")
+    call("proposal", "digits", "-o", "kustomize")
+    assert "schema" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kind", "containers", "words"),
+    [
+        ("StatefulSet", 2, "StatefulSet digits has containers server, sidecar: name one in spec.target.container"),
+        ("Rollout", 0, "Rollout digits has containers of another object"),
+        ("Rollout", None, "there is no Rollout digits in namespace digits"),
+    ],
+)
+def test_which_container_it_is_must_be_known(
+    server: Server, capsys: pytest.CaptureFixture[str], kind: str, containers: int | None, words: str
+) -> None:
+    """A Rollout may have no template of its own, and a target may be gone."""
+    api_version = {"StatefulSet": "apps/v1", "Rollout": "argoproj.io/v1alpha1"}[kind]
+    of_kind(server, api_version, kind)
+    ((path, target),) = server.targets.items()
+    if containers is None:
+        server.targets.clear()
+    elif containers == 0:
+        del target["spec"]["template"]
+    else:
+        server.targets[path] = workload(api_version, kind, spec={}, status={})
+    assert call("proposal", "digits", "-o", "kustomize") == Exit.USAGE
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("server")

@@ -163,7 +163,7 @@ def test_the_patch_changes_the_replicas_and_says_why(server: Server, capsys: pyt
         "800 requests a second were answered in the last window, which need 2 or more",
         "no load test",
         "A HorizontalPodAutoscaler of this Deployment puts the number back: change its minReplicas and maxReplicas",
-        "kubectl patch deployment digits -n digits --patch-file FILE",
+        "kubectl patch deployment digits -n digits --type merge --patch-file FILE",
     ):
         assert words in text
     assert server.methods == {"GET"}

@@ -27,6 +27,8 @@ class Server:
     def __init__(self) -> None:
         self.raw = shelf.raw("promoted")
         self.patches: list[Request] = []
+        self.targets: dict[str, Any] = {}
+        """Workloads by their path."""
 
     def send(self, request: Request) -> Response:
         """Answer a read or a patch; nothing else is there."""
@@ -36,6 +38,8 @@ class Server:
             return Response(200, json.dumps({"items": [self.raw]}).encode())
         if request.path == f"{MO}/digits":
             return Response(200, json.dumps(self.raw).encode())
+        if request.path in self.targets:
+            return Response(200, json.dumps(self.targets[request.path]).encode())
         return Response(404, b"{}")
 
     @property
@@ -154,7 +158,7 @@ def test_abort_keeps_the_champion(server: Server, capsys: pytest.CaptureFixture[
     server.raw["status"]["rollout"] = {"version": 3, "startTime": "2026-11-25T05:00:00Z", "step": "Bake"}
     assert call("abort", "digits") == Exit.DONE
     assert server.specs == [{"rollout": {"rollbackTo": 2}}]
-    assert "the rollout of version 3 ends; version 2 serves and is kept" in capsys.readouterr().out
+    assert "the rollout of version 3 ends; version 2 is champion and is kept" in capsys.readouterr().out
 
 
 def test_pause_and_resume_are_each_done_once(server: Server) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from retune.api.objects import OptimizationRunSpec
 from retune.cluster.cache import Cache, names_of
-from retune.cluster.kinds import DEPLOYMENTS, JOBS, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, PODS
+from retune.cluster.kinds import DEPLOYMENTS, JOBS, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, PODS, ROLLOUTS
 from tests import samples
 from tests.unit.operator.test_parse import a_job, a_pod, deployment
 
@@ -76,6 +76,44 @@ def test_changes_concern_those_they_belong_to() -> None:
     assert cache.put(PODS, a_pod()) == {"ml/digits"}
     assert cache.put(DEPLOYMENTS, deployment()) == {"ml/digits", "ml/rival"}
     assert cache.remove(MODEL_OPTIMIZATIONS, a_resource(3)) == {"ml/digits", "ml/rival"}
+
+
+def seen_target(cache: Cache) -> Json:
+    """What is known of the resource's target."""
+    resource = cache.resource("ml/digits")
+    assert resource is not None
+    raw = cache.target(resource)
+    assert raw is not None
+    return raw
+
+
+def test_who_makes_pods_of_a_deployment_concerns_its_resource() -> None:
+    """A Rollout that names it, from the moment it does; one of another namespace never."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(1))
+    cache.put(DEPLOYMENTS, deployment())
+    assert "driver" not in seen_target(cache)
+    rollout: Json = {
+        "metadata": {"name": "shop", "namespace": "ml", "uid": "r", "resourceVersion": "7", "generation": 1},
+        "spec": {"workloadRef": {"kind": "Deployment", "name": "digits-server"}},
+    }
+    elsewhere: Json = rollout | {"metadata": rollout["metadata"] | {"namespace": "other", "uid": "o"}}
+    assert cache.put(ROLLOUTS, elsewhere) == set()
+    assert cache.put(ROLLOUTS, rollout) == {"ml/digits"}
+    assert seen_target(cache)["driver"] == "Rollout shop"
+    assert cache.remove(ROLLOUTS, rollout) == {"ml/digits"}
+    assert "driver" not in seen_target(cache)
+
+
+def test_a_copy_of_a_deployment_concerns_its_resource() -> None:
+    """Flagger's has a name of its own, and is found beside the target."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(1))
+    cache.put(DEPLOYMENTS, deployment())
+    copy = deployment()
+    copy["metadata"] |= {"name": "digits-server-primary", "uid": "p", "resourceVersion": "9"}
+    assert cache.put(DEPLOYMENTS, copy) == {"ml/digits"}
+    assert list(seen_target(cache)["beside"]) == ["digits-server-primary"]
 
 
 def test_an_event_that_changes_nothing_of_interest_concerns_nobody() -> None:

@@ -10,7 +10,7 @@ import pytest
 from retune.cluster import job_standing, parse
 from retune.contract.results import Failure, Reason, VerifyResult, encode_result
 from retune.plan.observed import Job, JobPhase
-from retune.targets import kind_of
+from retune.targets import DEPLOYMENT, kind_of
 from retune.workloads.jobs import EXPIRED_SECONDS
 from tests import samples
 from tests.answers import answer
@@ -304,7 +304,7 @@ def deployment(**status: Any) -> Json:
 def test_trimming_a_deployment_changes_nothing_that_the_target_is_judged_by() -> None:
     """What memory keeps parses to the same target as the whole object, in far less space."""
     raw = deployment()
-    kept = parse.trimmed_deployment(raw)
+    kept = parse.trimmed_target(DEPLOYMENT, raw)
     kind = kind_of(samples.resource().spec.target.ref)
     assert kind.parse(json.loads(kept), variable="MODEL_URI") == kind.parse(raw, variable="MODEL_URI")
     assert kind.pod_selector(json.loads(kept)) == kind.pod_selector(raw)
@@ -316,8 +316,8 @@ def test_a_change_that_does_not_matter_looks_like_none() -> None:
     before, after = deployment(), copy.deepcopy(deployment())
     after["metadata"] |= {"resourceVersion": "6", "annotations": {"note": "y"}}
     after["status"]["conditions"] = []
-    assert parse.trimmed_deployment(before) == parse.trimmed_deployment(after)
-    assert parse.trimmed_deployment(before) != parse.trimmed_deployment(deployment(availableReplicas=1))
+    assert parse.trimmed_target(DEPLOYMENT, before) == parse.trimmed_target(DEPLOYMENT, after)
+    assert parse.trimmed_target(DEPLOYMENT, before) != parse.trimmed_target(DEPLOYMENT, deployment(availableReplicas=1))
 
 
 def test_the_newest_failure_to_create_a_pod_says_why_there_is_none() -> None:

@@ -1,4 +1,4 @@
-"""What a target kind reads and writes: a conformance suite for every kind, then the Deployment's own cases."""
+"""A Deployment as target: its field, its rollout, its pods, and whose doing it is that they are not well."""
 
 import copy
 import json
@@ -9,45 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retune.api.spec import TargetRef
-from retune.cluster.parse import trimmed_deployment
+from retune.cluster.parse import trimmed_target
 from retune.plan.observed import Pods, ServingPod, Target
-from retune.targets import TARGETS, TargetKind, kind_of
 from retune.targets.deployment import Deployment
+from tests.unit.operator.target_samples import SAMPLES, VARIABLE
 
 Json = dict[str, Any]
-VARIABLE = "MODEL_URI"
 OWNED_VARIABLE: Json = {'k:{"name":"MODEL_URI"}': {".": {}, "f:name": {}, "f:value": {}}}
 OWNED_CONTAINER: Json = {'k:{"name":"server"}': {".": {}, "f:env": OWNED_VARIABLE}}
 OWNED: Json = {"f:spec": {"f:template": {"f:spec": {"f:containers": OWNED_CONTAINER}}}}
 """The owned field in the form of managedFields."""
 
-DEPLOYMENT: Json = {
-    "apiVersion": "apps/v1",
-    "kind": "Deployment",
-    "metadata": {"name": "digits", "namespace": "ml", "uid": "d-1", "generation": 4},
-    "spec": {
-        "replicas": 2,
-        "selector": {"matchLabels": {"app": "digits"}, "matchExpressions": [{"key": "tier", "operator": "Exists"}]},
-        "template": {
-            "metadata": {"labels": {"app": "digits"}},
-            "spec": {
-                "nodeSelector": {"class": "edge"},
-                "tolerations": [{"key": "edge", "operator": "Exists"}],
-                "containers": [
-                    {
-                        "name": "server",
-                        "image": "server:1",
-                        "env": [{"name": "OTHER", "value": "x"}, {"name": VARIABLE, "value": "pvc://a/bundles/2"}],
-                        "resources": {"limits": {"cpu": "1500m"}, "requests": {"cpu": "100m"}},
-                    },
-                    {"name": "sidecar", "image": "sidecar:1"},
-                ],
-            },
-        },
-    },
-    "status": {"observedGeneration": 4, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2},
-}
+DEPLOYMENT = SAMPLES["apps/v1", "Deployment"].raw
 
 
 def deployment(*, env: list[Json] | None = None, managed: list[Json] | None = None, **status: Any) -> Json:
@@ -95,60 +68,6 @@ def pod(
 def pods_of(*pods: Json, raw: Json | None = None) -> Pods:
     """What the Deployment's pods amount to."""
     return Deployment().pods(raw or DEPLOYMENT, pods, container="server", variable=VARIABLE, port=8080)
-
-
-# --- every kind ------------------------------------------------------------------------------------------------------
-
-SAMPLES: dict[tuple[str, str], Json] = {("apps/v1", "Deployment"): DEPLOYMENT}
-every_kind = pytest.mark.parametrize("kind", list(TARGETS.values()), ids=lambda kind: str(kind.kind))
-
-
-@every_kind
-def test_a_kind_is_found_by_its_reference(kind: TargetKind) -> None:
-    """The registry answers for what the CRD admits."""
-    ref = TargetRef.model_validate({"apiVersion": kind.api_version, "kind": kind.kind, "name": "x"})
-    assert kind_of(ref) is kind
-
-
-@every_kind
-def test_reading_is_pure_and_names_the_object(kind: TargetKind) -> None:
-    """Parsing changes nothing and gives the same answer again."""
-    raw = SAMPLES[kind.api_version, kind.kind]
-    before = copy.deepcopy(raw)
-    target = kind.parse(raw, variable=VARIABLE)
-    assert (target.name, target.uid) == (raw["metadata"]["name"], raw["metadata"]["uid"])
-    assert kind.parse(raw, variable=VARIABLE) == target
-    assert raw == before
-
-
-@every_kind
-def test_a_path_lies_in_its_namespace(kind: TargetKind) -> None:
-    """One object's path is the list's path and the name."""
-    assert kind.path(namespace="ml", name="x") == kind.path(namespace="ml") + "/x"
-    assert f"/namespaces/ml/{kind.resource}" in kind.path(namespace="ml")
-
-
-@every_kind
-@pytest.mark.parametrize("value", ["pvc://a/bundles/3", ""])
-def test_what_is_applied_is_the_one_field_and_nothing_else(kind: TargetKind, value: str) -> None:
-    """The body names the object, its UID and the value: no other field may come under our management."""
-    body = kind.apply_body(name="x", uid="u", container="server", variable=VARIABLE, value=value)
-    assert body["metadata"] == {"name": "x", "uid": "u"}
-    assert sorted(leaves(body["spec"])) == sorted(["server", VARIABLE, value])
-
-
-@every_kind
-def test_giving_the_field_up_applies_nothing(kind: TargetKind) -> None:
-    """Without a value the body owns no field, so the server removes what only we owned."""
-    body = kind.apply_body(name="x", uid="u", container="server", variable=VARIABLE, value=None)
-    assert body == {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": {"name": "x", "uid": "u"}}
-
-
-def leaves(node: Any) -> list[str]:
-    """All values of a document."""
-    if isinstance(node, dict):
-        return [leaf for value in node.values() for leaf in leaves(value)]
-    return [leaf for item in node for leaf in leaves(item)] if isinstance(node, list) else [node]
 
 
 # --- Deployment: the field -------------------------------------------------------------------------------------------
@@ -394,7 +313,7 @@ def test_an_outage_at_each_promotion_is_foreseen(strategy: Json, replicas: int, 
     raw = deployment()
     raw["spec"] |= {"replicas": replicas, "strategy": strategy}
     raw["metadata"] |= {"resourceVersion": "1"}
-    for seen in (raw, json.loads(trimmed_deployment(raw))):
+    for seen in (raw, json.loads(trimmed_target(Deployment(), raw))):
         said = Deployment().parse(seen, variable=VARIABLE).outage
         assert (said is None) == (outage is None)
         assert outage is None or outage in (said or "")
@@ -408,7 +327,7 @@ def test_the_claims_and_labels_of_its_pods_are_known() -> None:
         {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
     ]
     raw["metadata"] |= {"resourceVersion": "1"}
-    kept = trimmed_deployment(raw)
+    kept = trimmed_target(Deployment(), raw)
     assert b"emptyDir" not in kept
     for seen in (raw, json.loads(kept)):
         target = Deployment().parse(seen, variable=VARIABLE)

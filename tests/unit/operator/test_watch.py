@@ -10,7 +10,7 @@ import pytest
 from retune.cluster.cache import Cache
 from retune.cluster.client import Client
 from retune.cluster.errors import Transient
-from retune.cluster.kinds import JOBS, MODEL_OPTIMIZATIONS, Kind
+from retune.cluster.kinds import JOBS, MODEL_OPTIMIZATIONS, Kind, watched
 from retune.metrics import Freshness, Metrics
 from retune.watch import Intake, Resync
 from retune.work_queue import Queue
@@ -57,6 +57,7 @@ class Station:
             freshness=freshness,
             metrics=self.metrics,
             namespaces=(),
+            kinds=watched(["Deployment"]),
         )
 
 

@@ -86,7 +86,8 @@ class Promises:
         self._check_fallback(observed, decision)
         self._check_pin(before, after, resource)
         self._check_worth(after)
-        if after.champion and after.champion.run_name and after.champion != before.champion:
+        self._check_shown(before, after)
+        if after.champion and after.champion.run_name and _champion_of(after) != _champion_of(before):
             returned = self._check_choice if _is_untouched(before, after) else self._check_promotion
             check = self._check_return if before.original is None else returned
             check(observed, after.champion)
@@ -120,6 +121,13 @@ class Promises:
         """What a version is worth is said of what serves or waits, and of nothing else."""
         present = {version.version for version in (after.champion, after.candidate) if version}
         assert {worth.version for worth in after.worth} <= present
+
+    def _check_shown(self, before: ModelOptimizationStatus, after: ModelOptimizationStatus) -> None:
+        """What a champion has shown stays said of it, until the target is another one."""
+        if before.champion and after.champion != before.champion and _champion_of(after) == _champion_of(before):
+            assert after.champion is not None
+            assert after.champion.shown_by == "Nothing"
+            assert after.target_uid != before.target_uid
 
     def _by_person(self, observed: Observed, after: ModelOptimizationStatus) -> bool:
         """Whether a person's rollback begins or ends in this decision."""
@@ -368,6 +376,11 @@ class Promises:
         assert champion.run_name is None or self.world.value == champion.injected_value
         assert candidate is None or self.world.value != candidate.injected_value
         assert status.stage not in {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
+
+
+def _champion_of(status: ModelOptimizationStatus) -> Version | None:
+    """The champion, whatever it has shown."""
+    return status.champion.model_copy(update={"shown_by": None}) if status.champion else None
 
 
 def _is_untouched(before: ModelOptimizationStatus, after: ModelOptimizationStatus) -> bool:

@@ -17,12 +17,14 @@ from retune.api.spec import ModelOptimizationSpec
 from retune.api.status import ModelOptimizationStatus, RolloutStep
 from retune.plan.actions import EmitEvent
 from retune.plan.observed import (
+    Abort,
     Canary,
     Container,
     Heard,
     Incident,
     Job,
     JobPhase,
+    LatePod,
     Pods,
     Refusal,
     Route,
@@ -144,6 +146,18 @@ class Server:
     """Whether we have removed a canary that a rule named."""
     routed: list[tuple[Rule, ...]] = field(default_factory=list)
     """Every state of the rules that we made."""
+    unfit: str | None = None
+    """Why a new value does not reach every pod by itself."""
+    held: str | None = None
+    """Which step of its owner's own takes its time."""
+    aborted: Abort | None = None
+    """That its controller has given the newest value up."""
+    behind: tuple[LatePod, ...] = ()
+    """Pods of other values that its controller waits for."""
+    target_kinds: frozenset[str] = frozenset({"Deployment"})
+    """Kinds of targets that the operator is set up for."""
+    pods_kept: bool = False
+    """Whether the operator may delete no pod."""
     wanted: int = 1
     outage: str | None = None
     """Why no pod may answer while pods are replaced."""
@@ -240,18 +254,22 @@ class Server:
             outage=self.outage,
             template=self.template,
             hindrance="the Deployment is paused" if self.paused else None,
+            unfit=self.unfit,
+            held=self.held,
+            aborted=self.aborted,
         )
 
     @property
     def pods(self) -> Pods:
         """The target's pods of the newest value."""
         endpoints = ("http://10.0.0.1:8080",) if self.wanted and (self.settled or self.early) else ()
+        pods = Pods(endpoints=endpoints, crash=self.crash, behind=self.behind)
         if self.settled:
-            return Pods(endpoints=endpoints, crash=self.crash)
+            return pods
         if self.weather is not None or self.paused:
-            return Pods(endpoints=endpoints, crash=self.crash, trouble=self.weather)
+            return replace(pods, trouble=self.weather)
         unready = Incident("pod x: container server runs and is not ready", self.changed)
-        return Pods(endpoints=endpoints, crash=self.crash, trouble=unready.message, unready=unready)
+        return replace(pods, trouble=unready.message, unready=unready)
 
     def traffic_by(self, beside: Beside | None) -> Traffic:
         """Return who else gets requests, as far as that is a canary of this resource that is remembered like this."""

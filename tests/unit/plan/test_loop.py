@@ -412,7 +412,8 @@ def test_a_target_that_was_created_again_is_given_the_champion(value: str | None
     world.target_uid, world.value, world.settled = "target-2", value, True
     world.reconcile()
     assert world.value == champion.injected_value
-    assert world.resource.status.champion == champion
+    assert world.resource.status.champion == champion.model_copy(update={"shown_by": "Nothing"})
+    assert "not shown to serve" in (world.resource.status.message or "")
     assert not world.resource.status.rejected
     assert reason_of(world, ConditionType.TARGET_OWNED) == "FieldOwned"
     assert world.reconcile() == 0
@@ -450,6 +451,7 @@ def test_a_status_that_is_older_than_the_target_does_not_tell_a_version_as_the_d
     champion = world.resource.status.champion
     assert champion is not None
     assert (champion.version, champion.digest, champion.injected_value) == (2, digest_of("digits-r1"), served)
+    assert champion.shown_by == "Nothing"
     assert reason_of(world, ConditionType.ROLLED_OUT) == "Readopted"
 
 

@@ -76,7 +76,7 @@ def test_one_that_fails_is_asked_back_from_git() -> None:
     rolled_out = condition_of(world.resource.status, ConditionType.ROLLED_OUT)
     assert rolled_out is not None
     assert (rolled_out.status, rolled_out.reason) == (ConditionStatus.UNKNOWN, "RevertProposed")
-    assert "version 2 serves and failed" in rolled_out.message
+    assert "version 2 is on the target and failed" in rolled_out.message
     assert "of Deployment digits to nothing: take it out" in rolled_out.message
     assert kstatus(seen_by_kstatus(world.resource)) is Kstatus.FAILED
     assert world.reconcile() == 0

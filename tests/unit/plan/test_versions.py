@@ -219,6 +219,30 @@ def test_what_nobody_showed_to_serve_is_not_said_to_serve(*, is_asked: bool) -> 
     assert "not shown to serve" in message_of(world, ConditionType.READY)
 
 
+def test_a_rollback_to_what_nobody_showed_to_serve_does_not_say_that_it_serves_again() -> None:
+    """The version before is given back, and that is all that is known of it."""
+    world = World(spec=spec(target={"ref": {"name": "digits"}}))
+    world.run_to_rollout()
+    world.settled = True
+    for _ in range(2):
+        world.reconcile()
+        world.wait(600)
+    world.reconcile()
+    assert "is given to the target and not shown to serve" in (world.resource.status.message or "")
+    world.change(manualNonce="again")
+    world.reconcile()
+    for _ in range(2):
+        world.finish(world.active_jobs()[0])
+        world.reconcile()
+    world.settled = False
+    world.wait(3600)
+    world.reconcile()
+    settle_back(world)
+    assert reason_of(world, ConditionType.ROLLED_OUT) == "RolledBack"
+    message = message_of(world, ConditionType.ROLLED_OUT)
+    assert "Version 2 is given to the target again and not shown to serve." in message
+
+
 @pytest.mark.parametrize("reason", [Reason.VARIABLE_IGNORED, Reason.PROTOCOL_MISMATCH])
 def test_a_server_that_does_not_answer_for_the_version_is_not_held_against_it(reason: Reason) -> None:
     """It ignores the variable, or does not speak the protocol: the version has never answered."""

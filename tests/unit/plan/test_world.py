@@ -8,13 +8,15 @@ import pytest
 from retune.api.status import ModelOptimizationStatus
 from retune.cluster.errors import Conflict
 from retune.plan.actions import Action, CreateCanary, RemoveCanary, ScaleCanary
-from retune.plan.observed import Observed
+from retune.plan.observed import LatePod, Observed
 from retune.traffic import Backend
 from tests.conformance.scene import (
     CANARY,
     JOB,
     JOBS,
+    LATE_POD,
     LEASES,
+    PODS,
     RESOURCE,
     ROUTE,
     RUN,
@@ -35,7 +37,7 @@ class MemoryScene:
     """A World that nothing drives but the cases."""
 
     def __init__(self) -> None:
-        self._world = World(rules=(WHOLE,))
+        self._world = World(rules=(WHOLE,), behind=(LatePod(LATE_POD, "as made", None),))
         self._heard = self._world.observe()
 
     async def carry_out(self, action: Action) -> str:
@@ -74,7 +76,7 @@ class MemoryScene:
     def version(self, plural: str) -> str | None:
         """Return how often the object was changed."""
         world = self._world
-        names = {JOBS: JOB, RUNS: RUN, LEASES: TARGET_UID}
+        names = {JOBS: JOB, RUNS: RUN, LEASES: TARGET_UID, PODS: LATE_POD}
         plural = "services" if plural == SERVICE else plural
         there = {
             JOBS: JOB in world.jobs.keys() | world.taken[JOBS] | world.left_jobs.keys(),
@@ -85,6 +87,7 @@ class MemoryScene:
             CANARY: world.beside is not None,
             "services": world.service is not None,
             ROUTE: world.rules is not None,
+            PODS: bool(world.behind),
         }
         return str(world.versions[plural, names.get(plural, "digits")]) if there[plural] else None
 

@@ -28,7 +28,7 @@ from retune.contract.results import (
 )
 from retune.metrics import Metrics
 from retune.plan import Observed, Plan, plan
-from retune.plan.observed import Heard, JobPhase, Live, Refusal
+from retune.plan.observed import Defaults, Heard, JobPhase, Live, Refusal
 from retune.reconcile import ROUNDS, Reconciler
 from tests.answers import answer, baseline_missing, stored
 from tests.unit.plan.server import FINISHED, CrashError, Server, spec
@@ -96,6 +96,7 @@ class MemoryReader:
             watched_since=self._world.watched_since,
             lease_held=leased is not None and leased == self._world.target_uid,
             refusals=refusals,
+            defaults=Defaults(target_kinds=self._world.target_kinds),
         )
 
     async def refresh(self, namespace: str, name: str) -> None:

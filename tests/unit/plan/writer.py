@@ -24,6 +24,7 @@ from retune.plan.actions import (
     RecordRun,
     RemoveCanary,
     RemoveCanaryService,
+    ReplacePod,
     ScaleCanary,
     SetFinalizer,
     ShareRoute,
@@ -197,6 +198,16 @@ class MemoryWriter:
         server.value, server.manager, server.changed, server.crash = value, manager, server.now, None
         server.settled, server.replacing = False, server.settled or server.replacing
         server.served.append(value)
+
+    async def replace_pod(self, resource: ModelOptimization, action: ReplacePod) -> None:
+        """Delete a pod; another of the same name that is there by now is left alone."""
+        self._arrive_at_resource()
+        if self._server.pods_kept:
+            raise Refused("Forbidden", "Retune may not delete pods in namespace ml")
+        left = tuple(pod for pod in self._server.behind if (pod.name, pod.uid) != (action.name, action.uid))
+        if left != self._server.behind:
+            self._server.commit("pods", action.name)
+            self._server.behind = left
 
     async def create_canary(self, resource: ModelOptimization, action: CreateCanary, *, target: Target | None) -> None:
         """Have a Deployment beside the target that was decided on."""

@@ -3,6 +3,7 @@
 A failed attempt is tried again, ever more slowly, and at once when the spec or the way its Job runs changes.
 """
 
+from retune.api.shown import Shown
 from retune.api.status import ConditionStatus, ConditionType, JobAttempt, Stage, Version
 from retune.contract.requests import BaselineRequest, BundleRef
 from retune.contract.results import BaselineResult, Reason, ServedBundle
@@ -165,10 +166,14 @@ def _readopt(draft: Draft, served: ServedBundle) -> None:
         metrics=served.metrics,
         reference_digest=served.reference,
         injected_value=bundle.uri,
+        shown_by=Shown.NOTHING.value,
     )
     original = original.model_copy(update={"injected_value": original.uri})
     draft.update(original=original, champion=champion, next_version=number + 1)
-    message = f"version {number} served already, from run {served.run} of an earlier resource; its bundle is verified"
+    message = (
+        f"the target names version {number} already, from run {served.run} of an earlier resource; its bundle is "
+        "verified, and its pods were not asked"
+    )
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.TRUE, "Readopted", message)
 
 

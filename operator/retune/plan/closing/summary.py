@@ -1,6 +1,5 @@
 """What people and their tools read first: Ready, Reconciling and Stalled by kstatus, stage and message, and events."""
 
-from retune.api.shown import Shown
 from retune.api.status import Condition, ConditionStatus, ConditionType, Stage, Version
 from retune.plan.actions import EmitEvent, SetFinalizer
 from retune.plan.baseline.stored import LOST
@@ -8,6 +7,7 @@ from retune.plan.closing.commands import FOLLOWED, NOT_APPROVED, WITHDRAWN
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.deletion import FINALIZER, needs_finalizer
 from retune.plan.guards.ownership import OUTAGE_EXPECTED
+from retune.plan.kept import is_shown
 from retune.plan.observed import OBJECT_MISSING, REFUSALS
 from retune.plan.rollout.proposing import REVERT_PROPOSED
 from retune.plan.rollout.returned import BY_PERSON
@@ -119,12 +119,12 @@ def _readiness(draft: Draft, hold: Hold) -> tuple[ConditionStatus, str, str]:
         blocked = hold.stage is Stage.BLOCKED
         return (ConditionStatus.FALSE if blocked else ConditionStatus.UNKNOWN), hold.reason, hold.message
     if target.available == 0 and target.wanted > 0:
-        return ConditionStatus.FALSE, "TargetUnavailable", f"no pod of Deployment {target.name} is available"
+        return ConditionStatus.FALSE, "TargetUnavailable", f"no pod of {draft.target_name} is available"
     return ConditionStatus.TRUE, "ChampionServing", _serving(champion)
 
 
 def _serving(champion: Version) -> str:
-    if champion.shown_by == Shown.NOTHING:
+    if not is_shown(champion):
         return f"version {champion.version} is given to the target, whose pods are ready; it is not shown to serve"
     return f"version {champion.version} serves"
 

@@ -4,6 +4,8 @@ The target belongs to its user: it is never created, never fought over, and neve
 """
 
 from retune.api import FIELD_MANAGER
+from retune.api.execution import Strategy
+from retune.api.shown import Shown
 from retune.api.spec import Mode, Takeover, is_reserved
 from retune.api.status import ConditionStatus, ConditionType, Rejected, Stage, Version
 from retune.plan.actions import AcquireLease, InjectModel
@@ -37,33 +39,61 @@ def resolve_target(draft: Draft) -> Hold | None:
 def _say_resolved(draft: Draft) -> None:
     """Say that the target is there, and warn of an outage that its users would see."""
     container, target = draft.container.name if draft.container else "", draft.observed.target
-    message, outage = f"{_deployment(draft)}, container {container}", target.outage if target else None
+    message, outage = f"{draft.target_name}, container {container}", target.outage if target else None
     if outage:
         message = f"{message}. Its users will see an outage at each promotion: {outage}"
     reason = OUTAGE_EXPECTED if outage else "Resolved"
     draft.condition(ConditionType.TARGET_RESOLVED, ConditionStatus.TRUE, reason, message)
 
 
-def _deployment(draft: Draft) -> str:
-    return f"Deployment {draft.spec.target.ref.name}"
-
-
 def _obstacle(draft: Draft) -> tuple[str, str] | None:
     """Return reason and sentence when there is no target whose field could be owned."""
-    name, container = _deployment(draft), draft.container
-    if draft.observed.target is None:
+    return _kind_obstacle(draft) or _target_obstacle(draft) or _field_obstacle(draft)
+
+
+def _kind_obstacle(draft: Draft) -> tuple[str, str] | None:
+    """Return why no target of this kind can be looked after."""
+    kind = draft.spec.target.ref.kind
+    if kind not in draft.observed.defaults.target_kinds:
+        message = f"this operator has no rights for targets of kind {kind}: name it in targets.kinds of its chart"
+        return "KindNotEnabled", message
+    if draft.spec.rollout.strategy is Strategy.CANARY and kind != "Deployment":
+        return "StrategyUnfit", f"strategy Canary is for a Deployment, not for {draft.target_name}: take RollingUpdate"
+    return None
+
+
+def _target_obstacle(draft: Draft) -> tuple[str, str] | None:
+    """Return why the workload is none that a version can be given to."""
+    name, target = draft.target_name, draft.observed.target
+    if target is None:
         return "NotFound", f"{name} does not exist: create it, or correct spec.target.ref.name"
-    if container is None:
-        return "ContainerNotFound", _container_sentence(draft, name)
-    variable = draft.spec.target.injection.name
+    if target.unfit is not None and not _is_given(draft):
+        return "NotFollowable", f"{name}: {target.unfit}"
+    return ("ContainerNotFound", _container_sentence(draft, name)) if draft.container is None else None
+
+
+def _field_obstacle(draft: Draft) -> tuple[str, str] | None:
+    """Return why the field cannot be owned."""
+    name, container, variable = draft.target_name, draft.container, draft.spec.target.injection.name
     if is_reserved(variable):
         return "VariableReserved", f"{variable} is read by more than the server: name another in a new resource"
+    if container is None:
+        return None
     field = f"{variable} of container {container.name}"
     if container.indirect:
         return "FieldNotLiteral", f"{name} sets {field} from another object: give it a plain value"
     if len(container.value or "") > _VALUE_LIMIT:
         return "FieldTooLong", f"{name} gives {field} more than {_VALUE_LIMIT} characters: shorten it"
     return None
+
+
+def _is_given(draft: Draft) -> bool:
+    """Whether the target has the version of a rollout, which has to be carried on or undone whatever others change."""
+    rollout, candidate, container = draft.status.rollout, draft.status.candidate, draft.container
+    if rollout is None or container is None:
+        return False
+    has_value = candidate is not None and container.value == candidate.injected_value
+    return rollout.injected or rollout.rollback_reason is not None or has_value
 
 
 def _container_sentence(draft: Draft, name: str) -> str:
@@ -94,11 +124,19 @@ def hold_lease(draft: Draft) -> Hold | None:
     if target and draft.status.target_uid != target.uid:
         if _lacks_champion(draft):
             return _give_champion(draft)
+        _forget_what_another_showed(draft)
         draft.update(target_uid=target.uid)
         _lease_held(draft)
     if target:
         draft.update(holder_uid=draft.resource.metadata.uid)
     return None
+
+
+def _forget_what_another_showed(draft: Draft) -> None:
+    """Note that nobody has asked the pods of a new target, which may have another server than the one before it."""
+    champion = draft.status.champion
+    if draft.status.target_uid is not None and champion is not None and champion.run_name is not None:
+        draft.update(champion=champion.model_copy(update={"shown_by": Shown.NOTHING.value}))
 
 
 def _lacks_champion(draft: Draft) -> bool:
@@ -117,7 +155,7 @@ def _lacks_champion(draft: Draft) -> bool:
 
 def _give_champion(draft: Draft) -> Hold:
     """Give a new target what the one before it served. Its UID is noted once that is done."""
-    champion, container, name = draft.status.champion, draft.container, _deployment(draft)
+    champion, container, name = draft.status.champion, draft.container, draft.target_name
     conflict, refusal = field_conflict(draft), draft.refusal(Verb.INJECT_MODEL)
     if conflict or refusal or champion is None or container is None:
         reason = refusal.reason if refusal else "FieldConflict"
@@ -138,7 +176,7 @@ def field_conflict(draft: Draft) -> str | None:
     if container is None or container.value is None or container.manager in {None, FIELD_MANAGER} or may_force(draft):
         return None
     return (
-        f"{draft.spec.target.injection.name} of Deployment {draft.spec.target.ref.name} is owned by "
+        f"{draft.spec.target.injection.name} of {draft.target_name} is owned by "
         f"{container.manager}: remove it from that manifest, or set spec.target.injection.takeover to Force"
     )
 
@@ -179,7 +217,7 @@ def _owned(draft: Draft, manager: str | None) -> None:
 
 
 def _lease_held(draft: Draft) -> None:
-    message = f"this resource alone writes Deployment {draft.spec.target.ref.name}"
+    message = f"this resource alone writes {draft.target_name}"
     draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "LeaseHeld", message)
 
 
@@ -189,7 +227,7 @@ def known_version(draft: Draft, value: str | None) -> Version | None:
     if original is not None and value == original.injected_value:
         return original
     if original is not None and value == original.uri:
-        return original.model_copy(update={"injected_value": value})
+        return original.model_copy(update={"injected_value": value, "shown_by": Shown.NOTHING.value})
     return next((version for version in draft.status.versions if version.injected_value == value), None)
 
 
@@ -234,7 +272,7 @@ def _changed_by_others(draft: Draft, container: Container) -> Hold:
     variable, who = draft.spec.target.injection.name, container.manager or "someone else"
     champion = draft.status.champion
     message = (
-        f"{variable} of Deployment {draft.spec.target.ref.name} was set to {container.value or 'nothing'} by {who}"
+        f"{variable} of {draft.target_name} was set to {container.value or 'nothing'} by {who}"
         f"{_taken_back(draft, container.value)}; Retune does not fight over it: restore "
         f"{champion.injected_value if champion else ''}, name another of the versions that are kept (status.versions), "
         "or delete this resource"

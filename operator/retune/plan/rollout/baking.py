@@ -39,7 +39,7 @@ def crashed(draft: Draft, rollout: ActiveRollout, candidate: Version) -> TurnBac
 def unwell(draft: Draft, rollout: ActiveRollout, candidate: Version) -> TurnBack | None:
     """Note since when not all pods are ready, and return that this has lasted too long."""
     target, deadline = draft.observed.target, draft.spec.rollout.progress_deadline
-    if target is not None and target.settled:
+    if target is not None and (target.settled or target.held is not None):
         update(draft, rollout, unwell_since=None)
         return None
     rollout = update(draft, rollout, unwell_since=rollout.unwell_since or draft.now)

@@ -18,10 +18,15 @@ def excuse(draft: Draft, rollout: ActiveRollout) -> str | None:
     pods, target = draft.observed.pods, draft.observed.target
     if rollout.edited:
         return EDITED
-    if pods.crash is not None or _has_run_unready(draft):
+    if not is_innocent(draft):
         return None
     hindrance = target.hindrance if target else "the target is gone"
     return f"it had no pod that could show it ({hindrance or pods.trouble or (target.progress if target else '')})"
+
+
+def is_innocent(draft: Draft) -> bool:
+    """Return whether no container of the version has ended with an error or run for long without being ready."""
+    return draft.observed.pods.crash is None and not _has_run_unready(draft)
 
 
 def _has_run_unready(draft: Draft) -> bool:

@@ -33,7 +33,7 @@ def follow_hand(draft: Draft) -> Hold | None:
 
 def _promote(draft: Draft, candidate: Version, who: str) -> None:
     message = (
-        f"version {candidate.version} was given to Deployment {draft.spec.target.ref.name} by hand ({who}) while it "
+        f"version {candidate.version} was given to {draft.target_name} by hand ({who}) while it "
         "waited: it is champion by that person's word, and Retune has asked it no golden requests"
     )
     conclude(draft, Outcome.PROMOTED, BY_HAND, message)

@@ -185,7 +185,7 @@ def end_canary(draft: Draft, _: ActiveRollout, candidate: Version) -> Hold | Don
     refusal = draft.refusal(Verb.CANARY)
     draft.wake(after=REFUSAL_RETRY_SECONDS if refusal else LOOK_SECONDS)
     name = names.canary(draft.spec.target.ref.name)
-    message = f"version {candidate.version} serves from the target: Deployment {name} is removed"
+    message = f"every pod of the target runs version {candidate.version}: Deployment {name} is removed"
     if refusal:
         return show(draft, Stage.ROLLING_OUT, refusal.reason, refusal.message)
     return show(

@@ -15,8 +15,10 @@ from retune.plan.guards.deletion import FINALIZER
 from retune.plan.guards.ownership import field_conflict, reject
 from retune.plan.hashing import snapshot_hash
 from retune.plan.kept import named
+from retune.plan.observed import Abort
 from retune.plan.rollout import returned
 from retune.plan.rollout.approval import approval, is_approved
+from retune.plan.rollout.blame import EDITED, is_innocent
 from retune.plan.rollout.canary import stand_still
 from retune.plan.rollout.listening import errors_before
 from retune.plan.rollout.progress import LOOK_SECONDS, UNSETTLED, blocked, present_value, show, under_way, update
@@ -72,7 +74,7 @@ def _unfit(draft: Draft, candidate: Version) -> Hold | None:
         return None
     draft.wake(after=LOOK_SECONDS)
     serving = target.hindrance or target.progress
-    message = f"version {candidate.version} waits until the pods of Deployment {target.name} are well: {serving}"
+    message = f"version {candidate.version} waits until the pods of {draft.target_name} are well: {serving}"
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.UNKNOWN, UNSETTLED, message)
     return Hold(Stage.GATING, UNSETTLED, message)
 
@@ -101,7 +103,18 @@ def carry_on(draft: Draft) -> Hold | None:
         message = f"spec.rollout.rollbackTo names version {draft.spec.rollout.rollback_to}, which is not kept"
         excuse = "a person wants another version than this one, and which one cannot be told"
         return _turn_back(draft, TurnBack("RollbackUnknown", message, excuse), candidate, champion)
+    if rollout.injected and draft.observed.target is not None and draft.observed.target.aborted is not None:
+        return _turn_back(draft, _given_up(draft, candidate, draft.observed.target.aborted), candidate, champion)
     return _without_pods(draft, rollout, candidate) or _take_steps(draft, candidate, champion)
+
+
+def _given_up(draft: Draft, candidate: Version, aborted: Abort) -> TurnBack:
+    """Return that the target's own controller has gone back; a version that its analysis failed is to blame."""
+    message = f"version {candidate.version}: {draft.target_name}: {aborted.message}"
+    if under_way(draft).edited:
+        return TurnBack("RolloutAborted", message, EDITED)
+    is_to_blame = aborted.by_analysis or not is_innocent(draft)
+    return TurnBack("RolloutAborted", message, None if is_to_blame else "nothing shows that it was the version's doing")
 
 
 def _goes_live(draft: Draft, rollout: ActiveRollout) -> Version | None:
@@ -171,7 +184,9 @@ def _without_pods(draft: Draft, rollout: ActiveRollout, candidate: Version) -> H
         is_tried = is_before_target(rollout, strategy_of(draft.spec.rollout, rollout))
         return stand_still(draft, rollout, candidate, target) if is_tried else None
     _anew(draft, rollout, since=None)
-    message = f"Deployment {target.name} is scaled to zero: version {candidate.version} is proven once a pod runs it"
+    if target.unfit is not None:  # its pods are those of another object
+        return show(draft, Stage.ROLLING_OUT, "NotFollowable", f"{draft.target_name}: {target.unfit}")
+    message = f"{draft.target_name} is scaled to zero: version {candidate.version} is proven once a pod runs it"
     return show(draft, Stage.ROLLING_OUT, "ScaledToZero", message)
 
 
@@ -214,8 +229,9 @@ def _with_present_template(draft: Draft) -> ActiveRollout:
 
 def _entered(draft: Draft, step: RolloutStep) -> ActiveRollout:
     """Return the rollout in this step, with the time that the step began."""
-    rollout = under_way(draft)
-    if rollout.step == step and rollout.step_start_time is not None:
+    rollout, target = under_way(draft), draft.observed.target
+    stands_still = target is not None and target.held is not None
+    if rollout.step == step and (rollout.step_start_time is not None or stands_still):
         return rollout
     if rollout.step is None:  # begun by a release that knew no steps
         since, jobs = rollout.bake_start_time or rollout.start_time, rollout.verify_attempt

@@ -1,10 +1,10 @@
 """The end that every rollout hopes for: the version is champion, and what is said of it is what was seen."""
 
-from retune.api.shown import Shown
 from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, Version
 from retune.plan import worth
 from retune.plan.draft import Draft, condition_of
 from retune.plan.guards.ownership import remember
+from retune.plan.kept import is_shown
 from retune.plan.run.conclusion import conclude
 
 _HOW_TO_SHOW = "set spec.target.inference, and have the server name its bundle in parameters.bundle_digest"
@@ -25,6 +25,6 @@ def promote(draft: Draft, rollout: ActiveRollout, candidate: Version, heard: str
 
 
 def _claim(champion: Version) -> str:
-    if champion.shown_by == Shown.NOTHING:
+    if not is_shown(champion):
         return f"version {champion.version} is champion but not shown to serve: {_HOW_TO_SHOW}."
     return f"version {champion.version} is champion."

@@ -45,8 +45,8 @@ def merged(draft: Draft, candidate: Version) -> ActiveRollout:
 def ask_to_revert(draft: Draft, rollout: ActiveRollout, candidate: Version, destination: Version) -> Hold:
     """Wait for the target to name the version from before again."""
     why = (rollout.rollback_message or "").rstrip(".")
-    serving = "serves" if present_value(draft) == candidate.injected_value else "served"
-    message = f"version {candidate.version} {serving} and failed: {why}. {_change(draft, destination)}"
+    was = "is" if present_value(draft) == candidate.injected_value else "was"
+    message = f"version {candidate.version} {was} on the target and failed: {why}. {_change(draft, destination)}"
     return show(draft, Stage.ROLLING_BACK, REVERT_PROPOSED, message)
 
 
@@ -57,6 +57,6 @@ def _change(draft: Draft, version: Version) -> str:
     to = f"to {value}" if value is not None else "to nothing: take it out"
     return (
         f"Set {draft.spec.target.injection.name} of container {container.name if container else ''} of "
-        f"Deployment {draft.spec.target.ref.name} {to} (`kubectl retune proposal {meta.name} -n {meta.namespace}` "
-        "shows the patch)"
+        f"{draft.target_name} {to} (`kubectl retune proposal {meta.name} -n {meta.namespace}` "
+        "shows the change)"
     )

@@ -7,6 +7,7 @@ from retune.api.shown import Shown
 from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, LastRollback, Version
 from retune.plan.draft import Draft
 from retune.plan.guards.ownership import reject, remember, say_stored, tell_of_run
+from retune.plan.kept import is_shown
 from retune.plan.watch.state import begin_anew
 
 BY_PERSON, FAILED = "RolledBackByPerson", "RollbackFailed"
@@ -49,7 +50,8 @@ def _as_champion(draft: Draft, rollout: ActiveRollout, version: Version, replace
 def fail(draft: Draft, rollout: ActiveRollout, version: Version, destination: Version) -> None:
     """Note why the version could not be put back; `destination` serves."""
     why = rollout.rollback_message or ""
-    message = f"version {version.version} could not be put back: {why}. Version {destination.version} serves."
+    stays = "serves" if is_shown(destination) else "is champion but not shown to serve"
+    message = f"version {version.version} could not be put back: {why}. Version {destination.version} {stays}."
     _end(draft, version, destination, message=message, failed=rollout.rollback_reason or FAILED)
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, FAILED, message)
 

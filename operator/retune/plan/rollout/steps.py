@@ -12,9 +12,13 @@ from retune.plan.actions import AcquireLease, InjectModel
 from retune.plan.draft import Draft, Hold
 from retune.plan.guards.ownership import may_force
 from retune.plan.observed import Verb
+from retune.plan.rollout import late_pods
 from retune.plan.rollout.blame import excuse
 from retune.plan.rollout.progress import LOOK_SECONDS, blocked, pods_in_words, present_value, show, update
 from retune.plan.rollout.undo import INJECTION_RETRY_SECONDS
+
+HELD = "HeldByTarget"
+"""Reason of a rollout that waits for a step of the target's owner."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,23 @@ def ready(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Do
 
 def wait_for_pods(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | TurnBack:
     """Wait for pods that are not ready yet, as long as the progress deadline allows."""
+    target = draft.observed.target
+    if target is not None and target.held is not None:
+        return _held(draft, rollout, candidate, target.held)
     deadline = draft.spec.rollout.progress_deadline
     version, left = f"version {candidate.version}", draft.remaining(rollout.start_time, seconds(deadline))
     if left <= 0:
         message = f"{version} was not ready within {deadline}: {pods_in_words(draft)}"
         return TurnBack("ProgressDeadlineExceeded", message, excuse(draft, rollout))
     draft.wake(after=min(LOOK_SECONDS, left))
+    if refused := late_pods.replace(draft):
+        return show(draft, Stage.ROLLING_OUT, *refused)
     return show(draft, Stage.ROLLING_OUT, "Progressing", f"{version}: {pods_in_words(draft)}")
+
+
+def _held(draft: Draft, rollout: ActiveRollout, candidate: Version, why: str) -> Hold:
+    """Let time stand still while the target's owner has the word, who may take as long as he wants."""
+    update(draft, rollout, step_start_time=None)
+    draft.wake(after=LOOK_SECONDS)
+    message = f"version {candidate.version}: {draft.target_name}: {why}. The progress deadline waits meanwhile"
+    return show(draft, Stage.ROLLING_OUT, HELD, message)

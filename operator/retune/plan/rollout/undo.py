@@ -6,8 +6,9 @@ A field that others took over in the meantime is theirs: it is left alone.
 from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, Stage, Version
 from retune.plan.actions import InjectModel
 from retune.plan.draft import Draft, Hold
+from retune.plan.kept import is_shown
 from retune.plan.observed import Verb
-from retune.plan.rollout import returned
+from retune.plan.rollout import late_pods, returned
 from retune.plan.rollout.progress import LOOK_SECONDS, pods_in_words, present_value, show
 from retune.plan.rollout.proposing import ask_to_revert, is_for_git
 from retune.plan.run.conclusion import conclude
@@ -28,6 +29,8 @@ def undo(draft: Draft, rollout: ActiveRollout, candidate: Version, *, destinatio
     elif target.settled or not rollout.injected:
         _end(draft, rollout, candidate, destination)
         return None
+    elif refused := late_pods.replace(draft):
+        return _refused(draft, *refused)
     draft.wake(after=LOOK_SECONDS)
     reason = rollout.rollback_reason or "RollingBack"
     returns = f"version {destination.version} returns ({pods_in_words(draft)})"
@@ -65,7 +68,8 @@ def _end(draft: Draft, rollout: ActiveRollout, candidate: Version, destination: 
     message = conclude_rolled_back(draft, rollout, candidate)
     draft.update(candidate=None, rollout=None)
     begin_anew(draft)
-    serving = f"{message}. Version {destination.version} serves again."
+    returns = "serves again" if is_shown(destination) else "is given to the target again and not shown to serve"
+    serving = f"{message}. Version {destination.version} {returns}."
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.FALSE, "RolledBack", serving)
 
 

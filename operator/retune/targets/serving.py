@@ -1,0 +1,76 @@
+"""What the pods of a target show, whichever controller made them: which are ready, what keeps others from it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from retune.api.base import Json
+from retune.api.quantities import cores
+from retune.plan.observed import Pods, ServingPod
+from retune.targets import troubles
+
+
+def seen(present: Iterable[Json], *, container: str, port: int) -> Pods:
+    """Return how the pods of the present model are.
+
+    Args:
+        present: JSON of those pods.
+        container: Name of the container that loads the model.
+        port: HTTP port of the model server.
+    """
+    pods = sorted(present, key=lambda pod: str(pod["metadata"]["name"]))
+    crashes = [crash for pod in pods if (crash := troubles.crash_of(pod, container))]
+    unready = [waiting for pod in pods if (waiting := troubles.unready(pod, container))]
+    return Pods(
+        endpoints=tuple(_endpoint(pod, port) for pod in pods if troubles.ready(pod)),
+        trouble=next((trouble for pod in pods if (trouble := troubles.of_pod(pod))), None),
+        crash=max(crashes, key=lambda crash: crash.at, default=None),
+        unready=min(unready, key=lambda waiting: waiting.at, default=None),
+        serving=running(pods, container=container),
+    )
+
+
+def running(pods: Iterable[Json], *, container: str) -> tuple[ServingPod, ...]:
+    """Return those pods that run and have an address."""
+    return tuple(
+        ServingPod(
+            uid=pod["metadata"]["uid"],
+            address=pod["status"]["podIP"],
+            cpu_limit=cpu_limit(named(pod["spec"]["containers"], container).get("resources", {})),
+        )
+        for pod in pods
+        if _reachable(pod.get("status", {}))
+    )
+
+
+def cpu_limit(resources: Json) -> float | None:
+    """Return the cores that a container may use: without a limit what it requests, but at least one core."""
+    if limit := resources.get("limits", {}).get("cpu"):
+        return cores(limit)
+    request = resources.get("requests", {}).get("cpu")
+    return max(1.0, cores(request)) if request else None
+
+
+def named(items: Iterable[Json], name: str) -> Json:
+    """Return the entry of that name, empty where there is none."""
+    return next((item for item in items if item["name"] == name), {})
+
+
+def selector(selector: Json) -> str:
+    """Return a label selector in the form of a query parameter."""
+    labels = [f"{key}={value}" for key, value in selector.get("matchLabels", {}).items()]
+    return ",".join(labels + [_expression(requirement) for requirement in selector.get("matchExpressions", ())])
+
+
+def _expression(requirement: Json) -> str:
+    key, operator, values = requirement["key"], requirement["operator"], ",".join(requirement.get("values", ()))
+    forms: dict[Any, str] = {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": f"{key}"}
+    return forms.get(operator, f"!{key}")
+
+
+def _reachable(status: Json) -> bool:
+    return status.get("phase") == "Running" and bool(status.get("podIP"))
+
+
+def _endpoint(pod: Json, port: int) -> str:
+    address = pod["status"]["podIP"]
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
