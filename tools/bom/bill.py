@@ -22,7 +22,7 @@ SPEC_VERSION = "1.6"
 _PIN = re.compile(r"^(?P<name>[a-z0-9.-]+)==(?P<version>[^ ;\\]+)(?: ; (?P<marker>[^\\]*?))? \\$")
 _HASH = re.compile(r"^ {4}--hash=(?P<hash>sha256:[0-9a-f]{64})")
 _INSTALLED = re.compile(r"-r /app/(?P<lock>requirements/[a-z]+\.txt)")
-_BASE = re.compile(r"^ARG BASE_IMAGE=(?P<image>\S+)$", re.MULTILINE)
+_BASE = re.compile(r"^ARG BASE_IMAGE=\S+/(?P<name>\S+):(?P<tag>\S+)@sha256:(?P<digest>[0-9a-f]{64})$", re.MULTILINE)
 _LICENSE = "Apache-2.0"
 
 
@@ -111,10 +111,17 @@ def bill(name: str, dockerfile: Path, *, root: Path, machine: str) -> Json:
 
 
 def _base(instructions: str) -> Json:
-    found = _BASE.search(instructions)
-    image = found["image"] if found else "unknown"
-    name, _, version = image.rpartition("/")[2].partition(":")
-    return {"type": "container", "bom-ref": f"base/{name}@{version}", "name": name, "version": version}
+    base = _BASE.search(instructions)
+    if base is None:
+        raise ValueError("the Dockerfile has no line ARG BASE_IMAGE=REGISTRY/NAME:TAG@sha256:DIGEST")
+    return {
+        "type": "container",
+        "bom-ref": f"base/{base['name']}@{base['tag']}",
+        "name": base["name"],
+        "version": base["tag"],
+        "purl": f"pkg:docker/{base['name']}@sha256:{base['digest']}",
+        "hashes": [{"alg": "SHA-256", "content": base["digest"]}],
+    }
 
 
 def _library(pin: Pin) -> Json:

@@ -60,6 +60,7 @@ def test_a_bill_names_every_distribution_of_the_locks_with_its_hashes(image: Ima
     assert all(locked[purl] for purl in locked.keys() - named), "only what a marker is for other machines is left out"
     assert all(part["properties"] for part in libraries)
     assert (base["type"], base["name"]) == ("container", "python")
+    assert f"@sha256:{base['hashes'][0]['content']}\n" in instructions
     (edges,) = document["dependencies"]
     assert edges["dependsOn"] == [part["bom-ref"] for part in document["components"]]
     assert document["metadata"]["component"]["version"] == __version__
