@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from retune import __version__
+from retune.api.quantities import memory_bytes
 from retune.api.spec import TARGET_KINDS
 from retune.job_profiles import Profile, parse_profiles
 from retune.job_template import PodTemplate, TemplateError, parse_template
@@ -54,6 +55,8 @@ class Settings:
     """Image of the Jobs that check windows of production data."""
     artifact_store: str = "pvc://retune-artifacts"
     """Where resources that name no store keep bundles, studies and reports; empty demands that they name one."""
+    store_quota: str = ""
+    """What the folder of one resource may hold in its store, such as 20Gi; empty: whatever there is room for."""
     image_pull_policy: str = "IfNotPresent"
     """When the kubelet pulls the Jobs' image."""
     private_addresses: str = "Refuse"
@@ -117,6 +120,7 @@ class Settings:
         _one_of("image_pull_policy", self.image_pull_policy, _PULL_POLICIES)
         _one_of("private_addresses", self.private_addresses, _PRIVATE_ADDRESSES)
         _one_of("log_level", self.log_level, _LOG_LEVELS)
+        _a_quantity("store_quota", self.store_quota)
         for kind in self.target_kinds:
             _one_of("target_kinds", kind, TARGET_KINDS)
         _ = self.pod_template, self.profiles
@@ -193,6 +197,15 @@ def _within(name: str, value: float, low: float, high: float) -> None:
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise SettingsError(f"{_PREFIX}{name.upper()} is {value!r}: it must be one of {', '.join(allowed)}")
+
+
+def _a_quantity(name: str, value: str) -> None:
+    try:
+        positive = not value or memory_bytes(value) > 0
+    except ValueError:
+        positive = False
+    if not positive:
+        raise SettingsError(f"{_PREFIX}{name.upper()} is {value!r}: give a quantity of bytes, such as 20Gi")
 
 
 def _pairs(name: str, entries: tuple[str, ...]) -> dict[str, str]:

@@ -43,6 +43,7 @@ class Settings:
     monitor_image: str = "retune/monitor:dev"
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
+    store_quota: str = ""
     records_key: str | None = None
     pod_template: PodTemplate = NOTHING_MORE
     profiles: Mapping[str, Profile] = field(default_factory=dict)

@@ -63,6 +63,7 @@ class Settings:
     monitor_image: str = os.environ.get("RETUNE_SHELL_IMAGE", PAUSE_IMAGE)
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
+    store_quota: str = ""
     records_key: str | None = None
     pod_template: PodTemplate = NOTHING_MORE
     profiles: Mapping[str, Profile] = field(default_factory=dict)

@@ -48,6 +48,9 @@ ones and those of its own Secret."""
 SCRATCH_VARIABLE = "RETUNE_SCRATCH_BYTES"
 """Environment variable with the size of the scratch folder in bytes; a pod that fills more of it is evicted."""
 
+QUOTA_VARIABLE = "RETUNE_STORE_QUOTA"
+"""Environment variable with the quantity of bytes that a resource's folder of the store may hold, such as 20Gi."""
+
 PROXIES_VARIABLE = "RETUNE_PROXIES"
 """Environment variable that is `Trust` where the administrator has named proxies in HTTPS_PROXY and its like."""
 

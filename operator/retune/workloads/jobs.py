@@ -21,6 +21,7 @@ from retune.contract.paths import (
     METRICS_PORT,
     PRIVATE_ADDRESSES_VARIABLE,
     PROXIES_VARIABLE,
+    QUOTA_VARIABLE,
     REQUEST_ANNOTATION,
     REQUEST_FILE,
     RESULT_FILE,
@@ -98,6 +99,10 @@ class JobSettings(Protocol):
     @property
     def private_addresses(self) -> str:
         """Allow where https:// URIs may lead to private addresses, else Refuse."""
+
+    @property
+    def store_quota(self) -> str:
+        """What a resource's folder of the store may hold, such as 20Gi; empty: whatever there is room for."""
 
     @property
     def records_key(self) -> str | None:
@@ -310,6 +315,8 @@ def _environment(action: CreateJob, resource: ModelOptimization, settings: JobSe
     values[PRIVATE_ADDRESSES_VARIABLE] = settings.private_addresses
     values[PROXIES_VARIABLE] = "Trust" if template.names_proxies else "Ignore"
     values[SCRATCH_VARIABLE] = str(int(memory_bytes(_scratch_size(resource.spec.execution, settings))))
+    if settings.store_quota:
+        values[QUOTA_VARIABLE] = settings.store_quota
     values |= seals(action.request, uid=resource.metadata.uid, key=settings.records_key)
     administrators = [variable.to_dict() for variable in template.env]
     if template.ca_certificates:

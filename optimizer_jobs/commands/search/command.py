@@ -34,6 +34,7 @@ from optimizer_jobs.commands.search.warm_start import warm_start
 from optimizer_jobs.errors import JobError, printable, store_error
 from optimizer_jobs.measure.mix import mean_rows, served_mix
 from optimizer_jobs.progress import duration_words, say, step
+from optimizer_jobs.quota import require_room
 from optimizer_jobs.seal import study_seal
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.protection import fitted
@@ -208,6 +209,7 @@ class _Search:
             return unchanged.result, TrialState.PRUNED, True
 
     def _result_of(self, trial: Trial) -> tuple[TrialResult, TrialState]:
+        require_room(self._request.store)
         plan, bench = self._space.draw(trial), self._bench
         trial.set_user_attr(PLAN, plan.key)
         ended = partial(TrialResult, plan=plan.words, steps=plan.names)

@@ -53,6 +53,7 @@ class Settings:
     monitor_image: str = "retune/monitor:dev"
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
+    store_quota: str = ""
     records_key: str | None = None
     pod_template: PodTemplate = NOTHING_MORE
     profiles: Mapping[str, Profile] = field(default_factory=dict)
@@ -438,6 +439,12 @@ def test_a_secret_cannot_change_what_the_installation_decides() -> None:
     env = environment(reading("https://a.example/v.npz", **CREDENTIALS))
     assert env["RETUNE_PRIVATE_ADDRESSES"] == "Refuse"
     assert env["AWS_EC2_METADATA_DISABLED"] == "true"
+
+
+def test_the_administrators_quota_of_the_store_reaches_every_job() -> None:
+    """Jobs hold themselves to it; without one, none is named."""
+    assert "RETUNE_STORE_QUOTA" not in environment(job("search"))
+    assert environment(job_of("search", Settings(store_quota="20Gi")))["RETUNE_STORE_QUOTA"] == "20Gi"
 
 
 amounts = st.one_of(
