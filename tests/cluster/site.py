@@ -69,6 +69,14 @@ class Site:
             passes += 1
             assert passes < _MOST_PASSES, "the operator does not come to rest"
 
+    async def play_until(self, field: str) -> None:
+        """Play as `play` does, with an operator of its own, until the status has a field such as `run`."""
+        operator, passes = self.operator(), 0
+        while field not in self.status:
+            await self.step(operator)
+            passes += 1
+            assert passes < _MOST_PASSES, f"the operator does not come to status.{field}"
+
     async def step(self, operator: Operator) -> bool:
         """End Jobs, settle pods and take one pass; returns whether it changed anything."""
         self.finish_jobs()

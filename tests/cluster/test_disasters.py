@@ -275,9 +275,7 @@ async def test_an_operator_away_while_new_pods_do_not_start_looks_for_30_seconds
     """Their deadline is long over, but nobody has looked; until then the value stays as it is."""
     site = Site(bench)
     site.deliver()
-    operator = site.operator()
-    while "rollout" not in site.status:
-        await site.step(operator)
+    await site.play_until("rollout")
     site.pods_settle = False
     site.clock.wait(HOUR)
     operator = site.operator()

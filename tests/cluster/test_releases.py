@@ -113,9 +113,7 @@ async def test_a_stage_and_a_job_that_are_unknown_are_left_alone_until_their_rel
     """Fault 32: the run waits, the condition says in which stage, and the newer release's own Job is not stopped."""
     site = Site(bench)
     site.deliver()
-    operator = site.operator()
-    while "run" not in site.status:
-        await site.step(operator)
+    await site.play_until("run")
     run = site.status["run"]
     job = _job_of_newer_release(site)
     site.write_status(site.status | {"run": run | {"stage": WORD}})
@@ -146,9 +144,7 @@ async def test_a_step_that_is_unknown_is_taken_up_where_the_target_stands(bench:
     """Fault 32: a newer release has begun the rollout; what the target shows decides which step comes next."""
     site = Site(bench)
     site.deliver()
-    operator = site.operator()
-    while "rollout" not in site.status:
-        await site.step(operator)
+    await site.play_until("rollout")
     site.write_status(site.status | {"rollout": site.status["rollout"] | {"step": WORD}})
     await site.play()
     assert (site.champion[0], site.status["lastRun"]["outcome"]) == (2, "Promoted")
@@ -177,9 +173,7 @@ async def test_a_record_of_a_run_that_cannot_be_read_is_named_and_made_anew_once
     """Fault 32: a newer release has other defaults, which the spec leaves out and its snapshot names."""
     site = Site(bench)
     site.deliver()
-    operator = site.operator()
-    while "run" not in site.status:
-        await site.step(operator)
+    await site.play_until("run")
     _rewrite_record(site)
     await site.play(site.operator())
     assert site.reason("Optimizing") == ("True", "Unreadable")
@@ -225,9 +219,7 @@ async def test_definitions_that_go_back_too_take_the_unknown_fields_and_nothing_
     """Fault 32: the whole release is taken back in the middle of a search, and the run comes to its promotion."""
     site = Site(bench)
     site.deliver()
-    operator = site.operator()
-    while "run" not in site.status:
-        await site.step(operator)
+    await site.play_until("run")
     site.write_status(noted(site.status))
     with _older_definitions(site):
         await site.play()
