@@ -130,7 +130,7 @@ test-jobs: $(STAMP) ## Tests of whole Jobs, guides among them, run here as proce
 	$(call stage,tests of whole Jobs,6 min,$(PY) -m pytest -n 2 tests/jobs)
 
 .PHONY: test
-test: $(STAMP) ## What runs without containers, but for guides and faults: units, whole Jobs, models of others, a real API server (25 min the first time, 15 min after).
+test: $(STAMP) ## What runs without containers, but for guides, faults and the longest runs: units, whole Jobs, models of others, a real API server (25 min the first time, 15 min after).
 	@printf 'Stages: lint, unit, whole Jobs, foreign models, Kubernetes binaries, object stores, API server.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,3 min,$(PY) -m pytest -n 2 tests/unit)
@@ -141,8 +141,8 @@ test: $(STAMP) ## What runs without containers, but for guides and faults: units
 	$(call stage,tests against the API server,2 min,$(PY) -m pytest -n 2 --dist loadfile -m 'not slow' tests/cluster)
 
 .PHONY: test-guides
-test-guides: $(STAMP) ## The guide for people without a cluster word by word, and the examples it leads to (3 min).
-	$(call stage,guides and examples,3 min,$(PY) -m pytest -n 2 -m slow tests/jobs)
+test-guides: $(STAMP) ## The guide for people without a cluster word by word, the examples it leads to, and the longest tests of Jobs (6 min).
+	$(call stage,guides and examples and long runs,6 min,$(PY) -m pytest -n 2 -m slow tests/jobs)
 
 .PHONY: test-faults
 test-faults: $(STAMP) ## Faults and disasters on a real API server: killed anywhere, cut off, restored, changed at any moment (7 min).

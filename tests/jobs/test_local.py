@@ -61,6 +61,7 @@ def manifest(tmp_path: Path) -> Write:
     return write
 
 
+@pytest.mark.slow
 def test_a_better_model_is_found_here_as_in_the_cluster(
     files: Path, manifest: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_file_of_several_objects_needs_one_of_ours(tmp_path: Path, capsys: pyt
     assert "holds 0 ModelOptimizations" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_init_writes_what_optimize_takes(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Roles from names, task and label from the files, techniques as the image has them."""
     assert command_line.main(["init", str(files / "mlp.onnx"), "--claim", "digits", "-f", "new.yaml"]) == Exit.DONE
@@ -254,6 +256,7 @@ def test_a_run_without_test_data_ends_before_it_begins(manifest: Write, capsys: 
     assert "set spec.data.test" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_network_of_single_rows_is_made_no_larger_than_one_line_makes_it(
     files: Path, manifest: Write, capsys: pytest.CaptureFixture[str]
 ) -> None:
