@@ -386,6 +386,17 @@ ACCEPTED = (
         },
     ),
     Case(
+        "a canary with a shadow",
+        {
+            "spec.monitoring": {"production": {"uri": "pvc://digits/captured"}},
+            "spec.target.inference": {"port": 8080, "modelName": "digits"},
+            "spec.rollout": {
+                "strategy": "Canary",
+                "canary": {"shadow": {}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+            },
+        },
+    ),
+    Case(
         "a canary by a route",
         {
             "spec.rollout": {
@@ -1311,6 +1322,29 @@ _TOGETHER = (
             ("confidence", "0.5", "0.8 and 0.9999"),
             ("confidence", "1", "0.8 and 0.9999"),
         )
+    ),
+    refused(
+        "a shadow where a Service sends the canary requests",
+        "spec.rollout.canary.shadow",
+        {},
+        "which only traffic of kind HTTPRoute can",
+        at="spec.rollout.canary",
+        also={"spec.monitoring": {"production": {"uri": "pvc://digits/captured"}}},
+    ),
+    refused(
+        "a shadow without what users have asked",
+        "spec.rollout.canary",
+        {"shadow": {}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+        "give monitoring.production and target.inference",
+        at="spec",
+    ),
+    refused(
+        "a shadow of years",
+        "spec.rollout.canary",
+        {"shadow": {"span": "1000h"}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+        "shadow.span must lie between 1m and 720h",
+        at="spec.rollout.canary.shadow",
+        also={"spec.monitoring": {"production": {"uri": "pvc://digits/captured"}}},
     ),
     refused(
         "a canary that is held for days",
