@@ -92,6 +92,11 @@ DATASETS = ("training", "validation", "test", "calibration")
 FILE_URI = "a file's URI is pvc://CLAIM/PATH"
 DIGEST = "a digest is sha256: followed by 64 lower-case hexadecimal digits"
 DECIMAL = 'a decimal is a quoted string such as "0.01" or "20"'
+WATCHED_AND_ASKED: Json = {
+    "spec.monitoring": {"production": {"uri": "pvc://digits/captured"}},
+    "spec.target.inference": {"port": 8080, "modelName": "digits"},
+}
+"""What a shadow needs."""
 DURATION = "a duration is written with units, such as 90s, 10m or 1h30m"
 CPU = 'a CPU quantity is written like "2", "0.5" or "500m"'
 MEMORY = 'a memory quantity is written like "512Mi" or "4Gi"'
@@ -388,8 +393,7 @@ ACCEPTED = (
     Case(
         "a canary with a shadow",
         {
-            "spec.monitoring": {"production": {"uri": "pvc://digits/captured"}},
-            "spec.target.inference": {"port": 8080, "modelName": "digits"},
+            **WATCHED_AND_ASKED,
             "spec.rollout": {
                 "strategy": "Canary",
                 "canary": {"shadow": {}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
@@ -1329,7 +1333,7 @@ _TOGETHER = (
         {},
         "which only traffic of kind HTTPRoute can",
         at="spec.rollout.canary",
-        also={"spec.monitoring": {"production": {"uri": "pvc://digits/captured"}}},
+        also=WATCHED_AND_ASKED,
     ),
     refused(
         "a shadow without what users have asked",
@@ -1339,12 +1343,20 @@ _TOGETHER = (
         at="spec",
     ),
     refused(
+        "a shadow of days without a unit that is known",
+        "spec.rollout.canary",
+        {"shadow": {"span": "1d"}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+        DURATION,
+        at="spec.rollout.canary.shadow.span",
+        also=WATCHED_AND_ASKED,
+    ),
+    refused(
         "a shadow of years",
         "spec.rollout.canary",
         {"shadow": {"span": "1000h"}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
         "shadow.span must lie between 1m and 720h",
         at="spec.rollout.canary.shadow",
-        also={"spec.monitoring": {"production": {"uri": "pvc://digits/captured"}}},
+        also=WATCHED_AND_ASKED,
     ),
     refused(
         "a canary that is held for days",
