@@ -31,7 +31,7 @@ COMMANDS = {
     "gather": "optimizer_jobs.commands.gather.command:run",
     "search": "optimizer_jobs.commands.search.command:run",
     "judge": "optimizer_jobs.commands.judge.command:run",
-    "verify": "optimizer_jobs.commands.verify:run",
+    "verify": "optimizer_jobs.commands.verify.command:run",
     "check": "optimizer_jobs.commands.check.command:run",
 }
 """`module:function` by command, imported when it is run; the function takes the request and returns the result."""

@@ -44,6 +44,8 @@ ROLLBACK_REASONS = (
     "LiveLatency",
     "LiveQuality",
     "EvidenceMissing",
+    "ShadowErrors",
+    "ShadowSlow",
     "RollbackUnknown",
     "RollbackBundleLost",
 )

@@ -96,7 +96,9 @@ def record(session: Session, rows: Rows, count: int = 8, *, sizes: Sequence[int]
     starts = np.linspace(0, max(0, len(rows) - min(wanted)), num=len(asked)).astype(int)
     last = [max(0, len(rows) - size) for size in asked]
     spans = dict.fromkeys(zip(np.minimum(starts, last).tolist(), asked, strict=True))
-    return Golden(requests=tuple(_ask(session, rows.take(slice(start, start + size))) for start, size in spans))
+    return Golden(
+        requests=tuple(answered(session, rows.take(slice(start, start + size)).inputs) for start, size in spans)
+    )
 
 
 def _row_numbers(signature: Signature) -> int:
@@ -133,12 +135,34 @@ def check(answer: Mapping[str, Any], expected: GoldenRequest, *, golden: Golden)
     return None
 
 
-def _ask(session: Session, rows: Rows) -> GoldenRequest:
-    taken = as_taken(session.signature, rows.inputs)
+def answered(session: Session, inputs: Mapping[str, Array]) -> GoldenRequest:
+    """Return rows as a request, with the model's own answer.
+
+    Args:
+        session: The open model.
+        inputs: Values by input name, each with shape (N, ...).
+
+    Raises:
+        EngineError: The model refuses them, or JSON cannot write them or the answer.
+    """
+    taken = as_taken(session.signature, inputs)
     answers = session.run(taken)
-    inputs = tuple(_tensor(spec, taken[spec.name], missing=True) for spec in session.signature.inputs)
+    asked = tuple(_tensor(spec, taken[spec.name], missing=True) for spec in session.signature.inputs)
     outputs = tuple(_rounded(_tensor(spec, answers[spec.name])) for spec in session.signature.outputs)
-    return GoldenRequest(inputs=inputs, outputs=outputs)
+    return GoldenRequest(inputs=asked, outputs=outputs)
+
+
+def outputs_in(answer: Mapping[str, Any], request: GoldenRequest) -> dict[str, Array] | None:
+    """Return the outputs in a server's JSON answer that the request knows, in its shapes; None where one is missing."""
+    named = {item.get("name"): item.get("data") for item in answer.get("outputs") or () if isinstance(item, dict)}
+    found: dict[str, Array] = {}
+    for tensor in request.outputs:
+        data = named.get(tensor.name)
+        flat = _flat(data, limit=len(tensor.data)) if isinstance(data, list) else []
+        if len(flat) != len(tensor.data):
+            return None
+        found[tensor.name] = np.array(flat).reshape(tensor.shape)
+    return found
 
 
 def _tensor(spec: TensorSpec, values: Array, *, missing: bool = False) -> Tensor:

@@ -92,6 +92,11 @@ DATASETS = ("training", "validation", "test", "calibration")
 FILE_URI = "a file's URI is pvc://CLAIM/PATH"
 DIGEST = "a digest is sha256: followed by 64 lower-case hexadecimal digits"
 DECIMAL = 'a decimal is a quoted string such as "0.01" or "20"'
+WATCHED_AND_ASKED: Json = {
+    "spec.monitoring": {"production": {"uri": "pvc://digits/captured"}},
+    "spec.target.inference": {"port": 8080, "modelName": "digits"},
+}
+"""What a shadow needs."""
 DURATION = "a duration is written with units, such as 90s, 10m or 1h30m"
 CPU = 'a CPU quantity is written like "2", "0.5" or "500m"'
 MEMORY = 'a memory quantity is written like "512Mi" or "4Gi"'
@@ -383,6 +388,16 @@ ACCEPTED = (
                     "require": "ProvenNotWorse",
                 },
             }
+        },
+    ),
+    Case(
+        "a canary with a shadow",
+        {
+            **WATCHED_AND_ASKED,
+            "spec.rollout": {
+                "strategy": "Canary",
+                "canary": {"shadow": {}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+            },
         },
     ),
     Case(
@@ -1311,6 +1326,37 @@ _TOGETHER = (
             ("confidence", "0.5", "0.8 and 0.9999"),
             ("confidence", "1", "0.8 and 0.9999"),
         )
+    ),
+    refused(
+        "a shadow where a Service sends the canary requests",
+        "spec.rollout.canary.shadow",
+        {},
+        "which only traffic of kind HTTPRoute can",
+        at="spec.rollout.canary",
+        also=WATCHED_AND_ASKED,
+    ),
+    refused(
+        "a shadow without what users have asked",
+        "spec.rollout.canary",
+        {"shadow": {}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+        "give monitoring.production and target.inference",
+        at="spec",
+    ),
+    refused(
+        "a shadow of days without a unit that is known",
+        "spec.rollout.canary",
+        {"shadow": {"span": "1d"}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+        DURATION,
+        at="spec.rollout.canary.shadow.span",
+        also=WATCHED_AND_ASKED,
+    ),
+    refused(
+        "a shadow of years",
+        "spec.rollout.canary",
+        {"shadow": {"span": "1000h"}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+        "shadow.span must lie between 1m and 720h",
+        at="spec.rollout.canary.shadow",
+        also=WATCHED_AND_ASKED,
     ),
     refused(
         "a canary that is held for days",

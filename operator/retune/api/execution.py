@@ -183,6 +183,19 @@ class OnEvidenceTimeout(StrEnum):
     PROCEED = "Proceed"
 
 
+class CanaryShadow(ApiModel):
+    """What users have asked, asked again of a canary and of the champion beside it, before the canary gets a share."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules((_between("span", "1m", "720h"), "shadow.span must lie between 1m and 720h"))
+    )
+
+    requests: int = Field(default=300, ge=50, le=5000)
+    """How many captured requests: a random sample of those in monitoring.production, one row each."""
+    span: Duration = "24h"
+    """How far back they may lie."""
+
+
 class Canary(ApiModel):
     """The way of a new version with strategy Canary, before the target is given it."""
 
@@ -192,6 +205,10 @@ class Canary(ApiModel):
             (
                 "!has(self.evidenceTimeout) || " + _between("evidenceTimeout", "0s", "168h"),
                 "canary.evidenceTimeout must not exceed 168h",
+            ),
+            (
+                "!has(self.shadow) || self.traffic.kind == 'HTTPRoute'",
+                "canary.shadow keeps users away from the canary's pods, which only traffic of kind HTTPRoute can",
             ),
         )
     )
@@ -208,6 +225,11 @@ class Canary(ApiModel):
     Left out: without limit."""
     on_evidence_timeout: OnEvidenceTimeout = OnEvidenceTimeout.RETURN
     """What happens then. Return takes the version back without rejecting it; Proceed goes on to the next share."""
+    shadow: CanaryShadow | None = None
+    """Has the canary answer captured requests before it gets any of the users'. No user sees these answers. Where they
+    prove errors or slowness beyond analysis, the version is rejected; where there are too few requests, the rollout
+    waits, as evidenceTimeout allows. Needs monitoring.production, target.inference and
+    traffic of kind HTTPRoute: a Service sends requests to every pod that is ready."""
     traffic: CanaryTraffic = CanaryTraffic()
     """Who gives the canary its share of the requests."""
 

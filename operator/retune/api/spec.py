@@ -258,6 +258,11 @@ _ACROSS_FIELDS = rules(
         "another kind of target",
     ),
     (
+        "!has(self.rollout) || !has(self.rollout.canary.shadow) || (has(self.target.inference) && "
+        "has(self.monitoring) && has(self.monitoring.production))",
+        "rollout.canary.shadow asks the pods what users have asked: give monitoring.production and target.inference",
+    ),
+    (
         "self.model.updatePolicy != 'Follow' || has(self.monitoring)",
         "model.updatePolicy Follow looks once a monitoring window: give spec.monitoring",
     ),

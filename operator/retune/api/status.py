@@ -57,6 +57,7 @@ class RolloutStep(StrEnum):
     CANARY_GIVE = "CanaryGive"
     CANARY_READY = "CanaryReady"
     CANARY_GOLDEN = "CanaryGolden"
+    SHADOW = "Shadow"
     WEIGHT = "Weight"
     GIVE = "Give"
     FIRST_GOLDEN = "FirstGolden"

@@ -120,6 +120,7 @@ _STEPS = {
     RolloutStep.CANARY_GIVE.value: "a canary is made beside the target",
     RolloutStep.CANARY_READY.value: "the canary's pod is waited for",
     RolloutStep.CANARY_GOLDEN.value: "the canary is asked golden requests",
+    RolloutStep.SHADOW.value: "the canary is asked what users have asked before",
     RolloutStep.CANARY_END.value: "the canary is removed",
     RolloutStep.FIRST_GOLDEN.value: "the first new pod is waited for and asked golden requests",
     RolloutStep.GOLDEN.value: "every pod is asked golden requests",

@@ -210,8 +210,28 @@ class GatherRequest(Document):
     seed: int = 0
 
 
+class Shadow(Document):
+    """Captured requests that are asked again, of a new version's pods and of the champion's in turns."""
+
+    production: Production
+    since: int
+    """Start of the span that they are from, in seconds since 1970."""
+    until: int
+    requests: int = Field(ge=1)
+    """Most of them: a random sample."""
+    seed: int = 0
+    champion_endpoints: tuple[str, ...] = Field(min_length=1)
+    """Base URLs of the champion's pods."""
+    error_margin: float = Field(ge=0, le=1)
+    """Share of them that the new version may fail at, where the champion answers."""
+    slow_margin: float = Field(ge=0, le=1)
+    """By how much more than 5 % of its answers may take longer than 95 % of the champion's, as a share of all."""
+    confidence: float = Field(gt=0, lt=1)
+    """How sure the proofs of harm are, both together."""
+
+
 class VerifyRequest(Document):
-    """Ask live pods the bundle's golden requests."""
+    """Ask live pods the bundle's golden requests, or what users have asked before."""
 
     command: Literal["verify"] = "verify"
     resource: str
@@ -223,6 +243,8 @@ class VerifyRequest(Document):
     model_name: str
     bundle_alone: bool = False
     """Ask nobody: only see that the bundle is in the store, and whole."""
+    shadow: Shadow | None = None
+    """What is asked in place of golden requests."""
 
 
 JobRequest = BaselineRequest | GatherRequest | SearchRequest | JudgeRequest | VerifyRequest | CheckRequest

@@ -25,6 +25,7 @@ from retune.contract.requests import (
     JobRequest,
     JudgeRequest,
     SearchRequest,
+    Shadow,
     parse_request,
 )
 from retune.job_profiles import Profile
@@ -35,7 +36,7 @@ from retune.workloads import job_manifest, lease_manifest, run_manifest, too_lon
 from retune.workloads.labels import label_value
 from retune.workloads.resources import container_resources, node_storage
 from retune.workloads.seals import seals
-from retune.workloads.volumes import claims_of
+from retune.workloads.volumes import claims_of, remote_schemes
 from tests import samples
 from tests.jobs_given import EVERYTHING
 
@@ -439,6 +440,26 @@ def test_a_secret_cannot_change_what_the_installation_decides() -> None:
     env = environment(reading("https://a.example/v.npz", **CREDENTIALS))
     assert env["RETUNE_PRIVATE_ADDRESSES"] == "Refuse"
     assert env["AWS_EC2_METADATA_DISABLED"] == "true"
+
+
+def test_a_shadow_sees_captured_requests_and_can_write_to_nothing() -> None:
+    """The Job that asks golden requests reads its bundle; told to shadow, also the folder of captured requests."""
+    shadow = Shadow(
+        production=Production(uri="pvc://shop/captured"),
+        since=0,
+        until=3600,
+        requests=100,
+        champion_endpoints=("http://10.0.0.8:8080",),
+        error_margin=0.01,
+        slow_margin=0.1,
+        confidence=0.99,
+    )
+    request = samples.verify_request().model_copy(update={"shadow": shadow})
+    claims = claims_of(request)
+    assert [claim.name for claim in claims] == ["artifacts", "shop"]
+    assert all(claim.read and not claim.folders for claim in claims)
+    remote = shadow.model_copy(update={"production": Production(uri="s3://shop/captured")})
+    assert remote_schemes(request.model_copy(update={"shadow": remote})) == {"s3"}
 
 
 def test_the_administrators_quota_of_the_store_reaches_every_job() -> None:

@@ -32,14 +32,14 @@ def first_golden(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Ho
     target, endpoints = draft.observed.target, draft.observed.pods.endpoints
     if rollout.step_jobs:
         return _follow(draft, rollout, candidate)
-    if not _can_be_asked(draft, candidate) or (target is not None and target.settled):
+    if not can_be_asked(draft, candidate) or (target is not None and target.settled):
         return Done()
     return _ask(draft, rollout, candidate) if endpoints else wait_for_pods(draft, rollout, candidate)
 
 
 def golden(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
     """Have every pod asked, unless the first ones asked were all of them."""
-    if not _can_be_asked(draft, candidate):
+    if not can_be_asked(draft, candidate):
         update(draft, rollout, shown_by=Shown.NOTHING.value)
         return Done()
     all_asked = rollout.asked in {None, _hash(draft.observed.pods.endpoints)}
@@ -51,7 +51,7 @@ def golden(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | D
     return answer
 
 
-def _can_be_asked(draft: Draft, candidate: Version) -> bool:
+def can_be_asked(draft: Draft, candidate: Version) -> bool:
     """Whether the version's bundle tells what pods must answer: a model served as delivered answers in its own way."""
     return draft.spec.target.inference is not None and candidate.injected_value == candidate.uri
 
