@@ -32,8 +32,10 @@ _DATATYPES = {
     "uint32": "UINT32",
     "uint64": "UINT64",
 }
-GOLDEN_ID = "retune-golden"
-"""Id of every golden request; a server that sees it knows that no user asks, and does not capture it."""
+GOLDEN_ID, SHADOW_ID = "retune-golden", "retune-shadow"
+"""Ids of golden requests, and of captured ones that are asked again."""
+OWN_IDS = frozenset({GOLDEN_ID, SHADOW_ID})
+"""A server that sees one of them knows that no user asks, and does not capture the request."""
 
 _NUMBERS_LIMIT = 400_000
 """Numbers that all golden requests, or all answers, together may have; models with large rows get fewer requests."""
@@ -59,9 +61,9 @@ class GoldenRequest(Document):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
-    def body(self) -> dict[str, Any]:
+    def body(self, request_id: str = GOLDEN_ID) -> dict[str, Any]:
         """Return the JSON body of the inference request."""
-        return {"id": GOLDEN_ID, "inputs": [tensor.model_dump(mode="json") for tensor in self.inputs]}
+        return {"id": request_id, "inputs": [tensor.model_dump(mode="json") for tensor in self.inputs]}
 
 
 class Golden(Document):

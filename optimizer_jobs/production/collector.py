@@ -23,7 +23,7 @@ from prometheus_client import Counter, generate_latest
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.models.bundle import open_bundle
-from optimizer_jobs.models.golden import GOLDEN_ID
+from optimizer_jobs.models.golden import OWN_IDS
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.production.events import Event, UnfitEventError, parse, tensors
 from optimizer_jobs.production.writer import CaptureWriter
@@ -68,7 +68,7 @@ class Pairing:
 
     def take(self, event: Event) -> None:
         """Pair an event with its other half, or keep it until that arrives; raises UnfitEventError."""
-        if event.body.get("id") == GOLDEN_ID:
+        if event.body.get("id") in OWN_IDS:
             EVENTS.labels("golden").inc()
             return
         values = tensors(event, self.signature)

@@ -51,7 +51,7 @@ def ask_patiently(endpoint: str, *, model: str, request: GoldenRequest, patience
     end = time.monotonic() + patience.total_seconds
     while True:
         try:
-            return ask(endpoint, model=model, request=request, seconds=patience.call_seconds)
+            return ask(endpoint, model=model, body=request.body(), seconds=patience.call_seconds)
         except Unreachable as error:
             if time.monotonic() + _PAUSE_SECONDS > end:
                 raise JobError(
@@ -64,9 +64,9 @@ def ask_patiently(endpoint: str, *, model: str, request: GoldenRequest, patience
         time.sleep(_PAUSE_SECONDS)
 
 
-def ask(endpoint: str, *, model: str, request: GoldenRequest, seconds: float) -> dict[str, Any]:
+def ask(endpoint: str, *, model: str, body: dict[str, Any], seconds: float) -> dict[str, Any]:
     """Return the server's JSON answer; raises Unreachable, or JobError when the answer does not follow the protocol."""
-    status, payload = _post(endpoint, f"/v2/models/{quote(model, safe='')}/infer", request.body(), seconds=seconds)
+    status, payload = _post(endpoint, f"/v2/models/{quote(model, safe='')}/infer", body, seconds=seconds)
     if status >= http.client.INTERNAL_SERVER_ERROR or status == http.client.NOT_FOUND:
         raise Unreachable(f"the server answered {status}")
     try:

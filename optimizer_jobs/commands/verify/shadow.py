@@ -1,6 +1,6 @@
 """The shadow of a new version: what users have asked is asked again, of its pods and of the champion's, in turns.
 
-No user sees an answer, and the servers can tell by the request's id that nobody asked. The version fails where it is
+No user sees an answer, and the servers can tell by the request's id that no user asked. The version fails where it is
 proved, on the requests that were asked, that its pods err or are slow more often than the owner's margins allow. Each
 of the two proofs is wrong with at most half of what the confidence leaves. A request that the champion's pods do not
 answer proves nothing.
@@ -26,7 +26,7 @@ from optimizer_jobs.measure.answers import Answers, alike, answers_of
 from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import EngineError
-from optimizer_jobs.models.golden import GoldenRequest, answered, check, outputs_in
+from optimizer_jobs.models.golden import SHADOW_ID, GoldenRequest, answered, check, outputs_in
 from optimizer_jobs.models.runtime import open_session
 from optimizer_jobs.production.windows import Captured, Selection, read_window
 from optimizer_jobs.progress import say
@@ -145,7 +145,7 @@ def _replies(
 def _reply(endpoint: str, request: GoldenRequest, *, model: str) -> _Reply:
     began = time.perf_counter()
     try:
-        answer = ask(endpoint, model=model, request=request, seconds=CALL_SECONDS)
+        answer = ask(endpoint, model=model, body=request.body(SHADOW_ID), seconds=CALL_SECONDS)
     except (Unreachable, JobError):
         return _Reply(None, time.perf_counter() - began)
     return _Reply(answer, time.perf_counter() - began)

@@ -21,7 +21,7 @@ import pytest
 
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle, publish
-from optimizer_jobs.models.golden import GOLDEN_ID
+from optimizer_jobs.models.golden import OWN_IDS
 from optimizer_jobs.production import collector
 from optimizer_jobs.production.collector import Pairing
 from optimizer_jobs.production.events import REQUEST_TYPE, RESPONSE_TYPE, UnfitEventError, parse, tensors
@@ -182,9 +182,10 @@ def test_the_requests_own_id_and_the_answering_bundle_are_kept(pairing: Pairing,
     assert found.times[0].astype("datetime64[s]").astype(int) == NOW
 
 
-def test_golden_requests_are_not_captured(pairing: Pairing, shop: Shop, tmp_path: Path) -> None:
-    """Nobody asked them."""
-    for body, kind in zip(bodies(shop, 0, id=GOLDEN_ID), (REQUEST_TYPE, RESPONSE_TYPE), strict=True):
+@pytest.mark.parametrize("own", sorted(OWN_IDS))
+def test_requests_of_our_own_are_not_captured(own: str, pairing: Pairing, shop: Shop, tmp_path: Path) -> None:
+    """No user asked them."""
+    for body, kind in zip(bodies(shop, 0, id=own), (REQUEST_TYPE, RESPONSE_TYPE), strict=True):
         pairing.take(event(body, kind, "e0"))
     pairing.writer.close()
     assert len(shop.read(tmp_path)) == 0
