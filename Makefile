@@ -108,14 +108,15 @@ lint: $(STAMP) ## Style, types, import rules, fresh CRDs and references, links o
 	@$(PY) -m tools.docs.links
 
 .PHONY: test-fast
-test-fast: $(STAMP) ## Lint and unit tests but the slow ones: no cluster, 2 min.
+test-fast: $(STAMP) ## Lint, and unit tests but the slow ones, with fewer examples of each property: no cluster, 2 min.
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
-	$(call stage,unit tests,1 min,$(PY) -m pytest -n 2 -m 'not slow' tests/unit)
+	$(call stage,unit tests,90 s,RETUNE_TEST_PROFILE=brief $(PY) -m pytest -n 2 -m 'not slow' tests/unit)
 
 .PHONY: simulate
-simulate: $(STAMP) ## Play histories of the control loop in an unreliable cluster, and change specs at any moment, from printed seeds (12 min; HISTORIES=1000 for fewer).
+simulate: $(STAMP) ## Play histories of the control loop in an unreliable cluster, and change specs at any moment, from printed seeds (14 min; HISTORIES=1000 for fewer).
 	$(call stage,simulation,6 min,PYTHONPATH=operator:. $(PY) -m tests.unit.plan.simulation $(HISTORIES))
 	$(call stage,changes of mind,4 min,RETUNE_TEST_SEQUENCES=80 $(PY) -m pytest -s tests/cluster/test_operations.py)
+	$(call stage,simulation of routes,2 min,PYTHONPATH=operator:. $(PY) -m tests.unit.plan.simulation_routed)
 	$(call stage,hostile specs,2 min,RETUNE_TEST_SPECS=200 $(PY) -m pytest -s tests/cluster/test_hostile_specs.py)
 
 .PHONY: coverage
@@ -129,7 +130,7 @@ test-jobs: $(STAMP) ## Tests of whole Jobs, guides among them, run here as proce
 	$(call stage,tests of whole Jobs,6 min,$(PY) -m pytest -n 2 tests/jobs)
 
 .PHONY: test
-test: $(STAMP) ## What runs without containers, but for guides and faults: units, whole Jobs, models of others, a real API server (25 min the first time, 15 min after).
+test: $(STAMP) ## What runs without containers, but for guides, faults and the longest runs: units, whole Jobs, models of others, a real API server (25 min the first time, 15 min after).
 	@printf 'Stages: lint, unit, whole Jobs, foreign models, Kubernetes binaries, object stores, API server.\n'
 	$(call stage,lint,30 s,$(MAKE) --no-print-directory lint)
 	$(call stage,unit tests,3 min,$(PY) -m pytest -n 2 tests/unit)
@@ -140,8 +141,8 @@ test: $(STAMP) ## What runs without containers, but for guides and faults: units
 	$(call stage,tests against the API server,2 min,$(PY) -m pytest -n 2 --dist loadfile -m 'not slow' tests/cluster)
 
 .PHONY: test-guides
-test-guides: $(STAMP) ## The guide for people without a cluster word by word, and the examples it leads to (3 min).
-	$(call stage,guides and examples,3 min,$(PY) -m pytest -n 2 -m slow tests/jobs)
+test-guides: $(STAMP) ## The guide for people without a cluster word by word, the examples it leads to, and the longest tests of Jobs (6 min).
+	$(call stage,guides and examples and long runs,6 min,$(PY) -m pytest -n 2 -m slow tests/jobs)
 
 .PHONY: test-faults
 test-faults: $(STAMP) ## Faults and disasters on a real API server: killed anywhere, cut off, restored, changed at any moment (7 min).
@@ -156,6 +157,12 @@ test-images: test-optimizer test-monitor ## Tests inside the images: what needs 
 test-journeys: $(STAMP) ## Journeys on a real kubelet that take no windows of real time (8 min, 8 more the first time).
 	$(call stage,$(CLUSTER) cluster,8 min the first time and 1 min after,$(MAKE) --no-print-directory $(CLUSTER)-cluster)
 	$(call stage,end to end tests,8 min,$(USE_CLUSTER) $(PY) -m pytest -n 2 --dist loadfile tests/e2e -m 'not windows')
+
+.PHONY: test-neighbours-gateway
+test-neighbours-gateway: $(STAMP) ## A canary by the weights of a real Envoy Gateway on the local cluster, with its requests counted (8 min, 16 more the first time).
+	@$(MAKE) --no-print-directory local-cluster
+	$(call stage,Envoy Gateway,8 min the first time and nothing after,$(LOCALCLUSTER) gateway)
+	$(call stage,a canary by the weights of a real gateway,8 min,settings="$$($(LOCALCLUSTER) env)"; eval "$$settings"; $(PY) -m pytest -s tests/neighbours/test_gateway.py)
 
 .PHONY: test-windows
 test-windows: $(STAMP) ## Journeys that take windows of real time, on a real cluster: from drift to recovery (10 min).
@@ -218,6 +225,10 @@ bench-verdicts: $(STAMP) ## How often a verdict deceives on rare classes, with t
 bench-error-rates: $(STAMP) ## 1,040 whole verdicts on candidates of known true loss, against the stated error rate (15 min).
 	@$(PY) -m tests.bench.error_rates $(ARGS)
 
+.PHONY: bench-analysis
+bench-analysis: $(STAMP) ## How often the judging of a canary errs, and how soon it sees harm, beside the rules of others (7 min; ARGS="--kept 2000" for narrower intervals).
+	@PYTHONPATH=operator:. nice $(PY) -m tests.bench.analysis $(ARGS)
+
 .PHONY: bench-capturing
 bench-capturing: $(STAMP) ## What capturing requests costs the example's server, in latency (3 min).
 	@$(PY) -m tests.bench.capturing
@@ -254,6 +265,10 @@ cluster-status: $(STAMP) ## Say what runs and where its logs are.
 
 images: $(STAMP) ## Build the images and load them into the local cluster (8 min the first time).
 	@$(LOCALCLUSTER) images
+
+.PHONY: boms
+boms: $(STAMP) ## Write the bill of materials of every image to out/images, in CycloneDX (seconds).
+	@PYTHONPATH=operator:. $(PY) -m tools.bom
 
 .PHONY: local-cluster given-cluster
 local-cluster: cluster-up

@@ -5,11 +5,14 @@ Text from models, data and servers ends up in conditions and terminals, so it is
 
 import errno
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from retune.contract.exits import Exit
+from retune.contract.paths import claim_of
 from retune.contract.results import Failure, Reason
 
 RETRY_EXIT = 1
@@ -61,9 +64,7 @@ def printable(text: str, *, limit: int) -> str:
 def store_error(error: OSError, *, uri: str) -> JobError | None:
     """Return the JobError for a failed write to the store, or None when it is not about space or permission."""
     if error.errno in _FULL:
-        return JobError(
-            Reason.STORE_FULL, uri, "the store has no space left.", "Free space in its claim or enlarge the claim."
-        )
+        return JobError(Reason.STORE_FULL, uri, "the store has no space left.", _room_for(uri))
     if error.errno in _REFUSED:
         return JobError(
             Reason.STORE_NOT_WRITABLE,
@@ -72,6 +73,38 @@ def store_error(error: OSError, *, uri: str) -> JobError | None:
             f"Let user {os.geteuid()} or group {os.getegid()} write to that folder, and mount the claim read-write.",
         )
     return None
+
+
+def _room_for(uri: str) -> str:
+    claim = claim_of(uri)
+    return f"Enlarge volume claim {claim}, or free space on it." if claim else "Free space on its disk."
+
+
+def scratch_error(error: OSError, *, store: str | None) -> JobError | None:
+    """Return the JobError for a scratch folder whose disk is full, or None where that is not what went wrong.
+
+    Args:
+        error: What went wrong; a failed write names no file, and then the disk with less space is the full one.
+        store: Folder of the store on this machine, which may as well be full; None where there is none.
+    """
+    scratch = os.path.realpath(tempfile.gettempdir())
+    path = os.path.realpath(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else None
+    if path is None:
+        is_scratch = store is None or _free_bytes(scratch) < _free_bytes(store)
+    else:
+        is_scratch = path.startswith(f"{scratch}/") and not (store and path.startswith(store))
+    if error.errno not in _FULL or not is_scratch:
+        return None
+    cure = "Use a node with more free disk space for the Job, or give a smaller model or less data."
+    place = f"scratch folder {scratch}"
+    return JobError(Reason.UNEXPECTED, place, "there is no space left on its disk.", cure, RETRY_EXIT)
+
+
+def _free_bytes(folder: str) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
 
 
 @contextmanager

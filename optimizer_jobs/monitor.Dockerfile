@@ -1,6 +1,6 @@
 # The monitor: the image of the check Job. Evidently lives here alone, because it takes seconds and 290 MB to import.
 # Build from the repository's root: docker build --file optimizer_jobs/monitor.Dockerfile .
-ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
+ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 FROM ${BASE_IMAGE}
 
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \

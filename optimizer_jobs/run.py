@@ -16,7 +16,8 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
-from optimizer_jobs.errors import RETRY_EXIT, JobError, printable, store_error
+from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.errors import RETRY_EXIT, JobError, printable, scratch_error, store_error
 from optimizer_jobs.progress import say
 from retune.contract.exits import Exit
 from retune.contract.paths import REQUEST_FILE, RESULT_FILE
@@ -30,7 +31,7 @@ COMMANDS = {
     "gather": "optimizer_jobs.commands.gather.command:run",
     "search": "optimizer_jobs.commands.search.command:run",
     "judge": "optimizer_jobs.commands.judge.command:run",
-    "verify": "optimizer_jobs.commands.verify:run",
+    "verify": "optimizer_jobs.commands.verify.command:run",
     "check": "optimizer_jobs.commands.check.command:run",
 }
 """`module:function` by command, imported when it is run; the function takes the request and returns the result."""
@@ -59,7 +60,7 @@ def execute(request: Path) -> tuple[JobResult, int]:
     except JobError as error:
         return error.failure(), int(error.exit)
     except OSError as error:
-        job_error = store_error(error, uri=store)
+        job_error = scratch_error(error, store=_folder_of(store)) or store_error(error, uri=store)
         return (job_error.failure(), int(job_error.exit)) if job_error is not None else _unexpected(error)
     except MemoryError:
         return _out_of_memory(), RETRY_EXIT
@@ -67,6 +68,14 @@ def execute(request: Path) -> tuple[JobResult, int]:
         return _lacks_module(error), Exit.BAD_INPUT
     except Exception as error:  # noqa: BLE001 - whatever it is, the operator must hear of it
         return _unexpected(error)
+
+
+def _folder_of(store: str) -> str | None:
+    """Return the folder of a store on this machine; None where the request names no store."""
+    try:
+        return str(resolve(store).local)
+    except JobError:
+        return None
 
 
 _CURE = "Correct these fields; where the image does not know one, use the optimizer image of the operator's release."

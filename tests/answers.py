@@ -1,11 +1,13 @@
 """What an honest Job would answer to a request, for tests that play the Jobs themselves."""
 
 import hashlib
+from typing import Any
 
 from retune.api.objects import Comparison
 from retune.api.status import Measurement
 from retune.api.watched import FreshData, StoredData
 from retune.api.watched import Verdict as Verdicts
+from retune.api.worth import LimitOf
 from retune.contract.paths import bundle_uri
 from retune.contract.requests import (
     BaselineRequest,
@@ -15,6 +17,7 @@ from retune.contract.requests import (
     JobRequest,
     JudgeRequest,
     SearchRequest,
+    Shadow,
     VerifyRequest,
 )
 from retune.contract.results import (
@@ -26,13 +29,45 @@ from retune.contract.results import (
     JudgeResult,
     SearchResult,
     ServedBundle,
+    Shadowed,
     SignalVerdict,
     Verdict,
     VerifyResult,
 )
+from retune.contract.worth import JudgedWorth, Span
 
 DIGEST = "sha256:" + "5a" * 32
 SMALLER = Measurement(name="size_bytes", value="250")
+WORTH = JudgedWorth(
+    limit_ms=5.25,
+    limit_of=LimitOf.CHAMPION,
+    threads=1,
+    before=Span(value=120.0, low=118.0, high=123.0),
+    after=Span(value=480.0, low=460.0, high=500.0),
+    ratio=Span(value=4.0, low=3.8, high=4.2),
+)
+"""What the judge of a promotion says: four times as many requests, 3.8 times at least."""
+NOTED: dict[str, Any] = {
+    "version": 2,
+    "comparedWith": 1,
+    "limitMs": "5.25",
+    "limitOf": "Champion",
+    "requestsBefore": "120",
+    "requestsAfter": "480",
+    "ratio": "4",
+    "ratioLow": "3.8",
+    "ratioHigh": "4.2",
+    "replicas": 6,
+    "replicasNeeded": 2,
+    "cores": "1",
+    "costBefore": "175.2",
+    "costNeeded": "58.4",
+}
+"""The same in a status, of a target of six replicas with one core each."""
+
+
+SHADOWED = Shadowed(requests=300, failed=0, wrong=0, slow=12, agreement="0.9933", champion_p95_ms="4.1", p95_ms="2.2")
+"""A shadow that shows nothing against the version."""
 
 
 def answer(request: JobRequest, *, verdict: Verdict = Verdict.PROMOTE) -> JobResult:
@@ -48,6 +83,8 @@ def answer(request: JobRequest, *, verdict: Verdict = Verdict.PROMOTE) -> JobRes
             return _gather(request)
         case CheckRequest():
             return check(request)
+        case VerifyRequest(shadow=Shadow()):
+            return VerifyResult(bundle_digest=request.bundle.digest, pods=1, requests=300, shadow=SHADOWED)
         case VerifyRequest():
             pods = len(request.endpoints)
             return VerifyResult(bundle_digest=request.bundle.digest, pods=pods, requests=8, shown_by="Digest")
@@ -154,5 +191,6 @@ def _judge(request: JudgeRequest, verdict: Verdict) -> JudgeResult:
             reference=digest_of(f"rows of {_short(request)}"),
         ),
         comparisons=(Comparison(name="size_bytes", champion=SMALLER, candidate=SMALLER),),
+        worth=WORTH if verdict is Verdict.PROMOTE else None,
         fingerprint="amd64",
     )

@@ -8,6 +8,7 @@ import sys
 
 from retune.cluster.errors import NoCluster
 from retune.cluster.leadership import LostLeadership
+from retune.notify import SinksError
 from retune.runtime import Operator
 from retune.settings import Settings, SettingsError
 
@@ -38,6 +39,9 @@ def main() -> int:
     except LostLeadership as error:
         sys.stderr.write(f"retune: {error}: another operator works from now on\n")
         return 1
+    except SinksError as error:
+        sys.stderr.write(f"retune: RETUNE_NOTIFICATIONS names {settings.notifications}: {error}\n")
+        return 2
     except NoCluster as error:
         sys.stderr.write(f"retune: {error}\n")
         return 2

@@ -62,13 +62,13 @@ class TemplateError(ValueError):
     """The template cannot be used; the message is a sentence that names the field."""
 
 
-class _Part(ApiModel):
+class Part(ApiModel):
     """A part of the template: a field that is not known is an error, because it would silently do nothing."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Expression(_Part):
+class Expression(Part):
     """A requirement on a label."""
 
     key: str
@@ -88,7 +88,7 @@ class Expression(_Part):
         return self
 
 
-class Selector(_Part):
+class Selector(Part):
     """Which pods, or namespaces, are meant, by their labels."""
 
     match_labels: dict[str, str] | None = None
@@ -99,10 +99,10 @@ class Selector(_Part):
     @field_validator("match_labels")
     @classmethod
     def _are_labels(cls, labels: dict[str, str] | None) -> dict[str, str] | None:
-        return _checked_labels(labels or {}) or labels
+        return checked_labels(labels or {}) or labels
 
 
-class NodeTerm(_Part):
+class NodeTerm(Part):
     """Nodes, by their labels or names."""
 
     match_expressions: tuple[Expression, ...] | None = None
@@ -111,7 +111,7 @@ class NodeTerm(_Part):
     """Requirements on fields, such as metadata.name."""
 
 
-class NodeTerms(_Part):
+class NodeTerms(Part):
     """Nodes of which any may be taken."""
 
     node_selector_terms: tuple[NodeTerm, ...] = Field(min_length=1)
@@ -121,7 +121,7 @@ class NodeTerms(_Part):
 Weight = Annotated[int, Field(strict=True, ge=1, le=100)]
 
 
-class WeightedNodes(_Part):
+class WeightedNodes(Part):
     """Nodes that are preferred."""
 
     weight: Weight
@@ -130,7 +130,7 @@ class WeightedNodes(_Part):
     """Which."""
 
 
-class NodeAffinity(_Part):
+class NodeAffinity(Part):
     """Nodes for Jobs."""
 
     required_during_scheduling_ignored_during_execution: NodeTerms | None = None
@@ -139,7 +139,7 @@ class NodeAffinity(_Part):
     """Nodes that are preferred."""
 
 
-class PodTerm(_Part):
+class PodTerm(Part):
     """Pods that a Job's pod is put beside, or apart from."""
 
     topology_key: str = Field(min_length=1)
@@ -156,7 +156,7 @@ class PodTerm(_Part):
     """Labels whose value must be another."""
 
 
-class WeightedPods(_Part):
+class WeightedPods(Part):
     """Pods whose nearness, or distance, is preferred."""
 
     weight: Weight
@@ -165,7 +165,7 @@ class WeightedPods(_Part):
     """Which."""
 
 
-class PodAffinity(_Part):
+class PodAffinity(Part):
     """Pods that count, for affinity or against it."""
 
     required_during_scheduling_ignored_during_execution: tuple[PodTerm, ...] | None = None
@@ -174,7 +174,7 @@ class PodAffinity(_Part):
     """What is preferred."""
 
 
-class Affinity(_Part):
+class Affinity(Part):
     """Where Jobs' pods run in relation to nodes and other pods."""
 
     node_affinity: NodeAffinity | None = None
@@ -185,7 +185,7 @@ class Affinity(_Part):
     """Pods to be apart from."""
 
 
-class Spread(_Part):
+class Spread(Part):
     """How Jobs' pods are spread."""
 
     max_skew: Annotated[int, Field(strict=True, ge=1)]
@@ -206,14 +206,14 @@ class Spread(_Part):
     """Whether tainted nodes count."""
 
 
-class Reference(_Part):
+class Reference(Part):
     """An object in the Job's namespace."""
 
     name: ObjectName
     """Its name."""
 
 
-class Variable(_Part):
+class Variable(Part):
     """An environment variable."""
 
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)
@@ -229,7 +229,7 @@ class Variable(_Part):
         return name
 
 
-class ConfigMapKey(_Part):
+class ConfigMapKey(Part):
     """A key of a ConfigMap in the Job's namespace."""
 
     name: ObjectName
@@ -238,7 +238,7 @@ class ConfigMapKey(_Part):
     """Key in it."""
 
 
-class Storage(_Part):
+class Storage(Part):
     """Storage of the node that a Job's container is promised, and the most it may use."""
 
     request: Memory | None = None
@@ -253,7 +253,7 @@ class Storage(_Part):
         return self
 
 
-class PodTemplate(_Part):
+class PodTemplate(Part):
     """What every Job's pod is given besides what the Job itself needs."""
 
     labels: dict[str, str] = Field(default={})
@@ -288,7 +288,7 @@ class PodTemplate(_Part):
     @field_validator("labels")
     @classmethod
     def _are_free_labels(cls, labels: dict[str, str]) -> dict[str, str]:
-        return _checked_labels({_free(key): value for key, value in labels.items()})
+        return checked_labels({_free(key): value for key, value in labels.items()})
 
     @field_validator("annotations")
     @classmethod
@@ -331,22 +331,27 @@ class PodTemplate(_Part):
 def parse_template(text: str) -> PodTemplate:
     """Return the template that a JSON document describes; raises TemplateError."""
     try:
-        document = json.loads(text or "{}", parse_constant=partial(_refused, "is no JSON"))
+        return PodTemplate.model_validate(mapping_in(text))
+    except ValidationError as error:
+        raise TemplateError(sentence_of(error)) from error
+
+
+def mapping_in(text: str) -> Json:
+    """Return the mapping that a JSON document is, and an empty one where there is none; raises TemplateError."""
+    try:
+        document = json.loads(text or "{}", parse_constant=partial(_refuse_word, "is no JSON"))
     except ValueError as error:
         raise TemplateError(f"it is no JSON document: {error}") from error
     if not isinstance(document, dict):
         raise TemplateError("it is not a mapping of fields")
-    try:
-        return PodTemplate.model_validate(document)
-    except ValidationError as error:
-        raise TemplateError(_sentence(error)) from error
+    return document
 
 
-def _refused(why: str, word: str) -> Any:
+def _refuse_word(why: str, word: str) -> Any:
     raise ValueError(f"{word} {why}")
 
 
-def _sentence(error: ValidationError) -> str:
+def sentence_of(error: ValidationError) -> str:
     """Return what is wrong with each field; what a field of several forms could be is told once."""
     faults: dict[str, list[str]] = {}
     for fault in error.errors(include_url=False):
@@ -373,7 +378,8 @@ def _checked_key(key: str) -> str:
     return key
 
 
-def _checked_labels(labels: dict[str, str]) -> dict[str, str]:
+def checked_labels(labels: dict[str, str]) -> dict[str, str]:
+    """Return labels; raises ValueError where the API server would not take one."""
     for key, value in labels.items():
         if not _VALUE.fullmatch(value):
             raise ValueError(f"{_checked_key(key)} has {value!r}: letters, digits and - _ . in at most 63 characters")

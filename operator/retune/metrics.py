@@ -17,6 +17,7 @@ from retune.api.objects import ModelOptimization
 from retune.api.status import ConditionStatus, ConditionType, ModelOptimizationStatus, Outcome, Stage
 from retune.api.watched import MonitoringStatus, Verdict
 from retune.cluster.kinds import Kind, watched
+from retune.notify.delivery import OUTCOMES
 from retune.plan.watch.alarms import DRIFT, ESTIMATE, QUALITY
 from retune.plan.watch.lateness import lateness
 from retune.work_queue import Queue
@@ -37,9 +38,14 @@ ROLLBACK_REASONS = (
     "RolloutAborted",
     "CanaryUnhealthy",
     "UnhealthyDuringBake",
+    "RouteChanged",
+    "RouteNotAccepted",
     "LiveErrors",
     "LiveLatency",
     "LiveQuality",
+    "EvidenceMissing",
+    "ShadowErrors",
+    "ShadowSlow",
     "RollbackUnknown",
     "RollbackBundleLost",
 )
@@ -63,8 +69,9 @@ class Freshness:
         self._heard = {}
 
     def heard(self, kind: Kind) -> None:
-        """Note that the API server has just sent an object or a list of a kind."""
-        self._heard[kind] = self._clock()
+        """Note that the API server has just sent an object or a list of a kind, if it is one that is watched."""
+        if kind in self._kinds:
+            self._heard[kind] = self._clock()
 
     def ages(self) -> dict[str, float]:
         """Return the seconds since, by plural name."""
@@ -88,6 +95,7 @@ class Metrics:
         self.runs = self._counter("retune_runs", "Runs that ended.", "trigger", "outcome")
         self.rollbacks = self._counter("retune_rollbacks", "Rollouts undone.", "reason")
         self.windows = self._counter("retune_windows", "Windows judged, by what is watched.", "signal", "verdict")
+        self.notices = self._counter("retune_notices", "Notices to receivers outside, by how they ended.", "outcome")
         self.skipped = self._counter("retune_windows_skipped", "Windows passed over because newer ones were due.")
         self._initialize()
 
@@ -107,6 +115,8 @@ class Metrics:
                 self.runs.labels(trigger.value, outcome.value)
         for reason in ROLLBACK_REASONS:
             self.rollbacks.labels(reason)
+        for ended in OUTCOMES:
+            self.notices.labels(ended)
         for signal in WATCHED_SIGNALS:
             for verdict in Verdict:
                 self.windows.labels(signal, verdict.value)
@@ -114,6 +124,10 @@ class Metrics:
     def request(self, verb: str, code: str) -> None:
         """Count a request to the API server."""
         self.requests.labels(verb, code).inc()
+
+    def notice(self, outcome: str) -> None:
+        """Count how the delivery of a notice has ended."""
+        self.notices.labels(outcome).inc()
 
     @contextmanager
     def timed(self) -> Iterator[None]:

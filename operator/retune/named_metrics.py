@@ -12,7 +12,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from retune.api.objects import ModelOptimization
+from retune.api.quantities import finite
 from retune.api.status import ConditionStatus, ConditionType, Stage
+from retune.api.worth import Worth
 from retune.plan.watch.lateness import lateness
 
 _TROUBLES = {
@@ -56,6 +58,8 @@ class NamedResources(Collector):
         yield _stages(named)
         yield self._lateness(named)
         yield _last_runs(named)
+        yield _requests(named)
+        yield _replicas_needed(named)
         yield GaugeMetricFamily(
             "retune_unnamed_resources",
             "ModelOptimizations beyond the bound, which no metric names.",
@@ -102,6 +106,32 @@ def _last_runs(resources: Sequence[ModelOptimization]) -> GaugeMetricFamily:
         if run := resource.status.last_run:
             family.add_metric([*_names(resource), run.outcome.value], run.completion_time.timestamp())
     return family
+
+
+def _requests(resources: Sequence[ModelOptimization]) -> GaugeMetricFamily:
+    text = "Requests a second that one process answers in time with the champion and with the version before it."
+    family = _family("retune_resource_requests_per_second", text, "version")
+    for resource in resources:
+        if worth := _worth(resource):
+            for version, rate in ((worth.compared_with, worth.requests_before), (worth.version, worth.requests_after)):
+                if (number := finite(rate)) is not None:
+                    family.add_metric([*_names(resource), str(version)], number)
+    return family
+
+
+def _replicas_needed(resources: Sequence[ModelOptimization]) -> GaugeMetricFamily:
+    text = "Replicas that the traffic of the moment of its promotion needs with the champion."
+    family = _family("retune_resource_replicas_needed", text)
+    for resource in resources:
+        if (worth := _worth(resource)) and worth.replicas_needed is not None:
+            family.add_metric(_names(resource), worth.replicas_needed)
+    return family
+
+
+def _worth(resource: ModelOptimization) -> Worth | None:
+    """Return what is noted of the champion's worth."""
+    champion = resource.status.champion
+    return next((worth for worth in resource.status.worth if champion and worth.version == champion.version), None)
 
 
 def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:

@@ -23,6 +23,7 @@ from retune.plan.actions import (
     AcquireLease,
     Action,
     CreateCanary,
+    CreateCanaryService,
     CreateJob,
     CreateRun,
     DeleteJob,
@@ -33,9 +34,11 @@ from retune.plan.actions import (
     InjectModel,
     RecordRun,
     RemoveCanary,
+    RemoveCanaryService,
     ReplacePod,
     ScaleCanary,
     SetFinalizer,
+    ShareRoute,
 )
 from retune.plan.observed import Refusal, Verb
 from retune.work_queue import Queue
@@ -52,6 +55,9 @@ _VERBS: dict[type[Any], Verb] = {
     CreateCanary: Verb.CANARY,
     ScaleCanary: Verb.CANARY,
     RemoveCanary: Verb.CANARY,
+    CreateCanaryService: Verb.CANARY,
+    RemoveCanaryService: Verb.CANARY,
+    ShareRoute: Verb.CANARY,
 }
 
 log = logging.getLogger("retune")
@@ -207,6 +213,9 @@ class Reconciler:
             CreateCanary: lambda action: writer.create_canary(resource, action, target=target),
             ScaleCanary: lambda action: writer.scale_canary(resource, action),
             RemoveCanary: lambda action: writer.remove_canary(resource, action),
+            CreateCanaryService: lambda action: writer.create_canary_service(resource, action),
+            RemoveCanaryService: lambda action: writer.remove_canary_service(resource, action),
+            ShareRoute: lambda action: writer.share_route(resource, action),
             SetFinalizer: lambda action: writer.set_finalizer(resource, action),
             EmitEvent: lambda action: writer.emit(resource, action),
         }

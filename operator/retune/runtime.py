@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import kopf
@@ -20,6 +21,7 @@ from retune.cluster.writes import Writer
 from retune.health import Health, Pulse, serve
 from retune.metrics import Conditions, Freshness, Gauges, Metrics
 from retune.named_metrics import NamedResources
+from retune.notify import Notifier
 from retune.reconcile import Reconciler, Worker
 from retune.settings import Settings
 from retune.signals.live import LiveReader
@@ -70,7 +72,9 @@ class Operator:
         self.resync = self._make_resync()
         self.live = LiveReader(settings.servers)
         self.reader = self._make_reader()
-        self.writer = Writer(self.client, self.cache, settings, instance=socket.gethostname())
+        self.notifier = self._make_notifier()
+        tell = self.notifier.tell if self.notifier else None
+        self.writer = Writer(self.client, self.cache, settings, instance=socket.gethostname(), tell=tell)
         self.reconciler = self._make_reconciler()
         self._stopping = asyncio.Event()
         self.metrics.registry.register(self._make_gauges())
@@ -104,6 +108,8 @@ class Operator:
             stack.push_async_callback(asyncio.to_thread, self.client.close)
             stack.push_async_callback(self.scraper.close)
             stack.push_async_callback(self.live.close)
+            if self.notifier is not None:
+                stack.push_async_callback(self.notifier.close)
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, self.stop)
             await self._run_parts(stack)
@@ -175,6 +181,10 @@ class Operator:
             pulse=self.pulse,
             silence_limit=_SILENT_RESYNCS * self.settings.resync_seconds,
         )
+
+    def _make_notifier(self) -> Notifier | None:
+        file = self.settings.notifications
+        return Notifier(Path(file), count=self.metrics.notice) if file else None
 
     def _make_reader(self) -> Reader:
         return Reader(

@@ -8,7 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from retune import __version__
+from retune.api.quantities import memory_bytes
 from retune.api.spec import TARGET_KINDS
+from retune.job_profiles import Profile, parse_profiles
 from retune.job_template import PodTemplate, TemplateError, parse_template
 from retune.plan.observed import Defaults
 
@@ -53,6 +55,8 @@ class Settings:
     """Image of the Jobs that check windows of production data."""
     artifact_store: str = "pvc://retune-artifacts"
     """Where resources that name no store keep bundles, studies and reports; empty demands that they name one."""
+    store_quota: str = ""
+    """What the folder of one resource may hold in its store, such as 20Gi; empty: whatever there is room for."""
     image_pull_policy: str = "IfNotPresent"
     """When the kubelet pulls the Jobs' image."""
     private_addresses: str = "Refuse"
@@ -61,6 +65,8 @@ class Settings:
     """A secret of the administrator, from which the keys are derived that Jobs seal their records in stores by."""
     job_template: str = "{}"
     """What the pod of every Job is given, as the JSON document that `retune.job_template` describes."""
+    job_profiles: str = "{}"
+    """Nodes and devices that resources may name for their Jobs, as JSON that `retune.job_profiles` describes."""
     namespaces: tuple[str, ...] = ()
     """Namespaces to work in; empty means all."""
     leader_lease: str = ""
@@ -83,6 +89,8 @@ class Settings:
     """Namespaces whose resources may ask a server, each entry as name=namespace other-namespace; `*` for all."""
     prometheus_parameters: tuple[str, ...] = ()
     """Parameter by which a server confines answers to a namespace, each as name=parameter."""
+    notifications: str = ""
+    """File that names the receivers of notices; empty: nobody is told."""
     metrics_port: int = 8080
     """Port of /metrics, /healthz and /readyz; 0 picks a free one."""
     named_resources: int = 500
@@ -112,9 +120,10 @@ class Settings:
         _one_of("image_pull_policy", self.image_pull_policy, _PULL_POLICIES)
         _one_of("private_addresses", self.private_addresses, _PRIVATE_ADDRESSES)
         _one_of("log_level", self.log_level, _LOG_LEVELS)
+        _a_quantity("store_quota", self.store_quota)
         for kind in self.target_kinds:
             _one_of("target_kinds", kind, TARGET_KINDS)
-        _ = self.pod_template
+        _ = self.pod_template, self.profiles
         if self.leader_lease and not _LEASE.fullmatch(self.leader_lease):
             raise SettingsError(f"{_PREFIX}LEADER_LEASE is {self.leader_lease!r}: give NAMESPACE/NAME")
         _checked_servers(self.servers, _pairs("prometheus_tokens", self.prometheus_tokens))
@@ -126,6 +135,14 @@ class Settings:
             return parse_template(self.job_template)
         except TemplateError as error:
             raise SettingsError(f"{_PREFIX}JOB_TEMPLATE (the chart's jobs.podTemplate): {error}") from error
+
+    @cached_property
+    def profiles(self) -> Mapping[str, Profile]:
+        """Profiles that resources may name, by name; raises SettingsError."""
+        try:
+            return parse_profiles(self.job_profiles)
+        except TemplateError as error:
+            raise SettingsError(f"{_PREFIX}JOB_PROFILES (the chart's jobs.profiles): {error}") from error
 
     @property
     def lease(self) -> tuple[str, str] | None:
@@ -152,8 +169,8 @@ class Settings:
     @property
     def defaults(self) -> Defaults:
         """The settings that decisions depend on."""
-        kinds = frozenset({"Deployment", *self.target_kinds})
-        return Defaults(artifact_store=self.artifact_store or None, target_kinds=kinds)
+        kinds, profiles = frozenset({"Deployment", *self.target_kinds}), tuple(self.profiles)
+        return Defaults(artifact_store=self.artifact_store or None, profiles=profiles, target_kinds=kinds)
 
 
 def _parsed(name: str, text: str, *, like: object) -> object:
@@ -180,6 +197,15 @@ def _within(name: str, value: float, low: float, high: float) -> None:
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise SettingsError(f"{_PREFIX}{name.upper()} is {value!r}: it must be one of {', '.join(allowed)}")
+
+
+def _a_quantity(name: str, value: str) -> None:
+    try:
+        positive = not value or memory_bytes(value) > 0
+    except ValueError:
+        positive = False
+    if not positive:
+        raise SettingsError(f"{_PREFIX}{name.upper()} is {value!r}: give a quantity of bytes, such as 20Gi")
 
 
 def _pairs(name: str, entries: tuple[str, ...]) -> dict[str, str]:

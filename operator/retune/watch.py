@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import kopf
@@ -16,8 +17,9 @@ from pydantic import ValidationError
 from retune.api.base import Json
 from retune.cluster.cache import Cache, Name, names_of
 from retune.cluster.client import PAGE, Client, Connection
-from retune.cluster.errors import ApiError, NotFound
-from retune.cluster.kinds import MODEL_OPTIMIZATIONS, TARGET_KINDS, Kind
+from retune.cluster.errors import ApiError, NotFound, Refused, Transient
+from retune.cluster.kinds import MODEL_OPTIMIZATIONS, ROLLOUTS, TARGET_KINDS, Kind
+from retune.cluster.unreadable import faults_of
 from retune.metrics import Freshness, Metrics
 from retune.work_queue import Queue
 
@@ -42,7 +44,7 @@ class Intake:
         try:
             concerned = self._cache.put(kind, raw)
         except (ValidationError, KeyError, TypeError, ValueError) as error:
-            faults = _faults(error)
+            faults = faults_of(error)
             _log_unreadable(kind, raw, faults)
             if kind is not MODEL_OPTIMIZATIONS or not str(raw["metadata"].get("resourceVersion")).isdecimal():
                 return False
@@ -58,14 +60,6 @@ class Intake:
     def _enqueue(self, keys: set[str]) -> None:
         for key in keys:
             self._queue.add(key)
-
-
-def _faults(error: Exception) -> list[str]:
-    """Return what cannot be read, one sentence a field, without the values that are there."""
-    if not isinstance(error, ValidationError):
-        return [" ".join(str(error).split())[:200]]
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    return [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:5]]
 
 
 def _log_unreadable(kind: Kind, raw: Json, faults: list[str]) -> None:
@@ -208,8 +202,10 @@ class Resync:
                 await self.once()
                 return
             except ApiError as error:
-                log.warning("the first sync failed, trying again in %g s: %s", wait, error)
-                await asyncio.sleep(wait)
+                asked = error.retry_after if isinstance(error, Transient) else None
+                pause = max(wait, asked or 0.0)
+                log.warning("the first sync failed, trying again in %g s: %s", pause, error)
+                await asyncio.sleep(pause)
                 wait = min(60.0, 2 * wait)
 
     async def forever(self, *, every: float) -> None:
@@ -230,8 +226,16 @@ class Resync:
         for kind in self._kinds:
             self._metrics.repaired.labels(kind.plural).inc(await self._list_everywhere(kind))
             self._freshness.heard(kind)
+        if ROLLOUTS not in self._kinds:
+            await self._glance()
         for key in self._cache.resource_keys():
             self._queue.add(key)
+
+    async def _glance(self) -> None:
+        """Look for Rollouts that take their pods from Deployments, as far as there are any and they may be listed."""
+        with suppress(NotFound, Refused):
+            for namespace in self._scopes:
+                await self._list(ROLLOUTS, namespace)
 
     async def _list_everywhere(self, kind: Kind) -> int:
         """List a kind; returns how many objects the memory had wrong. A kind of targets may not be served at all."""

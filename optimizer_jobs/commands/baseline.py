@@ -35,6 +35,7 @@ from optimizer_jobs.preflight.rows_first import check_rows
 from optimizer_jobs.preflight.splits import read_splits, specs_of, with_lacking
 from optimizer_jobs.production.stored import store_reference
 from optimizer_jobs.progress import say, step
+from optimizer_jobs.quota import require_room
 from optimizer_jobs.signature import Signature
 from retune.api.metrics import Metric
 from retune.api.status import Measurement
@@ -61,6 +62,7 @@ def run(request: BaselineRequest) -> BaselineResult:
         JobError: Model, data or store cannot be used; the message says why.
     """
     with tempfile.TemporaryDirectory(prefix="baseline-") as scratch:
+        require_room(request.store)
         return _baseline(request, Path(scratch))
 
 

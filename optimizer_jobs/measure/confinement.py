@@ -7,14 +7,14 @@ is measured and then compared with the server's limit. The kind of machine also 
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from optimizer_jobs.measure.fingerprint import memory_limit
-from optimizer_jobs.models.runtime import unavailable
+from optimizer_jobs.models.runtime import load, unavailable
 from retune.api.quantities import memory_bytes
 from retune.api.search import EngineName, Serving
 
@@ -67,11 +67,17 @@ def _profile(serving: Serving, cores: int, memory: int | None) -> Profile:
 
 
 @contextmanager
-def confined(cores: int) -> Iterator[int]:
+def confined(cores: int, *, engines: Collection[str] = ()) -> Iterator[int]:
     """Let all threads of this process and its later children run on at most `cores` CPUs; yield their number.
 
     The CPUs that are least busy are chosen, so that several measuring processes do not all take the first ones.
+
+    Args:
+        cores: Most CPUs.
+        engines: Those that may be used for the first time meanwhile: they are loaded before.
     """
+    for engine in engines:
+        load(engine)
     allowed = os.sched_getaffinity(0)
     chosen = set(_idlest(allowed)[:cores]) if cores < len(allowed) else allowed
     _move(chosen)

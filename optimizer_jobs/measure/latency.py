@@ -82,7 +82,7 @@ class Timings:
         generator = np.random.default_rng(seed)
         pooled, rounds = self.pooled, len(self.blocks)
         drawn = [pooled.quantile(q, generator.integers(0, rounds, rounds)) for _ in range(POOLED_DRAWS)]
-        return _around(pooled.quantile(q), np.asarray(drawn), confidence=confidence, samples=self.calls)
+        return Interval.around(pooled.quantile(q), np.asarray(drawn), confidence=confidence, samples=self.calls)
 
     def quantile_of_blocks(self, q: float) -> Milliseconds:
         """Return quantile `q` (0..1) of each block in milliseconds, (rounds,)."""
@@ -206,7 +206,7 @@ def ratio(a: Timings, b: Timings, q: float, *, confidence: float = 0.95, seed: i
     logs = np.log(b.quantile_of_blocks(q)) - np.log(a.quantile_of_blocks(q))
     generator = np.random.default_rng(seed)
     drawn = _trimmed_mean(logs[generator.integers(0, len(logs), (draws, len(logs)))])
-    log_ratio = _around(float(_trimmed_mean(logs)), drawn, confidence=confidence, samples=a.calls)
+    log_ratio = Interval.around(float(_trimmed_mean(logs)), drawn, confidence=confidence, samples=a.calls)
     value, low, high = (math.exp(number) for number in (log_ratio.value, log_ratio.low, log_ratio.high))
     return Interval(value, low=low, high=high, samples=a.calls)
 
@@ -369,9 +369,3 @@ def _trimmed_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     ordered = np.sort(values, axis=-1)
     cut = int(TRIM * ordered.shape[-1])
     return np.asarray(ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1))
-
-
-def _around(value: float, drawn: NDArray[np.float64], *, confidence: float, samples: int) -> Interval:
-    """Return the percentile interval of resampled estimates, widened to contain the estimate if necessary."""
-    low, high = np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return Interval(value=value, low=min(float(low), value), high=max(float(high), value), samples=samples)

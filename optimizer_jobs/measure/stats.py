@@ -30,6 +30,12 @@ class Interval:
         """Return an interval without width for an exact number, such as a size in bytes."""
         return cls(value=value, low=value, high=value, samples=1)
 
+    @classmethod
+    def around(cls, value: float, drawn: NDArray[np.float64], *, confidence: float, samples: int) -> "Interval":
+        """Return the percentile interval of resampled estimates, widened to contain the estimate if necessary."""
+        low, high = np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2])
+        return cls(value=value, low=min(float(low), value), high=max(float(high), value), samples=samples)
+
     def widened(self, factor: float) -> "Interval":
         """Return the interval of a positive number with the ends moved outwards by a factor of at least 1."""
         return Interval(self.value, low=self.low / factor, high=self.high * factor, samples=self.samples)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optimizer_jobs.models.layout import as_taken
-from optimizer_jobs.models.runtime import EngineError, EngineOptions, Session, open_model
+from optimizer_jobs.models.runtime import EngineError, EngineOptions, Session, load, open_model
 
 Feed = Mapping[str, NDArray[Any]]
 
@@ -45,6 +45,7 @@ def _serve(lines: Iterator[bytes], answers: BinaryIO) -> None:
     setup = json.loads(next(lines))
     feeds = _by_size(load_feeds(Path(setup["feeds"]), setup["inputs"]))
     options = EngineOptions.model_validate(setup["engine"])
+    load(options.engine)
     unplanned = options.model_copy(update={"planned": None})  # the empty model has inputs of its own
     open_model(Path(setup["empty"]), unplanned)  # from here on the engine itself is in memory
     before = _memory()

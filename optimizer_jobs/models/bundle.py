@@ -10,6 +10,7 @@ import shutil
 import stat
 import tempfile
 import time
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -199,12 +200,22 @@ def publish(bundle: Bundle, *, uri: str) -> BundleRef:
     with store_access(target_uri):
         parent.mkdir(parents=True, exist_ok=True)
         if _is_damaged(target_uri, bundle.digest):
-            _put_aside(parent / name)
+            put_aside(parent / name)
         if not (parent / name).exists():
             _sweep(parent)
             _place(bundle, parent / name)
     open_bundle(target_uri, digest=bundle.digest)
     return BundleRef(uri=target_uri, digest=bundle.digest)
+
+
+def holds_only_a_bundle(folder: Path, digest: str) -> bool:
+    """Return whether a folder is that of a bundle with this digest, and nobody has put anything else into it."""
+    try:
+        manifest, actual = _read_manifest(folder, folder.name)
+        inside = {path.name: path.lstat().st_mode for path in folder.iterdir()}
+    except (JobError, OSError):
+        return False
+    return actual == digest and inside.keys() <= {MANIFEST, *manifest.files} and all(map(stat.S_ISREG, inside.values()))
 
 
 def _is_damaged(uri: str, digest: str) -> bool:
@@ -215,11 +226,11 @@ def _is_damaged(uri: str, digest: str) -> bool:
     return False
 
 
-def _put_aside(folder: Path) -> None:
-    """Remove a damaged bundle, which has its name until it is complete elsewhere: nobody sees half of it."""
-    aside = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder.parent))
+def put_aside(folder: Path) -> None:
+    """Remove a folder, which loses its name first: nobody sees half of it. It takes no space."""
+    aside = folder.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
     with suppress(FileNotFoundError):
-        folder.rename(aside / folder.name)
+        folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -32,8 +32,10 @@ _DATATYPES = {
     "uint32": "UINT32",
     "uint64": "UINT64",
 }
-GOLDEN_ID = "retune-golden"
-"""Id of every golden request; a server that sees it knows that no user asks, and does not capture it."""
+GOLDEN_ID, SHADOW_ID = "retune-golden", "retune-shadow"
+"""Ids of golden requests, and of captured ones that are asked again."""
+OWN_IDS = frozenset({GOLDEN_ID, SHADOW_ID})
+"""A server that sees one of them knows that no user asks, and does not capture the request."""
 
 _NUMBERS_LIMIT = 400_000
 """Numbers that all golden requests, or all answers, together may have; models with large rows get fewer requests."""
@@ -59,9 +61,9 @@ class GoldenRequest(Document):
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
-    def body(self) -> dict[str, Any]:
+    def body(self, request_id: str = GOLDEN_ID) -> dict[str, Any]:
         """Return the JSON body of the inference request."""
-        return {"id": GOLDEN_ID, "inputs": [tensor.model_dump(mode="json") for tensor in self.inputs]}
+        return {"id": request_id, "inputs": [tensor.model_dump(mode="json") for tensor in self.inputs]}
 
 
 class Golden(Document):
@@ -96,7 +98,9 @@ def record(session: Session, rows: Rows, count: int = 8, *, sizes: Sequence[int]
     starts = np.linspace(0, max(0, len(rows) - min(wanted)), num=len(asked)).astype(int)
     last = [max(0, len(rows) - size) for size in asked]
     spans = dict.fromkeys(zip(np.minimum(starts, last).tolist(), asked, strict=True))
-    return Golden(requests=tuple(_ask(session, rows.take(slice(start, start + size))) for start, size in spans))
+    return Golden(
+        requests=tuple(answered(session, rows.take(slice(start, start + size)).inputs) for start, size in spans)
+    )
 
 
 def _row_numbers(signature: Signature) -> int:
@@ -133,12 +137,34 @@ def check(answer: Mapping[str, Any], expected: GoldenRequest, *, golden: Golden)
     return None
 
 
-def _ask(session: Session, rows: Rows) -> GoldenRequest:
-    taken = as_taken(session.signature, rows.inputs)
+def answered(session: Session, inputs: Mapping[str, Array]) -> GoldenRequest:
+    """Return rows as a request, with the model's own answer.
+
+    Args:
+        session: The open model.
+        inputs: Values by input name, each with shape (N, ...).
+
+    Raises:
+        EngineError: The model refuses them, or JSON cannot write them or the answer.
+    """
+    taken = as_taken(session.signature, inputs)
     answers = session.run(taken)
-    inputs = tuple(_tensor(spec, taken[spec.name], missing=True) for spec in session.signature.inputs)
+    asked = tuple(_tensor(spec, taken[spec.name], missing=True) for spec in session.signature.inputs)
     outputs = tuple(_rounded(_tensor(spec, answers[spec.name])) for spec in session.signature.outputs)
-    return GoldenRequest(inputs=inputs, outputs=outputs)
+    return GoldenRequest(inputs=asked, outputs=outputs)
+
+
+def outputs_in(answer: Mapping[str, Any], request: GoldenRequest) -> dict[str, Array] | None:
+    """Return the outputs in a server's JSON answer that the request knows, in its shapes; None where one is missing."""
+    named = {item.get("name"): item.get("data") for item in answer.get("outputs") or () if isinstance(item, dict)}
+    found: dict[str, Array] = {}
+    for tensor in request.outputs:
+        data = named.get(tensor.name)
+        flat = _flat(data, limit=len(tensor.data)) if isinstance(data, list) else []
+        if len(flat) != len(tensor.data):
+            return None
+        found[tensor.name] = np.array(flat).reshape(tensor.shape)
+    return found
 
 
 def _tensor(spec: TensorSpec, values: Array, *, missing: bool = False) -> Tensor:

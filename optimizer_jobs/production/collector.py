@@ -8,6 +8,7 @@ Memory is bounded: a request or response whose other half does not arrive in tim
 import argparse
 import logging
 import os
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from prometheus_client import Counter, generate_latest
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.models.bundle import open_bundle
-from optimizer_jobs.models.golden import GOLDEN_ID
+from optimizer_jobs.models.golden import OWN_IDS
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.production.events import Event, UnfitEventError, parse, tensors
 from optimizer_jobs.production.writer import CaptureWriter
@@ -67,7 +68,7 @@ class Pairing:
 
     def take(self, event: Event) -> None:
         """Pair an event with its other half, or keep it until that arrives; raises UnfitEventError."""
-        if event.body.get("id") == GOLDEN_ID:
+        if event.body.get("id") in OWN_IDS:
             EVENTS.labels("golden").inc()
             return
         values = tensors(event, self.signature)
@@ -133,9 +134,15 @@ def described(uri: str) -> tuple[Signature, str]:
     """Return signature and digest of a bundle's folder or of an ONNX file; raises JobError."""
     path = resolve(uri).local
     if path.is_dir():
-        bundle = open_bundle(uri)
+        bundle = open_bundle(uri, digest=_digest_in(uri))
         return bundle.manifest.signature, bundle.digest
     return check_onnx(path, uri=uri), file_digest(path)
+
+
+def _digest_in(uri: str) -> str | None:
+    """Return the digest that a bundle's folder is named by; None where it is named otherwise."""
+    name = uri.rstrip("/").rpartition("/")[2]
+    return f"sha256:{name}" if re.fullmatch(r"[0-9a-f]{64}", name) else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

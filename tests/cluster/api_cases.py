@@ -93,6 +93,11 @@ DATASETS = ("training", "validation", "test", "calibration")
 FILE_URI = "a file's URI is pvc://CLAIM/PATH"
 DIGEST = "a digest is sha256: followed by 64 lower-case hexadecimal digits"
 DECIMAL = 'a decimal is a quoted string such as "0.01" or "20"'
+WATCHED_AND_ASKED: Json = {
+    "spec.monitoring": {"production": {"uri": "pvc://digits/captured"}},
+    "spec.target.inference": {"port": 8080, "modelName": "digits"},
+}
+"""What a shadow needs."""
 DURATION = "a duration is written with units, such as 90s, 10m or 1h30m"
 CPU = 'a CPU quantity is written like "2", "0.5" or "500m"'
 MEMORY = 'a memory quantity is written like "512Mi" or "4Gi"'
@@ -165,6 +170,7 @@ ACCEPTED = (
     Case("no training data", {"spec.data.training": REMOVED}),
     Case("only watching needs no test data", {"spec.mode": "ObserveOnly", "spec.data.test": REMOVED}),
     Case("a name of forty characters", {"metadata.name": "a" * 40}),
+    Case("what Git merges", {"spec.mode": "Propose", "spec.rollout": {"bakeTime": "5m"}}),
     Case("a digest", {"spec.model.digest": samples.DIGEST}),
     Case("batches of two sizes", {"spec.serving.batches": [{"size": 1, "weight": "0.9"}, {"size": 32}]}),
     Case(
@@ -373,7 +379,34 @@ ACCEPTED = (
                         {"weight": 99, "hold": "24h"},
                     ],
                     "traffic": {"kind": "Replicas", "maxSurge": 25, "overlap": "Allow"},
+                    "evidenceTimeout": "168h",
+                    "onEvidenceTimeout": "Proceed",
                 },
+                "analysis": {
+                    "errorMargin": "0",
+                    "slowMargin": "0.5",
+                    "confidence": "0.9999",
+                    "require": "ProvenNotWorse",
+                },
+            }
+        },
+    ),
+    Case(
+        "a canary with a shadow",
+        {
+            **WATCHED_AND_ASKED,
+            "spec.rollout": {
+                "strategy": "Canary",
+                "canary": {"shadow": {}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+            },
+        },
+    ),
+    Case(
+        "a canary by a route",
+        {
+            "spec.rollout": {
+                "strategy": "Canary",
+                "canary": {"traffic": {"kind": "HTTPRoute", "route": {"name": "digits.v2", "service": "digits"}}},
             }
         },
     ),
@@ -439,7 +472,8 @@ _SHAPE = (
     refused("an unquoted CPU", "spec.execution.resources.limits.cpu", 2, 'must be of type string: "integer"'),
     refused("a duration as a number", "spec.rollout.bakeTime", 120, 'must be of type string: "integer"'),
     refused("a truth in words", "spec.suspend", "yes", 'must be of type boolean: "string"'),
-    refused("another mode", "spec.mode", "Auto", 'supported values: "Automatic", "RecommendOnly", "ObserveOnly"'),
+    refused("a profile in capitals", "spec.execution.profile", "GPU", "a name has lower-case letters, digits and '-'"),
+    refused("another mode", "spec.mode", "Auto", 'supported values: "Automatic", "Propose", "RecommendOnly"'),
     refused("another format", "spec.model.format", "Keras", 'supported values: "ONNX", "SafeTensors", "Skops"'),
     refused("another kind of target", "spec.target.ref.kind", "DaemonSet", 'supported values: "Deployment"'),
     refused(
@@ -476,13 +510,25 @@ _SHAPE = (
         "another way to share requests",
         "spec.rollout.canary.traffic.kind",
         "Magic",
-        'supported values: "Replicas"',
+        'supported values: "Replicas", "HTTPRoute"',
     ),
     refused(
         "another word for overlaps",
         "spec.rollout.canary.traffic.overlap",
         "Yes",
         'supported values: "Refuse", "Allow"',
+    ),
+    refused(
+        "another end of a wait for evidence",
+        "spec.rollout.canary.onEvidenceTimeout",
+        "Ask",
+        'supported values: "Return", "Proceed"',
+    ),
+    refused(
+        "another requirement of a canary",
+        "spec.rollout.analysis.require",
+        "Luck",
+        'supported values: "NoHarmShown", "ProvenNotWorse"',
     ),
     refused(
         "another policy on deletion",
@@ -559,6 +605,8 @@ _BOUNDS = (
     ),
     refused("too many retries", "spec.execution.backoffLimit", 11, "should be less than or equal to 10"),
     refused("no history", "spec.history.successfulRuns", 0, "should be greater than or equal to 1"),
+    refused("no version to go back to", "spec.history.versions", 0, "should be greater than or equal to 1"),
+    refused("more versions than a status holds", "spec.history.versions", 9, "should be less than or equal to 8"),
     refused("an endless URI", "spec.model.uri", "pvc://data/" + "a" * 1100, LONG),
     refused("an endless nonce", "spec.manualNonce", "n" * 65, LONG),
     refused(
@@ -719,6 +767,20 @@ _WORDS = (
         at="spec.execution.credentials.secretName",
     ),
     refused(
+        "a route named in capitals",
+        "spec.rollout.canary.traffic",
+        {"kind": "HTTPRoute", "route": {"name": "Digits"}},
+        "a name has lower-case letters, digits, '-' and '.'",
+        at="spec.rollout.canary.traffic.route.name",
+    ),
+    refused(
+        "a Service with a dot",
+        "spec.rollout.canary.traffic",
+        {"kind": "HTTPRoute", "route": {"name": "digits", "service": "digits.ml"}},
+        "a name has lower-case letters, digits and '-'",
+        at="spec.rollout.canary.traffic.route.service",
+    ),
+    refused(
         "a queue with a slash",
         "spec.execution.queueName",
         "team/queue",
@@ -732,7 +794,12 @@ _WORDS = (
             "rollout.progressDeadline",
             "rollout.bakeTime",
             "rollout.approvalTimeout",
+            "rollout.canary.evidenceTimeout",
         )
+    ),
+    *(
+        refused(f"a number for {field}", f"spec.rollout.analysis.{field}", "one percent", DECIMAL)
+        for field in ("errorMargin", "slowMargin", "confidence")
     ),
     refused(
         "days of a canary",
@@ -1240,6 +1307,60 @@ _TOGETHER = (
         for time in ("30s", "2161h")
     ),
     refused(
+        "weeks of waiting for evidence",
+        "spec.rollout.canary.evidenceTimeout",
+        "169h",
+        "canary.evidenceTimeout must not exceed 168h",
+        at="spec.rollout.canary",
+    ),
+    *(
+        refused(
+            f"{value} as {field}",
+            f"spec.rollout.analysis.{field}",
+            value,
+            f"analysis.{field} must lie between {bounds}",
+            at="spec.rollout.analysis",
+        )
+        for field, value, bounds in (
+            ("errorMargin", "-0.01", "0 and 0.5"),
+            ("errorMargin", "0.6", "0 and 0.5"),
+            ("slowMargin", "1", "0 and 0.5"),
+            ("confidence", "0.5", "0.8 and 0.9999"),
+            ("confidence", "1", "0.8 and 0.9999"),
+        )
+    ),
+    refused(
+        "a shadow where a Service sends the canary requests",
+        "spec.rollout.canary.shadow",
+        {},
+        "which only traffic of kind HTTPRoute can",
+        at="spec.rollout.canary",
+        also=WATCHED_AND_ASKED,
+    ),
+    refused(
+        "a shadow without what users have asked",
+        "spec.rollout.canary",
+        {"shadow": {}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+        "give monitoring.production and target.inference",
+        at="spec",
+    ),
+    refused(
+        "a shadow of days without a unit that is known",
+        "spec.rollout.canary",
+        {"shadow": {"span": "1d"}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+        DURATION,
+        at="spec.rollout.canary.shadow.span",
+        also=WATCHED_AND_ASKED,
+    ),
+    refused(
+        "a shadow of years",
+        "spec.rollout.canary",
+        {"shadow": {"span": "1000h"}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+        "shadow.span must lie between 1m and 720h",
+        at="spec.rollout.canary.shadow",
+        also=WATCHED_AND_ASKED,
+    ),
+    refused(
         "a canary that is held for days",
         "spec.rollout.canary.steps",
         [{"weight": 5, "hold": "48h"}],
@@ -1252,6 +1373,18 @@ _TOGETHER = (
         [{"weight": 50}, {"weight": 10}],
         "the weights of canary.steps must not fall",
         at="spec.rollout.canary",
+    ),
+    refused(
+        "a canary by a route that is not named",
+        "spec.rollout.canary.traffic",
+        {"kind": "HTTPRoute"},
+        "traffic of kind HTTPRoute needs route.name",
+    ),
+    refused(
+        "a route that nobody uses",
+        "spec.rollout.canary.traffic",
+        {"kind": "Replicas", "route": {"name": "digits"}},
+        "only traffic of kind HTTPRoute has a route",
     ),
     refused(
         "more CPU than allowed",
@@ -1285,6 +1418,14 @@ _TOGETHER = (
         [{"value": "b"}],
         "a toleration without key needs operator Exists",
         at="spec.execution.tolerations[0]",
+    ),
+    *(
+        Case(f"a {what} that Git decides on", {"spec.mode": "Propose", f"spec.{path}": value}, words, at="spec")
+        for what, path, value, words in (
+            ("word", "rollout", {"approval": "Manual"}, "mode Propose leaves the target to Git, where people approve"),
+            ("way back", "rollout", {"rollbackTo": "1"}, "mode Propose leaves the target to Git, where people approve"),
+            ("deletion", "deletionPolicy", "RestoreOriginal", "deletionPolicy must be KeepChampion"),
+        )
     ),
     refused(
         "a Rollout of another API",

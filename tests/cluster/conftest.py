@@ -11,6 +11,7 @@ import pytest
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from tests.cluster.crds import install
+from tests.cluster.gateway import http_route_crd
 from tests.cluster.harness import Bench
 from tests.cluster.running import open_sockets, until
 from tools.localcluster.api import Api
@@ -35,6 +36,12 @@ def kubeconfig(plane: ControlPlane) -> Path:
 def api(kubeconfig: Path) -> Api:
     """The API server as its administrator."""
     return Api(kubeconfig)
+
+
+@pytest.fixture(scope="session")
+def routes(api: Api) -> None:
+    """HTTPRoutes of the Gateway API, which a cluster need not have."""
+    install(api, [http_route_crd()])
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ _FOLDER = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _PATIENCE_SECONDS = 60.0
 
 
-def path_of(group: str, plural: str, namespace: str = "default") -> str:
+def path_of(group: str, plural: str, namespace: str = "default", *, version: str = "v1alpha1") -> str:
     """URL path of a namespaced list."""
-    return f"/apis/{group}/v1alpha1/namespaces/{namespace}/{plural}"
+    return f"/apis/{group}/{version}/namespaces/{namespace}/{plural}"
 
 
 def install(api: Api, crds: Sequence[Json]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from retune.contract.paths import REQUEST_ANNOTATION
 from retune.contract.requests import JobRequest, parse_request
-from retune.contract.results import JobResult
+from retune.contract.results import JobResult, encode_result
 from retune.runtime import Operator
 from tests.answers import answer
 from tests.cluster.harness import MERGE, RESOURCES, Bench, Clock, env_of, settle
@@ -33,11 +33,15 @@ _MOST_PASSES = 40
 
 @dataclass
 class Site:
-    """A namespace with the resource `digits` and its target. pods_settle: whether new pods become available."""
+    """A namespace with the resource `digits` and its target. reply, written: what Jobs answer, and how.
+
+    pods_settle: whether new pods become available.
+    """
 
     bench: Bench
     clock: Clock = field(default_factory=Clock)
     reply: Callable[[JobRequest], JobResult] = answer
+    written: Callable[[JobResult], bytes] = encode_result
     pods_settle: bool = True
 
     @property
@@ -65,6 +69,14 @@ class Site:
             passes += 1
             assert passes < _MOST_PASSES, "the operator does not come to rest"
 
+    async def play_until(self, field: str) -> None:
+        """Play as `play` does, with an operator of its own, until the status has a field such as `run`."""
+        operator, passes = self.operator(), 0
+        while field not in self.status:
+            await self.step(operator)
+            passes += 1
+            assert passes < _MOST_PASSES, f"the operator does not come to status.{field}"
+
     async def step(self, operator: Operator) -> bool:
         """End Jobs, settle pods and take one pass; returns whether it changed anything."""
         self.finish_jobs()
@@ -76,7 +88,7 @@ class Site:
     def finish_jobs(self) -> None:
         """End every Job that runs."""
         for job in self.bench.jobs:
-            Stagehand(self.bench.api, reply=self.reply).finish(job)
+            Stagehand(self.bench.api, reply=self.reply, written=self.written).finish(job)
 
     def _settle_pods(self) -> None:
         """Say in the Deployment's status what its controller would when every pod is the newest and available."""

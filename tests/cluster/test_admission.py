@@ -109,6 +109,22 @@ def test_a_canary_takes_the_right_to_make_one(place: Place) -> None:
     assert place.refusal(trier, place.document("digits", **canary)) == ""
 
 
+def test_a_canary_by_a_route_takes_the_right_to_change_that_route(place: Place) -> None:
+    """And to make a Service; a route that a strategy does not use takes none."""
+    traffic = {"kind": "HTTPRoute", "route": {"name": "digits"}}
+    canary = {"rollout": {"strategy": "Canary", "canary": {"traffic": traffic}}}
+    rights = [PATCH, PODS, rule("apps", "deployments", "create")]
+    router = place.person("router", *rights)
+    assert place.refusal(router, place.document("digits", rollout={"canary": {"traffic": traffic}})) == ""
+    answer = place.refusal(router, place.document("digits", **canary))
+    assert f"router may not patch HTTPRoute digits in namespace {place.namespace}" in answer
+    rights.append(rule("gateway.networking.k8s.io", "httproutes", "patch", "digits"))
+    answer = place.refusal(place.person("weigher", *rights), place.document("digits", **canary))
+    assert f"weigher may not create services in namespace {place.namespace}" in answer
+    server = place.person("server", *rights, rule("", "services", "create"))
+    assert place.refusal(server, place.document("digits", **canary)) == ""
+
+
 def test_rights_elsewhere_do_not_count(place: Place) -> None:
     """The right to patch another workload, or to get another Secret, is no right to these."""
     other = place.person("neighbour", rule("apps", "deployments", "patch", "other"), PODS, SECRET)
@@ -125,8 +141,8 @@ def test_nobody_points_a_resource_at_what_he_may_not_use(place: Place, author: A
 
 @pytest.mark.parametrize(
     "spec",
-    [{"mode": "ObserveOnly"}, {"manualNonce": "again"}, {"execution": None}],
-    ids=["changed", "added", "removed"],
+    [{"mode": "ObserveOnly"}, {"manualNonce": "again"}, {"execution": None}, {"history": {"versions": 1}}],
+    ids=["changed", "added", "removed", "bundles that are removed"],
 )
 def test_a_spec_is_changed_by_entitled_people_only(place: Place, editor: Api, stored: str, spec: Json) -> None:
     """It does not matter whether a field is changed, added or taken away."""
@@ -134,10 +150,10 @@ def test_a_spec_is_changed_by_entitled_people_only(place: Place, editor: Api, st
 
 
 def test_what_asks_for_nothing_new_is_free(place: Place, editor: Api, stored: str) -> None:
-    """Labels, annotations, suspending and how much history is kept need no further right."""
+    """Labels, annotations and suspending need no further right."""
     meta = {"labels": {"team": "a"}, "annotations": {"note": "b"}}
     assert refusal(editor, "PATCH", place.path(stored), {"metadata": meta}, kind=MERGE) == ""
-    assert place.changes(editor, stored, suspend=True, history={"failedRuns": 9}) == ""
+    assert place.changes(editor, stored, suspend=True) == ""
 
 
 def test_a_deletion_is_never_held_up(place: Place, editor: Api, stored: str) -> None:

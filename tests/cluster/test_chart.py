@@ -24,6 +24,7 @@ EVERYTHING = (
     "metrics.podMonitor.enabled=true",
     "networkPolicy.enabled=true",
     "networkPolicy.jobs.enabled=true",
+    "notifications.secretName=notifications",
     "imagePullSecrets[0].name=pull",
     "priorityClassName=system-cluster-critical",
     "podLabels.a=b",
@@ -34,6 +35,8 @@ EVERYTHING = (
     "workers=3",
     "jobs.podTemplate.runAsUser=1000680000",
     "jobs.podTemplate.scratchSize=8Gi",
+    r"jobs.profiles.gpu.devices.nvidia\.com/gpu=1",
+    "jobs.profiles.gpu.nodeSelector.pool=gpu",
     "jobs.podTemplate.env[0].name=HTTPS_PROXY",
     "jobs.podTemplate.env[0].value=http://proxy.example:3128",
     "image.digest=sha256:" + "0" * 64,
@@ -167,20 +170,20 @@ def test_what_the_chart_sets_is_what_the_operator_reads() -> None:
 def test_a_servers_token_is_where_the_operator_looks_for_it() -> None:
     """The Secret's key becomes the one file of its folder, which nobody can write."""
     spec = deployment(*EVERYTHING)["spec"]["template"]["spec"]
-    (mount,) = [each for each in spec["containers"][0]["volumeMounts"] if each["name"] != "tmp"]
+    (mount,) = [each for each in spec["containers"][0]["volumeMounts"] if each["name"].startswith("prometheus-")]
     (volume,) = [each for each in spec["volumes"] if each["name"] == mount["name"]]
     assert (mount["mountPath"], mount["readOnly"]) == ("/etc/retune/prometheus/main", True)
     assert volume["secret"] == {"secretName": "prometheus", "items": [{"key": "bearer", "path": "token"}]}
 
 
 def test_the_network_policy_lets_live_numbers_in() -> None:
-    """Metrics of live models in the cluster, and the ports of the Prometheus servers, given or by scheme."""
+    """Metrics of live models, receivers of notices, and the ports of Prometheus servers, given or by scheme."""
     every = of_kind(rendered(*EVERYTHING), "NetworkPolicy")
     (policy,) = [each for each in every if each["metadata"]["name"] == "retune"]
     ports = [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]]
-    assert ports[-2:] == [[8082], [443, 9090]]
+    assert ports[-3:] == [[8082], [443], [443, 9090]]
     (policy,) = of_kind(rendered("networkPolicy.enabled=true"), "NetworkPolicy")
-    assert len(policy["spec"]["egress"]) == len(ports) - 1
+    assert len(policy["spec"]["egress"]) == len(ports) - 2
 
 
 def test_a_digest_wins_over_a_tag() -> None:

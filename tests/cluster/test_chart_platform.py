@@ -40,6 +40,8 @@ VALUES: list[tuple[Json, str, str, Any]] = [
     ({"extraEnv": [PROXY]}, "Deployment", f"{CONTAINER}.env.-1", PROXY),
     ({"extraVolumes": [VOLUME]}, "Deployment", f"{POD}.volumes.-1", VOLUME),
     ({"extraVolumeMounts": [MOUNT]}, "Deployment", f"{CONTAINER}.volumeMounts.-1", MOUNT),
+    ({"notifications": {"secretName": "sinks"}}, "Deployment", f"{POD}.volumes.-1.secret.secretName", "sinks"),
+    ({"notifications": {"secretName": "sinks"}}, "Deployment", f"{CONTAINER}.volumeMounts.-1.name", "notifications"),
     ({"podSecurityContext": {"runAsUser": None}}, "Deployment", f"{POD}.securityContext.runAsUser", None),
     ({"podSecurityContext": {"fsGroup": 7}}, "Deployment", f"{POD}.securityContext.fsGroup", 7),
     (
@@ -188,6 +190,7 @@ def test_common_labels_are_on_everything_and_replace_nothing(tmp_path: Path) -> 
         "watchNamespaces": ["a"],
         "metrics": monitors,
         "networkPolicy": {"enabled": True},
+        "notifications": {"secretName": "sinks"},
         "podDisruptionBudget": {"enabled": True},
     }
     for document in with_values(everything, tmp_path):

@@ -36,7 +36,7 @@ WATCHED = 30.0
 
 
 async def test_a_resource_restored_with_its_status_goes_on_and_measures_nothing(bench: Bench) -> None:
-    """Under a new UID: same champion, no Job, the target is not written; the next rollout takes the Lease over."""
+    """Under a new UID: same champion, no Job, the target is not written; the Lease on it is taken over at once."""
     site = await promoted(bench)
     saved, champion, target = site.backup(*OWN), site.champion, site.backup("Deployment")
     site.lose("ModelOptimization", "OptimizationRun", "Job", "Pod")
@@ -45,10 +45,10 @@ async def test_a_resource_restored_with_its_status_goes_on_and_measures_nothing(
     assert (site.champion, site.jobs) == (champion, set())
     assert site.reason("Ready") == ("True", "ChampionServing")
     assert [each["spec"] for each in site.backup("Deployment")] == [each["spec"] for each in target]
-    site.edit(manualNonce="again")
-    await site.play()
     (lease,) = bench.leases
     assert lease["metadata"]["ownerReferences"][0]["uid"] == bench.resource()["metadata"]["uid"]
+    site.edit(manualNonce="again")
+    await site.play()
     assert site.champion[0] == 3
 
 
@@ -82,20 +82,26 @@ async def test_a_resource_restored_without_its_status_finds_what_serves_and_meas
     assert site.status["lastRun"]["name"] == "digits-r1", "runs are counted from the beginning"
 
 
-async def test_runs_restored_without_the_status_stand_in_the_way_until_they_are_deleted(bench: Bench) -> None:
-    """The condition names the run; the champion serves meanwhile."""
+async def test_runs_restored_without_the_status_are_records_and_the_next_run_has_the_number_after_them(
+    bench: Bench,
+) -> None:
+    """Nobody has to delete them; they stay as they were, and belong to nobody."""
     site = await promoted(bench)
     saved = site.backup(*OWN)
     site.lose("ModelOptimization", *DEPENDENTS)
-    site.restore(saved, status=False)
+    site.restore([each for each in saved if each["kind"] == "OptimizationRun"], status=True)
+    site.restore([each for each in saved if each["kind"] == "ModelOptimization"], status=False)
     await site.play()
-    condition = bench.condition("Optimizing")
-    assert condition["reason"] == "NameConflict"
-    assert "digits-r1" in condition["message"]
-    assert site.reason("Stalled") == ("True", "NameConflict")
-    site.lose("OptimizationRun")
-    await site.play()
-    assert site.status["lastRun"]["name"] == "digits-r1"
+    assert (site.status["lastRun"]["name"], site.champion[0]) == ("digits-r2", 3)
+    first, second = sorted(site.backup("OptimizationRun"), key=lambda each: each["spec"]["number"])
+    assert (first["status"], first["metadata"].get("ownerReferences")) == (saved_run(saved)["status"], None)
+    assert second["metadata"]["ownerReferences"][0]["uid"] == bench.resource()["metadata"]["uid"]
+
+
+def saved_run(saved: list[Json]) -> Json:
+    """The only OptimizationRun of a backup."""
+    (run,) = (each for each in saved if each["kind"] == "OptimizationRun")
+    return run
 
 
 async def test_a_target_that_comes_back_as_its_manifest_is_given_the_champion(bench: Bench) -> None:
@@ -269,9 +275,7 @@ async def test_an_operator_away_while_new_pods_do_not_start_looks_for_30_seconds
     """Their deadline is long over, but nobody has looked; until then the value stays as it is."""
     site = Site(bench)
     site.deliver()
-    operator = site.operator()
-    while "rollout" not in site.status:
-        await site.step(operator)
+    await site.play_until("rollout")
     site.pods_settle = False
     site.clock.wait(HOUR)
     operator = site.operator()

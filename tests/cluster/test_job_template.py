@@ -68,6 +68,24 @@ def test_every_job_is_taken_and_its_pod_is_restricted(
     api.request("POST", f"/api/v1/namespaces/{restricted}/pods{strict}", pod)
 
 
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: str(request.command))
+def test_a_job_on_a_profile_with_devices_is_taken(api: Api, restricted: str, request_: JobRequest) -> None:
+    """Devices, nodes and classes of a profile are what the API server knows, and the pod stays restricted."""
+    profile = {"devices": {"example.com/gpu": 2}, "nodeSelector": {"pool": "gpu"}, "runtimeClassName": "gvisor"}
+    profile["commands"] = ["baseline", "gather", "search", "judge", "check"]
+    profile["tolerations"] = [{"key": "example.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    settings = Settings(job_profiles=json.dumps({"gpu": profile}))
+    action = CreateJob(f"digits-{request_.command}", request_, cpu_limit=2.0)
+    resource = samples.resource(execution={"profile": "gpu"})
+    job = job_manifest(action, resource=resource, target=None, settings=settings)
+    job["metadata"]["namespace"] = restricted
+    given = job["spec"]["template"]
+    assert ("gpu" in str(given["spec"].get("nodeSelector"))) is (request_.command != "verify")
+    pod = {"metadata": given["metadata"] | {"name": "pod"}, "spec": given["spec"]}
+    strict = "?dryRun=All&fieldValidation=Strict"
+    api.request("POST", f"/api/v1/namespaces/{restricted}/pods{strict}", pod)
+
+
 async def test_the_longest_names_give_jobs_that_are_taken(bench: Bench) -> None:
     """A resource of 40 characters, a target of 63 with dots, a claim of 241 with dots: every label fits its limit."""
     name, target = "a" * 40, f"digits.{'b' * 51}.v1.0"

@@ -2,8 +2,8 @@
 
 import copy
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from retune.api import FIELD_MANAGER
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
 from retune.contract.requests import JobRequest
+from retune.job_profiles import Profile
 from retune.job_template import PodTemplate
 from retune.plan.actions import AcquireLease, CreateJob
 from retune.plan.observed import Container
@@ -42,8 +43,10 @@ class Settings:
     monitor_image: str = "retune/monitor:dev"
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
+    store_quota: str = ""
     records_key: str | None = None
     pod_template: PodTemplate = NOTHING_MORE
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
 
 
 @pytest.fixture(scope="module")

@@ -55,6 +55,8 @@ COUNTERS = {
     "attempt",
     "originalVersion",
     "targetUID",
+    "holderUID",
+    "leftovers",
     "number",
 }
 

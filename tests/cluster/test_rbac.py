@@ -29,6 +29,11 @@ CANARIES: dict[tuple[str, str], str] = {
     ("autoscaling", "horizontalpodautoscalers"): "list",
 }
 """What canaries take in addition."""
+ROUTES: dict[tuple[str, str], str] = {
+    ("", "services"): "create delete",
+    ("gateway.networking.k8s.io", "httproutes"): "get patch",
+}
+"""What canaries by a route take besides."""
 STATEFUL_SETS: dict[tuple[str, str], str] = {("apps", "statefulsets"): "get list watch patch", ("", "pods"): "delete"}
 """What StatefulSets as targets take in addition."""
 ROLLOUTS: dict[tuple[str, str], str] = {("argoproj.io", "rollouts"): "get list watch patch"}
@@ -43,13 +48,14 @@ def rights(table: dict[tuple[str, str], str]) -> list[Right]:
 
 
 RIGHTS = rights(NEEDED)
-EXTRA: dict[str, tuple[str, list[Right]]] = {
-    "canaries": ("canary.enabled=true", rights(CANARIES)),
-    "InferenceServices": ("targets.kinds={InferenceService}", rights(INFERENCE_SERVICES)),
-    "Rollouts": ("targets.kinds={Rollout}", rights(ROLLOUTS)),
-    "StatefulSets": ("targets.kinds={StatefulSet}", rights(STATEFUL_SETS)),
+EXTRA: dict[str, tuple[tuple[str, ...], list[Right]]] = {
+    "canaries": (("canary.enabled=true",), rights(CANARIES)),
+    "routes": (("canary.enabled=true", "canary.httpRoutes=true"), [*rights(CANARIES), *rights(ROUTES)]),
+    "InferenceServices": (("targets.kinds={InferenceService}",), rights(INFERENCE_SERVICES)),
+    "Rollouts": (("targets.kinds={Rollout}",), rights(ROLLOUTS)),
+    "StatefulSets": (("targets.kinds={StatefulSet}",), rights(STATEFUL_SETS)),
 }
-"""What is turned on, by which value, and the rights that come with it."""
+"""What is turned on, by which values, and the rights that come with it."""
 FORBIDDEN: list[Right] = [
     ("", "secrets", "get"),
     ("", "secrets", "list"),
@@ -66,6 +72,9 @@ FORBIDDEN: list[Right] = [
     ("apps", "deployments", "create"),
     ("apps", "deployments", "delete"),
     ("apps", "statefulsets", "patch"),
+    ("", "services", "patch"),
+    ("gateway.networking.k8s.io", "httproutes", "list"),
+    ("gateway.networking.k8s.io", "gateways", "get"),
     ("batch", "cronjobs", "create"),
     ("retune.dev", "modeloptimizations", "create"),
     ("retune.dev", "modeloptimizations", "delete"),
@@ -117,8 +126,7 @@ def account(
     for namespace in (watched, other):
         api.request("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     scope = None if request.param == "cluster" else watched
-    value, more = EXTRA.get(request.param.rpartition(" ")[2], ("", []))
-    values = (value,) if value else ()
+    values, more = EXTRA.get(request.param.rpartition(" ")[2], ((), []))
     expected = frozenset([*RIGHTS, *more])
     folder = tmp_path_factory.mktemp("account")
     account = operator_account(api, kubeconfig, folder, release=release, home=other, watched=scope, values=values)

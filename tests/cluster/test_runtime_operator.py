@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,8 @@ from retune.runtime import Operator
 from tests.cluster.crds import install
 from tests.cluster.harness import Bench
 from tests.cluster.running import PATIENCE, idle, running, until
+from tests.unit.operator.test_notify import Receiver, sinks_file
+from tests.unit.operator.web import serving
 from tools.localcluster.controlplane import ControlPlane, control_plane
 from tools.localcluster.settings import REPOSITORY
 
@@ -161,3 +165,20 @@ def test_an_unknown_context_is_named(plane: ControlPlane) -> None:
 
 def _environment(**variables: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(REPOSITORY / "operator")} | variables
+
+
+async def test_a_transition_is_told_by_webhook_as_its_event_says_it(bench: Bench, tmp_path: Path) -> None:
+    """What a receiver hears is an Event that can be looked up by its UID, and it is counted."""
+    receiver = Receiver(503, 200)
+    async with serving(receiver.answer) as port:
+        path = sinks_file(tmp_path, {"url": f"http://127.0.0.1:{port}/"})
+        async with running(bench, notifications=str(path)) as operator:
+            bench.declare(execution={})  # its target is missing
+            await until(lambda: len(receiver.requests) > 1)
+            await until(
+                lambda: not re.search(rb'retune_notices_total{outcome="delivered"} 0', operator.metrics.expose())
+            )
+    *_, (_, _, told) = receiver.requests
+    events = bench.api.request("GET", f"/api/v1/namespaces/{bench.namespace}/events")["items"]
+    (event,) = (event for event in events if event["metadata"]["uid"] == told["id"])
+    assert (told["data"]["reason"], told["data"]["message"]) == (event["reason"], event["message"])

@@ -11,6 +11,7 @@ from retune.cluster.errors import Conflict
 from retune.plan.actions import Action, ReplacePod
 from retune.plan.observed import Observed
 from retune.workloads import lease_name
+from tests.cluster.gateway import ROUTES, http_route
 from tests.cluster.harness import Bench
 from tests.conformance.scene import (
     CANARY,
@@ -21,8 +22,11 @@ from tests.conformance.scene import (
     LEASES,
     PODS,
     RESOURCE,
+    ROUTE,
     RUN,
     RUNS,
+    SERVICE,
+    STABLE,
     TARGET,
     TARGET_UID,
     as_seen,
@@ -41,7 +45,11 @@ APIS = {
     LEASES: "/apis/coordination.k8s.io/v1",
     RESOURCE: "/apis/retune.dev/v1alpha1",
     RUNS: "/apis/retune.dev/v1alpha1",
+    SERVICE: "/api/v1",
+    ROUTE: ROUTES,
 }
+PLURALS = {CANARY: TARGET, SERVICE: "services"}
+"""Of what the cases call otherwise."""
 NAMES = {
     JOBS: JOB,
     PODS: LATE_POD,
@@ -50,6 +58,8 @@ NAMES = {
     RESOURCE: "digits",
     TARGET: "digits-server",
     CANARY: "digits-server-canary",
+    SERVICE: "digits-server-canary",
+    ROUTE: "digits",
 }
 POD = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x:test"}]}
 NOW = "2026-11-25T12:00:00Z"
@@ -61,6 +71,8 @@ class RealScene:
     def __init__(self, bench: Bench) -> None:
         bench.deploy()
         bench.serve()
+        backends = [{"name": name, "port": 80, "weight": 1} for name in (STABLE, "other")]
+        bench.create(ROUTE, http_route("digits", backends), api=ROUTES)
         pod = {"metadata": {"name": LATE_POD}, "spec": POD}
         self._late_pod = bench.create(PODS, pod, api=APIS[PODS])["metadata"]["uid"]
         self._bench = bench
@@ -102,8 +114,8 @@ class RealScene:
         await self._operator.resync.once()
 
     def _path(self, plural: str, name: str | None = None, subresource: str = "") -> str:
-        name, plural = name or NAMES[plural], TARGET if plural == CANARY else plural
-        return self._bench.path(plural, name, api=APIS[plural]) + subresource
+        name, api = name or NAMES[plural], APIS[TARGET if plural == CANARY else plural]
+        return self._bench.path(PLURALS.get(plural, plural), name, api=api) + subresource
 
     def _stored(self, plural: str) -> Json | None:
         try:
@@ -147,6 +159,10 @@ class RealScene:
             self.delete(plural)
         owner = {"apiVersion": "retune.dev/v1alpha1", "kind": "ModelOptimization", "name": "digits", "uid": "gone"}
         labels = {"app.kubernetes.io/managed-by": "retune", "retune.dev/resource": "digits"}
+        if plural == SERVICE:
+            meta = {"name": NAMES[SERVICE], "labels": labels, "ownerReferences": [owner | {"controller": True}]}
+            self._bench.create("services", {"metadata": meta, "spec": {"ports": [{"port": 80}]}}, api=APIS[SERVICE])
+            return
         if plural == CANARY:
             self._bench.deploy(NAMES[CANARY], ownerReferences=[owner | {"controller": True}], labels=labels)
             return
@@ -168,6 +184,12 @@ class RealScene:
         ]
         status = {"startTime": NOW, "completionTime": NOW, "succeeded": 1, "conditions": conditions}
         self._bench.patch(self._path(JOBS, subresource="/status"), {"status": status})
+
+    def edit_route(self) -> None:
+        """Patch its list of rules."""
+        path = self._path(ROUTE)
+        rules = self._bench.api.get(path)["spec"]["rules"]
+        self._bench.patch(path, {"spec": {"rules": [*rules, {"backendRefs": [{"name": "other", "port": 80}]}]}})
 
     def edit_template(self) -> None:
         """Patch an annotation of its pods."""
@@ -211,8 +233,8 @@ class TestWriter(WriterConformance):
     """The suite on the real Writer."""
 
     @pytest.fixture
-    async def scene(self, bench: Bench) -> RealScene:
-        """A namespace of its own, and memory filled once."""
+    async def scene(self, bench: Bench, routes: None) -> RealScene:
+        """A namespace of its own with a route, and memory filled once."""
         scene = RealScene(bench)
         await scene.look()
         return scene

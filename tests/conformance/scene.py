@@ -7,12 +7,15 @@ from typing import Any, Protocol
 import pytest
 
 from retune.api.objects import OptimizationRunSpec, OptimizationRunStatus, Snapshot, Trigger
+from retune.api.routed import CanaryRoute
 from retune.api.status import ModelOptimizationStatus, Outcome
 from retune.cluster.errors import ApiError, Refused
+from retune.plan import names
 from retune.plan.actions import (
     AcquireLease,
     Action,
     CreateCanary,
+    CreateCanaryService,
     CreateJob,
     CreateRun,
     DeleteJob,
@@ -23,11 +26,14 @@ from retune.plan.actions import (
     InjectModel,
     RecordRun,
     RemoveCanary,
+    RemoveCanaryService,
     ReplacePod,
     ScaleCanary,
     SetFinalizer,
+    ShareRoute,
 )
 from retune.plan.observed import Job, Observed
+from retune.traffic import Backend, Pair, Rule
 from tests import samples
 
 JOB, RUN, TARGET_UID = "digits-b1-0123", "digits-r1", "target-1"
@@ -36,6 +42,9 @@ LATE_POD, PODS = "digits-late", "pods"
 """A pod of the target, which is there from the beginning."""
 CANARY = "canary"
 """The Deployment beside the target."""
+SERVICE, ROUTE = "canary service", "httproutes"
+"""The Service of the canary's pods, and the route of others that names the target's Service."""
+STABLE = "digits"
 TARGET, RESOURCE, EVENTS = "deployments", "modeloptimizations", "events"
 DELIVERED, BUNDLE = "file:///delivered", "pvc://store/bundles/a"
 KEEP = "example.com/keep"
@@ -100,6 +109,9 @@ class Scene(Protocol):
     def finish_job(self) -> None:
         """Let the Job end well."""
 
+    def edit_route(self) -> None:
+        """Give the route another rule, as those who own it would."""
+
     def edit_template(self) -> None:
         """Change the target's pod template, as a person would."""
 
@@ -146,6 +158,21 @@ INJECT, GIVE_UP = InjectModel("server", "MODEL_URI", BUNDLE), InjectModel("serve
 FORCE = InjectModel("server", "MODEL_URI", BUNDLE, force=True)
 CREATE_CANARY = CreateCanary("server", "MODEL_URI", BUNDLE, template="as seen", replicas=1, overlaps=True)
 SCALE_CANARY, REMOVE_CANARY = ScaleCanary("as seen", 3), RemoveCanary("as seen")
+REMOVE_ROUTED = RemoveCanary("as seen", routed=True)
+CREATE_SERVICE, REMOVE_SERVICE = CreateCanaryService(STABLE), RemoveCanaryService("as seen")
+AS_SEEN = "as seen"
+WHOLE: Rule = (Backend(STABLE, 1), Backend("other", 1))
+"""The backends of the route's one rule."""
+BY_ROUTE = ModelOptimizationStatus(canary_route=CanaryRoute(name="digits", service=STABLE))
+"""A status that lets a route be looked at."""
+
+
+def share_route(percent: int) -> ShareRoute:
+    """Return the action that gives the canary a share of the route's first rule; none at 0."""
+    return ShareRoute("digits", AS_SEEN, STABLE, ((percent, ()),))
+
+
+SHARE_ROUTE, RESTORE_ROUTE = share_route(10), share_route(0)
 EMIT = EmitEvent("Promoted", "version 2 is champion")
 
 
@@ -155,7 +182,7 @@ class Verb:
 
     action: Action
     plural: str
-    before: tuple[Action, ...] = ()
+    before: tuple[Action | ModelOptimizationStatus, ...] = ()
 
 
 VERBS = (
@@ -174,6 +201,11 @@ VERBS = (
     Verb(CREATE_CANARY, CANARY),
     Verb(SCALE_CANARY, CANARY, before=(CREATE_CANARY,)),
     Verb(REMOVE_CANARY, CANARY, before=(CREATE_CANARY,)),
+    Verb(REMOVE_ROUTED, CANARY, before=(CREATE_CANARY,)),
+    Verb(CREATE_SERVICE, SERVICE, before=(BY_ROUTE,)),
+    Verb(REMOVE_SERVICE, SERVICE, before=(BY_ROUTE, CREATE_SERVICE)),
+    Verb(SHARE_ROUTE, ROUTE, before=(BY_ROUTE,)),
+    Verb(RESTORE_ROUTE, ROUTE, before=(BY_ROUTE, SHARE_ROUTE)),
     Verb(SetFinalizer(present=True), RESOURCE),
     Verb(SetFinalizer(present=False), RESOURCE, before=(SetFinalizer(present=True),)),
 )
@@ -187,8 +219,12 @@ ON_CANARY = tuple(verb for verb in VERBS if verb.plural == CANARY)
 
 
 def as_seen(action: Action, observed: Observed) -> Action:
-    """Return an action as the next decision asks for it: about the target's template and the canary that it sees."""
+    """Return an action as the next decision asks for it: about what it sees of target, canary and route."""
     canary, target = observed.traffic.canary, observed.target
+    if isinstance(action, RemoveCanaryService):
+        return replace(action, uid=observed.traffic.service or "none")
+    if isinstance(action, ShareRoute):
+        return _share_as_seen(action, observed)
     if isinstance(action, CreateCanary):
         return replace(action, template=target.template if target else "none")
     if isinstance(action, ScaleCanary | RemoveCanary):
@@ -196,15 +232,28 @@ def as_seen(action: Action, observed: Observed) -> Action:
     return action
 
 
+def _share_as_seen(action: ShareRoute, observed: Observed) -> ShareRoute:
+    """Return the share of the first rule as it follows from the rules that are seen."""
+    route, pair = observed.traffic.route, Pair(STABLE, names.canary_service(observed.resource.spec.target.ref.name))
+    if action.version != AS_SEEN or route is None or not route.rules:
+        return action
+    ((percent, _),) = action.rules
+    wanted = pair.shared(WHOLE, percent) if percent else WHOLE
+    return replace(action, version=route.version, rules=((0, wanted),))
+
+
 def every(verbs: tuple[Verb, ...]) -> pytest.MarkDecorator:
     """Return the mark that runs a case once for each of these verbs."""
     return pytest.mark.parametrize("verb", verbs, ids=lambda verb: str(verb.action)[:60])
 
 
-async def prepared(scene: Scene, *actions: Action) -> Observed:
-    """Carry out what a case begins with; returns what was heard of it."""
+async def prepared(scene: Scene, *actions: Action | ModelOptimizationStatus) -> Observed:
+    """Carry out, or write as status, what a case begins with; returns what was heard of it."""
     for action in actions:
-        assert await scene.carry_out(action) == DONE
+        if isinstance(action, ModelOptimizationStatus):
+            assert await scene.write_status(action) == DONE
+        else:
+            assert await scene.carry_out(action) == DONE
     return await scene.look()
 
 

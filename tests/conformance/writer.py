@@ -15,6 +15,7 @@ from retune.plan.actions import (
     AcquireLease,
     Action,
     CreateCanary,
+    CreateCanaryService,
     CreateJob,
     CreateRun,
     EmitEvent,
@@ -23,11 +24,13 @@ from retune.plan.actions import (
     ReplacePod,
     ScaleCanary,
     SetFinalizer,
+    ShareRoute,
 )
 from retune.plan.guards.deletion import FINALIZER
 from retune.plan.observed import JobPhase
 from tests.conformance.scene import (
     BUNDLE,
+    BY_ROUTE,
     CANARY,
     CHANGING,
     CONFLICT,
@@ -35,6 +38,7 @@ from tests.conformance.scene import (
     CREATE_JOB,
     CREATE_OTHER_RUN,
     CREATE_RUN,
+    CREATE_SERVICE,
     CREATING,
     DELIVERED,
     DONE,
@@ -54,14 +58,22 @@ from tests.conformance.scene import (
     RECORD_RUN,
     RELEASE_JOB,
     REMOVE_CANARY,
+    REMOVE_ROUTED,
+    REMOVE_SERVICE,
     RESOURCE,
+    RESTORE_ROUTE,
+    ROUTE,
     RUN,
     SCALE_CANARY,
+    SERVICE,
+    SHARE_ROUTE,
     TARGET,
     TARGET_UID,
     VERBS,
+    WHOLE,
     Scene,
     Verb,
+    as_seen,
     every,
     field,
     prepared,
@@ -118,7 +130,8 @@ class WriterConformance:
             await prepared(scene, SetFinalizer(present=False))
             verb = Verb(SetFinalizer(present=True), RESOURCE)
         scene.delete(RESOURCE)
-        serves = isinstance(verb.action, CreateCanary | ScaleCanary | ReplacePod)
+        serves = isinstance(verb.action, CreateCanary | ScaleCanary | CreateCanaryService | ShareRoute | ReplacePod)
+        serves |= verb.action == REMOVE_ROUTED
         assert await scene.carry_out(verb.action) == (
             NOT_FOUND if serves or verb.plural in {RESOURCE, TARGET} else DONE
         )
@@ -129,7 +142,7 @@ class WriterConformance:
         """Creating ends the pass; what is there may still be changed."""
         await prepared(scene, *verb.before)
         scene.end_namespace()
-        creates = isinstance(verb.action, AcquireLease | CreateJob | CreateRun | CreateCanary)
+        creates = isinstance(verb.action, AcquireLease | CreateJob | CreateRun | CreateCanary | CreateCanaryService)
         assert await scene.carry_out(verb.action) == (NAMESPACE_GONE if creates else DONE)
         if creates:
             assert scene.version(verb.plural) is None
@@ -443,6 +456,57 @@ class WriterConformance:
         scene.edit(suspend=True)
         assert await scene.carry_out(verb.action) == CONFLICT
         assert scene.version(CANARY) == before
+
+    # --- a route of others -------------------------------------------------------------------------------------------
+
+    async def test_a_share_is_seen_as_it_was_given_and_the_rule_as_it_was_put_back(self, scene: Scene) -> None:
+        """The canary is a backend beside the others, and not any more after that."""
+        shared = (await prepared(scene, BY_ROUTE, CREATE_SERVICE, SHARE_ROUTE)).traffic
+        assert shared.service is not None
+        assert shared.route is not None
+        assert [backend.weight for backend in shared.route.rules[0]] == [9, 10, 1]
+        restored = (await prepared(scene, RESTORE_ROUTE, REMOVE_SERVICE)).traffic
+        assert restored.route is not None
+        assert (restored.route.rules, restored.service) == ((WHOLE,), None)
+
+    @every(tuple(verb for verb in VERBS if verb.plural == ROUTE))
+    async def test_a_route_that_has_changed_since_is_not_written(self, scene: Scene, verb: Verb) -> None:
+        """Fault 8: others were faster, and what they wrote is looked at first."""
+        decided = as_seen(verb.action, await prepared(scene, *verb.before))
+        scene.edit_route()
+        edited = scene.version(ROUTE)
+        assert await scene.carry_out(decided) == DONE
+        assert scene.version(ROUTE) == edited
+
+    @every(tuple(verb for verb in VERBS if verb.plural == ROUTE))
+    async def test_a_route_that_is_gone_needs_nothing(self, scene: Scene, verb: Verb) -> None:
+        """It is not made again by the way, and is said to be gone."""
+        decided = as_seen(verb.action, await prepared(scene, *verb.before))
+        scene.delete(ROUTE)
+        assert await scene.carry_out(decided) == DONE
+        assert scene.version(ROUTE) is None
+        route = (await scene.look()).traffic.route
+        assert route is not None
+        assert (route.gone, route.obstacle is None) == (True, False)
+
+    async def test_a_service_of_others_with_the_name_of_ours_is_refused_and_stays(self, scene: Scene) -> None:
+        """Fault 3: whose it is, is told by its owner."""
+        await prepared(scene, BY_ROUTE)
+        scene.take_name(SERVICE)
+        theirs = scene.version(SERVICE)
+        assert await scene.carry_out(CREATE_SERVICE) == "NameConflict"
+        assert (await scene.look()).traffic.service is None
+        assert await scene.carry_out(REMOVE_SERVICE) == DONE
+        assert scene.version(SERVICE) == theirs
+
+    @every((Verb(CREATE_SERVICE, SERVICE), Verb(SHARE_ROUTE, ROUTE), Verb(REMOVE_ROUTED, CANARY, (CREATE_CANARY,))))
+    async def test_nothing_of_a_route_is_decided_on_an_old_status(self, scene: Scene, verb: Verb) -> None:
+        """Faults 8 and 30: an edit came first, and who gets what is decided anew."""
+        await prepared(scene, BY_ROUTE, *verb.before)
+        before = scene.version(verb.plural)
+        scene.edit(suspend=True)
+        assert await scene.carry_out(verb.action) == CONFLICT
+        assert scene.version(verb.plural) == before
 
     # --- finalizer, status, events -----------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ def once(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Callable
 @pytest.fixture(scope="session")
 def operator(once: Callable[[str, Callable[[], None]], None]) -> str:
     """The chart, installed with the images of this tree; returns its namespace."""
-    once("operator", lambda: kube.install_operator("resyncSeconds=60", "canary.enabled=true"))
+    once("operator", lambda: kube.install_operator("resyncSeconds=60", "canary.enabled=true", "canary.httpRoutes=true"))
     return SYSTEM
 
 

@@ -6,9 +6,9 @@ The commands are shell scripts in place of the optimizer's, because the pod arou
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 
 from retune.cluster import parse
 from retune.contract.requests import JobRequest
+from retune.job_profiles import Profile
 from retune.job_template import PodTemplate
 from retune.plan.actions import CreateJob
 from retune.workloads import job_manifest
@@ -62,8 +63,10 @@ class Settings:
     monitor_image: str = os.environ.get("RETUNE_SHELL_IMAGE", PAUSE_IMAGE)
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
+    store_quota: str = ""
     records_key: str | None = None
     pod_template: PodTemplate = NOTHING_MORE
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
 
 
 @pytest.fixture(scope="module")

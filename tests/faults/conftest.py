@@ -7,6 +7,7 @@ import pytest
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from tests.cluster.crds import install
+from tests.cluster.gateway import http_route_crd
 from tests.faults.stage import reply
 from tests.faults.stagehand import Stagehand
 from tools.localcluster.api import Api
@@ -17,7 +18,7 @@ from tools.localcluster.controlplane import control_plane
 def kubeconfig() -> Iterator[Path]:
     """The administrator's kubeconfig of a control plane of this session's own."""
     with control_plane() as plane:
-        install(Api(plane.kubeconfig), [modeloptimization_crd(), optimizationrun_crd()])
+        install(Api(plane.kubeconfig), [modeloptimization_crd(), optimizationrun_crd(), http_route_crd()])
         yield plane.kubeconfig
 
 
@@ -29,6 +30,6 @@ def api(kubeconfig: Path) -> Api:
 
 @pytest.fixture(scope="session")
 def stagehand(api: Api) -> Iterator[Stagehand]:
-    """Finishes Jobs and settles Deployments for the whole session."""
-    with Stagehand(api, reply=reply) as playing:
+    """Finishes Jobs, settles Deployments and looks at routes for the whole session."""
+    with Stagehand(api, reply=reply, routes=True) as playing:
         yield playing

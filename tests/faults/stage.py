@@ -13,6 +13,7 @@ from retune.contract.requests import CheckRequest, JobRequest, JudgeRequest
 from retune.contract.results import JobResult
 from retune.contract.results import Verdict as Judged
 from tests.answers import answer, check
+from tests.cluster.gateway import ROUTES, http_route
 from tests.faults.mortal import DIED
 from tests.samples import manifest
 from tools.localcluster.api import Api, ApiError
@@ -66,6 +67,8 @@ def prepare(api: Api, namespace: str, *, rollout: Json | None = None, **spec: An
     service: Json = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "digits", "namespace": namespace}}
     service["spec"] = {"selector": {"app": "digits"}, "ports": [{"port": 80}]}
     api.apply(f"/api/v1/namespaces/{namespace}/services/digits", service)
+    backends = [{"name": name, "port": 80} for name in ("digits", "other")]
+    api.apply(f"{ROUTES}/namespaces/{namespace}/httproutes/digits", http_route("digits", backends))
     resource = manifest(
         target={"ref": {"name": "digits-server"}, "inference": {"modelName": "digits"}},
         rollout={"bakeTime": "0s"} | (rollout or {}),
@@ -101,9 +104,10 @@ def snapshot(api: Api, namespace: str) -> Json:
     target = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments/digits-server")
     runs = api.get(f"{retune}/optimizationruns")["items"]
     deployments = api.get(f"/apis/apps/v1/namespaces/{namespace}/deployments")["items"]
+    services = api.get(f"/api/v1/namespaces/{namespace}/services")["items"]
     leases = api.get(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases")["items"]
     jobs = api.get(f"/apis/batch/v1/namespaces/{namespace}/jobs")["items"]
-    status = resource.get("status", {}) | {"targetUID": None}
+    status = resource.get("status", {}) | {"targetUID": None, "holderUID": None}
     return {
         "finalizers": resource["metadata"].get("finalizers", []),
         "status": timeless(status),
@@ -111,6 +115,8 @@ def snapshot(api: Api, namespace: str) -> Json:
         "runs": {run["metadata"]["name"]: timeless(run.get("status", {})) for run in runs},
         "jobs": sorted(job["metadata"]["name"] for job in jobs),
         "deployments": sorted(deployment["metadata"]["name"] for deployment in deployments),
+        "services": sorted(service["metadata"]["name"] for service in services),
+        "rules": api.get(f"{ROUTES}/namespaces/{namespace}/httproutes/digits")["spec"]["rules"],
         "leases": len(leases),
     }
 

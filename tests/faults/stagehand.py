@@ -15,6 +15,7 @@ from retune.contract.paths import REQUEST_ANNOTATION
 from retune.contract.requests import InspectRequest, JobRequest, SurveyRequest, parse_request
 from retune.contract.results import Failure, JobResult, encode_result
 from tests.answers import answer
+from tests.cluster.gateway import ROUTES, look_at
 from tools.localcluster.api import Api, ApiError
 
 Json = dict[str, Any]
@@ -30,14 +31,22 @@ def now() -> str:
 class Stagehand:
     """Finishes every Job with an honest result and settles every Deployment until stopped.
 
-    namespace: where; in all namespaces when it is not given.
+    reply, written: what a Job answers, and how its image writes that down.
+    namespace: where; in all namespaces when it is not given. routes: whether HTTPRoutes are looked at, as by a Gateway.
     """
 
     def __init__(
-        self, api: Api, *, reply: Callable[[JobRequest], JobResult] = answer, namespace: str | None = None
+        self,
+        api: Api,
+        *,
+        reply: Callable[[JobRequest], JobResult] = answer,
+        written: Callable[[JobResult], bytes] = encode_result,
+        namespace: str | None = None,
+        routes: bool = False,
     ) -> None:
         self.api = api
-        self._reply = reply
+        self._reply, self._written = reply, written
+        self._routes = routes
         self._within = f"/namespaces/{namespace}" if namespace else ""
         self.jobs_seen: dict[tuple[str, str], set[str]] = {}
         """UIDs that were seen under a namespace and Job name: more than one means that a Job was made twice."""
@@ -62,6 +71,8 @@ class Stagehand:
                 self.finish(job)
             for deployment in self.api.get(f"/apis/apps/v1{self._within}/deployments")["items"]:
                 self.settle(deployment)
+            for route in self.api.get(f"{ROUTES}{self._within}/httproutes")["items"] if self._routes else ():
+                look_at(self.api, route)
 
     def finish(self, job: Json) -> None:
         """Let a Job that runs end with the answer to its request, which may be that it failed."""
@@ -81,7 +92,7 @@ class Stagehand:
         request = parse_request(template["metadata"]["annotations"][REQUEST_ANNOTATION])
         assert not isinstance(request, InspectRequest | SurveyRequest), "no Job in the cluster does that"
         result = self._reply(request)
-        failed, message = isinstance(result, Failure), encode_result(result).decode()
+        failed, message = isinstance(result, Failure), self._written(result).decode()
         labels = template["metadata"]["labels"] | {"batch.kubernetes.io/controller-uid": meta["uid"]}
         name = f"{meta['name']}-pod"
         self._make_pod(name, meta["namespace"], labels, template["spec"], _reference("batch/v1", "Job", meta))

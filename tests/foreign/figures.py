@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 RARE, RARE_OF_MANY = 0.1, 0.02
 """Shares of the rows below which one of two classes, or of many, is rare."""
 _TABLE = 2
+FIDELITY = "fidelity"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ class Reading:
     numbers: Floats | None = None
     """(N, ...) of a regression or an embedding."""
     classes: Array | None = None
+    outputs: Outputs | None = None
+    """Every output, of a model without labels."""
 
     def take(self, rows: NDArray[np.int64]) -> "Reading":
         """Return the answers to these rows."""
@@ -76,7 +79,8 @@ def read(outputs: Outputs, delivered: Delivered) -> Reading:
     if delivered.task != "Classification":
         if scores is None:
             raise ValueError("no output holds numbers")
-        return Reading(numbers=np.asarray(scores, np.float64))
+        everything = outputs if delivered.labels is None else None
+        return Reading(numbers=np.asarray(scores, np.float64), outputs=everything)
     named = [
         values.reshape(rows) for values in outputs.values() if values.dtype.kind in "iuOUS" and values.size == rows
     ]
@@ -111,8 +115,15 @@ def _labels(delivered: Delivered) -> Array:
     return delivered.labels
 
 
-def limits(delivered: Delivered) -> list[Limit]:
-    """Return what the documentation says a model is held to where a spec names no objectives."""
+def limits(delivered: Delivered, *, is_generic: bool = False) -> list[Limit]:
+    """Return what the documentation says a model is held to where a spec names no objectives.
+
+    Args:
+        delivered: The model.
+        is_generic: Whether a model without labels is taken for a generic one, and not for an embedding.
+    """
+    if is_generic:
+        return [Limit(FIDELITY, lambda _: 0.95)]
     if delivered.task == "Embedding":
         return [Limit("neighbor_agreement", lambda _: 0.95)]
     if delivered.task == "Regression":
@@ -137,6 +148,8 @@ def figure(metric: str, answers: Reading, delivered: Delivered, *, reference: Re
         delivered: The model as delivered, with its labels.
         reference: Answers of the model as delivered, for figures of likeness.
     """
+    if metric == FIDELITY and answers.outputs is not None and reference is not None and reference.outputs is not None:
+        return _fidelity(answers.outputs, reference.outputs)
     if metric in _OF_LIKENESS and answers.numbers is not None and reference is not None:
         return _OF_LIKENESS[metric](_flat(answers), _flat(reference))
     if metric in _OF_NUMBERS and answers.numbers is not None:
@@ -158,6 +171,24 @@ def _flat(answers: Reading) -> Floats:
     if answers.numbers is None:
         raise ValueError("these answers are no numbers")
     return answers.numbers.reshape(len(answers.numbers), -1)
+
+
+def _fidelity(answers: Outputs, reference: Outputs) -> float:
+    """Return the mean over rows of the likeness of the worst output."""
+    worst = np.min([_likeness(answers[name], values) for name, values in reference.items()], axis=0)
+    return float(np.mean(worst))
+
+
+def _likeness(answers: Array, reference: Array) -> Floats:
+    """Return for each row 1 minus the distance, in units of the reference's spread; of no floats, the share alike."""
+    if answers.shape != reference.shape:
+        return np.zeros(len(reference))
+    mine, theirs = (values.reshape(len(values), -1) for values in (answers, reference))
+    if theirs.dtype.kind != "f":
+        return np.asarray((mine == theirs).mean(axis=1))
+    mine, theirs = mine.astype(np.float64), theirs.astype(np.float64)
+    spread = np.sqrt(np.square(theirs - theirs.mean(axis=0)).sum(axis=1).mean())
+    return np.asarray(np.clip(1 - np.linalg.norm(mine - theirs, axis=1) / spread, 0.0, 1.0))
 
 
 def _rmse(labels: Array, numbers: Floats) -> float:

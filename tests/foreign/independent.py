@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tests.foreign.answers import AT_ONCE, MANIFEST, MODEL, Outputs, answer_bundle
 from tests.foreign.delivered import Array, Delivered
-from tests.foreign.figures import Limit, Reading, drawn, figure, is_text, limits, read
+from tests.foreign.figures import FIDELITY, Limit, Reading, drawn, figure, is_text, limits, read
 from tests.foreign.local import Ended
 
 _PROBABILITY = 1e-4
@@ -67,10 +67,16 @@ def check_verdict(ended: Ended, delivered: Delivered) -> None:
     champion = read(answer_bundle(ended.champion, delivered.rows), delivered)
     answers = read(answer_bundle(winner, delivered.rows), delivered)
     assert answers.spread >= _CONSTANT * champion.spread
-    for limit in limits(delivered):
+    for limit in _limits(document, delivered):
         if _measured(limit.metric, document):
             _check_kept(limit, champion, answers, delivered)
     _check_gain(ended, winner)
+
+
+def _limits(document: Mapping[str, Any], delivered: Delivered) -> list[Limit]:
+    """Return what the documentation holds the model to, taken for what the run has taken it for."""
+    names = {comparison["name"] for comparison in document["comparisons"]}
+    return limits(delivered, is_generic=delivered.labels is None and FIDELITY in names)
 
 
 def _output(outputs: Outputs, name: str) -> Array:
@@ -174,7 +180,7 @@ def _check_gain(ended: Ended, winner: Path) -> None:
 def _misses(document: Mapping[str, Any], delivered: Delivered) -> bool:
     """Return whether the bad end of some interval of the verdict misses a limit, as a refusal must show."""
     said = {comparison["name"]: comparison for comparison in document["comparisons"]}
-    return any(_may_miss(limit, said[limit.metric]) for limit in limits(delivered) if limit.metric in said)
+    return any(_may_miss(limit, said[limit.metric]) for limit in _limits(document, delivered) if limit.metric in said)
 
 
 def _may_miss(limit: Limit, comparison: Mapping[str, Any]) -> bool:

@@ -106,6 +106,7 @@ def judged(asked: dict[str, Any]) -> JudgeResult:
     return judge.run(JudgeRequest.model_validate(request | {"trigger": "test"}), effort=SHORT)
 
 
+@pytest.mark.slow
 def test_a_detector_is_judged_by_the_overlap_of_its_boxes(asked: dict[str, Any], tmp_path: Path) -> None:
     """A smaller detector is promoted while intersection over union stays; the report and the comparison have it."""
     verdict = judged(asked)

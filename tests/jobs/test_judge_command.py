@@ -13,6 +13,7 @@ from optimizer_jobs.commands import baseline
 from optimizer_jobs.commands.judge import command
 from optimizer_jobs.commands.judge.report.document import Report
 from optimizer_jobs.commands.search import command as search
+from optimizer_jobs.commands.search.leftovers import remove_leftovers
 from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError
@@ -23,6 +24,7 @@ from optimizer_jobs.run import execute
 from optimizer_jobs.seal import Seal, own_seal, study_seal
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.trials import ENDED, open_study
+from retune.contract.paths import leftover_run
 from retune.contract.requests import BaselineRequest, JudgeRequest, SearchRequest
 from retune.contract.results import JudgeResult, Reason, Verdict, encode_result
 from tests.unit.jobs.models_for_tests import digits
@@ -104,6 +106,14 @@ def test_quantized_network_is_promoted_and_published(searched: Searched) -> None
     reference = read_reference(of_bundle(STORE, bundle.digest), bundle.manifest.signature, into=searched.root / "copy")
     assert result.candidate.reference == file_digest(resolve(of_bundle(STORE, bundle.digest)).local)
     assert reference.labels.tolist() == [*digits("validation")[1].tolist(), *digits("test")[1].tolist()]
+
+
+def test_a_run_that_was_judged_can_be_removed_whole(searched: Searched) -> None:
+    """Search and judge leave nothing in its folder that is taken for the work of others."""
+    judged(searched.request())
+    request = SearchRequest.model_validate({**searched.fields, "leftovers": (leftover_run(RUN),)})
+    assert remove_leftovers(request) == leftover_run(RUN)
+    assert not searched.path("").exists()
 
 
 def result_champion(searched: Searched) -> str:

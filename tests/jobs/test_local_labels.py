@@ -35,6 +35,7 @@ def gym(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_several_label_columns_are_asked_for_and_written(gym: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No name tells them; `--label` for each names them in the order of the outputs, and what is written is read."""
     assert command_line.main(["init", "model.onnx"]) == Exit.USAGE
@@ -67,6 +68,7 @@ def test_numbered_labels_are_guessed_only_where_the_model_has_as_many(
     assert "--label, once for each" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["LightGBM", "scikit-learn"])
 def test_a_model_that_knows_its_columns_shows_the_label_by_what_is_left(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -94,6 +96,7 @@ def test_a_model_that_knows_its_columns_shows_the_label_by_what_is_left(
     assert "not fitted on benign, batch. Name the one with the labels" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["model.onnx", "model.ubj"])
 def test_a_feature_that_is_called_like_a_label_is_none(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -31,6 +31,7 @@ def forecasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_one_dated_table_is_divided_by_time(forecasts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The manifest names files in the order of time, without rows whose steps reach over a border; twice the same."""
     assert command_line.main(["init", "model.onnx", "--time", "when", "-f", "mo.yaml"]) == Exit.DONE
@@ -72,6 +73,7 @@ def test_test_data_from_before_training_is_refused(forecasts: Path, capsys: pyte
     assert "Give the newest rows as test data" in error
 
 
+@pytest.mark.slow
 def test_years_are_told_as_years_and_are_no_label(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

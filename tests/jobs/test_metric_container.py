@@ -258,6 +258,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
     return write
 
 
+@pytest.mark.slow
 def test_a_detector_is_optimized_here_by_the_example(
     written: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:

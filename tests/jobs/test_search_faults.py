@@ -18,7 +18,7 @@ from optimizer_jobs.techniques.registry import TECHNIQUES
 from optimizer_jobs.techniques.steps import Step, build, digest
 from retune.api.search import Search
 from retune.api.techniques import TechniqueType
-from retune.contract.paths import run_folder
+from retune.contract.paths import QUOTA_VARIABLE, run_folder
 from retune.contract.requests import SearchRequest
 from retune.contract.results import Failure, Reason, SearchResult
 from tests.jobs.test_search_command import ask  # noqa: F401 - the same requests
@@ -76,6 +76,28 @@ def test_a_full_disk_is_said_and_the_search_goes_on_when_there_is_room(
     assert sorted(number_of(trial) for trial in trials) == list(range(1, 13))
     assert not list(small_disk.rglob(".staged-*"))
     assert not list(small_disk.rglob("steps"))
+
+
+def test_a_quota_stops_the_search_of_one_resource_until_there_is_room(
+    ask: Ask,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """StoreFull says what lies there and what may; with a higher quota the same run has its trials, each once."""
+    request = ask(search=Search(max_trials=4))
+    used = sum(path.stat().st_size for path in resolve(request.store).local.rglob("*") if path.is_file())
+    monkeypatch.setenv(QUOTA_VARIABLE, str(used + 60_000))
+    failure, code = answer_of(request, tmp_path)
+    assert isinstance(failure, Failure), failure
+    assert (failure.reason, failure.object) == (Reason.STORE_FULL, request.store)
+    assert f"the administrator's quota for one resource is {used + 60_000}" in failure.message
+    assert code != 0
+    assert 0 < sum(trial.state.is_finished() for trial in counted(open_study(request.store, request.run))) < 4
+    monkeypatch.setenv(QUOTA_VARIABLE, "1Gi")
+    result, code = answer_of(request, tmp_path)
+    assert isinstance(result, SearchResult), result
+    assert (result.trials, result.failed, code) == (4, 0, 0)
+    assert sorted(number_of(trial) for trial in counted(open_study(request.store, request.run))) == [1, 2, 3, 4]
 
 
 def test_a_step_that_cannot_be_kept_leaves_nothing_behind(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from optimizer_jobs.commands.search import budget as budget_module
 from optimizer_jobs.commands.search import estimate as estimate_module
 from optimizer_jobs.commands.search.command import run
 from optimizer_jobs.commands.search.measuring import SideBySide
@@ -62,6 +63,7 @@ def test_a_first_trial_that_takes_longer_than_estimated_lengthens_the_search(
     monkeypatch.setattr(SideBySide, "latency_seconds", staticmethod(lambda _: estimated))
     monkeypatch.setattr(estimate_module, "LEAST_SECONDS", 1.0)
     monkeypatch.setattr(estimate_module, "_MOST_PACE", 1e6)
+    monkeypatch.setattr(budget_module, "_PATIENCE", 1e6)
     free = ask(techniques=(), search=Search(max_trials=2))
     assert run(free).trials == 2
     assert " here: the search may take " in capsys.readouterr().out

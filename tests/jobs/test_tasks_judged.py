@@ -204,6 +204,7 @@ def test_an_embedding_is_made_smaller_and_stays_alike(encoder: Delivered, live: 
     assert sum(report.distribution.candidate.counts) == report.test_rows
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_turns")
 def test_resources_are_measured_when_asked_for_and_only_then(
     network: Delivered, live: Callable[[Delivered], Life]
@@ -224,6 +225,7 @@ def test_resources_are_measured_when_asked_for_and_only_then(
     assert len(encode_result(result)) <= 4096
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_turns")
 def test_memory_that_no_process_gets_along_with_refuses_every_candidate(
     network: Delivered, live: Callable[[Delivered], Life]

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from optimizer_jobs.commands.verify import ANSWER_LIMIT_BYTES, Patience, run
+from optimizer_jobs.commands.verify.asking import ANSWER_LIMIT_BYTES, Patience
+from optimizer_jobs.commands.verify.command import run
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from optimizer_jobs.models.bundle import Bundle, publish
 from optimizer_jobs.models.runtime import open_session

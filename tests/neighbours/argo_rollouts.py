@@ -14,19 +14,19 @@ from tools.localcluster.controlplane import free_ports
 from tools.localcluster.settings import load
 
 Json = dict[str, Any]
-_NAME = "argo-rollouts"
+_MODULE = "github.com/argoproj/argo-rollouts"
 
 
 def crds() -> list[Json]:
     """The CustomResourceDefinitions of the pinned release."""
-    folder = binaries.files_of(load(), _NAME) / "manifests" / "crds"
+    folder = binaries.source_folder(load(), binaries.ARGO_ROLLOUTS, _MODULE) / "manifests" / "crds"
     return [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*-crd.yaml"))]
 
 
 @contextmanager
 def controller(kubeconfig: Path, log: Path, *flags: str) -> Iterator[None]:
     """Run the controller of the pinned release; its CRDs must be served already."""
-    program = binaries.ensure(load(), [_NAME])["rollouts-controller"]
+    program = binaries.ensure(load(), [binaries.ARGO_ROLLOUTS])["rollouts-controller"]
     health, metrics = free_ports(2)
     own = (f"--healthzPort={health}", f"--metricsPort={metrics}", "--leader-elect=false", "--loglevel=warn")
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}

@@ -25,13 +25,13 @@ Json = dict[str, Any]
 NAMESPACE = "kserve"
 NEEDED = ("defaulter", "pod-mutator")
 """The webhooks without which KServe does not do its work: the others only refuse."""
-_NAME = "kserve"
+_NAME, _MODULE = "kserve", "github.com/kserve/kserve"
 _HOOK = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/inferenceservice.serving.kserve.io"
 
 
 def crds() -> list[Json]:
     """The CustomResourceDefinitions of the pinned release."""
-    folder = binaries.files_of(load(), _NAME) / "charts" / "kserve-crd" / "templates"
+    folder = binaries.source_folder(load(), binaries.KSERVE, _MODULE) / "charts" / "kserve-crd" / "templates"
     return [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*.yaml"))]
 
 
@@ -51,7 +51,7 @@ def text(document: Json) -> str:
 
 
 def _rendered() -> list[Json]:
-    chart = binaries.files_of(load(), _NAME) / "charts" / "kserve-resources"
+    chart = binaries.source_folder(load(), binaries.KSERVE, _MODULE) / "charts" / "kserve-resources"
     helm = binaries.ensure(load(), ["helm"])["helm"]
     text = run([helm, "template", _NAME, chart, "-n", NAMESPACE, "--set", "kserve.controller.deploymentMode=Standard"])
     return [document for document in yaml.safe_load_all(text) if document]

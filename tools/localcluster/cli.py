@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tools.localcluster import binaries, cluster, images, inside
+from tools.localcluster import binaries, cluster, gateway, images, inside
 from tools.localcluster.settings import Settings, load
 from tools.localcluster.shell import ClusterError
 
@@ -35,10 +35,12 @@ def parser() -> argparse.ArgumentParser:
     add("kubeconfig", kubeconfig, "Print the kubeconfig's path.")
     add("env", env, "Print shell lines that set KUBECONFIG and PATH.")
     binaries_parser = add("binaries", build_binaries, "Build the binaries only and print their paths.")
-    modules = f"of {', '.join(binaries.NAMES)}; all. Or {', '.join(binaries.NEIGHBOURS)}"
-    binaries_parser.add_argument("names", nargs="*", metavar="MODULE", help=modules)
+    binaries_parser.add_argument(
+        "names", nargs="*", metavar="MODULE", help=f"of {', '.join(binaries.ALL_NAMES)}; all but those on demand"
+    )
     images_parser = add("images", build_images, "Build the project's images and load them into the cluster.")
     images_parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(images.NAMES)}; all")
+    add("gateway", load_gateway, "Build Envoy Gateway and load its images into the cluster, for tests that need one.")
     inside_parser = add("inside", run_inside, "Run a command in the repository's root inside an image of the project.")
     inside_parser.add_argument("name", choices=images.NAMES)
     inside_parser.add_argument("words", nargs="+", metavar="WORD", help="the command, after --")
@@ -103,7 +105,7 @@ def env(settings: Settings, _: argparse.Namespace) -> None:
 
 def build_binaries(settings: Settings, arguments: argparse.Namespace) -> None:
     """Build binaries and print where they are."""
-    names = known(arguments.names, (*binaries.NAMES, *binaries.NEIGHBOURS)) if arguments.names else binaries.NAMES
+    names = known(arguments.names, binaries.ALL_NAMES) if arguments.names else binaries.NAMES
     for path in binaries.ensure(settings, names).values():
         print(path)
 
@@ -111,6 +113,12 @@ def build_binaries(settings: Settings, arguments: argparse.Namespace) -> None:
 def build_images(settings: Settings, arguments: argparse.Namespace) -> None:
     """Build and load images and print their names."""
     for tag in cluster.load_images(settings, known(arguments.names, images.NAMES)):
+        print(tag)
+
+
+def load_gateway(settings: Settings, _: argparse.Namespace) -> None:
+    """Build and load Envoy Gateway and its proxy, and print the names of the images."""
+    for tag in gateway.ensure(settings):
         print(tag)
 
 

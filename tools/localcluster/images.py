@@ -7,6 +7,7 @@ of libraries bearable. Archives are streamed, never stored.
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import subprocess
 import tarfile
@@ -16,11 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from retune import __version__
+from tools.bom.bill import bill, digest_of, encoded
+from tools.bom.provenance import provenance
 from tools.localcluster import base, buildah, sources
 from tools.localcluster.settings import BASE_IMAGE, PACKAGE, PAUSE_IMAGE, REGISTRY, REPOSITORY, Settings
 from tools.localcluster.shell import ClusterError, locked, run, say, tail, wait_for, write_if_changed
 
 BUSYBOX = Path("/bin/busybox")
+DOCUMENTS = REPOSITORY / "out" / "images"
+"""Where bills of materials and provenance of the images are written."""
 NAME_ANNOTATION = "io.containerd.image.name"
 
 
@@ -74,13 +80,34 @@ def build(settings: Settings, image: Image, base_id: str) -> str:
     if not dockerfile.exists():
         raise ClusterError(f"image {image.name} has no Dockerfile at {dockerfile}")
     arguments = {"BASE_IMAGE": BASE_IMAGE}
-    key = sources.fingerprint(dockerfile, REPOSITORY, extra=(base_id, repr(arguments)))
+    document = bill(image.name, dockerfile, root=REPOSITORY, machine=platform.machine())
+    labels = labels_of(image, document)
+    key = sources.fingerprint(dockerfile, REPOSITORY, extra=(base_id, repr(arguments), repr(labels)))
 
     def build_it() -> str:
         say(f"building {image.tag}: up to {image.duration} when its packages changed, seconds after a code edit")
-        return buildah.build(settings, dockerfile=dockerfile, context=REPOSITORY, tag=image.tag, arguments=arguments)
+        return buildah.build(
+            settings, dockerfile=dockerfile, context=REPOSITORY, tag=image.tag, arguments=arguments, labels=labels
+        )
 
-    return ensure_built(settings, image.tag, key, build_it)
+    built = ensure_built(settings, image.tag, key, build_it)
+    statement = provenance(
+        image.tag, built, dockerfile=dockerfile, root=REPOSITORY, base_id=base_id, arguments=arguments
+    )
+    DOCUMENTS.mkdir(parents=True, exist_ok=True)
+    (DOCUMENTS / f"{image.name}.cdx.json").write_bytes(encoded(document))
+    (DOCUMENTS / f"{image.name}.provenance.json").write_bytes(encoded(statement))
+    return built
+
+
+def labels_of(image: Image, document: dict[str, Any]) -> dict[str, str]:
+    """Return the labels of an image: what it is, and by its digest the bill of materials that belongs to it."""
+    return {
+        "org.opencontainers.image.title": f"Retune {image.name}",
+        "org.opencontainers.image.version": __version__,
+        "org.opencontainers.image.licenses": "Apache-2.0",
+        "dev.retune.bill-of-materials": f"sha256:{digest_of(document)}",
+    }
 
 
 def ensure_built(settings: Settings, tag: str, key: str, build_it: Callable[[], str]) -> str:

@@ -165,14 +165,27 @@ true
   {{- else }}
   verbs: [get, list, watch, patch]
   {{- end }}
+{{- if and .Values.canary.httpRoutes (not .Values.canary.enabled) }}
+{{- fail "canary.httpRoutes needs canary.enabled: a route shares requests with a canary" }}
+{{- end }}
 {{- if .Values.canary.enabled }}
 # Which Services share requests between a target and its canary, and who scales the target meanwhile.
 - apiGroups: [""]
   resources: [services]
+  {{- if .Values.canary.httpRoutes }}
+  # Creating and deleting are for the Service of a canary that gets its share by a route.
+  verbs: [list, create, delete]
+  {{- else }}
   verbs: [list]
+  {{- end }}
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [list]
+{{- end }}
+{{- if .Values.canary.httpRoutes }}
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [get, patch]
 {{- end }}
 {{- if has "StatefulSet" .Values.targets.kinds }}
 - apiGroups: [apps]

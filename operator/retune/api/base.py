@@ -33,6 +33,20 @@ class ApiModel(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+def _closed(schema: Json) -> None:
+    """Let a schema name its fields alone: the API server drops what no release that it knows has defined."""
+    schema.pop("additionalProperties", None)
+
+
+class StatusPart(ApiModel):
+    """A part of a status that an operator moves, replaces or removes whole.
+
+    Fields that only a newer release knows stay with it, wherever it is moved to, and go with it.
+    """
+
+    model_config = ConfigDict(extra="allow", json_schema_extra=_closed)
+
+
 def rules(*pairs: tuple[str, str]) -> Json:
     """Return the part of a schema that holds CEL rules.
 

@@ -10,4 +10,6 @@ Address = Annotated[str, Field(min_length=1, max_length=1024)]
 Hash = Annotated[str, Field(min_length=1, max_length=80)]
 Number = Annotated[str, Field(min_length=1, max_length=32)]
 """A decimal number in a string, as API conventions want it."""
+LEFTOVERS_LIMIT = 64
+"""Most things in the store that wait to be removed."""
 Sentence = Annotated[str, Field(max_length=1024)]

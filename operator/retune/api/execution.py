@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from retune.api.base import (
     ATOMIC,
     ApiModel,
+    Decimal,
     Digest,
     DnsLabel,
     Duration,
@@ -15,6 +16,7 @@ from retune.api.base import (
     ObjectName,
     Uri,
     VersionName,
+    if_decimal,
     if_duration,
     one_of,
     rules,
@@ -101,6 +103,9 @@ class Execution(ApiModel):
     """Nodes for the Jobs; defaults to the target's own selector, so that they measure where the model serves."""
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16, json_schema_extra=ATOMIC)
     """Taints that the Jobs tolerate; defaults to the target's own tolerations."""
+    profile: DnsLabel | None = None
+    """Profile of nodes that the operator's administrator offers, such as one with a GPU: its labels and tolerations
+    come to those here, and its devices go to the container that trains, else to the Job's own."""
     queue_name: DnsLabel | None = None
     """Kueue queue. The Jobs carry its label and wait for admission."""
     run_timeout: Duration = "2h"
@@ -137,12 +142,32 @@ class Overlap(StrEnum):
     ALLOW = "Allow"
 
 
+class CanaryRouteRef(ApiModel):
+    """The HTTPRoute by which requests reach the target."""
+
+    name: ObjectName
+    """Name of an HTTPRoute (gateway.networking.k8s.io/v1) in the resource's own namespace."""
+    service: DnsLabel | None = None
+    """Service that stands for the target in its rules. Left out: the one Service that selects the target's pods and
+    that a rule names."""
+
+
 class CanaryTraffic(ApiModel):
     """Who gives the canary its share of the requests."""
 
-    kind: Literal["Replicas"] = "Replicas"
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            ("self.kind != 'HTTPRoute' || has(self.route)", "traffic of kind HTTPRoute needs route.name"),
+            ("self.kind == 'HTTPRoute' || !has(self.route)", "only traffic of kind HTTPRoute has a route"),
+        )
+    )
+
+    kind: Literal["Replicas", "HTTPRoute"] = "Replicas"
     """Replicas: the Services of the target, whose requests go to each ready pod alike. The share is as fine as the
-    number of pods allows, and status.rollout.effectiveWeight says what it is."""
+    number of pods allows, and status.rollout.effectiveWeight says what it is. HTTPRoute: weights in a route of the
+    Gateway API. The share is exact, and the canary's pods are kept out of the target's Services."""
+    route: CanaryRouteRef | None = None
+    """The route whose rules give the target its requests, with kind HTTPRoute."""
     max_surge: int = Field(default=100, ge=1, le=100)
     """Most pods of the canary, as a percentage of those that the target wants, rounded down; one is always allowed."""
     overlap: Overlap = Overlap.REFUSE
@@ -151,12 +176,40 @@ class CanaryTraffic(ApiModel):
     target counts by selector."""
 
 
+class OnEvidenceTimeout(StrEnum):
+    """What becomes of a version whose share has not shown in time what it has to."""
+
+    RETURN = "Return"
+    PROCEED = "Proceed"
+
+
+class CanaryShadow(ApiModel):
+    """What users have asked, asked again of a canary and of the champion beside it, before the canary gets a share."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules((_between("span", "1m", "720h"), "shadow.span must lie between 1m and 720h"))
+    )
+
+    requests: int = Field(default=300, ge=50, le=5000)
+    """How many captured requests: a random sample of those in monitoring.production, one row each."""
+    span: Duration = "24h"
+    """How far back they may lie."""
+
+
 class Canary(ApiModel):
     """The way of a new version with strategy Canary, before the target is given it."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("self.steps.map(step, step.weight).isSorted()", "the weights of canary.steps must not fall")
+            ("self.steps.map(step, step.weight).isSorted()", "the weights of canary.steps must not fall"),
+            (
+                "!has(self.evidenceTimeout) || " + _between("evidenceTimeout", "0s", "168h"),
+                "canary.evidenceTimeout must not exceed 168h",
+            ),
+            (
+                "!has(self.shadow) || self.traffic.kind == 'HTTPRoute'",
+                "canary.shadow keeps users away from the canary's pods, which only traffic of kind HTTPRoute can",
+            ),
         )
     )
 
@@ -167,8 +220,56 @@ class Canary(ApiModel):
         json_schema_extra=ATOMIC,
     )
     """Shares of the requests, from the first to the last one before all."""
+    evidence_timeout: Duration | None = None
+    """How long a share waits, once its hold is over, for its minRequests and for what analysis.require wants proved.
+    Left out: without limit."""
+    on_evidence_timeout: OnEvidenceTimeout = OnEvidenceTimeout.RETURN
+    """What happens then. Return takes the version back without rejecting it; Proceed goes on to the next share."""
+    shadow: CanaryShadow | None = None
+    """Has the canary answer captured requests before it gets any of the users'. No user sees these answers. Where they
+    prove errors or slowness beyond analysis, the version is rejected; where there are too few requests, the rollout
+    waits, as evidenceTimeout allows. Needs monitoring.production, target.inference and
+    traffic of kind HTTPRoute: a Service sends requests to every pod that is ready."""
     traffic: CanaryTraffic = CanaryTraffic()
     """Who gives the canary its share of the requests."""
+
+
+def _bounded(field: str, low: float, high: float) -> tuple[str, str]:
+    """Return the rule, with its sentence, that a decimal lies within these bounds."""
+    value = f"double(self.{field})"
+    rule = if_decimal(f"self.{field}", f"{value} >= {low:f} && {value} <= {high:f}")
+    return rule, f"analysis.{field} must lie between {low:g} and {high:g}"
+
+
+class Requirement(StrEnum):
+    """What a canary's answers have to show before its share grows."""
+
+    NO_HARM_SHOWN = "NoHarmShown"
+    PROVEN_NOT_WORSE = "ProvenNotWorse"
+
+
+class Analysis(ApiModel):
+    """How live answers are judged while a version goes live, by tests that hold however often one looks."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            _bounded("errorMargin", 0, 0.5),
+            _bounded("slowMargin", 0, 0.5),
+            _bounded("confidence", 0.8, 0.9999),
+        )
+    )
+
+    error_margin: Decimal = "0.01"
+    """By how much more of its requests a canary may fail than the champion in the same time, as a share of all."""
+    slow_margin: Decimal = "0.1"
+    """By how much more of its requests may take longer than 95 % of the champion's do, as a share of all."""
+    confidence: Decimal = "0.99"
+    """How sure the proofs of one rollout are, all together and however often one looks: a version that keeps limits and
+    margins is rejected for its answers with a chance of at most the rest to 1, and one that exceeds a margin is called
+    proved not worse with at most that chance."""
+    require: Requirement = Requirement.NO_HARM_SHOWN
+    """What has to be shown before a canary's share grows. NoHarmShown: nothing, unless the answers prove harm.
+    ProvenNotWorse: that it is not worse than the champion by more than the margins, in errors and in latency."""
 
 
 class Strategy(StrEnum):
@@ -194,6 +295,8 @@ class Rollout(ApiModel):
     of the requests to pods beside the target's, in a Deployment of Retune's own, and goes on as RollingUpdate does."""
     canary: Canary = Canary()
     """Shares of the requests that strategy Canary tries a new version at."""
+    analysis: Analysis = Analysis()
+    """How the answers of a canary, and of a version in its bake, are judged."""
     progress_deadline: Duration = "10m"
     """Time in which all new pods must become ready; else the previous version returns."""
     bake_time: Duration = "2m"
@@ -217,17 +320,22 @@ class Rollout(ApiModel):
 
 
 class History(ApiModel):
-    """How many finished OptimizationRuns are kept, besides the last one and those of champion and candidate."""
+    """How much of the past is kept. What goes beyond it is removed from the store when the next run starts."""
+
+    versions: int = Field(default=5, ge=1, le=8)
+    """Earlier champions kept in status.versions, with their bundles, so that rollout.rollbackTo can name them. Besides
+    them are kept the champion, a candidate, what was delivered, and the version that rollbackTo names."""
 
     successful_runs: int = Field(
         default=3,
         ge=1,
         le=50,
-        description=f"Runs kept that ended {one_of(end for end in Outcome if end.successful)}.",
+        description="OptimizationRuns kept, with their folders in the store, besides the last one and those of "
+        f"champion and candidate, that ended {one_of(end for end in Outcome if end.successful)}.",
     )
     failed_runs: int = Field(
         default=3,
         ge=1,
         le=50,
-        description=f"Runs kept that ended {one_of(end for end in Outcome if not end.successful)}.",
+        description=f"The same of those that ended {one_of(end for end in Outcome if not end.successful)}.",
     )

@@ -25,6 +25,7 @@ class Mode(StrEnum):
     """How far the operator may go by itself."""
 
     AUTOMATIC = "Automatic"
+    PROPOSE = "Propose"
     RECOMMEND_ONLY = "RecommendOnly"
     OBSERVE_ONLY = "ObserveOnly"
 
@@ -125,9 +126,14 @@ class Injection(ApiModel):
     """Refuse stops with FieldConflict when another manager owns the field; Force takes it over."""
 
     @property
+    def is_variable(self) -> bool:
+        """Whether the field is an environment variable of a container."""
+        return self.type is InjectionType.ENV_VAR
+
+    @property
     def field(self) -> str:
         """What a sentence calls the field, and the variable's name where it is one."""
-        return self.name if self.type is InjectionType.ENV_VAR else "spec.predictor.model.storageUri"
+        return self.name if self.is_variable else "spec.predictor.model.storageUri"
 
 
 class Inference(ApiModel):
@@ -271,9 +277,24 @@ _ACROSS_FIELDS = rules(
         "model.customMetric is either metric custom, where more is better, or custom_loss, where less is",
     ),
     (
+        "self.mode != 'Propose' || !has(self.rollout) || (self.rollout.approval == 'Automatic' && "
+        "!has(self.rollout.rollbackTo))",
+        "mode Propose leaves the target to Git, where people approve and take back: rollout.approval must be "
+        "Automatic, and rollout.rollbackTo left out",
+    ),
+    (
+        "self.mode != 'Propose' || self.deletionPolicy != 'RestoreOriginal'",
+        "mode Propose leaves the target to Git: deletionPolicy must be KeepChampion",
+    ),
+    (
         "!has(self.rollout) || self.rollout.strategy != 'Canary' || self.target.ref.kind == 'Deployment'",
         "rollout.strategy Canary makes a Deployment beside the target, which must be one too: take RollingUpdate for "
         "another kind of target",
+    ),
+    (
+        "!has(self.rollout) || !has(self.rollout.canary.shadow) || (has(self.target.inference) && "
+        "has(self.monitoring) && has(self.monitoring.production))",
+        "rollout.canary.shadow asks the pods what users have asked: give monitoring.production and target.inference",
     ),
     (
         "self.model.updatePolicy != 'Follow' || has(self.monitoring)",
@@ -313,8 +334,9 @@ class ModelOptimizationSpec(ApiModel):
     suspend: bool = False
     """Freezes everything in place: Jobs are suspended, a rollout holds, what serves goes on serving."""
     mode: Mode = Mode.AUTOMATIC
-    """Automatic rolls winners out. RecommendOnly stops at a proven candidate. ObserveOnly starts no runs: it measures
-    the delivered model and watches what serves."""
+    """Automatic rolls winners out. Propose leaves the target to Git: it says what to change, and proves a version once
+    it is there. RecommendOnly stops at a proven candidate. ObserveOnly starts no runs: it measures the delivered model
+    and watches what serves."""
     manual_nonce: str | None = Field(default=None, min_length=1, max_length=64)
     """Any new value starts one run, and tries a failed baseline again at once."""
     model: Model

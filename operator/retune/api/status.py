@@ -9,10 +9,13 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from retune.api.base import ATOMIC, ApiModel, Time, map_list, one_of
-from retune.api.bounds import Address, Hash, Name, Number, Sentence, Word
+from retune.api.base import ATOMIC, ApiModel, StatusPart, Time, map_list, one_of
+from retune.api.bounds import LEFTOVERS_LIMIT, Address, Hash, Name, Number, Sentence, Word
 from retune.api.monitoring import TriggerReason
+from retune.api.routed import CanaryRoute
+from retune.api.shown import Shown
 from retune.api.watched import FreshData, MonitoringStatus, TriggersStatus
+from retune.api.worth import Worth
 
 
 class Stage(StrEnum):
@@ -54,6 +57,7 @@ class RolloutStep(StrEnum):
     CANARY_GIVE = "CanaryGive"
     CANARY_READY = "CanaryReady"
     CANARY_GOLDEN = "CanaryGolden"
+    SHADOW = "Shadow"
     WEIGHT = "Weight"
     GIVE = "Give"
     FIRST_GOLDEN = "FirstGolden"
@@ -61,17 +65,6 @@ class RolloutStep(StrEnum):
     GOLDEN = "Golden"
     CANARY_END = "CanaryEnd"
     BAKE = "Bake"
-
-
-class Shown(StrEnum):
-    """What has shown that a version serves."""
-
-    DIGEST = "Digest"
-    """Every pod named the version's bundle in its answers."""
-    ANSWERS = "Answers"
-    """Every pod answered golden requests as this version does, and as the version before does not."""
-    NOTHING = "Nothing"
-    """Nothing: its pods are ready, which a server that ignores the variable is too."""
 
 
 class Outcome(StrEnum):
@@ -154,7 +147,7 @@ class Measurement(ApiModel):
     """Rows or timed calls that it was measured on."""
 
 
-class Version(ApiModel):
+class Version(StatusPart):
     """One version of the model: a bundle in the store under its digest."""
 
     version: int = Field(ge=1)
@@ -186,7 +179,7 @@ class Version(ApiModel):
     shown_by: Annotated[Word | None, Field(description=f"What has shown that it serves: {one_of(Shown)}.")] = None
 
 
-class JobAttempt(ApiModel):
+class JobAttempt(StatusPart):
     """An attempt whose Job is named here before it is created, so that a restart finds it."""
 
     name: Name
@@ -214,7 +207,7 @@ class Trials(ApiModel):
     """Which budget, or what else, ended the search before all trials were done, in words; absent where nothing did."""
 
 
-class ActiveRun(ApiModel):
+class ActiveRun(StatusPart):
     """The one run that is under way."""
 
     name: Name
@@ -233,11 +226,13 @@ class ActiveRun(ApiModel):
     stage: Annotated[Word, Field(description=f"What is being done: {one_of(RunStage)}.")] = RunStage.SEARCH.value
     fresh: FreshData | None = None
     """Data gathered for this run; absent where it uses spec.data."""
+    retry_after: Time | None = None
+    """Not before this moment its Job is started again that found the store full; absent while none has."""
     trials: Trials = Trials()
     """Progress of its search."""
 
 
-class ActiveRollout(ApiModel):
+class ActiveRollout(StatusPart):
     """The rollout that is under way, or is being undone."""
 
     version: int = Field(ge=1)
@@ -255,11 +250,14 @@ class ActiveRollout(ApiModel):
     weight: int | None = Field(default=None, ge=1, le=99)
     """Share of the requests that the step wants for the canary, in percent; absent while there is none."""
     effective_weight: int | None = Field(default=None, ge=0, le=100)
-    """Share that the canary's ready pods get by their number, in percent. With few pods it is not what was wanted."""
+    """Share that the canary gets, in percent: by the number of its ready pods, with few of which it is not what was
+    wanted, or by the weights that are in the route."""
     weight_start_time: Time | None = None
     """When all of the canary's pods were ready at this weight and its hold began."""
     requests_before: Number | None = None
     """Requests that the canary's pods had answered then; absent where they were not heard to count any."""
+    analysis: Sentence | None = None
+    """What the share that was left last has shown of the version, beside the champion in the same time."""
     injected: bool = False
     """Whether the target was seen with the new version's value in the owned field."""
     template: Hash | None = None
@@ -287,7 +285,7 @@ class ActiveRollout(ApiModel):
     """Why it is being undone, as a sentence."""
 
 
-class LastRollback(ApiModel):
+class LastRollback(StatusPart):
     """How the last rollback ended that a person has asked for."""
 
     version: int = Field(ge=1)
@@ -306,7 +304,7 @@ class LastRollback(ApiModel):
     """When it ended."""
 
 
-class LastRun(ApiModel):
+class LastRun(StatusPart):
     """How the most recent run ended."""
 
     name: Name
@@ -327,7 +325,7 @@ class LastRun(ApiModel):
     """Where the report lies."""
 
 
-class Rejected(ApiModel):
+class Rejected(StatusPart):
     """A bundle that must not be rolled out again."""
 
     digest: Hash
@@ -355,6 +353,8 @@ class ModelOptimizationStatus(ApiModel):
     """What was observed, in the form of metav1.Condition."""
     target_uid: Word | None = Field(default=None, alias="targetUID")
     """UID of the target whose one writer this resource is."""
+    holder_uid: Word | None = Field(default=None, alias="holderUID")
+    """UID that this resource had when it became that. One restored from a backup has another, and asks anew."""
     baseline: JobAttempt | None = None
     """The attempt to measure the delivered model; absent once it is measured."""
     original: Version | None = None
@@ -363,6 +363,9 @@ class ModelOptimizationStatus(ApiModel):
     """The version that serves, or served before the rollout under way."""
     candidate: Version | None = None
     """A version that the judge has accepted and that is not champion yet."""
+    worth: tuple[Worth, ...] = Field(default=(), max_length=2, json_schema_extra=map_list("version"))
+    """What the same traffic needs with champion and candidate, as far as a judge has said it. A proposal: replicas are
+    changed by nobody but a person."""
     next_version: int = Field(default=2, ge=2)
     """Number that the next version gets."""
     next_run: int = Field(default=1, ge=1)
@@ -371,6 +374,8 @@ class ModelOptimizationStatus(ApiModel):
     """The run under way."""
     rollout: ActiveRollout | None = None
     """The rollout under way."""
+    canary_route: CanaryRoute | None = None
+    """What a canary takes of an HTTPRoute; absent once all of it is put back."""
     last_run: LastRun | None = None
     """How the last run ended."""
     next_rollback: int = Field(default=1, ge=1)
@@ -388,4 +393,7 @@ class ModelOptimizationStatus(ApiModel):
     observed_retry: Hash | None = None
     """The rollout.retry that was followed last."""
     versions: tuple[Version, ...] = Field(default=(), max_length=8, json_schema_extra=map_list("digest"))
-    """Versions that were champion before, the newest 8: a person may put any of them back."""
+    """Versions that were champion before, as many as spec.history.versions says: a person may put any of them back."""
+    leftovers: tuple[Address, ...] = Field(default=(), max_length=LEFTOVERS_LIMIT, json_schema_extra=ATOMIC)
+    """What nobody needs any more of the resource's folder in the store, by its path there: bundles/DIGEST, with the
+    reference of that name, and runs/NAME. The next search removes it. No version that can be put back is among it."""

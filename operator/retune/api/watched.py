@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from retune.api.base import ATOMIC, ApiModel, Time, map_list, one_of
+from retune.api.base import ATOMIC, ApiModel, StatusPart, Time, map_list, one_of
 from retune.api.bounds import Address, Hash, Number, Sentence, Word
 from retune.api.monitoring import SIGNAL_REASONS
 
@@ -47,7 +47,7 @@ class Verdict(StrEnum):
     """Too few data, or none: the window says nothing."""
 
 
-class Signal(ApiModel):
+class Signal(StatusPart):
     """One thing that is watched: drift, quality, or a live number."""
 
     name: Word
@@ -81,7 +81,7 @@ class Signal(ApiModel):
     """Windows that the usual value of a live signal with maxDegradation was learned from so far."""
 
 
-class MonitoringStatus(ApiModel):
+class MonitoringStatus(StatusPart):
     """What watching the live model has shown."""
 
     since: Time
@@ -112,7 +112,7 @@ class MonitoringStatus(ApiModel):
     """State of everything that is watched."""
 
 
-class Pending(ApiModel):
+class Pending(StatusPart):
     """A reason to start a run that waits."""
 
     reason: Annotated[Word, Field(description=f"What could start a run: {one_of(SIGNAL_REASONS)}.")]
@@ -122,7 +122,7 @@ class Pending(ApiModel):
     """What was seen, as a sentence."""
 
 
-class TriggersStatus(ApiModel):
+class TriggersStatus(StatusPart):
     """What decides whether a signal may start a run now."""
 
     pending: tuple[Pending, ...] = Field(

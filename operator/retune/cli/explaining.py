@@ -49,6 +49,8 @@ def _serves(resource: ModelOptimization, now: datetime) -> Iterator[tuple[str, s
     since = f", champion for {figures.age(champion.promoted_at, now)}" if champion.promoted_at else ""
     trial = f"; version {status.rollout.version} is on its way" if status.rollout else ""
     yield "Serves", f"{figures.version(champion)}{since}{trial}"
+    if status.rollout and status.rollout.analysis:
+        yield "On trial", status.rollout.analysis
     shown = _condition(resource, ConditionType.ROLLED_OUT)
     if shown is not None and shown[1] != status.message:
         yield "Because", shown[1]
@@ -62,7 +64,9 @@ def _goes_live(resource: ModelOptimization) -> Iterator[str]:
         reasons.append("nothing: spec.suspend freezes everything")
     if spec.rollout.rollback_to is not None:
         reasons.append(f"nothing new: spec.rollout.rollbackTo keeps version {spec.rollout.rollback_to}")
-    if spec.mode is not Mode.AUTOMATIC:
+    if spec.mode is Mode.PROPOSE:
+        reasons.append("what the target is given by others: spec.mode is Propose, see `retune proposal`")
+    elif spec.mode is not Mode.AUTOMATIC:
         reasons.append(f"nothing by itself: spec.mode is {spec.mode}")
     if spec.rollout.approval == "Manual":
         waiting = f"version {candidate.version} ({candidate.digest}) waits" if candidate else "none waits now"

@@ -5,6 +5,7 @@ from math import floor, log10
 
 from retune.api.metrics import Metric, MetricKind
 from retune.api.objects import Comparison
+from retune.api.quantities import finite, plain
 from retune.api.status import Measurement, Version
 
 _UNITS = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB"))
@@ -61,25 +62,24 @@ def _of_all_sizes(name: str) -> str:
 
 def number(metric: str, text: str) -> str:
     """Return a value of a metric with its unit, such as `67.6 µs`; as it is where it is no number."""
-    metric, value = _of_all_sizes(metric), _float(text)
+    metric, value = _of_all_sizes(metric), finite(text)
     return text if value is None else f"{_bare(metric, value, like=value)}{_unit(metric, value)}"
 
 
 def measurement(measured: Measurement) -> str:
     """Return a value with its interval in the same unit, such as `67.6 µs [67.2, 68.1]`."""
     text = number(measured.name, measured.value)
-    value, low, high = (_float(decimal) for decimal in (measured.value, measured.low, measured.high))
+    value, low, high = (finite(decimal) for decimal in (measured.value, measured.low, measured.high))
     if value is None or low is None or high is None or low == high:
         return text
     metric = _of_all_sizes(measured.name)
     return f"{text} [{_bare(metric, low, like=value)}, {_bare(metric, high, like=value)}]"
 
 
-def _float(text: str | None) -> float | None:
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
+def decimal(text: str | None) -> str:
+    """Return a number of a status with four digits or more, such as `1234` or `0.02`; as it is where it is none."""
+    value = finite(text)
+    return text or NONE if value is None else plain(value)
 
 
 def _bare(metric: str, value: float, *, like: float) -> str:
@@ -113,10 +113,10 @@ def change(row: Comparison) -> str:
     Takes the judge's paired comparison where there is one, else the quotient or difference of the two values.
     """
     compared = row.change or _compared(row)
-    value = _float(compared.value) if compared else None
+    value = finite(compared.value) if compared else None
     if compared is None or value is None:
         return NONE
-    low, high = (value if end is None else end for end in (_float(compared.low), _float(compared.high)))
+    low, high = (value if end is None else end for end in (finite(compared.low), finite(compared.high)))
     metric = _KNOWN.get(_of_all_sizes(row.name))
     if metric is not None and metric.is_share:
         ends = f" [{100 * low:+.1f}, {100 * high:+.1f}]" if low != high else ""
@@ -142,7 +142,7 @@ def _signed(value: float) -> str:
 
 def _compared(row: Comparison) -> Measurement | None:
     """Return the difference of two qualities or the ratio of two other values; None where there is none."""
-    before, after = _float(row.champion.value), _float(row.candidate.value)
+    before, after = finite(row.champion.value), finite(row.candidate.value)
     if before is None or after is None:
         return None
     if row.name in _KNOWN and _KNOWN[row.name].kind is MetricKind.QUALITY:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from retune.api.base import Duration, Json, seconds
 from retune.api.objects import OptimizationRun
-from retune.cli import completion, reports, tables, verbs, views
+from retune.cli import completion, proposals, reports, savings, tables, verbs, views
 from retune.cli.access import AccessError, Cluster, parsed
 from retune.cli.follow import Exit, Until, follow
 from retune.cli.local import commands as local_commands
@@ -23,7 +23,8 @@ _EPILOG = """exit codes:
   0  done, whatever `doctor` finds missing; `watch` and `optimize`: the run ended well (Promoted, Recommended or
      NoGain)
   1  `watch`: the run ended otherwise, or was not promoted with --until Promoted; `optimize`: no candidate was
-     shown to keep every limit (GateFailed); verbs such as `approve` and `rollback`: there is nothing to do it to
+     shown to keep every limit (GateFailed); verbs such as `approve` and `rollback`: there is nothing to do it to;
+     `savings --patch`: there is nothing to save
   2  wrong usage, a Job that could not do its work, or a cluster that could not be read
   3  `watch`: --timeout is over
   4  `watch`: the resource is suspended or waits for a person
@@ -73,6 +74,8 @@ def parser() -> argparse.ArgumentParser:
     _add_compare(commands, common)
     _add_report(commands, common)
     views.add(commands, common)
+    proposals.add(commands, common)
+    savings.add(commands, common)
     verbs.add(commands, common)
     completion.add(commands, top)
     local_commands.add(commands)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from retune.api.metrics import Metric
 from retune.api.objects import ModelOptimization, OptimizationRun
-from retune.api.spec import Injection, InjectionType
+from retune.api.spec import Injection
 from retune.api.status import (
     ActiveRun,
     Condition,
@@ -26,7 +26,7 @@ from retune.api.status import (
     Trials,
     Version,
 )
-from retune.cli import figures, watching
+from retune.cli import figures, watching, worth
 from retune.cli.figures import NONE
 from retune.cli.grids import blank, grid
 
@@ -106,12 +106,12 @@ def _head(resource: ModelOptimization) -> Table:
         rows.append(("Rollout", _rollout(resource)))
     if status.last_run:
         rows.append(("Last run", f"{status.last_run.name} {status.last_run.outcome}: {status.last_run.message}"))
+    rows += [("Worth", worth.line(entry)) for entry in status.worth]
     return grid(rows)
 
 
 def _field(injection: Injection) -> str:
-    is_variable = injection.type is InjectionType.ENV_VAR
-    return f"variable {injection.field}" if is_variable else injection.field
+    return f"variable {injection.field}" if injection.is_variable else injection.field
 
 
 def _run(run: ActiveRun) -> list[tuple[str, str]]:
@@ -125,6 +125,7 @@ _STEPS = {
     RolloutStep.CANARY_GIVE.value: "a canary is made beside the target",
     RolloutStep.CANARY_READY.value: "the canary's pod is waited for",
     RolloutStep.CANARY_GOLDEN.value: "the canary is asked golden requests",
+    RolloutStep.SHADOW.value: "the canary is asked what users have asked before",
     RolloutStep.CANARY_END.value: "the canary is removed",
     RolloutStep.FIRST_GOLDEN.value: "the first new pod is waited for and asked golden requests",
     RolloutStep.GOLDEN.value: "every pod is asked golden requests",

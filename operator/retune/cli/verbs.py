@@ -146,6 +146,8 @@ def approve(resource: ModelOptimization, arguments: argparse.Namespace) -> Chang
 def _why_not_asked(resource: ModelOptimization, candidate: Version) -> str:
     if resource.spec.mode is Mode.AUTOMATIC:
         return f"version {candidate.version} needs no approval: spec.rollout.approval is Automatic"
+    if resource.spec.mode is Mode.PROPOSE:
+        return f"version {candidate.version} waits for Git, and for no approval: see `retune proposal`"
     return f"version {candidate.version} waits for spec.mode Automatic, and for no approval"
 
 

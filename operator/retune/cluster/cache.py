@@ -26,6 +26,7 @@ from retune.cluster.kinds import (
 from retune.cluster.parse import JobFacts, PodFacts, RunFacts
 from retune.cluster.unreadable import Unreadable, unreadable
 from retune.targets import BESIDE, DRIVER, TARGETS, TargetKind, kind_of
+from retune.workloads.labels import RESOURCE
 
 Name = tuple[str, str]
 """Namespace and name."""
@@ -259,6 +260,13 @@ class Cache:
         """Return a resource's runs by name."""
         names = self.runs.having(resource.metadata.uid)
         return {name[1]: facts.run for name in names if (facts := self.runs.get(name))}
+
+    def ended_before(self, resource: ModelOptimization) -> int:
+        """Return the highest number of an ended run of a resource's name that nobody owns; 0 where there is none."""
+        meta = resource.metadata
+        unowned = (self.runs.get(name) for name in self.runs.having(None) if name[0] == meta.namespace)
+        runs = [facts.run for facts in unowned if facts and facts.run.status.outcome]
+        return max((run.spec.number for run in runs if run.metadata.labels.get(RESOURCE) == meta.name), default=0)
 
     def jobs_of(self, resource: ModelOptimization) -> dict[str, JobFacts]:
         """Return a resource's Jobs by name."""

@@ -91,7 +91,9 @@ class CanaryWriter:
             await self._look_again(DEPLOYMENTS, namespace, name)  # another object has the name by now
 
     async def remove_canary(self, resource: ModelOptimization, action: RemoveCanary) -> None:
-        """Delete that canary and its pods."""
+        """Delete that canary and its pods; raises Conflict when that depends on a resource that has moved on."""
+        if action.routed:
+            await self._refuse_outdated(resource)
         namespace, name = resource.metadata.namespace, names.canary(resource.spec.target.ref.name)
         body: Json = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
         body["preconditions"] = {"uid": action.uid}

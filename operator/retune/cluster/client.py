@@ -6,7 +6,7 @@ Nothing here retries: whether to try again is the queue's decision, so that a th
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -21,6 +21,7 @@ from retune.cluster.errors import NoCluster, Transient, error_of
 from retune.cluster.kinds import Kind
 from retune.cluster.server_clock import ServerClock
 
+JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
@@ -43,6 +44,8 @@ class Request:
     content_type: str = "application/json"
     timeout: tuple[float, float] = (CONNECT_SECONDS, READ_SECONDS)
     """Seconds to connect, and to wait for an answer."""
+    operations: Sequence[Json] | None = None
+    """Those of a JSON patch, in place of a body."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ def official_transport(settings: official.Configuration, *, threads: int) -> Tra
             auth_settings=["BearerToken"],
         )
         try:
-            answer = api.call_api(request.method, url, headers, request.body, _request_timeout=request.timeout)
+            body = request.body if request.operations is None else list(request.operations)
+            answer = api.call_api(request.method, url, headers, body, _request_timeout=request.timeout)
         except official.ApiException as error:  # the official client's wrapping of a TLS failure
             raise ConnectionError(" ".join(str(error.reason).split())) from error
         return Response(answer.status, answer.read(), answer.headers)

@@ -48,6 +48,7 @@ def observed_job(facts: JobFacts, pods: Iterable[PodFacts], *, obstacle: Trouble
         name=facts.name,
         uid=facts.uid,
         phase=_phase(facts, ordered),
+        command=facts.command,
         held=facts.held and facts.suspended,
         running_since=_running_since(facts, ordered),
         expired=facts.expired,
@@ -95,7 +96,8 @@ def _result(facts: JobFacts, pods: list[PodFacts]) -> tuple[JobResult | None, st
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in wrong["loc"])
-        return None, f"pod {last.name} left a result that cannot be read: {where}: {wrong['msg']}"
+        cure = "If its image is of another release than the operator, give both one release."
+        return None, f"pod {last.name} left a result that cannot be read: {where}: {wrong['msg']}. {cure}"
 
 
 def _failure(facts: JobFacts, pods: list[PodFacts]) -> Trouble | None:

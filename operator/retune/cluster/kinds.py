@@ -38,6 +38,7 @@ LEASES = Kind("coordination.k8s.io", "v1", "leases", "Lease")
 EVENTS = Kind("", "v1", "events", "Event")
 SERVICES = Kind("", "v1", "services", "Service")
 AUTOSCALERS = Kind("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+HTTP_ROUTES = Kind("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute")
 
 
 def _of_target(target: TargetKind) -> Kind:

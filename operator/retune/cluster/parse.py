@@ -14,7 +14,7 @@ from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.contract.paths import JOB_CONTAINER
 from retune.kubelet import CANNOT_START
 from retune.targets import TargetKind
-from retune.workloads.canary import MADE_OF
+from retune.workloads.canary import MADE_OF, REACHED_BY
 from retune.workloads.jobs import EXPIRED_SECONDS
 from retune.workloads.labels import COMMAND, HELD, MANAGED_BY, RESOURCE
 
@@ -237,7 +237,7 @@ def _of_canary(meta: Json) -> Json:
     if labels.get(MANAGED_BY) != "retune":
         return {}
     owners = [_picked(reference, "uid", "controller") for reference in meta.get("ownerReferences") or ()]
-    kept = {"labels": _picked(labels, RESOURCE), "annotations": _picked(annotations, MADE_OF)}
+    kept = {"labels": _picked(labels, RESOURCE), "annotations": _picked(annotations, MADE_OF, REACHED_BY)}
     return kept | {"ownerReferences": owners}
 
 

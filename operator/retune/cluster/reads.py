@@ -8,17 +8,19 @@ events of a Job that has no pod.
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
 from retune.api.spec import Mode
 from retune.cluster.cache import Cache
 from retune.cluster.client import Client, Request
-from retune.cluster.drivers import Drivers
 from retune.cluster.errors import NotFound, Refused
 from retune.cluster.job_standing import observed_job, obstacle_in, speaking_pod
 from retune.cluster.kinds import DEPLOYMENTS, EVENTS, MODEL_OPTIMIZATIONS, PODS, Kind, target_kind
 from retune.cluster.parse import JobFacts
 from retune.cluster.traffic import TrafficReader
+from retune.cluster.unreadable import faults_of
 from retune.plan import names
 from retune.plan.observed import (
     Defaults,
@@ -59,12 +61,6 @@ def must_be_read(resource: ModelOptimization, target: Target | None) -> bool:
     return status.rollout is not None or container is None or container.value != status.champion.injected_value
 
 
-def _may_be_driven(resource: ModelOptimization, target: Target | None) -> bool:
-    """Return whether it has to be known who else makes pods of a Deployment: before it is given one, or has none."""
-    status, is_idle = resource.status, target is None or target.wanted == 0
-    return is_idle or status.champion is None or status.candidate is not None
-
-
 class Reader:
     """Observes a resource and everything that belongs to it."""
 
@@ -85,7 +81,6 @@ class Reader:
         self._scraper = scraper
         self._live = live
         self._defaults = defaults
-        self._drivers = Drivers(client, watched=defaults.target_kinds, clock=lambda: clock().timestamp())
         self._traffic = TrafficReader(client, cache, live.beside)
         self._pods_read: dict[str, JobFacts] = {}
         """Finished Jobs, by UID, as they were when their pods were read live."""
@@ -101,6 +96,7 @@ class Reader:
             target=target,
             jobs=jobs,
             runs=self._cache.runs_of(resource),
+            ended_before=self._cache.ended_before(resource),
             pods=pods,
             trials=await self._scraper.trials(resource.key, self.searching(resource)),
             live=await self._live_numbers(resource, raw, target),
@@ -122,8 +118,12 @@ class Reader:
         return [pod.address for pod in pods if pod.phase == "Running" and pod.address]
 
     async def refresh(self, namespace: str, name: str) -> None:
-        """Read a resource live into memory; raises NotFound when it is gone."""
-        self._cache.put(MODEL_OPTIMIZATIONS, await self._client.get(MODEL_OPTIMIZATIONS, namespace, name))
+        """Read a resource live into memory, where it may turn out to be unreadable; raises NotFound when it is gone."""
+        raw = await self._client.get(MODEL_OPTIMIZATIONS, namespace, name)
+        try:
+            self._cache.put(MODEL_OPTIMIZATIONS, raw)
+        except ValidationError as error:
+            self._cache.put_unreadable(raw, faults_of(error))
 
     def waits(self, resource: ModelOptimization) -> list[float]:
         """Return in how many seconds to look again at Jobs that do not start, ever less often, and at live metrics."""
@@ -143,8 +143,6 @@ class Reader:
             for other in kind_of(ref).beside(ref.name) if kind != DEPLOYMENTS else ():
                 await self._read(DEPLOYMENTS, namespace, other)  # another controller makes it of the target
         raw = self._cache.target(resource)
-        if raw is not None and kind == DEPLOYMENTS and _may_be_driven(resource, target):
-            raw |= await self._drivers.of(namespace, ref.name)
         return raw, self._target(resource, raw)
 
     async def _read(self, kind: Kind, namespace: str, name: str) -> None:

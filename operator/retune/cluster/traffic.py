@@ -3,6 +3,8 @@
 Nothing is read live for a resource without a canary, but who scales the target of one that is about to get its own.
 """
 
+from dataclasses import replace
+
 from retune.api.base import Json
 from retune.api.execution import Strategy
 from retune.api.objects import ModelOptimization
@@ -12,11 +14,12 @@ from retune.cluster.client import Client
 from retune.cluster.errors import Refused
 from retune.cluster.kinds import AUTOSCALERS, PODS, SERVICES
 from retune.cluster.parse import owner, resource_name
+from retune.cluster.routes import RouteReader
 from retune.plan import names
 from retune.plan.observed import Canary, Pods, Traffic
 from retune.signals.beside import BesideReader
 from retune.targets import DEPLOYMENT
-from retune.workloads.canary import MADE_OF, selecting
+from retune.workloads.canary import MADE_OF, REACHED_BY, selecting
 
 
 class TrafficReader:
@@ -32,9 +35,15 @@ class TrafficReader:
         self._client = client
         self._cache = cache
         self._beside = beside
+        self._routes = RouteReader(client)
 
     async def observe(self, resource: ModelOptimization, pods: Pods) -> Traffic:
         """Return the facts; `pods` are the target's, of its present value."""
+        route, service = await self._routes.observe(resource)
+        return replace(await self._canary(resource, pods), route=route, service=service)
+
+    async def _canary(self, resource: ModelOptimization, pods: Pods) -> Traffic:
+        """Return what there is of a canary's own."""
         namespace, target = resource.metadata.namespace, resource.spec.target.ref.name
         raw = self._cache.deployment(namespace, names.canary(target))
         canary = _canary(resource, raw) if raw else None
@@ -46,9 +55,16 @@ class TrafficReader:
         seen = _seen(resource, raw, canary, listed)
         if not _is_weighed(resource):
             return Traffic(canary, seen, autoscaler=await self._autoscaler(resource))
-        mark = f"{canary.workload.uid}/{resource.status.rollout.version}"
-        heard, beside = await self._beside.heard(resource, seen.serving, pods.serving, mark=mark)
-        return Traffic(canary, seen, await self._is_unserved(resource, listed), heard, beside)
+        answered = await self._beside.heard(resource, seen.serving, pods.serving, mark=_mark(resource, canary))
+        return Traffic(
+            canary,
+            seen,
+            await self._is_unserved(resource, listed),
+            heard=answered.heard,
+            held=answered.held,
+            beside=answered.beside,
+            usual_seconds=answered.usual_seconds,
+        )
 
     async def _pods(self, resource: ModelOptimization, raw: Json) -> list[Json]:
         selector = DEPLOYMENT.pod_selector(raw)
@@ -96,17 +112,26 @@ def _is_weighed(resource: ModelOptimization) -> bool:
     return rollout is not None and rollout.step == RolloutStep.WEIGHT and rollout.rollback_reason is None
 
 
+def _mark(resource: ModelOptimization, canary: Canary) -> str:
+    """Return what tells a weight from every other one, and the time before its pods were ready from that after it."""
+    rollout = resource.status.rollout
+    weight = (rollout.version, rollout.weight_index, rollout.weight_start_time) if rollout else ()
+    return "/".join(str(part) for part in (canary.workload.uid, *weight))
+
+
 def _canary(resource: ModelOptimization, raw: Json) -> Canary | None:
     """Return a Deployment of the canary's name, unless it is somebody else's."""
     whose, wanted = owner(raw), resource.spec.target
     is_left_behind = whose is None and resource_name(raw) == resource.metadata.name
     if whose != resource.metadata.uid and not is_left_behind:
         return None
+    annotations = raw["metadata"].get("annotations") or {}
     return Canary(
         workload=DEPLOYMENT.parse(raw, variable=wanted.injection.field),
-        made_of=(raw["metadata"].get("annotations") or {}).get(MADE_OF),
+        made_of=annotations.get(MADE_OF),
         owned=whose is not None,
         leaving="deletionTimestamp" in raw["metadata"],
+        service=annotations.get(REACHED_BY),
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from pydantic import ValidationError
+
 from retune.api.base import Json
 
 _REASON = "Unreadable"
@@ -48,6 +50,14 @@ class Unreadable:
             "lastTransitionTime": old["lastTransitionTime"] if old else moment,
             "observedGeneration": self.generation,
         }
+
+
+def faults_of(error: Exception) -> list[str]:
+    """Return what cannot be read, one sentence a field, without the values that are there."""
+    if not isinstance(error, ValidationError):
+        return [" ".join(str(error).split())[:200]]
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    return [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:5]]
 
 
 def unreadable(raw: Json, faults: Iterable[str]) -> Unreadable:

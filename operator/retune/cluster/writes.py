@@ -6,20 +6,25 @@ without an owner is adopted where it is what would have been created in its plac
 """
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+
+from pydantic import ValidationError
 
 from retune.api import API_VERSION, FIELD_MANAGER
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
 from retune.api.status import ModelOptimizationStatus
 from retune.cluster.cache import Cache
-from retune.cluster.canary_writes import CanaryWriter
 from retune.cluster.client import APPLY_PATCH, MERGE_PATCH, Client, Request
 from retune.cluster.errors import AlreadyExists, ApiError, Conflict, NotFound, Refused
 from retune.cluster.heritage import answers_the_same, is_left_behind
 from retune.cluster.kinds import EVENTS, JOBS, LEASES, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, PODS, Kind, target_kind
 from retune.cluster.parse import owner
+from retune.cluster.route_writes import RouteWriter
+from retune.cluster.unreadable import faults_of
+from retune.notify import Notice
 from retune.plan.actions import (
     AcquireLease,
     CreateJob,
@@ -42,6 +47,7 @@ from retune.workloads.jobs import EXPIRED_SECONDS, JobSettings
 from retune.workloads.labels import HELD
 
 COMPONENT = "retune"
+_CURE = "use an operator of the release that wrote it, or delete it, and it is made anew"
 
 
 def merge_patch(old: Json, new: Json) -> Json:
@@ -58,13 +64,30 @@ def merge_patch(old: Json, new: Json) -> Json:
     return patch
 
 
-class Writer(CanaryWriter):
-    """Carries the plan's actions out."""
+class Writer(RouteWriter):
+    """Carries the plan's actions out.
 
-    def __init__(self, client: Client, cache: Cache, settings: JobSettings, *, instance: str = COMPONENT) -> None:
+    Args:
+        client: Talks to the API server.
+        cache: Gets what was written.
+        settings: What Jobs are made with.
+        instance: Name of this process in Events.
+        tell: Called with every Event that was posted.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        cache: Cache,
+        settings: JobSettings,
+        *,
+        instance: str = COMPONENT,
+        tell: Callable[[Notice], None] | None = None,
+    ) -> None:
         super().__init__(client, cache)
         self._settings = settings
         self._instance = instance
+        self._tell = tell
 
     async def status(self, resource: ModelOptimization, status: ModelOptimizationStatus) -> bool:
         """Write what changed of a status; False when nothing did. Raises Conflict when the resource has moved on."""
@@ -140,7 +163,11 @@ class Writer(CanaryWriter):
             raw = await self._existing(kind, namespace, name)
             if owner(raw) != resource.metadata.uid:
                 raw = await self._adopt(kind, manifest, raw)
-        self._cache.put(kind, raw)
+        try:
+            self._cache.put(kind, raw)
+        except ValidationError as error:
+            text = f"this operator cannot read {kind.name} {name} ({'; '.join(faults_of(error))}): {_CURE}"
+            raise Refused("Unreadable", text) from error
 
     async def _adopt(self, kind: Kind, manifest: Json, raw: Json) -> Json:
         """Become the owner of what a resource of this name left behind; raises Refused (NameConflict) for all else."""
@@ -258,9 +285,11 @@ class Writer(CanaryWriter):
     async def emit(self, resource: ModelOptimization, action: EmitEvent) -> None:
         """Post an Event; where that fails, nobody hears of the transition, but it takes place."""
         try:
-            await self._post(EVENTS, resource.metadata.namespace, self._event(resource, action))
+            event = await self._post(EVENTS, resource.metadata.namespace, self._event(resource, action))
         except ApiError:
             return
+        if self._tell is not None:
+            self._tell(_notice(resource, action, event))
 
     def _event(self, resource: ModelOptimization, action: EmitEvent) -> Json:
         meta, moment = resource.metadata, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -319,3 +348,16 @@ class Writer(CanaryWriter):
         await self._look_again(kind, resource.metadata.namespace, name)
         children = self._cache.jobs_of(resource) if kind is JOBS else self._cache.runs_of(resource)
         return name in children
+
+
+def _notice(resource: ModelOptimization, action: EmitEvent, event: Json) -> Notice:
+    meta = resource.metadata
+    return Notice(
+        id=event["metadata"]["uid"],
+        namespace=meta.namespace,
+        name=meta.name,
+        reason=action.reason,
+        message=event["message"],
+        warning=action.warning,
+        time=datetime.fromisoformat(event["firstTimestamp"]),
+    )

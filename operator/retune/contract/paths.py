@@ -48,6 +48,9 @@ ones and those of its own Secret."""
 SCRATCH_VARIABLE = "RETUNE_SCRATCH_BYTES"
 """Environment variable with the size of the scratch folder in bytes; a pod that fills more of it is evicted."""
 
+QUOTA_VARIABLE = "RETUNE_STORE_QUOTA"
+"""Environment variable with the quantity of bytes that a resource's folder of the store may hold, such as 20Gi."""
+
 PROXIES_VARIABLE = "RETUNE_PROXIES"
 """Environment variable that is `Trust` where the administrator has named proxies in HTTPS_PROXY and its like."""
 
@@ -85,6 +88,16 @@ def bundles(store: str) -> str:
 def bundle_uri(store: str, digest: str) -> str:
     """Return where a bundle is published: its digest, without `sha256:`, is the folder's name."""
     return f"{bundles(store)}/{digest.removeprefix('sha256:')}"
+
+
+def leftover_bundle(digest: str) -> str:
+    """Return the path in the store of a bundle that nobody needs any more, which stands for its reference too."""
+    return f"bundles/{digest.removeprefix('sha256:')}"
+
+
+def leftover_run(run: str) -> str:
+    """Return the path in the store of the folder of a run that nobody needs any more."""
+    return f"runs/{run}"
 
 
 def run_folder(store: str, run: str) -> str:

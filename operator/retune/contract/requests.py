@@ -6,12 +6,12 @@ understand each other, a request names only what differs from its default.
 """
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, TypeAdapter
 
-from retune.api.base import ApiModel
-from retune.api.bounds import Address, Hash
+from retune.api.base import ApiModel, Text
+from retune.api.bounds import LEFTOVERS_LIMIT, Address, Hash
 from retune.api.model import Cost, Data, Dataset, Model, Task
 from retune.api.monitoring import Drift, Quality, Refresh
 from retune.api.objectives import Objective, Selection
@@ -90,6 +90,15 @@ class Measured(Document):
     """Code of the owner's own, for metrics custom and custom_loss."""
 
 
+_LEFTOVER = Text(
+    pattern=r"bundles/[0-9a-f]{64}|runs/[a-z0-9]([-a-z0-9]{0,250}[a-z0-9])?",
+    max_length=260,
+    message="a leftover is bundles/DIGEST or runs/NAME, in the resource's folder",
+)
+Leftover = Annotated[str, _LEFTOVER]
+"""What nobody needs any more, by its path in the resource's folder of the store."""
+
+
 class SearchRequest(Measured):
     """Explore combinations; every worker of the Indexed Job gets the same request."""
 
@@ -115,6 +124,8 @@ class SearchRequest(Measured):
     warm_start: tuple[str, ...] = ()
     """Earlier runs in the store, newest first, whose best combinations are tried first."""
     store: str
+    leftovers: tuple[Leftover, ...] = Field(default=(), max_length=LEFTOVERS_LIMIT)
+    """What is removed before anything is tried, the oldest first: bundles with their references, folders of runs."""
     threads: int = Field(ge=1)
     cpu_limit: float | None = Field(default=None, gt=0)
     """CPU that the serving container may use, in cores; None where that is not known."""
@@ -199,8 +210,28 @@ class GatherRequest(Document):
     seed: int = 0
 
 
+class Shadow(Document):
+    """Captured requests that are asked again, of a new version's pods and of the champion's in turns."""
+
+    production: Production
+    since: int
+    """Start of the span that they are from, in seconds since 1970."""
+    until: int
+    requests: int = Field(ge=1)
+    """Most of them: a random sample."""
+    seed: int = 0
+    champion_endpoints: tuple[str, ...] = Field(min_length=1)
+    """Base URLs of the champion's pods."""
+    error_margin: float = Field(ge=0, le=1)
+    """Share of them that the new version may fail at, where the champion answers."""
+    slow_margin: float = Field(ge=0, le=1)
+    """By how much more than 5 % of its answers may take longer than 95 % of the champion's, as a share of all."""
+    confidence: float = Field(gt=0, lt=1)
+    """How sure the proofs of harm are, both together."""
+
+
 class VerifyRequest(Document):
-    """Ask live pods the bundle's golden requests."""
+    """Ask live pods the bundle's golden requests, or what users have asked before."""
 
     command: Literal["verify"] = "verify"
     resource: str
@@ -212,10 +243,15 @@ class VerifyRequest(Document):
     model_name: str
     bundle_alone: bool = False
     """Ask nobody: only see that the bundle is in the store, and whole."""
+    shadow: Shadow | None = None
+    """What is asked in place of golden requests."""
 
 
 JobRequest = BaselineRequest | GatherRequest | SearchRequest | JudgeRequest | VerifyRequest | CheckRequest
 """What the operator asks of a Job in the cluster."""
+
+COMMANDS = frozenset(request.model_fields["command"].default for request in get_args(JobRequest))
+"""The commands of these Jobs. A Job with another one is asked by a newer release."""
 
 AnyRequest = Annotated[InspectRequest | SurveyRequest | JobRequest, Field(discriminator="command")]
 

@@ -19,6 +19,7 @@ from retune.api.watched import FreshData
 from retune.api.watched import Verdict as WindowVerdict
 from retune.contract.paths import RESULT_LIMIT
 from retune.contract.requests import BundleRef, Document
+from retune.contract.worth import JudgedWorth
 
 Numbers = Annotated[tuple[Measurement, ...], Field(max_length=16)]
 
@@ -50,6 +51,9 @@ class Reason(StrEnum):
     VARIABLE_IGNORED = "VariableIgnored"
     PROTOCOL_MISMATCH = "ProtocolMismatch"
     SERVER_UNREACHABLE = "ServerUnreachable"
+    SHADOW_ERRORS = "ShadowErrors"
+    SHADOW_SLOW = "ShadowSlow"
+    SHADOW_LACKING = "ShadowLacking"
     UNEXPECTED = "UnexpectedError"
 
 
@@ -218,6 +222,8 @@ class SearchResult(Document):
     """The best candidate so far, in words."""
     ended: Sentence | None = None
     """Which budget ended the search before all trials were done; None when none did."""
+    removed: Address | None = None
+    """The last leftover of the request, once all of them are gone or were found to hold what others wrote."""
 
 
 class Verdict(StrEnum):
@@ -252,6 +258,10 @@ class JudgeResult(Document):
     """One sentence with the numbers."""
     candidate: CandidateSummary | None = None
     comparisons: tuple[Comparison, ...] = Field(default=(), max_length=16)
+    worth: JudgedWorth | None = None
+    """What the winner is worth; None where nothing is promoted or nothing can be said."""
+    worth_unknown: Sentence | None = None
+    """Why nothing can be said of what a winner is worth, as words without a full stop."""
     report: Address
     """URI of report.html."""
     fingerprint: str
@@ -318,8 +328,25 @@ class GatherResult(Document):
     """What the data was built from, or why the original data is used."""
 
 
+class Shadowed(Document):
+    """What came of asking captured requests again: nothing that speaks against the new version."""
+
+    requests: int
+    """Requests that the champion's pods have answered."""
+    failed: int
+    """Those of them that the new version's pods have not."""
+    wrong: int
+    """Those that they have answered otherwise than the bundle does."""
+    slow: int
+    """Answers that took longer than 95 % of the champion's."""
+    agreement: Number | None = None
+    """Share of the answers in which both agree, as the task says; None where their outputs cannot be compared."""
+    champion_p95_ms: Number
+    p95_ms: Number
+
+
 class VerifyResult(Document):
-    """Every pod answered every golden request as recorded."""
+    """Every pod answered every golden request as recorded, or nothing speaks against a version that was shadowed."""
 
     kind: Literal["Verify"] = "Verify"
     bundle_digest: str
@@ -327,6 +354,8 @@ class VerifyResult(Document):
     requests: int
     shown_by: Literal["Digest", "Answers"] | None = None
     """What shows that every pod serves the bundle: they name it, or no other bundle that could serve answers so."""
+    shadow: Shadowed | None = None
+    """What came of captured requests, where these were asked."""
 
 
 OfClusters = BaselineResult | GatherResult | SearchResult | JudgeResult | VerifyResult | CheckResult

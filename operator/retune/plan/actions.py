@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from retune.api.objects import OptimizationRunSpec, OptimizationRunStatus
 from retune.api.status import ModelOptimizationStatus
 from retune.contract.requests import JobRequest
+from retune.traffic import Rule
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,8 @@ class CreateCanary:
     replicas: int
     overlaps: bool = False
     """Whether the target's selector may match its pods."""
+    service: str | None = None
+    """Service whose requests a route shares with it, so that none of the target's selects its pods; None: they do."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,35 @@ class RemoveCanary:
     """Remove the canary with this UID and its pods."""
 
     uid: str
+    routed: bool = False
+    """Whether a route may give it requests, so that only what the newest status says of that counts."""
+
+
+@dataclass(frozen=True)
+class CreateCanaryService:
+    """Have a Service that selects the canary's pods, with the ports of the Service that stands for the target."""
+
+    service: str
+
+
+@dataclass(frozen=True)
+class RemoveCanaryService:
+    """Remove the canary's Service with this UID."""
+
+    uid: str
+
+
+@dataclass(frozen=True)
+class ShareRoute:
+    """Give rules of an HTTPRoute these backends, unless it has changed since."""
+
+    route: str
+    version: str
+    """Its resourceVersion when that was decided."""
+    service: str
+    """Service of the target, whose backend the canary's is a copy of."""
+    rules: tuple[tuple[int, Rule], ...]
+    """The rules that change, by their place in the route."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +183,9 @@ Action = (
     | CreateCanary
     | ScaleCanary
     | RemoveCanary
+    | CreateCanaryService
+    | RemoveCanaryService
+    | ShareRoute
     | SetFinalizer
     | EmitEvent
 )

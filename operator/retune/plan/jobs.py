@@ -51,6 +51,16 @@ def _ended(job: Job) -> JobFailure:
     return JobFailure("JobFailed", f"Job {job.name} failed without saying why: see its pods' logs")
 
 
+def without_result(job: Job, what: str) -> JobFailure:
+    """Return that a Job has ended well and without the result that counts: as no such result can be read, or at all.
+
+    Args:
+        job: The Job.
+        what: What it ended without, as words.
+    """
+    return JobFailure("ResultInvalid", f"Job {job.name}: {job.garbled or f'it ended without {what}'}")
+
+
 def progress_of(job: Job) -> tuple[str, str]:
     """Return reason and sentence for a Job that has not finished."""
     if job.trouble:

@@ -1,6 +1,7 @@
 """The versions that can serve again: what was delivered, the champion, and the champions before it."""
 
-from retune.api.status import ModelOptimizationStatus, Shown, Version
+from retune.api.shown import Shown
+from retune.api.status import ModelOptimizationStatus, Version
 
 
 def kept(status: ModelOptimizationStatus) -> tuple[Version, ...]:
@@ -8,6 +9,12 @@ def kept(status: ModelOptimizationStatus) -> tuple[Version, ...]:
     known = (*status.versions, status.original, status.champion)
     by_digest = {version.digest: version for version in known if version is not None}
     return tuple(sorted(by_digest.values(), key=lambda version: version.version))
+
+
+def known(status: ModelOptimizationStatus) -> tuple[Version, ...]:
+    """Return each version whose bundle a status names: those that may serve again, and one that waits to go live."""
+    waiting = (status.candidate,) if status.candidate else ()
+    return (*kept(status), *waiting)
 
 
 def named(status: ModelOptimizationStatus, name: str | None) -> Version | None:

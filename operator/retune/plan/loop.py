@@ -7,9 +7,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from retune.api.status import Stage
-from retune.plan import baseline, rollout, run, watch
+from retune.plan import baseline, rollout, run, watch, worth
 from retune.plan.actions import Plan
-from retune.plan.closing import commands, history, summary
+from retune.plan.closing import commands, history, leftovers, summary
 from retune.plan.draft import Draft, Hold
 from retune.plan.guards import artifacts, deletion, overtime, ownership, suspension
 from retune.plan.kept import is_shown
@@ -28,8 +28,10 @@ STEPS: tuple[Step, ...] = (
     run.note_pending,
     rollout.roll_back,
     rollout.carry_on,
+    rollout.follow_hand,
     run.cancel,
     artifacts.require_store,
+    artifacts.require_profile,
     baseline.measure_champion,
     rollout.fall_back,
     ownership.respect_field,
@@ -50,9 +52,11 @@ def plan(observed: Observed, now: datetime) -> Plan:
     if lease is not None:
         return Plan(status=draft.status, actions=(lease,))
     hold = next((hold for step in STEPS if (hold := step(draft)) is not None), None) or _idle(draft)
+    worth.forget(draft)
     commands.say_what_is_followed(draft)
     history.sweep(draft)
     history.record(draft)
+    leftovers.note(draft)
     summary.summarize(draft, hold)
     return draft.finish()
 

@@ -1,9 +1,11 @@
 """Names of everything we create: pure functions of the resource and its counters, so that re-creation is a no-op."""
 
 import hashlib
+import re
 
 _NAME_LIMIT = 253
 """Characters of an object's name."""
+_SERVICE_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}")
 
 
 def baseline_job(resource: str, attempt: int, spec_hash: str) -> str:
@@ -61,6 +63,14 @@ def canary(target: str) -> str:
     if len(name) <= _NAME_LIMIT:
         return name
     return f"{target[: _NAME_LIMIT - 16].rstrip('.-')}-{hashlib.sha256(target.encode()).hexdigest()[:8]}-canary"
+
+
+def canary_service(target: str) -> str:
+    """Return the name of the Service of a canary's pods: the canary's own where a Service can have it."""
+    name = canary(target)
+    if _SERVICE_NAME.fullmatch(name):
+        return name
+    return f"canary-{hashlib.sha256(target.encode()).hexdigest()[:16]}"
 
 
 def verify_job(run_name: str, attempt: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.api.status import Trials
 from retune.contract.results import JobResult
+from retune.traffic import Rule
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,8 @@ class Job:
     name: str
     uid: str
     phase: JobPhase
+    command: str | None = None
+    """What its label says that it was asked; None where it has none."""
     held: bool = False
     """Suspended by us, not by a queue."""
     running_since: datetime | None = None
@@ -197,6 +200,7 @@ REFUSALS = frozenset(
         "NameConflict",
         "CanaryImpossible",
         "RequestTooLong",
+        "Unreadable",
         "Invalid",
     }
 )
@@ -271,11 +275,36 @@ class Canary:
     """Whether it belongs to this resource, and not to one of the same name that left it behind."""
     leaving: bool = False
     """Whether it is being deleted."""
+    service: str | None = None
+    """Service whose requests a route shares with it, and which does not select its pods; None where Services share."""
 
     def serves(self, container: str) -> str | None:
         """Return the value of the owned variable that its pods are made with."""
         serving = self.workload.container(container)
         return serving.value if serving else None
+
+
+UNKNOWN = "unknown"
+"""In place of the UID of a Service that may be there and cannot be looked for."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """The HTTPRoute that gives a canary its share, read live for as long as there may be something of ours in it."""
+
+    name: str
+    version: str = ""
+    """Its resourceVersion; empty where it could not be read."""
+    rules: tuple[Rule, ...] = ()
+    """The backends of its rules, in order."""
+    service: str | None = None
+    """Service that stands for the target in its rules."""
+    obstacle: Refusal | None = None
+    """Why a canary gets no requests by it, for a person."""
+    gone: bool = False
+    """Whether there is no such route."""
+    looked_at: bool = True
+    """Whether its Gateways have looked at its newest version."""
 
 
 @dataclass(frozen=True)
@@ -290,10 +319,19 @@ class Traffic:
     """Whether no Service sends requests to the canary's pods; looked at while a weight is tried."""
     heard: Heard | None = None
     """What the canary's pods have counted since they started; None when nobody listens."""
+    held: Heard | None = None
+    """What they have counted since this weight was given, or since all of them were ready at it."""
     beside: Heard | None = None
-    """What the target's pods have counted in the same time."""
+    """What the target's pods have counted in the same time as `held`."""
+    usual_seconds: float | None = None
+    """How long nearly all of the target's requests had taken at most before that, as a bound of its histogram; None
+    where that is not known."""
     autoscaler: str | None = None
     """Name of the HorizontalPodAutoscaler of the target; looked for when a canary is about to be made."""
+    route: Route | None = None
+    """The route that shares requests; None where none does, or it was not looked at."""
+    service: str | None = None
+    """UID of the Service of this resource that selects the canary's pods, or UNKNOWN; None while there is none."""
 
 
 @dataclass(frozen=True)
@@ -301,6 +339,8 @@ class Defaults:
     """Settings of the operator that decisions depend on."""
 
     artifact_store: str | None = "pvc://retune-artifacts"
+    profiles: tuple[str, ...] = ()
+    """Names of the profiles of nodes that a resource may name."""
     image_pull_seconds: float = 300.0
     """Seconds that a Job's image may fail to be pulled before the Job counts as failed."""
     target_kinds: frozenset[str] = frozenset({"Deployment"})
@@ -317,6 +357,8 @@ class Observed:
     """By name; only those that this resource owns."""
     runs: Mapping[str, OptimizationRun] = field(default_factory=dict)
     """By name; only those that this resource owns."""
+    ended_before: int = 0
+    """Highest number of a run of this resource's name that has ended and that nobody owns, as one that was restored."""
     pods: Pods = Pods()
     trials: Trials | None = None
     """Progress scraped from the search workers; None when there is no news."""

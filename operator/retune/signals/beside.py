@@ -1,7 +1,9 @@
-"""What a canary's pods have answered, and what the champion's have in the same time.
+"""What a canary's pods have answered at a weight, and what the champion's have in the same time.
 
-The canary's pods count from nothing, so their totals are the version's own. The champion's are counted from when they
-were first looked at beside this canary: after a restart from then on, which is shorter and as true.
+Both sides count from the first look at this weight, so that they speak of the same hour and the same share: added up
+over weights, an hour that was bad for both would be held against the one that had more of its requests then. After a
+restart both count from then on, which is shorter and as true. Pods that go, or are not read at once, keep what they had
+counted, so that no count ever falls.
 """
 
 import time
@@ -10,23 +12,62 @@ from dataclasses import dataclass, field, replace
 
 from retune.api.objects import ModelOptimization
 from retune.plan.observed import Heard, ServingPod
+from retune.plan.rollout.comparing import usual_seconds
 from retune.plan.rollout.listening import ERRORS
 from retune.signals.allowance import Allowance
 from retune.signals.bake import LOOK_SECONDS, added_up
 from retune.signals.bounded import UnreadableError, Web
-from retune.signals.exposition import Totals, increase
+from retune.signals.exposition import Totals, added, increase
 from retune.signals.pods import MAX_PODS, Answer, scrape
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What both sides of a canary have answered."""
+
+    heard: Heard = field(default_factory=Heard)
+    """The canary's pods, since they started."""
+    held: Heard = field(default_factory=Heard)
+    """The canary's pods, at this weight."""
+    beside: Heard = field(default_factory=Heard)
+    """The champion's pods, in the same time."""
+    usual_seconds: float | None = None
+    """How long nearly all of the champion's requests had taken at most before that time; None where not known."""
+
+
+@dataclass
+class _Side:
+    """What is remembered of one side's pods at a weight."""
+
+    last: dict[str, Totals] = field(default_factory=dict)
+    """What each had counted when it was last read, by UID."""
+    grown: Totals = field(default_factory=Totals)
+    """What all of them have counted since each was read first."""
+
+    def note(self, pods: Sequence[ServingPod], answers: Sequence[Answer]) -> None:
+        """Add what the pods have counted since they were last read."""
+        for pod, answer in zip(pods, answers, strict=True):
+            if isinstance(answer.totals, UnreadableError):
+                continue
+            self.grown = added(self.grown, increase(self.last.get(pod.uid, answer.totals), answer.totals))
+            self.last[pod.uid] = answer.totals
+
+    def since(self, now: Heard) -> Heard:
+        """Return what was counted at this weight; `now` says how the pods are."""
+        grown = self.grown
+        return replace(now, requests=grown.requests, errors=grown.errors, buckets=grown.buckets)
 
 
 @dataclass
 class _Trial:
-    """What is remembered of one canary."""
+    """What is remembered of one weight of a canary."""
 
     mark: str
-    bases: dict[str, Totals] = field(default_factory=dict)
-    """What the target's pods had counted when they were looked at first, by UID."""
+    canary: _Side = field(default_factory=_Side)
+    target: _Side = field(default_factory=_Side)
+    usual_seconds: float | None = None
     at: float | None = None
-    heard: tuple[Heard, Heard] = (Heard(), Heard())
+    seen: Beside = field(default_factory=Beside)
 
 
 class BesideReader:
@@ -45,23 +86,23 @@ class BesideReader:
 
     async def heard(
         self, resource: ModelOptimization, canary: Sequence[ServingPod], target: Sequence[ServingPod], *, mark: str
-    ) -> tuple[Heard, Heard]:
+    ) -> Beside:
         """Return what both have answered until now, or until the last look where that was just now.
 
         Args:
             resource: The resource whose canary it is.
             canary: The canary's running pods.
             target: The target's running pods of the champion.
-            mark: What tells this canary from another one of the resource.
+            mark: What tells this weight from every other one, of this canary or another one of the resource.
         """
         trial, now = self._trials.get(resource.key), self._clock()
         if trial is None or trial.mark != mark:
             trial = self._trials[resource.key] = _Trial(mark)
         if trial.at is None or (not 0 <= now - trial.at < LOOK_SECONDS and not self._allowance.wait(resource.key)):
-            trial.heard, cost = await self._look(resource, trial, canary, target, now)
+            trial.seen, cost = await self._look(resource, trial, canary, target, now)
             trial.at = now
             self._allowance.charge(resource.key, cost)
-        return trial.heard
+        return trial.seen
 
     async def _look(
         self,
@@ -70,24 +111,21 @@ class BesideReader:
         canary: Sequence[ServingPod],
         target: Sequence[ServingPod],
         now: float,
-    ) -> tuple[tuple[Heard, Heard], float]:
+    ) -> tuple[Beside, float]:
         """Return what both sides have answered, and the processor time that it took to read, in seconds."""
         performance = (resource.spec.monitoring.performance if resource.spec.monitoring else None) or ERRORS
         ours, theirs = (sorted(pods, key=lambda pod: pod.uid)[:MAX_PODS] for pods in (canary, target))
         answers = await scrape(self._web, [*ours, *theirs], performance.pods)
         own, others = answers[: len(ours)], answers[len(ours) :]
-        grown = [_since(trial.bases, pod, answer) for pod, answer in zip(theirs, others, strict=True)]
-        heard = added_up(ours, own, (), now=now), added_up(theirs, grown, (), now=now)
-        return heard, sum(answer.cost for answer in answers)
+        trial.canary.note(ours, own)
+        trial.target.note(theirs, others)
+        heard, beside = added_up(ours, own, (), now=now), added_up(theirs, others, (), now=now)
+        if trial.at is None:
+            trial.usual_seconds = usual_seconds(beside)
+        seen = Beside(heard, trial.canary.since(heard), trial.target.since(beside), trial.usual_seconds)
+        return seen, sum(answer.cost for answer in answers)
 
     def forget(self, key: str) -> None:
         """Drop what is remembered of a resource."""
         self._trials.pop(key, None)
         self._allowance.forget(key)
-
-
-def _since(bases: dict[str, Totals], pod: ServingPod, answer: Answer) -> Answer:
-    """Return what a pod has counted since it was looked at first."""
-    if isinstance(answer.totals, UnreadableError):
-        return answer
-    return replace(answer, totals=increase(bases.setdefault(pod.uid, answer.totals), answer.totals))

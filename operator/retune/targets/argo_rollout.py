@@ -18,6 +18,7 @@ class ArgoRollout(PodTemplated):
     api_version = "argoproj.io/v1alpha1"
     kind = "Rollout"
     resource = "rollouts"
+    merges_lists = False
     spec_fields = ("strategy", "paused", "workloadRef")
     status_fields = (
         "observedGeneration",

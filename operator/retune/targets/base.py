@@ -22,6 +22,8 @@ class TargetKind(Protocol):
     """Such as `Deployment`."""
     resource: str
     """Plural name in URLs and RBAC rules, such as `deployments`."""
+    merges_lists: bool
+    """Whether patches merge its lists by name. Those of a CustomResourceDefinition are replaced whole."""
 
     def path(self, *, namespace: str, name: str | None = None) -> str:
         """Return the URL path of one object, or of the namespace's list when `name` is None."""

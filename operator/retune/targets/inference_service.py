@@ -29,6 +29,7 @@ class InferenceService:
     api_version = "serving.kserve.io/v1beta1"
     kind = "InferenceService"
     resource = "inferenceservices"
+    merges_lists = False
 
     def __init__(self) -> None:
         self._deployment = Deployment()

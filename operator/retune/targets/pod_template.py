@@ -24,6 +24,7 @@ class PodTemplated(ABC):
     api_version: str
     kind: str
     resource: str
+    merges_lists = True
     spec_fields: tuple[str, ...]
     """Fields of the spec, beside the template, that say how pods are replaced."""
     status_fields: tuple[str, ...]

@@ -1,9 +1,10 @@
 """Who gets which share of the requests while a version is tried: a Protocol, a module a kind, a line in the registry.
 
-Arithmetic over numbers of pods, without I/O: `plan` decides by it, `cluster` reads and writes.
+Arithmetic over numbers of pods and over weights, without I/O: `plan` decides by it, `cluster` reads and writes.
 """
 
 from retune.traffic.base import Split, TrafficKind
 from retune.traffic.registry import TRAFFIC, kind_of
+from retune.traffic.weights import Backend, Pair, Rule
 
-__all__ = ["TRAFFIC", "Split", "TrafficKind", "kind_of"]
+__all__ = ["TRAFFIC", "Backend", "Pair", "Rule", "Split", "TrafficKind", "kind_of"]

@@ -39,6 +39,6 @@ class TrafficKind(Protocol):
         """Return which share of the requests the canary gets, in percent, rounded.
 
         Args:
-            weight: The share that is asked for, in percent.
+            weight: The share that is asked for, in percent; where a route gives it, the one that is there.
             ready: How many pods answer.
         """

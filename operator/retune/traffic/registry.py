@@ -2,9 +2,10 @@
 
 from retune.api.execution import CanaryTraffic
 from retune.traffic.base import TrafficKind
+from retune.traffic.http_route import HTTPRoute
 from retune.traffic.replicas import Replicas
 
-TRAFFIC: dict[str, TrafficKind] = {kind.name: kind for kind in (Replicas(),)}
+TRAFFIC: dict[str, TrafficKind] = {kind.name: kind for kind in (Replicas(), HTTPRoute())}
 
 
 def kind_of(traffic: CanaryTraffic) -> TrafficKind:

@@ -17,6 +17,8 @@ from retune.contract.paths import SCRATCH_DIR
 from retune.contract.requests import BaselineRequest, CheckRequest, JobRequest, JudgeRequest, SearchRequest
 from retune.workloads.security import CONTAINER_SECURITY
 
+TRAINING: Final = "training"
+"""Name of the container that trains."""
 _LIMIT: Final = "4Gi"
 _CPU, _MEMORY_REQUEST, _MEMORY_LIMIT = "1", "1Gi", "4Gi"
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RETUNE_THREADS")
@@ -65,7 +67,7 @@ def _training(request: JobRequest) -> tuple[Beside, ...]:
     own = next((technique.container for technique in request.techniques or () if technique.container), None)
     if own is None:
         return ()
-    return (Beside("training", own.image, own.command, own.resources, "exchange", EXCHANGE_DIR, EXCHANGE_VARIABLE),)
+    return (Beside(TRAINING, own.image, own.command, own.resources, "exchange", EXCHANGE_DIR, EXCHANGE_VARIABLE),)
 
 
 def _measuring(request: JobRequest) -> tuple[Beside, ...]:

@@ -1,7 +1,8 @@
 """The canary's Deployment: the target's own pods but for the version that they serve, and for whose they are.
 
-It is a clone, so that what the canary shows is the version's doing. Its pods must get requests from the target's
-Services, and must not be taken for the target's own: where no labels allow both, none is made.
+It is a clone, so that what the canary shows is the version's doing. Its pods must not be taken for the target's own,
+and must get requests from the target's Services; where a route shares requests, they must get none from these. Where
+no labels allow that, none is made.
 """
 
 import copy
@@ -18,8 +19,12 @@ CANARY: Final = "retune.dev/canary"
 """Label of a canary's pods, by which alone its Deployment selects them: the name of the target."""
 MADE_OF: Final = "retune.dev/made-of"
 """Annotation of a canary with the hash of the target's pod template."""
+REACHED_BY: Final = "retune.dev/reached-by"
+"""Annotation of a canary with the Service whose requests a route shares with it."""
 _COPIED = ("minReadySeconds", "progressDeadlineSeconds")
 _TOLD_APART = "canary"
+_IDENTITY = ("app", "app.kubernetes.io/name", "app.kubernetes.io/instance", "k8s-app")
+"""Labels that others select pods by, as network policies do: they are changed last."""
 
 
 def canary_manifest(
@@ -36,11 +41,13 @@ def canary_manifest(
     name, spec = target["metadata"]["name"], target["spec"]
     template = copy.deepcopy(spec["template"])
     template["metadata"] = template.get("metadata") or {}
-    template["metadata"]["labels"] = _pod_labels(target, services)
+    labels_of = _labels_apart if action.service else _pod_labels
+    template["metadata"]["labels"] = labels_of(target, services)
     for container in template["spec"]["containers"]:
         if container["name"] == action.container:
             container["env"] = _with_value(container.get("env") or [], action)
-    meta = metadata(resource, names.canary(name)) | {"annotations": {MADE_OF: action.template}}
+    annotations = {MADE_OF: action.template} | ({REACHED_BY: action.service} if action.service else {})
+    meta = metadata(resource, names.canary(name)) | {"annotations": annotations}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -65,6 +72,8 @@ def impossibility(manifest: Json, *, target: Json, services: Iterable[Json], ove
         overlaps: Whether the target's selector may match the canary's pods.
     """
     name, selector = target["metadata"]["name"], target["spec"]["selector"]
+    if REACHED_BY in manifest["metadata"]["annotations"]:
+        return _blurred(manifest, target=target, services=services, overlaps=overlaps)
     if not selecting(services, _labels_of(target)):
         return f"no Service selects the pods of Deployment {name}, so that a canary would get no requests: make one"
     if overlaps or not selects(selector, manifest["spec"]["template"]["metadata"]["labels"]):
@@ -76,6 +85,25 @@ def impossibility(manifest: Json, *, target: Json, services: Iterable[Json], ove
         f"a Service selects by every label that Deployment {name} selects its pods by ({keys}), so that it could not "
         "tell the canary's pods from its own: make it anew with one more label in its selector, which cannot be "
         "changed, such as track: stable, or set spec.rollout.canary.traffic.overlap to Allow"
+    )
+
+
+def _blurred(manifest: Json, *, target: Json, services: Iterable[Json], overlaps: bool) -> str | None:
+    """Return why the pods of a canary that a route reaches cannot be told from others; None where they can."""
+    name, labels = target["metadata"]["name"], manifest["spec"]["template"]["metadata"]["labels"]
+    selecting_it = [service["metadata"]["name"] for service in services if selecting([service], labels)]
+    other = next((service for service in selecting_it if service != names.canary_service(name)), None)
+    if other is not None:
+        return (
+            f"Service {other} would select the pods of Deployment {names.canary(name)} too, so that they got requests "
+            "that no route shares: let it select by other labels"
+        )
+    if overlaps or not selects(target["spec"]["selector"], labels):
+        return None
+    return (
+        f"Deployment {name} selects pods by labels whatever their values are, so that it could not tell the canary's "
+        "pods from its own: make it anew with matchLabels in its selector, which cannot be changed, or set "
+        "spec.rollout.canary.traffic.overlap to Allow"
     )
 
 
@@ -120,6 +148,17 @@ def _pod_labels(target: Json, services: Iterable[Json]) -> dict[str, str]:
     if free:
         labels[free[0]] = label_value(f"{labels[free[0]]}-{_TOLD_APART}".removeprefix("-"))
     return labels
+
+
+def _labels_apart(target: Json, services: Iterable[Json]) -> dict[str, str]:
+    """Return the target's labels but for as few as keep the canary's pods from its Services and from its selector."""
+    labels = _labels_of(target)
+    selectors = [*selecting(services, labels), target["spec"]["selector"].get("matchLabels") or {}]
+    while matching := [selector for selector in selectors if selector and selector.items() <= labels.items()]:
+        keys = {key for selector in matching for key in selector}
+        key = max(keys, key=lambda key: (sum(key in selector for selector in matching), key not in _IDENTITY, key))
+        labels[key] = label_value(f"{labels[key]}-{_TOLD_APART}".removeprefix("-"))
+    return labels | {CANARY: label_value(target["metadata"]["name"])}
 
 
 def _with_value(env: list[Json], action: CreateCanary) -> list[Json]:

@@ -5,6 +5,7 @@ A user chooses resources, nodes and queue, never anything else of the pod: the o
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Protocol
 
 from retune.api.base import Json, seconds
@@ -20,6 +21,7 @@ from retune.contract.paths import (
     METRICS_PORT,
     PRIVATE_ADDRESSES_VARIABLE,
     PROXIES_VARIABLE,
+    QUOTA_VARIABLE,
     REQUEST_ANNOTATION,
     REQUEST_FILE,
     RESULT_FILE,
@@ -27,12 +29,13 @@ from retune.contract.paths import (
     SCRATCH_VARIABLE,
 )
 from retune.contract.requests import REQUEST_LIMIT, CheckRequest, JobRequest, VerifyRequest, encode_request
+from retune.job_profiles import Profile
 from retune.job_template import PodTemplate
 from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
 from retune.workloads import beside
 from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
-from retune.workloads.placement import affinity, store_label
+from retune.workloads.placement import affinity, classes, devices, nodes, store_label
 from retune.workloads.resources import container_resources, node_storage
 from retune.workloads.seals import seals
 from retune.workloads.security import CONTAINER_SECURITY, pod_security
@@ -98,12 +101,20 @@ class JobSettings(Protocol):
         """Allow where https:// URIs may lead to private addresses, else Refuse."""
 
     @property
+    def store_quota(self) -> str:
+        """What a resource's folder of the store may hold, such as 20Gi; empty: whatever there is room for."""
+
+    @property
     def records_key(self) -> str | None:
         """The administrator's own part of the keys that records in stores are sealed by; None where there is none."""
 
     @property
     def pod_template(self) -> PodTemplate:
         """What the administrator gives every Job's pod."""
+
+    @property
+    def profiles(self) -> Mapping[str, Profile]:
+        """Nodes and devices that a resource may name, by name."""
 
 
 def job_manifest(
@@ -199,12 +210,8 @@ def _exits(*codes: int) -> Json:
 
 
 def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | None, settings: JobSettings) -> Json:
-    execution = resource.spec.execution
-    selector = execution.node_selector or (dict(target.node_selector) if target else {})
-    tolerations = [toleration.to_dict() for toleration in execution.tolerations]
-    if not tolerations and target:
-        tolerations = [dict(toleration) for toleration in target.tolerations]
-    before = _init_containers(action, settings)
+    execution, profile = resource.spec.execution, _profile(action, resource, settings)
+    before = _init_containers(action, settings, profile)
     near = affinity(settings.pod_template, claim=store_claim_of(action.request), target=target)
     return (
         {
@@ -212,7 +219,7 @@ def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | Non
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "securityContext": pod_security(settings.pod_template),
-            "containers": [_container(action, resource, settings)],
+            "containers": [_container(action, resource, settings, profile)],
             "volumes": [
                 _request_volume(),
                 {"name": "scratch", "emptyDir": {"sizeLimit": _scratch_size(execution, settings)}},
@@ -221,23 +228,32 @@ def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | Non
             ],
         }
         | ({"initContainers": before} if before else {})
-        | ({"nodeSelector": selector} if selector else {})
-        | ({"tolerations": tolerations} if tolerations else {})
+        | nodes(execution, profile, target)
         | ({"affinity": near} if near else {})
         | settings.pod_template.pod_fields
+        | classes(profile)
     )
 
 
-def _init_containers(action: CreateJob, settings: JobSettings) -> list[Json]:
+def _profile(action: CreateJob, resource: ModelOptimization, settings: JobSettings) -> Profile | None:
+    """Return the profile of nodes that the Job runs by; None where the resource names none for such Jobs."""
+    profile = settings.profiles.get(resource.spec.execution.profile or "")
+    return profile if profile is not None and action.request.command in profile.commands else None
+
+
+def _init_containers(action: CreateJob, settings: JobSettings, profile: Profile | None) -> list[Json]:
     """Return what runs before the Job's own container: what makes the folders to write to, and what works beside it."""
     image = settings.monitor_image if isinstance(action.request, CheckRequest) else settings.optimizer_image
     policy = settings.image_pull_policy
     preparing = preparing_container(claims_of(action.request), image=image, image_pull_policy=policy)
     owned = [beside.container(own, policy) for own in beside.beside(action.request)]
+    for container in owned:
+        if profile is not None and container["name"] == beside.TRAINING:
+            container["resources"]["limits"] |= devices(profile)
     return [*([preparing] if preparing else []), *owned]
 
 
-def _container(action: CreateJob, resource: ModelOptimization, settings: JobSettings) -> Json:
+def _container(action: CreateJob, resource: ModelOptimization, settings: JobSettings, profile: Profile | None) -> Json:
     execution = resource.spec.execution
     container: Json = {
         "name": JOB_CONTAINER,
@@ -264,6 +280,8 @@ def _container(action: CreateJob, resource: ModelOptimization, settings: JobSett
     for own in beside.beside(action.request):
         container["env"].append(own.environment)
         container["volumeMounts"].append(own.mount)
+    if profile is not None and all(own.name != beside.TRAINING for own in beside.beside(action.request)):
+        container["resources"]["limits"] |= devices(profile)
     if action.request.command == "search":
         container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT}]
     return container
@@ -297,6 +315,8 @@ def _environment(action: CreateJob, resource: ModelOptimization, settings: JobSe
     values[PRIVATE_ADDRESSES_VARIABLE] = settings.private_addresses
     values[PROXIES_VARIABLE] = "Trust" if template.names_proxies else "Ignore"
     values[SCRATCH_VARIABLE] = str(int(memory_bytes(_scratch_size(resource.spec.execution, settings))))
+    if settings.store_quota:
+        values[QUOTA_VARIABLE] = settings.store_quota
     values |= seals(action.request, uid=resource.metadata.uid, key=settings.records_key)
     administrators = [variable.to_dict() for variable in template.env]
     if template.ca_certificates:

@@ -95,6 +95,8 @@ def _read(request: JobRequest) -> Iterator[str]:
     """Yield every URI that the Job reads."""
     if isinstance(request, VerifyRequest):
         yield request.bundle.uri
+        if request.shadow:
+            yield request.shadow.production.uri
         return
     if isinstance(request, BaselineRequest):
         yield request.model.uri

@@ -30,6 +30,7 @@ from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.models.bundle import Manifest, open_bundle
 from optimizer_jobs.production.labels import OTHERS
 from optimizer_jobs.progress import say, step
+from optimizer_jobs.quota import require_room
 from optimizer_jobs.seal import own_seal
 from optimizer_jobs.signature import TEXT, Signature
 from retune.api.model import Data, Dataset, Task
@@ -73,6 +74,7 @@ def run(request: GatherRequest) -> GatherResult:
     if result is not None:
         say("The data of this run is there already.")
         return result
+    require_room(request.store)
     with tempfile.TemporaryDirectory(prefix="gather-") as scratch:
         try:
             return _gather(request, Path(scratch))

@@ -23,6 +23,7 @@ from optimizer_jobs.commands.judge.report.render import render
 from optimizer_jobs.commands.judge.report.steps import Searched
 from optimizer_jobs.commands.judge.rules import Entrant, Rules
 from optimizer_jobs.commands.judge.verdict import Decision, decide
+from optimizer_jobs.commands.judge.worth import Appraisal, appraise
 from optimizer_jobs.data.datasets import Rows, joined, read_dataset
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, printable, store_access
@@ -116,7 +117,8 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     effort = fitting(effort, request.objectives, compared=bool(entrants))
     step(3, _STEPS, text=f"measuring {1 + len(entrants)} models side by side", about=f"{effort.max_seconds:.0f} s")
     machine = confinement(request.serving, threads=request.threads)
-    with confined(machine.cores) as cpus:
+    loaded = {entrant.bundle.manifest.engine.engine for entrant in (champion, *entrants)}
+    with confined(machine.cores, engines=loaded) as cpus:
         hardware = fingerprint(profile=machine.profile)
         rules = _rules(request, cpus=min(cpus, hardware.cpu_limit or cpus))
         measured = measure(champion, entrants, rows, original=_original(request, scratch), rules=rules, effort=effort)
@@ -124,9 +126,12 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     if not entrants:
         decision = explained(decision, request)
     step(4, _STEPS, text=f"{decision.verdict}: storing the outcome", about="2 s")
+    timings, engines = measured.timings, measured.engines
+    appraisal = appraise(decision, measured.evidence, timings=timings, engines=engines, rules=rules)
     result = _result(request, measured, decision, hardware, _summary(request, decision, entrants))
+    result = _short_enough(appraisal.added_to(result) if appraisal else result)
     step(5, _STEPS, text="writing the report", about="5 s")
-    _write_report(request, measured, decision, result, hardware, rules)
+    _write_report(request, measured, decision, result, hardware, rules, appraisal)
     say(decision.message)
     return result
 
@@ -249,7 +254,7 @@ def _result(
 ) -> JudgeResult:
     champion = measured.evidence.champion
     subject = decision.subject
-    result = JudgeResult(
+    return JudgeResult(
         spec_hash=request.spec_hash,
         run=request.run,
         champion_digest=request.champion.digest,
@@ -261,7 +266,6 @@ def _result(
         report=f"{_folder(request)}/{PAGE}",
         fingerprint=machine.short,
     )
-    return _short_enough(result)
 
 
 def _short_enough(result: JudgeResult) -> JudgeResult:
@@ -328,6 +332,7 @@ def _write_report(
     result: JudgeResult,
     machine: Fingerprint,
     rules: Rules,
+    appraisal: Appraisal | None,
 ) -> None:
     """Write the pages first and the sealed verdict last, so that a stored verdict means that all is there."""
     study = open_study(request.store, request.run)
@@ -341,6 +346,7 @@ def _write_report(
         rules=rules,
         searched=Searched(trials_table(study), study.user_attrs.get(LEFT_OUT, {})),
     )
+    report = report.model_copy(update={"worth": appraisal.words if appraisal else None})
     _write(f"{_folder(request)}/{PAGE}", render(report).encode())
     _write(f"{_folder(request)}/{DOCUMENT}", report.model_dump_json(by_alias=True, indent=1).encode())
     _write(f"{_folder(request)}/{RECORD}", own_seal().sealed(result.to_dict()))

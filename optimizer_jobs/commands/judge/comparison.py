@@ -62,6 +62,7 @@ class Comparison:
             memory=self.rules.memory,
             noise=self.node.noise,
             doubt=self.node.doubt,
+            widening=self.node.widening,
             threads=self.rules.threads_doubt,
         )
 

@@ -111,6 +111,8 @@ class Evidence:
     """Why latency cannot be judged on this node; None when it can."""
     doubt: str | None = None
     """Why the intervals of latency were widened; None when they were not."""
+    widening: float = 1.0
+    """Factor by which they were widened."""
     memory: int | None = None
     """Most bytes for a process with the model; None without a limit."""
     threads: str | None = None

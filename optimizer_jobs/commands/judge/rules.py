@@ -1,5 +1,6 @@
 """The models that take part in a judgement, and the rules that they are judged by."""
 
+import math
 from dataclasses import dataclass, field
 
 from optimizer_jobs.measure.resources import RESOURCES
@@ -14,6 +15,8 @@ from retune.contract.requests import BundleRef
 
 NARROWEST_BAND = 0.03
 WIDEST_BAND = 0.10
+_ROUNDED_CPU = 0.02
+"""By how much two CPU limits may differ that are the same, because they are kept in whole periods and millicores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,15 @@ class Rules:
         if cores is not None and cores > self.threads:
             return f"{judged}, and serving.cores asks for {cores}: the serving container may use no more"
         return None
+
+    @property
+    def cpu_doubt(self) -> str | None:
+        """Why times are not those of a server, as words without a full stop; None where the judge has its CPU."""
+        served = min(self.container_cpus or self.threads, self.threads)
+        judge = served if self.judge_cpus is None else min(self.judge_cpus, self.threads)
+        if math.isclose(judge, served, rel_tol=_ROUNDED_CPU):
+            return None
+        return f"the judge had {judge:g} CPU, and the serving container may use {served:g}"
 
     @property
     def memory(self) -> int | None:

@@ -50,7 +50,7 @@ def size(count: float) -> str:
 
 def milliseconds(value: float) -> str:
     """Return a duration in milliseconds with about three digits, such as `0.0213 ms` or `15.3 ms`."""
-    return f"{_three(value)} ms"
+    return f"{three(value)} ms"
 
 
 def points(share: float, *, signed: bool = True) -> str:
@@ -102,7 +102,7 @@ def value(metric: Metric, number: float) -> str:
         return size(number)
     if metric.kind is MetricKind.LATENCY:
         return milliseconds(number)
-    return f"{_three(number)}{_UNIT.get(metric, '')}"
+    return f"{three(number)}{_UNIT.get(metric, '')}"
 
 
 _THREE_DIGITS = frozenset({Metric.ACCURACY, Metric.BALANCED_ACCURACY, Metric.RECALL, Metric.PRECISION, Metric.F1})
@@ -115,7 +115,7 @@ _UNIT = {
 
 def change(metric: Metric, difference: float) -> str:
     """Return a difference of quality with its sign: in percentage points for a share, else in the metric's unit."""
-    return points(difference) if metric.is_share else f"{'+' if difference >= 0 else '-'}{_three(abs(difference))}"
+    return points(difference) if metric.is_share else f"{'+' if difference >= 0 else '-'}{three(abs(difference))}"
 
 
 def _two(number: float) -> str:
@@ -123,7 +123,7 @@ def _two(number: float) -> str:
     return f"{number:.1f}" if number >= 1.15 else f"{number:.2f}"
 
 
-def _three(number: float) -> str:
+def three(number: float) -> str:
     """Return a number with about three significant digits, without an exponent."""
     if number >= 100:
         return f"{number:.0f}"

@@ -1,9 +1,10 @@
 """The wall time and CPU time that a search may spend, kept in the study so that a restart does not extend them.
 
 The study records when its first worker began, and the CPU time of every process of every worker. Where the spec sets
-no budget, the study has a limit of wall time that was estimated from the model, and again after a first trial; what the
-spec sets is never changed. The first worker that sees a budget spent records this with the number of trials that were
-done, and from then on no worker starts a trial.
+no budget, the study has a limit of wall time that was estimated from the model, and again after a first trial. It
+counts from the end of the first trial, which also loads libraries that later ones find loaded; what the spec sets is
+never changed, and counts from the beginning. The first worker that sees a budget spent records this with the number of
+trials that were done, and from then on no worker starts a trial.
 """
 
 import math
@@ -19,6 +20,9 @@ from retune.api.base import seconds
 from retune.api.search import Search
 
 _CREATED, _LIMIT, _LENGTHENED, _CPU = "created", "limit", "lengthened", "cpu:"
+_FIRST_ENDED = "first_ended"
+_PATIENCE = 10.0
+"""Multiple of an estimated limit after which even a first trial is given up."""
 _LOOK_SECONDS = 0.5
 _NOTED_SHARE = 0.01
 """Share of the budget of CPU time after which a worker tells the others what it has used."""
@@ -73,6 +77,12 @@ class Budget:
             return reason
         return str(attributes[ENDED])
 
+    def first_ended(self) -> None:
+        """Have an estimated limit count from now on; called whenever a trial has ended, it heeds the first."""
+        attributes = self._study.user_attrs
+        if _LIMIT in attributes and _FIRST_ENDED not in attributes:
+            self._study.set_user_attr(_FIRST_ENDED, time.time())
+
     def lengthen(self, limit: float) -> bool:
         """Raise an estimated limit of wall time to `limit` seconds, once in a study; return whether that is longer."""
         attributes = self._study.user_attrs
@@ -115,7 +125,8 @@ class Budget:
     def _over(self, attributes: dict[str, object]) -> str | None:
         """Return the budget that is spent, in words with its field of the spec."""
         hours = self._search.max_cpu_hours
-        if self._age(attributes) >= (limit := self._limit(attributes)):
+        limit = self._limit(attributes)
+        if self._age(attributes) >= limit * (_PATIENCE if self._before_first(attributes) else 1.0):
             named = "search.maxDuration" if self._search.max_duration else "set search.maxDuration for another"
             return f"{duration_words(limit)} ({named})"
         if hours is not None and self._used(attributes) >= 3600 * float(hours):
@@ -128,8 +139,12 @@ class Budget:
         return float(str(attributes.get(_LIMIT, math.inf))) if duration is None else seconds(duration)
 
     @staticmethod
+    def _before_first(attributes: dict[str, object]) -> bool:
+        return _LIMIT in attributes and _FIRST_ENDED not in attributes
+
+    @staticmethod
     def _age(attributes: dict[str, object]) -> float:
-        return time.time() - float(str(attributes[_CREATED]))
+        return time.time() - float(str(attributes.get(_FIRST_ENDED, attributes[_CREATED])))
 
     def _used(self, attributes: dict[str, object]) -> float:
         """Return the CPU seconds of all processes of all workers, this one's up to now."""

@@ -22,6 +22,7 @@ from optimizer_jobs.commands.search.estimate import Estimate, estimate
 from optimizer_jobs.commands.search.grid import Grid
 from optimizer_jobs.commands.search.leases import LEASE_SECONDS, POLL_SECONDS, Leases, Worker
 from optimizer_jobs.commands.search.leaving import breaking
+from optimizer_jobs.commands.search.leftovers import remove_leftovers
 from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.preparation import prepare
 from optimizer_jobs.commands.search.progress import Gauges, trial_line
@@ -33,6 +34,7 @@ from optimizer_jobs.commands.search.warm_start import warm_start
 from optimizer_jobs.errors import JobError, printable, store_error
 from optimizer_jobs.measure.mix import mean_rows, served_mix
 from optimizer_jobs.progress import duration_words, say, step
+from optimizer_jobs.quota import require_room
 from optimizer_jobs.seal import study_seal
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.protection import fitted
@@ -70,6 +72,7 @@ def run(request: SearchRequest) -> SearchResult:
 def _search(request: SearchRequest, scratch: Path, *, began: float) -> SearchResult:
     worker = Worker(index=int(os.environ.get(INDEX_VARIABLE, "0")))
     refuse(request.search)
+    removed = remove_leftovers(request)
     step(1, 3, text="opening champion, original and data", about="10 s")
     bench, space, left_out = prepare(request, scratch)
     step(2, 3, text="measuring the champion on validation", about="10 s")
@@ -88,7 +91,8 @@ def _search(request: SearchRequest, scratch: Path, *, began: float) -> SearchRes
     )
     search.work()
     shutil.rmtree(bench.kept_steps, ignore_errors=True)
-    return _result(request, study, ended=search.budget.spent() if not search.all_done() else None)
+    ended = search.budget.spent() if not search.all_done() else None
+    return _result(request, study, ended=ended, removed=removed)
 
 
 class _Search:
@@ -174,6 +178,7 @@ class _Search:
             with termination_held_back():
                 recorded = self._leases.tell(trial, result, state=state, counts=not unchanged)
                 self.budget.account()
+                self.budget.first_ended()
                 if state is TrialState.COMPLETE and not result.steps:
                     self._pace(time.monotonic() - began)
         except BaseException:
@@ -204,6 +209,7 @@ class _Search:
             return unchanged.result, TrialState.PRUNED, True
 
     def _result_of(self, trial: Trial) -> tuple[TrialResult, TrialState]:
+        require_room(self._request.store)
         plan, bench = self._space.draw(trial), self._bench
         trial.set_user_attr(PLAN, plan.key)
         ended = partial(TrialResult, plan=plan.words, steps=plan.names)
@@ -261,7 +267,7 @@ def _first(request: SearchRequest, space: Space) -> tuple[Params, ...]:
     return (control, *warm_start(request, space), *defaults)
 
 
-def _result(request: SearchRequest, study: optuna.Study, *, ended: str | None) -> SearchResult:
+def _result(request: SearchRequest, study: optuna.Study, *, ended: str | None, removed: str | None) -> SearchResult:
     trials = [trial for trial in counted(study) if trial.state.is_finished()]
     best = finalists(study, request.objectives, count=1, exclude_digests=request.rejected, seal=study_seal())
     words = None
@@ -275,4 +281,5 @@ def _result(request: SearchRequest, study: optuna.Study, *, ended: str | None) -
         failed=sum(trial.state is TrialState.FAIL for trial in trials),
         best=words,
         ended=ended,
+        removed=removed,
     )

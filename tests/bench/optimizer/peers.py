@@ -12,8 +12,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +22,12 @@ from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.models.engine import EngineOptions
 from tests.bench.optimizer.subjects import Subject
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 SAMPLES = 128
+_PER_CHANNEL = 13
+"""First operator set whose quantization takes a scale for each channel."""
 PACKAGES = "peers"
 """Folder in the cache with the peers' own packages; `make bench-optimizer` installs them."""
 
@@ -69,23 +75,71 @@ def ort_dynamic(_: Subject, model: Path, _rows: Rows, folder: Path) -> Path:
     return target
 
 
-def ort_static(subject: Subject, model: Path, rows: Rows, folder: Path) -> Path:
-    """ONNX Runtime's static quantization: preprocessing, then QDQ per channel with MinMax."""
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+def ort_prepared(model: Path, folder: Path, *, symbolic: bool) -> Path:
+    """ONNX Runtime's preprocessing; where its symbolic shape inference gives up, without that, as its error says."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    prepared, target = folder / "prepared.onnx", folder / "model.onnx"
-    quant_pre_process(model, prepared, skip_symbolic_shape=subject.transformer)
-    quantize_static(
-        prepared,
+    target = folder / "prepared.onnx"
+    try:
+        quant_pre_process(model, target, skip_symbolic_shape=not symbolic)
+    except Exception:
+        if not symbolic:
+            raise
+        return ort_prepared(model, folder, symbolic=False)
+    return target
+
+
+def _with_new_operators(model: Path, folder: Path) -> Path:
+    """Return a model of an operator set that can be quantized per channel, as ONNX's own converter makes it."""
+    import onnx
+    from onnx import version_converter
+
+    loaded = onnx.load(model)
+    if any(entry.version >= _PER_CHANNEL for entry in loaded.opset_import if entry.domain in {"", "ai.onnx"}):
+        return model
+    onnx.save(version_converter.convert_version(loaded, _PER_CHANNEL), folder / "converted.onnx")
+    return folder / "converted.onnx"
+
+
+def ort_static(subject: Subject, model: Path, rows: Rows, folder: Path) -> Path:
+    """ONNX Runtime's static quantization: preprocessing, then QDQ per channel with MinMax.
+
+    Its adjustment of weights to 32-bit biases fails on some networks that are quantized per channel ("The truth value
+    of an array"); the documented option leaves it out.
+    """
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    target = folder / "model.onnx"
+    quantize = partial(
+        quantize_static,
+        ort_prepared(_with_new_operators(model, folder), folder, symbolic=not subject.transformer),
         target,
-        _reader(rows),
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         per_channel=True,
     )
+    try:
+        quantize(_reader(rows))
+    except ValueError:
+        quantize(_reader(rows), extra_options={"QDQDisableWeightAdjustForInt32Bias": True})
     return target
+
+
+def _of_plain_operators(model: "ModelProto") -> "ModelProto":
+    """Return the part of a model that OpenVINO can run: without outputs that need ONNX-ML, such as labels."""
+    import onnx
+
+    special = {
+        name for node in model.graph.node if node.domain not in {"", "ai.onnx", "com.microsoft"} for name in node.output
+    }
+    for node in model.graph.node:  # in topological order, as the format demands
+        if special & set(node.input):
+            special |= set(node.output)
+    outputs = [output.name for output in model.graph.output if output.name not in special]
+    if not special or not outputs:
+        return model
+    return onnx.utils.Extractor(model).extract_model([tensor.name for tensor in model.graph.input], outputs)
 
 
 def nncf_static(subject: Subject, model: Path, rows: Rows, folder: Path) -> Path:
@@ -95,7 +149,10 @@ def nncf_static(subject: Subject, model: Path, rows: Rows, folder: Path) -> Path
 
     kind = nncf.ModelType.TRANSFORMER if subject.transformer else None
     made = nncf.quantize(
-        onnx.load(model), nncf.Dataset(list(_feeds(rows))), model_type=kind, subset_size=min(SAMPLES, len(rows))
+        _of_plain_operators(onnx.load(model)),
+        nncf.Dataset(list(_feeds(rows))),
+        model_type=kind,
+        subset_size=min(SAMPLES, len(rows)),
     )
     onnx.save(made, folder / "model.onnx")
     return folder / "model.onnx"

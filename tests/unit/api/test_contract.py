@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from retune.contract.requests import JobRequest, encode_request, parse_request
-from retune.contract.results import Failure, Reason, encode_result, parse_result
+from retune.contract.results import Failure, JudgeResult, Reason, Verdict, encode_result, parse_result
 from tests import samples
 from tests.answers import answer
 
@@ -67,6 +67,40 @@ def test_no_control_code_of_a_result_gets_through(text: str) -> None:
     assert isinstance(told, Failure)
     assert told.sentence.isprintable()
     assert len(told.message) == len(failure.message)
+
+
+def test_a_worth_survives_the_way_and_may_be_absent() -> None:
+    """A judge of the release before says nothing of it, and its verdict counts as ever."""
+    honest = answer(samples.judge_request())
+    document = json.loads(encode_result(honest))
+    assert parse_result(json.dumps(document)) == honest
+    assert document.pop("worth")["ratio"] == {"value": 4.0, "low": 3.8, "high": 4.2}
+    told = parse_result(json.dumps(document))
+    assert isinstance(told, JudgeResult)
+    assert (told.worth, told.verdict) == (None, Verdict.PROMOTE)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("limitMs", 0),
+        ("limitMs", "NaN"),
+        ("limitMs", float("inf")),
+        ("limitOf", "Nobody"),
+        ("threads", 10**12),
+        ("ratio", {"value": 4, "low": -1, "high": 5}),
+        ("ratio", {"value": 4, "low": 4.5, "high": 5}),
+        ("ratio", {"value": 1e300, "low": 1, "high": 1e300}),
+        ("before", {"value": 1, "low": 1e-300, "high": 1}),
+        ("after", {"value": 1}),
+    ],
+)
+def test_a_worth_that_cannot_be_reckoned_with_is_no_result(field: str, value: object) -> None:
+    """Whatever a container writes, no number of replicas is made of it."""
+    document = json.loads(encode_result(answer(samples.judge_request())))
+    document["worth"][field] = value
+    with pytest.raises(ValidationError):
+        parse_result(json.dumps(document))
 
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"[]", b"\xff", b"nul", b"[" * 100_000, b'{"kind": "Party"}'])

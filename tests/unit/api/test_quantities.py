@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retune.api.quantities import cores, memory_bytes
+from retune.api.quantities import cores, finite, memory_bytes, plain
 
 
 @given(milli=st.integers(1, 9_999_999))
@@ -46,3 +46,35 @@ def test_what_is_no_quantity_is_refused(quantity: str) -> None:
     """A wrong amount is an error, never a silent zero."""
     with pytest.raises(ValueError, match="is not a quantity"):
         cores(quantity)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.0, 4, "0"),
+        (5.25, 4, "5.25"),
+        (480.0, 4, "480"),
+        (0.000123456, 4, "0.0001235"),
+        (123456.7, 4, "123457"),
+        (12345.0, 4, "12345"),
+        (1e15, 6, "1000000000000000"),
+        (1e-12, 6, "0"),
+        (-0.5, 4, "-0.5"),
+        (175.2, 6, "175.2"),
+    ],
+)
+def test_a_number_of_a_status_has_no_exponent(value: float, digits: int, text: str) -> None:
+    """Clients read decimals; all digits before the point are there, however many."""
+    assert plain(value, digits=digits) == text
+
+
+@pytest.mark.parametrize(("text", "value"), [("1.5", 1.5), ("1e3", 1000.0), ("", None), (None, None), ("x", None)])
+def test_a_number_of_a_status_is_read_or_none(text: str | None, value: float | None) -> None:
+    """A status is data from the cluster: whatever stands in it, reading it ends well."""
+    assert finite(text) == value
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999"])
+def test_what_is_not_finite_is_no_number(text: str) -> None:
+    """It could not be reckoned with."""
+    assert finite(text) is None

@@ -27,6 +27,8 @@ class Server:
     def __init__(self) -> None:
         self.raw = shelf.raw("promoted")
         self.patches: list[Request] = []
+        self.targets: dict[str, Any] = {}
+        """Workloads by their path."""
 
     def send(self, request: Request) -> Response:
         """Answer a read or a patch; nothing else is there."""
@@ -36,6 +38,8 @@ class Server:
             return Response(200, json.dumps({"items": [self.raw]}).encode())
         if request.path == f"{MO}/digits":
             return Response(200, json.dumps(self.raw).encode())
+        if request.path in self.targets:
+            return Response(200, json.dumps(self.targets[request.path]).encode())
         return Response(404, b"{}")
 
     @property

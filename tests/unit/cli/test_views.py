@@ -13,6 +13,7 @@ from retune.cli.follow import Exit
 from tests.unit.cli import shelf
 from tests.unit.cli.test_commands import Server
 
+TRIED = {"version": 4, "startTime": "2026-11-29T05:12:40Z", "analysis": "At 10 % of the requests: nothing failed"}
 REJECTED = {"digest": "sha256:" + "3c" * 32, "version": 3, "reason": "LiveErrors", "message": "half of them failed"}
 WAITING = {"version": 4, "uri": "pvc://s/4", "digest": "sha256:" + "4d" * 32, "runName": "digits-r4"}
 BACK = {
@@ -88,6 +89,7 @@ def test_history_puts_runs_and_a_persons_rollback_in_order() -> None:
         ({"mode": "ObserveOnly"}, {}, "Starts: no run: spec.mode is ObserveOnly"),
         ({}, {"lastRollback": BACK}, "Last rollback: 60m ago: a person put version 1 back"),
         ({}, {"champion": None}, "Serves: what the manifest says"),
+        ({}, {"rollout": TRIED}, "On trial: At 10 % of the requests: nothing failed"),
     ],
 )
 def test_what_keeps_things_from_happening_is_said(spec: dict[str, Any], status: dict[str, Any], words: str) -> None:

@@ -20,6 +20,46 @@ from tests.unit.jobs import models_for_tests as models
 from tests.unit.jobs.captured_for_tests import Shop
 
 SPLITS = ("training", "validation", "test")
+HEAVY = {
+    "check_columns",
+    "check_estimate",
+    "check_quality",
+    "check_sets",
+    "check_watched",
+    "compress_conformance",
+    "compress_tables",
+    "compress_trees",
+    "compress_trees_fitted",
+    "data_memory",
+    "estimators_convert",
+    "estimators_faithful",
+    "judge_gather",
+    "judge_worth",
+    "measure_capacity",
+    "measure_chance",
+    "measure_custom",
+    "measure_intervals",
+    "measure_latency",
+    "measure_metrics",
+    "measure_multi_label",
+    "measure_quality",
+    "measure_stats",
+    "missing_values",
+    "production_windows",
+    "report",
+    "sandbox",
+    "search_prospects",
+    "search_samplers",
+    "search_space",
+    "tune_table_students",
+}
+"""Modules of tests that mostly fit, convert and measure: `make test-fast` leaves them out."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests of heavy modules as slow."""
+    if item.path.stem.removeprefix("test_") in HEAVY:
+        item.add_marker(pytest.mark.slow)
 
 
 @dataclass(frozen=True)

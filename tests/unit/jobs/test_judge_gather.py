@@ -181,6 +181,7 @@ def test_quality_is_measured_in_requests_of_the_size_that_is_served(
     assert not np.array_equal(found.answers[rounded.bundle.digest].numbers, other)
 
 
+@pytest.mark.slow
 def test_answers_that_depend_on_the_rows_beside_them_count_at_the_worst_size(
     make: Callable[..., Bundle], splits: dict[str, Rows], tmp_path: Path
 ) -> None:

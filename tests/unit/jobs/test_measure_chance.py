@@ -34,6 +34,7 @@ def test_a_model_of_rare_rows_that_never_says_positive_still_knows_something() -
     )
 
 
+@pytest.mark.slow
 def test_the_wrong_output_of_a_good_model_is_no_better_than_chance() -> None:
     """Columns of something else than the classes, read as scores of ten digits."""
     X, y = load_digits(return_X_y=True)

@@ -112,3 +112,39 @@ def test_priority_orders_all_steps(profile: Profile, kind: TechniqueType, scheme
         priority(Profile.EDGE_CPU, one, {}) for one in (TechniqueType.PRUNING, TechniqueType.AUGMENTATION)
     )
     assert pruned < augmented
+
+
+_LOADING = """
+import os, sys
+
+class Spy:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            seen.append(len(os.sched_getaffinity(0)))
+
+seen = []
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+sys.meta_path.insert(0, Spy())
+import optimizer_jobs.measure.{module}
+{use}
+print(max(seen), len(os.sched_getaffinity(0)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "use"),
+    [
+        ("confinement", "with optimizer_jobs.measure.confinement.confined(1, engines=['onnxruntime']): pass"),
+        ("subject_process", "optimizer_jobs.measure.subject_process.load('onnxruntime')"),
+    ],
+)
+def test_an_engine_is_loaded_as_in_a_server(module: str, use: str) -> None:
+    """It chooses its kernels by the CPUs that it sees then; a container with a limit of one core sees all of them."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LOADING.format(module=module, use=use)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.stdout.split() == [str(len(os.sched_getaffinity(0))), "1"]

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,9 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 
-from optimizer_jobs.models.golden import GOLDEN_ID
+from optimizer_jobs.errors import JobError
+from optimizer_jobs.models.bundle import Bundle, publish
+from optimizer_jobs.models.golden import OWN_IDS
 from optimizer_jobs.production import collector
 from optimizer_jobs.production.collector import Pairing
 from optimizer_jobs.production.events import REQUEST_TYPE, RESPONSE_TYPE, UnfitEventError, parse, tensors
@@ -29,6 +31,18 @@ from tests.unit.jobs.captured_for_tests import DIGEST, HOUR, NOW, REQUEST_ROWS, 
 from tests.unit.jobs.conftest import Claims
 
 Json = dict[str, Any]
+
+
+def test_a_bundle_is_held_to_the_digest_that_its_folder_is_named_by(
+    claims: Claims, make: Callable[..., Bundle]
+) -> None:
+    """What others have put under the name of a version is not taken for it."""
+    bundle = publish(make(), uri="pvc://retune-artifacts/digits/bundles")
+    assert collector.described(bundle.uri)[1] == bundle.digest
+    other = f"{bundle.uri.rpartition('/')[0]}/{'0' * 64}"
+    claims.path(bundle.uri).rename(claims.path(other))
+    with pytest.raises(JobError, match="has digest"):
+        collector.described(other)
 
 
 @dataclass(frozen=True)
@@ -168,9 +182,10 @@ def test_the_requests_own_id_and_the_answering_bundle_are_kept(pairing: Pairing,
     assert found.times[0].astype("datetime64[s]").astype(int) == NOW
 
 
-def test_golden_requests_are_not_captured(pairing: Pairing, shop: Shop, tmp_path: Path) -> None:
-    """Nobody asked them."""
-    for body, kind in zip(bodies(shop, 0, id=GOLDEN_ID), (REQUEST_TYPE, RESPONSE_TYPE), strict=True):
+@pytest.mark.parametrize("own", sorted(OWN_IDS))
+def test_requests_of_our_own_are_not_captured(own: str, pairing: Pairing, shop: Shop, tmp_path: Path) -> None:
+    """No user asked them."""
+    for body, kind in zip(bodies(shop, 0, id=own), (REQUEST_TYPE, RESPONSE_TYPE), strict=True):
         pairing.take(event(body, kind, "e0"))
     pairing.writer.close()
     assert len(shop.read(tmp_path)) == 0

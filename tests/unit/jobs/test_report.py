@@ -32,6 +32,7 @@ from retune.api.objectives import Selection, default_objectives
 from retune.api.search import Serving
 from retune.contract.requests import BundleRef
 from retune.contract.results import CandidateSummary, JudgeResult, Verdict
+from tests.answers import WORTH
 
 OBJECTIVES = default_objectives(Task.CLASSIFICATION)
 
@@ -280,6 +281,26 @@ def test_restless_node_is_named_and_latency_still_counts() -> None:
 
     assert "The node was restless: two copies differed. Intervals of latency were widened by as much." in page
     assert "not judged" not in page
+
+
+def test_what_a_winner_is_worth_is_told_with_its_limit_and_what_it_is_not() -> None:
+    """Before and after with intervals, and the sentence that this was no load test."""
+    report = document()
+    judged_worth = report.result.model_copy(update={"worth": WORTH})
+    page = render(report.model_copy(update={"result": judged_worth, "worth": "it waits <5 ms"}))
+
+    assert "What it is worth" in page
+    assert all(number in page for number in ("120", "118 to 123", "480", "x4.00", "x3.80 to x4.20"))
+    assert "While it waits &lt;5 ms. A replay" in page
+    assert "no load test" in page
+
+
+def test_why_nothing_is_said_of_a_worth_is_told() -> None:
+    """A reader does not look for numbers in vain; a report of an earlier release has no such section."""
+    page = render(document().model_copy(update={"worth": "calls were timed in 8 rounds only"}))
+
+    assert "Nothing is said: calls were timed in 8 rounds only." in page
+    assert "What it is worth" not in render(document())
 
 
 def test_report_without_trials_has_no_picture_of_them() -> None:

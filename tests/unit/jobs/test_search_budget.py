@@ -180,7 +180,7 @@ def test_where_the_spec_sets_no_budget_the_first_workers_estimate_is_the_limit(
     study: optuna.Study, clock: Clock
 ) -> None:
     """A later worker's own estimate changes nothing, and the sentence names the field that would."""
-    Budget(study, Search(), owner="0/a", estimated=180)
+    Budget(study, Search(), owner="0/a", estimated=180).first_ended()
     later = Budget(study, Search(), owner="1/b", estimated=9999)
     clock.wall += 179
     assert later.spent() is None
@@ -210,6 +210,32 @@ def test_workers_hear_of_cpu_time_soon_enough_to_keep_the_budget(study: optuna.S
     assert others.look() == "the budget of 1 CPU hours (search.maxCpuHours) ended after 0 of 24 trials"
 
 
+def test_an_estimated_limit_counts_from_the_end_of_the_first_trial(study: optuna.Study, clock: Clock) -> None:
+    """What is loaded once does not eat up the time of a small model's search; a first trial that hangs still ends."""
+    budget = Budget(study, Search(), owner="0/a", began=clock.wall - 3000, estimated=1000)
+    clock.wall += 6999
+    assert budget.spent() is None
+    for passed, left in ((0, 1000), (400, 600)):
+        clock.wall += passed
+        budget.first_ended()
+        assert budget.left() == left
+
+
+def test_a_first_trial_that_never_ends_is_given_up(study: optuna.Study, clock: Clock) -> None:
+    """Ten times the estimated limit is the most that a search waits for its first trial."""
+    budget = Budget(study, Search(), owner="0/a", estimated=180)
+    clock.wall += 1800
+    assert budget.spent() == "the budget of 3 min (set search.maxDuration for another) ended after 0 of 24 trials"
+
+
+@pytest.mark.usefixtures("clock")
+def test_the_end_of_the_first_trial_changes_no_budget_of_the_owners(study: optuna.Study) -> None:
+    """An hour is an hour, whatever was loaded in it."""
+    budget = Budget(study, HOUR, owner="0/a", began=time.time() - 3000)
+    budget.first_ended()
+    assert budget.left() == 600
+
+
 def test_a_small_model_has_two_minutes_and_a_large_one_what_it_needs() -> None:
     """The limit follows the estimate, and the estimate is in words before the search begins."""
     small = Estimate(24, trial_seconds=2, untrained_seconds=2)
@@ -232,6 +258,7 @@ def test_a_busy_machine_has_the_time_that_its_first_trial_asks_for() -> None:
 def test_only_an_estimated_limit_is_lengthened_and_only_once(study: optuna.Study, clock: Clock, store: str) -> None:
     """The first worker that knows better tells all; nothing is taken away, and what the spec sets stays."""
     budget = Budget(study, Search(), owner="0/a", estimated=120.0)
+    budget.first_ended()
     assert budget.lengthen(300.0)
     assert not Budget(open_study(store, "r1"), Search(), owner="1/b", estimated=120.0).lengthen(900.0)
     assert budget.left() == 300

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from retune.api.objects import OptimizationRunSpec
 from retune.cluster.cache import Cache, names_of
-from retune.cluster.kinds import DEPLOYMENTS, JOBS, MODEL_OPTIMIZATIONS, PODS, ROLLOUTS
+from retune.cluster.kinds import DEPLOYMENTS, JOBS, MODEL_OPTIMIZATIONS, OPTIMIZATION_RUNS, PODS, ROLLOUTS
 from tests import samples
 from tests.unit.operator.test_parse import a_job, a_pod, deployment
 
@@ -135,6 +136,36 @@ def test_jobs_are_found_by_their_owners_uid() -> None:
     resource = cache.resource("ml/digits")
     assert resource is not None
     assert list(cache.jobs_of(resource)) == ["digits-r1-verify1"]
+
+
+def a_run(number: int, **changes: Any) -> Json:
+    """An ended OptimizationRun of the resource that nobody owns; changes: its outcome, label, namespace or owner."""
+    told = {"outcome": "NoGain", "resource": "digits", "namespace": "ml", "owner": None} | changes
+    spec = samples.resource().spec
+    owners = [{"uid": told["owner"], "controller": True}] if told["owner"] else []
+    snapshot = {"model": spec.model, "data": spec.data, "objectives": spec.better}
+    parts = {"number": number, "trigger": {"reason": "Initial", "message": ""}, "specGeneration": 1, "specHash": "x"}
+    run = OptimizationRunSpec.model_validate(
+        parts | {"championVersion": 1, "championDigest": samples.DIGEST, "snapshot": snapshot}
+    )
+    meta = {"name": f"{told['namespace']}-{number}", "namespace": told["namespace"], "uid": f"run-{number}"}
+    meta |= {"resourceVersion": "5", "labels": {"retune.dev/resource": told["resource"]}, "ownerReferences": owners}
+    status = {"outcome": told["outcome"]} if told["outcome"] else {}
+    return {"metadata": meta, "spec": run.to_dict(), "status": status}
+
+
+def test_runs_that_were_restored_are_counted_and_no_others() -> None:
+    """Not one that has not ended, and none of another resource, namespace or owner."""
+    cache = Cache()
+    cache.put(MODEL_OPTIMIZATIONS, a_resource(1))
+    resource = cache.resource("ml/digits")
+    assert resource is not None
+    assert cache.ended_before(resource) == 0
+    others: list[dict[str, Any]] = [{"outcome": None}, {"resource": "other"}, {"namespace": "elsewhere"}]
+    others.append({"owner": samples.RESOURCE_UID})
+    for number, changes in enumerate([{}, {}, *others], start=2):
+        cache.put(OPTIMIZATION_RUNS, a_run(number, **changes))
+    assert cache.ended_before(resource) == 3
 
 
 def test_a_list_removes_what_it_should_have_held() -> None:

@@ -17,6 +17,7 @@ from retune.api.status import (
 )
 from retune.named_metrics import NamedResources
 from tests import samples
+from tests.answers import NOTED
 from tests.unit.operator.test_metrics import FIRST, NOW, watched
 
 
@@ -62,6 +63,25 @@ def test_a_model_is_told_by_namespace_and_name() -> None:
     assert value("condition", type="DriftDetected", status="True", reason="Why") == 1
     assert value("last_run_timestamp_seconds", outcome="RolledBack") == NOW.timestamp()
     assert registry.get_sample_value("retune_unnamed_resources") == 0
+
+
+def test_what_the_champion_is_worth_is_told_by_version() -> None:
+    """Of the champion and the version before it; a version that waits, and a number that is none, tell nothing."""
+    noted = NOTED | {"requestsBefore": "many"}
+    champion = {"version": 2, "uri": "pvc://s/2", "digest": "sha256:2"}
+    waiting = NOTED | {"version": 3, "comparedWith": 2}
+    registry = told(
+        resource("a", champion=champion, worth=[NOTED, waiting]), resource("b", champion=champion, worth=[noted])
+    )
+
+    def rate(name: str, version: str) -> float | None:
+        labels = {"namespace": "ml", "name": name, "version": version}
+        return registry.get_sample_value("retune_resource_requests_per_second", labels)
+
+    assert [rate("a", "1"), rate("a", "2"), rate("a", "3")] == [120, 480, None]
+    assert [rate("b", "1"), rate("b", "2")] == [None, 480]
+    needed = registry.get_sample_value("retune_resource_replicas_needed", {"namespace": "ml", "name": "a"})
+    assert needed == 2
 
 
 def test_what_has_not_been_seen_yet_tells_nothing() -> None:

@@ -40,6 +40,8 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("RETUNE_METRICS_PORT", "70000", "RETUNE_METRICS_PORT is 70000: it must lie between 0 and 65535"),
         ("RETUNE_IMAGE_PULL_POLICY", "Sometimes", "it must be one of Always, IfNotPresent, Never"),
         ("RETUNE_PRIVATE_ADDRESSES", "maybe", "it must be one of Allow, Refuse"),
+        ("RETUNE_STORE_QUOTA", "much", "give a quantity of bytes, such as 20Gi"),
+        ("RETUNE_STORE_QUOTA", "0Gi", "give a quantity of bytes, such as 20Gi"),
         ("RETUNE_PROMETHEUS", "main", "give name=value, and each name once"),
         ("RETUNE_PROMETHEUS", "a=http://h,a=http://i", "each name once"),
         ("RETUNE_PROMETHEUS", "Main=http://h", "give name=value"),

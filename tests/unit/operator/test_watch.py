@@ -29,9 +29,9 @@ def stored(name: str, **spec: Any) -> Json:
 class Listing:
     """A client that lists these ModelOptimizations and nothing else, after failing so many times."""
 
-    def __init__(self, *items: Json, failures: int = 0) -> None:
+    def __init__(self, *items: Json, failures: int = 0, retry_after: float | None = None) -> None:
         self.items = items
-        self.failures = failures
+        self.failures, self.retry_after = failures, retry_after
         self.lists = 0
 
     async def pages(self, kind: Kind, namespace: str | None, **_: Any) -> AsyncIterator[Json]:
@@ -39,7 +39,7 @@ class Listing:
         self.lists += 1
         if self.failures:
             self.failures -= 1
-            raise Transient("the server is away")
+            raise Transient("the server is away", retry_after=self.retry_after)
         yield {"metadata": {"resourceVersion": "7"}, "items": self.items if kind is MODEL_OPTIMIZATIONS else ()}
 
 
@@ -129,6 +129,18 @@ async def test_the_first_sync_is_tried_until_it_is_complete(
     assert len(waits) == 3
     assert caplog.text.count("the server is away") == 3
     assert station.cache.resource_keys() == ["ml/digits"]
+
+
+async def test_the_first_sync_waits_for_as_long_as_the_server_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fault 6: a server that is overloaded is not asked for everything again before that."""
+    waits: list[float] = []
+
+    async def slept(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("retune.watch.asyncio.sleep", slept)
+    await Station(Listing(stored("digits"), failures=2, retry_after=30.0)).resync.first()
+    assert waits == [30.0, 30.0]
 
 
 async def test_a_resync_that_fails_is_made_up_for_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:

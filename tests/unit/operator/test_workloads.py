@@ -3,7 +3,8 @@
 import itertools
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from retune.contract.requests import (
     JobRequest,
     JudgeRequest,
     SearchRequest,
+    Shadow,
     parse_request,
 )
+from retune.job_profiles import Profile
 from retune.job_template import PodTemplate, Storage, parse_template
 from retune.plan.actions import AcquireLease, CreateJob, CreateRun
 from retune.plan.observed import Target
@@ -33,7 +36,7 @@ from retune.workloads import job_manifest, lease_manifest, run_manifest, too_lon
 from retune.workloads.labels import label_value
 from retune.workloads.resources import container_resources, node_storage
 from retune.workloads.seals import seals
-from retune.workloads.volumes import claims_of
+from retune.workloads.volumes import claims_of, remote_schemes
 from tests import samples
 from tests.jobs_given import EVERYTHING
 
@@ -51,8 +54,10 @@ class Settings:
     monitor_image: str = "retune/monitor:dev"
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
+    store_quota: str = ""
     records_key: str | None = None
     pod_template: PodTemplate = NOTHING_MORE
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
 
 
 ROOT = Path(__file__).parents[3]
@@ -437,6 +442,32 @@ def test_a_secret_cannot_change_what_the_installation_decides() -> None:
     assert env["AWS_EC2_METADATA_DISABLED"] == "true"
 
 
+def test_a_shadow_sees_captured_requests_and_can_write_to_nothing() -> None:
+    """The Job that asks golden requests reads its bundle; told to shadow, also the folder of captured requests."""
+    shadow = Shadow(
+        production=Production(uri="pvc://shop/captured"),
+        since=0,
+        until=3600,
+        requests=100,
+        champion_endpoints=("http://10.0.0.8:8080",),
+        error_margin=0.01,
+        slow_margin=0.1,
+        confidence=0.99,
+    )
+    request = samples.verify_request().model_copy(update={"shadow": shadow})
+    claims = claims_of(request)
+    assert [claim.name for claim in claims] == ["artifacts", "shop"]
+    assert all(claim.read and not claim.folders for claim in claims)
+    remote = shadow.model_copy(update={"production": Production(uri="s3://shop/captured")})
+    assert remote_schemes(request.model_copy(update={"shadow": remote})) == {"s3"}
+
+
+def test_the_administrators_quota_of_the_store_reaches_every_job() -> None:
+    """Jobs hold themselves to it; without one, none is named."""
+    assert "RETUNE_STORE_QUOTA" not in environment(job("search"))
+    assert environment(job_of("search", Settings(store_quota="20Gi")))["RETUNE_STORE_QUOTA"] == "20Gi"
+
+
 amounts = st.one_of(
     st.none(), st.integers(1, 64_000).map(lambda milli: f"{milli}m"), st.sampled_from(["0.5", "1", "16"])
 )
@@ -648,8 +679,8 @@ def test_an_administrators_template_reaches_every_pod_and_takes_nothing_from_it(
     head, spec = manifest["spec"]["template"]["metadata"], pod(manifest)
     assert EVERYTHING["labels"].items() <= head["labels"].items()
     assert EVERYTHING["annotations"].items() <= head["annotations"].items()
-    for field in ("priorityClassName", "runtimeClassName", "serviceAccountName", "imagePullSecrets", "affinity"):
-        assert spec[field] == EVERYTHING[field]
+    for name in ("priorityClassName", "runtimeClassName", "serviceAccountName", "imagePullSecrets", "affinity"):
+        assert spec[name] == EVERYTHING[name]
     assert spec["topologySpreadConstraints"] == EVERYTHING["topologySpreadConstraints"]
     assert [variable for variable in container(manifest)["env"] if variable in EVERYTHING["env"]] == EVERYTHING["env"]
     assert plain["spec"]["template"]["metadata"]["labels"].items() <= head["labels"].items()

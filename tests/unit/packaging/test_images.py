@@ -1,4 +1,4 @@
-"""What the images carry of this repository: every module that a carried one imports is carried too."""
+"""What the images stand on, by its content, and what they carry: every module that a carried one imports is carried."""
 
 import ast
 import re
@@ -12,6 +12,7 @@ DOCKERFILES = sorted(
     path for top in ("operator", "optimizer_jobs", "examples") for path in (REPOSITORY / top).rglob("*Dockerfile")
 )
 OURS = ("retune", "optimizer_jobs")
+BASE = re.compile(r"^ARG BASE_IMAGE=(\S+)$", flags=re.MULTILINE)
 COPY = re.compile(r"^COPY (?!--)(.+?) \S+$", flags=re.MULTILINE)
 
 
@@ -37,6 +38,14 @@ def imported(file: Path) -> Iterator[str]:
             yield from (f"{node.module}.{name.name}" for name in node.names)
         elif isinstance(node, ast.Import):
             yield from (name.name for name in node.names if name.name.split(".")[0] in OURS)
+
+
+def test_all_images_stand_on_one_base_by_its_digest() -> None:
+    """A tag can be given to another image between two builds; what an image stands on is named by its content."""
+    bases = {BASE.findall(dockerfile.read_text())[0] for dockerfile in DOCKERFILES}
+    assert len(bases) == 1
+    assert re.fullmatch(r"docker\.io/library/python:3\.11-slim-bookworm@sha256:[0-9a-f]{64}", bases.pop())
+    assert all("\nFROM ${BASE_IMAGE}\n" in dockerfile.read_text() for dockerfile in DOCKERFILES)
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: str(path.relative_to(REPOSITORY)))

@@ -85,7 +85,9 @@ class Promises:
         self._check_rejections(observed, after)
         self._check_fallback(observed, decision)
         self._check_pin(before, after, resource)
-        if after.champion and after.champion.run_name and after.champion != before.champion:
+        self._check_worth(after)
+        self._check_shown(before, after)
+        if after.champion and after.champion.run_name and _champion_of(after) != _champion_of(before):
             returned = self._check_choice if _is_untouched(before, after) else self._check_promotion
             check = self._check_return if before.original is None else returned
             check(observed, after.champion)
@@ -114,6 +116,18 @@ class Promises:
                 assert self._has_failed(observed)
         for digest in known - rejected:
             assert digest in {observed.resource.spec.rollout.retry, after.champion and after.champion.digest}
+
+    def _check_worth(self, after: ModelOptimizationStatus) -> None:
+        """What a version is worth is said of what serves or waits, and of nothing else."""
+        present = {version.version for version in (after.champion, after.candidate) if version}
+        assert {worth.version for worth in after.worth} <= present
+
+    def _check_shown(self, before: ModelOptimizationStatus, after: ModelOptimizationStatus) -> None:
+        """What a champion has shown stays said of it, until the target is another one."""
+        if before.champion and after.champion != before.champion and _champion_of(after) == _champion_of(before):
+            assert after.champion is not None
+            assert after.champion.shown_by == "Nothing"
+            assert after.target_uid != before.target_uid
 
     def _by_person(self, observed: Observed, after: ModelOptimizationStatus) -> bool:
         """Whether a person's rollback begins or ends in this decision."""
@@ -150,6 +164,7 @@ class Promises:
             assert not creates
             return
         assert not resource.spec.suspend or not (creates or injected)
+        assert resource.spec.mode is not Mode.PROPOSE or not injected
         if creates or injected:
             leased = target is not None and self.world.leases.get(target.uid) == resource.metadata.uid
             assert leased or any(isinstance(action, AcquireLease) for action in decision.actions)
@@ -361,6 +376,11 @@ class Promises:
         assert champion.run_name is None or self.world.value == champion.injected_value
         assert candidate is None or self.world.value != candidate.injected_value
         assert status.stage not in {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
+
+
+def _champion_of(status: ModelOptimizationStatus) -> Version | None:
+    """The champion, whatever it has shown."""
+    return status.champion.model_copy(update={"shown_by": None}) if status.champion else None
 
 
 def _is_untouched(before: ModelOptimizationStatus, after: ModelOptimizationStatus) -> bool:

@@ -14,7 +14,7 @@ from retune.api import FIELD_MANAGER
 from retune.api.crd import modeloptimization_crd
 from retune.api.objects import ModelOptimization, ObjectMeta, OptimizationRun
 from retune.api.spec import ModelOptimizationSpec
-from retune.api.status import ModelOptimizationStatus
+from retune.api.status import ModelOptimizationStatus, RolloutStep
 from retune.plan.actions import EmitEvent
 from retune.plan.observed import (
     Abort,
@@ -26,11 +26,18 @@ from retune.plan.observed import (
     JobPhase,
     LatePod,
     Pods,
+    Refusal,
+    Route,
     Target,
     Traffic,
+    Verb,
 )
+from retune.traffic import Rule
 
 CONTAINER = "server"
+THEIRS = "theirs"
+STABLE, TRIED = "digits", "digits-canary"
+"""Services of the target and of its canary."""
 _SCHEMA = modeloptimization_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 UNSEEN = ModelOptimizationStatus.model_validate(_SCHEMA["properties"]["status"]["default"])
 """The status that the API server gives a new resource."""
@@ -66,6 +73,8 @@ class Beside:
     replicas: int
     owner: str | None
     """UID of the resource that it belongs to."""
+    service: str | None = None
+    """Service whose requests a route shares with it; None: it is behind the target's own."""
 
 
 @dataclass
@@ -109,8 +118,12 @@ class Server:
     """What keeps them from running that no model can help, in words."""
     beside_counts: Heard | None = None
     """What they have counted."""
+    beside_held: Heard | None = None
+    """What they were heard to count at the weight; None: all of it."""
     champion_counts: Heard | None = None
     """What the target's pods have counted in the same time."""
+    usual_seconds: float | None = None
+    """How long nearly all of the target's requests had taken at most before; None: not known."""
     beside_refused: tuple[str, str] | None = None
     """Reason and sentence with which every write of it is refused."""
     autoscaler: str | None = None
@@ -119,6 +132,20 @@ class Server:
     """When its pods were made for the last time."""
     tried: list[str | None] = field(default_factory=list)
     """Every value that we made a canary of."""
+    rules: tuple[Rule, ...] | None = None
+    """Backends of the rules of HTTPRoute `digits`; None while there is none."""
+    route_slow: bool = False
+    """Whether its Gateway takes its time to look at it."""
+    route_fault: str | None = None
+    """Why its Gateway does not take it."""
+    route_refused: tuple[str, str] | None = None
+    """Reason and sentence with which every write of it is refused."""
+    service: str | None = None
+    """UID of the Service of the canary's pods; None while there is none."""
+    removed_while_named: bool = False
+    """Whether we have removed a canary that a rule named."""
+    routed: list[tuple[Rule, ...]] = field(default_factory=list)
+    """Every state of the rules that we made."""
     unfit: str | None = None
     """Why a new value does not reach every pod by itself."""
     held: str | None = None
@@ -246,8 +273,13 @@ class Server:
 
     def traffic_by(self, beside: Beside | None) -> Traffic:
         """Return who else gets requests, as far as that is a canary of this resource that is remembered like this."""
+        routed = Traffic(
+            autoscaler=self.autoscaler,
+            route=self.route,
+            service=self.service if self._looks_at_route and self.service != THEIRS else None,
+        )
         if beside is None or beside.owner not in {None, self.resource.metadata.uid}:
-            return Traffic(autoscaler=self.autoscaler)
+            return routed
         container = Container(name=CONTAINER, value=beside.value, indirect=False, manager=None, cpu_limit=1.0)
         available = beside.replicas if self.beside_settled else 0
         workload = Target(
@@ -263,14 +295,40 @@ class Server:
         endpoints = tuple(f"http://10.0.1.{number}:8080" for number in range(available))
         unready = Incident("pod y: container server runs and is not ready", self.changed_beside)
         is_slow = not (self.beside_settled or self.beside_trouble)
-        return Traffic(
-            canary=Canary(workload, made_of=beside.template, owned=beside.owner is not None),
+        return replace(
+            routed,
+            canary=Canary(workload, made_of=beside.template, owned=beside.owner is not None, service=beside.service),
             pods=Pods(endpoints, self.beside_trouble, self.beside_crash, unready if is_slow else None),
             unserved=self.beside_unserved,
             heard=self.beside_counts,
+            held=self.beside_held or self.beside_counts,
             beside=self.champion_counts,
-            autoscaler=self.autoscaler,
+            usual_seconds=self.usual_seconds,
         )
+
+    @property
+    def _looks_at_route(self) -> bool:
+        """Whether the operator looks at the route: one is taken a share of, or will be."""
+        rollout, traffic = self.resource.status.rollout, self.resource.spec.rollout.canary.traffic
+        is_begun = rollout is not None and rollout.step == RolloutStep.CANARY_GIVE and traffic.route is not None
+        return is_begun or self.resource.status.canary_route is not None
+
+    @property
+    def route(self) -> Route | None:
+        """The route as it is read."""
+        if not self._looks_at_route:
+            return None
+        if self.rules is None:
+            missing = Refusal(Verb.CANARY, "CanaryImpossible", "there is no HTTPRoute digits")
+            return Route("digits", gone=True, obstacle=missing)
+        fault = Refusal(Verb.CANARY, "CanaryImpossible", self.route_fault) if self.route_fault else None
+        version = str(self.versions["httproutes", "digits"])
+        return Route("digits", version, self.rules, STABLE, fault, looked_at=not self.route_slow)
+
+    def edit_route(self, *rules: Rule) -> None:
+        """Change the rules, as somebody else does."""
+        self.rules = rules
+        self.versions["httproutes", "digits"] += 1
 
     @property
     def traffic(self) -> Traffic:
@@ -324,6 +382,8 @@ class Server:
         owner = self.beside.owner if self.beside else None
         if owner is not None and owner.startswith("mo-1") and (owner != self.resource.metadata.uid or self.gone):
             self.beside = None
+        if self.gone:
+            self.service = None
 
     def edit_template(self) -> None:
         """Change another part of the pod template than the owned field, so that all pods are made anew."""

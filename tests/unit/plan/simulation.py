@@ -34,7 +34,7 @@ EDITS: tuple[dict[str, Any], ...] = (
     *({"manualNonce": f"n{number}"} for number in range(6)),
     *({"search": {"maxTrials": number}} for number in range(1, 3)),
     *({"model": {"uri": f"pvc://store/digits/model-{number}.onnx"}} for number in range(1, 3)),
-    *({"mode": mode} for mode in ("Automatic", "Automatic", "RecommendOnly", "ObserveOnly")),
+    *({"mode": mode} for mode in ("Automatic", "Automatic", "Propose", "RecommendOnly", "ObserveOnly")),
     {"rollout": {"approval": "Manual"}},
     {"rollout": {}},
     {"rollout": {}},
@@ -94,6 +94,8 @@ def _baked(rollout: ActiveRollout | None, candidate: Version | None, champion: V
 class History:
     """One history: what happens, decided by a seed, and what must hold."""
 
+    edits = EDITS
+
     def __init__(self, seed: int) -> None:
         self.seed, self.dice = seed, random.Random(seed)
         value = self.dice.choice([None, "file:///delivered"])
@@ -121,13 +123,17 @@ class History:
         """Let things happen, then let everything be; raises BrokenError with the history's seed and its steps."""
         try:
             for _ in range(STEPS):
-                happening = self.dice.choices(HAPPENINGS, WEIGHTS)[0]
+                happening = self._chosen()
                 self.log.append(happening.__name__)
                 happening(self)
                 self._check()
             self._rest()
         except AssertionError as error:
             raise BrokenError(f"history {self.seed}: {error}; {', '.join(self.log)}") from error
+
+    def _chosen(self) -> Callable[["History"], None]:
+        """Return what happens next."""
+        return self.dice.choices(HAPPENINGS, WEIGHTS)[0]
 
     @property
     def status(self) -> ModelOptimizationStatus:
@@ -244,7 +250,7 @@ class History:
 
     def is_edited(self) -> None:
         """A user edits the spec; it may come between reading and writing."""
-        change = self.dice.choice(EDITS)
+        change = self.dice.choice(self.edits)
         if self.dice.random() < 0.3:
             self.world.cut_in = (self.dice.randrange(3), lambda: self.world.change(**change))
             self.world.run(self._operator())
@@ -367,12 +373,12 @@ _WEIGHED: dict[Callable[[History], None], int] = {
 HAPPENINGS, WEIGHTS = list(_WEIGHED), list(_WEIGHED.values())
 
 
-def main(histories: int) -> int:
-    """Play so many histories, and say what was broken; returns the exit code."""
+def main(histories: int, kind: type[History] = History) -> int:
+    """Play so many histories of a kind, and say what was broken; returns the exit code."""
     dice, began, broken = thrown(), time.monotonic(), 0
     for _ in range(histories):
         try:
-            History(dice.randrange(2**32)).play()
+            kind(dice.randrange(2**32)).play()
         except BrokenError as error:
             broken += 1
             print(error)

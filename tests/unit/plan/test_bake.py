@@ -55,13 +55,17 @@ def test_half_of_the_requests_failing_turns_back_at_once_and_rejects(monitoring:
         (3, 3, True, False),
         (400, 3, True, False),
         (104, 6, False, False),
-        (100000, 5300, False, True),
+        (100000, 5300, False, False),
+        (100000, 5600, False, True),
     ],
 )
 def test_errors_count_as_far_as_their_number_proves_something(
     requests: int, errors: int, *, is_promoted: bool, is_counted: bool
 ) -> None:
-    """What chance may explain rejects nothing; beyond the limit by enough requests, but not surely, it is a doubt."""
+    """What chance may explain rejects nothing; beyond the limit by enough requests, but not surely, it is a doubt.
+
+    Of 100,000 requests, 5,300 are four standard deviations beyond the limit in one look, and no proof in many looks.
+    """
     world = bake_hearing(Heard(pods=1, requests=requests, errors=errors), monitoring=WATCHED)
     assert (champion_of(world).version == 2) is is_promoted
     settle_back(world)
@@ -82,6 +86,15 @@ def test_latency_counts_unless_the_processor_is_short(
     assert (champion_of(world).version == 2) is is_promoted
     settle_back(world)
     assert is_rejected(world) is is_counted
+
+
+def test_requests_between_two_bounds_of_a_histogram_are_a_doubt_and_no_proof() -> None:
+    """Whether they took longer than a limit that lies between the bounds is a guess; the version is not rejected."""
+    buckets = {0.1: 0.0, 1.0: 1000.0, float("inf"): 1000.0}
+    world = bake_hearing(Heard(pods=1, requests=1000, errors=0, buckets=buckets), monitoring=WATCHED)
+    settle_back(world)
+    assert last_of(world).reason == "LiveLatency"
+    assert not is_rejected(world)
 
 
 def test_a_version_is_not_held_to_what_the_champion_did_not_keep() -> None:
@@ -112,6 +125,29 @@ def test_errors_that_the_champion_had_too_are_not_the_version_s() -> None:
     world.counts = Heard(pods=1, requests=4000, errors=2000)
     world.reconcile()
     assert stage_of(world) is Stage.ROLLING_BACK
+
+
+def test_a_version_that_fails_as_much_as_the_champion_did_is_not_doubted_for_a_little_more() -> None:
+    """Where the champion was beyond the limit, an equal version shows more than it in half of all cases."""
+    world = World()
+    world.counts = Heard(pods=1, requests=10000, errors=1000)
+    world.run_to_bake()
+    world.counts = Heard(pods=1, requests=4000, errors=410)
+    world.wait(seconds(world.spec.rollout.bake_time))
+    world.reconcile()
+    assert champion_of(world).version == 2
+
+
+@pytest.mark.parametrize(("value", "is_counted"), [(0.08, False), (0.33, True)])
+def test_a_queried_share_of_errors_counts_as_far_as_the_requests_prove_it(value: float, *, is_counted: bool) -> None:
+    """Two hundred requests prove a third, and not eight in a hundred, to be beyond five."""
+    queried = {"name": "errors", "kind": "ErrorRate", "limit": "0.05", "query": "sum(rate(x[{{window}}]))"}
+    monitoring = {"performance": {"prometheus": {"server": "main"}, "signals": [queried]}}
+    number = LiveNumber("errors", value, "Measured", f"{value}.")
+    world = bake_hearing(Heard(pods=1, requests=200, numbers=(number,)), monitoring=monitoring)
+    settle_back(world)
+    assert last_of(world).reason == "LiveErrors"
+    assert is_rejected(world) is is_counted
 
 
 def test_a_query_without_a_count_is_a_doubt_and_no_proof() -> None:

@@ -23,6 +23,8 @@ from tests.unit.plan.trial import (
 )
 from tests.unit.plan.world import CrashError, World, spec
 
+QUICK = {0.1: 9600.0, 0.5: 10000.0, float("inf"): 10000.0}
+"""What a histogram of 10,000 requests holds of which nearly all are quick."""
 CRASH = "pod y: container server: ended with exit code 3"
 
 
@@ -292,6 +294,19 @@ def test_a_canary_that_is_much_slower_than_the_champion_ends_at_the_end_of_its_w
     assert is_rejected(world)
 
 
+def test_a_canary_that_seems_slower_when_its_weight_ends_is_taken_back_and_not_rejected() -> None:
+    """Few requests prove nothing, and are no reason to give it more users."""
+    world = at_weight({"weight": 10, "hold": f"{HOLD}s", "minRequests": 0})
+    world.champion_counts = Heard(pods=9, requests=10000, errors=0, buckets=QUICK)
+    slow = {0.1: 210.0, 0.5: 300.0, float("inf"): 300.0}
+    world.beside_counts = Heard(pods=1, requests=300, errors=0, buckets={key: 0.4 * slow[key] for key in slow})
+    world.reconcile()
+    hold(world)
+    assert is_over(world, "LiveLatency")
+    assert "seems worse by more than 10 % of all requests, which is not proved" in last_of(world).message
+    assert not is_rejected(world)
+
+
 def test_a_canary_as_fast_as_the_champion_goes_on() -> None:
     """Guards the test above."""
     world = at_weight()
@@ -303,6 +318,199 @@ def test_a_canary_as_fast_as_the_champion_goes_on() -> None:
         pods=1, requests=1000, errors=0, buckets={0.1: 930.0, 0.5: 1000.0, float("inf"): 1000.0}
     )
     hold(world)
+    assert rollout_of(world).weight == 50
+
+
+def test_a_canary_is_not_doubted_for_what_the_champion_breaks_too() -> None:
+    """Where both are slower than a limit, or fail more than it allows, only what is proved worse counts."""
+    signals = [
+        {"name": "p95-latency", "kind": "Latency", "limit": "0.1"},
+        {"name": "errors", "kind": "ErrorRate", "limit": "0.05"},
+    ]
+    monitoring = {"performance": {"signals": signals}}
+    world = at_weight({"weight": 10, "hold": f"{HOLD}s", "minRequests": 0}, monitoring=monitoring)
+    theirs = {0.1: 900.0, 0.5: 1000.0, float("inf"): 1000.0}
+    world.champion_counts = Heard(pods=9, requests=1000, errors=100, buckets=theirs)
+    ours = {0.1: 890.0, 0.5: 1000.0, float("inf"): 1000.0}
+    world.beside_counts = Heard(pods=1, requests=1000, errors=110, buckets=ours)
+    world.reconcile()
+    hold(world)
+    assert rollout_of(world).injected
+
+
+@pytest.mark.parametrize(
+    ("requests", "errors", "slow", "words"),
+    [
+        (
+            10000,
+            10,
+            400,
+            "10 of 10000 requests failed, 10 of 10000 of the champion's in the same time: proved not worse",
+        ),
+        (
+            10000,
+            10,
+            400,
+            "400 of 10000 requests took longer than 0.1 s, 400 of 10000 of the champion's in the same time",
+        ),
+        (200, 2, 8, "2 of 200 requests failed, 10 of 10000 of the champion's in the same time: not shown to be worse"),
+        (99, 1, 4, "too few to compare, 100 of both are needed"),
+        (10000, 10, None, "latency was not compared: the pods tell no histogram"),
+    ],
+)
+def test_a_weight_that_is_left_says_what_it_has_shown(requests: int, errors: int, slow: int | None, words: str) -> None:
+    """Proved not worse, not shown to be worse, too little and unread are four things; the promotion says so too."""
+    world = at_weight({"weight": 10, "hold": f"{HOLD}s", "minRequests": 0})
+    ours = {0.1: 0.0 + requests - slow, 0.5: 0.0 + requests, float("inf"): 0.0 + requests} if slow is not None else {}
+    world.champion_counts = Heard(pods=9, requests=10000, errors=10, buckets=QUICK)
+    world.beside_counts = Heard(pods=1, requests=requests, errors=errors, buckets=ours)
+    hold(world)
+    shown = rollout_of(world).analysis
+    assert shown is not None
+    assert shown.startswith("At 10 % of the requests: ")
+    assert words in shown
+    to_promotion(world)
+    assert words in message_of(world, ConditionType.ROLLED_OUT)
+
+
+def test_the_champion_s_usual_time_is_that_of_before_where_it_is_known() -> None:
+    """So that what is compared does not choose the bound that it is compared by."""
+    world = at_weight()
+    world.usual_seconds = 0.5
+    world.beside_counts = world.champion_counts = Heard(pods=1, requests=10000, errors=10, buckets=QUICK)
+    hold(world)
+    world.beside_counts = Heard(pods=1, requests=20000, errors=10, buckets=QUICK)
+    world.reconcile()
+    assert "0 of 10000 requests took longer than 0.5 s" in (rollout_of(world).analysis or "")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "why"),
+    [
+        ({0.2: 9000.0, float("inf"): 10000.0}, QUICK, "the version's histogram has no bound of 0.1 s"),
+        (QUICK, {0.1: 9000.0, float("inf"): 10000.0}, "most of the champion's requests take longer"),
+    ],
+)
+def test_histograms_that_cannot_be_compared_are_told(
+    ours: dict[float, float], theirs: dict[float, float], why: str
+) -> None:
+    """What lies between two bounds is never guessed in a comparison."""
+    world = at_weight({"weight": 10, "hold": f"{HOLD}s", "minRequests": 0})
+    world.beside_counts = Heard(pods=1, requests=10000, errors=10, buckets=ours)
+    world.champion_counts = Heard(pods=9, requests=10000, errors=10, buckets=theirs)
+    hold(world)
+    assert f"latency was not compared: {why}" in (rollout_of(world).analysis or "")
+
+
+def test_a_weight_whose_pods_cannot_be_read_says_so() -> None:
+    """That is an error, and no success."""
+    world = at_weight()
+    world.beside_counts, world.champion_counts = Heard(trouble="pod y: no answer"), answered(1000)
+    hold(world)
+    assert "errors were not compared: pod y: no answer" in (rollout_of(world).analysis or "")
+
+
+# --- what it waits for -----------------------------------------------------------------------------------------------
+
+
+def impatient(then: str, **analysis: str) -> World:
+    """Return a world with a canary at a weight that waits for ten minutes for what is missing, and no longer."""
+    rollout = strategy()
+    rollout["canary"] |= {"evidenceTimeout": "10m", "onEvidenceTimeout": then}
+    world = World(spec=spec(rollout=rollout | {"analysis": analysis}), wanted=9)
+    world.run_to_rollout()
+    world.beside_counts = answered(0)
+    prove(world)
+    hold(world)
+    return world
+
+
+def test_a_wait_without_limit_says_what_would_limit_it() -> None:
+    """The owner is told where to bound it."""
+    world = at_weight()
+    world.beside_counts = answered(0)
+    world.reconcile()
+    hold(world)
+    assert "evidenceTimeout would bound this wait" in message_of(world, ConditionType.ROLLED_OUT)
+
+
+def test_a_version_that_gets_no_requests_in_time_is_taken_back_and_not_rejected() -> None:
+    """Nobody knows whose doing it is."""
+    world = impatient("Return")
+    assert reason_of(world, ConditionType.ROLLED_OUT) == "AwaitingRequests"
+    assert "for 10m at most, and then is taken back" in message_of(world, ConditionType.ROLLED_OUT)
+    assert world.reconcile() == 0
+    world.wait(599)
+    world.reconcile()
+    assert rollout_of(world).weight == 10
+    world.wait(1)
+    world.reconcile()
+    assert is_over(world, "EvidenceMissing")
+    assert not is_rejected(world)
+    assert world.served == []
+
+
+def test_a_version_that_gets_no_requests_in_time_may_go_on() -> None:
+    """As its owner has chosen; what it was left without is told."""
+    world = impatient("Proceed")
+    assert "for 10m at most, and then goes on" in message_of(world, ConditionType.ROLLED_OUT)
+    world.wait(600)
+    world.reconcile()
+    assert rollout_of(world).weight == 50
+    shown = rollout_of(world).analysis or ""
+    assert "it was left without waiting longer until its pods have answered 100 of them" in shown
+
+
+def test_a_share_grows_only_with_proof_where_its_owner_wants_that() -> None:
+    """Time and requests are not enough, and both errors and latency are named until they are proved."""
+    rollout = strategy() | {"analysis": {"require": "ProvenNotWorse"}}
+    world = World(spec=spec(rollout=rollout), wanted=9)
+    world.run_to_rollout()
+    world.champion_counts = Heard(pods=9, requests=10000, errors=10, buckets=QUICK)
+    world.beside_counts = Heard(pods=1, requests=0, errors=0)
+    prove(world)
+    world.beside_counts = Heard(pods=1, requests=10000, errors=10)
+    hold(world)
+    assert (rollout_of(world).weight, reason_of(world, ConditionType.ROLLED_OUT)) == (10, "AwaitingProof")
+    assert "not worse than the champion in latency" in message_of(world, ConditionType.ROLLED_OUT)
+    assert world.reconcile() == 0
+    world.beside_counts = Heard(pods=1, requests=10000, errors=10, buckets=QUICK)
+    world.reconcile()
+    assert rollout_of(world).weight == 50
+
+
+def test_harm_that_shows_while_proof_is_awaited_ends_it() -> None:
+    """The wait is under watch, of latency too."""
+    world = impatient("Return", require="ProvenNotWorse")
+    world.champion_counts = Heard(pods=9, requests=10000, errors=10, buckets=QUICK)
+    slow = {0.1: 600.0, 0.5: 1000.0, float("inf"): 1000.0}
+    world.beside_counts = Heard(pods=1, requests=1000, errors=1, buckets=slow)
+    world.reconcile()
+    assert is_over(world, "LiveLatency")
+
+
+@pytest.mark.parametrize(("margin", "is_worse"), [("0.01", True), ("0.1", False)])
+def test_owners_say_how_much_worse_is_harm(margin: str, *, is_worse: bool) -> None:
+    """Four in a hundred failing, beside one in a thousand, is more than a point and less than ten."""
+    rollout = strategy() | {"analysis": {"errorMargin": margin}}
+    world = World(spec=spec(rollout=rollout), wanted=9)
+    world.run_to_rollout()
+    prove(world)
+    world.beside_counts, world.champion_counts = answered(2000, 80), answered(20000, 20)
+    world.reconcile()
+    assert rollout_of(world).step == "Weight" if not is_worse else is_over(world, "LiveErrors")
+
+
+def test_requests_that_were_not_heard_at_a_weight_are_waited_for() -> None:
+    """An operator that is new has nothing to compare yet, though the canary's own counters are high enough."""
+    world = with_canary()
+    world.beside_counts = answered(8)
+    prove(world)
+    world.beside_counts, world.beside_held = answered(5000), answered(3)
+    hold(world)
+    assert reason_of(world, ConditionType.ROLLED_OUT) == "AwaitingRequests"
+    world.beside_held = answered(100)
+    world.reconcile()
     assert rollout_of(world).weight == 50
 
 

@@ -10,11 +10,12 @@ from pydantic import ValidationError
 
 from retune.api.objects import ModelOptimization
 from retune.api.spec import ModelOptimizationSpec
-from retune.api.status import ModelOptimizationStatus, Version
+from retune.api.status import ConditionType, ModelOptimizationStatus, Version
 from retune.contract.requests import JobRequest, encode_request, parse_request
 from retune.contract.results import encode_result, parse_result
 from retune.plan import Observed, Plan, plan
 from retune.plan.actions import InjectModel
+from retune.plan.draft import condition_of
 from tests import samples
 from tests.answers import answer
 from tests.unit.plan.world import World
@@ -81,6 +82,90 @@ def told_by_a_newer_release(path: str) -> Iterator[tuple[Observed, Observed]]:
         except ValidationError:
             continue
         yield observed, replace(observed, resource=observed.resource.model_copy(update={"status": status}))
+
+
+def texts(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield the path of every text in a document."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, inner in entries:
+        yield from texts(inner, (*path, name))
+    if isinstance(value, str):
+        yield path
+
+
+def with_text(document: dict[str, Any], path: tuple[str | int, ...]) -> dict[str, Any]:
+    """Return a document with an unknown word in the place of one of its texts."""
+    changed: dict[str, Any] = json.loads(json.dumps(document))
+    node: Any = changed
+    for name in path[:-1]:
+        node = node[name]
+    node[path[-1]] = WORD
+    return changed
+
+
+def write(world: World, **fields: Any) -> None:
+    """Change fields of the status, as the newer release would."""
+    world.update(status=world.resource.status.model_copy(update=fields))
+
+
+def test_whatever_word_of_a_status_is_unknown_a_pass_decides_or_leaves_it_alone() -> None:
+    """Fault 32: no text of any status on the way to a champion and back makes the planner stumble."""
+    decided = 0
+    for observed in SEEN:
+        document = observed.resource.status.to_dict()
+        for path in texts(document):
+            try:
+                status = ModelOptimizationStatus.model_validate(with_text(document, path))
+            except ValidationError:
+                continue
+            plan(replace(observed, resource=observed.resource.model_copy(update={"status": status})), World().now)
+            decided += 1
+    assert decided > 1000
+
+
+def test_a_run_in_a_stage_that_is_unknown_waits_and_says_what_is_unknown() -> None:
+    """Fault 32: nothing of it is begun anew or stopped, until the release that knows the stage is back."""
+    world = World()
+    world.reconcile()
+    world.finish(world.active_jobs()[0])
+    world.reconcile()
+    run = world.resource.status.run
+    assert run is not None
+    write(world, run=run.model_copy(update={"stage": WORD}))
+    (search,) = world.active_jobs()
+    world.jobs["digits-r1-explain"] = replace(world.jobs[search], name="digits-r1-explain", command="explain")
+    world.reconcile()
+    stalled = condition_of(world.resource.status, ConditionType.STALLED)
+    optimizing = condition_of(world.resource.status, ConditionType.OPTIMIZING)
+    assert stalled is not None
+    assert optimizing is not None
+    assert (stalled.status, stalled.reason, optimizing.reason) == ("True", "StageUnknown", "StageUnknown")
+    assert WORD in optimizing.message
+    assert world.active_jobs() == [search, "digits-r1-explain"]
+    write(world, run=run)
+    world.finish(search)
+    world.reconcile()
+    assert world.resource.status.run is not None
+    assert world.resource.status.run.stage == "Judge"
+
+
+def test_fields_of_a_newer_release_go_where_their_object_goes() -> None:
+    """Fault 32: what it noted of a version stays with that version once another is champion, and with no other."""
+    world = World()
+    world.run_to_promotion()
+    document = world.resource.status.to_dict()
+    document["champion"]["fromTheFuture"] = {"of": 2}
+    document["lastRun"]["fromTheFuture"] = {"of": "digits-r1"}
+    read = ModelOptimizationStatus.model_validate(document)
+    write(world, champion=read.champion, last_run=read.last_run)
+    world.change(manualNonce="again")
+    world.reconcile()
+    world.promote()
+    after = world.resource.status.to_dict()
+    assert after["champion"]["version"] == 3
+    assert "fromTheFuture" not in after["champion"]
+    assert [version["fromTheFuture"] for version in after["versions"]] == [{"of": 2}]
+    assert "fromTheFuture" not in after["lastRun"]
 
 
 def test_the_words_are_there() -> None:

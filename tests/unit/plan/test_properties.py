@@ -47,7 +47,7 @@ EDITS: tuple[dict[str, Any], ...] = (
     *({"manualNonce": f"n{number}"} for number in range(3)),
     *({"search": {"maxTrials": number}} for number in range(1, 3)),
     *({"model": {"uri": f"pvc://store/digits/model-{number}.onnx"}} for number in range(1, 3)),
-    *({"mode": mode} for mode in ("Automatic", "RecommendOnly", "ObserveOnly")),
+    *({"mode": mode} for mode in ("Automatic", "Propose", "RecommendOnly", "ObserveOnly")),
     {"suspend": True},
     {"suspend": False},
     {"monitoring": MONITORING, "triggers": TRIGGERS},
@@ -573,4 +573,4 @@ class Loop(RuleBasedStateMachine):
 Loop.TestCase.settings = settings(
     max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestLoop = pytest.mark.timeout(600)(Loop.TestCase)
+TestLoop = pytest.mark.slow(pytest.mark.timeout(600)(Loop.TestCase))

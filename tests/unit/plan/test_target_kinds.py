@@ -4,6 +4,7 @@ from retune.api.status import ConditionStatus, ConditionType, Stage
 from retune.contract.results import Reason
 from retune.plan.observed import Abort, Incident, LatePod
 from tests.unit.plan.reading import champion_of, is_rejected, last_of, message_of
+from tests.unit.plan.test_approval import waiting
 from tests.unit.plan.test_loop import reason_of, state_of
 from tests.unit.plan.world import World, spec
 
@@ -29,6 +30,43 @@ def test_a_target_is_called_by_its_kind() -> None:
     world.edit_field("pvc://elsewhere", "helm")
     world.reconcile()
     assert "MODEL_URI of StatefulSet digits was set" in message_of(world, ConditionType.TARGET_OWNED)
+
+
+def test_git_and_people_are_told_of_a_target_by_its_kind() -> None:
+    """What is proposed is for the right object, and so is what somebody has put there while it waited."""
+    world = World(spec=spec(target=STATEFUL_SET, mode="Propose"), target_kinds=BOTH)
+    waiting(world)
+    assert "of container server of StatefulSet digits to pvc://" in message_of(world, ConditionType.ROLLED_OUT)
+    world.change(mode="RecommendOnly")
+    world.reconcile()
+    candidate = world.resource.status.candidate
+    assert candidate is not None
+    world.edit_field(candidate.injected_value, "kubectl-set")
+    world.reconcile()
+    assert "was given to StatefulSet digits by hand (kubectl-set)" in message_of(world, ConditionType.ROLLED_OUT)
+
+
+def test_a_broken_pod_of_a_version_that_git_has_taken_back_is_replaced() -> None:
+    """Not before: what failed is asked back, and its pods are what Git wants until then."""
+    world = World(spec=spec(target=STATEFUL_SET, mode="Propose"), target_kinds=BOTH)
+    waiting(world)
+    candidate = world.resource.status.candidate
+    assert candidate is not None
+    world.edit_field(candidate.injected_value, "kustomize-controller")
+    world.settled = False
+    world.reconcile()
+    world.wait(3600)
+    world.reconcile()
+    assert reason_of(world, ConditionType.ROLLED_OUT) == "RevertProposed"
+    assert "version 2 is on the target and failed" in message_of(world, ConditionType.ROLLED_OUT)
+    world.edit_field(None, "kustomize-controller")
+    world.settled, world.behind = False, (LatePod("digits-2", "c", candidate.injected_value),)
+    world.reconcile()
+    left: tuple[LatePod, ...] = world.behind
+    assert left == ()
+    world.settled = True
+    world.reconcile()
+    assert last_of(world).reason == "ProgressDeadlineExceeded"
 
 
 def test_strategy_canary_is_refused_for_what_is_no_deployment() -> None:

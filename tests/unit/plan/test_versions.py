@@ -1,5 +1,7 @@
 """Versions by example: what is told of them, what shows that they serve, and how one comes back."""
 
+from typing import Any
+
 import pytest
 
 from retune.api.status import ConditionType, Outcome
@@ -71,6 +73,55 @@ def test_a_person_lets_a_rejected_version_be_tried_again_once() -> None:
     assert [entry.digest for entry in world.resource.status.rejected] == [digest]
     assert world.active_jobs() == []
     assert world.reconcile() == 0
+
+
+@pytest.mark.parametrize("promoted_before", [False, True])
+@pytest.mark.parametrize(
+    "waits", [{"mode": "RecommendOnly"}, {"rollout": {"approval": "Manual"}}], ids=["mode", "approval"]
+)
+def test_a_version_that_waits_and_that_a_person_sets_is_his_promotion(
+    waits: dict[str, Any], *, promoted_before: bool
+) -> None:
+    """Whatever served before, and whatever it waited for: it is champion, and words say by whose hand."""
+    world = World()
+    if promoted_before:
+        world.run_to_promotion()
+    world.change(**waits, manualNonce="to wait")
+    world.reconcile()
+    world.promote()
+    before, candidate = champion_of(world), world.resource.status.candidate
+    assert candidate is not None
+    world.edit_field(candidate.injected_value, "kubectl-set")
+    world.reconcile()
+    assert champion_of(world).digest == candidate.digest
+    assert world.resource.status.candidate is None
+    assert (last_of(world).outcome, last_of(world).reason) == (Outcome.PROMOTED, "PromotedByHand")
+    assert "by hand (kubectl-set)" in message_of(world, ConditionType.ROLLED_OUT)
+    assert reason_of(world, ConditionType.TARGET_OWNED) == "FieldSetByOthers"
+    assert champion_of(world).shown_by == "Nothing"
+    assert not world.resource.status.rejected
+    assert [version.digest for version in world.resource.status.versions] == [before.digest] * promoted_before
+    assert world.reconcile() == 0
+
+
+def test_what_retune_itself_has_given_is_no_promotion_by_hand() -> None:
+    """A status from before a rollout does not make the version champion that the rollout was about to prove."""
+    world = World()
+    world.reconcile()
+    for _ in range(2):
+        world.finish(world.active_jobs()[0])
+        world.reconcile()
+    before = world.resource.status
+    assert before.candidate is None
+    waiting: list[Any] = []
+    world.witness = lambda _, decision: waiting.append(decision.status)
+    world.finish(world.active_jobs()[0])
+    world.reconcile()
+    assert world.value == waiting[-1].candidate.injected_value
+    world.update(status=waiting[-1].model_copy(update={"rollout": None}))
+    world.reconcile()
+    assert reason_of(world, ConditionType.ROLLED_OUT) != "PromotedByHand"
+    assert last_of(world).outcome is Outcome.CANCELLED
 
 
 def test_a_known_version_that_a_person_sets_is_champion_again() -> None:

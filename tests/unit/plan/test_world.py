@@ -9,6 +9,7 @@ from retune.api.status import ModelOptimizationStatus
 from retune.cluster.errors import Conflict
 from retune.plan.actions import Action, CreateCanary, RemoveCanary, ScaleCanary
 from retune.plan.observed import LatePod, Observed
+from retune.traffic import Backend
 from tests.conformance.scene import (
     CANARY,
     JOB,
@@ -17,15 +18,18 @@ from tests.conformance.scene import (
     LEASES,
     PODS,
     RESOURCE,
+    ROUTE,
     RUN,
     RUNS,
+    SERVICE,
     TARGET,
     TARGET_UID,
+    WHOLE,
     as_seen,
     outcome,
 )
 from tests.conformance.writer import WriterConformance
-from tests.unit.plan.server import Beside
+from tests.unit.plan.server import THEIRS, Beside
 from tests.unit.plan.world import World
 
 
@@ -33,14 +37,16 @@ class MemoryScene:
     """A World that nothing drives but the cases."""
 
     def __init__(self) -> None:
-        self._world = World(behind=(LatePod(LATE_POD, "as made", None),))
+        self._world = World(rules=(WHOLE,), behind=(LatePod(LATE_POD, "as made", None),))
         self._heard = self._world.observe()
 
     async def carry_out(self, action: Action) -> str:
         """Carry an action out as the reconciler does, which reads a resource anew that has moved on."""
         world = self._world
         resource = world.heard or world.resource
-        observed = Observed(resource=resource, target=self._heard.target, traffic=self._heard.traffic)
+        read = world.traffic
+        traffic = replace(self._heard.traffic, route=read.route, service=read.service)
+        observed = Observed(resource=resource, target=self._heard.target, traffic=traffic)
         action = as_seen(action, observed)
         told = await outcome(world.reconciler._verbs(observed)[type(action)](action))
         if told == Conflict.__name__:
@@ -71,6 +77,7 @@ class MemoryScene:
         """Return how often the object was changed."""
         world = self._world
         names = {JOBS: JOB, RUNS: RUN, LEASES: TARGET_UID, PODS: LATE_POD}
+        plural = "services" if plural == SERVICE else plural
         there = {
             JOBS: JOB in world.jobs.keys() | world.taken[JOBS] | world.left_jobs.keys(),
             RUNS: RUN in world.runs.keys() | world.taken[RUNS] | world.left_runs.keys(),
@@ -78,6 +85,8 @@ class MemoryScene:
             TARGET: world.target_uid is not None,
             RESOURCE: not world.gone,
             CANARY: world.beside is not None,
+            "services": world.service is not None,
+            ROUTE: world.rules is not None,
             PODS: bool(world.behind),
         }
         return str(world.versions[plural, names.get(plural, "digits")]) if there[plural] else None
@@ -115,11 +124,16 @@ class MemoryScene:
                 world.target_uid, world.value, world.manager = None, None, None
             case "canary":
                 world.beside = None
+            case "httproutes":
+                world.rules = None
             case _:
                 world.delete()
 
     def take_name(self, plural: str) -> None:
         """Mark the name as another owner's."""
+        if plural == SERVICE:
+            self._world.service = THEIRS
+            return
         if plural == CANARY:
             self._world.beside = Beside("theirs", None, "another", 1, owner="someone")
             self._changed(CANARY, "digits")
@@ -141,6 +155,10 @@ class MemoryScene:
     def finish_job(self) -> None:
         """Finish it."""
         self._world.finish(JOB)
+
+    def edit_route(self) -> None:
+        """Add a rule."""
+        self._world.edit_route(*(self._world.rules or ()), (Backend("other"),))
 
     def edit_template(self) -> None:
         """Change another part of it."""

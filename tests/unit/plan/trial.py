@@ -23,9 +23,12 @@ def strategy(*steps: dict[str, Any], **traffic: Any) -> dict[str, Any]:
     return {"strategy": "Canary", "canary": {"steps": list(steps or STEPS), "traffic": traffic}}
 
 
-def with_canary(*steps: dict[str, Any], wanted: int = 9, **traffic: Any) -> World:
+def with_canary(
+    *steps: dict[str, Any], wanted: int = 9, monitoring: dict[str, Any] | None = None, **traffic: Any
+) -> World:
     """Return a world whose candidate has just got a pod beside the target, which is asked golden requests."""
-    world = World(spec=spec(rollout=strategy(*steps, **traffic)), wanted=wanted)
+    watched = {"monitoring": monitoring} if monitoring else {}
+    world = World(spec=spec(rollout=strategy(*steps, **traffic), **watched), wanted=wanted)
     world.run_to_rollout()
     return world
 
@@ -37,9 +40,11 @@ def prove(world: World) -> None:
     world.reconcile()
 
 
-def at_weight(*steps: dict[str, Any], wanted: int = 9, **traffic: Any) -> World:
+def at_weight(
+    *steps: dict[str, Any], wanted: int = 9, monitoring: dict[str, Any] | None = None, **traffic: Any
+) -> World:
     """Return a world whose canary is at its first weight."""
-    world = with_canary(*steps, wanted=wanted, **traffic)
+    world = with_canary(*steps, wanted=wanted, monitoring=monitoring, **traffic)
     prove(world)
     assert rollout_of(world).step == "Weight"
     return world

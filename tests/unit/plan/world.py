@@ -85,6 +85,9 @@ class MemoryReader:
             target=self._world.target,
             jobs=dict(self._world.jobs),
             runs=dict(self._world.runs),
+            ended_before=max(
+                (run.spec.number for run in self._world.left_runs.values() if run.status.outcome), default=0
+            ),
             pods=self._world.pods,
             live=self._world.live,
             trials=self._world.trials,

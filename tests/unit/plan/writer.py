@@ -12,6 +12,7 @@ from retune.cluster.errors import Conflict, NamespaceGone, NotFound, Refused
 from retune.plan.actions import (
     AcquireLease,
     CreateCanary,
+    CreateCanaryService,
     CreateJob,
     CreateRun,
     DeleteJob,
@@ -22,13 +23,15 @@ from retune.plan.actions import (
     InjectModel,
     RecordRun,
     RemoveCanary,
+    RemoveCanaryService,
     ReplacePod,
     ScaleCanary,
     SetFinalizer,
+    ShareRoute,
 )
 from retune.plan.guards.deletion import FINALIZER
 from retune.plan.observed import Job, JobPhase, Target
-from tests.unit.plan.server import CONTAINER, FINISHED, Beside, Server
+from tests.unit.plan.server import CONTAINER, FINISHED, THEIRS, TRIED, Beside, Server
 
 
 class MemoryWriter:
@@ -223,7 +226,8 @@ class MemoryWriter:
             return
         server.commit("canary", "digits")
         uid = f"canary-{server.versions['canary', 'digits']}"
-        server.beside = Beside(uid, action.value, action.template, action.replicas, resource.metadata.uid)
+        owner = resource.metadata.uid
+        server.beside = Beside(uid, action.value, action.template, action.replicas, owner, action.service)
         server.beside_crash, server.changed_beside = None, server.now
         server.tried.append(action.value)
 
@@ -245,11 +249,53 @@ class MemoryWriter:
     async def remove_canary(self, resource: ModelOptimization, action: RemoveCanary) -> None:
         """Remove the canary, where it is still that one."""
         server = self._server
-        server.arrive()
+        if action.routed:
+            self._arrive_at_resource()
+        else:
+            server.arrive()
         self._refuse_beside()
         if server.beside is not None and server.beside.uid == action.uid:
             server.commit("canary", "digits")
             server.beside = None
+            names = {backend.name for rule in server.rules or () for backend in rule}
+            server.removed_while_named |= TRIED in names
+
+    async def create_canary_service(self, resource: ModelOptimization, action: CreateCanaryService) -> None:
+        """Have a Service of the canary's pods."""
+        server = self._server
+        self._arrive_at_resource()
+        if server.namespace_ends:
+            raise NamespaceGone("the namespace is being terminated")
+        self._refuse_beside()
+        if server.service == THEIRS:
+            raise Refused("NameConflict", "Service digits-canary belongs to something else")
+        if server.service is None:
+            server.commit("services", "digits")
+            server.service = f"service-{server.versions['services', 'digits']}"
+
+    async def remove_canary_service(self, resource: ModelOptimization, action: RemoveCanaryService) -> None:
+        """Remove that Service, where it is still that one."""
+        server = self._server
+        server.arrive()
+        self._refuse_beside()
+        if server.service is not None and server.service == action.uid:
+            server.commit("services", "digits")
+            server.service = None
+
+    async def share_route(self, resource: ModelOptimization, action: ShareRoute) -> None:
+        """Give rules their backends, where the route is still of that version."""
+        server = self._server
+        self._arrive_at_resource()
+        if server.rules is None or str(server.versions["httproutes", "digits"]) != action.version:
+            return
+        if server.route_refused:
+            raise Refused(*server.route_refused)
+        changed = dict(action.rules)
+        rules = tuple(changed.get(index, rule) for index, rule in enumerate(server.rules))
+        if rules != server.rules:
+            server.commit("httproutes", "digits")
+            server.rules = rules
+            server.routed.append(rules)
 
     async def set_finalizer(self, resource: ModelOptimization, action: SetFinalizer) -> None:
         """Add or remove our finalizer beside those of others."""

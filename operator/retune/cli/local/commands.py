@@ -13,7 +13,7 @@ from rich.console import Console
 
 from retune.api.model import Model
 from retune.api.objects import ModelOptimization
-from retune.cli import tables
+from retune.cli import tables, worth
 from retune.cli.access import AccessError
 from retune.cli.follow import Exit
 from retune.cli.local import init, look
@@ -156,6 +156,9 @@ def _tell(finished: Finished, console: Console) -> None:
     console.print()
     show(console, tables.comparison(finished.run))
     console.print()
+    if (section := worth.section(finished.result)) is not None:
+        show(console, section)
+        console.print()
     if finished.bundle is not None:
         console.print(f"bundle  {finished.bundle}", soft_wrap=True)
     console.print(f"report  {finished.report}", soft_wrap=True)

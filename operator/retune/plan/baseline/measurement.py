@@ -3,7 +3,8 @@
 A failed attempt is tried again, ever more slowly, and at once when the spec or the way its Job runs changes.
 """
 
-from retune.api.status import ConditionStatus, ConditionType, JobAttempt, Shown, Stage, Version
+from retune.api.shown import Shown
+from retune.api.status import ConditionStatus, ConditionType, JobAttempt, Stage, Version
 from retune.contract.requests import BaselineRequest, BundleRef
 from retune.contract.results import BaselineResult, Reason, ServedBundle
 from retune.plan.actions import CreateJob
@@ -13,7 +14,7 @@ from retune.plan.belief import bundle_fault, bundle_in
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.ownership import known_version
 from retune.plan.hashing import baseline_hash
-from retune.plan.jobs import JobFailure, progress_of, starting
+from retune.plan.jobs import JobFailure, progress_of, starting, without_result
 from retune.plan.observed import Job, JobPhase, Verb
 
 
@@ -95,7 +96,7 @@ def _follow(draft: Draft, attempt: JobAttempt, job: Job) -> Hold | None:
                 _adopt(draft, job.result)
                 return None
         else:
-            failure = JobFailure("ResultInvalid", f"Job {job.name} ended without a result that belongs to this spec")
+            failure = without_result(job, "a result that belongs to this spec")
     if failure:
         retry_later(draft, attempt)
         return _not_baselined(draft, failure.reason, failure.message)

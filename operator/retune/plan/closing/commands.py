@@ -9,6 +9,7 @@ from retune.plan.draft import Draft, condition_of
 from retune.plan.kept import named
 from retune.plan.rollout.approval import AWAITING
 from retune.plan.rollout.progress import UNSETTLED
+from retune.plan.rollout.proposing import PROPOSED, is_for_git
 from retune.plan.rollout.returned import has_failed
 from retune.plan.rollout.returning import unknown
 
@@ -77,7 +78,10 @@ def _end_waiting(draft: Draft) -> None:
     shown = condition_of(draft.status, ConditionType.ROLLED_OUT)
     if shown is None or shown.status is not ConditionStatus.UNKNOWN or draft.status.rollout is not None:
         return
-    may_begin = draft.spec.mode is Mode.AUTOMATIC and draft.status.candidate is not None
+    waits = draft.status.candidate is not None
+    if waits and is_for_git(draft) and shown.reason == PROPOSED:
+        return
+    may_begin = waits and draft.spec.mode is Mode.AUTOMATIC
     is_asked = draft.spec.rollout.approval == "Manual"
     if may_begin and (shown.reason == UNSETTLED or (shown.reason == AWAITING and is_asked)):
         return

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from retune.api.objects import Comparison, OptimizationRun, OptimizationRunStatus
 from retune.api.status import Condition, ConditionStatus, ConditionType, LastRun, Outcome
+from retune.contract.requests import COMMANDS
 from retune.contract.results import JudgeResult
 from retune.plan import names
 from retune.plan.actions import DeleteJob, DeleteRun, RecordRun
@@ -20,11 +21,18 @@ def sweep(draft: Draft) -> None:
     """Stop Jobs that nothing waits for any more, and remove finished runs beyond the limits."""
     awaited = _awaited(draft)
     for job in draft.observed.jobs.values():
+        if _is_of_newer_release(job):
+            continue
         superseded = _is_failed_baseline(draft, job) and draft.status.baseline is not None
         if job.name not in awaited and (job.phase not in _FINISHED or superseded):
             draft.do(DeleteJob(job.name))
     for run in _beyond_limits(draft):
         draft.do(DeleteRun(run.metadata.name))
+
+
+def _is_of_newer_release(job: Job) -> bool:
+    """Whether a Job is asked what only a newer release knows, which may come back and wait for its result."""
+    return job.command is not None and job.command not in COMMANDS
 
 
 def _is_failed_baseline(draft: Draft, job: Job) -> bool:

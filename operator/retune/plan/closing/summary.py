@@ -9,7 +9,9 @@ from retune.plan.guards.deletion import FINALIZER, needs_finalizer
 from retune.plan.guards.ownership import OUTAGE_EXPECTED
 from retune.plan.kept import is_shown
 from retune.plan.observed import OBJECT_MISSING, REFUSALS
+from retune.plan.rollout.proposing import REVERT_PROPOSED
 from retune.plan.rollout.returned import BY_PERSON
+from retune.plan.run.room import STORE_FULL
 
 _BETWEEN_VERSIONS = {Stage.ROLLING_OUT, Stage.BAKING, Stage.ROLLING_BACK}
 _WORKING = {Stage.PENDING, Stage.BASELINING, Stage.OPTIMIZING, Stage.GATING} | _BETWEEN_VERSIONS
@@ -18,12 +20,14 @@ _NEEDS_A_PERSON = {
     "ImagePullFailed",
     "ContainerFailed",
     "SidecarRunsOn",
+    STORE_FULL,
     "QuotaExceeded",
     "AdmissionDenied",
     "Forbidden",
     "NameConflict",
     "CanaryImpossible",
     "RequestTooLong",
+    "Unreadable",
     "Invalid",
 }
 """Reasons of a Hold that no waiting mends; those of stage Blocked need a person in any case."""
@@ -157,7 +161,9 @@ def _what_waits_for_a_person(draft: Draft, hold: Hold) -> tuple[str, str] | None
     A rollout that turns back shows why it did; that is past, and only a refusal keeps it from going on.
     """
     turning_back = hold.stage is Stage.ROLLING_BACK
-    if hold.stage is Stage.BLOCKED or hold.reason in (REFUSALS if turning_back else _NEEDS_A_PERSON):
+    if hold.stage is Stage.BLOCKED or hold.reason in (
+        REFUSALS | {REVERT_PROPOSED} if turning_back else _NEEDS_A_PERSON
+    ):
         return hold.reason, hold.message
     watched = condition_of(draft.status, ConditionType.MONITORING_RELIABLE)
     if watched and watched.reason == OBJECT_MISSING and hold.stage is Stage.MONITORING:

@@ -5,8 +5,9 @@ The target belongs to its user: it is never created, never fought over, and neve
 
 from retune.api import FIELD_MANAGER
 from retune.api.execution import Strategy
+from retune.api.shown import Shown
 from retune.api.spec import Mode, Takeover, is_reserved
-from retune.api.status import ConditionStatus, ConditionType, Rejected, Shown, Stage, Version
+from retune.api.status import ConditionStatus, ConditionType, Rejected, Stage, Version
 from retune.plan.actions import AcquireLease, InjectModel
 from retune.plan.belief import bundle_in
 from retune.plan.draft import Draft, Hold, condition_of
@@ -109,7 +110,8 @@ def lease_to_acquire(draft: Draft) -> AcquireLease | None:
     if target is None or draft.container is None or meta.deletion_timestamp or draft.spec.suspend:
         return None
     answered = draft.observed.lease_held or draft.refusal(Verb.ACQUIRE_LEASE) is not None
-    return None if answered or draft.status.target_uid == target.uid else AcquireLease(target.uid)
+    held = draft.status.target_uid == target.uid and draft.status.holder_uid == meta.uid
+    return None if answered or held else AcquireLease(target.uid)
 
 
 def hold_lease(draft: Draft) -> Hold | None:
@@ -125,6 +127,8 @@ def hold_lease(draft: Draft) -> Hold | None:
         _forget_what_another_showed(draft)
         draft.update(target_uid=target.uid)
         _lease_held(draft)
+    if target:
+        draft.update(holder_uid=draft.resource.metadata.uid)
     return None
 
 
@@ -204,8 +208,9 @@ def _owned(draft: Draft, manager: str | None) -> None:
         message = f"{variable} names version {champion.version} and is owned by Retune"
         draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "FieldOwned", message)
     elif champion and champion.run_name and draft.status.candidate is None:
-        later = "a later version goes live with spec.target.injection.takeover: Force, or once they give it up"
-        message = f"{manager} has set {variable} to version {champion.version}; {later}"
+        later = "; a later version goes live with spec.target.injection.takeover: Force, or once they give it up"
+        later = later if draft.spec.mode is not Mode.PROPOSE else ", as mode Propose leaves it to them"
+        message = f"{manager} has set {variable} to version {champion.version}{later}"
         draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "FieldSetByOthers", message)
     elif draft.status.candidate is None:
         _lease_held(draft)

@@ -15,17 +15,19 @@ from retune.plan.actions import AcquireLease, CreateCanary, ScaleCanary
 from retune.plan.draft import Draft, Hold
 from retune.plan.observed import Canary, Target, Verb
 from retune.plan.rollout.progress import LOOK_SECONDS, present_value, show, update
-from retune.plan.rollout.removal import REFUSAL_RETRY_SECONDS, is_as_wanted, remove
+from retune.plan.rollout.removal import is_as_wanted, remove
+from retune.plan.rollout.routing import obstacle, prepare, unfinished
 from retune.plan.rollout.steps import Done, Step, TurnBack, ready
 from retune.plan.rollout.undo import abandon
 from retune.plan.rollout.verification import golden
+from retune.plan.rollout.withdrawing import REFUSAL_RETRY_SECONDS, clear
 from retune.traffic import kind_of
 
 AUTOSCALED = "Autoscaled"
 """Reason of a canary that is possible, and whose share changes as the target is scaled."""
 _NO_WEIGHT = {"weight": None, "effective_weight": None, "weight_start_time": None, "requests_before": None}
 _NOT_ASKED = {"step_jobs": 0, "asked": None, "shown_by": None, "unwell_since": None}
-_ANEW = {"step": RolloutStep.CANARY_GIVE.value, "weight_index": 0, **_NO_WEIGHT, **_NOT_ASKED}
+_ANEW = {"step": RolloutStep.CANARY_GIVE.value, "weight_index": 0, "analysis": None, **_NO_WEIGHT, **_NOT_ASKED}
 PASSED = _NO_WEIGHT | {"asked": None, "shown_by": None, "unwell_since": None}
 """What is forgotten of a trial that has ended well: the target's own pods have to show everything again."""
 
@@ -66,11 +68,11 @@ def stand_still(draft: Draft, rollout: ActiveRollout, candidate: Version, target
 
 @contextmanager
 def canary_in_place(draft: Draft) -> Iterator[Canary]:
-    """Have a step see the canary where it looks at the target: its pods, and what they have answered."""
+    """Have a step see the canary where it looks at the target: its pods, and what they have answered at this weight."""
     whole, traffic = draft.observed, draft.observed.traffic
     if traffic.canary is None:
         raise ValueError("there is no canary")
-    draft.observed = replace(whole, target=traffic.canary.workload, pods=traffic.pods, heard=traffic.heard)
+    draft.observed = replace(whole, target=traffic.canary.workload, pods=traffic.pods, heard=traffic.held)
     try:
         yield traffic.canary
     finally:
@@ -78,7 +80,7 @@ def canary_in_place(draft: Draft) -> Iterator[Canary]:
 
 
 def give_canary(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done:
-    """Have one pod beside the target that serves the new version."""
+    """Have one pod beside the target that serves the new version, and what lets requests reach it."""
     canary, target = draft.observed.traffic.canary, draft.observed.target
     if target is not None and is_as_wanted(draft, canary, candidate):
         _say_possible(draft, target)
@@ -92,14 +94,22 @@ def give_canary(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hol
         draft.wake(after=LOOK_SECONDS)
         message = f"Deployment {canary.workload.name} of an earlier trial is removed"
         return _told(draft, "RemovingCanary", message)
+    left = unfinished(draft)
+    if left is not None:
+        return _told(draft, "WithdrawingRoute", left)
+    unreached = obstacle(draft)
+    if unreached is not None:
+        draft.wake(after=REFUSAL_RETRY_SECONDS if draft.observed.traffic.route else LOOK_SECONDS)
+        return _impossible(draft, unreached.reason, unreached.message)
     return _create(draft, update(draft, rollout, **_ANEW), candidate)
 
 
 def _create(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold:
     target, container = draft.observed.target, draft.container
     if target and container:
+        draft.do(AcquireLease(target.uid))
+        service = prepare(draft)
         draft.do(
-            AcquireLease(target.uid),
             CreateCanary(
                 container.name,
                 draft.spec.target.injection.field,
@@ -107,7 +117,8 @@ def _create(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold:
                 template=target.template,
                 replicas=1,
                 overlaps=draft.spec.rollout.canary.traffic.overlap is Overlap.ALLOW,
-            ),
+                service=service,
+            )
         )
     return _told(draft, "CreatingCanary", f"version {rollout.version} gets a pod beside the target")
 
@@ -125,7 +136,9 @@ def _impossible(draft: Draft, reason: str, message: str) -> Hold:
 
 def _say_possible(draft: Draft, target: Target) -> None:
     """Say that the trial can be, and warn of who scales the target meanwhile."""
-    message = f"Deployment {names.canary(target.name)} takes a share of the requests to Deployment {target.name}"
+    record = draft.status.canary_route
+    way = f" by HTTPRoute {record.name}" if record else ""
+    message = f"Deployment {names.canary(target.name)} takes a share of the requests to Deployment {target.name}{way}"
     autoscaler = draft.observed.traffic.autoscaler
     if autoscaler:
         message += f". HorizontalPodAutoscaler {autoscaler} scales the target meanwhile: the canary's pods follow"
@@ -165,12 +178,14 @@ def pods_for(draft: Draft, weight: int) -> int:
 def end_canary(draft: Draft, _: ActiveRollout, candidate: Version) -> Hold | Done:
     """Remove the canary once every pod of the target serves the new version, and before it is watched alone."""
     canary = draft.observed.traffic.canary
-    if canary is None:
+    if canary is None and clear(draft):
         return Done()
-    remove(draft, canary)
+    if canary is not None:
+        remove(draft, canary)
     refusal = draft.refusal(Verb.CANARY)
     draft.wake(after=REFUSAL_RETRY_SECONDS if refusal else LOOK_SECONDS)
-    message = f"every pod of the target runs version {candidate.version}: Deployment {canary.workload.name} is removed"
+    name = names.canary(draft.spec.target.ref.name)
+    message = f"every pod of the target runs version {candidate.version}: Deployment {name} is removed"
     if refusal:
         return show(draft, Stage.ROLLING_OUT, refusal.reason, refusal.message)
     return show(

@@ -23,10 +23,12 @@ from retune.plan.rollout.canary import stand_still
 from retune.plan.rollout.listening import errors_before
 from retune.plan.rollout.progress import LOOK_SECONDS, UNSETTLED, blocked, present_value, show, under_way, update
 from retune.plan.rollout.promotion import promote
+from retune.plan.rollout.proposing import is_for_git, propose
 from retune.plan.rollout.removal import lingering, remove
 from retune.plan.rollout.steps import TurnBack
 from retune.plan.rollout.strategies import STRATEGIES, is_before_target, step_of, strategy_of
 from retune.plan.rollout.undo import abandon, undo
+from retune.plan.rollout.withdrawing import clear
 from retune.plan.run.conclusion import conclude
 from retune.plan.run.reasons import MODE_CHANGED, nonce_is_new
 from retune.plan.watch.state import begin_anew
@@ -39,11 +41,13 @@ _SKEW_SECONDS = 60.0
 def begin(draft: Draft) -> Hold | None:
     """Start rolling out a candidate that passed the gate, if the mode allows it and nothing is in the way."""
     candidate, target = draft.status.candidate, draft.observed.target
-    if candidate is None or draft.spec.mode is not Mode.AUTOMATIC:
+    if candidate is None or draft.spec.mode not in {Mode.AUTOMATIC, Mode.PROPOSE}:
         return None
     if candidate.spec_hash != snapshot_hash(draft.spec):
         draft.update(candidate=None)
         return None
+    if is_for_git(draft):
+        return propose(draft, candidate)
     conflict = field_conflict(draft)
     if conflict:
         return blocked(draft, "FieldConflict", conflict)
@@ -259,5 +263,7 @@ def _go_back(draft: Draft, rollout: ActiveRollout, candidate: Version, champion:
     canary = draft.observed.traffic.canary
     if canary is not None:
         remove(draft, canary)
+    else:
+        clear(draft)
     linger = lingering(draft) if present_value(draft) == champion.injected_value else None
     return linger or undo(draft, rollout, candidate, destination=champion)

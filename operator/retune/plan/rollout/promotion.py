@@ -1,6 +1,7 @@
 """The end that every rollout hopes for: the version is champion, and what is said of it is what was seen."""
 
 from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, Version
+from retune.plan import worth
 from retune.plan.draft import Draft, condition_of
 from retune.plan.guards.ownership import remember
 from retune.plan.kept import is_shown
@@ -14,10 +15,12 @@ def promote(draft: Draft, rollout: ActiveRollout, candidate: Version, heard: str
     champion = candidate.model_copy(update={"promoted_at": draft.now, "shown_by": rollout.shown_by})
     accepted = condition_of(draft.status, ConditionType.CANDIDATE_ACCEPTED)
     judged = accepted.message if accepted else ""
-    message = " ".join(part for part in (_claim(champion), judged, f"{heard}.") if part)
+    beside = f"{rollout.analysis}." if rollout.analysis else ""
+    message = " ".join(part for part in (_claim(champion), judged, beside, f"{heard}.") if part)
     conclude(draft, Outcome.PROMOTED, accepted.reason if accepted else "Promoted", message)
     remember(draft)
     draft.update(champion=champion, candidate=None, rollout=None)
+    worth.note_promoted(draft, champion)
     draft.condition(ConditionType.ROLLED_OUT, ConditionStatus.TRUE, "Promoted", message)
 
 

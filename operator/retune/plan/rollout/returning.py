@@ -10,6 +10,7 @@ from retune.plan.draft import Draft, Hold
 from retune.plan.guards.ownership import field_conflict, reject
 from retune.plan.kept import kept, named
 from retune.plan.rollout.progress import blocked, present_value
+from retune.plan.rollout.proposing import is_for_git
 from retune.plan.rollout.returned import BY_PERSON, has_failed
 from retune.plan.rollout.undo import conclude_rolled_back
 from retune.plan.run.conclusion import conclude
@@ -37,7 +38,7 @@ def roll_back(draft: Draft) -> Hold | None:
 def _is_due(draft: Draft, version: Version) -> bool:
     """Whether the version is not there and not on its way, and nothing has shown that it cannot be."""
     rollout, champion = draft.status.rollout, draft.status.champion
-    if champion is None or draft.container is None or has_failed(draft, version):
+    if champion is None or draft.container is None or has_failed(draft, version) or is_for_git(draft):
         return False
     if rollout is None:  # another one who put it there is believed, as at any time
         return present_value(draft) != version.injected_value

@@ -8,6 +8,7 @@ from retune.plan.rollout.approval import approval
 from retune.plan.rollout.baking import bake
 from retune.plan.rollout.canary import canary_golden, canary_ready, end_canary, give_canary, on_trial
 from retune.plan.rollout.looking import look
+from retune.plan.rollout.shadowing import canary_shadow
 from retune.plan.rollout.steps import Step, give, ready
 from retune.plan.rollout.verification import first_golden, golden
 from retune.plan.rollout.weighing import weigh
@@ -28,6 +29,7 @@ CANARY: Strategy = {
     RolloutStep.CANARY_GIVE: on_trial(give_canary),
     RolloutStep.CANARY_READY: on_trial(canary_ready),
     RolloutStep.CANARY_GOLDEN: on_trial(canary_golden),
+    RolloutStep.SHADOW: on_trial(canary_shadow),
     RolloutStep.WEIGHT: on_trial(weigh),
     RolloutStep.GIVE: give,
     RolloutStep.FIRST_GOLDEN: first_golden,

@@ -10,6 +10,7 @@ from retune.plan.kept import is_shown
 from retune.plan.observed import Verb
 from retune.plan.rollout import late_pods, returned
 from retune.plan.rollout.progress import LOOK_SECONDS, pods_in_words, present_value, show
+from retune.plan.rollout.proposing import ask_to_revert, is_for_git
 from retune.plan.run.conclusion import conclude
 from retune.plan.watch.state import begin_anew
 
@@ -22,7 +23,7 @@ def undo(draft: Draft, rollout: ActiveRollout, candidate: Version, *, destinatio
     if target is None or draft.container is None:
         return show(draft, Stage.ROLLING_BACK, "TargetMissing", "the target is gone: nothing to put back")
     if present_value(draft) != destination.injected_value:
-        hold = _put_back(draft, draft.container.name, destination)
+        hold = _put_back(draft, draft.container.name, rollout, candidate, destination)
         if hold is not None:
             return hold
     elif target.settled or not rollout.injected:
@@ -36,8 +37,16 @@ def undo(draft: Draft, rollout: ActiveRollout, candidate: Version, *, destinatio
     return show(draft, Stage.ROLLING_BACK, reason, f"{returns}, because {rollout.rollback_message or ''}")
 
 
-def _put_back(draft: Draft, container: str, destination: Version) -> Hold | None:
-    """Give the owned field its value; returns a hold when that is refused or was refused before."""
+def _put_back(
+    draft: Draft, container: str, rollout: ActiveRollout, candidate: Version, destination: Version
+) -> Hold | None:
+    """Give the owned field its value; returns a hold when that is refused, was refused before, or is for others."""
+    if is_for_git(draft):
+        if present_value(draft) != candidate.injected_value:
+            return abandon(
+                draft, "FieldChanged", f"{draft.spec.target.injection.field} was changed by others meanwhile"
+            )
+        return ask_to_revert(draft, rollout, candidate, destination)
     refusal = draft.refusal(Verb.INJECT_MODEL)
     if refusal and refusal.reason == "FieldConflict":
         return abandon(draft, refusal.reason, refusal.message)

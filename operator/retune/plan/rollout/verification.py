@@ -6,13 +6,14 @@ The first pods that are ready are asked while others are still being replaced, a
 import hashlib
 
 from retune.api.base import seconds
-from retune.api.status import ActiveRollout, ConditionType, Shown, Stage, Version
+from retune.api.shown import Shown
+from retune.api.status import ActiveRollout, ConditionType, Stage, Version
 from retune.contract.requests import VerifyRequest
 from retune.contract.results import Reason, VerifyResult
 from retune.plan import names
 from retune.plan.actions import CreateJob
 from retune.plan.draft import Draft, Hold, bundle_of
-from retune.plan.jobs import JobFailure, progress_of, starting
+from retune.plan.jobs import JobFailure, progress_of, starting, without_result
 from retune.plan.observed import Job, JobPhase, Verb
 from retune.plan.rollout.blame import EDITED, excuse
 from retune.plan.rollout.progress import LOOK_SECONDS, show, update
@@ -31,14 +32,14 @@ def first_golden(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Ho
     target, endpoints = draft.observed.target, draft.observed.pods.endpoints
     if rollout.step_jobs:
         return _follow(draft, rollout, candidate)
-    if not _can_be_asked(draft, candidate) or (target is not None and target.settled):
+    if not can_be_asked(draft, candidate) or (target is not None and target.settled):
         return Done()
     return _ask(draft, rollout, candidate) if endpoints else wait_for_pods(draft, rollout, candidate)
 
 
 def golden(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
     """Have every pod asked, unless the first ones asked were all of them."""
-    if not _can_be_asked(draft, candidate):
+    if not can_be_asked(draft, candidate):
         update(draft, rollout, shown_by=Shown.NOTHING.value)
         return Done()
     all_asked = rollout.asked in {None, _hash(draft.observed.pods.endpoints)}
@@ -50,7 +51,7 @@ def golden(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | D
     return answer
 
 
-def _can_be_asked(draft: Draft, candidate: Version) -> bool:
+def can_be_asked(draft: Draft, candidate: Version) -> bool:
     """Whether the version's bundle tells what pods must answer: a model served as delivered answers in its own way."""
     return draft.spec.target.inference is not None and candidate.injected_value == candidate.uri
 
@@ -121,7 +122,7 @@ def _follow(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | 
 def _failure(draft: Draft, job: Job) -> JobFailure | None:
     failure = draft.failure_of(job)
     if failure is None and job.phase is JobPhase.SUCCEEDED:
-        return JobFailure("ResultInvalid", f"Job {job.name} ended without an answer")
+        return without_result(job, "an answer")
     return failure
 
 

@@ -9,6 +9,12 @@ from retune.plan.draft import Draft, condition_of
 from retune.plan.jobs import JobFailure
 from retune.plan.run import brakes
 
+_NEXT = {
+    Mode.RECOMMEND_ONLY: "Set spec.mode to Automatic to roll it out.",
+    Mode.PROPOSE: "It is proposed, and goes live once the target is given it.",
+}
+"""How a recommended version goes live, by the modes that recommend."""
+
 
 def conclude(draft: Draft, outcome: Outcome, reason: str, message: str, *, report: str | None = None) -> None:
     """End the run under way, or give an ended run whose candidate waited its final outcome.
@@ -62,8 +68,8 @@ def fail(draft: Draft, failure: JobFailure) -> None:
 
 
 def recommend(draft: Draft) -> None:
-    """End a run whose candidate may not go live by itself; the candidate waits for the mode to change."""
+    """End a run whose candidate may not go live by itself; it waits for the mode to change, or for Git."""
     accepted = condition_of(draft.status, ConditionType.CANDIDATE_ACCEPTED)
-    if draft.spec.mode is Mode.RECOMMEND_ONLY and accepted:
-        message = f"{accepted.message} Set spec.mode to Automatic to roll it out."
+    if draft.spec.mode in _NEXT and accepted:
+        message = f"{accepted.message} {_NEXT[draft.spec.mode]}"
         conclude(draft, Outcome.RECOMMENDED, accepted.reason, message)

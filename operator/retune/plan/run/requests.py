@@ -6,6 +6,7 @@ from retune.contract.requests import JudgeRequest, SearchRequest
 from retune.plan import names
 from retune.plan.draft import Draft, bundle_of
 from retune.plan.run.fresh_data import data_of
+from retune.plan.run.leftovers import removable
 from retune.plan.run.restoring import restoring
 
 _WARM_STARTS = 5
@@ -29,7 +30,7 @@ def asked_of(spec: ModelOptimizationSpec) -> dict[str, object]:
 
 def search_request(draft: Draft, run: ActiveRun) -> SearchRequest:
     """Return what a run's search is asked; raises ValueError without a measured champion and a store."""
-    return SearchRequest.model_validate(_fields(draft, run))
+    return SearchRequest.model_validate(_fields(draft, run) | {"leftovers": removable(draft)})
 
 
 def judge_request(draft: Draft, run: ActiveRun) -> JudgeRequest:

@@ -4,24 +4,27 @@ The status names the run and its stage before any object of it exists. A run end
 """
 
 from retune.api.objects import OptimizationRunSpec, Trigger
-from retune.api.status import ActiveRun, ConditionStatus, ConditionType, Outcome, Stage, Trials, Version
+from retune.api.status import ActiveRun, ConditionStatus, ConditionType, Outcome, RunStage, Stage, Trials, Version
 from retune.contract.requests import GatherRequest, SearchRequest
 from retune.contract.results import GatherResult, JudgeResult, SearchResult
-from retune.plan import names
+from retune.plan import names, worth
 from retune.plan.actions import CreateJob, CreateRun, EmitEvent
 from retune.plan.baseline.stored import note_seen
 from retune.plan.belief import data_fault
 from retune.plan.draft import Draft, Hold
 from retune.plan.hashing import snapshot, snapshot_hash
-from retune.plan.jobs import JobFailure, progress_of, starting
+from retune.plan.jobs import JobFailure, progress_of, starting, without_result
 from retune.plan.observed import Job, JobPhase, Refusal, Verb
-from retune.plan.run import brakes, fresh_data, reasons
+from retune.plan.run import brakes, fresh_data, reasons, room
 from retune.plan.run.conclusion import conclude, fail, recommend
 from retune.plan.run.gate import Accepted, decide
+from retune.plan.run.leftovers import note_removed
 from retune.plan.run.requests import judge_request, name_in_store, search_request
 
 GATHER, SEARCH, JUDGE, ROLLOUT = "Gather", "Search", "Judge", "Rollout"
 _REFUSAL_RETRY_SECONDS = 30.0
+_ROUTINE = {"Starting", "Queued", "Running"}
+"""What is said of a Job that nothing keeps from its work."""
 _CONTROL = 1
 """Trials that say nothing of a candidate: the first one is the champion itself."""
 
@@ -56,7 +59,7 @@ def _follow_retry(draft: Draft) -> None:
 
 def _begin(draft: Draft, trigger: Trigger) -> None:
     _follow_retry(draft)
-    number = draft.status.next_run
+    number = max(draft.status.next_run, draft.observed.ended_before + 1)
     run = ActiveRun(
         name=names.run(draft.resource.metadata.name, number),
         number=number,
@@ -82,11 +85,27 @@ def _step(draft: Draft) -> Hold | None:
         return None
     if run.name not in draft.observed.runs and not _record(draft, run):
         return _not_started(draft, draft.refusal(Verb.CREATE_RUN))
-    for stage, step in ((GATHER, _gather), (SEARCH, _search), (JUDGE, _judge)):
+    if run.stage not in set(RunStage):
+        return _stage_unknown(draft, run)
+    for stage, name_of, step in _STEPS:
         run = draft.status.run
-        if run is not None and run.stage == stage and (hold := step(draft, run)) is not None:
+        if run is None or run.stage != stage:
+            continue
+        full = room.wait(draft, run, name_of(run.name))
+        hold = _holding(draft, *full) if full else step(draft, draft.status.run or run)
+        if hold is not None:
             return hold
     return None
+
+
+def _stage_unknown(draft: Draft, run: ActiveRun) -> Hold:
+    """Leave a run alone that a newer release has brought to a stage of its own: that release may come back."""
+    message = (
+        f"run {run.name} is in stage {run.stage}, which this release of the operator does not know: go back to the "
+        "release that wrote it, or set spec.manualNonce to give the run up and start another"
+    )
+    draft.condition(ConditionType.OPTIMIZING, ConditionStatus.TRUE, "StageUnknown", message)
+    return Hold(Stage.BLOCKED, "StageUnknown", message)
 
 
 def _gather(draft: Draft, run: ActiveRun) -> Hold | None:
@@ -108,7 +127,7 @@ def _gather(draft: Draft, run: ActiveRun) -> Hold | None:
         draft.update(run=run.model_copy(update=gathered))
         draft.do(EmitEvent("DataGathered", f"run {run.name}: {job.result.message}"))
         return None
-    fail(draft, failure or JobFailure("ResultInvalid", f"Job {name} ended without data"))
+    fail(draft, failure or without_result(job, "data"))
     return None
 
 
@@ -150,6 +169,8 @@ def _search(draft: Draft, run: ActiveRun) -> Hold | None:
     if failure and not _is_worth_judging(run, failure):
         fail(draft, failure)
         return None
+    if isinstance(job.result, SearchResult):
+        note_removed(draft, job.result)
     draft.update(run=run.model_copy(update={"stage": JUDGE, "trials": _final_trials(run, job, failure)}))
     return None
 
@@ -188,7 +209,7 @@ def _judge(draft: Draft, run: ActiveRun) -> Hold | None:
     if failure is None and isinstance(job.result, JudgeResult):
         _pass_gate(draft, run, job.result)
         return None
-    fail(draft, failure or JobFailure("ResultInvalid", f"Job {name} ended without a verdict"))
+    fail(draft, failure or without_result(job, "a verdict"))
     return None
 
 
@@ -208,6 +229,8 @@ def _not_started(draft: Draft, refusal: Refusal | None) -> Hold:
 
 
 def _holding(draft: Draft, reason: str, message: str) -> Hold:
+    if reason in _ROUTINE:
+        reason, message = room.shown_meanwhile(draft) or (reason, message)
     judging = draft.status.run is not None and draft.status.run.stage == JUDGE
     draft.condition(ConditionType.OPTIMIZING, ConditionStatus.TRUE, reason, message)
     return Hold(Stage.GATING if judging else Stage.OPTIMIZING, reason, message)
@@ -260,4 +283,13 @@ def _accept(draft: Draft, run: ActiveRun, answer: Accepted, result: JudgeResult)
         accepted_at=draft.now,
     )
     draft.update(candidate=candidate, next_version=candidate.version + 1)
+    worth.note_accepted(draft, candidate, result.worth)
     draft.condition(ConditionType.CANDIDATE_ACCEPTED, ConditionStatus.TRUE, answer.reason, answer.message)
+
+
+_STEPS = (
+    (GATHER, names.gather_job, _gather),
+    (SEARCH, names.search_job, _search),
+    (JUDGE, names.judge_job, _judge),
+)
+"""The stages of a run that are a Job's work, in order."""

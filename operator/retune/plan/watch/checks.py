@@ -17,7 +17,7 @@ from retune.plan.baseline.attempts import measure_again
 from retune.plan.baseline.stored import is_lost, look_for_bundles, note_seen
 from retune.plan.draft import Draft, bundle_of, condition_of
 from retune.plan.hashing import monitoring_hash
-from retune.plan.jobs import progress_of
+from retune.plan.jobs import progress_of, without_result
 from retune.plan.observed import OBJECT_MISSING, Job, JobPhase, Verb
 from retune.plan.store import retention_fault
 from retune.plan.watch import alarms, windows
@@ -168,7 +168,8 @@ def _why_no_verdict(draft: Draft, window: int, job: Job) -> tuple[str, str]:
         return failure.reason, failure.message
     if isinstance(job.result, CheckResult):
         return "SettingsChanged", f"window {window} was judged by other settings or for another champion"
-    return "ResultInvalid", f"Job {job.name} ended without a verdict on its window"
+    missing = without_result(job, "a verdict on its window")
+    return missing.reason, missing.message
 
 
 def start(draft: Draft, spec: Monitoring, champion: Version) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from retune.api.monitoring import LiveKind, LiveSignal, Performance
+from retune.api.quantities import plain
 from retune.api.watched import Signal, Verdict
 from retune.contract.results import SignalVerdict
 from retune.plan.observed import Live, LiveNumber
@@ -46,13 +47,13 @@ def _learn(signal: Signal, spec: LiveSignal, value: float | None) -> Signal:
         return signal
     mean = float(signal.reference) if signal.reference is not None and signal.learned else 0.0
     mean += (value - mean) / (signal.learned + 1)
-    return signal.model_copy(update={"reference": _decimal(mean), "learned": signal.learned + 1})
+    return signal.model_copy(update={"reference": plain(mean), "learned": signal.learned + 1})
 
 
 def _verdict(spec: LiveSignal, number: LiveNumber, live: Live, signal: Signal, min_requests: int) -> SignalVerdict:
     if number.value is None:
         return _unknown(number.reason, number.message)
-    value, requests = _decimal(number.value), int(live.requests or 0)
+    value, requests = plain(number.value), int(live.requests or 0)
     if live.requests is not None and requests < min_requests:
         message = f"{spec.name}: {requests} requests in the window; a verdict needs {min_requests}"
         return _unknown("TooFewRequests", message, value=value, samples=requests)
@@ -96,8 +97,3 @@ def _graded(spec: LiveSignal, degradation: float, breach_above: float) -> Verdic
 
 def _is_saturated(spec: LiveSignal, live: Live) -> bool:
     return spec.kind is LiveKind.LATENCY and live.saturation is not None and live.saturation >= SATURATED
-
-
-def _decimal(value: float) -> str:
-    """Return a number for a status: plain decimals, four significant digits."""
-    return f"{value:.4g}" if 1e-4 <= abs(value) < 1e15 or value == 0 else f"{value:.9f}".rstrip("0").rstrip(".")

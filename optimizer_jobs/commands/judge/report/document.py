@@ -218,6 +218,8 @@ class Report(Document):
     classes: tuple[ClassLine, ...]
     distribution: Distribution | None
     margins: tuple[MarginLine, ...]
+    worth: str | None = None
+    """Within which limit of time the result's worth counts requests, or why it says nothing; None without a winner."""
     environment: Environment
 
     @property

@@ -81,6 +81,7 @@ def _template() -> Template:
         "size": words.size,
         "points": words.points,
         "percent": words.percent,
+        "rate": words.three,
         "change": change,
         "objective": describe,
         "p_value": _p_value,
