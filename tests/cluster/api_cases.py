@@ -394,6 +394,22 @@ ACCEPTED = (
             }
         },
     ),
+    Case(
+        "a canary that testers see first",
+        {
+            "spec.rollout": {
+                "strategy": "Canary",
+                "canary": {
+                    "steps": [{"weight": 0, "hold": "1h", "minRequests": 0}, {"weight": 10}],
+                    "traffic": {
+                        "kind": "HTTPRoute",
+                        "route": {"name": "digits"},
+                        "testers": {"header": {"name": "X-Tester!#$%&'*+-.^_`|~9", "value": 'team a; v="1"'}},
+                    },
+                },
+            }
+        },
+    ),
     Case("a rejected version tried again", {"spec.rollout.retry": samples.DIGEST}),
     Case("a version by its number put back", {"spec.rollout.rollbackTo": 3}),
     Case("a version by its quoted number put back", {"spec.rollout.rollbackTo": "12"}),
@@ -525,10 +541,10 @@ _BOUNDS = (
     refused("a canary without a step", "spec.rollout.canary.steps", [], "should have at least 1 items"),
     refused("more steps than eight", "spec.rollout.canary.steps", [{"weight": 5}] * 9, "must have at most 8 items"),
     refused(
-        "a weight of nothing",
+        "a weight of less than nothing",
         "spec.rollout.canary.steps",
-        [{"weight": 0}],
-        "should be greater than or equal to 1",
+        [{"weight": -1}],
+        "should be greater than or equal to 0",
         at="spec.rollout.canary.steps[0].weight",
     ),
     refused(
@@ -755,6 +771,24 @@ _WORDS = (
         {"kind": "HTTPRoute", "route": {"name": "Digits"}},
         "a name has lower-case letters, digits, '-' and '.'",
         at="spec.rollout.canary.traffic.route.name",
+    ),
+    refused(
+        "a header's name with a colon",
+        "spec.rollout.canary.traffic",
+        {
+            "kind": "HTTPRoute",
+            "route": {"name": "digits"},
+            "testers": {"header": {"name": ":authority", "value": "x"}},
+        },
+        "a header's name has letters, digits and",
+        at="spec.rollout.canary.traffic.testers.header.name",
+    ),
+    refused(
+        "a header's value with a blank at its end",
+        "spec.rollout.canary.traffic",
+        {"kind": "HTTPRoute", "route": {"name": "digits"}, "testers": {"header": {"name": "x", "value": "x "}}},
+        "printable ASCII characters",
+        at="spec.rollout.canary.traffic.testers.header.value",
     ),
     refused(
         "a Service with a dot",
@@ -1331,6 +1365,19 @@ _TOGETHER = (
         "spec.rollout.canary.traffic",
         {"kind": "HTTPRoute"},
         "traffic of kind HTTPRoute needs route.name",
+    ),
+    refused(
+        "a share of nothing without testers",
+        "spec.rollout.canary.steps",
+        [{"weight": 0}],
+        "a canary's step of weight 0 needs canary.traffic.testers",
+        at="spec.rollout.canary",
+    ),
+    refused(
+        "testers without a route",
+        "spec.rollout.canary.traffic",
+        {"kind": "Replicas", "testers": {"header": {"name": "x", "value": "x"}}},
+        "only traffic of kind HTTPRoute can tell testers by a header",
     ),
     refused(
         "a route that nobody uses",

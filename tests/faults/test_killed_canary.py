@@ -21,9 +21,13 @@ LEAST_WRITES, MOST_WRITES = 12, 30
 LEAST_BY_ROUTE, MOST_BY_ROUTE = 18, 40
 STEPS = [{"weight": 40, "hold": "0s", "minRequests": 0}, {"weight": 50, "hold": "0s", "minRequests": 0}]
 CANARY = {"strategy": "Canary", "canary": {"steps": STEPS, "traffic": {"overlap": "Allow"}}}
+BY_HEADER = {"header": {"name": "x-tester", "value": "yes"}}
 BY_ROUTE = {
     "strategy": "Canary",
-    "canary": {"steps": STEPS, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+    "canary": {
+        "steps": [{"weight": 0, "hold": "0s", "minRequests": 0}, *STEPS],
+        "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}, "testers": BY_HEADER},
+    },
 }
 MERGE = "application/merge-patch+json"
 
@@ -46,7 +50,10 @@ def _live(found: dict[str, Any]) -> bool:
 def test_killed_after_any_write_a_trial_ends_in_the_same_state(
     kubeconfig: Path, api: Api, stagehand: Stagehand, name: str, rollout: dict[str, Any], least: int, most: int
 ) -> None:
-    """Whatever write was the last: the target is given the version once, no canary is left, the route is as it was."""
+    """Whatever write was the last: the target is given the version once, no canary is left, the route is as it was.
+
+    On the way by a route, testers have rules of theirs before the first share and beside the others.
+    """
 
     def go(namespace: str, kill_after: int | None) -> bool:
         path = f"/apis/retune.dev/v1alpha1/namespaces/{namespace}/modeloptimizations/digits"

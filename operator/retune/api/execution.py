@@ -22,6 +22,7 @@ from retune.api.base import (
     rules,
 )
 from retune.api.resources import Resources
+from retune.api.routed import HeaderMatch
 from retune.api.status import Outcome
 
 
@@ -126,8 +127,8 @@ class CanaryStep(ApiModel):
         json_schema_extra=rules((_between("hold", "0s", "24h"), "a canary's hold must not exceed 24h"))
     )
 
-    weight: int = Field(ge=1, le=99)
-    """Share of the requests, in percent."""
+    weight: int = Field(ge=0, le=99)
+    """Share of the requests, in percent. At 0 it has those of traffic.testers alone."""
     hold: Duration = "5m"
     """How long the canary's pods are watched at this share, from when all of them are ready."""
     min_requests: int = Field(default=100, ge=0, le=1000000)
@@ -152,6 +153,14 @@ class CanaryRouteRef(ApiModel):
     that a rule names."""
 
 
+class Testers(ApiModel):
+    """Who sees a new version before its users do."""
+
+    header: HeaderMatch
+    """A header of their requests, by its whole value. A rule of the route that asks for a header of this name itself
+    cannot be tried so."""
+
+
 class CanaryTraffic(ApiModel):
     """Who gives the canary its share of the requests."""
 
@@ -159,6 +168,10 @@ class CanaryTraffic(ApiModel):
         json_schema_extra=rules(
             ("self.kind != 'HTTPRoute' || has(self.route)", "traffic of kind HTTPRoute needs route.name"),
             ("self.kind == 'HTTPRoute' || !has(self.route)", "only traffic of kind HTTPRoute has a route"),
+            (
+                "self.kind == 'HTTPRoute' || !has(self.testers)",
+                "only traffic of kind HTTPRoute can tell testers by a header",
+            ),
         )
     )
 
@@ -168,6 +181,9 @@ class CanaryTraffic(ApiModel):
     Gateway API. The share is exact, and the canary's pods are kept out of the target's Services."""
     route: CanaryRouteRef | None = None
     """The route whose rules give the target its requests, with kind HTTPRoute."""
+    testers: Testers | None = None
+    """Whose requests go to the canary from its golden answers on, whatever its share is, with kind HTTPRoute. They
+    count as requests of the canary."""
     max_surge: int = Field(default=100, ge=1, le=100)
     """Most pods of the canary, as a percentage of those that the target wants, rounded down; one is always allowed."""
     overlap: Overlap = Overlap.REFUSE
@@ -189,6 +205,10 @@ class Canary(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             ("self.steps.map(step, step.weight).isSorted()", "the weights of canary.steps must not fall"),
+            (
+                "self.steps.all(step, step.weight > 0) || has(self.traffic.testers)",
+                "a canary's step of weight 0 needs canary.traffic.testers: nobody else has requests for it",
+            ),
             (
                 "!has(self.evidenceTimeout) || " + _between("evidenceTimeout", "0s", "168h"),
                 "canary.evidenceTimeout must not exceed 168h",

@@ -3,10 +3,39 @@
 The limits of lists and weights are those of the Gateway API.
 """
 
+from typing import Annotated
+
 from pydantic import Field
 
-from retune.api.base import ATOMIC, ApiModel, Time
+from retune.api.base import ATOMIC, ApiModel, Text, Time
 from retune.api.bounds import Address, Name
+
+
+class HeaderMatch(ApiModel):
+    """A header that a request has, as an HTTPRoute asks for it."""
+
+    name: Annotated[
+        str,
+        Text(
+            pattern=r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+",
+            max_length=256,
+            message="a header's name has letters, digits and ! # $ % & ' * + - . ^ _ ` | ~",
+        ),
+    ]
+    """Name of the header, in upper or lower case."""
+    value: Annotated[
+        str,
+        Text(
+            pattern=r"[!-~]([ -~]*[!-~])?",
+            max_length=256,
+            message="a header's value has printable ASCII characters, and no blank at its start or end",
+        ),
+    ]
+    """Its whole value."""
+
+    def is_named(self, name: str) -> bool:
+        """Whether this is the header of that name, whose case does not matter."""
+        return self.name.lower() == name.lower()
 
 
 class RouteBackend(ApiModel):
@@ -36,6 +65,10 @@ class CanaryRoute(ApiModel):
     """The rules that name this Service and give it requests, in order; empty before the first share."""
     given: bool = False
     """Whether the canary was seen in them."""
+    testers: HeaderMatch | None = None
+    """Header whose requests go to the canary whatever its share is, by copies of these rules."""
+    opened: int = Field(default=0, ge=0, le=16)
+    """How many such copies were seen."""
     withdrawing: bool = False
     """Whether the rules are put back."""
     released_time: Time | None = None

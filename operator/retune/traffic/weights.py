@@ -57,8 +57,10 @@ class Pair:
 
         Args:
             rule: As it was before the canary; names the service once and may be shared, see `obstacle`.
-            percent: The canary's part, from 1 to 99.
+            percent: The canary's part, from 0 to 99; at 0 the rule stays as it was.
         """
+        if not percent:
+            return rule
         whole, times = _room(rule, self.service, percent)
         part = max(1, whole * percent // ALL)
         weights = {self.service: whole - part}

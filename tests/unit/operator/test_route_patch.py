@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from retune.plan.actions import ShareRoute
 from retune.traffic import Backend, Pair
-from retune.workloads.routes import backends, service_manifest, share_patch
+from retune.workloads.routes import service_manifest, share_patch
+from retune.workloads.rules import backends
 from tests import samples
 
 Json = dict[str, Any]
