@@ -410,6 +410,19 @@ ACCEPTED = (
             }
         },
     ),
+    Case(
+        "requests that are switched at once",
+        {
+            "spec.rollout": {
+                "strategy": "BlueGreen",
+                "blueGreen": {
+                    "preview": "30m",
+                    "keepOld": "168h",
+                    "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}},
+                },
+            }
+        },
+    ),
     Case("a rejected version tried again", {"spec.rollout.retry": samples.DIGEST}),
     Case("a version by its number put back", {"spec.rollout.rollbackTo": 3}),
     Case("a version by its quoted number put back", {"spec.rollout.rollbackTo": "12"}),
@@ -504,7 +517,9 @@ _SHAPE = (
         at="spec.techniques[0].quantization.schemes[1]",
     ),
     refused("another approval", "spec.rollout.approval", "Ask", 'supported values: "Automatic", "Manual"'),
-    refused("another strategy", "spec.rollout.strategy", "Magic", 'supported values: "RollingUpdate", "Canary"'),
+    refused(
+        "another strategy", "spec.rollout.strategy", "Magic", 'supported values: "RollingUpdate", "Canary", "BlueGreen"'
+    ),
     refused(
         "another way to share requests",
         "spec.rollout.canary.traffic.kind",
@@ -812,6 +827,8 @@ _WORDS = (
             "rollout.bakeTime",
             "rollout.approvalTimeout",
             "rollout.canary.evidenceTimeout",
+            "rollout.blueGreen.preview",
+            "rollout.blueGreen.keepOld",
         )
     ),
     *(
@@ -1380,6 +1397,39 @@ _TOGETHER = (
         "only traffic of kind HTTPRoute can tell testers by a header",
     ),
     refused(
+        "requests that no route can switch",
+        "spec.rollout.strategy",
+        "BlueGreen",
+        "set blueGreen.traffic.kind to HTTPRoute and name the route",
+        at="spec.rollout",
+    ),
+    refused(
+        "a proof beside a champion that answers nothing",
+        "spec.rollout",
+        {
+            "strategy": "BlueGreen",
+            "blueGreen": {"traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+            "analysis": {"require": "ProvenNotWorse"},
+        },
+        "with strategy BlueGreen the champion answers nothing",
+    ),
+    refused(
+        "fewer pods than the target's for all requests",
+        "spec.rollout.blueGreen",
+        {"traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}, "maxSurge": 50}},
+        "leave blueGreen.traffic.maxSurge out",
+    ),
+    *(
+        refused(
+            f"weeks of {field}",
+            f"spec.rollout.blueGreen.{field}",
+            "169h",
+            f"blueGreen.{field} must not exceed 168h",
+            at="spec.rollout.blueGreen",
+        )
+        for field in ("preview", "keepOld")
+    ),
+    refused(
         "a route that nobody uses",
         "spec.rollout.canary.traffic",
         {"kind": "Replicas", "route": {"name": "digits"}},
@@ -1442,7 +1492,7 @@ _TOGETHER = (
         "strategy Canary for what is no Deployment",
         "spec.target.ref",
         {"kind": "StatefulSet", "name": "digits"},
-        "rollout.strategy Canary makes a Deployment beside the target, which must be one too",
+        "rollout.strategy Canary and BlueGreen make a Deployment beside the target, which must be one too",
         at="spec",
         also={"spec.rollout.strategy": "Canary"},
     ),

@@ -67,6 +67,8 @@ class CanaryRoute(ApiModel):
     """Whether the canary was seen in them."""
     testers: HeaderMatch | None = None
     """Header whose requests go to the canary whatever its share is, by copies of these rules."""
+    switched: bool = False
+    """Whether the canary gets all requests at once, as with strategy BlueGreen."""
     opened: int = Field(default=0, ge=0, le=16)
     """How many such copies were seen."""
     withdrawing: bool = False

@@ -253,9 +253,9 @@ _ACROSS_FIELDS = rules(
         "mode Propose leaves the target to Git: deletionPolicy must be KeepChampion",
     ),
     (
-        "!has(self.rollout) || self.rollout.strategy != 'Canary' || self.target.ref.kind == 'Deployment'",
-        "rollout.strategy Canary makes a Deployment beside the target, which must be one too: take RollingUpdate for "
-        "another kind of target",
+        "!has(self.rollout) || self.rollout.strategy == 'RollingUpdate' || self.target.ref.kind == 'Deployment'",
+        "rollout.strategy Canary and BlueGreen make a Deployment beside the target, which must be one too: take "
+        "RollingUpdate for another kind of target",
     ),
     (
         "self.model.updatePolicy != 'Follow' || has(self.monitoring)",

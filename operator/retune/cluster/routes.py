@@ -7,7 +7,7 @@ canary from getting requests by it is told as a sentence: this is where a person
 from dataclasses import replace
 
 from retune.api.base import Json
-from retune.api.execution import CanaryRouteRef, CanaryTraffic, Strategy
+from retune.api.execution import CanaryRouteRef, CanaryTraffic, Rollout, Strategy
 from retune.api.objects import ModelOptimization
 from retune.api.routed import HeaderMatch
 from retune.api.status import RolloutStep
@@ -43,7 +43,7 @@ class RouteReader:
         if record is None and (asked is None or asked.route is None):
             return None, None
         name = record.name if record else asked.route.name if asked and asked.route else ""
-        route, raw = await self._route(resource.metadata.namespace, name)
+        route, raw = await self._route(resource, name)
         try:
             services = await self._services(resource.metadata.namespace)
         except Refused as refused:
@@ -55,12 +55,13 @@ class RouteReader:
         header = asked.testers.header if asked and asked.testers else None
         return _with_testers(resource, route, raw, header), _own(resource, services)
 
-    async def _route(self, namespace: str, name: str) -> tuple[Route, Json | None]:
+    async def _route(self, resource: ModelOptimization, name: str) -> tuple[Route, Json | None]:
         """Return the route, and its JSON where there is one."""
+        namespace, spec = resource.metadata.namespace, resource.spec.rollout
         try:
             raw = await self._client.get(HTTP_ROUTES, namespace, name)
         except NotFound as error:
-            return Route(name, gone=True, obstacle=_impossible(_missing(namespace, name, str(error)))), None
+            return Route(name, gone=True, obstacle=_impossible(_missing(namespace, name, str(error), spec))), None
         except Refused as refused:
             return Route(name, obstacle=_refusal(refused)), None
         return route_of(raw), raw
@@ -84,14 +85,15 @@ class RouteReader:
         service = _chosen(route, fitting, ref.service)
         if service is not None:
             return replace(route, service=service)
-        return replace(route, obstacle=_impossible(_no_service(route, target, fitting, ref.service)))
+        field = f"{resource.spec.rollout.trial_field}.traffic.route.service"
+        return replace(route, obstacle=_impossible(_no_service(route, target, fitting, ref.service, field)))
 
 
 def _begun(resource: ModelOptimization) -> CanaryTraffic | None:
     """Return how a trial asks for its requests that is about to begin."""
     spec, rollout = resource.spec.rollout, resource.status.rollout
     is_begun = rollout is not None and rollout.step == RolloutStep.CANARY_GIVE and rollout.rollback_reason is None
-    return spec.canary.traffic if is_begun and spec.strategy is Strategy.CANARY else None
+    return spec.trial.traffic if is_begun and spec.is_tried else None
 
 
 def _with_testers(resource: ModelOptimization, route: Route, raw: Json | None, header: HeaderMatch | None) -> Route:
@@ -118,8 +120,7 @@ def _chosen(route: Route, fitting: list[str], wanted: str | None) -> str | None:
     return possible[0] if len(possible) == 1 else None
 
 
-def _no_service(route: Route, target: str, fitting: list[str], wanted: str | None) -> str:
-    field = "spec.rollout.canary.traffic.route.service"
+def _no_service(route: Route, target: str, fitting: list[str], wanted: str | None, field: str) -> str:
     if wanted is not None:
         return f"Service {wanted} does not select the pods of Deployment {target}: correct {field}"
     if not fitting:
@@ -175,15 +176,14 @@ def _not_taken(name: str, conditions: list[tuple[str, Json]]) -> str | None:
     return None
 
 
-def _missing(namespace: str, name: str, message: str) -> str:
+def _missing(namespace: str, name: str, message: str, spec: Rollout) -> str:
     if f'"{name}"' not in message:
-        return (
-            "this cluster has no HTTPRoute of gateway.networking.k8s.io/v1: install the Gateway API, or set "
-            "spec.rollout.canary.traffic.kind to Replicas"
-        )
+        other = "spec.rollout.canary.traffic.kind to Replicas"
+        other = other if spec.strategy is Strategy.CANARY else "spec.rollout.strategy to Canary"
+        return "this cluster has no HTTPRoute of gateway.networking.k8s.io/v1: install the Gateway API, or set " + other
     return (
         f"there is no HTTPRoute {name} in namespace {namespace}: make one there, as those of other namespaces are not "
-        "changed, or correct spec.rollout.canary.traffic.route.name"
+        f"changed, or correct {spec.trial_field}.traffic.route.name"
     )
 
 

@@ -66,7 +66,7 @@ def obstacle(raw: Json, header: HeaderMatch, pair: Pair) -> str | None:
     serving = [rule for rule in rules if pair.is_served_by(backends(rule, namespace=namespace))]
     matches = [match for rule in serving for match in _matches(rule)]
     if any(header.is_named(asked["name"]) for match in matches for asked in match.get("headers") or ()):
-        return f"asks for header {header.name} itself: take another one in traffic.testers.header"
+        return f"asks for header {header.name} itself: take another one for testers"
     if any(len(match.get("headers") or ()) >= MOST_HEADERS for match in matches):
         return f"has a match with {MOST_HEADERS} headers, so that there is no room for that of testers: take one out"
     if len(rules) + len(serving) > MOST_RULES:

@@ -313,7 +313,7 @@ class Server:
     @property
     def _looks_at_route(self) -> bool:
         """Whether the operator looks at the route: one is taken a share of, or will be."""
-        rollout, traffic = self.resource.status.rollout, self.resource.spec.rollout.canary.traffic
+        rollout, traffic = self.resource.status.rollout, self.resource.spec.rollout.trial.traffic
         is_begun = rollout is not None and rollout.step == RolloutStep.CANARY_GIVE and traffic.route is not None
         return is_begun or self.resource.status.canary_route is not None
 

@@ -23,6 +23,10 @@ TESTED: dict[str, Any] = CANARY | {
         "traffic": _BY_ROUTE | {"testers": _TESTERS},
     }
 }
+SWITCHED: dict[str, Any] = {
+    "strategy": "BlueGreen",
+    "blueGreen": {"preview": "1m", "keepOld": "1m", "traffic": _BY_ROUTE | {"testers": _TESTERS}},
+}
 DEEDS = ("put back", "close", "weigh", "insert", "delete", "slow", "fault", "refuse", "service")
 EDITED_WEIGHT, OTHER_WEIGHT = 5, 95
 
@@ -32,7 +36,7 @@ class RoutedHistory(History):
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
-        rollout = self.dice.choice([ROUTED, TESTED])
+        rollout = self.dice.choice([ROUTED, TESTED, SWITCHED])
         self.edits = tuple({"rollout": rollout} if edit == {"rollout": {}} else edit for edit in EDITS)
         self.world.rules = RULES
         self.world.change(rollout=rollout)

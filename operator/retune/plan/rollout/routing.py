@@ -6,7 +6,7 @@ are added for testers. A change of theirs is never fought over. It ends the tria
 
 from dataclasses import dataclass
 
-from retune.api.execution import CanaryStep
+from retune.api.execution import CanaryStep, Strategy
 from retune.api.routed import CanaryRoute, HeaderMatch
 from retune.api.status import ConditionType, Stage, Version
 from retune.plan.actions import CreateCanaryService, ShareRoute
@@ -47,14 +47,18 @@ class _Changes:
 
 def testers(draft: Draft) -> HeaderMatch | None:
     """Return the header whose requests the spec gives to a canary whatever its share is."""
-    asked = draft.spec.rollout.canary.traffic.testers
+    asked = draft.spec.rollout.trial.traffic.testers
     return asked.header if asked else None
 
 
+def _is_switch(draft: Draft) -> bool:
+    return draft.spec.rollout.strategy is Strategy.BLUE_GREEN
+
+
 def is_wanted(draft: Draft, record: CanaryRoute) -> bool:
-    """Whether the spec asks for this route, this Service and these testers."""
-    ref = draft.spec.rollout.canary.traffic.route
-    if ref is None or record.testers != testers(draft):
+    """Whether the spec asks for this route, Service and testers, and for shares or a switch as it did."""
+    ref = draft.spec.rollout.trial.traffic.route
+    if ref is None or record.testers != testers(draft) or record.switched != _is_switch(draft):
         return False
     return ref.name == record.name and ref.service in {None, record.service}
 
@@ -62,7 +66,7 @@ def is_wanted(draft: Draft, record: CanaryRoute) -> bool:
 def is_reached(draft: Draft, canary: Canary) -> bool:
     """Whether requests reach a canary in the way that the spec asks for."""
     record = draft.status.canary_route
-    if draft.spec.rollout.canary.traffic.route is None:
+    if draft.spec.rollout.trial.traffic.route is None:
         return canary.service is None
     if record is None or not is_wanted(draft, record):
         return False
@@ -79,7 +83,7 @@ def unfinished(draft: Draft) -> str | None:
 
 def obstacle(draft: Draft) -> Refusal | None:
     """Return why no canary can be given a share by the route that the spec names."""
-    ref, route = draft.spec.rollout.canary.traffic.route, draft.observed.traffic.route
+    ref, route = draft.spec.rollout.trial.traffic.route, draft.observed.traffic.route
     if ref is None:
         return None
     if route is None or route.name != ref.name:
@@ -94,9 +98,10 @@ def obstacle(draft: Draft) -> Refusal | None:
 def prepare(draft: Draft) -> str | None:
     """Write down which route a trial takes a share of, before anything is made; returns the Service that it names."""
     route = draft.observed.traffic.route
-    if draft.spec.rollout.canary.traffic.route is None or route is None or route.service is None:
+    if draft.spec.rollout.trial.traffic.route is None or route is None or route.service is None:
         return None
-    draft.update(canary_route=CanaryRoute(name=route.name, service=route.service, testers=testers(draft)))
+    record = CanaryRoute(name=route.name, service=route.service, testers=testers(draft), switched=_is_switch(draft))
+    draft.update(canary_route=record)
     if draft.observed.traffic.service is None:
         draft.do(CreateCanaryService(route.service))
     return route.service

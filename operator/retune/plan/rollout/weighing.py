@@ -37,7 +37,7 @@ class _Missing:
 
 def weigh(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
     """Have the canary at the weight whose turn it is, and go on to the next one when it has been seen enough of."""
-    steps, index = draft.spec.rollout.canary.steps, rollout.weight_index or 0
+    steps, index = draft.spec.rollout.trial.steps, rollout.weight_index or 0
     if index >= len(steps):
         update(draft, rollout, **PASSED)
         return Done()
@@ -61,7 +61,7 @@ def _shown(draft: Draft, rollout: ActiveRollout, step: CanaryStep) -> ActiveRoll
     """Have the status tell the share that is wanted, and the one that there is."""
     target, canary = draft.observed.target, draft.observed.traffic.canary
     ready = Split(canary=canary.workload.available if canary else 0, target=target.available if target else 0)
-    effective = kind_of(draft.spec.rollout.canary.traffic).effective(present(draft, step.weight), ready)
+    effective = kind_of(draft.spec.rollout.trial.traffic).effective(present(draft, step.weight), ready)
     if draft.observed.traffic.unserved:
         effective = 0
     return update(draft, rollout, weight=step.weight, effective_weight=effective)
@@ -193,7 +193,7 @@ def _answered(draft: Draft) -> float:
 
 def _awaited(draft: Draft, missing: _Missing, step: CanaryStep, candidate: Version) -> Hold | TurnBack | None:
     """Wait for what is missing, as long as the owner allows; None where he would rather go on without it."""
-    rollout, canary = under_way(draft), draft.spec.rollout.canary
+    rollout, canary = under_way(draft), draft.spec.rollout.trial
     words = f"{_has(draft, step, candidate)} and is watched until {missing.until}"
     if canary.evidence_timeout is None:
         draft.wake(after=LOOK_SECONDS)
@@ -226,7 +226,7 @@ def _unready(draft: Draft, candidate: Version, *, is_last: bool) -> Hold | None:
 def _next(draft: Draft, candidate: Version, index: int) -> Hold | Done | TurnBack:
     """Go on to the next weight, or past the last one."""
     fields = {"weight_index": index + 1, "weight_start_time": None, "requests_before": None}
-    shown = _in_words(draft, draft.spec.rollout.canary.steps[index])
+    shown = _in_words(draft, draft.spec.rollout.trial.steps[index])
     return weigh(draft, update(draft, under_way(draft), analysis=shown, **fields), candidate)
 
 
