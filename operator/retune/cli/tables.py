@@ -137,7 +137,8 @@ def _rollout(resource: ModelOptimization) -> str:
     if rollout.rollback_reason:
         return f"v{rollout.version} is undone: {rollout.rollback_message or rollout.rollback_reason}"
     if rollout.weight is not None:
-        share = f"{rollout.weight} % of the requests ({rollout.effective_weight} % by its pods)"
+        by = "its pods" if resource.status.canary_route is None else "the route"
+        share = f"{rollout.weight} % of the requests ({rollout.effective_weight} % by {by})"
         beside = "beside the champion" if resource.spec.rollout.strategy is Strategy.BLUE_GREEN else "a canary"
         return f"v{rollout.version}: {beside} with {share}"
     if rollout.bake_start_time:
