@@ -154,6 +154,23 @@ async def test_testers_reach_a_version_before_its_first_share_and_leave_nothing(
     assert served.rules() == served.before
 
 
+async def test_all_requests_are_switched_at_once_and_back_when_others_want_that(trial: RouteTrial) -> None:
+    """By the weights alone: the target's pods and its place in the rule stay for the way back."""
+    switch = {"keepOld": "5m", "traffic": ROLLOUT["canary"]["traffic"]}
+    served = serve(trial, {"strategy": "BlueGreen", "bakeTime": "0s", "blueGreen": switch})
+    target = served.deployments()["digits-server"]
+    await served.at_weight(100)
+    assert served.weights() == {"digits": 0, "other": 3, CANARY: 1}
+    assert served.deployments()[CANARY]["spec"]["replicas"] == 3
+    assert served.deployments()["digits-server"]["spec"] == target["spec"]
+    assert served.route() == served.before
+    await served.passes_until(lambda: bool(served.rollout.get("rollbackReason")))
+    served.clock.wait(11)
+    await served.released()
+    await served.passes_until(lambda: served.reason("RolledOut") == "RolledBack")
+    assert served.rules() == served.before
+
+
 async def test_a_resource_that_is_deleted_in_its_trial_leaves_the_route_as_it_was(served: RouteTrial) -> None:
     """It goes after that; no garbage collector runs here."""
     await served.at_weight(10)

@@ -20,7 +20,7 @@ from retune.plan.rollout.progress import LOOK_SECONDS, UNSETTLED, pods_in_words,
 from retune.plan.rollout.routing import present, share, testers
 from retune.plan.rollout.steps import Done, TurnBack
 from retune.plan.rollout.withdrawing import REFUSAL_RETRY_SECONDS
-from retune.traffic import Split, kind_of
+from retune.traffic import ALL, Split, kind_of
 
 TOO_LITTLE = "too little was seen of it to say that it is to blame"
 _WITH_TESTERS = "requests of testers are among its own, and none among the champion's"
@@ -82,12 +82,17 @@ def _judged(
 ) -> TurnBack | None:
     """Return what the canary's answers show against the version, on their own and beside the champion's."""
     judgement = listen(draft, candidate, last=last, beside=draft.observed.traffic.beside)
-    if judgement.reason is None and rollout.weight:  # requests of testers alone are no sample of the champion's
+    if judgement.reason is None and _is_comparable(rollout):
         judgement = _compared_with_testers(draft, compare(draft, candidate, settled=settled, last=last)) or judgement
     if judgement.reason is None:
         return None
     excuse = EDITED if rollout.edited else judgement.excuse
     return TurnBack(judgement.reason, f"as a canary, {judgement.message}", excuse)
+
+
+def _is_comparable(rollout: ActiveRollout) -> bool:
+    """Whether users ask both sides: testers alone are no sample of them, and all requests leave the champion none."""
+    return 0 < (rollout.weight or 0) < ALL
 
 
 def _compared_with_testers(draft: Draft, judgement: Judgement | None) -> Judgement | None:
@@ -118,7 +123,7 @@ def _scaled(draft: Draft, canary: Canary, step: CanaryStep, candidate: Version) 
         return show(draft, Stage.ROLLING_OUT, refusal.reason, refusal.message)
     earlier = draft.refused_before(ConditionType.ROLLED_OUT) if workload.wanted != wanted else None
     with canary_in_place(draft):
-        gets = f"pods for {step.weight} % of the requests" if step.weight else "a pod for testers"
+        gets = f"pods for {step.weight} % of the requests" if step.weight else "pods for testers"
         message = f"version {candidate.version} gets {gets}: {pods_in_words(draft)}"
     return show(draft, Stage.ROLLING_OUT, *(earlier or ("ScalingCanary", message)))
 
@@ -174,8 +179,8 @@ def _missing(draft: Draft, step: CanaryStep) -> _Missing | None:
 
 
 def _compared(draft: Draft) -> dict[str, Comparison]:
-    """Return what is compared with the champion: nothing of testers alone."""
-    if not under_way(draft).weight:
+    """Return what is compared with the champion, where anything can be."""
+    if not _is_comparable(under_way(draft)):
         return {}
     with canary_in_place(draft):
         return {"errors": errors(draft), "latency": latency(draft)}
@@ -235,6 +240,7 @@ def _in_words(draft: Draft, step: CanaryStep) -> str:
     missing, traffic = _missing(draft, step), draft.observed.traffic
     parts = [comparison.sentence for comparison in _compared(draft).values()]
     trouble = next((side.trouble for side in (traffic.held, traffic.beside) if side and side.trouble), None)
+    parts += ["the champion had none in the same time"] if step.weight == ALL else []
     if testers(draft) is not None:
         parts += ["requests of testers are among them" if step.weight else "testers alone have asked it"]
     parts += [f"not every pod was read: {trouble}"] if trouble else []
