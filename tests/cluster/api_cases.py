@@ -58,6 +58,16 @@ def constraint(value: Any, kind: str = "MaxDegradation", metric: str = "accuracy
     ]
 
 
+def by_route(**ref: str) -> Json:
+    """Traffic by an HTTPRoute."""
+    return {"kind": "HTTPRoute", "route": {"name": "digits"} | ref}
+
+
+def testers(name: str, value: str) -> Json:
+    """Testers who are told by a header."""
+    return {"header": {"name": name, "value": value}}
+
+
 def technique(**more: Any) -> list[Json]:
     """One technique."""
     return [{"name": "quant", "type": "Quantization"} | more]
@@ -1395,6 +1405,34 @@ _TOGETHER = (
         "spec.rollout.canary.traffic",
         {"kind": "Replicas", "testers": {"header": {"name": "x", "value": "x"}}},
         "only traffic of kind HTTPRoute can tell testers by a header",
+    ),
+    *(
+        refused(
+            f"{name}, with requests at once",
+            "spec.rollout.blueGreen.traffic",
+            value,
+            says,
+            at=f"spec.rollout.blueGreen.traffic{below}",
+        )
+        for name, value, says, below in (
+            ("no route", {"kind": "HTTPRoute"}, "traffic of kind HTTPRoute needs route.name", ""),
+            ("a route of nobody", {"route": {"name": "digits"}}, "only traffic of kind HTTPRoute has a route", ""),
+            ("testers of nobody", {"testers": testers("x", "x")}, "can tell testers by a header", ""),
+            ("a route in capitals", by_route(name="Digits"), "a name has lower-case letters", ".route.name"),
+            ("a Service with a dot", by_route(service="a.b"), "a name has lower-case letters", ".route.service"),
+            (
+                "a header with a colon",
+                by_route() | {"testers": testers(":x", "x")},
+                "a header's name has letters, digits and",
+                ".testers.header.name",
+            ),
+            (
+                "a value with a blank",
+                by_route() | {"testers": testers("x", " x")},
+                "printable ASCII characters",
+                ".testers.header.value",
+            ),
+        )
     ),
     refused(
         "requests that no route can switch",

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import pytest
 
 from retune.api.objects import OptimizationRunSpec, OptimizationRunStatus, Snapshot, Trigger
-from retune.api.routed import CanaryRoute, HeaderMatch
+from retune.api.routed import CanaryRoute, RouteHeader
 from retune.api.status import ModelOptimizationStatus, Outcome
 from retune.cluster.errors import ApiError, Refused
 from retune.plan import names
@@ -163,7 +163,7 @@ CREATE_SERVICE, REMOVE_SERVICE = CreateCanaryService(STABLE), RemoveCanaryServic
 AS_SEEN = "as seen"
 WHOLE: Rule = (Backend(STABLE, 1), Backend("other", 1))
 """The backends of the route's one rule."""
-HEADER = HeaderMatch(name="x-tester", value="yes")
+HEADER = RouteHeader(name="x-tester", value="yes")
 BY_ROUTE = ModelOptimizationStatus(canary_route=CanaryRoute(name="digits", service=STABLE, testers=HEADER))
 """A status that lets a route be looked at."""
 

@@ -23,7 +23,7 @@ from retune.api.base import (
 )
 from retune.api.nodes import Toleration
 from retune.api.resources import Resources
-from retune.api.routed import HeaderMatch
+from retune.api.routed import HeaderMatch, RouteHeader
 from retune.api.status import Outcome
 
 
@@ -165,6 +165,12 @@ class CanaryTraffic(ApiModel):
     """Whether a canary may be made where the target's selector matches its pods too, because a Service selects by every
     label of that selector. Kubernetes tells whose pods are whose by their owner, but a HorizontalPodAutoscaler of the
     target counts by selector."""
+
+    @property
+    def header(self) -> RouteHeader | None:
+        """What tells requests of testers from others; None where there are no testers."""
+        asked = self.testers.header if self.testers else None
+        return RouteHeader(name=asked.name, value=asked.value) if asked else None
 
 
 class OnEvidenceTimeout(StrEnum):

@@ -11,8 +11,21 @@ from retune.api.base import ATOMIC, ApiModel, Text, Time
 from retune.api.bounds import Address, Name
 
 
-class HeaderMatch(ApiModel):
-    """A header that a request has, as an HTTPRoute asks for it."""
+class RouteHeader(ApiModel):
+    """A header by which a rule tells requests from others."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    """Its name, in upper or lower case."""
+    value: Annotated[str, Field(min_length=1, max_length=256)]
+    """Its whole value."""
+
+    def is_named(self, name: str) -> bool:
+        """Whether this is the header of that name, whose case does not matter."""
+        return self.name.lower() == name.lower()
+
+
+class HeaderMatch(RouteHeader):
+    """The same as a spec may ask for it: what the Gateway API, and every server behind it, takes."""
 
     name: Annotated[
         str,
@@ -32,10 +45,6 @@ class HeaderMatch(ApiModel):
         ),
     ]
     """Its whole value."""
-
-    def is_named(self, name: str) -> bool:
-        """Whether this is the header of that name, whose case does not matter."""
-        return self.name.lower() == name.lower()
 
 
 class RouteBackend(ApiModel):
@@ -65,7 +74,7 @@ class CanaryRoute(ApiModel):
     """The rules that name this Service and give it requests, in order; empty before the first share."""
     given: bool = False
     """Whether the canary was seen in them."""
-    testers: HeaderMatch | None = None
+    testers: RouteHeader | None = None
     """Header whose requests go to the canary whatever its share is, by copies of these rules."""
     switched: bool = False
     """Whether the canary gets all requests at once, as with strategy BlueGreen."""

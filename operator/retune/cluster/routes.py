@@ -9,7 +9,7 @@ from dataclasses import replace
 from retune.api.base import Json
 from retune.api.execution import CanaryRouteRef, CanaryTraffic, Rollout, Strategy
 from retune.api.objects import ModelOptimization
-from retune.api.routed import HeaderMatch
+from retune.api.routed import RouteHeader
 from retune.api.status import RolloutStep
 from retune.cluster.client import Client
 from retune.cluster.errors import NotFound, Refused
@@ -52,8 +52,7 @@ class RouteReader:
             route = replace(route, service=record.service)
             return _with_testers(resource, route, raw, record.testers), _own(resource, services)
         route = await self._with_service(resource, route, services, asked.route if asked else None)
-        header = asked.testers.header if asked and asked.testers else None
-        return _with_testers(resource, route, raw, header), _own(resource, services)
+        return _with_testers(resource, route, raw, asked.header if asked else None), _own(resource, services)
 
     async def _route(self, resource: ModelOptimization, name: str) -> tuple[Route, Json | None]:
         """Return the route, and its JSON where there is one."""
@@ -96,7 +95,7 @@ def _begun(resource: ModelOptimization) -> CanaryTraffic | None:
     return spec.trial.traffic if is_begun and spec.is_tried else None
 
 
-def _with_testers(resource: ModelOptimization, route: Route, raw: Json | None, header: HeaderMatch | None) -> Route:
+def _with_testers(resource: ModelOptimization, route: Route, raw: Json | None, header: RouteHeader | None) -> Route:
     """Return the route with its rules for testers, or with why it can have none."""
     if raw is None or header is None or route.service is None:
         return route

@@ -8,7 +8,7 @@ it says: a rule's name, which is no part of the older releases of the Gateway AP
 import copy
 
 from retune.api.base import Json
-from retune.api.routed import HeaderMatch
+from retune.api.routed import RouteHeader
 from retune.traffic import Pair
 from retune.workloads.rules import backends
 
@@ -20,7 +20,7 @@ _ANY: Json = {"path": {"type": "PathPrefix", "value": "/"}}
 """What a rule without matches matches."""
 
 
-def for_testers(rule: Json, header: HeaderMatch, pair: Pair, *, namespace: str) -> Json:
+def for_testers(rule: Json, header: RouteHeader, pair: Pair, *, namespace: str) -> Json:
     """Return the copy of a rule for testers: its filters and timeouts, and the canary as its only backend.
 
     Args:
@@ -37,7 +37,7 @@ def for_testers(rule: Json, header: HeaderMatch, pair: Pair, *, namespace: str) 
     return copied | {"matches": matches, "backendRefs": [model | {"name": pair.canary, "weight": 1}]}
 
 
-def places(raw: Json, header: HeaderMatch, pair: Pair) -> tuple[int, ...]:
+def places(raw: Json, header: RouteHeader, pair: Pair) -> tuple[int, ...]:
     """Return which rules of a route are for testers: the canary is their only backend, and every match has the header.
 
     Args:
@@ -54,7 +54,7 @@ def places(raw: Json, header: HeaderMatch, pair: Pair) -> tuple[int, ...]:
     )
 
 
-def obstacle(raw: Json, header: HeaderMatch, pair: Pair) -> str | None:
+def obstacle(raw: Json, header: RouteHeader, pair: Pair) -> str | None:
     """Return why rules of a route can have no copies for testers, as the end of a sentence about it; None: they can.
 
     Args:
@@ -80,6 +80,6 @@ def _matches(rule: Json) -> list[Json]:
     return rule.get("matches") or [_ANY]
 
 
-def _is(asked: Json, header: HeaderMatch) -> bool:
+def _is(asked: Json, header: RouteHeader) -> bool:
     is_exact = asked.get("type", "Exact") == "Exact"
     return is_exact and header.is_named(asked["name"]) and asked["value"] == header.value

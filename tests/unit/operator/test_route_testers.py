@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from retune.api.routed import HeaderMatch
+from retune.api.routed import RouteHeader
 from retune.plan.actions import ShareRoute
 from retune.traffic import Pair
 from retune.workloads.routes import share_patch
@@ -16,7 +16,7 @@ from tests.unit.operator.test_route_patch import FILTERS, Mismatch, applied, min
 
 Json = dict[str, Any]
 PAIR = Pair("digits", "digits-canary")
-HEADER = HeaderMatch(name="X-Tester", value="yes")
+HEADER = RouteHeader(name="X-Tester", value="yes")
 ASKED: Json = {"type": "Exact", "name": "X-Tester", "value": "yes"}
 OTHER: Json = {"name": "other", "port": 9, "weight": 1}
 

@@ -7,7 +7,7 @@ are added for testers. A change of theirs is never fought over. It ends the tria
 from dataclasses import dataclass
 
 from retune.api.execution import CanaryStep, Strategy
-from retune.api.routed import CanaryRoute, HeaderMatch
+from retune.api.routed import CanaryRoute, RouteHeader
 from retune.api.status import ConditionType, Stage, Version
 from retune.plan.actions import CreateCanaryService, ShareRoute
 from retune.plan.draft import Draft, Hold
@@ -45,10 +45,9 @@ class _Changes:
         return bool(self.rules or self.opened)
 
 
-def testers(draft: Draft) -> HeaderMatch | None:
+def testers(draft: Draft) -> RouteHeader | None:
     """Return the header whose requests the spec gives to a canary whatever its share is."""
-    asked = draft.spec.rollout.trial.traffic.testers
-    return asked.header if asked else None
+    return draft.spec.rollout.trial.traffic.header
 
 
 def _is_switch(draft: Draft) -> bool:
