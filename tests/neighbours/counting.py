@@ -28,7 +28,7 @@ def ask(url: str, asked: dict[str, str]) -> str:
 
 def main(url: str, requests: int, *header: str) -> None:
     """Ask, and print what was counted."""
-    asked = dict([header]) if header else {}
+    asked = dict(zip(header[::2], header[1::2], strict=True))
     counts = Counter(ask(url, asked) for _ in range(requests))
     sys.stdout.write(json.dumps(counts) + "\n")
 
