@@ -58,6 +58,16 @@ def constraint(value: Any, kind: str = "MaxDegradation", metric: str = "accuracy
     ]
 
 
+def by_route(**ref: str) -> Json:
+    """Traffic by an HTTPRoute."""
+    return {"kind": "HTTPRoute", "route": {"name": "digits"} | ref}
+
+
+def testers(name: str, value: str) -> Json:
+    """Testers who are told by a header."""
+    return {"header": {"name": name, "value": value}}
+
+
 def technique(**more: Any) -> list[Json]:
     """One technique."""
     return [{"name": "quant", "type": "Quantization"} | more]
@@ -409,6 +419,35 @@ ACCEPTED = (
             }
         },
     ),
+    Case(
+        "a canary that testers see first",
+        {
+            "spec.rollout": {
+                "strategy": "Canary",
+                "canary": {
+                    "steps": [{"weight": 0, "hold": "1h", "minRequests": 0}, {"weight": 10}],
+                    "traffic": {
+                        "kind": "HTTPRoute",
+                        "route": {"name": "digits"},
+                        "testers": {"header": {"name": "X-Tester!#$%&'*+-.^_`|~9", "value": 'team a; v="1"'}},
+                    },
+                },
+            }
+        },
+    ),
+    Case(
+        "requests that are switched at once",
+        {
+            "spec.rollout": {
+                "strategy": "BlueGreen",
+                "blueGreen": {
+                    "preview": "30m",
+                    "keepOld": "168h",
+                    "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}},
+                },
+            }
+        },
+    ),
     Case("a rejected version tried again", {"spec.rollout.retry": samples.DIGEST}),
     Case("a version by its number put back", {"spec.rollout.rollbackTo": 3}),
     Case("a version by its quoted number put back", {"spec.rollout.rollbackTo": "12"}),
@@ -503,7 +542,9 @@ _SHAPE = (
         at="spec.techniques[0].quantization.schemes[1]",
     ),
     refused("another approval", "spec.rollout.approval", "Ask", 'supported values: "Automatic", "Manual"'),
-    refused("another strategy", "spec.rollout.strategy", "Magic", 'supported values: "RollingUpdate", "Canary"'),
+    refused(
+        "another strategy", "spec.rollout.strategy", "Magic", 'supported values: "RollingUpdate", "Canary", "BlueGreen"'
+    ),
     refused(
         "another way to share requests",
         "spec.rollout.canary.traffic.kind",
@@ -540,10 +581,10 @@ _BOUNDS = (
     refused("a canary without a step", "spec.rollout.canary.steps", [], "should have at least 1 items"),
     refused("more steps than eight", "spec.rollout.canary.steps", [{"weight": 5}] * 9, "must have at most 8 items"),
     refused(
-        "a weight of nothing",
+        "a weight of less than nothing",
         "spec.rollout.canary.steps",
-        [{"weight": 0}],
-        "should be greater than or equal to 1",
+        [{"weight": -1}],
+        "should be greater than or equal to 0",
         at="spec.rollout.canary.steps[0].weight",
     ),
     refused(
@@ -772,6 +813,24 @@ _WORDS = (
         at="spec.rollout.canary.traffic.route.name",
     ),
     refused(
+        "a header's name with a colon",
+        "spec.rollout.canary.traffic",
+        {
+            "kind": "HTTPRoute",
+            "route": {"name": "digits"},
+            "testers": {"header": {"name": ":authority", "value": "x"}},
+        },
+        "a header's name has letters, digits and",
+        at="spec.rollout.canary.traffic.testers.header.name",
+    ),
+    refused(
+        "a header's value with a blank at its end",
+        "spec.rollout.canary.traffic",
+        {"kind": "HTTPRoute", "route": {"name": "digits"}, "testers": {"header": {"name": "x", "value": "x "}}},
+        "printable ASCII characters",
+        at="spec.rollout.canary.traffic.testers.header.value",
+    ),
+    refused(
         "a Service with a dot",
         "spec.rollout.canary.traffic",
         {"kind": "HTTPRoute", "route": {"name": "digits", "service": "digits.ml"}},
@@ -793,6 +852,8 @@ _WORDS = (
             "rollout.bakeTime",
             "rollout.approvalTimeout",
             "rollout.canary.evidenceTimeout",
+            "rollout.blueGreen.preview",
+            "rollout.blueGreen.keepOld",
         )
     ),
     *(
@@ -1379,6 +1440,80 @@ _TOGETHER = (
         "traffic of kind HTTPRoute needs route.name",
     ),
     refused(
+        "a share of nothing without testers",
+        "spec.rollout.canary.steps",
+        [{"weight": 0}],
+        "a canary's step of weight 0 needs canary.traffic.testers",
+        at="spec.rollout.canary",
+    ),
+    refused(
+        "testers without a route",
+        "spec.rollout.canary.traffic",
+        {"kind": "Replicas", "testers": {"header": {"name": "x", "value": "x"}}},
+        "only traffic of kind HTTPRoute can tell testers by a header",
+    ),
+    *(
+        refused(
+            f"{name}, with requests at once",
+            "spec.rollout.blueGreen.traffic",
+            value,
+            says,
+            at=f"spec.rollout.blueGreen.traffic{below}",
+        )
+        for name, value, says, below in (
+            ("no route", {"kind": "HTTPRoute"}, "traffic of kind HTTPRoute needs route.name", ""),
+            ("a route of nobody", {"route": {"name": "digits"}}, "only traffic of kind HTTPRoute has a route", ""),
+            ("testers of nobody", {"testers": testers("x", "x")}, "can tell testers by a header", ""),
+            ("a route in capitals", by_route(name="Digits"), "a name has lower-case letters", ".route.name"),
+            ("a Service with a dot", by_route(service="a.b"), "a name has lower-case letters", ".route.service"),
+            (
+                "a header with a colon",
+                by_route() | {"testers": testers(":x", "x")},
+                "a header's name has letters, digits and",
+                ".testers.header.name",
+            ),
+            (
+                "a value with a blank",
+                by_route() | {"testers": testers("x", " x")},
+                "printable ASCII characters",
+                ".testers.header.value",
+            ),
+        )
+    ),
+    refused(
+        "requests that no route can switch",
+        "spec.rollout.strategy",
+        "BlueGreen",
+        "set blueGreen.traffic.kind to HTTPRoute and name the route",
+        at="spec.rollout",
+    ),
+    refused(
+        "a proof beside a champion that answers nothing",
+        "spec.rollout",
+        {
+            "strategy": "BlueGreen",
+            "blueGreen": {"traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+            "analysis": {"require": "ProvenNotWorse"},
+        },
+        "with strategy BlueGreen the champion answers nothing",
+    ),
+    refused(
+        "fewer pods than the target's for all requests",
+        "spec.rollout.blueGreen",
+        {"traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}, "maxSurge": 50}},
+        "leave blueGreen.traffic.maxSurge out",
+    ),
+    *(
+        refused(
+            f"weeks of {field}",
+            f"spec.rollout.blueGreen.{field}",
+            "169h",
+            f"blueGreen.{field} must not exceed 168h",
+            at="spec.rollout.blueGreen",
+        )
+        for field in ("preview", "keepOld")
+    ),
+    refused(
         "a route that nobody uses",
         "spec.rollout.canary.traffic",
         {"kind": "Replicas", "route": {"name": "digits"}},
@@ -1441,7 +1576,7 @@ _TOGETHER = (
         "strategy Canary for what is no Deployment",
         "spec.target.ref",
         {"kind": "StatefulSet", "name": "digits"},
-        "rollout.strategy Canary makes a Deployment beside the target, which must be one too",
+        "rollout.strategy Canary and BlueGreen make a Deployment beside the target, which must be one too",
         at="spec",
         also={"spec.rollout.strategy": "Canary"},
     ),

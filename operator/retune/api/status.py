@@ -247,7 +247,7 @@ class ActiveRollout(StatusPart):
     weight_index: int | None = Field(default=None, ge=0)
     """Number of the canary's step that is tried, from 0; how many there are, once all have passed; absent before there
     is a canary."""
-    weight: int | None = Field(default=None, ge=1, le=99)
+    weight: int | None = Field(default=None, ge=0, le=100)
     """Share of the requests that the step wants for the canary, in percent; absent while there is none."""
     effective_weight: int | None = Field(default=None, ge=0, le=100)
     """Share that the canary gets, in percent: by the number of its ready pods, with few of which it is not what was

@@ -179,20 +179,21 @@ class Promises:
     def _check_trial(self, observed: Observed, decision: Plan) -> None:
         """A canary never gets more than its step's weight, and the target nothing that has not passed all of them."""
         rollout, target, spec = decision.status.rollout, observed.target, observed.resource.spec.rollout
-        steps, before = spec.canary.steps, observed.resource.status.rollout
+        steps, before = spec.trial.steps, observed.resource.status.rollout
         if rollout is not None and rollout.weight is not None:
             assert rollout.weight in {step.weight for step in steps}
         for action in decision.actions:
             if isinstance(action, CreateCanary):
-                assert spec.strategy == "Canary"
-                assert (action.replicas, action.value in self.world.approved) == (1, True)
+                assert (spec.is_tried, action.value in self.world.approved) == (True, True)
+                assert action.replicas == (target.wanted if target and spec.strategy == "BlueGreen" else 1)
             if isinstance(action, ScaleCanary) and action.replicas > 1:
                 assert target is not None
                 assert rollout is not None
-                assert 100 * action.replicas <= (rollout.weight or 0) * (action.replicas + target.wanted)
+                weight = 50 if spec.strategy == "BlueGreen" else rollout.weight or 0
+                assert 100 * action.replicas <= weight * (action.replicas + target.wanted)
             if isinstance(action, RemoveCanary):
                 assert self.world.beside is not None
-            if isinstance(action, InjectModel) and spec.strategy == "Canary" and before and not before.injected:
+            if isinstance(action, InjectModel) and spec.is_tried and before and not before.injected:
                 candidate = observed.resource.status.candidate
                 is_given = candidate is not None and action.value == candidate.injected_value
                 assert not is_given or (rollout is not None and rollout.weight_index == len(steps))

@@ -4,7 +4,6 @@ The target belongs to its user: it is never created, never fought over, and neve
 """
 
 from retune.api import FIELD_MANAGER
-from retune.api.execution import Strategy
 from retune.api.shown import Shown
 from retune.api.spec import Mode, Takeover, is_reserved
 from retune.api.status import ConditionStatus, ConditionType, Rejected, Stage, Version
@@ -57,8 +56,10 @@ def _kind_obstacle(draft: Draft) -> tuple[str, str] | None:
     if kind not in draft.observed.defaults.target_kinds:
         message = f"this operator has no rights for targets of kind {kind}: name it in targets.kinds of its chart"
         return "KindNotEnabled", message
-    if draft.spec.rollout.strategy is Strategy.CANARY and kind != "Deployment":
-        return "StrategyUnfit", f"strategy Canary is for a Deployment, not for {draft.target_name}: take RollingUpdate"
+    rollout = draft.spec.rollout
+    if rollout.is_tried and kind != "Deployment":
+        message = f"strategy {rollout.strategy} is for a Deployment, not for {draft.target_name}: take RollingUpdate"
+        return "StrategyUnfit", message
     return None
 
 
