@@ -1403,21 +1403,20 @@ _TOGETHER = (
         "give monitoring.production and target.inference",
         at="spec",
     ),
-    refused(
-        "a shadow of days without a unit that is known",
-        "spec.rollout.canary",
-        {"shadow": {"span": "1d"}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
-        DURATION,
-        at="spec.rollout.canary.shadow.span",
-        also=WATCHED_AND_ASKED,
-    ),
-    refused(
-        "a shadow of years",
-        "spec.rollout.canary",
-        {"shadow": {"span": "1000h"}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
-        "shadow.span must lie between 1m and 720h",
-        at="spec.rollout.canary.shadow",
-        also=WATCHED_AND_ASKED,
+    *(
+        refused(
+            f"a shadow of {span} with {way}",
+            f"spec.rollout.{way}",
+            {"shadow": {"span": span}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+            says,
+            at=f"spec.rollout.{way}.shadow{below}",
+            also=WATCHED_AND_ASKED,
+        )
+        for way in ("canary", "blueGreen")
+        for span, says, below in (
+            ("1d", DURATION, ".span"),
+            ("1000h", "shadow.span must lie between 1m and 720h", ""),
+        )
     ),
     refused(
         "a canary that is held for days",

@@ -86,7 +86,7 @@ def hold(name: str, weight: int) -> None:
     kube.wait_reason(name, "RolledOut", "HoldingWeight", namespace=NAMESPACE)
 
 
-def begin(name: str, url: str, rollout: Json, **spec: Json) -> None:
+def begin(name: str, url: str, rollout: Json, **spec: Any) -> None:
     """Have a version that is rolled out in this way, and somebody who asks all the while."""
     usual, target = {"progressDeadline": "3m", "bakeTime": "5s"}, {"ref": {"name": name}, "inference": INFERENCE}
     kube.apply(resource(name, target=target, rollout=usual | rollout, **spec))

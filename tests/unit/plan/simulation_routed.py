@@ -23,6 +23,7 @@ TESTED: dict[str, Any] = CANARY | {
         "traffic": _BY_ROUTE | {"testers": _TESTERS},
     }
 }
+SHADOWED: dict[str, Any] = CANARY | {"canary": ROUTED["canary"] | {"shadow": {"requests": 50}}}
 SWITCHED: dict[str, Any] = {
     "strategy": "BlueGreen",
     "blueGreen": {"preview": "1m", "keepOld": "1m", "traffic": _BY_ROUTE | {"testers": _TESTERS}},
@@ -36,10 +37,11 @@ class RoutedHistory(History):
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
-        rollout = self.dice.choice([ROUTED, TESTED, SWITCHED])
+        rollout = self.dice.choice([ROUTED, TESTED, SHADOWED, SWITCHED])
+        watched = {"monitoring": {"window": "24h", "production": {"uri": "pvc://retune-artifacts/captured"}}}
         self.edits = tuple({"rollout": rollout} if edit == {"rollout": {}} else edit for edit in EDITS)
         self.world.rules = RULES
-        self.world.change(rollout=rollout)
+        self.world.change(rollout=rollout, **(watched if rollout is SHADOWED else {}))
         self.touched = False
         """Whether others have changed what is in the rules."""
 
