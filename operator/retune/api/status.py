@@ -161,7 +161,7 @@ class Version(StatusPart):
     run_name: Name | None = None
     """The run that made it, or judged it as a newly delivered model; absent for a model that serves as delivered."""
     made_from: Hash | None = None
-    """Digest of the delivered model's bundle that a run made it from; absent for a delivered model."""
+    """Digest of the delivered file that a run made it from; absent for a delivered model."""
     spec_hash: Hash | None = None
     """Hash of the parts of the spec that it was measured under."""
     techniques: tuple[Word, ...] = Field(default=(), max_length=16, json_schema_extra=ATOMIC)

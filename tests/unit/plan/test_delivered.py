@@ -6,7 +6,7 @@ import pytest
 
 from retune.api.status import ConditionStatus, ConditionType, Outcome, Stage, Version
 from retune.contract.requests import JudgeRequest, SearchRequest
-from retune.contract.results import JudgeResult, Reason, Verdict
+from retune.contract.results import BaselineResult, JudgeResult, Reason, Verdict
 from retune.plan.draft import condition_of
 from retune.plan.kept import kept
 from tests.answers import stored
@@ -132,7 +132,7 @@ def test_candidates_follow_and_the_one_that_wins_is_known_to_be_made_from_it() -
     finish_rollout(world)
     world.promote()
     champion = champion_of(world)
-    assert (champion.made_from, champion.run_name) == (original_of(world).digest, "digits-r3")
+    assert (champion.made_from, champion.run_name) == (original_of(world).model_digest, "digits-r3")
     assert said(world) == (ConditionStatus.TRUE, "OptimizedServes")
     world.wait(3600)
     assert world.reconcile() == 0
@@ -452,3 +452,21 @@ def test_a_proposal_that_gave_way_to_another_run_is_judged_again() -> None:
     world.change(manualNonce="two")
     world.reconcile()
     assert world.active_jobs() == ["digits-r4-judge"]
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+def test_other_data_make_no_newly_delivered_model(*, promoted: bool) -> None:
+    """The bundle of the same file is another one then; it takes the place of nothing, and a search follows."""
+    world = world_of(promoted=promoted)
+    served = world.value
+    data = world.spec.data.model_dump(mode="json", by_alias=True, exclude_none=True)
+    world.change(data=data | {"validation": {"uri": "pvc://store/digits/validation-2.npz"}})
+    world.reconcile()
+    (baseline,) = world.active_jobs()
+    result = world.answer(baseline)
+    assert isinstance(result, BaselineResult)
+    other = result.model_copy(update={"bundle": stored("pvc://retune-artifacts/digits", "other rows")})
+    world.finish(baseline, other)
+    world.reconcile()
+    assert (world.active_jobs(), world.value) == (["digits-r2-search"], served)
+    assert said(world)[0] is ConditionStatus.TRUE

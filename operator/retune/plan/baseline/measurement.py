@@ -138,7 +138,7 @@ def _adopt(draft: Draft, result: BaselineResult) -> None:
         reference_digest=result.reference,
         injected_value=known.injected_value if known else manifest_value,
     )
-    if is_new_file and is_awaiting_verdict(draft):
+    if known is not None and known.model_digest != original.model_digest and is_awaiting_verdict(draft):
         keep_own(draft)
     draft.update(original=original, champion=_champion_beside(draft, original), baseline=None)
     draft.update(next_version=max(status.next_version, number + 1))
@@ -162,11 +162,11 @@ def _champion_beside(draft: Draft, original: Version) -> Version:
     if known is None or champion is None:
         return original
     if champion.run_name is None:
-        is_delivered = champion.digest == original.digest
+        is_same_file = champion.model_digest == original.model_digest
         is_held_back = champion.digest != known.digest or is_awaiting_verdict(draft)
-        return champion if is_held_back and not is_delivered else original
+        return champion if is_held_back and not is_same_file else original
     is_of_older_release = champion.made_from is None and champion.model_digest is None
-    return champion.model_copy(update={"made_from": known.digest}) if is_of_older_release else champion
+    return champion.model_copy(update={"made_from": known.model_digest}) if is_of_older_release else champion
 
 
 def _changed_meanwhile(draft: Draft, result: BaselineResult) -> str | None:
@@ -188,7 +188,7 @@ def _readopt(draft: Draft, served: ServedBundle) -> None:
         uri=bundle.uri,
         digest=bundle.digest,
         run_name=served.run,
-        made_from=original.digest,
+        made_from=original.model_digest,
         spec_hash=original.spec_hash,
         techniques=served.techniques,
         size_bytes=served.size_bytes,

@@ -27,7 +27,11 @@ def _live(original: Version, champion: Version) -> Said | None:
     name = f"version {original.version}, the newest delivered model"
     if champion.digest == original.digest:
         return ConditionStatus.TRUE, "Serves", f"{name}, is champion"
-    if champion.made_from == original.digest:
+    if original.model_digest is None:
+        return None
+    if champion.model_digest == original.model_digest:
+        return ConditionStatus.TRUE, "Serves", f"version {champion.version} is champion, of the same file as {name}"
+    if champion.made_from == original.model_digest:
         return ConditionStatus.TRUE, "OptimizedServes", f"version {champion.version} is champion, made from {name}"
     return None
 

@@ -33,8 +33,8 @@ def is_due(draft: Draft) -> bool:
     champion, original, last = status.champion, status.original, status.last_delivery
     if not may_go_live(draft) or champion is None or original is None:
         return False
-    is_of_unknown_origin = champion.made_from is None and champion.model_digest is None
-    if is_of_unknown_origin or original.digest in {champion.digest, champion.made_from}:
+    origin = champion.model_digest or champion.made_from
+    if origin is None or original.model_digest in {None, origin}:  # other data make another bundle of the same file
         return False
     if any(entry.digest == original.digest for entry in status.rejected):
         return False

@@ -280,7 +280,7 @@ def _accept(draft: Draft, run: ActiveRun, original: Version, answer: Accepted, r
         digest=answer.candidate.bundle.digest,
         model_digest=original.model_digest if run.delivered else None,
         run_name=run.name,
-        made_from=None if run.delivered else original.digest,
+        made_from=None if run.delivered else original.model_digest,
         spec_hash=run.spec_hash,
         techniques=answer.candidate.techniques,
         size_bytes=answer.candidate.size_bytes,
