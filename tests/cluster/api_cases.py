@@ -323,6 +323,16 @@ ACCEPTED = (
     ),
     Case("an embedding by its defaults", {"spec.model.task": "Embedding"}),
     Case("a generic model by its defaults", {"spec.model.task": "Generic"}),
+    Case("delivered models that go live", {"spec.rollout": {"deliveredModel": "GoesLive"}}),
+    Case(
+        "delivered embeddings that go live by the owner's own metric",
+        {
+            "spec.rollout": {"deliveredModel": "GoesLive"},
+            "spec.model.task": "Embedding",
+            "spec.model.customMetric": CODE,
+            "spec.objectives": [{"metric": "custom"}],
+        },
+    ),
     Case("rows with times", {"spec.data.test.timeColumn": "when"}),
     Case("several label columns", {"spec.data.validation.labelColumns": ["h1", "h2"]}),
     Case("a setting that the data lacks", {"spec.model.inputs": [{"name": "sr", "value": "16000"}]}),
@@ -1031,6 +1041,17 @@ _TOGETHER = (
     ),
     refused(
         "an error of a classification", "spec.objectives", constraint("0.01", metric="rmse"), METRIC_OF_TASK, at="spec"
+    ),
+    *(
+        refused(
+            f"delivered models of task {task} that go live",
+            "spec.model.task",
+            task,
+            "rollout.deliveredModel GoesLive compares two models by labels",
+            at="spec",
+            also={"spec.rollout": {"deliveredModel": "GoesLive"}},
+        )
+        for task in ("Embedding", "Generic")
     ),
     refused(
         "an order of a vector",

@@ -321,6 +321,13 @@ class Strategy(StrEnum):
     BLUE_GREEN = "BlueGreen"
 
 
+class DeliveredModel(StrEnum):
+    """What becomes of a model that is delivered after the first one."""
+
+    MUST_WIN = "MustWin"
+    GOES_LIVE = "GoesLive"
+
+
 class Rollout(ApiModel):
     """How a winner goes live."""
 
@@ -372,6 +379,11 @@ class Rollout(ApiModel):
     retry: Digest | None = None
     """Digest of a version in status.rejected that may be rolled out again. Any new value starts one run; a version that
     does not hold up again is rejected again."""
+    delivered_model: DeliveredModel = DeliveredModel.MUST_WIN
+    """What becomes of another model that is delivered later. MustWin: candidates are made from it, and one goes live
+    where it beats the champion. GoesLive: it goes live itself, by the same steps as a candidate, where it keeps every
+    limit of the objectives beside the champion; then candidates are made from it. Its quality must be told by labels
+    or by a custom metric."""
 
     @property
     def is_tried(self) -> bool:

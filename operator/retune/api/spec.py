@@ -264,6 +264,13 @@ _ACROSS_FIELDS = rules(
         "a shadow asks the pods what users have asked before: give monitoring.production and target.inference",
     ),
     (
+        "!has(self.rollout) || self.rollout.deliveredModel != 'GoesLive' || "
+        f"!(self.model.task in {cel_list(_TOLD_BY_CODE)}) || "
+        f"(has(self.objectives) && self.objectives.exists(o, {_IS_CUSTOM}))",
+        "rollout.deliveredModel GoesLive compares two models by labels: models of task Embedding and Generic need an "
+        "objective with metric custom or custom_loss",
+    ),
+    (
         "self.model.updatePolicy != 'Follow' || has(self.monitoring)",
         "model.updatePolicy Follow looks once a monitoring window: give spec.monitoring",
     ),

@@ -54,6 +54,8 @@ class Promises:
         """Those of resources of the same name that are gone."""
         self.lost: set[str] = set()
         """Digests of bundles that the store has lost at some time."""
+        self.delivered: set[str] = set()
+        """Digests of delivered models that the target may serve in its own way."""
         self.template: str | None = None
         """The pod template when the rollout under way began."""
         self.rollbacks = 0
@@ -85,6 +87,7 @@ class Promises:
         self._check_rejections(observed, after)
         self._check_fallback(observed, decision)
         self._check_pin(before, after, resource)
+        self._check_delivery(before, after, resource)
         self._check_worth(after)
         self._check_shown(before, after)
         if after.champion and after.champion.run_name and _champion_of(after) != _champion_of(before):
@@ -235,6 +238,17 @@ class Promises:
             assert before.last_run is not None
             assert before.last_run.name == after.last_run.name
 
+    def _check_delivery(
+        self, before: ModelOptimizationStatus, after: ModelOptimizationStatus, resource: ModelOptimization
+    ) -> None:
+        """With GoesLive no newly delivered model is champion without a rollout; what others put back has served."""
+        champion, policy = after.champion, resource.spec.rollout.delivered_model
+        held = policy == "GoesLive" and resource.spec.mode is not Mode.OBSERVE_ONLY and before.original is not None
+        if after.original is not None and not held:
+            self.delivered.add(after.original.digest)
+        if champion is not None and champion.run_name is None:
+            assert champion.digest in self.delivered
+
     def _check_return(self, observed: Observed, champion: Version) -> None:
         """What a new resource finds serving is champion at once only if it was so for one that is gone."""
         target = observed.target
@@ -249,7 +263,9 @@ class Promises:
         fell_back = before.champion != after.champion and _said(after, "FellBack") and not _said(before, "FellBack")
         if fell_back and before.champion is not None:
             assert before.champion.digest in self.lost
-            assert after.champion == after.original
+            assert after.champion is not None
+            assert after.champion.run_name is None
+            assert after.champion.digest in self.delivered
             assert after.rejected == before.rejected
         if _said(after, "BundleLost") and after.champion is not None:
             assert after.champion.digest in self.lost
