@@ -98,14 +98,20 @@ def baseline_missing(request: BaselineRequest) -> BaselineResult:
 def _baseline(request: BaselineRequest) -> BaselineResult:
     return BaselineResult(
         spec_hash=request.spec_hash,
-        bundle=stored(request.store, "original"),
-        model_digest=DIGEST,
+        bundle=delivered(request),
+        model_digest=DIGEST if delivered(request).digest == digest_of("original") else digest_of(request.model.uri),
         size_bytes=1000,
         metrics=(Measurement(name="accuracy", value="0.98"),),
         reference=digest_of("rows of version 1"),
         serves=_served(request.serves) if request.serves else None,
         fingerprint="amd64",
     )
+
+
+def delivered(request: BaselineRequest) -> BundleRef:
+    """Return the bundle of a delivered model: another one for each file but the usual one."""
+    uri = request.model.uri
+    return stored(request.store, "original" if uri.endswith("/model.onnx") else uri)
 
 
 def _served(bundle: BundleRef) -> ServedBundle:
@@ -185,7 +191,7 @@ def _judge(request: JudgeRequest, verdict: Verdict) -> JudgeResult:
         message="4x smaller",
         report=f"{request.store}/runs/{_short(request)}/report.html",
         candidate=CandidateSummary(
-            bundle=bundle_of(request),
+            bundle=request.original if request.delivered else bundle_of(request),
             size_bytes=250,
             techniques=("int8",),
             reference=digest_of(f"rows of {_short(request)}"),

@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, ValidationError, field_validator
 
 from retune.api.base import ATOMIC, ObjectName
-from retune.api.execution import Toleration
+from retune.api.nodes import Toleration
 from retune.job_template import Part, TemplateError, checked_labels, mapping_in, sentence_of
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")

@@ -59,6 +59,16 @@ def constraint(value: Any, kind: str = "MaxDegradation", metric: str = "accuracy
     ]
 
 
+def by_route(**ref: str) -> Json:
+    """Traffic by an HTTPRoute."""
+    return {"kind": "HTTPRoute", "route": {"name": "digits"} | ref}
+
+
+def testers(name: str, value: str) -> Json:
+    """Testers who are told by a header."""
+    return {"header": {"name": name, "value": value}}
+
+
 def technique(**more: Any) -> list[Json]:
     """One technique."""
     return [{"name": "quant", "type": "Quantization"} | more]
@@ -314,6 +324,16 @@ ACCEPTED = (
     ),
     Case("an embedding by its defaults", {"spec.model.task": "Embedding"}),
     Case("a generic model by its defaults", {"spec.model.task": "Generic"}),
+    Case("delivered models that go live", {"spec.rollout": {"deliveredModel": "GoesLive"}}),
+    Case(
+        "delivered embeddings that go live by the owner's own metric",
+        {
+            "spec.rollout": {"deliveredModel": "GoesLive"},
+            "spec.model.task": "Embedding",
+            "spec.model.customMetric": CODE,
+            "spec.objectives": [{"metric": "custom"}],
+        },
+    ),
     Case("rows with times", {"spec.data.test.timeColumn": "when"}),
     Case("several label columns", {"spec.data.validation.labelColumns": ["h1", "h2"]}),
     Case("a setting that the data lacks", {"spec.model.inputs": [{"name": "sr", "value": "16000"}]}),
@@ -407,6 +427,35 @@ ACCEPTED = (
             "spec.rollout": {
                 "strategy": "Canary",
                 "canary": {"traffic": {"kind": "HTTPRoute", "route": {"name": "digits.v2", "service": "digits"}}},
+            }
+        },
+    ),
+    Case(
+        "a canary that testers see first",
+        {
+            "spec.rollout": {
+                "strategy": "Canary",
+                "canary": {
+                    "steps": [{"weight": 0, "hold": "1h", "minRequests": 0}, {"weight": 10}],
+                    "traffic": {
+                        "kind": "HTTPRoute",
+                        "route": {"name": "digits"},
+                        "testers": {"header": {"name": "X-Tester!#$%&'*+-.^_`|~9", "value": 'team a; v="1"'}},
+                    },
+                },
+            }
+        },
+    ),
+    Case(
+        "requests that are switched at once",
+        {
+            "spec.rollout": {
+                "strategy": "BlueGreen",
+                "blueGreen": {
+                    "preview": "30m",
+                    "keepOld": "168h",
+                    "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}},
+                },
             }
         },
     ),
@@ -505,7 +554,9 @@ _SHAPE = (
         at="spec.techniques[0].quantization.schemes[1]",
     ),
     refused("another approval", "spec.rollout.approval", "Ask", 'supported values: "Automatic", "Manual"'),
-    refused("another strategy", "spec.rollout.strategy", "Magic", 'supported values: "RollingUpdate", "Canary"'),
+    refused(
+        "another strategy", "spec.rollout.strategy", "Magic", 'supported values: "RollingUpdate", "Canary", "BlueGreen"'
+    ),
     refused(
         "another way to share requests",
         "spec.rollout.canary.traffic.kind",
@@ -542,10 +593,10 @@ _BOUNDS = (
     refused("a canary without a step", "spec.rollout.canary.steps", [], "should have at least 1 items"),
     refused("more steps than eight", "spec.rollout.canary.steps", [{"weight": 5}] * 9, "must have at most 8 items"),
     refused(
-        "a weight of nothing",
+        "a weight of less than nothing",
         "spec.rollout.canary.steps",
-        [{"weight": 0}],
-        "should be greater than or equal to 1",
+        [{"weight": -1}],
+        "should be greater than or equal to 0",
         at="spec.rollout.canary.steps[0].weight",
     ),
     refused(
@@ -774,6 +825,24 @@ _WORDS = (
         at="spec.rollout.canary.traffic.route.name",
     ),
     refused(
+        "a header's name with a colon",
+        "spec.rollout.canary.traffic",
+        {
+            "kind": "HTTPRoute",
+            "route": {"name": "digits"},
+            "testers": {"header": {"name": ":authority", "value": "x"}},
+        },
+        "a header's name has letters, digits and",
+        at="spec.rollout.canary.traffic.testers.header.name",
+    ),
+    refused(
+        "a header's value with a blank at its end",
+        "spec.rollout.canary.traffic",
+        {"kind": "HTTPRoute", "route": {"name": "digits"}, "testers": {"header": {"name": "x", "value": "x "}}},
+        "printable ASCII characters",
+        at="spec.rollout.canary.traffic.testers.header.value",
+    ),
+    refused(
         "a Service with a dot",
         "spec.rollout.canary.traffic",
         {"kind": "HTTPRoute", "route": {"name": "digits", "service": "digits.ml"}},
@@ -795,6 +864,8 @@ _WORDS = (
             "rollout.bakeTime",
             "rollout.approvalTimeout",
             "rollout.canary.evidenceTimeout",
+            "rollout.blueGreen.preview",
+            "rollout.blueGreen.keepOld",
         )
     ),
     *(
@@ -972,6 +1043,17 @@ _TOGETHER = (
     ),
     refused(
         "an error of a classification", "spec.objectives", constraint("0.01", metric="rmse"), METRIC_OF_TASK, at="spec"
+    ),
+    *(
+        refused(
+            f"delivered models of task {task} that go live",
+            "spec.model.task",
+            task,
+            "rollout.deliveredModel GoesLive compares two models by labels",
+            at="spec",
+            also={"spec.rollout": {"deliveredModel": "GoesLive"}},
+        )
+        for task in ("Embedding", "Generic")
     ),
     refused(
         "an order of a vector",
@@ -1344,21 +1426,20 @@ _TOGETHER = (
         "give monitoring.production and target.inference",
         at="spec",
     ),
-    refused(
-        "a shadow of days without a unit that is known",
-        "spec.rollout.canary",
-        {"shadow": {"span": "1d"}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
-        DURATION,
-        at="spec.rollout.canary.shadow.span",
-        also=WATCHED_AND_ASKED,
-    ),
-    refused(
-        "a shadow of years",
-        "spec.rollout.canary",
-        {"shadow": {"span": "1000h"}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
-        "shadow.span must lie between 1m and 720h",
-        at="spec.rollout.canary.shadow",
-        also=WATCHED_AND_ASKED,
+    *(
+        refused(
+            f"a shadow of {span} with {way}",
+            f"spec.rollout.{way}",
+            {"shadow": {"span": span}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+            says,
+            at=f"spec.rollout.{way}.shadow{below}",
+            also=WATCHED_AND_ASKED,
+        )
+        for way in ("canary", "blueGreen")
+        for span, says, below in (
+            ("1d", DURATION, ".span"),
+            ("1000h", "shadow.span must lie between 1m and 720h", ""),
+        )
     ),
     refused(
         "a canary that is held for days",
@@ -1379,6 +1460,80 @@ _TOGETHER = (
         "spec.rollout.canary.traffic",
         {"kind": "HTTPRoute"},
         "traffic of kind HTTPRoute needs route.name",
+    ),
+    refused(
+        "a share of nothing without testers",
+        "spec.rollout.canary.steps",
+        [{"weight": 0}],
+        "a canary's step of weight 0 needs canary.traffic.testers",
+        at="spec.rollout.canary",
+    ),
+    refused(
+        "testers without a route",
+        "spec.rollout.canary.traffic",
+        {"kind": "Replicas", "testers": {"header": {"name": "x", "value": "x"}}},
+        "only traffic of kind HTTPRoute can tell testers by a header",
+    ),
+    *(
+        refused(
+            f"{name}, with requests at once",
+            "spec.rollout.blueGreen.traffic",
+            value,
+            says,
+            at=f"spec.rollout.blueGreen.traffic{below}",
+        )
+        for name, value, says, below in (
+            ("no route", {"kind": "HTTPRoute"}, "traffic of kind HTTPRoute needs route.name", ""),
+            ("a route of nobody", {"route": {"name": "digits"}}, "only traffic of kind HTTPRoute has a route", ""),
+            ("testers of nobody", {"testers": testers("x", "x")}, "can tell testers by a header", ""),
+            ("a route in capitals", by_route(name="Digits"), "a name has lower-case letters", ".route.name"),
+            ("a Service with a dot", by_route(service="a.b"), "a name has lower-case letters", ".route.service"),
+            (
+                "a header with a colon",
+                by_route() | {"testers": testers(":x", "x")},
+                "a header's name has letters, digits and",
+                ".testers.header.name",
+            ),
+            (
+                "a value with a blank",
+                by_route() | {"testers": testers("x", " x")},
+                "printable ASCII characters",
+                ".testers.header.value",
+            ),
+        )
+    ),
+    refused(
+        "requests that no route can switch",
+        "spec.rollout.strategy",
+        "BlueGreen",
+        "set blueGreen.traffic.kind to HTTPRoute and name the route",
+        at="spec.rollout",
+    ),
+    refused(
+        "a proof beside a champion that answers nothing",
+        "spec.rollout",
+        {
+            "strategy": "BlueGreen",
+            "blueGreen": {"traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
+            "analysis": {"require": "ProvenNotWorse"},
+        },
+        "with strategy BlueGreen the champion answers nothing",
+    ),
+    refused(
+        "fewer pods than the target's for all requests",
+        "spec.rollout.blueGreen",
+        {"traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}, "maxSurge": 50}},
+        "leave blueGreen.traffic.maxSurge out",
+    ),
+    *(
+        refused(
+            f"weeks of {field}",
+            f"spec.rollout.blueGreen.{field}",
+            "169h",
+            f"blueGreen.{field} must not exceed 168h",
+            at="spec.rollout.blueGreen",
+        )
+        for field in ("preview", "keepOld")
     ),
     refused(
         "a route that nobody uses",
@@ -1472,7 +1627,7 @@ _TOGETHER = (
         "strategy Canary for what is no Deployment",
         "spec.target.ref",
         {"kind": "StatefulSet", "name": "digits"},
-        "rollout.strategy Canary makes a Deployment beside the target, which must be one too",
+        "rollout.strategy Canary and BlueGreen make a Deployment beside the target, which must be one too",
         at="spec",
         also={"spec.rollout.strategy": "Canary"},
     ),

@@ -109,20 +109,23 @@ def test_a_canary_takes_the_right_to_make_one(place: Place) -> None:
     assert place.refusal(trier, place.document("digits", **canary)) == ""
 
 
-def test_a_canary_by_a_route_takes_the_right_to_change_that_route(place: Place) -> None:
+@pytest.mark.parametrize(("strategy", "field"), [("Canary", "canary"), ("BlueGreen", "blueGreen")])
+def test_a_trial_by_a_route_takes_the_right_to_change_that_route(place: Place, strategy: str, field: str) -> None:
     """And to make a Service; a route that a strategy does not use takes none."""
-    traffic = {"kind": "HTTPRoute", "route": {"name": "digits"}}
-    canary = {"rollout": {"strategy": "Canary", "canary": {"traffic": traffic}}}
-    rights = [PATCH, PODS, rule("apps", "deployments", "create")]
-    router = place.person("router", *rights)
-    assert place.refusal(router, place.document("digits", rollout={"canary": {"traffic": traffic}})) == ""
-    answer = place.refusal(router, place.document("digits", **canary))
-    assert f"router may not patch HTTPRoute digits in namespace {place.namespace}" in answer
+    asked = {field: {"traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}}}
+    trial = {"rollout": {"strategy": strategy} | asked}
+    rights, mark = [PATCH, PODS], strategy.lower()
+    author = place.person(f"maker-{mark}", *rights)
+    assert place.refusal(author, place.document("digits", rollout=asked)) == ""
+    assert f"which spec.rollout.strategy {strategy} does" in place.refusal(author, place.document("digits", **trial))
+    rights.append(rule("apps", "deployments", "create"))
+    answer = place.refusal(place.person(f"router-{mark}", *rights), place.document("digits", **trial))
+    assert f"router-{mark} may not patch HTTPRoute digits in namespace {place.namespace}" in answer
     rights.append(rule("gateway.networking.k8s.io", "httproutes", "patch", "digits"))
-    answer = place.refusal(place.person("weigher", *rights), place.document("digits", **canary))
-    assert f"weigher may not create services in namespace {place.namespace}" in answer
-    server = place.person("server", *rights, rule("", "services", "create"))
-    assert place.refusal(server, place.document("digits", **canary)) == ""
+    answer = place.refusal(place.person(f"weigher-{mark}", *rights), place.document("digits", **trial))
+    assert f"weigher-{mark} may not create services in namespace {place.namespace}" in answer
+    server = place.person(f"server-{mark}", *rights, rule("", "services", "create"))
+    assert place.refusal(server, place.document("digits", **trial)) == ""
 
 
 def test_rights_elsewhere_do_not_count(place: Place) -> None:

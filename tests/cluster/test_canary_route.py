@@ -95,10 +95,15 @@ async def trial(bench: Bench) -> AsyncIterator[RouteTrial]:
 @pytest.fixture
 def served(trial: RouteTrial) -> RouteTrial:
     """The target behind its Service and its route, and an operator."""
+    return serve(trial, ROLLOUT)
+
+
+def serve(trial: RouteTrial, rollout: Json) -> RouteTrial:
+    """Have a target behind its Service and its route, and an operator that rolls out in this way."""
     trial.bench.deploy(replicas=3)
     trial.bench.serve()
     trial.before = trial.route()
-    trial.begin(rollout=ROLLOUT)
+    trial.begin(rollout=rollout)
     return trial
 
 
@@ -125,6 +130,45 @@ async def test_a_version_is_tried_by_weights_and_leaves_the_route_as_it_was(serv
     await served.passes_until(lambda: served.reason("RolledOut") == "Promoted")
     assert served.rules() == served.before
     assert "canaryRoute" not in served.bench.resource()["status"]
+
+
+async def test_testers_reach_a_version_before_its_first_share_and_leave_nothing(trial: RouteTrial) -> None:
+    """By a copy of the rule that serves the target, which the server, and no Gateway, has to take."""
+    header = {"name": "X-Tester", "value": "yes"}
+    traffic = ROLLOUT["canary"]["traffic"] | {"testers": {"header": header}}
+    steps = [{"weight": 0, "hold": "5m", "minRequests": 0}, {"weight": 10, "hold": "5m"}]
+    served = serve(trial, ROLLOUT | {"canary": {"steps": steps, "traffic": traffic}})
+    await served.at_weight(0)
+    (rule, other, opened), before = json.loads(served.rules()), json.loads(served.before)
+    assert [rule, other] == before
+    assert opened["matches"] == [rule["matches"][0] | {"headers": [{"type": "Exact"} | header]}]
+    (canary,) = opened["backendRefs"]
+    assert (canary["name"], canary["filters"]) == (CANARY, [FILTER])
+    served.clock.wait(301)
+    await served.at_weight(10)
+    assert served.weights() == {"digits": 9, "other": 30, CANARY: 1}
+    assert json.loads(served.rules())[2] == opened
+    served.clock.wait(301)
+    await served.released()
+    await served.passes_until(lambda: served.reason("RolledOut") == "Promoted")
+    assert served.rules() == served.before
+
+
+async def test_all_requests_are_switched_at_once_and_back_when_others_want_that(trial: RouteTrial) -> None:
+    """By the weights alone: the target's pods and its place in the rule stay for the way back."""
+    switch = {"keepOld": "5m", "traffic": ROLLOUT["canary"]["traffic"]}
+    served = serve(trial, {"strategy": "BlueGreen", "bakeTime": "0s", "blueGreen": switch})
+    target = served.deployments()["digits-server"]
+    await served.at_weight(100)
+    assert served.weights() == {"digits": 0, "other": 3, CANARY: 1}
+    assert served.deployments()[CANARY]["spec"]["replicas"] == 3
+    assert served.deployments()["digits-server"]["spec"] == target["spec"]
+    assert served.route() == served.before
+    await served.passes_until(lambda: bool(served.rollout.get("rollbackReason")))
+    served.clock.wait(11)
+    await served.released()
+    await served.passes_until(lambda: served.reason("RolledOut") == "RolledBack")
+    assert served.rules() == served.before
 
 
 async def test_a_resource_that_is_deleted_in_its_trial_leaves_the_route_as_it_was(served: RouteTrial) -> None:

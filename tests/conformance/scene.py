@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import pytest
 
 from retune.api.objects import OptimizationRunSpec, OptimizationRunStatus, Snapshot, Trigger
-from retune.api.routed import CanaryRoute
+from retune.api.routed import CanaryRoute, RouteHeader
 from retune.api.status import ModelOptimizationStatus, Outcome
 from retune.cluster.errors import ApiError, Refused
 from retune.plan import names
@@ -163,7 +163,8 @@ CREATE_SERVICE, REMOVE_SERVICE = CreateCanaryService(STABLE), RemoveCanaryServic
 AS_SEEN = "as seen"
 WHOLE: Rule = (Backend(STABLE, 1), Backend("other", 1))
 """The backends of the route's one rule."""
-BY_ROUTE = ModelOptimizationStatus(canary_route=CanaryRoute(name="digits", service=STABLE))
+HEADER = RouteHeader(name="x-tester", value="yes")
+BY_ROUTE = ModelOptimizationStatus(canary_route=CanaryRoute(name="digits", service=STABLE, testers=HEADER))
 """A status that lets a route be looked at."""
 
 
@@ -173,6 +174,9 @@ def share_route(percent: int) -> ShareRoute:
 
 
 SHARE_ROUTE, RESTORE_ROUTE = share_route(10), share_route(0)
+OPEN_ROUTE = ShareRoute("digits", AS_SEEN, STABLE, (), testers=HEADER, opened=(0,))
+CLOSE_ROUTE = ShareRoute("digits", AS_SEEN, STABLE, ())
+"""Testers get a copy of the first rule, and lose it."""
 EMIT = EmitEvent("Promoted", "version 2 is champion")
 
 
@@ -206,6 +210,8 @@ VERBS = (
     Verb(REMOVE_SERVICE, SERVICE, before=(BY_ROUTE, CREATE_SERVICE)),
     Verb(SHARE_ROUTE, ROUTE, before=(BY_ROUTE,)),
     Verb(RESTORE_ROUTE, ROUTE, before=(BY_ROUTE, SHARE_ROUTE)),
+    Verb(OPEN_ROUTE, ROUTE, before=(BY_ROUTE,)),
+    Verb(CLOSE_ROUTE, ROUTE, before=(BY_ROUTE, OPEN_ROUTE)),
     Verb(SetFinalizer(present=True), RESOURCE),
     Verb(SetFinalizer(present=False), RESOURCE, before=(SetFinalizer(present=True),)),
 )
@@ -233,10 +239,13 @@ def as_seen(action: Action, observed: Observed) -> Action:
 
 
 def _share_as_seen(action: ShareRoute, observed: Observed) -> ShareRoute:
-    """Return the share of the first rule as it follows from the rules that are seen."""
+    """Return the share of the first rule, or its copy for testers, as it follows from the rules that are seen."""
     route, pair = observed.traffic.route, Pair(STABLE, names.canary_service(observed.resource.spec.target.ref.name))
     if action.version != AS_SEEN or route is None or not route.rules:
         return action
+    if not action.rules:
+        opened, closed = ((), route.testers) if action.testers is None else (() if route.testers else (0,), ())
+        return replace(action, version=route.version, opened=opened, closed=closed)
     ((percent, _),) = action.rules
     wanted = pair.shared(WHOLE, percent) if percent else WHOLE
     return replace(action, version=route.version, rules=((0, wanted),))

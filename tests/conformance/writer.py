@@ -33,6 +33,7 @@ from tests.conformance.scene import (
     BY_ROUTE,
     CANARY,
     CHANGING,
+    CLOSE_ROUTE,
     CONFLICT,
     CREATE_CANARY,
     CREATE_JOB,
@@ -54,6 +55,7 @@ from tests.conformance.scene import (
     NAMESPACE_GONE,
     NOT_FOUND,
     ON_CANARY,
+    OPEN_ROUTE,
     OTHERWISE,
     RECORD_RUN,
     RELEASE_JOB,
@@ -468,6 +470,16 @@ class WriterConformance:
         restored = (await prepared(scene, RESTORE_ROUTE, REMOVE_SERVICE)).traffic
         assert restored.route is not None
         assert (restored.route.rules, restored.service) == ((WHOLE,), None)
+
+    async def test_a_rule_for_testers_is_seen_as_such_and_goes_whole(self, scene: Scene) -> None:
+        """It is a copy for the canary alone, after the rules of others, which stay."""
+        opened = (await prepared(scene, BY_ROUTE, CREATE_SERVICE, OPEN_ROUTE)).traffic.route
+        assert opened is not None
+        assert (opened.rules[0], opened.testers) == (WHOLE, (1,))
+        assert [backend.weight for backend in opened.rules[1]] == [1]
+        closed = (await prepared(scene, CLOSE_ROUTE)).traffic.route
+        assert closed is not None
+        assert (closed.rules, closed.testers) == ((WHOLE,), ())
 
     @every(tuple(verb for verb in VERBS if verb.plural == ROUTE))
     async def test_a_route_that_has_changed_since_is_not_written(self, scene: Scene, verb: Verb) -> None:

@@ -21,10 +21,10 @@ LEAST_WRITES, MOST_WRITES = 12, 30
 LEAST_BY_ROUTE, MOST_BY_ROUTE = 18, 40
 STEPS = [{"weight": 40, "hold": "0s", "minRequests": 0}, {"weight": 50, "hold": "0s", "minRequests": 0}]
 CANARY = {"strategy": "Canary", "canary": {"steps": STEPS, "traffic": {"overlap": "Allow"}}}
-BY_ROUTE = {
-    "strategy": "Canary",
-    "canary": {"steps": STEPS, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
-}
+TRAFFIC: dict[str, Any] = {"kind": "HTTPRoute", "route": {"name": "digits"}}
+BY_ROUTE = {"strategy": "Canary", "canary": {"steps": STEPS, "traffic": TRAFFIC}}
+BY_HEADER = TRAFFIC | {"testers": {"header": {"name": "x-tester", "value": "yes"}}}
+AT_ONCE = {"strategy": "BlueGreen", "blueGreen": {"preview": "0s", "keepOld": "0s", "traffic": BY_HEADER}}
 MERGE = "application/merge-patch+json"
 
 
@@ -40,13 +40,20 @@ def _live(found: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize(
     ("name", "rollout", "least", "most"),
-    [("tried", CANARY, LEAST_WRITES, MOST_WRITES), ("routed", BY_ROUTE, LEAST_BY_ROUTE, MOST_BY_ROUTE)],
-    ids=["by pods", "by a route"],
+    [
+        ("tried", CANARY, LEAST_WRITES, MOST_WRITES),
+        ("routed", BY_ROUTE, LEAST_BY_ROUTE, MOST_BY_ROUTE),
+        ("switched", AT_ONCE, LEAST_BY_ROUTE, MOST_BY_ROUTE),
+    ],
+    ids=["by pods", "by a route", "at once after testers"],
 )
 def test_killed_after_any_write_a_trial_ends_in_the_same_state(
     kubeconfig: Path, api: Api, stagehand: Stagehand, name: str, rollout: dict[str, Any], least: int, most: int
 ) -> None:
-    """Whatever write was the last: the target is given the version once, no canary is left, the route is as it was."""
+    """Whatever write was the last: the target is given the version once, no canary is left, the route is as it was.
+
+    Testers have rules of theirs in the route before all requests are switched at once.
+    """
 
     def go(namespace: str, kill_after: int | None) -> bool:
         path = f"/apis/retune.dev/v1alpha1/namespaces/{namespace}/modeloptimizations/digits"

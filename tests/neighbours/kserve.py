@@ -25,19 +25,18 @@ Json = dict[str, Any]
 NAMESPACE = "kserve"
 NEEDED = ("defaulter", "pod-mutator")
 """The webhooks without which KServe does not do its work: the others only refuse."""
-_NAME, _MODULE = "kserve", "github.com/kserve/kserve"
+_MODULE = "github.com/kserve/kserve"
 _HOOK = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/inferenceservice.serving.kserve.io"
 
 
 def crds() -> list[Json]:
     """The CustomResourceDefinitions of the pinned release."""
-    folder = binaries.source_folder(load(), binaries.KSERVE, _MODULE) / "charts" / "kserve-crd" / "templates"
-    return [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*.yaml"))]
+    return _rendered("kserve-crd")
 
 
 def settings() -> list[Json]:
     """The namespace, the settings in Standard mode without an ingress, and how KServe fetches models."""
-    chart = {document["kind"]: document for document in _rendered()}
+    chart = {document["kind"]: document for document in _resources()}
     configuration = chart["ConfigMap"]
     ingress = json.loads(configuration["data"]["ingress"]) | {"disableIngressCreation": True}
     configuration["data"]["ingress"] = json.dumps(ingress)
@@ -50,11 +49,16 @@ def text(document: Json) -> str:
     return yaml.safe_dump(document)
 
 
-def _rendered() -> list[Json]:
-    chart = binaries.source_folder(load(), binaries.KSERVE, _MODULE) / "charts" / "kserve-resources"
+def _rendered(name: str, *settings: str) -> list[Json]:
+    """Return the documents of one of the release's charts."""
+    chart = binaries.source_folder(load(), binaries.KSERVE, _MODULE) / "charts" / name
     helm = binaries.ensure(load(), ["helm"])["helm"]
-    text = run([helm, "template", _NAME, chart, "-n", NAMESPACE, "--set", "kserve.controller.deploymentMode=Standard"])
-    return [document for document in yaml.safe_load_all(text) if document]
+    rendered = run([helm, "template", binaries.KSERVE, chart, "-n", NAMESPACE, *settings])
+    return [document for document in yaml.safe_load_all(rendered) if document]
+
+
+def _resources() -> list[Json]:
+    return _rendered("kserve-resources", "--set", "kserve.controller.deploymentMode=Standard")
 
 
 @contextmanager
@@ -66,7 +70,7 @@ def controller(kubeconfig: Path, folder: Path, apply: Callable[[str, Json], obje
         folder: Where keys and the log go.
         apply: Applies the webhooks, by path and document.
     """
-    program = binaries.ensure(load(), [_NAME])["manager"]
+    program = binaries.ensure(load(), [binaries.KSERVE])["manager"]
     hooks, metrics, health = free_ports(3)
     authority = _keys(folder)
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -95,7 +99,7 @@ def _keys(folder: Path) -> bytes:
 
 def _webhooks(port: int, authority: bytes) -> Json:
     """Return the chart's own configuration, with addresses of this machine."""
-    (configuration,) = [entry for entry in _rendered() if entry["kind"] == "MutatingWebhookConfiguration"]
+    (configuration,) = [entry for entry in _resources() if entry["kind"] == "MutatingWebhookConfiguration"]
     bundle = base64.b64encode(authority).decode()
     for hook in configuration["webhooks"]:
         address = f"https://127.0.0.1:{port}{hook['clientConfig']['service']['path']}"

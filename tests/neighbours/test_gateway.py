@@ -1,4 +1,4 @@
-"""A canary by the weights of a real Envoy Gateway: who answers is counted, and the route is as it was in the end.
+"""Canary and BlueGreen by a real Envoy Gateway: who answers is counted, and the route is as it was in the end.
 
 Another Job asks through the gateway all the while, over new connections: not one of its requests may fail.
 """
@@ -18,10 +18,15 @@ from tests.neighbours.envoy import Gateway
 pytestmark = pytest.mark.timeout(1200)
 Json = dict[str, Any]
 COUNTING, CAPTURING = (Path(__file__).parent / script for script in ("counting.py", "capturing.py"))
-REQUESTS, ASKED_SECONDS = 200, 240
+REQUESTS, ASKED_SECONDS = 200, 330
 LEEWAY = 0.06
 """How far a counted share may be from the weight: the proxy's threads take turns each on their own."""
-STEPS = [{"weight": weight, "hold": "50s", "minRequests": 20} for weight in (10, 50)]
+STEPS = [
+    {"weight": 0, "hold": "90s", "minRequests": 20},
+    *({"weight": weight, "hold": "50s", "minRequests": 20} for weight in (10, 50)),
+]
+HEADER = ("x-tester", "yes")
+TESTERS = {"header": dict(zip(("name", "value"), HEADER, strict=True))}
 
 
 def start(name: str, gateway: Gateway, *, code: Path | None = None) -> None:
@@ -59,10 +64,13 @@ def rules(name: str) -> str:
     return json.dumps(kube.get("httproute", name, namespace=NAMESPACE)["spec"]["rules"])
 
 
-def share(name: str, url: str, *, number: int) -> float:
-    """Ask through the gateway; returns the share of answers that came from a bundle, not from the delivered model."""
-    job = f"{name}-counting{number}"
-    script, counting = kube.python_job(job, COUNTING, namespace=NAMESPACE, claims=(), arguments=(url, str(REQUESTS)))
+def share(name: str, url: str, asks: str, *header: str) -> float:
+    """Ask through the gateway; returns the share of answers that came from a bundle, not from the delivered model.
+
+    asks: who asks, by which its Job is named. header: name and value of a header of every request.
+    """
+    job, arguments = f"{name}-{asks}", (url, str(REQUESTS), *header)
+    script, counting = kube.python_job(job, COUNTING, namespace=NAMESPACE, claims=(), arguments=arguments)
     kube.apply(script, counting)
     kube.kubectl("wait", f"job/{job}", "-n", NAMESPACE, "--for=condition=Complete", "--timeout=2m")
     counts: dict[str, int] = json.loads(kube.kubectl("logs", f"job/{job}", "-n", NAMESPACE))
@@ -78,10 +86,15 @@ def hold(name: str, weight: int) -> None:
     kube.wait_reason(name, "RolledOut", "HoldingWeight", namespace=NAMESPACE)
 
 
-def ask_through(name: str, url: str) -> None:
-    """Begin to ask through the gateway."""
-    job, arguments = f"{name}-asking", (url, str(ASKED_SECONDS))
-    kube.apply(*kube.python_job(job, HERE / "asking.py", namespace=NAMESPACE, claims=(), arguments=arguments))
+def begin(name: str, url: str, rollout: Json, **spec: Any) -> None:
+    """Have a version that is rolled out in this way, and somebody who asks all the while."""
+    usual, target = {"progressDeadline": "3m", "bakeTime": "5s"}, {"ref": {"name": name}, "inference": INFERENCE}
+    kube.apply(resource(name, target=target, rollout=usual | rollout, **spec))
+    kube.wait_reason(name, "CandidateAccepted", "SmallerAtEqualQuality", namespace=NAMESPACE)
+    script, asking = kube.python_job(
+        f"{name}-asking", HERE / "asking.py", namespace=NAMESPACE, claims=(), arguments=(url, str(ASKED_SECONDS))
+    )
+    kube.apply(script, asking)
 
 
 def capture(name: str) -> str:
@@ -93,21 +106,8 @@ def capture(name: str) -> str:
     return f"pvc://{DATA}/captured/{name}"
 
 
-def test_a_version_gets_exactly_its_share_through_a_gateway_and_no_request_fails(gateway: Gateway) -> None:
-    """10 and 50 %, then all of it; the operator is killed meanwhile, and the rules are as before to the last byte."""
-    name, url = "weighed", f"http://{gateway.address}/v2/models/model/infer"
-    start(name, gateway)
-    before = rules(name)
-    traffic = {"kind": "HTTPRoute", "route": {"name": name}}
-    canary = {"steps": STEPS, "traffic": traffic}
-    rollout = {"strategy": "Canary", "progressDeadline": "3m", "bakeTime": "5s", "canary": canary}
-    kube.apply(resource(name, target={"ref": {"name": name}, "inference": INFERENCE}, rollout=rollout))
-    kube.wait_reason(name, "CandidateAccepted", "SmallerAtEqualQuality", namespace=NAMESPACE)
-    ask_through(name, url)
-    for number, percent in enumerate((10, 50)):
-        hold(name, percent)
-        assert abs(share(name, url, number=number) - percent / 100) <= LEEWAY
-    kube.kill_operator()
+def check_end(name: str, before: str) -> None:
+    """Check that the version is promoted, nothing of its trial is left, and no request has failed."""
     found = kube.wait_reason(name, "RolledOut", "Promoted", namespace=NAMESPACE, seconds=500)
     assert found["status"]["champion"]["version"] == 2
     assert "canaryRoute" not in found["status"]
@@ -119,22 +119,50 @@ def test_a_version_gets_exactly_its_share_through_a_gateway_and_no_request_fails
     }
     assert f"{name}-canary" not in names
     counts = answers(f"{name}-asking")
-    print(f"answers while a canary was weighed and promoted: {counts}")
+    print(f"answers while a version was tried and promoted: {counts}")
     assert set(counts) == {"200"}
+
+
+def test_a_version_gets_exactly_its_share_through_a_gateway_and_no_request_fails(gateway: Gateway) -> None:
+    """Testers first, by a header; 10 and 50 %, then all of it. The operator is killed, and the rules are as before."""
+    name, url = "weighed", f"http://{gateway.address}/v2/models/model/infer"
+    start(name, gateway)
+    before = rules(name)
+    traffic = {"kind": "HTTPRoute", "route": {"name": name}, "testers": TESTERS}
+    begin(name, url, {"strategy": "Canary", "canary": {"steps": STEPS, "traffic": traffic}})
+    hold(name, 0)
+    assert (share(name, url, "testers", *HEADER), share(name, url, "users")) == (1, 0)
+    for percent in (10, 50):
+        hold(name, percent)
+        assert abs(share(name, url, f"at{percent}") - percent / 100) <= LEEWAY
+    kube.kill_operator()
+    check_end(name, before)
+
+
+def test_a_version_gets_all_requests_at_once_and_no_request_fails(gateway: Gateway) -> None:
+    """At full size, after its testers; the champion's pods stay until it has kept everybody."""
+    name, url = "switched", f"http://{gateway.address}/v2/models/model/infer"
+    start(name, gateway)
+    before = rules(name)
+    traffic = {"kind": "HTTPRoute", "route": {"name": name}, "testers": TESTERS}
+    begin(name, url, {"strategy": "BlueGreen", "blueGreen": {"preview": "90s", "keepOld": "60s", "traffic": traffic}})
+    hold(name, 0)
+    assert kube.get("deployment", f"{name}-canary", namespace=NAMESPACE)["status"]["readyReplicas"] == 2
+    assert (share(name, url, "testers", *HEADER), share(name, url, "users")) == (1, 0)
+    hold(name, 100)
+    assert share(name, url, "everybody") == 1
+    assert kube.get("deployment", name, namespace=NAMESPACE)["status"]["readyReplicas"] == 2
+    kube.kill_operator()
+    check_end(name, before)
 
 
 def test_a_version_that_fails_at_what_users_have_asked_is_caught_by_its_shadow(gateway: Gateway) -> None:
     """Half of what was captured ends in an error there: it is rejected, and no user's request was lost for it."""
     name, url = "shadowed", f"http://{gateway.address}/v2/models/model/infer"
     start(name, gateway, code=HERE / "failing_server.py")
-    before, captured = rules(name), capture(name)
-    canary = {"steps": STEPS, "shadow": {"requests": 100}, "traffic": {"kind": "HTTPRoute", "route": {"name": name}}}
-    rollout = {"strategy": "Canary", "progressDeadline": "3m", "bakeTime": "5s", "canary": canary}
-    watched = {"production": {"uri": captured}}
-    target = {"ref": {"name": name}, "inference": INFERENCE}
-    kube.apply(resource(name, target=target, rollout=rollout, monitoring=watched))
-    kube.wait_reason(name, "CandidateAccepted", "SmallerAtEqualQuality", namespace=NAMESPACE)
-    ask_through(name, url)
+    before, watched = rules(name), {"production": {"uri": capture(name)}}
+    canary = {"shadow": {"requests": 100}, "traffic": {"kind": "HTTPRoute", "route": {"name": name}}}
+    begin(name, url, {"strategy": "Canary", "canary": canary}, monitoring=watched)
     found = kube.wait_reason(name, "RolledOut", "RolledBack", namespace=NAMESPACE, seconds=400)
     last = found["status"]["lastRun"]
     print(f"what the shadow said: {last['message']}")

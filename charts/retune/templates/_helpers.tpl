@@ -160,7 +160,7 @@ true
 - apiGroups: [apps]
   resources: [deployments]
   {{- if .Values.canary.enabled }}
-  # Creating and deleting are for the canary beside a target, which no other strategy needs.
+  # Creating and deleting are for the canary beside a target, which strategies Canary and BlueGreen need.
   verbs: [get, list, watch, patch, create, delete]
   {{- else }}
   verbs: [get, list, watch, patch]

@@ -21,34 +21,10 @@ from retune.api.base import (
     one_of,
     rules,
 )
+from retune.api.nodes import Toleration
 from retune.api.resources import Resources
+from retune.api.routed import HeaderMatch, RouteHeader
 from retune.api.status import Outcome
-
-
-class Toleration(ApiModel):
-    """A taint that a Job's pod tolerates."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "self.operator != 'Exists' || !has(self.value) || self.value == ''",
-                "a toleration with operator Exists has no value: remove value or take operator Equal",
-            ),
-            (
-                "self.operator == 'Exists' || (has(self.key) && self.key != '')",
-                "a toleration without key needs operator Exists",
-            ),
-        )
-    )
-
-    key: str | None = Field(default=None, max_length=317)
-    """Key of the taint; left out, with operator Exists, all taints are tolerated."""
-    operator: Literal["Exists", "Equal"] = "Equal"
-    """Equal tolerates a taint with this value; Exists tolerates any value."""
-    value: str | None = Field(default=None, max_length=63)
-    """Value of the taint."""
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    """Effect of the taint; left out, all effects are tolerated."""
 
 
 def _between(field: str, low: str, high: str) -> str:
@@ -126,8 +102,8 @@ class CanaryStep(ApiModel):
         json_schema_extra=rules((_between("hold", "0s", "24h"), "a canary's hold must not exceed 24h"))
     )
 
-    weight: int = Field(ge=1, le=99)
-    """Share of the requests, in percent."""
+    weight: int = Field(ge=0, le=99)
+    """Share of the requests, in percent. At 0 it has those of traffic.testers alone."""
     hold: Duration = "5m"
     """How long the canary's pods are watched at this share, from when all of them are ready."""
     min_requests: int = Field(default=100, ge=0, le=1000000)
@@ -152,6 +128,14 @@ class CanaryRouteRef(ApiModel):
     that a rule names."""
 
 
+class Testers(ApiModel):
+    """Who sees a new version before its users do."""
+
+    header: HeaderMatch
+    """A header of their requests, by its whole value. A rule of the route that asks for a header of this name itself
+    cannot be tried so."""
+
+
 class CanaryTraffic(ApiModel):
     """Who gives the canary its share of the requests."""
 
@@ -159,6 +143,10 @@ class CanaryTraffic(ApiModel):
         json_schema_extra=rules(
             ("self.kind != 'HTTPRoute' || has(self.route)", "traffic of kind HTTPRoute needs route.name"),
             ("self.kind == 'HTTPRoute' || !has(self.route)", "only traffic of kind HTTPRoute has a route"),
+            (
+                "self.kind == 'HTTPRoute' || !has(self.testers)",
+                "only traffic of kind HTTPRoute can tell testers by a header",
+            ),
         )
     )
 
@@ -168,12 +156,21 @@ class CanaryTraffic(ApiModel):
     Gateway API. The share is exact, and the canary's pods are kept out of the target's Services."""
     route: CanaryRouteRef | None = None
     """The route whose rules give the target its requests, with kind HTTPRoute."""
+    testers: Testers | None = None
+    """Whose requests go to the canary from its golden answers on, whatever its share is, with kind HTTPRoute. They
+    count as requests of the canary."""
     max_surge: int = Field(default=100, ge=1, le=100)
     """Most pods of the canary, as a percentage of those that the target wants, rounded down; one is always allowed."""
     overlap: Overlap = Overlap.REFUSE
     """Whether a canary may be made where the target's selector matches its pods too, because a Service selects by every
     label of that selector. Kubernetes tells whose pods are whose by their owner, but a HorizontalPodAutoscaler of the
     target counts by selector."""
+
+    @property
+    def header(self) -> RouteHeader | None:
+        """What tells requests of testers from others; None where there are no testers."""
+        asked = self.testers.header if self.testers else None
+        return RouteHeader(name=asked.name, value=asked.value) if asked else None
 
 
 class OnEvidenceTimeout(StrEnum):
@@ -202,6 +199,10 @@ class Canary(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             ("self.steps.map(step, step.weight).isSorted()", "the weights of canary.steps must not fall"),
+            (
+                "self.steps.all(step, step.weight > 0) || has(self.traffic.testers)",
+                "a canary's step of weight 0 needs canary.traffic.testers: nobody else has requests for it",
+            ),
             (
                 "!has(self.evidenceTimeout) || " + _between("evidenceTimeout", "0s", "168h"),
                 "canary.evidenceTimeout must not exceed 168h",
@@ -232,6 +233,46 @@ class Canary(ApiModel):
     traffic of kind HTTPRoute: a Service sends requests to every pod that is ready."""
     traffic: CanaryTraffic = CanaryTraffic()
     """Who gives the canary its share of the requests."""
+
+
+class _Switch(CanaryStep):
+    """All of the requests at once, which no step of a canary has."""
+
+    weight: int = 100
+
+
+class BlueGreen(ApiModel):
+    """The way of a new version with strategy BlueGreen, before the target is given it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            (_between("preview", "0s", "168h"), "blueGreen.preview must not exceed 168h"),
+            (_between("keepOld", "0s", "168h"), "blueGreen.keepOld must not exceed 168h"),
+            (
+                "self.traffic.maxSurge == 100",
+                "strategy BlueGreen runs as many pods of a version as the target wants: leave "
+                "blueGreen.traffic.maxSurge out",
+            ),
+        )
+    )
+
+    preview: Duration = "10m"
+    """How long testers alone see the version, in as many pods as the target wants, before it gets all requests. Where
+    traffic.testers is left out there is no such time."""
+    keep_old: Duration = "10m"
+    """How long the version has all requests and is watched, while the pods of the one before still run: going back is
+    one write of the route. The target is given the version after that."""
+    shadow: CanaryShadow | None = None
+    """Has the version answer captured requests before it gets any of the users', as canary.shadow."""
+    traffic: CanaryTraffic = CanaryTraffic()
+    """The route that gives the version all requests at once. It must be of kind HTTPRoute: a Service cannot do that."""
+
+    @property
+    def trial(self) -> Canary:
+        """The same as shares of a canary: none while testers see it, and then all."""
+        preview = (CanaryStep(weight=0, hold=self.preview, min_requests=0),) if self.traffic.testers else ()
+        switch = _Switch(hold=self.keep_old, min_requests=0)
+        return Canary(steps=(*preview, switch), shadow=self.shadow, traffic=self.traffic)
 
 
 def _bounded(field: str, low: float, high: float) -> tuple[str, str]:
@@ -277,6 +318,14 @@ class Strategy(StrEnum):
 
     ROLLING_UPDATE = "RollingUpdate"
     CANARY = "Canary"
+    BLUE_GREEN = "BlueGreen"
+
+
+class DeliveredModel(StrEnum):
+    """What becomes of a model that is delivered after the first one."""
+
+    MUST_WIN = "MustWin"
+    GOES_LIVE = "GoesLive"
 
 
 class Rollout(ApiModel):
@@ -287,14 +336,27 @@ class Rollout(ApiModel):
             (_between("progressDeadline", "10s", "24h"), "rollout.progressDeadline must lie between 10s and 24h"),
             (_between("bakeTime", "0s", "24h"), "rollout.bakeTime must not exceed 24h"),
             (_between("approvalTimeout", "1m", "2160h"), "rollout.approvalTimeout must lie between 1m and 2160h"),
+            (
+                "self.strategy != 'BlueGreen' || self.blueGreen.traffic.kind == 'HTTPRoute'",
+                "strategy BlueGreen gives a version all requests at once, which a Service alone cannot: set "
+                "blueGreen.traffic.kind to HTTPRoute and name the route in blueGreen.traffic.route, or take Canary",
+            ),
+            (
+                "self.strategy != 'BlueGreen' || self.analysis.require != 'ProvenNotWorse'",
+                "with strategy BlueGreen the champion answers nothing that a version could be compared with: "
+                "analysis.require must be NoHarmShown",
+            ),
         )
     )
 
     strategy: Strategy = Strategy.ROLLING_UPDATE
     """RollingUpdate changes the owned field and lets the workload replace its pods. Canary first gives a growing share
-    of the requests to pods beside the target's, in a Deployment of Retune's own, and goes on as RollingUpdate does."""
+    of the requests to pods beside the target's, in a Deployment of Retune's own, and goes on as RollingUpdate does.
+    BlueGreen gives such pods all requests at once, by a route, while the target's pods stay for the way back."""
     canary: Canary = Canary()
     """Shares of the requests that strategy Canary tries a new version at."""
+    blue_green: BlueGreen = BlueGreen()
+    """How strategy BlueGreen switches requests to a new version."""
     analysis: Analysis = Analysis()
     """How the answers of a canary, and of a version in its bake, are judged."""
     progress_deadline: Duration = "10m"
@@ -317,6 +379,26 @@ class Rollout(ApiModel):
     retry: Digest | None = None
     """Digest of a version in status.rejected that may be rolled out again. Any new value starts one run; a version that
     does not hold up again is rejected again."""
+    delivered_model: DeliveredModel = DeliveredModel.MUST_WIN
+    """What becomes of another model that is delivered later. MustWin: candidates are made from it, and one goes live
+    where it beats the champion. GoesLive: it goes live itself, by the same steps as a candidate, where it keeps every
+    limit of the objectives beside the champion; then candidates are made from it. Its quality must be told by labels
+    or by a custom metric."""
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether a version is tried in pods beside the target's before the target is given it."""
+        return self.strategy is not Strategy.ROLLING_UPDATE
+
+    @property
+    def trial(self) -> Canary:
+        """The shares at which it is tried; without meaning where it is not."""
+        return self.blue_green.trial if self.strategy is Strategy.BLUE_GREEN else self.canary
+
+    @property
+    def trial_field(self) -> str:
+        """Where the spec says so, as a sentence names it."""
+        return "spec.rollout.blueGreen" if self.strategy is Strategy.BLUE_GREEN else "spec.rollout.canary"
 
 
 class History(ApiModel):

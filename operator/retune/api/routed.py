@@ -3,10 +3,48 @@
 The limits of lists and weights are those of the Gateway API.
 """
 
+from typing import Annotated
+
 from pydantic import Field
 
-from retune.api.base import ATOMIC, ApiModel, Time
+from retune.api.base import ATOMIC, ApiModel, Text, Time
 from retune.api.bounds import Address, Name
+
+
+class RouteHeader(ApiModel):
+    """A header by which a rule tells requests from others."""
+
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    """Its name, in upper or lower case."""
+    value: Annotated[str, Field(min_length=1, max_length=256)]
+    """Its whole value."""
+
+    def is_named(self, name: str) -> bool:
+        """Whether this is the header of that name, whose case does not matter."""
+        return self.name.lower() == name.lower()
+
+
+class HeaderMatch(RouteHeader):
+    """The same as a spec may ask for it: what the Gateway API, and every server behind it, takes."""
+
+    name: Annotated[
+        str,
+        Text(
+            pattern=r"[A-Za-z0-9!#$%&'*+\-.^_`|~]+",
+            max_length=256,
+            message="a header's name has letters, digits and ! # $ % & ' * + - . ^ _ ` | ~",
+        ),
+    ]
+    """Name of the header, in upper or lower case."""
+    value: Annotated[
+        str,
+        Text(
+            pattern=r"[!-~]([ -~]*[!-~])?",
+            max_length=256,
+            message="a header's value has printable ASCII characters, and no blank at its start or end",
+        ),
+    ]
+    """Its whole value."""
 
 
 class RouteBackend(ApiModel):
@@ -36,6 +74,12 @@ class CanaryRoute(ApiModel):
     """The rules that name this Service and give it requests, in order; empty before the first share."""
     given: bool = False
     """Whether the canary was seen in them."""
+    testers: RouteHeader | None = None
+    """Header whose requests go to the canary whatever its share is, by copies of these rules."""
+    switched: bool = False
+    """Whether the canary gets all requests at once, as with strategy BlueGreen."""
+    opened: int = Field(default=0, ge=0, le=16)
+    """How many such copies were seen."""
     withdrawing: bool = False
     """Whether the rules are put back."""
     released_time: Time | None = None

@@ -287,14 +287,22 @@ _ACROSS_FIELDS = rules(
         "mode Propose leaves the target to Git: deletionPolicy must be KeepChampion",
     ),
     (
-        "!has(self.rollout) || self.rollout.strategy != 'Canary' || self.target.ref.kind == 'Deployment'",
-        "rollout.strategy Canary makes a Deployment beside the target, which must be one too: take RollingUpdate for "
-        "another kind of target",
+        "!has(self.rollout) || self.rollout.strategy == 'RollingUpdate' || self.target.ref.kind == 'Deployment'",
+        "rollout.strategy Canary and BlueGreen make a Deployment beside the target, which must be one too: take "
+        "RollingUpdate for another kind of target",
     ),
     (
-        "!has(self.rollout) || !has(self.rollout.canary.shadow) || (has(self.target.inference) && "
+        "!has(self.rollout) || !(has(self.rollout.canary.shadow) || has(self.rollout.blueGreen.shadow)) || "
+        "(has(self.target.inference) && "
         "has(self.monitoring) && has(self.monitoring.production))",
-        "rollout.canary.shadow asks the pods what users have asked: give monitoring.production and target.inference",
+        "a shadow asks the pods what users have asked before: give monitoring.production and target.inference",
+    ),
+    (
+        "!has(self.rollout) || self.rollout.deliveredModel != 'GoesLive' || "
+        f"!(self.model.task in {cel_list(_TOLD_BY_CODE)}) || "
+        f"(has(self.objectives) && self.objectives.exists(o, {_IS_CUSTOM}))",
+        "rollout.deliveredModel GoesLive compares two models by labels: models of task Embedding and Generic need an "
+        "objective with metric custom or custom_loss",
     ),
     (
         "self.model.updatePolicy != 'Follow' || has(self.monitoring)",

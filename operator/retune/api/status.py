@@ -103,6 +103,7 @@ class ConditionType(StrEnum):
     BASELINED = "Baselined"
     OPTIMIZING = "Optimizing"
     CANDIDATE_ACCEPTED = "CandidateAccepted"
+    DELIVERED_LIVE = "DeliveredLive"
     ROLLED_OUT = "RolledOut"
     CANARY_POSSIBLE = "CanaryPossible"
     BUNDLE_AVAILABLE = "BundleAvailable"
@@ -159,7 +160,9 @@ class Version(StatusPart):
     model_digest: Hash | None = None
     """Digest of the delivered file; absent for a version that a run made."""
     run_name: Name | None = None
-    """The run that made it; absent for a delivered model."""
+    """The run that made it, or judged it as a newly delivered model; absent for a model that serves as delivered."""
+    made_from: Hash | None = None
+    """Digest of the delivered file that a run made it from; absent for a delivered model."""
     spec_hash: Hash | None = None
     """Hash of the parts of the spec that it was measured under."""
     techniques: tuple[Word, ...] = Field(default=(), max_length=16, json_schema_extra=ATOMIC)
@@ -224,6 +227,8 @@ class ActiveRun(StatusPart):
     start_time: Time
     """When it started."""
     stage: Annotated[Word, Field(description=f"What is being done: {one_of(RunStage)}.")] = RunStage.SEARCH.value
+    delivered: bool = False
+    """Whether it judges a newly delivered model itself, without a search."""
     fresh: FreshData | None = None
     """Data gathered for this run; absent where it uses spec.data."""
     retry_after: Time | None = None
@@ -247,7 +252,7 @@ class ActiveRollout(StatusPart):
     weight_index: int | None = Field(default=None, ge=0)
     """Number of the canary's step that is tried, from 0; how many there are, once all have passed; absent before there
     is a canary."""
-    weight: int | None = Field(default=None, ge=1, le=99)
+    weight: int | None = Field(default=None, ge=0, le=100)
     """Share of the requests that the step wants for the canary, in percent; absent while there is none."""
     effective_weight: int | None = Field(default=None, ge=0, le=100)
     """Share that the canary gets, in percent: by the number of its ready pods, with few of which it is not what was
@@ -302,6 +307,26 @@ class LastRollback(StatusPart):
     """How it ended, as a sentence."""
     completion_time: Time
     """When it ended."""
+
+
+class LastDelivery(StatusPart):
+    """What has become of the newest delivered model that was judged itself."""
+
+    version: int = Field(ge=1)
+    """Number of its version."""
+    digest: Hash
+    """Digest of its bundle."""
+    run_name: Name
+    """The run that judged it."""
+    trigger: Annotated[Word, Field(description=f"What started that run: {one_of(TriggerReason)}.")]
+    spec_hash: Hash
+    """Hash of the parts of the spec that it was judged under."""
+    outcome: Outcome
+    """How the run ended."""
+    reason: Word
+    """Why it ended so, as one word."""
+    message: Sentence
+    """Why it ended so, as a sentence."""
 
 
 class LastRun(StatusPart):
@@ -378,6 +403,8 @@ class ModelOptimizationStatus(ApiModel):
     """What a canary takes of an HTTPRoute; absent once all of it is put back."""
     last_run: LastRun | None = None
     """How the last run ended."""
+    last_delivery: LastDelivery | None = None
+    """What has become of the newest delivered model that was judged itself; absent with deliveredModel MustWin."""
     next_rollback: int = Field(default=1, ge=1)
     """Number that the next rollback gets that a person asks for."""
     last_rollback: LastRollback | None = None

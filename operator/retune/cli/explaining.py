@@ -49,6 +49,9 @@ def _serves(resource: ModelOptimization, now: datetime) -> Iterator[tuple[str, s
     since = f", champion for {figures.age(champion.promoted_at, now)}" if champion.promoted_at else ""
     trial = f"; version {status.rollout.version} is on its way" if status.rollout else ""
     yield "Serves", f"{figures.version(champion)}{since}{trial}"
+    delivered = _condition(resource, ConditionType.DELIVERED_LIVE)
+    if delivered is not None:
+        yield "Delivered", delivered[1]
     if status.rollout and status.rollout.analysis:
         yield "On trial", status.rollout.analysis
     shown = _condition(resource, ConditionType.ROLLED_OUT)

@@ -11,6 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from retune.api.execution import Strategy
 from retune.api.metrics import Metric
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.api.spec import Injection
@@ -142,8 +143,10 @@ def _rollout(resource: ModelOptimization) -> str:
     if rollout.rollback_reason:
         return f"v{rollout.version} is undone: {rollout.rollback_message or rollout.rollback_reason}"
     if rollout.weight is not None:
-        share = f"{rollout.weight} % of the requests ({rollout.effective_weight} % by its pods)"
-        return f"v{rollout.version}: a canary with {share}"
+        by = "its pods" if resource.status.canary_route is None else "the route"
+        share = f"{rollout.weight} % of the requests ({rollout.effective_weight} % by {by})"
+        beside = "beside the champion" if resource.spec.rollout.strategy is Strategy.BLUE_GREEN else "a canary"
+        return f"v{rollout.version}: {beside} with {share}"
     if rollout.bake_start_time:
         return f"v{rollout.version}: bakes for {resource.spec.rollout.bake_time}"
     return f"v{rollout.version}: {_STEPS.get(rollout.step or '', 'pods are being replaced')}"

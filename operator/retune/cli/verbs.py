@@ -21,7 +21,7 @@ from retune.api.status import Rejected, Version
 from retune.cli.access import Cluster, parsed
 from retune.cli.declared import Declarer, declarer, manifest, paths_of
 from retune.cli.follow import POLL_SECONDS, Exit
-from retune.plan.kept import kept
+from retune.plan.kept import kept, own
 
 _SEEN_SECONDS = 30.0
 """How long the operator has to see that a field was taken out."""
@@ -167,9 +167,10 @@ def _before(resource: ModelOptimization) -> Version:
     earlier = [version for version in status.versions if version.digest != status.champion.digest]
     if earlier:
         return earlier[-1]
-    if status.original is None or status.original.digest == status.champion.digest:
+    delivered = own(status)
+    if delivered is None or delivered.digest == status.champion.digest:
         raise NothingToDo(f"no version of {resource.key} served before version {status.champion.version}")
-    return status.original
+    return delivered
 
 
 def _kept(resource: ModelOptimization, name: str) -> Version:

@@ -7,8 +7,9 @@ canary from getting requests by it is told as a sentence: this is where a person
 from dataclasses import replace
 
 from retune.api.base import Json
-from retune.api.execution import CanaryRouteRef, Strategy
+from retune.api.execution import CanaryRouteRef, CanaryTraffic, Rollout, Strategy
 from retune.api.objects import ModelOptimization
+from retune.api.routed import RouteHeader
 from retune.api.status import RolloutStep
 from retune.cluster.client import Client
 from retune.cluster.errors import NotFound, Refused
@@ -16,8 +17,10 @@ from retune.cluster.kinds import DEPLOYMENTS, HTTP_ROUTES, SERVICES
 from retune.cluster.parse import owner
 from retune.plan import names
 from retune.plan.observed import UNKNOWN, Refusal, Route, Verb
+from retune.traffic import Pair
 from retune.workloads.canary import selecting
-from retune.workloads.routes import backends
+from retune.workloads.rules import backends
+from retune.workloads.testers import obstacle, places
 
 IMPOSSIBLE = "CanaryImpossible"
 _NEEDED = ("Accepted", "ResolvedRefs")
@@ -36,26 +39,31 @@ class RouteReader:
 
     async def observe(self, resource: ModelOptimization) -> tuple[Route | None, str | None]:
         """Return the route, and the UID of the canary's own Service; None for what is not there or of no interest."""
-        record, ref = resource.status.canary_route, _begun(resource)
-        if record is None and ref is None:
+        record, asked = resource.status.canary_route, _begun(resource)
+        if record is None and (asked is None or asked.route is None):
             return None, None
-        name = record.name if record else ref.name if ref else ""
-        route = await self._route(resource.metadata.namespace, name)
+        name = record.name if record else asked.route.name if asked and asked.route else ""
+        route, raw = await self._route(resource, name)
         try:
             services = await self._services(resource.metadata.namespace)
         except Refused as refused:
             return replace(route, obstacle=_refusal(refused)), UNKNOWN if record else None
         if record is not None:
-            return replace(route, service=record.service), _own(resource, services)
-        return await self._with_service(resource, route, services, ref), _own(resource, services)
+            route = replace(route, service=record.service)
+            return _with_testers(resource, route, raw, record.testers), _own(resource, services)
+        route = await self._with_service(resource, route, services, asked.route if asked else None)
+        return _with_testers(resource, route, raw, asked.header if asked else None), _own(resource, services)
 
-    async def _route(self, namespace: str, name: str) -> Route:
+    async def _route(self, resource: ModelOptimization, name: str) -> tuple[Route, Json | None]:
+        """Return the route, and its JSON where there is one."""
+        namespace, spec = resource.metadata.namespace, resource.spec.rollout
         try:
-            return route_of(await self._client.get(HTTP_ROUTES, namespace, name))
+            raw = await self._client.get(HTTP_ROUTES, namespace, name)
         except NotFound as error:
-            return Route(name, gone=True, obstacle=_impossible(_missing(namespace, name, str(error))))
+            return Route(name, gone=True, obstacle=_impossible(_missing(namespace, name, str(error), spec))), None
         except Refused as refused:
-            return Route(name, obstacle=_refusal(refused))
+            return Route(name, obstacle=_refusal(refused)), None
+        return route_of(raw), raw
 
     async def _services(self, namespace: str) -> list[Json]:
         return [service async for page in self._client.pages(SERVICES, namespace) for service in page["items"]]
@@ -76,14 +84,23 @@ class RouteReader:
         service = _chosen(route, fitting, ref.service)
         if service is not None:
             return replace(route, service=service)
-        return replace(route, obstacle=_impossible(_no_service(route, target, fitting, ref.service)))
+        field = f"{resource.spec.rollout.trial_field}.traffic.route.service"
+        return replace(route, obstacle=_impossible(_no_service(route, target, fitting, ref.service, field)))
 
 
-def _begun(resource: ModelOptimization) -> CanaryRouteRef | None:
-    """Return the route that a trial asks for which is about to begin."""
+def _begun(resource: ModelOptimization) -> CanaryTraffic | None:
+    """Return how a trial asks for its requests that is about to begin."""
     spec, rollout = resource.spec.rollout, resource.status.rollout
     is_begun = rollout is not None and rollout.step == RolloutStep.CANARY_GIVE and rollout.rollback_reason is None
-    return spec.canary.traffic.route if is_begun and spec.strategy is Strategy.CANARY else None
+    return spec.trial.traffic if is_begun and spec.is_tried else None
+
+
+def _with_testers(resource: ModelOptimization, route: Route, raw: Json | None, header: RouteHeader | None) -> Route:
+    """Return the route with its rules for testers, or with why it can have none."""
+    if raw is None or header is None or route.service is None:
+        return route
+    pair = Pair(route.service, names.canary_service(resource.spec.target.ref.name))
+    return replace(route, testers=places(raw, header, pair), untestable=obstacle(raw, header, pair))
 
 
 def _own(resource: ModelOptimization, services: list[Json]) -> str | None:
@@ -102,8 +119,7 @@ def _chosen(route: Route, fitting: list[str], wanted: str | None) -> str | None:
     return possible[0] if len(possible) == 1 else None
 
 
-def _no_service(route: Route, target: str, fitting: list[str], wanted: str | None) -> str:
-    field = "spec.rollout.canary.traffic.route.service"
+def _no_service(route: Route, target: str, fitting: list[str], wanted: str | None, field: str) -> str:
     if wanted is not None:
         return f"Service {wanted} does not select the pods of Deployment {target}: correct {field}"
     if not fitting:
@@ -159,15 +175,14 @@ def _not_taken(name: str, conditions: list[tuple[str, Json]]) -> str | None:
     return None
 
 
-def _missing(namespace: str, name: str, message: str) -> str:
+def _missing(namespace: str, name: str, message: str, spec: Rollout) -> str:
     if f'"{name}"' not in message:
-        return (
-            "this cluster has no HTTPRoute of gateway.networking.k8s.io/v1: install the Gateway API, or set "
-            "spec.rollout.canary.traffic.kind to Replicas"
-        )
+        other = "spec.rollout.canary.traffic.kind to Replicas"
+        other = other if spec.strategy is Strategy.CANARY else "spec.rollout.strategy to Canary"
+        return "this cluster has no HTTPRoute of gateway.networking.k8s.io/v1: install the Gateway API, or set " + other
     return (
         f"there is no HTTPRoute {name} in namespace {namespace}: make one there, as those of other namespaces are not "
-        "changed, or correct spec.rollout.canary.traffic.route.name"
+        f"changed, or correct {spec.trial_field}.traffic.route.name"
     )
 
 

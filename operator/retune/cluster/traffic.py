@@ -6,7 +6,6 @@ Nothing is read live for a resource without a canary, but who scales the target 
 from dataclasses import replace
 
 from retune.api.base import Json
-from retune.api.execution import Strategy
 from retune.api.objects import ModelOptimization
 from retune.api.status import RolloutStep
 from retune.cluster.cache import Cache
@@ -84,7 +83,7 @@ class TrafficReader:
         """Return who scales the target of a canary that is about to be made."""
         rollout, ref = resource.status.rollout, resource.spec.target.ref
         is_begun = rollout is not None and rollout.step == RolloutStep.CANARY_GIVE and rollout.rollback_reason is None
-        if not is_begun or resource.spec.rollout.strategy is not Strategy.CANARY:
+        if not is_begun or not resource.spec.rollout.is_tried:
             return None
         try:
             pages = self._client.pages(AUTOSCALERS, resource.metadata.namespace)

@@ -137,6 +137,9 @@ class JudgeRequest(SearchRequest):
     command: Literal["judge"] = "judge"  # type: ignore[assignment]
     trigger: str
     """What started the run, for the report."""
+    delivered: Literal[True] | None = None
+    """Set where the model as delivered is the only finalist: it need not gain anything, and must not be worse. There is
+    no study then."""
 
 
 class Window(Document):

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     MODEL_FORBIDDEN = "ModelForbidden"
     MODEL_INVALID = "ModelInvalid"
     MODEL_TOO_LARGE = "ModelTooLarge"
+    MODELS_DIFFER = "ModelsDiffer"
     DATA_NOT_FOUND = "DataNotFound"
     DATA_FORBIDDEN = "DataForbidden"
     DATA_INVALID = "DataInvalid"

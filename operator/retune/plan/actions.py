@@ -7,6 +7,7 @@ the object is created, so that a process killed in between finds its intention a
 from dataclasses import dataclass
 
 from retune.api.objects import OptimizationRunSpec, OptimizationRunStatus
+from retune.api.routed import RouteHeader
 from retune.api.status import ModelOptimizationStatus
 from retune.contract.requests import JobRequest
 from retune.traffic import Rule
@@ -142,7 +143,7 @@ class RemoveCanaryService:
 
 @dataclass(frozen=True)
 class ShareRoute:
-    """Give rules of an HTTPRoute these backends, unless it has changed since."""
+    """Give rules of an HTTPRoute these backends, and copies of some to testers, unless it has changed since."""
 
     route: str
     version: str
@@ -151,6 +152,12 @@ class ShareRoute:
     """Service of the target, whose backend the canary's is a copy of."""
     rules: tuple[tuple[int, Rule], ...]
     """The rules that change, by their place in the route."""
+    testers: RouteHeader | None = None
+    """Header of the requests that a copy of a rule is for."""
+    opened: tuple[int, ...] = ()
+    """The rules that get such a copy."""
+    closed: tuple[int, ...] = ()
+    """The copies that go."""
 
 
 @dataclass(frozen=True)

@@ -305,6 +305,10 @@ class Route:
     """Whether there is no such route."""
     looked_at: bool = True
     """Whether its Gateways have looked at its newest version."""
+    testers: tuple[int, ...] = ()
+    """Rules that are ours alone, for testers of the canary, by their place."""
+    untestable: str | None = None
+    """Why its rules can have no copies for testers, as the end of a sentence; None: they can, or none are wanted."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class TrafficKind(Protocol):
         """Return how many pods the canary needs for a share, one at least.
 
         Args:
-            weight: The share, in percent, from 1 to 99.
+            weight: The share, in percent, from 0 to 100.
             wanted: Pods that the target wants, at least 1.
             most: Pods that the canary may have, at least 1.
         """

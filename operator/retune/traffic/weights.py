@@ -57,8 +57,10 @@ class Pair:
 
         Args:
             rule: As it was before the canary; names the service once and may be shared, see `obstacle`.
-            percent: The canary's part, from 1 to 99.
+            percent: The canary's part, from 0 to 100; at 0 the rule stays as it was.
         """
+        if not percent:
+            return rule
         whole, times = _room(rule, self.service, percent)
         part = max(1, whole * percent // ALL)
         weights = {self.service: whole - part}
@@ -67,7 +69,7 @@ class Pair:
 
     def percent(self, rule: Rule, original: Rule) -> int | None:
         """Return which share a rule gives the canary; None where that is not what we have made of the original."""
-        return next((part for part in range(1, ALL) if rule == self.shared(original, part)), None)
+        return next((part for part in range(1, ALL + 1) if rule == self.shared(original, part)), None)
 
     def effective(self, rule: Rule) -> int:
         """Return the canary's part of what both get, in percent, rounded."""

@@ -103,7 +103,7 @@ def _blurred(manifest: Json, *, target: Json, services: Iterable[Json], overlaps
     return (
         f"Deployment {name} selects pods by labels whatever their values are, so that it could not tell the canary's "
         "pods from its own: make it anew with matchLabels in its selector, which cannot be changed, or set "
-        "spec.rollout.canary.traffic.overlap to Allow"
+        "spec.rollout.canary.traffic.overlap, or that of blueGreen, to Allow"
     )
 
 

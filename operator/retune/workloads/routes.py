@@ -1,7 +1,7 @@
 """What lets a route share requests with a canary: a Service of its own, and the changes of the route as a JSON patch.
 
 The patch says what it expects to find, so that it changes nothing of a route that has become another one. All else in
-the route, matches, filters and whatever others add, is left as it is.
+the route, matches, filters and whatever others add, is left as it is. Rules for testers come last and go whole.
 """
 
 import copy
@@ -12,9 +12,11 @@ from retune.api.base import Json
 from retune.api.objects import ModelOptimization
 from retune.plan import names
 from retune.plan.actions import ShareRoute
-from retune.traffic import Backend, Rule
+from retune.traffic import Pair, Rule
 from retune.workloads.canary import CANARY
 from retune.workloads.labels import label_value, metadata
+from retune.workloads.rules import backends
+from retune.workloads.testers import for_testers
 
 _PORT = ("name", "protocol", "port", "targetPort", "appProtocol")
 _COPIED = ("ipFamilies", "ipFamilyPolicy", "sessionAffinity")
@@ -38,19 +40,8 @@ def service_manifest(resource: ModelOptimization, service: Json) -> Json:
     return {"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": own}
 
 
-def backends(rule: Json, *, namespace: str) -> Rule:
-    """Return the backends of a rule of a route in this namespace."""
-    return tuple(Backend(_name(ref, namespace), ref.get("weight")) for ref in rule.get("backendRefs") or ())
-
-
-def _name(ref: Json, namespace: str) -> str:
-    """Return the name of a Service in the namespace; of anything else, a text with slashes, which no Service has."""
-    place = (ref.get("group") or "", ref.get("kind") or "Service", ref.get("namespace") or namespace)
-    return str(ref["name"]) if place == ("", "Service", namespace) else "/".join((*place, ref["name"]))
-
-
 def share_patch(raw: Json, action: ShareRoute, *, canary: str) -> list[Json]:
-    """Return the JSON patch (RFC 6902) that gives rules of a route their wanted backends.
+    """Return the JSON patch (RFC 6902) that gives rules of a route their wanted backends, and testers their copies.
 
     Args:
         raw: JSON of the route, of the version that was decided on.
@@ -64,7 +55,21 @@ def share_patch(raw: Json, action: ShareRoute, *, canary: str) -> list[Json]:
         path = f"/spec/rules/{index}/backendRefs"
         patch += [{"op": "test", "path": f"{path}/{at}/name", "value": ref["name"]} for at, ref in enumerate(refs)]
         patch += _changes(refs, found, wanted, path=path, service=action.service, canary=canary)
-    return patch
+    return [*patch, *_of_testers(raw, action, canary=canary)]
+
+
+def _of_testers(raw: Json, action: ShareRoute, *, canary: str) -> list[Json]:
+    """Return the operations that remove and add rules for testers, the last ones of a patch: they move others."""
+    patch: list[Json] = []
+    for index in sorted(action.closed, reverse=True):
+        path = f"/spec/rules/{index}"
+        patch += [{"op": "test", "path": path, "value": raw["spec"]["rules"][index]}, {"op": "remove", "path": path}]
+    if action.testers is None:
+        return patch
+    pair, namespace = Pair(action.service, canary), raw["metadata"]["namespace"]
+    rules = [raw["spec"]["rules"][index] for index in action.opened]
+    copies = [for_testers(rule, action.testers, pair, namespace=namespace) for rule in rules]
+    return [*patch, *({"op": "add", "path": "/spec/rules/-", "value": made} for made in copies)]
 
 
 def _changes(

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
+from optimizer_jobs.commands.judge.delivered import held
 from optimizer_jobs.commands.judge.evidence import AtSize, Contender, Standing
 from optimizer_jobs.commands.judge.gate import Refusal
 from optimizer_jobs.commands.judge.measuring import THOROUGH, Measured, fitting, measure
@@ -38,15 +39,11 @@ from optimizer_jobs.models.runtime import open_session
 from optimizer_jobs.production.stored import store_reference
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.seal import own_seal, study_seal
+from optimizer_jobs.study.comparable import require_comparable
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.prospects import Hurdle
 from optimizer_jobs.study.protection import fitted
-from optimizer_jobs.study.trials import (
-    LEFT_OUT,
-    Candidate,
-    open_study,
-    trials_table,
-)
+from optimizer_jobs.study.trials import LEFT_OUT, Candidate, open_study, trials_table
 from optimizer_jobs.techniques.adversarial_training import attack_of
 from retune.api.metrics import Metric, MetricKind
 from retune.api.model import Dataset
@@ -109,11 +106,13 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
         effort: How long to measure latency when an objective depends on it.
     """
     step(1, _STEPS, text="opening the champion and reading the test split", about="5 s")
-    champion = _champion(request, scratch)
+    champion, original = _champion(request, scratch), _original(request, scratch)
+    require_comparable(champion.bundle.manifest, original.bundle.manifest, original.ref)
+    request = held(request, original.bundle.manifest)
     rows = _test_rows(request, champion, scratch)
     say(f"  {len(rows)} rows{_weights_in_words(rows)}")
     step(2, _STEPS, text="opening finalists", about="5 s")
-    entrants = _finalists(request, scratch, rows=rows.effective)
+    entrants = (original,) if request.delivered else _finalists(request, scratch, rows=rows.effective)
     effort = fitting(effort, request.objectives, compared=bool(entrants))
     step(3, _STEPS, text=f"measuring {1 + len(entrants)} models side by side", about=f"{effort.max_seconds:.0f} s")
     machine = confinement(request.serving, threads=request.threads)
@@ -121,8 +120,9 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     with confined(machine.cores, engines=loaded) as cpus:
         hardware = fingerprint(profile=machine.profile)
         rules = _rules(request, cpus=min(cpus, hardware.cpu_limit or cpus))
-        measured = measure(champion, entrants, rows, original=_original(request, scratch), rules=rules, effort=effort)
-    decision = decide(measured.evidence, objectives=rules.objectives, min_gain=rules.min_gain)
+        measured = measure(champion, entrants, rows, original=original, rules=rules, effort=effort)
+    delivered = bool(request.delivered)
+    decision = decide(measured.evidence, objectives=rules.objectives, min_gain=rules.min_gain, delivered=delivered)
     if not entrants:
         decision = explained(decision, request)
     step(4, _STEPS, text=f"{decision.verdict}: storing the outcome", about="2 s")
@@ -193,7 +193,7 @@ def _bundles(scratch: Path) -> Path:
 
 
 def _original(request: JudgeRequest, scratch: Path) -> Entrant:
-    """Return the model as delivered, with which embeddings are compared."""
+    """Return the model as delivered: embeddings are compared with it, and it may be what is judged."""
     folder = scratch / "original"
     bundle = open_bundle(request.original.uri, digest=request.original.digest, into=folder)
     return Entrant(bundle=bundle, ref=request.original, plan="as delivered")
@@ -335,7 +335,6 @@ def _write_report(
     appraisal: Appraisal | None,
 ) -> None:
     """Write the pages first and the sealed verdict last, so that a stored verdict means that all is there."""
-    study = open_study(request.store, request.run)
     report = build(
         request,
         measured=measured,
@@ -344,12 +343,20 @@ def _write_report(
         data=_data_digests(request, measured),
         fingerprint=machine,
         rules=rules,
-        searched=Searched(trials_table(study), study.user_attrs.get(LEFT_OUT, {})),
+        searched=_searched(request),
     )
     report = report.model_copy(update={"worth": appraisal.words if appraisal else None})
     _write(f"{_folder(request)}/{PAGE}", render(report).encode())
     _write(f"{_folder(request)}/{DOCUMENT}", report.model_dump_json(by_alias=True, indent=1).encode())
     _write(f"{_folder(request)}/{RECORD}", own_seal().sealed(result.to_dict()))
+
+
+def _searched(request: JudgeRequest) -> Searched:
+    """Return what remains of the run's search, if it had one."""
+    if request.delivered:
+        return Searched((), {})
+    study = open_study(request.store, request.run)
+    return Searched(trials_table(study), study.user_attrs.get(LEFT_OUT, {}))
 
 
 def _data_digests(request: JudgeRequest, measured: Measured) -> dict[str, str]:

@@ -19,6 +19,8 @@ from retune.api.objectives import GoalType, Objective
 from retune.contract.results import Verdict
 
 _CLASSES_TOLD = 3
+NOT_WORSE = "NotWorse"
+"""Reason of a verdict that a newly delivered model takes the champion's place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +52,16 @@ class Decision:
     """All finalists."""
 
 
-def decide(evidence: Evidence, *, objectives: Sequence[Objective], min_gain: float) -> Decision:
+def decide(
+    evidence: Evidence, *, objectives: Sequence[Objective], min_gain: float, delivered: bool = False
+) -> Decision:
     """Return the verdict on the finalists.
 
     Args:
         evidence: All measurements.
         objectives: Objectives of the spec.
         min_gain: Required relative gain of objectives without their own.
+        delivered: Whether the finalist is a newly delivered model, which need not gain anything.
     """
     findings = tuple(_finding(contender, evidence, objectives, min_gain) for contender in evidence.contenders)
     if not findings:
@@ -68,11 +73,15 @@ def decide(evidence: Evidence, *, objectives: Sequence[Objective], min_gain: flo
             message="The search found no candidate that differs from the champion; the champion stays.",
         )
     passed = [finding for finding in findings if finding.refusal is None]
-    winners = [finding for finding in passed if finding.duel.wins]
+    winners = [finding for finding in passed if delivered or finding.duel.wins]
     subject = _best(winners or passed or findings, evidence, objectives)
     verdict = Verdict.PROMOTE if winners else Verdict.NO_GAIN if passed else Verdict.GATE_FAILED
     reason = _reason(verdict, subject, evidence, objectives)
-    message = " ".join(_sentences(verdict, subject, evidence, objectives, min_gain))
+    sentences = _sentences(verdict, subject, evidence, objectives, min_gain)
+    if delivered:
+        reason = NOT_WORSE if winners else reason
+        sentences = _of_delivered(subject, evidence, objectives)
+    message = " ".join(sentences)
     return Decision(verdict=verdict, reason=reason, message=message, subject=subject, findings=findings)
 
 
@@ -91,6 +100,8 @@ def why(finding: Finding, decision: Decision, evidence: Evidence) -> str:
     if refusal is not None:
         return _refused(refusal, finding.contender, evidence)
     if decision.verdict is Verdict.PROMOTE and finding is decision.subject:
+        if not finding.duel.gains:
+            return "Keeps every limit beside the champion."
         return f"Better than the champion by {_metric_list(finding.duel.gains)}."
     if finding.duel.wins:
         return "Better than the champion too, but behind the chosen one."
@@ -145,6 +156,16 @@ def _sentences(
             *noise,
         ]
     return [_no_gain(subject, evidence, objectives, min_gain), f"It is {comparison}.", *by_size, *noise]
+
+
+def _of_delivered(subject: Finding, evidence: Evidence, objectives: Sequence[Objective]) -> list[str]:
+    """Return the sentences of a verdict on a newly delivered model."""
+    contender, refusal = subject.contender, subject.refusal
+    comparison = _comparison(subject, evidence, objectives)
+    rest = [*_class_losses(contender), *_by_size(contender, evidence), *_noise(evidence)]
+    if refusal is None:
+        return [f"The delivered model keeps every limit; beside the champion it is {comparison}.", *rest]
+    return [f"The delivered model is {comparison}.", _refused(refusal, contender, evidence), *rest]
 
 
 def _by_size(contender: Contender, evidence: Evidence) -> list[str]:

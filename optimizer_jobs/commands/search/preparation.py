@@ -20,6 +20,7 @@ from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.yardstick import Yardstick
 from optimizer_jobs.models.bundle import Bundle, Lineage, open_bundle
 from optimizer_jobs.progress import say
+from optimizer_jobs.study.comparable import require_comparable
 from optimizer_jobs.study.objectives import limits, ranked
 from optimizer_jobs.technique import Subject
 from optimizer_jobs.techniques.adversarial_training import attack_of
@@ -36,6 +37,7 @@ def prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[s
     """Open and check everything that the trials need; return also why techniques and engines are left out."""
     original = open_bundle(request.original.uri, digest=request.original.digest, into=scratch / "original")
     champion = open_bundle(request.champion.uri, digest=request.champion.digest, into=scratch / "champion")
+    require_comparable(champion.manifest, original.manifest, request.original)
     rows = _read(request, original, scratch)
     subject = _subject(original, rows)
     chosen = _recipe(subject, request)

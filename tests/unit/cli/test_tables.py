@@ -89,6 +89,17 @@ def test_a_canary_tells_its_share_and_what_its_pods_make_of_it() -> None:
     assert words in shelf.drawn(tables.picture(moving, now=shelf.NOW), width=200)
 
 
+def test_a_switch_tells_that_all_requests_go_beside_the_champion() -> None:
+    """By the route, whatever the number of pods is."""
+    raw = shelf.raw("rolling_out")
+    traffic = {"kind": "HTTPRoute", "route": {"name": "digits"}}
+    raw["spec"]["rollout"] = {"strategy": "BlueGreen", "blueGreen": {"traffic": traffic}}
+    raw["status"]["rollout"] |= {"step": "Weight", "weight": 100, "effectiveWeight": 100}
+    raw["status"]["canaryRoute"] = {"name": "digits", "service": "digits"}
+    words = "beside the champion with 100 % of the requests (100 % by the route)"
+    assert words in shelf.drawn(tables.picture(parsed(raw), now=shelf.NOW), width=200)
+
+
 def test_a_run_says_why_it_started_and_which_data_it_uses() -> None:
     """Other data than the spec's is told beside the run, and the reason is not repeated below."""
     resource = shelf.resource("optimizing")

@@ -25,6 +25,15 @@ BACK = {
     "completionTime": "2026-11-25T04:00:00Z",
 }
 
+DELIVERED = {
+    "type": "DeliveredLive",
+    "status": "False",
+    "reason": "AccuracyBelowMargin",
+    "message": "version 3, as delivered, stays off: accuracy is below the limit",
+    "lastTransitionTime": "2026-11-25T04:00:00Z",
+    "observedGeneration": 3,
+}
+
 
 def resource(*, spec: dict[str, Any] | None = None, status: dict[str, Any] | None = None) -> Any:
     """The promoted resource with changes."""
@@ -90,6 +99,7 @@ def test_history_puts_runs_and_a_persons_rollback_in_order() -> None:
         ({}, {"lastRollback": BACK}, "Last rollback: 60m ago: a person put version 1 back"),
         ({}, {"champion": None}, "Serves: what the manifest says"),
         ({}, {"rollout": TRIED}, "On trial: At 10 % of the requests: nothing failed"),
+        ({}, {"conditions": [DELIVERED]}, "Delivered: version 3, as delivered, stays off: accuracy is below the limit"),
     ],
 )
 def test_what_keeps_things_from_happening_is_said(spec: dict[str, Any], status: dict[str, Any], words: str) -> None:

@@ -6,7 +6,7 @@ import yaml
 
 from retune.api.objects import ModelOptimization
 from retune.traffic import Pair
-from retune.workloads.routes import backends
+from retune.workloads.rules import backends
 from tests.unit.docs.manual import ROOT
 
 Json = dict[str, Any]

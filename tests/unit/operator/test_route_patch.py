@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from retune.plan.actions import ShareRoute
 from retune.traffic import Backend, Pair
-from retune.workloads.routes import backends, service_manifest, share_patch
+from retune.workloads.routes import service_manifest, share_patch
+from retune.workloads.rules import backends
 from tests import samples
 
 Json = dict[str, Any]
@@ -85,7 +86,7 @@ OTHERS = st.lists(
 )
 
 
-@given(rules=st.lists(st.tuples(OTHERS, WEIGHTS, OTHERS), min_size=1, max_size=3), steps=st.lists(st.integers(1, 99)))
+@given(rules=st.lists(st.tuples(OTHERS, WEIGHTS, OTHERS), min_size=1, max_size=3), steps=st.lists(st.integers(1, 100)))
 def test_any_way_up_is_put_back_byte_for_byte(rules: list[tuple[Any, Any, Any]], steps: list[int]) -> None:
     """Whatever the rules are, and whatever shares there were in between."""
     before = route(*([*head, mine(weight), *tail] for head, weight, tail in rules))

@@ -25,7 +25,7 @@ def rules(draw: st.DrawFn) -> Rule:
     return rule if PAIR.obstacle([rule]) is None else (*others[:place], Backend("digits", MOST_WEIGHT), *others[place:])
 
 
-RULES, PERCENT = rules(), st.integers(1, 99)
+RULES, PERCENT = rules(), st.integers(1, 100)
 
 
 def weight_of(rule: Rule, name: str) -> int:
@@ -48,11 +48,11 @@ def test_nobody_else_s_share_changes(rule: Rule, percent: int) -> None:
 
 @given(rule=RULES, percent=PERCENT)
 def test_the_canary_gets_no_more_than_its_share_but_where_that_is_nothing(rule: Rule, percent: int) -> None:
-    """Exactly its share where the weights have room for that; both sides get something."""
+    """Exactly its share where the weights have room for that; both sides get something but where it is all."""
     shared = PAIR.shared(rule, percent)
     canary, target = weight_of(shared, "digits-canary"), weight_of(shared, "digits")
     assert canary >= 1
-    assert target >= 1
+    assert (target >= 1) == (percent < 100)
     assert canary == 1 or 100 * canary <= percent * (canary + target)
     if canary + target >= 10_000 or not any(backend.counts for backend in rule if backend.name != "digits"):
         assert abs(Fraction(100 * canary, canary + target) - percent) < Fraction(1, 50)
@@ -105,6 +105,9 @@ def test_a_rule_in_which_others_have_left_the_canary_alone_goes_to_the_target() 
         ([("digits", 7)], 50, [("digits", 50), ("digits-canary", 50)]),
         ([("digits", 90), ("other", 10)], 10, [("digits", 81), ("other", 10), ("digits-canary", 9)]),
         ([("digits", None), ("other", None)], 10, [("digits", 9), ("other", 10), ("digits-canary", 1)]),
+        ([("digits", None)], 0, [("digits", None)]),
+        ([("digits", None)], 100, [("digits", 0), ("digits-canary", 100)]),
+        ([("other", 1), ("digits", 3)], 100, [("other", 1), ("digits", 0), ("digits-canary", 3)]),
         ([("digits", 3), ("other", 0)], 25, [("digits", 75), ("other", 0), ("digits-canary", 25)]),
         ([("other", 999_999), ("digits", 50)], 33, [("other", 999_999), ("digits", 34), ("digits-canary", 16)]),
     ],

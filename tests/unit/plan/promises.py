@@ -54,6 +54,8 @@ class Promises:
         """Those of resources of the same name that are gone."""
         self.lost: set[str] = set()
         """Digests of bundles that the store has lost at some time."""
+        self.delivered: set[str] = set()
+        """Digests of delivered models that the target may serve in its own way."""
         self.template: str | None = None
         """The pod template when the rollout under way began."""
         self.rollbacks = 0
@@ -85,6 +87,7 @@ class Promises:
         self._check_rejections(observed, after)
         self._check_fallback(observed, decision)
         self._check_pin(before, after, resource)
+        self._check_delivery(before, after, resource)
         self._check_worth(after)
         self._check_shown(before, after)
         if after.champion and after.champion.run_name and _champion_of(after) != _champion_of(before):
@@ -179,20 +182,21 @@ class Promises:
     def _check_trial(self, observed: Observed, decision: Plan) -> None:
         """A canary never gets more than its step's weight, and the target nothing that has not passed all of them."""
         rollout, target, spec = decision.status.rollout, observed.target, observed.resource.spec.rollout
-        steps, before = spec.canary.steps, observed.resource.status.rollout
+        steps, before = spec.trial.steps, observed.resource.status.rollout
         if rollout is not None and rollout.weight is not None:
             assert rollout.weight in {step.weight for step in steps}
         for action in decision.actions:
             if isinstance(action, CreateCanary):
-                assert spec.strategy == "Canary"
-                assert (action.replicas, action.value in self.world.approved) == (1, True)
+                assert (spec.is_tried, action.value in self.world.approved) == (True, True)
+                assert action.replicas == (target.wanted if target and spec.strategy == "BlueGreen" else 1)
             if isinstance(action, ScaleCanary) and action.replicas > 1:
                 assert target is not None
                 assert rollout is not None
-                assert 100 * action.replicas <= (rollout.weight or 0) * (action.replicas + target.wanted)
+                weight = 50 if spec.strategy == "BlueGreen" else rollout.weight or 0
+                assert 100 * action.replicas <= weight * (action.replicas + target.wanted)
             if isinstance(action, RemoveCanary):
                 assert self.world.beside is not None
-            if isinstance(action, InjectModel) and spec.strategy == "Canary" and before and not before.injected:
+            if isinstance(action, InjectModel) and spec.is_tried and before and not before.injected:
                 candidate = observed.resource.status.candidate
                 is_given = candidate is not None and action.value == candidate.injected_value
                 assert not is_given or (rollout is not None and rollout.weight_index == len(steps))
@@ -234,6 +238,17 @@ class Promises:
             assert before.last_run is not None
             assert before.last_run.name == after.last_run.name
 
+    def _check_delivery(
+        self, before: ModelOptimizationStatus, after: ModelOptimizationStatus, resource: ModelOptimization
+    ) -> None:
+        """With GoesLive no newly delivered model is champion without a rollout; what others put back has served."""
+        champion, policy = after.champion, resource.spec.rollout.delivered_model
+        held = policy == "GoesLive" and resource.spec.mode is not Mode.OBSERVE_ONLY and before.original is not None
+        if after.original is not None and not held:
+            self.delivered.add(after.original.digest)
+        if champion is not None and champion.run_name is None:
+            assert champion.digest in self.delivered
+
     def _check_return(self, observed: Observed, champion: Version) -> None:
         """What a new resource finds serving is champion at once only if it was so for one that is gone."""
         target = observed.target
@@ -248,7 +263,9 @@ class Promises:
         fell_back = before.champion != after.champion and _said(after, "FellBack") and not _said(before, "FellBack")
         if fell_back and before.champion is not None:
             assert before.champion.digest in self.lost
-            assert after.champion == after.original
+            assert after.champion is not None
+            assert after.champion.run_name is None
+            assert after.champion.digest in self.delivered
             assert after.rejected == before.rejected
         if _said(after, "BundleLost") and after.champion is not None:
             assert after.champion.digest in self.lost

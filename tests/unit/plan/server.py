@@ -32,12 +32,14 @@ from retune.plan.observed import (
     Traffic,
     Verb,
 )
-from retune.traffic import Rule
+from retune.traffic import Backend, Rule
 
 CONTAINER = "server"
 THEIRS = "theirs"
 STABLE, TRIED = "digits", "digits-canary"
 """Services of the target and of its canary."""
+FOR_TESTERS: Rule = (Backend(TRIED, 1),)
+"""A rule of ours for testers."""
 _SCHEMA = modeloptimization_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 UNSEEN = ModelOptimizationStatus.model_validate(_SCHEMA["properties"]["status"]["default"])
 """The status that the API server gives a new resource."""
@@ -138,6 +140,8 @@ class Server:
     """Whether its Gateway takes its time to look at it."""
     route_fault: str | None = None
     """Why its Gateway does not take it."""
+    route_untestable: str | None = None
+    """Why its rules can have no copies for testers."""
     route_refused: tuple[str, str] | None = None
     """Reason and sentence with which every write of it is refused."""
     service: str | None = None
@@ -309,7 +313,7 @@ class Server:
     @property
     def _looks_at_route(self) -> bool:
         """Whether the operator looks at the route: one is taken a share of, or will be."""
-        rollout, traffic = self.resource.status.rollout, self.resource.spec.rollout.canary.traffic
+        rollout, traffic = self.resource.status.rollout, self.resource.spec.rollout.trial.traffic
         is_begun = rollout is not None and rollout.step == RolloutStep.CANARY_GIVE and traffic.route is not None
         return is_begun or self.resource.status.canary_route is not None
 
@@ -322,8 +326,18 @@ class Server:
             missing = Refusal(Verb.CANARY, "CanaryImpossible", "there is no HTTPRoute digits")
             return Route("digits", gone=True, obstacle=missing)
         fault = Refusal(Verb.CANARY, "CanaryImpossible", self.route_fault) if self.route_fault else None
-        version = str(self.versions["httproutes", "digits"])
-        return Route("digits", version, self.rules, STABLE, fault, looked_at=not self.route_slow)
+        record, version = self.resource.status.canary_route, str(self.versions["httproutes", "digits"])
+        ours = enumerate(self.rules) if record is not None and record.testers is not None else ()
+        return Route(
+            "digits",
+            version,
+            self.rules,
+            STABLE,
+            fault,
+            looked_at=not self.route_slow,
+            testers=tuple(index for index, rule in ours if [backend.name for backend in rule] == [TRIED]),
+            untestable=self.route_untestable,
+        )
 
     def edit_route(self, *rules: Rule) -> None:
         """Change the rules, as somebody else does."""

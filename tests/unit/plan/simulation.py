@@ -94,9 +94,8 @@ def _baked(rollout: ActiveRollout | None, candidate: Version | None, champion: V
 class History:
     """One history: what happens, decided by a seed, and what must hold."""
 
-    edits = EDITS
-
     def __init__(self, seed: int) -> None:
+        self.edits = EDITS
         self.seed, self.dice = seed, random.Random(seed)
         value = self.dice.choice([None, "file:///delivered"])
         target = {"ref": {"name": "digits"}, "inference": {"modelName": "digits"}}

@@ -9,26 +9,39 @@ from dataclasses import replace
 from typing import Any, cast
 
 from retune.traffic import Backend, Pair, Rule
-from tests.unit.plan.server import STABLE, TRIED
+from tests.unit.plan.server import FOR_TESTERS, STABLE, TRIED
 from tests.unit.plan.simulation import CANARY, EDITS, HAPPENINGS, WEIGHTS, BrokenError, History, main
 
 PAIR = Pair(STABLE, TRIED)
 RULES: tuple[Rule, ...] = ((Backend(STABLE),), (Backend("other", 5),), (Backend("other", 1), Backend(STABLE, 3)))
-ROUTED: dict[str, Any] = CANARY | {
-    "canary": CANARY["canary"] | {"traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}}
+_BY_ROUTE: dict[str, Any] = {"kind": "HTTPRoute", "route": {"name": "digits"}}
+_TESTERS = {"header": {"name": "x-tester", "value": "yes"}}
+ROUTED: dict[str, Any] = CANARY | {"canary": CANARY["canary"] | {"traffic": _BY_ROUTE}}
+TESTED: dict[str, Any] = CANARY | {
+    "canary": {
+        "steps": [{"weight": 0, "hold": "1m", "minRequests": 0}, *CANARY["canary"]["steps"]],
+        "traffic": _BY_ROUTE | {"testers": _TESTERS},
+    }
 }
+SHADOWED: dict[str, Any] = CANARY | {"canary": ROUTED["canary"] | {"shadow": {"requests": 50}}}
+SWITCHED: dict[str, Any] = {
+    "strategy": "BlueGreen",
+    "blueGreen": {"preview": "1m", "keepOld": "1m", "traffic": _BY_ROUTE | {"testers": _TESTERS}},
+}
+DEEDS = ("put back", "close", "weigh", "insert", "delete", "slow", "fault", "refuse", "service")
 EDITED_WEIGHT, OTHER_WEIGHT = 5, 95
 
 
 class RoutedHistory(History):
     """A history whose canary gets its share by a route."""
 
-    edits = tuple({"rollout": ROUTED} if edit == {"rollout": {}} else edit for edit in EDITS)
-
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
+        rollout = self.dice.choice([ROUTED, TESTED, SHADOWED, SWITCHED])
+        watched = {"monitoring": {"window": "24h", "production": {"uri": "pvc://retune-artifacts/captured"}}}
+        self.edits = tuple({"rollout": rollout} if edit == {"rollout": {}} else edit for edit in EDITS)
         self.world.rules = RULES
-        self.world.change(rollout=ROUTED)
+        self.world.change(rollout=rollout, **(watched if rollout is SHADOWED else {}))
         self.touched = False
         """Whether others have changed what is in the rules."""
 
@@ -41,11 +54,15 @@ class RoutedHistory(History):
     def route_changes(self) -> None:
         """Somebody edits the rules, or its Gateway is slow, refuses them, or nobody may write them."""
         world = self.world
-        deed = self.dice.choice(["put back", "weigh", "insert", "delete", "slow", "fault", "refuse", "service"])
+        deed = self.dice.choice(
+            ["put back", "close", "weigh", "insert", "delete", "slow", "fault", "refuse", "service"]
+        )
         self.log.append(deed)
         match deed:
             case "put back":
                 world.edit_route(*RULES)
+            case "close":
+                self._close()
             case "weigh" | "insert" | "delete":
                 self.touched = True
                 self._edit(deed)
@@ -57,6 +74,13 @@ class RoutedHistory(History):
                 world.route_refused = ("Forbidden", "Retune may not patch httproutes")
             case _:
                 world.service = None
+
+    def _close(self) -> None:
+        """Take a rule for testers out, where there is one."""
+        rules = list(self.world.rules or ())
+        if FOR_TESTERS in rules:
+            rules.remove(FOR_TESTERS)
+            self.world.edit_route(*rules)
 
     def _edit(self, deed: str) -> None:
         world, rules = self.world, list(self.world.rules or RULES)

@@ -56,6 +56,8 @@ EDITS: tuple[dict[str, Any], ...] = (
     {"execution": {"queueName": "team"}},
     {"rollout": CANARY},
     {"rollout": {"strategy": "RollingUpdate"}},
+    {"rollout": {"deliveredModel": "GoesLive"}},
+    {"rollout": CANARY | {"deliveredModel": "GoesLive"}},
 )
 VERDICTS = {
     "NoGain": Verdict.NO_GAIN,

@@ -31,7 +31,7 @@ from retune.plan.actions import (
 )
 from retune.plan.guards.deletion import FINALIZER
 from retune.plan.observed import Job, JobPhase, Target
-from tests.unit.plan.server import CONTAINER, FINISHED, THEIRS, TRIED, Beside, Server
+from tests.unit.plan.server import CONTAINER, FINISHED, FOR_TESTERS, THEIRS, TRIED, Beside, Server
 
 
 class MemoryWriter:
@@ -291,7 +291,9 @@ class MemoryWriter:
         if server.route_refused:
             raise Refused(*server.route_refused)
         changed = dict(action.rules)
-        rules = tuple(changed.get(index, rule) for index, rule in enumerate(server.rules))
+        closed = set(action.closed)
+        kept = [changed.get(index, rule) for index, rule in enumerate(server.rules) if index not in closed]
+        rules = (*kept, *(FOR_TESTERS for _ in action.opened))
         if rules != server.rules:
             server.commit("httproutes", "digits")
             server.rules = rules

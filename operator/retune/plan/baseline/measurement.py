@@ -4,7 +4,14 @@ A failed attempt is tried again, ever more slowly, and at once when the spec or 
 """
 
 from retune.api.shown import Shown
-from retune.api.status import ConditionStatus, ConditionType, JobAttempt, Stage, Version
+from retune.api.status import (
+    ConditionStatus,
+    ConditionType,
+    JobAttempt,
+    ModelOptimizationStatus,
+    Stage,
+    Version,
+)
 from retune.contract.requests import BaselineRequest, BundleRef
 from retune.contract.results import BaselineResult, Reason, ServedBundle
 from retune.plan.actions import CreateJob
@@ -12,7 +19,8 @@ from retune.plan.baseline.attempts import FIRST_RETRY_SECONDS, current_attempt, 
 from retune.plan.baseline.stored import bundle_to_look_for, note_answer
 from retune.plan.belief import bundle_fault, bundle_in
 from retune.plan.draft import Draft, Hold, condition_of
-from retune.plan.guards.ownership import known_version
+from retune.plan.guards.delivery import is_awaiting_verdict
+from retune.plan.guards.ownership import keep_own, known_version
 from retune.plan.hashing import baseline_hash
 from retune.plan.jobs import JobFailure, progress_of, starting, without_result
 from retune.plan.observed import Job, JobPhase, Verb
@@ -117,7 +125,7 @@ def _adopt(draft: Draft, result: BaselineResult) -> None:
     """Make the measured file version 1, or the next version where another file was delivered since."""
     status, known = draft.status, draft.status.original
     is_new_file = known is not None and known.digest != result.bundle.digest
-    number = 1 if known is None else status.next_version if is_new_file else known.version
+    number = 1 if known is None else _number_of(status, result.bundle.digest) if is_new_file else known.version
     manifest_value = draft.container.value if draft.container else None
     original = Version(
         version=number,
@@ -130,15 +138,35 @@ def _adopt(draft: Draft, result: BaselineResult) -> None:
         reference_digest=result.reference,
         injected_value=known.injected_value if known else manifest_value,
     )
-    promoted = status.champion if status.champion and status.champion.run_name else None
-    draft.update(original=original, champion=promoted or original, baseline=None)
-    if is_new_file:
-        draft.update(next_version=number + 1)
+    if known is not None and known.model_digest != original.model_digest and is_awaiting_verdict(draft):
+        keep_own(draft)
+    draft.update(original=original, champion=_champion_beside(draft, original), baseline=None)
+    draft.update(next_version=max(status.next_version, number + 1))
     if known is None and result.serves is not None:
         _readopt(draft, result.serves)
     note_answer(draft, result)
     numbers = ", ".join(f"{metric.name} {metric.value}" for metric in result.metrics)
     draft.condition(ConditionType.BASELINED, ConditionStatus.TRUE, "Measured", f"version {number}: {numbers}")
+
+
+def _number_of(status: ModelOptimizationStatus, digest: str) -> int:
+    """Return the number of a delivered model: the one that it has where it was known before, else the next one."""
+    before = (*status.versions, *((status.champion,) if status.champion else ()), *status.rejected)
+    numbers = (version.version for version in before if version.digest == digest and version.version is not None)
+    return next(numbers, status.next_version)
+
+
+def _champion_beside(draft: Draft, original: Version) -> Version:
+    """Return what serves now that this model is measured: the champion, unless that is what is delivered."""
+    known, champion = draft.status.original, draft.status.champion
+    if known is None or champion is None:
+        return original
+    if champion.run_name is None:
+        is_same_file = champion.model_digest == original.model_digest
+        is_held_back = champion.digest != known.digest or is_awaiting_verdict(draft)
+        return champion if is_held_back and not is_same_file else original
+    is_of_older_release = champion.made_from is None and champion.model_digest is None
+    return champion.model_copy(update={"made_from": known.model_digest}) if is_of_older_release else champion
 
 
 def _changed_meanwhile(draft: Draft, result: BaselineResult) -> str | None:
@@ -160,6 +188,7 @@ def _readopt(draft: Draft, served: ServedBundle) -> None:
         uri=bundle.uri,
         digest=bundle.digest,
         run_name=served.run,
+        made_from=original.model_digest,
         spec_hash=original.spec_hash,
         techniques=served.techniques,
         size_bytes=served.size_bytes,

@@ -11,7 +11,7 @@ from retune.plan import names
 from retune.plan.actions import DeleteRun
 from retune.plan.belief import bundle_fault
 from retune.plan.draft import Draft, bundle_of
-from retune.plan.kept import known, named
+from retune.plan.kept import known, named, own
 
 
 def note(draft: Draft) -> None:
@@ -38,7 +38,8 @@ def _spared(draft: Draft) -> tuple[Version | None, ...]:
     """Return the versions that do not count: they serve, wait, are on their way back, or a person names them."""
     status, rollout = draft.status, draft.status.rollout
     returning = named(status, str(rollout.version)) if rollout else None
-    return status.original, status.champion, status.candidate, returning, named(status, draft.spec.rollout.rollback_to)
+    delivered, wanted = (status.original, own(status)), named(status, draft.spec.rollout.rollback_to)
+    return *delivered, status.champion, status.candidate, returning, wanted
 
 
 def _bundles(draft: Draft) -> list[str]:

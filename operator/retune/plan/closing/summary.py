@@ -4,6 +4,7 @@ from retune.api.status import Condition, ConditionStatus, ConditionType, Stage, 
 from retune.plan.actions import EmitEvent, SetFinalizer
 from retune.plan.baseline.stored import LOST
 from retune.plan.closing.commands import FOLLOWED, NOT_APPROVED, WITHDRAWN
+from retune.plan.closing.delivered import BEFORE, MUST_WIN, WAITS
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.guards.deletion import FINALIZER, needs_finalizer
 from retune.plan.guards.ownership import OUTAGE_EXPECTED
@@ -37,6 +38,7 @@ _WITH_EVENTS = (
     ConditionType.BASELINED,
     ConditionType.OPTIMIZING,
     ConditionType.CANDIDATE_ACCEPTED,
+    ConditionType.DELIVERED_LIVE,
     ConditionType.ROLLED_OUT,
     ConditionType.CANARY_POSSIBLE,
     ConditionType.BUNDLE_AVAILABLE,
@@ -81,6 +83,9 @@ _GOOD = {
     WITHDRAWN,
     BY_PERSON,
     "Pinned",
+    BEFORE,
+    MUST_WIN,
+    WAITS,
 }
 """Reasons of a condition that is False although nothing is wrong."""
 

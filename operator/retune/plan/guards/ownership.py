@@ -4,13 +4,13 @@ The target belongs to its user: it is never created, never fought over, and neve
 """
 
 from retune.api import FIELD_MANAGER
-from retune.api.execution import Strategy
 from retune.api.shown import Shown
 from retune.api.spec import Mode, Takeover, is_reserved
 from retune.api.status import ConditionStatus, ConditionType, Rejected, Stage, Version
 from retune.plan.actions import AcquireLease, InjectModel
 from retune.plan.belief import bundle_in
 from retune.plan.draft import Draft, Hold, condition_of
+from retune.plan.kept import own
 from retune.plan.observed import Container, Verb
 
 _VALUE_LIMIT = 1024
@@ -57,8 +57,10 @@ def _kind_obstacle(draft: Draft) -> tuple[str, str] | None:
     if kind not in draft.observed.defaults.target_kinds:
         message = f"this operator has no rights for targets of kind {kind}: name it in targets.kinds of its chart"
         return "KindNotEnabled", message
-    if draft.spec.rollout.strategy is Strategy.CANARY and kind != "Deployment":
-        return "StrategyUnfit", f"strategy Canary is for a Deployment, not for {draft.target_name}: take RollingUpdate"
+    rollout = draft.spec.rollout
+    if rollout.is_tried and kind != "Deployment":
+        message = f"strategy {rollout.strategy} is for a Deployment, not for {draft.target_name}: take RollingUpdate"
+        return "StrategyUnfit", message
     return None
 
 
@@ -194,11 +196,18 @@ def respect_field(draft: Draft) -> Hold | None:
         _adopt(draft, known, container.manager or "someone")
         return None
     if status.champion.run_name is None:
-        # No version of a run was ever live, so what the manifest names is the delivered model.
-        original = status.champion.model_copy(update={"injected_value": container.value})
-        draft.update(champion=original, original=original)
+        _follow_manifest(draft, container.value)
         return None
     return _changed_by_others(draft, container)
+
+
+def _follow_manifest(draft: Draft, value: str | None) -> None:
+    """Note the value that the manifest has now: no version of a run is live, so it names what was delivered."""
+    champion, original = draft.status.champion, draft.status.original
+    draft.update(
+        champion=champion.model_copy(update={"injected_value": value}) if champion else None,
+        original=original.model_copy(update={"injected_value": value}) if original else None,
+    )
 
 
 def _owned(draft: Draft, manager: str | None) -> None:
@@ -223,12 +232,13 @@ def _lease_held(draft: Draft) -> None:
 
 def known_version(draft: Draft, value: str | None) -> Version | None:
     """Return the version of this resource that a value of the field names: delivered, or champion before."""
-    original = draft.status.original
+    original, earlier = draft.status.original, draft.status.versions
     if original is not None and value == original.injected_value:
-        return original
-    if original is not None and value == original.uri:
+        return own(draft.status)
+    served = next((version for version in earlier if version.injected_value == value), None)
+    if served is None and original is not None and value == original.uri:
         return original.model_copy(update={"injected_value": value, "shown_by": Shown.NOTHING.value})
-    return next((version for version in draft.status.versions if version.injected_value == value), None)
+    return served
 
 
 def _adopt(draft: Draft, version: Version, who: str) -> None:
@@ -305,8 +315,27 @@ def reject(draft: Draft, version: Version, reason: str, message: str) -> None:
 
 
 def remember(draft: Draft) -> None:
-    """Keep the champion among the versions that a person may put back, as another one takes its place."""
-    champion = draft.status.champion
-    if champion is not None and champion.run_name is not None:
-        others = tuple(version for version in draft.status.versions if version.digest != champion.digest)
-        draft.update(versions=(*others, champion)[-_VERSIONS_LIMIT:])
+    """Keep the champion among the versions that a person may put back, as another one takes its place.
+
+    What the target serves in its own way is kept as that, also where its bundle has served since.
+    """
+    champion, original, as_delivered = draft.status.champion, draft.status.original, own(draft.status)
+    if champion is None or original is None or as_delivered is None:
+        return
+    if champion.run_name is None and champion.digest == original.digest:
+        return
+    if champion != as_delivered and champion.digest == as_delivered.digest != original.digest:
+        return
+    others = [version for version in draft.status.versions if version.digest != champion.digest]
+    while len(others) >= _VERSIONS_LIMIT:
+        others.remove(next(version for version in others if version != as_delivered))
+    draft.update(versions=(*others, champion))
+
+
+def keep_own(draft: Draft) -> None:
+    """Keep what the target serves in its own way as the oldest version, before another model is the delivered one."""
+    as_delivered, versions = own(draft.status), draft.status.versions
+    if as_delivered is None or as_delivered == draft.status.champion or as_delivered in versions:
+        return
+    others = [version for version in versions if version.digest != as_delivered.digest]
+    draft.update(versions=(as_delivered, *others[-_VERSIONS_LIMIT + 1 :]))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from retune.api.execution import Overlap
+from retune.api.execution import Overlap, Strategy
 from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, RolloutStep, Stage, Version
 from retune.plan import names
 from retune.plan.actions import AcquireLease, CreateCanary, ScaleCanary
@@ -115,12 +115,12 @@ def _create(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold:
                 draft.spec.target.injection.field,
                 candidate.injected_value,
                 template=target.template,
-                replicas=1,
-                overlaps=draft.spec.rollout.canary.traffic.overlap is Overlap.ALLOW,
+                replicas=first_pods(draft),
+                overlaps=draft.spec.rollout.trial.traffic.overlap is Overlap.ALLOW,
                 service=service,
             )
         )
-    return _told(draft, "CreatingCanary", f"version {rollout.version} gets a pod beside the target")
+    return _told(draft, "CreatingCanary", f"version {rollout.version} gets pods beside the target")
 
 
 def _told(draft: Draft, reason: str, message: str) -> Hold:
@@ -142,23 +142,23 @@ def _say_possible(draft: Draft, target: Target) -> None:
     autoscaler = draft.observed.traffic.autoscaler
     if autoscaler:
         message += f". HorizontalPodAutoscaler {autoscaler} scales the target meanwhile: the canary's pods follow"
-        if draft.spec.rollout.canary.traffic.overlap is Overlap.ALLOW:
+        if draft.spec.rollout.trial.traffic.overlap is Overlap.ALLOW:
             message += ", and it may count them as the target's"
     reason = AUTOSCALED if autoscaler else "Possible"
     draft.condition(ConditionType.CANARY_POSSIBLE, ConditionStatus.TRUE, reason, message)
 
 
 def canary_ready(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
-    """Wait until the canary's pod is ready."""
+    """Wait until the canary's first pods are ready."""
     with canary_in_place(draft) as canary:
-        have_pods(draft, canary, 1)
+        have_pods(draft, canary, first_pods(draft))
         return ready(draft, rollout, candidate)
 
 
 def canary_golden(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
-    """Have the canary's pod asked, before it has company."""
+    """Have the canary's first pods asked, before they have company."""
     with canary_in_place(draft) as canary:
-        have_pods(draft, canary, 1)
+        have_pods(draft, canary, first_pods(draft))
         return golden(draft, rollout, candidate)
 
 
@@ -168,11 +168,21 @@ def have_pods(draft: Draft, canary: Canary, number: int) -> None:
         draft.do(ScaleCanary(canary.workload.uid, number))
 
 
+def first_pods(draft: Draft) -> int:
+    """Return how many pods a version has before any request: one, or all where requests are switched at once."""
+    return _wanted(draft) if draft.spec.rollout.strategy is Strategy.BLUE_GREEN else 1
+
+
 def pods_for(draft: Draft, weight: int) -> int:
     """Return how many pods the canary is to have at a weight, as many as the target wants at most times the surge."""
-    traffic, target = draft.spec.rollout.canary.traffic, draft.observed.target
-    wanted = target.wanted if target else 1
-    return kind_of(traffic).pods(weight, wanted=wanted, most=max(1, wanted * traffic.max_surge // 100))
+    traffic, wanted = draft.spec.rollout.trial.traffic, _wanted(draft)
+    most = max(1, wanted * traffic.max_surge // 100)
+    return max(first_pods(draft), kind_of(traffic).pods(weight, wanted=wanted, most=most))
+
+
+def _wanted(draft: Draft) -> int:
+    target = draft.observed.target
+    return target.wanted if target else 1
 
 
 def end_canary(draft: Draft, _: ActiveRollout, candidate: Version) -> Hold | Done:

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from retune.api.execution import Rollout, Strategy
+from retune.api.execution import Rollout
 
 _SHAPE = 0.5
 """First parameter of the beta distributions: Jeffreys' near 0, where errors are."""
@@ -66,7 +66,7 @@ def chance(rollout: Rollout, signals: int) -> float:
         rollout: Says how many shares there are, and how sure a verdict is to be.
         signals: Signals that are held against a limit.
     """
-    steps = len(rollout.canary.steps) if rollout.strategy is Strategy.CANARY else 0
+    steps = len(rollout.trial.steps) if rollout.is_tried else 0
     return (1 - float(rollout.analysis.confidence)) / ((2 * steps + 1) * (signals + 2))
 
 

@@ -9,7 +9,9 @@ from retune.api.status import ConditionStatus, ConditionType, Stage, Version
 from retune.plan.actions import InjectModel
 from retune.plan.baseline.stored import LOST, STORED, bundle_to_look_for, is_lost
 from retune.plan.draft import Draft, Hold, condition_of
+from retune.plan.guards.delivery import may_go_live
 from retune.plan.guards.ownership import field_conflict, may_force
+from retune.plan.kept import own
 from retune.plan.observed import Verb
 from retune.plan.rollout.progress import blocked
 
@@ -19,11 +21,14 @@ _RETRY_SECONDS = 30.0
 
 def fall_back(draft: Draft) -> Hold | None:
     """Give the target the delivered model where the champion's bundle is confirmed to be lost."""
-    champion, original, container = draft.status.champion, draft.status.original, draft.container
+    champion, original, container = draft.status.champion, own(draft.status), draft.container
     if champion is None or original is None or container is None or draft.status.rollout is not None:
         return None
     if not is_lost(draft):
         _clear(draft, champion)
+        return None
+    if champion == original:
+        _give_up_comparing(draft, champion)
         return None
     if container.value == original.injected_value:
         _end(draft, champion, original)
@@ -52,6 +57,13 @@ def _put_back(draft: Draft, container: str, champion: Version, original: Version
         return blocked(draft, *earlier_refusal)
     message = f"the delivered model, version {original.version}, takes the place of version {champion.version}"
     return Hold(Stage.ROLLING_BACK, LOST, f"{message}, whose bundle is lost")
+
+
+def _give_up_comparing(draft: Draft, champion: Version) -> None:
+    """Let the newest delivered model count as what the target serves in its own way, where no other may be it."""
+    newest = draft.status.original
+    if newest is not None and not may_go_live(draft):
+        _end(draft, champion, newest)
 
 
 def _end(draft: Draft, lost: Version, original: Version) -> None:

@@ -3,7 +3,6 @@
 Looked at before anything else in a pass, so that a new version loses its share before anything else is undone.
 """
 
-from retune.api.execution import Strategy
 from retune.api.status import ConditionType, Stage, Version
 from retune.plan import names
 from retune.plan.actions import RemoveCanary
@@ -34,7 +33,7 @@ def remove_unwanted(draft: Draft) -> None:
         clear(draft)
     else:
         tend(draft)
-    if draft.spec.rollout.strategy is not Strategy.CANARY:
+    if not draft.spec.rollout.is_tried:
         _forget(draft)
 
 
@@ -74,7 +73,7 @@ def _is_over(draft: Draft) -> bool:
         return True
     if rollout.rollback_number is not None:  # an earlier version comes back, which is tried on nobody
         return True
-    return draft.spec.rollout.strategy is not Strategy.CANARY
+    return not draft.spec.rollout.is_tried
 
 
 def _forget(draft: Draft) -> None:

@@ -18,7 +18,7 @@ from retune.plan.jobs import JobFailure, progress_of, starting, without_result
 from retune.plan.observed import JobPhase, Verb
 from retune.plan.rollout.baking import crashed, unwell
 from retune.plan.rollout.blame import EDITED
-from retune.plan.rollout.canary import canary_in_place, have_pods
+from retune.plan.rollout.canary import canary_in_place, first_pods, have_pods
 from retune.plan.rollout.progress import LOOK_SECONDS, show, update
 from retune.plan.rollout.steps import Done, TurnBack
 from retune.plan.rollout.verification import can_be_asked, job_name
@@ -31,11 +31,11 @@ _AGAINST_IT = {Reason.SHADOW_ERRORS, Reason.SHADOW_SLOW}
 
 
 def canary_shadow(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
-    """Have the canary's pod asked captured requests, where the owner wants it."""
-    if draft.spec.rollout.canary.shadow is None or not can_be_asked(draft, candidate):
+    """Have the canary's first pods asked captured requests, where the owner wants it."""
+    if draft.spec.rollout.trial.shadow is None or not can_be_asked(draft, candidate):
         return Done()
     with canary_in_place(draft) as canary:
-        have_pods(draft, canary, 1)
+        have_pods(draft, canary, first_pods(draft))
         setback = crashed(draft, rollout, candidate) or unwell(draft, rollout, candidate)
     if setback is not None:
         return replace(setback, reason="CanaryUnhealthy")
@@ -64,7 +64,7 @@ def _request(draft: Draft, rollout: ActiveRollout) -> VerifyRequest | None:
     """Return what the Job is to ask of whom; None while one side has no address."""
     spec, candidate = draft.spec, draft.status.candidate
     pods, champions = draft.observed.traffic.pods.endpoints, draft.observed.pods.endpoints
-    shadow, inference = spec.rollout.canary.shadow, spec.target.inference
+    shadow, inference = spec.rollout.trial.shadow, spec.target.inference
     production = spec.monitoring.production if spec.monitoring else None
     if not pods or not champions or candidate is None or shadow is None or inference is None or production is None:
         return None
@@ -114,7 +114,7 @@ def _follow(draft: Draft, rollout: ActiveRollout) -> Hold | Done | TurnBack:
 
 def _unsaid(draft: Draft, rollout: ActiveRollout, failure: JobFailure) -> Hold | Done | TurnBack:
     """Wait until more may be said, as long as the owner allows."""
-    canary = draft.spec.rollout.canary
+    canary = draft.spec.rollout.trial
     if canary.evidence_timeout is not None and draft.remaining(_begun(rollout), seconds(canary.evidence_timeout)) <= 0:
         words = f"not shadowed within {canary.evidence_timeout}: {failure.message}"
         if canary.on_evidence_timeout is OnEvidenceTimeout.PROCEED:

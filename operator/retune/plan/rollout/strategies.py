@@ -48,8 +48,8 @@ RETURN: Strategy = {
 }
 """A version that a person wants back was baked when it was new, and is wanted at once."""
 
-STRATEGIES: Mapping[str, Strategy] = {"RollingUpdate": ROLLING_UPDATE, "Canary": CANARY}
-"""By spec.rollout.strategy."""
+STRATEGIES: Mapping[str, Strategy] = {"RollingUpdate": ROLLING_UPDATE, "Canary": CANARY, "BlueGreen": CANARY}
+"""By spec.rollout.strategy. BlueGreen is a canary by a route whose last share is all of the requests."""
 
 
 def strategy_of(spec: Rollout, rollout: ActiveRollout) -> Strategy:

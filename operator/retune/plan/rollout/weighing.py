@@ -15,14 +15,15 @@ from retune.plan.rollout.baking import crashed, unwell
 from retune.plan.rollout.blame import EDITED
 from retune.plan.rollout.canary import PASSED, canary_in_place, have_pods, pods_for
 from retune.plan.rollout.comparing import Comparison, Verdict, compare, errors, latency
-from retune.plan.rollout.listening import listen
+from retune.plan.rollout.listening import Judgement, listen
 from retune.plan.rollout.progress import LOOK_SECONDS, UNSETTLED, pods_in_words, show, under_way, update
-from retune.plan.rollout.routing import present, share
+from retune.plan.rollout.routing import present, share, testers
 from retune.plan.rollout.steps import Done, TurnBack
 from retune.plan.rollout.withdrawing import REFUSAL_RETRY_SECONDS
-from retune.traffic import Split, kind_of
+from retune.traffic import ALL, Split, kind_of
 
 TOO_LITTLE = "too little was seen of it to say that it is to blame"
+_WITH_TESTERS = "requests of testers are among its own, and none among the champion's"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class _Missing:
 
 def weigh(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
     """Have the canary at the weight whose turn it is, and go on to the next one when it has been seen enough of."""
-    steps, index = draft.spec.rollout.canary.steps, rollout.weight_index or 0
+    steps, index = draft.spec.rollout.trial.steps, rollout.weight_index or 0
     if index >= len(steps):
         update(draft, rollout, **PASSED)
         return Done()
@@ -60,7 +61,7 @@ def _shown(draft: Draft, rollout: ActiveRollout, step: CanaryStep) -> ActiveRoll
     """Have the status tell the share that is wanted, and the one that there is."""
     target, canary = draft.observed.target, draft.observed.traffic.canary
     ready = Split(canary=canary.workload.available if canary else 0, target=target.available if target else 0)
-    effective = kind_of(draft.spec.rollout.canary.traffic).effective(present(draft, step.weight), ready)
+    effective = kind_of(draft.spec.rollout.trial.traffic).effective(present(draft, step.weight), ready)
     if draft.observed.traffic.unserved:
         effective = 0
     return update(draft, rollout, weight=step.weight, effective_weight=effective)
@@ -81,12 +82,24 @@ def _judged(
 ) -> TurnBack | None:
     """Return what the canary's answers show against the version, on their own and beside the champion's."""
     judgement = listen(draft, candidate, last=last, beside=draft.observed.traffic.beside)
-    if judgement.reason is None:
-        judgement = compare(draft, candidate, settled=settled, last=last) or judgement
+    if judgement.reason is None and _is_comparable(rollout):
+        judgement = _compared_with_testers(draft, compare(draft, candidate, settled=settled, last=last)) or judgement
     if judgement.reason is None:
         return None
     excuse = EDITED if rollout.edited else judgement.excuse
     return TurnBack(judgement.reason, f"as a canary, {judgement.message}", excuse)
+
+
+def _is_comparable(rollout: ActiveRollout) -> bool:
+    """Whether users ask both sides: testers alone are no sample of them, and all requests leave the champion none."""
+    return 0 < (rollout.weight or 0) < ALL
+
+
+def _compared_with_testers(draft: Draft, judgement: Judgement | None) -> Judgement | None:
+    """Return what a comparison shows; where testers ask one side alone, it is not held against the version."""
+    if judgement is None or testers(draft) is None:
+        return judgement
+    return replace(judgement, excuse=judgement.excuse or _WITH_TESTERS)
 
 
 def _given(draft: Draft, canary: Canary, step: CanaryStep, candidate: Version) -> Hold | TurnBack | None:
@@ -110,7 +123,8 @@ def _scaled(draft: Draft, canary: Canary, step: CanaryStep, candidate: Version) 
         return show(draft, Stage.ROLLING_OUT, refusal.reason, refusal.message)
     earlier = draft.refused_before(ConditionType.ROLLED_OUT) if workload.wanted != wanted else None
     with canary_in_place(draft):
-        message = f"version {candidate.version} gets pods for {step.weight} % of the requests: {pods_in_words(draft)}"
+        gets = f"pods for {step.weight} % of the requests" if step.weight else "pods for testers"
+        message = f"version {candidate.version} gets {gets}: {pods_in_words(draft)}"
     return show(draft, Stage.ROLLING_OUT, *(earlier or ("ScalingCanary", message)))
 
 
@@ -146,8 +160,10 @@ def _held(draft: Draft, step: CanaryStep, candidate: Version) -> Hold | TurnBack
 
 def _has(draft: Draft, step: CanaryStep, candidate: Version) -> str:
     by = "its pods" if draft.status.canary_route is None else "the route"
-    effective = under_way(draft).effective_weight
-    return f"version {candidate.version} has {step.weight} % of the requests ({effective} % by {by})"
+    effective, header = under_way(draft).effective_weight, testers(draft)
+    share = [f"{step.weight} % of the requests ({effective} % by {by})"] if step.weight else []
+    share += [f"those with header {header.name}"] if header else []
+    return f"version {candidate.version} has {' and '.join(share)}"
 
 
 def _missing(draft: Draft, step: CanaryStep) -> _Missing | None:
@@ -163,6 +179,9 @@ def _missing(draft: Draft, step: CanaryStep) -> _Missing | None:
 
 
 def _compared(draft: Draft) -> dict[str, Comparison]:
+    """Return what is compared with the champion, where anything can be."""
+    if not _is_comparable(under_way(draft)):
+        return {}
     with canary_in_place(draft):
         return {"errors": errors(draft), "latency": latency(draft)}
 
@@ -179,7 +198,7 @@ def _answered(draft: Draft) -> float:
 
 def _awaited(draft: Draft, missing: _Missing, step: CanaryStep, candidate: Version) -> Hold | TurnBack | None:
     """Wait for what is missing, as long as the owner allows; None where he would rather go on without it."""
-    rollout, canary = under_way(draft), draft.spec.rollout.canary
+    rollout, canary = under_way(draft), draft.spec.rollout.trial
     words = f"{_has(draft, step, candidate)} and is watched until {missing.until}"
     if canary.evidence_timeout is None:
         draft.wake(after=LOOK_SECONDS)
@@ -212,7 +231,7 @@ def _unready(draft: Draft, candidate: Version, *, is_last: bool) -> Hold | None:
 def _next(draft: Draft, candidate: Version, index: int) -> Hold | Done | TurnBack:
     """Go on to the next weight, or past the last one."""
     fields = {"weight_index": index + 1, "weight_start_time": None, "requests_before": None}
-    shown = _in_words(draft, draft.spec.rollout.canary.steps[index])
+    shown = _in_words(draft, draft.spec.rollout.trial.steps[index])
     return weigh(draft, update(draft, under_way(draft), analysis=shown, **fields), candidate)
 
 
@@ -221,6 +240,9 @@ def _in_words(draft: Draft, step: CanaryStep) -> str:
     missing, traffic = _missing(draft, step), draft.observed.traffic
     parts = [comparison.sentence for comparison in _compared(draft).values()]
     trouble = next((side.trouble for side in (traffic.held, traffic.beside) if side and side.trouble), None)
+    parts += ["the champion had none in the same time"] if step.weight == ALL else []
+    if testers(draft) is not None:
+        parts += ["requests of testers are among them" if step.weight else "testers alone have asked it"]
     parts += [f"not every pod was read: {trouble}"] if trouble else []
     parts += [f"it was left without waiting longer until {missing.until}"] if missing else []
     return f"At {step.weight} % of the requests: {'; '.join(parts)}"[:1024]

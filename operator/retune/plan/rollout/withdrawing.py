@@ -36,8 +36,9 @@ def originals(record: CanaryRoute) -> list[Rule]:
 
 
 def tried(pair: Pair, route: Route) -> list[tuple[int, Rule]]:
-    """Return the rules that name the canary, by their place in the route."""
-    return [(index, rule) for index, rule in enumerate(route.rules) if pair.is_tried_in(rule)]
+    """Return the rules of others that name the canary, by their place in the route."""
+    places = [index for index, rule in enumerate(route.rules) if pair.is_tried_in(rule) and index not in route.testers]
+    return [(index, route.rules[index]) for index in places]
 
 
 def note(draft: Draft, record: CanaryRoute, **fields: Any) -> CanaryRoute:
@@ -69,14 +70,14 @@ def _is_out(draft: Draft, record: CanaryRoute, route: Route) -> bool:
     """Whether no rule names the canary; asks for that where one does, or where it cannot be told."""
     pair = pair_of(draft, record)
     naming = tried(pair, route)
-    if route.gone or (route.version and not naming):
+    if route.gone or (route.version and not naming and not route.testers):
         return True
     note(draft, record, released_time=None)
     if route.version:
         known: list[Rule] | list[None] = originals(record)
         known = known if len(known) == len(naming) else [None] * len(naming)
         rules = tuple((index, pair.alone(rule, before)) for (index, rule), before in zip(naming, known, strict=True))
-        draft.do(ShareRoute(record.name, route.version, record.service, rules))
+        draft.do(ShareRoute(record.name, route.version, record.service, rules, closed=route.testers))
     _tell(draft, route)
     return False
 

@@ -1,7 +1,7 @@
 """How a run ends: exactly once, with an outcome, which is also what the next wait for a run depends on."""
 
 from retune.api.spec import Mode
-from retune.api.status import ConditionStatus, ConditionType, LastRun, Outcome
+from retune.api.status import ConditionStatus, ConditionType, LastDelivery, LastRun, Outcome
 from retune.contract.results import JudgeResult
 from retune.plan import names
 from retune.plan.baseline.stored import look_for_bundles
@@ -36,7 +36,8 @@ def conclude(draft: Draft, outcome: Outcome, reason: str, message: str, *, repor
         report_uri=report or _known_report(draft, name),
         original_version=original.version if original else None,
     )
-    draft.update(run=None, last_run=last_run)
+    delivery = _delivery(draft, last_run)
+    draft.update(run=None, last_run=last_run, last_delivery=delivery)
     brakes.note_end(draft, outcome)
     shown = reason if outcome is Outcome.FAILED else outcome.value
     draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, shown, f"run {name}: {message}")
@@ -50,6 +51,26 @@ def _subject(draft: Draft) -> tuple[str, str] | None:
     if candidate is None or candidate.run_name is None:
         return None
     return candidate.run_name, candidate.spec_hash or ""
+
+
+def _delivery(draft: Draft, ended: LastRun) -> LastDelivery | None:
+    """Return what has become of the newest delivered model that was judged, as the run says that ends."""
+    last, run, original = draft.status.last_delivery, draft.status.run, draft.status.original
+    told = {"outcome": ended.outcome, "reason": ended.reason, "message": ended.message}
+    if last is not None and last.run_name == ended.name:
+        return last.model_copy(update=told)
+    if run is None or original is None or not run.delivered:
+        return last
+    return LastDelivery(
+        version=original.version,
+        digest=original.digest,
+        run_name=run.name,
+        trigger=run.trigger,
+        spec_hash=run.spec_hash,
+        outcome=ended.outcome,
+        reason=ended.reason,
+        message=ended.message,
+    )
 
 
 def _known_report(draft: Draft, name: str) -> str | None:

@@ -40,6 +40,7 @@ def decide(
     champion: Version,
     store: str | None,
     rejected: tuple[Rejected, ...],
+    delivered: str | None = None,
 ) -> Accepted | Declined:
     """Return whether the judged candidate may go live.
 
@@ -50,6 +51,7 @@ def decide(
         champion: The version that serves.
         store: This resource's folder in the artifact store.
         rejected: Bundles that must not go live again.
+        delivered: Digest of the delivered model's bundle where that alone was to be judged.
     """
     foreign = _foreign(result, run=run, spec_hash=spec_hash, champion=champion)
     if foreign:
@@ -61,7 +63,7 @@ def decide(
     candidate = result.candidate
     if candidate is None:
         return Declined(Outcome.FAILED, "ResultInvalid", "the judge promoted nothing that can be named")
-    fault = bundle_fault(candidate.bundle, store=store)
+    fault = bundle_fault(candidate.bundle, store=store) or _other(candidate, delivered)
     if fault:
         return Declined(Outcome.FAILED, "ResultForeign", fault)
     if candidate.bundle.digest == champion.digest:
@@ -70,6 +72,13 @@ def decide(
     if failed is not None:
         return Declined(Outcome.GATE_FAILED, REJECTED_BEFORE, f"The best candidate does not go live. {_told(failed)}")
     return Accepted(candidate, result.reason, result.message)
+
+
+def _other(candidate: CandidateSummary, delivered: str | None) -> str | None:
+    """Return that a verdict is about another bundle than the delivered model's, which alone was to be judged."""
+    if delivered is None or candidate.bundle.digest == delivered:
+        return None
+    return f"the result promotes {candidate.bundle.digest}, and the delivered model is {delivered}"
 
 
 def _told(entry: Rejected) -> str:

@@ -7,6 +7,7 @@ from retune.api.monitoring import LiveKind, TriggerReason
 from retune.api.objects import Trigger
 from retune.api.watched import Pending, Signal, Verdict
 from retune.plan.draft import Draft
+from retune.plan.guards import delivery
 from retune.plan.run import brakes, fresh_data
 from retune.plan.run.schedule import ScheduleError, due_since, seconds_until
 from retune.plan.watch.alarms import DRIFT, ESTIMATE, QUALITY
@@ -96,7 +97,8 @@ def _artifact(draft: Draft) -> dict[TriggerReason, str]:
     original, last = draft.status.original, draft.status.last_run
     if draft.spec.model.update_policy != "Follow" or original is None or last is None or original.version == 1:
         return {}
-    if original.spec_hash is None or last.original_version == original.version:
+    is_optimized = last.original_version == original.version and not delivery.is_followed(draft)
+    if original.spec_hash is None or is_optimized:
         return {}
     message = f"another file was delivered at {draft.spec.model.uri}: version {original.version}"
     return {TriggerReason.ARTIFACT_CHANGE: message}

@@ -4,17 +4,22 @@ from retune.api.objects import Trigger
 from retune.api.spec import Mode
 from retune.api.status import Outcome, Rejected, RunStage
 from retune.plan.draft import Draft
+from retune.plan.guards import delivery
 from retune.plan.hashing import snapshot_hash
 from retune.plan.kept import named
 from retune.plan.run import pending
+from retune.plan.run.brakes import SIGNAL_REASONS
 
 MODE_CHANGED = "ModeChanged"
 """Reason of a run that was cancelled because spec.mode allows none."""
 PINNED = "Pinned"
 """Reason of a run that was cancelled because a person keeps a version by spec.rollout.rollbackTo."""
+POLICY_CHANGED = "PolicyChanged"
+"""Reason of a run that was cancelled because delivered models do not go live themselves any more."""
 _LET_AGAIN = {
     MODE_CHANGED: "the mode lets runs start again",
     PINNED: "no version is kept by rollbackTo any more",
+    POLICY_CHANGED: "candidates are made from the delivered model, as rollout.deliveredModel says",
 }
 """Reasons of cancelled runs, and what is said once they hold no more."""
 
@@ -44,9 +49,20 @@ def _of_the_spec(draft: Draft) -> Trigger | None:
         return Trigger(reason="SpecChange", message="model, data, objectives, techniques or search changed")
     if last.reason in _LET_AGAIN:
         return Trigger(reason="SpecChange", message=_LET_AGAIN[last.reason])
+    if delivery.is_followed(draft) and (trigger := _of_the_delivered(draft)) is not None:
+        return trigger
     if last.outcome is Outcome.FAILED and _edited_since(draft, last.name):
         return Trigger(reason="SpecChange", message=f"the spec was edited after run {last.name} had failed")
     return None
+
+
+def _of_the_delivered(draft: Draft) -> Trigger | None:
+    """Return the run that follows the verdict on a delivered model; one that a signal asked for waits as signals do."""
+    last = draft.status.last_delivery
+    if last is None or last.trigger in SIGNAL_REASONS or draft.status.triggers.circuit is not None:
+        return None
+    message = f"version {last.version}, as delivered, was judged: candidates are made from it now"
+    return Trigger(reason=last.trigger, message=message)
 
 
 def retried(draft: Draft) -> Rejected | None:
@@ -80,6 +96,8 @@ def why_cancel(draft: Draft) -> tuple[str, str] | None:
         return PINNED, f"spec.rollout.rollbackTo keeps version {pinned.version}"
     if run.spec_hash != snapshot_hash(draft.spec):
         return "SpecChanged", "the spec changed while the run was under way"
+    if run.delivered and not delivery.may_go_live(draft):
+        return POLICY_CHANGED, "rollout.deliveredModel became MustWin while the delivered model was judged"
     if nonce_is_new(draft):
         return "Restarted", "manualNonce asked for a new run"
     if run.stage == RunStage.ROLLOUT and draft.status.candidate is None:

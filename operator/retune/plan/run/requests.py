@@ -35,7 +35,8 @@ def search_request(draft: Draft, run: ActiveRun) -> SearchRequest:
 
 def judge_request(draft: Draft, run: ActiveRun) -> JudgeRequest:
     """Return what a run's judge is asked; raises ValueError without a measured champion and a store."""
-    return JudgeRequest.model_validate(_fields(draft, run) | {"trigger": run.trigger})
+    fields = _fields(draft, run) | {"trigger": run.trigger, "delivered": run.delivered or None}
+    return JudgeRequest.model_validate(fields)
 
 
 def _fields(draft: Draft, run: ActiveRun) -> dict[str, object]:

@@ -12,6 +12,7 @@ from retune.plan.actions import CreateJob, CreateRun, EmitEvent
 from retune.plan.baseline.stored import note_seen
 from retune.plan.belief import data_fault
 from retune.plan.draft import Draft, Hold
+from retune.plan.guards import delivery
 from retune.plan.hashing import snapshot, snapshot_hash
 from retune.plan.jobs import JobFailure, progress_of, starting, without_result
 from retune.plan.observed import Job, JobPhase, Refusal, Verb
@@ -54,12 +55,14 @@ def _follow_retry(draft: Draft) -> None:
     again = reasons.retried(draft)
     if again is not None:
         rejected = tuple(entry for entry in draft.status.rejected if entry.digest != again.digest)
-        draft.update(rejected=rejected, observed_retry=again.digest)
+        last = draft.status.last_delivery
+        kept = last if last is not None and last.digest != again.digest else None
+        draft.update(rejected=rejected, observed_retry=again.digest, last_delivery=kept)
 
 
 def _begin(draft: Draft, trigger: Trigger) -> None:
     _follow_retry(draft)
-    number = max(draft.status.next_run, draft.observed.ended_before + 1)
+    number, delivered = max(draft.status.next_run, draft.observed.ended_before + 1), delivery.is_due(draft)
     run = ActiveRun(
         name=names.run(draft.resource.metadata.name, number),
         number=number,
@@ -67,8 +70,9 @@ def _begin(draft: Draft, trigger: Trigger) -> None:
         why=trigger.message[:1024],
         spec_hash=snapshot_hash(draft.spec),
         start_time=draft.now,
-        stage=GATHER if fresh_data.is_wanted(draft, trigger.reason) else SEARCH,
-        trials=Trials(total=draft.spec.search.max_trials),
+        stage=JUDGE if delivered else GATHER if fresh_data.is_wanted(draft, trigger.reason) else SEARCH,
+        delivered=delivered,
+        trials=Trials() if delivered else Trials(total=draft.spec.search.max_trials),
     )
     draft.update(run=run, next_run=number + 1, observed_nonce=draft.spec.manual_nonce, candidate=None)
     brakes.note_start(draft, trigger.reason)
@@ -237,8 +241,8 @@ def _holding(draft: Draft, reason: str, message: str) -> Hold:
 
 
 def _pass_gate(draft: Draft, run: ActiveRun, result: JudgeResult) -> None:
-    champion = draft.status.champion
-    if champion is None:
+    champion, original = draft.status.champion, draft.status.original
+    if champion is None or original is None:
         return
     answer = decide(
         result,
@@ -247,6 +251,7 @@ def _pass_gate(draft: Draft, run: ActiveRun, result: JudgeResult) -> None:
         champion=champion,
         store=draft.store,
         rejected=draft.status.rejected,
+        delivered=original.digest if run.delivered else None,
     )
     if result.champion_digest == champion.digest:
         note_seen(draft)
@@ -255,7 +260,7 @@ def _pass_gate(draft: Draft, run: ActiveRun, result: JudgeResult) -> None:
         draft.condition(ConditionType.CANDIDATE_ACCEPTED, ConditionStatus.FALSE, answer.reason, message)
         conclude(draft, answer.outcome, answer.reason, message, report=result.report)
         return
-    _accept(draft, run, answer, result)
+    _accept(draft, run, original, answer, result)
     draft.update(run=run.model_copy(update={"stage": ROLLOUT}))
     draft.condition(ConditionType.OPTIMIZING, ConditionStatus.FALSE, "CandidateFound", answer.message)
     recommend(draft)
@@ -268,12 +273,14 @@ def _cut_short(draft: Draft, run: ActiveRun) -> str:
     return f" The search was cut short: {run.trials.ended}" if failed and run.trials.ended else ""
 
 
-def _accept(draft: Draft, run: ActiveRun, answer: Accepted, result: JudgeResult) -> None:
+def _accept(draft: Draft, run: ActiveRun, original: Version, answer: Accepted, result: JudgeResult) -> None:
     candidate = Version(
-        version=draft.status.next_version,
+        version=original.version if run.delivered else draft.status.next_version,
         uri=answer.candidate.bundle.uri,
         digest=answer.candidate.bundle.digest,
+        model_digest=original.model_digest if run.delivered else None,
         run_name=run.name,
+        made_from=None if run.delivered else original.model_digest,
         spec_hash=run.spec_hash,
         techniques=answer.candidate.techniques,
         size_bytes=answer.candidate.size_bytes,
@@ -282,7 +289,7 @@ def _accept(draft: Draft, run: ActiveRun, answer: Accepted, result: JudgeResult)
         injected_value=answer.candidate.bundle.uri,
         accepted_at=draft.now,
     )
-    draft.update(candidate=candidate, next_version=candidate.version + 1)
+    draft.update(candidate=candidate, next_version=max(draft.status.next_version, candidate.version + 1))
     worth.note_accepted(draft, candidate, result.worth)
     draft.condition(ConditionType.CANDIDATE_ACCEPTED, ConditionStatus.TRUE, answer.reason, answer.message)
 
