@@ -230,7 +230,8 @@ def down(settings: Settings, *, purge: bool = False) -> None:
 def stop_enforcing(settings: Settings) -> None:
     """Stop the enforcer of network policies, and let every pod reach every other again."""
     with lock(settings):
-        processes.stop(settings, components.KUBE_ROUTER)
+        if processes.recorded(settings, components.KUBE_ROUTER):
+            processes.stop(settings, components.KUBE_ROUTER)
         policies.remove()
 
 
