@@ -8,6 +8,7 @@ import yaml
 from examples.digits.kube import DIGITS, NAMESPACE
 from retune.api.quantities import cores, memory_bytes
 from retune.api.resources import Resources
+from retune.contract.requests import JobRequest
 from retune.job_template import Storage
 from retune.plan.actions import CreateJob
 from retune.workloads.labels import labels
@@ -15,7 +16,7 @@ from retune.workloads.resources import container_resources, node_storage
 from tests import samples
 
 Json = dict[str, Any]
-REQUESTS = {
+REQUESTS: dict[str, JobRequest] = {
     request.command: request
     for request in (
         samples.baseline_request(),
