@@ -187,6 +187,12 @@ test-demo: $(STAMP) ## make demo from nothing, and what it printed held against 
 	@$(MAKE) --no-print-directory $(CLUSTER)-cluster
 	$(call stage,the demo,15 min,$(USE_CLUSTER) $(PY) -m pytest -s tests/demo)
 
+.PHONY: test-demo-strict
+test-demo-strict: $(STAMP) ## The same in the local cluster with network policies enforced: who may not ask the model server cannot (15 min, 3 more the first time).
+	@$(MAKE) --no-print-directory local-cluster
+	$(call stage,the demo with network policies enforced,15 min and 3 more the first time,trap '$(LOCALCLUSTER) policies --off' EXIT; \
+		$(LOCALCLUSTER) policies; settings="$$($(LOCALCLUSTER) env)"; eval "$$settings"; RETUNE_POLICIES=enforced $(PY) -m pytest -s tests/demo)
+
 .PHONY: test-optimizer
 test-optimizer: $(STAMP) ## Tests of what needs torch or OpenVINO, inside the optimizer image (10 min, 6 more the first time).
 	$(call stage,tests in the optimizer image,10 min,$(IN_OPTIMIZER) -n 2 -m torch tests/optimizer tests/jobs tests/unit/jobs)

@@ -24,6 +24,7 @@ from tools.kubectl import CommandError
 
 FOLLOW_SECONDS = 3600.0
 TRAINING_SECONDS = 600.0
+SERVICE_LABEL = "kubernetes.io/service-name"
 
 
 def run_example(example: Example, demo: Callable[[Tools], int], *, module: str, about: str) -> int:
@@ -100,6 +101,22 @@ def install(tools: Tools, *more: str) -> None:
         settings += ["--set", value]
     chart = str(REPOSITORY / "charts" / "retune")
     tools.helm("upgrade", "--install", RELEASE, chart, "--create-namespace", *settings, "--wait", "--timeout", "3m")
+
+
+def closed_in(tools: Tools) -> tuple[str, ...]:
+    """Return values of the chart that close in the operator, and the Jobs of the example's namespace, which exists."""
+    return (
+        "networkPolicy.enabled=true",
+        f"networkPolicy.apiServerPorts={{{','.join(map(str, _api_server_ports(tools)))}}}",
+        f"networkPolicy.jobs.namespaces={{{tools.namespace}}}",
+        "networkPolicy.jobs.ports=null",  # everything is on the claim
+    )
+
+
+def _api_server_ports(tools: Tools) -> list[int]:
+    """Return the port of the API server's Service and those behind it: a network plugin looks at one or the other."""
+    endpoints = tools.kubectl.within("default").items("endpointslices", "--selector", f"{SERVICE_LABEL}=kubernetes")
+    return sorted({443, *(port["port"] for slice_ in endpoints for port in slice_["ports"])})
 
 
 def _unstick(tools: Tools) -> None:

@@ -18,6 +18,8 @@ from retune.api.objectives import GoalType, Objective
 
 _CONFIDENCE = 0.95
 """Confidence of the interval that a standard error is computed from."""
+_LUCK = 2.5
+"""Standard errors by which the best of up to a hundred equal candidates is expected to lead on the rows of a search."""
 
 
 def standard_error(objective: Objective, champion: Evaluation, candidate: Evaluation) -> float:
@@ -57,7 +59,7 @@ class Hurdle:
     def chance(self, result: TrialResult) -> float:
         """Return the probability (0..1) that the bad ends of all intervals keep their limits; 1 if nothing is known."""
         rows = result.rows or self.rows
-        slacks = ((_slack(result, name), error) for name, error in result.errors.items())
+        slacks = ((_slack(result, name, error), error) for name, error in result.errors.items())
         return min((self._chance(slack, error, rows) for slack, error in slacks), default=1.0)
 
     def _chance(self, slack: float, error: float, rows: int) -> float:
@@ -74,14 +76,16 @@ class Hurdle:
         return float(norm.cdf(margin / spread)) if spread else float(margin >= 0)
 
 
-def _slack(result: TrialResult, name: str) -> float:
-    """Return by how much a candidate keeps a limit, without its lead over the champion.
+def _slack(result: TrialResult, name: str, error: float) -> float:
+    """Return by how much a candidate keeps a limit, without what may be luck of its lead over the champion.
 
-    The candidate was chosen among many because it is good on these rows, so its lead is mostly luck.
+    The candidate was chosen among many because it is good on these rows, so that a small lead is mostly luck. A lead of
+    many standard errors, as that of one which has learned new data, is not.
     """
     slack, lead = -result.shortfalls[name], result.values.get(name, 0.0) - result.champion.get(name, 0.0)
     lead = max(0.0, lead if Metric(name).higher_is_better else -lead)
-    return slack - lead if slack >= lead else slack  # below, the champion misses the limit, and a lead is required
+    is_required = slack < lead  # the champion misses the limit
+    return slack if is_required else slack - min(lead, _LUCK * error)
 
 
 def _quantile(confidence: float) -> float:

@@ -123,12 +123,21 @@ class Play:
 
 @asynccontextmanager
 async def played(
-    bench: Bench, *, plural: str, api: str, kind: str, served: Callable[[Json], str | None] = value_of
+    bench: Bench,
+    *,
+    plural: str,
+    api: str,
+    kind: str,
+    served: Callable[[Json], str | None] = value_of,
+    deployments: bool = True,
 ) -> AsyncIterator[Play]:
-    """A namespace in which Jobs end and pods run; `served` tells what a pod was given."""
+    """A namespace in which Jobs end and pods run.
+
+    served: what a pod was given. deployments: whether those of Deployments are played too, for want of a controller.
+    """
     play = Play(bench, plural=plural, api=api, kind=kind, served=served)
     with (
-        Stagehand(bench.api, reply=play.answer, namespace=bench.namespace),
+        Stagehand(bench.api, reply=play.answer, namespace=bench.namespace, deployments=deployments),
         Kubelet(bench.api, bench.namespace, is_broken=play.is_broken),
     ):
         yield play

@@ -51,6 +51,18 @@ def limit_range(bench: Bench) -> str:
     return bench.path("limitranges", "tiny", api=CORE)
 
 
+async def test_limits_that_fit_the_work_of_a_job_fit_what_comes_before_it(bench: Bench) -> None:
+    """A LimitRange holds for init containers too: none of a Job asks for less than its own container."""
+    limits = [{"type": "Container", "min": {"cpu": "250m", "memory": "512Mi"}, "max": {"cpu": "2", "memory": "4Gi"}}]
+    bench.create("limitranges", {"metadata": {"name": "narrow"}, "spec": {"limits": limits}}, api=CORE)
+    bench.deploy()
+    key = bench.declare(execution={})
+    operator = bench.operator()
+    await passes_until(operator, key, lambda: len(pods(bench)) == 1)
+    (pod,) = pods(bench)
+    assert pod["spec"]["initContainers"]
+
+
 def quota(bench: Bench) -> str:
     """Allow no pods; returns the path of what does."""
     hard, path = {"pods": "0"}, bench.path("resourcequotas", "none", api=CORE)

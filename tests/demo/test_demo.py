@@ -20,6 +20,7 @@ from examples.digits import demo, live
 from examples.digits.kube import DIGITS, NAME, NAMESPACE
 from examples.kube import RELEASE, REPOSITORY, SYSTEM, Tools
 from retune.api.objects import ModelOptimization
+from tests.demo.reaching import reached
 from tests.e2e import kube, scenario
 from tests.kstatus import Kstatus, kstatus
 
@@ -28,6 +29,10 @@ Json = dict[str, Any]
 STEP = re.compile(r"^\[(\d+)/(\d+)\] (.+) \(about .+\)$", re.MULTILINE)
 ANSWER = re.compile(r"^ +(service|pod)/(\S+) +((?:\d )+) +(\d+) right, serves (\w+)$", re.MULTILINE)
 VERSIONS = re.compile(r"^ +version (\d+) -> (\d+) without a person, \d+ s after the traffic began$", re.MULTILINE)
+STRANGER = "digits-stranger"
+ENFORCED = pytest.mark.skipif(
+    os.environ.get("RETUNE_POLICIES") != "enforced", reason="`make test-demo-strict` has network policies enforced"
+)
 RUN = re.compile(r"^ +run (digits-r\d+): (\w+): .+$", re.MULTILINE)
 
 
@@ -164,3 +169,55 @@ def test_the_cluster_is_left_at_rest(resource: Json) -> None:
     assert (status.run, status.rollout, status.candidate) == (None, None, None)
     pods = json.loads(kube.kubectl("get", "pods", "-n", SYSTEM, "-o", "json"))["items"]
     assert sum(each["restartCount"] for pod in pods for each in pod["status"]["containerStatuses"]) == 0
+
+
+def test_nothing_that_the_demo_needs_was_refused(resource: Json) -> None:
+    """Quota and LimitRange let in every pod and every Job, and every container has requests and limits."""
+    refused = kube.items("events", namespace=NAMESPACE)
+    assert [event["message"] for event in refused if event["reason"] == "FailedCreate"] == []
+    conditions = resource["status"]["conditions"]
+    assert {each["reason"] for each in conditions}.isdisjoint({"QuotaExceeded", "AdmissionDenied"})
+    (quota,) = kube.items("resourcequotas", namespace=NAMESPACE)
+    assert quota["status"]["hard"] == quota["spec"]["hard"]
+
+
+def test_the_operator_hears_live_pods(shown: Shown) -> None:
+    """It reads the server's own numbers where the policies of the namespace let it in: the bake counts requests."""
+    assert re.search(r"\b\d+ of [1-9]\d* requests failed", " ".join(shown.step(7).split()))
+
+
+@pytest.fixture(scope="module")
+def stranger() -> Iterator[str]:
+    """Another tenant's namespace."""
+    kube.apply(kube.namespace(STRANGER))
+    yield STRANGER
+    kube.kubectl("delete", "namespace", STRANGER, "--wait", "--timeout=3m")
+
+
+@ENFORCED
+@pytest.mark.parametrize(
+    ("here", "labels", "allowed"),
+    [
+        (True, {"app": live.TRAFFIC}, {"pod", "service"}),
+        (True, {"app.kubernetes.io/managed-by": "retune", "retune.dev/command": "verify"}, {"pod", "service"}),
+        (True, {"app.kubernetes.io/managed-by": "retune", "retune.dev/command": "judge"}, set()),
+        (True, {}, set()),
+        (False, {"app": live.TRAFFIC}, set()),
+        (False, {"app.kubernetes.io/name": "retune"}, set()),
+    ],
+    ids=["traffic", "golden requests", "another Job", "a neighbour", "a stranger", "a stranger in disguise"],
+)
+def test_the_model_server_is_reached_by_those_who_need_it_alone(
+    resource: Json, stranger: str, *, here: bool, labels: dict[str, str], allowed: set[str]
+) -> None:
+    """The same pod connects with a label that a policy names, and is refused without it or from elsewhere."""
+    assert resource
+    pod = next(each for each in kube.items("pods", namespace=NAMESPACE, selector=f"app={NAME}"))
+    address = kube.get("service", NAME, namespace=NAMESPACE)["spec"]["clusterIP"]
+    names = {
+        f"{pod['status']['podIP']}:8080": "pod",
+        f"{pod['status']['podIP']}:8082": "metrics",
+        f"{address}:80": "service",
+    }
+    answered = reached(list(names), namespace=NAMESPACE if here else stranger, labels=labels)
+    assert {names[place] for place in answered} == allowed

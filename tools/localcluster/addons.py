@@ -30,6 +30,7 @@ def objects() -> list[tuple[str, Document]]:
         ("/apis/storage.k8s.io/v1/storageclasses", storage_class()),
         *role("retune-coredns", dns_rules()),
         *role("retune-provisioner", provisioner_rules()),
+        *role("retune-kube-router", policies_rules()),
         binding("retune-apiserver-kubelet", role_name="system:kubelet-api-admin"),
     ]
 
@@ -90,6 +91,15 @@ def provisioner_rules() -> list[Document]:
     return [
         {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": READ},
         {"apiGroups": [""], "resources": ["persistentvolumes"], "verbs": [*READ, "create", "delete"]},
+    ]
+
+
+def policies_rules() -> list[Document]:
+    """What the enforcer of network policies reads."""
+    return [
+        {"apiGroups": [""], "resources": ["pods", "namespaces", "nodes", "services", "endpoints"], "verbs": READ},
+        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": READ},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": READ},
     ]
 
 

@@ -73,6 +73,7 @@ CLUSTER = (
     Identity("kube-proxy", "system:kube-proxy"),
     Identity("coredns", "retune-coredns"),
     Identity("provisioner", "retune-provisioner"),
+    Identity("kube-router", "retune-kube-router"),
 )
 
 

@@ -40,6 +40,10 @@ def parser() -> argparse.ArgumentParser:
     )
     images_parser = add("images", build_images, "Build the project's images and load them into the cluster.")
     images_parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(images.NAMES)}; all")
+    policies_parser = add(
+        "policies", enforce_policies, "Start the cluster if need be, and have network policies count."
+    )
+    policies_parser.add_argument("--off", action="store_true", help="have them count no more")
     add("gateway", load_gateway, "Build Envoy Gateway and load its images into the cluster, for tests that need one.")
     inside_parser = add("inside", run_inside, "Run a command in the repository's root inside an image of the project.")
     inside_parser.add_argument("name", choices=images.NAMES)
@@ -114,6 +118,14 @@ def build_images(settings: Settings, arguments: argparse.Namespace) -> None:
     """Build and load images and print their names."""
     for tag in cluster.load_images(settings, known(arguments.names, images.NAMES)):
         print(tag)
+
+
+def enforce_policies(settings: Settings, arguments: argparse.Namespace) -> None:
+    """Start or stop the enforcer of network policies."""
+    if arguments.off:
+        cluster.stop_enforcing(settings)
+    else:
+        cluster.up(settings, enforce=True)
 
 
 def load_gateway(settings: Settings, _: argparse.Namespace) -> None:

@@ -13,7 +13,18 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from tools.localcluster import addons, binaries, certs, components, configs, images, node, packages, processes
+from tools.localcluster import (
+    addons,
+    binaries,
+    certs,
+    components,
+    configs,
+    images,
+    node,
+    packages,
+    policies,
+    processes,
+)
 from tools.localcluster.api import Api, ApiError
 from tools.localcluster.processes import Daemon
 from tools.localcluster.settings import (
@@ -28,6 +39,8 @@ from tools.localcluster.settings import (
 from tools.localcluster.shell import ClusterError, locked, say, wait_for
 
 LOCAL_PORTS = ("etcd", "etcd_peer", "kubelet_health", "controller_manager", "scheduler", "proxy_health", "dns_ready")
+NODE_PORTS = (PORTS.apiserver, PORTS.kubelet, PORTS.dns)
+FREE_BIND = 15  # Linux's IP_FREEBIND: an address counts that the machine does not have yet
 ACCOUNT = "/api/v1/namespaces/default/serviceaccounts/default"
 
 
@@ -36,16 +49,27 @@ def lock(settings: Settings) -> Any:
     return locked(settings.cache / "locks" / f"{settings.ident}.lock")
 
 
-def up(settings: Settings) -> None:
-    """Make the cluster run and wait until it serves pods, names and volumes."""
+def up(settings: Settings, *, enforce: bool = False) -> None:
+    """Make the cluster run and wait until it serves pods, names and volumes.
+
+    Args:
+        settings: Where the cluster lives.
+        enforce: Whether network policies count from now on. Where they did before, they do until `down`.
+    """
+    enforce = enforce or processes.recorded(settings, components.KUBE_ROUTER)
     packages.ensure(settings)
     binaries.ensure(settings, binaries.CLUSTER)
+    if enforce:
+        packages.ensure(settings, packages.POLICY_PACKAGES)
+        binaries.ensure(settings, (binaries.KUBE_ROUTER,))
     with lock(settings):
         started = time.monotonic()
         changed = start(settings)
         wait_serving(settings)
         if set(changed) == set(components.NAMES):
             wait_pods(settings)
+        if enforce:
+            changed += start_some(settings, [components.kube_router(settings)])
         if changed:
             say(f"the cluster is ready after {time.monotonic() - started:.1f} s: {', '.join(changed)} started")
 
@@ -71,7 +95,7 @@ def start(settings: Settings) -> list[str]:
 def clear(settings: Settings) -> None:
     """Before a cold start: end and remove what a former life left, and see that nobody else has our ports."""
     node.sweep(settings)
-    taken = [f"{host or 'any address'}:{port}" for host, port in addresses() if not free(host, port)]
+    taken = [f"{host}:{port}" for host, port in addresses() if not free(host, port)]
     if taken:
         raise ClusterError(
             f"these addresses are in use by another program: {', '.join(taken)}. Is a local cluster of another state"
@@ -81,15 +105,16 @@ def clear(settings: Settings) -> None:
 
 
 def addresses() -> list[tuple[str, int]]:
-    """Where the daemons will listen; the node's address does not exist yet, so any address stands for it."""
+    """Where the daemons will listen."""
     local = [("127.0.0.1", getattr(PORTS, name)) for name in LOCAL_PORTS]
-    return [*local, *(("", port) for port in (PORTS.apiserver, PORTS.kubelet, PORTS.dns))]
+    return [*local, *((NODE_IP, port) for port in NODE_PORTS)]
 
 
 def free(host: str, port: int) -> bool:
     """Whether a TCP address can be listened on."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.IPPROTO_IP, FREE_BIND, 1)
         try:
             probe.bind((host, port))
         except OSError:
@@ -191,7 +216,7 @@ def dns_answers() -> bool:
 def down(settings: Settings, *, purge: bool = False) -> None:
     """Stop everything the cluster started, pods included, and remove what it made outside its state folder."""
     with lock(settings):
-        daemons = [*components.NAMES]
+        daemons = [*components.NAMES, components.KUBE_ROUTER]
         if any(processes.running(settings, name) for name in daemons) or node.traces(settings):
             say("stopping the cluster: a few seconds")
             for name in reversed(daemons):
@@ -200,6 +225,14 @@ def down(settings: Settings, *, purge: bool = False) -> None:
         if purge and settings.state.exists():
             say(f"deleting {settings.state}")
             node.purge(settings)
+
+
+def stop_enforcing(settings: Settings) -> None:
+    """Stop the enforcer of network policies, and let every pod reach every other again."""
+    with lock(settings):
+        if processes.recorded(settings, components.KUBE_ROUTER):
+            processes.stop(settings, components.KUBE_ROUTER)
+        policies.remove()
 
 
 def load_images(settings: Settings, names: Sequence[str]) -> list[str]:
@@ -215,7 +248,9 @@ def status(settings: Settings) -> dict[str, Any]:
     rows = []
     complete = settings.pki.exists() and settings.kubeconfig.exists() and settings.bin.exists()
     ready = {daemon.name: daemon.ready for daemon in components.all_daemons(settings)} if complete else {}
-    for name in components.NAMES:
+    if complete and processes.recorded(settings, components.KUBE_ROUTER):
+        ready[components.KUBE_ROUTER] = components.kube_router(settings).ready
+    for name in ready or components.NAMES:
         record = processes.running(settings, name)
         rows.append({"name": name, "pid": record.pid if record else None, "ready": bool(record and ready[name]())})
     return {

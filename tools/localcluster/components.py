@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from tools.localcluster import binaries, policies
 from tools.localcluster.api import Api
 from tools.localcluster.configs import kubeconfig_of
 from tools.localcluster.processes import Daemon
@@ -35,6 +36,8 @@ NAMES = (
     "coredns",
     "provisioner",
 )
+KUBE_ROUTER = "kube-router"
+"""The enforcer of network policies, which runs only where it was asked for."""
 
 
 def all_daemons(settings: Settings) -> list[Daemon]:
@@ -207,6 +210,27 @@ def provisioner(settings: Settings) -> Daemon:
     sources = (PACKAGE / "provisioner.py", PACKAGE / "api.py", PACKAGE / "settings.py", kubeconfig)
     env = {"PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
     return Daemon("provisioner", argv, lambda: True, sources, env)
+
+
+def kube_router(settings: Settings) -> Daemon:
+    """Network policies, and nothing else of what kube-router can do; it needs the node's object to be there."""
+    kubeconfig = kubeconfig_of(settings, "kube-router")
+    program = binaries.ensure(settings, (binaries.KUBE_ROUTER,))["kube-router"]
+    argv = (
+        str(program),
+        f"--kubeconfig={kubeconfig}",
+        f"--hostname-override={NODE_NAME}",
+        f"--service-cluster-ip-range={SERVICE_CIDR}",
+        "--run-firewall=true",
+        "--run-router=false",
+        "--run-service-proxy=false",
+        "--run-loadbalancer=false",
+        "--enable-cni=false",
+        f"--health-port={PORTS.policies_health}",
+        "--v=1",
+    )
+    healthy = answers(f"http://127.0.0.1:{PORTS.policies_health}/healthz")
+    return Daemon(KUBE_ROUTER, argv, lambda: healthy() and policies.enforced(), (kubeconfig,))
 
 
 def binary(settings: Settings, name: str) -> str:

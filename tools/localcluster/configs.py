@@ -26,7 +26,7 @@ from tools.localcluster.settings import (
 from tools.localcluster.shell import write_if_changed
 
 RESOLV_CONF = Path("/etc/resolv.conf")
-CLIENTS = ("controller-manager", "scheduler", "kubelet", "kube-proxy", "coredns", "provisioner")
+CLIENTS = ("controller-manager", "scheduler", "kubelet", "kube-proxy", "coredns", "provisioner", "kube-router")
 
 
 def write_all(settings: Settings) -> None:

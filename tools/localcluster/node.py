@@ -12,7 +12,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from tools.localcluster import cgroups
+from tools.localcluster import cgroups, policies
 from tools.localcluster.settings import BRIDGE, NODE_IP, POD_CIDR, SERVICE_CIDR, Settings
 from tools.localcluster.shell import ClusterError, run
 
@@ -100,7 +100,8 @@ def unmount(settings: Settings) -> None:
 
 
 def remove_network() -> None:
-    """Remove the bridge, the nftables tables of the cluster and of its kube-proxy."""
+    """Remove the bridge, the nftables tables of the cluster and of its kube-proxy, and what enforces policies."""
+    policies.remove()
     if Path("/sys/class/net", BRIDGE).exists():
         run(["ip", "link", "delete", BRIDGE])
     tables = run(["nft", "list", "tables"]).splitlines()

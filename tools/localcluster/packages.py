@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,18 +26,23 @@ PACKAGES = {
     "skopeo": "/usr/bin/skopeo",
     "util-linux": "/usr/bin/setpriv",
 }
+# And for the enforcer of network policies.
+POLICY_PACKAGES = {
+    "ipset": "/usr/sbin/ipset",
+    "iptables": "/usr/sbin/iptables",
+}
 POLICY = Path("/usr/sbin/policy-rc.d")
 FORBID = "#!/bin/sh\nexit 101\n"
 
 
-def missing() -> list[str]:
+def missing(packages: Mapping[str, str]) -> list[str]:
     """Packages whose files are not there."""
-    return sorted(name for name, file in PACKAGES.items() if not Path(file).exists())
+    return sorted(name for name, file in packages.items() if not Path(file).exists())
 
 
-def ensure(settings: Settings) -> None:
+def ensure(settings: Settings, packages: Mapping[str, str] = PACKAGES) -> None:
     """Install what is missing; raises ClusterError where that cannot be done."""
-    wanted = missing()
+    wanted = missing(packages)
     if not wanted:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):

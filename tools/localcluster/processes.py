@@ -88,6 +88,11 @@ def read_record(settings: Settings, name: str) -> Record | None:
         return None
 
 
+def recorded(settings: Settings, name: str) -> bool:
+    """Whether a daemon was started and not stopped since; it may have ended by itself."""
+    return read_record(settings, name) is not None
+
+
 def running(settings: Settings, name: str) -> Record | None:
     """The record of a daemon that runs."""
     record = read_record(settings, name)

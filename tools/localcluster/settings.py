@@ -47,8 +47,9 @@ class Ports:
     scheduler: int = 26259
     proxy_health: int = 26256
     proxy_metrics: int = 26249
-    dns: int = 26053
+    dns: int = 53  # not uncommon: network policies let out names at this port, and see it as it is behind the Service
     dns_ready: int = 26181
+    policies_health: int = 26244
 
 
 PORTS = Ports()

@@ -14,6 +14,7 @@ _MANAGER = re.compile(r'conflict with "(?P<manager>[^"]+)"')
 _DENIED = re.compile(
     r"admission webhook|denied (the )?request|denied by|violates PodSecurity|not allowed by", re.IGNORECASE
 )
+_QUOTA = re.compile(r"exceeded quota|insufficient quota to|status unknown for quota")
 _MESSAGE_LIMIT = 800
 
 
@@ -83,6 +84,11 @@ def error_of(method: str, path: str, code: int, status: Json, *, retry_after: fl
     return _refused(code, path, message)
 
 
+def is_of_quota(message: str) -> bool:
+    """Whether a refusal is a ResourceQuota's that leaves no room, or that nobody has counted yet."""
+    return _QUOTA.search(message) is not None
+
+
 def _namespace_gone(code: int, status: Json, message: str) -> bool:
     details = status.get("details") or {}
     if code == 404:
@@ -107,7 +113,7 @@ def _conflict(status: Json, message: str) -> ApiError:
 
 
 def _refused(code: int, path: str, message: str) -> Refused:
-    if "exceeded quota" in message:
+    if is_of_quota(message):
         return Refused("QuotaExceeded", message)
     denied = _RBAC.search(message) if code == 403 else None
     if denied:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from retune.api.base import Json
+from retune.cluster.errors import is_of_quota
 from retune.cluster.parse import EPOCH, JobFacts, PodFacts, line, time_of
 from retune.contract.results import JobResult, parse_result
 from retune.kubelet import IMAGE_PULL_FAILED
@@ -167,7 +168,7 @@ def obstacle_in(events: Iterable[Json]) -> Trouble | None:
         return missing
     if pod is not None:
         return Trouble("VolumeNotMounted", f"pod {pod}: {message}{_cure_of(message)}", since)
-    return Trouble("QuotaExceeded" if "exceeded quota" in message else "AdmissionDenied", message, since)
+    return Trouble("QuotaExceeded" if is_of_quota(message) else "AdmissionDenied", message, since)
 
 
 def _missing(pod: str | None, message: str, since: datetime) -> Trouble | None:

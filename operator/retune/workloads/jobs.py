@@ -211,7 +211,7 @@ def _exits(*codes: int) -> Json:
 
 def _pod(action: CreateJob, resource: ModelOptimization, *, target: Target | None, settings: JobSettings) -> Json:
     execution, profile = resource.spec.execution, _profile(action, resource, settings)
-    before = _init_containers(action, settings, profile)
+    before = _init_containers(action, execution, settings, profile)
     near = affinity(settings.pod_template, claim=store_claim_of(action.request), target=target)
     return (
         {
@@ -241,11 +241,14 @@ def _profile(action: CreateJob, resource: ModelOptimization, settings: JobSettin
     return profile if profile is not None and action.request.command in profile.commands else None
 
 
-def _init_containers(action: CreateJob, settings: JobSettings, profile: Profile | None) -> list[Json]:
+def _init_containers(
+    action: CreateJob, execution: Execution, settings: JobSettings, profile: Profile | None
+) -> list[Json]:
     """Return what runs before the Job's own container: what makes the folders to write to, and what works beside it."""
     image = settings.monitor_image if isinstance(action.request, CheckRequest) else settings.optimizer_image
     policy = settings.image_pull_policy
-    preparing = preparing_container(claims_of(action.request), image=image, image_pull_policy=policy)
+    amounts = _amounts(action, execution, settings)
+    preparing = preparing_container(claims_of(action.request), image=image, image_pull_policy=policy, resources=amounts)
     owned = [beside.container(own, policy) for own in beside.beside(action.request)]
     for container in owned:
         if profile is not None and container["name"] == beside.TRAINING:
@@ -261,11 +264,7 @@ def _container(action: CreateJob, resource: ModelOptimization, settings: JobSett
         "imagePullPolicy": settings.image_pull_policy,
         "command": ["python", "-m", "optimizer_jobs", "--request", REQUEST_FILE],
         "env": _environment(action, resource, settings),
-        "resources": container_resources(
-            action,
-            execution.resources,
-            storage=node_storage(settings.pod_template.ephemeral_storage, scratch=_scratch_size(execution, settings)),
-        ),
+        "resources": _amounts(action, execution, settings),
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePath": RESULT_FILE,
         "terminationMessagePolicy": "File",
@@ -285,6 +284,12 @@ def _container(action: CreateJob, resource: ModelOptimization, settings: JobSett
     if action.request.command == "search":
         container["ports"] = [{"name": "metrics", "containerPort": METRICS_PORT}]
     return container
+
+
+def _amounts(action: CreateJob, execution: Execution, settings: JobSettings) -> Json:
+    """Return requests and limits of the Job's own container, without devices."""
+    storage = node_storage(settings.pod_template.ephemeral_storage, scratch=_scratch_size(execution, settings))
+    return container_resources(action, execution.resources, storage=storage)
 
 
 def _image(action: CreateJob, execution: Execution, settings: JobSettings) -> str:

@@ -23,7 +23,6 @@ from retune.workloads.security import CONTAINER_SECURITY
 PREPARING = "store"
 """Name of the init container that makes the folders that the Job writes to."""
 _MAKE_FOLDERS = 'for folder in "$@"; do mkdir -p "$folder" || true; done'
-_PREPARING_RESOURCES = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "100m", "memory": "64Mi"}}
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,9 @@ def _mounts(volume: str, claim: Claim) -> Iterator[Json]:
         yield {"name": volume, "mountPath": f"{claim.path}/{folder}".rstrip("/"), "readOnly": False} | below
 
 
-def preparing_container(claims: tuple[Claim, ...], *, image: str, image_pull_policy: str) -> Json | None:
+def preparing_container(
+    claims: tuple[Claim, ...], *, image: str, image_pull_policy: str, resources: Json
+) -> Json | None:
     """Return the init container that makes the folders that the Job writes to; None where it writes to none.
 
     The kubelet makes a missing folder too, but as root: on a volume whose own folder belongs to the Job's user and that
@@ -163,6 +164,8 @@ def preparing_container(claims: tuple[Claim, ...], *, image: str, image_pull_pol
         claims: What the Job sees of each claim.
         image: An image of the operator's settings, never one of the spec: it sees the whole of these claims.
         image_pull_policy: When the kubelet pulls it.
+        resources: Requests and limits of the Job's own container. They cost nothing, because that one has not started
+            yet, and whatever a LimitRange or a quota demands, both have it or neither.
     """
     written = [(index, claim) for index, claim in enumerate(claims) if any(claim.folders)]
     if not written:
@@ -173,7 +176,7 @@ def preparing_container(claims: tuple[Claim, ...], *, image: str, image_pull_pol
         "image": image,
         "imagePullPolicy": image_pull_policy,
         "command": ["/bin/sh", "-c", _MAKE_FOLDERS, "sh", *folders],
-        "resources": _PREPARING_RESOURCES,
+        "resources": resources,
         "securityContext": CONTAINER_SECURITY,
         "volumeMounts": [
             {"name": _volume_name(index), "mountPath": claim.path, "readOnly": False} for index, claim in written

@@ -12,6 +12,7 @@ from sklearn.linear_model import Ridge
 
 from optimizer_jobs.measure.intervals import difference, own_interval
 from optimizer_jobs.measure.metrics.evaluation import mean_of, root_mean_of
+from optimizer_jobs.study.finalists import SURE
 from optimizer_jobs.study.prospects import Hurdle, standard_error
 from optimizer_jobs.study.trials import TrialResult
 from retune.api.metrics import Metric
@@ -65,6 +66,19 @@ def test_a_lead_on_few_rows_is_taken_for_luck(metric: str, sign: int) -> None:
     assert chance(0.05, 0.03 + 0.05) == pytest.approx(chance(0.0, 0.03))
     assert chance(-0.01, 0.03 - 0.01) < chance(0.0, 0.03)
     assert chance(0.05, 0.02) > chance(0.05, 0.0)
+
+
+def test_a_lead_that_luck_cannot_explain_counts() -> None:
+    """A model that has learned new data answers many rows otherwise: its error is large, and its lead far larger."""
+    told = TrialResult(
+        plan="trained on",
+        values={"accuracy": 0.980},
+        champion={"accuracy": 0.682},
+        shortfalls={"accuracy": -0.318},
+        errors={"accuracy": 0.0198},
+        rows=488,
+    )
+    assert Hurdle(488, 0.983).chance(told) > SURE
 
 
 def test_an_absolute_limit_is_measured_by_the_candidates_own_error() -> None:

@@ -12,12 +12,14 @@ from optimizer_jobs.data import uris
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.study import trials as studies
 from optimizer_jobs.study.finalists import finalists
+from optimizer_jobs.study.prospects import Hurdle
 from optimizer_jobs.study.trials import NUMBER, RESULT, TrialResult, open_study, read_result, record, trials_table
 from retune.api.metrics import Metric
 from retune.api.model import Task
-from retune.api.objectives import Objective, default_objectives
+from retune.api.objectives import Goal, GoalType, Objective, default_objectives
 from retune.contract.results import Reason
 
+GOAL = Goal(type=GoalType.MAX_DEGRADATION, value="0.02")
 OBJECTIVES = default_objectives(Task.CLASSIFICATION)
 
 LATENCY, SIZE = Metric.LATENCY_P95_MS.value, Metric.SIZE_BYTES.value
@@ -110,6 +112,27 @@ def test_finalists_are_spread_from_bold_to_cautious(store: str) -> None:
     assert judged(study, 3, 0.55, 0.56, 0.57, 0.75, 0.8, 0.95) == [1, 4, 6]
     assert judged(study, 2, 0.55, 0.56, 0.57, 0.75, 0.8, 0.95) == [1, 6]
     assert judged(study, 3, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0) == [1, 2, 3]
+
+
+def test_one_that_has_learned_new_data_is_judged_beside_near_copies_of_the_champion(store: str) -> None:
+    """Numbers of a real run after the live data had changed: near copies are sure to lose nothing, and help nobody."""
+    goals = [Objective(metric=Metric.ACCURACY, goal=GOAL), Objective(metric=Metric.SIZE_BYTES)]
+    study = open_study(store, "r1", create=goals)
+    measured = {"copy": (0.684, 0.004, 0.99), "another copy": (0.682, 0.004, 0.98), "trained on": (0.980, 0.020, 1.0)}
+    for number, (plan, (accuracy, error, size)) in enumerate(measured.items(), start=1):
+        result = replace(
+            candidate(number, latency=1.0, size=size),
+            plan=plan,
+            values={"accuracy": accuracy},
+            champion={"accuracy": 0.682},
+            shortfalls={"accuracy": 0.682 - 0.02 - accuracy},
+            errors={"accuracy": error},
+            costs=(0.682 - accuracy, size),
+            rows=488,
+        )
+        study.add_trial(create_trial(values=list(result.costs), user_attrs={RESULT: record(result), NUMBER: number}))
+    chosen = finalists(study, goals, count=1, chance=Hurdle(488, 0.95).chance)
+    assert [one.result.plan for one in chosen] == ["trained on"]
 
 
 def test_the_best_that_a_user_would_get_in_one_line_is_always_judged(store: str) -> None:

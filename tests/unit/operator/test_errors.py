@@ -69,9 +69,18 @@ def test_missing_rights_name_verb_and_resource() -> None:
     assert "may not create jobs.batch in namespace ml" in error.message
 
 
-def test_a_quota_is_told_by_its_name() -> None:
-    """It is nobody's bug and goes away by itself."""
-    message = 'jobs.batch "a" is forbidden: exceeded quota: few, requested: count/jobs.batch=1, used: 5, limited: 5'
+@pytest.mark.parametrize(
+    "words",
+    [
+        "exceeded quota: few, requested: count/jobs.batch=1, used: 5, limited: 5",
+        "status unknown for quota: few, resources: count/jobs.batch",
+        "insufficient quota to consume: count/jobs.batch",
+    ],
+    ids=["full", "not counted yet", "nobody's"],
+)
+def test_a_quota_is_told_by_its_name(words: str) -> None:
+    """It is nobody's bug and goes away by itself, also where the quota is so new that nobody has counted it."""
+    message = f'jobs.batch "a" is forbidden: {words}'
     error = refused(403, message, reason="Forbidden")
     assert (error.reason, error.message) == ("QuotaExceeded", message)
 

@@ -320,9 +320,12 @@ def test_a_change_that_does_not_matter_looks_like_none() -> None:
     assert parse.trimmed_target(DEPLOYMENT, before) != parse.trimmed_target(DEPLOYMENT, deployment(availableReplicas=1))
 
 
-def test_the_newest_failure_to_create_a_pod_says_why_there_is_none() -> None:
+@pytest.mark.parametrize(
+    "words", ["exceeded quota: few, requested: pods=1", "status unknown for quota: few, resources: pods"]
+)
+def test_the_newest_failure_to_create_a_pod_says_why_there_is_none(words: str) -> None:
     """A quota on pods is a reason to wait, anything else needs whoever made the policy."""
-    quota = 'Error creating: pods "a" is forbidden: exceeded quota: few, requested: pods=1'
+    quota = f'Error creating: pods "a" is forbidden: {words}'
     old = {"reason": "FailedCreate", "message": "violates PodSecurity", "lastTimestamp": NOON, "firstTimestamp": NOON}
     new = {"reason": "FailedCreate", "message": quota, "lastTimestamp": LATER, "firstTimestamp": NOON}
     trouble = job_standing.obstacle_in([new, old])

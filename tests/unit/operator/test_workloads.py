@@ -356,6 +356,15 @@ def test_folders_are_made_by_an_image_of_the_administrators(command: str) -> Non
     assert "env" not in store
 
 
+@pytest.mark.parametrize("command", sorted(set(REQUESTS) - {"verify"}))
+def test_a_limit_range_that_lets_a_job_in_lets_its_preparation_in(command: str) -> None:
+    """Smallest and largest amounts, and ratios, count for each container, also for what comes before the work."""
+    resources = {"requests": {"cpu": "300m", "memory": "700Mi"}, "limits": {"cpu": "600m", "memory": "900Mi"}}
+    manifest = job(command, execution={"resources": resources})
+    (store,) = [before for before in pod(manifest)["initContainers"] if before["name"] == "store"]
+    assert store["resources"] == container(manifest)["resources"]
+
+
 @pytest.mark.parametrize("command", ["baseline", "judge"])
 def test_what_measures_runs_under_the_serving_limit(command: str) -> None:
     """Whatever the spec says about Jobs, the judge's CPU limit is that of the serving container."""
