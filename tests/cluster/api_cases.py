@@ -1616,14 +1616,6 @@ _TOGETHER = (
         also={"spec.target.ref": KSERVE},
     ),
     refused(
-        "another field later",
-        "spec.target.injection",
-        {"type": "StorageUri"},
-        "target.injection.type is immutable: create another ModelOptimization",
-        at="spec.target",
-        before={},
-    ),
-    refused(
         "strategy Canary for what is no Deployment",
         "spec.target.ref",
         {"kind": "StatefulSet", "name": "digits"},

@@ -162,10 +162,6 @@ class Target(ApiModel):
                 "target.injection.name is immutable: create another ModelOptimization",
             ),
             (
-                "self.injection.type == oldSelf.injection.type",
-                "target.injection.type is immutable: create another ModelOptimization",
-            ),
-            (
                 "(self.injection.type == 'StorageUri') == (self.ref.kind == 'InferenceService')",
                 "target.injection.type StorageUri is for kind InferenceService, and EnvVar for the others",
             ),
