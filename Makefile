@@ -177,6 +177,11 @@ test-neighbours-argo-rollouts: $(STAMP) ## A Rollout as target under Argo's own 
 	@$(MAKE) --no-print-directory $(CLUSTER)-cluster
 	$(call stage,journeys,6 min,$(USE_CLUSTER) $(PY) -m pytest -s tests/neighbours/journeys/test_argo_rollouts.py)
 
+.PHONY: test-neighbours-kserve
+test-neighbours-kserve: $(STAMP) ## An InferenceService as target under KServe's own controller, built on first use (2 min, 6 more the first time).
+	$(call stage,KServe,6 min the first time and nothing after,$(LOCALCLUSTER) binaries kubernetes helm kserve)
+	$(call stage,its controller beside an API server,2 min,$(PY) -m pytest tests/neighbours/controllers/test_kserve.py)
+
 .PHONY: test-demo
 test-demo: $(STAMP) ## make demo from nothing, and what it printed held against what it left; for every night (15 min).
 	@$(MAKE) --no-print-directory $(CLUSTER)-cluster

@@ -7,6 +7,7 @@ from typing import Any
 from tests import samples
 
 Json = dict[str, Any]
+KSERVE = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "name": "digits"}
 REMOVED = object()
 """Value of a change that takes the field away."""
 
@@ -494,6 +495,7 @@ ACCEPTED = (
         "a Rollout",
         {"spec.target.ref": {"apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "name": "digits"}},
     ),
+    Case("an InferenceService", {"spec.target": {"ref": KSERVE, "injection": {"type": "StorageUri"}}}),
     Case("a StatefulSet", {"spec.target.ref": {"kind": "StatefulSet", "name": "digits"}}),
     Case("another variable", {"spec.target.injection": {"name": "_MODEL", "takeover": "Force"}}),
     Case("pause and resume", {"spec.suspend": True}, before={}),
@@ -1584,13 +1586,34 @@ _TOGETHER = (
         "a Rollout of another API",
         "spec.target.ref",
         {"kind": "Rollout", "name": "digits"},
-        "target.ref: kind Rollout is of apiVersion argoproj.io/v1alpha1, the others of apps/v1",
+        "target.ref: kind Rollout is of apiVersion argoproj.io/v1alpha1, kind InferenceService of",
     ),
     refused(
         "a Deployment of Argo's API",
         "spec.target.ref",
         {"apiVersion": "argoproj.io/v1alpha1", "name": "digits"},
-        "target.ref: kind Rollout is of apiVersion argoproj.io/v1alpha1, the others of apps/v1",
+        "target.ref: kind Rollout is of apiVersion argoproj.io/v1alpha1, kind InferenceService of",
+    ),
+    refused(
+        "an InferenceService without KServe's own field",
+        "spec.target.ref",
+        KSERVE,
+        "target.injection.type StorageUri is for kind InferenceService, and EnvVar for the others",
+        at="spec.target",
+    ),
+    refused(
+        "a Deployment with KServe's field",
+        "spec.target.injection",
+        {"type": "StorageUri"},
+        "target.injection.type StorageUri is for kind InferenceService, and EnvVar for the others",
+        at="spec.target",
+    ),
+    refused(
+        "a variable for an InferenceService",
+        "spec.target.injection",
+        {"type": "StorageUri", "name": "MODEL"},
+        "target.injection.name is the name of a variable, which type StorageUri has none of: leave it out",
+        also={"spec.target.ref": KSERVE},
     ),
     refused(
         "strategy Canary for what is no Deployment",

@@ -167,15 +167,22 @@ class Bench:
         return found
 
     def declare(
-        self, name: str = "digits", *, target: str = "digits-server", ref: Json | None = None, **spec: Any
+        self,
+        name: str = "digits",
+        *,
+        target: str = "digits-server",
+        ref: Json | None = None,
+        given: Json | None = None,
+        **spec: Any,
     ) -> str:
         """Create a ModelOptimization; returns its key. Its Jobs wait for a queue that nobody serves.
 
-        target: name of its target. ref: API version and kind of that, where it is no Deployment.
+        target: name of its target. ref: API version and kind of that, where it is no Deployment. given: how a model is
+        given to it.
         """
         document = samples.manifest(**({"execution": {"queueName": "nobody"}} | spec))
         document["metadata"] = {"name": name, "namespace": self.namespace}
-        document["spec"]["target"] = {"ref": {"name": target} | (ref or {})}
+        document["spec"]["target"] = {"ref": {"name": target} | (ref or {})} | (given or {})
         self.api.request("POST", self.path("modeloptimizations"), document)
         return f"{self.namespace}/{name}"
 

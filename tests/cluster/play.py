@@ -30,17 +30,19 @@ def pod_template(name: str) -> Json:
 class Play:
     """The target `digits`, the resource `digits`, and what tests ask of both."""
 
-    def __init__(self, bench: Bench, *, plural: str, api: str, kind: str) -> None:
+    def __init__(
+        self, bench: Bench, *, plural: str, api: str, kind: str, served: Callable[[Json], str | None] = value_of
+    ) -> None:
         self.bench = bench
         self.broken = False
         """Whether pods of any other model than the delivered one never get ready."""
         self.reply = honest
         """How Jobs answer."""
-        self._plural, self._api, self._kind = plural, api, kind
+        self._plural, self._api, self._kind, self._served = plural, api, kind, served
 
     def is_broken(self, pod: Json) -> bool:
         """Whether this pod never gets ready."""
-        return self.broken and value_of(pod) != DELIVERED
+        return self.broken and self._served(pod) != DELIVERED
 
     def answer(self, request: JobRequest) -> JobResult:
         """Answer as a Job would."""
@@ -52,8 +54,7 @@ class Play:
         body = {"apiVersion": version, "kind": self._kind, "metadata": {"name": "digits"}, "spec": spec}
         self.bench.create(self._plural, body, api=self._api)
         ref, wanted = {"apiVersion": version, "kind": self._kind}, {"bakeTime": "0s"} | (rollout or {})
-        self.key = self.bench.declare(target="digits", ref=ref, execution={}, rollout=wanted)
-        self.bench.patch(self.bench.path("modeloptimizations", "digits"), {"spec": {"target": target}})
+        self.key = self.bench.declare(target="digits", ref=ref, given=target, execution={}, rollout=wanted)
         self.clock = Clock()
         kinds = () if self._kind == "Deployment" else (self._kind,)
         self.operator = self.clock.drive(self.bench.operator(target_kinds=kinds))
@@ -103,12 +104,13 @@ class Play:
         return {
             pod["metadata"]["name"]: pod
             for pod in pods
-            if pod["metadata"]["labels"].get("app") == "digits" and "deletionTimestamp" not in pod["metadata"]
+            if pod["metadata"]["labels"].get("app") in {"digits", "isvc.digits-predictor"}
+            and "deletionTimestamp" not in pod["metadata"]
         }
 
     def values(self) -> list[str | None]:
         """What they serve, each value once."""
-        return sorted({value_of(pod) for pod in self.pods().values()}, key=str)
+        return sorted({self._served(pod) for pod in self.pods().values()}, key=str)
 
     def owned(self) -> Json:
         """The variables of the server's container that Retune owns."""
@@ -120,11 +122,22 @@ class Play:
 
 
 @asynccontextmanager
-async def played(bench: Bench, *, plural: str, api: str, kind: str) -> AsyncIterator[Play]:
-    """A namespace in which Jobs end and pods run."""
-    play = Play(bench, plural=plural, api=api, kind=kind)
+async def played(
+    bench: Bench,
+    *,
+    plural: str,
+    api: str,
+    kind: str,
+    served: Callable[[Json], str | None] = value_of,
+    deployments: bool = True,
+) -> AsyncIterator[Play]:
+    """A namespace in which Jobs end and pods run.
+
+    served: what a pod was given. deployments: whether those of Deployments are played too, for want of a controller.
+    """
+    play = Play(bench, plural=plural, api=api, kind=kind, served=served)
     with (
-        Stagehand(bench.api, reply=play.answer, namespace=bench.namespace),
+        Stagehand(bench.api, reply=play.answer, namespace=bench.namespace, deployments=deployments),
         Kubelet(bench.api, bench.namespace, is_broken=play.is_broken),
     ):
         yield play

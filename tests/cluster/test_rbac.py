@@ -38,6 +38,8 @@ STATEFUL_SETS: dict[tuple[str, str], str] = {("apps", "statefulsets"): "get list
 """What StatefulSets as targets take in addition."""
 ROLLOUTS: dict[tuple[str, str], str] = {("argoproj.io", "rollouts"): "get list watch patch"}
 """What Argo's Rollouts as targets take in addition."""
+INFERENCE_SERVICES: dict[tuple[str, str], str] = {("serving.kserve.io", "inferenceservices"): "get list watch patch"}
+"""What KServe's InferenceServices as targets take in addition."""
 
 
 def rights(table: dict[tuple[str, str], str]) -> list[Right]:
@@ -49,6 +51,7 @@ RIGHTS = rights(NEEDED)
 EXTRA: dict[str, tuple[tuple[str, ...], list[Right]]] = {
     "canaries": (("canary.enabled=true",), rights(CANARIES)),
     "routes": (("canary.enabled=true", "canary.httpRoutes=true"), [*rights(CANARIES), *rights(ROUTES)]),
+    "InferenceServices": (("targets.kinds={InferenceService}",), rights(INFERENCE_SERVICES)),
     "Rollouts": (("targets.kinds={Rollout}",), rights(ROLLOUTS)),
     "StatefulSets": (("targets.kinds={StatefulSet}",), rights(STATEFUL_SETS)),
 }

@@ -43,10 +43,11 @@ class Stagehand:
         written: Callable[[JobResult], bytes] = encode_result,
         namespace: str | None = None,
         routes: bool = False,
+        deployments: bool = True,
     ) -> None:
         self.api = api
         self._reply, self._written = reply, written
-        self._routes = routes
+        self._routes, self._deployments = routes, deployments
         self._within = f"/namespaces/{namespace}" if namespace else ""
         self.jobs_seen: dict[tuple[str, str], set[str]] = {}
         """UIDs that were seen under a namespace and Job name: more than one means that a Job was made twice."""
@@ -69,7 +70,8 @@ class Stagehand:
         while not self._stop.wait(_PAUSE):
             for job in self.api.get(f"/apis/batch/v1{self._within}/jobs?fieldSelector=status.successful%3D0")["items"]:
                 self.finish(job)
-            for deployment in self.api.get(f"/apis/apps/v1{self._within}/deployments")["items"]:
+            path = f"/apis/apps/v1{self._within}/deployments"
+            for deployment in self.api.get(path)["items"] if self._deployments else ():
                 self.settle(deployment)
             for route in self.api.get(f"{ROUTES}{self._within}/httproutes")["items"] if self._routes else ():
                 look_at(self.api, route)

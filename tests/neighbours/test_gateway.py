@@ -30,7 +30,8 @@ TESTERS = {"header": dict(zip(("name", "value"), HEADER, strict=True))}
 
 
 def start(name: str, gateway: Gateway, *, code: Path | None = None) -> None:
-    """Apply a server of two pods, its Service, and its route; wait until the gateway has accepted it."""
+    """Apply a server of two pods, its Service, and its route, the only one; wait until the gateway has accepted it."""
+    kube.kubectl("delete", "httproutes", "--all", "-n", NAMESPACE)  # an older one would have the same requests
     settings, deployment = server(name, model="good.onnx", code=code)
     deployment["spec"]["replicas"] = 2
     (container,) = deployment["spec"]["template"]["spec"]["containers"]

@@ -196,6 +196,11 @@ true
   resources: [pods]
   verbs: [delete]
 {{- end }}
+{{- if has "InferenceService" .Values.targets.kinds }}
+- apiGroups: [serving.kserve.io]
+  resources: [inferenceservices]
+  verbs: [get, list, watch, patch]
+{{- end }}
 {{- if has "Rollout" .Values.targets.kinds }}
 - apiGroups: [argoproj.io]
   resources: [rollouts]

@@ -1,8 +1,9 @@
 """An MLServer runtime that serves a bundle with the very code and engine that judged it.
 
 It serves the bundle that the environment variable MODEL_URI names, which Retune owns; else the ONNX file as it was
-delivered, which model-settings.json names. It checks a bundle's files and golden requests before it reports ready. A
-server that cannot prove what it serves must never become ready: it ends and says why.
+delivered, which model-settings.json names. As a runtime of KServe's it is given file:///mnt/models. It checks the files
+and golden requests of a bundle before it reports ready. A server that cannot prove what it serves must never become
+ready: it ends and says why.
 
 Where the environment variable CAPTURE_URI names a folder, requests and answers are captured there for monitoring.
 """
@@ -39,6 +40,7 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.models import golden
 from optimizer_jobs.models.bundle import Bundle, open_bundle
 from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Session
+from optimizer_jobs.models.names import MANIFEST
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import open_model, open_session
 from optimizer_jobs.production.writer import CaptureWriter
@@ -134,11 +136,12 @@ def _opened(uri: str) -> tuple[Session, Bundle | None, str]:
     """
     threads = max(1, int(os.environ.get(THREADS_VARIABLE, "1")))
     try:
-        named = _BUNDLE.fullmatch(uri)
-        if named:
-            bundle = open_bundle(named["uri"], digest=f"sha256:{named['digest']}", into=_private_folder())
+        model, named = resolve(uri).local, _BUNDLE.fullmatch(uri)
+        if named or (model / MANIFEST).is_file():  # KServe mounts a bundle under a path that does not name it
+            digest = f"sha256:{named['digest']}" if named else None
+            bundle = open_bundle(named["uri"] if named else uri, digest=digest, into=_private_folder())
             return open_session(bundle, threads_limit=threads), bundle, bundle.digest
-        model = resolve(uri).local
+        model = next(iter(sorted(model.glob("*.onnx"))), model) if model.is_dir() else model
         if not model.is_file():
             _end(f"{uri}: there is no such file; check the claim and whether the model was written")
         check_onnx(model, uri=uri)

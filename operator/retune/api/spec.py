@@ -44,7 +44,7 @@ class DeletionPolicy(StrEnum):
     RESTORE_ORIGINAL = "RestoreOriginal"
 
 
-TARGET_KINDS = ("StatefulSet", "Rollout")
+TARGET_KINDS = ("StatefulSet", "Rollout", "InferenceService")
 """Kinds of targets that an operator has to be set up for; Deployment is not among them, as it always is."""
 
 
@@ -54,15 +54,17 @@ class TargetRef(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "(self.kind == 'Rollout') == (self.apiVersion == 'argoproj.io/v1alpha1')",
-                "target.ref: kind Rollout is of apiVersion argoproj.io/v1alpha1, the others of apps/v1",
+                "self.apiVersion == (self.kind == 'Rollout' ? 'argoproj.io/v1alpha1' : "
+                "self.kind == 'InferenceService' ? 'serving.kserve.io/v1beta1' : 'apps/v1')",
+                "target.ref: kind Rollout is of apiVersion argoproj.io/v1alpha1, kind InferenceService of "
+                "serving.kserve.io/v1beta1, the others of apps/v1",
             )
         )
     )
 
-    api_version: Literal["apps/v1", "argoproj.io/v1alpha1"] = "apps/v1"
+    api_version: Literal["apps/v1", "argoproj.io/v1alpha1", "serving.kserve.io/v1beta1"] = "apps/v1"
     """API version of the workload."""
-    kind: Literal["Deployment", "StatefulSet", "Rollout"] = "Deployment"
+    kind: Literal["Deployment", "StatefulSet", "Rollout", "InferenceService"] = "Deployment"
     """Kind of the workload. The chart's value targets says which kinds the operator is set up for."""
     name: ObjectName
     """Name of the workload."""
@@ -82,8 +84,17 @@ def is_reserved(variable: str) -> bool:
     return re.fullmatch(_RESERVED, variable, re.IGNORECASE) is not None
 
 
+class InjectionType(StrEnum):
+    """How the server learns which model to load."""
+
+    ENV_VAR = "EnvVar"
+    """From an environment variable of its container."""
+    STORAGE_URI = "StorageUri"
+    """From KServe, which mounts what spec.predictor.model.storageUri of an InferenceService names."""
+
+
 class Injection(ApiModel):
-    """The one field of the target that Retune owns: the environment variable that names the model."""
+    """The one field of the target that Retune owns: the one that names the model."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
@@ -91,12 +102,17 @@ class Injection(ApiModel):
                 f"!self.name.matches('(?i)^({_RESERVED})$')",
                 "target.injection.name is a variable that loaders, interpreters or network libraries read: name one "
                 "that only the server reads, such as MODEL_URI",
-            )
+            ),
+            (
+                "self.type == 'EnvVar' || self.name == 'MODEL_URI'",
+                "target.injection.name is the name of a variable, which type StorageUri has none of: leave it out",
+            ),
         )
     )
 
-    type: Literal["EnvVar"] = "EnvVar"
-    """How the server learns which model to load: from an environment variable."""
+    type: InjectionType = InjectionType.ENV_VAR
+    """How the server learns which model to load: EnvVar, from a variable of its container; StorageUri, from KServe,
+    which mounts what spec.predictor.model.storageUri of an InferenceService names."""
     name: Annotated[
         str,
         Text(
@@ -107,7 +123,17 @@ class Injection(ApiModel):
     ] = "MODEL_URI"
     """Name of the environment variable."""
     takeover: Takeover = Takeover.REFUSE
-    """Refuse stops with FieldConflict when another manager owns the variable; Force takes it over."""
+    """Refuse stops with FieldConflict when another manager owns the field; Force takes it over."""
+
+    @property
+    def is_variable(self) -> bool:
+        """Whether the field is an environment variable of a container."""
+        return self.type is InjectionType.ENV_VAR
+
+    @property
+    def field(self) -> str:
+        """What a sentence calls the field, and the variable's name where it is one."""
+        return self.name if self.is_variable else "spec.predictor.model.storageUri"
 
 
 class Inference(ApiModel):
@@ -134,6 +160,10 @@ class Target(ApiModel):
             (
                 "self.injection.name == oldSelf.injection.name",
                 "target.injection.name is immutable: create another ModelOptimization",
+            ),
+            (
+                "(self.injection.type == 'StorageUri') == (self.ref.kind == 'InferenceService')",
+                "target.injection.type StorageUri is for kind InferenceService, and EnvVar for the others",
             ),
         )
     )

@@ -26,7 +26,7 @@ FORMS = ("patch", "kustomize", "helm", "json")
 
 @dataclass(frozen=True)
 class Proposal:
-    """One variable of one container, and its value."""
+    """The field that names the model, and its value."""
 
     version: int
     why: str
@@ -35,10 +35,21 @@ class Proposal:
     namespace: str
     name: str
     """Name of the target."""
-    container: str
+    container: str | None
+    """None where the field is no variable of a container, but one of KServe's."""
     variable: str
     value: str | None
     """None takes the variable out."""
+
+    @property
+    def place(self) -> str:
+        """What is to be changed, in words."""
+        return f"{self.variable} of container {self.container}" if self.container else self.variable
+
+    @property
+    def is_mergeable(self) -> bool:
+        """Whether the patch can be applied as it is: it has no list, or the target's lists are merged by name."""
+        return self.container is None or self.target.merges_lists
 
     @property
     def entry(self) -> Json:
@@ -51,11 +62,12 @@ class Proposal:
     def patch(self) -> Json:
         """The patch of the target, whose lists are to be merged by name."""
         containers = [{"name": self.container, "env": [self.entry]}]
+        own = {"template": {"spec": {"containers": containers}}}
         return {
             "apiVersion": self.target.api_version,
             "kind": self.target.kind,
             "metadata": {"name": self.name, "namespace": self.namespace},
-            "spec": {"template": {"spec": {"containers": containers}}},
+            "spec": own if self.container else {"predictor": {"model": {"storageUri": self.value}}},
         }
 
 
@@ -76,7 +88,7 @@ def show_proposal(cluster: Cluster, arguments: argparse.Namespace, _: Console) -
     if proposal is None:
         sys.stderr.write(f"nothing is proposed for {resource.key} ({resource.status.message or 'not looked at yet'})\n")
         return Exit.BAD_OUTCOME
-    if arguments.output == "patch" and not proposal.target.merges_lists:
+    if arguments.output == "patch" and not proposal.is_mergeable:
         raise AccessError(_no_patch(proposal))
     if arguments.output == "json":
         dump(_document(proposal), "json")
@@ -87,8 +99,8 @@ def show_proposal(cluster: Cluster, arguments: argparse.Namespace, _: Console) -
 
 def _no_patch(proposal: Proposal) -> str:
     """Return why there is no patch to apply, and what is to be changed, as a sentence."""
-    kind, variable = proposal.target.kind, f"{proposal.variable} of container {proposal.container}"
-    change = f"take {variable} out" if proposal.value is None else f"set {variable} to {proposal.value}"
+    kind = proposal.target.kind
+    change = f"take {proposal.place} out" if proposal.value is None else f"set {proposal.place} to {proposal.value}"
     return (
         f"a patch of a {kind} replaces the list of containers whole: {change} in the manifest of {kind} "
         f"{proposal.name}, or take -o kustomize, helm or json"
@@ -100,7 +112,7 @@ def _document(proposal: Proposal) -> Json:
     parts = {"version": proposal.version, "why": proposal.why, "namespace": proposal.namespace}
     target = {"apiVersion": proposal.target.api_version, "kind": proposal.target.kind, "name": proposal.name}
     entry = {"container": proposal.container, "variable": proposal.variable, "value": proposal.value}
-    return parts | {"target": target} | entry | ({"patch": proposal.patch} if proposal.target.merges_lists else {})
+    return parts | {"target": target} | entry | ({"patch": proposal.patch} if proposal.is_mergeable else {})
 
 
 def _proposal(cluster: Cluster, resource: ModelOptimization) -> Proposal | None:
@@ -116,8 +128,8 @@ def _proposal(cluster: Cluster, resource: ModelOptimization) -> Proposal | None:
         target=kind_of(target.ref),
         namespace=resource.metadata.namespace,
         name=target.ref.name,
-        container=target.container or _only_container(cluster, resource),
-        variable=target.injection.name,
+        container=(target.container or _only_container(cluster, resource)) if target.injection.is_variable else None,
+        variable=target.injection.field,
         value=version.injected_value,
     )
 
@@ -150,6 +162,7 @@ _HELM_HINT = (
 )
 
 
+_STORAGE_HINT = "# Put this where your chart takes the model's place from.\n"
 _KUSTOMIZE_HINT = (
     "# The kustomization needs the schema of {0}s (`openapi: {{path: ...}}`), by which lists are merged by name.\n"
     "# Without it, kustomize puts these lists in place of the containers and variables that the {0} has.\n"
@@ -159,8 +172,8 @@ _KUSTOMIZE_HINT = (
 def _hint(proposal: Proposal, form: str) -> str:
     """Return what is to be known before a form is used, as lines of comments."""
     if form == "helm":
-        return _HELM_HINT.format(proposal.container)
-    is_replaced = form == "kustomize" and not proposal.target.merges_lists
+        return _HELM_HINT.format(proposal.container) if proposal.container else _STORAGE_HINT
+    is_replaced = form == "kustomize" and not proposal.is_mergeable
     return _KUSTOMIZE_HINT.format(proposal.target.kind) if is_replaced else ""
 
 
@@ -171,4 +184,6 @@ def _kustomize(proposal: Proposal) -> Json:
 
 
 def _helm(proposal: Proposal) -> Json:
+    if proposal.container is None:
+        return {"storageUri": proposal.value}
     return {"env": [proposal.entry] if proposal.value is not None else []}

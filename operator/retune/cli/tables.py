@@ -14,6 +14,7 @@ from rich.text import Text
 from retune.api.execution import Strategy
 from retune.api.metrics import Metric
 from retune.api.objects import ModelOptimization, OptimizationRun
+from retune.api.spec import Injection
 from retune.api.status import (
     ActiveRun,
     Condition,
@@ -96,7 +97,7 @@ def _head(resource: ModelOptimization) -> Table:
     rows = [
         ("Name", f"{resource.metadata.namespace}/{resource.metadata.name}"),
         ("Model", resource.spec.model.uri),
-        ("Target", f"{target.ref.kind} {target.ref.name}, variable {target.injection.name}"),
+        ("Target", f"{target.ref.kind} {target.ref.name}, {_field(target.injection)}"),
         ("Mode", "Suspended" if resource.spec.suspend else resource.spec.mode),
         ("Stage", f"{status.stage or Stage.PENDING}: {status.message or 'waits for the operator'}"),
     ]
@@ -108,6 +109,10 @@ def _head(resource: ModelOptimization) -> Table:
         rows.append(("Last run", f"{status.last_run.name} {status.last_run.outcome}: {status.last_run.message}"))
     rows += [("Worth", worth.line(entry)) for entry in status.worth]
     return grid(rows)
+
+
+def _field(injection: Injection) -> str:
+    return f"variable {injection.field}" if injection.is_variable else injection.field
 
 
 def _run(run: ActiveRun) -> list[tuple[str, str]]:

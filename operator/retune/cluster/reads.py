@@ -17,7 +17,7 @@ from retune.cluster.cache import Cache
 from retune.cluster.client import Client, Request
 from retune.cluster.errors import NotFound, Refused
 from retune.cluster.job_standing import observed_job, obstacle_in, speaking_pod
-from retune.cluster.kinds import EVENTS, MODEL_OPTIMIZATIONS, PODS, target_kind
+from retune.cluster.kinds import DEPLOYMENTS, EVENTS, MODEL_OPTIMIZATIONS, PODS, Kind, target_kind
 from retune.cluster.parse import JobFacts
 from retune.cluster.traffic import TrafficReader
 from retune.cluster.unreadable import faults_of
@@ -139,16 +139,21 @@ class Reader:
             return None, None
         kind, target = target_kind(ref), self._target(resource, self._cache.target(resource))
         if must_be_read(resource, target):
-            try:
-                self._cache.put(kind, await self._client.get(kind, namespace, ref.name))
-            except NotFound:
-                self._cache.forget(kind, namespace, ref.name)
+            await self._read(kind, namespace, ref.name)
+            for other in kind_of(ref).beside(ref.name) if kind != DEPLOYMENTS else ():
+                await self._read(DEPLOYMENTS, namespace, other)  # another controller makes it of the target
         raw = self._cache.target(resource)
         return raw, self._target(resource, raw)
 
+    async def _read(self, kind: Kind, namespace: str, name: str) -> None:
+        try:
+            self._cache.put(kind, await self._client.get(kind, namespace, name))
+        except NotFound:
+            self._cache.forget(kind, namespace, name)
+
     def _target(self, resource: ModelOptimization, raw: Json | None) -> Target | None:
         wanted = resource.spec.target
-        return kind_of(wanted.ref).parse(raw, variable=wanted.injection.name) if raw else None
+        return kind_of(wanted.ref).parse(raw, variable=wanted.injection.field) if raw else None
 
     async def _jobs(self, resource: ModelOptimization) -> Mapping[str, Job]:
         jobs = {}
@@ -230,7 +235,7 @@ class Reader:
             return Pods()
         pods = await self._target_pods(resource, raw)
         port = wanted.inference.port if wanted.inference else 0
-        variable = wanted.injection.name
+        variable = wanted.injection.field
         return kind_of(wanted.ref).pods(raw, pods, container=container.name, variable=variable, port=port)
 
     async def _heard(

@@ -101,7 +101,7 @@ def _seen(resource: ModelOptimization, raw: Json, canary: Canary, pods: list[Jso
     if container is None:
         return Pods()
     port = wanted.inference.port if wanted.inference else 0
-    variable = wanted.injection.name
+    variable = wanted.injection.field
     return DEPLOYMENT.pods(raw, pods, container=container.name, variable=variable, port=port)
 
 
@@ -126,7 +126,7 @@ def _canary(resource: ModelOptimization, raw: Json) -> Canary | None:
         return None
     annotations = raw["metadata"].get("annotations") or {}
     return Canary(
-        workload=DEPLOYMENT.parse(raw, variable=wanted.injection.name),
+        workload=DEPLOYMENT.parse(raw, variable=wanted.injection.field),
         made_of=annotations.get(MADE_OF),
         owned=whose is not None,
         leaving="deletionTimestamp" in raw["metadata"],

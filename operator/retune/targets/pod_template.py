@@ -7,12 +7,15 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from retune.api import FIELD_MANAGER
 from retune.api.base import Json
 from retune.plan.observed import Container, Pods, ServingPod, Target
 from retune.targets import serving
+
+SOURCE: Final = "internal.serving.kserve.io/storage-initializer-sourceuri"
+"""Annotation by which KServe says where the pods of a template have their model from."""
 
 
 class PodTemplated(ABC):
@@ -235,10 +238,13 @@ def _template(template: Json, variable: str) -> str:
 
 
 def _digest(template: Json) -> str:
-    """Return a hash of a pod template but for its containers' variables."""
-    pod = template["spec"]
+    """Return a hash of a pod template but for its containers' variables, and for where KServe has a model from."""
+    pod, meta = template["spec"], template.get("metadata")
     containers = [{name: part for name, part in entry.items() if name != "env"} for entry in pod["containers"]]
-    return _hash([template.get("metadata"), pod | {"containers": containers}])
+    if meta and SOURCE in (meta.get("annotations") or {}):
+        others = {name: value for name, value in meta["annotations"].items() if name != SOURCE}
+        meta = meta | {"annotations": others}
+    return _hash([meta, pod | {"containers": containers}])
 
 
 def _hash(document: list[Any]) -> str:
@@ -252,7 +258,9 @@ def _trimmed_template(template: Json) -> Json:
     claims = [picked(volume, "persistentVolumeClaim") for volume in pod.get("volumes") or ()]
     trimmed = picked(pod, "nodeSelector", "tolerations") | {"containers": containers}
     volumes = {"volumes": [claim for claim in claims if claim]} if any(claims) else {}
-    return {"digest": _digest(template), "spec": trimmed | volumes}
+    annotations = picked((template.get("metadata") or {}).get("annotations") or {}, SOURCE)
+    metadata = {"metadata": {"annotations": annotations}} if annotations else {}
+    return {"digest": _digest(template), "spec": trimmed | volumes} | metadata
 
 
 def _env_owners(entries: Iterable[Json]) -> list[Json]:

@@ -6,10 +6,11 @@ from retune.api.spec import TargetRef
 from retune.targets.argo_rollout import ArgoRollout
 from retune.targets.base import TargetKind
 from retune.targets.deployment import Deployment
+from retune.targets.inference_service import InferenceService
 from retune.targets.stateful_set import StatefulSet
 
 DEPLOYMENT: Final = Deployment()
-_KINDS: tuple[TargetKind, ...] = (DEPLOYMENT, StatefulSet(), ArgoRollout())
+_KINDS: tuple[TargetKind, ...] = (DEPLOYMENT, StatefulSet(), ArgoRollout(), InferenceService())
 TARGETS: dict[tuple[str, str], TargetKind] = {(kind.api_version, kind.kind): kind for kind in _KINDS}
 
 

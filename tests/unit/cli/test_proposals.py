@@ -151,6 +151,25 @@ def test_the_kustomization_of_a_rollout_says_what_it_needs(server: Server, capsy
     assert "schema" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("form", ["patch", "kustomize", "helm", "json"])
+def test_an_inference_service_has_one_field_and_no_container(
+    form: str, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """KServe's own field names the model; no list is replaced, so every form can be used as it is."""
+    proposes(server)
+    target = server.raw["spec"]["target"]
+    del target["container"]
+    target["ref"] = {"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService", "name": "digits"}
+    target["injection"] = {"type": "StorageUri"}
+    assert call("proposal", "digits", "-o", form) == Exit.DONE
+    text = capsys.readouterr().out
+    shown = json.loads(text) if form == "json" else yaml.safe_load(text)
+    patch = yaml.safe_load(shown["patches"][0]["patch"]) if form == "kustomize" else shown.get("patch", shown)
+    value = CANDIDATE["injectedValue"]
+    assert patch.get("spec", {"predictor": {"model": patch}}) == {"predictor": {"model": {"storageUri": value}}}
+    assert "replace" not in text
+
+
 @pytest.mark.parametrize(
     ("kind", "containers", "words"),
     [

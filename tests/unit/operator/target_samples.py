@@ -77,6 +77,47 @@ def _of_rollout(name: str, *, value: str | None = VALUE, ready: bool = True, own
     return pod(name, ("ReplicaSet", f"{owner}-{mark}"), value=value, ready=ready, labels=labels)
 
 
+SOURCE = "internal.serving.kserve.io/storage-initializer-sourceuri"
+KSERVE_CONTAINER = "kserve-container"
+
+
+def _of_inference_service(name: str, *, value: str | None = VALUE, ready: bool = True, owner: str = "digits") -> Json:
+    mark = "old" if value == BEFORE else "new"
+    made_by, labels = ("ReplicaSet", f"{owner}-predictor-{mark}"), {"pod-template-hash": mark}
+    made = pod(name, made_by, value=None, ready=ready, labels=labels, annotations={SOURCE: value})
+    made["spec"]["containers"] = [{"name": KSERVE_CONTAINER}]
+    return made
+
+
+def _made_by_kserve() -> Json:
+    made = workload("apps/v1", "Deployment", spec={}, status={})
+    made["metadata"]["name"] = "digits-predictor"
+    template = made["spec"]["template"]
+    template["metadata"]["annotations"] = {SOURCE: VALUE, "serving.kserve.io/deploymentMode": "Standard"}
+    template["spec"]["containers"] = [{"name": KSERVE_CONTAINER, "resources": {"limits": {"cpu": "1"}}}]
+    return made
+
+
+def _inference_service() -> Json:
+    model = {"modelFormat": {"name": "retune"}, "name": "", "resources": {}, "storageUri": VALUE}
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {"name": "digits", "namespace": "ml", "uid": "d-1", "generation": 4},
+        "spec": {"predictor": {"minReplicas": 2, "model": model}},
+        "status": {"observedGeneration": 3, "deploymentMode": "Standard"},
+        "beside": {"digits-predictor": _made_by_kserve()},
+    }
+
+
+def _generation(raw: Json) -> None:
+    raw["metadata"]["generation"] += 1
+
+
+def _storage_uri(raw: Json) -> None:
+    raw["spec"]["predictor"]["model"]["storageUri"] = "pvc://a/bundles/3"
+
+
 @dataclass(frozen=True)
 class Sample:
     """A kind's workload, and how a pod of it looks."""
@@ -84,6 +125,9 @@ class Sample:
     raw: Json
     pod: Callable[..., Json]
     """By name; with value, ready, and the name of the workload that made it."""
+    container: str = "server"
+    change: Callable[[Json], None] = _generation
+    """Changes the workload as others or Retune would, before its controller has seen it."""
 
 
 SAMPLES: dict[tuple[str, str], Sample] = {
@@ -117,5 +161,8 @@ SAMPLES: dict[tuple[str, str], Sample] = {
             },
         ),
         _of_rollout,
+    ),
+    ("serving.kserve.io/v1beta1", "InferenceService"): Sample(
+        _inference_service(), _of_inference_service, container=KSERVE_CONTAINER, change=_storage_uri
     ),
 }

@@ -9,11 +9,10 @@ import pytest
 from retune.api.spec import TARGET_KINDS, TargetRef
 from retune.cluster.parse import trimmed_target
 from retune.plan.observed import Pods
-from retune.targets import TARGETS, TargetKind, kind_of
+from retune.targets import DEPLOYMENT, TARGETS, TargetKind, kind_of
 from tests.unit.operator.target_samples import BEFORE, SAMPLES, VALUE, VARIABLE, Sample
 
 Json = dict[str, Any]
-CONTAINER = "server"
 every_kind = pytest.mark.parametrize("kind", list(TARGETS.values()), ids=lambda kind: str(kind.kind))
 
 
@@ -24,7 +23,16 @@ def sample_of(kind: TargetKind) -> Sample:
 
 def pods_of(kind: TargetKind, *pods: Json) -> Pods:
     """What pods of the workload amount to."""
-    return kind.pods(sample_of(kind).raw, pods, container=CONTAINER, variable=VARIABLE, port=8080)
+    sample = sample_of(kind)
+    return kind.pods(sample.raw, pods, container=sample.container, variable=VARIABLE, port=8080)
+
+
+def kept_of(kind: TargetKind) -> Json:
+    """The workload and what is beside it, as memory keeps them."""
+    raw = sample_of(kind).raw
+    beside = {name: json.loads(trimmed_target(DEPLOYMENT, made)) for name, made in raw.get("beside", {}).items()}
+    kept: Json = json.loads(trimmed_target(kind, raw))
+    return kept | ({"beside": beside} if beside else {})
 
 
 def test_the_operator_is_set_up_for_every_kind_but_deployments() -> None:
@@ -63,7 +71,8 @@ def test_what_is_applied_is_the_one_field_and_nothing_else(kind: TargetKind, val
     """The body names the object, its UID and the value: no other field may come under our management."""
     body = kind.apply_body(name="x", uid="u", container="server", variable=VARIABLE, value=value)
     assert body["metadata"] == {"name": "x", "uid": "u"}
-    assert sorted(leaves(body["spec"])) == sorted(["server", VARIABLE, value])
+    assert value in leaves(body["spec"])
+    assert set(leaves(body["spec"])) <= {"server", VARIABLE, value}
 
 
 @every_kind
@@ -83,13 +92,12 @@ def leaves(node: Any) -> list[str]:
 @every_kind
 def test_what_memory_keeps_is_all_that_is_looked_at(kind: TargetKind) -> None:
     """The part of a workload that is kept reads as the whole one does."""
-    sample = sample_of(kind)
-    kept = json.loads(trimmed_target(kind, sample.raw))
+    sample, kept = sample_of(kind), kept_of(kind)
     pods = [sample.pod("digits-1"), sample.pod("digits-0", value=BEFORE)]
     assert kind.parse(kept, variable=VARIABLE) == kind.parse(sample.raw, variable=VARIABLE)
     assert kind.pod_selector(kept) == kind.pod_selector(sample.raw)
-    assert kind.pods(kept, pods, container=CONTAINER, variable=VARIABLE, port=1) == kind.pods(
-        sample.raw, pods, container=CONTAINER, variable=VARIABLE, port=1
+    assert kind.pods(kept, pods, container=sample.container, variable=VARIABLE, port=1) == kind.pods(
+        sample.raw, pods, container=sample.container, variable=VARIABLE, port=1
     )
 
 
@@ -97,7 +105,7 @@ def test_what_memory_keeps_is_all_that_is_looked_at(kind: TargetKind) -> None:
 def test_a_workload_at_rest_is_settled_and_fit(kind: TargetKind) -> None:
     """It has the value, wants two pods, and has both."""
     target = kind.parse(sample_of(kind).raw, variable=VARIABLE)
-    container = target.container(CONTAINER)
+    container = target.container(sample_of(kind).container)
     assert container is not None
     assert (container.value, container.indirect) == (VALUE, False)
     assert (target.settled, target.wanted, target.available) == (True, 2, 2)
@@ -108,7 +116,7 @@ def test_a_workload_at_rest_is_settled_and_fit(kind: TargetKind) -> None:
 def test_a_change_that_its_controller_has_not_seen_unsettles_it(kind: TargetKind) -> None:
     """Else the pods of the version before would be taken for those of the new one."""
     raw = copy.deepcopy(sample_of(kind).raw)
-    raw["metadata"]["generation"] += 1
+    sample_of(kind).change(raw)
     target = kind.parse(raw, variable=VARIABLE)
     assert not target.settled
     assert target.progress
@@ -130,5 +138,5 @@ def test_all_of_its_own_running_pods_serve(kind: TargetKind) -> None:
     """Of whatever version, and nobody else's."""
     pod = sample_of(kind).pod
     pods = [pod("digits-1"), pod("digits-2", value=BEFORE), pod("x-0", owner="x")]
-    serving = kind.serving(sample_of(kind).raw, pods, container=CONTAINER)
+    serving = kind.serving(sample_of(kind).raw, pods, container=sample_of(kind).container)
     assert [entry.uid for entry in serving] == ["uid-of-digits-1", "uid-of-digits-2"]

@@ -32,7 +32,7 @@ def _restore(draft: Draft) -> None:
     elif refusal is not None:  # an unproven model must not stay behind: try until it may be taken back
         draft.wake(after=_RETRY_SECONDS)
     else:
-        draft.do(InjectModel(container.name, draft.spec.target.injection.name, version.injected_value))
+        draft.do(InjectModel(container.name, draft.spec.target.injection.field, version.injected_value))
 
 
 def _let_go(draft: Draft) -> None:

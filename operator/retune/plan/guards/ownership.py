@@ -76,7 +76,7 @@ def _target_obstacle(draft: Draft) -> tuple[str, str] | None:
 
 def _field_obstacle(draft: Draft) -> tuple[str, str] | None:
     """Return why the field cannot be owned."""
-    name, container, variable = draft.target_name, draft.container, draft.spec.target.injection.name
+    name, container, variable = draft.target_name, draft.container, draft.spec.target.injection.field
     if is_reserved(variable):
         return "VariableReserved", f"{variable} is read by more than the server: name another in a new resource"
     if container is None:
@@ -165,7 +165,7 @@ def _give_champion(draft: Draft) -> Hold:
         draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.FALSE, reason, message)
         draft.wake(after=_RETRY_SECONDS)
         return Hold(Stage.BLOCKED, reason, message)
-    variable = draft.spec.target.injection.name
+    variable = draft.spec.target.injection.field
     draft.do(InjectModel(container.name, variable, champion.injected_value, force=may_force(draft)))
     message = f"{name} is new: it is given version {champion.version}, which the one before it served"
     draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.UNKNOWN, "TargetRenewed", message)
@@ -178,7 +178,7 @@ def field_conflict(draft: Draft) -> str | None:
     if container is None or container.value is None or container.manager in {None, FIELD_MANAGER} or may_force(draft):
         return None
     return (
-        f"{draft.spec.target.injection.name} of {draft.target_name} is owned by "
+        f"{draft.spec.target.injection.field} of {draft.target_name} is owned by "
         f"{container.manager}: remove it from that manifest, or set spec.target.injection.takeover to Force"
     )
 
@@ -212,7 +212,7 @@ def _follow_manifest(draft: Draft, value: str | None) -> None:
 
 def _owned(draft: Draft, manager: str | None) -> None:
     """Say that the field is as it should be; a conflict over a candidate that still waits stays in the condition."""
-    champion, variable = draft.status.champion, draft.spec.target.injection.name
+    champion, variable = draft.status.champion, draft.spec.target.injection.field
     if champion and champion.run_name and manager in {None, FIELD_MANAGER}:
         message = f"{variable} names version {champion.version} and is owned by Retune"
         draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "FieldOwned", message)
@@ -279,7 +279,7 @@ def say_stored(draft: Draft, version: Version) -> None:
 
 
 def _changed_by_others(draft: Draft, container: Container) -> Hold:
-    variable, who = draft.spec.target.injection.name, container.manager or "someone else"
+    variable, who = draft.spec.target.injection.field, container.manager or "someone else"
     champion = draft.status.champion
     message = (
         f"{variable} of {draft.target_name} was set to {container.value or 'nothing'} by {who}"

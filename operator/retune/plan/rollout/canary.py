@@ -41,7 +41,7 @@ def on_trial(step: Step) -> Step:
             update(draft, rollout, **PASSED)
             return Done()  # somebody gave it to the target: there is nothing left to try beside it
         if draft.status.champion is not None and value != draft.status.champion.injected_value:
-            variable = draft.spec.target.injection.name
+            variable = draft.spec.target.injection.field
             return abandon(draft, "FieldChanged", f"{variable} was changed by others meanwhile")
         return _anew(draft, rollout, candidate) or step(draft, rollout, candidate)
 
@@ -112,7 +112,7 @@ def _create(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold:
         draft.do(
             CreateCanary(
                 container.name,
-                draft.spec.target.injection.name,
+                draft.spec.target.injection.field,
                 candidate.injected_value,
                 template=target.template,
                 replicas=first_pods(draft),

@@ -97,7 +97,7 @@ def carry_on(draft: Draft) -> Hold | None:
     if rollout.rollback_reason:
         return _go_back(draft, rollout, candidate, champion)
     if rollout.injected and present_value(draft) != candidate.injected_value:
-        message = f"{draft.spec.target.injection.name} was changed by others meanwhile"
+        message = f"{draft.spec.target.injection.field} was changed by others meanwhile"
         return abandon(draft, "FieldChanged", message)
     if _names_unknown(draft, rollout):
         message = f"spec.rollout.rollbackTo names version {draft.spec.rollout.rollback_to}, which is not kept"

@@ -49,7 +49,7 @@ def _put_back(draft: Draft, container: str, champion: Version, original: Version
     if conflict or refusal:
         draft.wake(after=_RETRY_SECONDS)
         return blocked(draft, *((refusal.reason, refusal.message) if refusal else ("FieldConflict", conflict or "")))
-    variable = draft.spec.target.injection.name
+    variable = draft.spec.target.injection.field
     draft.do(InjectModel(container, variable, original.injected_value, force=may_force(draft)))
     earlier_refusal = draft.refused_before(ConditionType.TARGET_OWNED)
     if earlier_refusal:

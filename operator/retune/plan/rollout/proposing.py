@@ -52,11 +52,8 @@ def ask_to_revert(draft: Draft, rollout: ActiveRollout, candidate: Version, dest
 
 def _change(draft: Draft, version: Version) -> str:
     """Return what is to be changed, as a sentence."""
-    meta, container = draft.resource.metadata, draft.container
-    value = version.injected_value
+    meta, injection, value = draft.resource.metadata, draft.spec.target.injection, version.injected_value
+    container = f" of container {draft.container.name}" if draft.container and injection.is_variable else ""
     to = f"to {value}" if value is not None else "to nothing: take it out"
-    return (
-        f"Set {draft.spec.target.injection.name} of container {container.name if container else ''} of "
-        f"{draft.target_name} {to} (`kubectl retune proposal {meta.name} -n {meta.namespace}` "
-        "shows the change)"
-    )
+    shown = f"`kubectl retune proposal {meta.name} -n {meta.namespace}` shows the change"
+    return f"Set {injection.field}{container} of {draft.target_name} {to} ({shown})"

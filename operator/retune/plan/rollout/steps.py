@@ -49,7 +49,7 @@ def give(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Don
     update(draft, rollout, injected=True, start_time=draft.now)
     if candidate.injected_value is None:
         return Done()
-    message = f"{draft.spec.target.injection.name} names version {candidate.version} and is owned by Retune"
+    message = f"{draft.spec.target.injection.field} names version {candidate.version} and is owned by Retune"
     draft.condition(ConditionType.TARGET_OWNED, ConditionStatus.TRUE, "FieldOwned", message)
     return Done()
 
@@ -61,7 +61,7 @@ def _inject(draft: Draft, candidate: Version) -> Hold:
         draft.wake(after=INJECTION_RETRY_SECONDS)
         return blocked(draft, refusal.reason, refusal.message)
     if target and container:
-        variable = draft.spec.target.injection.name
+        variable = draft.spec.target.injection.field
         inject = InjectModel(container.name, variable, candidate.injected_value, force=may_force(draft))
         draft.do(AcquireLease(target.uid), inject)
     earlier_refusal = draft.refused_before(ConditionType.TARGET_OWNED)

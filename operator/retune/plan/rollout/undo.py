@@ -43,14 +43,16 @@ def _put_back(
     """Give the owned field its value; returns a hold when that is refused, was refused before, or is for others."""
     if is_for_git(draft):
         if present_value(draft) != candidate.injected_value:
-            return abandon(draft, "FieldChanged", f"{draft.spec.target.injection.name} was changed by others meanwhile")
+            return abandon(
+                draft, "FieldChanged", f"{draft.spec.target.injection.field} was changed by others meanwhile"
+            )
         return ask_to_revert(draft, rollout, candidate, destination)
     refusal = draft.refusal(Verb.INJECT_MODEL)
     if refusal and refusal.reason == "FieldConflict":
         return abandon(draft, refusal.reason, refusal.message)
     if refusal:
         return _refused(draft, refusal.reason, refusal.message)
-    draft.do(InjectModel(container, draft.spec.target.injection.name, destination.injected_value))
+    draft.do(InjectModel(container, draft.spec.target.injection.field, destination.injected_value))
     earlier_refusal = draft.refused_before(ConditionType.ROLLED_OUT)
     return _refused(draft, *earlier_refusal) if earlier_refusal else None
 
