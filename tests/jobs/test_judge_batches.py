@@ -25,7 +25,7 @@ from optimizer_jobs.study.trials import NUMBER, RESULT, SEALED, TrialResult, ope
 from retune.contract.requests import BaselineRequest, BundleRef, JudgeRequest
 from retune.contract.results import JudgeResult, encode_result
 
-SHORT = Effort(min_rounds=20, max_rounds=30, max_seconds=30, calls_per_block=10)
+SHORT = Effort(min_rounds=20, max_rounds=400, max_seconds=30, calls_per_block=10)
 STORE, RUN = "pvc://retune-artifacts/digits", "digits-1"
 ROWS = 256
 MARGIN = {"metric": "accuracy", "role": "Constrain", "goal": {"type": "MaxDegradation", "value": "0.05"}}
