@@ -16,10 +16,10 @@ from retune.plan.actions import ShareRoute
 from retune.plan.observed import Incident
 from retune.traffic import Backend
 from tests.unit.plan.reading import champion_of, is_rejected, last_of, message_of, rollout_of
+from tests.unit.plan.routed import BEFORE, ROLLOUT, asked, ended, is_back, rest, share
 from tests.unit.plan.server import FOR_TESTERS, STABLE, TRIED
-from tests.unit.plan.test_canary_route import BEFORE, ROLLOUT, asked, ended, is_back, rest, share
 from tests.unit.plan.trial import HOLD, answered, hold, prove, to_promotion
-from tests.unit.plan.world import CrashError, World, spec
+from tests.unit.plan.world import World, spec
 
 ROUTE: dict[str, Any] = {"kind": "HTTPRoute", "route": {"name": "digits"}}
 TESTERS = {"testers": {"header": {"name": "x-tester", "value": "yes"}}}
@@ -222,47 +222,3 @@ def test_a_version_with_all_requests_is_held_to_limits_and_compared_with_nobody(
     hold(world)
     assert rollout_of(world).injected
     assert "the champion had none in the same time" in (rollout_of(world).analysis or "")
-
-
-# --- killed ----------------------------------------------------------------------------------------------------------
-
-
-def _whole(world: World, reconcile: Callable[[], object]) -> None:
-    """Go the whole way, with something that makes passes."""
-    reconcile()
-    for _ in range(13):
-        for name in world.active_jobs():
-            world.finish(name)
-        world.settled = True
-        world.wait(310)
-        reconcile()
-
-
-def test_killed_after_any_write_the_switch_ends_in_the_same_state() -> None:
-    """Faults 1 and 2: status, target and rules are as without the kill, whichever write was the last."""
-    expected = World(spec=spec(rollout=at_once(**TESTERS)), wanted=9, rules=BEFORE)
-    _whole(expected, lambda: (expected.reconcile(), None)[1])
-    assert (champion_of(expected).version, is_back(expected)) == (2, True)
-    for kill_after in range(expected.writes):
-        world = World(spec=expected.spec, wanted=9, rules=BEFORE)
-        world.crash_after = kill_after
-        _whole(world, world.survive)
-        assert is_back(world), kill_after
-        assert (world.value, world.resource) == (expected.value, expected.resource), kill_after
-
-
-def test_deleted_after_any_write_no_switch_is_left() -> None:
-    """Fault 31: whenever that is."""
-    whole = World(spec=spec(rollout=at_once(**TESTERS)), wanted=9, rules=BEFORE)
-    _whole(whole, lambda: (whole.reconcile(), None)[1])
-    for delete_after in range(whole.writes):
-        world = World(spec=spec(rollout=at_once(**TESTERS)), wanted=9, rules=BEFORE)
-        world.crash_after = delete_after
-        try:
-            _whole(world, lambda world=world: (world.reconcile(), None)[1])  # type: ignore[misc]
-        except CrashError:
-            world.crash_after = None
-        world.delete()
-        world.reconcile()
-        rest(world)
-        assert (world.gone, world.rules) == (True, BEFORE), delete_after

@@ -10,29 +10,17 @@ import pytest
 
 from retune.api.routed import CanaryRoute
 from retune.api.status import ConditionType, Outcome, Stage
-from retune.metrics import ROLLBACK_REASONS
 from retune.plan import Observed, Plan
 from retune.plan.actions import RemoveCanary, ScaleCanary
 from retune.plan.observed import Incident
 from retune.plan.rollout.withdrawing import RELEASE_SECONDS
-from retune.traffic import Backend, Pair, Rule
+from retune.traffic import Backend
 from tests.unit.plan.reading import champion_of, is_rejected, last_of, message_of, rollout_of
+from tests.unit.plan.routed import BEFORE, OTHERS, ROLLOUT, asked, ended, is_back, rest, share
 from tests.unit.plan.server import STABLE, TRIED
 from tests.unit.plan.test_loop import reason_of, stage_of
 from tests.unit.plan.trial import HOLD, answered, hold, prove, strategy, to_promotion
 from tests.unit.plan.world import CrashError, World, spec
-
-PAIR = Pair(STABLE, TRIED)
-OTHERS: Rule = (Backend("other", 5),)
-BEFORE: tuple[Rule, ...] = ((Backend(STABLE),), OTHERS, (Backend("other", 1), Backend(STABLE, 3)))
-ROLLOUT = strategy(kind="HTTPRoute", route={"name": "digits"})
-
-
-def asked(**fields: object) -> World:
-    """Return a world whose candidate asks for a canary by a route."""
-    world = World(**({"spec": spec(rollout=ROLLOUT), "wanted": 9, "rules": BEFORE} | fields))  # type: ignore[arg-type]
-    world.run_to_rollout()
-    return world
 
 
 def first() -> World:
@@ -56,25 +44,6 @@ def given() -> World:
     hold(world)
     assert rollout_of(world).injected
     return world
-
-
-def share(world: World) -> set[int]:
-    """Return the canary's share in the rules that serve the target."""
-    assert world.rules is not None
-    return {PAIR.effective(rule) for rule in (world.rules[0], world.rules[2])}
-
-
-def rest(world: World) -> None:
-    """Let proxies hear of it, and everything come to rest."""
-    for _ in range(3):
-        world.wait(RELEASE_SECONDS + 1)
-        world.reconcile()
-
-
-def is_back(world: World) -> bool:
-    """Whether nothing is left of the trial, and the rules are as they were."""
-    there = (world.beside, world.service, world.resource.status.canary_route)
-    return there == (None, None, None) and world.rules == BEFORE
 
 
 ANYWHERE = pytest.mark.parametrize("step", [asked, first, last, given])
@@ -274,14 +243,6 @@ def test_a_canary_without_an_available_pod_has_no_share(step: Step) -> None:
 # --- what others do --------------------------------------------------------------------------------------------------
 
 
-def ended(world: World, reason: str) -> bool:
-    """Whether the trial ended for this reason, and the version may be proposed again."""
-    assert reason in ROLLBACK_REASONS
-    rest(world)
-    nothing = (world.beside, world.service, world.resource.status.canary_route, world.resource.status.rollout)
-    return nothing == (None,) * 4 and last_of(world).reason == reason and not is_rejected(world)
-
-
 @TRIED_BY_ROUTE
 def test_a_route_that_others_put_back_ends_the_trial_and_is_left_to_them(step: Step) -> None:
     """As by applying its manifest again: the canary has lost its share, and is not given it anew."""
@@ -445,48 +406,3 @@ def test_a_route_that_cannot_be_shared_waits_for_a_person(change: dict[str, obje
     world.edit_route(*BEFORE)
     world.reconcile()
     assert reason_of(world, ConditionType.CANARY_POSSIBLE) == "Possible"
-
-
-# --- killed, and late ------------------------------------------------------------------------------------------------
-
-
-def _whole(world: World, reconcile: Callable[[], object]) -> None:
-    """Go the whole way by a route, with something that makes passes."""
-    reconcile()
-    for _ in range(13):
-        for name in world.active_jobs():
-            world.finish(name)
-        world.settled = True
-        world.wait(310)
-        reconcile()
-
-
-def test_killed_after_any_write_the_route_is_as_before() -> None:
-    """Faults 1 and 2: status, target and rules are as without the kill, whichever write was the last."""
-    expected = World(spec=spec(rollout=ROLLOUT), wanted=9, rules=BEFORE)
-    _whole(expected, lambda: (expected.reconcile(), None)[1])
-    assert (champion_of(expected).version, is_back(expected)) == (2, True)
-    for kill_after in range(expected.writes):
-        world = World(spec=expected.spec, wanted=9, rules=BEFORE)
-        world.crash_after = kill_after
-        _whole(world, world.survive)
-        assert is_back(world), kill_after
-        assert (world.value, world.resource) == (expected.value, expected.resource), kill_after
-
-
-def test_deleted_after_any_write_the_route_is_as_before() -> None:
-    """Fault 31: whenever that is."""
-    whole = World(spec=spec(rollout=ROLLOUT), wanted=9, rules=BEFORE)
-    _whole(whole, lambda: (whole.reconcile(), None)[1])
-    for delete_after in range(whole.writes):
-        world = World(spec=spec(rollout=ROLLOUT), wanted=9, rules=BEFORE)
-        world.crash_after = delete_after
-        try:
-            _whole(world, lambda world=world: (world.reconcile(), None)[1])  # type: ignore[misc]
-        except CrashError:
-            world.crash_after = None
-        world.delete()
-        world.reconcile()
-        rest(world)
-        assert world.gone
-        assert world.rules == BEFORE, delete_after

@@ -15,11 +15,11 @@ from retune.plan import Observed, Plan
 from retune.plan.actions import ShareRoute
 from retune.traffic import Backend
 from tests.unit.plan.reading import champion_of, is_rejected, last_of, message_of, rollout_of
+from tests.unit.plan.routed import BEFORE, asked, ended, is_back, rest, share
 from tests.unit.plan.server import FOR_TESTERS, STABLE, TRIED
-from tests.unit.plan.test_canary_route import BEFORE, asked, ended, is_back, rest, share
 from tests.unit.plan.test_loop import reason_of, stage_of
 from tests.unit.plan.trial import HOLD, answered, hold, prove, strategy, to_promotion
-from tests.unit.plan.world import CrashError, World, spec
+from tests.unit.plan.world import World, spec
 
 HEADER = {"name": "x-tester", "value": "yes"}
 FOR_THEM: dict[str, Any] = {"weight": 0, "hold": f"{HOLD}s", "minRequests": 0}
@@ -296,47 +296,3 @@ def test_a_route_that_has_no_room_for_testers_waits_for_a_person() -> None:
     assert (stage_of(world), reason_of(world, ConditionType.CANARY_POSSIBLE)) == (Stage.BLOCKED, "CanaryImpossible")
     assert "HTTPRoute digits asks for header x-tester itself" in message_of(world, ConditionType.CANARY_POSSIBLE)
     assert (world.beside, world.service) == (None, None)
-
-
-# --- killed ----------------------------------------------------------------------------------------------------------
-
-
-def _whole(world: World, reconcile: Callable[[], object]) -> None:
-    """Go the whole way, with something that makes passes."""
-    reconcile()
-    for _ in range(13):
-        for name in world.active_jobs():
-            world.finish(name)
-        world.settled = True
-        world.wait(310)
-        reconcile()
-
-
-def test_killed_after_any_write_no_rule_for_testers_is_left() -> None:
-    """Faults 1 and 2: status, target and rules are as without the kill, whichever write was the last."""
-    expected = World(spec=spec(rollout=ROLLOUT), wanted=9, rules=BEFORE)
-    _whole(expected, lambda: (expected.reconcile(), None)[1])
-    assert (champion_of(expected).version, is_back(expected)) == (2, True)
-    for kill_after in range(expected.writes):
-        world = World(spec=expected.spec, wanted=9, rules=BEFORE)
-        world.crash_after = kill_after
-        _whole(world, world.survive)
-        assert is_back(world), kill_after
-        assert (world.value, world.resource) == (expected.value, expected.resource), kill_after
-
-
-def test_deleted_after_any_write_no_rule_for_testers_is_left() -> None:
-    """Fault 31: whenever that is."""
-    whole = World(spec=spec(rollout=ROLLOUT), wanted=9, rules=BEFORE)
-    _whole(whole, lambda: (whole.reconcile(), None)[1])
-    for delete_after in range(whole.writes):
-        world = World(spec=spec(rollout=ROLLOUT), wanted=9, rules=BEFORE)
-        world.crash_after = delete_after
-        try:
-            _whole(world, lambda world=world: (world.reconcile(), None)[1])  # type: ignore[misc]
-        except CrashError:
-            world.crash_after = None
-        world.delete()
-        world.reconcile()
-        rest(world)
-        assert (world.gone, world.rules) == (True, BEFORE), delete_after

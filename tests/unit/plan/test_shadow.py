@@ -8,7 +8,7 @@ from retune.contract.results import Reason
 from retune.metrics import ROLLBACK_REASONS
 from retune.plan.observed import Incident
 from tests.unit.plan.reading import champion_of, is_rejected, last_of, message_of, rollout_of
-from tests.unit.plan.test_canary_route import BEFORE, is_back, rest, share
+from tests.unit.plan.routed import BEFORE, is_back, rest, share
 from tests.unit.plan.test_loop import reason_of
 from tests.unit.plan.trial import prove, strategy, to_promotion
 from tests.unit.plan.world import World, spec
