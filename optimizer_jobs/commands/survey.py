@@ -14,8 +14,8 @@ from optimizer_jobs.measure.fingerprint import fingerprint
 from retune.api.model import ModelFormat
 from retune.api.search import EngineName
 from retune.api.techniques import TechniqueType
+from retune.contract.machines import Kind, Machine, Package, Part, State, SurveyResult
 from retune.contract.requests import SurveyRequest
-from retune.contract.results import Kind, Machine, Package, Part, State, SurveyResult
 
 MEMORY_INFO = Path("/proc/meminfo")
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^]]*\])?(?P<wanted>[^;]*)")

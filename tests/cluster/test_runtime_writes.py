@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from retune.api.objects import ModelOptimization
-from retune.api.status import ActiveRollout, ActiveRun
+from retune.api.rolling import ActiveRollout
+from retune.api.status import ActiveRun
 from retune.cluster.errors import Conflict, Refused
 from retune.cluster.kinds import JOBS
 from retune.contract.results import encode_result

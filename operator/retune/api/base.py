@@ -151,6 +151,12 @@ def if_duration(path: str, rule: str) -> str:
     return f"!{_matches(path, _DURATION)} || ({rule})"
 
 
+def between(field: str, low: str, high: str) -> str:
+    """Return the CEL rule that a duration lies within these bounds."""
+    value = f"duration(self.{field})"
+    return if_duration(f"self.{field}", f"{value} >= duration('{low}') && {value} <= duration('{high}')")
+
+
 _DECIMAL = r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?"
 _DURATION = r"([0-9]{1,5}(h|m|s|ms)){1,4}"
 _CLAIM = r"pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"

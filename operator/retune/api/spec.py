@@ -12,11 +12,12 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from retune.api.base import ApiModel, ObjectName, Text, cel_list, map_list, rules
-from retune.api.execution import Execution, History, Rollout
+from retune.api.execution import Execution, History
 from retune.api.metrics import CUSTOM, unfit_metrics
 from retune.api.model import Data, Model, Task
 from retune.api.monitoring import Monitoring, Refresh, Triggers
 from retune.api.objectives import Objective, Selection, default_objectives
+from retune.api.rollout import Rollout
 from retune.api.search import Search, Serving
 from retune.api.techniques import QuantizationScheme, Technique, TechniqueType
 

@@ -11,9 +11,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from retune.api.execution import Strategy
 from retune.api.metrics import Metric
 from retune.api.objects import ModelOptimization, OptimizationRun
+from retune.api.rolling import RolloutStep
+from retune.api.rollout import Strategy
 from retune.api.spec import Injection
 from retune.api.status import (
     ActiveRun,
@@ -22,7 +23,6 @@ from retune.api.status import (
     ConditionType,
     ModelOptimizationStatus,
     Outcome,
-    RolloutStep,
     Stage,
     Trials,
     Version,

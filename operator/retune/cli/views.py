@@ -10,7 +10,8 @@ from rich.table import Table
 
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
-from retune.api.status import LastRollback, ModelOptimizationStatus, Rejected, Version
+from retune.api.rolling import LastRollback
+from retune.api.status import ModelOptimizationStatus, Rejected, Version
 from retune.cli import explaining, figures
 from retune.cli.access import Cluster, parsed
 from retune.cli.figures import NONE

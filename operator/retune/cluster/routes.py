@@ -7,10 +7,10 @@ canary from getting requests by it is told as a sentence: this is where a person
 from dataclasses import replace
 
 from retune.api.base import Json
-from retune.api.execution import CanaryRouteRef, CanaryTraffic, Rollout, Strategy
 from retune.api.objects import ModelOptimization
+from retune.api.rolling import RolloutStep
+from retune.api.rollout import CanaryRouteRef, CanaryTraffic, Rollout, Strategy
 from retune.api.routed import RouteHeader
-from retune.api.status import RolloutStep
 from retune.cluster.client import Client
 from retune.cluster.errors import NotFound, Refused
 from retune.cluster.kinds import DEPLOYMENTS, HTTP_ROUTES, SERVICES

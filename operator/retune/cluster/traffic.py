@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization
-from retune.api.status import RolloutStep
+from retune.api.rolling import RolloutStep
 from retune.cluster.cache import Cache
 from retune.cluster.client import Client
 from retune.cluster.errors import Refused

@@ -1,6 +1,6 @@
 """The one list of ways to share requests."""
 
-from retune.api.execution import CanaryTraffic
+from retune.api.rollout import CanaryTraffic
 from retune.traffic.base import TrafficKind
 from retune.traffic.http_route import HTTPRoute
 from retune.traffic.replicas import Replicas

@@ -44,8 +44,9 @@ from optimizer_jobs.preflight.splits import common_names, read_splits
 from optimizer_jobs.signature import Signature, TensorSpec
 from optimizer_jobs.study.protection import limits_in_words
 from retune.api.model import Dataset, ModelFormat, Outputs, Task
+from retune.contract.machines import InspectedFile, InspectResult
 from retune.contract.requests import InspectRequest
-from retune.contract.results import InspectedFile, InspectResult, Reason
+from retune.contract.results import Reason
 
 _WORD_LIMIT = 64
 _NAME_LABELS = "Name the columns with the labels with --label, once for each."

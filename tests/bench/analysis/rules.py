@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from retune.api.execution import Requirement
+from retune.api.rollout import Requirement
 from retune.api.status import Version
 from retune.plan.draft import Draft
 from retune.plan.observed import Heard, Observed, Traffic

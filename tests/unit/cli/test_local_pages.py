@@ -12,7 +12,8 @@ from retune.api.objects import OptimizationRun
 from retune.cli.local import pages
 from retune.cli.local.ending import after, usage
 from retune.cli.local.optimize import Finished
-from retune.contract.results import JudgeResult, Machine, Package, SurveyResult
+from retune.contract.machines import Machine, Package, SurveyResult
+from retune.contract.results import JudgeResult
 
 MACHINE = Machine(cpu="A", architecture="amd64", cores=2, features=("avx2",), memory_bytes=1 << 30, available_bytes=1)
 INPUTS = [{"name": "it's", "dtype": "float32", "shape": [-1, 4]}]

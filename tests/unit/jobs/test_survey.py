@@ -12,8 +12,8 @@ from optimizer_jobs.commands import survey
 from retune.api.model import ModelFormat
 from retune.api.search import EngineName
 from retune.api.techniques import TechniqueType
+from retune.contract.machines import Package
 from retune.contract.requests import SurveyRequest
-from retune.contract.results import Package
 
 HEAVY = ("numpy", "onnx", "onnxruntime", "optuna", "sklearn", "torch")
 REQUEST = SurveyRequest(resource="local/doctor")

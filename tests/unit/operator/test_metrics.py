@@ -8,8 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from retune.api.objects import ModelOptimization
+from retune.api.rolling import ActiveRollout
 from retune.api.status import (
-    ActiveRollout,
     ActiveRun,
     Condition,
     ConditionStatus,

@@ -7,8 +7,9 @@ from typing import Any, cast
 import pytest
 
 from retune.api.objects import ModelOptimization
+from retune.api.rolling import ActiveRollout, RolloutStep
 from retune.api.routed import CanaryRoute
-from retune.api.status import ActiveRollout, ModelOptimizationStatus, RolloutStep
+from retune.api.status import ModelOptimizationStatus
 from retune.cluster.client import Client
 from retune.cluster.errors import NotFound, Refused
 from retune.cluster.kinds import HTTP_ROUTES, SERVICES, Kind

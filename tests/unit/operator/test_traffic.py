@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retune.api.execution import CanaryTraffic
+from retune.api.rollout import CanaryTraffic
 from retune.traffic import TRAFFIC, Split, TrafficKind, kind_of
 from retune.traffic.replicas import Replicas
 

@@ -1,6 +1,7 @@
 """What tests of rollouts read off a World."""
 
-from retune.api.status import ActiveRollout, ConditionType, LastRun, Version
+from retune.api.rolling import ActiveRollout
+from retune.api.status import ConditionType, LastRun, Version
 from retune.plan.draft import condition_of
 from tests.answers import digest_of
 from tests.unit.plan.world import World

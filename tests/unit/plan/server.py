@@ -13,8 +13,9 @@ from typing import Any
 from retune.api import FIELD_MANAGER
 from retune.api.crd import modeloptimization_crd
 from retune.api.objects import ModelOptimization, ObjectMeta, OptimizationRun
+from retune.api.rolling import RolloutStep
 from retune.api.spec import ModelOptimizationSpec
-from retune.api.status import ModelOptimizationStatus, RolloutStep
+from retune.api.status import ModelOptimizationStatus
 from retune.plan.actions import EmitEvent
 from retune.plan.observed import (
     Abort,

@@ -15,7 +15,8 @@ from datetime import timedelta
 from typing import Any
 
 from retune.api import FIELD_MANAGER
-from retune.api.status import ActiveRollout, ModelOptimizationStatus, Stage, Version
+from retune.api.rolling import ActiveRollout
+from retune.api.status import ModelOptimizationStatus, Stage, Version
 from retune.contract.results import Reason, Verdict
 from retune.plan.kept import kept
 from retune.plan.observed import Heard, Incident

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retune.api.execution import Rollout
+from retune.api.rollout import Rollout
 from retune.plan.rollout.evidence import Share, above_limit, above_other, chance, proves, seems_above
 from tests.bench.analysis.three_sigma import lower_bound
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from retune.api.base import seconds
-from retune.api.status import ActiveRollout, ConditionType, Outcome, Stage
+from retune.api.rolling import ActiveRollout
+from retune.api.status import ConditionType, Outcome, Stage
 from retune.contract.results import Reason
 from retune.plan.observed import Incident, JobPhase
 from retune.plan.rollout.strategies import step_of

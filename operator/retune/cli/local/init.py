@@ -17,8 +17,8 @@ from retune.cli.access import AccessError
 from retune.cli.local.jobs import Job, job_environment, run
 from retune.contract.file_formats import UnknownFormatError, format_of
 from retune.contract.foreign import foreign, is_hugging_face
+from retune.contract.machines import InspectedFile, InspectResult
 from retune.contract.requests import InspectRequest
-from retune.contract.results import InspectedFile, InspectResult
 
 ROLES = {"training": ("train",), "validation": ("val", "dev"), "test": ("test",), "calibration": ("calib",)}
 """How the file of a data set may begin, by the role of the data set."""

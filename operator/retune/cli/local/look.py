@@ -15,8 +15,8 @@ from retune.cli.follow import Exit
 from retune.cli.local import init, pages
 from retune.cli.local.jobs import Job, job_environment, run
 from retune.cli.output import show
+from retune.contract.machines import SurveyResult
 from retune.contract.requests import SurveyRequest
-from retune.contract.results import SurveyResult
 
 _INPUT_HELP = "value of an input that the data lacks, such as sr=16000; may be repeated"
 CODE_HELP = "folder of your own Python code, in which model.factory is looked for; may be repeated"

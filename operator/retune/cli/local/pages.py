@@ -9,7 +9,7 @@ from rich.text import Text
 
 from retune.cli import figures
 from retune.cli.grids import blank, grid
-from retune.contract.results import InspectResult, Machine, Part, SurveyResult
+from retune.contract.machines import InspectResult, Machine, Part, SurveyResult
 
 _STYLES = {"ready": "green", "partly": "yellow", "missing": "red"}
 _WORTH_SAYING = {

@@ -3,7 +3,7 @@
 The policy is spec.rollout.deliveredModel. Whoever reads it asks here, so that it means the same everywhere.
 """
 
-from retune.api.execution import DeliveredModel
+from retune.api.rollout import DeliveredModel
 from retune.api.spec import Mode
 from retune.api.status import Outcome
 from retune.plan.draft import Draft

@@ -8,8 +8,9 @@ absence of a person; only the run ends, so that signals may start others.
 from datetime import timedelta
 
 from retune.api.base import seconds
+from retune.api.rolling import ActiveRollout
 from retune.api.spec import ModelOptimizationSpec
-from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, Stage, Version
+from retune.api.status import ConditionStatus, ConditionType, Outcome, Stage, Version
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.rollout.steps import Done
 from retune.plan.run.conclusion import conclude

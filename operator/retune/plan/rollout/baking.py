@@ -1,8 +1,9 @@
 """The bake: the new version has every pod and all traffic, and is watched for a while before it becomes champion."""
 
 from retune.api.base import seconds
+from retune.api.rolling import ActiveRollout
 from retune.api.shown import Shown
-from retune.api.status import ActiveRollout, Stage, Version
+from retune.api.status import Stage, Version
 from retune.plan.draft import Draft, Hold
 from retune.plan.rollout.blame import EDITED, excuse
 from retune.plan.rollout.listening import listen

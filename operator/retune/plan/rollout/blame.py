@@ -7,7 +7,7 @@ were evicted, drained, lost with their node or never made, and a template that o
 from datetime import timedelta
 
 from retune.api.base import seconds
-from retune.api.status import ActiveRollout
+from retune.api.rolling import ActiveRollout
 from retune.plan.draft import Draft
 
 EDITED = "the pod template was changed by others meanwhile"

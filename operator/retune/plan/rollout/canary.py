@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from retune.api.execution import Overlap, Strategy
-from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, RolloutStep, Stage, Version
+from retune.api.rolling import ActiveRollout, RolloutStep
+from retune.api.rollout import Overlap, Strategy
+from retune.api.status import ConditionStatus, ConditionType, Stage, Version
 from retune.plan import names
 from retune.plan.actions import AcquireLease, CreateCanary, ScaleCanary
 from retune.plan.draft import Draft, Hold

@@ -7,8 +7,9 @@ them, and a field or a template that others change meanwhile is theirs.
 from datetime import datetime, timedelta
 
 from retune.api import FIELD_MANAGER
+from retune.api.rolling import ActiveRollout, RolloutStep
 from retune.api.spec import Mode
-from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, RolloutStep, Stage, Version
+from retune.api.status import ConditionStatus, ConditionType, Outcome, Stage, Version
 from retune.plan.actions import SetFinalizer
 from retune.plan.draft import Draft, Hold
 from retune.plan.guards.deletion import FINALIZER

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from retune.api.execution import Rollout
+from retune.api.rollout import Rollout
 
 _SHAPE = 0.5
 """First parameter of the beta distributions: Jeffreys' near 0, where errors are."""

@@ -4,7 +4,8 @@ It is a short look. Where no Job can be had in time, the version is given all th
 get ready, and the champion returns.
 """
 
-from retune.api.status import ActiveRollout, Stage, Version
+from retune.api.rolling import ActiveRollout
+from retune.api.status import Stage, Version
 from retune.contract.requests import VerifyRequest
 from retune.contract.results import Reason
 from retune.plan import names

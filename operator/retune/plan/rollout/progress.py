@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Stage
+from retune.api.rolling import ActiveRollout
+from retune.api.status import ConditionStatus, ConditionType, Stage
 from retune.plan.draft import Draft, Hold
 
 LOOK_SECONDS = 5.0

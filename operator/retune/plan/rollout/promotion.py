@@ -1,6 +1,7 @@
 """The end that every rollout hopes for: the version is champion, and what is said of it is what was seen."""
 
-from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, Version
+from retune.api.rolling import ActiveRollout
+from retune.api.status import ConditionStatus, ConditionType, Outcome, Version
 from retune.plan import worth
 from retune.plan.draft import Draft, condition_of
 from retune.plan.guards.ownership import remember

@@ -5,8 +5,9 @@ is asked its golden requests and baked as any other. One that fails is to be tak
 asks for; it writes nothing on the target, whatever happens.
 """
 
+from retune.api.rolling import ActiveRollout, RolloutStep
 from retune.api.spec import Mode
-from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, RolloutStep, Stage, Version
+from retune.api.status import ConditionStatus, ConditionType, Stage, Version
 from retune.plan.draft import Draft, Hold, condition_of
 from retune.plan.rollout.listening import errors_before
 from retune.plan.rollout.progress import present_value, show

@@ -3,8 +3,9 @@
 No run has an outcome by it. What the version replaces is rejected, so that no run brings it back without a word.
 """
 
+from retune.api.rolling import ActiveRollout, LastRollback
 from retune.api.shown import Shown
-from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, LastRollback, Version
+from retune.api.status import ConditionStatus, ConditionType, Version
 from retune.plan.draft import Draft
 from retune.plan.guards.ownership import reject, remember, say_stored, tell_of_run
 from retune.plan.kept import is_shown

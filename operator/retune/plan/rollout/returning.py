@@ -5,7 +5,8 @@ so that Git and the cluster agree: nothing else goes live, and no run starts. A 
 A version that cannot be put back leaves the champion where it is, and is tried again once the spec has been edited.
 """
 
-from retune.api.status import ActiveRollout, Outcome, RolloutStep, Stage, Version
+from retune.api.rolling import ActiveRollout, RolloutStep
+from retune.api.status import Outcome, Stage, Version
 from retune.plan.draft import Draft, Hold
 from retune.plan.guards.ownership import field_conflict, reject
 from retune.plan.kept import kept, named

@@ -6,7 +6,7 @@ are added for testers. A change of theirs is never fought over. It ends the tria
 
 from dataclasses import dataclass
 
-from retune.api.execution import CanaryStep, Strategy
+from retune.api.rollout import CanaryStep, Strategy
 from retune.api.routed import CanaryRoute, RouteHeader
 from retune.api.status import ConditionType, Stage, Version
 from retune.plan.actions import CreateCanaryService, ShareRoute

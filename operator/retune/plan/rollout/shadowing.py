@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from retune.api.base import seconds
-from retune.api.execution import OnEvidenceTimeout
-from retune.api.status import ActiveRollout, ConditionType, Stage, Version
+from retune.api.rolling import ActiveRollout
+from retune.api.rollout import OnEvidenceTimeout
+from retune.api.status import ConditionType, Stage, Version
 from retune.contract.requests import Shadow, VerifyRequest
 from retune.contract.results import Reason, Shadowed, VerifyResult
 from retune.plan.actions import CreateJob

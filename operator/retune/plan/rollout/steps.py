@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from retune.api.base import seconds
-from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Stage, Version
+from retune.api.rolling import ActiveRollout
+from retune.api.status import ConditionStatus, ConditionType, Stage, Version
 from retune.plan.actions import AcquireLease, InjectModel
 from retune.plan.draft import Draft, Hold
 from retune.plan.guards.ownership import may_force

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from retune.api.execution import Rollout
-from retune.api.status import ActiveRollout, RolloutStep
+from retune.api.rolling import ActiveRollout, RolloutStep
+from retune.api.rollout import Rollout
 from retune.plan.rollout.approval import approval
 from retune.plan.rollout.baking import bake
 from retune.plan.rollout.canary import canary_golden, canary_ready, end_canary, give_canary, on_trial

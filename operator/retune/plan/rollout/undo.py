@@ -3,7 +3,8 @@
 A field that others took over in the meantime is theirs: it is left alone.
 """
 
-from retune.api.status import ActiveRollout, ConditionStatus, ConditionType, Outcome, Stage, Version
+from retune.api.rolling import ActiveRollout
+from retune.api.status import ConditionStatus, ConditionType, Outcome, Stage, Version
 from retune.plan.actions import InjectModel
 from retune.plan.draft import Draft, Hold
 from retune.plan.kept import is_shown

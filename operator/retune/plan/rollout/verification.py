@@ -6,8 +6,9 @@ The first pods that are ready are asked while others are still being replaced, a
 import hashlib
 
 from retune.api.base import seconds
+from retune.api.rolling import ActiveRollout
 from retune.api.shown import Shown
-from retune.api.status import ActiveRollout, ConditionType, Stage, Version
+from retune.api.status import ConditionType, Stage, Version
 from retune.contract.requests import VerifyRequest
 from retune.contract.results import Reason, VerifyResult
 from retune.plan import names

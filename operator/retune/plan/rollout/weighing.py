@@ -7,8 +7,9 @@ speaks against the version. The owner may bound the wait for requests and proof,
 from dataclasses import dataclass, replace
 
 from retune.api.base import seconds
-from retune.api.execution import CanaryStep, OnEvidenceTimeout, Requirement
-from retune.api.status import ActiveRollout, ConditionType, Stage, Version
+from retune.api.rolling import ActiveRollout
+from retune.api.rollout import CanaryStep, OnEvidenceTimeout, Requirement
+from retune.api.status import ConditionType, Stage, Version
 from retune.plan.draft import Draft, Hold
 from retune.plan.observed import Canary, Verb
 from retune.plan.rollout.baking import crashed, unwell
