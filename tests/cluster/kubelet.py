@@ -1,18 +1,17 @@
 """Plays the kubelet where controllers are real: it says of every pod but those of Jobs that it runs, and is ready."""
 
-import threading
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
+from tests.faults.background import Background
 from tests.faults.stagehand import now
 from tools.localcluster.api import Api, ApiError
 
 Json = dict[str, Any]
-_PAUSE = 0.1
 _MERGE = "application/merge-patch+json"
 
 
-class Kubelet:
+class Kubelet(Background):
     """Speaks for the pods of a namespace until stopped.
 
     is_broken: whether a pod of this JSON runs without ever being ready.
@@ -22,28 +21,17 @@ class Kubelet:
         self._api = api
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
         self._is_broken = is_broken
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._play, name="kubelet", daemon=True)
+        super().__init__("kubelet")
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop."""
-        self._stop.set()
-        self._thread.join()
-
-    def _play(self) -> None:
-        while not self._stop.wait(_PAUSE):
-            for pod in self._api.get(f"{self._pods}?fieldSelector=status.phase%3DPending")["items"]:
-                try:
-                    if pod["metadata"]["ownerReferences"][0]["kind"] != "Job":
-                        self._run(pod)
-                except ApiError as error:
-                    if error.status != 404:  # it was deleted meanwhile
-                        raise
+    def play_once(self) -> None:
+        """Let pods run that wait."""
+        for pod in self._api.get(f"{self._pods}?fieldSelector=status.phase%3DPending")["items"]:
+            try:
+                if pod["metadata"]["ownerReferences"][0]["kind"] != "Job":
+                    self._run(pod)
+            except ApiError as error:
+                if error.status != 404:  # it was deleted meanwhile
+                    raise
 
     def _run(self, pod: Json) -> None:
         """Say that the pod runs; nobody deletes it gracefully, as it has no node."""

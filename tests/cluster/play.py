@@ -88,6 +88,16 @@ class Play:
         """The target as it is."""
         return self.bench.api.get(self.bench.path(self._plural, "digits", api=self._api))
 
+    async def fail_to_get_ready(self) -> None:
+        """Let the new pods never get ready, and the progress deadline of 60 s pass; the version is taken back."""
+        await self.passes_until(lambda: self.status.get("stage") == "Optimizing")
+        self.broken = True
+        await self.passes_until(lambda: self.reason("RolledOut") == "Progressing" and len(self.values()) == 2)
+        self.clock.wait(61)
+        await self.passes_until(lambda: self.reason("RolledOut") == "RolledBack")
+        assert self.status["lastRun"]["reason"] == "ProgressDeadlineExceeded"
+        assert self.values() == [DELIVERED]
+
     def report(self, **status: Any) -> None:
         """Write into the target's status, as its controller or its command line does."""
         path = self.bench.path(self._plural, "digits", api=self._api)

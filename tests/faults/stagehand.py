@@ -5,10 +5,9 @@ what it may do are decided by that server. It is used where a test needs hundred
 """
 
 import json
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 
 from retune.contract.exits import Exit
 from retune.contract.paths import REQUEST_ANNOTATION
@@ -16,11 +15,11 @@ from retune.contract.requests import InspectRequest, JobRequest, SurveyRequest, 
 from retune.contract.results import Failure, JobResult, encode_result
 from tests.answers import answer
 from tests.cluster.gateway import ROUTES, look_at
+from tests.faults.background import Background
 from tools.localcluster.api import Api, ApiError
 
 Json = dict[str, Any]
 _MERGE = "application/merge-patch+json"
-_PAUSE = 0.05
 
 
 def now() -> str:
@@ -28,12 +27,15 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class Stagehand:
+class Stagehand(Background):
     """Finishes every Job with an honest result and settles every Deployment until stopped.
 
     reply, written: what a Job answers, and how its image writes that down.
     namespace: where; in all namespaces when it is not given. routes: whether HTTPRoutes are looked at, as by a Gateway.
+    deployments: whether Deployments are settled, for want of their controller.
     """
+
+    pause = 0.05
 
     def __init__(
         self,
@@ -53,28 +55,17 @@ class Stagehand:
         """UIDs that were seen under a namespace and Job name: more than one means that a Job was made twice."""
         self.values_seen: dict[str, list[str | None]] = {}
         """Values of MODEL_URI that the Deployment which a namespace's user made has had, in order."""
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._play, name="stagehand", daemon=True)
+        super().__init__("stagehand")
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Stop."""
-        self._stop.set()
-        self._thread.join()
-
-    def _play(self) -> None:
-        while not self._stop.wait(_PAUSE):
-            for job in self.api.get(f"/apis/batch/v1{self._within}/jobs?fieldSelector=status.successful%3D0")["items"]:
-                self.finish(job)
-            path = f"/apis/apps/v1{self._within}/deployments"
-            for deployment in self.api.get(path)["items"] if self._deployments else ():
-                self.settle(deployment)
-            for route in self.api.get(f"{ROUTES}{self._within}/httproutes")["items"] if self._routes else ():
-                look_at(self.api, route)
+    def play_once(self) -> None:
+        """End Jobs, settle Deployments and look at routes."""
+        for job in self.api.get(f"/apis/batch/v1{self._within}/jobs?fieldSelector=status.successful%3D0")["items"]:
+            self.finish(job)
+        path = f"/apis/apps/v1{self._within}/deployments"
+        for deployment in self.api.get(path)["items"] if self._deployments else ():
+            self.settle(deployment)
+        for route in self.api.get(f"{ROUTES}{self._within}/httproutes")["items"] if self._routes else ():
+            look_at(self.api, route)
 
     def finish(self, job: Json) -> None:
         """Let a Job that runs end with the answer to its request, which may be that it failed."""

@@ -83,13 +83,7 @@ async def test_a_version_is_promoted_once_kserve_s_deployment_has_brought_it_to_
 async def test_a_version_whose_pods_never_get_ready_is_taken_back(play: Play) -> None:
     """KServe goes on saying Ready; its Deployment does not."""
     play.begin(service(), rollout={"progressDeadline": "60s"}, target=GIVEN)
-    await play.passes_until(lambda: play.status.get("stage") == "Optimizing")
-    play.broken = True
-    await play.passes_until(lambda: play.reason("RolledOut") == "Progressing" and len(play.values()) == 2)
-    play.clock.wait(61)
-    await play.passes_until(lambda: play.reason("RolledOut") == "RolledBack")
-    assert play.status["lastRun"]["reason"] == "ProgressDeadlineExceeded"
-    assert play.values() == [DELIVERED]
+    await play.fail_to_get_ready()
     assert play.target["spec"]["predictor"]["model"]["storageUri"] == DELIVERED
 
 

@@ -3,9 +3,9 @@
 from retune.metrics import ROLLBACK_REASONS
 from retune.plan.rollout.withdrawing import RELEASE_SECONDS
 from retune.traffic import Backend, Pair, Rule
-from tests.unit.plan.reading import is_rejected, last_of
+from tests.unit.plan.reading import is_rejected, last_of, rollout_of
 from tests.unit.plan.server import STABLE, TRIED
-from tests.unit.plan.trial import strategy
+from tests.unit.plan.trial import hold, prove, strategy
 from tests.unit.plan.world import World, spec
 
 PAIR = Pair(STABLE, TRIED)
@@ -18,6 +18,21 @@ def asked(**fields: object) -> World:
     """Return a world whose candidate asks for a canary by a route."""
     world = World(**({"spec": spec(rollout=ROLLOUT), "wanted": 9, "rules": BEFORE} | fields))  # type: ignore[arg-type]
     world.run_to_rollout()
+    return world
+
+
+def proven(**fields: object) -> World:
+    """Return a world whose canary has answered golden requests, and what its first step gives it."""
+    world = asked(**fields)
+    prove(world)
+    world.reconcile()
+    return world
+
+
+def on_target(world: World) -> World:
+    """Let the last share pass, so that the target is being given the version; returns the world."""
+    hold(world)
+    assert rollout_of(world).injected
     return world
 
 

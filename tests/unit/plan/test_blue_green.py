@@ -16,7 +16,7 @@ from retune.plan.actions import ShareRoute
 from retune.plan.observed import Incident
 from retune.traffic import Backend
 from tests.unit.plan.reading import champion_of, is_rejected, last_of, message_of, rollout_of
-from tests.unit.plan.routed import BEFORE, ROLLOUT, asked, ended, is_back, rest, share
+from tests.unit.plan.routed import BEFORE, ROLLOUT, asked, ended, is_back, on_target, proven, rest, share
 from tests.unit.plan.server import FOR_TESTERS, STABLE, TRIED
 from tests.unit.plan.trial import HOLD, answered, hold, prove, to_promotion
 from tests.unit.plan.world import World, spec
@@ -38,10 +38,7 @@ def before() -> World:
 
 def previewed() -> World:
     """Return a world whose version has testers."""
-    world = before()
-    prove(world)
-    world.reconcile()
-    return world
+    return proven(spec=spec(rollout=at_once(**TESTERS)))
 
 
 def switched() -> World:
@@ -54,10 +51,7 @@ def switched() -> World:
 
 def given() -> World:
     """Return a world whose target is being given the version."""
-    world = switched()
-    hold(world)
-    assert rollout_of(world).injected
-    return world
+    return on_target(switched())
 
 
 ANYWHERE = pytest.mark.parametrize("step", [before, previewed, switched, given])

@@ -16,7 +16,7 @@ from retune.plan.observed import Incident
 from retune.plan.rollout.withdrawing import RELEASE_SECONDS
 from retune.traffic import Backend
 from tests.unit.plan.reading import champion_of, is_rejected, last_of, message_of, rollout_of
-from tests.unit.plan.routed import BEFORE, OTHERS, ROLLOUT, asked, ended, is_back, rest, share
+from tests.unit.plan.routed import BEFORE, OTHERS, ROLLOUT, asked, ended, is_back, on_target, proven, rest, share
 from tests.unit.plan.server import STABLE, TRIED
 from tests.unit.plan.test_loop import reason_of, stage_of
 from tests.unit.plan.trial import HOLD, answered, hold, prove, strategy, to_promotion
@@ -25,10 +25,7 @@ from tests.unit.plan.world import CrashError, World, spec
 
 def first() -> World:
     """Return a world whose canary has its first share."""
-    world = asked()
-    prove(world)
-    world.reconcile()
-    return world
+    return proven()
 
 
 def last() -> World:
@@ -40,10 +37,7 @@ def last() -> World:
 
 def given() -> World:
     """Return a world whose target is being given the version."""
-    world = last()
-    hold(world)
-    assert rollout_of(world).injected
-    return world
+    return on_target(last())
 
 
 ANYWHERE = pytest.mark.parametrize("step", [asked, first, last, given])

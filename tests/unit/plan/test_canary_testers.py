@@ -15,7 +15,7 @@ from retune.plan import Observed, Plan
 from retune.plan.actions import ShareRoute
 from retune.traffic import Backend
 from tests.unit.plan.reading import champion_of, is_rejected, last_of, message_of, rollout_of
-from tests.unit.plan.routed import BEFORE, asked, ended, is_back, rest, share
+from tests.unit.plan.routed import BEFORE, asked, ended, is_back, on_target, proven, rest, share
 from tests.unit.plan.server import FOR_TESTERS, STABLE, TRIED
 from tests.unit.plan.test_loop import reason_of, stage_of
 from tests.unit.plan.trial import HOLD, answered, hold, prove, strategy, to_promotion
@@ -37,10 +37,7 @@ def before() -> World:
 
 def alone() -> World:
     """Return a world whose canary has testers, and no share."""
-    world = before()
-    prove(world)
-    world.reconcile()
-    return world
+    return proven(spec=spec(rollout=ROLLOUT))
 
 
 def beside() -> World:
@@ -52,10 +49,7 @@ def beside() -> World:
 
 def given() -> World:
     """Return a world whose target is being given the version."""
-    world = beside()
-    hold(world)
-    assert rollout_of(world).injected
-    return world
+    return on_target(beside())
 
 
 TESTED = pytest.mark.parametrize("step", [alone, beside])

@@ -10,6 +10,7 @@ from retune.contract.results import BaselineResult, JudgeResult, Reason, Verdict
 from retune.plan.draft import condition_of
 from retune.plan.kept import kept
 from tests.answers import stored
+from tests.unit.plan.reading import champion_of
 from tests.unit.plan.world import World, spec
 
 FIRST = {"uri": "pvc://store/digits/model.onnx"}
@@ -47,12 +48,6 @@ def judge(world: World, verdict: Verdict = Verdict.PROMOTE, **told: str) -> None
     assert isinstance(result, JudgeResult)
     world.finish(name, result.model_copy(update=told))
     world.reconcile()
-
-
-def champion_of(world: World) -> Version:
-    """The champion."""
-    assert world.resource.status.champion is not None
-    return world.resource.status.champion
 
 
 def original_of(world: World) -> Version:
