@@ -233,7 +233,7 @@ class Analysis(ApiModel):
     confidence: Decimal = "0.99"
     """How sure the proofs of one rollout are, all together and however often one looks: a version that keeps limits and
     margins is rejected for its answers with a chance of at most the rest to 1, and one that exceeds a margin is called
-    proved not worse with at most that chance."""
+    proved not worse with at most that chance. The proofs of a shadow come before, and are as sure on their own."""
     require: Requirement = Requirement.NO_HARM_SHOWN
     """What has to be shown before a canary's share grows. NoHarmShown: nothing, unless the answers prove harm.
     ProvenNotWorse: that it is not worse than the champion by more than the margins, in errors and in latency."""

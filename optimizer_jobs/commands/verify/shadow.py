@@ -126,10 +126,8 @@ def _asked(bundle: Bundle, shadow: Shadow, endpoints: Sequence[str], *, captured
     for number, (request, pair) in enumerate(zip(_requests(bundle, captured), pods, strict=False)):
         champion, pod = _replies(pair, request, model=model, champion_first=bool(number % 2))
         _note(seen, request, champion, pod, bundle=bundle, timed=number >= _UNTIMED)
-        if (
-            _proved(seen.failed + seen.wrong, shadow.requests, shadow.error_margin, risk=_risk(shadow))
-            or time.monotonic() > end
-        ):
+        is_proved = _proved(seen.failed + seen.wrong, shadow.requests, shadow.error_margin, risk=_risk(shadow))
+        if is_proved or time.monotonic() > end:
             break
     return seen
 

@@ -25,7 +25,7 @@ def share_of_slow(requests: int, *, slower: float, some: float = 0.0) -> float:
 @pytest.mark.parametrize("requests", [40, 90, 190, 290])
 @pytest.mark.parametrize("slower", [0.0, AT_THE_MARGIN])
 def test_a_version_that_keeps_the_margin_is_found_slow_as_seldom_as_is_said(requests: int, slower: float) -> None:
-    """Not knowing where the champion's p95 lies is part of the risk: without that, one in thirteen would be rejected."""
+    """Where the champion's p95 lies is not known: without allowing for that, one in thirteen would be rejected."""
     assert share_of_slow(requests, slower=slower) <= RISK
 
 
