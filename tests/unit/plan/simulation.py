@@ -16,10 +16,12 @@ from typing import Any
 
 from retune.api import FIELD_MANAGER
 from retune.api.rolling import ActiveRollout
-from retune.api.status import ModelOptimizationStatus, Stage, Version
+from retune.api.status import ConditionType, ModelOptimizationStatus, Stage, Version
 from retune.contract.results import Reason, Verdict
+from retune.plan.draft import condition_of
 from retune.plan.kept import kept
 from retune.plan.observed import Heard, Incident
+from retune.plan.rollout.proposing import REVERT_PROPOSED
 from tests.dice import thrown
 from tests.unit.plan.late import LateWorld
 from tests.unit.plan.trial import busy
@@ -72,7 +74,8 @@ class Watched(LateWorld):
             return
         if new.run_name is not None and new.injected_value not in self.approved:
             raise BrokenError(f"{new.injected_value} is champion without having passed a gate")
-        if old is not None and not (_baked(before.rollout, before.candidate, new) or new.injected_value in self.human):
+        is_earned = _baked(before.rollout, before.candidate, new) or new.injected_value in self.human
+        if old is not None and not is_earned and old.digest not in self.lost:
             raise BrokenError(
                 f"{old.injected_value} lost to {new.injected_value} without a rollout, and nobody wished it"
             )
@@ -291,6 +294,12 @@ class History:
         world.beside_crash, world.beside_refused = None, None
         world.beside_counts = busy(world.now) if self.counted else None
 
+    def _merge_what_is_asked(self) -> None:
+        """Git takes a version back that was merged and has failed, as the condition asks for."""
+        shown, champion = condition_of(self.status, ConditionType.ROLLED_OUT), self.status.champion
+        if shown is not None and shown.reason == REVERT_PROPOSED and champion is not None:
+            self.world.edit_field(champion.injected_value, "git" if champion.injected_value else None)
+
     # What must hold
 
     def _check(self) -> None:
@@ -316,6 +325,7 @@ class History:
         world.change(suspend=False, rollout={})
         for _ in range(CALM_ROUNDS):
             self._calm()
+            self._merge_what_is_asked()
             for name in world.active_jobs():
                 world.finish(name, world.answer(name, Verdict.NO_GAIN))
             for number, process in enumerate(world.processes):
