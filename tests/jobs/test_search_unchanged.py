@@ -59,10 +59,11 @@ def test_a_first_trial_that_takes_longer_than_estimated_lengthens_the_search(
 ) -> None:
     """Without a budget in the spec, the limit follows what a trial really takes here; with one, it stays."""
     estimated = 1e-3
-    monkeypatch.setattr(estimate_module, "_FIXED_SECONDS", estimated)
     monkeypatch.setattr(SideBySide, "latency_seconds", staticmethod(lambda _: estimated))
-    monkeypatch.setattr(estimate_module, "LEAST_SECONDS", 1.0)
-    monkeypatch.setattr(estimate_module, "_MOST_PACE", 1e6)
+    for name in ("_FIXED_SECONDS", "LEAST_SECONDS"):
+        monkeypatch.setattr(estimate_module, name, estimated)
+    for name, value in {"_PASSES": 0, "_MOST_PACE": 1e6, "_SLACK": 100.0}.items():
+        monkeypatch.setattr(estimate_module, name, value)
     monkeypatch.setattr(budget_module, "_PATIENCE", 1e6)
     free = ask(techniques=(), search=Search(max_trials=2))
     assert run(free).trials == 2

@@ -2,8 +2,9 @@
 
 No user sees an answer, and the servers can tell by the request's id that no user asked. The version fails where it is
 proved, on the requests that were asked, that its pods err or are slow more often than the owner's margins allow. Each
-of the two proofs is wrong with at most half of what the confidence leaves. A request that the champion's pods do not
-answer proves nothing.
+of the two proofs is wrong with at most half of what the confidence leaves. Why a pod is slow is another question:
+asking in turns shares what slows the whole machine, and not what slows one core of one node for as long as the Job
+runs. A request that the champion's pods do not answer proves nothing.
 """
 
 import math

@@ -1,7 +1,8 @@
 """Whose doing it is that new pods are not well: a version is rejected only for what it did itself.
 
 A version is to blame where its own container ends with an error, or runs for long without ever getting ready. Pods that
-were evicted, drained, lost with their node or never made, and a template that others changed, say nothing of it.
+were evicted, drained, lost with their node or never made, and a template that others changed, say nothing of it. Nor do
+pods that are slower than others: a busy node does that as well.
 """
 
 from datetime import timedelta
@@ -11,6 +12,7 @@ from retune.api.rolling import ActiveRollout
 from retune.plan.draft import Draft
 
 EDITED = "the pod template was changed by others meanwhile"
+PLACED = "how fast pods answer depends on the nodes that they run on, too"
 
 
 def excuse(draft: Draft, rollout: ActiveRollout) -> str | None:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from retune.api.status import Version
 from retune.plan.draft import Draft
 from retune.plan.observed import Heard
+from retune.plan.rollout.blame import PLACED
 from retune.plan.rollout.evidence import Share, above_other, proves, seems_above
 from retune.plan.rollout.listening import ERRORS, Judgement, chance_of, share_of_errors, slower_than
 from retune.plan.watch.live_verdicts import SATURATED
@@ -104,7 +105,7 @@ def latency(draft: Draft) -> Comparison:
     margin = float(draft.spec.rollout.analysis.slow_margin)
     compared = _compared(draft, "LiveLatency", words, pair, margin, hypotheses=hypotheses)
     is_saturated = heard.saturation is not None and heard.saturation >= SATURATED
-    return replace(compared, excuse=f"{heard.saturation:.0%} of the CPU limit is in use" if is_saturated else None)
+    return replace(compared, excuse=f"{heard.saturation:.0%} of the CPU limit is in use" if is_saturated else PLACED)
 
 
 def _usual(draft: Draft, beside: Heard) -> tuple[float, int]:

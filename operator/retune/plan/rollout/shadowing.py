@@ -1,7 +1,8 @@
 """The shadow of a canary: before it gets any of the users' requests, it is asked what users have asked before.
 
-A Job asks, beside the champion's pods. What it proves against the version rejects it; where it cannot say anything, as
-without captured requests, the rollout waits and asks again, and the champion serves alone.
+A Job asks, beside the champion's pods. Errors that it proves reject the version; slowness only takes it back, because a
+pod on a busy node is slow whatever it serves. Where the Job cannot say anything, as without captured requests, the
+rollout waits and asks again, and the champion serves alone.
 """
 
 from dataclasses import replace
@@ -18,7 +19,7 @@ from retune.plan.draft import Draft, Hold, bundle_of
 from retune.plan.jobs import JobFailure, progress_of, starting, without_result
 from retune.plan.observed import JobPhase, Verb
 from retune.plan.rollout.baking import crashed, unwell
-from retune.plan.rollout.blame import EDITED
+from retune.plan.rollout.blame import EDITED, PLACED
 from retune.plan.rollout.canary import canary_in_place, first_pods, have_pods
 from retune.plan.rollout.progress import LOOK_SECONDS, show, update
 from retune.plan.rollout.steps import Done, TurnBack
@@ -28,7 +29,8 @@ from retune.plan.rollout.withdrawing import REFUSAL_RETRY_SECONDS
 
 _AGAIN_SECONDS = 600.0
 """Time from one Job to the next, while none can say anything."""
-_AGAINST_IT = {Reason.SHADOW_ERRORS, Reason.SHADOW_SLOW}
+_EXCUSES: dict[str, str | None] = {Reason.SHADOW_ERRORS: None, Reason.SHADOW_SLOW: PLACED}
+"""What speaks against a version, and why it is not held against it; None where it is."""
 
 
 def canary_shadow(draft: Draft, rollout: ActiveRollout, candidate: Version) -> Hold | Done | TurnBack:
@@ -107,9 +109,9 @@ def _follow(draft: Draft, rollout: ActiveRollout) -> Hold | Done | TurnBack:
         failure = without_result(job, "an answer")
     if failure is None:
         return _waiting(draft, *progress_of(job))
-    if failure.reason in _AGAINST_IT:
+    if failure.reason in _EXCUSES:
         message = f"as a shadow, before it got any request of a user: {failure.message}"
-        return TurnBack(failure.reason, message, EDITED if rollout.edited else None)
+        return TurnBack(failure.reason, message, EDITED if rollout.edited else _EXCUSES[failure.reason])
     return _unsaid(draft, rollout, failure)
 
 
