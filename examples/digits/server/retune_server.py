@@ -87,12 +87,17 @@ class BundleModel(MLModel):  # type: ignore[misc]  # MLServer has no type inform
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
-        """Answer one request of the Open Inference Protocol; raises InferenceError when it does not fit the model."""
+        """Answer one request of the Open Inference Protocol.
+
+        Raises:
+            InferenceError: It does not fit the model's inputs: the client is told so with the status 400.
+            EngineError: The model fails at what fits: that is the server's fault, and answered with 500.
+        """
         came, request_id = time.time(), payload.id or str(uuid.uuid4())
         signature = self._session.signature
         tensors = {tensor.name: tensor for tensor in payload.inputs}
         inputs = {spec.name: self._decoded(tensors.get(spec.name), spec) for spec in signature.inputs}
-        outputs = await asyncio.to_thread(self._run, inputs)
+        outputs = await asyncio.to_thread(self._session.run, inputs)
         if self._capture is not None and request_id not in golden.OWN_IDS:
             self._capture.offer(request_id, self._digest, inputs, outputs, came)
         return InferenceResponse(
@@ -103,21 +108,18 @@ class BundleModel(MLModel):  # type: ignore[misc]  # MLServer has no type inform
             outputs=[_encoded(spec, outputs[spec.name]) for spec in signature.outputs],
         )
 
-    def _run(self, inputs: dict[str, Array]) -> dict[str, Array]:
-        try:
-            return self._session.run(inputs)
-        except EngineError as error:
-            raise InferenceError(f"the model refuses this request: {error}") from error
-
     def _decoded(self, tensor: RequestInput | None, spec: TensorSpec) -> Array:
         if tensor is None:
             raise InferenceError(f"input {spec.name!r} is missing")
         try:
             values: Any = self.decode(tensor, default_codec=StringCodec if spec.dtype == TEXT else NumpyCodec)
             array = np.asarray(values, dtype=object if spec.dtype == TEXT else spec.dtype)
-            return array.reshape(tensor.shape)
+            array = array.reshape(tensor.shape)
         except (ValueError, TypeError, OverflowError) as error:
             raise InferenceError(f"input {spec.name!r} is no {spec.dtype} of shape {list(tensor.shape)}") from error
+        if not _fits(array.shape, spec.shape):
+            raise InferenceError(f"input {spec.name!r} has the shape {list(array.shape)}, not {list(spec.shape)}")
+        return array
 
     async def _unlike_golden(self, bundle: Bundle) -> str | None:
         """Return what differs from the recorded answers, or None."""
@@ -127,6 +129,11 @@ class BundleModel(MLModel):  # type: ignore[misc]  # MLServer has no type inform
             if reason:
                 return f"{number}: {reason}"
         return None
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether an array has the sizes that are wanted, of which -1 is free."""
+    return len(shape) == len(wanted) and all(size < 0 or size == has for has, size in zip(shape, wanted, strict=True))
 
 
 def _opened(uri: str) -> tuple[Session, Bundle | None, str]:

@@ -71,6 +71,9 @@ class ActiveRollout(StatusPart):
     ] = None
     errors_before: Number | None = None
     """Share of requests that the pods of the version before had failed; absent where they count none."""
+    refused_before: Number | None = None
+    """Share of requests that the pods of the version before had refused, with a status of 400 to 499; absent where they
+    count none."""
     bake_start_time: Time | None = None
     """When the new version had answered right and the bake time began."""
     unwell_since: Time | None = None

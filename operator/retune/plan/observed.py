@@ -253,6 +253,8 @@ class Heard:
     """Requests answered; None where they are not counted."""
     errors: float | None = None
     """Those answered with a status of 500 and above; None where no label holds the status."""
+    refused: float | None = None
+    """Those answered with a status of 400 to 499; None where no label holds the status."""
     buckets: Mapping[float, float] = field(default_factory=dict)
     """Requests that took at most so many seconds, by the upper bound of their bucket, ascending."""
     saturation: float | None = None

@@ -102,6 +102,7 @@ def added_up(
         pods=read,
         requests=total.requests,
         errors=total.errors,
+        refused=total.refused,
         buckets=total.buckets,
         saturation=window.saturation,
         numbers=numbers,

@@ -55,7 +55,7 @@ class _Side:
     def since(self, now: Heard) -> Heard:
         """Return what was counted at this weight; `now` says how the pods are."""
         grown = self.grown
-        return replace(now, requests=grown.requests, errors=grown.errors, buckets=grown.buckets)
+        return replace(now, requests=grown.requests, errors=grown.errors, refused=grown.refused, buckets=grown.buckets)
 
 
 @dataclass

@@ -42,6 +42,8 @@ class Totals:
     """Requests answered."""
     errors: float | None = None
     """Requests answered with a status of 500 and above; None where no label holds the status."""
+    refused: float | None = None
+    """Requests answered with a status of 400 to 499; None where no label holds the status."""
     buckets: Mapping[float, float] = field(default_factory=dict)
     """Requests that took at most so many seconds, by the upper bound of their bucket."""
     cpu: float | None = None
@@ -117,7 +119,8 @@ def _totals(samples: list[Sample], metrics: PodMetrics) -> Totals:
     timed = [sample for sample in counted if sample.name == f"{metrics.latency}_count"]
     return Totals(
         requests=_sum(requests or timed),
-        errors=_errors(requests or timed),
+        errors=_answered_with("5", requests or timed),
+        refused=_answered_with("4", requests or timed),
         buckets=_buckets(sample for sample in counted if sample.name == f"{metrics.latency}_bucket"),
         cpu=_only(samples, _CPU),
         periods=_only(samples, _PERIODS),
@@ -140,9 +143,10 @@ def _only(samples: list[Sample], name: str) -> float | None:
     return _sum([sample for sample in samples if sample.name == name])
 
 
-def _errors(samples: list[Sample]) -> float | None:
+def _answered_with(digit: str, samples: list[Sample]) -> float | None:
+    """Return the requests that were answered with a status of this first digit; None where no label holds it."""
     by_status = [(status, sample.value) for sample in samples if (status := _status(sample)) is not None]
-    return math.fsum(value for status, value in by_status if status.startswith("5")) if by_status else None
+    return math.fsum(value for status, value in by_status if status.startswith(digit)) if by_status else None
 
 
 def _status(sample: Sample) -> str | None:
@@ -178,6 +182,7 @@ def increase(before: Totals | None, after: Totals) -> Totals:
     return Totals(
         requests=_grown(base.requests, after.requests),
         errors=_grown(base.errors, after.errors),
+        refused=_grown(base.refused, after.refused),
         buckets={bound: _grown(base.buckets.get(bound), value) or 0.0 for bound, value in after.buckets.items()},
         cpu=_grown(base.cpu, after.cpu),
         periods=_grown(base.periods, after.periods),
@@ -206,6 +211,7 @@ def added(left: Totals, right: Totals) -> Totals:
     return Totals(
         requests=_plus(left.requests, right.requests),
         errors=_plus(left.errors, right.errors),
+        refused=_plus(left.refused, right.refused),
         buckets={bound: left.buckets.get(bound, 0.0) + right.buckets.get(bound, 0.0) for bound in bounds},
         cpu=_plus(left.cpu, right.cpu),
         periods=_plus(left.periods, right.periods),

@@ -35,13 +35,14 @@ async def test_both_sides_count_from_the_first_look_at_a_weight(clock: Clock) ->
     async with serving(pod.answer) as port, reading(clock) as reader:
         first = await hear(reader, port)
         assert (first.heard.requests, first.held.requests, first.beside.requests) == (1000, 0, 0)
-        pod.server.answer(0.02, times=30)
+        pod.server.answer(0.02, times=25)
+        pod.server.answer(0.02, status=400, times=5)
         pod.server.answer(0.02, status=500, times=10)
         clock.now += 60
         seen = await hear(reader, port)
-    assert (seen.heard.requests, seen.heard.errors) == (1040, 10)
-    assert (seen.held.requests, seen.held.errors) == (40, 10)
-    assert (seen.beside.requests, seen.beside.errors) == (40, 10)
+    assert (seen.heard.requests, seen.heard.errors, seen.heard.refused) == (1040, 10, 5)
+    assert (seen.held.requests, seen.held.errors, seen.held.refused) == (40, 10, 5)
+    assert (seen.beside.requests, seen.beside.errors, seen.beside.refused) == (40, 10, 5)
     assert max(seen.held.buckets.values()) == 40
 
 

@@ -59,13 +59,14 @@ def test_the_defaults_are_those_of_mlserver() -> None:
 
 
 def test_what_is_asked_beside_inference_does_not_count() -> None:
-    """Requests over all labels, errors by status, buckets added up; probes count for nothing."""
+    """Requests over all labels, errors and refusals by status, buckets added up; probes count for nothing."""
     server = Server()
-    server.answer(0.02, times=90)
+    server.answer(0.02, times=87)
+    server.answer(0.02, times=3, status=422)
     server.answer(0.2, times=10, status=500)
     server.answer(0.001, times=1000, path=PROBE)
     totals = read(server.text, METRICS)
-    assert (totals.requests, totals.errors) == (100, 10)
+    assert (totals.requests, totals.errors, totals.refused) == (100, 10, 3)
     assert (totals.buckets[0.01], totals.buckets[0.025], totals.buckets[math.inf]) == (0, 90, 100)
     assert read(server.text, PodMetrics(path_suffix="")).requests == 1100
 
@@ -75,7 +76,7 @@ def test_a_server_without_path_and_status_still_counts() -> None:
     registry = CollectorRegistry()
     Histogram("h", "x", registry=registry).observe(0.3)
     totals = read(generate_latest(registry).decode(), PodMetrics(latency="h", requests="none"))
-    assert (totals.requests, totals.errors) == (1, None)
+    assert (totals.requests, totals.errors, totals.refused) == (1, None, None)
     assert number(a_signal(LiveKind.ERROR_RATE), seen(totals), METRICS).reason == "NoData"
 
 

@@ -127,6 +127,24 @@ def test_errors_that_the_champion_had_too_are_not_the_version_s() -> None:
     assert stage_of(world) is Stage.ROLLING_BACK
 
 
+def test_a_version_that_refuses_more_than_the_champion_did_goes_back_and_is_not_rejected() -> None:
+    """Clients err before and after; a version that answers half of what comes with 400 has been seen to fail at it."""
+    world = World()
+    world.counts = Heard(pods=1, requests=10000, errors=0, refused=1000)
+    world.run_to_bake()
+    assert rollout_of(world).refused_before == "0.100000"
+    world.counts = Heard(pods=1, requests=4000, errors=0, refused=430)
+    world.wait(5)
+    world.reconcile()
+    assert stage_of(world) is Stage.BAKING
+    world.counts = Heard(pods=1, requests=4000, errors=0, refused=2000)
+    world.reconcile()
+    settle_back(world)
+    assert last_of(world).reason == "LiveErrors"
+    assert "2000 of 4000 requests were refused (with a status of 400 to 499), beside 10.00%" in last_of(world).message
+    assert not is_rejected(world)
+
+
 def test_a_version_that_fails_as_much_as_the_champion_did_is_not_doubted_for_a_little_more() -> None:
     """Where the champion was beyond the limit, an equal version shows more than it in half of all cases."""
     world = World()

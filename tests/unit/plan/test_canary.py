@@ -278,6 +278,24 @@ def test_more_errors_than_the_champion_s_end_it_below_every_limit() -> None:
     assert "20 of 20000 of the champion's in the same time" in last_of(world).message
 
 
+def test_a_canary_that_refuses_what_the_champion_answers_goes_back_and_is_not_rejected() -> None:
+    """Some servers answer 400 where their model has failed. One client of its pods alone may be the cause as well."""
+    world = at_weight()
+    world.beside_counts = Heard(pods=1, requests=1000, errors=0, refused=100)
+    world.champion_counts = Heard(pods=9, requests=9000, errors=0, refused=900)
+    world.wait(5)
+    world.reconcile()
+    assert rollout_of(world).step == "Weight"
+    world.champion_counts = Heard(pods=9, requests=9000, errors=0, refused=90)
+    world.wait(5)
+    world.reconcile()
+    assert is_over(world, "LiveErrors")
+    assert not is_rejected(world)
+    message = message_of(world, ConditionType.ROLLED_OUT)
+    assert "100 of 1000 requests were refused (with a status of 400 to 499), 90 of 9000 of the champion's" in message
+    assert "one client that sends what no version takes" in message
+
+
 def test_a_canary_that_is_much_slower_than_the_champion_ends_at_the_end_of_its_weight() -> None:
     """A new pod's first requests may be slow; a third of all are not. Its node may be to blame: it is not rejected."""
     world = at_weight()

@@ -14,7 +14,16 @@ from retune.plan.draft import Draft
 from retune.plan.observed import Heard
 from retune.plan.rollout.blame import PLACED
 from retune.plan.rollout.evidence import Share, above_other, proves, seems_above
-from retune.plan.rollout.listening import ERRORS, Judgement, chance_of, share_of_errors, slower_than
+from retune.plan.rollout.listening import (
+    BY_CLIENT,
+    ERRORS,
+    REFUSED,
+    Judgement,
+    chance_of,
+    share_of_errors,
+    share_refused,
+    slower_than,
+)
 from retune.plan.watch.live_verdicts import SATURATED
 
 _USUAL = 0.95
@@ -71,7 +80,7 @@ def compare(draft: Draft, candidate: Version, *, settled: bool, last: bool) -> J
             that slowness counts from then on.
         last: Whether the weight is about to be left.
     """
-    for comparison in (errors(draft), *((latency(draft),) if settled else ())):
+    for comparison in (errors(draft), refusals(draft), *((latency(draft),) if settled else ())):
         message = f"version {candidate.version}: {comparison.sentence}"
         if comparison.verdict is Verdict.WORSE:
             return Judgement(message, comparison.reason, comparison.excuse)
@@ -88,6 +97,17 @@ def errors(draft: Draft) -> Comparison:
         return Comparison("LiveErrors", Verdict.UNREAD, f"errors were not compared: {_unread(heard, beside)}")
     words = f"{ours.bad:.0f} of {ours.total:.0f} requests failed, {_of_champion(theirs)}"
     return _compared(draft, "LiveErrors", words, (ours, theirs), float(draft.spec.rollout.analysis.error_margin))
+
+
+def refusals(draft: Draft) -> Comparison:
+    """Compare the shares of requests that were refused: some servers say so where the model has failed."""
+    ours, theirs = (share_refused(side or Heard()) for side in (draft.observed.heard, draft.observed.traffic.beside))
+    if ours is None or theirs is None:
+        return Comparison("LiveErrors", Verdict.UNREAD, "refusals were not compared")
+    counted = f"{ours.bad:.0f} of {ours.total:.0f} requests were refused ({REFUSED})"
+    margin = float(draft.spec.rollout.analysis.error_margin)
+    compared = _compared(draft, "LiveErrors", f"{counted}, {_of_champion(theirs)}", (ours, theirs), margin)
+    return replace(compared, excuse=BY_CLIENT)
 
 
 def latency(draft: Draft) -> Comparison:

@@ -18,6 +18,9 @@ from retune.plan.watch.live_verdicts import LEARNING_WINDOWS, SATURATED
 
 ERRORS = Performance(signals=tuple(signal for signal in DEFAULT_LIVE if signal.kind is LiveKind.ERROR_RATE))
 """What is listened to where the spec names no signals: errors, where the pods count them as MLServer does."""
+REFUSED = "with a status of 400 to 499"
+BY_CLIENT = "one client that sends what no version takes may have been with its pods"
+"""Why refusals are not held against a version."""
 _PLENTY = 10
 """Bad answers that are evidence although fewer requests came than a verdict needs."""
 _REASONS = {LiveKind.ERROR_RATE: "LiveErrors", LiveKind.LATENCY: "LiveLatency", LiveKind.QUALITY: "LiveQuality"}
@@ -86,7 +89,9 @@ def listen(draft: Draft, candidate: Version, *, last: bool, beside: Heard | None
         if finding.bad and (finding.doubt is None or last):
             message = f"version {candidate.version}: {finding.message}"
             return Judgement(message, _REASONS[signal.kind], finding.doubt)
-    return Judgement(_in_words([finding for _, finding in findings], heard, is_asked=spec is not None))
+    return _refusing(draft, candidate, hearing) or Judgement(
+        _in_words([finding for _, finding in findings], heard, is_asked=spec is not None)
+    )
 
 
 def chance_of(draft: Draft) -> float:
@@ -100,14 +105,31 @@ def _watched(draft: Draft) -> list[LiveSignal]:
     return [signal for signal in (spec or ERRORS).signals if signal.kind in _REASONS]
 
 
-def errors_before(draft: Draft) -> str | None:
-    """Return the share of requests that the pods which serve now have failed, as a status has it; None if unknown."""
-    heard, spec = draft.observed.heard, draft.spec.monitoring.performance if draft.spec.monitoring else None
-    if heard is None or heard.requests is None or heard.errors is None:
+def _refusing(draft: Draft, candidate: Version, hearing: _Hearing) -> Judgement | None:
+    """Return that a version refuses what the version before has answered, where that one answers nothing beside it."""
+    rollout, refused = draft.status.rollout, share_refused(hearing.heard)
+    if rollout is None or rollout.refused_before is None or refused is None or refused.total < hearing.least:
         return None
-    if heard.requests < (spec or ERRORS).min_requests:
+    if hearing.beside is not None and (hearing.beside.requests or 0) >= hearing.least:
         return None
-    return f"{heard.errors / heard.requests:.6f}"
+    known = float(rollout.refused_before)
+    allowed = min(1.0, known + float(draft.spec.rollout.analysis.error_margin))
+    if not proves(above_limit(refused, allowed), hearing.chance):
+        return None
+    words = f"{refused.bad:.0f} of {refused.total:.0f} requests were refused ({REFUSED})"
+    message = f"version {candidate.version}: {words}, beside {known:.2%} of those before it"
+    return Judgement(message, "LiveErrors", BY_CLIENT)
+
+
+def before(draft: Draft) -> dict[str, str | None]:
+    """Return the shares of requests that the pods which serve now have failed and refused, as a status has them.
+
+    Each is None where too few requests tell, or none are counted by status.
+    """
+    heard, spec = draft.observed.heard or Heard(), draft.spec.monitoring.performance if draft.spec.monitoring else None
+    shares = {"errors_before": share_of_errors(heard), "refused_before": share_refused(heard)}
+    least = (spec or ERRORS).min_requests
+    return {name: f"{share.value:.6f}" if share and share.total >= least else None for name, share in shares.items()}
 
 
 def _in_words(findings: list[_Finding], heard: Heard, *, is_asked: bool) -> str:
@@ -188,9 +210,16 @@ def _keeps(hearing: _Hearing, beside: Share | None, allowed: float) -> bool:
 
 def share_of_errors(heard: Heard) -> Share | None:
     """Return the share of requests that failed; None where it is not counted."""
-    if heard.requests is None or heard.errors is None:
-        return None
-    return Share(min(heard.errors, heard.requests), heard.requests)
+    return _share(heard.errors, heard)
+
+
+def share_refused(heard: Heard) -> Share | None:
+    """Return the share of requests that were refused, with a status of 400 to 499; None where it is not counted."""
+    return _share(heard.refused, heard)
+
+
+def _share(bad: float | None, heard: Heard) -> Share | None:
+    return None if bad is None or heard.requests is None else Share(min(bad, heard.requests), heard.requests)
 
 
 def _latency(signal: LiveSignal, hearing: _Hearing, limit: _Limit) -> _Finding:
