@@ -89,7 +89,8 @@ class Tools:
         for name in names:
             text = self.manifest(name)
             manager = f"{self.example.name}-demo"
-            self.kubectl("apply", "--server-side", "--field-manager", manager, "--filename", "-", stdin=text)
+            forced = ("--server-side", "--force-conflicts", "--field-manager", manager)  # a demo changes its own things
+            self.kubectl("apply", *forced, "--filename", "-", stdin=text)
 
     def apply_script(self, name: str, *scripts: Path) -> None:
         """Apply a ConfigMap with scripts, for a Job or a Deployment that runs them."""

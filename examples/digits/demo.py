@@ -1,6 +1,7 @@
 """The whole loop on a real cluster, with a real model: `python -m examples.digits.demo`, called by `make demo`.
 
-Trains a digits classifier, serves it, lets Retune make it smaller and faster, and shows the result. Every step can be
+Trains a digits classifier, serves it, lets Retune make it smaller and faster, and shows the result. Then another hand
+writes, which is learned, and a careless model is delivered, which is caught. Every step can be
 repeated: a second call, or one after an interruption, goes on with what is there. It must never claim a result: what it
 prints comes from the cluster.
 """
@@ -14,7 +15,7 @@ import numpy as np
 
 from examples.digits import live
 from examples.digits.kube import DIGITS, NAME, NAMESPACE, Answer, ask
-from examples.digits.train import SEED, Split, splits
+from examples.digits.train import CARELESS, SEED, Split, splits
 from examples.kube import DemoError, Tools
 from examples.steps import Course, closed_in, compare, followed, install, optimize, run_example, say, serve, train
 from retune.api.status import Outcome
@@ -23,7 +24,7 @@ from tools.localcluster import settings as localcluster
 
 ROWS = 10
 REPORT = Path("out/digits-report.html")
-STEPS = 11
+STEPS = 13
 COURSE = Course(STEPS)
 
 
@@ -36,7 +37,7 @@ def demo(tools: Tools) -> int:
     """Run every step; returns 0 when the run ended well, which an honest NoGain is."""
     rows = some_rows()
     COURSE.step(1, "Namespace: limits, network policies and storage", "2 s", lambda: prepare(tools))
-    COURSE.step(2, "Retune: install the operator with helm", "30 s", lambda: install(tools, *closed_in(tools)))
+    COURSE.step(2, "Retune: install the operator with helm", "30 s", lambda: install_closed_in(tools))
     COURSE.step(3, "Training: a small network on scikit-learn's digits", "1 min the first time", lambda: train(tools))
     COURSE.step(4, "Serving: two pods of MLServer with the model as delivered", "30 s", lambda: serve(tools))
     COURSE.heading(5, f"Predictions before: {ROWS} test rows, asked of the Service and of every pod", "5 s")
@@ -48,6 +49,7 @@ def demo(tools: Tools) -> int:
         return code
     result(tools, rows, before)
     second_act(tools)
+    third_act(tools)
     live.rest(tools)
     say("the traffic has ended; windows are an hour long from now on")
     _next_steps()
@@ -60,6 +62,11 @@ def prepare(tools: Tools) -> None:
     counted = "--for=jsonpath={.status.hard}"  # before that, the quota lets in nothing at all
     tools.kubectl("wait", "resourcequota/limits", counted, "--timeout=1m")
     tools.apply("10-storage.yaml")
+
+
+def install_closed_in(tools: Tools) -> None:
+    """Install the chart with network policies, and with the rights that a canary needs."""
+    install(tools, "canary.enabled=true", *closed_in(tools))
 
 
 def second_act(tools: Tools) -> None:
@@ -81,6 +88,19 @@ def second_act(tools: Tools) -> None:
         return
     live.until_calm(tools, say)
     say(f"version {before} -> {after} without a person, {time.monotonic() - began:.0f} s after the traffic began")
+
+
+def third_act(tools: Tools) -> None:
+    """Deliver a model that passes every test and fails at some of what users send, and watch how a canary is caught."""
+    before = live.champion(tools)
+    COURSE.heading(12, "A careless model is delivered: no test row shows it, one live request in ten does", "3 min")
+    since = live.deliver(tools, CARELESS)
+    followed(tools)
+    COURSE.heading(13, "What users noticed", "10 s")
+    seen = live.users(tools, since=since)
+    say(f"{seen.digits} digits were answered meanwhile, and {seen.failed} requests failed")
+    after = live.champion(tools)
+    say(f"version {after} serves" + (", as before" if after == before else ""))
 
 
 def some_rows() -> Split:

@@ -1,12 +1,15 @@
-"""The demo's second act: real traffic, another handwriting, and a model that learns it without a person.
+"""The demo's acts under real traffic: another handwriting that is learned, and a careless model that is caught.
 
 What is printed comes from the cluster: windows as the status has them, the run with its reason, and quality before,
 during and after.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from examples.digits.kube import NAME, NAMESPACE
@@ -17,6 +20,17 @@ PATIENCE_SECONDS = 900.0
 LOOK_SECONDS = 2.0
 
 Say = Callable[[str], None]
+_TOLD = re.compile(r"^(\d+) digits, .* right, (\d+) requests failed$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Users:
+    """What the traffic has had in answer."""
+
+    digits: int
+    """Digits that were answered."""
+    failed: int
+    """Requests that were not."""
 
 
 def begin_traffic(tools: Tools) -> None:
@@ -30,6 +44,21 @@ def change_hand(tools: Tools, hand: str) -> None:
     """Send digits in another handwriting from now on, which `traffic.HANDS` names."""
     tools.kubectl("set", "env", f"deployment/{TRAFFIC}", f"HAND={hand}")
     tools.kubectl("rollout", "status", f"deployment/{TRAFFIC}", "--timeout", "2m")
+
+
+def deliver(tools: Tools, model: str) -> str:
+    """Deliver another model, which goes live by a canary where it is judged no worse; return when, for `users`."""
+    steps = [{"weight": 33, "hold": "1m", "minRequests": 100}]
+    rollout = {"strategy": "Canary", "canary": {"steps": steps}, "deliveredModel": "GoesLive"}
+    spec = {"model": {"uri": f"pvc://retune-artifacts/{NAME}/{model}"}, "rollout": rollout}
+    tools.kubectl("patch", "modeloptimization", NAME, "--type", "merge", "--patch", json.dumps({"spec": spec}))
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def users(tools: Tools, *, since: str) -> Users:
+    """Return what the traffic has had in answer since a time."""
+    told = _TOLD.findall(tools.kubectl("logs", f"deployment/{TRAFFIC}", "--since-time", since))
+    return Users(sum(int(digits) for digits, _ in told), sum(int(failed) for _, failed in told))
 
 
 def rest(tools: Tools) -> None:

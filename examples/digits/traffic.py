@@ -81,7 +81,7 @@ def requests(pixels: Array, labels: Array, hand: Hand, *, seed: int) -> Iterator
 
 
 class Server:
-    """The model server, asked over one connection that is opened again where it was closed."""
+    """The model server, asked over a connection for each request, so that all pods of its Service have a share."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -97,13 +97,10 @@ class Server:
             answer = json.loads(self._connection.getresponse().read())
             output = next(output for output in answer["outputs"] if output["name"] == LOGITS)
         except (OSError, http.client.HTTPException, ValueError, KeyError, StopIteration):
-            self.close()
             return None
+        finally:
+            self._connection.close()
         return np.asarray(np.reshape(output["data"], output["shape"]).argmax(axis=1))
-
-    def close(self) -> None:
-        """Close the connection; another question opens it again."""
-        self._connection.close()
 
 
 class Truth:
@@ -154,7 +151,7 @@ def send(server: Server, truth: Truth, work: Iterator[tuple[Array, Array]], *, r
             right, asked = right + int((answers == labels).sum()), asked + len(labels)
         if time.monotonic() - printed >= TELL_SECONDS:
             truth.tell()
-            say(f"{asked} digits, {right / max(asked, 1):.1%} right" + (f", {failed} failed" if failed else ""))
+            say(f"{asked} digits, {right / max(asked, 1):.1%} right, {failed} requests failed")
             right = asked = failed = 0
             printed = time.monotonic()
         due = max(due + len(labels) / rate, time.monotonic() - 1.0)

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from retune.contract.requests import JobRequest
-from retune.contract.results import JobResult
+from retune.contract.requests import JobRequest, VerifyRequest
+from retune.contract.results import Failure, JobResult, Reason
 from tests.cluster.harness import Bench, Clock, settle
 from tests.cluster.kubelet import Kubelet, value_of
 from tests.faults.stage import reply as honest
@@ -27,6 +27,13 @@ def pod_template(name: str) -> Json:
     return {"selector": {"matchLabels": labels}, "template": template}
 
 
+def wrong(request: JobRequest) -> JobResult:
+    """Answer as a Job would, but that pods answer golden requests wrongly."""
+    if isinstance(request, VerifyRequest) and not request.bundle_alone:
+        return Failure(reason=Reason.GOLDEN_MISMATCH, object="pod x", message="the answer is wrong.", next_step="")
+    return honest(request)
+
+
 class Play:
     """The target `digits`, the resource `digits`, and what tests ask of both."""
 
@@ -40,6 +47,10 @@ class Play:
         """How Jobs answer."""
         self._plural, self._api, self._kind, self._served = plural, api, kind, served
 
+    @property
+    def _version(self) -> str:
+        return self._api.removeprefix("/apis/")
+
     def is_broken(self, pod: Json) -> bool:
         """Whether this pod never gets ready."""
         return self.broken and self._served(pod) != DELIVERED
@@ -50,11 +61,14 @@ class Play:
 
     def begin(self, spec: Json, *, rollout: Json | None = None, target: Json = FORCED) -> None:
         """Create both, and start the operator."""
-        version = self._api.removeprefix("/apis/")
-        body = {"apiVersion": version, "kind": self._kind, "metadata": {"name": "digits"}, "spec": spec}
+        body = {"apiVersion": self._version, "kind": self._kind, "metadata": {"name": "digits"}, "spec": spec}
         self.bench.create(self._plural, body, api=self._api)
-        ref, wanted = {"apiVersion": version, "kind": self._kind}, {"bakeTime": "0s"} | (rollout or {})
-        self.key = self.bench.declare(target="digits", ref=ref, given=target, execution={}, rollout=wanted)
+        self.follow(rollout=rollout, target=target)
+
+    def follow(self, *, rollout: Json | None = None, target: Json = FORCED, **spec: Any) -> None:
+        """Create the resource of a target that is there, and start the operator."""
+        ref, wanted = {"apiVersion": self._version, "kind": self._kind}, {"bakeTime": "0s"} | (rollout or {})
+        self.key = self.bench.declare(target="digits", ref=ref, given=target, execution={}, rollout=wanted, **spec)
         self.clock = Clock()
         kinds = () if self._kind == "Deployment" else (self._kind,)
         self.operator = self.clock.drive(self.bench.operator(target_kinds=kinds))

@@ -3,9 +3,6 @@
 The folder is applied by force under the name of Flux's controller, as that one does at each interval.
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,13 +14,13 @@ from retune.api import FIELD_MANAGER
 from retune.contract.requests import JobRequest, VerifyRequest
 from retune.contract.results import Failure, JobResult, Reason
 from tests.answers import answer
+from tests.cluster.proposals import proposal
 from tests.faults.stage import deployment, prepare, run_until
 from tests.faults.stagehand import Stagehand
 from tools.kubectl import Kubectl
 from tools.localcluster.api import Api
 from tools.localcluster.controlplane import ControlPlane
 
-pytestmark = pytest.mark.usefixtures("routes")
 Json = dict[str, Any]
 pytestmark = pytest.mark.usefixtures("routes")
 WRONG = Failure(reason=Reason.GOLDEN_MISMATCH, object="the pods", message="answer otherwise.", next_step="See logs.")
@@ -53,13 +50,6 @@ def rolled_out(reason: str) -> Callable[[Json], bool]:
         return any((shown["type"], shown["reason"]) == ("RolledOut", reason) for shown in conditions)
 
     return over
-
-
-def proposal(namespace: str, kubeconfig: Path) -> str:
-    """What the command prints for kustomize."""
-    words = [sys.executable, "-m", "retune.cli.main", "proposal", "digits", "-n", namespace, "-o", "kustomize"]
-    environment = os.environ | {"KUBECONFIG": str(kubeconfig), "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
 
 
 def environment(api: Api, namespace: str) -> tuple[Json, set[str]]:

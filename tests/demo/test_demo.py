@@ -33,6 +33,7 @@ STRANGER = "digits-stranger"
 ENFORCED = pytest.mark.skipif(
     os.environ.get("RETUNE_POLICIES") != "enforced", reason="`make test-demo-strict` has network policies enforced"
 )
+NOTICED = re.compile(r"^ +(\d+) digits were answered meanwhile, and (\d+) requests failed$", re.MULTILINE)
 RUN = re.compile(r"^ +run (digits-r\d+): (\w+): .+$", re.MULTILINE)
 
 
@@ -158,6 +159,21 @@ def test_the_other_hand_was_learned_without_a_person(shown: Shown, resource: Jso
     containers = kube.get("deployment", NAME, namespace=NAMESPACE)["spec"]["template"]["spec"]["containers"]
     environment = {each["name"]: each.get("value") for each in containers[0]["env"]}
     assert environment["MODEL_URI"] == champion["uri"]
+
+
+def test_the_careless_model_was_caught_as_a_canary(shown: Shown, resource: Json) -> None:
+    """The judge finds nothing wrong with it; live requests do, a few of them, and no pod of the target ever had it."""
+    status = resource["status"]
+    name, caught = status["lastRun"]["name"], status["rejected"][-1]
+    run = runs()[name]
+    assert (run["status"]["outcome"], run["status"]["reason"]) == ("RolledBack", "LiveErrors")
+    assert "as a canary" in run["status"]["message"]
+    assert caught["digest"] == run["status"]["candidateDigest"]
+    assert f"{name} RolledBack" in shown.step(12)
+    ((digits, failed),) = NOTICED.findall(shown.step(13))
+    assert 0 < 8 * int(failed) < 0.1 * int(digits)
+    assert f"version {status['champion']['version']} serves, as before" in shown.step(13)
+    assert kube.items("deployments", namespace=NAMESPACE, selector="retune.dev/canary") == []
 
 
 def test_the_cluster_is_left_at_rest(resource: Json) -> None:
