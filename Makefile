@@ -182,6 +182,11 @@ test-neighbours-kserve: $(STAMP) ## An InferenceService as target under KServe's
 	$(call stage,KServe,6 min the first time and nothing after,$(LOCALCLUSTER) binaries kubernetes helm kserve)
 	$(call stage,its controller beside an API server,2 min,$(PY) -m pytest tests/neighbours/controllers/test_kserve.py)
 
+.PHONY: test-neighbours-flux
+test-neighbours-flux: $(STAMP) ## A target that Git declares, under Flux's own controller, built on first use (2 min, 5 more the first time).
+	$(call stage,Flux,5 min the first time and nothing after,$(LOCALCLUSTER) binaries kubernetes flux)
+	$(call stage,its controller beside an API server,2 min,$(PY) -m pytest tests/neighbours/controllers/test_flux.py)
+
 .PHONY: test-demo
 test-demo: $(STAMP) ## make demo from nothing, and what it printed held against what it left; for every night (15 min).
 	@$(MAKE) --no-print-directory $(CLUSTER)-cluster
@@ -213,6 +218,11 @@ test-foreign: local-venv ## Optimize every model of tests/foreign, made by other
 bench-control: $(STAMP) ## Measure the control loop on an API server of its own: latency, API writes, memory.
 	@$(LOCALCLUSTER) binaries
 	@$(PY) -m tests.bench.control
+
+.PHONY: bench-rollout
+bench-rollout: $(STAMP) ## How long a canary takes beside its holds, and how soon harm ends it, beside Argo Rollouts (8 min, 4 more the first time).
+	@$(LOCALCLUSTER) binaries kubernetes argo-rollouts
+	@$(PY) -m tests.bench.rollouts
 
 .PHONY: bench-noisy
 bench-noisy: $(STAMP) ## What pods with hostile metrics cost the resources of others (2 min).

@@ -33,6 +33,10 @@ class Kubelet(Background):
                 if error.status != 404:  # it was deleted meanwhile
                     raise
 
+    def address(self, pod: Json) -> str:
+        """Return the address of a pod that is about to run; nobody answers there."""
+        return f"10.7.0.{sum(pod['metadata']['uid'].encode()) % 250 + 1}"
+
     def _run(self, pod: Json) -> None:
         """Say that the pod runs; nobody deletes it gracefully, as it has no node."""
         ready = "False" if self._is_broken(pod) else "True"
@@ -48,8 +52,7 @@ class Kubelet(Background):
             }
             for container in pod["spec"]["containers"]
         ]
-        number = sum(pod["metadata"]["uid"].encode()) % 250 + 1
-        status = {"phase": "Running", "podIP": f"10.7.0.{number}", "conditions": conditions}
+        status = {"phase": "Running", "podIP": self.address(pod), "conditions": conditions}
         path = f"{self._pods}/{pod['metadata']['name']}/status"
         self._api.request("PATCH", path, {"status": status | {"containerStatuses": states}}, kind=_MERGE)
 

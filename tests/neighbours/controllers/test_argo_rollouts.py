@@ -13,12 +13,9 @@ from typing import Any
 import pytest
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
-from retune.contract.requests import JobRequest, VerifyRequest
-from retune.contract.results import Failure, JobResult, Reason
 from tests.cluster.crds import install
 from tests.cluster.harness import Bench
-from tests.cluster.play import DELIVERED, FORCED, Play, played, pod_template
-from tests.faults.stage import reply
+from tests.cluster.play import DELIVERED, FORCED, Play, played, pod_template, wrong
 from tests.neighbours import argo_rollouts
 from tools.localcluster.controlplane import ControlPlane, control_plane
 
@@ -74,13 +71,6 @@ async def test_the_owner_s_steps_are_waited_for_however_long_they_take(play: Pla
     assert play.values() == [play.status["champion"]["uri"]]
     assert list(play.owned()) == ['k:{"name":"MODEL_URI"}']
     assert play.target["status"]["phase"] == "Healthy"
-
-
-def wrong(request: JobRequest) -> JobResult:
-    """Answer honestly, but that pods answer golden requests wrongly."""
-    if isinstance(request, VerifyRequest) and not request.bundle_alone:
-        return Failure(reason=Reason.GOLDEN_MISMATCH, object="pod x", message="the answer is wrong.", next_step="")
-    return reply(request)
 
 
 async def test_wrong_answers_of_the_first_pods_take_the_version_back_before_the_owner_has_promoted_it(

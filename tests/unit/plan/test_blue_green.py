@@ -186,13 +186,14 @@ def test_another_way_begins_the_trial_anew(strategy: dict[str, Any]) -> None:
 
 
 def test_others_who_change_the_weights_end_the_trial() -> None:
-    """Theirs stay, and what the version had goes to the champion."""
+    """Theirs stay, and what the version had goes to the champion. It is no canary, and not called one."""
     world = switched()
     assert world.rules is not None
     (stable, tried), *others = world.rules
     world.edit_route((stable, replace(tried, weight=60), Backend("new", 40)), *others)
     world.reconcile()
     assert ended(world, "RouteChanged")
+    assert "rolled back: beside the champion, version 2: HTTPRoute" in last_of(world).message
     assert world.rules == ((Backend(STABLE, 60), Backend("new", 40)), *BEFORE[1:])
 
 

@@ -123,20 +123,20 @@ def share(draft: Draft, canary: Canary, step: CanaryStep, candidate: Version) ->
     if route is None or (route.obstacle and not (route.gone or (route.version and route.looked_at))):
         return _unseen(draft, record, route)
     if route.obstacle:
-        return _ended("RouteChanged" if route.gone else "RouteNotAccepted", candidate, route.obstacle.message)
+        return _ended(draft, "RouteChanged" if route.gone else "RouteNotAccepted", candidate, route.obstacle.message)
     if record.withdrawing:
         if not withdraw(draft):
             return _stopped(draft, canary, candidate)
         record = note(draft, record, rules=(), given=False, opened=0, withdrawing=False, released_time=None)
     wanted = _wanted(draft, record, route, step.weight)
     if isinstance(wanted, str):
-        return _ended("RouteChanged", candidate, f"HTTPRoute {route.name} {wanted}")
+        return _ended(draft, "RouteChanged", candidate, f"HTTPRoute {route.name} {wanted}")
     gets = f"{step.weight} % of the requests" if step.weight else "the requests of testers"
     return _asked(draft, route, wanted, f"version {candidate.version} gets {gets}")
 
 
-def _ended(reason: str, candidate: Version, message: str) -> TurnBack:
-    return TurnBack(reason, f"as a canary, version {candidate.version}: {message}", _NOT_ITS_DOING)
+def _ended(draft: Draft, reason: str, candidate: Version, message: str) -> TurnBack:
+    return TurnBack(reason, f"{draft.spec.rollout.on_trial}, version {candidate.version}: {message}", _NOT_ITS_DOING)
 
 
 def _unseen(draft: Draft, record: CanaryRoute, route: Route | None) -> Hold:

@@ -123,7 +123,7 @@ def _unsaid(draft: Draft, rollout: ActiveRollout, failure: JobFailure) -> Hold |
         if canary.on_evidence_timeout is OnEvidenceTimeout.PROCEED:
             update(draft, rollout, analysis=f"It goes on without a shadow, {words}"[:1024])
             return Done(words)
-        return TurnBack("EvidenceMissing", f"as a canary, {words}", TOO_LITTLE)
+        return TurnBack("EvidenceMissing", f"{draft.spec.rollout.on_trial}, {words}", TOO_LITTLE)
     left = draft.remaining(_begun(rollout), _AGAIN_SECONDS * rollout.step_jobs)
     if left <= 0:
         return _ask(draft, rollout)

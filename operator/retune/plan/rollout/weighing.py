@@ -88,7 +88,7 @@ def _judged(
     if judgement.reason is None:
         return None
     excuse = EDITED if rollout.edited else judgement.excuse
-    return TurnBack(judgement.reason, f"as a canary, {judgement.message}", excuse)
+    return TurnBack(judgement.reason, f"{draft.spec.rollout.on_trial}, {judgement.message}", excuse)
 
 
 def _is_comparable(rollout: ActiveRollout) -> bool:
@@ -214,7 +214,7 @@ def _awaited(draft: Draft, missing: _Missing, step: CanaryStep, candidate: Versi
         return show(draft, Stage.ROLLING_OUT, missing.reason, f"{words}, {bound}")
     if goes_on:
         return None
-    message = f"as a canary, {words}: not within {canary.evidence_timeout} after its hold"
+    message = f"{draft.spec.rollout.on_trial}, {words}: not within {canary.evidence_timeout} after its hold"
     return TurnBack("EvidenceMissing", message, TOO_LITTLE)
 
 
