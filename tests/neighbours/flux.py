@@ -33,12 +33,10 @@ _PATIENCE_SECONDS = 60.0
 
 
 def crds() -> list[Json]:
-    """The CustomResourceDefinitions of Kustomizations and GitRepositories."""
-    names = {"github.com/fluxcd/kustomize-controller": "kustomize.toolkit.fluxcd.io_kustomizations"}
-    names |= {_SOURCES: "source.toolkit.fluxcd.io_gitrepositories"}
-    folders = {module: binaries.source_folder(load(), binaries.FLUX, module) for module in names}
-    files = [folders[module] / "config" / "crd" / "bases" / f"{name}.yaml" for module, name in names.items()]
-    return [yaml.safe_load(path.read_text()) for path in files]
+    """The CustomResourceDefinitions of Kustomizations, and of every kind of source: the controller watches them all."""
+    modules = ("github.com/fluxcd/kustomize-controller", _SOURCES)
+    folders = [binaries.source_folder(load(), binaries.FLUX, module) / "config" / "crd" / "bases" for module in modules]
+    return [yaml.safe_load(path.read_text()) for folder in folders for path in sorted(folder.glob("*.yaml"))]
 
 
 @contextmanager
