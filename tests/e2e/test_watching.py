@@ -7,7 +7,6 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -111,7 +110,8 @@ def burst(tools: Tools) -> int:
     """Let another hand write in the middle of a window, beside the usual one; returns the window's number."""
     digits = splits(SEED)["test"]
     work = requests(digits.pixels, digits.label, HANDS["shifted"], seed=SEED)
-    with forwarded(tools, f"service/{NAME}") as url, closing(Server(f"{url}/v2/models/{NAME}/infer")) as server:
+    with forwarded(tools, f"service/{NAME}") as url:
+        server = Server(f"{url}/v2/models/{NAME}/infer")
         time.sleep(WINDOW - time.time() % WINDOW + 2)  # the next window has begun
         window, began = int(time.time() // WINDOW), time.time()
         answered = 0
