@@ -174,7 +174,7 @@ def replay(session: Session, request: GoldenRequest, *, golden: Golden) -> str |
         EngineError: The model refuses the request.
     """
     answers = session.run(feed(request, session.signature))
-    outputs = [{"name": name, "data": np.asarray(values).tolist()} for name, values in answers.items()]
+    outputs = [{"name": name, "data": np.asarray(values).reshape(-1).tolist()} for name, values in answers.items()]
     return check({"outputs": outputs}, request, golden=golden)
 
 

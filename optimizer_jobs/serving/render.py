@@ -62,7 +62,7 @@ def _write(files: Mapping[str, bytes | Path], into: Path) -> None:
     try:
         for path, content in files.items():
             _place(into / path, content)
-        _open_to_all(into)
+        _open_to_all(into, itself=not existed)
     except BaseException:
         _remove(into, itself=not existed)
         raise
@@ -76,9 +76,9 @@ def _place(target: Path, content: bytes | Path) -> None:
         shutil.copyfile(content, target)
 
 
-def _open_to_all(into: Path) -> None:
+def _open_to_all(into: Path, *, itself: bool) -> None:
     """Let everybody read: servers run as users of their own."""
-    for path in into.rglob("*"):
+    for path in [*into.rglob("*"), *([into] if itself else [])]:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
