@@ -5,13 +5,15 @@ its backend `openvino`. Axes are written as they are (`max_batch_size: 0`), beca
 or on none, and the server must never put two requests together that the model would mix up.
 """
 
+from collections.abc import Iterator
+
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.names import MODEL
 from optimizer_jobs.serving.backends import Backend, backend_of
 from optimizer_jobs.serving.base import Layout, called, model_files
 from optimizer_jobs.serving.prototext import Fields, Word, text
-from optimizer_jobs.serving.types import dims, is_known, type_of
+from optimizer_jobs.serving.tensors import dims, is_known, type_of
 from optimizer_jobs.serving.warm_up import FOLDER, is_kept, samples
 from optimizer_jobs.signature import Signature, TensorSpec
 from retune.contract.results import Reason
@@ -38,7 +40,7 @@ def layout(bundle: Bundle, *, name: str) -> Layout:
     files = model_files(bundle, name)
     files[f"{name}/{CONFIG}"] = _config(bundle, name, backend, [fields for fields, _ in warm]).encode()
     files |= {f"{name}/{FOLDER}/{file}": content for _, contents in warm for file, content in contents.items()}
-    lost = (*backend.lost, *_lost_numbers(backend.signature), *_lost_requests(bundle))
+    lost = (*backend.lost, *_lost_in_requests(bundle), *_lost_in_warm_up(bundle))
     return Layout(files=files, lost=lost, tried=backend.tried)
 
 
@@ -81,18 +83,20 @@ def _check(signature: Signature, bundle: Bundle) -> None:
             )
 
 
-def _lost_numbers(signature: Signature) -> list[str]:
-    """Return what is lost where an input or output is a single number, which Triton does not have."""
-    single = [repr(spec.name) for spec in (*signature.inputs, *signature.outputs) if not spec.shape]
-    if not single:
-        return []
-    return [
-        f"A single number is a list of one for Triton: requests and answers have {', '.join(single)} with shape [1]."
-    ]
+def _lost_in_requests(bundle: Bundle) -> Iterator[str]:
+    """Yield what clients have to know, because Triton takes their requests in another form than Retune's runtime."""
+    signature, golden = bundle.manifest.signature, bundle.golden
+    specs = (*signature.inputs, *signature.outputs)
+    if single := [repr(spec.name) for spec in specs if not spec.shape]:
+        yield f"A single number is a list of one for Triton: {', '.join(single)} has shape [1] in requests and answers."
+    if half := [repr(spec.name) for spec in specs if spec.dtype == "float16"]:
+        yield f"Triton has no float16 in JSON: {', '.join(half)} is sent and answered as a binary tensor."
+    missing = any(None in tensor.data for request in golden.requests for tensor in request.inputs)
+    if missing or bundle.manifest.accepts_missing:
+        yield "Triton has no missing numbers (null) in JSON: requests with some send NaN in a binary tensor."
 
 
-def _lost_requests(bundle: Bundle) -> list[str]:
+def _lost_in_warm_up(bundle: Bundle) -> Iterator[str]:
     left_out = sum(not is_kept(request) for request in bundle.golden.requests)
-    if not left_out:
-        return []
-    return [f"{left_out} golden requests have an empty tensor, which Triton's warm-up cannot hold: they are left out."]
+    if left_out:
+        yield f"{left_out} golden requests have an empty tensor, which Triton's warm-up cannot hold: they are left out."

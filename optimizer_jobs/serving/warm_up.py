@@ -11,7 +11,7 @@ import numpy as np
 
 from optimizer_jobs.models.golden import GoldenRequest, Tensor, feed
 from optimizer_jobs.serving.prototext import Fields, Word
-from optimizer_jobs.serving.types import dims, type_of
+from optimizer_jobs.serving.tensors import dims, type_of
 from optimizer_jobs.signature import Signature
 
 FOLDER = "warmup"
