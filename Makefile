@@ -25,6 +25,9 @@ IN_MONITOR := $(LOCALCLUSTER) inside monitor -- python
 LOCAL := $(CACHE)/downloads/local
 IN_LOCAL := RETUNE_CACHE="$(CACHE)/downloads" "$(LOCAL)/bin/python"
 
+# The real Triton Inference Server, from its lock, in an environment of its own.
+TRITON := $(CACHE)/downloads/triton
+
 # Libraries that report home are told not to, here as in every image.
 export DO_NOT_TRACK := 1
 export ORT_DISABLE_TELEMETRY := 1
@@ -64,6 +67,15 @@ local-venv: $(STAMP) ## Build the environment of a person without a cluster, as 
 			--require-hashes --requirement "requirements/$$lock.txt"; done; \
 		cat requirements/dev.txt requirements/optimizer.txt > "$(LOCAL)/lock.txt"; }
 
+.PHONY: triton-venv
+triton-venv: $(STAMP) ## Build the environment of the server that `make test-neighbours-triton` starts (30 s the first time).
+	@cmp --silent requirements/neighbours/triton.txt "$(TRITON)/lock.txt" || { \
+		echo 'Installing Triton Inference Server: about 30 s ...'; \
+		rm -rf "$(TRITON)"; $(PYTHON) -m venv "$(TRITON)"; \
+		"$(TRITON)/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+			--requirement requirements/neighbours/triton.txt; \
+		cp requirements/neighbours/triton.txt "$(TRITON)/lock.txt"; }
+
 # $(call lock,name,arguments): requirements/name.txt, complete and hashed, free of addresses and paths.
 define lock
 @echo 'Locking requirements/$(1).txt ...'
@@ -76,6 +88,7 @@ endef
 # The optimizer's lock comes first and constrains the others, so that host, Jobs and model server run one version of
 # each library. torch has a lock, and an image layer, of its own below the rest.
 AS_OPTIMIZER := --constraints requirements/optimizer.txt
+AS_OPTIMIZER_BUT_NUMPY := --constraints <(grep -o '^[a-z0-9.-]*==[^ ]*' requirements/optimizer.txt | grep -v '^numpy==')
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
@@ -85,6 +98,7 @@ lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
 	$(call lock,server,--extra server --extra engines --excludes <(echo openvino-telemetry) $(AS_OPTIMIZER))
 	$(call lock,operator,--extra operator $(AS_OPTIMIZER))
 	$(call lock,peers,--extra peers --excludes <(echo torch) $(AS_OPTIMIZER))
+	$(call lock,neighbours/triton,--extra triton --excludes <(printf 'grpcio\nimportlib-metadata\npyzmq\nsh\ntritonclient\ntyper\ntyping-inspect\nwrapt\n') $(AS_OPTIMIZER_BUT_NUMPY))
 	$(call lock,dev,--extra operator --extra cli --extra jobs --extra remote --extra dev $(AS_OPTIMIZER))
 
 .PHONY: crds
@@ -186,6 +200,10 @@ test-neighbours-kserve: $(STAMP) ## An InferenceService as target under KServe's
 test-neighbours-flux: $(STAMP) ## A target that Git declares, under Flux's own controller, built on first use (2 min, 5 more the first time).
 	$(call stage,Flux,5 min the first time and nothing after,$(LOCALCLUSTER) binaries kubernetes flux)
 	$(call stage,its controller beside an API server,2 min,$(PY) -m pytest tests/neighbours/controllers/test_flux.py)
+
+.PHONY: test-neighbours-triton
+test-neighbours-triton: triton-venv ## What `retune render` writes, served by a real Triton with ONNX Runtime played (1 min, 1 more the first time).
+	$(call stage,a real Triton,1 min,RETUNE_TRITON="$(TRITON)" $(PY) -m pytest tests/neighbours/servers)
 
 .PHONY: test-demo
 test-demo: $(STAMP) ## make demo from nothing, and what it printed held against what it left; for every night (15 min).

@@ -27,6 +27,7 @@ from retune.contract.results import Failure, JobResult, Reason, encode_result
 COMMANDS = {
     "inspect": "optimizer_jobs.commands.inspection.command:run",
     "survey": "optimizer_jobs.commands.survey:run",
+    "render": "optimizer_jobs.commands.render:run",
     "baseline": "optimizer_jobs.commands.baseline:run",
     "gather": "optimizer_jobs.commands.gather.command:run",
     "search": "optimizer_jobs.commands.search.command:run",

@@ -154,6 +154,30 @@ def answered(session: Session, inputs: Mapping[str, Array]) -> GoldenRequest:
     return GoldenRequest(inputs=asked, outputs=outputs)
 
 
+def feed(request: GoldenRequest, signature: Signature) -> dict[str, Array]:
+    """Return the inputs of a request as the model takes them, by name; a missing number is NaN.
+
+    Args:
+        request: The request.
+        signature: The model's inputs, for their element types.
+    """
+    dtypes = {spec.name: object if spec.dtype == TEXT else spec.dtype for spec in signature.inputs}
+    return {
+        tensor.name: np.asarray(tensor.data, dtypes[tensor.name]).reshape(tensor.shape) for tensor in request.inputs
+    }
+
+
+def replay(session: Session, request: GoldenRequest, *, golden: Golden) -> str | None:
+    """Ask an open model a request as a server would, and return how its answer differs, in words, or None.
+
+    Raises:
+        EngineError: The model refuses the request.
+    """
+    answers = session.run(feed(request, session.signature))
+    outputs = [{"name": name, "data": np.asarray(values).reshape(-1).tolist()} for name, values in answers.items()]
+    return check({"outputs": outputs}, request, golden=golden)
+
+
 def outputs_in(answer: Mapping[str, Any], request: GoldenRequest) -> dict[str, Array] | None:
     """Return the outputs in a server's JSON answer that the request knows, in its shapes; None where one is missing."""
     named = {item.get("name"): item.get("data") for item in answer.get("outputs") or () if isinstance(item, dict)}

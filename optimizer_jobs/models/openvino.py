@@ -128,6 +128,24 @@ def open_model(path: Path, options: EngineOptions) -> Session:
         raise EngineError(_words(error)) from error
 
 
+def inferred_outputs(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each output as OpenVINO infers it, with -1 for a free size, whatever the file declares.
+
+    The names are those that OpenVINO gives the outputs, in the model's order. Raises EngineError where it cannot read
+    the file.
+    """
+    try:
+        outputs = _core().read_model(str(path)).outputs
+        return {port.get_any_name(): _free(port) for port in outputs}
+    except Exception as error:  # OpenVINO's exceptions share no other base
+        raise EngineError(_words(error)) from error
+
+
+def _free(port: "ov.Output") -> tuple[int, ...]:
+    """Return the shape of an input or output as OpenVINO knows it, with -1 for a free size."""
+    return tuple(-1 if axis.is_dynamic else axis.get_length() for axis in port.partial_shape)
+
+
 def _compiled(model: "ov.Model", options: EngineOptions) -> "ov.CompiledModel":
     compiled = _core().compile_model(model, "CPU", _properties(options))
     computes_in = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -196,5 +214,5 @@ def _spec(info: "ValueInfoProto", port: "ov.Output") -> TensorSpec:
     if tensor.HasField("shape"):
         shape = tuple(axis.dim_value if axis.HasField("dim_value") else -1 for axis in tensor.shape.dim)
     else:
-        shape = tuple(-1 if axis.is_dynamic else axis.get_length() for axis in port.partial_shape)
+        shape = _free(port)
     return TensorSpec(name=info.name, dtype=dtype, shape=shape)

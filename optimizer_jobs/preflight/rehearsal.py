@@ -17,12 +17,11 @@ from optimizer_jobs.machinery.formats.delivery import Opened
 from optimizer_jobs.measure.answers import answer
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.unfit import UnfitAnswersError
-from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Session
-from optimizer_jobs.models.golden import Tensor, check, record
+from optimizer_jobs.models.engine import EngineError, EngineOptions, Session
+from optimizer_jobs.models.golden import record, replay
 from optimizer_jobs.models.layout import ask
 from optimizer_jobs.models.runtime import open_model
 from optimizer_jobs.preflight.refusal import cannot_run, stage
-from optimizer_jobs.signature import TEXT
 from optimizer_jobs.technique import Subject
 from optimizer_jobs.techniques.registry import TECHNIQUES, unavailable
 from retune.api.model import Task
@@ -110,16 +109,7 @@ def _sizes(opened: Opened, rows: Rows, served: Sequence[int]) -> tuple[int, ...]
 def _replay(session: Session, rows: Rows, sizes: Sequence[int]) -> None:
     """Record golden requests, ask them again as a server would, and compare; raises EngineError when answers differ."""
     golden = record(session, rows, sizes=sizes)
-    names = {spec.name: spec for spec in session.signature.inputs}
     for request in golden.requests:
-        feeds = {tensor.name: _array(tensor, names[tensor.name].dtype) for tensor in request.inputs}
-        answers = session.run(feeds)
-        outputs = [{"name": name, "data": np.asarray(values).tolist()} for name, values in answers.items()]
-        reason = check({"outputs": outputs}, request, golden=golden)
+        reason = replay(session, request, golden=golden)
         if reason is not None:
             raise EngineError(f"the same request is answered differently a second time: {reason}")
-
-
-def _array(tensor: Tensor, dtype: str) -> Array:
-    values = np.asarray(tensor.data, dtype=object if dtype == TEXT else dtype)
-    return values.reshape(tensor.shape)

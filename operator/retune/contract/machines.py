@@ -6,7 +6,7 @@ from pydantic import Field
 
 from retune.api.bounds import Word
 from retune.api.model import Outputs, Task
-from retune.contract.requests import Document
+from retune.contract.requests import Document, Server
 
 
 class InspectedFile(Document):
@@ -106,3 +106,18 @@ class SurveyResult(Document):
     packages: tuple[Package, ...]
     parts: tuple[Part, ...]
     machine: Machine
+
+
+class RenderResult(Document):
+    """A bundle was written for a model server of others."""
+
+    kind: Literal["Render"] = "Render"
+    server: Server
+    digest: str
+    """The bundle's digest."""
+    files: tuple[str, ...]
+    """What was written, as paths in the folder that was asked for."""
+    lost: tuple[str, ...] = ()
+    """What the bundle asks and the server cannot express, each as a sentence."""
+    tried: str
+    """What was tried of it here, or why nothing was, as a sentence."""

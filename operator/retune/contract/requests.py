@@ -6,6 +6,7 @@ understand each other, a request names only what differs from its default.
 """
 
 import json
+from enum import StrEnum
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, TypeAdapter
@@ -60,6 +61,28 @@ class SurveyRequest(Document):
 
     command: Literal["survey"] = "survey"
     resource: str
+
+
+class Server(StrEnum):
+    """A model server of others that a bundle can be written for."""
+
+    TRITON = "triton"
+    OVMS = "ovms"
+    """OpenVINO Model Server."""
+
+
+class RenderRequest(Document):
+    """Write a bundle in the layout of a model server of others."""
+
+    command: Literal["render"] = "render"
+    resource: str
+    bundle: str
+    """URI of the bundle's folder."""
+    server: Server
+    name: str
+    """Name that clients ask the model by."""
+    into: str
+    """URI of the folder that is written, which must be empty or absent."""
 
 
 class BaselineRequest(Document):
@@ -256,7 +279,7 @@ JobRequest = BaselineRequest | GatherRequest | SearchRequest | JudgeRequest | Ve
 COMMANDS = frozenset(request.model_fields["command"].default for request in get_args(JobRequest))
 """The commands of these Jobs. A Job with another one is asked by a newer release."""
 
-AnyRequest = Annotated[InspectRequest | SurveyRequest | JobRequest, Field(discriminator="command")]
+AnyRequest = Annotated[InspectRequest | SurveyRequest | RenderRequest | JobRequest, Field(discriminator="command")]
 
 _ADAPTER: TypeAdapter[AnyRequest] = TypeAdapter(AnyRequest)
 

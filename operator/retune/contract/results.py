@@ -16,7 +16,7 @@ from retune.api.objects import Comparison
 from retune.api.status import Measurement
 from retune.api.watched import FreshData
 from retune.api.watched import Verdict as WindowVerdict
-from retune.contract.machines import InspectResult, SurveyResult
+from retune.contract.machines import InspectResult, RenderResult, SurveyResult
 from retune.contract.paths import RESULT_LIMIT
 from retune.contract.requests import BundleRef, Document
 from retune.contract.worth import JudgedWorth
@@ -264,7 +264,7 @@ class VerifyResult(Document):
 
 OfClusters = BaselineResult | GatherResult | SearchResult | JudgeResult | VerifyResult | CheckResult
 """What a Job in the cluster answers when it has done its work."""
-OfMachines = InspectResult | SurveyResult
+OfMachines = InspectResult | SurveyResult | RenderResult
 """What a Job answers to the command line, on a person's own machine: through a file, which may be longer."""
 
 JobResult = Annotated[Failure | OfMachines | OfClusters, Field(discriminator="kind")]

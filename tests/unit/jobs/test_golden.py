@@ -11,9 +11,10 @@ from onnx import helper
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.models import golden as golden_module
 from optimizer_jobs.models.engine import EngineError, EngineOptions
-from optimizer_jobs.models.golden import Golden, GoldenRequest, check, record
+from optimizer_jobs.models.golden import Golden, GoldenRequest, check, record, replay
 from optimizer_jobs.models.runtime import open_model
 from tests.unit.jobs.models_for_tests import save_graph
+from tests.unit.jobs.served_for_tests import KINDS, bundle_of
 
 
 @pytest.fixture
@@ -52,6 +53,18 @@ def test_the_recorded_answer_is_accepted(golden: Golden) -> None:
         scores = given["outputs"][1]
         scores["data"] = [[value + 0.0005 for value in scores["data"]]]
         assert check(given, request, golden=golden) is None
+
+
+def test_a_session_is_asked_as_a_server_would_be(tmp_path: Path) -> None:
+    """A missing number, texts, and an output that is a single number are what they were."""
+    for kind in KINDS:
+        bundle = bundle_of(kind, tmp_path / kind)
+        session, (request,) = open_model(bundle.model, EngineOptions(spinning=False)), bundle.golden.requests
+        assert replay(session, request, golden=bundle.golden) is None
+        other = request.outputs[-1]
+        changed = other.model_copy(update={"data": (17, *other.data[1:])})
+        wrong = request.model_copy(update={"outputs": (*request.outputs[:-1], changed)})
+        assert f"output {other.name!r} is" in (replay(session, wrong, golden=bundle.golden) or "")
 
 
 def test_another_model_is_found_out(golden: Golden, delivered: Path, splits: dict[str, Rows]) -> None:

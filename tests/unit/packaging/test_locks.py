@@ -8,6 +8,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 LOCKS = sorted((REPOSITORY / "requirements").glob("*.txt"))
+NEIGHBOURS = sorted((REPOSITORY / "requirements" / "neighbours").glob("*.txt"))
+"""Locks of programs of others that tests start: no process of ours imports anything of them."""
 DOCKERFILES = sorted(
     path for top in ("operator", "optimizer_jobs", "examples") for path in (REPOSITORY / top).rglob("*Dockerfile")
 )
@@ -20,7 +22,7 @@ def pins(lock: Path) -> dict[tuple[str, str], str]:
     return {(pin["name"], pin["marker"] or ""): pin["version"] for pin in found if pin}
 
 
-@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("lock", [*LOCKS, *NEIGHBOURS], ids=lambda path: path.stem)
 def test_every_line_is_a_pin_or_a_hash(lock: Path) -> None:
     """A lock installs exactly known bytes, and says nothing about the machine that wrote it."""
     lines = lock.read_text().splitlines()
@@ -50,7 +52,7 @@ def test_every_direct_dependency_is_locked() -> None:
         *(line for extra in project["optional-dependencies"].values() for line in extra),
     ]
     names = {re.split(r"[\[<>=]", line, maxsplit=1)[0] for line in wanted} - {project["name"]}
-    locked = {name for lock in LOCKS for name, _ in pins(lock)}
+    locked = {name for lock in [*LOCKS, *NEIGHBOURS] for name, _ in pins(lock)}
     assert names - locked == set()
 
 

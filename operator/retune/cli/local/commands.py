@@ -16,7 +16,7 @@ from retune.api.objects import ModelOptimization
 from retune.cli import tables, worth
 from retune.cli.access import AccessError
 from retune.cli.follow import Exit
-from retune.cli.local import init, look
+from retune.cli.local import init, look, render
 from retune.cli.local.beside import MEASURE, TRAIN, check_allowed
 from retune.cli.local.ending import after
 from retune.cli.local.optimize import Finished, optimize, read_manifest
@@ -31,6 +31,7 @@ def add(commands: Any) -> None:
     look.add(commands)
     _add_init(commands)
     _add_optimize(commands)
+    render.add(commands)
 
 
 def _add_optimize(commands: Any) -> None:
