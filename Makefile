@@ -99,7 +99,7 @@ lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
 	$(call lock,operator,--extra operator $(AS_OPTIMIZER))
 	$(call lock,peers,--extra peers --excludes <(echo torch) $(AS_OPTIMIZER))
 	$(call lock,neighbours/triton,--extra triton --excludes <(printf 'grpcio\nimportlib-metadata\npyzmq\nsh\ntritonclient\ntyper\ntyping-inspect\nwrapt\n') $(AS_OPTIMIZER_BUT_NUMPY))
-	$(call lock,dev,--extra operator --extra cli --extra jobs --extra remote --extra dev $(AS_OPTIMIZER))
+	$(call lock,dev,--extra operator --extra cli --extra jobs --extra remote --extra dev --excludes <(echo python-rapidjson) $(AS_OPTIMIZER))
 
 .PHONY: crds
 crds: $(STAMP) ## Generate crds/ from retune.api.
