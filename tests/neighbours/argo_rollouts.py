@@ -24,8 +24,8 @@ def crds() -> list[Json]:
 
 
 @contextmanager
-def controller(kubeconfig: Path, log: Path, *flags: str) -> Iterator[None]:
-    """Run the controller of the pinned release; its CRDs must be served already."""
+def controller(kubeconfig: Path, log: Path, *flags: str) -> Iterator[int]:
+    """Run the controller of the pinned release, and yield its pid; its CRDs must be served already."""
     program = binaries.ensure(load(), [binaries.ARGO_ROLLOUTS])["rollouts-controller"]
     health, metrics = free_ports(2)
     own = (f"--healthzPort={health}", f"--metricsPort={metrics}", "--leader-elect=false", "--loglevel=warn")
@@ -34,7 +34,7 @@ def controller(kubeconfig: Path, log: Path, *flags: str) -> Iterator[None]:
         argv = [str(program), f"--kubeconfig={kubeconfig}", *own, *flags]
         process = subprocess.Popen(argv, stdout=sink, stderr=sink, env=environment)
         try:
-            yield
+            yield process.pid
         finally:
             process.kill()
             process.wait()
