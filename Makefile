@@ -233,8 +233,8 @@ test-foreign: local-venv ## Optimize every model of tests/foreign, made by other
 	$(call stage,models of others,50 min,$(IN_LOCAL) -m pytest -n 2 tests/foreign)
 
 .PHONY: bench-control
-bench-control: $(STAMP) ## Measure the control loop on an API server of its own: latency, API writes, memory.
-	@$(LOCALCLUSTER) binaries
+bench-control: $(STAMP) ## Measure the control loop on an API server of its own, beside Argo Rollouts: latency, API writes, memory (15 min).
+	@$(LOCALCLUSTER) binaries kubernetes argo-rollouts
 	@$(PY) -m tests.bench.control
 
 .PHONY: bench-rollout

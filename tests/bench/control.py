@@ -11,19 +11,17 @@ For each N, on a control plane of its own (real API server and etcd, no kubelet,
    events, for each resource three writes one after the other (Lease, status, Job), and the delivery of the Job. Then
    the operator rests through several resyncs, and what it writes is counted.
 5. Bare client again; the mean of the two is what spans are compared with.
+6. Argo Rollouts by the same procedure as step 4, twice, each on a control plane of its own: see `rollouts_peer`.
 
-API server, etcd, operator and generator share this machine's cores, so times say little of themselves: only ratios to
-the bare client of the same run do, and the processor time each resource costs. Writes are counted by the operator and
-checked against the API server's own counters.
+API server, etcd, controller and generator share this machine's cores, so times say little of themselves: only ratios
+to the bare client of the same run do, and the processor time each object costs. Writes are the API server's own count,
+and the operator's beside it.
 """
 
-import http.client
 import re
 import sys
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,21 +29,18 @@ import numpy as np
 from rich.table import Table
 
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
+from tests.bench import deployed, rollouts_peer
+from tests.bench.burst import REST_SECONDS, Burst, Watch, meet
 from tests.bench.measured import (
+    OURS,
     Posted,
-    cpu,
     jobs_of,
-    memory,
     named,
     operator_process,
     operator_writes,
     post_all,
     present,
-    quiet,
     resources_of,
-    server_cpu,
-    server_writes,
-    until,
 )
 from tests.cluster.crds import install
 from tests.faults.stage import deployment
@@ -54,7 +49,6 @@ from tools.localcluster.api import Api
 from tools.localcluster.controlplane import ControlPlane, control_plane
 
 Json = dict[str, Any]
-REST_SECONDS = 50
 FIRST, LATER, BARE = "before-operator", "after-operator", "bare"
 """Namespaces: of resources there before their operator, of those that come later, of the bare client's Jobs."""
 _RESOURCE = re.compile(rb'"retune.dev/resource":"([^"]+)"')
@@ -62,23 +56,18 @@ _RESOURCE = re.compile(rb'"retune.dev/resource":"([^"]+)"')
 
 @dataclass(frozen=True)
 class Row:
-    """What one N gave. Spans and percentiles in seconds, processor time in milliseconds a resource, memory in MB."""
+    """What one N gave. Spans in seconds."""
 
     resources: int
     bare_span: float
     create_span: float
     boot: float
     loop_span: float
-    span: float
-    p50: float
-    p99: float
-    writes: float
-    writes_by_server: float
-    rest_writes_per_hour: float
-    operator_cpu: float
-    server_cpu: float
-    rss: float
-    peak: float
+    headline: Burst
+    counted: float
+    """Writes a resource in the headline, as the operator counts them."""
+    argo: Burst
+    argo_raised: Burst
 
 
 def main() -> None:
@@ -89,8 +78,15 @@ def main() -> None:
 
 
 def measure(size: int) -> Row:
-    """Run one size on a control plane of its own."""
-    print(f"{size} resources: about {REST_SECONDS + 25 + size // 20} s ...", file=sys.stderr)
+    """Run one size, each contestant on a control plane of its own."""
+    print(f"{size} resources: about {3 * REST_SECONDS + 90 + size // 6} s ...", file=sys.stderr)
+    deployed.packages()  # the start of the operator is timed, and these links are no part of it
+    ours, argo = _ours(size), rollouts_peer.measure(size)
+    return Row(**ours, argo=argo, argo_raised=rollouts_peer.measure(size, *rollouts_peer.RAISED))
+
+
+def _ours(size: int) -> dict[str, Any]:
+    """Measure the operator; returns its part of the row."""
     with control_plane() as plane:
         api = Api(plane.kubeconfig)
         install(api, [modeloptimization_crd(), optimizationrun_crd()])
@@ -99,11 +95,17 @@ def measure(size: int) -> Row:
         boot, loop_span = _loop_alone(plane, size)
         jobs = [_bare(job) for job in api.get(jobs_of(FIRST))["items"]]
         bare = [_bare_span(plane, jobs, "a")]
-        found = _headline(plane, size)
+        headline, counted = _headline(plane, size)
         bare.append(_bare_span(plane, jobs, "b"))
-    return Row(
-        resources=size, bare_span=float(np.mean(bare)), create_span=create_span, boot=boot, loop_span=loop_span, **found
-    )
+    return {
+        "resources": size,
+        "bare_span": float(np.mean(bare)),
+        "create_span": create_span,
+        "boot": boot,
+        "loop_span": loop_span,
+        "headline": headline,
+        "counted": counted,
+    }
 
 
 def _prepare(plane: ControlPlane, size: int) -> None:
@@ -122,38 +124,26 @@ def _prepare(plane: ControlPlane, size: int) -> None:
 def _loop_alone(plane: ControlPlane, size: int) -> tuple[float, float]:
     """Let an operator find resources that are there; returns seconds to its first Lease, and from there to the end."""
     leases = f"/apis/coordination.k8s.io/v1/namespaces/{FIRST}/leases"
-    watch, lease = _Watch(plane, jobs_of(FIRST)), _Watch(plane, leases, stop_after=1)
+    watch = Watch(plane, jobs_of(FIRST), names=_RESOURCE)
+    lease = Watch(plane, leases, names=_RESOURCE, stop_after=1)
     began = time.monotonic()
     with operator_process(plane, FIRST):
         (first,) = lease.wait(1).values()
         return first - began, max(watch.wait(size).values()) - first
 
 
-def _headline(plane: ControlPlane, size: int) -> dict[str, float]:
-    """Let an operator that is ready meet a burst, then rest; returns those fields of the row."""
-    api = Api(plane.kubeconfig)
+def _headline(plane: ControlPlane, size: int) -> tuple[Burst, float]:
+    """Let an operator that is ready meet a burst; returns what came of it, and its own count of writes a resource."""
     with operator_process(plane, LATER) as (pid, port):
-        watch, before = _Watch(plane, jobs_of(LATER)), server_writes(api)
-        operator, server = cpu([pid]), server_cpu(plane)
-        created = _create(plane, LATER, size).asked
-        seen = watch.wait(size)
-        operator, server = cpu([pid]) - operator, server_cpu(plane) - server
-        writes, by_server = operator_writes(port), server_writes(api) - before
-        rest = _rest(port)
-        rss, peak = memory(pid)
-    waits = np.array([seen[name] - created[name] for name in created])
-    return {
-        "span": max(seen.values()) - min(created.values()),
-        "p50": float(np.percentile(waits, 50)),
-        "p99": float(np.percentile(waits, 99)),
-        "writes": writes / size,
-        "writes_by_server": by_server / size,
-        "rest_writes_per_hour": rest * 3600 / REST_SECONDS,
-        "operator_cpu": operator * 1000 / size,
-        "server_cpu": server * 1000 / size,
-        "rss": rss,
-        "peak": peak,
-    }
+        before = operator_writes(port)
+        found = meet(
+            plane,
+            pid,
+            create=lambda: _create(plane, LATER, size),
+            watch=Watch(plane, jobs_of(LATER), names=_RESOURCE),
+            kinds=OURS,
+        )
+        return found, (operator_writes(port) - before) / size
 
 
 def _bare_span(plane: ControlPlane, jobs: list[Json], mark: str) -> float:
@@ -162,12 +152,14 @@ def _bare_span(plane: ControlPlane, jobs: list[Json], mark: str) -> float:
 
 
 def _create(plane: ControlPlane, namespace: str, size: int) -> Posted:
-    """Create the resources."""
-    bodies = [
-        named(manifest(target={"ref": {"name": f"server-{number}"}}), namespace, f"digits-{number}")
-        for number in range(size)
-    ]
-    return post_all(plane, resources_of(namespace), bodies)
+    """Create the resources, each of another model with other data."""
+    return post_all(plane, resources_of(namespace), [_resource(namespace, f"digits-{n}", n) for n in range(size)])
+
+
+def _resource(namespace: str, name: str, number: int) -> Json:
+    data = {part: {"uri": f"pvc://data/{name}/{part}.npz"} for part in ("training", "validation", "test")}
+    model, target = {"uri": f"pvc://models/{name}/model.onnx"}, {"ref": {"name": f"server-{number}"}}
+    return named(manifest(model=model, data=data, target=target), namespace, name)
 
 
 def _bare(job: Json) -> Json:
@@ -187,45 +179,22 @@ def _bare(job: Json) -> Json:
     }
 
 
-class _Watch:
-    """Notes when each resource's first object under a path is seen."""
-
-    def __init__(self, plane: ControlPlane, path: str, *, stop_after: int = sys.maxsize) -> None:
-        self._seen: dict[str, float] = {}
-        self._stop_after = stop_after
-        self._changed = threading.Condition()
-        target = f"{path}?watch=true&timeoutSeconds=600"
-        response = Api(plane.kubeconfig).open("GET", target, kind="application/json", timeout=630)
-        threading.Thread(target=self._follow, args=(response,), daemon=True).start()
-
-    def _follow(self, response: Any) -> None:
-        """Read names off the raw events: parsing them whole would take time from what is measured."""
-        with response, suppress(OSError, http.client.HTTPException):  # the API server is ended at the end
-            for line in response:
-                found = _RESOURCE.search(line)
-                with self._changed:
-                    if found:
-                        self._seen.setdefault(found[1].decode(), time.monotonic())
-                        self._changed.notify_all()
-                    if len(self._seen) >= self._stop_after:
-                        return
-
-    def wait(self, count: int) -> dict[str, float]:
-        """Wait until objects of so many resources were seen; returns when each was."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: len(self._seen) >= count, timeout=300):
-                raise SystemExit(f"only {len(self._seen)} of {count} after 300 s")
-            return dict(self._seen)
-
-
-def _rest(port: int) -> float:
-    """Let the operator rest, through several resyncs; returns what it wrote meanwhile."""
-    until(lambda: quiet(port), what="an idle queue", seconds=120)
-    settled = operator_writes(port)
-    time.sleep(REST_SECONDS)
-    return operator_writes(port) - settled
-
-
+_BURST: tuple[tuple[str, Callable[[Burst], str]], ...] = (
+    ("  one object, p50 s", lambda burst: f"{burst.p50:.2f}"),
+    ("  one object, p99 s", lambda burst: f"{burst.p99:.2f}"),
+    ("  API writes an object", lambda burst: f"{burst.writes:.2f}"),
+    ("  API writes an hour at rest", lambda burst: f"{burst.rest_writes_per_hour:.0f}"),
+    ("  processor time an object, controller, ms", lambda burst: f"{burst.cpu:.1f}"),
+    ("  the same until nothing is written any more, ms", lambda burst: f"{burst.settled_cpu:.1f}"),
+    ("  processor time an object, API server and etcd, ms", lambda burst: f"{burst.server_cpu:.1f}"),
+    ("  resident memory of the controller, MB", lambda burst: f"{burst.rss:.0f}"),
+    ("  resident memory, peak, MB", lambda burst: f"{burst.peak:.0f}"),
+)
+_BURSTS: tuple[tuple[str, Callable[[Row], Burst]], ...] = (
+    ("headline: first create to last Job seen, span s", lambda row: row.headline),
+    ("Argo Rollouts, its defaults: first create to last ReplicaSet seen, span s", lambda row: row.argo),
+    (f"Argo Rollouts, {' '.join(rollouts_peer.RAISED)}: the same, span s", lambda row: row.argo_raised),
+)
 _LINES: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("bare client: the same Jobs, span s", lambda row: f"{row.bare_span:.3f}"),
     ("generator alone: the resources without operator, span s", lambda row: f"{row.create_span:.2f}"),
@@ -233,27 +202,23 @@ _LINES: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("loop alone: first Lease to last Job of resources there before, span s", lambda row: f"{row.loop_span:.2f}"),
     ("  ratio to bare", lambda row: f"{row.loop_span / row.bare_span:.2f}"),
     ("  start of the process to first Lease, s", lambda row: f"{row.boot:.2f}"),
-    ("headline: first create to last Job seen, span s", lambda row: f"{row.span:.2f}"),
-    ("  ratio to bare", lambda row: f"{row.span / row.bare_span:.2f}"),
-    ("  one resource, p50 s", lambda row: f"{row.p50:.2f}"),
-    ("  one resource, p99 s", lambda row: f"{row.p99:.2f}"),
-    ("API writes a resource, by the operator's count", lambda row: f"{row.writes:.2f}"),
-    ("API writes a resource, by the API server's count", lambda row: f"{row.writes_by_server:.2f}"),
-    ("API writes an hour at rest", lambda row: f"{row.rest_writes_per_hour:.0f}"),
-    ("processor time a resource in the headline, operator, ms", lambda row: f"{row.operator_cpu:.1f}"),
-    ("processor time a resource in the headline, API server and etcd, ms", lambda row: f"{row.server_cpu:.1f}"),
-    ("resident memory, MB", lambda row: f"{row.rss:.0f}"),
-    ("resident memory, peak, MB", lambda row: f"{row.peak:.0f}"),
+    ("API writes a resource in the headline, by the operator's count", lambda row: f"{row.counted:.2f}"),
 )
 
 
 def table(rows: list[Row]) -> Table:
     """Return the table people read: a column for each N."""
-    found = Table("resources", title="Control loop: created resource to created Job")
+    found = Table("objects", title="Control loop: created object to created child")
     for row in rows:
         found.add_column(str(row.resources), justify="right")
     for name, text in _LINES:
         found.add_row(name, *(text(row) for row in rows))
+    for name, burst in _BURSTS:
+        found.add_section()
+        found.add_row(name, *(f"{burst(row).span:.2f}" for row in rows))
+        found.add_row("  ratio to bare", *(f"{burst(row).span / row.bare_span:.2f}" for row in rows))
+        for detail, number in _BURST:
+            found.add_row(detail, *(number(burst(row)) for row in rows))
     return found
 
 

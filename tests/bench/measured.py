@@ -4,11 +4,9 @@ import argparse
 import json
 import os
 import re
-import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,6 +20,7 @@ from rich.table import Table
 
 from retune.cluster.client import Request, Transport, official_transport
 from retune.settings import Settings
+from tests.bench import deployed
 from tools.localcluster.api import Api
 from tools.localcluster.controlplane import ControlPlane, free_ports
 
@@ -93,20 +92,16 @@ def operator_process(
 ) -> Iterator[tuple[int, int]]:
     """Run the operator for a namespace as a process of its own; yields its pid and metrics port once it is ready."""
     (port,) = free_ports(1)
-    environment = os.environ | {
+    settings = {
         "KUBECONFIG": str(plane.kubeconfig),
         "RETUNE_NAMESPACES": namespace,
         "RETUNE_METRICS_PORT": str(port),
         "RETUNE_RESYNC_SECONDS": str(resync_seconds),
         "RETUNE_LOG_LEVEL": "ERROR",
     }
-    process = subprocess.Popen([sys.executable, "-m", "retune"], env=environment)
-    try:
+    with deployed.operator(settings) as process:
         until(lambda: fetch(port, "/readyz") is not None, what="the operator's readiness")
         yield process.pid, port
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def until(check: Callable[[], bool], *, what: str, seconds: float = 60) -> None:
@@ -134,20 +129,20 @@ def operator_writes(port: int) -> float:
     return sum(float(count) for _, verb, count in found if verb in _WRITES)
 
 
-def server_writes(api: Api) -> float:
-    """Return the writes to Jobs, Leases and our status that the API server has counted, as a check of the above."""
+OURS = frozenset({("jobs", ""), ("leases", ""), ("modeloptimizations", "status"), ("events", "")})
+"""Resources that the operator writes to while nothing is rolled out, each with its subresource."""
+
+
+def server_writes(api: Api, kinds: Collection[tuple[str, str]] = OURS) -> float:
+    """Return the writes to resources, each with its subresource, that the API server has counted."""
     with api.open("GET", "/metrics", kind="text/plain", timeout=30) as response:
         text = response.read().decode()
     total = 0.0
     for line in re.findall(r"^apiserver_request_total\{.*$", text, re.MULTILINE):
         labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
-        ours = (labels["resource"], labels["subresource"]) in {
-            ("jobs", ""),
-            ("leases", ""),
-            ("modeloptimizations", "status"),
-            ("events", ""),
-        }
-        if ours and labels["verb"] in _WRITES and labels["scope"] == "resource" and not labels["group"].startswith("x"):
+        wanted = labels["verb"] in _WRITES and (labels["resource"], labels["subresource"]) in kinds
+        renewal = (labels["resource"], labels["verb"]) == ("leases", "PUT")  # of the API server's own Lease
+        if wanted and not renewal and labels["scope"] == "resource" and not labels["group"].startswith("x"):
             total += float(line.rsplit(" ", 1)[1])
     return total
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,18 @@ def crds() -> list[Json]:
     return [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*-crd.yaml"))]
 
 
+@dataclass(frozen=True)
+class Controller:
+    """A controller that runs."""
+
+    pid: int
+    metrics: int
+    """Port of its metrics."""
+
+
 @contextmanager
-def controller(kubeconfig: Path, log: Path, *flags: str) -> Iterator[int]:
-    """Run the controller of the pinned release; its CRDs must be served already. Yields the port of its metrics."""
+def controller(kubeconfig: Path, log: Path, *flags: str) -> Iterator[Controller]:
+    """Run the controller of the pinned release; its CRDs must be served already."""
     program = binaries.ensure(load(), [binaries.ARGO_ROLLOUTS])["rollouts-controller"]
     health, metrics = free_ports(2)
     own = (f"--healthzPort={health}", f"--metricsPort={metrics}", "--leader-elect=false", "--loglevel=warn")
@@ -34,7 +44,7 @@ def controller(kubeconfig: Path, log: Path, *flags: str) -> Iterator[int]:
         argv = [str(program), f"--kubeconfig={kubeconfig}", *own, *flags]
         process = subprocess.Popen(argv, stdout=sink, stderr=sink, env=environment)
         try:
-            yield metrics
+            yield Controller(process.pid, metrics)
         finally:
             process.kill()
             process.wait()

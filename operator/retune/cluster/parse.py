@@ -11,6 +11,7 @@ from typing import Any
 
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
+from retune.cluster.sharing import share_given, share_parts
 from retune.contract.paths import JOB_CONTAINER
 from retune.kubelet import CANNOT_START
 from retune.targets import TargetKind
@@ -33,9 +34,14 @@ def resource(raw: Json, known: ModelOptimization | None = None) -> ModelOptimiza
         pydantic.ValidationError: The object does not keep to its schema.
     """
     parts = _three_parts(raw)
-    if known is not None and known.metadata.generation == raw["metadata"].get("generation"):
+    same = known is not None and known.metadata.generation == raw["metadata"].get("generation")
+    if known is not None and same:
         parts["spec"] = known.spec
-    return ModelOptimization.model_validate(parts)
+    read = ModelOptimization.model_validate(parts)
+    if not same:
+        share_parts(read.spec)
+    share_given(read)
+    return read
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,10 @@ class RunFacts:
 
 def run(raw: Json) -> RunFacts:
     """Return an OptimizationRun; raises pydantic.ValidationError."""
-    return RunFacts(owner(raw), OptimizationRun.model_validate(_three_parts(raw)))
+    read = OptimizationRun.model_validate(_three_parts(raw))
+    share_parts(read.spec.snapshot)
+    share_given(read)
+    return RunFacts(owner(raw), read)
 
 
 def _three_parts(raw: Json) -> Json:

@@ -248,7 +248,7 @@ def main() -> None:
             operator_process(plane, bench.namespace) as (_, operator),
             argo_rollouts.controller(plane.kubeconfig, Path(folder) / "log") as argo,
         ):
-            seen = measure(Stage(plane, pods, bench, operator=operator, argo=argo, port=port), times)
+            seen = measure(Stage(plane, pods, bench, operator=operator, argo=argo.metrics, port=port), times)
     Console(width=110).print(table(seen))
 
 

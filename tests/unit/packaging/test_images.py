@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.deployed import image_environment
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 DOCKERFILES = sorted(
     path for top in ("operator", "optimizer_jobs", "examples") for path in (REPOSITORY / top).rglob("*Dockerfile")
@@ -61,3 +63,11 @@ def test_an_image_carries_whatever_it_imports(dockerfile: Path) -> None:
     }
     assert files
     assert missing == set()
+
+
+def test_benches_give_the_operator_what_its_image_gives_it() -> None:
+    """Its memory depends on it: each thread would have a part of its own. Places inside the image stay there."""
+    found = image_environment()
+    assert found["MALLOC_ARENA_MAX"] == "2"
+    assert found["PYTHONUNBUFFERED"] == "1"
+    assert not {"PATH", "PYTHONPATH", "HOME"} & set(found)
