@@ -200,7 +200,11 @@ class Served:
         return self._writer.offer(request_id or str(uuid.uuid4()), self._digest, inputs, outputs, moment)
 
     def close(self) -> None:
-        """Write what was captured and is in no file yet. The model still answers."""
+        """Write what was captured and is in no file yet; the model still answers.
+
+        Call this when the server ends. It also happens when Python ends by itself, but several servers, uvicorn among
+        them, end by their signal.
+        """
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -1,6 +1,8 @@
 """A FastAPI server of one model, which speaks the Open Inference Protocol v2: `uvicorn server:app --port 8080`."""
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import retune_runtime
@@ -10,9 +12,18 @@ from fastapi.responses import JSONResponse
 
 NAME = os.environ.get("MODEL_NAME", "model")
 
-# Opened and asked its golden requests before the first port is; what cannot be proved ends the process here.
+# Opened and asked its golden requests before any port is open: what cannot be proved ends the process here.
 served = retune_runtime.from_environment(delivered="model.onnx")
-app = FastAPI()
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    """Write what was captured when the server ends."""
+    yield
+    served.close()
+
+
+app = FastAPI(lifespan=lifespan)
 
 
 @app.get("/v2/health/live")
