@@ -37,6 +37,7 @@ QUICKSTARTS = [
         ),
     ),
 ]
+pytestmark = pytest.mark.timeout(300)  # Ray alone starts two dozen processes, twice
 every_server = pytest.mark.parametrize("quickstart", QUICKSTARTS, ids=lambda quickstart: quickstart.name)
 
 
