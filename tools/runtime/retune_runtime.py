@@ -13,7 +13,6 @@ cannot be proved to be the bundle is not served. Bundles lie on volumes; nothing
 import logging
 import os
 import re
-import shutil
 import tempfile
 import time
 import uuid
@@ -25,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from optimizer_jobs.data.volumes import file_digest, local_path
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.models import golden, protocol
-from optimizer_jobs.models.bundle import Bundle, open_bundle
+from optimizer_jobs.models import protocol
+from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Session
+from optimizer_jobs.models.golden import OWN_IDS, Golden, GoldenRequest, check
 from optimizer_jobs.models.names import MANIFEST
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.protocol import InputError
@@ -59,9 +59,12 @@ class ServeError(RuntimeError):
 class Served:
     """An open model. Safe to use from several threads; after a fork, open it anew."""
 
-    def __init__(self, session: Session, bundle: Bundle | None, digest: str, *, where: str) -> None:
-        """Do not call this; see `open`."""
-        self._session, self._bundle, self._digest, self._where = session, bundle, digest, where
+    def __init__(
+        self, session: Session, *, digest: str, engine: EngineOptions, golden: Golden | None, where: str
+    ) -> None:
+        """Do not call this; see `open`. A file as delivered has no golden requests (None)."""
+        self._session, self._digest, self._engine, self._golden = session, digest, engine, golden
+        self._where = where
         self._writer: CaptureWriter | None = None
 
     @property
@@ -72,7 +75,7 @@ class Served:
     @property
     def bundle_digest(self) -> str | None:
         """`sha256:...` of the bundle, which belongs into every answer; None where a file is served as delivered."""
-        return self._bundle.digest if self._bundle else None
+        return None if self._golden is None else self._digest
 
     @property
     def version(self) -> str:
@@ -82,7 +85,7 @@ class Served:
     @property
     def engine(self) -> str:
         """Name of the engine, such as onnxruntime."""
-        return self._bundle.manifest.engine.engine if self._bundle else EngineOptions().engine
+        return self._engine.engine
 
     @property
     def signature(self) -> Signature:
@@ -121,13 +124,13 @@ class Served:
         outputs = self._run(inputs)
         written = protocol.outputs_as_json(outputs, self.signature)
         self.capture(inputs, outputs, request_id=request_id, came=came)
-        named = {"parameters": self.parameters} if self._bundle else {}
+        named = {"parameters": self.parameters} if self.parameters else {}
         return {"model_name": name, "model_version": self.version, "id": request_id, **named, "outputs": written}
 
     @property
     def parameters(self) -> dict[str, str]:
         """What every answer has under `parameters`, so that Retune can prove what serves; nothing for a file."""
-        return {"bundle_digest": self._bundle.digest} if self._bundle else {}
+        return {} if self.bundle_digest is None else {"bundle_digest": self.bundle_digest}
 
     def metadata(self, name: str = "model") -> dict[str, Any]:
         """Return the model's metadata of the Open Inference Protocol v2."""
@@ -141,7 +144,7 @@ class Served:
         Raises:
             ServeError: An answer differs from the recorded one: this machine does not run the bundle as it was judged.
         """
-        recorded = self._bundle.golden if self._bundle else golden.Golden()
+        recorded = self._golden or Golden()
         for number, request in enumerate(recorded.requests, start=1):
             why = self._unlike(request, recorded)
             if why is not None:
@@ -194,7 +197,7 @@ class Served:
         Returns:
             Whether it will be written; False also where `capture_to` was not called.
         """
-        if self._writer is None or request_id in golden.OWN_IDS:
+        if self._writer is None or request_id in OWN_IDS:
             return False
         moment = time.time() if came is None else came
         return self._writer.offer(request_id or str(uuid.uuid4()), self._digest, inputs, outputs, moment)
@@ -217,10 +220,10 @@ class Served:
                 raise
             raise InputError("The inputs do not have the same number of rows, at least one.") from error
 
-    def _unlike(self, request: golden.GoldenRequest, recorded: golden.Golden) -> str | None:
+    def _unlike(self, request: GoldenRequest, recorded: Golden) -> str | None:
         """Return how the answer to a golden request differs, or None."""
         try:
-            return golden.check(self.answer(request.body()), request, golden=recorded)
+            return check(self.answer(request.body()), request, golden=recorded)
         except (InputError, EngineError) as error:
             return str(error)
 
@@ -275,15 +278,11 @@ def from_environment(*, delivered: str | Path | None = None) -> Served:
 
 
 def _open_bundle(uri: str, *, digest: str | None, threads: int | None) -> Served:
-    private = Path(tempfile.mkdtemp(prefix="bundle-"))
-    try:
-        bundle = open_bundle(uri.rstrip("/"), digest=digest, into=private)
-        served = Served(open_session(bundle, threads_limit=threads), bundle, bundle.digest, where=uri)
-    except BaseException:
-        shutil.rmtree(private, ignore_errors=True)
-        raise
-    weakref.finalize(served, shutil.rmtree, private, ignore_errors=True)
-    return served
+    """Open a private copy, which goes as soon as the engine has it: no server that is killed leaves one behind."""
+    with tempfile.TemporaryDirectory(prefix="bundle-", ignore_cleanup_errors=True) as private:
+        bundle = open_bundle(uri.rstrip("/"), digest=digest, into=Path(private))
+        session = open_session(bundle, threads_limit=threads)
+        return Served(session, digest=bundle.digest, engine=bundle.manifest.engine, golden=bundle.golden, where=uri)
 
 
 def _open_file(model: Path, uri: str, *, threads: int | None) -> Served:
@@ -292,7 +291,8 @@ def _open_file(model: Path, uri: str, *, threads: int | None) -> Served:
     if not model.is_file():
         raise ServeError(f"{uri}: there is no such file. Check the mount, and whether the model was written.")
     check_onnx(model, uri=uri)
-    return Served(open_model(model, EngineOptions(threads=threads or 1)), None, file_digest(model), where=uri)
+    options = EngineOptions(threads=threads or 1)
+    return Served(open_model(model, options), digest=file_digest(model), engine=options, golden=None, where=uri)
 
 
 def _as_uri(uri: str | Path) -> str:

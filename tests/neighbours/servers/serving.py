@@ -121,33 +121,36 @@ class Running:
 
 
 @contextmanager
+def scratch() -> Iterator[str]:
+    """A folder for temporary files with a short name, because sockets lie in it."""
+    with tempfile.TemporaryDirectory(prefix="served-", ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+@contextmanager
 def running(quickstart: Quickstart, folder: Path, variables: Mapping[str, str]) -> Iterator[Running]:
     """Start a quickstart in a copy of its folder, and end it as a kubelet does."""
     shutil.copytree(REPOSITORY / "examples" / "servers" / quickstart.name, folder, dirs_exist_ok=True)
     ports, log = free_ports(quickstart.ports), folder / "log"
-    scratch = tempfile.mkdtemp(prefix="served-")  # short: sockets lie in it
-    inherited = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "MODEL_URI"}}
-    home = {
-        "HOME": str(folder),
-        "MODEL_NAME": "lookup",
-        "PORT": str(ports[0]),
-        "TMPDIR": scratch,
-        "RAY_TMPDIR": scratch,
-    }
-    with log.open("wb") as output:
+    with scratch() as temporary, log.open("wb") as output:
         process = subprocess.Popen(
             quickstart.words(ports),
             cwd=folder,
-            env=inherited | home | quickstart.settings(ports) | dict(variables),
+            env=_environment(folder, temporary, ports[0]) | quickstart.settings(ports) | dict(variables),
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
-    try:
-        yield Running(process, quickstart, ports[0], log)
-    finally:
-        _end(process)
-        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            yield Running(process, quickstart, ports[0], log)
+        finally:
+            _end(process)
+
+
+def _environment(folder: Path, temporary: str, port: int) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "MODEL_URI"}}
+    places = {"HOME": str(folder), "TMPDIR": temporary, "RAY_TMPDIR": temporary}
+    return inherited | places | {"MODEL_NAME": "lookup", "PORT": str(port)}
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -20,8 +20,8 @@ FITS_AND_FAILS: dict[str, Array] = {"x": np.zeros((1, 3), np.float32), "index": 
 """Of the right types and shapes, but the table has no row 7: ONNX Runtime raises."""
 
 
-def save_lookup(path: Path) -> Path:
-    """Write the ONNX file: inputs `x` (N, 3) and `index` (N,), output `sum` (N, 3)."""
+def save_lookup(path: Path, *, beside: bool = False) -> Path:
+    """Write the ONNX file: inputs `x` (N, 3) and `index` (N,), output `sum` (N, 3); the table may lie beside it."""
     nodes = [helper.make_node("Gather", ["table", "index"], ["rows"]), helper.make_node("Add", ["x", "rows"], ["sum"])]
     graph = helper.make_graph(
         nodes,
@@ -34,14 +34,17 @@ def save_lookup(path: Path) -> Path:
         [numpy_helper.from_array(TABLE, "table")],
     )
     opsets = [helper.make_opsetid("", OPSET)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="tests"), path)
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="tests")
+    onnx.save(model, path, save_as_external_data=beside, location="weights", size_threshold=0)
     return path
 
 
-def lookup_bundle(folder: Path, *, engine: EngineOptions | None = None, golden: Golden | None = None) -> Bundle:
+def lookup_bundle(
+    folder: Path, *, engine: EngineOptions | None = None, golden: Golden | None = None, beside: bool = False
+) -> Bundle:
     """Make a bundle of it below `folder`, with one golden request by default."""
     folder.mkdir(parents=True, exist_ok=True)
-    model, options = save_lookup(folder / "lookup.onnx"), engine or EngineOptions()
+    model, options = save_lookup(folder / "lookup.onnx", beside=beside), engine or EngineOptions()
     session = open_model(model, EngineOptions())
     return make_bundle(
         folder / "bundle",

@@ -1,8 +1,6 @@
 """What a team's own server stands on: it serves the bundle as it was judged, or says why it serves nothing."""
 
-import gc
 import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -247,8 +245,8 @@ def test_what_is_answered_is_captured(reference: BundleRef, claims: Claims, monk
 
 def lookup(served: Served) -> GoldenRequest:
     """Return the golden request of the served bundle."""
-    assert served._bundle is not None
-    return served._bundle.golden.requests[0]
+    assert served._golden is not None
+    return served._golden.requests[0]
 
 
 def test_capturing_that_cannot_be_is_said(reference: BundleRef, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,11 +261,12 @@ def test_capturing_that_cannot_be_is_said(reference: BundleRef, monkeypatch: pyt
         served.capture_to("pvc://digits/captured")
 
 
-def test_the_private_copy_goes_with_the_model(reference: BundleRef) -> None:
-    """A server that opens one bundle after the other fills no disk."""
-    served = retune_runtime.open(reference.uri)
-    (folder,) = Path(tempfile.gettempdir()).iterdir()
-    assert "model.onnx" in {name for _, _, names in os.walk(folder) for name in names}
-    del served
-    gc.collect()
-    assert not folder.exists()
+@pytest.mark.parametrize("beside", [False, True], ids=["in one file", "with weights beside it"])
+def test_nothing_is_left_of_the_private_copy(tmp_path: Path, beside: bool) -> None:  # noqa: FBT001 - a parameter
+    """Once the engine has the model, also where its weights lie beside it: a server that is killed fills no disk."""
+    bundle = lookup_bundle(tmp_path / "made", beside=beside)
+    assert ("weights" in bundle.manifest.files) is beside
+    served = retune_runtime.open(bundle.folder)
+    assert list(Path(tempfile.gettempdir()).iterdir()) == []
+    assert served.check_golden() == 1
+    np.testing.assert_array_equal(served.run(ASKED)["sum"], ANSWER)
