@@ -85,10 +85,24 @@ define lock
 @mv requirements/$(1).new requirements/$(1).txt
 endef
 
+# $(call lock_server,name): the lock of a quickstart's environment, with the runtime's own libraries as the optimizer has
+# them; the rest is as its server wants it.
+define lock_server
+@echo 'Locking requirements/server-$(1).txt ...'
+@{ echo '# Made by `make lock` from tools/runtime and examples/servers/$(1); install with pip --no-deps --require-hashes.'; \
+	$(BIN)/uv pip compile --quiet tools/runtime/pyproject.toml --extra capture examples/servers/$(1)/requirements.txt \
+	--universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	--constraints <(sed -En '/^($(RUNTIME))==/s/ .*//p' requirements/optimizer.txt); } > requirements/server-$(1).new
+@mv requirements/server-$(1).new requirements/server-$(1).txt
+
+endef
+
 # The optimizer's lock comes first and constrains the others, so that host, Jobs and model server run one version of
 # each library. torch has a lock, and an image layer, of its own below the rest.
 AS_OPTIMIZER := --constraints requirements/optimizer.txt
 AS_OPTIMIZER_BUT_NUMPY := --constraints <(grep -o '^[a-z0-9.-]*==[^ ]*' requirements/optimizer.txt | grep -v '^numpy==')
+RUNTIME := ml-dtypes|numpy|onnx|onnxruntime|prometheus-client|protobuf|pyarrow|pydantic
+SERVERS := bentoml fastapi kserve mlserver ray_serve
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
@@ -100,10 +114,19 @@ lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
 	$(call lock,peers,--extra peers --excludes <(echo torch) $(AS_OPTIMIZER))
 	$(call lock,neighbours/triton,--extra triton --excludes <(printf 'grpcio\nimportlib-metadata\npyzmq\nsh\ntritonclient\ntyper\ntyping-inspect\nwrapt\n') $(AS_OPTIMIZER_BUT_NUMPY))
 	$(call lock,dev,--extra operator --extra cli --extra jobs --extra remote --extra dev --excludes <(echo python-rapidjson) $(AS_OPTIMIZER))
+	$(foreach server,$(SERVERS),$(call lock_server,$(server)))
 
 .PHONY: crds
 crds: $(STAMP) ## Generate crds/ from retune.api.
 	@$(PY) -m retune.api.generate
+
+WHEELS := out/wheels
+
+.PHONY: runtime-wheel
+runtime-wheel: $(STAMP) ## Build retune-runtime, what a model server of your own needs to serve bundles, into out/wheels (5 s, no network).
+	@$(PY) -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-index --no-deps \
+		--wheel-dir $(WHEELS) tools/runtime
+	@ls $(WHEELS)/retune_runtime-*.whl
 
 .PHONY: docs
 docs: $(STAMP) ## Generate docs/reference/ from the CRDs and the command line.
@@ -203,7 +226,26 @@ test-neighbours-flux: $(STAMP) ## A target that Git declares, under Flux's own c
 
 .PHONY: test-neighbours-triton
 test-neighbours-triton: triton-venv ## What `retune render` writes, served by a real Triton with ONNX Runtime played (1 min, 1 more the first time).
-	$(call stage,a real Triton,1 min,RETUNE_TRITON="$(TRITON)" $(PY) -m pytest tests/neighbours/servers)
+	$(call stage,a real Triton,1 min,RETUNE_TRITON="$(TRITON)" $(PY) -m pytest tests/neighbours/servers/test_triton.py)
+
+# $(call install_server,name): an environment with the quickstart's server from its lock, and retune-runtime as built.
+SERVER_VENVS := $(CACHE)/downloads/servers
+define install_server
+@cmp --silent "requirements/server-$(1).txt" "$(SERVER_VENVS)/$(1)/lock.txt" || { \
+	echo 'Installing what examples/servers/$(1) needs: about 1 min ...'; rm -rf "$(SERVER_VENVS)/$(1)"; \
+	$(PYTHON) -m venv "$(SERVER_VENVS)/$(1)"; "$(SERVER_VENVS)/$(1)/bin/python" -m pip install --quiet \
+		--disable-pip-version-check --no-deps --require-hashes --requirement "requirements/server-$(1).txt"; \
+	cp "requirements/server-$(1).txt" "$(SERVER_VENVS)/$(1)/lock.txt"; }
+@"$(SERVER_VENVS)/$(1)/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-index \
+	--force-reinstall $(WHEELS)/retune_runtime-*.whl
+
+endef
+
+.PHONY: test-neighbours-servers
+test-neighbours-servers: $(STAMP) ## The quickstarts of examples/servers as real servers of a real bundle, whole and damaged (3 min, 5 more the first time).
+	@$(MAKE) --no-print-directory runtime-wheel
+	$(foreach server,$(SERVERS),$(call install_server,$(server)))
+	$(call stage,real servers,3 min,RETUNE_SERVERS="$(SERVER_VENVS)" $(PY) -m pytest tests/neighbours/servers/test_quickstarts.py)
 
 .PHONY: test-demo
 test-demo: $(STAMP) ## make demo from nothing, and what it printed held against what it left; for every night (15 min).

@@ -103,12 +103,6 @@ def digest_of(
     return _copy(location, Path(os.devnull), limit_bytes=limit_bytes, limit_seconds=limit_seconds, what=what)
 
 
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file as `sha256:` and 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
 def _checked_size(location: Location, *, limit_bytes: int, what: What) -> int:
     """Return the declared size; refuses a file that is absent, not regular, or too large, before a byte is read."""
     with _reading(location, what):

@@ -19,8 +19,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from optimizer_jobs.data.fetch import file_digest
-from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.data.volumes import file_digest, local_path
 from optimizer_jobs.errors import JobError, store_access
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.golden import Golden
@@ -196,7 +195,7 @@ def publish(bundle: Bundle, *, uri: str) -> BundleRef:
     """
     name = bundle.digest.removeprefix("sha256:")
     target_uri = f"{uri.rstrip('/')}/{name}"
-    parent = resolve(uri).local
+    parent = local_path(uri)
     with store_access(target_uri):
         parent.mkdir(parents=True, exist_ok=True)
         if _is_damaged(target_uri, bundle.digest):
@@ -245,7 +244,7 @@ def open_bundle(uri: str, *, digest: str | None = None, into: Path | None = None
     Raises:
         JobError: BundleNotFound, BundleForbidden, or BundleCorrupt naming the file.
     """
-    folder = resolve(uri).local
+    folder = local_path(uri)
     if not folder.is_dir():
         raise JobError(Reason.BUNDLE_NOT_FOUND, uri, "there is no bundle.", "Restore it in the store, or run again.")
     try:

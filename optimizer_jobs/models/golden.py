@@ -7,17 +7,19 @@ Protocol v2.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, cycle, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.models.engine import Array, EngineError, Session
 from optimizer_jobs.models.layout import as_taken
 from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 from retune.contract.requests import Document
 
-_DATATYPES = {
+if TYPE_CHECKING:
+    from optimizer_jobs.data.datasets import Rows  # which brings readers of every format, and servers check only
+
+DATATYPES = {
     "float16": "FP16",
     "float32": "FP32",
     "float64": "FP64",
@@ -32,6 +34,7 @@ _DATATYPES = {
     "uint32": "UINT32",
     "uint64": "UINT64",
 }
+"""The protocol's name of each element type."""
 GOLDEN_ID, SHADOW_ID = "retune-golden", "retune-shadow"
 """Ids of golden requests, and of captured ones that are asked again."""
 OWN_IDS = frozenset({GOLDEN_ID, SHADOW_ID})
@@ -76,7 +79,7 @@ class Golden(Document):
     """Largest relative difference of a float."""
 
 
-def record(session: Session, rows: Rows, count: int = 8, *, sizes: Sequence[int] = (1,)) -> Golden:
+def record(session: Session, rows: "Rows", count: int = 8, *, sizes: Sequence[int] = (1,)) -> Golden:
     """Return golden requests of the sizes that serve, in turn, spread evenly over the rows without missing values.
 
     Where every row has some, requests are spread over all rows, and missing numbers are null.
@@ -115,7 +118,7 @@ def _affordable(sizes: Iterable[int], count: int, *, rows: int) -> list[int]:
     return [size for size, total in zip(turns, accumulate(turns), strict=True) if total <= rows] or turns[:1]
 
 
-def _most_complete(rows: Rows) -> Rows:
+def _most_complete(rows: "Rows") -> "Rows":
     """Return the rows without missing values, or all rows where each has some."""
     complete = np.ones(len(rows), dtype=bool)
     for values in rows.inputs.values():
@@ -197,7 +200,7 @@ def _tensor(spec: TensorSpec, values: Array, *, missing: bool = False) -> Tensor
     if spec.is_float and not (np.isfinite(values) | allowed).all():
         raise EngineError(f"{spec.name!r} is not finite, which cannot be written in JSON")
     data = (None if isinstance(value, float) and math.isnan(value) else value for value in values.reshape(-1).tolist())
-    return Tensor(name=spec.name, shape=values.shape, datatype=_DATATYPES[spec.dtype], data=tuple(data))
+    return Tensor(name=spec.name, shape=values.shape, datatype=DATATYPES[spec.dtype], data=tuple(data))
 
 
 def _rounded(tensor: Tensor) -> Tensor:

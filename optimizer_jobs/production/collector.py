@@ -20,8 +20,8 @@ from aiohttp import web
 from numpy.typing import NDArray
 from prometheus_client import Counter, generate_latest
 
-from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.golden import OWN_IDS
 from optimizer_jobs.models.onnx_file import check_onnx

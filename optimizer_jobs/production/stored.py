@@ -10,8 +10,8 @@ from contextlib import suppress
 import numpy as np
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.errors import store_access
 from optimizer_jobs.measure.answers import outputs_of
 from optimizer_jobs.models.engine import Session

@@ -13,7 +13,7 @@ from onnx import helper
 from skl2onnx import to_onnx
 
 from optimizer_jobs.commands.baseline import run
-from optimizer_jobs.data.fetch import file_digest
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.measure.stats import wilson
 from optimizer_jobs.models.bundle import open_bundle

@@ -13,7 +13,7 @@ from pyarrow import parquet
 from optimizer_jobs.commands.gather.command import run
 from optimizer_jobs.commands.gather.splits import fingerprints
 from optimizer_jobs.data.datasets import Rows, read_dataset
-from optimizer_jobs.data.fetch import file_digest
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.models.bundle import Bundle, publish
 from optimizer_jobs.seal import Seal
 from optimizer_jobs.signature import Reading, Scale

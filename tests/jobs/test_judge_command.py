@@ -14,8 +14,8 @@ from optimizer_jobs.commands.judge import command
 from optimizer_jobs.commands.judge.report.document import Report
 from optimizer_jobs.commands.search import command as search
 from optimizer_jobs.commands.search.leftovers import remove_leftovers
-from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.models.bundle import open_bundle

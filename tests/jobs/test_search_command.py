@@ -12,8 +12,8 @@ from optuna.trial import TrialState
 from optimizer_jobs.commands.search.command import run
 from optimizer_jobs.commands.search.progress import Gauges, trial_line
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models.bundle import Lineage, make_bundle, open_bundle, publish
 from optimizer_jobs.models.golden import record

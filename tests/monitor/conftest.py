@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from optimizer_jobs.data.uris import CLAIM_ROOT_VARIABLE
+from optimizer_jobs.data.volumes import CLAIM_ROOT_VARIABLE
 from retune.api.model import Task
 from tests.monitor.shop import Shop
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.models.bundle import Lineage, Manifest, manifest_digest
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.production.reference import Reference, of_bundle, write_reference

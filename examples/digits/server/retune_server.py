@@ -34,8 +34,8 @@ from mlserver.types import (
     ResponseOutput,
 )
 
-from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models import golden
 from optimizer_jobs.models.bundle import Bundle, open_bundle

@@ -21,9 +21,9 @@ from optimizer_jobs.commands.gather.mixing import mix, newest
 from optimizer_jobs.commands.gather.sources import Labelled, Sources
 from optimizer_jobs.commands.gather.splits import Splits, fingerprints, imbalance, rare_label, split, without
 from optimizer_jobs.data.datasets import Rows, joined
-from optimizer_jobs.data.fetch import file_digest
 from optimizer_jobs.data.times import NAMES, SHARES
 from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.errors import JobError, printable, store_access
 from optimizer_jobs.measure.label_sets import true_sets
 from optimizer_jobs.measure.unfit import UnfitAnswersError

@@ -38,6 +38,9 @@ NOT_READ = {
     "ovms": "a server of others; what it reads is tested with what `retune render` writes",
     "sort": "reads what another command writes",
     "tritonserver": "a server of others; its tests start it with the same option",
+    "uvicorn": "starts a server; tests/neighbours/servers does",
+    "mlserver": "the same",
+    "bentoml": "the same",
 }
 """Commands whose arguments nothing here can read, and why."""
 CHARTS = ROOT / "charts" / "retune"

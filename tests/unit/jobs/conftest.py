@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from optimizer_jobs.data.datasets import Rows, read_dataset
-from optimizer_jobs.data.fetch import file_digest
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.golden import record

@@ -16,7 +16,7 @@ from pyarrow import parquet
 from sklearn.datasets import load_breast_cancer, load_wine
 
 from optimizer_jobs.data.datasets import Rows, read_dataset
-from optimizer_jobs.data.fetch import file_digest
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.signature import TEXT, Signature, TensorSpec
 from retune.api.model import Dataset

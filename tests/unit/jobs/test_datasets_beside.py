@@ -10,7 +10,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from optimizer_jobs.data.datasets import Rows, read_dataset
-from optimizer_jobs.data.fetch import Fetched, file_digest
+from optimizer_jobs.data.fetch import Fetched
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.formats.delivery import open_delivered
 from optimizer_jobs.signature import Signature, TensorSpec

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from optimizer_jobs.data.fetch import fetch, file_digest
+from optimizer_jobs.data.fetch import fetch
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.errors import JobError
 from retune.contract.paths import SCRATCH_VARIABLE
 from retune.contract.results import Reason

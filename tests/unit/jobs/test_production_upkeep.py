@@ -9,7 +9,7 @@ from pyarrow import parquet
 from sklearn.datasets import load_breast_cancer
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.data.fetch import file_digest
+from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.production.features import table
 from optimizer_jobs.production.layout import folder_of

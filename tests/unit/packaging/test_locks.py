@@ -35,13 +35,34 @@ def test_every_line_is_a_pin_or_a_hash(lock: Path) -> None:
     assert len(lines) - len(body) == 1
 
 
-@pytest.mark.parametrize("lock", [lock for lock in LOCKS if lock.stem != "optimizer"], ids=lambda path: path.stem)
+QUICKSTARTS = [lock for lock in LOCKS if lock.stem.startswith("server-")]
+"""Of servers of others, which want other versions of what is theirs."""
+
+
+@pytest.mark.parametrize("lock", sorted({*LOCKS} - {*QUICKSTARTS}), ids=lambda path: path.stem)
 def test_images_and_host_run_the_same_versions(lock: Path) -> None:
     """What judges a bundle and what serves it differ in no library: the optimizer's lock rules all others."""
     ours, theirs = pins(lock), pins(REPOSITORY / "requirements" / "optimizer.txt")
     differing = {name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]}
     assert ours.keys() & theirs.keys()
     assert differing == set()
+
+
+@pytest.mark.parametrize("lock", QUICKSTARTS, ids=lambda path: path.stem)
+def test_quickstarts_run_bundles_with_the_libraries_that_judge_them(lock: Path) -> None:
+    """What retune-runtime itself stands on is as in the optimizer's lock, whatever the server brings besides."""
+    runtime = tomllib.loads((REPOSITORY / "tools" / "runtime" / "pyproject.toml").read_text())["project"]
+    needed = [*runtime["dependencies"], *runtime["optional-dependencies"]["capture"]]
+    names = {re.split(r"[<>=]", line, maxsplit=1)[0] for line in needed}
+    ours = {name: version for (name, _), version in pins(lock).items() if name in names}
+    theirs = {name: version for (name, _), version in pins(REPOSITORY / "requirements" / "optimizer.txt").items()}
+    assert ours == {name: theirs[name] for name in names}
+
+
+def test_every_quickstart_has_a_lock() -> None:
+    """And no lock is left of one that is gone."""
+    folders = {path.parent.name for path in (REPOSITORY / "examples" / "servers").glob("*/requirements.txt")}
+    assert {lock.stem.removeprefix("server-") for lock in QUICKSTARTS} == folders
 
 
 def test_every_direct_dependency_is_locked() -> None:
