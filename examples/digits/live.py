@@ -16,6 +16,8 @@ from examples.digits.kube import NAME, NAMESPACE
 from examples.kube import DemoError, Json, Tools
 
 TRAFFIC = "digits-traffic"
+CAUGHT = "LiveErrors"
+"""Why the careless model is rejected."""
 PATIENCE_SECONDS = 900.0
 LOOK_SECONDS = 2.0
 
@@ -47,10 +49,17 @@ def change_hand(tools: Tools, hand: str) -> None:
 
 
 def deliver(tools: Tools, model: str) -> str:
-    """Deliver another model, which goes live by a canary where it is judged no worse; return when, for `users`."""
+    """Deliver another model, which goes live by a canary where it is judged no worse; return when, for `users`.
+
+    One that an earlier call of the demo has seen rejected is let in again, as `rollout.retry` does.
+    """
     steps = [{"weight": 33, "hold": "1m", "minRequests": 100}]
     rollout = {"strategy": "Canary", "canary": {"steps": steps}, "deliveredModel": "GoesLive"}
-    spec = {"model": {"uri": f"pvc://retune-artifacts/{NAME}/{model}"}, "rollout": rollout}
+    caught = [entry["digest"] for entry in _status(tools).get("rejected", ()) if entry["reason"] == CAUGHT]
+    spec = {
+        "model": {"uri": f"pvc://retune-artifacts/{NAME}/{model}"},
+        "rollout": rollout | ({"retry": caught[-1]} if caught else {}),
+    }
     tools.kubectl("patch", "modeloptimization", NAME, "--type", "merge", "--patch", json.dumps({"spec": spec}))
     return datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -64,7 +73,7 @@ def users(tools: Tools, *, since: str) -> Users:
 def rest(tools: Tools) -> None:
     """Stop the traffic and judge by the hour, so that the cluster is not kept busy after the demo."""
     tools.kubectl("scale", f"deployment/{TRAFFIC}", "--replicas", "0")
-    patch = json.dumps({"spec": {"monitoring": {"window": "1h"}}})
+    patch = json.dumps({"spec": {"monitoring": {"window": "1h"}, "rollout": {"retry": None}}})
     tools.kubectl("patch", "modeloptimization", NAME, "--type", "merge", "--patch", patch)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from retune.api.base import Duration, Json, seconds
 from retune.api.objects import OptimizationRun
+from retune.api.status import LastRun
 from retune.cli import completion, proposals, reports, savings, tables, verbs, views
 from retune.cli.access import AccessError, Cluster, parsed
 from retune.cli.follow import Exit, Until, follow
@@ -30,6 +32,9 @@ _EPILOG = """exit codes:
   4  `watch`: the resource is suspended or waits for a person
   5  verbs such as `approve` and `rollback`: Git declares the field, so it must be changed there
 """
+
+_RECORD_SECONDS, _LOOK_SECONDS = 10.0, 0.2
+"""How long the record of a run that has ended is waited for, and how often it is looked at."""
 
 Command = Callable[[Cluster, argparse.Namespace, Console], int]
 
@@ -184,6 +189,17 @@ def watch(cluster: Cluster, arguments: argparse.Namespace, console: Console) -> 
     return ended.code
 
 
+def _runs(cluster: Cluster, name: str, run: str | None) -> list[OptimizationRun]:
+    return [recorded for recorded in cluster.runs(name) if run in {None, recorded.metadata.name}]
+
+
+def _is_being_recorded(runs: Sequence[OptimizationRun], last: LastRun | None) -> bool:
+    """Whether one of these runs has ended by the word of its resource, and not yet by its own."""
+    return last is not None and any(
+        recorded.metadata.name == last.name and recorded.status.completion_time is None for recorded in runs
+    )
+
+
 def compare(cluster: Cluster, arguments: argparse.Namespace, console: Console) -> int:
     """Show champion against candidate of one run."""
     run = judged(cluster, arguments.name, run=arguments.run)
@@ -205,13 +221,19 @@ def judged(cluster: Cluster, name: str, *, run: str | None) -> OptimizationRun:
         name: Name of the ModelOptimization.
         run: Name of a run of it; None for the newest.
 
+    The record of a run is written just after the resource says that the run has ended, and is waited for.
+
     Raises:
         AccessError: There is no such run, or it has no numbers yet.
     """
-    candidates = [recorded for recorded in cluster.runs(name) if run in {None, recorded.metadata.name}]
+    deadline = time.monotonic() + _RECORD_SECONDS
+    last = parsed(cluster.resource(name)).status.last_run  # says so when there is no such resource
+    candidates = _runs(cluster, name, run)
+    while _is_being_recorded(candidates, last) and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+        candidates = _runs(cluster, name, run)
     newest = next((recorded for recorded in reversed(candidates) if recorded.status.comparisons), None)
     if newest is None:
-        cluster.resource(name)  # says so when there is no such resource
         raise AccessError(f"{run or name} has no verdict with numbers yet: see `retune status {name}`")
     return newest
 

@@ -171,6 +171,18 @@ def test_compare_shows_the_judges_numbers(capsys: pytest.CaptureFixture[str]) ->
     assert document["championDigest"] != document["candidateDigest"]
 
 
+def test_compare_waits_for_the_record_of_a_run_that_has_just_ended(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The resource says first that the run has ended; whoever has watched it asks at once."""
+    whole = shelf.raw("run")
+    server.answers[f"GET {RUNS}"] = listed(whole | {"status": {}})
+    monkeypatch.setattr("retune.cli.main.time.sleep", lambda _: server.answers.update({f"GET {RUNS}": listed(whole)}))
+    assert call("compare", "digits") == Exit.DONE
+    assert "size_bytes" in capsys.readouterr().out
+    assert sum(request.path == RUNS for request in server.asked) == 2
+
+
 def test_compare_before_a_verdict_says_so(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     """There is nothing to compare while the search runs."""
     server.answers[f"GET {RUNS}"] = listed()
