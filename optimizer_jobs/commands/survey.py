@@ -19,6 +19,8 @@ from retune.contract.requests import SurveyRequest
 
 MEMORY_INFO = Path("/proc/meminfo")
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(?:\[[^]]*\])?(?P<wanted>[^;]*)")
+_TOOLS = re.compile(r"""extra == ["'](dev|peers|triton)["']""")
+"""What is of the repository alone, where a package may be wanted in another version."""
 _BOUND = re.compile(r"(>=|==|<)([0-9.]+)")
 
 _JOBS = (
@@ -134,7 +136,7 @@ def wanted_versions() -> dict[str, str]:
         lines = requires("retune") or []
     except PackageNotFoundError:
         return {}
-    parsed = (_REQUIREMENT.match(line) for line in lines)
+    parsed = (_REQUIREMENT.match(line) for line in lines if not _TOOLS.search(line))
     return {match["name"]: _least_first(match["wanted"].strip()) for match in parsed if match is not None}
 
 

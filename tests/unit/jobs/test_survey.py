@@ -33,6 +33,11 @@ def test_what_every_job_needs_is_the_extra_of_the_jobs() -> None:
     assert set(survey._JOBS) == extra
 
 
+def test_what_only_the_repository_s_tools_want_says_nothing_of_a_machine() -> None:
+    """A server of others that the tests start wants an old NumPy; what every Job needs is another matter."""
+    assert survey.fits("2.4.6", survey.wanted_versions()["numpy"])
+
+
 def test_it_answers_where_nothing_else_is_installed() -> None:
     """Whoever asks what is missing may miss anything: no library is imported before the answer."""
     program = f"""
