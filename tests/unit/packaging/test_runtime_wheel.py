@@ -16,6 +16,7 @@ import pytest
 from wheel_builder import HERE, REPOSITORY, modules, source_of
 
 from retune import __version__
+from tests.unit.packaging.isolation import NOTHING_ELSE
 from tests.unit.packaging.test_extras import closure, name_of
 
 Json = dict[str, Any]
@@ -27,16 +28,8 @@ BY_NAME = {f"optimizer_jobs.models.{engine}" for engine in ("ort", "openvino", "
 DISTRIBUTIONS = {"google": "protobuf", "prometheus_client": "prometheus-client", "pydantic_core": "pydantic-core"}
 """Distributions that are not called as what is imported."""
 FORBIDDEN = ("aiohttp", "evidently", "fsspec", "kopf", "kubernetes", "optuna", "pandas", "scipy", "sklearn", "torch")
-IMPORT_ALONE = """
-import sys
-from importlib.metadata import packages_distributions
-allowed, of = set(sys.argv[1].split(",")), packages_distributions()
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        owners = {owner.lower().replace("_", "-") for owner in of.get(name.partition(".")[0], ())}
-        if owners and not owners & allowed:
-            raise ModuleNotFoundError(f"{name} of {owners}", name=name)
-sys.meta_path.insert(0, Refuse())
+IMPORT_ALONE = f"""
+{NOTHING_ELSE}
 import retune_runtime
 assert retune_runtime.__file__.startswith(sys.argv[2]), retune_runtime.__file__
 import optimizer_jobs.models.runtime as runtime

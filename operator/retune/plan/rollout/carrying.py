@@ -21,7 +21,7 @@ from retune.plan.rollout import returned
 from retune.plan.rollout.approval import approval, is_approved
 from retune.plan.rollout.blame import EDITED, is_innocent
 from retune.plan.rollout.canary import stand_still
-from retune.plan.rollout.listening import before
+from retune.plan.rollout.listening import shares_before
 from retune.plan.rollout.progress import LOOK_SECONDS, UNSETTLED, blocked, present_value, show, under_way, update
 from retune.plan.rollout.promotion import promote
 from retune.plan.rollout.proposing import is_for_git, propose
@@ -58,7 +58,7 @@ def begin(draft: Draft) -> Hold | None:
         step=next(iter(STRATEGIES[draft.spec.rollout.strategy])).value,
         step_start_time=draft.now,
         template=(target.template if target else None) or None,
-        **before(draft),
+        **shares_before(draft),
     )
     approved = approval(draft, rollout, candidate)
     waiting = approved if isinstance(approved, Hold) else _unfit(draft, candidate)

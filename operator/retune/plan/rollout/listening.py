@@ -121,7 +121,7 @@ def _refusing(draft: Draft, candidate: Version, hearing: _Hearing) -> Judgement 
     return Judgement(message, "LiveErrors", BY_CLIENT)
 
 
-def before(draft: Draft) -> dict[str, str | None]:
+def shares_before(draft: Draft) -> dict[str, str | None]:
     """Return the shares of requests that the pods which serve now have failed and refused, as a status has them.
 
     Each is None where too few requests tell, or none are counted by status.

@@ -9,7 +9,7 @@ from retune.api.rolling import ActiveRollout, RolloutStep
 from retune.api.spec import Mode
 from retune.api.status import ConditionStatus, ConditionType, Stage, Version
 from retune.plan.draft import Draft, Hold, condition_of
-from retune.plan.rollout.listening import before
+from retune.plan.rollout.listening import shares_before
 from retune.plan.rollout.progress import present_value, show
 
 PROPOSED, REVERT_PROPOSED = "Proposed", "RevertProposed"
@@ -39,7 +39,7 @@ def merged(draft: Draft, candidate: Version) -> ActiveRollout:
         step_start_time=draft.now,
         injected=True,
         template=(target.template if target else None) or None,
-        **before(draft),
+        **shares_before(draft),
     )
 
 
