@@ -50,7 +50,7 @@ def _serves(resource: ModelOptimization, now: datetime) -> Iterator[tuple[str, s
     trial = f"; version {status.rollout.version} is on its way" if status.rollout else ""
     yield "Serves", f"{figures.version(champion)}{since}{trial}"
     delivered = _condition(resource, ConditionType.DELIVERED_LIVE)
-    if delivered is not None:
+    if delivered is not None and (status.original is None or champion.version != status.original.version):
         yield "Delivered", delivered[1]
     if status.rollout and status.rollout.analysis:
         yield "On trial", status.rollout.analysis

@@ -465,3 +465,22 @@ def test_other_data_make_no_newly_delivered_model(*, promoted: bool) -> None:
     world.reconcile()
     assert (world.active_jobs(), world.value) == (["digits-r2-search"], served)
     assert said(world)[0] is ConditionStatus.TRUE
+
+
+def test_what_has_become_of_the_delivered_model_is_told_from_the_first_one_on() -> None:
+    """Nobody need know whether another one was delivered before: the word is the same after any history."""
+    assert said(world_of(promoted=False)) == (ConditionStatus.TRUE, "Serves")
+    assert said(world_of(promoted=True)) == (ConditionStatus.TRUE, "OptimizedServes")
+
+
+def test_nothing_is_told_of_a_champion_whose_origin_an_older_release_did_not_note() -> None:
+    """Whether it was made from the delivered model is not known, and a guess could be wrong."""
+    world = world_of(promoted=True)
+    status = world.resource.status
+    unnoted = original_of(world).model_copy(update={"model_digest": None})
+    champion = champion_of(world).model_copy(update={"made_from": None})
+    conditions = [shown for shown in status.conditions if shown.type != ConditionType.DELIVERED_LIVE]
+    older = {"original": unnoted, "champion": champion, "conditions": conditions}
+    world.resource = world.resource.model_copy(update={"status": status.model_copy(update=older)})
+    world.reconcile()
+    assert condition_of(world.resource.status, ConditionType.DELIVERED_LIVE) is None

@@ -1,10 +1,10 @@
 """What has become of the newest delivered model: it serves, waits for its verdict, or stays off, and why.
 
-The condition is there once another model than the first was delivered. It is read off the status in every pass.
+It is read off the status in every pass, from the first champion on, so that one can wait for it after every delivery.
 """
 
 from retune.api.status import ConditionStatus, ConditionType, Outcome, Version
-from retune.plan.draft import Draft, condition_of
+from retune.plan.draft import Draft
 from retune.plan.guards.delivery import may_go_live
 from retune.plan.hashing import baseline_hash
 
@@ -17,8 +17,8 @@ def say_what_became(draft: Draft) -> None:
     original, champion = draft.status.original, draft.status.champion
     if original is None or champion is None or original.spec_hash != baseline_hash(draft.spec):
         return
-    if original.version == 1 and condition_of(draft.status, ConditionType.DELIVERED_LIVE) is None:
-        return
+    if original.model_digest is None and champion.digest != original.digest:
+        return  # of a release that did not note what a champion was made from
     said = _live(original, champion) or _on_its_way(draft, original, champion) or _off(draft, original, champion)
     draft.condition(ConditionType.DELIVERED_LIVE, *said)
 
@@ -27,8 +27,6 @@ def _live(original: Version, champion: Version) -> Said | None:
     name = f"version {original.version}, the newest delivered model"
     if champion.digest == original.digest:
         return ConditionStatus.TRUE, "Serves", f"{name}, is champion"
-    if original.model_digest is None:
-        return None
     if champion.model_digest == original.model_digest:
         return ConditionStatus.TRUE, "Serves", f"version {champion.version} is champion, of the same file as {name}"
     if champion.made_from == original.model_digest:
