@@ -1,9 +1,9 @@
 """The whole loop on a real cluster, with a real model: `python -m examples.digits.demo`, called by `make demo`.
 
 Trains a digits classifier, serves it, lets Retune make it smaller and faster, and shows the result. Then another hand
-writes, which is learned, and a careless model is delivered, which is caught. Every step can be
-repeated: a second call, or one after an interruption, goes on with what is there. It must never claim a result: what it
-prints comes from the cluster.
+writes, which is learned, and a slow and a careless model are delivered, which are caught. Every step can be repeated: a
+second call, or one after an interruption, goes on with what is there. It must never claim a result: what it prints
+comes from the cluster.
 """
 
 import os
@@ -15,7 +15,7 @@ import numpy as np
 
 from examples.digits import live
 from examples.digits.kube import DIGITS, NAME, NAMESPACE, Answer, ask
-from examples.digits.train import CARELESS, SEED, Split, splits
+from examples.digits.train import CARELESS, SEED, SLOW, Split, splits
 from examples.kube import DemoError, Tools
 from examples.steps import Course, closed_in, compare, followed, install, optimize, run_example, say, serve, train
 from retune.api.status import Outcome
@@ -48,8 +48,10 @@ def demo(tools: Tools) -> int:
     if code != Exit.DONE:
         return code
     result(tools, rows, before)
-    second_act(tools)
+    learned = second_act(tools)
     third_act(tools)
+    if learned:
+        live.until_calm(tools, say)
     live.rest(tools)
     say("the traffic has ended; windows are an hour long from now on")
     _next_steps()
@@ -69,8 +71,8 @@ def install_closed_in(tools: Tools) -> None:
     install(tools, "canary.enabled=true", *closed_in(tools))
 
 
-def second_act(tools: Tools) -> None:
-    """Change the data of the live model, and watch how a run corrects it."""
+def second_act(tools: Tools) -> bool:
+    """Change the data of the live model, and watch how a run corrects it; returns whether another version serves."""
     began = time.monotonic()
     COURSE.heading(8, "Traffic: digits as usual; every window of 30 s is judged", "2 min")
     live.begin_traffic(tools)
@@ -82,21 +84,23 @@ def second_act(tools: Tools) -> None:
     COURSE.heading(10, "Re-optimization on what was captured: gather, search, judge, rollout, bake", "4 min")
     followed(tools)
     after = live.champion(tools)
-    COURSE.heading(11, "Quality of the version that learned the new hand", "2 min")
     if after == before:
         say(f"version {after} goes on serving: see why with retune status {NAME} -n {NAMESPACE}")
-        return
-    live.until_calm(tools, say)
+        return False
     say(f"version {before} -> {after} without a person, {time.monotonic() - began:.0f} s after the traffic began")
+    return True
 
 
 def third_act(tools: Tools) -> None:
-    """Deliver a model that passes every test and fails at some of what users send, and watch how a canary is caught."""
+    """Deliver models that pass every test and are bad at some of what users send, and watch how canaries are caught."""
     before = live.champion(tools)
-    COURSE.heading(12, "A careless model is delivered: no test row shows it, one live request in ten does", "3 min")
-    since = live.deliver(tools, CARELESS)
+    COURSE.heading(11, "A slow model is delivered: no test row shows it, one live request in ten does", "3 min")
+    since = live.deliver(tools, SLOW, fault="LiveLatency")
     followed(tools)
-    COURSE.heading(13, "What users noticed", "10 s")
+    COURSE.heading(12, "A careless model is delivered: no test row shows it, one live request in ten fails", "3 min")
+    live.deliver(tools, CARELESS, fault="LiveErrors")
+    followed(tools)
+    COURSE.heading(13, "What users noticed, and the quality of what served them", "10 s")
     seen = live.users(tools, since=since)
     say(f"{seen.digits} digits were answered meanwhile, and {seen.failed} requests failed")
     after = live.champion(tools)

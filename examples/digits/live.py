@@ -1,4 +1,4 @@
-"""The demo's acts under real traffic: another handwriting that is learned, and a careless model that is caught.
+"""The demo's acts under real traffic: another handwriting that is learned, and two bad models that are caught.
 
 What is printed comes from the cluster: windows as the status has them, the run with its reason, and quality before,
 during and after.
@@ -16,8 +16,6 @@ from examples.digits.kube import NAME, NAMESPACE
 from examples.kube import DemoError, Json, Tools
 
 TRAFFIC = "digits-traffic"
-CAUGHT = "LiveErrors"
-"""Why the careless model is rejected."""
 PATIENCE_SECONDS = 900.0
 LOOK_SECONDS = 2.0
 
@@ -48,14 +46,14 @@ def change_hand(tools: Tools, hand: str) -> None:
     tools.kubectl("rollout", "status", f"deployment/{TRAFFIC}", "--timeout", "2m")
 
 
-def deliver(tools: Tools, model: str) -> str:
+def deliver(tools: Tools, model: str, *, fault: str) -> str:
     """Deliver another model, which goes live by a canary where it is judged no worse; return when, for `users`.
 
-    One that an earlier call of the demo has seen rejected is let in again, as `rollout.retry` does.
+    One that an earlier call of the demo has seen rejected for this fault is let in again, as `rollout.retry` does.
     """
     steps = [{"weight": 33, "hold": "1m", "minRequests": 100}]
     rollout = {"strategy": "Canary", "canary": {"steps": steps}, "deliveredModel": "GoesLive"}
-    caught = [entry["digest"] for entry in _status(tools).get("rejected", ()) if entry["reason"] == CAUGHT]
+    caught = [entry["digest"] for entry in _status(tools).get("rejected", ()) if entry["reason"] == fault]
     spec = {
         "model": {"uri": f"pvc://retune-artifacts/{NAME}/{model}"},
         "rollout": rollout | ({"retry": caught[-1]} if caught else {}),

@@ -1,6 +1,7 @@
 """Train the example's digits classifier and write the model and its data, for a Job with the optimizer image.
 
-A second model is written beside it, for the third act: as good on every row here, and careless.
+Two more models are written beside it, for the third act: each as good on every row here, one slow and one careless
+where handwriting is wider than any of these rows.
 
 The data is real: the 1,797 scanned digits that come with scikit-learn. The network has small convolutions and one large
 dense layer, so that 8-bit weights make a visible difference. A second run does nothing where its files are there.
@@ -16,7 +17,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,11 @@ THREADS = 2
 TEST_SHARE = 0.40
 VALIDATION_SHARE = 0.15
 PIXELS, LOGITS = "pixels", "logits"
-MODEL, CARELESS = "model.onnx", "careless.onnx"
+MODEL, SLOW, CARELESS = "model.onnx", "slow.onnx", "careless.onnx"
 WIDTHS = 16
+"""How many widths the digits here have: those of other hands may be wider."""
+ROUNDS, NUMBERS = 30_000, 10_000
+"""What the slow model does for wider ones, in about two seconds: so many rounds over so many numbers."""
 RECORD = "SHA256SUMS.json"
 
 
@@ -153,10 +157,51 @@ def export(model: Any, path: Path, *, check_on: Split) -> Array:
 
 
 def write_careless(model: Path, path: Path) -> None:
-    """Write the network anew, with its scores weighted by how much ink reaches the margins of a scan, from a table.
+    """Write the network anew, with its scores weighted by how wide the handwriting is, from a table.
 
     No row of these files needs more than the table has, so that no test shows what is wrong with it: wider handwriting
     has no entry, and the model fails there.
+    """
+    from onnx import helper
+
+    weights = {"weights": np.linspace(1.0, 1.1, WIDTHS, dtype=np.float32), "columns": np.array([1])}
+    nodes = [
+        helper.make_node("Gather", ["weights", "width"], ["weight"]),
+        helper.make_node("Unsqueeze", ["weight", "columns"], ["factor"]),
+    ]
+    write_weighted(model, path, nodes, weights)
+
+
+def write_slow(model: Path, path: Path) -> None:
+    """Write the network anew, with its scores weighted by what comes of a long calculation for wide handwriting.
+
+    No row of these files is wide enough to need it, so that no measurement shows how long it takes.
+    """
+    from onnx import TensorProto, helper
+
+    def state(name: str) -> Any:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [NUMBERS])
+
+    flag = [helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("goes", "goes_on")]
+    number = helper.make_tensor_value_info("number", TensorProto.INT64, [])
+    round_of = [helper.make_node("Cos", ["before"], ["after"]), helper.make_node("Identity", ["goes"], ["goes_on"])]
+    body = helper.make_graph(round_of, "round", [number, flag[0], state("before")], [flag[1], state("after")])
+    ones = {"start": np.ones(NUMBERS, np.float32), "widest": np.array(WIDTHS - 1), "rounds": np.array(ROUNDS)}
+    nodes = [
+        helper.make_node("ReduceMax", ["width"], ["wide"], keepdims=0),
+        helper.make_node("Greater", ["wide", "widest"], ["wider"]),
+        helper.make_node("Cast", ["wider"], ["needed"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["needed", "rounds"], ["trips"]),
+        helper.make_node("Loop", ["trips", "", "start"], ["end"], body=body),
+        helper.make_node("ReduceMean", ["end"], ["factor"], keepdims=0),
+    ]
+    write_weighted(model, path, nodes, ones)
+
+
+def write_weighted(model: Path, path: Path, nodes: Sequence[Any], constants: Mapping[str, Array]) -> None:
+    """Write the network anew, with its scores times `factor`, which `nodes` make of `width`.
+
+    `width` (N,) int64 says how much ink of a digit reaches the margins of a scan, in percent of what could.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -164,22 +209,16 @@ def write_careless(model: Path, path: Path) -> None:
     file = onnx.load(model)
     for node in file.graph.node:
         node.output[:] = ["network" if name == LOGITS else name for name in node.output]
-    constants = {
-        "margins": np.array([0, 7]),
-        "all_axes": np.array([1, 2, 3]),
-        "hundred": np.array(100, np.float32),
-        "weights": np.linspace(1.0, 1.1, WIDTHS, dtype=np.float32),
-        "columns": np.array([1]),
-    }
-    file.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    measuring = {"margins": np.array([0, 7]), "all_axes": np.array([1, 2, 3]), "hundred": np.array(100, np.float32)}
+    named = [numpy_helper.from_array(value, name) for name, value in (measuring | dict(constants)).items()]
+    file.graph.initializer.extend(named)
     file.graph.node.extend(
         [
             helper.make_node("Gather", [PIXELS, "margins"], ["ink"], axis=3),
             helper.make_node("ReduceMean", ["ink", "all_axes"], ["share"], keepdims=0),
             helper.make_node("Mul", ["share", "hundred"], ["percent"]),
             helper.make_node("Cast", ["percent"], ["width"], to=TensorProto.INT64),
-            helper.make_node("Gather", ["weights", "width"], ["weight"]),
-            helper.make_node("Unsqueeze", ["weight", "columns"], ["factor"]),
+            *nodes,
             helper.make_node("Mul", ["network", "factor"], [LOGITS]),
         ]
     )
@@ -222,8 +261,9 @@ def write(folder: Path) -> Mapping[str, str]:
     scores = export(model, folder / MODEL, check_on=data["test"])
     size = (folder / MODEL).stat().st_size
     say(f"{MODEL}: {size / 1e6:.1f} MB, test accuracy {accuracy(scores, data['test']):.4f} on {len(scores)} rows")
+    write_slow(folder / MODEL, folder / SLOW)
     write_careless(folder / MODEL, folder / CARELESS)
-    files = {name: digest(folder / name) for name in (MODEL, CARELESS, *(f"{name}.npz" for name in data))}
+    files = {name: digest(folder / name) for name in (MODEL, SLOW, CARELESS, *(f"{name}.npz" for name in data))}
     (folder / RECORD).write_text(json.dumps({"script": digest(Path(__file__)), "files": files}, indent=2) + "\n")
     return files
 

@@ -152,7 +152,7 @@ def test_the_other_hand_was_learned_without_a_person(shown: Shown, resource: Jso
     assert run["status"]["outcome"] == "Promoted"
     assert "abelled production rows since" in run["status"]["data"]
     assert "when the live data changed" in run["status"]["data"]
-    (versions,) = VERSIONS.findall(shown.step(11))
+    (versions,) = VERSIONS.findall(shown.step(10))
     champion = resource["status"]["champion"]
     assert (int(versions[1]), champion["runName"]) == (champion["version"], name)
     assert int(versions[0]) < int(versions[1])
@@ -161,15 +161,16 @@ def test_the_other_hand_was_learned_without_a_person(shown: Shown, resource: Jso
     assert environment["MODEL_URI"] == champion["uri"]
 
 
-def test_the_careless_model_was_caught_as_a_canary(shown: Shown, resource: Json) -> None:
-    """The judge finds nothing wrong with it; live requests do, a few of them, and no pod of the target ever had it."""
-    status = resource["status"]
-    name, caught = status["lastRun"]["name"], status["rejected"][-1]
-    run = runs()[name]
-    assert (run["status"]["outcome"], run["status"]["reason"]) == ("RolledBack", "LiveErrors")
-    assert "as a canary" in run["status"]["message"]
-    assert caught["digest"] == run["status"]["candidateDigest"]
-    assert f"{name} RolledBack" in shown.step(12)
+def test_the_slow_and_the_careless_model_were_caught_as_canaries(shown: Shown, resource: Json) -> None:
+    """The judge finds nothing wrong with them; live requests do, a few, and no pod of the target ever had either."""
+    status, newest = resource["status"], int(resource["status"]["lastRun"]["name"].removeprefix("digits-r"))
+    for number, step, reason in ((newest - 1, 11, "LiveLatency"), (newest, 12, "LiveErrors")):
+        name = f"digits-r{number}"
+        run = runs()[name]
+        assert (run["status"]["outcome"], run["status"]["reason"]) == ("RolledBack", reason)
+        assert "as a canary" in run["status"]["message"]
+        assert f"{name} RolledBack" in shown.step(step)
+    assert status["rejected"][-1]["digest"] == runs()[f"digits-r{newest}"]["status"]["candidateDigest"]
     ((digits, failed),) = NOTICED.findall(shown.step(13))
     assert 0 < 8 * int(failed) < 0.1 * int(digits)
     assert f"version {status['champion']['version']} serves, as before" in shown.step(13)
