@@ -101,13 +101,12 @@ def _serving(name: str, model: Path) -> Iterator[Server]:
         folder / "model-settings.json",
         {
             "name": "digits",
-            "implementation": "retune_server.BundleModel",
-            "platform": "onnxruntime",
+            "implementation": "retune_model.BundleModel",
             "parameters": {"uri": f"pvc://{model.parent.name}/{model.name}"},
         },
     )
     captured = [f"CAPTURE_URI=pvc://{model.parent.name}/captured"] if name == CAPTURING else []
-    path = ":".join(str(REPOSITORY / part) for part in ("operator", "", "examples/digits/server"))
+    path = ":".join(str(REPOSITORY / part) for part in ("operator", "", "tools/runtime", "examples/servers/mlserver"))
     settings = [f"PYTHONPATH={path}", f"RETUNE_CLAIM_ROOT={model.parent.parent}", *captured]
     words = ["env", *settings, "mlserver", "start", str(folder)]
     inside = [sys.executable, "-m", "tools.localcluster", "inside", "digits-server", "--", *words]

@@ -7,7 +7,7 @@ the example's server, in that server's image.
 import itertools
 
 from mlserver.types import InferenceRequest, InferenceResponse
-from retune_server import BundleModel  # type: ignore[import-not-found]  # the image has it
+from retune_model import BundleModel  # type: ignore[import-not-found]  # the image has it
 
 from optimizer_jobs.models.golden import GOLDEN_ID
 
@@ -19,6 +19,6 @@ class Model(BundleModel):  # type: ignore[misc]  # MLServer has no type informat
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """Answer, or fail every other time while a bundle is served: RuntimeError is answered with 500."""
-        if self._bundle is not None and payload.id != GOLDEN_ID and next(self._requests) % 2:
+        if self.served.bundle_digest is not None and payload.id != GOLDEN_ID and next(self._requests) % 2:
             raise RuntimeError("out of order")
         return await super().predict(payload)

@@ -63,8 +63,7 @@ def server(
     """
     settings = {
         "name": "model",
-        "implementation": f"{code.stem}.Model" if code else "retune_server.BundleModel",
-        "platform": "onnxruntime",
+        "implementation": f"{code.stem}.Model" if code else "retune_model.BundleModel",
         "parameters": {"uri": f"{MODELS}/{model}"},
     }
     source: Json = {

@@ -5,7 +5,7 @@ import asyncio
 import retune_runtime
 from mlserver import MLModel
 from mlserver.errors import InferenceError
-from mlserver.types import InferenceRequest, InferenceResponse
+from mlserver.types import InferenceRequest, InferenceResponse, MetadataModelResponse
 
 
 class BundleModel(MLModel):
@@ -25,6 +25,10 @@ class BundleModel(MLModel):
         except retune_runtime.InputError as error:
             raise InferenceError(str(error)) from error  # status 400; an EngineError becomes 500
         return InferenceResponse.model_validate(answer)
+
+    async def metadata(self) -> MetadataModelResponse:
+        """Say what the model takes and gives, and which version it is."""
+        return MetadataModelResponse.model_validate(self.served.metadata(self.name))
 
     async def unload(self) -> bool:
         """Write what was captured when the server ends."""

@@ -138,14 +138,17 @@ def test_a_quickstart_never_gets_ready_with_a_damaged_bundle(
             server.until(lambda: ended(server), what="end")
 
 
-def test_a_quickstart_serves_a_file_until_retune_names_a_bundle(tmp_path: Path) -> None:
+@pytest.mark.parametrize("quickstart", [QUICKSTARTS[0], QUICKSTARTS[-1]], ids=lambda quickstart: quickstart.name)
+def test_a_quickstart_serves_a_file_until_retune_names_a_bundle(quickstart: Quickstart, tmp_path: Path) -> None:
     """The first start, before anything was optimized: the file as delivered, and no bundle in the answer."""
     (tmp_path / "server").mkdir()
     save_lookup(tmp_path / "server" / "model.onnx")
-    with running(QUICKSTARTS[0], tmp_path / "server", {}) as server:
+    with running(quickstart, tmp_path / "server", {}) as server:
         get_ready(server)
         status, answer = answered_by(server)
-        described = server.ask("/v2/models/lookup")
-    assert (status, answer["outputs"][0]["data"], answer.get("parameters")) == (200, ANSWER.ravel().tolist(), None)
+        described = server.ask(f"/v2/models/{quickstart.model}")
+    assert (status, answer["outputs"][0]["data"]) == (200, ANSWER.ravel().tolist())
+    assert "bundle_digest" not in (answer.get("parameters") or {})
     assert described is not None
-    assert [tensor["name"] for tensor in described[1]["inputs"]] == ["x", "index"]
+    assert described[1]["versions"] == [answer["model_version"]]
+    assert {tensor["name"] for tensor in described[1]["inputs"]} == ASKED.keys()
