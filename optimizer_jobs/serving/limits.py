@@ -12,7 +12,7 @@ from typing import Any
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.engine import EngineOptions, Precision
 from optimizer_jobs.models.external import parse
-from optimizer_jobs.serving.trial import ENGINES
+from optimizer_jobs.serving.trial import ENGINES, version_here
 from optimizer_jobs.serving.versions import Version, runs_blocks, too_new, version_of
 from retune.api.base import one_of
 from retune.api.search import Serving
@@ -132,6 +132,14 @@ class Limits:
         lacking = f"{self.server} has no setting for {one_of(self.lacks)}." if self.lacks else ""
         version = f"Candidates are such as {self.engine_words} runs." if self.version else ""
         return f"{lacking} {version}".strip() or f"{self.server} can be told all that a search asks."
+
+    @property
+    def doubt(self) -> str | None:
+        """Why times that are measured here are not those of the server, as a sentence, or None."""
+        here = version_here(self.engine)
+        if self.version is None or version_of(here) == self.version:
+            return None
+        return f"Times are those of {ENGINES[self.engine]} {here}, and the server has {self.engine_words}."
 
     @property
     def engine_words(self) -> str:

@@ -142,7 +142,7 @@ def _since(node: NodeProto, constants: Mapping[str, TensorProto]) -> tuple[Versi
         return _SINCE.get(node.op_type, _ALWAYS), f"{_MICROSOFT}:{node.op_type}"
     if node.op_type == "ConvInteger" and not node.domain:
         weight = constants.get(node.input[1])
-        if weight is None or weight.data_type == TensorProto.INT8:
+        if weight is not None and weight.data_type == TensorProto.INT8:
             return _CONVOLUTIONS_OF_INT8, "ConvInteger with signed weights"
     return _ALWAYS, node.op_type
 

@@ -64,7 +64,7 @@ def lost_to_server(
         return None
     fault = limits.fault(champion.bundle.model)
     of_champion = [f"{limits.engine_words} cannot run the champion itself: {fault}."] if fault else []
-    said = Lost((limits.words, *of_champion))
+    said = Lost((limits.words, *filter(None, (limits.doubt,)), *of_champion))
     if decision.verdict is not Verdict.PROMOTE or decision.subject is None:
         return said
     digest = decision.subject.contender.bundle.digest
@@ -124,7 +124,5 @@ def _found(slower: Mapping[str, Interval], metric: Metric, server: str) -> _Foun
         line = f"It is not proven that this costs speed: with {name}, {label} of the winner was x{1 / most.value:.2f}."
         return _Found(line, proven=False)
     span = f"{most.low:.2f}..{most.high:.2f}"
-    told = words.times(most, better="faster", worse="slower")
-    return _Found(
-        f"{server} cannot express {name}: {label} is {told} ({span}) than with Retune's runtime.", proven=True
-    )
+    slower_by = f"{label} is {most.value:.2f}x slower ({span}) than with Retune's runtime"
+    return _Found(f"{server} cannot express {name}: {slower_by}.", proven=True)
