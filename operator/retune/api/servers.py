@@ -31,10 +31,11 @@ class ServerRuntime(StrEnum):
     """A server of the owner's own, which sets the engine's options and nothing beyond."""
 
 
+_FORM = r"[1-9][0-9]{0,3}\.[0-9]{1,2}(\.[0-9]{1,3})?"
 EngineVersion = Annotated[
     str,
     Text(
-        pattern=r"[1-9][0-9]{0,3}\.[0-9]{1,2}(\.[0-9]{1,3})?",
+        pattern=_FORM,
         max_length=12,
         message='the version of an engine is a quoted string such as "1.20" or "2025.4"',
     ),
@@ -65,9 +66,10 @@ _MIXED = "'OpenVINO' in self.engines && self.engines.size() > 1"
 
 
 def _is_version(pattern: str) -> str:
-    """Return the CEL expression that there is no engine's version, or that it matches."""
-    quoted = pattern.replace("\\", "\\\\")
-    return f"!has(self.engineVersion) || self.engineVersion.matches('^({quoted})$')"
+    """Return the CEL expression that there is no engine's version, that it is malformed, or that it matches."""
+    form, quoted = (text.replace("\\", "\\\\") for text in (_FORM, pattern))
+    version = "self.engineVersion"
+    return f"!has({version}) || !{version}.matches('^({form})$') || {version}.matches('^({quoted})$')"
 
 
 RULES = (

@@ -1,4 +1,4 @@
-"""What the verdict says of a server's limits: a loss that is proven, one that is not, and nothing where it cannot tell."""
+"""What the verdict says of a server's limits: a loss that is proven, one that is not, or nothing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -24,6 +24,7 @@ from tests.unit.jobs.test_judge_worth import timed
 OBJECTIVES = (limit(Metric.ACCURACY, GoalType.MAX_DEGRADATION, "0.05"), wanted(Metric.LATENCY_P50_MS))
 QUIET, ROWS = "idle threads that do not spin", "a fixed number of rows"
 TRITON: dict[str, Any] = {"runtime": "Triton"}
+STEADY = Node()
 
 
 def rules(serving: dict[str, Any]) -> Rules:
@@ -52,7 +53,7 @@ def say(make: Callable[..., Bundle], splits: dict[str, Rows], monkeypatch: pytes
         factors: Mapping[str, float],
         *,
         serving: dict[str, Any] = TRITON,
-        node: Node = Node(),
+        node: Node = STEADY,
         wins: bool = True,
     ) -> Lost | None:
         def raced(subjects: Mapping[str, Session], rows: Rows, **_: Any) -> tuple[dict[str, Timings], Node]:
@@ -78,9 +79,8 @@ def test_a_proven_loss_is_told_with_its_interval_in_report_and_verdict(say: Say)
     """The best that the server lacks counts; what is slower with it is no loss."""
     told = say({QUIET: 1.3, ROWS: 0.8, f"{QUIET} and {ROWS}": 0.9})
     assert told is not None
-    sentence = (
-        "Triton cannot express a fixed number of rows: p50 is 1.25x slower (1.25..1.25) than with Retune's runtime."
-    )
+    slower = "p50 is 1.25x slower (1.25..1.25) than with Retune's runtime"
+    sentence = f"Triton cannot express a fixed number of rows: {slower}."
     assert told.sentence == sentence
     assert told.lines[-1] == sentence
     decision = _decision("sha256:0", latency=0.5)
@@ -90,11 +90,8 @@ def test_a_proven_loss_is_told_with_its_interval_in_report_and_verdict(say: Say)
 def test_nothing_is_claimed_that_is_not_proven(say: Say) -> None:
     """Neither where nothing is faster, nor within what the node differs from itself."""
     words = "It is not proven that this costs speed: with"
-    for told in (
-        say({}),
-        say({ROWS: 1.2, QUIET: 1.3, f"{QUIET} and {ROWS}": 1.2}),
-        say({ROWS: 0.9}, node=Node(widening=1.2)),
-    ):
+    slower = {ROWS: 1.2, QUIET: 1.3, f"{QUIET} and {ROWS}": 1.2}
+    for told in (say({}), say(slower), say({ROWS: 0.9}, node=Node(widening=1.2))):
         assert told is not None
         assert told.sentence is None
         assert told.lines[-1].startswith(words)
@@ -112,9 +109,7 @@ def test_without_a_winner_only_the_limits_are_told(say: Say) -> None:
     """No time is spent on a model that does not serve."""
     told = say({ROWS: 0.5}, wins=False)
     assert told is not None
-    assert told.lines == (
-        "Triton has no setting for idle threads that do not spin, a fixed number of rows or bfloat16 on Arm processors.",
-    )
+    assert told.lines == (f"Triton has no setting for {QUIET}, {ROWS} or bfloat16 on Arm processors.",)
 
 
 def test_without_a_server_nothing_is_said(say: Say) -> None:

@@ -177,15 +177,17 @@ def test_a_served_bundle_is_the_same_bundle(make: Callable[..., Bundle]) -> None
     assert as_served(quiet, limits({})) is quiet
 
 
-def test_what_can_be_no_candidate_is_refused_in_words(make: Callable[..., Bundle], delivered: Path) -> None:
+def test_what_can_be_no_candidate_is_refused_in_words(
+    make: Callable[..., Bundle], delivered: Path, tmp_path: Path
+) -> None:
     """By how it is run, or by what its file needs."""
     quiet = make(engine=EngineOptions(threads=2, spinning=False))
     assert limits(TRITON).refusal(quiet) == "Triton cannot express how it is run"
     assert limits({"runtime": "Custom"}).refusal(quiet) is None
     modern = onnx.load(delivered / "mlp.onnx")
     modern.opset_import[0].version = 21
-    onnx.save(modern, delivered / "modern.onnx")
-    made = make("modern", model=delivered / "modern.onnx")
+    onnx.save(modern, tmp_path / "modern.onnx")
+    made = make("modern", model=tmp_path / "modern.onnx")
     words = limits({**TRITON, "engineVersion": "1.17"}).refusal(made)
     assert words == ("ONNX Runtime 1.17 cannot run it: it is of operator set ai.onnx 21, and this version has up to 20")
     assert limits(TRITON).refusal(made) is None
