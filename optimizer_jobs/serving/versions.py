@@ -1,6 +1,6 @@
 """What a version of an engine can run: operator sets, file formats, and operators and forms that earlier ones lack.
 
-The numbers were found by asking ONNX Runtime 1.15 to 1.32 and OpenVINO 2023.3 to 2025.4 themselves, on a CPU. OpenVINO
+The numbers were found by asking ONNX Runtime 1.15 to 1.32 and OpenVINO 2023.3 to 2026.4 themselves, on a CPU. OpenVINO
 heeds no number of an operator set or format. A model that passes may still hold an operator of the standard that an old
 version has no kernel for.
 """
@@ -68,6 +68,8 @@ _BLOCKS_OF_8_BITS: Version = (1, 22)
 _CONVOLUTIONS_OF_INT8: Version = (1, 24)
 _OPENVINO_BLOCKS: Mapping[int, Version] = {8: (2025, 2), 4: (2025, 4)}
 """First OpenVINO that computes MatMulNBits, by the bits of a weight."""
+_OPENVINO_TABLES: Version = (2026, 4)
+"""First OpenVINO in which embedding tables in blocks were seen to run; 2025.4 did not."""
 
 
 def version_of(text: str) -> Version:
@@ -152,6 +154,8 @@ def _since_in_openvino(node: NodeProto, _: Mapping[str, TensorProto]) -> tuple[V
     if node.domain == _MICROSOFT and node.op_type == "MatMulNBits":
         bits = _bits(node)
         return _OPENVINO_BLOCKS.get(bits, max(_OPENVINO_BLOCKS.values())), f"MatMulNBits with {bits} bits"
+    if node.domain == _MICROSOFT and node.op_type == "GatherBlockQuantized":
+        return _OPENVINO_TABLES, f"{_MICROSOFT}:{node.op_type}"
     return _ALWAYS, node.op_type
 
 

@@ -98,6 +98,8 @@ def test_openvino_heeds_no_numbers_but_lacks_weights_in_blocks() -> None:
     assert not lacks("2023.3", model_of(opset=99, ir=99))
     assert [lacks(version, model_of([blocks(8)])) for version in ("2025.1", "2025.2")] == [True, False]
     assert [lacks(version, model_of([blocks(4)])) for version in ("2025.3", "2025.4.1")] == [True, False]
+    table = helper.make_node("GatherBlockQuantized", ["x"], ["z"], name="table", domain="com.microsoft")
+    assert [lacks(version, model_of([table])) for version in ("2025.4", "2026.4")] == [True, False]
 
 
 @pytest.mark.parametrize("number", ["opset", "ir"])
