@@ -17,6 +17,7 @@ from optuna.trial import BaseTrial
 
 from optimizer_jobs.data.datasets import Array, Rows
 from optimizer_jobs.models.native import Native
+from optimizer_jobs.serving.limits import Limits
 from optimizer_jobs.signature import Signature
 from retune.api.model import Task
 from retune.api.own_code import Factory
@@ -85,6 +86,8 @@ class Subject:
     """Whether there are rows to observe value ranges on."""
     cpu_flags: frozenset[str] = frozenset()
     """Instruction set flags of this machine, as the kernel names them."""
+    limits: Limits = field(default_factory=Limits)
+    """What the server can run."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,10 +32,12 @@ from optimizer_jobs.preflight.reading import check_chance, check_costs, with_rea
 from optimizer_jobs.preflight.refusal import cannot_run
 from optimizer_jobs.preflight.rehearsal import rehearse, techniques
 from optimizer_jobs.preflight.rows_first import check_rows
+from optimizer_jobs.preflight.server import check_server
 from optimizer_jobs.preflight.splits import read_splits, specs_of, with_lacking
 from optimizer_jobs.production.stored import store_reference
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.quota import require_room
+from optimizer_jobs.serving.limits import as_served, limits_of
 from optimizer_jobs.signature import Signature
 from retune.api.metrics import Metric
 from retune.api.status import Measurement
@@ -71,6 +73,7 @@ def _baseline(request: BaselineRequest, scratch: Path) -> BaselineResult:
     model = fetch_model(request.model, scratch / "model")
     step(2, _STEPS, text="checking the model and opening it", about="5 s, a minute where it is converted")
     opened = open_delivered(request.model, model, request.data.validation, scratch=scratch)
+    check_server(opened.model, uri=request.model.uri, limits=limits_of(request.serving))
     check_rows(opened.signature, uri=request.model.uri)
     step(3, _STEPS, text="reading and checking the data, and asking the model a few rows", about="5 s")
     opened = with_lacking(opened, request.model, specs_of(request.data), into=scratch / "names")
@@ -113,6 +116,7 @@ def _measured(
         splits: Rows by split.
         keep: Whether a reference that is there already stays.
     """
+    bundle = as_served(bundle, limits_of(request.serving))
     session = open_session(bundle, threads_limit=request.threads)
     held_out = joined([splits[name] for name in ("validation", "test") if name in splits])
     usual = usual_size(request.serving.mix)
@@ -225,7 +229,7 @@ def _latency(session: Session, rows: Rows, *, seed: int, mix: Mix) -> dict[Metri
 
 
 def _version_one(request: BaselineRequest, model: Fetched, opened: Opened, *, rows: Rows, folder: Path) -> Bundle:
-    engine = EngineOptions(threads=request.threads)
+    engine = limits_of(request.serving).as_run(EngineOptions(threads=request.threads))
     lineage = Lineage(
         resource=request.resource,
         original_model=model.digest,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from optimizer_jobs.measure.fingerprint import fingerprint
 from retune.api.model import ModelFormat
-from retune.api.search import EngineName
+from retune.api.servers import EngineName
 from retune.api.techniques import TechniqueType
 from retune.contract.machines import Kind, Machine, Package, Part, State, SurveyResult
 from retune.contract.requests import SurveyRequest

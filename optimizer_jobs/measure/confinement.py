@@ -16,7 +16,8 @@ from pathlib import Path
 from optimizer_jobs.measure.fingerprint import memory_limit
 from optimizer_jobs.models.runtime import load, unavailable
 from retune.api.quantities import memory_bytes
-from retune.api.search import EngineName, Serving
+from retune.api.search import Serving
+from retune.api.servers import EngineName
 
 TASKS = Path("/proc/self/task")
 STAT = Path("/proc/stat")

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
+from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.signature import Signature
 from retune.api.search import Serving
 
@@ -32,6 +33,22 @@ ONE_ROW = only(1)
 def served_mix(serving: Serving, signature: Signature) -> Mix:
     """Return the mix that a model is asked in: that of the spec, or the one size that the model fixes."""
     return only(signature.batch) if signature.batch else serving.mix
+
+
+def typical_request(rows: Rows, signature: Signature, *, batch: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every input, by name, of a request with `batch` rows.
+
+    Args:
+        rows: Rows that typical requests look like.
+        signature: Inputs and outputs of the model.
+        batch: Rows of a request; a model with a fixed batch has that size instead.
+
+    Returns:
+        Shapes by input name; empty when the signature fixes all shapes already, or has rows on other axes.
+    """
+    if not signature.is_rows_first or all(size > 0 for spec in signature.inputs for size in spec.shape):
+        return {}
+    return {name: (signature.batch or batch, *values.shape[1:]) for name, values in rows.inputs.items()}
 
 
 def usual_size(mix: Mix) -> int:

@@ -1,7 +1,7 @@
 """Engine options in the words of plans and reports."""
 
 from optimizer_jobs.models.engine import EngineOptions
-from retune.api.search import EngineName
+from retune.api.servers import EngineName
 
 _PLAIN = "float32"
 

@@ -59,7 +59,7 @@ def try_out(bundle: Bundle, options: EngineOptions, *, instead: str) -> Trial:
     if answered.other and bundle.manifest.engine.engine not in _OWN[options.engine]:
         fault = f"{name} does not answer as the bundle does: {answered.other}."
         raise JobError(Reason.GOLDEN_MISMATCH, called(bundle), fault, instead)
-    return Trial(session, f"{name} {_version(options.engine)} opened the model on this machine{answered.words}.")
+    return Trial(session, f"{name} {version_here(options.engine)} opened the model on this machine{answered.words}.")
 
 
 @dataclass(frozen=True)
@@ -82,5 +82,6 @@ def _answered(bundle: Bundle, session: Session, options: EngineOptions) -> _Answ
     return _Answered(f" and answered its {len(golden.requests)} golden requests as recorded")
 
 
-def _version(engine: str) -> str:
+def version_here(engine: str) -> str:
+    """Return the version of an engine that is installed here."""
     return str(import_module(engine).__version__).partition("-")[0]

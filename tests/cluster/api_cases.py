@@ -384,6 +384,11 @@ ACCEPTED = (
         "an edge device",
         {"spec.serving": {"profile": "EdgeCPU", "cores": 2, "memory": "512Mi", "engines": ["ONNXRuntime", "OpenVINO"]}},
     ),
+    Case("a server of others", {"spec.serving": {"runtime": "Triton", "engineVersion": "1.20"}}),
+    Case(
+        "OpenVINO Model Server",
+        {"spec.serving": {"runtime": "OVMS", "engines": ["OpenVINO"], "engineVersion": "2025.4"}},
+    ),
     Case("two techniques", {"spec.techniques": [*technique(), {"name": "graph", "type": "GraphOptimization"}]}),
     Case("as many workers as trials", {"spec.search": {"parallelism": 4, "maxTrials": 4}}),
     Case("a canary by default", {"spec.rollout.strategy": "Canary"}),
@@ -736,6 +741,22 @@ _WORDS = (
         for number in ("search.maxCpuHours", "serving.wattsPerCpu", "serving.pricePerCpuHour")
     ),
     refused("days of search", "spec.search.maxDuration", "1d", DURATION),
+    *(
+        refused(f"a server and an engine that do not go together ({number})", "spec.serving", fields, words)
+        for number, (fields, words) in enumerate(
+            (
+                ({"runtime": "OVMS"}, "OVMS computes with OpenVINO alone"),
+                ({"runtime": "Triton", "engines": ["OpenVINO"]}, "leave it out of serving.engines"),
+                ({"runtime": "KServe", "engines": ["OpenVINO", "TensorRT"]}, "serving.runtime KServe is one server"),
+                ({"engines": ["OpenVINO", "TensorRT"], "engineVersion": "2025.4"}, "is that of one engine"),
+                ({"runtime": "Triton", "engineVersion": "25.08"}, "is that of ONNX Runtime, 1.15 or later"),
+                ({"engines": ["OpenVINO"], "engineVersion": "1.20"}, "is that of OpenVINO, 2023.0 or later"),
+            )
+        )
+    ),
+    refused(
+        "a version in words", "spec.serving.engineVersion", "latest", "the version of an engine is a quoted string"
+    ),
     refused("memory in MB to serve with", "spec.serving.memory", "512MB", MEMORY),
     refused(
         "a factory without a module",

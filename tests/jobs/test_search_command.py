@@ -26,7 +26,8 @@ from optimizer_jobs.techniques.registry import asked_for, recipe
 from retune.api.metrics import Metric
 from retune.api.model import Data, Task
 from retune.api.objectives import Objective, Selection, default_objectives
-from retune.api.search import Batch, EngineName, Search, Serving
+from retune.api.search import Batch, Search, Serving
+from retune.api.servers import EngineName
 from retune.api.techniques import Quantization, QuantizationScheme, Technique, TechniqueType
 from retune.contract.paths import METRIC_BEST, METRIC_TRIALS_DONE, METRIC_TRIALS_TOTAL, bundles
 from retune.contract.requests import BundleRef, SearchRequest

@@ -1,12 +1,12 @@
 """`spec.search` and `spec.serving`: how combinations are explored, and the conditions they are measured under."""
 
-from enum import StrEnum
 from fractions import Fraction
 from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
 from retune.api.base import SET, ApiModel, Decimal, Duration, Memory, if_decimal, if_duration, map_list, rules
+from retune.api.servers import RULES, EngineName, EngineVersion, ServerRuntime, misfit
 
 _LONG_ENOUGH = if_duration("self.maxDuration", "duration(self.maxDuration) >= duration('30s')")
 _SOME_HOURS = if_decimal("self.maxCpuHours", "double(self.maxCpuHours) > 0.0")
@@ -55,14 +55,6 @@ class Search(ApiModel):
     """Seed of everything random in the run."""
 
 
-class EngineName(StrEnum):
-    """What runs a model file."""
-
-    ONNX_RUNTIME = "ONNXRuntime"
-    OPENVINO = "OpenVINO"
-    TENSORRT = "TensorRT"
-
-
 def _not_negative(field: str) -> tuple[str, str]:
     """Return the rule, with its sentence, that a decimal field of Serving is not negative."""
     return if_decimal(f"self.{field}", f"double(self.{field}) >= 0.0"), f"serving.{field} must not be negative"
@@ -102,6 +94,7 @@ class Serving(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
+            *RULES,
             ("!has(self.batchSize) || !has(self.batches)", _BATCHES_ONLY),
             _not_negative("wattsPerCpu"),
             _not_negative("pricePerCpuHour"),
@@ -115,6 +108,15 @@ class Serving(ApiModel):
         default=(EngineName.ONNX_RUNTIME,), min_length=1, max_length=3, json_schema_extra=SET
     )
     """Engines that the model server can run a bundle with."""
+    runtime: ServerRuntime = ServerRuntime.RETUNE
+    """What runs the bundle where the model serves. Candidates ask nothing that it cannot express, and are measured as
+    it runs them. Retune is the runtime that reads bundles; Triton and OVMS (OpenVINO Model Server) are what retune
+    render writes; KServe is its stock server of the engine, kserve-tritonserver or kserve-openvino; Custom is a server
+    of your own that sets the engine's options."""
+    engine_version: EngineVersion | None = None
+    """Version of the engine that the server has, such as "1.20" of ONNX Runtime or "2025.4" of OpenVINO, in quotes. A
+    model of a newer operator set or file format, or with operators that this version lacks, is no candidate, and is
+    refused where it is delivered. Left out: nothing is known of the server's version."""
     cores: int | None = Field(default=None, ge=1, le=256)
     """Cores that measurements may use; defaults to the serving container's CPU limit."""
     memory: Memory | None = None
@@ -143,6 +145,12 @@ class Serving(ApiModel):
             raise ValueError(_BATCHES_ONLY)
         usual = {"batchSize", "batch_size"} if size == 1 else set()
         return {name: value for name, value in fields.items() if name not in usual}
+
+    @model_validator(mode="after")
+    def _fits_the_server(self) -> Self:
+        if fault := misfit(self.runtime, self.engines, self.engine_version):
+            raise ValueError(fault)
+        return self
 
     @model_validator(mode="after")
     def _once(self) -> Self:

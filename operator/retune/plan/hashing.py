@@ -11,6 +11,8 @@ from retune.api.base import ApiModel
 from retune.api.model import Data, Model
 from retune.api.monitoring import Monitoring
 from retune.api.objects import Snapshot
+from retune.api.search import Serving
+from retune.api.servers import ServerRuntime
 from retune.api.spec import ModelOptimizationSpec
 
 
@@ -26,8 +28,8 @@ def snapshot_hash(spec: ModelOptimizationSpec) -> str:
 
 
 def baseline_hash(spec: ModelOptimizationSpec) -> str:
-    """Return the hash of everything the baseline depends on: model and data."""
-    return _digest(spec.model, spec.data)
+    """Return the hash of everything the baseline depends on: model and data, and the server where one is named."""
+    return _digest(spec.model, spec.data, *_server(spec.serving))
 
 
 def monitoring_hash(spec: Monitoring, model: Model, data: Data, champion_digest: str) -> str:
@@ -37,7 +39,14 @@ def monitoring_hash(spec: Monitoring, model: Model, data: Data, champion_digest:
 
 def attempt_hash(spec: ModelOptimizationSpec) -> str:
     """Return the hash of a baseline attempt: also of how its Job runs, so that a corrected image is tried at once."""
-    return _digest(spec.model, spec.data, spec.execution, nonce=spec.manual_nonce)
+    return _digest(spec.model, spec.data, spec.execution, *_server(spec.serving), nonce=spec.manual_nonce)
+
+
+def _server(serving: Serving) -> tuple[Serving, ...]:
+    """Return the server that decides whether and how the delivered model runs; nothing where it runs any, as any."""
+    if serving.runtime is ServerRuntime.RETUNE and serving.engine_version is None:
+        return ()
+    return (Serving(runtime=serving.runtime, engines=serving.engines, engine_version=serving.engine_version),)
 
 
 def _digest(*parts: ApiModel, nonce: str | None = None) -> str:

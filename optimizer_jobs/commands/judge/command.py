@@ -11,18 +11,19 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from pydantic import ValidationError
 
 from optimizer_jobs.commands.judge.delivered import held
-from optimizer_jobs.commands.judge.evidence import AtSize, Contender, Standing
+from optimizer_jobs.commands.judge.evidence import Contender
 from optimizer_jobs.commands.judge.gate import Refusal
+from optimizer_jobs.commands.judge.lost import Lost, lost_to_server
 from optimizer_jobs.commands.judge.measuring import THOROUGH, Measured, fitting, measure
 from optimizer_jobs.commands.judge.nothing_found import explained
 from optimizer_jobs.commands.judge.report.build import build
 from optimizer_jobs.commands.judge.report.render import render
 from optimizer_jobs.commands.judge.report.steps import Searched
 from optimizer_jobs.commands.judge.rules import Entrant, Rules
+from optimizer_jobs.commands.judge.told import comparisons
 from optimizer_jobs.commands.judge.verdict import Decision, decide
 from optimizer_jobs.commands.judge.worth import Appraisal, appraise
 from optimizer_jobs.data.datasets import Rows, joined, read_dataset
@@ -32,24 +33,20 @@ from optimizer_jobs.measure.confinement import confined, confinement
 from optimizer_jobs.measure.fingerprint import Fingerprint, fingerprint
 from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.measure.mix import usual_size
-from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.measure.yardstick import Yardstick
 from optimizer_jobs.models.bundle import Bundle, open_bundle, publish
 from optimizer_jobs.models.runtime import open_session
 from optimizer_jobs.production.stored import store_reference
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.seal import own_seal, study_seal
+from optimizer_jobs.serving.limits import Limits, as_served, limits_of
 from optimizer_jobs.study.comparable import require_comparable
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.prospects import Hurdle
 from optimizer_jobs.study.protection import fitted
 from optimizer_jobs.study.trials import LEFT_OUT, Candidate, open_study, trials_table
 from optimizer_jobs.techniques.adversarial_training import attack_of
-from retune.api.metrics import Metric, MetricKind
 from retune.api.model import Dataset
-from retune.api.objects import Comparison
-from retune.api.search import at_size
-from retune.api.status import Measurement
 from retune.contract.paths import RESULT_LIMIT, bundles, run_folder
 from retune.contract.requests import JudgeRequest
 from retune.contract.results import CandidateSummary, JudgeResult, Reason, Verdict
@@ -60,10 +57,6 @@ RECORD = "verdict.json"
 CANDIDATES = "candidates"
 _STEPS = 5
 _MESSAGE_LIMIT = 1000
-MOST_COMPARISONS = 16
-"""Most lines of a result, as the API takes them."""
-_WHOLE = 1e6
-"""From this size on, a number is written without a fraction."""
 
 
 def run(request: JudgeRequest, *, effort: Effort = THOROUGH) -> JudgeResult:
@@ -125,13 +118,16 @@ def judge(request: JudgeRequest, *, scratch: Path, effort: Effort) -> JudgeResul
     decision = decide(measured.evidence, objectives=rules.objectives, min_gain=rules.min_gain, delivered=delivered)
     if not entrants:
         decision = explained(decision, request)
+    with confined(machine.cores):
+        lost = lost_to_server(decision, entrants, rows, champion=champion, rules=rules, effort=effort)
+    decision = lost.told_by(decision) if lost else decision
     step(4, _STEPS, text=f"{decision.verdict}: storing the outcome", about="2 s")
     timings, engines = measured.timings, measured.engines
     appraisal = appraise(decision, measured.evidence, timings=timings, engines=engines, rules=rules)
     result = _result(request, measured, decision, hardware, _summary(request, decision, entrants))
     result = _short_enough(appraisal.added_to(result) if appraisal else result)
     step(5, _STEPS, text="writing the report", about="5 s")
-    _write_report(request, measured, decision, result, hardware, rules, appraisal)
+    _write_report(request, measured, decision, result, hardware, rules, appraisal, lost)
     say(decision.message)
     return result
 
@@ -162,7 +158,7 @@ def _folder(request: JudgeRequest) -> str:
 def _champion(request: JudgeRequest, scratch: Path) -> Entrant:
     """Return a private, verified copy of the champion."""
     bundle = open_bundle(request.champion.uri, digest=request.champion.digest, into=_bundles(scratch))
-    return Entrant(bundle=bundle, ref=request.champion, plan="the champion")
+    return Entrant(bundle=as_served(bundle, limits_of(request.serving)), ref=request.champion, plan="the champion")
 
 
 def _finalists(request: JudgeRequest, scratch: Path, *, rows: int) -> tuple[Entrant, ...]:
@@ -177,7 +173,16 @@ def _finalists(request: JudgeRequest, scratch: Path, *, rows: int) -> tuple[Entr
         chance=hurdle.chance,
         seal=study_seal(),
     )
-    return tuple(_entrant(candidate, scratch) for candidate in chosen)
+    entrants = [_entrant(candidate, scratch) for candidate in chosen]
+    return tuple(entrant for entrant in entrants if _is_servable(entrant, limits_of(request.serving)))
+
+
+def _is_servable(entrant: Entrant, limits: Limits) -> bool:
+    """Return whether the server of the spec can run a finalist as it is; say why not."""
+    refusal = limits.refusal(entrant.bundle)
+    if refusal is not None:
+        say(f"  {entrant.plan} is no finalist: {refusal}")
+    return refusal is None
 
 
 def _entrant(candidate: Candidate, scratch: Path) -> Entrant:
@@ -196,7 +201,7 @@ def _original(request: JudgeRequest, scratch: Path) -> Entrant:
     """Return the model as delivered: embeddings are compared with it, and it may be what is judged."""
     folder = scratch / "original"
     bundle = open_bundle(request.original.uri, digest=request.original.digest, into=folder)
-    return Entrant(bundle=bundle, ref=request.original, plan="as delivered")
+    return Entrant(bundle=as_served(bundle, limits_of(request.serving)), ref=request.original, plan="as delivered")
 
 
 def _test_rows(request: JudgeRequest, champion: Entrant, scratch: Path) -> Rows:
@@ -262,7 +267,7 @@ def _result(
         reason=decision.reason,
         message=printable(decision.message, limit=_MESSAGE_LIMIT),
         candidate=summary,
-        comparisons=_comparisons(champion, subject.contender) if subject else (),
+        comparisons=comparisons(champion, subject.contender) if subject else (),
         report=f"{_folder(request)}/{PAGE}",
         fingerprint=machine.short,
     )
@@ -275,56 +280,6 @@ def _short_enough(result: JudgeResult) -> JudgeResult:
     return result
 
 
-def _comparisons(champion: Standing, contender: Contender) -> tuple[Comparison, ...]:
-    metrics = tuple(
-        Comparison(
-            name=metric.value,
-            champion=measurement(metric, champion.metrics[metric]),
-            candidate=measurement(metric, contender.metrics[metric]),
-            change=_change(metric, contender),
-        )
-        for metric in champion.metrics
-    )
-    return (*metrics, *map(_at_size, contender.sizes))[:MOST_COMPARISONS]
-
-
-def _at_size(at: AtSize) -> Comparison:
-    """Return p95 in requests of one size, in few words: there may be eight."""
-    name, ratio = at_size(Metric.LATENCY_P95_MS.value, at.size), at.ratio
-    low, value, high = (decimal(float(f"{number:.4g}")) for number in (ratio.low, ratio.value, ratio.high))
-    return Comparison(
-        name=name,
-        champion=Measurement(name=name, value=decimal(float(f"{at.champion.value:.4g}"))),
-        candidate=Measurement(name=name, value=decimal(float(f"{at.candidate.value:.4g}"))),
-        change=Measurement(name=name, value=value, low=low, high=high),
-    )
-
-
-def _change(metric: Metric, contender: Contender) -> Measurement:
-    """Return the paired comparison, whose interval is narrower than that of two separate intervals."""
-    quality = metric.kind is MetricKind.QUALITY
-    return _measured(metric, contender.differences[metric].interval if quality else contender.ratios[metric])
-
-
-def measurement(metric: Metric, interval: Interval) -> Measurement:
-    """Return an interval in the form of the API; the size in bytes is exact and has no ends."""
-    if metric is Metric.SIZE_BYTES:
-        return Measurement(name=metric.value, value=f"{interval.value:.0f}")
-    return _measured(metric, interval)
-
-
-def _measured(metric: Metric, interval: Interval) -> Measurement:
-    low, value, high = (decimal(number) for number in (interval.low, interval.value, interval.high))
-    return Measurement(name=metric.value, value=value, low=low, high=high, samples=interval.samples)
-
-
-def decimal(number: float) -> str:
-    """Return a number with six significant digits and no exponent; from a million on, without a fraction."""
-    if abs(number) >= _WHOLE:
-        return f"{number:.0f}"
-    return str(np.format_float_positional(number + 0.0, precision=6, fractional=False, trim="-"))
-
-
 def _write_report(
     request: JudgeRequest,
     measured: Measured,
@@ -333,6 +288,7 @@ def _write_report(
     machine: Fingerprint,
     rules: Rules,
     appraisal: Appraisal | None,
+    lost: Lost | None,
 ) -> None:
     """Write the pages first and the sealed verdict last, so that a stored verdict means that all is there."""
     report = build(
@@ -345,7 +301,8 @@ def _write_report(
         rules=rules,
         searched=_searched(request),
     )
-    report = report.model_copy(update={"worth": appraisal.words if appraisal else None})
+    added = {"worth": appraisal.words if appraisal else None, "lost": lost.lines if lost else ()}
+    report = report.model_copy(update=added)
     _write(f"{_folder(request)}/{PAGE}", render(report).encode())
     _write(f"{_folder(request)}/{DOCUMENT}", report.model_dump_json(by_alias=True, indent=1).encode())
     _write(f"{_folder(request)}/{RECORD}", own_seal().sealed(result.to_dict()))

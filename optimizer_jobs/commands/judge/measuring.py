@@ -70,18 +70,19 @@ def measure(
     """
     entrants = (champion, *finalists)
     quality = scored(champion, finalists, rows, original=original, rules=rules)
-    timings = _race(entrants, rows, rules=rules, effort=effort)
+    subjects = {entrant.bundle.digest: session_of(entrant, rules) for entrant in entrants}
+    reference, twin = champion.bundle.digest, session_of(champion, rules)
+    timings, node = raced(subjects, rows, twin=twin, reference=reference, rules=rules, effort=effort)
     usage = _usage(entrants, rows, rules=rules)
-    first, twin = timings[champion.bundle.digest], timings[TWIN]
-    comparison = Comparison(champion, rows, quality, timings, usage, rules, _node(first, twin, rules))
+    comparison = Comparison(champion, rows, quality, timings, usage, rules, node)
     return Measured(
         evidence=comparison.evidence(finalists),
         rows=rows,
         answers=quality.answers,
         delivered=quality.delivered,
         timings=timings,
-        engines={entrant.bundle.digest: _engine(entrant, rules) for entrant in entrants},
-        self_ratio=ratio(first, twin, 0.95, confidence=rules.confidence),
+        engines={entrant.bundle.digest: engine_of(entrant, rules) for entrant in entrants},
+        self_ratio=ratio(timings[reference], timings[TWIN], 0.95, confidence=rules.confidence),
         attack=quality.attack,
     )
 
@@ -119,7 +120,8 @@ def _apart(first: Timings, twin: Timings, rules: Rules) -> float:
     return deviation(ratio(first, twin, 0.95, confidence=rules.confidence))
 
 
-def _engine(entrant: Entrant, rules: Rules) -> EngineOptions:
+def engine_of(entrant: Entrant, rules: Rules) -> EngineOptions:
+    """Return the options that an entrant is opened with, which are at most those of the server."""
     return limited(entrant.bundle.manifest.engine, rules.threads)
 
 
@@ -129,25 +131,35 @@ def _quantiles(rules: Rules) -> tuple[float, ...]:
     return tuple(sorted(named)) or (0.95,)
 
 
-def _session(entrant: Entrant, rules: Rules) -> Session:
+def session_of(entrant: Entrant, rules: Rules) -> Session:
+    """Return an entrant's model, opened."""
     return open_session(entrant.bundle, threads_limit=rules.threads)
 
 
-def _race(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules, effort: Effort) -> dict[str, Timings]:
-    """Time all models, and the champion a second time under the name TWIN."""
-    champion = entrants[0].bundle
-    sessions = {entrant.bundle.digest: _session(entrant, rules) for entrant in entrants}
-    sessions[TWIN] = _session(entrants[0], rules)
-    return interleave_until(
-        sessions,
+def raced(
+    subjects: Mapping[str, Session], rows: Rows, *, twin: Session, reference: str, rules: Rules, effort: Effort
+) -> tuple[dict[str, Timings], Node]:
+    """Time open models in turns, one of them twice; return the times, and what these two say about the node.
+
+    Args:
+        subjects: The models by name.
+        rows: Real inputs.
+        twin: The reference, opened a second time. Its times are those of TWIN.
+        reference: Name of the model that the others are compared with.
+        rules: The rules of the judgement.
+        effort: How long to measure.
+    """
+    timings = interleave_until(
+        {**subjects, TWIN: twin},
         rows,
-        reference=champion.digest,
+        reference=reference,
         quantiles=_quantiles(rules),
         confidence=rules.confidence,
         seed=rules.seed,
-        mix=served_mix(rules.serving, champion.manifest.signature),
+        mix=served_mix(rules.serving, subjects[reference].signature),
         effort=effort,
     )
+    return timings, _node(timings[reference], timings[TWIN], rules)
 
 
 def _usage(entrants: Sequence[Entrant], rows: Rows, *, rules: Rules) -> Mapping[str, Usage]:

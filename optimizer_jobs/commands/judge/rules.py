@@ -2,10 +2,12 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from optimizer_jobs.measure.resources import RESOURCES
 from optimizer_jobs.measure.yardstick import PLAIN, Yardstick
 from optimizer_jobs.models.bundle import Bundle
+from optimizer_jobs.serving.limits import Limits, limits_of
 from retune.api.metrics import Metric
 from retune.api.objectives import Objective
 from retune.api.quantities import memory_bytes
@@ -52,6 +54,11 @@ class Rules:
     seed: int
     yardstick: Yardstick = PLAIN
     """What the owner measures quality by."""
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What the server can be told and can run."""
+        return limits_of(self.serving)
 
     @property
     def band(self) -> float:

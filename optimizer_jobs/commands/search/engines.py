@@ -11,13 +11,12 @@ from typing import Any, Final
 
 from optuna.trial import BaseTrial
 
-from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.models.engine import EngineOptions, Precision
 from optimizer_jobs.models.runtime import EngineError, open_model, precisions, unavailable
-from optimizer_jobs.signature import Signature
+from optimizer_jobs.serving.limits import Limits
 from optimizer_jobs.technique import Params
-from retune.api.search import EngineName
+from retune.api.servers import EngineName
 from retune.contract.results import Reason
 
 ORT: Final = "onnxruntime"
@@ -71,22 +70,6 @@ def _unusable(engine: str, model: Path) -> str | None:
     return None
 
 
-def typical_request(rows: Rows, signature: Signature, *, batch: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every input, by name, of a request with `batch` rows.
-
-    Args:
-        rows: Rows that typical requests look like.
-        signature: Inputs and outputs of the model.
-        batch: Rows of a request; a model with a fixed batch has that size instead.
-
-    Returns:
-        Shapes by input name; empty when the signature fixes all shapes already, or has rows on other axes.
-    """
-    if not signature.is_rows_first or all(size > 0 for spec in signature.inputs for size in spec.shape):
-        return {}
-    return {name: (signature.batch or batch, *values.shape[1:]) for name, values in rows.inputs.items()}
-
-
 def unplannable(model: Path, shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """Return why OpenVINO cannot plan for calls of these shapes, in words without a full stop, or None when it can."""
     try:
@@ -110,6 +93,8 @@ class EngineSpace:
     """Rows of a typical request, if the model's first axis can be fixed to them."""
     planned: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Shape of every input of a typical request, by name, if OpenVINO can plan for it."""
+    limits: Limits = field(default_factory=Limits)
+    """What the server can be told."""
 
     def draw(self, trial: BaseTrial) -> EngineOptions:
         """Ask the trial for every parameter, and return the options without those that the engine ignores."""
@@ -119,7 +104,7 @@ class EngineSpace:
         spinning, level = self._ort(trial)
         precision = self._asked(trial, PRECISION, self._all_precisions())
         streams = self._asked(trial, STREAMS, self._stream_choices())
-        if precision in precisions(name, self.cpu_flags):
+        if precision in self._precisions(name):
             options = {"precision": precision}
         if name == ORT:
             options |= {"spinning": spinning or threads == 1, "graph_level": level}
@@ -139,7 +124,7 @@ class EngineSpace:
             THREADS: self._thread_choices()[-1],
             SPINNING: True,
             GRAPH_LEVEL: GRAPH_LEVELS[0],
-            PRECISION: PLAIN if name == ORT else precisions(name, self.cpu_flags)[0],
+            PRECISION: PLAIN if name == ORT else self._precisions(name)[0],
             STREAMS: ONE,
             SHAPE: TYPICAL if name == OPENVINO and self.planned else FREE,
         }
@@ -154,21 +139,23 @@ class EngineSpace:
             SHAPE: self._shape_choices(),
         }
         open_choices = {parameter for parameter, choices in choices_of.items() if len(choices) > 1}
-        return open_choices | {THREADS} | ({SPINNING, GRAPH_LEVEL} if ORT in self.names else set())
+        of_ort = {GRAPH_LEVEL, *({SPINNING} if self.limits.quiet else ())}
+        return open_choices | {THREADS} | (of_ort if ORT in self.names else set())
 
     def _ort(self, trial: BaseTrial) -> tuple[bool, str]:
-        if ORT not in self.names:
-            return True, GRAPH_LEVELS[0]
-        spinning = bool(trial.suggest_categorical(SPINNING, (True, False)))
-        return spinning, str(trial.suggest_categorical(GRAPH_LEVEL, GRAPH_LEVELS))
+        spinning, level = self._asked(trial, SPINNING, (True, False)), self._asked(trial, GRAPH_LEVEL, GRAPH_LEVELS)
+        return bool(spinning), str(level)
 
     def _asked(self, trial: BaseTrial, parameter: str, choices: Sequence[Any]) -> Any:
         return trial.suggest_categorical(parameter, choices) if parameter in self._parameters() else choices[0]
 
     def _all_precisions(self) -> tuple[Precision, ...]:
         """Return every precision that any engine of the run may compute in."""
-        every = (precision for name in self.names for precision in precisions(name, self.cpu_flags))
-        return tuple(dict.fromkeys(every))
+        return tuple(dict.fromkeys(precision for name in self.names for precision in self._precisions(name)))
+
+    def _precisions(self, name: str) -> tuple[Precision, ...]:
+        """Return the precisions of an engine that this machine has and the server can be told, the fastest first."""
+        return self.limits.precisions(name, precisions(name, self.cpu_flags))
 
     def _stream_choices(self) -> tuple[str, ...]:
         return (ONE, AS_MANY_AS_FIT) if OPENVINO in self.names and self.threads > 1 else (ONE,)

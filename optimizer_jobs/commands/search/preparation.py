@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from optimizer_jobs.commands.search.engines import OPENVINO, Engines, typical_request, unplannable, usable
+from optimizer_jobs.commands.search.engines import OPENVINO, Engines, unplannable, usable
 from optimizer_jobs.commands.search.leaving import unusable
 from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.commands.search.trial import Bench
@@ -17,9 +17,11 @@ from optimizer_jobs.data.datasets import Rows, read_dataset
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.measure.confinement import confinement
 from optimizer_jobs.measure.fingerprint import fingerprint
+from optimizer_jobs.measure.mix import typical_request
 from optimizer_jobs.measure.yardstick import Yardstick
 from optimizer_jobs.models.bundle import Bundle, Lineage, open_bundle
 from optimizer_jobs.progress import say
+from optimizer_jobs.serving.limits import Limits, as_served, limits_of
 from optimizer_jobs.study.comparable import require_comparable
 from optimizer_jobs.study.objectives import limits, ranked
 from optimizer_jobs.technique import Subject
@@ -28,21 +30,24 @@ from optimizer_jobs.techniques.registry import Recipe, asked_for, recipe
 from retune.api.metrics import MetricKind
 from retune.api.techniques import Technique
 from retune.contract.paths import run_folder
-from retune.contract.requests import SearchRequest
+from retune.contract.requests import BundleRef, SearchRequest
 
 _LIBRARIES = ("onnx", "onnxruntime", "onnxslim")
 
 
 def prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[str, str]]:
     """Open and check everything that the trials need; return also why techniques and engines are left out."""
-    original = open_bundle(request.original.uri, digest=request.original.digest, into=scratch / "original")
-    champion = open_bundle(request.champion.uri, digest=request.champion.digest, into=scratch / "champion")
+    limits = limits_of(request.serving)
+    original = as_served(_opened(request.original, scratch / "original"), limits)
+    champion = as_served(_opened(request.champion, scratch / "champion"), limits)
     require_comparable(champion.manifest, original.manifest, request.original)
     rows = _read(request, original, scratch)
-    subject = _subject(original, rows)
+    subject = _subject(original, rows, limits)
     chosen = _recipe(subject, request)
     bench = _bench(request, original, champion, subject=subject, rows=rows, scratch=scratch)
     engines = _engines(request, original)
+    if not limits.free:
+        say(limits.words)
     machine = confinement(request.serving, threads=request.threads)
     say(f"profile: {machine.profile}, {machine.cores} cores")
     useful, left_out = _useful(bench, chosen)
@@ -55,9 +60,14 @@ def prepare(request: SearchRequest, scratch: Path) -> tuple[Bench, Space, dict[s
         rows=request.serving.only_size,
         planned=_planned(request, original, engines, rows["validation"]),
         restores=any(objective.metric.kind is MetricKind.QUALITY for objective in ranked(request.objectives)),
+        limits=limits,
         seed=request.search.seed,
     )
     return bench, space, {**left_out, **engines.left_out}
+
+
+def _opened(ref: BundleRef, folder: Path) -> Bundle:
+    return open_bundle(ref.uri, digest=ref.digest, into=folder)
 
 
 def _recipe(subject: Subject, request: SearchRequest) -> Recipe:
@@ -66,7 +76,7 @@ def _recipe(subject: Subject, request: SearchRequest) -> Recipe:
     return asked_for(subject, request.techniques)
 
 
-def _subject(original: Bundle, rows: Mapping[str, Rows]) -> Subject:
+def _subject(original: Bundle, rows: Mapping[str, Rows], limits: Limits) -> Subject:
     return Subject(
         graph=onnx.load(original.model, load_external_data=False),
         signature=original.manifest.signature,
@@ -75,6 +85,7 @@ def _subject(original: Bundle, rows: Mapping[str, Rows]) -> Subject:
         training="training" in rows,
         calibration="calibration" in rows,
         cpu_flags=frozenset(fingerprint().features),
+        limits=limits,
     )
 
 
@@ -124,7 +135,7 @@ def _planned(request: SearchRequest, original: Bundle, engines: Engines, rows: R
     """Return the shape of a typical request by input if all have one and OpenVINO can plan for it; say why not."""
     size = original.manifest.signature.batch or request.serving.only_size
     shapes = typical_request(rows, original.manifest.signature, batch=size) if size else {}
-    if not shapes or OPENVINO not in engines.names:
+    if not shapes or OPENVINO not in engines.names or not limits_of(request.serving).planned:
         return {}
     if (reason := unplannable(original.model, shapes)) is not None:
         say(f"a plan for the shape of a typical request is left out: {reason}")

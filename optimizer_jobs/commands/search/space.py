@@ -20,6 +20,7 @@ from optimizer_jobs.measure.confinement import Profile
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.fixed import row_axis
 from optimizer_jobs.models.words import engine_words
+from optimizer_jobs.serving.limits import Limits
 from optimizer_jobs.technique import ONE_LINE, Params, Subject
 from optimizer_jobs.techniques.containment import BrokenTechniqueError, contained
 from optimizer_jobs.techniques.registry import TECHNIQUES
@@ -84,6 +85,8 @@ class Space:
     """Shape of every input of a typical request, by name, that OpenVINO may plan for; empty when it cannot."""
     restores: bool = field(default=False, kw_only=True)
     """Whether quality is to rise, as in a run on fresh data. Only training can do that, so what trains comes first."""
+    limits: Limits = field(default_factory=Limits, kw_only=True)
+    """What the server can be told: nothing beyond it is drawn."""
     seed: int = field(default=0, kw_only=True)
     left: dict[str, str] = field(default_factory=dict, kw_only=True)
     """Why techniques have left the search under way, by name."""
@@ -246,8 +249,9 @@ class Space:
             names=self.engine_names,
             threads=self.threads,
             cpu_flags=self.subject.cpu_flags,
-            rows=self.rows if row_axis(self.subject.graph) else None,
-            planned=self.planned,
+            rows=self.rows if self.limits.rows and row_axis(self.subject.graph) else None,
+            planned=self.planned if self.limits.planned else {},
+            limits=self.limits,
         )
 
 

@@ -160,6 +160,8 @@ class Bench:
             built = self._built(plan, Path(folder), watch)
             runs = what_runs(built.model, plan.engine, scratch=Path(folder))
             result = replace(_result(plan, built), one_line=self._is_one_line(plan), runs=runs)
+            if (fault := self.subject.limits.fault(built.model)) is not None:
+                raise Discarded(replace(result, reason=f"{self.subject.limits.engine_words} cannot run it: {fault}"))
             if (same := earlier(runs)) is not None:
                 raise Unchanged(replace(result, reason=f"it runs the same as trial {same}"))
             session = open_model(built.model, plan.engine)

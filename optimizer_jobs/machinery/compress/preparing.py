@@ -26,8 +26,18 @@ def prepare(model: Path, target: Path) -> ModelProto:
     prepared = onnx.load(target)
     layers.name_nodes(prepared)
     _flatten_biases(prepared)
+    _drop_unused_sets(prepared)
     onnx.save(prepared, target)
     return prepared
+
+
+def _drop_unused_sets(model: ModelProto) -> None:
+    """Forget operator sets that no node is of: ONNX Runtime names all it has, and earlier ones refuse newer sets."""
+    functions = {node.domain for function in model.functions for node in function.node}
+    used = {node.domain for graph in layers.graphs(model.graph) for node in graph.node} | functions
+    kept = [entry for entry in model.opset_import if entry.domain in {"", "ai.onnx", *used}]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
 
 
 def _modern(model: Path, target: Path) -> Path:

@@ -50,6 +50,8 @@ def impossible(scheme: QuantizationScheme, subject: Subject) -> str | None:
         return None if layers.float_bytes(subject.graph) else "the model has no float32 weights"
     if scheme is QuantizationScheme.WEIGHT_ONLY and layers.tables(subject.graph):
         return None
+    if scheme is QuantizationScheme.WEIGHT_ONLY and not any(map(subject.limits.runs_blocks, BITS)):
+        return f"{subject.limits.engine_words} runs no weights in blocks"
     ops = layers_of(scheme)
     if scheme is QuantizationScheme.STATIC and not subject.calibration:
         return "static quantization needs data.training or data.calibration to observe value ranges on"
@@ -122,7 +124,7 @@ def _variants(scheme: QuantizationScheme, spec: TechniqueSpec, subject: Subject)
         yield from (f"{scheme} {method}" for method in _methods(spec, subject))
     elif scheme is QuantizationScheme.WEIGHT_ONLY:
         if layers.weighted(subject.graph, DYNAMIC_OPS):
-            yield from (f"{scheme} {bits}" for bits in BITS)
+            yield from (f"{scheme} {bits}" for bits in BITS if subject.limits.runs_blocks(bits))
         if layers.tables(subject.graph):
             yield f"{scheme} {TABLES}"
     else:

@@ -10,7 +10,8 @@ from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.trials import open_study
 from retune.api.objectives import Selection
-from retune.api.search import EngineName, Search, Serving
+from retune.api.search import Search, Serving
+from retune.api.servers import EngineName
 from retune.contract.requests import BaselineRequest, BundleRef, JudgeRequest
 from retune.contract.results import Verdict
 from tests.bench.optimizer.peers import Made

@@ -21,7 +21,8 @@ from optimizer_jobs.models.names import MANIFEST
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.runtime import EngineError, EngineOptions, open_model, open_session, precisions
 from retune.api.metrics import Metric
-from retune.api.search import EngineName, Serving
+from retune.api.search import Serving
+from retune.api.servers import EngineName
 
 pytest.importorskip("openvino")
 pytestmark = pytest.mark.torch

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from optuna.trial import FixedTrial
 
-from optimizer_jobs.commands.search.engines import EngineSpace, typical_request
+from optimizer_jobs.commands.search.engines import EngineSpace
 from optimizer_jobs.data.datasets import Rows
+from optimizer_jobs.measure.mix import typical_request
 from optimizer_jobs.models.engine import Array, EngineOptions
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.planned import PlannedSession

@@ -17,7 +17,7 @@ from optimizer_jobs.measure.confinement import Profile
 from optimizer_jobs.models.engine import EngineOptions
 from optimizer_jobs.models.runtime import ENGINES, UnsupportedEngineError, limited, open_model, unavailable
 from optimizer_jobs.models.words import engine_words
-from retune.api.search import EngineName
+from retune.api.servers import EngineName
 from retune.api.techniques import Technique, TechniqueType
 from retune.contract.results import Reason
 from tests.unit.jobs.models_for_tests import subject

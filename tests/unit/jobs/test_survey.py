@@ -10,7 +10,7 @@ import pytest
 
 from optimizer_jobs.commands import survey
 from retune.api.model import ModelFormat
-from retune.api.search import EngineName
+from retune.api.servers import EngineName
 from retune.api.techniques import TechniqueType
 from retune.contract.machines import Package
 from retune.contract.requests import SurveyRequest

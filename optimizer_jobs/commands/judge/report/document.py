@@ -220,6 +220,8 @@ class Report(Document):
     margins: tuple[MarginLine, ...]
     worth: str | None = None
     """Within which limit of time the result's worth counts requests, or why it says nothing; None without a winner."""
+    lost: tuple[str, ...] = ()
+    """What the server of spec.serving.runtime cannot be told or run, and what that costs the winner, as sentences."""
     environment: Environment
 
     @property
