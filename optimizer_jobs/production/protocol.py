@@ -140,7 +140,7 @@ def _version_2(named: list[Any], binary: bytes, specs: tuple[TensorSpec, ...]) -
             data = tensor["data"]
         else:
             raise UnfitEventError(f"tensor {spec.name!r} is missing, or sent apart from its JSON.")
-        values[spec.name] = _shaped(_array(data, spec), tensor["shape"])
+        values[spec.name] = shaped(values_of(data, spec), tensor["shape"])
     return values
 
 
@@ -177,7 +177,8 @@ def _texts(content: bytes) -> Array:
     return np.array(found, dtype=object)
 
 
-def _shaped(values: Array, shape: Any) -> Array:
+def shaped(values: Array, shape: Any) -> Array:
+    """Return values with the shape that a tensor says, which nobody has checked; raises ValueError or TypeError."""
     if not all(isinstance(size, int) and size > 0 for size in shape):
         raise UnfitEventError("a tensor has no values, or a shape that is none.")
     return values.reshape(shape)
@@ -212,7 +213,7 @@ def _fits(values: Array, spec: TensorSpec) -> bool:
 
 
 def _rows(rows: list[Any], spec: TensorSpec) -> Array:
-    values = _array(rows, spec)
+    values = values_of(rows, spec)
     return values.reshape(_target(len(rows), spec)) if -1 not in spec.shape[1:] else values
 
 
@@ -220,8 +221,8 @@ def _target(rows: int, spec: TensorSpec) -> tuple[int, ...]:
     return (rows, *(max(size, 1) for size in spec.shape[1:]))
 
 
-def _array(data: Any, spec: TensorSpec) -> Array:
-    """Return values in the model's element type; raises ValueError where that cannot hold them."""
+def values_of(data: Any, spec: TensorSpec) -> Array:
+    """Return numbers or texts in the model's element type; raises ValueError or TypeError where it cannot hold them."""
     if spec.is_float:
         return np.asarray(data, dtype=spec.dtype)
     if spec.dtype == TEXT:

@@ -1,5 +1,5 @@
-"""Model servers of others, real and pinned, that read what `retune render` writes."""
+"""Model servers of others, real and pinned: they read what `retune render` writes, and what they log is captured."""
 
-from tests.unit.jobs.conftest import delivered, make, splits
+from tests.unit.jobs.conftest import claims, data, delivered, make, shop, splits, store
 
-__all__ = ["delivered", "make", "splits"]
+__all__ = ["claims", "data", "delivered", "make", "shop", "splits", "store"]
