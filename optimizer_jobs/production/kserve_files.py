@@ -45,6 +45,9 @@ FILE_BYTES = 64 << 20
 GROUP_BYTES = 256 << 20
 """Largest part of a Parquet file, as it declares it, once it is unpacked."""
 
+RECORDS_BYTES = 256 << 20
+"""Largest total size of a file's records."""
+
 WAITING_BYTES = 256 << 20
 """Largest total size of halves that wait for the other one."""
 
@@ -100,7 +103,7 @@ def _halves(span: Span, tally: Tally) -> Iterator[_Half]:
         try:
             with memory_told(), files.opened(file, into=span.into) as source:
                 read = _parquet if file.location.uri.endswith(".parquet") else _json
-                for record in read(source, tally):
+                for record in _bounded(read(source, tally), tally):
                     half = _half(record, file)
                     if half is None:
                         tally.set_aside[BROKEN] += 1
@@ -108,6 +111,18 @@ def _halves(span: Span, tally: Tally) -> Iterator[_Half]:
                         yield half
         except _UNREADABLE:
             tally.set_aside["files that cannot be read"] += 1
+
+
+def _bounded(records: Iterator[Any], tally: Tally) -> Iterator[Any]:
+    """Yield a file's records until they are more than a file of honest size has: a small one may repeat a large text."""
+    spent = 0
+    for record in records:
+        encoded = record.get(_BYTES) if isinstance(record, Mapping) else None
+        spent += _OVERHEAD_BYTES + (len(encoded) if isinstance(encoded, str) else 0)
+        if spent > RECORDS_BYTES:
+            tally.set_aside["files that cannot be read to their end"] += 1
+            return
+        yield record
 
 
 def _sample(found: list[files.ListedFile], tally: Tally, *, seed: int) -> list[files.ListedFile]:

@@ -36,8 +36,8 @@ _FLOATS = frozenset({"FP32", "FP64"})
 _BEGIN = '{"id":'
 _START = "REQUEST_START"
 _GIVEN, _ANSWERED = "TENSOR_QUEUE_INPUT", "TENSOR_BACKEND_OUTPUT"
-_PATIENCE = 4
-"""How often a file's length may be spent on records that turn out to be broken."""
+_PATIENCE = (4, 16 << 20)
+"""How often a file's length, and how many characters more, may be spent on records that turn out to be broken."""
 _DEEP = 1 << 16
 """Characters that a record is taken to have cost that nests too deeply."""
 
@@ -120,8 +120,8 @@ def exchanges(span: Span, signature: Signature, tally: Tally) -> Iterator[Exchan
 def _read(text: str, tally: Tally) -> _File:
     """Return the traces in a file, which may end in the middle of one."""
     found, decoder, spent = _File(), json.JSONDecoder(strict=False), 0
-    place = text.find(_BEGIN)
-    while place >= 0 and spent <= _PATIENCE * len(text):
+    most, place = _PATIENCE[0] * len(text) + _PATIENCE[1], text.find(_BEGIN)
+    while place >= 0 and spent <= most:
         try:
             record, end = decoder.raw_decode(text, place)
         except json.JSONDecodeError as error:
@@ -130,6 +130,7 @@ def _read(text: str, tally: Tally) -> _File:
             record, end, spent = None, place + 1, spent + _DEEP
         tally.set_aside[BROKEN] += not found.add(record)
         place = text.find(_BEGIN, end)
+    tally.set_aside["files that cannot be read to their end"] += place >= 0
     return found
 
 

@@ -160,7 +160,9 @@ def _read_foreign(production: Production, signature: Signature, sample: "_Sample
     )
     exchanges = _LOGS[production.format](span, signature, sample.tally)
     for part in foreign.parts(exchanges, signature, sample.tally):
-        sample.add(part.take(sample.choose(part)))
+        chosen = part.take(sample.choose(part))
+        if len(chosen):
+            sample.add(chosen)
 
 
 def _read(file: files.ListedFile, signature: Signature, *, sample: "_Sample", tally: Tally, into: Path) -> None:

@@ -14,6 +14,8 @@ from retune.api.production import CaptureFormat, Production
 from tests.neighbours.answering import KINDS, Sent, ask, request
 from tests.unit.jobs.captured_for_tests import DIGEST, Shop
 
+WINDOW_REQUESTS = 120
+"""As many as a check and a gathering need."""
 OWN = Production(uri="pvc://shop/captured")
 """What the server that was asked has captured itself."""
 REQUESTS = 24
