@@ -114,7 +114,7 @@ def _halves(span: Span, tally: Tally) -> Iterator[_Half]:
 
 
 def _bounded(records: Iterator[Any], tally: Tally) -> Iterator[Any]:
-    """Yield a file's records until they are more than a file of honest size has: a small one may repeat a large text."""
+    """Yield a file's records, up to as many bytes as an honest file has: a small one may repeat a large text."""
     spent = 0
     for record in records:
         encoded = record.get(_BYTES) if isinstance(record, Mapping) else None

@@ -6,6 +6,7 @@ is counted and costs no request.
 """
 
 import argparse
+import asyncio
 import logging
 import os
 import re
@@ -151,7 +152,7 @@ def application(proxy: Proxy) -> web.Application:
         ) as session:
             server[SESSION] = session
             yield
-        proxy.capture.close()
+        await asyncio.to_thread(proxy.capture.close)
 
     server = web.Application()
     server.router.add_route("*", "/{path:.*}", proxy.pass_on)

@@ -66,7 +66,7 @@ def as_json(records: list[Any]) -> bytes:
 def as_parquet(records: list[Json]) -> bytes:
     """The same as Parquet."""
     sink = pa.BufferOutputStream()
-    parquet.write_table(pa.Table.from_pylist(records), sink, dictionary_pagesize_limit=32 << 20)
+    parquet.write_table(pa.Table.from_pylist(records), sink)
     return bytes(sink.getvalue())
 
 
@@ -183,8 +183,14 @@ def test_large_files_are_not_opened(shop: Shop, tmp_path: Path, monkeypatch: pyt
 
 def test_a_text_that_a_file_repeats_fills_no_memory(shop: Shop, tmp_path: Path) -> None:
     """A body of megabytes, a thousand times in a small file, takes neither memory nor time for so many."""
-    repeated = [record(REQUEST_TYPE, "b", b"x" * (4 << 20))] * 1000
-    path = put(shop, "a.parquet", as_parquet([*call(shop, 0), *repeated]))
+    (large,), good = [record(REQUEST_TYPE, "b", b"x" * (4 << 20))], call(shop, 0)
+    columns = {}
+    for name in ("id", "reqType", "bytes", "annotations"):
+        places = pa.array([0, 1, *[2] * 1000], pa.int32())
+        columns[name] = pa.DictionaryArray.from_arrays(places, [good[0][name], good[1][name], large[name]])
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.table(columns), sink, dictionary_pagesize_limit=32 << 20)
+    path = put(shop, "a.parquet", bytes(sink.getvalue()))
     assert path.stat().st_size < 1 << 20
     tracemalloc.start()
     found = read(shop, tmp_path, CaptureFormat.KSERVE)
