@@ -122,7 +122,8 @@ def parts(exchanges: Iterable[Exchange], signature: Signature, tally: Tally) -> 
         tensors = exchange.tensors
         fault = _fault(tensors, columns)
         if fault is not None:
-            tally.unfit(fault, rows=1, file=exchange.file)
+            rows_of = max(len(values) if values.ndim else 1 for values in tensors.values())
+            tally.unfit(fault, rows=rows_of, file=exchange.file)
             continue
         part = _part(exchange, {name: tensors[name] for name in columns})
         waiting.setdefault(tuple(tensors[name].shape[1:] for name in columns), []).append(part)

@@ -70,6 +70,7 @@ def ask(port: int, sent: Sent) -> tuple[int, bytes]:
 class _Handler(BaseHTTPRequestHandler):
     server: "_Server"
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
         came = time.time()

@@ -145,7 +145,7 @@ def test_what_does_not_fit_the_model_is_a_violation(shop: Shop, tmp_path: Path) 
     found = read(shop, tmp_path, CaptureFormat.KSERVE)
     assert set(found.request_ids) == {"c3"}
     assert found.violations == (
-        "input.x has rows of shape [63], but the model's are [64] (1 rows, such as in shop/logs/a.json).",
+        "input.x has rows of shape [63], but the model's are [64] (4 rows, such as in shop/logs/a.json).",
         "tensor 'x' is missing, or sent apart from its JSON (1 rows, such as in shop/logs/a.json).",
         "a tensor has no values, or a shape that is none (1 rows, such as in shop/logs/a.json).",
     )
