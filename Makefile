@@ -215,9 +215,15 @@ test-neighbours-argo-rollouts: $(STAMP) ## A Rollout as target under Argo's own 
 	$(call stage,journeys,6 min,$(USE_CLUSTER) $(PY) -m pytest -s tests/neighbours/journeys/test_argo_rollouts.py)
 
 .PHONY: test-neighbours-kserve
-test-neighbours-kserve: $(STAMP) ## An InferenceService as target under KServe's own controller, built on first use (2 min, 6 more the first time).
-	$(call stage,KServe,6 min the first time and nothing after,$(LOCALCLUSTER) binaries kubernetes helm kserve)
+test-neighbours-kserve: $(STAMP) ## An InferenceService as target under KServe's own controller, built on first use (2 min, 8 more the first time).
+	$(call stage,KServe,8 min the first time and nothing after,$(LOCALCLUSTER) binaries kubernetes helm kserve)
 	$(call stage,its controller beside an API server,2 min,$(PY) -m pytest tests/neighbours/controllers/test_kserve.py)
+
+.PHONY: test-neighbours-capture
+test-neighbours-capture: triton-venv ## What KServe's logger, a Triton and a proxy capture, held against our own capture (3 min, 10 more the first time).
+	$(call stage,KServe and an object store,11 min the first time and nothing after,$(LOCALCLUSTER) binaries kserve storage kubernetes helm)
+	$(call stage,captured by others and by us,3 min,RETUNE_TRITON="$(TRITON)" $(PY) -m pytest tests/neighbours/servers/test_capture_kserve.py \
+		tests/neighbours/servers/test_capture_triton.py tests/neighbours/controllers/test_kserve_logger.py)
 
 .PHONY: test-neighbours-flux
 test-neighbours-flux: $(STAMP) ## A target that Git declares, under Flux's own controller, built on first use (2 min, 5 more the first time).

@@ -23,17 +23,14 @@ from prometheus_client import Counter, generate_latest
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.models.bundle import open_bundle
-from optimizer_jobs.models.golden import OWN_IDS
 from optimizer_jobs.models.onnx_file import check_onnx
-from optimizer_jobs.production.events import Event, UnfitEventError, parse, tensors
+from optimizer_jobs.production.events import Event, parse, tensors
+from optimizer_jobs.production.protocol import BODY_BYTES, UnfitEventError
 from optimizer_jobs.production.writer import CaptureWriter
 from optimizer_jobs.progress import say
 from optimizer_jobs.signature import Signature
 
 EVENTS = Counter("retune_collector_events", "Events by what became of them.", ["outcome"])
-
-BODY_BYTES = 16 << 20
-"""Largest size of one event."""
 
 PENDING_BYTES = 64 << 20
 """Largest total size of the requests and responses that wait for their other half."""
@@ -68,7 +65,7 @@ class Pairing:
 
     def take(self, event: Event) -> None:
         """Pair an event with its other half, or keep it until that arrives; raises UnfitEventError."""
-        if event.body.get("id") in OWN_IDS:
+        if event.body.is_own:
             EVENTS.labels("golden").inc()
             return
         values = tensors(event, self.signature)

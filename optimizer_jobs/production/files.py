@@ -30,7 +30,9 @@ NAMES_LIMIT = 500_000
 FILE_BYTES = 1 << 30
 """Largest file that is read."""
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=:+-]{0,250}\.parquet")
+PARQUET = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=:+-]{0,250}\.parquet")
+"""Names of the files that are listed where nothing else is asked for."""
+
 _DEPTH = 3
 
 
@@ -63,21 +65,22 @@ def in_folders(uri: str, folders: Iterable[str]) -> Iterator[ListedFile]:
             yield from _scanned(folder(f"{uri.rstrip('/')}/{name}"))
 
 
-def under(uri: str, *, depth: int = _DEPTH) -> Iterator[ListedFile]:
-    """Yield the Parquet files in a folder and in the folders below it.
+def under(uri: str, *, depth: int = _DEPTH, names: re.Pattern[str] = PARQUET) -> Iterator[ListedFile]:
+    """Yield the files in a folder and in the folders below it.
 
     Args:
         uri: URI of the folder.
         depth: How many levels of folders below it are searched.
+        names: Pattern of the files' whole names.
 
     Raises:
         JobError: The folder cannot be listed.
     """
     base = folder(uri)
     if base.remote:
-        yield from _listed_under(base, depth)
+        yield from _listed_under(base, depth, names)
     else:
-        yield from _scanned_under(base, depth)
+        yield from _scanned_under(base, depth, names)
 
 
 def folder(uri: str) -> Location:
@@ -126,11 +129,11 @@ def _regular(path: Path) -> IO[bytes]:
     return os.fdopen(descriptor, "rb")
 
 
-def _scanned(place: Location) -> Iterator[ListedFile]:
+def _scanned(place: Location, names: re.Pattern[str] = PARQUET) -> Iterator[ListedFile]:
     try:
         with os.scandir(place.local) as entries:
             for entry in islice(entries, NAMES_LIMIT):
-                if _NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                if names.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     yield from _listed_entry(entry, place)
     except (FileNotFoundError, NotADirectoryError):
         return
@@ -147,18 +150,18 @@ def _listed_entry(entry: os.DirEntry[str], place: Location) -> Iterator[ListedFi
     yield ListedFile(Location(place.fs, entry.path, uri), info.st_size, info.st_mtime)
 
 
-def _scanned_under(place: Location, depth: int) -> Iterator[ListedFile]:
-    yield from _scanned(place)
+def _scanned_under(place: Location, depth: int, names: re.Pattern[str]) -> Iterator[ListedFile]:
+    yield from _scanned(place, names)
     if not depth:
         return
     try:
         with os.scandir(place.local) as entries:
-            names = [entry.name for entry in islice(entries, NAMES_LIMIT) if entry.is_dir(follow_symlinks=False)]
+            folders = [entry.name for entry in islice(entries, NAMES_LIMIT) if entry.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError):
         return
-    for name in sorted(names):
+    for name in sorted(folders):
         below = Location(place.fs, f"{place.path}/{name}", f"{place.uri.rstrip('/')}/{name}")
-        yield from _scanned_under(below, depth - 1)
+        yield from _scanned_under(below, depth - 1, names)
 
 
 def _listed(place: Location) -> Iterator[ListedFile]:
@@ -171,21 +174,23 @@ def _listed(place: Location) -> Iterator[ListedFile]:
     yield from _remote_files(place, entries)
 
 
-def _listed_under(place: Location, depth: int) -> Iterator[ListedFile]:
+def _listed_under(place: Location, depth: int, names: re.Pattern[str]) -> Iterator[ListedFile]:
     try:
         entries = place.fs.find(place.path, maxdepth=depth + 1, detail=True)
     except FileNotFoundError:
         return
     except Exception as error:
         raise remote_fault(error, uri=place.uri, what="Data") from error
-    yield from _remote_files(place, entries.values())
+    yield from _remote_files(place, entries.values(), names)
 
 
-def _remote_files(place: Location, entries: Iterable[dict[str, object]]) -> Iterator[ListedFile]:
+def _remote_files(
+    place: Location, entries: Iterable[dict[str, object]], names: re.Pattern[str] = PARQUET
+) -> Iterator[ListedFile]:
     scheme = place.uri.partition("://")[0]
     for entry in islice(entries, NAMES_LIMIT):
         path = str(entry["name"])
-        if entry["type"] == "file" and _NAME.fullmatch(path.rpartition("/")[2]):
+        if entry["type"] == "file" and names.fullmatch(path.rpartition("/")[2]):
             location = Location(place.fs, path, f"{scheme}://{path}")
             yield ListedFile(location, int(str(entry["size"] or 0)), _changed(entry))
 

@@ -7,7 +7,7 @@ rows than wanted, a random sample is kept; it depends on the rows and the seed o
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from optimizer_jobs.data.memory import memory_told
 from optimizer_jobs.models.bundle import Manifest
-from optimizer_jobs.production import files, layout
+from optimizer_jobs.production import files, foreign, kserve_files, layout, triton_traces
 from optimizer_jobs.production.columns import Mask
 from optimizer_jobs.production.reading import UNFIT, Part, Tally, joined, read_file
 from optimizer_jobs.signature import Signature
-from retune.api.production import Production
+from retune.api.production import CaptureFormat, Production
 
 Array = NDArray[Any]
 
@@ -37,6 +37,10 @@ POOL_BYTES = 512 << 20
 VIOLATIONS_LIMIT = 8
 """Most sentences about rows that do not fit the model."""
 
+_LOGS: dict[CaptureFormat, Callable[[foreign.Span, Signature, Tally], Iterator[foreign.Exchange]]] = {
+    CaptureFormat.KSERVE: kserve_files.exchanges,
+    CaptureFormat.TRITON: triton_traces.exchanges,
+}
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
@@ -121,17 +125,44 @@ def read_window(
     """
     tally = Tally()
     sample = _Sample(max_rows, seed, selection, tally)
+    into.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=into) as scratch:
+        read = _read_own if production.format is CaptureFormat.RETUNE else _read_foreign
+        read(production, signature, sample, into=Path(scratch))
+    rows = captured_of(sample.finish() or _none(signature), signature)
+    seen = max(len(rows), sample.seen)
+    return replace(rows, violations=tally.violations[:VIOLATIONS_LIMIT], set_aside=dict(+tally.set_aside), seen=seen)
+
+
+def _read_own(production: Production, signature: Signature, sample: "_Sample", *, into: Path) -> None:
+    """Read files in our own layout; the keys of unfit rows have been seen, so they are subtracted."""
+    selection, tally = sample.selection, sample.tally
     hours = layout.partitions(selection.start - SKEW_SECONDS, selection.end + SKEW_SECONDS)
     listed = list(files.in_folders(production.uri, hours))
     if len(listed) > files.FILES_LIMIT:
         tally.set_aside["files beyond the limit"] += len(listed) - files.FILES_LIMIT
-    into.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=into) as scratch:
-        for file in files.sample(listed, limit=files.FILES_LIMIT, seed=seed):
-            _read(file, signature, sample=sample, tally=tally, into=Path(scratch))
-    rows = captured_of(sample.finish() or _none(signature), signature)
-    seen = max(len(rows), sample.seen - tally.set_aside[UNFIT])
-    return replace(rows, violations=tally.violations[:VIOLATIONS_LIMIT], set_aside=dict(+tally.set_aside), seen=seen)
+    for file in files.sample(listed, limit=files.FILES_LIMIT, seed=sample.seed):
+        _read(file, signature, sample=sample, tally=tally, into=into)
+    sample.seen -= tally.set_aside[UNFIT]
+
+
+def _read_foreign(production: Production, signature: Signature, sample: "_Sample", *, into: Path) -> None:
+    """Read what another server logs of its requests."""
+    selection = sample.selection
+    span = foreign.Span(
+        uri=production.uri,
+        start=selection.start,
+        end=selection.end,
+        request_ids=selection.request_ids,
+        model=min(selection.models or (foreign.UNNAMED,)),
+        seed=sample.seed,
+        into=into,
+    )
+    exchanges = _LOGS[production.format](span, signature, sample.tally)
+    for part in foreign.parts(exchanges, signature, sample.tally):
+        chosen = part.take(sample.choose(part))
+        if len(chosen):
+            sample.add(chosen)
 
 
 def _read(file: files.ListedFile, signature: Signature, *, sample: "_Sample", tally: Tally, into: Path) -> None:
@@ -170,7 +201,8 @@ class _Sample:
     """Keeps the rows with the smallest hashes: a random sample that holds no row twice."""
 
     def __init__(self, size: int, seed: int, selection: Selection, tally: Tally) -> None:
-        self._size, self._seed, self._selection, self._tally = size, seed, selection, tally
+        self.seed, self.selection, self.tally = seed, selection, tally
+        self._size = size
         self._parts: list[Part] = []
         self._limit = np.uint64(np.iinfo(np.uint64).max)
         self._held = self._bytes = 0
@@ -178,7 +210,7 @@ class _Sample:
 
     def choose(self, part: Part) -> Mask:
         """Return a mask (N,) of the rows that may still become part of the sample."""
-        mask = _wanted(part, self._selection, self._tally)
+        mask = _wanted(part, self.selection, self.tally)
         self.seen += int(mask.sum())
         return np.asarray(mask & (self._ranked(part) <= self._limit))
 
@@ -200,12 +232,12 @@ class _Sample:
 
     def _shrink(self) -> None:
         """Drop duplicates, and all but the rows with the smallest hashes."""
-        parts = _of_one_shape(self._parts, self._tally)
+        parts = _of_one_shape(self._parts, self.tally)
         ranks = np.concatenate([self._ranked(part) for part in parts])
         first = np.unique(ranks, return_index=True)[1]
         duplicates = len(ranks) - len(first)
         if duplicates:
-            self._tally.set_aside["doubled rows"] += duplicates
+            self.tally.set_aside["doubled rows"] += duplicates
             self.seen -= duplicates
         row_bytes = max(1, sum(map(_bytes_of, parts)) // len(ranks))
         kept = first[: min(self._size, POOL_BYTES // row_bytes)]
@@ -217,7 +249,7 @@ class _Sample:
 
     def _ranked(self, part: Part) -> NDArray[np.uint64]:
         """Return a hash (N,) of request id and row number for each row."""
-        hashes = {request_id: _hash(request_id, self._seed) for request_id in set(part.request_ids.tolist())}
+        hashes = {request_id: _hash(request_id, self.seed) for request_id in set(part.request_ids.tolist())}
         mixed = np.fromiter((hashes[request_id] for request_id in part.request_ids), np.uint64, len(part))
         mixed = mixed + part.rows.astype(np.uint64) * _SPREAD
         for shift, factor in zip((30, 27), _MIX, strict=True):

@@ -15,9 +15,12 @@ from typing import Any
 
 import yaml
 
+from retune.api.crd import modeloptimization_crd, optimizationrun_crd
+from tests.cluster.crds import install
 from tools.localcluster import binaries
+from tools.localcluster.api import Api
 from tools.localcluster.certs import LOOPBACK, Identity, ensure
-from tools.localcluster.controlplane import free_ports
+from tools.localcluster.controlplane import ControlPlane, control_plane, free_ports
 from tools.localcluster.settings import load
 from tools.localcluster.shell import run
 
@@ -42,6 +45,23 @@ def settings() -> list[Json]:
     configuration["data"]["ingress"] = json.dumps(ingress)
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     return [namespace, configuration, chart["ClusterStorageContainer"]]
+
+
+@contextmanager
+def beside_an_api_server(folder: Path) -> Iterator[ControlPlane]:
+    """Run the controller beside a control plane that makes pods of Deployments, with our CRDs and KServe's.
+
+    Args:
+        folder: Where keys and the log go.
+    """
+    definitions = crds()
+    with control_plane(controllers=("deployment-controller", "replicaset-controller")) as started:
+        api = Api(started.kubeconfig)
+        install(api, [modeloptimization_crd(), optimizationrun_crd(), *definitions])
+        for document in settings():
+            started.kubectl("apply", "--server-side", "-f", "-", stdin=text(document))
+        with controller(started.kubeconfig, folder, api.apply):
+            yield started
 
 
 def text(document: Json) -> str:

@@ -126,19 +126,20 @@ def _elements(content: bytes, datatype: str) -> list[Any]:
 
 
 @contextmanager
-def started(repository: Path, folder: Path) -> Iterator[Triton]:
+def started(repository: Path, folder: Path, *more: str) -> Iterator[Triton]:
     """Start the server on a model repository, without waiting for it.
 
     Args:
         repository: The model repository.
         folder: Where backends and the log go.
+        more: Further arguments of the server.
     """
     site = _site_packages()
     wheel, backends = site / "pytriton" / "tritonserver", folder / "backends"
     _make_backends(wheel, backends, site)
     web, metrics = free_ports(2)
     ports = (f"--http-port={web}", "--http-address=127.0.0.1", "--allow-grpc=false", f"--metrics-port={metrics}")
-    flags = (f"--model-repository={repository}", f"--backend-directory={backends}", *ports)
+    flags = (f"--model-repository={repository}", f"--backend-directory={backends}", *ports, *more)
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment |= {"LD_LIBRARY_PATH": str(site / "nvidia_pytriton.libs"), "ORT_DISABLE_TELEMETRY": "1"}
     log = folder / "log"
@@ -151,9 +152,9 @@ def started(repository: Path, folder: Path) -> Iterator[Triton]:
 
 
 @contextmanager
-def serving(repository: Path, folder: Path) -> Iterator[Triton]:
+def serving(repository: Path, folder: Path, *more: str) -> Iterator[Triton]:
     """Serve a model repository; fails with the log where a model does not become ready."""
-    with started(repository, folder) as server:
+    with started(repository, folder, *more) as server:
         wait_for(
             lambda: server.is_ready() or server.has_ended(), what="Triton", seconds=_SECONDS, hint=server.log.read_text
         )

@@ -105,7 +105,7 @@ def _running(name: str, arguments: Sequence[object], *, port: int, log: Path) ->
     with log.open("wb") as output:
         process = subprocess.Popen([path, *map(str, arguments)], stdout=output, stderr=output)
     try:
-        wait_for(lambda: process.poll() is not None or _listens(port), what=f"{name} listening", seconds=30)
+        wait_for(lambda: process.poll() is not None or listens(port), what=f"{name} listening", seconds=30)
         if process.poll() is not None:
             raise RuntimeError(f"{name} ended at once: {log.read_text()[-500:]}")
         yield
@@ -114,7 +114,8 @@ def _running(name: str, arguments: Sequence[object], *, port: int, log: Path) ->
         process.wait(timeout=30)
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Return whether somebody takes connections at a port of this machine."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False

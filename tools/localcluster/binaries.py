@@ -96,7 +96,7 @@ MODULES = (
     Module(name="storage", minutes=3, binaries=("fake-gcs-server", "versitygw")),
     Module(name=ENVOY_GATEWAY, minutes=7, binaries=("envoy-gateway",), on_demand=True),
     Module(name=ARGO_ROLLOUTS, minutes=4, binaries=("rollouts-controller",), on_demand=True),
-    Module(name=KSERVE, minutes=6, binaries=("manager",), on_demand=True),
+    Module(name=KSERVE, minutes=8, binaries=("agent", "manager"), on_demand=True),
     Module(name=FLUX, minutes=5, binaries=("kustomize-controller",), on_demand=True),
     Module(name=KUBE_ROUTER, minutes=2, binaries=("kube-router",), on_demand=True),
 )

@@ -1,5 +1,6 @@
 """`spec.monitoring.production`: where captured requests and their labels lie, and how long they are kept."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
@@ -42,11 +43,24 @@ class Labels(ApiModel):
         return {"group_column": self.group_column, "weight_column": self.weight_column}
 
 
+class CaptureFormat(StrEnum):
+    """Who writes the captured requests."""
+
+    RETUNE = "Retune"
+    KSERVE = "KServe"
+    TRITON = "Triton"
+
+
 class Production(ApiModel):
     """Captured requests: what the live model was asked and what it answered."""
 
     uri: FileUri
-    """Folder of captured requests: Parquet files below date=YYYY-MM-DD/hour=HH, as the documentation describes."""
+    """Folder of captured requests: Parquet files below date=YYYY-MM-DD/hour=HH, as the documentation describes, or what
+    `format` says."""
+    format: CaptureFormat = CaptureFormat.RETUNE
+    """Retune: files with the columns that the documentation has, which any server may write. KServe: JSON or Parquet
+    files of KServe's inference logger. Triton: trace files of Triton Inference Server with levels TIMESTAMPS and
+    TENSORS."""
     labels: Labels | None = None
     """Where labels are found. Left out: quality is only estimated, from the model's own confidence."""
     retention: Duration | None = None

@@ -64,7 +64,7 @@ def _checked(request: CheckRequest, production: Production, scratch: Path) -> Ch
     check = Check(request, production, manifest, scratch, now=int(time.time()))
     step(1, _STEPS, text=f"reading window {request.window.index}", about="10 s")
     current = check.rows(request.window)
-    say(f"  {len(current)} of {current.seen} rows")
+    say(f"  {len(current)} of {current.seen} rows{_set_aside(current)}")
     reference, absent = _reference(check)
     labelled = labelled_of(check, current)
     labels = target_drift(manifest.task, reference, labelled, request.drift)
@@ -157,12 +157,17 @@ def _unknown_drift(
         first = current.violations[0] if current.violations else "They do not fit the model."
         return unknown("SchemaMismatch", f"{unfit} of {rows + unfit} rows cannot be used: {first}", samples=rows)
     if not rows:
-        skipped = ", ".join(f"{count} {printable(why, limit=80)}" for why, count in current.set_aside.items())
-        words = f"The window has no captured rows of the champion{f' ({skipped})' if skipped else ''}."
+        words = f"The window has no captured rows of the champion{_set_aside(current)}."
         return unknown("NoProductionData", words)
     if rows < request.min_samples:
         return unknown("TooFewSamples", f"{rows} rows; {request.min_samples} are needed.", samples=rows)
     return None if reference is not None else unknown("ReferenceMissing", absent, samples=rows)
+
+
+def _set_aside(current: Captured) -> str:
+    """Return what was not used and why, such as ` (3 empty files)`, or nothing."""
+    skipped = ", ".join(f"{count} {printable(why, limit=80)}" for why, count in current.set_aside.items())
+    return f" ({skipped})" if skipped else ""
 
 
 def _page(

@@ -9,13 +9,11 @@ from typing import Any
 
 import pytest
 
-from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from retune.targets.pod_template import SOURCE
-from tests.cluster.crds import install
 from tests.cluster.harness import Bench
 from tests.cluster.play import DELIVERED, Play, played
 from tests.neighbours import kserve
-from tools.localcluster.controlplane import ControlPlane, control_plane
+from tools.localcluster.controlplane import ControlPlane
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.usefixtures("hung_up")]
 Json = dict[str, Any]
@@ -36,14 +34,8 @@ RUNTIME: Json = {
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """A control plane with KServe."""
-    definitions = kserve.crds()
-    with control_plane(controllers=("deployment-controller", "replicaset-controller")) as started:
-        api = Bench(started).api
-        install(api, [modeloptimization_crd(), optimizationrun_crd(), *definitions])
-        for document in kserve.settings():
-            started.kubectl("apply", "--server-side", "-f", "-", stdin=kserve.text(document))
-        with kserve.controller(started.kubeconfig, tmp_path_factory.mktemp("kserve"), api.apply):
-            yield started
+    with kserve.beside_an_api_server(tmp_path_factory.mktemp("kserve")) as started:
+        yield started
 
 
 def given_by_kserve(pod: Json) -> str | None:

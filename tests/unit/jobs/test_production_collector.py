@@ -24,7 +24,8 @@ from optimizer_jobs.models.bundle import Bundle, publish
 from optimizer_jobs.models.golden import OWN_IDS
 from optimizer_jobs.production import collector
 from optimizer_jobs.production.collector import Pairing
-from optimizer_jobs.production.events import REQUEST_TYPE, RESPONSE_TYPE, UnfitEventError, parse, tensors
+from optimizer_jobs.production.events import REQUEST_TYPE, RESPONSE_TYPE, parse, tensors
+from optimizer_jobs.production.protocol import UnfitEventError
 from optimizer_jobs.production.writer import CaptureWriter
 from optimizer_jobs.signature import Signature, TensorSpec
 from tests.unit.jobs.captured_for_tests import DIGEST, HOUR, NOW, REQUEST_ROWS, Shop
