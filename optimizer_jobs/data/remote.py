@@ -39,7 +39,7 @@ def open_system(scheme: str, host: str, *, writes: bool = False) -> AbstractFile
     Args:
         scheme: `s3`, `gs` or `https`.
         host: The server of an https URI, and otherwise the bucket.
-        writes: Whether a store is opened, which is written to. Everything else is opened with as few rights as it needs.
+        writes: Whether it is a store, which is written to; the rest is opened with as few rights as it needs.
 
     Raises:
         RefusedError: The host is an address that Jobs must not connect to.
@@ -104,7 +104,7 @@ def _gs(bucket: str, rights: str) -> AbstractFileSystem:  # noqa: ARG001 - one a
 
 
 def _service_account(rights: str) -> object | None:
-    """Return the service account in the environment with these rights. Tokens come from Google only, whatever address the key names."""
+    """Return the environment's service account with these rights. Tokens come from Google only, whatever it names."""
     from google.oauth2.service_account import Credentials
 
     key = os.environ.get("GOOGLE_CREDENTIALS")
