@@ -14,6 +14,7 @@ from pathlib import Path
 
 import optuna
 from optuna.samplers import RandomSampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from optimizer_jobs.commands.search.leases import Leases, Shared, Worker
@@ -25,7 +26,7 @@ from optimizer_jobs.study.trials import journal_path
 from tests.unit.jobs.search_worker import found, open_claims, space
 
 PREFIX = "runs/r1/study"
-DIRECTIONS = ("minimize", "minimize")
+DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
 
 
 class Counted:

@@ -1,5 +1,7 @@
 """Bundles in a store: nobody takes half of one for a bundle, and a cache holds only what was verified."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +71,13 @@ def refused(cache: Cache, store: FolderStore, bundle: Bundle, limit: int = LIMIT
     with pytest.raises(JobError) as caught, cache.opened(store, bundle.digest, limit_bytes=limit):
         pass
     return caught.value
+
+
+def test_a_server_imports_no_library_that_it_does_not_need() -> None:
+    """To open bundles of a volume; those for servers of objects are imported when such a store is opened."""
+    code = "import sys, optimizer_jobs.stores.bundles, optimizer_jobs.stores.opening; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"aiohttp", "botocore", "gcsfs", "optuna", "s3fs", "sklearn", "torch"} & set(loaded)
 
 
 def test_what_is_published_opens_as_it_was_made(store: Watched, cache: Cache, make: Make) -> None:

@@ -113,7 +113,7 @@ class World:
 
     def step(self, number: int, kind: str, who: int, count: int, breaks: list[str]) -> None:
         """Let a worker do one thing; `beaten` is a batch inside which another worker appends first."""
-        new = [f"{number}.{part}" for part in range(count)]
+        new: list[object] = [f"{number}.{part}" for part in range(count)]
         self.flaky[who].breaks = list(breaks)
         journal = self.workers[who]
         if kind == "append":
