@@ -45,9 +45,10 @@ def read(content: bytes, *, uri: str) -> Batch:
         raise damaged(uri, "it is no batch of a study") from error
 
 
-def written_segment(batches: Sequence[Batch]) -> bytes:
-    """Return batches as the content of one object."""
-    return zlib.compress(json.dumps([_plain(batch) for batch in batches], separators=(",", ":")).encode())
+def written_segment(batches: Sequence[Batch]) -> bytes | None:
+    """Return batches as the content of one object; None where together they are more than a reader takes."""
+    plain = json.dumps([_plain(batch) for batch in batches], separators=(",", ":")).encode()
+    return zlib.compress(plain) if len(plain) < SEGMENT_LIMIT else None
 
 
 def read_segment(content: bytes, *, uri: str) -> tuple[Batch, ...]:

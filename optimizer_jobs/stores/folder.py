@@ -7,6 +7,7 @@ name is taken. So it works on every volume with hard links, NFS among them.
 import errno
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -35,6 +36,7 @@ class FolderStore:
         """
         self._folder = Path(os.path.realpath(folder))
         self.uri = uri or f"file://{self._folder}"
+        self._swept = False
 
     def read(self, key: str, *, limit: int) -> bytes:
         """Return a small object."""
@@ -132,7 +134,8 @@ class FolderStore:
     def _written(self, content: bytes | Path) -> Path:
         """Return a flushed temporary file with this content."""
         writing = self._folder / _WRITING
-        writing.mkdir(parents=True, exist_ok=True)
+        _make(writing)
+        self._sweep()
         path = writing / uuid.uuid4().hex
         try:
             with path.open("wb") as file:
@@ -156,13 +159,15 @@ class FolderStore:
             return
         raise FileNotFoundError(errno.ENOENT, "its folder was removed again and again", str(path))
 
-    def sweep(self) -> None:
-        """Remove what writers that were killed a day ago have left half written."""
-        now = datetime.now(UTC).timestamp()
-        with suppress(FileNotFoundError):
-            for entry in os.scandir(self._folder / _WRITING):
-                if now - entry.stat(follow_symlinks=False).st_mtime > _STALE_SECONDS:
-                    Path(entry.path).unlink(missing_ok=True)
+    def _sweep(self) -> None:
+        """Remove what writers that were killed a day ago have left half written; once is enough."""
+        if self._swept:
+            return
+        self._swept = True
+        for entry in os.scandir(self._folder / _WRITING):
+            with suppress(FileNotFoundError):
+                if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE_SECONDS:
+                    Path(entry.path).unlink()
 
     @contextmanager
     def _faults(self, key: str) -> Iterator[None]:

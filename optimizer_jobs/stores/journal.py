@@ -17,7 +17,7 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from optuna.storages.journal import BaseJournalBackend
 
@@ -78,7 +78,7 @@ class StoreJournal(BaseJournalBackend):
         """
         with self._lock:
             if self._pending is not None:
-                return [*self._logs, *self._pending][log_number_from:]
+                return self._logs[log_number_from:] + self._pending[max(0, log_number_from - len(self._logs)) :]
             if not self._just_appended or log_number_from >= len(self._logs):
                 self._pull()
             self._just_appended = False
@@ -197,9 +197,11 @@ class StoreJournal(BaseJournalBackend):
         return True
 
     def _keep_segment(self) -> None:
-        """Put the last batches together, for late workers; one of several that do so at once is enough."""
-        key = self._segment_key(self._number // SEGMENT - 1)
-        self._store.create(key, written_segment(self._recent))
+        """Put the last batches together for late workers, who can read single objects where that does not work."""
+        key, content = self._segment_key(self._number // SEGMENT - 1), written_segment(self._recent)
+        if content is not None:
+            with suppress(StoreError):
+                self._store.create(key, content)
 
     def _at(self, number: int) -> Batch | None:
         key = self._key(number)

@@ -11,6 +11,7 @@ import pytest
 from optimizer_jobs.errors import RETRY_EXIT
 from optimizer_jobs.stores import base, objects
 from optimizer_jobs.stores.base import AbsentError, Kind, Store, StoreError, probe, require_conditional
+from optimizer_jobs.stores.journal import StoreJournal
 from optimizer_jobs.stores.opening import open_store
 from retune.contract.exits import Exit
 from retune.contract.paths import PRIVATE_ADDRESSES_VARIABLE
@@ -186,6 +187,18 @@ def test_an_answer_that_is_lost_is_a_refusal(store: Store, between: Proxy) -> No
     between.plan = times(1, Cut(answered=0), on=b"PUT ")
     assert not store.create("one", b"one")
     assert store.read("one", limit=10) == b"one"
+
+
+def test_an_append_whose_answer_is_lost_is_there_once(store: Store, directly: Store, between: Proxy) -> None:
+    """The token in it tells its writer that it is his."""
+    journal = StoreJournal(store, "runs/r1/study")
+    for number in range(3):
+        between.plan = times(1, Cut(answered=0), on=b"PUT ")
+        journal.append_logs([{"op_code": 2, "worker_id": "w", "n": number}])
+    read = StoreJournal(directly, "runs/r1/study").read_logs(0)
+    assert [log["n"] for log in read] == [0, 1, 2]
+    assert len(list(directly.stats("runs/r1/study/log/"))) == 3
+    assert sum(line.startswith(b"PUT ") for line in between.requests) == 6
 
 
 def test_a_bucket_that_is_missing_is_told(s3: Server, gcs_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

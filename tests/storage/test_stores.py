@@ -1,5 +1,6 @@
 """Every store keeps the same promises: a folder, and buckets on servers that speak the real protocols."""
 
+import json
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -7,7 +8,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
+from optimizer_jobs.data.remote import open_system
 from optimizer_jobs.stores.base import AbsentError, Kind, Store, StoreError, probe, require_conditional
 from optimizer_jobs.stores.opening import open_store
 from tests.storage import servers
@@ -169,6 +173,18 @@ def test_conditions_are_honoured(store: Store) -> None:
     assert probe(store).honoured
     require_conditional(store)
     assert keys(store) == []
+
+
+@pytest.mark.parametrize(("writes", "rights"), [(False, "read_only"), (True, "read_write")])
+def test_only_a_store_may_write(monkeypatch: pytest.MonkeyPatch, *, writes: bool, rights: str) -> None:
+    """Google's tokens are asked for with as few rights as they are used with."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = serialization.PrivateFormat.PKCS8
+    pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+    account = {"type": "service_account", "client_email": "a@b", "private_key": pem, "token_uri": "https://elsewhere"}
+    monkeypatch.setenv("GOOGLE_CREDENTIALS", json.dumps(account))
+    system = open_system("gs", servers.BUCKET, writes=writes)
+    assert system.credentials.credentials.scopes == [f"https://www.googleapis.com/auth/devstorage.{rights}"]
 
 
 def test_a_link_in_a_folder_leads_nowhere(tmp_path: Path) -> None:

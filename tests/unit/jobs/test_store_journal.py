@@ -228,10 +228,21 @@ def test_an_object_with_something_else_in_it_is_refused(store: FolderStore, cont
 
 def test_a_segment_that_unpacks_to_more_than_it_may_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few bytes may stand for very many."""
-    segment = batches.written_segment([Batch(f"t{n}", "", tuple(log("x" * 1000))) for n in range(SEGMENT)])
+    many = [Batch(f"t{n}", "", tuple(log("x" * 1000))) for n in range(SEGMENT)]
+    segment = batches.written_segment(many)
+    assert segment is not None
     assert len(batches.read_segment(segment, uri="u")) == SEGMENT
     monkeypatch.setattr(batches, "SEGMENT_LIMIT", 10_000)
     damaged(lambda: batches.read_segment(segment, uri="u"), "u")
+    assert batches.written_segment(many) is None
+
+
+def test_a_journal_knows_whether_it_was_begun(store: FolderStore) -> None:
+    """So that a study that is not there is told from an empty one."""
+    first, second = StoreJournal(store, STUDY), StoreJournal(store, STUDY)
+    assert not first.exists
+    second.append_logs(log(1))
+    assert first.exists
 
 
 def study_on(store: Store) -> tuple[optuna.Study, StoreStorage]:
