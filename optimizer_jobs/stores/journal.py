@@ -17,6 +17,7 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from optuna.storages.journal import BaseJournalBackend
@@ -39,6 +40,10 @@ _TRIES = 6
 """How often an append is tried whose fate is unknown, with growing pauses, besides the store's own tries."""
 
 
+_MOST_AT_ONCE = 16
+"""Objects that are read at once by a worker that is behind."""
+
+
 class ConflictError(Exception):
     """Another worker has appended first, so what this one was about to append may not be true any more."""
 
@@ -55,6 +60,7 @@ class StoreJournal(BaseJournalBackend):
         """
         self._store, self._prefix = store, prefix
         self._lock = threading.RLock()
+        self._readers = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="journal")
         self._logs: list[Log] = []
         self._recent: list[Batch] = []
         """Batches since the last full segment, of which the next one is made."""
@@ -152,19 +158,28 @@ class StoreJournal(BaseJournalBackend):
         raise AssertionError
 
     def _pull(self) -> None:
-        """Read what others have appended."""
-        while True:
+        """Read what others have appended: the more there was, the more objects at once."""
+        at_once, went_on = 1, True
+        while went_on:
             if self._number % SEGMENT == 0 and self._take_segment():
                 continue
-            there = self._at(self._number)
-            if there is None:
-                break
-            self._take(there)
-            if not self._opened and self._number % SEGMENT == 0:
-                self._keep_segment()  # its writer was killed before he made it
+            went_on = self._take_up_to(at_once)
+            at_once = min(2 * at_once, _MOST_AT_ONCE)
         if not self._opened:
             self._require_end()
             self._opened = True
+
+    def _take_up_to(self, count: int) -> bool:
+        """Read the next objects at once, to the end of the segment at most; return False where the journal ends."""
+        end = min(self._number + count, (self._number // SEGMENT + 1) * SEGMENT)
+        numbers = range(self._number, end)
+        for there in self._readers.map(self._at, numbers) if len(numbers) > 1 else map(self._at, numbers):
+            if there is None:
+                return False
+            self._take(there)
+        if not self._opened and self._number % SEGMENT == 0:
+            self._keep_segment()  # its writer was killed before he made it
+        return True
 
     def _require_end(self) -> None:
         """Refuse a journal with a hole: what was deleted there is unknown, and others have seen it."""

@@ -174,7 +174,7 @@ def test_a_late_worker_reads_segments(store: FolderStore) -> None:
     counted = Flaky(store)
     late = StoreJournal(counted, STUDY)
     assert names(late.read_logs(0)) == list(range(10 * SEGMENT + 3))
-    assert counted.reads == 10 + 1 + 3 + 1  # segments, the absent one, the rest, the end
+    assert counted.reads <= 10 + 1 + 1 + 2 + 4  # segments, the absent one, and then one, two and four at once
 
 
 def test_a_segment_that_its_writer_did_not_live_to_write_is_written(store: FolderStore) -> None:
