@@ -20,8 +20,8 @@ from optimizer_jobs.stores.base import Store, pause
 from optimizer_jobs.stores.journal import ConflictError, StoreJournal
 
 _T = TypeVar("_T")
-_LONGEST_WAIT = 2
-"""Doublings of the pause after which another attempt waits no longer: conflicts are short."""
+_MOST_DOUBLINGS, _SHORTER = 4, 3
+"""How often a pause doubles from one attempt to the next, and how often the usual one is halved before."""
 _SIZES = 997
 """A sign of life has as many bytes as its number, modulo this: its size tells it from the one before."""
 
@@ -48,7 +48,8 @@ class StoreStorage(JournalStorage):
         for attempt in itertools.count():
             with self._thread_lock, suppress(ConflictError):
                 return self._attempt(body)
-            pause(min(attempt, _LONGEST_WAIT))
+            if attempt:  # the first time it has just read all that there is, and is never more likely to be in time
+                pause(min(attempt, _MOST_DOUBLINGS) - _SHORTER)
         raise AssertionError
 
     def at_once(self, body: Callable[[], _T]) -> _T:
