@@ -174,7 +174,7 @@ test: $(STAMP) ## What runs without containers, but for guides, faults and the l
 	$(call stage,tests of whole Jobs,4 min,$(PY) -m pytest -n 2 -m 'not slow' tests/jobs)
 	$(call stage,a slice of the models of others,5 min and 2 min more the first time,$(MAKE) --no-print-directory test-foreign-slice)
 	$(call stage,Kubernetes binaries,9 min the first time and nothing after,$(LOCALCLUSTER) binaries)
-	$(call stage,tests against object stores,20 s and 3 min more the first time,$(PY) -m pytest tests/storage)
+	$(call stage,tests against object stores,3 min and 3 min more the first time,$(PY) -m pytest tests/storage)
 	$(call stage,tests against the API server,2 min,$(PY) -m pytest -n 2 --dist loadfile -m 'not slow' tests/cluster)
 
 .PHONY: test-guides
@@ -310,6 +310,10 @@ bench-error-rates: $(STAMP) ## 1,040 whole verdicts on candidates of known true 
 .PHONY: bench-analysis
 bench-analysis: $(STAMP) ## How often the judging of a canary errs, and how soon it sees harm, beside the rules of others (7 min; ARGS="--kept 2000" for narrower intervals).
 	@PYTHONPATH=operator:. nice $(PY) -m tests.bench.analysis $(ARGS)
+
+.PHONY: bench-stores
+bench-stores: $(STAMP) ## What stores of objects cost, beside a shared folder: single objects, and a search by 1 and 8 workers (12 min, 3 more the first time).
+	@PYTHONPATH=operator:. $(PY) -m tests.bench.stores $(ARGS)
 
 .PHONY: bench-capturing
 bench-capturing: $(STAMP) ## What capturing requests costs the example's server, in latency (3 min).

@@ -46,29 +46,29 @@ def local_fault(error: Exception, *, uri: str, what: What) -> JobError | None:
 
 def remote_fault(error: Exception, *, uri: str, what: What) -> JobError:
     """Return the JobError for a failed read from a server; the Job's policy retries one that may pass by itself."""
-    scheme, causes = uri.partition("://")[0], list(_causes(error))
-    for cause in causes:
+    scheme, chain = uri.partition("://")[0], list(causes(error))
+    for cause in chain:
         if isinstance(cause, RefusedError):
             return JobError(reason(what, "FORBIDDEN"), uri, str(cause), "Give the address where the file itself lies.")
         if isinstance(cause, CredentialsError):
             return JobError(
                 reason(what, "FORBIDDEN"), uri, str(cause), f"Correct it in the Secret that {_SECRET} names."
             )
-        if _certificate_is_bad(cause):
+        if certificate_is_bad(cause):
             return JobError(
                 reason(what, "FORBIDDEN"),
                 uri,
                 "the server's certificate is not trusted.",
                 f"Put its authority's certificate, as PEM, into CA_CERTIFICATES of the Secret that {_SECRET} names.",
             )
-    status = next((status for cause in causes if (status := _status(cause))), None)
+    status = next((status for cause in chain if (status := _status(cause))), None)
     if status in {401, 403}:
         return _forbidden(uri, scheme, what)
-    if status in {404, 410} or (status is None and isinstance(causes[-1], FileNotFoundError)):
+    if status in {404, 410} or (status is None and isinstance(chain[-1], FileNotFoundError)):
         return JobError(
             reason(what, "NOT_FOUND"), uri, "there is no such file.", "Check the bucket or host, and the path."
         )
-    detail = f"status {status}" if status else printable(f"{type(causes[-1]).__name__}: {causes[-1]}", limit=200)
+    detail = f"status {status}" if status else printable(f"{type(chain[-1]).__name__}: {chain[-1]}", limit=200)
     return unreachable(uri, f"the server cannot be read ({detail}).")
 
 
@@ -91,7 +91,7 @@ def _forbidden(uri: str, scheme: str, what: What) -> JobError:
     return JobError(reason(what, "FORBIDDEN"), uri, message, f"{step}; it needs {CREDENTIALS[scheme]}.")
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and the errors that caused it, the outermost first."""
     cause: BaseException | None = error
     for _ in range(_CHAIN_LIMIT):
@@ -116,7 +116,8 @@ def _status(error: BaseException) -> int | None:
     return 403 if denied else None
 
 
-def _certificate_is_bad(error: BaseException) -> bool:
+def certificate_is_bad(error: BaseException) -> bool:
+    """Return whether a connection failed because the server's certificate is not trusted."""
     return type(error).__name__ in {"SSLCertVerificationError", "ClientConnectorCertificateError"} or (
         "CERTIFICATE_VERIFY_FAILED" in str(error)
     )

@@ -33,15 +33,20 @@ _ATTEMPTS = 3
 _BLOCK = 8 << 20
 
 
-def open_system(scheme: str, host: str) -> AbstractFileSystem:
-    """Return the file system of a scheme; `host` is the server of an https URI, and otherwise the bucket.
+def open_system(scheme: str, host: str, *, writes: bool = False) -> AbstractFileSystem:
+    """Return the file system of a scheme.
+
+    Args:
+        scheme: `s3`, `gs` or `https`.
+        host: The server of an https URI, and otherwise the bucket.
+        writes: Whether it is a store, which is written to; the rest is opened with as few rights as it needs.
 
     Raises:
         RefusedError: The host is an address that Jobs must not connect to.
         CredentialsError: The credentials in the environment cannot be used, or their Secret is missing.
     """
     _check_secret()
-    return _SYSTEMS[scheme](host)
+    return _SYSTEMS[scheme](host, "read_write" if writes else "read_only")
 
 
 def has_credentials(scheme: str) -> bool:
@@ -58,7 +63,7 @@ def _check_secret() -> None:
         raise CredentialsError(f"Secret {secret} does not exist in this namespace, or has none of {', '.join(_KEYS)}.")
 
 
-def _s3(bucket: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for all buckets
+def _s3(bucket: str, rights: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for all buckets, with its own rights
     from s3fs import S3FileSystem
 
     from optimizer_jobs.data.web import CheckedResolver
@@ -89,17 +94,17 @@ def _aws_credentials() -> object | None:
     return credentials
 
 
-def _gs(bucket: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for all buckets
+def _gs(bucket: str, rights: str) -> AbstractFileSystem:  # noqa: ARG001 - one account for all buckets
     from gcsfs.core import GCSFileSystem
 
     check_endpoint(_GS_ENDPOINT)
     return GCSFileSystem(
-        token=_service_account() or "anon", block_size=_BLOCK, timeout=SILENCE_SECONDS, skip_instance_cache=True
+        token=_service_account(rights) or "anon", block_size=_BLOCK, timeout=SILENCE_SECONDS, skip_instance_cache=True
     )
 
 
-def _service_account() -> object | None:
-    """Return the service account in the environment. Tokens come from Google only, whatever address the key names."""
+def _service_account(rights: str) -> object | None:
+    """Return the environment's service account with these rights. Tokens come from Google only, whatever it names."""
     from google.oauth2.service_account import Credentials
 
     key = os.environ.get("GOOGLE_CREDENTIALS")
@@ -107,14 +112,14 @@ def _service_account() -> object | None:
         return None
     try:
         info = json.loads(key) | {"token_uri": "https://oauth2.googleapis.com/token"}
-        scopes = ["https://www.googleapis.com/auth/devstorage.read_only"]
+        scopes = [f"https://www.googleapis.com/auth/devstorage.{rights}"]
         account: object = Credentials.from_service_account_info(info, scopes=scopes)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError) as error:
         raise CredentialsError("GOOGLE_CREDENTIALS is not the JSON key of a service account.") from error
     return account
 
 
-def _https(host: str) -> AbstractFileSystem:
+def _https(host: str, rights: str) -> AbstractFileSystem:  # noqa: ARG001 - nothing is written there
     from fsspec.implementations.http import HTTPFileSystem
 
     from optimizer_jobs.data.web import open_client
@@ -145,4 +150,4 @@ def _ca_file() -> str | None:
     return str(path)
 
 
-_SYSTEMS: dict[str, Callable[[str], AbstractFileSystem]] = {"s3": _s3, "gs": _gs, "https": _https}
+_SYSTEMS: dict[str, Callable[[str, str], AbstractFileSystem]] = {"s3": _s3, "gs": _gs, "https": _https}

@@ -28,6 +28,8 @@ class Store:
     """Put a file into the bucket, by its name there."""
     environment: dict[str, str]
     """What the Secret of a user has to hold."""
+    pki: Path | None = None
+    """Folder with its certificate and that of its authority, where it speaks TLS."""
 
 
 @contextmanager
@@ -62,7 +64,7 @@ def s3(folder: Path) -> Iterator[Store]:
         "CA_CERTIFICATES": (pki / "ca.crt").read_text(),
     }
     with _running("versitygw", arguments, port=port, log=folder / "log"):
-        yield Store(port, lambda name, content: _write(bucket / name, content), environment)
+        yield Store(port, lambda name, content: _write(bucket / name, content), environment, pki)
 
 
 @contextmanager

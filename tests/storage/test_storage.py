@@ -2,7 +2,6 @@
 
 import hashlib
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,43 +33,11 @@ CONTENT = random.Random(0).randbytes(20 << 20)
 """More than the libraries read at once."""
 
 
-@pytest.fixture(scope="module")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A server of S3's protocol with one file."""
-    with servers.s3(tmp_path_factory.mktemp("s3")) as store:
-        store.put(NAME, CONTENT)
-        yield store
-
-
-@pytest.fixture(scope="module")
-def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A server of Google's protocol with one file."""
-    with servers.gcs(tmp_path_factory.mktemp("gcs")) as store:
-        store.put(NAME, CONTENT)
-        yield store
-
-
-@pytest.fixture(autouse=True)
-def _private_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The servers are this machine's, which an installation has to allow."""
-    monkeypatch.setenv(PRIVATE_ADDRESSES_VARIABLE, "Allow")
-
-
-@pytest.fixture
-def s3(s3_server: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    """The S3 server as a Job meets it whose Secret is right."""
-    for name, value in s3_server.environment.items():
-        monkeypatch.setenv(name, value)
-    return s3_server
-
-
-@pytest.fixture(params=["s3", "gs"])
-def bucket(request: pytest.FixtureRequest, s3: Store, gcs_server: Store, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URI of a bucket on each server."""
-    assert s3.port != gcs_server.port
-    for name, value in gcs_server.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"{request.param}://{servers.BUCKET}"
+@pytest.fixture(scope="module", autouse=True)
+def _one_file(s3_server: Store, gcs_server: Store) -> None:
+    """Each server has one file."""
+    s3_server.put(NAME, CONTENT)
+    gcs_server.put(NAME, CONTENT)
 
 
 def get(uri: str, into: Path, *, limit: int = LIMIT, digest: str | None = None) -> Fetched:

@@ -5,8 +5,10 @@ spent. A trial is marked, does not count and is replaced by a new waiting trial 
 drew a combination that was already tried, and when it came out to run what an earlier trial did. A worker that was
 taken for dead and returns cannot record anything, because its trial is finished already.
 
-A worker shows that it is alive by increasing a counter in the study. Others only watch the counter change, and never
-compare clocks.
+A worker shows that it is alive by increasing a counter. Others only watch the counter change, and never compare clocks.
+
+What workers share is a `Section`, in which one of them at a time decides who runs what, and a `Pulse`, where they show
+that they are alive. On a shared folder these are a lock beside the journal and the study itself.
 """
 
 import threading
@@ -15,9 +17,10 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -25,6 +28,7 @@ from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from optimizer_jobs.seal import study_seal
+from optimizer_jobs.stores.base import StoreError
 from optimizer_jobs.study.trials import (
     KEY,
     LOST,
@@ -50,6 +54,7 @@ MOST_DEATHS = 2
 UNCHANGED_A_TRIAL = 3
 """Trials that need not count, for each trial of the budget; more of them count, so that a search ends."""
 _BEAT = "beat:"
+_T = TypeVar("_T")
 
 
 class Drawn(Protocol):
@@ -68,6 +73,65 @@ Draw = Callable[[Trial], Drawn]
 """Draws the parameters of a trial, and returns its combination."""
 Fresh = Callable[[set[str]], Mapping[str, Any] | None]
 """Returns trial parameters for a combination whose key is not in the set, or None when none is left."""
+
+
+class Section(Protocol):
+    """Where one worker at a time decides."""
+
+    def alone(self, body: Callable[[], _T]) -> _T:
+        """Run `body` as though no other worker did anything meanwhile; it may be run again from its beginning."""
+
+    def at_once(self, body: Callable[[], _T]) -> _T:
+        """Run `body`, whose writes others may see together; it may be run again from its beginning."""
+
+
+class Pulse(Protocol):
+    """Signs of life of workers."""
+
+    def show(self, owner: str, number: int) -> None:
+        """Show that a worker is alive; each sign has another number."""
+
+    def seen(self) -> Mapping[str, object]:
+        """Return the last sign of every worker; it differs from the one before."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the workers of a study share besides the study."""
+
+    section: Section
+    pulse: Pulse
+
+
+class _Lock:
+    """A section for workers that share a folder."""
+
+    def __init__(self, journal: Path) -> None:
+        self._lock = JournalFileOpenLock(f"{journal}.leases")
+
+    def alone(self, body: Callable[[], _T]) -> _T:
+        self._lock.acquire()
+        try:
+            return body()
+        finally:
+            self._lock.release()
+
+    def at_once(self, body: Callable[[], _T]) -> _T:
+        return body()
+
+
+class _InStudy:
+    """Signs of life as attributes of the study."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+
+    def show(self, owner: str, number: int) -> None:
+        self._study.set_user_attr(f"{_BEAT}{owner}", number)
+
+    def seen(self) -> Mapping[str, object]:
+        marked = self._study.user_attrs
+        return {name.removeprefix(_BEAT): sign for name, sign in marked.items() if name.startswith(_BEAT)}
 
 
 @dataclass(frozen=True)
@@ -91,7 +155,8 @@ class Leases:
         study: optuna.Study,
         worker: Worker,
         *,
-        journal: Path,
+        journal: Path | None = None,
+        shared: Shared | None = None,
         budget: int,
         first: Sequence[Mapping[str, Any]] = (),
         lease_seconds: float = LEASE_SECONDS,
@@ -102,31 +167,42 @@ class Leases:
         Args:
             study: The study.
             worker: The worker.
-            journal: Path of the study's journal; the lock file lies beside it.
+            journal: Path of the study's journal on a shared folder; a lock file lies beside it.
+            shared: What workers share that share no folder; then there need be no journal.
             budget: Number of trials to run.
             first: Trial parameters to run before any are sampled.
             lease_seconds: Time without a sign of life after which a worker is taken for dead.
             closed: Returns why no further trial may start, or None.
+
+        Raises:
+            ValueError: Neither a journal nor anything shared is given.
         """
+        if shared is None and journal is None:
+            raise ValueError("workers share a journal on a folder, or something else")
         self._study, self._worker, self._budget, self._first = study, worker, budget, first
-        self._lock = JournalFileOpenLock(f"{journal}.leases")
+        shared = shared or Shared(_Lock(Path(str(journal))), _InStudy(study))
+        self._section, self._pulse = shared.section, shared.pulse
         self._lease, self._closed = lease_seconds, closed
         self._seen: dict[str, tuple[Any, float]] = {}
 
     def take(self, draw: Draw, fresh: Fresh) -> Trial | None:
         """Return a trial with drawn parameters, or None when no trial is waiting; others may still be running."""
-        while True:
-            with self._locked():
-                self._bury()
-                if self._closed() is not None:
-                    return None
-                self._refill()
-                if not self._states(TrialState.WAITING):
-                    return None
-                trial = self._study.ask()
-                trial.set_user_attr(_OWNER, self._worker.owner)
-                if self._accept(trial, draw, fresh):
-                    return trial
+        taken: Trial | Literal[False] | None = False
+        while taken is False:
+            taken = self._section.alone(partial(self._take, draw, fresh))
+        return taken
+
+    def _take(self, draw: Draw, fresh: Fresh) -> Trial | Literal[False] | None:
+        """Return a trial, None when none may be taken, or False when the one that was taken had to be replaced."""
+        self._bury()
+        if self._closed() is not None:
+            return None
+        self._refill()
+        if not self._states(TrialState.WAITING):
+            return None
+        trial = self._study.ask()
+        trial.set_user_attr(_OWNER, self._worker.owner)
+        return self._accept(trial, draw, fresh) and trial
 
     def number(self, trial: Trial) -> int:
         """Return the trial's number for people, from 1 to the budget; no two counted trials share a number."""
@@ -152,12 +228,14 @@ class Leases:
             counts: Whether it spends the budget. If not, another trial takes its place.
         """
         if counts or len(self._unchanged()) >= UNCHANGED_A_TRIAL * self._budget:
-            return self._tell(trial, result, state=state)
-        with self._locked():
-            self._study.set_user_attr(f"{UNCHANGED}{trial.number}", result.reason)
-            recorded = self._tell(trial, result, state=state)
-            if recorded:
-                self._enqueue(trial.user_attrs[_TICKET], {})
+            return self._section.at_once(partial(self._tell, trial, result, state=state))
+        return self._section.alone(partial(self._tell_unchanged, trial, result, state=state))
+
+    def _tell_unchanged(self, trial: Trial, result: TrialResult, *, state: TrialState) -> bool:
+        self._study.set_user_attr(f"{UNCHANGED}{trial.number}", result.reason)
+        recorded = self._tell(trial, result, state=state)
+        if recorded:
+            self._enqueue(trial.user_attrs[_TICKET], {})
         return recorded
 
     def _unchanged(self) -> list[str]:
@@ -178,10 +256,12 @@ class Leases:
 
     def hand_back(self, trial: Trial, reason: str) -> None:
         """Put a trial that cannot be finished here back, with its parameters, for any worker to run."""
-        with self._locked():
-            current = self._current(trial.number)
-            if not current.state.is_finished():
-                self._replace(current, reason, params=trial.params)
+        self._section.alone(partial(self._put_back, trial, reason))
+
+    def _put_back(self, trial: Trial, reason: str) -> None:
+        current = self._current(trial.number)
+        if not current.state.is_finished():
+            self._replace(current, reason, params=trial.params)
 
     @contextmanager
     def alive(self, *, also: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -190,8 +270,8 @@ class Leases:
 
         def beat() -> None:
             for number in count(1):
-                with suppress(OSError):  # the disk may be full for a while; the next beat may succeed
-                    self._study.set_user_attr(f"{_BEAT}{self._worker.owner}", number)
+                with suppress(OSError, StoreError):  # the store may be full or away for a while; the next may succeed
+                    self._pulse.show(self._worker.owner, number)
                     also()
                 if done.wait(min(BEAT_SECONDS, self._lease / 4)):
                     return
@@ -203,14 +283,6 @@ class Leases:
         finally:
             done.set()
             thread.join()
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self._lock.acquire()
-        try:
-            yield
-        finally:
-            self._lock.release()
 
     def _accept(self, trial: Trial, draw: Draw, fresh: Fresh) -> bool:
         """Draw a trial's parameters; return False when the trial was replaced.
@@ -248,24 +320,26 @@ class Leases:
     def _bury(self) -> None:
         """Replace the running trials of dead workers, and complete replacements that were interrupted."""
         marked = self._study.user_attrs
-        for trial in self._states(TrialState.RUNNING):
+        running = self._states(TrialState.RUNNING)
+        signs = self._pulse.seen() if running else {}
+        for trial in running:
             deaths = int(trial.user_attrs.get(_DEATHS, 0)) + 1
             if f"{LOST}{trial.number}" in marked:
                 self._replace(trial, marked[f"{LOST}{trial.number}"], params=trial.params)
-            elif self._dead(trial, marked) and deaths >= MOST_DEATHS:
+            elif self._dead(trial, signs) and deaths >= MOST_DEATHS:
                 self._fail(trial.number)
-            elif self._dead(trial, marked):
+            elif self._dead(trial, signs):
                 owner = trial.user_attrs.get(_OWNER, "unknown")
                 self._replace(trial, f"worker {owner} died", params=trial.params, deaths=deaths)
 
-    def _dead(self, trial: FrozenTrial, attributes: Mapping[str, Any]) -> bool:
+    def _dead(self, trial: FrozenTrial, signs: Mapping[str, object]) -> bool:
         """Return whether a running trial's worker is dead: an earlier life of this worker, or silent for too long."""
         owner = str(trial.user_attrs.get(_OWNER, ""))
         if owner == self._worker.owner:
             return False
         if owner.split("/", maxsplit=1)[0] == str(self._worker.index):
             return True
-        subject, beat, now = owner or f"trial {trial.number}", attributes.get(f"{_BEAT}{owner}"), time.monotonic()
+        subject, beat, now = owner or f"trial {trial.number}", signs.get(owner), time.monotonic()
         last, since = self._seen.get(subject, (None, now))
         self._seen[subject] = (beat, now if beat != last else since)
         return now - self._seen[subject][1] > self._lease

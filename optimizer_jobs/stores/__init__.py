@@ -1,0 +1,1 @@
+"""Stores of objects with conditional create, and what stands on them: bundles, journals of studies, signs of life."""

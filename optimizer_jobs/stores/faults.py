@@ -1,0 +1,149 @@
+"""What an error of a storage library means for a store, with what a person should do about it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from optimizer_jobs.data.addresses import RefusedError
+from optimizer_jobs.data.faults import causes, certificate_is_bad
+from optimizer_jobs.data.remote import CREDENTIALS, has_credentials
+from optimizer_jobs.data.transfer import CredentialsError
+from optimizer_jobs.errors import printable
+from optimizer_jobs.stores.base import Kind, StoreError
+
+ABSENT = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound"})
+"""S3 error codes for an object that is not there."""
+GONE_UPLOAD = "NoSuchUpload"
+"""S3 error code for an upload in parts that has ended already, because the answer to its end was lost."""
+
+_SECRET = "the Secret that spec.execution.credentials.secretName names"  # noqa: S105 - a sentence
+_SKEW = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
+_SKEW_WORDS = "short-lived token"
+"""What Google says of a token whose time does not fit."""
+_QUOTA = frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"})
+_READ_ONLY = frozenset({"MethodNotAllowed", "XMinioReadOnly"})
+_THROTTLED = frozenset({"SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestLimitExceeded"})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered, as far as the library tells."""
+
+    status: int | None = None
+    """HTTP status; None where no answer came."""
+    code: str = ""
+    """Error code of S3, or empty."""
+    text: str = ""
+
+
+def answer_of(error: BaseException) -> Answer:
+    """Return what a server answered, from the errors that the libraries wrap around each other."""
+    for cause in causes(error):
+        response = getattr(cause, "response", None)
+        if isinstance(response, dict) and "Error" in response:
+            return _of_s3(response)
+        code = vars(cause).get("code") or getattr(cause, "status", None)
+        if isinstance(code, int | str) and str(code).isdigit() and int(code) >= 400:
+            return Answer(int(code), text=str(vars(cause).get("message", cause)))
+        if type(cause) is OSError and str(cause).startswith("Forbidden"):  # as gcsfs says it
+            return Answer(403, text=str(cause))
+    if isinstance(error, FileNotFoundError):
+        return Answer(404)
+    return Answer(text=" ".join(map(str, causes(error))))
+
+
+def _of_s3(response: dict[str, Any]) -> Answer:
+    about = response["Error"]
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return Answer(status, str(about.get("Code", "")), str(about.get("Message", "")))
+
+
+def fault(error: Exception, *, uri: str, writing: bool) -> StoreError:
+    """Return the StoreError for an error of a storage library.
+
+    Args:
+        error: The error.
+        uri: Address of the object.
+        writing: Whether an object was to be written.
+    """
+    refusal = _before_the_answer(error, uri)
+    if refusal is not None:
+        return refusal
+    answer = answer_of(error)
+    if answer.code in _SKEW or _SKEW_WORDS in answer.text:
+        return StoreError(
+            Kind.SKEW,
+            uri,
+            "the server refuses signatures of this time: the clocks of the node and of the server differ.",
+            "Set the clock of the node, or of the server, by NTP.",
+        )
+    if answer.code in _QUOTA or answer.status == 507:
+        return StoreError(
+            Kind.QUOTA, uri, "the bucket has reached its quota.", "Free space in the bucket, or have its quota raised."
+        )
+    if answer.code == "NoSuchBucket" or (writing and answer.status == 404 and answer.code in {"", "404", "NotFound"}):
+        return missing_bucket(uri)
+    if answer.status in {401, 403, 405} or answer.status == 404:  # some servers answer 404 for an unknown user
+        return _refused(uri, answer, writing=writing)
+    return _passing(error, uri, answer)
+
+
+def missing_bucket(uri: str) -> StoreError:
+    """Return the error of a bucket that is not there."""
+    return StoreError(
+        Kind.BUCKET,
+        uri,
+        "there is no such bucket.",
+        "Create the bucket, or correct its name in the address of the store.",
+    )
+
+
+def read_only(uri: str) -> StoreError:
+    """Return the error of a bucket whose objects may be read and not written."""
+    return StoreError(
+        Kind.READ_ONLY,
+        uri,
+        "the credentials may read there, and may not write.",
+        f"Allow {_SECRET} to write objects, or lift what makes the bucket read-only.",
+    )
+
+
+def _before_the_answer(error: Exception, uri: str) -> StoreError | None:
+    """Return the error of a server that was not asked, because it may not be or is not trusted."""
+    for cause in causes(error):
+        if isinstance(cause, RefusedError):
+            return StoreError(Kind.FORBIDDEN, uri, str(cause), "Name a server that Jobs may connect to.")
+        if isinstance(cause, CredentialsError):
+            return StoreError(Kind.FORBIDDEN, uri, str(cause), f"Correct it in {_SECRET}.")
+        if certificate_is_bad(cause):
+            cure = f"Put its authority's certificate, as PEM, into CA_CERTIFICATES of {_SECRET}."
+            return StoreError(Kind.FORBIDDEN, uri, "the server's certificate is not trusted.", cure)
+    return None
+
+
+def _refused(uri: str, answer: Answer, *, writing: bool) -> StoreError:
+    if answer.code in _READ_ONLY or answer.status == 405:
+        return read_only(uri)
+    scheme = uri.partition("://")[0]
+    if has_credentials(scheme):
+        message = f"the credentials do not allow {'writing' if writing else 'reading'} there."
+        return StoreError(Kind.FORBIDDEN, uri, message, f"Correct {_SECRET}; it needs {CREDENTIALS[scheme]}.")
+    cure = f"Create {_SECRET}; it needs {CREDENTIALS[scheme]}."
+    return StoreError(Kind.FORBIDDEN, uri, "it is not public, and there are no credentials.", cure)
+
+
+def _passing(error: Exception, uri: str, answer: Answer) -> StoreError:
+    if answer.code in _THROTTLED or answer.status in {429, 503}:
+        return StoreError(
+            Kind.THROTTLED,
+            uri,
+            "the server asks for fewer requests, and still does after several tries.",
+            "It is tried again; let fewer workers run at once, or have the server's limits raised.",
+        )
+    last = list(causes(error))[-1]
+    detail = f"status {answer.status}" if answer.status else printable(f"{type(last).__name__}: {last}", limit=200)
+    return StoreError(
+        Kind.NETWORK,
+        uri,
+        f"the server does not answer as it should ({detail}).",
+        "It is tried again; see that the server answers and that no network policy keeps Jobs from it.",
+    )

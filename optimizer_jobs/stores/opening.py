@@ -1,0 +1,40 @@
+"""Open the store at an address: on a volume, on this machine, or on a server."""
+
+from optimizer_jobs.stores.base import Kind, Store, StoreError, checked
+from optimizer_jobs.stores.folder import FolderStore
+
+_NEXT = "Give pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH."
+
+
+def open_store(uri: str) -> Store:
+    """Open the store at pvc://CLAIM/PATH, file:///PATH, s3://BUCKET/PATH or gs://BUCKET/PATH; nothing is asked yet.
+
+    Raises:
+        StoreError: The scheme is another, the path is not plain, the server must not be connected to, or the
+            credentials cannot be used.
+        JobError: RequestInvalid, when the path leaves its claim.
+    """
+    scheme, _, place = uri.partition("://")
+    if scheme in {"s3", "gs"}:
+        return _open_bucket(scheme, place, uri)
+    from optimizer_jobs.data.volumes import local_path
+
+    return FolderStore(local_path(uri), uri=uri.rstrip("/"))
+
+
+def _open_bucket(scheme: str, place: str, uri: str) -> Store:
+    """Open a bucket; the libraries for it are imported here, because a model server with a volume has none of them."""
+    from optimizer_jobs.stores.buckets import GoogleBucket, S3Bucket
+    from optimizer_jobs.stores.faults import fault
+    from optimizer_jobs.stores.objects import ObjectStore
+
+    name, _, prefix = place.rstrip("/").partition("/")
+    try:
+        checked(name)
+    except StoreError:
+        raise StoreError(Kind.KEY, uri, "it names no bucket.", _NEXT) from None
+    try:
+        bucket = (S3Bucket if scheme == "s3" else GoogleBucket)(name)
+    except (OSError, ValueError) as error:
+        raise fault(error, uri=uri, writing=True) from error
+    return ObjectStore(bucket, uri=uri, prefix=prefix)
