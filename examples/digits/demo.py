@@ -95,7 +95,7 @@ def third_act(tools: Tools) -> None:
     """Deliver models that pass every test and are bad at some of what users send, and watch how canaries are caught."""
     before = live.champion(tools)
     COURSE.heading(11, "A slow model is delivered: no test row shows it, one live request in ten does", "3 min")
-    since = live.deliver(tools, SLOW, fault="LiveLatency")
+    since = live.deliver(tools, SLOW, fault="LiveLatency", slow_margin="0.02")
     followed(tools)
     COURSE.heading(12, "A careless model is delivered: no test row shows it, one live request in ten fails", "3 min")
     live.deliver(tools, CARELESS, fault="LiveErrors")

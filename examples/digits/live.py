@@ -46,13 +46,15 @@ def change_hand(tools: Tools, hand: str) -> None:
     tools.kubectl("rollout", "status", f"deployment/{TRAFFIC}", "--timeout", "2m")
 
 
-def deliver(tools: Tools, model: str, *, fault: str) -> str:
+def deliver(tools: Tools, model: str, *, fault: str, slow_margin: str | None = None) -> str:
     """Deliver another model, which goes live by a canary where it is judged no worse; return when, for `users`.
 
     One that an earlier call of the demo has seen rejected for this fault is let in again, as `rollout.retry` does.
+    `slow_margin` is how much more of its requests may be slow than of the champion's; None keeps the default.
     """
     steps = [{"weight": 33, "hold": "1m", "minRequests": 100}]
     rollout = {"strategy": "Canary", "canary": {"steps": steps}, "deliveredModel": "GoesLive"}
+    rollout["analysis"] = {"slowMargin": slow_margin}
     caught = [entry["digest"] for entry in _status(tools).get("rejected", ()) if entry["reason"] == fault]
     spec = {
         "model": {"uri": f"pvc://retune-artifacts/{NAME}/{model}"},
