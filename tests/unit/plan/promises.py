@@ -365,12 +365,19 @@ class Promises:
         assert refused or not [action for action in decision.actions if not isinstance(action, EmitEvent)]
         if not world.resource.spec.suspend:
             owners = {name.rsplit("-", 1)[0] for name in world.active_jobs() if not _is_of_no_run(name)}
-            assert owners <= ({status.run.name} if status.run else set())
+            assert owners <= self._at_work()
             assert len([name for name in world.active_jobs() if "-w" in name]) <= 1
         if status.rollout is None and world.beside is not None and not world.resource.spec.suspend:
             assert refused
         if status.rollout is None and world.target_uid == status.target_uid:
             assert world.value in self.given | self._delivered() | self.promoted
+
+    def _at_work(self) -> set[str | None]:
+        """The run under way, or that of a version which goes live after its run has ended, as one proposed before."""
+        status = self.world.resource.status
+        if status.run is not None:
+            return {status.run.name}
+        return {status.candidate.run_name} if status.rollout and status.candidate else set()
 
     def _check_kstatus(self) -> None:
         """Current: nothing is under way, and the champion serves. In progress: something will go on by itself."""
