@@ -147,19 +147,25 @@ def test_a_download_that_breaks_off_is_resumed_by_the_next_call(
     assert sum(line.startswith(b"GET ") for line in between.requests) == 3
 
 
+def in_the_middle(between: Proxy, deed: Callable[[], object]) -> None:
+    """Let something happen once, when the second block of an object is asked for."""
+
+    def second(head: bytes) -> None:
+        if head.startswith(b"GET ") and sum(line.startswith(b"GET ") for line in between.requests) == 2:
+            between.plan = lambda head: None
+            deed()
+
+    between.requests.clear()
+    between.plan = second
+
+
 def test_an_object_that_is_replaced_meanwhile_is_not_mixed(
     store: Store, directly: Store, between: Proxy, tmp_path: Path
 ) -> None:
     """Half of the one and half of the other is neither."""
     store.replace("large", MEDIUM)
 
-    def replaced(head: bytes) -> None:
-        if head.startswith(b"GET ") and sum(line.startswith(b"GET ") for line in between.requests) == 2:
-            between.plan = lambda head: None
-            directly.replace("large", MEDIUM[::-1])
-
-    between.requests.clear()
-    between.plan = replaced
+    in_the_middle(between, lambda: directly.replace("large", MEDIUM[::-1]))
     fails(lambda: store.fetch("large", tmp_path / "copy", limit=len(MEDIUM)), Kind.DAMAGED)
     assert not list(tmp_path.iterdir())
 
@@ -170,13 +176,7 @@ def test_an_object_that_is_deleted_meanwhile_is_absent(
     """Nothing of it stays."""
     store.replace("large", MEDIUM)
 
-    def deleted(head: bytes) -> None:
-        if head.startswith(b"GET ") and sum(line.startswith(b"GET ") for line in between.requests) == 2:
-            between.plan = lambda head: None
-            directly.delete(["large"])
-
-    between.requests.clear()
-    between.plan = deleted
+    in_the_middle(between, lambda: directly.delete(["large"]))
     with pytest.raises(AbsentError):
         store.fetch("large", tmp_path / "copy", limit=len(MEDIUM))
     assert not list(tmp_path.iterdir())

@@ -17,19 +17,16 @@ from optimizer_jobs.commands.search.early_stopping import Watch
 from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.sameness import what_runs
 from optimizer_jobs.commands.search.space import Plan
+from optimizer_jobs.commands.search.validation import Validation
 from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.answers import Answers, alike, outputs_of
-from optimizer_jobs.measure.by_size import BySize, answers_by_size
-from optimizer_jobs.measure.metrics.evaluation import Evaluation
-from optimizer_jobs.measure.mix import served_mix
-from optimizer_jobs.measure.quality import MAIN, evaluate, measured_metrics
+from optimizer_jobs.measure.quality import MAIN, evaluate
 from optimizer_jobs.measure.yardstick import PLAIN, Yardstick
 from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_model
 from optimizer_jobs.study.objectives import limits, rate, shortfall
-from optimizer_jobs.study.prospects import standard_error
 from optimizer_jobs.study.trials import REJECTED, TrialResult
 from optimizer_jobs.technique import ONE_LINE, Context, Subject
 from optimizer_jobs.techniques.containment import BrokenTechniqueError
@@ -121,17 +118,17 @@ class Bench:
         """The champion, opened, with its answers and its quality."""
         session = open_model(self.champion.model, self._limited(self.champion.manifest.engine))
         began = monotonic()
-        answers = self._answers(session, self.validation).usual_answers
+        answers = self._validated.answers(session, self.validation).usual_answers
         seconds = monotonic() - began
         delivered = answers
         if self.original.digest != self.champion.digest:
             original = open_model(self.original.model, self._limited(self.original.manifest.engine))
-            delivered = self._answers(original, self.validation).usual_answers
+            delivered = self._validated.answers(original, self.validation).usual_answers
         return Reference(
             session=session,
             answers=answers,
             delivered=delivered,
-            quality=self._quality(answers, delivered),
+            quality=self._validated.quality(answers, delivered),
             size_bytes=self.champion.manifest.size_bytes,
             seconds=seconds,
         )
@@ -198,7 +195,8 @@ class Bench:
         well change many answers for the better.
         """
         proxy, reference = self._proxy, self.reference
-        answers, champion = self._answers(session, proxy).usual_answers, reference.answers.take(self._proxy_indices)
+        answers = self._validated.answers(session, proxy).usual_answers
+        champion = reference.answers.take(self._proxy_indices)
         agreement = float(alike(champion, answers).mean())
         metric, delivered = MAIN[self._task][0], reference.delivered.take(self._proxy_indices)
         measured = partial(evaluate, metric, rows=proxy, reference=delivered)
@@ -229,9 +227,9 @@ class Bench:
 
     def _measured(self, result: TrialResult, *, session: Session, bundle: Bundle, uri: str) -> TrialResult:
         reference, size = self.reference, bundle.manifest.size_bytes
-        answers, usage = self._worst(session), self._beside.usage(bundle)
+        answers, usage = self._validated.worst(session, reference.delivered), self._beside.usage(bundle)
         champion = {**reference.quality, Metric.SIZE_BYTES: float(reference.size_bytes)}
-        values = {**self._quality(answers, reference.delivered), Metric.SIZE_BYTES: float(size)}
+        values = {**self._validated.quality(answers, reference.delivered), Metric.SIZE_BYTES: float(size)}
         for metric, (theirs, ours) in self._beside.compare(bundle, session, usage).items():
             champion[metric], values[metric] = theirs, ours
         rating = rate(self.objectives, values=_named(values), champion=_named(champion))
@@ -244,7 +242,7 @@ class Bench:
             values=_named(values),
             champion=_named(champion),
             shortfalls=self._beside.with_memory(rating.shortfalls, usage),
-            errors=self._errors(answers),
+            errors=self._validated.errors(answers, champion=reference.answers, delivered=reference.delivered),
             rows=self.validation.effective,
             costs=rating.costs,
         )
@@ -263,27 +261,15 @@ class Bench:
             seed=self.seed,
         )
 
-    def _quality(self, answers: Answers, delivered: Answers) -> dict[Metric, float]:
-        """Return the quality metrics of task and objectives on the validation rows."""
-        return {metric: self._evaluation(metric, answers, delivered).value for metric in self._metrics}
-
-    def _evaluation(self, metric: Metric, answers: Answers, delivered: Answers) -> Evaluation:
-        return evaluate(metric, answers, self.validation, reference=delivered, yardstick=self.yardstick)
-
-    @property
-    def _metrics(self) -> tuple[Metric, ...]:
-        return measured_metrics(self._task, self.objectives, self.yardstick)
-
-    def _errors(self, answers: Answers) -> dict[str, float]:
-        """Return, by metric with a limit on quality, the standard error of the number that the limit applies to."""
-        at = partial(self._evaluation, delivered=self.reference.delivered)
-        return {
-            limit.metric.value: standard_error(
-                limit, at(limit.metric, self.reference.answers), at(limit.metric, answers)
-            )
-            for limit in limits(self.objectives)
-            if limit.metric in self._metrics
-        }
+    @cached_property
+    def _validated(self) -> Validation:
+        return Validation(
+            manifest=self.original.manifest,
+            rows=self.validation,
+            objectives=self.objectives,
+            serving=self.serving,
+            yardstick=self.yardstick,
+        )
 
     def _bundle(self, folder: Path, *, plan: Plan, built: Built, session: Session, number: int) -> Bundle:
         manifest = self.original.manifest
@@ -335,14 +321,14 @@ class Bench:
 
     def _quality_shortfall(self) -> Callable[[Path], float] | None:
         """Return a function that says how far a model file misses the first quality limit; None without a limit."""
-        limit = next((limit for limit in limits(self.objectives) if limit.metric in self._metrics), None)
+        limit = next(iter(self._validated.held), None)
         if limit is None:
             return None
 
         def missed(model: Path) -> float:
-            session = open_model(model, EngineOptions(threads=self.threads))
-            answers = self._worst(session)
-            value = self._evaluation(limit.metric, answers, self.reference.delivered).value
+            delivered = self.reference.delivered
+            answers = self._validated.worst(open_model(model, EngineOptions(threads=self.threads)), delivered)
+            value = self._validated.evaluation(limit.metric, answers, delivered).value
             return shortfall(limit, value, self.reference.quality[limit.metric])
 
         return missed
@@ -359,21 +345,6 @@ class Bench:
     @property
     def _task(self) -> Task:
         return self.original.manifest.task
-
-    def _answers(self, session: Session, rows: Rows) -> BySize:
-        mix, keep_outputs = served_mix(self.serving, session.signature), self.yardstick.reads_outputs
-        return answers_by_size(self.original.manifest, session, rows, mix, keep_outputs=keep_outputs)
-
-    def _worst(self, session: Session) -> Answers:
-        """Return a candidate's answers to the validation rows, at the size of requests at which they are worst."""
-        held = (limit.metric for limit in limits(self.objectives) if limit.metric in self._metrics)
-        metric = next(held, MAIN[self._task][0])
-
-        def goodness(answers: Answers) -> float:
-            value = self._evaluation(metric, answers, self.reference.delivered).value
-            return value if metric.higher_is_better else -value
-
-        return self._answers(session, self.validation).worst(goodness)
 
     def _limited(self, engine: EngineOptions) -> EngineOptions:
         return limited(engine, self.threads)
