@@ -1,8 +1,8 @@
 """The engine `openvino`: opens an ONNX file on the CPU with exactly the options of its bundle.
 
 Names, types and free axes are those of the ONNX file. What OpenVINO would silently repair is refused: inputs of another
-type, missing inputs, and a precision that the processor does not have. Sends nothing anywhere: the package
-`openvino-telemetry` is never imported, and only OpenVINO's converter, unused here, would call it.
+type, missing inputs, and a precision that the processor does not have or only emulates, at another speed. Sends nothing
+anywhere: the package `openvino-telemetry` is never imported, and only OpenVINO's converter, unused here, would call it.
 """
 
 from collections import deque
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from onnx import ValueInfoProto
 
 _HINTS: Mapping[Precision, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+_CAPABILITIES: Mapping[Precision, str] = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16"}
+"""By precision, what OpenVINO calls a processor that multiplies such numbers in hardware."""
+
 _IN_HARDWARE: Mapping[Precision, frozenset[str]] = {
     "bfloat16": frozenset({"amx_bf16", "avx512_bf16"}),
     "float16": frozenset({"amx_fp16", "avx512_fp16", "asimdhp"}),
@@ -147,6 +150,8 @@ def _free(port: "ov.Output") -> tuple[int, ...]:
 
 
 def _compiled(model: "ov.Model", options: EngineOptions) -> "ov.CompiledModel":
+    if _CAPABILITIES[options.precision] not in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise EngineError(f"this processor does not compute in {options.precision}, only emulates it or falls back")
     compiled = _core().compile_model(model, "CPU", _properties(options))
     computes_in = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if computes_in != _HINTS[options.precision]:

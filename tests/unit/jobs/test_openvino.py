@@ -136,7 +136,7 @@ def test_what_openvino_would_repair_is_refused(delivered: Path) -> None:
 
 
 def test_a_precision_that_the_processor_lacks_is_refused(delivered: Path) -> None:
-    """OpenVINO falls back to another precision in silence; a bundle must not be judged as what it is not."""
+    """OpenVINO falls back to another precision, or emulates it, in silence; a bundle must not be judged as that."""
     for precision in {"float32", "bfloat16", "float16"} - set(HERE):
         options = EngineOptions.model_validate({"engine": "openvino", "precision": precision})
         with pytest.raises(EngineError, match=precision):
