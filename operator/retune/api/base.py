@@ -66,6 +66,9 @@ ATOMIC: Json = {"x-kubernetes-list-type": "atomic"}
 SET: Json = {"x-kubernetes-list-type": "set"}
 """Makes server-side apply merge a list as a set of distinct values."""
 
+NOT_WRITTEN_OUT: Json = {"default": None}
+"""Lets the operator alone know a field's default: objects that leave the field out stay smaller by it."""
+
 
 def cel_list(words: Iterable[str]) -> str:
     """Return a CEL list of strings, such as `['mae', 'rmse']`."""

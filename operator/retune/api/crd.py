@@ -135,7 +135,15 @@ def _merge(target: Json, own: Json) -> Json:
     merged = target | own
     if _RULES in target and _RULES in own:
         merged[_RULES] = target[_RULES] + own[_RULES]
+    if isinstance(merged.get("default"), Mapping) and "properties" in merged:
+        merged["default"] = _written_out(merged)
     return _ordered(merged)
+
+
+def _written_out(schema: Json) -> Json:
+    """Return an object's default without what its own fields leave to the operator."""
+    fields, required = schema["properties"], schema.get("required", ())
+    return {name: value for name, value in schema["default"].items() if "default" in fields[name] or name in required}
 
 
 def _fields(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Json:

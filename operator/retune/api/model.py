@@ -145,11 +145,11 @@ class Model(ApiModel):
                 "a uri with / at its end names a folder, and only format HuggingFace is one",
             ),
             (
-                "self.updatePolicy != 'Follow' || !has(self.digest)",
+                "!has(self.digest) || self.updatePolicy != 'Follow'",
                 "model.digest pins the file and cannot be combined with model.updatePolicy: Follow",
             ),
             (
-                "!(has(self.positiveLabel) || has(self.classes) || has(self.costs)) || self.task == 'Classification'",
+                "self.task == 'Classification' || !(has(self.positiveLabel) || has(self.classes) || has(self.costs))",
                 "positiveLabel, classes and costs belong to model.task Classification",
             ),
             (

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from retune.api.base import (
     ATOMIC,
+    NOT_WRITTEN_OUT,
     ApiModel,
     Decimal,
     Digest,
@@ -263,7 +264,7 @@ class Rollout(ApiModel):
             (between("bakeTime", "0s", "24h"), "rollout.bakeTime must not exceed 24h"),
             (between("approvalTimeout", "1m", "2160h"), "rollout.approvalTimeout must lie between 1m and 2160h"),
             (
-                "self.strategy != 'BlueGreen' || self.blueGreen.traffic.kind == 'HTTPRoute'",
+                "self.strategy != 'BlueGreen' || (has(self.blueGreen) && self.blueGreen.traffic.kind == 'HTTPRoute')",
                 "strategy BlueGreen gives a version all requests at once, which a Service alone cannot: set "
                 "blueGreen.traffic.kind to HTTPRoute and name the route in blueGreen.traffic.route, or take Canary",
             ),
@@ -279,10 +280,10 @@ class Rollout(ApiModel):
     """RollingUpdate changes the owned field and lets the workload replace its pods. Canary first gives a growing share
     of the requests to pods beside the target's, in a Deployment of Retune's own, and goes on as RollingUpdate does.
     BlueGreen gives such pods all requests at once, by a route, while the target's pods stay for the way back."""
-    canary: Canary = Canary()
-    """Shares of the requests that strategy Canary tries a new version at."""
-    blue_green: BlueGreen = BlueGreen()
-    """How strategy BlueGreen switches requests to a new version."""
+    canary: Canary = Field(default=Canary(), json_schema_extra=NOT_WRITTEN_OUT)
+    """Shares of the requests that strategy Canary tries a new version at. Left out: what its fields say by default."""
+    blue_green: BlueGreen = Field(default=BlueGreen(), json_schema_extra=NOT_WRITTEN_OUT)
+    """How strategy BlueGreen switches requests to a new version. Left out: what its fields say by default."""
     analysis: Analysis = Analysis()
     """How the answers of a canary, and of a version in its bake, are judged."""
     progress_deadline: Duration = "10m"

@@ -77,8 +77,8 @@ RULES = (
     ("self.runtime != 'Triton' || !('OpenVINO' in self.engines)", _NOT_IN_TRITON),
     (f"self.runtime != 'KServe' || !({_MIXED})", _ONE_OF_KSERVE),
     (f"!has(self.engineVersion) || !({_MIXED})", _ONE_VERSION),
-    (f"'OpenVINO' in self.engines || {_is_version(_OF_ONNX_RUNTIME)}", _WRONG_ORT),
-    (f"!('OpenVINO' in self.engines) || self.engines.size() > 1 || {_is_version(_OF_OPENVINO)}", _WRONG_OPENVINO),
+    (f"{_is_version(_OF_ONNX_RUNTIME)} || 'OpenVINO' in self.engines", _WRONG_ORT),
+    (f"{_is_version(_OF_OPENVINO)} || !('OpenVINO' in self.engines) || self.engines.size() > 1", _WRONG_OPENVINO),
 )
 """CEL rules of `spec.serving`, each with its sentence."""
 

@@ -199,6 +199,11 @@ def _has_type(kinds: Iterable[TechniqueType]) -> str:
     return f"self.techniques.exists(t, t.type in {cel_list(kinds)})"
 
 
+def _has_shadow(strategy: str) -> str:
+    """Return the CEL expression that a strategy's part of the rollout is given, and a shadow in it."""
+    return f"(has(self.rollout.{strategy}) && has(self.rollout.{strategy}.shadow))"
+
+
 def _of_task(task: Task) -> str:
     """Return the CEL expression that the model has another task, or objective `o` has a metric that fits it."""
     return f"(self.model.task != '{task}' || !(o.metric in {cel_list(unfit_metrics(task))}))"
@@ -232,7 +237,7 @@ _SOME_RANKING = rules(
 )
 _ACROSS_FIELDS = rules(
     (
-        "self.mode == 'ObserveOnly' || has(self.data.test)",
+        "has(self.data.test) || self.mode == 'ObserveOnly'",
         "data.test is required unless mode is ObserveOnly: it decides promotion",
     ),
     (
@@ -256,7 +261,7 @@ _ACROSS_FIELDS = rules(
         "CustomTraining does all the training of a candidate: name one, and no other technique that trains",
     ),
     (
-        f"!has(self.search) || self.search.sampler != 'CMAES' || {_ONE_OBJECTIVE}",
+        f"self.search.sampler != 'CMAES' || {_ONE_OBJECTIVE}",
         "search.sampler CMAES needs exactly one objective with role Optimize: give the others role Constrain, or use "
         "Auto",
     ),
@@ -274,8 +279,7 @@ _ACROSS_FIELDS = rules(
         "model.customMetric is either metric custom, where more is better, or custom_loss, where less is",
     ),
     (
-        "self.mode != 'Propose' || !has(self.rollout) || (self.rollout.approval == 'Automatic' && "
-        "!has(self.rollout.rollbackTo))",
+        "self.mode != 'Propose' || (self.rollout.approval == 'Automatic' && !has(self.rollout.rollbackTo))",
         "mode Propose leaves the target to Git, where people approve and take back: rollout.approval must be "
         "Automatic, and rollout.rollbackTo left out",
     ),
@@ -284,18 +288,17 @@ _ACROSS_FIELDS = rules(
         "mode Propose leaves the target to Git: deletionPolicy must be KeepChampion",
     ),
     (
-        "!has(self.rollout) || self.rollout.strategy == 'RollingUpdate' || self.target.ref.kind == 'Deployment'",
+        "self.rollout.strategy == 'RollingUpdate' || self.target.ref.kind == 'Deployment'",
         "rollout.strategy Canary and BlueGreen make a Deployment beside the target, which must be one too: take "
         "RollingUpdate for another kind of target",
     ),
     (
-        "!has(self.rollout) || !(has(self.rollout.canary.shadow) || has(self.rollout.blueGreen.shadow)) || "
-        "(has(self.target.inference) && "
-        "has(self.monitoring) && has(self.monitoring.production))",
+        f"!({_has_shadow('canary')} || {_has_shadow('blueGreen')}) || "
+        "(has(self.target.inference) && has(self.monitoring) && has(self.monitoring.production))",
         "a shadow asks the pods what users have asked before: give monitoring.production and target.inference",
     ),
     (
-        "!has(self.rollout) || self.rollout.deliveredModel != 'GoesLive' || "
+        "self.rollout.deliveredModel != 'GoesLive' || "
         f"!(self.model.task in {cel_list(_TOLD_BY_CODE)}) || "
         f"(has(self.objectives) && self.objectives.exists(o, {_IS_CUSTOM}))",
         "rollout.deliveredModel GoesLive compares two models by labels: models of task Embedding and Generic need an "
@@ -328,7 +331,12 @@ _ACROSS_FIELDS = rules(
         "monitoring.quality.metric custom and custom_loss need model.customMetric: the code that computes them",
     ),
 )
-"""Rules that hold fields of different parts of the spec against each other."""
+"""Rules that hold fields of different parts of the spec against each other.
+
+The API server evaluates every rule at every write, of a status too, and each `self.FIELD` costs it as much as the spec
+has fields: the test that decides for most resources comes first. Parts with a default, such as rollout, are always
+there.
+"""
 
 
 class ModelOptimizationSpec(ApiModel):

@@ -137,11 +137,13 @@ class Reader:
         ref, namespace = resource.spec.target.ref, resource.metadata.namespace
         if ref.kind not in self._defaults.target_kinds:
             return None, None
-        kind, target = target_kind(ref), self._target(resource, self._cache.target(resource))
-        if must_be_read(resource, target):
-            await self._read(kind, namespace, ref.name)
-            for other in kind_of(ref).beside(ref.name) if kind != DEPLOYMENTS else ():
-                await self._read(DEPLOYMENTS, namespace, other)  # another controller makes it of the target
+        kind, raw = target_kind(ref), self._cache.target(resource)
+        target = self._target(resource, raw)
+        if not must_be_read(resource, target):
+            return raw, target
+        await self._read(kind, namespace, ref.name)
+        for other in kind_of(ref).beside(ref.name) if kind != DEPLOYMENTS else ():
+            await self._read(DEPLOYMENTS, namespace, other)  # another controller makes it of the target
         raw = self._cache.target(resource)
         return raw, self._target(resource, raw)
 
@@ -242,10 +244,11 @@ class Reader:
         self, resource: ModelOptimization, target: Target | None, pods: Pods, jobs: Mapping[str, Job]
     ) -> Heard | None:
         """Read what a version has answered while it bakes, or what serves now when another may take its place."""
-        rollout, raw = resource.status.rollout, self._cache.target(resource)
+        rollout = resource.status.rollout
         if rollout is not None and rollout.bake_start_time is not None and rollout.rollback_reason is None:
             return await self._live.bake.heard(resource, pods.serving, since=rollout.bake_start_time.timestamp())
-        if raw is None or not _is_judged(resource, jobs):
+        raw = self._cache.target(resource) if _is_judged(resource, jobs) else None
+        if raw is None:
             return None
         return await self._live.bake.heard(resource, await self._live_pods(resource, raw, target), since=None)
 

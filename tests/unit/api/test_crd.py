@@ -100,6 +100,15 @@ def test_generation_is_pure(model: type[BaseModel]) -> None:
     assert str(structural(model)) == str(structural(model))
 
 
+def test_the_ways_of_other_strategies_are_not_written_out() -> None:
+    """The API server fills a rollout in without them, wherever its default comes from: by far most need neither."""
+    rollout = structural(ModelOptimizationSpec)["properties"]["rollout"]
+    ways = {"canary", "blueGreen"}
+    assert not ways & rollout["default"].keys()
+    assert [name for name in ways if "default" in rollout["properties"][name]] == []
+    assert rollout["properties"]["canary"]["properties"]["steps"]["default"], "a part that is given is completed"
+
+
 def test_defaults_in_the_schema_are_those_of_the_models() -> None:
     """An object that passed the server means the same as one that was only parsed here."""
     spec = ModelOptimizationSpec.model_validate(samples.MANIFEST["spec"])
