@@ -6,8 +6,8 @@ followed only where they are plain.
 
 import re
 import tempfile
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from optimizer_jobs.data.fetch import bring, is_there
@@ -22,23 +22,28 @@ LIMIT_BYTES = 1 << 20
 """Bytes that an MLmodel may have; a signature with thousands of columns takes a tenth of it."""
 
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,127}){0,3}")
-_DATA: Mapping[ModelFormat, tuple[str, str, str]] = {
-    ModelFormat.ONNX: ("onnx", "data", ""),
-    ModelFormat.SKOPS: ("sklearn", "pickled_model", ""),
-    ModelFormat.PICKLE: ("sklearn", "pickled_model", ""),
-    ModelFormat.XGBOOST: ("xgboost", "data", ""),
-    ModelFormat.LIGHTGBM: ("lightgbm", "data", ""),
-    ModelFormat.CATBOOST: ("catboost", "data", ""),
-    ModelFormat.TORCHSCRIPT: ("pytorch", "model_data", "/model.pth"),
-    ModelFormat.TORCH_EXPORT: ("pytorch", "model_data", "/model.pt2"),
-    ModelFormat.HUGGING_FACE: ("transformers", "model_binary", ""),
-}
-"""Flavour of each format, the field of it that names the file or folder, and what belongs behind that."""
-_ESTIMATORS = ("lightgbm", "catboost", "xgboost")
-"""Flavours that keep a pickle where the model is of their interface for scikit-learn."""
+_READ: Sequence[tuple[ModelFormat, str, str, str]] = (
+    (ModelFormat.ONNX, "onnx", "data", ""),
+    (ModelFormat.SKOPS, "sklearn", "pickled_model", ""),
+    (ModelFormat.PICKLE, "sklearn", "pickled_model", ""),
+    (ModelFormat.XGBOOST, "xgboost", "data", ""),
+    (ModelFormat.LIGHTGBM, "lightgbm", "data", ""),
+    (ModelFormat.SKOPS, "lightgbm", "data", ""),
+    (ModelFormat.PICKLE, "lightgbm", "data", ""),
+    (ModelFormat.CATBOOST, "catboost", "data", ""),
+    (ModelFormat.TORCHSCRIPT, "pytorch", "model_data", "/model.pth"),
+    (ModelFormat.TORCH_EXPORT, "pytorch", "model_data", "/model.pt2"),
+    (ModelFormat.HUGGING_FACE, "transformers", "model_binary", ""),
+)
+"""Formats, the flavour that has each, the field of it that names the file or folder, and what belongs behind that."""
+_ESTIMATORS = ("sklearn", "lightgbm")
+_ESTIMATOR_FORMS = {".pkl": ModelFormat.PICKLE, ".skops": ModelFormat.SKOPS}
+"""What lightgbm keeps, by extension, where the model is of its interface for scikit-learn."""
+_NETWORKS = (ModelFormat.TORCHSCRIPT, ModelFormat.TORCH_EXPORT)
+"""Formats that a flavour does not tell from others: the files in its folder do."""
 _LOG_ONNX = "write it as ONNX and log that with mlflow.onnx.log_model"
 _REMEDIES = {
-    "pytorch": f"Log a program of torch.export (export_model=True) for format TorchExport, or {_LOG_ONNX}.",
+    "pytorch": f"Log it with serialization_format='pt2' and set model.format: TorchExport, or {_LOG_ONNX}.",
     "tensorflow": f"With tf2onnx, {_LOG_ONNX}.",
     "keras": f"With model.export(..., format='onnx') of Keras, {_LOG_ONNX}.",
     "spark": f"Spark is not run here: with onnxmltools, {_LOG_ONNX}.",
@@ -57,11 +62,11 @@ def file_of(model: Registered, format_: ModelFormat) -> str:
             else as `fetch`.
     """
     flavours = _flavours(model)
-    flavour, field, behind = _DATA.get(format_, ("", "", ""))
-    fields = flavours.get(flavour)
-    if fields is None or not _fits(fields, format_, flavour):
+    fitting = next((read for read in _READ if read[0] is format_ and _has(flavours, read)), None)
+    if fitting is None:
         raise _other_format(model, format_, flavours)
-    named = fields.get(field)
+    _, flavour, field, behind = fitting
+    named = flavours[flavour].get(field)
     if not isinstance(named, str) or not _PATH.fullmatch(named + behind):
         shown = printable(str(named), limit=100)
         message = f"flavour {flavour} names {shown!r}, which is no file in the folder of the model."
@@ -74,7 +79,7 @@ def file_of(model: Registered, format_: ModelFormat) -> str:
 def _check_there(model: Registered, path: str, format_: ModelFormat) -> None:
     if is_there(model.place(path), what="Model"):
         return
-    if format_ in {ModelFormat.TORCHSCRIPT, ModelFormat.TORCH_EXPORT}:
+    if format_ in _NETWORKS:
         message, step = f"it has no {path}, which format {format_} reads.", _REMEDIES["pytorch"]
         raise JobError(Reason.MODEL_INVALID, _uri(model), message, step)
     message = f"it names {path}, and there is no such file in the folder of the model."
@@ -114,30 +119,26 @@ def _parsed(text: bytes, model: Registered) -> Any:
         raise JobError(Reason.MODEL_INVALID, _uri(model), message, _WRITTEN_BY_MLFLOW) from error
 
 
-def _fits(fields: Mapping[str, Any], format_: ModelFormat, flavour: str) -> bool:
-    """Return whether the file of a flavour is of a format: what one flavour names has several forms."""
+def _has(flavours: Mapping[str, dict[str, Any]], read: tuple[ModelFormat, str, str, str]) -> bool:
+    """Return whether a model has a flavour, in the form that a format reads."""
+    format_, flavour, field, _ = read
+    fields = flavours.get(flavour)
+    if fields is None or flavour not in _ESTIMATORS:
+        return fields is not None
     if flavour == "sklearn":
-        return (fields.get("serialization_format") == "skops") == (format_ is ModelFormat.SKOPS)
-    return format_ is ModelFormat.PICKLE or not (flavour in _ESTIMATORS and _is_pickle(fields))
-
-
-def _is_pickle(fields: Mapping[str, Any]) -> bool:
-    return str(fields.get("data")).endswith(".pkl")
+        is_skops = fields.get("serialization_format") == "skops"
+        return is_skops == (format_ is ModelFormat.SKOPS)
+    form = PurePosixPath(str(fields.get(field))).suffix
+    return _ESTIMATOR_FORMS.get(form, ModelFormat.LIGHTGBM) is format_
 
 
 def _other_format(model: Registered, format_: ModelFormat, flavours: Mapping[str, dict[str, Any]]) -> JobError:
     """Return the refusal of a model without the format's flavour, with the format to set or what to log instead."""
     names = printable(", ".join(sorted(flavours)), limit=200) or "none"
     message = f"model.format is {format_}, and the flavours of the model are {names}."
-    shown = next((each for each in _DATA if each is not format_ and _has(flavours, each)), None)
+    shown = next((read[0] for read in _READ if read[0] not in _NETWORKS and _has(flavours, read)), None)
     if shown is not None:
         trust = ", and model.trust: RunsCodeFromFile if you trust its author" if shown.runs_code else ""
         return JobError(Reason.MODEL_INVALID, _uri(model), message, f"Set model.format: {shown}{trust}.")
     known = next((remedy for name, remedy in _REMEDIES.items() if name in flavours), None)
     return JobError(Reason.MODEL_INVALID, _uri(model), message, known or f"{_LOG_ONNX[0].upper()}{_LOG_ONNX[1:]}.")
-
-
-def _has(flavours: Mapping[str, dict[str, Any]], format_: ModelFormat) -> bool:
-    """Return whether a model surely has a format: what a network of PyTorch was written as shows in its files only."""
-    flavour = _DATA[format_][0]
-    return flavour != "pytorch" and flavour in flavours and _fits(flavours[flavour], format_, flavour)

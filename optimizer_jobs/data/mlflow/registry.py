@@ -173,7 +173,14 @@ def _places(server: Server, root: str, named: Named) -> Callable[[str], Location
         raise JobError(Reason.MODEL_FORBIDDEN, named.uri, message, _KEEP)
     folder, system = _proxied(server, root, named), ArtifactSystem(server)
     own = _uri_of(named.name, str(named.version))
-    return lambda name: Location(fs=system, path=f"{folder}/{name}", uri=f"{own}/{name}")
+
+    def place(name: str) -> Location:
+        if {"", ".", ".."} & set(name.split("/")):
+            message = f"{printable(name, limit=100)!r} is no path in the folder of the model."
+            raise JobError(Reason.MODEL_FORBIDDEN, named.uri, message, "Register a model that MLflow has written.")
+        return Location(fs=system, path=f"{folder}/{name}", uri=f"{own}/{name}")
+
+    return place
 
 
 def _proxied(server: Server, root: str, named: Named) -> str:

@@ -6,6 +6,7 @@ asked, and credentials go to no public address in clear text.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,7 +55,7 @@ class Server:
     """Its address, with a slash at its end."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def ask(self, name: str, **parameters: str) -> dict[str, Any]:
+    def ask(self, name: str, /, **parameters: str) -> dict[str, Any]:
         """Return the answer to a request of MLflow's REST API, such as `model-versions/get`.
 
         Raises:
@@ -132,17 +133,26 @@ def tracking_server() -> Server:
     address = os.environ.get(VARIABLE, "").strip()
     if not address:
         raise CredentialsError(f"mlflow:// needs the address of the tracking server in {VARIABLE}.")
-    parts = urlsplit(address)
-    plain = parts.scheme in {"http", "https"} and parts.hostname and not (parts.query or parts.fragment)
-    if not plain or not address.isascii() or not address.isprintable() or " " in address:
+    scheme, host = _checked(address)
+    check_endpoint(VARIABLE)
+    headers = _authorization()
+    if scheme == "http" and headers and is_public(host):
+        raise RefusedError(f"credentials would go to {host} in clear text: give https:// in {VARIABLE}.")
+    return Server(address.rstrip("/") + "/", headers)
+
+
+def _checked(address: str) -> tuple[str, str]:
+    """Return scheme and host of an address; raises CredentialsError where it is none of a server."""
+    try:
+        parts = urlsplit(address)
+        plain = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        plain, parts = False, urlsplit("")
+    if not plain or not re.fullmatch(r"[!-\"$->@-~]+", address):
         raise CredentialsError(f"{VARIABLE} is no address of a server: give http://host:port or https://host.")
     if "@" in parts.netloc:
         raise CredentialsError(f"{VARIABLE} has a user in it: give MLFLOW_TRACKING_USERNAME and _PASSWORD instead.")
-    check_endpoint(VARIABLE)
-    headers = _authorization()
-    if parts.scheme == "http" and headers and is_public(parts.hostname or ""):
-        raise RefusedError(f"credentials would go to {parts.hostname} in clear text: give https:// in {VARIABLE}.")
-    return Server(address.rstrip("/") + "/", headers)
+    return parts.scheme, parts.hostname or ""
 
 
 def _authorization() -> dict[str, str]:
