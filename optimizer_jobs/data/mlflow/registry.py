@@ -112,8 +112,11 @@ def _by_tag(server: Server, named: Named) -> Any:
     """Return the newest version with the tag that stands for an alias, on a server without aliases."""
     say(f"the server has no aliases: looking for a version with tag {ALIAS_TAG}={named.alias}")
     wanted = f"name='{named.name}' and tags.`{ALIAS_TAG}`='{named.alias}'"
-    with _asking(named):
-        found = server.ask("model-versions/search", filter=wanted, max_results="1", order_by="version_number DESC")
+    try:
+        with _asking(named):
+            found = server.ask("model-versions/search", filter=wanted, max_results="1", order_by="version_number DESC")
+    except _AliasesUnknownError:  # it cannot be searched either
+        found = {}
     versions = found.get("model_versions")
     if isinstance(versions, list) and versions:
         return versions[0]
@@ -198,7 +201,7 @@ def _proxied(server: Server, root: str, named: Named) -> str:
 
 
 class _AliasesUnknownError(Exception):
-    """The server knows no aliases."""
+    """The server does not know the request that was to find an alias."""
 
 
 @contextmanager

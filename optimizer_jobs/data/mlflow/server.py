@@ -4,6 +4,7 @@ What it answers is hostile input. No redirect to another host is followed, no ad
 asked, and credentials go to no public address in clear text.
 """
 
+import base64
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from aiohttp import BasicAuth, ClientResponse, ClientSession
+from aiohttp import ClientResponse, ClientSession
 from fsspec.asyn import get_loop, sync
 from yarl import URL
 
@@ -118,8 +119,12 @@ class Download:
         return content
 
     def close(self) -> None:
-        """End the connection."""
-        sync(get_loop(), self.client.close)
+        """End the connection, also in the middle of a transfer."""
+        sync(get_loop(), self._close)
+
+    async def _close(self) -> None:
+        self.answer.close()
+        await self.client.close()
 
 
 def tracking_server() -> Server:
@@ -162,10 +167,9 @@ def _authorization() -> dict[str, str]:
         for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
     )
     if user and password:
-        try:
-            return {"Authorization": BasicAuth(user, password, "utf-8").encode()}
-        except ValueError as error:
-            raise CredentialsError("MLFLOW_TRACKING_USERNAME has a colon, which no user's name can have.") from error
+        if ":" in user:
+            raise CredentialsError("MLFLOW_TRACKING_USERNAME has a colon, which no user's name can have.")
+        return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
     if user or (password and not token):
         raise CredentialsError("MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD are needed both.")
     if not token:

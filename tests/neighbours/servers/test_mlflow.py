@@ -15,7 +15,7 @@ from retune.api.model import Model, ModelFormat
 from retune.contract.paths import CREDENTIALS_VARIABLE, PRIVATE_ADDRESSES_VARIABLE
 from retune.contract.requests import Followed
 from retune.contract.results import Reason
-from tests.neighbours.mlflow import ADMIN, PASSWORD, Mlflow, log_models, serving
+from tests.neighbours.tracking import ADMIN, PASSWORD, Mlflow, log_models, serving
 from tests.storage import servers
 from tests.unit.jobs.tracking_for_tests import mlmodel
 

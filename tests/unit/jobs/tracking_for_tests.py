@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
 import yaml
 
@@ -21,7 +21,7 @@ class Tracking:
 
     port: int
     answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)
-    """Status and body by path and query."""
+    """Status and body by path and query, see `_key`."""
     files: dict[str, bytes] = field(default_factory=dict)
     """Proxied files by their paths below the root of artifacts."""
     cuts: dict[str, list[int]] = field(default_factory=dict)
@@ -40,9 +40,8 @@ class Tracking:
 
     def answer(self, name: str, content: Any, /, *, status: int = 200, **parameters: str) -> None:
         """Set the answer to a request of the REST API."""
-        query = f"?{urlencode(parameters)}" if parameters else ""
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.answers[f"{API}{name}{query}"] = (status, body)
+        self.answers[_key(f"{API}{name}?{urlencode(parameters)}")] = (status, body)
 
     def refuse(self, name: str, status: int, code: str, message: str = "no", /, **parameters: str) -> None:
         """Refuse a request in MLflow's words."""
@@ -103,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path.startswith(f"{FILES}/"):
             self._file(found, unquote(path.removeprefix(f"{FILES}/")))
         else:
-            self._send(*found.answers.get(self.path, (404, b"<html>none</html>")))
+            self._send(*found.answers.get(_key(self.path), (404, b"<html>none</html>")))
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -127,6 +126,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body if cut is None else body[:cut])
         self.close_connection = self.close_connection or cut is not None
+
+
+def _key(path: str) -> str:
+    """Return path and query in one way of the many that they can be encoded in."""
+    parts = urlsplit(path)
+    return f"{parts.path} {sorted(parse_qsl(parts.query))}"
 
 
 def _listed(found: Tracking, folder: str) -> bytes:

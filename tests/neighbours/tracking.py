@@ -35,7 +35,7 @@ class Mlflow:
     """Folder of the files that it hands out."""
     user: str | None = None
 
-    def ask(self, method: str, name: str, **fields: Any) -> Any:
+    def ask(self, method: str, name: str, /, **fields: Any) -> Any:
         """Ask its REST API, by a query or a body of these fields."""
         is_read = method == "GET"
         url = f"{self.address}/api/2.0/mlflow/{name}{f'?{urlencode(fields)}' if is_read else ''}"
@@ -85,7 +85,7 @@ def serving(folder: Path, *, passwords: bool = False) -> Iterator[Mlflow]:
     flags += ["--app-name", "basic-auth"] if passwords else []
     log, address = folder / "log", f"http://127.0.0.1:{port}"
     with log.open("wb") as sink:
-        command = [binaries / "python", binaries / "mlflow", "server", *flags]
+        command = [str(binaries / "python"), str(binaries / "mlflow"), "server", *flags]
         process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment, cwd=folder)
         try:
             ready = lambda: process.poll() is not None or _is_up(address)  # noqa: E731 - named for the wait
@@ -99,7 +99,7 @@ def serving(folder: Path, *, passwords: bool = False) -> Iterator[Mlflow]:
 
 def log_models(server: Mlflow, folder: Path) -> None:
     """Log and register a model of each flavour with MLflow's own library; leaves their files in the folder."""
-    command = [_environment() / "bin" / "python", _SCRIPT, server.address, folder]
+    command = [str(_environment() / "bin" / "python"), str(_SCRIPT), server.address, str(folder)]
     done = subprocess.run(command, env=_clean(), capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0, done.stderr
 
