@@ -702,7 +702,7 @@ _WORDS = (
     refused("a query in an address", "spec.model.uri", "https://models.example/model.onnx?token=1", FILE_URI),
     refused("a claim without a file", "spec.model.uri", "pvc://models", FILE_URI),
     *(
-        refused(f"a model in MLflow as {uri!r}", "spec.model.uri", uri, "that of a model may be mlflow://NAME@ALIAS")
+        refused(f"a model in MLflow as {uri!r}", "spec.model.uri", uri, "a model in MLflow is mlflow://NAME@ALIAS")
         for uri in ("mlflow://digits", "mlflow://digits@a/1", "mlflow://digits/latest", "mlflow://a/b@c")
     ),
     refused("rows in MLflow", "spec.data.validation.uri", "mlflow://digits/1", FILE_URI),

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import lightgbm
-import mlflow
+import mlflow  # type: ignore[import-not-found]  # it is in the environment that runs this
 import numpy as np
 import onnx
 import xgboost

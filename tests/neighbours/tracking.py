@@ -49,11 +49,8 @@ class Mlflow:
 
     def copy(self, source: str, name: str) -> str:
         """Register the folder of another model's version 1 under a new name too; return the new version."""
-        origin = self.ask("GET", "model-versions/get", name=source, version="1")["model_version"]
         self.ensure(name)
-        made = self.ask(
-            "POST", "model-versions/create", name=name, source=origin["source"], model_id=origin.get("model_id", "")
-        )
+        made = self.ask("POST", "model-versions/create", name=name, source=f"models:/{source}/1")
         return str(made["model_version"]["version"])
 
     def ensure(self, name: str) -> None:

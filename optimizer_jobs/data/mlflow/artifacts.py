@@ -6,6 +6,7 @@ folder, and where a transfer breaks off, it is begun anew up to there and compar
 
 import hashlib
 import io
+import posixpath
 from typing import Any
 from urllib.parse import quote
 
@@ -31,7 +32,7 @@ class ArtifactSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Return name, size and type of a file or folder; raises FileNotFoundError where there is none."""
-        folder, _, name = path.rpartition("/")
+        folder, name = posixpath.split(path)
         try:
             answer = self._server.read(_FILES, {"path": folder})
         except AnswerError as error:

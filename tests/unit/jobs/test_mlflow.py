@@ -1,6 +1,7 @@
 """A model in MLflow is read by its REST API: one version, its own file, and nothing that it names elsewhere."""
 
 import base64
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -82,7 +83,7 @@ def test_a_prefix_and_a_name_with_a_space_are_asked_as_they_are(
     """A server may lie behind a prefix, and a name may have what a query must not."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{server.address}/team/")
     for uri, query in (("mlflow://my%20net@best", "name=my+net&alias=best"), ("mlflow://a+b=c/7", "name=a%2Bb%3Dc")):
-        refused(lambda uri=uri: find(uri), reason=Reason.MODEL_NOT_FOUND)
+        refused(functools.partial(find, uri), reason=Reason.MODEL_NOT_FOUND)
         assert server.asked[0][0].startswith("/team/api/2.0/mlflow/")
         assert query in server.asked[0][0].replace("=c", "%3Dc")
         server.asked.clear()
@@ -379,11 +380,12 @@ def test_a_server_without_aliases_is_searched_for_a_tag(
         "max_results": "1",
         "order_by": "version_number DESC",
     }
+    name = "model-versions/search"
     found = {"model_versions": [{"name": "digits", "version": "3", "status": "READY"}]}
-    server.answer("model-versions/search", found, **search)
+    server.answer(name, found, status=200, **search)
     assert find(ALIAS).own_uri == VERSION
     assert "the server has no aliases" in capsys.readouterr().out
-    server.answer("model-versions/search", {}, **search)
+    server.answer(name, {}, status=200, **search)
     error = refused(lambda: find(ALIAS), reason=Reason.MODEL_NOT_FOUND)
     assert "tag retune.alias=champion" in error.message
     assert "mlflow://digits/1" in error.next_step
