@@ -219,8 +219,8 @@ ModelUri = Annotated[
     Text(
         pattern=f"({_CLAIM}|{_REMOTE})({_SEGMENT})+/?|{_MLFLOW}",
         max_length=1024,
-        message="a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH, of letters, "
-        "digits and _ . = : + -; a model in MLflow is mlflow://NAME@ALIAS or mlflow://NAME/VERSION",
+        message="a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH, of "
+        "letters, digits and _ . = : + -; a model in MLflow is mlflow://NAME@ALIAS or mlflow://NAME/VERSION",
     ),
 ]
 """URI of a file or folder, or of a model in MLflow."""
