@@ -153,14 +153,18 @@ def test_a_file_that_changes_within_a_transfer_is_refused(
     server: Tracking, get: Callable[..., Fetched], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two halves of two files never become one."""
-    server.cuts[BODY_PATH] = [400_000]
-    opened = tracking_server.Server.open
+    read, got = tracking_server.Download.read, list[bytes]()
 
-    def changes(self: tracking_server.Server, path: str, *, start: int) -> tracking_server.Download:
-        server.files[BODY_PATH] = BODY if start == 0 else bytes(len(BODY))
-        return opened(self, path, start=start)
+    def breaks(self: tracking_server.Download, size: int) -> bytes:
+        if len(got) == 1:
+            got.append(b"")
+            server.files[BODY_PATH] = bytes(len(BODY))
+            raise ConnectionResetError
+        content = read(self, min(size, 1000))
+        got.extend([content] if content.startswith(BODY[:1000]) else [])
+        return content
 
-    monkeypatch.setattr(tracking_server.Server, "open", changes)
+    monkeypatch.setattr(tracking_server.Download, "read", breaks)
     assert "the file was changed while it was read" in refused(get, reason=Reason.SOURCE_UNREACHABLE).message
 
 
