@@ -28,6 +28,9 @@ IN_LOCAL := RETUNE_CACHE="$(CACHE)/downloads" "$(LOCAL)/bin/python"
 # The real Triton Inference Server, from its lock, in an environment of its own.
 TRITON := $(CACHE)/downloads/triton
 
+# The real MLflow, from its lock, in an environment of its own.
+MLFLOW := $(CACHE)/downloads/mlflow
+
 # Libraries that report home are told not to, here as in every image.
 export DO_NOT_TRACK := 1
 export ORT_DISABLE_TELEMETRY := 1
@@ -76,6 +79,15 @@ triton-venv: $(STAMP) ## Build the environment of the server that `make test-nei
 			--requirement requirements/neighbours/triton.txt; \
 		cp requirements/neighbours/triton.txt "$(TRITON)/lock.txt"; }
 
+.PHONY: mlflow-venv
+mlflow-venv: $(STAMP) ## Build the environment of the server that `make test-neighbours-mlflow` starts (1 min the first time).
+	@cmp --silent requirements/neighbours/mlflow.txt "$(MLFLOW)/lock.txt" || { \
+		echo 'Installing MLflow: about 1 min ...'; \
+		rm -rf "$(MLFLOW)"; $(PYTHON) -m venv "$(MLFLOW)"; \
+		"$(MLFLOW)/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+			--requirement requirements/neighbours/mlflow.txt; \
+		cp requirements/neighbours/mlflow.txt "$(MLFLOW)/lock.txt"; }
+
 # $(call lock,name,arguments): requirements/name.txt, complete and hashed, free of addresses and paths.
 define lock
 @echo 'Locking requirements/$(1).txt ...'
@@ -113,6 +125,7 @@ lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
 	$(call lock,operator,--extra operator $(AS_OPTIMIZER))
 	$(call lock,peers,--extra peers --excludes <(echo torch) $(AS_OPTIMIZER))
 	$(call lock,neighbours/triton,--extra triton --excludes <(printf 'grpcio\nimportlib-metadata\npyzmq\nsh\ntritonclient\ntyper\ntyping-inspect\nwrapt\n') $(AS_OPTIMIZER_BUT_NUMPY))
+	$(call lock,neighbours/mlflow,--extra mlflow)
 	$(call lock,dev,--extra operator --extra cli --extra jobs --extra remote --extra dev --excludes <(echo python-rapidjson) $(AS_OPTIMIZER))
 	$(foreach server,$(SERVERS),$(call lock_server,$(server)))
 
@@ -233,6 +246,11 @@ test-neighbours-flux: $(STAMP) ## A target that Git declares, under Flux's own c
 .PHONY: test-neighbours-triton
 test-neighbours-triton: triton-venv ## What `retune render` writes, served by a real Triton with ONNX Runtime played (1 min, 1 more the first time).
 	$(call stage,a real Triton,1 min,RETUNE_TRITON="$(TRITON)" $(PY) -m pytest tests/neighbours/servers/test_triton.py)
+
+.PHONY: test-neighbours-mlflow
+test-neighbours-mlflow: mlflow-venv ## Models that a real MLflow has logged and registered, read by its REST API (2 min, 4 more the first time).
+	$(call stage,an object store,3 min the first time and nothing after,$(LOCALCLUSTER) binaries storage)
+	$(call stage,a real MLflow,2 min,RETUNE_MLFLOW="$(MLFLOW)" $(PY) -m pytest tests/neighbours/servers/test_mlflow.py)
 
 # $(call install_server,name): an environment with the quickstart's server from its lock, and retune-runtime as built.
 SERVER_VENVS := $(CACHE)/downloads/servers

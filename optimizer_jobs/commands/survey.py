@@ -41,6 +41,7 @@ _JOBS = (
     "prometheus-client",
     "protobuf",
     "pyarrow",
+    "pyyaml",
     "scikit-learn",
     "scipy",
     "skl2onnx",

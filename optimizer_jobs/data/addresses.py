@@ -64,6 +64,11 @@ def check_endpoint(variable: str) -> None:
         check_address(address, name=host)
 
 
+def is_public(host: str) -> bool:
+    """Return whether any address of a host is on the internet; a name that does not resolve is not."""
+    return any(_embedded(ip_address(address)).is_global for address in _addresses(host))
+
+
 def _addresses(host: str) -> set[str]:
     """Return what a host's name stands for now; raises ValueError for what cannot be a host."""
     if not host:

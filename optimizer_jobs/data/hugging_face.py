@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optimizer_jobs.data.delivered import Source, source_of
 from optimizer_jobs.data.fetch import Fetched, bring, check_digest, digest_of, is_there
-from optimizer_jobs.data.uris import Location, resolve
+from optimizer_jobs.data.uris import Location
 from optimizer_jobs.errors import JobError, printable
+from retune.api.model import ModelFormat
 from retune.contract.results import Reason
 
 CONFIG, MODULES = "config.json", "modules.json"
@@ -40,7 +42,7 @@ def fetch_folder(uri: str, *, into: Path, digest: str | None = None) -> Fetched:
     """Copy the files of a folder that are read into the folder `into`, under their own names.
 
     Args:
-        uri: URI of the folder on a volume or a server, with or without a slash at its end.
+        uri: URI of the folder on a volume or a server, with or without a slash at its end, or of a model in a registry.
         into: Folder for the copies; made if absent.
         digest: `sha256:` and 64 hexadecimal digits that the folder must have; None accepts any.
 
@@ -50,7 +52,7 @@ def fetch_folder(uri: str, *, into: Path, digest: str | None = None) -> Fetched:
     Raises:
         JobError: ModelNotFound, ModelForbidden, ModelTooLarge, ModelInvalid, SourceUnreachable, or DigestMismatch.
     """
-    return _read(_Folder(uri, into), digest, copied=True)
+    return _read(_folder(uri, into), digest, copied=True)
 
 
 def digest_of_folder(uri: str, *, scratch: Path) -> str:
@@ -59,7 +61,7 @@ def digest_of_folder(uri: str, *, scratch: Path) -> str:
     Raises:
         JobError: As `fetch_folder`.
     """
-    return _read(_Folder(uri, scratch), None, copied=False).digest
+    return _read(_folder(uri, scratch), None, copied=False).digest
 
 
 def digest_of_files(files: Mapping[str, str]) -> str:
@@ -80,14 +82,19 @@ def parsed(text: bytes, *, where: str) -> Any:
 class _Folder:
     """A folder, and what of it has been read."""
 
-    uri: str
+    source: Source
     into: Path
     digests: dict[str, str] = field(default_factory=dict)
     size: int = 0
 
+    @property
+    def uri(self) -> str:
+        """URI of the folder as people know it."""
+        return self.source.uri
+
     def place(self, name: str) -> Location:
         """Return where a file of the folder lies."""
-        return resolve(f"{self.uri.rstrip('/')}/{name}", refused=Reason.MODEL_FORBIDDEN, remote=True)
+        return self.source.beside(name)
 
     def has(self, name: str) -> bool:
         """Return whether the folder has a file of this name."""
@@ -111,6 +118,10 @@ class _Folder:
     def _note(self, name: str, digest: str, size: int) -> None:
         self.digests[name] = digest
         self.size += size
+
+
+def _folder(uri: str, into: Path) -> _Folder:
+    return _Folder(source_of(uri, ModelFormat.HUGGING_FACE), into)
 
 
 def _read(folder: _Folder, digest: str | None, *, copied: bool) -> Fetched:

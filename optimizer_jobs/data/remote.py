@@ -22,9 +22,16 @@ CREDENTIALS: Mapping[str, str] = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "gs": "GOOGLE_CREDENTIALS, the JSON key of a service account",
     "https": "HTTPS_TOKEN, and in HTTPS_HOST the host that it is for",
+    "mlflow": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
 }
 """The environment variables that a scheme reads its credentials from, in words."""
 
+_SHOWN: Mapping[str, tuple[str, ...]] = {
+    "gs": ("GOOGLE_CREDENTIALS",),
+    "https": ("HTTPS_TOKEN",),
+    "mlflow": ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME"),
+}
+"""Variables any of which means that a scheme has credentials."""
 _KEYS = tuple(dict.fromkeys(key for keys in CREDENTIAL_KEYS.values() for key in keys))
 """What a Secret with credentials may hold."""
 _S3_ENDPOINTS, _GS_ENDPOINT = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"), "STORAGE_EMULATOR_HOST"
@@ -45,7 +52,7 @@ def open_system(scheme: str, host: str, *, writes: bool = False) -> AbstractFile
         RefusedError: The host is an address that Jobs must not connect to.
         CredentialsError: The credentials in the environment cannot be used, or their Secret is missing.
     """
-    _check_secret()
+    check_secret()
     return _SYSTEMS[scheme](host, "read_write" if writes else "read_only")
 
 
@@ -53,11 +60,14 @@ def has_credentials(scheme: str) -> bool:
     """Return whether the environment has credentials for a scheme."""
     if scheme == "s3":
         return _aws_credentials() is not None
-    return bool(os.environ.get({"gs": "GOOGLE_CREDENTIALS", "https": "HTTPS_TOKEN"}[scheme]))
+    return any(os.environ.get(variable) for variable in _SHOWN[scheme])
 
 
-def _check_secret() -> None:
-    """Refuse to ask any server while the Secret is missing: what a server says to a stranger explains nothing."""
+def check_secret() -> None:
+    """Refuse to ask any server while the Secret is missing: what a server says to a stranger explains nothing.
+
+    Raises CredentialsError.
+    """
     secret = os.environ.get(CREDENTIALS_VARIABLE)
     if secret and not any(os.environ.get(key) for key in _KEYS):
         raise CredentialsError(f"Secret {secret} does not exist in this namespace, or has none of {', '.join(_KEYS)}.")

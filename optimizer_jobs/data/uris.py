@@ -36,7 +36,7 @@ class Location:
     @property
     def remote(self) -> bool:
         """Whether it lies on a server."""
-        return self.uri.partition("://")[0] in REMOTE
+        return not isinstance(self.fs, LocalFileSystem)
 
     @property
     def name(self) -> str:

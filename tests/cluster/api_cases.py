@@ -290,6 +290,8 @@ ACCEPTED = (
         "quantization by default without training data", {"spec.techniques": technique(), "spec.data.training": REMOVED}
     ),
     Case("an object store", {"spec.model.uri": "s3://models/digits/model.onnx"}),
+    Case("a model in MLflow by its alias", {"spec.model.uri": "mlflow://my%20net.v2@champion"}),
+    Case("a version in MLflow", {"spec.model.uri": "mlflow://digits/12"}),
     Case("a folder", {"spec.model.uri": "pvc://models/bert", "spec.model.format": "HuggingFace"}),
     Case("a folder with a slash", {"spec.model.uri": "s3://models/bert/", "spec.model.format": "HuggingFace"}),
     Case("a web server", {"spec.data.test.uri": "https://data.example:8443/digits/test.npz"}),
@@ -512,6 +514,14 @@ _SHAPE = (
     refused("an unknown field", "spec.serch", {"maxTrials": 3}, 'unknown field "spec.serch"', at=""),
     refused("an unknown field deep down", "spec.search.trials", 3, 'unknown field "spec.search.trials"', at=""),
     refused("no model", "spec.model", REMOVED, "Required value"),
+    refused(
+        "a version of a registry that is followed",
+        "spec.model.updatePolicy",
+        "Follow",
+        "a version in MLflow never changes: follow an alias",
+        at="spec.model",
+        also={"spec.model.uri": "mlflow://digits/3", "spec.monitoring": {"window": "1h"}},
+    ),
     refused("no validation data", "spec.data.validation", REMOVED, "Required value"),
     refused("no target", "spec.target", REMOVED, "Required value"),
     refused("no name of the target", "spec.target.ref", {}, "Required value", at="spec.target.ref.name"),
@@ -691,6 +701,11 @@ _WORDS = (
     refused("another scheme", "spec.model.uri", "ftp://models/digits/model.onnx", FILE_URI),
     refused("a query in an address", "spec.model.uri", "https://models.example/model.onnx?token=1", FILE_URI),
     refused("a claim without a file", "spec.model.uri", "pvc://models", FILE_URI),
+    *(
+        refused(f"a model in MLflow as {uri!r}", "spec.model.uri", uri, "a model in MLflow is mlflow://NAME@ALIAS")
+        for uri in ("mlflow://digits", "mlflow://digits@a/1", "mlflow://digits/latest", "mlflow://a/b@c")
+    ),
+    refused("rows in MLflow", "spec.data.validation.uri", "mlflow://digits/1", FILE_URI),
     refused("a digest in capitals", "spec.model.digest", samples.DIGEST.upper(), DIGEST),
     refused("a version by its number", "spec.rollout.retry", "2", DIGEST),
     *(

@@ -165,6 +165,7 @@ _DURATION = r"([0-9]{1,5}(h|m|s|ms)){1,4}"
 _CLAIM = r"pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _REMOTE = r"(s3|gs|https)://[a-z0-9]([-a-z0-9._]{0,251}[a-z0-9])?(:[0-9]{1,5})?"
 _SEGMENT = r"/[A-Za-z0-9_][A-Za-z0-9_.=:+-]*"
+_MLFLOW = r"mlflow://([A-Za-z0-9_.+=-]|%20){1,256}(@[A-Za-z0-9_-]{1,255}|/[1-9][0-9]{0,8})"
 
 Decimal = Annotated[
     str, Text(pattern=_DECIMAL, max_length=32, message='a decimal is a quoted string such as "0.01" or "20"')
@@ -206,15 +207,26 @@ FileUri = Annotated[
         message=_FILE_URI,
     ),
 ]
-FolderUri = Annotated[
+MlflowUri = Annotated[
     str,
     Text(
-        pattern=f"({_CLAIM}|{_REMOTE})({_SEGMENT})+/?",
+        pattern=_MLFLOW,
         max_length=1024,
-        message=_FILE_URI,
+        message="a model in MLflow is mlflow://NAME@ALIAS or mlflow://NAME/VERSION; a name has letters, digits and "
+        "_ . + = -, and %20 for a space",
     ),
 ]
-"""URI of a file, or of a folder, which may have a slash at its end."""
+"""URI of a model in MLflow: by an alias, or one version."""
+ModelUri = Annotated[
+    str,
+    Text(
+        pattern=f"({_CLAIM}|{_REMOTE})({_SEGMENT})+/?|{_MLFLOW}",
+        max_length=1024,
+        message="a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH, of "
+        "letters, digits and _ . = : + -; a model in MLflow is mlflow://NAME@ALIAS or mlflow://NAME/VERSION",
+    ),
+]
+"""URI of a file or folder, or of a model in MLflow."""
 ObjectName = Annotated[
     str,
     Text(

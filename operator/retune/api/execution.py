@@ -28,7 +28,9 @@ class Credentials(ApiModel):
     """Secret in the same namespace. These of its keys become environment variables of the Jobs that read such URIs, and
     no others: for s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION (or AWS_DEFAULT_REGION)
     and AWS_ENDPOINT_URL (or AWS_ENDPOINT_URL_S3); for gs:// GOOGLE_CREDENTIALS (JSON key of a service account); for
-    https:// HTTPS_TOKEN and HTTPS_HOST; for all of them CA_CERTIFICATES (PEM). The operator never reads it."""
+    https:// HTTPS_TOKEN and HTTPS_HOST; for mlflow:// MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and
+    MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, and those of s3:// and gs://; for all of them CA_CERTIFICATES
+    (PEM). The operator never reads it."""
 
 
 class Execution(ApiModel):
@@ -56,7 +58,8 @@ class Execution(ApiModel):
     """Where bundles, studies, gathered data and reports go; defaults to the operator's setting. On the claim of that
     setting, no other folder may be named."""
     credentials: Credentials | None = None
-    """Credentials for model and data that are not on a volume. Left out: they must be public."""
+    """Credentials for model and data that are not on a volume. Left out: they must be public. A model in MLflow needs
+    them for the server's address."""
     resources: Resources = Resources()
     """Resources of the Jobs. Those that measure, baseline and judge, always run under the serving container's CPU
     limit; the others do where limits.cpu is left out."""

@@ -15,7 +15,7 @@ from retune.api.base import (
     Decimal,
     Digest,
     FileUri,
-    FolderUri,
+    ModelUri,
     cel_list,
     if_decimal,
     map_list,
@@ -149,6 +149,11 @@ class Model(ApiModel):
                 "model.digest pins the file and cannot be combined with model.updatePolicy: Follow",
             ),
             (
+                "self.updatePolicy != 'Follow' || !self.uri.startsWith('mlflow://') || self.uri.contains('@')",
+                "a version in MLflow never changes: follow an alias, as mlflow://NAME@ALIAS, or leave "
+                "model.updatePolicy out",
+            ),
+            (
                 "self.task == 'Classification' || !(has(self.positiveLabel) || has(self.classes) || has(self.costs))",
                 "positiveLabel, classes and costs belong to model.task Classification",
             ),
@@ -164,9 +169,10 @@ class Model(ApiModel):
         )
     )
 
-    uri: FolderUri
+    uri: ModelUri
     """Where the model file lies, such as pvc://CLAIM/PATH/model.onnx or s3://BUCKET/model.onnx; of format HuggingFace,
-    its folder, such as pvc://CLAIM/PATH/bert."""
+    its folder, such as pvc://CLAIM/PATH/bert. A model in MLflow is mlflow://NAME@ALIAS or mlflow://NAME/VERSION, and
+    the Secret of spec.execution.credentials has the server's address."""
     digest: Digest | None = None
     """SHA-256 that the file must have. Left out: the file that is there at the first look becomes version 1. That of a
     folder covers every file that is read: the SHA-256 of what sha256sum prints for them, sorted by name."""

@@ -8,18 +8,27 @@ from typing import Final
 
 _TRUST: Final = ("CA_CERTIFICATES",)
 
+_S3: Final = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+)
+_GS: Final = ("GOOGLE_CREDENTIALS",)
+_MLFLOW: Final = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+)
+
 CREDENTIAL_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
-    "s3": (
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "AWS_REGION",
-        "AWS_DEFAULT_REGION",
-        "AWS_ENDPOINT_URL",
-        "AWS_ENDPOINT_URL_S3",
-        *_TRUST,
-    ),
-    "gs": ("GOOGLE_CREDENTIALS", *_TRUST),
+    "s3": (*_S3, *_TRUST),
+    "gs": (*_GS, *_TRUST),
     "https": ("HTTPS_TOKEN", "HTTPS_HOST", *_TRUST),
+    "mlflow": (*_MLFLOW, *_S3, *_GS, *_TRUST),
 }
-"""Keys by the scheme of the URIs that they are for."""
+"""Keys by the scheme of the URIs that they are for. A registry may say that its files lie in a bucket."""

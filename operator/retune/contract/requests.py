@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from retune.api.base import ApiModel, Text
 from retune.api.bounds import LEFTOVERS_LIMIT, Address, Hash
-from retune.api.model import Cost, Data, Dataset, Model, Task
+from retune.api.model import Cost, Data, Dataset, Model, ModelFormat, Task
 from retune.api.monitoring import Drift, Quality, Refresh
 from retune.api.objectives import Objective, Selection
 from retune.api.own_code import CustomMetric
@@ -182,6 +182,8 @@ class Followed(Document):
     """Digest of the file that was measured."""
     folder: Literal[True] | None = None
     """Set where it is a folder, whose digest covers every file that is read."""
+    format: ModelFormat | None = None
+    """Set where it lies in a registry, which has files of several formats under one name."""
 
 
 class CheckRequest(Measured):

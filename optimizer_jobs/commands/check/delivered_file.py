@@ -8,12 +8,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from optimizer_jobs.data.delivered import source_of
 from optimizer_jobs.data.hugging_face import digest_of_folder
-from optimizer_jobs.data.uris import resolve
+from optimizer_jobs.data.uris import Location
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.progress import say
+from retune.api.model import ModelFormat
 from retune.contract.requests import Followed
-from retune.contract.results import Reason
 
 _CHUNK = 1 << 20
 _LIMIT_BYTES = 64 << 30
@@ -21,9 +22,14 @@ _LIMIT_SECONDS = 600.0
 
 
 def current_digest(followed: Followed) -> str | None:
-    """Return the digest that the file has now, or None when it cannot be read, which does not mean that it changed."""
+    """Return the digest that the file has now, or None when it cannot be read, which does not mean that it changed.
+
+    Of a model in a registry, that is the file of the version that its alias names now.
+    """
     try:
-        return _folder_digest(followed.uri) if followed.folder else _digest(followed.uri)
+        if followed.folder:
+            return _folder_digest(followed.uri)
+        return _digest(source_of(followed.uri, followed.format or ModelFormat.ONNX).file)
     except (JobError, ValueError) as error:
         say(f"{printable(followed.uri, limit=200)}: {printable(str(error), limit=300)}")
     except Exception as error:  # noqa: BLE001 - each file system has errors of its own
@@ -36,8 +42,7 @@ def _folder_digest(uri: str) -> str:
         return digest_of_folder(uri, scratch=Path(scratch))
 
 
-def _digest(uri: str) -> str:
-    location = resolve(uri, refused=Reason.MODEL_FORBIDDEN, remote=True)
+def _digest(location: Location) -> str:
     if location.fs.info(location.path)["type"] != "file":
         raise ValueError("this is not a regular file.")
     digest, size, end = hashlib.sha256(), 0, time.monotonic() + _LIMIT_SECONDS

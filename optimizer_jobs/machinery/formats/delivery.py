@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optimizer_jobs.data.datasets import DATA_LIMIT_BYTES, format_of
-from optimizer_jobs.data.fetch import Fetched, fetch
+from optimizer_jobs.data.delivered import source_of
+from optimizer_jobs.data.fetch import Fetched, bring, fetch
 from optimizer_jobs.data.hugging_face import fetch_folder
 from optimizer_jobs.data.readers import UnreadableDataError
-from optimizer_jobs.data.uris import resolve, sibling
+from optimizer_jobs.data.uris import Location
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.machinery.formats import onnx_files
 from optimizer_jobs.machinery.formats.base import Converted, task_named
@@ -143,23 +144,26 @@ def fetch_model(delivered: Model, into: Path) -> Fetched:
     """Fetch the delivered model into the folder `into`: the files of external data that it names, or all of a folder.
 
     Raises:
-        JobError: ModelInvalid for a file that only another library reads; else as `fetch` and `fetch_folder`.
+        JobError: ModelInvalid for a file that only another library reads; else as `source_of`, `fetch` and
+            `fetch_folder`.
     """
-    uri = delivered.uri
     if delivered.format.is_folder:
-        return fetch_folder(uri, digest=delivered.digest, into=into)
+        return fetch_folder(delivered.uri, digest=delivered.digest, into=into)
+    source = source_of(delivered.uri, delivered.format)
+    uri = source.uri
     _refuse(uri, foreign(uri))
+    place = source.file
     try:
-        model = fetch(uri, digest=delivered.digest, limit_bytes=MODEL_LIMIT_BYTES, into=into, what="Model")
+        model = bring(place, digest=delivered.digest, limit_bytes=MODEL_LIMIT_BYTES, into=into, what="Model")
     except JobError:
-        _check_folder(uri)
+        _check_folder(place)
         raise
     try:
         external = external_files(model.path, uri=uri) if delivered.format is ModelFormat.ONNX else ()
     except JobError as error:
         raise _by_name(error, delivered, model) from error
     for name in external:
-        fetch(sibling(uri, name), limit_bytes=EXTERNAL_LIMIT_BYTES, into=into, what="Model")
+        bring(source.beside(name), limit_bytes=EXTERNAL_LIMIT_BYTES, into=into, what="Model")
     return model
 
 
@@ -168,14 +172,13 @@ def _refuse(uri: str, known: tuple[str, str] | None) -> None:
         raise JobError(Reason.MODEL_INVALID, uri, f"it {known[0]}.", f"{known[1][0].upper()}{known[1][1:]}.")
 
 
-def _check_folder(uri: str) -> None:
+def _check_folder(location: Location) -> None:
     """Say what a folder of a volume is that was delivered as a file."""
-    location = resolve(uri, refused=Reason.MODEL_FORBIDDEN, remote=True)
     if location.remote or not location.local.is_dir():
         return
     with suppress(PermissionError):
         members = frozenset(path.name for path in location.local.iterdir())
         if is_hugging_face(members):
             message = f"it is a folder of Hugging Face, which format {ModelFormat.HUGGING_FACE} reads."
-            raise JobError(Reason.MODEL_INVALID, uri, message, _set_format(ModelFormat.HUGGING_FACE))
-        _refuse(uri, foreign(uri, members))
+            raise JobError(Reason.MODEL_INVALID, location.uri, message, _set_format(ModelFormat.HUGGING_FACE))
+        _refuse(location.uri, foreign(location.uri, members))

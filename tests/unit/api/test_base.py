@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from retune.api.base import Cpu, Decimal, Duration, FileUri, Uri, VersionName, seconds
+from retune.api.base import Cpu, Decimal, Duration, FileUri, MlflowUri, ModelUri, Uri, VersionName, seconds
 
 UNITS = {"h": 3600, "m": 60, "s": 1}
 
@@ -57,12 +57,30 @@ def test_durations_read_as_people_write_them(text: str, amount: float) -> None:
         (FileUri, "pvc://claim"),
         (FileUri, "pvc://claim/"),
         (FileUri, "pvc://claim/x/"),
+        (FileUri, "mlflow://digits/1"),
+        (ModelUri, "mlflow://digits"),
+        (ModelUri, "mlflow://digits@"),
+        (ModelUri, "mlflow://digits/latest"),
+        (ModelUri, "mlflow://digits/0"),
+        (ModelUri, "mlflow://a/b@c"),
+        (ModelUri, "mlflow://a%2Fb@c"),
+        (ModelUri, "mlflow://digits@champion/model.onnx"),
+        (MlflowUri, "pvc://claim/x"),
     ],
 )
 def test_what_the_cluster_refuses_is_refused_here_too(kind: Any, text: str) -> None:
     """By hand, a Job reads its request without an API server in front; the same patterns hold."""
     with pytest.raises(ValidationError):
         TypeAdapter(kind).validate_python(text)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["pvc://claim/x/", "s3://bucket/x", "mlflow://digits@champion", "mlflow://digits/12", "mlflow://my%20net.v2@b-1"],
+)
+def test_a_model_may_lie_in_a_store_or_in_a_registry(uri: str) -> None:
+    """By an alias or a version there."""
+    assert TypeAdapter(ModelUri).validate_python(uri) == uri
 
 
 @pytest.mark.parametrize(("written", "name"), [(3, "3"), ("3", "3"), ("sha256:" + "5a" * 32, "sha256:" + "5a" * 32)])

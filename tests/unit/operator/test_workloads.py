@@ -413,6 +413,23 @@ def test_credentials_reach_the_jobs_that_read_from_servers(command: str, uri: st
     }
 
 
+def test_a_job_that_reads_a_registry_gets_the_keys_of_its_buckets_too() -> None:
+    """The server says where the files lie; a token for https:// hosts is none of its business."""
+    request = REQUESTS["baseline"]
+    assert isinstance(request, BaselineRequest)
+    model = request.model.model_copy(update={"uri": "mlflow://digits@champion"})
+    action = CreateJob("digits-job", request.model_copy(update={"model": model}), cpu_limit=2.0)
+    found = job_manifest(action, resource=samples.resource(**CREDENTIALS), target=None, settings=Settings())
+    others = {*CREDENTIAL_KEYS["s3"], *CREDENTIAL_KEYS["gs"]}
+    assert secret_keys(found).keys() - others == {
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_TRACKING_USERNAME",
+        "MLFLOW_TRACKING_PASSWORD",
+        "MLFLOW_TRACKING_TOKEN",
+    }
+    assert others <= secret_keys(found).keys()
+
+
 @every_command
 def test_credentials_stay_away_from_jobs_that_need_none(command: str) -> None:
     """A Job that reads claims only has no use for a Secret, and one whose spec names none gets none."""
@@ -431,11 +448,11 @@ def test_the_page_and_the_field_name_every_key() -> None:
 
 def test_jobs_ask_for_no_key_that_never_reaches_them() -> None:
     """Every variable that the code which reads from servers looks up is a documented key, or the operator's own."""
-    code = "".join(path.read_text() for path in (ROOT / "optimizer_jobs" / "data").glob("*.py"))
-    asked = set(re.findall(r'"((?:AWS|GOOGLE|HTTPS)_[A-Z0-9_]+|CA_[A-Z_]+)"', code))
+    code = "".join(path.read_text() for path in (ROOT / "optimizer_jobs" / "data").rglob("*.py"))
+    asked = set(re.findall(r'"((?:AWS|GOOGLE|HTTPS|MLFLOW)_[A-Z0-9_]+|CA_[A-Z_]+)"', code))
     keys = {key for keys in CREDENTIAL_KEYS.values() for key in keys}
     assert asked - environment(job("search")).keys() <= keys
-    assert {"AWS_REGION", "GOOGLE_CREDENTIALS", "HTTPS_TOKEN", "CA_CERTIFICATES"} <= asked
+    assert {"AWS_REGION", "GOOGLE_CREDENTIALS", "MLFLOW_TRACKING_URI", "HTTPS_TOKEN", "CA_CERTIFICATES"} <= asked
 
 
 def test_no_key_wins_over_what_the_operator_sets() -> None:

@@ -529,6 +529,17 @@ def test_a_check_is_told_whether_it_follows_a_file_or_a_folder(format_: str, *, 
     assert request.followed.folder is folder
 
 
+@pytest.mark.parametrize(("uri", "format_"), [("mlflow://digits@champion", "Skops"), ("pvc://store/digits/net", None)])
+def test_a_check_is_told_which_file_of_a_registry_it_follows(uri: str, format_: str | None) -> None:
+    """One name stands for files of several formats there; elsewhere the URI says it all, to older images too."""
+    model = {"uri": uri, "format": "Skops", "updatePolicy": "Follow"}
+    world = watched(model=model, triggers=QUICK, monitoring={"window": "1h", "delay": "1m"})
+    request = world.requests[next_window(world)]
+    assert isinstance(request, CheckRequest)
+    assert request.followed is not None
+    assert request.followed.format == format_
+
+
 def test_a_manual_run_does_not_wait() -> None:
     """A person's word skips cooldown and circuit, and nothing else."""
     world = suffering(watched(triggers={"cooldown": "6h"}))

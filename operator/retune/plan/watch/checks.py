@@ -238,7 +238,12 @@ def _followed(draft: Draft) -> Followed | None:
     original, model = draft.status.original, draft.spec.model
     if model.update_policy != "Follow" or original is None or original.model_digest is None:
         return None
-    return Followed(uri=model.uri, digest=original.model_digest, folder=True if model.format.is_folder else None)
+    return Followed(
+        uri=model.uri,
+        digest=original.model_digest,
+        folder=True if model.format.is_folder else None,
+        format=model.format if model.uri.startswith("mlflow://") else None,
+    )
 
 
 def _labelled(draft: Draft, spec: Monitoring) -> Window | None:

@@ -1,0 +1,1 @@
+"""Models in MLflow, read from its tracking server by REST: no library of MLflow is needed."""
