@@ -11,7 +11,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from tools.localcluster import base, binaries, buildah, images, packages, sources
+from tools.localcluster import base, binaries, images, packages
 from tools.localcluster.settings import BASE_IMAGE, PACKAGE, REGISTRY, Settings
 from tools.localcluster.shell import ClusterError, locked, run_logged, say
 
@@ -39,20 +39,9 @@ def built_images(settings: Settings) -> dict[str, str]:
     base_id = images.ensure_built(settings, BASE_IMAGE, base.key(), lambda: base.build(settings))
     proxy = _proxy(settings)
     return {
-        CONTROLLER_IMAGE: _image(settings, CONTROLLER_IMAGE, "envoy-gateway", controller.parent, extra=()),
-        PROXY_IMAGE: _image(settings, PROXY_IMAGE, "envoy", proxy.parent, extra=(base_id,)),
+        CONTROLLER_IMAGE: images.of_program(settings, CONTROLLER_IMAGE, "envoy-gateway", controller.parent),
+        PROXY_IMAGE: images.of_program(settings, PROXY_IMAGE, "envoy", proxy.parent, base_id=base_id),
     }
-
-
-def _image(settings: Settings, tag: str, name: str, context: Path, *, extra: tuple[str, ...]) -> str:
-    dockerfile = PACKAGE / "dockerfiles" / f"{name}.Dockerfile"
-    arguments = {"BASE_IMAGE": BASE_IMAGE} if extra else {}
-
-    def build_it() -> str:
-        say(f"building {tag}: a few seconds")
-        return buildah.build(settings, dockerfile=dockerfile, context=context, tag=tag, arguments=arguments)
-
-    return images.ensure_built(settings, tag, sources.fingerprint(dockerfile, context, extra=extra), build_it)
 
 
 def _proxy(settings: Settings) -> Path:

@@ -100,6 +100,26 @@ def build(settings: Settings, image: Image, base_id: str) -> str:
     return built
 
 
+def of_program(settings: Settings, tag: str, name: str, folder: Path, *, base_id: str = "") -> str:
+    """Build the image of another project's program unless its inputs are those of the last build; returns its id.
+
+    Args:
+        settings: The cluster's settings.
+        tag: Full name of the image.
+        name: Name of its Dockerfile, and how it is called in messages.
+        folder: Folder with the program, which is the build context.
+        base_id: Id of the base image, where it is built on that; else it is the program alone.
+    """
+    dockerfile = PACKAGE / "dockerfiles" / f"{name}.Dockerfile"
+    arguments = {"BASE_IMAGE": BASE_IMAGE} if base_id else {}
+
+    def build_it() -> str:
+        say(f"building {tag}: a few seconds")
+        return buildah.build(settings, dockerfile=dockerfile, context=folder, tag=tag, arguments=arguments)
+
+    return ensure_built(settings, tag, sources.fingerprint(dockerfile, folder, extra=(base_id,)), build_it)
+
+
 def labels_of(image: Image, document: dict[str, Any]) -> dict[str, str]:
     """Return the labels of an image: what it is, and by its digest the bill of materials that belongs to it."""
     return {
