@@ -414,7 +414,8 @@ kind-down: ## Delete the kind cluster.
 # --- demo ------------------------------------------------------------------------------------------------------------
 
 .PHONY: demo demo-clean
-demo: $(STAMP) $(CLUSTER)-cluster ## Optimize a served digits classifier, shift its traffic, watch it recover (30 min the first time).
+demo: $(STAMP) $(CLUSTER)-cluster ## Optimize a served digits classifier, shift its traffic, watch it recover (30 min the first time; RETUNE_STORE=s3 for no shared volume).
+	@test '$(RETUNE_STORE)-$(CLUSTER)' != s3-local || $(LOCALCLUSTER) object-store
 	@$(USE_CLUSTER) $(PY) -m examples.digits.demo
 
 demo-clean: $(STAMP) ## Remove what the demo created; the cluster stays.

@@ -1,14 +1,17 @@
 """What examples do with a cluster: kubectl and helm, manifests, port-forwards, and questions to the model server.
 
+RETUNE_STORE says where an example keeps everything: `pvc`, a shared volume, or `s3`, a bucket on a server beside it.
+
 Every command is one that can be typed; a failed one is a `CommandError` with the program's own words.
 """
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 SYSTEM = "retune-system"
 RELEASE = "retune"
 IMAGES = "localhost/retune"
+STORES: Mapping[str, str] = {"pvc": "pvc://retune-artifacts", "s3": "s3://retune"}
+"""Where an example keeps everything, by the value of RETUNE_STORE; manifests name the first."""
 ASK_SECONDS = 10.0
 SERVICE_PORT = 80
 POD_PORT = 8080
@@ -41,6 +46,8 @@ class Example:
     """Namespace that its manifests name."""
     folder: Path
     """Folder with its code and, in `manifests`, its manifests."""
+    stores: tuple[str, ...] = ("pvc",)
+    """Where it can keep everything, of STORES; what a manifest has to say otherwise there lies in a folder so named."""
 
     @property
     def training(self) -> str:
@@ -59,6 +66,8 @@ class Tools:
     """Context of the kubeconfig; None for the current one."""
     images: str
     """Prefix of every image's name."""
+    store: str = "pvc"
+    """Where everything is kept, of STORES."""
 
     @property
     def namespace(self) -> str:
@@ -76,8 +85,12 @@ class Tools:
         """
         for program in ("kubectl", "helm"):
             find_program(program)
+        store = os.environ.get("RETUNE_STORE") or "pvc"
+        if store not in example.stores:
+            hint = f"RETUNE_STORE={' or '.join(example.stores)}"
+            raise DemoError(f"RETUNE_STORE is {store!r}, which example {example.name} has not", hint=hint)
         kubectl = Kubectl.of_environment().within(namespace or example.namespace)
-        return cls(example, kubectl, context_of_environment(), images)
+        return cls(example, kubectl, context_of_environment(), images, store)
 
     def helm(self, *words: str) -> str:
         """Run helm in the operator's namespace and return what it prints; raises CommandError."""
@@ -99,8 +112,11 @@ class Tools:
         self.kubectl("apply", "--server-side", "--filename", "-", stdin=json.dumps(config))
 
     def manifest(self, name: str) -> str:
-        """Return a file of the manifests folder, for this namespace and with the images of this cluster."""
-        text = (self.example.folder / "manifests" / name).read_text().replace(f"{IMAGES}/", f"{self.images}/")
+        """Return a file of the manifests folder, for this namespace and store and with the images of this cluster."""
+        folder = self.example.folder / "manifests"
+        own = folder / self.store / name
+        text = (own if own.exists() else folder / name).read_text().replace(f"{IMAGES}/", f"{self.images}/")
+        text = text.replace(STORES["pvc"], STORES[self.store])
         return text.replace(f"namespace: {self.example.namespace}\n", f"namespace: {self.namespace}\n")
 
     def pods(self) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from examples.kube import IMAGES, RELEASE, REPOSITORY, SYSTEM, DemoError, Example, Json, Tools, source_digest
+from examples.kube import IMAGES, RELEASE, REPOSITORY, STORES, SYSTEM, DemoError, Example, Json, Tools, source_digest
 from retune.api.objects import OptimizationRun
 from retune.api.status import ConditionStatus, ConditionType
 from retune.cli import reports, tables
@@ -22,6 +22,8 @@ from retune.cli.main import judged
 from retune.cli.output import show, terminal
 from tools.kubectl import CommandError
 
+_IN_A_BUCKET = {"artifactStoreCredentials": "object-store", "privateAddresses": "Allow"}
+"""Values of the chart for a store in a bucket on a server in the cluster."""
 FOLLOW_SECONDS = 3600.0
 TRAINING_SECONDS = 600.0
 SERVICE_LABEL = "kubernetes.io/service-name"
@@ -95,7 +97,8 @@ def install(tools: Tools, *more: str) -> None:
         "monitor.image.repository": f"{tools.images}/monitor",
         "monitor.image.tag": "dev",
         r"podAnnotations.retune\.dev/sources": source_digest(REPOSITORY / "operator"),
-    }
+        "artifactStore": STORES[tools.store],
+    } | (_IN_A_BUCKET if tools.store == "s3" else {})
     settings = [word for key, value in values.items() for word in ("--set-string", f"{key}={value}")]
     for value in ("scrapeSeconds=1", *more):  # the search of so small a model is over in seconds
         settings += ["--set", value]
@@ -109,7 +112,7 @@ def closed_in(tools: Tools) -> tuple[str, ...]:
         "networkPolicy.enabled=true",
         f"networkPolicy.apiServerPorts={{{','.join(map(str, _api_server_ports(tools)))}}}",
         f"networkPolicy.jobs.namespaces={{{tools.namespace}}}",
-        "networkPolicy.jobs.ports=null",  # everything is on the claim
+        "networkPolicy.jobs.ports=" + ("{7070}" if tools.store == "s3" else "null"),  # nothing else is asked of others
     )
 
 

@@ -38,7 +38,7 @@ def demo(tools: Tools) -> int:
     rows = some_rows()
     COURSE.step(1, "Namespace: limits, network policies and storage", "2 s", lambda: prepare(tools))
     COURSE.step(2, "Retune: install the operator with helm", "30 s", lambda: install_closed_in(tools))
-    COURSE.step(3, "Training: a small network on scikit-learn's digits", "1 min the first time", lambda: train(tools))
+    COURSE.step(3, "Training: a small network on scikit-learn's digits", "1 min the first time", lambda: trained(tools))
     COURSE.step(4, "Serving: two pods of MLServer with the model as delivered", "30 s", lambda: serve(tools))
     COURSE.heading(5, f"Predictions before: {ROWS} test rows, asked of the Service and of every pod", "5 s")
     before = predictions(tools, rows)
@@ -64,11 +64,18 @@ def prepare(tools: Tools) -> None:
     counted = "--for=jsonpath={.status.hard}"  # before that, the quota lets in nothing at all
     tools.kubectl("wait", "resourcequota/limits", counted, "--timeout=1m")
     tools.apply("10-storage.yaml")
+    if tools.store == "s3":
+        tools.kubectl("rollout", "status", "deployment/object-store", "--timeout", "2m")
 
 
 def install_closed_in(tools: Tools) -> None:
     """Install the chart with network policies, and with the rights that a canary needs."""
     install(tools, "canary.enabled=true", *closed_in(tools))
+
+
+def trained(tools: Tools) -> None:
+    """Train, and bring model and data to where the demo keeps everything."""
+    train(tools, *(("train.py", "upload.py") if tools.store == "s3" else ()))
 
 
 def second_act(tools: Tools) -> bool:

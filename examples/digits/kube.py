@@ -9,7 +9,7 @@ from examples.digits.train import LOGITS, PIXELS, Split
 from examples.kube import Example, Tools, infer
 
 NAME = NAMESPACE = "digits"
-DIGITS = Example(NAME, NAMESPACE, Path(__file__).resolve().parent)
+DIGITS = Example(NAME, NAMESPACE, Path(__file__).resolve().parent, stores=("pvc", "s3"))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from examples.digits.kube import NAME, NAMESPACE
-from examples.kube import DemoError, Json, Tools
+from examples.kube import STORES, DemoError, Json, Tools
 
 TRAFFIC = "digits-traffic"
 PATIENCE_SECONDS = 900.0
@@ -57,7 +57,7 @@ def deliver(tools: Tools, model: str, *, fault: str, slow_margin: str | None = N
     rollout["analysis"] = {"slowMargin": slow_margin}
     caught = [entry["digest"] for entry in _status(tools).get("rejected", ()) if entry["reason"] == fault]
     spec = {
-        "model": {"uri": f"pvc://retune-artifacts/{NAME}/{model}"},
+        "model": {"uri": f"{STORES[tools.store]}/{NAME}/{model}"},
         "rollout": rollout | ({"retry": caught[-1]} if caught else {}),
     }
     tools.kubectl("patch", "modeloptimization", NAME, "--type", "merge", "--patch", json.dumps({"spec": spec}))

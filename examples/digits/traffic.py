@@ -1,8 +1,8 @@
 """Send the example's model server real handwritten digits, and write later which digit each one was.
 
 Shifted traffic is the same digits in another handwriting: slanted, with a thicker stroke, on noisy paper, and some
-digits more often than others. For a pod of the optimizer image. This file stands alone: the demo ships it in a
-ConfigMap. It must know nothing of the model and of what is made of its requests.
+digits more often than others. For a pod of the optimizer image; rows and labels lie in folders or a bucket. This file
+stands alone: the demo ships it in a ConfigMap. It must know nothing of the model and of what is made of its requests.
 """
 
 import argparse
@@ -14,11 +14,11 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+import fsspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -65,10 +65,15 @@ HANDS = {
 }
 
 
-def rows_of(folder: Path) -> tuple[Array, Array]:
+def rows_of(folder: str) -> tuple[Array, Array]:
     """Return every digit of the example's three files: (N, 1, 8, 8) pixels and (N,) labels."""
-    files = [np.load(folder / f"{name}.npz", allow_pickle=False) for name in ("train", "validation", "test")]
+    files = [_arrays(f"{folder}/{name}.npz") for name in ("train", "validation", "test")]
     return np.concatenate([file[PIXELS] for file in files]), np.concatenate([file["label"] for file in files])
+
+
+def _arrays(place: str) -> dict[str, Array]:
+    with fsspec.open(place) as source, np.load(source, allow_pickle=False) as file:
+        return {PIXELS: file[PIXELS], "label": file["label"]}
 
 
 def requests(pixels: Array, labels: Array, hand: Hand, *, seed: int) -> Iterator[tuple[Array, Array]]:
@@ -106,10 +111,10 @@ class Server:
 class Truth:
     """Which digits they were, written to a folder some seconds after the model was asked."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: str) -> None:
+        self._fs, self._folder = fsspec.url_to_fs(folder)
         self._known: list[tuple[str, int, int]] = []
-        folder.mkdir(parents=True, exist_ok=True)
+        self._fs.makedirs(self._folder, exist_ok=True)
 
     def learn(self, identity: str, labels: Array) -> None:
         """Take the (N,) labels of a request's rows."""
@@ -124,9 +129,8 @@ class Truth:
             return
         identities, rows, labels = zip(*self._known, strict=True)
         table = pa.table({"request_id": identities, "row": pa.array(rows, pa.int32()), "label": pa.array(labels)})
-        name = f"{time.time_ns()}.parquet"
-        parquet.write_table(table, self._folder / f".{name}")
-        (self._folder / f".{name}").rename(self._folder / name)
+        with self._fs.transaction, self._fs.open(f"{self._folder}/{time.time_ns()}.parquet", "wb") as file:
+            parquet.write_table(table, file)
         self._known = []
 
 
@@ -168,8 +172,8 @@ def main() -> NoReturn:
     """Send traffic until SIGTERM, and then write the last labels."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--url", required=True, help="http://HOST/v2/models/NAME/infer")
-    parser.add_argument("--rows", type=Path, required=True, help="folder with the example's data")
-    parser.add_argument("--labels", type=Path, required=True, help="folder for the labels")
+    parser.add_argument("--rows", required=True, help="folder with the example's data")
+    parser.add_argument("--labels", required=True, help="folder for the labels")
     parser.add_argument("--hand", choices=sorted(HANDS), default="usual", help="handwriting (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=40.0, help="rows a second (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
