@@ -7,9 +7,13 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import TypeAdapter, ValidationError
+
 from retune import __version__
+from retune.api.base import ObjectName, StoreUri
 from retune.api.quantities import memory_bytes
 from retune.api.spec import TARGET_KINDS
+from retune.contract.paths import claim_of
 from retune.job_profiles import Profile, parse_profiles
 from retune.job_template import PodTemplate, TemplateError, parse_template
 from retune.plan.observed import Defaults
@@ -55,6 +59,9 @@ class Settings:
     """Image of the Jobs that check windows of production data."""
     artifact_store: str = "pvc://retune-artifacts"
     """Where resources that name no store keep bundles, studies and reports; empty demands that they name one."""
+    artifact_store_credentials: str = ""
+    """Secret, expected in the namespace of each resource that names none itself, by which its Jobs are known to that
+    store where it is in a bucket; empty: by their service account, or not at all."""
     store_quota: str = ""
     """What the folder of one resource may hold in its store, such as 20Gi; empty: whatever there is room for."""
     image_pull_policy: str = "IfNotPresent"
@@ -121,6 +128,13 @@ class Settings:
         _one_of("private_addresses", self.private_addresses, _PRIVATE_ADDRESSES)
         _one_of("log_level", self.log_level, _LOG_LEVELS)
         _a_quantity("store_quota", self.store_quota)
+        _empty_or("artifact_store", self.artifact_store, StoreUri)
+        _empty_or("artifact_store_credentials", self.artifact_store_credentials, ObjectName)
+        if self.artifact_store_credentials and (not self.artifact_store or claim_of(self.artifact_store)):
+            raise SettingsError(
+                f"{_PREFIX}ARTIFACT_STORE_CREDENTIALS names a Secret, which is for a store in a bucket only: give "
+                f"{_PREFIX}ARTIFACT_STORE such as s3://BUCKET/PATH, or leave it out"
+            )
         for kind in self.target_kinds:
             _one_of("target_kinds", kind, TARGET_KINDS)
         _ = self.pod_template, self.profiles
@@ -197,6 +211,14 @@ def _within(name: str, value: float, low: float, high: float) -> None:
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise SettingsError(f"{_PREFIX}{name.upper()} is {value!r}: it must be one of {', '.join(allowed)}")
+
+
+def _empty_or(name: str, value: str, kind: Any) -> None:
+    try:
+        TypeAdapter(kind).validate_python(value) if value else None
+    except ValidationError as error:
+        why = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{_PREFIX}{name.upper()} is {value!r}: {why}") from error
 
 
 def _a_quantity(name: str, value: str) -> None:

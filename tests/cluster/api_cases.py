@@ -492,6 +492,8 @@ ACCEPTED = (
     ),
     Case("a store that is a whole claim", {"spec.execution.artifactStore": "pvc://retune-artifacts"}),
     Case("a store below a claim", {"spec.execution.artifactStore": "pvc://artifacts/team-a/digits/"}),
+    Case("a store that is a whole bucket", {"spec.execution.artifactStore": "s3://my-bucket.eu"}),
+    Case("a store below a bucket", {"spec.execution.artifactStore": "gs://my_bucket/retune/team-a/"}),
     Case("a queue", {"spec.execution.queueName": "ml-batch"}),
     Case(
         "credentials for a bucket",
@@ -713,8 +715,24 @@ _WORDS = (
         for name in (0, -1, "v3", "3 ", samples.DIGEST[:-1])
     ),
     refused("an approval by a number", "spec.rollout.approvedVersion", "2", DIGEST),
-    refused(
-        "a store on the web", "spec.execution.artifactStore", "https://x/y", "a URI is pvc://CLAIM or pvc://CLAIM/PATH"
+    *(
+        refused(
+            f"a store at {uri[:40]}",
+            "spec.execution.artifactStore",
+            uri,
+            "an artifact store is pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH, and nothing else",
+        )
+        for uri in (
+            "https://x/y",
+            "az://container/x",
+            "oci://registry.example/x",
+            "hf://org/model",
+            "mlflow://digits@champion",
+            "file:///mnt/x",
+            "s3://bucket:9000/x",
+            "s3://bucket/../x",
+            f"s3://bucket{'/a' * 7}",
+        )
     ),
     refused(
         "a margin in words", "spec.objectives", constraint("one point"), DECIMAL, at="spec.objectives[0].goal.value"

@@ -97,6 +97,17 @@ def test_who_lacks_a_right_is_told_which(
         assert "ask for a role with verb" in answer
 
 
+@pytest.mark.parametrize("execution", [{}, {"artifactStore": "s3://artifacts/retune"}])
+def test_of_the_administrators_own_secret_nothing_is_asked(plane: ControlPlane, execution: Json) -> None:
+    """No author names it, so none has to be allowed to read it; one that he names is asked about as ever."""
+    settings = ("artifactStore=s3://artifacts/retune", "artifactStoreCredentials=retune-store")
+    with governed(opened(plane), *settings) as place:
+        user = place.person("without-secret", PATCH, PODS)
+        assert place.refusal(user, place.document("digits", execution=execution)) == ""
+        named = execution | {"credentials": {"secretName": "retune-store"}}
+        assert "may not get Secret retune-store" in place.refusal(user, place.document("digits", execution=named))
+
+
 def test_a_canary_takes_the_right_to_make_one(place: Place) -> None:
     """It is a Deployment of the author's choice; no other strategy makes one."""
     canary = {"rollout": {"strategy": "Canary"}}

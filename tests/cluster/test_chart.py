@@ -41,7 +41,8 @@ EVERYTHING = (
     "jobs.podTemplate.env[0].value=http://proxy.example:3128",
     "image.digest=sha256:" + "0" * 64,
     "logLevel=DEBUG",
-    "artifactStore=",
+    "artifactStore=s3://artifacts/retune",
+    "artifactStoreCredentials=retune-store",
     "metrics.prometheusRule.enabled=true",
     "metrics.dashboard.enabled=true",
     "prometheus.servers[0].name=main",
@@ -157,7 +158,9 @@ def test_what_the_chart_sets_is_what_the_operator_reads() -> None:
     assert settings == Settings(leader_lease="retune-system/retune")
     changed = Settings.from_environment(environment(*EVERYTHING))
     assert (changed.namespaces, changed.workers, changed.log_level) == (("team-a", "team-b"), 3, "DEBUG")
-    assert changed.defaults.artifact_store is None
+    assert changed.defaults.artifact_store == "s3://artifacts/retune"
+    assert changed.artifact_store_credentials == "retune-store"
+    assert Settings.from_environment(environment("artifactStore=")).defaults.artifact_store is None
     assert (changed.pod_template.run_as_user, changed.pod_template.scratch_size) == (1000680000, "8Gi")
     assert changed.pod_template.names_proxies
     token = "/etc/retune/prometheus/main/token"
@@ -233,7 +236,8 @@ def policies(*settings: str) -> dict[tuple[str, str], Json]:
 def test_jobs_are_closed_in_where_their_namespaces_are_known(enabled: str, where: str) -> None:
     """By default and when told so, in every namespace named, else in those watched; false leaves them open."""
     known = f"{where}={{a,b}}"
-    both = {(namespace, name) for namespace in ("a", "b") for name in ("retune-jobs", "retune-verify")}
+    names = ("retune-jobs", "retune-verify", "retune-verify-remote")
+    both = {(namespace, name) for namespace in ("a", "b") for name in names}
     assert policies(f"networkPolicy.jobs.enabled={enabled}", known).keys() == both
     assert policies(known).keys() == both
     assert policies(known, "networkPolicy.jobs.enabled=false") == {}
@@ -273,6 +277,20 @@ def test_every_job_is_under_one_policy(request_: JobRequest, name: str) -> None:
     matching = [key[1] for key, policy in policies("watchNamespaces={a}").items() if selects(policy, given)]
     assert matching == [name]
     assert not any(selects(policy, {"app": "x"}) for policy in policies("watchNamespaces={a}").values())
+
+
+def test_a_job_that_asks_golden_requests_reaches_servers_only_where_it_uses_some() -> None:
+    """With its bundle in a bucket it is let out as other Jobs are, besides to pods; on a claim it is not."""
+    given = labels(samples.resource(), command="verify") | {"retune.dev/remote": "true"}
+    every = policies("watchNamespaces={a}")
+    assert {key[1] for key, policy in every.items() if selects(policy, given)} == {
+        "retune-verify",
+        "retune-verify-remote",
+    }
+    assert every["a", "retune-verify-remote"]["egress"] == every["a", "retune-jobs"]["egress"]
+    assert [key[1] for key, policy in every.items() if selects(policy, given | {"retune.dev/command": "judge"})] == [
+        "retune-jobs"
+    ]
 
 
 def test_closed_jobs_reach_dns_and_the_ports_given() -> None:
@@ -325,7 +343,9 @@ def test_no_role_has_a_wildcard() -> None:
         ("metrics.prot=1", "additional properties 'prot' not allowed"),
         ("workers=0", "minimum"),
         ("logLevel=loud", "must be one of"),
-        ("artifactStore=s3://bucket", "does not match pattern"),
+        ("artifactStore=az://container/x", "does not match pattern"),
+        ("artifactStore=s3://bucket:9000/x", "does not match pattern"),
+        ("artifactStoreCredentials=My Secret", "does not match pattern"),
         ("image.digest=latest", "does not match pattern"),
         ("watchNamespaces={Team}", "does not match pattern"),
         ("prometheus.servers[0].name=main", "missing property 'url'"),
@@ -366,9 +386,17 @@ def test_the_notes_lead_on() -> None:
     assert "Careful" not in done.stdout
 
 
+BUCKET = "artifactStore=s3://artifacts/retune/"
+
+
 @pytest.mark.parametrize(
     "settings, words",
     [
+        ((BUCKET, "artifactStoreCredentials=store"), "get secret store\n"),
+        ((BUCKET, "artifactStoreCredentials=store"), "go to s3://artifacts/retune/NAMESPACE. The Secret"),
+        ((BUCKET,), "the bucket knows Jobs by\n   spec.execution.credentials.\n"),
+        ((BUCKET, "jobs.podTemplate.serviceAccountName=jobs"), "else by service account jobs of their namespace."),
+        (("artifactStore=",), "No default store is set"),
         (("admissionPolicy.enabled=false",), "Careful: admissionPolicy.enabled is false"),
         (("watchNamespaces={a,b}",), "Jobs in a, b reach DNS and port 443 only."),
         (("watchNamespaces={a}", "networkPolicy.jobs.ports=null"), "Jobs in a reach DNS only."),

@@ -43,6 +43,8 @@ class Settings:
     monitor_image: str = "retune/monitor:dev"
     image_pull_policy: str = "IfNotPresent"
     private_addresses: str = "Refuse"
+    artifact_store: str = "pvc://artifacts"
+    artifact_store_credentials: str = ""
     store_quota: str = ""
     records_key: str | None = None
     pod_template: PodTemplate = NOTHING_MORE

@@ -133,6 +133,27 @@ true
     - {port: 5353, protocol: TCP}
 {{- end }}
 
+{{/* Where closed Jobs may find the servers that hold models, data and stores: one rule, or none. */}}
+{{- define "retune.serverEgress" -}}
+{{- with .Values.networkPolicy.jobs.ports -}}
+- ports:
+    {{- range . }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+  to:
+    - namespaceSelector: {}
+    {{- range $.Values.networkPolicy.jobs.cidrs }}
+    - ipBlock:
+        cidr: {{ . }}
+        {{- if eq . "0.0.0.0/0" }}
+        except: [169.254.0.0/16, 100.100.100.200/32, 168.63.129.16/32, 192.0.0.192/32]
+        {{- else if eq . "::/0" }}
+        except: ["fe80::/10", "fd00:ec2::254/128"]
+        {{- end }}
+    {{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Exactly what the operator does, and nothing else: no Secrets, no exec, no pods or workloads of its own making but Jobs. */}}
 {{- define "retune.rules" -}}
 - apiGroups: [retune.dev]

@@ -165,6 +165,7 @@ _DURATION = r"([0-9]{1,5}(h|m|s|ms)){1,4}"
 _CLAIM = r"pvc://[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 _REMOTE = r"(s3|gs|https)://[a-z0-9]([-a-z0-9._]{0,251}[a-z0-9])?(:[0-9]{1,5})?"
 _SEGMENT = r"/[A-Za-z0-9_][A-Za-z0-9_.=:+-]*"
+_BUCKET = r"(s3|gs)://[a-z0-9]([-a-z0-9._]{0,220}[a-z0-9])?(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}){0,6}"
 _MLFLOW = r"mlflow://([A-Za-z0-9_.+=-]|%20){1,256}(@[A-Za-z0-9_-]{1,255}|/[1-9][0-9]{0,8})"
 
 Decimal = Annotated[
@@ -195,6 +196,17 @@ Uri = Annotated[
         "and does not start with a dot",
     ),
 ]
+StoreUri = Annotated[
+    str,
+    Text(
+        pattern=f"({_CLAIM}({_SEGMENT})*|{_BUCKET})/?",
+        max_length=1024,
+        message="an artifact store is pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH, and nothing else; a path "
+        "segment has letters, digits and _ . - (on a claim also = : +) and does not start with a dot, and a path in a "
+        "bucket has 6 segments of 63 characters at most",
+    ),
+]
+"""URI of a store. The path in a bucket is bounded so that the keys of all that lies below it fit their servers."""
 _FILE_URI = (
     "a file's URI is pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or https://HOST/PATH; a path segment has "
     "letters, digits and _ . = : + - and does not start with a dot"

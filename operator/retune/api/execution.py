@@ -11,7 +11,7 @@ from retune.api.base import (
     Duration,
     Memory,
     ObjectName,
-    Uri,
+    StoreUri,
     between,
     one_of,
     rules,
@@ -22,10 +22,10 @@ from retune.api.status import Outcome
 
 
 class Credentials(ApiModel):
-    """Credentials that Jobs show to the servers that hold the model or the data."""
+    """Credentials that Jobs show to the servers that hold the model, the data or the store."""
 
     secret_name: ObjectName
-    """Secret in the same namespace. These of its keys become environment variables of the Jobs that read such URIs, and
+    """Secret in the same namespace. These of its keys become environment variables of the Jobs that use such URIs, and
     no others: for s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION (or AWS_DEFAULT_REGION)
     and AWS_ENDPOINT_URL (or AWS_ENDPOINT_URL_S3); for gs:// GOOGLE_CREDENTIALS (JSON key of a service account); for
     https:// HTTPS_TOKEN and HTTPS_HOST; for mlflow:// MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and
@@ -54,11 +54,12 @@ class Execution(ApiModel):
 
     image: str | None = Field(default=None, min_length=1, max_length=512)
     """Image of all Jobs but those that check windows; defaults to the operator's setting."""
-    artifact_store: Uri | None = None
-    """Where bundles, studies, gathered data and reports go; defaults to the operator's setting. On the claim of that
-    setting, no other folder may be named."""
+    artifact_store: StoreUri | None = None
+    """Where bundles, studies, gathered data and reports go: pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH.
+    Defaults to the operator's setting. On the claim or in the bucket of that setting, no other folder may be named."""
     credentials: Credentials | None = None
-    """Credentials for model and data that are not on a volume. Left out: they must be public. A model in MLflow needs
+    """Credentials for model, data and store that are not on a volume. Left out: model and data must be public, and for
+    a store of the operator's setting in a bucket the administrator may have named a Secret. A model in MLflow needs
     them for the server's address."""
     resources: Resources = Resources()
     """Resources of the Jobs. Those that measure, baseline and judge, always run under the serving container's CPU

@@ -125,7 +125,16 @@ def _add_report(commands: Any, common: argparse.ArgumentParser) -> None:
     which = sub.add_mutually_exclusive_group()
     which.add_argument("--run", help="a run of it (default: the newest with a report)")
     which.add_argument("--window", action="store_true", help="the last window of production data that was judged")
-    sub.add_argument("--save", type=Path, metavar="FILE", help="fetch report.html through a short-lived pod")
+    how = sub.add_mutually_exclusive_group()
+    how.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE",
+        help="fetch report.html: from a bucket with your own credentials for it, from a claim by a short-lived pod",
+    )
+    how.add_argument(
+        "--link", action="store_true", help="print a link to a report in a bucket that a browser opens for an hour"
+    )
     sub.add_argument("--image", help="image of that pod, with Python in it (default: that of the resource's Jobs)")
     sub.set_defaults(command=report)
 
@@ -246,15 +255,25 @@ def report(cluster: Cluster, arguments: argparse.Namespace, console: Console) ->
     else:
         located = reports.locate(resource, cluster.runs(arguments.name), run=arguments.run)
         which = f"--run {located.owner.metadata.name}"
-    if arguments.save is None:
-        console.print(f"{located.of}: {located.uri}", soft_wrap=True)
-        command = f"retune report {arguments.name} -n {cluster.namespace} {which}"
-        console.print(f"save it with: {command} --save report.html", soft_wrap=True)
+    if arguments.link:
+        sys.stdout.write(f"{reports.link(located)}\n")
         return Exit.DONE
+    if arguments.save is None:
+        command = f"retune report {arguments.name} -n {cluster.namespace} {which}"
+        return _show_where(located, command, console)
     content = reports.fetch(cluster, located, image=arguments.image)
     arguments.save.parent.mkdir(parents=True, exist_ok=True)
     arguments.save.write_bytes(content)
     console.print(f"report of {located.of}: {arguments.save}, {len(content)} bytes")
+    return Exit.DONE
+
+
+def _show_where(located: reports.Report, command: str, console: Console) -> int:
+    """Say where a report lies, and the commands that bring it."""
+    console.print(f"{located.of}: {located.uri}", soft_wrap=True)
+    console.print(f"save it with: {command} --save report.html", soft_wrap=True)
+    if located.claim is None:
+        console.print(f"or open it by a link: {command} --link", soft_wrap=True)
     return Exit.DONE
 
 

@@ -1,7 +1,8 @@
-"""Fetch a report from its PersistentVolumeClaim: a short-lived pod mounts the claim read-only and prints the file.
+"""Fetch a report from its store: from a bucket with the caller's own credentials, from a claim by a short-lived pod.
 
-The pod fits Pod Security `restricted`, has no token, ends by itself, and is removed as soon as the file is here. What
-comes out of its log is data from the cluster: it is unpacked and written to the named file, and nothing else.
+The pod mounts the claim read-only and prints the file. It fits Pod Security `restricted`, has no token, ends by itself,
+and is removed as soon as the file is here. What comes out of its log, or out of a bucket, is data from elsewhere: it is
+written to the named file, and nothing else.
 """
 
 import base64
@@ -16,8 +17,9 @@ from pathlib import PurePosixPath
 from retune.api import API_VERSION
 from retune.api.base import Json
 from retune.api.objects import ModelOptimization, OptimizationRun
+from retune.cli import buckets
 from retune.cli.access import PODS, AccessError, Cluster
-from retune.contract.paths import CLAIM_ROOT
+from retune.contract.paths import CLAIM_ROOT, claim_of
 from retune.kubelet import CANNOT_START
 from retune.workloads.security import CONTAINER_SECURITY, POD_SECURITY
 
@@ -45,15 +47,13 @@ class Report:
     """Name of the ModelOptimization."""
     jobs: str
     """How the names of the Jobs begin whose image and nodes suit the pod best."""
-    claim: str
-    """Name of the PersistentVolumeClaim."""
-    path: str
-    """Path in the claim."""
+    uri: str
+    """URI of the report."""
 
     @property
-    def uri(self) -> str:
-        """URI of the report."""
-        return f"pvc://{self.claim}/{self.path}"
+    def claim(self) -> str | None:
+        """Name of the PersistentVolumeClaim that it lies on; None where it is in a bucket."""
+        return claim_of(self.uri)
 
 
 def locate(resource: ModelOptimization, runs: list[OptimizationRun], *, run: str | None) -> Report:
@@ -76,8 +76,7 @@ def locate(resource: ModelOptimization, runs: list[OptimizationRun], *, run: str
         raise AccessError(f"{run or resource.key} has no report yet: the judge writes it; see `retune status`")
     name = newest.metadata.name
     of = f"{name} ({newest.status.outcome or 'under way'})"
-    claim, path = _parts(newest.status.report_uri)
-    return Report(of=of, owner=newest, resource=resource.metadata.name, jobs=name, claim=claim, path=path)
+    return Report(of=of, owner=newest, resource=resource.metadata.name, jobs=name, uri=newest.status.report_uri)
 
 
 def locate_window(resource: ModelOptimization) -> Report:
@@ -87,18 +86,19 @@ def locate_window(resource: ModelOptimization) -> Report:
         raise AccessError(f"{resource.key} has no judged window yet: see `retune status {name}`")
     if watched.report_uri is None:
         raise AccessError(f"window {watched.window} has no report: one is written where something was found")
-    claim, path = _parts(watched.report_uri)
-    of = f"window {PurePosixPath(path).parent.name.removeprefix('w')}"
-    return Report(of=of, owner=resource, resource=name, jobs=f"{name}-w", claim=claim, path=path)
+    of = f"window {PurePosixPath(watched.report_uri).parent.name.removeprefix('w')}"
+    return Report(of=of, owner=resource, resource=name, jobs=f"{name}-w", uri=watched.report_uri)
 
 
-def _parts(uri: str) -> tuple[str, str]:
-    claim, _, path = uri.removeprefix("pvc://").partition("/")
-    return claim, path
+def link(report: Report) -> str:
+    """Return an address by which a browser opens a report in a bucket for an hour; raises AccessError for others."""
+    if report.claim:
+        raise AccessError(f"{report.uri} is on a volume claim, to which no link leads: fetch it with --save FILE")
+    return buckets.link(report.uri)
 
 
 def fetch(cluster: Cluster, report: Report, *, image: str | None) -> bytes:
-    """Return the report's bytes, read by a pod that is removed afterwards.
+    """Return the report's bytes: from a bucket, or read by a pod that is removed afterwards.
 
     Args:
         cluster: Where the pod is started.
@@ -108,6 +108,8 @@ def fetch(cluster: Cluster, report: Report, *, image: str | None) -> bytes:
     Raises:
         AccessError: The pod cannot be started, does not end in time, or the file is not there.
     """
+    if report.claim is None:
+        return buckets.read(report.uri)
     template = _template(cluster, report)
     chosen = image or template.get("containers", [{}])[0].get("image")
     if not chosen:
@@ -148,11 +150,11 @@ def _pod(name: str, report: Report, *, image: str, template: Json) -> Json:
 
 def _container(report: Report, image: str) -> Json:
     """Return the container that prints the report, packed."""
-    folder = f"{CLAIM_ROOT}/{report.claim}"
+    folder, path = f"{CLAIM_ROOT}/{report.claim}", report.uri.removeprefix(f"pvc://{report.claim}/")
     return {
         "name": "report",
         "image": image,
-        "command": ["python", "-c", _PACK, f"{folder}/{report.path}"],
+        "command": ["python", "-c", _PACK, f"{folder}/{path}"],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -75,6 +75,11 @@ def claim_of(uri: str) -> str | None:
     return uri.removeprefix(_CLAIM_SCHEME).split("/", 1)[0] if uri.startswith(_CLAIM_SCHEME) else None
 
 
+def place_of(uri: str) -> str:
+    """Return what a URI lies in, and others may too: `pvc://CLAIM`, `s3://BUCKET` or `gs://BUCKET`."""
+    return "/".join(uri.split("/", 3)[:3])
+
+
 def is_below(uri: str, folder: str) -> bool:
     """Return whether a URI is that of a folder or of anything in it."""
     return f"{uri.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")

@@ -56,7 +56,8 @@ class Draft:
     def store(self) -> str | None:
         """This resource's folder in the artifact store; None where there is none that it may use."""
         own, default = self.spec.execution.artifact_store, self.observed.defaults.artifact_store
-        return store_of(self.resource.metadata.name, own=own, default=default)
+        meta = self.resource.metadata
+        return store_of(meta.name, namespace=meta.namespace, own=own, default=default)
 
     @property
     def target_name(self) -> str:

@@ -1,23 +1,33 @@
 """Where a resource keeps its artifacts, and what its Jobs may write to on a claim that other resources use too.
 
 The administrator's store is shared: in it, each resource has a folder of its own name, and nobody's spec may name
-another folder of that claim. Else one could be put around or into somebody else's.
+another folder of that claim or bucket. Else one could be put around or into somebody else's. A claim is of one
+namespace; a bucket is seen by all, so there the namespace's name comes before the resource's.
 """
 
 from retune.api.production import Production
-from retune.contract.paths import claim_of, is_below
+from retune.contract.paths import claim_of, is_below, place_of
 
 
-def store_of(name: str, *, own: str | None, default: str | None) -> str | None:
+def store_of(name: str, *, namespace: str, own: str | None, default: str | None) -> str | None:
     """Return the URI of a resource's folder; None where there is none that it may use.
 
     Args:
         name: Name of the resource.
+        namespace: Its namespace.
         own: The store that its spec names.
         default: The administrator's store.
     """
     root = own or default
-    return f"{root.rstrip('/')}/{name}" if root and store_fault(own=own, default=default) is None else None
+    if root is None or store_fault(own=own, default=default) is not None:
+        return None
+    own_folder = name if claim_of(root) else f"{namespace}/{name}"
+    return f"{root.rstrip('/')}/{own_folder}"
+
+
+def is_shared(own: str | None, default: str | None) -> bool:
+    """Return whether a resource whose spec names the store `own` uses the administrator's."""
+    return default is not None and (own is None or own.rstrip("/") == default.rstrip("/"))
 
 
 def store_fault(*, own: str | None, default: str | None) -> tuple[str, str] | None:
@@ -25,11 +35,12 @@ def store_fault(*, own: str | None, default: str | None) -> tuple[str, str] | No
     if own is None and default is None:
         message = "no artifact store: set spec.execution.artifactStore, or a default in the operator's settings"
         return "StoreNotConfigured", message
-    if own is None or default is None or own.rstrip("/") == default.rstrip("/") or claim_of(own) != claim_of(default):
+    if own is None or default is None or is_shared(own, default) or place_of(own) != place_of(default):
         return None
+    where, kind = ("on the claim", "claim") if claim_of(own) else ("in the bucket", "bucket")
     return "StoreNotAllowed", (
-        f"spec.execution.artifactStore {own} lies on the claim of the shared store {default}, where each resource has "
-        "the folder of its name: leave artifactStore out, or name another claim"
+        f"spec.execution.artifactStore {own} lies {where} of the shared store {default}, where each resource has "
+        f"the folder of its name: leave artifactStore out, or name another {kind}"
     )
 
 
@@ -47,7 +58,8 @@ def retention_fault(production: Production, *, store: str, default: str | None) 
     shared = {claim_of(store), claim_of(default or "")} - {None}
     if production.kept_seconds is None or claim_of(uri) not in shared or is_below(uri, store):
         return None
+    elsewhere = f"below {store} or on another claim" if claim_of(store) else "on another claim"
     return (
         f"captured requests at {uri} cannot be removed after production.retention: on the claim of a store, a Job may "
-        f"write only to its resource's own folder. Keep them below {store} or on another claim, or leave retention out"
+        f"write only to its resource's own folder. Keep them {elsewhere}, or leave retention out"
     )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from retune.api.base import Json, seconds
-from retune.api.execution import Credentials, Execution
+from retune.api.execution import Execution
 from retune.api.objects import ModelOptimization
 from retune.api.quantities import memory_bytes
 from retune.contract.credentials import CREDENTIAL_KEYS
@@ -33,8 +33,9 @@ from retune.job_profiles import Profile
 from retune.job_template import PodTemplate
 from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
+from retune.plan.store import is_shared
 from retune.workloads import beside
-from retune.workloads.labels import KUEUE_QUEUE, labels, metadata
+from retune.workloads.labels import KUEUE_QUEUE, REMOTE, labels, metadata
 from retune.workloads.placement import affinity, classes, devices, nodes, store_label
 from retune.workloads.resources import container_resources, node_storage
 from retune.workloads.seals import seals
@@ -101,6 +102,14 @@ class JobSettings(Protocol):
         """Allow where https:// URIs may lead to private addresses, else Refuse."""
 
     @property
+    def artifact_store(self) -> str:
+        """Store of resources whose spec names none; empty where every spec names one."""
+
+    @property
+    def artifact_store_credentials(self) -> str:
+        """Secret of that store in the namespace of a resource, for a store in a bucket; may be empty."""
+
+    @property
     def store_quota(self) -> str:
         """What a resource's folder of the store may hold, such as 20Gi; empty: whatever there is room for."""
 
@@ -132,6 +141,7 @@ def job_manifest(
     command, template = action.request.command, settings.pod_template
     execution = resource.spec.execution
     own_labels = labels(resource, command=command) | _MESH_LABELS | store_label(store_claim_of(action.request))
+    own_labels |= {REMOTE: "true"} if remote_schemes(action.request) else {}
     head = metadata(resource, action.name, command=command)
     spec = _completions(action) | {
         "backoffLimit": execution.backoff_limit,
@@ -274,8 +284,7 @@ def _container(action: CreateJob, resource: ModelOptimization, settings: JobSett
             *volume_mounts(claims_of(action.request)),
         ],
     }
-    if execution.credentials:
-        container["env"] += _credentials(execution.credentials, action.request)
+    container["env"] += _credentials(execution, action.request, settings)
     for own in beside.beside(action.request):
         container["env"].append(own.environment)
         container["volumeMounts"].append(own.mount)
@@ -299,15 +308,31 @@ def _image(action: CreateJob, execution: Execution, settings: JobSettings) -> st
     return execution.image or settings.optimizer_image
 
 
-def _credentials(credentials: Credentials, request: JobRequest) -> list[Json]:
+def _credentials(execution: Execution, request: JobRequest, settings: JobSettings) -> list[Json]:
     """Return the keys that the servers of the request are asked with; if one is absent, the Job says what is missing.
 
     The Secret is named key by key, so that nothing else in it reaches a Job.
     """
-    keys = dict.fromkeys(key for scheme in sorted(remote_schemes(request)) for key in CREDENTIAL_KEYS[scheme])
-    secret = {"name": credentials.secret_name, "optional": True}
-    named = [{"name": CREDENTIALS_VARIABLE, "value": credentials.secret_name}] if keys else []
-    return [*named, *({"name": key, "valueFrom": {"secretKeyRef": secret | {"key": key}}} for key in keys)]
+    name, schemes = _secret(execution, request, settings)
+    keys = dict.fromkeys(key for scheme in sorted(schemes) for key in CREDENTIAL_KEYS[scheme])
+    if not name or not keys:
+        return []
+    secret = {"name": name, "optional": True}
+    named = {"name": CREDENTIALS_VARIABLE, "value": name}
+    return [named, *({"name": key, "valueFrom": {"secretKeyRef": secret | {"key": key}}} for key in keys)]
+
+
+def _secret(execution: Execution, request: JobRequest, settings: JobSettings) -> tuple[str, frozenset[str]]:
+    """Return the Secret that a Job is known by, and the schemes that it is for.
+
+    What the spec names is for everything that the Job uses. The administrator's is for his own store alone.
+    """
+    schemes = remote_schemes(request)
+    if execution.credentials:
+        return execution.credentials.secret_name, schemes
+    if is_shared(execution.artifact_store, settings.artifact_store or None):
+        return settings.artifact_store_credentials, schemes & {settings.artifact_store.partition("://")[0]}
+    return "", frozenset()
 
 
 def _environment(action: CreateJob, resource: ModelOptimization, settings: JobSettings) -> list[Json]:

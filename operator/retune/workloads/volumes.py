@@ -1,4 +1,4 @@
-"""Which volumes a Job needs and how they are mounted, read off its request; and from what kinds of servers it reads.
+"""Which volumes a Job needs and how they are mounted, read off its request; and what kinds of servers it uses.
 
 A URI `pvc://CLAIM/PATH` names a PersistentVolumeClaim. A Job must never be able to write to what it only reads, nor to
 another resource's folder of a claim that both keep their artifacts on: of the store it can write to its own folder.
@@ -76,8 +76,9 @@ def _path_of(uri: str) -> str:
 
 
 def remote_schemes(request: JobRequest) -> frozenset[str]:
-    """Return the schemes, such as `s3`, of what the Job reads and what is not on a volume."""
-    return frozenset(uri.partition("://")[0] for uri in _read(request) if claim_of(uri) is None)
+    """Return the schemes, such as `s3`, of what the Job reads or writes and what is not on a volume."""
+    uris = (*_written(request), *_read(request))
+    return frozenset(uri.partition("://")[0] for uri in uris if claim_of(uri) is None)
 
 
 def _written(request: JobRequest) -> Iterator[str]:

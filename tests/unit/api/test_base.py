@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from retune.api.base import Cpu, Decimal, Duration, FileUri, MlflowUri, ModelUri, Uri, VersionName, seconds
+from retune.api.base import Cpu, Decimal, Duration, FileUri, MlflowUri, ModelUri, StoreUri, Uri, VersionName, seconds
 
 UNITS = {"h": 3600, "m": 60, "s": 1}
 
@@ -54,6 +54,15 @@ def test_durations_read_as_people_write_them(text: str, amount: float) -> None:
         (Uri, "pvc://claim/.hidden"),
         (Uri, "pvc://claim/a b"),
         (Uri, "pvc://claim/x\n"),
+        (StoreUri, "s3://"),
+        (StoreUri, "s3://Bucket/x"),
+        (StoreUri, "s3://bucket:9000/x"),
+        (StoreUri, "s3://bucket/../x"),
+        (StoreUri, "s3://bucket//x"),
+        (StoreUri, "s3://bucket/a=b"),
+        (StoreUri, "gs://bucket/" + "a" * 64),
+        (StoreUri, "gs://bucket" + "/a" * 7),
+        (StoreUri, "gs://bucket/x\n"),
         (FileUri, "pvc://claim"),
         (FileUri, "pvc://claim/"),
         (FileUri, "pvc://claim/x/"),
@@ -81,6 +90,21 @@ def test_what_the_cluster_refuses_is_refused_here_too(kind: Any, text: str) -> N
 def test_a_model_may_lie_in_a_store_or_in_a_registry(uri: str) -> None:
     """By an alias or a version there."""
     assert TypeAdapter(ModelUri).validate_python(uri) == uri
+
+
+@pytest.mark.parametrize(
+    "uri", ["pvc://claim", "pvc://claim/a=b/", "s3://bucket", "s3://my-bucket.eu/retune/", "gs://my_bucket" + "/a" * 6]
+)
+def test_a_store_may_be_a_claim_or_a_bucket(uri: str) -> None:
+    """Whole or a folder of it."""
+    assert TypeAdapter(StoreUri).validate_python(uri) == uri
+
+
+@pytest.mark.parametrize("scheme", ["az", "abfs", "oci", "https", "hf", "mlflow", "file", "S3", "s3a"])
+def test_other_kinds_of_stores_are_refused_with_those_that_are_possible(scheme: str) -> None:
+    """Conditional creates are not proven elsewhere."""
+    with pytest.raises(ValidationError, match="is pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH, and nothing"):
+        TypeAdapter(StoreUri).validate_python(f"{scheme}://place/path")
 
 
 @pytest.mark.parametrize(("written", "name"), [(3, "3"), ("3", "3"), ("sha256:" + "5a" * 32, "sha256:" + "5a" * 32)])

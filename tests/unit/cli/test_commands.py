@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from retune.cli import buckets, reports
 from retune.cli import main as command_line
-from retune.cli import reports
 from retune.cli.access import AccessError, Cluster, parsed
 from retune.cli.follow import Exit
 from retune.cluster.client import Request, Response
@@ -215,6 +215,52 @@ def test_report_is_fetched_through_a_restricted_pod_that_goes_away(server: Serve
     assert container["command"][-1] == "/mnt/pvc/retune-artifacts/digits/runs/digits-r1/report.html"
     assert container["volumeMounts"][0]["readOnly"] is True
     assert server.asked[-1].method == "DELETE"
+
+
+def test_a_report_in_a_bucket_is_fetched_without_a_pod(
+    server: Server, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the caller's own credentials, as a file or as a link; nothing is started in the cluster."""
+    uri = "s3://artifacts/retune/ml/digits/runs/digits-r1-0a1b/report.html"
+    recorded = shelf.raw("run")
+    recorded["status"]["reportURI"] = uri
+    server.answers[f"GET {RUNS}"] = listed(recorded)
+    monkeypatch.setattr(buckets, "read", {uri: PAGE}.__getitem__)
+    monkeypatch.setattr(buckets, "link", {uri: "https://signed.example/report"}.__getitem__)
+    file = tmp_path / "report.html"
+    assert call("report", "digits") == Exit.DONE
+    text = capsys.readouterr().out
+    assert uri in text
+    assert "--save report.html" in text
+    assert "--run digits-r1 --link" in text
+    assert call("report", "digits", "--link") == Exit.DONE
+    assert capsys.readouterr().out == "https://signed.example/report\n"
+    assert call("report", "digits", "--save", str(file)) == Exit.DONE
+    assert file.read_bytes() == PAGE
+    assert {request.method for request in server.asked} == {"GET"}
+
+
+def test_no_link_leads_to_a_claim(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """The sentence says what does."""
+    assert call("report", "digits", "--link") == Exit.USAGE
+    assert "is on a volume claim, to which no link leads: fetch it with --save FILE" in capsys.readouterr().err
+    assert {request.method for request in server.asked} == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("file:///etc/passwd", "which is no address in a store"),
+        ("s3://bucket/../x", "which is no address in a store"),
+        ("simplecache::s3://bucket/x", "which is no address in a store"),
+        ("https://bucket.example/x", "which is in no claim and no bucket"),
+    ],
+)
+def test_only_addresses_in_stores_are_opened(uri: str, words: str) -> None:
+    """A Job says where its report lies, and a Job may have been taken over."""
+    for ask in (buckets.read, buckets.link):
+        with pytest.raises(AccessError, match=words):
+            ask(uri)
 
 
 def test_the_report_of_a_window_is_fetched_the_same_way(

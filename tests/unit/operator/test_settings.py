@@ -31,6 +31,15 @@ def test_every_setting_is_read_from_its_variable() -> None:
     assert settings.defaults.artifact_store is None
 
 
+@pytest.mark.parametrize("store", ["s3://bucket", "gs://bucket/retune/"])
+def test_a_default_store_in_a_bucket_may_have_a_secret(store: str) -> None:
+    """Without one, Jobs are known by their service account."""
+    with_secret = {"RETUNE_ARTIFACT_STORE": store, "RETUNE_ARTIFACT_STORE_CREDENTIALS": "retune-store"}
+    settings = Settings.from_environment(with_secret)
+    assert (settings.defaults.artifact_store, settings.artifact_store_credentials) == (store, "retune-store")
+    assert Settings.from_environment({"RETUNE_ARTIFACT_STORE": store}).artifact_store_credentials == ""
+
+
 @pytest.mark.parametrize(
     "variable,value,says",
     [
@@ -42,6 +51,14 @@ def test_every_setting_is_read_from_its_variable() -> None:
         ("RETUNE_PRIVATE_ADDRESSES", "maybe", "it must be one of Allow, Refuse"),
         ("RETUNE_STORE_QUOTA", "much", "give a quantity of bytes, such as 20Gi"),
         ("RETUNE_STORE_QUOTA", "0Gi", "give a quantity of bytes, such as 20Gi"),
+        (
+            "RETUNE_ARTIFACT_STORE",
+            "az://container/x",
+            "an artifact store is pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://",
+        ),
+        ("RETUNE_ARTIFACT_STORE", "retune-artifacts", "an artifact store is pvc://CLAIM/PATH"),
+        ("RETUNE_ARTIFACT_STORE_CREDENTIALS", "My Secret", "a name has lower-case letters"),
+        ("RETUNE_ARTIFACT_STORE_CREDENTIALS", "secret", "is for a store in a bucket only"),
         ("RETUNE_PROMETHEUS", "main", "give name=value, and each name once"),
         ("RETUNE_PROMETHEUS", "a=http://h,a=http://i", "each name once"),
         ("RETUNE_PROMETHEUS", "Main=http://h", "give name=value"),

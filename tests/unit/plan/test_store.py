@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 
 from retune.api.production import Production
 from retune.api.status import ConditionStatus, ConditionType, Stage
-from retune.contract.paths import claim_of, is_below
+from retune.contract.paths import claim_of, is_below, place_of
 from retune.plan.draft import condition_of
-from retune.plan.store import retention_fault, store_of
+from retune.plan.store import retention_fault, store_fault, store_of
 from tests.unit.plan.world import World, spec
 
-NAMES = ("digits", "bundles", "runs", "a")
+NAMES = ("digits", "bundles", "runs", "a", "ml")
+NAMESPACES = ("ml", "digits")
 ROOTS = (
     "pvc://shared",
     "pvc://shared/",
@@ -19,23 +20,54 @@ ROOTS = (
     "pvc://shared/digits",
     "pvc://shared/digits/runs",
     "pvc://own",
+    "s3://shared",
+    "s3://shared/ml",
+    "s3://shared/ml/digits/",
+    "s3://own/ml",
+    "gs://shared",
 )
 roots = st.none() | st.sampled_from(ROOTS)
 
 
 @given(
     default=st.sampled_from(ROOTS),
-    mine=st.tuples(st.sampled_from(NAMES), roots),
-    theirs=st.tuples(st.sampled_from(NAMES), roots),
+    mine=st.tuples(st.sampled_from(NAMESPACES), st.sampled_from(NAMES), roots),
+    theirs=st.tuples(st.sampled_from(NAMESPACES), st.sampled_from(NAMES), roots),
 )
-def test_no_two_resources_share_a_folder_of_the_administrators_claim(
-    default: str, mine: tuple[str, str | None], theirs: tuple[str, str | None]
+def test_no_two_resources_share_a_folder_of_the_administrators_store(
+    default: str, mine: tuple[str, str, str | None], theirs: tuple[str, str, str | None]
 ) -> None:
-    """Whatever two specs say, of that claim each has the folder of its own name, side by side."""
-    stores = {name: store_of(name, own=own, default=default) for name, own in (mine, theirs)}
-    shared = [store for store in stores.values() if store and claim_of(store) == claim_of(default)]
-    assert all(store.rpartition("/")[0] == default.rstrip("/") for store in shared)
+    """Whatever two specs say, there each has the folder of its own name, side by side; a claim is of one namespace."""
+    stores = {
+        (namespace if claim_of(own or default) is None else "", name): store_of(
+            name, namespace=namespace, own=own, default=default
+        )
+        for namespace, name, own in (mine, theirs)
+    }
+    shared = [store for store in stores.values() if store and place_of(store) == place_of(default)]
+    assert all(is_below(store, default) for store in shared)
     assert len(shared) < 2 or not (is_below(shared[0], shared[1]) or is_below(shared[1], shared[0]))
+
+
+def test_a_bucket_is_divided_by_namespace() -> None:
+    """All namespaces see it: the same manifest in two of them has two folders, and each can have keys of its own."""
+    found = [store_of("digits", namespace=name, own=None, default="s3://shared/retune/") for name in ("dev", "prod")]
+    assert found == ["s3://shared/retune/dev/digits", "s3://shared/retune/prod/digits"]
+    assert store_of("digits", namespace="dev", own="gs://mine", default="s3://shared") == "gs://mine/dev/digits"
+    assert store_of("digits", namespace="dev", own=None, default="pvc://shared/x") == "pvc://shared/x/digits"
+
+
+@pytest.mark.parametrize("own", ["s3://shared", "s3://shared/retune/prod", "s3://shared/retune-2", "s3://shared/r"])
+def test_no_other_folder_of_the_shared_bucket_may_be_named(own: str) -> None:
+    """Around it, in it and beside it; another bucket of any server is fine, and so is its own name."""
+    default = "s3://shared/retune"
+    reason, message = store_fault(own=own, default=default) or ("", "")
+    assert reason == "StoreNotAllowed"
+    assert "lies in the bucket of the shared store s3://shared/retune" in message
+    assert message.endswith("leave artifactStore out, or name another bucket")
+    assert store_of("digits", namespace="ml", own=own, default=default) is None
+    for free in ("s3://shared-2/retune", "gs://shared/retune", "pvc://shared/retune", f"{default}/"):
+        assert store_fault(own=free, default=default) is None
 
 
 def test_a_store_inside_the_shared_one_is_refused_in_words() -> None:
@@ -82,6 +114,14 @@ def test_captured_requests_are_removed_only_where_nobody_else_keeps_artifacts(ur
     assert (fault is None) is allowed
     assert fault is None or f"Keep them below {own}" in fault
     assert retention_fault(Production(uri=uri), store=own, default=None) is None
+
+
+def test_no_captured_request_is_kept_below_a_bucket() -> None:
+    """The sentence names no place where checks remove nothing."""
+    production = Production(uri="pvc://retune-artifacts/captured", retention="1h")
+    fault = retention_fault(production, store="s3://mine/ml/digits", default="pvc://retune-artifacts")
+    assert fault is not None
+    assert "Keep them on another claim, or leave retention out" in fault
 
 
 def test_a_retention_that_cannot_be_kept_is_told_and_no_check_is_started() -> None:
