@@ -23,6 +23,8 @@ from retune.contract.results import Reason
 
 KEY_LIMIT = 512
 """Most characters of a key; object stores allow 1024 bytes, of which the store's own prefix takes some."""
+SECRET = "the Secret that spec.execution.credentials.secretName names"  # noqa: S105 - a sentence
+"""Where credentials are, in the words of Jobs; model servers have others."""
 PROBES = "probes"
 """Prefix of the objects that `probe` leaves behind where it may not delete them."""
 

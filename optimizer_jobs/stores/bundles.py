@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
@@ -26,33 +27,41 @@ from optimizer_jobs.stores.base import AbsentError, Kind, Store, StoreError, che
 from retune.contract.results import Reason
 
 FOLDER = "bundles"
-"""Prefix of bundles in a store; each is a folder named by its digest, as on volumes."""
+"""Prefix of published bundles in a store; each is a folder named by its digest, as on volumes."""
 MANIFEST_LIMIT = 1 << 20
 """Most bytes of a manifest."""
+
+NO_MANIFEST = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What `manifest_digest` raises for what is no manifest."""
 
 _FILLING, _LOCKS = ".filling-", ".locks"
 
 
-def publish_bundle(bundle: Bundle, store: Store) -> str:
+def publish_bundle(bundle: Bundle, store: Store, *, folder: str = FOLDER) -> str:
     """Write a bundle into a store, and return its address.
 
-    A bundle that is there already stays as it is. A file there that is not what the manifest says is written anew, for
-    the digest says what it must be, whoever wrote it.
+    A bundle that is there already stays as it is, once it is read and found to be whole. A file there that is not what
+    the manifest says is written anew, for the digest says what it must be, whoever wrote it.
+
+    Args:
+        bundle: The bundle.
+        store: The store.
+        folder: Prefix of the bundles among which it is published.
 
     Raises:
         StoreError: It cannot be written, and then it has no manifest, or the one that was there before.
     """
-    prefix = f"{FOLDER}/{bundle.digest.removeprefix('sha256:')}"
-    if not _is_published(store, prefix, bundle):
-        for name, digest in bundle.manifest.files.items():
-            _put(store, f"{prefix}/{name}", bundle.folder / name, digest)
-        if not store.create(f"{prefix}/{MANIFEST}", bundle.folder / MANIFEST):
-            _agree(store, prefix, bundle)
+    prefix = f"{folder}/{bundle.digest.removeprefix('sha256:')}"
+    there = _is_published(store, prefix, bundle)
+    for name, digest in bundle.manifest.files.items():
+        (_mend if there else _put)(store, f"{prefix}/{name}", bundle.folder / name, digest)
+    if not there and not store.create(f"{prefix}/{MANIFEST}", bundle.folder / MANIFEST):
+        _agree(store, prefix, bundle)
     return f"{store.uri}/{prefix}"
 
 
 def _is_published(store: Store, prefix: str, bundle: Bundle) -> bool:
-    """Return whether the bundle's manifest is there, and every file with its size; who opens it reads them."""
+    """Return whether the bundle's manifest is there, and every file with its size; what they hold is not read here."""
     try:
         written = store.read(f"{prefix}/{MANIFEST}", limit=MANIFEST_LIMIT)
     except AbsentError:
@@ -64,8 +73,12 @@ def _is_published(store: Store, prefix: str, bundle: Bundle) -> bool:
 
 def _put(store: Store, key: str, path: Path, digest: str) -> None:
     """Write a file unless it is there as it should be."""
-    if store.create(key, path):
-        return
+    if not store.create(key, path):
+        _mend(store, key, path, digest)
+
+
+def _mend(store: Store, key: str, path: Path, digest: str) -> None:
+    """Replace a file that is not as it should be."""
     with TemporaryDirectory() as scratch:
         copy = Path(scratch) / "copy"
         try:
@@ -99,7 +112,7 @@ def _agree(store: Store, prefix: str, bundle: Bundle) -> None:
 def _is_manifest_of(written: bytes, digest: str) -> bool:
     try:
         return manifest_digest(written) == digest
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except NO_MANIFEST:
         return False
 
 
@@ -121,7 +134,7 @@ class Cache:
         (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def opened(self, store: Store, digest: str, *, limit_bytes: int) -> Iterator[Bundle]:
+    def opened(self, store: Store, digest: str, *, limit_bytes: int, at: str | None = None) -> Iterator[Bundle]:
         """Open a bundle of a store; it stays in the cache at least until the block ends.
 
         A download that breaks off is resumed by whoever opens the bundle next.
@@ -130,18 +143,20 @@ class Cache:
             store: The store.
             digest: Digest of the bundle.
             limit_bytes: Most bytes of the whole bundle.
+            at: Prefix of the bundle's files in the store; None is that of a published bundle.
 
         Raises:
             JobError: BundleNotFound, or BundleCorrupt with what is wrong; nothing of it can be opened.
             StoreError: The store cannot be read.
         """
         name = checked(digest.removeprefix("sha256:"))
+        source = _Source(store, at or f"{FOLDER}/{name}", digest)
         with self._lock(name) as lock:
             bundle = self._verified(name, digest)
             while bundle is None:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not (self._folder / name).exists():
-                    self._fill(store, name, digest, limit_bytes)
+                    self._fill(source, name, limit_bytes)
                 fcntl.flock(lock, fcntl.LOCK_SH)  # not at once: another one may remove it in between
                 bundle = self._verified(name, digest)
             now = time.time_ns()
@@ -167,36 +182,21 @@ class Cache:
             shutil.rmtree(folder, ignore_errors=True)
             return None
 
-    def _fill(self, store: Store, name: str, digest: str, limit: int) -> None:
+    def _fill(self, source: "_Source", name: str, limit: int) -> None:
         """Bring a bundle from the store, verify it, and give it its name."""
-        prefix, filling = f"{FOLDER}/{name}", self._folder / f"{_FILLING}{name}"
-        uri = f"{store.uri}/{prefix}"
+        filling = self._folder / f"{_FILLING}{name}"
         filling.mkdir(exist_ok=True)
-        try:
-            written = store.read(f"{prefix}/{MANIFEST}", limit=MANIFEST_LIMIT)
-        except AbsentError as error:
-            raise JobError(
-                Reason.BUNDLE_NOT_FOUND, uri, "there is no bundle.", "Restore it in the store, or run again."
-            ) from error
+        written = source.manifest()
         left = limit - len(written)
-        for file in _files(written, digest, uri):
-            left -= self._bring(store, f"{prefix}/{file}", filling / file, left)
+        for file in _files(written, source.digest, source.uri):
+            left -= source.bring(file, filling / file, left)
         (filling / MANIFEST).write_bytes(written)
         try:
-            open_bundle(filling.resolve().as_uri(), digest=digest)
+            open_bundle(filling.resolve().as_uri(), digest=source.digest)
         except JobError as error:
             shutil.rmtree(filling, ignore_errors=True)
-            raise JobError(error.reason, uri, error.message, error.next_step, error.exit) from error
+            raise JobError(error.reason, source.uri, error.message, error.next_step, error.exit) from error
         filling.rename(self._folder / name)
-
-    def _bring(self, store: Store, key: str, path: Path, limit: int) -> int:
-        """Bring one file, unless an earlier call has, and return its bytes."""
-        if path.exists() and path.stat().st_size <= limit:
-            return path.stat().st_size
-        try:
-            return store.fetch(key, path, limit=limit)
-        except AbsentError as error:
-            raise _corrupt(f"{store.uri}/{key}", "the file is missing") from error
 
     def _evict(self) -> None:
         """Remove bundles that nobody has open, the longest unused first, until the rest fits the budget."""
@@ -220,17 +220,60 @@ class Cache:
             return True
 
 
+@dataclass(frozen=True)
+class _Source:
+    """A bundle in a store."""
+
+    store: Store
+    prefix: str
+    digest: str
+
+    @property
+    def uri(self) -> str:
+        return f"{self.store.uri}/{self.prefix}"
+
+    def manifest(self) -> bytes:
+        return read_manifest(self.store, self.prefix)
+
+    def bring(self, name: str, path: Path, limit: int) -> int:
+        """Bring one file, unless an earlier call has, and return its bytes."""
+        if path.exists() and path.stat().st_size <= limit:
+            return path.stat().st_size
+        try:
+            return self.store.fetch(f"{self.prefix}/{name}", path, limit=limit)
+        except AbsentError as error:
+            raise corrupt(f"{self.uri}/{name}", "the file is missing") from error
+
+
+def read_manifest(store: Store, prefix: str) -> bytes:
+    """Return the bytes of a bundle's manifest, which may be anybody's.
+
+    Raises:
+        JobError: BundleNotFound, also where files lie there and the manifest, which is written last, does not.
+        StoreError: The store cannot be read.
+    """
+    try:
+        return store.read(f"{prefix}/{MANIFEST}", limit=MANIFEST_LIMIT)
+    except AbsentError as error:
+        half = next(store.stats(f"{prefix}/"), None)
+        words, step = "there is no bundle.", "Restore it in the store, or run again."
+        if half is not None:
+            words = f"the bundle is half written: files are there, and {MANIFEST}, which is written last, is not."
+            step = "Run again, which writes what is missing; or restore it in the store."
+        raise JobError(Reason.BUNDLE_NOT_FOUND, f"{store.uri}/{prefix}", words, step) from error
+
+
 def _files(written: bytes, digest: str, uri: str) -> list[str]:
     """Return the plain names that a manifest lists; raises JobError (BundleCorrupt) for any other manifest."""
     if not _is_manifest_of(written, digest):
-        raise _corrupt(uri, f"{MANIFEST} does not have the digest {digest}")
+        raise corrupt(uri, f"{MANIFEST} does not have the digest {digest}")
     try:
         names = list(Manifest.model_validate_json(written).files)
         plain = all("/" not in checked(name) for name in names)
     except (ValidationError, StoreError) as error:
-        raise _corrupt(uri, f"{MANIFEST} is no manifest that this version reads") from error
+        raise corrupt(uri, f"{MANIFEST} is no manifest that this version reads") from error
     if not plain or MANIFEST in names:
-        raise _corrupt(uri, f"{MANIFEST} does not list plain names")
+        raise corrupt(uri, f"{MANIFEST} does not list plain names")
     return names
 
 
@@ -241,7 +284,8 @@ def _size(folder: Path) -> int:
         return 0
 
 
-def _corrupt(uri: str, what: str) -> JobError:
+def corrupt(uri: str, what: str) -> JobError:
+    """Return the error of a bundle that is not what its digest says; `what` is wrong, in words without a full stop."""
     return JobError(
         Reason.BUNDLE_CORRUPT, uri, f"{what}.", "Restore the bundle in the store, or delete its folder and run again."
     )

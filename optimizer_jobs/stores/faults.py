@@ -8,14 +8,13 @@ from optimizer_jobs.data.faults import causes, certificate_is_bad
 from optimizer_jobs.data.remote import CREDENTIALS, has_credentials
 from optimizer_jobs.data.transfer import CredentialsError
 from optimizer_jobs.errors import printable
-from optimizer_jobs.stores.base import Kind, StoreError
+from optimizer_jobs.stores.base import SECRET, Kind, StoreError
 
 ABSENT = frozenset({"404", "NoSuchKey", "NoSuchVersion", "NotFound"})
 """S3 error codes for an object that is not there."""
 GONE_UPLOAD = "NoSuchUpload"
 """S3 error code for an upload in parts that has ended already, because the answer to its end was lost."""
 
-_SECRET = "the Secret that spec.execution.credentials.secretName names"  # noqa: S105 - a sentence
 _SKEW = frozenset({"RequestTimeTooSkewed", "RequestExpired"})
 _SKEW_WORDS = "short-lived token"
 """What Google says of a token whose time does not fit."""
@@ -103,7 +102,7 @@ def read_only(uri: str) -> StoreError:
         Kind.READ_ONLY,
         uri,
         "the credentials may read there, and may not write.",
-        f"Allow {_SECRET} to write objects, or lift what makes the bucket read-only.",
+        f"Allow {SECRET} to write objects, or lift what makes the bucket read-only.",
     )
 
 
@@ -113,9 +112,9 @@ def _before_the_answer(error: Exception, uri: str) -> StoreError | None:
         if isinstance(cause, RefusedError):
             return StoreError(Kind.FORBIDDEN, uri, str(cause), "Name a server that Jobs may connect to.")
         if isinstance(cause, CredentialsError):
-            return StoreError(Kind.FORBIDDEN, uri, str(cause), f"Correct it in {_SECRET}.")
+            return StoreError(Kind.FORBIDDEN, uri, str(cause), f"Correct it in {SECRET}.")
         if certificate_is_bad(cause):
-            cure = f"Put its authority's certificate, as PEM, into CA_CERTIFICATES of {_SECRET}."
+            cure = f"Put its authority's certificate, as PEM, into CA_CERTIFICATES of {SECRET}."
             return StoreError(Kind.FORBIDDEN, uri, "the server's certificate is not trusted.", cure)
     return None
 
@@ -126,8 +125,8 @@ def _refused(uri: str, answer: Answer, *, writing: bool) -> StoreError:
     scheme = uri.partition("://")[0]
     if has_credentials(scheme):
         message = f"the credentials do not allow {'writing' if writing else 'reading'} there."
-        return StoreError(Kind.FORBIDDEN, uri, message, f"Correct {_SECRET}; it needs {CREDENTIALS[scheme]}.")
-    cure = f"Create {_SECRET}; it needs {CREDENTIALS[scheme]}."
+        return StoreError(Kind.FORBIDDEN, uri, message, f"Correct {SECRET}; it needs {CREDENTIALS[scheme]}.")
+    cure = f"Put them into {SECRET}: {CREDENTIALS[scheme]}."
     return StoreError(Kind.FORBIDDEN, uri, "it is not public, and there are no credentials.", cure)
 
 

@@ -14,7 +14,9 @@ workers read instead of the single objects.
 """
 
 import json
+import math
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +40,9 @@ from optimizer_jobs.stores.batches import (
 
 _TRIES = 6
 """How often an append is tried whose fate is unknown, with growing pauses, besides the store's own tries."""
-
-
+_FRESH_BATCH_SECONDS = 0.1
+"""For how long a worker decides on what it has read: that another one writes meanwhile, which costs more than to ask,
+must be less likely than one in ten."""
 _MOST_AT_ONCE = 16
 """Objects that are read at once by a worker that is behind."""
 
@@ -51,14 +54,18 @@ class ConflictError(Exception):
 class StoreJournal(BaseJournalBackend):
     """A journal below a prefix of a store. Threads may share it."""
 
-    def __init__(self, store: Store, prefix: str) -> None:
+    def __init__(self, store: Store, prefix: str, *, fresh_seconds: float = 0.0) -> None:
         """Open the journal, which need not exist.
 
         Args:
             store: A store that honours conditional creates.
             prefix: What the keys of the journal begin with: a plain path, without a slash at its end.
+            fresh_seconds: For how long what was read passes for what is there, so that the store is not asked again;
+                at the beginning of `batch` for a moment only. What is appended is never affected.
         """
-        self._store, self._prefix = store, prefix
+        self._store, self._prefix, self._fresh = store, prefix, fresh_seconds
+        self._asked_at = -math.inf
+        """When the store was last seen to have no more than was read, by the clock of this machine that never jumps."""
         self._lock = threading.RLock()
         self._readers = ThreadPoolExecutor(_MOST_AT_ONCE, thread_name_prefix="journal")
         self._logs: list[Log] = []
@@ -86,7 +93,7 @@ class StoreJournal(BaseJournalBackend):
             if self._pending is not None:
                 return self._logs[log_number_from:] + self._pending[max(0, log_number_from - len(self._logs)) :]
             if not self._just_appended or log_number_from >= len(self._logs):
-                self._pull()
+                self._pull_after(self._fresh)
             self._just_appended = False
             return self._logs[log_number_from:]
 
@@ -106,17 +113,20 @@ class StoreJournal(BaseJournalBackend):
             self._just_appended = True
 
     @contextmanager
-    def batch(self) -> Iterator[None]:
+    def batch(self, *, anew: bool = False) -> Iterator[None]:
         """Append all that is appended inside at once, and only if nobody else has appended since the block began.
 
         Inside, reads show the journal as it was at the beginning, with what was appended inside. When the block raises,
-        nothing is appended.
+        nothing is appended. What others appended in the last moment may be missing there, and then is a conflict.
+
+        Args:
+            anew: Whether the store is asked first, however short ago it was.
 
         Raises:
             ConflictError: Another worker was first. Nothing was appended, and reads show what it wrote.
         """
         with self._lock:
-            self._pull()
+            self._pull_after(0.0 if anew else min(self._fresh, _FRESH_BATCH_SECONDS))
             self._pending = []
             try:
                 yield
@@ -128,7 +138,7 @@ class StoreJournal(BaseJournalBackend):
 
     def _try(self, logs: Sequence[Log]) -> bool:
         """Create the next object, or read what another worker wrote there; return whether the logs are appended."""
-        batch = Batch(uuid.uuid4().hex, self._token, tuple(logs))
+        batch, asked_at = Batch(uuid.uuid4().hex, self._token, tuple(logs)), time.monotonic()
         key, content = self._key(self._number), written(batch)
         if len(content) > BATCH_LIMIT:
             raise damaged(f"{self._store.uri}/{key}", f"{len(content)} bytes are more than a batch may have")
@@ -142,6 +152,7 @@ class StoreJournal(BaseJournalBackend):
                 return False
         else:
             self._take(batch)
+        self._asked_at = asked_at
         if self._number % SEGMENT == 0:
             self._keep_segment()
         return True
@@ -157,8 +168,14 @@ class StoreJournal(BaseJournalBackend):
                 pause(attempt)
         raise AssertionError
 
+    def _pull_after(self, seconds: float) -> None:
+        """Read what others have appended, unless that was done in the last so many seconds."""
+        if time.monotonic() - self._asked_at >= seconds:
+            self._pull()
+
     def _pull(self) -> None:
         """Read what others have appended: the more there was, the more objects at once."""
+        asked_at = time.monotonic()
         at_once, went_on = 1, True
         while went_on:
             if self._number % SEGMENT == 0 and self._take_segment():
@@ -168,6 +185,7 @@ class StoreJournal(BaseJournalBackend):
         if not self._opened:
             self._require_end()
             self._opened = True
+        self._asked_at = asked_at
 
     def _take_up_to(self, count: int) -> bool:
         """Read the next objects at once, to the end of the segment at most; return False where the journal ends."""

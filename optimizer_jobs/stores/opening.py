@@ -1,9 +1,18 @@
 """Open the store at an address: on a volume, on this machine, or on a server."""
 
+from optimizer_jobs.errors import JobError
 from optimizer_jobs.stores.base import Kind, Store, StoreError, checked
 from optimizer_jobs.stores.folder import FolderStore
+from retune.contract.results import Reason
 
+LIBRARIES = {"s3": "s3fs", "gs": "gcsfs"}
+"""The library that each scheme of buckets needs."""
 _NEXT = "Give pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH."
+
+
+def is_bucket(uri: str) -> bool:
+    """Return whether an address is one in a bucket."""
+    return uri.partition("://")[0] in LIBRARIES
 
 
 def open_store(uri: str) -> Store:
@@ -12,11 +21,14 @@ def open_store(uri: str) -> Store:
     Raises:
         StoreError: The scheme is another, the path is not plain, the server must not be connected to, or the
             credentials cannot be used.
-        JobError: RequestInvalid, when the path leaves its claim.
+        JobError: RequestInvalid, when the path leaves its claim; UnexpectedError, when the scheme's library is missing.
     """
     scheme, _, place = uri.partition("://")
-    if scheme in {"s3", "gs"}:
-        return _open_bucket(scheme, place, uri)
+    if scheme in LIBRARIES:
+        try:
+            return _open_bucket(scheme, place, uri)
+        except ModuleNotFoundError as error:
+            raise _not_installed(error, scheme, uri) from error
     from optimizer_jobs.data.volumes import local_path
 
     return FolderStore(local_path(uri), uri=uri.rstrip("/"))
@@ -38,3 +50,12 @@ def _open_bucket(scheme: str, place: str, uri: str) -> Store:
     except (OSError, ValueError) as error:
         raise fault(error, uri=uri, writing=True) from error
     return ObjectStore(bucket, uri=uri, prefix=prefix)
+
+
+def _not_installed(error: ModuleNotFoundError, scheme: str, uri: str) -> JobError:
+    return JobError(
+        Reason.UNEXPECTED,
+        uri,
+        f"{scheme}:// needs the Python module {error.name}, which is not installed here.",
+        f"pip install {LIBRARIES[scheme]}, or the extra `remote` of what you have installed, which has it.",
+    )

@@ -8,7 +8,9 @@ decided, and a trial that several want goes to exactly one.
 
 import copy
 import itertools
+import math
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -47,7 +49,7 @@ class StoreStorage(JournalStorage):
         """
         for attempt in itertools.count():
             with self._thread_lock, suppress(ConflictError):
-                return self._attempt(body)
+                return self._attempt(body, anew=attempt > 1)
             if attempt:  # the first time it has just read all that there is, and is never more likely to be in time
                 pause(min(attempt, _MOST_DOUBLINGS) - _SHORTER)
         raise AssertionError
@@ -56,11 +58,11 @@ class StoreStorage(JournalStorage):
         """Do what `alone` does: here, what is written at once is also decided alone."""
         return self.alone(body)
 
-    def _attempt(self, body: Callable[[], _T]) -> _T:
+    def _attempt(self, body: Callable[[], _T], *, anew: bool) -> _T:
         """Run `body` on what there is now. Whatever goes wrong, what it did is forgotten."""
         before = None
         try:
-            with self._journal.batch():
+            with self._journal.batch(anew=anew):
                 self._sync_with_backend()
                 before = _copied(self._replay_result)
                 return body()
@@ -95,19 +97,30 @@ def _copied_entry(entry: Any) -> Any:
 class StorePulse:
     """Signs of life of a study's workers, one object each, which its worker replaces and others only list."""
 
-    def __init__(self, store: Store, prefix: str) -> None:
-        """Open the signs of life below a prefix of a store: a plain path, without a slash at its end."""
-        self._store, self._prefix = store, f"{prefix}/alive/"
+    def __init__(self, store: Store, prefix: str, *, fresh_seconds: float = 0.0) -> None:
+        """Open the signs of life.
+
+        Args:
+            store: The store.
+            prefix: What their keys begin with: a plain path, without a slash at its end.
+            fresh_seconds: For how long a listing passes for the last one, so that none is asked for.
+        """
+        self._store, self._prefix, self._fresh = store, f"{prefix}/alive/", fresh_seconds
+        self._listed_at, self._signs = -math.inf, dict[str, object]()
 
     def show(self, owner: str, number: int) -> None:
         """Show that a worker (`INDEX/LIFE`) is alive; each sign has another number."""
         self._store.replace(f"{self._prefix}{owner}", b"." * (number % _SIZES))
 
     def seen(self) -> Mapping[str, object]:
-        """Return the last sign of every worker, in one request for a thousand of them.
+        """Return the last sign of every worker, in one request for a thousand of them or none.
 
         Two signs of a worker differ, and that is all that they say: they are compared with each other, and never with
         a clock.
         """
-        signs = self._store.stats(self._prefix)
-        return {sign.key.removeprefix(self._prefix): (sign.size, sign.modified) for sign in signs}
+        now = time.monotonic()
+        if now - self._listed_at >= self._fresh:
+            signs = self._store.stats(self._prefix)
+            self._signs = {sign.key.removeprefix(self._prefix): (sign.size, sign.modified) for sign in signs}
+            self._listed_at = now
+        return self._signs

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from optimizer_jobs.measure.finding import RARE
-from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.signature import Reading
+from optimizer_jobs.stores.published import open_bundle
 from optimizer_jobs.study.objectives import limits
 from retune.api.metrics import Metric
 from retune.api.model import Task

@@ -1,32 +1,25 @@
-"""The study on disk: one journal file for each run, which workers, judge and report read.
+"""The study of a run, in its store, which workers, judge and report read.
 
 A study is never started again from the beginning: a worker that opens it continues after the trials that are finished.
 The result of a trial is stored in its user attributes, so that a study can be read without its models.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from optimizer_jobs.data.uris import resolve
-from optimizer_jobs.errors import JobError
 from optimizer_jobs.seal import Seal
 from optimizer_jobs.study.objectives import ranked
+from optimizer_jobs.study.storage import open_storage
 from retune.api.metrics import Metric
 from retune.api.objectives import Objective
-from retune.contract.paths import run_folder
 from retune.contract.requests import BundleRef
-from retune.contract.results import Reason
 
-JOURNAL = "study.journal"
 RESULT = "found"
 """User attribute of a trial that holds its `TrialResult` as JSON."""
 SEALED = "seal"
@@ -140,37 +133,6 @@ class TrialRow:
     """How long the trial took; None while it runs."""
 
 
-class _Lock(JournalFileOpenLock):
-    """The journal's lock, which also removes an incomplete last line that a killed writer left.
-
-    Otherwise the next line would be appended to the incomplete one, and the journal could not be read any more.
-    """
-
-    def __init__(self, journal: Path) -> None:
-        super().__init__(str(journal))
-        self._journal = journal
-
-    def acquire(self) -> bool:
-        held = super().acquire()
-        if self._journal.exists():
-            with self._journal.open("rb+") as file:
-                _cut_unfinished_line(file)
-        return held
-
-
-def journal_path(store: str, run: str) -> Path:
-    """Return the local path of a run's journal; raises JobError when the store is not a shared folder."""
-    location = resolve(f"{run_folder(store, run)}/{JOURNAL}")
-    if "file" not in _protocols(location.fs):
-        raise JobError(
-            reason=Reason.REQUEST_INVALID,
-            object=store,
-            message="the workers of a search share one journal file, which needs a store that is a shared folder.",
-            next_step="Use a pvc:// store.",
-        )
-    return Path(location.path)
-
-
 def open_study(store: str, run: str, *, create: Sequence[Objective] | None = None) -> optuna.Study:
     """Open the study of a run.
 
@@ -180,19 +142,14 @@ def open_study(store: str, run: str, *, create: Sequence[Objective] | None = Non
         create: Objectives of the study, which is created with them if there is none; None never creates it.
 
     Raises:
-        JobError: The store is not a shared folder, or there is no study and it may not be created.
+        JobError: The store cannot be used, or there is no study and it may not be created.
     """
-    path = journal_path(store, run)
-    if create is None and not path.exists():
-        raise JobError(
-            reason=Reason.NO_FEASIBLE_CANDIDATE,
-            object=f"{run_folder(store, run)}/{JOURNAL}",
-            message="the run has no study.",
-            next_step="Run the search before the judge.",
-        )
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Lock(path)))
+    return study_in(open_storage(store, run, create=create is not None), run, create=create)
+
+
+def study_in(storage: BaseStorage, run: str, *, create: Sequence[Objective] | None = None) -> optuna.Study:
+    """Return what `open_study` does, from an open storage."""
     if create is None:
         return optuna.load_study(study_name=run, storage=storage)
     directions = [StudyDirection.MINIMIZE] * len(ranked(create))
@@ -324,20 +281,3 @@ def _words(name: str, value: float, champion: float | None) -> str:
     if metric.is_share:
         return f"{label} {value:.3f} ({value - champion:+.3f})"
     return f"{label} x{value / champion:.2f}"
-
-
-def _protocols(filesystem: Any) -> tuple[str, ...]:
-    protocol = filesystem.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
-
-
-def _cut_unfinished_line(file: Any) -> None:
-    """Truncate a file after its last newline."""
-    end = file.seek(0, os.SEEK_END)
-    if end == 0:
-        return
-    file.seek(end - 1)
-    if file.read(1) == b"\n":
-        return
-    file.seek(0)
-    file.truncate(file.read(end).rfind(b"\n") + 1)

@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from time import monotonic
+from typing import Any, Protocol, cast
 
 from optimizer_jobs.machinery.training.fit import fit
 from optimizer_jobs.progress import say
@@ -25,10 +26,22 @@ from retune.api.own_code import Factory
 from retune.api.techniques import TechniqueType
 
 Json = Any
-_OUTCOME, _MODEL, _STAGED = "outcome.json", "model.onnx", ".staged-"
+OUTCOME = "outcome.json"
+"""Name of the sealed record in the folder of a kept result."""
+_MODEL, _STAGED = "model.onnx", ".staged-"
 
 Entering = Callable[[str], None]
 """Called with the kind of a step; steps of the same kind can be compared with each other while they train."""
+
+
+class Elsewhere(Protocol):
+    """Where workers that share no folder give each other kept results."""
+
+    def bring(self, entry: Path) -> None:
+        """Fill the folder of a result, named by its hash, with what another worker has given, if any has."""
+
+    def give(self, entry: Path, *, seconds: float) -> None:
+        """Let other workers have a result, which took so long to make."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +89,13 @@ class Built:
 
 
 def build(
-    model: Path, steps: Sequence[Step], *, context: Context, kept: Path, entering: Entering | None = None
+    model: Path,
+    steps: Sequence[Step],
+    *,
+    context: Context,
+    kept: Path,
+    elsewhere: Elsewhere | None = None,
+    entering: Entering | None = None,
 ) -> Built:
     """Train once with all training steps together, then apply the other steps in order.
 
@@ -88,13 +107,14 @@ def build(
         steps: The steps of the plan.
         context: What steps may use besides the model.
         kept: Folder of kept results. A result that is not there yet is added.
+        elsewhere: Where results are looked for that are not in the folder; None where all workers share it.
         entering: Called before each step; it may raise to end the work.
     """
     built = Built(model=model, applied=(), skipped=())
     for kind, step, step_context in _work(steps, context):
         if entering is not None:
             entering(kind)
-        built = _then(built, step, _cached(built.model, step, context=step_context, kept=kept))
+        built = _then(built, step, _cached(built.model, step, step_context, kept, elsewhere))
     return built
 
 
@@ -152,12 +172,20 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _cached(model: Path, step: Step | _Training, *, context: Context, kept: Path) -> Applied | Skipped:
+def _cached(
+    model: Path, step: Step | _Training, context: Context, kept: Path, elsewhere: Elsewhere | None
+) -> Applied | Skipped:
     entry = kept / _key(model, step, context)
     outcome = _read(entry)
+    if outcome is None and elsewhere is not None:
+        elsewhere.bring(entry)
+        outcome = _read(entry)
     if outcome is None:
+        began = monotonic()
         _make(model, step, context=context, entry=entry)
         outcome = _opened(entry)
+        if elsewhere is not None:
+            elsewhere.give(entry, seconds=monotonic() - began)
     if "reason" in outcome:
         return Skipped(reason=outcome["reason"])
     native = entry / outcome["native"] if outcome["native"] else None
@@ -182,7 +210,7 @@ def _read(entry: Path) -> Json | None:
 
 def _opened(entry: Path) -> Json:
     """Return the record of a kept result, which belongs to its entry; raises ValueError where it has no right seal."""
-    record = study_seal().opened((entry / _OUTCOME).read_bytes())
+    record = study_seal().opened((entry / OUTCOME).read_bytes())
     if record is None or record["entry"] != entry.name:
         raise ValueError("a record of another result")
     return record
@@ -198,7 +226,7 @@ def _make(model: Path, step: Step | _Training, *, context: Context, entry: Path)
             staged = Path(folder) / "result"
             staged.mkdir()
             record = _stage(outcome, staged) | {"entry": entry.name}
-            (staged / _OUTCOME).write_bytes(study_seal().sealed(record))
+            (staged / OUTCOME).write_bytes(study_seal().sealed(record))
             try:
                 staged.rename(entry)
             except OSError:

@@ -13,7 +13,8 @@ import pytest
 from optuna.trial import TrialState
 
 from optimizer_jobs.commands.search.leases import Worker
-from optimizer_jobs.study.trials import TrialResult, counted, journal_path, number_of, open_study, trials_table
+from optimizer_jobs.study.storage import journal_path
+from optimizer_jobs.study.trials import TrialResult, counted, number_of, open_study, trials_table
 from tests.unit.jobs import search_worker
 
 ROOT = Path(__file__).parents[2]

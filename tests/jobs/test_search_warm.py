@@ -9,7 +9,8 @@ from optuna.trial import FixedTrial, TrialState, create_trial
 
 from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.commands.search.warm_start import IN_ALL, warm_start
-from optimizer_jobs.study.trials import NUMBER, PLAN, RESULT, TrialResult, journal_path, open_study, record
+from optimizer_jobs.study.storage import journal_path
+from optimizer_jobs.study.trials import NUMBER, PLAN, RESULT, TrialResult, open_study, record
 from optimizer_jobs.technique import Params
 from retune.api.metrics import Metric
 from retune.api.model import Data, Task

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from retune.contract.paths import PRIVATE_ADDRESSES_VARIABLE
-from tests.storage import servers
+from tests.storage import proxy, servers
+from tests.storage.proxy import Proxy
 from tests.storage.servers import Store
 
 
@@ -44,3 +45,11 @@ def bucket(request: pytest.FixtureRequest, s3: Store, gcs_server: Store, monkeyp
     for name, value in gcs_server.environment.items():
         monkeypatch.setenv(name, value)
     return f"{request.param}://{servers.BUCKET}"
+
+
+@pytest.fixture
+def between(s3: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A proxy between Job and S3 server."""
+    with proxy.before(s3.port, pki=s3.pki) as made:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{made.port}")
+        yield made

@@ -14,19 +14,22 @@ from pathlib import Path
 
 import optuna
 from optuna.samplers import RandomSampler
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from optimizer_jobs.commands.search.leases import Leases, Shared, Worker
+from optimizer_jobs.commands.search.budget import Budget
+from optimizer_jobs.commands.search.leases import Leases, Worker
+from optimizer_jobs.commands.search.sharing import POLL_SECONDS, share
+from optimizer_jobs.commands.search.termination import given_up_when
 from optimizer_jobs.stores.base import Stat, Store
-from optimizer_jobs.stores.journal import StoreJournal
 from optimizer_jobs.stores.opening import open_store
-from optimizer_jobs.stores.studies import StorePulse, StoreStorage
-from optimizer_jobs.study.trials import journal_path
+from optimizer_jobs.study.storage import journal_path
+from optimizer_jobs.study.trials import open_study
+from retune.api.model import Task
+from retune.api.objectives import default_objectives
+from retune.api.search import Search
 from tests.unit.jobs.search_worker import found, open_claims, space
 
-PREFIX = "runs/r1/study"
-DIRECTIONS = (StudyDirection.MINIMIZE, StudyDirection.MINIMIZE)
+RUN = "r1"
 
 
 class Counted:
@@ -70,38 +73,31 @@ class Counted:
         self._store.delete(keys)
 
 
-def open_study(store: Store) -> tuple[optuna.Study, StoreStorage]:
-    """Open the study of the tests in a store."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = StoreStorage(StoreJournal(store, PREFIX))
-    study = optuna.create_study(study_name="r1", storage=storage, directions=DIRECTIONS, load_if_exists=True)
-    return study, storage
-
-
-def open_leases(store: Store, *, index: int, budget: int, lease: float) -> Leases:
-    """Open a worker's leases on the study."""
-    study, storage = open_study(store)
+def open_leases(store: Store, *, index: int, budget: int, lease: float) -> tuple[Leases, optuna.Study]:
+    """Open a worker's leases on the study, and the study."""
+    study, shared = share(store, RUN, default_objectives(Task.CLASSIFICATION), lease_seconds=lease)
     study.sampler = RandomSampler(seed=index)
-    shared = Shared(storage, StorePulse(store, PREFIX))
-    return Leases(study, Worker(index), shared=shared, budget=budget, first=space().first(), lease_seconds=lease)
+    first = space().first()
+    return Leases(study, Worker(index), shared=shared, budget=budget, first=first, lease_seconds=lease), study
 
 
-def work(leases: Leases, *, hold: int, trial_seconds: float) -> dict[str, float]:
-    """Run trials until none is left; return how many, and the seconds of taking and telling them."""
+def work(leases: Leases, budget: Budget, *, hold: int, trial_seconds: float) -> dict[str, float]:
+    """Run trials until none is left, as a Job does; return how many, and the seconds of taking and telling them."""
     spent = {"trials": 0.0, "overhead": 0.0}
     with leases.alive():
         while not leases.finished():
             began = time.monotonic()
             trial = leases.take(space().draw, space().fresh)
             if trial is None:
-                time.sleep(0.2)
+                time.sleep(POLL_SECONDS)
                 continue
             print(f"took {leases.number(trial)}", flush=True)
             spent["overhead"] += time.monotonic() - began
             spent["trials"] += 1
             if spent["trials"] == hold:
                 sys.stdin.readline()
-            time.sleep(trial_seconds)
+            with given_up_when(budget.look):
+                time.sleep(trial_seconds)
             began = time.monotonic()
             leases.tell(trial, found(space().draw(trial)), state=TrialState.COMPLETE)
             spent["overhead"] += time.monotonic() - began
@@ -122,12 +118,15 @@ def main() -> None:
     limits = {"index": options.index, "budget": options.budget, "lease": options.lease}
     requests: Counter[str] = Counter()
     if options.file:
-        leases = open_claims(options.uri, "r1", journal=journal_path(options.uri, "r1"), **limits)
+        leases = open_claims(options.uri, RUN, journal=journal_path(options.uri, RUN), **limits)
+        study = open_study(options.uri, RUN)
     else:
         store = Counted(open_store(options.uri))
-        leases, requests = open_leases(store, **limits), store.requests
+        (leases, study), requests = open_leases(store, **limits), store.requests
+    owner, search = str(options.index), Search(max_trials=options.budget, max_duration="1h")
+    budget = Budget(study, search, owner=owner)
     print("ready", flush=True)
-    spent = work(leases, hold=options.hold, trial_seconds=options.trial_seconds)
+    spent = work(leases, budget, hold=options.hold, trial_seconds=options.trial_seconds)
     print(json.dumps(spent | requests), flush=True)
 
 

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -35,14 +35,6 @@ def directly(s3: Server) -> Store:
     store = open_store(f"s3://{servers.BUCKET}/{uuid4().hex}")
     assert not list(store.stats(""))  # the library connects only now, and must not find the proxy
     return store
-
-
-@pytest.fixture
-def between(s3: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """A proxy between Job and S3 server."""
-    with proxy.before(s3.port, pki=s3.pki) as made:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"https://localhost:{made.port}")
-        yield made
 
 
 @pytest.fixture

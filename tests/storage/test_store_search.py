@@ -18,10 +18,11 @@ from optimizer_jobs.stores.base import Kind, Store, StoreError
 from optimizer_jobs.stores.bundles import Cache, publish_bundle
 from optimizer_jobs.stores.journal import StoreJournal
 from optimizer_jobs.stores.opening import open_store
-from optimizer_jobs.study.trials import LOST, counted, number_of
+from optimizer_jobs.study.storage import study_prefix
+from optimizer_jobs.study.trials import LOST, counted, number_of, open_study
 from tests.storage import servers
 from tests.storage.servers import Store as Server
-from tests.storage.store_worker import PREFIX, open_study
+from tests.storage.store_worker import RUN
 from tests.unit.jobs.conftest import delivered, make, splits
 
 pytest.importorskip("s3fs")
@@ -75,7 +76,7 @@ def test_no_trial_is_lost_or_doubled_when_a_worker_is_killed(uri: str, capsys: p
         victim.wait()
         said = [other.communicate(timeout=280)[0] for other in others]
         assert [other.returncode for other in others] == [0] * len(others)
-    study, _ = open_study(open_store(uri))
+    study = open_study(uri, RUN)
     trials = counted(study)
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * BUDGET
     assert sorted(number_of(trial) for trial in trials) == list(range(1, BUDGET + 1))
@@ -92,14 +93,14 @@ def test_no_trial_is_lost_or_doubled_when_a_worker_is_killed(uri: str, capsys: p
 def test_a_study_that_lost_an_object_is_refused(uri: str) -> None:
     """Whoever opens it is told, and adds nothing."""
     store = open_store(uri)
-    journal = StoreJournal(store, PREFIX)
+    journal = StoreJournal(store, study_prefix(RUN))
     for number in range(4):
         journal.append_logs([{"op_code": 2, "worker_id": "w", "n": number}])
-    store.delete([f"{PREFIX}/log/0000000001"])
+    store.delete([f"{study_prefix(RUN)}/log/0000000001"])
     with pytest.raises(StoreError) as caught:
-        open_study(store)
+        open_study(uri, RUN)
     assert caught.value.kind is Kind.DAMAGED
-    assert f"{uri}/{PREFIX}/log/0000000001" in caught.value.object
+    assert f"{uri}/{study_prefix(RUN)}/log/0000000001" in caught.value.object
 
 
 @pytest.fixture(params=["s3", "gs"])

@@ -17,16 +17,17 @@ from optuna.trial import Trial, TrialState
 
 from optimizer_jobs.commands.search.budget import Budget
 from optimizer_jobs.commands.search.early_stopping import Watch
-from optimizer_jobs.commands.search.equivalence import Equivalence
+from optimizer_jobs.commands.search.equivalence import DrawnPlan, Equivalence
 from optimizer_jobs.commands.search.estimate import Estimate, estimate
 from optimizer_jobs.commands.search.grid import Grid
-from optimizer_jobs.commands.search.leases import LEASE_SECONDS, POLL_SECONDS, Leases, Worker
+from optimizer_jobs.commands.search.leases import LEASE_SECONDS, Leases, Worker
 from optimizer_jobs.commands.search.leaving import breaking
 from optimizer_jobs.commands.search.leftovers import remove_leftovers
 from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.preparation import prepare
 from optimizer_jobs.commands.search.progress import Gauges, trial_line
 from optimizer_jobs.commands.search.samplers import refuse, replaced, sampler
+from optimizer_jobs.commands.search.sharing import POLL_SECONDS, Shared, as_kept, open_shared, require_usable
 from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.commands.search.termination import given_up_when, termination_held_back
 from optimizer_jobs.commands.search.trial import Bench, Discarded, Unchanged
@@ -34,7 +35,7 @@ from optimizer_jobs.commands.search.warm_start import warm_start
 from optimizer_jobs.errors import JobError, printable, store_error
 from optimizer_jobs.measure.mix import mean_rows, served_mix
 from optimizer_jobs.progress import duration_words, say, step
-from optimizer_jobs.quota import require_room
+from optimizer_jobs.quota import Room
 from optimizer_jobs.seal import study_seal
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.protection import fitted
@@ -43,9 +44,7 @@ from optimizer_jobs.study.trials import (
     PLAN,
     TrialResult,
     counted,
-    journal_path,
     number_of,
-    open_study,
     read_result,
 )
 from optimizer_jobs.technique import Params, StoppedEarlyError
@@ -63,7 +62,7 @@ def run(request: SearchRequest) -> SearchResult:
     """Take part in the search of a run until its budget is spent.
 
     Raises:
-        JobError: The store is not a shared folder, the data or a bundle is unusable, or a technique cannot be used.
+        JobError: The store cannot be used, the data or a bundle is unusable, or a technique cannot be used.
     """
     with tempfile.TemporaryDirectory() as scratch:
         return _search(fitted(request), Path(scratch), began=time.time())
@@ -72,17 +71,18 @@ def run(request: SearchRequest) -> SearchResult:
 def _search(request: SearchRequest, scratch: Path, *, began: float) -> SearchResult:
     worker = Worker(index=int(os.environ.get(INDEX_VARIABLE, "0")))
     refuse(request.search)
+    require_usable(request.store)
     removed = remove_leftovers(request)
     step(1, 3, text="opening champion, original and data", about="10 s")
     bench, space, left_out = prepare(request, scratch)
     step(2, 3, text="measuring the champion on validation", about="10 s")
     quality = ", ".join(f"{metric} {value:.4g}" for metric, value in bench.reference.quality.items())
     say(f"champion: {quality}, {bench.reference.size_bytes} bytes")
-    study = open_study(request.store, request.run, create=request.objectives)
+    study, shared = open_shared(request, lease_seconds=_lease_seconds())
     before = study.user_attrs.get(LEFT_OUT, {})
     if not left_out.items() <= before.items():
         study.set_user_attr(LEFT_OUT, {**before, **left_out})
-    search = _Search(request, study, worker, bench=bench, space=space, began=began)
+    search = _Search(request, study, worker, shared=shared, bench=bench, space=space, began=began)
     step(
         3,
         3,
@@ -91,8 +91,14 @@ def _search(request: SearchRequest, scratch: Path, *, began: float) -> SearchRes
     )
     search.work()
     shutil.rmtree(bench.kept_steps, ignore_errors=True)
+    if bench.elsewhere is not None:
+        bench.elsewhere.forget()
     ended = search.budget.spent() if not search.all_done() else None
-    return _result(request, study, ended=ended, removed=removed)
+    return _result(request, as_kept(request, study), ended=ended, removed=removed)
+
+
+def _lease_seconds() -> float:
+    return float(os.environ.get(LEASE_VARIABLE, LEASE_SECONDS))
 
 
 class _Search:
@@ -104,11 +110,13 @@ class _Search:
         study: optuna.Study,
         worker: Worker,
         *,
+        shared: Shared,
         bench: Bench,
         space: Space,
         began: float,
     ) -> None:
         self._request, self._study, self._bench, self._space = request, study, bench, space
+        self._room = Room(request.store)
         self._equivalence = Equivalence(study, space)
         grid = Grid(space) if request.search.sampler == "Grid" else None
         first = grid.first if grid else _first(request, space)
@@ -127,13 +135,14 @@ class _Search:
         if (words := replaced(request.search, request.objectives)) is not None:
             say(words)
         study.sampler = sampler(request.search, request.objectives, worker=worker.index, started=started)
+        self._longest_poll, self._poll = shared.longest_poll, POLL_SECONDS
         self._leases = Leases(
             study,
             worker,
-            journal=journal_path(request.store, request.run),
+            shared=shared,
             budget=self.trials,
             first=first,
-            lease_seconds=float(os.environ.get(LEASE_VARIABLE, LEASE_SECONDS)),
+            lease_seconds=_lease_seconds(),
             closed=self.budget.spent,
         )
 
@@ -169,10 +178,11 @@ class _Search:
         try:
             with termination_held_back():
                 self._let_go()
-                trial = self._leases.take(self._equivalence.draw, self._fresh)
+                trial = self._leases.take(self._draw, self._fresh)
             if trial is None:
-                time.sleep(POLL_SECONDS)
+                self._wait()
                 return
+            self._poll = POLL_SECONDS
             began = time.monotonic()
             result, state, unchanged = self._attempt(trial)
             with termination_held_back():
@@ -188,6 +198,17 @@ class _Search:
             raise
         line = trial_line(self._leases.number(trial), self.trials, result=result, state=state, unchanged=unchanged)
         say(line if recorded else f"{line}  not recorded: another worker has taken it over")
+
+    def _draw(self, trial: Trial) -> DrawnPlan:
+        """Draw a trial's plan and record it, together with the taking of the trial."""
+        drawn = self._equivalence.draw(trial)
+        trial.set_user_attr(PLAN, drawn.exact)
+        return drawn
+
+    def _wait(self) -> None:
+        """Wait before looking again, longer each time that there is nothing to do, where looking costs something."""
+        time.sleep(self._poll)
+        self._poll = min(2 * self._poll, self._longest_poll)
 
     def _pace(self, seconds: float) -> None:
         """Lengthen an estimated budget where the delivered model itself, as a trial, took longer than estimated."""
@@ -209,14 +230,21 @@ class _Search:
             return unchanged.result, TrialState.PRUNED, True
 
     def _result_of(self, trial: Trial) -> tuple[TrialResult, TrialState]:
-        require_room(self._request.store)
+        self._room.require()
         plan, bench = self._space.draw(trial), self._bench
-        trial.set_user_attr(PLAN, plan.key)
         ended = partial(TrialResult, plan=plan.words, steps=plan.names)
         if self._leases.repeats(trial):
             return ended(reason="every combination has been tried"), TrialState.PRUNED
         rule = self._request.search.early_stopping
-        watch = Watch(trial, self._study, rule=rule, budget=self.budget, enough=bench.enough)
+        watch = Watch(
+            trial,
+            self._study,
+            rule=rule,
+            budget=self.budget,
+            enough=bench.enough,
+            note=partial(self._leases.note, trial),
+            every_seconds=self._longest_poll - POLL_SECONDS,
+        )
         try:
             with given_up_when(self.budget.look):
                 number = self._leases.number(trial)
@@ -240,7 +268,8 @@ class _Search:
         """Return the number of a finished trial that runs what has this digest, or None; a grid tries everything."""
         if isinstance(self._source, Grid):
             return None
-        finished = [trial for trial in counted(self._study) if trial.state.is_finished()]
+        with termination_held_back():
+            finished = [trial for trial in counted(self._study) if trial.state.is_finished()]
         return next((number_of(trial) for trial in finished if read_result(trial).runs == runs), None)
 
 

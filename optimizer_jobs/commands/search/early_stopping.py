@@ -46,6 +46,8 @@ class Watch:
         rule: EarlyStopping,
         budget: Budget,
         enough: Callable[[float], bool],
+        note: Callable[[Mapping[str, float]], None] | None = None,
+        every_seconds: float = 0.0,
     ) -> None:
         """Watch a trial.
 
@@ -55,17 +57,25 @@ class Watch:
             rule: Rule of early stopping.
             budget: The search's budgets.
             enough: Returns whether a quality on validation keeps the limits.
+            note: Sets user attributes of the trial together; None sets them one by one.
+            every_seconds: How long qualities may be kept back, to be recorded together.
         """
         self._trial, self._study, self._rule, self._budget, self._enough = trial, study, rule, budget, enough
         self._group, self._phase, self._last = "", 0, 0
         self._until = math.inf
         self._seen: dict[str, dict[int, dict[int, float]]] = {}
+        self._note, self._every, self._noted_at = note or self._one_by_one, every_seconds, -math.inf
+        self._unnoted: dict[str, float] = {}
+        self._mine: dict[str, dict[int, float]] = defaultdict(dict)
 
     def entering(self, group: str) -> None:
         """Note that the trial enters its next step, named `group`; raises BudgetSpentError."""
         self.alive()
+        with termination_held_back():
+            self._flush()
+            left = self._budget.left()
         self._group, self._phase, self._last = group, 0, 0
-        self._until = time.monotonic() + TIME_SHARE * self._budget.left()
+        self._until = time.monotonic() + TIME_SHARE * left
 
     def alive(self) -> float:
         """Return the seconds that the trial's step may still take; raises BudgetSpentError when a budget is spent."""
@@ -75,7 +85,8 @@ class Watch:
 
     def seconds_left(self) -> float:
         """Return the seconds of wall time that the search has left; infinite without a limit."""
-        return self._budget.left()
+        with termination_held_back():
+            return self._budget.left()
 
     def report(self, epoch: int, quality: float) -> bool:
         """Record the quality after an epoch.
@@ -98,16 +109,31 @@ class Watch:
         if self._rule == "None":
             return
         name = f"{self._group}#{self._phase}"
-        self._trial.set_user_attr(f"{_CURVE}{name}:{epoch}", quality)
+        self._mine[name][epoch] = quality
+        self._unnoted[f"{_CURVE}{name}:{epoch}"] = quality
+        if time.monotonic() - self._noted_at >= self._every:
+            self._flush()
         reason = self._behind(name, epoch)
         if reason is not None:
+            self._flush()
             raise StoppedEarlyError(f"stopped early at epoch {epoch}: {reason}")
+
+    def _flush(self) -> None:
+        """Record the qualities that were kept back."""
+        if self._unnoted:
+            self._note(self._unnoted)
+            self._unnoted, self._noted_at = {}, time.monotonic()
+
+    def _one_by_one(self, attributes: Mapping[str, float]) -> None:
+        for name, quality in attributes.items():
+            self._trial.set_user_attr(name, quality)
 
     def _behind(self, name: str, epoch: int) -> str | None:
         if epoch < WARM_UP:
             return None
         curves = self._curves(name)
-        mine = _best(curves.pop(self._trial.number, {}), epoch)
+        curves.pop(self._trial.number, None)
+        mine = _best(self._mine[name], epoch)
         if mine is None or self._enough(mine):
             return None
         rule = below_best_share if self._rule == "SuccessiveHalving" else below_median

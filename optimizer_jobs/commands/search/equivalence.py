@@ -28,6 +28,8 @@ class DrawnPlan:
 
     key: str
     words: str
+    exact: str
+    """The plan's own key."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Equivalence:
         """Ask the trial for its plan, and return it with the key that equivalent plans share."""
         self._learn()
         plan = self.space.draw(trial)
-        return DrawnPlan(key=self.key(plan), words=plan.words)
+        return DrawnPlan(key=self.key(plan), words=plan.words, exact=plan.key)
 
     def key(self, plan: Plan) -> str:
         """Return the key that equivalent plans share; if one of them was tried, it is the key of that trial."""

@@ -7,8 +7,7 @@ taken for dead and returns cannot record anything, because its trial is finished
 
 A worker shows that it is alive by increasing a counter. Others only watch the counter change, and never compare clocks.
 
-What workers share is a `Section`, in which one of them at a time decides who runs what, and a `Pulse`, where they show
-that they are alive. On a shared folder these are a lock beside the journal and the study itself.
+In what they decide alone, and where they show that they are alive, is what they share (`sharing.py`).
 """
 
 import threading
@@ -20,13 +19,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages.journal import JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from optimizer_jobs.commands.search.sharing import Shared, on_folder
 from optimizer_jobs.seal import study_seal
 from optimizer_jobs.stores.base import StoreError
 from optimizer_jobs.study.trials import (
@@ -43,18 +42,14 @@ from optimizer_jobs.study.trials import (
     record,
 )
 
-BEAT_SECONDS = 10.0
 LEASE_SECONDS = 60.0
 """A worker whose counter has not changed for this long is taken for dead."""
-POLL_SECONDS = 1.0
 
 _OWNER, _TICKET, _REPEATS, _DEATHS = "owner", "ticket", "repeats", "deaths"
 MOST_DEATHS = 2
 """A trial counts as failed when this many workers died while they ran it; it probably needs too much memory."""
 UNCHANGED_A_TRIAL = 3
 """Trials that need not count, for each trial of the budget; more of them count, so that a search ends."""
-_BEAT = "beat:"
-_T = TypeVar("_T")
 
 
 class Drawn(Protocol):
@@ -73,65 +68,6 @@ Draw = Callable[[Trial], Drawn]
 """Draws the parameters of a trial, and returns its combination."""
 Fresh = Callable[[set[str]], Mapping[str, Any] | None]
 """Returns trial parameters for a combination whose key is not in the set, or None when none is left."""
-
-
-class Section(Protocol):
-    """Where one worker at a time decides."""
-
-    def alone(self, body: Callable[[], _T]) -> _T:
-        """Run `body` as though no other worker did anything meanwhile; it may be run again from its beginning."""
-
-    def at_once(self, body: Callable[[], _T]) -> _T:
-        """Run `body`, whose writes others may see together; it may be run again from its beginning."""
-
-
-class Pulse(Protocol):
-    """Signs of life of workers."""
-
-    def show(self, owner: str, number: int) -> None:
-        """Show that a worker is alive; each sign has another number."""
-
-    def seen(self) -> Mapping[str, object]:
-        """Return the last sign of every worker; it differs from the one before."""
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What the workers of a study share besides the study."""
-
-    section: Section
-    pulse: Pulse
-
-
-class _Lock:
-    """A section for workers that share a folder."""
-
-    def __init__(self, journal: Path) -> None:
-        self._lock = JournalFileOpenLock(f"{journal}.leases")
-
-    def alone(self, body: Callable[[], _T]) -> _T:
-        self._lock.acquire()
-        try:
-            return body()
-        finally:
-            self._lock.release()
-
-    def at_once(self, body: Callable[[], _T]) -> _T:
-        return body()
-
-
-class _InStudy:
-    """Signs of life as attributes of the study."""
-
-    def __init__(self, study: optuna.Study) -> None:
-        self._study = study
-
-    def show(self, owner: str, number: int) -> None:
-        self._study.set_user_attr(f"{_BEAT}{owner}", number)
-
-    def seen(self) -> Mapping[str, object]:
-        marked = self._study.user_attrs
-        return {name.removeprefix(_BEAT): sign for name, sign in marked.items() if name.startswith(_BEAT)}
 
 
 @dataclass(frozen=True)
@@ -180,8 +116,8 @@ class Leases:
         if shared is None and journal is None:
             raise ValueError("workers share a journal on a folder, or something else")
         self._study, self._worker, self._budget, self._first = study, worker, budget, first
-        shared = shared or Shared(_Lock(Path(str(journal))), _InStudy(study))
-        self._section, self._pulse = shared.section, shared.pulse
+        shared = shared or on_folder(study, Path(str(journal)))
+        self._section, self._pulse, self._beat = shared.section, shared.pulse, shared.beat_seconds
         self._lease, self._closed = lease_seconds, closed
         self._seen: dict[str, tuple[Any, float]] = {}
 
@@ -254,6 +190,15 @@ class Leases:
             raise
         return True
 
+    def note(self, trial: Trial, attributes: Mapping[str, Any]) -> None:
+        """Set user attributes of a trial together."""
+
+        def body() -> None:
+            for name, value in attributes.items():
+                trial.set_user_attr(name, value)
+
+        self._section.at_once(body)
+
     def hand_back(self, trial: Trial, reason: str) -> None:
         """Put a trial that cannot be finished here back, with its parameters, for any worker to run."""
         self._section.alone(partial(self._put_back, trial, reason))
@@ -273,7 +218,7 @@ class Leases:
                 with suppress(OSError, StoreError):  # the store may be full or away for a while; the next may succeed
                     self._pulse.show(self._worker.owner, number)
                     also()
-                if done.wait(min(BEAT_SECONDS, self._lease / 4)):
+                if done.wait(min(self._beat, self._lease / 4)):
                     return
 
         thread = threading.Thread(target=beat, name="beat", daemon=True)

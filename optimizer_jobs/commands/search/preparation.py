@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 
 from optimizer_jobs.commands.search.engines import OPENVINO, Engines, unplannable, usable
+from optimizer_jobs.commands.search.kept import KeptInBucket
 from optimizer_jobs.commands.search.leaving import unusable
 from optimizer_jobs.commands.search.space import Space
 from optimizer_jobs.commands.search.trial import Bench
@@ -19,9 +20,11 @@ from optimizer_jobs.measure.confinement import confinement
 from optimizer_jobs.measure.fingerprint import fingerprint
 from optimizer_jobs.measure.mix import typical_request
 from optimizer_jobs.measure.yardstick import Yardstick
-from optimizer_jobs.models.bundle import Bundle, Lineage, open_bundle
+from optimizer_jobs.models.bundle import Bundle, Lineage
 from optimizer_jobs.progress import say
 from optimizer_jobs.serving.limits import Limits, as_served, limits_of
+from optimizer_jobs.stores.opening import is_bucket, open_store
+from optimizer_jobs.stores.published import open_bundle
 from optimizer_jobs.study.comparable import require_comparable
 from optimizer_jobs.study.objectives import limits, ranked
 from optimizer_jobs.technique import Subject
@@ -29,7 +32,7 @@ from optimizer_jobs.techniques.adversarial_training import attack_of
 from optimizer_jobs.techniques.registry import Recipe, asked_for, recipe
 from retune.api.metrics import MetricKind
 from retune.api.techniques import Technique
-from retune.contract.paths import run_folder
+from retune.contract.paths import leftover_run, run_folder
 from retune.contract.requests import BundleRef, SearchRequest
 
 _LIBRARIES = ("onnx", "onnxruntime", "onnxslim")
@@ -100,6 +103,7 @@ def _bench(
 ) -> Bench:
     folder = run_folder(request.store, request.run)
     data = {name: split.digest for name, split in rows.items()}
+    elsewhere = _elsewhere(request, scratch / "steps") if is_bucket(request.store) else None
     return Bench(
         original=original,
         champion=champion,
@@ -114,12 +118,17 @@ def _bench(
         yardstick=Yardstick.of(request),
         seed=request.search.seed,
         scratch=scratch,
-        kept_steps=resolve(f"{folder}/steps").local,
+        kept_steps=scratch / "steps" if elsewhere else resolve(f"{folder}/steps").local,
+        elsewhere=elsewhere,
         candidates_uri=f"{folder}/candidates",
         rejected=frozenset(request.rejected),
         lineage=_lineage(request, original, data),
         identity=_identity(request, data),
     )
+
+
+def _elsewhere(request: SearchRequest, folder: Path) -> KeptInBucket:
+    return KeptInBucket(open_store(request.store), f"{leftover_run(request.run)}/steps", folder)
 
 
 def _engines(request: SearchRequest, original: Bundle) -> Engines:

@@ -1,8 +1,9 @@
 """Signals that raise in the main thread, and when they may.
 
 SIGTERM stops a worker. SIGALRM gives a trial up when a budget is spent, wherever it is in Python, so that no library
-has to ask for the time. Both are held back while the study is being written, so that every trial is either recorded or
-handed back and no lock stays locked. A single call into a library's compiled code is never interrupted.
+has to ask for the time. Both are held back while the study is being read or written, so that every trial is either
+recorded or handed back, no lock stays locked, and no worker remembers half of what it was reading. A single call into a
+library's compiled code is never interrupted.
 """
 
 import signal
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from optimizer_jobs.commands.search.budget import BudgetSpentError
+from optimizer_jobs.stores.base import StoreError
 from optimizer_jobs.technique import StoppedEarlyError
 
 LOOK_SECONDS = 0.5
@@ -90,7 +92,7 @@ class _Overseer:
         main = threading.main_thread().ident
         wait = LOOK_SECONDS
         while main is not None and not self._done.wait(wait):
-            with suppress(OSError):  # the disk may be full for a while; the next look may succeed
+            with suppress(OSError, StoreError):  # the store may be full or away for a while; the next may succeed
                 self.reason = self.reason or self._spent()
             if self.reason is not None:
                 signal.pthread_kill(main, signal.SIGALRM)

@@ -14,6 +14,7 @@ import numpy as np
 from optuna.trial import FixedTrial
 
 from optimizer_jobs.commands.search.early_stopping import Watch
+from optimizer_jobs.commands.search.kept import KeptInBucket
 from optimizer_jobs.commands.search.measuring import SideBySide
 from optimizer_jobs.commands.search.sameness import what_runs
 from optimizer_jobs.commands.search.space import Plan
@@ -22,10 +23,11 @@ from optimizer_jobs.data.datasets import Rows
 from optimizer_jobs.measure.answers import Answers, alike, outputs_of
 from optimizer_jobs.measure.quality import MAIN, evaluate
 from optimizer_jobs.measure.yardstick import PLAIN, Yardstick
-from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, publish
+from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.native import Native
 from optimizer_jobs.models.runtime import EngineOptions, Session, limited, open_model
+from optimizer_jobs.stores.published import publish
 from optimizer_jobs.study.objectives import limits, rate, shortfall
 from optimizer_jobs.study.trials import REJECTED, TrialResult
 from optimizer_jobs.technique import ONE_LINE, Context, Subject
@@ -105,6 +107,8 @@ class Bench:
     scratch: Path
     kept_steps: Path
     """Folder of finished steps, which trials with the same steps reuse."""
+    elsewhere: KeptInBucket | None = None
+    """Where workers that do not share that folder give each other finished steps."""
     candidates_uri: str
     """URI of the folder for the candidates' bundles."""
     lineage: Lineage
@@ -153,6 +157,8 @@ class Bench:
             Unchanged: An earlier trial runs the same.
             Discarded: The model is broken, or the same bundle was rejected before.
         """
+        if self.elsewhere is not None:
+            self.elsewhere.make_room()
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             built = self._built(plan, Path(folder), watch)
             runs = what_runs(built.model, plan.engine, scratch=Path(folder))
@@ -181,10 +187,11 @@ class Bench:
 
     def _built(self, plan: Plan, folder: Path, watch: Watch | None) -> Built:
         context = self._context(folder)
+        built_by = partial(build, self.original.model, plan.steps, kept=self.kept_steps, elsewhere=self.elsewhere)
         if watch is None:
-            return build(self.original.model, plan.steps, context=context, kept=self.kept_steps)
+            return built_by(context=context)
         context = replace(context, report=watch.report, alive=watch.alive, seconds_left=watch.seconds_left)
-        built = build(self.original.model, plan.steps, context=context, kept=self.kept_steps, entering=watch.entering)
+        built = built_by(context=context, entering=watch.entering)
         watch.entering("measuring")
         return built
 

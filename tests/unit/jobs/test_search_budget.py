@@ -18,7 +18,8 @@ from optimizer_jobs.commands.search.early_stopping import Watch
 from optimizer_jobs.commands.search.estimate import LEAST_SECONDS, Estimate
 from optimizer_jobs.commands.search.leases import UNCHANGED_A_TRIAL, Leases, Worker
 from optimizer_jobs.commands.search.termination import given_up_when, termination_held_back
-from optimizer_jobs.study.trials import ENDED, KEY, TrialResult, journal_path, open_study, trials_table
+from optimizer_jobs.study.storage import journal_path
+from optimizer_jobs.study.trials import ENDED, KEY, TrialResult, open_study, trials_table
 from retune.api.model import Task
 from retune.api.objectives import default_objectives
 from retune.api.search import Search

@@ -1,6 +1,6 @@
 """Training that falls behind trainings of its kind ends early; what keeps the limits goes on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import optuna
 import pytest
@@ -105,6 +105,20 @@ def test_nothing_is_stopped_when_told_so(study: optuna.Study) -> None:
     """EarlyStopping None trains to the end, and writes no curve."""
     assert train(watching(study, "None"), [0.1] * 9) == 9
     assert len(curves_of(study, "HyperparameterTuning+Scratch#0")) == 7
+
+
+def test_qualities_are_recorded_together_where_each_record_costs_a_request(study: optuna.Study) -> None:
+    """At the first epoch, when the training is stopped, and when its step ends; none is lost."""
+    trial, noted = study.ask(), list[Mapping[str, float]]()
+    budget = Budget(study, Search(), owner="0/a")
+    watch = Watch(trial, study, rule="Median", budget=budget, enough=never, note=noted.append, every_seconds=60.0)
+    assert train(watch, _curve(0.96)) == 9
+    assert [len(some) for some in noted] == [1]
+    watch.entering("measuring")
+    assert [len(some) for some in noted] == [1, 8]
+    assert list(noted[1].values()) == _curve(0.96)[1:]
+    assert train(watch, [0.1] * 9) == 3
+    assert [len(some) for some in noted] == [1, 8, 3]
 
 
 def test_few_curves_stop_nothing(store: str) -> None:

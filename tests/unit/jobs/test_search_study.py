@@ -5,14 +5,13 @@ from dataclasses import replace
 
 import optuna
 import pytest
-from fsspec.implementations.memory import MemoryFileSystem
 from optuna.trial import TrialState, create_trial
 
-from optimizer_jobs.data import uris
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.study import trials as studies
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.prospects import Hurdle
+from optimizer_jobs.study.storage import journal_path
 from optimizer_jobs.study.trials import NUMBER, RESULT, TrialResult, open_study, read_result, record, trials_table
 from retune.api.metrics import Metric
 from retune.api.model import Task
@@ -215,17 +214,15 @@ def test_a_run_without_a_study_is_said_so(store: str) -> None:
     with pytest.raises(JobError) as caught:
         open_study(store, "r1")
     assert "no study" in caught.value.message
-    assert not studies.journal_path(store, "r1").exists()
+    assert not journal_path(store, "r1").exists()
 
 
-def test_a_store_that_is_no_folder_cannot_hold_a_study(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers share one journal file; a store elsewhere is refused with what to do."""
-    elsewhere = uris.Location(fs=MemoryFileSystem(), path="/r1/study.journal", uri="memory://r1")
-    monkeypatch.setattr(studies, "resolve", lambda _: elsewhere)
+def test_a_store_that_nothing_opens_cannot_hold_a_study() -> None:
+    """It is refused with the addresses that can."""
     with pytest.raises(JobError) as caught:
         open_study("memory://store", "r1", create=OBJECTIVES)
     assert caught.value.reason is Reason.REQUEST_INVALID
-    assert "shared folder" in caught.value.message
+    assert "pvc://" in caught.value.next_step
 
 
 def test_objectives_decide_the_directions(store: str) -> None:

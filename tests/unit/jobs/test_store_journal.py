@@ -189,6 +189,39 @@ def test_a_segment_that_its_writer_did_not_live_to_write_is_written(store: Folde
     ]
 
 
+def test_what_was_just_read_passes_for_what_is_there(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads ask the store once in a while; what is decided is never appended to what has changed meanwhile."""
+    now = [100.0]
+    monkeypatch.setattr("optimizer_jobs.stores.journal.time.monotonic", lambda: now[0])
+    counted, other = Flaky(store), StoreJournal(store, STUDY)
+    journal = StoreJournal(counted, STUDY, fresh_seconds=5.0)
+    journal.read_logs(0)
+    asked = counted.reads
+    other.append_logs(log("theirs"))
+    assert names(journal.read_logs(0)) == []
+    assert counted.reads == asked
+    beaten = journal.batch()
+    beaten.__enter__()
+    assert names(journal.read_logs(0)) == []
+    journal.append_logs(log("mine"))
+    with pytest.raises(ConflictError):
+        beaten.__exit__(None, None, None)
+    assert names(journal.read_logs(0)) == ["theirs"]
+    other.append_logs(log("theirs too"))
+    with journal.batch(anew=True):
+        assert names(journal.read_logs(0)) == ["theirs", "theirs too"]
+    other.append_logs(log("and more"))
+    now[0] += 0.2
+    with journal.batch():
+        assert names(journal.read_logs(0))[-1] == "and more"
+    other.append_logs(log("last"))
+    assert names(journal.read_logs(0))[-1] == "and more"
+    now[0] += 5.0
+    assert names(journal.read_logs(0))[-1] == "last"
+    journal.append_logs(log("own"))
+    assert names(journal.read_logs(0))[-1] == "own"
+
+
 def damaged(call: Callable[[], object], where: str) -> None:
     """Call what must find the journal damaged there."""
     with pytest.raises(StoreError, match="Delete the run's folder") as caught:
@@ -319,3 +352,16 @@ def test_signs_of_life_differ_from_one_to_the_next(store: FolderStore) -> None:
     assert [set(one) for one in seen] == [{"0/abc", "1/def"}] * 4
     sizes = [one["0/abc"][0] for one in seen]  # type: ignore[index]
     assert len(set(sizes)) == len(sizes)
+
+
+def test_signs_of_life_are_listed_once_in_a_while(store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing is the dearest request of all."""
+    now = [100.0]
+    monkeypatch.setattr("optimizer_jobs.stores.studies.time.monotonic", lambda: now[0])
+    pulse = StorePulse(store, STUDY, fresh_seconds=15.0)
+    pulse.show("0/abc", 1)
+    first = pulse.seen()
+    pulse.show("0/abc", 2)
+    assert pulse.seen() == first
+    now[0] += 15.0
+    assert pulse.seen() != first
