@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import RETRY_EXIT, JobError, printable, scratch_error, store_error
 from optimizer_jobs.progress import say
+from optimizer_jobs.stores.opening import is_bucket
 from retune.contract.exits import Exit
 from retune.contract.paths import REQUEST_FILE, RESULT_FILE
 from retune.contract.requests import AnyRequest, parse_request
@@ -61,7 +62,8 @@ def execute(request: Path) -> tuple[JobResult, int]:
     except JobError as error:
         return error.failure(), int(error.exit)
     except OSError as error:
-        job_error = scratch_error(error, store=_folder_of(store)) or store_error(error, uri=store)
+        of_store = None if is_bucket(store) else store_error(error, uri=store)  # a bucket's faults are no OSErrors
+        job_error = scratch_error(error, store=_folder_of(store)) or of_store
         return (job_error.failure(), int(job_error.exit)) if job_error is not None else _unexpected(error)
     except MemoryError:
         return _out_of_memory(), RETRY_EXIT

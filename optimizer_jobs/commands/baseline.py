@@ -24,7 +24,7 @@ from optimizer_jobs.measure.quality import evaluate, measured_metrics
 from optimizer_jobs.measure.stats import Interval
 from optimizer_jobs.measure.unfit import UnfitAnswersError
 from optimizer_jobs.measure.yardstick import PLAIN, Yardstick
-from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle, open_bundle, publish
+from optimizer_jobs.models.bundle import Bundle, Lineage, make_bundle
 from optimizer_jobs.models.engine import EngineError, EngineOptions, Session
 from optimizer_jobs.models.golden import record
 from optimizer_jobs.models.runtime import open_model, open_session
@@ -39,6 +39,7 @@ from optimizer_jobs.progress import say, step
 from optimizer_jobs.quota import require_room
 from optimizer_jobs.serving.limits import as_served, limits_of
 from optimizer_jobs.signature import Signature
+from optimizer_jobs.stores.published import open_bundle, publish
 from retune.api.metrics import Metric
 from retune.api.status import Measurement
 from retune.contract.paths import bundles

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import store_access
-from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.serving.render import render
+from optimizer_jobs.stores.published import open_bundle
 from retune.contract.machines import RenderResult
 from retune.contract.requests import RenderRequest
 

@@ -22,13 +22,14 @@ from prometheus_client import Counter, generate_latest
 
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.data.volumes import file_digest
-from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.production.events import Event, parse, tensors
 from optimizer_jobs.production.protocol import BODY_BYTES, UnfitEventError
 from optimizer_jobs.production.writer import CaptureWriter
 from optimizer_jobs.progress import say
 from optimizer_jobs.signature import Signature
+from optimizer_jobs.stores.opening import is_bucket
+from optimizer_jobs.stores.published import open_bundle
 
 EVENTS = Counter("retune_collector_events", "Events by what became of them.", ["outcome"])
 
@@ -128,11 +129,11 @@ def application(pairing: Pairing) -> web.Application:
 
 
 def described(uri: str) -> tuple[Signature, str]:
-    """Return signature and digest of a bundle's folder or of an ONNX file; raises JobError."""
-    path = resolve(uri).local
-    if path.is_dir():
+    """Return signature and digest of a bundle's folder, or of an ONNX file on a volume; raises JobError."""
+    if is_bucket(uri) or resolve(uri).local.is_dir():
         bundle = open_bundle(uri, digest=_digest_in(uri))
         return bundle.manifest.signature, bundle.digest
+    path = resolve(uri).local
     return check_onnx(path, uri=uri), file_digest(path)
 
 

@@ -29,7 +29,8 @@ LABEL, GROUP, WEIGHT = "label", "group", "weight"
 ROWS_LIMIT = 20_000
 """Most rows in a reference."""
 
-_BYTES_LIMIT = 2 << 30
+BYTES_LIMIT = 2 << 30
+"""Largest file that is read as a reference."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,12 @@ def of_bundle(store: str, digest: str) -> str:
         store: URI of the store.
         digest: Digest of the bundle.
     """
-    return f"{store.rstrip('/')}/references/{digest.removeprefix('sha256:')}{layout.SUFFIX}"
+    return f"{store.rstrip('/')}/{key_of(digest)}"
+
+
+def key_of(digest: str) -> str:
+    """Return the key, in the folder of a resource, of the reference of the bundle with this digest."""
+    return f"references/{digest.removeprefix('sha256:')}{layout.SUFFIX}"
 
 
 def write_reference(path: Path, reference: Reference, signature: Signature) -> None:
@@ -113,7 +119,7 @@ def read_reference(uri: str, signature: Signature, *, into: Path, digest: str | 
 
 def _private_copy(uri: str, *, digest: str | None, into: Path) -> Path:
     try:
-        return fetch(uri, digest=digest, limit_bytes=_BYTES_LIMIT, into=into, what="Data").path
+        return fetch(uri, digest=digest, limit_bytes=BYTES_LIMIT, into=into, what="Data").path
     except JobError as error:
         if error.reason is not Reason.DIGEST_MISMATCH:
             raise

@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 from optimizer_jobs.errors import store_access
 from optimizer_jobs.production import files, layout
+from optimizer_jobs.progress import say
 from retune.api.production import Production
 
 _UNFINISHED = re.compile(r"\.[A-Za-z0-9_.-]{1,200}-[0-9a-f]{8}-[0-9]{6,12}\.parquet")
@@ -35,7 +36,10 @@ def prune(production: Production, *, now: int) -> int:
         JobError: A file cannot be removed.
     """
     kept, base = production.kept_seconds, files.folder(production.uri)
-    if kept is None or base.remote:
+    if kept is None:
+        return 0
+    if base.remote:
+        say(f"  {production.uri} is in a bucket, whose own lifecycle rules remove what is old")
         return 0
     with store_access(production.uri):
         return sum(_remove(folder) for folder in _ended(base.local, before=now - kept))

@@ -4,20 +4,20 @@ Commands that publish a champion call it. Without the reference, a check reports
 operator keeps the reference's digest with the version, so that no other file can take its place.
 """
 
-import os
-from contextlib import suppress
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
 from optimizer_jobs.data.datasets import Rows
-from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.data.volumes import file_digest
-from optimizer_jobs.errors import store_access
 from optimizer_jobs.measure.answers import outputs_of
 from optimizer_jobs.models.engine import Session
-from optimizer_jobs.production.reference import ROWS_LIMIT, Reference, of_bundle, write_reference
+from optimizer_jobs.production.reference import BYTES_LIMIT, ROWS_LIMIT, Reference, key_of, write_reference
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.progress import say
+from optimizer_jobs.stores.base import AbsentError, Store
+from optimizer_jobs.stores.opening import open_store
 
 _BYTES = 1 << 30
 
@@ -28,7 +28,7 @@ def store_reference(
     """Write a bundle's reference.
 
     Args:
-        store: URI of the store.
+        store: URI of the store, on a volume or in a bucket.
         digest: Digest of the bundle.
         session: The bundle's open model.
         rows: The validation rows.
@@ -40,26 +40,30 @@ def store_reference(
         Digest of the file; None where the model's answers cannot be stored.
 
     Raises:
-        JobError: StoreFull or StoreNotWritable.
+        JobError: StoreFull, StoreNotWritable or SourceUnreachable.
     """
-    uri = of_bundle(store, digest)
-    target = resolve(uri).local
-    if keep and target.exists():
-        return file_digest(target)
-    reference = _reference(session, _sample(rows, seed=seed), digest, batch)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    place, key = open_store(store), key_of(digest)
+    with tempfile.TemporaryDirectory(prefix="reference-") as scratch:
+        file = Path(scratch) / "rows"
+        if keep and _is_there(place, key, file):
+            return file_digest(file)
+        reference = _reference(session, _sample(rows, seed=seed), digest, batch)
+        try:
+            write_reference(file, reference, session.signature)
+        except ValueError as error:
+            say(f"  drift cannot be compared with the validation rows: {error}")
+            return None
+        place.replace(key, file)
+        return file_digest(file)
+
+
+def _is_there(store: Store, key: str, into: Path) -> bool:
+    """Copy the reference that is there already; return False where there is none."""
     try:
-        with store_access(uri):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_reference(beside, reference, session.signature)
-            beside.replace(target)
-            return file_digest(target)
-    except ValueError as error:
-        say(f"  drift cannot be compared with the validation rows: {error}")
-        return None
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+        store.fetch(key, into, limit=BYTES_LIMIT)
+    except AbsentError:
+        return False
+    return True
 
 
 def _sample(rows: Rows, *, seed: int) -> Rows:

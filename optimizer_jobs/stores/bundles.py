@@ -188,7 +188,7 @@ class Cache:
         filling.mkdir(exist_ok=True)
         written = source.manifest()
         left = limit - len(written)
-        for file in _files(written, source.digest, source.uri):
+        for file in verified_manifest(written, source.digest, source.uri).files:
             left -= source.bring(file, filling / file, left)
         (filling / MANIFEST).write_bytes(written)
         try:
@@ -263,18 +263,18 @@ def read_manifest(store: Store, prefix: str) -> bytes:
         raise JobError(Reason.BUNDLE_NOT_FOUND, f"{store.uri}/{prefix}", words, step) from error
 
 
-def _files(written: bytes, digest: str, uri: str) -> list[str]:
-    """Return the plain names that a manifest lists; raises JobError (BundleCorrupt) for any other manifest."""
+def verified_manifest(written: bytes, digest: str, uri: str) -> Manifest:
+    """Return a manifest that has this digest and lists plain names; raises JobError (BundleCorrupt) for any other."""
     if not _is_manifest_of(written, digest):
         raise corrupt(uri, f"{MANIFEST} does not have the digest {digest}")
     try:
-        names = list(Manifest.model_validate_json(written).files)
-        plain = all("/" not in checked(name) for name in names)
+        manifest = Manifest.model_validate_json(written)
+        plain = all("/" not in checked(name) for name in manifest.files)
     except (ValidationError, StoreError) as error:
         raise corrupt(uri, f"{MANIFEST} is no manifest that this version reads") from error
-    if not plain or MANIFEST in names:
+    if not plain or MANIFEST in manifest.files:
         raise corrupt(uri, f"{MANIFEST} does not list plain names")
-    return names
+    return manifest
 
 
 def _size(folder: Path) -> int:

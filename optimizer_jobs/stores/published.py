@@ -8,18 +8,29 @@ Model servers import this module, so it needs no library for files on servers wh
 
 import atexit
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
+from optimizer_jobs.data.volumes import local_path
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models import bundle as volumes
-from optimizer_jobs.models.bundle import Bundle, manifest_digest
+from optimizer_jobs.models.bundle import Bundle, Manifest, manifest_digest
 from optimizer_jobs.models.names import MANIFEST
-from optimizer_jobs.stores.base import Kind, Store, StoreError, checked
-from optimizer_jobs.stores.bundles import MANIFEST_LIMIT, NO_MANIFEST, Cache, corrupt, publish_bundle, read_manifest
+from optimizer_jobs.progress import say
+from optimizer_jobs.stores.base import AbsentError, Kind, Store, StoreError, checked
+from optimizer_jobs.stores.bundles import (
+    MANIFEST_LIMIT,
+    NO_MANIFEST,
+    Cache,
+    corrupt,
+    publish_bundle,
+    read_manifest,
+    verified_manifest,
+)
 from optimizer_jobs.stores.opening import is_bucket, open_store
 from retune.contract.paths import SCRATCH_VARIABLE
 from retune.contract.requests import BundleRef
@@ -77,6 +88,87 @@ def open_bundle(uri: str, *, digest: str | None = None, into: Path | None = None
             return _held.enter_context(opening)
         with opening as bundle:
             return volumes.open_bundle(bundle.folder.as_uri(), digest=expected, into=into) if kept else bundle
+
+
+def manifest_of(uri: str, *, digest: str) -> Manifest:
+    """Return the verified manifest of the bundle at `uri`, of which every file must be there.
+
+    On a volume every file is read and verified too; in a bucket none is downloaded.
+
+    Raises:
+        JobError: What `open_bundle` raises.
+    """
+    if not is_bucket(uri):
+        return volumes.open_bundle(uri, digest=digest).manifest
+    with _explained(uri):
+        store, prefix = _parted(uri)
+        manifest = verified_manifest(read_manifest(store, prefix), digest, uri)
+        there = {stat.key.removeprefix(f"{prefix}/") for stat in store.stats(f"{prefix}/")}
+    for name in manifest.files:
+        if name not in there:
+            raise corrupt(uri, f"{name} is missing")
+    return manifest
+
+
+def fetch_delivered(uri: str, *, into: Path) -> Path:
+    """Copy an ONNX file that lies in a bucket, with the files of its external data, and return the copy.
+
+    Args:
+        uri: URI of the file in a bucket.
+        into: Folder for the copies, which must exist.
+
+    Raises:
+        JobError: ModelNotFound, ModelInvalid, or what the store says.
+    """
+    from optimizer_jobs.models.external import external_files
+
+    folder, _, name = uri.rpartition("/")
+    store = open_store(folder)
+    _fetch_file(store, name, into)
+    for beside in external_files(into / name, uri=uri):
+        _fetch_file(store, beside, into)
+    return into / name
+
+
+def _fetch_file(store: Store, name: str, into: Path) -> None:
+    try:
+        store.fetch(name, into / name, limit=_room(into))
+    except AbsentError as error:
+        raise JobError(
+            Reason.MODEL_NOT_FOUND, f"{store.uri}/{name}", "there is no such file.", "Check the bucket, and the path."
+        ) from error
+
+
+def remove_bundles(uri: str, *, but: str | None = None) -> None:
+    """Remove all bundles in the folder at `uri`; what cannot be removed stays, for it harms nobody.
+
+    Args:
+        uri: URI of a folder of bundles.
+        but: Digest of a bundle that stays; None: all of it goes.
+    """
+    name = but.removeprefix("sha256:") if but else None
+    try:
+        if is_bucket(uri):
+            _delete_bundles(uri, name)
+        else:
+            _remove_folders(local_path(uri), name)
+    except JobError as error:
+        say(f"  {uri} is not tidied up: {error.message}")
+
+
+def _delete_bundles(uri: str, but: str | None) -> None:
+    """Delete manifests before what they list, so that nobody takes the rest for a bundle."""
+    store, folder = _parted(uri)
+    keys = [stat.key for stat in store.stats(f"{folder}/") if stat.key.split("/")[1] != but]
+    store.delete(sorted(keys, key=lambda key: not key.endswith(f"/{MANIFEST}")))
+
+
+def _remove_folders(folder: Path, but: str | None) -> None:
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.name != but:
+            shutil.rmtree(path, ignore_errors=True)
+    if but is None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _parted(uri: str) -> tuple[Store, str]:

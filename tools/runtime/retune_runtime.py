@@ -7,7 +7,8 @@
     answer = served.answer(body)  # or JSON of the Open Inference Protocol v2, both ways
 
 A bundle is opened by the code that judged it: every file is verified, and the engine gets the judged options. What
-cannot be proved to be the bundle is not served. Bundles lie on volumes; nothing here connects to a server.
+cannot be proved to be the bundle is not served. Bundles lie on volumes, or with the extra `remote` in buckets, which
+are asked with the credentials of this process's own environment.
 """
 
 import logging
@@ -25,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 from optimizer_jobs.data.volumes import file_digest, local_path
 from optimizer_jobs.errors import JobError
 from optimizer_jobs.models import protocol
-from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Session
 from optimizer_jobs.models.golden import OWN_IDS, Golden, GoldenRequest, check
 from optimizer_jobs.models.names import MANIFEST
@@ -33,7 +33,10 @@ from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.protocol import InputError
 from optimizer_jobs.models.runtime import open_model, open_session
 from optimizer_jobs.signature import Signature, TensorSpec
-from retune.contract.paths import RESULT_FILE
+from optimizer_jobs.stores.base import SECRET
+from optimizer_jobs.stores.opening import is_bucket
+from optimizer_jobs.stores.published import fetch_delivered, open_bundle
+from retune.contract.paths import PRIVATE_ADDRESSES_VARIABLE, RESULT_FILE
 
 if TYPE_CHECKING:
     from optimizer_jobs.production.writer import CaptureWriter
@@ -46,6 +49,8 @@ THREADS_VARIABLE = "CPU_LIMIT"
 """Environment variable with the cores of the container, by the downward API: `resourceFieldRef: limits.cpu`."""
 
 _NAMED = re.compile(r"(?P<uri>.*/(?P<digest>[0-9a-f]{64}))/?")
+_METADATA_VARIABLE = "AWS_EC2_METADATA_DISABLED"
+"""What `data.remote` sets, so that no request goes to the machine's metadata service while a bucket is opened."""
 _TERMINATION_LOG = Path(RESULT_FILE)
 _TERMINATION_LIMIT = 4000
 _VERSION_DIGITS = 12
@@ -232,24 +237,22 @@ def open(uri: str | Path, threads: int | None = None) -> Served:  # noqa: A001 -
     """Open a bundle, or an ONNX file as it was delivered. Golden requests are not asked yet, see `Served.check_golden`.
 
     A bundle is copied into a private folder first, so that the files that are verified are the files that are served.
+    From a bucket it is downloaded; with RETUNE_BUNDLE_CACHE, a folder, only where it is not there yet.
 
     Args:
-        uri: pvc://CLAIM/PATH, which is below /mnt/pvc/CLAIM as in Retune's Jobs; file:///PATH; or a path. It leads to
-            the folder of a bundle, to an ONNX file, or to a folder with one. A bundle must have the digest that the
-            last part of the URI names.
+        uri: pvc://CLAIM/PATH, which is below /mnt/pvc/CLAIM as in Retune's Jobs; s3://BUCKET/PATH; gs://BUCKET/PATH;
+            file:///PATH; or a path. It leads to the folder of a bundle, to an ONNX file, or on a volume to a folder
+            with one. A bundle must have the digest that the last part of the URI names.
         threads: Most threads that the engine uses; None keeps those that the bundle was judged with, and 1 for a file.
 
     Raises:
-        ServeError: There is nothing, it is damaged, or no engine can open it here.
+        ServeError: There is nothing, it is damaged, the bucket cannot be read, or no engine can open it here.
     """
     where = _as_uri(uri)
     try:
-        model, named = local_path(where), _NAMED.fullmatch(where)
-        if named or (model / MANIFEST).is_file():  # KServe mounts a bundle under a path that does not name it
-            return _open_bundle(where, digest=f"sha256:{named['digest']}" if named else None, threads=threads)
-        return _open_file(model, where, threads=threads)
+        return _open_in_bucket(where, threads=threads) if is_bucket(where) else _open_here(where, threads=threads)
     except JobError as error:
-        raise ServeError(str(error)) from error
+        raise ServeError(str(error).replace(SECRET, "this server's environment")) from error
     except (EngineError, OSError) as error:
         raise ServeError(f"{where}: {error}") from error
 
@@ -275,6 +278,37 @@ def from_environment(*, delivered: str | Path | None = None) -> Served:
         if folder := os.environ.get(CAPTURE_VARIABLE):
             served.capture_to(folder)
         return served
+
+
+def _open_here(uri: str, *, threads: int | None) -> Served:
+    model, named = local_path(uri), _NAMED.fullmatch(uri)
+    if named or (model / MANIFEST).is_file():  # KServe mounts a bundle under a path that does not name it
+        return _open_bundle(uri, digest=f"sha256:{named['digest']}" if named else None, threads=threads)
+    return _open_file(model, uri, threads=threads)
+
+
+def _open_in_bucket(uri: str, *, threads: int | None) -> Served:
+    with _buckets_allowed():
+        if not uri.endswith(".onnx"):
+            named = _NAMED.fullmatch(uri)
+            return _open_bundle(uri, digest=f"sha256:{named['digest']}" if named else None, threads=threads)
+        with tempfile.TemporaryDirectory(prefix="delivered-", ignore_cleanup_errors=True) as private:
+            return _open_file(fetch_delivered(uri, into=Path(private)), uri, threads=threads)
+
+
+@contextmanager
+def _buckets_allowed() -> Iterator[None]:
+    """Let private addresses be asked: who runs this server has named them. The environment stays as it was after it."""
+    before = {name: os.environ.get(name) for name in (PRIVATE_ADDRESSES_VARIABLE, _METADATA_VARIABLE)}
+    os.environ.setdefault(PRIVATE_ADDRESSES_VARIABLE, "Allow")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _open_bundle(uri: str, *, digest: str | None, threads: int | None) -> Served:

@@ -22,12 +22,12 @@ from optimizer_jobs.commands.check.sources import Tables, names_of, reference_of
 from optimizer_jobs.commands.check.target_drift import TargetDrift, target_drift
 from optimizer_jobs.commands.check.violations import violations
 from optimizer_jobs.errors import JobError, printable
-from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.production.reading import UNFIT
 from optimizer_jobs.production.reference import Reference
 from optimizer_jobs.production.retention import prune
 from optimizer_jobs.production.windows import Captured
 from optimizer_jobs.progress import say, step
+from optimizer_jobs.stores.published import manifest_of
 from retune.api.monitoring import Drift
 from retune.api.production import Production
 from retune.api.watched import Verdict
@@ -60,7 +60,7 @@ def _blank(request: CheckRequest) -> CheckResult:
 
 
 def _checked(request: CheckRequest, production: Production, scratch: Path) -> CheckResult:
-    manifest = open_bundle(request.champion.uri, digest=request.champion.digest).manifest
+    manifest = manifest_of(request.champion.uri, digest=request.champion.digest)
     check = Check(request, production, manifest, scratch, now=int(time.time()))
     step(1, _STEPS, text=f"reading window {request.window.index}", about="10 s")
     current = check.rows(request.window)

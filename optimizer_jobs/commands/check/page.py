@@ -4,11 +4,10 @@ A page takes seconds and megabytes (7 MB for 50 columns), so a clear window has 
 thresholds of the columns are set so that the page marks the same columns as drifted as the verdict does.
 """
 
-import os
 import re
-import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,15 +15,16 @@ import pandas as pd
 from optimizer_jobs.commands.check.column_statistics import CONTINGENCY, Kind, register
 from optimizer_jobs.commands.check.columns import Pair, pairs
 from optimizer_jobs.commands.check.drift import Findings
-from optimizer_jobs.data.uris import resolve
-from optimizer_jobs.errors import store_access
+from optimizer_jobs.progress import say
+from optimizer_jobs.stores.base import Store, StoreError
+from optimizer_jobs.stores.opening import open_store
 
+FOLDER = "monitoring"
 PAGE = "report.html"
 _COLUMNS = 60
 """Most columns on a page, the most drifted first."""
 _ROWS = 5000
-_BESIDE = ".writing-"
-_FOLDER = re.compile(r"w(\d{1,12})")
+_WINDOW = re.compile(FOLDER + r"/w(\d{1,12})/.*")
 _HEAD = "<head>"
 _POLICY = (
     "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; script-src 'unsafe-inline' "
@@ -35,7 +35,7 @@ _POLICY = (
 
 def monitoring(store: str) -> str:
     """Return the URI of the folder with the pages of all windows."""
-    return f"{store.rstrip('/')}/monitoring"
+    return f"{store.rstrip('/')}/{FOLDER}"
 
 
 def write(
@@ -69,19 +69,18 @@ def write(
     frames = _frames(reference, current, shown)
     if frames is None:
         return None
-    uri = f"{monitoring(store)}/w{index}/{PAGE}"
-    folder = resolve(monitoring(store)).local
-    with store_access(uri):
-        folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder, keep=max(0, keep - 1), but=index)
-        with tempfile.TemporaryDirectory(prefix=_BESIDE, dir=folder) as beside:
-            page = Path(beside) / PAGE
-            _save(page, findings, share, *frames)
-            page.chmod(0o644)
-            target = folder / f"w{index}"
-            target.mkdir(exist_ok=True)
-            page.replace(target / PAGE)
-    return uri
+    with tempfile.TemporaryDirectory(prefix="page-") as scratch:
+        page = Path(scratch) / PAGE
+        _save(page, findings, share, *frames)
+        return keep_page(store, index, page, keep=keep)
+
+
+def keep_page(store: str, index: int, page: Path, *, keep: int) -> str:
+    """Store the page of a window, remove the oldest beyond `keep`, and return its URI; raises JobError."""
+    place = open_store(store)
+    _sweep(place, keep=max(0, keep - 1), but=index)
+    place.replace(f"{FOLDER}/w{index}/{PAGE}", page)
+    return f"{monitoring(store)}/w{index}/{PAGE}"
 
 
 def _frames(
@@ -135,18 +134,15 @@ def _thresholds(findings: Findings) -> dict[str, float]:
     return thresholds
 
 
-def _sweep(folder: Path, *, keep: int, but: int) -> None:
-    """Remove the pages of the oldest windows, and folders that an interrupted Job left behind."""
-    newest = sorted((index for index in _windows(folder) if index != but), reverse=True)
-    for index in newest[keep:]:
-        shutil.rmtree(folder / f"w{index}", ignore_errors=True)
-    for path in folder.glob(f"{_BESIDE}*"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _windows(folder: Path) -> Iterator[int]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            match = _FOLDER.fullmatch(entry.name)
-            if match and entry.is_dir(follow_symlinks=False):
-                yield int(match[1])
+def _sweep(store: Store, *, keep: int, but: int) -> None:
+    """Remove the pages of the oldest windows; where they may not be removed they stay, which costs no window."""
+    pages: dict[int, list[str]] = defaultdict(list)
+    for stat in store.stats(f"{FOLDER}/"):
+        match = _WINDOW.fullmatch(stat.key)
+        if match and int(match[1]) != but:
+            pages[int(match[1])].append(stat.key)
+    try:
+        for index in sorted(pages, reverse=True)[keep:]:
+            store.delete(pages[index])
+    except StoreError as error:
+        say(f"  old pages stay: {error.message}")

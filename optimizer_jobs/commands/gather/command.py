@@ -4,8 +4,6 @@ The data is built only once; a Job that is started again returns the recorded re
 not a failure when the production rows are not good enough, because the run can use the original data.
 """
 
-import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,17 +20,20 @@ from optimizer_jobs.commands.gather.sources import Labelled, Sources
 from optimizer_jobs.commands.gather.splits import Splits, fingerprints, imbalance, rare_label, split, without
 from optimizer_jobs.data.datasets import Rows, joined
 from optimizer_jobs.data.times import NAMES, SHARES
-from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.data.volumes import file_digest
-from optimizer_jobs.errors import JobError, printable, store_access
+from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.measure.label_sets import true_sets
 from optimizer_jobs.measure.unfit import UnfitAnswersError
-from optimizer_jobs.models.bundle import Manifest, open_bundle
+from optimizer_jobs.models.bundle import Manifest
 from optimizer_jobs.production.labels import OTHERS
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.quota import require_room
 from optimizer_jobs.seal import own_seal
 from optimizer_jobs.signature import TEXT, Signature
+from optimizer_jobs.stores.base import AbsentError
+from optimizer_jobs.stores.opening import open_store
+from optimizer_jobs.stores.published import open_bundle
+from optimizer_jobs.stores.records import read_record, run_key
 from retune.api.model import Data, Dataset, Task
 from retune.api.production import Labels
 from retune.api.watched import FreshData, StoredData
@@ -86,9 +87,9 @@ def run(request: GatherRequest) -> GatherResult:
 def recorded(request: GatherRequest) -> GatherResult | None:
     """Return the result that an earlier start of this Job recorded, or None."""
     try:
-        record = own_seal().opened((resolve(_folder(request)).local / RECORD).read_bytes())
+        record = read_record(open_store(request.store), run_key(request.run, FOLDER, RECORD), own_seal())
         result = GatherResult.model_validate(record)
-    except FileNotFoundError:
+    except AbsentError:
         return None
     except ValidationError:
         say(f"{_folder(request)}/{RECORD} was not sealed by this Job: it is not believed, and the data is built again.")
@@ -273,36 +274,21 @@ def _check_readable(request: GatherRequest, sources: Sources, written: Path, scr
 
 
 def _publish(request: GatherRequest, sets: Sets, written: Path) -> GatherResult:
-    """Copy the folder into the store, completely or not at all."""
+    """Copy the files into the store, and the sealed record last, so that a record means that all is there."""
     uri = _folder(request)
     stored = {name: _stored(f"{uri}/{name}.npz", written / f"{name}.npz", sets.rows[name]) for name in NAMES}
     fresh = FreshData(**stored, words=sets.words)
     result = GatherResult(spec_hash=request.spec_hash, run=request.run, fresh=fresh, message=sets.words)
-    (written / RECORD).write_bytes(own_seal().sealed(result.to_dict()))
-    target = resolve(uri).local
-    with store_access(uri):
-        _place(written, target)
+    store = open_store(request.store)
+    for name in NAMES:
+        store.replace(run_key(request.run, FOLDER, f"{name}.npz"), written / f"{name}.npz")
+    store.replace(run_key(request.run, FOLDER, RECORD), own_seal().sealed(result.to_dict()))
     say(sets.words)
     return result
 
 
 def _stored(uri: str, file: Path, rows: Rows) -> StoredData:
     return StoredData(uri=uri, digest=file_digest(file), rows=len(rows))
-
-
-def _place(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        shutil.copytree(source, beside)
-        for path in beside.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        shutil.rmtree(target, ignore_errors=True)
-        beside.rename(target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _folder(request: GatherRequest) -> str:

@@ -5,8 +5,6 @@ not be used twice and the candidates may be gone. Candidates are removed only af
 that this judge has not sealed is not believed: then it judges again.
 """
 
-import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,19 +25,22 @@ from optimizer_jobs.commands.judge.told import comparisons
 from optimizer_jobs.commands.judge.verdict import Decision, decide
 from optimizer_jobs.commands.judge.worth import Appraisal, appraise
 from optimizer_jobs.data.datasets import Rows, joined, read_dataset
-from optimizer_jobs.data.uris import resolve
-from optimizer_jobs.errors import JobError, printable, store_access
+from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.measure.confinement import confined, confinement
 from optimizer_jobs.measure.fingerprint import Fingerprint, fingerprint
 from optimizer_jobs.measure.latency import Effort
 from optimizer_jobs.measure.mix import usual_size
 from optimizer_jobs.measure.yardstick import Yardstick
-from optimizer_jobs.models.bundle import Bundle, open_bundle, publish
+from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.runtime import open_session
 from optimizer_jobs.production.stored import store_reference
 from optimizer_jobs.progress import say, step
 from optimizer_jobs.seal import own_seal, study_seal
 from optimizer_jobs.serving.limits import Limits, as_served, limits_of
+from optimizer_jobs.stores.base import AbsentError
+from optimizer_jobs.stores.opening import open_store
+from optimizer_jobs.stores.published import open_bundle, publish, remove_bundles
+from optimizer_jobs.stores.records import read_record, run_key
 from optimizer_jobs.study.comparable import require_comparable
 from optimizer_jobs.study.finalists import finalists
 from optimizer_jobs.study.prospects import Hurdle
@@ -77,13 +78,13 @@ def run(request: JudgeRequest, *, effort: Effort = THOROUGH) -> JudgeResult:
 
 def recorded(request: JudgeRequest) -> JudgeResult | None:
     """Return the verdict that an earlier start of this judge recorded in the store, or None."""
-    uri = f"{_folder(request)}/{RECORD}"
     try:
-        record = own_seal().opened(resolve(uri).local.read_bytes())
+        record = read_record(open_store(request.store), run_key(request.run, RECORD), own_seal())
         result = JudgeResult.model_validate(record)
-    except FileNotFoundError:
+    except AbsentError:
         return None
     except ValidationError:
+        uri = f"{_folder(request)}/{RECORD}"
         say(f"{uri} was not sealed by this judge: it is not believed, and the finalists are judged again.")
         return None
     expected = (request.run, request.spec_hash, request.champion.digest)
@@ -303,9 +304,10 @@ def _write_report(
     )
     added = {"worth": appraisal.words if appraisal else None, "lost": lost.lines if lost else ()}
     report = report.model_copy(update=added)
-    _write(f"{_folder(request)}/{PAGE}", render(report).encode())
-    _write(f"{_folder(request)}/{DOCUMENT}", report.model_dump_json(by_alias=True, indent=1).encode())
-    _write(f"{_folder(request)}/{RECORD}", own_seal().sealed(result.to_dict()))
+    document = report.model_dump_json(by_alias=True, indent=1).encode()
+    store, sealed = open_store(request.store), own_seal().sealed(result.to_dict())
+    for name, content in ((PAGE, render(report).encode()), (DOCUMENT, document), (RECORD, sealed)):
+        store.replace(run_key(request.run, name), content)
 
 
 def _searched(request: JudgeRequest) -> Searched:
@@ -324,33 +326,12 @@ def _data_digests(request: JudgeRequest, measured: Measured) -> dict[str, str]:
     return {**digests, "test": measured.rows.digest}
 
 
-def _write(uri: str, content: bytes) -> None:
-    """Write a file completely, or leave it as it was."""
-    target = resolve(uri).local
-    with store_access(uri):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with beside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(target)
-        finally:
-            beside.unlink(missing_ok=True)
-
-
 def _remove_candidates(request: JudgeRequest, result: JudgeResult) -> None:
     """Delete the candidates of this run; a failure is ignored, because it does not change the verdict.
 
     A candidate that only lacks test rows stays, so that a person may accept it.
     """
-    folder = resolve(f"{_folder(request)}/{CANDIDATES}").local
     kept = None
     if result.reason == Refusal.TOO_FEW_TEST_ROWS and result.candidate is not None:
-        kept = result.candidate.bundle.digest.removeprefix("sha256:")
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name != kept:
-            shutil.rmtree(path, ignore_errors=True)
-    if kept is None:
-        shutil.rmtree(folder, ignore_errors=True)
+        kept = result.candidate.bundle.digest
+    remove_bundles(f"{_folder(request)}/{CANDIDATES}", but=kept)

@@ -9,9 +9,9 @@ from typing import Any
 
 from optimizer_jobs.commands.verify.asking import PATIENCE, Patience, ask_patiently
 from optimizer_jobs.errors import JobError
-from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.models.golden import Golden, GoldenRequest, check
 from optimizer_jobs.progress import say, step
+from optimizer_jobs.stores.published import open_bundle
 from retune.contract.exits import Exit
 from retune.contract.requests import BundleRef, VerifyRequest
 from retune.contract.results import Reason, VerifyResult

@@ -101,7 +101,7 @@ def test_the_list_of_modules_is_closed_and_has_nothing_in_excess() -> None:
     """Every module that one of them imports, wherever in it, is there too; none is there that nothing leads to."""
     ours, _ = reached()
     assert sorted(ours) == modules()
-    assert len(ours) < 70
+    assert len(ours) < 80
 
 
 def test_engines_are_those_that_a_bundle_may_name() -> None:
