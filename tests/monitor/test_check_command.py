@@ -45,8 +45,9 @@ def test_a_shift_of_a_quarter_of_the_columns_is_a_breach_with_a_page(shop: Shop)
     """The page loads nothing from elsewhere, older ones make room for it, and the result fits a termination message."""
     shop.serve(FIRST, change=moved)
     folder = resolve(f"{STORE}/monitoring").local
-    for name in (f"w{FIRST - 3}", f"w{FIRST - 2}", f"w{FIRST - 1}", ".writing-interrupted", "of somebody else"):
+    for name in (f"w{FIRST - 3}", f"w{FIRST - 2}", f"w{FIRST - 1}", "of somebody else"):
         (folder / name).mkdir(parents=True)
+        (folder / name / "report.html").write_text("an earlier page")
     result = run(shop.request(reports=2))
     assert result.drift is not None
     assert result.drift.verdict is Verdict.BREACH

@@ -157,6 +157,21 @@ def test_a_kept_cache_asks_for_a_bundle_once(
 
 
 @pytest.mark.parametrize("bucket", ["s3"], indirect=True)
+def test_a_file_that_is_deleted_meanwhile_is_named(published: BundleRef, store: Store, between: Proxy) -> None:
+    """After the manifest was read; nothing of the bundle opens."""
+    assert list(store.stats("")), "connected before the proxy is asked"
+
+    def asked(head: bytes) -> None:
+        if MODEL.encode() in head.partition(b"\r\n")[0]:
+            between.plan = lambda head: None
+            store.delete([key(published, MODEL)])
+
+    between.plan = asked
+    error = refused(published)
+    assert (error.reason, error.object.endswith(MODEL)) == (Reason.BUNDLE_CORRUPT, True)
+
+
+@pytest.mark.parametrize("bucket", ["s3"], indirect=True)
 def test_what_is_forbidden_and_what_is_throttled(published: BundleRef, between: Proxy, make: Make) -> None:
     """Reason, sentence and exit code of each, when a bundle is read and when it is written."""
     between.plan = lambda head: Answer(403, "AccessDenied")

@@ -125,7 +125,7 @@ def test_a_bundle_under_the_name_of_another_is_not_opened(reference: BundleRef, 
 
 
 @pytest.mark.parametrize(
-    "uri", ["pvc://digits/none.onnx", "s3://bucket/model.onnx", "pvc://retune-artifacts", "/no/file"]
+    "uri", ["pvc://digits/none.onnx", "https://host/model.onnx", "pvc://retune-artifacts", "/no/file"]
 )
 def test_nothing_is_served_from_nowhere(claims: Claims, uri: str) -> None:
     """An empty mount, a file that is missing and a scheme that leads to a server are refused in words."""

@@ -75,7 +75,7 @@ def refused(cache: Cache, store: FolderStore, bundle: Bundle, limit: int = LIMIT
 
 def test_a_server_imports_no_library_that_it_does_not_need() -> None:
     """To open bundles of a volume; those for servers of objects are imported when such a store is opened."""
-    code = "import sys, optimizer_jobs.stores.bundles, optimizer_jobs.stores.opening; print(*sys.modules)"
+    code = "import sys, optimizer_jobs.stores.published; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not {"aiohttp", "botocore", "gcsfs", "optuna", "s3fs", "sklearn", "torch"} & set(loaded)
 
