@@ -13,7 +13,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -23,6 +22,7 @@ from prometheus_client import Counter, generate_latest
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.data.volumes import file_digest
 from optimizer_jobs.models.onnx_file import check_onnx
+from optimizer_jobs.production.destinations import destination
 from optimizer_jobs.production.events import Event, parse, tensors
 from optimizer_jobs.production.protocol import BODY_BYTES, UnfitEventError
 from optimizer_jobs.production.writer import CaptureWriter
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s")
     signature, digest = described(options.model)
-    writer = CaptureWriter(Path(resolve(options.folder).local), signature)
+    writer = CaptureWriter(destination(options.folder), signature)
     say(f"capturing {options.model} ({digest[:19]}) into {options.folder}, events at port {options.port}")
     server = application(Pairing(signature, writer, digest))
     web.run_app(server, port=options.port, print=None, access_log=None, handle_signals=os.name == "posix")

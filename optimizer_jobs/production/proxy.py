@@ -13,16 +13,15 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import aiohttp
 from aiohttp import web
 from prometheus_client import generate_latest
 from yarl import URL
 
-from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.production.calls import CALLS, Call, Capture, Named
 from optimizer_jobs.production.collector import described
+from optimizer_jobs.production.destinations import destination
 from optimizer_jobs.production.protocol import BODY_BYTES, ID_LIMIT
 from optimizer_jobs.production.writer import CaptureWriter
 from optimizer_jobs.progress import say
@@ -187,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser(os.environ).parse_args(arguments)
     logging.basicConfig(format="%(message)s")
     signature, digest = described(options.model)
-    writer, upstream = CaptureWriter(Path(resolve(options.folder).local), signature), options.upstream.rstrip("/")
+    writer, upstream = CaptureWriter(destination(options.folder), signature), options.upstream.rstrip("/")
     say(f"requests to {upstream} pass at port {options.port}; {options.model} is captured in {options.folder}")
     proxy = Proxy(upstream, Capture(signature, writer, digest, Named(upstream)), options.name)
     server = with_metrics(application(proxy), options.metrics_port)

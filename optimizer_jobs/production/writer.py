@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -60,12 +61,41 @@ class _Request:
         return sum(values.nbytes for values in self.tensors.values())
 
 
+class Destination(Protocol):
+    """Where files of captured requests are put."""
+
+    def put(self, folder: str, name: str, content: bytes) -> None:
+        """Write a file below a folder (`date=.../hour=...`) completely, or leave none; whatever it raises is logged."""
+
+
+class _Volume:
+    """Files in a folder of this machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, folder: str, name: str, content: bytes) -> None:
+        place = self._folder / folder
+        place.mkdir(parents=True, exist_ok=True)
+        beside = place / f".{name}"
+        try:
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.rename(place / name)
+        except BaseException:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+            raise
+
+
 class CaptureWriter:
     """Takes requests from any thread and writes them in a thread of its own."""
 
     def __init__(
         self,
-        folder: Path,
+        place: Path | Destination,
         signature: Signature,
         *,
         queue_rows: int = 20_000,
@@ -75,7 +105,8 @@ class CaptureWriter:
         """Start the thread that writes.
 
         Args:
-            folder: Folder that contains the folders of days; made when the first rows are written.
+            place: Folder that contains the folders of days, made when the first rows are written; or what puts them
+                elsewhere.
             signature: Inputs and outputs of the model.
             queue_rows: Most rows in the queue; requests beyond are dropped.
             flush_rows: Number of rows that are written without waiting for more.
@@ -85,7 +116,8 @@ class CaptureWriter:
             ValueError: The capture format cannot hold the model's element types.
         """
         layout.schema(signature)
-        self._folder, self._signature = folder, signature
+        self._destination: Destination = _Volume(place) if isinstance(place, Path) else place
+        self._signature = signature
         self._columns = layout.columns(signature)
         self._queue_rows, self._flush_rows, self._flush_seconds = queue_rows, flush_rows, flush_seconds
         self._waiting: list[_Request] = []
@@ -156,7 +188,7 @@ class CaptureWriter:
         for (folder, shapes), group in self._grouped(requests).items():
             rows = sum(request.rows for request in group)
             try:
-                self._write_file(self._folder / folder, self._table(group, dict(shapes)))
+                self._write_file(folder, self._table(group, dict(shapes)))
                 WRITTEN.inc(rows)
             except Exception as error:  # noqa: BLE001 - whatever it is, the server goes on
                 self._drop("not written", rows, f"{type(error).__name__}: {error}")
@@ -203,22 +235,13 @@ class CaptureWriter:
             arrays.append(column(values, spec))
         return pa.Table.from_arrays(arrays, schema=schema)
 
-    def _write_file(self, folder: Path, table: pa.Table) -> None:
-        """Write a file completely, or leave none."""
+    def _write_file(self, folder: str, table: pa.Table) -> None:
         self._sequence += 1
-        name = f"{self._name}-{self._sequence:06d}{layout.SUFFIX}"
-        folder.mkdir(parents=True, exist_ok=True)
-        beside = folder / f".{name}"
-        try:
-            with beside.open("wb") as file:
-                parquet.write_table(table, file, compression="zstd")
-                file.flush()
-                os.fsync(file.fileno())
-            beside.rename(folder / name)
-        except BaseException:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
-            raise
+        content = pa.BufferOutputStream()
+        parquet.write_table(table, content, compression="zstd")
+        self._destination.put(
+            folder, f"{self._name}-{self._sequence:06d}{layout.SUFFIX}", content.getvalue().to_pybytes()
+        )
 
 
 def column(values: Array, spec: TensorSpec) -> pa.Array:

@@ -30,7 +30,7 @@ PROBES = "probes"
 """Prefix of the objects that `probe` leaves behind where it may not delete them."""
 
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
-_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]*")
 
 
 class Kind(StrEnum):
@@ -153,15 +153,14 @@ class Store(Protocol):
 def checked(key: str) -> str:
     """Return a key that is a plain relative path; raises StoreError (KEY) for any other.
 
-    Its names are of letters, digits, dots, dashes and underscores and begin with no dot or dash, so that a key is the
-    same file on every volume and the same object on every server, and never leaves the store.
+    Its names are of letters, digits and `. - _ =` and begin with none of `. - =`, so that a key is the same file on every volume and the same object on every server, and never leaves the store.
     """
     if len(key) <= KEY_LIMIT and all(_SEGMENT.fullmatch(segment) for segment in key.split("/")):
         return key
     raise StoreError(
         Kind.KEY,
         repr(key[:KEY_LIMIT]),
-        f"a key is a plain relative path of at most {KEY_LIMIT} letters, digits, dots, dashes and underscores.",
+        f"a key is a plain relative path of at most {KEY_LIMIT} letters, digits and . - _ =",
         "Name a path without '..', empty parts and special characters.",
     )
 

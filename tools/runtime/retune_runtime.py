@@ -39,7 +39,7 @@ from optimizer_jobs.stores.published import fetch_delivered, open_bundle
 from retune.contract.paths import PRIVATE_ADDRESSES_VARIABLE, RESULT_FILE
 
 if TYPE_CHECKING:
-    from optimizer_jobs.production.writer import CaptureWriter
+    from optimizer_jobs.production.writer import CaptureWriter, Destination
 
 BUNDLE_VARIABLE = "MODEL_URI"
 """Environment variable with the URI of a bundle. Retune owns it, see `spec.target.injection`."""
@@ -160,7 +160,8 @@ class Served:
         return len(recorded.requests)
 
     def capture_to(self, uri: str | Path) -> None:
-        """Capture what `answer` answers from now on, for monitoring, as Parquet files in the folder at `uri`.
+        """Capture what `answer` answers from now on, for monitoring, as Parquet files in the folder at `uri`,
+        on a volume or in a bucket.
 
         One thread writes them in the background; requests are never slowed down, and dropped where they come too fast.
         A model with an element type that Parquet does not have is served without being captured.
@@ -171,7 +172,7 @@ class Served:
         try:
             from optimizer_jobs.production.writer import CaptureWriter
 
-            writer = CaptureWriter(local_path(_as_uri(uri)), self.signature)
+            writer = CaptureWriter(_destination(_as_uri(uri)), self.signature)
         except ImportError as error:
             raise ServeError(f"{uri}: {error.name} is missing. Install retune-runtime[capture].") from error
         except JobError as error:
@@ -294,6 +295,26 @@ def _open_in_bucket(uri: str, *, threads: int | None) -> Served:
             return _open_bundle(uri, digest=f"sha256:{named['digest']}" if named else None, threads=threads)
         with tempfile.TemporaryDirectory(prefix="delivered-", ignore_cleanup_errors=True) as private:
             return _open_file(fetch_delivered(uri, into=Path(private)), uri, threads=threads)
+
+
+def _destination(uri: str) -> "Path | Destination":
+    """Return where captured requests go; raises JobError."""
+    from optimizer_jobs.production.destinations import destination
+
+    with _buckets_allowed():
+        place = destination(uri)
+    return place if isinstance(place, Path) else _OwnAddresses(place)
+
+
+class _OwnAddresses:
+    """A bucket that may be at a private address, as `_buckets_allowed` says."""
+
+    def __init__(self, place: "Destination") -> None:
+        self._place = place
+
+    def put(self, folder: str, name: str, content: bytes) -> None:
+        with _buckets_allowed():
+            self._place.put(folder, name, content)
 
 
 @contextmanager
