@@ -720,7 +720,7 @@ _WORDS = (
             f"a store at {uri[:40]}",
             "spec.execution.artifactStore",
             uri,
-            "an artifact store is pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH, and nothing else",
+            "an artifact store is pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH;",
         )
         for uri in (
             "https://x/y",

@@ -10,7 +10,7 @@ from tests.cluster.site import Site, request_of
 
 pytestmark = pytest.mark.slow
 Json = dict[str, Any]
-DEFAULT = {"artifact_store": "s3://artifacts/retune", "artifact_store_credentials": "retune-store"}
+DEFAULT: Json = {"artifact_store": "s3://artifacts/retune", "artifact_store_credentials": "retune-store"}
 
 
 async def played(bench: Bench, **spec: Any) -> Site:

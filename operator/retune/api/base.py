@@ -201,9 +201,8 @@ StoreUri = Annotated[
     Text(
         pattern=f"({_CLAIM}({_SEGMENT})*|{_BUCKET})/?",
         max_length=1024,
-        message="an artifact store is pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH, and nothing else; a path "
-        "segment has letters, digits and _ . - (on a claim also = : +) and does not start with a dot, and a path in a "
-        "bucket has 6 segments of 63 characters at most",
+        message="an artifact store is pvc://CLAIM/PATH, s3://BUCKET/PATH or gs://BUCKET/PATH; path segments have "
+        "letters, digits and _ . -, no leading dot; a bucket takes 6 of 63 characters",
     ),
 ]
 """URI of a store. The path in a bucket is bounded so that the keys of all that lies below it fit their servers."""

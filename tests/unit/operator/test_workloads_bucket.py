@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retune.contract.credentials import CREDENTIAL_KEYS
-from retune.contract.requests import BaselineRequest, JobRequest, encode_request, parse_request
+from retune.contract.requests import BaselineRequest, JobRequest, encode_request
 from retune.job_template import parse_template
 from retune.plan.actions import CreateJob
 from retune.workloads import job_manifest
@@ -33,7 +33,7 @@ SHARED = replace(Settings(), artifact_store=DEFAULT, artifact_store_credentials=
 
 def in_bucket(request: JobRequest, folder: str = f"{DEFAULT}/ml/digits") -> JobRequest:
     """The same request of a resource whose folder is there."""
-    return parse_request(encode_request(request).replace(samples.STORE, folder))
+    return type(request).model_validate_json(encode_request(request).replace(samples.STORE, folder))
 
 
 def job(request: JobRequest, settings: Settings = SHARED, **spec: Any) -> Json:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from retune.api.production import Production
 from retune.api.status import ConditionStatus, ConditionType, Stage
 from retune.contract.paths import claim_of, is_below, place_of
+from retune.plan.belief import bundle_in
 from retune.plan.draft import condition_of
 from retune.plan.store import retention_fault, store_fault, store_of
 from tests.unit.plan.world import World, spec
@@ -55,6 +56,16 @@ def test_a_bucket_is_divided_by_namespace() -> None:
     assert found == ["s3://shared/retune/dev/digits", "s3://shared/retune/prod/digits"]
     assert store_of("digits", namespace="dev", own="gs://mine", default="s3://shared") == "gs://mine/dev/digits"
     assert store_of("digits", namespace="dev", own=None, default="pvc://shared/x") == "pvc://shared/x/digits"
+
+
+def test_a_bundle_in_a_bucket_counts_in_its_own_folder_alone() -> None:
+    """By its whole URI, as on a claim: neither another namespace's, nor another bucket's of the same path."""
+    store, name = "s3://shared/dev/digits", "5a" * 32
+    own = bundle_in(f"{store}/bundles/{name}", store=store)
+    assert own is not None
+    assert own.digest == f"sha256:{name}"
+    for other in ("s3://shared/prod/digits", "gs://shared/dev/digits", "s3://shared-2/dev/digits", f"{store}/x"):
+        assert bundle_in(f"{other}/bundles/{name}", store=store) is None
 
 
 @pytest.mark.parametrize("own", ["s3://shared", "s3://shared/retune/prod", "s3://shared/retune-2", "s3://shared/r"])
