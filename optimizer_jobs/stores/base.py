@@ -153,7 +153,8 @@ class Store(Protocol):
 def checked(key: str) -> str:
     """Return a key that is a plain relative path; raises StoreError (KEY) for any other.
 
-    Its names are of letters, digits and `. - _ =` and begin with none of `. - =`, so that a key is the same file on every volume and the same object on every server, and never leaves the store.
+    Its names are of letters, digits and `. - _ =` and begin with a letter, a digit or `_`, so that a key is the same
+    file on every volume and the same object on every server, and never leaves the store.
     """
     if len(key) <= KEY_LIMIT and all(_SEGMENT.fullmatch(segment) for segment in key.split("/")):
         return key

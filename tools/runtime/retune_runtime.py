@@ -160,11 +160,11 @@ class Served:
         return len(recorded.requests)
 
     def capture_to(self, uri: str | Path) -> None:
-        """Capture what `answer` answers from now on, for monitoring, as Parquet files in the folder at `uri`,
-        on a volume or in a bucket.
+        """Capture what `answer` answers from now on, for monitoring, as Parquet files in the folder at `uri`.
 
-        One thread writes them in the background; requests are never slowed down, and dropped where they come too fast.
-        A model with an element type that Parquet does not have is served without being captured.
+        It lies on a volume or, with the extra `remote`, in a bucket. One thread writes them in the background; requests
+        are never slowed down, and dropped where they come too fast. A model with an element type that Parquet does not
+        have is served without being captured.
 
         Raises:
             ServeError: The URI is malformed, or the extra `capture` is not installed.
