@@ -121,7 +121,7 @@ lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
 	$(call lock,optimizer,--extra jobs --extra training --extra boosters --extra engines --extra remote --excludes <(printf 'torch\nopenvino-telemetry\nplotly\ngraphviz\nhf-xet\ntyper\n'))
 	$(call lock,torch,--extra torch $(AS_OPTIMIZER))
 	$(call lock,monitor,--extra monitor --extra remote $(AS_OPTIMIZER))
-	$(call lock,server,--extra server --extra engines --excludes <(echo openvino-telemetry) $(AS_OPTIMIZER))
+	$(call lock,server,--extra server --extra engines --extra remote --excludes <(echo openvino-telemetry) $(AS_OPTIMIZER))
 	$(call lock,operator,--extra operator $(AS_OPTIMIZER))
 	$(call lock,peers,--extra peers --excludes <(echo torch) $(AS_OPTIMIZER))
 	$(call lock,neighbours/triton,--extra triton --excludes <(printf 'grpcio\nimportlib-metadata\npyzmq\nsh\ntritonclient\ntyper\ntyping-inspect\nwrapt\n') $(AS_OPTIMIZER_BUT_NUMPY))
