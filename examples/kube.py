@@ -140,9 +140,12 @@ def source_digest(folder: Path) -> str:
 
 
 @contextmanager
-def forwarded(tools: Tools, place: str) -> Iterator[str]:
-    """Yield the base URL of the model server at `pod/NAME` or `service/NAME` while a port-forward to it is open."""
-    port = SERVICE_PORT if place.startswith("service/") else POD_PORT
+def forwarded(tools: Tools, place: str, *, port: int | None = None) -> Iterator[str]:
+    """Yield the base URL of the server at `pod/NAME` or `service/NAME` while a port-forward to it is open.
+
+    Without a port, it is that of the model server.
+    """
+    port = port or (SERVICE_PORT if place.startswith("service/") else POD_PORT)
     words = tools.kubectl.words("port-forward", place, f":{port}", "--address", "127.0.0.1")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         try:

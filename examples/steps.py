@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from examples.bucket import within_reach
 from examples.kube import IMAGES, RELEASE, REPOSITORY, STORES, SYSTEM, DemoError, Example, Json, Tools, source_digest
 from retune.api.objects import OptimizationRun
 from retune.api.status import ConditionStatus, ConditionType
@@ -251,7 +252,8 @@ def compare(tools: Tools, *, report: Path) -> OptimizationRun:
     show(terminal(), tables.comparison(run))
     located = reports.locate(resource, cluster.runs(name), run=run.metadata.name)
     report.parent.mkdir(parents=True, exist_ok=True)
-    report.write_bytes(reports.fetch(cluster, located, image=None))
+    with within_reach(tools):
+        report.write_bytes(reports.fetch(cluster, located, image=None))
     say(f"the report lies at {located.uri}; a copy is in {report}")
     return run
 
