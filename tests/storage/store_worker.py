@@ -99,7 +99,8 @@ def work(leases: Leases, budget: Budget, *, hold: int, trial_seconds: float) -> 
             with given_up_when(budget.look):
                 time.sleep(trial_seconds)
             began = time.monotonic()
-            leases.tell(trial, found(space().draw(trial)), state=TrialState.COMPLETE)
+            then = (space().draw, space().fresh)
+            leases.tell(trial, found(space().draw(trial)), state=TrialState.COMPLETE, then=then)
             spent["overhead"] += time.monotonic() - began
     return spent
 

@@ -1,5 +1,6 @@
 """A whole search Job whose only store is a bucket: nothing lost, nothing doubled, and a sentence for each fault."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -37,7 +38,7 @@ __all__ = ["claims", "data", "delivered", "make", "splits"]
 
 pytestmark = pytest.mark.timeout(900)
 
-RUN = "digits-r1-1a2b3c4d"
+RUN, NEXT = "digits-r1-1a2b3c4d", "digits-r2-1a2b3c4d"
 TRIALS = 6
 OBJECTIVES = tuple(goal for goal in default_objectives(Task.CLASSIFICATION) if goal.metric is not Metric.D2_BRIER)
 
@@ -109,6 +110,27 @@ def test_two_workers_of_which_one_is_killed_find_candidates(uri: str, ask: Ask, 
         assert open_bundle(one.bundle.uri, digest=one.bundle.digest).manifest.lineage.trial == one.trial
     below = {stat.key.split("/")[2] for stat in open_store(uri).stats(f"runs/{RUN}/")}
     assert below == {"study", "candidates"}  # finished steps are gone with the search
+
+
+def test_a_stopped_worker_leaves_nothing_running_and_the_next_run_begins_with_what_was_best(
+    uri: str, ask: Ask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGTERM has it hand its trial back; the same run goes on, and a later one reads its study from the bucket."""
+    request = ask(uri)
+    with job(request, tmp_path / "0") as worker:
+        until(worker, "trial 1/")
+        worker.terminate()
+        worker.communicate()
+    assert worker.returncode == 128 + signal.SIGTERM
+    assert open_study(uri, RUN).get_trials(states=(TrialState.RUNNING,)) == []
+    result, _ = answer_of(request, tmp_path)
+    assert isinstance(result, SearchResult)
+    assert sorted(map(number_of, counted(open_study(uri, RUN)))) == list(range(1, TRIALS + 1))
+    capsys.readouterr()
+    later = request.model_copy(update={"run": NEXT, "warm_start": (RUN,), "search": Search(max_trials=4)})
+    result, _ = answer_of(later, tmp_path)
+    assert isinstance(result, SearchResult)
+    assert f"warm start: 1 of the best combinations of run {RUN}" in capsys.readouterr().out
 
 
 def test_a_study_that_is_deleted_meanwhile_is_told(uri: str, ask: Ask, tmp_path: Path) -> None:

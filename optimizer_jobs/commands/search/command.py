@@ -56,6 +56,7 @@ from retune.contract.results import SearchResult
 INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
 PORT_VARIABLE = "RETUNE_METRICS_PORT"
 LEASE_VARIABLE = "RETUNE_LEASE_SECONDS"
+_STOPPED = "its worker stopped"
 
 
 def run(request: SearchRequest) -> SearchResult:
@@ -116,7 +117,7 @@ class _Search:
         began: float,
     ) -> None:
         self._request, self._study, self._bench, self._space = request, study, bench, space
-        self._room = Room(request.store)
+        self._room, self._told = Room(request.store), set[str]()
         self._equivalence = Equivalence(study, space)
         grid = Grid(space) if request.search.sampler == "Grid" else None
         first = grid.first if grid else _first(request, space)
@@ -152,10 +153,15 @@ class _Search:
         with ExitStack() as stack:
             stack.enter_context(gauges.served(int(os.environ.get(PORT_VARIABLE, METRICS_PORT))))
             stack.enter_context(self._leases.alive(also=self.budget.account))
-            while not self._leases.finished():
+            try:
+                while not self._leases.finished():
+                    gauges.refresh()
+                    self._next_trial()
                 gauges.refresh()
-                self._next_trial()
-            gauges.refresh()
+            except BaseException:
+                with termination_held_back():
+                    self._leases.release(_STOPPED)
+                raise
         self.budget.account()
 
     def all_done(self) -> bool:
@@ -169,15 +175,15 @@ class _Search:
         new = {name: reason for name, reason in left.items() if name not in before}
         if new:
             self._study.set_user_attr(LEFT_OUT, {**before, **new})
-        for name, reason in new.items():
-            say(f"technique {name} leaves the search: {reason}")
+        for name in new.keys() - self._told:
+            say(f"technique {name} leaves the search: {new[name]}")
+        self._told |= new.keys()
 
     def _next_trial(self) -> None:
         """Take a trial and run it, or wait a little when none is left. A stopped worker hands its trial back."""
         trial = None
         try:
             with termination_held_back():
-                self._let_go()
                 trial = self._leases.take(self._draw, self._fresh)
             if trial is None:
                 self._wait()
@@ -186,7 +192,8 @@ class _Search:
             began = time.monotonic()
             result, state, unchanged = self._attempt(trial)
             with termination_held_back():
-                recorded = self._leases.tell(trial, result, state=state, counts=not unchanged)
+                then = (self._draw, self._fresh)
+                recorded = self._leases.tell(trial, result, state=state, counts=not unchanged, then=then)
                 self.budget.account()
                 self.budget.first_ended()
                 if state is TrialState.COMPLETE and not result.steps:
@@ -194,13 +201,14 @@ class _Search:
         except BaseException:
             if trial is not None:
                 with termination_held_back():
-                    self._leases.hand_back(trial, "its worker stopped")
+                    self._leases.hand_back(trial, _STOPPED)
             raise
         line = trial_line(self._leases.number(trial), self.trials, result=result, state=state, unchanged=unchanged)
         say(line if recorded else f"{line}  not recorded: another worker has taken it over")
 
     def _draw(self, trial: Trial) -> DrawnPlan:
-        """Draw a trial's plan and record it, together with the taking of the trial."""
+        """Draw a trial's plan and record it, together with the taking of the trial; broken techniques leave first."""
+        self._let_go()
         drawn = self._equivalence.draw(trial)
         trial.set_user_attr(PLAN, drawn.exact)
         return drawn

@@ -19,13 +19,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from optimizer_jobs.commands.search.sharing import Shared, on_folder
+from optimizer_jobs.errors import printable
+from optimizer_jobs.progress import say
 from optimizer_jobs.seal import study_seal
 from optimizer_jobs.stores.base import StoreError
 from optimizer_jobs.study.trials import (
@@ -118,12 +120,14 @@ class Leases:
         self._study, self._worker, self._budget, self._first = study, worker, budget, first
         shared = shared or on_folder(study, Path(str(journal)))
         self._section, self._pulse, self._beat = shared.section, shared.pulse, shared.beat_seconds
+        self._takes_ahead, self._ahead = shared.takes_ahead, cast("Trial | None", None)
         self._lease, self._closed = lease_seconds, closed
         self._seen: dict[str, tuple[Any, float]] = {}
 
     def take(self, draw: Draw, fresh: Fresh) -> Trial | None:
         """Return a trial with drawn parameters, or None when no trial is waiting; others may still be running."""
-        taken: Trial | Literal[False] | None = False
+        taken: Trial | Literal[False] | None = self._ahead or False
+        self._ahead = None
         while taken is False:
             taken = self._section.alone(partial(self._take, draw, fresh))
         return taken
@@ -154,7 +158,15 @@ class Leases:
             return True
         return self._closed() is not None and not self._states(TrialState.RUNNING)
 
-    def tell(self, trial: Trial, result: TrialResult, *, state: TrialState, counts: bool = True) -> bool:
+    def tell(
+        self,
+        trial: Trial,
+        result: TrialResult,
+        *,
+        state: TrialState,
+        counts: bool = True,
+        then: tuple[Draw, Fresh] | None = None,
+    ) -> bool:
         """Record the end of a trial; return False when another worker took it over and nothing was recorded.
 
         Args:
@@ -162,10 +174,31 @@ class Leases:
             result: Its result.
             state: How it ended.
             counts: Whether it spends the budget. If not, another trial takes its place.
+            then: How the next trial is drawn. Where that saves requests it is taken in the same decision, and `take`
+                returns it, or `release` hands it back.
         """
-        if counts or len(self._unchanged()) >= UNCHANGED_A_TRIAL * self._budget:
-            return self._section.at_once(partial(self._tell, trial, result, state=state))
-        return self._section.alone(partial(self._tell_unchanged, trial, result, state=state))
+        spends = counts or len(self._unchanged()) >= UNCHANGED_A_TRIAL * self._budget
+        record = partial(self._tell if spends else self._tell_unchanged, trial, result, state=state)
+        if self._takes_ahead and then is not None:
+            try:
+                recorded, self._ahead = self._section.alone(partial(self._tell_and_take, record, *then))
+            except StoreError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it must not cost the result; `take` meets and raises it again
+                say(f"the next trial is not taken at once: {printable(str(error), limit=200)}")
+            else:
+                return recorded
+        return self._section.at_once(record) if spends else self._section.alone(record)
+
+    def _tell_and_take(self, record: Callable[[], bool], draw: Draw, fresh: Fresh) -> tuple[bool, Trial | None]:
+        recorded = record()
+        return recorded, self._take(draw, fresh) or None
+
+    def release(self, reason: str) -> None:
+        """Hand back a trial that was taken ahead, if there is one."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            self.hand_back(ahead, reason)
 
     def _tell_unchanged(self, trial: Trial, result: TrialResult, *, state: TrialState) -> bool:
         self._study.set_user_attr(f"{UNCHANGED}{trial.number}", result.reason)

@@ -60,6 +60,8 @@ class Shared:
     pulse: Pulse
     beat_seconds: float = BEAT_SECONDS
     """Seconds between signs of life, where the lease is long enough."""
+    takes_ahead: bool = False
+    """Whether a worker that ends a trial takes the next one in the same decision, so that both are one write."""
     longest_poll: float = POLL_SECONDS
     """Seconds to which a worker that has nothing to do lengthens the pauses in which it looks again."""
 
@@ -134,7 +136,8 @@ def share(
     storage = bucket_storage(store, run, create=True)
     study = study_in(storage, run, create=objectives)
     pulse = StorePulse(store, study_prefix(run), fresh_seconds=min(RARE_BEAT_SECONDS, lease_seconds / 4))
-    return study, Shared(storage, pulse, beat_seconds=RARE_BEAT_SECONDS, longest_poll=LONGEST_POLL_SECONDS)
+    rare = {"beat_seconds": RARE_BEAT_SECONDS, "longest_poll": LONGEST_POLL_SECONDS}
+    return study, Shared(storage, pulse, takes_ahead=True, **rare)
 
 
 def as_kept(request: SearchRequest, study: optuna.Study) -> optuna.Study:
