@@ -23,7 +23,7 @@ from retune.cli.main import judged
 from retune.cli.output import show, terminal
 from tools.kubectl import CommandError
 
-_IN_A_BUCKET = {"artifactStoreCredentials": "object-store", "privateAddresses": "Allow"}
+_IN_A_BUCKET = {"artifactStoreCredentials": "object-store", "optimizer.privateAddresses": "Allow"}
 """Values of the chart for a store in a bucket on a server in the cluster."""
 FOLLOW_SECONDS = 3600.0
 TRAINING_SECONDS = 600.0

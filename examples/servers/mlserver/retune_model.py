@@ -9,7 +9,7 @@ from mlserver.types import InferenceRequest, InferenceResponse, MetadataModelRes
 
 
 class BundleModel(MLModel):
-    """Serves what MODEL_URI names; without it, the file that model-settings.json names."""
+    """Serves what MODEL_URI names; without it, the file that model-settings.json or MLSERVER_MODEL_URI names."""
 
     async def load(self) -> bool:
         """Open the bundle and ask it its golden requests: what cannot be proved is never loaded."""
@@ -32,5 +32,6 @@ class BundleModel(MLModel):
 
     async def unload(self) -> bool:
         """Write what was captured when the server ends."""
-        self.served.close()
+        if hasattr(self, "served"):  # else loading has failed, and MLServer tells of that after this
+            self.served.close()
         return True
