@@ -831,7 +831,6 @@ _WORDS = (
             "spec.target.injection.name",
             name,
             "is a variable that loaders, interpreters or network libraries read",
-            at="spec.target.injection",
         )
         for name in (
             "LD_PRELOAD",
@@ -1135,14 +1134,13 @@ _TOGETHER = (
         "spec.model.threshold",
         "30",
         'model.threshold is a probability above 0 and below 1, such as "0.3"',
-        at="spec.model",
     ),
     refused(
         "a negative cost",
         "spec.model.costs",
         [COST | {"cost": "-1"}],
         "a cost is at least 0",
-        at="spec.model.costs[0]",
+        at="spec.model.costs[0].cost",
     ),
     refused("a cost in words", "spec.model.costs", [COST | {"cost": "much"}], DECIMAL, at="spec.model.costs[0].cost"),
     refused("two costs of one mistake", "spec.model.costs", [COST, COST], "Duplicate value", at="spec.model.costs[1]"),
@@ -1237,11 +1235,8 @@ _TOGETHER = (
         "spec.search.maxDuration",
         "1s",
         "search.maxDuration must be at least 30s",
-        at="spec.search",
     ),
-    refused(
-        "a search without CPU", "spec.search.maxCpuHours", "0", "search.maxCpuHours must be above 0", at="spec.search"
-    ),
+    refused("a search without CPU", "spec.search.maxCpuHours", "0", "search.maxCpuHours must be above 0"),
     refused(
         "a Gaussian process for a day",
         "spec.search",
@@ -1261,7 +1256,6 @@ _TOGETHER = (
         "spec.serving.wattsPerCpu",
         "-1",
         "serving.wattsPerCpu must not be negative",
-        at="spec.serving",
     ),
     *(
         refused(
@@ -1284,7 +1278,7 @@ _TOGETHER = (
         "spec.serving.batches",
         [{"size": 8, "weight": "0.0"}, {"size": 1}],
         "serving.batches: a weight must be above 0",
-        at="spec.serving.batches[0]",
+        at="spec.serving.batches[0].weight",
     ),
     refused(
         "batches with a weight in words",
@@ -1305,7 +1299,6 @@ _TOGETHER = (
         "spec.serving.pricePerCpuHour",
         "-0.1",
         "serving.pricePerCpuHour must not be negative",
-        at="spec.serving",
     ),
     *(case for place, kind in PARAMETERS.items() for case in _of_parameter(place, kind)),
     refused(
@@ -1334,14 +1327,14 @@ _TOGETHER = (
         "spec.objectives",
         constraint("0.01", tolerance="5"),
         'tolerance is a fraction of at least 0 and below 1: write 5 % as "0.05"',
-        at="spec.objectives[0]",
+        at="spec.objectives[0].tolerance",
     ),
     refused(
         "least gain of 100 %",
         "spec.objectives",
         [{"metric": "accuracy", "minGain": "1"}],
         'minGain is a fraction of at least 0 and below 1: write 5 % as "0.05"',
-        at="spec.objectives[0]",
+        at="spec.objectives[0].minGain",
     ),
     refused(
         "least gain with a unit",
@@ -1362,7 +1355,7 @@ _TOGETHER = (
         "spec.objectives",
         constraint("-0.01"),
         "goal.value must not be negative",
-        at="spec.objectives[0].goal",
+        at="spec.objectives[0].goal.value",
     ),
     refused(
         "more than all of it",
@@ -1371,8 +1364,8 @@ _TOGETHER = (
         "is a percentage for this goal type and must not exceed 100",
         at="spec.objectives[0].goal",
     ),
-    refused("a gain in percent", "spec.selection.minGain", "5", 'write 5 % as "0.05"', at="spec.selection"),
-    refused("a confidence in percent", "spec.selection.confidence", "95", 'write 95 % as "0.95"', at="spec.selection"),
+    refused("a gain in percent", "spec.selection.minGain", "5", 'write 5 % as "0.05"'),
+    refused("a confidence in percent", "spec.selection.confidence", "95", 'write 95 % as "0.95"'),
     refused(
         "more workers than trials",
         "spec.search",
@@ -1384,14 +1377,12 @@ _TOGETHER = (
         "spec.execution.runTimeout",
         "10s",
         "execution.runTimeout must lie between 1m and 168h",
-        at="spec.execution",
     ),
     refused(
         "Jobs that go before they are read",
         "spec.execution.ttlAfterFinished",
         "1m",
         "execution.ttlAfterFinished must lie between 10m",
-        at="spec.execution",
     ),
     *(
         refused(
@@ -1399,7 +1390,6 @@ _TOGETHER = (
             "spec.execution.scratchSize",
             size,
             "execution.scratchSize must lie between 64Mi and 1Ti",
-            at="spec.execution",
         )
         for size in ("1Mi", "2Ti")
     ),
@@ -1409,18 +1399,14 @@ _TOGETHER = (
         "spec.rollout.progressDeadline",
         "1s",
         "rollout.progressDeadline must lie between 10s and 24h",
-        at="spec.rollout",
     ),
-    refused(
-        "baking for days", "spec.rollout.bakeTime", "48h", "rollout.bakeTime must not exceed 24h", at="spec.rollout"
-    ),
+    refused("baking for days", "spec.rollout.bakeTime", "48h", "rollout.bakeTime must not exceed 24h"),
     *(
         refused(
             f"waiting {time} for approval",
             "spec.rollout.approvalTimeout",
             time,
             "rollout.approvalTimeout must lie between 1m and 2160h",
-            at="spec.rollout",
         )
         for time in ("30s", "2161h")
     ),
@@ -1429,7 +1415,6 @@ _TOGETHER = (
         "spec.rollout.canary.evidenceTimeout",
         "169h",
         "canary.evidenceTimeout must not exceed 168h",
-        at="spec.rollout.canary",
     ),
     *(
         refused(
@@ -1437,7 +1422,6 @@ _TOGETHER = (
             f"spec.rollout.analysis.{field}",
             value,
             f"analysis.{field} must lie between {bounds}",
-            at="spec.rollout.analysis",
         )
         for field, value, bounds in (
             ("errorMargin", "-0.01", "0 and 0.5"),
@@ -1468,21 +1452,18 @@ _TOGETHER = (
             f"spec.rollout.{way}",
             {"shadow": {"span": span}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
             says,
-            at=f"spec.rollout.{way}.shadow{below}",
+            at=f"spec.rollout.{way}.shadow.span",
             also=WATCHED_AND_ASKED,
         )
         for way in ("canary", "blueGreen")
-        for span, says, below in (
-            ("1d", DURATION, ".span"),
-            ("1000h", "shadow.span must lie between 1m and 720h", ""),
-        )
+        for span, says in (("1d", DURATION), ("1000h", "shadow.span must lie between 1m and 720h"))
     ),
     refused(
         "a canary that is held for days",
         "spec.rollout.canary.steps",
         [{"weight": 5, "hold": "48h"}],
         "a canary's hold must not exceed 24h",
-        at="spec.rollout.canary.steps[0]",
+        at="spec.rollout.canary.steps[0].hold",
     ),
     refused(
         "a canary that loses weight",
@@ -1567,7 +1548,6 @@ _TOGETHER = (
             f"spec.rollout.blueGreen.{field}",
             "169h",
             f"blueGreen.{field} must not exceed 168h",
-            at="spec.rollout.blueGreen",
         )
         for field in ("preview", "keepOld")
     ),

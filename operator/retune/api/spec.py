@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from retune.api.base import ApiModel, ObjectName, Text, cel_list, map_list, rules
+from retune.api.base import ApiModel, ObjectName, Rule, Text, cel_list, map_list, rules
 from retune.api.execution import Execution, History
 from retune.api.metrics import CUSTOM, unfit_metrics
 from retune.api.model import Data, Model, Task
@@ -100,11 +100,6 @@ class Injection(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                f"!self.name.matches('(?i)^({_RESERVED})$')",
-                "target.injection.name is a variable that loaders, interpreters or network libraries read: name one "
-                "that only the server reads, such as MODEL_URI",
-            ),
-            (
                 "self.type == 'EnvVar' || self.name == 'MODEL_URI'",
                 "target.injection.name is the name of a variable, which type StorageUri has none of: leave it out",
             ),
@@ -120,6 +115,11 @@ class Injection(ApiModel):
             pattern=r"[A-Za-z_][A-Za-z0-9_]*",
             max_length=128,
             message="an environment variable's name has letters, digits and _, and does not start with a digit",
+        ),
+        Rule(
+            f"!self.matches('(?i)^({_RESERVED})$')",
+            "target.injection.name is a variable that loaders, interpreters or network libraries read: name one "
+            "that only the server reads, such as MODEL_URI",
         ),
     ] = "MODEL_URI"
     """Name of the environment variable."""

@@ -109,6 +109,13 @@ def test_the_ways_of_other_strategies_are_not_written_out() -> None:
     assert rollout["properties"]["canary"]["properties"]["steps"]["default"], "a part that is given is completed"
 
 
+@every_crd
+def test_nothing_is_filled_into_a_status(crd: Json) -> None:
+    """But for the generation that no operator has looked at: what the operator leaves out, it knows."""
+    filled = [path for path, node in fields(crd) if path.startswith(".status.") and "default" in node]
+    assert filled == []
+
+
 def test_defaults_in_the_schema_are_those_of_the_models() -> None:
     """An object that passed the server means the same as one that was only parsed here."""
     spec = ModelOptimizationSpec.model_validate(samples.MANIFEST["spec"])
