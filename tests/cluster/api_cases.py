@@ -166,8 +166,8 @@ _AMOUNTS: tuple[tuple[str, Json, str, str], ...] = (
         "requests.memory must not exceed limits.memory",
         "",
     ),
-    ("no CPU", {"limits": {"cpu": "0"}}, "limits.cpu must be above zero", ""),
-    ("no memory", {"limits": {"memory": "0Gi"}}, "limits.memory must be above zero", ""),
+    ("no CPU", {"limits": {"cpu": "0"}}, "limits.cpu must be above zero", ".limits.cpu"),
+    ("no memory", {"limits": {"memory": "0Gi"}}, "limits.memory must be above zero", ".limits.memory"),
     ("CPU in words", {"requests": {"cpu": "two"}}, CPU, ".requests.cpu"),
     ("CPU in words as limit", {"limits": {"cpu": "two"}}, CPU, ".limits.cpu"),
     ("memory in MB", {"requests": {"memory": "1MB"}}, MEMORY, ".requests.memory"),
@@ -1020,7 +1020,6 @@ _TOGETHER = (
                 {"name": "more", "type": kind, **more},
             ],
             "CustomTraining does all the training of a candidate",
-            at="spec",
         )
         for kind, more in (("Distillation", {}), ("CustomTraining", {"container": CONTAINER}))
     ),
@@ -1029,7 +1028,7 @@ _TOGETHER = (
         "spec.techniques",
         technique(type="CustomTraining", container={**CONTAINER, "command": ["a" * 4096] * 17}),
         "container.command has at most 65536 characters altogether",
-        at="spec.techniques[0].container",
+        at="spec.techniques[0].container.command",
     ),
     refused(
         "training for days",
@@ -1171,7 +1170,6 @@ _TOGETHER = (
         "spec.objectives",
         [{"metric": "custom"}, {"metric": "custom_loss"}],
         "model.customMetric is either metric custom, where more is better, or custom_loss, where less is",
-        at="spec",
         also={"spec.model.customMetric": CODE},
     ),
     refused("a metric by nothing", "spec.model.customMetric", ARGUMENTS, EITHER),
@@ -1181,7 +1179,7 @@ _TOGETHER = (
         "spec.model.customMetric",
         {"container": {**CONTAINER, "command": ["a" * 4096] * 17}},
         "container.command has at most 65536 characters altogether",
-        at="spec.model.customMetric.container",
+        at="spec.model.customMetric.container.command",
     ),
     refused(
         "code by its file",
@@ -1470,7 +1468,6 @@ _TOGETHER = (
         "spec.rollout.canary.steps",
         [{"weight": 50}, {"weight": 10}],
         "the weights of canary.steps must not fall",
-        at="spec.rollout.canary",
     ),
     refused(
         "a canary by a route that is not named",
@@ -1569,13 +1566,8 @@ _TOGETHER = (
         {"requests": {"memory": "2Gi"}, "limits": {"memory": "2G"}},
         "requests.memory must not exceed limits.memory",
     ),
-    refused("no CPU at all", "spec.execution.resources", {"limits": {"cpu": "0"}}, "limits.cpu must be above zero"),
-    refused(
-        "no memory at all",
-        "spec.execution.resources",
-        {"limits": {"memory": "0Gi"}},
-        "limits.memory must be above zero",
-    ),
+    refused("no CPU at all", "spec.execution.resources.limits.cpu", "0", "limits.cpu must be above zero"),
+    refused("no memory at all", "spec.execution.resources.limits.memory", "0Gi", "limits.memory must be above zero"),
     refused(
         "a value that nothing compares",
         "spec.execution.tolerations",
@@ -1660,7 +1652,7 @@ _TOGETHER = (
         "spec.target.injection",
         {"name": "OTHER_URI"},
         "target.injection.name is immutable: create another ModelOptimization",
-        at="spec.target",
+        at="spec.target.injection.name",
         before={},
     ),
 )

@@ -133,7 +133,7 @@ REFUSED = (
         "spec.monitoring",
         watching(quality={"metric": "latency_p95_ms"}),
         "quality.metric is a quality metric that live labels tell, such as accuracy, average_precision or rmse",
-        at="spec.monitoring.quality",
+        at="spec.monitoring.quality.metric",
         also={"spec.model.task": "Regression"},
     ),
     refused(
@@ -148,7 +148,7 @@ REFUSED = (
         "spec.monitoring",
         watching(quality={"metric": "fidelity"}),
         "quality.metric is a quality metric that live labels tell",
-        at="spec.monitoring.quality",
+        at="spec.monitoring.quality.metric",
     ),
     refused(
         "an error of a classifier",

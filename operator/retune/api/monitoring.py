@@ -99,20 +99,22 @@ class Drift(ApiModel):
     """Drifted windows in a row that raise the signal."""
 
 
+_TOLD_BY_LABELS = Rule(
+    f"self in {cel_list(WATCHED)}",
+    "quality.metric is a quality metric that live labels tell, such as accuracy, average_precision or rmse",
+)
+
+
 class Quality(ApiModel):
     """When a loss of quality counts."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
             _clear_below("clearDegradation", "maxDegradation"),
-            (
-                f"!has(self.metric) || self.metric in {cel_list(WATCHED)}",
-                "quality.metric is a quality metric that live labels tell, such as accuracy, average_precision or rmse",
-            ),
         )
     )
 
-    metric: Metric | None = None
+    metric: Annotated[Metric, _TOLD_BY_LABELS] | None = None
     """What is watched. Left out: the first quality metric of spec.objectives that live labels tell, else accuracy for
     task Classification, f1_micro for MultiLabel and rmse for Regression. Embedding and Generic have custom and
     custom_loss alone."""

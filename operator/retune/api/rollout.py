@@ -118,7 +118,6 @@ class Canary(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("self.steps.map(step, step.weight).isSorted()", "the weights of canary.steps must not fall"),
             (
                 "self.steps.all(step, step.weight > 0) || has(self.traffic.testers)",
                 "a canary's step of weight 0 needs canary.traffic.testers: nobody else has requests for it",
@@ -134,7 +133,8 @@ class Canary(ApiModel):
         default=(CanaryStep(weight=10), CanaryStep(weight=50)),
         min_length=1,
         max_length=8,
-        json_schema_extra=ATOMIC,
+        json_schema_extra=ATOMIC
+        | rules(("self.map(step, step.weight).isSorted()", "the weights of canary.steps must not fall")),
     )
     """Shares of the requests, from the first to the last one before all."""
     evidence_timeout: (
