@@ -166,8 +166,8 @@ _AMOUNTS: tuple[tuple[str, Json, str, str], ...] = (
         "requests.memory must not exceed limits.memory",
         "",
     ),
-    ("no CPU", {"limits": {"cpu": "0"}}, "limits.cpu must be above zero", ""),
-    ("no memory", {"limits": {"memory": "0Gi"}}, "limits.memory must be above zero", ""),
+    ("no CPU", {"limits": {"cpu": "0"}}, "limits.cpu must be above zero", ".limits.cpu"),
+    ("no memory", {"limits": {"memory": "0Gi"}}, "limits.memory must be above zero", ".limits.memory"),
     ("CPU in words", {"requests": {"cpu": "two"}}, CPU, ".requests.cpu"),
     ("CPU in words as limit", {"limits": {"cpu": "two"}}, CPU, ".limits.cpu"),
     ("memory in MB", {"requests": {"memory": "1MB"}}, MEMORY, ".requests.memory"),
@@ -849,7 +849,6 @@ _WORDS = (
             "spec.target.injection.name",
             name,
             "is a variable that loaders, interpreters or network libraries read",
-            at="spec.target.injection",
         )
         for name in (
             "LD_PRELOAD",
@@ -1039,7 +1038,6 @@ _TOGETHER = (
                 {"name": "more", "type": kind, **more},
             ],
             "CustomTraining does all the training of a candidate",
-            at="spec",
         )
         for kind, more in (("Distillation", {}), ("CustomTraining", {"container": CONTAINER}))
     ),
@@ -1048,7 +1046,7 @@ _TOGETHER = (
         "spec.techniques",
         technique(type="CustomTraining", container={**CONTAINER, "command": ["a" * 4096] * 17}),
         "container.command has at most 65536 characters altogether",
-        at="spec.techniques[0].container",
+        at="spec.techniques[0].container.command",
     ),
     refused(
         "training for days",
@@ -1153,14 +1151,13 @@ _TOGETHER = (
         "spec.model.threshold",
         "30",
         'model.threshold is a probability above 0 and below 1, such as "0.3"',
-        at="spec.model",
     ),
     refused(
         "a negative cost",
         "spec.model.costs",
         [COST | {"cost": "-1"}],
         "a cost is at least 0",
-        at="spec.model.costs[0]",
+        at="spec.model.costs[0].cost",
     ),
     refused("a cost in words", "spec.model.costs", [COST | {"cost": "much"}], DECIMAL, at="spec.model.costs[0].cost"),
     refused("two costs of one mistake", "spec.model.costs", [COST, COST], "Duplicate value", at="spec.model.costs[1]"),
@@ -1191,7 +1188,6 @@ _TOGETHER = (
         "spec.objectives",
         [{"metric": "custom"}, {"metric": "custom_loss"}],
         "model.customMetric is either metric custom, where more is better, or custom_loss, where less is",
-        at="spec",
         also={"spec.model.customMetric": CODE},
     ),
     refused("a metric by nothing", "spec.model.customMetric", ARGUMENTS, EITHER),
@@ -1201,7 +1197,7 @@ _TOGETHER = (
         "spec.model.customMetric",
         {"container": {**CONTAINER, "command": ["a" * 4096] * 17}},
         "container.command has at most 65536 characters altogether",
-        at="spec.model.customMetric.container",
+        at="spec.model.customMetric.container.command",
     ),
     refused(
         "code by its file",
@@ -1255,11 +1251,8 @@ _TOGETHER = (
         "spec.search.maxDuration",
         "1s",
         "search.maxDuration must be at least 30s",
-        at="spec.search",
     ),
-    refused(
-        "a search without CPU", "spec.search.maxCpuHours", "0", "search.maxCpuHours must be above 0", at="spec.search"
-    ),
+    refused("a search without CPU", "spec.search.maxCpuHours", "0", "search.maxCpuHours must be above 0"),
     refused(
         "a Gaussian process for a day",
         "spec.search",
@@ -1279,7 +1272,6 @@ _TOGETHER = (
         "spec.serving.wattsPerCpu",
         "-1",
         "serving.wattsPerCpu must not be negative",
-        at="spec.serving",
     ),
     *(
         refused(
@@ -1302,7 +1294,7 @@ _TOGETHER = (
         "spec.serving.batches",
         [{"size": 8, "weight": "0.0"}, {"size": 1}],
         "serving.batches: a weight must be above 0",
-        at="spec.serving.batches[0]",
+        at="spec.serving.batches[0].weight",
     ),
     refused(
         "batches with a weight in words",
@@ -1323,7 +1315,6 @@ _TOGETHER = (
         "spec.serving.pricePerCpuHour",
         "-0.1",
         "serving.pricePerCpuHour must not be negative",
-        at="spec.serving",
     ),
     *(case for place, kind in PARAMETERS.items() for case in _of_parameter(place, kind)),
     refused(
@@ -1352,14 +1343,14 @@ _TOGETHER = (
         "spec.objectives",
         constraint("0.01", tolerance="5"),
         'tolerance is a fraction of at least 0 and below 1: write 5 % as "0.05"',
-        at="spec.objectives[0]",
+        at="spec.objectives[0].tolerance",
     ),
     refused(
         "least gain of 100 %",
         "spec.objectives",
         [{"metric": "accuracy", "minGain": "1"}],
         'minGain is a fraction of at least 0 and below 1: write 5 % as "0.05"',
-        at="spec.objectives[0]",
+        at="spec.objectives[0].minGain",
     ),
     refused(
         "least gain with a unit",
@@ -1380,7 +1371,7 @@ _TOGETHER = (
         "spec.objectives",
         constraint("-0.01"),
         "goal.value must not be negative",
-        at="spec.objectives[0].goal",
+        at="spec.objectives[0].goal.value",
     ),
     refused(
         "more than all of it",
@@ -1389,8 +1380,8 @@ _TOGETHER = (
         "is a percentage for this goal type and must not exceed 100",
         at="spec.objectives[0].goal",
     ),
-    refused("a gain in percent", "spec.selection.minGain", "5", 'write 5 % as "0.05"', at="spec.selection"),
-    refused("a confidence in percent", "spec.selection.confidence", "95", 'write 95 % as "0.95"', at="spec.selection"),
+    refused("a gain in percent", "spec.selection.minGain", "5", 'write 5 % as "0.05"'),
+    refused("a confidence in percent", "spec.selection.confidence", "95", 'write 95 % as "0.95"'),
     refused(
         "more workers than trials",
         "spec.search",
@@ -1402,14 +1393,12 @@ _TOGETHER = (
         "spec.execution.runTimeout",
         "10s",
         "execution.runTimeout must lie between 1m and 168h",
-        at="spec.execution",
     ),
     refused(
         "Jobs that go before they are read",
         "spec.execution.ttlAfterFinished",
         "1m",
         "execution.ttlAfterFinished must lie between 10m",
-        at="spec.execution",
     ),
     *(
         refused(
@@ -1417,7 +1406,6 @@ _TOGETHER = (
             "spec.execution.scratchSize",
             size,
             "execution.scratchSize must lie between 64Mi and 1Ti",
-            at="spec.execution",
         )
         for size in ("1Mi", "2Ti")
     ),
@@ -1427,18 +1415,14 @@ _TOGETHER = (
         "spec.rollout.progressDeadline",
         "1s",
         "rollout.progressDeadline must lie between 10s and 24h",
-        at="spec.rollout",
     ),
-    refused(
-        "baking for days", "spec.rollout.bakeTime", "48h", "rollout.bakeTime must not exceed 24h", at="spec.rollout"
-    ),
+    refused("baking for days", "spec.rollout.bakeTime", "48h", "rollout.bakeTime must not exceed 24h"),
     *(
         refused(
             f"waiting {time} for approval",
             "spec.rollout.approvalTimeout",
             time,
             "rollout.approvalTimeout must lie between 1m and 2160h",
-            at="spec.rollout",
         )
         for time in ("30s", "2161h")
     ),
@@ -1447,7 +1431,6 @@ _TOGETHER = (
         "spec.rollout.canary.evidenceTimeout",
         "169h",
         "canary.evidenceTimeout must not exceed 168h",
-        at="spec.rollout.canary",
     ),
     *(
         refused(
@@ -1455,7 +1438,6 @@ _TOGETHER = (
             f"spec.rollout.analysis.{field}",
             value,
             f"analysis.{field} must lie between {bounds}",
-            at="spec.rollout.analysis",
         )
         for field, value, bounds in (
             ("errorMargin", "-0.01", "0 and 0.5"),
@@ -1486,28 +1468,24 @@ _TOGETHER = (
             f"spec.rollout.{way}",
             {"shadow": {"span": span}, "traffic": {"kind": "HTTPRoute", "route": {"name": "digits"}}},
             says,
-            at=f"spec.rollout.{way}.shadow{below}",
+            at=f"spec.rollout.{way}.shadow.span",
             also=WATCHED_AND_ASKED,
         )
         for way in ("canary", "blueGreen")
-        for span, says, below in (
-            ("1d", DURATION, ".span"),
-            ("1000h", "shadow.span must lie between 1m and 720h", ""),
-        )
+        for span, says in (("1d", DURATION), ("1000h", "shadow.span must lie between 1m and 720h"))
     ),
     refused(
         "a canary that is held for days",
         "spec.rollout.canary.steps",
         [{"weight": 5, "hold": "48h"}],
         "a canary's hold must not exceed 24h",
-        at="spec.rollout.canary.steps[0]",
+        at="spec.rollout.canary.steps[0].hold",
     ),
     refused(
         "a canary that loses weight",
         "spec.rollout.canary.steps",
         [{"weight": 50}, {"weight": 10}],
         "the weights of canary.steps must not fall",
-        at="spec.rollout.canary",
     ),
     refused(
         "a canary by a route that is not named",
@@ -1585,7 +1563,6 @@ _TOGETHER = (
             f"spec.rollout.blueGreen.{field}",
             "169h",
             f"blueGreen.{field} must not exceed 168h",
-            at="spec.rollout.blueGreen",
         )
         for field in ("preview", "keepOld")
     ),
@@ -1607,13 +1584,8 @@ _TOGETHER = (
         {"requests": {"memory": "2Gi"}, "limits": {"memory": "2G"}},
         "requests.memory must not exceed limits.memory",
     ),
-    refused("no CPU at all", "spec.execution.resources", {"limits": {"cpu": "0"}}, "limits.cpu must be above zero"),
-    refused(
-        "no memory at all",
-        "spec.execution.resources",
-        {"limits": {"memory": "0Gi"}},
-        "limits.memory must be above zero",
-    ),
+    refused("no CPU at all", "spec.execution.resources.limits.cpu", "0", "limits.cpu must be above zero"),
+    refused("no memory at all", "spec.execution.resources.limits.memory", "0Gi", "limits.memory must be above zero"),
     refused(
         "a value that nothing compares",
         "spec.execution.tolerations",
@@ -1698,7 +1670,7 @@ _TOGETHER = (
         "spec.target.injection",
         {"name": "OTHER_URI"},
         "target.injection.name is immutable: create another ModelOptimization",
-        at="spec.target",
+        at="spec.target.injection.name",
         before={},
     ),
 )

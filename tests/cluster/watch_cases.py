@@ -78,8 +78,15 @@ REFUSED = (
         "spec.monitoring",
         watching(window="1s"),
         "monitoring.window must lie between 30s and 168h",
+        at="spec.monitoring.window",
     ),
-    refused("a delay of days", "spec.monitoring", watching(delay="48h"), "monitoring.delay must not exceed 24h"),
+    refused(
+        "a delay of days",
+        "spec.monitoring",
+        watching(delay="48h"),
+        "monitoring.delay must not exceed 24h",
+        at="spec.monitoring.delay",
+    ),
     refused(
         "more samples than are looked at",
         "spec.monitoring",
@@ -92,7 +99,7 @@ REFUSED = (
             "spec.monitoring",
             watching(**{part: {field: value}}),
             f"{field} lies above 0 and at most at 1",
-            at=f"spec.monitoring.{part}",
+            at=f"spec.monitoring.{part}.{field}",
         )
         for part, field in _DEGREES
         for value in ("0" if field.startswith("clear") else "1.5",)
@@ -126,7 +133,7 @@ REFUSED = (
         "spec.monitoring",
         watching(quality={"metric": "latency_p95_ms"}),
         "quality.metric is a quality metric that live labels tell, such as accuracy, average_precision or rmse",
-        at="spec.monitoring.quality",
+        at="spec.monitoring.quality.metric",
         also={"spec.model.task": "Regression"},
     ),
     refused(
@@ -141,7 +148,7 @@ REFUSED = (
         "spec.monitoring",
         watching(quality={"metric": "fidelity"}),
         "quality.metric is a quality metric that live labels tell",
-        at="spec.monitoring.quality",
+        at="spec.monitoring.quality.metric",
     ),
     refused(
         "an error of a classifier",
@@ -218,7 +225,7 @@ REFUSED = (
         "spec.monitoring",
         live(maxDegradation="0"),
         "maxDegradation must be above 0",
-        at="spec.monitoring.performance.signals[0]",
+        at="spec.monitoring.performance.signals[0].maxDegradation",
     ),
     refused(
         "a live signal in capitals",
@@ -263,7 +270,6 @@ REFUSED = (
         "spec.refresh.recentShare",
         "1",
         "refresh.recentShare lies between 0 and 1",
-        at="spec.refresh",
     ),
     refused("a share in words", "spec.refresh.recentShare", "half", DECIMAL),
     refused(

@@ -143,7 +143,7 @@ def watched(found: Json) -> bool:
 def judged(found: Json) -> bool:
     """Return whether the run that a signal started is over, and why that signal starts no other was told."""
     ended = found.get("runs", {}).get("digits-r2", {}).get("outcome")
-    return bool(ended) and "held" in found["status"]["triggers"]
+    return bool(ended) and "held" in found["status"].get("triggers", {})
 
 
 def run_until(

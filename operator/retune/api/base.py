@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, core_schema
 
 Json = dict[str, Any]
+_RULES = "x-kubernetes-validations"
 
 
 class ApiModel(BaseModel):
@@ -53,7 +54,26 @@ def rules(*pairs: tuple[str, str]) -> Json:
     Args:
         pairs: A CEL expression, and the sentence without a full stop that a user reads when it is false.
     """
-    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in pairs]}
+    return {_RULES: [{"rule": rule, "message": message} for rule, message in pairs]}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Marker for `Annotated[str, Rule(...)]`: a CEL rule on the value itself, which the rule calls `self`.
+
+    What is wrong with one field alone is said at that field: the API server then looks at nothing else, and only where
+    the field is given. A rule on the object around it costs as much as that object has fields, at every write.
+    """
+
+    rule: str
+    """The CEL expression."""
+    message: str
+    """What a person reads when it is false; without a full stop at its end."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Json:
+        """Return the JSON schema of the value with this rule after those that it has."""
+        found = handler(schema)
+        return found | {_RULES: found.get(_RULES, []) + rules((self.rule, self.message))[_RULES]}
 
 
 def map_list(*keys: str) -> Json:
@@ -154,10 +174,9 @@ def if_duration(path: str, rule: str) -> str:
     return f"!{_matches(path, _DURATION)} || ({rule})"
 
 
-def between(field: str, low: str, high: str) -> str:
-    """Return the CEL rule that a duration lies within these bounds."""
-    value = f"duration(self.{field})"
-    return if_duration(f"self.{field}", f"{value} >= duration('{low}') && {value} <= duration('{high}')")
+def between(low: str, high: str) -> str:
+    """Return the CEL rule of a duration that it lies within these bounds."""
+    return if_duration("self", f"duration(self) >= duration('{low}') && duration(self) <= duration('{high}')")
 
 
 _DECIMAL = r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?"

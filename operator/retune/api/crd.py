@@ -75,6 +75,19 @@ def _without_rules(node: Any) -> Any:
     return [_without_rules(item) for item in node] if isinstance(node, list) else node
 
 
+def _without_defaults(node: Json) -> Json:
+    """Return the schema without defaults of fields.
+
+    A user fills in no status, and the operator knows the defaults: written out, they would make every object larger.
+    """
+    bare = {key: value for key, value in node.items() if key != "default"}
+    if "properties" in node:
+        bare["properties"] = {name: _without_defaults(inner) for name, inner in node["properties"].items()}
+    if "items" in node:
+        bare["items"] = _without_defaults(node["items"])
+    return bare
+
+
 def _column(name: str, kind: str, path: str, *, priority: int = 0) -> Json:
     return {"name": name, "type": kind, "jsonPath": path} | ({"priority": priority} if priority else {})
 
@@ -89,7 +102,7 @@ def _object(spec: type[BaseModel], status: type[BaseModel], description: str) ->
             "kind": {"type": "string", "description": "Kind of this object."},
             "metadata": {"type": "object"},
             "spec": structural(spec),
-            "status": structural(status),
+            "status": _without_defaults(structural(status)),
         },
     }
 

@@ -2,23 +2,34 @@
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from retune.api.base import (
     ATOMIC,
+    NOT_WRITTEN_OUT,
     ApiModel,
     DnsLabel,
     Duration,
     Memory,
     ObjectName,
+    Rule,
     StoreUri,
     between,
     one_of,
-    rules,
 )
 from retune.api.nodes import Toleration
 from retune.api.resources import Resources
 from retune.api.status import Outcome
+
+_NO_SMALL_SCRATCH = Rule(
+    "!isQuantity(self) || (quantity(self).compareTo(quantity('64Mi')) >= 0"
+    " && quantity(self).compareTo(quantity('1Ti')) <= 0)",
+    "execution.scratchSize must lie between 64Mi and 1Ti",
+)
+_READ_IN_TIME = Rule(
+    between("10m", "720h"),
+    "execution.ttlAfterFinished must lie between 10m, so that results are read before they go, and 720h",
+)
 
 
 class Credentials(ApiModel):
@@ -36,22 +47,6 @@ class Credentials(ApiModel):
 class Execution(ApiModel):
     """How and where Jobs run. What is left out comes from the operator's settings or from the target."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (between("runTimeout", "1m", "168h"), "execution.runTimeout must lie between 1m and 168h"),
-            (
-                between("ttlAfterFinished", "10m", "720h"),
-                "execution.ttlAfterFinished must lie between 10m, so that results are read before they go, and 720h",
-            ),
-            (
-                "!has(self.scratchSize) || !isQuantity(self.scratchSize)"
-                " || (quantity(self.scratchSize).compareTo(quantity('64Mi')) >= 0"
-                " && quantity(self.scratchSize).compareTo(quantity('1Ti')) <= 0)",
-                "execution.scratchSize must lie between 64Mi and 1Ti",
-            ),
-        )
-    )
-
     image: str | None = Field(default=None, min_length=1, max_length=512)
     """Image of all Jobs but those that check windows; defaults to the operator's setting."""
     artifact_store: StoreUri | None = None
@@ -61,28 +56,32 @@ class Execution(ApiModel):
     """Credentials for model, data and store that are not on a volume. Left out: model and data must be public, and for
     a store of the operator's setting in a bucket the administrator may have named a Secret. A model in MLflow needs
     them for the server's address."""
-    resources: Resources = Resources()
+    resources: Resources = Field(default=Resources(), json_schema_extra=NOT_WRITTEN_OUT)
     """Resources of the Jobs. Those that measure, baseline and judge, always run under the serving container's CPU
     limit; the others do where limits.cpu is left out."""
-    scratch_size: Memory | None = None
+    scratch_size: Annotated[Memory, _NO_SMALL_SCRATCH] | None = None
     """Size of the scratch folder of the Jobs, such as "16Gi", in which files are copied, converted and trained; a model
     needs about three times its size. Defaults to the operator's setting."""
-    node_selector: dict[str, Annotated[str, Field(max_length=63)]] = Field(default={}, max_length=16)
+    node_selector: dict[str, Annotated[str, Field(max_length=63)]] = Field(
+        default={}, max_length=16, json_schema_extra=NOT_WRITTEN_OUT
+    )
     """Nodes for the Jobs; defaults to the target's own selector, so that they measure where the model serves."""
-    tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16, json_schema_extra=ATOMIC)
+    tolerations: tuple[Toleration, ...] = Field(default=(), max_length=16, json_schema_extra=ATOMIC | NOT_WRITTEN_OUT)
     """Taints that the Jobs tolerate; defaults to the target's own tolerations."""
     profile: DnsLabel | None = None
     """Profile of nodes that the operator's administrator offers, such as one with a GPU: its labels and tolerations
     come to those here, and its devices go to the container that trains, else to the Job's own."""
     queue_name: DnsLabel | None = None
     """Kueue queue. The Jobs carry its label and wait for admission."""
-    run_timeout: Duration = "2h"
+    run_timeout: Annotated[
+        Duration, Rule(between("1m", "168h"), "execution.runTimeout must lie between 1m and 168h")
+    ] = "2h"
     """Longest time that one Job may run, from the start of its first pod: waiting for a queue, a node or an image does
     not count, but ends after a day. A Job that asks golden requests may take rollout.progressDeadline instead, waiting
     included, and 5 minutes at least."""
     backoff_limit: int = Field(default=2, ge=0, le=10)
     """Failed pods that a Job replaces. Bad input and too little memory are never tried again."""
-    ttl_after_finished: Duration = "24h"
+    ttl_after_finished: Annotated[Duration, _READ_IN_TIME] = "24h"
     """How long finished Jobs are kept. Those that check windows are kept for two windows, 10 minutes at least, where
     that is shorter."""
 

@@ -11,11 +11,13 @@ from pydantic import ConfigDict, Field, model_validator
 
 from retune.api.base import (
     ATOMIC,
+    NOT_WRITTEN_OUT,
     ApiModel,
     Decimal,
     Digest,
     FileUri,
     ModelUri,
+    Rule,
     cel_list,
     if_decimal,
     map_list,
@@ -108,21 +110,24 @@ class Outputs(ApiModel):
 class Cost(ApiModel):
     """What one kind of answer costs."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                if_decimal("self.cost", "double(self.cost) >= 0.0"),
-                "a cost is at least 0: add the same amount to all costs of a label, right answers included",
-            ),
-        )
-    )
-
     actual: Label
     """Label of the row."""
     predicted: Label
     """What the model answers."""
-    cost: Decimal
+    cost: Annotated[
+        Decimal,
+        Rule(
+            if_decimal("self", "double(self) >= 0.0"),
+            "a cost is at least 0: add the same amount to all costs of a label, right answers included",
+        ),
+    ]
     """What that costs, in whatever unit all costs share; at least 0."""
+
+
+_IS_PROBABILITY = Rule(
+    if_decimal("self", "double(self) > 0.0 && double(self) < 1.0"),
+    'model.threshold is a probability above 0 and below 1, such as "0.3"',
+)
 
 
 class Model(ApiModel):
@@ -161,11 +166,6 @@ class Model(ApiModel):
                 "!has(self.threshold) || self.task in ['Classification', 'MultiLabel']",
                 "threshold belongs to model.task Classification or MultiLabel",
             ),
-            (
-                "!has(self.threshold) || "
-                + if_decimal("self.threshold", "double(self.threshold) > 0.0 && double(self.threshold) < 1.0"),
-                'model.threshold is a probability above 0 and below 1, such as "0.3"',
-            ),
         )
     )
 
@@ -188,15 +188,17 @@ class Model(ApiModel):
     in a process that has no credentials."""
     task: Task = Task.CLASSIFICATION
     """What the model does; it decides which quality metrics apply."""
-    inputs: tuple[InputValue, ...] = Field(default=(), max_length=32, json_schema_extra=map_list("name"))
+    inputs: tuple[InputValue, ...] = Field(
+        default=(), max_length=32, json_schema_extra=map_list("name") | NOT_WRITTEN_OUT
+    )
     """Values of inputs that the data lacks. Left out: states that the model answers again, such as h0 and hn, are
     zeros."""
-    outputs: Outputs = Outputs()
+    outputs: Outputs = Field(default=Outputs(), json_schema_extra=NOT_WRITTEN_OUT)
     """Which outputs are the answer, where that is not found by itself."""
     classes: tuple[Label, ...] | None = Field(default=None, min_length=2, max_length=1024, json_schema_extra=ATOMIC)
     """The labels of the score columns, in their order. Left out: 0, 1, 2 and so on, or the labels of the data in their
     sorted order."""
-    threshold: Decimal | None = None
+    threshold: Annotated[Decimal, _IS_PROBABILITY] | None = None
     """Probability from which on a row is answered with the second of two classes, or has a label of several. Left out:
     the model's own label, or what is more probable than not."""
     positive_label: Label | None = None

@@ -15,7 +15,9 @@ from retune.api.base import (
     ApiModel,
     Decimal,
     Duration,
+    Rule,
     Text,
+    between,
     cel_list,
     if_decimal,
     if_duration,
@@ -44,11 +46,10 @@ SignalReason = Literal["Drift", "QualityDegradation", "PerformanceDegradation", 
 SIGNAL_REASONS: tuple[str, ...] = get_args(SignalReason)
 
 
-def _share(field: str) -> tuple[str, str]:
-    """Return the rule, with its sentence, that a decimal field is a share above zero."""
-    value = f"self.{field}"
-    rule = if_decimal(value, f"double({value}) > 0.0 && double({value}) <= 1.0")
-    return rule, f"{field} lies above 0 and at most at 1"
+def _share(field: str) -> Rule:
+    """Return the rule on a decimal that it is a share above zero."""
+    rule = if_decimal("self", "double(self) > 0.0 && double(self) <= 1.0")
+    return Rule(rule, f"{field} lies above 0 and at most at 1")
 
 
 def _clear_below(clear: str, bad: str) -> tuple[str, str]:
@@ -72,12 +73,7 @@ class Drift(ApiModel):
     """When a change of the inputs or of the predictions counts."""
 
     model_config = ConfigDict(
-        json_schema_extra=rules(
-            _share("share"),
-            _share("clearShare"),
-            _share("falseDiscoveryRate"),
-            _clear_below("clearShare", "share"),
-        )
+        json_schema_extra=rules(_clear_below("clearShare", "share")),
     )
 
     method: DriftMethod = DriftMethod.AUTO
@@ -89,18 +85,24 @@ class Drift(ApiModel):
         default=None, min_length=1, max_length=256, json_schema_extra=SET
     )
     """Columns that count. Left out: all inputs and the prediction."""
-    false_discovery_rate: Decimal = "0.01"
+    false_discovery_rate: Annotated[Decimal, _share("falseDiscoveryRate")] = "0.01"
     """Expected share of false alarms among the columns called drifted in a window. The window itself is called drifted
     only by evidence that is 20 times as rare."""
     min_effect: Decimal = "0.1"
     """Smallest size of a change that matters, in the measure of `method`. The Wasserstein distance is a share of the
     reference's standard deviation."""
-    share: Decimal = "0.2"
+    share: Annotated[Decimal, _share("share")] = "0.2"
     """Share of drifted inputs from which a window counts as drifted. A drifted prediction is enough alone."""
-    clear_share: Decimal = "0.1"
+    clear_share: Annotated[Decimal, _share("clearShare")] = "0.1"
     """Share of drifted inputs up to which a window counts as clear."""
     consecutive: int = Field(default=2, ge=1, le=24)
     """Drifted windows in a row that raise the signal."""
+
+
+_TOLD_BY_LABELS = Rule(
+    f"self in {cel_list(WATCHED)}",
+    "quality.metric is a quality metric that live labels tell, such as accuracy, average_precision or rmse",
+)
 
 
 class Quality(ApiModel):
@@ -108,24 +110,18 @@ class Quality(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            _share("maxDegradation"),
-            _share("clearDegradation"),
             _clear_below("clearDegradation", "maxDegradation"),
-            (
-                f"!has(self.metric) || self.metric in {cel_list(WATCHED)}",
-                "quality.metric is a quality metric that live labels tell, such as accuracy, average_precision or rmse",
-            ),
         )
     )
 
-    metric: Metric | None = None
+    metric: Annotated[Metric, _TOLD_BY_LABELS] | None = None
     """What is watched. Left out: the first quality metric of spec.objectives that live labels tell, else accuracy for
     task Classification, f1_micro for MultiLabel and rmse for Regression. Embedding and Generic have custom and
     custom_loss alone."""
-    max_degradation: Decimal = "0.05"
+    max_degradation: Annotated[Decimal, _share("maxDegradation")] = "0.05"
     """Loss against the reference that counts, if its confidence interval proves that there is a loss: the difference
     for a metric that is at most 1, else the change as a share of the reference's value."""
-    clear_degradation: Decimal = "0.02"
+    clear_degradation: Annotated[Decimal, _share("clearDegradation")] = "0.02"
     """Loss up to which a window counts as clear."""
     min_labels: int = Field(default=200, ge=20, le=1000000)
     """Labelled rows that a verdict needs."""
@@ -165,11 +161,6 @@ class LiveSignal(ApiModel):
                 "has(self.limit) || has(self.maxDegradation) || self.kind in ['Throughput', 'Saturation']",
                 "a live signal needs a limit, or maxDegradation against what was usual after the champion went live",
             ),
-            (
-                "!has(self.maxDegradation) || "
-                + if_decimal("self.maxDegradation", "double(self.maxDegradation) > 0.0"),
-                "maxDegradation must be above 0",
-            ),
         )
     )
 
@@ -190,7 +181,9 @@ class LiveSignal(ApiModel):
     {{namespace}}, {{target}}, {{model}} and {{window}} are filled in. Left out: read from the pods' own metrics."""
     limit: Decimal | None = None
     """Limit of the number: a window is bad above it, for Throughput and Quality below it."""
-    max_degradation: Decimal | None = None
+    max_degradation: (
+        Annotated[Decimal, Rule(if_decimal("self", "double(self) > 0.0"), "maxDegradation must be above 0")] | None
+    ) = None
     """Change for the worse that counts as bad, as a share of the usual value: the mean of the first windows after the
     champion went live."""
     clear_degradation: Decimal | None = None
@@ -269,26 +262,15 @@ class Monitoring(ApiModel):
                 "has(self.production) || (!has(self.drift) && !has(self.quality))",
                 "monitoring.drift and monitoring.quality need monitoring.production: the captured requests",
             ),
-            (
-                if_duration(
-                    "self.window",
-                    "duration(self.window) >= duration('30s') && duration(self.window) <= duration('168h')",
-                ),
-                "monitoring.window must lie between 30s and 168h",
-            ),
-            (
-                if_duration("self.delay", "duration(self.delay) <= duration('24h')"),
-                "monitoring.delay must not exceed 24h",
-            ),
             ("self.minSamples <= self.maxSamples", "monitoring.minSamples must not exceed monitoring.maxSamples"),
         )
     )
 
     production: Production | None = None
     """Captured requests of the live model."""
-    window: Duration = "1h"
+    window: Annotated[Duration, Rule(between("30s", "168h"), "monitoring.window must lie between 30s and 168h")] = "1h"
     """Length of a window; windows begin at multiples of it since 1970, in UTC."""
-    delay: Duration = "1m"
+    delay: Annotated[Duration, Rule(between("0s", "24h"), "monitoring.delay must not exceed 24h")] = "1m"
     """How long after a window's end captured rows of it may still be written. Each resource's check starts at a moment
     of its own after that: up to a tenth of a window later, 5 minutes at most."""
     min_samples: int = Field(default=500, ge=50, le=1000000)
@@ -313,15 +295,16 @@ class Monitoring(ApiModel):
         return (self.quality or Quality()) if self.production else None
 
 
+_SOME_RECENT = Rule(
+    if_decimal("self", "double(self) > 0.0 && double(self) < 1.0"), "refresh.recentShare lies between 0 and 1"
+)
+
+
 class Refresh(ApiModel):
     """Data of runs that a signal, the schedule or manualNonce starts: what they learn from and are judged by."""
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            (
-                if_decimal("self.recentShare", "double(self.recentShare) > 0.0 && double(self.recentShare) < 1.0"),
-                "refresh.recentShare lies between 0 and 1",
-            ),
             ("self.minRows <= self.maxRows", "refresh.minRows must not exceed refresh.maxRows"),
         )
     )
@@ -332,7 +315,7 @@ class Refresh(ApiModel):
     span: Duration = "168h"
     """How far back production rows are taken. While drift or a loss of quality is raised, only rows since its first bad
     window are, unless they are fewer than minRows."""
-    recent_share: Decimal = "0.5"
+    recent_share: Annotated[Decimal, _SOME_RECENT] = "0.5"
     """Share of production rows in the training set of policy Mixed."""
     min_rows: int = Field(default=1000, ge=100, le=10000000)
     """Labelled production rows that are needed. With fewer the run uses spec.data, and its record says so."""

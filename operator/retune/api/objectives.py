@@ -1,10 +1,11 @@
 """`spec.objectives` and `spec.selection`: what is measured, what counts as better, and what is worth a change."""
 
 from enum import StrEnum
+from typing import Annotated
 
 from pydantic import ConfigDict
 
-from retune.api.base import ApiModel, Decimal, cel_list, if_decimal, rules
+from retune.api.base import ApiModel, Decimal, Rule, cel_list, if_decimal, rules
 from retune.api.metrics import SHARES, Metric
 from retune.api.model import Task
 
@@ -26,9 +27,17 @@ class GoalType(StrEnum):
     PERCENT_MAX_DEGRADATION = "PercentMaxDegradation"
 
 
-def _fraction(field: str, *, least: str = "0.0") -> str:
-    """Return the CEL rule that a decimal field is at least `least` and below 1."""
-    return if_decimal(f"self.{field}", f"double(self.{field}) >= {least} && double(self.{field}) < 1.0")
+def _fraction(field: str) -> Rule:
+    """Return the rule on a decimal that it is at least 0 and below 1."""
+    text = f'{field} is a fraction of at least 0 and below 1: write 5 % as "0.05"'
+    return Rule(if_decimal("self", "double(self) >= 0.0 && double(self) < 1.0"), text)
+
+
+_IS_CONFIDENCE = Rule(
+    if_decimal("self", "double(self) >= 0.5 && double(self) < 1.0"),
+    'selection.confidence is a fraction of at least 0.5 and below 1: write 95 % as "0.95"',
+)
+_NO_DEBT = Rule(if_decimal("self", "double(self) >= 0.0"), "goal.value must not be negative")
 
 
 class Goal(ApiModel):
@@ -36,7 +45,6 @@ class Goal(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            (if_decimal("self.value", "double(self.value) >= 0.0"), "goal.value must not be negative"),
             (
                 "!self.type.startsWith('Percent') || " + if_decimal("self.value", "double(self.value) <= 100.0"),
                 "goal.value is a percentage for this goal type and must not exceed 100",
@@ -47,7 +55,7 @@ class Goal(ApiModel):
     type: GoalType
     """Threshold is absolute. The others compare with the champion: MinImprovement and MaxDegradation in the metric's
     unit, those that begin with Percent in percent of the champion's value."""
-    value: Decimal
+    value: Annotated[Decimal, _NO_DEBT]
     """The limit, a decimal in quotes, such as "0.01"."""
 
 
@@ -59,14 +67,6 @@ class Objective(ApiModel):
             (
                 "self.role != 'Constrain' || has(self.goal)",
                 "an objective with role Constrain needs a goal: the limit that candidates must keep",
-            ),
-            (
-                _fraction("tolerance"),
-                'tolerance is a fraction of at least 0 and below 1: write 5 % as "0.05"',
-            ),
-            (
-                "!has(self.minGain) || " + _fraction("minGain"),
-                'minGain is a fraction of at least 0 and below 1: write 5 % as "0.05"',
             ),
             ("!has(self.minGain) || self.role == 'Optimize'", "minGain belongs to an objective with role Optimize"),
             (
@@ -85,9 +85,9 @@ class Objective(ApiModel):
     list decides, then the next."""
     goal: Goal | None = None
     """The limit to keep, with the bad end of the measured interval. Needed for role Constrain."""
-    tolerance: Decimal = "0"
+    tolerance: Annotated[Decimal, _fraction("tolerance")] = "0"
     """Relative difference within which two candidates count as equal and the next objective decides."""
-    min_gain: Decimal | None = None
+    min_gain: Annotated[Decimal, _fraction("minGain")] | None = None
     """Relative gain on this objective from which on the champion is replaced; defaults to selection.minGain."""
 
 
@@ -126,20 +126,7 @@ _RANKING = (
 class Selection(ApiModel):
     """How the winner is chosen among candidates that keep every constraint."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                _fraction("minGain"),
-                'selection.minGain is a fraction of at least 0 and below 1: write 5 % as "0.05"',
-            ),
-            (
-                _fraction("confidence", least="0.5"),
-                'selection.confidence is a fraction of at least 0.5 and below 1: write 95 % as "0.95"',
-            ),
-        )
-    )
-
-    min_gain: Decimal = "0.05"
+    min_gain: Annotated[Decimal, _fraction("selection.minGain")] = "0.05"
     """Relative gain on an objective with role Optimize from which on the champion is replaced."""
-    confidence: Decimal = "0.95"
+    confidence: Annotated[Decimal, _IS_CONFIDENCE] = "0.95"
     """Confidence of the judge's intervals; those of quality are stricter where it judges several finalists."""

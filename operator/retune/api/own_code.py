@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from retune.api.base import ATOMIC, ApiModel, Text, map_list, rules
-from retune.api.resources import BOUNDED_COMMAND, Command, Resources
+from retune.api.resources import Command, Resources
 
 
 def _entry_point(what: str) -> Text:
@@ -47,8 +47,6 @@ class Factory(ApiModel):
 
 class MetricContainer(ApiModel):
     """A container of your own that measures, beside every Job that asks for the metric."""
-
-    model_config = ConfigDict(json_schema_extra=rules(BOUNDED_COMMAND))
 
     image: str = Field(min_length=1, max_length=512)
     """Image of the container. It needs /bin/sh with mv, rm, sleep and cat. It runs as another user than root, without

@@ -4,16 +4,17 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field
 
-from retune.api.base import ApiModel, Cpu, Memory, rules
+from retune.api.base import ApiModel, Cpu, Memory, Rule, rules
 
 _COMMAND_LIMIT = 64 << 10
-BOUNDED_COMMAND = (
-    f"self.command.map(part, size(part)).sum() <= {_COMMAND_LIMIT}",
-    f"container.command has at most {_COMMAND_LIMIT} characters altogether: put programs into the image",
-)
-"""The rule, with its sentence, that a command leaves room in the request that carries it."""
-Command = tuple[Annotated[str, Field(max_length=4096)], ...]
-"""Words of a command."""
+Command = Annotated[
+    tuple[Annotated[str, Field(max_length=4096)], ...],
+    Rule(
+        f"self.map(part, size(part)).sum() <= {_COMMAND_LIMIT}",
+        f"container.command has at most {_COMMAND_LIMIT} characters altogether: put programs into the image",
+    ),
+]
+"""Words of a command, which leave room in the request that carries them."""
 
 
 class ResourceList(ApiModel):
@@ -34,10 +35,20 @@ def _within(amount: str) -> str:
     )
 
 
-def _positive(amount: str) -> str:
-    """Return the CEL rule that the limit, if there is one, is above zero."""
-    limit = f"self.limits.{amount}"
-    return f"!has({limit}) || !isQuantity({limit}) || quantity({limit}).isGreaterThan(quantity('0'))"
+def _positive(amount: str) -> Rule:
+    """Return the rule on a limit that it is above zero."""
+    return Rule(
+        "!isQuantity(self) || quantity(self).isGreaterThan(quantity('0'))", f"limits.{amount} must be above zero"
+    )
+
+
+class Limits(ResourceList):
+    """Most CPU and memory."""
+
+    cpu: Annotated[Cpu, _positive("cpu")] | None = None
+    """CPU, such as "1" or "500m"."""
+    memory: Annotated[Memory, _positive("memory")] | None = None
+    """Memory, such as "2Gi"."""
 
 
 class Resources(ApiModel):
@@ -47,12 +58,10 @@ class Resources(ApiModel):
         json_schema_extra=rules(
             (_within("cpu"), "requests.cpu must not exceed limits.cpu"),
             (_within("memory"), "requests.memory must not exceed limits.memory"),
-            (_positive("cpu"), "limits.cpu must be above zero"),
-            (_positive("memory"), "limits.memory must be above zero"),
         )
     )
 
     requests: ResourceList = ResourceList()
     """Amounts reserved."""
-    limits: ResourceList = ResourceList()
+    limits: Limits = Limits()
     """Amounts allowed."""

@@ -14,6 +14,7 @@ from retune.api.base import (
     DnsLabel,
     Duration,
     ObjectName,
+    Rule,
     VersionName,
     between,
     if_decimal,
@@ -25,13 +26,9 @@ from retune.api.routed import HeaderMatch, RouteHeader
 class CanaryStep(ApiModel):
     """One share of the requests, and what has to be seen of the new version before the next one."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules((between("hold", "0s", "24h"), "a canary's hold must not exceed 24h"))
-    )
-
     weight: int = Field(ge=0, le=99)
     """Share of the requests, in percent. At 0 it has those of traffic.testers alone."""
-    hold: Duration = "5m"
+    hold: Annotated[Duration, Rule(between("0s", "24h"), "a canary's hold must not exceed 24h")] = "5m"
     """How long the canary's pods are watched at this share, from when all of them are ready."""
     min_requests: int = Field(default=100, ge=0, le=1000000)
     """Requests that the canary's pods must have answered at this share. It is held for as long as they have not. Where
@@ -110,13 +107,9 @@ class OnEvidenceTimeout(StrEnum):
 class CanaryShadow(ApiModel):
     """What users have asked, asked again of a canary and of the champion beside it, before the canary gets a share."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules((between("span", "1m", "720h"), "shadow.span must lie between 1m and 720h"))
-    )
-
     requests: int = Field(default=300, ge=50, le=5000)
     """How many captured requests: a random sample of those in monitoring.production, one row each."""
-    span: Duration = "24h"
+    span: Annotated[Duration, Rule(between("1m", "720h"), "shadow.span must lie between 1m and 720h")] = "24h"
     """How far back they may lie."""
 
 
@@ -125,14 +118,9 @@ class Canary(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            ("self.steps.map(step, step.weight).isSorted()", "the weights of canary.steps must not fall"),
             (
                 "self.steps.all(step, step.weight > 0) || has(self.traffic.testers)",
                 "a canary's step of weight 0 needs canary.traffic.testers: nobody else has requests for it",
-            ),
-            (
-                "!has(self.evidenceTimeout) || " + between("evidenceTimeout", "0s", "168h"),
-                "canary.evidenceTimeout must not exceed 168h",
             ),
             (
                 "!has(self.shadow) || self.traffic.kind == 'HTTPRoute'",
@@ -145,10 +133,13 @@ class Canary(ApiModel):
         default=(CanaryStep(weight=10), CanaryStep(weight=50)),
         min_length=1,
         max_length=8,
-        json_schema_extra=ATOMIC,
+        json_schema_extra=ATOMIC
+        | rules(("self.map(step, step.weight).isSorted()", "the weights of canary.steps must not fall")),
     )
     """Shares of the requests, from the first to the last one before all."""
-    evidence_timeout: Duration | None = None
+    evidence_timeout: (
+        Annotated[Duration, Rule(between("0s", "168h"), "canary.evidenceTimeout must not exceed 168h")] | None
+    ) = None
     """How long a share waits, once its hold is over, for its minRequests and for what analysis.require wants proved.
     Left out: without limit."""
     on_evidence_timeout: OnEvidenceTimeout = OnEvidenceTimeout.RETURN
@@ -173,8 +164,6 @@ class BlueGreen(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            (between("preview", "0s", "168h"), "blueGreen.preview must not exceed 168h"),
-            (between("keepOld", "0s", "168h"), "blueGreen.keepOld must not exceed 168h"),
             (
                 "self.traffic.maxSurge == 100",
                 "strategy BlueGreen runs as many pods of a version as the target wants: leave "
@@ -183,10 +172,10 @@ class BlueGreen(ApiModel):
         )
     )
 
-    preview: Duration = "10m"
+    preview: Annotated[Duration, Rule(between("0s", "168h"), "blueGreen.preview must not exceed 168h")] = "10m"
     """How long testers alone see the version, in as many pods as the target wants, before it gets all requests. Where
     traffic.testers is left out there is no such time."""
-    keep_old: Duration = "10m"
+    keep_old: Annotated[Duration, Rule(between("0s", "168h"), "blueGreen.keepOld must not exceed 168h")] = "10m"
     """How long the version has all requests and is watched, while the pods of the one before still run: going back is
     one write of the route. The target is given the version after that."""
     shadow: CanaryShadow | None = None
@@ -202,11 +191,10 @@ class BlueGreen(ApiModel):
         return Canary(steps=(*preview, switch), shadow=self.shadow, traffic=self.traffic)
 
 
-def _bounded(field: str, low: float, high: float) -> tuple[str, str]:
-    """Return the rule, with its sentence, that a decimal lies within these bounds."""
-    value = f"double(self.{field})"
-    rule = if_decimal(f"self.{field}", f"{value} >= {low:f} && {value} <= {high:f}")
-    return rule, f"analysis.{field} must lie between {low:g} and {high:g}"
+def _bounded(field: str, low: float, high: float) -> Rule:
+    """Return the rule on a decimal of Analysis that it lies within these bounds."""
+    rule = if_decimal("self", f"double(self) >= {low:f} && double(self) <= {high:f}")
+    return Rule(rule, f"analysis.{field} must lie between {low:g} and {high:g}")
 
 
 class Requirement(StrEnum):
@@ -219,19 +207,11 @@ class Requirement(StrEnum):
 class Analysis(ApiModel):
     """How live answers are judged while a version goes live, by tests that hold however often one looks."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            _bounded("errorMargin", 0, 0.5),
-            _bounded("slowMargin", 0, 0.5),
-            _bounded("confidence", 0.8, 0.9999),
-        )
-    )
-
-    error_margin: Decimal = "0.01"
+    error_margin: Annotated[Decimal, _bounded("errorMargin", 0, 0.5)] = "0.01"
     """By how much more of its requests a canary may fail than the champion in the same time, as a share of all."""
-    slow_margin: Decimal = "0.1"
+    slow_margin: Annotated[Decimal, _bounded("slowMargin", 0, 0.5)] = "0.1"
     """By how much more of its requests may take longer than 95 % of the champion's do, as a share of all."""
-    confidence: Decimal = "0.99"
+    confidence: Annotated[Decimal, _bounded("confidence", 0.8, 0.9999)] = "0.99"
     """How sure the proofs of one rollout are, all together and however often one looks: a version that keeps limits and
     margins is rejected for its answers with a chance of at most the rest to 1, and one that exceeds a margin is called
     proved not worse with at most that chance. The proofs of a shadow come before, and are as sure on their own."""
@@ -260,9 +240,6 @@ class Rollout(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            (between("progressDeadline", "10s", "24h"), "rollout.progressDeadline must lie between 10s and 24h"),
-            (between("bakeTime", "0s", "24h"), "rollout.bakeTime must not exceed 24h"),
-            (between("approvalTimeout", "1m", "2160h"), "rollout.approvalTimeout must lie between 1m and 2160h"),
             (
                 "self.strategy != 'BlueGreen' || (has(self.blueGreen) && self.blueGreen.traffic.kind == 'HTTPRoute')",
                 "strategy BlueGreen gives a version all requests at once, which a Service alone cannot: set "
@@ -286,9 +263,11 @@ class Rollout(ApiModel):
     """How strategy BlueGreen switches requests to a new version. Left out: what its fields say by default."""
     analysis: Analysis = Analysis()
     """How the answers of a canary, and of a version in its bake, are judged."""
-    progress_deadline: Duration = "10m"
+    progress_deadline: Annotated[
+        Duration, Rule(between("10s", "24h"), "rollout.progressDeadline must lie between 10s and 24h")
+    ] = "10m"
     """Time in which all new pods must become ready; else the previous version returns."""
-    bake_time: Duration = "2m"
+    bake_time: Annotated[Duration, Rule(between("0s", "24h"), "rollout.bakeTime must not exceed 24h")] = "2m"
     """How long the new version is watched before it counts as champion."""
     approval: Literal["Automatic", "Manual"] = "Automatic"
     """Manual holds every version that has passed the gate until approvedVersion names it. Nothing is given to the
@@ -296,7 +275,9 @@ class Rollout(ApiModel):
     approved_version: Digest | None = None
     """Digest of the version in status.candidate that may go live. It speaks of this one alone: a later one waits anew.
     Read where approval is Manual."""
-    approval_timeout: Duration = "168h"
+    approval_timeout: Annotated[
+        Duration, Rule(between("1m", "2160h"), "rollout.approvalTimeout must lie between 1m and 2160h")
+    ] = "168h"
     """How long a run waits for approvedVersion. After that it ends as Recommended, so that signals may start runs
     again; its version is kept, and may be approved until another run begins."""
     rollback_to: Annotated[str, VersionName()] | None = None

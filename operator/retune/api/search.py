@@ -1,15 +1,15 @@
 """`spec.search` and `spec.serving`: how combinations are explored, and the conditions they are measured under."""
 
 from fractions import Fraction
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from retune.api.base import SET, ApiModel, Decimal, Duration, Memory, if_decimal, if_duration, map_list, rules
+from retune.api.base import SET, ApiModel, Decimal, Duration, Memory, Rule, if_decimal, if_duration, map_list, rules
 from retune.api.servers import RULES, EngineName, EngineVersion, ServerRuntime, misfit
 
-_LONG_ENOUGH = if_duration("self.maxDuration", "duration(self.maxDuration) >= duration('30s')")
-_SOME_HOURS = if_decimal("self.maxCpuHours", "double(self.maxCpuHours) > 0.0")
+_LONG_ENOUGH = Rule(if_duration("self", "duration(self) >= duration('30s')"), "search.maxDuration must be at least 30s")
+_SOME_HOURS = Rule(if_decimal("self", "double(self) > 0.0"), "search.maxCpuHours must be above 0")
 
 
 class Search(ApiModel):
@@ -18,8 +18,6 @@ class Search(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             ("self.parallelism <= self.maxTrials", "search.parallelism must not exceed search.maxTrials"),
-            (f"!has(self.maxDuration) || {_LONG_ENOUGH}", "search.maxDuration must be at least 30s"),
-            (f"!has(self.maxCpuHours) || {_SOME_HOURS}", "search.maxCpuHours must be above 0"),
             (
                 "self.sampler != 'GP' || self.maxTrials <= 50",
                 "search.sampler GP is too slow for more than 50 trials: lower search.maxTrials or use Auto",
@@ -37,11 +35,11 @@ class Search(ApiModel):
     third go on after epochs 3, 9, 27 and so on."""
     max_trials: int = Field(default=24, ge=1, le=1000)
     """Most trials of a run."""
-    max_duration: Duration | None = None
+    max_duration: Annotated[Duration, _LONG_ENOUGH] | None = None
     """Wall time of the search. When it is over, running trials are given up and the best so far is judged. One training
     takes at most a quarter of what is left of it. Without it and maxCpuHours, the limit is estimated from the model:
     two minutes for a small one, more where the first trial shows that the machine is busy."""
-    max_cpu_hours: Decimal | None = None
+    max_cpu_hours: Annotated[Decimal, _SOME_HOURS] | None = None
     """CPU hours of all workers together. When they are spent, running trials are given up and the best so far is
     judged."""
     parallelism: int = Field(default=1, ge=1, le=64)
@@ -55,9 +53,9 @@ class Search(ApiModel):
     """Seed of everything random in the run."""
 
 
-def _not_negative(field: str) -> tuple[str, str]:
-    """Return the rule, with its sentence, that a decimal field of Serving is not negative."""
-    return if_decimal(f"self.{field}", f"double(self.{field}) >= 0.0"), f"serving.{field} must not be negative"
+def _not_negative(field: str) -> Rule:
+    """Return the rule on a decimal of Serving that it is not negative."""
+    return Rule(if_decimal("self", "double(self) >= 0.0"), f"serving.{field} must not be negative")
 
 
 _WEIGHS = "serving.batches: a weight must be above 0"
@@ -68,13 +66,9 @@ _ONCE = "serving.batches: each size may be given once"
 class Batch(ApiModel):
     """Requests of one size."""
 
-    model_config = ConfigDict(
-        json_schema_extra=rules((if_decimal("self.weight", "double(self.weight) > 0.0"), _WEIGHS)),
-    )
-
     size: int = Field(ge=1, le=1024)
     """Rows of a request."""
-    weight: Decimal = "1"
+    weight: Annotated[Decimal, Rule(if_decimal("self", "double(self) > 0.0"), _WEIGHS)] = "1"
     """How many requests have this size, relative to the weights of the other sizes."""
 
     @model_validator(mode="after")
@@ -96,8 +90,6 @@ class Serving(ApiModel):
         json_schema_extra=rules(
             *RULES,
             ("!has(self.batchSize) || !has(self.batches)", _BATCHES_ONLY),
-            _not_negative("wattsPerCpu"),
-            _not_negative("pricePerCpuHour"),
         )
     )
 
@@ -129,9 +121,9 @@ class Serving(ApiModel):
     """Sizes of requests with their weights, where requests differ in size. Latency, throughput, CPU time, energy and
     cost are measured on a stream of requests in these shares, memory with the largest, quality with each: the worst
     counts."""
-    watts_per_cpu: Decimal = "10"
+    watts_per_cpu: Annotated[Decimal, _not_negative("wattsPerCpu")] = "10"
     """Power of one busy core in watts, for the metric energy_joules_per_1000, which is an estimate."""
-    price_per_cpu_hour: Decimal = "0.04"
+    price_per_cpu_hour: Annotated[Decimal, _not_negative("pricePerCpuHour")] = "0.04"
     """Price of a CPU hour, in any currency, for the metric cost_per_1000."""
 
     @model_validator(mode="before")

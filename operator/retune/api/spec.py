@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from retune.api.base import ApiModel, ObjectName, Text, cel_list, map_list, rules
+from retune.api.base import ApiModel, ObjectName, Rule, Text, cel_list, map_list, rules
 from retune.api.execution import Execution, History
 from retune.api.metrics import CUSTOM, unfit_metrics
 from retune.api.model import Data, Model, Task
@@ -100,11 +100,6 @@ class Injection(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                f"!self.name.matches('(?i)^({_RESERVED})$')",
-                "target.injection.name is a variable that loaders, interpreters or network libraries read: name one "
-                "that only the server reads, such as MODEL_URI",
-            ),
-            (
                 "self.type == 'EnvVar' || self.name == 'MODEL_URI'",
                 "target.injection.name is the name of a variable, which type StorageUri has none of: leave it out",
             ),
@@ -120,6 +115,12 @@ class Injection(ApiModel):
             pattern=r"[A-Za-z_][A-Za-z0-9_]*",
             max_length=128,
             message="an environment variable's name has letters, digits and _, and does not start with a digit",
+        ),
+        Rule("self == oldSelf", "target.injection.name is immutable: create another ModelOptimization"),
+        Rule(
+            f"!self.matches('(?i)^({_RESERVED})$')",
+            "target.injection.name is a variable that loaders, interpreters or network libraries read: name one "
+            "that only the server reads, such as MODEL_URI",
         ),
     ] = "MODEL_URI"
     """Name of the environment variable."""
@@ -159,10 +160,6 @@ class Target(ApiModel):
     model_config = ConfigDict(
         json_schema_extra=rules(
             (
-                "self.injection.name == oldSelf.injection.name",
-                "target.injection.name is immutable: create another ModelOptimization",
-            ),
-            (
                 "(self.injection.type == 'StorageUri') == (self.ref.kind == 'InferenceService')",
                 "target.injection.type StorageUri is for kind InferenceService, and EnvVar for the others",
             ),
@@ -196,7 +193,12 @@ def _quantizes(scheme: QuantizationScheme) -> str:
 
 def _has_type(kinds: Iterable[TechniqueType]) -> str:
     """Return the CEL expression that a technique of the spec is of one of these types."""
-    return f"self.techniques.exists(t, t.type in {cel_list(kinds)})"
+    return f"self.techniques.{_some_is(kinds)}"
+
+
+def _some_is(kinds: Iterable[TechniqueType]) -> str:
+    """Return the CEL call on a list of techniques that one of them is of one of these types."""
+    return f"exists(t, t.type in {cel_list(kinds)})"
 
 
 def _has_shadow(strategy: str) -> str:
@@ -221,8 +223,6 @@ _LEARNING = (
     TechniqueType.AUGMENTATION,
     TechniqueType.ADVERSARIAL_TRAINING,
 )
-_ONE_CUSTOM_TRAINING = "self.techniques.exists_one(t, t.type == 'CustomTraining')"
-_NO_OTHER_TRAINING = f"!{_has_type((*_LEARNING, TechniqueType.DISTILLATION))}"
 _ONE_OBJECTIVE = "(has(self.objectives) && self.objectives.filter(o, o.role == 'Optimize').size() == 1)"
 _IS_CUSTOM = f"o.metric in {cel_list(CUSTOM)}"
 _NO_QUALITY = "!has(self.monitoring) || !has(self.monitoring.quality)"
@@ -232,8 +232,19 @@ _TOLD_BY_CODE = (Task.EMBEDDING, Task.GENERIC)
 _SEVERAL_ANSWERS = (Task.MULTI_LABEL, Task.REGRESSION)
 """Tasks whose labels may be several a row."""
 
-_SOME_RANKING = rules(
-    ("self.exists(o, o.role == 'Optimize')", "at least one objective must have role Optimize: it ranks candidates")
+_AMONG_OBJECTIVES = rules(
+    ("self.exists(o, o.role == 'Optimize')", "at least one objective must have role Optimize: it ranks candidates"),
+    (
+        f"self.filter(o, {_IS_CUSTOM}).size() <= 1",
+        "model.customMetric is either metric custom, where more is better, or custom_loss, where less is",
+    ),
+)
+_AMONG_TECHNIQUES = rules(
+    (
+        "!self.exists(t, t.type == 'CustomTraining') || (self.exists_one(t, t.type == 'CustomTraining') && "
+        f"!self.{_some_is((*_LEARNING, TechniqueType.DISTILLATION))})",
+        "CustomTraining does all the training of a candidate: name one, and no other technique that trains",
+    )
 )
 _ACROSS_FIELDS = rules(
     (
@@ -256,11 +267,6 @@ _ACROSS_FIELDS = rules(
         "techniques that train need data.training",
     ),
     (
-        "!has(self.techniques) || !self.techniques.exists(t, t.type == 'CustomTraining') || "
-        f"({_ONE_CUSTOM_TRAINING} && {_NO_OTHER_TRAINING})",
-        "CustomTraining does all the training of a candidate: name one, and no other technique that trains",
-    ),
-    (
         f"self.search.sampler != 'CMAES' || {_ONE_OBJECTIVE}",
         "search.sampler CMAES needs exactly one objective with role Optimize: give the others role Constrain, or use "
         "Auto",
@@ -273,10 +279,6 @@ _ACROSS_FIELDS = rules(
     (
         f"!has(self.objectives) || has(self.model.customMetric) || !self.objectives.exists(o, {_IS_CUSTOM})",
         "metrics custom and custom_loss need model.customMetric: the code that computes them",
-    ),
-    (
-        f"!has(self.objectives) || self.objectives.filter(o, {_IS_CUSTOM}).size() <= 1",
-        "model.customMetric is either metric custom, where more is better, or custom_loss, where less is",
     ),
     (
         "self.mode != 'Propose' || (self.rollout.approval == 'Automatic' && !has(self.rollout.rollbackTo))",
@@ -357,7 +359,7 @@ class ModelOptimizationSpec(ApiModel):
     data: Data
     """The data that the model learns from and is judged by."""
     objectives: tuple[Objective, ...] | None = Field(
-        default=None, min_length=1, max_length=8, json_schema_extra=map_list("metric") | _SOME_RANKING
+        default=None, min_length=1, max_length=8, json_schema_extra=map_list("metric") | _AMONG_OBJECTIVES
     )
     """What better means. Left out: limits on quality, then p95 latency, then size. A classifier keeps its accuracy but
     for 0.01, and 95 % of what its probabilities explain (d2_brier_score); where a class is rare, it keeps
@@ -367,7 +369,7 @@ class ModelOptimizationSpec(ApiModel):
     selection: Selection = Selection()
     """How the winner is chosen."""
     techniques: tuple[Technique, ...] | None = Field(
-        default=None, min_length=1, max_length=16, json_schema_extra=map_list("name")
+        default=None, min_length=1, max_length=16, json_schema_extra=map_list("name") | _AMONG_TECHNIQUES
     )
     """Techniques that the search may combine. Left out: all that this model and this data allow."""
     search: Search = Search()

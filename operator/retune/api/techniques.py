@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 
 from retune.api.base import ATOMIC, SET, ApiModel, Decimal, Duration, Text, if_decimal, map_list, rules
 from retune.api.own_code import Factory
-from retune.api.resources import BOUNDED_COMMAND, Command, Resources
+from retune.api.resources import Command, Resources
 
 
 class TechniqueType(StrEnum):
@@ -75,8 +75,6 @@ Parameters = tuple[Parameter, ...]
 
 class TrainingContainer(ApiModel):
     """A container of your own that trains the model, one trial at a time."""
-
-    model_config = ConfigDict(json_schema_extra=rules(BOUNDED_COMMAND))
 
     image: str = Field(min_length=1, max_length=512)
     """Image of the container. It needs /bin/sh with mv, rm, sleep and cat. It runs as another user than root, without

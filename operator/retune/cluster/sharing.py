@@ -13,6 +13,8 @@ _PARTS: WeakValueDictionary[tuple[type[ApiModel], bytes], ApiModel] = WeakValueD
 """Parts that are held somewhere, by a digest of what they say."""
 _GIVEN: dict[frozenset[str], set[str]] = {}
 """Sets of names of fields."""
+_PLAIN = (str, int, type(None))
+"""What most fields hold, and is told fast; whether something is a model takes ten times as long."""
 _MOST_GIVEN = 4096
 """Sets that are kept, so that nobody fills the memory with new ones."""
 
@@ -41,6 +43,8 @@ def share_given(model: ApiModel) -> None:
     elif len(_GIVEN) < _MOST_GIVEN:
         _GIVEN[names] = own
     for value in vars(model).values():
+        if isinstance(value, _PLAIN):
+            continue
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, ApiModel):
                 share_given(part)

@@ -91,6 +91,8 @@ class Writer(RouteWriter):
 
     async def status(self, resource: ModelOptimization, status: ModelOptimizationStatus) -> bool:
         """Write what changed of a status; False when nothing did. Raises Conflict when the resource has moved on."""
+        if status == resource.status:
+            return False
         changed = merge_patch(resource.status.to_dict(), status.to_dict())
         if not changed:
             return False

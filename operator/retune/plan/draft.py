@@ -83,8 +83,10 @@ class Draft:
         return min(limit, self.spec.serving.cores or limit)
 
     def update(self, **fields: Any) -> None:
-        """Change fields of the status."""
-        self.status = self.status.model_copy(update=fields)
+        """Change fields of the status; a plan that changes none of them has the very status that was observed."""
+        changed = {name: value for name, value in fields.items() if getattr(self.status, name) != value}
+        if changed:
+            self.status = self.status.model_copy(update=changed)
 
     def do(self, *actions: Action) -> None:
         """Ask for actions, in order."""
@@ -132,14 +134,17 @@ class Draft:
 
     def condition(self, kind: ConditionType, status: ConditionStatus, reason: str, message: str) -> None:
         """Set a condition; its transition time moves only when its status does."""
-        old = condition_of(self.status, kind)
+        old, message, generation = condition_of(self.status, kind), message[:1024], self.resource.metadata.generation
+        said = (status, reason, message, generation)
+        if old and (old.status, old.reason, old.message, old.observed_generation) == said:
+            return
         new = Condition(
             type=kind,
             status=status,
             reason=reason,
-            message=message[:1024],
+            message=message,
             last_transition_time=old.last_transition_time if old and old.status is status else self.now,
-            observed_generation=self.resource.metadata.generation,
+            observed_generation=generation,
         )
         others = [condition for condition in self.status.conditions if condition.type != kind]
         ordered = sorted([*others, new], key=lambda condition: _ORDER.get(condition.type, len(_ORDER)))

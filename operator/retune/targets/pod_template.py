@@ -7,6 +7,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from retune.api import FIELD_MANAGER
@@ -209,6 +210,7 @@ def _path(container: str, variable: str) -> list[str]:
     return ["f:spec", "f:template", "f:spec", "f:containers", _key(container), "f:env", _key(variable), "f:value"]
 
 
+@lru_cache(maxsize=256)
 def _key(name: str) -> str:
     return "k:" + json.dumps({"name": name}, separators=(",", ":"))
 
@@ -247,8 +249,11 @@ def _digest(template: Json) -> str:
     return _hash([meta, pod | {"containers": containers}])
 
 
+_sorted_json = json.JSONEncoder(sort_keys=True).encode
+
+
 def _hash(document: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(_sorted_json(document).encode()).hexdigest()[:16]
 
 
 def _trimmed_template(template: Json) -> Json:

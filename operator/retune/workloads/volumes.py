@@ -48,16 +48,12 @@ def claims_of(request: JobRequest) -> tuple[Claim, ...]:
     retention, from their folder alone, and never from another folder of the store's claim.
     """
     written = _outermost(uri.rstrip("/") for uri in _written(request))
-    read = [uri for uri in _read(request) if claim_of(uri) and not any(is_below(uri, folder) for folder in written)]
-    names = {claim for uri in (*written, *read) if (claim := claim_of(uri))}
-    return tuple(
-        Claim(
-            name=name,
-            folders=tuple(_path_of(uri) for uri in written if claim_of(uri) == name),
-            read=any(claim_of(uri) == name for uri in read),
-        )
-        for name in sorted(names)
-    )
+    beyond = (uri for uri in _read(request) if not any(is_below(uri, folder) for folder in written))
+    read = {claim for uri in beyond if (claim := claim_of(uri))}
+    folders: dict[str, list[str]] = {claim: [] for claim in read}
+    for uri in written:
+        folders.setdefault(claim_of(uri) or "", []).append(_path_of(uri))
+    return tuple(Claim(name, tuple(folders[name]), read=name in read) for name in sorted(folders))
 
 
 def store_claim_of(request: JobRequest) -> str | None:

@@ -109,6 +109,26 @@ def test_the_ways_of_other_strategies_are_not_written_out() -> None:
     assert rollout["properties"]["canary"]["properties"]["steps"]["default"], "a part that is given is completed"
 
 
+@every_crd
+def test_what_is_wrong_with_one_field_is_said_at_that_field(crd: Json) -> None:
+    """There a rule costs a write least: one on the object around costs as much as that has fields, given or not."""
+    about_one = {
+        f"{path}: {rule['message']}"
+        for path, node in fields(crd)
+        for rule in node.get("x-kubernetes-validations", ())
+        if "properties" in node and len(set(re.findall(r"\bself\.(\w+)", rule["rule"]))) == 1
+    }
+    # The same traffic may have a maxSurge elsewhere.
+    assert {text for text in about_one if "blueGreen.traffic.maxSurge" not in text} == set()
+
+
+@every_crd
+def test_nothing_is_filled_into_a_status(crd: Json) -> None:
+    """But for the generation that no operator has looked at: what the operator leaves out, it knows."""
+    filled = [path for path, node in fields(crd) if path.startswith(".status.") and "default" in node]
+    assert filled == []
+
+
 def test_defaults_in_the_schema_are_those_of_the_models() -> None:
     """An object that passed the server means the same as one that was only parsed here."""
     spec = ModelOptimizationSpec.model_validate(samples.MANIFEST["spec"])
