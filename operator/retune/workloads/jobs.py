@@ -5,14 +5,14 @@ A user chooses resources, nodes and queue, never anything else of the pod: the o
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from retune.api.base import Json, seconds
 from retune.api.execution import Credentials, Execution
 from retune.api.objects import ModelOptimization
 from retune.api.quantities import memory_bytes
-from retune.contract.credentials import CREDENTIAL_KEYS
+from retune.contract.credentials import CREDENTIAL_KEYS, REGISTRY_KEYS
 from retune.contract.exits import Exit
 from retune.contract.paths import (
     AUTHORITIES_VARIABLE,
@@ -28,7 +28,14 @@ from retune.contract.paths import (
     SCRATCH_DIR,
     SCRATCH_VARIABLE,
 )
-from retune.contract.requests import REQUEST_LIMIT, CheckRequest, JobRequest, VerifyRequest, encode_request
+from retune.contract.requests import (
+    REQUEST_LIMIT,
+    CheckRequest,
+    JobRequest,
+    RegisterRequest,
+    VerifyRequest,
+    encode_request,
+)
 from retune.job_profiles import Profile
 from retune.job_template import PodTemplate
 from retune.plan.actions import CreateJob
@@ -274,8 +281,7 @@ def _container(action: CreateJob, resource: ModelOptimization, settings: JobSett
             *volume_mounts(claims_of(action.request)),
         ],
     }
-    if execution.credentials:
-        container["env"] += _credentials(execution.credentials, action.request)
+    container["env"] += _secrets(execution, action.request)
     for own in beside.beside(action.request):
         container["env"].append(own.environment)
         container["volumeMounts"].append(own.mount)
@@ -299,15 +305,34 @@ def _image(action: CreateJob, execution: Execution, settings: JobSettings) -> st
     return execution.image or settings.optimizer_image
 
 
+def _secrets(execution: Execution, request: JobRequest) -> list[Json]:
+    """Return the variables that come from Secrets: the resource's, but of a registry with a Secret of its own from it.
+
+    Where both have a key, the registry's counts for the registry, and is named where something is missing.
+    """
+    found = _credentials(execution.credentials, request) if execution.credentials else []
+    if not isinstance(request, RegisterRequest) or request.registry.credentials is None:
+        return found
+    name = request.registry.credentials.secret_name
+    own = [{"name": CREDENTIALS_VARIABLE, "value": name}, *_keys(name, REGISTRY_KEYS)]
+    taken = {variable["name"] for variable in own}
+    return [*own, *(variable for variable in found if variable["name"] not in taken)]
+
+
 def _credentials(credentials: Credentials, request: JobRequest) -> list[Json]:
     """Return the keys that the servers of the request are asked with; if one is absent, the Job says what is missing.
 
     The Secret is named key by key, so that nothing else in it reaches a Job.
     """
     keys = dict.fromkeys(key for scheme in sorted(remote_schemes(request)) for key in CREDENTIAL_KEYS[scheme])
-    secret = {"name": credentials.secret_name, "optional": True}
-    named = [{"name": CREDENTIALS_VARIABLE, "value": credentials.secret_name}] if keys else []
-    return [*named, *({"name": key, "valueFrom": {"secretKeyRef": secret | {"key": key}}} for key in keys)]
+    named: list[Json] = [{"name": CREDENTIALS_VARIABLE, "value": credentials.secret_name}] if keys else []
+    return [*named, *_keys(credentials.secret_name, keys)]
+
+
+def _keys(secret: str, keys: Iterable[str]) -> list[Json]:
+    """Return a variable for each key of a Secret, which need not be there."""
+    reference = {"name": secret, "optional": True}
+    return [{"name": key, "valueFrom": {"secretKeyRef": reference | {"key": key}}} for key in keys]
 
 
 def _environment(action: CreateJob, resource: ModelOptimization, settings: JobSettings) -> list[Json]:

@@ -21,7 +21,7 @@ MLMODEL, REQUIREMENTS, ENVIRONMENT = "MLmodel", "requirements.txt", "python_env.
 
 _LEVELS = {"disabled": 0, "basic": 1, "extended": 2, "all": 99}
 """ONNX Runtime's numbers of its graph levels. MLflow takes 0 for not set, which is all."""
-_LIBRARIES = ("numpy", "onnx", "onnxruntime", "pandas")
+_LIBRARIES = ("numpy", "onnx", "onnxruntime")
 _DTYPES = frozenset(
     {"bool", "float16", "float32", "float64"}
     | {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}

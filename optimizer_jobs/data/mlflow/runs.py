@@ -58,7 +58,7 @@ def ensure_run(sink: Sink, experiment: str, *, digest: str, name: str, tags: Map
     listed = found.get("runs")
     if isinstance(listed, list) and listed:
         return _run_in(listed[0])
-    begun = {"experiment_id": experiment, "run_name": name, "start_time": _now(), "tags": as_tags(tags)}
+    begun: dict[str, Any] = {"experiment_id": experiment, "run_name": name, "start_time": _now(), "tags": as_tags(tags)}
     return _run_in(sink.server.send("runs/create", **begun).get("run"))
 
 
