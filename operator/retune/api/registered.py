@@ -35,6 +35,8 @@ class RegistryStatus(StatusPart):
     """The registered model."""
     versions: tuple[RegisteredVersion, ...] = Field(default=(), max_length=2, json_schema_extra=map_list("role"))
     """The versions that have an alias."""
+    champion_told: bool = False
+    """Whether any Job was to say which version serves: from then on that is said of the delivered model too."""
     state: Hash | None = None
     """Hash of all that the registry was told last; absent while it was told nothing."""
     job: int = Field(default=0, ge=0)

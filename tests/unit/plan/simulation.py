@@ -46,6 +46,7 @@ EDITS: tuple[dict[str, Any], ...] = (
     {"suspend": False},
     {"rollout": CANARY},
     {"rollout": {"strategy": "RollingUpdate"}},
+    {"registry": REGISTRY},
 )
 
 
@@ -109,6 +110,7 @@ class History:
                 target=target,
                 deletionPolicy=self.dice.choice(["KeepChampion", "RestoreOriginal"]),
                 rollout=self.dice.choice([{}, CANARY]),
+                registry=self.dice.choice([None, REGISTRY]),
             ),
             wanted=self.dice.choice([1, 9]),
             value=value,
@@ -346,6 +348,8 @@ class History:
             raise BrokenError(f"it never comes to rest: {status.stage}, {status.message}")
         if world.value != champion and not taken:
             raise BrokenError(f"{world.value} serves at rest, and {champion} is champion")
+        if wrong := wrongly_named(status, world.aliases):
+            raise BrokenError(wrong)
 
     def _check_silence(self) -> None:
         for number, process in enumerate(self.world.processes):

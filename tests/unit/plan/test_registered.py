@@ -11,10 +11,9 @@ from retune.contract.requests import RegisterRequest
 from retune.contract.results import Reason, RegisterResult, Verdict
 from retune.plan.actions import CreateJob
 from retune.plan.draft import condition_of
-from retune.plan.observed import JobPhase
+from retune.plan.observed import Incident, JobPhase
+from tests.unit.plan.registries import REGISTRY
 from tests.unit.plan.world import World, spec
-
-REGISTRY: dict[str, Any] = {"uri": "mlflow://digits"}
 
 
 def world_with(**parts: Any) -> World:
@@ -128,8 +127,11 @@ def test_the_champion_is_named_after_its_bake_and_a_rollback_moves_the_alias_bac
     world.change(rollout={"rollbackTo": "1"})
     for _ in range(4):
         world.reconcile()
+        world.settled = True
         work(world)
-    assert world.resource.status.champion == delivered
+    champion = world.resource.status.champion
+    assert champion is not None
+    assert champion.digest == delivered.digest
     request = register(world)
     assert request.champion is not None
     assert (request.champion.bundle.digest, request.champion.run) == (delivered.digest, None)
@@ -151,12 +153,28 @@ def test_a_version_that_fails_its_bake_is_challenger_no_more() -> None:
     work(world)
     register(world)
     assert set(named(world)) == {"champion", "challenger"}
-    world.change(manualNonce="once more")
-    world.reconcile()
+    world.crash = Incident("pod x: ended with exit code 3", world.now)
+    for _ in range(3):
+        world.reconcile()
+        world.settled = True
+        work(world)
     assert world.resource.status.candidate is None
     request = register(world)
     assert request.challenger is None
     assert named(world) == first
+
+
+def test_a_candidate_that_is_dropped_leaves_no_alias_behind() -> None:
+    """Though the delivered model serves, of which the registry was told nothing."""
+    world = world_with(mode="RecommendOnly")
+    accept(world)
+    register(world)
+    world.change(manualNonce="again")
+    world.reconcile()
+    assert world.resource.status.candidate is None
+    request = register(world)
+    assert (request.champion, request.challenger) == (None, None)
+    assert (named(world), world.aliases) == ({}, {})
 
 
 def test_what_fails_is_repeated_ever_more_slowly_and_holds_nothing_up() -> None:

@@ -85,10 +85,10 @@ def _wanted(draft: Draft, registry: Registry) -> _Wanted | None:
         return None
     if draft.status.target_uid != target.uid or draft.refusal(Verb.ACQUIRE_LEASE) is not None:
         return None
-    was_told = record is not None and record.job > 0
+    was_told = record is not None and record.champion_told
     serves = champion if champion.run_name is not None or was_told else None
     waits = draft.status.candidate
-    if serves is None and waits is None:
+    if serves is None and waits is None and record is None:
         return None
     return _Wanted(registry, draft.store, _stored(draft, serves), _stored(draft, waits))
 
@@ -102,7 +102,8 @@ def _begin(draft: Draft, record: RegistryStatus, wanted: _Wanted) -> RegistrySta
     """Have the next Job made."""
     failures = record.failures if record.wanted == wanted.hash else 0
     begun = {"job": record.job + 1, "wanted": wanted.hash, "failures": failures, "retry_after": None}
-    record = record.model_copy(update={"uri": wanted.registry.uri, **begun})
+    told = record.champion_told or wanted.champion is not None
+    record = record.model_copy(update={"uri": wanted.registry.uri, "champion_told": told, **begun})
     while job_name(draft, record) in draft.observed.jobs:  # of a registry that was named before
         record = record.model_copy(update={"job": record.job + 1})
     _create(draft, record, wanted)
