@@ -24,6 +24,7 @@ from retune.plan.observed import Heard, Incident
 from retune.plan.rollout.proposing import REVERT_PROPOSED
 from tests.dice import thrown
 from tests.unit.plan.late import LateWorld
+from tests.unit.plan.registries import REGISTRY, wrongly_named
 from tests.unit.plan.trial import busy
 from tests.unit.plan.world import spec
 
