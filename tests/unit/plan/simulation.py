@@ -47,7 +47,6 @@ EDITS: tuple[dict[str, Any], ...] = (
     {"suspend": False},
     {"rollout": CANARY},
     {"rollout": {"strategy": "RollingUpdate"}},
-    {"registry": REGISTRY},
 )
 
 
@@ -111,7 +110,7 @@ class History:
                 target=target,
                 deletionPolicy=self.dice.choice(["KeepChampion", "RestoreOriginal"]),
                 rollout=self.dice.choice([{}, CANARY]),
-                registry=self.dice.choice([None, REGISTRY]),
+                registry=REGISTRY if seed % 2 == 0 else None,
             ),
             wanted=self.dice.choice([1, 9]),
             value=value,

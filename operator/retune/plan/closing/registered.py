@@ -39,7 +39,8 @@ class _Wanted:
     @property
     def hash(self) -> str:
         """Hash of all of it."""
-        champion, challenger = (version and version.digest for version in (self.champion, self.challenger))
+        champion = self.champion.digest if self.champion else None
+        challenger = self.challenger.digest if self.challenger else None
         return registry_hash(self.registry, champion=champion, challenger=challenger)
 
 
