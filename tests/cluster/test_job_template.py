@@ -27,6 +27,7 @@ REQUESTS: tuple[JobRequest, ...] = (
     samples.verify_request(),
     samples.gather_request(),
     samples.check_request(),
+    samples.register_request(),
 )
 
 

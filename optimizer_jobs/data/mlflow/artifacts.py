@@ -45,6 +45,13 @@ class ArtifactSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
                 return {"name": path, "size": _size(entry), "type": "directory" if is_folder else "file"}
         raise FileNotFoundError(path)
 
+    def sizes(self, folder: str) -> dict[str, int | None]:
+        """Return the bytes of each file in a folder by name, as far as the server tells; errors are the server's."""
+        listed = self._server.read(FILES, {"path": folder}).get("files")
+        entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+        files = (entry for entry in entries if entry.get("is_dir") is not True)
+        return {str(entry.get("path")).rpartition("/")[2]: _size(entry) for entry in files}
+
     def _open(self, path: str, mode: str = "rb", **_: Any) -> io.RawIOBase:
         if mode != "rb":
             raise ValueError("files of a tracking server are only read")

@@ -97,14 +97,16 @@ def upload(server: Server, folder: str, files: Mapping[str, Path]) -> None:
     """Write files by their paths below a folder, and see that all of them are there.
 
     Raises:
-        UnfitAnswerError: The server says that a file has another size than was sent.
+        UnfitAnswerError: The server does not have what was sent.
         AnswerError: The server refuses it; other errors are those of `Server.ask`.
     """
-    system = ArtifactSystem(server)
-    for name, file in files.items():
-        server.put(f"{FILES}/{quote(posixpath.join(folder, name))}", file)
-    for name, file in files.items():
-        size, sent = system.info(posixpath.join(folder, name))["size"], file.stat().st_size
+    places = {posixpath.join(folder, name): file for name, file in files.items()}
+    for place, file in places.items():
+        server.put(f"{FILES}/{quote(place)}", file)
+    listed = {parent: ArtifactSystem(server).sizes(parent) for parent in dict.fromkeys(map(posixpath.dirname, places))}
+    for place, file in places.items():
+        parent, name = posixpath.split(place)
+        sent, size = file.stat().st_size, listed[parent].get(name, 0)
         if size is not None and size != sent:
             raise UnfitAnswerError(f"it has {size} of the {sent} bytes of {name} that were sent.")
 
