@@ -739,11 +739,21 @@ _WORDS = (
         "which one alias cannot name",
         also={"spec.registry.uri": "mlflow://digits"},
     ),
+    *(
+        refused(
+            f"a {role} with a space",
+            f"spec.registry.aliases.{role}",
+            "the best",
+            "an alias has letters, digits, _ and -",
+            also={"spec.registry.uri": "mlflow://digits"},
+        )
+        for role in ("challenger", "champion")
+    ),
     refused(
-        "an alias with a space",
-        "spec.registry.aliases.champion",
-        "the best",
-        "an alias has letters, digits, _ and -",
+        "a registry's Secret in capitals",
+        "spec.registry.credentials.secretName",
+        "MLflow",
+        "a name has lower-case letters",
         also={"spec.registry.uri": "mlflow://digits"},
     ),
     *(
