@@ -69,18 +69,20 @@ class Mlflow:
 
 
 @contextmanager
-def serving(folder: Path, *, passwords: bool = False, takes_files: bool = True) -> Iterator[Mlflow]:
+def serving(folder: Path, *, passwords: bool = False, takes_files: bool = True, root: str = "") -> Iterator[Mlflow]:
     """Serve until left; skips where nobody has installed MLflow.
 
     Args:
         folder: Where database, files and log go.
         passwords: Whether users have to show who they are.
         takes_files: Whether the server hands files out and takes them itself.
+        root: Where the files lie otherwise; empty: in a folder of the server's machine.
     """
     binaries, (port,) = _environment() / "bin", free_ports(1)
     environment = _clean() | {"MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD, "MLFLOW_FLASK_SERVER_SECRET_KEY": "for-tests"}
     flags = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     flags += ["--artifacts-destination", f"{folder}/artifacts"] if takes_files else ["--no-serve-artifacts"]
+    flags += ["--default-artifact-root", root] if root else []
     flags += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     flags += ["--app-name", "basic-auth"] if passwords else []
     log, address = folder / "log", f"http://127.0.0.1:{port}"

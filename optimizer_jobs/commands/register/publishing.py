@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optimizer_jobs.commands.register.mlmodel import described
-from optimizer_jobs.data.mlflow.runs import Run, ensure_experiment, ensure_run, folder_of, log, upload
+from optimizer_jobs.data.mlflow.runs import ensure_experiment, ensure_run, log
+from optimizer_jobs.data.mlflow.uploads import upload, uploads_to
 from optimizer_jobs.data.mlflow.versions import DIGEST_TAG, RESOURCE_TAG, Sink, Version
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, printable
@@ -63,27 +64,17 @@ def _made(sink: Sink, request: RegisterRequest, entry: RegistryEntry, bundle: Bu
         name=f"{request.resource.rpartition('/')[2]} version {entry.version}",
         tags=tags,
     )
-    folder = folder_of(sink.server, run)
-    report = _report(entry, scratch)
-    if folder is not None:
-        own = {REPORT: report} if report else {}
-        upload(sink.server, folder, {**_files(bundle, scratch), **own})
+    report, uploads = _report(entry, scratch), uploads_to(sink.server, run.root)
+    notes = ["its report is not in the store any more"] if entry.report and report is None else []
+    source = f"{run.root.rstrip('/')}/{FOLDER}"
+    if isinstance(uploads, str):
+        source = entry.bundle.uri
+        notes.append(f"its source is {source}, which MLflow's library cannot load, as {uploads}")
+    else:
+        upload(uploads, _files(bundle, scratch) | ({REPORT: report} if report else {}))
     log(sink.server, run, metrics=metrics_of(entry), params=params_of(bundle.manifest))
-    source, note = (f"{run.root.rstrip('/')}/{FOLDER}", "") if folder is not None else _elsewhere(entry, run)
-    if entry.report and report is None:
-        note = "; ".join(filter(None, (note, "its report is not in the store any more")))
     about = printable(f"Version {entry.version} of {request.resource}. {entry.verdict or ''}", limit=_ABOUT_LIMIT)
-    return Published(sink.create(source, run_id=run.id, tags=tags, about=about), note)
-
-
-def _elsewhere(entry: RegistryEntry, run: Run) -> tuple[str, str]:
-    """Return the source of a version whose files the server does not take, and what to know of it."""
-    where = printable(run.root, limit=100)
-    note = (
-        f"the server takes no files itself (they would lie at {where}), so its source is {entry.bundle.uri}, which "
-        "MLflow's library cannot load: start the server with --artifacts-destination"
-    )
-    return entry.bundle.uri, note
+    return Published(sink.create(source, run_id=run.id, tags=tags, about=about), "; ".join(notes))
 
 
 def _files(bundle: Bundle, scratch: Path) -> dict[str, Path]:

@@ -1,16 +1,12 @@
 """A run of MLflow that files and numbers are logged to, found by the digest of the bundle that it is about."""
 
 import math
-import posixpath
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
 
-from optimizer_jobs.data.mlflow.artifacts import FILES, ArtifactSystem
 from optimizer_jobs.data.mlflow.refusals import refused
 from optimizer_jobs.data.mlflow.server import AnswerError, Server, UnfitAnswerError
 from optimizer_jobs.data.mlflow.versions import ABSENT, DIGEST_TAG, EXISTS, Sink, as_tags
@@ -18,7 +14,6 @@ from optimizer_jobs.data.mlflow.versions import ABSENT, DIGEST_TAG, EXISTS, Sink
 _VALUE_LIMIT = 250
 """Characters of a parameter's value that servers of every release keep."""
 _NAME = re.compile(r"[^\w.\- /]")
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=:+ -]*(/[A-Za-z0-9_][A-Za-z0-9_.=:+ -]*)*")
 
 
 @dataclass(frozen=True)
@@ -73,42 +68,6 @@ def log(server: Server, run: Run, *, metrics: Mapping[str, str], params: Mapping
         params=[{"key": _NAME.sub("_", key), "value": value[:_VALUE_LIMIT]} for key, value in params.items()],
     )
     server.send("runs/update", run_id=run.id, status="FINISHED", end_time=at)
-
-
-def folder_of(server: Server, run: Run) -> str | None:
-    """Return the folder of a run below the root of the files that the server takes; None where it takes none.
-
-    Raises:
-        UnfitAnswerError: Its answer names another server, or a path that is not plain.
-    """
-    scheme, _, path = run.root.partition(":")
-    if scheme != "mlflow-artifacts":
-        return None
-    if path.startswith("//"):
-        host, _, path = path.removeprefix("//").partition("/")
-        if host != urlsplit(server.base).netloc:
-            raise UnfitAnswerError("it says that another server takes the files.")
-    if not _PLAIN.fullmatch(path.strip("/")):
-        raise UnfitAnswerError("the folder for files that it names is not plain.")
-    return path.strip("/")
-
-
-def upload(server: Server, folder: str, files: Mapping[str, Path]) -> None:
-    """Write files by their paths below a folder, and see that all of them are there.
-
-    Raises:
-        UnfitAnswerError: The server does not have what was sent.
-        AnswerError: The server refuses it; other errors are those of `Server.ask`.
-    """
-    places = {posixpath.join(folder, name): file for name, file in files.items()}
-    for place, file in places.items():
-        server.put(f"{FILES}/{quote(place)}", file)
-    listed = {parent: ArtifactSystem(server).sizes(parent) for parent in dict.fromkeys(map(posixpath.dirname, places))}
-    for place, file in places.items():
-        parent, name = posixpath.split(place)
-        sent, size = file.stat().st_size, listed[parent].get(name, 0)
-        if size is not None and size != sent:
-            raise UnfitAnswerError(f"it has {size} of the {sent} bytes of {name} that were sent.")
 
 
 def _experiment(server: Server, name: str) -> dict[str, Any] | None:

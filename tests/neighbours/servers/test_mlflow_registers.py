@@ -8,11 +8,14 @@ import pytest
 
 from optimizer_jobs.commands.register.command import run
 from optimizer_jobs.errors import JobError
+from optimizer_jobs.machinery.formats.delivery import fetch_model
+from retune.api.model import Model, ModelFormat
 from retune.api.registry import Registry
 from retune.contract.paths import CREDENTIALS_VARIABLE, PRIVATE_ADDRESSES_VARIABLE
 from retune.contract.requests import BundleRef
 from retune.contract.results import Reason
 from tests.neighbours.tracking import Mlflow, answers_of, serving
+from tests.storage import servers
 from tests.unit.jobs.registered_for_tests import REPORT, ROWS, asked, entry, stored
 
 pytestmark = pytest.mark.timeout(600)
@@ -80,6 +83,8 @@ def test_aliases_move_with_what_serves_and_back(server: Mlflow, small: list[Bund
         expected = np.repeat(ROWS.sum(axis=1, keepdims=True), 2, axis=1) * weight
         np.testing.assert_allclose(answers["by_file"], expected)
         np.testing.assert_allclose(answers["by_mlflow"], expected)
+    delivered = fetch_model(Model(uri="mlflow://moves@champion", format=ModelFormat.ONNX), tmp_path / "in").path
+    assert delivered.read_bytes() == (tmp_path / "made-2.0" / "delivered.onnx").read_bytes()
     answers = answers_of(server, "models:/moves@champion", ROWS, tmp_path)
     np.testing.assert_allclose(answers["by_mlflow"][0], ROWS.sum(axis=1)[0] * 2.0)
     assert "x" in answers["words"][0]
@@ -156,3 +161,30 @@ def test_a_server_that_takes_no_files_gets_versions_that_say_where_they_lie(
     with pytest.raises(JobError) as caught:
         run(asked(entry(small[0], 2), None))
     assert caught.value.reason is Reason.REGISTRY_UNREACHABLE
+
+
+def test_files_go_into_the_bucket_that_the_server_names(
+    server: Mlflow, small: list[BundleRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real S3 server has them then, and our own reader finds them; keys that are wrong or absent are told."""
+    pytest.importorskip("s3fs")
+    for folder in ("store", "closed"):
+        (tmp_path / folder).mkdir()
+    with (
+        servers.s3(tmp_path / "store") as bucket,
+        serving(tmp_path / "closed", takes_files=False, root=f"s3://{servers.BUCKET}/mlruns") as closed,
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", closed.address)
+        result = run(asked(entry(small[0], 2, report=REPORT)))
+        assert "the Secret has no AWS_ACCESS_KEY_ID" in result.message
+        for name, value in bucket.environment.items():
+            monkeypatch.setenv(name, value)
+        assert run(asked(entry(small[0], 2), None, **registry("in-a-bucket"))).champion == "1"
+        fetched = fetch_model(Model(uri="mlflow://in-a-bucket@champion", format=ModelFormat.ONNX), tmp_path / "in")
+        assert fetched.path.read_bytes() == (tmp_path / "made-2.0" / "delivered.onnx").read_bytes()
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-value")
+        with pytest.raises(JobError) as caught:
+            run(asked(entry(small[1], 3), None, **registry("in-a-bucket")))
+        assert caught.value.reason is Reason.REGISTRY_FORBIDDEN, caught.value
+        assert versions(closed, "in-a-bucket") == ["1"]
+    assert closed.address != server.address

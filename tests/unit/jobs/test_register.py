@@ -138,14 +138,22 @@ def test_a_server_without_aliases_gets_tags(registry: MemoryRegistry, bundles: l
     assert seen == [(["1"], []), (["1"], ["2"]), (["2"], []), (["1"], [])]
 
 
+@pytest.mark.parametrize(
+    ("root", "words"),
+    [
+        ("wasbs://box@account.example", "start it with --artifacts-destination"),
+        ("/mlruns/1", "start it with --artifacts-destination"),
+        ("gs://bucket/mlruns", "the Secret has no GOOGLE_CREDENTIALS"),
+    ],
+)
 def test_a_server_that_takes_no_files_gets_the_place_of_the_bundle(
-    server: Tracking, registry: MemoryRegistry, bundles: list[BundleRef]
+    server: Tracking, registry: MemoryRegistry, bundles: list[BundleRef], root: str, words: str
 ) -> None:
     """With a sentence, and with numbers and origin all the same."""
-    registry.root = "wasbs://box@account.example"
+    registry.root = root
     result = run(asked(None, entry(bundles[0], 2)))
     assert registry.versions[0]["source"] == bundles[0].uri
-    assert "start the server with --artifacts-destination" in result.message
+    assert words in result.message
     assert server.files == {}
     assert registry.tags("1")["retune.digest"] == bundles[0].digest
     assert registry.logged[0]["metrics"]
