@@ -248,9 +248,9 @@ test-neighbours-triton: triton-venv ## What `retune render` writes, served by a 
 	$(call stage,a real Triton,1 min,RETUNE_TRITON="$(TRITON)" $(PY) -m pytest tests/neighbours/servers/test_triton.py)
 
 .PHONY: test-neighbours-mlflow
-test-neighbours-mlflow: mlflow-venv ## Models that a real MLflow has logged and registered, read by its REST API (2 min, 4 more the first time).
+test-neighbours-mlflow: mlflow-venv ## A real MLflow: models in it are read, and accepted versions registered, by its REST API (4 min, 4 more the first time).
 	$(call stage,an object store,3 min the first time and nothing after,$(LOCALCLUSTER) binaries storage)
-	$(call stage,a real MLflow,2 min,RETUNE_MLFLOW="$(MLFLOW)" $(PY) -m pytest tests/neighbours/servers/test_mlflow.py)
+	$(call stage,a real MLflow,4 min,RETUNE_MLFLOW="$(MLFLOW)" $(PY) -m pytest tests/neighbours/servers/test_mlflow.py tests/neighbours/servers/test_mlflow_registers.py)
 
 # $(call install_server,name): an environment with the quickstart's server from its lock, and retune-runtime as built.
 SERVER_VENVS := $(CACHE)/downloads/servers

@@ -35,6 +35,7 @@ COMMANDS = {
     "judge": "optimizer_jobs.commands.judge.command:run",
     "verify": "optimizer_jobs.commands.verify.command:run",
     "check": "optimizer_jobs.commands.check.command:run",
+    "register": "optimizer_jobs.commands.register.command:run",
 }
 """`module:function` by command, imported when it is run; the function takes the request and returns the result."""
 

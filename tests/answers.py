@@ -16,6 +16,7 @@ from retune.contract.requests import (
     GatherRequest,
     JobRequest,
     JudgeRequest,
+    RegisterRequest,
     SearchRequest,
     Shadow,
     VerifyRequest,
@@ -27,6 +28,7 @@ from retune.contract.results import (
     GatherResult,
     JobResult,
     JudgeResult,
+    RegisterResult,
     SearchResult,
     ServedBundle,
     Shadowed,
@@ -83,11 +85,19 @@ def answer(request: JobRequest, *, verdict: Verdict = Verdict.PROMOTE) -> JobRes
             return _gather(request)
         case CheckRequest():
             return check(request)
+        case RegisterRequest():
+            return _register(request)
         case VerifyRequest(shadow=Shadow()):
             return VerifyResult(bundle_digest=request.bundle.digest, pods=1, requests=300, shadow=SHADOWED)
         case VerifyRequest():
             pods = len(request.endpoints)
             return VerifyResult(bundle_digest=request.bundle.digest, pods=pods, requests=8, shown_by="Digest")
+
+
+def _register(request: RegisterRequest) -> RegisterResult:
+    """Return the answer of a registry that calls every version by our own number."""
+    champion, challenger = (str(entry.version) if entry else None for entry in (request.champion, request.challenger))
+    return RegisterResult(state=request.state, champion=champion, challenger=challenger, message="it is registered")
 
 
 def baseline_missing(request: BaselineRequest) -> BaselineResult:

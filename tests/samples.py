@@ -7,6 +7,7 @@ from retune.api.model import Data, Model
 from retune.api.monitoring import Drift, Quality, Refresh
 from retune.api.objects import ModelOptimization, ObjectMeta
 from retune.api.production import Labels, Production
+from retune.api.registry import Registry
 from retune.api.spec import ModelOptimizationSpec
 from retune.contract.requests import (
     BaselineRequest,
@@ -14,6 +15,8 @@ from retune.contract.requests import (
     CheckRequest,
     GatherRequest,
     JudgeRequest,
+    RegisterRequest,
+    RegistryEntry,
     SearchRequest,
     VerifyRequest,
     Window,
@@ -137,3 +140,15 @@ def verify_request() -> VerifyRequest:
     """What is asked after a rollout."""
     bundle = BundleRef(uri=f"{STORE}/bundles/{DIGEST[7:]}", digest=DIGEST)
     return VerifyRequest(resource="ml/digits", bundle=bundle, endpoints=("http://10.0.0.7:8080",), model_name="digits")
+
+
+def register_request() -> RegisterRequest:
+    """What a registry is to say after a run."""
+    bundle = BundleRef(uri=f"{STORE}/bundles/{DIGEST[7:]}", digest=DIGEST)
+    return RegisterRequest(
+        resource="ml/digits",
+        state="0123456789abcdef",
+        store=STORE,
+        registry=Registry(uri="mlflow://digits"),
+        challenger=RegistryEntry(bundle=bundle, version=2, run="digits-r1"),
+    )

@@ -291,6 +291,19 @@ ACCEPTED = (
     ),
     Case("an object store", {"spec.model.uri": "s3://models/digits/model.onnx"}),
     Case("a model in MLflow by its alias", {"spec.model.uri": "mlflow://my%20net.v2@champion"}),
+    Case("a registry", {"spec.registry": {"uri": "mlflow://my%20net.v2"}}),
+    Case(
+        "a registry with all that can be said, of a model that is delivered there too",
+        {
+            "spec.registry": {
+                "uri": "mlflow://digits",
+                "aliases": {"challenger": "next", "champion": "live"},
+                "experiment": "/teams/vision/digits",
+                "credentials": {"secretName": "mlflow"},
+            },
+            "spec.model.uri": "mlflow://digits@champion",
+        },
+    ),
     Case("a version in MLflow", {"spec.model.uri": "mlflow://digits/12"}),
     Case("a folder", {"spec.model.uri": "pvc://models/bert", "spec.model.format": "HuggingFace"}),
     Case("a folder with a slash", {"spec.model.uri": "s3://models/bert/", "spec.model.format": "HuggingFace"}),
@@ -706,6 +719,55 @@ _WORDS = (
     *(
         refused(f"a model in MLflow as {uri!r}", "spec.model.uri", uri, "a model in MLflow is mlflow://NAME@ALIAS")
         for uri in ("mlflow://digits", "mlflow://digits@a/1", "mlflow://digits/latest", "mlflow://a/b@c")
+    ),
+    *(
+        refused(f"a registry as {uri!r}", "spec.registry.uri", uri, "a registered model in MLflow is mlflow://NAME")
+        for uri in ("mlflow://digits@champion", "mlflow://digits/3", "mlflow://", "s3://models/digits", "digits")
+    ),
+    *(
+        refused(
+            f"an alias {alias!r}",
+            "spec.registry.aliases",
+            {"champion": alias},
+            "MLflow keeps latest, v1, v2",
+            also={"spec.registry.uri": "mlflow://digits"},
+        )
+        for alias in ("latest", "Latest", "v3", "V12")
+    ),
+    refused(
+        "one alias for two versions",
+        "spec.registry.aliases",
+        {"challenger": "champion"},
+        "which one alias cannot name",
+        also={"spec.registry.uri": "mlflow://digits"},
+    ),
+    *(
+        refused(
+            f"a {role} with a space",
+            f"spec.registry.aliases.{role}",
+            "the best",
+            "an alias has letters, digits, _ and -",
+            also={"spec.registry.uri": "mlflow://digits"},
+        )
+        for role in ("challenger", "champion")
+    ),
+    refused(
+        "a registry's Secret in capitals",
+        "spec.registry.credentials.secretName",
+        "MLflow",
+        "a name has lower-case letters",
+        also={"spec.registry.uri": "mlflow://digits"},
+    ),
+    *(
+        refused(
+            f"a registry that would deliver its own {alias}",
+            "spec.model.uri",
+            f"mlflow://digits@{alias}",
+            "model.uri reads what registry writes",
+            at="spec",
+            also={"spec.registry": {"uri": "mlflow://digits"}},
+        )
+        for alias in ("champion", "challenger", "latest")
     ),
     refused("rows in MLflow", "spec.data.validation.uri", "mlflow://digits/1", FILE_URI),
     refused("a digest in capitals", "spec.model.digest", samples.DIGEST.upper(), DIGEST),

@@ -267,9 +267,10 @@ def _is_met(expression: Json, given: dict[str, str]) -> bool:
         (samples.search_request(), "retune-jobs"),
         (samples.judge_request(), "retune-jobs"),
         (samples.check_request(), "retune-jobs"),
+        (samples.register_request(), "retune-jobs"),
         (samples.verify_request(), "retune-verify"),
     ],
-    ids=["baseline", "gather", "search", "judge", "check", "verify"],
+    ids=["baseline", "gather", "search", "judge", "check", "register", "verify"],
 )
 def test_every_job_is_under_one_policy(request_: JobRequest, name: str) -> None:
     """They select pods by the labels that Jobs really get. Two would add up, and let out what either does."""

@@ -27,6 +27,7 @@ REQUESTS: tuple[JobRequest, ...] = (
     samples.verify_request(),
     samples.gather_request(),
     samples.check_request(),
+    samples.register_request(),
 )
 
 
@@ -80,7 +81,7 @@ def test_a_job_on_a_profile_with_devices_is_taken(api: Api, restricted: str, req
     job = job_manifest(action, resource=resource, target=None, settings=settings)
     job["metadata"]["namespace"] = restricted
     given = job["spec"]["template"]
-    assert ("gpu" in str(given["spec"].get("nodeSelector"))) is (request_.command != "verify")
+    assert ("gpu" in str(given["spec"].get("nodeSelector"))) is (request_.command not in {"verify", "register"})
     pod = {"metadata": given["metadata"] | {"name": "pod"}, "spec": given["spec"]}
     strict = "?dryRun=All&fieldValidation=Strict"
     api.request("POST", f"/api/v1/namespaces/{restricted}/pods{strict}", pod)

@@ -28,6 +28,7 @@ REQUESTS: dict[str, JobRequest] = {
     "search": samples.search_request(),
     "judge": samples.judge_request(),
     "verify": samples.verify_request(),
+    "register": samples.register_request(),
 }
 every_command = pytest.mark.parametrize("command", sorted(REQUESTS))
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
+import numpy as np
 import pytest
 
 from tools.localcluster.controlplane import free_ports
@@ -22,7 +23,7 @@ VARIABLE = "RETUNE_MLFLOW"
 """Environment variable with the environment that MLflow is installed in."""
 ADMIN, PASSWORD = "admin", "a-password-for-tests-only"
 _SECONDS = 240.0
-_SCRIPT = Path(__file__).with_name("mlflow_models.py")
+_MODELS, _LOADS = (Path(__file__).with_name(f"mlflow_{name}.py") for name in ("models", "loads"))
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
@@ -68,16 +69,20 @@ class Mlflow:
 
 
 @contextmanager
-def serving(folder: Path, *, passwords: bool = False) -> Iterator[Mlflow]:
+def serving(folder: Path, *, passwords: bool = False, takes_files: bool = True, root: str = "") -> Iterator[Mlflow]:
     """Serve until left; skips where nobody has installed MLflow.
 
     Args:
         folder: Where database, files and log go.
         passwords: Whether users have to show who they are.
+        takes_files: Whether the server hands files out and takes them itself.
+        root: Where the files lie otherwise; empty: in a folder of the server's machine.
     """
     binaries, (port,) = _environment() / "bin", free_ports(1)
     environment = _clean() | {"MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD, "MLFLOW_FLASK_SERVER_SECRET_KEY": "for-tests"}
-    flags = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"]
+    flags = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    flags += ["--artifacts-destination", f"{folder}/artifacts"] if takes_files else ["--no-serve-artifacts"]
+    flags += ["--default-artifact-root", root] if root else []
     flags += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     flags += ["--app-name", "basic-auth"] if passwords else []
     log, address = folder / "log", f"http://127.0.0.1:{port}"
@@ -96,7 +101,19 @@ def serving(folder: Path, *, passwords: bool = False) -> Iterator[Mlflow]:
 
 def log_models(server: Mlflow, folder: Path) -> None:
     """Log and register a model of each flavour with MLflow's own library; leaves their files in the folder."""
-    command = [str(_environment() / "bin" / "python"), str(_SCRIPT), server.address, str(folder)]
+    _by_library(_MODELS, server.address, str(folder))
+
+
+def answers_of(server: Mlflow, uri: str, rows: Any, folder: Path) -> dict[str, Any]:
+    """Load a registered model with MLflow's own library; return what it answers, and the words of its signature."""
+    np.save(folder / "rows.npy", rows)
+    _by_library(_LOADS, server.address, uri, str(folder / "rows.npy"), str(folder / "answers.npz"))
+    with np.load(folder / "answers.npz") as found:
+        return dict(found)
+
+
+def _by_library(*arguments: str | Path) -> None:
+    command = [str(_environment() / "bin" / "python"), *map(str, arguments)]
     done = subprocess.run(command, env=_clean(), capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0, done.stderr
 

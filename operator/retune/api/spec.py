@@ -17,6 +17,7 @@ from retune.api.metrics import CUSTOM, unfit_metrics
 from retune.api.model import Data, Model, Task
 from retune.api.monitoring import Monitoring, Refresh, Triggers
 from retune.api.objectives import Objective, Selection, default_objectives
+from retune.api.registry import Registry
 from retune.api.rollout import Rollout
 from retune.api.search import Search, Serving
 from retune.api.techniques import QuantizationScheme, Technique, TechniqueType
@@ -311,6 +312,12 @@ _ACROSS_FIELDS = rules(
         "model.updatePolicy Follow looks once a monitoring window: give spec.monitoring",
     ),
     (
+        "!has(self.registry) || !(self.model.uri in ['latest', self.registry.aliases.challenger, "
+        "self.registry.aliases.champion].map(alias, self.registry.uri + '@' + alias))",
+        "model.uri reads what registry writes: name a version, or an alias that registry.aliases does not move, so "
+        "that no candidate is taken for a delivered model",
+    ),
+    (
         f"{_NO_QUALITY_METRIC} || ({' && '.join(map(_watched_of, Task))})",
         "monitoring.quality.metric must fit model.task, such as accuracy for Classification, f1_micro for MultiLabel, "
         "rmse for Regression",
@@ -388,6 +395,8 @@ class ModelOptimizationSpec(ApiModel):
     """How Jobs run."""
     rollout: Rollout = Rollout()
     """How a winner goes live."""
+    registry: Registry | None = None
+    """Where accepted versions are registered. Left out: nowhere."""
     history: History = History()
     """How much history is kept."""
     deletion_policy: DeletionPolicy = DeletionPolicy.KEEP_CHAMPION

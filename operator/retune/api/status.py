@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 from retune.api.base import ATOMIC, ApiModel, StatusPart, Time, map_list, one_of
 from retune.api.bounds import LEFTOVERS_LIMIT, Address, Hash, Name, Number, Sentence, Word
 from retune.api.monitoring import TriggerReason
+from retune.api.registered import RegistryStatus
 from retune.api.rolling import ActiveRollout, LastRollback
 from retune.api.routed import CanaryRoute
 from retune.api.shown import Shown
@@ -89,6 +90,7 @@ class ConditionType(StrEnum):
     DELIVERED_LIVE = "DeliveredLive"
     ROLLED_OUT = "RolledOut"
     CANARY_POSSIBLE = "CanaryPossible"
+    REGISTERED = "Registered"
     BUNDLE_AVAILABLE = "BundleAvailable"
     DRIFT_DETECTED = "DriftDetected"
     QUALITY_DEGRADED = "QualityDegraded"
@@ -299,6 +301,8 @@ class ModelOptimizationStatus(ApiModel):
     """The version that serves, or served before the rollout under way."""
     candidate: Version | None = None
     """A version that the judge has accepted and that is not champion yet."""
+    registry: RegistryStatus | None = None
+    """What spec.registry has been told; absent while it was told nothing."""
     worth: tuple[Worth, ...] = Field(default=(), max_length=2, json_schema_extra=map_list("version"))
     """What the same traffic needs with champion and candidate, as far as a judge has said it. A proposal: replicas are
     changed by nobody but a person."""

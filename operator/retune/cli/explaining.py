@@ -22,6 +22,7 @@ _BAD_WHEN_FALSE = (
     ConditionType.TARGET_RESOLVED,
     ConditionType.TARGET_OWNED,
     ConditionType.BASELINED,
+    ConditionType.REGISTERED,
     ConditionType.BUNDLE_AVAILABLE,
     ConditionType.MONITORING_RELIABLE,
     ConditionType.COMMANDS_FOLLOWED,

@@ -32,3 +32,6 @@ CREDENTIAL_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "mlflow": (*_MLFLOW, *_S3, *_GS, *_TRUST),
 }
 """Keys by the scheme of the URIs that they are for. A registry may say that its files lie in a bucket."""
+
+REGISTRY_KEYS: Final = (*_MLFLOW, *_TRUST)
+"""Keys of the Secret that is a registry's alone."""

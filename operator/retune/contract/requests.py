@@ -16,9 +16,12 @@ from retune.api.bounds import LEFTOVERS_LIMIT, Address, Hash
 from retune.api.model import Cost, Data, Dataset, Model, ModelFormat, Task
 from retune.api.monitoring import Drift, Quality, Refresh
 from retune.api.objectives import Objective, Selection
+from retune.api.objects import Comparison
 from retune.api.own_code import CustomMetric
 from retune.api.production import Production
+from retune.api.registry import Registry
 from retune.api.search import Search, Serving
+from retune.api.status import Measurement
 from retune.api.techniques import Technique
 
 
@@ -275,7 +278,41 @@ class VerifyRequest(Document):
     """What is asked in place of golden requests."""
 
 
-JobRequest = BaselineRequest | GatherRequest | SearchRequest | JudgeRequest | VerifyRequest | CheckRequest
+class RegistryEntry(Document):
+    """A version of the model that a registry is to have."""
+
+    bundle: BundleRef
+    version: int = Field(ge=1)
+    """Number of the version in the resource's status."""
+    run: str | None = None
+    """The OptimizationRun that it comes from; None for a model as delivered."""
+    verdict: str | None = None
+    """What the judge said of it, as a sentence; None where that is not known any more."""
+    metrics: tuple[Measurement, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    """It and the champion of its run, metric by metric, as far as that is known."""
+    report: str | None = None
+    """URI of the run's report in the store; None where there is none."""
+
+
+class RegisterRequest(Document):
+    """Have a registry say which version serves and which is to serve next, and have it hold both."""
+
+    command: Literal["register"] = "register"
+    resource: str
+    state: str
+    """Hash of what the registry is to say."""
+    store: str
+    registry: Registry
+    champion: RegistryEntry | None = None
+    """The version that serves; None where nothing is to be said of it."""
+    challenger: RegistryEntry | None = None
+    """The version that the judge has accepted and that does not serve yet; None where there is none."""
+
+
+JobRequest = (
+    BaselineRequest | GatherRequest | SearchRequest | JudgeRequest | VerifyRequest | CheckRequest | RegisterRequest
+)
 """What the operator asks of a Job in the cluster."""
 
 COMMANDS = frozenset(request.model_fields["command"].default for request in get_args(JobRequest))

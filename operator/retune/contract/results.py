@@ -52,6 +52,10 @@ class Reason(StrEnum):
     VARIABLE_IGNORED = "VariableIgnored"
     PROTOCOL_MISMATCH = "ProtocolMismatch"
     SERVER_UNREACHABLE = "ServerUnreachable"
+    REGISTRY_FORBIDDEN = "RegistryForbidden"
+    REGISTRY_UNREACHABLE = "RegistryUnreachable"
+    REGISTRY_REFUSED = "RegistryRefused"
+    REGISTRY_CONFLICT = "RegistryConflict"
     SHADOW_ERRORS = "ShadowErrors"
     SHADOW_SLOW = "ShadowSlow"
     SHADOW_LACKING = "ShadowLacking"
@@ -262,7 +266,21 @@ class VerifyResult(Document):
     """What came of captured requests, where these were asked."""
 
 
-OfClusters = BaselineResult | GatherResult | SearchResult | JudgeResult | VerifyResult | CheckResult
+class RegisterResult(Document):
+    """The registry says what it was to say."""
+
+    kind: Literal["Register"] = "Register"
+    state: str
+    """What it was to say, as the request names it."""
+    champion: Word | None = None
+    """The registry's number of the version that serves; None where it was not to say it."""
+    challenger: Word | None = None
+    """The registry's number of the version that is accepted and does not serve yet; None where there is none."""
+    message: Sentence
+    """What is registered, as words without a full stop."""
+
+
+OfClusters = BaselineResult | GatherResult | SearchResult | JudgeResult | VerifyResult | CheckResult | RegisterResult
 """What a Job in the cluster answers when it has done its work."""
 OfMachines = InspectResult | SurveyResult | RenderResult
 """What a Job answers to the command line, on a person's own machine: through a file, which may be longer."""

@@ -11,6 +11,7 @@ from retune.api.base import ApiModel
 from retune.api.model import Data, Model
 from retune.api.monitoring import Monitoring
 from retune.api.objects import Snapshot
+from retune.api.registry import Registry
 from retune.api.search import Serving
 from retune.api.servers import ServerRuntime
 from retune.api.spec import ModelOptimizationSpec
@@ -40,6 +41,11 @@ def monitoring_hash(spec: Monitoring, model: Model, data: Data, champion_digest:
 def attempt_hash(spec: ModelOptimizationSpec) -> str:
     """Return the hash of a baseline attempt: also of how its Job runs, so that a corrected image is tried at once."""
     return _digest(spec.model, spec.data, spec.execution, *_server(spec.serving), nonce=spec.manual_nonce)
+
+
+def registry_hash(registry: Registry, *, champion: str | None, challenger: str | None) -> str:
+    """Return the hash of what a registry is to say: which bundles, by their digests, are what to the target."""
+    return _digest(registry, nonce=f"{champion} {challenger}")
 
 
 def _server(serving: Serving) -> tuple[Serving, ...]:

@@ -78,6 +78,16 @@ def verify_job(run_name: str, attempt: int) -> str:
     return f"{run_name}-verify{attempt}"
 
 
+def register_job(resource: str, number: int) -> str:
+    """Return the name of a Job that tells the registry something."""
+    return f"{register_job_prefix(resource)}{number}"
+
+
+def register_job_prefix(resource: str) -> str:
+    """Return what the names of a resource's Jobs have in common that tell the registry something."""
+    return f"{resource}-reg"
+
+
 def rollback_job(resource: str, number: int, task: str) -> str:
     """Return the name of a Job of a rollback that a person has asked for; `task` says what it does."""
     return f"{resource}-back{number}-{task}"

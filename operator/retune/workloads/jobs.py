@@ -5,14 +5,14 @@ A user chooses resources, nodes and queue, never anything else of the pod: the o
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from retune.api.base import Json, seconds
 from retune.api.execution import Execution
 from retune.api.objects import ModelOptimization
 from retune.api.quantities import memory_bytes
-from retune.contract.credentials import CREDENTIAL_KEYS
+from retune.contract.credentials import CREDENTIAL_KEYS, REGISTRY_KEYS
 from retune.contract.exits import Exit
 from retune.contract.paths import (
     AUTHORITIES_VARIABLE,
@@ -28,7 +28,14 @@ from retune.contract.paths import (
     SCRATCH_DIR,
     SCRATCH_VARIABLE,
 )
-from retune.contract.requests import REQUEST_LIMIT, CheckRequest, JobRequest, VerifyRequest, encode_request
+from retune.contract.requests import (
+    REQUEST_LIMIT,
+    CheckRequest,
+    JobRequest,
+    RegisterRequest,
+    VerifyRequest,
+    encode_request,
+)
 from retune.job_profiles import Profile
 from retune.job_template import PodTemplate
 from retune.plan.actions import CreateJob
@@ -284,7 +291,7 @@ def _container(action: CreateJob, resource: ModelOptimization, settings: JobSett
             *volume_mounts(claims_of(action.request)),
         ],
     }
-    container["env"] += _credentials(execution, action.request, settings)
+    container["env"] += _secrets(execution, action.request, settings)
     for own in beside.beside(action.request):
         container["env"].append(own.environment)
         container["volumeMounts"].append(own.mount)
@@ -308,6 +315,20 @@ def _image(action: CreateJob, execution: Execution, settings: JobSettings) -> st
     return execution.image or settings.optimizer_image
 
 
+def _secrets(execution: Execution, request: JobRequest, settings: JobSettings) -> list[Json]:
+    """Return the variables that come from Secrets: the resource's, but of a registry with a Secret of its own from it.
+
+    Where both have a key, the registry's counts for the registry, and is named where something is missing.
+    """
+    found = _credentials(execution, request, settings)
+    if not isinstance(request, RegisterRequest) or request.registry.credentials is None:
+        return found
+    name = request.registry.credentials.secret_name
+    own = [{"name": CREDENTIALS_VARIABLE, "value": name}, *_keys(name, REGISTRY_KEYS)]
+    taken = {variable["name"] for variable in own}
+    return [*own, *(variable for variable in found if variable["name"] not in taken)]
+
+
 def _credentials(execution: Execution, request: JobRequest, settings: JobSettings) -> list[Json]:
     """Return the keys that the servers of the request are asked with; if one is absent, the Job says what is missing.
 
@@ -315,11 +336,7 @@ def _credentials(execution: Execution, request: JobRequest, settings: JobSetting
     """
     name, schemes = _secret(execution, request, settings)
     keys = dict.fromkeys(key for scheme in sorted(schemes) for key in CREDENTIAL_KEYS[scheme])
-    if not name or not keys:
-        return []
-    secret = {"name": name, "optional": True}
-    named = {"name": CREDENTIALS_VARIABLE, "value": name}
-    return [named, *({"name": key, "valueFrom": {"secretKeyRef": secret | {"key": key}}} for key in keys)]
+    return [{"name": CREDENTIALS_VARIABLE, "value": name}, *_keys(name, keys)] if name and keys else []
 
 
 def _secret(execution: Execution, request: JobRequest, settings: JobSettings) -> tuple[str, frozenset[str]]:
@@ -333,6 +350,12 @@ def _secret(execution: Execution, request: JobRequest, settings: JobSettings) ->
     if is_shared(execution.artifact_store, settings.artifact_store or None):
         return settings.artifact_store_credentials, schemes & {settings.artifact_store.partition("://")[0]}
     return "", frozenset()
+
+
+def _keys(secret: str, keys: Iterable[str]) -> list[Json]:
+    """Return a variable for each key of a Secret, which need not be there."""
+    reference = {"name": secret, "optional": True}
+    return [{"name": key, "valueFrom": {"secretKeyRef": reference | {"key": key}}} for key in keys]
 
 
 def _environment(action: CreateJob, resource: ModelOptimization, settings: JobSettings) -> list[Json]:

@@ -37,6 +37,7 @@ _DEFAULTS = {
     "judge": _WORK,
     "verify": _ASK,
     "check": _CHECK,
+    "register": _ASK,
 }
 
 

@@ -15,6 +15,7 @@ from retune.contract.requests import (
     CheckRequest,
     GatherRequest,
     JobRequest,
+    RegisterRequest,
     SearchRequest,
     VerifyRequest,
 )
@@ -79,7 +80,7 @@ def remote_schemes(request: JobRequest) -> frozenset[str]:
 
 def _written(request: JobRequest) -> Iterator[str]:
     """Yield every URI below which the Job writes."""
-    if isinstance(request, VerifyRequest):
+    if isinstance(request, VerifyRequest | RegisterRequest):
         return
     yield request.store
     production = request.production if isinstance(request, CheckRequest) else None
@@ -93,6 +94,10 @@ def _read(request: JobRequest) -> Iterator[str]:
         yield request.bundle.uri
         if request.shadow:
             yield request.shadow.production.uri
+        return
+    if isinstance(request, RegisterRequest):
+        yield request.registry.uri
+        yield request.store
         return
     if isinstance(request, BaselineRequest):
         yield request.model.uri

@@ -15,7 +15,8 @@ from fsspec import AbstractFileSystem
 
 from optimizer_jobs.data.mlflow.server import AnswerError, Download, Server
 
-_FILES = "api/2.0/mlflow-artifacts/artifacts"
+FILES = "api/2.0/mlflow-artifacts/artifacts"
+"""Path of the files that the server hands out and takes."""
 _ATTEMPTS = 3
 _SKIPPED = 1 << 20
 
@@ -34,7 +35,7 @@ class ArtifactSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
         """Return name, size and type of a file or folder; raises FileNotFoundError where there is none."""
         folder, name = posixpath.split(path)
         try:
-            answer = self._server.read(_FILES, {"path": folder})
+            answer = self._server.read(FILES, {"path": folder})
         except AnswerError as error:
             raise _absent(path, error) from error
         listed = answer.get("files")
@@ -43,6 +44,13 @@ class ArtifactSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no
                 is_folder = entry.get("is_dir") is True
                 return {"name": path, "size": _size(entry), "type": "directory" if is_folder else "file"}
         raise FileNotFoundError(path)
+
+    def sizes(self, folder: str) -> dict[str, int | None]:
+        """Return the bytes of each file in a folder by name, as far as the server tells; errors are the server's."""
+        listed = self._server.read(FILES, {"path": folder}).get("files")
+        entries = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+        files = (entry for entry in entries if entry.get("is_dir") is not True)
+        return {str(entry.get("path")).rpartition("/")[2]: _size(entry) for entry in files}
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> io.RawIOBase:
         if mode != "rb":
@@ -101,7 +109,7 @@ class _File(io.RawIOBase):
     def _begun(self) -> Download:
         """Return a transfer that goes on where the last one has broken off."""
         try:
-            download = self._server.open(f"{_FILES}/{quote(self._path)}", start=self._at)
+            download = self._server.open(f"{FILES}/{quote(self._path)}", start=self._at)
         except AnswerError as error:
             raise _absent(self._path, error) from error
         try:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -85,12 +86,39 @@ class Server:
         download: Download = sync(get_loop(), self._open, self._url(path), start)
         return download
 
+    def send(self, name: str, /, *, method: str = "POST", **fields: Any) -> dict[str, Any]:
+        """Return the answer to a request of MLflow's REST API that changes something, such as `runs/create`.
+
+        It is never sent on to another address. Errors are those of `ask`.
+        """
+        answer: dict[str, Any] = sync(get_loop(), self._send, method, self._url(f"{_API}{name}"), fields)
+        return answer
+
+    def put(self, path: str, file: Path) -> None:
+        """Write a file at a path, which is percent-encoded; raises as `ask`."""
+        sync(get_loop(), self._put, self._url(path), file)
+
     def _url(self, path: str) -> URL:
         return URL(self.base + path, encoded=True)
 
     async def _read(self, url: URL) -> dict[str, Any]:
         async with await open_client() as client, client.get(url, headers=self.headers) as answer:
             return _parsed(await _bounded(await _accepted(answer)))
+
+    async def _send(self, method: str, url: URL, fields: Mapping[str, Any]) -> dict[str, Any]:
+        async with (
+            await open_client() as client,
+            client.request(method, url, json=dict(fields), headers=self.headers, allow_redirects=False) as answer,
+        ):
+            return _parsed(await _bounded(_here(await _accepted(answer))))
+
+    async def _put(self, url: URL, file: Path) -> None:
+        with file.open("rb") as content:
+            async with (
+                await open_client() as client,
+                client.put(url, data=content, headers=self.headers, allow_redirects=False) as answer,
+            ):
+                await _bounded(_here(await _accepted(answer)))
 
     async def _open(self, url: URL, start: int) -> "Download":
         client = await open_client()
@@ -183,6 +211,14 @@ async def _accepted(answer: ClientResponse) -> ClientResponse:
     """Return an answer that is no refusal; raises AnswerError for one."""
     if answer.status >= 400:
         raise _refusal(answer.status, await _bounded(answer))
+    return answer
+
+
+def _here(answer: ClientResponse) -> ClientResponse:
+    """Return an answer that sends on to nowhere; raises UnfitAnswerError for one that does."""
+    if answer.status >= 300:
+        there = printable(answer.headers.get("Location", "nowhere"), limit=200)
+        raise UnfitAnswerError(f"it sends what is written on to {there}.")
     return answer
 
 

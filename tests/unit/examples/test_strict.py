@@ -25,6 +25,7 @@ REQUESTS: dict[str, JobRequest] = {
         samples.judge_request(),
         samples.verify_request(),
         samples.check_request(),
+        samples.register_request(),
     )
 }
 SERVERS, OLD_AND_NEW = 2, 5

@@ -1,8 +1,8 @@
-"""A server that speaks of MLflow as far as we read it, and as badly as a test wants it to."""
+"""A server that speaks of MLflow as far as we ask it, and as badly as a test wants it to."""
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +30,10 @@ class Tracking:
     """Whether parts of files are handed out."""
     redirect: str | None = None
     """Where every request is sent on to."""
+    writes: Callable[[str, str, Mapping[str, Any]], tuple[int, Any] | None] | None = None
+    """Answers requests of the REST API by method, name and fields; None leaves a request to `answers`."""
+    keep: Callable[[str, bytes], bytes] = lambda _, content: content
+    """What becomes of a file that is written, by its path; whatever it raises ends the connection."""
     asked: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     """Path and headers of each request."""
 
@@ -97,6 +101,8 @@ class _Handler(BaseHTTPRequestHandler):
         path, query = urlsplit(self.path).path, parse_qs(urlsplit(self.path).query)
         if found.redirect is not None:
             self._send(302, b"", {"Location": found.redirect})
+        elif path.startswith(API) and found.writes is not None:
+            self._answer(found, dict(parse_qsl(urlsplit(self.path).query)))
         elif path == FILES:
             self._send(200, _listed(found, query.get("path", [""])[0]))
         elif path.startswith(f"{FILES}/"):
@@ -104,8 +110,41 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(*found.answers.get(_key(self.path), (404, b"<html>none</html>")))
 
+    def do_POST(self) -> None:
+        found: Tracking = self.server.tracking  # type: ignore[attr-defined]
+        found.asked.append((self.path, dict(self.headers)))
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        if found.redirect is not None:
+            self._send(302, b"", {"Location": found.redirect})
+            return
+        self._answer(found, json.loads(body or b"{}"))
+
+    def do_DELETE(self) -> None:
+        self.do_POST()
+
+    def do_PUT(self) -> None:
+        found: Tracking = self.server.tracking  # type: ignore[attr-defined]
+        found.asked.append((self.path, dict(self.headers)))
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        path = unquote(urlsplit(self.path).path.removeprefix(f"{FILES}/"))
+        try:
+            found.files[path] = found.keep(path, content)
+        except ConnectionError:
+            self.close_connection = True
+            return
+        self._send(200, b"{}")
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
+
+    def _answer(self, found: Tracking, fields: Mapping[str, Any]) -> None:
+        """Answer a request of the REST API."""
+        name = urlsplit(self.path).path.removeprefix(API)
+        answer = found.writes(self.command, name, fields) if found.writes else None
+        if answer is None:
+            self._send(*found.answers.get(_key(self.path), (404, b"<html>none</html>")))
+        else:
+            self._send(answer[0], answer[1] if isinstance(answer[1], bytes) else json.dumps(answer[1]).encode())
 
     def _file(self, found: Tracking, path: str) -> None:
         if path not in found.files:

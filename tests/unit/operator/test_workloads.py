@@ -18,7 +18,7 @@ from retune.api.objects import OptimizationRunSpec
 from retune.api.production import Labels, Production
 from retune.api.quantities import cores, memory_bytes
 from retune.api.resources import Resources
-from retune.contract.credentials import CREDENTIAL_KEYS
+from retune.contract.credentials import CREDENTIAL_KEYS, REGISTRY_KEYS
 from retune.contract.requests import (
     BaselineRequest,
     GatherRequest,
@@ -70,6 +70,7 @@ REQUESTS: dict[str, JobRequest] = {
     "verify": samples.verify_request(),
     "gather": samples.gather_request(),
     "check": samples.check_request(),
+    "register": samples.register_request(),
 }
 every_command = pytest.mark.parametrize("command", sorted(REQUESTS))
 
@@ -153,7 +154,7 @@ def test_pods_are_restricted_and_carry_no_token(command: str) -> None:
 def test_only_the_store_can_be_written(command: str) -> None:
     """Claims of models and data are read-only in mount and volume; a check removes captured requests that are too old.
 
-    A verify Job writes nowhere.
+    A verify Job and one that registers write nowhere.
     """
     manifest = job(command)
     claims = {
@@ -166,7 +167,8 @@ def test_only_the_store_can_be_written(command: str) -> None:
         for mount in container(manifest)["volumeMounts"]
         if mount["name"] in claims and not mount["readOnly"]
     }
-    assert writable == {"verify": set(), "check": {"artifacts", "production"}}.get(command, {"artifacts"})
+    others = {"verify": set(), "register": set(), "check": {"artifacts", "production"}}
+    assert writable == others.get(command, {"artifacts"})
     assert {claim["claimName"] for claim in claims.values() if not claim["readOnly"]} == writable
 
 
@@ -348,7 +350,7 @@ def test_folders_are_made_by_an_image_of_the_administrators(command: str) -> Non
     """What makes the folder sees the whole claim, so that it is never an image that a spec names."""
     manifest = job(command, execution={"image": "evil/x:1"})
     preparing = [before for before in pod(manifest).get("initContainers", []) if before["name"] == "store"]
-    if command == "verify":
+    if command in {"verify", "register"}:
         assert preparing == []
         return
     (store,) = preparing
@@ -358,7 +360,7 @@ def test_folders_are_made_by_an_image_of_the_administrators(command: str) -> Non
     assert "env" not in store
 
 
-@pytest.mark.parametrize("command", sorted(set(REQUESTS) - {"verify"}))
+@pytest.mark.parametrize("command", sorted(set(REQUESTS) - {"verify", "register"}))
 def test_a_limit_range_that_lets_a_job_in_lets_its_preparation_in(command: str) -> None:
     """Smallest and largest amounts, and ratios, count for each container, also for what comes before the work."""
     resources = {"requests": {"cpu": "300m", "memory": "700Mi"}, "limits": {"cpu": "600m", "memory": "900Mi"}}
@@ -432,7 +434,35 @@ def test_a_job_that_reads_a_registry_gets_the_keys_of_its_buckets_too() -> None:
     assert others <= secret_keys(found).keys()
 
 
-@every_command
+def test_a_registry_may_have_a_secret_of_its_own() -> None:
+    """Its keys come from there, and those of other servers stay those of the resource."""
+    request = samples.register_request()
+    own = Credentials(secret_name="registry")
+    asked = request.model_copy(update={"registry": request.registry.model_copy(update={"credentials": own})})
+    for spec, others in (({}, set()), (CREDENTIALS, {*CREDENTIAL_KEYS["s3"], *CREDENTIAL_KEYS["gs"]})):
+        action = CreateJob("digits-reg1", asked, cpu_limit=None)
+        found = job_manifest(action, resource=samples.resource(**spec), target=None, settings=Settings())
+        names = {variable: key["name"] for variable, key in secret_keys(found).items()}
+        assert {variable for variable, name in names.items() if name == "registry"} == set(REGISTRY_KEYS)
+        assert {variable for variable, name in names.items() if name == "bucket"} == others - set(REGISTRY_KEYS)
+        assert environment(found)["RETUNE_CREDENTIALS_SECRET"] == "registry"
+        variables = [each["name"] for each in container(found)["env"]]
+        assert len(variables) == len(set(variables))
+
+
+def test_registering_writes_to_no_volume_and_asks_for_the_keys_of_the_registry() -> None:
+    """It reads bundle and report of the store, on a claim that is mounted read-only."""
+    found = job("register", **CREDENTIALS)
+    assert {"MLFLOW_TRACKING_URI", "CA_CERTIFICATES"} <= secret_keys(found).keys()
+    assert {mount["mountPath"]: mount.get("readOnly") for mount in container(found)["volumeMounts"]} == {
+        "/etc/retune": True,
+        "/tmp": None,
+        "/mnt/pvc/artifacts": True,
+    }
+    assert "initContainers" not in pod(found)
+
+
+@pytest.mark.parametrize("command", sorted(set(REQUESTS) - {"register"}))
 def test_credentials_stay_away_from_jobs_that_need_none(command: str) -> None:
     """A Job that reads claims only has no use for a Secret, and one whose spec names none gets none."""
     assert secret_keys(job(command, **CREDENTIALS)) == {}

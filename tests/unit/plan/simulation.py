@@ -24,6 +24,7 @@ from retune.plan.observed import Heard, Incident
 from retune.plan.rollout.proposing import REVERT_PROPOSED
 from tests.dice import thrown
 from tests.unit.plan.late import LateWorld
+from tests.unit.plan.registries import REGISTRY, wrongly_named
 from tests.unit.plan.trial import busy
 from tests.unit.plan.world import spec
 
@@ -109,6 +110,7 @@ class History:
                 target=target,
                 deletionPolicy=self.dice.choice(["KeepChampion", "RestoreOriginal"]),
                 rollout=self.dice.choice([{}, CANARY]),
+                registry=REGISTRY if seed % 2 == 0 else None,
             ),
             wanted=self.dice.choice([1, 9]),
             value=value,
@@ -346,6 +348,8 @@ class History:
             raise BrokenError(f"it never comes to rest: {status.stage}, {status.message}")
         if world.value != champion and not taken:
             raise BrokenError(f"{world.value} serves at rest, and {champion} is champion")
+        if wrong := wrongly_named(status, world.aliases):
+            raise BrokenError(wrong)
 
     def _check_silence(self) -> None:
         for number, process in enumerate(self.world.processes):

@@ -28,6 +28,7 @@ REQUESTS: tuple[Callable[[], JobRequest], ...] = (
     samples.check_request,
     samples.gather_request,
     samples.verify_request,
+    samples.register_request,
 )
 WORDS = {"run.stage", "rollout.step", "rollout.rollbackReason", "stage", "rollout.shownBy"}
 """Fields of the status whose words are a list that a newer release may have made longer."""

@@ -16,7 +16,7 @@ from retune.cluster.kinds import Kind
 from retune.cluster.reads import Reader
 from retune.cluster.unreadable import Unreadable
 from retune.cluster.writes import Writer
-from retune.contract.requests import VerifyRequest
+from retune.contract.requests import RegisterRequest, VerifyRequest
 from retune.contract.results import (
     BaselineResult,
     CandidateSummary,
@@ -136,6 +136,8 @@ class World(Server):
     """What the new version's pods have counted in a bake."""
     watched_since: datetime | None = None
     """When the operator began to watch; None: it was always there."""
+    aliases: dict[str, str] = field(default_factory=dict)
+    """What the registry calls versions: their digests by alias."""
     look_again: float | None = None
     """When the last pass wanted the next one without an event."""
     witness: Callable[[Observed, Plan], None] | None = None
@@ -199,13 +201,26 @@ class World(Server):
         """Let a Job do its work, with a result that fits its request; it fails where it needs a bundle that is lost."""
         result = result or self.answer(name)
         request = self.requests[name]
-        fields = ("bundle",) if isinstance(request, VerifyRequest) else ("champion", "original")
+        fields: tuple[str, ...] = ("bundle",) if isinstance(request, VerifyRequest) else ("champion", "original")
+        if isinstance(request, RegisterRequest):
+            self._register(request, whole=True)
+            fields = ()
         needed = [getattr(request, field, None) for field in fields]
         if self.store_away or any(bundle.digest in self.lost for bundle in needed if bundle):
             self.fail(name, Reason.BUNDLE_NOT_FOUND)
             return
         self._store(result)
         self.jobs[name] = replace(self.jobs[name], phase=JobPhase.SUCCEEDED, result=result)
+
+    def _register(self, request: RegisterRequest, *, whole: bool) -> None:
+        """Have the registry say what it is told; of a Job that breaks off, as far as it comes."""
+        if request.champion is not None:
+            self.aliases[request.registry.aliases.champion] = request.champion.bundle.digest
+        if not whole:
+            return
+        self.aliases.pop(request.registry.aliases.challenger, None)
+        if request.challenger is not None:
+            self.aliases[request.registry.aliases.challenger] = request.challenger.bundle.digest
 
     def _store(self, result: JobResult) -> None:
         """Have the bundles that a result brings in the store."""
@@ -222,7 +237,10 @@ class World(Server):
         return champion.digest
 
     def fail(self, name: str, reason: Reason = Reason.UNEXPECTED) -> None:
-        """Let a Job fail with a reason."""
+        """Let a Job fail with a reason; one that tells the registry something has told a part of it."""
+        request = self.requests.get(name)
+        if isinstance(request, RegisterRequest):
+            self._register(request, whole=False)
         result = Failure(reason=reason, object="pvc://store/x", message="is wrong.", next_step="Mend it.")
         self.jobs[name] = replace(self.jobs[name], phase=JobPhase.FAILED, result=result)
 

@@ -8,6 +8,7 @@ from retune.contract.requests import COMMANDS
 from retune.contract.results import JudgeResult
 from retune.plan import names
 from retune.plan.actions import DeleteJob, DeleteRun, RecordRun
+from retune.plan.closing import registered
 from retune.plan.draft import Draft
 from retune.plan.observed import Job, JobPhase
 from retune.plan.rollout import looking, verification
@@ -24,6 +25,7 @@ def sweep(draft: Draft) -> None:
         if _is_of_newer_release(job):
             continue
         superseded = _is_failed_baseline(draft, job) and draft.status.baseline is not None
+        superseded = superseded or _is_failed_register(draft, job)
         if job.name not in awaited and (job.phase not in _FINISHED or superseded):
             draft.do(DeleteJob(job.name))
     for run in _beyond_limits(draft):
@@ -40,6 +42,12 @@ def _is_failed_baseline(draft: Draft, job: Job) -> bool:
     return job.phase is JobPhase.FAILED and job.name.startswith(names.baseline_job_prefix(draft.resource.metadata.name))
 
 
+def _is_failed_register(draft: Draft, job: Job) -> bool:
+    """Whether a Job has failed to tell the registry something: only the newest is kept."""
+    prefix = names.register_job_prefix(draft.resource.metadata.name)
+    return job.phase is JobPhase.FAILED and job.name.startswith(prefix)
+
+
 def _awaited(draft: Draft) -> set[str]:
     """Return the names of the Jobs whose results something waits for."""
     status, awaited = draft.status, set()
@@ -48,6 +56,8 @@ def _awaited(draft: Draft) -> set[str]:
     if status.run:
         awaited |= {name(status.run.name) for name in (names.gather_job, names.search_job, names.judge_job)}
     awaited |= {job.name for job in pending_checks(draft).values()}
+    if status.registry:
+        awaited.add(registered.job_name(draft, status.registry))
     if status.rollout:
         awaited |= {verification.job_name(draft, status.rollout), looking.job_name(draft, status.rollout)}
     return awaited

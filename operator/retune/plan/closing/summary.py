@@ -41,6 +41,7 @@ _WITH_EVENTS = (
     ConditionType.DELIVERED_LIVE,
     ConditionType.ROLLED_OUT,
     ConditionType.CANARY_POSSIBLE,
+    ConditionType.REGISTERED,
     ConditionType.BUNDLE_AVAILABLE,
     ConditionType.DRIFT_DETECTED,
     ConditionType.QUALITY_DEGRADED,
