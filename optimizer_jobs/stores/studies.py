@@ -103,7 +103,8 @@ class StorePulse:
         Args:
             store: The store.
             prefix: What their keys begin with: a plain path, without a slash at its end.
-            fresh_seconds: For how long a listing passes for the last one, so that none is asked for.
+            fresh_seconds: For how long a listing passes for the last one, so that none is asked for. Where it is not 0,
+                whoever shows that he is alive lists the others at once, so that nobody waits for it later.
         """
         self._store, self._prefix, self._fresh = store, f"{prefix}/alive/", fresh_seconds
         self._listed_at, self._signs = -math.inf, dict[str, object]()
@@ -111,6 +112,8 @@ class StorePulse:
     def show(self, owner: str, number: int) -> None:
         """Show that a worker (`INDEX/LIFE`) is alive; each sign has another number."""
         self._store.replace(f"{self._prefix}{owner}", b"." * (number % _SIZES))
+        if self._fresh:
+            self._list()
 
     def seen(self) -> Mapping[str, object]:
         """Return the last sign of every worker, in one request for a thousand of them or none.
@@ -118,9 +121,11 @@ class StorePulse:
         Two signs of a worker differ, and that is all that they say: they are compared with each other, and never with
         a clock.
         """
-        now = time.monotonic()
-        if now - self._listed_at >= self._fresh:
-            signs = self._store.stats(self._prefix)
-            self._signs = {sign.key.removeprefix(self._prefix): (sign.size, sign.modified) for sign in signs}
-            self._listed_at = now
+        if time.monotonic() - self._listed_at >= self._fresh:
+            self._list()
         return self._signs
+
+    def _list(self) -> None:
+        now, signs = time.monotonic(), self._store.stats(self._prefix)
+        self._signs = {sign.key.removeprefix(self._prefix): (sign.size, sign.modified) for sign in signs}
+        self._listed_at = now

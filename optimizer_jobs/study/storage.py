@@ -20,7 +20,7 @@ JOURNAL = "study.journal"
 """Name of the journal file in the folder of a run."""
 STUDY = "study"
 """Folder of a run in a bucket that has the objects of its study."""
-FRESH_SECONDS = 5.0
+FRESH_SECONDS = 2.0
 """For how long a worker believes what it has read of a study in a bucket, where it decides nothing."""
 
 

@@ -1,9 +1,10 @@
 """What stores cost: `python -m tests.bench.stores` prints two tables.
 
 The first is of single objects, in a folder and on a real S3 server over loopback with TLS. The second is of a search:
-worker processes take trials of one study that last a fixed time, with the file journal on a shared folder, with the
-journal of objects in a folder, and with that on the S3 server. A trial's overhead is what taking and telling it takes;
-requests are those of all workers while they work, divided by the trials; a listing's page is one request.
+worker processes take trials of one study that last about a given time (half of it to one and a half), with the file
+journal on a shared folder, with the journal of objects in a folder, and with that on the S3 server. A trial's overhead
+is what taking and telling it takes; requests are those of all workers while they work, divided by the trials; a
+listing's page is one request.
 """
 
 import argparse

@@ -6,6 +6,7 @@ were spent on. With `--hold N` it waits for a line on stdin inside the Nth trial
 
 import argparse
 import json
+import random
 import sys
 import time
 from collections import Counter
@@ -83,7 +84,7 @@ def open_leases(store: Store, *, index: int, budget: int, lease: float) -> tuple
 
 def work(leases: Leases, budget: Budget, *, hold: int, trial_seconds: float) -> dict[str, float]:
     """Run trials until none is left, as a Job does; return how many, and the seconds of taking and telling them."""
-    spent = {"trials": 0.0, "overhead": 0.0}
+    spent, pace = {"trials": 0.0, "overhead": 0.0}, random.Random()
     with leases.alive():
         while not leases.finished():
             began = time.monotonic()
@@ -97,7 +98,7 @@ def work(leases: Leases, budget: Budget, *, hold: int, trial_seconds: float) -> 
             if spent["trials"] == hold:
                 sys.stdin.readline()
             with given_up_when(budget.look):
-                time.sleep(trial_seconds)
+                time.sleep(trial_seconds * pace.uniform(0.5, 1.5))
             began = time.monotonic()
             then = (space().draw, space().fresh)
             leases.tell(trial, found(space().draw(trial)), state=TrialState.COMPLETE, then=then)

@@ -135,7 +135,7 @@ def share(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = bucket_storage(store, run, create=True)
     study = study_in(storage, run, create=objectives)
-    pulse = StorePulse(store, study_prefix(run), fresh_seconds=min(RARE_BEAT_SECONDS, lease_seconds / 4))
+    pulse = StorePulse(store, study_prefix(run), fresh_seconds=2 * min(RARE_BEAT_SECONDS, lease_seconds / 4))
     rare = {"beat_seconds": RARE_BEAT_SECONDS, "longest_poll": LONGEST_POLL_SECONDS}
     return study, Shared(storage, pulse, takes_ahead=True, **rare)
 

@@ -358,10 +358,14 @@ def test_signs_of_life_are_listed_once_in_a_while(store: FolderStore, monkeypatc
     """A listing is the dearest request of all."""
     now = [100.0]
     monkeypatch.setattr("optimizer_jobs.stores.studies.time.monotonic", lambda: now[0])
-    pulse = StorePulse(store, STUDY, fresh_seconds=15.0)
+    pulse, other = StorePulse(store, STUDY, fresh_seconds=15.0), StorePulse(store, STUDY)
     pulse.show("0/abc", 1)
-    first = pulse.seen()
+    other.show("1/def", 1)
+    assert set(pulse.seen()) == {"0/abc"}
     pulse.show("0/abc", 2)
+    first = pulse.seen()
+    assert set(first) == {"0/abc", "1/def"}
+    other.show("1/def", 2)
     assert pulse.seen() == first
     now[0] += 15.0
     assert pulse.seen() != first
