@@ -164,7 +164,7 @@ def test_rights_to_delete_are_not_needed(
     require_conditional(store)
     remove_bundles(f"{store.uri}/bundles")
     assert "is not tidied up" in capsys.readouterr().out
-    assert manifest_of(published.uri, digest=published.digest)
+    assert manifest_of(published.uri, digest=published.digest).files
 
 
 def test_a_bundle_larger_than_the_scratch_folder_is_refused(
