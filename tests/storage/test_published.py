@@ -12,10 +12,11 @@ import pytest
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from optimizer_jobs.models.bundle import Bundle
 from optimizer_jobs.models.names import GOLDEN, MANIFEST, MODEL
+from optimizer_jobs.production.collector import described
 from optimizer_jobs.stores import published as bundles_anywhere
-from optimizer_jobs.stores.base import Store, StoreError
+from optimizer_jobs.stores.base import Store, StoreError, require_conditional
 from optimizer_jobs.stores.opening import open_store
-from optimizer_jobs.stores.published import CACHE_VARIABLE, open_bundle, publish
+from optimizer_jobs.stores.published import CACHE_VARIABLE, manifest_of, open_bundle, publish, remove_bundles
 from retune.contract.paths import SCRATCH_VARIABLE, bundles
 from retune.contract.requests import BundleRef
 from retune.contract.results import Reason
@@ -125,11 +126,45 @@ def test_what_is_damaged_names_the_file_and_is_mended_by_the_next_writer(
     assert open_bundle(published.uri, digest=published.digest).digest == published.digest
 
 
-def test_a_file_that_is_gone_is_named(store: Store, published: BundleRef) -> None:
-    """Somebody has deleted it, and the manifest is still there."""
+def test_a_file_that_is_gone_is_named(store: Store, published: BundleRef, make: Make) -> None:
+    """Somebody has deleted it, and the manifest is still there; who wants the manifest alone is told, too."""
+    assert manifest_of(published.uri, digest=published.digest) == make("again").manifest
     store.delete([key(published, GOLDEN)])
     error = refused(published)
     assert (error.reason, error.object.endswith(GOLDEN)) == (Reason.BUNDLE_CORRUPT, True)
+    with pytest.raises(JobError, match=rf"{GOLDEN} is missing"):
+        manifest_of(published.uri, digest=published.digest)
+
+
+def test_candidates_are_removed_but_the_one_that_is_kept(store: Store, make: Make) -> None:
+    """Nothing else in the store goes, and a folder that is not there is no error."""
+    folder = f"{store.uri}/runs/r1/candidates"
+    first, second = (publish(make(name, techniques=(name,)), uri=folder) for name in ("first", "second"))
+    store.replace("runs/r1/report.html", b"page")
+    remove_bundles(folder, but=second.digest)
+    assert open_bundle(second.uri, digest=second.digest).digest == second.digest
+    assert refused(first).reason is Reason.BUNDLE_NOT_FOUND
+    for _ in range(2):
+        remove_bundles(folder)
+    assert [stat.key for stat in store.stats("")] == ["runs/r1/report.html"]
+
+
+def test_a_collector_is_told_what_a_bundle_in_a_bucket_answers(published: BundleRef, make: Make) -> None:
+    """By the bundle's address, as on a volume."""
+    assert described(published.uri) == (make("again").manifest.signature, published.digest)
+
+
+@pytest.mark.parametrize("bucket", ["s3"], indirect=True)
+def test_rights_to_delete_are_not_needed(
+    published: BundleRef, between: Proxy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A search begins, and what cannot be tidied up stays, with a word in the log."""
+    between.plan = lambda head: Answer(403, "AccessDenied") if b"delete" in head.partition(b"\r\n")[0] else None
+    store = open_store(published.uri.rpartition("/bundles/")[0])
+    require_conditional(store)
+    remove_bundles(f"{store.uri}/bundles")
+    assert "is not tidied up" in capsys.readouterr().out
+    assert manifest_of(published.uri, digest=published.digest).files
 
 
 def test_a_bundle_larger_than_the_scratch_folder_is_refused(
