@@ -14,9 +14,10 @@ from optimizer_jobs.data.mlflow.uploads import upload, uploads_to
 from optimizer_jobs.data.mlflow.versions import DIGEST_TAG, RESOURCE_TAG, Sink, Version
 from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, printable
-from optimizer_jobs.models.bundle import Bundle, Manifest, open_bundle
+from optimizer_jobs.models.bundle import Bundle, Manifest
 from optimizer_jobs.models.names import MANIFEST
 from optimizer_jobs.progress import say
+from optimizer_jobs.stores.published import open_bundle
 from retune.contract.requests import RegisterRequest, RegistryEntry
 
 REPORT = "report.html"

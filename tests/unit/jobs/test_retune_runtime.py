@@ -250,10 +250,10 @@ def lookup(served: Served) -> GoldenRequest:
 
 
 def test_capturing_that_cannot_be_is_said(reference: BundleRef, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that is no URI of a volume is a mistake in the manifest, and found at the start."""
+    """A folder that is on no volume and in no bucket is a mistake in the manifest, and found at the start."""
     served = retune_runtime.open(reference.uri)
     with pytest.raises(ServeError, match="scheme is not"):
-        served.capture_to("s3://bucket/captured")
+        served.capture_to("https://bucket/captured")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.delitem(sys.modules, "optimizer_jobs.production.writer", raising=False)
     monkeypatch.delitem(sys.modules, "optimizer_jobs.production.layout", raising=False)

@@ -90,7 +90,7 @@ def test_a_cluster_is_created_and_every_image_is_built_and_loaded(programs: Stan
     tags = list(dockerfiles(rest))
     assert [call.split()[-1] for call in builds] == ["."] * len(tags)
     assert loads == [f"kind load docker-image --name retune {tag}" for tag in tags]
-    text = "".join(path.read_text(encoding="utf-8") for path in (DIGITS.folder / "manifests").iterdir())
+    text = "".join(path.read_text(encoding="utf-8") for path in (DIGITS.folder / "manifests").glob("*.yaml"))
     named = set(re.findall(rf"{IMAGES}/[a-z-]+:dev", text))
     assert set(tags) == named | {f"{IMAGES}/{name}:dev" for name in ("operator", "optimizer", "monitor")}
 
