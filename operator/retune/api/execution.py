@@ -74,7 +74,8 @@ class Execution(ApiModel):
     """Profile of nodes that the operator's administrator offers, such as one with a GPU: its labels and tolerations
     come to those here, and its devices go to the container that trains, else to the Job's own."""
     queue_name: DnsLabel | None = None
-    """Kueue queue. The Jobs carry its label and wait for admission."""
+    """Kueue queue. The Jobs carry its label and wait for admission; a search begins with as many of its workers as are
+    admitted."""
     run_timeout: Duration = "2h"
     """Longest time that one Job may run, from the start of its first pod: waiting for a queue, a node or an image does
     not count, but ends after a day. A Job that asks golden requests may take rollout.progressDeadline instead, waiting
