@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from retune.contract.results import JobResult, encode_result
 from tests.cluster.crds import install
 from tests.cluster.harness import Bench
 from tests.faults.background import Background
-from tests.faults.stagehand import now
 from tools.localcluster import binaries
 from tools.localcluster.api import Api, ApiError
 from tools.localcluster.controlplane import ControlPlane, control_plane, free_ports
@@ -35,7 +35,7 @@ Json = dict[str, Any]
 NAMESPACE = "kueue-system"
 QUEUE, URGENT = "team", "urgent"
 API, CORE, BATCH = "/apis/kueue.x-k8s.io/v1beta2", "/api/v1", "/apis/batch/v1"
-CONTROLLERS = ("deployment-controller", "replicaset-controller", "job-controller")
+CONTROLLERS = ("deployment-controller", "replicaset-controller", "job-controller", "garbage-collector-controller")
 _MODULE = "sigs.k8s.io/kueue"
 _HOOKS = "/apis/admissionregistration.k8s.io/v1"
 _GROUPS = {"batch", "kueue.x-k8s.io"}
@@ -227,11 +227,13 @@ class Quota:
 class Pods(Background):
     """Speaks for the pods of Jobs until stopped: they run, and end with the answer to their request.
 
-    reply: what they answer. busy: kinds of Jobs whose pods run on and on, while it names them.
+    reply: what they answer. busy: kinds of Jobs whose pods run on and on, while it names them. clock: what shows them
+    the time; the true one where the test moves none.
     """
 
     def __init__(self, bench: Bench, *, reply: Callable[[JobRequest], JobResult]) -> None:
         self._bench, self._reply = bench, reply
+        self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.busy: set[str] = set()
         super().__init__("pods of Jobs")
 
@@ -250,12 +252,15 @@ class Pods(Background):
     def _go_on(self, pod: Json, request: JobRequest) -> None:
         match pod.get("status", {}).get("phase"):
             case "Pending":
-                self._write(pod, "Running", {"running": {"startedAt": now()}})
+                self._write(pod, "Running", {"running": {"startedAt": self._now()}})
             case "Running" if request.command not in self.busy:
                 message = encode_result(self._reply(request)).decode()
                 ended = {"exitCode": int(Exit.DONE), "reason": "Completed", "message": message}
-                moments = {"startedAt": now(), "finishedAt": now()}
+                moments = {"startedAt": self._now(), "finishedAt": self._now()}
                 self._write(pod, "Succeeded", {"terminated": ended | moments})
+
+    def _now(self) -> str:
+        return self.clock().strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _write(self, pod: Json, phase: str, state: Json) -> None:
         name = pod["spec"]["containers"][0]["name"]

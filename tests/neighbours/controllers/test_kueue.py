@@ -49,6 +49,7 @@ class Queued(Play):
         body = {"metadata": {"name": "digits"}, "spec": {"replicas": 2} | pod_template("digits")}
         self.bench.create("deployments", body, api=APPS)
         self.follow(execution={"queueName": queue}, search={"parallelism": 4, "maxTrials": 12})
+        self.pods_of_jobs.clock = self.clock
 
     async def occupied(self, *, cpu: str, urgent: bool = False) -> None:
         """Let somebody else's Job take so much of the quota, and wait until it has."""
@@ -119,7 +120,7 @@ async def test_a_job_waits_for_its_queue_and_is_said_to_with_the_queue_s_own_rea
     play.start(cpu="4", busy=False)
     await play.occupied(cpu="4")
     await play.passes_until(lambda: "waits for admission by queue team since 20" in play.message)
-    play.clock.wait(11)
+    play.clock.wait(300)
     await play.passes_until(lambda: "insufficient unused quota for cpu" in play.message)
     play.kill_operator()
     play.clock.wait(HOURS)
@@ -177,7 +178,7 @@ async def test_a_queue_that_is_not_there_is_told(play: Queued) -> None:
     """The name is wrong: Kueue says so, and so does the resource."""
     play.start(cpu="4", queue="teem")
     await play.passes_until(lambda: "waits for admission by queue teem" in play.message)
-    play.clock.wait(11)
+    play.clock.wait(300)
     await play.passes_until(lambda: "LocalQueue teem doesn't exist" in play.message)
 
 
