@@ -11,6 +11,8 @@ from retune.workloads.labels import KUEUE_JOB
 
 NOT_SERVED = "this cluster has no Kueue: install it, or leave spec.execution.queueName out"
 NOT_TAKEN_UP = "Kueue has not taken it up: see that it runs, and that it manages this namespace"
+_PATHS = "; preemptor path:"
+"""What begins the part of Kueue's sentence on a Job that was stopped, in which it says where in its tree of queues."""
 
 
 class QueueReader:
@@ -49,6 +51,6 @@ def why_waiting(workloads: Iterable[Json]) -> str | None:
     stopped = conditions.get("Evicted", {}).get("status") == "True"
     reserved = conditions.get("QuotaReserved", {})
     waits = reserved.get("status") == "False"
-    said = [line(conditions["Evicted"].get("message"))] if stopped else []
+    said = [line(conditions["Evicted"].get("message")).partition(_PATHS)[0]] if stopped else []
     said += [line(reserved.get("message"))] if waits else []
     return "; ".join(dict.fromkeys(message for message in said if message)) or None

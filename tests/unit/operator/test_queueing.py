@@ -13,6 +13,7 @@ from tests.unit.operator.test_parse import queued
 Json = dict[str, Any]
 FULL = "couldn't assign flavors to pod set main: insufficient unused quota for cpu in flavor default, 3 more needed"
 TAKEN = "Preempted to accommodate a workload (UID: 1, JobUID: 2) due to prioritization in the ClusterQueue"
+PATHS = "; preemptor path: /shared/team-b; preemptee path: /shared/team-a"
 
 
 def workload(*, made: str = "2026-11-25T12:00:00Z", **conditions: tuple[str, str]) -> Json:
@@ -26,6 +27,7 @@ def workload(*, made: str = "2026-11-25T12:00:00Z", **conditions: tuple[str, str
     [
         ([workload(QuotaReserved=("False", FULL))], FULL),
         ([workload(QuotaReserved=("False", FULL), Evicted=("True", TAKEN))], f"{TAKEN}; {FULL}"),
+        ([workload(QuotaReserved=("False", FULL), Evicted=("True", f"{TAKEN}{PATHS}"))], f"{TAKEN}; {FULL}"),
         ([workload(QuotaReserved=("False", TAKEN), Evicted=("True", TAKEN))], TAKEN),
         ([workload(QuotaReserved=("False", FULL), Evicted=("False", TAKEN))], FULL),
         ([workload(QuotaReserved=("True", "Quota reserved in ClusterQueue team"))], None),
@@ -34,7 +36,18 @@ def workload(*, made: str = "2026-11-25T12:00:00Z", **conditions: tuple[str, str
         ([workload(QuotaReserved=("False", "old"), made="2026-11-25T11:00:00Z"), workload()], None),
         ([], NOT_TAKEN_UP),
     ],
-    ids=["full", "taken back", "said once", "taken back before", "about to run", "new", "bare", "replaced", "none"],
+    ids=[
+        "full",
+        "taken back",
+        "taken back in a tree of queues",
+        "said once",
+        "taken back before",
+        "about to run",
+        "new",
+        "bare",
+        "replaced",
+        "none",
+    ],
 )
 def test_it_is_told_in_kueue_s_words(workloads: list[Json], why: str | None) -> None:
     """That it was stopped for another, and what keeps it from beginning; never of a Workload that was replaced."""
