@@ -9,7 +9,7 @@ import os
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ import yaml
 from retune.api.crd import modeloptimization_crd, optimizationrun_crd
 from retune.contract.exits import Exit
 from retune.contract.paths import REQUEST_ANNOTATION
-from retune.contract.requests import JobRequest, parse_request
+from retune.contract.requests import InspectRequest, JobRequest, RenderRequest, SurveyRequest, parse_request
 from retune.contract.results import JobResult, encode_result
 from tests.cluster.crds import install
 from tests.cluster.harness import Bench
@@ -37,10 +37,8 @@ QUEUE, URGENT = "team", "urgent"
 API, CORE, BATCH = "/apis/kueue.x-k8s.io/v1beta2", "/api/v1", "/apis/batch/v1"
 CONTROLLERS = ("deployment-controller", "replicaset-controller", "job-controller", "garbage-collector-controller")
 _MODULE = "sigs.k8s.io/kueue"
-_HOOKS = "/apis/admissionregistration.k8s.io/v1"
 _GROUPS = {"batch", "kueue.x-k8s.io"}
 """Groups whose objects Kueue is asked about: it manages Jobs alone here."""
-_MERGE = "application/merge-patch+json"
 _PATIENCE_SECONDS = 180.0
 
 
@@ -49,7 +47,7 @@ def _rendered() -> list[Json]:
     chart = binaries.source_folder(load(), binaries.KUEUE, _MODULE) / "charts" / "kueue"
     helm = binaries.ensure(load(), ["helm"])["helm"]
     frameworks = "managerConfig.controllerManagerConfigYaml=integrations: {frameworks: [batch/job]}"
-    words = [helm, "template", "kueue", chart, "-n", NAMESPACE, "--set-literal", frameworks]
+    words: list[str | Path] = [helm, "template", "kueue", chart, "-n", NAMESPACE, "--set-literal", frameworks]
     return [document for document in yaml.safe_load_all(run(words)) if document]
 
 
@@ -124,7 +122,7 @@ def _settings(documents: list[Json], folder: Path, *, hooks: int, metrics: int, 
 
 
 @contextmanager
-def _controller(kubeconfig: Path, folder: Path, settings: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def _controller(kubeconfig: Path, folder: Path, settings: Path) -> Iterator[subprocess.Popen[bytes]]:
     program = binaries.ensure(load(), [binaries.KUEUE])["kueue"]
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environment |= {"KUBECONFIG": str(kubeconfig), "TMPDIR": str(folder)}
@@ -138,7 +136,7 @@ def _controller(kubeconfig: Path, folder: Path, settings: Path) -> Iterator["sub
             process.wait()
 
 
-def _wait(true: Callable[[], bool], folder: Path, process: "subprocess.Popen[bytes]", *, what: str) -> None:
+def _wait(true: Callable[[], bool], folder: Path, process: subprocess.Popen[bytes], *, what: str) -> None:
     """Wait until something is true of the controller; what it says last is told where it is not."""
 
     def check() -> bool:
@@ -151,7 +149,7 @@ def _wait(true: Callable[[], bool], folder: Path, process: "subprocess.Popen[byt
     wait_for(check, what=what, seconds=_PATIENCE_SECONDS, hint=log)
 
 
-def _mount_certificate(api: Api, folder: Path, process: "subprocess.Popen[bytes]") -> None:
+def _mount_certificate(api: Api, folder: Path, process: subprocess.Popen[bytes]) -> None:
     """Put the certificate that Kueue has made into the folder in which its pod would find it."""
     place = folder / "certificate"
     place.mkdir()
@@ -174,14 +172,17 @@ def _is_ready(port: int) -> bool:
 
 
 class Quota:
-    """The queue of a test's namespace, with so much CPU, and what else would use it."""
+    """The queue of a test's namespace, with so much CPU, and what else would use it.
 
-    def __init__(self, bench: Bench, *, cpu: str) -> None:
+    plenty: the other resources that it covers, all with enough of them.
+    """
+
+    def __init__(self, bench: Bench, *, cpu: str, plenty: Sequence[str] = ("memory", "ephemeral-storage")) -> None:
         self._bench = bench
         self.name = bench.namespace
         self._make("resourceflavors", {"kind": "ResourceFlavor", "metadata": {"name": self.name}})
-        plenty = {"memory": "1Ti", "ephemeral-storage": "1Ti"}
-        amounts = [{"name": name, "nominalQuota": most} for name, most in ({"cpu": cpu} | plenty).items()]
+        quotas = {"cpu": cpu} | dict.fromkeys(plenty, "1Ti")
+        amounts = [{"name": name, "nominalQuota": most} for name, most in quotas.items()]
         group = {
             "coveredResources": [amount["name"] for amount in amounts],
             "flavors": [{"name": self.name, "resources": amounts}],
@@ -240,11 +241,13 @@ class Pods(Background):
     def play_once(self) -> None:
         """Let pods of Jobs of ours begin, and end those that are not to run on."""
         for pod in self._bench.items("pods", api=CORE):
-            request = pod["metadata"].get("annotations", {}).get(REQUEST_ANNOTATION)
-            if request is None or "deletionTimestamp" in pod["metadata"]:
+            text = pod["metadata"].get("annotations", {}).get(REQUEST_ANNOTATION)
+            if text is None or "deletionTimestamp" in pod["metadata"]:
                 continue
+            request = parse_request(text)
+            assert not isinstance(request, InspectRequest | SurveyRequest | RenderRequest), "no Job does that"
             try:
-                self._go_on(pod, parse_request(request))
+                self._go_on(pod, request)
             except ApiError as error:
                 if error.status not in {404, 409}:  # it was deleted meanwhile
                     raise

@@ -36,16 +36,17 @@ class Queued(Play):
     quota: Quota
     pods_of_jobs: Pods
 
-    def start(self, *, cpu: str, busy: bool = True, queue: str = QUEUE) -> None:
+    def start(self, *, cpu: str, busy: str | None = "search", queue: str = QUEUE, **quota: Any) -> None:
         """Create the queue with so much CPU, the target and the resource, and start the operator.
 
         Args:
             cpu: What the queue has to give.
-            busy: Whether searches run on until they are let go.
+            busy: What Jobs run on until they are let go.
             queue: The queue that the resource names.
+            quota: What else is told to Quota.
         """
-        self.quota = Quota(self.bench, cpu=cpu)
-        self.pods_of_jobs.busy = {"search"} if busy else set()
+        self.quota = Quota(self.bench, cpu=cpu, **quota)
+        self.pods_of_jobs.busy = {busy} if busy else set()
         body = {"metadata": {"name": "digits"}, "spec": {"replicas": 2} | pod_template("digits")}
         self.bench.create("deployments", body, api=APPS)
         self.follow(execution={"queueName": queue}, search={"parallelism": 4, "maxTrials": 12})
@@ -56,8 +57,8 @@ class Queued(Play):
         self.quota.occupy(cpu=cpu, urgent=urgent)
         await self.passes_until(lambda: not self.job("other")["spec"]["suspend"])
 
-    def let_searches_end(self) -> None:
-        """Let the pods of searches do their work."""
+    def let_go(self) -> None:
+        """Let all pods do their work."""
         self.pods_of_jobs.busy = set()
 
     def kill_operator(self) -> None:
@@ -78,10 +79,10 @@ class Queued(Play):
         """A Job as it is."""
         return self.bench.api.get(self.bench.path("jobs", name, api=BATCH))
 
-    def workers(self) -> int:
-        """Pods of the search that run."""
+    def workers(self, name: str = SEARCH) -> int:
+        """Pods of a Job that run."""
         pods = [pod for pod in self.bench.items("pods", api=CORE) if "deletionTimestamp" not in pod["metadata"]]
-        named = [pod for pod in pods if pod["metadata"]["labels"].get("batch.kubernetes.io/job-name") == SEARCH]
+        named = [pod for pod in pods if pod["metadata"]["labels"].get("batch.kubernetes.io/job-name") == name]
         return sum(pod["status"]["phase"] == "Running" for pod in named)
 
     def is_said(self, *words: str) -> bool:
@@ -111,13 +112,13 @@ async def test_jobs_that_the_queue_has_room_for_run_as_they_were_asked_for(play:
     play.start(cpu="4")
     await play.passes_until(lambda: play.workers() == 4 and play.is_said("runs"))
     assert play.sentence == f"Job {SEARCH} runs"
-    play.let_searches_end()
+    play.let_go()
     await play.promoted()
 
 
 async def test_a_job_waits_for_its_queue_and_is_said_to_with_the_queue_s_own_reason(play: Queued) -> None:
     """Somebody else has all of the quota. Ten hours of waiting are nobody's failure, whoever is killed meanwhile."""
-    play.start(cpu="4", busy=False)
+    play.start(cpu="4", busy=None)
     await play.occupied(cpu="4")
     await play.passes_until(lambda: "waits for admission by queue team since 20" in play.message)
     play.clock.wait(300)
@@ -139,7 +140,7 @@ async def test_a_search_with_fewer_workers_than_asked_for_ends_well(play: Queued
     assert play.sentence == f"Job {SEARCH} runs: 1 of 4 workers admitted by queue team"
     spec, uid = play.job()["spec"], play.job()["metadata"]["uid"]
     assert (spec["parallelism"], spec["completions"]) == (1, 1)
-    play.let_searches_end()
+    play.let_go()
     await play.promoted()
     assert play.job()["metadata"]["uid"] == uid
 
@@ -160,7 +161,7 @@ async def test_a_search_that_is_taken_back_for_another_goes_on_after_it(play: Qu
     assert play.status["run"]["name"] == "digits-r1"
     play.quota.leave()
     await play.passes_until(lambda: play.workers() == 4 and play.sentence == f"Job {SEARCH} runs")
-    play.let_searches_end()
+    play.let_go()
     await play.promoted()
 
 
@@ -170,8 +171,28 @@ async def test_a_search_that_is_taken_back_goes_on_with_what_room_is_left(play: 
     await play.passes_until(lambda: play.workers() == 4 and play.is_said("runs"))
     await play.occupied(cpu="3", urgent=True)
     await play.passes_until(lambda: play.workers() == 1 and play.is_said("runs: 1 of 4 workers"))
-    play.let_searches_end()
+    play.let_go()
     await play.promoted()
+
+
+async def test_a_judge_that_is_taken_back_begins_anew(play: Queued) -> None:
+    """It has no study to go on with: its measurements are made again, in a pod of its own."""
+    play.start(cpu="4", busy="judge")
+    await play.passes_until(lambda: play.workers("digits-r1-judge") == 1)
+    await play.occupied(cpu="4", urgent=True)
+    await play.passes_until(lambda: play.is_said("Job digits-r1-judge waits for admission by queue team since"))
+    play.quota.leave()
+    await play.passes_until(lambda: play.workers("digits-r1-judge") == 1)
+    play.let_go()
+    await play.promoted()
+
+
+async def test_a_resource_that_the_queue_does_not_cover_is_told(play: Queued) -> None:
+    """Nothing is ever admitted then, and Kueue's reason names it."""
+    play.start(cpu="4", plenty=["memory"])
+    await play.passes_until(lambda: "waits for admission by queue team" in play.message)
+    play.clock.wait(300)
+    await play.passes_until(lambda: "resource ephemeral-storage unavailable in ClusterQueue" in play.message)
 
 
 async def test_a_queue_that_is_not_there_is_told(play: Queued) -> None:
@@ -191,5 +212,5 @@ async def test_a_suspended_resource_gives_its_place_in_the_queue_back(play: Queu
     await play.passes_until(lambda: play.status["stage"] == "Suspended" and not play.workers())
     play.bench.patch(path, {"spec": {"suspend": False}})
     await play.passes_until(lambda: play.workers() == 1 and play.is_said("1 of 4 workers"))
-    play.let_searches_end()
+    play.let_go()
     await play.promoted()
