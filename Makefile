@@ -243,6 +243,11 @@ test-neighbours-flux: $(STAMP) ## A target that Git declares, under Flux's own c
 	$(call stage,Flux,5 min the first time and nothing after,$(LOCALCLUSTER) binaries kubernetes flux)
 	$(call stage,its controller beside an API server,2 min,$(PY) -m pytest tests/neighbours/controllers/test_flux.py)
 
+.PHONY: test-neighbours-kueue
+test-neighbours-kueue: $(STAMP) ## Jobs that wait in a queue, under Kueue's own controller, built on first use (3 min, 6 more the first time).
+	$(call stage,Kueue,6 min the first time and nothing after,$(LOCALCLUSTER) binaries kubernetes helm kueue)
+	$(call stage,its controller beside an API server,3 min,$(PY) -m pytest tests/neighbours/controllers/test_kueue.py)
+
 .PHONY: test-neighbours-triton
 test-neighbours-triton: triton-venv ## What `retune render` writes, served by a real Triton with ONNX Runtime played (1 min, 1 more the first time).
 	$(call stage,a real Triton,1 min,RETUNE_TRITON="$(TRITON)" $(PY) -m pytest tests/neighbours/servers/test_triton.py)

@@ -68,7 +68,8 @@ class Play:
     def follow(self, *, rollout: Json | None = None, target: Json = FORCED, **spec: Any) -> None:
         """Create the resource of a target that is there, and start the operator."""
         ref, wanted = {"apiVersion": self._version, "kind": self._kind}, {"bakeTime": "0s"} | (rollout or {})
-        self.key = self.bench.declare(target="digits", ref=ref, given=target, execution={}, rollout=wanted, **spec)
+        given = {"execution": {}} | spec
+        self.key = self.bench.declare(target="digits", ref=ref, given=target, rollout=wanted, **given)
         self.clock = Clock()
         kinds = () if self._kind == "Deployment" else (self._kind,)
         self.operator = self.clock.drive(self.bench.operator(target_kinds=kinds))

@@ -22,6 +22,7 @@ NEEDED: dict[tuple[str, str], str] = {
     ("apps", "deployments"): "get list watch patch",
     ("coordination.k8s.io", "leases"): "get create update",
     ("", "events"): "create list",
+    ("kueue.x-k8s.io", "workloads"): "list",
 }
 CANARIES: dict[tuple[str, str], str] = {
     ("apps", "deployments"): "create delete",
@@ -76,6 +77,8 @@ FORBIDDEN: list[Right] = [
     ("gateway.networking.k8s.io", "httproutes", "list"),
     ("gateway.networking.k8s.io", "gateways", "get"),
     ("batch", "cronjobs", "create"),
+    ("kueue.x-k8s.io", "workloads", "patch"),
+    ("kueue.x-k8s.io", "localqueues", "list"),
     ("retune.dev", "modeloptimizations", "create"),
     ("retune.dev", "modeloptimizations", "delete"),
     ("rbac.authorization.k8s.io", "roles", "create"),

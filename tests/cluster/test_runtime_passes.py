@@ -45,7 +45,7 @@ async def test_a_new_resource_costs_three_writes_and_no_read(bench: Bench) -> No
 async def test_a_second_pass_writes_nothing(bench: Bench) -> None:
     """Fault 33: the same state gives the same plan, and that plan is empty."""
     bench.deploy()
-    key = bench.declare()
+    key = bench.declare(execution={})  # a queue would say after ten seconds why the Job waits
     operator = bench.operator()
     await settle(operator, key)
     before = bench.resource()["metadata"]["resourceVersion"]

@@ -72,6 +72,23 @@ def test_a_first_trial_that_takes_longer_than_estimated_lengthens_the_search(
     assert " here: the search may take " not in capsys.readouterr().out
 
 
+def test_a_search_with_fewer_workers_than_asked_for_has_the_time_that_they_need(
+    ask: Ask,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A queue has admitted one of four: the limit was estimated for four, and is one worker's after the first trial."""
+    monkeypatch.setattr(SideBySide, "latency_seconds", staticmethod(lambda _: 1e-3))
+    for name, value in {"_FIXED_SECONDS": 40.0, "_PASSES": 0, "LEAST_SECONDS": 1e-3}.items():
+        monkeypatch.setattr(estimate_module, name, value)
+    request = ask(techniques=(), search=Search(max_trials=4, parallelism=4))
+    assert run(request).trials == 4
+    assert ", and 1 of 4 workers run: the search may take 4 min now" in capsys.readouterr().out
+    alone = request.model_copy(update={"run": "other", "search": Search(max_trials=4, parallelism=1)})
+    assert run(alone).trials == 4
+    assert "workers run" not in capsys.readouterr().out
+
+
 def test_engine_options_without_effect_run_the_same(delivered: Path, tmp_path: Path) -> None:
     """A graph level is what the engine makes of it; threads and spinning decide how fast it answers."""
     mlp = delivered / "mlp.onnx"

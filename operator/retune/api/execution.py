@@ -72,7 +72,8 @@ class Execution(ApiModel):
     """Profile of nodes that the operator's administrator offers, such as one with a GPU: its labels and tolerations
     come to those here, and its devices go to the container that trains, else to the Job's own."""
     queue_name: DnsLabel | None = None
-    """Kueue queue. The Jobs carry its label and wait for admission."""
+    """Kueue queue. The Jobs carry its label and wait for admission; a search begins with as many of its workers as are
+    admitted."""
     run_timeout: Annotated[
         Duration, Rule(between("1m", "168h"), "execution.runTimeout must lie between 1m and 168h")
     ] = "2h"

@@ -36,14 +36,15 @@ class Search(ApiModel):
     max_trials: int = Field(default=24, ge=1, le=1000)
     """Most trials of a run."""
     max_duration: Annotated[Duration, _LONG_ENOUGH] | None = None
-    """Wall time of the search. When it is over, running trials are given up and the best so far is judged. One training
-    takes at most a quarter of what is left of it. Without it and maxCpuHours, the limit is estimated from the model:
-    two minutes for a small one, more where the first trial shows that the machine is busy."""
+    """Wall time of the search; time without a worker does not count, as while a queue has taken them back. When it is
+    over, running trials are given up and the best so far is judged. One training takes at most a quarter of what is
+    left of it. Without it and maxCpuHours, the limit is estimated from the model: two minutes for a small one, more
+    where the first trial shows that the machine is busy or that fewer workers run than asked for."""
     max_cpu_hours: Annotated[Decimal, _SOME_HOURS] | None = None
     """CPU hours of all workers together. When they are spent, running trials are given up and the best so far is
     judged."""
     parallelism: int = Field(default=1, ge=1, le=64)
-    """Workers that share one study."""
+    """Workers that share one study. A queue may admit fewer."""
     finalists: int = Field(default=3, ge=1, le=5)
     """Candidates that the judge compares with the champion: from the boldest that the test rows are likely to prove to
     one that is as good as sure to be proven. The best that a user would get in one line is compared besides."""

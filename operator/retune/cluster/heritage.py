@@ -8,6 +8,7 @@ from typing import Any
 
 from retune.api.base import Json
 from retune.cluster.parse import owner
+from retune.workloads.labels import KUEUE_FEWEST
 
 _OMITTED_IF_FALSE = frozenset({"readOnly"})
 """Fields that the API server leaves out where they are false."""
@@ -32,12 +33,14 @@ def answers_the_same(raw: Json, wanted: Json) -> bool:
         wanted: The manifest that was to be created under it.
     """
     ends = "deletionTimestamp" in raw["metadata"]
-    return is_left_behind(raw, wanted) and not ends and _holds(raw["spec"], _asked(wanted["spec"]))
+    return is_left_behind(raw, wanted) and not ends and _holds(raw["spec"], _asked(wanted))
 
 
-def _asked(spec: Json) -> Json:
-    """Return what a spec asks for, without whether it waits: a queue may have admitted the Job since."""
-    return {name: value for name, value in spec.items() if name != "suspend"}
+def _asked(wanted: Json) -> Json:
+    """Return what a manifest asks for, without what a queue decides: whether the Job waits, and how many run."""
+    annotations = wanted["metadata"].get("annotations") or {}
+    theirs = {"suspend", "parallelism", "completions"} if KUEUE_FEWEST in annotations else {"suspend"}
+    return {name: value for name, value in wanted["spec"].items() if name not in theirs}
 
 
 def _holds(actual: Any, wanted: Any) -> bool:

@@ -11,7 +11,7 @@ from retune.cluster.errors import is_of_quota
 from retune.cluster.parse import EPOCH, JobFacts, PodFacts, line, time_of
 from retune.contract.results import JobResult, parse_result
 from retune.kubelet import IMAGE_PULL_FAILED
-from retune.plan.observed import OBJECT_MISSING, Job, JobPhase, Trouble
+from retune.plan.observed import OBJECT_MISSING, Job, JobPhase, Queue, Trouble
 
 _ASKING = "verify"
 """Command of Jobs whose own deadline is all that bounds them."""
@@ -35,13 +35,16 @@ _OF_THE_CLUSTER = frozenset({"RuntimeClass", "PriorityClass"})
 """Kinds of no namespace."""
 
 
-def observed_job(facts: JobFacts, pods: Iterable[PodFacts], *, obstacle: Trouble | None = None) -> Job:
+def observed_job(
+    facts: JobFacts, pods: Iterable[PodFacts], *, obstacle: Trouble | None = None, queue_says: str | None = None
+) -> Job:
     """Return a Job together with what its pods said.
 
     Args:
         facts: The Job.
         pods: Its pods.
         obstacle: Why its pods cannot be created or prepared, where that is known.
+        queue_says: Why it waits in its queue, where that is known.
     """
     ordered = sorted(pods, key=lambda pod: pod.ended.at if pod.ended else pod.started)
     result, garbled = _result(facts, ordered)
@@ -51,6 +54,9 @@ def observed_job(facts: JobFacts, pods: Iterable[PodFacts], *, obstacle: Trouble
         phase=_phase(facts, ordered),
         command=facts.command,
         held=facts.held and facts.suspended,
+        queue=Queue(facts.queue, facts.suspended_since, queue_says) if facts.queue else None,
+        workers=facts.workers,
+        asked=facts.asked,
         running_since=_running_since(facts, ordered),
         expired=facts.expired,
         result=result,

@@ -17,7 +17,7 @@ from retune.kubelet import CANNOT_START
 from retune.targets import TargetKind
 from retune.workloads.canary import MADE_OF, REACHED_BY
 from retune.workloads.jobs import EXPIRED_SECONDS
-from retune.workloads.labels import COMMAND, HELD, MANAGED_BY, RESOURCE
+from retune.workloads.labels import COMMAND, HELD, KUEUE_QUEUE, MANAGED_BY, RESOURCE, WORKERS
 
 _MESSAGE_LIMIT = 400
 EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
@@ -88,6 +88,14 @@ class JobFacts:
     held: bool
     expired: bool
     """Whether it was told to end."""
+    queue: str | None
+    """Queue that admits it."""
+    suspended_since: datetime | None
+    """Since when it has been suspended; None while it is not, or where its controller has not seen it yet."""
+    workers: int
+    """Pods that it runs at a time: fewer than asked for, where its queue has admitted fewer."""
+    asked: int | None
+    """Workers that were asked for, where a queue may admit fewer."""
     active: int
     started: datetime | None
     """When its controller took it up; None before that, and after a suspension."""
@@ -113,11 +121,27 @@ def job(raw: Json) -> JobFacts:
         suspended=bool(spec.get("suspend")),
         held=(meta.get("annotations") or {}).get(HELD) == "true",
         expired=spec.get("activeDeadlineSeconds") == EXPIRED_SECONDS,
+        queue=(meta.get("labels") or {}).get(KUEUE_QUEUE),
+        suspended_since=_suspended_since(raw) if spec.get("suspend") else None,
+        workers=spec.get("parallelism", 1),
+        asked=_number((meta.get("annotations") or {}).get(WORKERS)),
         active=status.get("active") or 0,
         started=time_of(status["startTime"]) if status.get("startTime") else None,
         complete=bool(_condition(status, "Complete")),
         failure=_failure(failed) if failed else None,
     )
+
+
+def _suspended_since(raw: Json) -> datetime | None:
+    """Return since when a suspended Job is: one that never ran was made so; else its controller will say it soon."""
+    status = raw.get("status") or {}
+    if suspended := _condition(status, "Suspended"):
+        return time_of(suspended["lastTransitionTime"])
+    return None if _condition(status, "Suspended", "False") else time_of(raw["metadata"].get("creationTimestamp"))
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
 
 
 def _failure(failed: Json) -> tuple[str, str, datetime]:

@@ -1,8 +1,8 @@
 """What one pass sees of a resource: from memory, and from the API server only where memory cannot know.
 
 Such reads are rare by design: the target and its pods while a rollout is under way, the target where it is not as it
-was left, pods whose own metrics are due, the pods of a Job whose end the watch has brought before theirs, and the
-events of a Job that has no pod.
+was left, pods whose own metrics are due, the pods of a Job whose end the watch has brought before theirs, the events of
+a Job that has no pod, and what a queue says of a Job that it does not admit.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +19,7 @@ from retune.cluster.errors import NotFound, Refused
 from retune.cluster.job_standing import observed_job, obstacle_in, speaking_pod
 from retune.cluster.kinds import DEPLOYMENTS, EVENTS, MODEL_OPTIMIZATIONS, PODS, Kind, target_kind
 from retune.cluster.parse import JobFacts
+from retune.cluster.queueing import QueueReader
 from retune.cluster.traffic import TrafficReader
 from retune.cluster.unreadable import faults_of
 from retune.plan import names
@@ -43,7 +44,7 @@ from retune.targets import kind_of
 
 _JOB_UID = "batch.kubernetes.io/controller-uid"
 _UNEXPLAINED_SECONDS = 10.0
-"""How long a Job may have no pod, or a pod may be prepared by its node, before events are read."""
+"""How long a Job may have no pod or wait for its queue, or a node may prepare its pod, before it is asked why."""
 _LONGEST_WAIT_SECONDS = 300.0
 _SHORTEST_WAIT_SECONDS = 1.0
 
@@ -82,6 +83,7 @@ class Reader:
         self._live = live
         self._defaults = defaults
         self._traffic = TrafficReader(client, cache, live.beside)
+        self._queues = QueueReader(client)
         self._pods_read: dict[str, JobFacts] = {}
         """Finished Jobs, by UID, as they were when their pods were read live."""
 
@@ -127,8 +129,10 @@ class Reader:
 
     def waits(self, resource: ModelOptimization) -> list[float]:
         """Return in how many seconds to look again at Jobs that do not start, ever less often, and at live metrics."""
-        silent = [self._unexplained(job) for job in self._cache.jobs_of(resource).values()]
-        waits = [min(_LONGEST_WAIT_SECONDS, max(_UNEXPLAINED_SECONDS, entry[1])) for entry in silent if entry]
+        jobs = self._cache.jobs_of(resource).values()
+        silent = [entry[1] for job in jobs if (entry := self._unexplained(job))]
+        queued = [waited for job in jobs if (waited := self._queued_seconds(job)) is not None]
+        waits = [min(_LONGEST_WAIT_SECONDS, max(_UNEXPLAINED_SECONDS, waited)) for waited in (*silent, *queued)]
         scrape = self._live.wait(resource)
         return waits if scrape is None else [*waits, max(_SHORTEST_WAIT_SECONDS, scrape)]
 
@@ -162,8 +166,8 @@ class Reader:
         for name, job in self._cache.jobs_of(resource).items():
             if job.finished and self._pods_read.get(job.uid) != job and not self._end_is_known(job):
                 await self._read_pods(resource, job)
-            obstacle = await self._obstacle(resource, job)
-            jobs[name] = observed_job(job, self._cache.pods_of(job), obstacle=obstacle)
+            obstacle, says = await self._obstacle(resource, job), await self._queue_says(resource, job)
+            jobs[name] = observed_job(job, self._cache.pods_of(job), obstacle=obstacle, queue_says=says)
         return jobs
 
     def _unexplained(self, job: JobFacts) -> tuple[str, float] | None:
@@ -191,6 +195,19 @@ class Reader:
         except Refused:
             return None  # an administrator has taken this right away: the Job just waits, unexplained
         return obstacle_in(answer["items"])
+
+    def _queued_seconds(self, job: JobFacts) -> float | None:
+        """Return for how many seconds a Job has waited for its queue, which may say why; None where it does not."""
+        if job.queue is None or job.suspended_since is None or job.finished or job.held:
+            return None
+        return (self._clock() - job.suspended_since).total_seconds()
+
+    async def _queue_says(self, resource: ModelOptimization, job: JobFacts) -> str | None:
+        """Return why a Job still waits for its queue, in the queue's words."""
+        waited = self._queued_seconds(job)
+        if waited is None or waited < _UNEXPLAINED_SECONDS:
+            return None
+        return await self._queues.why(resource.metadata.namespace, job)
 
     def _end_is_known(self, job: JobFacts) -> bool:
         return speaking_pod(job, self._cache.pods_of(job)) is not None

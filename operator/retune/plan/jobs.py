@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from retune.contract.results import Failure, Reason
-from retune.plan.observed import Job, JobPhase
+from retune.plan.observed import Job, JobPhase, Queue
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,25 @@ def progress_of(job: Job) -> tuple[str, str]:
     if job.trouble:
         return job.trouble.reason, f"Job {job.name}: {job.trouble.message}"
     if job.phase is JobPhase.SUSPENDED:
-        return "Queued", f"Job {job.name} waits for admission by its queue"
+        return "Queued", f"Job {job.name} waits for admission by {_waiting(job.queue)}"
     if job.phase is JobPhase.WAITING:
         return starting(job.name)
-    return "Running", f"Job {job.name} runs"
+    return "Running", f"Job {job.name} runs{_fewer(job)}"
+
+
+def _waiting(queue: Queue | None) -> str:
+    """Return which queue a Job waits for, since when, and why it has to, as the end of a sentence."""
+    if queue is None:
+        return "its queue"
+    since = f" since {queue.since:%Y-%m-%d %H:%M:%S} UTC" if queue.since else ""
+    return f"queue {queue.name}{since}{f': {queue.why}' if queue.why else ''}"
+
+
+def _fewer(job: Job) -> str:
+    """Return that a queue has admitted fewer workers than were asked for, as the end of a sentence."""
+    if job.queue is None or job.asked is None or job.workers >= job.asked:
+        return ""
+    return f": {job.workers} of {job.asked} workers admitted by queue {job.queue.name}"
 
 
 def starting(name: str) -> tuple[str, str]:

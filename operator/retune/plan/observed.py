@@ -156,6 +156,17 @@ class Trouble:
 
 
 @dataclass(frozen=True)
+class Queue:
+    """The queue that admits a Job."""
+
+    name: str
+    since: datetime | None = None
+    """Since when the Job has waited for it; None while it does not."""
+    why: str | None = None
+    """Why it waits, in the words of what serves the queue; None where that is not known."""
+
+
+@dataclass(frozen=True)
 class Job:
     """A Job of this resource, with what its pods left."""
 
@@ -166,6 +177,12 @@ class Job:
     """What its label says that it was asked; None where it has none."""
     held: bool = False
     """Suspended by us, not by a queue."""
+    queue: Queue | None = None
+    """What admits it; None where nothing has to."""
+    workers: int = 1
+    """Workers that it has."""
+    asked: int | None = None
+    """Workers that were asked for, where its queue may admit fewer; else None."""
     running_since: datetime | None = None
     """When the first of its pods began to run, since it was resumed if it was suspended; None while none
     runs, and where its own deadline is all that bounds it."""

@@ -42,7 +42,7 @@ from retune.plan.actions import CreateJob
 from retune.plan.observed import Target
 from retune.plan.store import is_shared
 from retune.workloads import beside
-from retune.workloads.labels import KUEUE_QUEUE, REMOTE, labels, metadata
+from retune.workloads.labels import KUEUE_ALL_RUN, KUEUE_FEWEST, KUEUE_QUEUE, REMOTE, WORKERS, labels, metadata
 from retune.workloads.placement import affinity, classes, devices, nodes, store_label
 from retune.workloads.resources import container_resources, node_storage
 from retune.workloads.seals import seals
@@ -168,6 +168,8 @@ def job_manifest(
     if execution.queue_name:
         head["labels"] |= {KUEUE_QUEUE: execution.queue_name}
         spec["suspend"] = True
+        if action.workers > 1:
+            head["annotations"] = _any_number(action.workers)
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": head, "spec": spec}
 
 
@@ -211,6 +213,11 @@ def _completions(action: CreateJob) -> Json:
         "completions": action.workers,
         "parallelism": action.workers,
     }
+
+
+def _any_number(workers: int) -> Json:
+    """Return by which annotations a queue admits as many workers as there is room for, of those that are asked for."""
+    return {WORKERS: str(workers), KUEUE_FEWEST: "1", KUEUE_ALL_RUN: "true"}
 
 
 def _failure_rules() -> list[Json]:

@@ -17,7 +17,15 @@ REMOTE: Final = "retune.dev/remote"
 out to them."""
 HELD: Final = "retune.dev/held"
 """Annotation of a Job that the operator suspended, as opposed to one that waits in a queue."""
+WORKERS: Final = "retune.dev/workers"
+"""Annotation of a Job with a queue: the workers that were asked for, of which its queue may admit fewer."""
 KUEUE_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+KUEUE_FEWEST: Final = "kueue.x-k8s.io/job-min-parallelism"
+"""Annotation of a Job with the fewest pods that it may be admitted with; its parallelism is lowered then."""
+KUEUE_ALL_RUN: Final = "kueue.x-k8s.io/job-completions-equal-parallelism"
+"""Annotation of a Job whose completions are lowered together with its parallelism."""
+KUEUE_JOB: Final = "kueue.x-k8s.io/job-uid"
+"""Label of Kueue's Workload with the UID of the Job that it stands for."""
 
 _VALUE_LIMIT = 63
 

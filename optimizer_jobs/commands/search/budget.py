@@ -3,8 +3,9 @@
 The study records when its first worker began, and the CPU time of every process of every worker. Where the spec sets
 no budget, the study has a limit of wall time that was estimated from the model, and again after a first trial. It
 counts from the end of the first trial, which also loads libraries that later ones find loaded; what the spec sets is
-never changed, and counts from the beginning. The first worker that sees a budget spent records this with the number of
-trials that were done, and from then on no worker starts a trial.
+never changed, and counts from the beginning. Time in which no worker runs, as while a queue has taken the Job's pods
+back, does not count. The first worker that sees a budget spent records this with the number of trials that were done,
+and from then on no worker starts a trial.
 """
 
 import math
@@ -12,6 +13,7 @@ import resource
 import time
 
 import optuna
+from optuna.trial import TrialState
 
 from optimizer_jobs.progress import duration_words
 from optimizer_jobs.study.trials import ENDED, counted
@@ -20,7 +22,9 @@ from retune.api.base import seconds
 from retune.api.search import Search
 
 _CREATED, _LIMIT, _LENGTHENED, _CPU = "created", "limit", "lengthened", "cpu:"
-_FIRST_ENDED = "first_ended"
+_FIRST_ENDED, _PAUSED, _SLOWED = "first_ended", "paused:", "slowed"
+_PAUSE_SECONDS = 30.0
+"""Shortest time without a worker that is taken for a pause."""
 _PATIENCE = 10.0
 """Multiple of an estimated limit after which even a first trial is given up."""
 _LOOK_SECONDS = 0.5
@@ -44,6 +48,7 @@ class Budget:
         began: float | None = None,
         estimated: float | None = None,
         trials: int | None = None,
+        workers: int = 1,
     ) -> None:
         """Open the budgets of a study; the first worker to do so fixes when they begin.
 
@@ -54,6 +59,7 @@ class Budget:
             began: When this worker began, in seconds since 1970; None means now.
             estimated: Limit of wall time in seconds where the spec sets no budget; None sets none.
             trials: Number of trials in all; None means those of the spec.
+            workers: Workers that the limit was estimated for. After a pause there may be one alone.
         """
         self._study, self._search, self._owner = study, search, owner
         self._trials = search.max_trials if trials is None else trials
@@ -63,6 +69,25 @@ class Budget:
         unlimited = search.max_duration is None and search.max_cpu_hours is None
         if unlimited and estimated is not None and _LIMIT not in study.user_attrs:
             study.set_user_attr(_LIMIT, estimated)
+        if self._note_pause(time.time() if began is None else began) and unlimited:
+            study.set_user_attr(_SLOWED, workers)
+
+    def _note_pause(self, began: float) -> bool:
+        """Record since when nobody has worked, where this worker ends a pause; return whether it does.
+
+        Workers that begin together record the same pause. One that was killed in a trial has left no sign of when, so
+        a pause after that counts.
+        """
+        trials = self._study.get_trials(deepcopy=False)
+        if any(trial.state is TrialState.RUNNING for trial in trials):
+            return False
+        moments = [moment for trial in trials for moment in (trial.datetime_start, trial.datetime_complete) if moment]
+        counted_from = float(str(self._study.user_attrs.get(_FIRST_ENDED, 0)))
+        last = max((counted_from, *(moment.timestamp() for moment in moments))) or began
+        if began - last < _PAUSE_SECONDS:
+            return False
+        self._study.set_user_attr(f"{_PAUSED}{last!r}", round(began - last, 3))
+        return True
 
     def spent(self) -> str | None:
         """Return which budget is spent, in words without a full stop, or None; a spent budget is recorded for all."""
@@ -88,7 +113,7 @@ class Budget:
         attributes = self._study.user_attrs
         if self._search.max_duration is not None or _LIMIT not in attributes or _LENGTHENED in attributes:
             return False
-        longer = limit > self._limit(attributes)
+        longer = limit > float(str(attributes[_LIMIT]))
         self._study.set_user_attr(_LENGTHENED, longer)
         if longer:
             self._study.set_user_attr(_LIMIT, limit)
@@ -136,7 +161,9 @@ class Budget:
     def _limit(self, attributes: dict[str, object]) -> float:
         """Return the wall time of the search in seconds; infinite without a limit."""
         duration = self._search.max_duration
-        return float(str(attributes.get(_LIMIT, math.inf))) if duration is None else seconds(duration)
+        if duration is not None:
+            return seconds(duration)
+        return float(str(attributes.get(_LIMIT, math.inf))) * float(str(attributes.get(_SLOWED, 1)))
 
     @staticmethod
     def _before_first(attributes: dict[str, object]) -> bool:
@@ -144,7 +171,11 @@ class Budget:
 
     @staticmethod
     def _age(attributes: dict[str, object]) -> float:
-        return time.time() - float(str(attributes.get(_FIRST_ENDED, attributes[_CREATED])))
+        """Return the seconds since the beginning in which somebody has worked."""
+        began = float(str(attributes.get(_FIRST_ENDED, attributes[_CREATED])))
+        pauses = {name: float(str(length)) for name, length in attributes.items() if name.startswith(_PAUSED)}
+        paused = sum(length for name, length in pauses.items() if float(name.removeprefix(_PAUSED)) >= began)
+        return time.time() - began - paused
 
     def _used(self, attributes: dict[str, object]) -> float:
         """Return the CPU seconds of all processes of all workers, this one's up to now."""

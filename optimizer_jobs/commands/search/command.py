@@ -131,6 +131,7 @@ class _Search:
             began=began,
             estimated=self.estimate.limit,
             trials=self.trials,
+            workers=self.estimate.workers,
         )
         started = len(study.get_trials(deepcopy=False))
         if (words := replaced(request.search, request.objectives)) is not None:
@@ -219,10 +220,13 @@ class _Search:
         self._poll = min(2 * self._poll, self._longest_poll)
 
     def _pace(self, seconds: float) -> None:
-        """Lengthen an estimated budget where the delivered model itself, as a trial, took longer than estimated."""
-        paced = self.estimate.after(seconds)
+        """Lengthen an estimated budget where the delivered model itself took longer, or fewer workers run."""
+        paced = self.estimate.after(seconds, workers=self._leases.workers())
         if self.budget.lengthen(paced.limit):
-            say(f"a trial takes ~{duration_words(seconds)} here: the search may take {duration_words(paced.limit)} now")
+            asked, run = self.estimate.workers, paced.workers
+            few = f", and {run} of {asked} workers run" if run < asked else ""
+            may = f"the search may take {duration_words(paced.limit)} now"
+            say(f"a trial takes ~{duration_words(seconds)} here{few}: {may}")
 
     def _fresh(self, tried: set[str]) -> Params | None:
         return self._source.fresh(tried, key=self._equivalence.key)

@@ -51,10 +51,20 @@ class Estimate:
         """Limit of wall time where the spec sets none, in seconds."""
         return max(LEAST_SECONDS, _SLACK * self.seconds)
 
-    def after(self, seconds: float) -> "Estimate":
-        """Return the estimate after a first trial, which trained nothing, took `seconds`; it never becomes shorter."""
+    def after(self, seconds: float, *, workers: int | None = None) -> "Estimate":
+        """Return the estimate after a first trial, which trained nothing; it never becomes shorter.
+
+        Args:
+            seconds: Wall time that the trial took.
+            workers: Workers that have begun by then, of which there may be fewer than were asked for; None means all.
+        """
         pace = min(max(1.0, seconds / self.untrained_seconds), _MOST_PACE)
-        return replace(self, trial_seconds=pace * self.trial_seconds, untrained_seconds=pace * self.untrained_seconds)
+        return replace(
+            self,
+            trial_seconds=pace * self.trial_seconds,
+            untrained_seconds=pace * self.untrained_seconds,
+            workers=min(self.workers, workers or self.workers),
+        )
 
     def words(self, limit: float) -> str:
         """Return the estimate in words, such as `14 min: 30 trials of ~25 s`; `limit` is the search's, in seconds."""

@@ -144,6 +144,12 @@ class Leases:
         trial.set_user_attr(_OWNER, self._worker.owner)
         return self._accept(trial, draw, fresh) and trial
 
+    def workers(self) -> int:
+        """Return how many workers have taken a trial; one that was restarted counts once."""
+        trials = self._study.get_trials(deepcopy=False)
+        owners = {str(trial.user_attrs[_OWNER]) for trial in trials if _OWNER in trial.user_attrs}
+        return len({owner.split("/", maxsplit=1)[0] for owner in owners})
+
     def number(self, trial: Trial) -> int:
         """Return the trial's number for people, from 1 to the budget; no two counted trials share a number."""
         return int(trial.user_attrs[NUMBER])

@@ -76,6 +76,18 @@ def test_whatever_else_it_does_it_is_not_taken() -> None:
         assert not answers_the_same(raw, wanted()), path
 
 
+def test_a_search_of_which_a_queue_has_admitted_fewer_workers_answers_the_same() -> None:
+    """How many work on it decides how soon it ends, and no number of it. Without a queue nobody has lowered that."""
+    action = CreateJob("digits-r1-search", samples.search_request(), cpu_limit=2.0, workers=4)
+    for execution, taken in (({"queueName": "team"}, True), ({}, False)):
+        resource = samples.resource(execution=execution)
+        asked = job_manifest(action, resource=resource, target=None, settings=Settings())
+        raw = copy.deepcopy(asked)
+        del raw["metadata"]["ownerReferences"]
+        raw["spec"] |= {"suspend": False, "parallelism": 1, "completions": 1}
+        assert answers_the_same(raw, asked) is taken
+
+
 def test_a_container_beside_ours_is_not_taken() -> None:
     """It would see the store and could write the result."""
     raw = left()

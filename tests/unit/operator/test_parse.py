@@ -9,7 +9,7 @@ import pytest
 
 from retune.cluster import job_standing, parse
 from retune.contract.results import Failure, Reason, VerifyResult, encode_result
-from retune.plan.observed import Job, JobPhase
+from retune.plan.observed import Job, JobPhase, Queue
 from retune.targets import DEPLOYMENT, kind_of
 from retune.workloads.jobs import EXPIRED_SECONDS
 from tests import samples
@@ -255,6 +255,37 @@ def test_only_a_job_that_we_suspended_is_held() -> None:
     assert observed(ours).held
     assert not observed(a_job(spec={"suspend": True})).held
     assert not observed(a_job(annotations={"retune.dev/held": "true"})).held
+
+
+def queued(*conditions: Json, suspend: bool = True, parallelism: int = 4) -> Json:
+    """A search of four workers with a queue."""
+    raw = a_job(*conditions, command="search", spec={"suspend": suspend, "parallelism": parallelism})
+    raw["metadata"] |= {"creationTimestamp": NOON, "annotations": {"retune.dev/workers": "4"}}
+    raw["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "team"
+    return raw
+
+
+@pytest.mark.parametrize(
+    "conditions,since",
+    [
+        ([], NOON),
+        ([condition("Suspended") | {"lastTransitionTime": LATER}], LATER),
+        ([condition("Suspended", status="False")], None),
+    ],
+    ids=["just made", "suspended", "taken back a moment ago"],
+)
+def test_a_job_waits_for_its_queue_since_it_was_suspended(conditions: list[Json], since: str | None) -> None:
+    """That is since it was made, or since its queue took it back, once its controller has seen that."""
+    queue = observed(queued(*conditions)).queue
+    assert queue == Queue("team", datetime.fromisoformat(since) if since else None)
+
+
+def test_a_job_has_the_workers_that_its_queue_has_admitted() -> None:
+    """Kueue rewrites the Job's own numbers; what was asked for is noted beside them."""
+    job = observed(queued(suspend=False, parallelism=1))
+    assert (job.workers, job.asked, job.queue) == (1, 4, Queue("team"))
+    plain = observed(a_job())
+    assert (plain.workers, plain.asked, plain.queue) == (1, None, None)
 
 
 def deployment(**status: Any) -> Json:

@@ -581,6 +581,20 @@ def test_a_queued_job_is_born_suspended() -> None:
     assert "suspend" not in job("search")["spec"]
 
 
+def test_a_queue_may_admit_any_number_of_a_search_s_workers() -> None:
+    """Kueue refuses these annotations where there is nothing to lower, so that one worker has none."""
+    queue = {"queueName": "ml-batch"}
+    manifest = job("search", workers=4, execution=queue)
+    assert manifest["metadata"]["annotations"] == {
+        "retune.dev/workers": "4",
+        "kueue.x-k8s.io/job-min-parallelism": "1",
+        "kueue.x-k8s.io/job-completions-equal-parallelism": "true",
+    }
+    assert (manifest["spec"]["completionMode"], manifest["spec"]["completions"]) == ("Indexed", 4)
+    others = (job("search", workers=4), job("search", execution=queue), job("judge", execution=queue))
+    assert all("annotations" not in other["metadata"] for other in others)
+
+
 def test_jobs_run_where_the_target_runs_unless_told_otherwise() -> None:
     """Nodes come from the spec, else from the target."""
     toleration = {"key": "edge", "operator": "Exists"}

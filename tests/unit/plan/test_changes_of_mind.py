@@ -240,6 +240,16 @@ def test_suspend_takes_a_queued_job_away_and_makes_it_anew() -> None:
     assert world.active_jobs() == [search]
 
 
+def test_a_job_with_a_queue_keeps_it_when_the_spec_names_none_any_more() -> None:
+    """The Job is still the queue's: to suspend the resource is to delete it, whatever the spec says by then."""
+    world = World(spec=spec(execution={"queueName": "team"}))
+    search = run_to_search(world)
+    world.jobs[search] = replace(world.jobs[search], phase=JobPhase.RUNNING)
+    world.change(execution={}, suspend=True)
+    world.reconcile()
+    assert search not in world.jobs
+
+
 def test_a_conflict_is_over_once_nothing_waits_for_the_field() -> None:
     """TargetOwned does not go on telling of a candidate that is gone."""
     world = World(value="pvc://store/digits/model.onnx", manager="kubectl")

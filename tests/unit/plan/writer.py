@@ -30,7 +30,7 @@ from retune.plan.actions import (
     ShareRoute,
 )
 from retune.plan.guards.deletion import FINALIZER
-from retune.plan.observed import Job, JobPhase, Target
+from retune.plan.observed import Job, JobPhase, Queue, Target
 from tests.unit.plan.server import CONTAINER, FINISHED, FOR_TESTERS, THEIRS, TRIED, Beside, Server
 
 
@@ -92,7 +92,8 @@ class MemoryWriter:
             return
         phase = JobPhase.SUSPENDED if resource.spec.execution.queue_name else JobPhase.WAITING
         uid = f"{action.name}-{self._server.versions['jobs', action.name]}"
-        self._server.jobs[action.name] = Job(name=action.name, uid=uid, phase=phase)
+        queue = Queue(resource.spec.execution.queue_name) if resource.spec.execution.queue_name else None
+        self._server.jobs[action.name] = Job(name=action.name, uid=uid, phase=phase, queue=queue)
         self._server.requests[action.name] = action.request
 
     def _refuse_taken(self, plural: str, name: str, *, is_another: bool) -> None:

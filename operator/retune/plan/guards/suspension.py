@@ -27,7 +27,8 @@ def freeze(draft: Draft) -> Hold | None:
 
 
 def _stop(draft: Draft, job: Job) -> DeleteJob | HoldJob:
-    return DeleteJob(job.name) if draft.spec.execution.queue_name else HoldJob(job.name, held=True)
+    queued = job.queue is not None or draft.spec.execution.queue_name is not None
+    return DeleteJob(job.name) if queued else HoldJob(job.name, held=True)
 
 
 def _restart_clocks(draft: Draft) -> None:
