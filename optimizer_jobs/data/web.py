@@ -5,6 +5,7 @@ Imported when such a URI is opened, because the library is slow to import.
 
 import socket
 import ssl
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,8 +69,13 @@ async def _stay(_: ClientSession, __: SimpleNamespace, step: TraceRequestRedirec
 
 
 def _trust() -> ssl.SSLContext:
+    return _trusting(authorities())
+
+
+@cache
+def _trusting(extra: str) -> ssl.SSLContext:
+    """Return a context that trusts these certificates too; it is made once, because that takes some 40 ms."""
     context = ssl.create_default_context()
-    extra = authorities()
     if extra:
         try:
             context.load_verify_locations(cadata=extra)
