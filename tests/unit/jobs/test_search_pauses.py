@@ -9,7 +9,8 @@ from optuna.trial import TrialState
 from optimizer_jobs.commands.search.budget import Budget
 from optimizer_jobs.commands.search.estimate import Estimate
 from optimizer_jobs.commands.search.leases import Leases, Worker
-from optimizer_jobs.study.trials import journal_path, open_study
+from optimizer_jobs.study.storage import journal_path
+from optimizer_jobs.study.trials import open_study
 from retune.api.model import Task
 from retune.api.objectives import default_objectives
 from retune.api.search import Search
