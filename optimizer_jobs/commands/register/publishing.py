@@ -12,11 +12,12 @@ from optimizer_jobs.commands.register.mlmodel import described
 from optimizer_jobs.data.mlflow.runs import ensure_experiment, ensure_run, log
 from optimizer_jobs.data.mlflow.uploads import upload, uploads_to
 from optimizer_jobs.data.mlflow.versions import DIGEST_TAG, RESOURCE_TAG, Sink, Version
-from optimizer_jobs.data.uris import resolve
 from optimizer_jobs.errors import JobError, printable
 from optimizer_jobs.models.bundle import Bundle, Manifest
 from optimizer_jobs.models.names import MANIFEST
 from optimizer_jobs.progress import say
+from optimizer_jobs.stores.base import AbsentError
+from optimizer_jobs.stores.opening import open_store
 from optimizer_jobs.stores.published import open_bundle
 from retune.contract.requests import RegisterRequest, RegistryEntry
 
@@ -93,20 +94,17 @@ def _report(entry: RegistryEntry, scratch: Path) -> Path | None:
     """Return a copy of the report; None where there is none, or one that is too large."""
     if entry.report is None:
         return None
+    folder, _, name = entry.report.rpartition("/")
+    copy = scratch / REPORT
     try:
-        content = read_report(entry.report)
-    except (OSError, JobError) as error:
+        open_store(folder).fetch(name, copy, limit=_REPORT_LIMIT_BYTES)
+    except AbsentError:
+        say(f"  {entry.report} is not there, and the version has no report")
+        return None
+    except JobError as error:
         say(f"  the report cannot be read, and the version has none: {error}")
         return None
-    copy = scratch / REPORT
-    copy.write_bytes(content)
-    return copy if len(content) <= _REPORT_LIMIT_BYTES else None
-
-
-def read_report(uri: str) -> bytes:
-    """Return a report in the store; raises OSError or JobError where it is not there."""
-    with resolve(uri).local.open("rb") as file:
-        return file.read(_REPORT_LIMIT_BYTES + 1)
+    return copy
 
 
 def _tags(request: RegisterRequest, entry: RegistryEntry, manifest: Manifest) -> dict[str, str]:
