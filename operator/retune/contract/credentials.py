@@ -24,12 +24,22 @@ _MLFLOW: Final = (
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_TOKEN",
 )
+_OCI: Final = (
+    ".dockerconfigjson",
+    "REGISTRY_HOST",
+    "REGISTRY_USERNAME",
+    "REGISTRY_PASSWORD",
+    "REGISTRY_TOKEN",
+    "REGISTRY_PLAIN_HTTP",
+    "REGISTRY_SIGNING_KEY",
+)
 
 CREDENTIAL_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "s3": (*_S3, *_TRUST),
     "gs": (*_GS, *_TRUST),
     "https": ("HTTPS_TOKEN", "HTTPS_HOST", *_TRUST),
     "mlflow": (*_MLFLOW, *_S3, *_GS, *_TRUST),
+    "oci": (*_OCI, *_TRUST),
 }
 """Keys by the scheme of the URIs that they are for. A registry may say that its files lie in a bucket."""
 

@@ -35,6 +35,7 @@ NOT_READ = {
     "kind": "makes a cluster",
     "sha256sum": "computes digests of the reader's files",
     "mkdir": "makes a folder of the reader's",
+    "openssl": "makes a key of the reader's",
     "ovms": "a server of others; what it reads is tested with what `retune render` writes",
     "sort": "reads what another command writes",
     "tritonserver": "a server of others; its tests start it with the same option",

@@ -475,16 +475,18 @@ def test_the_page_and_the_field_name_every_key() -> None:
     field = Credentials.model_json_schema(by_alias=True)["properties"]["secretName"]["description"]
     for key in {key for keys in CREDENTIAL_KEYS.values() for key in keys}:
         assert f"`{key}`" in page
-        assert re.search(rf"\b{key}\b", field)
+        assert re.search(rf"(?<!\w){re.escape(key)}\b", field)
 
 
 def test_jobs_ask_for_no_key_that_never_reaches_them() -> None:
     """Every variable that the code which reads from servers looks up is a documented key, or the operator's own."""
-    code = "".join(path.read_text() for path in (ROOT / "optimizer_jobs" / "data").rglob("*.py"))
-    asked = set(re.findall(r'"((?:AWS|GOOGLE|HTTPS|MLFLOW)_[A-Z0-9_]+|CA_[A-Z_]+)"', code))
+    folders = [ROOT / "optimizer_jobs" / name for name in ("data", "registries")]
+    code = "".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
+    asked = set(re.findall(r'"((?:AWS|GOOGLE|HTTPS|MLFLOW|REGISTRY)_[A-Z0-9_]+|CA_[A-Z_]+|\.docker[a-z]+)"', code))
     keys = {key for keys in CREDENTIAL_KEYS.values() for key in keys}
     assert asked - environment(job("search")).keys() <= keys
     assert {"AWS_REGION", "GOOGLE_CREDENTIALS", "MLFLOW_TRACKING_URI", "HTTPS_TOKEN", "CA_CERTIFICATES"} <= asked
+    assert set(CREDENTIAL_KEYS["oci"]) <= asked
 
 
 def test_no_key_wins_over_what_the_operator_sets() -> None:

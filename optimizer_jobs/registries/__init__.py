@@ -1,0 +1,1 @@
+"""Registries of others that are given what the judge has accepted."""
