@@ -292,6 +292,7 @@ ACCEPTED = (
     Case("an object store", {"spec.model.uri": "s3://models/digits/model.onnx"}),
     Case("a model in MLflow by its alias", {"spec.model.uri": "mlflow://my%20net.v2@champion"}),
     Case("a registry", {"spec.registry": {"uri": "mlflow://my%20net.v2"}}),
+    Case("a repository of images", {"spec.registry": {"uri": "oci://registry.example.org:5000/ml/my_net-2"}}),
     Case(
         "a registry with all that can be said, of a model that is delivered there too",
         {
@@ -721,8 +722,17 @@ _WORDS = (
         for uri in ("mlflow://digits", "mlflow://digits@a/1", "mlflow://digits/latest", "mlflow://a/b@c")
     ),
     *(
-        refused(f"a registry as {uri!r}", "spec.registry.uri", uri, "a registered model in MLflow is mlflow://NAME")
-        for uri in ("mlflow://digits@champion", "mlflow://digits/3", "mlflow://", "s3://models/digits", "digits")
+        refused(f"a registry as {uri!r}", "spec.registry.uri", uri, "a registry is mlflow://NAME")
+        for uri in (
+            *("mlflow://digits@champion", "mlflow://digits/3", "mlflow://", "s3://models/digits", "digits"),
+            *("oci://registry.example.org", "oci://registry.example.org/ml/digits:live", "oci://Registry.example/ml"),
+        )
+    ),
+    refused(
+        "an experiment of images",
+        "spec.registry",
+        {"uri": "oci://registry.example.org/ml/digits", "experiment": "digits"},
+        "registry.experiment belongs to a registry in MLflow",
     ),
     *(
         refused(

@@ -70,8 +70,9 @@ def test_no_trial_is_lost_or_doubled_when_a_worker_is_killed(uri: str, capsys: p
     """Four processes and fifty trials for each, one of them killed with -9 in the middle of a trial."""
     with ExitStack() as stack:
         victim = stack.enter_context(worker(uri, 0, "--hold", str(KILLED_IN)))
-        others = [stack.enter_context(worker(uri, index)) for index in range(1, WORKERS)]
         read_until(victim, KILLED_IN)
+        others = [stack.enter_context(worker(uri, index)) for index in range(1, WORKERS)]
+        read_until(others[0], 1)
         victim.kill()
         victim.wait()
         said = [other.communicate(timeout=280)[0] for other in others]

@@ -8,6 +8,8 @@ Name = Annotated[str, Field(min_length=1, max_length=253)]
 Word = Annotated[str, Field(min_length=1, max_length=64)]
 Address = Annotated[str, Field(min_length=1, max_length=1024)]
 Hash = Annotated[str, Field(min_length=1, max_length=80)]
+Registered = Annotated[str, Field(min_length=1, max_length=80)]
+"""What a registry calls a version: its number, or the digest of its image."""
 Number = Annotated[str, Field(min_length=1, max_length=32)]
 """A decimal number in a string, as API conventions want it."""
 LEFTOVERS_LIMIT = 64

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from retune.api.base import StatusPart, Time, map_list, one_of
-from retune.api.bounds import Address, Hash, Word
+from retune.api.bounds import Address, Hash, Registered, Word
 
 
 class Role(StrEnum):
@@ -21,18 +21,18 @@ class RegisteredVersion(StatusPart):
 
     role: Annotated[Word, Field(description=f"What it is to the target: {one_of(Role)}.")]
     alias: Word
-    """Its alias, or the value of its tag retune.alias."""
+    """Its alias, the value of its tag retune.alias, or the tag of its image."""
     digest: Hash
     """Digest of its bundle."""
-    version: Word
-    """Number of the version in the registry."""
+    version: Registered
+    """Number of the version in the registry, or the digest of its image."""
 
 
 class RegistryStatus(StatusPart):
     """What the registry was told last, and the Job that is to tell it more."""
 
     uri: Address
-    """The registered model."""
+    """The registered model, or the repository of images."""
     versions: tuple[RegisteredVersion, ...] = Field(default=(), max_length=2, json_schema_extra=map_list("role"))
     """The versions that have an alias."""
     champion_told: bool = False

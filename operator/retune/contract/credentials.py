@@ -43,5 +43,5 @@ CREDENTIAL_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Keys by the scheme of the URIs that they are for. A registry may say that its files lie in a bucket."""
 
-REGISTRY_KEYS: Final = (*_MLFLOW, *_TRUST)
-"""Keys of the Secret that is a registry's alone."""
+REGISTRY_KEYS: Final[Mapping[str, tuple[str, ...]]] = {"mlflow": (*_MLFLOW, *_TRUST), "oci": (*_OCI, *_TRUST)}
+"""Keys of the Secret that is a registry's alone, by the scheme of its URI."""

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 from pydantic_core import from_json
 
 from retune.api.base import Text
-from retune.api.bounds import Address, Hash, Name, Number, Sentence, Word
+from retune.api.bounds import Address, Hash, Name, Number, Registered, Sentence, Word
 from retune.api.objects import Comparison
 from retune.api.status import Measurement
 from retune.api.watched import FreshData
@@ -272,10 +272,10 @@ class RegisterResult(Document):
     kind: Literal["Register"] = "Register"
     state: str
     """What it was to say, as the request names it."""
-    champion: Word | None = None
-    """The registry's number of the version that serves; None where it was not to say it."""
-    challenger: Word | None = None
-    """The registry's number of the version that is accepted and does not serve yet; None where there is none."""
+    champion: Registered | None = None
+    """What the registry calls the version that serves; None where it was not to say it."""
+    challenger: Registered | None = None
+    """What the registry calls the version that is accepted and does not serve yet; None where there is none."""
     message: Sentence
     """What is registered, as words without a full stop."""
 

@@ -330,8 +330,8 @@ def _secrets(execution: Execution, request: JobRequest, settings: JobSettings) -
     found = _credentials(execution, request, settings)
     if not isinstance(request, RegisterRequest) or request.registry.credentials is None:
         return found
-    name = request.registry.credentials.secret_name
-    own = [{"name": CREDENTIALS_VARIABLE, "value": name}, *_keys(name, REGISTRY_KEYS)]
+    name, scheme = request.registry.credentials.secret_name, request.registry.uri.partition("://")[0]
+    own = [{"name": CREDENTIALS_VARIABLE, "value": name}, *_keys(name, REGISTRY_KEYS[scheme])]
     taken = {variable["name"] for variable in own}
     return [*own, *(variable for variable in found if variable["name"] not in taken)]
 

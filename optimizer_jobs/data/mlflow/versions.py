@@ -30,7 +30,7 @@ class Version:
 
     number: str
     tags: Mapping[str, str]
-    status: str = "READY"
+    stage: str = "READY"
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Sink:
             JobError: RegistryUnreachable, when the server is still at work on it; or as `versions`.
         """
         found = [version for version in self.versions() if version.tags.get(DIGEST_TAG) == digest]
-        whole = [version for version in found if not version.status.startswith("FAILED")]
+        whole = [version for version in found if not version.stage.startswith("FAILED")]
         return min(whole, key=lambda version: int(version.number)) if whole else None
 
     def create(self, source: str, *, run_id: str | None, tags: Mapping[str, str], about: str) -> Version:
@@ -99,12 +99,12 @@ class Sink:
 
     def check_ready(self, version: Version) -> None:
         """Raise JobError unless the server has finished with a version."""
-        if version.status == "PENDING_REGISTRATION":
+        if version.stage == "PENDING_REGISTRATION":
             message = f"version {version.number} is being registered."
             step = "It is tried again; see the server's log where it stays so."
             raise JobError(Reason.REGISTRY_UNREACHABLE, self.uri, message, step, RETRY_EXIT)
-        if version.status != "READY":
-            shown = printable(version.status, limit=100)
+        if version.stage != "READY":
+            shown = printable(version.stage, limit=100)
             step = "See the server's log, and delete that version: it is registered anew."
             raise refused(self.uri, f"version {version.number} was not registered ({shown}).", step)
 

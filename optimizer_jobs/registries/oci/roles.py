@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from optimizer_jobs.models.bundle import open_bundle
 from optimizer_jobs.progress import say
 from optimizer_jobs.registries.oci.pushing import digest_of, push, retag
+from optimizer_jobs.stores.published import open_bundle
 from retune.contract.requests import BundleRef
 
 _TAG_DIGITS = 16

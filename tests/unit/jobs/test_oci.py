@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from optimizer_jobs.commands.register.command import run as run_register
 from optimizer_jobs.errors import RETRY_EXIT, JobError
 from optimizer_jobs.models.bundle import Bundle, open_bundle, publish
 from optimizer_jobs.registries.oci import credentials, patience, signing
@@ -30,8 +31,9 @@ from optimizer_jobs.registries.oci.layers import LARGE_BYTES, write_layers
 from optimizer_jobs.registries.oci.pushing import Pushed, digest_of, push, retag, verify
 from optimizer_jobs.registries.oci.references import parse
 from optimizer_jobs.registries.oci.roles import Accepted, Tags, assign, bundle_tag
+from retune.api.registry import Aliases, Registry
 from retune.contract.paths import CREDENTIALS_VARIABLE, PRIVATE_ADDRESSES_VARIABLE, bundles
-from retune.contract.requests import Server
+from retune.contract.requests import RegisterRequest, RegistryEntry, Server
 from retune.contract.results import Reason
 from tests.unit.jobs.image_registry_for_tests import FakeRegistry, Fault, registry
 
@@ -223,6 +225,34 @@ def test_a_challenger_alone_leaves_the_champions_tag(
     done = assign(server.reference, champion=None, challenger=accepted, tags=Tags("next", "now"))
     assert tagged(server, "next", "now") == (done.challenger, None)
     assert server.index("next")["annotations"]["dev.retune.verdict"] == "smaller"
+
+
+def test_a_job_has_the_tags_of_a_spec_say_what_serves_and_what_waits(
+    server: FakeRegistry, make: Callable[..., Bundle], store: str
+) -> None:
+    """Its result has the digests by which KServe takes both; a second start of it sends nothing."""
+    champion, challenger = (
+        RegistryEntry(
+            bundle=publish(make(str(number), techniques=("quantized",) * number), uri=bundles(store)), version=number
+        )
+        for number in (1, 2)
+    )
+    registry_of_spec = Registry(uri=server.reference, aliases=Aliases(challenger="next", champion="live"))
+    asked = RegisterRequest(
+        resource="ml/digits",
+        state="state",
+        store=store,
+        registry=registry_of_spec,
+        champion=champion,
+        challenger=challenger,
+    )
+    done = run_register(asked)
+    assert (done.champion, done.challenger) == tagged(server, "live", "next")
+    assert None not in {done.champion, done.challenger}
+    assert done.message == f"{server.reference}: live is {done.champion} and next is {done.challenger}"
+    server.asked.clear()
+    assert run_register(asked) == done
+    assert not server.requests("PUT", "blobs")
 
 
 def tagged(server: FakeRegistry, *tags: str) -> tuple[str | None, ...]:

@@ -443,8 +443,10 @@ def test_a_registry_may_have_a_secret_of_its_own() -> None:
         action = CreateJob("digits-reg1", asked, cpu_limit=None)
         found = job_manifest(action, resource=samples.resource(**spec), target=None, settings=Settings())
         names = {variable: key["name"] for variable, key in secret_keys(found).items()}
-        assert {variable for variable, name in names.items() if name == "registry"} == set(REGISTRY_KEYS)
-        assert {variable for variable, name in names.items() if name == "bucket"} == others - set(REGISTRY_KEYS)
+        assert {variable for variable, name in names.items() if name == "registry"} == set(REGISTRY_KEYS["mlflow"])
+        assert {variable for variable, name in names.items() if name == "bucket"} == others - set(
+            REGISTRY_KEYS["mlflow"]
+        )
         assert environment(found)["RETUNE_CREDENTIALS_SECRET"] == "registry"
         variables = [each["name"] for each in container(found)["env"]]
         assert len(variables) == len(set(variables))
