@@ -108,6 +108,22 @@ def test_of_the_administrators_own_secret_nothing_is_asked(plane: ControlPlane, 
         assert "may not get Secret retune-store" in place.refusal(user, place.document("digits", execution=named))
 
 
+def test_the_secret_of_a_registry_is_asked_about_too(place: Place) -> None:
+    """Whichever of both an author may not read is named."""
+    registry = {"uri": "oci://registry.example/ml/digits", "credentials": {"secretName": "push"}}
+    asked = WITH_SECRET | {"registry": registry}
+    for number, (rules, words) in enumerate(
+        [
+            ((SECRET,), "may not get Secret push in namespace {}, which spec.registry.credentials.secretName names"),
+            ((rule("", "secrets", "get", "push"),), "may not get Secret bucket in namespace {}, which spec.execution"),
+        ]
+    ):
+        user = place.person(f"pusher-{number}", PATCH, PODS, *rules)
+        assert words.format(place.namespace) in place.refusal(user, place.document("digits", **asked))
+    both = place.person("pusher", PATCH, PODS, SECRET, rule("", "secrets", "get", "push"))
+    assert place.refusal(both, place.document("digits", **asked)) == ""
+
+
 def test_a_canary_takes_the_right_to_make_one(place: Place) -> None:
     """It is a Deployment of the author's choice; no other strategy makes one."""
     canary = {"rollout": {"strategy": "Canary"}}

@@ -76,7 +76,8 @@ def test_no_uri_and_no_image_of_a_spec_is_forgotten() -> None:
         "model.customMetric.container.image",
         "techniques.container.image",
     }
-    assert {path for path in every if "secret" in path.lower()} == {"execution.credentials.secretName"}
+    secrets = {path for path in every if "secret" in path.lower()}
+    assert secrets == {"execution.credentials.secretName", "registry.credentials.secretName"}
 
 
 @pytest.mark.parametrize("path", URIS)
