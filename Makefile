@@ -199,7 +199,7 @@ test: $(STAMP) ## What runs without containers, but for guides, faults and the l
 	$(call stage,tests of whole Jobs,4 min,$(PY) -m pytest -n 2 -m 'not slow' tests/jobs)
 	$(call stage,a slice of the models of others,5 min and 2 min more the first time,$(MAKE) --no-print-directory test-foreign-slice)
 	$(call stage,Kubernetes binaries,9 min the first time and nothing after,$(LOCALCLUSTER) binaries)
-	$(call stage,tests against object stores,3 min and 3 min more the first time,$(PY) -m pytest tests/storage)
+	$(call stage,tests against object stores,4 min and 3 min more the first time,$(PY) -m pytest -n 2 --dist loadfile tests/storage)
 	$(call stage,tests against the API server,2 min,$(PY) -m pytest -n 2 --dist loadfile -m 'not slow' tests/cluster)
 
 .PHONY: test-guides
