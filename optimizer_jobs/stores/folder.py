@@ -17,7 +17,7 @@ from typing import IO
 
 from optimizer_jobs.stores.base import AbsentError, Kind, Stat, StoreError, checked, checked_prefix
 
-_WRITING = ".writing"
+WRITING = ".writing"
 """Folder of what is not finished; no key can lead there, because names of keys begin with no dot."""
 _CHUNK = 1 << 20
 _STALE_SECONDS = 86_400
@@ -133,7 +133,7 @@ class FolderStore:
 
     def _written(self, content: bytes | Path) -> Path:
         """Return a flushed temporary file with this content."""
-        writing = self._folder / _WRITING
+        writing = self._folder / WRITING
         _make(writing)
         self._sweep()
         path = writing / uuid.uuid4().hex
@@ -164,7 +164,7 @@ class FolderStore:
         if self._swept:
             return
         self._swept = True
-        for entry in os.scandir(self._folder / _WRITING):
+        for entry in os.scandir(self._folder / WRITING):
             with suppress(FileNotFoundError):
                 if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE_SECONDS:
                     Path(entry.path).unlink()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from optimizer_jobs.stores.folder import WRITING
 from tests.e2e import kube
 from tests.e2e.scenario import MODELS, NAMESPACE, STORE, data, idle_target, resource
 
@@ -191,4 +192,7 @@ def test_nothing_half_written_is_left_in_the_store(applied: str, tmp_path: Path)
     assert all(len(path.name) == 64 for path in bundles), bundles
     inside = {path.name for path in files if path.parent in bundles}
     assert inside == {"bundle.json", "golden.json", "model.onnx"}
-    assert not [path for path in files if "tmp" in path.name or path.name.startswith(".")]
+    unfinished = [
+        path for path in files if "tmp" in path.name or path.name.startswith(".") or WRITING in path.parent.parts
+    ]
+    assert {path.name for path in unfinished} <= {WRITING}, "the folder of what is being written is empty"
