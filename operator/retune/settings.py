@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from retune import __version__
 from retune.api.base import ObjectName, StoreUri
 from retune.api.quantities import memory_bytes
-from retune.api.spec import TARGET_KINDS
+from retune.api.target import TARGET_KINDS
 from retune.contract.paths import claim_of
 from retune.job_profiles import Profile, parse_profiles
 from retune.job_template import PodTemplate, TemplateError, parse_template

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from retune.api.spec import TargetRef
+from retune.api.target import TargetRef
 from tests.cluster.accounts import grant, operator_account
 from tests.cluster.chart import CHART, helm, rendered
 from tests.cluster.governance import WRITE, Place, governed, opened, policies_of, refusal, rule

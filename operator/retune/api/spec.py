@@ -4,14 +4,12 @@ The smallest useful object names a model, the data it is judged by, and the Depl
 field has the default a careful engineer would choose. Only what the operator honours is here.
 """
 
-import re
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from retune.api.base import ApiModel, ObjectName, Rule, Text, cel_list, map_list, rules
+from retune.api.base import ApiModel, cel_list, map_list, rules
 from retune.api.execution import Execution, History
 from retune.api.metrics import CUSTOM, unfit_metrics
 from retune.api.model import Data, Model, Task
@@ -20,6 +18,7 @@ from retune.api.objectives import Objective, Selection, default_objectives
 from retune.api.registry import Registry
 from retune.api.rollout import Rollout
 from retune.api.search import Search, Serving
+from retune.api.target import Target
 from retune.api.techniques import QuantizationScheme, Technique, TechniqueType
 
 
@@ -32,156 +31,11 @@ class Mode(StrEnum):
     OBSERVE_ONLY = "ObserveOnly"
 
 
-class Takeover(StrEnum):
-    """What to do when another manager already owns the field that names the model."""
-
-    REFUSE = "Refuse"
-    FORCE = "Force"
-
-
 class DeletionPolicy(StrEnum):
     """What a deleted resource leaves behind on its target."""
 
     KEEP_CHAMPION = "KeepChampion"
     RESTORE_ORIGINAL = "RestoreOriginal"
-
-
-TARGET_KINDS = ("StatefulSet", "Rollout", "InferenceService")
-"""Kinds of targets that an operator has to be set up for; Deployment is not among them, as it always is."""
-
-
-class TargetRef(ApiModel):
-    """The workload that serves the model, in the resource's own namespace."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "self.apiVersion == (self.kind == 'Rollout' ? 'argoproj.io/v1alpha1' : "
-                "self.kind == 'InferenceService' ? 'serving.kserve.io/v1beta1' : 'apps/v1')",
-                "target.ref: kind Rollout is of apiVersion argoproj.io/v1alpha1, kind InferenceService of "
-                "serving.kserve.io/v1beta1, the others of apps/v1",
-            )
-        )
-    )
-
-    api_version: Literal["apps/v1", "argoproj.io/v1alpha1", "serving.kserve.io/v1beta1"] = "apps/v1"
-    """API version of the workload."""
-    kind: Literal["Deployment", "StatefulSet", "Rollout", "InferenceService"] = "Deployment"
-    """Kind of the workload. The chart's value targets says which kinds the operator is set up for."""
-    name: ObjectName
-    """Name of the workload."""
-
-
-_RESERVED = (
-    "PATH|HOME|SHELL|ENV|IFS|BASH_.*|LD_.*|DYLD_.*|GCONV_PATH|LOCPATH|GLIBC_TUNABLES|MALLOC_.*|HOSTALIASES|RES_OPTIONS|"
-    "NODE_PATH|CLASSPATH|JAVA_HOME|.*_OPTIONS|.*_OPTS|PYTHON.*|PERL.*|RUBY.*|PHP.*|LUA_.*|R_.*|GIT_.*|SSH_.*|"
-    ".*_PROXY|SSL_CERT_.*|.*_CA_BUNDLE|NODE_EXTRA_CA_CERTS|OPENSSL_.*|KUBERNETES_.*|KUBECONFIG|AWS_.*|GOOGLE_.*|AZURE_.*"
-)
-"""Variables that decide which code a process loads, which servers it talks to or whom it believes, without regard to
-upper and lower case."""
-
-
-def is_reserved(variable: str) -> bool:
-    """Return whether an environment variable may never name a model, because something else than a server reads it."""
-    return re.fullmatch(_RESERVED, variable, re.IGNORECASE) is not None
-
-
-class InjectionType(StrEnum):
-    """How the server learns which model to load."""
-
-    ENV_VAR = "EnvVar"
-    """From an environment variable of its container."""
-    STORAGE_URI = "StorageUri"
-    """From KServe, which mounts what spec.predictor.model.storageUri of an InferenceService names."""
-
-
-class Injection(ApiModel):
-    """The one field of the target that Retune owns: the one that names the model."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "self.type == 'EnvVar' || self.name == 'MODEL_URI'",
-                "target.injection.name is the name of a variable, which type StorageUri has none of: leave it out",
-            ),
-        )
-    )
-
-    type: InjectionType = InjectionType.ENV_VAR
-    """How the server learns which model to load: EnvVar, from a variable of its container; StorageUri, from KServe,
-    which mounts what spec.predictor.model.storageUri of an InferenceService names."""
-    name: Annotated[
-        str,
-        Text(
-            pattern=r"[A-Za-z_][A-Za-z0-9_]*",
-            max_length=128,
-            message="an environment variable's name has letters, digits and _, and does not start with a digit",
-        ),
-        Rule("self == oldSelf", "target.injection.name is immutable: create another ModelOptimization"),
-        Rule(
-            f"!self.matches('(?i)^({_RESERVED})$')",
-            "target.injection.name is a variable that loaders, interpreters or network libraries read: name one "
-            "that only the server reads, such as MODEL_URI",
-        ),
-    ] = "MODEL_URI"
-    """Name of the environment variable."""
-    takeover: Takeover = Takeover.REFUSE
-    """Refuse stops with FieldConflict when another manager owns the field; Force takes it over."""
-
-    @property
-    def is_variable(self) -> bool:
-        """Whether the field is an environment variable of a container."""
-        return self.type is InjectionType.ENV_VAR
-
-    @property
-    def field(self) -> str:
-        """What a sentence calls the field, and the variable's name where it is one."""
-        return self.name if self.is_variable else "spec.predictor.model.storageUri"
-
-
-class Inference(ApiModel):
-    """How golden requests reach the served model: by the Open Inference Protocol v2 over HTTP."""
-
-    port: int = Field(default=8080, ge=1, le=65535)
-    """HTTP port of the server's pods."""
-    model_name: Annotated[
-        str,
-        Text(
-            pattern=r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?",
-            max_length=128,
-            message="a served model's name has letters, digits and _ . -, and starts and ends with a letter or digit",
-        ),
-    ]
-    """Name under which the server serves the model."""
-
-
-class Target(ApiModel):
-    """The workload that serves the model, and how a new version is given to it."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            (
-                "(self.injection.type == 'StorageUri') == (self.ref.kind == 'InferenceService')",
-                "target.injection.type StorageUri is for kind InferenceService, and EnvVar for the others",
-            ),
-        )
-    )
-
-    ref: Annotated[
-        TargetRef,
-        Field(
-            json_schema_extra=rules(
-                ("self == oldSelf", "target.ref is immutable: create another ModelOptimization for it")
-            )
-        ),
-    ]
-    """The workload."""
-    container: str | None = Field(default=None, min_length=1, max_length=63)
-    """Container that loads the model; may be left out where the pod has only one."""
-    injection: Injection = Injection()
-    """The field that names the model."""
-    inference: Inference | None = None
-    """How to ask the server golden requests after a rollout. Left out: readiness alone decides."""
 
 
 def _quantizes(scheme: QuantizationScheme) -> str:

@@ -15,7 +15,6 @@ from retune.api.metrics import Metric
 from retune.api.objects import ModelOptimization, OptimizationRun
 from retune.api.rolling import RolloutStep
 from retune.api.rollout import Strategy
-from retune.api.spec import Injection
 from retune.api.status import (
     ActiveRun,
     Condition,
@@ -27,6 +26,7 @@ from retune.api.status import (
     Trials,
     Version,
 )
+from retune.api.target import Injection
 from retune.cli import figures, watching, worth
 from retune.cli.figures import NONE
 from retune.cli.grids import blank, grid

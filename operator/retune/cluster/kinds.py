@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from retune.api import GROUP, VERSION
-from retune.api.spec import TargetRef
+from retune.api.target import TargetRef
 from retune.targets import TARGETS, TargetKind
 
 MANAGED = "app.kubernetes.io/managed-by=retune"

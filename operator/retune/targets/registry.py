@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from retune.api.spec import TargetRef
+from retune.api.target import TargetRef
 from retune.targets.argo_rollout import ArgoRollout
 from retune.targets.base import TargetKind
 from retune.targets.deployment import Deployment

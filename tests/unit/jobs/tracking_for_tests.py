@@ -1,7 +1,6 @@
 """A server that speaks of MLflow as far as we ask it, and as badly as a test wants it to."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +9,8 @@ from typing import Any
 from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
 import yaml
+
+from tests.unit.jobs.http_for_tests import served
 
 API = "/api/2.0/mlflow/"
 FILES = "/api/2.0/mlflow-artifacts/artifacts"
@@ -79,17 +80,10 @@ def mlmodel(**flavours: Mapping[str, Any]) -> bytes:
 def tracking() -> Iterator[Tracking]:
     """Serve until left."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
     found = Tracking(server.server_port)
     server.tracking = found  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with served(server):
         yield found
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from retune.api.spec import TARGET_KINDS, TargetRef
+from retune.api.target import TARGET_KINDS, TargetRef
 from retune.cluster.parse import trimmed_target
 from retune.plan.observed import Pods
 from retune.targets import DEPLOYMENT, TARGETS, TargetKind, kind_of

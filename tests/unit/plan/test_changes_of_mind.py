@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from retune.api.base import seconds
-from retune.api.spec import is_reserved
 from retune.api.status import ConditionStatus, ConditionType, Outcome, Stage
+from retune.api.target import is_reserved
 from retune.contract.results import Reason, Verdict
 from retune.plan.draft import condition_of
 from retune.plan.observed import JobPhase

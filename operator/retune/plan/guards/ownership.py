@@ -5,8 +5,9 @@ The target belongs to its user: it is never created, never fought over, and neve
 
 from retune.api import FIELD_MANAGER
 from retune.api.shown import Shown
-from retune.api.spec import Mode, Takeover, is_reserved
+from retune.api.spec import Mode
 from retune.api.status import ConditionStatus, ConditionType, Rejected, Stage, Version
+from retune.api.target import Takeover, is_reserved
 from retune.plan.actions import AcquireLease, InjectModel
 from retune.plan.belief import bundle_in
 from retune.plan.draft import Draft, Hold, condition_of
