@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from optuna import Study
 from optuna.trial import TrialState
 
 from optimizer_jobs.models.bundle import Bundle
@@ -24,6 +25,7 @@ from tests.storage import servers
 from tests.storage.servers import Store as Server
 from tests.storage.store_worker import RUN
 from tests.unit.jobs.conftest import delivered, make, splits
+from tools.localcluster.shell import wait_for
 
 pytest.importorskip("s3fs")
 
@@ -65,6 +67,11 @@ def read_until(process: subprocess.Popen[str], count: int) -> None:
         count -= line.startswith("took ")
 
 
+def ended(study: Study) -> int:
+    """Return how many trials have ended."""
+    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+
+
 @pytest.mark.timeout(300)
 def test_no_trial_is_lost_or_doubled_when_a_worker_is_killed(uri: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Four processes and fifty trials for each, one of them killed with -9 in the middle of a trial."""
@@ -72,12 +79,12 @@ def test_no_trial_is_lost_or_doubled_when_a_worker_is_killed(uri: str, capsys: p
         victim = stack.enter_context(worker(uri, 0, "--hold", str(KILLED_IN)))
         read_until(victim, KILLED_IN)
         others = [stack.enter_context(worker(uri, index)) for index in range(1, WORKERS)]
-        read_until(others[0], 1)
+        study = open_study(uri, RUN)
+        wait_for(lambda: ended(study) >= KILLED_IN, what="a trial of another worker", seconds=120)
         victim.kill()
         victim.wait()
         said = [other.communicate(timeout=280)[0] for other in others]
         assert [other.returncode for other in others] == [0] * len(others)
-    study = open_study(uri, RUN)
     trials = counted(study)
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * BUDGET
     assert sorted(number_of(trial) for trial in trials) == list(range(1, BUDGET + 1))
