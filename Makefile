@@ -436,8 +436,9 @@ kind-down: ## Delete the kind cluster.
 # --- demo ------------------------------------------------------------------------------------------------------------
 
 .PHONY: demo demo-clean
-demo: $(STAMP) $(CLUSTER)-cluster ## Optimize a served digits classifier, shift its traffic, watch it recover (30 min the first time; RETUNE_STORE=s3 for no shared volume).
+demo: $(STAMP) $(CLUSTER)-cluster ## Optimize a served digits classifier, shift its traffic, watch it recover (30 min the first time; RETUNE_STORE=s3 for no shared volume, RETUNE_TARGET=kserve for KServe).
 	@test '$(RETUNE_STORE)-$(CLUSTER)' != s3-local || $(LOCALCLUSTER) object-store
+	@test '$(RETUNE_TARGET)-$(CLUSTER)' != kserve-local || $(LOCALCLUSTER) kserve
 	@$(USE_CLUSTER) $(PY) -m examples.digits.demo
 
 demo-clean: $(STAMP) ## Remove what the demo created; the cluster stays.

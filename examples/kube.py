@@ -1,6 +1,7 @@
 """What examples do with a cluster: kubectl and helm, manifests, port-forwards, and questions to the model server.
 
 RETUNE_STORE says where an example keeps everything: `pvc`, a shared volume, or `s3`, a bucket on a server beside it.
+RETUNE_TARGET says what its model server is: a `deployment`, or an InferenceService of `kserve`.
 
 Every command is one that can be typed; a failed one is a `CommandError` with the program's own words.
 """
@@ -27,6 +28,8 @@ RELEASE = "retune"
 IMAGES = "localhost/retune"
 STORES: Mapping[str, str] = {"pvc": "pvc://retune-artifacts", "s3": "s3://retune"}
 """Where an example keeps everything, by the value of RETUNE_STORE; manifests name the first."""
+TARGETS: Mapping[str, str] = {"deployment": "", "kserve": "-predictor"}
+"""What the model server is, by the value of RETUNE_TARGET: how its Deployment's name ends."""
 ASK_SECONDS = 10.0
 SERVICE_PORT = 80
 POD_PORT = 8080
@@ -48,6 +51,10 @@ class Example:
     """Folder with its code and, in `manifests`, its manifests."""
     stores: tuple[str, ...] = ("pvc",)
     """Where it can keep everything, of STORES; what a manifest has to say otherwise there lies in a folder so named."""
+    targets: tuple[str, ...] = ("deployment",)
+    """What its model server can be where all is on a volume, of TARGETS, which are folders of manifests too."""
+    selector: str = ""
+    """Labels of the model server's pods, where they are not `app=NAME`."""
 
     @property
     def training(self) -> str:
@@ -68,6 +75,18 @@ class Tools:
     """Prefix of every image's name."""
     store: str = "pvc"
     """Where everything is kept, of STORES."""
+    target: str = "deployment"
+    """What the model server is, of TARGETS."""
+
+    @property
+    def deployment(self) -> str:
+        """Name of the Deployment that makes the model server's pods."""
+        return f"{self.example.name}{TARGETS[self.target]}"
+
+    @property
+    def selector(self) -> str:
+        """Label selector of the model server's pods."""
+        return self.example.selector or f"app={self.example.name}"
 
     @property
     def namespace(self) -> str:
@@ -85,12 +104,10 @@ class Tools:
         """
         for program in ("kubectl", "helm"):
             find_program(program)
-        store = os.environ.get("RETUNE_STORE") or "pvc"
-        if store not in example.stores:
-            hint = f"RETUNE_STORE={' or '.join(example.stores)}"
-            raise DemoError(f"RETUNE_STORE is {store!r}, which example {example.name} has not", hint=hint)
+        store = _chosen(example, "RETUNE_STORE", example.stores)
+        target = _chosen(example, "RETUNE_TARGET", example.targets if store == "pvc" else ("deployment",))
         kubectl = Kubectl.of_environment().within(namespace or example.namespace)
-        return cls(example, kubectl, context_of_environment(), images, store)
+        return cls(example, kubectl, context_of_environment(), images, store, target)
 
     def helm(self, *words: str) -> str:
         """Run helm in the operator's namespace and return what it prints; raises CommandError."""
@@ -114,15 +131,24 @@ class Tools:
     def manifest(self, name: str) -> str:
         """Return a file of the manifests folder, for this namespace and store and with the images of this cluster."""
         folder = self.example.folder / "manifests"
-        own = folder / self.store / name
-        text = (own if own.exists() else folder / name).read_text().replace(f"{IMAGES}/", f"{self.images}/")
+        own = [folder / self.target / name, folder / self.store / name, folder / name]
+        text = next(path for path in own if path.exists()).read_text().replace(f"{IMAGES}/", f"{self.images}/")
         text = text.replace(STORES["pvc"], STORES[self.store])
         return text.replace(f"namespace: {self.example.namespace}\n", f"namespace: {self.namespace}\n")
 
     def pods(self) -> list[str]:
         """Return the names of the model server's ready pods."""
-        pods = self.kubectl.items("pods", "--selector", f"app={self.example.name}")
+        pods = self.kubectl.items("pods", "--selector", self.selector)
         return [pod["metadata"]["name"] for pod in pods if _ready(pod)]
+
+
+def _chosen(example: Example, variable: str, offered: Sequence[str]) -> str:
+    """Return the value of a variable, or the first that is offered; raises DemoError for another one."""
+    value = os.environ.get(variable) or offered[0]
+    if value not in offered:
+        hint = f"{variable}={' or '.join(offered)}"
+        raise DemoError(f"{variable} is {value!r}, which example {example.name} has not", hint=hint)
+    return value
 
 
 def _ready(pod: Json) -> bool:

@@ -186,13 +186,14 @@ def _condition(job: Json, kind: str) -> bool:
 
 
 def serve(tools: Tools) -> None:
-    """Apply Deployment and Service and wait until every pod answers."""
+    """Apply the model server and its Service and wait until every pod answers."""
     tools.apply("30-server.yaml")
     try:
-        tools.kubectl("rollout", "status", f"deployment/{tools.example.name}", "--timeout", "5m")
+        tools.kubectl("wait", "--for=create", f"deployment/{tools.deployment}", "--timeout", "1m")
+        tools.kubectl("rollout", "status", f"deployment/{tools.deployment}", "--timeout", "5m")
     except CommandError as error:
         raise DemoError(
-            str(error), hint=f"kubectl -n {tools.namespace} describe pods --selector app={tools.example.name}"
+            str(error), hint=f"kubectl -n {tools.namespace} describe pods --selector {tools.selector}"
         ) from error
 
 

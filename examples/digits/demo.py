@@ -49,12 +49,15 @@ def demo(tools: Tools) -> int:
         return code
     result(tools, rows, before)
     learned = second_act(tools)
-    third_act(tools)
+    if tools.target == "kserve":
+        COURSE.heading(13, "Bad models are caught by a canary, which a Deployment can have: left out", "0 s")
+    else:
+        third_act(tools)
     if learned:
         live.until_calm(tools, say)
     live.rest(tools)
     say("the traffic has ended; windows are an hour long from now on")
-    _next_steps()
+    _next_steps(tools)
     return Exit.DONE
 
 
@@ -69,8 +72,9 @@ def prepare(tools: Tools) -> None:
 
 
 def install_closed_in(tools: Tools) -> None:
-    """Install the chart with network policies, and with the rights that a canary needs."""
-    install(tools, "canary.enabled=true", *closed_in(tools))
+    """Install the chart with network policies, and with the rights that a canary or another kind of target needs."""
+    kinds = "targets.kinds={InferenceService}" if tools.target == "kserve" else "canary.enabled=true"
+    install(tools, kinds, *closed_in(tools))
 
 
 def trained(tools: Tools) -> None:
@@ -122,14 +126,14 @@ def some_rows() -> Split:
 
 def predictions(tools: Tools, rows: Split) -> list[Answer]:
     """Ask the Service and then every ready pod for the same rows; print and return the answers in this order."""
-    say(f"{'labels':<30}{' '.join(map(str, rows.label))}")
+    say(f"{'labels':<36}{' '.join(map(str, rows.label))}")
     pods = tools.pods()
     if not pods:
         raise DemoError("no pod of the model server is ready", hint=f"kubectl -n {NAMESPACE} get pods")
     answers = [ask(tools, place, rows) for place in (f"service/{NAME}", *(f"pod/{pod}" for pod in pods))]
     for answer in answers:
         right = sum(int(digit == label) for digit, label in zip(answer.digits, rows.label, strict=True))
-        say(f"{answer.place:<30}{' '.join(map(str, answer.digits))}   {right} right, serves {answer.version}")
+        say(f"{answer.place:<36}{' '.join(map(str, answer.digits))}   {right} right, serves {answer.version}")
     return answers
 
 
@@ -144,7 +148,7 @@ def result(tools: Tools, rows: Split, before: list[Answer]) -> None:
         say("NoGain: nothing was found that is worth replacing the champion for, so nothing changed.")
 
 
-def _next_steps() -> None:
+def _next_steps(tools: Tools) -> None:
     local = os.environ.get("KUBECONFIG") == str(localcluster.load().kubeconfig)
     env = (
         '  eval "$(.venv/bin/python -m tools.localcluster env)"    # this shell talks to the local cluster\n'
@@ -155,7 +159,7 @@ def _next_steps() -> None:
 Try next:
 {env}  .venv/bin/retune status {NAME} -n {NAMESPACE}
   kubectl -n {NAMESPACE} get modeloptimizations,optimizationruns
-  kubectl -n {NAMESPACE} rollout restart deployment/{NAME}     # the champion stays
+  kubectl -n {NAMESPACE} rollout restart deployment/{tools.deployment}     # the champion stays
   kubectl -n {NAMESPACE} edit modeloptimization {NAME}         # a changed goal starts a run
   make demo-clean                                       # removes all of it""")
 

@@ -9,7 +9,14 @@ from examples.digits.train import LOGITS, PIXELS, Split
 from examples.kube import Example, Tools, infer
 
 NAME = NAMESPACE = "digits"
-DIGITS = Example(NAME, NAMESPACE, Path(__file__).resolve().parent, stores=("pvc", "s3"))
+DIGITS = Example(
+    NAME,
+    NAMESPACE,
+    Path(__file__).resolve().parent,
+    stores=("pvc", "s3"),
+    targets=("deployment", "kserve"),
+    selector=f"model={NAME}",  # KServe gives pods a label `app` of its own
+)
 
 
 @dataclass(frozen=True)

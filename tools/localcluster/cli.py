@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tools.localcluster import binaries, cluster, gateway, images, inside, object_store
+from tools.localcluster import binaries, cluster, gateway, images, inside, kserve, object_store
 from tools.localcluster.settings import Settings, load
 from tools.localcluster.shell import ClusterError
 
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     policies_parser.add_argument("--off", action="store_true", help="have them count no more")
     add("gateway", load_gateway, "Build Envoy Gateway and load its images into the cluster, for tests that need one.")
+    add("kserve", install_kserve, "Build KServe's controller and install KServe in the cluster.")
     add("object-store", load_object_store, "Build an S3 server and load its image into the cluster.")
     inside_parser = add("inside", run_inside, "Run a command in the repository's root inside an image of the project.")
     inside_parser.add_argument("name", choices=images.NAMES)
@@ -133,6 +134,11 @@ def load_gateway(settings: Settings, _: argparse.Namespace) -> None:
     """Build and load Envoy Gateway and its proxy, and print the names of the images."""
     for tag in gateway.ensure(settings):
         print(tag)
+
+
+def install_kserve(settings: Settings, _: argparse.Namespace) -> None:
+    """Install KServe, and print the name of its controller's image."""
+    print(kserve.ensure(settings))
 
 
 def load_object_store(settings: Settings, _: argparse.Namespace) -> None:

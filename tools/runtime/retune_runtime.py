@@ -28,7 +28,7 @@ from optimizer_jobs.errors import JobError
 from optimizer_jobs.models import protocol
 from optimizer_jobs.models.engine import Array, EngineError, EngineOptions, Session
 from optimizer_jobs.models.golden import OWN_IDS, Golden, GoldenRequest, check
-from optimizer_jobs.models.names import MANIFEST
+from optimizer_jobs.models.names import MANIFEST, MODEL
 from optimizer_jobs.models.onnx_file import check_onnx
 from optimizer_jobs.models.protocol import InputError
 from optimizer_jobs.models.runtime import open_model, open_session
@@ -342,12 +342,23 @@ def _open_bundle(uri: str, *, digest: str | None, threads: int | None) -> Served
 
 def _open_file(model: Path, uri: str, *, threads: int | None) -> Served:
     if model.is_dir():
-        model = next(iter(sorted(model.glob("*.onnx"))), model)
+        model = _of_folder(model, uri)
     if not model.is_file():
         raise ServeError(f"{uri}: there is no such file. Check the mount, and whether the model was written.")
     check_onnx(model, uri=uri)
     options = EngineOptions(threads=threads or 1)
     return Served(open_model(model, options), digest=file_digest(model), engine=options, golden=None, where=uri)
+
+
+def _of_folder(folder: Path, uri: str) -> Path:
+    """Return the model of a folder that is no bundle: its only ONNX file, or the one of several with a model's name."""
+    files = sorted(folder.glob("*.onnx"))
+    if len(files) > 1 and folder / MODEL not in files:
+        names = ", ".join(file.name for file in files[:5])
+        raise ServeError(
+            f"{uri}: there are several ONNX files ({names}), and none is {MODEL}. Name the one that serves."
+        )
+    return folder / MODEL if len(files) > 1 else next(iter(files), folder)
 
 
 def _as_uri(uri: str | Path) -> str:

@@ -182,6 +182,18 @@ def test_a_folder_with_a_file_is_served_as_delivered(tmp_path: Path) -> None:
         retune_runtime.open(tmp_path / "models")
 
 
+def test_of_several_files_the_one_with_a_model_s_name_is_served_and_none_is_guessed(tmp_path: Path) -> None:
+    """KServe mounts a folder: the first of its files by name may be anything."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    file = save_lookup(folder / "model.onnx")
+    (folder / "another.onnx").write_bytes(b"what an earlier version was")
+    assert retune_runtime.open(folder).digest == file_digest(file)
+    file.rename(folder / "third.onnx")
+    with pytest.raises(ServeError, match=r"several ONNX files \(another\.onnx, third\.onnx\)"):
+        retune_runtime.open(folder)
+
+
 def test_an_environment_that_names_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, bare: Path) -> None:
     """So is a number of cores that is none."""
     with pytest.raises(ServeError, match="MODEL_URI is not set"):

@@ -1,4 +1,4 @@
-"""The digits example without a shared volume: everything that its manifests name lies in a bucket."""
+"""The digits example in its other forms: without a shared volume, and with KServe."""
 
 import dataclasses
 from pathlib import Path
@@ -10,16 +10,16 @@ import yaml
 
 from examples.digits.kube import DIGITS
 from examples.digits.upload import upload
-from examples.kube import DemoError, Tools
+from examples.kube import TARGETS, DemoError, Tools
 from tools.kubectl import Kubectl
 
 Json = dict[str, Any]
 NAMES = sorted(path.name for path in (DIGITS.folder / "manifests").glob("*.yaml"))
 
 
-def manifests(store: str) -> list[Json]:
-    """Every object of the example, as it is applied for a store."""
-    tools = Tools(DIGITS, Kubectl(), None, "localhost/retune", store)
+def manifests(store: str = "pvc", target: str = "deployment") -> list[Json]:
+    """Every object of the example, as it is applied for a store and a kind of model server."""
+    tools = Tools(DIGITS, Kubectl(), None, "localhost/retune", store, target)
     return [document for name in NAMES for document in yaml.safe_load_all(tools.manifest(name))]
 
 
@@ -42,6 +42,19 @@ def test_both_demos_have_the_same_objects_but_for_the_server_of_the_bucket() -> 
     assert {name for _, name in of_both[1] - of_both[0]} == {"object-store", "to-object-store"}
 
 
+def test_the_demo_of_kserve_differs_in_its_model_server_alone() -> None:
+    """The goal and how it is proven are the same, and pods are found by a label that KServe leaves as it is."""
+    plain, ours = ({(each["kind"], each["metadata"]["name"]): each for each in manifests(target=t)} for t in TARGETS)
+    assert set(plain) - set(ours) == {("Deployment", "digits")}
+    assert set(ours) - set(plain) == {("ServingRuntime", "retune"), ("InferenceService", "digits")}
+    wanted = [dict(each["ModelOptimization", "digits"]["spec"]) for each in (plain, ours)]
+    targets = [spec.pop("target") for spec in wanted]
+    assert wanted[0] == wanted[1]
+    assert targets[0]["inference"] == targets[1]["inference"]
+    assert ours["InferenceService", "digits"]["spec"]["predictor"]["labels"] == {"model": "digits"}
+    assert plain["Deployment", "digits"]["spec"]["template"]["metadata"]["labels"]["model"] == "digits"
+
+
 def test_a_store_that_the_example_has_not_is_refused_with_those_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is created."""
     monkeypatch.setattr("examples.kube.find_program", lambda name: name)
@@ -52,6 +65,9 @@ def test_a_store_that_the_example_has_not_is_refused_with_those_it_has(monkeypat
     monkeypatch.setenv("RETUNE_STORE", "s3")
     with pytest.raises(DemoError, match="recommender"):
         Tools.find(dataclasses.replace(DIGITS, name="recommender", stores=("pvc",)), images="localhost/retune")
+    monkeypatch.setenv("RETUNE_TARGET", "kserve")
+    with pytest.raises(DemoError, match="RETUNE_TARGET is 'kserve'"):  # it would need KServe's own downloader
+        Tools.find(DIGITS, images="localhost/retune")
 
 
 def test_every_file_is_copied_under_its_own_name(tmp_path: Path) -> None:
