@@ -17,9 +17,13 @@ What = Literal["Model", "Data"]
 Kind = Literal["NOT_FOUND", "FORBIDDEN", "TOO_LARGE"]
 
 _SECRET = "spec.execution.credentials.secretName"  # noqa: S105 - the name of a field
+IDENTITY_CURE = "See that the pods' service account is one that the role trusts, and that its token is mounted."
 _CHAIN_LIMIT = 20
+_TOKEN_FILE, _ROLE = "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN"
 _ABSENT = frozenset({"404", "NotFound", "NoSuchKey", "NoSuchBucket", "NoSuchVersion"})
 """S3 error codes for an object that does not exist."""
+UNSIGNED = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "AuthorizationHeaderMalformed", "400"})
+"""S3 error codes, with status 400, for a session or region that is not taken; HEAD says only the last."""
 
 
 def reason(what: What, kind: Kind) -> Reason:
@@ -54,6 +58,8 @@ def remote_fault(error: Exception, *, uri: str, what: What) -> JobError:
             return JobError(
                 reason(what, "FORBIDDEN"), uri, str(cause), f"Correct it in the Secret that {_SECRET} names."
             )
+        if words := identity_fault(cause):
+            return JobError(reason(what, "FORBIDDEN"), uri, words, IDENTITY_CURE)
         if certificate_is_bad(cause):
             return JobError(
                 reason(what, "FORBIDDEN"),
@@ -101,12 +107,24 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
+def identity_fault(error: BaseException) -> str | None:
+    """Return why a pod's own identity (a web identity of AWS) gives no credentials, as a sentence, or None."""
+    if isinstance(error, OSError) and error.filename and str(error.filename) == os.environ.get(_TOKEN_FILE):
+        return f"the token of the pod's identity cannot be read ({_TOKEN_FILE}: {error.strerror})."
+    if getattr(error, "operation_name", "") != "AssumeRoleWithWebIdentity":
+        return None
+    about = getattr(error, "response", {}).get("Error", {})
+    said = printable(f"{about.get('Code')}: {about.get('Message')}", limit=200).rstrip(".")
+    return f"the pod's identity is not given the role {os.environ.get(_ROLE)} ({said})."
+
+
 def _status(error: BaseException) -> int | None:
     """Return the HTTP status that a library's error carries."""
     answer = getattr(error, "response", None)
     if isinstance(answer, dict):
         status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if status == 404 and answer.get("Error", {}).get("Code") not in _ABSENT:
+        code = answer.get("Error", {}).get("Code")
+        if code in UNSIGNED or (status == 404 and code not in _ABSENT):
             status = 403  # some servers answer 404 for an unknown user
     else:
         status = getattr(error, "status", None) or vars(error).get("code")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from optimizer_jobs.data.addresses import RefusedError
-from optimizer_jobs.data.faults import causes, certificate_is_bad
+from optimizer_jobs.data.faults import IDENTITY_CURE, UNSIGNED, causes, certificate_is_bad, identity_fault
 from optimizer_jobs.data.remote import CREDENTIALS, has_credentials
 from optimizer_jobs.data.transfer import CredentialsError
 from optimizer_jobs.errors import printable
@@ -81,7 +81,7 @@ def fault(error: Exception, *, uri: str, writing: bool) -> StoreError:
         )
     if answer.code == "NoSuchBucket" or (writing and answer.status == 404 and answer.code in {"", "404", "NotFound"}):
         return missing_bucket(uri)
-    if answer.status in {401, 403, 405} or answer.status == 404:  # some servers answer 404 for an unknown user
+    if answer.status in {401, 403, 404, 405} or answer.code in UNSIGNED:  # some servers answer 404 for an unknown user
         return _refused(uri, answer, writing=writing)
     return _passing(error, uri, answer)
 
@@ -113,6 +113,8 @@ def _before_the_answer(error: Exception, uri: str) -> StoreError | None:
             return StoreError(Kind.FORBIDDEN, uri, str(cause), "Name a server that Jobs may connect to.")
         if isinstance(cause, CredentialsError):
             return StoreError(Kind.FORBIDDEN, uri, str(cause), f"Correct it in {SECRET}.")
+        if words := identity_fault(cause):
+            return StoreError(Kind.FORBIDDEN, uri, words, IDENTITY_CURE)
         if certificate_is_bad(cause):
             cure = f"Put its authority's certificate, as PEM, into CA_CERTIFICATES of {SECRET}."
             return StoreError(Kind.FORBIDDEN, uri, "the server's certificate is not trusted.", cure)
