@@ -287,10 +287,12 @@ define install_server
 
 endef
 
-.PHONY: test-neighbours-servers
-test-neighbours-servers: $(STAMP) ## The quickstarts of examples/servers as real servers of a real bundle, whole and damaged (3 min, 5 more the first time).
-	@$(MAKE) --no-print-directory runtime-wheel
+.PHONY: server-venvs
+server-venvs: runtime-wheel
 	$(foreach server,$(SERVERS),$(call install_server,$(server)))
+
+.PHONY: test-neighbours-servers
+test-neighbours-servers: server-venvs ## The quickstarts of examples/servers as real servers of a real bundle, whole and damaged (3 min, 5 more the first time).
 	$(call stage,real servers,3 min,RETUNE_SERVERS="$(SERVER_VENVS)" $(PY) -m pytest tests/neighbours/servers/test_quickstarts.py)
 
 .PHONY: test-demo
@@ -354,6 +356,11 @@ bench-analysis: $(STAMP) ## How often the judging of a canary errs, and how soon
 .PHONY: bench-stores
 bench-stores: $(STAMP) ## What stores of objects cost, beside a shared folder: single objects, and a search by 1 and 8 workers (12 min, 3 more the first time).
 	@PYTHONPATH=operator:. $(PY) -m tests.bench.stores $(ARGS)
+
+.PHONY: bench-servers
+bench-servers: $(STAMP) ## Whether the quickstarts of examples/servers show the judged speed (7 min, 5 more the first time).
+	@$(MAKE) --no-print-directory server-venvs
+	@RETUNE_SERVERS="$(SERVER_VENVS)" PYTHONPATH=operator:. $(PY) -m tests.bench.servers
 
 .PHONY: bench-capturing
 bench-capturing: $(STAMP) ## What capturing requests costs the example's server, in latency (3 min).
