@@ -29,11 +29,13 @@ def settable() -> set[str]:
     return Reader(modules).reasons() | {reason.value for reason in Reason}
 
 
+@pytest.mark.slow
 def test_every_reason_is_explained(settable: set[str]) -> None:
     """Whoever adds a reason says what it means and what to do."""
     assert settable - explained() == set()
 
 
+@pytest.mark.slow
 def test_no_other_reason_is_explained(settable: set[str]) -> None:
     """Whoever renames or removes a reason finds its old name here."""
     assert explained() - settable == set()

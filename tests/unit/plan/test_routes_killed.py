@@ -12,7 +12,9 @@ from tests.unit.plan.world import CrashError, World, spec
 
 WATCHED = {"monitoring": {"window": "24h", "production": {"uri": "pvc://retune-artifacts/captured"}}}
 WAYS = pytest.mark.parametrize(
-    "rollout", [ROUTED, TESTED, SHADOWED, SWITCHED], ids=["weights", "testers", "shadow", "at once"]
+    "rollout",
+    [ROUTED, *(pytest.param(way, marks=pytest.mark.slow) for way in (TESTED, SHADOWED, SWITCHED))],
+    ids=["weights", "testers", "shadow", "at once"],
 )
 
 
